@@ -1,0 +1,148 @@
+"""Every failure that a user or a program can meet, with its stable code and HTTP status.
+
+Not responsible for how an error is shown: the server turns one into a response, the socket into a
+``rejected`` frame, a run into ``RUN_ERROR``.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class NaviError(Exception):
+    """Something that went wrong in a way its reader can act on.
+
+    ``str(error)`` is one sentence in the reader's words. ``field`` names the offending input field, if one is.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+
+class InvalidRequest(NaviError):
+    """The input is malformed: wrong type, unknown field, too large, not JSON."""
+
+    code = "invalid_request"
+    status = 400
+
+
+class InvalidSchedule(NaviError):
+    """A time or a schedule that can not be: past, never, unknown zone, zero interval."""
+
+    code = "invalid_schedule"
+    status = 400
+
+
+class Forbidden(NaviError):
+    """The user is known and may not do this."""
+
+    code = "forbidden"
+    status = 403
+
+
+class NotFound(NaviError):
+    """No such route or resource."""
+
+    code = "not_found"
+    status = 404
+
+
+class SessionNotFound(NotFound):
+    """No such session, or it is somebody else's."""
+
+    code = "session_not_found"
+
+
+class RunNotFound(NotFound):
+    """No such run in this session."""
+
+    code = "run_not_found"
+
+
+class RecallNotFound(NotFound):
+    """No such recall, or it is somebody else's."""
+
+    code = "recall_not_found"
+
+
+class CommandNotFound(NotFound):
+    """``unqueue`` named a prompt that is not waiting."""
+
+    code = "command_not_found"
+
+
+class InterruptNotFound(NotFound):
+    """``answer`` named a question that is not open."""
+
+    code = "interrupt_not_found"
+
+
+class SessionBusy(NaviError):
+    """The session has a run in progress and the command asked to be refused in that case."""
+
+    code = "session_busy"
+    status = 409
+
+
+class RecallOver(NaviError):
+    """The recall has ended (fired, failed, cancelled or expired) and can not be changed so."""
+
+    code = "recall_over"
+    status = 409
+
+
+class LimitReached(NaviError):
+    """A configured limit (sessions, recalls, queue) is reached."""
+
+    code = "limit_reached"
+    status = 429
+
+
+class NotReady(NaviError):
+    """The server is starting or stopping."""
+
+    code = "not_ready"
+    status = 503
+
+
+class StoreError(NaviError):
+    """The database can not do what was asked right now (disk full, read-only, locked too long)."""
+
+    code = "store_unavailable"
+    status = 503
+
+
+class StoreLocked(StoreError):
+    """The file system can not lock the database file, so it can not be shared safely."""
+
+    code = "store_locking_unsupported"
+
+
+class StoreTooNew(StoreError):
+    """The database was written by a newer version of navi-jupyter."""
+
+    code = "store_too_new"
+
+
+class StoreDamaged(StoreError):
+    """The database file is damaged; it was set aside and never treated as empty."""
+
+    code = "store_damaged"
+
+
+class RunFailed(NaviError):
+    """A run can not go on; becomes ``RUN_ERROR {code, message}`` in the session.
+
+    ``run_code`` is one of the stable run error codes in ``docs/reference.md``.
+    """
+
+    code = "run_failed"
+
+    def __init__(self, message: str, *, run_code: str) -> None:
+        super().__init__(message)
+        self.run_code = run_code

@@ -1,0 +1,213 @@
+"""What happened in a session: AG-UI 1.0 event bodies, our ``CUSTOM`` ones, and the envelope around them.
+
+The names and fields are those of the Agent User Interaction Protocol, version 1.0 (tests validate every one with
+``ag-ui-protocol``; the library itself is no dependency because importing it costs more than the rest of this package).
+Not responsible for numbering or storing: that is the log.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from .model import Origin, timestamp
+
+
+class Event(BaseModel):
+    """Base of all event bodies: frozen; camelCase on the wire; fields without value left out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+    type: str
+
+    def wire(self) -> str:
+        """The body as JSON text."""
+        return self.model_dump_json(by_alias=True, exclude_none=True)
+
+
+class TextMessageStart(Event):
+    type: Literal["TEXT_MESSAGE_START"] = "TEXT_MESSAGE_START"
+    message_id: str
+    role: Literal["user", "assistant"] = "assistant"
+
+
+class TextMessageContent(Event):
+    type: Literal["TEXT_MESSAGE_CONTENT"] = "TEXT_MESSAGE_CONTENT"
+    message_id: str
+    delta: Annotated[str, Field(min_length=1)]
+
+
+class TextMessageEnd(Event):
+    type: Literal["TEXT_MESSAGE_END"] = "TEXT_MESSAGE_END"
+    message_id: str
+
+
+class ReasoningStart(Event):
+    type: Literal["REASONING_START"] = "REASONING_START"
+    message_id: str
+
+
+class ReasoningMessageStart(Event):
+    type: Literal["REASONING_MESSAGE_START"] = "REASONING_MESSAGE_START"
+    message_id: str
+    role: Literal["reasoning"] = "reasoning"
+
+
+class ReasoningMessageContent(Event):
+    type: Literal["REASONING_MESSAGE_CONTENT"] = "REASONING_MESSAGE_CONTENT"
+    message_id: str
+    delta: Annotated[str, Field(min_length=1)]
+
+
+class ReasoningMessageEnd(Event):
+    type: Literal["REASONING_MESSAGE_END"] = "REASONING_MESSAGE_END"
+    message_id: str
+
+
+class ReasoningEnd(Event):
+    type: Literal["REASONING_END"] = "REASONING_END"
+    message_id: str
+
+
+class ToolCallStart(Event):
+    type: Literal["TOOL_CALL_START"] = "TOOL_CALL_START"
+    tool_call_id: str
+    tool_call_name: str
+    parent_message_id: str | None = None
+
+
+class ToolCallArgs(Event):
+    type: Literal["TOOL_CALL_ARGS"] = "TOOL_CALL_ARGS"
+    tool_call_id: str
+    delta: str
+
+
+class ToolCallEnd(Event):
+    type: Literal["TOOL_CALL_END"] = "TOOL_CALL_END"
+    tool_call_id: str
+
+
+class ToolCallResult(Event):
+    type: Literal["TOOL_CALL_RESULT"] = "TOOL_CALL_RESULT"
+    message_id: str
+    tool_call_id: str
+    content: str
+    role: Literal["tool"] = "tool"
+
+
+class RunStarted(Event):
+    type: Literal["RUN_STARTED"] = "RUN_STARTED"
+    thread_id: str
+    run_id: str
+
+
+class Outcome(BaseModel):
+    """How a run that did not fail ended."""
+
+    model_config = ConfigDict(frozen=True)
+    type: Literal["success", "interrupt", "cancelled"]
+
+
+class TokenUsage(BaseModel):
+    """AG-UI's token counts for one model."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
+    provider: str | None = None
+    model: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class RunFinished(Event):
+    type: Literal["RUN_FINISHED"] = "RUN_FINISHED"
+    thread_id: str
+    run_id: str
+    outcome: Outcome
+    usage: tuple[TokenUsage, ...] | None = None
+
+
+class RunError(Event):
+    type: Literal["RUN_ERROR"] = "RUN_ERROR"
+    message: str
+    code: str
+
+
+class MessagesSnapshot(Event):
+    type: Literal["MESSAGES_SNAPSHOT"] = "MESSAGES_SNAPSHOT"
+    messages: tuple[dict[str, Any], ...]
+
+
+CustomName = Literal[
+    "navi.queue", "navi.stop", "navi.recall", "navi.mcp", "navi.session", "navi.kernel", "navi.gap"
+]
+
+
+class Custom(Event):
+    type: Literal["CUSTOM"] = "CUSTOM"
+    name: CustomName
+    value: dict[str, Any]
+
+
+AnyEvent = Annotated[
+    TextMessageStart
+    | TextMessageContent
+    | TextMessageEnd
+    | ReasoningStart
+    | ReasoningMessageStart
+    | ReasoningMessageContent
+    | ReasoningMessageEnd
+    | ReasoningEnd
+    | ToolCallStart
+    | ToolCallArgs
+    | ToolCallEnd
+    | ToolCallResult
+    | RunStarted
+    | RunFinished
+    | RunError
+    | MessagesSnapshot
+    | Custom,
+    Field(discriminator="type"),
+]
+
+
+class Envelope(BaseModel):
+    """One row of a session's log, as followers get it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    seq: int
+    session_id: str
+    run_id: str | None
+    ts: str
+    origin: Origin
+    event: AnyEvent
+    snapshot: bool | None = None
+
+
+class Draft:
+    """An event on its way into a log: everything but its ``seq``. Encoded at most once, when it is committed."""
+
+    __slots__ = ("event", "origin", "run_id", "ts")
+
+    def __init__(self, event: Event, *, run_id: str | None, origin: Origin, at: datetime) -> None:
+        self.event = event
+        self.run_id = run_id
+        self.origin = origin
+        self.ts = timestamp(at)
+
+    def with_event(self, event: Event) -> Draft:
+        """The same run, origin and time with another body."""
+        copy = Draft.__new__(Draft)
+        copy.event, copy.run_id, copy.origin, copy.ts = event, self.run_id, self.origin, self.ts
+        return copy
+
+    def frame(self, session_id: str, seq: int, *, snapshot: bool = False) -> str:
+        """The envelope as JSON text. ``session_id`` and ``run_id`` are ours and need no escaping."""
+        run = "null" if self.run_id is None else f'"{self.run_id}"'
+        recall = "null" if self.origin.recall_id is None else f'"{self.origin.recall_id}"'
+        mark = ',"snapshot":true' if snapshot else ""
+        return (
+            f'{{"seq":{seq},"session_id":"{session_id}","run_id":{run},"ts":"{self.ts}",'
+            f'"origin":{{"kind":"{self.origin.kind}","recall_id":{recall}}},"event":{self.event.wire()}{mark}}}'
+        )

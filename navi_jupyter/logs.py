@@ -1,0 +1,37 @@
+"""Structured log lines through the standard library: ``event=run_ended run_id=r_… status=completed``.
+
+Bound to our own loggers, below ``navi``, so that neither Jupyter's nor a kernel's structlog configuration is touched.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import cast
+
+import structlog
+
+ROOT = "navi"
+
+
+def get_logger(part: str) -> structlog.stdlib.BoundLogger:
+    """The logger ``navi.<part>``: an event name first, then what it is about as keys."""
+    logger = structlog.wrap_logger(
+        logging.getLogger(f"{ROOT}.{part}"),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["event"]),
+        ],
+    )
+    return cast("structlog.stdlib.BoundLogger", logger)
+
+
+def send_to(logger: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> None:
+    """Let our lines go where another logger's go (the server's), at its level."""
+    theirs = logger.logger if isinstance(logger, logging.LoggerAdapter) else logger
+    ours = logging.getLogger(ROOT)
+    if theirs is ours:
+        return
+    ours.parent = theirs
+    ours.setLevel(theirs.getEffectiveLevel())
