@@ -1,0 +1,164 @@
+"""Connections to one SQLite file: opened with the right pragmas, and a small pool of readers.
+
+Not responsible for what is written or when: that is ``sqlite``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import aiosqlite
+
+from ..errors import NaviError, StoreDamaged, StoreError
+
+BUSY_TIMEOUT_MS = 10_000
+"""How long a statement waits for another process's transaction."""
+READERS = 3
+ROWS_AT_ONCE = 256
+"""So that a statement stays well below SQLite's limit of 32766 parameters."""
+_CLOSED = ("Connection closed", "no active connection")
+"""aiosqlite's ValueErrors for a connection that was closed."""
+
+
+async def connect(path: Path, *, read_only: bool = False, uri_query: str = "") -> aiosqlite.Connection:
+    """A connection in autocommit mode: transactions begin and end where our code says so."""
+    target = f"{Path(os.path.abspath(path)).as_uri()}{uri_query}"  # noqa: PTH100, ASYNC240  touches no disk
+    pending = aiosqlite.connect(target, isolation_level=None, uri=True)
+    # aiosqlite's thread is not a daemon: a process that dies without closing would hang at exit instead.
+    pending._thread.daemon = True  # noqa: SLF001
+    connection = await pending
+    connection.row_factory = sqlite3.Row
+    await connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    await connection.execute("PRAGMA foreign_keys = ON")
+    if read_only:
+        await connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+class Statements:
+    """Statements on one connection inside a transaction that its owner has begun."""
+
+    db: aiosqlite.Connection
+
+    async def all(self, sql: str, parameters: Sequence[object] = ()) -> list[sqlite3.Row]:
+        """Every row."""
+        return list(await self.db.execute_fetchall(sql, parameters))
+
+    async def one(self, sql: str, parameters: Sequence[object] = ()) -> sqlite3.Row | None:
+        """The first row, if any."""
+        rows = await self.all(sql, parameters)
+        return rows[0] if rows else None
+
+    async def change(self, sql: str, parameters: Sequence[object] = ()) -> int:
+        """Execute; how many rows it touched."""
+        cursor = await self.db.execute(sql, parameters)
+        return cursor.rowcount
+
+    async def change_many(self, sql: str, rows: Sequence[Sequence[object]]) -> int:
+        """Execute ``sql`` with its ``{rows}`` standing for all of ``rows``; how many rows it touched.
+
+        Unlike ``executemany`` it gives Python's lock back once per statement, not once per row: beside a busy event
+        loop that is the difference between milliseconds and seconds. Powers of two, so that few statements are
+        ever prepared.
+        """
+        changed = low = 0
+        while low < len(rows):
+            size = min(ROWS_AT_ONCE, 1 << ((len(rows) - low).bit_length() - 1))
+            values = [value for row in rows[low : low + size] for value in row]
+            changed += await self.change(_with_rows(sql, len(rows[0]), size), values)
+            low += size
+        return changed
+
+
+@lru_cache(maxsize=256)
+def _with_rows(sql: str, width: int, size: int) -> str:
+    row = f"({', '.join('?' * width)})"
+    return sql.replace("{rows}", ", ".join([row] * size))
+
+
+class Readers:
+    """A few read-only connections, each used by one reader at a time."""
+
+    def __init__(self) -> None:
+        self._free: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
+        self._readers: list[aiosqlite.Connection] = []
+
+    async def open_readers(self, path: Path) -> None:
+        """Open the pool. The file must exist."""
+        for _ in range(READERS):
+            connection = await connect(path, read_only=True)
+            self._readers.append(connection)
+            self._free.put_nowait(connection)
+
+    async def close_readers(self) -> None:
+        """Close the pool. Statements in progress end first."""
+        for connection in self._readers:
+            await connection.close()
+        self._readers.clear()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Statements]:
+        """One consistent view of the database for several statements. Raises StoreError."""
+        connection = await self._free.get()
+        statements = Statements()
+        statements.db = connection
+        try:
+            with _explaining():
+                await connection.execute("BEGIN")
+                yield statements
+        finally:
+            try:
+                # Also after a cancelled BEGIN: its thread performs it all the same, and this one comes after it.
+                with contextlib.suppress(sqlite3.Error, ValueError):
+                    await connection.execute("ROLLBACK")
+            finally:
+                self._free.put_nowait(connection)
+
+    async def fetch_all(self, sql: str, parameters: Sequence[object] = ()) -> list[sqlite3.Row]:
+        """Every row of one statement. Raises StoreError."""
+        connection = await self._free.get()
+        try:
+            with _explaining():
+                return list(await connection.execute_fetchall(sql, parameters))
+        finally:
+            self._free.put_nowait(connection)
+
+    async def fetch_one(self, sql: str, parameters: Sequence[object] = ()) -> sqlite3.Row | None:
+        """The first row of one statement, if any."""
+        rows = await self.fetch_all(sql, parameters)
+        return rows[0] if rows else None
+
+
+@contextlib.contextmanager
+def _explaining() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise store_error(error) from error
+    except ValueError as error:
+        if str(error) not in _CLOSED:
+            raise
+        raise store_error(error) from error
+
+
+def store_error(error: BaseException) -> NaviError:
+    """What SQLite said, in words a user can act on."""
+    text = str(error).lower()
+    if isinstance(error, ValueError):
+        return StoreError("The database is being closed.")
+    if "malformed" in text or "not a database" in text:
+        return StoreDamaged(f"The database file is damaged ({error}). Restart the server: the file will be set aside.")
+    if "full" in text:
+        return StoreError(f"The disk is full; nothing was saved ({error}). Free some space and try again.")
+    if "readonly" in text or "read-only" in text:
+        return StoreError(f"The database can not be written ({error}). Check the permissions of its folder.")
+    if "locked" in text or "busy" in text:
+        return StoreError(f"The database was locked by another program for too long ({error}). Try again.")
+    return StoreError(f"The database refused the change ({error}).")

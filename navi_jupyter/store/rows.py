@@ -1,0 +1,98 @@
+"""How values become rows and back. No SQL here."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ..model import Failure, Origin, OriginKind, Run, RunStatus, Session, Usage
+from ..ports import Message, ToolCall
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def to_micros(at: datetime) -> int:
+    """Microseconds since 1970, exactly (no float in between)."""
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """The inverse of :func:`to_micros`, in UTC."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def optional_micros(at: datetime | None) -> int | None:
+    """:func:`to_micros` for a column that may be NULL."""
+    return None if at is None else to_micros(at)
+
+
+def optional_instant(micros: int | None) -> datetime | None:
+    """:func:`from_micros` for a column that may be NULL."""
+    return None if micros is None else from_micros(micros)
+
+
+def session_of(row: sqlite3.Row) -> Session:
+    """A row of ``sessions``."""
+    return Session(
+        id=row["id"],
+        owner=row["owner"],
+        title=row["title"],
+        profile=row["profile"],
+        model=row["model"],
+        notebook_path=row["notebook_path"],
+        kernel_id=row["kernel_id"],
+        timezone=row["timezone"],
+        created_at=from_micros(row["created_at"]),
+        updated_at=from_micros(row["updated_at"]),
+        head_seq=row["head_seq"],
+    )
+
+
+def run_of(row: sqlite3.Row) -> Run:
+    """A row of ``runs``."""
+    failed = row["error_code"] is not None
+    return Run(
+        id=row["id"],
+        session_id=row["session_id"],
+        command_id=row["command_id"],
+        status=RunStatus(row["status"]),
+        origin=Origin(kind=OriginKind(row["origin_kind"]), recall_id=row["recall_id"]),
+        model=row["model"],
+        created_at=from_micros(row["created_at"]),
+        started_at=optional_instant(row["started_at"]),
+        ended_at=optional_instant(row["ended_at"]),
+        usage=Usage(input_tokens=row["input_tokens"], output_tokens=row["output_tokens"], requests=row["requests"]),
+        error=Failure(code=row["error_code"], message=row["error_message"]) if failed else None,
+    )
+
+
+def dump_messages(messages: Sequence[Message]) -> str:
+    """Messages as the JSON of ``runs.transcript``."""
+    return json.dumps([_message_row(message) for message in messages], ensure_ascii=False, separators=(",", ":"))
+
+
+def _message_row(message: Message) -> dict[str, Any]:
+    row = asdict(message)
+    row["origin"] = message.origin.model_dump(mode="json")
+    return row
+
+
+def load_messages(text: str | None) -> tuple[Message, ...]:
+    """The inverse of :func:`dump_messages`."""
+    if not text:
+        return ()
+    return tuple(
+        Message(
+            **{
+                **row,
+                "origin": Origin.model_validate(row["origin"]),
+                "tool_calls": tuple(ToolCall(**call) for call in row["tool_calls"]),
+            }
+        )
+        for row in json.loads(text)
+    )

@@ -1,0 +1,441 @@
+"""SQL for sessions, logs, commands and runs: in a transaction (``SessionRows``) and for readers (``SessionReads``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from ..commands import Acceptance
+from ..errors import InvalidRequest, RunNotFound, SessionNotFound
+from ..events import Draft
+from ..model import Failure, Run, RunStatus, Session, Usage
+from ..ports import DEFAULT_LEASE, Message, PastTurn, RunOwner, Server, SessionSnapshot
+from .connection import Readers, Statements
+from .recalls import recall_of
+from .rows import dump_messages, from_micros, load_messages, run_of, session_of, to_micros
+
+_LAST = 2**62
+"""Beyond every key of a list that is paged downwards."""
+READ_BYTES = 2**20
+"""What one read of a log returns at most, but for its first event: a page of large events must not fill the memory."""
+_ACTIVE = "('running', 'waiting')"
+_OPEN_RUNS = (
+    "SELECT * FROM runs WHERE session_id = ? AND status IN ('queued', 'running', 'waiting')"
+    " ORDER BY priority DESC, number"
+)
+_RUN_FRAMES = (
+    "SELECT frame FROM events WHERE session_id = ? AND run_id = ?"
+    " AND seq >= (SELECT first_seq FROM runs WHERE id = ?) ORDER BY seq"
+)
+_SESSION_COLUMNS = frozenset({"title", "profile", "model", "notebook_path", "kernel_id", "timezone", "updated_at"})
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
+
+
+class SessionRows(Statements):
+    """The session half of a transaction. Implements :class:`navi_jupyter.ports.SessionTx`."""
+
+    appended: list[tuple[str, int, str]]
+    """What this transaction stored in logs: (session, seq, frame), in order. Published after the commit."""
+
+    # --- the log
+
+    async def append(self, session_id: str, drafts: Sequence[Draft]) -> int:
+        row = await self.one("SELECT head_seq FROM sessions WHERE id = ?", (session_id,))
+        if row is None:
+            raise SessionNotFound(f"There is no session {session_id}.")
+        head: int = row["head_seq"]
+        await self._insert({session_id: drafts}, {session_id: head})
+        return head + len(drafts)
+
+    async def append_all(self, batches: Mapping[str, Sequence[Draft]]) -> None:
+        """:meth:`append` for many sessions in three statements. Sessions that are gone are left out."""
+        rows = await self.all(
+            f"SELECT id, head_seq FROM sessions WHERE id IN ({_marks(tuple(batches))})", tuple(batches)
+        )
+        heads = {row["id"]: row["head_seq"] for row in rows}
+        await self._insert({session: batches[session] for session in heads}, heads)
+
+    async def _insert(self, batches: Mapping[str, Sequence[Draft]], heads: Mapping[str, int]) -> None:
+        rows = [
+            (session_id, seq, draft.run_id, draft.frame(session_id, seq))
+            for session_id, drafts in batches.items()
+            for seq, draft in enumerate(drafts, heads[session_id] + 1)
+        ]
+        if not rows:
+            return
+        await self.db.executemany("INSERT INTO events (session_id, seq, run_id, frame) VALUES (?, ?, ?, ?)", rows)
+        await self.db.executemany(
+            "UPDATE sessions SET head_seq = head_seq + ? WHERE id = ?",
+            [(len(drafts), session_id) for session_id, drafts in batches.items()],
+        )
+        self.appended.extend((session_id, seq, frame) for session_id, seq, _, frame in rows)
+
+    async def run_frames(self, session_id: str, run_id: str) -> Sequence[str]:
+        rows = await self.all(_RUN_FRAMES, (session_id, run_id, run_id))
+        return [row["frame"] for row in rows]
+
+    async def fold_events(self, session_id: str, folded: Mapping[int, str], dropped: Sequence[int]) -> None:
+        await self.db.executemany(
+            "UPDATE events SET frame = ? WHERE session_id = ? AND seq = ?",
+            [(frame, session_id, seq) for seq, frame in folded.items()],
+        )
+        await self.db.executemany(
+            "DELETE FROM events WHERE session_id = ? AND seq = ?", [(session_id, seq) for seq in dropped]
+        )
+
+    async def note_folded(self, session_id: str, run_id: str, stretches: Sequence[tuple[int, int]]) -> None:
+        await self.db.executemany(
+            "INSERT OR REPLACE INTO compactions (session_id, from_seq, to_seq) VALUES (?, ?, ?)",
+            [(session_id, first, last) for first, last in stretches],
+        )
+        await self.change("UPDATE runs SET compacted = 1 WHERE id = ?", (run_id,))
+
+    # --- commands
+
+    async def acceptance(self, session_id: str, command_id: str) -> Acceptance | None:
+        row = await self.one(
+            "SELECT command_id, seq, run_id FROM commands WHERE session_id = ? AND command_id = ?",
+            (session_id, command_id),
+        )
+        return None if row is None else Acceptance(command_id=command_id, seq=row["seq"], run_id=row["run_id"])
+
+    async def accept(self, session_id: str, kind: str, acceptance: Acceptance, *, user_id: str) -> None:
+        await self.change(
+            "INSERT INTO commands (session_id, command_id, kind, user_id, seq, run_id) VALUES (?, ?, ?, ?, ?, ?)",
+            (session_id, acceptance.command_id, kind, user_id, acceptance.seq, acceptance.run_id),
+        )
+
+    # --- sessions
+
+    async def session(self, session_id: str) -> Session | None:
+        row = await self.one("SELECT * FROM sessions WHERE id = ?", (session_id,))
+        return None if row is None else session_of(row)
+
+    async def add_session(self, session: Session) -> None:
+        await self.change(
+            "INSERT INTO sessions (id, owner, title, profile, model, notebook_path, kernel_id, timezone,"
+            " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                session.id,
+                session.owner,
+                session.title,
+                session.profile,
+                session.model,
+                session.notebook_path,
+                session.kernel_id,
+                session.timezone,
+                to_micros(session.created_at),
+                to_micros(session.updated_at),
+            ),
+        )
+
+    async def count_sessions(self, owner: str) -> int:
+        row = await self.one("SELECT count(*) AS n FROM sessions WHERE owner = ?", (owner,))
+        return 0 if row is None else int(row["n"])
+
+    async def change_session(self, session_id: str, changes: Mapping[str, Any]) -> None:
+        unknown = set(changes) - _SESSION_COLUMNS
+        if unknown:
+            raise InvalidRequest(f"a session has no {', '.join(sorted(unknown))}")
+        values = [to_micros(value) if isinstance(value, datetime) else value for value in changes.values()]
+        assignments = ", ".join(f"{name} = ?" for name in changes)
+        await self.change(f"UPDATE sessions SET {assignments} WHERE id = ?", (*values, session_id))
+
+    async def delete_session(self, session_id: str) -> None:
+        await self.change("DELETE FROM sessions WHERE id = ?", (session_id,))
+
+    # --- runs
+
+    async def run(self, run_id: str) -> Run | None:
+        row = await self.one("SELECT * FROM runs WHERE id = ?", (run_id,))
+        return None if row is None else run_of(row)
+
+    async def active_run(self, session_id: str) -> Run | None:
+        row = await self.one(f"SELECT * FROM runs WHERE session_id = ? AND status IN {_ACTIVE}", (session_id,))
+        return None if row is None else run_of(row)
+
+    async def queued_runs(self, session_id: str) -> Sequence[Run]:
+        rows = await self.all(
+            "SELECT * FROM runs WHERE session_id = ? AND status = 'queued' ORDER BY priority DESC, number",
+            (session_id,),
+        )
+        return [run_of(row) for row in rows]
+
+    async def add_run(self, run: Run, *, prompt: str, user_id: str, first_seq: int, priority: int = 0) -> None:
+        await self.change(
+            "INSERT INTO runs (id, session_id, command_id, status, origin_kind, recall_id, user_id, model, prompt,"
+            " priority, first_seq, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                run.id,
+                run.session_id,
+                run.command_id,
+                run.status.value,
+                run.origin.kind.value,
+                run.origin.recall_id,
+                user_id,
+                run.model,
+                prompt,
+                priority,
+                first_seq,
+                to_micros(run.created_at),
+            ),
+        )
+
+    async def start_run(self, run_id: str, *, server_id: str, at: datetime, lease_until: datetime) -> bool:
+        # Looked at first: a violated unique index would undo the whole unit, not just this statement.
+        changed = await self.change(
+            "UPDATE runs SET status = 'running', server_id = ?, started_at = ?, lease_until = ?"
+            " WHERE id = ? AND status = 'queued' AND NOT EXISTS"
+            f" (SELECT 1 FROM runs other WHERE other.session_id = runs.session_id AND other.status IN {_ACTIVE})",
+            (server_id, to_micros(at), to_micros(lease_until), run_id),
+        )
+        return changed == 1
+
+    async def held_runs(self, run_ids: Iterable[str], *, server_id: str) -> set[str]:
+        wanted = tuple(run_ids)
+        rows = await self.all(
+            f"SELECT id FROM runs WHERE id IN ({_marks(wanted)}) AND server_id = ? AND status IN {_ACTIVE}",
+            (*wanted, server_id),
+        )
+        return {row["id"] for row in rows}
+
+    async def end_run(
+        self,
+        run_id: str,
+        *,
+        status: RunStatus,
+        at: datetime,
+        usage: Usage | None = None,
+        error: Failure | None = None,
+        conversation: bytes | None = None,
+        transcript: Sequence[Message] = (),
+    ) -> bool:
+        spent = usage or Usage()
+        changed = await self.change(
+            "UPDATE runs SET status = ?, ended_at = ?, input_tokens = ?, output_tokens = ?, requests = ?,"
+            " error_code = ?, error_message = ?, conversation = ?, transcript = ?, lease_until = NULL"
+            " WHERE id = ? AND ended_at IS NULL",
+            (
+                status.value,
+                to_micros(at),
+                spent.input_tokens,
+                spent.output_tokens,
+                spent.requests,
+                error.code if error else None,
+                error.message if error else None,
+                conversation,
+                dump_messages(transcript),
+                run_id,
+            ),
+        )
+        return changed == 1
+
+    async def request_stop(self, run_id: str, command_id: str) -> None:
+        await self.change(
+            "UPDATE runs SET stop_command_id = ? WHERE id = ? AND stop_command_id IS NULL",
+            (command_id, run_id),
+        )
+
+    # --- servers
+
+    async def beat(self, server: Server, *, at: datetime) -> None:
+        until = to_micros(at + DEFAULT_LEASE)
+        await self.change(
+            "INSERT INTO servers (id, host, pid, pid_started, lease_until) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until",
+            (server.id, server.host, server.pid, server.pid_started, until),
+        )
+        await self.change(
+            f"UPDATE runs SET lease_until = ? WHERE server_id = ? AND status IN {_ACTIVE}", (until, server.id)
+        )
+
+    async def forget_server(self, server_id: str) -> None:
+        await self.change("DELETE FROM servers WHERE id = ?", (server_id,))
+
+    async def servers(self) -> Sequence[tuple[Server, datetime]]:
+        rows = await self.all("SELECT * FROM servers")
+        return [
+            (
+                Server(id=row["id"], host=row["host"], pid=row["pid"], pid_started=row["pid_started"]),
+                from_micros(row["lease_until"]),
+            )
+            for row in rows
+        ]
+
+    async def active_runs(self) -> Sequence[RunOwner]:
+        rows = await self.all(f"SELECT id, session_id, server_id, lease_until FROM runs WHERE status IN {_ACTIVE}")
+        return [
+            RunOwner(
+                run_id=row["id"],
+                session_id=row["session_id"],
+                server_id=row["server_id"],
+                lease_until=from_micros(row["lease_until"]),
+            )
+            for row in rows
+        ]
+
+
+class SessionReads(Readers):
+    """The session half of what is read. Implements the reads of :class:`navi_jupyter.ports.SessionStore`."""
+
+    async def session(self, session_id: str) -> Session | None:
+        row = await self.fetch_one("SELECT * FROM sessions WHERE id = ?", (session_id,))
+        return None if row is None else session_of(row)
+
+    async def sessions(
+        self, owner: str, *, limit: int, cursor: str | None = None, notebook_path: str | None = None
+    ) -> tuple[Sequence[Session], str | None]:
+        at, last_id = _session_cursor(cursor)
+        rows = await self.fetch_all(
+            "SELECT * FROM sessions WHERE owner = ? AND (updated_at < ? OR (updated_at = ? AND id > ?))"
+            " AND (? IS NULL OR notebook_path = ?) ORDER BY updated_at DESC, id LIMIT ?",
+            (owner, at, at, last_id, notebook_path, notebook_path, limit + 1),
+        )
+        page = rows[:limit]
+        more = f"{page[-1]['updated_at']}:{page[-1]['id']}" if len(rows) > limit else None
+        return [session_of(row) for row in page], more
+
+    async def head(self, session_id: str) -> int | None:
+        row = await self.fetch_one("SELECT head_seq FROM sessions WHERE id = ?", (session_id,))
+        return None if row is None else int(row["head_seq"])
+
+    async def heads(self, session_ids: Iterable[str]) -> dict[str, int]:
+        wanted = tuple(session_ids)
+        rows = await self.fetch_all(f"SELECT id, head_seq FROM sessions WHERE id IN ({_marks(wanted)})", wanted)
+        return {row["id"]: row["head_seq"] for row in rows}
+
+    async def frames(self, session_id: str, *, after: int, limit: int) -> Sequence[tuple[int, str]]:
+        rows = await self.fetch_all(
+            "SELECT seq, frame FROM"
+            " (SELECT seq, frame, SUM(LENGTH(frame)) OVER (ORDER BY seq) - LENGTH(frame) AS before"
+            " FROM events WHERE session_id = ? AND seq > ? ORDER BY seq LIMIT ?) WHERE before < ?",
+            (session_id, after, limit, READ_BYTES),
+        )
+        return [(row["seq"], row["frame"]) for row in rows]
+
+    async def gap(self, session_id: str, after: int) -> bool:
+        row = await self.fetch_one(
+            "SELECT 1 FROM compactions WHERE session_id = ? AND from_seq <= ? AND to_seq > ? LIMIT 1",
+            (session_id, after, after),
+        )
+        return row is not None
+
+    async def snapshot(self, session_id: str) -> SessionSnapshot | None:
+        async with self.reading() as view:
+            row = await view.one("SELECT * FROM sessions WHERE id = ?", (session_id,))
+            if row is None:
+                return None
+            finished = await view.all(
+                "SELECT transcript FROM runs WHERE session_id = ? AND ended_at IS NOT NULL AND started_at IS NOT NULL"
+                " ORDER BY started_at, number",
+                (session_id,),
+            )
+            open_rows = await view.all(_OPEN_RUNS, (session_id,))
+            frames = await view.all(
+                "SELECT frame FROM events WHERE session_id = ? AND seq >= ?"
+                f" AND run_id IN ({_marks(open_rows)}) ORDER BY seq",
+                (
+                    session_id,
+                    min((r["first_seq"] for r in open_rows), default=0),
+                    *(r["id"] for r in open_rows),
+                ),
+            )
+            recalls = await view.all(
+                "SELECT * FROM recalls WHERE session_id = ? AND status IN ('pending', 'running', 'paused')"
+                " ORDER BY next_at",
+                (session_id,),
+            )
+        runs = [run_of(r) for r in open_rows]
+        return SessionSnapshot(
+            session=session_of(row),
+            head_seq=row["head_seq"],
+            finished=[message for r in finished for message in load_messages(r["transcript"])],
+            active=next((run for run in runs if run.status.active), None),
+            frames=[r["frame"] for r in frames],
+            queued=[run for run in runs if not run.status.active],
+            recalls=[recall_of(r) for r in recalls],
+        )
+
+    async def run(self, run_id: str) -> Run | None:
+        row = await self.fetch_one("SELECT * FROM runs WHERE id = ?", (run_id,))
+        return None if row is None else run_of(row)
+
+    async def runs(self, session_id: str, *, limit: int, cursor: str | None = None) -> tuple[Sequence[Run], str | None]:
+        before = _number_cursor(cursor)
+        rows = await self.fetch_all(
+            "SELECT * FROM runs WHERE session_id = ? AND number < ? ORDER BY number DESC LIMIT ?",
+            (session_id, before, limit + 1),
+        )
+        page = rows[:limit]
+        return [run_of(row) for row in page], str(page[-1]["number"]) if len(rows) > limit else None
+
+    async def open_runs(self, session_id: str) -> Sequence[Run]:
+        rows = await self.fetch_all(_OPEN_RUNS, (session_id,))
+        return [run_of(row) for row in rows]
+
+    async def run_frames(self, session_id: str, run_id: str) -> Sequence[str]:
+        rows = await self.fetch_all(_RUN_FRAMES, (session_id, run_id, run_id))
+        return [row["frame"] for row in rows]
+
+    async def prompt(self, run_id: str) -> tuple[str, str]:
+        row = await self.fetch_one("SELECT prompt, user_id FROM runs WHERE id = ?", (run_id,))
+        if row is None:
+            raise RunNotFound(f"There is no run {run_id}.")
+        return row["prompt"], row["user_id"]
+
+    async def past_turns(self, session_id: str) -> Sequence[PastTurn]:
+        rows = await self.fetch_all(
+            "SELECT id, status, prompt, transcript, conversation FROM runs"
+            " WHERE session_id = ? AND ended_at IS NOT NULL AND started_at IS NOT NULL ORDER BY started_at, number",
+            (session_id,),
+        )
+        return [
+            PastTurn(
+                run_id=row["id"],
+                status=RunStatus(row["status"]),
+                prompt=row["prompt"],
+                messages=load_messages(row["transcript"]),
+                conversation=row["conversation"],
+            )
+            for row in rows
+        ]
+
+    async def queued_sessions(self) -> Sequence[str]:
+        rows = await self.fetch_all("SELECT DISTINCT session_id FROM runs WHERE status = 'queued'")
+        return [row["session_id"] for row in rows]
+
+    async def stops_for(self, server_id: str) -> Sequence[str]:
+        rows = await self.fetch_all(
+            f"SELECT id FROM runs WHERE status IN {_ACTIVE} AND server_id = ? AND stop_command_id IS NOT NULL",
+            (server_id,),
+        )
+        return [row["id"] for row in rows]
+
+    async def runs_to_compact(self, *, ended_before: datetime, limit: int) -> Sequence[Run]:
+        rows = await self.fetch_all(
+            "SELECT * FROM runs WHERE compacted = 0 AND ended_at IS NOT NULL AND ended_at < ?"
+            " ORDER BY ended_at LIMIT ?",
+            (to_micros(ended_before), limit),
+        )
+        return [run_of(row) for row in rows]
+
+
+def _session_cursor(cursor: str | None) -> tuple[int, str]:
+    if cursor is None:
+        return _LAST, ""
+    at, _, session_id = cursor.partition(":")
+    if not (at.isascii() and at.isdigit() and len(at) < 19):
+        raise InvalidRequest("cursor: not a cursor of this list", field="cursor")
+    return int(at), session_id
+
+
+def _number_cursor(cursor: str | None) -> int:
+    if cursor is None:
+        return _LAST
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+        raise InvalidRequest("cursor: not a cursor of this list", field="cursor")
+    return int(cursor)
