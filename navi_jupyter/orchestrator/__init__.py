@@ -1,0 +1,1 @@
+"""Sessions: their logs, their runs, who follows them."""

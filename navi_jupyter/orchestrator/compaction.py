@@ -1,0 +1,72 @@
+"""Old runs keep their text, not their rhythm: a message's deltas become one event, long after it was followed live."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from ..logs import get_logger
+from ..model import Run, now
+from ..ports import SessionStore, SessionTx
+
+log = get_logger("compaction")
+
+BATCH = 20
+"""Runs per transaction."""
+_KEYS = {
+    "TEXT_MESSAGE_CONTENT": "messageId",
+    "REASONING_MESSAGE_CONTENT": "messageId",
+    "TOOL_CALL_ARGS": "toolCallId",
+}
+
+
+@dataclass(slots=True)
+class Folding:
+    """What compaction does to one run's rows."""
+
+    folded: dict[int, str] = field(default_factory=dict)
+    """seq -> the envelope that takes its place."""
+    dropped: list[int] = field(default_factory=list)
+    stretches: list[tuple[int, int]] = field(default_factory=list)
+    """[first, last): a cursor in here has seen a part of a message that is now one event at ``last``."""
+
+
+def fold_run(frames: Sequence[str]) -> Folding:
+    """Fold each message's deltas into one event, at the seq of its last delta. Pure."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for frame in frames:
+        envelope = json.loads(frame)
+        key = _KEYS.get(envelope["event"]["type"])
+        if key is not None:
+            groups.setdefault((envelope["event"]["type"], envelope["event"][key]), []).append(envelope)
+    folding = Folding()
+    for group in groups.values():
+        if len(group) < 2:
+            continue
+        last = group[-1]
+        last["event"]["delta"] = "".join(envelope["event"]["delta"] for envelope in group)
+        folding.folded[last["seq"]] = json.dumps(last, ensure_ascii=False, separators=(",", ":"))
+        folding.dropped += [envelope["seq"] for envelope in group[:-1]]
+        folding.stretches.append((group[0]["seq"], last["seq"]))
+    return folding
+
+
+async def compact(store: SessionStore, *, older_than: timedelta) -> int:
+    """Fold all runs that ended longer ago than ``older_than``; returns how many."""
+    done = 0
+    while runs := await store.runs_to_compact(ended_before=now() - older_than, limit=BATCH):
+        await store.write(lambda tx, runs=tuple(runs): _compact(tx, runs))  # type: ignore[misc]
+        done += len(runs)
+    if done:
+        log.info("runs_compacted", runs=done)
+    return done
+
+
+async def _compact(tx: SessionTx, runs: Sequence[Run]) -> None:
+    for run in runs:
+        folding = fold_run(await tx.run_frames(run.session_id, run.id))
+        await tx.fold_events(run.session_id, folding.folded, folding.dropped)
+        await tx.note_folded(run.session_id, run.id, folding.stretches)

@@ -1,0 +1,49 @@
+"""What arrives in the inbox of a live session."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from ..commands import Acceptance, Command
+from ..model import Origin
+from .turns import ActiveRun
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A command, and who waits for its acceptance."""
+
+    command: Command
+    user_id: str
+    origin: Origin
+    accepted: asyncio.Future[Acceptance]
+
+    def accept(self, acceptance: Acceptance) -> None:
+        """Answer, unless that was done or nobody waits any more."""
+        if not self.accepted.done():
+            self.accepted.set_result(acceptance)
+
+    def refuse(self, error: Exception) -> None:
+        """The same, with an error."""
+        if not self.accepted.done():
+            self.accepted.set_exception(error)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The current run's task is done, or its stop deadline has passed (``forced``)."""
+
+    active: ActiveRun
+    forced: bool = False
+
+
+class Poke:
+    """Look whether a waiting prompt can start: a slot is free, or another server's run has ended."""
+
+
+class Close:
+    """Leave; a run in progress ends as interrupted."""
+
+
+Item = Submitted | Finished | Poke | Close

@@ -1,0 +1,116 @@
+"""One run in progress: the agent's loop drained into the log.
+
+The task that works never writes its own end: the session's owner looks at the finished task and records what became of
+it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+
+from ..errors import NaviError, RunFailed
+from ..events import Custom, Draft, Event
+from ..model import Failure, Run, RunStatus, now
+from ..ports import AgentLoop, ToolContext, Turn, TurnResult, tool_context
+from .endings import Ending
+from .journal import Journal
+from .transcript import Fold
+
+
+class ActiveRun:
+    """A run of this process from RUN_STARTED to its end. Owned by one session actor."""
+
+    def __init__(
+        self, run: Run, turn: Turn, context: ToolContext, loop: AgentLoop, journal: Journal, fold: Fold
+    ) -> None:
+        self.run = run
+        self.fold = fold
+        """The run's conversation so far, the prompt included."""
+        self.lost = False
+        """Set when the run was closed by another server (this one was silent for too long) or went with its session."""
+        self.abandoned = False
+        """Set when the task did not end in time: it may go on, nobody listens."""
+        self._closing = False
+        """Set when the server stops or the session goes."""
+        self._turn = turn
+        self._context = context
+        self._loop = loop
+        self._journal = journal
+        self._result: TurnResult | None = None
+        self.task: asyncio.Task[None] = asyncio.create_task(self._work(), name=f"navi-run-{run.id}")
+
+    def stop(self) -> None:
+        """Ask it to end, now. Cooperative: the loop unwinds at its next await."""
+        self._context.stop.set()
+        self.task.cancel("stop")
+
+    def close(self) -> None:
+        """End it because the session leaves."""
+        self._closing = True
+        self.task.cancel("close")
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to end."""
+        return self._context.stop.stopping
+
+    async def _work(self) -> None:
+        tool_context.set(self._context)
+        items = self._loop.run(self._turn, self._context)
+        try:
+            async with asyncio.timeout(self._turn.limits.timeout):
+                await self._drain(items)
+        finally:
+            # Left in the middle, a generator must clean up now and in this task, not when it is collected.
+            if isinstance(items, AsyncGenerator):
+                await items.aclose()
+
+    async def _drain(self, items: AsyncIterator[Event | TurnResult]) -> None:
+        async for item in items:
+            if self.stopping or self.lost or self.abandoned:
+                return
+            if isinstance(item, TurnResult):
+                self._result = item
+            else:
+                self._tell(item)
+                await self._journal.room()
+
+    def _tell(self, event: Event) -> None:
+        """Write an event of this run to the log."""
+        if isinstance(event, Custom):
+            event.wire()  # The one kind that can fail to encode: here it fails this run, in the journal everybody's.
+        draft = Draft(event, run_id=self.run.id, origin=self.run.origin, at=now())
+        self.fold.apply(event, run_id=self.run.id, origin=self.run.origin, at=draft.ts)
+        self._journal.write(self.run.session_id, draft)
+
+    def ending(self) -> Ending:
+        """What became of it. Called once: when the task is done, or given up."""
+        result = self._result
+        if result is not None and result.failure is None and not self.abandoned:
+            return Ending(RunStatus.COMPLETED, conversation=result.conversation, usage=result.usage)
+        if result is not None and result.failure is not None:
+            return Ending(RunStatus.FAILED, result.failure, result.conversation, result.usage)
+        if self.stopping:
+            return Ending(RunStatus.STOPPED)
+        if self._closing or self.task.cancelled():
+            return Ending(RunStatus.INTERRUPTED, Failure(code="interrupted", message="The server stopped."))
+        # Given up although nobody asked it to end: then its time is over.
+        return self._failed(self.task.exception() if self.task.done() else TimeoutError())
+
+    def _failed(self, error: BaseException | None) -> Ending:
+        match error:
+            case None:
+                failure = Failure(code="internal_error", message="The backend ended without a result.")
+            case TimeoutError():
+                seconds = f"{self._turn.limits.timeout:g}"
+                failure = Failure(code="timed_out", message=f"The run took longer than {seconds} seconds.")
+                return Ending(RunStatus.TIMED_OUT, failure)
+            case RunFailed():
+                failure = Failure(code=error.run_code, message=error.message)
+            case NaviError():
+                failure = Failure(code=error.code, message=error.message)
+            case _:
+                text = f"Something went wrong inside Navi ({type(error).__name__}). The server's log has the details."
+                failure = Failure(code="internal_error", message=text)
+        return Ending(RunStatus.FAILED, failure)
