@@ -1,0 +1,1 @@
+"""Being woken: schedules, policies, the ledger, the loop that fires."""

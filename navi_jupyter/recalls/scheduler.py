@@ -1,0 +1,396 @@
+"""The loop that makes recalls happen: sleep until something is due, plan, claim, deliver, write down what came of it.
+
+- *Plan and claim*: one transaction inserts the firings, advances the recalls and takes the leases.
+- *Deliver*: a prompt whose ``command_id`` names the slot; a repetition of it is swallowed by the session.
+- *Settle*: what came of it, in batches, with the event that says so in the same transaction.
+
+Killed between any two of these, the next sweep (of this or any server on the same database) goes on from the rows.
+Materialising and delivering a slot happens exactly once; a run that its server did not survive is not run again
+unless the recall has ``retries``. Not responsible for the rules: these are ``policy``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Awaitable, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self
+
+from ..commands import Prompt, Stop
+from ..errors import InvalidSchedule, LimitReached, NaviError, NotReady, SessionBusy, SessionNotFound, StoreError
+from ..logs import get_logger
+from ..model import SYSTEM, Origin, OriginKind, Run
+from .clock import SystemClock
+from .ledger import Lease, Outdated, Report, Settled, current, settle_all, store_plans
+from .outcomes import Accepted, Busy, Died, Ended, Expired, Outcome, Step, problem, unreadable
+from .policy import Plan, plan, prompt_mode, prompt_text
+
+if TYPE_CHECKING:
+    from ..ports import Submit
+    from ..ports.recalls import Claimed, Clock, FiringState, RecallState, RecallStore, RecallTx
+
+log = get_logger("recalls")
+
+LONGEST_SLEEP = timedelta(seconds=30)
+"""So that a suspended machine or a stepped clock is noticed."""
+LEASE = timedelta(seconds=10)
+"""A delivery takes milliseconds; when its server dies in it, others take over after this at the latest."""
+BATCH = 512
+SETTLE_BATCH = 256
+IN_FLIGHT = 1000
+"""Claims that wait for or are in delivery."""
+HELD_REPORTS = 10_000
+"""So many outcomes may wait to be written down while more is due."""
+DELIVERIES = 64
+"""Prompts that are being submitted at the same time."""
+SWEEP_SECONDS = 15.0
+OFF_LOOP = 50
+"""From this many plans on, they are computed in a thread."""
+RETRY = timedelta(seconds=1)
+UNREADY_DELAY = timedelta(seconds=5)
+
+
+class Scheduler:
+    """Makes the recalls of a store happen. ``async with`` it, or :meth:`start` and :meth:`stop` it."""
+
+    def __init__(
+        self,
+        store: RecallStore,
+        submit: Submit,
+        *,
+        server_id: str,
+        busy_delay: timedelta = timedelta(seconds=60),
+        clock: Clock | None = None,
+    ) -> None:
+        self._store = store
+        self._submit = submit
+        self._server_id = server_id
+        self._busy_delay = busy_delay
+        self._clock = clock or SystemClock()
+        self._signal = asyncio.Event()
+        self._groups: asyncio.Queue[list[Claimed]] = asyncio.Queue()
+        self._in_flight = 0
+        self._reports: list[Report] = []
+        self._reported = asyncio.Event()
+        self._waited_for: set[str] = set()
+        """Sessions that deferred firings wait for: the end of their runs is worth a look into the database."""
+        self._idle_meanwhile: set[str] = set()
+        """Sessions of which a run ended while a firing that had found them busy was not yet written down."""
+        self._tasks: list[asyncio.Task[None]] = []
+        self._more_since: datetime | None = None
+        """Since when each look has found a full batch: what came of it is written down after the rest has started."""
+        self._stopping = False
+        self._periodic: Any = None
+        self.open = 0
+        """Recalls that are not over, as of the last sweep."""
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    # --- life
+
+    async def start(self) -> None:
+        """Take over what a dead server left, then run. Returns once due recalls are being looked for."""
+        # Late, because only a running server needs it.
+        from tornado.ioloop import PeriodicCallback
+
+        await self._guarded("sweep", self.sweep())
+        self._tasks = [
+            asyncio.create_task(self._run(), name="navi-recalls"),
+            asyncio.create_task(self._settle_forever(), name="navi-recalls-settle"),
+            *(
+                asyncio.create_task(self._deliver_forever(), name=f"navi-recalls-deliver-{n}")
+                for n in range(DELIVERIES)
+            ),
+        ]
+        self._periodic = PeriodicCallback(self._safety_net, SWEEP_SECONDS * 1000, jitter=0.1)
+        self._periodic.start()
+
+    async def stop(self) -> None:
+        """Start nothing more, write down what came of what was started. What is left is taken over by others."""
+        if self._stopping:
+            return
+        self._stopping = True
+        if self._periodic is not None:
+            self._periodic.stop()
+        for task in self._tasks[2:] + self._tasks[:1]:
+            task.cancel()
+        await asyncio.gather(*self._tasks[2:], *self._tasks[:1], return_exceptions=True)
+        self._reported.set()
+        for task in self._tasks[1:2]:
+            await task
+
+    def wake(self) -> None:
+        """Look again: a recall was made or changed."""
+        self._signal.set()
+
+    async def on_run_ended(self, run: Run) -> None:
+        """A run of this process reached its final status. Never blocks, never raises."""
+        if run.origin.kind is OriginKind.RECALL:
+            self._report(Report(outcome=Ended(run=run), command_id=run.command_id))
+        if run.session_id in self._waited_for and not self._stopping:
+            self._waited_for.discard(run.session_id)
+            if any(report.session_id == run.session_id for report in self._reports):
+                self._idle_meanwhile.add(run.session_id)
+            await self._guarded("wake_deferred", self._wake_deferred(run.session_id))
+
+    async def _wake_deferred(self, session_id: str) -> None:
+        now = self._clock.now()
+
+        async def unit(tx: RecallTx) -> int:
+            return await tx.wake_deferred([session_id], now=now)
+
+        if await self._store.write(unit):
+            self._waited_for.add(session_id)  # one at a time: the others wait for the run of this one
+            self.wake()
+
+    async def _guarded(self, what: str, work: Awaitable[object]) -> bool:
+        """Supervise one piece of work: a failure is logged and does not end the loop around it."""
+        try:
+            await work
+        except StoreError as error:
+            log.error("recalls_store_unavailable", during=what, error=error.message)
+        except Exception:
+            log.exception("recalls_failed", during=what)
+        else:
+            return True
+        return False
+
+    async def _safety_net(self) -> None:
+        await self._guarded("sweep", self.sweep())
+        self.wake()
+
+    # --- the loop
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            if not await self._guarded("loop", self._turn()):
+                await self._clock.wait(self._signal, until=self._clock.now() + RETRY)
+
+    async def _turn(self) -> None:
+        """Sleep until something is due, or do what is."""
+        self._signal.clear()
+        now = self._clock.now()
+        due = now if self._more_since is not None else await self._store.next_wake()
+        if due is not None and due <= now:
+            await self._advance(now)
+            return
+        if self._reports:
+            self._reported.set()
+        until = now + LONGEST_SLEEP if due is None else min(due, now + LONGEST_SLEEP)
+        await self._clock.wait(self._signal, until=until)
+
+    async def _advance(self, now: datetime) -> None:
+        """Plan and claim what is due. Sweeps when neither was it: a lease or a time limit has passed."""
+        if self._in_flight >= IN_FLIGHT:
+            await self._clock.wait(self._signal, until=now + RETRY)
+            return
+        planned, claimed = await self.plan_and_claim(now)
+        self._hand_out(claimed)
+        if self._reports:
+            self._reported.set()
+        if not planned and not claimed and not await self.sweep():
+            await self._clock.wait(self._signal, until=now + RETRY)
+
+    async def plan_and_claim(self, now: datetime) -> tuple[int, Sequence[Claimed]]:
+        """One transaction: the slots that have come go into the ledger, and this server takes what may start."""
+        states = await self._store.due_recalls(now, limit=BATCH)
+        opens: dict[str, list[FiringState]] = defaultdict(list)
+        if states:
+            for firing in await self._store.firings_open([state.recall.id for state in states]):
+                opens[firing.firing.recall_id].append(firing)
+        compute = asyncio.to_thread(_plans, states, opens, now) if len(states) > OFF_LOOP else None
+        plans = await compute if compute else _plans(states, opens, now)
+
+        lease = Lease(server_id=self._server_id, until=now + LEASE)
+
+        async def unit(tx: RecallTx) -> tuple[int, Sequence[Claimed]]:
+            claimed = await store_plans(tx, plans, now, lease=lease) if plans else []
+            claimed += await tx.claim(now=now, server_id=lease.server_id, lease_until=lease.until, limit=BATCH)
+            return len(plans), claimed
+
+        async def careful_unit(tx: RecallTx) -> tuple[int, Sequence[Claimed]]:
+            plans[:] = await current(tx, plans)
+            return await unit(tx)
+
+        self._more_since = (self._more_since or now) if len(states) == BATCH else None
+        try:
+            return await self._store.write(unit)
+        except Outdated:  # another server, or a user, was quicker with some of them
+            return await self._store.write(careful_unit)
+
+    def _hand_out(self, claimed: Sequence[Claimed]) -> None:
+        """Queue claims for delivery: those of one session one after the other, in the order of their slots."""
+        groups: dict[str, list[Claimed]] = defaultdict(list)
+        for claim in claimed:
+            groups[claim.firing.session_id].append(claim)
+        self._in_flight += len(claimed)
+        for group in groups.values():
+            self._groups.put_nowait(group)
+
+    # --- delivery
+
+    async def _deliver_forever(self) -> None:
+        while True:
+            for claim in await self._groups.get():
+                outcome = await self.deliver(claim)
+                self._in_flight -= 1
+                self._report(
+                    Report(
+                        outcome=outcome,
+                        firing_id=claim.firing.firing.id,
+                        fence=claim.firing.fence,
+                        session_id=claim.firing.session_id,
+                    )
+                )
+            if self._in_flight < IN_FLIGHT:
+                self._signal.set()
+
+    async def deliver(self, claim: Claimed) -> Outcome:
+        """Give the prompt to the session. Raises nothing; repeating it is harmless."""
+        firing, recall, now = claim.firing, claim.recall.recall, self._clock.now()
+        if (expired := problem(recall, firing, now)) is not None:
+            return expired
+        try:
+            prompt = Prompt(
+                command_id=firing.command_id,
+                text=prompt_text(recall, firing, now),
+                display=recall.message,
+                mode=prompt_mode(recall.policy),
+            )
+            acceptance = await self._submit(
+                firing.session_id,
+                prompt,
+                user_id=claim.recall.owner,
+                origin=Origin(kind=OriginKind.RECALL, recall_id=recall.id),
+            )
+        except SessionBusy:
+            self._waited_for.add(firing.session_id)
+            return Busy(delay=self._busy_delay)
+        except SessionNotFound:
+            return Expired(reason="its session is gone")
+        except LimitReached as error:
+            return Busy(delay=self._busy_delay, reason=error.message, session=False)
+        except (NotReady, StoreError) as error:
+            return Busy(delay=UNREADY_DELAY, reason=error.message, session=False)
+        except NaviError as error:
+            return Died(reason=error.message)
+        except Exception:
+            log.exception("recall_delivery_failed", recall_id=recall.id, firing_id=firing.firing.id)
+            return Died(reason="the delivery failed; the server's log has the details")
+        at = self._clock.now()
+        log.info(
+            "recall_fired",
+            recall_id=recall.id,
+            run_id=acceptance.run_id,
+            late_by=(at - firing.firing.slot).total_seconds(),
+        )
+        return Accepted(run_id=acceptance.run_id, at=at)
+
+    # --- writing down
+
+    def _report(self, report: Report) -> None:
+        self._reports.append(report)
+        self._reported.set()
+
+    async def _settle_forever(self) -> None:
+        while not (self._stopping and not self._reports):
+            await self._reported.wait()
+            self._reported.clear()
+            while self._reports:
+                if self._may_wait():
+                    break
+                batch = self._reports[:SETTLE_BATCH]
+                if not await self._guarded("settle", self.settle(batch)):
+                    if self._stopping:
+                        return  # the sweep of whoever comes next finds these firings
+                    await self._clock.wait(asyncio.Event(), until=self._clock.now() + RETRY)
+                    continue
+                del self._reports[: len(batch)]
+
+    def _may_wait(self) -> bool:
+        """Whether writing down would hold up what is still to be started. Well before the leases end it would not."""
+        since = self._more_since
+        if since is None or self._stopping or len(self._reports) >= HELD_REPORTS:
+            return False
+        return self._clock.now() - since < LEASE / 4
+
+    async def settle(self, reports: Sequence[Report]) -> Settled:
+        """Write down what came of deliveries and runs; harmless to repeat."""
+        now = self._clock.now()
+
+        async def unit(tx: RecallTx) -> Settled:
+            return await settle_all(tx, reports, now)
+
+        settled = await self._store.write(unit)
+        self._signal.set()
+        busy = {r.session_id for r in reports if r.session_id and isinstance(r.outcome, Busy)}
+        for session_id in busy & self._idle_meanwhile:
+            self._idle_meanwhile.discard(session_id)
+            await self._wake_deferred(session_id)
+        for session_id, run_id, owner in settled.unwanted:
+            await self._stop_run(session_id, run_id, owner)
+        return settled
+
+    async def _stop_run(self, session_id: str, run_id: str, owner: str) -> None:
+        stop = Stop(command_id=f"recall-stop:{run_id}", run_id=run_id)
+        with contextlib.suppress(NaviError):
+            await self._submit(session_id, stop, user_id=owner, origin=SYSTEM)
+
+    # --- the safety net
+
+    async def sweep(self) -> int:
+        """Finish what a dead server or a lost message left open; say what looks wrong. How many things were done."""
+        now = self._clock.now()
+        self._waited_for |= await self._store.deferred_sessions()
+        ended = [
+            Report(outcome=Ended(run=run), command_id=run.command_id)
+            for run in await self._store.ended_firings(limit=BATCH)
+        ]
+
+        async def unit(tx: RecallTx) -> int:
+            done = await settle_all(tx, ended, now)
+            lost = [
+                Report(
+                    outcome=Died(reason="its server died while it was delivered"),
+                    firing_id=state.firing.id,
+                    fence=state.fence,
+                )
+                for state in await tx.lost_claims(now=now, server_id=self._server_id)
+            ]
+            return len(done.steps) + len((await settle_all(tx, lost, now)).steps)
+
+        done = await self._store.write(unit)
+        for claim in await self._store.overrunning(now, limit=BATCH):
+            if claim.firing.firing.run_id is not None:
+                done += 1
+                await self._stop_run(claim.firing.session_id, claim.firing.firing.run_id, claim.recall.owner)
+        audit = await self._store.audit_recalls(now)
+        self.open = audit.open
+        if audit.overdue or audit.stuck or audit.orphans or audit.aimless:
+            log.warning(
+                "recalls_audit",
+                overdue=audit.overdue,
+                stuck=audit.stuck,
+                orphans=audit.orphans,
+                aimless=audit.aimless,
+            )
+        return done
+
+
+def _plans(states: Sequence[RecallState], opens: dict[str, list[FiringState]], now: datetime) -> list[Plan | Step]:
+    """Plan each; one that can not be planned fails by itself, not the others."""
+    out: list[Plan | Step] = []
+    for state in states:
+        try:
+            out.append(plan(state, now, opens=opens.get(state.recall.id, ())))
+        except InvalidSchedule as error:
+            log.error("recall_unreadable", recall_id=state.recall.id, error=error.message)
+            out.append(unreadable(state, error.message))
+    return out
