@@ -1,0 +1,173 @@
+"""The recurring half of English times: "every 2 hours", "every weekday at 9", "monthly on the 1st".
+
+A small grammar of our own, because date parsers know single times only. ``every N`` of elapsed units is anchored
+(``EverySpec``); what names days is a cron expression in the user's zone, so that nine stays nine across a change of the
+clocks.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from ..errors import InvalidSchedule
+from ..model import CronSpec, EverySpec
+from .clock import BARE_HOUR, CLOCK, NUMBER, PARTS_OF_DAY, WEEKDAY, WEEKDAYS, number, read_clock
+
+_UNIT = r"(?:seconds?|secs?|s|minutes?|mins?|min|m|hours?|hrs?|hr|h|days?|weeks?)"
+_PERIOD = rf"(?:half(?: an?)?[ -]hour|(?:{NUMBER}|other|second|third)\s*-?\s*{_UNIT}|hour|minute|second)\b"
+_PART = r"(?:morning|afternoon|evening|night|noon|midnight|lunchtime)"
+_DAYS = rf"{WEEKDAY}s?(?:(?:,\s*and\s+|,\s*|\s+and\s+|\s*&\s*|\s*/\s*|\s+){WEEKDAY}s?)*"
+_RANGE = rf"{WEEKDAY}\s*(?:-|–|to|through|till)\s*{WEEKDAY}"
+_ORDINAL = r"(?:\d{1,2}(?:st|nd|rd|th)?|first|last day)"
+_MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTH = rf"(?:{'|'.join(_MONTH_NAMES)})[a-z]*"
+_BY_NAME = (
+    rf"(?:hourly|daily|nightly|weekly(?:\s+on\s+{WEEKDAY})?|monthly(?:\s+on\s+the\s+{_ORDINAL})?"
+    rf"|on\s+(?:weekdays|workdays|work days|week days|weekends|{WEEKDAY}s(?:(?:,\s*and\s+|,\s*|\s+and\s+"
+    rf"|,?\s+){WEEKDAY}s)*))"
+)
+_EVERY = (
+    rf"(?:every\s+single|every|each)\s+(?:{_RANGE}|{_DAYS}|weekday|workday|week day|work day|weekend|{_PERIOD}"
+    rf"|day|{_PART}|month(?:\s+on\s+the\s+{_ORDINAL})?|week(?:\s+on\s+{WEEKDAY})?"
+    rf"|{_ORDINAL}\s+of\s+the\s+month|year\s+on\s+(?:the\s+)?(?:{_ORDINAL}\s+(?:of\s+)?{_MONTH}|{_MONTH}\s+{_ORDINAL}))"
+)
+_FIRST = rf"on\s+the\s+{_ORDINAL}\s+of\s+(?:every|each)\s+month"
+_TIMES = rf"(?:\s+(?:in the\s+)?{_PART})?(?:,?\s+(?P<rclock>{CLOCK}(?:\s*(?:and|,|&)\s*(?:{CLOCK}|{BARE_HOUR}))*))?"
+_LIMITS = (
+    rf"(?:,?\s+(?:starting|beginning|from)\s+(?:at\s+)?(?P<rstart>(?:tomorrow|today|next {WEEKDAY}"
+    rf"|on {WEEKDAY})(?:\s+{CLOCK})?|{CLOCK}|now))?"
+    rf"(?:,?\s+(?:until|till)\s+(?P<runtil>(?:tomorrow|tonight|(?:next |on )?{WEEKDAY})(?:\s+{CLOCK})?|{CLOCK}"
+    rf"|\d{{1,2}}(?!\w)"
+    rf"|\d{{4}}-\d{{2}}-\d{{2}}))?"
+    rf"(?:,?\s+for(?:\s+the\s+next)?\s+(?P<rlasting>{NUMBER}\s+(?:minutes?|hours?|days?|weeks?))\b)?"
+    rf"(?:,?\s+(?P<rtimes>\d{{1,4}})\s+times|,?\s+(?P<rtwice>twice)\b)?"
+)
+RECURRING = rf"(?:(?:{CLOCK},?\s+)?(?P<rule>{_EVERY}|{_BY_NAME}|{_FIRST}){_TIMES}{_LIMITS})"
+"""Everything that repeats. Named groups: rule, rclock, rstart, runtil, rlasting, rtimes, rtwice."""
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recurrence:
+    """A recurring phrase, read; what bounds it is still in words."""
+
+    schedule: EverySpec | CronSpec
+    note: str = ""
+    start: str = ""
+    until: str = ""
+    lasting: str = ""
+    times: int | None = None
+
+
+def read_recurring(match: re.Match[str], now: datetime, zone: str) -> Recurrence:
+    """What matched :data:`RECURRING`. Raises InvalidSchedule for what can not repeat ("every 0 minutes")."""
+    rule = re.sub(r"\s+", " ", match["rule"].lower()).strip()
+    clocks, note = _clocks(match)
+    schedule = _period(rule, clocks, now, zone) or _calendar(rule, clocks, now, zone)
+    if isinstance(schedule, EverySpec):
+        note = ""
+    until = match["runtil"] or ""
+    return Recurrence(
+        schedule=schedule,
+        note=note,
+        start="" if (match["rstart"] or "now").lower() == "now" else match["rstart"],
+        until=f"at {until}" if until.isdigit() else until,
+        lasting=match["rlasting"] or "",
+        times=int(match["rtimes"]) if match["rtimes"] else 2 if match["rtwice"] else None,
+    )
+
+
+def _clocks(match: re.Match[str]) -> tuple[list[time], str]:
+    """The times of day that were said, before or after the rule; a part of the day; else none."""
+    text = match[0].lower()
+    rule_at = match.start("rule") - match.start()
+    said = match["rclock"] or text[:rule_at].strip(" ,")
+    part = re.search(rf"\b{_PART}\b", text)
+    times: list[time] = []
+    note = ""
+    for one in re.split(r"\s*(?:,|&|\band\b)\s*", said) if said else []:
+        reading = read_clock(one, part=part[0] if part else None)
+        times.append(reading.likely())
+        if reading.ambiguous and reading.likely() != reading.at:
+            note = f"I read {one.strip()} as {reading.likely():%H:%M}; write {reading.at:%H:%M} for the morning"
+    if not times and part:
+        times = [PARTS_OF_DAY[part[0]]]
+    return times, note
+
+
+def _period(rule: str, clocks: list[time], now: datetime, zone: str) -> EverySpec | None:
+    """``every 2 hours`` and the like, in elapsed time."""
+    if rule == "hourly":
+        return EverySpec(kind="every", every=timedelta(hours=1))
+    period = re.fullmatch(rf"(?:every single|every|each) ({_PERIOD})", rule)
+    if period is None:
+        return None
+    words = period[1]
+    if re.match(r"half", words):
+        return EverySpec(kind="every", every=timedelta(minutes=30))
+    counted = re.fullmatch(rf"(?:(?P<n>{NUMBER}|other|second|third)\s*-?\s*)?(?P<unit>{_UNIT})", words)
+    if counted is None:
+        return None
+    count = number(counted["n"]) if counted["n"] else 1.0
+    every = timedelta(seconds=count * _SECONDS[counted["unit"][0]])
+    if every <= timedelta(0):
+        raise InvalidSchedule(f"{rule!r} never comes to an end of its first step; say for example every 10 minutes.")
+    if every > timedelta(days=36525):
+        raise InvalidSchedule(f"{rule!r} is longer than a century.")
+    return EverySpec(kind="every", every=every, start=_anchor(every, clocks, now, zone))
+
+
+def _anchor(every: timedelta, clocks: list[time], now: datetime, zone: str) -> datetime | None:
+    """``every 2 days at 9`` starts at the next nine o'clock."""
+    if not clocks:
+        return None
+    start = datetime.combine(now.date(), clocks[0], tzinfo=ZoneInfo(zone))
+    return start if start > now else start + min(every, timedelta(days=1))
+
+
+def _calendar(rule: str, clocks: list[time], now: datetime, zone: str) -> CronSpec:
+    """What names days, as cron fields in the user's zone."""
+    day_of_month, month, days = _days(rule)
+    if not clocks:
+        clocks = [now.time() if re.search(r"\bday$|^daily", rule) else time(22) if rule == "nightly" else time(9)]
+    minutes = sorted({at.minute for at in clocks})
+    hours = sorted({at.hour for at in clocks})
+    if len(minutes) * len(hours) != len({(at.hour, at.minute) for at in clocks}):
+        raise InvalidSchedule("Different minutes at different hours need two recalls; make one for each time.")
+    hour_field, minute_field = ",".join(map(str, hours)), ",".join(map(str, minutes))
+    return CronSpec(kind="cron", expr=f"{minute_field} {hour_field} {day_of_month} {month} {days}", tz=zone)
+
+
+def _days(rule: str) -> tuple[str, str, str]:
+    """The fields day-of-month, month, day-of-week."""
+    if re.search(r"\b(?:week ?day|work ?day)s?\b", rule):
+        return "*", "*", "1-5"
+    if "weekend" in rule:
+        return "*", "*", "0,6"
+    if "month" in rule or "year" in rule:
+        return _in_month(rule)
+    if span := re.search(rf"({WEEKDAY})\s*(?:-|–|to|through|till)\s*({WEEKDAY})", rule):
+        return "*", "*", _span(WEEKDAYS[span[1]], WEEKDAYS[span[2]])
+    if named := re.findall(rf"\b({WEEKDAY})(?=s?\b)", rule):
+        return "*", "*", ",".join(str(day) for day in sorted({WEEKDAYS[name] for name in named}))
+    return ("*", "*", "1") if "week" in rule else ("*", "*", "*")
+
+
+def _span(first: int, last: int) -> str:
+    length = (last - first) % 7
+    return ",".join(str(day) for day in sorted((first + step) % 7 for step in range(length + 1)))
+
+
+def _in_month(rule: str) -> tuple[str, str, str]:
+    if "last day" in rule:
+        return "L", "*", "*"
+    digits = re.search(r"\d{1,2}", rule)
+    day = int(digits[0]) if digits else 1
+    if not 1 <= day <= 31:
+        raise InvalidSchedule(f"There is no day {day} in a month.")
+    named = re.search(rf"\b({'|'.join(_MONTH_NAMES)})", rule.partition("year")[2])
+    return str(day), str(_MONTH_NAMES.index(named[1]) + 1) if named else "*", "*"

@@ -1,0 +1,26 @@
+"""What time it is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from ...errors import InvalidRequest
+from ...model import now
+from ...ports import tool_context
+from ..phrasing import say_time, zone_of
+
+
+async def current_time(
+    timezone: Annotated[
+        str | None, Field(description="IANA name, e.g. Asia/Tokyo. Default: the user's zone.", max_length=64)
+    ] = None,
+) -> dict[str, Any]:
+    """The current date and time, in the user's time zone or a given one."""
+    name = timezone or tool_context.get().session.timezone
+    zone = zone_of(name)
+    if timezone is not None and str(zone) != timezone:
+        raise InvalidRequest(f"{timezone!r} is no time zone I know; name one like Europe/Berlin.", field="timezone")
+    at = now().astimezone(zone)
+    return {"now": at.isoformat(timespec="seconds"), "timezone": str(zone), "said": say_time(at, str(zone))}

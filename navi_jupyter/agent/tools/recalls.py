@@ -1,0 +1,128 @@
+"""Recalls: make one, list them, cancel one."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from ...errors import InvalidRequest, RecallNotFound
+from ...model import Once, Policy, Recall, RecallCreate, RecallMessage, ScheduleSpec, Title, now
+from ...ports import ToolContext, tool_context
+from ..phrasing import say_schedule, say_time
+from ..times import read_when_in_thread
+
+
+def recall_info(recall: Recall, zone: str) -> dict[str, Any]:
+    """A recall as tools tell it."""
+    at = now()
+    info: dict[str, Any] = {
+        "id": recall.id,
+        "title": recall.title,
+        "message": recall.message,
+        "status": recall.status.value,
+        "schedule": say_schedule(recall),
+        "recurring": not isinstance(recall.schedule, Once),
+        "fired": recall.fired,
+    }
+    if recall.next_at is not None:
+        info |= {
+            "next_at": recall.next_at.astimezone().isoformat(),
+            "next": say_time(recall.next_at, zone, at),
+        }
+    return info
+
+
+async def create_recall(
+    message: Annotated[
+        RecallMessage,
+        Field(description="What to do or say when the time has come, written for the one who will read it then."),
+    ],
+    when: Annotated[
+        str | None,
+        Field(
+            description="The time in English (in 10 minutes; tomorrow at 8:30; every weekday at 9), as ISO 8601, "
+            "or as five cron fields. Give either this or `schedule`.",
+            max_length=300,
+        ),
+    ] = None,
+    schedule: Annotated[
+        ScheduleSpec | None,
+        Field(description="The exact schedule, when `when` can not say it."),
+    ] = None,
+    title: Annotated[Title | None, Field(description="A few words for lists.")] = None,
+    until: Annotated[
+        str | None,
+        Field(description="When a recurring recall ends, as ISO 8601 or in English.", max_length=100),
+    ] = None,
+    max_fires: Annotated[int | None, Field(description="How often a recurring recall fires at most.", ge=1)] = None,
+) -> dict[str, Any]:
+    """Come back later: store a reminder or a task that wakes you in this session at a time, once or again and again.
+
+    It is durable: it fires even when every browser and notebook is closed. Check the answer's `next` against what was
+    meant, and tell the user that time.
+    """
+    context = tool_context.get()
+    zone = context.session.timezone
+    spec, policy, note = schedule, Policy(), ""
+    if when is not None and schedule is None:
+        timed = await read_when_in_thread(when, now(), zone)
+        spec, policy, note = timed.schedule, timed.policy, timed.note
+    elif spec is None or when is not None:
+        raise InvalidRequest("Give either `when` or `schedule`.", field="when")
+    request = RecallCreate(
+        session_id=context.session.id,
+        message=message,
+        title=title,
+        schedule=spec,
+        policy=await _policy(policy, until, max_fires, zone),
+    )
+    recall = await context.recalls.create(request, owner=context.user_id, zone=zone, by_agent=True)
+    result = {"recall": recall_info(recall, zone), "timezone": zone}
+    return {**result, "note": note} if note else result
+
+
+async def _policy(policy: Policy, until: str | None, max_fires: int | None, zone: str) -> Policy:
+    changes: dict[str, Any] = {}
+    if until is not None:
+        end = (await read_when_in_thread(until, now(), zone)).schedule
+        if end.kind != "once":
+            raise InvalidRequest(f"`until` needs a date and time, not {until!r}.", field="until")
+        changes["until"] = end.at or now() + (end.in_ or timedelta(0))
+    if max_fires is not None:
+        changes["max_fires"] = max_fires
+    return policy.model_copy(update=changes)
+
+
+async def list_recalls(
+    include_over: Annotated[bool, Field(description="Also those that have fired or were cancelled.")] = False,
+) -> dict[str, Any]:
+    """The recalls (reminders, scheduled wake-ups) of this session, the soonest first."""
+    context = tool_context.get()
+    zone = context.session.timezone
+    recalls = await context.recalls.in_session(context.session.id)
+    shown = [recall for recall in recalls if include_over or not recall.status.final]
+    return {
+        "recalls": [recall_info(recall, zone) for recall in shown[:100]],
+        "count": len(shown),
+        "over": sum(recall.status.final for recall in recalls),
+        "timezone": zone,
+    }
+
+
+async def cancel_recall(
+    recall_id: Annotated[str, Field(description="Its id, as list_recalls tells it.", max_length=128)],
+) -> dict[str, Any]:
+    """Cancel a recall of this session for good."""
+    context = tool_context.get()
+    await _must_be_here(context, recall_id)
+    recall = await context.recalls.cancel(recall_id, owner=context.user_id)
+    return {"recall": recall_info(recall, context.session.timezone)}
+
+
+async def _must_be_here(context: ToolContext, recall_id: str) -> None:
+    """A tool works in its own session only, whatever else its user has."""
+    recalls = await context.recalls.in_session(context.session.id)
+    if all(recall.id != recall_id for recall in recalls):
+        raise RecallNotFound(f"This session has no recall {recall_id!r}.", field="recall_id")
