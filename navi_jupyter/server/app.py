@@ -1,0 +1,163 @@
+"""The Jupyter server extension: its settings, its routes, and when it starts and stops.
+
+Imported at every server start, so nothing heavy is imported here: ``lifecycle`` gets the rest, off the event loop.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
+
+from jupyter_core.paths import jupyter_data_dir
+from jupyter_server.extension.application import ExtensionApp, ExtensionAppJinjaMixin
+from traitlets import Bool, Float, Int, TraitType, Unicode
+
+from . import connection
+from .handler import ApiHandler
+from .identity import LOCAL_USER
+from .lifecycle import Lifecycle
+from .page import PageHandler
+from .settings import Settings
+from .stream import StreamHandler
+
+if TYPE_CHECKING:
+    from jupyter_server.serverapp import ServerApp
+
+PACKAGE = Path(__file__).parent.parent
+
+
+class _FromEnvironment:
+    """A trait whose default is what ``NAVI_<NAME>`` says."""
+
+    def default(self, obj: Any = None) -> Any:
+        trait = cast("TraitType[Any, Any]", self)
+        text = os.environ.get(f"NAVI_{trait.name.upper()}" if trait.name else "")
+        if not text:
+            return cast("Any", super()).default(obj)
+        try:
+            return trait.from_string(text)
+        except ValueError as error:
+            raise ValueError(f"NAVI_{str(trait.name).upper()}={text!r} is not valid: {error}") from error
+
+
+class _Text(_FromEnvironment, Unicode):  # type: ignore[type-arg]
+    pass
+
+
+class _Count(_FromEnvironment, Int):  # type: ignore[type-arg]
+    pass
+
+
+class _Seconds(_FromEnvironment, Float):  # type: ignore[type-arg]
+    pass
+
+
+class _Flag(_FromEnvironment, Bool):  # type: ignore[type-arg]
+    pass
+
+
+class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
+    """An agent that lives in your Jupyter server."""
+
+    name = "navi"
+    description = "An agent that lives in your Jupyter server, and comes back when you asked it to."
+    extension_url = "/navi"
+    load_other_extensions = False  # ``jupyter navi`` is a server with this alone
+    static_paths = [str(PACKAGE / "static")]  # noqa: RUF012 - traits of the base class, set as it wants them
+    template_paths = [str(Path(__file__).parent / "templates")]  # noqa: RUF012
+
+    database_url = _Text(
+        "", help="Where everything is kept: `sqlite:///<path>`. Default: `navi/navi.db` in Jupyter's data directory."
+    ).tag(config=True)
+    default_profile = _Text("assistant", help="The profile of a session that names none.").tag(config=True)
+    default_model = _Text(
+        "offline",
+        help="The model of a session that names none: `offline`, or as pydantic-ai names it, e.g. `anthropic:…`.",
+    ).tag(config=True)
+    replay_buffer_size = _Count(
+        1000, min=1, help="Events per session kept in memory for followers; older ones come from the database."
+    ).tag(config=True)
+    recall_busy_delay = _Seconds(
+        60.0, min=0.001, help="Seconds that a recall is deferred when its session is busy."
+    ).tag(config=True)
+    max_iterations = _Count(50, min=1, help="Requests to the model in one run.").tag(config=True)
+    run_timeout = _Seconds(600.0, min=0.001, help="Seconds after which a run ends as timed out.").tag(config=True)
+    stop_deadline = _Seconds(
+        10.0, min=0.0, help="Seconds from a stop that was asked for to the forced end of the run."
+    ).tag(config=True)
+    max_concurrent_runs = _Count(32, min=1, help="Runs in progress at once in this server; others wait.").tag(
+        config=True
+    )
+    max_sessions_per_user = _Count(1000, min=1, help="Sessions that one user can have.").tag(config=True)
+    max_recalls_per_user = _Count(1000, min=1, help="Recalls that one user can have that are not over.").tag(
+        config=True
+    )
+    max_message_bytes = _Count(
+        1_048_576, min=1024, help="The largest body of a request, and the largest frame of a socket, in bytes."
+    ).tag(config=True)
+    keep_alive_for_recalls = _Flag(
+        False, help="Whether waiting recalls count as activity, so that an idle server is not shut down."
+    ).tag(config=True)
+    compact_after = _Seconds(
+        86_400.0, min=0.0, help="Seconds after the end of a run until the pieces of its messages are joined in the log."
+    ).tag(config=True)
+    kernel_user = _Text(
+        "",
+        help="The user that kernels of this server speak as. Default: the user of JupyterHub, else `local`. "
+        "Only a server whose identity provider tells several people apart needs it.",
+    ).tag(config=True)
+
+    lifecycle: Lifecycle | None = None
+    """Set once the extension is loaded."""
+
+    def read_settings(self) -> Settings:
+        """The traits as the value that everything is built from."""
+        settings = {name: getattr(self, name) for name in Settings.__dataclass_fields__}
+        settings["database_url"] = self.database_url or f"sqlite:///{quote(_default_database())}"
+        settings["kernel_user"] = self.kernel_user or os.environ.get("JUPYTERHUB_USER") or LOCAL_USER
+        return Settings(**settings)
+
+    def initialize_settings(self) -> None:
+        """Make the lifecycle; handlers find it in the web application's settings."""
+        self.lifecycle = Lifecycle(self.read_settings(), self.log)
+        self.settings["navi_lifecycle"] = self.lifecycle
+
+    def initialize_handlers(self) -> None:
+        """Three handlers: the page, the socket, and everything else under ``navi/api/``."""
+        handlers: Sequence[tuple[str, type]] = [
+            (r"/navi/?", PageHandler),
+            (r"/navi/api/sessions/([^/]+)/ws", StreamHandler),
+            (r"/navi/api(?:/(.*))?", ApiHandler),
+        ]
+        self.handlers.extend(handlers)
+        connection.announce()
+
+    async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
+        """Called when the loop runs and the port is known."""
+        if self.lifecycle is None:
+            return
+        connection.write(serverapp, self.lifecycle.kernel_token.value)
+        self.lifecycle.start()
+
+    async def stop_extension(self) -> None:
+        """Called when the server shuts down, also when it never started."""
+        connection.remove()
+        if self.lifecycle is not None:
+            await self.lifecycle.stop()
+
+    def current_activity(self) -> Mapping[str, int] | None:
+        """What keeps an idle server from being shut down: runs in progress; waiting recalls if so configured."""
+        services = None if self.lifecycle is None else self.lifecycle.services
+        return None if services is None else services.activity() or None
+
+
+def _default_database() -> str:
+    return Path(jupyter_data_dir(), "navi", "navi.db").absolute().as_posix()
+
+
+def main() -> None:
+    """``jupyter navi``."""
+    NaviExtension.launch_instance()  # type: ignore[no-untyped-call]

@@ -1,0 +1,274 @@
+"""What every handler of ours has: who is asking, may they, and one shape for every error.
+
+Not responsible for what a route does (``rest``, ``stream``). Imported at extension load: no pydantic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import traceback
+from http.client import responses
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from jupyter_core.utils import ensure_async
+from jupyter_server.auth.decorator import allow_unauthenticated
+from jupyter_server.base.handlers import APIHandler, JupyterHandler
+from jupyter_server.extension.handler import ExtensionHandlerMixin
+from tornado.web import HTTPError
+
+from .. import __version__
+from ..errors import Forbidden, InvalidRequest, NaviError, NotFound
+from .identity import owner_of
+from .lifecycle import Lifecycle
+from .sse import stream_events
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .rest.table import Reply
+
+Action = Literal["read", "write", "execute"]
+
+
+class MethodNotAllowed(NaviError):
+    """The route is there, the method is not."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+_STATUS_CODES: Mapping[int, str] = {
+    400: "invalid_request",
+    401: "forbidden",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    503: "not_ready",
+}
+"""The code for errors that Jupyter or tornado raise, by their status."""
+
+
+def error_body(error: NaviError) -> dict[str, str]:
+    """The contract's shape of an error."""
+    body = {"message": error.message, "reason": responses.get(error.status, "Error"), "code": error.code}
+    return body | ({"field": error.field} if error.field else {})
+
+
+def internal_error(error: BaseException, log: logging.Logger, **context: object) -> NaviError:
+    """What an unforeseen failure becomes: an id for its reader, and one line in the log that the id finds."""
+    error_id = secrets.token_hex(4)
+    where = traceback.extract_tb(error.__traceback__)[-1:]
+    place = f"{where[0].filename}:{where[0].lineno}" if where else "?"
+    details = " ".join(f"{key}={value!r}" for key, value in context.items())
+    log.error("navi_internal_error id=%s error=%r at=%s %s", error_id, error, place, details)
+    log.debug("navi_internal_error id=%s", error_id, exc_info=error)
+    return NaviError(f"Something went wrong inside Navi. The server's log has more under the id {error_id}.")
+
+
+if TYPE_CHECKING:
+    # The mixin stands before Jupyter's classes; only the type checker needs to know that.
+    class _Mixed(JupyterHandler): ...
+else:
+    _Mixed = object
+
+
+class NaviHandler(ExtensionHandlerMixin, _Mixed):
+    """Mixed into all handlers but the page.
+
+    Every method is marked ``allow_unauthenticated`` because Jupyter would otherwise refuse the kernels' own token
+    before we can look at it; then ``prepare`` refuses whoever is nobody, also where Jupyter itself would let them in.
+    """
+
+    auth_resource = "navi"
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        return cast("Lifecycle", self.settings["navi_lifecycle"])
+
+    @property
+    def owner(self) -> str:
+        """Whose sessions and recalls this request can see. Only after ``prepare``."""
+        if self._has_kernel_token:
+            return self.lifecycle.kernel_token.user.username
+        return owner_of(self.current_user, self.identity_provider)
+
+    @property
+    def _has_kernel_token(self) -> bool:
+        return self.lifecycle.kernel_token.matches(self.request.headers)
+
+    async def prepare(self) -> None:  # type: ignore[override]
+        """Find out who asks. Raises 403 for nobody."""
+        await ensure_async(super().prepare())  # type: ignore[arg-type]
+        if self._has_kernel_token:
+            self.current_user = self.lifecycle.kernel_token.user
+        elif self.current_user is None and self.request.method != "OPTIONS":
+            raise HTTPError(403, "Log in to this Jupyter server, or send its token.")
+
+    def check_xsrf_cookie(self) -> None:
+        """A foreign page can not know the kernels' token, so nobody is forged who has it."""
+        if not self._has_kernel_token:
+            super().check_xsrf_cookie()
+
+    async def authorize(self, action: Action) -> None:
+        """Ask Jupyter's authorizer. Raises Forbidden."""
+        may = self.authorizer.is_authorized(self, self.current_user, action, self.auth_resource)
+        if not await ensure_async(may):
+            raise Forbidden(f"You may not {action} on {self.auth_resource} in this Jupyter server.")
+
+    # --- errors ------------------------------------------------------------------------------------------------------
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Answer with the contract's shape."""
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        self.set_header("Content-Type", "application/json")
+        # Synchronous by tornado's contract; the future says only when the bytes have left.
+        _ = self.finish(json.dumps(self._as_body(status_code, error)))
+
+    def _as_body(self, status_code: int, error: BaseException | None) -> dict[str, str]:
+        if isinstance(error, NaviError):
+            self.set_status(error.status)
+            return error_body(error)
+        if isinstance(error, HTTPError):
+            reason = error.reason or responses.get(status_code, "Error")
+            message = error.log_message or f"{reason}."
+            return {"message": message, "reason": reason, "code": _STATUS_CODES.get(status_code, "internal_error")}
+        if error is None:
+            reason = responses.get(status_code, "Error")
+            return {"message": reason, "reason": reason, "code": _STATUS_CODES.get(status_code, "internal_error")}
+        return error_body(internal_error(error, self.log, method=self.request.method, path=self.request.path))
+
+    def log_exception(self, *exc_info: Any) -> None:
+        """Errors that their reader can act on are answers, not news; the others are logged where they are answered."""
+        if isinstance(exc_info[1], HTTPError):
+            super().log_exception(*exc_info)
+
+
+class ApiHandler(NaviHandler, APIHandler):
+    """``navi/api/…``: looks up the operation in the table of routes, calls it, writes its reply."""
+
+    def initialize(self, name: str) -> None:
+        super().initialize(name)
+        self.gone = asyncio.Event()
+        """Set when the client has closed the connection."""
+
+    def on_connection_close(self) -> None:
+        self.gone.set()
+        super().on_connection_close()
+
+    @property
+    def _track_activity(self) -> bool:  # type: ignore[override]
+        """Looking does not keep a server alive (an open page polls); doing does."""
+        return self.request.method not in {"GET", "HEAD", "OPTIONS"}
+
+    @allow_unauthenticated
+    async def get(self, path: str | None) -> None:
+        await self._serve(path or "")
+
+    @allow_unauthenticated
+    async def head(self, path: str | None) -> None:
+        await self._serve(path or "")
+
+    @allow_unauthenticated
+    async def post(self, path: str | None) -> None:
+        await self._serve(path or "")
+
+    @allow_unauthenticated
+    async def put(self, path: str | None) -> None:
+        await self._serve(path or "")
+
+    @allow_unauthenticated
+    async def patch(self, path: str | None) -> None:
+        await self._serve(path or "")
+
+    @allow_unauthenticated
+    async def delete(self, path: str | None) -> None:
+        await self._serve(path or "")
+
+    async def _serve(self, path: str) -> None:
+        if path == "health" and self.lifecycle.services is None:
+            await self.authorize("read")
+            await self._say_why_not_healthy()
+            return
+        services = await self.lifecycle.ready()
+        operation, parameters = services.routes.find(self._method, path)
+        await self.authorize(operation.action)
+        reply = await operation.call(self._request(), services, parameters)
+        if isinstance(reply, services.routes.stream):
+            await stream_events(self, reply)
+        else:
+            await self._write(reply)
+
+    @property
+    def _method(self) -> str:
+        return "GET" if self.request.method == "HEAD" else str(self.request.method)
+
+    def _request(self) -> Request:
+        if len(self.request.body) > self.lifecycle.settings.max_message_bytes:
+            limit = self.lifecycle.settings.max_message_bytes
+            raise InvalidRequest(f"The body is larger than {limit} bytes.", field="body")
+        return Request(
+            owner=self.owner,
+            body=self.request.body,
+            content_type=self.request.headers.get("Content-Type", ""),
+            accept=self.request.headers.get("Accept", ""),
+            last_event_id=self.request.headers.get("Last-Event-ID"),
+            idempotency_key=self.request.headers.get("Idempotency-Key"),
+            query={name: self.get_query_argument(name) for name in self.request.query_arguments},
+        )
+
+    async def _write(self, reply: Reply) -> None:
+        self.set_status(reply.status)
+        for name, value in reply.headers.items():
+            self.set_header(name, value)
+        if reply.filename:
+            self.set_attachment_header(reply.filename)
+        if reply.content is None:
+            await self.finish()
+        else:
+            await self.finish(reply.content, set_content_type=reply.content_type)
+
+    async def _say_why_not_healthy(self) -> None:
+        lifecycle = self.lifecycle
+        failure = lifecycle.failure
+        self.set_status(503)
+        body = {
+            "status": "starting" if lifecycle.state == "ok" else lifecycle.state,
+            "version": __version__,
+            "message": failure.message if failure else f"Navi is {lifecycle.state}.",
+            "reason": responses[503],
+            "code": failure.code if failure else "not_ready",
+        }
+        await self.finish(json.dumps(body))
+
+
+class Request:
+    """What an operation is told of the HTTP request."""
+
+    __slots__ = ("accept", "body", "content_type", "idempotency_key", "last_event_id", "owner", "query")
+
+    def __init__(
+        self,
+        *,
+        owner: str,
+        body: bytes,
+        content_type: str,
+        accept: str,
+        last_event_id: str | None,
+        idempotency_key: str | None,
+        query: dict[str, str],
+    ) -> None:
+        self.owner = owner
+        self.body = body
+        self.content_type = content_type
+        self.accept = accept
+        self.last_event_id = last_event_id
+        self.idempotency_key = idempotency_key
+        self.query = query
+
+
+def no_such_route(path: str) -> NotFound:
+    """404 for a path under ``navi/api/`` that is none of ours."""
+    return NotFound(f"There is no navi/api/{path[:200]} here; GET navi/api/openapi.json lists what there is.")

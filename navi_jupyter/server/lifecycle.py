@@ -1,0 +1,144 @@
+"""From "the server starts" to "the server has stopped": one task that holds the runtime, and who is told how it is.
+
+Jupyter runs the start and the stop hook in different tasks, and a TaskGroup must be left by the task that entered it.
+So one task of ours enters the runtime, says that it is ready, and waits for the stop.
+Not responsible for what the runtime is made of: that is ``runtime``, imported here in a thread because it costs a few
+hundred milliseconds (pydantic models, the store) that the server's start and its event loop must not wait for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from ..errors import NaviError, NotReady
+from .identity import KernelToken
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .runtime import Services
+
+State = Literal["starting", "ok", "failed", "stopping"]
+
+GRACE = 2.0
+"""Seconds that a request waits for the start to end: a client that is quick must not fail."""
+
+
+class Closable(Protocol):
+    """An open socket."""
+
+    def close(self, code: int | None = None, reason: str | None = None) -> None: ...
+
+
+class Lifecycle:
+    """The runtime of one server process. Lives as long as the extension."""
+
+    def __init__(self, settings: Settings, log: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> None:
+        self.settings = settings
+        self.kernel_token = KernelToken(settings.kernel_user)
+        self.sockets: set[Closable] = set()
+        self.lag = LoopLag()
+        self.state: State = "starting"
+        self.failure: NaviError | None = None
+        """Why the state is ``failed``."""
+        self.services: Services | None = None
+        """Set exactly while the state is ``ok``."""
+        self._log = log
+        self._settled = asyncio.Event()  # set once it is no longer starting
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin, and return at once. Once."""
+        self._task = asyncio.create_task(self._run(), name="navi-runtime")
+
+    async def stop(self) -> None:
+        """Close what is open and wait until all is down. Does nothing when never started."""
+        self._stop.set()
+        if self._task is not None:
+            await self._task
+
+    async def ready(self, grace: float = GRACE) -> Services:
+        """The services, waiting up to ``grace`` seconds for the start. Raises NotReady, or why it failed."""
+        if self.state == "starting":
+            try:
+                await asyncio.wait_for(self._settled.wait(), grace)
+            except TimeoutError:
+                raise NotReady("Navi is still starting; try again in a moment.") from None
+        if self.failure is not None:
+            raise self.failure
+        if self.services is None:
+            raise NotReady("Navi is stopping with this server.")
+        return self.services
+
+    async def _run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                probe = group.create_task(self.lag.watch(), name="navi-loop-lag")
+                try:
+                    await self._hold()
+                finally:
+                    probe.cancel()
+        except* NaviError as errors:
+            self._fail(_first(errors))
+        except* Exception as errors:  # noqa: BLE001 - the supervisor: a failed start is seen and takes nothing down
+            self._log.exception("navi_runtime_failed", exc_info=errors)
+            self._fail(NaviError("Navi could not start; the server's log says why."))
+        finally:
+            self.services = None
+            self._settled.set()
+
+    async def _hold(self) -> None:
+        module = await asyncio.to_thread(import_module, "navi_jupyter.server.runtime")
+        if self._stop.is_set():
+            return
+        async with module.runtime(self.settings, self.lag, self._log) as services:
+            self.services = services
+            self.state = "ok"
+            self._settled.set()
+            await self._stop.wait()
+            self.state = "stopping"
+            self.services = None
+            for socket in list(self.sockets):
+                socket.close(1001, "the server is stopping")
+
+    def _fail(self, error: NaviError) -> None:
+        self.state = "failed"
+        self.failure = error
+        self._log.error("navi_not_available code=%s message=%r", error.code, error.message)
+
+
+def _first(errors: ExceptionGroup[NaviError]) -> NaviError:
+    inner = errors.exceptions[0]
+    return _first(inner) if isinstance(inner, ExceptionGroup) else inner
+
+
+class LoopLag:
+    """How late the event loop wakes a sleeper: kernels share this loop, so it is everybody's latency."""
+
+    PERIOD = 0.5
+    WINDOW = 10.0
+
+    def __init__(self) -> None:
+        self._worst = (0.0, 0.0)  # seconds, in this window and in the one before
+        self._since = 0.0
+
+    @property
+    def milliseconds(self) -> float:
+        """The worst of the last ten to twenty seconds."""
+        return round(max(self._worst) * 1000, 2)
+
+    async def watch(self) -> None:
+        """Measure until cancelled. Two wake-ups a second."""
+        loop = asyncio.get_running_loop()
+        self._since = loop.time()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(self.PERIOD)
+            after = loop.time()
+            if after - self._since > self.WINDOW:
+                self._worst = (0.0, self._worst[0])
+                self._since = after
+            self._worst = (max(self._worst[0], after - before - self.PERIOD), self._worst[1])

@@ -1,0 +1,150 @@
+"""OpenAPI 3.1 of everything under ``navi/api/``, made of the table that serves it and the classes that read and write.
+
+Not responsible for the WebSocket's frames beyond naming their schemas: OpenAPI can not describe a socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from http.client import responses
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..errors import Forbidden, InvalidRequest, NaviError, NotReady, StoreError
+from . import schema
+
+if TYPE_CHECKING:
+    from .rest.table import Operation, Query
+
+_REFERENCE = "#/components/schemas/{model}"
+_ALWAYS: tuple[type[NaviError], ...] = (Forbidden, NotReady, StoreError)
+"""Errors that any operation can answer with."""
+
+
+def document(operations: Iterable[Operation]) -> dict[str, Any]:
+    """The whole description; paths are relative to ``navi/api/``."""
+    paths: dict[str, Any] = {}
+    for operation in operations:
+        paths.setdefault(f"/{operation.path}", {})[operation.method.lower()] = _operation(operation)
+    paths["/sessions/{sid}/ws"] = {"get": _socket()}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "navi-jupyter", "version": __version__, "license": {"name": "BSD-3-Clause"}},
+        "servers": [{"url": "."}],
+        "security": [{"token": []}, {"cookie": []}],
+        "paths": dict(sorted(paths.items())),
+        "components": {
+            "schemas": schema.definitions(_REFERENCE) | {"OpenApi": {"type": "object"}},
+            "securitySchemes": _SECURITY,
+        },
+    }
+
+
+_SECURITY = {
+    "token": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "description": "`token <Jupyter's token>`, or `navi <the token in the connection file>`",
+    },
+    "cookie": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "jupyter-login",
+        "description": "Jupyter's login cookie; needs the `_xsrf` cookie's value as `X-XSRFToken`, too",
+    },
+}
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    about: dict[str, Any] = {
+        "operationId": operation.run.__name__,
+        "summary": operation.summary,
+        "description": f"Asks Jupyter's authorizer for `{operation.action}` on `navi`.",
+        "parameters": [_path_parameter(name) for name in _parameters(operation.path)]
+        + [_query_parameter(query) for query in operation.query],
+        "responses": {str(operation.status): _answer(operation)} | _errors(operation),
+    }
+    if operation.body:
+        about["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": _reference(operation.body)}},
+        }
+    return about
+
+
+def _parameters(path: str) -> list[str]:
+    return [segment[1:-1] for segment in path.split("/") if segment.startswith("{")]
+
+
+def _path_parameter(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def _query_parameter(query: Query) -> dict[str, Any]:
+    described: dict[str, Any] = {"type": query.kind}
+    if query.kind != "string":
+        described |= {"minimum": query.minimum, "maximum": query.maximum}
+    if query.choices:
+        described["enum"] = [str(choice) for choice in query.choices]
+    if query.default is not None:
+        described["default"] = query.default
+    return {"name": query.name, "in": "query", "required": False, "description": query.help, "schema": described}
+
+
+def _answer(operation: Operation) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    if operation.answers:
+        content["application/json"] = {"schema": _reference(operation.answers)}
+    for kind in operation.other_types:
+        content[kind.partition(";")[0]] = {"schema": {"type": "string"}}
+    return {"description": responses[operation.status]} | ({"content": content} if content else {})
+
+
+def _errors(operation: Operation) -> dict[str, Any]:
+    kinds = [*_ALWAYS, *operation.errors]
+    if operation.body or operation.query:
+        kinds.append(InvalidRequest)
+    by_status: dict[int, set[str]] = {}
+    for kind in kinds:
+        by_status.setdefault(kind.status, set()).add(kind.code)
+    return {
+        str(status): {
+            "description": " or ".join(f"`{code}`" for code in sorted(codes)),
+            "content": {"application/json": {"schema": _reference("ErrorBody")}},
+        }
+        for status, codes in sorted(by_status.items())
+    }
+
+
+def _reference(name: str) -> dict[str, str]:
+    return {"$ref": _REFERENCE.format(model=name)}
+
+
+def _socket() -> dict[str, Any]:
+    return {
+        "operationId": "follow_session",
+        "summary": "A WebSocket: the log after a cursor, live, and commands in the other direction.",
+        "description": "Asks Jupyter's authorizer for `execute` on `navi`. Text frames; the server's are `ServerFrame`,"
+        " the client's are `Command`. Close codes: 1001 the server stops, 4404 the session was deleted.",
+        "parameters": [
+            _path_parameter("sid"),
+            {
+                "name": "after",
+                "in": "query",
+                "required": False,
+                "description": "The last `seq` you have; without it, the prelude comes first.",
+                "schema": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
+            },
+        ],
+        "responses": {
+            "101": {"description": responses[101]},
+            "400": {"description": "`invalid_request`", "content": _ERROR_CONTENT},
+            "403": {"description": "`forbidden`", "content": _ERROR_CONTENT},
+            "404": {"description": "`session_not_found`", "content": _ERROR_CONTENT},
+            "503": {"description": "`not_ready`", "content": _ERROR_CONTENT},
+        },
+    }
+
+
+_ERROR_CONTENT = {"application/json": {"schema": _reference("ErrorBody")}}

@@ -1,0 +1,266 @@
+"""Sessions: make, read, change, delete; give commands; read the log, the conversation, the runs; download.
+
+Not responsible for what a session does (``orchestrator``) or for how the log is streamed (``sse``, ``stream``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from ...commands import Command
+from ...errors import (
+    CommandNotFound,
+    InterruptNotFound,
+    InvalidRequest,
+    LimitReached,
+    RunNotFound,
+    SessionBusy,
+    SessionNotFound,
+)
+from ...model import USER, Session, SessionCreate, SessionPatch
+from .. import export, wire
+from .table import CURSOR, JSON, LIMIT, NOTHING, Call, EventStream, Operation, Query, Reply, read_cursor, reply
+
+if TYPE_CHECKING:
+    from ...orchestrator.orchestrator import SessionView
+
+EVENT_STREAM = "text/event-stream"
+LONGEST_WAIT = 30.0
+"""Seconds of a long poll: below what proxies cut."""
+
+
+async def create_session(call: Call) -> Reply:
+    request: SessionCreate = call.body()
+    session = await call.services.orchestrator.create_session(request, owner=call.owner)
+    detail = wire.SessionDetail(**_fields(session), run=None, queue=(), approvals=())
+    return reply(detail, 201, Location=f"sessions/{session.id}")
+
+
+async def list_sessions(call: Call) -> Reply:
+    sessions, following = await call.services.orchestrator.sessions(
+        call.owner,
+        limit=call.integer("limit"),
+        cursor=call.string("cursor"),
+        notebook_path=call.string("notebook_path"),
+    )
+    return reply(wire.SessionPage(sessions=tuple(sessions), next=following))
+
+
+async def get_session(call: Call) -> Reply:
+    return reply(await _detail(call))
+
+
+async def change_session(call: Call) -> Reply:
+    patch: SessionPatch = call.body()
+    await call.services.orchestrator.change_session(call.parameters["sid"], patch, owner=call.owner)
+    return reply(await _detail(call))
+
+
+async def delete_session(call: Call) -> Reply:
+    await call.services.orchestrator.delete_session(call.parameters["sid"], owner=call.owner)
+    return NOTHING
+
+
+async def submit(call: Call) -> Reply:
+    command: Command = call.body()
+    acceptance = await call.services.orchestrator.submit(
+        call.parameters["sid"], command, user_id=call.owner, origin=USER
+    )
+    return reply(acceptance, 202)
+
+
+async def read_events(call: Call) -> Reply | EventStream:
+    session_id = call.parameters["sid"]
+    after = call.optional_integer("after")
+    if EVENT_STREAM in call.request.accept:
+        # The session is looked up first: an error can not be an answer any more once the stream has begun.
+        await call.services.session(session_id, owner=call.owner)
+        last_seen = _last_event_id(call)
+        return EventStream(_pages(call, session_id, after if last_seen is None else last_seen))
+    frames, head = await call.services.orchestrator.page(
+        session_id,
+        owner=call.owner,
+        after=after or 0,
+        limit=call.integer("limit"),
+        wait=call.number("wait"),
+    )
+    # The very envelopes of the log: they are JSON text already and are not taken apart for this.
+    return Reply(content=f'{{"events":[{",".join(frames)}],"head_seq":{head}}}')
+
+
+def _last_event_id(call: Call) -> int | None:
+    """Where an EventSource that comes back was. It goes before ``after``, still in its URL from the first time."""
+    text = (call.request.last_event_id or "").strip()
+    if not text:
+        return None
+    return read_cursor(text, "Last-Event-ID")
+
+
+async def _pages(call: Call, session_id: str, after: int | None) -> AsyncGenerator[Sequence[tuple[int, str]]]:
+    async with aclosing(call.services.orchestrator.follow(session_id, after=after, owner=call.owner)) as pages:
+        async for page in pages:
+            yield page.envelopes
+
+
+async def list_messages(call: Call) -> Reply:
+    messages = await export.conversation(call.services, call.parameters["sid"], owner=call.owner)
+    return reply(wire.MessagePage(messages=messages, next=None))
+
+
+async def list_runs(call: Call) -> Reply:
+    runs, following = await call.services.orchestrator.runs(
+        call.parameters["sid"], owner=call.owner, limit=call.integer("limit"), cursor=call.string("cursor")
+    )
+    return reply(wire.RunPage(runs=tuple(runs), next=following))
+
+
+async def get_run(call: Call) -> Reply:
+    run = await call.services.orchestrator.run(call.parameters["sid"], call.parameters["rid"], owner=call.owner)
+    return reply(run)
+
+
+async def export_session(call: Call) -> Reply:
+    kind = call.string("format")
+    if kind is None:
+        raise InvalidRequest("format must be one of: md, ipynb, json.", field="format")
+    return await export.download(call.services, call.parameters["sid"], kind, owner=call.owner)
+
+
+async def _detail(call: Call) -> wire.SessionDetail:
+    view: SessionView = await call.services.orchestrator.session(call.parameters["sid"], owner=call.owner)
+    fields = _fields(view.session) | {"head_seq": view.head_seq}
+    return wire.SessionDetail(**fields, run=view.run, queue=tuple(view.queue), approvals=tuple(view.approvals))
+
+
+def _fields(session: Session) -> dict[str, Any]:
+    return {name: getattr(session, name) for name in Session.model_fields}
+
+
+OPERATIONS = (
+    Operation(
+        method="GET",
+        path="sessions",
+        run=list_sessions,
+        summary="Your sessions, most recently used first.",
+        action="read",
+        answers="SessionPage",
+        query=(LIMIT, CURSOR, Query(name="notebook_path", help="Only those of this notebook.")),
+    ),
+    Operation(
+        method="POST",
+        path="sessions",
+        run=create_session,
+        summary="A new session.",
+        action="write",
+        body="SessionCreate",
+        answers="SessionDetail",
+        status=201,
+        errors=(LimitReached,),
+    ),
+    Operation(
+        method="GET",
+        path="sessions/{sid}",
+        run=get_session,
+        summary="A session, with its run, its waiting prompts and its open questions.",
+        action="read",
+        answers="SessionDetail",
+        errors=(SessionNotFound,),
+    ),
+    Operation(
+        method="PATCH",
+        path="sessions/{sid}",
+        run=change_session,
+        summary="Change the fields that are there.",
+        action="write",
+        body="SessionPatch",
+        answers="SessionDetail",
+        errors=(SessionNotFound,),
+    ),
+    Operation(
+        method="DELETE",
+        path="sessions/{sid}",
+        run=delete_session,
+        summary="Delete it with its log, its recalls and their ledger; a run is stopped.",
+        action="write",
+        answers=None,
+        status=204,
+        errors=(SessionNotFound,),
+    ),
+    Operation(
+        method="POST",
+        path="sessions/{sid}/commands",
+        run=submit,
+        summary="Give the session a command. The same `command_id` again changes nothing and answers the same.",
+        action="execute",
+        body="Command",
+        answers="Acceptance",
+        status=202,
+        errors=(SessionNotFound, SessionBusy, CommandNotFound, InterruptNotFound, LimitReached),
+    ),
+    Operation(
+        method="GET",
+        path="sessions/{sid}/events",
+        run=read_events,
+        summary="The log after a cursor: a page, a long poll, or (with `Accept: text/event-stream`) a stream.",
+        action="read",
+        answers="EventPage",
+        other_types=(EVENT_STREAM,),
+        query=(
+            Query(
+                name="after",
+                kind="integer",
+                help="The last `seq` you have. A page starts at 0 without it, a stream with the prelude.",
+            ),
+            Query(name="limit", kind="integer", default=500, minimum=1, maximum=5000, help="How many at most."),
+            Query(
+                name="wait",
+                kind="number",
+                default=0,
+                maximum=LONGEST_WAIT,
+                help="Seconds to wait for an event when there is none yet.",
+            ),
+        ),
+        errors=(SessionNotFound,),
+    ),
+    Operation(
+        method="GET",
+        path="sessions/{sid}/messages",
+        run=list_messages,
+        summary="The conversation: user, assistant and tool messages, oldest first.",
+        action="read",
+        answers="MessagePage",
+        errors=(SessionNotFound,),
+    ),
+    Operation(
+        method="GET",
+        path="sessions/{sid}/runs",
+        run=list_runs,
+        summary="The session's runs, newest first.",
+        action="read",
+        answers="RunPage",
+        query=(LIMIT, CURSOR),
+        errors=(SessionNotFound,),
+    ),
+    Operation(
+        method="GET",
+        path="sessions/{sid}/runs/{rid}",
+        run=get_run,
+        summary="One run.",
+        action="read",
+        answers="Run",
+        errors=(SessionNotFound, RunNotFound),
+    ),
+    Operation(
+        method="GET",
+        path="sessions/{sid}/export",
+        run=export_session,
+        summary="The conversation as a download.",
+        action="read",
+        answers=None,
+        other_types=(export.MARKDOWN, export.NOTEBOOK, JSON),
+        query=(Query(name="format", default="md", choices=("md", "ipynb", "json"), help="Which kind of file."),),
+        errors=(SessionNotFound,),
+    ),
+)

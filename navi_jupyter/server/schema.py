@@ -1,0 +1,139 @@
+"""The JSON schema of everything that crosses the wire, from the very classes that read and write it.
+
+``python -m navi_jupyter.server.schema`` writes ``navi_jupyter/schema.json``, which ships with the package and which the
+TypeScript types are generated from; a test keeps it fresh. Not responsible for routes: that is ``openapi``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
+from pydantic_core import core_schema
+
+from .. import commands, events, model
+from . import wire
+from .wire import INPUTS
+
+_Field = core_schema.ModelField | core_schema.DataclassField | core_schema.TypedDictField
+SCHEMA_FILE = Path(__file__).parent.parent / "schema.json"
+
+OUTPUTS: dict[str, Any] = {
+    name: value
+    for name, value in vars(wire).items()
+    if isinstance(value, type)
+    and issubclass(value, BaseModel)
+    and value.__module__ == wire.__name__
+    and name not in INPUTS
+} | {
+    "Acceptance": commands.Acceptance,
+    "Firing": model.Firing,
+    "Recall": model.Recall,
+    "Run": model.Run,
+    "Schedule": model.Schedule,
+    "ServerFrame": wire.ServerFrame,
+    "Session": model.Session,
+}
+"""What the server sends: all of it, always, with ``null`` where there is no value."""
+
+EVENTS: dict[str, Any] = {"AnyEvent": events.AnyEvent, "Envelope": events.Envelope}
+"""What followers get: fields without value are left out."""
+
+
+class _Tagged(GenerateJsonSchema):
+    """For what clients send: only what has no default is asked for, and the tag that says which kind it is."""
+
+    def field_is_required(self, field: _Field, total: bool) -> bool:
+        inner: Any = field["schema"].get("schema", {})
+        is_tag = inner.get("type") == "literal" and len(inner["expected"]) == 1
+        return is_tag or super().field_is_required(field, total)
+
+
+class _Everything(GenerateJsonSchema):
+    """For values that are written whole: every field is there."""
+
+    def field_is_required(self, field: _Field, total: bool) -> bool:  # noqa: ARG002
+        return True
+
+
+class _Sparse(GenerateJsonSchema):
+    """For values that are written without their nulls: a field is there unless its default is null."""
+
+    def field_is_required(self, field: _Field, total: bool) -> bool:  # noqa: ARG002
+        inner = field["schema"]
+        return inner["type"] != "default" or inner.get("default") is not None
+
+
+def definitions(ref_template: str = "#/$defs/{model}") -> dict[str, Any]:
+    """Name -> JSON schema (draft 2020-12) of everything above and all that it refers to, sorted by name.
+
+    A type that is both sent and received, with other fields required, is in there twice: as ``X`` and as ``XInput``.
+    """
+    taken = _schemas(INPUTS, "validation", _Tagged, ref_template)
+    sparse = _schemas(EVENTS, "serialization", _Sparse, ref_template)
+    # Written whole wins where both name it: ``Origin`` is written whole also inside an envelope.
+    given = sparse | {
+        name: schema
+        for name, schema in _schemas(OUTPUTS, "serialization", _Everything, ref_template).items()
+        if name == "Origin" or name not in sparse
+    }
+    given["ErrorBody"]["required"].remove("field")
+    twice = [name for name, schema in taken.items() if given.get(name, schema) != schema]
+    renamed = {ref_template.format(model=name): ref_template.format(model=f"{name}Input") for name in twice}
+    taken = {f"{name}Input" if name in twice else name: _point(schema, renamed) for name, schema in taken.items()}
+    return dict(sorted((_tidy(name, schema)) for name, schema in (taken | given).items()))
+
+
+def _schemas(
+    group: dict[str, Any], mode: JsonSchemaMode, generator: type[GenerateJsonSchema], ref_template: str
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, kind in group.items():
+        schema = TypeAdapter(kind).json_schema(
+            by_alias=True, ref_template=ref_template, schema_generator=generator, mode=mode
+        )
+        found.update(schema.pop("$defs", {}))
+        if schema.get("$ref") != ref_template.format(model=name):
+            found[name] = schema
+    return found
+
+
+def _point(schema: Any, renamed: dict[str, str]) -> Any:
+    """``schema`` with its references (and nothing else) changed."""
+    if isinstance(schema, dict):
+        return {key: _point(value, renamed) for key, value in schema.items()}
+    if isinstance(schema, list):
+        return [_point(value, renamed) for value in schema]
+    return renamed.get(schema, schema) if isinstance(schema, str) else schema
+
+
+def _tidy(name: str, schema: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Without pydantic's generated titles of fields (they say the name again); titled by its own name."""
+    fields = {
+        key: {word: value for word, value in field.items() if word != "title"}
+        for key, field in schema.get("properties", {}).items()
+    }
+    named = {"title": name, **{word: value for word, value in schema.items() if word != "title"}}
+    return name, named | ({"properties": fields} if fields else {})
+
+
+def document() -> dict[str, Any]:
+    """The whole schema as one JSON Schema document whose ``$defs`` are the types."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "navi-jupyter",
+        "description": "Written by `python -m navi_jupyter.server.schema`; do not edit.",
+        "$defs": definitions(),
+    }
+
+
+def text() -> str:
+    """What ``schema.json`` must hold."""
+    return json.dumps(document(), indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    SCHEMA_FILE.write_text(text(), encoding="utf-8")

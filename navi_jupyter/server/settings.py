@@ -1,0 +1,30 @@
+"""What an administrator or a user can set, as one frozen value that the parts are built from.
+
+Not responsible for where a setting comes from (``app``: traits, environment). Imported at extension load: no pydantic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """All settings. The fields have the names and units of the traits of ``NaviExtension``."""
+
+    database_url: str
+    """``sqlite:///<absolute path>``."""
+    default_profile: str = "assistant"
+    default_model: str = "offline"
+    replay_buffer_size: int = 1000
+    recall_busy_delay: float = 60.0
+    max_iterations: int = 50
+    run_timeout: float = 600.0
+    stop_deadline: float = 10.0
+    max_concurrent_runs: int = 32
+    max_sessions_per_user: int = 1000
+    max_recalls_per_user: int = 1000
+    max_message_bytes: int = 1_048_576
+    keep_alive_for_recalls: bool = False
+    compact_after: float = 86_400.0
+    kernel_user: str = "local"

@@ -1,0 +1,83 @@
+"""A session's log as server-sent events: one event per envelope, ``id:`` = ``seq``.
+
+Not responsible for what is in the log or where a reader starts. Imported at extension load: no pydantic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing, suppress
+from typing import TYPE_CHECKING, Any
+
+from tornado.iostream import StreamClosedError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from .handler import ApiHandler
+    from .rest.table import EventStream
+
+KEEP_ALIVE = 15.0
+"""Seconds of silence after which a comment is sent: proxies cut at 60."""
+
+_SNAPSHOT = ',"snapshot":true}'  # how the text of a prelude's envelope ends, and no other's
+
+
+def encode(envelopes: Sequence[tuple[int, str]]) -> str:
+    """The envelopes ``(seq, JSON text)`` as events.
+
+    The events of a prelude all stand for the same ``seq``: only the last one says its id, so that a client that was cut
+    in the middle of a prelude does not come back with a cursor that skips the rest of it.
+    """
+    last = len(envelopes) - 1
+    return "".join(
+        f"data: {text}\n\n" if index != last and text.endswith(_SNAPSHOT) else f"id: {seq}\ndata: {text}\n\n"
+        for index, (seq, text) in enumerate(envelopes)
+    )
+
+
+async def stream_events(handler: ApiHandler, stream: EventStream) -> None:
+    """Write pages as they come, until the client goes, the session is deleted or the server stops.
+
+    A client that does not read blocks its own loop here and nothing else: there is no queue.
+    """
+    handler.set_header("Content-Type", "text/event-stream; charset=utf-8")
+    handler.set_header("Cache-Control", "no-cache, no-transform")
+    handler.set_header("X-Accel-Buffering", "no")
+    if handler.request.method == "HEAD":
+        return
+    with suppress(StreamClosedError):
+        await handler.flush()
+        async with aclosing(with_silences(stream.pages, KEEP_ALIVE, handler.gone)) as pages:
+            async for envelopes in pages:
+                handler.write(encode(envelopes) if envelopes else ": keep-alive\n\n")
+                await handler.flush()
+
+
+async def with_silences(
+    pages: AsyncGenerator[Sequence[tuple[int, str]]], period: float, gone: asyncio.Event
+) -> AsyncGenerator[Sequence[tuple[int, str]]]:
+    """The pages, and an empty one after each ``period`` seconds without, until ``gone`` is set. Closes ``pages``."""
+    leaving: asyncio.Future[Any] = asyncio.ensure_future(gone.wait())
+    coming: asyncio.Future[Any] | None = None
+    try:
+        while not gone.is_set():
+            coming = coming or asyncio.ensure_future(anext(pages))
+            # wait, not wait_for: a page that takes longer than the period must not be cancelled by it.
+            await asyncio.wait((coming, leaving), timeout=period, return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done():
+                yield ()
+                continue
+            try:
+                page: Sequence[tuple[int, str]] = coming.result()
+            except StopAsyncIteration:
+                return
+            coming = None
+            yield page
+    finally:
+        leaving.cancel()
+        if coming is not None:
+            coming.cancel()
+            with suppress(asyncio.CancelledError, StopAsyncIteration):
+                await coming
+        await pages.aclose()

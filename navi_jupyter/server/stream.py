@@ -1,0 +1,146 @@
+"""The WebSocket of a session: its log after a cursor in one direction, commands in the other.
+
+A socket holds a cursor and nothing else. What the log has is written by one task per socket that waits for each frame
+to have left before it asks for the next: a reader that stops reading stops that task, and memory does not grow.
+Commands of one socket are processed in order, one at a time.
+Not responsible for the log (``orchestrator``). Imported at extension load: no pydantic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from contextlib import aclosing, suppress
+from typing import TYPE_CHECKING, Any
+
+from jupyter_server._tz import utcnow
+from jupyter_server.auth.decorator import allow_unauthenticated
+from jupyter_server.base.handlers import JupyterHandler
+from jupyter_server.base.websocket import WebSocketMixin
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
+
+from ..errors import InvalidRequest, NaviError, SessionNotFound
+from .handler import NaviHandler, internal_error
+
+if TYPE_CHECKING:
+    from .runtime import Services
+
+PING = 20.0
+"""Seconds between pings, and until a pong must have come: nginx cuts silent connections at 60."""
+GONE = 4404
+"""Close code: the session was deleted; do not come back."""
+BROKEN = 1011
+"""Close code: our fault; come back with your cursor."""
+SLACK = 16 * 2**20
+"""Bytes above ``max_message_bytes`` that a frame may have and still be answered; above, the socket is closed (1009)."""
+
+
+class StreamHandler(NaviHandler, WebSocketMixin, WebSocketHandler, JupyterHandler):
+    """``sessions/{sid}/ws?after=N``."""
+
+    # Seconds, as tornado reads them; Jupyter's mixin has the same names in milliseconds, which turns pings off.
+    ping_interval = PING
+    ping_timeout = PING
+
+    _follower: asyncio.Task[None] | None = None
+    _services: Services
+    _session_id: str
+
+    def set_default_headers(self) -> None:
+        """None: an upgrade takes no headers of ours."""
+
+    def get_compression_options(self) -> dict[str, Any] | None:
+        """No compression: mostly it is loopback, and each socket would compress the frame that all of them share."""
+        return None
+
+    @property
+    def max_message_size(self) -> int:
+        return self.lifecycle.settings.max_message_bytes + SLACK
+
+    @allow_unauthenticated
+    async def get(self, session_id: str) -> None:
+        """Check everything that can be answered, in the contract's shape, before the upgrade."""
+        await self.authorize("execute")
+        if self.request.headers.get("Upgrade", "").lower() != "websocket":
+            raise InvalidRequest("This is a WebSocket: ask for an upgrade.", field="Upgrade")
+        self._services = await self.lifecycle.ready()
+        self._session_id = session_id
+        self._after = self._read_after()
+        await self._services.session(session_id, owner=self.owner)
+        await super().get(session_id)
+
+    def _read_after(self) -> int | None:
+        text = self.get_query_argument("after", None)
+        return None if not text else self._services.read_cursor(text)
+
+    async def open(self, session_id: str) -> None:  # noqa: ARG002
+        """Start following. Not Jupyter's ``open``: it starts a second pinger, in milliseconds."""
+        self.set_nodelay(True)
+        self.lifecycle.sockets.add(self)
+        self._follower = asyncio.create_task(self._follow(), name=f"navi-socket {self._session_id}")
+
+    def on_close(self) -> None:
+        """The client went, or we closed. A run goes on; only the following ends."""
+        self.lifecycle.sockets.discard(self)
+        if self._follower is not None:
+            self._follower.cancel()
+
+    async def _follow(self) -> None:
+        code, reason = 1001, "the server is stopping"
+        try:
+            pages = self._services.orchestrator.follow(self._session_id, after=self._after, owner=self.owner)
+            async with aclosing(pages):
+                async for page in pages:
+                    await self.write_message(page.text, binary=False)
+            if self.lifecycle.state == "ok":
+                code, reason = GONE, "the session was deleted"
+        except WebSocketClosedError:
+            return
+        except SessionNotFound:
+            code, reason = GONE, "the session was deleted"
+        except Exception as error:  # noqa: BLE001 - the supervisor: the client must learn that nothing more comes
+            code, reason = BROKEN, internal_error(error, self.log, session_id=self._session_id).message[:120]
+        self.close(code, reason)
+
+    async def on_message(self, message: str | bytes) -> None:
+        """One command. tornado reads the next frame when this is done."""
+        self.settings["api_last_activity"] = utcnow()
+        answer = await self._answer(message)
+        # When it is gone by now it was accepted all the same; the client sees that in the log when it is back.
+        with suppress(WebSocketClosedError):
+            await self.write_message(json.dumps(answer))
+
+    async def _answer(self, message: str | bytes) -> dict[str, Any]:
+        try:
+            accepted = await self._submit(message)
+        except NaviError as error:
+            return _rejected(message, error)
+        except Exception as error:  # noqa: BLE001 - the supervisor: one bad command must not end the socket
+            return _rejected(message, internal_error(error, self.log, session_id=self._session_id))
+        return {"accepted": accepted}
+
+    async def _submit(self, message: str | bytes) -> Mapping[str, Any]:
+        limit = self.lifecycle.settings.max_message_bytes
+        if isinstance(message, bytes):
+            raise InvalidRequest("Commands are text frames.", field="body")
+        if len(message) > limit or len(message.encode(errors="replace")) > limit:
+            raise InvalidRequest(f"The command is larger than {limit} bytes.", field="body")
+        return await self._services.submit(self._session_id, message, owner=self.owner)
+
+
+def _rejected(message: str | bytes, error: NaviError) -> dict[str, Any]:
+    why = {"command_id": _command_id(message), "code": error.code, "message": error.message}
+    return {"rejected": why | ({"field": error.field} if error.field else {})}
+
+
+def _command_id(message: str | bytes) -> str | None:
+    """The id in a frame that was refused, so that its sender knows which one it was; None when there is none to see."""
+    if len(message) > 1_100_000:  # not worth parsing
+        return None
+    try:
+        command = json.loads(message)
+    except (ValueError, RecursionError):
+        return None
+    found = command.get("command_id") if isinstance(command, dict) else None
+    return found if isinstance(found, str) and len(found) <= 128 else None
