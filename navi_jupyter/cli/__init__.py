@@ -1,0 +1,56 @@
+"""The ``navi`` command: ``demo``, ``doctor``, ``serve``.
+
+Each subcommand's module is imported when it is called, so that ``navi --help`` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from .. import __version__
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; also read by the reference."""
+    top = argparse.ArgumentParser(prog="navi", description="Navi: an agent that lives in your Jupyter server.")
+    top.add_argument("--version", action="version", version=f"navi-jupyter {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    demo = commands.add_parser("demo", help="see it work: a private server, a kernel, a prompt, a recall (under 30 s)")
+    demo.add_argument("--json", action="store_true", help="one JSON object per line")
+    doctor = commands.add_parser("doctor", help="check this installation and say what to do about what is wrong")
+    doctor.add_argument("--json", action="store_true", help="one JSON object per line")
+    serve = commands.add_parser(
+        "serve", help="a Jupyter server with Navi alone, as `jupyter navi`; takes its options", add_help=False
+    )
+    serve.add_argument("arguments", nargs=argparse.REMAINDER)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the console script. Ends the process with the command's status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["serve"]:  # everything behind it is the server's, dashes included
+        sys.exit(_serve(words[1:]))
+    given = parser().parse_args(words)
+    sys.exit(_demo(given.json) if given.command == "demo" else _doctor(given.json))
+
+
+def _demo(as_json: bool) -> int:
+    from .demo import demo
+
+    return demo(as_json=as_json)
+
+
+def _doctor(as_json: bool) -> int:
+    from .doctor import doctor
+
+    return doctor(as_json=as_json)
+
+
+def _serve(arguments: list[str]) -> int:
+    from ..server.app import NaviExtension
+
+    NaviExtension.launch_instance(arguments)  # type: ignore[no-untyped-call]  # Jupyter's
+    return 0

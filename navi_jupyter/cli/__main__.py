@@ -1,0 +1,5 @@
+"""``python -m navi_jupyter.cli``, where the script is not on the path."""
+
+from . import main
+
+main()

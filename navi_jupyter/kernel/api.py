@@ -1,0 +1,105 @@
+"""``import navi_jupyter as navi``: what a notebook calls. Thin: each function is one sentence of the contract."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from . import notebook
+from . import service as services
+from .asking import NoPainter, painter_here
+from .recalls import Recall, list_recalls, new_recall, policy_from, schedule_from
+from .reply import Reply
+from .session import Session
+
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .listing import Listing
+    from .widget import Chat
+
+
+def connect(url: str | None = None, token: str | None = None) -> Connection:
+    """Find the server again, or use the one at ``url``. Needed only where the kernel can not find its own."""
+    return services.connect(url, token).connection
+
+
+def session(session: str | Session | None = None) -> Session:
+    """This notebook's session (found again after a kernel restart), or the one with that id."""
+    if isinstance(session, Session):
+        return session
+    service = services.current_service()
+    return Session(service, session or notebook.session_id(service))
+
+
+def ask(
+    text: str,
+    *,
+    session: str | Session | None = None,
+    model: str | None = None,
+    mode: str | None = None,
+    show: bool = True,
+) -> Reply:
+    """Ask, stream the answer into the cell, return it when it is complete.
+
+    Ctrl-C stops the run. ``mode`` says what happens when the session is busy (default ``enqueue``). Raises NaviError.
+    """
+    painter = painter_here() if show else NoPainter()
+    return _session(session).ask(text, show=painter, model=model, mode=mode)
+
+
+async def ask_async(
+    text: str,
+    *,
+    session: str | Session | None = None,
+    model: str | None = None,
+    mode: str | None = None,
+    show: bool = True,
+) -> Reply:
+    """As :func:`ask`, for ``await`` in a cell: other tasks of the kernel go on meanwhile."""
+    painter = painter_here() if show else NoPainter()
+    return await _session(session).asking(text, show=painter, model=model, mode=mode).run()
+
+
+def recall(
+    message: str,
+    *,
+    in_: str | float | timedelta | None = None,
+    at: str | datetime | None = None,
+    every: str | float | timedelta | None = None,
+    cron: str | None = None,
+    when: Any = None,
+    tz: str | None = None,
+    start: str | datetime | None = None,
+    title: str | None = None,
+    session: str | Session | None = None,
+    **policy: Any,
+) -> Recall:
+    """Have the session woken with ``message``: in ten minutes, at a time, every hour, by cron.
+
+    Durations are text (``"1h30m"``), seconds or timedelta. Further keywords are the recall's policy: ``misfire``,
+    ``grace``, ``busy``, ``retries``, ``timeout``, ``until``, ``max_fires``, ``jitter``. Raises NaviError saying what
+    is wrong.
+    """
+    schedule = schedule_from(in_=in_, at=at, every=every, cron=cron, when=when, tz=tz, start=start)
+    target = _session(session)
+    return new_recall(services.current_service(), target.id, message, schedule, title=title, policy=policy_from(policy))
+
+
+def recalls(*, session: str | Session | None = None, all: bool = False, over: bool = False) -> Listing[Recall]:  # noqa: A002
+    """The recalls of this notebook's session; ``all`` of your sessions; ``over`` includes those that have ended."""
+    target = None if all else _session(session).id
+    return list_recalls(services.current_service(), session_id=target, over=over)
+
+
+def chat(session: str | Session | None = None, *, profile: str | None = None) -> Chat:
+    """The chat widget on this notebook's session (or that one)."""
+    from .widget import Chat  # late: ipywidgets costs a kernel a third of a second, and only this needs it
+
+    target = _session(session)
+    if profile is not None:
+        target.change(profile=profile)
+    return Chat(services.current_service(), target.id)
+
+
+# ``session`` is a parameter's name all over this module.
+_session = session

@@ -1,0 +1,246 @@
+"""The contract's HTTP and WebSocket, as seen by a program. Async; lives on the loop that it is first used on.
+
+Not responsible for waiting in a cell (``service``), for the notebook's session (``notebook``) or for showing anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import secrets
+import socket
+import ssl
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import suppress
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from tornado.httpclient import HTTPClientError, HTTPRequest, HTTPResponse
+from tornado.iostream import StreamClosedError
+from tornado.netutil import Resolver
+from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError, SimpleAsyncHTTPClient
+from tornado.websocket import WebSocketClientConnection, WebSocketError, websocket_connect
+
+from .connection import Connection
+from .errors import Refused, Unreachable
+
+Envelope = dict[str, Any]
+"""One row of a session's log; see docs/protocol.md."""
+
+Query = Mapping[str, str | float | None]
+"""Of a URL; None leaves a parameter out."""
+
+_LARGEST = 256 * 1024 * 1024  # a snapshot or an export; the default of 10 MiB is for requests
+_CONNECT = 10.0
+_BROKEN = (HTTPTimeoutError, HTTPStreamClosedError, StreamClosedError, WebSocketError, ssl.SSLError, OSError)
+
+
+class _UnixResolver(Resolver):
+    """Answers every name with one UNIX socket."""
+
+    def initialize(self, sock: str) -> None:
+        self._sock = sock
+
+    async def resolve(self, host: str, port: int, family: int = 0) -> list[tuple[int, Any]]:  # noqa: ARG002
+        return [(socket.AF_UNIX, self._sock)]
+
+
+def new_command_id() -> str:
+    """A fresh one: 96 random bits. Sending a command again under the same one changes nothing."""
+    return "c_" + secrets.token_hex(12)
+
+
+class Client:
+    """Requests, commands and follows on one server."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._resolver = _UnixResolver(sock=connection.sock) if connection.sock else None
+        self._http: SimpleAsyncHTTPClient | None = None
+        """Made at the first request: it belongs to the loop that is running then."""
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        query: Query | None = None,
+        timeout: float = 30.0,
+    ) -> Any:
+        """The decoded answer of ``<base>navi/api/<path>`` (None when empty). Raises Refused, Unreachable."""
+        return _decode(await self.fetch(method, path, body, query=query, timeout=timeout))
+
+    async def fetch(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        query: Query | None = None,
+        timeout: float = 30.0,
+    ) -> HTTPResponse:
+        """The answer as it is, whatever its status. Raises Unreachable."""
+        if self._http is None:
+            self._http = SimpleAsyncHTTPClient(
+                force_instance=True, max_clients=32, max_body_size=_LARGEST, resolver=self._resolver
+            )
+        given = {name: value for name, value in (query or {}).items() if value is not None}
+        request = HTTPRequest(
+            self._api(path) + ("?" + urlencode(given) if given else ""),
+            method=method,
+            headers={**self._headers(), "Accept": "application/json", "Content-Type": "application/json"},
+            body=None if body is None else json.dumps(body),
+            allow_nonstandard_methods=True,
+            connect_timeout=_CONNECT,
+            request_timeout=timeout,
+            follow_redirects=False,
+            validate_cert=self.connection.verify,
+        )
+        try:
+            return await self._http.fetch(request, raise_error=False)
+        except _BROKEN as problem:
+            raise self._unreachable(problem) from None
+
+    async def text(self, path: str, *, query: Query | None = None) -> str:
+        """A download. Raises Refused, Unreachable."""
+        response = await self.fetch("GET", path, query=query)
+        if response.code >= 300:
+            _decode(response)
+        return bytes(response.body).decode()
+
+    async def command(self, session_id: str, command: Mapping[str, Any]) -> dict[str, Any]:
+        """Submit a command; its acceptance. Repeats it while the server starts: the command id makes that safe."""
+        body = {"command_id": new_command_id(), **command}
+        pauses = iter((0.2, 0.5, 1.0))
+        while True:
+            try:
+                answer = await self.request("POST", f"sessions/{_part(session_id)}/commands", body)
+            except (Unreachable, Refused) as problem:
+                pause = next(pauses, None)
+                if pause is None or not _passing(problem):
+                    raise
+                await asyncio.sleep(pause)
+            else:
+                return dict(answer)
+
+    async def follow(
+        self, session_id: str, after: int | None = None, *, patience: float = 120.0
+    ) -> AsyncGenerator[list[Envelope], None]:
+        """The session's envelopes with ``seq`` > ``after``, in order, each once, as they come; frame by frame.
+
+        Without ``after``, first a prelude (envelopes marked ``snapshot``). Reconnects by cursor; a prelude comes
+        again when the connection broke before it was complete, or when the server no longer keeps what was missed.
+        Raises Unreachable when there was no server for ``patience`` seconds, Refused when the session is not (or no
+        longer) there.
+        """
+        seen = after
+        lost = time.monotonic()
+        attempt = 0
+        while True:
+            try:
+                stream = await self.open_stream(session_id, after=seen)
+            except (Unreachable, Refused) as problem:
+                if not _passing(problem) or time.monotonic() - lost > patience:
+                    raise
+            else:
+                try:
+                    async for page in _pages(stream):
+                        attempt = 0
+                        seen = max((envelope["seq"] for envelope in page), default=seen)
+                        if page:
+                            yield page
+                finally:
+                    stream.close()
+                lost = time.monotonic()
+            # Full jitter, so that many followers of a restarted server do not come back as one.
+            await asyncio.sleep(random.uniform(0.05, min(5.0, 0.1 * 2**attempt)))  # noqa: S311
+            attempt = min(attempt + 1, 6)
+
+    async def open_stream(self, session_id: str, *, after: int | None = None) -> WebSocketClientConnection:
+        """The session's WebSocket, open. Raises Refused, Unreachable."""
+        path = f"sessions/{_part(session_id)}/ws" + ("" if after is None else f"?after={after}")
+        request = HTTPRequest(
+            "ws" + self._api(path).removeprefix("http"),
+            headers=self._headers(),
+            connect_timeout=_CONNECT,
+            request_timeout=_CONNECT,
+            validate_cert=self.connection.verify,
+        )
+        try:
+            return await websocket_connect(
+                request, ping_interval=30, ping_timeout=25, max_message_size=_LARGEST, resolver=self._resolver
+            )
+        except HTTPClientError as problem:
+            if problem.code < 500:
+                # The upgrade's answer carries no sentence; the session's own page says what is wrong.
+                await self.request("GET", f"sessions/{_part(session_id)}")
+            if isinstance(problem, _BROKEN):
+                raise self._unreachable(problem) from None
+            raise Refused(str(problem), server_code="stream_refused", server_status=problem.code) from None
+        except _BROKEN as problem:
+            raise self._unreachable(problem) from None
+
+    def _api(self, path: str) -> str:
+        return f"{self.connection.url}navi/api/{path}"
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": self.connection.authorization} if self.connection.authorization else {}
+
+    def _unreachable(self, problem: BaseException) -> Unreachable:
+        reason = str(problem) or type(problem).__name__
+        return Unreachable(f"The Jupyter server at {self.connection.url} does not answer ({reason}). Is it running?")
+
+
+def _part(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _passing(problem: Unreachable | Refused) -> bool:
+    """Whether it is worth asking again."""
+    return isinstance(problem, Unreachable) or problem.server_status in (502, 503, 504)
+
+
+async def _pages(stream: WebSocketClientConnection) -> AsyncIterator[list[Envelope]]:
+    """The envelopes of each frame, until the socket closes."""
+    with suppress(StreamClosedError):
+        while (text := await stream.read_message()) is not None:
+            frame = json.loads(text)
+            if "batch" in frame:
+                yield frame["batch"]
+            elif "event" in frame:
+                yield [frame]
+
+
+def _decode(response: HTTPResponse) -> Any:
+    body = response.body or b""
+    if response.code < 300:
+        return json.loads(body) if body else None
+    try:
+        content = json.loads(body)
+    except ValueError:
+        content = None
+    if isinstance(content, dict) and "code" in content:
+        raise Refused(
+            str(content.get("message") or response.reason),
+            server_code=str(content["code"]),
+            server_status=response.code,
+            field=content.get("field"),
+        )
+    raise _foreign(response)
+
+
+def _foreign(response: HTTPResponse) -> Refused:
+    """An answer that Navi did not write: Jupyter's, a proxy's or a hub's."""
+    parts = urlsplit(response.effective_url)
+    server = f"{parts.scheme}://{parts.netloc}"
+    if response.code in (301, 302, 401, 403):
+        text = f"The server at {server} does not accept this kernel's token: check NAVI_TOKEN, or restart the kernel."
+        return Refused(text, server_code="forbidden", server_status=403)
+    if response.code == 404:
+        text = f"The server at {server} has no Navi: install navi-jupyter where it runs and restart it."
+        return Refused(text, server_code="not_found", server_status=404)
+    text = f"The server at {server} answered {response.code} {response.reason}: see its log."
+    return Refused(text, server_code="internal_error", server_status=response.code)

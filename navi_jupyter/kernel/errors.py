@@ -1,0 +1,74 @@
+"""What goes wrong in a kernel. In a notebook each is one readable line; in a program an ordinary exception.
+
+Not responsible for the server's own errors: those arrive as :class:`Refused`, with the server's code.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import NaviError
+
+if TYPE_CHECKING:
+    from .reply import Reply
+
+_RED, _PLAIN = "\x1b[0;31m", "\x1b[0m"
+
+
+class KernelError(NaviError):
+    """Base of this module. IPython asks ``_render_traceback_`` how to show it."""
+
+    code = "kernel_error"
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{_RED}navi:{_PLAIN} {self.message}"]
+
+
+class UsageError(KernelError):
+    """A magic or a function was called in a way that has no meaning."""
+
+    code = "usage"
+    status = 400
+
+
+class ServerNotFound(KernelError):
+    """None of the places that name a server names one that is there."""
+
+    code = "server_not_found"
+    status = 503
+
+
+class Unreachable(KernelError):
+    """The server that was found does not answer."""
+
+    code = "server_unreachable"
+    status = 503
+
+
+class Refused(KernelError):
+    """The server answered with an error: its ``server_code``, HTTP ``server_status`` and sentence."""
+
+    code = "refused"
+
+    def __init__(self, message: str, *, server_code: str, server_status: int, field: str | None = None) -> None:
+        super().__init__(message, field=field)
+        self.server_code = server_code
+        self.server_status = server_status
+
+
+class RunDidNotComplete(KernelError):
+    """The run that was waited for ended with an error: its ``run_code``, and what there is of an answer."""
+
+    code = "run_failed"
+
+    def __init__(self, message: str, *, run_code: str, reply: Reply) -> None:
+        super().__init__(message)
+        self.run_code = run_code
+        self.reply = reply
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while waiting. Still a KeyboardInterrupt, so loops end; shown as one line."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{_RED}navi:{_PLAIN} {self}"]

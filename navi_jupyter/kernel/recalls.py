@@ -1,0 +1,213 @@
+"""Recalls from a cell: make one, look at it, change it.
+
+Not responsible for when anything fires: that is the server's, with or without this kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from html import escape
+from typing import Any
+
+from .errors import Refused, UsageError
+from .listing import Listing
+from .render import moment, schedule_words
+from .service import Service
+from .times import duration_text, instant_text
+
+_DURATIONS = ("grace", "timeout", "jitter")
+_WAYS = "in_='10m', at='18:30', every='1h', cron='0 9 * * 1-5' or when='done'"
+
+
+class Recall:
+    """A stored wish to be woken. What can change is read from the server each time it is looked at."""
+
+    def __init__(self, service: Service, content: Mapping[str, Any]) -> None:
+        self._service = service
+        self._content = dict(content)
+
+    @property
+    def id(self) -> str:
+        """The recall's id."""
+        return str(self._content["id"])
+
+    @property
+    def session_id(self) -> str:
+        """The session that it wakes."""
+        return str(self._content["session_id"])
+
+    @property
+    def title(self) -> str:
+        """A short name."""
+        return str(self._content["title"])
+
+    @property
+    def message(self) -> str:
+        """What the session is asked when it fires."""
+        return str(self._content["message"])
+
+    @property
+    def schedule(self) -> dict[str, Any]:
+        """When it fires, in the contract's form."""
+        return dict(self._content["schedule"])
+
+    @property
+    def policy(self) -> dict[str, Any]:
+        """What happens when it can not simply run on time."""
+        return dict(self._content["policy"])
+
+    @property
+    def status(self) -> str:
+        """``pending``, ``running``, ``paused``, then ``fired``, ``failed``, ``cancelled`` or ``expired``."""
+        return str(self.refresh()._content["status"])  # noqa: SLF001
+
+    @property
+    def next_at(self) -> datetime | None:
+        """When it fires next, in this machine's zone; None when it is over or paused."""
+        return _local(self.refresh()._content["next_at"])  # noqa: SLF001
+
+    @property
+    def last_at(self) -> datetime | None:
+        """The slot that was started last."""
+        return _local(self.refresh()._content["last_at"])  # noqa: SLF001
+
+    @property
+    def fired(self) -> int:
+        """How often it has been started."""
+        return int(self.refresh()._content["fired"])  # noqa: SLF001
+
+    @property
+    def firings(self) -> Listing[dict[str, Any]]:
+        """The ledger, newest first: every slot and what became of it."""
+        items = self._service.pages(f"recalls/{self.id}/firings", "firings", most=1000)
+        return Listing(items, _FIRING_COLUMNS, _firing_row, empty="It has not fired yet.")
+
+    def refresh(self) -> Recall:
+        """Read it again; itself."""
+        self._content = self._service.call("GET", f"recalls/{self.id}")
+        return self
+
+    def pause(self) -> Recall:
+        """Let no slot fire until it is resumed."""
+        return self._post("pause")
+
+    def resume(self) -> Recall:
+        """Go on with the next slot."""
+        return self._post("resume")
+
+    def fire(self) -> Recall:
+        """Run it now, besides its schedule."""
+        return self._post("fire")
+
+    def cancel(self) -> Recall:
+        """End it. Does nothing when it is over."""
+        self._service.call("DELETE", f"recalls/{self.id}")
+        return self.refresh()
+
+    def _post(self, action: str) -> Recall:
+        self._content = self._service.call("POST", f"recalls/{self.id}/{action}", {})
+        return self
+
+    def row(self) -> list[str]:
+        """Its line in a table, from what was read last."""
+        content = self._content
+        return [
+            self.id,
+            self.message,
+            schedule_words(content["schedule"]),
+            str(content["status"]),
+            moment(content["next_at"]),
+            str(content["fired"]),
+        ]
+
+    def __repr__(self) -> str:
+        content = self._content
+        following = f", next {moment(content['next_at'])}" if content["next_at"] else ""
+        words = schedule_words(content["schedule"])
+        return f"<Recall {self.id} {content['status']}: {self.message!r} {words}{following}>"
+
+    def _repr_html_(self) -> str:
+        _, message, schedule, status, following, _ = map(escape, self.row())
+        return (
+            f"<div>⏰ <strong>{message}</strong> — {schedule}, {status}, next: {following} "
+            f"<small><code>{escape(self.id)}</code></small></div>"
+        )
+
+
+def new_recall(service: Service, session_id: str, message: str, schedule: Mapping[str, Any], **rest: Any) -> Recall:
+    """Store a recall; ``schedule`` and ``rest`` (title, policy) in the contract's form."""
+    body = {"session_id": session_id, "message": message, "schedule": schedule}
+    given = {name: value for name, value in rest.items() if value}
+    try:
+        return Recall(service, service.call("POST", "recalls", body | given))
+    except Refused as refused:
+        # A server that knows no events answers with the kinds it knows, in the words of its validator.
+        if schedule["kind"] == "when" and refused.server_code == "invalid_request" and refused.field == "schedule":
+            text = "Recalls on events (when …) are not available yet: use in, at, every or cron."
+            raise UsageError(text, field="schedule") from None
+        raise
+
+
+def list_recalls(service: Service, *, session_id: str | None, over: bool = False) -> Listing[Recall]:
+    """The recalls of one session or all of the user's; ``over`` includes those that have ended."""
+    items = service.pages("recalls", "recalls", most=1000, query={"session_id": session_id})
+    found = (Recall(service, item) for item in items if over or item["status"] in ("pending", "running", "paused"))
+    return Listing(found, _COLUMNS, Recall.row, empty="No recalls are waiting.")
+
+
+def schedule_from(
+    *,
+    in_: str | float | timedelta | None,
+    at: str | datetime | None,
+    every: str | float | timedelta | None,
+    cron: str | None,
+    when: Any,
+    tz: str | None,
+    start: str | datetime | None,
+) -> dict[str, Any]:
+    """The contract's form of the keywords. Raises UsageError unless exactly one says when."""
+    ways = {"in_": in_, "at": at, "every": every, "cron": cron, "when": when}
+    given = [name for name, value in ways.items() if value is not None]
+    if len(given) != 1:
+        raise UsageError(f"Say when, in exactly one way: {_WAYS}.", field="schedule")
+    if in_ is not None:
+        return {"kind": "once", "in": duration_text(in_)}
+    if at is not None:
+        return {"kind": "once", "at": instant_text(at, zone=tz)}
+    if every is not None:
+        anchor = {} if start is None else {"start": instant_text(start, zone=tz)}
+        return {"kind": "every", "every": duration_text(every), **anchor}
+    if cron is not None:
+        return {"kind": "cron", "expr": cron, **({} if tz is None else {"tz": tz})}
+    return {"kind": "when", **(when if isinstance(when, Mapping) else {"when": str(when)})}
+
+
+def policy_from(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Policy keywords in the contract's form; durations and instants may be Python's. The server judges them."""
+    policy = dict(given)
+    for name in _DURATIONS:
+        if isinstance(policy.get(name), (int, float, timedelta)) and not isinstance(policy[name], bool):
+            policy[name] = duration_text(policy[name])
+    if policy.get("until") is not None:
+        policy["until"] = instant_text(policy["until"])
+    return policy
+
+
+_COLUMNS = ("id", "message", "schedule", "status", "next", "fired")
+_FIRING_COLUMNS = ("slot", "status", "reason", "late", "run")
+
+
+def _firing_row(firing: dict[str, Any]) -> list[str]:
+    late = firing.get("lateness_ms")
+    return [
+        moment(firing["slot"]),
+        firing["status"],
+        firing.get("reason") or "",
+        "" if late is None else f"{late / 1000:.1f}s",
+        firing.get("run_id") or "",
+    ]
+
+
+def _local(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text).astimezone() if text else None
