@@ -1,0 +1,118 @@
+// Builds everything that the wheel carries from js/: `node build.mjs [--watch]`. Called by hatch_build.py, too.
+import { createHash } from "node:crypto";
+import { mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
+import { dirname, join, relative, sep } from "node:path";
+import { fileURLToPath } from "node:url";
+import * as esbuild from "esbuild";
+
+const js = dirname(fileURLToPath(import.meta.url));
+const root = dirname(js);
+const staticFolder = join(root, "navi_jupyter", "static");
+const stampFile = join(staticFolder, "sources.sha256");
+const labFolder = join(root, "navi_jupyter", "labextension");
+
+const initFile = await readFile(join(root, "navi_jupyter", "__init__.py"), "utf8");
+const version = /^__version__\s*=\s*["']([^"']+)["']/m.exec(initFile)?.[1];
+if (!version) throw new Error("navi_jupyter/__init__.py has no __version__");
+
+/** @type {esbuild.BuildOptions} */
+const common = {
+  absWorkingDir: js,
+  bundle: true,
+  format: "esm",
+  target: "es2022",
+  minify: true,
+  legalComments: "none", // THIRD_PARTY_LICENSES.txt has them in full
+  define: { __NAVI_VERSION__: JSON.stringify(version) },
+  plugins: [
+    {
+      name: "css as minified text",
+      setup: ({ onLoad }) =>
+        onLoad({ filter: /\.css$/ }, async ({ path }) => {
+          const { code } = await esbuild.transform(await readFile(path, "utf8"), { loader: "css", minify: true });
+          return { contents: code.trim(), loader: "text" };
+        }),
+    },
+  ],
+  logLevel: "warning",
+};
+
+const component = {
+  ...common,
+  entryPoints: { "navi-chat": "src/navi-chat.ts", "navi-math": "src/view/math-engine.ts" },
+  outdir: staticFolder,
+};
+
+/** The options for what loads the component: servers let browsers keep it for years under the same `?v=`. */
+async function loading() {
+  const digest = createHash("sha256").update(await readFile(join(staticFolder, "navi-chat.js"))).digest("hex");
+  return { ...common, define: { ...common.define, __NAVI_BUNDLE__: JSON.stringify(`${version}-${digest.slice(0, 8)}`) } };
+}
+
+/** The anywidget loader. */
+async function buildWidget() {
+  await esbuild.build({ ...(await loading()), entryPoints: { widget: "src/widget.ts" }, outdir: staticFolder });
+}
+
+/** The hand-written module-federation container that JupyterLab and Notebook load. */
+async function buildLabExtension() {
+  const result = await esbuild.build({
+    ...(await loading()),
+    entryPoints: ["src/labextension.ts"],
+    format: "iife",
+    write: false,
+  });
+  const code = result.outputFiles[0].contents;
+  const hash = createHash("sha256").update(code).digest("hex").slice(0, 16);
+  const entry = `static/remoteEntry.${hash}.js`;
+  const manifest = {
+    name: "navi-jupyter",
+    version,
+    description: "Renders Navi sessions in JupyterLab and Notebook.",
+    license: "BSD-3-Clause",
+    jupyterlab: { extension: true, _build: { load: entry, extension: "./extension" } },
+  };
+  await rm(labFolder, { recursive: true, force: true });
+  await mkdir(join(labFolder, "static"), { recursive: true });
+  await writeFile(join(labFolder, entry), code);
+  await writeFile(join(labFolder, "package.json"), JSON.stringify(manifest, null, 2) + "\n");
+}
+
+/** Their licences ask to be passed on with the code. */
+async function collectLicenses() {
+  const packages = ["lit", "lit-html", "lit-element", "@lit/reactive-element", "marked", "dompurify", "highlight.js", "katex"];
+  const parts = [];
+  for (const name of packages) {
+    const folder = join(js, "node_modules", name);
+    const { version: itsVersion } = JSON.parse(await readFile(join(folder, "package.json"), "utf8"));
+    const file = (await readdir(folder)).find((entry) => /^licen[sc]e/i.test(entry));
+    const text = file ? await readFile(join(folder, file), "utf8") : "";
+    parts.push(`${"=".repeat(78)}\n${name} ${itsVersion}\n${"=".repeat(78)}\n\n${text.trim()}\n`);
+  }
+  await writeFile(join(staticFolder, "THIRD_PARTY_LICENSES.txt"), parts.join("\n"));
+}
+
+/** The same digest as in hatch_build.py, which compares. */
+async function stamp() {
+  const files = [];
+  for (const source of ["js/src", "js/build.mjs", "js/package.json", "js/package-lock.json"]) await walk(join(root, source), files);
+  const named = files.map((file) => [relative(root, file).split(sep).join("/"), file]);
+  named.sort(([a], [b]) => (a < b ? -1 : 1));
+  const digest = createHash("sha256").update(version + "\0");
+  for (const [name, file] of named) digest.update(name + "\0").update(await readFile(file)).update("\0");
+  await writeFile(stampFile, digest.digest("hex") + "\n");
+}
+
+async function walk(path, found) {
+  if ((await stat(path)).isFile()) found.push(path);
+  else for (const entry of await readdir(path)) await walk(join(path, entry), found);
+}
+
+await mkdir(staticFolder, { recursive: true });
+await rm(stampFile, { force: true });
+await esbuild.build(component);
+await Promise.all([buildWidget(), buildLabExtension(), collectLicenses()]);
+await stamp(); // last: it says that all of the above is there
+if (process.argv.includes("--watch")) {
+  await (await esbuild.context({ ...component, sourcemap: "inline", logLevel: "info" })).watch();
+}

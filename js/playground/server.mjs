@@ -1,0 +1,115 @@
+// A scripted stand-in for the Jupyter server: `npm run playground`, then open the address it prints.
+// Its doings can be steered: POST /control/<what>, see below.
+import { createReadStream } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import { fileURLToPath } from "node:url";
+import { WebSocketServer } from "ws";
+import { PlaySession } from "./session.mjs";
+import { play } from "./scripts.mjs";
+
+const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+const sessions = new Map();
+const sockets = new Set();
+/** What the next requests meet: "ok", "gone" (404), "auth" (403), "down" (connections are cut). */
+let mood = "ok";
+
+function sessionOf(id) {
+  if (!sessions.has(id)) sessions.set(id, Object.assign(new PlaySession(id), { script: play }));
+  return sessions.get(id);
+}
+
+const controls = {
+  mood: (query) => (mood = query.get("is")),
+  close: (query) => sockets.forEach((socket) => (query.get("code") ? socket.close(Number(query.get("code"))) : socket.terminate())),
+  /** The log is compacted: what came before is no longer kept. */
+  compact: (query) => {
+    const session = sessionOf(query.get("session"));
+    session.history = session.log;
+    session.log = session.log.slice(-1);
+  },
+  recall: (query) => {
+    const session = sessionOf(query.get("session"));
+    const seconds = Number(query.get("in") ?? 600);
+    const at = new Date(Date.now() + seconds * 1000).toISOString();
+    const cron = query.get("cron");
+    const recall = {
+      id: query.get("id") ?? `rc_${session.recalls.size + 1}`,
+      session_id: session.id,
+      title: query.get("title") ?? "check the loss",
+      message: query.get("title") ?? "check the loss",
+      schedule: cron ? { kind: "cron", expr: cron, tz: "Europe/Berlin" } : { kind: "once", at },
+      policy: {},
+      status: "pending",
+      next_at: at,
+      last_at: null,
+      fired: 0,
+      created_at: new Date().toISOString(),
+      origin: "user",
+    };
+    session.recall(recall, "created");
+    if (query.get("fire")) {
+      setTimeout(() => {
+        if (session.recalls.get(recall.id)?.status !== "pending") return;
+        session.recall({ ...recall, status: "running", last_at: at }, "started", { slot: at });
+        session.prompt(`recall:${recall.id}:${at}`, recall.message, { kind: "recall", recall_id: recall.id });
+        session.recall({ ...recall, status: "fired", next_at: null, last_at: at, fired: 1 }, "fired", { slot: at });
+      }, seconds * 1000);
+    }
+  },
+};
+
+const server = createServer(async (request, response) => {
+  const url = new URL(request.url, "http://localhost");
+  const json = (status, body) => response.writeHead(status, { "Content-Type": "application/json" }).end(JSON.stringify(body));
+  const control = /^\/control\/(\w+)/.exec(url.pathname)?.[1];
+  if (control) return controls[control](url.searchParams), json(200, {});
+  if (mood === "down") return request.socket.destroy();
+  if (url.pathname.startsWith("/static/navi/")) {
+    const file = here(`../../navi_jupyter/static/${url.pathname.slice(13)}`);
+    response.writeHead(200, { "Content-Type": file.endsWith(".js") ? "text/javascript" : "text/plain" });
+    return createReadStream(file).pipe(response);
+  }
+  if (!url.pathname.startsWith("/navi/api/")) {
+    const page = await readFile(here("index.html"), "utf8");
+    return response.writeHead(200, { "Content-Type": "text/html; charset=utf-8", "Set-Cookie": "_xsrf=play" }).end(page);
+  }
+  if (mood === "gone") return json(404, { message: "no such session", code: "session_not_found" });
+  if (mood === "auth" || request.headers["x-xsrftoken"] !== "play") return json(403, { message: "Forbidden", code: "forbidden" });
+  const [kind, id, action] = url.pathname.slice("/navi/api/".length).split("/");
+  if (kind === "sessions") {
+    const session = sessionOf(id);
+    if (action === "runs") return json(200, { runs: [...session.runs].reverse(), next: null });
+    return json(200, { id, title: session.title, model: "offline", profile: "default", head_seq: session.seq });
+  }
+  if (kind === "recalls" && !id) {
+    return json(200, { recalls: [...sessionOf(url.searchParams.get("session_id")).recalls.values()], next: null });
+  }
+  if (kind === "recalls") {
+    const session = [...sessions.values()].find(({ recalls }) => recalls.has(id));
+    const recall = session?.recalls.get(id);
+    if (!recall) return json(404, { message: "no such recall", code: "recall_not_found" });
+    const change = { DELETE: ["cancelled", "cancelled"], pause: ["paused", "paused"], resume: ["pending", "resumed"], fire: ["fired", "fired"] };
+    const [status, done] = change[request.method === "DELETE" ? "DELETE" : action];
+    session.recall({ ...recall, status }, done);
+    return json(200, session.recalls.get(id));
+  }
+  return json(200, { status: "ok" });
+});
+
+const upgrades = new WebSocketServer({ noServer: true });
+server.on("upgrade", (request, socket, head) => {
+  const url = new URL(request.url, "http://localhost");
+  if (mood !== "ok") return socket.destroy();
+  upgrades.handleUpgrade(request, socket, head, (client) => {
+    sockets.add(client);
+    const after = url.searchParams.get("after");
+    const session = sessionOf(url.pathname.split("/")[4]);
+    const send = (frame) => client.send(JSON.stringify(frame));
+    const leave = session.follow(after === null ? null : Number(after), send);
+    client.on("message", (text) => send(session.command(JSON.parse(text))));
+    client.on("close", () => (leave(), sockets.delete(client)));
+  });
+});
+
+server.listen(Number(process.argv[2] ?? 0), "127.0.0.1", () => console.log(`http://127.0.0.1:${server.address().port}/`));

@@ -1,0 +1,38 @@
+/** How a client reaches a session: a channel for the log and the commands, and REST requests. */
+
+export interface Transport {
+  /** `ws`: straight to the server. `comm`: through the kernel. */
+  readonly kind: "ws" | "comm";
+  /** Begins to open a channel; what becomes of it is told to `listener`, never before this returns. */
+  open(session: string, after: number | null, listener: ChannelListener): Channel;
+  /** A request below `navi/api/`. Rejects when no answer came; any status is an answer. */
+  request(method: Method, path: string, body?: unknown): Promise<Answer>;
+  /** Where to log in, when the server asks for that. */
+  readonly loginUrl?: string;
+  dispose?(): void;
+}
+
+export type Method = "GET" | "POST" | "PATCH" | "DELETE";
+
+export interface Channel {
+  /** Hands over a frame; it may be lost with the channel. */
+  send(text: string): void;
+  /** After this the listener is not called any more. */
+  close(): void;
+}
+
+export interface ChannelListener {
+  opened(): void;
+  frame(text: string): void;
+  closed(code: number, reason: string): void;
+}
+
+export interface Answer {
+  readonly status: number;
+  /** The JSON of the answer; undefined when it was none. */
+  readonly body: unknown;
+}
+
+export function isOk(answer: Answer): boolean {
+  return answer.status >= 200 && answer.status < 300;
+}

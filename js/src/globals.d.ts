@@ -1,0 +1,10 @@
+/** The version of the package, put in by build.mjs. */
+declare const __NAVI_VERSION__: string;
+
+/** The version and a digest of navi-chat.js, put into what loads it. */
+declare const __NAVI_BUNDLE__: string;
+
+declare module "*.css" {
+  const text: string;
+  export default text;
+}

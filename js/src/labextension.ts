@@ -1,0 +1,112 @@
+/**
+ * The extension of JupyterLab and Notebook: draws outputs of `application/vnd.navi.session+json` as `<navi-chat>`. No
+ * kernel is involved, so a chat survives a reload while its kernel is busy or gone.
+ *
+ * Written as the module-federation container that JupyterLab's loader calls (init, get), by hand: this needs no bundler
+ * of JupyterLab's. What it takes from JupyterLab comes out of the scope of shared packages.
+ */
+
+import { readPageConfig } from "./connection/page-config.js";
+import type { NaviChat } from "./view/navi-chat.js";
+
+const NAME = "navi-jupyter";
+const MIME_TYPE = "application/vnd.navi.session+json";
+/** Lower than any other: our renderer wins over the widget view that is in the same bundle. */
+const RANK = -100;
+
+interface LuminoWidget {
+  readonly node: HTMLElement;
+  addClass(name: string): void;
+}
+interface Lumino {
+  readonly Widget: new () => LuminoWidget;
+}
+interface MimeModel {
+  readonly data: Readonly<Record<string, unknown>>;
+}
+interface RendererFactory {
+  readonly safe: boolean;
+  readonly mimeTypes: readonly string[];
+  createRenderer(): LuminoWidget;
+}
+interface RenderMimeRegistry {
+  addFactory(factory: RendererFactory, rank: number): void;
+}
+interface Rendermime {
+  readonly IRenderMimeRegistry: object;
+}
+interface Shared {
+  get(): Promise<() => unknown>;
+}
+type ShareScope = Readonly<Record<string, Readonly<Record<string, Shared>>>>;
+
+let scope: ShareScope = {};
+
+/** A package as JupyterLab shares it, in its highest version. */
+async function shared<T>(name: string): Promise<T> {
+  const versions = scope[name] ?? {};
+  const highest = Object.keys(versions).sort((one, other) => one.localeCompare(other, "en", { numeric: true })).at(-1);
+  const found = highest === undefined ? undefined : versions[highest];
+  if (!found) throw new Error(`${NAME}: JupyterLab does not share ${name}`);
+  return (await found.get())() as T;
+}
+
+let loading: Promise<unknown> | null = null;
+
+/** The component's bundle, from the server; loaded when the first chat is shown. */
+function loadBundle(): Promise<unknown> {
+  const config = readPageConfig();
+  if (!config) return Promise.reject(new Error("not a page of a Jupyter server"));
+  const url = new URL(`static/navi/navi-chat.js?v=${__NAVI_BUNDLE__}`, config.baseUrl);
+  loading ??= import(url.href).catch((problem: unknown) => {
+    loading = null;
+    throw problem;
+  });
+  return loading;
+}
+
+async function createPlugin(): Promise<object> {
+  const [{ Widget }, { IRenderMimeRegistry }] = await Promise.all([
+    shared<Lumino>("@lumino/widgets"),
+    shared<Rendermime>("@jupyterlab/rendermime"),
+  ]);
+
+  class SessionRenderer extends Widget {
+    async renderModel({ data }: MimeModel): Promise<void> {
+      const { session_id: session } = (data[MIME_TYPE] ?? {}) as { session_id?: unknown };
+      if (typeof session !== "string") throw new Error(`${MIME_TYPE} without a session_id`);
+      this.addClass("navi-output");
+      this.node.dataset["lmSuppressShortcuts"] = "true";
+      await loadBundle();
+      const present = this.node.querySelector<NaviChat>("navi-chat");
+      const chat = present ?? (document.createElement("navi-chat") as NaviChat);
+      chat.session = session;
+      if (!present) this.node.append(chat);
+    }
+  }
+
+  return {
+    id: `${NAME}:mime`,
+    description: "Draws Navi sessions in outputs.",
+    autoStart: true,
+    requires: [IRenderMimeRegistry],
+    activate: (_app: unknown, rendermime: RenderMimeRegistry) => {
+      const createRenderer = (): SessionRenderer => new SessionRenderer();
+      rendermime.addFactory({ safe: true, mimeTypes: [MIME_TYPE], createRenderer }, RANK);
+    },
+  };
+}
+
+const container = {
+  init(shareScope: ShareScope): void {
+    scope = shareScope;
+  },
+  async get(module: string): Promise<() => unknown> {
+    if (module !== "./extension") throw new Error(`${NAME} has no ${module}`);
+    const plugin = await createPlugin();
+    return () => ({ __esModule: true, default: plugin });
+  },
+};
+
+const containers = ((globalThis as { _JUPYTERLAB?: Record<string, unknown> })._JUPYTERLAB ??= {});
+containers[NAME] = container;

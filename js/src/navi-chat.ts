@@ -1,0 +1,15 @@
+/** The bundle navi-chat.js: defines `<navi-chat>`, and offers what hosts need to mount it. */
+
+import { NaviChat } from "./view/navi-chat.js";
+
+export { CommTransport } from "./connection/comm.js";
+export { FallbackTransport } from "./connection/fallback.js";
+export { WebSocketTransport } from "./connection/ws.js";
+export { mount } from "./mount.js";
+export { reduce, reduceAll } from "./state/reduce.js";
+export { EMPTY } from "./state/model.js";
+export { setStrings } from "./view/strings.js";
+export { NaviChat };
+export const version = __NAVI_VERSION__;
+
+if (!customElements.get("navi-chat")) customElements.define("navi-chat", NaviChat);

@@ -1,0 +1,572 @@
+// Generated from navi_jupyter/schema.json by scripts/generate-types.mjs; do not edit.
+
+/** The answer to a command: it is durable, at `seq`. The same for every repetition of its `command_id`. */
+export interface Acceptance {
+  readonly command_id: string;
+  readonly seq: number;
+  readonly run_id: string | null;
+}
+
+/** Your command is durable. Only on the socket that sent it. */
+export interface Accepted {
+  readonly accepted: AcceptedCommand;
+}
+
+/** An acceptance, and which kind of command it answers. */
+export interface AcceptedCommand {
+  readonly command_id: string;
+  readonly seq: number;
+  readonly run_id: string | null;
+  readonly type: "prompt" | "stop" | "unqueue" | "answer";
+}
+
+/** Answer an approval or a question of a waiting run. */
+export interface Answer {
+  readonly type: "answer";
+  readonly command_id?: string | null;
+  readonly interrupt_id: string;
+  readonly status: "resolved" | "cancelled";
+  readonly payload?: unknown;
+}
+
+export type AnyEvent = TextMessageStart | TextMessageContent | TextMessageEnd | ReasoningStart | ReasoningMessageStart | ReasoningMessageContent | ReasoningMessageEnd | ReasoningEnd | ToolCallStart | ToolCallArgs | ToolCallEnd | ToolCallResult | RunStarted | RunFinished | RunError | MessagesSnapshot | Custom;
+
+/** Several events of one flush. */
+export interface Batch {
+  readonly batch: readonly Envelope[];
+}
+
+export type Command = Prompt | Stop | Unqueue | Answer;
+
+/** Fires when the wall clock of `tz` matches `expr` (DST: Debian cron's policy). */
+export interface Cron {
+  readonly kind: "cron";
+  readonly expr: string;
+  readonly tz: string;
+}
+
+/** `{"kind":"cron","expr":…,"tz"?:…}`. */
+export interface CronSpec {
+  readonly kind: "cron";
+  readonly expr: string;
+  readonly tz?: string | null;
+}
+
+export interface Custom {
+  readonly type: "CUSTOM";
+  readonly name: "navi.queue" | "navi.stop" | "navi.recall" | "navi.mcp" | "navi.session" | "navi.kernel" | "navi.gap";
+  readonly value: Readonly<Record<string, unknown>>;
+}
+
+/** One row of a session's log, as followers get it. */
+export interface Envelope {
+  readonly seq: number;
+  readonly session_id: string;
+  readonly run_id: string | null;
+  readonly ts: string;
+  readonly origin: Origin;
+  readonly event: TextMessageStart | TextMessageContent | TextMessageEnd | ReasoningStart | ReasoningMessageStart | ReasoningMessageContent | ReasoningMessageEnd | ReasoningEnd | ToolCallStart | ToolCallArgs | ToolCallEnd | ToolCallResult | RunStarted | RunFinished | RunError | MessagesSnapshot | Custom;
+  readonly snapshot?: boolean | null;
+}
+
+/** Every answer with a status of 400 or more. */
+export interface ErrorBody {
+  readonly message: string;
+  readonly reason: string;
+  readonly code: string;
+  readonly field?: string | null;
+}
+
+/** `GET sessions/{sid}/events`: envelopes with `seq` > `after`, in order. */
+export interface EventPage {
+  readonly events: readonly Envelope[];
+  readonly head_seq: number;
+}
+
+/** Fires at `start + n * every` (n >= 1 when `start` is the creation), in elapsed time: no drift, DST-free. */
+export interface Every {
+  readonly kind: "every";
+  readonly every: string;
+  readonly start: string;
+}
+
+/** `{"kind":"every","every":"1h","start"?:…}`. */
+export interface EverySpec {
+  readonly kind: "every";
+  readonly every: string;
+  readonly start?: string | null;
+}
+
+/** Why a run did not complete: a stable code and a sentence. */
+export interface Failure {
+  readonly code: string;
+  readonly message: string;
+}
+
+/** One slot of a recall: the ledger's row. */
+export interface Firing {
+  readonly id: string;
+  readonly recall_id: string;
+  readonly slot: string;
+  readonly kind: "auto" | "manual";
+  readonly status: FiringStatus;
+  readonly reason: string | null;
+  readonly run_id: string | null;
+  readonly attempt: number;
+  readonly coalesced: number;
+  readonly not_before: string;
+  readonly started_at: string | null;
+  readonly ended_at: string | null;
+  readonly lateness_ms: number | null;
+}
+
+/** `GET recalls/{id}/firings`: the ledger, newest first. */
+export interface FiringPage {
+  readonly firings: readonly Firing[];
+  readonly next: string | null;
+}
+
+/** How far a firing is. All but the first three are final. */
+export type FiringStatus = "pending" | "claimed" | "running" | "succeeded" | "failed" | "skipped" | "missed" | "coalesced" | "cancelled" | "expired";
+
+/** `GET health`. Counts are of this server process. */
+export interface Health {
+  readonly status: "ok" | "starting" | "failed" | "stopping";
+  readonly version: string;
+  readonly sessions: number;
+  readonly runs: number;
+  readonly recalls: number;
+  readonly followers: number;
+  readonly loop_lag_ms: number;
+  readonly message: string | null;
+}
+
+/** `GET mcp`. */
+export interface McpPage {
+  readonly mcp: readonly McpServerInfo[];
+  readonly next: string | null;
+}
+
+/** A configured MCP server. */
+export interface McpServerInfo {
+  readonly name: string;
+  readonly status: string;
+  readonly available: boolean;
+  readonly why: string | null;
+}
+
+/** One message of the folded conversation. */
+export interface MessageInfo {
+  readonly id: string;
+  readonly role: "user" | "assistant" | "tool";
+  readonly content: string;
+  readonly run_id: string | null;
+  readonly origin: Origin;
+  readonly at: string;
+  readonly tool_calls: readonly ToolCallInfo[];
+  readonly tool_call_id: string | null;
+  readonly reasoning: string;
+  readonly queued: boolean;
+  readonly partial: boolean;
+  readonly usage: Usage | null;
+}
+
+/** `GET sessions/{sid}/messages`: the whole conversation, oldest first; `next` is always null. */
+export interface MessagePage {
+  readonly messages: readonly MessageInfo[];
+  readonly next: string | null;
+}
+
+export interface MessagesSnapshot {
+  readonly type: "MESSAGES_SNAPSHOT";
+  readonly messages: readonly Readonly<Record<string, unknown>>[];
+}
+
+/** A model. */
+export interface ModelInfo {
+  readonly name: string;
+  readonly provider: string;
+  readonly available: boolean;
+  readonly why: string | null;
+}
+
+/** `GET models`: the offline one, those in use, suggestions. */
+export interface ModelPage {
+  readonly models: readonly ModelInfo[];
+  readonly next: string | null;
+}
+
+/** Fires once, at `at`. */
+export interface Once {
+  readonly kind: "once";
+  readonly at: string;
+}
+
+/** `{"kind":"once","at":…}` or `{"kind":"once","in":"10m"}`: exactly one of the two. */
+export interface OnceSpec {
+  readonly kind: "once";
+  readonly at?: string | null;
+  readonly in?: string | null;
+}
+
+/** Who caused something; `recall_id` is set exactly when a recall did. */
+export interface Origin {
+  readonly kind: OriginKind;
+  readonly recall_id: string | null;
+}
+
+/** Who caused something. */
+export type OriginKind = "user" | "recall" | "system";
+
+/** How a run that did not fail ended. */
+export interface Outcome {
+  readonly type: "success" | "interrupt" | "cancelled";
+}
+
+/** What to do when it can not simply run on time. */
+export interface Policy {
+  readonly misfire: "skip" | "latest" | "all";
+  readonly grace: string | null;
+  readonly busy: "defer" | "queue" | "skip" | "interrupt";
+  readonly retries: number;
+  readonly timeout: string | null;
+  readonly until: string | null;
+  readonly max_fires: number | null;
+  readonly jitter: string | null;
+}
+
+/** What to do when it can not simply run on time. */
+export interface PolicyInput {
+  readonly misfire?: "skip" | "latest" | "all";
+  readonly grace?: string | null;
+  readonly busy?: "defer" | "queue" | "skip" | "interrupt";
+  readonly retries?: number;
+  readonly timeout?: string | null;
+  readonly until?: string | null;
+  readonly max_fires?: number | null;
+  readonly jitter?: string | null;
+}
+
+/** The next fires strictly after `after`, in the schedule's zone, and what is odd about the schedule. */
+export interface Preview {
+  readonly times: readonly string[];
+  readonly warnings: readonly string[];
+}
+
+/** Body of `POST recalls/preview`. */
+export interface PreviewRequest {
+  readonly schedule: OnceSpec | EverySpec | CronSpec;
+  readonly n?: number;
+  readonly after?: string | null;
+  readonly tz?: string | null;
+}
+
+/** A named way to be. */
+export interface ProfileInfo {
+  readonly name: string;
+  readonly description: string;
+  readonly tools: readonly string[];
+  readonly builtin: boolean;
+  readonly available: boolean;
+  readonly why: string | null;
+}
+
+/** `GET profiles`. */
+export interface ProfilePage {
+  readonly profiles: readonly ProfileInfo[];
+  readonly next: string | null;
+}
+
+/** Ask the agent. `mode` says what happens when a run is in progress. */
+export interface Prompt {
+  readonly type: "prompt";
+  readonly command_id?: string | null;
+  readonly text: string;
+  readonly display?: string | null;
+  readonly model?: string | null;
+  readonly mode?: "reject" | "enqueue" | "interrupt";
+}
+
+export interface ReasoningEnd {
+  readonly type: "REASONING_END";
+  readonly messageId: string;
+}
+
+export interface ReasoningMessageContent {
+  readonly type: "REASONING_MESSAGE_CONTENT";
+  readonly messageId: string;
+  readonly delta: string;
+}
+
+export interface ReasoningMessageEnd {
+  readonly type: "REASONING_MESSAGE_END";
+  readonly messageId: string;
+}
+
+export interface ReasoningMessageStart {
+  readonly type: "REASONING_MESSAGE_START";
+  readonly messageId: string;
+  readonly role: "reasoning";
+}
+
+export interface ReasoningStart {
+  readonly type: "REASONING_START";
+  readonly messageId: string;
+}
+
+/** A stored wish to be woken. */
+export interface Recall {
+  readonly id: string;
+  readonly session_id: string;
+  readonly title: string;
+  readonly message: string;
+  readonly schedule: Once | Every | Cron;
+  readonly policy: Policy;
+  readonly status: RecallStatus;
+  readonly next_at: string | null;
+  readonly last_at: string | null;
+  readonly fired: number;
+  readonly created_at: string;
+  readonly origin: OriginKind;
+}
+
+/** Body of `POST recalls`. */
+export interface RecallCreate {
+  readonly session_id: string;
+  readonly message: string;
+  readonly title?: string | null;
+  readonly schedule: OnceSpec | EverySpec | CronSpec;
+  readonly policy?: PolicyInput;
+}
+
+/** `GET recalls`. */
+export interface RecallPage {
+  readonly recalls: readonly Recall[];
+  readonly next: string | null;
+}
+
+/** Body of `PATCH recalls/{id}`: the fields that are there are changed. */
+export interface RecallPatch {
+  readonly message?: string | null;
+  readonly title?: string | null;
+  readonly schedule?: OnceSpec | EverySpec | CronSpec | null;
+  readonly policy?: PolicyInput | null;
+}
+
+/** How far a recall is. The last four are final. */
+export type RecallStatus = "pending" | "running" | "paused" | "fired" | "failed" | "cancelled" | "expired";
+
+/** Your command was refused. Only on the socket that sent it; the socket stays open. */
+export interface Rejected {
+  readonly rejected: Rejection;
+}
+
+/** Why a command was refused. `command_id` is null when the frame was too broken to have one. */
+export interface Rejection {
+  readonly command_id: string | null;
+  readonly code: string;
+  readonly message: string;
+  readonly field: string | null;
+}
+
+/** One turn of the agent in a session. */
+export interface Run {
+  readonly id: string;
+  readonly session_id: string;
+  readonly command_id: string;
+  readonly status: RunStatus;
+  readonly origin: Origin;
+  readonly model: string;
+  readonly created_at: string;
+  readonly started_at: string | null;
+  readonly ended_at: string | null;
+  readonly usage: Usage;
+  readonly error: Failure | null;
+}
+
+export interface RunError {
+  readonly type: "RUN_ERROR";
+  readonly message: string;
+  readonly code: string;
+}
+
+export interface RunFinished {
+  readonly type: "RUN_FINISHED";
+  readonly threadId: string;
+  readonly runId: string;
+  readonly outcome: Outcome;
+  readonly usage?: readonly TokenUsage[] | null;
+}
+
+/** `GET sessions/{sid}/runs`: newest first. */
+export interface RunPage {
+  readonly runs: readonly Run[];
+  readonly next: string | null;
+}
+
+export interface RunStarted {
+  readonly type: "RUN_STARTED";
+  readonly threadId: string;
+  readonly runId: string;
+}
+
+/** How far a run is. The last five are final. */
+export type RunStatus = "queued" | "running" | "waiting" | "completed" | "stopped" | "failed" | "timed_out" | "interrupted";
+
+export type Schedule = Once | Every | Cron;
+
+export type ServerFrame = Envelope | Batch | Accepted | Rejected;
+
+/** One conversation, owned by one user. */
+export interface Session {
+  readonly id: string;
+  readonly owner: string;
+  readonly title: string;
+  readonly profile: string;
+  readonly model: string;
+  readonly notebook_path: string | null;
+  readonly kernel_id: string | null;
+  readonly timezone: string;
+  readonly created_at: string;
+  readonly updated_at: string;
+  readonly head_seq: number;
+}
+
+/** Body of `POST sessions`. */
+export interface SessionCreate {
+  readonly title?: string | null;
+  readonly profile?: string | null;
+  readonly model?: string | null;
+  readonly notebook_path?: string | null;
+  readonly kernel_id?: string | null;
+  readonly timezone?: string | null;
+}
+
+/** A session with what it is doing. */
+export interface SessionDetail {
+  readonly id: string;
+  readonly owner: string;
+  readonly title: string;
+  readonly profile: string;
+  readonly model: string;
+  readonly notebook_path: string | null;
+  readonly kernel_id: string | null;
+  readonly timezone: string;
+  readonly created_at: string;
+  readonly updated_at: string;
+  readonly head_seq: number;
+  readonly run: Run | null;
+  readonly queue: readonly Run[];
+  readonly approvals: readonly Readonly<Record<string, unknown>>[];
+}
+
+/** `GET sessions`: most recently used first. */
+export interface SessionPage {
+  readonly sessions: readonly Session[];
+  readonly next: string | null;
+}
+
+/** Body of `PATCH sessions/{sid}`: the fields that are there are changed. */
+export interface SessionPatch {
+  readonly title?: string | null;
+  readonly profile?: string | null;
+  readonly model?: string | null;
+  readonly notebook_path?: string | null;
+  readonly kernel_id?: string | null;
+  readonly timezone?: string | null;
+}
+
+/** Stop a run (the current one when `run_id` is missing). Accepted, and without effect, when none is running. */
+export interface Stop {
+  readonly type: "stop";
+  readonly command_id?: string | null;
+  readonly run_id?: string | null;
+}
+
+export interface TextMessageContent {
+  readonly type: "TEXT_MESSAGE_CONTENT";
+  readonly messageId: string;
+  readonly delta: string;
+}
+
+export interface TextMessageEnd {
+  readonly type: "TEXT_MESSAGE_END";
+  readonly messageId: string;
+}
+
+export interface TextMessageStart {
+  readonly type: "TEXT_MESSAGE_START";
+  readonly messageId: string;
+  readonly role: "user" | "assistant";
+}
+
+/** AG-UI's token counts for one model. */
+export interface TokenUsage {
+  readonly provider?: string | null;
+  readonly model?: string | null;
+  readonly inputTokens?: number | null;
+  readonly outputTokens?: number | null;
+}
+
+export interface ToolCallArgs {
+  readonly type: "TOOL_CALL_ARGS";
+  readonly toolCallId: string;
+  readonly delta: string;
+}
+
+export interface ToolCallEnd {
+  readonly type: "TOOL_CALL_END";
+  readonly toolCallId: string;
+}
+
+/** A tool call as the conversation shows it. `result` is null while it is open. */
+export interface ToolCallInfo {
+  readonly id: string;
+  readonly name: string;
+  readonly args: string;
+  readonly result: string | null;
+}
+
+export interface ToolCallResult {
+  readonly type: "TOOL_CALL_RESULT";
+  readonly messageId: string;
+  readonly toolCallId: string;
+  readonly content: string;
+  readonly role: "tool";
+}
+
+export interface ToolCallStart {
+  readonly type: "TOOL_CALL_START";
+  readonly toolCallId: string;
+  readonly toolCallName: string;
+  readonly parentMessageId?: string | null;
+}
+
+/** A tool that runs can call. */
+export interface ToolInfo {
+  readonly name: string;
+  readonly description: string;
+  readonly parameters: Readonly<Record<string, unknown>>;
+  readonly available: boolean;
+  readonly why: string | null;
+}
+
+/** `GET tools`. */
+export interface ToolPage {
+  readonly tools: readonly ToolInfo[];
+  readonly next: string | null;
+}
+
+/** Withdraw a prompt that is still waiting. */
+export interface Unqueue {
+  readonly type: "unqueue";
+  readonly command_id?: string | null;
+  readonly target: string;
+}
+
+/** Tokens of a run (or a sum of runs). Zero where the backend does not say. */
+export interface Usage {
+  readonly input_tokens: number;
+  readonly output_tokens: number;
+  readonly requests: number;
+}

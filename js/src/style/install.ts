@@ -1,0 +1,15 @@
+/** Puts the style sheet where the element is, once per document or shadow root. */
+
+import css from "./navi.css";
+
+let sheet: CSSStyleSheet | null = null;
+
+export function installStyle(element: Element): void {
+  const root = element.getRootNode();
+  if (!(root instanceof Document || root instanceof ShadowRoot)) return;
+  if (!sheet) {
+    sheet = new CSSStyleSheet();
+    sheet.replaceSync(css);
+  }
+  if (!root.adoptedStyleSheets.includes(sheet)) root.adoptedStyleSheets = [...root.adoptedStyleSheets, sheet];
+}

@@ -1,0 +1,94 @@
+/** What is around the conversation: the bar above, the connection's state, notices, and what an empty session shows. */
+
+import { html, nothing, type TemplateResult } from "lit";
+import type { Status } from "../connection/client.js";
+import type { Transport } from "../connection/transport.js";
+import type { Recall } from "../protocol/generated.js";
+import { dueTime } from "../state/select.js";
+import { icons } from "./icons.js";
+import { strings } from "./strings.js";
+
+export interface HeaderParts {
+  readonly title: string;
+  readonly model: string;
+  readonly recalls: readonly Recall[];
+  readonly showRecalls: boolean;
+  readonly toggleRecalls: () => void;
+  readonly status: Status;
+  readonly kind: Transport["kind"] | null;
+}
+
+export function header({ title, model, recalls, showRecalls, toggleRecalls, status, kind }: HeaderParts): TemplateResult {
+  const next = recalls[0];
+  const due = next ? dueTime(next) : Infinity;
+  const text = statusText(status, kind);
+  return html`<div class="navi-header">
+    <span class="navi-mark">${icons.navi}</span>
+    <h2 class="navi-title" dir="auto">${title}</h2>
+    ${model ? html`<span class="navi-model" data-navi="model">${strings.model(model)}</span>` : nothing}
+    <button
+      type="button"
+      class="navi-recalls-toggle"
+      data-navi="recalls-toggle"
+      aria-expanded=${showRecalls ? "true" : "false"}
+      @click=${toggleRecalls}
+    >
+      ${icons.clock}<span>${recalls.length ? strings.recallsOpen(recalls.length) : strings.recalls}</span>
+      ${Number.isFinite(due) ? html`<span aria-hidden="true">·</span><span class="navi-countdown" data-due=${due} aria-hidden="true"></span>` : nothing}
+    </button>
+    <span class="navi-status" role="status" data-navi="status" data-state=${status.state} data-reason=${status.reason ?? nothing} title=${text}>
+      <span class="navi-status-dot" aria-hidden="true"></span><span class="navi-status-text">${text}</span>
+    </span>
+  </div>`;
+}
+
+function statusText({ state, reason }: Status, kind: Transport["kind"] | null): string {
+  if (reason) return strings[reason];
+  if (state === "closed") return strings.readOnly;
+  return state === "open" && kind === "comm" ? strings.openThroughKernel : strings[state];
+}
+
+export interface StatusParts {
+  readonly status: Status;
+  readonly unsent: number;
+  readonly loginUrl: string;
+  readonly retry: () => void;
+}
+
+/** A line below the bar while there is something that the user can do about the connection, or should know. */
+export function statusLine({ status, unsent, loginUrl, retry }: StatusParts): TemplateResult | typeof nothing {
+  const { state, reason } = status;
+  if (state === "open" || state === "connecting") return nothing;
+  const waiting = unsent && state !== "closed" ? html` <span>${strings.waitingToSend(unsent)}</span>` : nothing;
+  const logIn =
+    reason === "auth" && loginUrl ? html` <a href=${loginUrl} target="_blank" rel="noopener">${strings.logIn}</a>` : nothing;
+  const again =
+    reason !== undefined || state !== "closed"
+      ? html` <button type="button" class="navi-link" data-navi="retry" @click=${retry}>${strings.retry}</button>`
+      : nothing;
+  return html`<div class="navi-status-line" data-state=${state}>
+    <span>${statusText(status, null)}</span>${waiting}${logIn}${again}
+  </div>`;
+}
+
+export function notice(text: string | null, dismiss: () => void): TemplateResult {
+  return html`<div class="navi-notice-frame" role="alert">
+    ${text === null
+      ? nothing
+      : html`<div class="navi-notice" data-navi="notice">
+          ${icons.warning}<span>${text}</span>
+          <button type="button" class="navi-icon-button" aria-label=${strings.dismiss} @click=${dismiss}>${icons.close}</button>
+        </div>`}
+  </div>`;
+}
+
+export function emptyNote(suggest: (text: string) => void): TemplateResult {
+  return html`<div class="navi-empty" data-navi="empty">
+    <span class="navi-mark">${icons.navi}</span>
+    <p class="navi-empty-title">${strings.emptyTitle}</p>
+    <p>${strings.emptyText}</p>
+    <div class="navi-suggestions">
+      ${strings.suggestions.map((text) => html`<button type="button" @click=${() => suggest(text)}>${text}</button>`)}
+    </div>
+  </div>`;
+}
