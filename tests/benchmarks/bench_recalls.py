@@ -1,0 +1,211 @@
+"""Recalls under load: lateness of a burst, the longest stall of the event loop, the cost of adding, idle CPU.
+
+    python tests/benchmarks/bench_recalls.py [--quick]
+
+The store is the real one on a temporary file; the sessions answer at once, so that what is measured is ours. Every
+figure is of one run in one process; the machine's noise is in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import statistics
+import sys
+import tempfile
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from navi_jupyter.commands import Acceptance, Command
+from navi_jupyter.model import Once, Origin, Recall, RecallCreate, Session, new_id, now
+from navi_jupyter.ports.recalls import RecallState
+from navi_jupyter.recalls.scheduler import Scheduler
+from navi_jupyter.recalls.service import RecallService
+from navi_jupyter.store.sqlite import SqliteStore
+
+
+class Sessions:
+    """Accepts every prompt at once and remembers when."""
+
+    def __init__(self) -> None:
+        self.at: list[datetime] = []
+        self.seen: set[str] = set()
+
+    async def __call__(self, session_id: str, command: Command, *, user_id: str, origin: Origin) -> Acceptance:
+        self.at.append(now())
+        assert command.command_id is not None
+        assert command.command_id not in self.seen, "delivered twice"
+        self.seen.add(command.command_id)
+        return Acceptance(command_id=command.command_id, seq=1, run_id="r_" + command.command_id[-24:])
+
+
+class Stalls:
+    """The longest time that the event loop did not get round."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+
+    async def watch(self) -> None:
+        last = time.perf_counter()
+        while True:
+            await asyncio.sleep(0.001)
+            at = time.perf_counter()
+            self.longest = max(self.longest, at - last - 0.001)
+            last = at
+
+
+async def add_sessions(store: SqliteStore, n: int) -> list[str]:
+    sessions = [
+        Session(id=new_id("s"), owner="u", title="t", profile="p", model="offline", created_at=now(), updated_at=now())
+        for _ in range(n)
+    ]
+
+    async def unit(tx: Any) -> None:
+        for session in sessions:
+            await tx.add_session(session)
+
+    await store.write(unit)
+    return [session.id for session in sessions]
+
+
+async def add_recalls(store: SqliteStore, sessions: list[str], at: datetime) -> float:
+    """Through the transaction's own method, in batches of 500; seconds."""
+    started = time.perf_counter()
+    for low in range(0, len(sessions), 500):
+
+        async def unit(tx: Any, batch: list[str] = sessions[low : low + 500]) -> None:
+            recalls = [
+                Recall(
+                    id=new_id("rec"), session_id=session_id, title="t", message="look", schedule=Once(at=at),
+                    policy={}, status="pending", next_at=at, created_at=now(),
+                )
+                for session_id in batch
+            ]  # fmt: skip
+            await tx.add_recalls([RecallState(recall=recall, owner="u", due_at=at) for recall in recalls])
+
+        await store.write(unit)
+    return time.perf_counter() - started
+
+
+async def created_by_service(store: SqliteStore, sessions: list[str]) -> float:
+    """Through the service, one durable transaction each, 100 at a time; seconds for all."""
+    service = RecallService(store, max_recalls_per_user=10**9)
+    gate = asyncio.Semaphore(100)
+
+    async def one(session_id: str) -> None:
+        request = RecallCreate.model_validate(
+            {"session_id": session_id, "message": "look", "schedule": {"kind": "once", "in": "10h"}}
+        )
+        async with gate:
+            await service.create(request, owner="u", zone="UTC")
+
+    started = time.perf_counter()
+    await asyncio.gather(*(one(session_id) for session_id in sessions))
+    return time.perf_counter() - started
+
+
+async def burst(n: int, pending: int = 0) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store = await SqliteStore.open(Path(folder) / "navi.db")
+        try:
+            sessions = await add_sessions(store, n)
+            if pending:
+                await add_recalls(store, [sessions[i % n] for i in range(pending)], now() + timedelta(days=9))
+            submit = Sessions()
+            due = now() + timedelta(seconds=3 + n / 2000)
+            due = due.replace(microsecond=0)
+            added = await add_recalls(store, sessions, due)
+            stalls = Stalls()
+            async with Scheduler(store, submit, server_id="bench"):
+                watch = asyncio.create_task(stalls.watch())
+                await asyncio.sleep(max(0.0, (due - now()).total_seconds() - 0.2))
+                stalls.longest = 0.0
+                while len(submit.at) < n:  # noqa: ASYNC110 - polled, so that nothing of ours runs in the measured path
+                    await asyncio.sleep(0.02)
+                count = 0
+                async with asyncio.timeout(60):
+                    while count < n:
+                        row = await store.fetch_one("SELECT count(*) AS n FROM firings WHERE status = 'running'")
+                        count = row["n"] if row else 0
+                        await asyncio.sleep(0.05)
+                recorded = (now() - due).total_seconds()
+                watch.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await watch
+        finally:
+            await store.close()
+    late = sorted((at - due).total_seconds() * 1000 for at in submit.at)
+    print(
+        f"{n:>6} due, {pending:>6} others pending: lateness p50 {statistics.median(late):7.0f} ms,"
+        f" p99 {late[int(len(late) * 0.99) - 1]:7.0f} ms, max {late[-1]:7.0f} ms, all recorded after"
+        f" {recorded * 1000:6.0f} ms, longest stall {stalls.longest * 1000:5.0f} ms, added in {added:5.2f} s"
+    )
+
+
+async def lone(n: int = 20) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store = await SqliteStore.open(Path(folder) / "navi.db")
+        try:
+            sessions = await add_sessions(store, n)
+            submit = Sessions()
+            async with Scheduler(store, submit, server_id="bench") as scheduler:
+                dues = [now() + timedelta(seconds=0.5 + 0.1 * i) for i in range(n)]
+                for session_id, due in zip(sessions, dues, strict=True):
+                    await add_recalls(store, [session_id], due)
+                scheduler.wake()
+                while len(submit.at) < n:  # noqa: ASYNC110 - polled, so that nothing of ours runs in the measured path
+                    await asyncio.sleep(0.05)
+        finally:
+            await store.close()
+    late = sorted((at - due).total_seconds() * 1000 for at, due in zip(submit.at, dues, strict=True))
+    print(f"lone recalls: lateness p50 {statistics.median(late):.1f} ms, max {late[-1]:.1f} ms")
+
+
+async def idle(n: int, seconds: float) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store = await SqliteStore.open(Path(folder) / "navi.db")
+        try:
+            sessions = await add_sessions(store, n)
+            await add_recalls(store, sessions, now() + timedelta(hours=9))
+            async with Scheduler(store, Sessions(), server_id="bench"):
+                await asyncio.sleep(1)
+                started, cpu = time.perf_counter(), time.process_time()
+                await asyncio.sleep(seconds)
+                share = (time.process_time() - cpu) / (time.perf_counter() - started)
+                peek = time.perf_counter()
+                for _ in range(100):
+                    await store.next_wake()
+                peek = (time.perf_counter() - peek) / 100
+        finally:
+            await store.close()
+    print(f"idle with {n} pending: {share * 100:.2f} % CPU over {seconds:.0f} s; peek {peek * 1e6:.0f} us")
+
+
+async def service(n: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store = await SqliteStore.open(Path(folder) / "navi.db")
+        try:
+            sessions = await add_sessions(store, n)
+            print(f"{n} created through the service, each durable: {await created_by_service(store, sessions):.2f} s")
+        finally:
+            await store.close()
+
+
+async def main(quick: bool) -> None:
+    await lone()
+    await burst(1000)
+    if not quick:
+        await burst(10_000)
+        await burst(1000, pending=100_000)
+        await service(10_000)
+        await idle(10_000, 10)
+
+
+if __name__ == "__main__":
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    asyncio.run(main("--quick" in sys.argv))

@@ -1,0 +1,124 @@
+"""The store by itself: how long a lone event takes to be durable and seen, and how many events a second it takes.
+
+    python tests/benchmarks/bench_store.py [--events 20000]
+
+Reports: commit latency of a lone event (p50, p99; ``kill``: survives a killed process, ``power``: fsynced), events per second
+through the journal for 1 and for 50 sessions at once (events that can not be merged), and how long another process's commit
+takes to reach a follower here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from navi_jupyter.events import Custom, Draft  # noqa: E402
+from navi_jupyter.model import SYSTEM, SessionCreate, now  # noqa: E402
+from navi_jupyter.orchestrator.journal import Journal  # noqa: E402
+from navi_jupyter.orchestrator.orchestrator import Orchestrator  # noqa: E402
+from navi_jupyter.store.sqlite import SqliteStore  # noqa: E402
+
+NEIGHBOUR = """
+import asyncio, sys, time
+from pathlib import Path
+from navi_jupyter.events import Custom, Draft
+from navi_jupyter.model import SYSTEM, now
+from navi_jupyter.store.sqlite import SqliteStore
+async def main():
+    store = await SqliteStore.open(Path(sys.argv[1]))
+    for _ in range(int(sys.argv[3])):
+        event = Custom(name="navi.kernel", value={"at": time.monotonic()})
+        await store.write(lambda tx: tx.append(sys.argv[2], [Draft(event, run_id=None, origin=SYSTEM, at=now())]))
+        await asyncio.sleep(0.037)
+    await store.close()
+asyncio.run(main())
+"""
+
+
+def draft(number: int) -> Draft:
+    value = {"n": number, "pad": "x" * 130}
+    return Draft(Custom(name="navi.kernel", value=value), run_id=None, origin=SYSTEM, at=now())
+
+
+def percentiles(seconds: list[float]) -> str:
+    ordered = sorted(seconds)
+    p50, p99 = ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.99)]
+    return f"p50 {p50 * 1e3:.2f} ms  p99 {p99 * 1e3:.2f} ms"
+
+
+async def lone(store: SqliteStore, sid: str, *, durable: bool, count: int = 500) -> str:
+    took = []
+    for number in range(count):
+        began = time.perf_counter()
+        await store.write(lambda tx, number=number: tx.append(sid, [draft(number)]), durable=durable)  # type: ignore[misc]
+        took.append(time.perf_counter() - began)
+    return percentiles(took)
+
+
+async def storm(store: SqliteStore, sids: list[str], events: int) -> float:
+    """Events per second through a journal, as runs write them."""
+    journal = Journal(store, "bench")
+    work = asyncio.create_task(journal.work())
+    began = time.perf_counter()
+    for number in range(events):
+        journal.write(sids[number % len(sids)], draft(number))
+        await journal.room()
+    journal.stop()
+    await work
+    return events / (time.perf_counter() - began)
+
+
+async def across(orchestrator: Orchestrator, sid: str, path: Path, count: int = 100) -> str:
+    """From another process's write to a follower in this one, who looks every tenth of a second."""
+    head = (await orchestrator.session(sid, owner="local")).head_seq
+    process = subprocess.Popen(  # noqa: ASYNC220
+        [sys.executable, "-c", NEIGHBOUR, str(path), sid, str(count)], cwd=ROOT
+    )
+    took: list[float] = []
+    async with aclosing(orchestrator.follow(sid, after=head, owner="local")) as pages:
+        async for page in pages:
+            at = time.monotonic()
+            took += [at - json.loads(frame)["event"]["value"]["at"] for _, frame in page.envelopes]
+            if len(took) == count:
+                break
+    await asyncio.to_thread(process.wait)
+    return percentiles(took)
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=20_000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "navi.db"
+        began = time.perf_counter()
+        store = await SqliteStore.open(path)
+        print(f"open a new file          {(time.perf_counter() - began) * 1e3:.1f} ms")
+        agent: Any = None
+        orchestrator = Orchestrator(store, agent)
+        store.on_append = orchestrator.log.appended
+        await orchestrator.start(agent)
+        sids = [(await orchestrator.create_session(SessionCreate(), owner="local")).id for _ in range(50)]
+        print(f"lone event, kill         {await lone(store, sids[0], durable=False)}")
+        print(f"lone event, power        {await lone(store, sids[0], durable=True)}")
+        for count in (1, 50):
+            rate = await storm(store, sids[:count], options.events)
+            print(f"{count:2} sessions at once      {rate:,.0f} events/s")
+        print(f"from another process     {await across(orchestrator, sids[0], path)}")
+        await orchestrator.stop()
+        await store.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

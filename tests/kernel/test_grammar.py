@@ -1,0 +1,178 @@
+"""What ``%navi`` lines mean."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from navi_jupyter.kernel.errors import UsageError
+from navi_jupyter.kernel.grammar import Action, NewRecall, Prompt, parse_cell, parse_line
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=ZoneInfo("Europe/Berlin"))
+
+
+@pytest.fixture(autouse=True)
+def _zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    ("line", "action"),
+    [
+        ("", Action(name="status")),
+        ("   ", Action(name="status")),
+        ("status", Action(name="status")),
+        ("help", Action(name="help")),
+        ("--help", Action(name="help")),
+        ("stop", Action(name="stop")),
+        ("chat", Action(name="chat")),
+        ("recalls", Action(name="recalls")),
+        ("recalls --all", Action(name="recalls", options={"all": ""})),
+        ("cancel rc_0123456789ab", Action(name="cancel", args=("rc_0123456789ab",))),
+        ("pause rc_0123456789ab", Action(name="pause", args=("rc_0123456789ab",))),
+        ("session", Action(name="session")),
+        ("session new", Action(name="session", args=("new",))),
+        ("session list", Action(name="session", args=("list",))),
+        ("session use s_0123", Action(name="session", args=("use", "s_0123"))),
+        ("profile", Action(name="profile")),
+        ("profile careful", Action(name="profile", args=("careful",))),
+        ("model anthropic:claude", Action(name="model", args=("anthropic:claude",))),
+        ("export", Action(name="export", args=("md", ""))),
+        ("export ipynb", Action(name="export", args=("ipynb", ""))),
+        ("export talk.json", Action(name="export", args=("json", "talk.json"))),
+        ('export md "my talk.md" --force', Action(name="export", args=("md", "my talk.md"), options={"force": ""})),
+    ],
+)
+def test_a_subcommand_is_one_when_its_words_fit(line: str, action: Action) -> None:
+    assert parse_line(line) == action
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "why is the loss flat?",
+        "stop the presses please",
+        "chat with me about pandas",
+        "recalls are what exactly?",
+        "cancel everything",
+        "cancel all of my recalls",
+        "resume",
+        "pause for a moment",
+        "session notes from today",
+        "session use of memory is high, why?",
+        "profile this function for me",
+        "model the data with a tree",
+        "export the frame as csv",
+        "export of goods",
+        "recall in detail what we did",
+        "recall at length the plot",
+        "recall every weekday at 9 to stand up",
+        "recall what I said",
+        "help me with this",
+        "status of the training?",
+        "- one\n- two",
+        "-5 + 3 is what?",
+        '{"json": {"stays": 1}}',
+    ],
+)
+def test_any_other_words_are_a_prompt(line: str) -> None:
+    assert parse_line(line) == Prompt(text=line)
+
+
+@pytest.mark.parametrize("line", ["-- stop", "-- recall in 10m x", "-- --help", "--  model x"])
+def test_two_dashes_make_anything_a_prompt(line: str) -> None:
+    assert parse_line(line) == Prompt(text=line[2:].strip())
+
+
+@pytest.mark.parametrize(
+    ("line", "prompt"),
+    [
+        ("-b hello", Prompt(text="hello", wait=False)),
+        ("--no-wait hello", Prompt(text="hello", wait=False)),
+        ("--raw {x}", Prompt(text="{x}", interpolate=False)),
+        ("--model offline --mode reject hello", Prompt(text="hello", model="offline", mode="reject")),
+        ("--session=s_1 -b  two  words", Prompt(text="two  words", wait=False, session="s_1")),
+        ("-b -- -b", Prompt(text="-b", wait=False)),
+    ],
+)
+def test_options_stand_before_the_text(line: str, prompt: Prompt) -> None:
+    assert parse_line(line) == prompt
+
+
+@pytest.mark.parametrize(
+    ("line", "schedule", "message"),
+    [
+        ("in 10m check the loss", {"kind": "once", "in": "10m"}, "check the loss"),
+        ("in 1h30m check", {"kind": "once", "in": "1h30m"}, "check"),
+        ("in 1h 30 minutes check", {"kind": "once", "in": "1h30m"}, "check"),
+        ("in 90 seconds  look  twice", {"kind": "once", "in": "90s"}, "look  twice"),
+        ("in 2 weeks renew", {"kind": "once", "in": "14d"}, "renew"),
+        ("every 1h check", {"kind": "every", "every": "1h"}, "check"),
+        ("at 18:30 go home", {"kind": "once", "at": "2026-11-23T18:30:00+01:00"}, "go home"),
+        ("at 8:30 get up", {"kind": "once", "at": "2026-11-24T08:30:00+01:00"}, "get up"),
+        ("at tomorrow 18:30 go home", {"kind": "once", "at": "2026-11-24T18:30:00+01:00"}, "go home"),
+        ("at 2027-01-31T18:30 pay", {"kind": "once", "at": "2027-01-31T18:30:00+01:00"}, "pay"),
+        ("at 2027-01-31 18:30 pay", {"kind": "once", "at": "2027-01-31T18:30:00+01:00"}, "pay"),
+        ("at 2027-07-31T18:30+00:00 pay", {"kind": "once", "at": "2027-07-31T18:30:00+00:00"}, "pay"),
+        ("--tz Asia/Tokyo at 18:30 pay", {"kind": "once", "at": "2026-11-24T18:30:00+09:00"}, "pay"),
+        ('cron "0 9 * * 1-5" stand up', {"kind": "cron", "expr": "0 9 * * 1-5"}, "stand up"),
+        ("cron '@hourly' look", {"kind": "cron", "expr": "@hourly"}, "look"),
+        ("cron 0 9 * * MON-FRI stand up", {"kind": "cron", "expr": "0 9 * * MON-FRI"}, "stand up"),
+        ('cron "0 9 * * *" --tz Asia/Tokyo tea', {"kind": "cron", "expr": "0 9 * * *", "tz": "Asia/Tokyo"}, "tea"),
+        ("when done summarize", {"kind": "when", "when": "done"}, "summarize"),
+    ],
+)
+def test_a_recall_says_when_and_what(line: str, schedule: dict[str, str], message: str) -> None:
+    assert parse_line("recall " + line, now=NOW) == NewRecall(message=message, schedule=schedule)
+
+
+def test_a_recall_takes_a_title_and_its_policy() -> None:
+    line = 'recall every 1h --max-fires 3 --misfire skip --until 2027-01-01T00:00:00Z --title "the loss" check it'
+    assert parse_line(line, now=NOW) == NewRecall(
+        message="check it",
+        schedule={"kind": "every", "every": "1h"},
+        policy={"max_fires": 3, "misfire": "skip", "until": "2027-01-01T00:00:00Z"},
+        title="the loss",
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("cancel", "Which one?"),
+        ("session use", "Which one?"),
+        ("recall in 10m", "What should Navi do then?"),
+        ("recall in", "not a duration"),
+        ("recall in 10x check", "not a duration"),
+        ("recall in -5m check", "not a duration"),
+        ("recall every 5 check", "not a duration"),
+        ("recall at 25:00 check", "not a time"),
+        ("recall at tomorrow check", "not a time"),
+        ("recall cron 0 9 * * check", "in quotes"),
+        ("recall when", "When what?"),
+        ("recall --tz Mars/Olympus at 9:00 check", "no time zone"),
+        ("--bogus hello", "Unknown option --bogus"),
+        ("--mode sideways hello", "--mode is one of"),
+        ("--model", "needs a value"),
+        ("-b", "nothing to ask"),
+        ("--", "nothing to ask"),
+    ],
+)
+def test_what_can_not_be_meant_is_an_error_that_says_what_to_write(line: str, says: str) -> None:
+    with pytest.raises(UsageError) as error:
+        parse_line(line, now=NOW)
+    assert says in error.value.message
+    assert "\n" not in error.value.message
+
+
+def test_a_cell_is_a_prompt_with_the_line_as_its_beginning() -> None:
+    assert parse_cell("", "  one\ntwo\n") == Prompt(text="  one\ntwo")
+    assert parse_cell("-b explain this", "x = 1") == Prompt(text="explain this\nx = 1", wait=False)
+    assert parse_cell("", "stop") == Prompt(text="stop")
+
+
+def test_an_empty_cell_is_an_error() -> None:
+    with pytest.raises(UsageError, match="empty"):
+        parse_cell("", " \n")

@@ -1,0 +1,257 @@
+"""``%navi`` in a real kernel on a real server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.servers import JupyterServer
+
+from .kernels import NotebookKernel, Shown
+
+pytestmark = pytest.mark.slow
+
+LONG = "count to 2000"  # half a minute and more, if nobody stops it
+
+
+def session_of(server: JupyterServer, kernel: NotebookKernel) -> dict[str, Any]:
+    kernel.ok("print(navi.session().id)")
+    session_id = kernel.ok("print(navi.session().id)").stdout.strip()
+    return dict(server.get(f"navi/api/sessions/{session_id}"))
+
+
+def plain(data: dict[str, Any]) -> str:
+    return str(data.get("text/plain", ""))
+
+
+def test_an_answer_streams_into_the_cell_and_is_complete_when_the_cell_ends(kernel: NotebookKernel) -> None:
+    shown = kernel.ok("%navi What can you do?")
+    states = [plain(data) for data in shown.history]
+    assert len(shown.bundles) == 1, "one output, replaced, and no second copy as the cell's result"
+    assert len(states) >= 4, states
+    assert len({len(state) for state in states}) >= 4, "it grew"
+    assert "recall" in states[-1].lower()
+    assert set(shown.last) == {"text/html", "text/markdown", "text/plain"}
+
+
+def test_questions_may_contain_anything_that_ipython_gives_a_meaning(kernel: NotebookKernel) -> None:
+    kernel.ok('answer = %navi what\'s {this} $HOME "about"?')
+    assert kernel.ok("print(navi.session().messages[0]['content'])").stdout == 'what\'s {this} $HOME "about"?\n'
+    assert kernel.ok("print(type(answer).__name__, answer.status)").stdout == "Reply completed\n"
+
+
+def test_the_help_of_the_magic_is_still_there(kernel: NotebookKernel) -> None:
+    assert kernel.ok("%navi?").status == "ok"
+    assert "%navi recall in 10m" in kernel.ok("%navi help").stdout
+
+
+def test_a_cell_is_a_prompt_with_the_values_of_variables(kernel: NotebookKernel) -> None:
+    kernel.ok("rows = list(range(3))")
+    kernel.ok("%%navi\nHow many are in {rows}?\nAnd in {{rows}} or {nothing}?")
+    message = kernel.ok("print(navi.session().messages[0]['content'])").stdout
+    assert message == "How many are in {rows}?\nAnd in {{rows}} or {nothing}?\n", "followers see what was written"
+    kernel.ok("%navi what do you make of {rows}")
+    reply = kernel.ok("print(navi.ask('summarise this session', show=False).text)").stdout
+    assert reply
+
+
+def test_without_waiting_the_cell_ends_at_once_and_the_answer_still_comes(kernel: NotebookKernel) -> None:
+    shown = kernel.ok("reply = %navi -b What can you do?")
+    assert len(plain(shown.last)) < 60
+    kernel.next_update(lambda data: "recall" in plain(data).lower() and len(plain(data)) > 200)
+    assert kernel.ok("import time\nwhile reply.status == 'running': time.sleep(.05)\nprint(reply.status)").stdout == (
+        "completed\n"
+    )
+
+
+def test_interrupting_the_cell_stops_the_run_and_ends_the_cell_cleanly(
+    server: JupyterServer, kernel: NotebookKernel
+) -> None:
+    interrupted = False
+
+    def interrupt(shown: Shown) -> None:
+        nonlocal interrupted
+        if not interrupted and "5 " in shown.text:
+            interrupted = True
+            kernel.interrupt()
+
+    shown = kernel.run(f"%navi {LONG}", seen=interrupt)
+    assert interrupted
+    assert (shown.status, shown.error) == ("ok", "")
+    assert "(stopped)" in shown.text
+    session = session_of(server, kernel)
+    assert session["run"] is None
+    runs = server.get(f"navi/api/sessions/{session['id']}/runs")["runs"]
+    assert [run["status"] for run in runs] == ["stopped"]
+    assert kernel.ok("%navi What can you do?").text
+
+
+def test_interrupting_ask_stops_the_run_and_raises_one_line(server: JupyterServer, kernel: NotebookKernel) -> None:
+    interrupted = False
+
+    def interrupt(shown: Shown) -> None:
+        nonlocal interrupted
+        if not interrupted and "5 " in shown.text:
+            interrupted = True
+            kernel.interrupt()
+
+    shown = kernel.run(f"navi.ask({LONG!r})\nprint('not reached')", seen=interrupt)
+    assert shown.status == "error"
+    assert shown.error == "navi: Interrupted; the run was stopped."
+    assert "not reached" not in shown.stdout
+    assert session_of(server, kernel)["run"] is None
+
+
+def test_stop_ends_what_another_cell_started(server: JupyterServer, kernel: NotebookKernel) -> None:
+    kernel.ok(f"%navi -b {LONG}")
+    assert kernel.ok("%navi stop").stdout == "Stopping.\n"
+    kernel.next_update(lambda data: "(stopped)" in plain(data))
+    assert session_of(server, kernel)["run"] is None
+    assert kernel.ok("%navi stop").stdout == "Nothing is running.\n"
+
+
+def test_a_prompt_waits_for_the_sessions_other_run(kernel: NotebookKernel) -> None:
+    kernel.ok("first = %navi -b count to 60")
+    kernel.ok("second = %navi What can you do?")
+    assert kernel.ok("print(first.status, second.status)").stdout == "completed completed\n"
+    shown = kernel.run("%navi -b count to 200\n%navi --mode reject hello")
+    assert shown.status == "error"
+    assert shown.error.startswith("navi: ")
+    kernel.ok("%navi stop")
+
+
+def test_a_recall_from_a_cell_fires_into_the_session(kernel: NotebookKernel) -> None:
+    shown = kernel.ok("recall = %navi recall in 1s Summarise this session\nrecall")
+    assert "Summarise this session" in plain(shown.last)
+    assert "text/html" in shown.last
+    waited = kernel.ok(
+        "for envelope in navi.session().follow(0):\n"
+        "    event = envelope['event']\n"
+        "    if event.get('name') == 'navi.recall' and event['value']['action'] == 'fired':\n"
+        "        break\n"
+        "print(recall.status, recall.fired, recall.next_at, [f['status'] for f in recall.firings])"
+    )
+    assert waited.stdout == "fired 1 None ['succeeded']\n"
+    prompts = kernel.ok("print([(m['origin']['kind'], m['role']) for m in navi.session().messages][0])").stdout
+    assert prompts == "('recall', 'user')\n"
+
+
+def test_recalls_are_listed_paused_resumed_and_cancelled(kernel: NotebookKernel) -> None:
+    assert kernel.ok("%navi recalls").text == "No recalls are waiting."
+    kernel.ok('r = %navi recall cron "0 9 * * 1-5" --tz Europe/Berlin --max-fires 3 stand up')
+    kernel.ok("s = navi.recall('check the loss', every='1h', title='loss', misfire='skip')")
+    shown = kernel.ok("%navi recalls")
+    assert "stand up" in shown.text
+    assert "every 1h" in shown.text
+    assert "<table>" in shown.last["text/html"]
+    assert kernel.ok("print(r.schedule['tz'], r.policy['max_fires'], s.title)").stdout == "Europe/Berlin 3 loss\n"
+    assert kernel.ok("print(r.pause().status, r.next_at, r.resume().status, r.next_at is None)").stdout == (
+        "paused None pending False\n"
+    )
+    assert "cancelled" in kernel.ok("get_ipython().run_line_magic('navi', 'cancel ' + r.id)").text
+    kernel.ok("s.cancel()")
+    assert kernel.ok("print(len(navi.recalls()), len(navi.recalls(over=True)))").stdout == "0 2\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("%navi recall in 10x check", "not a duration"),
+        ('%navi recall cron "0 0 31 2 *" never', ""),
+        ("%navi recall at 2001-01-01T00:00 too late", ""),
+        ("%navi recall when done summarize", "not available yet"),
+        ("%navi cancel rc_000000000000000000000000", ""),
+        ("%navi session use s_000000000000000000000000", ""),
+        ("%navi model no-such-provider:x", ""),
+        ("%navi --bogus", "Unknown option"),
+        ("navi.recall('x')", "Say when"),
+        ("navi.recall('x', in_='1m', every='1h')", "Say when"),
+        ("navi.recall('x', in_='1m', bogus=1)", "bogus"),
+        ("navi.ask('')", "nothing to ask"),
+        ("navi.session('s_none').messages", ""),
+    ],
+)
+def test_errors_are_one_readable_line(shared_kernel: NotebookKernel, line: str, says: str) -> None:
+    shown = shared_kernel.run(line)
+    assert shown.status == "error"
+    assert shown.error.startswith("navi: "), shown.error
+    assert "\n" not in shown.error
+    assert len(shown.error) > 20
+    assert says in shown.error
+
+
+def test_the_status_and_the_settings_of_the_session(kernel: NotebookKernel) -> None:
+    status = kernel.ok("%navi").stdout
+    assert re.search(r"idle, model offline, profile \S+, 0 recalls waiting", status)
+    assert "%navi TEXT" in status
+    assert "→  offline" in kernel.ok("%navi model").text
+    assert kernel.ok("%navi model offline").stdout == "The session's model is now offline.\n"
+    assert kernel.ok("%navi profile").text
+
+
+def test_sessions_are_made_changed_and_listed(kernel: NotebookKernel) -> None:
+    first = kernel.ok("print(navi.session().id)").stdout.strip()
+    kernel.ok("%navi session new")
+    second = kernel.ok("print(navi.session().id)").stdout.strip()
+    assert second != first
+    listing = kernel.ok("%navi session list").text
+    assert first in listing
+    assert re.search(rf"→ +{second}", listing)
+    kernel.ok(f"%navi session use {first}")
+    assert kernel.ok("print(navi.session().id)").stdout.strip() == first
+
+
+def test_the_conversation_is_exported_and_nothing_is_overwritten(server: JupyterServer, kernel: NotebookKernel) -> None:
+    kernel.ok("%navi What can you do?")
+    for kind in ("md", "ipynb", "json"):
+        kernel.ok(f"%navi export {kind} talk.{kind}")
+        assert "What can you do?" in (server.root / f"talk.{kind}").read_text()
+    assert "--force" in kernel.run("%navi export talk.md").error
+    kernel.ok("%navi export talk.md --force")
+    assert kernel.ok("%navi export").stdout != kernel.ok("%navi export").stdout
+    assert "What can you do?" in kernel.ok("print(navi.session().export())").stdout
+
+
+def test_awaiting_an_answer_leaves_the_kernels_loop_free(kernel: NotebookKernel) -> None:
+    shown = kernel.ok(
+        "import asyncio\n"
+        "ticks = 0\n"
+        "async def tick():\n"
+        "    global ticks\n"
+        "    while True:\n"
+        "        await asyncio.sleep(.01); ticks += 1\n"
+        "ticking = asyncio.create_task(tick())\n"
+        "reply = await navi.ask_async('What can you do?')\n"
+        "ticking.cancel()\n"
+        "print(reply.status, ticks > 10)"
+    )
+    assert shown.stdout == "completed True\n"
+    assert len(shown.history) >= 4
+
+
+def test_loading_the_extension_twice_and_unloading_it_does_no_harm(kernel: NotebookKernel) -> None:
+    kernel.ok("%reload_ext navi_jupyter")
+    kernel.ok("%load_ext navi_jupyter")
+    assert kernel.ok("%navi What can you do?").text
+    kernel.ok("%unload_ext navi_jupyter")
+
+
+def test_a_server_that_is_not_found_is_told_in_one_line(open_kernel: Callable[..., NotebookKernel]) -> None:
+    lost = open_kernel()
+    lost.ok(
+        "import os\n"
+        "for name in ('NAVI_CONNECTION_FILE', 'JPY_PARENT_PID'): os.environ.pop(name, None)\n"
+        "%load_ext navi_jupyter"
+    )
+    shown = lost.run("%navi hello")
+    assert shown.error.startswith("navi: No Navi server found")
+    assert "NAVI_SERVER_URL" in shown.error
+    assert "\n" not in shown.error
+    assert "No Navi server found" in lost.ok("%navi").stdout
+    lost.ok("os.environ['NAVI_SERVER_URL'] = 'http://127.0.0.1:9/'")
+    shown = lost.run("%navi hello")
+    assert "does not answer" in shown.error
+    assert "\n" not in shown.error

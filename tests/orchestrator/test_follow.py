@@ -1,0 +1,468 @@
+"""Following: everyone sees the same envelopes, each once, in order, however they come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from contextlib import aclosing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from navi_jupyter.errors import SessionNotFound, StoreError
+from navi_jupyter.events import Custom, Draft, TextMessageContent, TextMessageStart
+from navi_jupyter.model import SYSTEM, USER, SessionPatch, now
+from navi_jupyter.orchestrator.compaction import compact
+from navi_jupyter.orchestrator.eventlog import EventLog, Page, Ring, make_page
+from navi_jupyter.orchestrator.journal import Journal
+
+from .world import OWNER, Envelope, World, ends, eventually, text_of, world
+
+
+def frames_of(page: Page) -> list[str]:
+    return [frame for _, frame in page.envelopes]
+
+
+async def follow(w: World, sid: str, into: list[str], *, after: int | None, run_id: str | None) -> None:
+    """Take envelopes until the end of a run."""
+    async with aclosing(w.orchestrator.follow(sid, after=after, owner=OWNER)) as pages:
+        async for page in pages:
+            into += frames_of(page)
+            if any(ends(run_id)(json.loads(frame)) for frame in frames_of(page)):
+                return
+
+
+async def note(w: World, sid: str, number: int) -> None:
+    """Append one event that belongs to no run."""
+    draft = Draft(Custom(name="navi.kernel", value={"n": number}), run_id=None, origin=SYSTEM, at=now())
+    await w.store.write(lambda tx: tx.append(sid, [draft]))
+
+
+async def test_followers_that_join_before_during_and_after_a_run_see_identical_envelopes(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        before: list[str] = []
+        during: list[str] = []
+        after: list[str] = []
+        waiting = asyncio.create_task(w.until(sid, lambda e: e["event"].get("delta") == "0 "))
+        run = await w.prompt(sid, "say 300")
+        first = asyncio.create_task(follow(w, sid, before, after=0, run_id=run.run_id))
+        await waiting
+        second = asyncio.create_task(follow(w, sid, during, after=0, run_id=run.run_id))
+        await asyncio.gather(first, second)
+        await follow(w, sid, after, after=0, run_id=run.run_id)
+        assert before == during == after
+        assert [json.loads(frame)["seq"] for frame in before] == list(range(1, len(before) + 1))
+        assert text_of(map(json.loads, before), f"m_{run.run_id}") == "".join(f"{n} " for n in range(300))
+
+
+async def test_a_follower_that_is_cut_at_two_hundred_points_sees_each_envelope_exactly_once(tmp_path: Path) -> None:
+    dice = random.Random(2)
+    async with world(tmp_path, replay_buffer_size=50) as w:
+        sid = await w.session()
+        run = await w.prompt(sid, "storm 3000")
+        waiting = [await w.prompt(sid, "storm 1000") for _ in range(3)]
+        whole: list[str] = []
+        witness = asyncio.create_task(follow(w, sid, whole, after=0, run_id=waiting[-1].run_id))
+        seen: list[str] = []
+        cursor, cuts = 0, 0
+        while not (seen and ends(waiting[-1].run_id)(json.loads(seen[-1]))):
+            async with aclosing(w.orchestrator.follow(sid, after=cursor, owner=OWNER)) as pages:
+                for _ in range(dice.randint(1, 2)):
+                    envelopes = (await anext(pages)).envelopes
+                    # What a socket delivers may end anywhere in a page.
+                    got = envelopes[: dice.randint(1, min(len(envelopes), 40))] if cuts < 400 else envelopes
+                    seen += [frame for _, frame in got]
+                    cursor = got[-1][0]
+                    if got[-1] != envelopes[-1] or ends(waiting[-1].run_id)(json.loads(seen[-1])):
+                        break
+            cuts += 1
+        await witness
+        assert cuts >= 200
+        assert seen == whole
+        assert run.run_id
+
+
+async def test_a_follower_without_cursor_gets_the_prelude_then_the_tail(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        done = await w.prompt(sid, "say 2")
+        await w.until_end(sid, done.run_id)
+        run = await w.prompt(sid, "wait")
+        await w.streaming(sid, run.run_id)
+        queued = await w.prompt(sid, "say 1", command_id="q1")
+        async with aclosing(w.orchestrator.follow(sid, after=None, owner=OWNER)) as pages:
+            prelude = [json.loads(frame) for frame in frames_of(await anext(pages))]
+            head = prelude[0]["seq"]
+            assert all(e["snapshot"] and e["seq"] == head for e in prelude)
+            kinds = [e["event"]["type"] for e in prelude]
+            assert kinds == ["MESSAGES_SNAPSHOT", "RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT"]
+            assert prelude[3]["event"]["delta"] == "0 1 "
+            messages = prelude[0]["event"]["messages"]
+            assert [(m["role"], m.get("queued", False)) for m in messages] == [
+                ("user", False),
+                ("assistant", False),
+                ("user", False),
+                ("user", True),
+            ]
+            w.agent.gate.set()
+            tail = [json.loads(frame) for frame in frames_of(await anext(pages))]
+            assert tail[0]["seq"] == head + 1
+        await w.until_end(sid, queued.run_id)
+
+
+async def test_a_cursor_beyond_the_head_gets_a_gap_and_the_prelude(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        run = await w.prompt(sid, "say 2")
+        await w.until_end(sid, run.run_id)
+        head = (await w.log(sid))[-1]["seq"]
+        async with aclosing(w.orchestrator.follow(sid, after=head + 1000, owner=OWNER)) as pages:
+            first = [json.loads(frame)["event"] for frame in frames_of(await anext(pages))]
+        assert first[0]["value"] == {"since": head + 1000, "min_seq": head, "head_seq": head}
+        assert first[1]["type"] == "MESSAGES_SNAPSHOT"
+
+
+async def test_after_compaction_a_cursor_inside_a_message_gets_a_gap_and_others_the_same_text(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        run = await w.prompt(sid, "wait")
+        await w.streaming(sid, run.run_id)
+        for number in range(20):  # so that the run's deltas are many
+            draft = Draft(
+                TextMessageContent(message_id=f"m_{run.run_id}", delta=f"d{number} "),
+                run_id=run.run_id,
+                origin=USER,
+                at=now(),
+            )
+            await w.store.write(lambda tx, draft=draft: tx.append(sid, [draft]))
+        w.agent.gate.set()
+        await w.until_end(sid, run.run_id)
+        before = await w.log(sid)
+        inside = [e["seq"] for e in before if e["event"].get("delta", "").startswith("d")]
+        assert await compact(w.store, older_than=timedelta(0)) == 1
+        assert await compact(w.store, older_than=timedelta(0)) == 0
+        after = await w.log(sid)
+        assert len(after) < len(before)
+        assert text_of(after, f"m_{run.run_id}") == text_of(before, f"m_{run.run_id}")
+        known = {e["seq"]: e for e in before}
+        for cursor in range(len(before)):
+            async with aclosing(w.orchestrator.follow(sid, after=cursor, owner=OWNER)) as pages:
+                got = [json.loads(frame) for frame in frames_of(await anext(pages))]
+            if inside[0] <= cursor < inside[-1]:
+                assert got[0]["event"].get("name") == "navi.gap"
+                rest, _ = await w.orchestrator.page(sid, owner=OWNER, after=cursor, limit=100)
+                assert json.loads(rest[0])["event"].get("name") == "navi.gap"
+            elif got[0]["event"].get("name") != "navi.gap":
+                had = [e for e in before if e["seq"] <= cursor]
+                text = text_of([*had, *got], f"m_{run.run_id}")
+                assert text == text_of(before, f"m_{run.run_id}")
+                assert all(known[e["seq"]]["event"]["type"] == e["event"]["type"] for e in got)
+
+
+async def test_a_run_that_is_folded_under_a_slow_follower_is_not_told_twice(tmp_path: Path) -> None:
+    async with world(tmp_path, replay_buffer_size=5) as w:
+        sid = await w.session()
+        await note(w, sid, 0)
+        run_id = "r_long"
+        drafts = [Draft(TextMessageStart(message_id="m"), run_id=run_id, origin=USER, at=now())]
+        drafts += [
+            Draft(TextMessageContent(message_id="m", delta=f"{n} "), run_id=run_id, origin=USER, at=now())
+            for n in range(1200)
+        ]
+        await w.store.write(lambda tx: tx.append(sid, drafts))
+        async with aclosing(w.orchestrator.follow(sid, after=0, owner=OWNER)) as pages:
+            page = await anext(pages)
+            assert 2 < page.last_seq < 1200
+            frames = [json.loads(frame) for frame in await w.store.run_frames(sid, run_id)] or await w.log(sid)
+            deltas = [e for e in frames if "delta" in e["event"]]
+            whole = {**deltas[-1], "event": {**deltas[-1]["event"], "delta": "all"}}
+
+            async def fold(tx: Any) -> None:
+                await tx.fold_events(sid, {deltas[-1]["seq"]: json.dumps(whole)}, [e["seq"] for e in deltas[:-1]])
+                await tx.note_folded(sid, run_id, [(deltas[0]["seq"], deltas[-1]["seq"])])
+
+            await w.store.write(fold)
+            assert json.loads(frames_of(await anext(pages))[0])["event"]["name"] == "navi.gap"
+
+
+async def test_a_page_waits_for_the_first_event_and_no_longer_than_it_was_told(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        assert await w.orchestrator.page(sid, owner=OWNER, after=0, limit=5, wait=0.05) == ([], 0)
+        waiting = asyncio.create_task(w.orchestrator.page(sid, owner=OWNER, after=0, limit=5, wait=10))
+        await eventually(lambda: w.orchestrator.log.followers == 1)
+        await note(w, sid, 1)
+        frames, head = await waiting
+        assert (len(frames), head) == (1, 1)
+        assert w.orchestrator.log.followers == 0
+
+
+async def test_changing_a_session_is_told_to_its_followers(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sid = await w.session(title="old")
+        waiting = asyncio.create_task(w.until(sid, lambda e: e["event"].get("name") == "navi.session"))
+        await w.orchestrator.change_session(sid, SessionPatch(title="new"), owner=OWNER)
+        value = (await waiting)[-1]["event"]["value"]
+        assert (value["changed"], value["session"]["title"]) == (["title"], "new")
+
+
+async def test_followers_leave_nothing_behind(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        followers = []
+        for _ in range(20):
+            pages = w.orchestrator.follow(sid, after=0, owner=OWNER)
+            followers.append(asyncio.create_task(anext(pages)))
+        await eventually(lambda: w.orchestrator.log.followers == 20)
+        for task in followers:
+            task.cancel()
+        await asyncio.gather(*followers, return_exceptions=True)
+        assert w.orchestrator.log.followers == 0
+        assert not w.orchestrator.log._feeds
+        with pytest.raises(SessionNotFound):
+            await anext(w.orchestrator.follow("s_none", after=0, owner=OWNER))
+        assert not w.orchestrator.log._feeds
+
+
+async def test_a_reader_that_is_cancelled_anywhere_leaves_no_stale_view(tmp_path: Path) -> None:
+    """A cancelled statement is performed by its thread all the same; the connection must not keep its snapshot."""
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        for number in range(60):
+            task = asyncio.create_task(w.store.snapshot(sid))
+            for _ in range(number % 12):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await note(w, sid, number)
+            heads = await asyncio.gather(*(w.store.head(sid) for _ in range(6)))
+            assert set(heads) == {number + 1}
+            snapshots = await asyncio.gather(*(w.store.snapshot(sid) for _ in range(3)))
+            assert {s.head_seq for s in snapshots if s} == {number + 1}
+
+
+# --- slow followers and storms
+
+
+async def test_a_slow_follower_only_lags_and_holds_nothing(tmp_path: Path) -> None:
+    async with world(tmp_path, replay_buffer_size=100) as w:
+        sid = await w.session()
+        pages = w.orchestrator.follow(sid, after=0, owner=OWNER)
+        run = await w.prompt(sid, "say 5000")
+        first = await anext(pages)  # and then it does not come back for long
+        await w.until_end(sid, run.run_id)
+        feed = w.orchestrator.log._feeds[sid]
+        assert len(feed.ring._seqs) <= 134
+        assert sum(len(page.text) for page in feed._pages.values()) <= 32 * 300_000
+        seen = [json.loads(frame) for frame in frames_of(first)]
+        while not ends(run.run_id)(seen[-1]):
+            seen += [json.loads(frame) for frame in frames_of(await anext(pages))]
+        await pages.aclose()
+        assert seen == await w.log(sid)
+
+
+async def test_deltas_that_gather_while_the_database_is_busy_become_one_event(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        release = asyncio.Event()
+
+        async def hold(tx: Any) -> None:
+            await release.wait()
+
+        run = await w.prompt(sid, "wait")
+        await w.streaming(sid, run.run_id)
+        head = len(await w.log(sid))
+        held = asyncio.create_task(w.store.write(hold))
+        active = w.orchestrator._actors[sid][0].current
+        assert active is not None
+        for number in range(100):
+            active._tell(TextMessageContent(message_id=f"m_{run.run_id}", delta=f"x{number}"))
+        await asyncio.sleep(0)
+        release.set()
+        await held
+        w.agent.gate.set()
+        await w.until_end(sid, run.run_id)
+        new = (await w.log(sid))[head:]
+        said = [e["event"]["delta"] for e in new if "delta" in e["event"]]
+        assert "".join(said) == "".join(f"x{n}" for n in range(100))
+        assert len(said) <= 2
+
+
+async def test_a_writer_waits_when_too_much_waits_for_the_database(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        release = asyncio.Event()
+
+        async def hold(tx: Any) -> None:
+            await release.wait()
+
+        run = await w.prompt(sid, "say 100000")
+        await w.until(sid, lambda e: "delta" in e["event"] and e["event"]["messageId"] != e["run_id"])
+        held = asyncio.create_task(w.store.write(hold))
+        for _ in range(20_000):
+            await asyncio.sleep(0)
+        assert w.orchestrator._journal._count <= 2600
+        release.set()
+        await held
+        await w.stop(sid, run.run_id)
+        await w.until_end(sid, run.run_id)
+
+
+async def test_the_journal_offers_what_was_refused_again_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dice = random.Random(1)
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        write, refusals = w.store.write, 0
+
+        async def flaky(unit: Any, *, durable: bool = False) -> Any:
+            nonlocal refusals
+            if dice.random() < 0.4:
+                refusals += 1
+                raise StoreError("The disk is full.")
+            return await write(unit, durable=durable)
+
+        run = await w.prompt(sid, "say 400")
+        monkeypatch.setattr(w.store, "write", flaky)
+        await w.until_end(sid, run.run_id)
+        monkeypatch.undo()
+        log = await w.log(sid)
+        assert refusals > 0
+        assert text_of(log, f"m_{run.run_id}") == "".join(f"{n} " for n in range(400))
+
+
+async def test_events_of_one_session_that_can_not_be_stored_do_not_end_the_others_writing(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        good, bad = await w.session(), await w.session()
+        run = await w.prompt(good, "wait")
+        await w.streaming(good, run.run_id)
+        draft = Draft(Custom(name="navi.kernel", value={"x": object()}), run_id=None, origin=SYSTEM, at=now())
+        w.orchestrator._journal.write(bad, draft)
+        active = w.orchestrator._actors[good][0].current
+        assert active is not None
+        active._tell(TextMessageContent(message_id=f"m_{run.run_id}", delta="still"))
+        await w.until(good, lambda e: e["event"].get("delta") == "still")
+        w.agent.gate.set()
+        assert (await w.until_end(good, run.run_id))["event"]["type"] == "RUN_FINISHED"
+
+
+async def test_a_journal_that_stops_writes_what_it_has_first(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        journal = Journal(w.store, w.orchestrator.server.id)
+        for number in range(1200):
+            draft = Draft(Custom(name="navi.kernel", value={"n": number}), run_id=None, origin=SYSTEM, at=now())
+            journal.write(sid, draft)
+        journal.stop()
+        await journal.work()
+        assert [e["event"]["value"]["n"] for e in await w.log(sid)] == list(range(1200))
+
+
+# --- the ring
+
+
+def envelope(seq: int, size: int = 10) -> tuple[int, str]:
+    return seq, "x" * size
+
+
+def test_the_ring_is_bounded_by_count() -> None:
+    ring = Ring(max_events=100, max_bytes=2**30)
+    for seq in range(1, 1001):
+        ring.extend([envelope(seq)])
+        assert len(ring._seqs) <= 134  # cut in lumps of a quarter
+        kept = ring.after(ring.start)
+        assert kept is not None
+        assert [s for s, _ in kept] == list(range(ring.start + 1, seq + 1))
+    assert ring.after(0) is None
+    assert ring.start >= 866
+
+
+def test_the_ring_is_bounded_by_bytes_and_counts_them_as_encoded() -> None:
+    ring = Ring(max_events=10**6, max_bytes=10_000)
+    for seq in range(1, 200):
+        ring.extend([(seq, "ä" * 500)])
+        assert sum(len(frame.encode()) for frame in ring._frames) == ring._bytes
+        assert ring._bytes <= 11_000
+    ring.extend([(200, "y" * 50_000)])
+    assert ring.after(199) == [(200, "y" * 50_000)]
+
+
+def test_events_of_another_server_in_between_empty_the_ring_and_are_not_skipped_over() -> None:
+    ring = Ring(max_events=100, max_bytes=2**30)
+    ring.extend([envelope(1), envelope(2)])
+    ring.extend([envelope(5)])
+    assert ring.after(2) is None
+    assert ring.after(4) == [envelope(5)]
+    ring.extend([envelope(4), envelope(5)])  # late news change nothing
+    assert (ring.start, ring.head) == (4, 5)
+    ring.skip_to(9)
+    assert ring.after(5) is None
+    assert ring.after(9) == []
+
+
+def test_a_page_ends_before_it_is_too_large_but_has_one_event_at_least() -> None:
+    ring = Ring(max_events=100, max_bytes=2**30)
+    ring.extend([envelope(seq, 100_000) for seq in range(1, 11)])
+    page = ring.after(0)
+    assert page is not None
+    assert len(page) == 2
+    ring.extend([envelope(11, 10**6)])
+    assert ring.after(10) == [envelope(11, 10**6)]
+
+
+def test_one_event_is_a_frame_by_itself_and_several_are_a_batch() -> None:
+    assert make_page([(1, '{"seq":1}')]).text == b'{"seq":1}'
+    assert json.loads(make_page([(1, '{"seq":1}'), (2, '{"seq":2}')]).text) == {"batch": [{"seq": 1}, {"seq": 2}]}
+
+
+async def test_large_events_are_read_from_the_store_a_few_at_a_time(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        for number in range(6):
+            event = Custom(name="navi.kernel", value={"n": number, "x": "y" * 800_000})
+            await w.store.write(
+                lambda tx, event=event: tx.append(sid, [Draft(event, run_id=None, origin=SYSTEM, at=now())])
+            )
+        assert [len(await w.store.frames(sid, after=after, limit=500)) for after in (0, 2, 4)] == [2, 2, 2]
+
+
+async def test_followers_who_fell_behind_together_read_the_store_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path, replay_buffer_size=10) as w:
+        sid = await w.session()
+        drafts = [
+            Draft(Custom(name="navi.kernel", value={"n": n}), run_id=None, origin=SYSTEM, at=now()) for n in range(3000)
+        ]
+        await w.store.write(lambda tx: tx.append(sid, drafts))
+        reads, frames = 0, w.store.frames
+
+        async def counted(session_id: str, *, after: int, limit: int) -> Any:
+            nonlocal reads
+            reads += 1
+            return await frames(session_id, after=after, limit=limit)
+
+        monkeypatch.setattr(w.store, "frames", counted)
+        ready = asyncio.Barrier(50)
+
+        async def catch_up() -> list[Envelope]:
+            await ready.wait()
+            return await w.until(sid, lambda e: e["seq"] == 3000)
+
+        seen = await asyncio.gather(*(catch_up() for _ in range(50)))
+        assert all([e["seq"] for e in one] == list(range(1, 3001)) for one in seen)
+        assert reads <= 100
+
+
+async def test_a_stopped_log_lets_nobody_in(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        log = EventLog(w.store, ring_events=10)
+        log.close()
+        with pytest.raises(SessionNotFound):
+            await anext(log.follow(sid, after=0))

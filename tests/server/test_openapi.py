@@ -1,0 +1,75 @@
+"""The description of the routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from openapi_spec_validator import validate
+
+from navi_jupyter.errors import NaviError
+from navi_jupyter.server.openapi import document
+from navi_jupyter.server.rest.routes import ROUTES
+from tests.conftest import Api
+
+# The contract's table. ``memory`` and ``agui`` come with later issues.
+CONTRACT = {
+    "health": {"GET"},
+    "sessions": {"GET", "POST"},
+    "sessions/{sid}": {"GET", "PATCH", "DELETE"},
+    "sessions/{sid}/commands": {"POST"},
+    "sessions/{sid}/events": {"GET"},
+    "sessions/{sid}/messages": {"GET"},
+    "sessions/{sid}/runs": {"GET"},
+    "sessions/{sid}/runs/{rid}": {"GET"},
+    "sessions/{sid}/export": {"GET"},
+    "recalls": {"GET", "POST"},
+    "recalls/{id}": {"GET", "PATCH", "DELETE"},
+    "recalls/{id}/fire": {"POST"},
+    "recalls/{id}/pause": {"POST"},
+    "recalls/{id}/resume": {"POST"},
+    "recalls/{id}/firings": {"GET"},
+    "recalls/preview": {"POST"},
+    "profiles": {"GET"},
+    "models": {"GET"},
+    "tools": {"GET"},
+    "mcp": {"GET"},
+    "openapi.json": {"GET"},
+}
+
+
+async def test_the_description_that_is_served_is_valid_openapi(api: Api) -> None:
+    description = await api.ok("GET", "openapi.json")
+    assert description["openapi"].startswith("3.1")
+    validate(description)
+
+
+def test_every_row_of_the_contract_is_a_route_and_the_other_way_round() -> None:
+    routes: dict[str, set[str]] = {}
+    for operation in ROUTES.operations:
+        routes.setdefault(operation.path, set()).add(operation.method)
+    assert routes == CONTRACT
+
+
+def test_every_operation_has_a_name_of_its_own() -> None:
+    names = [operation.run.__name__ for operation in ROUTES.operations]
+    assert len(set(names)) == len(names)
+
+
+def test_every_error_that_an_operation_names_has_the_shape_of_an_error() -> None:
+    description = document(ROUTES.operations)
+    for path in description["paths"].values():
+        for operation in path.values():
+            for status, answer in operation["responses"].items():
+                if int(status) >= 400:
+                    reference = answer["content"]["application/json"]["schema"]["$ref"]
+                    assert reference == "#/components/schemas/ErrorBody"
+
+
+@pytest.mark.parametrize("operation", ROUTES.operations, ids=lambda op: f"{op.method} {op.path}")
+def test_what_an_operation_takes_and_gives_is_described(operation: Any) -> None:
+    schemas = document(ROUTES.operations)["components"]["schemas"]
+    assert operation.answers is None or operation.answers in schemas
+    assert operation.body is None or operation.body in schemas
+    assert all(issubclass(error, NaviError) for error in operation.errors)
+    assert operation.summary.endswith(".")
