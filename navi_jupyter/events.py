@@ -139,9 +139,7 @@ class MessagesSnapshot(Event):
     messages: tuple[dict[str, Any], ...]
 
 
-CustomName = Literal[
-    "navi.queue", "navi.stop", "navi.recall", "navi.mcp", "navi.session", "navi.kernel", "navi.gap"
-]
+CustomName = Literal["navi.queue", "navi.stop", "navi.recall", "navi.mcp", "navi.session", "navi.kernel", "navi.gap"]
 
 
 class Custom(Event):

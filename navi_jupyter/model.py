@@ -7,10 +7,11 @@ on the wire ``90s``, ``10m``, ``1h30m``, ``2d``.
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -27,7 +28,7 @@ from pydantic import (
 
 def new_id(prefix: str) -> str:
     """A fresh identifier: ``prefix`` + ``_`` + 96 random bits in hex, e.g. ``s_5f0c…``."""
-    return f"{prefix}_{secrets.token_hex(12)}"
+    return f"{prefix}_{os.urandom(12).hex()}"
 
 
 def now() -> datetime:
@@ -37,7 +38,8 @@ def now() -> datetime:
 
 def timestamp(at: datetime) -> str:
     """``at`` as ISO 8601 in UTC with milliseconds and ``Z``."""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    in_utc = at if at.tzinfo is UTC else at.astimezone(UTC)
+    return in_utc.isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
 
 
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -87,13 +89,9 @@ Duration = Annotated[
     timedelta,
     BeforeValidator(_read_duration),
     PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema(
-        {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|[dhms]))+$", "examples": ["10m", "1h30m"]}
-    ),
+    WithJsonSchema({"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|[dhms]))+$", "examples": ["10m", "1h30m"]}),
 ]
-Instant = Annotated[
-    AwareDatetime, PlainSerializer(lambda at: at.isoformat(), return_type=str, when_used="json")
-]
+Instant = Annotated[AwareDatetime, PlainSerializer(lambda at: at.isoformat(), return_type=str, when_used="json")]
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 ModelName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 ProfileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
@@ -113,26 +111,35 @@ class Value(BaseModel):
     def trusted(cls, **fields: Any) -> Self:
         """A value of fields that are known to be valid: all of them, none is checked or left to its default.
 
-        What ``model_construct`` does for this case, at a tenth of its cost.
+        What ``model_construct`` does for this case, at a quarter of its cost: a burst of recalls makes thousands.
         """
         value = cls.__new__(cls)
-        _fill(value, fields, set(fields))
+        _fill(value, fields, _all_fields(cls))
         return value
 
     def but(self, **changes: Any) -> Self:
         """This value with some fields changed, unchecked: ``model_copy(update=...)`` at a fraction of its cost."""
         value = self.__class__.__new__(self.__class__)
-        _fill(value, {**self.__dict__, **changes}, self.__pydantic_fields_set__ | changes.keys())
+        given = self.__pydantic_fields_set__
+        _fill(value, {**self.__dict__, **changes}, given if changes.keys() <= given else given | changes.keys())
         return value
+
+
+@lru_cache(maxsize=256)
+def _all_fields(model: type[Value]) -> set[str]:
+    """Shared by the values that have them all: pydantic copies the set before it changes it."""
+    return set(model.model_fields)
+
+
+_set = object.__setattr__  # our values are frozen
 
 
 def _fill(value: Value, fields: dict[str, Any], given: set[str]) -> None:
     """What pydantic's own ``__copy__`` sets on a fresh instance."""
-    store = object.__setattr__  # the value is frozen
-    store(value, "__dict__", fields)
-    store(value, "__pydantic_fields_set__", given)
-    store(value, "__pydantic_extra__", None)
-    store(value, "__pydantic_private__", None)
+    _set(value, "__dict__", fields)
+    _set(value, "__pydantic_fields_set__", given)
+    _set(value, "__pydantic_extra__", None)
+    _set(value, "__pydantic_private__", None)
 
 
 class OriginKind(StrEnum):

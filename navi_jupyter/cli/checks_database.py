@@ -42,7 +42,7 @@ def _path() -> Path:
 
 def _present(path: Path) -> Finding:
     """The file that is there, read only."""
-    from ..store.file import APPLICATION_ID, SCHEMA_VERSION
+    from ..store.file import APPLICATION_ID, SCHEMA_VERSION, notice
 
     # Reading makes companion files; where nobody has the database open, SQLite is told that nobody will.
     mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1"
@@ -64,6 +64,8 @@ def _present(path: Path) -> Finding:
     if version > SCHEMA_VERSION:
         text = f"{path} is of a newer navi-jupyter (schema {version}, here {SCHEMA_VERSION})"
         return Finding("database", "fail", text, "pip install -U navi-jupyter")
+    if (kept := notice(path)) is not None:
+        return Finding("database", "warn", f"{path} opens. {kept}", "move the damaged file away once it is dealt with")
     size = path.stat().st_size / 1e6
     older = "" if version == SCHEMA_VERSION else f", will be migrated from {version} to {SCHEMA_VERSION}"
     return Finding("database", "ok", f"{path} opens, is whole ({size:.1f} MB, schema {version}{older})")

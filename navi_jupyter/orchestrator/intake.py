@@ -80,6 +80,8 @@ class Intake:
         acceptance = Acceptance(command_id=command_id, seq=seq, run_id=run.id)
         await tx.accept(self._session_id, prompt.type, acceptance, user_id=user_id)
         await tx.change_session(self._session_id, {"updated_at": run.created_at})
+        if urgent and rival is not None:
+            await tx.request_stop(rival.id, command_id)
         started = await self._begin(tx, run) if may_start and rival is None and not waiting else None
         if started is None:
             queued = _queue("queued", run, text=prompt.display or prompt.text)

@@ -25,7 +25,7 @@ from .eventlog import EventLog, Page
 from .inbox import Close, Poke, Submitted
 from .journal import Journal
 from .library import SessionLibrary
-from .peers import close_orphans, this_server
+from .peers import close_orphans, has_exited, this_server
 from .session import SessionActor, Settings, Surroundings
 from .slots import Slots
 
@@ -35,6 +35,8 @@ LOOK_EVERY = 0.1
 """Seconds between looks for another process's commits, while somebody follows or a run goes on."""
 BEAT_EVERY = 10.0
 """Seconds between renewals of our claims; a third of the lease."""
+PEERS_EVERY = 1.0
+"""Seconds between looks for other servers of this machine that have exited: a read of a few rows."""
 COMPACT_EVERY = 3600.0
 STOP_PATIENCE = 5.0
 """Seconds that runs get to unwind when the server stops."""
@@ -131,6 +133,7 @@ class Orchestrator:
             asyncio.create_task(self._journal.work(), name="navi-journal"),
             asyncio.create_task(self._repeat("navi-look", LOOK_EVERY, self._look), name="navi-look"),
             asyncio.create_task(self._repeat("navi-beat", BEAT_EVERY, self._beat), name="navi-beat"),
+            asyncio.create_task(self._repeat("navi-peers", PEERS_EVERY, self._look_for_dead), name="navi-peers"),
             asyncio.create_task(self._repeat("navi-compact", COMPACT_EVERY, self._compact), name="navi-compact"),
         ]
         for session_id in await self._store.queued_sessions():
@@ -381,6 +384,15 @@ class Orchestrator:
         await self._store.write(lambda tx: tx.beat(self.server, at=at))
         if slept:
             return  # The whole machine may have: the others' claims look old too, and get one beat to renew them.
+        await self._take_over()
+
+    async def _look_for_dead(self) -> None:
+        """A server of this machine that has exited is seen at once, without waiting for its lease."""
+        if any(has_exited(server, here=self.server) for server in await self._store.known_servers()):
+            await self._take_over()
+
+    async def _take_over(self) -> None:
+        """End what dead servers left open, and start what waits behind it."""
         for owner in await close_orphans(self._store, self.server):
             run = await self._store.run(owner.run_id)
             if run is not None:

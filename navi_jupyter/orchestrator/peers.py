@@ -60,14 +60,19 @@ def is_dead(server: Server, lease_until: datetime, *, here: Server, at: datetime
     """Whether a server is gone: known at once for processes of this machine, by its lease for others."""
     if server.id == here.id:
         return False
-    if server.host != here.host:
-        return lease_until < at
+    # A stopped or stuck process keeps its pid; its lease says when it is given up.
+    return has_exited(server, here=here) or lease_until < at
+
+
+def has_exited(server: Server, *, here: Server) -> bool:
+    """Whether a server is certainly gone: its process was on this machine and is no more."""
+    if server.host != here.host or server.id == here.id:
+        return False
     try:
         started = process_started(server.pid)
     except PermissionError:
-        return lease_until < at
-    # A stopped or stuck process keeps its pid; its lease says when it is given up.
-    return started is None or abs(started - server.pid_started) > 1.0 or lease_until < at
+        return False
+    return started is None or abs(started - server.pid_started) > 1.0
 
 
 async def close_orphans(store: SessionStore, here: Server) -> Sequence[RunOwner]:

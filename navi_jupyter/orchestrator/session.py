@@ -183,15 +183,11 @@ class SessionActor:
         if started is not None:
             await self._launch(started)
         elif admission.rival is not None and prompt.mode == "interrupt":
-            await self._interrupt(admission.rival, command_id)
+            # A rival of another server is stopped by that one: it finds the request in the run's row.
+            self._stop_current(admission.rival.id)
         elif admission.rival is None and not admission.repeated and not self._closing:
             slots.wait(self.session_id)
         return admission.acceptance
-
-    async def _interrupt(self, rival: Run, command_id: str) -> None:
-        """End the run that is in the way of an ``interrupt`` prompt, wherever it runs."""
-        if not self._stop_current(rival.id):
-            await self._shared.store.write(lambda tx: tx.request_stop(rival.id, command_id))
 
     async def _stop(self, stop: Stop, item: Submitted) -> Acceptance:
         command_id = stop.command_id or new_id("c")

@@ -335,6 +335,8 @@ def _delta(event: Event) -> str:
 
 
 def _continues(last: Event, event: Event) -> bool:
+    if type(last) is not type(event):  # Nearly every event comes by here: the cheap question first.
+        return False
     match last, event:
         case (TextMessageContent(message_id=one), TextMessageContent(message_id=other)):
             return one == other

@@ -31,14 +31,15 @@ class ActiveRun:
         """Set when the run was closed by another server (this one was silent for too long) or went with its session."""
         self.abandoned = False
         """Set when the task did not end in time: it may go on, nobody listens."""
+        self._cancelled = False
         self._closing = False
         """Set when the server stops or the session goes."""
-        self._turn = turn
+        self._timeout = turn.limits.timeout
         self._context = context
         self._loop = loop
         self._journal = journal
         self._result: TurnResult | None = None
-        self.task: asyncio.Task[None] = asyncio.create_task(self._work(), name=f"navi-run-{run.id}")
+        self.task: asyncio.Task[None] = asyncio.create_task(self._work(turn), name=f"navi-run-{run.id}")
 
     def stop(self) -> None:
         """Ask it to end, now. Cooperative: the loop unwinds at its next await."""
@@ -55,11 +56,18 @@ class ActiveRun:
         """Whether it was asked to end."""
         return self._context.stop.stopping
 
-    async def _work(self) -> None:
-        tool_context.set(self._context)
-        items = self._loop.run(self._turn, self._context)
+    async def _work(self, turn: Turn) -> None:
         try:
-            async with asyncio.timeout(self._turn.limits.timeout):
+            await self._answer(turn)
+        except asyncio.CancelledError:
+            # Ends here: a cancelled task keeps its traceback, and with it the whole history, until a collection.
+            self._cancelled = True
+
+    async def _answer(self, turn: Turn) -> None:
+        tool_context.set(self._context)
+        items = self._loop.run(turn, self._context)
+        try:
+            async with asyncio.timeout(self._timeout):
                 await self._drain(items)
         finally:
             # Left in the middle, a generator must clean up now and in this task, not when it is collected.
@@ -93,7 +101,7 @@ class ActiveRun:
             return Ending(RunStatus.FAILED, result.failure, result.conversation, result.usage)
         if self.stopping:
             return Ending(RunStatus.STOPPED)
-        if self._closing or self.task.cancelled():
+        if self._closing or self._cancelled or self.task.cancelled():
             return Ending(RunStatus.INTERRUPTED, Failure(code="interrupted", message="The server stopped."))
         # Given up although nobody asked it to end: then its time is over.
         return self._failed(self.task.exception() if self.task.done() else TimeoutError())
@@ -103,7 +111,7 @@ class ActiveRun:
             case None:
                 failure = Failure(code="internal_error", message="The backend ended without a result.")
             case TimeoutError():
-                seconds = f"{self._turn.limits.timeout:g}"
+                seconds = f"{self._timeout:g}"
                 failure = Failure(code="timed_out", message=f"The run took longer than {seconds} seconds.")
                 return Ending(RunStatus.TIMED_OUT, failure)
             case RunFailed():

@@ -183,7 +183,7 @@ class TurnResult:
 
 
 class AgentLoop(Protocol):
-    """Answers one prompt: yields AG-UI bodies of messages, reasoning and tool calls, then one TurnResult; never ``RUN_*``.
+    """Answers a prompt: yields AG-UI bodies of messages, reasoning and tool calls, then a TurnResult. Never ``RUN_*``.
 
     Each opened message and tool call is closed by the loop when all goes well; after a cancellation or an exception
     the session closes what is open. Cancellation (``aclose`` or ``CancelledError``) must be let through at once. Raises
@@ -359,7 +359,7 @@ class SessionStore(Protocol):
         ...
 
     async def frames(self, session_id: str, *, after: int, limit: int) -> Sequence[tuple[int, str]]:
-        """Stored envelopes with ``seq`` > ``after``, in order: one at least if there is one; large ones end a page early."""
+        """Stored envelopes with ``seq`` > ``after``, in order: at least one if there is any; large ones end early."""
         ...
 
     async def snapshot(self, session_id: str) -> SessionSnapshot | None:
@@ -390,6 +390,10 @@ class SessionStore(Protocol):
 
     async def past_turns(self, session_id: str) -> Sequence[PastTurn]:
         """The session's finished runs, oldest first."""
+        ...
+
+    async def known_servers(self) -> Sequence[Server]:
+        """All that have not said good-bye."""
         ...
 
     async def queued_sessions(self) -> Sequence[str]:

@@ -85,7 +85,7 @@ async def store_plans(tx: RecallTx, plans: Sequence[Plan | Step], now: datetime,
             else:
                 firings.append(firing)
     await tx.add_firings(firings)
-    await say(tx, [(plan.state, plan.said) for plan in plans], now)
+    await say(tx, [(plan.state, plan.said) for plan in plans if plan.said], now)
     return claimed
 
 

@@ -134,14 +134,15 @@ def plan(state: RecallState, now: datetime, *, opens: Sequence[FiringState] = ()
         version=state.version,
     )
     firings = [_automatic(state.recall, slot, now) for slot in chosen]
-    firings += [_accounted(state, slot, status, reason, now) for slot, status, reason in sorted(dropped)]
+    if dropped:
+        firings += [_accounted(state, slot, status, reason, now) for slot, status, reason in sorted(dropped)]
     beyond = total - len(slots)
     if beyond:
         oldest = min(range(len(firings)), key=lambda i: firings[i].firing.slot)
         row = firings[oldest]
         firings[oldest] = replace(row, firing=row.firing.but(coalesced=beyond))
     supersedes = chosen[0] if chosen and policy.misfire != "all" and any(map(_waiting, opens)) else None
-    moved = at_rest(moved, [*opens, *(f for f in firings if not f.firing.status.final)])
+    moved = at_rest(moved, [*opens, *firings[: len(chosen)]])
     return Plan(state=moved, firings=tuple(firings), said=_said(dropped, beyond), supersedes=supersedes)
 
 
@@ -178,12 +179,14 @@ def _missed(state: RecallState, due: datetime, now: datetime) -> tuple[list[date
 _Dropped = list[tuple[datetime, FiringStatus, str]]
 
 
-def _misfire(recall: Recall, slots: Sequence[datetime], now: datetime) -> tuple[list[datetime], _Dropped]:
+def _misfire(recall: Recall, slots: list[datetime], now: datetime) -> tuple[list[datetime], _Dropped]:
     """Which of the slots are to run, and what the ledger says of the others."""
     policy, last = recall.policy, slots[-1]
     grace = policy.grace
     if policy.misfire == "skip" and grace is None and not isinstance(recall.schedule, Once):
         grace = SKIP_GRACE
+    if grace is None and len(slots) == 1:
+        return slots, []
     fresh = [slot for slot in slots if grace is None or now - slot <= grace]
     stale = slots[: len(slots) - len(fresh)]
     dropped: _Dropped = []

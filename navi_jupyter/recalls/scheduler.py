@@ -13,41 +13,44 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import defaultdict
+import logging
+import time
+from collections import deque
 from collections.abc import Awaitable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from ..commands import Prompt, Stop
-from ..errors import InvalidSchedule, LimitReached, NaviError, NotReady, SessionBusy, SessionNotFound, StoreError
-from ..logs import get_logger
+from ..errors import LimitReached, NaviError, NotReady, SessionBusy, SessionNotFound, StoreError
+from ..logs import ROOT, get_logger
 from ..model import SYSTEM, Origin, OriginKind, Run
 from .clock import SystemClock
 from .ledger import Lease, Outdated, Report, Settled, current, settle_all, store_plans
-from .outcomes import Accepted, Busy, Died, Ended, Expired, Outcome, Step, problem, unreadable
-from .policy import Plan, plan, prompt_mode, prompt_text
+from .outcomes import Accepted, Busy, Died, Ended, Expired, Outcome, problem
+from .planning import BATCH, Planner
+from .policy import prompt_mode, prompt_text
 
 if TYPE_CHECKING:
     from ..ports import Submit
-    from ..ports.recalls import Claimed, Clock, FiringState, RecallState, RecallStore, RecallTx
+    from ..ports.recalls import Claimed, Clock, RecallStore, RecallTx
 
 log = get_logger("recalls")
+_logger = logging.getLogger(f"{ROOT}.recalls")
 
 LONGEST_SLEEP = timedelta(seconds=30)
 """So that a suspended machine or a stepped clock is noticed."""
 LEASE = timedelta(seconds=10)
 """A delivery takes milliseconds; when its server dies in it, others take over after this at the latest."""
-BATCH = 512
 SETTLE_BATCH = 256
-IN_FLIGHT = 1000
+IN_FLIGHT = 1024
 """Claims that wait for or are in delivery."""
 HELD_REPORTS = 10_000
 """So many outcomes may wait to be written down while more is due."""
 DELIVERIES = 64
 """Prompts that are being submitted at the same time."""
+BREATH = 0.005
+"""Seconds after which deliveries that never wait let the rest of the event loop have its turn."""
 SWEEP_SECONDS = 15.0
-OFF_LOOP = 50
-"""From this many plans on, they are computed in a thread."""
 RETRY = timedelta(seconds=1)
 UNREADY_DELAY = timedelta(seconds=5)
 
@@ -69,8 +72,12 @@ class Scheduler:
         self._server_id = server_id
         self._busy_delay = busy_delay
         self._clock = clock or SystemClock()
+        self._planner = Planner(store)
         self._signal = asyncio.Event()
-        self._groups: asyncio.Queue[list[Claimed]] = asyncio.Queue()
+        self._groups: deque[list[Claimed]] = deque()
+        """Claims to deliver, by session."""
+        self._called: asyncio.Queue[None] = asyncio.Queue()
+        """An entry calls one more delivery to the groups: a queue of the groups themselves costs as much as they do."""
         self._in_flight = 0
         self._reports: list[Report] = []
         self._reported = asyncio.Event()
@@ -183,31 +190,28 @@ class Scheduler:
             return
         if self._reports:
             self._reported.set()
-        until = now + LONGEST_SLEEP if due is None else min(due, now + LONGEST_SLEEP)
-        await self._clock.wait(self._signal, until=until)
+        until = now + LONGEST_SLEEP
+        if due is not None and (until := min(until, self._planner.begin_at(due))) <= now:
+            await self._planner.prepare(due)
+        else:
+            await self._clock.wait(self._signal, until=until)
 
     async def _advance(self, now: datetime) -> None:
         """Plan and claim what is due. Sweeps when neither was it: a lease or a time limit has passed."""
         if self._in_flight >= IN_FLIGHT:
             await self._clock.wait(self._signal, until=now + RETRY)
             return
+        burst = self._more_since is not None
         planned, claimed = await self.plan_and_claim(now)
         self._hand_out(claimed)
         if self._reports:
             self._reported.set()
-        if not planned and not claimed and not await self.sweep():
+        if not planned and not claimed and not burst and not await self.sweep():
             await self._clock.wait(self._signal, until=now + RETRY)
 
     async def plan_and_claim(self, now: datetime) -> tuple[int, Sequence[Claimed]]:
         """One transaction: the slots that have come go into the ledger, and this server takes what may start."""
-        states = await self._store.due_recalls(now, limit=BATCH)
-        opens: dict[str, list[FiringState]] = defaultdict(list)
-        if states:
-            for firing in await self._store.firings_open([state.recall.id for state in states]):
-                opens[firing.firing.recall_id].append(firing)
-        compute = asyncio.to_thread(_plans, states, opens, now) if len(states) > OFF_LOOP else None
-        plans = await compute if compute else _plans(states, opens, now)
-
+        plans, more = await self._planner.take(now)
         lease = Lease(server_id=self._server_id, until=now + LEASE)
 
         async def unit(tx: RecallTx) -> tuple[int, Sequence[Claimed]]:
@@ -219,7 +223,7 @@ class Scheduler:
             plans[:] = await current(tx, plans)
             return await unit(tx)
 
-        self._more_since = (self._more_since or now) if len(states) == BATCH else None
+        self._more_since = (self._more_since or now) if more else None
         try:
             return await self._store.write(unit)
         except Outdated:  # another server, or a user, was quicker with some of them
@@ -227,28 +231,35 @@ class Scheduler:
 
     def _hand_out(self, claimed: Sequence[Claimed]) -> None:
         """Queue claims for delivery: those of one session one after the other, in the order of their slots."""
-        groups: dict[str, list[Claimed]] = defaultdict(list)
+        groups: dict[str, list[Claimed]] = {}
         for claim in claimed:
-            groups[claim.firing.session_id].append(claim)
+            groups.setdefault(claim.firing.session_id, []).append(claim)
         self._in_flight += len(claimed)
-        for group in groups.values():
-            self._groups.put_nowait(group)
+        self._groups.extend(groups.values())
+        for _ in range(min(len(groups), DELIVERIES)):
+            self._called.put_nowait(None)
 
     # --- delivery
 
     async def _deliver_forever(self) -> None:
         while True:
-            for claim in await self._groups.get():
-                outcome = await self.deliver(claim)
-                self._in_flight -= 1
-                self._report(
-                    Report(
-                        outcome=outcome,
-                        firing_id=claim.firing.firing.id,
-                        fence=claim.firing.fence,
-                        session_id=claim.firing.session_id,
+            await self._called.get()
+            since = time.perf_counter()
+            while self._groups:
+                for claim in self._groups.popleft():
+                    outcome = await self.deliver(claim)
+                    self._in_flight -= 1
+                    self._report(
+                        Report(
+                            outcome=outcome,
+                            firing_id=claim.firing.firing.id,
+                            fence=claim.firing.fence,
+                            session_id=claim.firing.session_id,
+                        )
                     )
-                )
+                if time.perf_counter() - since > BREATH:
+                    await asyncio.sleep(0)
+                    since = time.perf_counter()
             if self._in_flight < IN_FLIGHT:
                 self._signal.set()
 
@@ -285,12 +296,9 @@ class Scheduler:
             log.exception("recall_delivery_failed", recall_id=recall.id, firing_id=firing.firing.id)
             return Died(reason="the delivery failed; the server's log has the details")
         at = self._clock.now()
-        log.info(
-            "recall_fired",
-            recall_id=recall.id,
-            run_id=acceptance.run_id,
-            late_by=(at - firing.firing.slot).total_seconds(),
-        )
+        if _logger.isEnabledFor(logging.INFO):  # structlog takes longer to find out
+            late_by = (at - firing.firing.slot).total_seconds()
+            log.info("recall_fired", recall_id=recall.id, run_id=acceptance.run_id, late_by=late_by)
         return Accepted(run_id=acceptance.run_id, at=at)
 
     # --- writing down
@@ -382,15 +390,3 @@ class Scheduler:
                 aimless=audit.aimless,
             )
         return done
-
-
-def _plans(states: Sequence[RecallState], opens: dict[str, list[FiringState]], now: datetime) -> list[Plan | Step]:
-    """Plan each; one that can not be planned fails by itself, not the others."""
-    out: list[Plan | Step] = []
-    for state in states:
-        try:
-            out.append(plan(state, now, opens=opens.get(state.recall.id, ())))
-        except InvalidSchedule as error:
-            log.error("recall_unreadable", recall_id=state.recall.id, error=error.message)
-            out.append(unreadable(state, error.message))
-    return out

@@ -283,7 +283,7 @@ class Health(Value):
     loop_lag_ms: float
     """The longest delay of the event loop seen in the last ten seconds."""
     message: str | None = None
-    """Why it is not ok."""
+    """Why it is not ok; or, when it is, what its owner should know (a damaged database that was set aside)."""
 
 
 INPUTS: dict[str, Any] = {

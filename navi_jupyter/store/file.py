@@ -191,6 +191,18 @@ def _explained(path: Path, error: sqlite3.DatabaseError) -> StoreError:
     return StoreError(f"The database {path} can not be opened ({text}). Check its folder's permissions and free space.")
 
 
+def notice(path: Path) -> str | None:
+    """What the owner of a database should know although it opens: that an earlier one was damaged and is kept."""
+    kept = sorted(path.parent.glob(f"{path.name}.damaged-*"))
+    kept = [name for name in kept if not name.name.endswith(("-wal", "-shm"))]
+    if not kept:
+        return None
+    return (
+        f"An earlier database was damaged and is kept as {kept[-1].name} in {path.parent}; sessions and recalls from"
+        " before are in there, not lost. Recover it or move it away."
+    )
+
+
 def _set_aside(path: Path) -> Path:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     aside = path.with_name(f"{path.name}.damaged-{stamp}")

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ..model import Failure, Origin, OriginKind, Run, RunStatus, Session, Usage
-from ..ports import Message, ToolCall
+from ..ports import Message, Server, ToolCall
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -23,17 +23,17 @@ def to_micros(at: datetime) -> int:
 
 def from_micros(micros: int) -> datetime:
     """The inverse of :func:`to_micros`, in UTC."""
-    return _EPOCH + timedelta(microseconds=micros)
+    return _EPOCH + timedelta(0, 0, micros)  # by position: twice as fast
 
 
 def optional_micros(at: datetime | None) -> int | None:
     """:func:`to_micros` for a column that may be NULL."""
-    return None if at is None else to_micros(at)
+    return None if at is None else (at - _EPOCH) // _MICROSECOND
 
 
 def optional_instant(micros: int | None) -> datetime | None:
     """:func:`from_micros` for a column that may be NULL."""
-    return None if micros is None else from_micros(micros)
+    return None if micros is None else _EPOCH + timedelta(0, 0, micros)
 
 
 def session_of(row: sqlite3.Row) -> Session:
@@ -69,6 +69,11 @@ def run_of(row: sqlite3.Row) -> Run:
         usage=Usage(input_tokens=row["input_tokens"], output_tokens=row["output_tokens"], requests=row["requests"]),
         error=Failure(code=row["error_code"], message=row["error_message"]) if failed else None,
     )
+
+
+def server_of(row: sqlite3.Row) -> Server:
+    """A row of ``servers``."""
+    return Server(id=row["id"], host=row["host"], pid=row["pid"], pid_started=row["pid_started"])
 
 
 def dump_messages(messages: Sequence[Message]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -12,13 +14,19 @@ from ..events import Draft
 from ..model import Failure, Run, RunStatus, Session, Usage
 from ..ports import DEFAULT_LEASE, Message, PastTurn, RunOwner, Server, SessionSnapshot
 from .connection import Readers, Statements
-from .recalls import recall_of
-from .rows import dump_messages, from_micros, load_messages, run_of, session_of, to_micros
+from .recall_rows import recall_of
+from .rows import dump_messages, from_micros, load_messages, run_of, server_of, session_of, to_micros
 
 _LAST = 2**62
 """Beyond every key of a list that is paged downwards."""
 READ_BYTES = 2**20
 """What one read of a log returns at most, but for its first event: a page of large events must not fill the memory."""
+_CHUNKS = (256, 32, 4, 1)
+"""Rows per statement: few sizes, so that the statements stay prepared."""
+_INSERT_EVENTS = {
+    size: "INSERT INTO events (session_id, seq, run_id, frame) VALUES " + ", ".join(["(?, ?, ?, ?)"] * size)
+    for size in _CHUNKS
+}
 _ACTIVE = "('running', 'waiting')"
 _OPEN_RUNS = (
     "SELECT * FROM runs WHERE session_id = ? AND status IN ('queued', 'running', 'waiting')"
@@ -67,7 +75,13 @@ class SessionRows(Statements):
         ]
         if not rows:
             return
-        await self.db.executemany("INSERT INTO events (session_id, seq, run_id, frame) VALUES (?, ?, ?, ?)", rows)
+        # Many rows in one statement: its thread has to fight for the interpreter after each one.
+        start = 0
+        for size in _CHUNKS:
+            while len(rows) - start >= size:
+                chunk = rows[start : start + size]
+                await self.change(_INSERT_EVENTS[size], [value for row in chunk for value in row])
+                start += size
         await self.db.executemany(
             "UPDATE sessions SET head_seq = head_seq + ? WHERE id = ?",
             [(len(drafts), session_id) for session_id, drafts in batches.items()],
@@ -258,13 +272,7 @@ class SessionRows(Statements):
 
     async def servers(self) -> Sequence[tuple[Server, datetime]]:
         rows = await self.all("SELECT * FROM servers")
-        return [
-            (
-                Server(id=row["id"], host=row["host"], pid=row["pid"], pid_started=row["pid_started"]),
-                from_micros(row["lease_until"]),
-            )
-            for row in rows
-        ]
+        return [(server_of(row), from_micros(row["lease_until"])) for row in rows]
 
     async def active_runs(self) -> Sequence[RunOwner]:
         rows = await self.all(f"SELECT id, session_id, server_id, lease_until FROM runs WHERE status IN {_ACTIVE}")
@@ -353,7 +361,7 @@ class SessionReads(Readers):
         return SessionSnapshot(
             session=session_of(row),
             head_seq=row["head_seq"],
-            finished=[message for r in finished for message in load_messages(r["transcript"])],
+            finished=await asyncio.to_thread(_messages_of, finished),
             active=next((run for run in runs if run.status.active), None),
             frames=[r["frame"] for r in frames],
             queued=[run for run in runs if not run.status.active],
@@ -393,16 +401,10 @@ class SessionReads(Readers):
             " WHERE session_id = ? AND ended_at IS NOT NULL AND started_at IS NOT NULL ORDER BY started_at, number",
             (session_id,),
         )
-        return [
-            PastTurn(
-                run_id=row["id"],
-                status=RunStatus(row["status"]),
-                prompt=row["prompt"],
-                messages=load_messages(row["transcript"]),
-                conversation=row["conversation"],
-            )
-            for row in rows
-        ]
+        return await asyncio.to_thread(_turns_of, rows)
+
+    async def known_servers(self) -> Sequence[Server]:
+        return [server_of(row) for row in await self.fetch_all("SELECT * FROM servers")]
 
     async def queued_sessions(self) -> Sequence[str]:
         rows = await self.fetch_all("SELECT DISTINCT session_id FROM runs WHERE status = 'queued'")
@@ -422,6 +424,26 @@ class SessionReads(Readers):
             (to_micros(ended_before), limit),
         )
         return [run_of(row) for row in rows]
+
+
+# Decoded off the event loop: a long session has megabytes of it.
+
+
+def _messages_of(rows: Sequence[sqlite3.Row]) -> list[Message]:
+    return [message for row in rows for message in load_messages(row["transcript"])]
+
+
+def _turns_of(rows: Sequence[sqlite3.Row]) -> list[PastTurn]:
+    return [
+        PastTurn(
+            run_id=row["id"],
+            status=RunStatus(row["status"]),
+            prompt=row["prompt"],
+            messages=load_messages(row["transcript"]),
+            conversation=row["conversation"],
+        )
+        for row in rows
+    ]
 
 
 def _session_cursor(cursor: str | None) -> tuple[int, str]:

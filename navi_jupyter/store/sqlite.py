@@ -20,7 +20,7 @@ import aiosqlite
 from ..errors import NaviError, StoreError
 from ..logs import get_logger
 from .connection import connect, store_error
-from .file import prepare
+from .file import notice, prepare
 from .recalls import RecallReads, RecallRows
 from .sessions import SessionReads, SessionRows
 
@@ -67,6 +67,8 @@ class SqliteStore(SessionReads, RecallReads):
     def __init__(self, path: Path, db: aiosqlite.Connection) -> None:
         super().__init__()
         self.path = path
+        self.notice: str | None = None
+        """What the owner of the database should know although it opens."""
         self.on_append: OnAppend | None = None
         """Set once by the event log's owner, before the first write."""
         self._db = db
@@ -84,9 +86,13 @@ class SqliteStore(SessionReads, RecallReads):
         Raises StoreTooNew, StoreDamaged (after setting the file aside), StoreLocked, StoreError.
         """
         await prepare(path)
+        kept = await asyncio.to_thread(notice, path)
+        if kept is not None:
+            log.warning("store_notice", notice=kept)
         try:
             store = cls(path, await connect(path))
             try:
+                store.notice = kept
                 await store.open_readers(path)
                 await store.changed_elsewhere()
             except BaseException:

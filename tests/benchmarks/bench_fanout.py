@@ -2,8 +2,8 @@
 
     python tests/benchmarks/bench_fanout.py [--followers 10 100 500] [--rounds 3]
 
-One Tornado process, readers in another one, everything committed to a real SQLite store by a real run before it is shown
-(group commit and journal are the same for both sides). The bodies of the events are 200 bytes and can not be merged.
+One Tornado process, readers in another one, everything committed to a real SQLite store by a real run before it is
+shown (group commit and journal are the same for both sides). Event bodies are 200 bytes and can not be merged.
 A: ``asyncio.Queue`` per socket, ``json.dumps`` per subscriber, ``write_message`` per event.
 B: ``async for page in orchestrator.follow(...): await write_message(page.text)``, as the real handler does.
 
@@ -88,7 +88,7 @@ class Stalls:
             self.worst_cpu = max(self.worst_cpu, time.thread_time() - before_cpu)
 
 
-async def serve(folder: Path) -> None:
+async def serve(folder: Path) -> None:  # noqa: C901  both servers side by side, as small as they can be
     """The server: prints its port, works until its input is closed."""
     from tornado.httpserver import HTTPServer
     from tornado.netutil import bind_sockets
@@ -212,7 +212,7 @@ class Readers:
 
 
 class Reader(asyncio.Protocol):
-    """A WebSocket client that counts ``"seq":`` in what comes, and parses as little as it can: it is not what is measured."""
+    """A WebSocket client that counts ``"seq":`` in what comes and parses nothing: it is not what is measured."""
 
     def __init__(self, readers: Readers, path: str, *, sample: bool) -> None:
         self.readers = readers
@@ -252,7 +252,9 @@ EXTRA = 9
 """Envelopes of a run that are not its deltas: the prompt's 3, RUN_STARTED, two STARTs, two ENDs, RUN_FINISHED."""
 
 
-async def measure(client: Any, base: str, port: int, side: str, followers: int, events: int, rate: int) -> dict[str, float]:
+async def measure(
+    client: Any, base: str, port: int, side: str, followers: int, events: int, rate: int
+) -> dict[str, float]:
     """One run with ``events`` deltas; delivered per second, latencies, longest stall of the server's loop."""
     session_id = (await client.fetch(f"{base}/sessions", method="POST", body="")).body.decode()
     readers = Readers(events + EXTRA)
@@ -364,9 +366,7 @@ async def main() -> None:
             port = int(await server.stdout.readline())
             client = AsyncHTTPClient()
             base = f"http://127.0.0.1:{port}"
-            results = [
-                await compare(client, base, port, followers, options.rounds) for followers in options.followers
-            ]
+            results = [await compare(client, base, port, followers, options.rounds) for followers in options.followers]
             print()
             for result in results:
                 show(result)

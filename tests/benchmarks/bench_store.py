@@ -2,9 +2,9 @@
 
     python tests/benchmarks/bench_store.py [--events 20000]
 
-Reports: commit latency of a lone event (p50, p99; ``kill``: survives a killed process, ``power``: fsynced), events per second
-through the journal for 1 and for 50 sessions at once (events that can not be merged), and how long another process's commit
-takes to reach a follower here.
+Reports: commit latency of a lone event (p50, p99; ``kill``: survives a killed process, ``power``: fsynced), events
+per second through the journal for 1 and for 50 sessions at once (events that can not be merged), and how long another
+process's commit takes to reach a follower here.
 """
 
 from __future__ import annotations
@@ -82,9 +82,7 @@ async def storm(store: SqliteStore, sids: list[str], events: int) -> float:
 async def across(orchestrator: Orchestrator, sid: str, path: Path, count: int = 100) -> str:
     """From another process's write to a follower in this one, who looks every tenth of a second."""
     head = (await orchestrator.session(sid, owner="local")).head_seq
-    process = subprocess.Popen(  # noqa: ASYNC220
-        [sys.executable, "-c", NEIGHBOUR, str(path), sid, str(count)], cwd=ROOT
-    )
+    process = subprocess.Popen([sys.executable, "-c", NEIGHBOUR, str(path), sid, str(count)], cwd=ROOT)
     took: list[float] = []
     async with aclosing(orchestrator.follow(sid, after=head, owner="local")) as pages:
         async for page in pages:

@@ -1,7 +1,7 @@
 """A server in a process of its own that tests may kill, stop and ask: store, orchestrator and an agent that drips text.
 
-``Process`` is the test's side. The other side is this file, run as a script: JSON lines in, JSON lines out, each written at
-once and whole, so that what the test has read is what a client had seen.
+``Process`` is the test's side. The other side is this file, run as a script: JSON lines in, JSON lines out, each
+written at once and whole, so that what the test has read is what a client had seen.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 30.0
@@ -43,7 +43,7 @@ class Process:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def __enter__(self) -> Process:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -101,8 +101,7 @@ class Process:
         return [m["frame"] for m in self.said if m.get("seen") == sid]
 
     def until_seen(self, sid: str, wanted: Callable[[Message], bool]) -> Message:
-        message = self.until(lambda m: m.get("seen") == sid and wanted(json.loads(m["frame"])))
-        return message
+        return self.until(lambda m: m.get("seen") == sid and wanted(json.loads(m["frame"])))
 
     def until_end(self, sid: str, run_id: str) -> Message:
         kinds = ("RUN_FINISHED", "RUN_ERROR")

@@ -60,9 +60,7 @@ class Witness:
         def runs(*kinds: str) -> Counter[str]:
             return Counter(e["run_id"] for e in envelopes if e["event"]["type"] in kinds)
 
-        prompts = Counter(
-            e["event"]["messageId"] for e in envelopes if e["event"].get("role") == "user"
-        )
+        prompts = Counter(e["event"]["messageId"] for e in envelopes if e["event"].get("role") == "user")
         assert all(prompts[command_id] == 1 for command_id in self.accepted)
         assert all(count == 1 for count in prompts.values())
         started, ended = runs("RUN_STARTED"), runs("RUN_FINISHED", "RUN_ERROR")
@@ -207,7 +205,7 @@ def test_the_run_of_a_killed_server_is_closed_by_the_other_and_what_waits_is_run
 
 
 def put_to_sleep(server: Process, folder: Path) -> None:
-    """Stop it between two transactions. Within one it holds SQLite's lock, and nobody can write until it wakes or dies."""
+    """Stop it between two transactions. Within one it holds SQLite's lock, and nobody writes until it wakes or dies."""
     while True:
         os.kill(server.pid, signal.SIGSTOP)
         with closing(sqlite3.connect(folder / "navi.db", timeout=0.5, isolation_level=None)) as db:

@@ -167,9 +167,11 @@ class World:
         """Return once the run has said both of the words that ``wait`` and ``stubborn`` say."""
         await self.until(
             session_id,
-            lambda e: e["run_id"] == run_id
-            and e["event"].get("messageId") == f"m_{run_id}"
-            and "1 " in e["event"].get("delta", ""),
+            lambda e: (
+                e["run_id"] == run_id
+                and e["event"].get("messageId") == f"m_{run_id}"
+                and "1 " in e["event"].get("delta", "")
+            ),
         )
 
     async def status(self, session_id: str, run_id: str | None) -> str:

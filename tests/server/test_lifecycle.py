@@ -75,7 +75,7 @@ class TestABrokenDatabase:
         assert (answer.status, answer.json["code"]) == (503, "store_damaged")
         health = await api("GET", "health")
         assert (health.status, health.json["status"], health.json["code"]) == (503, "failed", "store_damaged")
-        assert list(tmp_path.glob("*damaged*")), "it was set aside"  # noqa: ASYNC240
+        assert list(tmp_path.glob("*damaged*")), "it was set aside"
         assert "Traceback" not in caplog.text
         assert (await jp_fetch("api", "status")).code == 200
 

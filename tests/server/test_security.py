@@ -297,7 +297,7 @@ async def test_the_connection_file_is_private_and_leads_to_the_server(
     }
     assert content["token"] not in "".join(os.environ.values())
     await navi.stop_extension()
-    assert not os.path.exists(path)  # noqa: ASYNC240, PTH110
+    assert not os.path.exists(path)  # noqa: PTH110
     assert "NAVI_CONNECTION_FILE" not in os.environ
 
 

@@ -21,6 +21,7 @@ async def health(call: Call) -> Reply:
             recalls=await services.recalls.open_recalls(),
             followers=stats.followers,
             loop_lag_ms=services.lag.milliseconds,
+            message=services.store.notice,
         )
     )
 

@@ -60,3 +60,4 @@ CREATE INDEX firings_held ON firings (status, lease_until) WHERE status IN ('cla
 CREATE INDEX firings_open ON firings (recall_id) WHERE status IN ('pending', 'claimed', 'running');
 CREATE INDEX firings_of_command ON firings (command_id);
 CREATE INDEX firings_deferred ON firings (session_id, slot) WHERE status = 'pending' AND deferred = 1;
+CREATE INDEX firings_limited ON firings (stop_at) WHERE status = 'running' AND stop_at IS NOT NULL;
