@@ -274,6 +274,7 @@ def test_what_is_written_to_the_log_names_runs_and_never_says_what_was_asked(sta
     sid = new_session(server, title="SECRET-TITLE")
     follower = Follower(server, sid)
     follower.until_end(prompt(server, sid, "SECRET-QUESTION")["run_id"])
+    server.stop()  # the line about a run's end is written after followers have seen it
     log = server.log.read_text()
     assert re.search(r"run_ended.*status", log)
     assert "SECRET" not in log
