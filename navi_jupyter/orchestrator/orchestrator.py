@@ -31,7 +31,7 @@ from .slots import Slots
 
 log = get_logger("orchestrator")
 
-LOOK_EVERY = 0.1
+LOOK_EVERY = 0.05
 """Seconds between looks for another process's commits, while somebody follows or a run goes on."""
 BEAT_EVERY = 10.0
 """Seconds between renewals of our claims; a third of the lease."""
