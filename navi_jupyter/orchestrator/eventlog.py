@@ -236,6 +236,8 @@ class EventLog:
         self._feeds: dict[str, Feed] = {}
         self._turnstile = Turnstile(PAGES_PER_TURN)
         self._stopped = False
+        self.in_use = asyncio.Event()
+        """Set when somebody begins to follow; whoever looks for other processes' commits clears it and rests."""
         self.delivered = 0
         """Envelopes handed to followers since the start, for the metrics."""
 
@@ -341,6 +343,7 @@ class EventLog:
             feed = self._feeds[session_id] = Feed(session_id, ring)
         # Listed before the head is asked for: what is committed meanwhile reaches the ring, so nothing falls between.
         feed.followers += 1
+        self.in_use.set()
         try:
             head = await self._store.head(session_id)
             if head is None or self._stopped:

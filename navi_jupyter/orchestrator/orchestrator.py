@@ -332,6 +332,7 @@ class Orchestrator:
         actor = SessionActor(session_id, self._shared)
         task = asyncio.create_task(self._supervise(actor), name=f"navi-session-{session_id}")
         self._actors[session_id] = (actor, task)
+        self.log.in_use.set()
         return actor
 
     async def _supervise(self, actor: SessionActor) -> None:
@@ -365,7 +366,8 @@ class Orchestrator:
     async def _look(self) -> None:
         """Has another process committed? Then followers may have more to read, or a run of ours is to stop."""
         if not self._actors and not self.log.followers:
-            return
+            self.log.in_use.clear()
+            await self.log.in_use.wait()  # An idle server sleeps; a follower begins at a head that it reads itself.
         if await self._store.changed_elsewhere():
             self._stale = True
         if not self._stale:
