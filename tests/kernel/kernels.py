@@ -54,6 +54,8 @@ class NotebookKernel:
         else:
             body = {"path": path, "type": "notebook", "kernel": {"name": "python3"}}
             self.id = server.request("POST", "api/sessions", body | ({"name": name} if name else {}))["kernel"]["id"]
+        self._aside: list[dict[str, Any]] = []
+        """What came for other cells while one ran; ``next_update`` looks there first."""
         self.client = self._connect()
 
     def _connect(self) -> BlockingKernelClient:
@@ -80,6 +82,7 @@ class NotebookKernel:
         while True:
             message = self.client.get_iopub_msg(timeout=max(0.1, deadline - time.monotonic()))
             if message["parent_header"].get("msg_id") != msg_id:
+                self._aside.append(message)
                 continue
             kind, content = message["msg_type"], message["content"]
             if kind == "status" and content["execution_state"] == "idle":
@@ -116,7 +119,8 @@ class NotebookKernel:
         """The next display update (of any cell, also a finished one) that is ``wanted``."""
         deadline = time.monotonic() + CELL_WITHIN
         while True:
-            message = self.client.get_iopub_msg(timeout=max(0.1, deadline - time.monotonic()))
+            wait = max(0.1, deadline - time.monotonic())
+            message = self._aside.pop(0) if self._aside else self.client.get_iopub_msg(timeout=wait)
             data = message["content"].get("data", {})
             if message["msg_type"] == "update_display_data" and wanted(data):
                 return dict(data)
