@@ -10,7 +10,17 @@ from datetime import timedelta
 import pytest
 
 from navi_jupyter.agent import catalog, replies
-from navi_jupyter.agent.intents import Count, Greeting, Help, ListRecalls, Summary, Thanks, Unknown, understand
+from navi_jupyter.agent.intents import (
+    Count,
+    Greeting,
+    Help,
+    ListRecalls,
+    Summary,
+    Thanks,
+    Unknown,
+    fix_typos,
+    understand,
+)
 from navi_jupyter.agent.offline import OfflineLoop
 from navi_jupyter.agent.zones import find_zone
 from navi_jupyter.model import (
@@ -413,3 +423,10 @@ async def test_a_recall_that_is_gone_still_gets_its_message_said(bench: Bench) -
 )
 def test_wishes_are_understood_in_many_forms(text: str, intent: object) -> None:
     assert understand(text) == intent
+
+
+def test_typos_are_set_right_at_the_beginning_only_for_a_long_text_would_hold_up_the_loop() -> None:
+    assert fix_typos("in 5 minuts") == "in 5 minutes"
+    pasted = "remind me in 5 minuts " + "word " * 200_000 + "minuts"
+    assert fix_typos(pasted).startswith("remind me in 5 minutes ")
+    assert fix_typos(pasted).endswith("minuts")

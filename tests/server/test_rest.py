@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -11,6 +12,8 @@ import pytest
 
 from navi_jupyter import __version__
 from navi_jupyter.server import metrics
+from navi_jupyter.server.app import NaviExtension
+from navi_jupyter.store.file import notice
 from tests.conftest import Api
 
 IN_AN_HOUR = {"kind": "once", "in": "1h"}
@@ -23,6 +26,21 @@ async def test_health_says_ok_and_counts(api: Api) -> None:
     assert (health["status"], health["version"], health["recalls"]) == ("ok", __version__, 1)
     assert health["loop_lag_ms"] >= 0
     assert {"sessions", "runs", "followers"} <= set(health)
+    assert health["message"] is None
+
+
+async def test_health_goes_on_saying_that_a_damaged_database_is_kept(api: Api, navi: NaviExtension) -> None:
+    assert navi.lifecycle is not None
+    assert navi.lifecycle.services is not None
+    kept = navi.lifecycle.services.store.path
+    navi.lifecycle.services.store.notice = notice_of(kept.with_name(f"{kept.name}.damaged-20261123T000000Z"), kept)
+    assert "damaged-20261123T000000Z" in (await api.ok("GET", "health"))["message"]
+
+
+def notice_of(damaged: Path, path: Path) -> str | None:
+    """What a start beside a damaged file finds."""
+    damaged.write_bytes(b"broken")
+    return notice(path)
 
 
 # --- sessions
