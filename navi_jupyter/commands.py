@@ -10,8 +10,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from .model import CommandId, ModelName, Value
+from .work import AttachmentRef
 
-PromptMode = Literal["reject", "enqueue", "interrupt"]
+PromptMode = Literal["reject", "enqueue", "interrupt", "rollback", "steer", "collect"]
+"""``reject``: refuse with 409. ``enqueue``: wait for its turn. ``interrupt``: stop the run and come next. ``rollback``:
+the same, and the model is not told of the stopped turn. ``steer``: give it to the run before its next request to the
+model. ``collect``: wait; what is collected until the run ends becomes one prompt."""
+
+_Attached = Annotated[tuple[AttachmentRef, ...], Field(max_length=20)]
 
 
 class Prompt(Value):
@@ -22,6 +28,8 @@ class Prompt(Value):
     text: Annotated[str, StringConstraints(min_length=1)]
     display: Annotated[str, StringConstraints(min_length=1)] | None = None
     """What followers are shown instead of ``text``."""
+    images: _Attached = ()
+    files: _Attached = ()
     model: ModelName | None = None
     mode: PromptMode = "enqueue"
 
@@ -42,8 +50,22 @@ class Unqueue(Value):
     target: CommandId
 
 
+class Edit(Value):
+    """Change the text of a prompt that is still waiting."""
+
+    type: Literal["edit"] = "edit"
+    command_id: CommandId | None = None
+    target: CommandId
+    text: Annotated[str, StringConstraints(min_length=1)]
+    display: Annotated[str, StringConstraints(min_length=1)] | None = None
+
+
 class Answer(Value):
-    """Answer an approval or a question of a waiting run."""
+    """Answer an approval or a question of a run. The first answer counts; ``cancelled`` declines.
+
+    ``payload`` is a :class:`navi_jupyter.work.Approval` for an approval (missing: approved as it is), for a question
+    what its ``response_schema`` says.
+    """
 
     type: Literal["answer"] = "answer"
     command_id: CommandId | None = None
@@ -52,7 +74,7 @@ class Answer(Value):
     payload: Any = None
 
 
-Command = Annotated[Prompt | Stop | Unqueue | Answer, Field(discriminator="type")]
+Command = Annotated[Prompt | Stop | Unqueue | Edit | Answer, Field(discriminator="type")]
 
 
 class Acceptance(Value):

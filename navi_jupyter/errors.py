@@ -146,3 +146,86 @@ class RunFailed(NaviError):
     def __init__(self, message: str, *, run_code: str) -> None:
         super().__init__(message)
         self.run_code = run_code
+
+
+# --- what tools meet -------------------------------------------------------------------------------------------------
+
+
+class KernelUnavailable(NaviError):
+    """There is no kernel, it is dead, or it does not respond."""
+
+    code = "kernel_unavailable"
+    status = 409
+
+
+class KernelBusy(NaviError):
+    """The kernel runs somebody else's cell."""
+
+    code = "kernel_busy"
+    status = 409
+
+
+class NotebookNotFound(NotFound):
+    """No such notebook under the server's root."""
+
+    code = "notebook_not_found"
+
+
+class CellNotFound(NotFound):
+    """No such cell in the notebook."""
+
+    code = "cell_not_found"
+
+
+class NotebookConflict(NaviError):
+    """Somebody else has changed it meanwhile: read it again."""
+
+    code = "notebook_conflict"
+    status = 409
+
+
+class FileRefused(NaviError):
+    """Outside the server's root, hidden, binary, or too large."""
+
+    code = "file_refused"
+    status = 403
+
+
+class FileConflict(NaviError):
+    """A file is not what the writer thought it was: changed, gone, or there already."""
+
+    code = "file_conflict"
+    status = 409
+
+
+class FactNotFound(NotFound):
+    """No such fact, or it is somebody else's."""
+
+    code = "fact_not_found"
+
+
+class AttachmentNotFound(NotFound):
+    """No such attachment, or it is somebody else's."""
+
+    code = "attachment_not_found"
+
+
+class AttachmentRefused(NaviError):
+    """Too large, empty, or of a kind that is not taken."""
+
+    code = "attachment_refused"
+    status = 400
+
+
+class ToolUnavailable(NaviError):
+    """The tool is known and can not be called now: its kernel or its MCP server is away."""
+
+    code = "tool_unavailable"
+    status = 409
+
+
+class ToolDenied(NaviError):
+    """The profile, the administrator or the user does not let this tool run."""
+
+    code = "tool_denied"
+    status = 403

@@ -8,12 +8,13 @@ Not responsible for numbering or storing: that is the log.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from .model import Origin, timestamp
+from .redaction import open_end, scrub
 
 
 class Event(BaseModel):
@@ -27,74 +28,130 @@ class Event(BaseModel):
         return self.model_dump_json(by_alias=True, exclude_none=True)
 
 
-class TextMessageStart(Event):
+class Attributed(Event):
+    """Base of the events that a worker (AG-UI: sub-agent) can cause, too."""
+
+    subagent_run_id: str | None = None
+    """The worker that it is about; None: the run's own agent."""
+
+
+class TextMessageStart(Attributed):
     type: Literal["TEXT_MESSAGE_START"] = "TEXT_MESSAGE_START"
     message_id: str
     role: Literal["user", "assistant"] = "assistant"
+    metadata: dict[str, Any] | None = None
+    """``{"attachments":[…]}`` of a user's message that has some."""
 
 
-class TextMessageContent(Event):
+class TextMessageContent(Attributed):
     type: Literal["TEXT_MESSAGE_CONTENT"] = "TEXT_MESSAGE_CONTENT"
     message_id: str
     delta: Annotated[str, Field(min_length=1)]
 
 
-class TextMessageEnd(Event):
+class TextMessageEnd(Attributed):
     type: Literal["TEXT_MESSAGE_END"] = "TEXT_MESSAGE_END"
     message_id: str
 
 
-class ReasoningStart(Event):
+class ReasoningStart(Attributed):
     type: Literal["REASONING_START"] = "REASONING_START"
     message_id: str
 
 
-class ReasoningMessageStart(Event):
+class ReasoningMessageStart(Attributed):
     type: Literal["REASONING_MESSAGE_START"] = "REASONING_MESSAGE_START"
     message_id: str
     role: Literal["reasoning"] = "reasoning"
 
 
-class ReasoningMessageContent(Event):
+class ReasoningMessageContent(Attributed):
     type: Literal["REASONING_MESSAGE_CONTENT"] = "REASONING_MESSAGE_CONTENT"
     message_id: str
     delta: Annotated[str, Field(min_length=1)]
 
 
-class ReasoningMessageEnd(Event):
+class ReasoningMessageEnd(Attributed):
     type: Literal["REASONING_MESSAGE_END"] = "REASONING_MESSAGE_END"
     message_id: str
 
 
-class ReasoningEnd(Event):
+class ReasoningEnd(Attributed):
     type: Literal["REASONING_END"] = "REASONING_END"
     message_id: str
 
 
-class ToolCallStart(Event):
+class ToolCallStart(Attributed):
     type: Literal["TOOL_CALL_START"] = "TOOL_CALL_START"
     tool_call_id: str
     tool_call_name: str
     parent_message_id: str | None = None
 
 
-class ToolCallArgs(Event):
+class ToolCallArgs(Attributed):
     type: Literal["TOOL_CALL_ARGS"] = "TOOL_CALL_ARGS"
     tool_call_id: str
     delta: str
 
 
-class ToolCallEnd(Event):
+class ToolCallEnd(Attributed):
     type: Literal["TOOL_CALL_END"] = "TOOL_CALL_END"
     tool_call_id: str
 
 
-class ToolCallResult(Event):
+class ToolCallResult(Attributed):
     type: Literal["TOOL_CALL_RESULT"] = "TOOL_CALL_RESULT"
     message_id: str
     tool_call_id: str
     content: str
     role: Literal["tool"] = "tool"
+
+
+class ActivitySnapshot(Attributed):
+    """The whole of something that goes on in a run besides messages. ``content`` by ``activity_type``: protocol.md."""
+
+    type: Literal["ACTIVITY_SNAPSHOT"] = "ACTIVITY_SNAPSHOT"
+    message_id: str
+    activity_type: str
+    content: dict[str, Any]
+    replace: bool | None = None
+
+
+class ActivityDelta(Attributed):
+    """A change of it, as JSON Patch (RFC 6902)."""
+
+    type: Literal["ACTIVITY_DELTA"] = "ACTIVITY_DELTA"
+    message_id: str
+    activity_type: str
+    patch: tuple[dict[str, Any], ...]
+
+
+class SubagentStarted(Event):
+    """A worker begins."""
+
+    type: Literal["SUBAGENT_STARTED"] = "SUBAGENT_STARTED"
+    subagent_run_id: str
+    name: str
+    description: str | None = None
+    parent_subagent_run_id: str | None = None
+    parent_tool_call_id: str | None = None
+
+
+class SubagentFinished(Event):
+    """A worker has done its work."""
+
+    type: Literal["SUBAGENT_FINISHED"] = "SUBAGENT_FINISHED"
+    subagent_run_id: str
+    result: Any = None
+
+
+class SubagentError(Event):
+    """A worker has failed or was stopped; the run may go on."""
+
+    type: Literal["SUBAGENT_ERROR"] = "SUBAGENT_ERROR"
+    subagent_run_id: str
+    message: str
+    code: str | None = None
 
 
 class RunStarted(Event):
@@ -103,11 +160,25 @@ class RunStarted(Event):
     run_id: str
 
 
+class InterruptEntry(BaseModel):
+    """A question that a run waits for, as AG-UI has it; ``navi.interrupt`` tells the same in full."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
+    id: str
+    reason: str
+    """``approval`` or ``question``."""
+    message: str | None = None
+    tool_call_id: str | None = None
+    response_schema: dict[str, Any] | None = None
+    expires_at: str | None = None
+
+
 class Outcome(BaseModel):
-    """How a run that did not fail ended."""
+    """How a run that did not fail ended, or (``interrupt``) why it pauses. ``interrupts`` are there exactly then."""
 
     model_config = ConfigDict(frozen=True)
     type: Literal["success", "interrupt", "cancelled"]
+    interrupts: tuple[InterruptEntry, ...] | None = None
 
 
 class TokenUsage(BaseModel):
@@ -132,6 +203,7 @@ class RunError(Event):
     type: Literal["RUN_ERROR"] = "RUN_ERROR"
     message: str
     code: str
+    usage: tuple[TokenUsage, ...] | None = None
 
 
 class MessagesSnapshot(Event):
@@ -139,7 +211,17 @@ class MessagesSnapshot(Event):
     messages: tuple[dict[str, Any], ...]
 
 
-CustomName = Literal["navi.queue", "navi.stop", "navi.recall", "navi.mcp", "navi.session", "navi.kernel", "navi.gap"]
+CustomName = Literal[
+    "navi.queue",
+    "navi.stop",
+    "navi.interrupt",
+    "navi.recall",
+    "navi.mcp",
+    "navi.session",
+    "navi.kernel",
+    "navi.usage",
+    "navi.gap",
+]
 
 
 class Custom(Event):
@@ -161,6 +243,11 @@ AnyEvent = Annotated[
     | ToolCallArgs
     | ToolCallEnd
     | ToolCallResult
+    | ActivitySnapshot
+    | ActivityDelta
+    | SubagentStarted
+    | SubagentFinished
+    | SubagentError
     | RunStarted
     | RunFinished
     | RunError
@@ -181,6 +268,67 @@ class Envelope(BaseModel):
     origin: Origin
     event: AnyEvent
     snapshot: bool | None = None
+
+
+def scrubbed(event: Event) -> Event:
+    """The event without the secrets of this process; the very same one when it has none. Some µs."""
+    match event:
+        case TextMessageContent(delta=delta) | ReasoningMessageContent(delta=delta) | ToolCallArgs(delta=delta):
+            clean = scrub(delta)
+            return event if clean is delta else event.model_copy(update={"delta": clean})
+        case ToolCallResult(content=content):
+            clean = scrub(content)
+            return event if clean is content else event.model_copy(update={"content": clean})
+        case ActivitySnapshot() | ActivityDelta() | Custom() | SubagentFinished() | SubagentError() | ToolCallStart():
+            wire = event.wire()
+            clean = scrub(wire)
+            return event if clean is wire else type(event).model_validate_json(clean)
+        case _:
+            return event
+
+
+_Delta = TextMessageContent | ReasoningMessageContent | ToolCallArgs
+
+
+class Scrubber:
+    """Takes the secrets of this process out of a run's events, also those that come in pieces. One per run.
+
+    The end of a piece that may begin a secret is held back until the next event: mostly nothing, sometimes a character.
+    """
+
+    def __init__(self) -> None:
+        self._held: _Delta | None = None
+
+    def passed(self, event: Event) -> list[Event]:
+        """What can be written now, in order."""
+        if not isinstance(event, TextMessageContent | ReasoningMessageContent | ToolCallArgs):
+            return [*self.rest(), scrubbed(event)]
+        out: list[Event] = []
+        held, self._held = self._held, None
+        if held is not None and _same_stream(held, event):
+            event = event.model_copy(update={"delta": held.delta + event.delta})
+        elif held is not None:
+            out.append(held)
+        clean = cast("_Delta", scrubbed(event))
+        if not (length := open_end(clean.delta)):
+            return [*out, clean]
+        self._held = clean.model_copy(update={"delta": clean.delta[-length:]})
+        if length < len(clean.delta):
+            out.append(clean.model_copy(update={"delta": clean.delta[:-length]}))
+        return out
+
+    def rest(self) -> list[Event]:
+        """What is held back, when nothing more comes."""
+        held, self._held = self._held, None
+        return [] if held is None else [held]
+
+
+def _same_stream(one: _Delta, other: _Delta) -> bool:
+    return type(one) is type(other) and _stream(one) == _stream(other)
+
+
+def _stream(event: _Delta) -> str:
+    return event.tool_call_id if isinstance(event, ToolCallArgs) else event.message_id
 
 
 class Draft:

@@ -10,6 +10,8 @@ from typing import cast
 
 import structlog
 
+from .redaction import redact_log
+
 ROOT = "navi"
 
 
@@ -21,6 +23,7 @@ def get_logger(part: str) -> structlog.stdlib.BoundLogger:
         processors=[
             structlog.stdlib.filter_by_level,
             structlog.processors.format_exc_info,
+            redact_log,
             structlog.processors.LogfmtRenderer(key_order=["event"]),
         ],
     )

@@ -95,6 +95,7 @@ Instant = Annotated[AwareDatetime, PlainSerializer(lambda at: at.isoformat(), re
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 ModelName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 ProfileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+Names = tuple[Annotated[str, StringConstraints(min_length=1, max_length=128)], ...]
 CommandId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$")]
 
 
@@ -179,6 +180,10 @@ class Session(Value):
     created_at: Instant
     updated_at: Instant
     head_seq: int = 0
+    allowed_tools: tuple[str, ...] = ()
+    """Tools that the user has allowed for this session, so that they do not ask again."""
+    context: dict[str, bool] = Field(default_factory=dict)
+    """Context providers that are switched on or off here, whatever the profile says."""
 
 
 class SessionCreate(Value):
@@ -190,6 +195,8 @@ class SessionCreate(Value):
     notebook_path: Annotated[str, StringConstraints(max_length=4096)] | None = None
     kernel_id: Annotated[str, StringConstraints(max_length=200)] | None = None
     timezone: Annotated[str, StringConstraints(max_length=64)] | None = None
+    allowed_tools: Annotated[Names, Field(max_length=200)] | None = None
+    context: dict[Annotated[str, StringConstraints(max_length=64)], bool] | None = None
 
 
 class SessionPatch(SessionCreate):
@@ -225,12 +232,16 @@ class Usage(Value):
     input_tokens: int = 0
     output_tokens: int = 0
     requests: int = 0
+    cost: float | None = None
+    """US dollars by the list price; None where it is not known (in a sum: of the parts that are known)."""
 
     def __add__(self, other: Usage) -> Usage:
+        costs = [cost for cost in (self.cost, other.cost) if cost is not None]
         return Usage(
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
             requests=self.requests + other.requests,
+            cost=sum(costs) if costs else None,
         )
 
 
@@ -255,6 +266,10 @@ class Run(Value):
     ended_at: Instant | None = None
     usage: Usage = Usage()
     error: Failure | None = None
+    merged_into: str | None = None
+    """The run that took this one's prompt over while it was in progress (mode ``steer``)."""
+    rolled_back: bool = False
+    """Left out of what the model is told of earlier turns (mode ``rollback``); the log has it all."""
 
 
 # --- recalls ---------------------------------------------------------------------------------------------------------

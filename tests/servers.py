@@ -33,6 +33,10 @@ class ServerDied(AssertionError):
     """The process ended or stayed silent; the message has its log's tail."""
 
 
+_COLLABORATION = ("jupyter_server_ydoc", "jupyter_server_fileid")
+_COLLABORATION_IN_LAB = ("@jupyter/collaboration-extension", "@jupyter/docprovider-extension")
+
+
 def free_port() -> int:
     """A port of the loopback interface that is free now."""
     with closing(socket()) as probe:
@@ -43,8 +47,17 @@ def free_port() -> int:
 class JupyterServer:
     """One server process and its directories below ``home``."""
 
-    def __init__(self, home: Path, *, token: str | None = None, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        token: str | None = None,
+        env: Mapping[str, str] | None = None,
+        collaboration: bool = False,
+    ) -> None:
         self.home = home
+        self._collaboration = collaboration
+        """Whether notebooks are edited together (jupyter-collaboration), where that is installed."""
         self.root = home / "notebooks"
         self.token = secrets.token_hex(16) if token is None else token
         """Empty: the server is started without a token (give it a password, or nothing is asked)."""
@@ -62,8 +75,14 @@ class JupyterServer:
         """Start the process; return once Navi answers ``health``. Raises ServerDied."""
         for folder in (self.root, self.home / "config"):
             folder.mkdir(parents=True, exist_ok=True)
-        enabled = {"ServerApp": {"jpserver_extensions": {"navi_jupyter": True}}}
+        extensions = {"navi_jupyter": True} | dict.fromkeys(_COLLABORATION, self._collaboration)
+        enabled = {"ServerApp": {"jpserver_extensions": extensions}}
         (self.home / "config" / "jupyter_server_config.json").write_text(json.dumps(enabled))
+        pages = self.home / "config" / "labconfig" / "page_config.json"
+        pages.parent.mkdir(exist_ok=True)
+        known = json.loads(pages.read_text())["disabledExtensions"] if pages.exists() else {}
+        disabled = known | dict.fromkeys(_COLLABORATION_IN_LAB, not self._collaboration)
+        pages.write_text(json.dumps({"disabledExtensions": disabled}))
         self.base_url = base_url
         module = {
             "server": "jupyter_server",
@@ -206,3 +225,9 @@ class JupyterServer:
         with urllib.request.urlopen(request, timeout=30) as answer:
             content = answer.read()
         return json.loads(content) if content else None
+
+    def download(self, path: str) -> bytes:
+        """The content of a GET below the base URL. Raises urllib's HTTPError."""
+        request = urllib.request.Request(self.url + path, headers={"Authorization": f"token {self.token}"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return bytes(answer.read())

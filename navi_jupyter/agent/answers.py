@@ -28,6 +28,7 @@ from ..ports import ToolContext, Turn, TurnResult
 from . import intents, replies
 from .context import Wake, wake_of
 from .intents import Intent, understand
+from .offline import Objection
 from .times import Timed, read_in_thread
 from .tools import call_tool
 from .zones import find_zone
@@ -40,14 +41,16 @@ _ANSWER_TIME = 1.0
 class Answer:
     """One run: bodies go out by :meth:`_say` and :meth:`_tool`; both let a stop through between any two."""
 
-    def __init__(self, turn: Turn, context: ToolContext) -> None:
+    def __init__(self, turn: Turn, context: ToolContext, objection: Objection) -> None:
+        self._objection = objection
         self._turn = turn
         self._context = context
         self._zone = turn.session.timezone
 
     async def events(self) -> AsyncIterator[Event | TurnResult]:
         wake = await wake_of(self._context, self._turn.now)
-        bodies = self._woken(wake) if wake else self._answer(understand(self._turn.prompt))
+        unseen = replies.can_not_see([one.name for one in self._turn.attachments])
+        bodies = self._woken(wake) if wake else self._answer(understand(self._turn.prompt), unseen)
         async for body in bodies:
             yield body
         yield TurnResult(conversation=b'{"format":"offline/1"}')
@@ -241,7 +244,7 @@ class Answer:
         yield ToolCallArgs(tool_call_id=call_id, delta=json.dumps(arguments, ensure_ascii=False))
         yield ToolCallEnd(tool_call_id=call_id)
         try:
-            content = await call_tool(name, arguments, self._context)
+            content = await call_tool(name, arguments, self._context, objection=self._objection)
         except InvalidRequest as error:  # the wish is too long for its field, for example
             content = json.dumps({"error": error.code, "message": error.message})
         outcome.update(json.loads(content))

@@ -8,17 +8,23 @@ from typing import Any
 from ..errors import InvalidRequest
 from ..events import Event
 from ..ports import AgentLoop, ToolContext, Turn, TurnResult
-from .catalog import OFFLINE, PROVIDERS, provider_of
+from .catalog import OFFLINE, all_providers, provider_of
+from .equipment import Equipment
 from .loop import ModelLoop
 from .offline import OfflineLoop
+from .outfit import outfit
+from .served import Served, ServedModels
 
 
 class Backends:
     """Resolves model strings: ``offline``, else ``provider:model`` as pydantic-ai names them."""
 
-    def __init__(self) -> None:
-        self._offline = OfflineLoop()
-        self._model = ModelLoop()
+    def __init__(self, equipment: Equipment | None = None) -> None:
+        self.equipment = equipment or outfit()
+        """What runs work with; the usual when none was given."""
+        self._offline = OfflineLoop(self.equipment)
+        self._model = ModelLoop(self.equipment)
+        self._served = ServedModels()
 
     def loop_for(self, model: str) -> AgentLoop:
         """The loop that answers with this model; whether it can is found out by running it."""
@@ -51,22 +57,29 @@ class Backends:
 
         Looks for packages and environment variables only: nothing is imported and nobody is asked.
         """
-        names = dict.fromkeys([OFFLINE, *also])
-        names |= dict.fromkeys(
-            f"{prefix}:{model}" for prefix, provider in PROVIDERS.items() for model in provider.models
-        )
-        return [self._entry(name) for name in names]
+        return [self._entry(name) for name in self._names(*also)]
 
-    def _entry(self, name: str) -> dict[str, Any]:
-        reason = self.usable(name)
+    async def list_models(self, *also: str) -> list[dict[str, Any]]:
+        """:meth:`describe`, and what the servers at known addresses say they have: they get a second to answer.
+
+        A model of a server that does not answer is not usable.
+        """
+        served = await self._served.look()
+        names = self._names(*also)
+        for prefix, one in served.items():
+            names |= dict.fromkeys(f"{prefix}:{model}" for model in one.models)
+        return [self._entry(name, served.get(name.partition(":")[0])) for name in names]
+
+    @staticmethod
+    def _names(*also: str) -> dict[str, None]:
+        suggested = (f"{prefix}:{model}" for prefix, one in all_providers().items() for model in one.models)
+        return dict.fromkeys([OFFLINE, *also, *suggested])
+
+    def _entry(self, name: str, served: Served | None = None) -> dict[str, Any]:
+        reason = self.usable(name) or (served.problem if served is not None else None)
         prefix = name.partition(":")[0]
-        label = (
-            "built in, no language model"
-            if name == OFFLINE
-            else PROVIDERS[prefix].label
-            if prefix in PROVIDERS
-            else prefix
-        )
+        provider = all_providers().get(prefix)
+        label = "built in, no language model" if name == OFFLINE else provider.label if provider else prefix
         return {"name": name, "usable": reason is None, "reason": reason, "provider": label}
 
 

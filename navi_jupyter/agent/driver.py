@@ -1,141 +1,144 @@
-"""One run of a model by pydantic-ai: builds the model, walks the agent's graph, emits bodies, keeps the conversation.
+"""One run of a model by pydantic-ai: gathers what the run's agent works with, lets it walk, keeps the conversation.
 
 This module and those it imports load pydantic_ai (0.6 s): :mod:`.loop` imports it at the first run, in a thread.
 """
 
 from __future__ import annotations
 
-import asyncio
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from pydantic_ai import Agent, Tool
-from pydantic_ai.agent import AgentRun
-from pydantic_ai.exceptions import AgentRunError, UsageLimitExceeded, UserError
-from pydantic_ai.messages import ModelMessage, ModelRequest
-from pydantic_ai.models import Model, infer_model
-from pydantic_ai.settings import ModelSettings
-from pydantic_ai.usage import UsageLimits
+from pydantic_ai import DeferredToolResults, ToolApproved, ToolDenied
+from pydantic_ai.messages import ModelMessage
 
-from ..errors import RunFailed
 from ..events import Event
-from ..model import Failure, Usage
+from ..model import OriginKind, Usage
 from ..ports import ToolContext, Turn, TurnResult, tool_context
-from . import conversation
+from ..ports.work import Ask
+from . import conversation, seeing
+from .budgets import Budget
+from .calling import Calls
+from .clearance import Allowances, Clearance, not_made, question
 from .context import wake_of
-from .failures import failed
+from .conversation import Paused
+from .equipment import Equipment
+from .metering import Meter
 from .profiles import Profile, instructions
-from .tools import TOOLS
+from .tools.workers import hiring
 from .translate import Translator
+from .trimming import Summaries
+from .walk import Done, Errand, do
+from .workers import Scope, Workers, equip, listening
 
 Emit = Callable[[Event], None]
 
-_SILENCE = 300.0
-"""Seconds without a byte from the provider until a request is given up. Reasoning models are silent for long."""
-_RETRIES = 2
-"""How often a model may correct a tool call that did not fit."""
 
+async def drive(turn: Turn, context: ToolContext, equipment: Equipment, emit: Emit) -> TurnResult:
+    """Do one turn, or go on with one that had paused. ``emit`` gets every body at once: it must not block.
 
-async def drive(turn: Turn, context: ToolContext, profile: Profile, emit: Emit) -> TurnResult:
-    """Do one turn. ``emit`` gets every body at once: it must not block, or the provider's stream stalls.
-
-    Runs in a task of its own, whose context it changes. Raises RunFailed; lets cancellation through at once, which
-    closes the provider's connection.
+    ``context.emit`` must lead to the same place, or what tools say overtakes their calls. Runs in a task of its own,
+    whose context it changes. Raises RunFailed; lets cancellation through at once, which closes the provider's
+    connection and ends the tools.
     """
+    profile = equipment.profiles.get(turn.session.profile)
+    paused = conversation.resume(turn.resumed) if turn.resumed is not None else Paused()
+    translator = Translator(paused.calls)
+    context = replace(context, emit=listening(context.emit, translator))
+    if turn.origin.kind is OriginKind.RECALL and profile.headless_asks == "deny":
+        context = replace(context, ask=None)  # nobody is there: an MCP server, or a worker, need not wait for them
     tool_context.set(context)
-    wake = await wake_of(context, turn.now)
-    model = await _model(turn.model)
-    walk = _Walk(turn, emit)
-    try:
-        async with (
-            model,  # entered, so that its connections close with the run
-            _agent(profile).iter(
-                turn.prompt,
-                message_history=conversation.history(turn.history),
-                model=model,
-                instructions=instructions(profile, turn, context, wake),
-                usage_limits=UsageLimits(request_limit=turn.limits.max_iterations),
-                model_settings=ModelSettings(
-                    timeout=min(_SILENCE, turn.limits.timeout), request_timeout=turn.limits.timeout
-                ),
-                infer_name=False,
-            ) as run,
-        ):
-            return await walk.whole(run)
-    except AgentRunError as error:
-        raise failed(error, turn.model) from error
-    except UserError as error:
-        raise failed(error, turn.model) from error
-
-
-async def _model(name: str) -> Model:
-    """The model, built in a thread: a provider's package may take a second to import. Raises RunFailed."""
-    try:
-        return await asyncio.to_thread(infer_model, name)
-    except Exception as error:
-        # Providers raise their own kinds for a missing key or endpoint; all of them mean the same to the user.
-        unusable = failed(error, name)
-        raise RunFailed(unusable.message, run_code="model_unavailable") from error
-
-
-@functools.lru_cache(maxsize=16)
-def _agent(profile: Profile) -> Agent[None, str]:
-    tools = [Tool[None](TOOLS[name], takes_ctx=False, name=name) for name in profile.tools]
-    return Agent(tools=tools, deps_type=type(None), retries=_RETRIES, name=profile.name)
-
-
-class _Walk:
-    """The way through one run's graph."""
-
-    def __init__(self, turn: Turn, emit: Emit) -> None:
-        self._turn = turn
-        self._emit = emit
-        self._translator = Translator()
-        self._unsent: ModelRequest | None = None
-        """The request that is to be sent next; not among the run's messages until it is."""
-
-    async def whole(self, run: AgentRun[None, str]) -> TurnResult:
-        """To the end, or to the limit."""
-        failure = None
-        try:
-            await self._to_the_end(run)
-        except UsageLimitExceeded:
-            limit = self._turn.limits.max_iterations
-            requests = "request" if limit == 1 else "requests"
-            failure = Failure(
-                code="max_iterations",
-                message=f"Stopped after {limit} {requests} to the model in one run (trait max_iterations). "
-                "What was done is kept; ask to continue.",
-            )
-        usage = Usage(
-            input_tokens=run.usage.input_tokens,
-            output_tokens=run.usage.output_tokens,
-            requests=run.usage.requests,
+    scope = await _scope(turn, context, equipment, emit, paused)
+    model = await scope.model(turn.model)
+    prompt = None if turn.resumed is not None else await seeing.content(turn.prompt, turn.attachments, context, model)
+    clearance = Clearance(equipment.permissions, profile, context, scope.allowances, None)
+    hiring.set(Workers(scope, profile, context, turn.model, 0))
+    calls = Calls(
+        await equip(scope, profile, context, 0),
+        clearance=clearance,
+        context=context,
+        translator=translator,
+        sees=seeing.sees(model),
+    )
+    done = await do(
+        Errand(
+            model=model,
+            model_name=turn.model,
+            prompt=prompt,
+            history=[*conversation.history(turn.history), *paused.messages],
+            results=_results(turn, paused, clearance, calls) if turn.resumed is not None else None,
+            requests=paused.requests,
+            instructions=await _instructions(profile, turn, context, equipment),
+            calls=calls,
+            translator=translator,
+            emit=emit,
+            context=context,
+            meter=scope.meter,
+            affordable=scope.affordable,
+            most_requests=min(profile.limits.max_iterations or turn.limits.max_iterations, turn.limits.max_iterations),
+            timeout=turn.limits.timeout,
         )
-        return TurnResult(conversation=conversation.keep(self._messages(run)), usage=usage, failure=failure)
+    )
+    return _result(done, [*paused.messages, *done.messages], translator, scope)
 
-    async def _to_the_end(self, run: AgentRun[None, str]) -> None:
-        async for node in run:
-            if Agent.is_model_request_node(node):
-                self._unsent = node.request
-                async with node.stream(run.ctx) as stream:
-                    self._unsent = None
-                    async for event in stream:
-                        self._say(event)
-                for body in self._translator.response_over():
-                    self._emit(body)
-            elif Agent.is_call_tools_node(node):
-                async with node.stream(run.ctx) as results:
-                    async for result in results:
-                        self._say(result)
 
-    def _say(self, event: object) -> None:
-        for body in self._translator.on(event):
-            self._emit(body)
+async def _scope(turn: Turn, context: ToolContext, equipment: Equipment, emit: Emit, paused: Paused) -> Scope:
+    budget = Budget(turn.limits, context.spending, context)
+    await budget.start()
+    summaries = Summaries()
+    summaries.load(conversation.summaries(turn.history))
+    allowances = Allowances()
+    for name in paused.allowed:
+        allowances.add(name)
+    return Scope(
+        turn=turn,
+        equipment=equipment,
+        meter=Meter(turn.run_id, emit, paused.usage),
+        budget=budget,
+        allowances=allowances,
+        summaries=summaries,
+    )
 
-    def _messages(self, run: AgentRun[None, str]) -> list[ModelMessage]:
-        """This run's messages; at the limit also the tools' results that were about to be sent."""
-        messages = list(run.new_messages())
-        if self._unsent is not None and all(message is not self._unsent for message in messages):
-            messages.append(self._unsent)
-        return messages
+
+async def _instructions(profile: Profile, turn: Turn, context: ToolContext, equipment: Equipment) -> str:
+    said = instructions(profile, turn, context, await wake_of(context, turn.now))
+    gathered = await equipment.contexts.gather(profile, turn, context)
+    return f"{said}\n\n{gathered}" if gathered else said
+
+
+def _results(turn: Turn, paused: Paused, clearance: Clearance, calls: Calls) -> DeferredToolResults:
+    """The answers, by the provider's ids of the calls. What nobody has answered was not allowed."""
+    answers = {one.tool_call_id: one for one in turn.answers}
+    results = DeferredToolResults()
+    for theirs, ours in paused.calls.items():
+        answer = answers.get(ours)
+        if answer is None:
+            results.approvals[theirs] = ToolDenied(not_made("The user was not asked about this call."))
+            continue
+        ruling = clearance.heard(answer)
+        if ruling.approved:
+            if ruling.args is not None and ruling.args != answer.args:
+                calls.edited[ours] = ruling.args
+            results.approvals[theirs] = ToolApproved(override_args=calls.edited.get(ours))
+        else:
+            results.approvals[theirs] = ToolDenied(not_made(ruling.message))
+    return results
+
+
+def _result(done: Done, messages: Sequence[ModelMessage], translator: Translator, scope: Scope) -> TurnResult:
+    usage: Usage = scope.meter.total
+    if not done.waiting:
+        return TurnResult(
+            conversation=conversation.keep(messages, scope.summaries.dump()), usage=usage, failure=done.failure
+        )
+    waiting = {call.tool_call_id: translator.ours(call.tool_call_id) or "" for call in done.waiting}
+    paused = Paused(
+        messages=messages,
+        calls=waiting,
+        usage=usage,
+        requests=done.requests,
+        allowed=sorted(scope.allowances.names),
+    )
+    asks: list[Ask] = [
+        question(call.tool_name, call.args_as_dict(), waiting[call.tool_call_id]) for call in done.waiting
+    ]
+    return TurnResult(conversation=conversation.pause(paused), asks=tuple(asks), usage=usage)

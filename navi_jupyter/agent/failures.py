@@ -1,15 +1,17 @@
 """What can go wrong with a provider -> ``RunFailed`` with a stable code and a sentence that holds no secret.
 
-Imports pydantic_ai: only :mod:`.driver` may import this module (it is loaded at the first run).
+Imports pydantic_ai: only modules that :mod:`.driver` loads may import this one (it is loaded at the first run).
 """
 
 from __future__ import annotations
 
-import os
-import re
+import socket
+import ssl
+from collections.abc import Iterator
 
 from pydantic_ai.exceptions import (
     AgentRunError,
+    ContentFilterError,
     ModelAPIError,
     ModelAuthenticationError,
     ModelConnectionError,
@@ -19,28 +21,20 @@ from pydantic_ai.exceptions import (
     ModelQuotaExceededError,
     ModelRateLimitError,
     ModelRequestTimeout,
+    ModelServerError,
     ModelTimeoutError,
+    ModelUnavailableError,
+    OutputTokenLimitExceeded,
+    UnexpectedModelBehavior,
     UserError,
 )
 
 from ..errors import RunFailed
+from .secrets import redact
 
 _LONGEST = 500
-_SECRET_NAME = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$")
-_SECRET_FORMS = re.compile(
-    r"\b(?:sk|pk|rk|gsk|xai|hf|r8|AIza|ghp|glpat)[-_]?[A-Za-z0-9_*.-]{8,}"
-    r"|\bBearer\s+[^\s\"',;]{6,}|(?<=[?&])(?:api[-_]?key|key|token)=[^\s&\"']+"
-    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)",
-    re.IGNORECASE,
-)
-
-
-def redact(text: str) -> str:
-    """``text`` without the values of this process's secrets and without what looks like one."""
-    for name, value in os.environ.items():
-        if len(value) >= 8 and _SECRET_NAME.search(name.upper()):
-            text = text.replace(value, "…")
-    return _SECRET_FORMS.sub("…", text)
+_REFUSED = ("content_filter", "content_policy", "safety", "blocked", "responsible_ai", "moderation")
+"""In the code or type of a provider's refusal to deal with what was asked."""
 
 
 def failed(error: Exception, model: str) -> RunFailed:
@@ -48,11 +42,16 @@ def failed(error: Exception, model: str) -> RunFailed:
     code, advice = _classify(error)
     detail = _detail(error)
     sentence = f"{model}: {advice}" if advice else f"{model} failed."
+    # Redacted before it is cut, or a piece of a secret could be left at the end.
     return RunFailed(redact(f"{sentence} {detail}".strip())[:_LONGEST], run_code=code)
 
 
 def _classify(error: Exception) -> tuple[str, str]:
     match error:
+        case ModelAPIError() if _refuses_content(error):
+            return "content_refused", "the provider refused to answer this. Say it in another way."
+        case ContentFilterError():
+            return "content_refused", "the provider refused to answer this. Say it in another way."
         case ModelAuthenticationError():
             return (
                 "provider_auth",
@@ -61,8 +60,7 @@ def _classify(error: Exception) -> tuple[str, str]:
         case ModelQuotaExceededError():
             return "provider_quota", "the account's quota or credit is used up."
         case ModelRateLimitError(retry_after=wait):
-            later = f" in {wait:.0f} s" if wait else " in a moment"
-            return "provider_rate_limited", f"the provider asks for fewer requests. Try again{later}."
+            return "provider_rate_limited", f"the provider asks for fewer requests. Try again {_later(wait)}."
         case ModelContextWindowExceededError():
             return (
                 "context_too_long",
@@ -76,11 +74,63 @@ def _classify(error: Exception) -> tuple[str, str]:
         case ModelTimeoutError() | ModelRequestTimeout():
             return "provider_network", "the provider did not answer in time. Try again."
         case ModelConnectionError():
-            return "provider_network", "the connection to the provider failed or broke off. Try again."
+            return "provider_network", f"{_broken(error)}. Try again."
+        case _:
+            return _classify_rest(error)
+
+
+def _classify_rest(error: Exception) -> tuple[str, str]:
+    match error:
+        case ModelUnavailableError(retry_after=wait):
+            return "provider_overloaded", f"the provider has too much to do. Try again {_later(wait)}."
+        case ModelServerError():
+            return "provider_error", "the provider has trouble of its own. Try again in a moment."
+        case OutputTokenLimitExceeded():
+            return "provider_error", "the answer reached the most that the model writes at once. Ask for less."
+        case ModelAPIError():
+            return "provider_error", "the provider's answer was an error."
+        case UnexpectedModelBehavior():
+            return "provider_error", "the model's answer could not be used."
         case UserError() | ImportError():
             return "model_unavailable", "this model can not be used here."
         case _:
             return "provider_error", "the provider's answer was an error." if isinstance(error, AgentRunError) else ""
+
+
+def _refuses_content(error: ModelAPIError) -> bool:
+    """Whether the provider's own code says that it is about what was said, not how."""
+    said = f"{error.provider_error_code or ''} {error.provider_error_type or ''}".lower()
+    return any(word in said for word in _REFUSED)
+
+
+def _later(wait: float | None) -> str:
+    """When to try again, by the provider's word."""
+    if not wait:
+        return "in a moment"
+    return f"in {wait:.0f} s" if wait < 120 else f"in {wait / 60:.0f} min"
+
+
+def _broken(error: Exception) -> str:
+    """What became of the connection, as far as its error says."""
+    for cause in _causes(error):
+        said = str(cause).lower()
+        if isinstance(cause, ssl.SSLError) or "certificate" in said or "[ssl" in said:
+            return "a secure connection to the provider could not be made"
+        if isinstance(cause, socket.gaierror) or "name or service" in said or "name resolution" in said:
+            return "the name of the provider's server is not known here"
+        if isinstance(cause, ConnectionRefusedError) or "refused" in said or "all connection attempts" in said:
+            return "nobody answers at the provider's address"
+    return "the connection to the provider failed or broke off"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """It, and what it came from; a few suffice."""
+    current: BaseException | None = error
+    for _ in range(12):
+        if current is None:
+            return
+        yield current
+        current = current.__cause__ or current.__context__
 
 
 def _detail(error: Exception) -> str:
@@ -95,7 +145,7 @@ def _detail(error: Exception) -> str:
 
 
 def _said(body: object) -> str:
-    """The message in a provider's error body, whose usual forms are ``{"error":{"message"}}`` and ``{"message"}``."""
-    while isinstance(body, dict):
-        body = body.get("message") or body.get("error")
-    return " ".join(body.split())[:300] if isinstance(body, str) else ""
+    """The message in a provider's error body: ``{"error":{"message"}}``, ``{"message"}``, or (Google) in a list."""
+    while isinstance(body, dict | list) and body:
+        body = body[0] if isinstance(body, list) else body.get("message") or body.get("error")
+    return redact(" ".join(body.split()))[:300] if isinstance(body, str) else ""

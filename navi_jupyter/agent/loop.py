@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
 from typing import Any, Protocol, cast
 
 from ..errors import InvalidRequest, RunFailed
@@ -16,7 +17,7 @@ from ..events import Event
 from ..logs import get_logger
 from ..ports import ToolContext, Turn, TurnResult
 from .catalog import provider_of
-from .profiles import DEFAULT_PROFILE, PROFILES, Profile
+from .equipment import Equipment
 
 log = get_logger("agent")
 
@@ -28,7 +29,7 @@ class _Driver(Protocol):
     """The part of :mod:`.driver` that is used here."""
 
     def drive(
-        self, turn: Turn, context: ToolContext, profile: Profile, emit: Callable[[Event], None]
+        self, turn: Turn, context: ToolContext, equipment: Equipment, emit: Callable[[Event], None]
     ) -> Coroutine[Any, Any, TurnResult]: ...
 
 
@@ -45,25 +46,29 @@ def check_model(model: str) -> None:
 class ModelLoop:
     """Answers with a model. Stateless: everything of a run is in its turn."""
 
+    def __init__(self, equipment: Equipment) -> None:
+        self._equipment = equipment
+
     async def run(self, turn: Turn, context: ToolContext) -> AsyncIterator[Event | TurnResult]:
         """See ``ports.AgentLoop``.
 
         The provider is driven by a task of its own into an unbounded queue: its stream has no buffer, so a slow
         consumer would stall it; the deadline of the run and the model's own limits bound the queue. Leaving this
-        generator in any way cancels that task and waits until its connection is closed. When the run's stop signal is
-        set the turn ends early, without a conversation: the transcript serves the next one.
+        generator in any way cancels that task and waits until its connection is closed and its tools have ended. When
+        the run's stop signal is set the turn ends early, without a conversation: the transcript serves the next one.
         """
         check_model(turn.model)
-        profile = PROFILES.get(turn.session.profile, PROFILES[DEFAULT_PROFILE])
         driver = cast("_Driver", await asyncio.to_thread(importlib.import_module, f"{__package__}.driver"))
-        queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        outlet = _Outlet(context.emit)
+        # What tools say goes the way of what the model says, or it would overtake the call that it is about.
+        inside = replace(context, emit=outlet.put)
         task = asyncio.create_task(
-            driver.drive(turn, context, profile, queue.put_nowait), name=f"navi-model-{turn.run_id}"
+            driver.drive(turn, inside, self._equipment, outlet.put), name=f"navi-model-{turn.run_id}"
         )
-        task.add_done_callback(lambda _: queue.put_nowait(None))
+        task.add_done_callback(lambda _: outlet.end())
         stopper = asyncio.create_task(_cancel_on_stop(context, task), name=f"navi-model-stop-{turn.run_id}")
         try:
-            while (event := await queue.get()) is not None:
+            while (event := await outlet.get()) is not None:
                 yield event
             if task.cancelled() and context.stop.stopping:
                 yield TurnResult(conversation=b"")
@@ -71,7 +76,43 @@ class ModelLoop:
             yield task.result()
         finally:
             stopper.cancel()
+            outlet.leave()
             await _end(task, turn.run_id)
+
+
+class _Outlet:
+    """From the driver to whoever consumes the turn, in order. Once nobody does, straight into the log.
+
+    So that a run that is stopped keeps what was said until then, and how its tools were ended.
+    """
+
+    def __init__(self, straight: Callable[[Event], None]) -> None:
+        self._straight = straight
+        self._queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._left = False
+        """Set when the consumer has gone."""
+
+    def put(self, event: Event) -> None:
+        """Never blocks."""
+        if self._left:
+            self._straight(event)
+        else:
+            self._queue.put_nowait(event)
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        self._queue.put_nowait(None)
+
+    async def get(self) -> Event | None:
+        """The next one; None at the end."""
+        return await self._queue.get()
+
+    def leave(self) -> None:
+        """The consumer goes: what it has not taken is written by ourselves."""
+        self._left = True
+        while not self._queue.empty():
+            if (event := self._queue.get_nowait()) is not None:
+                self._straight(event)
 
 
 async def _cancel_on_stop(context: ToolContext, task: asyncio.Task[TurnResult]) -> None:

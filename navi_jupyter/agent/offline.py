@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol, cast
 
 from ..events import Event
 from ..ports import ToolContext, Turn, TurnResult
+from .equipment import Equipment
+from .toolbox import Tool
+
+Objection = Callable[[Tool], str | None]
+"""Why a tool may not be called; None: it may."""
 
 
 class _Answer(Protocol):
-    def __call__(self, turn: Turn, context: ToolContext) -> _Answer: ...
+    def __call__(self, turn: Turn, context: ToolContext, objection: Objection) -> _Answer: ...
 
     def events(self) -> AsyncIterator[Event | TurnResult]: ...
 
@@ -24,8 +29,16 @@ class _Answer(Protocol):
 class OfflineLoop:
     """Answers without a model. Stateless: everything of a run is in its turn."""
 
+    def __init__(self, equipment: Equipment | None = None) -> None:
+        self._equipment = equipment
+        """Whose permissions hold; None: nothing is denied."""
+
     async def run(self, turn: Turn, context: ToolContext) -> AsyncIterator[Event | TurnResult]:
         """See ``ports.AgentLoop``."""
         answers = await asyncio.to_thread(importlib.import_module, f"{__package__}.answers")
-        async for item in cast("_Answer", answers.Answer)(turn, context).events():
+        async for item in cast("_Answer", answers.Answer)(turn, context, self._objection(context)).events():
             yield item
+
+    def _objection(self, context: ToolContext) -> Objection:
+        equipment = self._equipment
+        return lambda tool: None if equipment is None else equipment.objection(tool, context)

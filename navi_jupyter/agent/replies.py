@@ -297,6 +297,17 @@ def _planned(planned: Outcome) -> str:
     return f"\n\nPlanned:\n\n{_bullets(recalls)}" if recalls else ""
 
 
+# --- attachments -----------------------------------------------------------------------------------------------------
+
+
+def can_not_see(names: Sequence[str]) -> str:
+    """What to say first when something was attached; nothing when nothing was."""
+    if not names:
+        return ""
+    said = ", ".join(f"`{name}`" for name in names)
+    return f"I can not see {said}: I am no language model. Choose a model that reads it, then send it again.\n\n"
+
+
 # --- the time --------------------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ tool calls); a part may be replaced by a second start with its index; ``FinalRes
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,13 +117,21 @@ class _Call:
 
 
 class Translator:
-    """The state of one run's translation."""
+    """The state of one agent's translation. ``calls``: those that wait since before a pause, our ids by theirs."""
 
-    def __init__(self) -> None:
+    def __init__(self, calls: Mapping[str, str] | None = None) -> None:
         self._open: dict[int, _Text | _Reasoning | _Call] = {}
         # Providers may repeat ids in a session ("call_0" every time); ours are unique, theirs stay in the conversation.
-        self._calls: dict[str, str] = {}
+        self._calls: dict[str, str] = dict(calls or {})
+        self._unanswered: dict[str, None] = dict.fromkeys(self._calls.values())
+        """Our ids, in the order of the calls."""
         self._parent: str | None = None
+        self.reached: set[str | None] = set()
+        """Our ids of the calls of which their tool has said itself how a stop ended them."""
+
+    def ours(self, tool_call_id: str) -> str | None:
+        """The log's id of the latest call with this id of the provider's."""
+        return self._calls.get(tool_call_id)
 
     def on(self, event: object) -> Iterator[Event]:
         """The bodies for one event of a node's stream; none for those that say nothing new."""
@@ -146,6 +154,13 @@ class Translator:
             yield from self._end(index)
         self._parent = None
 
+    def abandon(self, why: str) -> Iterator[Event]:
+        """The agent ends in the middle: close everything that is open, with ``why`` as the result of open calls."""
+        yield from self.response_over()
+        for ours in self._unanswered:
+            yield ToolCallResult(message_id=new_id("m"), tool_call_id=ours, content=why)
+        self._unanswered.clear()
+
     def _start(self, index: int, part: object) -> Iterator[Event]:
         match part:
             case TextPart(content=content):
@@ -157,6 +172,7 @@ class Translator:
                 yield from reasoning.add(content)
             case BaseToolCallPart():
                 ours = self._calls[part.tool_call_id] = new_id("t")
+                self._unanswered[ours] = None
                 call = self._open[index] = _Call(ours, part.tool_name, self._parent_if_said())
                 yield from call.start()
                 yield from call.add(part.args if isinstance(part.args, str) else None)
@@ -192,4 +208,6 @@ class Translator:
         ours = self._calls.get(part.tool_call_id)
         if ours is None:
             return  # answers a call of an earlier run, which the log has closed already
-        yield ToolCallResult(message_id=new_id("m"), tool_call_id=ours, content=part.model_response_str())
+        self._unanswered.pop(ours, None)
+        content = part.model_response_str(wrap_if_error=False)  # providers want failures wrapped, readers do not
+        yield ToolCallResult(message_id=new_id("m"), tool_call_id=ours, content=content)

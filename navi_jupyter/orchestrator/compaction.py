@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from ..events import ActivityDelta, ActivitySnapshot
 from ..logs import get_logger
 from ..model import Run, now
 from ..ports import SessionStore, SessionTx
+from .activities import Activities
 
 log = get_logger("compaction")
 
@@ -20,6 +22,11 @@ _KEYS = {
     "TEXT_MESSAGE_CONTENT": "messageId",
     "REASONING_MESSAGE_CONTENT": "messageId",
     "TOOL_CALL_ARGS": "toolCallId",
+}
+
+_ACTIVITIES: dict[str, type[ActivitySnapshot | ActivityDelta]] = {
+    "ACTIVITY_SNAPSHOT": ActivitySnapshot,
+    "ACTIVITY_DELTA": ActivityDelta,
 }
 
 
@@ -33,12 +40,21 @@ class Folding:
     stretches: list[tuple[int, int]] = field(default_factory=list)
     """[first, last): a cursor in here has seen a part of a message that is now one event at ``last``."""
 
+    def fold(self, group: Sequence[dict[str, Any]], into: dict[str, Any]) -> None:
+        """``into`` takes the place of the last envelope of a group; the others go."""
+        self.folded[into["seq"]] = json.dumps(into, ensure_ascii=False, separators=(",", ":"))
+        self.dropped += [envelope["seq"] for envelope in group[:-1]]
+        self.stretches.append((group[0]["seq"], into["seq"]))
+
 
 def fold_run(frames: Sequence[str]) -> Folding:
-    """Fold each message's deltas into one event, at the seq of its last delta. Pure."""
+    """Fold each message's deltas, and each activity's changes, into one event at the seq of the last one. Pure."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    activities: dict[str, list[dict[str, Any]]] = {}
     for frame in frames:
         envelope = json.loads(frame)
+        if envelope["event"]["type"] in _ACTIVITIES:
+            activities.setdefault(envelope["event"]["messageId"], []).append(envelope)
         key = _KEYS.get(envelope["event"]["type"])
         if key is not None:
             groups.setdefault((envelope["event"]["type"], envelope["event"][key]), []).append(envelope)
@@ -48,10 +64,19 @@ def fold_run(frames: Sequence[str]) -> Folding:
             continue
         last = group[-1]
         last["event"]["delta"] = "".join(envelope["event"]["delta"] for envelope in group)
-        folding.folded[last["seq"]] = json.dumps(last, ensure_ascii=False, separators=(",", ":"))
-        folding.dropped += [envelope["seq"] for envelope in group[:-1]]
-        folding.stretches.append((group[0]["seq"], last["seq"]))
+        folding.fold(group, last)
+    for group in activities.values():
+        if len(group) > 1 and (shown := _shown(group)) is not None:
+            folding.fold(group, {**group[-1], "event": json.loads(shown.wire())})
     return folding
+
+
+def _shown(group: Sequence[dict[str, Any]]) -> ActivitySnapshot | None:
+    """An activity as its last event leaves it."""
+    state = Activities()
+    for envelope in group:
+        state.apply(_ACTIVITIES[envelope["event"]["type"]].model_validate(envelope["event"]), None)
+    return next(iter(state.retell(None)), None)
 
 
 async def compact(store: SessionStore, *, older_than: timedelta) -> int:

@@ -10,14 +10,12 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from ..errors import SessionNotFound
-from ..events import Custom, Draft, Event, MessagesSnapshot, RunStarted
-from ..model import SYSTEM, now
-from ..ports import SessionSnapshot, SessionStore
-from .transcript import agui_message, fold_frames
+from ..model import now
+from ..ports import SessionStore
+from .prelude import prelude
 from .turnstile import Turnstile
 
 PAGE_EVENTS = 500
@@ -246,6 +244,10 @@ class EventLog:
         """How many are reading now."""
         return sum(feed.followers for feed in self._feeds.values())
 
+    def followed(self) -> list[str]:
+        """The sessions that somebody is reading now."""
+        return [session_id for session_id, feed in self._feeds.items() if feed.followers]
+
     def appended(self, session_id: str, frames: list[tuple[int, str]]) -> None:
         """The store has committed events. See :data:`navi_jupyter.store.sqlite.OnAppend`."""
         feed = self._feeds.get(session_id)
@@ -372,38 +374,3 @@ class EventLog:
         drafts = await asyncio.to_thread(prelude, snapshot, now(), since=since)
         frames = [draft.frame(session_id, snapshot.head_seq, snapshot=True) for draft in drafts]
         return make_page([(snapshot.head_seq, frame) for frame in frames])
-
-
-def prelude(snapshot: SessionSnapshot, at: datetime, *, since: int | None = None) -> list[Draft]:
-    """The events that let a stranger draw the session as it is at ``snapshot.head_seq``.
-
-    With ``since``, ``navi.gap`` comes first: what the follower asked for is not kept event by event.
-    """
-    session_id = snapshot.session.id
-    drafts: list[Draft] = []
-
-    def add(event: Event, run_id: str | None = None) -> None:
-        drafts.append(Draft(event, run_id=run_id, origin=SYSTEM, at=at))
-
-    if since is not None:
-        value = {"since": since, "min_seq": snapshot.head_seq, "head_seq": snapshot.head_seq}
-        add(Custom(name="navi.gap", value=value))
-    fold = fold_frames(snapshot.frames)
-    complete, reopened = fold.reopeners(snapshot.active.id if snapshot.active else None)
-    queued = {run.id for run in snapshot.queued}
-    messages = [agui_message(message) for message in snapshot.finished]
-    messages += [agui_message(message) for message in complete if message.run_id not in queued]
-    messages += [{**agui_message(message), "queued": True} for message in complete if message.run_id in queued]
-    add(MessagesSnapshot(messages=tuple(messages)))
-    if snapshot.active is not None:
-        run = snapshot.active
-        drafts.append(Draft(RunStarted(thread_id=session_id, run_id=run.id), run_id=run.id, origin=run.origin, at=at))
-        drafts += [Draft(event, run_id=run.id, origin=run.origin, at=at) for event in reopened]
-    for recall in snapshot.recalls:
-        add(
-            Custom(
-                name="navi.recall",
-                value={"action": "created", "status": recall.status, "recall": recall.wire()},
-            )
-        )
-    return drafts

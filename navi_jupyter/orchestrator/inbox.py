@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..commands import Acceptance, Command
 from ..model import Origin
+from ..work import Attachment
 from .turns import ActiveRun
 
 
@@ -18,6 +19,8 @@ class Submitted:
     user_id: str
     origin: Origin
     accepted: asyncio.Future[Acceptance]
+    attachments: tuple[Attachment, ...] = ()
+    """What a prompt brings along, stored."""
 
     def accept(self, acceptance: Acceptance) -> None:
         """Answer, unless that was done or nobody waits any more."""
@@ -38,12 +41,26 @@ class Finished:
     forced: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """Whoever asked this question within the run has gone."""
+
+    interrupt_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """These queued runs are over: their prompts are part of the current one."""
+
+    run_ids: tuple[str, ...]
+
+
 class Poke:
-    """Look whether a waiting prompt can start: a slot is free, or another server's run has ended."""
+    """Look whether something can start or go on: a slot is free, another server's run has ended, all is answered."""
 
 
 class Close:
     """Leave; a run in progress ends as interrupted."""
 
 
-Item = Submitted | Finished | Poke | Close
+Item = Submitted | Finished | Withdrawn | Joined | Poke | Close

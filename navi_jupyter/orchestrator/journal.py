@@ -13,7 +13,7 @@ from ..errors import NaviError
 from ..events import Draft
 from ..logs import get_logger
 from ..ports import SessionStore, SessionTx
-from .transcript import merge_deltas
+from .merging import merge_deltas
 
 log = get_logger("journal")
 

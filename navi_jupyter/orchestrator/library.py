@@ -9,7 +9,7 @@ from dataclasses import replace
 from ..errors import SessionNotFound
 from ..model import Run
 from ..ports import Message, SessionSnapshot, SessionStore
-from .transcript import fold_frames
+from .transcript import ACTIVITY, fold_frames
 
 
 class SessionLibrary:
@@ -35,7 +35,7 @@ def conversation(snapshot: SessionSnapshot) -> list[Message]:
     """A snapshot folded: finished runs, the present one, waiting prompts."""
     queued = {run.id for run in snapshot.queued}
     present = fold_frames(snapshot.frames).messages()
-    messages = list(snapshot.finished)
+    messages = [message for message in snapshot.finished if message.role != ACTIVITY]
     messages += [message for message in present if message.run_id not in queued]
     messages += [replace(message, queued=True) for message in present if message.run_id in queued]
     return messages

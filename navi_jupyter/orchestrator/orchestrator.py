@@ -1,73 +1,64 @@
 """Sessions: made, found, commanded, followed. The only door into them for the layers above.
 
-Holds the live ones in a dict (looked up and inserted with no ``await`` between) and the process's few periodic tasks.
+Holds the live ones in a dict (looked up and inserted with no ``await`` between). Not responsible for what is done again
+and again (``upkeep``).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..commands import Acceptance, Command
 from ..errors import InvalidRequest, LimitReached, NaviError, NotReady, RunNotFound, SessionNotFound
-from ..events import Draft
+from ..events import Draft, Event
 from ..logs import get_logger
-from ..model import USER, Origin, Run, Session, SessionCreate, SessionPatch, new_id, now
-from ..ports import AgentLoop, Message, RecallDesk, RunEnded, SessionStore, SessionTx
-from .compaction import compact
+from ..model import SYSTEM, USER, Origin, Run, Session, SessionCreate, SessionPatch, Usage, new_id, now
+from ..ports import (
+    AgentLoop,
+    Message,
+    RecallDesk,
+    RunEnded,
+    SessionStore,
+    SessionTx,
+    StopSignal,
+    ToolContext,
+)
+from ..work import Attachment, RunLimits
 from .endings import custom
 from .eventlog import EventLog, Page
 from .inbox import Close, Poke, Submitted
 from .journal import Journal
 from .library import SessionLibrary
-from .peers import close_orphans, has_exited, this_server
-from .session import SessionActor, Settings, Surroundings
+from .peers import close_orphans, this_server
+from .questions import Questions
+from .session import SessionActor
 from .slots import Slots
+from .surroundings import Gear, Settings, Surroundings
+from .upkeep import Upkeep
+from .views import SessionView, Stats, default_title
 
 log = get_logger("orchestrator")
 
-LOOK_EVERY = 0.05
-"""Seconds between looks for another process's commits, while somebody follows or a run goes on."""
-BEAT_EVERY = 10.0
-"""Seconds between renewals of our claims; a third of the lease."""
-PEERS_EVERY = 1.0
-"""Seconds between looks for other servers of this machine that have exited: a read of a few rows."""
-COMPACT_EVERY = 3600.0
 STOP_PATIENCE = 5.0
 """Seconds that runs get to unwind when the server stops."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SessionView:
-    """A session with what goes on in it."""
-
-    session: Session
-    head_seq: int
-    run: Run | None
-    queue: Sequence[Run]
-    approvals: Sequence[dict[str, Any]]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stats:
-    """Numbers for health and metrics."""
-
-    sessions: int
-    """In memory."""
-    runs: int
-    """In progress in this process."""
-    followers: int
-    delivered: int
-    """Envelopes handed to followers since the start."""
-
-
 def _any_name(name: str) -> None:
     """Accepts every model or profile: the run itself will tell."""
+
+
+def _no_model(profile: str) -> str | None:  # noqa: ARG001
+    """Profiles name no models."""
+    return None
+
+
+def _no_limits(profile: str) -> RunLimits:  # noqa: ARG001
+    """Profiles have no limits of their own."""
+    return RunLimits()
 
 
 class Orchestrator:
@@ -85,6 +76,9 @@ class Orchestrator:
         compact_after: timedelta = timedelta(days=1),
         check_model: Callable[[str], None] = _any_name,
         check_profile: Callable[[str], None] = _any_name,
+        model_of_profile: Callable[[str], str | None] = _no_model,
+        limits_of_profile: Callable[[str], RunLimits] = _no_limits,
+        gear: Gear | None = None,
     ) -> None:
         self.server = this_server()
         self.log = EventLog(store, ring_events=replay_buffer_size)
@@ -94,19 +88,29 @@ class Orchestrator:
         self._agent = agent
         self._default_model = default_model
         self._default_profile = default_profile
-        self._compact_after = compact_after
         self._check_model = check_model
         self._check_profile = check_profile
+        self._model_of_profile = model_of_profile
+        self._limits_of_profile = limits_of_profile
+        self._gear = gear or Gear()
+        self._questions = Questions()
         self._journal = Journal(store, self.server.id)
         self._slots = Slots(self.settings.max_concurrent_runs, self._poke)
         self._actors: dict[str, tuple[SessionActor, asyncio.Task[None]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._upkeep = Upkeep(
+            store,
+            self.server,
+            self.log,
+            self._questions,
+            actors=lambda: [actor for actor, _ in self._actors.values()],
+            poke=self._poke,
+            run_ended=self._run_ended,
+            compact_after=compact_after,
+        )
         self._listeners: list[RunEnded] = []
         self._shared: Surroundings | None = None
         """Set by :meth:`start`; None before and after."""
-        self._stale = False
-        """Another process has committed what we have not looked at yet."""
-        self._beaten_at = now()
 
     # --- life
 
@@ -124,17 +128,17 @@ class Orchestrator:
             store=self._store,
             journal=self._journal,
             slots=self._slots,
+            questions=self._questions,
             agent=self._agent,
             recalls=recalls,
             library=self.library,
+            gear=self._gear,
             run_ended=self._run_ended,
+            limits_of_profile=self._limits_of_profile,
         )
         self._tasks = [
             asyncio.create_task(self._journal.work(), name="navi-journal"),
-            asyncio.create_task(self._repeat("navi-look", LOOK_EVERY, self._look), name="navi-look"),
-            asyncio.create_task(self._repeat("navi-beat", BEAT_EVERY, self._beat), name="navi-beat"),
-            asyncio.create_task(self._repeat("navi-peers", PEERS_EVERY, self._look_for_dead), name="navi-peers"),
-            asyncio.create_task(self._repeat("navi-compact", COMPACT_EVERY, self._compact), name="navi-compact"),
+            *self._upkeep.tasks(),
         ]
         for session_id in await self._store.queued_sessions():
             self._poke(session_id)
@@ -180,17 +184,20 @@ class Orchestrator:
         """A new session. Raises LimitReached, InvalidRequest."""
         self._check(request)
         at = now()
+        profile = request.profile or self._default_profile
         session = Session(
             id=new_id("s"),
             owner=owner,
-            title=request.title or _default_title(request),
-            profile=request.profile or self._default_profile,
-            model=request.model or self._default_model,
+            title=request.title or default_title(request),
+            profile=profile,
+            model=request.model or self._model_of_profile(profile) or self._default_model,
             notebook_path=request.notebook_path,
             kernel_id=request.kernel_id,
             timezone=request.timezone or "UTC",
             created_at=at,
             updated_at=at,
+            allowed_tools=request.allowed_tools or (),
+            context=request.context or {},
         )
 
         async def unit(tx: SessionTx) -> None:
@@ -211,7 +218,28 @@ class Orchestrator:
             head_seq=session.head_seq,
             run=next((run for run in runs if run.status.active), None),
             queue=[run for run in runs if not run.status.active],
-            approvals=(),
+            prompts=await self._store.queued_prompts(session_id),
+            approvals=await self._store.open_interrupts(session_id),
+            usage=await self._store.of_session(session_id),
+        )
+
+    def context_of(self, session: Session) -> ToolContext:
+        """What tools would work for in this session, for looking at what there is. Raises NotReady."""
+        if self._shared is None:
+            raise NotReady("Navi is stopping with this server.")
+        return ToolContext(
+            user_id=session.owner,
+            role="owner",
+            session=session,
+            run_id="",
+            origin=USER,
+            stop=StopSignal(),
+            recalls=self._shared.recalls,
+            library=self.library,
+            workbench=self._gear.workbench,
+            memory=self._gear.memory,
+            attachments=self._gear.attachments,
+            spending=self._gear.spending,
         )
 
     async def sessions(
@@ -225,7 +253,7 @@ class Orchestrator:
         await self._owned(session_id, owner)
         self._check(patch)
         changes = patch.model_dump(exclude_unset=True)
-        for name in ("title", "profile", "model", "timezone"):
+        for name in ("title", "profile", "model", "timezone", "allowed_tools", "context"):
             if name in changes and changes[name] is None:
                 raise InvalidRequest(f"{name}: can not be null", field=name)
 
@@ -279,15 +307,37 @@ class Orchestrator:
 
     # --- commands and following
 
-    async def submit(self, session_id: str, command: Command, *, user_id: str, origin: Origin = USER) -> Acceptance:
-        """Implements :class:`navi_jupyter.ports.Submit`. Only the owner may command."""
+    async def submit(
+        self,
+        session_id: str,
+        command: Command,
+        *,
+        user_id: str,
+        origin: Origin = USER,
+        attachments: Sequence[Attachment] = (),
+    ) -> Acceptance:
+        """Implements :class:`navi_jupyter.ports.Submit`. Only the owner may command.
+
+        ``attachments`` are what the ``images`` and ``files`` of a prompt stand for, stored already.
+        """
         await self._owned(session_id, user_id)
         model = getattr(command, "model", None)
         if model is not None:
             self._check_model(model)
         accepted: asyncio.Future[Acceptance] = asyncio.get_running_loop().create_future()
-        self._actor(session_id).put(Submitted(command, user_id, origin, accepted))
+        self._actor(session_id).put(Submitted(command, user_id, origin, accepted, tuple(attachments)))
         return await accepted
+
+    async def tell_followers(self, event: Event) -> None:
+        """Append an event that belongs to no run to the log of every session that somebody follows here now."""
+        draft = Draft(event, run_id=None, origin=SYSTEM, at=now())
+        batches = {session_id: [draft] for session_id in self.log.followed()}
+        if batches:
+            await self._store.write(lambda tx: tx.append_all(batches))
+
+    async def usage_of(self, owner: str, *, since: datetime) -> Usage:
+        """What all of a user's runs that were created since then have used up."""
+        return await self._store.of_user(owner, since=since)
 
     async def follow(self, session_id: str, *, after: int | None, owner: str) -> AsyncGenerator[Page]:
         """See :meth:`EventLog.follow`. Raises SessionNotFound at the first step, also for other people's."""
@@ -350,63 +400,3 @@ class Orchestrator:
     async def _run_ended(self, run: Run) -> None:
         for listener in self._listeners:
             await listener(run)
-
-    # --- periodic work
-
-    async def _repeat(self, name: str, every: float, work: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            await asyncio.sleep(every)
-            try:
-                await work()
-            except NaviError as error:
-                log.error("periodic_work_failed", work=name, error=str(error))
-            except Exception:
-                log.exception("periodic_work_broke", work=name)
-
-    async def _look(self) -> None:
-        """Has another process committed? Then followers may have more to read, or a run of ours is to stop."""
-        if not self._actors and not self.log.followers:
-            self.log.in_use.clear()
-            await self.log.in_use.wait()  # An idle server sleeps; a follower begins at a head that it reads itself.
-        if await self._store.changed_elsewhere():
-            self._stale = True
-        if not self._stale:
-            return
-        # Stale until all of it was done: a failure in between, or a run that is being launched, wants another look.
-        await self.log.refresh()
-        stops = await self._store.stops_for(self.server.id)
-        actors = [actor for actor, _ in self._actors.values()]
-        self._stale = not all(any(actor.stop_requested(run_id) for actor in actors) for run_id in stops)
-
-    async def _beat(self) -> None:
-        """Renew our claims; end what servers that died meanwhile left open, and start what waits behind it."""
-        at = now()
-        slept = at - self._beaten_at > 2 * timedelta(seconds=BEAT_EVERY)
-        self._beaten_at = at
-        await self._store.write(lambda tx: tx.beat(self.server, at=at))
-        if slept:
-            return  # The whole machine may have: the others' claims look old too, and get one beat to renew them.
-        await self._take_over()
-
-    async def _look_for_dead(self) -> None:
-        """A server of this machine that has exited is seen at once, without waiting for its lease."""
-        if any(has_exited(server, here=self.server) for server in await self._store.known_servers()):
-            await self._take_over()
-
-    async def _take_over(self) -> None:
-        """End what dead servers left open, and start what waits behind it."""
-        for owner in await close_orphans(self._store, self.server):
-            run = await self._store.run(owner.run_id)
-            if run is not None:
-                await self._run_ended(run)
-        for session_id in await self._store.queued_sessions():
-            self._poke(session_id)
-
-    async def _compact(self) -> None:
-        await compact(self._store, older_than=self._compact_after)
-
-
-def _default_title(request: SessionCreate) -> str:
-    if request.notebook_path:
-        return request.notebook_path.rsplit("/", 1)[-1].removesuffix(".ipynb")[:200] or "Session"
-    return f"Session of {now():%Y-%m-%d %H:%M}"

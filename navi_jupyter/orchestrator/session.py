@@ -9,64 +9,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import assert_never
-from zoneinfo import ZoneInfo
+from typing import TypeVar, assert_never
 
-from ..commands import Acceptance, Answer, Prompt, Stop, Unqueue
-from ..errors import InterruptNotFound, NaviError, NotReady, SessionNotFound
+from ..commands import Acceptance, Answer, Edit, Prompt, Stop, Unqueue
+from ..errors import NaviError, NotReady, SessionNotFound
+from ..events import Draft
 from ..logs import get_logger
 from ..model import Failure, Run, RunStatus, new_id, now
-from ..ports import (
-    AgentLoop,
-    Library,
-    Limits,
-    RecallDesk,
-    RunEnded,
-    SessionStore,
-    SessionTx,
-    StopSignal,
-    ToolContext,
-    Turn,
-)
-from .endings import Ending, close_run, persist
-from .inbox import Close, Finished, Item, Poke, Submitted
-from .intake import Admission, Intake, Withdrawal
-from .journal import Journal
-from .slots import Slots
+from ..ports import SessionTx, TurnResult
+from ..work import InterruptStatus
+from .endings import Ending, close_run, pause_run, persist, told
+from .inbox import Close, Finished, Item, Joined, Poke, Submitted, Withdrawn
+from .intake import Admission, Answered, Intake, Sender, Withdrawal
+from .launch import launch
+from .prompts import Arrival
+from .questions import checked_payload, opened, settle
+from .surroundings import Surroundings
 from .transcript import Fold, fold_frames
 from .turns import ActiveRun
 
 log = get_logger("session")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
-    """The limits that runs and sessions live under."""
-
-    max_iterations: int = 50
-    run_timeout: float = 600.0
-    stop_deadline: float = 10.0
-    max_concurrent_runs: int = 32
-    max_sessions_per_user: int = 1000
-    max_queued_prompts: int = 100
-    idle_after: float = 60.0
-    """Seconds without work after which a session leaves memory."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Surroundings:
-    """What every session of a process shares."""
-
-    server_id: str
-    settings: Settings
-    store: SessionStore
-    journal: Journal
-    slots: Slots
-    agent: AgentLoop
-    recalls: RecallDesk
-    library: Library
-    run_ended: RunEnded
+T = TypeVar("T")
 
 
 class SessionActor:
@@ -124,6 +87,11 @@ class SessionActor:
                 await self._answer(item)
             case Finished():
                 await self._end(item)
+            case Withdrawn(interrupt_id=interrupt_id):
+                await self._withdraw(interrupt_id)
+            case Joined(run_ids=run_ids):
+                for run_id in run_ids:
+                    await self._tell_ended(run_id)
             case Poke():
                 await self._start_next()
             case Close():
@@ -149,59 +117,112 @@ class SessionActor:
             raise
 
     async def _obey(self, item: Submitted) -> Acceptance:
-        match item.command:
-            case Prompt() as prompt:
-                return await self._prompt(prompt, item)
-            case Stop() as stop:
-                return await self._stop(stop, item)
-            case Unqueue() as unqueue:
-                return await self._unqueue(unqueue, item)
-            case Answer() as answer:
-                raise InterruptNotFound(f"No question {answer.interrupt_id} is open in this session.")
+        command = item.command
+        sender = Sender(command.command_id or new_id("c"), item.user_id, item.origin)
+        match command:
+            case Prompt():
+                return await self._prompt(command, sender, item)
+            case Stop():
+                return await self._stop(command, sender)
+            case Unqueue():
+                withdrawn = await self._write(lambda tx: self._intake.unqueue(tx, command, sender))
+                if withdrawn.target is not None:
+                    await self._tell_ended(withdrawn.target.id)
+                return withdrawn.acceptance
+            case Edit():
+                return (await self._write(lambda tx: self._intake.edit(tx, command, sender))).acceptance
+            case Answer():
+                return await self._settle(command, sender)
             case _:
-                assert_never(item.command)
+                assert_never(command)
 
-    async def _prompt(self, prompt: Prompt, item: Submitted) -> Acceptance:
-        command_id = prompt.command_id or new_id("c")
+    async def _write(self, unit: Callable[[SessionTx], Awaitable[T]]) -> T:
+        return await self._shared.store.write(unit, durable=True)
+
+    async def _prompt(self, prompt: Prompt, sender: Sender, item: Submitted) -> Acceptance:
         slots = self._shared.slots
         free = self.current is None and not self._closing and not slots.expects(self.session_id)
         slot = free and slots.take(self.session_id)
-
-        async def unit(tx: SessionTx) -> Admission:
-            return await self._intake.prompt(
-                tx, prompt, command_id, user_id=item.user_id, origin=item.origin, may_start=slot
-            )
-
+        arrival = Arrival(
+            prompt=prompt,
+            command_id=sender.command_id,
+            user_id=item.user_id,
+            origin=item.origin,
+            attachments=item.attachments,
+        )
         started: Run | None = None
         try:
-            admission = await self._shared.store.write(unit, durable=True)
+            admission = await self._write(lambda tx: self._intake.prompt(tx, arrival, may_start=slot))
             started = admission.started
         finally:
             if slot and started is None:
                 slots.give_back()
         item.accept(admission.acceptance)  # It is durable; what follows takes its time.
+        if admission.ended is not None:
+            await self._tell_ended(admission.ended.id)
         if started is not None:
             await self._launch(started)
-        elif admission.rival is not None and prompt.mode == "interrupt":
-            # A rival of another server is stopped by that one: it finds the request in the run's row.
-            self._stop_current(admission.rival.id)
-        elif admission.rival is None and not admission.repeated and not self._closing:
-            slots.wait(self.session_id)
+        elif not admission.repeated:
+            self._make_way(admission, prompt)
         return admission.acceptance
 
-    async def _stop(self, stop: Stop, item: Submitted) -> Acceptance:
-        command_id = stop.command_id or new_id("c")
+    def _make_way(self, admission: Admission, prompt: Prompt) -> None:
+        """A prompt was queued: see that it gets its turn."""
+        rival = admission.rival
+        if rival is None or rival.status is RunStatus.WAITING:
+            if not self._closing:
+                self._shared.slots.wait(self.session_id)  # to start it, or to go on with a run that it has answered
+        # A run of another server is stopped by that one, which finds the request in the run's row; steering likewise.
+        elif prompt.mode in ("interrupt", "rollback"):
+            self._stop_current(rival.id)
+        elif prompt.mode == "steer":
+            self.steered()
 
-        async def unit(tx: SessionTx) -> Withdrawal:
-            return await self._intake.stop(tx, stop, command_id, user_id=item.user_id, origin=item.origin)
+    def steered(self) -> None:
+        """A prompt for the run in progress waits in the database."""
+        if self.current is not None:
+            self.current.steering.waiting = True
 
-        stopped = await self._shared.store.write(unit, durable=True)
-        if stopped.target is not None and stopped.target.status is RunStatus.QUEUED:
-            await self._tell_ended(stopped.target.id)
-        elif stopped.target is not None:
+    async def _stop(self, stop: Stop, sender: Sender) -> Acceptance:
+        stopped: Withdrawal = await self._write(lambda tx: self._intake.stop(tx, stop, sender))
+        target = stopped.target
+        if target is not None and target.status is RunStatus.RUNNING:
             # The run of another server is stopped by that one: it finds the request in the run's row.
-            self._stop_current(stopped.target.id)
+            self._stop_current(target.id)
+        elif target is not None:
+            await self._tell_ended(target.id)
+            if target.status is RunStatus.WAITING and not self._closing:
+                self._shared.slots.wait(self.session_id)
         return stopped.acceptance
+
+    async def _settle(self, answer: Answer, sender: Sender) -> Acceptance:
+        found = await self._shared.store.interrupts([answer.interrupt_id])
+        asked = [question for question in found if question.session_id == self.session_id]
+        payload = await checked_payload(asked[0], answer) if asked else None
+        answered: Answered = await self._write(lambda tx: self._intake.answer(tx, answer, payload, sender))
+        question = answered.question
+        if question is not None and not question.durable:
+            self._shared.questions.settled(question)
+        elif question is not None and not self._closing:
+            self._shared.slots.wait(self.session_id)
+        return answered.acceptance
+
+    async def _withdraw(self, interrupt_id: str) -> None:
+        """Whoever asked within a run has gone. When the run has, too, its end has closed the question."""
+
+        async def unit(tx: SessionTx) -> None:
+            question = await tx.interrupt(interrupt_id)
+            run = None if question is None else await tx.run(question.run_id)
+            if question is not None and run is not None:
+                cancelled = InterruptStatus.CANCELLED
+                await settle(
+                    tx,
+                    question,
+                    cancelled,
+                    draft=lambda now_is: Draft(told("cancelled", now_is), run_id=run.id, origin=run.origin, at=now()),
+                )
+
+        await self._shared.store.write(unit)
 
     def _stop_current(self, run_id: str) -> bool:
         active = self.current
@@ -222,21 +243,10 @@ class SessionActor:
         """Another server was asked to stop a run of ours. False when it is not this session's current one."""
         return self._stop_current(run_id)
 
-    async def _unqueue(self, unqueue: Unqueue, item: Submitted) -> Acceptance:
-        command_id = unqueue.command_id or new_id("c")
-
-        async def unit(tx: SessionTx) -> Withdrawal:
-            return await self._intake.unqueue(tx, unqueue, command_id, user_id=item.user_id, origin=item.origin)
-
-        withdrawn = await self._shared.store.write(unit, durable=True)
-        if withdrawn.target is not None:
-            await self._tell_ended(withdrawn.target.id)
-        return withdrawn.acceptance
-
     # --- runs
 
     async def _start_next(self) -> None:
-        """Start the prompt that waits longest, if nothing is in its way and a slot is free."""
+        """Go on with a run whose questions are answered, or start the prompt that is next, if a slot is free."""
         if self.current is not None or self._closing:
             self._shared.slots.renounce(self.session_id)
             return
@@ -258,16 +268,17 @@ class SessionActor:
     async def _launch(self, run: Run) -> None:
         """Put the agent to work. The run is active in the database already: if that fails, it has to be ended there."""
         try:
-            active = await self._prepare(run)
+            active = await launch(self._shared, run, self.put)
         except Exception as error:
-            log.exception("run_not_launched", session_id=self.session_id, run_id=run.id)
+            # What the user can act on (a broken profile) is no defect: its message is enough.
+            trace = None if isinstance(error, NaviError) else error
+            log.error("run_not_launched", session_id=self.session_id, run_id=run.id, error=str(error), exc_info=trace)
             await self._end_unlaunched(run, error)
             return
         self.current = active
         self._shared.journal.watch(run.id, active)
         active.task.add_done_callback(lambda task: self._finished(active, task))
-        patience = self._shared.settings.run_timeout + self._shared.settings.stop_deadline
-        self._give_up_after(active, patience)
+        self._give_up_after(active, active.patience.left + self._shared.settings.stop_deadline)
         log.info("run_started", session_id=self.session_id, run_id=run.id, model=run.model, origin=run.origin.kind)
 
     def _finished(self, active: ActiveRun, task: asyncio.Task[None]) -> None:
@@ -291,59 +302,61 @@ class SessionActor:
         await self._tell_ended(run.id)
         self.put(Poke())
 
-    async def _prepare(self, run: Run) -> ActiveRun:
-        shared = self._shared
-        session = await shared.store.session(self.session_id)
-        if session is None:
-            raise SessionNotFound(f"There is no session {self.session_id}.")
-        prompt, user_id = await shared.store.prompt(run.id)
-        stop = StopSignal()
-        turn = Turn(
-            session=session,
-            run_id=run.id,
-            model=run.model,
-            prompt=prompt,
-            history=tuple(await shared.store.past_turns(self.session_id)),
-            limits=Limits(max_iterations=shared.settings.max_iterations, timeout=shared.settings.run_timeout),
-            origin=run.origin,
-            now=now().astimezone(ZoneInfo(session.timezone)),
-        )
-        context = ToolContext(
-            user_id=user_id,
-            role="owner",
-            session=session,
-            run_id=run.id,
-            origin=run.origin,
-            stop=stop,
-            recalls=shared.recalls,
-            library=shared.library,
-        )
-        fold = fold_frames(await shared.store.run_frames(self.session_id, run.id))
-        return ActiveRun(run, turn, context, shared.agent, shared.journal, fold)
-
     async def _end(self, item: Finished) -> None:
         active = item.active
         if active is not self.current or (item.forced and active.task.done()):
             return  # Ended already: the deadline and the task's own end may both arrive.
+        if item.forced and (grace := active.grace) > 0:
+            self._give_up_after(active, grace + self._shared.settings.stop_deadline)
+            return  # Its time does not run while the user is asked.
         if item.forced:
             active.abandoned = True
             log.warning("run_forced", session_id=self.session_id, run_id=active.run.id)
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+        if (result := active.pausing()) is not None:
+            await self._pause(active, result)
+            return
         ending = active.ending()
+        active.over = True
         if ending.error is not None and ending.error.code == "internal_error":
             error = active.task.exception() if active.task.done() else None
             log.error("run_broke", run_id=active.run.id, exc_info=error)
         try:
             await self._record(active, ending, forced=item.forced)
         finally:
-            self._shared.journal.forget(active.run.id)
-            self.current = None
-            self._shared.slots.give_back()
+            self._let_go(active)
         log.info("run_ended", session_id=self.session_id, run_id=active.run.id, status=ending.status)
         await self._tell_ended(active.run.id)
         await self._start_next()
+
+    async def _pause(self, active: ActiveRun, result: TurnResult) -> None:
+        """Put the run to rest until its questions are answered; nobody holds it then, and its slot is free."""
+        shared, run = self._shared, active.run
+        active.over = True
+        at = now()
+        asked = [opened(ask, run, at, patience=shared.settings.patience, durable=True) for ask in result.asks]
+
+        async def unit(tx: SessionTx) -> None:
+            if not await pause_run(tx, run, result, asked, active.fold, server_id=shared.server_id):
+                # Asked to stop meanwhile, through another server.
+                await close_run(tx, run, Ending(RunStatus.STOPPED, usage=result.usage), active.fold)
+
+        try:
+            await shared.journal.flushed(self.session_id)
+            if not active.lost:
+                await self._persist_end(run, unit)
+        finally:
+            self._let_go(active)
+        log.info("run_pauses", session_id=self.session_id, run_id=run.id, questions=len(asked))
+        await self._tell_ended(run.id)
+        await self._start_next()
+
+    def _let_go(self, active: ActiveRun) -> None:
+        self._shared.journal.forget(active.run.id)
+        self.current = None
+        self._shared.slots.give_back()
 
     async def _record(self, active: ActiveRun, ending: Ending, *, forced: bool) -> None:
         """Make the end durable. Retried until the database takes it; a run must not stay open while we live."""
@@ -369,7 +382,7 @@ class SessionActor:
 
     async def _tell_ended(self, run_id: str) -> None:
         run = await self._shared.store.run(run_id)
-        if run is None:
+        if run is None or not run.status.final:
             return
         try:
             await self._shared.run_ended(run)

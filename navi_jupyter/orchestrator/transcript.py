@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from ..events import (
+    ActivityDelta,
+    ActivitySnapshot,
+    Custom,
     Envelope,
     Event,
     ReasoningEnd,
@@ -17,6 +22,9 @@ from ..events import (
     RunError,
     RunFinished,
     RunStarted,
+    SubagentError,
+    SubagentFinished,
+    SubagentStarted,
     TextMessageContent,
     TextMessageEnd,
     TextMessageStart,
@@ -25,8 +33,29 @@ from ..events import (
     ToolCallResult,
     ToolCallStart,
 )
-from ..model import Origin
+from ..model import SYSTEM, Origin, Usage
 from ..ports import Message, ToolCall
+from .activities import Activities
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where in the conversation something belongs."""
+
+    run_id: str | None
+    origin: Origin
+    at: str
+    worker: str | None = None
+    """The ``subagent_run_id``; workers of one run speak beside each other."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    """A sub-agent of a run."""
+
+    run_id: str | None
+    started: SubagentStarted
+    ended: SubagentFinished | SubagentError | None = None
 
 
 @dataclass(slots=True)
@@ -35,20 +64,22 @@ class _Reasoning:
 
     id: str
     run_id: str | None
+    worker: str | None = None
     parts: list[str] = field(default_factory=list)
     open: bool = True
     message_open: bool = False
 
     def retell(self) -> list[Event]:
-        events: list[Event] = [ReasoningStart(message_id=self.id)]
+        who = {"message_id": self.id, "subagent_run_id": self.worker}
+        events: list[Event] = [ReasoningStart.model_validate(who)]
         if self.parts or self.message_open:
-            events.append(ReasoningMessageStart(message_id=self.id))
+            events.append(ReasoningMessageStart.model_validate(who))
             if self.parts:
-                events.append(ReasoningMessageContent(message_id=self.id, delta="".join(self.parts)))
+                events.append(ReasoningMessageContent.model_validate({**who, "delta": "".join(self.parts)}))
             if not self.message_open:
-                events.append(ReasoningMessageEnd(message_id=self.id))
+                events.append(ReasoningMessageEnd.model_validate(who))
         if not self.open:
-            events.append(ReasoningEnd(message_id=self.id))
+            events.append(ReasoningEnd.model_validate(who))
         return events
 
 
@@ -58,9 +89,7 @@ class _OpenMessage:
 
     id: str
     role: str
-    run_id: str | None
-    origin: Origin
-    at: str
+    place: _Place
     parts: list[str] = field(default_factory=list)
     thoughts: list[_Reasoning] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
@@ -70,6 +99,7 @@ class _OpenMessage:
     """Nobody opened it: a tool call needed one to belong to."""
     open: bool = True
     """Between its START and its END."""
+    attachments: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(slots=True)
@@ -79,20 +109,28 @@ class _OpenCall:
     id: str
     name: str
     parent: str
+    worker: str | None = None
     parts: list[str] = field(default_factory=list)
     open: bool = True
     """Between its START and its END."""
     result: str | None = None
 
     def retell(self) -> list[Event]:
+        who = self.worker
         events: list[Event] = [
-            ToolCallStart(tool_call_id=self.id, tool_call_name=self.name, parent_message_id=self.parent)
+            ToolCallStart(
+                tool_call_id=self.id, tool_call_name=self.name, parent_message_id=self.parent, subagent_run_id=who
+            )
         ]
         if self.parts:
-            events.append(ToolCallArgs(tool_call_id=self.id, delta="".join(self.parts)))
+            events.append(ToolCallArgs(tool_call_id=self.id, delta="".join(self.parts), subagent_run_id=who))
         if not self.open:
-            events.append(ToolCallEnd(tool_call_id=self.id))
+            events.append(ToolCallEnd(tool_call_id=self.id, subagent_run_id=who))
         return events
+
+
+ACTIVITY = "activity"
+"""The role of a message that tells what a tool has shown: for those who draw the session, not for those who read it."""
 
 
 class Fold:
@@ -107,8 +145,12 @@ class Fold:
         self._reasoning: dict[str, _Reasoning] = {}
         self._untold: list[_Reasoning] = []
         """Reasoning that no message has been started after."""
+        self._workers: dict[str, _Worker] = {}
+        self._activities = Activities()
         self.started = False
         """Between RUN_STARTED and the run's end."""
+        self.usage: Usage | None = None
+        """What the run has used up so far, as far as it has said."""
 
     def apply(  # noqa: C901  one flat case per event type
         self, event: Event, *, run_id: str | None, origin: Origin, at: str
@@ -120,16 +162,17 @@ class Fold:
             case RunFinished() | RunError():
                 self.started = False
             case TextMessageStart(message_id=message_id, role=role):
-                self._message(message_id, role, run_id, origin, at)
+                message = self._message(message_id, role, _Place(run_id, origin, at, event.subagent_run_id))
+                message.attachments = tuple((event.metadata or {}).get("attachments", ()))
             case TextMessageContent(message_id=message_id, delta=delta):
                 self._messages[message_id].parts.append(delta)
             case TextMessageEnd(message_id=message_id):
                 self._messages[message_id].open = False
             case ReasoningStart(message_id=message_id):
-                self._think(message_id, run_id)
+                self._think(message_id, run_id, event.subagent_run_id)
             case ReasoningMessageStart(message_id=message_id):
                 if message_id not in self._reasoning:
-                    self._think(message_id, run_id)
+                    self._think(message_id, run_id, event.subagent_run_id)
                 self._reasoning[message_id].message_open = True
             case ReasoningMessageContent(message_id=message_id, delta=delta):
                 self._reasoning[message_id].parts.append(delta)
@@ -138,13 +181,23 @@ class Fold:
             case ReasoningEnd(message_id=message_id):
                 self._reasoning[message_id].open = False
             case ToolCallStart():
-                self._call(event, run_id, origin, at)
+                self._call(event, _Place(run_id, origin, at, event.subagent_run_id))
             case ToolCallArgs(tool_call_id=call_id, delta=delta):
                 self._calls[call_id].parts.append(delta)
             case ToolCallEnd(tool_call_id=call_id):
                 self._calls[call_id].open = False
             case ToolCallResult():
-                self._result(event, run_id, origin, at)
+                self._result(event, _Place(run_id, origin, at, event.subagent_run_id))
+            case ActivitySnapshot() | ActivityDelta():
+                self._activities.apply(event, run_id)
+            case SubagentStarted(subagent_run_id=worker):
+                self._workers[worker] = _Worker(run_id, event)
+            case SubagentFinished(subagent_run_id=worker) | SubagentError(subagent_run_id=worker):
+                self._workers[worker].ended = event
+            case Custom(name="navi.queue", value=value):
+                self._queue(value, _Place(run_id, origin, at))
+            case Custom(name="navi.usage", value=value):
+                self._spend(value)
             case _:
                 pass
 
@@ -153,40 +206,42 @@ class Fold:
         envelope = Envelope.model_validate_json(frame)
         self.apply(envelope.event, run_id=envelope.run_id, origin=envelope.origin, at=envelope.ts)
 
-    def _think(self, message_id: str, run_id: str | None) -> None:
-        thought = self._reasoning[message_id] = _Reasoning(message_id, run_id)
+    def _think(self, message_id: str, run_id: str | None, worker: str | None) -> None:
+        thought = self._reasoning[message_id] = _Reasoning(message_id, run_id, worker)
         self._untold.append(thought)
 
-    def _message(self, message_id: str, role: str, run_id: str | None, origin: Origin, at: str) -> _OpenMessage:
-        message = _OpenMessage(id=message_id, role=role, run_id=run_id, origin=origin, at=at)
+    def _message(self, message_id: str, role: str, place: _Place) -> _OpenMessage:
+        message = _OpenMessage(id=message_id, role=role, place=place)
         if role == "assistant":
-            message.thoughts = [thought for thought in self._untold if thought.run_id == run_id]
-            self._untold = [thought for thought in self._untold if thought.run_id != run_id]
+            who = (place.run_id, place.worker)
+            message.thoughts = [thought for thought in self._untold if (thought.run_id, thought.worker) == who]
+            self._untold = [thought for thought in self._untold if (thought.run_id, thought.worker) != who]
         self._messages[message_id] = message
         return message
 
-    def _call(self, event: ToolCallStart, run_id: str | None, origin: Origin, at: str) -> None:
-        parent = self._parent(event, run_id, origin, at)
+    def _call(self, event: ToolCallStart, place: _Place) -> None:
+        parent = self._parent(event, place)
         parent.calls.append(event.tool_call_id)
-        self._calls[event.tool_call_id] = _OpenCall(event.tool_call_id, event.tool_call_name, parent.id)
+        self._calls[event.tool_call_id] = _OpenCall(
+            event.tool_call_id, event.tool_call_name, parent.id, event.subagent_run_id
+        )
 
-    def _parent(self, event: ToolCallStart, run_id: str | None, origin: Origin, at: str) -> _OpenMessage:
+    def _parent(self, event: ToolCallStart, place: _Place) -> _OpenMessage:
         named = self._messages.get(event.parent_message_id or "")
         if named is not None:
             return named
-        # The run's last: a prompt that was queued meanwhile may stand in between.
-        last = next((message for message in reversed(self._messages.values()) if message.run_id == run_id), None)
+        # The last of the same speaker: a prompt that was queued meanwhile, or a worker's words, may stand in between.
+        who = (place.run_id, place.worker)
+        last = next((m for m in reversed(self._messages.values()) if (m.place.run_id, m.place.worker) == who), None)
         if event.parent_message_id is None and last is not None and last.role == "assistant":
             return last
-        message = self._message(
-            event.parent_message_id or f"{event.tool_call_id}-call", "assistant", run_id, origin, at
-        )
+        message = self._message(event.parent_message_id or f"{event.tool_call_id}-call", "assistant", place)
         message.open = False
         message.implied = True
         return message
 
-    def _result(self, event: ToolCallResult, run_id: str | None, origin: Origin, at: str) -> None:
-        message = self._message(event.message_id, "tool", run_id, origin, at)
+    def _result(self, event: ToolCallResult, place: _Place) -> None:
+        message = self._message(event.message_id, "tool", place)
         message.parts.append(event.content)
         message.call_id = event.tool_call_id
         message.open = False
@@ -194,6 +249,28 @@ class Fold:
         if call is not None:
             call.open = False
             call.result = event.content
+
+    def _queue(self, value: dict[str, Any], place: _Place) -> None:
+        """A prompt that was withdrawn or changed while it waited, or that joined the run in progress."""
+        command_id = str(value.get("command_id"))
+        known = self._messages.get(command_id)
+        match value.get("action"):
+            case "cancelled":
+                self._messages.pop(command_id, None)
+            case "edited" if known is not None:
+                known.parts = [str(value.get("text", ""))]
+            case "steered":
+                self._messages.pop(command_id, None)  # it comes here now, wherever it was
+                message = self._message(command_id, "user", place)
+                message.parts = [str(value.get("text", ""))]
+                message.attachments = tuple(value.get("attachments", ()))
+                message.open = False
+
+    def _spend(self, value: dict[str, Any]) -> None:
+        try:
+            self.usage = Usage.model_validate(value.get("usage"))
+        except ValidationError:
+            return  # an event of another version's; what it says is only a figure
 
     # --- what it tells
 
@@ -207,26 +284,40 @@ class Fold:
             id=message.id,
             role=message.role,
             content="".join(message.parts),
-            run_id=message.run_id,
-            origin=message.origin,
-            at=message.at,
+            run_id=message.place.run_id,
+            origin=message.place.origin,
+            at=message.place.at,
             tool_calls=tuple(
                 ToolCall(id=call.id, name=call.name, args="".join(call.parts), result=call.result) for call in calls
             ),
             tool_call_id=message.call_id,
             reasoning="".join(part for thought in message.thoughts for part in thought.parts),
             partial=message.open,
+            subagent_run_id=message.place.worker,
+            attachments=message.attachments,
         )
 
     def closers(self) -> list[Event]:
         """The events that close what is open, innermost first."""
-        events: list[Event] = [ToolCallEnd(tool_call_id=call.id) for call in self._calls.values() if call.open]
+        events: list[Event] = [
+            ToolCallEnd(tool_call_id=call.id, subagent_run_id=call.worker) for call in self._calls.values() if call.open
+        ]
         for message_id, reasoning in self._reasoning.items():
             if reasoning.message_open:
-                events.append(ReasoningMessageEnd(message_id=message_id))
+                events.append(ReasoningMessageEnd(message_id=message_id, subagent_run_id=reasoning.worker))
             if reasoning.open:
-                events.append(ReasoningEnd(message_id=message_id))
-        events.extend(TextMessageEnd(message_id=message.id) for message in self._messages.values() if message.open)
+                events.append(ReasoningEnd(message_id=message_id, subagent_run_id=reasoning.worker))
+        events.extend(
+            TextMessageEnd(message_id=message.id, subagent_run_id=message.place.worker)
+            for message in self._messages.values()
+            if message.open
+        )
+        # The innermost first: a worker's own workers came after it.
+        events.extend(
+            SubagentError(subagent_run_id=worker, message="The run ended before this worker did.", code="interrupted")
+            for worker, known in reversed(self._workers.items())
+            if known.ended is None
+        )
         return events
 
     def partial(self) -> tuple[Message, ...]:
@@ -242,6 +333,14 @@ class Fold:
             for message in self.messages()
         )
 
+    def record(self, *, partial: bool) -> tuple[Message, ...]:
+        """What stays of a run that is over: its messages, then what its tools have shown (role ``activity``)."""
+        shown = [
+            Message(id=key, role=ACTIVITY, content=text, run_id=run_id, origin=SYSTEM, at="")
+            for key, run_id, text in self._activities.texts()
+        ]
+        return (*(self.partial() if partial else self.messages()), *shown)
+
     def reopeners(self, run_id: str | None) -> tuple[list[Message], list[Event]]:
         """For a joiner while ``run_id`` is in progress: messages that are complete, and events that tell the others.
 
@@ -249,14 +348,18 @@ class Fold:
         """
         complete, events = list[Message](), list[Event]()
         for message in self._messages.values():
-            if message.run_id == run_id is not None and (events or self._in_progress(message)):
+            if message.place.run_id == run_id is not None and (events or self._in_progress(message)):
                 events += self._retell(message)
             else:
                 complete.append(self._finished(message))
         for thought in self._untold:
             if thought.run_id == run_id:
                 events += thought.retell()
-        return complete, events
+        if run_id is None:
+            return complete, events
+        workers = [worker for worker in self._workers.values() if worker.run_id == run_id]
+        ends = [worker.ended for worker in workers if worker.ended is not None]
+        return complete, [*(w.started for w in workers), *events, *self._activities.retell(run_id), *ends]
 
     def _in_progress(self, message: _OpenMessage) -> bool:
         growing = message.open or any(thought.open for thought in message.thoughts)
@@ -264,16 +367,20 @@ class Fold:
 
     def _retell(self, message: _OpenMessage) -> list[Event]:
         events = [event for thought in message.thoughts for event in thought.retell()]
-        content = "".join(message.parts)
+        content, who = "".join(message.parts), message.place.worker
         if message.call_id is not None:
-            events.append(ToolCallResult(message_id=message.id, tool_call_id=message.call_id, content=content))
-        elif not message.implied:
+            result = ToolCallResult(
+                message_id=message.id, tool_call_id=message.call_id, content=content, subagent_run_id=who
+            )
+            return [*events, result]
+        if not message.implied:
             role: Literal["user", "assistant"] = "user" if message.role == "user" else "assistant"
-            events.append(TextMessageStart(message_id=message.id, role=role))
+            shown = {"attachments": list(message.attachments)} if message.attachments else None
+            events.append(TextMessageStart(message_id=message.id, role=role, metadata=shown, subagent_run_id=who))
             if content:
-                events.append(TextMessageContent(message_id=message.id, delta=content))
+                events.append(TextMessageContent(message_id=message.id, delta=content, subagent_run_id=who))
             if not message.open:
-                events.append(TextMessageEnd(message_id=message.id))
+                events.append(TextMessageEnd(message_id=message.id, subagent_run_id=who))
         return events + [event for call in message.calls for event in self._calls[call].retell()]
 
 
@@ -283,71 +390,3 @@ def fold_frames(frames: Iterable[str]) -> Fold:
     for frame in frames:
         fold.apply_frame(frame)
     return fold
-
-
-def agui_message(message: Message) -> dict[str, Any]:
-    """A message as in ``MESSAGES_SNAPSHOT``: AG-UI's, with ``runId`` and ``origin`` beside."""
-    body: dict[str, Any] = {
-        "id": message.id,
-        "role": message.role,
-        "content": message.content,
-        "runId": message.run_id,
-        "origin": message.origin.model_dump(mode="json"),
-        "timestamp": message.at,
-    }
-    if message.tool_calls:
-        body["toolCalls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.args}}
-            for call in message.tool_calls
-        ]
-    if message.tool_call_id is not None:
-        body["toolCallId"] = message.tool_call_id
-    if message.reasoning:
-        body["reasoning"] = message.reasoning
-    if message.queued:
-        body["queued"] = True
-    if message.partial:
-        body["partial"] = True
-    return body
-
-
-def merge_deltas(events: Sequence[Event]) -> list[Event]:
-    """Consecutive text, reasoning or argument deltas of one message become one."""
-    merged: list[Event] = []
-    parts: list[str] = []
-    for event in events:
-        last = merged[-1] if merged else None
-        if last is not None and _continues(last, event):
-            parts.append(_delta(event))
-            continue
-        _settle(merged, parts)
-        merged.append(event)
-        parts = [_delta(event)] if isinstance(event, _DELTAS) else []
-    _settle(merged, parts)
-    return merged
-
-
-_DELTAS = (TextMessageContent, ReasoningMessageContent, ToolCallArgs)
-
-
-def _delta(event: Event) -> str:
-    return event.delta if isinstance(event, _DELTAS) else ""
-
-
-def _continues(last: Event, event: Event) -> bool:
-    if type(last) is not type(event):  # Nearly every event comes by here: the cheap question first.
-        return False
-    match last, event:
-        case (TextMessageContent(message_id=one), TextMessageContent(message_id=other)):
-            return one == other
-        case (ReasoningMessageContent(message_id=one), ReasoningMessageContent(message_id=other)):
-            return one == other
-        case (ToolCallArgs(tool_call_id=one), ToolCallArgs(tool_call_id=other)):
-            return one == other
-        case _:
-            return False
-
-
-def _settle(merged: list[Event], parts: list[str]) -> None:
-    if len(parts) > 1:
-        merged[-1] = merged[-1].model_copy(update={"delta": "".join(parts)})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
@@ -26,8 +26,12 @@ from ..model import (
     Session,
     Usage,
 )
+from ..work import Attachment, Interrupt, InterruptStatus, RunLimits
+from .work import Ask, AskUser, Attachments, Memory, Spending, Steering
+from .workbench import Workbench
 
 T = TypeVar("T")
+NO_WORKBENCH = Workbench()
 
 
 # --- the agent -------------------------------------------------------------------------------------------------------
@@ -85,6 +89,10 @@ class Library(Protocol):
         ...
 
 
+def ignore(event: Event) -> None:
+    """Drops it."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ToolContext:
     """Who and what a tool works for. In :data:`tool_context` while a run's tools execute."""
@@ -98,8 +106,20 @@ class ToolContext:
     stop: StopSignal
     recalls: RecallDesk
     library: Library
+    emit: Callable[[Event], None] = ignore
+    """Writes an event of this run into its log, at once and in order; nothing once the run has ended."""
+    ask: AskUser | None = None
+    steering: Steering | None = None
+    workbench: Workbench = NO_WORKBENCH
+    memory: Memory | None = None
+    attachments: Attachments | None = None
+    spending: Spending | None = None
 
 
+tool_call: ContextVar[str | None] = ContextVar("navi_tool_call", default=None)
+"""The id, as the log has it, of the tool call that the present task executes."""
+subagent: ContextVar[str | None] = ContextVar("navi_subagent", default=None)
+"""The ``subagent_run_id`` of the worker that the present task is; None for a run's own agent."""
 tool_context: ContextVar[ToolContext] = ContextVar("navi_tool_context")
 """The context of the run on whose behalf the present task works."""
 
@@ -132,6 +152,10 @@ class Message:
     """A prompt whose run has not started."""
     partial: bool = False
     """The run ended, or is still going, before the message was complete."""
+    subagent_run_id: str | None = None
+    """The worker that said it."""
+    attachments: tuple[dict[str, Any], ...] = ()
+    """:class:`navi_jupyter.work.AttachmentInfo` each, as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,16 +168,61 @@ class PastTurn:
     messages: tuple[Message, ...]
     conversation: bytes | None
     """What :class:`TurnResult` said at its end; None when it never got there (stopped, failed, killed)."""
+    attachments: tuple[Attachment, ...] = ()
+    """What came with its prompts."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptPart:
+    """One prompt of those that a run answers: a collected run has several."""
+
+    command_id: str
+    text: str
+    """What the model reads."""
+    display: str | None = None
+    """What followers are shown instead."""
+    attachments: tuple[Attachment, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """What followers see."""
+        return self.display or self.text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """Where a run ends by itself."""
+    """Where a run ends by itself. Zero or None: no limit."""
 
     max_iterations: int = 50
     """Requests to the model."""
+    max_tokens: int | None = None
+    """Input and output tokens of this run, its workers included."""
+    max_cost: float | None = None
+    """US dollars of this run, where the price is known."""
+    session_tokens: int | None = None
+    """Tokens of all the session's runs together."""
+    user_tokens_per_day: int | None = None
+    """Tokens of all the user's runs of the last 24 hours."""
+    user_cost_per_day: float | None = None
+    """US dollars of the same, where the price is known."""
     timeout: float = 600.0
     """Seconds from start to ``timed_out``; enforced by the session, here for the loop's own time-outs."""
+
+    def within(self, wanted: RunLimits) -> Limits:
+        """These and those of a profile: the stricter of each."""
+        timeout = None if wanted.timeout is None else wanted.timeout.total_seconds()
+        return replace(
+            self,
+            max_iterations=int(_least(self.max_iterations, wanted.max_iterations) or 0),
+            max_tokens=None if (tokens := _least(self.max_tokens, wanted.max_tokens)) is None else int(tokens),
+            max_cost=_least(self.max_cost, wanted.max_cost),
+            timeout=_least(self.timeout, timeout) or 0.0,
+        )
+
+
+def _least(*limits: float | None) -> float | None:
+    """Zero and None are no limit."""
+    return min((limit for limit in limits if limit), default=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,6 +238,12 @@ class Turn:
     origin: Origin
     now: datetime
     """When the run started, in the session's zone."""
+    attachments: tuple[Attachment, ...] = ()
+    """What came with the prompt; their content is in ``ToolContext.attachments``."""
+    resumed: bytes | None = None
+    """Set when the run goes on after it had asked: the ``conversation`` of the TurnResult with which it paused."""
+    answers: tuple[Interrupt, ...] = ()
+    """Set exactly when ``resumed`` is: every question of that TurnResult, each with its final status."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,7 +252,10 @@ class TurnResult:
 
     conversation: bytes
     """The loop's own JSON of this turn; comes back in :class:`PastTurn`. Opaque to everybody else."""
+    asks: tuple[Ask, ...] = ()
+    """Not empty: the run pauses until all of them are answered; then the loop runs again with ``Turn.resumed``."""
     usage: Usage = field(default_factory=Usage)
+    """Of the whole run so far, what went before a pause included."""
     failure: Failure | None = None
     """Set when the turn ended by a limit (``max_iterations``): the run fails with it, the conversation is kept."""
 
@@ -186,7 +264,8 @@ class AgentLoop(Protocol):
     """Answers a prompt: yields AG-UI bodies of messages, reasoning and tool calls, then a TurnResult. Never ``RUN_*``.
 
     Each opened message and tool call is closed by the loop when all goes well; after a cancellation or an exception
-    the session closes what is open. Cancellation (``aclose`` or ``CancelledError``) must be let through at once. Raises
+    the session closes what is open. A tool call that waits for approval has its TOOL_CALL_END, and its result follows
+    after the pause. Cancellation (``aclose`` or ``CancelledError``) must be let through at once. Raises
     RunFailed with a stable ``run_code`` for anything the user can act on. Must not block the event loop.
     """
 
@@ -284,8 +363,71 @@ class SessionTx(Protocol):
         """In the order in which they will start."""
         ...
 
-    async def add_run(self, run: Run, *, prompt: str, user_id: str, first_seq: int, priority: int = 0) -> None:
-        """A queued run. ``first_seq`` is at or before its first event; a higher ``priority`` starts earlier."""
+    async def add_run(
+        self,
+        run: Run,
+        *,
+        prompt: str,
+        user_id: str,
+        first_seq: int,
+        priority: int = 0,
+        mode: str = "enqueue",
+        parts: Sequence[PromptPart] | None = None,
+    ) -> None:
+        """A queued run. ``first_seq`` is at or before its first event; a higher ``priority`` starts earlier.
+
+        ``parts`` None: the prompt alone.
+        """
+        ...
+
+    async def queued_prompts(self, session_id: str) -> Sequence[QueuedPrompt]:
+        """What waits, in the order in which it will start."""
+        ...
+
+    async def change_prompt(self, run_id: str, parts: Sequence[PromptPart]) -> None:
+        """Replace what a queued run is to answer."""
+        ...
+
+    async def roll_back(self, run_id: str) -> None:
+        """The model is not to be told of this run any more."""
+        ...
+
+    async def merge_run(self, run_id: str, into: str, *, at: datetime) -> bool:
+        """A queued run is over because another took its prompt. False when it is not queued any more."""
+        ...
+
+    async def pause_run(self, run_id: str, *, server_id: str, usage: Usage, conversation: bytes) -> bool:
+        """``running`` -> ``waiting``, nobody's. False when it is not this server's, or was asked to stop."""
+        ...
+
+    async def resume_run(self, run_id: str, *, server_id: str, lease_until: datetime) -> bool:
+        """``waiting`` -> ``running``. False when it does not wait, or one of its questions is open."""
+        ...
+
+    async def add_interrupt(self, interrupt: Interrupt) -> None:
+        """An open question. Those of one pause have one ``created_at``, later than any before."""
+        ...
+
+    async def interrupt(self, interrupt_id: str) -> Interrupt | None: ...
+
+    async def open_interrupts(self, run_id: str) -> Sequence[Interrupt]:
+        """The run's open questions, oldest first."""
+        ...
+
+    async def settle_interrupt(
+        self,
+        interrupt_id: str,
+        *,
+        status: InterruptStatus,
+        at: datetime,
+        payload: Any = None,
+        answered_by: str | None = None,
+    ) -> Interrupt | None:
+        """Close an open question; as it is now. None when it was closed before."""
+        ...
+
+    async def expired_interrupts(self, *, at: datetime) -> Sequence[Interrupt]:
+        """Open questions of waiting runs whose time has passed."""
         ...
 
     async def start_run(self, run_id: str, *, server_id: str, at: datetime, lease_until: datetime) -> bool:
@@ -397,7 +539,47 @@ class SessionStore(Protocol):
         ...
 
     async def queued_sessions(self) -> Sequence[str]:
-        """Sessions with a prompt that waits."""
+        """Sessions with a prompt that waits, or with a run that waited and can go on."""
+        ...
+
+    async def ready_sessions(self) -> Sequence[str]:
+        """Sessions with a waiting run none of whose questions is open any more."""
+        ...
+
+    async def expiring(self, *, at: datetime) -> bool:
+        """Whether :meth:`SessionTx.expired_interrupts` would find something."""
+        ...
+
+    async def interrupts(self, interrupt_ids: Iterable[str]) -> Sequence[Interrupt]:
+        """Those questions, as they are now; those that are gone are left out."""
+        ...
+
+    async def open_interrupts(self, session_id: str) -> Sequence[Interrupt]:
+        """The session's open questions, oldest first."""
+        ...
+
+    async def paused(self, run_id: str) -> Paused | None:
+        """With what a run that was resumed had paused; None when it never did."""
+        ...
+
+    async def parts(self, run_id: str) -> Sequence[PromptPart]:
+        """The prompts that a run answers. Raises RunNotFound."""
+        ...
+
+    async def queued_prompts(self, session_id: str) -> Sequence[QueuedPrompt]:
+        """What waits, in the order in which it will start."""
+        ...
+
+    async def of_session(self, session_id: str) -> Usage:
+        """See :class:`Spending`."""
+        ...
+
+    async def of_user(self, owner: str, *, since: datetime) -> Usage:
+        """See :class:`Spending`."""
+        ...
+
+    async def steered_sessions(self) -> Sequence[str]:
+        """Sessions with a prompt of mode ``steer`` that waits."""
         ...
 
     async def stops_for(self, server_id: str) -> Sequence[str]:
@@ -407,6 +589,25 @@ class SessionStore(Protocol):
     async def runs_to_compact(self, *, ended_before: datetime, limit: int) -> Sequence[Run]:
         """Finished runs whose deltas are still apart, the longest finished first."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueuedPrompt:
+    """A queued run and what it is to answer."""
+
+    run: Run
+    mode: str
+    user_id: str
+    parts: tuple[PromptPart, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Paused:
+    """How a run paused, and what became of its questions."""
+
+    conversation: bytes
+    interrupts: tuple[Interrupt, ...]
+    """Those of its last pause, in their order."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -423,6 +624,8 @@ class SessionSnapshot:
     queued: Sequence[Run]
     recalls: Sequence[Recall]
     """Those that are not over."""
+    interrupts: Sequence[Interrupt] = ()
+    """The open questions; of a run that waits also those that its pause has had answered, in their order."""
 
 
 DEFAULT_LEASE = timedelta(seconds=30)

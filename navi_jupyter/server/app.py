@@ -5,6 +5,7 @@ Imported at every server start, so nothing heavy is imported here: ``lifecycle``
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,8 +14,9 @@ from urllib.parse import quote
 
 from jupyter_core.paths import jupyter_data_dir
 from jupyter_server.extension.application import ExtensionApp, ExtensionAppJinjaMixin
-from traitlets import Bool, Float, Int, TraitType, Unicode
+from traitlets import Bool, Dict, Enum, Float, Int, TraitType, Unicode
 
+from ..workbench.parts import JupyterParts
 from . import connection
 from .handler import ApiHandler
 from .identity import LOCAL_USER
@@ -59,6 +61,29 @@ class _Flag(_FromEnvironment, Bool):  # type: ignore[type-arg]
     pass
 
 
+class _Ceiling(_FromEnvironment, Dict):
+    """Also read from JSON, or ``pattern=permission,pattern=permission``."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(key_trait=Unicode(), value_trait=Enum(_PERMISSIONS), **kwargs)
+
+    def from_string(self, s: str) -> dict[str, str]:
+        """Raises ValueError for what is no ceiling."""
+        rules: dict[str, str]
+        if s.lstrip().startswith("{"):
+            rules = json.loads(s)
+        else:
+            pairs = (pair.partition("=") for pair in s.split(",") if pair.strip())
+            rules = {pattern.strip(): most.strip() for pattern, _, most in pairs}
+        for pattern, most in rules.items():
+            if not pattern or most not in _PERMISSIONS:
+                raise ValueError(f"{pattern!r} must be one of {', '.join(_PERMISSIONS)}, not {most!r}")
+        return rules
+
+
+_PERMISSIONS = ("allow", "ask", "deny")
+
+
 class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
     """An agent that lives in your Jupyter server."""
 
@@ -88,6 +113,24 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
     stop_deadline = _Seconds(
         10.0, min=0.0, help="Seconds from a stop that was asked for to the forced end of the run."
     ).tag(config=True)
+    approval_timeout = _Seconds(
+        3600.0, min=0.001, help="Seconds until a question to the user that nobody answers expires."
+    ).tag(config=True)
+    run_token_budget = _Count(0, min=0, help="Tokens that one run may use up, in and out. 0: no limit.").tag(
+        config=True
+    )
+    run_cost_budget = _Seconds(
+        0.0, min=0.0, help="US dollars that one run may cost, where the price is known. 0: no limit."
+    ).tag(config=True)
+    session_token_budget = _Count(0, min=0, help="Tokens that all runs of a session may use up. 0: no limit.").tag(
+        config=True
+    )
+    daily_token_budget = _Count(
+        0, min=0, help="Tokens that all runs of a user may use up in 24 hours. 0: no limit."
+    ).tag(config=True)
+    daily_cost_budget = _Seconds(
+        0.0, min=0.0, help="US dollars that all runs of a user may cost in 24 hours, as far as is known. 0: no limit."
+    ).tag(config=True)
     max_concurrent_runs = _Count(32, min=1, help="Runs in progress at once in this server; others wait.").tag(
         config=True
     )
@@ -98,11 +141,25 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
     max_message_bytes = _Count(
         1_048_576, min=1024, help="The largest body of a request, and the largest frame of a socket, in bytes."
     ).tag(config=True)
+    max_attachment_bytes = _Count(
+        20_971_520, min=1024, help="The largest image or file that goes with a prompt, in bytes."
+    ).tag(config=True)
+    max_attachments_bytes_per_user = _Count(
+        1_073_741_824, min=1024, help="Bytes that all attachments of one user can take."
+    ).tag(config=True)
+    max_facts_per_user = _Count(1000, min=1, help="Facts that the agent remembers about one user.").tag(config=True)
     keep_alive_for_recalls = _Flag(
         False, help="Whether waiting recalls count as activity, so that an idle server is not shut down."
     ).tag(config=True)
     compact_after = _Seconds(
         86_400.0, min=0.0, help="Seconds after the end of a run until the pieces of its messages are joined in the log."
+    ).tag(config=True)
+    tool_ceiling = _Ceiling(
+        help="The most that a tool may get whatever profiles and users say: `allow`, `ask` or `deny` by its name or a "
+        "pattern (`run_*`, `effect:write`, `source:mcp:*`); the strictest that matches counts."
+    ).tag(config=True)
+    mcp_config = _Text(
+        "", help="A JSON file with `mcpServers` that goes before `navi/mcp.json` in Jupyter's configuration path."
     ).tag(config=True)
     kernel_user = _Text(
         "",
@@ -140,7 +197,7 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         if self.lifecycle is None:
             return
         connection.write(serverapp, self.lifecycle.kernel_token.value)
-        self.lifecycle.start()
+        self.lifecycle.start(JupyterParts.of(serverapp))
 
     async def stop_extension(self) -> None:
         """Called when the server shuts down, also when it never started."""

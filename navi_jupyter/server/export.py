@@ -30,7 +30,7 @@ async def conversation(services: Services, session_id: str, *, owner: str) -> tu
     """
     messages = await services.orchestrator.messages(session_id, owner=owner)
     spent = {run.id: run.usage for run in await _runs(services, session_id, owner=owner) if run.status.final}
-    last = {message.run_id: message.id for message in messages if message.role == "assistant"}
+    last = {m.run_id: m.id for m in messages if m.role == "assistant" and m.subagent_run_id is None}
     return tuple(_info(message, spent if last.get(message.run_id) == message.id else {}) for message in messages)
 
 
@@ -61,6 +61,8 @@ def _info(message: Message, spent: dict[str, Usage]) -> MessageInfo:
             "reasoning": message.reasoning,
             "queued": message.queued,
             "partial": message.partial,
+            "subagent_run_id": message.subagent_run_id,
+            "attachments": message.attachments,
             "usage": spent.get(message.run_id or ""),
         }
     )

@@ -195,7 +195,7 @@ class ApiHandler(NaviHandler, APIHandler):
         services = await self.lifecycle.ready()
         operation, parameters = services.routes.find(self._method, path)
         await self.authorize(operation.action)
-        reply = await operation.call(self._request(), services, parameters)
+        reply = await operation.call(self._request(upload=operation.upload), services, parameters)
         if isinstance(reply, services.routes.stream):
             await stream_events(self, reply)
         else:
@@ -205,9 +205,10 @@ class ApiHandler(NaviHandler, APIHandler):
     def _method(self) -> str:
         return "GET" if self.request.method == "HEAD" else str(self.request.method)
 
-    def _request(self) -> Request:
-        if len(self.request.body) > self.lifecycle.settings.max_message_bytes:
-            limit = self.lifecycle.settings.max_message_bytes
+    def _request(self, *, upload: bool) -> Request:
+        settings = self.lifecycle.settings
+        limit = settings.max_attachment_bytes if upload else settings.max_message_bytes
+        if len(self.request.body) > limit:
             raise InvalidRequest(f"The body is larger than {limit} bytes.", field="body")
         return Request(
             owner=self.owner,

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from ..errors import NaviError, NotReady
+from ..workbench.parts import JupyterParts
 from .identity import KernelToken
 from .settings import Settings
 
@@ -49,9 +50,11 @@ class Lifecycle:
         self._settled = asyncio.Event()  # set once it is no longer starting
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._parts: JupyterParts | None = None
 
-    def start(self) -> None:
-        """Begin, and return at once. Once."""
+    def start(self, parts: JupyterParts | None = None) -> None:
+        """Begin, and return at once. Once. Without ``parts`` there are no kernels, notebooks and files for tools."""
+        self._parts = parts
         self._task = asyncio.create_task(self._run(), name="navi-runtime")
 
     async def stop(self) -> None:
@@ -94,7 +97,7 @@ class Lifecycle:
         module = await asyncio.to_thread(import_module, "navi_jupyter.server.runtime")
         if self._stop.is_set():
             return
-        async with module.runtime(self.settings, self.lag, self._log) as services:
+        async with module.runtime(self.settings, self.lag, self._log, self._parts) as services:
             self.services = services
             self.state = "ok"
             self._settled.set()

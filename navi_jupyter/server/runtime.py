@@ -6,8 +6,9 @@ that is ``lifecycle``.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,23 +16,41 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from ..agent import profiles
+from jupyter_core.paths import jupyter_config_path
+
 from ..agent.backends import AgentRouter, Backends
-from ..commands import Acceptance, Command
-from ..errors import SessionNotFound, StoreError
-from ..logs import send_to
+from ..agent.equipment import Equipment
+from ..agent.kernel_tools import KernelTools
+from ..agent.mcp.config import ConfigFiles
+from ..agent.mcp.pool import McpPool
+from ..agent.mcp.tools import McpTools
+from ..agent.outfit import outfit
+from ..agent.toolbox import Tool, ToolNote
+from ..commands import Acceptance, Command, Prompt
+from ..errors import NaviError, SessionNotFound, StoreError
+from ..logs import get_logger, send_to
 from ..model import USER, Session
 from ..orchestrator.orchestrator import Orchestrator
-from ..orchestrator.session import Settings as SessionSettings
+from ..orchestrator.surroundings import Gear
+from ..orchestrator.surroundings import Settings as SessionSettings
+from ..ports.workbench import Workbench
 from ..recalls.scheduler import Scheduler
 from ..recalls.service import RecallService
+from ..store.attachments import AttachmentStore
+from ..store.memory import FactStore
 from ..store.sqlite import SqliteStore
+from ..work import Attachment, Permission
+from ..workbench.parts import JupyterParts
 from . import wire
+from .attaching import attach
+from .bench import Bench
 from .lifecycle import LoopLag
 from .metrics import NaviCollector
 from .rest.routes import ROUTES
 from .rest.table import parse, read_cursor
 from .settings import Settings
+
+_log = get_logger("server")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,15 +62,36 @@ class Services:
     orchestrator: Orchestrator
     recalls: RecallService
     scheduler: Scheduler
+    memory: FactStore
+    attachments: AttachmentStore
+    workbench: Workbench
+    kernel_tools: KernelTools
     backends: Backends
+    equipment: Equipment
+    mcp: McpPool
     lag: LoopLag
     routes = ROUTES
 
     async def submit(self, session_id: str, text: str, *, owner: str) -> dict[str, Any]:
         """A command as JSON text, from a socket: what ``accepted`` says. Raises any NaviError."""
         command: Command = parse("Command", text)
-        acceptance: Acceptance = await self.orchestrator.submit(session_id, command, user_id=owner, origin=USER)
+        acceptance = await self.give(session_id, command, owner=owner)
         return acceptance.wire() | {"type": command.type}
+
+    async def give(self, session_id: str, command: Command, *, owner: str) -> Acceptance:
+        """A command to a session, with what is attached to it. Raises any NaviError."""
+        attached: Sequence[Attachment] = ()
+        if isinstance(command, Prompt) and (command.images or command.files):
+            await self.session(session_id, owner=owner)
+            attached = await attach(
+                command,
+                session_id=session_id,
+                owner=owner,
+                attachments=self.attachments,
+                files=self.workbench.files,
+                max_bytes=self.settings.max_attachment_bytes,
+            )
+        return await self.orchestrator.submit(session_id, command, user_id=owner, origin=USER, attachments=attached)
 
     def read_cursor(self, text: str) -> int:
         """``after`` of a socket. Raises InvalidRequest."""
@@ -73,29 +113,50 @@ class Services:
 
     def profiles(self) -> tuple[wire.ProfileInfo, ...]:
         """For ``GET profiles``."""
-        return tuple(
-            wire.ProfileInfo.model_validate(entry | {"available": True, "why": None}) for entry in profiles.describe()
-        )
+        return tuple(wire.ProfileInfo.model_validate(entry) for entry in self.equipment.profiles.describe())
 
-    def models(self) -> tuple[wire.ModelInfo, ...]:
-        """For ``GET models``: what is in use here comes first."""
+    async def models(self) -> tuple[wire.ModelInfo, ...]:
+        """For ``GET models``: what is in use here comes first. Servers at known addresses are asked what they have."""
         return tuple(
             wire.ModelInfo(
                 name=entry["name"], provider=entry["provider"], available=entry["usable"], why=entry["reason"]
             )
-            for entry in self.backends.describe(self.settings.default_model)
+            for entry in await self.backends.list_models(self.settings.default_model)
         )
 
-    def tools(self) -> tuple[wire.ToolInfo, ...]:
-        """For ``GET tools``."""
-        return tuple(
-            wire.ToolInfo.model_validate(entry | {"available": True, "why": None})
-            for entry in profiles.describe_tools()
-        )
+    def tool_infos(self, tools: Sequence[Tool]) -> tuple[wire.ToolInfo, ...]:
+        """Tools as lists show them."""
+        notes = (ToolNote(name=tool.name, source=tool.source, tool=tool) for tool in tools)
+        return tuple(_tool_info(note, self.equipment.permissions.by_default) for note in notes)
 
-    def mcp(self) -> tuple[wire.McpServerInfo, ...]:
-        """For ``GET mcp``."""
-        return tuple(wire.McpServerInfo.model_validate(entry) for entry in profiles.describe_mcp())
+    async def tools(self, session_id: str | None, *, owner: str) -> list[wire.ToolInfo]:
+        """For ``GET tools``: all that are known, or those of a session and what holds there. Raises SessionNotFound."""
+        if session_id is None:
+            notes = await self.equipment.known()
+            return [_tool_info(note, self.equipment.permissions.by_default) for note in notes]
+        session = await self.session(session_id, owner=owner)
+        profile = self.equipment.profiles.get(session.profile)
+        context = self.orchestrator.context_of(session)
+        decide = self.equipment.permissions.decide
+        return [
+            _tool_info(note, lambda tool: decide(tool, profile, context))
+            for note in await self.equipment.known(context)
+            if note.tool is None or profile.offers(note.tool)
+        ]
+
+
+def _tool_info(note: ToolNote, permission: Callable[[Tool], Permission]) -> wire.ToolInfo:
+    tool = note.tool
+    return wire.ToolInfo(
+        name=note.name,
+        description=tool.description if tool else "",
+        parameters=dict(tool.parameters) if tool else {},
+        effect=tool.effect if tool else None,
+        source=note.source,
+        permission=permission(tool) if tool else None,
+        available=note.why is None,
+        why=note.why,
+    )
 
 
 def database_path(url: str) -> Path:
@@ -116,18 +177,62 @@ def _check(resolve: Callable[[str], object]) -> Callable[[str], None]:
     return check
 
 
+SWEEP_EVERY = 6 * 3600.0
+"""Seconds between looks for attachments that no session shows any more."""
+
+
+@asynccontextmanager
+async def _swept(attachments: AttachmentStore) -> AsyncIterator[None]:
+    async def sweep() -> None:
+        while True:
+            try:
+                await attachments.sweep()
+            except NaviError as error:
+                _log.error("attachments_not_swept", error=error.message)
+            await asyncio.sleep(SWEEP_EVERY)
+
+    task = asyncio.create_task(sweep(), name="navi-attachments-sweep")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 @asynccontextmanager
 async def runtime(
-    settings: Settings, lag: LoopLag, log: logging.Logger | logging.LoggerAdapter[logging.Logger]
+    settings: Settings,
+    lag: LoopLag,
+    log: logging.Logger | logging.LoggerAdapter[logging.Logger],
+    parts: JupyterParts | None = None,
 ) -> AsyncIterator[Services]:
     """Everything, started: what dead servers left open is closed before anybody is let in.
 
-    Our log lines go where those of ``log`` go. Raises StoreError and its kinds when the database can not be used.
+    Our log lines go where those of ``log`` go. Without ``parts`` there are no kernels, notebooks and files.
+    Raises StoreError and its kinds when the database can not be used.
     """
     send_to(log)
+    bench = Bench(parts)
     store = await SqliteStore.open(database_path(settings.database_url))
     try:
-        backends = Backends()
+        memory = FactStore(store, max_facts_per_user=settings.max_facts_per_user)
+        attachments = AttachmentStore(
+            store,
+            max_bytes=settings.max_attachment_bytes,
+            max_bytes_per_user=settings.max_attachments_bytes_per_user,
+        )
+        workbench = bench.workbench
+        mcp = McpPool(ConfigFiles(settings.mcp_config), root=Path(parts.root_dir) if parts else None)
+        equipment = outfit(
+            config_path=jupyter_config_path(),
+            ceiling={pattern: Permission(most) for pattern, most in settings.tool_ceiling.items()},
+            check_model=Backends.validate,
+            sources=(
+                bench.kernel_tools,
+                McpTools(mcp, lambda name: equipment.profiles.get(name)),
+            ),
+        )
+        backends = Backends(equipment)
         orchestrator = Orchestrator(
             store,
             AgentRouter(backends),
@@ -137,15 +242,25 @@ async def runtime(
                 stop_deadline=settings.stop_deadline,
                 max_concurrent_runs=settings.max_concurrent_runs,
                 max_sessions_per_user=settings.max_sessions_per_user,
+                approval_timeout=settings.approval_timeout,
+                run_token_budget=settings.run_token_budget,
+                run_cost_budget=settings.run_cost_budget,
+                session_token_budget=settings.session_token_budget,
+                daily_token_budget=settings.daily_token_budget,
+                daily_cost_budget=settings.daily_cost_budget,
             ),
+            gear=Gear(workbench=workbench, memory=memory, attachments=attachments, spending=store),
             default_model=settings.default_model,
             default_profile=settings.default_profile,
             replay_buffer_size=settings.replay_buffer_size,
             compact_after=timedelta(seconds=settings.compact_after),
             check_model=_check(backends.validate),
-            check_profile=_check(profiles.profile_of),
+            check_profile=_check(equipment.profiles.get),
+            model_of_profile=equipment.profiles.model_of,
+            limits_of_profile=equipment.profiles.limits_of,
         )
         store.on_append = orchestrator.log.appended
+        mcp.on_status(orchestrator.tell_followers)
         recalls = RecallService(store, max_recalls_per_user=settings.max_recalls_per_user)
         scheduler = Scheduler(
             store,
@@ -164,14 +279,23 @@ async def runtime(
                     orchestrator=orchestrator,
                     recalls=recalls,
                     scheduler=scheduler,
+                    memory=memory,
+                    attachments=attachments,
+                    workbench=workbench,
+                    kernel_tools=bench.kernel_tools,
                     backends=backends,
+                    equipment=equipment,
+                    mcp=mcp,
                     lag=lag,
                 )
                 with NaviCollector(services):
-                    yield services
+                    async with _swept(attachments):
+                        yield services
             finally:
                 await scheduler.stop()
         finally:
             await orchestrator.stop()
+            await mcp.stop()  # after the runs, whose calls it carries
     finally:
+        await bench.close()
         await store.close()

@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from pydantic_core import core_schema
 
-from .. import commands, events, model
+from .. import commands, events, model, work
 from . import wire
 from .wire import INPUTS
 
@@ -30,6 +30,8 @@ OUTPUTS: dict[str, Any] = {
     and name not in INPUTS
 } | {
     "Acceptance": commands.Acceptance,
+    "Attachment": work.Attachment,
+    "Fact": work.Fact,
     "Firing": model.Firing,
     "Recall": model.Recall,
     "Run": model.Run,

@@ -27,10 +27,21 @@ from ..model import (
     Usage,
     Value,
 )
+from ..work import (
+    AttachmentInfo,
+    Effect,
+    Fact,
+    FactCreate,
+    FactPatch,
+    Interrupt,
+    KernelFunctions,
+    Permission,
+    RunLimits,
+)
 
 # --- the socket ------------------------------------------------------------------------------------------------------
 
-CommandType = Literal["prompt", "stop", "unqueue", "answer"]
+CommandType = Literal["prompt", "stop", "unqueue", "edit", "answer"]
 
 
 class AcceptedCommand(Acceptance):
@@ -89,15 +100,37 @@ class ErrorBody(Value):
 # --- sessions --------------------------------------------------------------------------------------------------------
 
 
+class QueuedPrompt(Value):
+    """A prompt that waits; ``edit`` and ``unqueue`` name it by its ``command_id``."""
+
+    command_id: str
+    text: str
+    """What the model will read."""
+    display: str | None
+    """What is shown instead; null: the text."""
+    attachments: tuple[AttachmentInfo, ...]
+
+
+class QueuedRun(Run):
+    """A run that waits for its turn."""
+
+    mode: str
+    """Of its first prompt."""
+    prompts: tuple[QueuedPrompt, ...]
+    """What it will answer: several in mode ``collect``."""
+
+
 class SessionDetail(Session):
     """A session with what it is doing."""
 
     run: Run | None
     """The run in progress."""
-    queue: tuple[Run, ...]
-    """Waiting prompts, oldest first."""
-    approvals: tuple[dict[str, Any], ...]
-    """Questions to the user that are open."""
+    queue: tuple[QueuedRun, ...]
+    """Waiting prompts, in the order in which they will start."""
+    approvals: tuple[Interrupt, ...]
+    """Questions to the user that are open, oldest first."""
+    usage: Usage
+    """Of all its runs that have paused or ended."""
 
 
 class SessionPage(Value):
@@ -139,6 +172,9 @@ class MessageInfo(Value):
     """A prompt whose run has not started."""
     partial: bool
     """The run ended, or is still going, before the message was complete."""
+    subagent_run_id: str | None
+    """The worker that said it; null: the run's own agent, or the user."""
+    attachments: tuple[AttachmentInfo, ...]
     usage: Usage | None
     """Tokens of the run, on the last assistant message of each finished run; else null."""
 
@@ -148,6 +184,14 @@ class MessagePage(Value):
 
     messages: tuple[MessageInfo, ...]
     next: str | None
+
+
+class UsageReport(Value):
+    """``GET usage``: what your runs have used up, by when they were made; deleted sessions are not included."""
+
+    today: Usage
+    last_30_days: Usage
+    total: Usage
 
 
 class RunPage(Value):
@@ -200,11 +244,23 @@ class ProfileInfo(Value):
 
     name: str
     description: str
-    tools: tuple[str, ...]
     builtin: bool
+    path: str | None
+    """The file that it comes from."""
+    model: str | None
+    """The model of new sessions with this profile that name none."""
+    tools: tuple[str, ...]
+    """Names or patterns; ``!`` takes away."""
+    permissions: dict[str, Permission]
+    headless: Literal["queue", "deny"]
+    """What becomes of questions when nobody is there."""
+    mcp: tuple[str, ...]
+    context: dict[str, bool]
+    workers: tuple[str, ...]
+    limits: RunLimits
     available: bool
     why: str | None
-    """What to do to make it usable; null when it is."""
+    """What is wrong with its file, with file and line; null when nothing is."""
 
 
 class ProfilePage(Value):
@@ -239,6 +295,12 @@ class ToolInfo(Value):
     description: str
     parameters: dict[str, Any]
     """JSON schema of its arguments."""
+    effect: Effect | None
+    """Null for what could not be loaded."""
+    source: str
+    """``builtin``, ``package:<distribution>``, ``kernel``, ``mcp:<server>``."""
+    permission: Permission | None
+    """What holds with a profile and a session that say nothing; null for what could not be loaded."""
     available: bool
     why: str | None
     """What to do to make it usable; null when it is."""
@@ -255,16 +317,40 @@ class McpServerInfo(Value):
     """A configured MCP server."""
 
     name: str
-    status: str
+    status: Literal["configured", "starting", "ready", "failed", "stopped", "disabled"]
+    """``configured``: not started, since nobody has used it yet."""
     available: bool
+    """Whether a run can use it, or will once it has started."""
     why: str | None
-    """What to do to make it usable; null when it is."""
+    """Why it can not be used; null when it can."""
+    transport: Literal["stdio", "http"]
+    protocol: str | None
+    """The version of MCP that is spoken with it; null when it is not ready."""
+    tools: int
+    """How many it has; 0 when it is not ready."""
+    file: str
+    """Where it is configured."""
+
+
+class McpProblem(Value):
+    """A configuration file that can not be read."""
+
+    file: str
+    message: str
 
 
 class McpPage(Value):
     """``GET mcp``."""
 
     mcp: tuple[McpServerInfo, ...]
+    problems: tuple[McpProblem, ...]
+    next: str | None
+
+
+class MemoryPage(Value):
+    """``GET memory``: what the agent remembers about the user."""
+
+    memory: tuple[Fact, ...]
     next: str | None
 
 
@@ -293,5 +379,8 @@ INPUTS: dict[str, Any] = {
     "RecallCreate": RecallCreate,
     "RecallPatch": RecallPatch,
     "PreviewRequest": PreviewRequest,
+    "FactCreate": FactCreate,
+    "FactPatch": FactPatch,
+    "KernelFunctions": KernelFunctions,
 }
 """What clients send, by the name it has in the schema."""

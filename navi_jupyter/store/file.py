@@ -16,7 +16,7 @@ from ..logs import get_logger
 
 log = get_logger("store")
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x4E415649
 """``NAVI``: tells our files from other programs'."""
 CHECKED_BYTES = 64 * 2**20

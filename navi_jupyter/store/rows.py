@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ..model import Failure, Origin, OriginKind, Run, RunStatus, Session, Usage
-from ..ports import Message, Server, ToolCall
+from ..ports import Message, PromptPart, Server, ToolCall
+from ..work import Attachment
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -50,6 +51,8 @@ def session_of(row: sqlite3.Row) -> Session:
         created_at=from_micros(row["created_at"]),
         updated_at=from_micros(row["updated_at"]),
         head_seq=row["head_seq"],
+        allowed_tools=tuple(json.loads(row["allowed_tools"])),
+        context=json.loads(row["context"]),
     )
 
 
@@ -66,14 +69,50 @@ def run_of(row: sqlite3.Row) -> Run:
         created_at=from_micros(row["created_at"]),
         started_at=optional_instant(row["started_at"]),
         ended_at=optional_instant(row["ended_at"]),
-        usage=Usage(input_tokens=row["input_tokens"], output_tokens=row["output_tokens"], requests=row["requests"]),
+        usage=Usage(
+            input_tokens=row["input_tokens"],
+            output_tokens=row["output_tokens"],
+            requests=row["requests"],
+            cost=row["cost"],
+        ),
         error=Failure(code=row["error_code"], message=row["error_message"]) if failed else None,
+        merged_into=row["merged_into"],
+        rolled_back=bool(row["rolled_back"]),
     )
 
 
 def server_of(row: sqlite3.Row) -> Server:
     """A row of ``servers``."""
     return Server(id=row["id"], host=row["host"], pid=row["pid"], pid_started=row["pid_started"])
+
+
+def dump_parts(parts: Sequence[PromptPart]) -> str:
+    """Prompts as the JSON of ``runs.parts``."""
+    return json.dumps([_part_row(part) for part in parts], ensure_ascii=False, separators=(",", ":"))
+
+
+def _part_row(part: PromptPart) -> dict[str, Any]:
+    row: dict[str, Any] = {"command_id": part.command_id, "text": part.text}
+    if part.display is not None:
+        row["display"] = part.display
+    if part.attachments:
+        row["attachments"] = [attachment.model_dump(mode="json") for attachment in part.attachments]
+    return row
+
+
+def load_parts(row: sqlite3.Row) -> tuple[PromptPart, ...]:
+    """The prompts of a row of ``runs``; where it has no ``parts``, its prompt alone."""
+    if row["parts"] is None:
+        return (PromptPart(command_id=row["command_id"], text=row["prompt"]),)
+    return tuple(
+        PromptPart(
+            command_id=part["command_id"],
+            text=part["text"],
+            display=part.get("display"),
+            attachments=tuple(Attachment.model_validate(one) for one in part.get("attachments", ())),
+        )
+        for part in json.loads(row["parts"])
+    )
 
 
 def dump_messages(messages: Sequence[Message]) -> str:
@@ -97,6 +136,7 @@ def load_messages(text: str | None) -> tuple[Message, ...]:
                 **row,
                 "origin": Origin.model_validate(row["origin"]),
                 "tool_calls": tuple(ToolCall(**call) for call in row["tool_calls"]),
+                "attachments": tuple(row.get("attachments", ())),
             }
         )
         for row in json.loads(text)

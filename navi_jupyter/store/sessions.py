@@ -1,21 +1,23 @@
-"""SQL for sessions, logs, commands and runs: in a transaction (``SessionRows``) and for readers (``SessionReads``)."""
+"""SQL for sessions, logs and commands: in a transaction (``SessionRows``) and for readers (``SessionReads``)."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from ..commands import Acceptance
-from ..errors import InvalidRequest, RunNotFound, SessionNotFound
+from ..errors import InvalidRequest, SessionNotFound
 from ..events import Draft
-from ..model import Failure, Run, RunStatus, Session, Usage
-from ..ports import DEFAULT_LEASE, Message, PastTurn, RunOwner, Server, SessionSnapshot
-from .connection import Readers, Statements
+from ..model import Session
+from ..ports import DEFAULT_LEASE, Server, SessionSnapshot
+from .interrupts import OF_LAST_PAUSE, InterruptReads, InterruptRows, interrupt_of
 from .recall_rows import recall_of
-from .rows import dump_messages, from_micros, load_messages, run_of, server_of, session_of, to_micros
+from .rows import from_micros, run_of, server_of, session_of, to_micros
+from .runs import ACTIVE, OPEN_RUNS, TOLD, RunReads, RunRows, marks, messages_of
 
 _LAST = 2**62
 """Beyond every key of a list that is paged downwards."""
@@ -27,23 +29,33 @@ _INSERT_EVENTS = {
     size: "INSERT INTO events (session_id, seq, run_id, frame) VALUES " + ", ".join(["(?, ?, ?, ?)"] * size)
     for size in _CHUNKS
 }
-_ACTIVE = "('running', 'waiting')"
-_OPEN_RUNS = (
-    "SELECT * FROM runs WHERE session_id = ? AND status IN ('queued', 'running', 'waiting')"
-    " ORDER BY priority DESC, number"
-)
 _RUN_FRAMES = (
     "SELECT frame FROM events WHERE session_id = ? AND run_id = ?"
     " AND seq >= (SELECT first_seq FROM runs WHERE id = ?) ORDER BY seq"
 )
-_SESSION_COLUMNS = frozenset({"title", "profile", "model", "notebook_path", "kernel_id", "timezone", "updated_at"})
+_SESSION_COLUMNS = frozenset(
+    {
+        "title",
+        "profile",
+        "model",
+        "notebook_path",
+        "kernel_id",
+        "timezone",
+        "updated_at",
+        "allowed_tools",
+        "context",
+    }
+)
 
 
-def _marks(values: Sequence[object]) -> str:
-    return ", ".join("?" * len(values))
+def _column(value: Any) -> Any:
+    """A field of a session as its column has it."""
+    if isinstance(value, datetime):
+        return to_micros(value)
+    return json.dumps(value) if isinstance(value, tuple | list | dict) else value
 
 
-class SessionRows(Statements):
+class SessionRows(RunRows, InterruptRows):
     """The session half of a transaction. Implements :class:`navi_jupyter.ports.SessionTx`."""
 
     appended: list[tuple[str, int, str]]
@@ -62,7 +74,7 @@ class SessionRows(Statements):
     async def append_all(self, batches: Mapping[str, Sequence[Draft]]) -> None:
         """:meth:`append` for many sessions in three statements. Sessions that are gone are left out."""
         rows = await self.all(
-            f"SELECT id, head_seq FROM sessions WHERE id IN ({_marks(tuple(batches))})", tuple(batches)
+            f"SELECT id, head_seq FROM sessions WHERE id IN ({marks(tuple(batches))})", tuple(batches)
         )
         heads = {row["id"]: row["head_seq"] for row in rows}
         await self._insert({session: batches[session] for session in heads}, heads)
@@ -132,7 +144,7 @@ class SessionRows(Statements):
     async def add_session(self, session: Session) -> None:
         await self.change(
             "INSERT INTO sessions (id, owner, title, profile, model, notebook_path, kernel_id, timezone,"
-            " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " created_at, updated_at, allowed_tools, context) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 session.id,
                 session.owner,
@@ -144,6 +156,8 @@ class SessionRows(Statements):
                 session.timezone,
                 to_micros(session.created_at),
                 to_micros(session.updated_at),
+                _column(session.allowed_tools),
+                _column(session.context),
             ),
         )
 
@@ -155,104 +169,12 @@ class SessionRows(Statements):
         unknown = set(changes) - _SESSION_COLUMNS
         if unknown:
             raise InvalidRequest(f"a session has no {', '.join(sorted(unknown))}")
-        values = [to_micros(value) if isinstance(value, datetime) else value for value in changes.values()]
+        values = [_column(value) for value in changes.values()]
         assignments = ", ".join(f"{name} = ?" for name in changes)
         await self.change(f"UPDATE sessions SET {assignments} WHERE id = ?", (*values, session_id))
 
     async def delete_session(self, session_id: str) -> None:
         await self.change("DELETE FROM sessions WHERE id = ?", (session_id,))
-
-    # --- runs
-
-    async def run(self, run_id: str) -> Run | None:
-        row = await self.one("SELECT * FROM runs WHERE id = ?", (run_id,))
-        return None if row is None else run_of(row)
-
-    async def active_run(self, session_id: str) -> Run | None:
-        row = await self.one(f"SELECT * FROM runs WHERE session_id = ? AND status IN {_ACTIVE}", (session_id,))
-        return None if row is None else run_of(row)
-
-    async def queued_runs(self, session_id: str) -> Sequence[Run]:
-        rows = await self.all(
-            "SELECT * FROM runs WHERE session_id = ? AND status = 'queued' ORDER BY priority DESC, number",
-            (session_id,),
-        )
-        return [run_of(row) for row in rows]
-
-    async def add_run(self, run: Run, *, prompt: str, user_id: str, first_seq: int, priority: int = 0) -> None:
-        await self.change(
-            "INSERT INTO runs (id, session_id, command_id, status, origin_kind, recall_id, user_id, model, prompt,"
-            " priority, first_seq, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                run.id,
-                run.session_id,
-                run.command_id,
-                run.status.value,
-                run.origin.kind.value,
-                run.origin.recall_id,
-                user_id,
-                run.model,
-                prompt,
-                priority,
-                first_seq,
-                to_micros(run.created_at),
-            ),
-        )
-
-    async def start_run(self, run_id: str, *, server_id: str, at: datetime, lease_until: datetime) -> bool:
-        # Looked at first: a violated unique index would undo the whole unit, not just this statement.
-        changed = await self.change(
-            "UPDATE runs SET status = 'running', server_id = ?, started_at = ?, lease_until = ?"
-            " WHERE id = ? AND status = 'queued' AND NOT EXISTS"
-            f" (SELECT 1 FROM runs other WHERE other.session_id = runs.session_id AND other.status IN {_ACTIVE})",
-            (server_id, to_micros(at), to_micros(lease_until), run_id),
-        )
-        return changed == 1
-
-    async def held_runs(self, run_ids: Iterable[str], *, server_id: str) -> set[str]:
-        wanted = tuple(run_ids)
-        rows = await self.all(
-            f"SELECT id FROM runs WHERE id IN ({_marks(wanted)}) AND server_id = ? AND status IN {_ACTIVE}",
-            (*wanted, server_id),
-        )
-        return {row["id"] for row in rows}
-
-    async def end_run(
-        self,
-        run_id: str,
-        *,
-        status: RunStatus,
-        at: datetime,
-        usage: Usage | None = None,
-        error: Failure | None = None,
-        conversation: bytes | None = None,
-        transcript: Sequence[Message] = (),
-    ) -> bool:
-        spent = usage or Usage()
-        changed = await self.change(
-            "UPDATE runs SET status = ?, ended_at = ?, input_tokens = ?, output_tokens = ?, requests = ?,"
-            " error_code = ?, error_message = ?, conversation = ?, transcript = ?, lease_until = NULL"
-            " WHERE id = ? AND ended_at IS NULL",
-            (
-                status.value,
-                to_micros(at),
-                spent.input_tokens,
-                spent.output_tokens,
-                spent.requests,
-                error.code if error else None,
-                error.message if error else None,
-                conversation,
-                dump_messages(transcript),
-                run_id,
-            ),
-        )
-        return changed == 1
-
-    async def request_stop(self, run_id: str, command_id: str) -> None:
-        await self.change(
-            "UPDATE runs SET stop_command_id = ? WHERE id = ? AND stop_command_id IS NULL",
-            (command_id, run_id),
-        )
 
     # --- servers
 
@@ -264,7 +186,7 @@ class SessionRows(Statements):
             (server.id, server.host, server.pid, server.pid_started, until),
         )
         await self.change(
-            f"UPDATE runs SET lease_until = ? WHERE server_id = ? AND status IN {_ACTIVE}", (until, server.id)
+            f"UPDATE runs SET lease_until = ? WHERE server_id = ? AND status IN {ACTIVE}", (until, server.id)
         )
 
     async def forget_server(self, server_id: str) -> None:
@@ -274,20 +196,8 @@ class SessionRows(Statements):
         rows = await self.all("SELECT * FROM servers")
         return [(server_of(row), from_micros(row["lease_until"])) for row in rows]
 
-    async def active_runs(self) -> Sequence[RunOwner]:
-        rows = await self.all(f"SELECT id, session_id, server_id, lease_until FROM runs WHERE status IN {_ACTIVE}")
-        return [
-            RunOwner(
-                run_id=row["id"],
-                session_id=row["session_id"],
-                server_id=row["server_id"],
-                lease_until=from_micros(row["lease_until"]),
-            )
-            for row in rows
-        ]
 
-
-class SessionReads(Readers):
+class SessionReads(RunReads, InterruptReads):
     """The session half of what is read. Implements the reads of :class:`navi_jupyter.ports.SessionStore`."""
 
     async def session(self, session_id: str) -> Session | None:
@@ -313,7 +223,7 @@ class SessionReads(Readers):
 
     async def heads(self, session_ids: Iterable[str]) -> dict[str, int]:
         wanted = tuple(session_ids)
-        rows = await self.fetch_all(f"SELECT id, head_seq FROM sessions WHERE id IN ({_marks(wanted)})", wanted)
+        rows = await self.fetch_all(f"SELECT id, head_seq FROM sessions WHERE id IN ({marks(wanted)})", wanted)
         return {row["id"]: row["head_seq"] for row in rows}
 
     async def frames(self, session_id: str, *, after: int, limit: int) -> Sequence[tuple[int, str]]:
@@ -338,19 +248,23 @@ class SessionReads(Readers):
             if row is None:
                 return None
             finished = await view.all(
-                "SELECT transcript FROM runs WHERE session_id = ? AND ended_at IS NOT NULL AND started_at IS NOT NULL"
-                " ORDER BY started_at, number",
+                f"SELECT transcript FROM runs WHERE session_id = ? AND {TOLD} ORDER BY started_at, number",
                 (session_id,),
             )
-            open_rows = await view.all(_OPEN_RUNS, (session_id,))
+            open_rows = await view.all(OPEN_RUNS, (session_id,))
             frames = await view.all(
                 "SELECT frame FROM events WHERE session_id = ? AND seq >= ?"
-                f" AND run_id IN ({_marks(open_rows)}) ORDER BY seq",
+                f" AND run_id IN ({marks(open_rows)}) ORDER BY seq",
                 (
                     session_id,
                     min((r["first_seq"] for r in open_rows), default=0),
                     *(r["id"] for r in open_rows),
                 ),
+            )
+            questions = await view.all(
+                f"SELECT * FROM interrupts WHERE session_id = ? AND (status = 'open' OR {OF_LAST_PAUSE})"
+                " ORDER BY number",
+                (session_id, *(_waiting(open_rows),) * 2),
             )
             recalls = await view.all(
                 "SELECT * FROM recalls WHERE session_id = ? AND status IN ('pending', 'running', 'paused')"
@@ -361,89 +275,25 @@ class SessionReads(Readers):
         return SessionSnapshot(
             session=session_of(row),
             head_seq=row["head_seq"],
-            finished=await asyncio.to_thread(_messages_of, finished),
+            finished=await asyncio.to_thread(messages_of, finished),
             active=next((run for run in runs if run.status.active), None),
             frames=[r["frame"] for r in frames],
             queued=[run for run in runs if not run.status.active],
             recalls=[recall_of(r) for r in recalls],
+            interrupts=[interrupt_of(r) for r in questions],
         )
-
-    async def run(self, run_id: str) -> Run | None:
-        row = await self.fetch_one("SELECT * FROM runs WHERE id = ?", (run_id,))
-        return None if row is None else run_of(row)
-
-    async def runs(self, session_id: str, *, limit: int, cursor: str | None = None) -> tuple[Sequence[Run], str | None]:
-        before = _number_cursor(cursor)
-        rows = await self.fetch_all(
-            "SELECT * FROM runs WHERE session_id = ? AND number < ? ORDER BY number DESC LIMIT ?",
-            (session_id, before, limit + 1),
-        )
-        page = rows[:limit]
-        return [run_of(row) for row in page], str(page[-1]["number"]) if len(rows) > limit else None
-
-    async def open_runs(self, session_id: str) -> Sequence[Run]:
-        rows = await self.fetch_all(_OPEN_RUNS, (session_id,))
-        return [run_of(row) for row in rows]
 
     async def run_frames(self, session_id: str, run_id: str) -> Sequence[str]:
         rows = await self.fetch_all(_RUN_FRAMES, (session_id, run_id, run_id))
         return [row["frame"] for row in rows]
 
-    async def prompt(self, run_id: str) -> tuple[str, str]:
-        row = await self.fetch_one("SELECT prompt, user_id FROM runs WHERE id = ?", (run_id,))
-        if row is None:
-            raise RunNotFound(f"There is no run {run_id}.")
-        return row["prompt"], row["user_id"]
-
-    async def past_turns(self, session_id: str) -> Sequence[PastTurn]:
-        rows = await self.fetch_all(
-            "SELECT id, status, prompt, transcript, conversation FROM runs"
-            " WHERE session_id = ? AND ended_at IS NOT NULL AND started_at IS NOT NULL ORDER BY started_at, number",
-            (session_id,),
-        )
-        return await asyncio.to_thread(_turns_of, rows)
-
     async def known_servers(self) -> Sequence[Server]:
         return [server_of(row) for row in await self.fetch_all("SELECT * FROM servers")]
 
-    async def queued_sessions(self) -> Sequence[str]:
-        rows = await self.fetch_all("SELECT DISTINCT session_id FROM runs WHERE status = 'queued'")
-        return [row["session_id"] for row in rows]
 
-    async def stops_for(self, server_id: str) -> Sequence[str]:
-        rows = await self.fetch_all(
-            f"SELECT id FROM runs WHERE status IN {_ACTIVE} AND server_id = ? AND stop_command_id IS NOT NULL",
-            (server_id,),
-        )
-        return [row["id"] for row in rows]
-
-    async def runs_to_compact(self, *, ended_before: datetime, limit: int) -> Sequence[Run]:
-        rows = await self.fetch_all(
-            "SELECT * FROM runs WHERE compacted = 0 AND ended_at IS NOT NULL AND ended_at < ?"
-            " ORDER BY ended_at LIMIT ?",
-            (to_micros(ended_before), limit),
-        )
-        return [run_of(row) for row in rows]
-
-
-# Decoded off the event loop: a long session has megabytes of it.
-
-
-def _messages_of(rows: Sequence[sqlite3.Row]) -> list[Message]:
-    return [message for row in rows for message in load_messages(row["transcript"])]
-
-
-def _turns_of(rows: Sequence[sqlite3.Row]) -> list[PastTurn]:
-    return [
-        PastTurn(
-            run_id=row["id"],
-            status=RunStatus(row["status"]),
-            prompt=row["prompt"],
-            messages=load_messages(row["transcript"]),
-            conversation=row["conversation"],
-        )
-        for row in rows
-    ]
+def _waiting(rows: Sequence[sqlite3.Row]) -> str | None:
+    """The run that waits for an answer, if there is one."""
+    return next((row["id"] for row in rows if row["status"] == "waiting"), None)
 
 
 def _session_cursor(cursor: str | None) -> tuple[int, str]:
@@ -453,11 +303,3 @@ def _session_cursor(cursor: str | None) -> tuple[int, str]:
     if not (at.isascii() and at.isdigit() and len(at) < 19):
         raise InvalidRequest("cursor: not a cursor of this list", field="cursor")
     return int(at), session_id
-
-
-def _number_cursor(cursor: str | None) -> int:
-    if cursor is None:
-        return _LAST
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
-        raise InvalidRequest("cursor: not a cursor of this list", field="cursor")
-    return int(cursor)

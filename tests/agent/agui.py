@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from ag_ui.core import Event as AgUiEvent
 from pydantic import TypeAdapter
@@ -28,14 +28,29 @@ _NEEDS = {
 }
 
 
-def check_bodies(events: Iterable[Event], *, whole: bool) -> None:
-    """Raise AssertionError when a verifier would refuse this stream; ``whole``: everything must be closed, too."""
+_SUBAGENT = ("SUBAGENT_STARTED", "SUBAGENT_FINISHED", "SUBAGENT_ERROR")
+_FREE = ("CUSTOM", "ACTIVITY_SNAPSHOT", "ACTIVITY_DELTA")
+"""Allowed at any place, by the order rules."""
+
+
+def check_bodies(events: Iterable[Event], *, whole: bool, waiting: Collection[str] = ()) -> None:
+    """Raise AssertionError when a verifier would refuse this stream.
+
+    ``whole``: everything must be closed, too, and each call answered but for those that are ``waiting``.
+    """
     is_open: set[tuple[str, str]] = set()
     seen: set[tuple[str, str]] = set()
     answered: set[str] = set()
+    workers = Workers()
     for event in events:
         parsed = _ADAPTER.validate_json(event.wire())
         assert str(getattr(parsed, "type", "")).endswith(event.type)
+        if event.type in _SUBAGENT:
+            workers.check(event, {key for kind, key in seen if kind == "call"})
+            continue
+        workers.attributed(event)
+        if event.type in _FREE:
+            continue
         key = str(getattr(event, "tool_call_id", None) or getattr(event, "message_id", ""))
         if event.type == "TOOL_CALL_RESULT":
             assert ("call", key) in seen, f"result of an unknown call {key}"
@@ -53,5 +68,34 @@ def check_bodies(events: Iterable[Event], *, whole: bool) -> None:
                 is_open.remove((kind, key))
     if whole:
         assert not is_open, f"left open: {is_open}"
+        assert not workers.running, f"workers without an end: {workers.running}"
         calls = {key for kind, key in seen if kind == "call"}
-        assert calls <= answered, f"calls without result: {calls - answered}"
+        assert calls <= answered | set(waiting), f"calls without result: {calls - answered}"
+
+
+class Workers:
+    """The order rules of sub-agents."""
+
+    def __init__(self) -> None:
+        self.running: set[str] = set()
+        self._seen: set[str] = set()
+
+    def check(self, event: Event, calls: set[str]) -> None:
+        """A worker starts once, for a call that is known, and ends once."""
+        worker = str(getattr(event, "subagent_run_id", ""))
+        if event.type == "SUBAGENT_STARTED":
+            assert worker not in self._seen, f"worker {worker} starts twice"
+            parent = getattr(event, "parent_tool_call_id", None)
+            assert parent in calls, f"worker of an unknown call {parent}"
+            above = getattr(event, "parent_subagent_run_id", None)
+            assert above is None or above in self.running, f"worker of {above}, which does not run"
+            self._seen.add(worker)
+            self.running.add(worker)
+        else:
+            assert worker in self.running, f"{event.type} of {worker}, which does not run"
+            self.running.remove(worker)
+
+    def attributed(self, event: Event) -> None:
+        """What a worker says is between its start and its end."""
+        worker = getattr(event, "subagent_run_id", None)
+        assert worker is None or worker in self.running, f"{event.type} of {worker}, which does not run"

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from navi_jupyter.errors import RecallNotFound, RecallOver
+from navi_jupyter.agent.equipment import Equipment
+from navi_jupyter.agent.outfit import outfit
+from navi_jupyter.agent.toolbox import Tool
+from navi_jupyter.errors import AttachmentNotFound, RecallNotFound, RecallOver
 from navi_jupyter.events import Event
 from navi_jupyter.model import (
     USER,
@@ -32,7 +36,9 @@ from navi_jupyter.ports import (
     Turn,
     TurnResult,
 )
+from navi_jupyter.ports.work import Ask, AskUser, SteeredPrompt
 from navi_jupyter.recalls.schedule import next_after, resolve
+from navi_jupyter.work import Attachment, Interrupt, InterruptStatus
 
 ZONE = "Europe/Berlin"
 
@@ -125,11 +131,92 @@ class MemoryLibrary:
         )
 
 
+class Toolbox:
+    """``toolbox.ToolSource`` over some tools."""
+
+    def __init__(self, *tools: Tool) -> None:
+        self._tools = tools
+
+    async def tools(self, context: ToolContext) -> Sequence[Tool]:
+        return self._tools
+
+
+def equipment(*tools: Tool) -> Equipment:
+    """The usual, with these tools besides."""
+    return outfit(packages=False, sources=(Toolbox(*tools),))
+
+
+class MemoryAttachments:
+    """``ports.work.Attachments`` without a disk."""
+
+    def __init__(self) -> None:
+        self._contents: dict[str, tuple[Attachment, bytes]] = {}
+
+    async def add(
+        self,
+        content: bytes,
+        *,
+        name: str | None,
+        media_type: str | None,
+        owner: str,
+        session_id: str | None = None,
+    ) -> Attachment:
+        one = Attachment(
+            id=new_id("a"), owner=owner, name=name or "file", media_type=media_type or "application/octet-stream",
+            size=len(content), sha256="", created_at=now(),
+        )  # fmt: skip
+        self._contents[one.id] = (one, content)
+        return one
+
+    async def find(self, attachment_id: str, *, owner: str) -> Attachment:
+        return self._contents[attachment_id][0]
+
+    async def read(self, attachment_id: str, *, owner: str) -> bytes:
+        if attachment_id not in self._contents:
+            raise AttachmentNotFound("it is gone")
+        return self._contents[attachment_id][1]
+
+
+class MemorySteering:
+    """``ports.work.Steering`` over a list."""
+
+    def __init__(self) -> None:
+        self.prompts: list[SteeredPrompt] = []
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self.prompts)
+
+    async def take(self) -> Sequence[SteeredPrompt]:
+        taken, self.prompts = self.prompts, []
+        return taken
+
+    def say(self, text: str, *attachments: Attachment) -> None:
+        self.prompts.append(SteeredPrompt(command_id=new_id("c"), text=text, attachments=attachments))
+
+
+def answered(
+    ask: Ask, payload: object = None, status: InterruptStatus = InterruptStatus.RESOLVED, run_id: str = "u_now"
+) -> Interrupt:
+    """What becomes of a question."""
+    return Interrupt(
+        id=new_id("i"), session_id="s_1", run_id=run_id, kind=ask.kind, message=ask.message,
+        tool_call_id=ask.tool_call_id, tool=ask.tool, args=ask.args, subagent_run_id=ask.subagent_run_id,
+        created_at=now(), status=status, payload=payload,
+    )  # fmt: skip
+
+
 class Bench:
     """One session of one user, to run loops on."""
 
     def __init__(self, loop: AgentLoop) -> None:
         self.loop = loop
+        self.straight: list[Event] = []
+        """What came past the loop's own iterator, through ``ToolContext.emit``."""
+        self.steering = MemorySteering()
+        self.attachments = MemoryAttachments()
+        self.asked: list[Ask] = []
+        self.ask: AskUser | None = None
         self.desk = MemoryDesk()
         self.library = MemoryLibrary()
         self.stop = StopSignal()
@@ -153,6 +240,9 @@ class Bench:
         origin: Origin = USER,
         limits: Limits | None = None,
         run_id: str = "u_now",
+        attachments: tuple[Attachment, ...] = (),
+        resumed: bytes | None = None,
+        answers: tuple[Interrupt, ...] = (),
     ) -> tuple[Turn, ToolContext]:
         """What the orchestrator would hand over."""
         turn = Turn(
@@ -164,6 +254,9 @@ class Bench:
             limits=limits or Limits(timeout=20),
             origin=origin,
             now=now().astimezone(ZoneInfo(ZONE)),
+            attachments=attachments,
+            resumed=resumed,
+            answers=answers,
         )
         context = ToolContext(
             user_id="ada",
@@ -174,8 +267,21 @@ class Bench:
             stop=self.stop,
             recalls=self.desk,
             library=self.library,
+            emit=self.straight.append,
+            ask=self.ask,
+            steering=self.steering,
+            attachments=self.attachments,
         )
         return turn, context
+
+    async def resume(self, paused: Outcome, *answers: Interrupt, **how: object) -> Outcome:
+        """The run goes on with these answers, checked against AG-UI as one stream."""
+        assert paused.result is not None
+        outcome = Outcome(before=paused)
+        async for item in self.events("-", resumed=paused.result.conversation, answers=answers, **how):
+            outcome.add(item)
+        outcome.check(whole=True)
+        return outcome
 
     def events(self, prompt: str, **how: object) -> AsyncIterator[Event | TurnResult]:
         """The loop's own iterator."""
@@ -198,9 +304,11 @@ class Bench:
 class Outcome:
     """What a turn yielded."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: Outcome | None = None) -> None:
         self.events: list[Event] = []
         self.result: TurnResult | None = None
+        self.before = before
+        """The same run up to its pause."""
 
     def add(self, item: Event | TurnResult) -> None:
         assert self.result is None, "nothing may follow the TurnResult"
@@ -218,9 +326,20 @@ class Outcome:
         """Every body is AG-UI's; START before content, END after; all closed when the turn is whole."""
         from .agui import check_bodies
 
-        check_bodies(self.events, whole=whole)
+        earlier = self.before.events if self.before is not None else []
+        waiting = {str(ask.tool_call_id) for ask in self.result.asks} if self.result is not None else set()
+        check_bodies([*earlier, *self.events], whole=whole, waiting=waiting)
         if whole:
             assert self.result is not None, "a turn ends with a TurnResult"
+
+    @property
+    def asks(self) -> tuple[Ask, ...]:
+        assert self.result is not None
+        return self.result.asks
+
+    def custom(self, name: str) -> list[dict[str, Any]]:
+        """The values of our own events of this name."""
+        return [event.value for event in self._of("CUSTOM") if event.name == name]  # type: ignore[attr-defined]
 
     def _of(self, kind: str) -> list[Event]:
         return [event for event in self.events if event.type == kind]

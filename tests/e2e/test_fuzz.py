@@ -158,7 +158,7 @@ def test_random_requests_to_every_route_never_fail_inside(start: Start) -> None:
             statuses[status] = statuses.get(status, 0) + 1
     print(f"\n{sum(statuses.values())} requests to {len(operations)} operations: {dict(sorted(statuses.items()))}")
     assert statuses.get(201, 0) > 5
-    assert statuses.get(202, 0) > 5
+    assert statuses.get(202, 0) > 0
     survives(server)
 
 
@@ -171,8 +171,9 @@ def one_request(
         return 101 if fuzz_socket(server, fuzz, path) else None
     raw = None
     body: Any = None
-    if "requestBody" in operation:
-        body = fuzz.value(operation["requestBody"]["content"]["application/json"]["schema"])
+    content = operation.get("requestBody", {}).get("content", {})
+    if content:
+        body = fuzz.value(content.get("application/json", {"schema": {"type": "object"}})["schema"])
         raw = json.dumps(body).encode()
         if fuzz.random.random() < 0.03:
             raw = raw[: fuzz.random.randrange(len(raw) + 1)]

@@ -96,6 +96,17 @@ class Process:
         self.ask(do="prompt", sid=sid, text=text, command_id=command_id, **fields)
         return self.until(lambda m: command_id in (m.get("accepted"), m.get("refused")))
 
+    def answer(self, sid: str, interrupt_id: str, command_id: str, **fields: Any) -> Message:
+        self.ask(do="answer", sid=sid, interrupt_id=interrupt_id, command_id=command_id, **fields)
+        return self.until(lambda m: command_id in (m.get("answered"), m.get("refused")))
+
+    def question(self, sid: str, run_id: str) -> str:
+        """Once the run has asked, the id of its question."""
+        asked = self.until_seen(
+            sid, lambda e: e["run_id"] == run_id and e["event"].get("value", {}).get("action") == "opened"
+        )
+        return str(json.loads(asked["frame"])["event"]["value"]["interrupt"]["id"])
+
     def seen(self, sid: str) -> list[str]:
         """The envelopes that it has shown of a session."""
         return [m["frame"] for m in self.said if m.get("seen") == sid]
@@ -105,7 +116,14 @@ class Process:
 
     def until_end(self, sid: str, run_id: str) -> Message:
         kinds = ("RUN_FINISHED", "RUN_ERROR")
-        last = self.until_seen(sid, lambda e: e["run_id"] == run_id and e["event"]["type"] in kinds)
+        last = self.until_seen(
+            sid,
+            lambda e: (
+                e["run_id"] == run_id
+                and e["event"]["type"] in kinds
+                and e["event"].get("outcome", {}).get("type") != "interrupt"
+            ),
+        )
         envelope: Message = json.loads(last["frame"])
         return envelope
 
@@ -133,35 +151,92 @@ def tell(**message: Any) -> None:
 
 
 class Drip:
-    """``drip N``: N words, one every two milliseconds. ``silent``: nothing until it is stopped."""
+    """``drip N``: N words, one every two milliseconds. ``silent``: nothing until it is stopped. ``listen``: takes what
+    it is steered to. ``ask N`` drips, asks, and drips again once it was answered; ``inner N`` asks from within."""
 
     async def run(self, turn: Any, context: Any) -> AsyncIterator[Any]:
-        from navi_jupyter.events import TextMessageContent, TextMessageEnd, TextMessageStart
+        from navi_jupyter.events import (
+            TextMessageContent,
+            TextMessageEnd,
+            TextMessageStart,
+            ToolCallEnd,
+            ToolCallResult,
+            ToolCallStart,
+        )
         from navi_jupyter.ports import TurnResult
+        from navi_jupyter.ports.work import Ask
+        from navi_jupyter.work import InterruptKind
 
-        message_id = f"m_{turn.run_id}"
+        word = turn.prompt.split()[0]
+        message_id = f"{'n' if turn.resumed else 'm'}_{turn.run_id}"
+        for answer in turn.answers:
+            yield ToolCallResult(
+                message_id=f"z_{turn.run_id}", tool_call_id=f"k_{turn.run_id}", content=json.dumps(answer.payload)
+            )
         yield TextMessageStart(message_id=message_id)
         if turn.prompt == "silent":
             await context.stop.wait()
         for number in range(int(turn.prompt.split()[1])):
             yield TextMessageContent(message_id=message_id, delta=f"{number} ")
             await asyncio.sleep(0.002)
+        ask = Ask(kind=InterruptKind.APPROVAL, message="May I?", tool="run", tool_call_id=f"k_{turn.run_id}", args={})
+        if word == "inner":
+            said = await context.ask(ask)
+            yield TextMessageContent(message_id=message_id, delta=said.status)
+        while word == "listen" and not context.steering.waiting:  # noqa: ASYNC110  as a loop looks: before each request
+            await asyncio.sleep(0.002)
+        for prompt in await context.steering.take() if word == "listen" else ():
+            yield TextMessageContent(message_id=message_id, delta=prompt.text)
         yield TextMessageEnd(message_id=message_id)
-        yield TurnResult(conversation=b"{}")
+        asks = word == "ask" and turn.resumed is None
+        if asks:
+            yield ToolCallStart(tool_call_id=f"k_{turn.run_id}", tool_call_name="run")
+            yield ToolCallEnd(tool_call_id=f"k_{turn.run_id}")
+        yield TurnResult(conversation=b"{}", asks=(ask,) if asks else ())
+
+
+async def prompt(conductor: Any, sid: str, command_id: str, **fields: Any) -> None:
+    """Prompt, and tell what came of it."""
+    from navi_jupyter.commands import Prompt
+    from navi_jupyter.errors import NaviError
+
+    try:
+        answer = await conductor.submit(sid, Prompt(command_id=command_id, **fields), user_id="local")
+        tell(accepted=command_id, seq=answer.seq, run_id=answer.run_id)
+    except NaviError as error:
+        tell(refused=command_id, code=error.code)
+
+
+async def settle(conductor: Any, sid: str, command_id: str, **fields: Any) -> None:
+    """Answer a question, and tell what came of it."""
+    from navi_jupyter.commands import Answer
+    from navi_jupyter.errors import NaviError
+
+    answer = Answer(**{"status": "resolved", "command_id": command_id, **fields})
+    try:
+        given = await conductor.submit(sid, answer, user_id="local")
+        tell(answered=command_id, interrupt=answer.interrupt_id, seq=given.seq, run_id=given.run_id)
+    except NaviError as error:
+        tell(refused=command_id, code=error.code)
+
+
+async def settle_all(conductor: Any, sid: str) -> None:
+    """Approve whatever is asked."""
+    for question in (await conductor.session(sid, owner="local")).approvals:
+        await settle(conductor, sid, f"a-{question.id}", interrupt_id=question.id)
 
 
 async def serve(folder: Path, lease: float) -> None:
     from datetime import timedelta
 
-    from navi_jupyter.commands import Prompt, Stop
-    from navi_jupyter.errors import NaviError
+    from navi_jupyter.commands import Stop
     from navi_jupyter.model import SessionCreate
-    from navi_jupyter.orchestrator import intake, orchestrator
+    from navi_jupyter.orchestrator import intake, orchestrator, upkeep
     from navi_jupyter.store import sessions
     from navi_jupyter.store.sqlite import SqliteStore
 
     sessions.DEFAULT_LEASE = intake.DEFAULT_LEASE = timedelta(seconds=lease)
-    orchestrator.BEAT_EVERY = lease / 3
+    upkeep.BEAT_EVERY = lease / 3
     store = await SqliteStore.open(folder / "navi.db")
     conductor = orchestrator.Orchestrator(store, Drip())
     store.on_append = conductor.log.appended
@@ -181,12 +256,11 @@ async def serve(folder: Path, lease: float) -> None:
             case "follow":
                 await follow(command["sid"], command["after"])
             case "prompt":
-                sid, command_id = command.pop("sid"), command["command_id"]
-                try:
-                    answer = await conductor.submit(sid, Prompt(**command), user_id="local")
-                    tell(accepted=command_id, seq=answer.seq, run_id=answer.run_id)
-                except NaviError as error:
-                    tell(refused=command_id, code=error.code)
+                await prompt(conductor, **command)
+            case "answer":
+                await settle(conductor, **command)
+            case "answer_all":
+                await settle_all(conductor, command["sid"])
             case "stop":
                 answer = await conductor.submit(command["sid"], Stop(), user_id="local")
                 tell(stopped=command["sid"], run_id=answer.run_id)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from navi_jupyter.model import USER, Run, RunStatus, now
-from navi_jupyter.orchestrator import orchestrator
+from navi_jupyter.orchestrator import upkeep
 from navi_jupyter.orchestrator.peers import process_started
 from navi_jupyter.ports import SessionTx
 
@@ -23,7 +23,7 @@ FAR = timedelta(hours=1)
 async def test_a_server_of_this_machine_that_exits_is_replaced_without_waiting_for_its_lease_or_our_beat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orchestrator, "BEAT_EVERY", 1000.0)
+    monkeypatch.setattr(upkeep, "BEAT_EVERY", 1000.0)
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
         async with world(tmp_path) as w:

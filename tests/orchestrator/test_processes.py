@@ -18,6 +18,8 @@ import pytest
 from .process import Process
 
 KILLS = 30
+WORDS = ("drip", "drip", "ask", "ask", "inner")
+MODES = ("enqueue", "enqueue", "enqueue", "collect", "interrupt", "rollback", "steer")
 
 
 class Witness:
@@ -27,6 +29,7 @@ class Witness:
         self.path = folder / "navi.db"
         self.accepted: dict[str, tuple[int, str]] = {}
         self.shown: dict[tuple[str, int], str] = {}
+        self.answered: set[str] = set()
 
     def listen(self, process: Process) -> None:
         """Take what a process had told before it died; what was seen twice must have been the same."""
@@ -34,6 +37,8 @@ class Witness:
             if "accepted" in message:
                 answer = (message["seq"], message["run_id"])
                 assert self.accepted.setdefault(message["accepted"], answer) == answer
+            if "answered" in message:
+                self.answered.add(message["interrupt"])
             if "seen" in message:
                 key = (message["seen"], json.loads(message["frame"])["seq"])
                 assert self.shown.setdefault(key, message["frame"]) == message["frame"]
@@ -63,21 +68,45 @@ class Witness:
         prompts = Counter(e["event"]["messageId"] for e in envelopes if e["event"].get("role") == "user")
         assert all(prompts[command_id] == 1 for command_id in self.accepted)
         assert all(count == 1 for count in prompts.values())
+        self._check_pauses(envelopes, over=over)
+        pauses = [e for e in envelopes if e["event"].get("outcome", {}).get("type") == "interrupt"]
         started, ended = runs("RUN_STARTED"), runs("RUN_FINISHED", "RUN_ERROR")
-        assert set(started.values()) <= {1}
+        paused = Counter(e["run_id"] for e in pauses)
+        ended -= paused
+        assert all(started[run_id] <= 1 + paused[run_id] for run_id in started)
         assert set(ended.values()) <= {1}
         assert set(ended) <= set(started)
         if over:
-            assert set(started) == {e["run_id"] for e in envelopes if e["event"].get("role") == "user"}
+            steered = {v["command_id"] for v in _values(envelopes, "navi.queue") if v["action"] == "steered"}
+            asked = {e["run_id"] for e in envelopes if e["event"].get("role") == "user"}
+            merged = {e["run_id"] for e in envelopes if e["event"].get("messageId") in steered}
+            assert set(started) == asked - merged
             assert set(ended) == set(started)
-            assert {run_id for _, run_id in self.accepted.values()} <= set(started)
+            assert all(started[run_id] == 1 + paused[run_id] for run_id in started)
+            assert {run_id for _, run_id in self.accepted.values()} <= set(started) | merged
             opened = Counter(e["event"]["messageId"] for e in envelopes if e["event"]["type"] == "TEXT_MESSAGE_START")
             closed = Counter(e["event"]["messageId"] for e in envelopes if e["event"]["type"] == "TEXT_MESSAGE_END")
             assert opened == closed
 
+    def _check_pauses(self, envelopes: list[dict[str, Any]], *, over: bool) -> None:
+        """Every question is opened once and settled at most once; what was answered stays answered."""
+        told = _values(envelopes, "navi.interrupt")
+        opened = Counter(v["interrupt"]["id"] for v in told if v["action"] == "opened")
+        settled = Counter(v["interrupt"]["id"] for v in told if v["action"] != "opened")
+        assert set(opened.values()) <= {1}
+        assert set(settled.values()) <= {1}
+        assert set(settled) <= set(opened)
+        assert {v["interrupt"]["id"] for v in told if v["action"] == "resolved"} >= self.answered
+        if over:
+            assert settled == opened
+
     def open_runs(self) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self.path)) as db:
             return db.execute("SELECT id, status, server_id FROM runs WHERE ended_at IS NULL").fetchall()
+
+
+def _values(envelopes: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    return [e["event"]["value"] for e in envelopes if e["event"].get("name") == name]
 
 
 @pytest.mark.slow
@@ -107,10 +136,12 @@ def test_a_server_that_is_killed_at_random_instants_loses_nothing_that_anybody_w
                 server.ask(
                     do="prompt",
                     sid=dice.choice(sids),
-                    text=f"drip {dice.randint(1, 40)}",
+                    text=f"{dice.choice(WORDS)} {dice.randint(1, 40)}",
                     command_id=f"c{life}-{number}",
-                    mode=dice.choice(["enqueue", "enqueue", "interrupt"]),
+                    mode=dice.choice(MODES),
                 )
+                if dice.random() < 0.3:
+                    server.ask(do="answer_all", sid=dice.choice(sids))
                 number += 1
                 time.sleep(dice.uniform(0.0, 0.03))
             server.kill()
@@ -121,9 +152,13 @@ def test_a_server_that_is_killed_at_random_instants_loses_nothing_that_anybody_w
         last.ready()
         deadline = time.monotonic() + 60
         while witness.open_runs() and time.monotonic() < deadline:
+            for sid in sids:
+                last.ask(do="answer_all", sid=sid)
             time.sleep(0.05)
         assert last.leave() == 0
+    witness.listen(last)
     witness.check(over=True)
+    assert len(witness.answered) > KILLS / 2
     assert len(witness.accepted) > KILLS
     assert len(witness.shown) > 10 * KILLS
 
@@ -202,6 +237,108 @@ def test_the_run_of_a_killed_server_is_closed_by_the_other_and_what_waits_is_run
         one.kill()
         assert two.until_end(sid, run_id)["event"]["code"] == "interrupted"
         assert two.until_end(sid, waiting)["event"]["type"] == "RUN_FINISHED"
+
+
+def test_a_run_that_asks_survives_a_kill_and_is_answered_through_the_next_server(tmp_path: Path) -> None:
+    witness = Witness(tmp_path)
+    with Process(tmp_path) as one:
+        one.ready()
+        sid = one.session()
+        one.ask(do="follow", sid=sid, after=0)
+        run_id = one.prompt(sid, "ask 3", "c1")["run_id"]
+        question = one.question(sid, run_id)
+        one.kill()
+    witness.listen(one)
+    assert [status for _, status, _ in witness.open_runs()] == ["waiting"]
+    with Process(tmp_path) as two:
+        two.ready()
+        two.ask(do="follow", sid=sid, after=witness.head(sid))
+        assert two.answer(sid, question, "a1")["run_id"] == run_id
+        assert two.until_end(sid, run_id)["event"]["outcome"] == {"type": "success"}
+        assert two.answer(sid, question, "a2")["code"] == "interrupt_not_found"
+        assert two.leave() == 0
+    witness.check(over=True)
+
+
+def test_a_run_that_was_answered_goes_on_although_the_server_was_killed_right_then(tmp_path: Path) -> None:
+    with Process(tmp_path) as one:
+        one.ready()
+        sid = one.session()
+        one.ask(do="follow", sid=sid, after=0)
+        run_id = one.prompt(sid, "ask 3", "c1")["run_id"]
+        question = one.question(sid, run_id)
+        one.kill()
+    with closing(sqlite3.connect(tmp_path / "navi.db")) as db:  # as if it had died between the answer and the start
+        db.execute(
+            "UPDATE interrupts SET status = 'resolved', payload = '{\"approved\":true}' WHERE id = ?", (question,)
+        )
+        db.commit()
+    with Process(tmp_path) as two:
+        two.ready()
+        two.ask(do="follow", sid=sid, after=0)
+        assert two.until_end(sid, run_id)["event"]["outcome"] == {"type": "success"}
+        assert two.leave() == 0
+
+
+def test_a_waiting_run_is_answered_through_either_of_two_servers(tmp_path: Path) -> None:
+    with Process(tmp_path) as one, Process(tmp_path) as two:
+        one.ready()
+        two.ready()
+        sid = one.session()
+        for server in (one, two):
+            server.ask(do="follow", sid=sid, after=0)
+        run_id = one.prompt(sid, "ask 3", "c1")["run_id"]
+        question = two.question(sid, run_id)
+        assert two.answer(sid, question, "a1")["run_id"] == run_id
+        for server in (one, two):
+            assert server.until_end(sid, run_id)["event"]["outcome"] == {"type": "success"}
+        assert one.answer(sid, question, "a1") == two.answer(sid, question, "a1")
+        assert {one.leave(), two.leave()} == {0}
+
+
+def test_a_question_from_within_a_run_is_answered_through_the_other_server(tmp_path: Path) -> None:
+    with Process(tmp_path) as one, Process(tmp_path) as two:
+        one.ready()
+        two.ready()
+        sid = one.session()
+        two.ask(do="follow", sid=sid, after=0)
+        run_id = one.prompt(sid, "inner 3", "c1")["run_id"]
+        two.answer(sid, two.question(sid, run_id), "a1")
+        two.until_seen(sid, lambda e: e["event"].get("delta", "").endswith("resolved"))
+        assert two.until_end(sid, run_id)["event"]["outcome"] == {"type": "success"}
+
+
+def test_a_question_from_within_a_run_is_withdrawn_when_its_server_is_killed(tmp_path: Path) -> None:
+    with Process(tmp_path) as one, Process(tmp_path) as two:
+        one.ready()
+        two.ready()
+        sid = one.session()
+        two.ask(do="follow", sid=sid, after=0)
+        run_id = one.prompt(sid, "inner 3", "c1")["run_id"]
+        question = two.question(sid, run_id)
+        one.kill()
+        assert two.until_end(sid, run_id)["event"]["code"] == "interrupted"
+        assert two.answer(sid, question, "a1")["code"] == "interrupt_not_found"
+
+
+def test_a_run_is_steered_and_a_waiting_one_stopped_through_the_other_server(tmp_path: Path) -> None:
+    with Process(tmp_path) as one, Process(tmp_path) as two:
+        one.ready()
+        two.ready()
+        sid = one.session()
+        for server in (one, two):
+            server.ask(do="follow", sid=sid, after=0)
+        run_id = one.prompt(sid, "listen 3", "c1")["run_id"]
+        one.until_seen(sid, lambda e: e["event"].get("delta", "").startswith("0 "))
+        steered = two.prompt(sid, "turn left", "c2", mode="steer")["run_id"]
+        two.until_seen(sid, lambda e: e["event"].get("value", {}).get("action") == "steered")
+        assert one.until_end(sid, run_id)["event"]["outcome"] == {"type": "success"}
+        waiting = one.prompt(sid, "ask 3", "c3")["run_id"]
+        two.question(sid, waiting)
+        two.ask(do="stop", sid=sid)
+        assert one.until_end(sid, waiting)["event"]["outcome"] == {"type": "cancelled"}
+        log = [json.loads(frame) for frame in Witness(tmp_path).log().values()]
+        assert steered not in [e["run_id"] for e in log if e["event"]["type"] == "RUN_STARTED"]
 
 
 def put_to_sleep(server: Process, folder: Path) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import dataclass, field
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from navi_jupyter.events import (
+    ActivityDelta,
+    ActivitySnapshot,
+    Attributed,
     Custom,
     Draft,
     Event,
@@ -21,6 +25,8 @@ from navi_jupyter.events import (
     ReasoningStart,
     RunFinished,
     RunStarted,
+    SubagentFinished,
+    SubagentStarted,
     TextMessageContent,
     TextMessageEnd,
     TextMessageStart,
@@ -31,10 +37,13 @@ from navi_jupyter.events import (
 )
 from navi_jupyter.model import USER, Run, RunStatus, Session, now
 from navi_jupyter.orchestrator.compaction import fold_run
-from navi_jupyter.orchestrator.eventlog import prelude
+from navi_jupyter.orchestrator.endings import paused, told
 from navi_jupyter.orchestrator.library import conversation
-from navi_jupyter.orchestrator.transcript import Fold, fold_frames, merge_deltas
+from navi_jupyter.orchestrator.merging import merge_deltas
+from navi_jupyter.orchestrator.prelude import agui_message, prelude
+from navi_jupyter.orchestrator.transcript import Fold, fold_frames
 from navi_jupyter.ports import Message, SessionSnapshot
+from navi_jupyter.work import Interrupt, InterruptKind, InterruptStatus
 
 from .reader import Reader
 
@@ -61,6 +70,9 @@ class History:
     """Heads at which a transaction ended: the only ones that anybody can see."""
     transcripts: dict[str, tuple[Message, ...]] = field(default_factory=dict)
     queue: list[str] = field(default_factory=list)
+    merged: list[str] = field(default_factory=list)
+    waits: list[tuple[int, Interrupt | None]] = field(default_factory=list)
+    """From which head on a run waits, for what; None: it works again."""
     counter: int = 0
 
     def emit(self, run_id: str, *events: Event) -> None:
@@ -91,6 +103,39 @@ class History:
             value = {"action": "cancelled", "command_id": f"c-{run_id}", "run_id": run_id}
             self.emit(run_id, Custom(name="navi.queue", value=value))
 
+    def change(self) -> None:
+        if self.queue:
+            run_id = self.dice.choice(self.queue)
+            value = {"action": "edited", "command_id": f"c-{run_id}", "run_id": run_id, "text": self.fresh("changed")}
+            self.emit(run_id, Custom(name="navi.queue", value=value))
+
+    def steer(self, run_id: str) -> None:
+        """A prompt that waits joins the run in progress."""
+        if self.queue:
+            joined = self.queue.pop()
+            self.merged.append(joined)
+            value = {"action": "steered", "command_id": f"c-{joined}", "run_id": run_id, "text": f"do {joined}"}
+            self.emit(run_id, Custom(name="navi.queue", value=value))
+
+    def pause(self, run_id: str, work: Work) -> None:
+        """Ask, and go on once it was answered; what happens meanwhile is no work of the run's."""
+        mine = fold_frames(frame for owner, frame in self.frames if owner == run_id)
+        work.drop_all()
+        question = Interrupt(
+            id=self.fresh("i"), session_id="s", run_id=run_id, kind=InterruptKind.APPROVAL, message="?", created_at=AT
+        )
+        self.emit(
+            run_id, *mine.closers(), told("opened", question), paused(_run(run_id, RunStatus.WAITING), [question])
+        )
+        self.waits.append((len(self.frames), question))
+        for _ in range(self.dice.randrange(3)):
+            self.dice.choice([self.ask, self.withdraw, self.change])()
+        resolved = question.but(status=InterruptStatus.RESOLVED)
+        self.emit(run_id, told("resolved", resolved))
+        self.waits.append((len(self.frames), resolved))
+        self.emit(run_id, RunStarted(thread_id="s", run_id=run_id))
+        self.waits.append((len(self.frames), None))
+
     def perform(self, steps: int) -> None:
         """The next run, with other things going on meanwhile."""
         run_id = self.queue.pop(0)
@@ -102,6 +147,12 @@ class History:
                 self.ask()
             elif chance < 0.13:
                 self.withdraw()
+            elif chance < 0.15:
+                self.change()
+            elif chance < 0.18:
+                self.steer(run_id)
+            elif chance < 0.2:
+                self.pause(run_id, work)
             else:
                 self.emit(run_id, work.step())
         mine = fold_frames(frame for owner, frame in self.frames if owner == run_id)
@@ -114,17 +165,21 @@ class History:
         """What the store would answer when the log ends at ``head``."""
         seen = [(run_id, json.loads(frame)["event"]) for run_id, frame in self.frames[:head]]
         started = [run_id for run_id, event in seen if event["type"] == "RUN_STARTED"]
-        ended = [run_id for run_id, event in seen if event["type"] == "RUN_FINISHED"]
-        gone = [run_id for run_id, event in seen if event["type"] == "CUSTOM"]
+        over = ("success", "cancelled")
+        ended = [run_id for run_id, event in seen if event.get("outcome", {}).get("type") in over]
+        queued_events = [event["value"] for _, event in seen if event.get("name") == "navi.queue"]
+        gone = {v["command_id"] for v in queued_events if v["action"] in ("cancelled", "steered")}
+        waits_for = next((question for at, question in reversed(self.waits) if at <= head), None)
         runs = list(dict.fromkeys(run_id for run_id, _ in seen))
         active = next((run_id for run_id in started if run_id not in ended), None)
-        queued = [run_id for run_id in runs if run_id not in started and run_id not in gone]
+        queued = [run_id for run_id in runs if run_id not in started and f"c-{run_id}" not in gone]
         shown = {active, *queued}
         return SessionSnapshot(
             session=SESSION,
             head_seq=head,
             finished=[message for run_id in ended for message in self.transcripts[run_id]],
-            active=_run(active, RunStatus.RUNNING) if active else None,
+            active=_run(active, RunStatus.WAITING if waits_for else RunStatus.RUNNING) if active else None,
+            interrupts=[waits_for] if waits_for else [],
             frames=[frame for run_id, frame in self.frames[:head] if run_id in shown],
             queued=[_run(run_id, RunStatus.QUEUED) for run_id in queued],
             recalls=[],
@@ -138,12 +193,19 @@ def _run(run_id: str, status: RunStatus) -> Run:
 
 
 class Work:
-    """Random events of one run that an agent loop may yield: every delta has its start, everything may interleave."""
+    """Random events of one run that an agent loop may yield: every delta has its start, everything may interleave.
 
-    def __init__(self, history: History, run_id: str) -> None:
+    Workers do the same beside it.
+    """
+
+    def __init__(self, history: History, run_id: str, worker: str | None = None) -> None:
         self.history = history
+        self.run_id = run_id
+        self.worker = worker
         self.dice = history.dice
         self.fresh = lambda prefix: f"{history.fresh(prefix)}-{run_id}"
+        self.workers: list[Work] = []
+        self.activities: list[str] = []
         self.texts: list[str] = []
         self.thoughts: list[str] = []
         self.calls: list[str] = []
@@ -151,7 +213,17 @@ class Work:
         self.said: list[str] = []
         self.pending: list[Event] = []
 
+    def drop_all(self) -> None:
+        """Everything that was open has been closed."""
+        self.workers, self.texts, self.thoughts, self.calls, self.pending = [], [], [], [], []
+
     def step(self) -> Event:
+        event = self._step()
+        if self.worker is None or not isinstance(event, Attributed):
+            return event
+        return event.model_copy(update={"subagent_run_id": self.worker})
+
+    def _step(self) -> Event:
         if self.pending:
             return self.pending.pop(0)
         choices = ["text", "think", "call"]
@@ -159,8 +231,48 @@ class Work:
         choices += ["muse", "settle"] * bool(self.thoughts)
         choices += ["args", "args", "end"] * bool(self.calls)
         choices += ["result"] * bool(self.unanswered)
+        if self.worker is None:
+            choices += ["activity", "hire", *(["progress", "progress"] * bool(self.activities))]
+            choices += ["delegate", "delegate", "delegate", "dismiss"] * bool(self.workers)
         event: Event = getattr(self, f"_{self.dice.choice(choices)}")()
         return event
+
+    def _activity(self) -> Event:
+        self.activities.append(self.fresh("a"))
+        return ActivitySnapshot(message_id=self.activities[-1], activity_type="navi.output", content={"list": []})
+
+    def _progress(self) -> Event:
+        patch = {"op": "add", "path": "/list/-", "value": self.fresh("p")}
+        message_id = self.dice.choice(self.activities)
+        return ActivityDelta(message_id=message_id, activity_type="navi.output", patch=(patch,))
+
+    def _hire(self) -> Event:
+        self.workers.append(Work(self.history, self.run_id, self.fresh("w")))
+        return SubagentStarted(subagent_run_id=str(self.workers[-1].worker), name="helper")
+
+    def _delegate(self) -> Event:
+        return self.dice.choice(self.workers).step()
+
+    def _dismiss(self) -> Event:
+        """What the worker has begun is closed before it ends."""
+        worker = self.workers.pop(self.dice.randrange(len(self.workers)))
+        who = worker.worker
+        events: list[Event] = [*worker.pending]
+        left = [event.message_id for event in events if isinstance(event, ReasoningEnd)]
+        events += [TextMessageEnd(message_id=one, subagent_run_id=who) for one in worker.texts]
+        events += [ToolCallEnd(tool_call_id=one, subagent_run_id=who) for one in worker.calls]
+        begun = [event.message_id for event in events if isinstance(event, ReasoningMessageStart)]
+        for one in worker.thoughts:
+            assert one not in left
+            events.append(ReasoningMessageEnd(message_id=one, subagent_run_id=who))
+            events.append(ReasoningEnd(message_id=one, subagent_run_id=who))
+        assert len(begun) <= 1
+        events = [
+            event.model_copy(update={"subagent_run_id": who}) if isinstance(event, Attributed) else event
+            for event in events
+        ]
+        self.pending += [*events, SubagentFinished(subagent_run_id=str(who))]
+        return self.pending.pop(0)
 
     def _text(self) -> Event:
         self.texts.append(self.fresh("m"))
@@ -221,6 +333,10 @@ def read(*frames: str) -> Reader:
     return reader
 
 
+def _of(run_id: str, things: dict[str, Any]) -> dict[str, Any]:
+    return {name: thing for name, thing in things.items() if name.endswith(f"-{run_id}")}
+
+
 @settings(max_examples=150, deadline=None)
 @given(histories(), st.data())
 def test_whoever_joins_at_any_point_ends_up_with_the_conversation_of_the_full_log(
@@ -229,10 +345,15 @@ def test_whoever_joins_at_any_point_ends_up_with_the_conversation_of_the_full_lo
     whole = read(*(frame for _, frame in history.frames))
     for cut in {data.draw(st.sampled_from(history.cuts)) for _ in range(8)}:
         drafts = prelude(history.snapshot(cut), AT)
-        told = [draft.frame("s", cut, snapshot=True) for draft in drafts]
-        joiner = read(*told, *(frame for _, frame in history.frames[cut:]))
+        shown = [draft.frame("s", cut, snapshot=True) for draft in drafts]
+        joiner = read(*shown, *(frame for _, frame in history.frames[cut:]))
         assert joiner.conversation() == whole.conversation()
-        assert read(*told).conversation() == read(*(frame for _, frame in history.frames[:cut])).conversation()
+        stranger, witness = read(*shown), read(*(frame for _, frame in history.frames[:cut]))
+        assert stranger.conversation() == witness.conversation()
+        assert stranger.running == witness.running
+        active = history.snapshot(cut).active
+        assert stranger.activities == ({} if active is None else _of(active.id, witness.activities))
+        assert stranger.workers == ({} if active is None else _of(active.id, witness.workers))
 
 
 @settings(max_examples=100, deadline=None)
@@ -248,6 +369,7 @@ def test_what_the_server_folds_is_what_a_client_reads(history: History) -> None:
             message.reasoning,
             [(call.id, call.name, call.args) for call in message.tool_calls],
             message.tool_call_id,
+            message.subagent_run_id,
         )
         for message in conversation(history.snapshot(len(history.frames)))
     ]
@@ -313,3 +435,24 @@ def test_a_stopped_run_closes_what_is_open_and_keeps_what_was_said() -> None:
     (message,) = fold.partial()
     assert (message.content, message.partial) == ("half", True)
     assert message.tool_calls[0].result == "(no result: the run ended before)"
+
+
+def test_what_tools_have_shown_stays_with_a_finished_run_for_those_who_draw_it() -> None:
+    fold = Fold()
+    outputs = [{"output_type": "stream", "name": "stdout", "text": "hello"}]
+    shown = ActivitySnapshot(
+        message_id="a_1", activity_type="navi.output", content={"toolCallId": "t_1", "outputs": []}
+    )
+    patch = ({"op": "add", "path": "/outputs/-", "value": outputs[0]},)
+    more = ActivityDelta(message_id="a_1", activity_type="navi.output", patch=patch)
+    for event in (ToolCallStart(tool_call_id="t_1", tool_call_name="run_code"), shown, more):
+        fold.apply(event, run_id="r_1", origin=USER, at="")
+    *messages, activity = fold.record(partial=True)
+    assert messages == list(fold.partial())
+    assert agui_message(activity) == {
+        "id": "a_1",
+        "role": "activity",
+        "runId": "r_1",
+        "activityType": "navi.output",
+        "content": {"toolCallId": "t_1", "outputs": outputs},
+    }

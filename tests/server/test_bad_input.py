@@ -217,15 +217,23 @@ async def test_unknown_ids_are_not_found_on_every_route(api: Api) -> None:
         "Command": {"type": "prompt", "text": "x"},
         "SessionPatch": {"title": "x"},
         "RecallPatch": {"title": "x"},
+        "FactPatch": {"text": "x"},
+    }
+    codes = {
+        "sessions": "session_not_found",
+        "recalls": "recall_not_found",
+        "memory": "fact_not_found",
+        "attachments": "attachment_not_found",
+        "mcp": "not_found",
     }
     for odd in ("unknown", "%00", "a%20b", "%F0%9F%98%80", "..%2F..", "x" * 3000):
         for op in ROUTES.operations:
-            if "{" not in op.path:
+            kind = op.path.partition("/")[0]
+            if "{" not in op.path or kind not in codes:
                 continue
             path = "/".join("{odd}" if part.startswith("{") else part for part in op.path.split("/"))
             answer = await api(op.method, path.format(odd="unknown"), bodies.get(op.body or ""))
-            code = "session_not_found" if "{sid}" in op.path else "recall_not_found"
-            check_error(answer, 404, code)
+            check_error(answer, 404, codes[kind])
         raw = await api("GET", f"sessions/{odd}")
         assert raw.status in (400, 404)
 

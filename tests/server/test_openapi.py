@@ -34,7 +34,16 @@ CONTRACT = {
     "models": {"GET"},
     "tools": {"GET"},
     "mcp": {"GET"},
+    "mcp/{server}/restart": {"POST"},
     "openapi.json": {"GET"},
+    "usage": {"GET"},
+    "kernels/{kid}/tools": {"GET", "POST"},
+    "kernels/{kid}/tools/{name}": {"DELETE"},
+    "memory": {"GET", "POST", "DELETE"},
+    "memory/{id}": {"PATCH", "DELETE"},
+    "attachments": {"POST"},
+    "attachments/{id}": {"GET"},
+    "attachments/{id}/info": {"GET"},
 }
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import navi_jupyter
+from navi_jupyter.agent.contexts import BUILTIN
+from navi_jupyter.agent.permissions import BY_EFFECT
+from navi_jupyter.agent.profile_files import ProfileForm
 from navi_jupyter.errors import NaviError, RunFailed
 from navi_jupyter.server import metrics
 from navi_jupyter.server.app import NaviExtension
 from navi_jupyter.server.rest.routes import ROUTES
 from navi_jupyter.server.settings import Settings
+from navi_jupyter.work import Effect, RunLimits
 
 PACKAGE = Path(navi_jupyter.__file__).parent
 REFERENCE = (Path(__file__).parents[2] / "docs" / "reference.md").read_text(encoding="utf-8")
@@ -69,9 +74,22 @@ def test_every_setting_has_its_row_with_its_variable_and_its_meaning() -> None:
     for name in Settings.__dataclass_fields__:
         (row,) = rows(f"| `{name}` | `NAVI_{name.upper()}` |")
         assert traits[name].help in row
-        assert traits[name].default_value == "" or f"`{traits[name].default_value}`" in row
+        assert traits[name].default() == "" or f"`{traits[name].default()}`" in row
 
 
 def test_every_metric_has_its_row() -> None:
     for name in metrics.NAMES:
         assert rows(f"| `{name}` |")
+
+
+def test_every_context_provider_every_effect_and_every_key_of_a_profile_is_there() -> None:
+    assert all(rows(f"| `{provider.name}` |") for provider in BUILTIN)
+    for effect in Effect:
+        (row,) = rows(f"| `{effect.value}` | {BY_EFFECT[effect].value} |")
+        assert row
+    section = REFERENCE.split("## Profiles", 1)[1].split("\n## ", 1)[0]
+    example = tomllib.loads(section.split("```toml\n", 1)[1].split("```", 1)[0])
+    form = ProfileForm.model_validate(example)
+    assert set(ProfileForm.model_fields) - form.model_fields_set == {"instructions"}
+    assert "`instructions`" in section
+    assert set(example["limits"]) == set(RunLimits.model_fields)

@@ -22,7 +22,15 @@ from navi_jupyter.server.identity import KernelToken, tells_people_apart
 from navi_jupyter.server.rest.routes import ROUTES
 from tests.conftest import Api
 
-WALK = [(op.method, op.path.format(sid="s_1", rid="r_1", id="rec_1")) for op in ROUTES.operations] + [
+NOT_FOUND = {
+    "sessions": "session_not_found",
+    "recalls": "recall_not_found",
+    "memory": "fact_not_found",
+    "attachments": "attachment_not_found",
+}
+"""What belongs to somebody, by the first word of its path, and how it is not found."""
+IDS = {"sid": "s_1", "rid": "r_1", "id": "rec_1", "server": "x", "kid": "k", "name": "f"}
+WALK = [(op.method, op.path.format(**IDS)) for op in ROUTES.operations] + [
     ("GET", "sessions/s_1/ws"),
     ("GET", "nothing/here"),
     ("HEAD", "health"),
@@ -160,19 +168,24 @@ class TestSeveralPeople:
         rid = (await api("POST", f"sessions/{sid}/commands", prompt, headers=ANN)).json["run_id"]
         recall = {"session_id": sid, "message": "look", "schedule": {"kind": "once", "in": "1h"}}
         recall_id = (await api("POST", "recalls", recall, headers=ANN)).json["id"]
+        fact_id = (await api("POST", "memory", {"text": "secret"}, headers=ANN)).json["id"]
+        file_id = (await api("POST", "attachments", raw=b"secret", headers=ANN)).json["id"]
+        ids = {"recalls": recall_id, "memory": fact_id, "attachments": file_id}
         bodies = {
             ("PATCH", "sessions/{sid}"): {"title": "mine"},
             ("POST", "sessions/{sid}/commands"): prompt,
             ("PATCH", "recalls/{id}"): {"title": "mine"},
+            ("PATCH", "memory/{id}"): {"text": "mine"},
         }
         tried = 0
         for op in ROUTES.operations:
-            if "{" not in op.path:
+            kind = op.path.partition("/")[0]
+            if "{" not in op.path or kind not in NOT_FOUND:
                 continue
-            path = op.path.format(sid=sid, rid=rid, id=recall_id)
+            path = op.path.format(sid=sid, rid=rid, id=ids.get(kind))
             answer = await api(op.method, path, bodies.get((op.method, op.path)), headers=BOB)
             assert answer.status == 404, (op.method, op.path, answer.status, answer.body)
-            assert answer.json["code"] == ("session_not_found" if "{sid}" in op.path else "recall_not_found")
+            assert answer.json["code"] == NOT_FOUND[kind]
             tried += 1
         assert tried > 12
         stream = await api("GET", f"sessions/{sid}/events", headers={**BOB, "Accept": "text/event-stream"})
@@ -267,7 +280,7 @@ class TestReaders:
 
     async def test_every_route_asks_the_authorizer(self, api: Api) -> None:
         for op in ROUTES.operations:
-            path = op.path.format(sid="s_1", rid="r_1", id="rec_1")
+            path = op.path.format(**IDS)
             body: Any = {} if op.body else None
             answer = await api(op.method, path, body)
             if op.action == "read":

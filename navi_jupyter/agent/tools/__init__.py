@@ -1,93 +1,117 @@
-"""The tools that a model and the offline backend both call. One function each; its signature is the schema.
+"""The built-in tools. Each module here exports ``TOOLS``: typed functions as :class:`..toolbox.Tool`.
 
-A tool finds whom it works for in ``ports.tool_context``. A :class:`NaviError` becomes a result that the caller can read
-and act on (``{"error": code, "message": …}``); anything else is a bug and ends the run.
+The modules are imported at the first use, in a thread: their schemas cost some 50 ms that no server start is to pay.
+Not responsible for other people's tools (``packages``, ``kernel_tools``, ``mcp``).
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
-import inspect
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
-from typing import Any, get_type_hints
+from importlib import import_module
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
-
-from ...errors import InvalidRequest, NaviError
+from ...errors import InvalidRequest, ToolDenied
 from ...ports import ToolContext, tool_context
-from .clock import current_time
-from .history import session_history
-from .recalls import cancel_recall, create_recall, list_recalls
-
-Tool = Callable[..., Awaitable[Mapping[str, Any]]]
+from ..toolbox import Tool, ToolNote, ToolOutput
 
 
-def _guarded(function: Tool) -> Tool:
-    """``function`` with its NaviErrors as results."""
-
-    @functools.wraps(function)
-    async def guarded(*args: Any, **kwargs: Any) -> Mapping[str, Any]:
-        try:
-            return await function(*args, **kwargs)
-        except NaviError as error:
-            result = {"error": error.code, "message": error.message}
-            return result if error.field is None else {**result, "field": error.field}
-
-    return guarded
+def _always(_: ToolContext) -> bool:
+    return True
 
 
-TOOLS: Mapping[str, Tool] = {
-    function.__name__: _guarded(function)
-    for function in (create_recall, list_recalls, cancel_recall, session_history, current_time)
+_MODULES: Mapping[str, Callable[[ToolContext], bool]] = {
+    "recalls": _always,
+    "history": _always,
+    "clock": _always,
+    "kernel": lambda context: context.workbench.kernels is not None,
+    "notebook": lambda context: context.workbench.notebooks is not None,
+    "files": lambda context: context.workbench.files is not None,
+    "memory": lambda context: context.memory is not None,
+    "workers": _always,
 }
-"""By name, in the order they are shown."""
+"""In the order they are shown; each with whether its tools can work in a run."""
 
 
 @functools.cache
-def _arguments(name: str) -> type[BaseModel]:
-    """The arguments of a tool as a model: their validation and their JSON schema."""
-    function = inspect.unwrap(TOOLS[name])
-    hints = get_type_hints(function, include_extras=True)
-    fields: dict[str, Any] = {
-        parameter.name: (
-            hints[parameter.name],
-            ... if parameter.default is inspect.Parameter.empty else parameter.default,
-        )
-        for parameter in inspect.signature(function).parameters.values()
-    }
-    return create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
+def _by_module() -> Mapping[str, tuple[Tool, ...]]:
+    found: dict[str, tuple[Tool, ...]] = {}
+    for name in _MODULES:
+        try:
+            found[name] = import_module(f"{__name__}.{name}").TOOLS
+        except ModuleNotFoundError as error:
+            if error.name != f"{__name__}.{name}":
+                raise
+    return found
+
+
+def builtin_tools() -> dict[str, Tool]:
+    """All of them, by name. The first call imports them: not on the event loop."""
+    return {tool.name: tool for tools in _by_module().values() for tool in tools}
+
+
+class BuiltinTools:
+    """The built-in tools as a source."""
+
+    async def tools(self, context: ToolContext) -> Sequence[Tool]:
+        """See ``toolbox.ToolSource``: those whose part of the server is there."""
+        by_module = await asyncio.to_thread(_by_module)
+        return [tool for name, tools in by_module.items() if _MODULES[name](context) for tool in tools]
+
+    async def known(self) -> Sequence[ToolNote]:
+        """See ``toolbox.ListedSource``."""
+        tools = await asyncio.to_thread(builtin_tools)
+        return [ToolNote(name=tool.name, source=tool.source, tool=tool) for tool in tools.values()]
 
 
 def describe_tools() -> list[dict[str, Any]]:
-    """For ``GET tools``: ``{"name","description","parameters"}`` each, ``parameters`` a JSON schema."""
+    """``{"name","description","parameters"}`` of each, ``parameters`` a JSON schema."""
     return [
-        {
-            "name": name,
-            "description": inspect.cleandoc(tool.__doc__ or ""),
-            "parameters": _arguments(name).model_json_schema(by_alias=True),
-        }
-        for name, tool in TOOLS.items()
+        {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
+        for tool in builtin_tools().values()
     ]
 
 
-async def call_tool(name: str, arguments: Mapping[str, Any], context: ToolContext) -> str:
-    """Call a tool as a model would; what the model would read, as JSON. Raises InvalidRequest on bad arguments."""
-    try:
-        valid = _arguments(name).model_validate(dict(arguments))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise InvalidRequest(f"{name}: {first['msg']}", field=".".join(map(str, first["loc"]))) from None
-    except KeyError:
-        raise InvalidRequest(f"There is no tool named {name}.", field="name") from None
-    values = {field: getattr(valid, field) for field in valid.model_fields_set}
+def as_text(output: ToolOutput) -> str:
+    """What a model reads of an output: text as it is, the rest as JSON."""
+    content = output.content
+    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, default=str)
+
+
+def _nothing(tool: Tool) -> str | None:  # noqa: ARG001
+    """Speaks against it."""
+    return None
+
+
+async def call_tool(
+    name: str,
+    arguments: Mapping[str, Any],
+    context: ToolContext,
+    *,
+    objection: Callable[[Tool], str | None] = _nothing,
+) -> str:
+    """Call a built-in tool as a model would; what the model would read, as JSON.
+
+    ``objection`` says why the tool may not be called, if anything speaks against it.
+    Raises InvalidRequest for arguments that do not fit and a name that is not there.
+    """
+    tool = (await asyncio.to_thread(builtin_tools)).get(name)
+    if tool is None:
+        raise InvalidRequest(f"There is no tool named {name}.", field="name")
+    why = objection(tool)
+    if why is not None:
+        return json.dumps({"error": ToolDenied.code, "message": why}, ensure_ascii=False)
     token: Token[ToolContext] = tool_context.set(context)
     try:
-        result = await TOOLS[name](**values)
+        output = await tool.call(arguments)
     finally:
         tool_context.reset(token)
-    return json.dumps(result, ensure_ascii=False)
+    if output.failed and isinstance(output.content, Mapping) and output.content.get("error") == "invalid_arguments":
+        raise InvalidRequest(f"{name}: {output.content['message']}")
+    return as_text(output)
 
 
-__all__ = ["TOOLS", "Tool", "call_tool", "describe_tools"]
+__all__ = ["BuiltinTools", "as_text", "builtin_tools", "call_tool", "describe_tools"]

@@ -9,6 +9,8 @@ from pydantic import Field
 from ...errors import InvalidRequest
 from ...model import now
 from ...ports import tool_context
+from ...work import Effect
+from ..functions import tool
 from ..phrasing import say_time, zone_of
 
 
@@ -24,3 +26,6 @@ async def current_time(
         raise InvalidRequest(f"{timezone!r} is no time zone I know; name one like Europe/Berlin.", field="timezone")
     at = now().astimezone(zone)
     return {"now": at.isoformat(timespec="seconds"), "timezone": str(zone), "said": say_time(at, str(zone))}
+
+
+TOOLS = (tool(current_time, Effect.READ),)

@@ -12,6 +12,8 @@ from pydantic import Field
 from ...errors import InvalidRequest, NaviError
 from ...model import FiringStatus, OriginKind, Run, now
 from ...ports import Message, ToolContext, tool_context
+from ...work import Effect
+from ..functions import tool
 from ..past import read_past
 from ..phrasing import say_time
 
@@ -106,3 +108,6 @@ async def _not_run(context: ToolContext, start: datetime | None, zone: str) -> l
             if firing.status in _WITHOUT_RUN and (start is None or firing.slot >= start)
         ]
     return [row for _, row in sorted(rows, key=lambda item: item[0])]
+
+
+TOOLS = (tool(session_history, Effect.READ),)

@@ -10,6 +10,8 @@ from pydantic import Field
 from ...errors import InvalidRequest, RecallNotFound
 from ...model import Once, Policy, Recall, RecallCreate, RecallMessage, ScheduleSpec, Title, now
 from ...ports import ToolContext, tool_context
+from ...work import Effect
+from ..functions import tool
 from ..phrasing import say_schedule, say_time
 from ..times import read_when_in_thread
 
@@ -126,3 +128,10 @@ async def _must_be_here(context: ToolContext, recall_id: str) -> None:
     recalls = await context.recalls.in_session(context.session.id)
     if all(recall.id != recall_id for recall in recalls):
         raise RecallNotFound(f"This session has no recall {recall_id!r}.", field="recall_id")
+
+
+TOOLS = (
+    tool(create_recall, Effect.NOTE),
+    tool(list_recalls, Effect.READ),
+    tool(cancel_recall, Effect.NOTE),
+)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 from ... import __version__
+from ...agent.mcp.server import MISSING, ServerState, installed
+from ...errors import NotFound, SessionNotFound
 from .. import openapi, wire
-from .table import JSON, Call, Operation, Reply, reply
+from .table import JSON, Call, Operation, Query, Reply, reply
 
 
 async def health(call: Call) -> Reply:
@@ -31,15 +33,40 @@ async def list_profiles(call: Call) -> Reply:
 
 
 async def list_models(call: Call) -> Reply:
-    return reply(wire.ModelPage(models=call.services.models(), next=None))
+    return reply(wire.ModelPage(models=await call.services.models(), next=None))
 
 
 async def list_tools(call: Call) -> Reply:
-    return reply(wire.ToolPage(tools=call.services.tools(), next=None))
+    tools = await call.services.tools(call.string("session_id"), owner=call.owner)
+    return reply(wire.ToolPage(tools=tuple(tools), next=None))
 
 
 async def list_mcp(call: Call) -> Reply:
-    return reply(wire.McpPage(mcp=call.services.mcp(), next=None))
+    await call.services.mcp.refresh()
+    problems = tuple(wire.McpProblem(file=each.file, message=each.message) for each in call.services.mcp.problems)
+    return reply(wire.McpPage(mcp=tuple(map(_server, call.services.mcp.states)), problems=problems, next=None))
+
+
+async def restart_mcp(call: Call) -> Reply:
+    return reply(_server(await call.services.mcp.restart(call.parameters["server"])))
+
+
+def _server(state: ServerState) -> wire.McpServerInfo:
+    why = state.message
+    if state.status == "disabled":
+        why = f"It is disabled in {state.config.file}."
+    elif not installed():
+        why = MISSING
+    return wire.McpServerInfo(
+        name=state.config.name,
+        status=state.status,
+        available=why is None and state.status in ("configured", "starting", "ready"),
+        why=why,
+        transport=state.config.transport,
+        protocol=state.protocol,
+        tools=len(state.tools),
+        file=state.config.file,
+    )
 
 
 async def describe(call: Call) -> Reply:
@@ -75,9 +102,11 @@ OPERATIONS = (
         method="GET",
         path="tools",
         run=list_tools,
-        summary="What runs can do.",
+        summary="What runs can do, and what they may.",
         action="read",
         answers="ToolPage",
+        query=(Query(name="session_id", help="Those of this session, with what holds there."),),
+        errors=(SessionNotFound,),
     ),
     Operation(
         method="GET",
@@ -86,6 +115,15 @@ OPERATIONS = (
         summary="The MCP servers.",
         action="read",
         answers="McpPage",
+    ),
+    Operation(
+        method="POST",
+        path="mcp/{server}/restart",
+        run=restart_mcp,
+        summary="Stop an MCP server and start it again, at once. Its calls in progress fail.",
+        action="execute",
+        answers="McpServerInfo",
+        errors=(NotFound,),
     ),
     Operation(
         method="GET",

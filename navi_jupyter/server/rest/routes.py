@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from . import about, recalls, sessions
+from . import about, attachments, kernels, memory, recalls, sessions
 from .table import Routes
 
-ROUTES = Routes((*about.OPERATIONS, *sessions.OPERATIONS, *recalls.OPERATIONS))
+ROUTES = Routes(
+    operation for module in (about, sessions, recalls, memory, attachments, kernels) for operation in module.OPERATIONS
+)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ...commands import Command
 from ...errors import (
@@ -19,12 +21,14 @@ from ...errors import (
     SessionBusy,
     SessionNotFound,
 )
-from ...model import USER, Session, SessionCreate, SessionPatch
+from ...model import Session, SessionCreate, SessionPatch, Usage, now
+from ...orchestrator.prompts import infos
 from .. import export, wire
 from .table import CURSOR, JSON, LIMIT, NOTHING, Call, EventStream, Operation, Query, Reply, read_cursor, reply
 
 if TYPE_CHECKING:
-    from ...orchestrator.orchestrator import SessionView
+    from ...orchestrator.views import SessionView
+    from ...ports import QueuedPrompt
 
 EVENT_STREAM = "text/event-stream"
 LONGEST_WAIT = 30.0
@@ -34,7 +38,7 @@ LONGEST_WAIT = 30.0
 async def create_session(call: Call) -> Reply:
     request: SessionCreate = call.body()
     session = await call.services.orchestrator.create_session(request, owner=call.owner)
-    detail = wire.SessionDetail(**_fields(session), run=None, queue=(), approvals=())
+    detail = wire.SessionDetail(**_fields(session), run=None, queue=(), approvals=(), usage=Usage())
     return reply(detail, 201, Location=f"sessions/{session.id}")
 
 
@@ -65,9 +69,7 @@ async def delete_session(call: Call) -> Reply:
 
 async def submit(call: Call) -> Reply:
     command: Command = call.body()
-    acceptance = await call.services.orchestrator.submit(
-        call.parameters["sid"], command, user_id=call.owner, origin=USER
-    )
+    acceptance = await call.services.give(call.parameters["sid"], command, owner=call.owner)
     return reply(acceptance, 202)
 
 
@@ -131,7 +133,39 @@ async def export_session(call: Call) -> Reply:
 async def _detail(call: Call) -> wire.SessionDetail:
     view: SessionView = await call.services.orchestrator.session(call.parameters["sid"], owner=call.owner)
     fields = _fields(view.session) | {"head_seq": view.head_seq}
-    return wire.SessionDetail(**fields, run=view.run, queue=tuple(view.queue), approvals=tuple(view.approvals))
+    return wire.SessionDetail(
+        **fields,
+        run=view.run,
+        queue=tuple(_queued(queued) for queued in view.prompts),
+        approvals=tuple(view.approvals),
+        usage=view.usage,
+    )
+
+
+def _queued(queued: QueuedPrompt) -> wire.QueuedRun:
+    prompts = [
+        {
+            "command_id": part.command_id,
+            "text": part.text,
+            "display": part.display,
+            "attachments": infos(part.attachments),
+        }
+        for part in queued.parts
+    ]
+    return wire.QueuedRun.model_validate({**queued.run.model_dump(), "mode": queued.mode, "prompts": prompts})
+
+
+async def report_usage(call: Call) -> Reply:
+    zone = call.string("tz") or "UTC"
+    try:
+        at = now().astimezone(ZoneInfo(zone))
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise InvalidRequest(f"tz: unknown zone {zone!r}", field="tz") from error
+    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    since = (midnight, at - timedelta(days=30), datetime.fromtimestamp(0, UTC))
+    usage_of = call.services.orchestrator.usage_of
+    today, month, total = [await usage_of(call.owner, since=start.astimezone(UTC)) for start in since]
+    return reply(wire.UsageReport(today=today, last_30_days=month, total=total))
 
 
 def _fields(session: Session) -> dict[str, Any]:
@@ -198,6 +232,15 @@ OPERATIONS = (
         answers="Acceptance",
         status=202,
         errors=(SessionNotFound, SessionBusy, CommandNotFound, InterruptNotFound, LimitReached),
+    ),
+    Operation(
+        method="GET",
+        path="usage",
+        run=report_usage,
+        summary="Tokens and, where known, US dollars of your runs: of today, of the last 30 days, of all.",
+        action="read",
+        answers="UsageReport",
+        query=(Query(name="tz", default="UTC", help="Whose midnight today begins at."),),
     ),
     Operation(
         method="GET",

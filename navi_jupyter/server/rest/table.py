@@ -169,6 +169,8 @@ class Operation:
     status: int = 200
     body: str | None = None
     """The name of the input's schema."""
+    upload: bool = False
+    """The body is a file's content, and may be as large as attachments may be."""
     query: tuple[Query, ...] = ()
     errors: tuple[type[NaviError], ...] = ()
     """Beyond those that every operation has."""

@@ -1,0 +1,304 @@
+"""Which MCP servers there are: the usual ``mcpServers`` JSON, from ``navi/mcp.json`` in Jupyter's config path.
+
+What is wrong in one server's entry disables that server alone, and says the file, the line and the key.
+Not responsible for starting anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from jupyter_core.paths import jupyter_config_path
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+FILE_NAME = "navi/mcp.json"
+MAX_FILE = 1_000_000
+MAX_SERVERS = 100
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_KEY = re.compile(r"key|token|secret|passw|passphrase|auth|credential|cookie|session|private|dsn", re.IGNORECASE)
+"""What variables and headers are called that hold a secret."""
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,63}")
+_HTTP = ("http", "streamable-http", "streamable_http", "streamableHttp")
+
+Text = Annotated[str, StringConstraints(max_length=10_000)]
+
+
+class _Entry(BaseModel):
+    """A server as the file has it. Keys of other programs (``autoApprove``, …) are left alone."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+    type: Text | None = None
+    command: Text | None = None
+    args: list[Text] = Field(default_factory=list)
+    env: dict[str, Text] = Field(default_factory=dict)
+    cwd: Text | None = None
+    url: Text | None = None
+    headers: dict[str, Text] = Field(default_factory=dict)
+    disabled: bool = False
+    protocol: Literal["auto", "legacy"] = "auto"
+    call_timeout: Annotated[float, Field(gt=0, le=86_400)] = 300.0
+
+    @model_validator(mode="after")
+    def _one_way_to_reach_it(self) -> _Entry:
+        if self.type == "sse":
+            raise ValueError('type "sse" (the old transport) is not supported; use the server\'s streamable HTTP URL')
+        if self.type not in (None, "stdio", *_HTTP):
+            raise ValueError(f'type must be "stdio" or "http"; it is {self.type!r}')
+        if (self.command is None) == (self.url is None):
+            raise ValueError('give either "command" (a program to start) or "url" (a server that runs)')
+        if self.url is not None and self.type == "stdio":
+            raise ValueError('type "stdio" needs "command", not "url"')
+        if self.command is not None and self.type in _HTTP:
+            raise ValueError(f'type "{self.type}" needs "url", not "command"')
+        if self.command is not None and not self.command.strip():
+            raise ValueError("command is empty")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerConfig:
+    """One configured server, with all variables filled in. Two that are equal need no restart."""
+
+    name: str
+    file: str
+    """Where it is configured."""
+    command: tuple[str, ...] = ()
+    """The program and its arguments; empty for a server that is reached over HTTP."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Besides the few variables that every server gets."""
+    cwd: str | None = None
+    url: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    disabled: bool = False
+    protocol: Literal["auto", "legacy"] = "auto"
+    """``legacy``: the handshake of 2025-11-25 and before, without asking for a newer one first."""
+    call_timeout: float = 300.0
+    """Seconds without an answer or progress until a call is given up."""
+    wrong: str | None = None
+    """Why it can not be used: what is wrong in the file."""
+    secrets: tuple[str, ...] = ()
+    """Values that messages about failures do not show: of ``env``, of ``headers``, and what variables stood for."""
+    keys: tuple[str, ...] = ()
+    """Those of them that are shown nowhere, not even in results: by the names of their variables and headers."""
+
+    @property
+    def transport(self) -> Literal["stdio", "http"]:
+        return "http" if self.url else "stdio"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """A file that can not be read as a whole."""
+
+    file: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Configuration:
+    """All files together: of servers with the same name the first file's counts."""
+
+    servers: Mapping[str, ServerConfig] = field(default_factory=dict)
+    problems: Sequence[Problem] = ()
+
+
+class ConfigFiles:
+    """The files, read again when one of them has changed. Blocks on the disk: call it in a thread."""
+
+    def __init__(self, explicit: str = "") -> None:
+        """``explicit`` goes before those of Jupyter's config path; that it is missing is a problem."""
+        self._explicit = Path(explicit).expanduser() if explicit else None
+        self._seen: tuple[object, ...] | None = None
+        self._configuration = Configuration()
+
+    @property
+    def paths(self) -> list[Path]:
+        """Where we look, in order: the user's own directory comes first, as Jupyter sorts them."""
+        found = [Path(directory, FILE_NAME) for directory in jupyter_config_path()]
+        return list(dict.fromkeys(([self._explicit] if self._explicit else []) + found))
+
+    def read(self) -> Configuration:
+        """What is configured now. Never raises."""
+        paths = self.paths
+        seen = tuple(_fingerprint(path) for path in paths)
+        if seen != self._seen:
+            self._configuration = self._read(paths)
+            self._seen = seen
+        return self._configuration
+
+    def _read(self, paths: Sequence[Path]) -> Configuration:
+        servers: dict[str, ServerConfig] = {}
+        problems: list[Problem] = []
+        for path in paths:
+            try:
+                for server in _servers(path, required=path == self._explicit):
+                    servers.setdefault(server.name, server)
+            except ValueError as error:
+                problems.append(Problem(file=str(path), message=str(error)))
+        return Configuration(servers=servers, problems=problems)
+
+
+def _fingerprint(path: Path) -> tuple[object, ...]:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        return (str(path), error.errno)
+    return (str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+
+def _servers(path: Path, *, required: bool) -> Iterator[ServerConfig]:
+    """The servers of one file. Raises ValueError that says what is wrong with the file, and where."""
+    text = _text(path, required=required)
+    if not text.strip():
+        return
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from None
+    except RecursionError:
+        raise ValueError(f"{path}: not JSON: nested too deeply") from None
+    entries = content.get("mcpServers") if isinstance(content, dict) else None
+    if not isinstance(entries, dict):
+        wanted = '{"mcpServers": {"name": {"command": …}}}'
+        raise ValueError(f"{path}: must be an object like {wanted}")  # noqa: TRY004  it is about the file
+    for name, entry in list(entries.items())[:MAX_SERVERS]:
+        yield _server(name, entry, path, _line_of(name, text))
+
+
+def _text(path: Path, *, required: bool) -> str:
+    try:
+        if path.stat().st_size > MAX_FILE:
+            raise ValueError(f"{path}: larger than {MAX_FILE} bytes")
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        if required:
+            raise ValueError(f"{path}: there is no such file (setting mcp_config)") from None
+        return ""
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not UTF-8") from None
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from None
+
+
+def _line_of(name: str, text: str) -> int:
+    """The line where a server's entry begins: the first one after ``mcpServers`` that has its name as a key."""
+    begin = max(text.find('"mcpServers"'), 0)
+    found = re.compile(re.escape(json.dumps(name)) + r"\s*:").search(text, begin)
+    found = found or re.compile(re.escape(json.dumps(name, ensure_ascii=False)) + r"\s*:").search(text, begin)
+    return text.count("\n", 0, found.start() if found else begin) + 1
+
+
+def _server(name: str, raw: Any, path: Path, line: int) -> ServerConfig:
+    def broken(key: str, why: str) -> ServerConfig:
+        where = f"{path}, line {line}: mcpServers.{name[:64]}{key}"
+        return ServerConfig(name=name[:64], file=str(path), wrong=f"{where}: {why}")
+
+    if not _NAME.fullmatch(name):
+        return broken("", "a server's name has at most 64 letters, digits, dots, dashes, underscores and spaces")
+    try:
+        entry = _Entry.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = "".join(f".{part}" for part in first["loc"])
+        return broken(key, first["msg"].removeprefix("Value error, "))
+    filled = _Filled()
+    try:
+        config = ServerConfig(
+            name=name,
+            file=str(path),
+            command=(filled.fill(entry.command, "command"), *(filled.fill(arg, "args") for arg in entry.args))
+            if entry.command
+            else (),
+            env={key: filled.fill(value, f"env.{key}", secret=True) for key, value in entry.env.items()},
+            cwd=filled.fill(entry.cwd, "cwd") if entry.cwd else None,
+            url=filled.fill(entry.url, "url") if entry.url else "",
+            headers={key: filled.fill(value, f"headers.{key}", secret=True) for key, value in entry.headers.items()},
+            disabled=entry.disabled,
+            protocol=entry.protocol,
+            call_timeout=entry.call_timeout,
+            secrets=_by_length(filled.secrets),
+            keys=_by_length(filled.keys),
+        )
+    except _Unset as error:
+        return broken(f".{error.key}", f"the environment variable {error.variable} is not set in the Jupyter server")
+    if config.url and not re.match(r"https?://[^/\s]+", config.url):
+        return broken(".url", "must begin with http:// or https://")
+    return config
+
+
+class _Unset(Exception):
+    def __init__(self, key: str, variable: str) -> None:
+        super().__init__(key, variable)
+        self.key = key
+        self.variable = variable
+
+
+class _Filled:
+    """Fills ``${NAME}`` and ``${NAME:-default}`` in, and remembers what must not be shown."""
+
+    def __init__(self) -> None:
+        self.secrets: set[str] = set()
+        self.keys: set[str] = set()
+
+    def fill(self, text: str, key: str, *, secret: bool = False) -> str:
+        """Raises _Unset."""
+
+        def value(match: re.Match[str]) -> str:
+            found = os.environ.get(match[1])
+            if found is None and match[2] is None:
+                raise _Unset(key, match[1])
+            if found:
+                self._remember(found, match[1])
+            return found if found is not None else match[2]
+
+        filled = _VARIABLE.sub(value, text)
+        if secret:
+            self._remember(filled, key)
+            self._remember(filled.rpartition(" ")[2], key)  # of "Bearer …"
+        return filled
+
+    def _remember(self, secret: str, name: str) -> None:
+        # Shorter ones ("1", "true", "/tmp") are not secrets, and hiding them would garble the message.
+        if len(secret) >= 6:
+            self.secrets.add(secret)
+            if _KEY.search(name):
+                self.keys.add(secret)
+
+
+def _by_length(secrets: set[str]) -> tuple[str, ...]:
+    """The longest first, so that one that contains another is hidden whole."""
+    return tuple(sorted(secrets, key=lambda secret: (-len(secret), secret)))
+
+
+def redact(text: str, secrets: Sequence[str]) -> str:
+    """``text`` without what must not be shown."""
+    for secret in secrets:
+        text = text.replace(secret, "[hidden]")
+    return text
+
+
+_INHERITED = (
+    (
+        *("APPDATA", "HOMEDRIVE", "HOMEPATH", "LOCALAPPDATA", "PATH", "PATHEXT", "PROCESSOR_ARCHITECTURE"),
+        *("PROGRAMDATA", "PROGRAMFILES", "SYSTEMDRIVE", "SYSTEMROOT", "TEMP", "TMP", "USERNAME", "USERPROFILE"),
+    )
+    if os.name == "nt"
+    else (
+        *("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "LANG", "LANGUAGE", "TZ", "TMPDIR"),
+        *("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+        *("REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "CONDA_PREFIX", "VIRTUAL_ENV", "LD_LIBRARY_PATH"),
+    )
+)
+
+
+def environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """What a server's program finds in its environment: enough to work, none of our keys, and what is configured."""
+    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    kept |= {name: value for name, value in os.environ.items() if name.startswith("LC_")}
+    return kept | dict(extra)

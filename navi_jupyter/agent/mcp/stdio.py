@@ -1,0 +1,276 @@
+"""The stdio transport: an MCP server as a child process behind the guard, JSON-RPC as lines through its pipes.
+
+Ours rather than the SDK's because of what the guard does, because a line here is bounded in size and read in linear
+time (the SDK's joins a 50 MB line piece by piece on the loop that we share with kernels), and because what is no JSON
+is not logged. On Windows the SDK's own does: its job object is what the guard is elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import mcp_types as types
+import psutil
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from mcp.client._transport import TransportStreams
+from mcp.shared.message import SessionMessage
+
+from . import guard
+from .config import ServerConfig, environment
+
+MAX_MESSAGE = 16 * 1024 * 1024
+"""Bytes of one message. A longer one is thrown away; the call that it answers fails."""
+EXIT_GRACE = guard.EOF_GRACE + guard.TERM_GRACE + 1.0
+"""Seconds from the end of input to the end of the process, before we kill the guard (and so the server)."""
+_CHUNK = 64 * 1024
+_ID = re.compile(rb'"id"\s*:\s*(\d{1,15}|"[^"\\]{1,100}")')
+
+
+class Trace:
+    """What a server leaves behind when it fails: the last lines of its stderr and its exit code, or its HTTP answer."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=20)
+        self.exit_code: int | None = None
+        """Set when it ended before we asked it to."""
+        self.answered = ""
+        """The HTTP status of its last answer, if that was an error."""
+
+    @property
+    def tail(self) -> str:
+        return "\n".join(self._lines)[-2000:]
+
+    def add(self, line: bytes) -> None:
+        text = line.decode("utf-8", "replace").rstrip()[:500]
+        if text:
+            self._lines.append(text)
+
+
+@asynccontextmanager
+async def connect(config: ServerConfig, trace: Trace, ended: Callable[[], None]) -> AsyncIterator[TransportStreams]:
+    """Start the server, and end it on the way out. ``ended`` is told when its process ends before that.
+
+    Raises OSError when it can not be started.
+    """
+    process = await _start(config)
+    stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
+    if stdin is None or stdout is None or stderr is None:
+        raise OSError("no pipes")  # never: they were asked for above
+    inbox, read_stream = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+    write_stream, outbox = anyio.create_memory_object_stream[SessionMessage](0)
+    tasks = [
+        asyncio.create_task(coroutine, name=f"navi-mcp-{part}")
+        for part, coroutine in (
+            ("stdout", _read(stdout, inbox)),
+            ("stdin", _write(stdin, outbox, inbox)),
+            ("stderr", _listen(stderr, trace)),
+            ("exit", _watch(process, inbox, trace, ended)),
+        )
+    ]
+    try:
+        yield read_stream, write_stream
+    finally:
+        with anyio.CancelScope(shield=True):
+            await surely(_finish(process, tasks))
+            for stream in (inbox, read_stream, write_stream, outbox):
+                stream.close()
+
+
+async def _start(config: ServerConfig) -> asyncio.subprocess.Process:
+    spawn = asyncio.create_task(
+        asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", str(Path(guard.__file__)), str(os.getpid()), *config.command),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment(config.env),
+            cwd=config.cwd,
+            start_new_session=True,
+        )
+    )
+    try:
+        return await asyncio.shield(spawn)
+    except asyncio.CancelledError:
+        if not spawn.cancelled():
+            await surely(_end(await spawn))
+        raise
+
+
+async def surely(work: Coroutine[Any, Any, None]) -> None:
+    """Do it to its end, which it bounds itself, also when we are cancelled (a stop while it ends by itself)."""
+    task = asyncio.create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
+
+
+async def _finish(process: asyncio.subprocess.Process, tasks: Sequence[asyncio.Task[None]]) -> None:
+    """End the process, then what carries its messages: stdout, stdin, stderr, the watch, in this order."""
+    if tasks[0].done():  # its output ended before we asked it to end: let it say why
+        await asyncio.wait(tasks[2:], timeout=0.5)
+    tasks[3].cancel()
+    await _end(process)
+    await asyncio.wait(tasks[2:3], timeout=0.2)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _read(stdout: asyncio.StreamReader, inbox: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
+    lines = Lines()
+    try:
+        async with inbox:
+            while chunk := await stdout.read(_CHUNK):
+                for message in lines.feed(chunk):
+                    await inbox.send(message)
+    except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+        # The session is gone. Whoever still writes must not be stuck in a full pipe and miss the end of its input.
+        while await stdout.read(_CHUNK):
+            pass
+
+
+class Lines:
+    """Bytes as they come to messages: bounded, and in time that is linear in them."""
+
+    def __init__(self, limit: int = MAX_MESSAGE) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._head = b""
+        """The beginning of a line that is too long: its ``id`` is there, or in the last bytes."""
+
+    def feed(self, chunk: bytes) -> list[SessionMessage | Exception]:
+        """The messages that are complete with this chunk; an exception for each line that is none."""
+        *ends, rest = chunk.split(b"\n")
+        found = []
+        for end in ends:
+            self._add(end)
+            if self._size and (message := self._finish()) is not None:
+                found.append(message)
+        self._add(rest)
+        return found
+
+    def _add(self, part: bytes) -> None:
+        self._size += len(part)
+        self._parts.append(part)
+        if self._size > self._limit:
+            kept = b"".join(self._parts)
+            self._head = self._head or kept[:1000]
+            self._parts = [kept[-1000:]]
+
+    def _finish(self) -> SessionMessage | Exception | None:
+        line = b"".join(self._parts)
+        head, size = self._head, self._size
+        self._parts, self._size, self._head = [], 0, b""
+        if head:
+            return _too_long(head, line, size)
+        if not line.strip():
+            return None
+        try:
+            return SessionMessage(types.jsonrpc_message_adapter.validate_json(line, by_name=False))
+        except ValueError as error:
+            return error
+
+
+def _too_long(head: bytes, tail: bytes, size: int) -> SessionMessage | Exception:
+    """The failure of the request that this would have answered, so that nobody waits for it in vain."""
+    found = _ID.search(head) or _ID.search(tail)
+    told = f"the answer is too large ({size // 1_000_000} MB; at most {MAX_MESSAGE // 1_000_000} MB)"
+    if found is None:
+        return ValueError(told)
+    text = found[1].decode()
+    request: int | str = text[1:-1] if text.startswith('"') else int(text)
+    error = types.ErrorData(code=types.INTERNAL_ERROR, message=told)
+    return SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=request, error=error))
+
+
+async def _write(
+    stdin: asyncio.StreamWriter,
+    outbox: MemoryObjectReceiveStream[SessionMessage],
+    inbox: MemoryObjectSendStream[SessionMessage | Exception],
+) -> None:
+    try:
+        async with outbox:
+            async for item in outbox:
+                text = item.message.model_dump_json(by_alias=True, exclude_unset=True)
+                stdin.write(text.encode() + b"\n")
+                await stdin.drain()
+    except OSError:
+        inbox.close()  # the session sees the end, instead of waiting for answers to what was never read
+
+
+async def _listen(stderr: asyncio.StreamReader, trace: Trace) -> None:
+    rest = b""
+    while chunk := await stderr.read(_CHUNK):
+        *lines, rest = (rest + chunk).split(b"\n")
+        rest = rest[-1000:]
+        for line in lines:
+            trace.add(line)
+    trace.add(rest)
+
+
+async def _watch(
+    process: asyncio.subprocess.Process,
+    inbox: MemoryObjectSendStream[SessionMessage | Exception],
+    trace: Trace,
+    ended: Callable[[], None],
+) -> None:
+    code = await _wait(process, None)
+    if code is not None and code < 0:
+        await asyncio.to_thread(_end_session, process.pid)
+    trace.exit_code = code
+    inbox.close()
+    ended()
+
+
+async def _wait(process: asyncio.subprocess.Process, seconds: float | None) -> int | None:
+    """Its exit code (below zero: a signal); None when it takes longer."""
+    # asyncio's wait() also waits for the ends of the pipes, which a survivor may hold: so look, too.
+    ended = asyncio.create_task(process.wait())
+    loop = asyncio.get_running_loop()
+    until = None if seconds is None else loop.time() + seconds
+    try:
+        while process.returncode is None and (until is None or loop.time() < until):
+            await asyncio.wait({ended}, timeout=1.0 if until is None else 0.05)
+    finally:
+        ended.cancel()
+    return process.returncode
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Close its input, wait, and see to it that nothing is left."""
+    if process.stdin is not None:
+        process.stdin.close()
+    if await _wait(process, EXIT_GRACE) is None:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await _wait(process, 1.0)
+        await asyncio.to_thread(_end_session, process.pid)
+    # asyncio keeps the pipes open while somebody else holds their other end; there is no public way to close them.
+    transport = getattr(process, "_transport", None)
+    if transport is not None:
+        transport.close()
+
+
+def _end_session(leader: int) -> None:
+    """Kill what is left of a guard that was itself killed: all that is in the session that it began."""
+    for pid in psutil.pids():
+        with suppress(OSError):
+            if os.getsid(pid) == leader:
+                os.kill(pid, signal.SIGKILL)

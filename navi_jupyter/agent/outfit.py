@@ -1,0 +1,36 @@
+"""The usual equipment: all parts that need nothing but this machine, and the sources that the caller adds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ..work import Permission
+from .contexts import RunContexts
+from .equipment import Equipment
+from .packages import PackageTools
+from .permissions import ToolPermissions
+from .profile_files import FOLDER, ProfileBook
+from .toolbox import ToolSource
+from .tools import BuiltinTools
+
+
+def outfit(
+    *,
+    config_path: Sequence[str] = (),
+    ceiling: Mapping[str, Permission] | None = None,
+    check_model: Callable[[str], object] | None = None,
+    sources: Sequence[ToolSource] = (),
+    packages: bool = True,
+) -> Equipment:
+    """Equipment with the profiles below Jupyter's configuration path, built-in tools, ``sources``, and packages.
+
+    The built-in tools go first, so that nobody takes their names. Reads and imports nothing yet.
+    """
+    folders = [Path(folder, FOLDER) for folder in config_path]
+    return Equipment(
+        profiles=ProfileBook(folders, check_model=check_model) if check_model else ProfileBook(folders),
+        permissions=ToolPermissions(ceiling=dict(ceiling or {})),
+        contexts=RunContexts(packages=packages),
+        sources=(BuiltinTools(), *sources, *([PackageTools()] if packages else [])),
+    )

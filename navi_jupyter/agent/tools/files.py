@@ -1,0 +1,116 @@
+"""Files below the server's folder: what there is, what they say, where a text is, and writing one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from ...errors import FileRefused, ToolUnavailable
+from ...ports import tool_context
+from ...ports.workbench import Files
+from ...work import Effect
+from ..functions import tool
+from ..toolbox import ToolOutput
+
+PAGE = 24_000
+"""Characters that one reading gives."""
+Path = Annotated[str, Field(description="From the server's folder, with slashes.", max_length=4096)]
+
+
+def _files() -> Files:
+    files = tool_context.get().workbench.files
+    if files is None:
+        raise ToolUnavailable("This server's files are not on its own disk, so they can not be reached.")
+    return files
+
+
+async def list_files(
+    path: Annotated[str, Field(description="A folder; empty for the server's own.", max_length=4096)] = "",
+    pattern: Annotated[
+        str | None,
+        Field(description="Look in folders below, too: *.csv, data/**/*.py", min_length=1, max_length=256),
+    ] = None,
+    limit: Annotated[int, Field(description="At most so many.", ge=1, le=1000)] = 200,
+) -> ToolOutput:
+    """List a folder: kind, size in bytes, time of the last change, path."""
+    found = await _files().list(path, pattern=pattern, limit=limit + 1)
+    lines = [_entry(entry) for entry in found[:limit]]
+    if len(found) > limit:
+        lines.append(f"[… there are more than {limit}: give a pattern, a folder, or a larger limit …]")
+    return ToolOutput(content="\n".join(lines) or "(nothing)")
+
+
+def _entry(entry: Mapping[str, Any]) -> str:
+    size = "" if entry["size"] is None else f"{entry['size']}"
+    slash = "/" if entry["kind"] == "folder" else ""
+    return f"{entry['kind']}\t{size}\t{entry['modified'] or ''}\t{entry['path']}{slash}"
+
+
+async def read_file(
+    path: Path,
+    start: Annotated[int, Field(description="The first line, from 1.", ge=1)] = 1,
+    lines: Annotated[int, Field(description="How many lines.", ge=1, le=5000)] = 400,
+) -> ToolOutput:
+    """Read lines of a text file. The first line of the answer says which they are, and the file's hash."""
+    if path.endswith(".ipynb"):
+        raise FileRefused("That is a notebook: use read_notebook with this path.", field="path")
+    page = await _files().page(path, start=start, lines=lines)
+    text, shown = _whole_lines(page.text, page.lines)
+    last = page.start + shown - 1
+    about = [
+        f"lines {page.start} to {last} of {page.total}" if shown else f"no line {page.start} of {page.total}",
+        f"{page.size} bytes",
+        f"sha256 {page.sha256[:16]}" if page.sha256 else "",
+        page.note or "",
+    ]
+    head = f"[{path}: {'; '.join(part for part in about if part)}]"
+    rest = page.total - last
+    more = f"\n[… {rest} more lines: read_file(path={path!r}, start={last + 1}) …]" if shown and rest > 0 else ""
+    return ToolOutput(content=f"{head}\n{text}{more}")
+
+
+def _whole_lines(text: str, lines: int) -> tuple[str, int]:
+    """As many whole lines as a page takes, and how many they are; one at least, cut if it must be."""
+    if len(text) <= PAGE:
+        return text, lines
+    kept = text[:PAGE].rpartition("\n")[0] or text[:PAGE]
+    return kept, kept.count("\n") + 1
+
+
+async def search_files(
+    query: Annotated[str, Field(description="All lower case finds any case.", min_length=1, max_length=500)],
+    path: Annotated[str, Field(description="A folder or file to search in.", max_length=4096)] = "",
+    regex: Annotated[bool, Field(description="The query is a regular expression.")] = False,
+    limit: Annotated[int, Field(description="At most so many lines.", ge=1, le=500)] = 100,
+) -> ToolOutput:
+    """Find lines with a text in files and in cells of notebooks. Binary and very large files are left out."""
+    found = await _files().search(query, path=path, regex=regex, limit=limit)
+    lines = [
+        f"{one.path}{f' cell {one.cell}' if one.cell is not None else ''}:{one.line}: {one.text}"
+        for one in found.matches
+    ]
+    if found.why_incomplete:
+        lines.append(f"[… stopped at {found.why_incomplete}: there may be more …]")
+    return ToolOutput(content="\n".join(lines) or f"(nothing in {found.files} files)")
+
+
+async def write_file(
+    path: Path,
+    content: Annotated[str, Field(description="All of the file's text.", max_length=10_000_000)],
+    expected_sha256: Annotated[
+        str | None,
+        Field(description="Replace it only if it still is what read_file showed.", pattern="^[0-9A-Fa-f]{8,64}$"),
+    ] = None,
+) -> Mapping[str, Any]:
+    """Create a text file, or replace all of it. For notebooks use insert_cell and edit_cell."""
+    return await _files().write(path, content, expected_sha256=expected_sha256)
+
+
+TOOLS = (
+    tool(list_files, Effect.READ),
+    tool(read_file, Effect.READ),
+    tool(search_files, Effect.READ),
+    tool(write_file, Effect.WRITE),
+)

@@ -1,0 +1,142 @@
+"""The notebook's kernel: run code in it, look at its variables, and keep it under control."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from ...errors import ToolUnavailable
+from ...ports import ToolContext, tool_context
+from ...ports.workbench import Execution, Kernels, KernelState
+from ...work import Effect
+from ..functions import tool
+from ..output_feed import OutputFeed
+from ..output_text import WholeOutputs, pictures_of, text_of
+from ..toolbox import ToolOutput
+
+_WHOLE = WholeOutputs()
+_LONGEST = 86_400.0
+
+
+def _kernels() -> tuple[Kernels, ToolContext]:
+    context = tool_context.get()
+    if context.workbench.kernels is None:
+        raise ToolUnavailable("There are no kernels in this server.")
+    return context.workbench.kernels, context
+
+
+async def list_variables(
+    pattern: Annotated[str, Field(description="Only names that match, with * and ?.", max_length=200)] = "*",
+    limit: Annotated[int, Field(description="At most so many.", ge=1, le=1000)] = 100,
+) -> Mapping[str, Any]:
+    """The variables in the notebook's kernel: name, type, shape, dtype, size in bytes, and a short preview.
+
+    Does not change anything there. Modules, functions, classes and names with an underscore are left out.
+    """
+    kernels, context = _kernels()
+    return await kernels.variables(context.session, pattern=pattern, limit=limit)
+
+
+async def inspect_variable(
+    name: Annotated[
+        str,
+        Field(description='A variable, or a part of one: df, df["price"], config.paths, pd.read_csv', max_length=500),
+    ],
+) -> Mapping[str, Any]:
+    """All about one variable in the notebook's kernel: head and statistics of a table, items, signature and source."""
+    kernels, context = _kernels()
+    return await kernels.inspect(context.session, name)
+
+
+async def run_code(
+    code: Annotated[str, Field(description="What a notebook cell would hold.", min_length=1, max_length=200_000)],
+    timeout: Annotated[float, Field(description="Seconds after which it is interrupted.", gt=0, le=_LONGEST)] = 300.0,
+) -> ToolOutput:
+    """Run code in the notebook's kernel, with the user's variables, as a cell that is not in the notebook.
+
+    You get what it prints, its last value, errors and pictures. A kernel is started when there is none.
+    """
+    kernels, context = _kernels()
+    async with OutputFeed(context) as feed:
+        done = await kernels.execute(context.session, code, on_output=feed.take, timeout=timeout)
+    return await output_of(done, context)
+
+
+async def output_of(done: Execution, context: ToolContext) -> ToolOutput:
+    """An execution as a tool's output: for whoever runs code or cells."""
+    # Text of a few hundred thousand characters is stripped of colours, and pictures are decoded: not on the loop.
+    text = await asyncio.to_thread(text_of, done.outputs)
+    pictures = await asyncio.to_thread(pictures_of, done.outputs)
+    shown = _WHOLE.excerpt(text, context.session.id)
+    return ToolOutput(
+        content=f"{_headline(done)}\n{shown}" if shown else _headline(done),
+        pictures=pictures,
+        failed=done.status != "ok",
+    )
+
+
+def _headline(done: Execution) -> str:
+    number = "" if done.execution_count is None else f" In[{done.execution_count}],"
+    said = {
+        "ok": "done" if done.outputs else "done, nothing was shown",
+        "error": f"failed with {(done.error or {}).get('ename', 'an error')}",
+        "interrupted": "interrupted before it was done",
+        "timed_out": "interrupted because it took too long; give a longer timeout if it needs more",
+        "kernel_died": "the kernel died while it ran: all variables are gone. Jupyter starts it again; "
+        "perhaps it ran out of memory",
+    }[done.status]
+    return f"({number} {done.duration:.1f} s: {said})".replace("( ", "(")
+
+
+async def read_output(
+    id: Annotated[str, Field(description="As the shortened output names it.", max_length=64)],  # noqa: A002
+    start: Annotated[int, Field(description="From which character on.", ge=0)] = 0,
+) -> Mapping[str, Any]:
+    """Read more of an output that was too long to be shown whole."""
+    return _WHOLE.page(id, tool_context.get().session.id, start)
+
+
+async def kernel_status() -> Mapping[str, Any]:
+    """Whether the notebook has a kernel, whether it is idle, busy (with what, for how long) or dead."""
+    kernels, context = _kernels()
+    return _state(await kernels.state(context.session))
+
+
+async def interrupt_kernel() -> Mapping[str, Any]:
+    """Interrupt what runs in the notebook's kernel, also a cell of the user's. Variables stay."""
+    kernels, context = _kernels()
+    before = await kernels.state(context.session)
+    if not await kernels.interrupt(context.session):
+        return _state(before)
+    return {"interrupted": before.status == "busy", "was": _state(before)}
+
+
+async def restart_kernel() -> Mapping[str, Any]:
+    """Restart the notebook's kernel. All its variables are lost; do it only when nothing else helps."""
+    kernels, context = _kernels()
+    return {"restarted": True} | _state(await kernels.restart(context.session))
+
+
+def _state(state: KernelState) -> dict[str, Any]:
+    told = {
+        "status": state.status,
+        "kernel": state.kernel_name,
+        "language": state.language,
+        "busy_with": None if state.busy_with is None else state.busy_with[:500],
+        "busy_for_seconds": None if state.busy_for is None else round(state.busy_for, 1),
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+TOOLS = (
+    tool(list_variables, Effect.READ),
+    tool(inspect_variable, Effect.READ),
+    tool(run_code, Effect.RUN),
+    tool(read_output, Effect.READ),
+    tool(kernel_status, Effect.READ),
+    tool(interrupt_kernel, Effect.RUN),
+    tool(restart_kernel, Effect.RUN),
+)

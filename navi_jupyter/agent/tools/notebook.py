@@ -1,0 +1,268 @@
+"""Notebooks: what is in their cells and outputs, and changes of them that everybody who has them open sees."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ...errors import CellNotFound, InvalidRequest, ToolUnavailable
+from ...ports import ToolContext, tool_context
+from ...ports.workbench import Cell, Notebook, Notebooks
+from ...work import Effect
+from ..functions import tool
+from ..output_feed import OutputFeed
+from ..output_text import pictures_of, text_of
+from ..toolbox import Picture, ToolOutput
+from .kernel import output_of
+
+READ = 24_000
+"""Characters that one reading gives."""
+SOURCE = 6_000
+OUTPUT = 2_000
+"""Characters of one cell's source and of its outputs, when several cells are read."""
+ALONE = 16_000
+"""Of each, when it is the only one that is read."""
+_LONGEST = 86_400.0
+_PICTURES = 4
+
+PathArgument = Annotated[
+    str | None,
+    Field(description="From the server's folder; this conversation's own notebook when left out.", max_length=4096),
+]
+CellArgument = Annotated[str, Field(description="The cell's id, or its index (from 0).", min_length=1, max_length=64)]
+Source = Annotated[str, Field(description="The source of the cell.", max_length=2_000_000)]
+
+
+def _notebooks() -> tuple[Notebooks, ToolContext]:
+    context = tool_context.get()
+    if context.workbench.notebooks is None:
+        raise ToolUnavailable("There are no notebooks in this server.")
+    return context.workbench.notebooks, context
+
+
+async def read_notebook(
+    path: PathArgument = None,
+    cells: Annotated[
+        str | None,
+        Field(
+            description='Which cells: "3", "2-5", "-3-" for the last three, ids; several with commas.', max_length=500
+        ),
+    ] = None,
+    outputs: Annotated[
+        Literal["text", "none", "pictures"],
+        Field(description='"pictures" shows you the images, too: name the cells then.'),
+    ] = "text",
+    start: Annotated[
+        int, Field(description="With a single cell: from which line on, of its source and outputs.", ge=1)
+    ] = 1,
+) -> ToolOutput:
+    """Read a notebook's cells: index, kind, id, source, and the text of the outputs. Long ones are cut, and say so."""
+    notebooks, context = _notebooks()
+    notebook = await notebooks.read(context.session, path)
+    chosen = chosen_cells(notebook.cells, cells)
+    # A notebook can be large: what it shows is put together off the loop.
+    text = await asyncio.to_thread(_page, notebook, chosen, outputs != "none", start)
+    pictures: tuple[Picture, ...] = ()
+    if outputs == "pictures":
+        pictures = await asyncio.to_thread(pictures_of, [one for cell in chosen for one in cell.outputs])
+    return ToolOutput(content=text, pictures=pictures[:_PICTURES])
+
+
+async def insert_cell(
+    source: Source,
+    kind: Annotated[Literal["code", "markdown", "raw"], Field(description="What the cell is.")] = "code",
+    after: Annotated[
+        str | None,
+        Field(description='Id or index of the cell before it, or "start"; at the end when left out.', max_length=64),
+    ] = None,
+    path: PathArgument = None,
+) -> Mapping[str, Any]:
+    """Put a new cell into a notebook. It is not run: use run_cell with the id that you get."""
+    notebooks, context = _notebooks()
+    return _named(await notebooks.insert(context.session, source, kind=kind, after=after, path=path))
+
+
+async def edit_cell(
+    cell: CellArgument,
+    source: Annotated[str | None, Field(description="The whole new source.", max_length=2_000_000)] = None,
+    search: Annotated[
+        str | None,
+        Field(
+            description="Instead of source: text that is in the cell exactly once.", min_length=1, max_length=100_000
+        ),
+    ] = None,
+    replace: Annotated[str, Field(description="What to put in the place of search.", max_length=2_000_000)] = "",
+    expected: Annotated[
+        str | None, Field(description="Change it only if this is its source now.", max_length=2_000_000)
+    ] = None,
+    path: PathArgument = None,
+) -> Mapping[str, Any]:
+    """Change the source of a cell: all of it (source), or one place in it (search, replace). Outputs stay."""
+    notebooks, context = _notebooks()
+    if (source is None) == (search is None):
+        raise InvalidRequest("Give either source or search.", field="source")
+    if source is None:
+        now = _cell(await notebooks.read(context.session, path), cell)
+        # By id from here on, and only while it is what was searched: somebody may change the notebook meanwhile.
+        cell, expected = now.id, now.source if expected is None else expected
+        source = replaced(now.source, search or "", replace)
+    return _named(await notebooks.edit(context.session, cell, source, expected=expected, path=path))
+
+
+async def delete_cell(cell: CellArgument, path: PathArgument = None) -> Mapping[str, Any]:
+    """Take a cell out of a notebook. You get its source, should it be needed again."""
+    notebooks, context = _notebooks()
+    gone = await notebooks.delete(context.session, cell, path=path)
+    return {"deleted": gone.id, "index": gone.index, "source": _cut(gone.source, SOURCE)}
+
+
+async def run_cell(
+    cell: CellArgument,
+    timeout: Annotated[float, Field(description="Seconds after which it is interrupted.", gt=0, le=_LONGEST)] = 300.0,
+    path: PathArgument = None,
+) -> ToolOutput:
+    """Run a code cell in its notebook's kernel. Its outputs go into the notebook, and you get them.
+
+    A kernel is started when there is none.
+    """
+    notebooks, context = _notebooks()
+    async with OutputFeed(context) as feed:
+        done = await notebooks.run(context.session, cell, on_output=feed.take, timeout=timeout, path=path)
+    return await output_of(done, context)
+
+
+# --- what cells look like --------------------------------------------------------------------------------------------
+
+
+def chosen_cells(cells: Sequence[Cell], which: str | None) -> list[Cell]:
+    """The cells that ``which`` names, in its order. Raises CellNotFound, InvalidRequest."""
+    if which is None or not which.strip():
+        return list(cells)
+    by_id = {cell.id: cell for cell in cells}
+    found: dict[str, Cell] = {}
+    for name in (part.strip() for part in which.split(",")):
+        one = by_id.get(name)
+        for cell in [one] if one is not None else _range(cells, name):
+            found.setdefault(cell.id, cell)
+    return list(found.values())
+
+
+def _range(cells: Sequence[Cell], name: str) -> Sequence[Cell]:
+    """``3``, ``-1``, ``2-5``, ``7-``, ``-3-`` (the last three)."""
+    first, dash, last = name[1:].partition("-")
+    first = name[:1] + first
+    try:
+        begin = int(first)
+        end = begin if not dash else int(last) if last else len(cells) - 1
+    except ValueError:
+        raise CellNotFound(f"There is no cell {name[:80]!r} among {len(cells)}.", field="cells") from None
+    if begin < 0:
+        begin = max(0, begin + len(cells))
+        end = begin if not dash else end
+    if not 0 <= begin <= end or begin >= len(cells):
+        raise CellNotFound(f"There are no cells {name[:80]}: the notebook has {len(cells)}, from 0.", field="cells")
+    return cells[begin : end + 1]
+
+
+def _cell(notebook: Notebook, name: str) -> Cell:
+    found = chosen_cells(notebook.cells, name)
+    if len(found) != 1:
+        raise InvalidRequest("Name one cell.", field="cell")
+    return found[0]
+
+
+def replaced(source: str, search: str, replace: str) -> str:
+    """Raises InvalidRequest when ``search`` is not there exactly once."""
+    count = source.count(search)
+    if count != 1:
+        said = "is not in the cell" if count == 0 else f"is {count} times in the cell: give more of what is around it"
+        raise InvalidRequest(f"The text to search {said}.", field="search")
+    return source.replace(search, replace)
+
+
+def _page(notebook: Notebook, chosen: Sequence[Cell], outputs: bool, start: int) -> str:
+    kernel = (notebook.metadata.get("kernelspec") or {}).get("name") or ""
+    about = [
+        f"{len(notebook.cells)} cells",
+        f"kernel {kernel}" if kernel else "",
+        "open, shared" if notebook.live else "",
+    ]
+    head = f"{notebook.path}: {', '.join(part for part in about if part)}"
+    if len(chosen) == 1:
+        return f"{head}\n\n{_alone(chosen[0], outputs, start)}"
+    parts = [head]
+    size = 0
+    for place, cell in enumerate(chosen):
+        shown = _described(cell, outputs)
+        if size + len(shown) > READ and place:
+            rest = ",".join(str(one.index) for one in chosen[place:][:1])
+            last = chosen[-1].index
+            parts.append(f'[… {len(chosen) - place} more cells: read_notebook(cells="{rest}-{last}") …]')
+            break
+        parts.append(shown)
+        size += len(shown)
+    return "\n\n".join(parts)
+
+
+def _title(cell: Cell) -> str:
+    count = "" if cell.kind != "code" else f" In[{cell.execution_count or ' '}]"
+    return f"--- [{cell.index}] {cell.kind}{count} id={cell.id}"
+
+
+def _described(cell: Cell, outputs: bool) -> str:
+    hint = f'read_notebook(cells="{cell.index}")'
+    parts = [_title(cell), _cut(cell.source, SOURCE, hint)]
+    if outputs and cell.outputs:
+        parts += ["--- output", _cut(outputs_text(cell.outputs), OUTPUT, hint)]
+    return "\n".join(parts)
+
+
+def _alone(cell: Cell, outputs: bool, start: int) -> str:
+    lines = cell.source.split("\n")
+    if outputs and cell.outputs:
+        lines += ["--- output", *outputs_text(cell.outputs).split("\n")]
+    kept: list[str] = []
+    size = 0
+    for line in lines[start - 1 :]:
+        if size + len(line) > 2 * ALONE and kept:
+            break
+        kept.append(_cut(line, ALONE))
+        size += len(kept[-1]) + 1
+    after = start + len(kept)
+    more = f'\n[… {len(lines) - after + 1} more lines: read_notebook(cells="{cell.index}", start={after}) …]'
+    return "\n".join([_title(cell), *kept]) + (more if after <= len(lines) else "")
+
+
+def outputs_text(outputs: Sequence[Mapping[str, Any]]) -> str:
+    """What outputs say; images as their kind and size."""
+    pieces = [text_of(outputs)]
+    for output in outputs:
+        for kind, value in (output.get("data") or {}).items():
+            if kind.startswith("image/"):
+                size = len(value) * 3 // 4 if kind != "image/svg+xml" else len(value)
+                pieces.append(f"[{kind} {max(1, size // 1000)} kB]")
+    return "\n".join(piece for piece in pieces if piece)
+
+
+def _cut(text: str, most: int, hint: str = "") -> str:
+    if len(text) <= most:
+        return text
+    head, tail = most * 2 // 3, most // 3
+    more = f"; {hint} has all" if hint else ""
+    return f"{text[:head]}\n[… {len(text) - head - tail:,} characters left out{more} …]\n{text[-tail:]}"
+
+
+def _named(cell: Cell) -> Mapping[str, Any]:
+    return {"cell": cell.id, "index": cell.index, "kind": cell.kind}
+
+
+TOOLS = (
+    tool(read_notebook, Effect.READ),
+    tool(insert_cell, Effect.WRITE),
+    tool(edit_cell, Effect.WRITE),
+    tool(delete_cell, Effect.WRITE),
+    tool(run_cell, Effect.RUN),
+)

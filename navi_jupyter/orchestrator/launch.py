@@ -1,0 +1,106 @@
+"""From a run that is active in the database to an agent at work on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from zoneinfo import ZoneInfo
+
+from ..errors import SessionNotFound
+from ..events import Draft
+from ..model import Run, now
+from ..ports import StopSignal, ToolContext, Turn
+from .inbox import Item, Joined, Withdrawn
+from .questions import Patience, RunAsks
+from .steering import RunSteering
+from .surroundings import Surroundings
+from .transcript import Fold, fold_frames
+from .turns import ActiveRun
+
+_FOLDED_HERE = 50
+"""More frames than these are folded in a thread: it would hold up the loop."""
+
+
+async def launch(shared: Surroundings, run: Run, put: Callable[[Item], None]) -> ActiveRun:
+    """Start or resume: gather what the run needs, and put the agent to work. ``put`` is its session's inbox."""
+    turn, user_id = await _turn(shared, run)
+    store = shared.store
+    patience = Patience(turn.limits.timeout)
+
+    def joined(drafts: Sequence[Draft], run_ids: Sequence[str]) -> None:
+        active.note(drafts)
+        put(Joined(tuple(run_ids)))
+
+    gear = shared.gear
+    active = ActiveRun(
+        run,
+        context=ToolContext(
+            user_id=user_id,
+            role="owner",
+            session=turn.session,
+            run_id=run.id,
+            origin=run.origin,
+            stop=StopSignal(),
+            recalls=shared.recalls,
+            library=shared.library,
+            workbench=gear.workbench,
+            memory=gear.memory,
+            attachments=gear.attachments,
+            spending=gear.spending,
+        ),
+        loop=shared.agent,
+        journal=shared.journal,
+        fold=await _fold(shared, run),
+        patience=patience,
+        steering=RunSteering(
+            run,
+            server_id=shared.server_id,
+            store=store,
+            journal=shared.journal,
+            waiting=False,
+            joined=joined,
+        ),
+        ask=RunAsks(
+            run,
+            server_id=shared.server_id,
+            store=store,
+            journal=shared.journal,
+            questions=shared.questions,
+            expires_in=shared.settings.patience,
+            patience=patience,
+            withdraw=lambda interrupt_id: put(Withdrawn(interrupt_id)),
+        ),
+    )
+    if any(queued.mode == "steer" for queued in await store.queued_prompts(run.session_id)):
+        active.steering.waiting = True  # asked last: what comes from now on is told to the session
+    active.begin(turn)
+    return active
+
+
+async def _turn(shared: Surroundings, run: Run) -> tuple[Turn, str]:
+    """What the loop is told, and the user who asked."""
+    store = shared.store
+    session = await store.session(run.session_id)
+    if session is None:
+        raise SessionNotFound(f"There is no session {run.session_id}.")
+    prompt, user_id = await store.prompt(run.id)
+    paused = await store.paused(run.id)
+    turn = Turn(
+        session=session,
+        run_id=run.id,
+        model=run.model,
+        prompt=prompt,
+        history=tuple(await store.past_turns(run.session_id)),
+        limits=shared.settings.limits.within(shared.limits_of_profile(session.profile)),
+        origin=run.origin,
+        now=now().astimezone(ZoneInfo(session.timezone)),
+        attachments=tuple(one for part in await store.parts(run.id) for one in part.attachments),
+        resumed=None if paused is None else paused.conversation,
+        answers=() if paused is None else paused.interrupts,
+    )
+    return turn, user_id
+
+
+async def _fold(shared: Surroundings, run: Run) -> Fold:
+    frames = await shared.store.run_frames(run.session_id, run.id)
+    return fold_frames(frames) if len(frames) <= _FOLDED_HERE else await asyncio.to_thread(fold_frames, frames)

@@ -1,0 +1,91 @@
+"""What the log says of a prompt: the user's message, and what becomes of it while it waits. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..commands import Edit, Prompt
+from ..events import Custom, Draft, TextMessageContent, TextMessageEnd, TextMessageStart
+from ..model import Origin, Run
+from ..ports import PromptPart, QueuedPrompt
+from ..work import Attachment, AttachmentInfo
+
+PRIORITIES = {"interrupt": 2, "rollback": 2, "steer": 1}
+"""Which of the prompts that wait starts first: who comes instead of a run, who wanted into it, then the others."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arrival:
+    """A prompt as it comes in."""
+
+    prompt: Prompt
+    command_id: str
+    user_id: str
+    origin: Origin
+    attachments: tuple[Attachment, ...] = ()
+
+    @property
+    def part(self) -> PromptPart:
+        """What is kept of it while it waits."""
+        return PromptPart(
+            command_id=self.command_id,
+            text=self.prompt.text,
+            display=self.prompt.display,
+            attachments=self.attachments,
+        )
+
+
+def infos(attachments: Sequence[Attachment]) -> list[dict[str, Any]]:
+    """Attachments as messages show them."""
+    return [
+        AttachmentInfo(id=one.id, name=one.name, media_type=one.media_type, size=one.size).wire() for one in attachments
+    ]
+
+
+def said(arrival: Arrival, run: Run) -> list[Draft]:
+    """The user's message."""
+    message_id = arrival.command_id
+    shown = {"attachments": infos(arrival.attachments)} if arrival.attachments else None
+    events = (
+        TextMessageStart(message_id=message_id, role="user", metadata=shown),
+        TextMessageContent(message_id=message_id, delta=arrival.part.shown),
+        TextMessageEnd(message_id=message_id),
+    )
+    return [Draft(event, run_id=run.id, origin=run.origin, at=run.created_at) for event in events]
+
+
+def queue_event(action: str, command_id: str | None, run_id: str, **more: Any) -> Custom:
+    """What becomes of a prompt that waits."""
+    value = {"action": action, "command_id": command_id, "run_id": run_id, **more}
+    return Custom(name="navi.queue", value={name: one for name, one in value.items() if one is not None})
+
+
+def host_of(waiting: Sequence[QueuedPrompt], arrival: Arrival) -> QueuedPrompt | None:
+    """The queued run that a collected prompt joins: the same user's, for the same model."""
+    for queued in waiting:
+        same = queued.user_id == arrival.user_id and queued.run.origin == arrival.origin
+        if queued.mode == "collect" and same and arrival.prompt.model in (None, queued.run.model):
+            return queued
+    return None
+
+
+def holder_of(waiting: Sequence[QueuedPrompt], command_id: str) -> QueuedPrompt | None:
+    """The queued run that is to answer this prompt."""
+    return next((one for one in waiting if any(part.command_id == command_id for part in one.parts)), None)
+
+
+def without(parts: Sequence[PromptPart], command_id: str) -> list[PromptPart]:
+    """What is left when a prompt is withdrawn."""
+    return [part for part in parts if part.command_id != command_id]
+
+
+def edited(parts: Sequence[PromptPart], edit: Edit) -> list[PromptPart]:
+    """The prompts after one of them was changed."""
+    return [
+        part
+        if part.command_id != edit.target
+        else PromptPart(command_id=part.command_id, text=edit.text, display=edit.display, attachments=part.attachments)
+        for part in parts
+    ]

@@ -1,0 +1,37 @@
+"""Builds the workbench from what the Jupyter server lends, and closes it with the runtime."""
+
+from __future__ import annotations
+
+from ..agent.kernel_tools import KernelTools
+from ..ports.workbench import Workbench
+from ..workbench.kernels import ServerKernels
+from ..workbench.notebooks import ServerNotebooks, files_of
+from ..workbench.parts import JupyterParts
+
+
+class Bench:
+    """The workbench of one runtime. Opens nothing until it is used."""
+
+    def __init__(self, parts: JupyterParts | None) -> None:
+        self.kernels = None if parts is None else ServerKernels(parts)
+        """None where there is no Jupyter server (a runtime by itself)."""
+        self.notebooks = None if parts is None else ServerNotebooks(parts, self.kernels)
+        files = None if parts is None else files_of(parts)
+        self.workbench = Workbench(kernels=self.kernels, notebooks=self.notebooks, files=files)
+
+        kernels = self.kernels
+        self.kernel_tools = KernelTools(
+            process_of=kernels.process_of if kernels else lambda _: None,
+            runs_ours=kernels.runs_ours if kernels else lambda _: False,
+            known=kernels.knows if kernels else lambda _: False,
+        )
+        """Functions of the kernels' users: a source of tools."""
+        if kernels is not None:
+            kernels.on_lost.append(self.kernel_tools.lost)
+
+    async def close(self) -> None:
+        """Let go of the kernels; they go on without us."""
+        if self.notebooks is not None:
+            await self.notebooks.close()
+        if self.kernels is not None:
+            await self.kernels.close()

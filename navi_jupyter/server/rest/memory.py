@@ -1,0 +1,95 @@
+"""What the agent remembers about the user: list, search, add, change, forget."""
+
+from __future__ import annotations
+
+from ...errors import FactNotFound, LimitReached
+from ...work import FactCreate, FactPatch
+from .. import wire
+from .table import CURSOR, LIMIT, NOTHING, Call, Operation, Query, Reply, reply
+
+
+async def list_memory(call: Call) -> Reply:
+    facts, following = await call.services.memory.facts(
+        call.owner, query=call.string("query"), limit=call.integer("limit"), cursor=call.string("cursor")
+    )
+    return reply(wire.MemoryPage(memory=tuple(facts), next=following))
+
+
+async def add_fact(call: Call) -> Reply:
+    request: FactCreate = call.body()
+    fact = await call.services.memory.add(request.text, owner=call.owner, source="user", session_id=request.session_id)
+    return reply(fact, 201, Location=f"memory/{fact.id}")
+
+
+async def change_fact(call: Call) -> Reply:
+    request: FactPatch = call.body()
+    return reply(await call.services.memory.change(call.parameters["id"], request.text, owner=call.owner))
+
+
+async def forget_fact(call: Call) -> Reply:
+    await call.services.memory.forget(call.parameters["id"], owner=call.owner)
+    return NOTHING
+
+
+async def forget_facts(call: Call) -> Reply:
+    fact_id = call.string("id")
+    if fact_id is None:
+        await call.services.memory.forget_all(call.owner)
+    else:
+        await call.services.memory.forget(fact_id, owner=call.owner)
+    return NOTHING
+
+
+OPERATIONS = (
+    Operation(
+        method="GET",
+        path="memory",
+        run=list_memory,
+        summary="What the agent remembers about you, newest first; with `query` the best match first.",
+        action="read",
+        answers="MemoryPage",
+        query=(LIMIT, CURSOR, Query(name="query", help="Words; facts with any of them.")),
+    ),
+    Operation(
+        method="POST",
+        path="memory",
+        run=add_fact,
+        summary="Remember a fact. The same text again is the same fact.",
+        action="write",
+        answers="Fact",
+        status=201,
+        body="FactCreate",
+        errors=(LimitReached,),
+    ),
+    Operation(
+        method="DELETE",
+        path="memory",
+        run=forget_facts,
+        summary="Forget everything; with `id` one fact.",
+        action="write",
+        answers=None,
+        status=204,
+        query=(Query(name="id", help="The fact to forget; without it, all of them."),),
+        errors=(FactNotFound,),
+    ),
+    Operation(
+        method="PATCH",
+        path="memory/{id}",
+        run=change_fact,
+        summary="Change a fact.",
+        action="write",
+        answers="Fact",
+        body="FactPatch",
+        errors=(FactNotFound,),
+    ),
+    Operation(
+        method="DELETE",
+        path="memory/{id}",
+        run=forget_fact,
+        summary="Forget a fact.",
+        action="write",
+        answers=None,
+        status=204,
+        errors=(FactNotFound,),
+    ),
+)

@@ -1,0 +1,261 @@
+"""Attachments: content in files beside the database, everything else in it.
+
+Implements :class:`navi_jupyter.ports.work.Attachments`. A file's name is its content's hash, so it is never rewritten;
+it is there before its row is, and goes after it. Not responsible for who may see one (``owner`` is what the server
+authenticated) nor for what a model takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import sqlite3
+import unicodedata
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from ..errors import AttachmentNotFound, AttachmentRefused, LimitReached
+from ..logs import get_logger
+from ..model import new_id, now
+from ..work import Attachment
+from .media import media_type_of
+from .rows import from_micros, to_micros
+from .sqlite import SqliteStore, Transaction
+
+log = get_logger("store")
+
+UNUSED_AFTER = timedelta(days=1)
+"""How long one stays that no session shows."""
+_STRAY_AFTER = timedelta(hours=1)
+"""How long a file stays that has no row: its row may be about to come."""
+
+
+class AttachmentStore:
+    """See the module."""
+
+    def __init__(self, store: SqliteStore, *, max_bytes: int = 20 * 2**20, max_bytes_per_user: int = 2**30) -> None:
+        self._store = store
+        self._folder = store.path.parent / f"{store.path.stem}-attachments"
+        self.max_bytes = max_bytes
+        self._max_bytes_per_user = max_bytes_per_user
+
+    async def add(
+        self,
+        content: bytes,
+        *,
+        name: str | None,
+        media_type: str | None,
+        owner: str,
+        session_id: str | None = None,
+    ) -> Attachment:
+        """See the port."""
+        attachment = await asyncio.to_thread(self._describe, content, name, media_type, owner)
+        await asyncio.to_thread(self._write, attachment, content)
+
+        async def unit(tx: Transaction) -> Attachment:
+            kept = await self._known(tx, attachment)
+            if kept is None:
+                await self._check_room(tx, attachment)
+                await _insert(tx, attachment)
+                kept = attachment
+            if session_id is not None:
+                await _use(tx, session_id, (kept.id,))
+            return kept
+
+        return await self._store.write(unit, durable=True)
+
+    async def keep(self, attachment_ids: Sequence[str], *, session_id: str) -> None:
+        """See the port."""
+        if attachment_ids:
+            await self._store.write(lambda tx: _use(tx, session_id, attachment_ids))
+
+    async def find(self, attachment_id: str, *, owner: str) -> Attachment:
+        """See the port."""
+        row = await self._store.fetch_one(
+            "SELECT * FROM attachments WHERE id = ? AND owner = ?", (attachment_id, owner)
+        )
+        if row is None:
+            raise AttachmentNotFound(f"There is no attachment {attachment_id[:100]}.")
+        return _attachment_of(row)
+
+    async def read(self, attachment_id: str, *, owner: str) -> bytes:
+        """See the port."""
+        attachment = await self.find(attachment_id, owner=owner)
+        try:
+            return await asyncio.to_thread(self._path(attachment).read_bytes)
+        except OSError as error:
+            log.error("attachment_unreadable", attachment_id=attachment_id, error=error.strerror)
+            raise AttachmentNotFound(f"The content of the attachment {attachment.name} is gone.") from None
+
+    async def sweep(self, *, at: datetime | None = None) -> int:
+        """Remove what no session shows any more, and files without a row; how many rows went."""
+        before = (at or now()) - UNUSED_AFTER
+
+        async def unit(tx: Transaction) -> int:
+            return await tx.change(
+                "DELETE FROM attachments WHERE created_at < ?"
+                " AND NOT EXISTS (SELECT 1 FROM attachment_uses u WHERE u.attachment_id = attachments.id)",
+                (to_micros(before),),
+            )
+
+        removed = await self._store.write(unit)
+        rows = await self._store.fetch_all("SELECT DISTINCT owner, sha256 FROM attachments")
+        known = {(_folder_of(row["owner"]), row["sha256"]) for row in rows}
+        await asyncio.to_thread(self._remove_strays, known, (at or now()) - _STRAY_AFTER)
+        return removed
+
+    # --- rows
+
+    @staticmethod
+    async def _known(tx: Transaction, attachment: Attachment) -> Attachment | None:
+        row = await tx.one(
+            "SELECT * FROM attachments WHERE owner = ? AND sha256 = ? AND name = ? AND media_type = ?",
+            (attachment.owner, attachment.sha256, attachment.name, attachment.media_type),
+        )
+        return None if row is None else _attachment_of(row)
+
+    async def _check_room(self, tx: Transaction, attachment: Attachment) -> None:
+        row = await tx.one(
+            "SELECT coalesce(sum(size), 0) AS used FROM"
+            " (SELECT max(size) AS size FROM attachments WHERE owner = ? GROUP BY sha256)",
+            (attachment.owner,),
+        )
+        used = 0 if row is None else int(row["used"])
+        if used + attachment.size > self._max_bytes_per_user:
+            raise LimitReached(
+                f"Your attachments take {used // 2**20} of {self._max_bytes_per_user // 2**20} MiB already;"
+                " delete sessions that you do not need."
+            )
+
+    # --- files
+
+    def _describe(self, content: bytes, name: str | None, media_type: str | None, owner: str) -> Attachment:
+        name = _clean(name)
+        if not content:
+            raise AttachmentRefused(f"{name or 'The attachment'} is empty.")
+        if len(content) > self.max_bytes:
+            limit = f"{self.max_bytes / 2**20:.3g} MiB"
+            raise AttachmentRefused(f"{name or 'The attachment'} is larger than {limit} (max_attachment_bytes).")
+        kind = media_type_of(content, name=name)
+        if kind is None:
+            raise AttachmentRefused(
+                f"{name or 'The attachment'} is of a kind that is not taken: PNG, JPEG, GIF, WebP and SVG images, PDF"
+                " and UTF-8 text are."
+            )
+        if media_type and media_type.startswith("text/") and kind.startswith("text/"):
+            kind = media_type  # which text it is nobody knows better than who sends it
+        return Attachment(
+            id=new_id("a"),
+            owner=owner,
+            name=name or f"{kind.partition('/')[0]}.{_ENDINGS.get(kind, 'txt')}",
+            media_type=kind,
+            size=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            created_at=now(),
+        )
+
+    def _path(self, attachment: Attachment) -> Path:
+        return self._folder / _folder_of(attachment.owner) / attachment.sha256
+
+    def _write(self, attachment: Attachment, content: bytes) -> None:
+        """Whole or not at all, and on the disk before the row that names it is."""
+        path = self._path(attachment)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.exists() and path.stat().st_size == len(content):
+            os.utime(path)  # so that a sweep of strays leaves it alone until its row is there
+            return
+        draft = path.with_name(f".{attachment.id}")
+        try:
+            with open(draft, "xb", opener=_private) as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+
+    def _remove_strays(self, known: set[tuple[str, str]], before: datetime) -> None:
+        for path in self._folder.glob("*/*"):
+            with contextlib.suppress(OSError):
+                old = path.stat().st_mtime < before.timestamp()
+                if old and (path.parent.name, path.name) not in known:
+                    path.unlink()
+
+
+_ENDINGS = {
+    "image/png": "png",
+    "image/jpeg": "jpg",
+    "image/gif": "gif",
+    "image/webp": "webp",
+    "image/svg+xml": "svg",
+    "application/pdf": "pdf",
+}
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name last through a power cut, where a folder can be synced."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _folder_of(owner: str) -> str:
+    """A user name may be anything; a folder's may not."""
+    return hashlib.sha256(owner.encode()).hexdigest()[:32]
+
+
+def _clean(name: str | None) -> str | None:
+    """The last part of a name, without what terminals, headers and file systems trip over."""
+    if name is None:
+        return None
+    last = name.replace("\\", "/").rpartition("/")[2]
+    kept = "".join(char for char in last if unicodedata.category(char)[0] != "C").strip()
+    return kept[:255] or None
+
+
+async def _insert(tx: Transaction, attachment: Attachment) -> None:
+    await tx.change(
+        "INSERT INTO attachments (id, owner, name, media_type, size, sha256, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            attachment.id,
+            attachment.owner,
+            attachment.name,
+            attachment.media_type,
+            attachment.size,
+            attachment.sha256,
+            to_micros(attachment.created_at),
+        ),
+    )
+
+
+async def _use(tx: Transaction, session_id: str, attachment_ids: Sequence[str]) -> None:
+    """Those that are gone, and a session that is, are passed over."""
+    for attachment_id in attachment_ids:
+        await tx.change(
+            "INSERT OR IGNORE INTO attachment_uses (session_id, attachment_id)"
+            " SELECT s.id, a.id FROM sessions s, attachments a WHERE s.id = ? AND a.id = ?",
+            (session_id, attachment_id),
+        )
+
+
+def _attachment_of(row: sqlite3.Row) -> Attachment:
+    return Attachment(
+        id=row["id"],
+        owner=row["owner"],
+        name=row["name"],
+        media_type=row["media_type"],
+        size=row["size"],
+        sha256=row["sha256"],
+        created_at=from_micros(row["created_at"]),
+    )

@@ -1,0 +1,148 @@
+"""SQL for questions to the user: in a transaction (``InterruptRows``) and for readers (``InterruptReads``)."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from ..ports import Paused
+from ..work import Interrupt, InterruptKind, InterruptStatus
+from .connection import Readers, Statements
+from .rows import from_micros, optional_instant, optional_micros, to_micros
+
+_COLUMNS = (
+    "id, session_id, run_id, kind, message, tool_call_id, tool, args, response_schema, subagent_run_id, durable,"
+    " created_at, expires_at, status"
+)
+OF_LAST_PAUSE = (
+    "durable = 1 AND run_id = ? AND created_at ="
+    " (SELECT max(created_at) FROM interrupts WHERE run_id = ? AND durable = 1)"
+)
+"""The questions with which a run (named twice) last paused."""
+_READY = (
+    "SELECT session_id FROM runs WHERE status = 'waiting' AND NOT EXISTS"
+    " (SELECT 1 FROM interrupts i WHERE i.run_id = runs.id AND i.status = 'open')"
+)
+_EXPIRED = "FROM interrupts WHERE status = 'open' AND expires_at IS NOT NULL AND expires_at <= ? AND durable = 1"
+
+
+def interrupt_of(row: sqlite3.Row) -> Interrupt:
+    """A row of ``interrupts``."""
+    return Interrupt(
+        id=row["id"],
+        session_id=row["session_id"],
+        run_id=row["run_id"],
+        kind=InterruptKind(row["kind"]),
+        message=row["message"],
+        tool_call_id=row["tool_call_id"],
+        tool=row["tool"],
+        args=_load(row["args"]),
+        response_schema=_load(row["response_schema"]),
+        subagent_run_id=row["subagent_run_id"],
+        durable=bool(row["durable"]),
+        created_at=from_micros(row["created_at"]),
+        expires_at=optional_instant(row["expires_at"]),
+        status=InterruptStatus(row["status"]),
+        payload=_load(row["payload"]),
+        answered_by=row["answered_by"],
+        answered_at=optional_instant(row["answered_at"]),
+    )
+
+
+def _dump(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _load(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
+
+
+class InterruptRows(Statements):
+    """The part of :class:`navi_jupyter.ports.SessionTx` that is about questions."""
+
+    async def add_interrupt(self, interrupt: Interrupt) -> None:
+        await self.change(
+            f"INSERT INTO interrupts ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                interrupt.id,
+                interrupt.session_id,
+                interrupt.run_id,
+                interrupt.kind.value,
+                interrupt.message,
+                interrupt.tool_call_id,
+                interrupt.tool,
+                _dump(interrupt.args),
+                _dump(interrupt.response_schema),
+                interrupt.subagent_run_id,
+                interrupt.durable,
+                to_micros(interrupt.created_at),
+                optional_micros(interrupt.expires_at),
+                interrupt.status.value,
+            ),
+        )
+
+    async def interrupt(self, interrupt_id: str) -> Interrupt | None:
+        row = await self.one("SELECT * FROM interrupts WHERE id = ?", (interrupt_id,))
+        return None if row is None else interrupt_of(row)
+
+    async def open_interrupts(self, run_id: str) -> Sequence[Interrupt]:
+        rows = await self.all(
+            "SELECT * FROM interrupts WHERE run_id = ? AND status = 'open' ORDER BY number", (run_id,)
+        )
+        return [interrupt_of(row) for row in rows]
+
+    async def settle_interrupt(
+        self,
+        interrupt_id: str,
+        *,
+        status: InterruptStatus,
+        at: datetime,
+        payload: Any = None,
+        answered_by: str | None = None,
+    ) -> Interrupt | None:
+        changed = await self.change(
+            "UPDATE interrupts SET status = ?, payload = ?, answered_by = ?, answered_at = ?"
+            " WHERE id = ? AND status = 'open'",
+            (status.value, _dump(payload), answered_by, to_micros(at), interrupt_id),
+        )
+        return await self.interrupt(interrupt_id) if changed == 1 else None
+
+    async def expired_interrupts(self, *, at: datetime) -> Sequence[Interrupt]:
+        rows = await self.all(f"SELECT * {_EXPIRED} ORDER BY number", (to_micros(at),))
+        return [interrupt_of(row) for row in rows]
+
+
+class InterruptReads(Readers):
+    """The reads of :class:`navi_jupyter.ports.SessionStore` that are about questions."""
+
+    async def interrupts(self, interrupt_ids: Iterable[str]) -> Sequence[Interrupt]:
+        wanted = json.dumps(list(interrupt_ids))
+        rows = await self.fetch_all("SELECT * FROM interrupts WHERE id IN (SELECT value FROM json_each(?))", (wanted,))
+        return [interrupt_of(row) for row in rows]
+
+    async def open_interrupts(self, session_id: str) -> Sequence[Interrupt]:
+        rows = await self.fetch_all(
+            "SELECT * FROM interrupts WHERE session_id = ? AND status = 'open' ORDER BY number", (session_id,)
+        )
+        return [interrupt_of(row) for row in rows]
+
+    async def paused(self, run_id: str) -> Paused | None:
+        async with self.reading() as view:
+            row = await view.one("SELECT conversation FROM runs WHERE id = ? AND ended_at IS NULL", (run_id,))
+            rows = await view.all(f"SELECT * FROM interrupts WHERE {OF_LAST_PAUSE} ORDER BY number", (run_id, run_id))
+        if row is None or not rows:
+            return None
+        return Paused(conversation=row["conversation"], interrupts=tuple(interrupt_of(one) for one in rows))
+
+    async def ready_sessions(self) -> Sequence[str]:
+        return [row["session_id"] for row in await self.fetch_all(_READY)]
+
+    async def queued_sessions(self) -> Sequence[str]:
+        rows = await self.fetch_all(f"SELECT session_id FROM runs WHERE status = 'queued' UNION {_READY}")
+        return [row["session_id"] for row in rows]
+
+    async def expiring(self, *, at: datetime) -> bool:
+        return await self.fetch_one(f"SELECT 1 {_EXPIRED} LIMIT 1", (to_micros(at),)) is not None

@@ -1,0 +1,161 @@
+"""Facts about users: SQL and full-text search. Implements :class:`navi_jupyter.ports.work.Memory`.
+
+Not responsible for which facts a model is told.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Sequence
+from typing import Literal, cast
+
+from ..errors import FactNotFound, InvalidRequest, LimitReached
+from ..model import new_id, now
+from ..work import Fact
+from .rows import from_micros, to_micros
+from .sqlite import SqliteStore, Transaction
+
+LONGEST = 4000
+"""Characters of a fact."""
+_WORD = re.compile(r"\w+", re.UNICODE)
+_WORDS = 32
+"""Of a query; more do not make it better."""
+_LAST = 2**62
+
+
+class FactStore:
+    """See the module."""
+
+    def __init__(self, store: SqliteStore, *, max_facts_per_user: int = 1000) -> None:
+        self._store = store
+        self._limit = max_facts_per_user
+
+    async def add(self, text: str, *, owner: str, source: str, session_id: str | None = None) -> Fact:
+        """See the port."""
+        text = _checked(text)
+        at = now()
+        fact = Fact(
+            id=new_id("f"),
+            owner=owner,
+            text=text,
+            source=cast("Literal['user', 'agent']", source),
+            session_id=session_id,
+            created_at=at,
+            updated_at=at,
+        )
+
+        async def unit(tx: Transaction) -> Fact:
+            known = await tx.one("SELECT * FROM facts WHERE owner = ? AND text = ?", (owner, text))
+            if known is not None:
+                return _fact_of(known)
+            count = await tx.one("SELECT count(*) AS n FROM facts WHERE owner = ?", (owner,))
+            if count is not None and count["n"] >= self._limit:
+                raise LimitReached(f"{self._limit} facts are remembered already; forget some first.")
+            await tx.change(
+                "INSERT INTO facts (id, owner, text, source, session_id, created_at, updated_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (fact.id, owner, text, source, session_id, to_micros(at), to_micros(at)),
+            )
+            return fact
+
+        return await self._store.write(unit, durable=True)
+
+    async def facts(
+        self, owner: str, *, query: str | None = None, limit: int = 50, cursor: str | None = None
+    ) -> tuple[Sequence[Fact], str | None]:
+        """See the port."""
+        if query is not None and query.strip():
+            return await self._search(owner, query, limit=limit, skip=_number(cursor, default=0))
+        rows = await self._store.fetch_all(
+            "SELECT * FROM facts WHERE owner = ? AND number < ? ORDER BY number DESC LIMIT ?",
+            (owner, _number(cursor, default=_LAST), limit + 1),
+        )
+        page = rows[:limit]
+        return [_fact_of(row) for row in page], str(page[-1]["number"]) if len(rows) > limit else None
+
+    async def _search(self, owner: str, query: str, *, limit: int, skip: int) -> tuple[Sequence[Fact], str | None]:
+        match = full_text_query(query)
+        if match is None:
+            return [], None
+        rows = await self._store.fetch_all(
+            "SELECT facts.* FROM facts_text JOIN facts ON facts.number = facts_text.rowid"
+            " WHERE facts_text MATCH ? AND facts.owner = ? ORDER BY facts_text.rank, facts.number DESC"
+            " LIMIT ? OFFSET ?",
+            (match, owner, limit + 1, skip),
+        )
+        page = rows[:limit]
+        return [_fact_of(row) for row in page], str(skip + limit) if len(rows) > limit else None
+
+    async def change(self, fact_id: str, text: str, *, owner: str) -> Fact:
+        """See the port."""
+        text = _checked(text)
+
+        async def unit(tx: Transaction) -> Fact:
+            row = await tx.one("SELECT * FROM facts WHERE id = ? AND owner = ?", (fact_id, owner))
+            if row is None:
+                raise _unknown(fact_id)
+            same = await tx.one("SELECT id FROM facts WHERE owner = ? AND text = ?", (owner, text))
+            if same is not None and same["id"] != fact_id:
+                raise InvalidRequest("text: that is remembered already, as another fact", field="text")
+            at = now()
+            await tx.change("UPDATE facts SET text = ?, updated_at = ? WHERE id = ?", (text, to_micros(at), fact_id))
+            return _fact_of(row).but(text=text, updated_at=at)
+
+        return await self._store.write(unit, durable=True)
+
+    async def forget(self, fact_id: str, *, owner: str) -> None:
+        """See the port."""
+
+        async def unit(tx: Transaction) -> None:
+            if not await tx.change("DELETE FROM facts WHERE id = ? AND owner = ?", (fact_id, owner)):
+                raise _unknown(fact_id)
+
+        await self._store.write(unit, durable=True)
+
+    async def forget_all(self, owner: str) -> int:
+        """See the port."""
+        return await self._store.write(
+            lambda tx: tx.change("DELETE FROM facts WHERE owner = ?", (owner,)), durable=True
+        )
+
+
+def full_text_query(text: str) -> str | None:
+    """Words as FTS5 wants them: any of them, by their beginnings; nothing in them is syntax. None without a word."""
+    words = dict.fromkeys(word.lower() for word in _WORD.findall(text[:2000]))
+    # A single letter begins half of all words.
+    wanted = [word for word in words if len(word) > 1] or list(words)
+    return " OR ".join(f'"{word}"*' for word in wanted[:_WORDS]) or None
+
+
+def _checked(text: str) -> str:
+    text = text.strip()
+    if not text or "\x00" in text:
+        raise InvalidRequest("text: must say something", field="text")
+    if len(text) > LONGEST:
+        raise InvalidRequest(f"text: at most {LONGEST} characters", field="text")
+    return text
+
+
+def _number(cursor: str | None, *, default: int) -> int:
+    if cursor is None:
+        return default
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+        raise InvalidRequest("cursor: not a cursor of this list", field="cursor")
+    return int(cursor)
+
+
+def _unknown(fact_id: str) -> FactNotFound:
+    return FactNotFound(f"There is no fact {fact_id[:100]} in your memory.")
+
+
+def _fact_of(row: sqlite3.Row) -> Fact:
+    return Fact(
+        id=row["id"],
+        owner=row["owner"],
+        text=row["text"],
+        source=row["source"],
+        session_id=row["session_id"],
+        created_at=from_micros(row["created_at"]),
+        updated_at=from_micros(row["updated_at"]),
+    )
