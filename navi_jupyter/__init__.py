@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from .errors import NaviError
-    from .kernel.api import ask, ask_async, chat, connect, recall, recalls, session
+    from .kernel.api import ask, ask_async, chat, connect, forget, memory, recall, recalls, remember, session
+    from .kernel.toolbox import tool
 
 __all__ = [
     "NaviError",
@@ -25,15 +26,22 @@ __all__ = [
     "ask_async",
     "chat",
     "connect",
+    "forget",
+    "memory",
     "recall",
     "recalls",
+    "remember",
     "session",
+    "tool",
 ]
 
 _API = "navi_jupyter.kernel.api"
 _HOMES = {
-    **dict.fromkeys(("ask", "ask_async", "chat", "connect", "recall", "recalls", "session"), _API),
+    **dict.fromkeys(
+        ("ask", "ask_async", "chat", "connect", "forget", "memory", "recall", "recalls", "remember", "session"), _API
+    ),
     "NaviError": "navi_jupyter.errors",
+    "tool": "navi_jupyter.kernel.toolbox",
 }
 
 
@@ -77,11 +85,12 @@ def _jupyter_server_extension_points() -> list[dict[str, Any]]:
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """``%load_ext navi_jupyter``: registers ``%navi`` and ``%%navi``. Talks to no server yet."""
-    from .kernel import questions
+    from .kernel import captured, questions
     from .kernel.magics import NaviMagics
 
     shell.register_magics(NaviMagics)
     questions.install(shell)
+    captured.install(shell)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from . import notebook
+from . import facts, notebook
 from . import service as services
 from .asking import NoPainter, painter_here
 from .recalls import Recall, list_recalls, new_recall, policy_from, schedule_from
@@ -37,14 +38,18 @@ def ask(
     session: str | Session | None = None,
     model: str | None = None,
     mode: str | None = None,
+    images: Sequence[Any] = (),
+    files: Sequence[Any] = (),
     show: bool = True,
 ) -> Reply:
     """Ask, stream the answer into the cell, return it when it is complete.
 
-    Ctrl-C stops the run. ``mode`` says what happens when the session is busy (default ``enqueue``). Raises NaviError.
+    ``images`` and ``files``: matplotlib figures, PIL images, bytes or paths of this kernel's disk. ``mode`` says what
+    happens when the session is busy (default ``enqueue``). Ctrl-C stops the run, unless it waits for your answer.
+    Raises NaviError.
     """
     painter = painter_here() if show else NoPainter()
-    return _session(session).ask(text, show=painter, model=model, mode=mode)
+    return _session(session).ask(text, show=painter, model=model, mode=mode, images=images, files=files)
 
 
 async def ask_async(
@@ -53,11 +58,14 @@ async def ask_async(
     session: str | Session | None = None,
     model: str | None = None,
     mode: str | None = None,
+    images: Sequence[Any] = (),
+    files: Sequence[Any] = (),
     show: bool = True,
 ) -> Reply:
     """As :func:`ask`, for ``await`` in a cell: other tasks of the kernel go on meanwhile."""
     painter = painter_here() if show else NoPainter()
-    return await _session(session).asking(text, show=painter, model=model, mode=mode).run()
+    asking = _session(session).asking(text, show=painter, model=model, mode=mode, images=images, files=files)
+    return await asking.run()
 
 
 def recall(
@@ -89,6 +97,21 @@ def recalls(*, session: str | Session | None = None, all: bool = False, over: bo
     """The recalls of this notebook's session; ``all`` of your sessions; ``over`` includes those that have ended."""
     target = None if all else _session(session).id
     return list_recalls(services.current_service(), session_id=target, over=over)
+
+
+def remember(text: str) -> dict[str, Any]:
+    """Have the agent remember a fact about you, in all your sessions; the fact as it is stored."""
+    return facts.remember(services.current_service(), text)
+
+
+def memory(query: str | None = None) -> Listing[dict[str, Any]]:
+    """What the agent remembers about you, newest first; with words to look for, the best match first."""
+    return facts.memory(services.current_service(), query)
+
+
+def forget(fact_id: str) -> None:
+    """Forget a fact. Raises NaviError when there is no such one."""
+    facts.forget(services.current_service(), fact_id)
 
 
 def chat(session: str | Session | None = None, *, profile: str | None = None) -> Chat:

@@ -99,7 +99,8 @@ class Asking:
     def wait(self) -> Reply:
         """Ask, paint until the run is over, return the reply.
 
-        Ctrl-C stops the run, waits for its end and raises Interrupted; a second Ctrl-C does not wait. Raises
+        Ctrl-C stops the run, waits for its end and raises Interrupted; a second Ctrl-C does not wait. A run that
+        waits for the user's answer is left waiting by Ctrl-C: it can be answered here, or in any chat. Raises
         RunDidNotComplete when the run failed, KernelError for what the server, or the way to it, refuses.
         """
         work = io_thread().submit(self._run())
@@ -107,6 +108,10 @@ class Asking:
         try:
             self._paint_until_done(work)
         except KeyboardInterrupt:
+            if self.fold.questions or self.fold.status == "waiting":
+                work.cancel()
+                self._painter.paint(self.fold, live=False)
+                raise Interrupted("The run goes on waiting: %navi approve, %navi deny, or %navi stop.") from None
             try:
                 io_thread().wait(self._stop(work))
             finally:
@@ -179,11 +184,28 @@ class Asking:
                 for envelope in page:
                     self.fold.apply(envelope)
                 if self.fold.refold:
-                    run = await self._client.request("GET", f"sessions/{self._session_id}/runs/{self.fold.run_id}")
-                    self.fold.end(run["status"], run.get("error"))
+                    await self._ask_how_it_ended()
                 self._changed.set()
+                await self._fetch_pictures()
                 if self.fold.over:
                     return
+
+    async def _ask_how_it_ended(self) -> None:
+        """The run's own record, or that of the run which took the prompt over."""
+        while True:
+            run = await self._client.request("GET", f"sessions/{self._session_id}/runs/{self.fold.run_id}")
+            if not run.get("merged_into"):
+                break
+            self.fold.run_id = str(run["merged_into"])
+        self.fold.end(run["status"], run.get("error"))
+
+    async def _fetch_pictures(self) -> None:
+        """The pictures that tools have shown. One that can not be had is left out."""
+        for attachment_id in self.fold.wanted_pictures():
+            self.fold.pictures[attachment_id] = ("image/png", b"")
+            with contextlib.suppress(KernelError):
+                self.fold.pictures[attachment_id] = await self._client.picture(attachment_id)
+                self._changed.set()
 
     async def _follow_painted(self, acceptance: Mapping[str, Any]) -> None:
         follow = asyncio.ensure_future(self._follow(acceptance))

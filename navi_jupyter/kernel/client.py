@@ -81,8 +81,10 @@ class Client:
         *,
         query: Query | None = None,
         timeout: float = 30.0,
+        content: bytes | None = None,
+        media_type: str = "application/json",
     ) -> HTTPResponse:
-        """The answer as it is, whatever its status. Raises Unreachable."""
+        """The answer as it is, whatever its status; ``content`` is sent as it is. Raises Unreachable."""
         if self._http is None:
             self._http = SimpleAsyncHTTPClient(
                 force_instance=True, max_clients=32, max_body_size=_LARGEST, resolver=self._resolver
@@ -91,8 +93,8 @@ class Client:
         request = HTTPRequest(
             self._api(path) + ("?" + urlencode(given) if given else ""),
             method=method,
-            headers={**self._headers(), "Accept": "application/json", "Content-Type": "application/json"},
-            body=None if body is None else json.dumps(body),
+            headers={**self._headers(), "Accept": "application/json", "Content-Type": media_type},
+            body=content if content is not None else None if body is None else json.dumps(body),
             allow_nonstandard_methods=True,
             connect_timeout=_CONNECT,
             request_timeout=timeout,
@@ -110,6 +112,20 @@ class Client:
         if response.code >= 300:
             _decode(response)
         return bytes(response.body).decode()
+
+    async def upload(self, content: bytes, *, name: str, media_type: str) -> dict[str, Any]:
+        """Store a file with the server; what it is there. Raises Refused, Unreachable."""
+        response = await self.fetch(
+            "POST", "attachments", content=content, media_type=media_type, query={"name": name}, timeout=120
+        )
+        return dict(_decode(response))
+
+    async def picture(self, attachment_id: str) -> tuple[str, bytes]:
+        """Media type and content of an attachment. Raises Refused, Unreachable."""
+        response = await self.fetch("GET", f"attachments/{_part(attachment_id)}")
+        if response.code >= 300:
+            _decode(response)
+        return str(response.headers.get("Content-Type", "")).partition(";")[0], bytes(response.body)
 
     async def command(self, session_id: str, command: Mapping[str, Any]) -> dict[str, Any]:
         """Submit a command; its acceptance. Repeats it while the server starts: the command id makes that safe."""

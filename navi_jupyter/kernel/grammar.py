@@ -37,6 +37,10 @@ class Prompt:
     session: str | None = None
     model: str | None = None
     mode: str = "enqueue"
+    outputs: tuple[str, ...] = ()
+    """Numbers of cells (or ``last``) whose outputs go along."""
+    files: tuple[str, ...] = ()
+    """Paths, as the kernel sees them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +87,7 @@ def parse_cell(line: str, cell: str) -> Prompt:
 
 def parse_prompt(line: str, *, cell: str = "") -> Prompt:
     """``[options] [--] text``. Raises UsageError for an unknown option or no text at all."""
-    options, text = _take_options(line, flags=_PROMPT_FLAGS, values=("session", "model", "mode"))
+    options, text = _take_options(line, flags=_PROMPT_FLAGS, values=("session", "model", "mode", *_MANY))
     mode = options.get("mode", "enqueue")
     if mode not in MODES:
         raise UsageError(f"--mode is one of {', '.join(MODES)}, not {mode!r}.", field="mode")
@@ -97,9 +101,13 @@ def parse_prompt(line: str, *, cell: str = "") -> Prompt:
         session=options.get("session"),
         model=options.get("model"),
         mode=mode,
+        outputs=tuple(word for word in re.split(r"[,\n]", options.get("with-output", "")) if word),
+        files=tuple(word for word in options.get("attach", "").split("\n") if word),
     )
 
 
+_MANY = ("with-output", "attach")
+"""Options that may come more than once: their values are joined by line breaks."""
 _PROMPT_FLAGS = {"-b": "no-wait", "--no-wait": "no-wait", "-w": "wait", "--wait": "wait", "--raw": "raw"}
 
 
@@ -115,7 +123,8 @@ def _take_options(text: str, *, flags: Mapping[str, str], values: tuple[str, ...
         elif name.startswith("--") and name[2:] in values:
             if given is None:
                 given, text = _take_value(name, text)
-            options[name[2:]] = given
+            before = options.get(name[2:]) if name[2:] in _MANY else None
+            options[name[2:]] = given if before is None else f"{before}\n{given}"
         else:
             known = ", ".join([*flags, *("--" + value for value in values)])
             raise UsageError(
@@ -289,6 +298,51 @@ _SCHEDULES: Mapping[str, Callable[[str, str | None, datetime | None], _Taken]] =
     "cron": _cron,
     "when": _when,
 }
+
+
+def _approve(rest: str, _now: datetime | None) -> Request | None:
+    """``approve [ID] [--always]``."""
+    words = rest.split()
+    always = "--always" in words
+    ids = [word for word in words if word != "--always"]
+    if len(ids) > 1 or any(not _ID.fullmatch(word) for word in ids):
+        return None
+    return Action(name="approve", args=tuple(ids), options={"always": ""} if always else {})
+
+
+def _id_and_text(name: str) -> Callable[[str, datetime | None], Request | None]:
+    """``deny [ID] [reason]``, ``answer [ID] value``."""
+
+    def shape(rest: str, _now: datetime | None) -> Request | None:
+        word, _, text = rest.partition(" ")
+        if _ID.fullmatch(word) and word.startswith("i_"):
+            return Action(name=name, args=(word, text.strip()))
+        # Without an id it is an answer only while a question is open; else somebody talks to the agent.
+        return Action(name=name, args=("", rest), options={"else": f"{name} {rest}".strip()})
+
+    return shape
+
+
+def _memory(rest: str, _now: datetime | None) -> Request | None:
+    """``memory [words]``; a sentence is the agent's."""
+    words = rest.split()
+    if len(words) > 3 or rest.endswith("?"):
+        return None
+    return Action(name="memory", args=(rest,) if rest else ())
+
+
+def _remember(rest: str, _now: datetime | None) -> Request | None:
+    if not rest:
+        raise UsageError("What? Write %navi remember I prefer polars.")
+    if rest.lower().startswith(("to ", "when ", "me to ", "that time ")):
+        return None  # a reminder, or a question: the agent's
+    return Action(name="remember", args=(rest.removeprefix("that "),))
+
+
+def _forget(rest: str, _now: datetime | None) -> Request | None:
+    return Action(name="forget", args=(rest,)) if _ID.fullmatch(rest) else None
+
+
 _SHAPES: Mapping[str, Callable[[str, datetime | None], Request | None]] = {
     "recall": _recall,
     "recalls": _recalls,
@@ -302,4 +356,17 @@ _SHAPES: Mapping[str, Callable[[str, datetime | None], Request | None]] = {
     "model": _with_name("model"),
     "export": _export,
     "chat": _bare("chat"),
+    "approve": _approve,
+    "deny": _id_and_text("deny"),
+    "answer": _id_and_text("answer"),
+    "queue": _bare("queue"),
+    "approvals": _bare("approvals"),
+    "usage": _bare("usage"),
+    "tools": _bare("tools"),
+    "profiles": _bare("profiles"),
+    "models": _bare("models"),
+    "mcp": _bare("mcp"),
+    "remember": _remember,
+    "memory": _memory,
+    "forget": _forget,
 }

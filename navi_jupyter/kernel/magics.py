@@ -5,23 +5,29 @@ Not responsible for what a line means (``grammar``) or for how things look (``re
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
-from . import api, notebook
+from . import api, captured, notebook
 from .asking import painter_here
 from .display import current_shell, show
+from .enclosures import Enclosure
 from .errors import Interrupted, KernelError, UsageError
-from .grammar import Action, NewRecall, Prompt, Request, parse_cell, parse_line
+from .grammar import Action, NewRecall, Prompt, Request, parse_cell, parse_line, parse_prompt
 from .interpolation import interpolate
 from .listing import Listing
 from .recalls import Recall, new_recall
+from .render import usage_words
 from .reply import Reply
 from .service import current_service
 from .session import Session, sessions_table
+
+_LONGEST_SOURCE = 4000
+"""Characters of a cell's source that go with its output."""
 
 HELP = """\
 %navi TEXT                              ask; the answer streams into the cell (-b: do not wait for it)
@@ -30,6 +36,11 @@ HELP = """\
 %navi recall every 1h check the loss    come back regularly; also: cron "0 9 * * 1-5" … (--tz, --max-fires, …)
 %navi recalls [--all]                   what is scheduled; then: %navi cancel|pause|resume|fire ID
 %navi stop                              stop what is running
+%navi approve|deny [ID]                 let a tool run that asks, or not (--always; %navi approvals lists them)
+%navi --with-output 7 TEXT              send along what cell [7] showed (or: last); --attach FILE a file
+%navi --mode steer TEXT                 tell the run in progress (interrupt, rollback, collect; %navi queue)
+%navi remember TEXT, memory, forget ID  what Navi knows about you in every session
+%navi usage, tools, profiles, models, mcp
 %navi session [new | use ID | list]     this notebook's session
 %navi model [NAME], %navi profile [NAME]
 %navi export [md|ipynb|json] [FILE]     save the conversation
@@ -63,14 +74,23 @@ class NaviMagics(Magics):
                     title=request.title,
                     policy=request.policy,
                 )
+            case Action(name="deny" | "answer", options={"else": words}) if not api.session().approvals:
+                return self._ask(parse_prompt(f"-- {words}"))
             case Action():
                 return _ACTIONS[request.name](request)
 
     def _ask(self, prompt: Prompt) -> Reply | None:
         text = self._filled(prompt.text) if prompt.interpolate else prompt.text
-        display_text = None if text == prompt.text else prompt.text
+        shown, sources = self._outputs(prompt)
+        files = [*(file for file in shown if not file.picture), *prompt.files]
         asking = api.session(prompt.session).asking(
-            text, show=painter_here(), model=prompt.model, mode=prompt.mode, display=display_text
+            text + sources,
+            show=painter_here(),
+            model=prompt.model,
+            mode=prompt.mode,
+            display=None if text + sources == prompt.text else prompt.text,
+            images=[file for file in shown if file.picture],
+            files=files,
         )
         if not prompt.wait:
             return asking.start()
@@ -78,6 +98,16 @@ class NaviMagics(Magics):
             return asking.wait()
         except Interrupted:
             return asking.reply(waited=False)
+
+    def _outputs(self, prompt: Prompt) -> tuple[list[Enclosure], str]:
+        """What ``--with-output`` names, and what the model is told of where it comes from."""
+        shown, told = [], ""
+        for which in prompt.outputs:
+            files, source = captured.outputs_of(current_shell(), which)
+            shown += files
+            names = ", ".join(file.name for file in files)
+            told += f"\n\n[{names}: the output of this cell]\n```\n{source[:_LONGEST_SOURCE].strip()}\n```"
+        return shown, told
 
     def _filled(self, text: str) -> str:
         return interpolate(text, current_shell().user_ns, _shown)
@@ -198,6 +228,108 @@ def _free_name(session_id: str, kind: str) -> Path:
     return next(path for path in names if not path.exists())
 
 
+def _approve(action: Action) -> None:
+    session = api.session()
+    for question in _asked(session, action.args[0] if action.args else "", kind="approval"):
+        session.approve(question["id"], always="always" in action.options)
+        print(f"Approved: {question['message']}")
+
+
+def _deny(action: Action) -> None:
+    session = api.session()
+    chosen, reason = action.args
+    for question in _asked(session, chosen):
+        if question["kind"] == "approval":
+            session.deny(question["id"], reason or None)
+        else:
+            session.decline(question["id"])
+        print(f"Denied: {question['message']}")
+
+
+def _answer(action: Action) -> None:
+    session = api.session()
+    chosen, text = action.args
+    for question in _asked(session, chosen, kind="question"):
+        session.answer(question["id"], _payload(question.get("response_schema") or {}, text))
+        print(f"Answered: {question['message']}")
+
+
+def _asked(session: Session, chosen: str, *, kind: str | None = None) -> list[dict[str, Any]]:
+    """The open question that is meant: the one with that id, else the only one. Raises UsageError."""
+    asked = [question for question in session.approvals if kind in (None, question["kind"])]
+    if chosen:
+        asked = [question for question in asked if question["id"] == chosen]
+    if not asked:
+        raise UsageError("No such question is open in this session.")
+    if len(asked) > 1:
+        raise UsageError(f"{len(asked)} questions are open: name one by its ID; %navi approvals lists them.")
+    return asked
+
+
+def _payload(schema: dict[str, Any], text: str) -> Any:
+    """What was typed, as the question's schema has it: JSON, or the value of its only field."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    names = list(schema.get("properties") or {})
+    if schema.get("type") == "object" and not isinstance(value, dict):
+        if len(names) != 1:
+            raise UsageError(f"The answer has these fields: {', '.join(names)}. Write it as JSON.")
+        return {names[0]: text if schema["properties"][names[0]].get("type") == "string" else value}
+    return value
+
+
+def _queue(_: Action) -> Listing[dict[str, Any]]:
+    return api.session().queue
+
+
+def _approvals(_: Action) -> Listing[dict[str, Any]]:
+    return api.session().approvals
+
+
+def _usage(_: Action) -> None:
+    spent = current_service().call("GET", "usage")
+    print(f"this session:  {usage_words(api.session().usage) or 'nothing yet'}")
+    for name, words in (("today", "today"), ("last_30_days", "last 30 days"), ("total", "in all")):
+        print(f"{words + ':':<14} {usage_words(spent.get(name) or {}) or 'nothing yet'}")
+
+
+def _tools(_: Action) -> Listing[dict[str, Any]]:
+    def row(tool: dict[str, Any]) -> list[str]:
+        summary = (tool.get("description") or "").partition("\n")[0]
+        return [tool["name"], tool.get("permission") or "", tool.get("source") or "", tool.get("why") or summary]
+
+    tools = current_service().call("GET", "tools", query={"session_id": api.session().id})["tools"]
+    return Listing(tools, ("tool", "may run", "from", ""), row, empty="There are no tools.")
+
+
+def _mcp(_: Action) -> Listing[dict[str, Any]]:
+    def row(server: dict[str, Any]) -> list[str]:
+        return [server["name"], server["status"], server.get("why") or ""]
+
+    return Listing(
+        current_service().call("GET", "mcp")["mcp"],
+        ("server", "status", ""),
+        row,
+        empty="No MCP server is configured: put mcpServers into navi/mcp.json in Jupyter's config directory.",
+    )
+
+
+def _remember(action: Action) -> None:
+    fact = api.remember(action.args[0])
+    print(f"Remembered ({fact['id']}): {fact['text']}")
+
+
+def _memory(action: Action) -> Listing[dict[str, Any]]:
+    return api.memory(action.args[0] if action.args else None)
+
+
+def _forget(action: Action) -> None:
+    api.forget(action.args[0])
+    print("Forgotten.")
+
+
 def _chat(_: Action) -> None:
     show(api.chat())
 
@@ -216,4 +348,17 @@ _ACTIONS: dict[str, Callable[[Action], Any]] = {
     "model": _model,
     "export": _export,
     "chat": _chat,
+    "approve": _approve,
+    "deny": _deny,
+    "answer": _answer,
+    "approvals": _approvals,
+    "queue": _queue,
+    "usage": _usage,
+    "tools": _tools,
+    "profiles": _profile,
+    "models": _model,
+    "mcp": _mcp,
+    "remember": _remember,
+    "memory": _memory,
+    "forget": _forget,
 }

@@ -37,7 +37,7 @@ MAX_REQUESTS = 16
 MAX_WAITING = 64
 """Commands of one connection that have not left yet."""
 
-_PATHS = re.compile(r"(health|sessions|recalls)(/[A-Za-z0-9_.-]+)*(\?[^#\s]*)?")
+_PATHS = re.compile(r"(health|sessions|recalls|models|profiles|tools|usage|mcp|memory)(/[A-Za-z0-9_.-]+)*(\?[^#\s]*)?")
 _METHODS = ("GET", "POST", "PATCH", "DELETE")
 
 Send = Callable[[dict[str, Any]], None]
@@ -203,5 +203,5 @@ def _short(value: object) -> bool:
 
 
 def _allowed(path: str) -> bool:
-    """Only what a chat needs: sessions and recalls, with no way out of them."""
+    """Only what a chat asks for, with no way out of it."""
     return len(path) <= 2000 and bool(_PATHS.fullmatch(path)) and ".." not in path

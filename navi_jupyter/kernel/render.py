@@ -5,13 +5,16 @@ Everything that goes into HTML is escaped here; what the agent wrote goes throug
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
 from . import markdown
-from .fold import RunFold, Text, Tool
+from .fold import Part, Question, RunFold, Text, Tool, Worker
+from .shown import output_html, output_plain
 
 _SHORT = 160
 
@@ -32,7 +35,7 @@ def run_html(fold: RunFold, *, live: bool = False) -> str | None:
     """Text rendered, each tool call as one line; None where there is nothing to render with."""
     blocks = []
     for part in _shown(fold):
-        block = markdown.to_html(part.content) if isinstance(part, Text) else _tool_html(part)
+        block = _part_html(part, fold)
         if block is None:
             return None
         blocks.append(block)
@@ -43,10 +46,7 @@ def run_html(fold: RunFold, *, live: bool = False) -> str | None:
 
 def run_markdown(fold: RunFold, *, live: bool = False) -> str:
     """Text as it is but defused, each tool call as one line."""
-    blocks = [
-        markdown.defused(markdown.closed(part.content)) if isinstance(part, Text) else _tool_markdown(part)
-        for part in _shown(fold)
-    ]
+    blocks = [_part_markdown(part) for part in _shown(fold)]
     if note := _note(fold, live=live):
         blocks.append(f"*{markdown.literal(note)}*")
     return "\n\n".join(blocks)
@@ -54,7 +54,7 @@ def run_markdown(fold: RunFold, *, live: bool = False) -> str:
 
 def run_plain(fold: RunFold, *, live: bool = False) -> str:
     """The same as plain text."""
-    blocks = [part.content if isinstance(part, Text) else _tool_plain(part) for part in _shown(fold)]
+    blocks = [_part_plain(part) for part in _shown(fold)]
     if note := _note(fold, live=live):
         blocks.append(f"({note})")
     return "\n\n".join(blocks)
@@ -65,26 +65,122 @@ def _note(fold: RunFold, *, live: bool) -> str:
         return "stopped"
     if fold.status == "withdrawn":
         return "withdrawn from the queue"
-    if fold.status == "waiting":
-        return "waiting for your answer: %navi chat shows the question"
+    if fold.status == "waiting" or (fold.questions and not fold.over):
+        return _how_to_answer(fold)
     if not live:
         return ""
     if fold.status == "failed" and fold.error:
         return f"failed ({fold.error[0]}): {fold.error[1]}"
     if fold.over:
-        return ""
+        return usage_words(fold.usage)
     if fold.stopping:
         return "stopping …"
     return {"sent": "…", "queued": "waiting for the session's other run …"}.get(fold.status, "" if fold.text else "…")
 
 
-def _shown(fold: RunFold) -> list[Text | Tool]:
-    return [part for part in list(fold.parts) if isinstance(part, Tool) or part.content]
+def _how_to_answer(fold: RunFold) -> str:
+    asked = fold.questions
+    if not asked:
+        return "waiting for your answer"
+    if all(question.kind == "approval" for question in asked):
+        return "waiting for your answer: %navi approve, %navi deny, or the buttons in any chat"
+    return "waiting for your answer: %navi answer VALUE, or the form in any chat"
+
+
+def usage_words(usage: dict[str, Any]) -> str:
+    """``1,234 tokens, $0.012``; empty when nothing is known."""
+    tokens = int(usage.get("input_tokens") or 0) + int(usage.get("output_tokens") or 0)
+    cost = usage.get("cost")
+    words = [f"{tokens:,} tokens"] if tokens else []
+    return ", ".join([*words, f"${cost:.2g}"] if cost else words)
+
+
+def _shown(fold: RunFold) -> list[Part]:
+    return [part for part in list(fold.parts) if not isinstance(part, Text) or part.content]
+
+
+def _part_html(part: Part, fold: RunFold) -> str | None:
+    match part:
+        case Text():
+            return markdown.to_html(part.content)
+        case Tool():
+            return _tool_html(part) + "".join(output_html(output, fold.pictures) for output in list(part.outputs))
+        case Question():
+            return _question_html(part)
+        case Worker():
+            return f"<p><small>⤷ {escape(_worker_words(part))}</small></p>"
+
+
+def _part_markdown(part: Part) -> str:
+    match part:
+        case Text():
+            return markdown.defused(markdown.closed(part.content))
+        case Tool():
+            shown = "".join(output_plain(output) for output in list(part.outputs)).rstrip()
+            return _tool_markdown(part) + (f"\n\n{_fenced(shown)}" if shown else "")
+        case Question():
+            return f"> ❓ {markdown.literal(_question_words(part))}" + (
+                f"\n\n{_fenced(code)}" if part.status == "open" and (code := _asked_code(part)) else ""
+            )
+        case Worker():
+            return f"> ⤷ {markdown.literal(_worker_words(part))}"
+
+
+def _part_plain(part: Part) -> str:
+    match part:
+        case Text():
+            return part.content
+        case Tool():
+            shown = "".join(output_plain(output) for output in list(part.outputs)).rstrip()
+            return _tool_plain(part) + (f"\n{shown}" if shown else "")
+        case Question():
+            code = _asked_code(part) if part.status == "open" else ""
+            return f"? {_question_words(part)}" + (f"\n{code}" if code else "")
+        case Worker():
+            return f"> {_worker_words(part)}"
+
+
+def _question_html(question: Question) -> str:
+    code = _asked_code(question) if question.status == "open" else ""
+    block = f"<pre>{escape(code)}</pre>" if code else ""
+    return f"<p>❓ <strong>{escape(_question_words(question))}</strong></p>{block}"
+
+
+def _question_words(question: Question) -> str:
+    if question.status == "open":
+        return f"{question.message} [{question.id}]"
+    if question.status == "resolved":
+        outcome = {True: "approved", False: "denied", None: "answered"}[question.approved]
+    else:
+        outcome = {"cancelled": "declined", "expired": "nobody answered in time"}.get(question.status, question.status)
+    return f"{question.tool or question.message}: {outcome}"
+
+
+def _asked_code(question: Question) -> str:
+    """What would run or be written, as it would be; other arguments as JSON."""
+    for name in ("code", "source", "content"):
+        if isinstance(question.args.get(name), str):
+            return str(question.args[name])
+    return json.dumps(question.args, ensure_ascii=False, indent=2) if question.args else ""
+
+
+def _worker_words(worker: Worker) -> str:
+    words = f"{worker.name}: {_short(worker.description)}" if worker.description else worker.name
+    calls = f", {worker.calls} tool call{'' if worker.calls == 1 else 's'}" if worker.calls else ""
+    said = f" – {_short(worker.text)}" if worker.text and worker.status != "completed" else ""
+    return f"{words} ({worker.status}{calls}){said}"
+
+
+def _fenced(text: str) -> str:
+    """Text in a fence that it can not close."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{text}\n{fence}"
 
 
 def _tool_html(tool: Tool) -> str:
     arguments = f" <code>{escape(_short(tool.args))}</code>" if tool.args else ""
-    result = " …" if tool.result is None else f" → {escape(_short(tool.result))}"
+    result = f" … {escape(tool.progress)}" if tool.result is None else f" → {escape(_short(tool.result))}"
     return f"<p><small>⚙ <code>{escape(tool.name)}</code>{arguments}{result}</small></p>"
 
 
@@ -93,7 +189,9 @@ def _tool_markdown(tool: Tool) -> str:
 
 
 def _result(tool: Tool) -> str:
-    return " …" if tool.result is None else f" → {markdown.literal(_short(tool.result))}"
+    if tool.result is None:
+        return f" … {markdown.literal(tool.progress)}" if tool.progress else " …"
+    return f" → {markdown.literal(_short(tool.result))}"
 
 
 def _tool_plain(tool: Tool) -> str:

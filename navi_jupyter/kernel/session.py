@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from .asking import Asking, NoPainter, Painter
 from .client import Envelope
+from .enclosures import upload
 from .errors import UsageError
 from .iothread import io_thread
 from .listing import Listing
@@ -38,18 +39,33 @@ class Session:
     # --- talk --------------------------------------------------------------------------------------------------------
 
     def ask(self, text: str, *, show: Painter | None = None, **prompt: Any) -> Reply:
-        """Prompt, and wait for the answer. ``show`` paints it meanwhile; ``prompt``: further fields of the command."""
+        """Prompt, and wait for the answer. ``show`` paints it meanwhile.
+
+        ``prompt``: ``mode``, ``model``, ``images`` and ``files`` (figures, PIL images, bytes, paths) and further fields
+        of the command.
+        """
         return self.asking(text, show=show, **prompt).wait()
 
     def send(self, text: str, **prompt: Any) -> Reply:
         """Prompt, and return once that is durable. The reply fills itself while this kernel lives."""
         return self.asking(text, **prompt).start()
 
-    def asking(self, text: str, *, show: Painter | None = None, **prompt: Any) -> Asking:
-        """A prompt that has not been sent yet."""
+    def asking(
+        self,
+        text: str,
+        *,
+        show: Painter | None = None,
+        images: Sequence[Any] = (),
+        files: Sequence[Any] = (),
+        **prompt: Any,
+    ) -> Asking:
+        """A prompt that has not been sent yet; what goes with it has been uploaded."""
         if not text.strip():
             raise UsageError("There is nothing to ask: the text is empty.", field="text")
         given = {name: value for name, value in prompt.items() if value is not None}
+        for name, things in (("images", images), ("files", files)):
+            if things:
+                given[name] = upload(self._service, things)
         return Asking(self._service.client, self.id, {"text": text, **given}, show or NoPainter())
 
     def stop(self, run_id: str | None = None) -> bool:
@@ -62,6 +78,52 @@ class Session:
         self._service.command(self.id, {"type": "stop", "run_id": run_id})
         return True
 
+    # --- prompts that wait, questions that are open ------------------------------------------------------------------
+
+    @property
+    def queue(self) -> Listing[dict[str, Any]]:
+        """The prompts that wait for their turn, the next one first: ``command_id``, ``text``, ``mode``, ``run_id``."""
+        waiting = [
+            {"mode": "enqueue", **prompt, "run_id": run["id"]}
+            for run in self.state["queue"]
+            for prompt in run.get("prompts") or ({"command_id": run["command_id"], "text": ""},)
+        ]
+        return Listing(waiting, ("command", "prompt"), _queue_row, empty="No prompt is waiting.")
+
+    def edit(self, command_id: str, text: str) -> None:
+        """Change a prompt that waits. Raises Refused when it does not any more."""
+        self._service.command(self.id, {"type": "edit", "target": command_id, "text": text})
+
+    def unqueue(self, command_id: str) -> None:
+        """Withdraw a prompt that waits. Raises Refused when it does not any more."""
+        self._service.command(self.id, {"type": "unqueue", "target": command_id})
+
+    @property
+    def approvals(self) -> Listing[dict[str, Any]]:
+        """The questions that are open, oldest first: approvals of tool calls, and values that are asked for."""
+        return Listing(self.state["approvals"], _QUESTION_COLUMNS, _question_row, empty="No question is open.")
+
+    def approve(self, interrupt_id: str, *, args: dict[str, Any] | None = None, always: bool = False) -> None:
+        """Let a tool call run, with other arguments if given; ``always``: do not ask for this tool again here."""
+        payload: dict[str, Any] = {"approved": True, "args": args, "always": "session" if always else None}
+        self._answer(interrupt_id, {name: value for name, value in payload.items() if value is not None})
+
+    def deny(self, interrupt_id: str, reason: str | None = None) -> None:
+        """Do not let a tool call run; the reason is told to the model."""
+        self._answer(interrupt_id, {"approved": False, **({"message": reason} if reason else {})})
+
+    def answer(self, interrupt_id: str, payload: Any) -> None:
+        """Answer a question with what it asks for (see its ``response_schema``)."""
+        self._answer(interrupt_id, payload)
+
+    def decline(self, interrupt_id: str) -> None:
+        """Close a question without an answer."""
+        self._service.command(self.id, {"type": "answer", "interrupt_id": interrupt_id, "status": "cancelled"})
+
+    def _answer(self, interrupt_id: str, payload: Any) -> None:
+        answer = {"type": "answer", "interrupt_id": interrupt_id, "status": "resolved", "payload": payload}
+        self._service.command(self.id, answer)
+
     # --- read --------------------------------------------------------------------------------------------------------
 
     @property
@@ -73,6 +135,11 @@ class Session:
     def title(self) -> str:
         """What the session is called."""
         return str(self.state["title"])
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        """Tokens, requests and, where known, cost in US dollars of all runs of this session."""
+        return dict(self.state.get("usage") or {})
 
     @property
     def messages(self) -> Messages:
@@ -125,6 +192,17 @@ class Session:
     def _repr_html_(self) -> str:
         state = self.state
         return f"<div><strong>{escape(state['title'])}</strong> <small><code>{escape(self.id)}</code></small></div>"
+
+
+_QUESTION_COLUMNS = ("id", "asks", "tool", "expires")
+
+
+def _queue_row(prompt: dict[str, Any]) -> list[str]:
+    return [str(prompt["command_id"]), str(prompt["text"])]
+
+
+def _question_row(question: dict[str, Any]) -> list[str]:
+    return [question["id"], question["message"], question.get("tool") or "", moment(question.get("expires_at"))]
 
 
 _RUN_COLUMNS = ("run", "started", "status", "origin", "model", "tokens")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from navi_jupyter.kernel.errors import UsageError
-from navi_jupyter.kernel.grammar import Action, NewRecall, Prompt, parse_cell, parse_line
+from navi_jupyter.kernel.grammar import _SHAPES, Action, NewRecall, Prompt, parse_cell, parse_line
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=ZoneInfo("Europe/Berlin"))
 
@@ -40,6 +42,16 @@ def _zone(monkeypatch: pytest.MonkeyPatch) -> None:
         ("profile careful", Action(name="profile", args=("careful",))),
         ("model anthropic:claude", Action(name="model", args=("anthropic:claude",))),
         ("export", Action(name="export", args=("md", ""))),
+        ("approve", Action(name="approve")),
+        ("approve i_0123456789ab --always", Action(name="approve", args=("i_0123456789ab",), options={"always": ""})),
+        ("deny i_0123456789ab wrong file", Action(name="deny", args=("i_0123456789ab", "wrong file"))),
+        ("deny wrong file", Action(name="deny", args=("", "wrong file"), options={"else": "deny wrong file"})),
+        ("answer i_0123456789ab 7", Action(name="answer", args=("i_0123456789ab", "7"))),
+        ("queue", Action(name="queue")),
+        ("usage", Action(name="usage")),
+        ("remember that I prefer polars", Action(name="remember", args=("I prefer polars",))),
+        ("memory polars", Action(name="memory", args=("polars",))),
+        ("forget f_0123456789ab", Action(name="forget", args=("f_0123456789ab",))),
         ("export ipynb", Action(name="export", args=("ipynb", ""))),
         ("export talk.json", Action(name="export", args=("json", "talk.json"))),
         ('export md "my talk.md" --force', Action(name="export", args=("md", "my talk.md"), options={"force": ""})),
@@ -53,6 +65,13 @@ def test_a_subcommand_is_one_when_its_words_fit(line: str, action: Action) -> No
     "line",
     [
         "why is the loss flat?",
+        "approve of my plan",
+        "remember to check the loss at six",
+        "memory of my data frame is too large?",
+        "memory usage?",
+        "forget about it",
+        "queue up a run for me",
+        "tools I could use",
         "stop the presses please",
         "chat with me about pandas",
         "recalls are what exactly?",
@@ -176,3 +195,17 @@ def test_a_cell_is_a_prompt_with_the_line_as_its_beginning() -> None:
 def test_an_empty_cell_is_an_error() -> None:
     with pytest.raises(UsageError, match="empty"):
         parse_cell("", " \n")
+
+
+def test_what_goes_along_may_be_named_more_than_once() -> None:
+    prompt = parse_line("--with-output 7,8 --with-output last --attach a.csv --attach 'b c.csv' what is odd?")
+    assert isinstance(prompt, Prompt)
+    assert prompt.outputs == ("7", "8", "last")
+    assert prompt.files == ("a.csv", "b c.csv")
+    assert prompt.text == "what is odd?"
+
+
+def test_every_subcommand_has_its_place_in_the_readme() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("### From a cell")[2].partition("### ")[0]
+    assert not [word for word in _SHAPES if not re.search(rf"\b{word}\b", table)]

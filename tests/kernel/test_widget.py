@@ -107,16 +107,27 @@ def test_the_relay_goes_on_while_a_cell_is_busy(kernel: NotebookKernel, comm_id:
         ({"method": "GET", "path": "health"}, 200),
         ({"method": "GET", "path": "sessions/s_none"}, 404),
         ({"method": "POST", "path": "recalls", "body": {"session_id": "x"}}, 400),
-        ({"method": "GET", "path": "models"}, 403),
-        ({"method": "GET", "path": "sessions/../models"}, 403),
-        ({"method": "GET", "path": "sessions/%2e%2e/models"}, 403),
+        ({"method": "GET", "path": "models"}, 200),
+        ({"method": "GET", "path": "profiles"}, 200),
+        ({"method": "GET", "path": "tools"}, 200),
+        ({"method": "GET", "path": "usage"}, 200),
+        ({"method": "GET", "path": "mcp"}, 200),
+        ({"method": "GET", "path": "memory?limit=5"}, 200),
+        ({"method": "POST", "path": "memory", "body": {"text": "They like short answers."}}, 201),
+        ({"method": "DELETE", "path": "memory/f_none"}, 404),
+        ({"method": "POST", "path": "attachments?name=x"}, 403),
+        ({"method": "GET", "path": "openapi.json"}, 403),
+        ({"method": "GET", "path": "modelsandmore"}, 403),
+        ({"method": "GET", "path": "sessions/../openapi.json"}, 403),
+        ({"method": "GET", "path": "memory/..%2fopenapi.json"}, 403),
+        ({"method": "GET", "path": "sessions/%2e%2e/openapi.json"}, 403),
         ({"method": "GET", "path": "/sessions"}, 403),
         ({"method": "GET", "path": "http://example.org/"}, 403),
         ({"method": "PUT", "path": "sessions"}, 403),
         ({"method": "GET"}, 403),
     ],
 )
-def test_the_relay_carries_requests_about_sessions_and_recalls_only(
+def test_the_relay_carries_what_a_chat_asks_for_and_nothing_else(
     kernel: NotebookKernel, comm_id: str, request_: dict[str, Any], status: int
 ) -> None:
     session_id = kernel.ok("print(navi.session().id)").stdout.strip()

@@ -1,0 +1,203 @@
+"""``@navi.tool``: a function of the notebook becomes something that the agent can call, here in the kernel.
+
+The signature is the schema, the docstring the description. Not responsible for whether the agent may call it (the
+server asks the user, unless the function only reads).
+"""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import io
+import json
+import re
+import traceback
+import warnings
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints, overload
+
+from ..errors import NaviError
+from . import notebook
+from . import service as services
+from .display import current_shell
+from .errors import UsageError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_EFFECTS = ("read", "note", "write", "run", "outside")
+_TEXT = 200_000
+"""Characters of a result; the server shows the model less."""
+_TRACEBACK = 2_000
+_FRAMES = 6
+_PICTURE = 3_000_000
+"""Bytes."""
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A function that the agent can call."""
+
+    function: Callable[..., Any]
+    arguments: type[BaseModel]
+
+
+_offered: dict[str, Offered] = {}
+
+
+@overload
+def tool(function: Function, /) -> Function: ...
+
+
+@overload
+def tool(*, effect: str = "outside", name: str | None = None) -> Callable[[Function], Function]: ...
+
+
+def tool(function: Any = None, /, *, effect: str = "outside", name: str | None = None) -> Any:
+    """Let the agent call this function (sync or async) in this kernel; run the cell again after changing it.
+
+    ``effect``: what calling it does to the world, ``read`` (looks only: nobody is asked), ``note``, ``write``, ``run``
+    or ``outside`` (the default: the user is asked first). The function itself stays as it is. Raises UsageError.
+    """
+    if function is None:
+        return partial(_offer, effect=effect, name=name)
+    return _offer(function, effect=effect, name=name)
+
+
+def _offer(function: Function, *, effect: str, name: str | None) -> Function:
+    called = str(name or getattr(function, "__name__", ""))
+    if not _NAME.fullmatch(called):
+        raise UsageError(f"{called!r} can not be a tool: it takes a function with a plain name.", field="name")
+    if effect not in _EFFECTS:
+        raise UsageError(f"There is {', '.join(_EFFECTS)}, not {effect!r}.", field="effect")
+    arguments = _arguments_of(function, called)
+    _offered[called] = Offered(function, arguments)
+    told = {
+        "name": called,
+        "description": inspect.cleandoc(function.__doc__ or f"The user's function {called}.")[:8000],
+        "parameters": arguments.model_json_schema(by_alias=True),
+        "effect": effect,
+        "awaits": inspect.iscoroutinefunction(function),
+    }
+    _tell_server(told)
+    return function
+
+
+def _arguments_of(function: Callable[..., Any], name: str) -> type[BaseModel]:
+    """The arguments as a model: their schema, and their validation when it is called."""
+    from pydantic import ConfigDict, create_model  # late: 0.1 s that only a notebook with tools pays
+    from pydantic.errors import PydanticUserError
+
+    try:
+        hints = get_type_hints(function, include_extras=True)
+        fields: dict[str, Any] = {}
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+                raise UsageError(f"{name} can not be a tool: {parameter} has no name that the agent could use.")
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[parameter.name] = (hints.get(parameter.name, Any), default)
+        model = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
+        model.model_json_schema()
+    except (PydanticUserError, NameError, TypeError, ValueError) as error:
+        raise UsageError(f"{name} can not be a tool: {str(error).splitlines()[0]}") from None
+    return model
+
+
+def _tell_server(told: Mapping[str, Any]) -> None:
+    kernel_id = notebook.kernel_id()
+    if kernel_id is None:
+        return  # an ordinary program: the function is as good as ever
+    try:
+        services.current_service().call("POST", f"kernels/{kernel_id}/tools", {"tools": [told]})
+    except NaviError as error:
+        warnings.warn(f"{told['name']} is not offered to Navi: {error.message}", stacklevel=4)
+
+
+# --- called by the server, through the kernel ------------------------------------------------------------------------
+
+
+def call(name: str, arguments: str) -> dict[str, Any]:
+    """Call what was offered under that name; ``arguments`` is JSON. What it gives back, or why not."""
+    offered = _offered.get(name)
+    if offered is None:
+        return {"missing": True}
+    try:
+        return _shown(offered.function(**_valid(offered, arguments)))
+    except Exception as error:  # noqa: BLE001 - the user's function raises what it likes; the agent is told
+        return _failed(error)
+
+
+async def call_async(name: str, arguments: str) -> dict[str, Any]:
+    """The same for a coroutine function."""
+    offered = _offered.get(name)
+    if offered is None:
+        return {"missing": True}
+    try:
+        result = offered.function(**_valid(offered, arguments))
+        return _shown(await result if isinstance(result, Awaitable) else result)
+    except Exception as error:  # noqa: BLE001 - the user's function raises what it likes; the agent is told
+        return _failed(error)
+
+
+def _valid(offered: Offered, arguments: str) -> dict[str, Any]:
+    valid = offered.arguments.model_validate(json.loads(arguments))
+    return {name: getattr(valid, name) for name in valid.model_fields_set}
+
+
+def _failed(error: Exception) -> dict[str, Any]:
+    from pydantic import ValidationError  # loaded by then
+
+    if isinstance(error, ValidationError):
+        wrong = [f"{'.'.join(map(str, one['loc'])) or 'arguments'}: {one['msg']}" for one in error.errors()[:5]]
+        return {"failed": True, "content": {"error": "invalid_arguments", "message": "; ".join(wrong)}}
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__][-_FRAMES:]
+    lines = [*traceback.format_list(frames), *traceback.format_exception_only(type(error), error)]
+    return {
+        "failed": True,
+        "content": {
+            "error": type(error).__name__,
+            "message": str(error)[:500],
+            "traceback": "".join(lines)[-_TRACEBACK:],
+        },
+    }
+
+
+def _shown(result: Any) -> dict[str, Any]:
+    """A result as JSON where it is that, else as text, with a picture when it is one."""
+    if result is None or isinstance(result, str | int | float | bool):
+        return {"content": result[:_TEXT] if isinstance(result, str) else result}
+    picture = _picture(result)
+    if isinstance(result, dict | list | tuple):
+        text = json.dumps(result, default=str)
+        if len(text) <= _TEXT:
+            return {"content": json.loads(text), "picture": picture}
+    return {"content": _text(result)[:_TEXT], "picture": picture}
+
+
+def _text(result: Any) -> str:
+    shell = current_shell()
+    if shell is None:
+        return str(result)
+    data, _ = shell.display_formatter.format(result, include={"text/plain", "text/markdown"})
+    return str(data.get("text/markdown") or data.get("text/plain") or result)
+
+
+def _picture(result: Any) -> dict[str, str] | None:
+    """A figure as PNG; the size is bounded because it travels as JSON."""
+    content: Any = None
+    if callable(getattr(type(result), "savefig", None)):
+        sink = io.BytesIO()
+        result.savefig(sink, format="png", bbox_inches="tight")
+        content = sink.getvalue()
+    elif callable(getattr(type(result), "_repr_png_", None)):
+        content = result._repr_png_()
+    if isinstance(content, tuple):
+        content = content[0]
+    if isinstance(content, bytes):
+        content = base64.b64encode(content).decode()
+    return {"image/png": content} if isinstance(content, str) and len(content) <= _PICTURE else None
