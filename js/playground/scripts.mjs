@@ -5,9 +5,48 @@ const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, mil
 let count = 0;
 const id = (prefix) => `${prefix}_${Date.now().toString(36)}_${(count += 1)}`;
 
-export async function* play(text) {
+export async function* play(text, session) {
   const [word, number] = text.split(" ");
   switch (word) {
+    case "code":
+      yield* approveCode(session);
+      return;
+    case "cell":
+      yield* approve("edit_cell", { path: "analysis.ipynb", cell: "4", search: OLD_CELL, replace: NEW_CELL }, { done: true });
+      yield* say("The cell is fixed.", 10);
+      return;
+    case "many": {
+      const calls = [begin("write_file", { path: "notes.md", content: "# Notes\n\nThe loss is flat." }), begin("mcp__search", { query: "flat loss", limit: 5, deep: true, filters: { year: 2026 } })];
+      yield calls.flatMap(({ events }) => events);
+      const answers = yield { ask: calls.map(({ id: tool_call_id, tool, args }) => ({ kind: "approval", message: "", tool_call_id, tool, args })) };
+      for (const [index, answer] of answers.entries()) yield resultOf(calls[index].id, isApproved(answer) ? { ok: true } : { error: "tool_denied", message: "The user said no." });
+      yield* say("Both are settled.", 10);
+      return;
+    }
+    case "question": {
+      const [answer] = yield { ask: [{ kind: "question", message: "Which data set should I take?", response_schema: SCHEMA, durable: false }] };
+      yield* say(`You answered: ${answer.status} ${JSON.stringify(answer.payload)}`, 5);
+      return;
+    }
+    case "expire":
+      yield* approve("run_code", { code: "1 / 0" }, { ok: true }, { expires_at: new Date(Date.now() + Number(number ?? 90) * 1000).toISOString() });
+      return;
+    case "output":
+      yield* output(Number(number ?? 30), Number(text.split(" ")[2] ?? 30));
+      return;
+    case "workers":
+      yield* workers(session);
+      return;
+    case "steps":
+      for (let step = 1; step <= Number(number ?? 5); step += 1) yield* say(`Step ${step} of the work. `, 60);
+      return;
+    case "usage":
+      session.run.usage = { input_tokens: 12_345, output_tokens: 678, requests: 2, cost: 0.0421 };
+      yield { type: "CUSTOM", name: "navi.usage", value: { run_id: session.run.id, usage: session.run.usage } };
+      yield* say("That was not cheap.", 10);
+      return;
+    case "fail":
+      throw Object.assign(new Error("This run has used 50,312 of its 50,000 tokens. Raise run_token_budget, or ask for less."), { code: number ?? "budget_exceeded" });
     case "slow":
       yield* say("one two three four five six seven eight nine ten ".repeat(Number(number ?? 20)), 40);
       return;
@@ -34,6 +73,115 @@ export async function* play(text) {
       yield* say(RICH, 8, 12);
   }
 }
+
+// --- tools, questions, workers -----------------------------------------------------------------------------------------
+
+function begin(tool, args) {
+  const toolCallId = id("tc");
+  const events = [
+    { type: "TOOL_CALL_START", toolCallId, toolCallName: tool },
+    { type: "TOOL_CALL_ARGS", toolCallId, delta: JSON.stringify(args) },
+    { type: "TOOL_CALL_END", toolCallId },
+  ];
+  return { id: toolCallId, tool, args, events };
+}
+
+function resultOf(toolCallId, result) {
+  return { type: "TOOL_CALL_RESULT", messageId: id("m"), toolCallId, content: typeof result === "string" ? result : JSON.stringify(result), role: "tool" };
+}
+
+const isApproved = ({ status, payload }) => status === "resolved" && payload?.approved !== false;
+
+/** Asks whether a tool may run, and runs it, or does not. Answers what was answered. */
+async function* approve(tool, args, result, more = {}) {
+  const call = begin(tool, args);
+  yield call.events;
+  const [answer] = yield { ask: [{ kind: "approval", message: "", tool_call_id: call.id, tool, args, ...more }] };
+  if (isApproved(answer)) yield resultOf(call.id, { ...result, used: answer.payload?.args ?? args });
+  else yield resultOf(call.id, { error: "tool_denied", message: answer.payload?.message ?? `The question was ${answer.status}.` });
+  return answer;
+}
+
+async function* approveCode(session) {
+  yield* say("I will look at the numbers.", 5);
+  const call = begin("run_code", { code: CODE, timeout: 60 });
+  yield call.events;
+  const [answer] = yield { ask: [{ kind: "approval", message: "", tool_call_id: call.id, tool: "run_code", args: call.args, expires_at: new Date(Date.now() + 3_600_000).toISOString() }] };
+  if (!isApproved(answer)) {
+    yield resultOf(call.id, { error: "tool_denied", message: answer.payload?.message ?? "The user said no." });
+    yield* say(`Then I will not. ${answer.payload?.message ?? ""}`, 10);
+    return;
+  }
+  const ran = answer.payload?.args?.code ?? CODE;
+  yield { type: "ACTIVITY_SNAPSHOT", messageId: id("x"), activityType: "navi.output", content: { toolCallId: call.id, outputs: [{ output_type: "stream", name: "stdout", text: `ran ${ran.split("\n").length} lines\n` }] } };
+  yield resultOf(call.id, { status: "ok" });
+  yield* say(session.allowed.has("run_code") ? "Done, and I will not ask again." : "Done.", 10);
+}
+
+async function* output(chunks, pause) {
+  const call = begin("run_code", { code: "for row in rows:\n    print(row)" });
+  yield call.events;
+  const messageId = id("x");
+  const add = (...outputs) => ({ type: "ACTIVITY_DELTA", messageId, activityType: "navi.output", patch: outputs.map((value) => ({ op: "add", path: "/outputs/-", value })) });
+  const stream = (text, name = "stdout") => ({ output_type: "stream", name, text });
+  yield { type: "ACTIVITY_SNAPSHOT", messageId, activityType: "navi.output", content: { toolCallId: call.id, outputs: [] } };
+  const progressId = id("x");
+  yield { type: "ACTIVITY_SNAPSHOT", messageId: progressId, activityType: "navi.progress", content: { toolCallId: call.id, progress: 0, total: chunks, message: "rows" } };
+  yield add(stream("\u001b[32mstarted\u001b[0m <b>not bold</b>\n"));
+  const group = pause === 0 ? 50 : 1;
+  for (let at = 0; at < chunks; at += group) {
+    await sleep(pause);
+    yield Array.from({ length: Math.min(group, chunks - at) }, (_, index) => add(stream(`row ${at + index}: ${"x".repeat(20)}\n`)));
+    yield { type: "ACTIVITY_DELTA", messageId: progressId, activityType: "navi.progress", patch: [{ op: "replace", path: "/progress", value: at + group }] };
+  }
+  yield add(stream("10 %\r"), stream("100 %\n"));
+  yield add({ output_type: "display_data", data: { "text/html": TABLE, "text/plain": "a table" }, metadata: {} });
+  yield add({ output_type: "display_data", data: { "image/png": { attachment: "a_plot" }, "text/plain": "<Figure size 640x480>" }, metadata: {} });
+  yield add({ output_type: "error", ename: "ZeroDivisionError", evalue: "division by zero", traceback: ["\u001b[31mZeroDivisionError\u001b[39m: division by zero"] });
+  yield resultOf(call.id, { error: "cell_failed", message: "ZeroDivisionError: division by zero" });
+  yield* say("It stumbled at the end.", 10);
+}
+
+async function* workers(session) {
+  const calls = [begin("delegate", { task: "Find the odd rows", profile: "analyst" }), begin("delegate", { task: "Summarise the columns", profile: "assistant" })];
+  yield calls.flatMap(({ events }) => events);
+  const subs = calls.map(({ id: parentToolCallId, args }) => ({ subagentRunId: id("w"), name: args.profile, parentToolCallId }));
+  yield subs.map((sub) => ({ type: "SUBAGENT_STARTED", ...sub }));
+  const by = (sub, events) => events.map((event) => ({ ...event, subagentRunId: sub.subagentRunId }));
+  const look = begin("list_variables", {});
+  yield by(subs[0], look.events);
+  for await (const event of say("Looking at the columns: there are twelve of them.", 25)) yield by(subs[1], [event]);
+  yield by(subs[0], [resultOf(look.id, { variables: ["df"] })]);
+  const run = begin("run_code", { code: "df[df.z > 4]" });
+  yield by(subs[0], run.events);
+  const [answer] = yield { ask: [{ kind: "approval", message: "", tool_call_id: run.id, tool: "run_code", args: run.args, subagent_run_id: subs[0].subagentRunId, durable: false }] };
+  yield by(subs[0], [resultOf(run.id, isApproved(answer) ? "2 rows" : { error: "tool_denied", message: "no" })]);
+  for await (const event of say("Rows 17 and 99 are odd.", 10)) yield by(subs[0], [event]);
+  yield { type: "SUBAGENT_FINISHED", subagentRunId: subs[0].subagentRunId, result: "Rows 17 and 99 are odd." };
+  yield resultOf(calls[0].id, "Rows 17 and 99 are odd.");
+  yield { type: "SUBAGENT_ERROR", subagentRunId: subs[1].subagentRunId, message: "It asked the model too often.", code: "max_iterations" };
+  yield resultOf(calls[1].id, { error: "worker_failed", message: "It asked the model too often." });
+  yield* say("One of my workers found the odd rows.", 10);
+}
+
+const OLD_CELL = "loss = model(batch).mean()\nloss.backward()\noptimizer.step()";
+const NEW_CELL = "optimizer.zero_grad()\nloss = model(batch).mean()\nloss.backward()\ntorch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)\noptimizer.step()";
+const CODE = `import pandas as pd
+
+df = pd.read_csv("runs.csv")  # 12 columns
+df.groupby("model")["loss"].agg(["mean", "min"]).sort_values("mean")`;
+const TABLE = `<style>td { color: red }</style><table><thead><tr><th></th><th>loss</th><th>lr</th></tr></thead><tbody><tr><th>0</th><td>2.31</td><td>1e-6</td></tr><tr><th>1</th><td>2.30</td><td>1e-6</td></tr></tbody></table><script>window.hacked = 6</script>`;
+const SCHEMA = {
+  type: "object",
+  properties: {
+    name: { type: "string", title: "Name", description: "As it is called in the catalogue", minLength: 2 },
+    split: { type: "string", title: "Split", enum: ["train", "test", "all"], default: "train" },
+    rows: { type: "integer", title: "Rows", minimum: 1, maximum: 1000, default: 100 },
+    ratio: { type: "number", title: "Ratio" },
+    shuffle: { type: "boolean", title: "Shuffle", default: true },
+  },
+  required: ["name", "split"],
+};
 
 async function* say(text, pause, size = 6) {
   const messageId = id("m");

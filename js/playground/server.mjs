@@ -11,15 +11,75 @@ import { play } from "./scripts.mjs";
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const sessions = new Map();
 const sockets = new Set();
+const uploads = new Map();
 /** What the next requests meet: "ok", "gone" (404), "auth" (403), "down" (connections are cut). */
 let mood = "ok";
 
 function sessionOf(id) {
-  if (!sessions.has(id)) sessions.set(id, Object.assign(new PlaySession(id), { script: play }));
+  if (!sessions.has(id)) sessions.set(id, Object.assign(new PlaySession(id), { script: play, attachments: uploads }));
   return sessions.get(id);
 }
 
+const PNG = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfz0AEYBxVSF+FABJADveWkH6oAAAAAElFTkSuQmCC", "base64");
+const models = [
+  { name: "offline", provider: "offline", available: true, why: null },
+  { name: "anthropic:claude-sonnet-5", provider: "anthropic", available: true, why: null },
+  { name: "openai-chat:gpt-5", provider: "openai", available: false, why: "set OPENAI_API_KEY in the server's environment" },
+];
+const profiles = ["assistant", "analyst"].map((name) => ({ name, description: name, tools: [], builtin: true, available: true, why: null }));
+profiles.push({ name: "mine", description: "", tools: [], builtin: false, available: false, why: "mine.toml:3: unknown key 'modell'" });
+let mcp = [];
+let facts = [];
+
+/** The routes that are of no session; undefined when it is none of them. */
+async function other(request, response, json, kind, id, url) {
+  const { method } = request;
+  const body = async () => Buffer.concat(await request.toArray());
+  const parsed = async () => JSON.parse(await body());
+  if (kind === "models") return json(200, { models, next: null });
+  if (kind === "profiles") return json(200, { profiles, next: null });
+  if (kind === "mcp") return json(200, { mcp, next: null });
+  if (kind === "attachments" && method === "POST") {
+    const content = await body();
+    const name = url.searchParams.get("name") ?? "file";
+    if (name.endsWith(".exe")) return json(400, { message: "Programs are not taken.", reason: "Bad Request", code: "attachment_refused" });
+    const info = { id: `a_${uploads.size + 1}`, name, media_type: request.headers["content-type"], size: content.length };
+    uploads.set(info.id, { ...info, content });
+    return json(201, info);
+  }
+  if (kind === "attachments") {
+    const found = id === "a_plot" ? { media_type: "image/png", content: PNG } : uploads.get(id);
+    if (!found) return json(404, { message: "no such attachment", code: "attachment_not_found" });
+    return response.writeHead(200, { "Content-Type": found.media_type, "X-Content-Type-Options": "nosniff" }).end(found.content);
+  }
+  if (kind !== "memory") return undefined;
+  if (method === "GET") return json(200, { memory: facts, next: null });
+  if (method === "POST") {
+    const fact = { id: `f_${facts.length + 1}_${Date.now()}`, text: (await parsed()).text, source: "user" };
+    facts = [fact, ...facts];
+    return json(201, fact);
+  }
+  if (method === "PATCH") {
+    const { text } = await parsed();
+    facts = facts.map((fact) => (fact.id === id ? { ...fact, text } : fact));
+    return json(200, facts.find((fact) => fact.id === id));
+  }
+  facts = facts.filter((fact) => fact.id !== id);
+  return response.writeHead(204).end();
+}
+
 const controls = {
+  /** What `GET mcp` lists; told to every session, too. */
+  mcp: (query) => {
+    const server = { name: query.get("server"), status: query.get("status"), available: query.get("status") === "ready", why: query.get("why") };
+    mcp = [...mcp.filter(({ name }) => name !== server.name), server];
+    for (const session of sessions.values()) session.custom("navi.mcp", { server: server.name, status: server.status, ...(server.why ? { message: server.why } : {}) }, null);
+  },
+  facts: () => (facts = [{ id: "f_0", text: "Prefers polars to pandas", source: "agent" }]),
+  expire: (query) => {
+    const session = sessionOf(query.get("session"));
+    for (const id of [...session.asks.keys()]) session.settle(id, "expired");
+  },
   mood: (query) => (mood = query.get("is")),
   close: (query) => sockets.forEach((socket) => (query.get("code") ? socket.close(Number(query.get("code"))) : socket.terminate())),
   /** The log is compacted: what came before is no longer kept. */
@@ -80,7 +140,8 @@ const server = createServer(async (request, response) => {
   if (kind === "sessions") {
     const session = sessionOf(id);
     if (action === "runs") return json(200, { runs: [...session.runs].reverse(), next: null });
-    return json(200, { id, title: session.title, model: "offline", profile: "default", head_seq: session.seq });
+    if (request.method === "PATCH") session.patch(JSON.parse(Buffer.concat(await request.toArray())));
+    return json(200, session.detail());
   }
   if (kind === "recalls" && !id) {
     return json(200, { recalls: [...sessionOf(url.searchParams.get("session_id")).recalls.values()], next: null });
@@ -94,7 +155,7 @@ const server = createServer(async (request, response) => {
     session.recall({ ...recall, status }, done);
     return json(200, session.recalls.get(id));
   }
-  return json(200, { status: "ok" });
+  if ((await other(request, response, json, kind, id, url)) === undefined) json(200, { status: "ok" });
 });
 
 const upgrades = new WebSocketServer({ noServer: true });

@@ -1,4 +1,8 @@
 // A session as the real server keeps one, in memory and scripted: a log, its followers, and an agent that plays back.
+import { prelude } from "./prelude.mjs";
+
+const USER = { kind: "user", recall_id: null };
+const NOTHING = { input_tokens: 0, output_tokens: 0, requests: 0, cost: null };
 
 export class PlaySession {
   constructor(id) {
@@ -12,9 +16,16 @@ export class PlaySession {
     this.runs = [];
     this.run = null;
     this.title = "Training run";
+    this.model = "offline";
+    this.profile = "assistant";
+    this.usage = NOTHING;
+    this.allowed = new Set();
+    /** Open questions by id, each with what ends its wait. */
+    this.asks = new Map();
+    this.attachments = new Map();
   }
 
-  append(events, { runId = this.run?.id ?? null, origin = { kind: "user", recall_id: null } } = {}) {
+  append(events, { runId = this.run?.id ?? null, origin = USER } = {}) {
     const envelopes = events.map((event) => ({
       seq: (this.seq += 1),
       session_id: this.id,
@@ -26,6 +37,10 @@ export class PlaySession {
     this.log.push(...envelopes);
     for (const send of this.followers) send(envelopes.length === 1 ? envelopes[0] : { batch: envelopes });
     return this.seq;
+  }
+
+  custom(name, value, runId = this.run?.id ?? null) {
+    return this.append([{ type: "CUSTOM", name, value }], { runId });
   }
 
   follow(after, send) {
@@ -41,37 +56,68 @@ export class PlaySession {
     return () => this.followers.delete(send);
   }
 
+  detail() {
+    const approvals = [...this.asks.values()].map(({ interrupt }) => interrupt);
+    return { id: this.id, title: this.title, model: this.model, profile: this.profile, head_seq: this.seq, usage: this.usage, approvals };
+  }
+
+  patch(changes) {
+    Object.assign(this, changes);
+    this.custom("navi.session", { changed: Object.keys(changes), session: { title: this.title, model: this.model, profile: this.profile } }, null);
+  }
+
+  // --- commands ------------------------------------------------------------------------------------------------------
+
   command(command) {
-    const { command_id: id } = command;
+    const { command_id: id, type } = command;
     const known = this.accepted.get(id);
     if (known) return known;
+    const refuse = (code, message) => ({ rejected: { command_id: id, code, message, field: null } });
     let runId = null;
-    if (command.type === "prompt") {
-      if (command.text === "reject me") return { rejected: { command_id: id, code: "conflict", message: "this text is not welcome", field: null } };
-      runId = this.prompt(id, command.text, { kind: "user", recall_id: null });
-    } else if (command.type === "stop") {
+    if (type === "prompt") {
+      if (command.text === "reject me") return refuse("conflict", "this text is not welcome");
+      runId = this.prompt(id, command.text, USER, command);
+    } else if (type === "stop") {
       runId = this.run?.id ?? null;
-      this.append([{ type: "CUSTOM", name: "navi.stop", value: { action: "requested", command_id: id, run_id: runId } }]);
-      if (this.run) this.run.stopped = true;
-    } else if (command.type === "unqueue") {
-      this.queue = this.queue.filter((waiting) => waiting.commandId !== command.target);
-      this.append([{ type: "CUSTOM", name: "navi.queue", value: { action: "cancelled", command_id: command.target } }]);
+      this.custom("navi.stop", { action: "requested", command_id: id, run_id: runId });
+      this.#stop();
+    } else if (type === "unqueue" || type === "edit") {
+      const waiting = this.queue.find(({ commandId }) => commandId === command.target);
+      if (!waiting) return refuse("command_not_found", "That prompt is not waiting any more.");
+      if (type === "edit") waiting.text = command.text;
+      else this.queue = this.queue.filter((one) => one !== waiting);
+      const done = type === "edit" ? { action: "edited", text: command.text } : { action: "cancelled" };
+      this.custom("navi.queue", { ...done, command_id: command.target, run_id: waiting.runId }, waiting.runId);
+    } else if (type === "answer") {
+      const ask = this.asks.get(command.interrupt_id);
+      if (!ask) return refuse("interrupt_not_found", "That question is not open any more.");
+      runId = ask.interrupt.run_id;
+      this.settle(command.interrupt_id, command.status, command.payload ?? null, "ada", id);
     }
-    const answer = { accepted: { command_id: id, seq: this.seq, run_id: runId, type: command.type } };
+    const answer = { accepted: { command_id: id, seq: this.seq, run_id: runId, type } };
     this.accepted.set(id, answer);
     return answer;
   }
 
-  prompt(commandId, text, origin) {
-    const runId = `r_${this.seq}`;
-    const events = [
-      { type: "TEXT_MESSAGE_START", messageId: commandId, role: "user" },
-      { type: "TEXT_MESSAGE_CONTENT", messageId: commandId, delta: text },
-      { type: "TEXT_MESSAGE_END", messageId: commandId },
-    ];
-    if (this.run) events.push({ type: "CUSTOM", name: "navi.queue", value: { action: "queued", command_id: commandId, run_id: runId } });
+  prompt(commandId, text, origin, { images = [], files = [], mode = "enqueue" } = {}) {
+    const collecting = mode === "collect" && this.run ? this.queue.find((one) => one.mode === "collect") : undefined;
+    const runId = collecting?.runId ?? `r_${this.seq}`;
+    const attachments = [...images, ...files].map(({ id }) => this.attachments.get(id)).map(({ content: _, ...info }) => info);
+    const start = { type: "TEXT_MESSAGE_START", messageId: commandId, role: "user", ...(attachments.length ? { metadata: { attachments } } : {}) };
+    const events = [start, { type: "TEXT_MESSAGE_CONTENT", messageId: commandId, delta: text }, { type: "TEXT_MESSAGE_END", messageId: commandId }];
+    const action = collecting ? "collected" : "queued";
+    if (this.run && mode !== "steer") events.push({ type: "CUSTOM", name: "navi.queue", value: { action, command_id: commandId, run_id: runId } });
     this.append(events, { runId, origin });
-    this.queue.push({ commandId, runId, text, origin });
+    const waiting = { commandId, runId, text, origin, mode };
+    if (this.run && (mode === "interrupt" || mode === "rollback")) {
+      if (mode === "rollback") this.custom("navi.queue", { action: "rolled_back", command_id: commandId, run_id: this.run.id });
+      this.queue.unshift(waiting);
+      this.#stop();
+    } else if (collecting) {
+      collecting.text += `\n\n${text}`;
+    } else {
+      this.queue.push(waiting);
+    }
     if (!this.run) setImmediate(() => this.#next());
     return runId;
   }
@@ -81,20 +127,74 @@ export class PlaySession {
     this.append([{ type: "CUSTOM", name: "navi.recall", value: { action, status: recall.status, recall, ...extra } }], { runId: null });
   }
 
+  // --- questions -----------------------------------------------------------------------------------------------------
+
+  /** Asks; the answer is the interrupts with their final status. The run pauses for durable ones. */
+  async ask(questions) {
+    const runId = this.run.id;
+    const durable = questions.some((question) => question.durable !== false);
+    const waits = questions.map((question) => {
+      if (question.tool && this.allowed.has(question.tool)) return Promise.resolve({ status: "resolved", payload: null });
+      const id = `i_${(this.seq += 1)}`;
+      const interrupt = {
+        id, session_id: this.id, run_id: runId, kind: "approval", message: "", tool_call_id: null, tool: null, args: null, response_schema: null,
+        subagent_run_id: null, durable: true, created_at: new Date().toISOString(), expires_at: null, status: "open", payload: null,
+        answered_by: null, answered_at: null, ...question,
+      };
+      return new Promise((resolve) => {
+        this.asks.set(id, { interrupt, resolve });
+        this.custom("navi.interrupt", { action: "opened", interrupt });
+      });
+    });
+    const pauses = durable && this.asks.size > 0;
+    if (pauses) {
+      const interrupts = [...this.asks.values()].map(({ interrupt: { id, kind, message } }) => ({ id, reason: kind, message }));
+      this.append([{ type: "RUN_FINISHED", threadId: this.id, runId, outcome: { type: "interrupt", interrupts } }]);
+    }
+    const answers = await Promise.all(waits);
+    if (pauses && !this.run.stopped) this.append([{ type: "RUN_STARTED", threadId: this.id, runId }]);
+    return answers;
+  }
+
+  settle(id, status, payload = null, by = null, commandId = undefined) {
+    const { interrupt, resolve } = this.asks.get(id);
+    this.asks.delete(id);
+    const settled = { ...interrupt, status, payload, answered_by: by };
+    if (payload?.always === "session") this.allowed.add(interrupt.tool);
+    this.custom("navi.interrupt", { action: status, interrupt: settled, ...(commandId ? { command_id: commandId } : {}) });
+    resolve(settled);
+  }
+
+  #stop() {
+    if (!this.run) return;
+    this.run.stopped = true;
+    for (const id of [...this.asks.keys()]) this.settle(id, "cancelled");
+  }
+
+  // --- runs ----------------------------------------------------------------------------------------------------------
+
   async #next() {
     const waiting = this.queue.shift();
     if (!waiting || this.run) return;
     const { runId, text, origin } = waiting;
-    this.run = { id: runId, stopped: false };
-    const record = { id: runId, status: "running", origin, error: null };
+    this.run = { id: runId, origin, stopped: false, usage: null };
+    const record = { id: runId, status: "running", origin, error: null, rolled_back: false };
     this.runs.push(record);
     this.append([{ type: "RUN_STARTED", threadId: this.id, runId }], { origin });
     try {
-      for await (const event of this.script(text, runId)) {
+      const events = this.script(text, this);
+      let given;
+      for (;;) {
+        const { value: event, done } = await events.next(given);
+        given = undefined;
+        if (done || this.run.stopped) break;
+        if (event.ask) given = await this.ask(event.ask);
+        else this.append([event].flat(), { origin });
+        this.#steer();
         if (this.run.stopped) break;
-        this.append([event].flat(), { origin });
       }
       this.#closeOpen(runId, origin);
+      if (this.run.stopped) this.custom("navi.stop", { action: "reached", run_id: runId, what: "model", message: "the request to the model was ended" });
       record.status = this.run.stopped ? "stopped" : "completed";
       this.append([{ type: "RUN_FINISHED", threadId: this.id, runId, outcome: { type: this.run.stopped ? "cancelled" : "success" } }], { origin });
     } catch (problem) {
@@ -103,48 +203,46 @@ export class PlaySession {
       record.error = { code: problem.code ?? "backend_error", message: problem.message };
       this.append([{ type: "RUN_ERROR", ...record.error }], { origin });
     }
+    const rolledBack = this.log.some(({ event }) => event.value?.action === "rolled_back" && event.value.run_id === runId);
+    Object.assign(record, { rolled_back: rolledBack });
+    if (this.run.usage) this.usage = Object.fromEntries(Object.entries(this.run.usage).map(([key, value]) => [key, (this.usage[key] ?? 0) + value]));
     this.run = null;
     this.#next();
   }
 
+  /** What was steered joins the run between two of its messages. */
+  #steer() {
+    const isBetween = ["TEXT_MESSAGE_END", "TOOL_CALL_RESULT"].includes(this.log.at(-1)?.event.type);
+    if (!isBetween) return;
+    for (const { commandId, text } of this.queue.filter(({ mode }) => mode === "steer")) {
+      this.custom("navi.queue", { action: "steered", command_id: commandId, run_id: this.run.id, text });
+    }
+    this.queue = this.queue.filter(({ mode }) => mode !== "steer");
+  }
+
   #closeOpen(runId, origin) {
-    const open = new Set();
+    const open = new Map();
     for (const { run_id, event } of this.log) {
       if (run_id !== runId) continue;
-      if (event.type === "TEXT_MESSAGE_START") open.add(event.messageId);
-      if (event.type === "TEXT_MESSAGE_END") open.delete(event.messageId);
+      if (event.type === "TEXT_MESSAGE_START") open.set(event.messageId, { type: "TEXT_MESSAGE_END", messageId: event.messageId });
+      if (event.type === "TOOL_CALL_START") open.set(event.toolCallId, { type: "TOOL_CALL_END", toolCallId: event.toolCallId });
+      if (event.type.endsWith("_END")) open.delete(event.messageId ?? event.toolCallId);
     }
-    if (open.size) this.append([...open].map((messageId) => ({ type: "TEXT_MESSAGE_END", messageId })), { origin });
+    if (open.size) this.append([...open.values()], { origin });
   }
 
   #envelope(event) {
-    return { seq: this.seq, session_id: this.id, run_id: this.run?.id ?? null, ts: new Date().toISOString(), origin: { kind: "system", recall_id: null }, event };
+    return { seq: this.seq, session_id: this.id, run_id: this.run?.id ?? null, ts: new Date().toISOString(), origin: this.run?.origin ?? { kind: "system", recall_id: null }, event };
   }
 
   #prelude() {
-    const messages = [];
-    const byId = new Map();
-    const queued = new Set(this.queue.map(({ commandId }) => commandId));
-    for (const { event, run_id: runId, origin, ts } of this.history ?? this.log) {
-      const add = (message) => (messages.push(message), byId.set(message.id, message), message);
-      if (event.type === "TEXT_MESSAGE_START") {
-        add({ id: event.messageId, role: event.role, content: "", runId, origin, timestamp: ts, ...(queued.has(event.messageId) ? { queued: true } : {}) });
-      } else if (event.type === "TEXT_MESSAGE_CONTENT") byId.get(event.messageId).content += event.delta;
-      else if (event.type === "REASONING_MESSAGE_START") add({ id: event.messageId, role: "reasoning", content: "", runId, origin });
-      else if (event.type === "REASONING_MESSAGE_CONTENT") byId.get(event.messageId).content += event.delta;
-      else if (event.type === "TOOL_CALL_START") {
-        byId.set(event.toolCallId, add({ id: `a_${event.toolCallId}`, role: "assistant", content: "", runId, origin, toolCalls: [{ id: event.toolCallId, type: "function", function: { name: event.toolCallName, arguments: "" } }] }));
-      } else if (event.type === "TOOL_CALL_ARGS") byId.get(event.toolCallId).toolCalls[0].function.arguments += event.delta;
-      else if (event.type === "TOOL_CALL_RESULT") add({ id: event.messageId, role: "tool", toolCallId: event.toolCallId, content: event.content, runId, origin });
-      else if (event.type === "CUSTOM" && event.value.action === "cancelled" && event.name === "navi.queue") {
-        messages.splice(messages.indexOf(byId.get(event.value.command_id)), 1);
-      }
-    }
-    const events = [{ type: "MESSAGES_SNAPSHOT", messages }];
-    if (this.run) events.push({ type: "RUN_STARTED", threadId: this.id, runId: this.run.id });
-    for (const recall of this.recalls.values()) {
-      if (["pending", "running", "paused"].includes(recall.status)) events.push({ type: "CUSTOM", name: "navi.recall", value: { action: "created", status: recall.status, recall } });
-    }
-    return events;
+    return prelude({
+      log: this.history ?? this.log,
+      run: this.run?.id ?? null,
+      sessionId: this.id,
+      queued: new Set(this.queue.map(({ commandId }) => commandId)),
+      recalls: [...this.recalls.values()].filter(({ status }) => ["pending", "running", "paused"].includes(status)),
+      asks: [...this.asks.values()].map(({ interrupt }) => interrupt),
+    });
   }
 }

@@ -7,6 +7,7 @@
  */
 
 import { readPageConfig } from "./connection/page-config.js";
+import { OpenNotebook, type Contents, type NotebookContext } from "./open-notebook.js";
 import type { NaviChat } from "./view/navi-chat.js";
 
 const NAME = "navi-jupyter";
@@ -16,7 +17,16 @@ const RANK = -100;
 
 interface LuminoWidget {
   readonly node: HTMLElement;
+  readonly parent: LuminoWidget | null;
+  readonly title: { className: string };
   addClass(name: string): void;
+  dispose(): void;
+}
+interface NotebookPanel extends LuminoWidget {
+  readonly context?: NotebookContext;
+}
+interface Application {
+  readonly serviceManager: { readonly contents: Contents };
 }
 interface Lumino {
   readonly Widget: new () => LuminoWidget;
@@ -51,6 +61,31 @@ async function shared<T>(name: string): Promise<T> {
   return (await found.get())() as T;
 }
 
+/** Of the tab of a notebook in which a run waits for the user. */
+const ASKS = "navi-asks";
+const BADGE = `.${ASKS} .lm-TabBar-tabLabel::after { content: " ●"; color: var(--jp-warn-color1, #e08600); }`;
+
+/** The notebook that an output is in. */
+function panelOf(output: LuminoWidget): NotebookPanel | null {
+  let panel = output.parent;
+  while (panel && !panel.node.classList.contains("jp-NotebookPanel")) panel = panel.parent;
+  return panel;
+}
+
+/** Marks the tab of the notebook that `output` is in, or takes the mark away. */
+function markTab(output: LuminoWidget, isAsking: boolean): void {
+  const panel = panelOf(output);
+  if (!panel) return;
+  const others = panel.title.className.split(" ").filter((name) => name && name !== ASKS);
+  panel.title.className = [...others, ...(isAsking ? [ASKS] : [])].join(" ");
+}
+
+function installBadge(): void {
+  const style = document.createElement("style");
+  style.textContent = BADGE;
+  document.head.append(style);
+}
+
 let loading: Promise<unknown> | null = null;
 
 /** The component's bundle, from the server; loaded when the first chat is shown. */
@@ -71,7 +106,25 @@ async function createPlugin(): Promise<object> {
     shared<Rendermime>("@jupyterlab/rendermime"),
   ]);
 
+  let contents: Contents | null = null;
+
   class SessionRenderer extends Widget {
+    #notebook: OpenNotebook | null = null;
+
+    override dispose(): void {
+      this.#notebook?.dispose();
+      this.#notebook = null;
+      super.dispose();
+    }
+
+    /** Where no collaboration does it: what the agent changes in the file is to be seen in the notebook around us. */
+    #follow(chat: NaviChat): void {
+      const context = panelOf(this)?.context;
+      if (!context || !contents) return;
+      const notebook = (this.#notebook ??= new OpenNotebook(context, contents));
+      chat.addEventListener("navi-notebook", () => void notebook.refresh());
+    }
+
     async renderModel({ data }: MimeModel): Promise<void> {
       const { session_id: session } = (data[MIME_TYPE] ?? {}) as { session_id?: unknown };
       if (typeof session !== "string") throw new Error(`${MIME_TYPE} without a session_id`);
@@ -81,7 +134,10 @@ async function createPlugin(): Promise<object> {
       const present = this.node.querySelector<NaviChat>("navi-chat");
       const chat = present ?? (document.createElement("navi-chat") as NaviChat);
       chat.session = session;
-      if (!present) this.node.append(chat);
+      if (present) return;
+      chat.addEventListener("navi-asks", (event) => markTab(this, (event as CustomEvent<{ open: number }>).detail.open > 0));
+      this.node.append(chat);
+      this.#follow(chat);
     }
   }
 
@@ -90,7 +146,9 @@ async function createPlugin(): Promise<object> {
     description: "Draws Navi sessions in outputs.",
     autoStart: true,
     requires: [IRenderMimeRegistry],
-    activate: (_app: unknown, rendermime: RenderMimeRegistry) => {
+    activate: (app: Application, rendermime: RenderMimeRegistry) => {
+      contents = app.serviceManager.contents;
+      installBadge();
       const createRenderer = (): SessionRenderer => new SessionRenderer();
       rendermime.addFactory({ safe: true, mimeTypes: [MIME_TYPE], createRenderer }, RANK);
     },

@@ -10,7 +10,8 @@ const shown = (state: ChatState): string[] =>
   [...state.items, ...state.waiting].map((item) => {
     if (item.kind === "message") return `${item.role}:${item.text}:${item.status}`;
     if (item.kind === "tool") return `tool:${item.name}:${item.status}`;
-    return item.kind === "end" ? `end:${item.code}` : `${item.kind}:${item.text}`;
+    if (item.kind === "end") return `end:${item.code}`;
+    return item.kind === "reasoning" ? `reasoning:${item.text}` : `${item.kind}:${item.id}:${item.status}`;
   });
 
 describe("a run", () => {
@@ -24,7 +25,7 @@ describe("a run", () => {
 
   it("is active between its start and its end", () => {
     const state = reduceAll(EMPTY, turn.envelopes.slice(0, -1));
-    expect(state.run).toEqual({ id: "r1", status: "running" });
+    expect(state.run).toMatchObject({ id: "r1", status: "running" });
   });
 
   it("keeps the partial text and says so when it was stopped", () => {

@@ -257,3 +257,76 @@ describe("recalls", () => {
     await eventually(() => expect(find("recall")?.dataset["recallId"]).toBe("z"));
   });
 });
+
+describe("a question", () => {
+  const ask = (more: Record<string, unknown>): Log =>
+    new Log().started("r1").custom("navi.interrupt", {
+      action: "opened",
+      interrupt: { id: "i1", run_id: "r1", kind: "approval", message: "", tool: "run_code", args: { code: "1 + 1" }, durable: true, ...more },
+    }, "r1");
+  const click = (name: string): void => (find(name) as HTMLElement).click();
+  const answers = (): unknown[] => transport.last.sent.filter(({ type }) => type === "answer").map(({ command_id: _, ...answer }) => answer);
+
+  it("is answered once, however often one presses", async () => {
+    await show(ask({}));
+    click("ask-approve");
+    click("ask-approve");
+    click("ask-deny");
+    await drawn();
+    expect(answers()).toEqual([{ type: "answer", interrupt_id: "i1", status: "resolved", payload: { approved: true } }]);
+    expect(find("ask")?.dataset["status"]).toBe("sending");
+    expect((find("ask-approve") as HTMLButtonElement).disabled).toBe(true);
+  });
+
+  it("whose answer was refused can be answered again", async () => {
+    await show(ask({}));
+    click("ask-deny");
+    await drawn();
+    transport.last.frame({ rejected: { command_id: transport.last.sent[0]?.["command_id"], code: "not_ready", message: "wait", field: null } });
+    await drawn();
+    expect(find("notice")?.textContent).toContain("wait");
+    expect((find("ask-approve") as HTMLButtonElement).disabled).toBe(false);
+  });
+
+  it("is told to screen readers and to the host", async () => {
+    const heard: number[] = [];
+    chat.addEventListener("navi-asks", (event) => heard.push((event as CustomEvent<{ open: number }>).detail.open));
+    const log = ask({ message: "May I?" });
+    await show(log);
+    expect(find("announcer")?.textContent).toContain("May I?");
+    await show(new Log(log.envelopes.length).finished("r1", "cancelled"));
+    expect(heard).toEqual([1, 0]);
+  });
+
+  it("shows what an agent wrote as text", async () => {
+    await show(ask({ tool: "mcp<b>x</b>", message: "<img src=x onerror=alert(1)>", args: { "<i>a</i>": "<b>b</b>", code: "<script>1</script>" } }));
+    expect(find("ask")?.querySelector("img, script, i, b")).toBeNull();
+    expect(find("ask")?.textContent).toContain("<script>1</script>");
+  });
+
+  it("without a schema takes text, with a nested one JSON", async () => {
+    await show(ask({ kind: "question", tool: null, args: null, message: "Why?" }));
+    (chat.querySelector("[data-field]") as HTMLTextAreaElement).value = "because";
+    click("ask-answer");
+    expect(answers()).toEqual([{ type: "answer", interrupt_id: "i1", status: "resolved", payload: "because" }]);
+  });
+});
+
+describe("files over the kernel", () => {
+  it("go inside of the command when they are small, and are refused when they are not", async () => {
+    Object.assign(transport, { kind: "comm" });
+    const pick = async (file: File): Promise<void> => {
+      const control = find("file-input") as HTMLInputElement;
+      Object.defineProperty(control, "files", { value: [file], configurable: true });
+      control.dispatchEvent(new Event("change"));
+      await drawn();
+    };
+    await pick(new File([new Uint8Array(300 * 1024)], "big.bin"));
+    expect(find("notice")?.textContent).toContain("too large to go through the kernel");
+    await pick(new File(["a,b"], "data.csv", { type: "text/csv" }));
+    await eventually(() => expect(find("attachment")?.dataset["status"]).toBe("ready"));
+    type("look");
+    press("Enter");
+    expect(transport.last.sent.at(-1)).toMatchObject({ files: [{ data: btoa("a,b"), name: "data.csv", media_type: "text/csv" }] });
+  });
+});

@@ -67,6 +67,15 @@ export class FallbackTransport implements Transport {
     return this.#first.request(method, path, body).catch(() => this.#second.request(method, path, body));
   }
 
+  upload(path: string, content: Blob): Promise<Answer> {
+    const chosen = this.#chosen ?? this.#first;
+    return chosen.upload?.(path, content) ?? Promise.reject(new Error("no files this way"));
+  }
+
+  async load(path: string): Promise<Blob | null> {
+    return (this.#chosen ?? this.#first).load?.(path) ?? null;
+  }
+
   dispose(): void {
     this.#first.dispose?.();
     this.#second.dispose?.();

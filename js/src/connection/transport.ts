@@ -7,6 +7,10 @@ export interface Transport {
   open(session: string, after: number | null, listener: ChannelListener): Channel;
   /** A request below `navi/api/`. Rejects when no answer came; any status is an answer. */
   request(method: Method, path: string, body?: unknown): Promise<Answer>;
+  /** Sends a file. Missing where only JSON gets through. Rejects when no answer came. */
+  upload?(path: string, content: Blob): Promise<Answer>;
+  /** What a path below `navi/api/` has that is no JSON; null when it could not be had. Missing as above. */
+  load?(path: string): Promise<Blob | null>;
   /** Where to log in, when the server asks for that. */
   readonly loginUrl?: string;
   dispose?(): void;

@@ -39,16 +39,35 @@ export class WebSocketTransport implements Transport {
   }
 
   async request(method: Method, path: string, body?: unknown): Promise<Answer> {
+    return this.#ask(method, path, body === undefined ? undefined : new Blob([JSON.stringify(body)], { type: "application/json" }));
+  }
+
+  upload(path: string, content: Blob): Promise<Answer> {
+    const typed = content.type ? content : new Blob([content], { type: "application/octet-stream" });
+    return this.#ask("POST", path, typed);
+  }
+
+  async load(path: string): Promise<Blob | null> {
+    const response = await this.#fetch("GET", path);
+    return response.ok ? response.blob() : null;
+  }
+
+  async #ask(method: Method, path: string, content?: Blob): Promise<Answer> {
+    const response = await this.#fetch(method, path, content);
+    if (response.type === "opaqueredirect") return { status: 403, body: undefined }; // to the login page
+    return { status: response.status, body: await response.json().catch(() => undefined) };
+  }
+
+  #fetch(method: Method, path: string, body?: Blob): Promise<Response> {
     const headers = new Headers({ "X-XSRFToken": cookie("_xsrf") }); // under JupyterHub a GET needs it, too
     if (this.#token) headers.set("Authorization", `token ${this.#token}`);
     const init: RequestInit = { method, headers, credentials: "same-origin", cache: "no-store", redirect: "manual" };
     if (body !== undefined) {
-      headers.set("Content-Type", "application/json");
-      init.body = JSON.stringify(body);
+      headers.set("Content-Type", body.type);
+      init.body = body;
     }
-    const response = await fetch(new URL(path, this.#api), init);
-    if (response.type === "opaqueredirect") return { status: 403, body: undefined }; // to the login page
-    return { status: response.status, body: await response.json().catch(() => undefined) };
+    if (method === "GET" && path.startsWith("attachments/")) init.cache = "default"; // they never change
+    return fetch(new URL(path, this.#api), init);
   }
 }
 

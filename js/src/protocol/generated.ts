@@ -17,10 +17,34 @@ export interface AcceptedCommand {
   readonly command_id: string;
   readonly seq: number;
   readonly run_id: string | null;
-  readonly type: "prompt" | "stop" | "unqueue" | "answer";
+  readonly type: "prompt" | "stop" | "unqueue" | "edit" | "answer";
 }
 
-/** Answer an approval or a question of a waiting run. */
+/** A change of it, as JSON Patch (RFC 6902). */
+export interface ActivityDelta {
+  readonly type: "ACTIVITY_DELTA";
+  readonly subagentRunId?: string | null;
+  readonly messageId: string;
+  readonly activityType: string;
+  readonly patch: readonly Readonly<Record<string, unknown>>[];
+}
+
+/** The whole of something that goes on in a run besides messages. `content` by `activity_type`: protocol.md. */
+export interface ActivitySnapshot {
+  readonly type: "ACTIVITY_SNAPSHOT";
+  readonly subagentRunId?: string | null;
+  readonly messageId: string;
+  readonly activityType: string;
+  readonly content: Readonly<Record<string, unknown>>;
+  readonly replace?: boolean | null;
+}
+
+/**
+ * Answer an approval or a question of a run. The first answer counts; `cancelled` declines.
+ *
+ * `payload` is a :class:`navi_jupyter.work.Approval` for an approval (missing: approved as it is), for a question
+ * what its `response_schema` says.
+ */
 export interface Answer {
   readonly type: "answer";
   readonly command_id?: string | null;
@@ -29,14 +53,42 @@ export interface Answer {
   readonly payload?: unknown;
 }
 
-export type AnyEvent = TextMessageStart | TextMessageContent | TextMessageEnd | ReasoningStart | ReasoningMessageStart | ReasoningMessageContent | ReasoningMessageEnd | ReasoningEnd | ToolCallStart | ToolCallArgs | ToolCallEnd | ToolCallResult | RunStarted | RunFinished | RunError | MessagesSnapshot | Custom;
+export type AnyEvent = TextMessageStart | TextMessageContent | TextMessageEnd | ReasoningStart | ReasoningMessageStart | ReasoningMessageContent | ReasoningMessageEnd | ReasoningEnd | ToolCallStart | ToolCallArgs | ToolCallEnd | ToolCallResult | ActivitySnapshot | ActivityDelta | SubagentStarted | SubagentFinished | SubagentError | RunStarted | RunFinished | RunError | MessagesSnapshot | Custom;
+
+/** A stored file. Its content is immutable; the same content is stored once per owner. */
+export interface Attachment {
+  readonly id: string;
+  readonly owner: string;
+  readonly name: string;
+  readonly media_type: string;
+  readonly size: number;
+  readonly sha256: string;
+  readonly created_at: string;
+}
+
+/** An attachment as messages show it. */
+export interface AttachmentInfo {
+  readonly id: string;
+  readonly name: string;
+  readonly media_type: string;
+  readonly size: number;
+}
+
+/** An image or a file that goes with a prompt: exactly one of `id`, `data` and `path`. */
+export interface AttachmentRef {
+  readonly id?: string | null;
+  readonly data?: string | null;
+  readonly path?: string | null;
+  readonly name?: string | null;
+  readonly media_type?: string | null;
+}
 
 /** Several events of one flush. */
 export interface Batch {
   readonly batch: readonly Envelope[];
 }
 
-export type Command = Prompt | Stop | Unqueue | Answer;
+export type Command = Prompt | Stop | Unqueue | Edit | Answer;
 
 /** Fires when the wall clock of `tz` matches `expr` (DST: Debian cron's policy). */
 export interface Cron {
@@ -54,9 +106,21 @@ export interface CronSpec {
 
 export interface Custom {
   readonly type: "CUSTOM";
-  readonly name: "navi.queue" | "navi.stop" | "navi.recall" | "navi.mcp" | "navi.session" | "navi.kernel" | "navi.gap";
+  readonly name: "navi.queue" | "navi.stop" | "navi.interrupt" | "navi.recall" | "navi.mcp" | "navi.session" | "navi.kernel" | "navi.usage" | "navi.gap";
   readonly value: Readonly<Record<string, unknown>>;
 }
+
+/** Change the text of a prompt that is still waiting. */
+export interface Edit {
+  readonly type: "edit";
+  readonly command_id?: string | null;
+  readonly target: string;
+  readonly text: string;
+  readonly display?: string | null;
+}
+
+/** What calling a tool does to the world: decides whether it asks when nobody has said otherwise. */
+export type Effect = "read" | "note" | "write" | "run" | "outside";
 
 /** One row of a session's log, as followers get it. */
 export interface Envelope {
@@ -65,7 +129,7 @@ export interface Envelope {
   readonly run_id: string | null;
   readonly ts: string;
   readonly origin: Origin;
-  readonly event: TextMessageStart | TextMessageContent | TextMessageEnd | ReasoningStart | ReasoningMessageStart | ReasoningMessageContent | ReasoningMessageEnd | ReasoningEnd | ToolCallStart | ToolCallArgs | ToolCallEnd | ToolCallResult | RunStarted | RunFinished | RunError | MessagesSnapshot | Custom;
+  readonly event: TextMessageStart | TextMessageContent | TextMessageEnd | ReasoningStart | ReasoningMessageStart | ReasoningMessageContent | ReasoningMessageEnd | ReasoningEnd | ToolCallStart | ToolCallArgs | ToolCallEnd | ToolCallResult | ActivitySnapshot | ActivityDelta | SubagentStarted | SubagentFinished | SubagentError | RunStarted | RunFinished | RunError | MessagesSnapshot | Custom;
   readonly snapshot?: boolean | null;
 }
 
@@ -95,6 +159,28 @@ export interface EverySpec {
   readonly kind: "every";
   readonly every: string;
   readonly start?: string | null;
+}
+
+/** Something that the agent remembers about a user, over all sessions. */
+export interface Fact {
+  readonly id: string;
+  readonly owner: string;
+  readonly text: string;
+  readonly source: "user" | "agent";
+  readonly session_id: string | null;
+  readonly created_at: string;
+  readonly updated_at: string;
+}
+
+/** Body of `POST memory`. */
+export interface FactCreate {
+  readonly text: string;
+  readonly session_id?: string | null;
+}
+
+/** Body of `PATCH memory/{id}`. */
+export interface FactPatch {
+  readonly text: string;
 }
 
 /** Why a run did not complete: a stable code and a sentence. */
@@ -141,18 +227,86 @@ export interface Health {
   readonly message: string | null;
 }
 
+/** Something that a run waits for (AG-UI's interrupt). */
+export interface Interrupt {
+  readonly id: string;
+  readonly session_id: string;
+  readonly run_id: string;
+  readonly kind: InterruptKind;
+  readonly message: string;
+  readonly tool_call_id: string | null;
+  readonly tool: string | null;
+  readonly args: Readonly<Record<string, unknown>> | null;
+  readonly response_schema: Readonly<Record<string, unknown>> | null;
+  readonly subagent_run_id: string | null;
+  readonly durable: boolean;
+  readonly created_at: string;
+  readonly expires_at: string | null;
+  readonly status: InterruptStatus;
+  readonly payload: unknown;
+  readonly answered_by: string | null;
+  readonly answered_at: string | null;
+}
+
+/** A question that a run waits for, as AG-UI has it; `navi.interrupt` tells the same in full. */
+export interface InterruptEntry {
+  readonly id: string;
+  readonly reason: string;
+  readonly message?: string | null;
+  readonly toolCallId?: string | null;
+  readonly responseSchema?: Readonly<Record<string, unknown>> | null;
+  readonly expiresAt?: string | null;
+}
+
+/** Why a run asks. */
+export type InterruptKind = "approval" | "question";
+
+/** How far a question is. All but the first are final. */
+export type InterruptStatus = "open" | "resolved" | "cancelled" | "expired";
+
+/** A function that the user offers as a tool (`@navi.tool`), as its kernel tells of it. */
+export interface KernelFunction {
+  readonly name: string;
+  readonly description?: string;
+  readonly parameters: Readonly<Record<string, unknown>>;
+  readonly effect?: Effect;
+  readonly awaits?: boolean;
+}
+
+/** Body of `POST kernels/{kid}/tools`: functions that are new, or have changed. */
+export interface KernelFunctions {
+  readonly tools: readonly KernelFunction[];
+}
+
 /** `GET mcp`. */
 export interface McpPage {
   readonly mcp: readonly McpServerInfo[];
+  readonly problems: readonly McpProblem[];
   readonly next: string | null;
+}
+
+/** A configuration file that can not be read. */
+export interface McpProblem {
+  readonly file: string;
+  readonly message: string;
 }
 
 /** A configured MCP server. */
 export interface McpServerInfo {
   readonly name: string;
-  readonly status: string;
+  readonly status: "configured" | "starting" | "ready" | "failed" | "stopped" | "disabled";
   readonly available: boolean;
   readonly why: string | null;
+  readonly transport: "stdio" | "http";
+  readonly protocol: string | null;
+  readonly tools: number;
+  readonly file: string;
+}
+
+/** `GET memory`: what the agent remembers about the user. */
+export interface MemoryPage {
+  readonly memory: readonly Fact[];
+  readonly next: string | null;
 }
 
 /** One message of the folded conversation. */
@@ -168,6 +322,8 @@ export interface MessageInfo {
   readonly reasoning: string;
   readonly queued: boolean;
   readonly partial: boolean;
+  readonly subagent_run_id: string | null;
+  readonly attachments: readonly AttachmentInfo[];
   readonly usage: Usage | null;
 }
 
@@ -218,10 +374,14 @@ export interface Origin {
 /** Who caused something. */
 export type OriginKind = "user" | "recall" | "system";
 
-/** How a run that did not fail ended. */
+/** How a run that did not fail ended, or (`interrupt`) why it pauses. `interrupts` are there exactly then. */
 export interface Outcome {
   readonly type: "success" | "interrupt" | "cancelled";
+  readonly interrupts?: readonly InterruptEntry[] | null;
 }
+
+/** Whether a tool may be called. Later ones are stricter. */
+export type Permission = "allow" | "ask" | "deny";
 
 /** What to do when it can not simply run on time. */
 export interface Policy {
@@ -265,8 +425,16 @@ export interface PreviewRequest {
 export interface ProfileInfo {
   readonly name: string;
   readonly description: string;
-  readonly tools: readonly string[];
   readonly builtin: boolean;
+  readonly path: string | null;
+  readonly model: string | null;
+  readonly tools: readonly string[];
+  readonly permissions: Readonly<Record<string, Permission>>;
+  readonly headless: "queue" | "deny";
+  readonly mcp: readonly string[];
+  readonly context: Readonly<Record<string, boolean>>;
+  readonly workers: readonly string[];
+  readonly limits: RunLimits;
   readonly available: boolean;
   readonly why: string | null;
 }
@@ -283,34 +451,68 @@ export interface Prompt {
   readonly command_id?: string | null;
   readonly text: string;
   readonly display?: string | null;
+  readonly images?: readonly AttachmentRef[];
+  readonly files?: readonly AttachmentRef[];
   readonly model?: string | null;
-  readonly mode?: "reject" | "enqueue" | "interrupt";
+  readonly mode?: "reject" | "enqueue" | "interrupt" | "rollback" | "steer" | "collect";
+}
+
+/** A prompt that waits; `edit` and `unqueue` name it by its `command_id`. */
+export interface QueuedPrompt {
+  readonly command_id: string;
+  readonly text: string;
+  readonly display: string | null;
+  readonly attachments: readonly AttachmentInfo[];
+}
+
+/** A run that waits for its turn. */
+export interface QueuedRun {
+  readonly id: string;
+  readonly session_id: string;
+  readonly command_id: string;
+  readonly status: RunStatus;
+  readonly origin: Origin;
+  readonly model: string;
+  readonly created_at: string;
+  readonly started_at: string | null;
+  readonly ended_at: string | null;
+  readonly usage: Usage;
+  readonly error: Failure | null;
+  readonly merged_into: string | null;
+  readonly rolled_back: boolean;
+  readonly mode: string;
+  readonly prompts: readonly QueuedPrompt[];
 }
 
 export interface ReasoningEnd {
   readonly type: "REASONING_END";
+  readonly subagentRunId?: string | null;
   readonly messageId: string;
 }
 
 export interface ReasoningMessageContent {
   readonly type: "REASONING_MESSAGE_CONTENT";
+  readonly subagentRunId?: string | null;
   readonly messageId: string;
   readonly delta: string;
 }
 
 export interface ReasoningMessageEnd {
   readonly type: "REASONING_MESSAGE_END";
+  readonly subagentRunId?: string | null;
   readonly messageId: string;
 }
 
 export interface ReasoningMessageStart {
   readonly type: "REASONING_MESSAGE_START";
+  readonly subagentRunId?: string | null;
   readonly messageId: string;
   readonly role: "reasoning";
 }
 
 export interface ReasoningStart {
   readonly type: "REASONING_START";
+  readonly subagentRunId?: string | null;
   readonly messageId: string;
 }
 
@@ -382,12 +584,15 @@ export interface Run {
   readonly ended_at: string | null;
   readonly usage: Usage;
   readonly error: Failure | null;
+  readonly merged_into: string | null;
+  readonly rolled_back: boolean;
 }
 
 export interface RunError {
   readonly type: "RUN_ERROR";
   readonly message: string;
   readonly code: string;
+  readonly usage?: readonly TokenUsage[] | null;
 }
 
 export interface RunFinished {
@@ -396,6 +601,14 @@ export interface RunFinished {
   readonly runId: string;
   readonly outcome: Outcome;
   readonly usage?: readonly TokenUsage[] | null;
+}
+
+/** What a profile may set; the traits of the server are the ceiling. */
+export interface RunLimits {
+  readonly max_iterations: number | null;
+  readonly timeout: string | null;
+  readonly max_tokens: number | null;
+  readonly max_cost: number | null;
 }
 
 /** `GET sessions/{sid}/runs`: newest first. */
@@ -430,6 +643,8 @@ export interface Session {
   readonly created_at: string;
   readonly updated_at: string;
   readonly head_seq: number;
+  readonly allowed_tools: readonly string[];
+  readonly context: Readonly<Record<string, boolean>>;
 }
 
 /** Body of `POST sessions`. */
@@ -440,6 +655,8 @@ export interface SessionCreate {
   readonly notebook_path?: string | null;
   readonly kernel_id?: string | null;
   readonly timezone?: string | null;
+  readonly allowed_tools?: readonly string[] | null;
+  readonly context?: Readonly<Record<string, boolean>> | null;
 }
 
 /** A session with what it is doing. */
@@ -455,9 +672,12 @@ export interface SessionDetail {
   readonly created_at: string;
   readonly updated_at: string;
   readonly head_seq: number;
+  readonly allowed_tools: readonly string[];
+  readonly context: Readonly<Record<string, boolean>>;
   readonly run: Run | null;
-  readonly queue: readonly Run[];
-  readonly approvals: readonly Readonly<Record<string, unknown>>[];
+  readonly queue: readonly QueuedRun[];
+  readonly approvals: readonly Interrupt[];
+  readonly usage: Usage;
 }
 
 /** `GET sessions`: most recently used first. */
@@ -474,6 +694,8 @@ export interface SessionPatch {
   readonly notebook_path?: string | null;
   readonly kernel_id?: string | null;
   readonly timezone?: string | null;
+  readonly allowed_tools?: readonly string[] | null;
+  readonly context?: Readonly<Record<string, boolean>> | null;
 }
 
 /** Stop a run (the current one when `run_id` is missing). Accepted, and without effect, when none is running. */
@@ -483,21 +705,50 @@ export interface Stop {
   readonly run_id?: string | null;
 }
 
+/** A worker has failed or was stopped; the run may go on. */
+export interface SubagentError {
+  readonly type: "SUBAGENT_ERROR";
+  readonly subagentRunId: string;
+  readonly message: string;
+  readonly code?: string | null;
+}
+
+/** A worker has done its work. */
+export interface SubagentFinished {
+  readonly type: "SUBAGENT_FINISHED";
+  readonly subagentRunId: string;
+  readonly result?: unknown;
+}
+
+/** A worker begins. */
+export interface SubagentStarted {
+  readonly type: "SUBAGENT_STARTED";
+  readonly subagentRunId: string;
+  readonly name: string;
+  readonly description?: string | null;
+  readonly parentSubagentRunId?: string | null;
+  readonly parentToolCallId?: string | null;
+}
+
 export interface TextMessageContent {
   readonly type: "TEXT_MESSAGE_CONTENT";
+  readonly subagentRunId?: string | null;
   readonly messageId: string;
   readonly delta: string;
 }
 
 export interface TextMessageEnd {
   readonly type: "TEXT_MESSAGE_END";
+  readonly subagentRunId?: string | null;
   readonly messageId: string;
 }
 
 export interface TextMessageStart {
   readonly type: "TEXT_MESSAGE_START";
+  readonly subagentRunId?: string | null;
   readonly messageId: string;
   readonly role: "user" | "assistant";
+  readonly metadata?: Readonly<Record<string, unknown>> | null;
 }
 
 /** AG-UI's token counts for one model. */
@@ -510,12 +761,14 @@ export interface TokenUsage {
 
 export interface ToolCallArgs {
   readonly type: "TOOL_CALL_ARGS";
+  readonly subagentRunId?: string | null;
   readonly toolCallId: string;
   readonly delta: string;
 }
 
 export interface ToolCallEnd {
   readonly type: "TOOL_CALL_END";
+  readonly subagentRunId?: string | null;
   readonly toolCallId: string;
 }
 
@@ -529,6 +782,7 @@ export interface ToolCallInfo {
 
 export interface ToolCallResult {
   readonly type: "TOOL_CALL_RESULT";
+  readonly subagentRunId?: string | null;
   readonly messageId: string;
   readonly toolCallId: string;
   readonly content: string;
@@ -537,6 +791,7 @@ export interface ToolCallResult {
 
 export interface ToolCallStart {
   readonly type: "TOOL_CALL_START";
+  readonly subagentRunId?: string | null;
   readonly toolCallId: string;
   readonly toolCallName: string;
   readonly parentMessageId?: string | null;
@@ -547,6 +802,9 @@ export interface ToolInfo {
   readonly name: string;
   readonly description: string;
   readonly parameters: Readonly<Record<string, unknown>>;
+  readonly effect: Effect | null;
+  readonly source: string;
+  readonly permission: Permission | null;
   readonly available: boolean;
   readonly why: string | null;
 }
@@ -569,4 +827,12 @@ export interface Usage {
   readonly input_tokens: number;
   readonly output_tokens: number;
   readonly requests: number;
+  readonly cost: number | null;
+}
+
+/** `GET usage`: what your runs have used up, by when they were made; deleted sessions are not included. */
+export interface UsageReport {
+  readonly today: Usage;
+  readonly last_30_days: Usage;
+  readonly total: Usage;
 }

@@ -1,53 +1,115 @@
 /** What a chat on the screen is made of. Plain immutable values; `reduce` makes the next one. */
 
-import type { Origin, Recall } from "../protocol/generated.js";
+import type { Origin, Recall, Usage } from "../protocol/generated.js";
+
+type Fields = Readonly<Record<string, unknown>>;
+
+/** What goes with a message. */
+export interface Attached {
+  readonly id: string;
+  readonly name: string;
+  readonly mediaType: string;
+  /** Bytes. */
+  readonly size: number;
+}
+
+interface Placed {
+  readonly id: string;
+  readonly runId: string | null;
+  /** The worker that it belongs to; null: the run's own agent, or the user. */
+  readonly workerId: string | null;
+}
 
 /** What somebody said. `queued`: a prompt whose run has not started. `refused`: a prompt that will get no run. */
-export interface Message {
+export interface Message extends Placed {
   readonly kind: "message";
-  readonly id: string;
   readonly role: "user" | "assistant";
-  readonly runId: string | null;
   readonly origin: Origin;
   readonly ts: string;
   readonly text: string;
   readonly status: "streaming" | "done" | "queued" | "refused";
+  readonly attachments: readonly Attached[];
+  /** How it waits, when the log says so. */
+  readonly mode: string | null;
 }
 
-export interface Reasoning {
+export interface Reasoning extends Placed {
   readonly kind: "reasoning";
-  readonly id: string;
-  readonly runId: string | null;
   readonly text: string;
   readonly status: "streaming" | "done";
 }
 
-/** `stopped`: its run ended before it had a result. */
-export interface ToolCall {
-  readonly kind: "tool";
+/** What a tool shows while it works: `navi.output`, `navi.progress`. */
+export interface Activity {
   readonly id: string;
+  readonly type: string;
+  readonly content: Fields;
+}
+
+/** `stopped`: its run ended before it had a result. */
+export interface ToolCall extends Placed {
+  readonly kind: "tool";
   readonly name: string;
-  readonly runId: string | null;
   readonly args: string;
   readonly result: string | null;
   readonly status: "streaming" | "running" | "done" | "stopped";
+  readonly activities: readonly Activity[];
+  /** When it began and ended, in milliseconds since 1970; null where nobody has seen it. */
+  readonly startedAt: number | null;
+  readonly endedAt: number | null;
 }
 
-/** How a run ended, when that is worth saying. `code` is that of `RUN_ERROR`, or `cancelled` or `interrupt`. */
-export interface RunEnd {
-  readonly kind: "end";
-  readonly id: string;
-  readonly runId: string;
-  readonly code: string;
+/** A sub-agent. What it says and does are items with its id as `workerId`. */
+export interface Worker extends Placed {
+  readonly kind: "worker";
+  readonly name: string;
+  readonly description: string;
+  readonly parentToolCallId: string | null;
+  readonly status: "running" | "done" | "failed" | "stopped";
+  /** Why it failed. */
+  readonly problem: string | null;
+}
+
+/** Something that a run asks the user. */
+export interface Ask extends Placed {
+  readonly kind: "ask";
+  readonly about: "approval" | "question";
+  readonly message: string;
+  readonly toolCallId: string | null;
+  readonly tool: string | null;
+  readonly args: Fields | null;
+  readonly schema: Fields | null;
+  /** Whether the run pauses for it. */
+  readonly durable: boolean;
+  readonly expiresAt: string | null;
+  readonly status: "open" | "resolved" | "cancelled" | "expired";
+  /** What was answered, by whom. */
+  readonly payload: unknown;
+  readonly answeredBy: string | null;
+}
+
+/** What a stop has ended. */
+export interface Reached {
+  readonly what: string;
   readonly message: string;
 }
 
-export type Item = Message | Reasoning | ToolCall | RunEnd;
+/** How a run ended, when that is worth saying. `code` is that of `RUN_ERROR`, or `cancelled`. */
+export interface RunEnd extends Placed {
+  readonly kind: "end";
+  readonly runId: string;
+  readonly code: string;
+  readonly message: string;
+  readonly reached: readonly Reached[];
+}
+
+export type Item = Message | Reasoning | ToolCall | Worker | Ask | RunEnd;
 
 export interface ActiveRun {
   readonly id: string;
-  /** `stopping` from the moment a stop is in the log until the run has ended. */
-  readonly status: "running" | "stopping";
+  /** `stopping` from the moment a stop is in the log until the run has ended; `waiting` while it waits for an answer. */
+  readonly status: "running" | "stopping" | "waiting";
+  readonly reached: readonly Reached[];
 }
 
 export interface KnownRecall {
@@ -62,6 +124,20 @@ export interface SessionInfo {
   readonly profile: string;
 }
 
+export interface McpServer {
+  readonly name: string;
+  readonly status: string;
+  readonly message: string;
+}
+
+/** What was used up. */
+export interface Spent {
+  /** By the runs of the session that are over; null before the server was asked. */
+  readonly session: Usage | null;
+  /** By the run in progress, or the last one, as far as it is known. */
+  readonly run: { readonly id: string; readonly usage: Usage; readonly isOver: boolean } | null;
+}
+
 export interface ChatState {
   /** The highest seq that is in here, which is where to go on after a reconnect; null before anything came. */
   readonly head: number | null;
@@ -72,6 +148,10 @@ export interface ChatState {
   readonly run: ActiveRun | null;
   readonly recalls: Readonly<Record<string, KnownRecall>>;
   readonly session: SessionInfo | null;
+  readonly mcp: Readonly<Record<string, McpServer>>;
+  readonly spent: Spent;
+  /** Runs that the model is not told of any more. */
+  readonly rolledBack: readonly string[];
   /** True between a `navi.gap` and the prelude that repairs it. */
   readonly gap: boolean;
 }
@@ -83,5 +163,8 @@ export const EMPTY: ChatState = {
   run: null,
   recalls: {},
   session: null,
+  mcp: {},
+  spent: { session: null, run: null },
+  rolledBack: [],
   gap: false,
 };

@@ -6,9 +6,13 @@
  */
 
 import { isObject, isRecall } from "../protocol/frames.js";
-import type { Custom, Envelope, Recall, Run } from "../protocol/generated.js";
-import { EMPTY, type ChatState, type Item, type Message, type RunEnd } from "./model.js";
-import { foldSnapshot } from "./snapshot.js";
+import type { Custom, Envelope, McpServerInfo, Outcome, Recall, Run } from "../protocol/generated.js";
+import { changeActivity, snapshotActivity } from "./activity.js";
+import { applyInterrupt, withWaiting } from "./asks.js";
+import { append, changeItem, endRun, moveToEnd, place, placeRun, runEnd, without } from "./items.js";
+import { EMPTY, type ChatState, type McpServer, type Message, type RunEnd } from "./model.js";
+import { readAttached, foldSnapshot } from "./snapshot.js";
+import { applyUsage, readUsage, settleUsage } from "./spending.js";
 
 export function reduce(state: ChatState, envelope: Envelope): ChatState {
   const isGap = envelope.event.type === "CUSTOM" && envelope.event.name === "navi.gap";
@@ -26,7 +30,9 @@ export function reduceAll(state: ChatState, envelopes: readonly Envelope[]): Cha
 function reduceSnapshot(state: ChatState, envelope: Envelope): ChatState {
   if (envelope.event.type === "MESSAGES_SNAPSHOT") {
     const folded = foldSnapshot(envelope.event.messages, envelope.ts);
-    return { ...EMPTY, ...folded, session: state.session, head: envelope.seq };
+    // What is asked of the server, or told to all sessions, is no part of a prelude.
+    const { session, mcp, spent, rolledBack } = state;
+    return { ...EMPTY, ...folded, session, mcp, spent, rolledBack, head: envelope.seq };
   }
   const isOfThisPrelude = state.head === null || envelope.seq === state.head;
   return isOfThisPrelude ? { ...apply(state, envelope), head: envelope.seq } : state;
@@ -34,12 +40,15 @@ function reduceSnapshot(state: ChatState, envelope: Envelope): ChatState {
 
 function apply(state: ChatState, envelope: Envelope): ChatState {
   const { event, run_id: runId, ts } = envelope;
+  const workerId = "subagentRunId" in event ? (event.subagentRunId ?? null) : null;
+  const at = Date.parse(ts);
   switch (event.type) {
     case "TEXT_MESSAGE_START": {
-      const { messageId: id, role } = event;
-      const message = { kind: "message", id, role, runId, origin: envelope.origin, ts, text: "" } as const;
+      const { messageId: id, role, metadata } = event;
+      const attachments = readAttached(metadata?.["attachments"]);
+      const message = { kind: "message", id, role, runId, workerId, origin: envelope.origin, ts, text: "", attachments, mode: null } as const;
       if (role === "assistant") return append(state, { ...message, status: "streaming" });
-      return place({ ...state, waiting: [...state.waiting, { ...message, status: "done" }] }, id);
+      return place({ ...state, waiting: [...without(state.waiting, id), { ...message, status: "done" }] }, id);
     }
     case "TEXT_MESSAGE_CONTENT":
       return changeItem(state, "message", event.messageId, (item) => ({ ...item, text: item.text + event.delta }));
@@ -48,7 +57,7 @@ function apply(state: ChatState, envelope: Envelope): ChatState {
         item.status === "streaming" ? { ...item, status: "done" } : item,
       );
     case "REASONING_MESSAGE_START":
-      return append(state, { kind: "reasoning", id: event.messageId, runId, text: "", status: "streaming" });
+      return append(state, { kind: "reasoning", id: event.messageId, runId, workerId, text: "", status: "streaming" });
     case "REASONING_MESSAGE_CONTENT":
       return changeItem(state, "reasoning", event.messageId, (item) => ({ ...item, text: item.text + event.delta }));
     case "REASONING_MESSAGE_END":
@@ -58,39 +67,62 @@ function apply(state: ChatState, envelope: Envelope): ChatState {
       return state;
     case "TOOL_CALL_START": {
       const { toolCallId: id, toolCallName: name } = event;
-      return append(state, { kind: "tool", id, name, runId, args: "", result: null, status: "streaming" });
+      const call = { kind: "tool", id, name, runId, workerId, args: "", result: null, activities: [], startedAt: at, endedAt: null } as const;
+      return append(state, { ...call, status: "streaming" });
     }
     case "TOOL_CALL_ARGS":
       return changeItem(state, "tool", event.toolCallId, (item) => ({ ...item, args: item.args + event.delta }));
     case "TOOL_CALL_END":
-      return changeItem(state, "tool", event.toolCallId, (item) => ({ ...item, status: "running" }));
+      return changeItem(state, "tool", event.toolCallId, (item) => ({ ...item, status: "running", startedAt: at }));
     case "TOOL_CALL_RESULT":
-      return changeItem(state, "tool", event.toolCallId, (item) => ({ ...item, result: event.content, status: "done" }));
-    case "RUN_STARTED":
-      return placeRun({ ...state, run: { id: event.runId, status: "running" } }, event.runId);
+      return changeItem(state, "tool", event.toolCallId, (item) => ({ ...item, result: event.content, status: "done", endedAt: at }));
+    case "ACTIVITY_SNAPSHOT":
+      return snapshotActivity(state, event);
+    case "ACTIVITY_DELTA":
+      return changeActivity(state, event);
+    case "SUBAGENT_STARTED": {
+      const { subagentRunId: id, name, parentSubagentRunId: parent, parentToolCallId = null } = event;
+      const worker = { kind: "worker", id, name, runId, workerId: parent ?? null, parentToolCallId, problem: null } as const;
+      return append(state, { ...worker, description: event.description ?? "", status: "running" });
+    }
+    case "SUBAGENT_FINISHED":
+      return changeItem(state, "worker", event.subagentRunId, (item) => ({ ...item, status: "done" }));
+    case "SUBAGENT_ERROR":
+      return changeItem(state, "worker", event.subagentRunId, (item) => ({ ...item, status: "failed", problem: event.message }));
+    case "RUN_STARTED": {
+      const again = state.run?.id === event.runId ? state.run.reached : []; // it had paused
+      return placeRun({ ...state, run: { id: event.runId, status: "running", reached: again } }, event.runId);
+    }
     case "RUN_FINISHED":
-      return endRun(state, event.runId, event.outcome.type === "success" ? null : { code: event.outcome.type, message: "" });
+      if (event.outcome.type === "interrupt") return withWaiting(state, event.runId); // not the end: it pauses
+      return endRun(settleUsage(state, event.runId, event.usage), event.runId, finish(event.outcome));
     case "RUN_ERROR":
-      return runId === null ? state : endRun(state, runId, { code: event.code, message: event.message });
+      if (runId === null) return state;
+      return endRun(settleUsage(state, runId, event.usage), runId, { code: event.code, message: event.message });
     case "MESSAGES_SNAPSHOT":
       return { ...state, ...foldSnapshot(event.messages, ts) };
     case "CUSTOM":
-      return applyCustom(state, event, envelope);
+      return applyCustom(state, event, envelope, at);
     default:
       event satisfies never; // a newer server may have more of them
       return state;
   }
 }
 
-function applyCustom(state: ChatState, { name, value }: Custom, { seq, run_id: runId }: Envelope): ChatState {
+function finish({ type }: Outcome): { code: string; message: string } | null {
+  return type === "cancelled" ? { code: type, message: "" } : null;
+}
+
+function applyCustom(state: ChatState, { name, value }: Custom, { seq, run_id: runId }: Envelope, at: number): ChatState {
   switch (name) {
     case "navi.queue":
       return applyQueue(state, value);
-    case "navi.stop": {
-      const stopped = value["run_id"] ?? runId;
-      if (state.run === null || (stopped !== null && stopped !== state.run.id)) return state;
-      return { ...state, run: { ...state.run, status: "stopping" } };
-    }
+    case "navi.stop":
+      return applyStop(state, value, runId);
+    case "navi.interrupt":
+      return applyInterrupt(state, value, at);
+    case "navi.usage":
+      return applyUsage(state, value["run_id"] ?? runId, value["usage"]);
     case "navi.recall": {
       const { recall } = value;
       if (!isRecall(recall)) return state;
@@ -100,15 +132,33 @@ function applyCustom(state: ChatState, { name, value }: Custom, { seq, run_id: r
       const { session } = value;
       return isObject(session) ? withSession(state, session) : state;
     }
-    case "navi.mcp":
+    case "navi.mcp": {
+      const { server, status, message } = value;
+      if (typeof server !== "string") return state;
+      return withServer(state, { name: server, status: String(status), message: typeof message === "string" ? message : "" });
+    }
     case "navi.kernel":
     case "navi.gap":
+      return state;
+    default:
+      name satisfies never; // of a newer server
       return state;
   }
 }
 
+function applyStop(state: ChatState, value: Custom["value"], runId: string | null): ChatState {
+  const stopped = value["run_id"] ?? runId;
+  const { run } = state;
+  if (run === null || (stopped !== null && stopped !== run.id)) return state;
+  if (value["action"] !== "reached") return { ...state, run: { ...run, status: "stopping" } };
+  const { what, message } = value;
+  const reached = { what: typeof what === "string" ? what : "", message: typeof message === "string" ? message : "" };
+  return { ...state, run: { ...run, reached: [...run.reached, reached] } };
+}
+
 function applyQueue(state: ChatState, value: Custom["value"]): ChatState {
-  const { action, command_id: commandId, run_id: answeredBy } = value;
+  const { action, command_id: commandId, run_id: answeredBy, text, mode } = value;
+  if (action === "rolled_back" && typeof answeredBy === "string") return withRolledBack(state, [answeredBy]);
   if (typeof commandId !== "string") return state;
   const rewrite = (change: (message: Message) => Message): ChatState => ({
     ...state,
@@ -116,18 +166,19 @@ function applyQueue(state: ChatState, value: Custom["value"]): ChatState {
   });
   switch (action) {
     case "queued":
-      return rewrite((message) => ({ ...message, status: "queued" }));
+      return rewrite((message) => ({ ...message, status: "queued", mode: typeof mode === "string" ? mode : message.mode }));
+    case "edited":
+      return typeof text === "string" ? rewrite((message) => ({ ...message, text })) : state;
     case "cancelled":
       return { ...state, waiting: without(state.waiting, commandId), items: without(state.items, commandId) };
     case "rejected":
       return place(rewrite((message) => ({ ...message, status: "refused" })), commandId, true);
     case "steered":
-    case "collected":
+    case "collected": {
       // Answered by another run than its own from here on.
-      return place(
-        typeof answeredBy === "string" ? rewrite((message) => ({ ...message, runId: answeredBy })) : state,
-        commandId,
-      );
+      const next = typeof answeredBy === "string" ? rewrite((message) => ({ ...message, runId: answeredBy })) : state;
+      return action === "steered" && typeof answeredBy === "string" ? moveToEnd(place(next, commandId), commandId, answeredBy) : place(next, commandId);
+    }
     default: // "started": RUN_STARTED follows and says the same
       return state;
   }
@@ -147,22 +198,40 @@ export function withRecalls(state: ChatState, listed: readonly Recall[], head: n
 
 /** How finished runs ended as `GET runs` listed it: a prelude does not say. */
 export function withRuns(state: ChatState, listed: readonly Run[]): ChatState {
+  const rolledBack = listed.filter((run) => run.rolled_back).map(({ id }) => id);
   return listed.reduce((next, run) => {
     const end = endOf(run);
     if (end === null || run.id === next.run?.id) return next;
     const last = next.items.findLastIndex((item) => item.runId === run.id);
     const isKnown = next.items.some((item) => item.kind === "end" && item.runId === run.id);
     return last < 0 || isKnown ? next : { ...next, items: next.items.toSpliced(last + 1, 0, end) };
-  }, state);
+  }, withRolledBack(state, rolledBack));
 }
 
-export function withSession(state: ChatState, { title, model, profile }: Readonly<Record<string, unknown>>): ChatState {
-  const text = (value: unknown, old: string | undefined): string => (typeof value === "string" ? value : (old ?? ""));
-  const old = state.session;
-  return {
-    ...state,
-    session: { title: text(title, old?.title), model: text(model, old?.model), profile: text(profile, old?.profile) },
+export function withSession(state: ChatState, fields: Readonly<Record<string, unknown>>): ChatState {
+  const text = (name: string, old: string | undefined): string => {
+    const value = fields[name];
+    return typeof value === "string" ? value : (old ?? "");
   };
+  const old = state.session;
+  const session = { title: text("title", old?.title), model: text("model", old?.model), profile: text("profile", old?.profile) };
+  const usage = readUsage(fields["usage"]);
+  return usage ? { ...state, session, spent: { ...state.spent, session: usage } } : { ...state, session };
+}
+
+/** The MCP servers as `GET mcp` listed them; those that it does not name are gone. */
+export function withServers(state: ChatState, listed: readonly McpServerInfo[]): ChatState {
+  const mcp = Object.fromEntries(listed.map(({ name, status, why }) => [name, { name, status, message: why ?? "" }]));
+  return { ...state, mcp };
+}
+
+function withServer(state: ChatState, server: McpServer): ChatState {
+  return { ...state, mcp: { ...state.mcp, [server.name]: server } };
+}
+
+function withRolledBack(state: ChatState, runIds: readonly string[]): ChatState {
+  const more = runIds.filter((id) => !state.rolledBack.includes(id));
+  return more.length ? { ...state, rolledBack: [...state.rolledBack, ...more] } : state;
 }
 
 function endOf(run: Run): RunEnd | null {
@@ -170,85 +239,4 @@ function endOf(run: Run): RunEnd | null {
   if (code !== "cancelled" && code !== "failed" && code !== "timed_out" && code !== "interrupted") return null;
   const why = code === "cancelled" ? { code, message: "" } : { code: run.error?.code ?? code, message: run.error?.message ?? "" };
   return runEnd(run.id, why);
-}
-
-// --- steps -----------------------------------------------------------------------------------------------------------
-
-function append(state: ChatState, item: Item): ChatState {
-  // A prelude may open again what was there already.
-  const known = state.items.some((other) => other.kind === item.kind && other.id === item.id);
-  return { ...state, items: known ? state.items.map((other) => (isSame(other, item) ? item : other)) : [...state.items, item] };
-}
-
-function isSame(one: Item, other: Item): boolean {
-  return one.kind === other.kind && one.id === other.id;
-}
-
-/** Puts a waiting prompt into the conversation when its run is the present one (or `anyway`). */
-function place(state: ChatState, messageId: string, anyway = false): ChatState {
-  const message = state.waiting.find((waiting) => waiting.id === messageId);
-  if (!message || !(anyway || (message.runId !== null && message.runId === state.run?.id))) return state;
-  return move(state, [message]);
-}
-
-/** Puts the prompts of a run that starts (or ends without having started) into the conversation. */
-function placeRun(state: ChatState, runId: string): ChatState {
-  const started = state.waiting.filter((message) => message.runId === runId);
-  return started.length ? move(state, started) : state;
-}
-
-function move(state: ChatState, messages: readonly Message[]): ChatState {
-  const settled = messages.map((message): Message => (message.status === "queued" ? { ...message, status: "done" } : message));
-  return {
-    ...state,
-    waiting: state.waiting.filter((message) => !messages.includes(message)),
-    items: [...state.items, ...settled],
-  };
-}
-
-function endRun(state: ChatState, runId: string, why: { code: string; message: string } | null): ChatState {
-  const placed = placeRun(state, runId);
-  const closed = placed.items.map((item) => (item.runId === runId ? close(item) : item));
-  const run = placed.run?.id === runId ? null : placed.run;
-  return { ...placed, run, items: why ? [...closed, runEnd(runId, why)] : closed };
-}
-
-function close(item: Item): Item {
-  switch (item.kind) {
-    case "message":
-    case "reasoning":
-      return item.status === "streaming" ? { ...item, status: "done" } : item;
-    case "tool":
-      return item.status === "done" ? item : { ...item, status: "stopped" };
-    case "end":
-      return item;
-  }
-}
-
-function runEnd(runId: string, why: { code: string; message: string }): RunEnd {
-  return { kind: "end", id: `end:${runId}`, runId, ...why };
-}
-
-function without<T extends Item>(items: readonly T[], id: string): readonly T[] {
-  return items.some((item) => item.id === id) ? items.filter((item) => item.id !== id) : items;
-}
-
-type OfKind<K extends Item["kind"]> = Extract<Item, { kind: K }>;
-
-function changeItem<K extends Item["kind"]>(
-  state: ChatState,
-  kind: K,
-  id: string,
-  change: (item: OfKind<K>) => OfKind<K>,
-): ChatState {
-  const isIt = (item: Item): boolean => item.kind === kind && item.id === id;
-  const index = state.items.findLastIndex(isIt); // what changes is nearly always at the end
-  const item = state.items[index];
-  if (item) return { ...state, items: state.items.with(index, change(item as OfKind<K>)) };
-  const waits = state.waiting.some(isIt);
-  if (!waits) return state;
-  return {
-    ...state,
-    waiting: state.waiting.map((message) => (isIt(message) ? (change(message as OfKind<K>) as Message) : message)),
-  };
 }

@@ -1,7 +1,7 @@
 /** What the view asks of the state. */
 
 import type { Recall } from "../protocol/generated.js";
-import type { ChatState, Message } from "./model.js";
+import type { ChatState, Item, Message, ToolCall, Worker } from "./model.js";
 
 /** Recalls that may still fire, the next one first; paused ones after them. */
 export function openRecalls(state: ChatState): readonly Recall[] {
@@ -39,4 +39,57 @@ export function firingOf(state: ChatState, message: Message): { title: string | 
   const prefix = `recall:${id}:`;
   const slot = message.id.startsWith(prefix) ? new Date(message.id.slice(prefix.length)) : null;
   return { title, slot: slot && !Number.isNaN(slot.valueOf()) ? slot : null };
+}
+
+/** The items as they are nested: what a worker says and does is inside of it. */
+export interface Tree {
+  readonly top: readonly Item[];
+  readonly inside: ReadonlyMap<string, readonly Item[]>;
+  readonly workers: ReadonlyMap<string, Worker>;
+  readonly calls: ReadonlyMap<string, ToolCall>;
+  /** Calls about which a question is open. */
+  readonly asking: ReadonlySet<string>;
+}
+
+const trees = new WeakMap<readonly Item[], Tree>();
+
+/** A worker stands in the place of the call that started it: a prelude tells of the workers before the calls. */
+export function treeOf(items: readonly Item[]): Tree {
+  const known = trees.get(items);
+  if (known) return known;
+  const workers = new Map<string, Worker>();
+  const calls = new Map<string, ToolCall>();
+  const asking = new Set<string>();
+  for (const item of items) {
+    if (item.kind === "tool") calls.set(item.id, item);
+    else if (item.kind === "worker") workers.set(item.id, item);
+    else if (item.kind === "ask" && item.status === "open" && item.toolCallId !== null) asking.add(item.toolCallId);
+  }
+  const delegated = groupByCall(workers, calls);
+  const top: Item[] = [];
+  const inside = new Map<string, Item[]>();
+  const put = (item: Item): void => {
+    const owner = item.workerId !== null && workers.has(item.workerId) ? item.workerId : null;
+    if (owner === null) top.push(item);
+    else if (inside.has(owner)) inside.get(owner)?.push(item);
+    else inside.set(owner, [item]);
+  };
+  for (const item of items) {
+    const instead = item.kind === "tool" ? delegated.get(item.id) : undefined;
+    if (instead) instead.forEach(put);
+    else if (item.kind !== "worker" || item.parentToolCallId === null || !calls.has(item.parentToolCallId)) put(item);
+  }
+  const tree = { top, inside, workers, calls, asking };
+  trees.set(items, tree);
+  return tree;
+}
+
+/** The workers by the call that started them, where that is known. */
+function groupByCall(workers: ReadonlyMap<string, Worker>, calls: ReadonlyMap<string, ToolCall>): ReadonlyMap<string, readonly Worker[]> {
+  const groups = new Map<string, Worker[]>();
+  for (const worker of workers.values()) {
+    const { parentToolCallId: id } = worker;
+    if (id !== null && calls.has(id)) groups.set(id, [...(groups.get(id) ?? []), worker]);
+  }
+  return groups;
 }

@@ -2,49 +2,77 @@
 
 import { isObject } from "../protocol/frames.js";
 import type { MessagesSnapshot, Origin } from "../protocol/generated.js";
-import type { ChatState, Item, Message, Reasoning, ToolCall } from "./model.js";
+import type { Activity, Attached, ChatState, Item, Message, Reasoning, ToolCall } from "./model.js";
 
 type Fields = Readonly<Record<string, unknown>>;
 
 export function foldSnapshot(messages: MessagesSnapshot["messages"], ts: string): Pick<ChatState, "items" | "waiting"> {
   const items: Item[] = [];
   const waiting: Message[] = [];
+  const workers = new Set<string>();
   for (const fields of messages) {
     const id = textOf(fields["id"]);
     const runId = typeof fields["runId"] === "string" ? fields["runId"] : null;
+    const workerId = typeof fields["subagentRunId"] === "string" ? fields["subagentRunId"] : null;
+    if (workerId !== null && !workers.has(workerId)) {
+      workers.add(workerId);
+      items.push(pastWorker(workerId, runId));
+    }
+    const owner = { runId, workerId };
     switch (fields["role"]) {
       case "user": {
-        const message = said("user", fields, id, runId, ts);
+        const message = said("user", fields, id, owner, ts);
         if (fields["queued"] === true) waiting.push({ ...message, status: "queued" });
         else items.push(message);
         break;
       }
       case "assistant":
-        if (textOf(fields["reasoning"])) items.push(thought(`${id}:reasoning`, runId, textOf(fields["reasoning"])));
-        if (textOf(fields["content"])) items.push(said("assistant", fields, id, runId, ts));
-        items.push(...toolCalls(fields, runId));
+        if (textOf(fields["reasoning"])) items.push(thought(`${id}:reasoning`, owner, textOf(fields["reasoning"])));
+        if (textOf(fields["content"])) items.push(said("assistant", fields, id, owner, ts));
+        items.push(...toolCalls(fields, owner));
         break;
       case "reasoning":
-        items.push(thought(id, runId, textOf(fields["content"])));
+        items.push(thought(id, owner, textOf(fields["content"])));
         break;
       case "tool":
         addResult(items, textOf(fields["toolCallId"]), textOf(fields["content"]));
+        break;
+      case "activity": // AG-UI's message of an activity
+        if (isObject(fields["content"])) addActivity(items, { id, type: textOf(fields["activityType"]), content: fields["content"] });
         break;
     }
   }
   return { items, waiting };
 }
 
-function said(role: Message["role"], fields: Fields, id: string, runId: string | null, ts: string): Message {
+type Owner = Pick<Message, "runId" | "workerId">;
+
+function said(role: Message["role"], fields: Fields, id: string, owner: Owner, ts: string): Message {
   const at = textOf(fields["timestamp"]) || ts;
-  return { kind: "message", id, role, runId, origin: originOf(fields), ts: at, text: textOf(fields["content"]), status: "done" };
+  const attachments = readAttached(fields["attachments"]);
+  return { kind: "message", id, role, ...owner, origin: originOf(fields), ts: at, text: textOf(fields["content"]), status: "done", attachments, mode: null };
 }
 
-function thought(id: string, runId: string | null, text: string): Reasoning {
-  return { kind: "reasoning", id, runId, text, status: "done" };
+function thought(id: string, owner: Owner, text: string): Reasoning {
+  return { kind: "reasoning", id, ...owner, text, status: "done" };
 }
 
-function toolCalls(fields: Fields, runId: string | null): ToolCall[] {
+/** A worker of a run that is over: what it said is told, its name is not. */
+function pastWorker(id: string, runId: string | null): Item {
+  return { kind: "worker", id, runId, workerId: null, name: "", description: "", parentToolCallId: null, status: "done", problem: null };
+}
+
+export function readAttached(value: unknown): readonly Attached[] {
+  if (!Array.isArray(value)) return [];
+  return value.filter(isObject).map(({ id, name, media_type: type, size }) => ({
+    id: textOf(id),
+    name: textOf(name),
+    mediaType: textOf(type),
+    size: typeof size === "number" ? size : 0,
+  }));
+}
+
+function toolCalls(fields: Fields, owner: Owner): ToolCall[] {
   const calls = Array.isArray(fields["toolCalls"]) ? fields["toolCalls"].filter(isObject) : [];
   return calls.map((call) => {
     const called = isObject(call["function"]) ? call["function"] : {};
@@ -52,12 +80,22 @@ function toolCalls(fields: Fields, runId: string | null): ToolCall[] {
       kind: "tool",
       id: textOf(call["id"]),
       name: textOf(called["name"]),
-      runId,
+      ...owner,
       args: textOf(called["arguments"]),
       result: null,
       status: "stopped", // until its result comes
+      activities: [],
+      startedAt: null,
+      endedAt: null,
     };
   });
+}
+
+function addActivity(items: Item[], activity: Activity): void {
+  const { toolCallId } = activity.content;
+  const index = items.findLastIndex((item) => item.kind === "tool" && item.id === toolCallId);
+  const call = items[index];
+  if (call?.kind === "tool") items[index] = { ...call, activities: [...call.activities, activity] };
 }
 
 function addResult(items: Item[], toolCallId: string, result: string): void {

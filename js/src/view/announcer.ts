@@ -1,6 +1,8 @@
 /** Tells screen readers what has been said once it is complete; while it streams the log is silent. */
 
 import type { ChatState, Item } from "../state/model.js";
+import { openAsks } from "../state/asks.js";
+import { titleOf } from "./asks.js";
 import { strings } from "./strings.js";
 
 const LONGEST = 600;
@@ -19,13 +21,22 @@ export class Announcer {
 
   announce(before: ChatState, after: ChatState): void {
     if (before.items === after.items) return;
+    for (const ask of openAsks(after)) {
+      if (this.#told.has(ask.id)) continue;
+      this.#told.add(ask.id);
+      this.#say(`${titleOf(ask)} ${ask.message}`);
+    }
     const streamed = new Set(before.items.filter((item) => item.kind === "message" && item.status === "streaming").map(({ id }) => id));
     for (const item of after.items.slice(-20)) {
       if (!streamed.has(item.id) || !isDone(item) || this.#told.has(item.id)) continue;
       this.#told.add(item.id);
-      const region = this.#region();
-      if (region) region.textContent = `${strings.name}: ${item.text.slice(0, LONGEST)}`;
+      this.#say(`${strings.name}: ${item.text.slice(0, LONGEST)}`);
     }
+  }
+
+  #say(text: string): void {
+    const region = this.#region();
+    if (region) region.textContent = text;
   }
 }
 

@@ -4,37 +4,51 @@ import { html, nothing, type TemplateResult } from "lit";
 import { guard } from "lit/directives/guard.js";
 import { repeat } from "lit/directives/repeat.js";
 import type { SentCommand } from "../connection/outbox.js";
-import type { ChatState, Item, Message, Reasoning, RunEnd, ToolCall } from "../state/model.js";
-import { firingOf } from "../state/select.js";
+import type { ActiveRun, Ask, Attached, ChatState, Item, Message, Reasoning, Worker } from "../state/model.js";
+import { firingOf, treeOf, type Tree } from "../state/select.js";
+import type { AskCards } from "./asks.js";
+import { end } from "./ends.js";
 import { icons } from "./icons.js";
 import { MarkdownView } from "./markdown.js";
+import { sizeText } from "./numbers.js";
+import { isPicture, type Pictures } from "./pictures.js";
 import { strings } from "./strings.js";
 import { fullTime, shortTime } from "./time.js";
+import type { ToolCards } from "./tools.js";
 
 /** How many items are in the document at first, and how many more each "show earlier" adds. */
 const WINDOW = 150;
-/** Longer results are shown in part: nobody reads megabytes in a card, and the browser should not lay them out. */
-const LONGEST_DETAIL = 20_000;
 
 export interface LogActions {
-  withdraw(commandId: string): void;
+  chooseModel(): void;
   /** Draw again: something that is not in the state has changed. */
   redraw(): void;
 }
 
+/** The views that have more than what is in the state. */
+export interface LogParts {
+  readonly asks: AskCards;
+  readonly tools: ToolCards;
+  readonly pictures: Pictures;
+}
+
 export class LogView {
   readonly #actions: LogActions;
+  readonly #parts: LogParts;
   readonly #markdown = new Map<string, MarkdownView>();
   #first = 0;
   /** Counts up when everything has to be drawn anew. */
   #epoch = 0;
 
-  constructor(actions: LogActions) {
+  constructor(actions: LogActions, parts: LogParts) {
     this.#actions = actions;
+    this.#parts = parts;
   }
 
   reset(): void {
     this.#markdown.clear();
+    this.#parts.asks.reset();
+    this.#parts.tools.reset();
     this.#first = 0;
   }
 
@@ -43,24 +57,56 @@ export class LogView {
     for (const view of this.#markdown.values()) view.invalidate();
   }
 
-  /** `pinned`: the end is in sight, so what scrolled far away may leave the document. */
-  render(state: ChatState, outbox: readonly SentCommand[], pinned: boolean): TemplateResult {
-    const { items } = state;
+  /** `pinned`: the end is in sight, so what scrolled far away may leave the document. `waiting`, `unsent`: those to be shown here. */
+  render(state: ChatState, waiting: readonly Message[], unsent: readonly SentCommand[], pinned: boolean): TemplateResult {
+    const tree = treeOf(state.items);
+    const items = tree.top;
     if (pinned || this.#first > items.length) this.#first = Math.max(this.#first, items.length - 2 * WINDOW, 0);
     if (this.#first > items.length) this.#first = Math.max(0, items.length - WINDOW);
-    const isKnown = new Set([...items, ...state.waiting].map(({ id }) => id));
-    const unsent = outbox.filter((command) => command.type === "prompt" && !isKnown.has(command.command_id));
     return html`
-      ${this.#first > 0 ? this.#earlierButton() : nothing}
-      ${repeat(
-        items.slice(this.#first),
-        (item) => `${item.kind}:${item.id}`,
-        (item) => guard([item, this.#epoch, recallTitle(state, item)], () => this.#item(state, item)),
-      )}
-      ${state.run && !isSpeaking(items.at(-1)) ? working(state.run.status) : nothing}
-      ${repeat(state.waiting, ({ id }) => id, (message) => this.#user(state, message))}
+      ${this.#first > 0 ? this.#earlierButton() : nothing} ${this.#items(state, tree, items.slice(this.#first))}
+      ${state.run && state.run.status !== "waiting" && !isSpeaking(items.at(-1)) ? working(state.run.status) : nothing}
+      ${repeat(waiting, ({ id }) => id, (message) => this.#user(state, message))}
       ${repeat(unsent, ({ command_id: id }) => id, (command) => unsentPrompt(command))}
     `;
+  }
+
+  /** Shows an item even if it has scrolled far away. Answers whether it has to be drawn first. */
+  reveal(state: ChatState, item: Item): boolean {
+    const { top } = treeOf(state.items);
+    const index = top.findIndex((other) => other === item || other.id === item.workerId);
+    if (index < 0 || index >= this.#first) return false;
+    this.#first = Math.max(0, index - 5);
+    return true;
+  }
+
+  #items(state: ChatState, tree: Tree, items: readonly Item[]): unknown {
+    return repeat(
+      items,
+      (item) => `${item.kind}:${item.id}`,
+      (item) => guard(this.#dependencies(state, tree, item), () => this.#item(state, tree, item)),
+    );
+  }
+
+  /** An item is drawn again when one of these is another. */
+  #dependencies(state: ChatState, tree: Tree, item: Item): unknown[] {
+    const own = [item, this.#epoch, isRolledBack(state, item)];
+    switch (item.kind) {
+      case "message":
+        return [...own, recallTitle(state, item)];
+      case "tool":
+        return [...own, tree.asking.has(item.id)];
+      case "ask":
+        return [...own, this.#parts.asks.local(item.id), tree.workers.get(item.workerId ?? "")?.name];
+      case "worker":
+        return [...own, ...this.#inside(tree, item).flatMap((inner) => this.#dependencies(state, tree, inner))];
+      default:
+        return own;
+    }
+  }
+
+  #inside(tree: Tree, worker: Worker): readonly Item[] {
+    return tree.inside.get(worker.id) ?? [];
   }
 
   #earlierButton(): TemplateResult {
@@ -73,22 +119,56 @@ export class LogView {
     </button>`;
   }
 
-  #item(state: ChatState, item: Item): TemplateResult {
+  #item(state: ChatState, tree: Tree, item: Item): unknown {
+    const drawn = this.#drawn(state, tree, item);
+    return isRolledBack(state, item) && item.kind !== "end" ? html`<div class="navi-forgotten" title=${strings.rolledBack}>${drawn}</div>` : drawn;
+  }
+
+  #drawn(state: ChatState, tree: Tree, item: Item): TemplateResult {
     switch (item.kind) {
       case "message":
         return item.role === "user" ? this.#user(state, item) : this.#assistant(item);
       case "reasoning":
         return this.#reasoning(item);
       case "tool":
-        return tool(item);
+        return this.#parts.tools.render(item, tree.asking.has(item.id));
+      case "worker":
+        return this.#worker(state, tree, item);
+      case "ask":
+        return this.#parts.asks.render(item, askerOf(tree, item));
       case "end":
-        return end(item);
+        return end(item, isRolledBack(state, item), () => this.#actions.chooseModel());
     }
+  }
+
+  #worker(state: ChatState, tree: Tree, worker: Worker): TemplateResult {
+    const inside = this.#inside(tree, worker);
+    const { status, problem, description } = worker;
+    const isLive = status === "running";
+    return html`<details
+      class="navi-card navi-worker"
+      data-navi="worker"
+      data-subagent-run-id=${worker.id}
+      data-status=${status}
+      aria-live="off"
+      ?open=${isLive}
+    >
+      <summary>
+        ${icons.chevron}${icons.worker}<b>${worker.name || strings.worker}</b>
+        <span class="navi-gist" dir="auto">${problem ?? (description || taskOf(tree, worker))}</span>
+        <span class="navi-tool-status">
+          ${isLive ? html`<span class="navi-spinner" aria-hidden="true"></span>` : status === "done" ? icons.check : status === "failed" ? icons.warning : icons.close}
+          <span>${strings.workerStatus[status]}</span>
+        </span>
+      </summary>
+      <div class="navi-worker-body">
+        ${this.#items(state, tree, inside)} ${problem ? html`<p class="navi-worker-problem navi-text" dir="auto">${problem}</p>` : nothing}
+      </div>
+    </details>`;
   }
 
   #user(state: ChatState, message: Message): TemplateResult {
     const { kind } = message.origin;
-    const waits = message.status === "queued";
     return html`<article
       class="navi-message navi-said navi-from-${kind}"
       data-navi="message"
@@ -99,18 +179,22 @@ export class LogView {
       data-status=${message.status}
     >
       ${kind === "user" ? html`<h3 class="navi-hidden">${strings.you}</h3>` : badge(state, message)}
+      ${message.attachments.length ? this.#attachments(message) : nothing}
       <div class="navi-text" dir="auto" title=${timeOf(message.ts)}>${message.text}</div>
-      ${waits || message.status === "refused"
-        ? html`<div class="navi-note">
-            <span>${waits ? strings.queued : strings.refused}</span>
-            ${waits
-              ? html`<button type="button" class="navi-link" data-navi="withdraw" @click=${() => this.#actions.withdraw(message.id)}>
-                  ${strings.withdraw}
-                </button>`
-              : nothing}
-          </div>`
-        : nothing}
+      ${message.status === "refused" ? html`<div class="navi-note"><span>${strings.refused}</span></div>` : nothing}
     </article>`;
+  }
+
+  #attachments({ id, attachments }: Message): TemplateResult {
+    const one = (attached: Attached): TemplateResult =>
+      isPicture(attached.mediaType)
+        ? html`<li class="navi-thumbnail" data-navi="attached" title=${attached.name}>${this.#parts.pictures.show(id, attached.id, attached.name)}</li>`
+        : html`<li class="navi-chip" data-navi="attached" title=${attached.name}>
+            ${icons.file}<span class="navi-chip-name" dir="auto">${attached.name}</span><span class="navi-chip-size">${sizeText(attached.size)}</span>
+          </li>`;
+    return html`<ul class="navi-attached" aria-label=${strings.attachments}>
+      ${attachments.map(one)}
+    </ul>`;
   }
 
   #assistant(message: Message): TemplateResult {
@@ -143,6 +227,25 @@ export class LogView {
     let view = this.#markdown.get(id);
     if (!view) this.#markdown.set(id, (view = new MarkdownView(() => this.#actions.redraw())));
     return view;
+  }
+}
+
+function isRolledBack(state: ChatState, item: Item): boolean {
+  return item.runId !== null && state.rolledBack.includes(item.runId);
+}
+
+/** The worker that asks, by name. */
+function askerOf(tree: Tree, ask: Ask): string {
+  return ask.workerId === null ? "" : tree.workers.get(ask.workerId)?.name || strings.worker;
+}
+
+/** What a worker was told, from the call that started it. */
+function taskOf({ calls }: Tree, { parentToolCallId: id }: Worker): string {
+  try {
+    const args: unknown = JSON.parse((id !== null && calls.get(id)?.args) || "{}");
+    return String((args as { task?: unknown }).task ?? "").slice(0, 200);
+  } catch {
+    return "";
   }
 }
 
@@ -181,64 +284,7 @@ function unsentPrompt(command: SentCommand): TemplateResult {
   </article>`;
 }
 
-function tool(call: ToolCall): TemplateResult {
-  const args = prettyJson(call.args);
-  const result = call.result === null ? null : prettyJson(call.result);
-  return html`<details
-    class="navi-card navi-tool"
-    data-navi="tool"
-    data-tool-call-id=${call.id}
-    data-tool-name=${call.name}
-    data-status=${call.status}
-    data-run-id=${call.runId ?? nothing}
-    aria-live="off"
-  >
-    <summary>
-      ${icons.chevron}${icons.tool}<code>${call.name}</code>
-      <span class="navi-gist">${gist(call.args)}</span>
-      <span class="navi-tool-status">${toolMark(call)}<span>${strings.toolStatus[call.status]}</span></span>
-    </summary>
-    <div class="navi-card-body">
-      ${args ? detail(strings.toolArguments, args) : nothing} ${result ? detail(strings.toolResult, result) : nothing}
-    </div>
-  </details>`;
-}
-
-function detail(title: string, text: string): TemplateResult {
-  const shown = text.length > LONGEST_DETAIL ? `${text.slice(0, LONGEST_DETAIL)}…` : text;
-  return html`<h4>${title}</h4>
-    <pre tabindex="0" aria-label=${title}>${shown}</pre>`;
-}
-
-function toolMark({ status }: ToolCall): TemplateResult {
-  if (status === "done") return icons.check;
-  if (status === "stopped") return icons.close;
-  return html`<span class="navi-spinner" aria-hidden="true"></span>`;
-}
-
-function end({ code, message, runId }: RunEnd): TemplateResult {
-  const quiet = code === "cancelled" || code === "interrupt";
-  const title: Partial<Record<string, string>> = {
-    cancelled: strings.endCancelled,
-    interrupt: strings.endInterrupt,
-    interrupted: strings.endInterrupted,
-    timed_out: strings.endTimedOut,
-  };
-  return html`<div
-    class="navi-end ${quiet ? "navi-end-quiet" : "navi-end-error"}"
-    data-navi=${quiet ? "run-end" : "error"}
-    data-code=${code}
-    data-run-id=${runId}
-  >
-    ${quiet ? nothing : icons.warning}
-    <div>
-      <strong>${title[code] ?? strings.endFailed}</strong>
-      ${message ? html`<div class="navi-text" dir="auto">${message}</div>` : nothing}
-    </div>
-  </div>`;
-}
-
-function working(status: "running" | "stopping"): TemplateResult {
+function working(status: ActiveRun["status"]): TemplateResult {
   return html`<div class="navi-working" data-navi="working" aria-hidden="true">
     <span class="navi-dots"><i></i><i></i><i></i></span>${status === "stopping" ? strings.stopping : nothing}
   </div>`;
@@ -247,27 +293,4 @@ function working(status: "running" | "stopping"): TemplateResult {
 function timeOf(ts: string): string {
   const at = new Date(ts);
   return Number.isNaN(at.valueOf()) ? "" : fullTime(at);
-}
-
-function prettyJson(text: string): string {
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === "string" ? value : JSON.stringify(value, null, 2);
-  } catch {
-    return text;
-  }
-}
-
-/** The arguments in one line, for the closed card. */
-function gist(args: string): string {
-  try {
-    const value: unknown = JSON.parse(args);
-    if (typeof value !== "object" || value === null) return args.slice(0, 120);
-    return Object.values(value)
-      .map((part) => (typeof part === "string" ? part : JSON.stringify(part)))
-      .join(" · ")
-      .slice(0, 120);
-  } catch {
-    return args.slice(0, 120);
-  }
 }

@@ -110,3 +110,11 @@ function wrap(element: Element, className: string): HTMLElement {
   frame.append(element);
   return frame;
 }
+
+/** A text that does not change, as one element. */
+export function markdownBlock(text: string): HTMLElement {
+  const element = document.createElement("div");
+  element.className = "navi-markdown";
+  element.append(...new MarkdownView(() => {}).update(text, false));
+  return element;
+}

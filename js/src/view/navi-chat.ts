@@ -13,27 +13,39 @@ import { readStored, writeStored } from "../connection/storage.js";
 import type { Transport } from "../connection/transport.js";
 import { WebSocketTransport } from "../connection/ws.js";
 import type { Envelope, Rejection } from "../protocol/generated.js";
-import { EMPTY, type ChatState } from "../state/model.js";
+import { openAsks } from "../state/asks.js";
+import { EMPTY, type ChatState, type Item } from "../state/model.js";
 import { reduceAll } from "../state/reduce.js";
 import { openRecalls } from "../state/select.js";
+import { totalUsage } from "../state/spending.js";
 import { installStyle } from "../style/install.js";
 import { Announcer } from "./announcer.js";
-import { Composer } from "./composer.js";
+import { AskCards } from "./asks.js";
+import { Composer, type Written } from "./composer.js";
 import { copyCode } from "./copy.js";
-import { emptyNote, header, notice, statusLine } from "./frame.js";
+import { emptyNote, header, notice, statusLine, waitingLine } from "./frame.js";
 import { icons } from "./icons.js";
 import { LogView } from "./log.js";
 import { whenMathLoads } from "./math.js";
+import { Pictures } from "./pictures.js";
+import { QueuePanel, splitWaiting } from "./queue.js";
 import { actOnRecall, readAround } from "./requests.js";
 import { recallsPanel, tick, type OnRecallAction } from "./recalls.js";
 import { sanitize } from "./sanitize.js";
 import { StickToEnd } from "./scroll.js";
+import { SettingsPanel } from "./settings.js";
 import { strings } from "./strings.js";
+import { ToolCards } from "./tools.js";
 
 /** A notebook moves its outputs about; only an element that stays away this long is gone. */
 const GONE_AFTER = 2_000;
 /** When nothing came after opening, there was nothing new, and what is not in the log is read. */
 const QUIET_AFTER = 400;
+
+/** The tools that change notebooks. */
+const OF_NOTEBOOKS = ["edit_cell", "insert_cell", "delete_cell", "run_cell"];
+
+const DRAGS = ["dragenter", "dragover", "dragleave", "drop"] as const;
 
 export class NaviChat extends LitElement {
   static override properties = {
@@ -63,11 +75,37 @@ export class NaviChat extends LitElement {
   /** Set when a channel opens or a prelude comes: what is not in the log has to be read. */
   #mustRead = false;
   readonly #announcer = new Announcer(() => this.querySelector("[data-navi=announcer]"));
-  readonly #log = new LogView({
-    withdraw: (target) => this.#client?.send({ type: "unqueue", target }),
+  /** How the prompts that were sent here wait: the log need not say. */
+  readonly #modes = new Map<string, string>();
+  #openAsks = 0;
+  readonly #pictures = new Pictures(() => this.#redraw());
+  readonly #asks = new AskCards({
+    answer: ({ id }, status, payload) =>
+      this.#client?.send({ type: "answer", interrupt_id: id, status, ...(payload === undefined ? {} : { payload }) }),
     redraw: () => this.#redraw(),
   });
-  readonly #composer = new Composer(this, { send: (text) => this.send(text), stop: () => this.stop() });
+  readonly #log = new LogView(
+    { chooseModel: () => this.#settings.toggle(true), redraw: () => this.#redraw() },
+    { asks: this.#asks, tools: new ToolCards(this.#pictures), pictures: this.#pictures },
+  );
+  readonly #queue = new QueuePanel({
+    withdraw: (target) => this.#client?.send({ type: "unqueue", target }),
+    edit: (target, text) => this.#client?.send({ type: "edit", target, text }),
+    redraw: () => this.#redraw(),
+  });
+  readonly #settings = new SettingsPanel({
+    transport: () => this.#reached,
+    session: () => this.session,
+    problem: (text) => this.#tell(text),
+    redraw: () => this.#redraw(),
+  });
+  readonly #composer = new Composer(this, {
+    send: (written) => this.#send(written),
+    stop: () => this.stop(),
+    transport: () => this.#reached,
+    problem: (text) => this.#tell(text),
+    redraw: () => this.#redraw(),
+  });
 
   constructor() {
     super();
@@ -90,15 +128,26 @@ export class NaviChat extends LitElement {
   }
 
   send(text: string): SentCommand | undefined {
+    return this.#send({ text, mode: null, images: [], files: [] });
+  }
+
+  #send({ text, mode, images, files }: Written): SentCommand | undefined {
     this.#notice = null;
-    const sent = this.#client?.send({ type: "prompt", text });
+    const sent = this.#client?.send({
+      type: "prompt",
+      text,
+      ...(mode && mode !== "enqueue" ? { mode } : {}),
+      ...(images.length ? { images } : {}),
+      ...(files.length ? { files } : {}),
+    });
+    if (sent && mode) this.#modes.set(sent.command_id, mode);
     this.#scroll?.jump();
     return sent;
   }
 
   stop(): void {
     const { run } = this.#state;
-    if (run?.status === "running") this.#client?.send({ type: "stop", run_id: run.id });
+    if (run && run.status !== "stopping") this.#client?.send({ type: "stop", run_id: run.id });
   }
 
   override focus(): void {
@@ -117,6 +166,8 @@ export class NaviChat extends LitElement {
     this.#client?.start();
     this.#ticking ??= setInterval(() => tick(this), 1000);
     this.addEventListener("click", this.#clicked);
+    this.addEventListener("pointerdown", this.#pressed);
+    for (const type of DRAGS) this.addEventListener(type, this.#composer.dragged);
     this.#redraw();
   }
 
@@ -125,6 +176,8 @@ export class NaviChat extends LitElement {
     clearInterval(this.#ticking);
     this.#ticking = undefined;
     this.removeEventListener("click", this.#clicked);
+    this.removeEventListener("pointerdown", this.#pressed);
+    for (const type of DRAGS) this.removeEventListener(type, this.#composer.dragged);
     this.#leaving = setTimeout(() => this.#client?.stop(), GONE_AFTER);
   }
 
@@ -146,6 +199,15 @@ export class NaviChat extends LitElement {
     this.setAttribute("aria-label", `${strings.name}: ${this.#title}`);
     this.#scroll?.follow();
     tick(this);
+    this.#tellOfAsks();
+  }
+
+  /** Hosts show that there are questions; the event says how many. */
+  #tellOfAsks(): void {
+    const { length } = openAsks(this.#state);
+    if (length === this.#openAsks) return;
+    this.#openAsks = length;
+    this.dispatchEvent(new CustomEvent("navi-asks", { bubbles: true, detail: { open: length } }));
   }
 
   /** Begins with another session: nothing of the old one stays. */
@@ -156,10 +218,15 @@ export class NaviChat extends LitElement {
     this.#wasOpen = false;
     this.#state = EMPTY;
     this.#log.reset();
+    this.#queue.reset();
+    this.#settings.reset();
+    this.#composer.reset();
+    this.#modes.clear();
     this.#announcer.reset();
     this.#showRecalls = null;
     const config = readPageConfig();
     const transport = this.transport ?? (config ? new WebSocketTransport(config) : null);
+    this.#pictures.reset(transport);
     if (!this.session || !transport) return;
     const stored = readStored(`recalls:${this.session}`);
     this.#showRecalls = stored === null ? null : stored === "open";
@@ -182,7 +249,15 @@ export class NaviChat extends LitElement {
     if (isPrelude) this.#log.invalidate();
     else this.#announcer.announce(before, this.#state);
     if (isPrelude || this.#mustRead) void this.#read();
+    this.#tellOfNotebooks(envelopes);
     this.#redraw();
+  }
+
+  /** Hosts show what became of the notebook. */
+  #tellOfNotebooks(envelopes: readonly Envelope[]): void {
+    const done = envelopes.flatMap(({ event }) => (event.type === "TOOL_CALL_RESULT" ? [event.toolCallId] : []));
+    const isOne = (item: Item): boolean => item.kind === "tool" && done.includes(item.id) && OF_NOTEBOOKS.includes(item.name);
+    if (done.length && this.#state.items.some(isOne)) this.dispatchEvent(new CustomEvent("navi-notebook", { bubbles: true }));
   }
 
   #connectionChanged(): void {
@@ -210,6 +285,7 @@ export class NaviChat extends LitElement {
 
   #rejected(command: SentCommand | undefined, rejection: Rejection): void {
     this.#notice = strings.rejected(rejection.message);
+    if (command?.type === "answer") this.#asks.unlock(command.interrupt_id);
     if (command?.type === "prompt" && this.#composer.text === "") this.#composer.text = command.text;
   }
 
@@ -233,30 +309,38 @@ export class NaviChat extends LitElement {
     const state = this.#state;
     const recalls = openRecalls(state);
     const showRecalls = this.#showRecalls ?? recalls.length > 0;
-    const isEmpty = !state.items.length && !state.waiting.length && !this.#client?.outbox.length;
+    const outbox = this.#client?.outbox ?? [];
+    const { panel, inLog, unsent } = splitWaiting(state, outbox, this.#modes);
+    const isEmpty = !state.items.length && !state.waiting.length && !outbox.length;
     return html`
       ${header({
         title: this.#title,
         model: state.session?.model ?? "",
+        profile: state.session?.profile ?? "",
+        usage: totalUsage(state),
+        servers: Object.values(state.mcp),
+        showSettings: this.#settings.isOpen,
+        toggleSettings: () => this.#settings.toggle(),
         recalls,
         showRecalls,
         toggleRecalls: () => this.#toggleRecalls(!showRecalls),
         status: this.status,
         kind: this.#reached?.kind ?? null,
       })}
+      ${this.#settings.render(state)}
       <div class="navi-recalls" role="group" data-navi="recalls" aria-label=${strings.recalls} ?hidden=${!showRecalls}>
         ${recallsPanel(state, this.#onRecall)}
       </div>
       <div class="navi-log-frame">
         ${statusLine({
           status: this.status,
-          unsent: this.#client?.outbox.length ?? 0,
+          unsent: outbox.length,
           loginUrl: this.#reached?.loginUrl ?? "",
           retry: () => this.#client?.reconnect(),
         })}
         <div class="navi-log" data-navi="log" role="log" aria-live="polite" aria-label=${strings.log} tabindex="0">
           ${this.#snapshotNodes()} ${isEmpty && state.head !== null ? emptyNote((text) => this.#suggest(text)) : nothing}
-          ${this.#log.render(state, this.#client?.outbox ?? [], this.#scroll?.pinned ?? true)}
+          ${this.#log.render(state, inLog, unsent, this.#scroll?.pinned ?? true)}
         </div>
         <button
           type="button"
@@ -274,9 +358,30 @@ export class NaviChat extends LitElement {
         this.#notice = null;
         this.#redraw();
       })}
+      ${waitingLine(openAsks(state).length, () => void this.#showAsk())} ${this.#queue.render(panel)}
       ${this.#composer.render(state.run, !this.#client || this.status.reason === "gone")}
       <div class="navi-hidden" data-navi="announcer" aria-live="polite"></div>
     `;
+  }
+
+  /** Leads to the oldest open question. */
+  async #showAsk(): Promise<void> {
+    const [ask] = openAsks(this.#state);
+    if (!ask) return;
+    this.#scroll?.release();
+    if (this.#log.reveal(this.#state, ask)) {
+      this.requestUpdate();
+      await this.updateComplete;
+    }
+    const card = [...this.querySelectorAll<HTMLElement>("[data-navi=ask]")].find(({ dataset }) => dataset["interruptId"] === ask.id);
+    for (let outer = card?.closest("details"); outer; outer = outer.parentElement?.closest("details")) outer.open = true;
+    card?.scrollIntoView({ block: "nearest" });
+    card?.focus({ preventScroll: true });
+  }
+
+  #tell(text: string): void {
+    this.#notice = text;
+    this.#redraw();
   }
 
   /** What was said before, until the log is there. */
@@ -302,10 +407,12 @@ export class NaviChat extends LitElement {
   readonly #onRecall: OnRecallAction = (recall, action) => {
     if (!this.#reached) return;
     void actOnRecall(this.#reached, recall, action).then((problem) => {
-      if (problem === null) return;
-      this.#notice = strings.recallFailed(problem);
-      this.#redraw();
+      if (problem !== null) this.#tell(strings.failed(problem));
     });
+  };
+
+  readonly #pressed = (event: Event): void => {
+    if (!(event.target instanceof Element && event.target.closest(".navi-modes"))) this.#composer.closeMenu();
   };
 
   readonly #clicked = (event: Event): void => {

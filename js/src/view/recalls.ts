@@ -6,6 +6,7 @@ import type { Recall } from "../protocol/generated.js";
 import type { ChatState } from "../state/model.js";
 import { isOpen, openRecalls, pastRecalls } from "../state/select.js";
 import { icons } from "./icons.js";
+import { durationText } from "./numbers.js";
 import { strings } from "./strings.js";
 import { countdown, fullTime, scheduleText, shortTime } from "./time.js";
 
@@ -81,8 +82,13 @@ function time(iso: string): TemplateResult {
   return html`<time datetime=${iso} title=${fullTime(at)}>${shortTime(at)}</time>`;
 }
 
-/** Writes what is left into every countdown below `root`; the templates leave them empty. */
+/** Writes what is left, or has passed, into every clock below `root`; the templates leave them empty. */
 export function tick(root: ParentNode, now = Date.now()): void {
+  for (const element of root.querySelectorAll<HTMLElement>(".navi-elapsed")) {
+    const seconds = Math.floor((now - Number(element.dataset["since"])) / 1000);
+    const text = seconds < 2 ? "" : durationText(seconds * 1000);
+    if (element.textContent !== text) element.textContent = text;
+  }
   for (const element of root.querySelectorAll<HTMLElement>(".navi-countdown")) {
     const text = countdown(Number(element.dataset["due"]) - now);
     if (element.textContent !== text) element.textContent = text;

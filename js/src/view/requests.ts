@@ -1,10 +1,10 @@
 /** What a view asks of the server besides following the log. */
 
 import { isObject } from "../protocol/frames.js";
-import type { Recall, RecallPage, RunPage } from "../protocol/generated.js";
+import type { McpPage, Recall, RecallPage, RunPage } from "../protocol/generated.js";
 import { isOk, type Method, type Transport } from "../connection/transport.js";
 import type { ChatState } from "../state/model.js";
-import { withRecalls, withRuns, withSession } from "../state/reduce.js";
+import { withRecalls, withRuns, withServers, withSession } from "../state/reduce.js";
 import type { RecallAction } from "./recalls.js";
 import { strings } from "./strings.js";
 
@@ -17,15 +17,17 @@ export async function readAround(transport: Transport, session: string, head: nu
     const answer = await transport.request("GET", path).catch(() => null);
     return answer && isOk(answer) ? answer.body : null;
   };
-  const [info, recalls, runs] = await Promise.all([
+  const [info, recalls, runs, mcp] = await Promise.all([
     read(`sessions/${id}`),
     read(`recalls?session_id=${id}&limit=${PAGE}`),
     read(`sessions/${id}/runs?limit=${PAGE}`),
+    read("mcp"),
   ]);
   return (state) => {
     let next = isObject(info) ? withSession(state, info) : state;
     if (isPage(recalls, "recalls")) next = withRecalls(next, (recalls as RecallPage).recalls, head);
     if (isPage(runs, "runs")) next = withRuns(next, (runs as RunPage).runs);
+    if (isPage(mcp, "mcp")) next = withServers(next, (mcp as McpPage).mcp);
     return next;
   };
 }

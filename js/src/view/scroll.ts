@@ -33,6 +33,11 @@ export class StickToEnd {
     this.follow();
   }
 
+  /** Something else than the end is to be in sight. */
+  release(): void {
+    this.#set(false);
+  }
+
   dispose(): void {
     this.#resized.disconnect();
     this.#element.removeEventListener("scroll", this.#scrolled);

@@ -6,84 +6,13 @@ Screenshots of all its parts go to ``js/playground/out``, to be looked at.
 from __future__ import annotations
 
 import re
-import subprocess
-import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Error, Locator, Page
-
-JS = Path(__file__).parents[2]
-AXE = JS / "node_modules" / "axe-core" / "axe.min.js"
-PLAYGROUND = JS / "playground"
-OUT = PLAYGROUND / "out"
+from playwright.sync_api import Error
+from views import AXE, OUT, Chat, Control
 
 pytestmark = pytest.mark.browser
-
-Control = Callable[[str], None]
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    server = subprocess.Popen(["node", str(PLAYGROUND / "server.mjs")], stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    yield server.stdout.readline().strip()
-    server.terminate()
-    server.wait()
-
-
-@pytest.fixture
-def control(address: str) -> Iterator[Control]:
-    def tell(path: str) -> None:
-        urllib.request.urlopen(urllib.request.Request(f"{address}control/{path}", method="POST")).close()
-
-    yield tell
-    tell("mood?is=ok")
-
-
-class Chat:
-    """A page with the chats of some sessions; the first one is meant unless told otherwise."""
-
-    def __init__(self, page: Page, address: str, *sessions: str) -> None:
-        self.page = page
-        page.goto(f"{address}?sessions={','.join(sessions)}")
-        self.views = [page.locator("navi-chat").nth(index) for index in range(len(sessions))]
-        for view in self.views:
-            view.locator("[data-navi=status][data-state=open]").wait_for(timeout=10_000, state="attached")
-            view.locator("[data-navi=empty], [data-navi=message]").first.wait_for()
-
-    def find(self, name: str, more: str = "", view: int = 0) -> Locator:
-        return self.views[view].locator(f"[data-navi={name}]{more}")
-
-    def say(self, text: str, view: int = 0) -> None:
-        self.find("input", view=view).fill(text)
-        self.find("input", view=view).press("Enter")
-
-    def settled(self, view: int = 0) -> None:
-        """Wait until a run has been there and is over."""
-        self.find("message", "[data-role=assistant],[data-navi=error],[data-navi=run-end]", view).last.wait_for()
-        self.find("stop", view=view).wait_for(state="detached", timeout=20_000)
-
-    def state(self, name: str) -> None:
-        self.find("status", f"[data-state={name}]").wait_for(timeout=15_000, state="attached")
-
-    def texts(self, view: int = 0) -> list[str]:
-        return self.find("message", view=view).locator(".navi-text, .navi-markdown").all_inner_texts()
-
-
-@pytest.fixture
-def open_chat(browser: Browser, address: str) -> Iterator[Callable[..., Chat]]:
-    contexts = []
-
-    def open_(*sessions: str, **options: Any) -> Chat:
-        contexts.append(browser.new_context(viewport={"width": 900, "height": 1000}, **options))
-        return Chat(contexts[-1].new_page(), address, *sessions)
-
-    yield open_
-    for context in contexts:
-        context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -147,9 +76,7 @@ def test_two_views_are_identical_also_when_one_joins_in_the_middle(open_chat: An
     chat.settled()
     joined.settled()
     assert chat.texts(0) == chat.texts(1) == joined.texts()
-    items = "chat.state.items.filter(item => item.kind !== 'reasoning').map(item => ({...item, ts: ''}))"
-    state = f"chat => JSON.stringify({items})"
-    assert chat.views[0].evaluate(state) == chat.views[1].evaluate(state)
+    assert chat.items(0) == chat.items(1) == joined.items()
 
 
 @pytest.mark.parametrize("code", ["", "1000", "1001", "1008", "1011", "1012", "4000"])

@@ -1,0 +1,186 @@
+/**
+ * Brings what the agent changed in a notebook's file into the page that has the notebook open, cell by cell, where
+ * there is no real-time collaboration that does. What the user has changed and not saved stays as it is: a cell that both
+ * have changed is left alone, and JupyterLab asks when it is saved, as for every other change of the file.
+ */
+
+export interface SharedCell {
+  readonly cell_type: string;
+  execution_count?: number | null;
+  getId(): string;
+  getSource(): string;
+  setSource(source: string): void;
+  setOutputs?(outputs: readonly unknown[]): void;
+}
+
+export interface SharedNotebook {
+  readonly cells: readonly SharedCell[];
+  insertCell(index: number, cell: FileCell): unknown;
+  deleteCell(index: number): void;
+  transact(change: () => void): void;
+}
+
+interface Signal {
+  connect(slot: () => void): unknown;
+  disconnect(slot: () => void): unknown;
+}
+
+/** A notebook's context, of JupyterLab's. */
+export interface NotebookContext {
+  readonly path: string;
+  readonly isDisposed: boolean;
+  readonly model: { readonly sharedModel: SharedNotebook; readonly collaborative?: boolean; dirty: boolean };
+  readonly contentsModel: { readonly last_modified: string } | null;
+  readonly fileChanged: Signal;
+  /** Not of its public interface: what a save compares the file with. Without it a save asks, which is no harm. */
+  _updateContentsModel?(model: ContentsModel): void;
+}
+
+export interface FileCell {
+  readonly id?: string;
+  readonly cell_type: string;
+  readonly source: string | readonly string[];
+  readonly outputs?: readonly unknown[];
+  readonly execution_count?: number | null;
+}
+
+interface ContentsModel {
+  readonly last_modified: string;
+  readonly content: { readonly cells: readonly FileCell[] } | null;
+}
+
+export interface Contents {
+  get(path: string, options: { content: boolean; type?: "notebook"; hash?: boolean }): Promise<ContentsModel>;
+}
+
+/** A cell as it was in the file. */
+interface Known {
+  readonly source: string;
+  readonly outputs: string;
+}
+
+type Base = ReadonlyMap<string, Known>;
+
+export class OpenNotebook {
+  readonly #context: NotebookContext;
+  readonly #contents: Contents;
+  /** The file as the page and it were the same the last time; null: not known, so nothing is brought over. */
+  #base: Base | null = null;
+  #work: Promise<void>;
+  #isOurs = false;
+
+  constructor(context: NotebookContext, contents: Contents) {
+    this.#context = context;
+    this.#contents = contents;
+    this.#work = this.#remember();
+    context.fileChanged.connect(this.#onFile);
+  }
+
+  dispose(): void {
+    this.#context.fileChanged.disconnect(this.#onFile);
+  }
+
+  /** The agent may have changed the file. Never rejects. */
+  refresh(): Promise<void> {
+    return (this.#work = this.#work.then(() => this.#merge().catch(() => undefined)));
+  }
+
+  /** It was saved, or loaded again. */
+  readonly #onFile = (): void => {
+    if (!this.#isOurs) this.#work = this.#work.then(() => this.#remember());
+  };
+
+  get #isAway(): boolean {
+    return this.#context.isDisposed || this.#context.model.collaborative === true;
+  }
+
+  async #remember(): Promise<void> {
+    this.#base = null;
+    if (this.#isAway) return;
+    const file = await this.#read().catch(() => null);
+    // Read a moment after the page was: it may have been changed in between, and then the page does not have that.
+    const isSame = file !== null && file.last_modified === this.#context.contentsModel?.last_modified;
+    this.#base = isSame ? baseOf(file.content?.cells ?? []) : null;
+  }
+
+  #read(): Promise<ContentsModel> {
+    return this.#contents.get(this.#context.path, { type: "notebook", content: true, hash: true });
+  }
+
+  async #merge(): Promise<void> {
+    if (this.#isAway || this.#base === null) return;
+    const { last_modified: now } = await this.#contents.get(this.#context.path, { content: false });
+    if (now === this.#context.contentsModel?.last_modified) return;
+    const file = await this.#read();
+    const cells = file.content?.cells ?? [];
+    const next = baseOf(cells);
+    const base = this.#base;
+    if (this.#isAway || next === null) return;
+    const { model } = this.#context;
+    const wasDirty = model.dirty;
+    let isWhole = true;
+    model.sharedModel.transact(() => {
+      isWhole = merge(model.sharedModel, base, next, cells);
+    });
+    this.#base = next;
+    if (!isWhole) return;
+    this.#isOurs = true;
+    try {
+      this.#context._updateContentsModel?.(file);
+    } finally {
+      this.#isOurs = false;
+    }
+    if (!wasDirty) model.dirty = false; // it is what is in the file
+  }
+}
+
+/** Null where a cell has no id: then it can not be told which is which. */
+function baseOf(cells: readonly FileCell[]): Base | null {
+  const base = new Map<string, Known>();
+  for (const cell of cells) {
+    if (!cell.id || base.has(cell.id)) return null;
+    base.set(cell.id, { source: sourceOf(cell), outputs: JSON.stringify(cell.outputs ?? []) });
+  }
+  return base;
+}
+
+function sourceOf({ source }: FileCell): string {
+  return typeof source === "string" ? source : source.join("");
+}
+
+/** Does to the page what was done to the file since `base`. Answers whether all of it could be done. */
+export function merge(page: SharedNotebook, base: Base, next: Base, cells: readonly FileCell[]): boolean {
+  let isWhole = true;
+  for (const [id, known] of base) {
+    if (next.has(id)) continue;
+    const index = page.cells.findIndex((cell) => cell.getId() === id);
+    const here = page.cells[index];
+    if (here?.getSource() === known.source) page.deleteCell(index);
+    else if (here) isWhole = false;
+  }
+  let before = -1;
+  for (const cell of cells) {
+    const id = cell.id ?? "";
+    const index = page.cells.findIndex((one) => one.getId() === id);
+    const here = page.cells[index];
+    if (here) {
+      isWhole = change(here, base.get(id), cell) && isWhole;
+      before = index;
+    } else if (!base.has(id)) {
+      page.insertCell((before += 1), cell);
+    } // else the user has deleted it, and has not saved
+  }
+  return isWhole;
+}
+
+function change(here: SharedCell, was: Known | undefined, cell: FileCell): boolean {
+  const source = sourceOf(cell);
+  const isChanged = was?.source !== source && here.getSource() !== source;
+  if (isChanged && here.getSource() !== was?.source) return false;
+  if (isChanged) here.setSource(source);
+  if (cell.cell_type === "code" && here.setOutputs && was?.outputs !== JSON.stringify(cell.outputs ?? [])) {
+    here.setOutputs(structuredClone(cell.outputs ?? []) as unknown[]);
+    here.execution_count = cell.execution_count ?? null;
+  }
+  return true;
+}

@@ -1,0 +1,175 @@
+import { describe, expect, it } from "vitest";
+import { OpenNotebook, type Contents, type FileCell, type NotebookContext, type SharedCell } from "../src/open-notebook.js";
+
+/** A page with a notebook, and its file. */
+class Desk {
+  file: FileCell[];
+  modified = 1;
+  /** The version that the page has. */
+  loaded = 1;
+  cells: (SharedCell & { source: string; outputs: readonly unknown[] })[];
+  told: number[] = [];
+  isCollaborative = false;
+  isDirty = false;
+  slots: (() => void)[] = [];
+  readonly notebook: OpenNotebook;
+
+  constructor(...cells: FileCell[]) {
+    this.file = cells;
+    this.cells = cells.map(shared);
+    this.notebook = new OpenNotebook(this.context(), this.contents());
+  }
+
+  contents(): Contents {
+    return {
+      get: (_path, { content }) =>
+        Promise.resolve({ last_modified: String(this.modified), content: content ? { cells: structuredClone(this.file) } : null }),
+    };
+  }
+
+  context(): NotebookContext {
+    const desk = this;
+    return {
+      path: "a.ipynb",
+      isDisposed: false,
+      get contentsModel() {
+        return { last_modified: String(desk.loaded) };
+      },
+      fileChanged: { connect: (slot) => this.slots.push(slot), disconnect: (slot) => (this.slots = this.slots.filter((one) => one !== slot)) },
+      model: {
+        get collaborative() {
+          return desk.isCollaborative;
+        },
+        get dirty() {
+          return desk.isDirty;
+        },
+        set dirty(is) {
+          desk.isDirty = is;
+        },
+        sharedModel: {
+          get cells() {
+            return desk.cells;
+          },
+          insertCell: (index, cell) => desk.cells.splice(index, 0, shared(cell)),
+          deleteCell: (index) => desk.cells.splice(index, 1),
+          transact: (change) => {
+            desk.isDirty = true;
+            change();
+          },
+        },
+      },
+      _updateContentsModel: ({ last_modified: at }) => {
+        this.told.push((this.loaded = Number(at)));
+        for (const slot of this.slots) slot();
+      },
+    };
+  }
+
+  /** The agent saves. */
+  async saves(...cells: FileCell[]): Promise<void> {
+    this.file = cells;
+    this.modified += 1;
+    await this.notebook.refresh();
+  }
+
+  types(id: string, source: string): void {
+    this.cells.find((cell) => cell.getId() === id)?.setSource(source);
+    this.isDirty = true;
+  }
+
+  get shown(): Record<string, string> {
+    return Object.fromEntries(this.cells.map((cell) => [cell.getId(), cell.source]));
+  }
+}
+
+function shared({ id = "", source, outputs = [], cell_type }: FileCell): Desk["cells"][number] {
+  return {
+    cell_type,
+    source: String(source),
+    outputs,
+    getId: () => id,
+    getSource() {
+      return this.source;
+    },
+    setSource(text) {
+      this.source = text;
+    },
+    setOutputs(all) {
+      this.outputs = all;
+    },
+  };
+}
+
+const code = (id: string, source: string, ...outputs: unknown[]): FileCell => ({ id, cell_type: "code", source, outputs });
+
+describe("A notebook that is open without collaboration", () => {
+  it("shows what the agent changed, and is as saved as it was", async () => {
+    const desk = new Desk(code("a", "1"), code("b", "2"), code("c", "3"));
+    await desk.saves(code("a", "1", { output_type: "stream", text: "x" }), code("new", "n"), code("b", "two"));
+    expect(desk.shown).toEqual({ a: "1", new: "n", b: "two" });
+    expect(desk.cells[0]?.outputs).toHaveLength(1);
+    expect(desk.told).toEqual([2]);
+    expect(desk.isDirty).toBe(false);
+  });
+
+  it("keeps what the user has not saved", async () => {
+    const desk = new Desk(code("a", "1"), code("b", "2"));
+    await desk.notebook.refresh();
+    desk.types("a", "mine");
+    await desk.saves(code("a", "1"), code("b", "two"));
+    expect(desk.shown).toEqual({ a: "mine", b: "two" });
+    expect(desk.told).toEqual([2]);
+    expect(desk.isDirty).toBe(true);
+  });
+
+  it("leaves a cell alone that both have changed, and lets JupyterLab ask", async () => {
+    const desk = new Desk(code("a", "1"), code("b", "2"));
+    await desk.notebook.refresh();
+    desk.types("a", "mine");
+    await desk.saves(code("a", "theirs"), code("b", "two"));
+    expect(desk.shown).toEqual({ a: "mine", b: "two" });
+    expect(desk.told).toEqual([]);
+  });
+
+  it("does not delete what the user is writing on, and does not bring back what they deleted", async () => {
+    const desk = new Desk(code("a", "1"), code("b", "2"));
+    await desk.notebook.refresh();
+    desk.types("a", "mine");
+    desk.cells.splice(1, 1);
+    await desk.saves(code("b", "2"));
+    expect(desk.shown).toEqual({ a: "mine" });
+    expect(desk.told).toEqual([]);
+  });
+
+  it("changes nothing where cells have no ids, or where collaboration does it", async () => {
+    const old = new Desk({ cell_type: "code", source: "1" });
+    await old.saves({ id: "x", cell_type: "code", source: "2" });
+    expect(old.cells.map(({ source }) => source)).toEqual(["1"]);
+    const together = new Desk(code("a", "1"));
+    together.isCollaborative = true;
+    await together.saves(code("a", "2"));
+    expect(together.shown).toEqual({ a: "1" });
+  });
+
+  it("knows the file anew after it was saved", async () => {
+    const desk = new Desk(code("a", "1"));
+    await desk.notebook.refresh();
+    desk.types("a", "mine");
+    desk.file = [code("a", "mine")];
+    desk.modified = desk.loaded = 2;
+    for (const slot of desk.slots) slot();
+    await desk.notebook.refresh();
+    await desk.saves(code("a", "theirs"));
+    expect(desk.shown).toEqual({ a: "theirs" });
+  });
+
+  it("takes what was saved before it could look for what the page does not have", async () => {
+    const desk = new Desk(code("a", "1"));
+    desk.file = [code("a", "theirs")];
+    desk.modified = 2; // and the page has 1 still
+    for (const slot of desk.slots) slot();
+    await desk.saves(code("a", "theirs"), code("b", "2"));
+    expect(desk.shown).toEqual({ a: "1" });
+    expect(desk.told).toEqual([]);
+  });
+});
