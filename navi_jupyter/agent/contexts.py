@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import NaviError
+from ..errors import NaviError, NotebookNotFound
 from ..logs import get_logger
 from ..model import Recall, RecallStatus
 from ..ports import ToolContext, Turn
@@ -90,6 +90,8 @@ async def _ask(provider: ContextProvider, turn: Turn, context: ToolContext) -> s
             return (await provider.gather(turn, context) or "").strip()
     except TimeoutError:
         log.info("context_too_slow", provider=provider.name, run_id=turn.run_id)
+    except NaviError as error:  # the user's to mend (a broken notebook), and said where it matters
+        log.info("context_missing", provider=provider.name, run_id=turn.run_id, why=error.message)
     except Exception:
         # The supervisor of providers, other people's among them: a run goes on without what one could not say.
         log.warning("context_failed", provider=provider.name, run_id=turn.run_id, exc_info=True)
@@ -140,7 +142,11 @@ async def _notebook(turn: Turn, context: ToolContext) -> str | None:  # noqa: AR
         return None
     if context.workbench.notebooks is None:
         return path
-    return _tell_notebook(await context.workbench.notebooks.read(context.session))
+    try:
+        notebook = await context.workbench.notebooks.read(context.session)
+    except NotebookNotFound:  # not saved yet, renamed, or removed: nothing to warn of
+        return f"{path}: there is no such file now."
+    return _tell_notebook(notebook)
 
 
 def _tell_notebook(notebook: Notebook) -> str:

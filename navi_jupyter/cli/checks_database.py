@@ -42,7 +42,7 @@ def _path() -> Path:
 
 def _present(path: Path) -> Finding:
     """The file that is there, read only."""
-    from ..store.file import APPLICATION_ID, SCHEMA_VERSION, notice
+    from ..store.file import APPLICATION_ID, SCHEMA_VERSION, damage_of, notice
 
     # Reading makes companion files; where nobody has the database open, SQLite is told that nobody will.
     mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1"
@@ -50,16 +50,16 @@ def _present(path: Path) -> Finding:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True, timeout=5)) as connection:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             application = connection.execute("PRAGMA application_id").fetchone()[0]
-            check = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            damage = damage_of(connection)
     except sqlite3.Error as problem:
         return Finding(
             "database", "fail", f"{path} can not be read: {problem}", "check its permissions, or restore a backup"
         )
     if application != APPLICATION_ID and version:
         return Finding("database", "fail", f"{path} is another program's database", MOVE)
-    if check != "ok":
+    if damage is not None:
         return Finding(
-            "database", "fail", f"{path} is damaged: {check}", "restore a backup; `sqlite3 … .recover` may help"
+            "database", "fail", f"{path} is damaged: {damage}", "restore a backup; `sqlite3 … .recover` may help"
         )
     if version > SCHEMA_VERSION:
         text = f"{path} is of a newer navi-jupyter (schema {version}, here {SCHEMA_VERSION})"

@@ -101,9 +101,20 @@ def _check_whole(connection: sqlite3.Connection, path: Path) -> None:
         raise sqlite3.DatabaseError("database disk image is malformed: its last page is cut off")
     if size > CHECKED_BYTES:
         return
-    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if found != "ok":
+    if (found := damage_of(connection)) is not None:
         raise sqlite3.DatabaseError(f"database disk image is malformed: {found}")
+
+
+def damage_of(connection: sqlite3.Connection) -> str | None:
+    """What is wrong with the file, or None. Raises sqlite3.DatabaseError when it can not even be looked at.
+
+    ``quick_check`` of some versions of SQLite finds things that are not so: what it says is looked at again.
+    """
+    for check in ("quick_check", "integrity_check"):
+        found: str = connection.execute(f"PRAGMA {check}(1)").fetchone()[0]
+        if found == "ok":
+            return None
+    return found
 
 
 def _check_ours(connection: sqlite3.Connection, path: Path) -> int:

@@ -49,6 +49,17 @@ def files(folder: Path) -> list[Path]:
     return [path for path in (folder / "navi-attachments").rglob("*") if path.is_file()]
 
 
+async def test_a_database_whose_sessions_show_attachments_is_whole_when_it_is_opened_again(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (store, attachments):
+        await store.write(lambda tx: tx.add_session(session("s_1")))
+        added = await attachments.add(png(), name="plot.png", media_type=None, owner="ada")
+        await attachments.keep([added.id], session_id="s_1")
+    async with opened(tmp_path) as (store, attachments):
+        assert [dict(row) for row in await store.fetch_all("SELECT * FROM attachment_uses")] == [
+            {"attachment_id": added.id, "session_id": "s_1"}
+        ]
+
+
 async def test_an_attachment_is_read_back_whole_after_the_database_was_closed(tmp_path: Path) -> None:
     async with opened(tmp_path) as (_, attachments):
         added = await attachments.add(png(), name="../../etc/plot.png\n", media_type="image/jpeg", owner="ada")

@@ -299,3 +299,29 @@ async def test_eight_servers_may_start_on_a_new_file_at_once(tmp_path: Path) -> 
     errors = [await asyncio.to_thread(process.stderr.read) for process in starts if process.stderr]
     assert [process.wait() for process in starts] == [0] * 8, errors
     assert await sessions_in(path) == 0
+
+
+async def test_what_a_quick_look_finds_wrong_is_looked_at_again_before_a_database_is_called_damaged(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "navi.db"
+    await make(path)
+    with closing(sqlite3.connect(path)) as db:  # SQLite 3.40 mixes up the columns of such a table
+        db.execute("CREATE TABLE odd (one TEXT NOT NULL, two TEXT NOT NULL, PRIMARY KEY (two, one)) WITHOUT ROWID")
+        db.execute("CREATE INDEX odd_one ON odd (one)")
+        db.execute("INSERT INTO odd VALUES ('a', 'b')")
+        db.commit()
+    assert await sessions_in(path) == 1
+
+
+async def test_the_columns_of_a_key_come_first_in_tables_without_row_ids(tmp_path: Path) -> None:
+    """See the test above: who has such a version of SQLite can still check the file by hand."""
+    path = tmp_path / "navi.db"
+    await make(path)
+    with closing(sqlite3.connect(path)) as db:
+        tables = db.execute("SELECT name FROM pragma_table_list WHERE wr AND schema = 'main'").fetchall()
+        assert tables
+        for (table,) in tables:
+            keys = [row[5] for row in db.execute(f"PRAGMA table_info({table})")]
+            most = max(keys)
+            assert keys[:most] == list(range(1, most + 1)), table

@@ -12,8 +12,9 @@ CREATE INDEX attachments_by_content ON attachments (owner, sha256);
 
 -- Which sessions show it. One that none does any more is removed after a while.
 CREATE TABLE attachment_uses (
-    session_id TEXT NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+    -- The columns of the key in its order: else quick_check of SQLite 3.40 sees NULLs where there are none.
     attachment_id TEXT NOT NULL REFERENCES attachments (id) ON DELETE CASCADE,
+    session_id TEXT NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
     PRIMARY KEY (attachment_id, session_id)
 ) WITHOUT ROWID;
 CREATE INDEX attachment_uses_of_session ON attachment_uses (session_id);
