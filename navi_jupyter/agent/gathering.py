@@ -15,6 +15,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import httpx2
 
@@ -29,8 +30,13 @@ _BLANK = b"\n\n"
 _DIFFERS = ("sequence_number", "obfuscation", "created")
 """Fields of an event that differ from one to the next and mean nothing for the text."""
 
+_SIPS = 25
+"""Pieces that are read without letting others at the loop."""
+
 _open = 0
 """How many streams are being read in this process."""
+_doors: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+"""By loop: who goes through next."""
 
 
 def moment(streams: int) -> float:
@@ -46,6 +52,15 @@ def gathers(client: httpx2.AsyncClient) -> httpx2.AsyncClient:
     return client
 
 
+async def _in_turn() -> None:
+    """Return in a round of the loop in which no other stream is worked on: many that are ready at once must not add up.
+
+    What is done between two awaits is a millisecond or two for each of them; kernels get their turn in between.
+    """
+    async with _doors.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+        await asyncio.sleep(0)
+
+
 async def _gather(response: httpx2.Response) -> None:
     kind = response.headers.get("content-type", "")
     plain = response.headers.get("content-encoding", "identity") == "identity"
@@ -54,42 +69,54 @@ async def _gather(response: httpx2.Response) -> None:
 
 
 class Gathered(httpx2.AsyncByteStream):
-    """A stream of server-sent events, read by a task of its own while the reader is at work or at rest."""
+    """A stream of server-sent events, read by a task of its own while the reader is at work or at rest.
+
+    Iterated again, it goes on where it was: OpenAI's package leaves the first iteration at the last event, and reads
+    what is left in a second one. Two readers of one connection would never end. So it ends when it is closed, not when
+    an iteration is left; whoever has a response closes it.
+    """
 
     def __init__(self, stream: httpx2.AsyncByteStream) -> None:
         self._stream = stream
         self._pieces: list[bytes] = []
+        self._rest = b""
+        """The beginning of an event."""
         self._news = asyncio.Event()
         """Set when there is something to take, or nothing more will come."""
         self._wanted = asyncio.Event()
         """Not set while the reader rests: then nothing is read, and one reading gets all that has come."""
         self._pump: asyncio.Task[None] | None = None
+        """Set at the first iteration."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        global _open
-        _open += 1
+        if self._pump is None:
+            self._pump = asyncio.create_task(self._read(), name="navi-provider-stream")
+        pump = self._pump
         self._wanted.set()
-        self._pump = asyncio.create_task(self._read(), name="navi-provider-stream")
-        rest = b""
-        try:
-            while not self._pump.done() or self._pieces:
-                await self._news.wait()
+        while not pump.done() or self._pieces:
+            await self._news.wait()
+            pieces, self._pieces = self._pieces, []
+            if not pump.done():
                 self._news.clear()
-                pieces, self._pieces = self._pieces, []
-                whole, rest = _split(rest + b"".join(pieces))
-                if whole:
-                    yield _joined(whole)
-                if not self._pump.done():
-                    self._wanted.clear()
-                    await asyncio.sleep(moment(_open))
-                    self._wanted.set()
-                    await asyncio.sleep(_SIP)
-            if rest:
-                yield rest
-            self._pump.result()
-        finally:
-            _open -= 1
-            await self._end()
+            whole, self._rest = _split(self._rest + b"".join(pieces))
+            if whole:
+                await _in_turn()
+                yield _joined(whole)
+            if not pump.done():
+                await self._pause()
+        rest, self._rest = self._rest, b""
+        if rest:
+            yield rest
+        if pump.cancelled():
+            raise httpx2.ReadError("The stream was closed while it was read.")
+        pump.result()
+
+    async def _pause(self) -> None:
+        self._wanted.clear()
+        await asyncio.sleep(moment(_open))
+        await _in_turn()
+        self._wanted.set()
+        await asyncio.sleep(_SIP)
 
     async def aclose(self) -> None:
         """Hang up."""
@@ -97,19 +124,28 @@ class Gathered(httpx2.AsyncByteStream):
         await self._stream.aclose()
 
     async def _read(self) -> None:
+        global _open
+        _open += 1
         try:
             async for piece in self._stream:
                 self._pieces.append(piece)
                 self._news.set()
                 await self._wanted.wait()
+                if len(self._pieces) % _SIPS == 0:
+                    await asyncio.sleep(0)
         finally:
+            _open -= 1
             self._news.set()
 
     async def _end(self) -> None:
         pump = self._pump
-        if pump is not None and not pump.done():
+        if pump is None:
+            return
+        if not pump.done():
             pump.cancel()
             await asyncio.wait({pump})
+        if pump.done() and not pump.cancelled():
+            pump.exception()  # it was raised to the reader, or nobody is left to hear of it
 
 
 def _split(data: bytes) -> tuple[bytes, bytes]:

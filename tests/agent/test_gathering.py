@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -19,8 +20,10 @@ class Script(httpx2.AsyncByteStream):
     def __init__(self, *pieces: bytes | float | Exception) -> None:
         self._pieces = pieces
         self.closed = False
+        self.begun = 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.begun += 1
         for piece in self._pieces:
             if isinstance(piece, bytes):
                 yield piece
@@ -141,6 +144,36 @@ async def test_a_reader_that_leaves_ends_the_reading_and_the_connection() -> Non
             break
     assert stream.closed
     assert asyncio.all_tasks() <= tasks
+
+
+async def test_a_reader_that_begins_again_goes_on_where_it_was_and_nobody_reads_beyond_the_end() -> None:
+    """As OpenAI's package does after the last event."""
+    stream = Script(chat("a"), 0.03, chat("b"), chat("c"), 0.03, b"data: [DONE]\n\n")
+    tasks = asyncio.all_tasks()
+    async with client(stream) as http, http.stream("GET", "http://provider/") as response:
+        got = []
+        async for piece in response.stream:  # type: ignore[union-attr]
+            got.append(piece)
+            break
+        got += [piece async for piece in response.stream]  # type: ignore[union-attr]
+        assert [piece async for piece in response.stream] == []  # type: ignore[union-attr]
+    assert b"".join(got).replace(b"\n\n", b"") == b"".join((chat("a"), chat("bc"), b"data: [DONE]\n\n")).replace(
+        b"\n\n", b""
+    )
+    assert stream.begun == 1
+    assert asyncio.all_tasks() <= tasks
+
+
+async def test_a_failure_after_the_reader_has_left_is_nobodys(caplog: pytest.LogCaptureFixture) -> None:
+    stream = Script(chat("a"), httpx2.ReadError("cut"))
+    async with client(stream) as http, http.stream("GET", "http://provider/") as response:
+        async for _ in response.aiter_raw():
+            await asyncio.sleep(0.01)
+            break
+    del response
+    gc.collect()
+    await asyncio.sleep(0)
+    assert "never retrieved" not in caplog.text
 
 
 async def test_what_is_compressed_or_no_event_stream_is_left_alone() -> None:

@@ -64,6 +64,12 @@ async def test_text_streams_piece_by_piece(bench: Bench, serve: Serve, model: st
     assert provider.requests[0].body["stream"] is True
 
 
+async def test_nothing_reads_on_when_a_run_is_over(bench: Bench, serve: Serve, model: str) -> None:
+    async with serve(Reply("Hello ", "there.")):
+        assert (await bench.run("hi", model=model)).text == "Hello there."
+        assert not [task for task in asyncio.all_tasks() if task.get_name() == "navi-provider-stream"]
+
+
 async def test_a_piece_is_yielded_while_the_provider_still_writes(bench: Bench, serve: Serve, model: str) -> None:
     reply = Reply("Hello ", "there", hold_end=True)
     async with serve(reply):

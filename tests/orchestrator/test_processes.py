@@ -17,7 +17,8 @@ import pytest
 
 from .process import Process
 
-KILLS = 30
+KILLS = int(os.environ.get("NAVI_TEST_KILLS", "12"))
+"""At random instants; 30 in long runs."""
 WORDS = ("drip", "drip", "ask", "ask", "inner")
 MODES = ("enqueue", "enqueue", "enqueue", "collect", "interrupt", "rollback", "steer")
 
