@@ -109,7 +109,9 @@ def asked(chat: Locator, text: str, *, within: float = 20_000) -> None:
 
 
 def items(chat: Locator) -> Any:
-    return json.loads(chat.evaluate("chat => JSON.stringify(chat.state.items.map(item => ({...item, ts: ''})))"))
+    """What is drawn, but for the times that only a view that was there has seen."""
+    found = json.loads(chat.evaluate("chat => JSON.stringify(chat.state.items)"))
+    return [{name: one for name, one in item.items() if name not in ("ts", "startedAt", "endedAt")} for item in found]
 
 
 def shot(page: Page, name: str) -> None:
