@@ -85,12 +85,13 @@ def _jupyter_server_extension_points() -> list[dict[str, Any]]:
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """``%load_ext navi_jupyter``: registers ``%navi`` and ``%%navi``. Talks to no server yet."""
-    from .kernel import captured, questions
+    from .kernel import captured, questions, thiscell
     from .kernel.magics import NaviMagics
 
     shell.register_magics(NaviMagics)
     questions.install(shell)
     captured.install(shell)
+    thiscell.install(shell)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:

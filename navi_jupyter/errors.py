@@ -89,6 +89,13 @@ class SessionBusy(NaviError):
     status = 409
 
 
+class LeaseLost(NaviError):
+    """The firing that this prompt delivers was taken over, withdrawn or paused meanwhile: it must not start."""
+
+    code = "lease_lost"
+    status = 409
+
+
 class RecallOver(NaviError):
     """The recall has ended (fired, failed, cancelled or expired) and can not be changed so."""
 
@@ -115,6 +122,12 @@ class StoreError(NaviError):
 
     code = "store_unavailable"
     status = 503
+
+
+class StoreBusy(StoreError):
+    """Another program held the database for longer than is waited. It is worth another try."""
+
+    code = "store_busy"
 
 
 class StoreLocked(StoreError):

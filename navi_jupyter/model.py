@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
@@ -29,6 +30,14 @@ from pydantic import (
 def new_id(prefix: str) -> str:
     """A fresh identifier: ``prefix`` + ``_`` + 96 random bits in hex, e.g. ``s_5f0c…``."""
     return f"{prefix}_{os.urandom(12).hex()}"
+
+
+def ordered_id(prefix: str) -> str:
+    """:func:`new_id` for rows that come in masses: a microsecond, then 44 random bits.
+
+    What is made together lies together in every index, so that thousands of rows dirty few of its pages.
+    """
+    return f"{prefix}_{time.time_ns() // 1000:013x}{os.urandom(6).hex()[:11]}"
 
 
 def now() -> datetime:
@@ -288,6 +297,9 @@ class Every(Value):
     kind: Literal["every"] = "every"
     every: Duration
     start: Instant
+    tz: str | None = Field(default=None, exclude_if=lambda tz: tz is None)
+    """Set for whole days that are counted on the wall clock of this zone: every other Friday at 16:00 stays at 16:00
+    across a change of the clocks (which it meets as a fixed cron time does)."""
 
 
 class Cron(Value):
@@ -298,7 +310,47 @@ class Cron(Value):
     tz: str
 
 
-Schedule = Annotated[Once | Every | Cron, Field(discriminator="kind")]
+class WhenEvent(StrEnum):
+    """What can happen in a notebook, and wake a recall."""
+
+    CELL_DONE = "cell_done"
+    """It finished or failed."""
+    CELL_FINISHED = "cell_finished"
+    CELL_FAILED = "cell_failed"
+    CELL_SLOW = "cell_slow"
+    """It runs for longer than ``longer_than``."""
+    KERNEL_IDLE = "kernel_idle"
+    """Nothing has run for ``longer_than`` (default: at once) after something did."""
+    KERNEL_RESTARTED = "kernel_restarted"
+    KERNEL_DIED = "kernel_died"
+    FILE_CHANGED = "file_changed"
+    EXPRESSION = "expression"
+    """A Python expression in the kernel turned true."""
+
+
+class When(Value):
+    """Fires when something happens, not at a time: it has no slots ahead, ``next_at`` is None."""
+
+    kind: Literal["when"] = "when"
+    event: WhenEvent
+    kernel_id: str | None = None
+    """None: the kernel of the session's notebook, whichever that is then."""
+    cell: str | None = None
+    """Which cell: ``running`` (the one that runs now; the next one that starts when none does), ``any``, or the id of
+    an ``execute_request`` or of a notebook cell. ``request:<id>``: that very execution, in the kernel ``kernel_id``;
+    ``after:<id>``: the next one after it. None for events that are not of a cell."""
+    path: str | None = None
+    """Of ``file_changed``: a file or a glob, relative to the server's root."""
+    expr: str | None = None
+    longer_than: Duration | None = None
+    every: Duration = timedelta(seconds=5)
+    """How often an expression or a file is looked at, besides after each cell."""
+    repeat: Literal["once", "each"] = "once"
+    cooldown: Duration | None = None
+    """After a firing, so long nothing fires (``each``)."""
+
+
+Schedule = Annotated[Once | Every | Cron | When, Field(discriminator="kind")]
 
 
 class OnceSpec(Value):
@@ -310,11 +362,13 @@ class OnceSpec(Value):
 
 
 class EverySpec(Value):
-    """``{"kind":"every","every":"1h","start"?:…}``."""
+    """``{"kind":"every","every":"1h","start"?:…,"tz"?:…}``."""
 
     kind: Literal["every"]
     every: Duration
     start: AwareDatetime | None = None
+    tz: Annotated[str, StringConstraints(max_length=64)] | None = None
+    """For whole days that are counted on the wall clock of this zone."""
 
 
 class CronSpec(Value):
@@ -325,7 +379,23 @@ class CronSpec(Value):
     tz: Annotated[str, StringConstraints(max_length=64)] | None = None
 
 
-ScheduleSpec = Annotated[OnceSpec | EverySpec | CronSpec, Field(discriminator="kind")]
+class WhenSpec(Value):
+    """``{"kind":"when","event":…}``; ``when`` is a short word for it: ``done``, ``failed``, ``finished``, ``idle``."""
+
+    kind: Literal["when"]
+    event: WhenEvent | None = None
+    when: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = None
+    kernel_id: Annotated[str, StringConstraints(max_length=200)] | None = None
+    cell: Annotated[str, StringConstraints(max_length=200)] | None = None
+    path: Annotated[str, StringConstraints(max_length=1000)] | None = None
+    expr: Annotated[str, StringConstraints(max_length=2000)] | None = None
+    longer_than: Duration | None = None
+    every: Duration | None = None
+    repeat: Literal["once", "each"] | None = None
+    cooldown: Duration | None = None
+
+
+ScheduleSpec = Annotated[OnceSpec | EverySpec | CronSpec | WhenSpec, Field(discriminator="kind")]
 
 
 class Policy(Value):
@@ -339,6 +409,12 @@ class Policy(Value):
     until: Instant | None = None
     max_fires: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
     jitter: Duration | None = None
+    cancel_on: Annotated[tuple[Literal["user_message", "read"], ...], Field(max_length=2)] = ()
+    """Ends the recall when the user writes in the session, or has seen it since the recall was made."""
+    notify: Annotated[tuple[Annotated[str, StringConstraints(max_length=64)], ...], Field(max_length=10)] = ()
+    """Names of notification targets (``navi/notify.toml``) that are told when a firing is over; ``browser`` too."""
+    quiet: Annotated[str, StringConstraints(pattern=r"^\d\d:\d\d-\d\d:\d\d$")] | None = None
+    """Hours of the user's clock (``22:00-07:00``) in which nobody is notified; what came is told at their end."""
 
 
 class RecallStatus(StrEnum):
@@ -427,7 +503,8 @@ class Firing(Value):
     id: str
     recall_id: str
     slot: Instant
-    kind: Literal["auto", "manual"] = "auto"
+    kind: Literal["auto", "manual", "event"] = "auto"
+    """``event``: something happened (a ``when`` recall); the slot is when it did."""
     status: FiringStatus
     reason: str | None = None
     run_id: str | None = None
@@ -439,3 +516,6 @@ class Firing(Value):
     ended_at: Instant | None = None
     lateness_ms: int | None = None
     """Milliseconds from the slot to the start of its run."""
+    delivery: Literal["none", "pending", "delivered", "failed"] = "none"
+    """Whether people were told (``notify``): apart from how the run went."""
+    delivery_error: str | None = None

@@ -27,15 +27,16 @@ _STEP = (
 )
 _COMPACT = r"(?:\d{1,6}\s?(?:d|h|hr|hrs|m|min|mins|s)){2,4}(?![a-z\d])"
 DURATION = (
-    rf"(?:half an? hour|half a minute|half a day|(?:a |three )?quarters? of an hour"
+    rf"(?:a fortnight|half an? hour|half a minute|half a day|(?:a |three )?quarters? of an hour"
     rf"|{_COMPACT}|{_STEP}(?:(?:,?\s+and\s+|,\s*|\s+){_STEP}){{0,3}})"
 )
 """A stretch of time: ``10 minutes``, ``1h30m``, ``an hour and a half``, ``2 hours and 15 minutes``."""
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _FIXED = {
-    "half an hour": 1800.0, "half a hour": 1800.0, "half a minute": 30.0, "half a day": 43200.0,
-    "quarter of an hour": 900.0, "a quarter of an hour": 900.0, "three quarters of an hour": 2700.0,
+    "a fortnight": 1209600.0, "half an hour": 1800.0, "half a hour": 1800.0, "half a minute": 30.0,
+    "half a day": 43200.0, "quarter of an hour": 900.0, "a quarter of an hour": 900.0,
+    "three quarters of an hour": 2700.0,
 }  # fmt: skip
 _PART = re.compile(
     rf"(\d{{1,7}}(?:[.,]\d{{1,3}})?(?=\s*)|\b{NUMBER}(?=\s))\s*(and a half\s+)?({UNIT})(?![a-z])(\s+and a half)?",
@@ -49,6 +50,10 @@ WEEKDAYS = {
 }  # fmt: skip
 """Cron's numbers of the days of the week."""
 WEEKDAY = r"(?:mon(?:day)?|tue(?:s(?:day)?)?|wed(?:nesday)?|thu(?:rs?(?:day)?)?|fri(?:day)?|sat(?:urday)?|sun(?:day)?)"
+
+WORKDAY = r"(?:week ?day|work ?day|working day|business day)"
+SMALL_HOURS = 6
+"""The night goes on until then."""
 
 PARTS_OF_DAY = {
     "morning": time(9), "noon": time(12), "midday": time(12), "lunchtime": time(12), "afternoon": time(15),
@@ -165,5 +170,7 @@ def _with_part(said: ClockTime, part: str | None) -> ClockTime:
     if part is None or not said.ambiguous:
         return said
     later = part in ("afternoon", "evening", "night", "tonight")
+    if part in ("night", "tonight") and said.at.hour < SMALL_HOURS:
+        later = False
     choices = said.choices()
     return ClockTime(choices[-1] if later else choices[0])

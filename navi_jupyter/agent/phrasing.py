@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, tzinfo
+from typing import assert_never
 from zoneinfo import ZoneInfo
 
-from ..model import Cron, Every, Once, Recall
+from ..model import Cron, Every, Once, Recall, Schedule, When, WhenEvent
+from .cronwords import say_cron
 
 _ONE = {"1 s": "second", "1 min": "minute", "1 h": "hour", "1 d": "day"}
-_DAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
 
 
 def zone_of(name: str) -> tzinfo:
@@ -50,33 +51,77 @@ def say_stretch(value: timedelta) -> str:
 
 
 def say_schedule(recall: Recall) -> str:
-    """``every 2 h``, ``weekdays at 09:00 Europe/Berlin``, ``once``; a cron expression where no words fit."""
-    match recall.schedule:
+    """:func:`say` of a recall's schedule."""
+    return say(recall.schedule)
+
+
+def say(schedule: Schedule) -> str:
+    """``every 2 h``, ``weekdays at 09:00 Europe/Berlin``, ``once``, ``when the running cell is done``.
+
+    A cron expression where no words fit.
+    """
+    match schedule:
         case Once():
             return "once"
+        case Every(every=every, tz=str(tz)):
+            return _say_days(every, schedule.start.astimezone(zone_of(tz)), tz)
         case Every(every=every):
             said = say_stretch(every)
             return f"every {_ONE.get(said, said)}"
         case Cron(expr=expr, tz=tz):
-            return f"{_say_cron(expr)} {tz}"
+            return f"{say_cron(expr)} {tz}"
+        case When():
+            return say_when(schedule)
+        case _:
+            assert_never(schedule)
 
 
-def _say_cron(expr: str) -> str:
-    fields = expr.split()
-    if len(fields) != 5 or not fields[0].isdigit() or not all(part.isdigit() for part in fields[1].split(",")):
-        return f"cron `{expr}`"
-    times = " and ".join(f"{int(hour):02}:{int(fields[0]):02}" for hour in fields[1].split(","))
-    if fields[2:4] != ["*", "*"]:
-        return (
-            f"cron `{expr}`"
-            if fields[3:] != ["*", "*"] or not fields[2].isdigit()
-            else f"day {fields[2]} of each month at {times}"
-        )
-    if fields[4] == "*":
-        return f"every day at {times}"
-    if fields[4] == "1-5":
-        return f"weekdays at {times}"
-    if all(part.isdigit() and int(part) <= 6 for part in fields[4].split(",")):
-        days = [_DAYS[int(part)] for part in fields[4].split(",")]
-        return f"every {', '.join(days[:-1])}{' and ' if days[1:] else ''}{days[-1]} at {times}"
-    return f"cron `{expr}`"
+def _say_days(every: timedelta, start: datetime, zone: str) -> str:
+    """Whole days on the wall clock: ``every other Friday at 16:00 Europe/Berlin, counted from 27 Nov 2026``."""
+    days, clock = every.days, f"{start:%H:%M} {zone}"
+    since = f"counted from {start:%a} {start.day} {start:%b} {start.year}"
+    if days == 1:
+        return f"every day at {clock}"
+    weeks, rest = divmod(days, 7)
+    if rest:
+        return f"every {'other day' if days == 2 else f'{days} days'} at {clock}, {since}"
+    name = f"{start:%A}"
+    if weeks == 1:
+        return f"every {name} at {clock}"
+    which = "every other" if weeks == 2 else f"every {weeks} weeks on"
+    return f"{which} {name} at {clock}, {since}"
+
+
+_WHEN = {
+    WhenEvent.CELL_DONE: "{cell} is done",
+    WhenEvent.CELL_FINISHED: "{cell} finishes without an error",
+    WhenEvent.CELL_FAILED: "{cell} fails",
+    WhenEvent.CELL_SLOW: "{cell} runs for longer than {longer}",
+    WhenEvent.KERNEL_IDLE: "the kernel has been idle{idle}",
+    WhenEvent.KERNEL_RESTARTED: "the kernel restarts",
+    WhenEvent.KERNEL_DIED: "the kernel dies",
+    WhenEvent.FILE_CHANGED: "{path} changes",
+    WhenEvent.EXPRESSION: "`{expr}` turns true in the kernel",
+}
+
+
+def _say_cell(cell: str | None) -> str:
+    """Never an id: they mean nothing to people."""
+    if cell is not None and cell.startswith("after:"):
+        return "the next cell"
+    return {"running": "the running cell", "any": "any cell", None: "a cell"}.get(cell, "that cell")
+
+
+def say_when(schedule: When) -> str:
+    """``when the running cell is done``, ``each time data.csv changes``."""
+    cell = _say_cell(schedule.cell)
+    longer = "" if schedule.longer_than is None else say_stretch(schedule.longer_than)
+    said = _WHEN[schedule.event].format(
+        cell=cell,
+        longer=longer,
+        idle=f" for {longer}" if longer else "",
+        path=schedule.path,
+        expr=schedule.expr,
+    )
+    pause = f", at most once in {say_stretch(schedule.cooldown)}" if schedule.cooldown else ""
+    return f"{'when' if schedule.repeat == 'once' else 'each time'} {said}{pause}"

@@ -14,10 +14,25 @@ from zoneinfo import ZoneInfo
 
 from ..errors import InvalidSchedule
 from ..model import CronSpec, EverySpec
-from .clock import BARE_HOUR, CLOCK, NUMBER, PARTS_OF_DAY, WEEKDAY, WEEKDAYS, number, read_clock
+from .clock import (
+    BARE_HOUR,
+    CLOCK,
+    DURATION,
+    NUMBER,
+    PARTS_OF_DAY,
+    WEEKDAY,
+    WEEKDAYS,
+    WORKDAY,
+    number,
+    read_clock,
+    read_duration,
+)
 
 _UNIT = r"(?:seconds?|secs?|s|minutes?|mins?|min|m|hours?|hrs?|hr|h|days?|weeks?)"
-_PERIOD = rf"(?:half(?: an?)?[ -]hour|(?:{NUMBER}|other|second|third)\s*-?\s*{_UNIT}|hour|minute|second)\b"
+_PERIOD = (
+    rf"(?:half(?: an?)?[ -]hour|hour and a half|quarter[ -]hour|{DURATION}(?![a-z])"
+    rf"|(?:{NUMBER}|other|second|third)\s*-?\s*{_UNIT}(?!\s+{WEEKDAY})|hour|minute|second(?!\s+{WEEKDAY}))\b"
+)
 _PART = r"(?:morning|afternoon|evening|night|noon|midnight|lunchtime)"
 _DAYS = rf"{WEEKDAY}s?(?:(?:,\s*and\s+|,\s*|\s+and\s+|\s*&\s*|\s*/\s*|\s+){WEEKDAY}s?)*"
 _RANGE = rf"{WEEKDAY}\s*(?:-|–|to|through|till)\s*{WEEKDAY}"
@@ -25,18 +40,19 @@ _ORDINAL = r"(?:\d{1,2}(?:st|nd|rd|th)?|first|last day)"
 _MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH = rf"(?:{'|'.join(_MONTH_NAMES)})[a-z]*"
 _BY_NAME = (
-    rf"(?:hourly|daily|nightly|weekly(?:\s+on\s+{WEEKDAY})?|monthly(?:\s+on\s+the\s+{_ORDINAL})?"
-    rf"|on\s+(?:weekdays|workdays|work days|week days|weekends|{WEEKDAY}s(?:(?:,\s*and\s+|,\s*|\s+and\s+"
+    rf"(?:hourly|daily|nightly|weekly(?:\s+on\s+{WEEKDAY}s?)?|biweekly|fortnightly|every fortnight"
+    rf"|monthly(?:\s+on\s+the\s+{_ORDINAL})?"
+    rf"|on\s+(?:{WORKDAY}s|weekends|{WEEKDAY}s(?:(?:,\s*and\s+|,\s*|\s+and\s+"
     rf"|,?\s+){WEEKDAY}s)*))"
 )
 _EVERY = (
-    rf"(?:every\s+single|every|each)\s+(?:{_RANGE}|{_DAYS}|weekday|workday|week day|work day|weekend|{_PERIOD}"
+    rf"(?:every\s+single|every|each|once\s+(?:a|per|each|every))\s+(?:{_RANGE}|{_DAYS}|{WORKDAY}|weekend|{_PERIOD}"
     rf"|day|{_PART}|month(?:\s+on\s+the\s+{_ORDINAL})?|week(?:\s+on\s+{WEEKDAY})?"
     rf"|{_ORDINAL}\s+of\s+the\s+month|year\s+on\s+(?:the\s+)?(?:{_ORDINAL}\s+(?:of\s+)?{_MONTH}|{_MONTH}\s+{_ORDINAL}))"
 )
 _FIRST = rf"on\s+the\s+{_ORDINAL}\s+of\s+(?:every|each)\s+month"
-_TIMES = rf"(?:\s+(?:in the\s+)?{_PART})?(?:,?\s+(?P<rclock>{CLOCK}(?:\s*(?:and|,|&)\s*(?:{CLOCK}|{BARE_HOUR}))*))?"
-_LIMITS = (
+TIMES = rf"(?:\s+(?:in the\s+)?{_PART})?(?:,?\s+(?P<rclock>{CLOCK}(?:\s*(?:and|,|&)\s*(?:{CLOCK}|{BARE_HOUR}))*))?"
+LIMITS = (
     rf"(?:,?\s+(?:starting|beginning|from)\s+(?:at\s+)?(?P<rstart>(?:tomorrow|today|next {WEEKDAY}"
     rf"|on {WEEKDAY})(?:\s+{CLOCK})?|{CLOCK}|now))?"
     rf"(?:,?\s+(?:until|till)\s+(?P<runtil>(?:tomorrow|tonight|(?:next |on )?{WEEKDAY})(?:\s+{CLOCK})?|{CLOCK}"
@@ -45,7 +61,9 @@ _LIMITS = (
     rf"(?:,?\s+for(?:\s+the\s+next)?\s+(?P<rlasting>{NUMBER}\s+(?:minutes?|hours?|days?|weeks?))\b)?"
     rf"(?:,?\s+(?P<rtimes>\d{{1,4}})\s+times|,?\s+(?P<rtwice>twice)\b)?"
 )
-RECURRING = rf"(?:(?:{CLOCK},?\s+)?(?P<rule>{_EVERY}|{_BY_NAME}|{_FIRST}){_TIMES}{_LIMITS})"
+BEFORE = rf"(?:{CLOCK}(?:\s*(?:and|,|&)\s*(?:{CLOCK}|{BARE_HOUR}))*,?\s+)?"
+"""Times of day that are said before the rule: ``at 9 and 17 on weekdays``."""
+RECURRING = rf"(?:{BEFORE}(?P<rule>{_EVERY}|{_BY_NAME}|{_FIRST}){TIMES}{LIMITS})"
 """Everything that repeats. Named groups: rule, rclock, rstart, runtil, rlasting, rtimes, rtwice."""
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -65,11 +83,22 @@ class Recurrence:
 
 def read_recurring(match: re.Match[str], now: datetime, zone: str) -> Recurrence:
     """What matched :data:`RECURRING`. Raises InvalidSchedule for what can not repeat ("every 0 minutes")."""
-    rule = re.sub(r"\s+", " ", match["rule"].lower()).strip()
-    clocks, note = _clocks(match)
+    rule = rule_of(match)
+    clocks, note = clocks_of(match)
     schedule = _period(rule, clocks, now, zone) or _calendar(rule, clocks, now, zone)
     if isinstance(schedule, EverySpec):
         note = ""
+    return bounded(match, schedule, note)
+
+
+def rule_of(match: re.Match[str]) -> str:
+    """The words of the rule itself, in lower case."""
+    rule = re.sub(r"\s+", " ", match["rule"].lower()).strip()
+    return re.sub(r"^once (?:a|per|each|every) ", "every ", rule)
+
+
+def bounded(match: re.Match[str], schedule: EverySpec | CronSpec, note: str) -> Recurrence:
+    """The schedule with what :data:`LIMITS` found."""
     until = match["runtil"] or ""
     return Recurrence(
         schedule=schedule,
@@ -81,21 +110,22 @@ def read_recurring(match: re.Match[str], now: datetime, zone: str) -> Recurrence
     )
 
 
-def _clocks(match: re.Match[str]) -> tuple[list[time], str]:
+def clocks_of(match: re.Match[str]) -> tuple[list[time], str]:
     """The times of day that were said, before or after the rule; a part of the day; else none."""
     text = match[0].lower()
     rule_at = match.start("rule") - match.start()
     said = match["rclock"] or text[:rule_at].strip(" ,")
-    part = re.search(rf"\b{_PART}\b", text)
+    found = re.search(rf"\b{_PART}\b", text)
+    part = found[0] if found else "night" if "nightly" in text else None
     times: list[time] = []
     note = ""
     for one in re.split(r"\s*(?:,|&|\band\b)\s*", said) if said else []:
-        reading = read_clock(one, part=part[0] if part else None)
+        reading = read_clock(one, part=part)
         times.append(reading.likely())
         if reading.ambiguous and reading.likely() != reading.at:
             note = f"I read {one.strip()} as {reading.likely():%H:%M}; write {reading.at:%H:%M} for the morning"
     if not times and part:
-        times = [PARTS_OF_DAY[part[0]]]
+        times = [PARTS_OF_DAY[part]]
     return times, note
 
 
@@ -103,22 +133,35 @@ def _period(rule: str, clocks: list[time], now: datetime, zone: str) -> EverySpe
     """``every 2 hours`` and the like, in elapsed time."""
     if rule == "hourly":
         return EverySpec(kind="every", every=timedelta(hours=1))
+    if rule in ("biweekly", "fortnightly", "every fortnight"):
+        return EverySpec(kind="every", every=timedelta(days=14))
     period = re.fullmatch(rf"(?:every single|every|each) ({_PERIOD})", rule)
     if period is None:
         return None
     words = period[1]
-    if re.match(r"half", words):
-        return EverySpec(kind="every", every=timedelta(minutes=30))
-    counted = re.fullmatch(rf"(?:(?P<n>{NUMBER}|other|second|third)\s*-?\s*)?(?P<unit>{_UNIT})", words)
-    if counted is None:
+    every = _elapsed(words)
+    if every is None:
         return None
-    count = number(counted["n"]) if counted["n"] else 1.0
-    every = timedelta(seconds=count * _SECONDS[counted["unit"][0]])
     if every <= timedelta(0):
         raise InvalidSchedule(f"{rule!r} never comes to an end of its first step; say for example every 10 minutes.")
     if every > timedelta(days=36525):
         raise InvalidSchedule(f"{rule!r} is longer than a century.")
-    return EverySpec(kind="every", every=every, start=_anchor(every, clocks, now, zone))
+    start = _anchor(every, clocks, now, zone)
+    # Nine o'clock stays nine o'clock across a change of the clocks.
+    whole_days = start is not None and not every % timedelta(days=1)
+    return EverySpec(kind="every", every=every, start=start, tz=zone if whole_days else None)
+
+
+def _elapsed(words: str) -> timedelta | None:
+    """``2 hours``, ``other day``, ``hour and a half``; None for what is no stretch of time."""
+    fixed = {"hour and a half": 90, "quarter hour": 15, "quarter-hour": 15}.get(words, 30 if words[:4] == "half" else 0)
+    if fixed:
+        return timedelta(minutes=fixed)
+    counted = re.fullmatch(rf"(?:(?P<n>{NUMBER}|other|second|third)\s*-?\s*)?(?P<unit>{_UNIT})", words)
+    if counted is not None:
+        count = number(counted["n"]) if counted["n"] else 1.0
+        return timedelta(seconds=count * _SECONDS[counted["unit"][0]])
+    return read_duration(words) if re.fullmatch(DURATION, words) else None
 
 
 def _anchor(every: timedelta, clocks: list[time], now: datetime, zone: str) -> datetime | None:
@@ -133,7 +176,7 @@ def _calendar(rule: str, clocks: list[time], now: datetime, zone: str) -> CronSp
     """What names days, as cron fields in the user's zone."""
     day_of_month, month, days = _days(rule)
     if not clocks:
-        clocks = [now.time() if re.search(r"\bday$|^daily", rule) else time(22) if rule == "nightly" else time(9)]
+        clocks = [now.time() if re.search(r"\bday$|^daily", rule) else time(9)]
     minutes = sorted({at.minute for at in clocks})
     hours = sorted({at.hour for at in clocks})
     if len(minutes) * len(hours) != len({(at.hour, at.minute) for at in clocks}):
@@ -144,7 +187,7 @@ def _calendar(rule: str, clocks: list[time], now: datetime, zone: str) -> CronSp
 
 def _days(rule: str) -> tuple[str, str, str]:
     """The fields day-of-month, month, day-of-week."""
-    if re.search(r"\b(?:week ?day|work ?day)s?\b", rule):
+    if re.search(rf"\b{WORKDAY}s?\b", rule):
         return "*", "*", "1-5"
     if "weekend" in rule:
         return "*", "*", "0,6"

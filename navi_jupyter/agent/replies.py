@@ -244,7 +244,7 @@ def history(outcome: Outcome) -> str:
         return f"Nothing happened in this session since {since}."
     parts = [f"Since {since}: {_many(len(turns), 'turn')}.", _turns(turns)]
     if missed:
-        parts.append("What did **not** run:\n\n" + "\n".join(_missed(one) for one in missed))
+        parts.append("What did **not** run:\n\n" + "\n".join(map(_missed, _grouped(missed))))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -269,9 +269,22 @@ def _short(text: str, most: int) -> str:
     return plain if len(plain) <= most else plain[: most - 1].rstrip() + "…"
 
 
-def _missed(row: Outcome) -> str:
-    reason = f": {row['reason']}" if row.get("reason") else ""
-    return f"- {row['slot']}: {_flat(row['recall'])} ({row['status']}{reason})"
+def _grouped(rows: Sequence[Outcome]) -> list[list[Outcome]]:
+    """Slots of one recall that did not run for one reason belong together."""
+    groups: dict[tuple[Any, ...], list[Outcome]] = {}
+    for row in rows:
+        groups.setdefault((row["recall"], row["status"], row.get("reason")), []).append(row)
+    return list(groups.values())
+
+
+def _missed(rows: Sequence[Outcome]) -> str:
+    first, last = rows[0], rows[-1]
+    count = sum(1 + row.get("and_earlier_slots", 0) for row in rows)
+    when = first["slot"] if count == 1 else f"{count} times, {first['slot']} to {last['slot']}"
+    why = first.get("reason") or ""
+    if first["status"] == "coalesced":
+        return f"- {when}: {_flat(first['recall'])} (a later run made up for it)"
+    return f"- {when}: {_flat(first['recall'])} ({first['status']}{': ' + why if why else ''})"
 
 
 def summary(past: Outcome, planned: Outcome) -> str:

@@ -29,8 +29,9 @@ from .clock import (
     read_clock,
     read_duration,
 )
-from .dates import dateparse, read_date
+from .dates import read_date
 from .recurring import RECURRING, Recurrence, read_recurring
+from .rhythms import RHYTHM, read_rhythm
 
 _MONTH = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
@@ -69,11 +70,12 @@ def _forms() -> tuple[tuple[str, re.Pattern[str], int], ...]:
     """What to look for: its reader's name, the pattern, how surely it is a time. Compiling them takes 40 ms: late."""
     return (
         _form("iso", rf"(?:(?:at|on)\s+)?(?P<iso>{_ISO})", 4),
+        _form("rhythm", RHYTHM, 5),
         _form("recurring", RECURRING, 4),
         _form(
             "day",
             rf"(?:(?P<clock>{CLOCK}),?\s+)?(?P<day>{_LONG_OFFSET}|{_STRONG_DAY})(?:\s+(?:in the\s+)?(?P<part>{_PART}))?"
-            rf"(?:(?:,|\s+)\s*(?P<clock2>{CLOCK}|\d{{1,2}}(?![\w:./%])))?",
+            rf"(?:(?:,|\s+)\s*(?P<clock2>{CLOCK}|\d{{1,2}}(?![\w:./%]))(?:\s+in\s+the\s+(?P<part2>{_PART}))?)?",
             3,
         ),
         _form("elapsed", rf"(?:in|after)\s+(?:about\s+|around\s+)?(?P<elapsed>{DURATION})(?:\s+from now)?", 3),
@@ -138,14 +140,17 @@ def read_when(text: str, now: datetime, zone: str) -> Timed:
     timed = read(words, now, zone)
     if timed is not None and not re.sub(r"[\W_]|\bplease\b", "", timed.message):
         return timed
-    at = dateparse(words, now.astimezone(ZoneInfo(zone)).replace(tzinfo=None))
-    if at is None:
-        raise InvalidSchedule(
-            f"I do not understand {words[:80]!r} as a time. Say it like 'in 10 minutes', 'tomorrow at 8:30' "
-            "or 'every weekday at 9'.",
-            field="when",
-        )
-    return _once(_at(at, ZoneInfo(zone)), now, words)
+    raise InvalidSchedule(
+        f"I do not understand {words[:80]!r} as a time. Say it like 'in 10 minutes', 'tomorrow at 8:30', "
+        "'every weekday at 9' or 'every other friday at 16:00'.",
+        field="when",
+    )
+
+
+_FIELD = (
+    r"(?:(?:[\d*,/?#LW-]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat)+|[HR]\S*)(?!\w)"
+)
+"""Of a cron expression. What is in it is judged where schedules are checked."""
 
 
 def _exact_form(words: str, now: datetime, zone: str) -> Timed | None:
@@ -155,9 +160,7 @@ def _exact_form(words: str, now: datetime, zone: str) -> Timed | None:
         pass
     if re.fullmatch(DURATION, words, re.IGNORECASE):
         return Timed(schedule=_after(read_duration(words)), message="", phrase=words)
-    cron = re.fullmatch(
-        r"(?:cron:?\s+)?['\"]?((?:[\d*,/?LW#A-Za-z-]+\s+){4,5}[\d*,/?LW#A-Za-z-]+|@[a-z]+)['\"]?", words
-    )
+    cron = re.fullmatch(rf"(?:cron:?\s+)?['\"]?((?:{_FIELD}\s+){{4,5}}{_FIELD}|@[a-z]+)['\"]?", words, re.IGNORECASE)
     if cron and re.match(r"[\d*@]", cron[1]):
         return Timed(schedule=CronSpec(kind="cron", expr=cron[1], tz=zone), message="", phrase=words)
     try:
@@ -241,16 +244,44 @@ def _read_iso(match: re.Match[str], now: datetime, zone: str) -> Timed:
 
 
 def _read_recurring(match: re.Match[str], now: datetime, zone: str) -> Timed:
-    found: Recurrence = read_recurring(match, now, zone)
+    return _recurring(match, read_recurring(match, now, zone), now, zone)
+
+
+def _read_rhythm(match: re.Match[str], now: datetime, zone: str) -> Timed:
+    return _recurring(match, read_rhythm(match, now, zone), now, zone)
+
+
+def _recurring(match: re.Match[str], found: Recurrence, now: datetime, zone: str) -> Timed:
     policy = Policy(max_fires=found.times)
     schedule = found.schedule
     if found.until:
-        policy = policy.model_copy(update={"until": _instant(found.until, now, zone, "until")})
-    if found.start and isinstance(schedule, EverySpec):
-        schedule = schedule.model_copy(update={"start": _instant(found.start, now, zone, "start")})
+        policy = policy.model_copy(update={"until": _until(found.until, now, zone)})
+    if found.start:
+        schedule = _started(schedule, _instant(found.start, now, zone, "start"), zone, said=match)
     if found.lasting:
         policy = policy.model_copy(update={"until": now.astimezone(UTC) + read_duration(found.lasting)})
     return Timed(schedule=schedule, message="", phrase=match[0], note=found.note, policy=policy)
+
+
+def _until(phrase: str, now: datetime, zone: str) -> datetime:
+    """A day alone counts as a whole."""
+    at = _instant(phrase, now, zone, "until")
+    if re.search(CLOCK, phrase, re.IGNORECASE) or "tonight" in phrase.lower():
+        return at
+    return _at(datetime.combine(at.astimezone(ZoneInfo(zone)).date(), time(23, 59, 59)), ZoneInfo(zone))
+
+
+def _started(schedule: EverySpec | CronSpec, start: datetime, zone: str, *, said: re.Match[str]) -> EverySpec:
+    """With a first time. Raises InvalidSchedule for a rhythm that can not begin later."""
+    if isinstance(schedule, EverySpec):
+        return schedule.model_copy(update={"start": start})
+    minute, hour, *days = schedule.expr.split()
+    local = start.astimezone(ZoneInfo(zone))
+    if re.search(CLOCK, said["rstart"], re.IGNORECASE) is None and minute.isdigit() and hour.isdigit():
+        local = local.replace(hour=int(hour), minute=int(minute), second=0, microsecond=0)
+    if days == ["*", "*", "*"] and (said["rclock"] is None or hour.isdigit()):
+        return EverySpec(kind="every", every=timedelta(days=1), start=local, tz=zone)
+    raise InvalidSchedule("Such a rhythm has no first day; make the recall then, or leave the start out.")
 
 
 def _instant(phrase: str, now: datetime, zone: str, what: str) -> datetime:
@@ -291,7 +322,7 @@ def _read_part(match: re.Match[str], now: datetime, zone: str) -> Timed:
 def _read_day(match: re.Match[str], now: datetime, zone: str) -> Timed:
     groups = match.groupdict()
     said = groups.get("clock") or groups.get("clock2")
-    part = (groups.get("part") or "").lower() or None
+    part = (groups.get("part") or groups.get("part2") or "").lower() or None
     day = re.sub(r"\s+", " ", match["day"].lower())
     if day.endswith("ago"):
         raise InvalidSchedule(f"{day!r} is in the past; a recall needs a time to come.")
@@ -366,6 +397,7 @@ def _once(at: datetime, now: datetime, phrase: str) -> Timed:
 _READERS = {
     "iso": _read_iso,
     "recurring": _read_recurring,
+    "rhythm": _read_rhythm,
     "elapsed": _read_elapsed,
     "clock": _read_clock,
     "part": _read_part,

@@ -82,11 +82,14 @@ def recall(
     session: str | Session | None = None,
     **policy: Any,
 ) -> Recall:
-    """Have the session woken with ``message``: in ten minutes, at a time, every hour, by cron.
+    """Have the session woken with ``message``: in ten minutes, at a time, every hour, by cron, when something happens.
+
+    ``when`` is ``"done"`` (the running cell), ``"failed"``, ``"slow 10m"``, ``"idle"``, ``"changed data.csv"``,
+    ``"true loss < 0.1"``, or a mapping with the fields of the schedule.
 
     Durations are text (``"1h30m"``), seconds or timedelta. Further keywords are the recall's policy: ``misfire``,
-    ``grace``, ``busy``, ``retries``, ``timeout``, ``until``, ``max_fires``, ``jitter``. Raises NaviError saying what
-    is wrong.
+    ``grace``, ``busy``, ``retries``, ``timeout``, ``until``, ``max_fires``, ``jitter``, ``cancel_on``, ``notify``,
+    ``quiet``. Raises NaviError saying what is wrong.
     """
     schedule = schedule_from(in_=in_, at=at, every=every, cron=cron, when=when, tz=tz, start=start)
     target = _session(session)

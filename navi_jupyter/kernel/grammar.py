@@ -10,21 +10,16 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 
 from .errors import UsageError
-from .times import instant_text, local_tz, named_zone, take_duration, take_time
+from .options import MANY, take_options
+from .wishes import NewRecall, read_recall
 
 MODES = ("enqueue", "reject", "interrupt", "rollback", "steer", "collect")
 FORMATS = ("md", "ipynb", "json")
-POLICY = ("misfire", "grace", "busy", "retries", "timeout", "until", "max-fires", "jitter")
-
 _ID = re.compile(r"[a-z]{1,8}_[0-9A-Za-z]{4,64}|[0-9a-f]{8,64}")
-_OPTION = re.compile(r"(--[a-z][a-z-]*|-[a-z])(?:=(\S+))?(?=\s|$)\s*")
-_QUOTED = re.compile(r"""(["'])(.*?)\1(?=\s|$)""")
-_CRON_FIELD = re.compile(r"[0-9*?][0-9*/,?#L-]*|(?:MON|TUE|WED|THU|FRI|SAT|SUN)(?:[-,][A-Z0-9]+)*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,17 +36,6 @@ class Prompt:
     """Numbers of cells (or ``last``) whose outputs go along."""
     files: tuple[str, ...] = ()
     """Paths, as the kernel sees them."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NewRecall:
-    """Schedule a message. ``schedule`` and ``policy`` are in the contract's form."""
-
-    message: str
-    schedule: Mapping[str, Any]
-    policy: Mapping[str, Any] = field(default_factory=dict)
-    title: str | None = None
-    session: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,8 +61,27 @@ def parse_line(line: str, *, now: datetime | None = None) -> Request:
     return request or parse_prompt(text)
 
 
-def parse_cell(line: str, cell: str) -> Prompt:
-    """The meaning of ``%%navi <line>`` above ``cell``: options, then a first line of the prompt, if any."""
+def parse_cell(line: str, cell: str, *, now: datetime | None = None) -> Prompt | NewRecall:
+    """The meaning of ``%%navi <line>`` above ``cell``: options, then a first line of the prompt, if any.
+
+    ``%%navi recall <when>`` has its message below. Raises UsageError where it looks as if the cell should be run.
+    """
+    word, _, rest = line.strip().partition(" ")
+    if word == "recall" and cell.strip():
+        try:
+            complete = read_recall(rest.strip(), now)
+        except UsageError:
+            complete = None  # says no message: that is below
+        if complete is not None and complete.sentence:
+            return replace(complete, message=cell.strip(), sentence=False)  # the line is all time
+        recall = None if complete else read_recall(f"{rest.strip()} -- {cell.strip()}", now)
+        if complete is not None:
+            raise UsageError(
+                "With %%navi the cell below is a message, it is not run. To run it and be told of it, begin the cell"
+                f" with one percent sign: %navi {line.strip()}"
+            )
+        if recall is not None:
+            return recall
     prompt = parse_prompt(line, cell=cell)
     if not prompt.text.strip():
         raise UsageError("The cell is empty: write what you want to ask below %%navi.")
@@ -87,7 +90,7 @@ def parse_cell(line: str, cell: str) -> Prompt:
 
 def parse_prompt(line: str, *, cell: str = "") -> Prompt:
     """``[options] [--] text``. Raises UsageError for an unknown option or no text at all."""
-    options, text = _take_options(line, flags=_PROMPT_FLAGS, values=("session", "model", "mode", *_MANY))
+    options, text = take_options(line, flags=_PROMPT_FLAGS, values=("session", "model", "mode", *MANY))
     mode = options.get("mode", "enqueue")
     if mode not in MODES:
         raise UsageError(f"--mode is one of {', '.join(MODES)}, not {mode!r}.", field="mode")
@@ -106,40 +109,7 @@ def parse_prompt(line: str, *, cell: str = "") -> Prompt:
     )
 
 
-_MANY = ("with-output", "attach")
-"""Options that may come more than once: their values are joined by line breaks."""
 _PROMPT_FLAGS = {"-b": "no-wait", "--no-wait": "no-wait", "-w": "wait", "--wait": "wait", "--raw": "raw"}
-
-
-def _take_options(text: str, *, flags: Mapping[str, str], values: tuple[str, ...]) -> tuple[dict[str, str], str]:
-    """The options that ``text`` begins with, and the rest. ``--`` ends them."""
-    options: dict[str, str] = {}
-    text = text.strip()
-    while match := _OPTION.match(text):
-        name, given = match[1], match[2]
-        text = text[match.end() :]
-        if name in flags and given is None:
-            options[flags[name]] = ""
-        elif name.startswith("--") and name[2:] in values:
-            if given is None:
-                given, text = _take_value(name, text)
-            before = options.get(name[2:]) if name[2:] in _MANY else None
-            options[name[2:]] = given if before is None else f"{before}\n{given}"
-        else:
-            known = ", ".join([*flags, *("--" + value for value in values)])
-            raise UsageError(
-                f"Unknown option {name} (there are {known}; write -- before text that begins with a dash)."
-            )
-    return options, re.sub(r"^--(\s+|$)", "", text)
-
-
-def _take_value(name: str, text: str) -> tuple[str, str]:
-    if quoted := _QUOTED.match(text):
-        return quoted[2], text[quoted.end() :].lstrip()
-    value, _, rest = text.partition(" ")
-    if not value:
-        raise UsageError(f"{name} needs a value.")
-    return value, rest.lstrip()
 
 
 # --- subcommands: each returns None when the words do not have its shape
@@ -203,101 +173,9 @@ def _export(rest: str, _now: datetime | None) -> Request | None:
 
 
 def _recall(rest: str, now: datetime | None) -> Request | None:
-    options, rest = _recall_options(rest)
-    kind, _, text = rest.partition(" ")
-    taker = _SCHEDULES.get(kind)
-    if taker is None:
-        if not options:
-            return None
-        raise UsageError(f"A recall begins with in, at, every, cron or when. {RECALL_HELP}")
-    taken = taker(text.strip(), options.get("tz"), now)
-    if taken is None:
-        return None
-    schedule, text = taken
-    more, message = _recall_options(text)
-    options |= more
-    if not message:
-        raise UsageError(f"What should Navi do then? {RECALL_HELP}")
-    if kind == "cron" and "tz" in options:
-        schedule = {**schedule, "tz": options["tz"]}
-    policy = {name.replace("-", "_"): _number(options[name]) for name in POLICY if name in options}
-    return NewRecall(
-        message=message,
-        schedule=schedule,
-        policy=policy,
-        title=options.get("title"),
-        session=options.get("session"),
-    )
-
-
-RECALL_HELP = "For example: %navi recall in 10m check the loss"
-
-
-def _recall_options(text: str) -> tuple[dict[str, str], str]:
-    return _take_options(text, flags={}, values=("tz", "title", "session", *POLICY))
-
-
-def _number(text: str) -> str | int:
-    return int(text) if text.isdecimal() and len(text) < 10 else text
-
-
-_Taken = tuple[dict[str, Any], str] | None
-
-
-def _in(text: str, _tz: str | None, _now: datetime | None) -> _Taken:
-    return _duration_schedule(text, {"kind": "once"}, "in")
-
-
-def _every(text: str, _tz: str | None, _now: datetime | None) -> _Taken:
-    return _duration_schedule(text, {"kind": "every"}, "every")
-
-
-def _duration_schedule(text: str, schedule: dict[str, Any], key: str) -> _Taken:
-    taken = take_duration(text)
-    if taken is None:
-        if not text or text[0].isdigit() or text[0] == "-":
-            raise UsageError(f"{text.split(' ')[0]!r} is not a duration: write it like 90s, 10m, 1h30m or 2d.")
-        return None  # "recall in detail what we did"
-    return {**schedule, key: taken[0]}, taken[1]
-
-
-def _at(text: str, tz: str | None, now: datetime | None) -> _Taken:
-    zone = named_zone(tz) if tz else local_tz()
-    taken = take_time(text, now=(now or datetime.now().astimezone()).astimezone(zone))
-    if taken is None:
-        if not text or text[0].isdigit() or text.split()[0] in ("today", "tomorrow"):
-            raise UsageError("That is not a time: write it like 18:30, tomorrow 8:30 or 2027-01-31T18:30.")
-        return None
-    return {"kind": "once", "at": instant_text(taken[0])}, taken[1]
-
-
-def _cron(text: str, _tz: str | None, _now: datetime | None) -> _Taken:
-    if quoted := _QUOTED.match(text):
-        return {"kind": "cron", "expr": quoted[2].strip()}, text[quoted.end() :].strip()
-    words = text.split(maxsplit=5)
-    if words and words[0].startswith("@"):
-        return {"kind": "cron", "expr": words[0]}, text[len(words[0]) :].strip()
-    if len(words) > 5 and all(_CRON_FIELD.fullmatch(word) for word in words[:5]):
-        return {"kind": "cron", "expr": " ".join(words[:5])}, words[5].strip()
-    raise UsageError('Put the five fields in quotes: %navi recall cron "0 9 * * 1-5" check the loss')
-
-
-def _when(text: str, _tz: str | None, _now: datetime | None) -> _Taken:
-    if quoted := _QUOTED.match(text):
-        return {"kind": "when", "when": quoted[2]}, text[quoted.end() :].strip()
-    event, _, message = text.partition(" ")
-    if not event:
-        raise UsageError("When what? Write %navi recall when done summarize")
-    return {"kind": "when", "when": event}, message.strip()
-
-
-_SCHEDULES: Mapping[str, Callable[[str, str | None, datetime | None], _Taken]] = {
-    "in": _in,
-    "at": _at,
-    "every": _every,
-    "cron": _cron,
-    "when": _when,
-}
+    if rest in ("pause all", "resume all"):
+        return Action(name=f"{rest.split()[0]}_all")
+    return read_recall(rest, now)
 
 
 def _approve(rest: str, _now: datetime | None) -> Request | None:
@@ -346,6 +224,7 @@ def _forget(rest: str, _now: datetime | None) -> Request | None:
 _SHAPES: Mapping[str, Callable[[str, datetime | None], Request | None]] = {
     "recall": _recall,
     "recalls": _recalls,
+    "away": _bare("away"),
     "cancel": _with_id("cancel"),
     "pause": _with_id("pause"),
     "resume": _with_id("resume"),

@@ -16,15 +16,16 @@ from . import api, captured, notebook
 from .asking import painter_here
 from .display import current_shell, show
 from .enclosures import Enclosure
-from .errors import Interrupted, KernelError, UsageError
-from .grammar import Action, NewRecall, Prompt, Request, parse_cell, parse_line, parse_prompt
+from .errors import Interrupted, KernelError, Refused, UsageError
+from .grammar import Action, Prompt, Request, parse_cell, parse_line, parse_prompt
 from .interpolation import interpolate
 from .listing import Listing
-from .recalls import Recall, new_recall
-from .render import usage_words
+from .recalls import Recall, change_all, foresee, new_recall, read_words
+from .render import clock_words, usage_words
 from .reply import Reply
 from .service import current_service
 from .session import Session, sessions_table
+from .wishes import RECALL_HELP, NewRecall
 
 _LONGEST_SOURCE = 4000
 """Characters of a cell's source that go with its output."""
@@ -34,7 +35,13 @@ HELP = """\
 %%navi [-b] [--model M] [--mode M]      the same with the cell as the question; {name} takes a variable's value
 %navi recall in 10m check the loss      come back once; also: at 18:30 …, at tomorrow 8:30 …
 %navi recall every 1h check the loss    come back regularly; also: cron "0 9 * * 1-5" … (--tz, --max-fires, …)
+%navi recall every other friday at 16:00 check the loss   a time in English (in quotes where it is not clear where
+                                        it ends); its meaning and the next times are shown
+%navi recall when done summarize        come back when the running cell is done; also: failed, slow 10m, idle, died,
+                                        changed FILE, true "loss < 0.1" (--each: every time it happens)
 %navi recalls [--all]                   what is scheduled; then: %navi cancel|pause|resume|fire ID
+%navi recall pause all, resume all
+%navi away                              what ran while you were away, and what did not and why
 %navi stop                              stop what is running
 %navi approve|deny [ID]                 let a tool run that asks, or not (--always; %navi approvals lists them)
 %navi --with-output 7 TEXT              send along what cell [7] showed (or: last); --attach FILE a file
@@ -58,26 +65,45 @@ class NaviMagics(Magics):
     @no_var_expand
     def navi(self, line: str, cell: str | None = None) -> Any:
         """Ask Navi, or tell it what to do. ``%navi`` alone shows the status; ``%navi help`` the commands."""
-        return self._do(parse_line(line)) if cell is None else self._ask(parse_cell(line, cell))
+        return self._do(parse_line(line) if cell is None else parse_cell(line, cell))
 
     def _do(self, request: Request) -> Any:
         match request:
             case Prompt():
                 return self._ask(request)
             case NewRecall():
-                target = api.session(request.session)
-                return new_recall(
-                    current_service(),
-                    target.id,
-                    self._filled(request.message),
-                    request.schedule,
-                    title=request.title,
-                    policy=request.policy,
-                )
+                return self._recall(request)
             case Action(name="deny" | "answer", options={"else": words}) if not api.session().approvals:
                 return self._ask(parse_prompt(f"-- {words}"))
             case Action():
                 return _ACTIONS[request.name](request)
+
+    def _recall(self, request: NewRecall) -> Recall | Reply | None:
+        service, target = current_service(), api.session(request.session)
+        schedule, policy, message = request.schedule, request.policy, request.message
+        if request.words is not None:
+            try:
+                read = read_words(service, request.words, tz=request.tz, sentence=request.sentence)
+            except Refused as refused:
+                if request.sentence and refused.server_code == "invalid_request":
+                    return self._ask(parse_prompt(f"-- recall {request.words}"))  # no time in it: for the agent
+                raise
+            schedule, policy = read["schedule"], read["policy"] | request.policy
+            message = read["message"] or message
+            if not message:
+                raise UsageError(f"What should Navi do then? {RECALL_HELP}")
+            print(f"I read {read['phrase'] or request.words!r} as: {read['meaning']}")
+            _foretell(read)
+        elif schedule["kind"] in ("cron", "every"):
+            _foretell(foresee(service, schedule))
+        return new_recall(
+            service,
+            target.id,
+            self._filled(message),
+            schedule,
+            title=request.title,
+            policy=policy,
+        )
 
     def _ask(self, prompt: Prompt) -> Reply | None:
         text = self._filled(prompt.text) if prompt.interpolate else prompt.text
@@ -111,6 +137,14 @@ class NaviMagics(Magics):
 
     def _filled(self, text: str) -> str:
         return interpolate(text, current_shell().user_ns, _shown)
+
+
+def _foretell(read: dict[str, Any]) -> None:
+    """The next times of a schedule and what is odd about it, before it is stored."""
+    if len(read["times"]) > 1:
+        print(f"Next: {', '.join(map(clock_words, read['times'][:3]))}, …")
+    for warning in read["warnings"]:
+        print(f"Note: {warning}")
 
 
 def _shown(value: Any) -> str:
@@ -156,6 +190,16 @@ def _stop(_: Action) -> None:
 
 def _recalls(action: Action) -> Listing[Recall]:
     return api.recalls(all="all" in action.options)
+
+
+def _away(_: Action) -> Listing[dict[str, Any]]:
+    return api.session().away()
+
+
+def _change_all(action: Action) -> None:
+    word = action.name.removesuffix("_all")
+    count = change_all(current_service(), word)
+    print(f"{count} recall{'' if count == 1 else 's'} {word}d.")
 
 
 def _change_recall(action: Action) -> Recall:
@@ -339,10 +383,13 @@ _ACTIONS: dict[str, Callable[[Action], Any]] = {
     "help": _help,
     "stop": _stop,
     "recalls": _recalls,
+    "away": _away,
     "cancel": _change_recall,
     "pause": _change_recall,
     "resume": _change_recall,
     "fire": _change_recall,
+    "pause_all": _change_all,
+    "resume_all": _change_all,
     "session": _session,
     "profile": _profile,
     "model": _model,

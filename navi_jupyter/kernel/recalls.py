@@ -14,7 +14,8 @@ from .errors import Refused, UsageError
 from .listing import Listing
 from .render import moment, schedule_words
 from .service import Service
-from .times import duration_text, instant_text
+from .thiscell import tell_of_it, with_cell
+from .times import duration_text, instant_text, local_zone
 
 _DURATIONS = ("grace", "timeout", "jitter")
 _WAYS = "in_='10m', at='18:30', every='1h', cron='0 9 * * 1-5' or when='done'"
@@ -23,9 +24,11 @@ _WAYS = "in_='10m', at='18:30', every='1h', cron='0 9 * * 1-5' or when='done'"
 class Recall:
     """A stored wish to be woken. What can change is read from the server each time it is looked at."""
 
-    def __init__(self, service: Service, content: Mapping[str, Any]) -> None:
+    def __init__(self, service: Service, content: Mapping[str, Any], last: Mapping[str, Any] | None = None) -> None:
         self._service = service
         self._content = dict(content)
+        self._last = last
+        """The latest row of its ledger, where a list brought it along."""
 
     @property
     def id(self) -> str:
@@ -79,7 +82,7 @@ class Recall:
 
     @property
     def firings(self) -> Listing[dict[str, Any]]:
-        """The ledger, newest first: every slot and what became of it."""
+        """The ledger, newest first: every slot, what became of it and why, how late it started, whom it was told."""
         items = self._service.pages(f"recalls/{self.id}/firings", "firings", most=1000)
         return Listing(items, _FIRING_COLUMNS, _firing_row, empty="It has not fired yet.")
 
@@ -100,6 +103,24 @@ class Recall:
         """Run it now, besides its schedule."""
         return self._post("fire")
 
+    def clone(
+        self,
+        message: str | None = None,
+        *,
+        title: str | None = None,
+        schedule: Mapping[str, Any] | None = None,
+        **policy: Any,
+    ) -> Recall:
+        """A new recall like this one, with what is given in place of its own. It may be over.
+
+        ``schedule`` is in the contract's form; policy keywords as for ``recall`` change that part of its policy.
+        """
+        body: dict[str, Any] = {"message": message, "title": title, "schedule": schedule}
+        if policy:
+            body["policy"] = {**self.policy, **policy_from(policy)}
+        given = {name: value for name, value in body.items() if value is not None}
+        return Recall(self._service, self._service.call("POST", f"recalls/{self.id}/clone", given))
+
     def cancel(self) -> Recall:
         """End it. Does nothing when it is over."""
         self._service.call("DELETE", f"recalls/{self.id}")
@@ -111,13 +132,15 @@ class Recall:
 
     def row(self) -> list[str]:
         """Its line in a table, from what was read last."""
-        content = self._content
+        content, last = self._content, self._last
         return [
             self.id,
             self.message,
             schedule_words(content["schedule"]),
             str(content["status"]),
-            moment(content["next_at"]),
+            _next(content),
+            moment(last["slot"] if last else content["last_at"]),
+            _became(last),
             str(content["fired"]),
         ]
 
@@ -128,7 +151,7 @@ class Recall:
         return f"<Recall {self.id} {content['status']}: {self.message!r} {words}{following}>"
 
     def _repr_html_(self) -> str:
-        _, message, schedule, status, following, _ = map(escape, self.row())
+        _, message, schedule, status, following, *_ = map(escape, self.row())
         return (
             f"<div>⏰ <strong>{message}</strong> — {schedule}, {status}, next: {following} "
             f"<small><code>{escape(self.id)}</code></small></div>"
@@ -137,23 +160,55 @@ class Recall:
 
 def new_recall(service: Service, session_id: str, message: str, schedule: Mapping[str, Any], **rest: Any) -> Recall:
     """Store a recall; ``schedule`` and ``rest`` (title, policy) in the contract's form."""
+    schedule = with_cell(schedule)
     body = {"session_id": session_id, "message": message, "schedule": schedule}
     given = {name: value for name, value in rest.items() if value}
     try:
-        return Recall(service, service.call("POST", "recalls", body | given))
+        made = Recall(service, service.call("POST", "recalls", body | given))
+        tell_of_it(schedule)
     except Refused as refused:
         # A server that knows no events answers with the kinds it knows, in the words of its validator.
         if schedule["kind"] == "when" and refused.server_code == "invalid_request" and refused.field == "schedule":
             text = "Recalls on events (when …) are not available yet: use in, at, every or cron."
             raise UsageError(text, field="schedule") from None
         raise
+    return made
 
 
 def list_recalls(service: Service, *, session_id: str | None, over: bool = False) -> Listing[Recall]:
     """The recalls of one session or all of the user's; ``over`` includes those that have ended."""
-    items = service.pages("recalls", "recalls", most=1000, query={"session_id": session_id})
-    found = (Recall(service, item) for item in items if over or item["status"] in ("pending", "running", "paused"))
+    last: dict[str, Any] = {}
+    items = service.pages("recalls", "recalls", most=1000, query={"session_id": session_id}, beside={"last": last})
+    open_ones = ("pending", "running", "paused")
+    found = (Recall(service, item, last.get(item["id"])) for item in items if over or item["status"] in open_ones)
     return Listing(found, _COLUMNS, Recall.row, empty="No recalls are waiting.")
+
+
+def read_words(service: Service, words: str, *, tz: str | None = None, sentence: bool = False) -> dict[str, Any]:
+    """A time in English as the server reads it: ``schedule``, ``policy``, ``meaning``, ``times``, ``warnings``; of a
+    sentence also ``message``, the rest of it, and ``phrase``, the words of the time. Raises Refused."""
+    zone = tz or local_zone()
+    asked: dict[str, Any] = {
+        "text": words,
+        **({"tz": zone} if zone else {}),
+        **({"sentence": True} if sentence else {}),
+    }
+    found: dict[str, Any] = service.call("POST", "recalls/preview", asked)
+    return found
+
+
+def foresee(service: Service, schedule: Mapping[str, Any]) -> dict[str, Any]:
+    """What a schedule would do; as :func:`read_words`."""
+    zone = local_zone()
+    asked = {"schedule": dict(schedule), **({"tz": zone} if zone else {})}
+    found: dict[str, Any] = service.call("POST", "recalls/preview", asked)
+    return found
+
+
+def change_all(service: Service, action: str, *, session_id: str | None = None) -> int:
+    """``pause`` or ``resume`` all of the user's recalls, or those of a session; how many."""
+    query = {"session_id": session_id} if session_id else None
+    return int(service.call("POST", f"recalls/{action}", {}, query=query)["changed"])
 
 
 def schedule_from(
@@ -186,6 +241,9 @@ def schedule_from(
 def policy_from(given: Mapping[str, Any]) -> dict[str, Any]:
     """Policy keywords in the contract's form; durations and instants may be Python's. The server judges them."""
     policy = dict(given)
+    for name in ("cancel_on", "notify"):
+        if isinstance(policy.get(name), str):
+            policy[name] = [policy[name]]
     for name in _DURATIONS:
         if isinstance(policy.get(name), (int, float, timedelta)) and not isinstance(policy[name], bool):
             policy[name] = duration_text(policy[name])
@@ -194,17 +252,35 @@ def policy_from(given: Mapping[str, Any]) -> dict[str, Any]:
     return policy
 
 
-_COLUMNS = ("id", "message", "schedule", "status", "next", "fired")
-_FIRING_COLUMNS = ("slot", "status", "reason", "late", "run")
+_COLUMNS = ("id", "message", "schedule", "status", "next", "last", "last one", "fired")
+_FIRING_COLUMNS = ("slot", "kind", "status", "reason", "late", "try", "told", "run")
+
+
+def _next(content: Mapping[str, Any]) -> str:
+    if content["schedule"].get("kind") == "when" and content["status"] == "pending" and not content["next_at"]:
+        return "when it happens"
+    return moment(content["next_at"])
+
+
+def _became(firing: Mapping[str, Any] | None) -> str:
+    """``skipped: the session is busy``."""
+    if firing is None:
+        return ""
+    return str(firing["status"]) + (f": {firing['reason']}" if firing.get("reason") else "")
 
 
 def _firing_row(firing: dict[str, Any]) -> list[str]:
     late = firing.get("lateness_ms")
+    coalesced = f" (and {firing['coalesced']} before it)" if firing.get("coalesced") else ""
+    told = firing.get("delivery") or "none"
     return [
         moment(firing["slot"]),
-        firing["status"],
+        firing.get("kind") or "auto",
+        firing["status"] + coalesced,
         firing.get("reason") or "",
         "" if late is None else f"{late / 1000:.1f}s",
+        str(firing.get("attempt", 0) + 1) if firing.get("run_id") else "",
+        "" if told == "none" else told + (f": {firing['delivery_error']}" if firing.get("delivery_error") else ""),
         firing.get("run_id") or "",
     ]
 

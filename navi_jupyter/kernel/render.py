@@ -211,6 +211,10 @@ def _code(text: str) -> str:
 # --- tables and transcripts ------------------------------------------------------------------------------------------
 
 
+_LEFT = ' style="text-align:left"'
+"""Jupyter aligns tables of numbers, to the right."""
+
+
 def table_plain(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> str:
     """Columns padded to their widest cell."""
     body = [[_short(cell) for cell in row] for row in rows]
@@ -225,10 +229,10 @@ def table_plain(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty:
 
 def table_html(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> str:
     """A plain HTML table; the front end brings the style."""
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join("<tr>" + "".join(f"<td{_LEFT}>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     if not body:
         return f"<p>{escape(empty)}</p>"
-    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
+    head = "".join(f'<th scope="col"{_LEFT}>{escape(column)}</th>' for column in columns)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
@@ -273,16 +277,59 @@ def moment(text: str | None, *, now: datetime | None = None) -> str:
     return f"{at.astimezone():%Y-%m-%d %H:%M:%S} ({distance((at - (now or datetime.now(UTC))).total_seconds())})"
 
 
+def clock_words(text: str) -> str:
+    """An ISO instant as this machine's clock shows it: ``Fri 27 Nov 16:00``; the year where it is another one."""
+    at = datetime.fromisoformat(text).astimezone()
+    year = "" if at.year == datetime.now().astimezone().year else f" {at.year}"
+    return f"{at:%a} {at.day} {at:%b}{year} {at:%H:%M:%S}".removesuffix(":00")
+
+
 def distance(seconds: float) -> str:
     """``in 9m``, ``3h ago``."""
     size = abs(seconds)
     for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if size >= 2 * length:
+        if size >= 2 * length - length / 60:  # what was made for two hours is not "in 120m" a moment later
             words = f"{size / length:.0f}{unit}"
             break
     else:
         words = f"{size:.0f}s"
     return f"in {words}" if seconds >= 0 else f"{words} ago"
+
+
+_WHEN = {
+    "cell_done": "{cell} is done",
+    "cell_finished": "{cell} finishes without an error",
+    "cell_failed": "{cell} fails",
+    "cell_slow": "{cell} takes longer than {longer}",
+    "kernel_idle": "the kernel is idle",
+    "kernel_restarted": "the kernel restarts",
+    "kernel_died": "the kernel dies",
+}
+
+
+def _cell_words(cell: str | None) -> str:
+    """As whoever made it in a cell would say it."""
+    if cell in (None, "any"):
+        return "any cell"
+    kind, _, named = str(cell).rpartition(":")
+    return {"after": "the next cell", "request": "this cell"}.get(
+        kind, "the cell" if named == "running" else "that cell"
+    )
+
+
+def _when_words(schedule: dict[str, Any]) -> str:
+    """``when the next cell is done``, ``each time data.csv changes``."""
+    event = str(schedule.get("event"))
+    if event == "file_changed":
+        words = f"{schedule.get('path')} changes"
+    elif event == "expression":
+        words = f"{schedule.get('expr')} is true"
+    else:
+        longer = schedule.get("longer_than")
+        words = _WHEN.get(event, event).format(cell=_cell_words(schedule.get("cell")), longer=longer)
+        if longer and event == "kernel_idle":
+            words += f" for {longer}"
+    return f"{'each time' if schedule.get('repeat') == 'each' else 'when'} {words}"
 
 
 def schedule_words(schedule: dict[str, Any]) -> str:
@@ -291,7 +338,9 @@ def schedule_words(schedule: dict[str, Any]) -> str:
         case "once":
             return "once"
         case "every":
-            return f"every {schedule.get('every')}"
+            return f"every {schedule.get('every')}" + (f" ({schedule['tz']})" if schedule.get("tz") else "")
+        case "when":
+            return _when_words(schedule)
         case "cron":
             return f"cron {schedule.get('expr')} ({schedule.get('tz')})"
         case kind:

@@ -30,12 +30,22 @@ class Service:
         """One request; see :meth:`Client.request`."""
         return io_thread().wait(self.client.request(method, path, body, query=query))
 
-    def pages(self, path: str, key: str, *, most: int = 10_000, query: Query | None = None) -> Iterator[dict[str, Any]]:
-        """Every item of a paged list, ``most`` at most."""
+    def pages(
+        self,
+        path: str,
+        key: str,
+        *,
+        most: int = 10_000,
+        query: Query | None = None,
+        beside: Mapping[str, dict[str, Any]] | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Every item of a paged list, ``most`` at most. ``beside``: what else each page has, by name, is added."""
         cursor: str | None = None
         while most > 0:
             page = self.call("GET", path, query={**(query or {}), "limit": min(most, 100), "cursor": cursor})
             most -= len(page[key])
+            for name, found in (beside or {}).items():
+                found.update(page.get(name) or {})
             yield from page[key]
             cursor = page.get("next")
             if cursor is None:

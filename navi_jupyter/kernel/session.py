@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from .asking import Asking, NoPainter, Painter
+from .away import read_away
 from .client import Envelope
 from .enclosures import upload
 from .errors import UsageError
@@ -156,6 +158,10 @@ class Session:
         """The recalls of this session; ``over`` includes those that have ended."""
         return list_recalls(self._service, session_id=self.id, over=over)
 
+    def away(self, since: datetime | str | None = None) -> Listing[dict[str, Any]]:
+        """What happened while you were away (or since then): what ran, and what did not and why. Oldest first."""
+        return read_away(self._service, self.id, since)
+
     def follow(self, after: int | None = None) -> Iterator[Envelope]:
         """Everything that happens, as it happens, each event once, across reconnects. Ends when you stop iterating.
 
@@ -233,7 +239,8 @@ def sessions_table(service: Service) -> Listing[dict[str, Any]]:
             session["notebook_path"] or "",
             session["model"],
             moment(session["updated_at"]),
+            str(session.get("unread") or ""),
         ]
 
-    columns = ("", "id", "title", "notebook", "model", "used")
+    columns = ("", "id", "title", "notebook", "model", "used", "unread")
     return Listing(service.pages("sessions", "sessions", most=100), columns, row, empty="No session yet.")

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..commands import Acceptance, Answer, Edit, Stop, Unqueue
-from ..errors import CommandNotFound, InterruptNotFound, LimitReached, SessionBusy, SessionNotFound
+from ..errors import CommandNotFound, InterruptNotFound, LeaseLost, LimitReached, SessionBusy, SessionNotFound
 from ..events import Draft, Event, RunStarted
-from ..model import Origin, Run, RunStatus, Session, new_id, now
+from ..model import Origin, OriginKind, Run, RunStatus, Session, new_id, now
 from ..ports import DEFAULT_LEASE, QueuedPrompt, SessionTx
 from ..work import Approval, Interrupt, InterruptKind, InterruptStatus
 from .endings import Ending, close_run, custom, told
@@ -76,11 +76,13 @@ class Intake:
     async def prompt(self, tx: SessionTx, arrival: Arrival, *, may_start: bool) -> Admission:
         """Put the user's message into the log, and start its run if nothing is in the way.
 
-        Raises SessionNotFound, SessionBusy (mode ``reject``), LimitReached.
+        Raises SessionNotFound, SessionBusy (mode ``reject``), LimitReached, LeaseLost.
         """
         if (before := await tx.acceptance(self._session_id, arrival.command_id)) is not None:
             return Admission(before, repeated=True)
         session = await self._session(tx)
+        if arrival.origin.kind is OriginKind.RECALL:
+            await self._check_lease(tx, arrival)
         rival = await tx.active_run(self._session_id)
         waiting = await tx.queued_prompts(self._session_id)
         mode = arrival.prompt.mode
@@ -105,6 +107,11 @@ class Intake:
             queued = queue_event("queued", run.command_id, run.id, text=arrival.part.shown, mode=mode)
             await tx.append(self._session_id, [Draft(queued, run_id=run.id, origin=run.origin, at=run.created_at)])
         return Admission(acceptance, started, rival, ended)
+
+    async def _check_lease(self, tx: SessionTx, arrival: Arrival) -> None:
+        """A server that was stopped since it took the firing must not start what others have ended since."""
+        if not await tx.may_deliver(arrival.command_id, server_id=self._server_id):
+            raise LeaseLost("The firing was taken over, withdrawn or paused before it could start.")
 
     def _new_run(self, arrival: Arrival, session: Session) -> Run:
         return Run(

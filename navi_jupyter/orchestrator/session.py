@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar, assert_never
 
 from ..commands import Acceptance, Answer, Edit, Prompt, Stop, Unqueue
-from ..errors import NaviError, NotReady, SessionNotFound
+from ..errors import NaviError, NotReady, SessionNotFound, StoreError
 from ..events import Draft
 from ..logs import get_logger
-from ..model import Failure, Run, RunStatus, new_id, now
+from ..model import Failure, OriginKind, Run, RunStatus, new_id, now
 from ..ports import SessionTx, TurnResult
 from ..work import InterruptStatus
 from .endings import Ending, close_run, pause_run, persist, told
@@ -24,12 +24,16 @@ from .intake import Admission, Answered, Intake, Sender, Withdrawal
 from .launch import launch
 from .prompts import Arrival
 from .questions import checked_payload, opened, settle
+from .slots import Claimant
 from .surroundings import Surroundings
 from .transcript import Fold, fold_frames
 from .turns import ActiveRun
 
 log = get_logger("session")
 T = TypeVar("T")
+
+_LOOK_AGAIN = 1.0
+"""Seconds after which a session looks for its next run when the database had refused to say."""
 
 
 class SessionActor:
@@ -67,6 +71,10 @@ class SessionActor:
                 continue
             try:
                 await self._take(item)
+            except StoreError as error:
+                # What is next in the queue may not have been looked for.
+                log.error("session_item_refused", session_id=self.session_id, error=error.message)
+                asyncio.get_running_loop().call_later(_LOOK_AGAIN, self.put, Poke())
             except Exception:
                 # One item's failure is not the session's: what it was about is settled or in the store.
                 log.exception("session_item_failed", session_id=self.session_id, item=type(item).__name__)
@@ -141,8 +149,9 @@ class SessionActor:
 
     async def _prompt(self, prompt: Prompt, sender: Sender, item: Submitted) -> Acceptance:
         slots = self._shared.slots
+        claimant = self._claimant_of(sender)
         free = self.current is None and not self._closing and not slots.expects(self.session_id)
-        slot = free and slots.take(self.session_id)
+        slot = free and slots.take(claimant)
         arrival = Arrival(
             prompt=prompt,
             command_id=sender.command_id,
@@ -156,22 +165,26 @@ class SessionActor:
             started = admission.started
         finally:
             if slot and started is None:
-                slots.give_back()
+                slots.give_back(self.session_id)
         item.accept(admission.acceptance)  # It is durable; what follows takes its time.
         if admission.ended is not None:
             await self._tell_ended(admission.ended.id)
         if started is not None:
             await self._launch(started)
         elif not admission.repeated:
-            self._make_way(admission, prompt)
+            self._make_way(admission, prompt, claimant)
         return admission.acceptance
 
-    def _make_way(self, admission: Admission, prompt: Prompt) -> None:
+    def _claimant_of(self, sender: Sender) -> Claimant:
+        patient = sender.origin.kind is not OriginKind.USER
+        return Claimant(self.session_id, sender.user_id, patient=patient)
+
+    def _make_way(self, admission: Admission, prompt: Prompt, claimant: Claimant) -> None:
         """A prompt was queued: see that it gets its turn."""
         rival = admission.rival
         if rival is None or rival.status is RunStatus.WAITING:
             if not self._closing:
-                self._shared.slots.wait(self.session_id)  # to start it, or to go on with a run that it has answered
+                self._shared.slots.wait(claimant)  # to start it, or to go on with a run that it has answered
         # A run of another server is stopped by that one, which finds the request in the run's row; steering likewise.
         elif prompt.mode in ("interrupt", "rollback"):
             self._stop_current(rival.id)
@@ -192,7 +205,7 @@ class SessionActor:
         elif target is not None:
             await self._tell_ended(target.id)
             if target.status is RunStatus.WAITING and not self._closing:
-                self._shared.slots.wait(self.session_id)
+                self._shared.slots.wait(self._claimant_of(sender))
         return stopped.acceptance
 
     async def _settle(self, answer: Answer, sender: Sender) -> Acceptance:
@@ -204,7 +217,7 @@ class SessionActor:
         if question is not None and not question.durable:
             self._shared.questions.settled(question)
         elif question is not None and not self._closing:
-            self._shared.slots.wait(self.session_id)
+            self._shared.slots.wait(self._claimant_of(sender))
         return answered.acceptance
 
     async def _withdraw(self, interrupt_id: str) -> None:
@@ -247,23 +260,41 @@ class SessionActor:
 
     async def _start_next(self) -> None:
         """Go on with a run whose questions are answered, or start the prompt that is next, if a slot is free."""
+        slots = self._shared.slots
         if self.current is not None or self._closing:
-            self._shared.slots.renounce(self.session_id)
+            slots.renounce(self.session_id)
             return
-        if not self._shared.slots.take(self.session_id):
-            self._shared.slots.wait(self.session_id)
+        if slots.waits(self.session_id):
+            return  # told when it is its turn
+        claimant = slots.kept(self.session_id) or await self._next_claimant()
+        if claimant is None:
+            return
+        if not slots.take(claimant):
+            slots.wait(claimant)
             return
         try:
             started = await self._shared.store.write(self._intake.begin_next)
         except SessionNotFound:
             started = None
         except BaseException:
-            self._shared.slots.give_back()
+            slots.give_back(self.session_id)
             raise
         if started is None:
-            self._shared.slots.give_back()
+            slots.give_back(self.session_id)
         else:
             await self._launch(started)
+
+    async def _next_claimant(self) -> Claimant | None:
+        """For whom the session would go on: somebody who waits, if any of it is a user's. None: there is nothing.
+
+        Who has answered a question waits, too, whoever the run is of.
+        """
+        runs = await self._shared.store.open_runs(self.session_id)
+        session = await self._shared.store.session(self.session_id) if runs else None
+        if session is None:
+            return None
+        patient = all(run.status is RunStatus.QUEUED and run.origin.kind is not OriginKind.USER for run in runs)
+        return Claimant(self.session_id, session.owner, patient=patient)
 
     async def _launch(self, run: Run) -> None:
         """Put the agent to work. The run is active in the database already: if that fails, it has to be ended there."""
@@ -298,7 +329,7 @@ class SessionActor:
         try:
             await self._persist_end(run, unit)
         finally:
-            self._shared.slots.give_back()
+            self._shared.slots.give_back(self.session_id)
         await self._tell_ended(run.id)
         self.put(Poke())
 
@@ -356,7 +387,7 @@ class SessionActor:
     def _let_go(self, active: ActiveRun) -> None:
         self._shared.journal.forget(active.run.id)
         self.current = None
-        self._shared.slots.give_back()
+        self._shared.slots.give_back(self.session_id)
 
     async def _record(self, active: ActiveRun, ending: Ending, *, forced: bool) -> None:
         """Make the end durable. Retried until the database takes it; a run must not stay open while we live."""

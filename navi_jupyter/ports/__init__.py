@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..commands import Acceptance, Command
 from ..events import Draft, Event
@@ -29,6 +29,9 @@ from ..model import (
 from ..work import Attachment, Interrupt, InterruptStatus, RunLimits
 from .work import Ask, AskUser, Attachments, Memory, Spending, Steering
 from .workbench import Workbench
+
+if TYPE_CHECKING:
+    from .recalls import Unrun
 
 T = TypeVar("T")
 NO_WORKBENCH = Workbench()
@@ -60,8 +63,13 @@ class StopSignal:
 class RecallDesk(Protocol):
     """What tools may do with the recalls of a session. Implemented by ``recalls``."""
 
-    async def create(self, request: RecallCreate, *, owner: str, zone: str, by_agent: bool = False) -> Recall:
-        """Validate and store a recall, durable on return. Raises InvalidSchedule, LimitReached, SessionNotFound."""
+    async def create(
+        self, request: RecallCreate, *, owner: str, zone: str, by_agent: bool = False, code: bool = False
+    ) -> Recall:
+        """Validate and store a recall, durable on return. Raises InvalidSchedule, LimitReached, SessionNotFound.
+
+        ``code``: one of the agent may wait for an expression, which is code that a kernel executes.
+        """
         ...
 
     async def in_session(self, session_id: str) -> Sequence[Recall]:
@@ -74,6 +82,10 @@ class RecallDesk(Protocol):
 
     async def firings(self, recall_id: str, *, owner: str, limit: int = 50) -> Sequence[Firing]:
         """The recall's ledger, newest first. Raises RecallNotFound."""
+        ...
+
+    async def unrun(self, session_id: str, *, since: datetime | None, limit: int = 100) -> Sequence[Unrun]:
+        """What did not run in a session, of slots from ``since`` on: the last ``limit``, oldest first."""
         ...
 
 
@@ -337,6 +349,13 @@ class SessionTx(Protocol):
 
     async def acceptance(self, session_id: str, command_id: str) -> Acceptance | None:
         """The answer that was given to this command, if it was accepted before."""
+        ...
+
+    async def may_deliver(self, command_id: str, *, server_id: str) -> bool:
+        """Whether the firing that this command delivers, if there is one, is this server's and its recall not paused.
+
+        A server that was stopped between claiming and delivering may have lost its claim without knowing.
+        """
         ...
 
     async def accept(self, session_id: str, kind: str, acceptance: Acceptance, *, user_id: str) -> None:

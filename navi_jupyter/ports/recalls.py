@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from ..events import Draft
-from ..model import Firing, FiringStatus, Recall, Run
+from ..model import Firing, FiringStatus, Recall, Run, When, timestamp
 from . import SessionTx
 
 T = TypeVar("T")
@@ -58,6 +58,10 @@ class FiringState:
     """While running: when its run is to be stopped (``policy.timeout``)."""
     deferred: bool = False
     """It waits because its session was busy; an idle session wakes it."""
+    detail: str | None = None
+    """Of an event: what the woken run is told besides the message (the cell's source, output, traceback ...)."""
+    attachments: tuple[str, ...] = ()
+    """Of an event: ids of pictures that go along."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,10 +73,34 @@ class Claimed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Absence:
+    """What a session's recalls did not do while no server was there."""
+
+    since: datetime
+    """The first slot of it."""
+    late: int = 0
+    """Slots that run now, late."""
+    missed: int = 0
+    """Slots that do not run: missed, skipped, or coalesced into a later one; and events that were not waited for."""
+
+    def and_also(self, other: Absence) -> Absence:
+        """Both together."""
+        return Absence(
+            since=min(self.since, other.since), late=self.late + other.late, missed=self.missed + other.missed
+        )
+
+    def wire(self) -> dict[str, object]:
+        """For ``navi.session``."""
+        return {"since": timestamp(self.since), "late": self.late, "missed": self.missed}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RecallAudit:
     """What should be zero, and how many recalls are not over."""
 
     open: int = 0
+    awake: bool = False
+    """Whether one of these is not paused."""
     overdue: int = 0
     """Active recalls whose slot passed long ago without being planned."""
     stuck: int = 0
@@ -92,6 +120,70 @@ class Clock(Protocol):
 
     async def wait(self, signal: asyncio.Event, *, until: datetime) -> None:
         """Return once ``signal`` is set or ``until`` has come, whichever is first."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Happened:
+    """Something that a ``when`` recall waits for has happened."""
+
+    recall_id: str
+    key: str
+    """Identifies it: the same occurrence, told twice (by two servers, after a restart), fires once."""
+    at: datetime
+    detail: str
+    """What the run is told, at most 20,000 characters of Markdown."""
+    attachments: tuple[str, ...] = ()
+    """Ids of pictures that go along."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seen:
+    """When a session's owner last was there."""
+
+    wrote_at: datetime | None = None
+    """The last prompt of the user (not of a recall)."""
+    read_at: datetime | None = None
+    """When the user's mark in the session last moved."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unrun:
+    """A row of the ledger that did not run, with the name of its recall."""
+
+    firing: Firing
+    title: str
+
+
+class Occurrences(Protocol):
+    """Where the watcher of notebooks tells what happened. Implemented by ``recalls``."""
+
+    async def open_whens(self) -> Sequence[RecallState]:
+        """The ``when`` recalls that are not over and not paused, of everybody: what is to be watched."""
+        ...
+
+    async def happened(self, happened: Happened) -> bool:
+        """Put it into the ledger and have it fire; durable. False when it was there already, or the recall is over,
+        paused, cooling down, or past ``until`` or ``max_fires`` (which the ledger then says)."""
+        ...
+
+    async def could_not_look(self, recall_id: str, reason: str) -> None:
+        """The expression raises, the kernel is gone, the path is outside: said once in the session; it stays open."""
+        ...
+
+    async def never(self, happened: Happened, reason: str) -> bool:
+        """What a one-time recall waits for can not happen any more: it expires, and its ledger says why. Durable.
+
+        ``happened``: which recall, and the key under which the row is written once. False when there was nothing to
+        end.
+        """
+        ...
+
+    async def narrow(self, recall_id: str, before: When, after: When) -> bool:
+        """It is known now what a recall waits for, so that whoever watches it next knows it too.
+
+        False when its schedule is not ``before`` any more, or it does not wait any more.
+        """
         ...
 
 
@@ -124,8 +216,8 @@ class RecallTx(SessionTx, Protocol):
         """:meth:`save_recalls` without what only users change: title, message, schedule and policy stay."""
         ...
 
-    async def add_firings(self, states: Iterable[FiringState]) -> None:
-        """Insert; a slot (or manual key) that the ledger has already is left alone."""
+    async def add_firings(self, states: Iterable[FiringState]) -> int:
+        """Insert; how many. A slot (or key) that the ledger has already is left alone."""
         ...
 
     async def save_firings(self, states: Iterable[FiringState]) -> None:
@@ -144,6 +236,31 @@ class RecallTx(SessionTx, Protocol):
         """The manual firing of that key."""
         ...
 
+    async def event_firing(self, recall_id: str, key: str) -> FiringState | None:
+        """The firing of the event with that key."""
+        ...
+
+    async def last_slots(self, recall_ids: Iterable[str]) -> dict[str, datetime]:
+        """The latest slot of the schedule that the ledger has, of each recall that has one."""
+        ...
+
+    async def event_near(self, recall_id: str, at: datetime, *, within: timedelta) -> datetime | None:
+        """The slot of an event less than ``within`` before or after ``at`` that fired, or is to (not of one that was
+        only written down)."""
+        ...
+
+    async def open_recalls_of(self, owner: str, *, session_id: str | None = None) -> Sequence[RecallState]:
+        """The owner's recalls that are not over, of all sessions or one."""
+        ...
+
+    async def ending_with(self, session_id: str) -> Sequence[RecallState]:
+        """The session's recalls that are not over and have a ``cancel_on``."""
+        ...
+
+    async def prune_firings(self, recall_id: str, *, before: datetime, limit: int) -> int:
+        """Remove rows of slots before ``before`` that are over and told; how many."""
+        ...
+
     async def open_firings(self, recall_ids: Iterable[str]) -> Sequence[FiringState]:
         """All firings of these recalls that are not over."""
         ...
@@ -158,6 +275,14 @@ class RecallTx(SessionTx, Protocol):
 
     async def wake_deferred(self, session_ids: Iterable[str], *, now: datetime) -> int:
         """Make the oldest deferred firing of each session due now; how many there were."""
+        ...
+
+    async def note_absences(self, found: Mapping[str, Absence]) -> None:
+        """Add to what is to be told, by session; sessions that are gone are left out."""
+        ...
+
+    async def take_absences(self) -> Mapping[str, Absence]:
+        """What is to be told, by session; it is told then."""
         ...
 
     async def session_of_owner(self, session_id: str, owner: str) -> bool:
@@ -217,9 +342,48 @@ class RecallStore(Protocol):
         ...
 
     async def overrunning(self, now: datetime, *, limit: int) -> Sequence[Claimed]:
-        """Running firings past their ``stop_at``."""
+        """Running firings past their ``stop_at`` whose runs nobody has asked to stop yet."""
         ...
 
     async def audit_recalls(self, now: datetime) -> RecallAudit:
         """Count what is and what should not be."""
+        ...
+
+    async def when_recalls(self) -> Sequence[RecallState]:
+        """The ``when`` recalls that are pending or running, of everybody."""
+        ...
+
+    async def last_firings(self, recall_ids: Iterable[str]) -> dict[str, Firing]:
+        """The latest row of the ledger of each recall that has one."""
+        ...
+
+    async def unrun(self, session_id: str, *, since: datetime | None, limit: int) -> Sequence[Unrun]:
+        """Rows of the session's recalls that were skipped, missed, coalesced or expired, of slots from ``since`` on:
+        the last ``limit``, oldest first."""
+        ...
+
+    async def seen(self, session_id: str, owner: str) -> Seen:
+        """When the owner last wrote in the session and last read in it."""
+        ...
+
+    async def ends_with_user(self, session_id: str) -> bool:
+        """Whether the session has recalls that are not over and have a ``cancel_on``. Cheap: asked at each prompt."""
+        ...
+
+    async def old_firings(self, before: datetime, *, keep: int, limit: int) -> Mapping[str, datetime]:
+        """Recalls with more than ``keep`` rows of which some are of slots before ``before``; each with the slot of the
+        ``keep``-th row from the end."""
+        ...
+
+    async def deliveries_pending(self, limit: int) -> Sequence[Claimed]:
+        """Firings that are over and of which people are still to be told (``delivery`` is ``pending``), oldest first.
+        A read: with two servers on one database use :meth:`take_deliveries`."""
+        ...
+
+    async def take_deliveries(self, *, now: datetime, until: datetime, limit: int) -> Sequence[Claimed]:
+        """Those of which no notice waits, taken for this server until ``until``: nobody else gets them before."""
+        ...
+
+    async def delivered(self, firing_id: str, error: str | None = None) -> None:
+        """People were told, or (with ``error``) can not be: the delivery is over."""
         ...

@@ -52,6 +52,16 @@ def _change(zone: ZoneInfo, low: datetime, high: datetime) -> datetime:
     return low + SECOND * right
 
 
+def instant_of(zone: ZoneInfo, wall: datetime) -> tuple[datetime, bool]:
+    """A wall time's first real instant and True; when it does not exist, the end of the gap and False."""
+    first = wall.replace(tzinfo=zone).astimezone(UTC)
+    if wall_at(zone, first) == wall:
+        return first, True
+    # In a gap fold=1 means the offset after it, so that this one lies before the change.
+    early = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
+    return _change(zone, early - SECOND, first), False
+
+
 def changes(zone: ZoneInfo, after: datetime, upto: datetime) -> Iterator[datetime]:
     """The clock changes in (after, upto], each the first instant of the new offset."""
     at, offset = after, offset_at(zone, after)
@@ -81,13 +91,7 @@ class Calendar:
             return None
 
     def _instant(self, wall: datetime) -> tuple[datetime, bool]:
-        """A wall time's first real instant and True; when it does not exist, the end of the gap and False."""
-        first = wall.replace(tzinfo=self.zone).astimezone(UTC)
-        if wall_at(self.zone, first) == wall:
-            return first, True
-        # In a gap fold=1 means the offset after it, so that this one lies before the change.
-        early = wall.replace(tzinfo=self.zone, fold=1).astimezone(UTC)
-        return _change(self.zone, early - SECOND, first), False
+        return instant_of(self.zone, wall)
 
     def _fixed_after(self, at: datetime) -> datetime | None:
         wall: datetime | None = wall_at(self.zone, at)

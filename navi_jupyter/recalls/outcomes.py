@@ -6,14 +6,18 @@ Not responsible for which slots become firings: that is ``policy``.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
-from ..model import FiringStatus, Recall, RecallStatus, Run, RunStatus
+from ..errors import InvalidSchedule
+from ..model import FiringStatus, Recall, RecallStatus, Run, RunStatus, When
 from ..ports.recalls import FiringState, RecallState
-from .policy import FREE, MAX_WAIT, Action, Said, at_rest, closed, first_due, with_recall
+from .policy import MAX_WAIT, first_due
+from .said import Action, Said
+from .states import FREE, at_rest, closed, one_time, telling, with_recall
 
 BACKOFF_FIRST, BACKOFF_MOST = timedelta(seconds=10), timedelta(hours=1)
 MAX_CRASHES = 5
@@ -72,26 +76,46 @@ class Step:
     """A step that is taken at the same time and comes before it."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Around:
+    """What a step depends on besides its recall and its firing."""
+
+    now: datetime
+    others: Sequence[FiringState]
+    last: datetime | None
+
+
 def settle(
-    state: RecallState, firing: FiringState, outcome: Outcome, now: datetime, *, others: Sequence[FiringState]
+    state: RecallState,
+    firing: FiringState,
+    outcome: Outcome,
+    now: datetime,
+    *,
+    others: Sequence[FiringState],
+    last: datetime | None = None,
 ) -> Step:
-    """Take a firing that is not over one step on. ``others`` are the recall's other open firings."""
+    """Take a firing that is not over one step on.
+
+    ``others``: the recall's other open firings. ``last``: its last slot in the ledger, needed where all the firings
+    that ``max_fires`` allows are planned.
+    """
+    around = _Around(now=now, others=others, last=last)
     match outcome:
         case Accepted():
             state, firing, said = _start(state, firing, outcome, others)
             return Step(state=state, firing=firing, said=said)
         case Ended():
-            return _ended(state, firing, outcome.run, now, others)
+            return _ended(state, firing, outcome.run, around)
         case Busy():
-            return _busy(state, firing, outcome, now, others)
+            return _busy(state, firing, outcome, around)
         case Died():
             if firing.crashes >= MAX_CRASHES:
-                return _over(state, firing, FiringStatus.FAILED, outcome.reason, now, others)
+                return _over(state, firing, FiringStatus.FAILED, outcome.reason, around)
             delay = backoff(firing.crashes - 1) if firing.crashes else timedelta(0)
             waits = _again(firing, now + delay, reason=outcome.reason, crashes=firing.crashes + 1)
             return _waits(state, waits, others)
         case Expired():
-            return _over(state, firing, FiringStatus.EXPIRED, outcome.reason, now, others)
+            return _over(state, firing, FiringStatus.EXPIRED, outcome.reason, around)
         case _:
             assert_never(outcome)
 
@@ -99,6 +123,19 @@ def settle(
 def backoff(tries: int) -> timedelta:
     """The pause after ``tries`` earlier failures: doubling, capped."""
     return min(BACKOFF_FIRST * (1 << min(tries, 20)), BACKOFF_MOST)
+
+
+def retry_delay(firing_id: str, tries: int) -> timedelta:
+    """:func:`backoff` less up to a twentieth, so that what failed together does not come back together.
+
+    The same whenever it is computed, and never less than after one failure fewer.
+    """
+    pause = backoff(tries)
+    if pause == BACKOFF_MOST:
+        return pause
+    digest = hashlib.blake2b(f"{firing_id}:{tries}".encode(), digest_size=4).digest()
+    share = int.from_bytes(digest, "big") / 2**32
+    return pause * (1 - share / 20)
 
 
 def _start(
@@ -137,27 +174,29 @@ def _waits(state: RecallState, firing: FiringState, others: Sequence[FiringState
     return Step(state=at_rest(state, [*others, firing]), firing=firing, said=(said,))
 
 
-def _busy(state: RecallState, firing: FiringState, busy: Busy, now: datetime, others: Sequence[FiringState]) -> Step:
+def _busy(state: RecallState, firing: FiringState, busy: Busy, around: _Around) -> Step:
+    now = around.now
     if busy.session and state.recall.policy.busy == "skip":
-        return _over(state, firing, FiringStatus.SKIPPED, busy.reason, now, others)
+        return _over(state, firing, FiringStatus.SKIPPED, busy.reason, around)
     limit = firing.wait_until or now + MAX_WAIT
     if now >= limit:
-        return _over(state, firing, FiringStatus.EXPIRED, f"{busy.reason} for too long", now, others)
+        return _over(state, firing, FiringStatus.EXPIRED, f"{busy.reason} for too long", around)
     # The last try is at the very end of the wait, not beyond it.
     at = min(now + busy.delay, limit)
-    return _waits(state, _again(firing, at, reason=busy.reason, deferred=busy.session), others)
+    return _waits(state, _again(firing, at, reason=busy.reason, deferred=busy.session), around.others)
 
 
-def _ended(state: RecallState, firing: FiringState, run: Run, now: datetime, others: Sequence[FiringState]) -> Step:
-    earlier = None
+def _ended(state: RecallState, firing: FiringState, run: Run, around: _Around) -> Step:
+    earlier, now, others = None, around.now, around.others
     if firing.firing.status is not FiringStatus.RUNNING:  # it was over before its start was written down
         begun = Accepted(run_id=run.id, at=run.started_at or run.created_at)
         state, firing, said = _start(state, firing, begun, others)
         earlier = Step(state=state, firing=firing, said=said)
     status, reason = _verdict(run, firing, now)
-    if status is FiringStatus.FAILED and firing.firing.attempt < state.recall.policy.retries:
+    may_retry = not state.recall.status.final  # cancelled meanwhile: nobody would ever take it
+    if status is FiringStatus.FAILED and may_retry and firing.firing.attempt < state.recall.policy.retries:
         attempt = firing.firing.attempt + 1
-        at = now + backoff(attempt - 1)
+        at = now + retry_delay(firing.firing.id, attempt - 1)
         why = f"{reason}; attempt {attempt + 1} of {state.recall.policy.retries + 1} follows"
         waits = _again(firing, at, reason=why, stop_at=None)
         waits = replace(
@@ -167,7 +206,7 @@ def _ended(state: RecallState, firing: FiringState, run: Run, now: datetime, oth
         )
         step = _waits(state, waits, others)
     else:
-        step = _over(state, firing, status, reason, now, others)
+        step = _over(state, firing, status, reason, around)
     return replace(step, earlier=earlier)
 
 
@@ -196,30 +235,33 @@ _ACTIONS: dict[FiringStatus, Action] = {
 }
 
 
-def _over(
-    state: RecallState,
-    firing: FiringState,
-    status: FiringStatus,
-    reason: str | None,
-    now: datetime,
-    others: Sequence[FiringState],
-) -> Step:
+def _over(state: RecallState, firing: FiringState, status: FiringStatus, reason: str | None, around: _Around) -> Step:
     """Give a firing its final status and the recall what follows from it."""
-    if firing.firing.kind == "auto":
+    if firing.firing.kind != "manual":
         state = replace(state, outcome=status)
         if firing.firing.started_at is None:
-            state = _give_back(state, after=max(firing.firing.slot, now))
+            state = _give_back(state, firing, around)
+    elif state.outcome is FiringStatus.FAILED and one_time(state.recall.schedule):
+        state = replace(state, outcome=status)  # it had failed, and was run once more
     said = Said(action=_ACTIONS[status], slot=firing.firing.slot, reason=reason)
-    final = closed(firing, status, reason, now)
-    return Step(state=at_rest(state, others), firing=final, said=(said,))
+    final = telling(state.recall, closed(firing, status, reason, around.now))
+    return Step(state=at_rest(state, around.others), firing=final, said=(said,))
 
 
-def _give_back(state: RecallState, *, after: datetime) -> RecallState:
-    """A planned firing did not run after all: it does not count for ``max_fires``."""
+def _give_back(state: RecallState, firing: FiringState, around: _Around) -> RecallState:
+    """A planned firing did not run after all: it does not count for ``max_fires``.
+
+    Where that had ended the slots, they go on after the last one in the ledger: what came since is missed like any
+    other slot. (An event has no slots; its recall's next time is when it stops waiting.)
+    """
     state = replace(state, planned=max(0, state.planned - 1))
-    if state.due_at is None and state.recall.policy.max_fires is not None and not state.recall.status.final:
+    if state.due_at is not None or state.recall.policy.max_fires is None or state.recall.status.final:
+        return state
+    after = around.now if isinstance(state.recall.schedule, When) else around.last or firing.firing.slot
+    try:
         return replace(state, due_at=first_due(state, after=after))
-    return state
+    except InvalidSchedule:  # it can not be read any more, and so has no more slots
+        return state
 
 
 def unreadable(state: RecallState, reason: str) -> Step:
@@ -230,7 +272,7 @@ def unreadable(state: RecallState, reason: str) -> Step:
 
 def problem(recall: Recall, firing: FiringState, now: datetime) -> Expired | None:
     """Why a claimed firing may not be started any more, if so. Without a grace it always may."""
-    limited = recall.policy.grace is not None and firing.firing.kind == "auto" and not firing.firing.attempt
+    limited = recall.policy.grace is not None and firing.firing.kind != "manual" and not firing.firing.attempt
     if limited and firing.wait_until is not None and now > firing.wait_until:
         return Expired(reason="later than its grace")
     return None

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 from ..errors import InvalidSchedule
 from ..logs import get_logger
+from .catchup import CatchUp
 from .outcomes import Step, unreadable
 from .policy import Plan, plan
+from .wording import LATE
 
 if TYPE_CHECKING:
     from ..ports.recalls import FiringState, RecallState, RecallStore
@@ -41,6 +43,7 @@ class Planner:
         self._due: datetime | None = None
         """The time for which ``_ready`` was made."""
         self._ready: deque[list[Plan | Step]] = deque()
+        self._catch_up = CatchUp()
 
     def begin_at(self, due: datetime) -> datetime:
         """When to be called for :meth:`prepare`; ``due`` itself when that has been done."""
@@ -69,16 +72,21 @@ class Planner:
             for firing in await self._store.firings_open([state.recall.id for state in states]):
                 opens[firing.firing.recall_id].append(firing)
         if len(states) > OFF_LOOP:
-            return await asyncio.to_thread(_plans, states, opens, now)
-        return _plans(states, opens, now)
+            return await asyncio.to_thread(_plans, states, opens, now, self._catch_up)
+        return _plans(states, opens, now, self._catch_up)
 
 
-def _plans(states: Sequence[RecallState], opens: dict[str, list[FiringState]], now: datetime) -> list[Plan | Step]:
+def _plans(
+    states: Sequence[RecallState], opens: dict[str, list[FiringState]], now: datetime, catch_up: CatchUp
+) -> list[Plan | Step]:
     """Plan each; one that can not be planned fails by itself, not the others."""
     out: list[Plan | Step] = []
     for state in states:
         try:
-            out.append(plan(state, now, opens=opens.get(state.recall.id, ())))
+            others = opens.get(state.recall.id, ())
+            planned = plan(state, now, opens=others)
+            late = state.due_at is not None and now - state.due_at >= LATE
+            out.append(catch_up.spread(planned, others, now) if late else planned)
         except InvalidSchedule as error:
             log.error("recall_unreadable", recall_id=state.recall.id, error=error.message)
             out.append(unreadable(state, error.message))

@@ -8,15 +8,20 @@ Not responsible for policies (misfire, until, max_fires): that is ``policy``.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, assert_never
 from zoneinfo import ZoneInfo
 
+from pydantic import TypeAdapter
+
 from ..errors import InvalidSchedule
-from ..model import Cron, CronSpec, Every, EverySpec, Once, OnceSpec, Schedule, ScheduleSpec
+from ..model import Cron, CronSpec, Every, EverySpec, Once, OnceSpec, Schedule, ScheduleSpec, When, WhenSpec
 from .cron import CronError, compiled, split
 from .instants import Calendar, changes, offset_at
+from .wall import DAY, WallSteps, steps
+from .whens import resolve_when
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +33,7 @@ PAST_TOLERANCE = timedelta(seconds=2)
 """How far in the past ``once.at`` may lie: "now" is not refused for the time its request took to arrive."""
 _ZONE = re.compile(r"[A-Za-z0-9_+-]{1,32}(/[A-Za-z0-9_+-]{1,32}){0,2}", re.ASCII)
 _TICK = timedelta(microseconds=1)
+_SPECS: TypeAdapter[ScheduleSpec] = TypeAdapter(ScheduleSpec)
 
 
 def whole_ms(at: datetime) -> datetime:
@@ -73,6 +79,8 @@ def resolve(spec: ScheduleSpec, *, now: datetime, zone: str) -> Schedule:
             return _once(spec, now)
         case EverySpec():
             return _every(spec, now)
+        case WhenSpec():
+            return resolve_when(spec)
         case CronSpec():
             schedule = Cron(expr=" ".join(spec.expr.split()), tz=spec.tz if spec.tz is not None else zone)
             try:
@@ -83,6 +91,11 @@ def resolve(spec: ScheduleSpec, *, now: datetime, zone: str) -> Schedule:
             return schedule
         case _:
             assert_never(spec)
+
+
+def spec_of(schedule: Schedule) -> ScheduleSpec:
+    """The wish that would make this schedule again."""
+    return _SPECS.validate_python(schedule.model_dump(exclude_none=True))
 
 
 def _once(spec: OnceSpec, now: datetime) -> Once:
@@ -104,7 +117,13 @@ def _every(spec: EverySpec, now: datetime) -> Every:
     every = timedelta(milliseconds=spec.every // timedelta(milliseconds=1))
     start = whole_ms(now) if spec.start is None else _in_utc(spec.start, "schedule.start")
     _check_horizon(start, now, "schedule.start")
-    return Every(every=every, start=start)
+    if spec.tz is not None:
+        find_zone(spec.tz)
+        if every % DAY:
+            raise InvalidSchedule(
+                "a zone goes with whole days (every 1d, 14d); hours and minutes are elapsed time", field="schedule.tz"
+            )
+    return Every(every=every, start=start, tz=spec.tz)
 
 
 def _in_utc(at: datetime, field: str) -> datetime:
@@ -134,17 +153,27 @@ def next_after(schedule: Schedule, at: datetime) -> datetime | None:
             return _nth(schedule, _passed(schedule, at))
         case Cron():
             return calendar_of(schedule).after(at)
+        case When():
+            return None
         case _:
             assert_never(schedule)
 
 
 def _passed(schedule: Every, at: datetime) -> int:
     """How many slots lie at or before ``at``. In UTC: within a zone Python subtracts wall clocks."""
+    if schedule.tz is not None:
+        return _wall_steps(schedule).passed(at)
     since = at.astimezone(UTC) - schedule.start.astimezone(UTC)
     return max(0, since // schedule.every + 1)
 
 
+def _wall_steps(schedule: Every) -> WallSteps:
+    return steps(schedule.start, schedule.every, find_zone(schedule.tz or "UTC"))
+
+
 def _nth(schedule: Every, index: int) -> datetime | None:
+    if schedule.tz is not None:
+        return _wall_steps(schedule).nth(index)
     try:
         return schedule.start.astimezone(UTC) + schedule.every * index
     except OverflowError:
@@ -169,6 +198,8 @@ def count(schedule: Schedule, after: datetime, upto: datetime) -> int:
             return _passed(schedule, upto) - _passed(schedule, after)
         case Cron():
             return calendar_of(schedule).count(after, upto)
+        case When():
+            return 0
         case _:
             assert_never(schedule)
 
@@ -196,7 +227,8 @@ def last_slots(schedule: Schedule, after: datetime, upto: datetime, n: int) -> l
 def zone_of(schedule: Schedule, default: str) -> ZoneInfo:
     """The zone in which a schedule is spoken of: its own, else ``default``, else UTC."""
     try:
-        return find_zone(schedule.tz if isinstance(schedule, Cron) else default)
+        own = schedule.tz if isinstance(schedule, (Cron, Every)) else None
+        return find_zone(own or default)
     except InvalidSchedule:
         return ZoneInfo("UTC")
 
@@ -207,6 +239,47 @@ def preview(schedule: Schedule, *, n: int, after: datetime, zone: str) -> list[d
     return [slot.astimezone(own) for _, slot in zip(range(n), slots(schedule, after), strict=False)]
 
 
+# --- how close together it fires ----------------------------------------------------------------------------
+
+
+def shortest_gap(schedule: Schedule, *, now: datetime) -> timedelta | None:
+    """The least time between two of its slots; None where there are no two. Cheap however many there are."""
+    match schedule:
+        case Every():
+            return schedule.every
+        case Cron():
+            return _shortest_cron_gap(calendar_of(schedule), now)
+        case _:
+            return None
+
+
+def _shortest_cron_gap(calendar: Calendar, now: datetime) -> timedelta:
+    """By the times of day, and over midnight where two days in a row match in the coming year."""
+    fields = calendar.fields
+    first = timedelta(hours=fields.hours[0], minutes=fields.minutes[0], seconds=fields.seconds[0])
+    last = timedelta(hours=fields.hours[-1], minutes=fields.minutes[-1], seconds=fields.seconds[-1])
+    second_span = timedelta(seconds=fields.seconds[-1] - fields.seconds[0])
+    minute_span = timedelta(minutes=fields.minutes[-1] - fields.minutes[0]) + second_span
+    gaps = [timedelta(seconds=b - a) for a, b in pairwise(fields.seconds)]
+    gaps += [timedelta(minutes=b - a) - second_span for a, b in pairwise(fields.minutes)]
+    gaps += [timedelta(hours=b - a) - minute_span for a, b in pairwise(fields.hours)]
+    over_night = DAY - last + first
+    if not gaps or over_night < min(gaps):
+        gaps.append(over_night + DAY * (_closest_days(calendar, now) - 1))
+    return min(gaps)
+
+
+def _closest_days(calendar: Calendar, now: datetime) -> int:
+    """The least number of days between two days that match, in this year and the next."""
+    days = [
+        date(year, month, day).toordinal()
+        for year in (now.year, now.year + 1)
+        for month in range(1, 13)
+        for day in calendar.fields.days(year, month)
+    ]
+    return min((b - a for a, b in pairwise(days)), default=366)
+
+
 # --- what its author may not have meant ---------------------------------------------------------------------
 
 _SPANS = (("seconds", 60, "minute"), ("minutes", 60, "hour"), ("hours", 24, "day"))
@@ -214,6 +287,8 @@ _SPANS = (("seconds", 60, "minute"), ("minutes", 60, "hour"), ("hours", 24, "day
 
 def warnings(schedule: Schedule, *, now: datetime) -> list[str]:
     """Sentences about a valid schedule that may not be what was meant. Empty for most."""
+    if isinstance(schedule, When):
+        return ["it has no times of its own: it fires when that happens, and only while it is watched"]
     if not isinstance(schedule, Cron):
         return []
     calendar = calendar_of(schedule)
@@ -224,8 +299,13 @@ def warnings(schedule: Schedule, *, now: datetime) -> list[str]:
         out.append("six fields: the first one is seconds")
     if not any(text.startswith("*") for text in (padded[3], padded[5])):
         out.append("day of month and day of week are both given: it fires when either matches")
+    elif padded[3] != "*" and padded[5] != "*":
+        out.append("day of month and day of week are both given, one with *: it fires only when both match")
     skipped = [d for d in ("29", "30", "31") if padded[3] == d and padded[5] == "*"]
     out += [f"months without a day {d} are skipped" for d in skipped]
+    following = calendar.after(now)
+    if following is not None and following - now > timedelta(days=367):
+        out.append(f"it fires rarely: not before {following.astimezone(calendar.zone).date().isoformat()}")
     return out + _clock_warnings(calendar, now)
 
 

@@ -12,30 +12,29 @@ unless the recall has ``retries``. Not responsible for the rules: these are ``po
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
-from ..commands import Prompt, Stop
-from ..errors import LimitReached, NaviError, NotReady, SessionBusy, SessionNotFound, StoreError
-from ..logs import ROOT, get_logger
-from ..model import SYSTEM, Origin, OriginKind, Run
+from ..errors import StoreError
+from ..logs import get_logger
+from ..model import OriginKind, Run, When
+from .absences import Absences
 from .clock import SystemClock
-from .ledger import Lease, Outdated, Report, Settled, current, settle_all, store_plans
-from .outcomes import Accepted, Busy, Died, Ended, Expired, Outcome, problem
+from .courier import Courier
+from .ledger import Lease, Report, Settled, current, settle_all, store_plans
+from .outcomes import Busy, Ended, Outcome, Step
 from .planning import BATCH, Planner
-from .policy import prompt_mode, prompt_text
+from .policy import Plan
+from .sweeper import Sweeper
 
 if TYPE_CHECKING:
     from ..ports import Submit
     from ..ports.recalls import Claimed, Clock, RecallStore, RecallTx
 
 log = get_logger("recalls")
-_logger = logging.getLogger(f"{ROOT}.recalls")
 
 LONGEST_SLEEP = timedelta(seconds=30)
 """So that a suspended machine or a stepped clock is noticed."""
@@ -52,7 +51,10 @@ BREATH = 0.005
 """Seconds after which deliveries that never wait let the rest of the event loop have its turn."""
 SWEEP_SECONDS = 15.0
 RETRY = timedelta(seconds=1)
-UNREADY_DELAY = timedelta(seconds=5)
+
+
+def _nobody() -> None:
+    """Nobody is interested."""
 
 
 class Scheduler:
@@ -66,13 +68,20 @@ class Scheduler:
         server_id: str,
         busy_delay: timedelta = timedelta(seconds=60),
         clock: Clock | None = None,
+        whens_changed: Callable[[], None] = _nobody,
     ) -> None:
         self._store = store
-        self._submit = submit
+        self.whens_changed = whens_changed
+        """Called when what is to be watched may have changed. Set by the composition root; never blocks."""
+        self.to_tell: Callable[[], None] = _nobody
+        """Called when people are to be told of a firing. Set by the composition root; never blocks."""
         self._server_id = server_id
-        self._busy_delay = busy_delay
         self._clock = clock or SystemClock()
         self._planner = Planner(store)
+        self._courier = Courier(
+            store, submit, clock=self._clock, busy_delay=busy_delay, whens_changed=lambda: self.whens_changed()
+        )
+        self._sweeper = Sweeper(store, submit, server_id=server_id, clock=self._clock)
         self._signal = asyncio.Event()
         self._groups: deque[list[Claimed]] = deque()
         """Claims to deliver, by session."""
@@ -88,10 +97,13 @@ class Scheduler:
         self._tasks: list[asyncio.Task[None]] = []
         self._more_since: datetime | None = None
         """Since when each look has found a full batch: what came of it is written down after the rest has started."""
+        self._absences = Absences(store)
         self._stopping = False
         self._periodic: Any = None
         self.open = 0
         """Recalls that are not over, as of the last sweep."""
+        self.awake = False
+        """Whether one of them is not paused."""
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -171,6 +183,7 @@ class Scheduler:
 
     async def _safety_net(self) -> None:
         await self._guarded("sweep", self.sweep())
+        await self._guarded("prune", self.prune())
         self.wake()
 
     # --- the loop
@@ -184,10 +197,12 @@ class Scheduler:
         """Sleep until something is due, or do what is."""
         self._signal.clear()
         now = self._clock.now()
+        self._absences.look(now)
         due = now if self._more_since is not None else await self._store.next_wake()
         if due is not None and due <= now:
             await self._advance(now)
             return
+        await self._absences.tell(now)
         if self._reports:
             self._reported.set()
         until = now + LONGEST_SLEEP
@@ -215,19 +230,19 @@ class Scheduler:
         lease = Lease(server_id=self._server_id, until=now + LEASE)
 
         async def unit(tx: RecallTx) -> tuple[int, Sequence[Claimed]]:
+            plans[:] = await current(tx, plans)  # another server, or a user, may have been quicker with some of them
             claimed = await store_plans(tx, plans, now, lease=lease) if plans else []
+            await self._absences.note(tx, plans, now)
             claimed += await tx.claim(now=now, server_id=lease.server_id, lease_until=lease.until, limit=BATCH)
             return len(plans), claimed
 
-        async def careful_unit(tx: RecallTx) -> tuple[int, Sequence[Claimed]]:
-            plans[:] = await current(tx, plans)
-            return await unit(tx)
-
         self._more_since = (self._more_since or now) if more else None
-        try:
-            return await self._store.write(unit)
-        except Outdated:  # another server, or a user, was quicker with some of them
-            return await self._store.write(careful_unit)
+        planned, claimed = await self._store.write(unit)
+        if any(isinstance(plan.state.recall.schedule, When) for plan in plans):
+            self.whens_changed()
+        if any(f.firing.delivery == "pending" for plan in plans if isinstance(plan, Plan) for f in plan.firings):
+            self.to_tell()
+        return planned, claimed
 
     def _hand_out(self, claimed: Sequence[Claimed]) -> None:
         """Queue claims for delivery: those of one session one after the other, in the order of their slots."""
@@ -265,41 +280,10 @@ class Scheduler:
 
     async def deliver(self, claim: Claimed) -> Outcome:
         """Give the prompt to the session. Raises nothing; repeating it is harmless."""
-        firing, recall, now = claim.firing, claim.recall.recall, self._clock.now()
-        if (expired := problem(recall, firing, now)) is not None:
-            return expired
-        try:
-            prompt = Prompt(
-                command_id=firing.command_id,
-                text=prompt_text(recall, firing, now),
-                display=recall.message,
-                mode=prompt_mode(recall.policy),
-            )
-            acceptance = await self._submit(
-                firing.session_id,
-                prompt,
-                user_id=claim.recall.owner,
-                origin=Origin(kind=OriginKind.RECALL, recall_id=recall.id),
-            )
-        except SessionBusy:
-            self._waited_for.add(firing.session_id)
-            return Busy(delay=self._busy_delay)
-        except SessionNotFound:
-            return Expired(reason="its session is gone")
-        except LimitReached as error:
-            return Busy(delay=self._busy_delay, reason=error.message, session=False)
-        except (NotReady, StoreError) as error:
-            return Busy(delay=UNREADY_DELAY, reason=error.message, session=False)
-        except NaviError as error:
-            return Died(reason=error.message)
-        except Exception:
-            log.exception("recall_delivery_failed", recall_id=recall.id, firing_id=firing.firing.id)
-            return Died(reason="the delivery failed; the server's log has the details")
-        at = self._clock.now()
-        if _logger.isEnabledFor(logging.INFO):  # structlog takes longer to find out
-            late_by = (at - firing.firing.slot).total_seconds()
-            log.info("recall_fired", recall_id=recall.id, run_id=acceptance.run_id, late_by=late_by)
-        return Accepted(run_id=acceptance.run_id, at=at)
+        outcome = await self._courier.deliver(claim)
+        if isinstance(outcome, Busy) and outcome.session:
+            self._waited_for.add(claim.firing.session_id)
+        return outcome
 
     # --- writing down
 
@@ -338,55 +322,30 @@ class Scheduler:
 
         settled = await self._store.write(unit)
         self._signal.set()
+        self._tell_of(settled.steps)
         busy = {r.session_id for r in reports if r.session_id and isinstance(r.outcome, Busy)}
         for session_id in busy & self._idle_meanwhile:
             self._idle_meanwhile.discard(session_id)
             await self._wake_deferred(session_id)
-        for session_id, run_id, owner in settled.unwanted:
-            await self._stop_run(session_id, run_id, owner)
         return settled
 
-    async def _stop_run(self, session_id: str, run_id: str, owner: str) -> None:
-        stop = Stop(command_id=f"recall-stop:{run_id}", run_id=run_id)
-        with contextlib.suppress(NaviError):
-            await self._submit(session_id, stop, user_id=owner, origin=SYSTEM)
+    def _tell_of(self, steps: Sequence[Step]) -> None:
+        """Whom it concerns that firings were taken on."""
+        if any(isinstance(step.state.recall.schedule, When) for step in steps):
+            self.whens_changed()
+        if any(step.firing is not None and step.firing.firing.delivery == "pending" for step in steps):
+            self.to_tell()
 
     # --- the safety net
 
+    async def prune(self) -> int:
+        """Once an hour: remove rows of the ledger that are old, a few at a time. How many."""
+        return await self._sweeper.prune()
+
     async def sweep(self) -> int:
         """Finish what a dead server or a lost message left open; say what looks wrong. How many things were done."""
-        now = self._clock.now()
-        self._waited_for |= await self._store.deferred_sessions()
-        ended = [
-            Report(outcome=Ended(run=run), command_id=run.command_id)
-            for run in await self._store.ended_firings(limit=BATCH)
-        ]
-
-        async def unit(tx: RecallTx) -> int:
-            done = await settle_all(tx, ended, now)
-            lost = [
-                Report(
-                    outcome=Died(reason="its server died while it was delivered"),
-                    firing_id=state.firing.id,
-                    fence=state.fence,
-                )
-                for state in await tx.lost_claims(now=now, server_id=self._server_id)
-            ]
-            return len(done.steps) + len((await settle_all(tx, lost, now)).steps)
-
-        done = await self._store.write(unit)
-        for claim in await self._store.overrunning(now, limit=BATCH):
-            if claim.firing.firing.run_id is not None:
-                done += 1
-                await self._stop_run(claim.firing.session_id, claim.firing.firing.run_id, claim.recall.owner)
-        audit = await self._store.audit_recalls(now)
-        self.open = audit.open
-        if audit.overdue or audit.stuck or audit.orphans or audit.aimless:
-            log.warning(
-                "recalls_audit",
-                overdue=audit.overdue,
-                stuck=audit.stuck,
-                orphans=audit.orphans,
-                aimless=audit.aimless,
-            )
-        return done
+        swept = await self._sweeper.sweep()
+        self._waited_for |= swept.waited_for
+        self.open, self.awake = swept.audit.open, swept.audit.awake
+        self._tell_of(swept.steps)
+        return len(swept.steps) + swept.stopped

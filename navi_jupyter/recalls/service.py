@@ -5,78 +5,55 @@ Each change is one transaction with its ``navi.recall`` event. Not responsible f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING
 
-from ..errors import InvalidSchedule, LimitReached, RecallNotFound, RecallOver, SessionNotFound
+from ..errors import InvalidSchedule, RecallOver
 from ..model import (
-    Cron,
     Firing,
     FiringStatus,
-    Once,
-    OriginKind,
-    Policy,
     Recall,
     RecallCreate,
     RecallPatch,
     RecallStatus,
     Schedule,
     ScheduleSpec,
-    new_id,
+    When,
+    WhenEvent,
 )
 from ..ports.recalls import FiringState, RecallState
-from .clock import SystemClock
-from .ledger import say
-from .policy import Said, at_rest, cancelled, ended_by_user, first_due, manual
-from .schedule import preview, resolve, warnings, whole_ms
+from .changing import TITLE_LENGTH, check_gap, check_targets, locked, must_be_open, owned, title_of
+from .ledger import CANCELLED, end_all, say
+from .policy import manual
+from .said import Said
+from .schedule import preview, resolve, warnings
+from .states import at_rest, one_time
+from .together import Together
+from .watching import Watching
 
 if TYPE_CHECKING:
-    from ..ports.recalls import Clock, RecallStore, RecallTx
+    from ..ports.recalls import RecallTx
 
-TITLE_LENGTH = 60
+__all__ = ["MAX_PREVIEW", "TITLE_LENGTH", "RecallService", "title_of"]
+
 MAX_PREVIEW = 100
-_TICK = timedelta(microseconds=1)
-
-_Change = Callable[[RecallState, Sequence[FiringState], datetime], tuple[RecallState, list[FiringState], list[Said]]]
-"""A user's change: from the state and its open firings to the new state, changed firings and what is said."""
 
 
-def title_of(message: str) -> str:
-    """The first line of a message, cut at a word."""
-    line = message.strip().splitlines()[0].strip()
-    if len(line) <= TITLE_LENGTH:
-        return line
-    return line[: TITLE_LENGTH - 1].rsplit(" ", 1)[0] + "…"
-
-
-class RecallService:
-    """Implements :class:`navi_jupyter.ports.RecallDesk`, and what the REST interface needs besides.
+class RecallService(Watching, Together):
+    """Implements :class:`navi_jupyter.ports.RecallDesk` and :class:`navi_jupyter.ports.recalls.Occurrences`, and what
+    the REST interface needs besides.
 
     A recall of somebody else is not found (RecallNotFound), whatever is asked of it.
     """
-
-    def __init__(
-        self,
-        store: RecallStore,
-        *,
-        max_recalls_per_user: int = 1000,
-        clock: Clock | None = None,
-        changed: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._store = store
-        self._max_recalls = max_recalls_per_user
-        self._clock = clock or SystemClock()
-        self.changed = changed
-        """Called after each change, so that the scheduler looks again. Set by the composition root."""
 
     # --- reading
 
     async def get(self, recall_id: str, *, owner: str) -> Recall:
         """Raises RecallNotFound."""
         state = await self._store.recall_state(recall_id)
-        return _owned(state, recall_id, owner).recall
+        return owned(state, recall_id, owner).recall
 
     async def list(
         self,
@@ -118,58 +95,60 @@ class RecallService:
 
         Raises InvalidSchedule.
         """
+        _, times, told = self.foresee(spec, n=n, after=after, zone=zone)
+        return times, told
+
+    def foresee(
+        self, spec: ScheduleSpec, *, n: int = 5, after: datetime | None = None, zone: str
+    ) -> tuple[Schedule, Sequence[datetime], Sequence[str]]:
+        """:meth:`preview`, and before it the schedule as it would be stored. Raises InvalidSchedule."""
         now = self._clock.now()
         base = after or now
         schedule = resolve(spec, now=now, zone=zone)
-        return preview(schedule, n=min(n, MAX_PREVIEW), after=base, zone=zone), warnings(schedule, now=base)
+        check_gap(schedule, self._min_interval, now)
+        times = preview(schedule, n=min(n, MAX_PREVIEW), after=base, zone=zone)
+        return schedule, times, warnings(schedule, now=base)
 
     # --- making and changing
 
-    async def create(self, request: RecallCreate, *, owner: str, zone: str, by_agent: bool = False) -> Recall:
-        """Validate and store a recall, durable on return. Raises InvalidSchedule, LimitReached, SessionNotFound."""
+    async def create(
+        self, request: RecallCreate, *, owner: str, zone: str, by_agent: bool = False, code: bool = False
+    ) -> Recall:
+        """Validate and store a recall, durable on return.
+
+        Raises InvalidRequest, InvalidSchedule, LimitReached, SessionNotFound.
+
+        ``code``: one of the agent may wait for an expression, which is code that a kernel executes.
+        """
+        check_targets(request.policy.notify, await self._known_targets(request.policy.notify))
         now = self._clock.now()
-        schedule = resolve(request.schedule, now=now, zone=zone)
-        recall = Recall(
-            id=new_id("rec"),
-            session_id=request.session_id,
-            title=request.title or title_of(request.message),
-            message=request.message,
-            schedule=schedule,
-            policy=request.policy,
-            status=RecallStatus.PENDING,
-            next_at=None,
-            created_at=now,
-            origin=OriginKind.SYSTEM if by_agent else OriginKind.USER,
-        )
-        state = _aimed(RecallState(recall=recall, owner=owner, due_at=None), now)
+        state = self._made(request, owner=owner, zone=zone, now=now, by_agent=by_agent)
+        schedule = state.recall.schedule
+        if by_agent and not code and isinstance(schedule, When) and schedule.event is WhenEvent.EXPRESSION:
+            raise InvalidSchedule("An expression is code: `recall_when_true` is the tool for it.", field="schedule")
 
         async def unit(tx: RecallTx) -> None:
-            if not await tx.session_of_owner(recall.session_id, owner):
-                raise SessionNotFound(f"There is no session {recall.session_id}.", field="session_id")
-            if await tx.count_open_recalls(owner) >= self._max_recalls:
-                raise LimitReached(
-                    f"You have {self._max_recalls} recalls that are not over, as many as are allowed;"
-                    " cancel some first."
-                )
-            await tx.add_recalls([state])
-            await say(tx, [(state, [Said(action="created")])], now)
+            await self._add(tx, [state], owner, now)
 
         await self._store.write(unit, durable=True)
-        self.changed()
+        self._tell(state.recall)
         return state.recall
 
     async def patch(self, recall_id: str, patch: RecallPatch, *, owner: str, zone: str | None = None) -> Recall:
         """Change the fields that are there. A new schedule counts from now; what already fired or waits keeps its slot.
 
-        Raises RecallNotFound, RecallOver, InvalidSchedule.
+        Raises RecallNotFound, RecallOver, InvalidRequest, InvalidSchedule.
         """
+        notify = patch.policy.notify if patch.policy else ()
+        known = await self._known_targets(notify)
         now = self._clock.now()
 
         async def unit(tx: RecallTx) -> Recall:
-            state = await _locked(tx, recall_id, owner)
+            state = await locked(tx, recall_id, owner)
+            check_targets(notify, known, kept=state.recall.policy.notify)
             session = await tx.session(state.recall.session_id)
             own_zone = zone or (session.timezone if session else "UTC")
-            moved = at_rest(_patched(state, patch, now, own_zone), await tx.open_firings([recall_id]))
+            moved = at_rest(self._patched(state, patch, now, own_zone), await tx.open_firings([recall_id]))
             if not patch.model_fields_set:
                 return state.recall
             await tx.save_recalls([moved])
@@ -177,7 +156,7 @@ class RecallService:
             return moved.recall
 
         recall = await self._store.write(unit, durable=True)
-        self.changed()
+        self._tell(recall)
         return recall
 
     async def pause(self, recall_id: str, *, owner: str) -> Recall:
@@ -186,7 +165,7 @@ class RecallService:
         def change(
             state: RecallState, _opens: Sequence[FiringState], _now: datetime
         ) -> tuple[RecallState, list[FiringState], list[Said]]:
-            recall = _open(state)
+            recall = must_be_open(state)
             if recall.status is RecallStatus.PAUSED:
                 return state, [], []
             update = {"status": RecallStatus.PAUSED, "next_at": None}
@@ -203,7 +182,7 @@ class RecallService:
         def change(
             state: RecallState, opens: Sequence[FiringState], _now: datetime
         ) -> tuple[RecallState, list[FiringState], list[Said]]:
-            recall = _open(state)
+            recall = must_be_open(state)
             if recall.status is not RecallStatus.PAUSED:
                 return state, [], []
             active = replace(state, recall=recall.model_copy(update={"status": RecallStatus.PENDING}))
@@ -217,14 +196,17 @@ class RecallService:
         Raises RecallNotFound, RecallOver.
         """
 
-        def change(
-            state: RecallState, opens: Sequence[FiringState], now: datetime
-        ) -> tuple[RecallState, list[FiringState], list[Said]]:
-            _open(state)
-            stopped = [cancelled(f, now) for f in opens if f.firing.status is not FiringStatus.RUNNING]
-            return ended_by_user(state), stopped, [Said(action="cancelled")]
+        now = self._clock.now()
 
-        return await self._change(recall_id, owner, change)
+        async def unit(tx: RecallTx) -> Recall:
+            state = await locked(tx, recall_id, owner)
+            must_be_open(state)
+            (ended,) = await end_all(tx, [(state, CANCELLED)], now)
+            return ended.recall
+
+        recall = await self._store.write(unit, durable=True)
+        self._tell(recall)
+        return recall
 
     async def delete(self, recall_id: str, *, owner: str) -> Recall:
         """:meth:`cancel`, and without effect on one that is over, so that it can be repeated. Raises RecallNotFound."""
@@ -236,15 +218,17 @@ class RecallService:
     async def fire(self, recall_id: str, *, owner: str, key: str | None = None) -> Recall:
         """Run it now, besides its schedule: no slot is used up. The same ``key`` again changes nothing.
 
+        A one-time recall that has failed is run once more.
+
         Raises RecallNotFound, RecallOver.
         """
         now = self._clock.now()
 
         async def unit(tx: RecallTx) -> Recall:
-            state = await _locked(tx, recall_id, owner)
+            state = await locked(tx, recall_id, owner)
             if key is not None and await tx.manual_firing(recall_id, key) is not None:
                 return state.recall
-            _open(state)
+            state = _reopened(state)
             firing = manual(state.recall, key, now)
             opens = [*await tx.open_firings([recall_id]), firing]
             moved = at_rest(state, opens)
@@ -253,77 +237,14 @@ class RecallService:
             return moved.recall
 
         recall = await self._store.write(unit, durable=True)
-        self.changed()
-        return recall
-
-    async def _change(self, recall_id: str, owner: str, change: _Change) -> Recall:
-        now = self._clock.now()
-
-        async def unit(tx: RecallTx) -> Recall:
-            state = await _locked(tx, recall_id, owner)
-            moved, firings, said = change(state, await tx.open_firings([recall_id]), now)
-            if moved is state and not firings:
-                return state.recall
-            if firings:
-                await tx.save_firings(firings)
-            await tx.save_recalls([moved])
-            await say(tx, [(moved, said)], now)
-            return moved.recall
-
-        recall = await self._store.write(unit, durable=True)
-        self.changed()
+        self._tell(recall)
         return recall
 
 
-def _owned(state: RecallState | None, recall_id: str, owner: str) -> RecallState:
-    if state is None or state.owner != owner:
-        raise RecallNotFound(f"There is no recall {recall_id[:100]}.")
+def _reopened(state: RecallState) -> RecallState:
+    """A one-time recall that has failed may be run once more, and ends as that run does. Raises RecallOver."""
+    failed = state.recall.status is RecallStatus.FAILED and state.outcome is FiringStatus.FAILED
+    if failed and one_time(state.recall.schedule):
+        return replace(state, recall=state.recall.but(status=RecallStatus.PENDING))
+    must_be_open(state)
     return state
-
-
-async def _locked(tx: RecallTx, recall_id: str, owner: str) -> RecallState:
-    return _owned((await tx.recall_states([recall_id])).get(recall_id), recall_id, owner)
-
-
-def _open(state: RecallState) -> Recall:
-    if state.recall.status.final:
-        raise RecallOver(f"The recall is over: it {_ENDS[state.recall.status]}.")
-    return state.recall
-
-
-_ENDS = {
-    RecallStatus.FIRED: "has fired",
-    RecallStatus.FAILED: "has failed",
-    RecallStatus.CANCELLED: "was cancelled",
-    RecallStatus.EXPIRED: "has expired",
-}
-
-
-def _patched(state: RecallState, patch: RecallPatch, now: datetime, zone: str) -> RecallState:
-    """The state with what is there changed. Raises RecallOver, InvalidSchedule."""
-    recall = _open(state)
-    update: dict[str, Any] = {
-        name: value for name in ("message", "title", "policy") if (value := getattr(patch, name)) is not None
-    }
-    if patch.schedule is not None:
-        own = recall.schedule.tz if isinstance(recall.schedule, Cron) else zone
-        update["schedule"] = resolve(patch.schedule, now=now, zone=own)
-    moved = replace(state, recall=recall.model_copy(update=update))
-    if patch.schedule is not None:
-        return _aimed(moved, now)
-    if patch.policy is not None and state.due_at is not None:
-        return replace(moved, due_at=first_due(moved, after=state.due_at - _TICK))
-    return moved
-
-
-def _aimed(state: RecallState, now: datetime) -> RecallState:
-    """The state of a recall whose schedule counts from ``now``. Raises InvalidSchedule when it would never fire."""
-    schedule: Schedule = state.recall.schedule
-    # A time that was "now" when it was written fires at once.
-    after = min(now, schedule.at - _TICK) if isinstance(schedule, Once) else now
-    due = first_due(state, after=after)
-    if due is None:
-        policy: Policy = state.recall.policy
-        why = "until is before its first time" if policy.until else "max_fires is reached already"
-        raise InvalidSchedule(f"It would never fire: {why}.", field="policy.until" if policy.until else "policy")
-    return at_rest(replace(state, due_at=whole_ms(due)), ())

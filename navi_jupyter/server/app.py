@@ -138,6 +138,9 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
     max_recalls_per_user = _Count(1000, min=1, help="Recalls that one user can have that are not over.").tag(
         config=True
     )
+    min_recall_interval = _Seconds(
+        1.0, min=1.0, help="Seconds that lie at least between two firings of a recurring recall."
+    ).tag(config=True)
     max_message_bytes = _Count(
         1_048_576, min=1024, help="The largest body of a request, and the largest frame of a socket, in bytes."
     ).tag(config=True)
@@ -160,6 +163,10 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
     ).tag(config=True)
     mcp_config = _Text(
         "", help="A JSON file with `mcpServers` that goes before `navi/mcp.json` in Jupyter's configuration path."
+    ).tag(config=True)
+    notify_allow_private = _Flag(
+        False,
+        help="Whether notifications may go to private and local addresses, and to every service that Apprise knows.",
     ).tag(config=True)
     kernel_user = _Text(
         "",

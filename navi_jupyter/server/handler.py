@@ -233,7 +233,7 @@ class ApiHandler(NaviHandler, APIHandler):
 
     async def _say_why_not_healthy(self) -> None:
         lifecycle = self.lifecycle
-        failure = lifecycle.failure
+        failure = lifecycle.failure or lifecycle.obstacle
         self.set_status(503)
         body = {
             "status": "starting" if lifecycle.state == "ok" else lifecycle.state,

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import AsyncExitStack, suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from ..errors import NaviError, NotReady
+from ..errors import NaviError, NotReady, StoreBusy
 from ..workbench.parts import JupyterParts
 from .identity import KernelToken
 from .settings import Settings
@@ -25,6 +26,8 @@ State = Literal["starting", "ok", "failed", "stopping"]
 
 GRACE = 2.0
 """Seconds that a request waits for the start to end: a client that is quick must not fail."""
+AGAIN = 1.0
+"""Seconds between two tries to start while another program holds the database."""
 
 
 class Closable(Protocol):
@@ -44,6 +47,8 @@ class Lifecycle:
         self.state: State = "starting"
         self.failure: NaviError | None = None
         """Why the state is ``failed``."""
+        self.obstacle: NaviError | None = None
+        """What the start waits for."""
         self.services: Services | None = None
         """Set exactly while the state is ``ok``."""
         self._log = log
@@ -69,7 +74,8 @@ class Lifecycle:
             try:
                 await asyncio.wait_for(self._settled.wait(), grace)
             except TimeoutError:
-                raise NotReady("Navi is still starting; try again in a moment.") from None
+                why = f" {self.obstacle.message}" if self.obstacle else ""
+                raise NotReady(f"Navi is still starting; try again in a moment.{why}") from None
         if self.failure is not None:
             raise self.failure
         if self.services is None:
@@ -97,7 +103,10 @@ class Lifecycle:
         module = await asyncio.to_thread(import_module, "navi_jupyter.server.runtime")
         if self._stop.is_set():
             return
-        async with module.runtime(self.settings, self.lag, self._log, self._parts) as services:
+        async with AsyncExitStack() as stack:
+            services = await self._enter(stack, module)
+            if services is None:
+                return
             self.services = services
             self.state = "ok"
             self._settled.set()
@@ -106,6 +115,22 @@ class Lifecycle:
             self.services = None
             for socket in list(self.sockets):
                 socket.close(1001, "the server is stopping")
+
+    async def _enter(self, stack: AsyncExitStack, module: Any) -> Services | None:
+        """The services, however long another program holds the database. None: it is to stop."""
+        while not self._stop.is_set():
+            try:
+                runtime = module.runtime(self.settings, self.lag, self._log, self._parts)
+                services: Services = await stack.enter_async_context(runtime)
+            except StoreBusy as error:
+                self.obstacle = error
+                self._log.warning("navi_start_waits code=%s message=%r", error.code, error.message)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), AGAIN)
+            else:
+                self.obstacle = None
+                return services
+        return None
 
     def _fail(self, error: NaviError) -> None:
         self.state = "failed"

@@ -29,7 +29,7 @@ from ..agent.toolbox import Tool, ToolNote
 from ..commands import Acceptance, Command, Prompt
 from ..errors import NaviError, SessionNotFound, StoreError
 from ..logs import get_logger, send_to
-from ..model import USER, Session
+from ..model import USER, Session, now
 from ..orchestrator.orchestrator import Orchestrator
 from ..orchestrator.surroundings import Gear
 from ..orchestrator.surroundings import Settings as SessionSettings
@@ -39,13 +39,16 @@ from ..recalls.service import RecallService
 from ..store.attachments import AttachmentStore
 from ..store.memory import FactStore
 from ..store.sqlite import SqliteStore
+from ..watching.watcher import Watcher
 from ..work import Attachment, Permission
 from ..workbench.parts import JupyterParts
 from . import wire
 from .attaching import attach
 from .bench import Bench
+from .eyes import Elsewhere, SubmitWithPictures, watcher_of, why_not_watched
 from .lifecycle import LoopLag
 from .metrics import NaviCollector
+from .reaching import Reaching
 from .rest.routes import ROUTES
 from .rest.table import parse, read_cursor
 from .settings import Settings
@@ -62,6 +65,7 @@ class Services:
     orchestrator: Orchestrator
     recalls: RecallService
     scheduler: Scheduler
+    watcher: Watcher
     memory: FactStore
     attachments: AttachmentStore
     workbench: Workbench
@@ -69,6 +73,7 @@ class Services:
     backends: Backends
     equipment: Equipment
     mcp: McpPool
+    reaching: Reaching
     lag: LoopLag
     routes = ROUTES
 
@@ -80,6 +85,12 @@ class Services:
 
     async def give(self, session_id: str, command: Command, *, owner: str) -> Acceptance:
         """A command to a session, with what is attached to it. Raises any NaviError."""
+        acceptance = await self._give(session_id, command, owner=owner)
+        if isinstance(command, Prompt):
+            await self.recalls.user_wrote(session_id, now())
+        return acceptance
+
+    async def _give(self, session_id: str, command: Command, *, owner: str) -> Acceptance:
         attached: Sequence[Attachment] = ()
         if isinstance(command, Prompt) and (command.images or command.files):
             await self.session(session_id, owner=owner)
@@ -107,7 +118,7 @@ class Services:
     def activity(self) -> Mapping[str, int]:
         """What speaks against shutting an idle server down; empty when nothing does."""
         counts = {"runs": self.orchestrator.stats().runs}
-        if self.settings.keep_alive_for_recalls:
+        if self.settings.keep_alive_for_recalls and self.scheduler.awake:
             counts["recalls"] = self.scheduler.open
         return {name: count for name, count in counts.items() if count}
 
@@ -261,17 +272,36 @@ async def runtime(
         )
         store.on_append = orchestrator.log.appended
         mcp.on_status(orchestrator.tell_followers)
-        recalls = RecallService(store, max_recalls_per_user=settings.max_recalls_per_user)
+        recalls = RecallService(
+            store,
+            max_recalls_per_user=settings.max_recalls_per_user,
+            min_interval=timedelta(seconds=settings.min_recall_interval),
+        )
         scheduler = Scheduler(
             store,
-            orchestrator.submit,
+            SubmitWithPictures(orchestrator.submit, attachments),
             server_id=orchestrator.server.id,
             busy_delay=timedelta(seconds=settings.recall_busy_delay),
         )
         recalls.changed = scheduler.wake
-        await orchestrator.start(recalls, scheduler.on_run_ended)
+        recalls.why_not_watched = why_not_watched(parts)
+        watcher = watcher_of(
+            recalls,
+            parts,
+            session=store.session,
+            kernels=bench.workbench.kernels,
+            attachments=attachments,
+            elsewhere=Elsewhere(store.known_servers, orchestrator.server),
+        )
+        recalls.whens_changed = scheduler.whens_changed = watcher.changed
+        reaching = Reaching.of(store, parts, allow_private=settings.notify_allow_private, user_read=recalls.user_read)
+        scheduler.to_tell = reaching.notify.wake
+        recalls.targets = reaching.notify.names
+        await orchestrator.start(recalls, scheduler.on_run_ended, reaching.on_run_ended(orchestrator))
         try:
             await scheduler.start()
+            await watcher.start()
+            reaching.notify.start()
             try:
                 services = Services(
                     settings=settings,
@@ -279,6 +309,7 @@ async def runtime(
                     orchestrator=orchestrator,
                     recalls=recalls,
                     scheduler=scheduler,
+                    watcher=watcher,
                     memory=memory,
                     attachments=attachments,
                     workbench=workbench,
@@ -286,12 +317,15 @@ async def runtime(
                     backends=backends,
                     equipment=equipment,
                     mcp=mcp,
+                    reaching=reaching,
                     lag=lag,
                 )
                 with NaviCollector(services):
                     async with _swept(attachments):
                         yield services
             finally:
+                await watcher.stop()
+                await reaching.notify.stop()
                 await scheduler.stop()
         finally:
             await orchestrator.stop()

@@ -31,6 +31,7 @@ class Settings:
     max_concurrent_runs: int = 32
     max_sessions_per_user: int = 1000
     max_recalls_per_user: int = 1000
+    min_recall_interval: float = 1.0
     max_message_bytes: int = 1_048_576
     max_attachment_bytes: int = 20_971_520
     max_attachments_bytes_per_user: int = 1_073_741_824
@@ -41,4 +42,5 @@ class Settings:
     """Tools by name or pattern: the most that each may get, ``allow``, ``ask`` or ``deny``."""
     mcp_config: str = ""
     """A file with ``mcpServers`` besides those in Jupyter's configuration path; empty: none."""
+    notify_allow_private: bool = False
     kernel_user: str = "local"

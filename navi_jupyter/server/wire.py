@@ -16,10 +16,13 @@ from ..model import (
     Firing,
     Instant,
     Origin,
+    Policy,
     Recall,
     RecallCreate,
     RecallPatch,
     Run,
+    RunStatus,
+    Schedule,
     ScheduleSpec,
     Session,
     SessionCreate,
@@ -131,12 +134,22 @@ class SessionDetail(Session):
     """Questions to the user that are open, oldest first."""
     usage: Usage
     """Of all its runs that have paused or ended."""
+    unread: int = 0
+    """As in :class:`SessionInfo`."""
+
+
+class SessionInfo(Session):
+    """A session as it is listed."""
+
+    unread: int
+    """Runs that ended after what its owner has seen, and that the owner did not wait for: of recalls, of Navi itself,
+    or ended while nobody followed."""
 
 
 class SessionPage(Value):
     """``GET sessions``: most recently used first."""
 
-    sessions: tuple[Session, ...]
+    sessions: tuple[SessionInfo, ...]
     next: str | None
 
 
@@ -209,6 +222,10 @@ class RecallPage(Value):
 
     recalls: tuple[Recall, ...]
     next: str | None
+    last: dict[str, Firing] = Field(default_factory=dict)
+    """The latest row of the ledger of each of them, by the recall's id."""
+    words: dict[str, str] = Field(default_factory=dict)
+    """The schedule of each of them as people say it, by the recall's id."""
 
 
 class FiringPage(Value):
@@ -219,9 +236,13 @@ class FiringPage(Value):
 
 
 class PreviewRequest(Value):
-    """Body of ``POST recalls/preview``."""
+    """Body of ``POST recalls/preview``: exactly one of ``schedule`` and ``text``."""
 
-    schedule: ScheduleSpec
+    schedule: ScheduleSpec | None = None
+    text: Annotated[str, StringConstraints(min_length=1, max_length=300)] | None = None
+    """A time in English: ``every other Friday at 16:00``; or an event: ``when the cell is done``."""
+    sentence: bool = False
+    """``text`` has a message, too: ``every other Friday at 16:00 check the loss``."""
     n: Annotated[int, Field(ge=1, le=100)] = 5
     after: AwareDatetime | None = None
     """Default: now."""
@@ -234,6 +255,76 @@ class Preview(Value):
 
     times: tuple[Instant, ...]
     warnings: tuple[str, ...]
+    schedule: Schedule
+    """As it would be stored; to be sent with ``POST recalls``."""
+    policy: Policy
+    """What the text says besides the times (``until``, ``max_fires``)."""
+    meaning: str
+    """The schedule in words."""
+    message: str = ""
+    """Of a sentence: what is left of it without the time."""
+    phrase: str = ""
+    """Of a text: the words that were read as the time."""
+
+
+class RecallsChanged(Value):
+    """How many recalls were changed."""
+
+    changed: int
+
+
+class RecallImport(Value):
+    """Body of ``POST recalls/import``, which takes plain TOML as well."""
+
+    toml: Annotated[str, StringConstraints(max_length=10_000_000)]
+
+
+class Imported(Value):
+    """``POST recalls/import``: what was made or, with ``dry_run``, would be."""
+
+    recalls: tuple[Recall, ...]
+    dry_run: bool
+    words: dict[str, str] = Field(default_factory=dict)
+    """The schedule of each of them as people say it, by the recall's id."""
+
+
+class AwayRun(Value):
+    """A turn that took place."""
+
+    run_id: str
+    at: Instant
+    status: RunStatus
+    origin: Origin
+    prompt: str
+    """The beginning of what was asked."""
+    answer: str
+    """The beginning of what was answered."""
+    error: str | None
+    """The code of its failure."""
+
+
+class AwaySlot(Value):
+    """A slot that did not run, and why."""
+
+    recall_id: str
+    title: str
+    slot: Instant
+    status: str
+    reason: str | None
+    coalesced: int
+    """How many earlier slots it stands for besides its own."""
+
+
+class Away(Value):
+    """``GET sessions/{sid}/away``: what happened in a session since then, oldest first."""
+
+    since: Instant
+    runs: tuple[AwayRun, ...]
+    not_run: tuple[AwaySlot, ...]
+    missed: int
+    """Slots that did not run, those that are only counted included."""
+    failed: int
+    """Of the runs."""
 
 
 # --- what can be used here -------------------------------------------------------------------------------------------
@@ -354,6 +445,67 @@ class MemoryPage(Value):
     next: str | None
 
 
+class ReadRequest(Value):
+    """Body of ``POST sessions/{sid}/read``."""
+
+    seq: Annotated[int, Field(ge=0, le=2**53)]
+    """The last event that the user has seen."""
+
+
+class ReadMark(Value):
+    """How far the user has seen a session."""
+
+    seq: int
+    unread: int
+
+
+class NotifyTarget(Value):
+    """Somewhere a notification can be sent."""
+
+    name: str
+    """As ``policy.notify`` names it."""
+    service: str | None
+    """The scheme of its URL; null when it can not be used."""
+    source: str
+    """The file or the environment variable that it comes from."""
+    available: bool
+    why: str | None
+    """What is wrong with it, with file and line; null when nothing is."""
+    waiting: int
+    """Notifications that are still to be sent, of your recalls."""
+    sent: int
+    failed: int
+    last_sent_at: Instant | None
+    last_error: str | None
+    """Why the last one was not sent, also while it is still tried; null when it was."""
+
+
+class NotifyProblem(Value):
+    """Something wrong with a file as a whole, or with a setting in it."""
+
+    file: str
+    message: str
+
+
+class NotifyPage(Value):
+    """``GET notify``."""
+
+    notify: tuple[NotifyTarget, ...]
+    quiet: str | None
+    """Hours in which nobody is told anything, of the zone of each session."""
+    per_hour: int
+    """Messages to each target within an hour; what is more comes as one digest."""
+    problems: tuple[NotifyProblem, ...]
+    next: str | None
+
+
+class NotifyTrial(Value):
+    """``POST notify/{name}/test``."""
+
+    delivered: bool
+    error: str | None
+
+
 class Health(Value):
     """``GET health``. Counts are of this server process."""
 
@@ -379,6 +531,8 @@ INPUTS: dict[str, Any] = {
     "RecallCreate": RecallCreate,
     "RecallPatch": RecallPatch,
     "PreviewRequest": PreviewRequest,
+    "RecallImport": RecallImport,
+    "ReadRequest": ReadRequest,
     "FactCreate": FactCreate,
     "FactPatch": FactPatch,
     "KernelFunctions": KernelFunctions,

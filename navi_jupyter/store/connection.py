@@ -16,7 +16,7 @@ from pathlib import Path
 
 import aiosqlite
 
-from ..errors import NaviError, StoreDamaged, StoreError
+from ..errors import NaviError, StoreBusy, StoreDamaged, StoreError
 
 BUSY_TIMEOUT_MS = 10_000
 """How long a statement waits for another process's transaction."""
@@ -160,5 +160,5 @@ def store_error(error: BaseException) -> NaviError:
     if "readonly" in text or "read-only" in text:
         return StoreError(f"The database can not be written ({error}). Check the permissions of its folder.")
     if "locked" in text or "busy" in text:
-        return StoreError(f"The database was locked by another program for too long ({error}). Try again.")
+        return StoreBusy(f"The database was locked by another program for too long ({error}). Try again.")
     return StoreError(f"The database refused the change ({error}).")

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 
-from ..errors import StoreDamaged, StoreError, StoreLocked, StoreTooNew
+from ..errors import StoreBusy, StoreDamaged, StoreError, StoreLocked, StoreTooNew
 from ..logs import get_logger
 
 log = get_logger("store")
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 APPLICATION_ID = 0x4E415649
 """``NAVI``: tells our files from other programs'."""
 CHECKED_BYTES = 64 * 2**20
@@ -133,7 +133,15 @@ def _check_ours(connection: sqlite3.Connection, path: Path) -> int:
 
 def _check_locking(connection: sqlite3.Connection, path: Path) -> None:
     """Two connections must exclude each other; on some network file systems they do not, and data would be lost."""
-    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("PRAGMA busy_timeout = 1000")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if _is_busy(error):
+            return  # another server excludes us: that is all that was to be known
+        raise
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
     try:
         other = sqlite3.connect(path, timeout=0, isolation_level=None)
         try:
@@ -148,6 +156,10 @@ def _check_locking(connection: sqlite3.Connection, path: Path) -> None:
         f"The file system of {path} does not lock files, so two servers would overwrite each other."
         " Set NaviExtension.database_url to a file on a local disk."
     )
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def migrate(connection: sqlite3.Connection, *, target: int = SCHEMA_VERSION) -> None:
@@ -194,10 +206,12 @@ def _explained(path: Path, error: sqlite3.DatabaseError) -> StoreError:
             f" Restore a backup to {path.name}, or try: sqlite3 {aside.name} .recover | sqlite3 {path.name}."
             " Starting the server again without that begins an empty database."
         )
+    if _is_busy(error):
+        return StoreBusy(f"The database {path} is held by another program ({text}).")
     if "locked" in text or "locking protocol" in text or "LOCK" in getattr(error, "sqlite_errorname", ""):
         return StoreLocked(
             f"The database {path} can not be locked ({text}). If it is on a network file system, set"
-            " NaviExtension.database_url to a file on a local disk; else another program holds it."
+            " NaviExtension.database_url to a file on a local disk."
         )
     return StoreError(f"The database {path} can not be opened ({text}). Check its folder's permissions and free space.")
 

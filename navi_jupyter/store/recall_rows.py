@@ -26,13 +26,16 @@ RECALL_COLUMNS = (
 PROGRESS_COLUMNS = ("status", "next_at", "last_at", "fired", "due_at", "planned", "outcome")
 FIRING_COLUMNS = (
     "id, recall_id, session_id, slot, kind, key, status, reason, command_id, run_id, attempt, crashes, coalesced,"
-    " not_before, wait_until, stop_at, deferred, started_at, ended_at, lateness_ms, lease_owner, lease_until, fence"
+    " not_before, wait_until, stop_at, deferred, started_at, ended_at, lateness_ms, lease_owner, lease_until, delivery,"
+    " fence, detail, attachments, delivery_error"
 )
+PROGRESS_NAMES = FIRING_COLUMNS.split(", ")[6:-3]
+"""What changes in the life of a firing. The last three are written when it is made, or by whoever tells people."""
 
 
 NEW_FIRING_COLUMNS = (
     "id, recall_id, session_id, slot, kind, key, status, reason, command_id, coalesced, not_before, wait_until,"
-    " ended_at, lease_owner, lease_until, fence"
+    " ended_at, lease_owner, lease_until, delivery, fence, detail, attachments"
 )
 """The others have their defaults in a new row."""
 RECALL_NAMES = RECALL_COLUMNS.split(", ")
@@ -135,7 +138,7 @@ def firing_state_of(row: Iterable[Any]) -> FiringState:
     (
         firing_id, recall_id, session_id, slot, kind, key, status, reason, command_id, run_id, attempt, crashes,
         coalesced, not_before, wait_until, stop_at, deferred, started_at, ended_at, lateness_ms, lease_owner,
-        lease_until, fence,
+        lease_until, delivery, fence, detail, attachments, delivery_error,
     ) = row  # fmt: skip
     at = from_micros(slot)
     firing = Firing.trusted(
@@ -152,6 +155,8 @@ def firing_state_of(row: Iterable[Any]) -> FiringState:
         started_at=optional_instant(started_at),
         ended_at=optional_instant(ended_at),
         lateness_ms=lateness_ms,
+        delivery=delivery,
+        delivery_error=delivery_error,
     )
     return FiringState(
         firing=firing,
@@ -165,6 +170,8 @@ def firing_state_of(row: Iterable[Any]) -> FiringState:
         wait_until=optional_instant(wait_until),
         stop_at=optional_instant(stop_at),
         deferred=bool(deferred),
+        detail=detail,
+        attachments=tuple(attachments.split()) if attachments else (),
     )
 
 
@@ -187,12 +194,15 @@ def new_firing_values(state: FiringState) -> tuple[object, ...]:
         optional_micros(firing.ended_at),
         state.lease_owner,
         optional_micros(state.lease_until),
+        firing.delivery,
         state.fence,
+        state.detail,
+        " ".join(state.attachments) or None,
     )
 
 
 def changed_firing_values(state: FiringState) -> tuple[object, ...]:
-    """From ``status`` on in the order of ``FIRING_COLUMNS``, then the id."""
+    """In the order of ``PROGRESS_NAMES``, then the id."""
     firing = state.firing
     return (
         f"{firing.status}",
@@ -211,6 +221,7 @@ def changed_firing_values(state: FiringState) -> tuple[object, ...]:
         firing.lateness_ms,
         state.lease_owner,
         optional_micros(state.lease_until),
+        firing.delivery,
         state.fence,
         firing.id,
     )

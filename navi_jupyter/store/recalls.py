@@ -8,19 +8,21 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from ..errors import InvalidRequest
 from ..model import Firing, Recall, Run
-from ..ports.recalls import Claimed, FiringState, RecallAudit, RecallState
-from .connection import Readers, Statements
+from ..ports.recalls import Absence, Claimed, FiringState, RecallAudit, RecallState
+from .connection import Statements
+from .ledger import LedgerReads
 from .recall_rows import (
     FIRING_COLUMNS,
     FIRING_NAMES,
     NEW_FIRING_COLUMNS,
     PROGRESS_COLUMNS,
+    PROGRESS_NAMES,
     RECALL_COLUMNS,
     changed_firing_values,
     firing_state_of,
@@ -31,7 +33,7 @@ from .recall_rows import (
     recall_values,
     schedule_and_policy,
 )
-from .rows import optional_instant, run_of, to_micros
+from .rows import from_micros, optional_instant, run_of, to_micros
 
 T = TypeVar("T")
 _LAST = 2**62
@@ -42,9 +44,26 @@ _OPEN_FIRING = "('pending', 'claimed', 'running')"
 _CLAIMED = "(status IN ('claimed', 'running') AND status = 'claimed')"
 """The first half is for the partial index: SQLite does not see that it follows, and would read all of the ledger."""
 _OVERDUE = timedelta(seconds=60)
+_WHEN = """'{"kind":"when"'"""
+"""How the stored schedules begin that wait for an event, as a literal: for the partial index."""
 
+# The user has come, and that ends the recall: as `recalls.presence` decides it, in the transaction that would start it.
+_USER_CAME = (
+    "(instr(r.policy, '\"cancel_on\"') > 0 AND EXISTS (SELECT 1 FROM json_each(r.policy, '$.cancel_on') c WHERE"
+    " CASE c.value WHEN 'user_message' THEN (SELECT created_at FROM runs WHERE session_id = r.session_id"
+    "  AND origin_kind = 'user' ORDER BY number DESC LIMIT 1)"
+    " ELSE (SELECT at FROM reads WHERE session_id = r.session_id AND user_id = r.owner) END > r.created_at))"
+)
 # A firing may start while its recall is active; a manual one also while it is paused.
 _STARTABLE = "(r.status IN ('pending', 'running') OR (f.kind = 'manual' AND r.status = 'paused'))"
+
+
+# Running under a time limit, and nobody has asked the run to stop.
+_TO_STOP = (
+    "FROM firings f JOIN runs ON runs.id = f.run_id WHERE f.status = 'running' AND f.stop_at IS NOT NULL"
+    " AND runs.ended_at IS NULL AND runs.stop_command_id IS NULL"
+)
+_OF_F = ", ".join(f"f.{name}" for name in FIRING_NAMES)
 
 
 def _updates(names: Sequence[str]) -> str:
@@ -80,8 +99,9 @@ _SAVE_RECALLS = (
     " FROM (VALUES {rows}) AS v WHERE recalls.id = v.column12 AND recalls.version = v.column13"
 )
 _SAVE_FIRINGS = (
-    f"UPDATE firings SET {_updates(FIRING_NAMES[6:])}"
-    " FROM (VALUES {rows}) AS v WHERE firings.id = v.column18 AND firings.fence <= v.column17"
+    f"UPDATE firings SET {_updates(PROGRESS_NAMES)}"
+    f" FROM (VALUES {{rows}}) AS v WHERE firings.id = v.column{len(PROGRESS_NAMES) + 1}"
+    f" AND firings.fence <= v.column{len(PROGRESS_NAMES)}"
 )
 
 
@@ -120,8 +140,8 @@ class RecallRows(Statements):
     async def advance_recalls(self, states: Iterable[RecallState]) -> int:
         return await self.change_many(_ADVANCE_RECALLS, [(*progress(s), s.recall.id, s.version) for s in states])
 
-    async def add_firings(self, states: Iterable[FiringState]) -> None:
-        await self.change_many(
+    async def add_firings(self, states: Iterable[FiringState]) -> int:
+        return await self.change_many(
             f"INSERT OR IGNORE INTO firings ({NEW_FIRING_COLUMNS}) VALUES {{rows}}",
             list(map(new_firing_values, states)),
         )
@@ -144,6 +164,52 @@ class RecallRows(Statements):
         )
         return None if row is None else firing_state_of(row)
 
+    async def event_firing(self, recall_id: str, key: str) -> FiringState | None:
+        row = await self.one(
+            f"SELECT {FIRING_COLUMNS} FROM firings WHERE recall_id = ? AND key = ? AND kind = 'event'",
+            (recall_id, key),
+        )
+        return None if row is None else firing_state_of(row)
+
+    async def last_slots(self, recall_ids: Iterable[str]) -> dict[str, datetime]:
+        rows = await self.all(
+            "SELECT r.value AS id, (SELECT slot FROM firings WHERE recall_id = r.value AND kind = 'auto'"
+            " ORDER BY slot DESC LIMIT 1) AS slot FROM json_each(?) r",
+            (_json(recall_ids),),
+        )
+        return {row["id"]: from_micros(row["slot"]) for row in rows if row["slot"] is not None}
+
+    async def event_near(self, recall_id: str, at: datetime, *, within: timedelta) -> datetime | None:
+        row = await self.one(
+            "SELECT slot FROM firings WHERE recall_id = ? AND slot > ? AND slot < ? AND kind = 'event'"
+            " AND (started_at IS NOT NULL OR ended_at IS NULL OR status = 'coalesced') ORDER BY slot DESC LIMIT 1",
+            (recall_id, to_micros(at - within), to_micros(at + within)),
+        )
+        return None if row is None else from_micros(row["slot"])
+
+    async def open_recalls_of(self, owner: str, *, session_id: str | None = None) -> Sequence[RecallState]:
+        rows = await self.all(
+            f"SELECT {RECALL_COLUMNS} FROM recalls WHERE owner = ? AND status IN {_OPEN_RECALL}"
+            " AND (? IS NULL OR session_id = ?) ORDER BY number",
+            (owner, session_id, session_id),
+        )
+        return await _decoded(rows, recall_state_of)
+
+    async def ending_with(self, session_id: str) -> Sequence[RecallState]:
+        rows = await self.all(
+            f"SELECT {RECALL_COLUMNS} FROM recalls WHERE session_id = ? AND instr(policy, '\"cancel_on\"') > 0"
+            f" AND status IN {_OPEN_RECALL}",
+            (session_id,),
+        )
+        return [recall_state_of(row) for row in rows]
+
+    async def prune_firings(self, recall_id: str, *, before: datetime, limit: int) -> int:
+        return await self.change(
+            "DELETE FROM firings WHERE number IN (SELECT number FROM firings WHERE recall_id = ? AND slot < ?"
+            f" AND status NOT IN {_OPEN_FIRING} AND delivery <> 'pending' ORDER BY slot LIMIT ?)",
+            (recall_id, to_micros(before), limit),
+        )
+
     async def open_firings(self, recall_ids: Iterable[str]) -> Sequence[FiringState]:
         rows = await self.all(_OPEN_OF, (_json(recall_ids),))
         return await _decoded(rows, firing_state_of)
@@ -159,6 +225,15 @@ class RecallRows(Statements):
         firings = sorted(await _decoded(rows, firing_state_of), key=lambda state: state.firing.slot)
         recalls = await self.recall_states({state.firing.recall_id for state in firings}) if firings else {}
         return [Claimed(firing=state, recall=recalls[state.firing.recall_id]) for state in firings]
+
+    async def may_deliver(self, command_id: str, *, server_id: str) -> bool:
+        row = await self.one(
+            "SELECT f.status = 'claimed' AND f.lease_owner = ? AND"
+            f" (f.kind = 'manual' OR (r.status <> 'paused' AND NOT {_USER_CAME})) AS may"
+            " FROM firings f JOIN recalls r ON r.id = f.recall_id WHERE f.command_id = ?",
+            (server_id, command_id),
+        )
+        return row is None or bool(row["may"])
 
     async def lost_claims(self, *, now: datetime, server_id: str) -> Sequence[FiringState]:
         rows = await self.all(
@@ -177,6 +252,22 @@ class RecallRows(Statements):
             (to_micros(now), _json(session_ids)),
         )
 
+    async def note_absences(self, found: Mapping[str, Absence]) -> None:
+        await self.change_many(
+            "INSERT INTO absences (session_id, since, late, missed)"
+            " SELECT s.id, v.column2, v.column3, v.column4 FROM (VALUES {rows}) AS v"
+            " JOIN sessions s ON s.id = v.column1 WHERE true ON CONFLICT (session_id) DO UPDATE"
+            " SET since = min(since, excluded.since), late = late + excluded.late, missed = missed + excluded.missed",
+            [(session_id, to_micros(each.since), each.late, each.missed) for session_id, each in found.items()],
+        )
+
+    async def take_absences(self) -> dict[str, Absence]:
+        rows = await self.all("DELETE FROM absences RETURNING session_id, since, late, missed")
+        return {
+            row["session_id"]: Absence(since=from_micros(row["since"]), late=row["late"], missed=row["missed"])
+            for row in rows
+        }
+
     async def session_of_owner(self, session_id: str, owner: str) -> bool:
         return (await self.one("SELECT 1 FROM sessions WHERE id = ? AND owner = ?", (session_id, owner))) is not None
 
@@ -184,7 +275,7 @@ class RecallRows(Statements):
 # --- reads -----------------------------------------------------------------------------------------------------------
 
 
-class RecallReads(Readers):
+class RecallReads(LedgerReads):
     """The recall half of what is read. Implements the reads of :class:`navi_jupyter.ports.recalls.RecallStore`."""
 
     async def recall_state(self, recall_id: str) -> RecallState | None:
@@ -254,7 +345,7 @@ class RecallReads(Readers):
             " UNION ALL SELECT * FROM (SELECT f.not_before FROM firings f JOIN recalls r ON r.id = f.recall_id"
             f" WHERE f.status = 'pending' AND {_STARTABLE} ORDER BY f.not_before LIMIT 1)"
             f" UNION ALL SELECT min(lease_until) FROM firings WHERE {_CLAIMED}"
-            " UNION ALL SELECT min(stop_at) FROM firings WHERE status = 'running' AND stop_at IS NOT NULL)"
+            f" UNION ALL SELECT * FROM (SELECT f.stop_at {_TO_STOP} ORDER BY f.stop_at LIMIT 1))"
         )
         return None if row is None else optional_instant(row["at"])
 
@@ -270,7 +361,7 @@ class RecallReads(Readers):
     async def overrunning(self, now: datetime, *, limit: int) -> Sequence[Claimed]:
         async with self.reading() as view:
             rows = await view.all(
-                f"SELECT {FIRING_COLUMNS} FROM firings WHERE status = 'running' AND stop_at <= ? LIMIT ?",
+                f"SELECT {_OF_F} {_TO_STOP} AND f.stop_at <= ? LIMIT ?",
                 (to_micros(now), limit),
             )
             recalls = await view.all(
@@ -283,16 +374,21 @@ class RecallReads(Readers):
         late = to_micros(now - _OVERDUE)
         row = await self.fetch_one(
             f"SELECT (SELECT count(*) FROM recalls WHERE status IN {_OPEN_RECALL}) AS open,"
+            f" EXISTS (SELECT 1 FROM recalls WHERE status IN {_OPEN_RECALL} AND status <> 'paused') AS awake,"
             " (SELECT count(*) FROM recalls WHERE due_at < ? AND status IN ('pending', 'running')) AS overdue,"
             " (SELECT count(*) FROM firings f LEFT JOIN runs ON runs.id = f.run_id"
             "   WHERE f.status IN ('claimed', 'running') AND f.status = 'running' AND coalesce(runs.ended_at, 0) < ?"
             "   AND (runs.id IS NULL OR runs.ended_at IS NOT NULL)) AS stuck,"
             f" (SELECT count(*) FROM firings WHERE {_CLAIMED} AND lease_until < ?) AS orphans,"
-            " (SELECT count(*) FROM recalls r WHERE r.status = 'pending' AND r.due_at IS NULL AND NOT EXISTS"
+            " (SELECT count(*) FROM recalls r WHERE r.status = 'pending' AND r.due_at IS NULL"
+            f"  AND NOT (substr(r.schedule, 1, 14) = {_WHEN}) AND NOT EXISTS"
             f"  (SELECT 1 FROM firings f WHERE f.recall_id = r.id AND f.status IN {_OPEN_FIRING})) AS aimless",
             (late, late, late),
         )
-        return RecallAudit() if row is None else RecallAudit(**{key: row[key] for key in row.keys()})  # noqa: SIM118
+        if row is None:
+            return RecallAudit()
+        found = {key: row[key] for key in row.keys()}  # noqa: SIM118
+        return RecallAudit(**found | {"awake": bool(found["awake"])})
 
 
 def _number(cursor: str | None) -> int:

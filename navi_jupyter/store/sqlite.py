@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 import aiosqlite
 
-from ..errors import NaviError, StoreError
+from ..errors import StoreError
 from ..logs import get_logger
 from .connection import connect, store_error
 from .file import notice, prepare
@@ -83,7 +83,7 @@ class SqliteStore(SessionReads, RecallReads):
     async def open(cls, path: Path) -> SqliteStore:
         """Open the file, create or migrate its tables.
 
-        Raises StoreTooNew, StoreDamaged (after setting the file aside), StoreLocked, StoreError.
+        Raises StoreTooNew, StoreDamaged (after setting the file aside), StoreLocked, StoreBusy, StoreError.
         """
         await prepare(path)
         kept = await asyncio.to_thread(notice, path)
@@ -198,7 +198,7 @@ class SqliteStore(SessionReads, RecallReads):
         with contextlib.suppress(sqlite3.Error, ValueError):
             if self._db.in_transaction:
                 await self._db.execute("ROLLBACK")
-        if not isinstance(error, NaviError) or isinstance(error, StoreError):
+        if isinstance(error, StoreError):  # what else a unit raises is its caller's to tell
             log.error("store_write_failed", error=str(error), units=len(batch))
         for unit in batch:
             unit.refuse(error)

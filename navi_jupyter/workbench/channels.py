@@ -13,6 +13,7 @@ from jupyter_client.session import Session as JupyterSession
 from jupyter_core.utils import ensure_async
 
 from . import frames
+from .cellruns import OURS
 from .frames import Said
 
 _POLL = 0.02
@@ -32,8 +33,11 @@ def ports_of(manager: Any) -> object:
 
 
 def own_session(theirs: Any) -> JupyterSession:
-    """A session with the manager's key and a name of its own: it is our address, and two with one lose messages."""
-    return JupyterSession(config=theirs.config, key=theirs.key, signature_scheme=theirs.signature_scheme)
+    """A session with the manager's key and a name of its own: it is our address, and two with one lose messages.
+
+    The user name tells whoever listens that it is an agent who asks (``cellruns``).
+    """
+    return JupyterSession(config=theirs.config, key=theirs.key, signature_scheme=theirs.signature_scheme, username=OURS)
 
 
 async def next_said(channel: Any, session: Any) -> Said | None:

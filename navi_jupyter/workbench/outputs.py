@@ -26,6 +26,11 @@ class Bounds:
     """Bytes (as JSON) of displays and results."""
     count: int = 1000
     """Displays and results."""
+    latest: bool = False
+    """Where there is no room, the oldest displays give way to new ones; else new ones are left out."""
+
+
+_PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml")
 
 
 class Outputs:
@@ -43,6 +48,8 @@ class Outputs:
         self._displayed = 0
         self._dropped = 0
         """Displays and results that were one too many."""
+        self.pictures_dropped = 0
+        """Those among the displays that gave way to later ones."""
         self._tail: deque[tuple[str, str]] = deque()
         self._tail_size = 0
         self._left_out = 0
@@ -56,6 +63,8 @@ class Outputs:
             self._on_display(said.kind, content)
         elif said.kind == "error":
             self._before()
+            if self._bounds.latest:
+                self._make_room(0)
             if self._room_for_one():
                 self._add({"output_type": "error", **error_of(content)})
         elif said.kind == "update_display_data":
@@ -73,7 +82,8 @@ class Outputs:
             self._add(_stream(name, text))
         self._tail.clear()
         if self._dropped:
-            self._add(_stream("stderr", f"\n… {self._dropped:,} more displays were left out …\n"))
+            which = "earlier" if self._bounds.latest else "more"
+            self._add(_stream("stderr", f"\n… {self._dropped:,} {which} displays were left out …\n"))
         self._left_out = self._dropped = 0
 
     def all(self) -> tuple[Output, ...]:
@@ -134,9 +144,12 @@ class Outputs:
 
     def _on_display(self, kind: str, content: Mapping[str, Any]) -> None:
         self._before()
+        given = content.get("data") or {}
+        if self._bounds.latest:
+            self._make_room(_weight(given))
         if not self._room_for_one():
             return
-        data = self._bounded(content.get("data") or {})
+        data = self._bounded(given)
         output: dict[str, Any] = {"output_type": kind, "data": data, "metadata": dict(content.get("metadata") or {})}
         if kind == "execute_result":
             output["execution_count"] = content.get("execution_count")
@@ -144,6 +157,21 @@ class Outputs:
         if display_id is not None:
             self._displays.setdefault(str(display_id), []).append(len(self._all))
         self._add(output)
+
+    def _make_room(self, weight: int) -> None:
+        """Let the oldest displays go until one of that weight fits, as far as that is possible at all."""
+        bounds = self._bounds
+        while self._displayed >= bounds.count or (self._rich and self._rich + weight > bounds.rich):
+            oldest = next((i for i, output in enumerate(self._all) if "data" in output), None)
+            if oldest is None:
+                return
+            gone = self._all.pop(oldest)["data"]
+            self._rich = max(0, self._rich - _weight(gone))
+            self._displayed -= 1
+            self._dropped += 1
+            self.pictures_dropped += any(kind in gone for kind in _PICTURES)
+            places = ((name, [i - (i > oldest) for i in at if i != oldest]) for name, at in self._displays.items())
+            self._displays = {name: at for name, at in places if at}
 
     def _room_for_one(self) -> bool:
         self._displayed += 1
@@ -190,6 +218,7 @@ class Outputs:
         self._displays.clear()
         self._tail.clear()
         self._text = self._rich = self._displayed = self._dropped = self._tail_size = self._left_out = 0
+        self.pictures_dropped = 0
         self._tell({"output_type": "clear_output"})
 
     def _add(self, output: dict[str, Any]) -> None:
@@ -206,8 +235,15 @@ def error_of(content: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "ename": well_formed(str(content.get("ename", "")))[:500],
         "evalue": well_formed(str(content.get("evalue", "")))[:20_000],
-        "traceback": [well_formed(str(line))[:20_000] for line in list(content.get("traceback") or ())[:200]],
+        "traceback": [well_formed(str(line))[:20_000] for line in _both_ends(list(content.get("traceback") or ()))],
     }
+
+
+def _both_ends(frames: list[object]) -> list[object]:
+    """A traceback says what it is about in its last lines, however deep it goes."""
+    if len(frames) <= 200:
+        return frames
+    return [*frames[:50], f"… {len(frames) - 199:,} frames left out …", *frames[-149:]]
 
 
 def _stream(name: str, text: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from navi_jupyter.events import Event
 from navi_jupyter.model import (
     USER,
     Firing,
+    FiringStatus,
     Origin,
     OriginKind,
     Recall,
@@ -36,6 +37,7 @@ from navi_jupyter.ports import (
     Turn,
     TurnResult,
 )
+from navi_jupyter.ports.recalls import Unrun
 from navi_jupyter.ports.work import Ask, AskUser, SteeredPrompt
 from navi_jupyter.recalls.schedule import next_after, resolve
 from navi_jupyter.work import Attachment, Interrupt, InterruptStatus
@@ -50,7 +52,9 @@ class MemoryDesk:
         self.recalls: dict[str, Recall] = {}
         self.ledger: dict[str, list[Firing]] = {}
 
-    async def create(self, request: RecallCreate, *, owner: str, zone: str, by_agent: bool = False) -> Recall:
+    async def create(
+        self, request: RecallCreate, *, owner: str, zone: str, by_agent: bool = False, code: bool = False
+    ) -> Recall:
         at = now()
         schedule = resolve(request.schedule, now=at, zone=zone)
         recall = Recall(
@@ -86,6 +90,16 @@ class MemoryDesk:
         if recall_id not in self.recalls:
             raise RecallNotFound(f"no recall {recall_id}")
         return self.ledger.get(recall_id, [])[:limit]
+
+    async def unrun(self, session_id: str, *, since: datetime | None, limit: int = 100) -> Sequence[Unrun]:
+        without = (FiringStatus.SKIPPED, FiringStatus.MISSED, FiringStatus.COALESCED, FiringStatus.EXPIRED)
+        rows = [
+            Unrun(firing=firing, title=recall.title)
+            for recall in await self.in_session(session_id)
+            for firing in self.ledger.get(recall.id, [])
+            if firing.status in without and (since is None or firing.slot >= since)
+        ]
+        return sorted(rows, key=lambda row: row.firing.slot)[-limit:]
 
 
 class MemoryLibrary:

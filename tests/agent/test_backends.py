@@ -135,10 +135,11 @@ async def test_a_tool_may_be_given_an_exact_schedule(bench: Bench) -> None:
 
 async def test_limits_of_a_recurring_recall_reach_its_policy(bench: Bench) -> None:
     _, context = bench.turn("x")
-    arguments = {"message": "m", "when": "every hour", "until": "tomorrow at 9", "max_fires": 3}
+    arguments = {"message": "m", "when": "every hour", "until": "tomorrow at 9", "max_fires": 3, "notify": ["phone"]}
     await call_tool("create_recall", arguments, context)
     (recall,) = bench.desk.recalls.values()
     assert recall.policy.max_fires == 3
+    assert recall.policy.notify == ("phone",)
     assert recall.policy.until is not None
     assert recall.policy.until > now()
 
@@ -199,9 +200,10 @@ def test_times_stretches_and_schedules_are_said_plainly(bench: Bench) -> None:
         ("30 14 * * 1,4", "every Monday and Thursday at 14:30 UTC"),
         ("0 9,17 * * 1-5", "weekdays at 09:00 and 17:00 UTC"),
         ("0 10 1 * *", "day 1 of each month at 10:00 UTC"),
-        ("*/5 * * * *", "cron `*/5 * * * *` UTC"),
-        ("@daily", "cron `@daily` UTC"),
-        ("0 9 1 12 *", "cron `0 9 1 12 *` UTC"),
+        ("*/5 * * * *", "every 5 minutes UTC"),
+        ("@daily", "every day at 00:00 UTC"),
+        ("0 9 1 12 *", "day 1 of December at 09:00 UTC"),
+        ("*/7 1-5/2 3 * *", "cron `*/7 1-5/2 3 * *` UTC"),
     ],
 )
 async def test_schedules_are_said_in_words_where_words_fit(bench: Bench, expr: str, said: str) -> None:

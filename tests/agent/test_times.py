@@ -12,8 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from navi_jupyter.agent.past import read_past
+from navi_jupyter.agent.phrasing import say
 from navi_jupyter.agent.times import Timed, read, read_in_thread, read_when
 from navi_jupyter.errors import InvalidSchedule
+from navi_jupyter.model import EverySpec, When
+from navi_jupyter.recalls.schedule import resolve
 
 ZONE = "Europe/Berlin"
 NOW = datetime(2026, 11, 23, 18, 0, tzinfo=ZoneInfo(ZONE))  # a Monday
@@ -131,6 +134,24 @@ TABLE = [
     ("every month on the 1st at 10 rent", "cron 0 10 1 * *", "rent"),
     ("on the 15th of every month pay", "cron 0 9 15 * *", "pay"),
     ("every year on 24 december at 18:00", "cron 0 18 24 12 *", ""),
+    # rhythms
+    ("every other friday at 16:00 check the loss", "every 14d from 2026-11-27 16:00", "check the loss"),
+    ("every second tuesday", "every 14d from 2026-11-24 09:00", ""),
+    ("every monday", "cron 0 9 * * 1", ""),
+    ("every other monday at 9", "every 14d from 2026-11-30 09:00", ""),
+    ("every 3 weeks on thursday at noon", "every 21d from 2026-11-26 12:00", ""),
+    ("biweekly on sunday", "every 14d from 2026-11-29 09:00", ""),
+    ("weekdays at 9 standup", "cron 0 9 * * 1-5", "standup"),
+    ("mondays and thursdays at 14:30 sync", "cron 30 14 * * 1,4", "sync"),
+    ("first monday of the month retro", "cron 0 9 * * 1#1", "retro"),
+    ("on the last friday of every month at 17:00", "cron 0 17 * * 5L", ""),
+    ("every second tuesday of the month at 10", "cron 0 10 * * 2#2", ""),
+    ("the last weekday of the month at 18:00 report", "cron 0 18 LW * *", "report"),
+    ("last day of the month", "cron 0 9 L * *", ""),
+    ("first business day of each month at 8:15", "cron 15 8 1W * *", ""),
+    ("every 3 hours between 9 and 17 drink", "cron 0 9-17/3 * * *", "drink"),
+    ("every hour from 9 to 5 on weekdays", "cron 0 9-17 * * 1-5", ""),
+    ("every 15 minutes between 9 and 17 on mondays", "cron */15 9-16 * * 1", ""),
 ]
 
 
@@ -194,6 +215,76 @@ def test_what_was_assumed_is_said(text: str, note: str) -> None:
     timed = read(text, NOW, ZONE)
     assert timed is not None
     assert timed.note == note
+
+
+def test_weeks_that_are_counted_stay_at_their_time_of_day() -> None:
+    timed = read("every other friday at 16:00", NOW, ZONE)
+    assert timed is not None
+    assert isinstance(timed.schedule, EverySpec)
+    assert timed.schedule.tz == ZONE
+    days = read("every other day at 9", NOW, ZONE)
+    hours = read("every 2 hours", NOW, ZONE)
+    assert days is not None
+    assert hours is not None
+    assert isinstance(days.schedule, EverySpec)
+    assert isinstance(hours.schedule, EverySpec)
+    assert (days.schedule.tz, hours.schedule.tz) == (ZONE, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("every 7 minutes between 9 and 17", "divides the hour"),
+        ("every 15 minutes between 9:10 and 17", "whole hours"),
+        ("every hour between 22:00 and 6:00", "over midnight"),
+        ("every other friday at 9 and 17", "two recalls"),
+    ],
+)
+def test_a_rhythm_that_no_schedule_can_say_is_refused(text: str, says: str) -> None:
+    with pytest.raises(InvalidSchedule, match=says):
+        read(text, NOW, ZONE)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("every other friday at 16:00", "every other Friday at 16:00 Europe/Berlin, counted from Fri 27 Nov 2026"),
+        ("every 3 days at 9", "every 3 days at 09:00 Europe/Berlin, counted from Tue 24 Nov 2026"),
+        ("first monday of the month", "the first Monday of each month at 09:00 Europe/Berlin"),
+        ("last friday of the month at 17", "the last Friday of each month at 17:00 Europe/Berlin"),
+        ("last weekday of the month", "the last weekday of each month at 09:00 Europe/Berlin"),
+        ("every 3 hours between 9 and 17", "every 3 hours from 09:00 to 15:00 Europe/Berlin"),
+        (
+            "every 15 minutes between 9 and 17 on weekdays",
+            "every 15 minutes from 09:00 to 16:45, weekdays Europe/Berlin",
+        ),
+        ("every weekday at 9 and 17", "weekdays at 09:00 and 17:00 Europe/Berlin"),
+        ("every year on 24 december at 18:00", "day 24 of December at 18:00 Europe/Berlin"),
+        ("every 90 minutes", "every 1 h 30 min"),
+        ("cron */7 * * * *", "cron `*/7 * * * *` Europe/Berlin"),
+        ("cron 0 */6 * * *", "every 6 hours Europe/Berlin"),
+    ],
+)
+def test_a_schedule_is_said_in_words_before_it_is_saved(text: str, words: str) -> None:
+    timed = read_when(text, NOW, ZONE)
+    assert say(resolve(timed.schedule, now=NOW, zone=ZONE)) == words
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        ({"event": "cell_done", "cell": "running"}, "when the running cell is done"),
+        ({"event": "cell_slow", "cell": "any", "longer_than": "10m"}, "when any cell runs for longer than 10 min"),
+        ({"event": "kernel_idle", "longer_than": "5m"}, "when the kernel has been idle for 5 min"),
+        (
+            {"event": "file_changed", "path": "a.csv", "repeat": "each", "cooldown": "1h"},
+            "each time a.csv changes, at most once in 1 h",
+        ),
+        ({"event": "expression", "expr": "x > 1"}, "when `x > 1` turns true in the kernel"),
+    ],
+)
+def test_an_event_is_said_in_words(event: dict[str, str], words: str) -> None:
+    assert say(When.model_validate(event)) == words
 
 
 def test_a_recurring_phrase_may_say_when_it_ends() -> None:

@@ -78,13 +78,14 @@ def test_built_in_tools_have_the_effect_of_what_they_do() -> None:
     effects = {name: tool.effect for name, tool in builtin_tools().items()}
     assert effects["list_recalls"] is effects["session_history"] is effects["current_time"] is Effect.READ
     assert effects["create_recall"] is effects["cancel_recall"] is Effect.NOTE
+    assert effects["recall_when_true"] is effects["run_code"] is Effect.RUN
 
 
 async def test_tools_whose_part_of_the_server_is_missing_are_not_offered_but_listed(context: ToolContext) -> None:
     offered = {tool.name for tool in await BuiltinTools().tools(context)}
     listed = {note.name for note in await BuiltinTools().known()}
     assert {"create_recall", "current_time"} <= offered
-    assert not {"remember", "search_memory", "run_code"} & offered
+    assert not {"remember", "search_memory", "run_code", "recall_when_true"} & offered
     assert listed == set(builtin_tools())
     assert offered < listed
 

@@ -114,7 +114,7 @@ class Fuzz:
 
     def path(self, template: str) -> str:
         """The path with its parameters filled."""
-        for name in ("sid", "rid", "id"):
+        for name in self.ids:
             good = self.random.random() < 0.85 and self.ids[name]
             text = self.random.choice(self.ids[name]) if good else quoted(self.random.choice(TEXTS)[:200])
             template = template.replace(f"{{{name}}}", text or "x")
@@ -144,6 +144,7 @@ def test_random_requests_to_every_route_never_fail_inside(start: Start) -> None:
         if method in ("get", "post", "patch", "delete")
     ]
     ids: dict[str, list[str]] = {"sid": [new_session(server) for _ in range(5)], "rid": ["r_x"], "id": ["rec_x"]}
+    ids |= {"name": ["desk", "nobody"], "server": ["x"], "kid": ["k"]}
     fuzz = Fuzz(SEED, document, ids)
     until = time.monotonic() + SECONDS
     statuses: dict[int, int] = {}

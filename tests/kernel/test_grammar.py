@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from navi_jupyter.kernel.errors import UsageError
-from navi_jupyter.kernel.grammar import _SHAPES, Action, NewRecall, Prompt, parse_cell, parse_line
+from navi_jupyter.kernel.grammar import _SHAPES, Action, Prompt, parse_cell, parse_line
+from navi_jupyter.kernel.wishes import NewRecall
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=ZoneInfo("Europe/Berlin"))
 
@@ -87,8 +88,8 @@ def test_a_subcommand_is_one_when_its_words_fit(line: str, action: Action) -> No
         "export of goods",
         "recall in detail what we did",
         "recall at length the plot",
-        "recall every weekday at 9 to stand up",
         "recall what I said",
+        "recall when we met",
         "help me with this",
         "status of the training?",
         "- one\n- two",
@@ -147,6 +148,40 @@ def test_a_recall_says_when_and_what(line: str, schedule: dict[str, str], messag
     assert parse_line("recall " + line, now=NOW) == NewRecall(message=message, schedule=schedule)
 
 
+@pytest.mark.parametrize(
+    ("line", "schedule", "message"),
+    [
+        ("when done summarize the output", {"when": "done"}, "summarize the output"),
+        ("when failed --each --cooldown 10m fix it", {"when": "failed", "repeat": "each", "cooldown": "10m"}, "fix it"),
+        ("when slow 10m look", {"when": "slow 10m"}, "look"),
+        ("when slower than 1 h 30 minutes look", {"when": "slower 1h30m"}, "look"),
+        ("when changed data/*.csv load it", {"when": "changed data/*.csv"}, "load it"),
+        ('when changed "my data.csv" load it', {"when": "changed my data.csv"}, "load it"),
+        ('when true "loss < 0.1" tell me', {"when": "true loss < 0.1"}, "tell me"),
+        ('when "idle for 5m" go on', {"when": "idle for 5m"}, "go on"),
+    ],
+)
+def test_a_recall_waits_for_an_event(line: str, schedule: dict[str, str], message: str) -> None:
+    assert parse_line("recall " + line, now=NOW) == NewRecall(message=message, schedule={"kind": "when", **schedule})
+
+
+def test_a_time_in_english_stands_in_quotes() -> None:
+    line = 'recall --tz Europe/Paris "every other friday at 16:00" --notify phone,mail --title x check the loss'
+    assert parse_line(line, now=NOW) == NewRecall(
+        message="check the loss",
+        schedule={},
+        policy={"notify": ["phone", "mail"]},
+        title="x",
+        words="every other friday at 16:00",
+        tz="Europe/Paris",
+    )
+
+
+def test_all_recalls_are_paused_and_resumed_at_once() -> None:
+    assert parse_line("recall pause all") == Action(name="pause_all")
+    assert parse_line("recall resume all") == Action(name="resume_all")
+
+
 def test_a_recall_takes_a_title_and_its_policy() -> None:
     line = 'recall every 1h --max-fires 3 --misfire skip --until 2027-01-01T00:00:00Z --title "the loss" check it'
     assert parse_line(line, now=NOW) == NewRecall(
@@ -167,10 +202,14 @@ def test_a_recall_takes_a_title_and_its_policy() -> None:
         ("recall in 10x check", "not a duration"),
         ("recall in -5m check", "not a duration"),
         ("recall every 5 check", "not a duration"),
-        ("recall at 25:00 check", "not a time"),
-        ("recall at tomorrow check", "not a time"),
+        ("recall at 25:00", "not a time"),
         ("recall cron 0 9 * * check", "in quotes"),
         ("recall when", "When what?"),
+        ("recall when slow look", "How slow?"),
+        ("recall when changed", "Which file?"),
+        ("recall when true x > 1 look", "in quotes"),
+        ("recall in 10m --each look", "--each goes with when"),
+        ('recall "every friday"', "What should Navi do then?"),
         ("recall --tz Mars/Olympus at 9:00 check", "no time zone"),
         ("--bogus hello", "Unknown option --bogus"),
         ("--mode sideways hello", "--mode is one of"),
@@ -184,6 +223,73 @@ def test_what_can_not_be_meant_is_an_error_that_says_what_to_write(line: str, sa
         parse_line(line, now=NOW)
     assert says in error.value.message
     assert "\n" not in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("line", "when", "message"),
+    [
+        ("recall when done, summarize it", "done", "summarize it"),
+        ("recall when the cell is done, then summarize it", "done", "summarize it"),
+        ("recall when this cell finishes summarize", "finished", "summarize"),
+        ("recall When it ends: summarize", "done", "summarize"),
+        ("recall when it's done tell me", "done", "tell me"),
+        ('recall when done "summarize it"', "done", "summarize it"),
+        ("recall when the kernel dies tell me", "dies", "tell me"),
+        ("recall when the kernel is idle for 5m look", "idle 5m", "look"),
+        ("recall when the cell is slower than 5m look", "slower 5m", "look"),
+        ("recall summarize the output when done", "done", "summarize the output"),
+        ("recall plot the loss as soon as the cell has failed", "failed", "plot the loss"),
+    ],
+)
+def test_an_event_may_be_said_as_people_do(line: str, when: str, message: str) -> None:
+    request = parse_line(line, now=NOW)
+    assert isinstance(request, NewRecall)
+    assert (request.schedule, request.message) == ({"kind": "when", "when": when}, message)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "recall every other friday at 16:00 check the loss",
+        "recall every 2 hours between 9 and 17 look",
+        "recall every 2nd tuesday look",
+        "recall every hour until 9pm look",
+        "recall every 5 minutes 3 times look",
+        "recall in 3 days at 9 look",
+        "recall in an hour and a half look",
+        "recall at 5pm leave",
+        "recall at 9:00 every weekday stand up",
+        "recall at 18:30 tomorrow look",
+        "recall tomorrow at 8 look",
+        "recall on the last friday of the month at 5pm look",
+        "recall weekdays at 9 look",
+    ],
+)
+def test_a_time_that_our_forms_can_not_say_in_full_is_read_by_the_server(line: str) -> None:
+    request = parse_line(line, now=NOW)
+    assert isinstance(request, NewRecall)
+    assert (request.words, request.sentence) == (line.removeprefix("recall "), True)
+
+
+@pytest.mark.parametrize(
+    ("line", "cell", "message"),
+    [
+        ("recall when done", "summarize it\nin two lines", "summarize it\nin two lines"),
+        ("recall in 10m", "look", "look"),
+        ('recall "every friday at 9"', "report", "report"),
+        ("recall every other friday at 9", "report", "report"),
+    ],
+)
+def test_a_cell_below_a_recall_without_a_message_is_its_message(line: str, cell: str, message: str) -> None:
+    request = parse_cell(line, cell)
+    assert isinstance(request, NewRecall)
+    assert request.message == message
+
+
+def test_code_below_a_recall_is_not_swallowed() -> None:
+    with pytest.raises(UsageError, match="one percent sign: %navi recall when done summarize"):
+        parse_cell("recall when done summarize", "train()")
+    assert parse_cell("recall what we did", "in March") == Prompt(text="recall what we did\nin March")
 
 
 def test_a_cell_is_a_prompt_with_the_line_as_its_beginning() -> None:

@@ -137,6 +137,30 @@ def test_a_recall_from_a_cell_fires_into_the_session(kernel: NotebookKernel) -> 
     assert waited.stdout == "fired 1 None ['succeeded']\n"
     prompts = kernel.ok("print([(m['origin']['kind'], m['role']) for m in navi.session().messages][0])").stdout
     assert prompts == "('recall', 'user')\n"
+    away = kernel.ok("%navi away").text
+    assert re.search(r"⏰ Summarise this session +completed", away)
+    assert kernel.ok("print(navi.session().away('2026-01-01')[0]['status'])").stdout == "completed\n"
+    assert "is no time in ISO 8601" in kernel.run("navi.session().away('yesterday')").error
+
+
+def test_a_time_in_english_is_said_back_before_it_is_saved(kernel: NotebookKernel) -> None:
+    shown = kernel.ok('r = %navi recall "every other friday at 16:00" --tz Europe/Berlin check the loss')
+    assert "I read 'every other friday at 16:00' as: every other Friday at 16:00 Europe/Berlin" in shown.stdout
+    assert kernel.ok("print(r.schedule['every'], r.schedule['tz'])").stdout == "14d Europe/Berlin\n"
+
+
+def test_a_recall_waits_for_the_running_cell_and_all_can_be_paused(kernel: NotebookKernel) -> None:
+    kernel.ok("[each.cancel() for each in navi.recalls()]")
+    kernel.ok("r = %navi recall when failed --each --cooldown 1h look why")
+    assert kernel.ok("print(r.schedule['event'], r.next_at)").stdout == "cell_failed None\n"
+    kernel.ok("s = r.clone('tell me', retries=2, cancel_on='read')")
+    assert kernel.ok("print(s.message, s.policy['retries'], s.policy['cancel_on'])").stdout == "tell me 2 ['read']\n"
+    table = kernel.ok("navi.recalls()").text
+    assert "each time any cell fails" in table
+    assert "when it happens" in table
+    assert kernel.ok("%navi recall pause all").stdout == "2 recalls paused.\n"
+    assert kernel.ok("print(r.status, s.status)").stdout == "paused paused\n"
+    assert kernel.ok("%navi recall resume all").stdout == "2 recalls resumed.\n"
 
 
 def test_recalls_are_listed_paused_resumed_and_cancelled(kernel: NotebookKernel) -> None:
@@ -162,7 +186,9 @@ def test_recalls_are_listed_paused_resumed_and_cancelled(kernel: NotebookKernel)
         ("%navi recall in 10x check", "not a duration"),
         ('%navi recall cron "0 0 31 2 *" never', ""),
         ("%navi recall at 2001-01-01T00:00 too late", ""),
-        ("%navi recall when done summarize", "not available yet"),
+        ('%navi recall when true "loss <" tell me', "no Python expression"),
+        ('%navi recall "as you like it" look', "as a time"),
+        ("navi.recall('x', when='tomorrow')", "nothing to wait for"),
         ("%navi cancel rc_000000000000000000000000", ""),
         ("%navi session use s_000000000000000000000000", ""),
         ("%navi model no-such-provider:x", ""),

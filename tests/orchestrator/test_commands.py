@@ -20,6 +20,7 @@ from navi_jupyter.errors import (
     StoreError,
 )
 from navi_jupyter.model import SessionPatch
+from navi_jupyter.orchestrator.intake import Intake
 
 from .world import OWNER, ends, eventually, kinds, text_of, world
 
@@ -326,6 +327,28 @@ async def test_no_more_runs_than_allowed_are_in_progress(tmp_path: Path) -> None
             await w.until_end(sid, run.run_id)
         assert w.agent.most == 2
         assert len(w.agent.turns) == 16
+
+
+async def test_a_prompt_that_the_database_did_not_let_start_is_started_as_soon_as_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        first = await w.prompt(sid, "wait")
+        await w.streaming(sid, first.run_id)
+        second = await w.prompt(sid, "say 1")
+        refused = asyncio.Event()
+
+        async def locked(self: Intake, tx: object) -> None:
+            refused.set()
+            raise StoreError("The database was locked.")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Intake, "begin_next", locked)
+            w.agent.gate.set()
+            await refused.wait()
+        await w.until_end(sid, second.run_id)
+        assert [turn.run_id for turn in w.agent.turns] == [first.run_id, second.run_id]
 
 
 async def test_sessions_that_wait_for_a_place_get_it_in_their_order(tmp_path: Path) -> None:

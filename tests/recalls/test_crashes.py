@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from navi_jupyter.model import Recall
     from navi_jupyter.recalls.scheduler import Scheduler
 
-SCHEDULES = [
+SCHEDULES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"kind": "every", "every": "30s"}, {}),
     ({"kind": "every", "every": "45s"}, {"misfire": "all"}),
     ({"kind": "every", "every": "20s"}, {"misfire": "skip", "grace": "30s"}),

@@ -12,17 +12,11 @@ from hypothesis import strategies as st
 
 from navi_jupyter.model import Cron, Every, Once, Policy, Recall, RecallStatus, Schedule
 from navi_jupyter.ports.recalls import RecallState
+from navi_jupyter.recalls.misfire import CATCH_UP, LEDGER_ROWS
 from navi_jupyter.recalls.outcomes import BACKOFF_MOST, backoff
-from navi_jupyter.recalls.policy import (
-    CATCH_UP,
-    LEDGER_ROWS,
-    Plan,
-    first_due,
-    jitter,
-    plan,
-    prompt_text,
-)
+from navi_jupyter.recalls.policy import Plan, first_due, jitter, plan
 from navi_jupyter.recalls.schedule import count, next_after, slots
+from navi_jupyter.recalls.wording import prompt_text
 
 from .world import START
 
@@ -112,9 +106,9 @@ def test_thirty_days_of_missed_seconds_cost_little_and_few_rows(misfire: str, sc
     now = START + timedelta(days=30)
     before = state(schedule, misfire=misfire)
     next_after(schedule, now)  # compiled once per process
-    started = time.perf_counter()
+    started = time.thread_time()
     planned = plan(before, now)
-    assert time.perf_counter() - started < 0.05
+    assert time.thread_time() - started < 0.05
     assert len(planned.firings) == LEDGER_ROWS
     assert sum(1 + f.firing.coalesced for f in planned.firings) == 30 * 86400
     assert planned.state.due_at == now + SECOND

@@ -218,6 +218,7 @@ async def test_unknown_ids_are_not_found_on_every_route(api: Api) -> None:
         "SessionPatch": {"title": "x"},
         "RecallPatch": {"title": "x"},
         "FactPatch": {"text": "x"},
+        "ReadRequest": {"seq": 1},
     }
     codes = {
         "sessions": "session_not_found",
@@ -225,6 +226,7 @@ async def test_unknown_ids_are_not_found_on_every_route(api: Api) -> None:
         "memory": "fact_not_found",
         "attachments": "attachment_not_found",
         "mcp": "not_found",
+        "notify": "not_found",
     }
     for odd in ("unknown", "%00", "a%20b", "%F0%9F%98%80", "..%2F..", "x" * 3000):
         for op in ROUTES.operations:

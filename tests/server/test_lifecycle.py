@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from navi_jupyter.server.app import NaviExtension
 from navi_jupyter.server.lifecycle import Lifecycle, LoopLag
 from navi_jupyter.server.runtime import database_path
 from navi_jupyter.server.settings import Settings
+from navi_jupyter.store import connection, file
 from tests.conftest import Api, extension_of
 
 UNKNOWN = "sqlite:////dev/null/navi.db"
@@ -78,6 +81,38 @@ class TestABrokenDatabase:
         assert list(tmp_path.glob("*damaged*")), "it was set aside"
         assert "Traceback" not in caplog.text
         assert (await jp_fetch("api", "status")).code == 200
+
+
+class TestAHeldDatabase:
+    """A database that another program holds while the server starts."""
+
+    @pytest.fixture
+    def holder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Connection]:
+        monkeypatch.setattr(file, "BUSY_SECONDS", 0.1)
+        monkeypatch.setattr(connection, "BUSY_TIMEOUT_MS", 100)
+        other = sqlite3.connect(tmp_path / "navi.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        yield other
+        other.close()
+
+    @pytest.fixture
+    def navi_config(self, tmp_path: Path, holder: sqlite3.Connection) -> dict[str, Any]:
+        return {"database_url": f"sqlite:///{tmp_path / 'navi.db'}"}
+
+    async def test_the_start_waits_says_for_what_and_goes_on_when_it_is_free(
+        self, jp_serverapp: ServerApp, jp_fetch: Any, jp_ws_fetch: Any, holder: sqlite3.Connection
+    ) -> None:
+        await jp_serverapp.extension_manager.start_all_extensions()  # type: ignore[no-untyped-call]
+        api = Api(jp_fetch, jp_ws_fetch)
+        answer = await api("GET", "sessions")
+        assert (answer.status, answer.json["code"]) == (503, "not_ready")
+        assert "held by another program" in answer.json["message"]
+        health = await api("GET", "health")
+        assert (health.status, health.json["status"], health.json["code"]) == (503, "starting", "store_busy")
+        holder.execute("COMMIT")
+        while (await api("GET", "health")).status == 503:
+            assert extension_of(jp_serverapp).lifecycle.state != "failed"
+        assert (await api("GET", "sessions")).status == 200
 
 
 async def test_a_run_in_progress_counts_as_activity_and_waiting_recalls_only_if_so_configured(

@@ -12,7 +12,7 @@ from navi_jupyter.server.openapi import document
 from navi_jupyter.server.rest.routes import ROUTES
 from tests.conftest import Api
 
-# The contract's table. ``memory`` and ``agui`` come with later issues.
+# The contract's table. ``agui`` comes with a later issue.
 CONTRACT = {
     "health": {"GET"},
     "sessions": {"GET", "POST"},
@@ -30,6 +30,15 @@ CONTRACT = {
     "recalls/{id}/resume": {"POST"},
     "recalls/{id}/firings": {"GET"},
     "recalls/preview": {"POST"},
+    "recalls/pause": {"POST"},
+    "recalls/resume": {"POST"},
+    "recalls/{id}/clone": {"POST"},
+    "recalls/export": {"GET"},
+    "recalls/import": {"POST"},
+    "sessions/{sid}/away": {"GET"},
+    "sessions/{sid}/read": {"POST"},
+    "notify": {"GET"},
+    "notify/{name}/test": {"POST"},
     "profiles": {"GET"},
     "models": {"GET"},
     "tools": {"GET"},

@@ -176,6 +176,7 @@ class TestSeveralPeople:
             ("POST", "sessions/{sid}/commands"): prompt,
             ("PATCH", "recalls/{id}"): {"title": "mine"},
             ("PATCH", "memory/{id}"): {"text": "mine"},
+            ("POST", "sessions/{sid}/read"): {"seq": 1},
         }
         tried = 0
         for op in ROUTES.operations:
@@ -205,6 +206,14 @@ class TestSeveralPeople:
         for what in ("sessions", "recalls"):
             assert len((await api("GET", what, headers=ANN)).json[what]) == 1
             assert (await api("GET", what, headers=BOB)).json[what] == []
+        exported = {who["Authorization"]: (await api("GET", "recalls/export", headers=who)).body for who in (ANN, BOB)}
+        assert sid.encode() in exported[ANN["Authorization"]]
+        assert b"[[recall]]" not in exported[BOB["Authorization"]]
+        imported = await api("POST", "recalls/import", raw=exported[ANN["Authorization"]], headers=BOB)
+        assert (imported.status, imported.json["code"]) == (404, "session_not_found")
+        for what in ("pause", "resume"):
+            assert (await api("POST", f"recalls/{what}", headers=BOB)).json == {"changed": 0}
+            assert (await api("POST", f"recalls/{what}", headers=ANN)).json == {"changed": 1}
 
     async def test_the_sender_is_whom_the_server_knows(self, api: Api) -> None:
         session = (await api("POST", "sessions", {}, headers=BOB)).json

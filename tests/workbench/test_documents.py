@@ -186,7 +186,7 @@ def _saved_sources(path: Path) -> list[str]:
 
 async def until_saved(path: Path, condition: Callable[[list[str]], bool]) -> None:
     """Return once the file is so."""
-    await until(lambda: condition(_saved_sources(path)))
+    await until(lambda: bool(now := _saved_sources(path)) and condition(now))
 
 
 async def until_closed(notebooks: ServerNotebooks, session: Session) -> None:

@@ -27,6 +27,7 @@ _MODULES: Mapping[str, Callable[[ToolContext], bool]] = {
     "recalls": _always,
     "history": _always,
     "clock": _always,
+    "conditions": lambda context: context.workbench.kernels is not None,
     "kernel": lambda context: context.workbench.kernels is not None,
     "notebook": lambda context: context.workbench.notebooks is not None,
     "files": lambda context: context.workbench.files is not None,

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import Annotated, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from ...errors import InvalidRequest, NaviError
-from ...model import FiringStatus, OriginKind, Run, now
-from ...ports import Message, ToolContext, tool_context
+from ...errors import InvalidRequest
+from ...model import OriginKind, now
+from ...ports import ToolContext, tool_context
 from ...work import Effect
 from ..functions import tool
+from ..lookback import PastTurn, look_back, since_last_here
 from ..past import read_past
 from ..phrasing import say_time
 
-_EXCERPT = 300
+if TYPE_CHECKING:
+    from ...ports.recalls import Unrun
 
 
 async def session_history(
@@ -34,80 +35,63 @@ async def session_history(
     """What happened in this session: its turns (question, start of the answer, outcome), and what did not run."""
     context = tool_context.get()
     zone = context.session.timezone
-    runs = [run for run in await context.library.runs(context.session.id, limit=200) if run.id != context.run_id]
-    start = await _start(since, runs, zone)
-    picked = [run for run in runs if start is None or (run.ended_at or run.created_at) >= start][:limit]
-    messages = await context.library.messages(context.session.id)
-    turns = [_turn(run, messages, zone) for run in reversed(picked)]
+    start = await _start(since, context, zone)
+    past = await look_back(
+        context.session.id,
+        library=context.library,
+        recalls=context.recalls,
+        since=start,
+        limit=limit,
+        leave_out=context.run_id,
+    )
     return {
         "since": say_time(start, zone, now()) if start else "the beginning",
-        "turns": turns,
-        "count": len(turns),
-        "not_run": await _not_run(context, start, zone),
+        "turns": [_turn(turn, zone) for turn in past.turns],
+        "count": len(past.turns),
+        "not_run": [_unrun(row, zone) for row in past.unrun],
+        "missed": past.missed,
         "timezone": zone,
     }
 
 
-async def _start(since: str | None, runs: Sequence[Run], zone: str) -> datetime | None:
+async def _start(since: str | None, context: ToolContext, zone: str) -> datetime | None:
     if since is None or not since.strip():
         return None
     if re.fullmatch(r"\W*(?:while .*)?away\W*", since, re.IGNORECASE):
-        last = next((run for run in runs if run.origin.kind is OriginKind.USER), None)
-        return (last.ended_at or last.created_at) + timedelta(microseconds=1) if last else None
+        return await since_last_here(context.session.id, context.library, leave_out=context.run_id)
     start = await read_past(since, now(), zone)
     if start is None:
         raise InvalidRequest(f"I do not understand {since!r} as a time in the past.", field="since")
     return start
 
 
-def _turn(run: Run, messages: Sequence[Message], zone: str) -> dict[str, Any]:
-    said = [one for one in messages if one.run_id == run.id and one.role == "user"]
-    answers = [one.content for one in messages if one.run_id == run.id and one.role == "assistant" and one.content]
-    calls = [call.name for one in messages if one.run_id == run.id for call in one.tool_calls]
-    turn: dict[str, Any] = {
+def _turn(turn: PastTurn, zone: str) -> dict[str, Any]:
+    run = turn.run
+    told: dict[str, Any] = {
         "at": say_time(run.started_at or run.created_at, zone, now()),
         "from": "recall" if run.origin.kind is OriginKind.RECALL else run.origin.kind.value,
         "status": run.status.value,
-        "prompt": _excerpt(said[0].content if said else ""),
-        "answer": _excerpt(answers[-1] if answers else ""),
+        "prompt": turn.prompt,
+        "answer": turn.answer,
     }
-    if calls:
-        turn["tools"] = calls
+    if turn.tools:
+        told["tools"] = list(turn.tools)
     if run.error is not None:
-        turn["error"] = f"{run.error.code}: {run.error.message}"
-    return turn
+        told["error"] = f"{run.error.code}: {run.error.message}"
+    return told
 
 
-def _excerpt(text: str) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= _EXCERPT else flat[: _EXCERPT - 1] + "…"
-
-
-_WITHOUT_RUN = (FiringStatus.SKIPPED, FiringStatus.MISSED, FiringStatus.COALESCED, FiringStatus.EXPIRED)
-
-
-async def _not_run(context: ToolContext, start: datetime | None, zone: str) -> list[dict[str, Any]]:
-    """The ledger's rows of slots that did not run: what nobody would see otherwise."""
-    rows: list[tuple[datetime, dict[str, Any]]] = []
-    for recall in list(await context.recalls.in_session(context.session.id))[:50]:
-        try:
-            firings = await context.recalls.firings(recall.id, owner=context.user_id, limit=20)
-        except NaviError:
-            continue  # it was deleted between the two questions
-        rows += [
-            (
-                firing.slot,
-                {
-                    "recall": recall.title,
-                    "slot": say_time(firing.slot, zone, now()),
-                    "status": firing.status.value,
-                    "reason": firing.reason,
-                },
-            )
-            for firing in firings
-            if firing.status in _WITHOUT_RUN and (start is None or firing.slot >= start)
-        ]
-    return [row for _, row in sorted(rows, key=lambda item: item[0])]
+def _unrun(row: Unrun, zone: str) -> dict[str, Any]:
+    """A slot that did not run: what nobody would see otherwise."""
+    told: dict[str, Any] = {
+        "recall": row.title,
+        "slot": say_time(row.firing.slot, zone, now()),
+        "status": row.firing.status.value,
+        "reason": row.firing.reason,
+    }
+    if row.firing.coalesced:
+        told["and_earlier_slots"] = row.firing.coalesced
+    return told
 
 
 TOOLS = (tool(session_history, Effect.READ),)

@@ -1,4 +1,7 @@
-"""Recalls: make one, list them, cancel one."""
+"""Recalls: make one, list them, cancel one.
+
+Not responsible for those that wait for an expression, which is code: see ``conditions``.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ...errors import InvalidRequest, RecallNotFound
-from ...model import Once, Policy, Recall, RecallCreate, RecallMessage, ScheduleSpec, Title, now
+from ...model import Once, Policy, Recall, RecallCreate, RecallMessage, ScheduleSpec, Title, When, now
 from ...ports import ToolContext, tool_context
 from ...work import Effect
 from ..functions import tool
@@ -25,7 +28,7 @@ def recall_info(recall: Recall, zone: str) -> dict[str, Any]:
         "message": recall.message,
         "status": recall.status.value,
         "schedule": say_schedule(recall),
-        "recurring": not isinstance(recall.schedule, Once),
+        "recurring": _recurring(recall),
         "fired": recall.fired,
     }
     if recall.next_at is not None:
@@ -34,6 +37,11 @@ def recall_info(recall: Recall, zone: str) -> dict[str, Any]:
             "next": say_time(recall.next_at, zone, at),
         }
     return info
+
+
+def _recurring(recall: Recall) -> bool:
+    schedule = recall.schedule
+    return schedule.repeat == "each" if isinstance(schedule, When) else not isinstance(schedule, Once)
 
 
 async def create_recall(
@@ -59,6 +67,14 @@ async def create_recall(
         Field(description="When a recurring recall ends, as ISO 8601 or in English.", max_length=100),
     ] = None,
     max_fires: Annotated[int | None, Field(description="How often a recurring recall fires at most.", ge=1)] = None,
+    notify: Annotated[
+        list[str] | None,
+        Field(
+            description="Where the user is told how it went, besides this session, when they ask for that: names of "
+            "notification targets, or `browser`. An unknown name is refused with those that there are.",
+            max_length=10,
+        ),
+    ] = None,
 ) -> dict[str, Any]:
     """Come back later: store a reminder or a task that wakes you in this session at a time, once or again and again.
 
@@ -78,15 +94,17 @@ async def create_recall(
         message=message,
         title=title,
         schedule=spec,
-        policy=await _policy(policy, until, max_fires, zone),
+        policy=await _policy(policy, until, max_fires, notify, zone),
     )
     recall = await context.recalls.create(request, owner=context.user_id, zone=zone, by_agent=True)
     result = {"recall": recall_info(recall, zone), "timezone": zone}
     return {**result, "note": note} if note else result
 
 
-async def _policy(policy: Policy, until: str | None, max_fires: int | None, zone: str) -> Policy:
-    changes: dict[str, Any] = {}
+async def _policy(
+    policy: Policy, until: str | None, max_fires: int | None, notify: list[str] | None, zone: str
+) -> Policy:
+    changes: dict[str, Any] = {"notify": tuple(name.strip()[:64] for name in notify)} if notify else {}
     if until is not None:
         end = (await read_when_in_thread(until, now(), zone)).schedule
         if end.kind != "once":

@@ -5,8 +5,15 @@ Not responsible for when anything fires (``recalls``).
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
+from ...agent.happenings import read_happening
+from ...agent.leading import read_leading_in_thread
+from ...agent.phrasing import say, say_time
+from ...agent.times import read_when_in_thread
 from ...errors import InvalidRequest, InvalidSchedule, LimitReached, RecallNotFound, RecallOver, SessionNotFound
-from ...model import RecallCreate, RecallPatch, RecallStatus
+from ...model import Once, Policy, RecallCreate, RecallPatch, RecallStatus, Schedule, ScheduleSpec, When, now
+from ...recalls.schedule import find_zone
 from .. import wire
 from .table import CURSOR, LIMIT, NOTHING, Call, Operation, Query, Reply, reply
 
@@ -16,6 +23,8 @@ async def create_recall(call: Call) -> Reply:
     # The session must be the caller's; its zone is the user's, for a schedule that names none.
     session = await call.services.session(request.session_id, owner=call.owner)
     recall = await call.services.recalls.create(request, owner=call.owner, zone=session.timezone)
+    if isinstance(recall.schedule, When):  # made in a cell, whose every output is to be seen
+        await call.services.watcher.listening(recall.id)
     return reply(recall, 201, Location=f"recalls/{recall.id}")
 
 
@@ -28,7 +37,9 @@ async def list_recalls(call: Call) -> Reply:
         limit=call.integer("limit"),
         cursor=call.string("cursor"),
     )
-    return reply(wire.RecallPage(recalls=tuple(recalls), next=following))
+    last = await call.services.recalls.last_firings(recalls)
+    words = {recall.id: say(recall.schedule) for recall in recalls}
+    return reply(wire.RecallPage(recalls=tuple(recalls), next=following, last=dict(last), words=words))
 
 
 async def get_recall(call: Call) -> Reply:
@@ -72,10 +83,63 @@ async def list_firings(call: Call) -> Reply:
 
 async def preview(call: Call) -> Reply:
     request: wire.PreviewRequest = call.body()
-    times, warnings = call.services.recalls.preview(
-        request.schedule, n=request.n, after=request.after, zone=request.tz or "UTC"
+    zone = request.tz or "UTC"
+    wish = await _wish(request, zone)
+    schedule, times, warnings = call.services.recalls.foresee(wish.spec, n=request.n, after=request.after, zone=zone)
+    told = wire.Preview(
+        times=tuple(times),
+        warnings=(*wish.notes, *warnings),
+        schedule=schedule,
+        policy=wish.policy,
+        meaning=_meaning(schedule, wish.policy, zone),
+        message=wish.message,
+        phrase=wish.phrase,
     )
-    return reply(wire.Preview(times=tuple(times), warnings=tuple(warnings)))
+    return reply(told)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Wish:
+    """What is asked for, what bounds it, and what was assumed."""
+
+    spec: ScheduleSpec
+    policy: Policy = field(default_factory=Policy)
+    notes: tuple[str, ...] = ()
+    message: str = ""
+    phrase: str = ""
+
+
+async def _wish(request: wire.PreviewRequest, zone: str) -> _Wish:
+    """Raises InvalidRequest, InvalidSchedule."""
+    if request.schedule is not None and request.text is None:
+        return _Wish(spec=request.schedule)
+    if request.text is None or request.schedule is not None:
+        wrong = "schedule" if request.text is None else "text"
+        raise InvalidRequest("Give exactly one of schedule and text.", field=wrong)
+    find_zone(zone)
+    if not request.sentence and (happening := read_happening(request.text)) is not None:
+        return _Wish(spec=happening, phrase=request.text.strip())
+    timed = await (read_leading_in_thread if request.sentence else read_when_in_thread)(request.text, now(), zone)
+    if timed is None:
+        raise InvalidRequest(f"There is no time in {request.text[:80]!r}.", field="text")
+    return _Wish(
+        spec=timed.schedule,
+        policy=timed.policy,
+        notes=(timed.note,) if timed.note else (),
+        message=timed.message if request.sentence else "",
+        phrase=timed.phrase,
+    )
+
+
+def _meaning(schedule: Schedule, policy: Policy, zone: str) -> str:
+    """The schedule and what bounds it, in words."""
+    at = now()
+    out = say_time(schedule.at, zone, at) if isinstance(schedule, Once) else say(schedule)
+    if policy.until is not None:
+        out += f", until {say_time(policy.until, zone, at)}"
+    if policy.max_fires is not None:
+        out += f", {policy.max_fires} times" if policy.max_fires > 1 else ", once"
+    return out
 
 
 OPERATIONS = (
@@ -108,7 +172,7 @@ OPERATIONS = (
         method="POST",
         path="recalls/preview",
         run=preview,
-        summary="When a schedule would fire, and what is odd about it. Stores nothing.",
+        summary="When a schedule, or a time in English, would fire, what it means, and what is odd. Stores nothing.",
         action="read",
         body="PreviewRequest",
         answers="Preview",
@@ -147,7 +211,8 @@ OPERATIONS = (
         method="POST",
         path="recalls/{id}/fire",
         run=fire_recall,
-        summary="Run it now, besides its schedule. The same `Idempotency-Key` header again changes nothing.",
+        summary="Run it now, besides its schedule. The same `Idempotency-Key` header again changes nothing. "
+        "Works for a one-time recall that has failed, too.",
         action="execute",
         answers="Recall",
         errors=(RecallNotFound, RecallOver),

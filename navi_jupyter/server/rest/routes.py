@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from . import about, attachments, kernels, memory, recalls, sessions
+from . import about, attachments, kernels, memory, notify, recall_sets, recalls, sessions
 from .table import Routes
 
 ROUTES = Routes(
-    operation for module in (about, sessions, recalls, memory, attachments, kernels) for operation in module.OPERATIONS
+    operation
+    for module in (about, sessions, recalls, recall_sets, memory, attachments, kernels, notify)
+    for operation in module.OPERATIONS
 )

@@ -49,7 +49,9 @@ async def list_sessions(call: Call) -> Reply:
         cursor=call.string("cursor"),
         notebook_path=call.string("notebook_path"),
     )
-    return reply(wire.SessionPage(sessions=tuple(sessions), next=following))
+    unread = await call.services.reaching.marks.unread((session.id for session in sessions), owner=call.owner)
+    listed = tuple(wire.SessionInfo(**_fields(session), unread=unread.get(session.id, 0)) for session in sessions)
+    return reply(wire.SessionPage(sessions=listed, next=following))
 
 
 async def get_session(call: Call) -> Reply:
@@ -139,6 +141,7 @@ async def _detail(call: Call) -> wire.SessionDetail:
         queue=tuple(_queued(queued) for queued in view.prompts),
         approvals=tuple(view.approvals),
         usage=view.usage,
+        unread=(await call.services.reaching.marks.unread([view.session.id], owner=call.owner)).get(view.session.id, 0),
     )
 
 

@@ -1,0 +1,52 @@
+"""Cells that only talk to Navi: nothing that a recall about "the cell" could mean. Pure, and without imports that cost.
+
+Known to both sides: the kernel tells which cell a recall means, the server which cells count.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+
+_LINE = re.compile(
+    r"^\s*(?:#.*|(?:[\w, ]+=\s*)?%navi\b.*|navi\s+[^=\s.(\[].*|%(?:load|reload)_ext\b.*|%%(?:time|capture)\b.*)?$"
+)
+"""Without the percent sign, too: IPython takes ``navi recall …`` for the magic."""
+_TALK = re.compile(r"^\s*(?:[\w, ]+=\s*)?%navi\b|^\s*navi\s+[^=\s.(\[]|\bnavi\b|\brecalls?\s*\(", re.MULTILINE)
+_RECALLS = ("recall", "recalls")
+
+
+def is_alone(source: str) -> bool:
+    """Whether a cell does nothing but make recalls (and import what that takes)."""
+    rest = "\n".join(line for line in source.splitlines() if not _LINE.match(line))
+    if not rest.strip():
+        return True
+    try:
+        tree = ast.parse(rest)
+    except (SyntaxError, ValueError, RecursionError):
+        return False  # other magics, and what else is not plain Python: it does something
+    return all(
+        isinstance(statement, (ast.Import, ast.ImportFrom)) or _makes_recalls(statement) for statement in tree.body
+    )
+
+
+def is_aside(source: str) -> bool:
+    """Whether a cell only talks to Navi: it asks, makes or lists recalls. One that only imports does something."""
+    if re.match(r"\s*%%navi\b", source):
+        return True
+    return bool(_TALK.search(source)) and is_alone(source)
+
+
+def _makes_recalls(statement: ast.stmt) -> bool:
+    """``r = navi.recall(…)`` and the like; not a loop around it."""
+    if not isinstance(statement, (ast.Expr, ast.Assign, ast.AnnAssign)):
+        return False
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, (ast.Name, ast.Constant)):
+        return True  # shows it; a docstring
+    value = statement.value
+    if not isinstance(value, ast.Call):
+        return False
+    called = ast.unparse(value.func)
+    if called.endswith("run_line_magic"):
+        return bool(value.args) and isinstance(value.args[0], ast.Constant) and value.args[0].value == "navi"
+    return called.rpartition(".")[2] in _RECALLS

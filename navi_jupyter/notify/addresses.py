@@ -1,0 +1,66 @@
+"""Which network addresses a notification may be sent to: those of the internet, unless the administrator says more.
+
+Pure, standard library only: the sending process imports it before anything else.
+"""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+
+_NAT64 = IPv6Network("64:ff9b::/96")
+_NAT64_LOCAL = IPv6Network("64:ff9b:1::/48")
+_COMPATIBLE = IPv6Network("::/96")
+"""``::127.0.0.1``, long deprecated and still understood by some."""
+_METADATA = frozenset({"169.254.169.254", "fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"})
+"""Where clouds keep a machine's credentials; 168.63.129.16 would pass as an address of the internet."""
+
+
+def why_refused(address: str) -> str | None:
+    """Why nothing is sent to an IP address (``127.0.0.1``, ``fe80::1%eth0``); None when it is of the internet."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return f"{address[:100]} is no IP address"
+    for each in (found, *_inside(found)):
+        why = _kind(each)
+        if why is not None:
+            return f"{address} is {why}"
+    return None
+
+
+def _kind(address: IPv4Address | IPv6Address) -> str | None:
+    kinds = {
+        "a metadata service": str(address) in _METADATA,
+        "this machine": address.is_loopback or address.is_unspecified,
+        "link-local": address.is_link_local,
+        "multicast": address.is_multicast,
+        "private": address.is_private or getattr(address, "is_site_local", False),
+        "not of the internet": not address.is_global,
+    }
+    return next((kind for kind, holds in kinds.items() if holds), None)
+
+
+def _inside(address: IPv4Address | IPv6Address) -> tuple[IPv4Address, ...]:
+    """The IPv4 addresses that an IPv6 address leads to, by every way of wrapping one in the other."""
+    if isinstance(address, IPv4Address):
+        return ()
+    last = IPv4Address(int(address) & 0xFFFFFFFF)
+    found = [address.ipv4_mapped, address.sixtofour]
+    if address in _NAT64 or address in _NAT64_LOCAL or (address in _COMPATIBLE and int(address) > 0xFFFF):
+        found.append(last)
+    if address.teredo is not None:
+        found.extend(address.teredo)
+    return tuple(each for each in found if each is not None)
+
+
+def resolve(host: str, port: int = 443) -> list[str]:
+    """The addresses of a host, however it is written (``2130706433``, ``0177.1``, full-width digits). Blocks.
+
+    Raises OSError when there are none.
+    """
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:
+        raise OSError(f"{host[:100]} is no name of a host") from error
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))

@@ -1,0 +1,102 @@
+"""Where notifications meet the store: each Protocol's docstring is its contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+from .recalls import Claimed
+
+Held = Literal["quiet", "rate", "silence"]
+"""Why a notice waits: quiet hours, too many messages within the hour, a target that takes none just now."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Notice:
+    """One firing that one target is to be told of."""
+
+    number: int
+    firing_id: str
+    owner: str
+    target: str
+    attempts: int
+    """Messages that were begun for it before, whether or not anybody lived to see how they ended."""
+    held: Held | None
+    """Why it waited."""
+    recall_id: str
+    recall_title: str
+    session_id: str
+    session_title: str
+    zone: str
+    """IANA zone of the session."""
+    quiet: str | None
+    """The recall's own quiet hours."""
+    status: str
+    """Of the firing: ``succeeded``, ``failed``, ``skipped``, …"""
+    reason: str | None
+    slot: datetime
+    answer: str
+    """What the run said last; empty when there was no run."""
+    error: str | None
+    """Why the run failed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetRecord:
+    """What became of the messages to a target."""
+
+    waiting: int = 0
+    sent: int = 0
+    failed: int = 0
+    last_sent_at: datetime | None = None
+    last_error: str | None = None
+    """Of the last one, when that failed."""
+
+
+class NoticeStore(Protocol):
+    """Notices, durable. Every method is one transaction."""
+
+    async def add(self, claimed: Sequence[tuple[Claimed, Sequence[str]]], *, now: datetime) -> None:
+        """A notice for each firing and each of its targets, due now; those that are there already are left alone."""
+        ...
+
+    async def settle(self, firing_ids: Iterable[str]) -> Sequence[tuple[str, str | None]]:
+        """Those of the firings of which nobody is still to be told, each with why somebody could not be."""
+        ...
+
+    async def next_due(self) -> datetime | None:
+        """When there is something to send."""
+        ...
+
+    async def take(self, *, by: str, now: datetime, until: datetime, limit: int) -> Sequence[Notice]:
+        """Due notices, oldest first, taken by somebody until then: nobody else gets them before."""
+        ...
+
+    async def attempt(self, numbers: Iterable[int], *, by: str, until: datetime) -> Sequence[int]:
+        """A message about them begins, which counts even when nothing is heard of it again. Those that are still taken
+        by ``by``, until then: the others belong to somebody who found them due meanwhile."""
+        ...
+
+    async def sent_at(self, owner: str, target: str, *, since: datetime) -> Sequence[datetime]:
+        """When messages went to the target since then; a digest is one."""
+        ...
+
+    async def hold(self, numbers: Iterable[int], *, by: str, until: datetime, why: Held | None) -> None:
+        """Not before then, and together; with no reason, as before. No effect on what somebody else has taken."""
+        ...
+
+    async def sent(self, numbers: Iterable[int], *, message_id: str, at: datetime) -> None:
+        """They were told, in one message; whoever has taken them."""
+        ...
+
+    async def failed(
+        self, numbers: Iterable[int], *, by: str, error: str, at: datetime, again_at: datetime | None
+    ) -> None:
+        """The message did not go. They are tried again then, or (None) given up; not what others have taken."""
+        ...
+
+    async def records(self, owner: str) -> Mapping[str, TargetRecord]:
+        """What became of the owner's messages, by target."""
+        ...

@@ -1,0 +1,186 @@
+"""Recalls as a whole: pause and resume all, copy, export and import, and what happened while somebody was away.
+
+Not responsible for one recall at a time (``recalls``).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from ...agent.lookback import look_back, since_last_here
+from ...agent.phrasing import say
+from ...errors import InvalidRequest, InvalidSchedule, LimitReached, RecallNotFound, SessionNotFound
+from ...model import RecallPatch, RunStatus, now
+from .. import wire
+from .table import LIMIT, Call, Operation, Query, Reply, parse, reply
+
+TOML = "text/toml"
+_SESSION = Query(name="session_id", help="Only those of this session.")
+
+
+async def pause_all(call: Call) -> Reply:
+    changed = await call.services.recalls.pause_all(owner=call.owner, session_id=call.string("session_id"))
+    return reply(wire.RecallsChanged(changed=changed))
+
+
+async def resume_all(call: Call) -> Reply:
+    changed = await call.services.recalls.resume_all(owner=call.owner, session_id=call.string("session_id"))
+    return reply(wire.RecallsChanged(changed=changed))
+
+
+async def clone_recall(call: Call) -> Reply:
+    patch: RecallPatch = call.body() if call.request.body.strip() else RecallPatch()
+    recall = await call.services.recalls.clone(call.parameters["id"], patch, owner=call.owner)
+    return reply(recall, 201, Location=f"recalls/{recall.id}")
+
+
+async def export_recalls(call: Call) -> Reply:
+    text = await call.services.recalls.export(owner=call.owner, session_id=call.string("session_id"))
+    return Reply(content=text, content_type=f"{TOML}; charset=UTF-8", filename="recalls.toml")
+
+
+async def import_recalls(call: Call) -> Reply:
+    dry_run = call.string("dry_run") == "true"
+    recalls = await call.services.recalls.take_in(
+        _toml(call), owner=call.owner, session_id=call.string("session_id"), dry_run=dry_run
+    )
+    words = {recall.id: say(recall.schedule) for recall in recalls}
+    return reply(wire.Imported(recalls=tuple(recalls), dry_run=dry_run, words=words), 200 if dry_run else 201)
+
+
+def _toml(call: Call) -> str:
+    """The TOML of a body that is TOML, or JSON that has it: no TOML text begins with a brace."""
+    body = call.request.body.strip()
+    if not body:
+        raise InvalidRequest("There is no body; it must be TOML, or JSON with a field toml.", field="body")
+    if body.startswith(b"{"):
+        wrapped: wire.RecallImport = parse("RecallImport", body)
+        return wrapped.toml
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest("The body must be UTF-8.", field="body") from None
+
+
+async def away(call: Call) -> Reply:
+    services, session_id = call.services, call.parameters["sid"]
+    session = await services.session(session_id, owner=call.owner)
+    library = services.orchestrator.library
+    since = _instant(call.string("since"))
+    if since is None:
+        read_at = (await services.store.seen(session_id, call.owner)).read_at
+        since = await since_last_here(session_id, library, read_at=read_at) or session.created_at
+    past = await look_back(
+        session_id, library=library, recalls=services.recalls, since=since, limit=call.integer("limit")
+    )
+    return reply(
+        wire.Away(
+            since=since,
+            runs=tuple(
+                wire.AwayRun(
+                    run_id=turn.run.id,
+                    at=turn.run.started_at or turn.run.created_at,
+                    status=turn.run.status,
+                    origin=turn.run.origin,
+                    prompt=turn.prompt,
+                    answer=turn.answer,
+                    error=turn.run.error.code if turn.run.error else None,
+                )
+                for turn in past.turns
+            ),
+            not_run=tuple(
+                wire.AwaySlot(
+                    recall_id=row.firing.recall_id,
+                    title=row.title,
+                    slot=row.firing.slot,
+                    status=row.firing.status.value,
+                    reason=row.firing.reason,
+                    coalesced=row.firing.coalesced,
+                )
+                for row in past.unrun
+            ),
+            missed=past.missed,
+            failed=sum(turn.run.status in (RunStatus.FAILED, RunStatus.TIMED_OUT) for turn in past.turns),
+        )
+    )
+
+
+def _instant(text: str | None) -> datetime | None:
+    """An ISO 8601 instant of the query string, where a plus may have become a space. Raises InvalidRequest."""
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None or at > now():
+        raise InvalidRequest("since must be a past time in ISO 8601 with an offset.", field="since")
+    return at
+
+
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path="recalls/pause",
+        run=pause_all,
+        summary="Pause all of your recalls, or those of a session.",
+        action="write",
+        answers="RecallsChanged",
+        query=(_SESSION,),
+    ),
+    Operation(
+        method="POST",
+        path="recalls/resume",
+        run=resume_all,
+        summary="Resume all of your recalls, or those of a session.",
+        action="execute",
+        answers="RecallsChanged",
+        query=(_SESSION,),
+    ),
+    Operation(
+        method="POST",
+        path="recalls/{id}/clone",
+        run=clone_recall,
+        summary="A new recall like this one, also when it is over; the fields of a body take the place of its own.",
+        action="execute",
+        body="RecallPatch",
+        answers="Recall",
+        status=201,
+        errors=(RecallNotFound, InvalidSchedule, LimitReached),
+    ),
+    Operation(
+        method="GET",
+        path="recalls/export",
+        run=export_recalls,
+        summary="Your recalls that are not over, as TOML.",
+        action="read",
+        answers=None,
+        query=(_SESSION,),
+        other_types=(TOML,),
+    ),
+    Operation(
+        method="POST",
+        path="recalls/import",
+        run=import_recalls,
+        summary="Make the recalls of a TOML file, all or none. The body is the TOML, or JSON that has it.",
+        action="execute",
+        body="RecallImport",
+        answers="Imported",
+        status=201,
+        query=(
+            Query(name="session_id", help="Make all of them in this session, whatever the file says."),
+            Query(name="dry_run", choices=("true", "false"), help="`true`: only check it, and answer with 200."),
+        ),
+        errors=(InvalidSchedule, SessionNotFound, LimitReached),
+    ),
+    Operation(
+        method="GET",
+        path="sessions/{sid}/away",
+        run=away,
+        summary="What happened in a session since you were last there: what ran, and what did not and why.",
+        action="read",
+        answers="Away",
+        query=(LIMIT, Query(name="since", help="ISO 8601. Default: your last prompt, or when you last read in it.")),
+        errors=(SessionNotFound,),
+    ),
+)

@@ -1,0 +1,209 @@
+"""SQL for notifications. Implements :class:`navi_jupyter.ports.notices.NoticeStore`.
+
+Not responsible for when anything is sent, or how: that is ``notify``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from ..ports.notices import Held, Notice, TargetRecord
+from ..ports.recalls import Claimed
+from .rows import from_micros, load_messages, optional_instant, to_micros
+from .sqlite import SqliteStore, Transaction
+
+_IN = "IN (SELECT value FROM json_each(?))"
+_SAID = "n.target || ': ' || n.error || iif(n.attempts > 1, ' (tried ' || n.attempts || ' times)', '')"
+_MINE = "status = 'pending' AND taken_by = ?"
+_NOTICE = (
+    "SELECT n.number, n.firing_id, n.owner, n.target, n.attempts, n.held, f.recall_id, f.session_id, f.status,"
+    " f.reason, f.slot, r.title AS recall_title, r.policy, s.title AS session_title, s.timezone, runs.transcript,"
+    " runs.error_message FROM notices n JOIN firings f ON f.id = n.firing_id JOIN recalls r ON r.id = f.recall_id"
+    f" JOIN sessions s ON s.id = f.session_id LEFT JOIN runs ON runs.id = f.run_id WHERE n.number {_IN}"
+    " ORDER BY n.number"
+)
+_RECORDS = (
+    "SELECT target, sum(status = 'pending') AS waiting, sum(status = 'sent') AS sent,"
+    " sum(status = 'failed') AS failed, max(CASE WHEN status = 'sent' THEN ended_at END) AS last_sent_at,"
+    " coalesce((SELECT l.error FROM notices l WHERE l.owner = n.owner AND l.target = n.target AND l.status = 'pending'"
+    "  AND l.error IS NOT NULL ORDER BY l.number DESC LIMIT 1),"
+    " (SELECT l.error FROM notices l WHERE l.owner = n.owner AND l.target = n.target AND l.ended_at IS NOT NULL"
+    "  ORDER BY l.ended_at DESC, l.number DESC LIMIT 1)) AS last_error"
+    " FROM notices n WHERE owner = ? GROUP BY target"
+)
+
+
+class SqliteNotices:
+    """See the module."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+
+    async def add(self, claimed: Sequence[tuple[Claimed, Sequence[str]]], *, now: datetime) -> None:
+        """See the port."""
+        rows = [
+            (claim.firing.firing.id, claim.recall.owner, target, to_micros(now))
+            for claim, targets in claimed
+            for target in targets
+        ]
+
+        async def unit(tx: Transaction) -> None:
+            await tx.change_many("INSERT OR IGNORE INTO notices (firing_id, owner, target, due_at) VALUES {rows}", rows)
+
+        if rows:
+            await self._store.write(unit, durable=True)
+
+    async def settle(self, firing_ids: Iterable[str]) -> Sequence[tuple[str, str | None]]:
+        """See the port."""
+        rows = await self._store.fetch_all(
+            f"SELECT f.value AS id, (SELECT group_concat({_SAID}, '; ') FROM notices n WHERE n.firing_id = f.value"
+            " AND n.status = 'failed') AS error FROM json_each(?) f"
+            " WHERE NOT EXISTS (SELECT 1 FROM notices n WHERE n.firing_id = f.value AND n.status = 'pending')",
+            (json.dumps(list(firing_ids)),),
+        )
+        return [(row["id"], row["error"]) for row in rows]
+
+    async def next_due(self) -> datetime | None:
+        """See the port."""
+        row = await self._store.fetch_one("SELECT min(due_at) AS at FROM notices WHERE status = 'pending'")
+        return None if row is None else optional_instant(row["at"])
+
+    async def take(self, *, by: str, now: datetime, until: datetime, limit: int) -> Sequence[Notice]:
+        """See the port."""
+
+        async def unit(tx: Transaction) -> list[sqlite3.Row]:
+            taken = await tx.all(
+                "UPDATE notices SET due_at = ?, taken_by = ? WHERE number IN (SELECT number FROM notices"
+                " WHERE status = 'pending' AND due_at <= ? ORDER BY due_at, number LIMIT ?) RETURNING number",
+                (to_micros(until), by, to_micros(now), limit),
+            )
+            return await tx.all(_NOTICE, (json.dumps([row["number"] for row in taken]),))
+
+        # Durable: what two servers take after a crash is told twice.
+        rows = await self._store.write(unit, durable=True)
+        return await asyncio.to_thread(lambda: [_notice_of(row) for row in rows])
+
+    async def attempt(self, numbers: Iterable[int], *, by: str, until: datetime) -> Sequence[int]:
+        """See the port."""
+
+        async def unit(tx: Transaction) -> list[sqlite3.Row]:
+            return await tx.all(
+                f"UPDATE notices SET attempts = attempts + 1, due_at = ? WHERE number {_IN} AND {_MINE}"
+                " RETURNING number",
+                (to_micros(until), json.dumps(list(numbers)), by),
+            )
+
+        return [row["number"] for row in await self._store.write(unit, durable=True)]
+
+    async def sent_at(self, owner: str, target: str, *, since: datetime) -> Sequence[datetime]:
+        """See the port."""
+        rows = await self._store.fetch_all(
+            "SELECT min(ended_at) AS at FROM notices WHERE owner = ? AND target = ? AND status = 'sent'"
+            " AND ended_at > ? GROUP BY message_id",
+            (owner, target, to_micros(since)),
+        )
+        return [from_micros(row["at"]) for row in rows]
+
+    async def hold(self, numbers: Iterable[int], *, by: str, until: datetime, why: Held | None) -> None:
+        """See the port."""
+        await self._change(
+            "due_at = ?, held = coalesce(?, held), taken_by = NULL", (to_micros(until), why), numbers, by
+        )
+
+    async def sent(self, numbers: Iterable[int], *, message_id: str, at: datetime) -> None:
+        """See the port."""
+        values = (message_id, to_micros(at))
+        await self._change("status = 'sent', message_id = ?, ended_at = ?, error = NULL", values, numbers)
+
+    async def failed(
+        self, numbers: Iterable[int], *, by: str, error: str, at: datetime, again_at: datetime | None
+    ) -> None:
+        """See the port."""
+        if again_at is None:
+            await self._change("status = 'failed', error = ?, ended_at = ?", (error, to_micros(at)), numbers, by)
+        else:
+            values = (error, to_micros(again_at))
+            await self._change("error = ?, due_at = ?, taken_by = NULL", values, numbers, by, shown=True)
+
+    async def records(self, owner: str) -> dict[str, TargetRecord]:
+        """See the port."""
+        rows = await self._store.fetch_all(_RECORDS, (owner,))
+        return {row["target"]: _record_of(row) for row in rows}
+
+    async def _change(
+        self,
+        assignments: str,
+        values: Sequence[object],
+        numbers: Iterable[int],
+        by: str | None = None,
+        *,
+        shown: bool = False,
+    ) -> None:
+        """Of those that are still to be told; with ``by``, of those that nobody else has taken meanwhile.
+
+        ``shown``: the ledger says meanwhile what is wrong.
+        """
+        chosen = json.dumps(list(numbers))
+        whose, whom = ("status = 'pending'", ()) if by is None else (_MINE, (by,))
+
+        async def unit(tx: Transaction) -> None:
+            changed = await tx.all(
+                f"UPDATE notices SET {assignments} WHERE number {_IN} AND {whose} RETURNING firing_id",
+                (*values, chosen, *whom),
+            )
+            if shown:
+                await tx.change(
+                    f"UPDATE firings SET delivery_error = (SELECT group_concat({_SAID}, '; ') FROM notices n"
+                    " WHERE n.firing_id = firings.id AND n.error IS NOT NULL)"
+                    f" WHERE id {_IN} AND delivery = 'pending'",
+                    (json.dumps([row["firing_id"] for row in changed]),),
+                )
+
+        await self._store.write(unit, durable=True)
+
+
+def _record_of(row: sqlite3.Row) -> TargetRecord:
+    return TargetRecord(
+        waiting=row["waiting"],
+        sent=row["sent"],
+        failed=row["failed"],
+        last_sent_at=optional_instant(row["last_sent_at"]),
+        last_error=row["last_error"],
+    )
+
+
+def _notice_of(row: sqlite3.Row) -> Notice:
+    policy: Mapping[str, object] = json.loads(row["policy"])
+    quiet = policy.get("quiet")
+    return Notice(
+        number=row["number"],
+        firing_id=row["firing_id"],
+        owner=row["owner"],
+        target=row["target"],
+        attempts=row["attempts"],
+        held=row["held"],
+        recall_id=row["recall_id"],
+        recall_title=row["recall_title"],
+        session_id=row["session_id"],
+        session_title=row["session_title"],
+        zone=row["timezone"],
+        quiet=quiet if isinstance(quiet, str) else None,
+        status=row["status"],
+        reason=row["reason"],
+        slot=from_micros(row["slot"]),
+        answer=_answer(row["transcript"]),
+        error=row["error_message"],
+    )
+
+
+def _answer(transcript: str | None) -> str:
+    said = [
+        message.content
+        for message in load_messages(transcript)
+        if message.role == "assistant" and message.subagent_run_id is None and message.content.strip()
+    ]
+    return said[-1] if said else ""
