@@ -80,9 +80,29 @@ function markTab(output: LuminoWidget, isAsking: boolean): void {
   panel.title.className = [...others, ...(isAsking ? [ASKS] : [])].join(" ");
 }
 
+/** Of the tab of a notebook with sessions in which something is unread; the class says how many. */
+const UNREAD = "navi-unread";
+const MOST_UNREAD = 10;
+const UNREAD_BADGES = Array.from({ length: MOST_UNREAD }, (_, index) => {
+  const text = index + 1 === MOST_UNREAD ? `${index}+` : String(index + 1);
+  return `.${UNREAD}-${index + 1} .lm-TabBar-tabLabel::before { content: "(${text}) "; font-weight: 600; }`;
+}).join("\n");
+
+/** Counts what is unread in all chats of the notebook that `output` is in, on its tab. */
+function countOnTab(output: LuminoWidget): void {
+  let panel = output.parent;
+  while (panel && !panel.node.classList.contains("jp-NotebookPanel")) panel = panel.parent;
+  if (!panel) return;
+  const counts = new Map<string, number>(); // two views of one session count once
+  for (const chat of panel.node.querySelectorAll<NaviChat>("navi-chat")) if (chat.session) counts.set(chat.session, chat.unread);
+  const count = Math.min([...counts.values()].reduce((sum, each) => sum + each, 0), MOST_UNREAD);
+  const others = panel.title.className.split(" ").filter((name) => name && !name.startsWith(`${UNREAD}-`));
+  panel.title.className = [...others, ...(count ? [`${UNREAD}-${count}`] : [])].join(" ");
+}
+
 function installBadge(): void {
   const style = document.createElement("style");
-  style.textContent = BADGE;
+  style.textContent = `${BADGE}\n${UNREAD_BADGES}`;
   document.head.append(style);
 }
 
@@ -136,6 +156,7 @@ async function createPlugin(): Promise<object> {
       chat.session = session;
       if (present) return;
       chat.addEventListener("navi-asks", (event) => markTab(this, (event as CustomEvent<{ open: number }>).detail.open > 0));
+      chat.addEventListener("navi-unread", () => countOnTab(this));
       this.node.append(chat);
       this.#follow(chat);
     }

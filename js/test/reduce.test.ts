@@ -205,7 +205,7 @@ describe("recalls", () => {
     const origin = { kind: "recall", recall_id: "a" } as const;
     const state = after(new Log().recall(recall("a")).prompt("recall:a:2026-11-23T09:00:00+00:00", "check", "r1", origin).started("r1"));
     const message = state.items[0];
-    expect(message?.kind === "message" && firingOf(state, message)).toEqual({ title: "title of a", slot: new Date("2026-11-23T09:00:00Z") });
+    expect(message?.kind === "message" && firingOf(state, message)).toEqual({ title: "title of a", slot: new Date("2026-11-23T09:00:00Z"), isEvent: false });
   });
 });
 

@@ -246,7 +246,7 @@ describe("recalls", () => {
     transport.answers = { recalls: { status: 409, body: { message: "it is running" } } };
     await show(new Log().recall(recall("a")));
     find("recall-cancel")?.click();
-    await eventually(() => expect(find("notice")?.textContent).toContain("it is running"));
+    await eventually(() => expect(chat.querySelector("[data-recall-id=a] [data-navi=recalls-problem]")?.textContent).toContain("it is running"));
   });
 
   it("that are over are read from the server", async () => {

@@ -83,6 +83,36 @@ export interface AttachmentRef {
   readonly media_type?: string | null;
 }
 
+/** `GET sessions/{sid}/away`: what happened in a session since then, oldest first. */
+export interface Away {
+  readonly since: string;
+  readonly runs: readonly AwayRun[];
+  readonly not_run: readonly AwaySlot[];
+  readonly missed: number;
+  readonly failed: number;
+}
+
+/** A turn that took place. */
+export interface AwayRun {
+  readonly run_id: string;
+  readonly at: string;
+  readonly status: RunStatus;
+  readonly origin: Origin;
+  readonly prompt: string;
+  readonly answer: string;
+  readonly error: string | null;
+}
+
+/** A slot that did not run, and why. */
+export interface AwaySlot {
+  readonly recall_id: string;
+  readonly title: string;
+  readonly slot: string;
+  readonly status: string;
+  readonly reason: string | null;
+  readonly coalesced: number;
+}
+
 /** Several events of one flush. */
 export interface Batch {
   readonly batch: readonly Envelope[];
@@ -152,13 +182,15 @@ export interface Every {
   readonly kind: "every";
   readonly every: string;
   readonly start: string;
+  readonly tz: string | null;
 }
 
-/** `{"kind":"every","every":"1h","start"?:…}`. */
+/** `{"kind":"every","every":"1h","start"?:…,"tz"?:…}`. */
 export interface EverySpec {
   readonly kind: "every";
   readonly every: string;
   readonly start?: string | null;
+  readonly tz?: string | null;
 }
 
 /** Something that the agent remembers about a user, over all sessions. */
@@ -194,7 +226,7 @@ export interface Firing {
   readonly id: string;
   readonly recall_id: string;
   readonly slot: string;
-  readonly kind: "auto" | "manual";
+  readonly kind: "auto" | "manual" | "event";
   readonly status: FiringStatus;
   readonly reason: string | null;
   readonly run_id: string | null;
@@ -204,6 +236,8 @@ export interface Firing {
   readonly started_at: string | null;
   readonly ended_at: string | null;
   readonly lateness_ms: number | null;
+  readonly delivery: "none" | "pending" | "delivered" | "failed";
+  readonly delivery_error: string | null;
 }
 
 /** `GET recalls/{id}/firings`: the ledger, newest first. */
@@ -225,6 +259,13 @@ export interface Health {
   readonly followers: number;
   readonly loop_lag_ms: number;
   readonly message: string | null;
+}
+
+/** `POST recalls/import`: what was made or, with `dry_run`, would be. */
+export interface Imported {
+  readonly recalls: readonly Recall[];
+  readonly dry_run: boolean;
+  readonly words: Readonly<Record<string, string>>;
 }
 
 /** Something that a run waits for (AG-UI's interrupt). */
@@ -352,6 +393,41 @@ export interface ModelPage {
   readonly next: string | null;
 }
 
+/** `GET notify`. */
+export interface NotifyPage {
+  readonly notify: readonly NotifyTarget[];
+  readonly quiet: string | null;
+  readonly per_hour: number;
+  readonly problems: readonly NotifyProblem[];
+  readonly next: string | null;
+}
+
+/** Something wrong with a file as a whole, or with a setting in it. */
+export interface NotifyProblem {
+  readonly file: string;
+  readonly message: string;
+}
+
+/** Somewhere a notification can be sent. */
+export interface NotifyTarget {
+  readonly name: string;
+  readonly service: string | null;
+  readonly source: string;
+  readonly available: boolean;
+  readonly why: string | null;
+  readonly waiting: number;
+  readonly sent: number;
+  readonly failed: number;
+  readonly last_sent_at: string | null;
+  readonly last_error: string | null;
+}
+
+/** `POST notify/{name}/test`. */
+export interface NotifyTrial {
+  readonly delivered: boolean;
+  readonly error: string | null;
+}
+
 /** Fires once, at `at`. */
 export interface Once {
   readonly kind: "once";
@@ -393,6 +469,9 @@ export interface Policy {
   readonly until: string | null;
   readonly max_fires: number | null;
   readonly jitter: string | null;
+  readonly cancel_on: readonly ("user_message" | "read")[];
+  readonly notify: readonly string[];
+  readonly quiet: string | null;
 }
 
 /** What to do when it can not simply run on time. */
@@ -405,17 +484,27 @@ export interface PolicyInput {
   readonly until?: string | null;
   readonly max_fires?: number | null;
   readonly jitter?: string | null;
+  readonly cancel_on?: readonly ("user_message" | "read")[];
+  readonly notify?: readonly string[];
+  readonly quiet?: string | null;
 }
 
 /** The next fires strictly after `after`, in the schedule's zone, and what is odd about the schedule. */
 export interface Preview {
   readonly times: readonly string[];
   readonly warnings: readonly string[];
+  readonly schedule: Once | Every | Cron | When;
+  readonly policy: Policy;
+  readonly meaning: string;
+  readonly message: string;
+  readonly phrase: string;
 }
 
-/** Body of `POST recalls/preview`. */
+/** Body of `POST recalls/preview`: exactly one of `schedule` and `text`. */
 export interface PreviewRequest {
-  readonly schedule: OnceSpec | EverySpec | CronSpec;
+  readonly schedule?: OnceSpec | EverySpec | CronSpec | WhenSpec | null;
+  readonly text?: string | null;
+  readonly sentence?: boolean;
   readonly n?: number;
   readonly after?: string | null;
   readonly tz?: string | null;
@@ -484,6 +573,17 @@ export interface QueuedRun {
   readonly prompts: readonly QueuedPrompt[];
 }
 
+/** How far the user has seen a session. */
+export interface ReadMark {
+  readonly seq: number;
+  readonly unread: number;
+}
+
+/** Body of `POST sessions/{sid}/read`. */
+export interface ReadRequest {
+  readonly seq: number;
+}
+
 export interface ReasoningEnd {
   readonly type: "REASONING_END";
   readonly subagentRunId?: string | null;
@@ -522,7 +622,7 @@ export interface Recall {
   readonly session_id: string;
   readonly title: string;
   readonly message: string;
-  readonly schedule: Once | Every | Cron;
+  readonly schedule: Once | Every | Cron | When;
   readonly policy: Policy;
   readonly status: RecallStatus;
   readonly next_at: string | null;
@@ -537,26 +637,38 @@ export interface RecallCreate {
   readonly session_id: string;
   readonly message: string;
   readonly title?: string | null;
-  readonly schedule: OnceSpec | EverySpec | CronSpec;
+  readonly schedule: OnceSpec | EverySpec | CronSpec | WhenSpec;
   readonly policy?: PolicyInput;
+}
+
+/** Body of `POST recalls/import`, which takes plain TOML as well. */
+export interface RecallImport {
+  readonly toml: string;
 }
 
 /** `GET recalls`. */
 export interface RecallPage {
   readonly recalls: readonly Recall[];
   readonly next: string | null;
+  readonly last: Readonly<Record<string, Firing>>;
+  readonly words: Readonly<Record<string, string>>;
 }
 
 /** Body of `PATCH recalls/{id}`: the fields that are there are changed. */
 export interface RecallPatch {
   readonly message?: string | null;
   readonly title?: string | null;
-  readonly schedule?: OnceSpec | EverySpec | CronSpec | null;
+  readonly schedule?: OnceSpec | EverySpec | CronSpec | WhenSpec | null;
   readonly policy?: PolicyInput | null;
 }
 
 /** How far a recall is. The last four are final. */
 export type RecallStatus = "pending" | "running" | "paused" | "fired" | "failed" | "cancelled" | "expired";
+
+/** How many recalls were changed. */
+export interface RecallsChanged {
+  readonly changed: number;
+}
 
 /** Your command was refused. Only on the socket that sent it; the socket stays open. */
 export interface Rejected {
@@ -626,7 +738,7 @@ export interface RunStarted {
 /** How far a run is. The last five are final. */
 export type RunStatus = "queued" | "running" | "waiting" | "completed" | "stopped" | "failed" | "timed_out" | "interrupted";
 
-export type Schedule = Once | Every | Cron;
+export type Schedule = Once | Every | Cron | When;
 
 export type ServerFrame = Envelope | Batch | Accepted | Rejected;
 
@@ -678,11 +790,30 @@ export interface SessionDetail {
   readonly queue: readonly QueuedRun[];
   readonly approvals: readonly Interrupt[];
   readonly usage: Usage;
+  readonly unread: number;
+}
+
+/** A session as it is listed. */
+export interface SessionInfo {
+  readonly id: string;
+  readonly owner: string;
+  readonly title: string;
+  readonly profile: string;
+  readonly model: string;
+  readonly notebook_path: string | null;
+  readonly kernel_id: string | null;
+  readonly timezone: string;
+  readonly created_at: string;
+  readonly updated_at: string;
+  readonly head_seq: number;
+  readonly allowed_tools: readonly string[];
+  readonly context: Readonly<Record<string, boolean>>;
+  readonly unread: number;
 }
 
 /** `GET sessions`: most recently used first. */
 export interface SessionPage {
-  readonly sessions: readonly Session[];
+  readonly sessions: readonly SessionInfo[];
   readonly next: string | null;
 }
 
@@ -835,4 +966,36 @@ export interface UsageReport {
   readonly today: Usage;
   readonly last_30_days: Usage;
   readonly total: Usage;
+}
+
+/** Fires when something happens, not at a time: it has no slots ahead, `next_at` is None. */
+export interface When {
+  readonly kind: "when";
+  readonly event: WhenEvent;
+  readonly kernel_id: string | null;
+  readonly cell: string | null;
+  readonly path: string | null;
+  readonly expr: string | null;
+  readonly longer_than: string | null;
+  readonly every: string;
+  readonly repeat: "once" | "each";
+  readonly cooldown: string | null;
+}
+
+/** What can happen in a notebook, and wake a recall. */
+export type WhenEvent = "cell_done" | "cell_finished" | "cell_failed" | "cell_slow" | "kernel_idle" | "kernel_restarted" | "kernel_died" | "file_changed" | "expression";
+
+/** `{"kind":"when","event":…}`; `when` is a short word for it: `done`, `failed`, `finished`, `idle`. */
+export interface WhenSpec {
+  readonly kind: "when";
+  readonly event?: WhenEvent | null;
+  readonly when?: string | null;
+  readonly kernel_id?: string | null;
+  readonly cell?: string | null;
+  readonly path?: string | null;
+  readonly expr?: string | null;
+  readonly longer_than?: string | null;
+  readonly every?: string | null;
+  readonly repeat?: "once" | "each" | null;
+  readonly cooldown?: string | null;
 }

@@ -31,14 +31,22 @@ export function dueTime({ status, next_at: at }: Recall): number {
   return status === "paused" || at === null ? Infinity : Date.parse(at);
 }
 
+export interface FiringOf {
+  readonly title: string | null;
+  readonly slot: Date | null;
+  /** It has happened then, and was not due. */
+  readonly isEvent: boolean;
+}
+
 /** What a recall's message was sent for: its title, and the slot, which is the end of its id (`recall:<id>:<slot>`). */
-export function firingOf(state: ChatState, message: Message): { title: string | null; slot: Date | null } | null {
+export function firingOf(state: ChatState, message: Message): FiringOf | null {
   if (message.origin.kind !== "recall") return null;
   const { recall_id: id } = message.origin;
-  const title = (id !== null && state.recalls[id]?.recall.title) || null;
+  const recall = id === null ? undefined : state.recalls[id]?.recall;
+  const title = recall?.title || null;
   const prefix = `recall:${id}:`;
   const slot = message.id.startsWith(prefix) ? new Date(message.id.slice(prefix.length)) : null;
-  return { title, slot: slot && !Number.isNaN(slot.valueOf()) ? slot : null };
+  return { title, slot: slot && !Number.isNaN(slot.valueOf()) ? slot : null, isEvent: recall?.schedule.kind === "when" };
 }
 
 /** The items as they are nested: what a worker says and does is inside of it. */

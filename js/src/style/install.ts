@@ -1,6 +1,7 @@
 /** Puts the style sheet where the element is, once per document or shadow root. */
 
 import css from "./navi.css";
+import recallsCss from "./recalls.css";
 
 let sheet: CSSStyleSheet | null = null;
 
@@ -9,7 +10,7 @@ export function installStyle(element: Element): void {
   if (!(root instanceof Document || root instanceof ShadowRoot)) return;
   if (!sheet) {
     sheet = new CSSStyleSheet();
-    sheet.replaceSync(css);
+    sheet.replaceSync(`${css}\n${recallsCss}`);
   }
   if (!root.adoptedStyleSheets.includes(sheet)) root.adoptedStyleSheets = [...root.adoptedStyleSheets, sheet];
 }

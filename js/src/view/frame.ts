@@ -18,6 +18,7 @@ export interface HeaderParts {
   readonly servers: readonly McpServer[];
   readonly showSettings: boolean;
   readonly toggleSettings: () => void;
+  readonly unread: number;
   readonly recalls: readonly Recall[];
   readonly showRecalls: boolean;
   readonly toggleRecalls: () => void;
@@ -33,6 +34,7 @@ export function header(parts: HeaderParts): TemplateResult {
   return html`<div class="navi-header">
     <span class="navi-mark">${icons.navi}</span>
     <h2 class="navi-title" dir="auto">${title}</h2>
+    ${parts.unread ? html`<span class="navi-unread" data-navi="unread">${strings.unread(parts.unread)}</span>` : nothing}
     ${settingsButton(parts)} ${serverMark(parts)}
     <button
       type="button"

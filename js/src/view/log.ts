@@ -179,8 +179,9 @@ export class LogView {
       data-status=${message.status}
     >
       ${kind === "user" ? html`<h3 class="navi-hidden">${strings.you}</h3>` : badge(state, message)}
-      ${message.attachments.length ? this.#attachments(message) : nothing}
+      ${message.attachments.length && kind === "user" ? this.#attachments(message) : nothing}
       <div class="navi-text" dir="auto" title=${timeOf(message.ts)}>${message.text}</div>
+      ${message.attachments.length && kind !== "user" ? this.#attachments(message) : nothing}
       ${message.status === "refused" ? html`<div class="navi-note"><span>${strings.refused}</span></div>` : nothing}
     </article>`;
   }
@@ -264,7 +265,7 @@ function badge(state: ChatState, message: Message): TemplateResult {
   const slot = firing.slot ?? new Date(message.ts);
   return html`<h3 class="navi-badge" data-navi="badge">
     ${icons.clock}<span>${strings.recall}${firing.title ? html`: <b dir="auto">${firing.title}</b>` : nothing}</span>
-    <time datetime=${slot.toISOString()} title=${fullTime(slot)}>${strings.slot(shortTime(slot))}</time>
+    <time datetime=${slot.toISOString()} title=${fullTime(slot)}>${firing.isEvent ? strings.happened(shortTime(slot)) : strings.slot(shortTime(slot))}</time>
   </h3>`;
 }
 

@@ -12,7 +12,7 @@ import { readPageConfig } from "../connection/page-config.js";
 import { readStored, writeStored } from "../connection/storage.js";
 import type { Transport } from "../connection/transport.js";
 import { WebSocketTransport } from "../connection/ws.js";
-import type { Envelope, Rejection } from "../protocol/generated.js";
+import type { Away, Envelope, Rejection } from "../protocol/generated.js";
 import { openAsks } from "../state/asks.js";
 import { EMPTY, type ChatState, type Item } from "../state/model.js";
 import { reduceAll } from "../state/reduce.js";
@@ -29,13 +29,19 @@ import { LogView } from "./log.js";
 import { whenMathLoads } from "./math.js";
 import { Pictures } from "./pictures.js";
 import { QueuePanel, splitWaiting } from "./queue.js";
-import { actOnRecall, readAround } from "./requests.js";
-import { recallsPanel, tick, type OnRecallAction } from "./recalls.js";
+import { BrowserNotices } from "./notify.js";
+import { notifySetting } from "./notify-setting.js";
+import { awayCard } from "./recalls-away.js";
+import { RecallsPanel } from "./recalls-panel.js";
+import { readAway } from "./recalls-requests.js";
+import { readAround } from "./requests.js";
+import { tick } from "./recalls.js";
 import { sanitize } from "./sanitize.js";
 import { StickToEnd } from "./scroll.js";
 import { SettingsPanel } from "./settings.js";
 import { strings } from "./strings.js";
 import { ToolCards } from "./tools.js";
+import { Unread } from "./unread.js";
 
 /** A notebook moves its outputs about; only an element that stays away this long is gone. */
 const GONE_AFTER = 2_000;
@@ -99,6 +105,36 @@ export class NaviChat extends LitElement {
     problem: (text) => this.#tell(text),
     redraw: () => this.#redraw(),
   });
+  readonly #desk = {
+    transport: () => this.#reached,
+    session: () => this.session,
+    problem: (text: string) => this.#tell(text),
+    redraw: () => this.#redraw(),
+  };
+  readonly #recalls = new RecallsPanel({ ...this.#desk, showRun: (runId) => void this.#showRun(runId) });
+  /** What happened while nobody looked; null when that was nothing, or was put away. */
+  #away: Away | null = null;
+  #hasLookedBack = false;
+  /** What the last card told, so that it is not told again once it is put away. */
+  #lookedBackAt = "";
+  readonly #unread = new Unread(this, {
+    ...this.#desk,
+    lookBack: () => this.#lookBack(({ runs, missed }) => this.#away !== null || runs.length > 1 || missed > 0),
+    head: () => this.#state.head,
+    changed: (count) => {
+      this.dispatchEvent(new CustomEvent("navi-unread", { bubbles: true, detail: { count } }));
+      this.#redraw();
+    },
+  });
+  readonly #notices = new BrowserNotices({
+    session: () => this.session,
+    state: () => this.#state,
+    isSeen: () => this.#unread.isSeen,
+    focus: () => {
+      this.scrollIntoView({ block: "nearest" });
+      this.focus();
+    },
+  });
   readonly #composer = new Composer(this, {
     send: (written) => this.#send(written),
     stop: () => this.stop(),
@@ -125,6 +161,11 @@ export class NaviChat extends LitElement {
 
   get status(): Status {
     return this.#client?.status ?? { state: "closed" };
+  }
+
+  /** Runs that ended and that nobody has seen. */
+  get unread(): number {
+    return this.#unread.count;
   }
 
   send(text: string): SentCommand | undefined {
@@ -164,6 +205,8 @@ export class NaviChat extends LitElement {
     this.setAttribute("role", "group"); // no landmark: a notebook may have many
     clearTimeout(this.#leaving);
     this.#client?.start();
+    this.#unread.start();
+    this.#notices.start();
     this.#ticking ??= setInterval(() => tick(this), 1000);
     this.addEventListener("click", this.#clicked);
     this.addEventListener("pointerdown", this.#pressed);
@@ -178,7 +221,11 @@ export class NaviChat extends LitElement {
     this.removeEventListener("click", this.#clicked);
     this.removeEventListener("pointerdown", this.#pressed);
     for (const type of DRAGS) this.removeEventListener(type, this.#composer.dragged);
-    this.#leaving = setTimeout(() => this.#client?.stop(), GONE_AFTER);
+    this.#unread.stop();
+    this.#leaving = setTimeout(() => {
+      this.#client?.stop();
+      this.#notices.stop();
+    }, GONE_AFTER);
   }
 
   protected override createRenderRoot(): HTMLElement {
@@ -220,6 +267,11 @@ export class NaviChat extends LitElement {
     this.#log.reset();
     this.#queue.reset();
     this.#settings.reset();
+    this.#recalls.reset();
+    this.#unread.reset();
+    this.#away = null;
+    this.#hasLookedBack = false;
+    this.#lookedBackAt = "";
     this.#composer.reset();
     this.#modes.clear();
     this.#announcer.reset();
@@ -250,6 +302,8 @@ export class NaviChat extends LitElement {
     else this.#announcer.announce(before, this.#state);
     if (isPrelude || this.#mustRead) void this.#read();
     this.#tellOfNotebooks(envelopes);
+    this.#unread.receive(envelopes);
+    this.#notices.receive(envelopes);
     this.#redraw();
   }
 
@@ -264,6 +318,7 @@ export class NaviChat extends LitElement {
     const isOpen = this.status.state === "open";
     if (isOpen && !this.#wasOpen) {
       this.#mustRead = true;
+      this.#hasLookedBack = false; // the server may have been off
       clearTimeout(this.#readTimer);
       this.#readTimer = setTimeout(() => this.#mustRead && void this.#read(), QUIET_AFTER);
     }
@@ -280,6 +335,26 @@ export class NaviChat extends LitElement {
     const merge = await readAround(transport, session, this.#state.head ?? 0);
     if (session !== this.session) return;
     this.#state = merge(this.#state);
+    this.#redraw();
+    const { unread } = merge;
+    if (unread === null) return;
+    // Asked before it is marked as seen: the server answers with what came after that.
+    if (unread || !this.#hasLookedBack) await this.#lookBack(({ missed }) => unread > 0 || missed > 0);
+    if (session !== this.session) return;
+    this.#hasLookedBack = true;
+    this.#unread.counted(unread);
+    this.#redraw();
+  }
+
+  /** Shows what happened while nobody looked, if it `isWorth` a card and is not what the last one told. */
+  async #lookBack(isWorth: (away: Away) => boolean): Promise<void> {
+    const { session } = this;
+    const away = session ? await readAway(this.#desk, session) : null;
+    if (away === null || session !== this.session) return;
+    const told = JSON.stringify([away.runs.map(({ run_id: id, status }) => [id, status]), away.not_run]);
+    if (told === this.#lookedBackAt || !isWorth(away)) return;
+    this.#lookedBackAt = told;
+    this.#away = away;
     this.#redraw();
   }
 
@@ -321,6 +396,7 @@ export class NaviChat extends LitElement {
         servers: Object.values(state.mcp),
         showSettings: this.#settings.isOpen,
         toggleSettings: () => this.#settings.toggle(),
+        unread: this.#unread.count,
         recalls,
         showRecalls,
         toggleRecalls: () => this.#toggleRecalls(!showRecalls),
@@ -329,8 +405,9 @@ export class NaviChat extends LitElement {
       })}
       ${this.#settings.render(state)}
       <div class="navi-recalls" role="group" data-navi="recalls" aria-label=${strings.recalls} ?hidden=${!showRecalls}>
-        ${recallsPanel(state, this.#onRecall)}
+        ${this.#recalls.render(state, showRecalls)} ${showRecalls ? notifySetting(this.#notices, () => this.#redraw()) : nothing}
       </div>
+      ${awayCard(this.#away, this.#awayActions)}
       <div class="navi-log-frame">
         ${statusLine({
           status: this.status,
@@ -404,12 +481,29 @@ export class NaviChat extends LitElement {
     this.#redraw();
   }
 
-  readonly #onRecall: OnRecallAction = (recall, action) => {
-    if (!this.#reached) return;
-    void actOnRecall(this.#reached, recall, action).then((problem) => {
-      if (problem !== null) this.#tell(strings.failed(problem));
-    });
+  readonly #awayActions = {
+    showRun: (runId: string): void => void this.#showRun(runId),
+    dismiss: (): void => {
+      this.#away = null;
+      this.#redraw();
+    },
   };
+
+  /** Leads to the beginning of what a run said. */
+  async #showRun(runId: string): Promise<void> {
+    const item = this.#state.items.find((each) => each.runId === runId);
+    if (!item) return;
+    this.#scroll?.release();
+    if (this.#log.reveal(this.#state, item)) {
+      this.requestUpdate();
+      await this.updateComplete;
+    }
+    const messages = this.querySelectorAll<HTMLElement>("[data-navi=log] [data-navi=message]");
+    const shown = [...messages].find(({ dataset }) => dataset["runId"] === runId);
+    shown?.scrollIntoView({ block: "start" });
+    if (shown && !shown.hasAttribute("tabindex")) shown.tabIndex = -1;
+    shown?.focus({ preventScroll: true });
+  }
 
   readonly #pressed = (event: Event): void => {
     if (!(event.target instanceof Element && event.target.closest(".navi-modes"))) this.#composer.closeMenu();

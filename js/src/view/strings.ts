@@ -1,6 +1,9 @@
 /** Every text that a user reads. `setStrings` replaces some of them, for other languages. */
 
+import { recallTexts } from "./recalls-strings.js";
+
 const english = {
+  ...recallTexts,
   name: "Navi",
   log: "Conversation",
   inputLabel: "Message to Navi",

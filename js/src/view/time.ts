@@ -41,6 +41,12 @@ export function scheduleText(schedule: Schedule): string {
       return strings.every(schedule.every);
     case "cron":
       return strings.cron(schedule.expr, schedule.tz);
+    case "when": {
+      const what = strings.whenEvent[schedule.event] ?? schedule.event;
+      const about = schedule.path ?? schedule.expr;
+      const told = about ? `${what}: ${about}` : what;
+      return schedule.repeat === "each" ? strings.whenEach(told) : told;
+    }
     default: // kinds of a newer server
       schedule satisfies never;
       return (schedule as { kind: string }).kind;
