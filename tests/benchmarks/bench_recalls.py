@@ -22,7 +22,7 @@ from typing import Any
 import structlog
 
 from navi_jupyter.commands import Acceptance, Command
-from navi_jupyter.model import Once, Origin, Recall, RecallCreate, Session, new_id, now
+from navi_jupyter.model import Once, Origin, Recall, RecallCreate, Session, new_id, now, ordered_id
 from navi_jupyter.ports.recalls import RecallState
 from navi_jupyter.recalls.scheduler import Scheduler
 from navi_jupyter.recalls.service import RecallService
@@ -81,7 +81,7 @@ async def add_recalls(store: SqliteStore, sessions: list[str], at: datetime) -> 
         async def unit(tx: Any, batch: list[str] = sessions[low : low + 500]) -> None:
             recalls = [
                 Recall(
-                    id=new_id("rec"), session_id=session_id, title="t", message="look", schedule=Once(at=at),
+                    id=ordered_id("rec"), session_id=session_id, title="t", message="look", schedule=Once(at=at),
                     policy={}, status="pending", next_at=at, created_at=now(),
                 )
                 for session_id in batch
