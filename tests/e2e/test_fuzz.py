@@ -150,7 +150,8 @@ def test_random_requests_to_every_route_never_fail_inside(start: Start) -> None:
     statuses: dict[int, int] = {}
     visited: set[tuple[str, str]] = set()
     count = 0
-    while time.monotonic() < until or len(visited) < len(operations):
+    while time.monotonic() < until or len(visited) < len(operations) or not statuses.get(202):
+        assert time.monotonic() < until + 60, f"no valid command in all that: {statuses}"
         method, template, operation = operations[count % len(operations)]
         count += 1
         status = one_request(server, fuzz, method, template, operation, ids)
@@ -159,7 +160,6 @@ def test_random_requests_to_every_route_never_fail_inside(start: Start) -> None:
             statuses[status] = statuses.get(status, 0) + 1
     print(f"\n{sum(statuses.values())} requests to {len(operations)} operations: {dict(sorted(statuses.items()))}")
     assert statuses.get(201, 0) > 5
-    assert statuses.get(202, 0) > 0
     survives(server)
 
 

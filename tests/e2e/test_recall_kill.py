@@ -1,6 +1,6 @@
 """Two servers on one database, killed with -9 at random instants while fifty recalls a second fall due.
 
-``NAVI_KILLS`` says how many kills (default 4; the long form is 200). Nothing may be lost or doubled: read in the ledger
+``NAVI_KILLS`` says how many kills (default 3; the long form is 200). Nothing may be lost or doubled: read in the ledger
 and in the log, straight from the database file, when both servers have come to rest.
 """
 
@@ -24,7 +24,7 @@ from tests.e2e.client import new_session, ok, until
 from tests.e2e.conftest import Start
 from tests.servers import JupyterServer
 
-KILLS = int(os.environ.get("NAVI_KILLS", "4"))
+KILLS = int(os.environ.get("NAVI_KILLS", "3"))
 SESSIONS = 50
 """Each has one recall for every second: fifty slots a second."""
 LIMITS = ("--NaviExtension.max_recalls_per_user=100000", "--NaviExtension.recall_busy_delay=0.5")

@@ -97,7 +97,7 @@ async def test_an_event_in_english_is_shown_before_it_is_saved_and_listed_in_wor
 @pytest.mark.parametrize(
     ("body", "code", "field"),
     [
-        ({}, "invalid_request", "text"),
+        ({}, "invalid_request", "schedule"),
         ({"text": "tomorrow", "schedule": HOURLY}, "invalid_request", "text"),
         ({"text": "whenever you like"}, "invalid_schedule", "schedule.when"),
         ({"text": "the day we meet"}, "invalid_schedule", "when"),
