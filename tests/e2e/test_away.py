@@ -1,7 +1,7 @@
 """A server was off while recalls fell due: what its first start does about it, and tells, in every place that tells it.
 
 Killed with -9, and started again with its clock hours ahead. ``NAVI_AWAY_SESSIONS`` is how many sessions missed
-something when it is many (default 60; the long form is 500).
+something when it is many (default 20; the long form is 500).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.e2e.conftest import check_log
 from tests.e2e.movable import clock_of, movable, set_clock
 from tests.servers import JupyterServer
 
-SESSIONS = int(os.environ.get("NAVI_AWAY_SESSIONS", "60"))
+SESSIONS = int(os.environ.get("NAVI_AWAY_SESSIONS", "20"))
 AGO = timedelta(hours=-3)
 
 

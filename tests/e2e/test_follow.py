@@ -18,7 +18,7 @@ from tests.e2e.conftest import Start
 from tests.e2e.logs import check_session_log
 from tests.servers import JupyterServer
 
-CUTS = int(os.environ.get("NAVI_TEST_CUTS", "80"))
+CUTS = int(os.environ.get("NAVI_TEST_CUTS", "50"))
 """Of a connection, at random points; 200 in long runs."""
 
 SMALL_RING = "--NaviExtension.replay_buffer_size=50"

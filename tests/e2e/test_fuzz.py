@@ -16,7 +16,7 @@ from tests.e2e.conftest import Start
 from tests.e2e.logs import check_session_log
 from tests.servers import JupyterServer
 
-SECONDS = float(os.environ.get("FUZZ_SECONDS", "12"))
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "8"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 TEXTS = [
     "", " ", "a", "\0", "\ud800", "é" * 300, "x" * 70_000, "🐍", "\u202e", "' OR 1=1 --", "../..", "{}", "null",

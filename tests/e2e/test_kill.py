@@ -18,7 +18,7 @@ from tests.e2e.conftest import Start
 from tests.e2e.logs import check_ledger, check_session_log, user_messages
 from tests.servers import JupyterServer
 
-KILLS = int(os.environ.get("NAVI_TEST_KILLS", "8"))
+KILLS = int(os.environ.get("NAVI_TEST_KILLS", "6"))
 """At random instants; 30 in long runs."""
 LONG, SHORT = "count to 200 every 20 ms", "count to 25 every 20 ms"
 RECALLED = "count to 10 every 20 ms"

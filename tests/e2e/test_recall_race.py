@@ -1,6 +1,6 @@
 """Two users' programs that do everything one can do with recalls at once, over REST, while these fall due each second.
 
-``NAVI_RACE`` is for how many seconds (default 6). Afterwards the ledger, the log, and what was answered must agree.
+``NAVI_RACE`` is for how many seconds (default 4). Afterwards the ledger, the log, and what was answered must agree.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.e2e.conftest import Start
 from tests.e2e.test_recall_kill import Database, _at_rest, _check
 from tests.servers import JupyterServer
 
-SECONDS = float(os.environ.get("NAVI_RACE", "6"))
+SECONDS = float(os.environ.get("NAVI_RACE", "4"))
 SEED = int(os.environ.get("NAVI_SEED", "20261123"))
 MOST = 40
 """Recalls that are not over; above it no more are made."""

@@ -17,7 +17,7 @@ import pytest
 
 from .process import Process
 
-KILLS = int(os.environ.get("NAVI_TEST_KILLS", "12"))
+KILLS = int(os.environ.get("NAVI_TEST_KILLS", "8"))
 """At random instants; 30 in long runs."""
 WORDS = ("drip", "drip", "ask", "ask", "inner")
 MODES = ("enqueue", "enqueue", "enqueue", "collect", "interrupt", "rollback", "steer")

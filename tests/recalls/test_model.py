@@ -1,6 +1,6 @@
 """Histories of several servers on one database, drawn by lot: whatever dies, stalls or jumps, the invariants hold.
 
-``NAVI_HISTORIES`` says how many (default 200), ``NAVI_SEED`` where they begin. A failure prints its seed.
+``NAVI_HISTORIES`` says how many (default 120), ``NAVI_SEED`` where they begin. A failure prints its seed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 from .model.explorer import Told, explore
 from .model.house import House
 
-HISTORIES = int(os.environ.get("NAVI_HISTORIES", "200"))
+HISTORIES = int(os.environ.get("NAVI_HISTORIES", "120"))
 SEED = int(os.environ.get("NAVI_SEED", "0"))
 
 
