@@ -120,7 +120,7 @@ async def test_displays_without_end_and_huge_bundles_are_left_out_with_a_word(
     assert first["data"] == {"text/plain": "a picture\n(left out: image/png, 30.0 MB)"}
     assert "an output of 40 MB was left out" in second["data"]["text/plain"]
     assert len(others) < 1001
-    assert "more displays were left out" in others[-1]["text"]
+    assert any("more displays were left out" in other.get("text", "") for other in others)
 
 
 async def test_binary_text_is_survived(kernels: ServerKernels, session: Session) -> None:
