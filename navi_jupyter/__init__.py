@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .errors import NaviError
     from .kernel.api import ask, ask_async, chat, connect, forget, memory, recall, recalls, remember, session
-    from .kernel.toolbox import tool
+    from .kernel.tools import tool
 
 __all__ = [
     "NaviError",
@@ -41,7 +41,7 @@ _HOMES = {
         ("ask", "ask_async", "chat", "connect", "forget", "memory", "recall", "recalls", "remember", "session"), _API
     ),
     "NaviError": "navi_jupyter.errors",
-    "tool": "navi_jupyter.kernel.toolbox",
+    "tool": "navi_jupyter.kernel.tools",
 }
 
 
@@ -57,7 +57,7 @@ def __dir__() -> list[str]:
 
 
 class _RecallsPackage(ModuleType):
-    """The subpackage ``navi_jupyter.recalls``, callable, so that ``navi.recalls()`` works in a server process too."""
+    """The subpackage ``navi_jupyter.scheduling``, callable: ``navi.recalls()`` works in a server process too."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return import_module(_API).recalls(*args, **kwargs)
@@ -85,17 +85,17 @@ def _jupyter_server_extension_points() -> list[dict[str, Any]]:
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """``%load_ext navi_jupyter``: registers ``%navi`` and ``%%navi``. Talks to no server yet."""
-    from .kernel import captured, questions, thiscell
+    from .kernel import cell_outputs, current_cell, input_transform
     from .kernel.magics import NaviMagics
 
     shell.register_magics(NaviMagics)
-    questions.install(shell)
-    captured.install(shell)
-    thiscell.install(shell)
+    input_transform.install(shell)
+    cell_outputs.install(shell)
+    current_cell.install(shell)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """``%unload_ext navi_jupyter``: questions end in help again; the magics stay, as IPython can not take them back."""
-    from .kernel import questions
+    from .kernel import input_transform
 
-    questions.remove(shell)
+    input_transform.remove(shell)

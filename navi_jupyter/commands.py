@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from .model import CommandId, ModelName, Value
-from .work import AttachmentRef
+from .model.attachments import AttachmentRef
+from .model.base import CommandId, ModelName, Value
 
 PromptMode = Literal["reject", "enqueue", "interrupt", "rollback", "steer", "collect"]
 """``reject``: refuse with 409. ``enqueue``: wait for its turn. ``interrupt``: stop the run and come next. ``rollback``:

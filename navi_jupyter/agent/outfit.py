@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ..work import Permission
-from .contexts import RunContexts
-from .equipment import Equipment
-from .packages import PackageTools
-from .permissions import ToolPermissions
-from .profile_files import FOLDER, ProfileBook
-from .toolbox import ToolSource
-from .tools import BuiltinTools
+from ..model.runs import Permission
+from .profiles.context_providers import RunContexts
+from .profiles.files import FOLDER, ProfileBook
+from .registry import AgentParts
+from .tools.base import ToolSource
+from .tools.builtin import BuiltinTools
+from .tools.entry_points import PackageTools
+from .tools.permissions import ToolPermissions
 
 
 def outfit(
@@ -22,13 +22,13 @@ def outfit(
     check_model: Callable[[str], object] | None = None,
     sources: Sequence[ToolSource] = (),
     packages: bool = True,
-) -> Equipment:
+) -> AgentParts:
     """Equipment with the profiles below Jupyter's configuration path, built-in tools, ``sources``, and packages.
 
     The built-in tools go first, so that nobody takes their names. Reads and imports nothing yet.
     """
     folders = [Path(folder, FOLDER) for folder in config_path]
-    return Equipment(
+    return AgentParts(
         profiles=ProfileBook(folders, check_model=check_model) if check_model else ProfileBook(folders),
         permissions=ToolPermissions(ceiling=dict(ceiling or {})),
         contexts=RunContexts(packages=packages),

@@ -42,7 +42,7 @@ def _path() -> Path:
 
 def _present(path: Path) -> Finding:
     """The file that is there, read only."""
-    from ..store.file import APPLICATION_ID, SCHEMA_VERSION, damage_of, notice
+    from ..store.database_file import APPLICATION_ID, SCHEMA_VERSION, damage_of, notice
 
     # Reading makes companion files; where nobody has the database open, SQLite is told that nobody will.
     mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1"
@@ -73,7 +73,7 @@ def _present(path: Path) -> Finding:
 
 def _place(path: Path) -> Finding:
     """The folder, tried with a database of our own: can it be written, locked, and brought to the present schema?"""
-    from ..store.file import prepare
+    from ..store.database_file import prepare
 
     folder = next(parent for parent in path.parents if parent.exists())
     probe = folder / f".navi-doctor-{os.getpid()}.db"

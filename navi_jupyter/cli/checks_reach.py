@@ -86,7 +86,7 @@ def _answers(connection: Connection) -> Finding:
 def models() -> Iterator[Finding]:
     """Which providers have a key in this environment. Names only."""
     # Late: the catalogue belongs to the agent's side.
-    from ..agent.catalog import PROVIDERS
+    from ..agent.providers.catalog import PROVIDERS
 
     yield Finding("models", "ok", "offline: built in, needs no key and no network; it is no language model")
     seen: set[str] = set()

@@ -20,7 +20,7 @@ from tornado.httpclient import HTTPError
 
 from ..kernel.client import Client, Envelope
 from ..kernel.errors import KernelError, Refused, Unreachable
-from .private import PrivateServer, ServerFailed, private_server, tail
+from .demo_server import PrivateServer, ServerFailed, private_server, tail
 from .remote_kernel import CellFailed, CellOutput, RemoteKernel
 
 LIMIT = 27.0

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from . import facts, notebook
+from . import memory as facts
+from . import notebook
 from . import service as services
-from .asking import NoPainter, painter_here
+from .ask import NoPainter, painter_here
 from .recalls import Recall, list_recalls, new_recall, policy_from, schedule_from
 from .reply import Reply
 from .session import Session

@@ -12,20 +12,20 @@ from typing import Any
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
-from . import api, captured, notebook
-from .asking import painter_here
+from . import api, cell_outputs, notebook
+from .ask import painter_here
+from .attachments import KernelAttachment
+from .command_line import Action, Prompt, Request, parse_cell, parse_line, parse_prompt
 from .display import current_shell, show
-from .enclosures import Enclosure
 from .errors import Interrupted, KernelError, Refused, UsageError
-from .grammar import Action, Prompt, Request, parse_cell, parse_line, parse_prompt
 from .interpolation import interpolate
 from .listing import Listing
+from .recall_command import RECALL_HELP, NewRecall
 from .recalls import Recall, change_all, foresee, new_recall, read_words
 from .render import clock_words, usage_words
 from .reply import Reply
 from .service import current_service
 from .session import Session, sessions_table
-from .wishes import RECALL_HELP, NewRecall
 
 _LONGEST_SOURCE = 4000
 """Characters of a cell's source that go with its output."""
@@ -125,11 +125,11 @@ class NaviMagics(Magics):
         except Interrupted:
             return asking.reply(waited=False)
 
-    def _outputs(self, prompt: Prompt) -> tuple[list[Enclosure], str]:
+    def _outputs(self, prompt: Prompt) -> tuple[list[KernelAttachment], str]:
         """What ``--with-output`` names, and what the model is told of where it comes from."""
         shown, told = [], ""
         for which in prompt.outputs:
-            files, source = captured.outputs_of(current_shell(), which)
+            files, source = cell_outputs.outputs_of(current_shell(), which)
             shown += files
             names = ", ".join(file.name for file in files)
             told += f"\n\n[{names}: the output of this cell]\n```\n{source[:_LONGEST_SOURCE].strip()}\n```"

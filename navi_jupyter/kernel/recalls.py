@@ -10,11 +10,11 @@ from datetime import datetime, timedelta
 from html import escape
 from typing import Any
 
+from .current_cell import tell_of_it, with_cell
 from .errors import Refused, UsageError
 from .listing import Listing
 from .render import moment, schedule_words
 from .service import Service
-from .thiscell import tell_of_it, with_cell
 from .times import duration_text, instant_text, local_zone
 
 _DURATIONS = ("grace", "timeout", "jitter")

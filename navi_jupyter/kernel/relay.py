@@ -28,7 +28,7 @@ from tornado.websocket import WebSocketClientConnection, WebSocketClosedError
 
 from .client import Client
 from .errors import KernelError, Refused
-from .iothread import io_thread
+from .io_thread import io_thread
 
 BUNDLE = Path(__file__).parent.parent / "static" / "navi-chat.js"
 

@@ -13,7 +13,7 @@ from html import escape
 from typing import Any
 
 from . import markdown
-from .fold import Part, Question, RunFold, Text, Tool, Worker
+from .run_view import Part, Question, RunView, Text, Tool, Worker
 from .shown import output_html, output_plain
 
 _SHORT = 160
@@ -24,14 +24,14 @@ Bundle = dict[str, Any]
 # --- a run -----------------------------------------------------------------------------------------------------------
 
 
-def run_bundle(fold: RunFold, *, live: bool = False) -> Bundle:
+def run_bundle(fold: RunView, *, live: bool = False) -> Bundle:
     """The MIME bundle of a run. ``live`` adds a last line that says what is going on, and a failure's reason."""
     bundle = {"text/markdown": run_markdown(fold, live=live), "text/plain": run_plain(fold, live=live)}
     html = run_html(fold, live=live)
     return bundle if html is None else {"text/html": html, **bundle}
 
 
-def run_html(fold: RunFold, *, live: bool = False) -> str | None:
+def run_html(fold: RunView, *, live: bool = False) -> str | None:
     """Text rendered, each tool call as one line; None where there is nothing to render with."""
     blocks = []
     for part in _shown(fold):
@@ -44,7 +44,7 @@ def run_html(fold: RunFold, *, live: bool = False) -> str | None:
     return '<div class="navi-answer">' + "".join(blocks) + "</div>"
 
 
-def run_markdown(fold: RunFold, *, live: bool = False) -> str:
+def run_markdown(fold: RunView, *, live: bool = False) -> str:
     """Text as it is but defused, each tool call as one line."""
     blocks = [_part_markdown(part) for part in _shown(fold)]
     if note := _note(fold, live=live):
@@ -52,7 +52,7 @@ def run_markdown(fold: RunFold, *, live: bool = False) -> str:
     return "\n\n".join(blocks)
 
 
-def run_plain(fold: RunFold, *, live: bool = False) -> str:
+def run_plain(fold: RunView, *, live: bool = False) -> str:
     """The same as plain text."""
     blocks = [_part_plain(part) for part in _shown(fold)]
     if note := _note(fold, live=live):
@@ -60,7 +60,7 @@ def run_plain(fold: RunFold, *, live: bool = False) -> str:
     return "\n\n".join(blocks)
 
 
-def _note(fold: RunFold, *, live: bool) -> str:
+def _note(fold: RunView, *, live: bool) -> str:
     if fold.status == "stopped":
         return "stopped"
     if fold.status == "withdrawn":
@@ -78,7 +78,7 @@ def _note(fold: RunFold, *, live: bool) -> str:
     return {"sent": "…", "queued": "waiting for the session's other run …"}.get(fold.status, "" if fold.text else "…")
 
 
-def _how_to_answer(fold: RunFold) -> str:
+def _how_to_answer(fold: RunView) -> str:
     asked = fold.questions
     if not asked:
         return "waiting for your answer"
@@ -95,11 +95,11 @@ def usage_words(usage: dict[str, Any]) -> str:
     return ", ".join([*words, f"${cost:.2g}"] if cost else words)
 
 
-def _shown(fold: RunFold) -> list[Part]:
+def _shown(fold: RunView) -> list[Part]:
     return [part for part in list(fold.parts) if not isinstance(part, Text) or part.content]
 
 
-def _part_html(part: Part, fold: RunFold) -> str | None:
+def _part_html(part: Part, fold: RunView) -> str | None:
     match part:
         case Text():
             return markdown.to_html(part.content)

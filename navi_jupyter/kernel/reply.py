@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from .display import current_shell, show
-from .fold import RunFold, Tool
 from .render import run_bundle, run_plain
+from .run_view import RunView, Tool
 
 
 class Reply:
     """What the agent answered. While its run goes on (``wait=False``) it still grows."""
 
-    def __init__(self, session_id: str, fold: RunFold, *, shown: bool) -> None:
+    def __init__(self, session_id: str, fold: RunView, *, shown: bool) -> None:
         self.session_id = session_id
         self._fold = fold
         self._shown_in = _cell() if shown else None

@@ -12,7 +12,7 @@ from typing import Any
 
 from .client import Client, Envelope, Query
 from .connection import Connection, find_server
-from .iothread import io_thread
+from .io_thread import io_thread
 
 
 class Service:

@@ -8,12 +8,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from .asking import Asking, NoPainter, Painter
+from .ask import Asking, NoPainter, Painter
+from .attachments import upload
 from .away import read_away
 from .client import Envelope
-from .enclosures import upload
 from .errors import UsageError
-from .iothread import io_thread
+from .io_thread import io_thread
 from .listing import Listing
 from .recalls import Recall, list_recalls
 from .render import moment, speaker, transcript_html, transcript_plain

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from .fold import attachment_of
+from .run_view import attachment_of
 
 _LONGEST = 4000
 """Characters of one output; its end is what counts."""

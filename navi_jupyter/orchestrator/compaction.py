@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from ..clock import now
 from ..events import ActivityDelta, ActivitySnapshot
-from ..logs import get_logger
-from ..model import Run, now
-from ..ports import SessionStore, SessionTx
+from ..log_setup import get_logger
+from ..model.sessions import Run
+from ..ports.store import SessionStore, SessionTx
 from .activities import Activities
 
 log = get_logger("compaction")

@@ -6,9 +6,9 @@ import asyncio
 from dataclasses import dataclass
 
 from ..commands import Acceptance, Command
-from ..model import Origin
-from ..work import Attachment
-from .turns import ActiveRun
+from ..model.attachments import Attachment
+from ..model.sessions import Origin
+from .active_run import ActiveRun
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,26 +6,27 @@ import asyncio
 from collections.abc import Callable, Sequence
 from zoneinfo import ZoneInfo
 
+from ..clock import now
 from ..errors import SessionNotFound
 from ..events import Draft
-from ..model import Run, now
-from ..ports import StopSignal, ToolContext, Turn
+from ..model.sessions import Run
+from ..ports.agent import StopSignal, ToolContext, Turn
+from .active_run import ActiveRun
+from .dependencies import SessionDependencies
 from .inbox import Item, Joined, Withdrawn
-from .questions import Patience, RunAsks
+from .interrupts import PausableTimeout, RunInterrupts
 from .steering import RunSteering
-from .surroundings import Surroundings
-from .transcript import Fold, fold_frames
-from .turns import ActiveRun
+from .transcript import TranscriptBuilder, fold_frames
 
 _FOLDED_HERE = 50
 """More frames than these are folded in a thread: it would hold up the loop."""
 
 
-async def launch(shared: Surroundings, run: Run, put: Callable[[Item], None]) -> ActiveRun:
+async def launch(shared: SessionDependencies, run: Run, put: Callable[[Item], None]) -> ActiveRun:
     """Start or resume: gather what the run needs, and put the agent to work. ``put`` is its session's inbox."""
     turn, user_id = await _turn(shared, run)
     store = shared.store
-    patience = Patience(turn.limits.timeout)
+    patience = PausableTimeout(turn.limits.timeout)
 
     def joined(drafts: Sequence[Draft], run_ids: Sequence[str]) -> None:
         active.note(drafts)
@@ -43,7 +44,7 @@ async def launch(shared: Surroundings, run: Run, put: Callable[[Item], None]) ->
             stop=StopSignal(),
             recalls=shared.recalls,
             library=shared.library,
-            workbench=gear.workbench,
+            jupyter=gear.jupyter,
             memory=gear.memory,
             attachments=gear.attachments,
             spending=gear.spending,
@@ -60,7 +61,7 @@ async def launch(shared: Surroundings, run: Run, put: Callable[[Item], None]) ->
             waiting=False,
             joined=joined,
         ),
-        ask=RunAsks(
+        ask=RunInterrupts(
             run,
             server_id=shared.server_id,
             store=store,
@@ -77,7 +78,7 @@ async def launch(shared: Surroundings, run: Run, put: Callable[[Item], None]) ->
     return active
 
 
-async def _turn(shared: Surroundings, run: Run) -> tuple[Turn, str]:
+async def _turn(shared: SessionDependencies, run: Run) -> tuple[Turn, str]:
     """What the loop is told, and the user who asked."""
     store = shared.store
     session = await store.session(run.session_id)
@@ -101,6 +102,6 @@ async def _turn(shared: Surroundings, run: Run) -> tuple[Turn, str]:
     return turn, user_id
 
 
-async def _fold(shared: Surroundings, run: Run) -> Fold:
+async def _fold(shared: SessionDependencies, run: Run) -> TranscriptBuilder:
     frames = await shared.store.run_frames(run.session_id, run.id)
     return fold_frames(frames) if len(frames) <= _FOLDED_HERE else await asyncio.to_thread(fold_frames, frames)

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..errors import SessionNotFound
-from ..model import Run
-from ..ports import Message, SessionSnapshot, SessionStore
+from ..model.sessions import Run
+from ..ports.agent import Message
+from ..ports.store import SessionSnapshot, SessionStore
 from .transcript import ACTIVITY, fold_frames
 
 
-class SessionLibrary:
-    """Implements :class:`navi_jupyter.ports.Library`."""
+class TranscriptHistory:
+    """Implements :class:`navi_jupyter.ports.SessionHistory`."""
 
     def __init__(self, store: SessionStore) -> None:
         self._store = store

@@ -12,33 +12,29 @@ from contextlib import aclosing
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from ..clock import now
 from ..commands import Acceptance, Command
 from ..errors import InvalidRequest, LimitReached, NaviError, NotReady, RunNotFound, SessionNotFound
 from ..events import Draft, Event
-from ..logs import get_logger
-from ..model import SYSTEM, USER, Origin, Run, Session, SessionCreate, SessionPatch, Usage, new_id, now
-from ..ports import (
-    AgentLoop,
-    Message,
-    RecallDesk,
-    RunEnded,
-    SessionStore,
-    SessionTx,
-    StopSignal,
-    ToolContext,
-)
-from ..work import Attachment, RunLimits
-from .endings import custom
-from .eventlog import EventLog, Page
+from ..log_setup import get_logger
+from ..model.attachments import Attachment
+from ..model.base import new_id
+from ..model.runs import RunLimits
+from ..model.sessions import SYSTEM, USER, Origin, Run, Session, SessionCreate, SessionPatch, Usage
+from ..ports.agent import AgentLoop, Message, RecallAccess, StopSignal, ToolContext
+from ..ports.recalls import RunEnded
+from ..ports.store import SessionStore, SessionTx
+from .dependencies import SessionDependencies, Settings, ToolServices
+from .event_log import EventLog, Page
+from .event_writer import EventWriter
 from .inbox import Close, Poke, Submitted
-from .journal import Journal
-from .library import SessionLibrary
-from .peers import close_orphans, this_server
-from .questions import Questions
-from .session import SessionActor
-from .slots import Slots
-from .surroundings import Gear, Settings, Surroundings
-from .upkeep import Upkeep
+from .interrupts import Questions
+from .library import TranscriptHistory
+from .maintenance import Maintenance
+from .run_endings import custom
+from .run_slots import RunSlots
+from .servers import close_orphans, this_server
+from .session_actor import SessionActor
 from .views import SessionView, Stats, default_title
 
 log = get_logger("orchestrator")
@@ -78,11 +74,11 @@ class Orchestrator:
         check_profile: Callable[[str], None] = _any_name,
         model_of_profile: Callable[[str], str | None] = _no_model,
         limits_of_profile: Callable[[str], RunLimits] = _no_limits,
-        gear: Gear | None = None,
+        gear: ToolServices | None = None,
     ) -> None:
         self.server = this_server()
         self.log = EventLog(store, ring_events=replay_buffer_size)
-        self.library = SessionLibrary(store)
+        self.library = TranscriptHistory(store)
         self.settings = settings or Settings()
         self._store = store
         self._agent = agent
@@ -92,13 +88,13 @@ class Orchestrator:
         self._check_profile = check_profile
         self._model_of_profile = model_of_profile
         self._limits_of_profile = limits_of_profile
-        self._gear = gear or Gear()
+        self._gear = gear or ToolServices()
         self._questions = Questions()
-        self._journal = Journal(store, self.server.id)
-        self._slots = Slots(self.settings.max_concurrent_runs, self._poke)
+        self._journal = EventWriter(store, self.server.id)
+        self._slots = RunSlots(self.settings.max_concurrent_runs, self._poke)
         self._actors: dict[str, tuple[SessionActor, asyncio.Task[None]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._upkeep = Upkeep(
+        self._upkeep = Maintenance(
             store,
             self.server,
             self.log,
@@ -109,12 +105,12 @@ class Orchestrator:
             compact_after=compact_after,
         )
         self._listeners: list[RunEnded] = []
-        self._shared: Surroundings | None = None
+        self._shared: SessionDependencies | None = None
         """Set by :meth:`start`; None before and after."""
 
     # --- life
 
-    async def start(self, recalls: RecallDesk, *listeners: RunEnded) -> None:
+    async def start(self, recalls: RecallAccess, *listeners: RunEnded) -> None:
         """Close what dead servers left open, start owed prompts; then commands are welcome.
 
         ``listeners`` are told about every run that ends here. The store's ``on_append`` must be ``self.log.appended``.
@@ -122,7 +118,7 @@ class Orchestrator:
         await self._store.write(lambda tx: tx.beat(self.server, at=now()))
         await close_orphans(self._store, self.server)
         self._listeners = list(listeners)
-        self._shared = Surroundings(
+        self._shared = SessionDependencies(
             server_id=self.server.id,
             settings=self.settings,
             store=self._store,
@@ -236,7 +232,7 @@ class Orchestrator:
             stop=StopSignal(),
             recalls=self._shared.recalls,
             library=self.library,
-            workbench=self._gear.workbench,
+            jupyter=self._gear.jupyter,
             memory=self._gear.memory,
             attachments=self._gear.attachments,
             spending=self._gear.spending,

@@ -8,9 +8,10 @@ from typing import Any
 
 from ..commands import Edit, Prompt
 from ..events import Custom, Draft, TextMessageContent, TextMessageEnd, TextMessageStart
-from ..model import Origin, Run
-from ..ports import PromptPart, QueuedPrompt
-from ..work import Attachment, AttachmentInfo
+from ..model.attachments import Attachment, AttachmentInfo
+from ..model.sessions import Origin, Run
+from ..ports.agent import PromptPart
+from ..ports.store import QueuedPrompt
 
 PRIORITIES = {"interrupt": 2, "rollback": 2, "steer": 1}
 """Which of the prompts that wait starts first: who comes instead of a run, who wanted into it, then the others."""

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..clock import now
 from ..events import Draft
-from ..model import Run, now
-from ..ports import QueuedPrompt, SessionStore, SessionTx
-from ..ports.work import SteeredPrompt
-from .journal import Journal
+from ..model.sessions import Run
+from ..ports.agent import SteeredPrompt
+from ..ports.store import QueuedPrompt, SessionStore, SessionTx
+from .event_writer import EventWriter
 from .prompts import infos, queue_event
 
 
 class RunSteering:
-    """Implements :class:`navi_jupyter.ports.work.Steering` for one run.
+    """Implements :class:`navi_jupyter.ports.agent.Steering` for one run.
 
     Such a prompt is a queued run of its own as long as nobody takes it: if the run in progress ends first, it starts.
     """
@@ -25,7 +26,7 @@ class RunSteering:
         *,
         server_id: str,
         store: SessionStore,
-        journal: Journal,
+        journal: EventWriter,
         waiting: bool,
         joined: Callable[[Sequence[Draft], Sequence[str]], None],
     ) -> None:

@@ -33,8 +33,8 @@ from ..events import (
     ToolCallResult,
     ToolCallStart,
 )
-from ..model import SYSTEM, Origin, Usage
-from ..ports import Message, ToolCall
+from ..model.sessions import SYSTEM, Origin, Usage
+from ..ports.agent import Message, ToolCall
 from .activities import Activities
 
 
@@ -133,7 +133,7 @@ ACTIVITY = "activity"
 """The role of a message that tells what a tool has shown: for those who draw the session, not for those who read it."""
 
 
-class Fold:
+class TranscriptBuilder:
     """The conversation of one run (or of several), event by event.
 
     Events of one message may interleave with others. What a stopped run left open stays, marked ``partial``.
@@ -384,9 +384,9 @@ class Fold:
         return events + [event for call in message.calls for event in self._calls[call].retell()]
 
 
-def fold_frames(frames: Iterable[str]) -> Fold:
+def fold_frames(frames: Iterable[str]) -> TranscriptBuilder:
     """The fold of stored envelopes."""
-    fold = Fold()
+    fold = TranscriptBuilder()
     for frame in frames:
         fold.apply_frame(frame)
     return fold

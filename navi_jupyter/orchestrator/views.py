@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..model import Run, Session, SessionCreate, Usage, now
-from ..ports import QueuedPrompt
-from ..work import Interrupt
+from ..clock import now
+from ..model.runs import Interrupt
+from ..model.sessions import Run, Session, SessionCreate, Usage
+from ..ports.store import QueuedPrompt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

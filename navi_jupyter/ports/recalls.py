@@ -6,15 +6,17 @@ Both are frozen: a transition makes new ones, and the store saves them in the tr
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
+from ..clock import timestamp
 from ..events import Draft
-from ..model import Firing, FiringStatus, Recall, Run, When, timestamp
-from . import SessionTx
+from ..model.recalls import Firing, FiringStatus, Recall, When
+from ..model.sessions import Run
+from .agent import Unrun
+from .store import SessionTx
 
 T = TypeVar("T")
 
@@ -111,18 +113,6 @@ class RecallAudit:
     """Pending recalls with neither a next slot nor an open firing."""
 
 
-class Clock(Protocol):
-    """Time, so that tests can own it."""
-
-    def now(self) -> datetime:
-        """The wall clock, in UTC."""
-        ...
-
-    async def wait(self, signal: asyncio.Event, *, until: datetime) -> None:
-        """Return once ``signal`` is set or ``until`` has come, whichever is first."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Happened:
     """Something that a ``when`` recall waits for has happened."""
@@ -145,14 +135,6 @@ class Seen:
     """The last prompt of the user (not of a recall)."""
     read_at: datetime | None = None
     """When the user's mark in the session last moved."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Unrun:
-    """A row of the ledger that did not run, with the name of its recall."""
-
-    firing: Firing
-    title: str
 
 
 class Occurrences(Protocol):
@@ -387,3 +369,7 @@ class RecallStore(Protocol):
     async def delivered(self, firing_id: str, error: str | None = None) -> None:
         """People were told, or (with ``error``) can not be: the delivery is over."""
         ...
+
+
+RunEnded = Callable[[Run], Awaitable[None]]
+"""Told about each run that reached a final status in this process, after that is durable."""

@@ -16,14 +16,14 @@ from jupyter_core.paths import jupyter_data_dir
 from jupyter_server.extension.application import ExtensionApp, ExtensionAppJinjaMixin
 from traitlets import Bool, Dict, Enum, Float, Int, TraitType, Unicode
 
-from ..workbench.parts import JupyterParts
+from ..jupyter.kernels.jupyter_services import JupyterServices
 from . import connection
 from .handler import ApiHandler
 from .identity import LOCAL_USER
 from .lifecycle import Lifecycle
 from .page import PageHandler
 from .settings import Settings
-from .stream import StreamHandler
+from .websocket import StreamHandler
 
 if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
@@ -204,7 +204,7 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         if self.lifecycle is None:
             return
         connection.write(serverapp, self.lifecycle.kernel_token.value)
-        self.lifecycle.start(JupyterParts.of(serverapp))
+        self.lifecycle.start(JupyterServices.of(serverapp))
 
     async def stop_extension(self) -> None:
         """Called when the server shuts down, also when it never started."""

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from ..commands import Command, Prompt
 from ..errors import AttachmentRefused, InvalidRequest, NaviError
-from ..ports.work import Attachments
-from ..ports.workbench import Files
-from ..work import Attachment, AttachmentRef
+from ..model.attachments import Attachment, AttachmentRef
+from ..ports.agent import Attachments
+from ..ports.jupyter import Files
 
 _IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 

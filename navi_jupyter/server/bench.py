@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from ..agent.kernel_tools import KernelTools
-from ..ports.workbench import Workbench
-from ..workbench.kernels import ServerKernels
-from ..workbench.notebooks import ServerNotebooks, files_of
-from ..workbench.parts import JupyterParts
+from ..agent.tools.kernel_functions import KernelTools
+from ..jupyter.kernels.jupyter_services import JupyterServices
+from ..jupyter.kernels.service import KernelService
+from ..jupyter.notebooks.service import NotebookService, files_of
+from ..ports.jupyter import JupyterAccess
 
 
 class Bench:
     """The workbench of one runtime. Opens nothing until it is used."""
 
-    def __init__(self, parts: JupyterParts | None) -> None:
-        self.kernels = None if parts is None else ServerKernels(parts)
+    def __init__(self, parts: JupyterServices | None) -> None:
+        self.kernels = None if parts is None else KernelService(parts)
         """None where there is no Jupyter server (a runtime by itself)."""
-        self.notebooks = None if parts is None else ServerNotebooks(parts, self.kernels)
+        self.notebooks = None if parts is None else NotebookService(parts, self.kernels)
         files = None if parts is None else files_of(parts)
-        self.workbench = Workbench(kernels=self.kernels, notebooks=self.notebooks, files=files)
+        self.jupyter = JupyterAccess(kernels=self.kernels, notebooks=self.notebooks, files=files)
 
         kernels = self.kernels
         self.kernel_tools = KernelTools(

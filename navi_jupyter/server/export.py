@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..model import OriginKind, Run, Session, Usage
-from ..ports import Message
-from .rest.table import JSON, Reply
+from ..model.sessions import OriginKind, Run, Session, Usage
+from ..ports.agent import Message
+from .rest.routing import JSON, Reply
 from .wire import MessageInfo, ToolCallInfo
 
 if TYPE_CHECKING:

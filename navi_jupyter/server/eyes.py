@@ -11,24 +11,25 @@ from jupyter_server.gateway.managers import GatewayMappingKernelManager
 
 from ..commands import Acceptance, Command, Prompt
 from ..errors import AttachmentNotFound
-from ..logs import get_logger
-from ..model import Origin, Session, When, WhenEvent
-from ..orchestrator.peers import has_exited
-from ..ports import Server
+from ..jupyter.kernels.jupyter_services import JupyterServices
+from ..jupyter.kernels.observer import KernelObserver
+from ..log_setup import get_logger
+from ..model.attachments import Attachment
+from ..model.recalls import When, WhenEvent
+from ..model.sessions import Origin, Session
+from ..orchestrator.servers import has_exited
+from ..ports.agent import Attachments
+from ..ports.jupyter import Kernels
 from ..ports.recalls import Occurrences
-from ..ports.work import Attachments
-from ..ports.workbench import Kernels
-from ..watching.watcher import Watcher
-from ..work import Attachment
-from ..workbench.listening import KernelEars
-from ..workbench.parts import JupyterParts
+from ..ports.store import Server
+from ..triggers.watcher import Watcher
 
 log = get_logger("watching")
 
 
 def watcher_of(
     occurrences: Occurrences,
-    parts: JupyterParts | None,
+    parts: JupyterServices | None,
     *,
     session: Callable[[str], Awaitable[Session | None]],
     kernels: Kernels | None,
@@ -41,7 +42,7 @@ def watcher_of(
     return Watcher(
         occurrences,
         session=session,
-        ears=KernelEars(parts),
+        ears=KernelObserver(parts),
         kernels=kernels,
         attachments=attachments,
         root=Path(parts.root_dir),
@@ -50,7 +51,7 @@ def watcher_of(
     )
 
 
-def why_not_watched(parts: JupyterParts | None) -> Callable[[When], str | None]:
+def why_not_watched(parts: JupyterServices | None) -> Callable[[When], str | None]:
     """Why nothing of the kind can be noticed on this server, if so: a sentence for who wants to be woken by it."""
     if parts is None or not isinstance(parts.kernel_manager, GatewayMappingKernelManager):
         return lambda _: None
@@ -86,7 +87,7 @@ class Elsewhere:
 class NotebookCells:
     """Implements ``ports.watching.CellSources`` on the notebooks that the server has."""
 
-    def __init__(self, parts: JupyterParts) -> None:
+    def __init__(self, parts: JupyterServices) -> None:
         self._parts = parts
 
     async def source_of(self, session: Session, cell_id: str) -> str | None:

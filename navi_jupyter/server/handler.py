@@ -28,7 +28,7 @@ from .sse import stream_events
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .rest.table import Reply
+    from .rest.routing import Reply
 
 Action = Literal["read", "write", "execute"]
 

@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..errors import NaviError, NotReady, StoreBusy
-from ..workbench.parts import JupyterParts
+from ..jupyter.kernels.jupyter_services import JupyterServices
 from .identity import KernelToken
 from .settings import Settings
 
@@ -55,9 +55,9 @@ class Lifecycle:
         self._settled = asyncio.Event()  # set once it is no longer starting
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._parts: JupyterParts | None = None
+        self._parts: JupyterServices | None = None
 
-    def start(self, parts: JupyterParts | None = None) -> None:
+    def start(self, parts: JupyterServices | None = None) -> None:
         """Begin, and return at once. Once. Without ``parts`` there are no kernels, notebooks and files for tools."""
         self._parts = parts
         self._task = asyncio.create_task(self._run(), name="navi-runtime")

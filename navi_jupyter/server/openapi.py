@@ -14,7 +14,7 @@ from ..errors import Forbidden, InvalidRequest, NaviError, NotReady, StoreError
 from . import schema
 
 if TYPE_CHECKING:
-    from .rest.table import Operation, Query
+    from .rest.routing import Operation, Query
 
 _REFERENCE = "#/components/schemas/{model}"
 _ALWAYS: tuple[type[NaviError], ...] = (Forbidden, NotReady, StoreError)

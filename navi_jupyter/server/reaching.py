@@ -11,15 +11,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 from jupyter_core.paths import jupyter_config_path
 
-from ..model import OriginKind, Run
-from ..notify.sending import AppriseSender, why_unusable
-from ..notify.service import NotifyService
-from ..notify.targets import TargetFiles
-from ..recalls.clock import SystemClock
+from ..clock import SystemClock
+from ..jupyter.kernels.jupyter_services import JupyterServices
+from ..model.sessions import OriginKind, Run
+from ..notifications.apprise_sender import AppriseSender, why_unusable
+from ..notifications.service import NotificationService
+from ..notifications.targets import TargetFiles
 from ..store.notices import SqliteNotices
-from ..store.reads import Marked, ReadMarks
+from ..store.read_marks import Marked, ReadMarks
 from ..store.sqlite import SqliteStore
-from ..workbench.parts import JupyterParts
 
 if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
@@ -37,12 +37,12 @@ class Reaching:
     """What tells people that something came while they were away."""
 
     marks: ReadMarks
-    notify: NotifyService
+    notify: NotificationService
     user_read: UserRead
 
     @classmethod
     def of(
-        cls, store: SqliteStore, parts: JupyterParts | None, *, allow_private: bool, user_read: UserRead
+        cls, store: SqliteStore, parts: JupyterServices | None, *, allow_private: bool, user_read: UserRead
     ) -> Reaching:
         """Nothing is started yet."""
 
@@ -50,7 +50,7 @@ class Reaching:
             return why_unusable(url, allow_private=allow_private)
 
         serverapp = parts.settings.get("serverapp") if parts else None
-        notify = NotifyService(
+        notify = NotificationService(
             store,
             SqliteNotices(store),
             TargetFiles(jupyter_config_path, check=check),

@@ -18,30 +18,32 @@ from urllib.parse import unquote, urlsplit
 
 from jupyter_core.paths import jupyter_config_path
 
-from ..agent.backends import AgentRouter, Backends
-from ..agent.equipment import Equipment
-from ..agent.kernel_tools import KernelTools
 from ..agent.mcp.config import ConfigFiles
 from ..agent.mcp.pool import McpPool
 from ..agent.mcp.tools import McpTools
 from ..agent.outfit import outfit
-from ..agent.toolbox import Tool, ToolNote
+from ..agent.registry import AgentParts
+from ..agent.router import AgentRouter, Backends
+from ..agent.tools.base import Tool, ToolNote
+from ..agent.tools.kernel_functions import KernelTools
+from ..clock import now
 from ..commands import Acceptance, Command, Prompt
 from ..errors import NaviError, SessionNotFound, StoreError
-from ..logs import get_logger, send_to
-from ..model import USER, Session, now
+from ..jupyter.kernels.jupyter_services import JupyterServices
+from ..log_setup import get_logger, send_to
+from ..model.attachments import Attachment
+from ..model.runs import Permission
+from ..model.sessions import USER, Session
+from ..orchestrator.dependencies import Settings as SessionSettings
+from ..orchestrator.dependencies import ToolServices
 from ..orchestrator.orchestrator import Orchestrator
-from ..orchestrator.surroundings import Gear
-from ..orchestrator.surroundings import Settings as SessionSettings
-from ..ports.workbench import Workbench
-from ..recalls.scheduler import Scheduler
-from ..recalls.service import RecallService
+from ..ports.jupyter import JupyterAccess
+from ..scheduling.scheduler import Scheduler
+from ..scheduling.service import RecallService
 from ..store.attachments import AttachmentStore
 from ..store.memory import FactStore
 from ..store.sqlite import SqliteStore
-from ..watching.watcher import Watcher
-from ..work import Attachment, Permission
-from ..workbench.parts import JupyterParts
+from ..triggers.watcher import Watcher
 from . import wire
 from .attaching import attach
 from .bench import Bench
@@ -50,7 +52,7 @@ from .lifecycle import LoopLag
 from .metrics import NaviCollector
 from .reaching import Reaching
 from .rest.routes import ROUTES
-from .rest.table import parse, read_cursor
+from .rest.routing import parse, read_cursor
 from .settings import Settings
 
 _log = get_logger("server")
@@ -68,10 +70,10 @@ class Services:
     watcher: Watcher
     memory: FactStore
     attachments: AttachmentStore
-    workbench: Workbench
+    jupyter: JupyterAccess
     kernel_tools: KernelTools
     backends: Backends
-    equipment: Equipment
+    equipment: AgentParts
     mcp: McpPool
     reaching: Reaching
     lag: LoopLag
@@ -99,7 +101,7 @@ class Services:
                 session_id=session_id,
                 owner=owner,
                 attachments=self.attachments,
-                files=self.workbench.files,
+                files=self.jupyter.files,
                 max_bytes=self.settings.max_attachment_bytes,
             )
         return await self.orchestrator.submit(session_id, command, user_id=owner, origin=USER, attachments=attached)
@@ -215,7 +217,7 @@ async def runtime(
     settings: Settings,
     lag: LoopLag,
     log: logging.Logger | logging.LoggerAdapter[logging.Logger],
-    parts: JupyterParts | None = None,
+    parts: JupyterServices | None = None,
 ) -> AsyncIterator[Services]:
     """Everything, started: what dead servers left open is closed before anybody is let in.
 
@@ -232,7 +234,7 @@ async def runtime(
             max_bytes=settings.max_attachment_bytes,
             max_bytes_per_user=settings.max_attachments_bytes_per_user,
         )
-        workbench = bench.workbench
+        jupyter = bench.jupyter
         mcp = McpPool(ConfigFiles(settings.mcp_config), root=Path(parts.root_dir) if parts else None)
         equipment = outfit(
             config_path=jupyter_config_path(),
@@ -260,7 +262,7 @@ async def runtime(
                 daily_token_budget=settings.daily_token_budget,
                 daily_cost_budget=settings.daily_cost_budget,
             ),
-            gear=Gear(workbench=workbench, memory=memory, attachments=attachments, spending=store),
+            gear=ToolServices(jupyter=jupyter, memory=memory, attachments=attachments, spending=store),
             default_model=settings.default_model,
             default_profile=settings.default_profile,
             replay_buffer_size=settings.replay_buffer_size,
@@ -289,7 +291,7 @@ async def runtime(
             recalls,
             parts,
             session=store.session,
-            kernels=bench.workbench.kernels,
+            kernels=bench.jupyter.kernels,
             attachments=attachments,
             elsewhere=Elsewhere(store.known_servers, orchestrator.server),
         )
@@ -312,7 +314,7 @@ async def runtime(
                     watcher=watcher,
                     memory=memory,
                     attachments=attachments,
-                    workbench=workbench,
+                    jupyter=jupyter,
                     kernel_tools=bench.kernel_tools,
                     backends=backends,
                     equipment=equipment,

@@ -14,7 +14,8 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from pydantic_core import core_schema
 
-from .. import commands, events, model, work
+from .. import commands, events
+from ..model import attachments, recalls, sessions
 from . import wire
 from .wire import INPUTS
 
@@ -30,14 +31,14 @@ OUTPUTS: dict[str, Any] = {
     and name not in INPUTS
 } | {
     "Acceptance": commands.Acceptance,
-    "Attachment": work.Attachment,
-    "Fact": work.Fact,
-    "Firing": model.Firing,
-    "Recall": model.Recall,
-    "Run": model.Run,
-    "Schedule": model.Schedule,
+    "Attachment": attachments.Attachment,
+    "Fact": attachments.Fact,
+    "Firing": recalls.Firing,
+    "Recall": recalls.Recall,
+    "Run": sessions.Run,
+    "Schedule": recalls.Schedule,
     "ServerFrame": wire.ServerFrame,
-    "Session": model.Session,
+    "Session": sessions.Session,
 }
 """What the server sends: all of it, always, with ``null`` where there is no value."""
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from .handler import ApiHandler
-    from .rest.table import EventStream
+    from .rest.routing import EventStream
 
 KEEP_ALIVE = 15.0
 """Seconds of silence after which a comment is sent: proxies cut at 60."""

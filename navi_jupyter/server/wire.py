@@ -12,35 +12,11 @@ from pydantic import AwareDatetime, Field, StringConstraints
 
 from ..commands import Acceptance, Command
 from ..events import Envelope
-from ..model import (
-    Firing,
-    Instant,
-    Origin,
-    Policy,
-    Recall,
-    RecallCreate,
-    RecallPatch,
-    Run,
-    RunStatus,
-    Schedule,
-    ScheduleSpec,
-    Session,
-    SessionCreate,
-    SessionPatch,
-    Usage,
-    Value,
-)
-from ..work import (
-    AttachmentInfo,
-    Effect,
-    Fact,
-    FactCreate,
-    FactPatch,
-    Interrupt,
-    KernelFunctions,
-    Permission,
-    RunLimits,
-)
+from ..model.attachments import AttachmentInfo, Fact, FactCreate, FactPatch
+from ..model.base import Instant, Value
+from ..model.recalls import Firing, Policy, Recall, RecallCreate, RecallPatch, Schedule, ScheduleSpec
+from ..model.runs import Effect, Interrupt, KernelFunctions, Permission, RunLimits
+from ..model.sessions import Origin, Run, RunStatus, Session, SessionCreate, SessionPatch, Usage
 
 # --- the socket ------------------------------------------------------------------------------------------------------
 

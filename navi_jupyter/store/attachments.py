@@ -1,6 +1,6 @@
 """Attachments: content in files beside the database, everything else in it.
 
-Implements :class:`navi_jupyter.ports.work.Attachments`. A file's name is its content's hash, so it is never rewritten;
+Implements :class:`navi_jupyter.ports.agent.Attachments`. A file's name is its content's hash, so it is never rewritten;
 it is there before its row is, and goes after it. Not responsible for who may see one (``owner`` is what the server
 authenticated) nor for what a model takes.
 """
@@ -17,10 +17,11 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from ..clock import now
 from ..errors import AttachmentNotFound, AttachmentRefused, LimitReached
-from ..logs import get_logger
-from ..model import new_id, now
-from ..work import Attachment
+from ..log_setup import get_logger
+from ..model.attachments import Attachment
+from ..model.base import new_id
 from .media import media_type_of
 from .rows import from_micros, to_micros
 from .sqlite import SqliteStore, Transaction

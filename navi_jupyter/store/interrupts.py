@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from ..ports import Paused
-from ..work import Interrupt, InterruptKind, InterruptStatus
+from ..model.runs import Interrupt, InterruptKind, InterruptStatus
+from ..ports.store import Paused
 from .connection import Readers, Statements
 from .rows import from_micros, optional_instant, optional_micros, to_micros
 

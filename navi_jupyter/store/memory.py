@@ -1,4 +1,4 @@
-"""Facts about users: SQL and full-text search. Implements :class:`navi_jupyter.ports.work.Memory`.
+"""Facts about users: SQL and full-text search. Implements :class:`navi_jupyter.ports.agent.Memory`.
 
 Not responsible for which facts a model is told.
 """
@@ -10,9 +10,10 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Literal, cast
 
+from ..clock import now
 from ..errors import FactNotFound, InvalidRequest, LimitReached
-from ..model import new_id, now
-from ..work import Fact
+from ..model.attachments import Fact
+from ..model.base import new_id
 from .rows import from_micros, to_micros
 from .sqlite import SqliteStore, Transaction
 

@@ -1,4 +1,4 @@
-"""SQL for notifications. Implements :class:`navi_jupyter.ports.notices.NoticeStore`.
+"""SQL for notifications. Implements :class:`navi_jupyter.ports.notifications.NoticeStore`.
 
 Not responsible for when anything is sent, or how: that is ``notify``.
 """
@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from ..ports.notices import Held, Notice, TargetRecord
+from ..ports.notifications import Held, Notice, TargetRecord
 from ..ports.recalls import Claimed
 from .rows import from_micros, load_messages, optional_instant, to_micros
 from .sqlite import SqliteStore, Transaction

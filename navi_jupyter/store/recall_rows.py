@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from ..model import Firing, FiringStatus, OriginKind, Policy, Recall, RecallStatus, Schedule
+from ..model.recalls import Firing, FiringStatus, Policy, Recall, RecallStatus, Schedule
+from ..model.sessions import OriginKind
 from ..ports.recalls import FiringState, RecallState
 from .rows import from_micros, optional_instant, optional_micros, to_micros
 

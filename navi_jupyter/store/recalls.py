@@ -13,10 +13,11 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from ..errors import InvalidRequest
-from ..model import Firing, Recall, Run
+from ..model.recalls import Firing, Recall
+from ..model.sessions import Run
 from ..ports.recalls import Absence, Claimed, FiringState, RecallAudit, RecallState
 from .connection import Statements
-from .ledger import LedgerReads
+from .firings import LedgerReads
 from .recall_rows import (
     FIRING_COLUMNS,
     FIRING_NAMES,

@@ -9,9 +9,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ..model import Failure, Origin, OriginKind, Run, RunStatus, Session, Usage
-from ..ports import Message, PromptPart, Server, ToolCall
-from ..work import Attachment
+from ..model.attachments import Attachment
+from ..model.sessions import Failure, Origin, OriginKind, Run, RunStatus, Session, Usage
+from ..ports.agent import Message, PromptPart, ToolCall
+from ..ports.store import Server
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from ..errors import InvalidRequest, RunNotFound
-from ..model import Failure, Run, RunStatus, Usage
-from ..ports import Message, PastTurn, PromptPart, QueuedPrompt, RunOwner
+from ..model.sessions import Failure, Run, RunStatus, Usage
+from ..ports.agent import Message, PastTurn, PromptPart
+from ..ports.store import QueuedPrompt, RunOwner
 from .connection import Readers, Statements
 from .rows import dump_messages, dump_parts, from_micros, load_messages, load_parts, run_of, to_micros
 
@@ -238,11 +239,11 @@ class RunReads(Readers):
     # --- what was spent
 
     async def of_session(self, session_id: str) -> Usage:
-        """See :class:`navi_jupyter.ports.work.Spending`."""
+        """See :class:`navi_jupyter.ports.agent.Spending`."""
         return _sum(await self.fetch_one(f"SELECT {_SUMS} FROM runs WHERE session_id = ?", (session_id,)))
 
     async def of_user(self, owner: str, *, since: datetime) -> Usage:
-        """See :class:`navi_jupyter.ports.work.Spending`."""
+        """See :class:`navi_jupyter.ports.agent.Spending`."""
         return _sum(
             await self.fetch_one(
                 f"SELECT {_SUMS} FROM runs WHERE user_id = ? AND created_at >= ?", (owner, to_micros(since))

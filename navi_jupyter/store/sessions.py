@@ -12,8 +12,8 @@ from typing import Any
 from ..commands import Acceptance
 from ..errors import InvalidRequest, SessionNotFound
 from ..events import Draft
-from ..model import Session
-from ..ports import DEFAULT_LEASE, Server, SessionSnapshot
+from ..model.sessions import Session
+from ..ports.store import DEFAULT_LEASE, Server, SessionSnapshot
 from .interrupts import OF_LAST_PAUSE, InterruptReads, InterruptRows, interrupt_of
 from .recall_rows import recall_of
 from .rows import from_micros, run_of, server_of, session_of, to_micros

@@ -18,9 +18,9 @@ from typing import Any, Generic, TypeVar
 import aiosqlite
 
 from ..errors import StoreError
-from ..logs import get_logger
+from ..log_setup import get_logger
 from .connection import connect, store_error
-from .file import notice, prepare
+from .database_file import notice, prepare
 from .recalls import RecallReads, RecallRows
 from .sessions import SessionReads, SessionRows
 

@@ -11,15 +11,14 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field
 
-from navi_jupyter.agent.functions import tool
-from navi_jupyter.agent.loop import ModelLoop
+from navi_jupyter.agent.run.backend import PydanticAIBackend
+from navi_jupyter.agent.tools.functions import tool
 from navi_jupyter.errors import RunFailed
-from navi_jupyter.model import RunStatus
-from navi_jupyter.ports import Limits, PastTurn
-from navi_jupyter.work import Effect, InterruptStatus
-
-from .desk import Bench, Outcome, answered, equipment
-from .providers import Call, Reply, ScriptedProvider
+from navi_jupyter.model.runs import Effect, InterruptStatus
+from navi_jupyter.model.sessions import RunStatus
+from navi_jupyter.ports.agent import Limits, PastTurn
+from tests.support.agent_world import Bench, Outcome, answered, equipment
+from tests.support.providers import Call, Reply, ScriptedProvider
 
 MODELS = ("openai-chat:gpt-6-luna", "anthropic:claude-haiku-5-5")
 Serve = Callable[..., AbstractAsyncContextManager[ScriptedProvider]]
@@ -46,9 +45,9 @@ class Lab:
         self.done.append("look")
         return "spotted"
 
-    def loop(self) -> ModelLoop:
+    def loop(self) -> PydanticAIBackend:
         """A new loop, as after a restart: nothing is shared with an earlier one but the lab."""
-        return ModelLoop(
+        return PydanticAIBackend(
             equipment(
                 tool(self.run_thing, Effect.RUN), tool(self.write_thing, Effect.WRITE), tool(self.look, Effect.READ)
             )

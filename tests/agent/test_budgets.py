@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from navi_jupyter.agent.backends import AgentRouter
-from navi_jupyter.agent.budgets import Budget
-from navi_jupyter.model import USER, Run, RunStatus, Usage, now
-from navi_jupyter.ports import Limits, ToolContext
-
-from .desk import Bench
-from .providers import Call, Reply, ScriptedProvider
+from navi_jupyter.agent.router import AgentRouter
+from navi_jupyter.agent.run.budgets import Budget
+from navi_jupyter.clock import now
+from navi_jupyter.model.sessions import USER, Run, RunStatus, Usage
+from navi_jupyter.ports.agent import Limits, ToolContext
+from tests.support.agent_world import Bench
+from tests.support.providers import Call, Reply, ScriptedProvider
 
 
 class Ledger:

@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from navi_jupyter.agent import contexts
-from navi_jupyter.agent.contexts import ContextProvider, RunContexts, cut
-from navi_jupyter.agent.offline import OfflineLoop
-from navi_jupyter.agent.profiles import PROFILES, Profile
-from navi_jupyter.model import RecallCreate
-from navi_jupyter.ports import ToolContext, Turn
-from navi_jupyter.ports.workbench import Cell, KernelState, Notebook, Workbench
+from navi_jupyter.agent.offline.backend import OfflineBackend
+from navi_jupyter.agent.profiles import context_providers
+from navi_jupyter.agent.profiles.context_providers import ContextProvider, RunContexts, cut
+from navi_jupyter.agent.profiles.definitions import PROFILES, Profile
+from navi_jupyter.model.recalls import RecallCreate
+from navi_jupyter.ports.agent import ToolContext, Turn
+from navi_jupyter.ports.jupyter import Cell, JupyterAccess, KernelState, Notebook
 from navi_jupyter.store.memory import FactStore
 from navi_jupyter.store.sqlite import SqliteStore
+from tests.support.agent_world import Bench
 
-from .desk import Bench
 from .test_tools import Install, install
 
 __all__ = ["install"]
@@ -31,7 +31,7 @@ ASSISTANT = PROFILES["assistant"]
 
 @pytest.fixture
 def bench() -> Bench:
-    return Bench(OfflineLoop())
+    return Bench(OfflineBackend())
 
 
 def provider(name: str, text: str | BaseException | None, **how: Any) -> ContextProvider:
@@ -152,14 +152,14 @@ async def test_the_session_switches_over_the_profile_and_the_profile_over_the_de
 async def builtin(bench: Bench, name: str, prompt: str = "x", **parts: Any) -> str:
     """The part of one built-in provider; empty when it had nothing to tell."""
     turn, context = bench.turn(prompt)
-    only = [one for one in contexts.BUILTIN if one.name == name]
+    only = [one for one in context_providers.BUILTIN if one.name == name]
     text = await RunContexts(only, packages=False).gather(ASSISTANT, turn, replace(context, **parts))
     return text.partition("\n\n")[2].partition("\n")[2]
 
 
 def test_time_notebook_kernel_recalls_and_memory_are_built_in() -> None:
-    assert [one.name for one in contexts.BUILTIN] == ["time", "notebook", "kernel", "recalls", "memory"]
-    assert all(one.default and one.max_tokens <= 400 and one.patience <= 0.5 for one in contexts.BUILTIN)
+    assert [one.name for one in context_providers.BUILTIN] == ["time", "notebook", "kernel", "recalls", "memory"]
+    assert all(one.default and one.max_tokens <= 400 and one.patience <= 0.5 for one in context_providers.BUILTIN)
 
 
 async def test_the_time_is_told_in_the_zone_of_the_session(bench: Bench) -> None:
@@ -217,7 +217,7 @@ class Here:
         names: dict[str, Any] = {
             "rows": [1, 2, 3],
             "_hidden": 1,
-            "contexts": contexts,
+            "contexts": context_providers,
             "when": timedelta(1),
             "trap": Trap(),
             "Trap": Trap,
@@ -245,7 +245,7 @@ class Trap:
 
 async def test_an_idle_python_kernel_tells_its_variables_without_touching_them(bench: Bench) -> None:
     here = Here(KernelState(status="idle", kernel_id="k", kernel_name="python3", language="python"))
-    text = await builtin(bench, "kernel", workbench=Workbench(kernels=here))  # type: ignore[arg-type]
+    text = await builtin(bench, "kernel", jupyter=JupyterAccess(kernels=here))  # type: ignore[arg-type]
     assert text.startswith("python3 (python), idle. Variables:")
     lines = text.splitlines()[1:]
     assert lines == ["- rows: list (3)", "- when: timedelta", "- trap: Trap"]
@@ -266,7 +266,7 @@ async def test_an_idle_python_kernel_tells_its_variables_without_touching_them(b
 )
 async def test_a_kernel_that_can_not_be_asked_is_not(bench: Bench, state: KernelState, said: str) -> None:
     here = Here(state)
-    assert await builtin(bench, "kernel", workbench=Workbench(kernels=here)) == said  # type: ignore[arg-type]
+    assert await builtin(bench, "kernel", jupyter=JupyterAccess(kernels=here)) == said  # type: ignore[arg-type]
     assert here.evaluated == []
 
 
@@ -279,7 +279,7 @@ async def test_of_the_notebook_its_size_its_headings_and_the_last_run_cell_are_t
         Cell(id="c", index=2, kind="code", source="df['price']", execution_count=4, outputs=(failed,)),
         Cell(id="d", index=3, kind="code", source="df.plot()"),
     ]
-    text = await builtin(bench, "notebook", workbench=Workbench(notebooks=Here(cells=cells)))  # type: ignore[arg-type]
+    text = await builtin(bench, "notebook", jupyter=JupyterAccess(notebooks=Here(cells=cells)))  # type: ignore[arg-type]
     assert text.splitlines() == [
         "work/sales.ipynb (on disk): 4 cells, 3 of them code.",
         "Last run: cell 2 (id c, [4]). It failed: KeyError: 'price'",
@@ -296,7 +296,7 @@ async def test_without_a_notebook_nothing_is_told_of_one(bench: Bench) -> None:
 # --- packages --------------------------------------------------------------------------------------------------------
 
 BROUGHT = """
-from navi_jupyter.agent.contexts import ContextProvider
+from navi_jupyter.agent.profiles.context_providers import ContextProvider
 
 def weather(turn, context):
     return f"Rain for {context.user_id}."

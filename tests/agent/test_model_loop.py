@@ -12,13 +12,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
-from navi_jupyter.agent.loop import ModelLoop
+from navi_jupyter.agent.run.backend import PydanticAIBackend
 from navi_jupyter.errors import RunFailed
-from navi_jupyter.model import USER, Origin, OriginKind, RunStatus
-from navi_jupyter.ports import Limits, Message, PastTurn, ToolCall
-
-from .desk import Bench, Outcome, equipment
-from .providers import KEY, Call, Reply, ScriptedProvider
+from navi_jupyter.model.sessions import USER, Origin, OriginKind, RunStatus
+from navi_jupyter.ports.agent import Limits, Message, PastTurn, ToolCall
+from tests.support.agent_world import Bench, Outcome, equipment
+from tests.support.providers import KEY, Call, Reply, ScriptedProvider
 
 MODELS = ("openai-chat:gpt-6-luna", "anthropic:claude-haiku-5-5")
 REMIND = Call("create_recall", {"message": "check the loss", "when": "in 10 minutes"})
@@ -28,7 +27,7 @@ Serve = Callable[..., AbstractAsyncContextManager[ScriptedProvider]]
 
 @pytest.fixture
 def bench() -> Bench:
-    return Bench(ModelLoop(equipment()))
+    return Bench(PydanticAIBackend(equipment()))
 
 
 @pytest.fixture
@@ -429,7 +428,9 @@ async def test_a_model_that_can_not_work_here_says_the_one_thing_to_do(
 ) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "MISTRAL_API_KEY", "GOOGLE_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("navi_jupyter.agent.catalog.installed", lambda package: package in ("openai", "anthropic"))
+    monkeypatch.setattr(
+        "navi_jupyter.agent.providers.catalog.installed", lambda package: package in ("openai", "anthropic")
+    )
     failed = await failure(bench, model)
     assert failed.run_code == "model_unavailable"
     assert says in failed.message
@@ -437,7 +438,7 @@ async def test_a_model_that_can_not_work_here_says_the_one_thing_to_do(
 
 def test_nothing_heavy_is_imported_before_the_first_run() -> None:
     code = (
-        "import sys; import navi_jupyter.agent.backends as b; r = b.AgentRouter(); b.Backends().describe(); "
+        "import sys; import navi_jupyter.agent.router as b; r = b.AgentRouter(); b.Backends().describe(); "
         "print([m for m in ('pydantic_ai','dateparser','openai','anthropic','croniter') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

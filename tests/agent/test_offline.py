@@ -9,8 +9,9 @@ from datetime import timedelta
 
 import pytest
 
-from navi_jupyter.agent import catalog, replies
-from navi_jupyter.agent.intents import (
+from navi_jupyter.agent.offline import replies
+from navi_jupyter.agent.offline.backend import OfflineBackend
+from navi_jupyter.agent.offline.intents import (
     Count,
     Greeting,
     Help,
@@ -21,30 +22,18 @@ from navi_jupyter.agent.intents import (
     fix_typos,
     understand,
 )
-from navi_jupyter.agent.offline import OfflineLoop
-from navi_jupyter.agent.zones import find_zone
-from navi_jupyter.model import (
-    Cron,
-    Every,
-    Firing,
-    FiringStatus,
-    Once,
-    OnceSpec,
-    Origin,
-    OriginKind,
-    RecallCreate,
-    RecallStatus,
-    RunStatus,
-    new_id,
-    now,
-)
-
-from .desk import Bench, Outcome
+from navi_jupyter.agent.providers import catalog
+from navi_jupyter.clock import now
+from navi_jupyter.model.base import new_id
+from navi_jupyter.model.recalls import Cron, Every, Firing, FiringStatus, Once, OnceSpec, RecallCreate, RecallStatus
+from navi_jupyter.model.sessions import Origin, OriginKind, RunStatus
+from navi_jupyter.timetext.zones import find_zone
+from tests.support.agent_world import Bench, Outcome
 
 
 @pytest.fixture
 def bench() -> Bench:
-    return Bench(OfflineLoop())
+    return Bench(OfflineBackend())
 
 
 @pytest.fixture

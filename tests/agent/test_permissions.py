@@ -8,17 +8,16 @@ from itertools import product
 
 import pytest
 
-from navi_jupyter.agent.backends import Backends
-from navi_jupyter.agent.offline import OfflineLoop
+from navi_jupyter.agent.offline.backend import OfflineBackend
 from navi_jupyter.agent.outfit import outfit
-from navi_jupyter.agent.permissions import BY_EFFECT, ToolPermissions, rule_for, strictest
-from navi_jupyter.agent.profiles import PROFILES, Profile
-from navi_jupyter.agent.toolbox import Tool, ToolOutput
-from navi_jupyter.model import USER, Origin, OriginKind
-from navi_jupyter.ports import ToolContext
-from navi_jupyter.work import Effect, Permission
-
-from .desk import Bench
+from navi_jupyter.agent.profiles.definitions import PROFILES, Profile
+from navi_jupyter.agent.router import Backends
+from navi_jupyter.agent.tools.base import Tool, ToolOutput
+from navi_jupyter.agent.tools.permissions import BY_EFFECT, ToolPermissions, rule_for, strictest
+from navi_jupyter.model.runs import Effect, Permission
+from navi_jupyter.model.sessions import USER, Origin, OriginKind
+from navi_jupyter.ports.agent import ToolContext
+from tests.support.agent_world import Bench
 
 ALLOW, ASK, DENY = Permission.ALLOW, Permission.ASK, Permission.DENY
 RECALL = Origin(kind=OriginKind.RECALL, recall_id="c_1")
@@ -38,7 +37,7 @@ def a_profile(**fields: object) -> Profile:
 
 @pytest.fixture
 def context() -> ToolContext:
-    _, context = Bench(OfflineLoop()).turn("x")
+    _, context = Bench(OfflineBackend()).turn("x")
     return context
 
 

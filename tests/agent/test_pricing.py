@@ -9,9 +9,9 @@ from decimal import Decimal
 import pytest
 from pydantic_ai.usage import RequestUsage
 
-from navi_jupyter.agent.catalog import PROVIDERS
-from navi_jupyter.agent.pricing import cost_of
-from navi_jupyter.model import Usage
+from navi_jupyter.agent.providers.catalog import PROVIDERS
+from navi_jupyter.agent.providers.pricing import cost_of
+from navi_jupyter.model.sessions import Usage
 
 MILLION = Usage(input_tokens=1_000_000, output_tokens=100_000)
 
@@ -70,7 +70,7 @@ def test_a_price_is_found_without_any_network() -> None:
         "import socket\n"
         "def no(*a, **k): raise AssertionError('network')\n"
         "socket.socket.connect = socket.getaddrinfo = no\n"
-        "from navi_jupyter.agent.pricing import cost_of\n"
+        "from navi_jupyter.agent.providers.pricing import cost_of\n"
         "from navi_jupyter.model import Usage\n"
         "print(cost_of(Usage(input_tokens=1000), 'openai-chat:gpt-6-luna') > 0)\n"
     )

@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from navi_jupyter.agent.backends import Backends
-from navi_jupyter.agent.profile_files import ProfileBook
-from navi_jupyter.agent.profiles import PROFILES
-from navi_jupyter.agent.toml_lines import line_of, lines_of
-from navi_jupyter.agent.tools import builtin_tools
+from navi_jupyter.agent.profiles.definitions import PROFILES
+from navi_jupyter.agent.profiles.files import ProfileBook
+from navi_jupyter.agent.router import Backends
+from navi_jupyter.agent.tools.builtin import builtin_tools
+from navi_jupyter.config_files import line_of, lines_of
 from navi_jupyter.errors import InvalidRequest
-from navi_jupyter.model import RunStatus, SessionCreate
-from navi_jupyter.ports import Limits
+from navi_jupyter.model.runs import Effect, Permission, RunLimits
+from navi_jupyter.model.sessions import RunStatus, SessionCreate
+from navi_jupyter.ports.agent import Limits
 from navi_jupyter.server import wire
-from navi_jupyter.work import Effect, Permission, RunLimits
 
 from .test_permissions import a_tool
 from .test_whole import ask, services

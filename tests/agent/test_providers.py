@@ -15,13 +15,12 @@ from pydantic_ai.messages import ModelRequest, ModelResponse, TextPart, ToolCall
 from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
 
-from navi_jupyter.agent.backends import Backends
-from navi_jupyter.agent.catalog import endpoints, provider_of
-from navi_jupyter.agent.failures import failed
-from navi_jupyter.agent.retrying import POLICY, RetryPolicy, model_of
+from navi_jupyter.agent.providers.catalog import endpoints, provider_of
+from navi_jupyter.agent.providers.errors import failed
+from navi_jupyter.agent.providers.models import POLICY, RetryPolicy, model_of
+from navi_jupyter.agent.router import Backends
 from navi_jupyter.errors import InvalidRequest, RunFailed
-
-from .providers import KEY, Call, Reply, ScriptedProvider
+from tests.support.providers import KEY, Call, Reply, ScriptedProvider
 
 MODELS = (
     "openai-chat:gpt-6-luna",

@@ -9,13 +9,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
-from navi_jupyter.agent.functions import tool
-from navi_jupyter.agent.loop import ModelLoop
-from navi_jupyter.ports import Limits
-from navi_jupyter.work import Effect
-
-from .desk import Bench, equipment
-from .providers import Call, Reply, ScriptedProvider
+from navi_jupyter.agent.run.backend import PydanticAIBackend
+from navi_jupyter.agent.tools.functions import tool
+from navi_jupyter.model.runs import Effect
+from navi_jupyter.ports.agent import Limits
+from tests.support.agent_world import Bench, equipment
+from tests.support.providers import Call, Reply, ScriptedProvider
 
 MODELS = ("openai-chat:gpt-6-luna", "anthropic:claude-haiku-5-5")
 Serve = Callable[..., AbstractAsyncContextManager[ScriptedProvider]]
@@ -48,7 +47,7 @@ def talkative() -> tuple[Bench, list[str]]:
         to_say.clear()
         return "worked"
 
-    bench = Bench(ModelLoop(equipment(tool(work, Effect.READ))))
+    bench = Bench(PydanticAIBackend(equipment(tool(work, Effect.READ))))
     return bench, to_say
 
 

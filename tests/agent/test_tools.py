@@ -10,22 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from navi_jupyter.agent.equipment import Equipment
-from navi_jupyter.agent.offline import OfflineLoop
+from navi_jupyter.agent.offline.backend import OfflineBackend
 from navi_jupyter.agent.outfit import outfit
-from navi_jupyter.agent.packages import PackageTools
-from navi_jupyter.agent.profiles import PROFILES
-from navi_jupyter.agent.toolbox import Tool, ToolNote, matches
-from navi_jupyter.agent.tools import BuiltinTools, as_text, builtin_tools
-from navi_jupyter.ports import ToolContext, tool_context
-from navi_jupyter.work import Effect, Permission
-
-from .desk import Bench
+from navi_jupyter.agent.profiles.definitions import PROFILES
+from navi_jupyter.agent.registry import AgentParts
+from navi_jupyter.agent.tools.base import Tool, ToolNote, matches
+from navi_jupyter.agent.tools.builtin import BuiltinTools, as_text, builtin_tools
+from navi_jupyter.agent.tools.entry_points import PackageTools
+from navi_jupyter.model.runs import Effect, Permission
+from navi_jupyter.ports.agent import ToolContext, tool_context
+from tests.support.agent_world import Bench
 
 
 @pytest.fixture
 def context() -> ToolContext:
-    _, context = Bench(OfflineLoop()).turn("x")
+    _, context = Bench(OfflineBackend()).turn("x")
     return context
 
 
@@ -115,7 +114,7 @@ GOOD = '''
 import asyncio, threading
 from typing import Annotated
 from pydantic import Field
-from navi_jupyter.agent.functions import tool
+from navi_jupyter.agent.tools.functions import tool
 from navi_jupyter.ports import tool_context
 from navi_jupyter.work import Effect
 
@@ -224,9 +223,9 @@ async def test_a_package_that_hangs_while_it_is_imported_holds_up_the_first_run_
 # --- the equipment ---------------------------------------------------------------------------------------------------
 
 
-def equipment_with(*sources: object) -> Equipment:
+def equipment_with(*sources: object) -> AgentParts:
     usual = outfit(packages=False)
-    return Equipment(
+    return AgentParts(
         profiles=usual.profiles,
         permissions=usual.permissions,
         contexts=usual.contexts,

@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 
 from navi_jupyter.commands import Prompt, Stop
-from navi_jupyter.model import Run, RunStatus, SessionCreate
+from navi_jupyter.model.sessions import Run, RunStatus, SessionCreate
 from navi_jupyter.server.lifecycle import LoopLag
 from navi_jupyter.server.runtime import Services, runtime
 from navi_jupyter.server.settings import Settings
-
-from .providers import Call, Reply, ScriptedProvider
+from tests.support.providers import Call, Reply, ScriptedProvider
 
 OPENAI = "openai-chat:gpt-6-luna"
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from navi_jupyter.commands import Answer, Prompt
-from navi_jupyter.model import RunStatus
+from navi_jupyter.model.sessions import RunStatus
+from tests.support.providers import Call, Reply, ScriptedProvider
 
-from .providers import Call, Reply, ScriptedProvider
 from .test_whole import OPENAI, ended, said, seen, services, session_of
 
 

@@ -34,8 +34,8 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.agent.providers import KEY
-from tests.servers import ROOT, JupyterServer
+from tests.support.providers import KEY
+from tests.support.server import ROOT, JupyterServer
 
 MODEL = "openai-chat:gpt-6-luna"
 RUN = 30.0

@@ -44,7 +44,7 @@ class Storm:
 
     async def run(self, turn: Any, context: Any) -> AsyncIterator[Any]:
         from navi_jupyter.events import TextMessageContent, TextMessageEnd, TextMessageStart
-        from navi_jupyter.ports import TurnResult
+        from navi_jupyter.ports.agent import TurnResult
 
         count, rate = (int(word) for word in turn.prompt.split())
         ids = ("m0", "m1")
@@ -96,7 +96,7 @@ async def serve(folder: Path) -> None:  # noqa: C901  both servers side by side,
     from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
     from navi_jupyter.commands import Prompt
-    from navi_jupyter.model import SessionCreate
+    from navi_jupyter.model.sessions import SessionCreate
     from navi_jupyter.orchestrator.orchestrator import Orchestrator
     from navi_jupyter.store.sqlite import SqliteStore
 

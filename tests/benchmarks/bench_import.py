@@ -15,7 +15,10 @@ KERNEL = "import IPython, ipykernel.kernelapp, ipykernel.ipkernel"
 CASES = {
     "bare interpreter": ("", "pass"),
     "import navi_jupyter, in a kernel": (KERNEL, "import navi_jupyter"),
-    "what %load_ext loads, in a kernel": (KERNEL, "import navi_jupyter.kernel.magics, navi_jupyter.kernel.questions"),
+    "what %load_ext loads, in a kernel": (
+        KERNEL,
+        "import navi_jupyter.kernel.magics, navi_jupyter.kernel.input_transform",
+    ),
     "what navi.chat() loads besides": (
         KERNEL + "; import navi_jupyter.kernel.magics",
         "import navi_jupyter.kernel.widget",

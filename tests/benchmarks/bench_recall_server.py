@@ -24,7 +24,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.servers import JupyterServer
+from tests.support.server import JupyterServer
 
 CLIENTS = 4
 

@@ -21,11 +21,14 @@ from typing import Any
 
 import structlog
 
+from navi_jupyter.clock import now
 from navi_jupyter.commands import Acceptance, Command
-from navi_jupyter.model import Once, Origin, Recall, RecallCreate, Session, new_id, now, ordered_id
+from navi_jupyter.model.base import new_id, ordered_id
+from navi_jupyter.model.recalls import Once, Recall, RecallCreate
+from navi_jupyter.model.sessions import Origin, Session
 from navi_jupyter.ports.recalls import RecallState
-from navi_jupyter.recalls.scheduler import Scheduler
-from navi_jupyter.recalls.service import RecallService
+from navi_jupyter.scheduling.scheduler import Scheduler
+from navi_jupyter.scheduling.service import RecallService
 from navi_jupyter.store.sqlite import SqliteStore
 
 

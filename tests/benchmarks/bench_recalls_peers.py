@@ -44,13 +44,7 @@ import structlog
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.benchmarks.bench_recalls import (  # noqa: E402 - found only now
-    Sessions,
-    Stalls,
-    add_recalls,
-    add_sessions,
-    created_by_service,
-)
+from tests.benchmarks.bench_recalls import Sessions, Stalls, add_recalls, add_sessions, created_by_service  # noqa: E402
 
 BATCH = 500
 PENDING = 100_000
@@ -195,7 +189,7 @@ class Navi(Bench):
 
     @contextlib.asynccontextmanager
     async def begun(self) -> AsyncIterator[None]:
-        from navi_jupyter.recalls.scheduler import Scheduler
+        from navi_jupyter.scheduling.scheduler import Scheduler
         from navi_jupyter.store.sqlite import SqliteStore
 
         self.store = await SqliteStore.open(self.path)
@@ -410,8 +404,8 @@ async def added(bench: Bench) -> Found:
 
 
 async def _imported(path: Path, count: int) -> float:
-    from navi_jupyter.recalls.exchange import MOST
-    from navi_jupyter.recalls.service import RecallService
+    from navi_jupyter.scheduling.service import RecallService
+    from navi_jupyter.scheduling.toml import MOST
     from navi_jupyter.store.sqlite import SqliteStore
 
     store = await SqliteStore.open(path)

@@ -23,18 +23,19 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from navi_jupyter.clock import now  # noqa: E402
 from navi_jupyter.events import Custom, Draft  # noqa: E402
-from navi_jupyter.model import SYSTEM, SessionCreate, now  # noqa: E402
-from navi_jupyter.orchestrator.journal import Journal  # noqa: E402
+from navi_jupyter.model.sessions import SYSTEM, SessionCreate  # noqa: E402
+from navi_jupyter.orchestrator.event_writer import EventWriter  # noqa: E402
 from navi_jupyter.orchestrator.orchestrator import Orchestrator  # noqa: E402
 from navi_jupyter.store.sqlite import SqliteStore  # noqa: E402
 
 NEIGHBOUR = """
 import asyncio, sys, time
 from pathlib import Path
-from navi_jupyter.events import Custom, Draft
-from navi_jupyter.model import SYSTEM, now
-from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.events import Custom, Draft  # noqa: E402
+from navi_jupyter.model import SYSTEM, now  # noqa: E402
+from navi_jupyter.store.sqlite import SqliteStore  # noqa: E402
 async def main():
     store = await SqliteStore.open(Path(sys.argv[1]))
     for _ in range(int(sys.argv[3])):
@@ -68,7 +69,7 @@ async def lone(store: SqliteStore, sid: str, *, durable: bool, count: int = 500)
 
 async def storm(store: SqliteStore, sids: list[str], events: int) -> float:
     """Events per second through a journal, as runs write them."""
-    journal = Journal(store, "bench")
+    journal = EventWriter(store, "bench")
     work = asyncio.create_task(journal.work())
     began = time.perf_counter()
     for number in range(events):

@@ -19,8 +19,8 @@ import psutil
 ROOT = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.kernel.kernels import NotebookKernel  # noqa: E402
-from tests.servers import JupyterServer  # noqa: E402
+from tests.support.kernels import NotebookKernel  # noqa: E402
+from tests.support.server import JupyterServer  # noqa: E402
 
 CELLS = 300
 CODE = "print('line of output', 42)\nx = 1"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.needs import chromium
+from tests.support.needs import chromium
 
 ARGUMENTS = [  # a container gives no sandbox; Chromium must not call home
     "--no-sandbox",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from playwright.sync_api import BrowserContext, Locator, Page
 
-from tests.servers import JupyterServer
+from tests.support.server import JupyterServer
 
 AXE = Path(__file__).parents[2] / "js" / "node_modules" / "axe-core" / "axe.min.js"
 App = Literal["lab", "notebook"]

@@ -18,14 +18,14 @@ import nbformat
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
-from tests.agent.providers import KEY, Call, Reply, ScriptedProvider
 from tests.browser.hosts import AXE, PANEL, Host, answers, chat_of, run_cell, say, shot
 from tests.e2e import analysis
 from tests.kernel.test_control import provider_of
-from tests.needs import needed
+from tests.support.needs import needed
+from tests.support.providers import KEY, Call, Reply, ScriptedProvider
 
 MODEL = "openai-chat:gpt-6.1-sol"
-EVERYTHING = Path(__file__).parents[1] / "mcp" / "everything.py"
+EVERYTHING = Path(__file__).parents[1] / "agent" / "mcp" / "everything.py"
 PATIENCE = 40_000
 """Milliseconds that anything may take on a loaded machine."""
 DOT = "iVBORw0KGgoAAAANSUhEUgAAAAoAAAAKCAYAAACNMs+9AAAAFUlEQVR42mP8z8BQz0AEYBxVSF+FABJADveWkH6oAAAAAElFTkSuQmCC"

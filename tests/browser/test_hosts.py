@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from tests.browser.hosts import AXE, KERNEL, Host, answers, asked, chat_of, items, kernel_is, run_cell, save, say
-from tests.needs import needed
+from tests.support.needs import needed
 
 SLEEP = "import time; time.sleep(6)"
 

@@ -18,12 +18,12 @@ from zoneinfo import ZoneInfo
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
-from tests.agent.providers import KEY, Reply, ScriptedProvider
 from tests.browser.hosts import AXE, Host, answers, chat_of, kernel_is, run_cell, save, shot
 from tests.e2e.client import until
 from tests.kernel.test_control import provider_of
-from tests.needs import needed
-from tests.servers import JupyterServer
+from tests.support.needs import needed
+from tests.support.providers import KEY, Reply, ScriptedProvider
+from tests.support.server import JupyterServer
 
 MODEL = "openai-chat:gpt-6.1-sol"
 PATIENCE = 40_000

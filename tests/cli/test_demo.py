@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import ROOT
+from tests.support.server import ROOT
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import ROOT, JupyterServer
+from tests.support.server import ROOT, JupyterServer
 
 SECRET = "sk-this-must-never-be-shown"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import nbformat
 
-from tests.agent.providers import Call, Reply
+from tests.support.providers import Call, Reply
 
 ODD_ROW = 17
 FIXED = "clean = df[df.temperature < 60]\nclean.temperature.mean()"

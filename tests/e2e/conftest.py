@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import JupyterServer
+from tests.support.server import JupyterServer
 
 Start = Callable[..., JupyterServer]
 NOT_OURS = re.compile(

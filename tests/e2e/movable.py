@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tests.servers import JupyterServer
+from tests.support.server import JupyterServer
 
 _CONFIG = """
 import os
@@ -28,7 +28,7 @@ if OFFSET.exists():
     # Before anything else of navi_jupyter is imported, which takes the name from there.
     model.now = now
 
-    from navi_jupyter.recalls import scheduler
+    from navi_jupyter.scheduling import scheduler
     from navi_jupyter.store import connection
 
     scheduler.SWEEP_SECONDS = 1.0

@@ -13,7 +13,7 @@ import threading
 from types import TracebackType
 from typing import Any, Self
 
-from tests.agent.providers import KEY, Call, Reply, Request, ScriptedProvider
+from tests.support.providers import KEY, Call, Reply, Request, ScriptedProvider
 
 MODEL = "openai-chat:gpt-6.1-sol"
 _SCRIPT = re.compile(r"<<<(.*?)>>>", re.DOTALL)

@@ -12,10 +12,10 @@ from typing import Any
 import nbformat
 import pytest
 
-from tests.agent.providers import Call, Reply, ScriptedProvider
-from tests.servers import JupyterServer
+from tests.e2e import analysis
+from tests.support.providers import Call, Reply, ScriptedProvider
+from tests.support.server import JupyterServer
 
-from . import analysis
 from .client import new_session, ok
 
 Start = Callable[..., JupyterServer]

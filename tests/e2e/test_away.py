@@ -23,7 +23,7 @@ from navi_jupyter.kernel.session import Session
 from tests.e2e.client import log_of, new_session, ok, pages, prompt, until
 from tests.e2e.conftest import check_log
 from tests.e2e.movable import clock_of, movable, set_clock
-from tests.servers import JupyterServer
+from tests.support.server import JupyterServer
 
 SESSIONS = int(os.environ.get("NAVI_AWAY_SESSIONS", "20"))
 AGO = timedelta(hours=-3)

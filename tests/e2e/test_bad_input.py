@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.client import BINARY, PING, TEXT, Answer, Follower, Wire, call, log_of, new_session, ok, prompt
 from tests.e2e.conftest import check_log
-from tests.servers import JupyterServer
+from tests.support.server import JupyterServer
 
 MARK = "MARK-OF-BAD-INPUT"
 """In everything bad that is sent: must be found nowhere afterwards."""

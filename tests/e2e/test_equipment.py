@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.agent.providers import Call, Reply, ScriptedProvider
-from tests.servers import ROOT, JupyterServer
+from tests.support.providers import Call, Reply, ScriptedProvider
+from tests.support.server import ROOT, JupyterServer
 
 from .client import call, new_session, ok
 

@@ -16,7 +16,7 @@ import pytest
 from tests.e2e.client import Envelope, Follower, Wire, call, ends, log_of, new_session, ok, prompt, sse, unpack
 from tests.e2e.conftest import Start
 from tests.e2e.logs import check_session_log
-from tests.servers import JupyterServer
+from tests.support.server import JupyterServer
 
 CUTS = int(os.environ.get("NAVI_TEST_CUTS", "50"))
 """Of a connection, at random points; 200 in long runs."""

@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.client import Follower, Wire, call, log_of, new_session, ok, prompt
 from tests.e2e.conftest import Start
 from tests.e2e.logs import check_session_log
-from tests.servers import JupyterServer
+from tests.support.server import JupyterServer
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "8"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))

@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.client import new_session, ok, until
 from tests.e2e.conftest import check_log
 from tests.e2e.movable import LOOKED, begin_culling, movable
-from tests.servers import JupyterServer
+from tests.support.server import JupyterServer
 
 IDLE = "--ServerApp.shutdown_no_activity_timeout=1"
 

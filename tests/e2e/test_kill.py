@@ -16,7 +16,7 @@ import pytest
 from tests.e2e.client import Envelope, Follower, Wire, call, log_of, new_session, ok, pages, until
 from tests.e2e.conftest import Start
 from tests.e2e.logs import check_ledger, check_session_log, user_messages
-from tests.servers import JupyterServer
+from tests.support.server import JupyterServer
 
 KILLS = int(os.environ.get("NAVI_TEST_KILLS", "6"))
 """At random instants; 30 in long runs."""

@@ -23,7 +23,7 @@ import pytest
 from tests.e2e.client import Follower, Wire, call, log_of, new_session, ok, prompt, until
 from tests.e2e.conftest import Start, check_log
 from tests.e2e.logs import check_session_log
-from tests.servers import JupyterServer
+from tests.support.server import JupyterServer
 
 PASSWORD = "a good password"
 

@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 
-from navi_jupyter.recalls.scheduler import LEASE
+from navi_jupyter.scheduling.scheduler import LEASE
 from tests.e2e.client import new_session, ok, until
 from tests.e2e.conftest import Start
-from tests.servers import JupyterServer
+from tests.support.server import JupyterServer
 
 KILLS = int(os.environ.get("NAVI_KILLS", "3"))
 SESSIONS = 50

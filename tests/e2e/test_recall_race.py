@@ -21,7 +21,7 @@ import pytest
 from tests.e2e.client import call, log_of, new_session, ok, pages, until
 from tests.e2e.conftest import Start
 from tests.e2e.test_recall_kill import Database, _at_rest, _check
-from tests.servers import JupyterServer
+from tests.support.server import JupyterServer
 
 SECONDS = float(os.environ.get("NAVI_RACE", "4"))
 SEED = int(os.environ.get("NAVI_SEED", "20261123"))

@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.client import Follower, log_of, new_session, ok, prompt
 from tests.e2e.conftest import Start
 from tests.e2e.logs import check_session_log
-from tests.servers import JupyterServer
+from tests.support.server import JupyterServer
 
 ROUNDS = 7
 

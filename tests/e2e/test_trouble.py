@@ -23,7 +23,7 @@ from tests.e2e.client import call, log_of, new_session, ok, prompt, until
 from tests.e2e.conftest import check_log
 from tests.e2e.movable import clock_of, movable, set_clock
 from tests.e2e.test_recall_kill import Database, _at_rest, _check
-from tests.servers import JupyterServer
+from tests.support.server import JupyterServer
 
 SECONDS = float(os.environ.get("NAVI_TROUBLE", "11"))
 BUSY_MS = 1000 if SECONDS < 30 else 10_000

@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.client import Follower, log_of, new_session, ok, pages, prompt, until
 from tests.e2e.conftest import Start
 from tests.e2e.logs import check_ledger, check_session_log, user_messages
-from tests.servers import JupyterServer
+from tests.support.server import JupyterServer
 
 Pair = tuple[JupyterServer, JupyterServer]
 

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.servers import JupyterServer
-
-from .kernels import NotebookKernel
+from tests.support.kernels import NotebookKernel
+from tests.support.server import JupyterServer
 
 PREPARE = "%load_ext navi_jupyter\nimport navi_jupyter as navi"
 _numbers = itertools.count(1)

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.agent.providers import KEY, Call, Reply, ScriptedProvider
-from tests.servers import JupyterServer
+from tests.support.kernels import NotebookKernel
+from tests.support.providers import KEY, Call, Reply, ScriptedProvider
+from tests.support.server import JupyterServer
 
 from .conftest import PREPARE
-from .kernels import NotebookKernel
 from .test_magics import session_of
 
 MODEL = "openai-chat:gpt-6.1-sol"

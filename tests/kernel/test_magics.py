@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.servers import JupyterServer
-
-from .kernels import NotebookKernel, Shown
+from tests.support.kernels import NotebookKernel, Shown
+from tests.support.server import JupyterServer
 
 pytestmark = pytest.mark.slow
 

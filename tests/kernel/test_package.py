@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.servers import ROOT
+from tests.support.server import ROOT
 
 HEAVY = ("tornado", "pydantic", "pydantic_ai", "jupyter_server", "anywidget", "ipywidgets", "aiosqlite", "mistune")
 
@@ -29,14 +29,14 @@ def test_the_kernels_side_needs_neither_the_server_nor_pydantic() -> None:
     loaded = python(f"import sys\nfrom navi_jupyter.kernel import {modules}\nprint(*sys.modules)").split()
     assert not {"jupyter_server", "pydantic", "pydantic_ai", "aiosqlite", "croniter"} & set(loaded)
     others = {name for name in loaded if name.startswith("navi_jupyter.") and ".kernel" not in name}
-    assert others <= {"navi_jupyter.errors", "navi_jupyter.asides"}
+    assert others <= {"navi_jupyter.errors", "navi_jupyter.navi_cells"}
 
 
 @pytest.mark.parametrize(
     "code",
     [
-        "import navi_jupyter as navi; import navi_jupyter.recalls.schedule; print(callable(navi.recalls))",
-        "import navi_jupyter.recalls as package; import navi_jupyter; print(package is navi_jupyter.recalls)",
+        "import navi_jupyter as navi; import navi_jupyter.scheduling.schedules; print(callable(navi.recalls))",
+        "import navi_jupyter.scheduling as package; import navi_jupyter; print(package is navi_jupyter.scheduling)",
         "from navi_jupyter import recalls; print(callable(recalls))",
         "import navi_jupyter as navi; print(all(hasattr(navi, name) for name in navi.__all__))",
         "import navi_jupyter as navi; print(not hasattr(navi, 'nothing'))",

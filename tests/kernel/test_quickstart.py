@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.servers import ROOT, JupyterServer
+from tests.support.server import ROOT, JupyterServer
 
 pytestmark = pytest.mark.slow
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from jupyter_server.auth import passwd
 
-from tests.servers import JupyterServer
-
-from .kernels import NotebookKernel
+from tests.support.kernels import NotebookKernel
+from tests.support.server import JupyterServer
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.servers import JupyterServer
+from tests.support.server import JupyterServer
 
 pytestmark = pytest.mark.slow
 

@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from navi_jupyter.agent.kernel_tools import KernelTools
+from navi_jupyter.agent.tools.kernel_functions import KernelTools
 from navi_jupyter.errors import KernelUnavailable, LimitReached, ToolUnavailable
-from navi_jupyter.work import Effect, KernelFunction
-from tests.servers import JupyterServer
-
-from .kernels import NotebookKernel
+from navi_jupyter.model.runs import Effect, KernelFunction
+from tests.support.kernels import NotebookKernel
+from tests.support.server import JupyterServer
 
 CELL = '''
 from typing import Annotated, Literal

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.servers import ROOT
-
-from .kernels import NotebookKernel
+from tests.support.kernels import NotebookKernel
+from tests.support.server import ROOT
 
 pytestmark = pytest.mark.slow
 

@@ -19,10 +19,9 @@ from navi_jupyter.errors import (
     SessionNotFound,
     StoreError,
 )
-from navi_jupyter.model import SessionPatch
-from navi_jupyter.orchestrator.intake import Intake
-
-from .world import OWNER, ends, eventually, kinds, text_of, world
+from navi_jupyter.model.sessions import SessionPatch
+from navi_jupyter.orchestrator.command_handler import CommandHandler
+from tests.support.orchestrator_world import OWNER, ends, eventually, kinds, text_of, world
 
 SAID = ["TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END"]
 
@@ -339,12 +338,12 @@ async def test_a_prompt_that_the_database_did_not_let_start_is_started_as_soon_a
         second = await w.prompt(sid, "say 1")
         refused = asyncio.Event()
 
-        async def locked(self: Intake, tx: object) -> None:
+        async def locked(self: CommandHandler, tx: object) -> None:
             refused.set()
             raise StoreError("The database was locked.")
 
         with monkeypatch.context() as patch:
-            patch.setattr(Intake, "begin_next", locked)
+            patch.setattr(CommandHandler, "begin_next", locked)
             w.agent.gate.set()
             await refused.wait()
         await w.until_end(sid, second.run_id)

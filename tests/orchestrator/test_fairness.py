@@ -12,14 +12,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from navi_jupyter.clock import now
 from navi_jupyter.commands import Prompt
-from navi_jupyter.model import RecallCreate, SessionCreate, now
+from navi_jupyter.model.recalls import RecallCreate
+from navi_jupyter.model.sessions import SessionCreate
+from navi_jupyter.orchestrator.dependencies import Settings
 from navi_jupyter.orchestrator.orchestrator import Orchestrator
-from navi_jupyter.orchestrator.slots import FAVOURED, Claimant, Slots, reserved
-from navi_jupyter.orchestrator.surroundings import Settings
-from navi_jupyter.ports import ToolContext, Turn, TurnResult
-from navi_jupyter.recalls.scheduler import Scheduler
-from navi_jupyter.recalls.service import RecallService
+from navi_jupyter.orchestrator.run_slots import FAVOURED, RunSlots, SlotRequest, reserved
+from navi_jupyter.ports.agent import ToolContext, Turn, TurnResult
+from navi_jupyter.scheduling.scheduler import Scheduler
+from navi_jupyter.scheduling.service import RecallService
 from navi_jupyter.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -39,18 +41,18 @@ async def eventually(condition: Callable[[], bool]) -> None:
 # --- by itself -------------------------------------------------------------------------------------------------------
 
 
-def recall(session_id: str, owner: str = "ada") -> Claimant:
-    return Claimant(session_id, owner, patient=True)
+def recall(session_id: str, owner: str = "ada") -> SlotRequest:
+    return SlotRequest(session_id, owner, patient=True)
 
 
-def person(session_id: str, owner: str = "ada") -> Claimant:
-    return Claimant(session_id, owner)
+def person(session_id: str, owner: str = "ada") -> SlotRequest:
+    return SlotRequest(session_id, owner)
 
 
-def full(limit: int) -> tuple[Slots, list[str]]:
+def full(limit: int) -> tuple[RunSlots, list[str]]:
     """All places taken by recalls of ada, as far as they get them, and by ada; and who is called from then on."""
     called: list[str] = []
-    slots = Slots(limit, called.append)
+    slots = RunSlots(limit, called.append)
     for number in range(limit - reserved(limit)):
         assert slots.take(recall(f"r{number}"))
     for number in range(reserved(limit)):
@@ -59,14 +61,14 @@ def full(limit: int) -> tuple[Slots, list[str]]:
 
 
 def test_a_burst_of_recalls_leaves_places_for_people() -> None:
-    slots = Slots(PLACES, lambda _: None)
+    slots = RunSlots(PLACES, lambda _: None)
     assert [slots.take(recall(f"r{n}")) for n in range(PLACES)] == [True] * FOR_RECALLS + [False]
     assert slots.take(person("p"))
     assert not slots.take(person("q"))
 
 
 def test_with_one_place_recalls_get_it_too() -> None:
-    slots = Slots(1, lambda _: None)
+    slots = RunSlots(1, lambda _: None)
     assert slots.take(recall("r"))
     assert not slots.take(person("p"))
 
@@ -125,9 +127,9 @@ def test_whatever_is_done_no_more_places_are_given_than_there_are_and_nobody_wai
     dice = random.Random(7)
     for limit in (1, 2, 3, 8, 20):
         called: list[str] = []
-        slots = Slots(limit, called.append)
-        taken: dict[str, Claimant] = {}
-        waiting: dict[str, Claimant] = {}
+        slots = RunSlots(limit, called.append)
+        taken: dict[str, SlotRequest] = {}
+        waiting: dict[str, SlotRequest] = {}
         for _ in range(3000):
             _one_move(dice, slots, taken, waiting, called)
             kept = [claimant for claimant in waiting.values() if slots.kept(claimant.session_id)]
@@ -151,10 +153,14 @@ def test_whatever_is_done_no_more_places_are_given_than_there_are_and_nobody_wai
 
 
 def _one_move(
-    dice: random.Random, slots: Slots, taken: dict[str, Claimant], waiting: dict[str, Claimant], called: list[str]
+    dice: random.Random,
+    slots: RunSlots,
+    taken: dict[str, SlotRequest],
+    waiting: dict[str, SlotRequest],
+    called: list[str],
 ) -> None:
     name = f"s{dice.randrange(40)}"
-    claimant = Claimant(name, dice.choice("abc"), patient=dice.random() < 0.7)
+    claimant = SlotRequest(name, dice.choice("abc"), patient=dice.random() < 0.7)
     called.clear()
     match dice.randrange(4):
         case 0 if name not in taken and (name not in waiting or slots.kept(name)):

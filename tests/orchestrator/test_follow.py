@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
+from navi_jupyter.clock import now
 from navi_jupyter.errors import SessionNotFound, StoreError
 from navi_jupyter.events import Custom, Draft, TextMessageContent, TextMessageStart
-from navi_jupyter.model import SYSTEM, USER, SessionPatch, now
+from navi_jupyter.model.sessions import SYSTEM, USER, SessionPatch
 from navi_jupyter.orchestrator.compaction import compact
-from navi_jupyter.orchestrator.eventlog import EventLog, Page, Ring, make_page
-from navi_jupyter.orchestrator.journal import Journal
-
-from .world import OWNER, Envelope, World, ends, eventually, text_of, world
+from navi_jupyter.orchestrator.event_log import EventLog, Page, Ring, make_page
+from navi_jupyter.orchestrator.event_writer import EventWriter
+from tests.support.orchestrator_world import OWNER, Envelope, World, ends, eventually, text_of, world
 
 
 def frames_of(page: Page) -> list[str]:
@@ -354,7 +354,7 @@ async def test_events_of_one_session_that_can_not_be_stored_do_not_end_the_other
 async def test_a_journal_that_stops_writes_what_it_has_first(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         sid = await w.session()
-        journal = Journal(w.store, w.orchestrator.server.id)
+        journal = EventWriter(w.store, w.orchestrator.server.id)
         for number in range(1200):
             draft = Draft(Custom(name="navi.kernel", value={"n": number}), run_id=None, origin=SYSTEM, at=now())
             journal.write(sid, draft)

@@ -14,9 +14,8 @@ import pytest
 
 from navi_jupyter.commands import Acceptance
 from navi_jupyter.errors import CommandNotFound, InterruptNotFound, LimitReached, SessionBusy
-
-from .reader import Reader
-from .world import OWNER, World, world
+from tests.support.log_reader import Reader
+from tests.support.orchestrator_world import OWNER, World, world
 
 WORDS = ("say 2", "say 2", "ask 1", "ask 2", "inner", "twice", "listen", "busy", "fail", "crash")
 MODES = ("reject", "enqueue", "interrupt", "rollback", "steer", "collect")

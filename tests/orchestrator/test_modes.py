@@ -10,10 +10,9 @@ import pytest
 
 from navi_jupyter.commands import Prompt, PromptMode
 from navi_jupyter.errors import CommandNotFound, SessionBusy
-from navi_jupyter.work import Attachment
-
-from .reader import Reader
-from .world import OWNER, Envelope, World, ends, eventually, kinds, text_of, told, world
+from navi_jupyter.model.attachments import Attachment
+from tests.support.log_reader import Reader
+from tests.support.orchestrator_world import OWNER, Envelope, World, ends, eventually, kinds, text_of, told, world
 
 MODES: tuple[PromptMode, ...] = ("reject", "enqueue", "interrupt", "rollback", "steer", "collect")
 

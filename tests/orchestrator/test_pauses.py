@@ -11,11 +11,10 @@ import pytest
 
 from navi_jupyter.errors import InterruptNotFound, InvalidRequest
 from navi_jupyter.events import Custom
-from navi_jupyter.model import SessionPatch
-from navi_jupyter.work import InterruptStatus
-
-from .reader import Reader
-from .world import OWNER, World, ends, eventually, kinds, text_of, told, world
+from navi_jupyter.model.runs import InterruptStatus
+from navi_jupyter.model.sessions import SessionPatch
+from tests.support.log_reader import Reader
+from tests.support.orchestrator_world import OWNER, World, ends, eventually, kinds, text_of, told, world
 
 APPROVED = {"approved": True, "args": None, "always": None, "message": None}
 CALL = ["TOOL_CALL_START", "TOOL_CALL_ARGS", "TOOL_CALL_END"]
@@ -220,7 +219,7 @@ async def test_a_question_that_nobody_answers_expires_and_the_run_goes_on(tmp_pa
 async def test_an_answer_after_the_time_is_refused_although_nobody_has_looked_yet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("navi_jupyter.orchestrator.upkeep.QUESTIONS_EVERY", 3600.0)
+    monkeypatch.setattr("navi_jupyter.orchestrator.maintenance.QUESTIONS_EVERY", 3600.0)
     async with world(tmp_path) as w:
         sid = await w.session()
         _, (question,) = await w.asking(sid, "ask 1 0.01")

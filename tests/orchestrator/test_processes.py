@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from .process import Process
+from tests.support.orchestrator_process import Process
 
 KILLS = int(os.environ.get("NAVI_TEST_KILLS", "8"))
 """At random instants; 30 in long runs."""

@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from navi_jupyter.model import OnceSpec, Policy, RecallCreate
+from navi_jupyter.model.recalls import OnceSpec, Policy, RecallCreate
 from navi_jupyter.orchestrator.orchestrator import Orchestrator
-from navi_jupyter.recalls.scheduler import Scheduler
-from navi_jupyter.recalls.service import RecallService
+from navi_jupyter.scheduling.scheduler import Scheduler
+from navi_jupyter.scheduling.service import RecallService
 from navi_jupyter.store.sqlite import SqliteStore
-
-from .world import OWNER, Agent, Envelope, World, ends, kinds, pauses
+from tests.support.orchestrator_world import OWNER, Agent, Envelope, World, ends, kinds, pauses
 
 
 class Asker(Agent):

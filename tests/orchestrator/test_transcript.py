@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from navi_jupyter.clock import now
 from navi_jupyter.events import (
     ActivityDelta,
     ActivitySnapshot,
@@ -35,17 +36,17 @@ from navi_jupyter.events import (
     ToolCallResult,
     ToolCallStart,
 )
-from navi_jupyter.model import USER, Run, RunStatus, Session, now
+from navi_jupyter.model.runs import Interrupt, InterruptKind, InterruptStatus
+from navi_jupyter.model.sessions import USER, Run, RunStatus, Session
 from navi_jupyter.orchestrator.compaction import fold_run
-from navi_jupyter.orchestrator.endings import paused, told
 from navi_jupyter.orchestrator.library import conversation
 from navi_jupyter.orchestrator.merging import merge_deltas
-from navi_jupyter.orchestrator.prelude import agui_message, prelude
-from navi_jupyter.orchestrator.transcript import Fold, fold_frames
-from navi_jupyter.ports import Message, SessionSnapshot
-from navi_jupyter.work import Interrupt, InterruptKind, InterruptStatus
-
-from .reader import Reader
+from navi_jupyter.orchestrator.run_endings import paused, told
+from navi_jupyter.orchestrator.snapshot import agui_message, prelude
+from navi_jupyter.orchestrator.transcript import TranscriptBuilder, fold_frames
+from navi_jupyter.ports.agent import Message
+from navi_jupyter.ports.store import SessionSnapshot
+from tests.support.log_reader import Reader
 
 AT = now()
 SESSION = Session(
@@ -394,7 +395,7 @@ def test_compaction_changes_no_conversation_and_no_order(history: History) -> No
 @given(histories(), st.integers(2, 20))
 def test_merging_gathered_deltas_changes_no_conversation(history: History, size: int) -> None:
     def fold(events: list[Event]) -> tuple[Message, ...]:
-        result = Fold()
+        result = TranscriptBuilder()
         for event in events:
             result.apply(event, run_id="r", origin=USER, at="")
         return result.messages()
@@ -417,7 +418,7 @@ def test_consecutive_deltas_of_a_message_become_one_and_others_stay() -> None:
 
 
 def test_a_stopped_run_closes_what_is_open_and_keeps_what_was_said() -> None:
-    fold = Fold()
+    fold = TranscriptBuilder()
     for event in (
         ReasoningStart(message_id="t"),
         ReasoningMessageStart(message_id="t"),
@@ -438,7 +439,7 @@ def test_a_stopped_run_closes_what_is_open_and_keeps_what_was_said() -> None:
 
 
 def test_what_tools_have_shown_stays_with_a_finished_run_for_those_who_draw_it() -> None:
-    fold = Fold()
+    fold = TranscriptBuilder()
     outputs = [{"output_type": "stream", "name": "stdout", "text": "hello"}]
     shown = ActivitySnapshot(
         message_id="a_1", activity_type="navi.output", content={"toolCallId": "t_1", "outputs": []}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from navi_jupyter.server.rest.routes import ROUTES
-from navi_jupyter.server.rest.table import parse
+from navi_jupyter.server.rest.routing import parse
 from tests.conftest import Answer, Api
 
 SCHEDULE = {"kind": "once", "in": "1h"}

@@ -20,7 +20,7 @@ from navi_jupyter.server.app import NaviExtension
 from navi_jupyter.server.lifecycle import Lifecycle, LoopLag
 from navi_jupyter.server.runtime import database_path
 from navi_jupyter.server.settings import Settings
-from navi_jupyter.store import connection, file
+from navi_jupyter.store import connection, database_file
 from tests.conftest import Api, extension_of
 
 UNKNOWN = "sqlite:////dev/null/navi.db"
@@ -88,7 +88,7 @@ class TestAHeldDatabase:
 
     @pytest.fixture
     def holder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Connection]:
-        monkeypatch.setattr(file, "BUSY_SECONDS", 0.1)
+        monkeypatch.setattr(database_file, "BUSY_SECONDS", 0.1)
         monkeypatch.setattr(connection, "BUSY_TIMEOUT_MS", 100)
         other = sqlite3.connect(tmp_path / "navi.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")

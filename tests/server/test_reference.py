@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import navi_jupyter
-from navi_jupyter.agent.contexts import BUILTIN
-from navi_jupyter.agent.permissions import BY_EFFECT
-from navi_jupyter.agent.profile_files import ProfileForm
+from navi_jupyter.agent.profiles.context_providers import BUILTIN
+from navi_jupyter.agent.profiles.files import ProfileForm
+from navi_jupyter.agent.tools.permissions import BY_EFFECT
 from navi_jupyter.errors import NaviError, RunFailed
+from navi_jupyter.model.runs import Effect, RunLimits
 from navi_jupyter.server import metrics
 from navi_jupyter.server.app import NaviExtension
 from navi_jupyter.server.rest.routes import ROUTES
 from navi_jupyter.server.settings import Settings
-from navi_jupyter.work import Effect, RunLimits
 
 PACKAGE = Path(navi_jupyter.__file__).parent
 REFERENCE = (Path(__file__).parents[2] / "docs" / "reference.md").read_text(encoding="utf-8")

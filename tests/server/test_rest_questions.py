@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from navi_jupyter.events import Event, ToolCallEnd, ToolCallResult, ToolCallStart
-from navi_jupyter.model import Usage
-from navi_jupyter.ports import ToolContext, Turn, TurnResult
-from navi_jupyter.ports.work import Ask
+from navi_jupyter.model.runs import InterruptKind
+from navi_jupyter.model.sessions import Usage
+from navi_jupyter.ports.agent import Ask, ToolContext, Turn, TurnResult
 from navi_jupyter.server.app import NaviExtension
-from navi_jupyter.work import InterruptKind
 from tests.conftest import Api
 
 

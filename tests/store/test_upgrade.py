@@ -7,15 +7,15 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from navi_jupyter.model import Usage
-from navi_jupyter.store import file
+from navi_jupyter.model.sessions import Usage
+from navi_jupyter.store import database_file
 from navi_jupyter.store.sqlite import SqliteStore
 
 
 async def test_sessions_runs_and_waiting_prompts_of_version_1_are_read_by_this_one(tmp_path: Path) -> None:
     path = tmp_path / "navi.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        file.migrate(db, target=1)
+        database_file.migrate(db, target=1)
         db.execute(
             "INSERT INTO sessions (id, owner, title, profile, model, timezone, created_at, updated_at)"
             " VALUES ('s1', 'me', 't', 'assistant', 'offline', 'UTC', 1, 1)"

@@ -16,13 +16,14 @@ from typing import Any
 
 import pytest
 
+from navi_jupyter.clock import now
 from navi_jupyter.errors import NaviError, SessionNotFound, StoreError
 from navi_jupyter.events import Custom, Draft
-from navi_jupyter.model import SYSTEM, now
+from navi_jupyter.model.sessions import SYSTEM
 from navi_jupyter.store import connection
 from navi_jupyter.store.sqlite import SqliteStore, Transaction
 
-from .test_file import session
+from .test_database_file import session
 
 ROOT = Path(__file__).resolve().parents[2]
 

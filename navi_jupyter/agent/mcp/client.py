@@ -23,14 +23,14 @@ from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp.shared.exceptions import MCPError
 from pydantic import FileUrl, ValidationError
 
-from ...logs import get_logger
-from ...work import InterruptStatus
-from ..toolbox import ToolOutput
+from ...log_setup import get_logger
+from ...model.runs import InterruptStatus
+from ..tools.base import ToolOutput
 from . import stdio, web
+from .calls import PendingCall, PendingCalls
 from .config import ServerConfig, environment
-from .flights import Flight, Flights
+from .connection import RemoteTool
 from .results import cut, output_of
-from .server import RemoteTool
 
 Signal = Literal["lost", "changed"]
 MAX_PAGES = 50
@@ -47,7 +47,7 @@ class Connection:
         self._config = config
         self._signal = signal
         self._root = root
-        self._flights = Flights()
+        self._flights = PendingCalls()
         self._trace = stdio.Trace()
         self._client = Client(
             self._transport(),
@@ -105,10 +105,10 @@ class Connection:
                 break
         return tuple(_remote(tool) for tool in found[:MAX_TOOLS])
 
-    async def call(self, tool: str, arguments: Mapping[str, Any], flight: Flight) -> ToolOutput:
+    async def call(self, tool: str, arguments: Mapping[str, Any], flight: PendingCall) -> ToolOutput:
         """Call a tool. What goes wrong is a failed output; cancelling tells the server."""
         try:
-            async with self._flights.take_off(flight), flight.airborne():
+            async with self._flights.track(flight), flight.running_calls():
                 result = await self._client.call_tool(tool, dict(arguments), progress_callback=flight.progress)
         except MCPError as error:
             return self._failed(error)

@@ -15,11 +15,11 @@ from typing import Any
 
 from ...errors import NaviError, NotFound, ToolUnavailable
 from ...events import Custom
-from ...logs import get_logger
-from ..functions import refusal
-from ..toolbox import ToolOutput
+from ...log_setup import get_logger
+from ..tools.base import ToolOutput
+from ..tools.functions import refusal
 from .config import ConfigFiles, Configuration, Problem
-from .server import McpServer, Patience, ServerState
+from .connection import PausableTimeout, ServerConnection, ServerState
 
 _log = get_logger("mcp")
 
@@ -61,12 +61,14 @@ class _News:
 class McpPool:
     """See the module."""
 
-    def __init__(self, files: ConfigFiles, *, root: Path | None = None, patience: Patience | None = None) -> None:
+    def __init__(
+        self, files: ConfigFiles, *, root: Path | None = None, patience: PausableTimeout | None = None
+    ) -> None:
         """``root``: the directory that servers may ask for as their root. Does nothing until it is used."""
         self._files = files
         self._root = root
-        self._patience = patience or Patience()
-        self._servers: dict[str, McpServer] = {}
+        self._patience = patience or PausableTimeout()
+        self._servers: dict[str, ServerConnection] = {}
         self._problems: Sequence[Problem] = ()
         self._refreshing = asyncio.Lock()
         self._closed = False
@@ -94,7 +96,7 @@ class McpPool:
             if not self._closed:
                 await self._follow(configuration)
 
-    async def use(self, admits: Callable[[str], bool], seconds: float) -> list[McpServer]:
+    async def use(self, admits: Callable[[str], bool], seconds: float) -> list[ServerConnection]:
         """The servers with these names, started; waits up to ``seconds`` for those that start. In the files' order."""
         await self.refresh()
         wanted = [server for name, server in self._servers.items() if admits(name) and not server.config.disabled]
@@ -149,12 +151,12 @@ class McpPool:
             if name in old and name not in replaced:
                 self._servers[name] = old[name]
                 continue
-            fresh = McpServer(config, tell=self._news.add, root=self._root, patience=self._patience)
+            fresh = ServerConnection(config, tell=self._news.add, root=self._root, patience=self._patience)
             self._servers[name] = fresh
             if name in replaced:
                 fresh.announce()
             if name in ran:
                 fresh.want()
 
-    def _make(self, server: McpServer) -> McpServer:
-        return McpServer(server.config, tell=self._news.add, root=self._root, patience=self._patience)
+    def _make(self, server: ServerConnection) -> ServerConnection:
+        return ServerConnection(server.config, tell=self._news.add, root=self._root, patience=self._patience)

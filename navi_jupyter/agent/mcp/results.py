@@ -9,7 +9,7 @@ from typing import Any
 
 import mcp_types as types
 
-from ..toolbox import Picture, ToolOutput
+from ..tools.base import Picture, ToolOutput
 
 MAX_TEXT = 60_000
 """Characters of a result that a model gets."""

@@ -25,12 +25,12 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from mcp.client._transport import TransportStreams
 from mcp.shared.message import SessionMessage
 
-from . import guard
+from . import process_guard
 from .config import ServerConfig, environment
 
 MAX_MESSAGE = 16 * 1024 * 1024
 """Bytes of one message. A longer one is thrown away; the call that it answers fails."""
-EXIT_GRACE = guard.EOF_GRACE + guard.TERM_GRACE + 1.0
+EXIT_GRACE = process_guard.EOF_GRACE + process_guard.TERM_GRACE + 1.0
 """Seconds from the end of input to the end of the process, before we kill the guard (and so the server)."""
 _CHUNK = 64 * 1024
 _ID = re.compile(rb'"id"\s*:\s*(\d{1,15}|"[^"\\]{1,100}")')
@@ -89,7 +89,7 @@ async def connect(config: ServerConfig, trace: Trace, ended: Callable[[], None])
 async def _start(config: ServerConfig) -> asyncio.subprocess.Process:
     spawn = asyncio.create_task(
         asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", str(Path(guard.__file__)), str(os.getpid()), *config.command),
+            *(sys.executable, "-I", "-S", str(Path(process_guard.__file__)), str(os.getpid()), *config.command),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...errors import NaviError
-from ...ports import ToolContext
-from ...work import Effect
-from ..profiles import Profile
-from ..toolbox import Tool, ToolNote, ToolOutput
+from ...model.runs import Effect
+from ...ports.agent import ToolContext
+from ..profiles.definitions import Profile
+from ..tools.base import Tool, ToolNote, ToolOutput
+from .connection import RemoteTool, ServerState
 from .pool import McpPool
-from .server import RemoteTool, ServerState
 
 MAX_NAME = 64
 """Characters of a tool's name that every provider takes."""

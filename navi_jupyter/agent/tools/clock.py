@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from ...clock import now
 from ...errors import InvalidRequest
-from ...model import now
-from ...ports import tool_context
-from ...work import Effect
-from ..functions import tool
-from ..phrasing import say_time, zone_of
+from ...model.runs import Effect
+from ...ports.agent import tool_context
+from ...timetext.format import say_time, zone_of
+from .functions import tool
 
 
 async def current_time(

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ...model import RecallCreate, RecallMessage, Title, WhenEvent, WhenSpec
-from ...ports import tool_context
-from ...work import Effect
-from ..functions import tool
+from ...model.base import Title
+from ...model.recalls import RecallCreate, RecallMessage, WhenEvent, WhenSpec
+from ...model.runs import Effect
+from ...ports.agent import tool_context
+from .functions import tool
 from .recalls import recall_info
 
 

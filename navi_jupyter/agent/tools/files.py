@@ -8,11 +8,11 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ...errors import FileRefused, ToolUnavailable
-from ...ports import tool_context
-from ...ports.workbench import Files
-from ...work import Effect
-from ..functions import tool
-from ..toolbox import ToolOutput
+from ...model.runs import Effect
+from ...ports.agent import tool_context
+from ...ports.jupyter import Files
+from .base import ToolOutput
+from .functions import tool
 
 PAGE = 24_000
 """Characters that one reading gives."""
@@ -20,7 +20,7 @@ Path = Annotated[str, Field(description="From the server's folder, with slashes.
 
 
 def _files() -> Files:
-    files = tool_context.get().workbench.files
+    files = tool_context.get().jupyter.files
     if files is None:
         raise ToolUnavailable("This server's files are not on its own disk, so they can not be reached.")
     return files

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from ...clock import now
 from ...errors import InvalidRequest
-from ...model import OriginKind, now
-from ...ports import ToolContext, tool_context
-from ...work import Effect
-from ..functions import tool
-from ..lookback import PastTurn, look_back, since_last_here
-from ..past import read_past
-from ..phrasing import say_time
+from ...model.runs import Effect
+from ...model.sessions import OriginKind
+from ...ports.agent import ToolContext, tool_context
+from ...timetext.format import say_time
+from ...timetext.past import read_past
+from ..history_summary import PastTurn, look_back, since_last_here
+from .functions import tool
 
 if TYPE_CHECKING:
-    from ...ports.recalls import Unrun
+    from ...ports.agent import Unrun
 
 
 async def session_history(

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ...errors import ToolUnavailable
-from ...ports import ToolContext, tool_context
-from ...ports.workbench import Execution, Kernels, KernelState
-from ...work import Effect
-from ..functions import tool
-from ..output_feed import OutputFeed
-from ..output_text import WholeOutputs, pictures_of, text_of
-from ..toolbox import ToolOutput
+from ...model.runs import Effect
+from ...ports.agent import ToolContext, tool_context
+from ...ports.jupyter import Execution, Kernels, KernelState
+from .base import ToolOutput
+from .functions import tool
+from .output import OutputFeed
+from .output_text import WholeOutputs, pictures_of, text_of
 
 _WHOLE = WholeOutputs()
 _LONGEST = 86_400.0
@@ -23,9 +23,9 @@ _LONGEST = 86_400.0
 
 def _kernels() -> tuple[Kernels, ToolContext]:
     context = tool_context.get()
-    if context.workbench.kernels is None:
+    if context.jupyter.kernels is None:
         raise ToolUnavailable("There are no kernels in this server.")
-    return context.workbench.kernels, context
+    return context.jupyter.kernels, context
 
 
 async def list_variables(

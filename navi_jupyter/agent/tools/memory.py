@@ -8,10 +8,10 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ...errors import ToolUnavailable
-from ...ports import ToolContext, tool_context
-from ...ports.work import Memory
-from ...work import Effect, Fact
-from ..functions import tool
+from ...model.attachments import Fact
+from ...model.runs import Effect
+from ...ports.agent import Memory, ToolContext, tool_context
+from .functions import tool
 
 _SHOWN = 20
 

@@ -9,14 +9,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ...errors import CellNotFound, InvalidRequest, ToolUnavailable
-from ...ports import ToolContext, tool_context
-from ...ports.workbench import Cell, Notebook, Notebooks
-from ...work import Effect
-from ..functions import tool
-from ..output_feed import OutputFeed
-from ..output_text import pictures_of, text_of
-from ..toolbox import Picture, ToolOutput
+from ...model.runs import Effect
+from ...ports.agent import ToolContext, tool_context
+from ...ports.jupyter import Cell, Notebook, Notebooks
+from .base import Picture, ToolOutput
+from .functions import tool
 from .kernel import output_of
+from .output import OutputFeed
+from .output_text import pictures_of, text_of
 
 READ = 24_000
 """Characters that one reading gives."""
@@ -38,9 +38,9 @@ Source = Annotated[str, Field(description="The source of the cell.", max_length=
 
 def _notebooks() -> tuple[Notebooks, ToolContext]:
     context = tool_context.get()
-    if context.workbench.notebooks is None:
+    if context.jupyter.notebooks is None:
         raise ToolUnavailable("There are no notebooks in this server.")
-    return context.workbench.notebooks, context
+    return context.jupyter.notebooks, context
 
 
 async def read_notebook(

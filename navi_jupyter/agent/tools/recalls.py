@@ -10,13 +10,15 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from ...clock import now
 from ...errors import InvalidRequest, RecallNotFound
-from ...model import Once, Policy, Recall, RecallCreate, RecallMessage, ScheduleSpec, Title, When, now
-from ...ports import ToolContext, tool_context
-from ...work import Effect
-from ..functions import tool
-from ..phrasing import say_schedule, say_time
-from ..times import read_when_in_thread
+from ...model.base import Title
+from ...model.recalls import Once, Policy, Recall, RecallCreate, RecallMessage, ScheduleSpec, When
+from ...model.runs import Effect
+from ...ports.agent import ToolContext, tool_context
+from ...timetext.format import say_schedule, say_time
+from ...timetext.parse import read_when_in_thread
+from .functions import tool
 
 
 def recall_info(recall: Recall, zone: str) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 from ... import __version__
-from ...agent.mcp.server import MISSING, ServerState, installed
+from ...agent.mcp.connection import MISSING, ServerState, installed
 from ...errors import NotFound, SessionNotFound
 from .. import openapi, wire
-from .table import JSON, Call, Operation, Query, Reply, reply
+from .routing import JSON, Call, Operation, Query, Reply, reply
 
 
 async def health(call: Call) -> Reply:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from ...errors import AttachmentNotFound, AttachmentRefused, LimitReached
-from ...work import Attachment
-from .table import Call, Operation, Query, Reply, reply
+from ...model.attachments import Attachment
+from .routing import Call, Operation, Query, Reply, reply
 
 _SHOWN = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml")
 """Types that may be shown in place. SVG too: as an image, and sandboxed when opened by itself."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ...errors import KernelUnavailable, LimitReached, ToolUnavailable
-from ...work import KernelFunctions
+from ...model.runs import KernelFunctions
 from .. import wire
-from .table import NOTHING, Call, Operation, Reply, reply
+from .routing import NOTHING, Call, Operation, Reply, reply
 
 
 async def offer_functions(call: Call) -> Reply:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ...errors import FactNotFound, LimitReached
-from ...work import FactCreate, FactPatch
+from ...model.attachments import FactCreate, FactPatch
 from .. import wire
-from .table import CURSOR, LIMIT, NOTHING, Call, Operation, Query, Reply, reply
+from .routing import CURSOR, LIMIT, NOTHING, Call, Operation, Query, Reply, reply
 
 
 async def list_memory(call: Call) -> Reply:

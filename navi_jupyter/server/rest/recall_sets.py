@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from ...agent.lookback import look_back, since_last_here
-from ...agent.phrasing import say
+from ...agent.history_summary import look_back, since_last_here
+from ...clock import now
 from ...errors import InvalidRequest, InvalidSchedule, LimitReached, RecallNotFound, SessionNotFound
-from ...model import RecallPatch, RunStatus, now
+from ...model.recalls import RecallPatch
+from ...model.sessions import RunStatus
+from ...timetext.format import say
 from .. import wire
-from .table import LIMIT, Call, Operation, Query, Reply, parse, reply
+from .routing import LIMIT, Call, Operation, Query, Reply, parse, reply
 
 TOML = "text/toml"
 _SESSION = Query(name="session_id", help="Only those of this session.")

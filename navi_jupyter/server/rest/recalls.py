@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ...agent.happenings import read_happening
-from ...agent.leading import read_leading_in_thread
-from ...agent.phrasing import say, say_time
-from ...agent.times import read_when_in_thread
+from ...clock import now
 from ...errors import InvalidRequest, InvalidSchedule, LimitReached, RecallNotFound, RecallOver, SessionNotFound
-from ...model import Once, Policy, RecallCreate, RecallPatch, RecallStatus, Schedule, ScheduleSpec, When, now
-from ...recalls.schedule import find_zone
+from ...model.recalls import Once, Policy, RecallCreate, RecallPatch, RecallStatus, Schedule, ScheduleSpec, When
+from ...scheduling.schedules import find_zone
+from ...timetext.events import read_happening
+from ...timetext.format import say, say_time
+from ...timetext.leading import read_leading_in_thread
+from ...timetext.parse import read_when_in_thread
 from .. import wire
-from .table import CURSOR, LIMIT, NOTHING, Call, Operation, Query, Reply, reply
+from .routing import CURSOR, LIMIT, NOTHING, Call, Operation, Query, Reply, reply
 
 
 async def create_recall(call: Call) -> Reply:

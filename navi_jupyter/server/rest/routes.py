@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from . import about, attachments, kernels, memory, notify, recall_sets, recalls, sessions
-from .table import Routes
+from . import about, attachments, kernels, memory, notifications, recall_sets, recalls, sessions
+from .routing import Routes
 
 ROUTES = Routes(
     operation
-    for module in (about, sessions, recalls, recall_sets, memory, attachments, kernels, notify)
+    for module in (about, sessions, recalls, recall_sets, memory, attachments, kernels, notifications)
     for operation in module.OPERATIONS
 )

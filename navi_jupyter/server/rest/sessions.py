@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from ...clock import now
 from ...commands import Command
 from ...errors import (
     CommandNotFound,
@@ -21,14 +22,14 @@ from ...errors import (
     SessionBusy,
     SessionNotFound,
 )
-from ...model import Session, SessionCreate, SessionPatch, Usage, now
+from ...model.sessions import Session, SessionCreate, SessionPatch, Usage
 from ...orchestrator.prompts import infos
 from .. import export, wire
-from .table import CURSOR, JSON, LIMIT, NOTHING, Call, EventStream, Operation, Query, Reply, read_cursor, reply
+from .routing import CURSOR, JSON, LIMIT, NOTHING, Call, EventStream, Operation, Query, Reply, read_cursor, reply
 
 if TYPE_CHECKING:
     from ...orchestrator.views import SessionView
-    from ...ports import QueuedPrompt
+    from ...ports.store import QueuedPrompt
 
 EVENT_STREAM = "text/event-stream"
 LONGEST_WAIT = 30.0

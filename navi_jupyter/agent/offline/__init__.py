@@ -1,0 +1,1 @@
+"""The backend that answers without a language model."""

@@ -1,0 +1,337 @@
+"""What the offline backend says, as Markdown. Pure: tool results in, text out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from difflib import SequenceMatcher
+from typing import Any
+
+from ...timetext.format import say_schedule, say_stretch, say_time
+from ..providers.catalog import PROVIDERS, installed
+from ..trigger import RecallTrigger
+
+Outcome = Mapping[str, Any]
+
+_CAN = """\
+I can do these without a language model, a key or the network:
+
+- **Come back later**: `remind me in 10 minutes to check the loss`, `check back every hour on the training`, \
+`remind me tomorrow at 8:30 to call Bob`, `every weekday at 9 summarise this session`
+- **Show and cancel what is planned**: `list recalls`, `cancel the reminder about loss`, `cancel all`
+- **Tell what happened**: `what happened since yesterday`, `what happened while I was away`, `summarise this session`
+- **Tell the time**: `what time is it`, `what time is it in Tokyo`
+- **Show streaming and stop**: `count to 200`, `count to 50 every 500 ms`, `count to 100 slowly`
+
+A reminder fires also when every notebook is closed, as long as the Jupyter server runs; if it does not, it fires when \
+the server is back."""
+
+
+def capabilities() -> str:
+    """What can you do."""
+    return f"{_CAN}\n\nFor anything else I need a language model. {how_to_get_one()}"
+
+
+def greeting() -> str:
+    """Hello."""
+    return "Hello! I can remind you, come back later, and tell you what happened here. Ask `what can you do` for more."
+
+
+def no_language_model() -> str:
+    """To anything else: what it is not, and the one command that fixes it."""
+    return (
+        "I can not answer that: this session uses the `offline` backend, which is no language model. "
+        f"{how_to_get_one()}\n\nWhat I can do without one: reminders and recalls, what happened, summaries, the time. "
+        "Ask `what can you do`."
+    )
+
+
+def how_to_get_one() -> str:
+    """The next step to a real model, by what is installed and which keys are there."""
+    usual = [(prefix, PROVIDERS[prefix]) for prefix in ("openai-chat", "anthropic", "google")]
+    ready = next(((prefix, one) for prefix, one in usual if one.missing() is None), None)
+    if ready is not None:
+        prefix, one = ready
+        return f"{one.label} is ready here; switch to it with:\n\n```\n%navi model {prefix}:{one.models[0]}\n```"
+    with_key = next(((prefix, one) for prefix, one in usual if one.has_key()), None)
+    with_package = next(((prefix, one) for prefix, one in usual if installed(one.module)), None)
+    if with_key is not None:
+        prefix, one = with_key
+        return (
+            f"A key for {one.label} is set, its package is missing. Install it, restart the server, then say "
+            f'`%navi model {prefix}:{one.models[0]}`:\n\n```\npip install "{one.install}"\n```'
+        )
+    if with_package is not None:
+        prefix, one = with_package
+        return (
+            f"The package for {one.label} is installed, a key is missing. Set it in the environment of the Jupyter "
+            f"server, "
+            f"restart that, then say `%navi model {prefix}:{one.models[0]}`:\n\n```\nexport {one.keys[0]}=…\n```"
+        )
+    prefix, one = usual[0]
+    return (
+        f"To get one, install a provider, set its key (`{one.keys[0]}`) in the environment of the Jupyter server, "
+        f"restart "
+        f'that, then say `%navi model {prefix}:{one.models[0]}`:\n\n```\npip install "{one.install}"\n```'
+    )
+
+
+# --- recalls ---------------------------------------------------------------------------------------------------------
+
+
+def failure(outcome: Outcome) -> str | None:
+    """The tool's error as a sentence, if it was one."""
+    return str(outcome.get("message", "Something went wrong.")) if "error" in outcome else None
+
+
+def created(outcome: Outcome, message: str) -> str:
+    """A recall was made, or not."""
+    if error := failure(outcome):
+        return f"I could not do that: {error}"
+    recall = outcome["recall"]
+    about = f": “{message}”" if message else " (you did not say of what)"
+    when = recall.get("next", "")
+    if recall["recurring"]:
+        text = f"I will come back **{recall['schedule']}**{about}. The first time: **{when}**."
+    else:
+        text = f"I will remind you **{when}**{about}."
+    if note := outcome.get("note"):
+        text += f" ({_sentence(note)})"
+    return f"{text}\n\nTo cancel it: `cancel {recall['id']}`."
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
+def bad_time(why: str) -> str:
+    """The time can not be."""
+    return f"I made no reminder. {why}"
+
+
+def no_time_given() -> str:
+    """A reminder without a time that I understand."""
+    return (
+        "I made no reminder, because I found no time in that. Say it with one, for example `remind me in 10 minutes to "
+        "check the loss`, `… tomorrow at 8:30`, `… every weekday at 9`."
+    )
+
+
+def time_without_wish(phrase: str) -> str:
+    """A time, and nothing to do then."""
+    example = f"`remind me {phrase} to check the loss`"
+    return f"I understood the time (“{phrase}”), not what to do then. Say for example {example}."
+
+
+def recall_list(outcome: Outcome) -> str:
+    """What is planned."""
+    if error := failure(outcome):
+        return f"I could not look: {error}"
+    recalls = outcome["recalls"]
+    if not recalls:
+        over = f" ({outcome['over']} are over.)" if outcome.get("over") else ""
+        return f"Nothing is planned in this session.{over}"
+    one = len(recalls) == 1
+    return f"{'One recall is' if one else f'{len(recalls)} recalls are'} planned:\n\n{_bullets(recalls)}"
+
+
+def _bullets(recalls: Sequence[Outcome]) -> str:
+    return "\n".join(f"- {_bullet(recall)}" for recall in recalls)
+
+
+def _bullet(recall: Outcome) -> str:
+    when = recall.get("next") or recall["status"]
+    rule = f", {recall['schedule']}" if recall["recurring"] else ""
+    paused = " (paused)" if recall["status"] == "paused" else ""
+    return f"**{_flat(recall['title'])}**: {when}{rule}{paused} — `{recall['id']}`"
+
+
+def _flat(text: str) -> str:
+    return " ".join(str(text).split())
+
+
+def matching(what: str, recalls: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The recalls that ``what`` names: by id, by place, by words of the title or message (small typos forgiven)."""
+    wanted = what.lower().strip()
+    if wanted in ("", "it", "last", "latest", "next", "first", "only"):
+        if wanted in ("next", "first"):
+            return list(recalls[:1])
+        return list(recalls) if len(recalls) == 1 else []
+    if found := [one for one in recalls if str(one["id"]).lower() == wanted]:
+        return found
+    if len(wanted) >= 4 and (found := [one for one in recalls if str(one["id"]).lower().startswith(wanted)]):
+        return found
+    scored = [(_likeness(wanted, one), one) for one in recalls]
+    best = max((score for score, _ in scored), default=0.0)
+    return [one for score, one in scored if best >= 0.5 and score >= best - 0.01]
+
+
+_EMPTY = frozenset({"the", "a", "an", "to", "of", "about", "on", "in", "at", "my", "and", "for", "is", "it"})
+
+
+def _likeness(wanted: str, recall: Outcome) -> float:
+    """The share of the wanted words that the recall has, a nearly equal word counting nearly one."""
+    asked = [word for word in re.findall(r"\w+", wanted) if word not in _EMPTY]
+    have = set(re.findall(r"\w+", f"{recall['title']} {recall['message']} {recall['schedule']}".lower()))
+    if not asked or not have:
+        return 0.0
+    best = [max(SequenceMatcher(None, word, other).ratio() for other in have) for word in asked]
+    return sum(score if score >= 0.75 else 0.0 for score in best) / len(asked)
+
+
+def which_one(what: str, recalls: Sequence[Outcome], several: bool) -> str:
+    """Nothing was cancelled, because it is not clear what."""
+    if not recalls:
+        return "There is nothing to cancel: nothing is planned in this session."
+    named = f"“{what}” fits {'more than one' if several else 'none'}" if what else "there is more than one"
+    return f"I cancelled nothing, because {named}. Say `cancel` with an id:\n\n{_bullets(recalls)}"
+
+
+def cancelled(outcomes: Sequence[Outcome]) -> str:
+    """What was cancelled and what was not."""
+    lines: list[str] = []
+    for outcome in outcomes:
+        if error := failure(outcome):
+            lines.append(f"Not cancelled: {error}")
+        else:
+            lines.append(f"Cancelled: **{_flat(outcome['recall']['title'])}** (`{outcome['recall']['id']}`).")
+    return lines[0] if len(lines) == 1 else "\n".join(f"- {line}" for line in lines)
+
+
+# --- woken -----------------------------------------------------------------------------------------------------------
+
+
+def _due(wake: RecallTrigger, zone: str, now: datetime) -> str:
+    if wake.slot is None:
+        return ""
+    late = f", {say_stretch(wake.lateness)} late" if wake.lateness.total_seconds() >= 1 else ", on time"
+    more = f"; it stands for {wake.coalesced} earlier times, too" if wake.coalesced else ""
+    rule = f" ({say_schedule(wake.recall)})" if wake.recall and wake.recall.schedule.kind != "once" else ""
+    return f"Due {say_time(wake.slot, zone, now)}{rule}{late}{more}."
+
+
+def reminder(message: str, wake: RecallTrigger, zone: str, now: datetime) -> str:
+    """A recall that is a message to the user."""
+    text = f"⏰ **Reminder:** {message.strip()}"
+    return f"{text}\n\n_{due}_" if (due := _due(wake, zone, now)) else text
+
+
+def woken_to_do(message: str, wake: RecallTrigger, zone: str, now: datetime) -> str:
+    """A recall that is a request: what comes before its answer."""
+    due = _due(wake, zone, now)
+    return f"⏰ You asked me to come back for this: {_flat(message)}\n\n" + (f"_{due}_\n\n" if due else "")
+
+
+def looked(outcome: Outcome) -> str:
+    """What it could look at."""
+    say = "I am no language model, so I can not look at it myself. "
+    if failure(outcome) or not outcome.get("turns"):
+        return say + "Nothing else happened in this session since you asked."
+    return say + f"In this session since you asked:\n\n{_turns(outcome['turns'])}"
+
+
+# --- the session -----------------------------------------------------------------------------------------------------
+
+
+def history(outcome: Outcome) -> str:
+    """What happened since."""
+    if error := failure(outcome):
+        return f"{error} Say for example `what happened since yesterday` or `… in the last hour`."
+    since = outcome["since"]
+    turns, missed = outcome["turns"], outcome["not_run"]
+    if not turns and not missed:
+        return f"Nothing happened in this session since {since}."
+    parts = [f"Since {since}: {_many(len(turns), 'turn')}.", _turns(turns)]
+    if missed:
+        parts.append("What did **not** run:\n\n" + "\n".join(map(_missed, _grouped(missed))))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count or 'no'} {what}{'' if count == 1 else 's'}"
+
+
+def _turns(turns: Sequence[Outcome]) -> str:
+    return "\n".join(_turn(turn) for turn in turns)
+
+
+def _turn(turn: Outcome) -> str:
+    who = "⏰ " if turn["from"] == "recall" else ""
+    text = f"- {turn['at']}: {who}**{_short(turn['prompt'], 120)}**"
+    if turn["status"] != "completed":
+        text += f" ({turn['status'].replace('_', ' ')}{': ' + turn['error'] if turn.get('error') else ''})"
+    return f"{text} → {_short(turn['answer'], 160)}" if turn["answer"] else text
+
+
+def _short(text: str, most: int) -> str:
+    plain = re.sub(r"[*_`#>|]+", "", _flat(text))
+    return plain if len(plain) <= most else plain[: most - 1].rstrip() + "…"
+
+
+def _grouped(rows: Sequence[Outcome]) -> list[list[Outcome]]:
+    """Slots of one recall that did not run for one reason belong together."""
+    groups: dict[tuple[Any, ...], list[Outcome]] = {}
+    for row in rows:
+        groups.setdefault((row["recall"], row["status"], row.get("reason")), []).append(row)
+    return list(groups.values())
+
+
+def _missed(rows: Sequence[Outcome]) -> str:
+    first, last = rows[0], rows[-1]
+    count = sum(1 + row.get("and_earlier_slots", 0) for row in rows)
+    when = first["slot"] if count == 1 else f"{count} times, {first['slot']} to {last['slot']}"
+    why = first.get("reason") or ""
+    if first["status"] == "coalesced":
+        return f"- {when}: {_flat(first['recall'])} (a later run made up for it)"
+    return f"- {when}: {_flat(first['recall'])} ({first['status']}{': ' + why if why else ''})"
+
+
+def summary(past: Outcome, planned: Outcome) -> str:
+    """The session in short. It counts and quotes: it does not understand."""
+    if error := failure(past):
+        return f"I could not look: {error}"
+    turns = past["turns"]
+    if not turns:
+        return "Nothing has happened in this session yet." + _planned(planned)
+    woken = sum(turn["from"] == "recall" for turn in turns)
+    bad = [turn for turn in turns if turn["status"] not in ("completed", "stopped")]
+    text = f"This session so far: {_many(len(turns), 'turn')}"
+    text += f", {woken} of them by recalls" if woken else ""
+    text += f", {len(bad)} not completed" if bad else ""
+    shown = turns if len(turns) <= 12 else [*turns[:4], *turns[-8:]]
+    left = f"\n\n({len(turns) - len(shown)} in between left out.)" if len(shown) < len(turns) else ""
+    honest = "_A list, not an understanding: I am no language model._"
+    return f"{text}.\n\n{_turns(shown)}{left}{_planned(planned)}\n\n{honest}"
+
+
+def _planned(planned: Outcome) -> str:
+    recalls = planned.get("recalls") or []
+    return f"\n\nPlanned:\n\n{_bullets(recalls)}" if recalls else ""
+
+
+# --- attachments -----------------------------------------------------------------------------------------------------
+
+
+def can_not_see(names: Sequence[str]) -> str:
+    """What to say first when something was attached; nothing when nothing was."""
+    if not names:
+        return ""
+    said = ", ".join(f"`{name}`" for name in names)
+    return f"I can not see {said}: I am no language model. Choose a model that reads it, then send it again.\n\n"
+
+
+# --- the time --------------------------------------------------------------------------------------------------------
+
+
+def time_now(outcome: Outcome) -> str:
+    """What time it is."""
+    if error := failure(outcome):
+        return error
+    at = datetime.fromisoformat(outcome["now"])
+    return f"It is **{at:%H:%M}** on {at:%A}, {at.day} {at:%B} {at.year} ({outcome['timezone']})."
+
+
+def unknown_place(place: str) -> str:
+    """No zone by that name."""
+    return f"I know no time zone for “{place.strip()}”. Name a city or a zone like `Asia/Tokyo`."

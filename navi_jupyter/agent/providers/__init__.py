@@ -1,0 +1,1 @@
+"""Model providers: which there are, their keys, models by name, errors, prices."""

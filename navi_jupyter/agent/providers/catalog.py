@@ -1,0 +1,228 @@
+"""Which model providers there are, what each needs, and whether that is here. Looks, never imports.
+
+The names are pydantic-ai's (a test compares them with the installed version), and those of *endpoints*: any server that
+speaks OpenAI's protocol, named in the environment of the Jupyter server::
+
+    NAVI_ENDPOINT_LAB_URL=https://llm.example.org/v1     model strings ``lab:<model>``
+    NAVI_ENDPOINT_LAB_KEY=… or NAVI_ENDPOINT_LAB_KEY_FILE=/run/secrets/lab     when it wants a key
+    NAVI_ENDPOINT_LAB_API=responses     when it is OpenAI's responses protocol; default ``chat``
+    NAVI_ENDPOINT_LAB_MODELS=qwen3,gemma     models to suggest; else the server is asked
+    NAVI_ENDPOINT_LAB_WINDOW=32768     tokens that its models read, where that is not known by their names
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from urllib.parse import urlsplit
+
+from ...errors import InvalidRequest
+from .keys import first_key
+
+OFFLINE = "offline"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """What a prefix of model strings needs."""
+
+    label: str
+    module: str
+    """The package whose presence tells that the extra is installed."""
+    install: str
+    """What to give to ``pip install``."""
+    keys: tuple[str, ...] = ()
+    """Environment variables, of which one must be set (or the one with ``_FILE`` behind, that names a file)."""
+    instead: tuple[str, ...] = ()
+    """Environment variables that make a key unnecessary (a server of one's own)."""
+    models: tuple[str, ...] = ()
+    """Models to suggest."""
+    base_url: str | None = None
+    """Environment variable with the address of a server that can be asked for its models (``GET <address>/models``)."""
+
+    def has_key(self, environ: Mapping[str, str] | None = None) -> bool:
+        """Whether what authenticates is set (or a server of one's own, that needs nothing)."""
+        env = os.environ if environ is None else environ
+        return not self.keys or any(env.get(name) for name in self.instead) or first_key(self.keys, env) is not None
+
+    def missing(self, environ: Mapping[str, str] | None = None) -> str | None:
+        """Why it can not be used here and the one thing that changes that; None when it can."""
+        if not installed(self.module):
+            return f'{self.label} support is not installed. Run: pip install "{self.install}" and restart the server.'
+        if not self.has_key(environ):
+            what = "an address" if self.keys[0].endswith("_URL") else "a key"
+            return f"{self.label} needs {what}: set {self.keys[0]} in the Jupyter server's environment and restart it."
+        return None
+
+
+def installed(module: str) -> bool:
+    """Whether a package can be imported, without importing it (its parents are, for dotted names)."""
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _openai(
+    label: str,
+    *keys: str,
+    instead: tuple[str, ...] = (),
+    models: tuple[str, ...] = (),
+    base_url: str | None = None,
+) -> Provider:
+    """A provider that is reached with OpenAI's package."""
+    return Provider(
+        label=label,
+        module="openai",
+        install="navi-jupyter[openai]",
+        keys=keys,
+        instead=instead,
+        models=models,
+        base_url=base_url,
+    )
+
+
+def _other(label: str, module: str, extra: str, *keys: str, models: tuple[str, ...] = ()) -> Provider:
+    """A provider that pydantic-ai knows and we have no extra for."""
+    return Provider(label=label, module=module, install=f"pydantic-ai-slim[{extra}]", keys=keys, models=models)
+
+
+_OPENAI_MODELS = ("gpt-6.1-sol", "gpt-6.1-terra", "gpt-6-luna")
+_OPENAI = _openai("OpenAI", "OPENAI_API_KEY", instead=("OPENAI_BASE_URL",), models=_OPENAI_MODELS)
+
+PROVIDERS: Mapping[str, Provider] = {
+    "openai-chat": replace(_OPENAI, base_url="OPENAI_BASE_URL"),
+    "openai": _OPENAI,
+    "openai-responses": _openai("OpenAI", "OPENAI_API_KEY", instead=("OPENAI_BASE_URL",)),
+    "anthropic": Provider(
+        label="Anthropic",
+        module="anthropic",
+        install="navi-jupyter[anthropic]",
+        keys=("ANTHROPIC_API_KEY",),
+        models=("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5"),
+    ),
+    "google": Provider(
+        label="Google",
+        module="google.genai",
+        install="navi-jupyter[google]",
+        keys=("GOOGLE_API_KEY", "GEMINI_API_KEY"),
+        models=("gemini-4-argon", "gemini-3.8-flash"),
+    ),
+    "google-cloud": Provider(label="Google Cloud", module="google.genai", install="navi-jupyter[google]"),
+    "ollama": _openai("Ollama", "OLLAMA_BASE_URL", base_url="OLLAMA_BASE_URL"),
+    "vllm": _openai("vLLM", "VLLM_BASE_URL", base_url="VLLM_BASE_URL"),
+    "litellm": _openai("LiteLLM"),
+    "openrouter": _openai("OpenRouter", "OPENROUTER_API_KEY"),
+    "deepseek": _openai("DeepSeek", "DEEPSEEK_API_KEY"),
+    "azure": _openai("Azure OpenAI", "AZURE_OPENAI_API_KEY"),
+    "azure-responses": _openai("Azure OpenAI", "AZURE_OPENAI_API_KEY"),
+    "together": _openai("Together", "TOGETHER_API_KEY"),
+    "fireworks": _openai("Fireworks", "FIREWORKS_API_KEY"),
+    "moonshotai": _openai("Moonshot AI", "MOONSHOTAI_API_KEY"),
+    "cerebras": _openai("Cerebras", "CEREBRAS_API_KEY"),
+    "nebius": _openai("Nebius", "NEBIUS_API_KEY"),
+    "ovhcloud": _openai("OVHcloud", "OVHCLOUD_API_KEY"),
+    "alibaba": _openai("Alibaba Cloud", "ALIBABA_API_KEY", "DASHSCOPE_API_KEY"),
+    "sambanova": _openai("SambaNova", "SAMBANOVA_API_KEY"),
+    "zai": _openai("Z.AI", "ZAI_API_KEY"),
+    "meta": _openai("Meta", "META_API_KEY"),
+    "groq": _other("Groq", "groq", "groq", "GROQ_API_KEY"),
+    "mistral": _other("Mistral", "mistralai", "mistral", "MISTRAL_API_KEY"),
+    "cohere": _other("Cohere", "cohere", "cohere", "CO_API_KEY"),
+    "xai": _other("xAI", "xai_sdk", "xai", "XAI_API_KEY"),
+    "huggingface": _other("Hugging Face", "huggingface_hub", "huggingface", "HF_TOKEN"),
+    "bedrock": _other("Amazon Bedrock", "boto3", "bedrock"),
+}
+"""By the prefix of the model string, the usual ones first."""
+
+
+_ENDPOINT = re.compile(r"^NAVI_ENDPOINT_([A-Z0-9]+(?:_[A-Z0-9]+)*)_URL$")
+_APIS = ("chat", "responses")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A server of one's own that speaks OpenAI's protocol."""
+
+    name: str
+    """The prefix of its model strings: lower case, ``-`` for ``_``."""
+    url: str
+    """Where its API begins, e.g. ``https://llm.example.org/v1``."""
+    api: str = "chat"
+    models: tuple[str, ...] = ()
+    window: int | None = None
+    """Tokens that its models read."""
+
+    @property
+    def key_name(self) -> str:
+        """The environment variable with its key."""
+        return f"{_variable(self.name)}_KEY"
+
+    @property
+    def provider(self) -> Provider:
+        """It, as the catalog describes providers."""
+        host = urlsplit(self.url).hostname or self.name
+        return _openai(f"{self.name} ({host})", models=self.models, base_url=f"{_variable(self.name)}_URL")
+
+
+def _variable(name: str) -> str:
+    return f"NAVI_ENDPOINT_{name.upper().replace('-', '_')}"
+
+
+def endpoints(environ: Mapping[str, str] | None = None) -> Mapping[str, Endpoint]:
+    """The endpoints that the environment names, by their prefix. One that hides a provider of that name is left out."""
+    env = os.environ if environ is None else environ
+    found: dict[str, Endpoint] = {}
+    for variable, url in sorted(env.items()):
+        if (named := _ENDPOINT.match(variable)) is None or not _is_address(url):
+            continue
+        name = named[1].lower().replace("_", "-")
+        if name in PROVIDERS or name == OFFLINE:
+            continue
+        base = _variable(name)
+        api = env.get(f"{base}_API", "").strip().lower()
+        models = tuple(filter(None, (model.strip() for model in env.get(f"{base}_MODELS", "").split(","))))
+        window = env.get(f"{base}_WINDOW", "").strip()
+        found[name] = Endpoint(
+            name=name,
+            url=url.strip(),
+            api=api if api in _APIS else "chat",
+            models=models,
+            window=int(window) if window.isdecimal() and int(window) > 0 else None,
+        )
+    return found
+
+
+def _is_address(url: str) -> bool:
+    parts = urlsplit(url.strip())
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def all_providers(environ: Mapping[str, str] | None = None) -> Mapping[str, Provider]:
+    """Endpoints of one's own, then the known providers, by prefix."""
+    own = {name: endpoint.provider for name, endpoint in endpoints(environ).items()}
+    return own | dict(PROVIDERS)
+
+
+def provider_of(model: str) -> Provider:
+    """The provider of a model string ``provider:model``. Raises InvalidRequest naming what is wrong with it."""
+    prefix, colon, name = model.partition(":")
+    if not colon or not name.strip():
+        raise InvalidRequest(
+            f"{model!r} is no model. Use {OFFLINE!r}, or provider:model like openai-chat:{_OPENAI_MODELS[0]}.",
+            field="model",
+        )
+    provider = PROVIDERS.get(prefix)
+    if provider is None and (own := endpoints().get(prefix)) is not None:
+        provider = own.provider
+    if provider is None:
+        known = ", ".join(list(all_providers())[:6])
+        raise InvalidRequest(
+            f"There is no model provider {prefix!r}. Known ones: {known}, … "
+            "A server of your own is named by NAVI_ENDPOINT_<NAME>_URL in the Jupyter server's environment.",
+            field="model",
+        )
+    return provider

@@ -1,0 +1,94 @@
+"""Which loop answers a model string, what can be used here, and why the rest can not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from ..errors import InvalidRequest
+from ..events import Event
+from ..ports.agent import AgentLoop, ToolContext, Turn, TurnResult
+from .offline.backend import OfflineBackend
+from .outfit import outfit
+from .providers.catalog import OFFLINE, all_providers, provider_of
+from .providers.discovery import Served, ServedModels
+from .registry import AgentParts
+from .run.backend import PydanticAIBackend
+
+
+class Backends:
+    """Resolves model strings: ``offline``, else ``provider:model`` as pydantic-ai names them."""
+
+    def __init__(self, equipment: AgentParts | None = None) -> None:
+        self.equipment = equipment or outfit()
+        """What runs work with; the usual when none was given."""
+        self._offline = OfflineBackend(self.equipment)
+        self._model = PydanticAIBackend(self.equipment)
+        self._served = ServedModels()
+
+    def loop_for(self, model: str) -> AgentLoop:
+        """The loop that answers with this model; whether it can is found out by running it."""
+        return self._offline if model.strip() == OFFLINE else self._model
+
+    @staticmethod
+    def validate(model: str) -> str:
+        """A model string as it is to be stored. Raises InvalidRequest for an unknown provider or a wrong form.
+
+        A model whose extra or key is missing is valid: both may come later, and the run says what to do.
+        """
+        name = model.strip()
+        if name.lower() == OFFLINE:
+            return OFFLINE
+        provider_of(name)
+        return name
+
+    @staticmethod
+    def usable(model: str) -> str | None:
+        """Why a model can not be used here and the one thing that changes that; None when it can."""
+        if model.strip() == OFFLINE:
+            return None
+        try:
+            return provider_of(model.strip()).missing()
+        except InvalidRequest as error:
+            return error.message
+
+    def describe(self, *also: str) -> list[dict[str, Any]]:
+        """For ``GET models``: ``{"name","usable","reason","provider"}`` each; ``also`` are models in use, listed first.
+
+        Looks for packages and environment variables only: nothing is imported and nobody is asked.
+        """
+        return [self._entry(name) for name in self._names(*also)]
+
+    async def list_models(self, *also: str) -> list[dict[str, Any]]:
+        """:meth:`describe`, and what the servers at known addresses say they have: they get a second to answer.
+
+        A model of a server that does not answer is not usable.
+        """
+        served = await self._served.look()
+        names = self._names(*also)
+        for prefix, one in served.items():
+            names |= dict.fromkeys(f"{prefix}:{model}" for model in one.models)
+        return [self._entry(name, served.get(name.partition(":")[0])) for name in names]
+
+    @staticmethod
+    def _names(*also: str) -> dict[str, None]:
+        suggested = (f"{prefix}:{model}" for prefix, one in all_providers().items() for model in one.models)
+        return dict.fromkeys([OFFLINE, *also, *suggested])
+
+    def _entry(self, name: str, served: Served | None = None) -> dict[str, Any]:
+        reason = self.usable(name) or (served.problem if served is not None else None)
+        prefix = name.partition(":")[0]
+        provider = all_providers().get(prefix)
+        label = "built in, no language model" if name == OFFLINE else provider.label if provider else prefix
+        return {"name": name, "usable": reason is None, "reason": reason, "provider": label}
+
+
+class AgentRouter:
+    """The ``AgentLoop`` for the orchestrator: each turn is answered by its model's loop."""
+
+    def __init__(self, backends: Backends | None = None) -> None:
+        self.backends = backends or Backends()
+
+    def run(self, turn: Turn, context: ToolContext) -> AsyncIterator[Event | TurnResult]:
+        """See ``ports.AgentLoop``. The chosen loop's own iterator, so that closing it closes the loop."""
+        return self.backends.loop_for(turn.model).run(turn, context)

@@ -1,0 +1,213 @@
+"""pydantic-ai's stream events -> AG-UI bodies. A pure state machine; its order is one that AG-UI's verifiers accept.
+
+Imports pydantic_ai: only :mod:`.driver` may import this module (it is loaded at the first run).
+
+What to know of the stream: the first characters of a part ride in ``PartStartEvent``; parts may interleave (parallel
+tool calls); a part may be replaced by a second start with its index; ``FinalResultEvent`` says nothing that we need.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic_ai.messages import (
+    BaseToolCallPart,
+    BaseToolReturnPart,
+    FunctionToolResultEvent,
+    PartDeltaEvent,
+    PartEndEvent,
+    PartStartEvent,
+    TextPart,
+    TextPartDelta,
+    ThinkingPart,
+    ThinkingPartDelta,
+    ToolCallPartDelta,
+)
+
+from ...events import (
+    Event,
+    ReasoningEnd,
+    ReasoningMessageContent,
+    ReasoningMessageEnd,
+    ReasoningMessageStart,
+    ReasoningStart,
+    TextMessageContent,
+    TextMessageEnd,
+    TextMessageStart,
+    ToolCallArgs,
+    ToolCallEnd,
+    ToolCallResult,
+    ToolCallStart,
+)
+from ...model.base import new_id
+
+
+@dataclass(slots=True)
+class _Text:
+    """An assistant's message. Opened by its first character: some models send empty parts before a tool call."""
+
+    id: str = field(default_factory=lambda: new_id("m"))
+    open: bool = False
+
+    def add(self, text: str) -> Iterator[Event]:
+        if text and not self.open:
+            self.open = True
+            yield TextMessageStart(message_id=self.id, role="assistant")
+        if text:
+            yield TextMessageContent(message_id=self.id, delta=text)
+
+    def end(self) -> Iterator[Event]:
+        if self.open:
+            self.open = False
+            yield TextMessageEnd(message_id=self.id)
+
+
+@dataclass(slots=True)
+class _Reasoning:
+    """A stretch of reasoning that the provider shows. Opened by its first character: redacted ones have none."""
+
+    id: str = field(default_factory=lambda: new_id("m"))
+    open: bool = False
+
+    def add(self, text: str) -> Iterator[Event]:
+        if text and not self.open:
+            self.open = True
+            yield ReasoningStart(message_id=self.id)
+            yield ReasoningMessageStart(message_id=self.id)
+        if text:
+            yield ReasoningMessageContent(message_id=self.id, delta=text)
+
+    def end(self) -> Iterator[Event]:
+        if self.open:
+            self.open = False
+            yield ReasoningMessageEnd(message_id=self.id)
+            yield ReasoningEnd(message_id=self.id)
+
+
+@dataclass(slots=True)
+class _Call:
+    """A tool call. Its arguments come as pieces of JSON, or (some providers) as objects, then whole at the end."""
+
+    id: str
+    name: str
+    parent: str | None
+    open: bool = False
+    sent: bool = False
+
+    def start(self) -> Iterator[Event]:
+        self.open = True
+        yield ToolCallStart(tool_call_id=self.id, tool_call_name=self.name, parent_message_id=self.parent)
+
+    def add(self, args: str | dict[str, Any] | None) -> Iterator[Event]:
+        if isinstance(args, str) and args:
+            self.sent = True
+            yield ToolCallArgs(tool_call_id=self.id, delta=args)
+
+    def end(self, args: str | dict[str, Any] | None = None) -> Iterator[Event]:
+        if not self.open:
+            return
+        self.open = False
+        if not self.sent:
+            text = args if isinstance(args, str) else json.dumps(args or {}, ensure_ascii=False, default=str)
+            yield ToolCallArgs(tool_call_id=self.id, delta=text or "{}")
+        yield ToolCallEnd(tool_call_id=self.id)
+
+
+class Translator:
+    """The state of one agent's translation. ``calls``: those that wait since before a pause, our ids by theirs."""
+
+    def __init__(self, calls: Mapping[str, str] | None = None) -> None:
+        self._open: dict[int, _Text | _Reasoning | _Call] = {}
+        # Providers may repeat ids in a session ("call_0" every time); ours are unique, theirs stay in the conversation.
+        self._calls: dict[str, str] = dict(calls or {})
+        self._unanswered: dict[str, None] = dict.fromkeys(self._calls.values())
+        """Our ids, in the order of the calls."""
+        self._parent: str | None = None
+        self.reached: set[str | None] = set()
+        """Our ids of the calls of which their tool has said itself how a stop ended them."""
+
+    def ours(self, tool_call_id: str) -> str | None:
+        """The log's id of the latest call with this id of the provider's."""
+        return self._calls.get(tool_call_id)
+
+    def on(self, event: object) -> Iterator[Event]:
+        """The bodies for one event of a node's stream; none for those that say nothing new."""
+        match event:
+            case PartStartEvent(index=index, part=part):
+                yield from self._end(index)
+                yield from self._start(index, part)
+            case PartDeltaEvent(index=index, delta=delta):
+                yield from self._delta(index, delta)
+            case PartEndEvent(index=index, part=part):
+                yield from self._end(index, part)
+            case FunctionToolResultEvent(part=part):
+                yield from self._result(part)
+            case _:
+                return
+
+    def response_over(self) -> Iterator[Event]:
+        """One response of the model is complete: close what is open, forget the indices."""
+        for index in list(self._open):
+            yield from self._end(index)
+        self._parent = None
+
+    def abandon(self, why: str) -> Iterator[Event]:
+        """The agent ends in the middle: close everything that is open, with ``why`` as the result of open calls."""
+        yield from self.response_over()
+        for ours in self._unanswered:
+            yield ToolCallResult(message_id=new_id("m"), tool_call_id=ours, content=why)
+        self._unanswered.clear()
+
+    def _start(self, index: int, part: object) -> Iterator[Event]:
+        match part:
+            case TextPart(content=content):
+                text = self._open[index] = _Text()
+                self._parent = text.id
+                yield from text.add(content)
+            case ThinkingPart(content=content):
+                reasoning = self._open[index] = _Reasoning()
+                yield from reasoning.add(content)
+            case BaseToolCallPart():
+                ours = self._calls[part.tool_call_id] = new_id("t")
+                self._unanswered[ours] = None
+                call = self._open[index] = _Call(ours, part.tool_name, self._parent_if_said())
+                yield from call.start()
+                yield from call.add(part.args if isinstance(part.args, str) else None)
+            case BaseToolReturnPart():  # a tool that the provider itself ran
+                yield from self._result(part)
+            case _:
+                return
+
+    def _parent_if_said(self) -> str | None:
+        """The message that a call belongs to, when there is one: an empty text part is none."""
+        said = any(isinstance(item, _Text) and item.open for item in self._open.values())
+        return self._parent if said else None
+
+    def _delta(self, index: int, delta: object) -> Iterator[Event]:
+        match self._open.get(index), delta:
+            case ((_Text() | _Reasoning() as item), (TextPartDelta() | ThinkingPartDelta())):
+                yield from item.add(delta.content_delta or "")
+            case _Call() as call, ToolCallPartDelta(args_delta=args):
+                yield from call.add(args)
+            case _:
+                return
+
+    def _end(self, index: int, part: object = None) -> Iterator[Event]:
+        match self._open.pop(index, None):
+            case _Call() as call:
+                yield from call.end(part.args if isinstance(part, BaseToolCallPart) else None)
+            case None:
+                return
+            case item:
+                yield from item.end()
+
+    def _result(self, part: BaseToolReturnPart[Any]) -> Iterator[Event]:
+        ours = self._calls.get(part.tool_call_id)
+        if ours is None:
+            return  # answers a call of an earlier run, which the log has closed already
+        self._unanswered.pop(ours, None)
+        content = part.model_response_str(wrap_if_error=False)  # providers want failures wrapped, readers do not
+        yield ToolCallResult(message_id=new_id("m"), tool_call_id=ours, content=content)

@@ -1,0 +1,182 @@
+"""What other installed packages bring: tools (``navi_jupyter.tools``) and context (``navi_jupyter.context``).
+
+Entry points are loaded at the first use, one after the other in a thread of their own: a package that takes seconds to
+import, raises, or hangs breaks no run and blocks no event loop; it is told about instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, TypeVar
+
+from pydantic import TypeAdapter
+
+from ...log_setup import get_logger
+from ...model.runs import Effect, ToolName
+from ...ports.agent import ToolContext
+from .base import Tool, ToolNote
+from .functions import Function, tool
+
+log = get_logger("agent")
+T = TypeVar("T")
+
+TOOLS_GROUP = "navi_jupyter.tools"
+PATIENCE = 10.0
+"""Seconds that the first run waits for packages to be imported; later ones do not wait."""
+_WHY_LENGTH = 500
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Brought(Generic[T]):
+    """An entry point and what came of it."""
+
+    name: str
+    source: str
+    """``package:<distribution>``."""
+    value: T | None
+    why: str | None
+    """Why there is no value; None when there is."""
+
+
+class Packages(Generic[T]):
+    """The entry points of a group, each read by ``read(name, object, source)``, which may raise anything."""
+
+    def __init__(self, group: str, read: Callable[[str, object, str], T], *, patience: float = PATIENCE) -> None:
+        self._group = group
+        self._read = read
+        self._patience = patience
+        self._brought: dict[EntryPoint, Brought[T]] = {}
+        """What has been loaded so far. Written by the loading thread only."""
+        self._points: Sequence[EntryPoint] = ()
+        self._done: Future[None] | None = None
+        """Set at the first use; done once all are loaded."""
+        self._until = 0.0
+        """Monotonic seconds until which runs wait for the loading; set with ``_done``."""
+
+    async def brought(self) -> list[Brought[T]]:
+        """What every entry point brought, or why it did not. Never raises.
+
+        Nobody waits for the loading any more once ``patience`` seconds have gone since the first use.
+        """
+        if self._done is None:
+            self._done = Future()
+            self._until = time.monotonic() + self._patience
+            threading.Thread(target=self._load, args=(self._done,), name="navi-packages", daemon=True).start()
+        if not self._done.done():
+            # Not wrap_future: giving up would cancel the future that the thread is to settle.
+            settled = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            self._done.add_done_callback(lambda _: _tell(loop, settled))
+            try:
+                async with asyncio.timeout(max(self._until - time.monotonic(), 0)):
+                    await settled.wait()
+            except TimeoutError:
+                log.warning("packages_still_loading", group=self._group)
+        return [self._brought.get(point) or self._late(point) for point in self._points]
+
+    def _load(self, done: Future[None]) -> None:
+        try:
+            self._points = tuple(entry_points(group=self._group))
+            for point in self._points:
+                self._brought[point] = self._load_one(point)
+        except Exception:
+            # The supervisor of this thread: unreadable metadata of some package takes nothing else down.
+            log.exception("packages_not_listed", group=self._group)
+        finally:
+            done.set_result(None)
+
+    def _load_one(self, point: EntryPoint) -> Brought[T]:
+        source = _source(point)
+        try:
+            value = self._read(point.name, point.load(), source)
+        except (Exception, SystemExit) as error:
+            # The supervisor of other people's code: whatever it raises is told, and the next one is loaded.
+            why = f"{point.value} can not be loaded: {type(error).__name__}: {error}"
+            log.warning("package_broken", group=self._group, entry_point=point.name, source=source, why=why)
+            log.debug("package_broken_where", entry_point=point.name, exc_info=True)
+            return Brought(name=point.name, source=source, value=None, why=why[:_WHY_LENGTH])
+        return Brought(name=point.name, source=source, value=value, why=None)
+
+    def _late(self, point: EntryPoint) -> Brought[T]:
+        why = f"{point.value} is still being imported."
+        return Brought(name=point.name, source=_source(point), value=None, why=why)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, settled: asyncio.Event) -> None:
+    """From the loading thread: wake who waits, if its loop is still there."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(settled.set)
+
+
+def _source(point: EntryPoint) -> str:
+    return f"package:{point.dist.name if point.dist is not None else point.module}"
+
+
+# --- tools -----------------------------------------------------------------------------------------------------------
+
+
+class PackageTools:
+    """Tools of packages as a source. An entry point is a Tool, a typed function, or a sequence of those."""
+
+    def __init__(self, *, patience: float = PATIENCE) -> None:
+        self._packages = Packages(TOOLS_GROUP, tools_of, patience=patience)
+
+    async def tools(self, context: ToolContext) -> Sequence[Tool]:  # noqa: ARG002
+        """See ``toolbox.ToolSource``."""
+        return [tool for one in await self._packages.brought() for tool in one.value or ()]
+
+    async def known(self) -> Sequence[ToolNote]:
+        """See ``toolbox.ListedSource``."""
+        notes: list[ToolNote] = []
+        for one in await self._packages.brought():
+            if one.value is None:
+                notes.append(ToolNote(name=one.name, source=one.source, why=one.why))
+            notes += [ToolNote(name=tool.name, source=one.source, tool=tool) for tool in one.value or ()]
+        return notes
+
+
+def tools_of(name: str, brought: object, source: str) -> tuple[Tool, ...]:
+    """What an entry point called ``name`` brought, as tools. Raises TypeError or ValueError saying what is wrong."""
+    if isinstance(brought, Tool):
+        TypeAdapter(ToolName).validate_python(brought.name)
+        return (replace(brought, source=source),)
+    if inspect.isroutine(brought):
+        return (_function_tool(brought, source),)
+    if isinstance(brought, Sequence) and not isinstance(brought, str | bytes):
+        return tuple(tool for one in brought for tool in tools_of(name, one, source))
+    raise TypeError(f"{name!r} is {type(brought).__name__}, not a Tool, a function, or a sequence of those")
+
+
+def _function_tool(function: Callable[..., Any], source: str) -> Tool:
+    """Its effect is what its attribute ``navi_effect`` says (``read``, ``write``, …), else ``outside``."""
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise TypeError(f"{function.__name__} takes {parameter}: a tool's arguments have names")
+    if not function.__doc__:
+        raise ValueError(f"{function.__name__} has no docstring: a model must be told what it does")
+    effect = Effect(getattr(function, "navi_effect", Effect.OUTSIDE))
+    TypeAdapter(ToolName).validate_python(function.__name__)
+    return tool(_async(function), effect, source=source)
+
+
+def _async(function: Callable[..., Any]) -> Function:
+    """A synchronous function runs in a thread, with the run's context. A cancelled run leaves it behind there."""
+    if inspect.iscoroutinefunction(function):
+        return function
+
+    @functools.wraps(function)
+    async def in_thread(**arguments: Any) -> Any:
+        return await asyncio.to_thread(function, **arguments)
+
+    return in_thread
+
+
+__all__ = ["TOOLS_GROUP", "Brought", "PackageTools", "Packages", "tools_of"]

@@ -1,0 +1,155 @@
+"""Functions that users offer as tools from their kernels (``@navi.tool``): who offers what, and calling them there.
+
+In memory: a kernel's functions die with its process, and no kernel outlives the server. Not responsible for the
+function's schema and the checking of its arguments: that is done in the kernel, where its types are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...errors import KernelUnavailable, LimitReached, NaviError, ToolUnavailable
+from ...model.runs import Effect, KernelFunction
+from ...ports.agent import ToolContext, tool_context
+from .base import Tool, ToolOutput
+from .functions import refusal
+from .output_text import pictures_of
+
+SOURCE = "kernel"
+_MOST = 100
+"""Functions of one kernel."""
+_TIMEOUT = 3600.0
+"""Seconds; the run's own deadline is what counts."""
+_MODULE = "navi_jupyter.kernel.tools"
+
+_CALL = """\
+import sys
+_navi_toolbox = sys.modules.get({module!r})
+_navi_result = {{"missing": True}} if _navi_toolbox is None else {wait}_navi_toolbox.{function}({name!r}, {arguments!r})
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Offer:
+    """What one process has offered."""
+
+    process: object
+    """What tells it from its successor; None where nobody knows."""
+    functions: dict[tuple[str, str], KernelFunction] = field(default_factory=dict)
+    """By owner and name."""
+
+
+class KernelTools:
+    """See the module. A source of tools for runs of sessions with that kernel."""
+
+    def __init__(
+        self, *, process_of: Callable[[str], object], runs_ours: Callable[[str], bool], known: Callable[[str], bool]
+    ) -> None:
+        self._process_of = process_of
+        """What tells a kernel's process from its successor."""
+        self._runs_ours = runs_ours
+        """Whether the kernel executes an agent's code at this moment."""
+        self._known = known
+        self._offers: dict[str, _Offer] = {}
+
+    def offer(self, kernel_id: str, functions: Sequence[KernelFunction], *, owner: str) -> list[Tool]:
+        """Take functions in, or their new versions. Raises KernelUnavailable, LimitReached.
+
+        What an agent's own code offers counts as ``outside`` whatever it says: a model must not write itself a tool
+        that nobody is asked about.
+        """
+        if not self._known(kernel_id):
+            raise KernelUnavailable(f"There is no kernel {kernel_id[:100]} in this server.")
+        offer = self._present(kernel_id)
+        if offer is None:
+            offer = self._offers[kernel_id] = _Offer(process=self._process_of(kernel_id))
+        if len(offer.functions.keys() | {(owner, one.name) for one in functions}) > _MOST:
+            raise LimitReached(f"A kernel can offer {_MOST} functions.")
+        for one in functions:
+            taken = one.but(effect=Effect.OUTSIDE) if self._runs_ours(kernel_id) else one
+            offer.functions[owner, one.name] = taken
+        return [self._tool(kernel_id, offer.functions[owner, one.name]) for one in functions]
+
+    def withdraw(self, kernel_id: str, name: str, *, owner: str) -> None:
+        """Raises ToolUnavailable when it was not offered."""
+        offer = self._present(kernel_id)
+        if offer is None or offer.functions.pop((owner, name), None) is None:
+            raise ToolUnavailable(f"The kernel {kernel_id[:100]} offers no function {name[:100]}.")
+
+    def lost(self, kernel_id: str, *_: object) -> None:
+        """Its process is gone, and all that it had offered; its successor may have begun to offer already."""
+        offer = self._present(kernel_id)
+        if offer is not None and offer.process is None:
+            del self._offers[kernel_id]
+
+    def offered(self, kernel_id: str, *, owner: str) -> list[Tool]:
+        """What the user can call there now."""
+        offer = self._present(kernel_id)
+        functions = {} if offer is None else offer.functions
+        return [self._tool(kernel_id, one) for (whose, _), one in functions.items() if whose == owner]
+
+    async def tools(self, context: ToolContext) -> Sequence[Tool]:
+        """See ``ToolSource``."""
+        kernels = context.jupyter.kernels
+        if kernels is None or not self._offers:
+            return ()
+        try:
+            state = await kernels.state(context.session)
+        except NaviError:
+            return ()
+        return () if state.kernel_id is None else self.offered(state.kernel_id, owner=context.user_id)
+
+    def _present(self, kernel_id: str) -> _Offer | None:
+        offer = self._offers.get(kernel_id)
+        if offer is None:
+            return None
+        if not self._known(kernel_id) or self._process_of(kernel_id) != offer.process:
+            del self._offers[kernel_id]
+            return None
+        return offer
+
+    def _tool(self, kernel_id: str, function: KernelFunction) -> Tool:
+        async def call(given: Mapping[str, Any]) -> ToolOutput:
+            try:
+                return await self._call(kernel_id, function, given)
+            except NaviError as error:
+                return refusal(error)
+
+        return Tool(
+            name=function.name,
+            description=function.description,
+            parameters=function.parameters,
+            effect=function.effect,
+            call=call,
+            source=SOURCE,
+        )
+
+    async def _call(self, kernel_id: str, function: KernelFunction, given: Mapping[str, Any]) -> ToolOutput:
+        context = tool_context.get()
+        kernels = context.jupyter.kernels
+        if kernels is None or self._present(kernel_id) is None:
+            raise _gone(function.name)
+        code = _CALL.format(
+            module=_MODULE,
+            wait="await " if function.awaits else "",
+            function="call_async" if function.awaits else "call",
+            name=function.name,
+            arguments=json.dumps(dict(given)),
+        )
+        # That very kernel, even if the notebook has another one by now.
+        session = context.session.but(kernel_id=kernel_id)
+        answer = await kernels.evaluate(session, code, timeout=_TIMEOUT)
+        if answer.get("missing"):
+            raise _gone(function.name)
+        pictures = pictures_of([{"data": answer.get("picture") or {}}])
+        return ToolOutput(content=answer.get("content"), pictures=pictures, failed=bool(answer.get("failed")))
+
+
+def _gone(name: str) -> ToolUnavailable:
+    return ToolUnavailable(
+        f"The function {name} is not in the kernel any more: it was restarted, or the function was removed. "
+        "It can be called again once the cell that defines it has run."
+    )

@@ -1,0 +1,114 @@
+"""Whether a tool may run: the administrator's ceiling, the user's word, the profile, the tool's effect. Pure.
+
+Not responsible for asking the user (the loop) nor for what a tool's effect is (the tool says).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ...model.runs import Effect, Permission
+from ...model.sessions import OriginKind
+from ...ports.agent import ToolContext
+from ..profiles.definitions import Profile
+from .base import Tool, matches
+
+BY_EFFECT: Mapping[Effect, Permission] = {
+    Effect.READ: Permission.ALLOW,
+    Effect.NOTE: Permission.ALLOW,
+    Effect.WRITE: Permission.ASK,
+    Effect.RUN: Permission.ASK,
+    Effect.OUTSIDE: Permission.ASK,
+}
+"""What holds when nobody has said otherwise."""
+_STRICTNESS = tuple(Permission)
+
+
+def strictest(permissions: Iterable[Permission]) -> Permission:
+    """The strictest of them; ``allow`` when there are none."""
+    return max(permissions, key=_STRICTNESS.index, default=Permission.ALLOW)
+
+
+def rule_for(tool: Tool, rules: Mapping[str, Permission]) -> tuple[str, Permission] | None:
+    """The rule whose pattern matches the most exactly: the name itself, else the longest; of equals the strictest."""
+    matching = [(pattern, permission) for pattern, permission in rules.items() if matches(pattern, tool)]
+    if not matching:
+        return None
+    return max(matching, key=lambda rule: (rule[0] == tool.name, _length(rule[0]), _STRICTNESS.index(rule[1])))
+
+
+def _length(pattern: str) -> int:
+    return len(pattern.removeprefix("effect:").removeprefix("source:"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """Whether a tool may run, and who says so."""
+
+    permission: Permission
+    because: str
+    """A sentence for the model and the user. For ``deny`` it ends with how to allow it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToolPermissions:
+    """``equipment.Permissions``, with the administrator's ceiling (trait ``tool_ceiling``)."""
+
+    ceiling: Mapping[str, Permission] = field(default_factory=dict)
+    """By name or pattern; the strictest that matches is the most that a tool gets."""
+
+    def decide(self, tool: Tool, profile: Profile, context: ToolContext) -> Permission:
+        """See ``equipment.Permissions``."""
+        return self.judge(tool, profile, context).permission
+
+    def explain(self, tool: Tool, profile: Profile, context: ToolContext) -> str:
+        """See ``equipment.Permissions``."""
+        return self.judge(tool, profile, context).because
+
+    def judge(self, tool: Tool, profile: Profile, context: ToolContext) -> Verdict:
+        """Deny by anybody wins; then the user's word for this session, the profile, the effect; then the ceiling."""
+        verdict = self._clamped(tool, self._wanted(tool, profile, context))
+        headless = context.origin.kind is OriginKind.RECALL
+        if verdict.permission is Permission.ASK and headless and profile.headless_asks == "deny":
+            return Verdict(
+                permission=Permission.DENY,
+                because=f"{tool.name} needs the user's approval and nobody is there: a recall started this run, and "
+                f"the profile {profile.name!r} denies what would ask then. To allow it, the user says "
+                f'"{tool.name}" = "allow" under [permissions] of a profile, or headless = "queue" to be asked later.',
+            )
+        return verdict
+
+    def by_default(self, tool: Tool) -> Permission:
+        """What holds with a profile and a session that say nothing."""
+        return self._clamped(tool, _of_effect(tool)).permission
+
+    def _wanted(self, tool: Tool, profile: Profile, context: ToolContext) -> Verdict:
+        rule = rule_for(tool, profile.permissions)
+        if rule is not None and rule[1] is Permission.DENY:
+            return Verdict(
+                permission=Permission.DENY,
+                because=f"The profile {profile.name!r} denies {tool.name} ({rule[0]!r} under its permissions). "
+                "The user can change that there, or choose another profile.",
+            )
+        if any(matches(pattern, tool) for pattern in context.session.allowed_tools):
+            return Verdict(permission=Permission.ALLOW, because=f"The user allowed {tool.name} for this session.")
+        if rule is not None:
+            return Verdict(permission=rule[1], because=f"The profile {profile.name!r} says so ({rule[0]!r}).")
+        return _of_effect(tool)
+
+    def _clamped(self, tool: Tool, verdict: Verdict) -> Verdict:
+        most = strictest(permission for pattern, permission in self.ceiling.items() if matches(pattern, tool))
+        if strictest((most, verdict.permission)) is verdict.permission:
+            return verdict
+        because = "The administrator of this server wants to be sure: it always asks (setting tool_ceiling)."
+        if most is Permission.DENY:
+            because = (
+                f"The administrator of this server denies {tool.name} (setting tool_ceiling). Only they can allow it."
+            )
+        return Verdict(permission=most, because=because)
+
+
+def _of_effect(tool: Tool) -> Verdict:
+    permission = BY_EFFECT[tool.effect]
+    return Verdict(permission=permission, because=f"It is what tools with the effect {tool.effect.value!r} do.")

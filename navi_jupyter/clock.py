@@ -1,0 +1,104 @@
+"""Time: the wall clock, zones by name, durations as text. The lowest layer; pure but for :func:`now`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def now(self) -> datetime:
+        return now()
+
+    async def wait(self, signal: asyncio.Event, *, until: datetime) -> None:
+        delay = (until - now()).total_seconds()
+        if delay <= 0:
+            await asyncio.sleep(0)
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(signal.wait(), delay)
+
+
+def now() -> datetime:
+    """The wall clock, in UTC. The only place that reads it; everything else takes time as an argument."""
+    return datetime.now(UTC)
+
+
+def timestamp(at: datetime) -> str:
+    """``at`` as ISO 8601 in UTC with milliseconds and ``Z``."""
+    in_utc = at if at.tzinfo is UTC else at.astimezone(UTC)
+    return in_utc.isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
+
+
+_ZONE_NAME = re.compile(r"[A-Za-z0-9_+-]{1,32}(/[A-Za-z0-9_+-]{1,32}){0,2}", re.ASCII)
+
+
+@lru_cache(maxsize=1024)
+def find_zone(name: str) -> ZoneInfo | None:
+    """The IANA zone of that name; None where this machine does not know it. Safe for names from outside."""
+    # ``localtime`` and the like are files of this machine, not zones that another machine would know.
+    if not _ZONE_NAME.fullmatch(name) or name in ("localtime", "posixrules", "Factory"):
+        return None
+    try:
+        return ZoneInfo(name)
+    except (LookupError, ValueError, OSError):
+        return None
+
+
+def zone_or_utc(name: str) -> ZoneInfo:
+    """The zone of that name, or UTC: for names that were checked when they were stored."""
+    return find_zone(name) or ZoneInfo("UTC")
+
+
+_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|[dhms])", re.ASCII)
+_MAX_DURATION = timedelta(days=36525)
+
+
+def parse_duration(text: str) -> timedelta:
+    """``"90s"``, ``"10m"``, ``"1h30m"``, ``"2d"`` (units may be spaced) as a timedelta.
+
+    Raises ValueError when it is not one, is zero, or is longer than a century.
+    """
+    compact = text.replace(" ", "").lower() if len(text) <= 64 else ""
+    parts = _DURATION.findall(compact)
+    if not parts or "".join(number + unit for number, unit in parts) != compact:
+        raise ValueError(f"not a duration: {text[:64]!r} (write it like 90s, 10m, 1h30m or 2d)")
+    total = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if total <= 0:
+        raise ValueError("a duration must be longer than zero")
+    if total > _MAX_DURATION.total_seconds():
+        raise ValueError("a duration can not be longer than 36525 days")
+    return timedelta(seconds=total)
+
+
+def format_duration(value: timedelta) -> str:
+    """The shortest form that :func:`parse_duration` reads back, e.g. ``1h30m``."""
+    milliseconds = round(value.total_seconds() * 1000)
+    if milliseconds == 0:
+        return "0s"
+    out = ""
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, milliseconds = divmod(milliseconds, size)
+        if count:
+            out += f"{count}{unit}"
+    return out
+
+
+class Clock(Protocol):
+    """Time, so that tests can own it."""
+
+    def now(self) -> datetime:
+        """The wall clock, in UTC."""
+        ...
+
+    async def wait(self, signal: asyncio.Event, *, until: datetime) -> None:
+        """Return once ``signal`` is set or ``until`` has come, whichever is first."""
+        ...

@@ -1,0 +1,1 @@
+"""Files below the server's root: listed, read, written, searched."""

@@ -1,0 +1,280 @@
+"""Looks for text in the files below a folder, within limits of files, bytes and time.
+
+Blocks: call it in a thread. An expression can not hold up the server: ``regex`` matches with a time-out and without the
+interpreter's lock, which the standard library can not.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from ...errors import InvalidRequest, NaviError
+from ...ports.jupyter import Match, Search
+from .tree import Folder, Tree, chunks, close, open_folder, open_regular, told
+
+SKIPPED = frozenset({".git", ".hg", ".svn", "node_modules", ".ipynb_checkpoints", "__pycache__", ".venv", ".tox"})
+"""Folders that are searched only when they are named."""
+MAX_TEXT = 5 << 20
+MAX_NOTEBOOK = 32 << 20
+MAX_QUERY = 500
+MAX_LINE = 20_000
+"""Characters of a line that an expression is tried on."""
+SHOWN = 240
+"""Characters of a line that are shown."""
+LINE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Where a search ends by itself."""
+
+    matches: int = 100
+    files: int = 20_000
+    size: int = 400 << 20
+    """Bytes read in all."""
+    seconds: float = 15.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """What is looked for."""
+
+    text: str
+    any_case: bool
+    expression: Any = None
+    """A compiled expression of ``regex``; None for plain text."""
+
+    @classmethod
+    def of(cls, query: str, *, regex: bool) -> Wanted:
+        """Raises InvalidRequest."""
+        if not query or len(query) > MAX_QUERY:
+            raise InvalidRequest(f"A query has 1 to {MAX_QUERY} characters.", field="query")
+        any_case = query == query.lower()
+        if not regex:
+            return cls(text=query, any_case=any_case)
+        import regex as expressions  # late: only here
+
+        try:
+            flags = expressions.IGNORECASE if any_case else 0
+            return cls(text=query, any_case=any_case, expression=expressions.compile(query, flags))
+        except (expressions.error, ValueError, OverflowError, RecursionError) as error:
+            raise InvalidRequest(f"That is no regular expression: {error}.", field="query") from None
+
+    def find(self, line: str) -> int:
+        """Where it begins in the line; -1 when it is not there. Raises InvalidRequest when that takes too long."""
+        if self.expression is None:
+            return (line.lower() if self.any_case else line).find(self.text)
+        try:
+            found = self.expression.search(line[:MAX_LINE], timeout=LINE_SECONDS, concurrent=True)
+        except TimeoutError:
+            raise InvalidRequest("The expression takes too long; write a simpler one.", field="query") from None
+        return -1 if found is None else int(found.start())
+
+    def may_be_in(self, text: str) -> bool:
+        """False only when it is surely nowhere in the text: spares looking at each line."""
+        return self.expression is not None or self.find(text) >= 0
+
+
+def search(
+    tree: Tree, wanted: Wanted, path: str, limits: Limits, stop: threading.Event, *, hide: Sequence[str] = ()
+) -> Search:
+    """Look below ``path``, or in that one file. Raises as ``Tree.place``, and InvalidRequest as ``Wanted.find``."""
+    work = _Scan(tree, wanted, limits, stop, hide)
+    with tree.place(path) as place, told(path):
+        prefix = "/".join(name for name in path.split("/") if name not in ("", "."))
+        if not place.is_folder:
+            with tree.file(path) as (descriptor, status):
+                work.look_into(descriptor, status, prefix)
+        else:
+            opened = open_folder(place.folder, place.name)
+            try:
+                work.below(opened, prefix)
+            finally:
+                close(opened)
+    return Search(matches=tuple(work.found), files=work.files, why_incomplete=work.met)
+
+
+@dataclass(slots=True)
+class _Scan:
+    """One search on its way."""
+
+    tree: Tree
+    wanted: Wanted
+    limits: Limits
+    stop: threading.Event
+    hide: Sequence[str]
+    found: list[Match] = field(default_factory=list)
+    files: int = 0
+    size: int = 0
+    met: str | None = None
+    """The limit that ended it."""
+    until: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.until = time.monotonic() + self.limits.seconds
+
+    def over(self) -> bool:
+        """Whether a limit is met."""
+        if self.met is None:
+            if len(self.found) >= self.limits.matches:
+                self.met = f"{self.limits.matches} matches"
+            elif self.files >= self.limits.files:
+                self.met = f"{self.limits.files} files"
+            elif self.size >= self.limits.size:
+                self.met = f"{self.limits.size >> 20} MB"
+            elif time.monotonic() > self.until or self.stop.is_set():
+                self.met = f"{self.limits.seconds:g} seconds"
+        return self.met is not None
+
+    def below(self, folder: Folder, prefix: str) -> None:
+        """The files of a folder, then those of the folders in it. Links are not followed: what they lead to has
+        a place of its own, or is not ours."""
+        with os.scandir(folder) as entries:
+            names = sorted(entries, key=lambda entry: entry.name)
+        inside: list[str] = []
+        for entry in names:
+            if self.over():
+                return
+            if not self.tree.shown(entry.name) or hidden_by(entry.name, self.hide) or entry.is_symlink():
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                if not is_skipped(entry.name):
+                    inside.append(entry.name)
+            elif entry.is_file(follow_symlinks=False):
+                self._file(folder, entry, _join(prefix, entry.name))
+        for name in inside:
+            if self.over():
+                return
+            try:
+                opened = open_folder(folder, name)
+            except OSError:  # gone, replaced by a link, or not ours to read
+                continue
+            try:
+                self.below(opened, _join(prefix, name))
+            finally:
+                close(opened)
+
+    def _file(self, folder: Folder, entry: os.DirEntry[str], path: str) -> None:
+        try:
+            descriptor, status = open_regular(folder, entry.name, path, entry.stat(follow_symlinks=False))
+        except (OSError, NaviError):  # gone, or not ours to read
+            return
+        try:
+            self.look_into(descriptor, status, path)
+        finally:
+            os.close(descriptor)
+
+    def look_into(self, descriptor: int, status: os.stat_result, path: str) -> None:
+        """One open file."""
+        notebook = path.endswith(".ipynb")
+        if status.st_size > (MAX_NOTEBOOK if notebook else MAX_TEXT):
+            return
+        content = b"".join(chunks(descriptor))
+        self.files += 1
+        self.size += len(content)
+        if notebook:
+            for cell, source in _sources(content):
+                self._lines(path, source, cell)
+            return
+        text = _as_text(content)
+        if text is not None and self.wanted.may_be_in(text):
+            self._lines(path, text, None)
+
+    def _lines(self, path: str, text: str, cell: str | None) -> None:
+        for number, line in enumerate(text.split("\n"), 1):
+            at = self.wanted.find(line)
+            if at >= 0:
+                self.found.append(Match(path=path, line=number, text=_around(line, at), cell=cell))
+            if (at >= 0 or number % 256 == 0) and self.over():
+                return
+
+
+def _join(prefix: str, name: str) -> str:
+    return f"{prefix}/{name}" if prefix else name
+
+
+def _around(line: str, at: int) -> str:
+    if len(line) <= SHOWN:
+        return line.rstrip("\r")
+    begin = max(0, min(at - SHOWN // 3, len(line) - SHOWN))
+    end = begin + SHOWN
+    return ("…" if begin else "") + line[begin:end].rstrip("\r") + ("…" if end < len(line) else "")
+
+
+def _as_text(content: bytes) -> str | None:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", errors="replace")
+    if b"\0" in content[:8192]:
+        return None
+    return content.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors="replace")
+
+
+def load_json(content: bytes | str) -> Any:
+    """What ``json.loads`` gives; other threads get their turns meanwhile, because each object calls Python."""
+    return json.loads(content, object_pairs_hook=_as_dict)
+
+
+def _as_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return dict(pairs)
+
+
+def _sources(content: bytes) -> Iterator[tuple[str, str]]:
+    """Id and source of each cell; nothing for what is no notebook."""
+    try:
+        document = load_json(content)
+    except (ValueError, RecursionError):
+        return
+    cells = document.get("cells") if isinstance(document, dict) else None
+    for index, cell in enumerate(cells if isinstance(cells, list) else []):
+        source = cell.get("source") if isinstance(cell, dict) else None
+        if isinstance(source, list):
+            source = "".join(part for part in source if isinstance(part, str))
+        if isinstance(source, str):
+            yield str(cell.get("id") or index), source
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def is_skipped(name: str) -> bool:
+    """Whether a folder is searched only when it is named."""
+    return name in SKIPPED
+
+
+def hidden_by(name: str, patterns: Sequence[str]) -> bool:
+    """Whether the server's ``hide_globs`` have it."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def glob_matches(pattern: str, path: str) -> bool:
+    """Whether a path fits a shell pattern; ``**`` is any number of folders. Without a slash: the name, at any depth."""
+    wanted = [part for part in pattern.split("/") if part not in ("", ".")]
+    if len(wanted) == 1 and "/" not in pattern:
+        return fnmatchcase(path.rsplit("/", 1)[-1], pattern)
+    # Positions in the pattern that the names so far may have led to.
+    reached = _skip_stars(wanted, {0})
+    for name in path.split("/"):
+        stepped = {
+            place if wanted[place] == "**" else place + 1
+            for place in reached
+            if place < len(wanted) and (wanted[place] == "**" or fnmatchcase(name, wanted[place]))
+        }
+        reached = _skip_stars(wanted, stepped)
+    return len(wanted) in reached
+
+
+def _skip_stars(wanted: Sequence[str], places: set[int]) -> set[int]:
+    out = set(places)
+    for place in places:
+        while place < len(wanted) and wanted[place] == "**":
+            place += 1
+            out.add(place)
+    return out

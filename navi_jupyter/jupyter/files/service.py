@@ -1,0 +1,354 @@
+"""Files under the server's root, for tools: listed, read in pages of lines, searched, replaced as a whole.
+
+Only where the root is a folder of this machine. Everything that touches the disk runs in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import hashlib
+import mimetypes
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, TypeVar
+
+from ...errors import FileRefused, InvalidRequest, NaviError, NotFound
+from ...ports.jupyter import Page, Search
+from .search import Limits, Wanted, glob_matches, hidden_by, is_skipped, load_json, search
+from .tree import Folder, Tree, chunks, open_folder, told
+from .tree import close as close_folder
+
+T = TypeVar("T")
+MAX_PAGED = 1 << 30
+"""Bytes of a file that is read by lines; all of it has to be counted."""
+MAX_DECODED = 16 << 20
+"""Bytes of a file in UTF-16 or UTF-32, which is decoded as a whole."""
+MAX_DIGESTED = 64 << 20
+MAX_WRITTEN = 10 << 20
+MAX_LINE = 4000
+"""Bytes of one line that are given."""
+MAX_PAGE = 400_000
+"""Bytes of one page."""
+MAX_LISTED = 50_000
+"""Entries that one listing looks at."""
+LISTING_SECONDS = 10.0
+_WIDE = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
+         (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
+
+
+class LocalFiles:
+    """See ``ports.jupyter.Files``."""
+
+    def __init__(self, root: str, *, allow_hidden: bool = False, hide: Sequence[str] = ()) -> None:
+        self.tree = Tree(root, allow_hidden=allow_hidden)
+        self._hide = tuple(hide)
+        """Shell patterns of names that are not listed."""
+
+    async def list(
+        self, path: str = "", *, pattern: str | None = None, limit: int = 200
+    ) -> Sequence[Mapping[str, Any]]:
+        """``{"path","kind","size","modified"}`` each; ``kind`` is ``file``, ``notebook``, ``folder`` or ``other``."""
+        if pattern is not None and len(pattern) > 256:
+            raise InvalidRequest("The pattern is longer than 256 characters.", field="pattern")
+        return await asyncio.to_thread(self._list, path, pattern, limit)
+
+    async def read(self, path: str, *, start: int = 1, lines: int = 400) -> tuple[str, int]:
+        """See the port."""
+        page = await self.page(path, start=start, lines=lines)
+        return page.text, page.total
+
+    async def page(self, path: str, *, start: int = 1, lines: int = 400) -> Page:
+        """See the port. Raises FileRefused for what is no text, or larger than a gigabyte."""
+        if start < 1 or not 1 <= lines <= 10_000:
+            raise InvalidRequest("start counts from one, and a page has 1 to 10000 lines.", field="start")
+        return await _cancellable(partial(self._page, path, start, lines))
+
+    async def read_bytes(self, path: str, *, limit: int) -> bytes:
+        """See the port. Raises FileRefused for a larger one."""
+        return await asyncio.to_thread(self._read_bytes, path, limit)
+
+    async def write(self, path: str, content: str, *, expected_sha256: str | None = None) -> Mapping[str, Any]:
+        """``{"path","size","sha256","created"}``. Folders on the way are made.
+
+        Raises FileConflict when it is not as expected, FileRefused for what must not be written so.
+        """
+        return await asyncio.to_thread(self._write, path, content, expected_sha256)
+
+    async def search(self, query: str, *, path: str = "", regex: bool = False, limit: int = 100) -> Search:
+        """See the port. Raises InvalidRequest for an expression that is none, or that takes too long."""
+        limits = Limits(matches=limit)
+
+        def work(stop: threading.Event) -> Search:
+            # To compile an expression may take its time, too.
+            return search(self.tree, Wanted.of(query, regex=regex), path, limits, stop, hide=self._hide)
+
+        return await _cancellable(work)
+
+    # --- in a thread -------------------------------------------------------------------------------------------------
+
+    def _list(self, path: str, pattern: str | None, limit: int) -> Sequence[Mapping[str, Any]]:
+        wanted = _Listing(pattern=pattern, limit=limit, until=time.monotonic() + LISTING_SECONDS)
+        prefix = "/".join(name for name in path.split("/") if name not in ("", "."))
+        found: list[Mapping[str, Any]] = []
+        with self.tree.folder(path) as folder:
+            for entry in self._entries(folder, prefix, wanted):
+                found.append(entry)
+                if len(found) >= limit:
+                    break
+        return found
+
+    def _entries(self, folder: Folder, prefix: str, wanted: _Listing, below: str = "") -> Iterator[Mapping[str, Any]]:
+        """Those of a folder, folders first, and with a pattern those below it. Links to folders are not followed."""
+        inside: list[tuple[str, str]] = []
+        for entry in _sorted(folder):
+            wanted.seen += 1
+            if wanted.seen > MAX_LISTED or time.monotonic() > wanted.until:
+                return
+            if not self.tree.shown(entry.name) or hidden_by(entry.name, self._hide):
+                continue
+            local = f"{below}{entry.name}"
+            described = self._describe(entry, f"{prefix}/{entry.name}" if prefix else entry.name)
+            if described["kind"] == "folder" and not is_skipped(entry.name) and not entry.is_symlink():
+                inside.append((entry.name, local))
+            if wanted.pattern is None or glob_matches(wanted.pattern, local):
+                yield described
+        if wanted.pattern is None:
+            return
+        for name, local in inside:
+            try:
+                opened = open_folder(folder, name)
+            except OSError:  # gone, replaced by a link, or not ours to read
+                continue
+            try:
+                yield from self._entries(opened, f"{prefix}/{name}" if prefix else name, wanted, f"{local}/")
+            finally:
+                close_folder(opened)
+
+    def _describe(self, entry: os.DirEntry[str], path: str) -> Mapping[str, Any]:
+        try:
+            status: os.stat_result | None = entry.stat(follow_symlinks=False)
+        except OSError:
+            status = None
+        if status is not None and stat.S_ISLNK(status.st_mode):
+            try:
+                with self.tree.place(path) as place:
+                    status = place.status
+            except NaviError:  # it leads out, or nowhere
+                status = None
+        if status is None:
+            return {"path": path, "kind": "other", "size": None, "modified": None}
+        kind = "other"
+        if stat.S_ISDIR(status.st_mode):
+            kind = "folder"
+        elif stat.S_ISREG(status.st_mode):
+            kind = "notebook" if entry.name.endswith(".ipynb") else "file"
+        modified = datetime.fromtimestamp(status.st_mtime, UTC).isoformat(timespec="seconds")
+        return {"path": path, "kind": kind, "size": status.st_size if kind != "folder" else None, "modified": modified}
+
+    def _page(self, path: str, start: int, lines: int, stop: threading.Event) -> Page:
+        with self.tree.file(path) as (descriptor, status), told(path):
+            if status.st_size > MAX_PAGED:
+                raise FileRefused(f"{path} has {status.st_size >> 20} MB; up to {MAX_PAGED >> 20} MB are read.")
+            reader = _Lines(path, start, lines)
+            digest = hashlib.sha256() if status.st_size <= MAX_DIGESTED else None
+            content = chunks(descriptor)
+            first = next(content, b"")
+            wide = next((name for mark, name in _WIDE if first.startswith(mark)), None)
+            if wide is not None:
+                whole = first + self._rest(content, status.st_size, path)
+                digest = hashlib.sha256(whole)
+                first, content = _as_utf8(whole, wide, path), iter(())
+            elif digest is not None:
+                digest.update(first)
+            if wide is None and b"\0" in first[:8192]:
+                raise _binary(path, status.st_size)
+            reader.feed(first.removeprefix(codecs.BOM_UTF8))
+            for chunk in content:
+                if stop.is_set():
+                    break
+                reader.feed(chunk)
+                if digest is not None:
+                    digest.update(chunk)
+            return reader.page(status.st_size, None if digest is None else digest.hexdigest(), wide)
+
+    @staticmethod
+    def _rest(content: Iterator[bytes], size: int, path: str) -> bytes:
+        if size > MAX_DECODED:
+            raise FileRefused(f"{path} is in UTF-16 and larger than {MAX_DECODED >> 20} MB.", field="path")
+        return b"".join(content)
+
+    def _read_bytes(self, path: str, limit: int) -> bytes:
+        with self.tree.file(path) as (descriptor, status), told(path):
+            if status.st_size > limit:
+                raise FileRefused(f"{path} has {status.st_size} bytes; {limit} are allowed here.", field="path")
+            parts: list[bytes] = []
+            size = 0
+            for chunk in chunks(descriptor):  # it may grow meanwhile
+                size += len(chunk)
+                if size > limit:
+                    raise FileRefused(f"{path} has more than {limit} bytes.", field="path")
+                parts.append(chunk)
+            return b"".join(parts)
+
+    def _write(self, path: str, content: str, expected: str | None) -> Mapping[str, Any]:
+        data = _encoded(content)
+        created = not self._exists(path)
+        if path.lower().endswith(".ipynb"):
+            _check_notebook(path, content, created=created)
+        status = self.tree.write(path, data, expected_sha256=expected, make_folders=True)
+        return {
+            "path": "/".join(name for name in path.split("/") if name not in ("", ".")),
+            "size": status.st_size,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "created": created,
+        }
+
+    def _exists(self, path: str) -> bool:
+        try:
+            with self.tree.place(path) as place:
+                return place.status is not None
+        except NotFound:
+            return False
+
+
+@dataclass(slots=True, kw_only=True)
+class _Listing:
+    """What is asked of a listing, and how far it is."""
+
+    pattern: str | None
+    limit: int
+    until: float
+    """Monotonic seconds."""
+    seen: int = 0
+
+
+class _Lines:
+    """Picks some lines out of a stream of bytes and counts the rest, without keeping it."""
+
+    def __init__(self, path: str, start: int, lines: int) -> None:
+        self._path = path
+        self._start = start
+        self._end = start + lines
+        self._line = 1
+        """The number of the line that the next byte belongs to."""
+        self._kept: list[bytearray] = []
+        self._size = 0
+        self._cut = 0
+        """Bytes of kept lines that were left out."""
+        self._last = b"\n"
+        """The last byte of all."""
+
+    def feed(self, chunk: bytes) -> None:
+        """The next bytes."""
+        if not chunk:
+            return
+        self._last = chunk[-1:]
+        breaks = chunk.count(b"\n")
+        if self._line >= self._end or self._line + breaks < self._start:
+            self._line += breaks
+            return
+        for number, piece in enumerate(chunk.split(b"\n")):
+            if number:
+                self._line += 1
+            if self._start <= self._line < self._end and (piece or number < breaks):
+                self._keep(piece)
+
+    def _keep(self, piece: bytes) -> None:
+        index = self._line - self._start
+        if index > len(self._kept):
+            return  # the page is full
+        if index == len(self._kept):
+            if self._size >= MAX_PAGE:
+                return
+            self._kept.append(bytearray())
+        line = self._kept[index]
+        taken = piece[: MAX_LINE - len(line)]
+        self._cut += len(piece) - len(taken)
+        line += taken
+        self._size += len(taken) + 1
+
+    def page(self, size: int, sha256: str | None, wide: str | None) -> Page:
+        """What was picked. Raises FileRefused when it is no text."""
+        raw = b"\n".join(bytes(line.removesuffix(b"\r")) for line in self._kept)
+        if b"\0" in raw and wide is None:
+            raise _binary(self._path, size)
+        text = raw.decode("utf-8", errors="replace")
+        notes = [
+            f"was {wide}" if wide else "",
+            "has bytes that are no UTF-8, shown as \N{REPLACEMENT CHARACTER}" if _has_replaced(raw, text) else "",
+            f"lines are cut after {MAX_LINE} bytes" if self._cut else "",
+        ]
+        return Page(
+            text=text,
+            start=self._start,
+            lines=len(self._kept),
+            total=self._line - (1 if self._last == b"\n" else 0),
+            size=size,
+            sha256=sha256,
+            note="; ".join(note for note in notes if note) or None,
+        )
+
+
+def _has_replaced(raw: bytes, text: str) -> bool:
+    mark = "\N{REPLACEMENT CHARACTER}"
+    return text.count(mark) != raw.count(mark.encode())
+
+
+def _as_utf8(whole: bytes, encoding: str, path: str) -> bytes:
+    try:
+        return whole.decode(encoding).encode()
+    except UnicodeError:
+        raise _binary(path, len(whole)) from None
+
+
+def _binary(path: str, size: int) -> FileRefused:
+    kind = mimetypes.guess_type(path)[0]
+    return FileRefused(
+        f"{path} is binary ({size} bytes{f', {kind}' if kind else ''}), not text. Code in the kernel can read it.",
+        field="path",
+    )
+
+
+def _encoded(content: str) -> bytes:
+    try:
+        data = content.encode()
+    except UnicodeError:
+        raise InvalidRequest("The content has characters that no text file can have.", field="content") from None
+    if len(data) > MAX_WRITTEN:
+        raise FileRefused(f"That is more than {MAX_WRITTEN >> 20} MB.", field="content")
+    return data
+
+
+def _check_notebook(path: str, content: str, *, created: bool) -> None:
+    """A notebook is changed by cells, which merges with what others do; a new one has to be one."""
+    if not created:
+        raise FileRefused(f"{path} is a notebook: change its cells instead of the file.", field="path")
+    import nbformat  # late: only here
+
+    try:
+        nbformat.validate(load_json(content))
+    except (nbformat.ValidationError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise InvalidRequest(f"The content is no valid notebook: {said}", field="content") from None
+
+
+def _sorted(folder: Folder) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: (not entry.is_dir(follow_symlinks=False), entry.name))
+
+
+async def _cancellable(work: Callable[[threading.Event], T]) -> T:
+    """Run it in a thread; when cancelled, tell it so that it gives the thread back soon."""
+    stop = threading.Event()
+    try:
+        return await asyncio.to_thread(work, stop)
+    except asyncio.CancelledError:
+        stop.set()
+        raise

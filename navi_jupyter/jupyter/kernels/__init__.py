@@ -1,0 +1,1 @@
+"""Kernels: executing code, following IOPub, looking at variables."""

@@ -1,0 +1,35 @@
+"""What the Jupyter server lends to the workbench. Imported at extension load: nothing heavy here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jupyter_server.serverapp import ServerApp
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JupyterServices:
+    """Jupyter's managers, as they are configured here: local or of a gateway, of files or of something else."""
+
+    kernel_manager: Any
+    """An ``AsyncMappingKernelManager``."""
+    session_manager: Any
+    contents_manager: Any
+    root_dir: str
+    """The server's root as an absolute path of the file system."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The web application's: other extensions leave things there."""
+
+    @classmethod
+    def of(cls, serverapp: ServerApp) -> JupyterServices:
+        """Those of a server that has been initialized."""
+        return cls(
+            kernel_manager=serverapp.kernel_manager,
+            session_manager=serverapp.session_manager,
+            contents_manager=serverapp.contents_manager,
+            root_dir=str(serverapp.root_dir),
+            settings=serverapp.web_app.settings,
+        )

@@ -1,0 +1,99 @@
+"""Which kernel belongs to a session of ours, and starting one so that the notebook's own front end finds it again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from jupyter_core.utils import ensure_async
+
+from ...errors import KernelUnavailable
+from ...log_setup import get_logger
+from ...model.sessions import Session
+from .jupyter_services import JupyterServices
+
+log = get_logger("kernels")
+
+START_WITHIN = 60.0
+"""Seconds that Jupyter may take to start a kernel's process."""
+
+
+def place_of(session: Session) -> str:
+    """The path under which Jupyter knows the session's kernel: its notebook's, or one of its own."""
+    return session.notebook_path or f"navi-{session.id}"
+
+
+def without_drive(path: str) -> str:
+    """A path as the contents manager names it: collaborative front ends put a drive (``RTC:``) before it."""
+    drive, colon, rest = path.partition(":")
+    return rest if colon and drive.isalnum() else path
+
+
+class KernelLookup:
+    """See the module."""
+
+    def __init__(self, parts: JupyterServices) -> None:
+        self._parts = parts
+        self._starting: dict[str, asyncio.Lock] = {}
+
+    def known(self, kernel_id: str | None) -> bool:
+        """Whether Jupyter has this kernel."""
+        return bool(kernel_id) and kernel_id in self._parts.kernel_manager
+
+    async def find(self, session: Session) -> str | None:
+        """The kernel's id; None when there is none."""
+        if self.known(session.kernel_id):
+            return session.kernel_id
+        place = place_of(session)
+        mine = [
+            one
+            for one in await ensure_async(self._parts.session_manager.list_sessions())
+            if without_drive(str(one.get("path") or "")) == place and self.known((one.get("kernel") or {}).get("id"))
+        ]
+        mine.sort(key=lambda one: one.get("type") != "notebook")
+        return str(mine[0]["kernel"]["id"]) if mine else None
+
+    async def start(self, session: Session) -> str:
+        """The session's kernel; started when there is none. Raises KernelUnavailable."""
+        place = place_of(session)
+        lock = self._starting.setdefault(place, asyncio.Lock())
+        async with lock:
+            try:
+                # Shielded: a start that was given up half way would leave a kernel that nobody knows of.
+                found = await self.find(session)
+                if found is None:
+                    found = await asyncio.shield(asyncio.wait_for(self._start(session, place), START_WITHIN))
+                return found
+            finally:
+                self._starting.pop(place, None)
+
+    async def _start(self, session: Session, place: str) -> str:
+        kind = "notebook" if session.notebook_path else "console"
+        wanted = await self._kernel_name(session.notebook_path)
+        try:
+            model: Mapping[str, Any] = await ensure_async(
+                self._parts.session_manager.create_session(
+                    path=place, name=PurePosixPath(place).name, type=kind, kernel_name=wanted
+                )
+            )
+        except Exception as error:  # noqa: BLE001
+            # Jupyter, its provisioners and gateways raise what they like; to the user it is one thing.
+            log.warning("kernel_not_started", path=place, kernel_name=wanted, error=repr(error))
+            reason = getattr(error, "log_message", None) or str(error) or type(error).__name__
+            raise KernelUnavailable(f"A kernel could not be started: {str(reason)[:300]}") from None
+        return str(model["kernel"]["id"])
+
+    async def _kernel_name(self, path: str | None) -> str | None:
+        """The kernel that the notebook asks for, if it is installed here; None for the server's default."""
+        if path is None:
+            return None
+        try:
+            model = await ensure_async(self._parts.contents_manager.get(path, content=True, type="notebook"))
+            name = model["content"]["metadata"].get("kernelspec", {}).get("name")
+            specs = await ensure_async(self._parts.kernel_manager.kernel_spec_manager.get_all_specs())
+        except Exception as error:  # noqa: BLE001 - any contents manager; without its word the default serves
+            log.info("kernel_name_not_known", path=path, error=repr(error))
+            return None
+        return name if name in specs else None

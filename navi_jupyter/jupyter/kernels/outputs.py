@@ -1,0 +1,255 @@
+"""The outputs of one execution: as a notebook would hold them, within bounds whatever the code prints.
+
+Follows what nbclient does with ``clear_output`` and ``update_display_data``. Not responsible for how they are shown.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...ports.jupyter import OnOutput, Output
+from .frames import IopubMessage, well_formed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bounds:
+    """What one execution may leave."""
+
+    head: int = 256 * 1024
+    """Characters of text that are passed on as they come."""
+    tail: int = 128 * 1024
+    """Characters that are kept of what comes after, the last ones."""
+    rich: int = 24 * 1024 * 1024
+    """Bytes (as JSON) of displays and results."""
+    count: int = 1000
+    """Displays and results."""
+    latest: bool = False
+    """Where there is no room, the oldest displays give way to new ones; else new ones are left out."""
+
+
+_PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml")
+
+
+class Outputs:
+    """See the module. Fed with what the kernel says, in order."""
+
+    def __init__(self, told: OnOutput | None = None, bounds: Bounds | None = None) -> None:
+        self._told = told
+        self._bounds = bounds or Bounds()
+        self._all: list[dict[str, Any]] = []
+        self._displays: dict[str, list[int]] = {}
+        """Where the outputs with a display id are."""
+        self._clear_next = False
+        self._text = 0
+        self._rich = 0
+        self._displayed = 0
+        self._dropped = 0
+        """Displays and results that were one too many."""
+        self.pictures_dropped = 0
+        """Those among the displays that gave way to later ones."""
+        self._tail: deque[tuple[str, str]] = deque()
+        self._tail_size = 0
+        self._left_out = 0
+
+    def take(self, said: IopubMessage) -> None:
+        """A message of IOPub; those that are no outputs are ignored."""
+        content = said.content
+        if said.kind == "stream":
+            self._on_stream(said)
+        elif said.kind in ("display_data", "execute_result"):
+            self._on_display(said.kind, content)
+        elif said.kind == "error":
+            self._before()
+            if self._bounds.latest:
+                self._make_room(0)
+            if self._room_for_one():
+                self._add({"output_type": "error", **error_of(content)})
+        elif said.kind == "update_display_data":
+            self._on_update(content)
+        elif said.kind == "clear_output":
+            self._clear_next = True
+            if not content.get("wait"):
+                self._before()
+
+    def finish(self) -> None:
+        """Nothing comes any more: what was held back of the end is passed on."""
+        if self._left_out:
+            self._add(_stream("stdout", f"\n… {self._left_out:,} characters left out …\n"))
+        for name, text in self._tail:
+            self._add(_stream(name, text))
+        self._tail.clear()
+        if self._dropped:
+            which = "earlier" if self._bounds.latest else "more"
+            self._add(_stream("stderr", f"\n… {self._dropped:,} {which} displays were left out …\n"))
+        self._left_out = self._dropped = 0
+
+    def all(self) -> tuple[Output, ...]:
+        """As nbformat 4 has them: adjacent pieces of a stream are one, and nothing is transient."""
+        joined: list[dict[str, Any]] = []
+        for output in self._all:
+            if output["output_type"] != "stream":
+                joined.append(output)
+                continue
+            if joined and joined[-1]["output_type"] == "stream" and joined[-1]["name"] == output["name"]:
+                joined[-1]["_pieces"].append(output["text"])
+            else:
+                joined.append(output | {"_pieces": [output["text"]]})
+        for output in joined:
+            if "_pieces" in output:
+                output["text"] = "".join(output.pop("_pieces"))
+        return tuple(joined)
+
+    # --- streams -----------------------------------------------------------------------------------------------------
+
+    def _on_stream(self, said: IopubMessage) -> None:
+        self._before()
+        name = "stderr" if said.content.get("name") == "stderr" else "stdout"
+        self._say(name, well_formed(str(said.content.get("text", ""))))
+        if said.left_out:
+            self._left_out += self._tail_size + said.left_out
+            self._tail.clear()
+            self._tail_size = 0
+            self._text = self._bounds.head  # the rest goes to the tail: it must stay in order
+        if said.ending:
+            self._say(name, said.ending)
+
+    def _say(self, name: str, text: str) -> None:
+        room = self._bounds.head - self._text
+        now, later = text[: max(0, room)], text[max(0, room) :]
+        if now:
+            self._text += len(now)
+            self._add(_stream(name, now))
+        if later:
+            self._keep(name, later)
+
+    def _keep(self, name: str, text: str) -> None:
+        bound = self._bounds.tail
+        if len(text) > bound:
+            self._left_out += len(text) - bound
+            text = text[-bound:]
+        self._tail.append((name, text))
+        self._tail_size += len(text)
+        while self._tail_size > bound:
+            first_name, first = self._tail.popleft()
+            excess = min(self._tail_size - bound, len(first))
+            self._left_out += excess
+            self._tail_size -= excess
+            if excess < len(first):
+                self._tail.appendleft((first_name, first[excess:]))
+
+    # --- displays ----------------------------------------------------------------------------------------------------
+
+    def _on_display(self, kind: str, content: Mapping[str, Any]) -> None:
+        self._before()
+        given = content.get("data") or {}
+        if self._bounds.latest:
+            self._make_room(_weight(given))
+        if not self._room_for_one():
+            return
+        data = self._bounded(given)
+        output: dict[str, Any] = {"output_type": kind, "data": data, "metadata": dict(content.get("metadata") or {})}
+        if kind == "execute_result":
+            output["execution_count"] = content.get("execution_count")
+        display_id = (content.get("transient") or {}).get("display_id")
+        if display_id is not None:
+            self._displays.setdefault(str(display_id), []).append(len(self._all))
+        self._add(output)
+
+    def _make_room(self, weight: int) -> None:
+        """Let the oldest displays go until one of that weight fits, as far as that is possible at all."""
+        bounds = self._bounds
+        while self._displayed >= bounds.count or (self._rich and self._rich + weight > bounds.rich):
+            oldest = next((i for i, output in enumerate(self._all) if "data" in output), None)
+            if oldest is None:
+                return
+            gone = self._all.pop(oldest)["data"]
+            self._rich = max(0, self._rich - _weight(gone))
+            self._displayed -= 1
+            self._dropped += 1
+            self.pictures_dropped += any(kind in gone for kind in _PICTURES)
+            places = ((name, [i - (i > oldest) for i in at if i != oldest]) for name, at in self._displays.items())
+            self._displays = {name: at for name, at in places if at}
+
+    def _room_for_one(self) -> bool:
+        self._displayed += 1
+        self._dropped += self._displayed > self._bounds.count
+        return self._displayed <= self._bounds.count
+
+    def _on_update(self, content: Mapping[str, Any]) -> None:
+        display_id = str((content.get("transient") or {}).get("display_id"))
+        for index in self._displays.get(display_id, ()):
+            self._rich -= _weight(self._all[index]["data"])
+            data = self._bounded(content.get("data") or {})
+            changed = {"data": data, "metadata": dict(content.get("metadata") or {})}
+            self._all[index].update(changed)
+            self._tell({"output_type": "update_display_data", "index": index, **changed})
+
+    def _bounded(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """The bundle, without the types that there is no room for; the plain text goes first."""
+        kept: dict[str, Any] = {}
+        left_out: list[str] = []
+        for kind in sorted(data, key=lambda one: (one != "text/plain", one.startswith("text/html"))):
+            value = data[kind]
+            if isinstance(value, list) and all(isinstance(line, str) for line in value):
+                value = "".join(value)
+            if isinstance(value, str):
+                value = well_formed(value)
+            weight = _weight({kind: value})
+            if self._rich + weight > self._bounds.rich:
+                left_out.append(f"{kind}, {weight / 1e6:.1f} MB")
+                continue
+            self._rich += weight
+            kept[kind] = value
+        if left_out:
+            kept["text/plain"] = f"{kept.get('text/plain', '')}\n(left out: {'; '.join(left_out)})".strip()
+        return kept
+
+    # --- both --------------------------------------------------------------------------------------------------------
+
+    def _before(self) -> None:
+        """Do the clearing that waited for an output to come."""
+        if not self._clear_next:
+            return
+        self._clear_next = False
+        self._all.clear()
+        self._displays.clear()
+        self._tail.clear()
+        self._text = self._rich = self._displayed = self._dropped = self._tail_size = self._left_out = 0
+        self.pictures_dropped = 0
+        self._tell({"output_type": "clear_output"})
+
+    def _add(self, output: dict[str, Any]) -> None:
+        self._all.append(output)
+        self._tell(output)
+
+    def _tell(self, output: Output) -> None:
+        if self._told is not None:
+            self._told(output)
+
+
+def error_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"ename","evalue","traceback"}`` of an ``error`` message or a failed reply, within bounds."""
+    return {
+        "ename": well_formed(str(content.get("ename", "")))[:500],
+        "evalue": well_formed(str(content.get("evalue", "")))[:20_000],
+        "traceback": [well_formed(str(line))[:20_000] for line in _both_ends(list(content.get("traceback") or ()))],
+    }
+
+
+def _both_ends(frames: list[object]) -> list[object]:
+    """A traceback says what it is about in its last lines, however deep it goes."""
+    if len(frames) <= 200:
+        return frames
+    return [*frames[:50], f"… {len(frames) - 199:,} frames left out …", *frames[-149:]]
+
+
+def _stream(name: str, text: str) -> dict[str, Any]:
+    return {"output_type": "stream", "name": name, "text": text}
+
+
+def _weight(data: Mapping[str, Any]) -> int:
+    """About how many bytes it is as JSON."""
+    return sum(len(value) if isinstance(value, str) else len(str(value)) for value in data.values())

@@ -1,0 +1,1 @@
+"""Notebooks: read and changed in the shared document or on disk."""

@@ -1,0 +1,253 @@
+"""Changes of a notebook as values, and what they do to its JSON (nbformat 4). Pure: no disk, no shared document.
+
+A change names its cell by id or by index. Applied again to a newer state of the notebook it means the same cell: pin it
+first, and compare what it touches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+from uuid import uuid4
+
+from ...errors import CellNotFound, InvalidRequest, NotebookConflict
+from ...ports.jupyter import Cell, Output
+
+Content = MutableMapping[str, Any]
+"""A notebook as nbformat 4 has it."""
+KINDS = ("code", "markdown", "raw")
+MAX_SOURCE = 2_000_000
+"""Characters of one cell."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Insert:
+    """A new cell after ``after`` (an id or index); None: at the end; ``"start"``: at the top."""
+
+    source: str
+    kind: str = "code"
+    after: str | None = None
+    id: str = ""
+    """Of the new cell: made once, so that applying it again makes the same cell."""
+
+    @classmethod
+    def of(cls, source: str, kind: str, after: str | None) -> Insert:
+        """Raises InvalidRequest."""
+        if kind not in KINDS:
+            raise InvalidRequest(f"A cell is {', '.join(KINDS)}, not {kind!r}.", field="kind")
+        return cls(source=checked(source), kind=kind, after=after, id=uuid4().hex[:8])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Edit:
+    """Another source for a cell; with ``expected`` only if that is its source now."""
+
+    cell: str
+    source: str
+    expected: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delete:
+    """A cell goes."""
+
+    cell: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """What executing a cell has given so far."""
+
+    cell: str
+    outputs: Sequence[Output] | None
+    """All of them, adjacent pieces of a stream joined; None: those that are there stay."""
+    count: int | None = None
+    running: bool = False
+    grown: bool = False
+    """The last record's outputs are a beginning of these: the same ones, and more text in the last."""
+
+
+Change = Insert | Edit | Delete | Record
+
+
+def checked(source: str) -> str:
+    """A source that a notebook can hold. Raises InvalidRequest."""
+    if len(source) > MAX_SOURCE:
+        raise InvalidRequest(f"A cell has at most {MAX_SOURCE} characters.", field="source")
+    try:
+        source.encode()
+    except UnicodeError:
+        raise InvalidRequest("The source has characters that no notebook can hold.", field="source") from None
+    return source
+
+
+def find(ids: Sequence[str], cell: str) -> int:
+    """The index of a cell that is named by its id or by an index as text. Raises CellNotFound."""
+    if cell in ids:
+        return ids.index(cell)
+    try:
+        index = int(cell)
+    except ValueError:
+        index = len(ids)
+    if -len(ids) <= index < len(ids):
+        return index % len(ids)
+    raise CellNotFound(f"There is no cell {cell[:80]!r}: the notebook has {len(ids)} cells, from 0.", field="cell")
+
+
+def pinned(change: Change, ids: Sequence[str]) -> Change:
+    """The change with ids for indexes. Raises CellNotFound."""
+    if isinstance(change, Insert):
+        if change.after in (None, "start"):
+            return change
+        return replace(change, after=ids[find(ids, change.after)])
+    return replace(change, cell=ids[find(ids, change.cell)])
+
+
+def place_of(change: Insert, ids: Sequence[str]) -> int:
+    """The index that the new cell will have. Raises CellNotFound."""
+    if change.after is None:
+        return len(ids)
+    return 0 if change.after == "start" else find(ids, change.after) + 1
+
+
+def check_expected(change: Edit, source: str) -> None:
+    """Raises NotebookConflict."""
+    if change.expected is not None and change.expected != source:
+        raise NotebookConflict(
+            f"Cell {change.cell} was changed meanwhile; it is now {len(source)} characters long: read it again."
+        )
+
+
+def new_cell(change: Insert) -> dict[str, Any]:
+    """The cell that an insertion makes."""
+    cell: dict[str, Any] = {
+        "id": change.id,
+        "cell_type": change.kind,
+        # A cell without outputs is no reason to trust the notebook less.
+        "metadata": {"trusted": True} if change.kind == "code" else {},
+        "source": change.source,
+    }
+    if change.kind == "code":
+        cell |= {"execution_count": None, "outputs": []}
+    return cell
+
+
+# --- on the JSON -----------------------------------------------------------------------------------------------------
+
+
+def with_ids(content: Content) -> Content:
+    """``content`` as nbformat 4.5, each cell with an id of its own; changed in place.
+
+    An id that was missing is made from the cell's content, so that it is the same at the next reading.
+    """
+    seen: set[str] = set()
+    for index, cell in enumerate(content["cells"]):
+        known = cell.get("id")
+        if not isinstance(known, str) or not known or known in seen:
+            known = _made_id(cell, index, seen)
+            cell["id"] = known
+        seen.add(known)
+    content["nbformat_minor"] = max(5, int(content.get("nbformat_minor") or 0))
+    return content
+
+
+def _made_id(cell: Mapping[str, Any], index: int, seen: set[str]) -> str:
+    text = f"{cell.get('cell_type')}\n{text_of(cell.get('source'))}"
+    made = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:8]
+    return made if made not in seen else hashlib.sha256(f"{index}\n{text}".encode("utf-8", "replace")).hexdigest()[:12]
+
+
+def ids_of(content: Content) -> list[str]:
+    """The ids of its cells."""
+    return [cell["id"] for cell in content["cells"]]
+
+
+def touched(content: Content, change: Change) -> tuple[str, str] | None:
+    """What a change would overwrite: the cell's kind and source. None when it overwrites nothing that people write."""
+    if isinstance(change, Insert | Record):
+        return None
+    cell = content["cells"][find(ids_of(content), change.cell)]
+    return cell["cell_type"], text_of(cell["source"])
+
+
+def apply(content: Content, change: Change) -> Cell:
+    """Change the notebook in place; the cell as it is then (or was, if deleted).
+
+    Raises CellNotFound, NotebookConflict.
+    """
+    cells, ids = content["cells"], ids_of(content)
+    if isinstance(change, Insert):
+        index = place_of(change, ids)
+        cells.insert(index, new_cell(change))
+        return as_cell(cells[index], index)
+    index = find(ids, change.cell)
+    if isinstance(change, Delete):
+        return as_cell(cells.pop(index), index)
+    if isinstance(change, Edit):
+        check_expected(change, text_of(cells[index]["source"]))
+        cells[index]["source"] = change.source
+    else:
+        _record(cells[index], change)
+    return as_cell(cells[index], index)
+
+
+def _record(cell: MutableMapping[str, Any], change: Record) -> None:
+    if cell["cell_type"] != "code":
+        raise NotebookConflict(f"Cell {change.cell} is no code cell any more.")
+    if change.outputs is None:
+        return
+    cell["outputs"] = [plain(output) for output in change.outputs]
+    cell["execution_count"] = change.count
+    cell["metadata"]["trusted"] = True  # as a front end does: these outputs were made here and now
+
+
+def plain(output: Output) -> dict[str, Any]:
+    """An output with what nbformat knows and nothing else."""
+    kept = {name: value for name, value in output.items() if name != "transient"}
+    if kept.get("output_type") in ("display_data", "execute_result"):
+        kept.setdefault("metadata", {})
+    return kept
+
+
+def joined(outputs: Sequence[Output]) -> list[dict[str, Any]]:
+    """Outputs with adjacent pieces of the same stream as one."""
+    out: list[dict[str, Any]] = []
+    pieces: list[list[str]] = []
+    for output in outputs:
+        stream = output["output_type"] == "stream"
+        if stream and out and out[-1]["output_type"] == "stream" and out[-1]["name"] == output["name"]:
+            pieces[-1].append(text_of(output["text"]))
+            continue
+        out.append(dict(output))
+        pieces.append([text_of(output["text"])] if stream else [])
+    for entry, parts in zip(out, pieces, strict=True):
+        if parts:
+            entry["text"] = "".join(parts)
+    return out
+
+
+def as_cell(cell: Mapping[str, Any], index: int) -> Cell:
+    """A cell of the JSON as the port has it."""
+    kind = cell.get("cell_type")
+    count = cell.get("execution_count")
+    return Cell(
+        id=str(cell["id"]),
+        index=index,
+        kind=_kind(kind),
+        source=text_of(cell.get("source")),
+        execution_count=int(count) if isinstance(count, int | float) else None,
+        outputs=tuple(cell.get("outputs") or ()) if kind == "code" else (),
+    )
+
+
+def _kind(kind: Any) -> Literal["code", "markdown", "raw"]:
+    return "code" if kind == "code" else "markdown" if kind == "markdown" else "raw"
+
+
+def text_of(source: Any) -> str:
+    """Text that may come as a list of its lines."""
+    if isinstance(source, str):
+        return source
+    return "".join(part for part in source if isinstance(part, str)) if isinstance(source, Sequence) else ""

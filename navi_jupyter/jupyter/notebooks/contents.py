@@ -1,0 +1,344 @@
+"""Notebooks as files: read, changed, and saved only over what was read.
+
+Two ways to the file. Jupyter's own file managers hold the event loop for as long as a large notebook takes, follow
+links out of the root and write over the file in place; so for those the same is done here, in a thread, through the
+root's tree. Any other contents manager (a subclass, hooks, object storage) is asked as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import json
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ...errors import CellNotFound, FileConflict, FileRefused, NotebookConflict, NotebookNotFound, NotFound
+from ...log_setup import get_logger
+from ...ports.jupyter import Cell
+from ..files.search import load_json
+from ..files.tree import Tree, chunks, told
+from .cells import Change, Content, apply, as_cell, ids_of, pinned, touched, with_ids
+
+T = TypeVar("T")
+log = get_logger("notebooks")
+ATTEMPTS = 5
+"""How often a change is applied again because somebody else saved meanwhile."""
+HALF_WRITTEN = 6
+"""How often a file that is no notebook is read, 50 ms apart, before that is believed."""
+MAX_NOTEBOOK = 200 << 20
+_OWN = {
+    "jupyter_server.services.contents.filemanager.FileContentsManager",
+    "jupyter_server.services.contents.filemanager.AsyncFileContentsManager",
+    "jupyter_server.services.contents.largefilemanager.LargeFileManager",
+    "jupyter_server.services.contents.largefilemanager.AsyncLargeFileManager",
+}
+"""The managers whose work is done here instead, unless they have hooks."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stored:
+    """A notebook as it was read."""
+
+    content: Content
+    """nbformat 4.5, each cell with an id; to be changed in place."""
+    stamp: tuple[Any, ...]
+    """What the file was recognised by."""
+
+
+class Changed(Exception):
+    """Somebody else has saved since it was read."""
+
+
+class StoredNotebooks:
+    """The notebooks of a server's contents manager."""
+
+    def __init__(self, contents_manager: Any, tree: Tree | None) -> None:
+        self._manager = contents_manager
+        self._tree = tree
+        """None: the contents manager's files are not on this machine."""
+        self._files: _NotebookFiles | None = None
+        # One thread: the signatures' database connection belongs to the thread that made it.
+        self._thread = ThreadPoolExecutor(1, "navi-notebooks")
+
+    def close(self) -> None:
+        """Wait for nothing more."""
+        self._thread.shutdown(wait=False)
+
+    async def read(self, path: str) -> tuple[list[Cell], dict[str, Any]]:
+        """Its cells and metadata. Raises NotebookNotFound, FileRefused."""
+
+        def parts(stored: Stored) -> tuple[list[Cell], dict[str, Any]]:
+            cells = [as_cell(cell, index) for index, cell in enumerate(stored.content["cells"])]
+            return cells, dict(stored.content.get("metadata") or {})
+
+        files = self._own_files()
+        if files is not None:
+            return await self._in_thread(lambda: parts(files.read(path)))
+        return parts(await self._get(path))
+
+    async def change(self, path: str, change: Change) -> Cell:
+        """Apply a change to the newest state and save it; the cell as it is then.
+
+        Somebody else's save meanwhile is merged: the change is applied again, by the cell's id, unless that touched
+        the same cell. Raises CellNotFound, NotebookConflict, NotebookNotFound, FileRefused.
+        """
+        files = self._own_files()
+        merge = _Merge(change)
+        for _ in range(ATTEMPTS):
+            try:
+                if files is not None:
+                    cell = await self._in_thread(lambda: _once(files, path, merge))
+                    # Told on the loop, where the listeners of such events live.
+                    self._manager.emit(data={"action": "save", "path": path})
+                    return cell
+                stored = await self._get(path)
+                cell = merge.apply(stored.content)
+                await self._save(path, stored)
+            except Changed:
+                continue
+            return cell
+        raise NotebookConflict(f"{path} is being changed all the time; try again later.")
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _own_files(self) -> _NotebookFiles | None:
+        """The way through the tree, where that does the same as the contents manager."""
+        if self._tree is None or not _is_plain(self._manager):
+            return None
+        if self._files is None:
+            self._files = _NotebookFiles(self._tree, self._manager)
+        return self._files
+
+    # --- any contents manager ----------------------------------------------------------------------------------------
+
+    async def _get(self, path: str) -> Stored:
+        await self._check(path)
+        model = await self._ask(path, content=True)
+        return Stored(content=with_ids(model["content"]), stamp=_stamp(model))
+
+    async def _save(self, path: str, stored: Stored) -> None:
+        if _stamp(await self._ask(path, content=False)) != stored.stamp:
+            raise Changed
+        model = {"type": "notebook", "format": "json", "content": stored.content}
+        await self._told(path, lambda: self._manager.save(model, path))
+
+    async def _ask(self, path: str, *, content: bool) -> dict[str, Any]:
+        hashed = {"require_hash": True} if _can_hash(self._manager) else {}
+        model = await self._told(path, lambda: self._manager.get(path, content=content, type="notebook", **hashed))
+        return dict(model)
+
+    async def _told(self, path: str, call: Callable[[], Any]) -> Any:
+        from tornado.web import HTTPError  # late: this package can be imported without a server
+
+        try:
+            result = call()
+            return await result if inspect.isawaitable(result) else result
+        except HTTPError as error:
+            if error.status_code == 404:
+                raise NotebookNotFound(f"There is no notebook {path}.", field="path") from None
+            raise FileRefused(f"{path}: {error.log_message or error.reason}", field="path") from None
+
+    async def _check(self, path: str) -> None:
+        """A contents manager of files follows links; so the way is walked before."""
+        tree = self._tree
+        if tree is not None:
+            await asyncio.to_thread(_refuse_strange, tree, path)
+
+
+class _Merge:
+    """One change over all its attempts."""
+
+    def __init__(self, change: Change) -> None:
+        self._change = change
+        self._seen: tuple[str, str] | None = None
+        self._again = False
+
+    def apply(self, content: Content) -> Cell:
+        """Apply it. Raises CellNotFound, NotebookConflict."""
+        try:
+            change = pinned(self._change, ids_of(content))
+        except CellNotFound:
+            if self._again:
+                raise NotebookConflict("The cell was deleted meanwhile.") from None
+            raise
+        now = touched(content, change)
+        if self._again and now != self._seen:
+            raise NotebookConflict("The cell was changed meanwhile: read it again.")
+        self._change, self._seen, self._again = change, now, True
+        return apply(content, change)
+
+
+def _once(files: _NotebookFiles, path: str, merge: _Merge) -> Cell:
+    stored = files.read(path)
+    cell = merge.apply(stored.content)
+    files.save(path, stored)
+    return cell
+
+
+class _NotebookFiles:
+    """What Jupyter's file managers do with a notebook, through the tree. Blocks; all of it in one thread."""
+
+    def __init__(self, tree: Tree, manager: Any) -> None:
+        self._tree = tree
+        self._manager = manager
+        self._notary: Any = None
+        """Signs what is trusted; made in the thread."""
+
+    def read(self, path: str) -> Stored:
+        """Raises NotebookNotFound, FileRefused."""
+        raw, content = self._read(path)
+        trusted = self._trust(lambda notary: notary.check_signature(content))
+        for cell in content["cells"]:
+            if cell["cell_type"] == "code":
+                cell["metadata"]["trusted"] = bool(trusted)
+        return Stored(content=with_ids(content), stamp=(hashlib.sha256(raw).hexdigest(),))
+
+    def _read(self, path: str) -> tuple[bytes, Content]:
+        """Jupyter writes over a file in place: what is half there is read again, for a moment."""
+        for attempt in range(1, HALF_WRITTEN + 1):
+            raw = _read_whole(self._tree, path)
+            try:
+                return raw, _parse(raw, path)
+            except FileRefused:
+                if attempt == HALF_WRITTEN:
+                    raise
+            time.sleep(0.05)
+        raise AssertionError("the loop above returns or raises")
+
+    def save(self, path: str, stored: Stored) -> None:
+        """Raises Changed."""
+        content = _nbformat().from_dict(stored.content)
+        self._trust(lambda notary: notary.check_cells(content) and notary.sign(content))
+        data = _as_bytes(content)
+        try:
+            self._tree.write(path, data, expected_sha256=stored.stamp[0])
+        except FileConflict:
+            raise Changed from None
+
+    def _trust(self, ask: Callable[[Any], Any]) -> Any:
+        """As Jupyter does: a signatures' database that can not be used means that nothing is trusted."""
+        try:
+            if self._notary is None:
+                self._notary = _own_notary(self._manager.notary)
+            return ask(self._notary)
+        except (sqlite3.Error, OSError) as error:
+            log.warning("notebook_signatures_unusable", error=str(error))
+            return False
+
+
+def _read_whole(tree: Tree, path: str) -> bytes:
+    try:
+        with tree.file(path) as (descriptor, status), told(path):
+            if status.st_size > MAX_NOTEBOOK:
+                raise FileRefused(f"{path} has {status.st_size >> 20} MB: too large for a notebook.", field="path")
+            return b"".join(chunks(descriptor))
+    except NotFound:
+        raise NotebookNotFound(f"There is no notebook {path}.", field="path") from None
+
+
+def _parse(raw: bytes, path: str) -> Content:
+    """A notebook of any version as nbformat 4. Unlike ``nbformat.reads`` it makes no random ids."""
+    nbformat = _nbformat()
+    try:
+        document = load_json(raw.decode("utf-8-sig"))
+        if document.get("nbformat") == 4:
+            content: Content = nbformat.v4.to_notebook(document)
+        else:
+            content = nbformat.convert(nbformat.reads(raw.decode(), as_version=nbformat.NO_CONVERT), 4)
+        for cell in content["cells"]:
+            cell.setdefault("metadata", nbformat.from_dict({}))
+            _ = cell["cell_type"], cell["source"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, nbformat.ValidationError) as error:
+        raise FileRefused(f"{path} is no notebook that can be read: {str(error)[:200]}", field="path") from None
+    return content
+
+
+def _as_bytes(content: Any) -> bytearray:
+    """What ``nbformat.v4.writes_json`` makes of it, in pieces: other threads get their turns. Uses ``content`` up."""
+    rwbase: Any = import_module("nbformat.v4.rwbase")  # late: as below
+    encoder = json.JSONEncoder(ensure_ascii=False, indent=1, sort_keys=True, separators=(",", ": "))
+    data = bytearray()
+    for piece in encoder.iterencode(rwbase.strip_transient(rwbase.split_lines(content))):
+        data += piece.encode("utf-8", "replace")
+    data += b"\n"
+    return data
+
+
+def _nbformat() -> Any:
+    """Late: not when this module is imported. The server has it loaded by then."""
+    return import_module("nbformat")
+
+
+def _own_notary(given: Any) -> Any:
+    """Like the server's, with a database connection of this thread's own."""
+    sign: Any = import_module("nbformat.sign")  # late: as below
+    notary = sign.NotebookNotary(
+        parent=given.parent,
+        data_dir=given.data_dir,
+        db_file=given.db_file,
+        secret_file=given.secret_file,
+        algorithm=given.algorithm,
+    )
+    if isinstance(given.store, sign.MemorySignatureStore):
+        notary.store = given.store
+    return notary
+
+
+def _is_plain(manager: Any) -> bool:
+    """Whether it is one of Jupyter's own for files, doing just what those do."""
+    kind = type(manager)
+    hooks = [
+        getattr(manager, name, None)
+        for name in ("pre_save_hook", "post_save_hook", "_pre_save_hooks", "_post_save_hooks")
+    ]
+    notary = getattr(manager, "notary", None)
+    store = getattr(notary, "store", None)
+    signatures = getattr(notary, "db_file", ":memory:")
+    return (
+        f"{kind.__module__}.{kind.__qualname__}" in _OWN
+        and not any(hooks)
+        and type(notary).__name__ == "NotebookNotary"
+        and (
+            type(store).__name__ == "MemorySignatureStore"
+            # A database in memory belongs to the connection that made it.
+            or (type(store).__name__ == "SQLiteSignatureStore" and signatures != ":memory:")
+        )
+    )
+
+
+def _refuse_strange(tree: Tree, path: str) -> None:
+    try:
+        with tree.file(path):
+            return
+    except FileRefused:
+        raise
+    except NotFound:
+        raise NotebookNotFound(f"There is no notebook {path}.", field="path") from None
+
+
+def _stamp(model: dict[str, Any]) -> tuple[Any, ...]:
+    return model.get("hash"), model.get("last_modified") if model.get("hash") is None else None
+
+
+def _can_hash(manager: Any) -> bool:
+    parameters = inspect.signature(manager.get).parameters.values()
+    return any(one.name == "require_hash" or one.kind is one.VAR_KEYWORD for one in parameters)
+
+
+def local_root(contents_manager: Any, root_dir: str) -> str | None:
+    """The folder that a contents manager serves; None when its files are not on this machine."""
+    from jupyter_server.services.contents.fileio import FileManagerMixin  # late: this is imported at start
+
+    if not isinstance(contents_manager, FileManagerMixin):
+        return None
+    root = str(getattr(contents_manager, "root_dir", "") or root_dir)
+    return root if Path(root).is_dir() else None

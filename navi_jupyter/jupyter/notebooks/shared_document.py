@@ -1,0 +1,228 @@
+"""Notebooks that are open with real-time collaboration: the shared document itself, as every browser has it.
+
+jupyter-collaboration is never needed: nothing of it is imported, its server extension is asked when it is there.
+Everything here runs on the event loop, where the shared documents live; one change is one transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...errors import NotebookConflict
+from ...ports.jupyter import Cell, Output
+from .cells import (
+    Change,
+    Delete,
+    Edit,
+    Insert,
+    Record,
+    as_cell,
+    check_expected,
+    find,
+    new_cell,
+    pinned,
+    place_of,
+    plain,
+    text_of,
+)
+
+EXTENSION = "jupyter_server_ydoc"
+OPENING_SECONDS = 10.0
+"""How long a document that is just being opened is waited for."""
+SLICE = 0.01
+"""Seconds that reading a document may hold the loop at a stretch."""
+
+
+class SharedDocuments:
+    """The rooms of a server's collaboration extension."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._settings = settings
+
+    async def notebook(self, path: str) -> SharedNotebook | None:
+        """The shared document of a notebook; None when nobody has it open so.
+
+        Raises NotebookConflict when it is being opened for longer than OPENING_SECONDS.
+        """
+        app, file_ids = self._extension(), self._settings.get("file_id_manager")
+        if app is None or file_ids is None:
+            return None
+        file_id = file_ids.get_id(path)
+        if file_id is None:
+            return None
+        room = f"json:notebook:{file_id}"
+        document = await app.get_document(room_id=room, copy=False)
+        if document is None:
+            return None
+        if self._settings.get("collaborative_document_load_progressively"):
+            await app.get_document(room_id=room, copy=True)  # waits until all of it is there
+        await _filled(document, path)
+        return SharedNotebook(document)
+
+    def _extension(self) -> Any:
+        server = self._settings.get("serverapp")
+        manager = getattr(server, "extension_manager", None)
+        apps = getattr(manager, "extension_apps", {}).get(EXTENSION, ())
+        return next((app for app in apps if hasattr(app, "get_document")), None)
+
+
+async def _filled(document: Any, path: str) -> None:
+    """A room is there a moment before its document is; a notebook that is open has at least one cell."""
+    deadline = time.monotonic() + OPENING_SECONDS
+    while len(document.ycells) == 0:
+        if time.monotonic() > deadline:
+            raise NotebookConflict(f"{path} is just being opened; try again.")
+        await asyncio.sleep(0.02)
+
+
+class SharedNotebook:
+    """One shared document. Not to be kept: rooms close when everybody has left, and open anew."""
+
+    def __init__(self, document: Any) -> None:
+        self._document = document
+        self._cells = document.ycells
+
+    async def read(self) -> tuple[list[Cell], dict[str, Any]]:
+        """Its cells, and the notebook's metadata. The loop gets its turns while a large one is read."""
+        from pycrdt import Map  # late, and there: it is what the document is made of
+
+        meta = self._document.ydoc.get("meta", type=Map).to_py() or {}
+        for _ in range(5):
+            cells = await self._read()
+            if cells is not None:
+                return cells, dict(meta.get("metadata") or {})
+        raise NotebookConflict("The notebook is being changed all the time; try again.")
+
+    async def _read(self) -> list[Cell] | None:
+        """None: cells came or went meanwhile."""
+        ids = self.ids()
+        found: list[Cell] = []
+        since = time.monotonic()
+        for index, cell_id in enumerate(ids):
+            if time.monotonic() - since > SLICE:
+                await asyncio.sleep(0)
+                since = time.monotonic()
+                if self.ids() != ids:
+                    return None
+            found.append(self._cell(index, cell_id))
+        return found
+
+    def ids(self) -> list[str]:
+        """The ids of its cells; the shared document gives one to every cell."""
+        return [str(cell.get("id")) for cell in self._cells]
+
+    def _cell(self, index: int, cell_id: str) -> Cell:
+        return as_cell({**self._document.get_cell(index), "id": cell_id}, index)
+
+    def apply(self, change: Change) -> Cell:
+        """Make a change that everybody sees at once; the cell as it is then (or was, if deleted).
+
+        Raises CellNotFound, NotebookConflict.
+        """
+        ids = self.ids()
+        change = pinned(change, ids)
+        if isinstance(change, Insert):
+            return self._insert(change, ids)
+        index = find(ids, change.cell)
+        if isinstance(change, Delete):
+            cell = self._cell(index, change.cell)
+            with self._document.ydoc.transaction():
+                del self._cells[index]
+                if len(self._cells) == 0:  # a notebook that is open has at least one
+                    self._document.append_cell(new_cell(Insert.of("", "code", None)))
+            return cell
+        ycell = self._cells[index]
+        if isinstance(change, Edit):
+            check_expected(change, str(ycell["source"]))
+        elif ycell["cell_type"] != "code":
+            raise NotebookConflict(f"Cell {change.cell} is no code cell any more.")
+        with self._document.ydoc.transaction():
+            if isinstance(change, Edit):
+                replace_text(ycell["source"], change.source)
+            else:
+                _record(ycell, change)
+        return self._cell(index, change.cell)
+
+    def _insert(self, change: Insert, ids: Sequence[str]) -> Cell:
+        index = place_of(change, ids)
+        with self._document.ydoc.transaction():
+            self._cells.insert(index, self._document.create_ycell(new_cell(change)))
+        return self._cell(index, change.id)
+
+
+def _record(cell: Any, change: Record) -> None:
+    """Only what is new is written: nobody's browser draws a plot again because a line was printed."""
+    from pycrdt import Array  # as above
+
+    cell["execution_state"] = "running" if change.running else "idle"
+    if change.outputs is None:
+        return
+    cell["execution_count"] = change.count
+    cell["metadata"]["trusted"] = True  # as a front end does: these outputs were made here and now
+    there = cell.get("outputs")
+    if not isinstance(there, Array):
+        cell["outputs"] = Array()
+        there = cell["outputs"]
+    kept = len(there) if change.grown and len(there) <= len(change.outputs) else 0
+    if kept and not _grows(there[kept - 1], change.outputs[kept - 1]):
+        kept = 0
+    if kept == 0 and len(there):
+        there.clear()
+    for output in change.outputs[kept:]:
+        there.append(_shared(output))
+
+
+def _shared(output: Output) -> Any:
+    from pycrdt import Map, Text  # as above
+
+    value = plain(output)
+    if value.get("output_type") == "stream":
+        value["text"] = Text(text_of(value["text"]))
+    return Map(value)
+
+
+def _grows(shared: Any, wanted: Output) -> bool:
+    """Bring the last output that is there up to date; False when it is another one."""
+    if shared.get("output_type") != wanted["output_type"]:
+        return False
+    if wanted["output_type"] != "stream":
+        return True
+    text, now = shared.get("text"), text_of(wanted["text"])
+    if shared.get("name") != wanted["name"] or not hasattr(text, "insert"):
+        return False
+    before = str(text)
+    if not now.startswith(before):
+        return False
+    if len(now) > len(before):
+        text += now[len(before) :]
+    return True
+
+
+def replace_text(shared: Any, source: str) -> None:
+    """Make a shared text ``source`` by replacing only what differs: other people's cursors and words stay in place."""
+    before = str(shared)
+    start = _same(before, source)
+    shorter = min(len(before), len(source)) - start
+    end = _same(before[::-1][:shorter], source[::-1][:shorter])
+    # Positions in a shared text count bytes of UTF-8.
+    first = len(before[:start].encode())
+    gone = len(before[start : len(before) - end].encode())
+    if gone:
+        del shared[first : first + gone]
+    if new := source[start : len(source) - end]:
+        shared.insert(first, new)
+
+
+def _same(one: str, other: str) -> int:
+    """How many characters they begin with in common; by halving, because a cell can have a million."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

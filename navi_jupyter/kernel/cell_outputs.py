@@ -1,0 +1,161 @@
+"""What the cells of this kernel have shown, so that ``%navi --with-output 7`` can send it along.
+
+Installed by ``%load_ext``: cells that ran before are known by their ``Out`` value only. Bounded: the oldest cells go
+first. Works on ipykernel's own hooks; where one is missing (text before ipykernel 7), that kind is not kept.
+"""
+
+from __future__ import annotations
+
+import base64
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from .attachments import KernelAttachment
+from .errors import UsageError
+
+_CELLS = 200
+_BYTES_OF_A_CELL = 8 * 2**20
+_BYTES = 64 * 2**20
+_LONGEST_TEXT = 200_000
+_PICTURES = {"image/png": "png", "image/jpeg": "jpg", "image/gif": "gif", "image/webp": "webp"}
+
+
+class CellOutputs:
+    """The outputs of cells. Written by hooks on several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._outputs: OrderedDict[str, list[dict[str, Any]]] = OrderedDict()
+        """By the id of the request to run the cell: its number is known for certain only when it has ended."""
+        self._sizes: dict[str, int] = {}
+        self._requests: dict[int, str] = {}
+        self.last: int | None = None
+        """The cell that has ended last."""
+
+    def begins(self, request: str) -> None:
+        """A cell starts to run."""
+        with self._lock:
+            self._outputs.setdefault(request, [])
+            self._sizes.setdefault(request, 0)
+            self._make_room()
+
+    def ends(self, request: str, number: int) -> None:
+        """A cell has run. What it has printed may still come."""
+        with self._lock:
+            self._requests[number] = request
+            self.last = number
+
+    def shows(self, request: str, output: dict[str, Any], size: int) -> None:
+        """A cell has shown something."""
+        with self._lock:
+            if request not in self._outputs or self._sizes[request] + size > _BYTES_OF_A_CELL:
+                return
+            self._outputs[request].append(output)
+            self._sizes[request] += size
+            self._make_room()
+
+    def _make_room(self) -> None:
+        while len(self._outputs) > _CELLS or (len(self._outputs) > 1 and sum(self._sizes.values()) > _BYTES):
+            oldest, _ = self._outputs.popitem(last=False)
+            del self._sizes[oldest]
+            self._requests = {number: request for number, request in self._requests.items() if request != oldest}
+
+    def of(self, number: int) -> list[dict[str, Any]]:
+        """What that cell has shown, in order; empty when nothing is known."""
+        with self._lock:
+            return list(self._outputs.get(self._requests.get(number, ""), ()))
+
+
+_store: CellOutputs | None = None
+
+
+def install(shell: Any) -> None:
+    """Begin to keep what cells show. Once, however often it is called; nothing outside of a kernel."""
+    global _store
+    publisher: Any = getattr(shell, "display_pub", None)
+    if _store is not None or not hasattr(publisher, "register_hook"):
+        return
+    store = _store = CellOutputs()
+
+    def keep(message: dict[str, Any]) -> dict[str, Any]:
+        request = str((message.get("parent_header") or {}).get("msg_id", ""))
+        kind, content = (message.get("header") or {}).get("msg_type"), message.get("content") or {}
+        if kind in ("display_data", "update_display_data"):
+            data = dict(content.get("data") or {})
+            store.shows(request, {"data": data}, sum(len(str(value)) for value in data.values()))
+        elif kind == "stream":
+            text = str(content.get("text", ""))
+            store.shows(request, {"text": text}, len(text))
+        return message
+
+    def request() -> str:
+        header = shell.get_parent().get("header") or {} if hasattr(shell, "get_parent") else {}
+        return str(header.get("msg_id", ""))
+
+    def begins(*_: Any) -> None:
+        store.begins(request())
+
+    def ends(result: Any) -> None:
+        if result.execution_count is not None:
+            store.ends(request(), result.execution_count)
+
+    publisher.register_hook(keep)
+    shell.events.register("pre_run_cell", begins)
+    shell.events.register("post_run_cell", ends)
+    for stream in (sys.stdout, sys.stderr):
+        thread = getattr(stream, "pub_thread", None)
+        if thread is not None and hasattr(stream, "register_hook"):
+            # Its hooks belong to the thread that sends.
+            thread.schedule(lambda stream=stream: stream.register_hook(keep))
+
+
+def outputs_of(shell: Any, which: str) -> tuple[list[KernelAttachment], str]:
+    """The pictures and the text that a cell has shown, as files, and that cell's source.
+
+    ``which``: its number, or ``last`` for the cell before this one. Raises UsageError when there is nothing to send.
+    """
+    number = _number(which)
+    files: list[KernelAttachment] = []
+    texts: list[str] = []
+    for output in _known(shell, number):
+        data = output.get("data") or {}
+        kind = next((kind for kind in _PICTURES if isinstance(data.get(kind), (str, bytes))), None)
+        if kind is not None:
+            files.append(_picture(data[kind], kind, f"Out{number}-{len(files) + 1}.{_PICTURES[kind]}"))
+        else:
+            texts.append(str(output.get("text") or data.get("text/plain") or ""))
+    text = "".join(texts).strip()
+    if text:
+        content = text[-_LONGEST_TEXT:].encode()
+        files.append(KernelAttachment(name=f"Out{number}.txt", content=content, media_type="text/plain"))
+    if not files:
+        raise UsageError(f"Nothing is known of an output of cell [{number}]: did it run after %load_ext navi_jupyter?")
+    sources = shell.user_ns.get("In") or []
+    return files, sources[number] if number < len(sources) else ""
+
+
+def _number(which: str) -> int:
+    if which == "last":
+        if _store is None or _store.last is None:
+            raise UsageError("No cell ran before this one.")
+        return _store.last
+    if not which.isdecimal():
+        raise UsageError(f"--with-output takes the number of a cell, or last; not {which!r}.")
+    return int(which)
+
+
+def _known(shell: Any, number: int) -> list[Mapping[str, Any]]:
+    found: list[Mapping[str, Any]] = list(_store.of(number)) if _store is not None else []
+    results = shell.user_ns.get("Out") or {}
+    if number in results:
+        data, _ = shell.display_formatter.format(results[number])
+        found.append({"data": data, "text": str(data.get("text/plain", "")) + "\n"})
+    return found
+
+
+def _picture(content: str | bytes, kind: str, name: str) -> KernelAttachment:
+    raw = base64.b64decode(content) if isinstance(content, str) else content
+    return KernelAttachment(name=name, content=raw, media_type=kind)

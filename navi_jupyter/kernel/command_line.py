@@ -1,0 +1,251 @@
+"""What a ``%navi`` line means. Pure: text in, one request out.
+
+The rule: the first word is a subcommand only when the rest has that subcommand's shape; else all of it is a prompt. So
+``%navi stop`` stops, and ``%navi stop the presses please`` asks. ``%navi -- anything`` is always a prompt.
+Not responsible for doing it (``magics``) or for ``{name}`` (``interpolation``).
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from .errors import UsageError
+from .options import MANY, take_options
+from .recall_command import NewRecall, read_recall
+
+MODES = ("enqueue", "reject", "interrupt", "rollback", "steer", "collect")
+FORMATS = ("md", "ipynb", "json")
+_ID = re.compile(r"[a-z]{1,8}_[0-9A-Za-z]{4,64}|[0-9a-f]{8,64}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prompt:
+    """Ask the agent."""
+
+    text: str
+    wait: bool = True
+    interpolate: bool = True
+    session: str | None = None
+    model: str | None = None
+    mode: str = "enqueue"
+    outputs: tuple[str, ...] = ()
+    """Numbers of cells (or ``last``) whose outputs go along."""
+    files: tuple[str, ...] = ()
+    """Paths, as the kernel sees them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Action:
+    """Any other subcommand and its words."""
+
+    name: str
+    args: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+Request = Prompt | NewRecall | Action
+
+
+def parse_line(line: str, *, now: datetime | None = None) -> Request:
+    """The meaning of ``%navi <line>``. Raises UsageError."""
+    text = line.strip()
+    if not text or text in ("help", "status", "-h", "--help", "?"):
+        return Action(name="status" if text in ("", "status") else "help")
+    word, _, rest = text.partition(" ")
+    shape = _SHAPES.get(word)
+    request = shape(rest.strip(), now) if shape else None
+    return request or parse_prompt(text)
+
+
+def parse_cell(line: str, cell: str, *, now: datetime | None = None) -> Prompt | NewRecall:
+    """The meaning of ``%%navi <line>`` above ``cell``: options, then a first line of the prompt, if any.
+
+    ``%%navi recall <when>`` has its message below. Raises UsageError where it looks as if the cell should be run.
+    """
+    word, _, rest = line.strip().partition(" ")
+    if word == "recall" and cell.strip():
+        try:
+            complete = read_recall(rest.strip(), now)
+        except UsageError:
+            complete = None  # says no message: that is below
+        if complete is not None and complete.sentence:
+            return replace(complete, message=cell.strip(), sentence=False)  # the line is all time
+        recall = None if complete else read_recall(f"{rest.strip()} -- {cell.strip()}", now)
+        if complete is not None:
+            raise UsageError(
+                "With %%navi the cell below is a message, it is not run. To run it and be told of it, begin the cell"
+                f" with one percent sign: %navi {line.strip()}"
+            )
+        if recall is not None:
+            return recall
+    prompt = parse_prompt(line, cell=cell)
+    if not prompt.text.strip():
+        raise UsageError("The cell is empty: write what you want to ask below %%navi.")
+    return prompt
+
+
+def parse_prompt(line: str, *, cell: str = "") -> Prompt:
+    """``[options] [--] text``. Raises UsageError for an unknown option or no text at all."""
+    options, text = take_options(line, flags=_PROMPT_FLAGS, values=("session", "model", "mode", *MANY))
+    mode = options.get("mode", "enqueue")
+    if mode not in MODES:
+        raise UsageError(f"--mode is one of {', '.join(MODES)}, not {mode!r}.", field="mode")
+    whole = "\n".join(part for part in (text, cell.rstrip()) if part.strip())
+    if not whole and not cell:
+        raise UsageError("There is nothing to ask: write the question behind %navi.")
+    return Prompt(
+        text=whole,
+        wait="no-wait" not in options,
+        interpolate="raw" not in options,
+        session=options.get("session"),
+        model=options.get("model"),
+        mode=mode,
+        outputs=tuple(word for word in re.split(r"[,\n]", options.get("with-output", "")) if word),
+        files=tuple(word for word in options.get("attach", "").split("\n") if word),
+    )
+
+
+_PROMPT_FLAGS = {"-b": "no-wait", "--no-wait": "no-wait", "-w": "wait", "--wait": "wait", "--raw": "raw"}
+
+
+# --- subcommands: each returns None when the words do not have its shape
+# -----------------------------------------------
+
+
+def _bare(name: str) -> Callable[[str, datetime | None], Request | None]:
+    return lambda rest, _now: None if rest else Action(name=name)
+
+
+def _with_id(name: str) -> Callable[[str, datetime | None], Request | None]:
+    def shape(rest: str, _now: datetime | None) -> Request | None:
+        if not rest and name == "cancel":  # the others, alone, are things one says to an agent
+            raise UsageError(f"Which one? Write %navi {name} ID; %navi recalls lists them.")
+        return Action(name=name, args=(rest,)) if _ID.fullmatch(rest) else None
+
+    return shape
+
+
+def _with_name(name: str) -> Callable[[str, datetime | None], Request | None]:
+    """``profile`` or ``model``: alone it lists, with exactly one word it sets."""
+
+    def shape(rest: str, _now: datetime | None) -> Request | None:
+        words = rest.split()
+        return Action(name=name, args=tuple(words)) if len(words) <= 1 else None
+
+    return shape
+
+
+def _recalls(rest: str, _now: datetime | None) -> Request | None:
+    if rest in ("", "--all", "-a"):
+        return Action(name="recalls", options={"all": ""} if rest else {})
+    return None
+
+
+def _session(rest: str, _now: datetime | None) -> Request | None:
+    words = rest.split()
+    if words in ([], ["list"], ["new"]):
+        return Action(name="session", args=tuple(words))
+    if len(words) == 2 and words[0] == "use":
+        return Action(name="session", args=tuple(words))
+    if words == ["use"]:
+        raise UsageError("Which one? Write %navi session use ID; %navi session list shows them.")
+    return None
+
+
+def _export(rest: str, _now: datetime | None) -> Request | None:
+    """``export [md|ipynb|json] [FILE] [--force]``."""
+    try:
+        words = shlex.split(rest)
+    except ValueError:
+        return None
+    force = "--force" in words
+    words = [word for word in words if word != "--force"]
+    kind = words.pop(0) if words and words[0] in FORMATS else None
+    if len(words) > 1 or (words and kind is None and not words[0].endswith(tuple("." + each for each in FORMATS))):
+        return None
+    file = words[0] if words else ""
+    kind = kind or (file.rpartition(".")[2] if file else "md")
+    return Action(name="export", args=(kind, file), options={"force": ""} if force else {})
+
+
+def _recall(rest: str, now: datetime | None) -> Request | None:
+    if rest in ("pause all", "resume all"):
+        return Action(name=f"{rest.split()[0]}_all")
+    return read_recall(rest, now)
+
+
+def _approve(rest: str, _now: datetime | None) -> Request | None:
+    """``approve [ID] [--always]``."""
+    words = rest.split()
+    always = "--always" in words
+    ids = [word for word in words if word != "--always"]
+    if len(ids) > 1 or any(not _ID.fullmatch(word) for word in ids):
+        return None
+    return Action(name="approve", args=tuple(ids), options={"always": ""} if always else {})
+
+
+def _id_and_text(name: str) -> Callable[[str, datetime | None], Request | None]:
+    """``deny [ID] [reason]``, ``answer [ID] value``."""
+
+    def shape(rest: str, _now: datetime | None) -> Request | None:
+        word, _, text = rest.partition(" ")
+        if _ID.fullmatch(word) and word.startswith("i_"):
+            return Action(name=name, args=(word, text.strip()))
+        # Without an id it is an answer only while a question is open; else somebody talks to the agent.
+        return Action(name=name, args=("", rest), options={"else": f"{name} {rest}".strip()})
+
+    return shape
+
+
+def _memory(rest: str, _now: datetime | None) -> Request | None:
+    """``memory [words]``; a sentence is the agent's."""
+    words = rest.split()
+    if len(words) > 3 or rest.endswith("?"):
+        return None
+    return Action(name="memory", args=(rest,) if rest else ())
+
+
+def _remember(rest: str, _now: datetime | None) -> Request | None:
+    if not rest:
+        raise UsageError("What? Write %navi remember I prefer polars.")
+    if rest.lower().startswith(("to ", "when ", "me to ", "that time ")):
+        return None  # a reminder, or a question: the agent's
+    return Action(name="remember", args=(rest.removeprefix("that "),))
+
+
+def _forget(rest: str, _now: datetime | None) -> Request | None:
+    return Action(name="forget", args=(rest,)) if _ID.fullmatch(rest) else None
+
+
+_SHAPES: Mapping[str, Callable[[str, datetime | None], Request | None]] = {
+    "recall": _recall,
+    "recalls": _recalls,
+    "away": _bare("away"),
+    "cancel": _with_id("cancel"),
+    "pause": _with_id("pause"),
+    "resume": _with_id("resume"),
+    "fire": _with_id("fire"),
+    "stop": _bare("stop"),
+    "session": _session,
+    "profile": _with_name("profile"),
+    "model": _with_name("model"),
+    "export": _export,
+    "chat": _bare("chat"),
+    "approve": _approve,
+    "deny": _id_and_text("deny"),
+    "answer": _id_and_text("answer"),
+    "queue": _bare("queue"),
+    "approvals": _bare("approvals"),
+    "usage": _bare("usage"),
+    "tools": _bare("tools"),
+    "profiles": _bare("profiles"),
+    "models": _bare("models"),
+    "mcp": _bare("mcp"),
+    "remember": _remember,
+    "memory": _memory,
+    "forget": _forget,
+}

@@ -1,0 +1,1 @@
+"""The nouns: immutable values that every layer shares, on the wire and in the database."""

@@ -1,0 +1,260 @@
+"""The nouns: sessions, runs, recalls, firings. Frozen values, their wire form, their JSON schema.
+
+Not responsible for how they are stored (``store``) or changed (``orchestrator``, ``recalls``).
+All instants are timezone-aware; on the wire ISO 8601 with an offset. All durations are :class:`datetime.timedelta`;
+on the wire ``90s``, ``10m``, ``1h30m``, ``2d``.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import (
+    AwareDatetime,
+    Field,
+    StringConstraints,
+)
+
+from .base import Duration, Instant, Title, Value
+from .sessions import OriginKind
+
+# --- recalls ---------------------------------------------------------------------------------------------------------
+
+
+class Once(Value):
+    """Fires once, at ``at``."""
+
+    kind: Literal["once"] = "once"
+    at: Instant
+
+
+class Every(Value):
+    """Fires at ``start + n * every`` (n >= 1 when ``start`` is the creation), in elapsed time: no drift, DST-free."""
+
+    kind: Literal["every"] = "every"
+    every: Duration
+    start: Instant
+    tz: str | None = Field(default=None, exclude_if=lambda tz: tz is None)
+    """Set for whole days that are counted on the wall clock of this zone: every other Friday at 16:00 stays at 16:00
+    across a change of the clocks (which it meets as a fixed cron time does)."""
+
+
+class Cron(Value):
+    """Fires when the wall clock of ``tz`` matches ``expr`` (DST: Debian cron's policy)."""
+
+    kind: Literal["cron"] = "cron"
+    expr: str
+    tz: str
+
+
+class WhenEvent(StrEnum):
+    """What can happen in a notebook, and wake a recall."""
+
+    CELL_DONE = "cell_done"
+    """It finished or failed."""
+    CELL_FINISHED = "cell_finished"
+    CELL_FAILED = "cell_failed"
+    CELL_SLOW = "cell_slow"
+    """It runs for longer than ``longer_than``."""
+    KERNEL_IDLE = "kernel_idle"
+    """Nothing has run for ``longer_than`` (default: at once) after something did."""
+    KERNEL_RESTARTED = "kernel_restarted"
+    KERNEL_DIED = "kernel_died"
+    FILE_CHANGED = "file_changed"
+    EXPRESSION = "expression"
+    """A Python expression in the kernel turned true."""
+
+
+class When(Value):
+    """Fires when something happens, not at a time: it has no slots ahead, ``next_at`` is None."""
+
+    kind: Literal["when"] = "when"
+    event: WhenEvent
+    kernel_id: str | None = None
+    """None: the kernel of the session's notebook, whichever that is then."""
+    cell: str | None = None
+    """Which cell: ``running`` (the one that runs now; the next one that starts when none does), ``any``, or the id of
+    an ``execute_request`` or of a notebook cell. ``request:<id>``: that very execution, in the kernel ``kernel_id``;
+    ``after:<id>``: the next one after it. None for events that are not of a cell."""
+    path: str | None = None
+    """Of ``file_changed``: a file or a glob, relative to the server's root."""
+    expr: str | None = None
+    longer_than: Duration | None = None
+    every: Duration = timedelta(seconds=5)
+    """How often an expression or a file is looked at, besides after each cell."""
+    repeat: Literal["once", "each"] = "once"
+    cooldown: Duration | None = None
+    """After a firing, so long nothing fires (``each``)."""
+
+
+Schedule = Annotated[Once | Every | Cron | When, Field(discriminator="kind")]
+
+
+class OnceSpec(Value):
+    """``{"kind":"once","at":…}`` or ``{"kind":"once","in":"10m"}``: exactly one of the two."""
+
+    kind: Literal["once"]
+    at: AwareDatetime | None = None
+    in_: Duration | None = Field(default=None, alias="in")
+
+
+class EverySpec(Value):
+    """``{"kind":"every","every":"1h","start"?:…,"tz"?:…}``."""
+
+    kind: Literal["every"]
+    every: Duration
+    start: AwareDatetime | None = None
+    tz: Annotated[str, StringConstraints(max_length=64)] | None = None
+    """For whole days that are counted on the wall clock of this zone."""
+
+
+class CronSpec(Value):
+    """``{"kind":"cron","expr":…,"tz"?:…}``."""
+
+    kind: Literal["cron"]
+    expr: Annotated[str, StringConstraints(max_length=256)]
+    tz: Annotated[str, StringConstraints(max_length=64)] | None = None
+
+
+class WhenSpec(Value):
+    """``{"kind":"when","event":…}``; ``when`` is a short word for it: ``done``, ``failed``, ``finished``, ``idle``."""
+
+    kind: Literal["when"]
+    event: WhenEvent | None = None
+    when: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = None
+    kernel_id: Annotated[str, StringConstraints(max_length=200)] | None = None
+    cell: Annotated[str, StringConstraints(max_length=200)] | None = None
+    path: Annotated[str, StringConstraints(max_length=1000)] | None = None
+    expr: Annotated[str, StringConstraints(max_length=2000)] | None = None
+    longer_than: Duration | None = None
+    every: Duration | None = None
+    repeat: Literal["once", "each"] | None = None
+    cooldown: Duration | None = None
+
+
+ScheduleSpec = Annotated[OnceSpec | EverySpec | CronSpec | WhenSpec, Field(discriminator="kind")]
+
+
+class Policy(Value):
+    """What to do when it can not simply run on time."""
+
+    misfire: Literal["skip", "latest", "all"] = "latest"
+    grace: Duration | None = None
+    busy: Literal["defer", "queue", "skip", "interrupt"] = "defer"
+    retries: Annotated[int, Field(ge=0, le=10)] = 0
+    timeout: Duration | None = None
+    until: Instant | None = None
+    max_fires: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    jitter: Duration | None = None
+    cancel_on: Annotated[tuple[Literal["user_message", "read"], ...], Field(max_length=2)] = ()
+    """Ends the recall when the user writes in the session, or has seen it since the recall was made."""
+    notify: Annotated[tuple[Annotated[str, StringConstraints(max_length=64)], ...], Field(max_length=10)] = ()
+    """Names of notification targets (``navi/notify.toml``) that are told when a firing is over; ``browser`` too."""
+    quiet: Annotated[str, StringConstraints(pattern=r"^\d\d:\d\d-\d\d:\d\d$")] | None = None
+    """Hours of the user's clock (``22:00-07:00``) in which nobody is notified; what came is told at their end."""
+
+
+class RecallStatus(StrEnum):
+    """How far a recall is. The last four are final."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    PAUSED = "paused"
+    FIRED = "fired"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def final(self) -> bool:
+        """Never changes again."""
+        return self not in (RecallStatus.PENDING, RecallStatus.RUNNING, RecallStatus.PAUSED)
+
+
+class Recall(Value):
+    """A stored wish to be woken."""
+
+    id: str
+    session_id: str
+    title: str
+    message: str
+    schedule: Schedule
+    policy: Policy
+    status: RecallStatus
+    next_at: Instant | None
+    """The next slot; None when there is none (over, or paused)."""
+    last_at: Instant | None = None
+    """The slot that was last started."""
+    fired: int = 0
+    """How many firings have started."""
+    created_at: Instant
+    origin: OriginKind = OriginKind.USER
+    """``user`` when a person asked for it over the API, ``system`` when the agent's tool made it."""
+
+
+RecallMessage = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000)]
+
+
+class RecallCreate(Value):
+    """Body of ``POST recalls``."""
+
+    session_id: str
+    message: RecallMessage
+    title: Title | None = None
+    schedule: ScheduleSpec
+    policy: Policy = Policy()
+
+
+class RecallPatch(Value):
+    """Body of ``PATCH recalls/{id}``: the fields that are there are changed."""
+
+    message: RecallMessage | None = None
+    title: Title | None = None
+    schedule: ScheduleSpec | None = None
+    policy: Policy | None = None
+
+
+class FiringStatus(StrEnum):
+    """How far a firing is. All but the first three are final."""
+
+    PENDING = "pending"
+    CLAIMED = "claimed"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    MISSED = "missed"
+    COALESCED = "coalesced"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def final(self) -> bool:
+        """Never changes again."""
+        return self not in (FiringStatus.PENDING, FiringStatus.CLAIMED, FiringStatus.RUNNING)
+
+
+class Firing(Value):
+    """One slot of a recall: the ledger's row."""
+
+    id: str
+    recall_id: str
+    slot: Instant
+    kind: Literal["auto", "manual", "event"] = "auto"
+    """``event``: something happened (a ``when`` recall); the slot is when it did."""
+    status: FiringStatus
+    reason: str | None = None
+    run_id: str | None = None
+    attempt: int = 0
+    coalesced: int = 0
+    """How many earlier slots this row stands for besides its own."""
+    not_before: Instant
+    started_at: Instant | None = None
+    ended_at: Instant | None = None
+    lateness_ms: int | None = None
+    """Milliseconds from the slot to the start of its run."""
+    delivery: Literal["none", "pending", "delivered", "failed"] = "none"
+    """Whether people were told (``notify``): apart from how the run went."""
+    delivery_error: str | None = None

@@ -1,0 +1,139 @@
+"""What runs work with and leave behind: attachments, questions to the user, facts, what a tool may do.
+
+The second half of the nouns: sessions, runs and recalls are in ``model``.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from .base import Duration, Instant, Value
+
+ToolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$")]
+
+
+# --- questions to the user -------------------------------------------------------------------------------------------
+
+
+class InterruptKind(StrEnum):
+    """Why a run asks."""
+
+    APPROVAL = "approval"
+    """A tool call may run only if the user says so."""
+    QUESTION = "question"
+    """A value is missing (MCP elicitation, a worker's question)."""
+
+
+class InterruptStatus(StrEnum):
+    """How far a question is. All but the first are final."""
+
+    OPEN = "open"
+    RESOLVED = "resolved"
+    """Answered; for an approval, the payload says whether it may run."""
+    CANCELLED = "cancelled"
+    """Declined without an answer, or its run ended."""
+    EXPIRED = "expired"
+
+
+class Interrupt(Value):
+    """Something that a run waits for (AG-UI's interrupt)."""
+
+    id: str
+    session_id: str
+    run_id: str
+    kind: InterruptKind
+    message: str
+    tool_call_id: str | None = None
+    tool: str | None = None
+    """Name of the tool; set for approvals."""
+    args: dict[str, Any] | None = None
+    """What the tool would be called with; set for approvals."""
+    response_schema: dict[str, Any] | None = None
+    """JSON schema of the payload of a ``resolved`` answer to a question."""
+    subagent_run_id: str | None = None
+    """The worker that asks."""
+    durable: bool = True
+    """Whether the run waits in the database, and goes on after a restart. Else it waits in the server's memory."""
+    created_at: Instant
+    expires_at: Instant | None = None
+    status: InterruptStatus = InterruptStatus.OPEN
+    payload: Any = None
+    answered_by: str | None = None
+    answered_at: Instant | None = None
+
+
+class Approval(Value):
+    """The payload of an answer to an approval."""
+
+    approved: bool
+    args: dict[str, Any] | None = None
+    """Call it with these instead."""
+    always: Literal["session"] | None = None
+    """``session``: do not ask again for this tool in this session."""
+    message: Annotated[str, StringConstraints(max_length=4000)] | None = None
+    """For the model; why not, for example."""
+
+
+# --- what tools may do -----------------------------------------------------------------------------------------------
+
+
+class Permission(StrEnum):
+    """Whether a tool may be called. Later ones are stricter."""
+
+    ALLOW = "allow"
+    ASK = "ask"
+    DENY = "deny"
+
+
+class Effect(StrEnum):
+    """What calling a tool does to the world: decides whether it asks when nobody has said otherwise."""
+
+    READ = "read"
+    """Looks only. Allowed by default."""
+    NOTE = "note"
+    """Changes Navi's own things: recalls, memory. Allowed by default."""
+    WRITE = "write"
+    """Changes files or notebooks. Asks by default."""
+    RUN = "run"
+    """Executes code. Asks by default."""
+    OUTSIDE = "outside"
+    """Another program's (MCP, a package, a function of the user's) that does not say it only reads. Asks by default."""
+
+
+# --- functions of a kernel ------------------------------------------------------------------------------------------
+
+
+class KernelFunction(Value):
+    """A function that the user offers as a tool (``@navi.tool``), as its kernel tells of it."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+    description: Annotated[str, StringConstraints(max_length=8000)] = ""
+    parameters: dict[str, Any]
+    """JSON schema of the arguments: an object."""
+    effect: Effect = Effect.OUTSIDE
+    awaits: bool = False
+    """It is a coroutine function."""
+
+
+class KernelFunctions(Value):
+    """Body of ``POST kernels/{kid}/tools``: functions that are new, or have changed."""
+
+    tools: Annotated[tuple[KernelFunction, ...], Field(min_length=1, max_length=100)]
+
+
+# --- limits ----------------------------------------------------------------------------------------------------------
+
+
+class RunLimits(Value):
+    """What a profile may set; the traits of the server are the ceiling."""
+
+    max_iterations: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Requests to the model in one run."""
+    timeout: Duration | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Input and output tokens of one run."""
+    max_cost: Annotated[float, Field(gt=0)] | None = None
+    """US dollars of one run, where the price is known."""

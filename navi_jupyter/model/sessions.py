@@ -1,0 +1,147 @@
+"""The nouns: sessions, runs, recalls, firings. Frozen values, their wire form, their JSON schema.
+
+Not responsible for how they are stored (``store``) or changed (``orchestrator``, ``recalls``).
+All instants are timezone-aware; on the wire ISO 8601 with an offset. All durations are :class:`datetime.timedelta`;
+on the wire ``90s``, ``10m``, ``1h30m``, ``2d``.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import (
+    Field,
+    StringConstraints,
+)
+
+from .base import Instant, ModelName, Names, ProfileName, Title, Value
+
+
+class OriginKind(StrEnum):
+    """Who caused something."""
+
+    USER = "user"
+    RECALL = "recall"
+    SYSTEM = "system"
+
+
+class Origin(Value):
+    """Who caused something; ``recall_id`` is set exactly when a recall did."""
+
+    kind: OriginKind = OriginKind.USER
+    recall_id: str | None = None
+
+
+USER = Origin(kind=OriginKind.USER)
+SYSTEM = Origin(kind=OriginKind.SYSTEM)
+
+
+# --- sessions and runs -----------------------------------------------------------------------------------------------
+
+
+class Session(Value):
+    """One conversation, owned by one user."""
+
+    id: str
+    owner: str
+    title: str
+    profile: str
+    model: str
+    notebook_path: str | None = None
+    kernel_id: str | None = None
+    timezone: str = "UTC"
+    """IANA zone of the user, for recalls that name none."""
+    created_at: Instant
+    updated_at: Instant
+    head_seq: int = 0
+    allowed_tools: tuple[str, ...] = ()
+    """Tools that the user has allowed for this session, so that they do not ask again."""
+    context: dict[str, bool] = Field(default_factory=dict)
+    """Context providers that are switched on or off here, whatever the profile says."""
+
+
+class SessionCreate(Value):
+    """Body of ``POST sessions``."""
+
+    title: Title | None = None
+    profile: ProfileName | None = None
+    model: ModelName | None = None
+    notebook_path: Annotated[str, StringConstraints(max_length=4096)] | None = None
+    kernel_id: Annotated[str, StringConstraints(max_length=200)] | None = None
+    timezone: Annotated[str, StringConstraints(max_length=64)] | None = None
+    allowed_tools: Annotated[Names, Field(max_length=200)] | None = None
+    context: dict[Annotated[str, StringConstraints(max_length=64)], bool] | None = None
+
+
+class SessionPatch(SessionCreate):
+    """Body of ``PATCH sessions/{sid}``: the fields that are there are changed."""
+
+
+class RunStatus(StrEnum):
+    """How far a run is. The last five are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def active(self) -> bool:
+        """Holds the session: at most one such run per session, as a database fact."""
+        return self in (RunStatus.RUNNING, RunStatus.WAITING)
+
+    @property
+    def final(self) -> bool:
+        """Never changes again."""
+        return not self.active and self is not RunStatus.QUEUED
+
+
+class Usage(Value):
+    """Tokens of a run (or a sum of runs). Zero where the backend does not say."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    requests: int = 0
+    cost: float | None = None
+    """US dollars by the list price; None where it is not known (in a sum: of the parts that are known)."""
+
+    def __add__(self, other: Usage) -> Usage:
+        costs = [cost for cost in (self.cost, other.cost) if cost is not None]
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            requests=self.requests + other.requests,
+            cost=sum(costs) if costs else None,
+        )
+
+
+class Failure(Value):
+    """Why a run did not complete: a stable code and a sentence."""
+
+    code: str
+    message: str
+
+
+class Run(Value):
+    """One turn of the agent in a session."""
+
+    id: str
+    session_id: str
+    command_id: str
+    status: RunStatus
+    origin: Origin
+    model: str
+    created_at: Instant
+    started_at: Instant | None = None
+    ended_at: Instant | None = None
+    usage: Usage = Usage()
+    error: Failure | None = None
+    merged_into: str | None = None
+    """The run that took this one's prompt over while it was in progress (mode ``steer``)."""
+    rolled_back: bool = False
+    """Left out of what the model is told of earlier turns (mode ``rollback``); the log has it all."""

@@ -1,0 +1,197 @@
+"""Sends one message through Apprise: a program of its own, ``python -P -m navi_jupyter.notifications.sender_process``.
+
+Of its own, because Apprise's 250 services connect from wherever they like: here every connection of the process is
+looked at when it is made (an audit hook, below all libraries), so that neither a name that resolves to something else
+by now, nor a redirect, nor a second request leads into the private network. It can also be killed, and the server
+neither imports nor keeps what Apprise brings. One message each: 0.4 s and 50 MB for a few messages an hour cost less
+than a process that waits for them with everybody's keys.
+
+Input: one JSON object ``{"url", "title", "body", "allow_private"}`` on stdin: no secret is in an argument.
+Output: one JSON object ``{"sent": bool, "refused": str | null, "problem": str | null}`` in a line of its own on stdout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterable
+from importlib.machinery import all_suffixes
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .address_policy import resolve, why_refused
+from .apprise_sender import SCHEMES
+
+ALONE = 60.0
+"""Seconds after which it ends by itself: more than the server waits, should that be no more."""
+_CONNECTING = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
+_STARTING = frozenset(
+    {
+        *("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty"),
+        *("os.startfile", "os.startfile/2", "pty.spawn", "_winapi.CreateProcess"),
+    }
+)
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_SYSTEM = ("/etc/ssl", "/etc/pki", "/etc/mime.types", "/usr/share", "/usr/lib", "/usr/local/share", "/dev/urandom")
+_MODULES = (*all_suffixes(), ".pem")
+
+
+class Guard:
+    """The audit hook: refuses connections into private networks, files of the user's, and any start of a program."""
+
+    def __init__(self, *, allow_private: bool, proxies: frozenset[str] = frozenset()) -> None:
+        self.refused: str | None = None
+        """Why the first thing that was refused was."""
+        self.unread = False
+        """A file was asked for and not given: no reason to give up by itself, many look for some they do not need."""
+        self._allow_private = allow_private
+        self._proxies = proxies
+        """Addresses of the configured web proxies, which are where the administrator put them."""
+        self._installed = _real(_SYSTEM, (sys.prefix, sys.base_prefix, str(Path(os.__file__).parent)), _certificates())
+        self._importable = _real(path for path in sys.path if path)
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event in _STARTING:
+            self._refuse("a notification starts no program")
+        if self._allow_private:
+            return
+        if event in _CONNECTING:
+            self._look_at(arguments[-1])
+        elif event == "open":
+            self._look_at_file(arguments[0], arguments[2])
+
+    def _look_at(self, address: object) -> None:
+        if address is None:
+            return  # sendmsg on a socket that is connected
+        if not isinstance(address, tuple) or not address:
+            self._refuse("a socket of this machine")  # AF_UNIX and its kind
+        host = str(address[0])
+        if host in self._proxies:
+            return
+        why = why_refused(host)
+        if why is not None:
+            self._refuse(why)
+
+    def _look_at_file(self, path: object, flags: object) -> None:
+        """Templates, keys and attachments that a URL may name would be sent to whoever it names, too."""
+        if not isinstance(path, (str, bytes)) or os.fsdecode(path) == os.devnull:
+            return  # one that is open already, or none
+        if isinstance(flags, int) and flags & _WRITING:
+            self._refuse("a notification writes no file")
+        real = os.path.realpath(os.fsdecode(path))
+        if not (_within(real, self._installed) or (real.endswith(_MODULES) and _within(real, self._importable))):
+            self.unread = True
+            raise PermissionError("refused: a notification reads no file of this machine")
+
+    def _refuse(self, why: str) -> NoReturn:
+        self.refused = self.refused or why
+        raise PermissionError(f"refused: {why}")
+
+
+def _real(*paths: Iterable[str]) -> tuple[str, ...]:
+    return tuple({os.path.realpath(path) for group in paths for path in group})
+
+
+def _within(path: str, roots: tuple[str, ...]) -> bool:
+    return any(path == root or path.startswith(root.rstrip(os.sep) + os.sep) for root in roots)
+
+
+def _certificates() -> list[str]:
+    names = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+    return [os.environ[name] for name in names if os.environ.get(name)]
+
+
+class _Problems(logging.Handler):
+    """What Apprise warns of."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it."""
+        self.lines.append(record.getMessage())
+
+
+def _proxies() -> frozenset[str]:
+    from urllib.parse import urlsplit
+
+    found: set[str] = set()
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        url = os.environ.get(name) or os.environ.get(name.upper())
+        host = urlsplit(url if url and "://" in url else f"//{url or ''}").hostname
+        if host:
+            with contextlib.suppress(OSError):
+                found.update(resolve(host))
+    return frozenset(found)
+
+
+def _follow_no_redirect() -> None:
+    """Whatever the URL says (Apprise 2 has ``redirect=yes``): through a proxy the guard sees not where it leads."""
+    import requests
+
+    def nowhere(_self: object, _response: object) -> None:
+        return None
+
+    requests.sessions.SessionRedirectMixin.get_redirect_target = nowhere  # type: ignore[method-assign,assignment]
+
+
+def send(url: str, title: str, body: str, *, allow_private: bool) -> dict[str, Any]:
+    """Send. The process is guarded from here on."""
+    guard = Guard(allow_private=allow_private, proxies=_proxies())
+    problems = _Problems()
+    # After our own modules and before the first connection: 200 ms.
+    import apprise
+
+    _follow_no_redirect()
+    log = logging.getLogger("apprise")
+    log.addHandler(problems)
+    log.propagate = False
+    asset = apprise.AppriseAsset(app_id="Navi", app_desc="Navi", app_url="", async_mode=False, secure_logging=True)
+    apprise.Apprise.instantiate("json://localhost", asset=asset)  # loads all services; some look for programs then
+    sys.addaudithook(guard)
+    # Not Apprise.add(url): that takes several in one text, of which we would have looked at the first.
+    service = apprise.Apprise.instantiate(url, asset=asset)
+    if service is None:
+        return {"sent": False, "refused": guard.refused or "Apprise can not read this URL", "problem": None}
+    if not allow_private and not _schemes_of(service) & SCHEMES:
+        return {"sent": False, "refused": "its service is not among those that are allowed here", "problem": None}
+    messenger = apprise.Apprise(asset=asset)
+    messenger.add(service)
+    sent = bool(messenger.notify(body=body, title=title, body_format="text"))
+    problem = None if sent else next(iter(problems.lines), "the service did not take it")
+    if problem is not None and guard.unread:
+        problem += " (a notification reads no file of this machine)"
+    return {"sent": sent, "refused": None if sent else guard.refused, "problem": problem}
+
+
+def _schemes_of(service: Any) -> set[str]:
+    """Those that a service goes by: a plain ``https://`` URL may be another one's."""
+    found: set[str] = set()
+    for names in (service.protocol, service.secure_protocol):
+        found.update([names] if isinstance(names, str) else names or ())
+    return found
+
+
+def main() -> None:
+    """See the module."""
+    faulthandler.dump_traceback_later(ALONE, exit=True)
+    wanted = json.load(sys.stdin)
+    # What libraries print must not be taken for the answer.
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            outcome = send(
+                wanted["url"], wanted["title"], wanted["body"], allow_private=wanted.get("allow_private") is True
+            )
+        except Exception as error:  # noqa: BLE001 - the supervisor: any of 250 services; its text may have the URL
+            outcome = {"sent": False, "refused": None, "problem": f"Apprise failed ({type(error).__name__})"}
+    sys.stdout.write(f"\n{json.dumps(outcome)}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

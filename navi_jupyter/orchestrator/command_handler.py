@@ -1,0 +1,350 @@
+"""Accepting commands: what each one does to the database, in one transaction. Effects on live runs are the actor's.
+
+A command that was accepted before changes nothing and gets the same answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..clock import now
+from ..commands import Acceptance, Answer, Edit, Stop, Unqueue
+from ..errors import CommandNotFound, InterruptNotFound, LeaseLost, LimitReached, SessionBusy, SessionNotFound
+from ..events import Draft, Event, RunStarted
+from ..model.base import new_id
+from ..model.runs import Approval, Interrupt, InterruptKind, InterruptStatus
+from ..model.sessions import Origin, OriginKind, Run, RunStatus, Session
+from ..ports.store import DEFAULT_LEASE, QueuedPrompt, SessionTx
+from .prompts import PRIORITIES, Arrival, edited, holder_of, host_of, queue_event, said, without
+from .run_endings import Ending, close_run, custom, told
+from .transcript import fold_frames
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What became of a prompt."""
+
+    acceptance: Acceptance
+    started: Run | None = None
+    """Its run, when it could start at once."""
+    rival: Run | None = None
+    """The run that is in its way, as it was before."""
+    ended: Run | None = None
+    """A run that waited for an answer, and was ended for it."""
+    repeated: bool = False
+    """It had been accepted before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """What became of a ``stop``, an ``unqueue`` or an ``edit``."""
+
+    acceptance: Acceptance
+    target: Run | None = None
+    """The run that is to end (as it was before), or that was taken out of the queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What became of an ``answer``."""
+
+    acceptance: Acceptance
+    question: Interrupt | None = None
+    """As it is now; None when the command had been accepted before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sent a command, and as which."""
+
+    command_id: str
+    user_id: str
+    origin: Origin
+
+
+class CommandHandler:
+    """Accepts commands for one session on behalf of one server."""
+
+    def __init__(self, session_id: str, *, server_id: str, max_queued: int) -> None:
+        self._session_id = session_id
+        self._server_id = server_id
+        self._max_queued = max_queued
+
+    # --- prompts
+
+    async def prompt(self, tx: SessionTx, arrival: Arrival, *, may_start: bool) -> Admission:
+        """Put the user's message into the log, and start its run if nothing is in the way.
+
+        Raises SessionNotFound, SessionBusy (mode ``reject``), LimitReached, LeaseLost.
+        """
+        if (before := await tx.acceptance(self._session_id, arrival.command_id)) is not None:
+            return Admission(before, repeated=True)
+        session = await self._session(tx)
+        if arrival.origin.kind is OriginKind.RECALL:
+            await self._check_lease(tx, arrival)
+        rival = await tx.active_run(self._session_id)
+        waiting = await tx.queued_prompts(self._session_id)
+        mode = arrival.prompt.mode
+        if mode == "reject" and (rival is not None or waiting):
+            raise SessionBusy("The session is busy with another run.")
+        if sum(len(queued.parts) for queued in waiting) >= self._max_queued:
+            raise LimitReached(f"{self._max_queued} prompts are waiting in this session already.")
+        if mode == "collect" and (host := host_of(waiting, arrival)) is not None:
+            return await self._collect(tx, arrival, host, rival)
+        if mode == "steer" and rival is None:
+            mode = "enqueue"
+        run = self._new_run(arrival, session)
+        acceptance = await self._admit(tx, arrival, run, mode)
+        ended = None
+        if rival is not None and mode in ("interrupt", "rollback"):
+            ended = await self._push_aside(tx, rival, arrival, forget=mode == "rollback")
+            rival = None if ended is not None else rival
+        elif rival is not None and mode == "steer" and rival.status is RunStatus.WAITING:
+            await self._decline(tx, rival, arrival)
+        started = await self._begin(tx, run) if may_start and rival is None and not waiting else None
+        if started is None:
+            queued = queue_event("queued", run.command_id, run.id, text=arrival.part.shown, mode=mode)
+            await tx.append(self._session_id, [Draft(queued, run_id=run.id, origin=run.origin, at=run.created_at)])
+        return Admission(acceptance, started, rival, ended)
+
+    async def _check_lease(self, tx: SessionTx, arrival: Arrival) -> None:
+        """A server that was stopped since it took the firing must not start what others have ended since."""
+        if not await tx.may_deliver(arrival.command_id, server_id=self._server_id):
+            raise LeaseLost("The firing was taken over, withdrawn or paused before it could start.")
+
+    def _new_run(self, arrival: Arrival, session: Session) -> Run:
+        return Run(
+            id=new_id("r"),
+            session_id=self._session_id,
+            command_id=arrival.command_id,
+            status=RunStatus.QUEUED,
+            origin=arrival.origin,
+            model=arrival.prompt.model or session.model,
+            created_at=now(),
+        )
+
+    async def _admit(self, tx: SessionTx, arrival: Arrival, run: Run, mode: str) -> Acceptance:
+        """The message, the queued run, the acceptance."""
+        message = said(arrival, run)
+        seq = await tx.append(self._session_id, message)
+        apart = arrival.attachments or mode in ("steer", "collect")  # else the prompt alone says it all
+        await tx.add_run(
+            run,
+            prompt=arrival.prompt.text,
+            user_id=arrival.user_id,
+            first_seq=seq - len(message) + 1,
+            priority=PRIORITIES.get(mode, 0),
+            mode=mode,
+            parts=(arrival.part,) if apart else None,
+        )
+        acceptance = Acceptance(command_id=arrival.command_id, seq=seq, run_id=run.id)
+        await tx.accept(self._session_id, arrival.prompt.type, acceptance, user_id=arrival.user_id)
+        await tx.change_session(self._session_id, {"updated_at": run.created_at})
+        return acceptance
+
+    async def _collect(self, tx: SessionTx, arrival: Arrival, host: QueuedPrompt, rival: Run | None) -> Admission:
+        """Join a queued run."""
+        at = now()
+        seq = await tx.append(self._session_id, said(arrival, host.run.but(created_at=at)))
+        await tx.change_prompt(host.run.id, [*host.parts, arrival.part])
+        event = queue_event("collected", arrival.command_id, host.run.id, text=arrival.part.shown)
+        await tx.append(self._session_id, [Draft(event, run_id=host.run.id, origin=arrival.origin, at=at)])
+        acceptance = Acceptance(command_id=arrival.command_id, seq=seq, run_id=host.run.id)
+        await tx.accept(self._session_id, arrival.prompt.type, acceptance, user_id=arrival.user_id)
+        await tx.change_session(self._session_id, {"updated_at": at})
+        return Admission(acceptance, rival=rival)
+
+    async def _push_aside(self, tx: SessionTx, rival: Run, arrival: Arrival, *, forget: bool) -> Run | None:
+        """End the run in progress, or ask its owner to. The run, if it has ended here."""
+        if forget:
+            await tx.roll_back(rival.id)
+            event = queue_event("rolled_back", rival.command_id, rival.id)
+            await tx.append(self._session_id, [Draft(event, run_id=rival.id, origin=arrival.origin, at=now())])
+        if rival.status is RunStatus.WAITING:
+            await self._end_waiting(tx, rival)
+            return rival
+        await tx.request_stop(rival.id, arrival.command_id)
+        return None
+
+    async def _end_waiting(self, tx: SessionTx, run: Run) -> None:
+        frames = await tx.run_frames(self._session_id, run.id)
+        await close_run(tx, run, Ending(RunStatus.STOPPED), await asyncio.to_thread(fold_frames, frames))
+
+    async def _decline(self, tx: SessionTx, run: Run, arrival: Arrival) -> None:
+        """What the user says instead of an answer is the answer: no, and why."""
+        no = Approval(approved=False, message=arrival.prompt.text[:4000]).wire()
+        for question in await tx.open_interrupts(run.id):
+            if question.kind is InterruptKind.APPROVAL:
+                await self._settle(tx, question, InterruptStatus.RESOLVED, no, arrival.user_id, arrival.origin)
+            else:
+                await self._settle(tx, question, InterruptStatus.CANCELLED, None, arrival.user_id, arrival.origin)
+
+    # --- what waits
+
+    async def stop(self, tx: SessionTx, stop: Stop, sender: Sender) -> Withdrawal:
+        """Note that a run is to end; one that waits ends here. Accepted without effect when there is none."""
+        if (before := await tx.acceptance(self._session_id, sender.command_id)) is not None:
+            return Withdrawal(before)
+        target = await self._stop_target(tx, stop)
+        run_id = target.id if target else None
+        events: list[Event] = [
+            custom("navi.stop", action=action, command_id=sender.command_id, run_id=run_id)
+            for action in ("requested", "acknowledged")
+        ]
+        if target is not None and target.status is RunStatus.QUEUED:
+            waiting = await tx.queued_prompts(self._session_id)
+            parts = next((queued.parts for queued in waiting if queued.run.id == target.id), ())
+            events += [queue_event("cancelled", part.command_id, target.id) for part in parts]
+            await tx.end_run(target.id, status=RunStatus.STOPPED, at=now())
+        elif target is not None and target.status is RunStatus.RUNNING:
+            await tx.request_stop(target.id, sender.command_id)
+        acceptance = await self._accept(tx, stop.type, sender, run_id, events)
+        if target is not None and target.status is RunStatus.WAITING:
+            await self._end_waiting(tx, target)
+        return Withdrawal(acceptance, target)
+
+    async def unqueue(self, tx: SessionTx, unqueue: Unqueue, sender: Sender) -> Withdrawal:
+        """Take a waiting prompt out of the queue. Raises CommandNotFound."""
+        if (before := await tx.acceptance(self._session_id, sender.command_id)) is not None:
+            return Withdrawal(before)
+        queued = await self._queued(tx, unqueue.target)
+        left = without(queued.parts, unqueue.target)
+        if left:
+            await tx.change_prompt(queued.run.id, left)
+        else:
+            await tx.end_run(queued.run.id, status=RunStatus.STOPPED, at=now())
+        event = queue_event("cancelled", unqueue.target, queued.run.id)
+        acceptance = await self._accept(tx, unqueue.type, sender, queued.run.id, [event])
+        return Withdrawal(acceptance, None if left else queued.run)
+
+    async def edit(self, tx: SessionTx, edit: Edit, sender: Sender) -> Withdrawal:
+        """Change the text of a waiting prompt. Raises CommandNotFound."""
+        if (before := await tx.acceptance(self._session_id, sender.command_id)) is not None:
+            return Withdrawal(before)
+        queued = await self._queued(tx, edit.target)
+        await tx.change_prompt(queued.run.id, edited(queued.parts, edit))
+        event = queue_event("edited", edit.target, queued.run.id, text=edit.display or edit.text)
+        return Withdrawal(await self._accept(tx, edit.type, sender, queued.run.id, [event]))
+
+    async def _queued(self, tx: SessionTx, command_id: str) -> QueuedPrompt:
+        found = holder_of(await tx.queued_prompts(self._session_id), command_id)
+        if found is None:
+            raise CommandNotFound(f"No prompt with command_id {command_id} is waiting in this session.")
+        return found
+
+    async def _stop_target(self, tx: SessionTx, stop: Stop) -> Run | None:
+        if stop.run_id is None:
+            return await tx.active_run(self._session_id)
+        run = await tx.run(stop.run_id)
+        if run is None or run.session_id != self._session_id or run.status.final:
+            return None
+        return run
+
+    # --- questions
+
+    async def answer(self, tx: SessionTx, answer: Answer, payload: Any, sender: Sender) -> Answered:
+        """Settle a question. Raises InterruptNotFound when it is not open (any more)."""
+        if (before := await tx.acceptance(self._session_id, sender.command_id)) is not None:
+            return Answered(before)
+        question = await tx.interrupt(answer.interrupt_id)
+        if question is None or question.session_id != self._session_id or not _open(question):
+            raise InterruptNotFound(f"No question {answer.interrupt_id[:100]} is open in this session.")
+        await self._allow(tx, question, payload, sender.origin)
+        status = InterruptStatus(answer.status)
+        settled, seq = await self._settle(tx, question, status, payload, sender.user_id, sender.origin)
+        if isinstance(payload, dict) and payload.get("approved") and payload.get("always"):
+            seq = await self._approve_alike(tx, question, sender) or seq
+        acceptance = Acceptance(command_id=sender.command_id, seq=seq, run_id=question.run_id)
+        await tx.accept(self._session_id, answer.type, acceptance, user_id=sender.user_id)
+        return Answered(acceptance, settled)
+
+    async def _settle(
+        self, tx: SessionTx, question: Interrupt, status: InterruptStatus, payload: Any, user_id: str, origin: Origin
+    ) -> tuple[Interrupt, int]:
+        at = now()
+        settled = await tx.settle_interrupt(question.id, status=status, at=at, payload=payload, answered_by=user_id)
+        settled = settled or question
+        event = told("resolved" if status is InterruptStatus.RESOLVED else "cancelled", settled)
+        seq = await tx.append(self._session_id, [Draft(event, run_id=question.run_id, origin=origin, at=at)])
+        return settled, seq
+
+    async def _approve_alike(self, tx: SessionTx, question: Interrupt, sender: Sender) -> int | None:
+        """The other calls of a tool that asks no more need not be answered one by one."""
+        seq = None
+        for other in await tx.open_interrupts(question.run_id):
+            if other.durable and other.kind is InterruptKind.APPROVAL and other.tool == question.tool:
+                yes = Approval(approved=True).wire()
+                _, seq = await self._settle(tx, other, InterruptStatus.RESOLVED, yes, sender.user_id, sender.origin)
+        return seq
+
+    async def _allow(self, tx: SessionTx, question: Interrupt, payload: Any, origin: Origin) -> None:
+        """``always``: the tool asks no more in this session."""
+        if question.kind is not InterruptKind.APPROVAL or question.tool is None or payload is None:
+            return
+        approval = Approval.model_validate(payload)
+        session = await self._session(tx)
+        if not approval.approved or approval.always is None or question.tool in session.allowed_tools:
+            return
+        at = now()
+        allowed = (*session.allowed_tools, question.tool)
+        await tx.change_session(self._session_id, {"allowed_tools": allowed, "updated_at": at})
+        shown = {"title": session.title, "profile": session.profile, "model": session.model}
+        event = custom("navi.session", changed=["allowed_tools"], session=shown)
+        await tx.append(self._session_id, [Draft(event, run_id=None, origin=origin, at=at)])
+
+    # --- runs
+
+    async def begin_next(self, tx: SessionTx) -> Run | None:
+        """Go on with the run whose questions are answered, else start the prompt that is first in the queue.
+
+        None when there is neither, or a run is in the way.
+        """
+        active = await tx.active_run(self._session_id)
+        if active is not None:
+            return await self._resume(tx, active)
+        waiting = await tx.queued_prompts(self._session_id)
+        if not waiting:
+            return None
+        run, first = waiting[0].run, waiting[0].parts[0]
+        draft = Draft(queue_event("started", first.command_id, run.id), run_id=run.id, origin=run.origin, at=now())
+        await tx.append(self._session_id, [draft])
+        return await self._begin(tx, run)
+
+    async def _begin(self, tx: SessionTx, run: Run) -> Run | None:
+        at = now()
+        if not await tx.start_run(run.id, server_id=self._server_id, at=at, lease_until=at + DEFAULT_LEASE):
+            return None
+        return await self._say_started(tx, run.but(status=RunStatus.RUNNING, started_at=at))
+
+    async def _resume(self, tx: SessionTx, run: Run) -> Run | None:
+        if not await tx.resume_run(run.id, server_id=self._server_id, lease_until=now() + DEFAULT_LEASE):
+            return None
+        return await self._say_started(tx, run.but(status=RunStatus.RUNNING))
+
+    async def _say_started(self, tx: SessionTx, run: Run) -> Run:
+        event = RunStarted(thread_id=self._session_id, run_id=run.id)
+        await tx.append(self._session_id, [Draft(event, run_id=run.id, origin=run.origin, at=now())])
+        return run
+
+    async def _session(self, tx: SessionTx) -> Session:
+        session = await tx.session(self._session_id)
+        if session is None:
+            raise SessionNotFound(f"There is no session {self._session_id}.")
+        return session
+
+    async def _accept(
+        self, tx: SessionTx, kind: str, sender: Sender, run_id: str | None, events: Sequence[Event]
+    ) -> Acceptance:
+        drafts = [Draft(event, run_id=run_id, origin=sender.origin, at=now()) for event in events]
+        seq = await tx.append(self._session_id, drafts)
+        acceptance = Acceptance(command_id=sender.command_id, seq=seq, run_id=run_id)
+        await tx.accept(self._session_id, kind, acceptance, user_id=sender.user_id)
+        return acceptance
+
+
+def _open(question: Interrupt) -> bool:
+    """Whether it can still be answered; what has expired is about to be settled as such."""
+    return question.status is InterruptStatus.OPEN and (question.expires_at is None or question.expires_at > now())

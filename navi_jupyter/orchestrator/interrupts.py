@@ -1,0 +1,260 @@
+"""Questions to the user: made from what a run asks, checked against what is answered, waited for.
+
+A question that a run pauses for waits in the database (``endings.pause_run``); one that is asked from within a run
+waits here, in memory, and its row says so. Not responsible for who may answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..clock import now
+from ..commands import Answer
+from ..errors import InvalidRequest
+from ..events import Draft
+from ..model.base import new_id
+from ..model.runs import Approval, Interrupt, InterruptKind, InterruptStatus
+from ..model.sessions import SYSTEM, Run
+from ..ports.agent import Ask
+from ..ports.store import SessionStore, SessionTx
+from .event_writer import EventWriter
+from .run_endings import told
+
+
+def opened(ask: Ask, run: Run, at: datetime, *, patience: timedelta, durable: bool) -> Interrupt:
+    """What a run asks, as a question that is open since ``at``."""
+    return Interrupt(
+        id=new_id("i"),
+        session_id=run.session_id,
+        run_id=run.id,
+        kind=ask.kind,
+        message=ask.message,
+        tool_call_id=ask.tool_call_id,
+        tool=ask.tool,
+        args=ask.args,
+        response_schema=ask.response_schema,
+        subagent_run_id=ask.subagent_run_id,
+        durable=durable,
+        created_at=at,
+        expires_at=at + (patience if ask.expires_in is None else ask.expires_in),
+    )
+
+
+async def settle(
+    tx: SessionTx, question: Interrupt, status: InterruptStatus, *, draft: Callable[[Interrupt], Draft]
+) -> Interrupt | None:
+    """Close an open question without an answer, and say so. None when it was closed before."""
+    settled = await tx.settle_interrupt(question.id, status=status, at=now())
+    if settled is not None:
+        await tx.append(settled.session_id, [draft(settled)])
+    return settled
+
+
+async def expire(tx: SessionTx) -> None:
+    """Settle the questions of waiting runs whose time has passed."""
+    at = now()
+
+    def draft(settled: Interrupt) -> Draft:
+        return Draft(told("expired", settled), run_id=settled.run_id, origin=SYSTEM, at=at)
+
+    for question in await tx.expired_interrupts(at=at):
+        await settle(tx, question, InterruptStatus.EXPIRED, draft=draft)
+
+
+# --- answers
+
+
+async def checked_payload(question: Interrupt, answer: Answer) -> Any:
+    """The payload as it is to be stored. Raises InvalidRequest when the question does not take it."""
+    if answer.status == "cancelled":
+        return None
+    if question.kind is InterruptKind.APPROVAL:
+        if answer.payload is None:
+            return Approval(approved=True).wire()
+        try:
+            return Approval.model_validate(answer.payload, strict=True).wire()
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = ".".join(["payload", *map(str, first["loc"])])
+            raise InvalidRequest(f"{field}: {first['msg']}", field=field) from error
+    if question.response_schema is not None:
+        # In a thread: importing jsonschema takes a quarter of a second, and only such an answer needs it.
+        wrong = await asyncio.to_thread(_misfit, question.response_schema, answer.payload)
+        if wrong is not None:
+            raise InvalidRequest(f"payload: {wrong}"[:500], field="payload")
+    return answer.payload
+
+
+def _misfit(schema: dict[str, Any], payload: Any) -> str | None:
+    """Why a payload does not fit a schema; None when it does, or when the schema itself can not be used."""
+    from jsonschema import SchemaError  # type: ignore[import-untyped]
+    from jsonschema.exceptions import best_match  # type: ignore[import-untyped]
+    from jsonschema.validators import Draft202012Validator, validator_for  # type: ignore[import-untyped]
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
+    kind = validator_for(schema, default=Draft202012Validator)
+    try:
+        kind.check_schema(schema)
+        # An empty registry: a schema comes from another program, and must not make us fetch what it refers to.
+        found = best_match(kind(schema, registry=Registry()).iter_errors(payload))
+    except (SchemaError, Unresolvable, RecursionError):
+        return None
+    if found is None:
+        return None
+    return f"{found.json_path.removeprefix('$').removeprefix('.')} {found.message}".strip()
+
+
+# --- in memory
+
+
+class Questions:
+    """The questions of this process's runs that wait in memory."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, asyncio.Future[Interrupt]] = {}
+
+    def expect(self, interrupt_id: str) -> asyncio.Future[Interrupt]:
+        """Will have the question once it is settled."""
+        future: asyncio.Future[Interrupt] = asyncio.get_running_loop().create_future()
+        self._waiting[interrupt_id] = future
+        return future
+
+    def forget(self, interrupt_id: str) -> None:
+        """Nobody waits for it any more."""
+        self._waiting.pop(interrupt_id, None)
+
+    def settled(self, interrupt: Interrupt) -> None:
+        """It was answered, here or elsewhere."""
+        future = self._waiting.get(interrupt.id)
+        if future is not None and not future.done():
+            future.set_result(interrupt)
+
+    async def refresh(self, store: SessionStore) -> None:
+        """Another process has committed: it may have taken answers."""
+        if not self._waiting:
+            return
+        for interrupt in await store.interrupts(tuple(self._waiting)):
+            if interrupt.status is not InterruptStatus.OPEN:
+                self.settled(interrupt)
+
+
+class PausableTimeout:
+    """How long a run may take; the time in which it waits for the user does not count."""
+
+    def __init__(self, seconds: float) -> None:
+        self._left = seconds
+        self._holders = 0
+        self._timeout: asyncio.Timeout | None = None
+        """Set while the run works."""
+
+    def limit(self) -> asyncio.Timeout:
+        """The time-out to work under. Call it once."""
+        self._timeout = asyncio.timeout(self._left)
+        return self._timeout
+
+    @property
+    def left(self) -> float:
+        """Seconds; also while nothing is counted."""
+        due = self._timeout.when() if self._timeout is not None else None
+        return self._left if due is None else due - asyncio.get_running_loop().time()
+
+    @property
+    def held(self) -> bool:
+        """Whether the user is being waited for."""
+        return self._holders > 0
+
+    def hold(self) -> None:
+        """The user is asked."""
+        if self._holders == 0:
+            self._left = self.left
+            self._reschedule(None)
+        self._holders += 1
+
+    def release(self) -> None:
+        """The user has answered, or is not waited for any more."""
+        self._holders -= 1
+        if self._holders == 0:
+            self._reschedule(asyncio.get_running_loop().time() + self._left)
+
+    def _reschedule(self, when: float | None) -> None:
+        if self._timeout is not None:
+            with suppress(RuntimeError):  # it is over already, or the run is
+                self._timeout.reschedule(when)
+
+
+class RunInterrupts:
+    """Implements :class:`navi_jupyter.ports.agent.AskUser` for one run."""
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        server_id: str,
+        store: SessionStore,
+        journal: EventWriter,
+        questions: Questions,
+        expires_in: timedelta,
+        patience: PausableTimeout,
+        withdraw: Callable[[str], None],
+    ) -> None:
+        self._run = run
+        self._server_id = server_id
+        self._store = store
+        self._journal = journal
+        self._questions = questions
+        self._expires_in = expires_in
+        self._patience = patience
+        self._withdraw = withdraw
+        """Told, without waiting, the id of a question whose asker has gone."""
+
+    async def __call__(self, ask: Ask) -> Interrupt:
+        await self._journal.flushed(self._run.session_id)  # what it asks about is in the log before it
+        question = opened(ask, self._run, now(), patience=self._expires_in, durable=False)
+        answer = self._questions.expect(question.id)
+        self._patience.hold()
+        try:
+            if not await self._open(question):
+                return question.but(status=InterruptStatus.CANCELLED)
+            return await self._answered(question, answer)
+        except asyncio.CancelledError:
+            self._withdraw(question.id)
+            raise
+        finally:
+            self._patience.release()
+            self._questions.forget(question.id)
+
+    async def _open(self, question: Interrupt) -> bool:
+        async def unit(tx: SessionTx) -> bool:
+            if not await tx.held_runs([self._run.id], server_id=self._server_id):
+                return False
+            await tx.add_interrupt(question)
+            await tx.append(self._run.session_id, [self._draft("opened", question)])
+            return True
+
+        return await self._store.write(unit)
+
+    async def _answered(self, question: Interrupt, answer: asyncio.Future[Interrupt]) -> Interrupt:
+        seconds = None if question.expires_at is None else (question.expires_at - now()).total_seconds()
+        await asyncio.wait({answer}, timeout=seconds)
+        if answer.done():
+            return answer.result()
+
+        async def unit(tx: SessionTx) -> Interrupt | None:
+            expired = InterruptStatus.EXPIRED
+            return await settle(tx, question, expired, draft=lambda settled: self._draft("expired", settled))
+
+        expired = await self._store.write(unit)
+        if expired is not None:
+            return expired
+        known: Sequence[Interrupt] = await self._store.interrupts([question.id])  # answered at the last moment
+        return known[0] if known else question.but(status=InterruptStatus.CANCELLED)
+
+    def _draft(self, action: str, question: Interrupt) -> Draft:
+        return Draft(told(action, question), run_id=self._run.id, origin=self._run.origin, at=now())

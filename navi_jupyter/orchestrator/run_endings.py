@@ -1,0 +1,152 @@
+"""How a run's pause and its end get into the log, whoever finds it: its owner, or the next server after a crash."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ..clock import now, timestamp
+from ..errors import NaviError, SessionNotFound
+from ..events import Custom, Draft, Event, InterruptEntry, Outcome, RunError, RunFinished, RunStarted, TokenUsage
+from ..log_setup import get_logger
+from ..model.runs import Interrupt, InterruptStatus
+from ..model.sessions import Failure, Run, RunStatus, Usage
+from ..ports.agent import TurnResult
+from ..ports.store import SessionTx
+from .transcript import TranscriptBuilder
+
+log = get_logger("session")
+
+
+NO_USAGE = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended."""
+
+    status: RunStatus
+    error: Failure | None = None
+    conversation: bytes | None = None
+    usage: Usage = NO_USAGE
+
+
+INTERRUPTED = Ending(
+    RunStatus.INTERRUPTED,
+    Failure(code="interrupted", message="The server ended while this run was in progress."),
+)
+
+
+def custom(name: str, **value: object) -> Custom:
+    """One of our ``CUSTOM`` events."""
+    return Custom.model_validate({"name": name, "value": value})
+
+
+async def close_run(tx: SessionTx, run: Run, ending: Ending, fold: TranscriptBuilder, *, forced: bool = False) -> bool:
+    """Close what the run left open, give it its last event and its final status. False when it had one."""
+    events = fold.closers()
+    transcript = fold.record(partial=ending.status is not RunStatus.COMPLETED)
+    at = now()
+    # What the loop says at its end goes before what it said on the way, and that before what a pause left in the row.
+    if ending.usage == NO_USAGE:
+        ending = replace(ending, usage=fold.usage or run.usage)
+    if not await tx.end_run(
+        run.id,
+        status=ending.status,
+        at=at,
+        usage=ending.usage,
+        error=ending.error,
+        conversation=ending.conversation,
+        transcript=transcript,
+    ):
+        return False
+    for question in await tx.open_interrupts(run.id):
+        settled = await tx.settle_interrupt(question.id, status=InterruptStatus.CANCELLED, at=at)
+        events.append(told("cancelled", settled or question))
+    if forced:
+        events.append(custom("navi.stop", action="forced", command_id=None, run_id=run.id))
+    if run.status is RunStatus.WAITING:
+        events.append(RunStarted(thread_id=run.session_id, run_id=run.id))  # its pause has finished it, for readers
+    events.append(_last_event(run, ending))
+    await tx.append(run.session_id, [Draft(event, run_id=run.id, origin=run.origin, at=at) for event in events])
+    return True
+
+
+async def persist(attempt: Callable[[], Awaitable[object]]) -> None:
+    """Repeat a write that must not be lost until the database takes it (a full disk, a lock held elsewhere)."""
+    delay = 0.1
+    while True:
+        try:
+            await attempt()
+        except SessionNotFound:
+            return
+        except NaviError as error:
+            log.error("write_postponed", error=str(error), again_in=delay)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 5.0)
+        else:
+            return
+
+
+def _last_event(run: Run, ending: Ending) -> Event:
+    match ending.status:
+        case RunStatus.COMPLETED:
+            outcome = Outcome(type="success")
+        case RunStatus.STOPPED:
+            outcome = Outcome(type="cancelled")
+        case _:
+            error = ending.error
+            code, message = (error.code, error.message) if error else ("failed", "The run failed.")
+            return RunError(message=message, code=code, usage=_tokens(run, ending.usage))
+    return RunFinished(thread_id=run.session_id, run_id=run.id, outcome=outcome, usage=_tokens(run, ending.usage))
+
+
+def _tokens(run: Run, spent: Usage) -> tuple[TokenUsage, ...] | None:
+    if not (spent.requests or spent.output_tokens):
+        return None
+    return (TokenUsage(model=run.model, input_tokens=spent.input_tokens, output_tokens=spent.output_tokens),)
+
+
+# --- pauses
+
+
+async def pause_run(
+    tx: SessionTx, run: Run, result: TurnResult, asked: Sequence[Interrupt], fold: TranscriptBuilder, *, server_id: str
+) -> bool:
+    """Put the run to rest until its questions are answered. False when it was asked to stop, or is not ours."""
+    if not await tx.pause_run(run.id, server_id=server_id, usage=result.usage, conversation=result.conversation):
+        return False
+    events = fold.closers()
+    at = now()
+    for left in await tx.open_interrupts(run.id):
+        settled = await tx.settle_interrupt(left.id, status=InterruptStatus.CANCELLED, at=at)
+        events.append(told("cancelled", settled or left))
+    for question in asked:
+        await tx.add_interrupt(question)
+        events.append(told("opened", question))
+    events.append(paused(run, asked, result.usage))
+    await tx.append(run.session_id, [Draft(event, run_id=run.id, origin=run.origin, at=at) for event in events])
+    return True
+
+
+def told(action: str, interrupt: Interrupt) -> Custom:
+    """What followers are told about a question."""
+    return custom("navi.interrupt", action=action, interrupt=interrupt.wire())
+
+
+def paused(run: Run, asked: Sequence[Interrupt], usage: Usage = NO_USAGE) -> RunFinished:
+    """The event with which a run pauses."""
+    entries = tuple(
+        InterruptEntry(
+            id=question.id,
+            reason=question.kind.value,
+            message=question.message,
+            tool_call_id=question.tool_call_id,
+            response_schema=question.response_schema,
+            expires_at=None if question.expires_at is None else timestamp(question.expires_at),
+        )
+        for question in asked
+    )
+    outcome = Outcome(type="interrupt", interrupts=entries)
+    return RunFinished(thread_id=run.session_id, run_id=run.id, outcome=outcome, usage=_tokens(run, usage))

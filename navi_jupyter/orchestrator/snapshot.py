@@ -1,0 +1,89 @@
+"""What a stranger is told: a session as it is, in as few events as it takes. Pure."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from ..events import Custom, Draft, Event, MessagesSnapshot, RunStarted
+from ..model.runs import InterruptStatus
+from ..model.sessions import SYSTEM, RunStatus
+from ..ports.agent import Message
+from ..ports.store import SessionSnapshot
+from .run_endings import paused, told
+from .transcript import ACTIVITY, fold_frames
+
+
+def prelude(snapshot: SessionSnapshot, at: datetime, *, since: int | None = None) -> list[Draft]:
+    """The events that let a stranger draw the session as it is at ``snapshot.head_seq``.
+
+    With ``since``, ``navi.gap`` comes first: what the follower asked for is not kept event by event.
+    """
+    session_id = snapshot.session.id
+    drafts: list[Draft] = []
+
+    def add(event: Event, run_id: str | None = None) -> None:
+        drafts.append(Draft(event, run_id=run_id, origin=SYSTEM, at=at))
+
+    if since is not None:
+        value = {"since": since, "min_seq": snapshot.head_seq, "head_seq": snapshot.head_seq}
+        add(Custom(name="navi.gap", value=value))
+    fold = fold_frames(snapshot.frames)
+    complete, reopened = fold.reopeners(snapshot.active.id if snapshot.active else None)
+    queued = {run.id for run in snapshot.queued}
+    messages = [agui_message(message) for message in snapshot.finished]
+    messages += [agui_message(message) for message in complete if message.run_id not in queued]
+    messages += [{**agui_message(message), "queued": True} for message in complete if message.run_id in queued]
+    add(MessagesSnapshot(messages=tuple(messages)))
+    if snapshot.active is not None:
+        run = snapshot.active
+        drafts.append(Draft(RunStarted(thread_id=session_id, run_id=run.id), run_id=run.id, origin=run.origin, at=at))
+        drafts += [Draft(event, run_id=run.id, origin=run.origin, at=at) for event in reopened]
+    for question in snapshot.interrupts:
+        if question.status is InterruptStatus.OPEN:
+            add(told("opened", question), question.run_id)
+    if snapshot.active is not None and snapshot.active.status is RunStatus.WAITING:
+        run = snapshot.active
+        asked = [question for question in snapshot.interrupts if question.run_id == run.id and question.durable]
+        drafts.append(Draft(paused(run, asked), run_id=run.id, origin=run.origin, at=at))
+    for recall in snapshot.recalls:
+        add(
+            Custom(
+                name="navi.recall",
+                value={"action": "created", "status": recall.status, "recall": recall.wire()},
+            )
+        )
+    return drafts
+
+
+def agui_message(message: Message) -> dict[str, Any]:
+    """A message as in ``MESSAGES_SNAPSHOT``: AG-UI's, with ``runId`` and ``origin`` beside."""
+    if message.role == ACTIVITY:
+        return {"id": message.id, "role": ACTIVITY, "runId": message.run_id, **json.loads(message.content)}
+    body: dict[str, Any] = {
+        "id": message.id,
+        "role": message.role,
+        "content": message.content,
+        "runId": message.run_id,
+        "origin": message.origin.model_dump(mode="json"),
+        "timestamp": message.at,
+    }
+    if message.tool_calls:
+        body["toolCalls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.args}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        body["toolCallId"] = message.tool_call_id
+    if message.reasoning:
+        body["reasoning"] = message.reasoning
+    if message.subagent_run_id is not None:
+        body["subagentRunId"] = message.subagent_run_id
+    if message.attachments:
+        body["attachments"] = list(message.attachments)
+    if message.queued:
+        body["queued"] = True
+    if message.partial:
+        body["partial"] = True
+    return body

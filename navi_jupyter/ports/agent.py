@@ -1,0 +1,393 @@
+"""Where the layers meet: each Protocol's docstring is its contract.
+
+``orchestrator``, ``recalls``, ``agent``, ``store`` and ``server`` import these and not one another; the composition
+root (``server/runtime.py``) puts real parts behind them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from ..events import Event
+from ..model.attachments import Attachment, Fact
+from ..model.recalls import Firing, Recall, RecallCreate
+from ..model.runs import Interrupt, InterruptKind, RunLimits
+from ..model.sessions import Failure, Origin, Run, RunStatus, Session, Usage
+from .jupyter import JupyterAccess
+
+NO_JUPYTER = JupyterAccess()
+
+
+# --- the agent -------------------------------------------------------------------------------------------------------
+
+
+class StopSignal:
+    """Says that a run is to end. Set once, never cleared. Readable from any thread."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        """Ask the run to end. Loop thread only."""
+        self._event.set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run was asked to end."""
+        return self._event.is_set()
+
+    async def wait(self) -> None:
+        """Return once the run was asked to end."""
+        await self._event.wait()
+
+
+class RecallAccess(Protocol):
+    """What tools may do with the recalls of a session. Implemented by ``recalls``."""
+
+    async def create(
+        self, request: RecallCreate, *, owner: str, zone: str, by_agent: bool = False, code: bool = False
+    ) -> Recall:
+        """Validate and store a recall, durable on return. Raises InvalidSchedule, LimitReached, SessionNotFound.
+
+        ``code``: one of the agent may wait for an expression, which is code that a kernel executes.
+        """
+        ...
+
+    async def in_session(self, session_id: str) -> Sequence[Recall]:
+        """The session's recalls, the soonest first, then those that are over, the newest first."""
+        ...
+
+    async def cancel(self, recall_id: str, *, owner: str) -> Recall:
+        """End a recall. Raises RecallNotFound, RecallOver."""
+        ...
+
+    async def firings(self, recall_id: str, *, owner: str, limit: int = 50) -> Sequence[Firing]:
+        """The recall's ledger, newest first. Raises RecallNotFound."""
+        ...
+
+    async def unrun(self, session_id: str, *, since: datetime | None, limit: int = 100) -> Sequence[Unrun]:
+        """What did not run in a session, of slots from ``since`` on: the last ``limit``, oldest first."""
+        ...
+
+
+class SessionHistory(Protocol):
+    """What tools may read of the session they run in. Implemented by ``orchestrator``."""
+
+    async def messages(self, session_id: str) -> Sequence[Message]:
+        """The conversation so far, oldest first, the present run included."""
+        ...
+
+    async def runs(self, session_id: str, *, limit: int = 50) -> Sequence[Run]:
+        """The session's runs, newest first."""
+        ...
+
+
+def ignore(event: Event) -> None:
+    """Drops it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToolContext:
+    """Who and what a tool works for. In :data:`tool_context` while a run's tools execute."""
+
+    user_id: str
+    role: str
+    """``"owner"`` for the session's owner. Others can not run anything yet."""
+    session: Session
+    run_id: str
+    origin: Origin
+    stop: StopSignal
+    recalls: RecallAccess
+    library: SessionHistory
+    emit: Callable[[Event], None] = ignore
+    """Writes an event of this run into its log, at once and in order; nothing once the run has ended."""
+    ask: AskUser | None = None
+    steering: Steering | None = None
+    jupyter: JupyterAccess = NO_JUPYTER
+    memory: Memory | None = None
+    attachments: Attachments | None = None
+    spending: Spending | None = None
+
+
+tool_call: ContextVar[str | None] = ContextVar("navi_tool_call", default=None)
+"""The id, as the log has it, of the tool call that the present task executes."""
+subagent: ContextVar[str | None] = ContextVar("navi_subagent", default=None)
+"""The ``subagent_run_id`` of the worker that the present task is; None for a run's own agent."""
+tool_context: ContextVar[ToolContext] = ContextVar("navi_tool_context")
+"""The context of the run on whose behalf the present task works."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToolCall:
+    """A tool call as the conversation shows it. ``result`` is None while it is open."""
+
+    id: str
+    name: str
+    args: str
+    result: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """One message of the folded conversation."""
+
+    id: str
+    role: str
+    """``user``, ``assistant`` or ``tool``."""
+    content: str
+    run_id: str | None
+    origin: Origin
+    at: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    reasoning: str = ""
+    queued: bool = False
+    """A prompt whose run has not started."""
+    partial: bool = False
+    """The run ended, or is still going, before the message was complete."""
+    subagent_run_id: str | None = None
+    """The worker that said it."""
+    attachments: tuple[dict[str, Any], ...] = ()
+    """:class:`navi_jupyter.work.AttachmentInfo` each, as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PastTurn:
+    """A finished run, as history for the next one."""
+
+    run_id: str
+    status: RunStatus
+    prompt: str
+    messages: tuple[Message, ...]
+    conversation: bytes | None
+    """What :class:`TurnResult` said at its end; None when it never got there (stopped, failed, killed)."""
+    attachments: tuple[Attachment, ...] = ()
+    """What came with its prompts."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptPart:
+    """One prompt of those that a run answers: a collected run has several."""
+
+    command_id: str
+    text: str
+    """What the model reads."""
+    display: str | None = None
+    """What followers are shown instead."""
+    attachments: tuple[Attachment, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """What followers see."""
+        return self.display or self.text
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Where a run ends by itself. Zero or None: no limit."""
+
+    max_iterations: int = 50
+    """Requests to the model."""
+    max_tokens: int | None = None
+    """Input and output tokens of this run, its workers included."""
+    max_cost: float | None = None
+    """US dollars of this run, where the price is known."""
+    session_tokens: int | None = None
+    """Tokens of all the session's runs together."""
+    user_tokens_per_day: int | None = None
+    """Tokens of all the user's runs of the last 24 hours."""
+    user_cost_per_day: float | None = None
+    """US dollars of the same, where the price is known."""
+    timeout: float = 600.0
+    """Seconds from start to ``timed_out``; enforced by the session, here for the loop's own time-outs."""
+
+    def within(self, wanted: RunLimits) -> Limits:
+        """These and those of a profile: the stricter of each."""
+        timeout = None if wanted.timeout is None else wanted.timeout.total_seconds()
+        return replace(
+            self,
+            max_iterations=int(_least(self.max_iterations, wanted.max_iterations) or 0),
+            max_tokens=None if (tokens := _least(self.max_tokens, wanted.max_tokens)) is None else int(tokens),
+            max_cost=_least(self.max_cost, wanted.max_cost),
+            timeout=_least(self.timeout, timeout) or 0.0,
+        )
+
+
+def _least(*limits: float | None) -> float | None:
+    """Zero and None are no limit."""
+    return min((limit for limit in limits if limit), default=None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """All that an agent loop is told about the run it is to do."""
+
+    session: Session
+    run_id: str
+    model: str
+    prompt: str
+    history: tuple[PastTurn, ...]
+    limits: Limits
+    origin: Origin
+    now: datetime
+    """When the run started, in the session's zone."""
+    attachments: tuple[Attachment, ...] = ()
+    """What came with the prompt; their content is in ``ToolContext.attachments``."""
+    resumed: bytes | None = None
+    """Set when the run goes on after it had asked: the ``conversation`` of the TurnResult with which it paused."""
+    answers: tuple[Interrupt, ...] = ()
+    """Set exactly when ``resumed`` is: every question of that TurnResult, each with its final status."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TurnResult:
+    """The last thing an agent loop yields: what the next run needs to go on from here."""
+
+    conversation: bytes
+    """The loop's own JSON of this turn; comes back in :class:`PastTurn`. Opaque to everybody else."""
+    asks: tuple[Ask, ...] = ()
+    """Not empty: the run pauses until all of them are answered; then the loop runs again with ``Turn.resumed``."""
+    usage: Usage = field(default_factory=Usage)
+    """Of the whole run so far, what went before a pause included."""
+    failure: Failure | None = None
+    """Set when the turn ended by a limit (``max_iterations``): the run fails with it, the conversation is kept."""
+
+
+class AgentLoop(Protocol):
+    """Answers a prompt: yields AG-UI bodies of messages, reasoning and tool calls, then a TurnResult. Never ``RUN_*``.
+
+    Each opened message and tool call is closed by the loop when all goes well; after a cancellation or an exception
+    the session closes what is open. A tool call that waits for approval has its TOOL_CALL_END, and its result follows
+    after the pause. Cancellation (``aclose`` or ``CancelledError``) must be let through at once. Raises
+    RunFailed with a stable ``run_code`` for anything the user can act on. Must not block the event loop.
+    """
+
+    def run(self, turn: Turn, context: ToolContext) -> AsyncIterator[Event | TurnResult]: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ask:
+    """A question that a run has to put to the user."""
+
+    kind: InterruptKind
+    message: str
+    tool_call_id: str | None = None
+    """As the log has it."""
+    tool: str | None = None
+    args: dict[str, Any] | None = None
+    response_schema: dict[str, Any] | None = None
+    subagent_run_id: str | None = None
+    expires_in: timedelta | None = None
+    """None: after the server's ``approval_timeout``."""
+
+
+class AskUser(Protocol):
+    """Ask from within a run and wait, in memory: for what can not wait in the database (MCP elicitation, workers).
+
+    Returns the interrupt with its final status; ``expired`` when nobody answered. Cancelling it withdraws the question.
+    """
+
+    async def __call__(self, ask: Ask) -> Interrupt: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SteeredPrompt:
+    """A prompt that joins the run in progress."""
+
+    command_id: str
+    text: str
+    attachments: tuple[Attachment, ...] = ()
+
+
+class Steering(Protocol):
+    """The prompts of mode ``steer`` that wait for the run's next request to the model."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there are any. Cheap; to be asked before each request."""
+        ...
+
+    async def take(self) -> Sequence[SteeredPrompt]:
+        """Those that have come, now part of this run: on return that is in the log. Withdrawn ones are left out."""
+        ...
+
+
+class Memory(Protocol):
+    """Facts about a user, full-text searchable. Implemented by ``store``."""
+
+    async def add(self, text: str, *, owner: str, source: str, session_id: str | None = None) -> Fact:
+        """Remember; a fact with the same text is returned as it is. Raises LimitReached, InvalidRequest."""
+        ...
+
+    async def facts(
+        self, owner: str, *, query: str | None = None, limit: int = 50, cursor: str | None = None
+    ) -> tuple[Sequence[Fact], str | None]:
+        """A page, newest first; with ``query`` (words, any of them) the best match first. And the next cursor."""
+        ...
+
+    async def change(self, fact_id: str, text: str, *, owner: str) -> Fact:
+        """Raises FactNotFound."""
+        ...
+
+    async def forget(self, fact_id: str, *, owner: str) -> None:
+        """Raises FactNotFound."""
+        ...
+
+    async def forget_all(self, owner: str) -> int:
+        """How many were forgotten."""
+        ...
+
+
+class Attachments(Protocol):
+    """Files beside the database. Implemented by ``store``."""
+
+    async def add(
+        self,
+        content: bytes,
+        *,
+        name: str | None,
+        media_type: str | None,
+        owner: str,
+        session_id: str | None = None,
+    ) -> Attachment:
+        """Store, durable on return; the type is what the content is, not what it is said to be.
+
+        It is kept as long as one of the sessions that show it; without ``session_id`` for a day, unless :meth:`keep`
+        is called. Raises AttachmentRefused (too large, empty, a kind that is not taken), LimitReached.
+        """
+        ...
+
+    async def keep(self, attachment_ids: Sequence[str], *, session_id: str) -> None:
+        """A session shows them from now on."""
+        ...
+
+    async def find(self, attachment_id: str, *, owner: str) -> Attachment:
+        """Raises AttachmentNotFound."""
+        ...
+
+    async def read(self, attachment_id: str, *, owner: str) -> bytes:
+        """Raises AttachmentNotFound."""
+        ...
+
+
+class Spending(Protocol):
+    """What was used up, for budgets and reports. Implemented by ``store``."""
+
+    async def of_session(self, session_id: str) -> Usage: ...
+
+    async def of_user(self, owner: str, *, since: datetime) -> Usage:
+        """Of all the user's runs that were created since then, deleted sessions not included."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unrun:
+    """A row of the ledger that did not run, with the name of its recall."""
+
+    firing: Firing
+    title: str

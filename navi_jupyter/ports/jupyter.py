@@ -1,0 +1,366 @@
+"""The user's kernels, notebooks and files, as tools reach them: on the server, with every browser closed.
+
+Implemented by ``jupyter``. Every method raises a NaviError that a model and a user can act on: KernelUnavailable
+(none, dead, not responding), KernelBusy, NotebookNotFound, CellNotFound, NotebookConflict (changed by somebody else
+meanwhile), FileRefused (outside the root, binary, too large), InvalidRequest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from ..model.sessions import Session
+
+Output = Mapping[str, Any]
+"""An output as nbformat 4 has it: ``stream``, ``display_data``, ``execute_result``, ``error``."""
+OnOutput = Callable[[Output], None]
+"""Told about each output when it comes, within the bounds that hold for ``Execution.outputs``. Must not block.
+
+Two more kinds say that something has changed: ``{"output_type":"clear_output"}``, all outputs so far are void; and
+``{"output_type":"update_display_data","index":n,"data","metadata"}``, the output ``n`` (from zero, since the last
+``clear_output``, pieces of a stream counted one by one as they were told) shows this now.
+"""
+
+KernelStatus = Literal["none", "starting", "idle", "busy", "dead"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KernelState:
+    """The kernel of a session's notebook."""
+
+    status: KernelStatus
+    kernel_id: str | None = None
+    kernel_name: str | None = None
+    language: str | None = None
+    busy_with: str | None = None
+    """The source of the cell that runs, when it is known."""
+    busy_for: float | None = None
+    """Seconds."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Execution:
+    """What became of code in a kernel."""
+
+    status: Literal["ok", "error", "interrupted", "timed_out", "kernel_died"]
+    outputs: Sequence[Output] = ()
+    execution_count: int | None = None
+    duration: float = 0.0
+    """Seconds from the request to the kernel's reply."""
+    error: Mapping[str, Any] | None = None
+    """``{"ename","evalue","traceback"}`` when the status is ``error``."""
+
+
+class Kernels(Protocol):
+    """Kernels of this Jupyter server."""
+
+    async def state(self, session: Session) -> KernelState:
+        """The kernel ``session.kernel_id``, else that of its notebook's Jupyter session. Never starts one."""
+        ...
+
+    async def execute(
+        self,
+        session: Session,
+        code: str,
+        *,
+        on_output: OnOutput | None = None,
+        timeout: float | None = None,
+        store_history: bool = True,
+        start: bool = True,
+    ) -> Execution:
+        """Run code as a cell and wait. Starts a kernel for the notebook when there is none and ``start``.
+
+        Cancelling interrupts the kernel (and only if it is our code that runs), waits up to two seconds for it to
+        come back, and lets the cancellation through. Past ``timeout`` seconds the kernel is interrupted too.
+        Raises KernelUnavailable, KernelBusy (somebody else's cell runs for longer than a few seconds).
+        """
+        ...
+
+    async def evaluate(self, session: Session, code: str, *, timeout: float = 10.0) -> Any:
+        """Run code silently (no history, no outputs in any view); the JSON value that it leaves in ``_navi_result``."""
+        ...
+
+    async def interrupt(self, session: Session) -> bool:
+        """Interrupt what runs there. False when there is no kernel."""
+        ...
+
+    async def restart(self, session: Session) -> KernelState:
+        """Restart it; its variables are gone. Returns once it is ready. Raises KernelUnavailable."""
+        ...
+
+    async def variables(self, session: Session, *, pattern: str = "*", limit: int = 200) -> Mapping[str, Any]:
+        """The user's variables: ``{"variables":[{"name","type","shape"?,"dtype"?,"size"?,"preview"}],"count"}``.
+
+        ``size`` in bytes. Modules, functions, classes and names with an underscore are left out; ``pattern`` is a
+        shell pattern. Raises KernelUnavailable (also when it is no Python kernel), KernelBusy.
+        """
+        ...
+
+    async def inspect(self, session: Session, expression: str) -> Mapping[str, Any]:
+        """All about a variable, or a part of it (``df["a"]``, ``config.name``): no calls, no operators.
+
+        Raises InvalidRequest (not there, or not such an expression), KernelUnavailable, KernelBusy.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """A cell of a notebook."""
+
+    id: str
+    index: int
+    """From zero."""
+    kind: Literal["code", "markdown", "raw"]
+    source: str
+    execution_count: int | None = None
+    outputs: Sequence[Output] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Notebook:
+    """A notebook as it is now: in the shared document when it is open with real-time collaboration, else on disk."""
+
+    path: str
+    live: bool
+    """It is a shared document: what is changed there is seen by everybody at once."""
+    cells: Sequence[Cell] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Notebooks(Protocol):
+    """Notebooks under the server's root. ``path`` None: the session's own. ``cell``: an id, or an index as text."""
+
+    async def read(self, session: Session, path: str | None = None) -> Notebook: ...
+
+    async def insert(
+        self, session: Session, source: str, *, kind: str = "code", after: str | None = None, path: str | None = None
+    ) -> Cell:
+        """A new cell after that one; ``after`` None: at the end; ``"start"``: at the top."""
+        ...
+
+    async def edit(
+        self, session: Session, cell: str, source: str, *, expected: str | None = None, path: str | None = None
+    ) -> Cell:
+        """Replace a cell's source. With ``expected``, only if that is its source now (else NotebookConflict)."""
+        ...
+
+    async def delete(self, session: Session, cell: str, *, path: str | None = None) -> Cell: ...
+
+    async def run(
+        self,
+        session: Session,
+        cell: str,
+        *,
+        on_output: OnOutput | None = None,
+        timeout: float | None = None,
+        path: str | None = None,
+    ) -> Execution:
+        """Execute a code cell in the notebook's kernel; its outputs and count go into the notebook as they come."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Match:
+    """A line that matched a search."""
+
+    path: str
+    line: int
+    """From one; of the cell's source in a notebook."""
+    text: str
+    """The line, cut around the match when it is long."""
+    cell: str | None = None
+    """Id of the notebook's cell; None in other files."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Search:
+    """What a search has found."""
+
+    matches: Sequence[Match] = ()
+    files: int = 0
+    """How many were searched."""
+    why_incomplete: str | None = None
+    """The limit that it met; None when it saw everything."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    """Some lines of a text file."""
+
+    text: str
+    start: int
+    """Number of the first line, from one."""
+    lines: int
+    """How many lines ``text`` has."""
+    total: int
+    """How many the file has."""
+    size: int
+    """Bytes of the file."""
+    sha256: str | None = None
+    """Of the file, in hex; None where it is so large that it was not reckoned."""
+    note: str | None = None
+    """What was changed on the way to text: bytes that are no UTF-8, long lines that were cut."""
+
+
+class Files(Protocol):
+    """Files under the server's root. Paths are relative to it, with ``/``. Nothing outside is read or written."""
+
+    async def list(
+        self, path: str = "", *, pattern: str | None = None, limit: int = 200
+    ) -> Sequence[Mapping[str, Any]]:
+        """``{"path","kind","size","modified"}`` each; with a glob pattern, recursively."""
+        ...
+
+    async def read(self, path: str, *, start: int = 1, lines: int = 400) -> tuple[str, int]:
+        """Text of some lines (from one), and how many lines there are in all."""
+        ...
+
+    async def page(self, path: str, *, start: int = 1, lines: int = 400) -> Page:
+        """:meth:`read`, with all that is to be known of it."""
+        ...
+
+    async def read_bytes(self, path: str, *, limit: int) -> bytes:
+        """The whole of a file of at most ``limit`` bytes."""
+        ...
+
+    async def write(self, path: str, content: str, *, expected_sha256: str | None = None) -> Mapping[str, Any]:
+        """Create or replace a text file. With ``expected_sha256``, only if that is what it holds now."""
+        ...
+
+    async def search(self, query: str, *, path: str = "", regex: bool = False, limit: int = 100) -> Search:
+        """Lines that have ``query`` (in any case, when it is all lower case), in files and in cells of notebooks."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JupyterAccess:
+    """What the server gives to tools. Each is None where there is no such thing (a server without kernels)."""
+
+    kernels: Kernels | None = None
+    notebooks: Notebooks | None = None
+    files: Files | None = None
+
+
+CellState = Literal["running", "finished", "failed", "interrupted", "died", "restarted", "closed"]
+"""The last three: its kernel died, was restarted or was shut down while it ran."""
+LostHow = Literal["died", "restarted", "closed"]
+"""``died``: nobody wanted it to end. ``closed``: Jupyter does not have it any more."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CellRun:
+    """One execution of a cell: as far as it is, or all of it."""
+
+    id: str
+    """Of its ``execute_request``."""
+    kernel_id: str
+    state: CellState
+    began: datetime
+    """When it was first heard of, or when the kernel said that it began."""
+    duration: float
+    """Seconds since then."""
+    source: str | None = None
+    """None: it had begun before anybody listened, and nobody has said it since."""
+    outputs: Sequence[Output] = ()
+    """As nbformat 4 has them, bounded. Empty in what :class:`CellBegan` tells."""
+    ours: bool = False
+    """An agent's own code, not the user's."""
+    whole: bool = True
+    """It was heard from its beginning."""
+    unheard: float | None = None
+    """Seconds of its beginning that were not heard, where that is known."""
+    pictures_dropped: int = 0
+    """How many it showed before those in ``outputs``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CellBegan:
+    """A cell runs (silent requests and cells that are dropped from the queue are none)."""
+
+    run: CellRun
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CellEnded:
+    """A cell runs no more, and the kernel has said all of it."""
+
+    run: CellRun
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KernelLost:
+    """The kernel's process is gone, or another one has taken its place."""
+
+    kernel_id: str
+    how: LostHow
+    process: str
+    """Identifies the one that is gone, in this kernel."""
+    running: Sequence[CellRun] = ()
+    """What it ran."""
+
+
+Noticed = CellBegan | CellEnded | KernelLost
+Told = Callable[[Noticed], None]
+"""Called on the event loop, in order. Must not block."""
+
+
+class CellSubscription(Protocol):
+    """One kernel that is listened to."""
+
+    @property
+    def kernel_id(self) -> str: ...
+
+    @property
+    def process(self) -> str:
+        """Identifies the kernel's present process."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """Whether something runs there, be it known or not."""
+        ...
+
+    @property
+    def ending(self) -> bool:
+        """Whether Jupyter is about to end or restart it: what it runs is interrupted first."""
+        ...
+
+    def running(self) -> Sequence[CellRun]:
+        """The cells that run now with their outputs so far, the oldest first."""
+        ...
+
+    async def close(self) -> None:
+        """Listen no more."""
+        ...
+
+
+class CellObserver(Protocol):
+    """The kernels of this server, to listen to."""
+
+    async def kernel_of(self, session: Session) -> str | None:
+        """The kernel ``session.kernel_id``, else that of its notebook; None when this server has neither."""
+        ...
+
+    def has(self, kernel_id: str) -> bool:
+        """Whether this server has that kernel."""
+        ...
+
+    async def lives(self, kernel_id: str) -> bool | None:
+        """Whether somebody answers at that kernel's address, whoever's it is. None: no address is known here."""
+        ...
+
+    async def listen(self, kernel_id: str, told: Told) -> CellSubscription:
+        """Begin; on return nothing is missed any more. Raises KernelUnavailable."""
+        ...
+
+
+class CellSources(Protocol):
+    """What the cells of notebooks hold."""
+
+    async def source_of(self, session: Session, cell_id: str) -> str | None:
+        """The source of that cell of the session's notebook; None when there is no such cell."""
+        ...

@@ -1,0 +1,124 @@
+"""Carries a claimed firing's prompt to its session, and says what came of it.
+
+Repeating a delivery is harmless: the prompt is named by its slot, and a session swallows what it has. Not responsible
+for writing down what came of it: that is the scheduler, under the fence of the claim.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from ..commands import Prompt
+from ..errors import LeaseLost, LimitReached, NaviError, NotReady, SessionBusy, SessionNotFound, StoreError
+from ..log_setup import ROOT, get_logger
+from ..model.attachments import AttachmentRef
+from ..model.sessions import Origin, OriginKind
+from .outcomes import Accepted, Busy, Died, Expired, Outcome, problem
+from .presence import end_unwanted, reason_to_end
+from .wording import prompt_mode, prompt_text
+
+if TYPE_CHECKING:
+    from ..clock import Clock
+    from ..ports.recalls import Claimed, RecallStore, RecallTx
+    from ..ports.store import Submit
+
+log = get_logger("recalls")
+_logger = logging.getLogger(f"{ROOT}.recalls")
+
+UNREADY_DELAY = timedelta(seconds=5)
+PATIENCE = 15.0
+"""Seconds in which a session has to answer: longer than a locked database is waited for, so that one session that is
+stuck does not keep the deliveries of all others."""
+
+
+class RecallDelivery:
+    """See the module."""
+
+    def __init__(
+        self,
+        store: RecallStore,
+        submit: Submit,
+        *,
+        clock: Clock,
+        busy_delay: timedelta,
+        whens_changed: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._submit = submit
+        self._clock = clock
+        self._busy_delay = busy_delay
+        self._whens_changed = whens_changed
+
+    async def deliver(self, claim: Claimed) -> Outcome:
+        """Give the prompt to the session. Raises nothing; repeating it is harmless."""
+        firing, recall, now = claim.firing, claim.recall.recall, self._clock.now()
+        if (expired := problem(recall, firing, now)) is not None:
+            return expired
+        try:
+            if recall.policy.cancel_on and firing.firing.kind != "manual":
+                ended = await self._ended_by_user(claim)
+                if ended is not None:
+                    return ended
+            async with asyncio.timeout(PATIENCE):
+                acceptance = await self._submit(
+                    firing.session_id,
+                    Prompt(
+                        command_id=firing.command_id,
+                        text=prompt_text(recall, firing, now),
+                        display=recall.message,
+                        mode=prompt_mode(recall.policy),
+                        images=tuple(AttachmentRef(id=attachment) for attachment in firing.attachments),
+                    ),
+                    user_id=claim.recall.owner,
+                    origin=Origin.trusted(kind=OriginKind.RECALL, recall_id=recall.id),
+                )
+        except (NaviError, TimeoutError) as error:
+            return self._refused(error)
+        except Exception:
+            log.exception("recall_delivery_failed", recall_id=recall.id, firing_id=firing.firing.id)
+            return Died(reason="the delivery failed; the server's log has the details")
+        at = self._clock.now()
+        if _logger.isEnabledFor(logging.INFO):  # structlog takes longer to find out
+            late_by = (at - firing.firing.slot).total_seconds()
+            log.info("recall_fired", recall_id=recall.id, run_id=acceptance.run_id, late_by=late_by)
+        return Accepted(run_id=acceptance.run_id, at=at)
+
+    def _refused(self, error: NaviError | TimeoutError) -> Outcome:
+        """What it means that the session did not take the prompt."""
+        match error:
+            case SessionBusy():
+                return Busy(delay=self._busy_delay)
+            case SessionNotFound():
+                return Expired(reason="its session is gone")
+            case LimitReached():
+                return Busy(delay=self._busy_delay, reason=error.message, session=False)
+            case LeaseLost():  # paused, or the user came: that is found out next; else this is refused by its fence
+                return Busy(delay=timedelta(0), reason=error.message, session=False)
+            case NotReady() | StoreError():
+                return Busy(delay=UNREADY_DELAY, reason=error.message, session=False)
+            case NaviError():
+                return Died(reason=error.message)
+            case _:
+                return Busy(delay=UNREADY_DELAY, reason="the session did not answer in time", session=False)
+
+    async def _ended_by_user(self, claim: Claimed) -> Outcome | None:
+        """What becomes of it when the user has come meanwhile, as far as nobody has written that down: it is, here.
+
+        This tells the user why. That nothing starts after the user came is for the transaction that would start it.
+        """
+        session_id, now = claim.firing.session_id, self._clock.now()
+        seen = await self._store.seen(session_id, claim.recall.owner)
+        if reason_to_end(claim.recall.recall, seen) is None:
+            return None
+
+        async def unit(tx: RecallTx) -> None:
+            await end_unwanted(tx, session_id, seen, now)
+
+        await self._store.write(unit, durable=True)
+        self._whens_changed()
+        # Void when its row is closed now. When it is not, the recall was changed since it was taken: it is taken anew.
+        return Busy(delay=timedelta(0), reason="it was changed meanwhile", session=False)

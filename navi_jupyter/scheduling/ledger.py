@@ -1,0 +1,269 @@
+"""Transitions inside a transaction: read the states, let ``policy`` and ``outcomes`` decide, save them, say so.
+
+Row and event are written by the same unit of work, so they always agree. Not responsible for when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from ..model.recalls import FiringStatus
+from ..ports.recalls import Claimed, FiringState
+from .decisions import Plan, first_due, supersede
+from .notices import RecallNotice
+from .outcomes import Accepted, Busy, Died, Ended, Outcome, Step, settle
+from .states import at_rest, cancelled, ended_by_user
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from ..events import Draft
+    from ..ports.recalls import RecallState, RecallTx
+
+_BREATH = 50
+"""After so many transitions the event loop gets its turn."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """What became of a delivery or a run. Names its firing by id, with the fence of its claim, or by command."""
+
+    outcome: Outcome
+    firing_id: str | None = None
+    fence: int | None = None
+    command_id: str | None = None
+    session_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settled:
+    """What :func:`settle_all` did."""
+
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lease:
+    """Under which a server takes firings."""
+
+    server_id: str
+    until: datetime
+
+
+async def current(tx: RecallTx, plans: Sequence[Plan | Step]) -> list[Plan | Step]:
+    """Those plans whose recall has not changed since they were made."""
+    versions = await tx.versions(plan.state.recall.id for plan in plans) if plans else {}
+    return [plan for plan in plans if versions.get(plan.state.recall.id) == plan.state.version]
+
+
+async def store_plans(tx: RecallTx, plans: Sequence[Plan | Step], now: datetime, *, lease: Lease) -> list[Claimed]:
+    """Advance the planned recalls and insert their firings; those that may start at once are taken as they go in.
+
+    The plans are :func:`current`.
+    """
+    plans, replaced = await _superseded(tx, plans, now)
+    await tx.advance_recalls(plan.state for plan in plans)
+    if replaced:
+        await tx.save_firings(replaced)
+    firings: list[FiringState] = []
+    claimed: list[Claimed] = []
+    for plan in plans:
+        for firing in plan.firings if isinstance(plan, Plan) else ():
+            if firing.firing.status is FiringStatus.PENDING and firing.firing.not_before <= now:
+                taken = _taken(firing, lease)
+                firings.append(taken)
+                claimed.append(Claimed(firing=taken, recall=plan.state))
+            else:
+                firings.append(firing)
+    if await tx.add_firings(firings) != len(firings):
+        claimed = await _without_known(tx, firings, claimed)
+    await say(tx, [(plan.state, plan.said) for plan in plans if plan.said], now)
+    return claimed
+
+
+async def _without_known(tx: RecallTx, firings: Sequence[FiringState], claimed: Sequence[Claimed]) -> list[Claimed]:
+    """Some slots were in the ledger already: a new schedule has times of the old one, and it was made by a clock
+    behind the one that planned these. They are not run again, and do not count for ``max_fires`` again.
+    """
+    added = await tx.firing_states(firing.firing.id for firing in firings)
+    known = [firing for firing in firings if firing.firing.id not in added]
+    states = await tx.recall_states({firing.firing.recall_id for firing in known})
+    opens, last = _by_recall(await tx.open_firings(states)), await tx.last_slots(states)
+    moved = []
+    for recall_id, state in states.items():
+        again = [f for f in known if f.firing.recall_id == recall_id and not f.firing.status.final]
+        fewer = replace(state, planned=max(0, state.planned - len(again)))
+        if again and fewer.due_at is None and fewer.recall.policy.max_fires is not None:
+            fewer = replace(fewer, due_at=first_due(fewer, after=last[recall_id]))
+        moved.append(at_rest(fewer, opens.get(recall_id, ())))
+    await tx.advance_recalls(moved)
+    return [claim for claim in claimed if claim.firing.firing.id in added]
+
+
+def _taken(firing: FiringState, lease: Lease) -> FiringState:
+    claimed = firing.firing.but(status=FiringStatus.CLAIMED)
+    return FiringState(  # spelled out: several times faster than replace()
+        firing=claimed,
+        session_id=firing.session_id,
+        command_id=firing.command_id,
+        key=firing.key,
+        fence=firing.fence + 1,
+        lease_owner=lease.server_id,
+        lease_until=lease.until,
+        crashes=firing.crashes,
+        wait_until=firing.wait_until,
+        stop_at=firing.stop_at,
+    )
+
+
+async def _superseded(
+    tx: RecallTx, plans: Sequence[Plan | Step], now: datetime
+) -> tuple[list[Plan | Step], list[FiringState]]:
+    """The plans, after the firings that still wait were coalesced into theirs; and these firings."""
+    contested = [plan.state.recall.id for plan in plans if isinstance(plan, Plan) and plan.supersedes]
+    if not contested:
+        return list(plans), []
+    opens = _by_recall(await tx.open_firings(contested))
+    out: list[Plan | Step] = []
+    replaced: list[FiringState] = []
+    for plan in plans:
+        if isinstance(plan, Plan) and plan.supersedes:
+            changed, gone = supersede(plan, opens.get(plan.state.recall.id, ()), now)
+            out.append(changed)
+            replaced += gone
+        else:
+            out.append(plan)
+    return out, replaced
+
+
+def _by_recall(firings: Iterable[FiringState]) -> dict[str, list[FiringState]]:
+    out: dict[str, list[FiringState]] = defaultdict(list)
+    for state in firings:
+        out[state.firing.recall_id].append(state)
+    return out
+
+
+async def say(tx: RecallTx, said: Iterable[tuple[RecallState, Sequence[RecallNotice]]], now: datetime) -> None:
+    """Append the ``navi.recall`` events, each with its recall as it is now."""
+    drafts: dict[str, list[Draft]] = defaultdict(list)
+    for state, words in said:
+        drafts[state.recall.session_id] += [word.draft(state.recall, now) for word in words]
+    if any(drafts.values()):
+        await tx.append_all({session_id: found for session_id, found in drafts.items() if found})
+
+
+async def settle_all(tx: RecallTx, reports: Sequence[Report], now: datetime) -> Settled:
+    """Take the reported firings one step on each. What is over, unknown, or claimed anew since is left alone."""
+    firings, ids = await _reported(tx, reports)
+    recall_ids = {state.firing.recall_id for state in firings.values()}
+    recalls = await tx.recall_states(recall_ids) if recall_ids else {}
+    opens = _by_recall(await tx.open_firings(recall_ids)) if recall_ids else {}
+    full = [r.recall.id for r in recalls.values() if r.due_at is None and r.recall.policy.max_fires is not None]
+    last = await tx.last_slots(full) if full else {}
+    steps: list[Step] = []
+    for number, (report, firing_id) in enumerate(zip(reports, ids, strict=True)):
+        if number % _BREATH == _BREATH - 1:
+            await asyncio.sleep(0)
+        firing = firings.get(firing_id)
+        if firing is None or _outdated(firing, report):
+            continue
+        recall_id = firing.firing.recall_id
+        others = [f for f in opens.get(recall_id, ()) if f.firing.id != firing_id]
+        outcome = await _certain(tx, firing, report.outcome, now)
+        step = settle(recalls[recall_id], firing, outcome, now, others=others, last=last.get(recall_id))
+        recalls[recall_id] = step.state
+        if step.firing is not None:
+            firings[firing_id] = step.firing
+            opens[recall_id] = others if step.firing.firing.status.final else [*others, step.firing]
+        steps.append(step)
+    await tx.save_firings(firings[f.firing.id] for step in steps if (f := step.firing) is not None)
+    await tx.advance_recalls(recalls[recall_id] for recall_id in {step.state.recall.id for step in steps})
+    await say(tx, [(part.state, part.said) for step in steps for part in (step.earlier, step) if part], now)
+    return Settled(steps=tuple(steps))
+
+
+async def _certain(tx: RecallTx, firing: FiringState, outcome: Outcome, now: datetime) -> Outcome:
+    """What really became of a delivery that broke off: its prompt may have been accepted all the same.
+
+    Put back although it runs, it could be coalesced into the next one. After this nobody can accept it any more: it
+    is not claimed then. A session that says that it is busy has not accepted it.
+    """
+    doubtful = isinstance(outcome, Died) or (isinstance(outcome, Busy) and not outcome.session)
+    return (await found_accepted(tx, firing, now) if doubtful else None) or outcome
+
+
+async def found_accepted(tx: RecallTx, firing: FiringState, now: datetime) -> Accepted | None:
+    """That the session has the firing's prompt, if it has."""
+    acceptance = await tx.acceptance(firing.session_id, firing.command_id)
+    if acceptance is None:
+        return None
+    run = None if acceptance.run_id is None else await tx.run(acceptance.run_id)
+    return Accepted(run_id=acceptance.run_id, at=now if run is None else run.created_at)
+
+
+def rescued(lost: Iterable[FiringState], *, server_id: str) -> list[Report]:
+    """What became of claims that were not finished in time. An own one has only waited: nobody has died."""
+    dead = Died(reason="its server died while it was delivered")
+    slow = Busy(delay=timedelta(0), reason="its delivery took too long", session=False)
+    return [
+        Report(outcome=slow if state.lease_owner == server_id else dead, firing_id=state.firing.id, fence=state.fence)
+        for state in lost
+    ]
+
+
+def _outdated(firing: FiringState, report: Report) -> bool:
+    if not isinstance(report.outcome, Ended) and firing.firing.status is FiringStatus.RUNNING:
+        return True  # whoever rescued it has found its prompt
+    return firing.firing.status.final or (report.fence is not None and firing.fence != report.fence)
+
+
+async def end_all(tx: RecallTx, ending: Sequence[tuple[RecallState, str]], now: datetime) -> list[RecallState]:
+    """Cancel recalls, each for its reason; as they are then. Nothing more starts; a run in progress goes on.
+
+    So does one whose prompt the session has although nobody has written that down yet.
+    """
+    opens = _by_recall(await tx.open_firings([state.recall.id for state, _ in ending]))
+    changed: list[FiringState] = []
+    ended: list[RecallState] = []
+    said: list[tuple[RecallState, Sequence[RecallNotice]]] = []
+    for before, why in ending:
+        state, firings = before, opens[before.recall.id]
+        for firing in firings:
+            if firing.firing.status is FiringStatus.RUNNING:
+                continue
+            accepted = await found_accepted(tx, firing, now) if firing.firing.status is FiringStatus.CLAIMED else None
+            if accepted is None:
+                changed.append(cancelled(firing, now, why))
+                continue
+            step = settle(state, firing, accepted, now, others=[f for f in firings if f is not firing])
+            state = step.state
+            changed.append(firing if step.firing is None else step.firing)
+            said.append((state, step.said))
+        ended.append(ended_by_user(state))
+        reason = None if why == CANCELLED else why
+        said.append((ended[-1], [RecallNotice(action="cancelled", reason=reason)]))
+    await tx.save_firings(changed)
+    await tx.save_recalls(ended)
+    await say(tx, said, now)
+    return ended
+
+
+CANCELLED = "the recall was cancelled"
+"""The reason of those that a user cancels: the event needs not say it."""
+
+
+async def _reported(tx: RecallTx, reports: Sequence[Report]) -> tuple[dict[str, FiringState], list[str]]:
+    """The firings of the reports by id, and each report's firing id (empty when there is none)."""
+    by_id = [report.firing_id for report in reports if report.firing_id is not None]
+    by_command = [report.command_id for report in reports if report.command_id is not None]
+    found = dict(await tx.firing_states(by_id)) if by_id else {}
+    named: dict[str, str] = {}
+    for state in await tx.firings_of_commands(by_command) if by_command else ():
+        found.setdefault(state.firing.id, state)
+        named[state.command_id] = state.firing.id
+    return found, [report.firing_id or named.get(report.command_id or "", "") for report in reports]

@@ -1,0 +1,239 @@
+"""How a recall is made and changed: the checks, and one transaction with its ``navi.recall`` event for each change.
+
+Not responsible for which changes there are: that is ``service`` and what it is put together from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from ..clock import SystemClock, format_duration
+from ..errors import InvalidRequest, InvalidSchedule, LimitReached, RecallNotFound, RecallOver, SessionNotFound
+from ..model.base import ordered_id
+from ..model.recalls import Cron, Every, Once, Recall, RecallCreate, RecallPatch, RecallStatus, Schedule, When
+from ..model.sessions import OriginKind
+from ..ports.recalls import FiringState, RecallState
+from .decisions import first_due
+from .ledger import say
+from .notices import RecallNotice
+from .schedules import MIN_INTERVAL, resolve, shortest_gap, whole_ms
+from .states import at_rest, one_time
+
+if TYPE_CHECKING:
+    from ..clock import Clock
+    from ..ports.recalls import RecallStore, RecallTx
+
+TITLE_LENGTH = 60
+_TICK = timedelta(microseconds=1)
+
+Change = Callable[
+    [RecallState, Sequence[FiringState], datetime], tuple[RecallState, list[FiringState], list[RecallNotice]]
+]
+"""A user's change: from the state and its open firings to the new state, changed firings and what is said."""
+
+
+def nothing() -> None:
+    """Nobody is told."""
+
+
+def title_of(message: str) -> str:
+    """The first line of a message, cut at a word."""
+    line = message.strip().splitlines()[0].strip()
+    if len(line) <= TITLE_LENGTH:
+        return line
+    return line[: TITLE_LENGTH - 1].rsplit(" ", 1)[0] + "…"
+
+
+class Changing:
+    """What every part of the service works with."""
+
+    def __init__(
+        self,
+        store: RecallStore,
+        *,
+        max_recalls_per_user: int = 1000,
+        min_interval: timedelta = MIN_INTERVAL,
+        clock: Clock | None = None,
+        changed: Callable[[], None] = nothing,
+        whens_changed: Callable[[], None] = nothing,
+    ) -> None:
+        self._store = store
+        self._max_recalls = max_recalls_per_user
+        self._min_interval = min_interval
+        self._clock = clock or SystemClock()
+        self.changed = changed
+        """Called after each change, so that the scheduler looks again. Set by the composition root."""
+        self.whens_changed = whens_changed
+        """Called when what is to be watched may have changed. Set by the composition root; never blocks."""
+        self.why_not_watched: Callable[[When], str | None] = lambda _: None
+        """Why an event can never be noticed here, if so. Set by the composition root."""
+        self.targets: Callable[[], Awaitable[Sequence[str]]] | None = None
+        """Names that ``policy.notify`` may have, in small letters. Set by the composition root; None: any."""
+
+    def _tell(self, *recalls: Recall) -> None:
+        """After a change is committed."""
+        self.changed()
+        if any(isinstance(recall.schedule, When) for recall in recalls):
+            self.whens_changed()
+
+    async def _change(self, recall_id: str, owner: str, change: Change) -> Recall:
+        now = self._clock.now()
+
+        async def unit(tx: RecallTx) -> Recall:
+            state = await locked(tx, recall_id, owner)
+            moved, firings, said = change(state, await tx.open_firings([recall_id]), now)
+            if moved is state and not firings:
+                return state.recall
+            if firings:
+                await tx.save_firings(firings)
+            await tx.save_recalls([moved])
+            await say(tx, [(moved, said)], now)
+            return moved.recall
+
+        recall = await self._store.write(unit, durable=True)
+        self._tell(recall)
+        return recall
+
+    async def _add(self, tx: RecallTx, states: Sequence[RecallState], owner: str, now: datetime) -> None:
+        """Insert new recalls of one owner. Raises SessionNotFound, LimitReached."""
+        for session_id in dict.fromkeys(state.recall.session_id for state in states):
+            if not await tx.session_of_owner(session_id, owner):
+                raise SessionNotFound(f"There is no session {session_id[:100]}.", field="session_id")
+        if await tx.count_open_recalls(owner) + len(states) > self._max_recalls:
+            raise LimitReached(
+                f"You can have {self._max_recalls} recalls that are not over, and would have more; cancel some first."
+            )
+        await tx.add_recalls(states)
+        await say(tx, [(state, [RecallNotice(action="created")]) for state in states], now)
+
+    async def _known_targets(self, notify: Iterable[str]) -> Sequence[str] | None:
+        """What :func:`check_targets` compares with; None where nothing is to be compared. Before a transaction: it
+        reads files."""
+        return await self.targets() if self.targets is not None and any(notify) else None
+
+    def _made(
+        self, request: RecallCreate, *, owner: str, zone: str, now: datetime, by_agent: bool = False
+    ) -> RecallState:
+        """A new recall, not stored yet. Raises InvalidSchedule."""
+        schedule = resolve(request.schedule, now=now, zone=zone)
+        check_gap(schedule, self._min_interval, now)
+        self._must_be_watchable(schedule)
+        recall = Recall(
+            id=ordered_id("rec"),
+            session_id=request.session_id,
+            title=request.title or title_of(request.message),
+            message=request.message,
+            schedule=schedule,
+            policy=request.policy,
+            status=RecallStatus.PENDING,
+            next_at=None,
+            created_at=now,
+            origin=OriginKind.SYSTEM if by_agent else OriginKind.USER,
+        )
+        return aimed(RecallState(recall=recall, owner=owner, due_at=None), now)
+
+    def _must_be_watchable(self, schedule: Schedule) -> None:
+        if isinstance(schedule, When) and (why := self.why_not_watched(schedule)):
+            raise InvalidSchedule(f"when: {why}.", field="schedule")
+
+    def _patched(self, state: RecallState, patch: RecallPatch, now: datetime, zone: str) -> RecallState:
+        """The state with what is there changed. Raises RecallOver, InvalidSchedule."""
+        recall = must_be_open(state)
+        update: dict[str, Any] = {
+            name: value for name in ("message", "title", "policy") if (value := getattr(patch, name)) is not None
+        }
+        if patch.schedule is not None:
+            own = recall.schedule.tz if isinstance(recall.schedule, (Cron, Every)) else None
+            update["schedule"] = resolve(patch.schedule, now=now, zone=own or zone)
+            check_gap(update["schedule"], self._min_interval, now)
+            self._must_be_watchable(update["schedule"])
+        moved = replace(state, recall=recall.model_copy(update=update))
+        if patch.schedule is not None:
+            return aimed(replace(moved, outcome=None, planned=_kept_count(state, update["schedule"])), now)
+        if patch.policy is not None and isinstance(recall.schedule, When):
+            return aimed(moved, now)
+        if patch.policy is not None and state.due_at is not None:
+            return replace(moved, due_at=first_due(moved, after=state.due_at - _TICK))
+        if patch.policy is not None and not one_time(recall.schedule):  # its end may have been put off: it goes on
+            return replace(moved, due_at=first_due(moved, after=max(now, recall.last_at or now)))
+        return moved
+
+
+def _kept_count(state: RecallState, schedule: Schedule) -> int:
+    """An event that is waited for anew has not happened yet; others go on counting for ``max_fires``."""
+    return 0 if isinstance(schedule, When) and one_time(schedule) else state.planned
+
+
+def check_targets(notify: Iterable[str], known: Sequence[str] | None, *, kept: Iterable[str] = ()) -> None:
+    """Raises InvalidRequest for a name that nobody has. Those that a recall has already are ``kept``: of a target that
+    was taken away since, the ledger says so."""
+    if known is None:
+        return
+    fine = {*known, *(name.lower() for name in kept)}
+    unknown = next((name for name in notify if name.lower() not in fine), None)
+    if unknown is not None:
+        names = ", ".join(known[:_NAMED]) + (", …" if len(known) > _NAMED else "")
+        raise InvalidRequest(
+            f"There is no notification target {unknown!r}. There are: {names}; others belong into navi/notify.toml.",
+            field="policy.notify",
+        )
+
+
+_NAMED = 20
+
+
+def check_gap(schedule: Schedule, least: timedelta, now: datetime) -> None:
+    """Raises InvalidSchedule for one that fires more often than this server allows."""
+    gap = shortest_gap(schedule, now=now)
+    if gap is not None and gap < least:
+        raise InvalidSchedule(
+            f"It would fire every {format_duration(gap)}; here at least {format_duration(least)} lie between two"
+            " firings.",
+            field="schedule.every" if isinstance(schedule, Every) else "schedule.expr",
+        )
+
+
+def aimed(state: RecallState, now: datetime) -> RecallState:
+    """The state of a recall whose schedule counts from ``now``. Raises InvalidSchedule when it would never fire."""
+    schedule: Schedule = state.recall.schedule
+    # A time that was "now" when it was written fires at once.
+    after = min(now, schedule.at - _TICK) if isinstance(schedule, Once) else now
+    due = first_due(state, after=after)
+    policy = state.recall.policy
+    full = policy.max_fires is not None and state.planned >= policy.max_fires
+    if due is None and (not isinstance(schedule, When) or policy.until is not None or full):
+        why = "max_fires is reached already"
+        if not full:
+            why = "until is before its first time" if policy.until else "it has no time to come"
+        raise InvalidSchedule(f"It would never fire: {why}.", field="policy.until" if policy.until else "policy")
+    return at_rest(replace(state, due_at=None if due is None else whole_ms(due)), ())
+
+
+def owned(state: RecallState | None, recall_id: str, owner: str) -> RecallState:
+    """Raises RecallNotFound, also for other people's."""
+    if state is None or state.owner != owner:
+        raise RecallNotFound(f"There is no recall {recall_id[:100]}.")
+    return state
+
+
+async def locked(tx: RecallTx, recall_id: str, owner: str) -> RecallState:
+    """The state inside a transaction. Raises RecallNotFound."""
+    return owned((await tx.recall_states([recall_id])).get(recall_id), recall_id, owner)
+
+
+def must_be_open(state: RecallState) -> Recall:
+    """Raises RecallOver."""
+    if state.recall.status.final:
+        raise RecallOver(f"The recall is over: it {_ENDS[state.recall.status]}.")
+    return state.recall
+
+
+_ENDS = {
+    RecallStatus.FIRED: "has fired",
+    RecallStatus.FAILED: "has failed",
+    RecallStatus.CANCELLED: "was cancelled",
+    RecallStatus.EXPIRED: "has expired",
+}

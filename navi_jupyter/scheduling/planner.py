@@ -1,0 +1,93 @@
+"""What is due, planned in batches off the event loop; and, just before many fall due at once, ahead of their time.
+
+A plan is made from states that were read outside a transaction. It is stored under the version it was made from, so
+one that a user, a run or another server has overtaken is refused and made anew. Not responsible for storing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from ..errors import InvalidSchedule
+from ..log_setup import get_logger
+from .catchup import CatchUp
+from .decisions import Plan, plan
+from .outcomes import Step, unreadable
+from .wording import LATE
+
+if TYPE_CHECKING:
+    from ..ports.recalls import FiringState, RecallState, RecallStore
+
+log = get_logger("recalls")
+
+BATCH = 512
+AHEAD = 20 * BATCH
+"""So many recalls are planned before they are due: some 25 MB for a moment."""
+LEAD = timedelta(seconds=1.5)
+"""So long before they are due."""
+FRESH = timedelta(seconds=5)
+"""So long after their time plans made ahead are used; delivery looks at every grace again."""
+OFF_LOOP = 50
+"""From this many plans on, they are computed in a thread."""
+
+
+class Planner:
+    """Hands out plans of what is due, batch by batch."""
+
+    def __init__(self, store: RecallStore) -> None:
+        self._store = store
+        self._due: datetime | None = None
+        """The time for which ``_ready`` was made."""
+        self._ready: deque[list[Plan | Step]] = deque()
+        self._catch_up = CatchUp()
+
+    def begin_at(self, due: datetime) -> datetime:
+        """When to be called for :meth:`prepare`; ``due`` itself when that has been done."""
+        return due if due == self._due else due - LEAD
+
+    async def prepare(self, due: datetime) -> None:
+        """Plan what falls due at ``due``, so that then only the transaction is left to do."""
+        plans = await self._plan(due, limit=AHEAD)
+        self._due = due
+        self._ready = deque(plans[low : low + BATCH] for low in range(0, len(plans), BATCH))
+
+    async def take(self, now: datetime) -> tuple[list[Plan | Step], bool]:
+        """The next batch, and whether there may be more."""
+        if self._ready and self._due is not None and self._due <= now <= self._due + FRESH:
+            plans = self._ready.popleft()
+            return plans, bool(self._ready) or len(plans) == BATCH
+        if self._due is not None and self._due < now:
+            self._ready.clear()
+        plans = await self._plan(now, limit=BATCH)
+        return plans, len(plans) == BATCH
+
+    async def _plan(self, now: datetime, *, limit: int) -> list[Plan | Step]:
+        states = await self._store.due_recalls(now, limit=limit)
+        opens: dict[str, list[FiringState]] = defaultdict(list)
+        if states:
+            for firing in await self._store.firings_open([state.recall.id for state in states]):
+                opens[firing.firing.recall_id].append(firing)
+        if len(states) > OFF_LOOP:
+            return await asyncio.to_thread(_plans, states, opens, now, self._catch_up)
+        return _plans(states, opens, now, self._catch_up)
+
+
+def _plans(
+    states: Sequence[RecallState], opens: dict[str, list[FiringState]], now: datetime, catch_up: CatchUp
+) -> list[Plan | Step]:
+    """Plan each; one that can not be planned fails by itself, not the others."""
+    out: list[Plan | Step] = []
+    for state in states:
+        try:
+            others = opens.get(state.recall.id, ())
+            planned = plan(state, now, opens=others)
+            late = state.due_at is not None and now - state.due_at >= LATE
+            out.append(catch_up.spread(planned, others, now) if late else planned)
+        except InvalidSchedule as error:
+            log.error("recall_unreadable", recall_id=state.recall.id, error=error.message)
+            out.append(unreadable(state, error.message))
+    return out

@@ -1,0 +1,353 @@
+"""The loop that makes recalls happen: sleep until something is due, plan, claim, deliver, write down what came of it.
+
+- *Plan and claim*: one transaction inserts the firings, advances the recalls and takes the leases.
+- *Deliver*: a prompt whose ``command_id`` names the slot; a repetition of it is swallowed by the session.
+- *Settle*: what came of it, in batches, with the event that says so in the same transaction.
+
+Killed between any two of these, the next sweep (of this or any server on the same database) goes on from the rows.
+Materialising and delivering a slot happens exactly once; a run that its server did not survive is not run again
+unless the recall has ``retries``. Not responsible for the rules: these are ``policy``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self
+
+from ..clock import SystemClock
+from ..errors import StoreError
+from ..log_setup import get_logger
+from ..model.recalls import When
+from ..model.sessions import OriginKind, Run
+from .decisions import Plan
+from .delivery import RecallDelivery
+from .ledger import Lease, Report, Settled, current, settle_all, store_plans
+from .missed_report import MissedReport
+from .outcomes import Busy, Ended, Outcome, Step
+from .planner import BATCH, Planner
+from .sweeper import Sweeper
+
+if TYPE_CHECKING:
+    from ..clock import Clock
+    from ..ports.recalls import Claimed, RecallStore, RecallTx
+    from ..ports.store import Submit
+
+log = get_logger("recalls")
+
+LONGEST_SLEEP = timedelta(seconds=30)
+"""So that a suspended machine or a stepped clock is noticed."""
+LEASE = timedelta(seconds=10)
+"""A delivery takes milliseconds; when its server dies in it, others take over after this at the latest."""
+SETTLE_BATCH = 256
+IN_FLIGHT = 1024
+"""Claims that wait for or are in delivery."""
+HELD_REPORTS = 10_000
+"""So many outcomes may wait to be written down while more is due."""
+DELIVERIES = 64
+"""Prompts that are being submitted at the same time."""
+BREATH = 0.005
+"""Seconds after which deliveries that never wait let the rest of the event loop have its turn."""
+SWEEP_SECONDS = 15.0
+RETRY = timedelta(seconds=1)
+
+
+def _nobody() -> None:
+    """Nobody is interested."""
+
+
+class Scheduler:
+    """Makes the recalls of a store happen. ``async with`` it, or :meth:`start` and :meth:`stop` it."""
+
+    def __init__(
+        self,
+        store: RecallStore,
+        submit: Submit,
+        *,
+        server_id: str,
+        busy_delay: timedelta = timedelta(seconds=60),
+        clock: Clock | None = None,
+        whens_changed: Callable[[], None] = _nobody,
+    ) -> None:
+        self._store = store
+        self.whens_changed = whens_changed
+        """Called when what is to be watched may have changed. Set by the composition root; never blocks."""
+        self.to_tell: Callable[[], None] = _nobody
+        """Called when people are to be told of a firing. Set by the composition root; never blocks."""
+        self._server_id = server_id
+        self._clock = clock or SystemClock()
+        self._planner = Planner(store)
+        self._courier = RecallDelivery(
+            store, submit, clock=self._clock, busy_delay=busy_delay, whens_changed=lambda: self.whens_changed()
+        )
+        self._sweeper = Sweeper(store, submit, server_id=server_id, clock=self._clock)
+        self._signal = asyncio.Event()
+        self._groups: deque[list[Claimed]] = deque()
+        """Claims to deliver, by session."""
+        self._called: asyncio.Queue[None] = asyncio.Queue()
+        """An entry calls one more delivery to the groups: a queue of the groups themselves costs as much as they do."""
+        self._in_flight = 0
+        self._reports: list[Report] = []
+        self._reported = asyncio.Event()
+        self._waited_for: set[str] = set()
+        """Sessions that deferred firings wait for: the end of their runs is worth a look into the database."""
+        self._idle_meanwhile: set[str] = set()
+        """Sessions of which a run ended while a firing that had found them busy was not yet written down."""
+        self._tasks: list[asyncio.Task[None]] = []
+        self._more_since: datetime | None = None
+        """Since when each look has found a full batch: what came of it is written down after the rest has started."""
+        self._absences = MissedReport(store)
+        self._stopping = False
+        self._periodic: Any = None
+        self.open = 0
+        """Recalls that are not over, as of the last sweep."""
+        self.awake = False
+        """Whether one of them is not paused."""
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    # --- life
+
+    async def start(self) -> None:
+        """Take over what a dead server left, then run. Returns once due recalls are being looked for."""
+        # Late, because only a running server needs it.
+        from tornado.ioloop import PeriodicCallback
+
+        await self._guarded("sweep", self.sweep())
+        self._tasks = [
+            asyncio.create_task(self._run(), name="navi-recalls"),
+            asyncio.create_task(self._settle_forever(), name="navi-recalls-settle"),
+            *(
+                asyncio.create_task(self._deliver_forever(), name=f"navi-recalls-deliver-{n}")
+                for n in range(DELIVERIES)
+            ),
+        ]
+        self._periodic = PeriodicCallback(self._safety_net, SWEEP_SECONDS * 1000, jitter=0.1)
+        self._periodic.start()
+
+    async def stop(self) -> None:
+        """Start nothing more, write down what came of what was started. What is left is taken over by others."""
+        if self._stopping:
+            return
+        self._stopping = True
+        if self._periodic is not None:
+            self._periodic.stop()
+        for task in self._tasks[2:] + self._tasks[:1]:
+            task.cancel()
+        await asyncio.gather(*self._tasks[2:], *self._tasks[:1], return_exceptions=True)
+        self._reported.set()
+        for task in self._tasks[1:2]:
+            await task
+
+    def wake(self) -> None:
+        """Look again: a recall was made or changed."""
+        self._signal.set()
+
+    async def on_run_ended(self, run: Run) -> None:
+        """A run of this process reached its final status. Never blocks, never raises."""
+        if run.origin.kind is OriginKind.RECALL:
+            self._report(Report(outcome=Ended(run=run), command_id=run.command_id))
+        if run.session_id in self._waited_for and not self._stopping:
+            self._waited_for.discard(run.session_id)
+            if any(report.session_id == run.session_id for report in self._reports):
+                self._idle_meanwhile.add(run.session_id)
+            await self._guarded("wake_deferred", self._wake_deferred(run.session_id))
+
+    async def _wake_deferred(self, session_id: str) -> None:
+        now = self._clock.now()
+
+        async def unit(tx: RecallTx) -> int:
+            return await tx.wake_deferred([session_id], now=now)
+
+        if await self._store.write(unit):
+            self._waited_for.add(session_id)  # one at a time: the others wait for the run of this one
+            self.wake()
+
+    async def _guarded(self, what: str, work: Awaitable[object]) -> bool:
+        """Supervise one piece of work: a failure is logged and does not end the loop around it."""
+        try:
+            await work
+        except StoreError as error:
+            log.error("recalls_store_unavailable", during=what, error=error.message)
+        except Exception:
+            log.exception("recalls_failed", during=what)
+        else:
+            return True
+        return False
+
+    async def _safety_net(self) -> None:
+        await self._guarded("sweep", self.sweep())
+        await self._guarded("prune", self.prune())
+        self.wake()
+
+    # --- the loop
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            if not await self._guarded("loop", self._turn()):
+                await self._clock.wait(self._signal, until=self._clock.now() + RETRY)
+
+    async def _turn(self) -> None:
+        """Sleep until something is due, or do what is."""
+        self._signal.clear()
+        now = self._clock.now()
+        self._absences.look(now)
+        due = now if self._more_since is not None else await self._store.next_wake()
+        if due is not None and due <= now:
+            await self._advance(now)
+            return
+        await self._absences.tell(now)
+        if self._reports:
+            self._reported.set()
+        until = now + LONGEST_SLEEP
+        if due is not None and (until := min(until, self._planner.begin_at(due))) <= now:
+            await self._planner.prepare(due)
+        else:
+            await self._clock.wait(self._signal, until=until)
+
+    async def _advance(self, now: datetime) -> None:
+        """Plan and claim what is due. Sweeps when neither was it: a lease or a time limit has passed."""
+        if self._in_flight >= IN_FLIGHT:
+            await self._clock.wait(self._signal, until=now + RETRY)
+            return
+        burst = self._more_since is not None
+        planned, claimed = await self.plan_and_claim(now)
+        self._hand_out(claimed)
+        if self._reports:
+            self._reported.set()
+        if not planned and not claimed and not burst and not await self.sweep():
+            await self._clock.wait(self._signal, until=now + RETRY)
+
+    async def plan_and_claim(self, now: datetime) -> tuple[int, Sequence[Claimed]]:
+        """One transaction: the slots that have come go into the ledger, and this server takes what may start."""
+        plans, more = await self._planner.take(now)
+        lease = Lease(server_id=self._server_id, until=now + LEASE)
+
+        async def unit(tx: RecallTx) -> tuple[int, Sequence[Claimed]]:
+            plans[:] = await current(tx, plans)  # another server, or a user, may have been quicker with some of them
+            claimed = await store_plans(tx, plans, now, lease=lease) if plans else []
+            await self._absences.note(tx, plans, now)
+            claimed += await tx.claim(now=now, server_id=lease.server_id, lease_until=lease.until, limit=BATCH)
+            return len(plans), claimed
+
+        self._more_since = (self._more_since or now) if more else None
+        planned, claimed = await self._store.write(unit)
+        if any(isinstance(plan.state.recall.schedule, When) for plan in plans):
+            self.whens_changed()
+        if any(f.firing.delivery == "pending" for plan in plans if isinstance(plan, Plan) for f in plan.firings):
+            self.to_tell()
+        return planned, claimed
+
+    def _hand_out(self, claimed: Sequence[Claimed]) -> None:
+        """Queue claims for delivery: those of one session one after the other, in the order of their slots."""
+        groups: dict[str, list[Claimed]] = {}
+        for claim in claimed:
+            groups.setdefault(claim.firing.session_id, []).append(claim)
+        self._in_flight += len(claimed)
+        self._groups.extend(groups.values())
+        for _ in range(min(len(groups), DELIVERIES)):
+            self._called.put_nowait(None)
+
+    # --- delivery
+
+    async def _deliver_forever(self) -> None:
+        while True:
+            await self._called.get()
+            since = time.perf_counter()
+            while self._groups:
+                for claim in self._groups.popleft():
+                    outcome = await self.deliver(claim)
+                    self._in_flight -= 1
+                    self._report(
+                        Report(
+                            outcome=outcome,
+                            firing_id=claim.firing.firing.id,
+                            fence=claim.firing.fence,
+                            session_id=claim.firing.session_id,
+                        )
+                    )
+                if time.perf_counter() - since > BREATH:
+                    await asyncio.sleep(0)
+                    since = time.perf_counter()
+            if self._in_flight < IN_FLIGHT:
+                self._signal.set()
+
+    async def deliver(self, claim: Claimed) -> Outcome:
+        """Give the prompt to the session. Raises nothing; repeating it is harmless."""
+        outcome = await self._courier.deliver(claim)
+        if isinstance(outcome, Busy) and outcome.session:
+            self._waited_for.add(claim.firing.session_id)
+        return outcome
+
+    # --- writing down
+
+    def _report(self, report: Report) -> None:
+        self._reports.append(report)
+        self._reported.set()
+
+    async def _settle_forever(self) -> None:
+        while not (self._stopping and not self._reports):
+            await self._reported.wait()
+            self._reported.clear()
+            while self._reports:
+                if self._may_wait():
+                    break
+                batch = self._reports[:SETTLE_BATCH]
+                if not await self._guarded("settle", self.settle(batch)):
+                    if self._stopping:
+                        return  # the sweep of whoever comes next finds these firings
+                    await self._clock.wait(asyncio.Event(), until=self._clock.now() + RETRY)
+                    continue
+                del self._reports[: len(batch)]
+
+    def _may_wait(self) -> bool:
+        """Whether writing down would hold up what is still to be started. Well before the leases end it would not."""
+        since = self._more_since
+        if since is None or self._stopping or len(self._reports) >= HELD_REPORTS:
+            return False
+        return self._clock.now() - since < LEASE / 4
+
+    async def settle(self, reports: Sequence[Report]) -> Settled:
+        """Write down what came of deliveries and runs; harmless to repeat."""
+        now = self._clock.now()
+
+        async def unit(tx: RecallTx) -> Settled:
+            return await settle_all(tx, reports, now)
+
+        settled = await self._store.write(unit)
+        self._signal.set()
+        self._tell_of(settled.steps)
+        busy = {r.session_id for r in reports if r.session_id and isinstance(r.outcome, Busy)}
+        for session_id in busy & self._idle_meanwhile:
+            self._idle_meanwhile.discard(session_id)
+            await self._wake_deferred(session_id)
+        return settled
+
+    def _tell_of(self, steps: Sequence[Step]) -> None:
+        """Whom it concerns that firings were taken on."""
+        if any(isinstance(step.state.recall.schedule, When) for step in steps):
+            self.whens_changed()
+        if any(step.firing is not None and step.firing.firing.delivery == "pending" for step in steps):
+            self.to_tell()
+
+    # --- the safety net
+
+    async def prune(self) -> int:
+        """Once an hour: remove rows of the ledger that are old, a few at a time. How many."""
+        return await self._sweeper.prune()
+
+    async def sweep(self) -> int:
+        """Finish what a dead server or a lost message left open; say what looks wrong. How many things were done."""
+        swept = await self._sweeper.sweep()
+        self._waited_for |= swept.waited_for
+        self.open, self.awake = swept.audit.open, swept.audit.awake
+        self._tell_of(swept.steps)
+        return len(swept.steps) + swept.stopped

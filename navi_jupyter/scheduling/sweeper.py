@@ -1,0 +1,146 @@
+"""The scheduler's safety net: finishes what a dead server or a lost message left open, stops runs that have had their
+time, removes old rows of the ledger, and says what looks wrong.
+
+Not responsible for when it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from ..commands import Stop
+from ..errors import NaviError
+from ..log_setup import get_logger
+from ..model.recalls import FiringStatus
+from ..model.sessions import SYSTEM
+from .ledger import Report, rescued, settle_all
+from .outcomes import Ended, Step
+from .planner import BATCH
+from .pruning import KEPT_FOR, KEPT_ROWS, prunable_before
+
+if TYPE_CHECKING:
+    from ..clock import Clock
+    from ..ports.recalls import Claimed, FiringState, RecallAudit, RecallStore, RecallTx
+    from ..ports.store import Submit
+
+log = get_logger("recalls")
+
+PRUNE_EVERY = timedelta(hours=1)
+PRUNED_AT_ONCE = 500
+"""Rows that one transaction removes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Swept:
+    """What a sweep did and saw."""
+
+    steps: tuple[Step, ...]
+    """Firings that were taken one step on."""
+    stopped: int
+    """Runs that have had their time and were asked to stop, or have not, and may go on."""
+    waited_for: set[str]
+    """Sessions that deferred firings wait for."""
+    audit: RecallAudit
+
+
+class Sweeper:
+    """See the module."""
+
+    def __init__(self, store: RecallStore, submit: Submit, *, server_id: str, clock: Clock) -> None:
+        self._store = store
+        self._submit = submit
+        self._server_id = server_id
+        self._clock = clock
+        self._pruned_at: datetime | None = None
+
+    async def sweep(self) -> Swept:
+        """Raises StoreError."""
+        now = self._clock.now()
+        waited_for = await self._store.deferred_sessions()
+        ended = [
+            Report(outcome=Ended(run=run), command_id=run.command_id)
+            for run in await self._store.ended_firings(limit=BATCH)
+        ]
+
+        async def unit(tx: RecallTx) -> tuple[Step, ...]:
+            now = self._clock.now()  # not before it: the clock may have been set back while this waited
+            done = await settle_all(tx, ended, now)
+            lost = await tx.lost_claims(now=now, server_id=self._server_id)
+            return done.steps + (await settle_all(tx, rescued(lost, server_id=self._server_id), now)).steps
+
+        steps = await self._store.write(unit)
+        stopped = await self._stop_overrunning(now)
+        audit = await self._store.audit_recalls(now)
+        if audit.overdue or audit.stuck or audit.orphans or audit.aimless:
+            log.warning(
+                "recalls_audit",
+                overdue=audit.overdue,
+                stuck=audit.stuck,
+                orphans=audit.orphans,
+                aimless=audit.aimless,
+            )
+        return Swept(steps=steps, stopped=stopped, waited_for=waited_for, audit=audit)
+
+    async def _stop_overrunning(self, now: datetime) -> int:
+        """Have runs stopped that have had their time; how many time limits were dealt with."""
+        found = await self._store.overrunning(now, limit=BATCH)
+        if not found:
+            return 0
+
+        async def unit(tx: RecallTx) -> list[Claimed]:
+            return await _past_their_time(tx, found, self._clock.now())
+
+        stopped = 0
+        over = await self._store.write(unit)
+        for claim in over:
+            run_id, session_id = claim.firing.firing.run_id or "", claim.firing.session_id
+            stop = Stop(command_id=f"recall-stop:{run_id}", run_id=run_id)
+            try:
+                await self._submit(session_id, stop, user_id=claim.recall.owner, origin=SYSTEM)
+                stopped += 1
+            except NaviError as error:  # the next sweep tries again
+                log.warning("recall_not_stopped", run_id=run_id, error=error.message)
+        return stopped + len(found) - len(over)
+
+    async def prune(self) -> int:
+        """Once an hour: remove rows of the ledger that are old, a few at a time. How many."""
+        now = self._clock.now()
+        if self._pruned_at is not None and now - self._pruned_at < PRUNE_EVERY:
+            return 0
+        self._pruned_at = now
+        edges = await self._store.old_firings(now - KEPT_FOR, keep=KEPT_ROWS, limit=BATCH)
+        return sum([await self._prune_recall(recall_id, prunable_before(now, at)) for recall_id, at in edges.items()])
+
+    async def _prune_recall(self, recall_id: str, before: datetime | None) -> int:
+        if before is None:
+            return 0
+
+        async def unit(tx: RecallTx) -> int:
+            return await tx.prune_firings(recall_id, before=before, limit=PRUNED_AT_ONCE)
+
+        removed = 0
+        while count := await self._store.write(unit):
+            removed += count
+        return removed
+
+
+async def _past_their_time(tx: RecallTx, found: Sequence[Claimed], now: datetime) -> list[Claimed]:
+    """Those whose runs have had their time. Waiting in a queue spends none of it: for others the limit is put off."""
+    over: list[Claimed] = []
+    later: list[FiringState] = []
+    states = await tx.firing_states(claim.firing.firing.id for claim in found)
+    for claim in found:
+        firing, most = states.get(claim.firing.firing.id), claim.recall.recall.policy.timeout
+        if firing is None or firing.firing.status is not FiringStatus.RUNNING or firing.firing.run_id is None:
+            continue
+        run = await tx.run(firing.firing.run_id)
+        begun = now if run is None or run.started_at is None else run.started_at
+        if most is not None and begun + most > now:
+            later.append(replace(firing, stop_at=begun + most))
+        else:
+            over.append(claim)
+    await tx.save_firings(later)
+    return over

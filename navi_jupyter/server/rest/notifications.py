@@ -1,0 +1,86 @@
+"""Reaching people: how far a session has been read, and where its owner is told of what came.
+
+No answer holds a target's URL: it has the key to the service.
+"""
+
+from __future__ import annotations
+
+from ...clock import now
+from ...errors import LimitReached, NotFound, SessionNotFound
+from ...notifications.apprise_sender import scheme_of
+from ...notifications.service import TargetState
+from .. import wire
+from .routing import Call, Operation, Reply, reply
+
+
+async def mark_read(call: Call) -> Reply:
+    request: wire.ReadRequest = call.body()
+    marked = await call.services.reaching.read(call.parameters["sid"], owner=call.owner, seq=request.seq, at=now())
+    return reply(wire.ReadMark(seq=marked.seq, unread=marked.unread))
+
+
+async def list_targets(call: Call) -> Reply:
+    notify = call.services.reaching.notify
+    targets = await notify.targets()
+    states = await notify.states(call.owner)
+    return reply(
+        wire.NotifyPage(
+            notify=tuple(map(_info, states)),
+            quiet=targets.quiet_text,
+            per_hour=targets.per_hour,
+            problems=tuple(wire.NotifyProblem(file=each.file, message=each.message) for each in targets.problems),
+            next=None,
+        )
+    )
+
+
+async def try_target(call: Call) -> Reply:
+    outcome = await call.services.reaching.notify.trial(call.parameters["name"], owner=call.owner)
+    return reply(wire.NotifyTrial(delivered=outcome.problem is None, error=outcome.problem))
+
+
+def _info(state: TargetState) -> wire.NotifyTarget:
+    record = state.record
+    return wire.NotifyTarget(
+        name=state.target.name,
+        service=scheme_of(state.target.url) or None,
+        source=state.target.source,
+        available=state.target.wrong is None,
+        why=state.target.wrong,
+        waiting=record.waiting,
+        sent=record.sent,
+        failed=record.failed,
+        last_sent_at=record.last_sent_at,
+        last_error=record.last_error,
+    )
+
+
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path="sessions/{sid}/read",
+        run=mark_read,
+        summary="You have seen the log up to `seq`. A mark never goes back.",
+        action="write",
+        body="ReadRequest",
+        answers="ReadMark",
+        errors=(SessionNotFound,),
+    ),
+    Operation(
+        method="GET",
+        path="notify",
+        run=list_targets,
+        summary="Where you can be told that a recall has run, and how that went. Without the URLs, which are secret.",
+        action="read",
+        answers="NotifyPage",
+    ),
+    Operation(
+        method="POST",
+        path="notify/{name}/test",
+        run=try_target,
+        summary="Send a test message there, at once.",
+        action="execute",
+        answers="NotifyTrial",
+        errors=(NotFound, LimitReached),
+    ),
+)

@@ -1,0 +1,97 @@
+"""SQL for how far each user has seen each session, and what came after that.
+
+Not responsible for what else a look at a session does: that is for whoever calls :meth:`ReadMarks.mark`.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from ..errors import SessionNotFound
+from ..events import Custom, Draft
+from ..model.sessions import SYSTEM, Run, Session
+from .rows import to_micros
+from .sqlite import SqliteStore, Transaction
+
+_COUNT = (
+    "SELECT s.id, (SELECT count(*) FROM runs WHERE session_id = s.id AND last_seq > coalesce(m.seq, 0)"
+    " AND merged_into IS NULL AND (origin_kind <> 'user' OR unattended = 1)) AS unread"
+    " FROM json_each(?) w JOIN sessions s ON s.id = w.value LEFT JOIN reads m ON m.session_id = s.id AND m.user_id = ?"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Marked:
+    """What a look at a session changed."""
+
+    seq: int
+    """How far it is seen now."""
+    before: int
+    """Runs that were unread before."""
+    unread: int
+    """Runs that are unread now."""
+
+
+class ReadMarks:
+    """A run is unread when it ended after what its session's owner has seen, and the user did not wait for it: a
+    recall or Navi itself began it, or nobody followed the session when it ended."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+
+    async def mark(self, session_id: str, *, owner: str, seq: int, at: datetime) -> Marked:
+        """The user has seen the log up to ``seq``. A mark never goes back; other views are told when less is unread.
+
+        Raises SessionNotFound, also for other people's.
+        """
+
+        async def unit(tx: Transaction) -> Marked:
+            session = await tx.session(session_id)
+            if session is None or session.owner != owner:
+                raise SessionNotFound(f"There is no session {session_id[:100]}.")
+            before = await _unread(tx, session_id, owner)
+            seen = min(seq, session.head_seq)
+            await tx.change(
+                "INSERT INTO reads (session_id, user_id, seq, at) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (session_id, user_id) DO UPDATE SET seq = max(seq, excluded.seq), at = excluded.at",
+                (session_id, owner, seen, to_micros(at)),
+            )
+            row = await tx.one("SELECT seq FROM reads WHERE session_id = ? AND user_id = ?", (session_id, owner))
+            marked = Marked(seq=row["seq"] if row else seen, before=before, unread=await _unread(tx, session_id, owner))
+            if marked.unread < before:
+                await tx.append(session_id, [_told(session, marked, at)])
+            return marked
+
+        return await self._store.write(unit)
+
+    async def unread(self, session_ids: Iterable[str], *, owner: str) -> dict[str, int]:
+        """How many runs are unread in each of the sessions that exist."""
+        rows = await self._store.fetch_all(_COUNT, (json.dumps(list(session_ids)), owner))
+        return _counts(rows)
+
+    async def nobody_there(self, run: Run) -> None:
+        """A run of the user's ended while nobody followed its session."""
+
+        async def unit(tx: Transaction) -> None:
+            await tx.change("UPDATE runs SET unattended = 1 WHERE id = ?", (run.id,))
+
+        await self._store.write(unit)
+
+
+async def _unread(tx: Transaction, session_id: str, owner: str) -> int:
+    return _counts(await tx.all(_COUNT, (json.dumps([session_id]), owner))).get(session_id, 0)
+
+
+def _counts(rows: Iterable[sqlite3.Row]) -> dict[str, int]:
+    return {row["id"]: row["unread"] for row in rows}
+
+
+def _told(session: Session, marked: Marked, at: datetime) -> Draft:
+    shown = {"title": session.title, "profile": session.profile, "model": session.model}
+    read = {"seq": marked.seq, "unread": marked.unread}
+    event = Custom(name="navi.session", value={"changed": ["read"], "session": shown, "read": read})
+    return Draft(event, run_id=None, origin=SYSTEM, at=at)

@@ -1,0 +1,88 @@
+"""Text for people and for models: shortening, plain text from terminal output, counts and lists in words. Pure.
+
+Not responsible for what a caller says about the part that was left out: it gives the note.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+"""Media types of images that browsers draw and models look at, the preferred one first."""
+
+# CSI sequences (colours, cursor), OSC sequences (titles, links; ended by BEL or ST), and other two-character escapes.
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[()][0-9A-B]|\x1b[@-Z\\-_]")
+_OVERWRITTEN = re.compile(r"[^\n]*\r(?!\n|\Z)")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+def truncate(text: str, limit: int) -> str:
+    """``text`` in at most ``limit`` characters; where it was shortened it ends with ``…``."""
+    return text if len(text) <= limit else text[: max(0, limit - 1)].rstrip() + "…"
+
+
+def truncate_start(text: str, limit: int) -> str:
+    """The last characters of ``text``, at most ``limit``; where it was shortened it begins with ``…``."""
+    return text if len(text) <= limit else "…" + text[len(text) - limit + 1 :]
+
+
+def one_line(text: str, limit: int) -> str:
+    """``text`` with each run of white space as one blank, in at most ``limit`` characters."""
+    return truncate(" ".join(text.split()), limit)
+
+
+def truncate_middle(text: str, limit: int, *, head: float = 0.5, note: str = "") -> str:
+    """``text``, or where it is longer than ``limit`` its two ends with a line between them that counts the rest.
+
+    ``head`` is the share of the beginning; ``note`` says how to get what was left out. The line between the ends comes
+    on top of ``limit``.
+    """
+    if len(text) <= limit:
+        return text
+    first = int(limit * head)
+    last = limit - first
+    more = f"; {note}" if note else ""
+    between = f"[… {len(text) - limit:,} of {len(text):,} characters left out{more} …]"
+    return f"{text[:first]}\n{between}\n{text[len(text) - last :]}"
+
+
+def strip_ansi(text: str) -> str:
+    """``text`` without terminal escape sequences."""
+    return _ANSI.sub("", text) if "\x1b" in text else text
+
+
+def terminal_text(text: str) -> str:
+    """``text`` as a terminal would leave it: without escapes, each overwritten line (a progress bar) in its last state.
+
+    Other control characters become U+FFFD.
+    """
+    plain = strip_ansi(text).replace("\r\n", "\n")
+    if "\r" in plain:
+        plain = _OVERWRITTEN.sub("", plain).replace("\r", "")
+    return _CONTROL.sub("\ufffd", plain)
+
+
+def plural(count: int, noun: str, plural_noun: str | None = None) -> str:
+    """``1 recall``, ``2 recalls``, ``1,000 recalls``."""
+    return f"{count:,} {noun if count == 1 else plural_noun or noun + 's'}"
+
+
+def join_words(words: Iterable[str], last: str = "and") -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    *most, end = [*words] or [""]
+    return f"{', '.join(most)} {last} {end}" if most else end
+
+
+def code_block(text: str, language: str = "") -> str:
+    """A Markdown code block that ``text`` cannot end."""
+    longest = max((len(ticks) for ticks in re.findall(r"`{3,}", text)), default=2)
+    fence = "`" * (longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def joined(value: object) -> str:
+    """A text of nbformat, which is a string or a list of strings; empty for anything else."""
+    if isinstance(value, str):
+        return value
+    return "".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, bytes) else ""

@@ -1,0 +1,103 @@
+"""Which cell a recall means, and which states of a cell it waits for. Pure: fed with what was noticed, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..model.recalls import When, WhenEvent
+from ..navi_cells import is_aside
+from ..ports.jupyter import CellRun, CellState
+
+AFTER = "after:"
+"""Before the id of an ``execute_request``: the first cell that begins after that one."""
+REQUEST = "request:"
+"""Before the id of an ``execute_request``: that very execution, in the kernel that is named beside."""
+
+_ENDINGS: dict[WhenEvent, frozenset[CellState]] = {
+    WhenEvent.CELL_DONE: frozenset({"finished", "failed", "interrupted", "died", "restarted", "closed"}),
+    WhenEvent.CELL_FINISHED: frozenset({"finished"}),
+    WhenEvent.CELL_FAILED: frozenset({"failed", "interrupted", "died"}),
+}
+CELL_EVENTS = (*_ENDINGS, WhenEvent.CELL_SLOW)
+
+
+def wanted(event: WhenEvent, state: CellState) -> bool:
+    """Whether a cell that ended like this is what the event means."""
+    return state in _ENDINGS.get(event, frozenset())
+
+
+def counts(run: CellRun) -> bool:
+    """Whether it is a cell of the user's that does something: no agent's code, and more than talk with Navi."""
+    return not run.ours and not (run.source is not None and is_aside(run.source))
+
+
+@dataclass(eq=False)
+class CellTarget:
+    """The cell that a recall waits for. What does not count (see :func:`counts`) is meant only when it is named."""
+
+    named: str | None = None
+    """An id of an ``execute_request`` or of a cell; None while the next that begins is meant."""
+    any: bool = False
+    """Every cell."""
+    after: str | None = None
+    """Not this one."""
+    unknown: bool = field(default=False)
+    """The one that runs, of which nothing was heard yet."""
+    bound: bool = field(default=False)
+    """``named`` is an ``execute_request`` that was seen, or is known to be one."""
+
+    @classmethod
+    def of(cls, when: When, *, once: bool) -> CellTarget:
+        """The aim before anything was noticed."""
+        cell = when.cell or ("running" if once else "any")
+        if cell.startswith(AFTER):
+            return cls(after=cell.removeprefix(AFTER), any=not once)
+        if cell.startswith(REQUEST):
+            return cls(named=cell.removeprefix(REQUEST), bound=True)
+        if cell == "any":
+            return cls(any=True)
+        if cell == "running":
+            return cls()
+        return cls(named=cell)
+
+    def begin(self, running: Sequence[CellRun], *, busy: bool) -> CellRun | None:
+        """What is going on when the watching begins; the cell that is meant, if it is known."""
+        if self.any:
+            return None
+        if self.named is not None:
+            found = next((run for run in running if run.id == self.named), None)
+            self.bound |= found is not None
+            return found
+        mine = next((run for run in running if run.id != self.after and counts(run) and run.source is not None), None)
+        if mine is not None:
+            self._bind(mine)
+        elif busy and self.after is None:
+            self.unknown = True
+        return mine
+
+    def began(self, run: CellRun) -> bool:
+        """Whether it is a cell that is meant."""
+        if self.any:
+            return run.id != self.after and counts(run)
+        if self.named is not None:
+            self.bound |= run.id == self.named
+            return run.id == self.named
+        # Of one whose beginning was not heard it is not sure that it runs: its end will tell.
+        if run.id == self.after or run.source is None or not counts(run):
+            return False
+        self._bind(run)
+        return True
+
+    def hits(self, run: CellRun) -> bool:
+        """Whether this cell, which has ended, is one that is meant."""
+        if self.any:
+            return run.id != self.after and counts(run)
+        if self.named is None and run.id != self.after and counts(run):
+            # It began before anything was heard, and so before whatever else may be meant.
+            self._bind(run)
+        self.bound |= run.id == self.named
+        return run.id == self.named
+
+    def _bind(self, run: CellRun) -> None:
+        self.named, self.bound, self.unknown = run.id, True, False

@@ -1,0 +1,127 @@
+"""Brings what happened into the ledger, whatever the store is up to: in order per recall, tried until it is taken.
+
+Not responsible for what happened (``watches``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ..errors import AttachmentRefused, LimitReached, NaviError
+from ..log_setup import get_logger
+from ..ports.agent import Attachments
+from ..ports.recalls import Happened, Occurrences
+from .report import Picture, Told
+from .watch import Occurrence, Watch
+
+log = get_logger("watching")
+
+MOST_PENDING = 100
+"""Occurrences of one recall that wait to be taken; what comes on top is left out, and said."""
+RETRY_FIRST, RETRY_MOST = 0.2, 10.0
+LAST_TRIES = 2.0
+"""Seconds that a server which stops waits for what is under way."""
+
+
+class TriggerDelivery:
+    """See the module. Each recall with something to tell has a task, as long as it has."""
+
+    def __init__(
+        self, occurrences: Occurrences, attachments: Attachments | None, *, taken: Callable[[Watch], None]
+    ) -> None:
+        self._occurrences = occurrences
+        self._attachments = attachments
+        self._taken = taken
+        """Told that the ledger has an occurrence of this recall."""
+        self._queues: dict[str, asyncio.Queue[tuple[Watch, Occurrence]]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def add(self, watch: Watch, occurrence: Occurrence) -> None:
+        """Never blocks."""
+        if watch.over:
+            return
+        if watch.pending >= MOST_PENDING:
+            log.warning("occurrence_left_out", recall_id=watch.id, key=occurrence.key)
+            return
+        watch.over = watch.once
+        watch.pending += 1
+        self._queues.setdefault(watch.id, asyncio.Queue()).put_nowait((watch, occurrence))
+        if watch.id not in self._tasks:
+            self._tasks[watch.id] = asyncio.create_task(self._run(watch.id), name=f"navi-happened-{watch.id}")
+
+    async def close(self) -> None:
+        """Wait a little for what is under way."""
+        tasks = list(self._tasks.values())
+        if tasks:
+            await asyncio.wait(tasks, timeout=LAST_TRIES)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, recall_id: str) -> None:
+        queue = self._queues[recall_id]
+        try:
+            while not queue.empty():
+                watch, occurrence = queue.get_nowait()
+                try:
+                    await self._deliver(watch, occurrence)
+                except Exception:
+                    log.exception("occurrence_lost", recall_id=watch.id, key=occurrence.key)
+                watch.pending -= 1
+        finally:
+            del self._tasks[recall_id], self._queues[recall_id]
+
+    async def _deliver(self, watch: Watch, occurrence: Occurrence) -> None:
+        told = await asyncio.to_thread(occurrence.tell)
+        pictures = await self._keep(watch, told)
+        happened = Happened(
+            recall_id=watch.id, key=occurrence.key, at=occurrence.at, detail=told.detail, attachments=pictures
+        )
+        pause = RETRY_FIRST
+        while True:
+            try:
+                if occurrence.never is None:
+                    taken = await self._occurrences.happened(happened)
+                else:
+                    taken = await self._occurrences.never(happened, occurrence.never)
+            except NaviError as error:
+                log.warning("occurrence_not_taken", recall_id=watch.id, key=occurrence.key, error=error.message)
+            except Exception:
+                log.exception("occurrence_not_taken", recall_id=watch.id, key=occurrence.key)
+            else:
+                log.info("occurrence", recall_id=watch.id, key=occurrence.key, taken=taken)
+                watch.over = watch.over and (taken or not watch.once)
+                self._taken(watch)
+                return
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RETRY_MOST)
+
+    async def _keep(self, watch: Watch, told: Told) -> tuple[str, ...]:
+        """Store the pictures; those that find no room are left out."""
+        kept: list[str] = []
+        for number, picture in enumerate(told.pictures, 1):
+            attachment = await self._keep_one(watch, picture, number)
+            if attachment is not None and attachment not in kept:
+                kept.append(attachment)
+        return tuple(kept)
+
+    async def _keep_one(self, watch: Watch, picture: Picture, number: int) -> str | None:
+        if self._attachments is None:
+            return None
+        name = f"output-{number}.{picture.media_type.partition('/')[2]}"
+        try:
+            stored = await self._attachments.add(
+                picture.content,
+                name=name,
+                media_type=picture.media_type,
+                owner=watch.state.owner,
+                session_id=watch.state.recall.session_id,
+            )
+        except (AttachmentRefused, LimitReached) as error:
+            log.info("picture_left_out", recall_id=watch.id, reason=error.message)
+            return None
+        except NaviError as error:
+            log.warning("picture_not_stored", recall_id=watch.id, error=error.message)
+            return None
+        return stored.id

@@ -1,1 +1,0 @@
-"""The user's kernels, notebooks and files as tools reach them (``ports.workbench``), on Jupyter's own managers."""

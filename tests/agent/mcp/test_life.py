@@ -1,0 +1,278 @@
+"""How a server lives: when it starts, what becomes of it when it fails, how it follows its file, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from contextlib import suppress
+
+import psutil
+import pytest
+
+from navi_jupyter.agent.mcp.connection import PausableTimeout
+from tests.agent.mcp.bench import SCRIPT, STDIO, Bench, until
+
+
+def alive(pids: list[int]) -> list[int]:
+    found = []
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            found += [pid] * (psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    return found
+
+
+def children() -> set[int]:
+    return {child.pid for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE}
+
+
+async def test_nothing_starts_before_a_run_wants_it(bench: Bench) -> None:
+    before = children()
+    bench.configure(all=STDIO)
+    await bench.pool.refresh()
+    assert bench.status() == "configured"
+    assert children() == before
+    await bench.tools()
+    assert bench.status() == "ready"
+
+
+async def test_a_profile_that_admits_no_server_starts_none(bench: Bench) -> None:
+    bench.configure(all=STDIO, other=STDIO)
+    bench.profiles.profile = bench.profiles.profile.__class__(
+        name="assistant", description="", instructions="", mcp=("*", "!all")
+    )
+    assert {tool.source for tool in (await bench.tools()).values()} == {"mcp:other"}
+    assert (bench.status("all"), bench.status("other")) == ("configured", "ready")
+
+
+async def test_a_server_that_dies_in_a_call_fails_the_call_and_comes_back(bench: Bench) -> None:
+    bench.configure(all=STDIO | {"env": {"TOKEN": "planted-secret-1234567"}})
+    output = await bench.call("all__die")
+    assert output.failed
+    assert "went away" in output.content
+    await until(lambda: "failed" in [entry["status"] for entry in bench.statuses])
+    message = next(entry["message"] for entry in bench.statuses if entry["status"] == "failed")
+    assert "code 3" in message
+    assert "something terrible" in message  # what it wrote last
+    assert "planted-secret" not in message
+    await until(lambda: bench.status() == "ready")  # nobody had to ask for it
+    assert (await bench.call("all__shout", {"text": "again"})).content == "AGAIN"
+    assert [entry["status"] for entry in bench.statuses] == ["starting", "ready", "failed", "starting", "ready"]
+
+
+async def test_a_server_that_is_killed_comes_back_with_no_call_under_way(bench: Bench) -> None:
+    bench.configure(all=STDIO)
+    before = children()
+    await bench.tools()
+    for pid in children() - before:
+        if str(SCRIPT) in psutil.Process(pid).cmdline()[1]:
+            os.kill(pid, 9)
+    await until(lambda: [entry["status"] for entry in bench.statuses].count("ready") == 2)
+
+
+async def test_a_guard_that_is_killed_takes_its_session_along_and_the_server_comes_back(bench: Bench) -> None:
+    pids = bench.directory / "pids"
+    bench.configure(all=STDIO | {"args": [*STDIO["args"], "stubborn", str(pids)]})
+    await bench.tools()
+    server, child, daemon = (int(pid) for pid in pids.read_text().split())
+    os.kill(psutil.Process(server).ppid(), 9)
+    await until(lambda: not alive([server, child]))
+    if alive([daemon]):  # it left the session and its parents: beyond our reach, and not the guard's death to expect
+        os.kill(daemon, 9)
+    await until(lambda: [entry["status"] for entry in bench.statuses].count("ready") == 2)
+
+
+async def test_a_server_that_can_not_start_says_why_and_is_tried_again_when_it_is_wanted(bench: Bench) -> None:
+    marker = bench.directory / "tries"
+    code = f"open({str(marker)!r}, 'a').write('x'); import sys; sys.exit('no database: planted-secret-1234567')"
+    bench.configure(all={"command": sys.executable, "args": ["-c", code], "env": {"KEY": "planted-secret-1234567"}})
+    tools = await bench.tools()
+    assert list(tools) == ["mcp_unavailable"]
+    assert "all (failed)" in tools["mcp_unavailable"].description
+    (entry,) = (await tools["mcp_unavailable"].call({})).content
+    assert "no database: [hidden]" in entry["message"]
+    assert "code 1" in entry["message"]
+    assert marker.read_text() == "x"
+    await bench.tools()
+    await until(lambda: marker.read_text() == "xx")
+
+
+async def test_a_program_that_is_not_there_is_named(bench: Bench) -> None:
+    bench.configure(all={"command": "no-such-program-here"})
+    await bench.tools()
+    (state,) = bench.pool.states
+    assert state.status == "failed"
+    assert "can not start no-such-program-here: No such file" in str(state.message)
+
+
+class TestDelays:
+    @pytest.fixture
+    def patience(self) -> PausableTimeout:
+        return PausableTimeout(start=60, first_delay=0.2, longest_delay=0.8)
+
+    async def test_the_delays_grow_up_to_a_bound(self, bench: Bench) -> None:
+        starts: list[float] = []
+        bench.configure(all={"command": sys.executable, "args": ["-c", "raise SystemExit(1)"]})
+        delays = []
+        for _ in range(5):
+            await bench.tools()
+            await until(lambda: [entry["status"] for entry in bench.statuses].count("failed") > len(starts))
+            starts.append(time.monotonic())
+            server = bench.pool._servers["all"]
+            server.want()
+            await until(lambda: [entry["status"] for entry in bench.statuses].count("starting") > len(starts))
+            delays.append(time.monotonic() - starts[-1])
+        for delay, least in zip(delays, (0.2, 0.4, 0.8, 0.8, 0.8), strict=True):
+            assert delay >= least * 0.95
+        assert delays[-1] < 1.6
+
+
+class TestSlowStart:
+    @pytest.fixture
+    def patience(self) -> PausableTimeout:
+        return PausableTimeout(start=60)
+
+    async def test_a_run_does_not_wait_longer_than_its_bound_for_a_server_that_starts(self, bench: Bench) -> None:
+        gate = bench.directory / "gate"
+        code = (
+            "import os, sys, time\n"
+            f"while not os.path.exists({str(gate)!r}): time.sleep(0.01)\n"
+            f"os.execv(sys.executable, [sys.executable, {str(SCRIPT)!r}])"
+        )
+        bench.configure(slow={"command": sys.executable, "args": ["-c", code]}, all=STDIO)
+        bench.source._first_wait = 6.0
+        tools = await bench.tools()
+        assert "all__add" in tools  # the others are not held up
+        assert "slow (starting)" in tools["mcp_unavailable"].description
+        assert "slow__add" not in tools
+        gate.touch()
+        await until(lambda: bench.status("slow") == "ready")
+        tools = await bench.tools()
+        assert "slow__add" in tools
+        assert "mcp_unavailable" not in tools
+
+
+class TestStartBound:
+    @pytest.fixture
+    def patience(self) -> PausableTimeout:
+        return PausableTimeout(start=3.0)
+
+    async def test_a_server_that_never_answers_is_given_up_and_ended(self, bench: Bench) -> None:
+        before = children()
+        bench.configure(all={"command": sys.executable, "args": ["-c", "import time; time.sleep(1000)"]})
+        await bench.tools()
+        (state,) = bench.pool.states
+        assert state.status == "failed"
+        assert str(state.message).startswith("It did not start within 3 s.")
+        await until(lambda: children() == before)
+
+
+async def test_garbage_on_stdout_is_passed_over(bench: Bench) -> None:
+    noise = (
+        "print('Welcome!'); print('{broken'); print('[1, 2]'); print(); print('\\udce4' if 0 else 'ä', flush=True)\n"
+    )
+    run = f"os.execv(sys.executable, [sys.executable, {str(SCRIPT)!r}])"
+    code = f"import os, sys\n{noise}os.write(1, b'\\xff\\xfe\\n')\n{run}"
+    bench.configure(all={"command": sys.executable, "args": ["-c", code], "env": {"PYTHONIOENCODING": "utf-8"}})
+    assert (await bench.call("all__shout", {"text": "fine"})).content == "FINE"
+
+
+async def test_servers_do_not_get_our_keys(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "planted-secret-1234567")
+    monkeypatch.setenv("GITHUB_TOKEN", "passed-on-purpose")
+    monkeypatch.setenv("MY_REGION", "somewhere-far")
+    env = {"TOKEN": "${GITHUB_TOKEN}", "REGION": "${MY_REGION}", "MODE": "${UNSET_HERE:-quiet}"}
+    bench.configure(all=STDIO | {"env": env})
+    output = await bench.call("all__environment")
+    assert "planted-secret" not in output.content
+    assert "\nTOKEN=[hidden]" in output.content  # it has it; nobody else sees it
+    assert "REGION=somewhere-far" in output.content
+    assert "MODE=quiet" in output.content
+    assert "PATH=" in output.content
+
+
+async def test_a_changed_server_is_restarted_a_removed_one_stopped_the_others_left_alone(bench: Bench) -> None:
+    bench.configure(all=STDIO, gone=STDIO, changed=STDIO)
+    await bench.tools()
+    keeps = bench.pool._servers["all"]
+    bench.statuses.clear()
+    bench.configure(all=STDIO, changed=STDIO | {"env": {"X": "1"}})
+    sources = {tool.source for tool in (await bench.tools()).values()}
+    assert sources == {"mcp:all", "mcp:changed"}
+    assert bench.pool._servers["all"] is keeps
+    await until(lambda: len(bench.statuses) >= 4)
+    told = [(entry["server"], entry["status"]) for entry in bench.statuses]
+    assert ("gone", "stopped") in told
+    assert [status for server, status in told if server == "changed"][-2:] == ["starting", "ready"]
+    assert "all" not in {server for server, _ in told}
+
+
+async def test_a_disabled_server_is_shown_and_not_started(bench: Bench) -> None:
+    bench.configure(all=STDIO | {"disabled": True})
+    assert await bench.tools() == {}
+    assert bench.status() == "disabled"
+
+
+async def test_a_call_of_a_server_that_is_gone_is_a_failed_output(bench: Bench) -> None:
+    bench.configure(all=STDIO)
+    tool = (await bench.tools())["all__add"]
+    bench.configure()
+    await bench.pool.refresh()
+    output = await tool.call({"a": 1, "b": 2})
+    assert output.failed
+    assert output.content["error"] == "tool_unavailable"
+
+
+async def test_a_restart_starts_it_anew(bench: Bench) -> None:
+    bench.configure(all=STDIO)
+    before = children()
+    await bench.tools()
+    first = children() - before
+    await bench.pool.restart("all")
+    await until(lambda: bench.status() == "ready")
+    second = children() - before
+    assert second
+    assert not first & second
+
+
+async def test_everything_ends_with_the_pool_and_soon(bench: Bench) -> None:
+    before = children()
+    bench.configure(
+        one=STDIO, two=STDIO, stubborn=STDIO | {"args": [*STDIO["args"], "stubborn", str(bench.file) + "p"]}
+    )
+    await bench.tools()
+    assert len(children() - before) >= 7  # three guards, three servers, a child
+    began = time.monotonic()
+    await bench.pool.stop()
+    assert time.monotonic() - began < 8
+    assert children() == before
+
+
+async def test_everything_ends_with_the_pool_also_while_it_starts(bench: Bench) -> None:
+    before = children()
+    bench.configure(all={"command": sys.executable, "args": ["-c", "import time; time.sleep(1000)"]})
+    bench.source._first_wait = 0.5
+    await bench.tools()
+    assert bench.status() == "starting"
+    await bench.pool.stop()
+    assert children() == before
+
+
+async def test_the_event_loop_is_not_held_up_by_a_large_result(bench: Bench) -> None:
+    bench.configure(all=STDIO)
+    await bench.tools()
+    worst = 0.0
+
+    async def watch() -> None:
+        nonlocal worst
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(0.005)
+            worst = max(worst, time.monotonic() - began - 0.005)
+
+    watcher = asyncio.create_task(watch())
+    output = await bench.call("all__huge", {"megabytes": 60})
+    watcher.cancel()
+    assert "too large" in output.content
+    assert worst < 1.5

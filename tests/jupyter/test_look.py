@@ -1,0 +1,245 @@
+"""Variables are looked at from inside the kernel, quickly, whatever the user's objects do; nothing is left behind."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from navi_jupyter.errors import InvalidRequest, KernelUnavailable
+from navi_jupyter.jupyter.kernels.service import KernelService
+from navi_jupyter.model.sessions import Session
+
+from .conftest import text_of
+
+
+def by_name(found: Any) -> dict[str, dict[str, Any]]:
+    return {one["name"]: one for one in found["variables"]}
+
+
+async def test_variables_are_listed_with_type_shape_dtype_size_and_a_preview(
+    kernels: KernelService, session: Session
+) -> None:
+    code = """\
+import os, numpy as np, pandas as pd
+from dataclasses import dataclass
+def function(): pass
+class Class: pass
+_hidden = 1
+number, text, nothing = 42, 'some text', None
+items = list(range(100))
+table = {'a': 1, 'b': [1, 2, 3]}
+array = np.arange(12.0).reshape(3, 4)
+scalar = np.float32(1.5)
+frame = pd.DataFrame({'x': [1, 2], 'y': ['a', 'b']})
+series = pd.Series([1.5, None], name='s')
+@dataclass
+class Point:
+    x: int
+point = Point(3)
+huge = 10 ** 10_000
+"""
+    await kernels.execute(session, code)
+    found = by_name(await kernels.variables(session))
+
+    names = "array frame huge items nothing number point scalar series table text"
+    assert " ".join(sorted(found)) == names
+    assert found["number"] == {"name": "number", "type": "int", "size": 28, "preview": "42"}
+    assert found["text"]["preview"] == "'some text'"
+    assert found["items"]["shape"] == [100]
+    assert found["items"]["preview"] == "[0, 1, 2, 3, 4, 5, ...]"
+    assert found["table"]["preview"] == "{'a': 1, 'b': [1, 2, 3]}"
+    assert found["array"] == {
+        "name": "array",
+        "type": "numpy.ndarray",
+        "shape": [3, 4],
+        "dtype": "float64",
+        "size": 96,
+        "preview": "[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, …]",
+    }
+    assert found["scalar"]["dtype"] == "float32"
+    assert found["frame"]["shape"] == [2, 2]
+    assert found["frame"]["preview"] == "columns: x, y"
+    assert found["frame"]["dtype"].startswith("int64×1")
+    assert found["frame"]["size"] > 0
+    assert found["series"]["preview"] == "[1.5, nan]"
+    assert found["point"]["preview"] == "Point(x=3)"
+    assert "10001 digits" in found["huge"]["preview"] or "digits" in found["huge"]["preview"]
+
+
+async def test_polars_frames_are_known_too(kernels: KernelService, session: Session) -> None:
+    pytest.importorskip("polars")
+    await kernels.execute(session, "import polars as pl\nframe = pl.DataFrame({'x': [1, 2, 3]}); column = frame['x']")
+    found = by_name(await kernels.variables(session))
+    assert found["frame"]["shape"] == [3, 1]
+    assert found["column"]["dtype"] == "Int64"
+    assert "shape: (3, 1)" in (await kernels.inspect(session, "frame"))["head"]
+
+
+async def test_looking_leaves_nothing_behind(kernels: KernelService, session: Session) -> None:
+    await kernels.execute(session, "x = 1\nbefore = set(globals()) | {'before', 'after'}")
+    await kernels.variables(session)
+    await kernels.inspect(session, "x")
+    assert await kernels.evaluate(session, "import math\ny = 2\n_navi_result = [x + y, math.floor(1.5)]") == [3, 1]
+    done = await kernels.execute(session, "after = set(globals())\nafter - before, len(In)")
+    names, count = eval(text_of(done.outputs))
+    assert names == set() or all(name.startswith("_") and "navi" not in name for name in names)
+    assert count == 3  # In[0] and the two cells
+    assert done.execution_count == 2
+
+
+HOSTILE = """\
+import time
+class Raises:
+    def __repr__(self): raise RuntimeError('no')
+    def __len__(self): raise RuntimeError('no')
+    def __getattr__(self, name): raise RuntimeError('no ' + name)
+class Hangs:
+    def __repr__(self):
+        while True: pass
+class Sleeps:
+    def __repr__(self): time.sleep(100)
+    shape = property(lambda self: time.sleep(100))
+class Swallows:
+    def __repr__(self):
+        for _ in range(3):
+            try: time.sleep(100)
+            except BaseException: pass
+        return 'swallowed'
+class Huge:
+    def __repr__(self): return 'x' * 50_000_000
+class NotText:
+    def __repr__(self): return 5
+class Exits:
+    def __repr__(self): raise SystemExit
+class Liar(list):
+    def __len__(self): return 10 ** 30
+    def __iter__(self):
+        while True: yield 1
+class Meta(type):
+    def __getattribute__(cls, name): raise RuntimeError('meta ' + name)
+class WithMeta(metaclass=Meta): pass
+loop = []; loop.append(loop)
+deep = []
+for _ in range(100_000): deep = [deep]
+"""
+
+
+async def test_hostile_objects_are_survived(kernels: KernelService, session: Session) -> None:
+    classes = ["Raises", "Hangs", "Sleeps", "Swallows", "Huge", "NotText", "Exits", "Liar", "WithMeta"]
+    made = "\n".join(f"{name.lower()} = {name}()" for name in classes)
+    assert (await kernels.execute(session, HOSTILE + made + "\nfine = 1")).status == "ok"
+
+    start = time.monotonic()
+    found = by_name(await kernels.variables(session))
+    took = time.monotonic() - start
+
+    print(f"eleven hostile objects: {took:.2f} s")
+    assert took < 4
+    assert found["fine"]["preview"] == "1"
+    assert found["loop"]["preview"]
+    for name in ("raises", "hangs", "sleeps", "swallows", "huge", "nottext", "exits", "liar", "withmeta", "deep"):
+        assert len(found[name].get("preview", "")) <= 200
+        shown = await kernels.inspect(session, name)
+        assert shown["name"] == name
+    assert (await kernels.execute(session, "1 + 1")).status == "ok"
+    assert (await kernels.state(session)).status == "idle"
+
+
+async def test_the_users_own_alarm_is_not_touched(kernels: KernelService, session: Session) -> None:
+    code = (
+        "import signal\nrang = []\nsignal.signal(signal.SIGALRM, lambda *_: rang.append(1))\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.6)\nclass A: pass\na = A()"
+    )
+    await kernels.execute(session, code)
+    await kernels.variables(session)
+    done = await kernels.execute(
+        session, "import time\nuntil = time.time() + 5\nwhile not rang and time.time() < until: pass\nrang"
+    )
+    assert text_of(done.outputs) == "[1]"
+
+
+async def test_a_thousand_variables_are_listed_in_a_tenth_of_a_second(kernels: KernelService, session: Session) -> None:
+    code = """\
+import numpy as np
+for i in range(400): globals()[f'n{i}'] = i
+for i in range(300): globals()[f't{i}'] = 'text' * i
+for i in range(200): globals()[f'l{i}'] = list(range(i))
+for i in range(100): globals()[f'a{i}'] = np.zeros((i, 3))
+"""
+    await kernels.execute(session, code)
+    await kernels.variables(session, limit=1000)
+    took = []
+    for _ in range(5):
+        start = time.monotonic()
+        found = await kernels.variables(session, limit=1000)
+        took.append(time.monotonic() - start)
+    print(f"1,000 variables: best {min(took) * 1000:.0f} ms, worst {max(took) * 1000:.0f} ms")
+    assert len(found["variables"]) == 1000
+    assert min(took) < 1
+    some = await kernels.variables(session, pattern="a*", limit=10)
+    assert (len(some["variables"]), some["count"]) == (10, 100)
+
+
+async def test_one_variable_is_inspected_in_depth(kernels: KernelService, session: Session) -> None:
+    code = """\
+import numpy as np, pandas as pd
+frame = pd.DataFrame({'x': [1.0, None, 3.0], 'y': list('abc')})
+array = np.array([1.0, float('nan'), 3.0])
+config = {'lr': 0.1, 'layers': [1, 2]}
+def train(data, *, epochs: int = 3) -> float:
+    "Fit it."
+    return 0.5
+class Model:
+    def __init__(self): self.weights = [1, 2]
+model = Model()
+"""
+    await kernels.execute(session, code)
+    frame = await kernels.inspect(session, "frame")
+    assert frame["missing"] == {"x": 1}
+    assert frame["columns"]["x"] == "float64"
+    assert "mean" in frame["describe"]
+    assert (await kernels.inspect(session, 'frame["x"]'))["missing"] == 1
+    assert (await kernels.inspect(session, "array"))["missing"] == 1
+    assert (await kernels.inspect(session, "config"))["items"]["'lr'"] == "float: 0.1"
+    assert (await kernels.inspect(session, "config['layers'][0]"))["preview"] == "1"
+    train = await kernels.inspect(session, "train")
+    assert train["signature"] == "(data, *, epochs: int = 3) -> float"
+    assert train["doc"] == "Fit it."
+    assert "return 0.5" in train["source"]
+    assert (await kernels.inspect(session, "model"))["attributes"]["weights"] == "list: [1, 2]"
+    assert "Read a comma-separated" in (await kernels.inspect(session, "pd.read_csv"))["doc"]
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["missing", "x.nothing", "x + 1", "open('a', 'w')", "x; y", "", "[x for x in y]", "x[f()]", "__import__('os')"],
+)
+async def test_inspecting_runs_no_code(kernels: KernelService, session: Session, expression: str) -> None:
+    await kernels.execute(session, "x = {'a': 1}\ndef f(): globals()['ran'] = True")
+    with pytest.raises(InvalidRequest):
+        await kernels.inspect(session, expression)
+    assert "ran" not in by_name(await kernels.variables(session))
+
+
+async def test_an_error_in_what_is_evaluated_names_it(kernels: KernelService, session: Session) -> None:
+    await kernels.execute(session, "1")
+    with pytest.raises(InvalidRequest, match="ZeroDivisionError: division by zero"):
+        await kernels.evaluate(session, "_navi_result = 1 / 0")
+    with pytest.raises(KernelUnavailable, match=r"did not answer within 0\.3 s"):
+        await kernels.evaluate(session, "while True: pass", timeout=0.3)
+    with pytest.raises(InvalidRequest, match="too large"):
+        await kernels.evaluate(session, "_navi_result = 'x' * 10_000_000")
+    assert (
+        await kernels.evaluate(session, "import asyncio\nawait asyncio.sleep(0)\n_navi_result = float('nan')") is None
+    )
+
+
+async def test_a_shadowed_builtin_does_not_blind_us(kernels: KernelService, session: Session) -> None:
+    await kernels.execute(
+        session, "list = len = dict = type = repr = str = get_ipython = eval = exec = compile = 5\nx = 1"
+    )
+    assert by_name(await kernels.variables(session))["x"]["preview"] == "1"
+    assert (await kernels.inspect(session, "x"))["type"] == "int"
+    assert await kernels.evaluate(session, "_navi_result = x") == 1

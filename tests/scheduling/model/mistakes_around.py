@@ -1,0 +1,147 @@
+"""Mistakes to be planted around the machine: events of notebooks, users who come, runs, telling people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from navi_jupyter.model.recalls import FiringStatus
+from navi_jupyter.ports.recalls import Claimed, FiringState
+from navi_jupyter.scheduling import decisions, event_firings, states, sweeper
+from navi_jupyter.store.firings import LedgerReads
+from navi_jupyter.store.notices import SqliteNotices
+from navi_jupyter.store.recalls import RecallRows
+from navi_jupyter.store.rows import optional_instant, to_micros
+from navi_jupyter.store.runs import RunRows
+from tests.support.simulation import House, Patch
+
+from .mistakes import mistake
+
+# --- what happens in notebooks, and what users do --------------------------------------------------------------------
+
+
+@mistake
+def an_event_that_is_told_twice_fires_twice(house: House, patch: Patch) -> None:
+    house.drop_index("firings_event")
+
+    async def never_heard(_self: RecallRows, _recall_id: str, _key: str) -> None:
+        return None
+
+    patch(RecallRows, "event_firing", never_heard)
+
+
+@mistake
+def a_cooldown_counts_only_what_has_started(_house: House, patch: Patch) -> None:
+    async def event_near(self: RecallRows, recall_id: str, at: datetime, *, within: timedelta) -> datetime | None:
+        row = await self.one(
+            "SELECT max(slot) AS slot FROM firings WHERE recall_id = ? AND kind = 'event' AND started_at IS NOT NULL"
+            " AND slot > ? AND slot < ?",
+            (recall_id, to_micros(at - within), to_micros(at + within)),
+        )
+        return None if row is None else optional_instant(row["slot"])
+
+    patch(RecallRows, "event_near", event_near)
+
+
+@mistake
+def an_event_that_ran_and_waits_for_its_next_attempt_is_coalesced(_house: House, patch: Patch) -> None:
+    def coalesced(_recall: Any, firing: FiringState, now: datetime, *, by: datetime, why: str) -> Any:
+        return states.closed(firing, FiringStatus.COALESCED, f"{why} ({by})", now), False
+
+    patch(event_firings, "overtaken", coalesced)
+
+
+@mistake
+def that_the_user_came_is_looked_at_only_before_the_delivery(_house: House, patch: Patch) -> None:
+    async def may_deliver(self: RecallRows, command_id: str, *, server_id: str) -> bool:
+        row = await self.one(
+            "SELECT f.status, f.kind, f.lease_owner, r.status AS recall FROM firings f JOIN recalls r"
+            " ON r.id = f.recall_id WHERE f.command_id = ?",
+            (command_id,),
+        )
+        held = row is not None and row["status"] == "claimed" and row["lease_owner"] == server_id
+        return row is None or (held and (row["kind"] == "manual" or row["recall"] != "paused"))
+
+    patch(RecallRows, "may_deliver", may_deliver)
+
+
+# --- runs ------------------------------------------------------------------------------------------------------------
+
+
+@mistake
+def a_run_writes_on_after_others_have_closed_it(_house: House, patch: Patch) -> None:
+    async def all_of_them(_self: RunRows, run_ids: Any, *, server_id: str) -> set[str]:
+        return {run_id for run_id in run_ids if server_id}
+
+    patch(RunRows, "held_runs", all_of_them)
+
+
+@mistake
+def a_run_ends_although_others_have_closed_it(_house: House, patch: Patch) -> None:
+    end_run = RunRows.end_run
+
+    async def again(self: RunRows, run_id: str, **given: Any) -> bool:
+        await self.change("UPDATE runs SET ended_at = NULL WHERE id = ?", (run_id,))
+        return await end_run(self, run_id, **given)
+
+    patch(RunRows, "end_run", again)
+
+
+@mistake
+def a_time_limit_counts_the_time_in_the_queue(_house: House, patch: Patch) -> None:
+    async def all_of_them(_tx: Any, found: Sequence[Claimed], _now: datetime) -> list[Claimed]:
+        return list(found)
+
+    patch(sweeper, "_past_their_time", all_of_them)
+
+
+# --- telling people --------------------------------------------------------------------------------------------------
+
+
+@mistake
+def people_are_told_of_every_missed_slot(_house: House, patch: Patch) -> None:
+    def each(recall: Any, firings: list[FiringState]) -> None:
+        if recall.policy.notify:
+            for n, f in enumerate(firings):
+                if f.firing.status is FiringStatus.MISSED:
+                    firings[n] = replace(f, firing=f.firing.but(delivery="pending"))
+
+    patch(decisions, "_tell_of_last_missed", each)
+
+
+@mistake
+def nobody_is_told_of_a_failure_that_a_later_slot_brought(_house: House, patch: Patch) -> None:
+    def untold(_recall: Any, firing: FiringState, now: datetime, *, by: datetime, why: str) -> Any:
+        if firing.firing.started_at is None:
+            return states.closed(firing, FiringStatus.COALESCED, why, now), False
+        return states.closed(firing, FiringStatus.FAILED, f"its next attempt was overtaken by {by}", now), True
+
+    patch(decisions, "overtaken", untold)
+
+
+@mistake
+def what_one_server_sends_another_takes_too(_house: House, patch: Patch) -> None:
+    take, attempt = SqliteNotices.take, SqliteNotices.attempt
+
+    async def taken(self: SqliteNotices, *, now: datetime, until: datetime, **given: Any) -> Any:
+        return await take(self, now=now, until=min(now, until), **given)
+
+    async def attempted(self: SqliteNotices, numbers: Any, *, by: str, until: datetime) -> Any:
+        return await attempt(self, numbers, by=by, until=until - timedelta(minutes=2))
+
+    patch(SqliteNotices, "take", taken)
+    patch(SqliteNotices, "attempt", attempted)
+
+
+@mistake
+def a_message_that_did_not_go_counts_as_told(_house: House, patch: Patch) -> None:
+    async def delivered(self: LedgerReads, firing_id: str, error: str | None = None) -> None:
+        async def unit(tx: Any) -> None:
+            await tx.change("UPDATE firings SET delivery = 'delivered', lease_until = NULL WHERE id = ?", (firing_id,))
+
+        assert error is None or error
+        await self.write(unit, durable=True)
+
+    patch(LedgerReads, "delivered", delivered)

@@ -1,0 +1,238 @@
+"""Rows of the table that are about one trouble each: clocks that are set, a database that refuses, a busy session."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from navi_jupyter.commands import Prompt
+from navi_jupyter.errors import StoreError
+from navi_jupyter.model.recalls import FiringStatus, Once, Policy, Recall, RecallStatus
+from navi_jupyter.model.sessions import USER
+from navi_jupyter.ports.recalls import FiringState, RecallState
+from navi_jupyter.scheduling.decisions import MAX_WAIT, manual
+from navi_jupyter.scheduling.outcomes import Busy, settle
+from navi_jupyter.scheduling.scheduler import LONGEST_SLEEP
+from navi_jupyter.store import connection
+from tests.support.scheduler_world import OWNER, START, World, world
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """For what the running loop does by itself, at the end of its own steps."""
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+
+
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+
+
+# --- M8, S6, S7: time ------------------------------------------------------------------------------------------------
+
+
+async def test_a_clock_that_is_set_back_fires_nothing_twice_and_set_forward_one_for_all(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        scheduler, session = w.scheduler(), await w.add_session()
+        recall = await w.recall(session, {"kind": "every", "every": "1m"})
+        for _ in range(3):
+            w.clock.advance(MINUTE)
+            assert await w.step(scheduler) == 1
+            await w.finish(scheduler, session)
+        w.clock.advance(-HOUR)
+        for _ in range(60):
+            assert await w.step(scheduler) == 0
+            w.clock.advance(MINUTE)
+        assert [row[1] for row in await w.ledger(recall)] == [60, 120, 180]
+        w.clock.advance(HOUR)
+        assert await w.step(scheduler) == 1
+        rows = await w.ledger(recall)
+        assert [row[1] for row in rows] == [60.0 * n for n in range(1, 64)]
+        assert [row[0] for row in rows[3:]] == ["coalesced"] * 59 + ["running"]
+
+
+async def test_no_sleep_is_longer_than_the_time_in_which_a_set_clock_is_to_be_noticed(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        session = await w.add_session()
+        await w.recall(session, {"kind": "once", "in": "8h"})
+        async with w.scheduler():
+            await until(lambda: bool(w.clock._waits))
+            assert w.clock._waits[0][0] - w.clock.now() <= LONGEST_SLEEP
+            w.clock.advance(8 * HOUR)  # suspended: the timer comes late, once
+            await until(lambda: bool(w.sessions.prompts))
+        assert len(w.sessions.prompts) == 1
+
+
+@pytest.mark.parametrize("ahead", ["1ms", "1s"])
+async def test_a_time_that_is_all_but_now_fires_once(tmp_path: Path, ahead: str) -> None:
+    async with world(tmp_path) as w:
+        scheduler, session = w.scheduler(), await w.add_session()
+        recall = await w.recall(session, {"kind": "once", "in": ahead})
+        w.clock.advance(SECOND)
+        assert [await w.step(scheduler), await w.step(scheduler)] == [1, 0]
+        await w.finish(scheduler, session)
+        assert (await w.get(recall)).status == "fired"
+
+
+async def test_a_server_that_starts_again_just_before_a_due_time_sends_one_prompt(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        session = await w.add_session()
+        recall = await w.recall(session, {"kind": "every", "every": "1m"})
+        before, after = w.scheduler("before"), w.scheduler("after")
+        w.clock.advance(MINUTE - SECOND)
+        await before._planner.prepare(START + MINUTE)
+        await after.sweep()
+        await after._planner.prepare(START + MINUTE)
+        w.clock.advance(SECOND)
+        assert [await w.step(after), await w.step(before)] == [1, 0]
+        assert len(w.sessions.prompts) == 1
+        await w.finish(after, session)
+        assert [row[0] for row in await w.ledger(recall)] == ["succeeded"]
+
+
+# --- M9: a database that refuses -------------------------------------------------------------------------------------
+
+
+async def _locked(w: World) -> Any:
+    holder = sqlite3.connect(w.store.path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    return holder.close
+
+
+async def _full(w: World) -> Any:
+    db = w.store._db
+    await db.execute("VACUUM")  # no page is free
+    pages = next(iter(await db.execute_fetchall("PRAGMA page_count")))[0]
+    await db.execute(f"PRAGMA max_page_count = {pages}")
+    return lambda: db.execute("PRAGMA max_page_count = 1073741823")
+
+
+async def _read_only(w: World) -> Any:
+    await w.store._db.execute("PRAGMA query_only = ON")
+    return lambda: w.store._db.execute("PRAGMA query_only = OFF")
+
+
+@pytest.mark.parametrize("refuse", [_locked, _full, _read_only])
+async def test_what_falls_due_while_the_database_refuses_is_made_up_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuse: Any
+) -> None:
+    monkeypatch.setattr(connection, "BUSY_TIMEOUT_MS", 30)
+    async with world(tmp_path) as w:
+        scheduler, session = w.scheduler(), await w.add_session()
+        many = [await w.recall(session, {"kind": "once", "in": f"{n + 1}s"}, {"busy": "queue"}) for n in range(40)]
+        regular = await w.recall(session, {"kind": "every", "every": "10s"})
+        undo = await refuse(w)
+        refused = 0
+        for _ in range(6):
+            w.clock.advance(10 * SECOND)
+            try:
+                await w.step(scheduler)
+            except StoreError:
+                refused += 1
+        assert refused, "it was to refuse"
+        state = await w.store.recall_state(regular.id)
+        assert state is not None
+        assert state.due_at is not None
+        # On a full disk a small transaction may still find room: whole, never half.
+        assert state.due_at == START + 10 * SECOND * (1 + len(await w.ledger(regular)))
+        if refuse is not _full:
+            assert state.due_at == START + 10 * SECOND, "its place has moved"
+            assert not w.sessions.prompts
+        if (undone := undo()) is not None:
+            await undone
+        await w.step(scheduler)
+        assert [row[1] for row in await w.ledger(regular)] == [10.0 * n for n in range(1, 7)]
+        assert w.sessions.prompts
+        assert all([len(await w.ledger(recall)) == 1 for recall in many])
+        with closing(sqlite3.connect(w.store.path)) as db:
+            assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+# --- B2, B3, O1-O6: a busy session -----------------------------------------------------------------------------------
+
+
+async def test_a_session_that_is_busy_for_ever_ends_the_wait_and_spends_no_attempt(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        scheduler, session = w.scheduler(), await w.add_session()
+        await w.recall(session, {"kind": "once", "in": "1s"}, message="the one that never ends")
+        recall = await w.recall(session, {"kind": "once", "in": "2s"}, {"retries": 3, "timeout": "1m"})
+        w.clock.advance(2 * SECOND)
+        seen = set()
+        while not (await w.get(recall)).status.final:
+            await w.step(scheduler)
+            rows, _ = await w.service.ledger(recall.id, owner=OWNER)
+            seen.add((rows[0].status, rows[0].attempt, rows[0].started_at))
+            w.clock.advance(HOUR)
+        assert seen == {(FiringStatus.PENDING, 0, None), (FiringStatus.EXPIRED, 0, None)}
+        assert w.clock.now() - START <= MAX_WAIT + 2 * HOUR
+        assert (await w.ledger(recall))[0][2] == "the session is busy for too long"
+        assert (await w.get(recall)).status == "expired"
+
+
+async def test_of_a_user_and_a_recall_in_the_same_instant_both_get_their_turn_one_after_the_other(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as w:
+        scheduler, session = w.scheduler(), await w.add_session()
+        recall = await w.recall(session, {"kind": "once", "in": "1s"})
+        w.clock.advance(SECOND)
+        _, claims = await scheduler.plan_and_claim(w.clock.now())
+        await w.sessions(session, Prompt(command_id="u1", text="hello"), user_id=OWNER, origin=USER)
+        outcome = await scheduler.deliver(claims[0])
+        assert isinstance(outcome, Busy), "the user was first"
+        from navi_jupyter.scheduling.ledger import Report
+
+        firing = claims[0].firing
+        await scheduler.settle(
+            [Report(outcome=outcome, firing_id=firing.firing.id, fence=firing.fence, session_id=session)]
+        )
+        assert (await w.get(recall)).status == "pending"
+        await w.finish(scheduler, session)
+        assert await w.step(scheduler) == 1
+        assert w.sessions.prompts[0][1].command_id == "u1"
+        assert (await w.get(recall)).status == "running"
+
+
+def test_what_becomes_of_a_busy_session_is_what_a_plain_reading_of_the_policy_says() -> None:
+    dice = random.Random(4)
+    for _ in range(10_000):
+        busy = dice.choice(["defer", "queue", "skip", "interrupt"])
+        session = dice.random() < 0.7
+        delay, waited = SECOND * dice.randint(0, 100), SECOND * dice.randint(0, 10**6)
+        recall = Recall(
+            id="rec_1", session_id="s_1", title="t", message="m", schedule=Once(at=START),
+            policy=Policy.model_validate({"busy": busy}), status=RecallStatus.PENDING, next_at=None, created_at=START,
+        )  # fmt: skip
+        state = RecallState(recall=recall, owner="u", due_at=None)
+        firing = manual(recall, None, START)
+        now = START + waited
+        step = settle(state, firing, Busy(delay=delay, session=session), now, others=())
+        assert step.firing is not None
+        expected: tuple[object, ...]
+        if session and busy == "skip":
+            expected = (FiringStatus.SKIPPED, False)
+        elif waited >= MAX_WAIT:
+            expected = (FiringStatus.EXPIRED, False)
+        else:
+            expected = (FiringStatus.PENDING, session)
+            assert step.firing.firing.not_before == min(now + delay, START + MAX_WAIT)
+        assert (step.firing.firing.status, step.firing.deferred) == expected
+        assert step.firing.fence == firing.fence + 1
+        assert _untouched(step.firing, firing)
+
+
+def _untouched(after: FiringState, before: FiringState) -> bool:
+    """Waiting costs nothing: neither an attempt nor the slot nor the name of the prompt."""
+    return (
+        after.firing.attempt == before.firing.attempt
+        and after.firing.slot == before.firing.slot
+        and after.command_id == before.command_id
+        and after.firing.run_id is None
+    )

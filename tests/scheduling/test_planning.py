@@ -1,0 +1,53 @@
+"""What is planned before it is due: used when nothing has changed, refused when something has."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from tests.support.scheduler_world import OWNER, START, world
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DUE = START + timedelta(seconds=10)
+
+
+async def test_a_recall_that_was_planned_ahead_fires_once_and_goes_on(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        scheduler, session = w.scheduler(), await w.add_session()
+        recall = await w.recall(session, {"kind": "every", "every": "10s"})
+        await scheduler._planner.prepare(DUE)
+        assert await w.ledger(recall) == []
+        assert await w.step(scheduler) == 0, "nothing fires before its time"
+        w.clock.advance(timedelta(seconds=10))
+        assert await w.step(scheduler) == 1
+        assert await w.step(scheduler) == 0
+        assert (await w.get(recall)).status == "running"
+        state = await w.store.recall_state(recall.id)
+        assert state is not None
+        assert state.due_at == DUE + timedelta(seconds=10)
+
+
+async def test_a_plan_made_ahead_gives_way_to_what_its_owner_did_since_and_others_fire(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        scheduler, session, other = w.scheduler(), await w.add_session(), await w.add_session()
+        paused = await w.recall(session, {"kind": "every", "every": "10s"})
+        healthy = await w.recall(other, {"kind": "every", "every": "10s"})
+        await scheduler._planner.prepare(DUE)
+        await w.service.pause(paused.id, owner=OWNER)
+        w.clock.advance(timedelta(seconds=10))
+        assert await w.step(scheduler) == 1
+        assert await w.ledger(paused) == []
+        assert (await w.get(healthy)).status == "running"
+
+
+async def test_two_servers_that_planned_the_same_slot_ahead_run_it_once(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        one, two, session = w.scheduler("one"), w.scheduler("two"), await w.add_session()
+        recall = await w.recall(session, {"kind": "once", "in": "10s"})
+        await one._planner.prepare(DUE)
+        await two._planner.prepare(DUE)
+        w.clock.advance(timedelta(seconds=10))
+        assert await w.step(one) + await w.step(two) == 1
+        assert [row[:2] for row in await w.ledger(recall)] == [("running", 10)]

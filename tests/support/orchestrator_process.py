@@ -1,0 +1,278 @@
+"""A server in a process of its own that tests may kill, stop and ask: store, orchestrator and an agent that drips text.
+
+``Process`` is the test's side. The other side is this file, run as a script: JSON lines in, JSON lines out, each
+written at once and whole, so that what the test has read is what a client had seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Self
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 30.0
+
+Message = dict[str, Any]
+
+
+class Process:
+    """A server process. Use as a context manager: it is killed at the end if it still lives."""
+
+    def __init__(self, folder: Path, *, lease: float = 30.0) -> None:
+        self._popen = subprocess.Popen(
+            [sys.executable, __file__, str(folder), str(lease)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=(folder / "stderr.txt").open("ab"),
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        self.pid = self._popen.pid
+        self.said: list[Message] = []
+        """Everything it has told, in order."""
+        self._told: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def _read(self) -> None:
+        assert self._popen.stdout is not None
+        for line in self._popen.stdout:
+            if line.endswith(b"\n"):
+                self._told.put(json.loads(line))
+        self._told.put(None)
+
+    def ask(self, **command: Any) -> None:
+        """Send a command; what it answers comes among :attr:`said`. A dead process does not mind."""
+        assert self._popen.stdin is not None
+        try:
+            self._popen.stdin.write(json.dumps(command).encode() + b"\n")
+            self._popen.stdin.flush()
+        except BrokenPipeError:
+            pass
+
+    def until(self, wanted: Callable[[Message], bool]) -> Message:
+        """Take what it tells until something is ``wanted``. Looks at what was told before, too."""
+        for message in self.said:
+            if wanted(message):
+                return message
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            message = self._take(deadline - time.monotonic())
+            if wanted(message):
+                return message
+
+    def _take(self, seconds: float) -> Message:
+        try:
+            message = self._told.get(timeout=max(seconds, 0.001))
+        except queue.Empty:
+            raise AssertionError(f"did not say it in time; last: {self.said[-3:]}") from None
+        assert message is not None, "the process ended"
+        self.said.append(message)
+        return message
+
+    def ready(self) -> None:
+        self.until(lambda m: "ready" in m)
+
+    def session(self) -> str:
+        self.ask(do="session")
+        return str(self.until(lambda m: "session" in m)["session"])
+
+    def prompt(self, sid: str, text: str, command_id: str, **fields: Any) -> Message:
+        self.ask(do="prompt", sid=sid, text=text, command_id=command_id, **fields)
+        return self.until(lambda m: command_id in (m.get("accepted"), m.get("refused")))
+
+    def answer(self, sid: str, interrupt_id: str, command_id: str, **fields: Any) -> Message:
+        self.ask(do="answer", sid=sid, interrupt_id=interrupt_id, command_id=command_id, **fields)
+        return self.until(lambda m: command_id in (m.get("answered"), m.get("refused")))
+
+    def question(self, sid: str, run_id: str) -> str:
+        """Once the run has asked, the id of its question."""
+        asked = self.until_seen(
+            sid, lambda e: e["run_id"] == run_id and e["event"].get("value", {}).get("action") == "opened"
+        )
+        return str(json.loads(asked["frame"])["event"]["value"]["interrupt"]["id"])
+
+    def seen(self, sid: str) -> list[str]:
+        """The envelopes that it has shown of a session."""
+        return [m["frame"] for m in self.said if m.get("seen") == sid]
+
+    def until_seen(self, sid: str, wanted: Callable[[Message], bool]) -> Message:
+        return self.until(lambda m: m.get("seen") == sid and wanted(json.loads(m["frame"])))
+
+    def until_end(self, sid: str, run_id: str) -> Message:
+        kinds = ("RUN_FINISHED", "RUN_ERROR")
+        last = self.until_seen(
+            sid,
+            lambda e: (
+                e["run_id"] == run_id
+                and e["event"]["type"] in kinds
+                and e["event"].get("outcome", {}).get("type") != "interrupt"
+            ),
+        )
+        envelope: Message = json.loads(last["frame"])
+        return envelope
+
+    def kill(self) -> None:
+        """-9, and take everything that it had told."""
+        self._popen.kill()
+        self._popen.wait()
+        self._reader.join()
+        while (message := self._told.get()) is not None:
+            self.said.append(message)
+        self._told.put(None)
+
+    def leave(self) -> int:
+        """Ask it to stop in good order."""
+        assert self._popen.stdin is not None
+        self._popen.stdin.close()
+        return self._popen.wait(PATIENCE)
+
+
+# --- the other side
+
+
+def tell(**message: Any) -> None:
+    os.write(1, json.dumps(message).encode() + b"\n")
+
+
+class Drip:
+    """``drip N``: N words, one every two milliseconds. ``silent``: nothing until it is stopped. ``listen``: takes what
+    it is steered to. ``ask N`` drips, asks, and drips again once it was answered; ``inner N`` asks from within."""
+
+    async def run(self, turn: Any, context: Any) -> AsyncIterator[Any]:
+        from navi_jupyter.events import (
+            TextMessageContent,
+            TextMessageEnd,
+            TextMessageStart,
+            ToolCallEnd,
+            ToolCallResult,
+            ToolCallStart,
+        )
+        from navi_jupyter.model.runs import InterruptKind
+        from navi_jupyter.ports.agent import Ask, TurnResult
+
+        word = turn.prompt.split()[0]
+        message_id = f"{'n' if turn.resumed else 'm'}_{turn.run_id}"
+        for answer in turn.answers:
+            yield ToolCallResult(
+                message_id=f"z_{turn.run_id}", tool_call_id=f"k_{turn.run_id}", content=json.dumps(answer.payload)
+            )
+        yield TextMessageStart(message_id=message_id)
+        if turn.prompt == "silent":
+            await context.stop.wait()
+        for number in range(int(turn.prompt.split()[1])):
+            yield TextMessageContent(message_id=message_id, delta=f"{number} ")
+            await asyncio.sleep(0.002)
+        ask = Ask(kind=InterruptKind.APPROVAL, message="May I?", tool="run", tool_call_id=f"k_{turn.run_id}", args={})
+        if word == "inner":
+            said = await context.ask(ask)
+            yield TextMessageContent(message_id=message_id, delta=said.status)
+        while word == "listen" and not context.steering.waiting:  # noqa: ASYNC110  as a loop looks: before each request
+            await asyncio.sleep(0.002)
+        for prompt in await context.steering.take() if word == "listen" else ():
+            yield TextMessageContent(message_id=message_id, delta=prompt.text)
+        yield TextMessageEnd(message_id=message_id)
+        asks = word == "ask" and turn.resumed is None
+        if asks:
+            yield ToolCallStart(tool_call_id=f"k_{turn.run_id}", tool_call_name="run")
+            yield ToolCallEnd(tool_call_id=f"k_{turn.run_id}")
+        yield TurnResult(conversation=b"{}", asks=(ask,) if asks else ())
+
+
+async def prompt(conductor: Any, sid: str, command_id: str, **fields: Any) -> None:
+    """Prompt, and tell what came of it."""
+    from navi_jupyter.commands import Prompt
+    from navi_jupyter.errors import NaviError
+
+    try:
+        answer = await conductor.submit(sid, Prompt(command_id=command_id, **fields), user_id="local")
+        tell(accepted=command_id, seq=answer.seq, run_id=answer.run_id)
+    except NaviError as error:
+        tell(refused=command_id, code=error.code)
+
+
+async def settle(conductor: Any, sid: str, command_id: str, **fields: Any) -> None:
+    """Answer a question, and tell what came of it."""
+    from navi_jupyter.commands import Answer
+    from navi_jupyter.errors import NaviError
+
+    answer = Answer(**{"status": "resolved", "command_id": command_id, **fields})
+    try:
+        given = await conductor.submit(sid, answer, user_id="local")
+        tell(answered=command_id, interrupt=answer.interrupt_id, seq=given.seq, run_id=given.run_id)
+    except NaviError as error:
+        tell(refused=command_id, code=error.code)
+
+
+async def settle_all(conductor: Any, sid: str) -> None:
+    """Approve whatever is asked."""
+    for question in (await conductor.session(sid, owner="local")).approvals:
+        await settle(conductor, sid, f"a-{question.id}", interrupt_id=question.id)
+
+
+async def serve(folder: Path, lease: float) -> None:
+    from datetime import timedelta
+
+    from navi_jupyter.commands import Stop
+    from navi_jupyter.model.sessions import SessionCreate
+    from navi_jupyter.orchestrator import command_handler, maintenance, orchestrator
+    from navi_jupyter.store import sessions
+    from navi_jupyter.store.sqlite import SqliteStore
+
+    sessions.DEFAULT_LEASE = command_handler.DEFAULT_LEASE = timedelta(seconds=lease)
+    maintenance.BEAT_EVERY = lease / 3
+    store = await SqliteStore.open(folder / "navi.db")
+    conductor = orchestrator.Orchestrator(store, Drip())
+    store.on_append = conductor.log.appended
+    await conductor.start(None)  # type: ignore[arg-type]
+    tell(ready=True)
+
+    async def follow(sid: str, after: int) -> None:
+        async for page in conductor.follow(sid, after=after, owner="local"):
+            at = time.monotonic()
+            for _, frame in page.envelopes:
+                tell(seen=sid, frame=frame, at=at)
+
+    async def obey(command: Message) -> None:
+        match command.pop("do"):
+            case "session":
+                tell(session=(await conductor.create_session(SessionCreate(), owner="local")).id)
+            case "follow":
+                await follow(command["sid"], command["after"])
+            case "prompt":
+                await prompt(conductor, **command)
+            case "answer":
+                await settle(conductor, **command)
+            case "answer_all":
+                await settle_all(conductor, command["sid"])
+            case "stop":
+                answer = await conductor.submit(command["sid"], Stop(), user_id="local")
+                tell(stopped=command["sid"], run_id=answer.run_id)
+
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    tasks = set()
+    while line := await reader.readline():
+        tasks.add(asyncio.create_task(obey(json.loads(line))))
+    await conductor.stop()
+    await asyncio.gather(*tasks)
+    await store.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Path(sys.argv[1]), float(sys.argv[2])))
