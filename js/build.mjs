@@ -39,7 +39,7 @@ const common = {
 
 const component = {
   ...common,
-  entryPoints: { "navi-chat": "src/navi-chat.ts", "navi-math": "src/view/math-engine.ts" },
+  entryPoints: { "navi-chat": "src/navi-chat.ts", "navi-math": "src/view/lib/math-engine.ts" },
   outdir: staticFolder,
 };
 

@@ -8,7 +8,7 @@
 
 import { readPageConfig } from "./connection/page-config.js";
 import { OpenNotebook, type Contents, type NotebookContext } from "./open-notebook.js";
-import type { NaviChat } from "./view/navi-chat.js";
+import type { NaviChat } from "./view/chat-element.js";
 
 const NAME = "navi-jupyter";
 const MIME_TYPE = "application/vnd.navi.session+json";

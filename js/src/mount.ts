@@ -5,7 +5,7 @@ import { FallbackTransport } from "./connection/fallback.js";
 import { readPageConfig } from "./connection/page-config.js";
 import type { Transport } from "./connection/transport.js";
 import { WebSocketTransport } from "./connection/ws.js";
-import type { NaviChat } from "./view/navi-chat.js";
+import type { NaviChat } from "./view/chat-element.js";
 
 export interface WidgetModel extends CommModel {
   get(name: "session_id" | "version" | "snapshot"): unknown;

@@ -1,6 +1,6 @@
 /** The bundle navi-chat.js: defines `<navi-chat>`, and offers what hosts need to mount it. */
 
-import { NaviChat } from "./view/navi-chat.js";
+import { NaviChat } from "./view/chat-element.js";
 
 export { CommTransport } from "./connection/comm.js";
 export { FallbackTransport } from "./connection/fallback.js";
@@ -8,7 +8,7 @@ export { WebSocketTransport } from "./connection/ws.js";
 export { mount } from "./mount.js";
 export { reduce, reduceAll } from "./state/reduce.js";
 export { EMPTY } from "./state/model.js";
-export { setStrings } from "./view/strings.js";
+export { setStrings } from "./view/lib/strings.js";
 export { NaviChat };
 export const version = __NAVI_VERSION__;
 

@@ -3,11 +3,11 @@ import { describe, expect, it } from "vitest";
 import { prelude as tellJoiner } from "../playground/prelude.mjs";
 import type { AnyEvent, Custom, Envelope, McpServerInfo, Run } from "../src/protocol/generated.js";
 import { applyPatch } from "../src/state/activity.js";
-import { openAsks } from "../src/state/asks.js";
+import { openAsks } from "../src/state/interrupts.js";
 import { EMPTY, type Ask, type ChatState, type ToolCall, type Worker } from "../src/state/model.js";
 import { reduceAll, withRuns, withServers, withSession } from "../src/state/reduce.js";
 import { treeOf } from "../src/state/select.js";
-import { totalUsage } from "../src/state/spending.js";
+import { totalUsage } from "../src/state/usage.js";
 import { Log, prelude, USER } from "./log.js";
 
 const after = (log: Log, state: ChatState = EMPTY): ChatState => reduceAll(state, log.envelopes);

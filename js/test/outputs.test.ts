@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { diffLines, withoutFar } from "../src/view/diff.js";
-import { fieldsOf } from "../src/view/form.js";
-import { TerminalText } from "../src/view/terminal.js";
+import { diffLines, withoutFar } from "../src/view/conversation/diff.js";
+import { fieldsOf } from "../src/view/lib/schema-form.js";
+import { TerminalText } from "../src/view/conversation/terminal.js";
 
 function written(...pieces: string[]): HTMLElement {
   const text = new TerminalText("out", "Output");

@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import "../src/navi-chat.js";
 import type { Firing, Preview } from "../src/protocol/generated.js";
-import type { NaviChat } from "../src/view/navi-chat.js";
-import { plain } from "../src/view/recalls-time.js";
+import type { NaviChat } from "../src/view/chat-element.js";
+import { plain } from "../src/view/recalls/time.js";
 import { Log, prelude, recall } from "./log.js";
 import { FakeTransport } from "./transport.js";
 

@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from "vitest";
-import { MarkdownView } from "../src/view/markdown.js";
-import { sanitize } from "../src/view/sanitize.js";
+import { MarkdownView } from "../src/view/lib/markdown.js";
+import { sanitize } from "../src/view/lib/sanitize.js";
 
 function clean(html: string): string {
   const box = document.createElement("div");

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import "../src/navi-chat.js";
-import type { NaviChat } from "../src/view/navi-chat.js";
-import { BrowserNotices, newsOf } from "../src/view/notify.js";
+import type { NaviChat } from "../src/view/chat-element.js";
+import { BrowserNotices, newsOf } from "../src/view/panels/notifications.js";
 import { EMPTY } from "../src/state/model.js";
 import type { Envelope, Origin } from "../src/protocol/generated.js";
 import { Log, prelude, recall } from "./log.js";

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import "../src/navi-chat.js";
-import type { NaviChat } from "../src/view/navi-chat.js";
+import type { NaviChat } from "../src/view/chat-element.js";
 import { Log, prelude, recall } from "./log.js";
 import { FakeTransport } from "./transport.js";
 

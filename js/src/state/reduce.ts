@@ -8,11 +8,11 @@
 import { isObject, isRecall } from "../protocol/frames.js";
 import type { Custom, Envelope, McpServerInfo, Outcome, Recall, Run } from "../protocol/generated.js";
 import { changeActivity, snapshotActivity } from "./activity.js";
-import { applyInterrupt, withWaiting } from "./asks.js";
+import { applyInterrupt, withWaiting } from "./interrupts.js";
 import { append, changeItem, endRun, moveToEnd, place, placeRun, runEnd, without } from "./items.js";
 import { EMPTY, type ChatState, type McpServer, type Message, type RunEnd } from "./model.js";
 import { readAttached, foldSnapshot } from "./snapshot.js";
-import { applyUsage, readUsage, settleUsage } from "./spending.js";
+import { applyUsage, readUsage, settleUsage } from "./usage.js";
 
 export function reduce(state: ChatState, envelope: Envelope): ChatState {
   const isGap = envelope.event.type === "CUSTOM" && envelope.event.name === "navi.gap";

@@ -1,0 +1,251 @@
+/** Cards of what a run asks the user: may this tool run, and which value is missing. */
+
+import { html, nothing, type TemplateResult } from "lit";
+import { isObject } from "../../protocol/frames.js";
+import type { Ask } from "../../state/model.js";
+import { codeView, partsOf } from "./code.js";
+import { diffView } from "./diff.js";
+import { argumentFields, fieldsOf, formFields, freeField, readForm, type Field } from "../lib/schema-form.js";
+import { keepKey } from "../lib/keyboard-guard.js";
+import { icons } from "../lib/icons.js";
+import { strings } from "../lib/strings.js";
+
+type Fields = Readonly<Record<string, unknown>>;
+
+export interface AskActions {
+  answer(ask: Ask, status: "resolved" | "cancelled", payload?: unknown): void;
+  redraw(): void;
+}
+
+/** What a card has that is not in the log. */
+interface Local {
+  readonly isEditing: boolean;
+  /** Answered here; what came of it has not come back yet. */
+  readonly isSent: boolean;
+}
+
+const IDLE: Local = { isEditing: false, isSent: false };
+const SHORT = 120;
+/** What a server that has but one user calls them. */
+const ONLY_USER = "local";
+
+let count = 0;
+
+export class AskCards {
+  readonly #actions: AskActions;
+  readonly #locals = new Map<string, Local>();
+  /** Ids in the document have to be of this view alone. */
+  readonly #prefix = `navi-ask-${(count += 1)}`;
+
+  constructor(actions: AskActions) {
+    this.#actions = actions;
+  }
+
+  reset(): void {
+    this.#locals.clear();
+  }
+
+  /** What the drawing of a card depends on besides the question. */
+  local(id: string): Local {
+    return this.#locals.get(id) ?? IDLE;
+  }
+
+  /** The answer was refused: it can be given again. */
+  unlock(id: string): void {
+    this.#set(id, { isSent: false });
+  }
+
+  render(ask: Ask, asker: string): TemplateResult {
+    return ask.status === "open" ? this.#open(ask, asker) : settled(ask);
+  }
+
+  #open(ask: Ask, asker: string): TemplateResult {
+    const { isSent } = this.local(ask.id);
+    const title = titleOf(ask);
+    const id = `${this.#prefix}-${ask.id}`;
+    return html`<section
+      class="navi-ask"
+      data-navi="ask"
+      data-kind=${ask.about}
+      data-interrupt-id=${ask.id}
+      data-status=${isSent ? "sending" : "open"}
+      role="group"
+      aria-labelledby=${id}
+      tabindex="-1"
+    >
+      <header class="navi-ask-header">
+        ${icons.ask}<h3 id=${id}>${title}</h3>
+        ${asker ? html`<span class="navi-ask-asker">${strings.asksOf(asker)}</span>` : nothing}
+        ${ask.expiresAt && !isSent
+          ? html`<span class="navi-ask-expiry" data-navi="ask-expiry">${strings.expiresIn} <span class="navi-countdown" data-due=${Date.parse(ask.expiresAt)}></span></span>`
+          : nothing}
+      </header>
+      ${ask.about === "approval" ? this.#approval(ask, id) : this.#question(ask, id)}
+    </section>`;
+  }
+
+  #approval(ask: Ask, id: string): TemplateResult {
+    const { isEditing, isSent } = this.local(ask.id);
+    const args = ask.args ?? {};
+    const fields = isEditing ? argumentFields(args) : [];
+    const tool = ask.tool ?? "";
+    const submit = (event: SubmitEvent): void => {
+      event.preventDefault();
+      const form = event.currentTarget as HTMLFormElement;
+      const edited = isEditing ? readForm(form, fields) : {};
+      if (edited === null) return;
+      const always = form.querySelector<HTMLInputElement>("[data-navi=ask-always]")?.checked === true;
+      this.#send(ask, "resolved", { approved: true, ...(isEditing ? { args: { ...args, ...edited } } : {}), ...(always ? { always: "session" } : {}) });
+    };
+    const deny = (event: Event): void => {
+      const reason = (event.currentTarget as HTMLElement).closest("form")?.querySelector<HTMLInputElement>("[data-navi=ask-reason]");
+      const message = reason?.value.trim() ?? "";
+      this.#send(ask, "resolved", { approved: false, ...(message ? { message } : {}) });
+    };
+    return html`<form class="navi-ask-form" @submit=${submit} @keydown=${keepKey} novalidate>
+      ${ask.message && !saysNoMore(ask) ? html`<p class="navi-ask-message navi-text" dir="auto">${ask.message}</p>` : nothing}
+      ${isEditing ? html`<div class="navi-fields" data-navi="ask-edit-fields">${formFields(fields, id)}</div>` : argumentsView(tool, args)}
+      <div class="navi-ask-actions">
+        <button type="submit" class="navi-button navi-primary" data-navi="ask-approve" ?disabled=${isSent}>
+          ${isEditing ? strings.approveEdited : strings.approve}
+        </button>
+        <button type="button" class="navi-button" data-navi="ask-deny" ?disabled=${isSent} @click=${deny}>${strings.deny}</button>
+        ${Object.keys(args).length
+          ? html`<button
+              type="button"
+              class="navi-button navi-quiet"
+              data-navi="ask-edit"
+              aria-expanded=${isEditing ? "true" : "false"}
+              ?disabled=${isSent}
+              @click=${() => this.#set(ask.id, { isEditing: !isEditing })}
+            >
+              ${isEditing ? strings.back : strings.edit}
+            </button>`
+          : nothing}
+        <input
+          class="navi-ask-reason"
+          data-navi="ask-reason"
+          type="text"
+          maxlength="2000"
+          autocomplete="off"
+          aria-label=${strings.denyReason}
+          placeholder=${strings.denyReason}
+          ?disabled=${isSent}
+          @keydown=${(event: KeyboardEvent) => {
+            if (event.key !== "Enter" || event.isComposing) return;
+            event.preventDefault(); // a reason is one against it
+            deny(event);
+          }}
+        />
+      </div>
+      ${tool
+        ? html`<label class="navi-ask-always"><input type="checkbox" data-navi="ask-always" ?disabled=${isSent} />${strings.always(tool)}</label>`
+        : nothing}
+      ${isSent ? html`<p class="navi-note navi-late">${strings.answering}</p>` : nothing}
+    </form>`;
+  }
+
+  #question(ask: Ask, id: string): TemplateResult {
+    const { isSent } = this.local(ask.id);
+    const known = fieldsOf(ask.schema);
+    const takesNothing = ask.schema !== null && known === null && isEmptySchema(ask.schema);
+    const fields: readonly Field[] = takesNothing ? [] : (known ?? [freeField(ask.schema)]);
+    const submit = (event: SubmitEvent): void => {
+      event.preventDefault();
+      const values = readForm(event.currentTarget as HTMLFormElement, fields);
+      if (values !== null) this.#send(ask, "resolved", known || takesNothing ? values : values[""]);
+    };
+    return html`<form class="navi-ask-form" @submit=${submit} @keydown=${keepKey} novalidate>
+      <p class="navi-ask-message navi-text" dir="auto">${ask.message}</p>
+      ${fields.length ? html`<div class="navi-fields">${formFields(fields, id)}</div>` : nothing}
+      <div class="navi-ask-actions">
+        <button type="submit" class="navi-button navi-primary" data-navi="ask-answer" ?disabled=${isSent}>${strings.answer}</button>
+        <button type="button" class="navi-button" data-navi="ask-decline" ?disabled=${isSent} @click=${() => this.#send(ask, "cancelled")}>
+          ${strings.decline}
+        </button>
+      </div>
+      ${isSent ? html`<p class="navi-note navi-late">${strings.answering}</p>` : nothing}
+    </form>`;
+  }
+
+  #send(ask: Ask, status: "resolved" | "cancelled", payload?: unknown): void {
+    if (this.local(ask.id).isSent) return;
+    this.#set(ask.id, { isSent: true });
+    this.#actions.answer(ask, status, payload);
+  }
+
+  #set(id: string, change: Partial<Local>): void {
+    this.#locals.set(id, { ...this.local(id), ...change });
+    this.#actions.redraw();
+  }
+}
+
+/** Whether the message is what the title says already. */
+function saysNoMore(ask: Ask): boolean {
+  const said = ask.message.replace(/\.$/, "");
+  return said === titleOf(ask) || said === strings.askTitle(ask.tool ?? "");
+}
+
+export function titleOf(ask: Ask): string {
+  if (ask.about === "question") return strings.questionTitle;
+  return strings.askTitles[ask.tool ?? ""] ?? strings.askTitle(ask.tool ?? "");
+}
+
+/** What a call would do: code, changes, and the rest as a table. */
+export function argumentsView(tool: string, args: Fields): TemplateResult {
+  const { code, change, others } = partsOf(tool, args);
+  if (!code.length && !change && !others.length) return html`<p class="navi-none">${strings.noArguments}</p>`;
+  return html`
+    ${others.length
+      ? html`<dl class="navi-args">
+          ${others.map(([name, value]) => html`<div><dt>${name}</dt><dd>${valueView(value)}</dd></div>`)}
+        </dl>`
+      : nothing}
+    ${change ? diffView(change.before, change.after) : nothing} ${code.map(({ text, language, name }) => codeView(text, language, name))}
+  `;
+}
+
+function valueView(value: unknown): unknown {
+  if (typeof value === "boolean") return value ? strings.yes : strings.no;
+  const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
+  if (text.length <= SHORT && !text.includes("\n")) return html`<span class="navi-value" dir="auto">${text}</span>`;
+  return html`<pre class="navi-value" tabindex="0" role="group" aria-label=${strings.toolArguments}>${text.slice(0, 20_000)}</pre>`;
+}
+
+function settled(ask: Ask): TemplateResult {
+  const [mark, text] = outcome(ask);
+  const { payload } = ask;
+  const why = isObject(payload) && typeof payload["message"] === "string" ? payload["message"] : "";
+  return html`<div
+    class="navi-ask-settled"
+    data-navi="ask"
+    data-kind=${ask.about}
+    data-interrupt-id=${ask.id}
+    data-status=${ask.status}
+    data-approved=${ask.about === "approval" && ask.status === "resolved" ? String(isApproved(ask)) : nothing}
+  >
+    ${mark}<span
+      >${text}${ask.tool ? html` <code>${ask.tool}</code>` : nothing}${ask.answeredBy && ask.answeredBy !== ONLY_USER ? html` ${strings.askBy(ask.answeredBy)}` : nothing}${why
+        ? html`: <q dir="auto">${why}</q>`
+        : nothing}</span
+    >
+  </div>`;
+}
+
+function isApproved({ payload }: Ask): boolean {
+  return !isObject(payload) || payload["approved"] !== false;
+}
+
+function outcome(ask: Ask): [TemplateResult, string] {
+  if (ask.status === "expired") return [icons.clock, strings.askExpired];
+  if (ask.status === "cancelled") return [icons.close, ask.answeredBy && ask.about === "question" ? strings.declined : strings.askCancelled];
+  if (ask.about === "question") return [icons.check, strings.answered];
+  if (!isApproved(ask)) return [icons.close, strings.denied];
+  const payload = isObject(ask.payload) ? ask.payload : {};
+  if (payload["always"] === "session") return [icons.check, strings.approvedAlways];
+  return [icons.check, isObject(payload["args"]) ? strings.approvedEdited : strings.approved];
+}
+
+function isEmptySchema({ type, properties }: Fields): boolean {
+  return type === "object" && (properties === undefined || (isObject(properties) && !Object.keys(properties).length));
+}

@@ -1,0 +1,297 @@
+/** The conversation: messages, thoughts, tool calls, and how runs ended. */
+
+import { html, nothing, type TemplateResult } from "lit";
+import { guard } from "lit/directives/guard.js";
+import { repeat } from "lit/directives/repeat.js";
+import type { SentCommand } from "../../connection/outbox.js";
+import type { ActiveRun, Ask, Attached, ChatState, Item, Message, Reasoning, Worker } from "../../state/model.js";
+import { firingOf, treeOf, type Tree } from "../../state/select.js";
+import type { AskCards } from "./approvals.js";
+import { end } from "./run-end.js";
+import { icons } from "../lib/icons.js";
+import { MarkdownView } from "../lib/markdown.js";
+import { sizeText } from "../lib/numbers.js";
+import { isPicture, type Pictures } from "./images.js";
+import { strings } from "../lib/strings.js";
+import { fullTime, shortTime } from "../lib/time.js";
+import type { ToolCards } from "./tools.js";
+
+/** How many items are in the document at first, and how many more each "show earlier" adds. */
+const WINDOW = 150;
+
+export interface LogActions {
+  chooseModel(): void;
+  /** Draw again: something that is not in the state has changed. */
+  redraw(): void;
+}
+
+/** The views that have more than what is in the state. */
+export interface LogParts {
+  readonly asks: AskCards;
+  readonly tools: ToolCards;
+  readonly pictures: Pictures;
+}
+
+export class LogView {
+  readonly #actions: LogActions;
+  readonly #parts: LogParts;
+  readonly #markdown = new Map<string, MarkdownView>();
+  #first = 0;
+  /** Counts up when everything has to be drawn anew. */
+  #epoch = 0;
+
+  constructor(actions: LogActions, parts: LogParts) {
+    this.#actions = actions;
+    this.#parts = parts;
+  }
+
+  reset(): void {
+    this.#markdown.clear();
+    this.#parts.asks.reset();
+    this.#parts.tools.reset();
+    this.#first = 0;
+  }
+
+  invalidate(): void {
+    this.#epoch += 1;
+    for (const view of this.#markdown.values()) view.invalidate();
+  }
+
+  /** `pinned`: the end is in sight, so what scrolled far away may leave the document. `waiting`, `unsent`: those to be shown here. */
+  render(state: ChatState, waiting: readonly Message[], unsent: readonly SentCommand[], pinned: boolean): TemplateResult {
+    const tree = treeOf(state.items);
+    const items = tree.top;
+    if (pinned || this.#first > items.length) this.#first = Math.max(this.#first, items.length - 2 * WINDOW, 0);
+    if (this.#first > items.length) this.#first = Math.max(0, items.length - WINDOW);
+    return html`
+      ${this.#first > 0 ? this.#earlierButton() : nothing} ${this.#items(state, tree, items.slice(this.#first))}
+      ${state.run && state.run.status !== "waiting" && !isSpeaking(items.at(-1)) ? working(state.run.status) : nothing}
+      ${repeat(waiting, ({ id }) => id, (message) => this.#user(state, message))}
+      ${repeat(unsent, ({ command_id: id }) => id, (command) => unsentPrompt(command))}
+    `;
+  }
+
+  /** Shows an item even if it has scrolled far away. Answers whether it has to be drawn first. */
+  reveal(state: ChatState, item: Item): boolean {
+    const { top } = treeOf(state.items);
+    const index = top.findIndex((other) => other === item || other.id === item.workerId);
+    if (index < 0 || index >= this.#first) return false;
+    this.#first = Math.max(0, index - 5);
+    return true;
+  }
+
+  #items(state: ChatState, tree: Tree, items: readonly Item[]): unknown {
+    return repeat(
+      items,
+      (item) => `${item.kind}:${item.id}`,
+      (item) => guard(this.#dependencies(state, tree, item), () => this.#item(state, tree, item)),
+    );
+  }
+
+  /** An item is drawn again when one of these is another. */
+  #dependencies(state: ChatState, tree: Tree, item: Item): unknown[] {
+    const own = [item, this.#epoch, isRolledBack(state, item)];
+    switch (item.kind) {
+      case "message":
+        return [...own, recallTitle(state, item)];
+      case "tool":
+        return [...own, tree.asking.has(item.id)];
+      case "ask":
+        return [...own, this.#parts.asks.local(item.id), tree.workers.get(item.workerId ?? "")?.name];
+      case "worker":
+        return [...own, ...this.#inside(tree, item).flatMap((inner) => this.#dependencies(state, tree, inner))];
+      default:
+        return own;
+    }
+  }
+
+  #inside(tree: Tree, worker: Worker): readonly Item[] {
+    return tree.inside.get(worker.id) ?? [];
+  }
+
+  #earlierButton(): TemplateResult {
+    const show = (): void => {
+      this.#first = Math.max(0, this.#first - WINDOW);
+      this.#actions.redraw();
+    };
+    return html`<button type="button" class="navi-earlier" data-navi="earlier" @click=${show}>
+      ${strings.showEarlier(Math.min(WINDOW, this.#first))}
+    </button>`;
+  }
+
+  #item(state: ChatState, tree: Tree, item: Item): unknown {
+    const drawn = this.#drawn(state, tree, item);
+    return isRolledBack(state, item) && item.kind !== "end" ? html`<div class="navi-forgotten" title=${strings.rolledBack}>${drawn}</div>` : drawn;
+  }
+
+  #drawn(state: ChatState, tree: Tree, item: Item): TemplateResult {
+    switch (item.kind) {
+      case "message":
+        return item.role === "user" ? this.#user(state, item) : this.#assistant(item);
+      case "reasoning":
+        return this.#reasoning(item);
+      case "tool":
+        return this.#parts.tools.render(item, tree.asking.has(item.id));
+      case "worker":
+        return this.#worker(state, tree, item);
+      case "ask":
+        return this.#parts.asks.render(item, askerOf(tree, item));
+      case "end":
+        return end(item, isRolledBack(state, item), () => this.#actions.chooseModel());
+    }
+  }
+
+  #worker(state: ChatState, tree: Tree, worker: Worker): TemplateResult {
+    const inside = this.#inside(tree, worker);
+    const { status, problem, description } = worker;
+    const isLive = status === "running";
+    return html`<details
+      class="navi-card navi-worker"
+      data-navi="worker"
+      data-subagent-run-id=${worker.id}
+      data-status=${status}
+      aria-live="off"
+      ?open=${isLive}
+    >
+      <summary>
+        ${icons.chevron}${icons.worker}<b>${worker.name || strings.worker}</b>
+        <span class="navi-gist" dir="auto">${problem ?? (description || taskOf(tree, worker))}</span>
+        <span class="navi-tool-status">
+          ${isLive ? html`<span class="navi-spinner" aria-hidden="true"></span>` : status === "done" ? icons.check : status === "failed" ? icons.warning : icons.close}
+          <span>${strings.workerStatus[status]}</span>
+        </span>
+      </summary>
+      <div class="navi-worker-body">
+        ${this.#items(state, tree, inside)} ${problem ? html`<p class="navi-worker-problem navi-text" dir="auto">${problem}</p>` : nothing}
+      </div>
+    </details>`;
+  }
+
+  #user(state: ChatState, message: Message): TemplateResult {
+    const { kind } = message.origin;
+    return html`<article
+      class="navi-message navi-said navi-from-${kind}"
+      data-navi="message"
+      data-role="user"
+      data-message-id=${message.id}
+      data-run-id=${message.runId ?? nothing}
+      data-origin=${kind}
+      data-status=${message.status}
+    >
+      ${kind === "user" ? html`<h3 class="navi-hidden">${strings.you}</h3>` : badge(state, message)}
+      ${message.attachments.length && kind === "user" ? this.#attachments(message) : nothing}
+      <div class="navi-text" dir="auto" title=${timeOf(message.ts)}>${message.text}</div>
+      ${message.attachments.length && kind !== "user" ? this.#attachments(message) : nothing}
+      ${message.status === "refused" ? html`<div class="navi-note"><span>${strings.refused}</span></div>` : nothing}
+    </article>`;
+  }
+
+  #attachments({ id, attachments }: Message): TemplateResult {
+    const one = (attached: Attached): TemplateResult =>
+      isPicture(attached.mediaType)
+        ? html`<li class="navi-thumbnail" data-navi="attached" title=${attached.name}>${this.#parts.pictures.show(id, attached.id, attached.name)}</li>`
+        : html`<li class="navi-chip" data-navi="attached" title=${attached.name}>
+            ${icons.file}<span class="navi-chip-name" dir="auto">${attached.name}</span><span class="navi-chip-size">${sizeText(attached.size)}</span>
+          </li>`;
+    return html`<ul class="navi-attached" aria-label=${strings.attachments}>
+      ${attachments.map(one)}
+    </ul>`;
+  }
+
+  #assistant(message: Message): TemplateResult {
+    const streams = message.status === "streaming";
+    return html`<article
+      class="navi-message navi-answer ${streams ? "navi-streaming" : ""}"
+      data-navi="message"
+      data-role="assistant"
+      data-message-id=${message.id}
+      data-run-id=${message.runId ?? nothing}
+      data-origin=${message.origin.kind}
+      data-status=${message.status}
+      aria-live=${streams ? "off" : nothing}
+      aria-busy=${streams ? "true" : nothing}
+    >
+      <h3 class="navi-hidden">${strings.name}</h3>
+      <div class="navi-markdown" dir="auto">${this.#view(message.id).update(message.text, streams)}</div>
+    </article>`;
+  }
+
+  #reasoning(reasoning: Reasoning): TemplateResult {
+    const streams = reasoning.status === "streaming";
+    return html`<details class="navi-card navi-reasoning" data-navi="reasoning" data-status=${reasoning.status} aria-live="off">
+      <summary>${icons.chevron}${icons.thought}<span>${streams ? strings.thinking : strings.thought}</span></summary>
+      <div class="navi-card-body navi-text" dir="auto">${reasoning.text}</div>
+    </details>`;
+  }
+
+  #view(id: string): MarkdownView {
+    let view = this.#markdown.get(id);
+    if (!view) this.#markdown.set(id, (view = new MarkdownView(() => this.#actions.redraw())));
+    return view;
+  }
+}
+
+function isRolledBack(state: ChatState, item: Item): boolean {
+  return item.runId !== null && state.rolledBack.includes(item.runId);
+}
+
+/** The worker that asks, by name. */
+function askerOf(tree: Tree, ask: Ask): string {
+  return ask.workerId === null ? "" : tree.workers.get(ask.workerId)?.name || strings.worker;
+}
+
+/** What a worker was told, from the call that started it. */
+function taskOf({ calls }: Tree, { parentToolCallId: id }: Worker): string {
+  try {
+    const args: unknown = JSON.parse((id !== null && calls.get(id)?.args) || "{}");
+    return String((args as { task?: unknown }).task ?? "").slice(0, 200);
+  } catch {
+    return "";
+  }
+}
+
+/** A message's badge shows its recall's title, which may come later than the message. */
+function recallTitle(state: ChatState, item: Item): string | null {
+  return item.kind === "message" && item.origin.kind === "recall" ? (firingOf(state, item)?.title ?? null) : null;
+}
+
+function isSpeaking(item: Item | undefined): boolean {
+  return item?.kind === "message" && item.status === "streaming" && item.text !== "";
+}
+
+function badge(state: ChatState, message: Message): TemplateResult {
+  const firing = firingOf(state, message);
+  if (!firing) return html`<h3 class="navi-badge">${icons.navi}<span>${strings.system}</span></h3>`;
+  const slot = firing.slot ?? new Date(message.ts);
+  return html`<h3 class="navi-badge" data-navi="badge">
+    ${icons.clock}<span>${strings.recall}${firing.title ? html`: <b dir="auto">${firing.title}</b>` : nothing}</span>
+    <time datetime=${slot.toISOString()} title=${fullTime(slot)}>${firing.isEvent ? strings.happened(shortTime(slot)) : strings.slot(shortTime(slot))}</time>
+  </h3>`;
+}
+
+function unsentPrompt(command: SentCommand): TemplateResult {
+  const text = command.type === "prompt" ? (command.display ?? command.text) : "";
+  return html`<article
+    class="navi-message navi-said navi-from-user"
+    data-navi="message"
+    data-role="user"
+    data-message-id=${command.command_id}
+    data-origin="user"
+    data-status="sending"
+  >
+    <h3 class="navi-hidden">${strings.you}</h3>
+    <div class="navi-text" dir="auto">${text}</div>
+    <div class="navi-note navi-late"><span>${strings.sending}</span></div>
+  </article>`;
+}
+
+function working(status: ActiveRun["status"]): TemplateResult {
+  return html`<div class="navi-working" data-navi="working" aria-hidden="true">
+    <span class="navi-dots"><i></i><i></i><i></i></span>${status === "stopping" ? strings.stopping : nothing}
+  </div>`;
+}
+
+function timeOf(ts: string): string {
+  const at = new Date(ts);
+  return Number.isNaN(at.valueOf()) ? "" : fullTime(at);
+}

@@ -1,0 +1,185 @@
+/** Cards of tool calls: what was asked, what is shown meanwhile, and what came of it. */
+
+import { html, nothing, type TemplateResult } from "lit";
+import { isObject } from "../../protocol/frames.js";
+import type { ToolCall } from "../../state/model.js";
+import { codeView, partsOf } from "./code.js";
+import { diffView } from "./diff.js";
+import { icons } from "../lib/icons.js";
+import { durationText } from "../lib/numbers.js";
+import { OutputView } from "./outputs.js";
+import type { Pictures } from "./images.js";
+import { strings } from "../lib/strings.js";
+
+/** Longer results are shown in part: nobody reads megabytes in a card, and the browser should not lay them out. */
+const LONGEST_DETAIL = 20_000;
+/** Arguments that say what was there before: seen in the open card. */
+const BESIDE = ["expected", "search", "old", "old_source", "before"];
+/** Quicker calls do not say how long they took. */
+const WORTH_SAYING = 500;
+
+type Shown = ToolCall["status"] | "failed" | "asking" | "denied";
+/** Codes of results of calls that were not made. */
+const DENIED = ["not_approved", "not_allowed"];
+
+export class ToolCards {
+  readonly #pictures: Pictures;
+  readonly #outputs = new Map<string, OutputView>();
+
+  constructor(pictures: Pictures) {
+    this.#pictures = pictures;
+  }
+
+  reset(): void {
+    this.#outputs.clear();
+  }
+
+  /** `asks`: a question about this call is open. */
+  render(call: ToolCall, asks: boolean): TemplateResult {
+    const status = shownStatus(call, asks);
+    return html`<div class="navi-card navi-tool-card" data-status=${status}>
+      <details
+        class="navi-tool"
+        data-navi="tool"
+        data-tool-call-id=${call.id}
+        data-tool-name=${call.name}
+        data-status=${status === "asking" ? call.status : status}
+        data-run-id=${call.runId ?? nothing}
+        aria-live="off"
+      >
+        <summary>
+          ${icons.chevron}${icons.tool}<code>${call.name}</code>
+          <span class="navi-gist">${gist(call)}</span>
+          <span class="navi-tool-status">${took(call)}${toolMark(status)}<span>${strings.toolStatus[status]}</span></span>
+        </summary>
+        <div class="navi-card-body">${callDetail(call)} ${resultDetail(call)}</div>
+      </details>
+      ${call.activities.map((activity) => {
+        if (activity.type === "navi.progress") return call.status === "running" ? progress(call, activity.content) : nothing;
+        if (activity.type === "navi.output") return this.#output(call, activity.id, activity.content["outputs"]);
+        return nothing;
+      })}
+    </div>`;
+  }
+
+  #output(call: ToolCall, id: string, outputs: unknown): HTMLElement | typeof nothing {
+    if (!Array.isArray(outputs)) return nothing;
+    const key = `${call.id} ${id}`;
+    let view = this.#outputs.get(key);
+    if (!view) this.#outputs.set(key, (view = new OutputView(key, call.name, this.#pictures)));
+    return view.update(outputs);
+  }
+}
+
+function shownStatus(call: ToolCall, asks: boolean): Shown {
+  if (asks && call.status !== "done" && call.status !== "stopped") return "asking";
+  if (call.status !== "done") return call.status;
+  const error = errorOf(call);
+  if (error !== null) return DENIED.includes(String(error["error"])) ? "denied" : "failed";
+  return call.activities.some(({ content }) => raised(content["outputs"])) ? "failed" : "done";
+}
+
+/** Whether code ended with an exception. */
+function raised(outputs: unknown): boolean {
+  return Array.isArray(outputs) && outputs.some((output) => isObject(output) && output["output_type"] === "error");
+}
+
+/** The result, when it says that something is wrong. */
+function errorOf({ result }: ToolCall): Readonly<Record<string, unknown>> | null {
+  if (result === null || !result.startsWith("{")) return null;
+  const value = parsed(result);
+  return isObject(value) && typeof value["error"] === "string" ? value : null;
+}
+
+/** What is wrong; that it was not allowed is said beside it. */
+function problemOf(call: ToolCall): string | null {
+  const error = errorOf(call);
+  if (error === null || DENIED.includes(String(error["error"]))) return null;
+  return String(typeof error["message"] === "string" ? error["message"] : error["error"]);
+}
+
+function callDetail({ name, args }: ToolCall): TemplateResult | typeof nothing {
+  const value = parsed(args);
+  if (!isObject(value)) return args ? detail(strings.toolArguments, args) : nothing;
+  const { code, change, others } = partsOf(name, value);
+  return html`
+    ${change ? html`<h4>${strings.toolCode}</h4>${diffView(change.before, change.after)}` : nothing}
+    ${code.map((part) => html`<h4>${strings.toolCode}</h4>${codeView(part.text, part.language)}`)}
+    ${others.length ? detail(strings.toolArguments, JSON.stringify(Object.fromEntries(others), null, 2)) : nothing}
+  `;
+}
+
+function resultDetail({ result }: ToolCall): TemplateResult | typeof nothing {
+  if (!result) return nothing;
+  const value = parsed(result);
+  return detail(strings.toolResult, value === undefined || typeof value === "string" ? (value ?? result) : JSON.stringify(value, null, 2));
+}
+
+function detail(title: string, text: string): TemplateResult {
+  const shown = text.length > LONGEST_DETAIL ? `${text.slice(0, LONGEST_DETAIL)}…` : text;
+  return html`<h4>${title}</h4>
+    <pre tabindex="0" role="group" aria-label=${title}>${shown}</pre>`;
+}
+
+function toolMark(status: Shown): TemplateResult {
+  if (status === "done") return icons.check;
+  if (status === "failed") return icons.warning;
+  if (status === "stopped" || status === "denied") return icons.close;
+  if (status === "asking") return icons.ask;
+  return html`<span class="navi-spinner" aria-hidden="true"></span>`;
+}
+
+/** How long it took, or takes. */
+function took({ startedAt, endedAt, status }: ToolCall): TemplateResult | typeof nothing {
+  if (startedAt === null) return nothing;
+  if (status === "running") return html`<span class="navi-elapsed" data-since=${startedAt}></span>`;
+  const duration = endedAt === null ? 0 : endedAt - startedAt;
+  return duration < WORTH_SAYING ? nothing : html`<span class="navi-duration" data-navi="duration">${durationText(duration)}</span>`;
+}
+
+function progress(call: ToolCall, content: Readonly<Record<string, unknown>>): TemplateResult {
+  const { progress: done, total, message } = content;
+  const value = typeof done === "number" ? done : 0;
+  const most = typeof total === "number" && total > 0 ? total : null;
+  const percent = most === null ? null : Math.min(100, Math.max(0, (value / most) * 100));
+  const text = typeof message === "string" ? message : "";
+  return html`<div class="navi-progress" data-navi="progress">
+    <div
+      class="navi-bar ${percent === null ? "navi-bar-unknown" : ""}"
+      role="progressbar"
+      aria-label=${strings.progress(call.name)}
+      aria-valuemin="0"
+      aria-valuemax="100"
+      aria-valuenow=${percent === null ? nothing : Math.round(percent)}
+    >
+      <span style=${percent === null ? nothing : `width:${percent}%`}></span>
+    </div>
+    <span class="navi-progress-text" dir="auto">${[text, percent === null ? (text ? "" : String(value)) : `${Math.round(percent)} %`].filter(Boolean).join(" · ")}</span>
+  </div>`;
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The call in one line, for the closed card; what is wrong with it goes before. */
+function gist(call: ToolCall): string {
+  const problem = call.status === "done" ? problemOf(call) : null;
+  if (problem !== null) return problem.slice(0, 200);
+  const value = parsed(call.args.length > LONGEST_DETAIL ? "" : call.args);
+  if (!isObject(value)) return call.args.slice(0, 120);
+  return Object.entries(value)
+    .filter(([name, part]) => part !== null && !BESIDE.includes(name))
+    .map(([, part]) => (typeof part === "string" ? firstLine(part) : JSON.stringify(part)))
+    .join(" · ")
+    .slice(0, 120);
+}
+
+function firstLine(text: string): string {
+  const [first = "", ...rest] = text.trim().split("\n");
+  return rest.length ? `${first} …` : first;
+}

@@ -1,0 +1,183 @@
+/**
+ * Browser notifications: a recall's run has ended, failed or asks, and the user is not on this page, nor is a page that
+ * shows the session looked at.
+ * Only where the user has allowed it with a button; one for each event, however many tabs are open.
+ */
+
+import { isObject } from "../../protocol/frames.js";
+import type { Envelope } from "../../protocol/generated.js";
+import type { ChatState } from "../../state/model.js";
+import { strings } from "../lib/strings.js";
+import { endsRun } from "./unread.js";
+
+const SETTING = "navi:notify";
+const TOLD = "navi:told";
+const CHANNEL = "navi-notify";
+/** How long a tab that is looked at has to say so. */
+const ANSWER = 250;
+/** Events that are remembered as told. */
+const REMEMBERED = 50;
+
+export interface BrowserNoticeActions {
+  session(): string | null;
+  state(): ChatState;
+  /** Whether this view is looked at. */
+  isSeen(): boolean;
+  /** Brings the session to the front. */
+  focus(): void;
+}
+
+export type Permission = "on" | "off" | "ask" | "denied" | "missing";
+
+/** What there is to tell about an event; null for most. A recall says itself what came of it: a run that failed may be tried again. */
+export interface News {
+  readonly id: string;
+  readonly recallId: string | null;
+  readonly what: "done" | "failed" | "asks";
+}
+
+export function newsOf({ event, origin, seq, session_id: session, snapshot }: Envelope): News | null {
+  if (snapshot || origin.kind === "user") return null;
+  const { recall_id: recallId } = origin;
+  const id = `${session}:${seq}`;
+  if (event.type === "RUN_FINISHED" && event.outcome?.type === "interrupt") return { id, recallId, what: "asks" };
+  if (origin.kind === "recall") {
+    const what = event.type === "CUSTOM" && event.name === "navi.recall" ? ENDS.get(event.value["action"]) : undefined;
+    return what ? { id, recallId, what } : null;
+  }
+  if (event.type === "RUN_ERROR") return { id, recallId, what: "failed" };
+  return endsRun(event) && !(event.type === "RUN_FINISHED" && event.outcome?.type === "cancelled") ? { id, recallId, what: "done" } : null;
+}
+
+const ENDS: ReadonlyMap<unknown, News["what"]> = new Map([["fired", "done"], ["failed", "failed"]]);
+
+export class BrowserNotices {
+  readonly #actions: BrowserNoticeActions;
+  #channel: BroadcastChannel | null = null;
+  readonly #shown = new Set<Notification>();
+
+  constructor(actions: BrowserNoticeActions) {
+    this.#actions = actions;
+  }
+
+  start(): void {
+    if (this.#channel !== null || typeof BroadcastChannel === "undefined") return;
+    this.#channel = new BroadcastChannel(CHANNEL);
+    this.#channel.addEventListener("message", this.#asked);
+  }
+
+  stop(): void {
+    this.#channel?.close();
+    this.#channel = null;
+    for (const shown of this.#shown) shown.onclick = null;
+    this.#shown.clear();
+  }
+
+  get permission(): Permission {
+    if (typeof Notification === "undefined" || !window.isSecureContext) return "missing";
+    if (Notification.permission === "denied") return "denied";
+    if (Notification.permission !== "granted") return "ask";
+    return read(SETTING) === "off" ? "off" : "on";
+  }
+
+  /** Only ever by the user's press of a button. */
+  async allow(): Promise<Permission> {
+    if (this.permission === "ask") await Notification.requestPermission();
+    if (this.permission === "off" || this.permission === "on") write(SETTING, "on");
+    return this.permission;
+  }
+
+  turnOff(): void {
+    write(SETTING, "off");
+  }
+
+  receive(envelopes: readonly Envelope[]): void {
+    // A window without the focus may be behind another, or be watched: who is told twice has lost less than who is not told.
+    if (document.visibilityState === "visible" && document.hasFocus()) return;
+    for (const envelope of envelopes) {
+      const news = newsOf(envelope);
+      if (news && this.#isWanted(news)) void this.#tell(news);
+    }
+  }
+
+  /** By the setting of this browser, or because the recall says so. */
+  #isWanted({ recallId }: News): boolean {
+    const { permission } = this;
+    if (permission === "on") return true;
+    const recall = recallId === null ? undefined : this.#actions.state().recalls[recallId]?.recall;
+    return permission === "off" && (recall?.policy.notify?.includes("browser") ?? false);
+  }
+
+  async #tell(news: News): Promise<void> {
+    if (await this.#isSeenElsewhere()) return;
+    if (await claim(news.id)) this.#show(news);
+  }
+
+  /** Asks the other tabs whether one of them shows this session to its user now. */
+  #isSeenElsewhere(): Promise<boolean> {
+    const channel = this.#channel;
+    const session = this.#actions.session();
+    if (!channel || session === null) return Promise.resolve(false);
+    const question = crypto.randomUUID();
+    return new Promise((resolve) => {
+      const settle = (isSeen: boolean): void => {
+        channel.removeEventListener("message", listen);
+        resolve(isSeen);
+      };
+      const listen = ({ data }: MessageEvent<unknown>): void => {
+        if (isObject(data) && data["answer"] === question) settle(true);
+      };
+      channel.addEventListener("message", listen);
+      setTimeout(() => settle(false), ANSWER);
+      channel.postMessage({ question, session });
+    });
+  }
+
+  readonly #asked = ({ data }: MessageEvent<unknown>): void => {
+    if (!isObject(data) || typeof data["question"] !== "string" || data["session"] !== this.#actions.session()) return;
+    if (this.#actions.isSeen()) this.#channel?.postMessage({ answer: data["question"] });
+  };
+
+  #show({ id, recallId, what }: News): void {
+    const state = this.#actions.state();
+    const recall = recallId === null ? undefined : state.recalls[recallId]?.recall;
+    const title = recall?.title ?? state.session?.title ?? strings.name;
+    const text = what === "done" ? strings.toldDone(title) : what === "failed" ? strings.toldFailed(title) : strings.toldAsks(title);
+    const shown = new Notification(text, { body: state.session?.title ?? "", tag: `navi:${id}` });
+    this.#shown.add(shown);
+    shown.onclose = () => this.#shown.delete(shown);
+    shown.onclick = () => {
+      window.focus();
+      this.#actions.focus();
+      shown.close();
+    };
+  }
+}
+
+/** Whether this tab is the one to tell of it. */
+async function claim(id: string): Promise<boolean> {
+  const take = (): boolean => {
+    const told = (read(TOLD) ?? "").split(" ").filter(Boolean);
+    if (told.includes(id)) return false;
+    write(TOLD, [...told, id].slice(-REMEMBERED).join(" "));
+    return true;
+  };
+  // Notifications need a secure context, and that has locks; without, two tabs may both tell, with the same tag.
+  return "locks" in navigator ? await navigator.locks.request(TOLD, take) : take();
+}
+
+function read(key: string): string | null {
+  try {
+    return localStorage.getItem(key);
+  } catch {
+    return null;
+  }
+}
+
+function write(key: string, value: string): void {
+  try {
+    localStorage.setItem(key, value);
+  } catch {
+    // A private mode: the setting lasts as long as the page.
+  }
+}

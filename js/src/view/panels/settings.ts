@@ -1,0 +1,168 @@
+/** The panel below the bar: model and profile, what was used up, the MCP servers, and what is remembered. */
+
+import { html, nothing, type TemplateResult } from "lit";
+import { isOk, type Answer, type Method, type Transport } from "../../connection/transport.js";
+import { isObject } from "../../protocol/frames.js";
+import type { ModelInfo, ProfileInfo, Usage } from "../../protocol/generated.js";
+import type { ChatState, McpServer } from "../../state/model.js";
+import { totalUsage } from "../../state/usage.js";
+import { keepKey } from "../lib/keyboard-guard.js";
+import { MemoryList } from "./memory.js";
+import { costText, tokensText, usageDetail } from "../lib/numbers.js";
+import { strings } from "../lib/strings.js";
+
+export interface SettingsActions {
+  transport(): Transport | null;
+  session(): string | null;
+  problem(text: string): void;
+  redraw(): void;
+}
+
+type Choice = Pick<ModelInfo, "name" | "available" | "why">;
+
+/** Of the select: a name that is typed. No model is called so. */
+const OTHER = "\u0000";
+
+export class SettingsPanel {
+  readonly #actions: SettingsActions;
+  readonly #memory: MemoryList;
+  #models: readonly Choice[] | null = null;
+  #profiles: readonly Choice[] | null = null;
+  #isTyping = false;
+  isOpen = false;
+
+  constructor(actions: SettingsActions) {
+    this.#actions = actions;
+    this.#memory = new MemoryList({ ask: (method, path, body) => this.#ask(method, path, body), session: actions.session, redraw: actions.redraw });
+  }
+
+  reset(): void {
+    this.isOpen = this.#isTyping = false;
+    this.#models = this.#profiles = null;
+    this.#memory.reset();
+  }
+
+  toggle(isOpen = !this.isOpen): void {
+    this.isOpen = isOpen;
+    if (isOpen) void this.#load(); // each time: keys and files may have come since
+    this.#actions.redraw();
+  }
+
+  render(state: ChatState): TemplateResult {
+    return html`<div class="navi-settings" role="group" data-navi="settings" aria-label=${strings.settings} ?hidden=${!this.isOpen} @keydown=${this.#keydown}>
+      ${this.isOpen ? this.#content(state) : nothing}
+    </div>`;
+  }
+
+  #content(state: ChatState): TemplateResult {
+    const { session, spent } = state;
+    const total = totalUsage(state);
+    return html`
+      <div class="navi-pickers">
+        ${this.#picker("model", strings.modelLabel, session?.model ?? "", this.#models, true)}
+        ${this.#picker("profile", strings.profileLabel, session?.profile ?? "", this.#profiles, false)}
+      </div>
+      <section aria-label=${strings.usage} data-navi="usage">
+        <h3>${strings.usage}</h3>
+        <dl class="navi-usage">
+          ${usageRow(strings.usageSession, total)}
+          ${spent.run ? usageRow(spent.run.isOver ? strings.usageLastRun : strings.usageRun, spent.run.usage) : nothing}
+        </dl>
+      </section>
+      <section aria-label=${strings.mcpServers} data-navi="mcp">
+        <h3>${strings.mcpServers}</h3>
+        ${serverList(Object.values(state.mcp))}
+      </section>
+      ${this.#memory.render()}
+    `;
+  }
+
+  #picker(field: "model" | "profile", label: string, current: string, choices: readonly Choice[] | null, isFree: boolean): TemplateResult {
+    const known = choices ?? [];
+    const isListed = known.some(({ name }) => name === current);
+    const change = (event: Event): void => {
+      const select = event.currentTarget as HTMLSelectElement;
+      if (select.value !== OTHER) return void this.#change(field, select.value, () => (select.value = current));
+      select.value = current;
+      this.#isTyping = true;
+      this.#actions.redraw();
+    };
+    return html`<label class="navi-picker">
+        <span>${label}</span>
+        <select data-navi=${`${field}-picker`} @change=${change}>
+          ${isListed ? nothing : html`<option value=${current} selected>${current}</option>`}
+          ${known.map(
+            ({ name, available, why }) =>
+              html`<option value=${name} ?selected=${name === current} ?disabled=${!available && name !== current} title=${why ?? ""}>
+                ${available ? name : strings.notUsable(name, why ?? "")}
+              </option>`,
+          )}
+          ${isFree ? html`<option value=${OTHER}>${strings.otherModel}</option>` : nothing}
+        </select>
+      </label>
+      ${isFree && this.#isTyping ? this.#typed() : nothing}`;
+  }
+
+  #typed(): TemplateResult {
+    const submit = (event: Event): void => {
+      event.preventDefault();
+      const name = (event.currentTarget as HTMLFormElement).querySelector("input")?.value.trim() ?? "";
+      this.#isTyping = false;
+      if (name) void this.#change("model", name, () => {});
+      this.#actions.redraw();
+    };
+    return html`<form class="navi-typed" @submit=${submit}>
+      <input type="text" data-navi="model-name" maxlength="200" autocomplete="off" aria-label=${strings.otherModelName} placeholder=${strings.otherModelName} />
+      <button type="submit" class="navi-button">${strings.use}</button>
+    </form>`;
+  }
+
+  async #load(): Promise<void> {
+    const [models, profiles] = await Promise.all([this.#ask("GET", "models"), this.#ask("GET", "profiles"), this.#memory.load()]);
+    if (isObject(models) && Array.isArray(models["models"])) this.#models = models["models"] as readonly ModelInfo[];
+    if (isObject(profiles) && Array.isArray(profiles["profiles"])) this.#profiles = profiles["profiles"] as readonly ProfileInfo[];
+    this.#actions.redraw();
+  }
+
+  /** The log tells every view of the change, this one too. */
+  async #change(field: "model" | "profile", value: string, undo: () => void): Promise<void> {
+    const session = this.#actions.session();
+    if (session === null) return;
+    if ((await this.#ask("PATCH", `sessions/${encodeURIComponent(session)}`, { [field]: value })) === null) undo();
+  }
+
+  /** The body of the answer; null when it did not work, which the user is told. */
+  async #ask(method: Method, path: string, body?: unknown): Promise<unknown> {
+    const answer: Answer | null = (await this.#actions.transport()?.request(method, path, body).catch(() => null)) ?? null;
+    if (answer && isOk(answer)) return answer.body ?? {};
+    const why = answer && isObject(answer.body) && typeof answer.body["message"] === "string" ? answer.body["message"] : null;
+    this.#actions.problem(strings.failed(why ?? (answer ? `HTTP ${answer.status}` : strings.noServer)));
+    return null;
+  }
+
+  readonly #keydown = (event: KeyboardEvent): void => {
+    keepKey(event);
+    if (event.key === "Escape") this.toggle(false);
+  };
+}
+
+function usageRow(label: string, usage: Usage | null): TemplateResult {
+  if (usage === null || usage.requests + usage.input_tokens + usage.output_tokens === 0) return html`<div><dt>${label}</dt><dd>${strings.usageNone}</dd></div>`;
+  return html`<div>
+    <dt>${label}</dt>
+    <dd><b>${tokensText(usage)}</b> · ${costText(usage) ?? strings.costUnknown} <small>${usageDetail(usage)}</small></dd>
+  </div>`;
+}
+
+function serverList(servers: readonly McpServer[]): TemplateResult {
+  if (!servers.length) return html`<p class="navi-none">${strings.mcpNone}</p>`;
+  return html`<ul class="navi-servers">
+    ${servers.map(
+      ({ name, status, message }) =>
+        html`<li data-navi="mcp-server" data-server=${name} data-status=${status}>
+          <span class="navi-status-dot" aria-hidden="true"></span><b>${name}</b> <span>${status}</span>
+          ${message ? html`<small class="navi-text" dir="auto">${message}</small>` : nothing}
+        </li>`,
+    )}
+  </ul>`;
+}

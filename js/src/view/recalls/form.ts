@@ -1,0 +1,243 @@
+/** The form of one recall: new, or an existing one to be changed. The meaning of a time is shown before it is saved. */
+
+import { html, nothing, type TemplateResult } from "lit";
+import { ref } from "lit/directives/ref.js";
+import type { Policy, Preview, Recall } from "../../protocol/generated.js";
+import { keepKey } from "../lib/keyboard-guard.js";
+import { icons } from "../lib/icons.js";
+import { ask, isRecall, meaningOf, notifyTargets, type Desk } from "./requests.js";
+import { boundsText, moment, worded } from "./time.js";
+import { strings } from "../lib/strings.js";
+import { scheduleText } from "../lib/time.js";
+
+/** After the last key. */
+const PAUSE = 300;
+const BROWSER = "browser";
+
+/** What the time that is written means: not known yet, nothing (with the reason), or this. */
+type Meaning = { readonly text: string; readonly found: Preview | string | null };
+
+export class RecallForm {
+  readonly #desk: Desk;
+  readonly #done: (recall: Recall | null) => void;
+  #recall: Recall | null = null;
+  #words = "";
+  #isOpen = false;
+  #isSaving = false;
+  #message = "";
+  #when = "";
+  #notify: ReadonlySet<string> = new Set();
+  #targets: readonly string[] = [];
+  #meaning: Meaning = { text: "", found: null };
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  /** Why it was not saved. */
+  #refused: string | null = null;
+  /** Whether the first field is to have the focus once it is there. */
+  #isNew = false;
+  /** What had the focus before. */
+  #from: HTMLElement | null = null;
+
+  /** `done` gets what was saved; null when the form was left. */
+  constructor(desk: Desk, done: (recall: Recall | null) => void) {
+    this.#desk = {
+      ...desk,
+      problem: (text) => {
+        this.#refused = text;
+        desk.redraw();
+      },
+    };
+    this.#done = done;
+  }
+
+  /** The recall that is being changed; null for a new one, undefined when there is no form. */
+  get of(): string | null | undefined {
+    return this.#isOpen ? (this.#recall?.id ?? null) : undefined;
+  }
+
+  /** `words`: the schedule as it is. */
+  open(recall: Recall | null, words = ""): void {
+    clearTimeout(this.#timer);
+    if (!this.#isOpen) this.#from = document.activeElement instanceof HTMLElement ? document.activeElement : null;
+    this.#isNew = true;
+    this.#refused = null;
+    this.#recall = recall;
+    this.#words = words;
+    this.#isOpen = true;
+    this.#isSaving = false;
+    this.#message = recall?.message ?? "";
+    this.#when = "";
+    this.#notify = new Set(recall?.policy.notify);
+    this.#meaning = { text: "", found: null };
+    void notifyTargets(this.#desk).then((targets) => {
+      this.#targets = targets;
+      this.#desk.redraw();
+    });
+    this.#desk.redraw();
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
+    this.#isOpen = false;
+    this.#recall = null;
+    this.#refused = null;
+  }
+
+  /** Back to where the user was. */
+  #giveBack(): void {
+    if (this.#from?.isConnected) this.#from.focus();
+    this.#from = null;
+  }
+
+  /** The keyboard goes where the form has opened. The element is not in the document yet. */
+  readonly #appeared = (element?: Element): void => {
+    if (!element || !this.#isNew) return;
+    this.#isNew = false;
+    setTimeout(() => (element as HTMLElement).focus());
+  };
+
+  render(): TemplateResult {
+    const recall = this.#recall;
+    const label = recall ? strings.recallEdit(recall.title) : strings.recallNew;
+    const now = recall ? [this.#words || scheduleText(recall.schedule), ...boundsText({ ...recall.policy, notify: [] })].join(", ") : "";
+    const hint = recall ? strings.recallWhenKeep(now) : strings.recallWhenHint;
+    return html`<form class="navi-recall-form" data-navi="recall-form" aria-label=${label} @submit=${this.#submit} @keydown=${this.#keydown}>
+      <label>
+        <span>${strings.recallWhat}</span>
+        <textarea data-navi="recall-message" rows="2" maxlength="20000" required dir="auto" ${ref(this.#appeared)} .value=${this.#message} @input=${this.#wrote}></textarea>
+      </label>
+      <label>
+        <span>${strings.recallWhen}</span>
+        <input type="text" data-navi="recall-when" maxlength="300" autocomplete="off" dir="auto" placeholder=${hint} ?required=${!recall} .value=${this.#when} @input=${this.#timed} />
+      </label>
+      <div class="navi-meaning" data-navi="recall-meaning" role="status" data-ok=${this.#understood ? "yes" : "no"}>${this.#meaningText()}</div>
+      ${this.#tell()}
+      <div role="alert" data-navi="recall-refused">${this.#refused === null ? nothing : html`<span class="navi-problem" dir="auto">${this.#refused}</span>`}</div>
+      <div class="navi-form-actions">
+        <button type="submit" class="navi-button" data-navi="recall-save" ?disabled=${!this.#canSave}>${recall ? strings.recallSave : strings.recallMake}</button>
+        <button type="button" class="navi-link" data-navi="recall-back" @click=${() => this.#leave()}>${strings.back}</button>
+      </div>
+    </form>`;
+  }
+
+  #tell(): TemplateResult {
+    const names = [...new Set([BROWSER, ...this.#targets, ...this.#notify])];
+    return html`<fieldset class="navi-tell">
+      <legend>${strings.recallTell}</legend>
+      ${names.map(
+        (name) => html`<label>
+          <input type="checkbox" data-navi="recall-notify" value=${name} .checked=${this.#notify.has(name)} @change=${this.#chose} />
+          <span>${name === BROWSER ? strings.recallTellBrowser : name}</span>
+        </label>`,
+      )}
+    </fieldset>`;
+  }
+
+  get #understood(): Preview | null {
+    const { text, found } = this.#meaning;
+    return text === this.#when.trim() && found !== null && typeof found !== "string" ? found : null;
+  }
+
+  get #canSave(): boolean {
+    if (this.#isSaving || !this.#message.trim()) return false;
+    return this.#when.trim() ? this.#understood !== null : this.#recall !== null;
+  }
+
+  #meaningText(): unknown {
+    const { text, found } = this.#meaning;
+    if (!this.#when.trim()) return nothing;
+    if (found === null || text !== this.#when.trim()) return strings.recallUnderstanding;
+    if (typeof found === "string") return html`<span class="navi-problem" data-navi="recall-problem" dir="auto">${found}</span>`;
+    const { meaning, times, warnings } = found;
+    return html`<b>${strings.recallMeaning}:</b> <span data-navi="recall-parsed">${worded(meaning)}</span>
+      ${times.length ? html`<div>${strings.recallNextTimes}: ${times.map((at, index) => html`${index ? ", " : nothing}${moment(at)}`)}</div>` : nothing}
+      ${warnings.map((warning) => html`<div class="navi-warning" data-navi="recall-warning">${icons.warning}<span>${worded(warning)}</span></div>`)}`;
+  }
+
+  readonly #wrote = (event: Event): void => {
+    this.#message = (event.target as HTMLTextAreaElement).value;
+    this.#desk.redraw();
+  };
+
+  readonly #timed = (event: Event): void => {
+    this.#when = (event.target as HTMLInputElement).value;
+    clearTimeout(this.#timer);
+    if (this.#when.trim()) this.#timer = setTimeout(() => void this.#understand(), PAUSE);
+    this.#desk.redraw();
+  };
+
+  async #understand(): Promise<void> {
+    const text = this.#when.trim();
+    const found = await meaningOf(this.#desk, text);
+    if (text !== this.#when.trim()) return; // another one is on its way
+    this.#meaning = { text, found };
+    this.#desk.redraw();
+  }
+
+  readonly #chose = (event: Event): void => {
+    const { value, checked } = event.target as HTMLInputElement;
+    const names = new Set(this.#notify);
+    if (checked) names.add(value);
+    else names.delete(value);
+    this.#notify = names;
+    this.#desk.redraw();
+  };
+
+  readonly #keydown = (event: KeyboardEvent): void => {
+    keepKey(event);
+    if (event.key !== "Escape") return;
+    event.preventDefault();
+    this.#leave();
+  };
+
+  #leave(): void {
+    this.close();
+    this.#giveBack();
+    this.#done(null);
+    this.#desk.redraw();
+  }
+
+  readonly #submit = (event: Event): void => {
+    event.preventDefault();
+    if (this.#canSave) void this.#save();
+  };
+
+  async #save(): Promise<void> {
+    const recall = this.#recall;
+    const message = this.#message.trim();
+    const understood = this.#when.trim() ? this.#understood : null;
+    const policy = this.#policy(recall, understood);
+    this.#refused = null;
+    this.#isSaving = true;
+    this.#desk.redraw();
+    const saved = recall
+      ? await ask(this.#desk, "PATCH", `recalls/${encodeURIComponent(recall.id)}`, {
+          ...(message === recall.message ? {} : { message }),
+          ...(understood ? { schedule: understood.schedule } : {}),
+          ...(policy === null ? {} : { policy }),
+        })
+      : await ask(this.#desk, "POST", "recalls", {
+          session_id: this.#desk.session(),
+          message,
+          schedule: understood?.schedule,
+          policy,
+        });
+    this.#isSaving = false;
+    if (isRecall(saved)) {
+      this.close();
+      this.#giveBack();
+      this.#done(saved);
+    }
+    this.#desk.redraw();
+  }
+
+  /** What bounds it now: as it was, with what the new time says and who is to be told; null when it stays as it is. */
+  #policy(recall: Recall | null, understood: Preview | null): Policy | null {
+    const notify = [...this.#notify];
+    const { until = null, max_fires = null } = understood?.policy ?? {};
+    const said = { ...(until === null ? {} : { until }), ...(max_fires === null ? {} : { max_fires }) };
+    const base = recall?.policy ?? understood?.policy;
+    if (!base) return null;
+    const isSame = notify.join() === (base.notify ?? []).join() && !Object.keys(said).length;
+    return recall && isSame ? null : { ...base, ...said, notify };
+  }
+}

@@ -1,0 +1,108 @@
+/** What became of each slot of one recall: the ledger, newest first. */
+
+import { html, nothing, type TemplateResult } from "lit";
+import { repeat } from "lit/directives/repeat.js";
+import type { Firing, Recall } from "../../protocol/generated.js";
+import { history, type Desk } from "./requests.js";
+import { boundsText, lateness, moment, worded } from "./time.js";
+import { strings } from "../lib/strings.js";
+import { fullTime } from "../lib/time.js";
+
+export class Ledger {
+  readonly #desk: Desk;
+  readonly #show: (runId: string) => void;
+  #recallId: string | null = null;
+  #firings: readonly Firing[] | null = null;
+  #next: string | null = null;
+  #reading: Promise<void> = Promise.resolve();
+
+  constructor(desk: Desk, show: (runId: string) => void) {
+    this.#desk = desk;
+    this.#show = show;
+  }
+
+  get of(): string | null {
+    return this.#recallId;
+  }
+
+  close(): void {
+    this.#recallId = this.#firings = this.#next = null;
+  }
+
+  async open(recallId: string): Promise<void> {
+    if (this.#recallId !== recallId) this.#firings = this.#next = null;
+    this.#recallId = recallId;
+    this.#desk.redraw();
+    await this.refresh();
+  }
+
+  /** Reads again what is shown, as far as it was shown. */
+  refresh(): Promise<void> {
+    return this.#inTurn(() => this.#load(null));
+  }
+
+  /** As many again as there are: a long history is soon there. */
+  #more(): Promise<void> {
+    return this.#inTurn(() => (this.#next === null ? Promise.resolve() : this.#load(this.#next)));
+  }
+
+  /** One after the other: rows that came in between would leave a gap before the page that is added. */
+  #inTurn(read: () => Promise<void>): Promise<void> {
+    return (this.#reading = this.#reading.then(read));
+  }
+
+  async #load(cursor: string | null): Promise<void> {
+    const recallId = this.#recallId;
+    if (recallId === null) return;
+    const page = await history(this.#desk, recallId, cursor, this.#firings?.length);
+    if (page === null || recallId !== this.#recallId) return;
+    this.#firings = cursor === null ? page.firings : [...(this.#firings ?? []), ...page.firings];
+    this.#next = page.next;
+    this.#desk.redraw();
+  }
+
+  /** `words`: the schedule. */
+  render(recall: Recall, words: string): TemplateResult {
+    const firings = this.#firings;
+    const facts = [words, ...boundsText(recall.policy)].filter(Boolean);
+    return html`<div class="navi-ledger" data-navi="ledger" role="group" tabindex="0" aria-label=${strings.recallHistory(recall.title)}>
+      ${recall.message === recall.title ? nothing : html`<div class="navi-text navi-recall-message" data-navi="recall-whole" dir="auto">${recall.message}</div>`}
+      <p class="navi-none">${worded(facts.join(" · "))} · <code>${recall.id}</code></p>
+      ${firings === null
+        ? html`<p class="navi-none navi-late">${strings.loading}</p>`
+        : firings.length
+          ? html`<ul>${repeat(firings, ({ id }) => id, (firing) => this.#row(firing))}</ul>`
+          : html`<p class="navi-none">${strings.recallNoHistory}</p>`}
+      ${this.#next === null
+        ? nothing
+        : html`<button type="button" class="navi-link" data-navi="ledger-more" @click=${() => void this.#more()}>${strings.more}</button>`}
+    </div>`;
+  }
+
+  #row(firing: Firing): TemplateResult {
+    const { slot, status, run_id: runId } = firing;
+    const show = runId === null
+      ? nothing
+      : html`<button type="button" class="navi-link" data-navi="ledger-run" data-run-id=${runId} aria-label=${strings.recallShowRunAt(fullTime(new Date(slot)))} @click=${() => this.#show(runId)}>
+          ${strings.recallShowRun}
+        </button>`;
+    return html`<li data-navi="firing" data-status=${status}>
+      ${moment(slot)} <b class="navi-firing-status">${strings.firingStatus[status] ?? status}</b>
+      <span class="navi-text" dir="auto">${details(firing).join(" · ")}</span> ${show}
+    </li>`;
+  }
+}
+
+/** What is worth saying about a firing besides its slot and status. */
+export function details(firing: Firing): string[] {
+  const { kind, reason, lateness_ms: late, attempt, coalesced, delivery, delivery_error: undelivered } = firing;
+  const told = strings.recallDelivery[delivery] ?? "";
+  return [
+    kind === "manual" ? strings.recallManual : kind === "event" ? strings.recallEvent : null,
+    reason,
+    lateness(late),
+    attempt > 1 ? strings.recallAttempt(attempt) : null,
+    coalesced > 0 ? strings.recallCoalesced(coalesced) : null,
+    told && undelivered ? `${told}: ${undelivered}` : told,
+  ].filter((part): part is string => Boolean(part));
+}

@@ -1,0 +1,73 @@
+/** Relative times of recalls. The texts are kept up to date by `tick`; here is what they say. */
+
+import { html, type TemplateResult } from "lit";
+import type { Policy } from "../../protocol/generated.js";
+import { durationText } from "../lib/numbers.js";
+import { strings } from "../lib/strings.js";
+import { fullTime, shortTime } from "../lib/time.js";
+
+const STEPS = [
+  [86_400_000, 3_600_000],
+  [3_600_000, 60_000],
+  [60_000, 1000],
+] as const;
+
+/** `2d 3h`, `1h 5m`, `4m 7s`, `12s`. */
+export function span(milliseconds: number): string {
+  const left = Math.max(0, Math.round(milliseconds / 1000)) * 1000;
+  const units = { 86_400_000: "d", 3_600_000: "h", 60_000: "m", 1000: "s" } as const;
+  for (const [large, small] of STEPS) {
+    if (left < large) continue;
+    const rest = Math.floor((left % large) / small);
+    return `${Math.floor(left / large)}${units[large]}${rest ? ` ${rest}${units[small]}` : ""}`;
+  }
+  return `${left / 1000}s`;
+}
+
+/** An instant, absolutely; relatively when it is pointed at. */
+export function moment(iso: string, now = Date.now()): TemplateResult {
+  const at = new Date(iso);
+  const away = at.valueOf() - now;
+  const relative = away >= 0 ? strings.ahead(span(away)) : strings.ago(span(-away));
+  return html`<time datetime=${iso} title="${fullTime(at)} (${relative})">${shortTime(at)}</time>`;
+}
+
+/** How late a run began; null when that is not worth saying. */
+export function lateness(milliseconds: number | null): string | null {
+  return milliseconds === null || milliseconds < 1000 ? null : strings.recallLate(durationText(milliseconds));
+}
+
+/** What of a policy is not as it always is, each part in words. */
+export function boundsText(policy: Policy): string[] {
+  const { until, max_fires: most, misfire, grace, busy, retries, timeout, jitter, cancel_on: endsOn, notify, quiet } = policy;
+  return [
+    until ? strings.boundUntil(fullTime(new Date(until))) : "",
+    most ? strings.boundFires(most) : "",
+    misfire && misfire !== "latest" ? strings.boundMisfire[misfire] : "",
+    grace ? strings.boundGrace(grace) : "",
+    busy && busy !== "defer" ? strings.boundBusy[busy] : "",
+    retries ? strings.boundRetries(retries) : "",
+    timeout ? strings.boundTimeout(timeout) : "",
+    jitter ? strings.boundJitter(jitter) : "",
+    ...(endsOn ?? []).map((end) => strings.boundEnds[end]),
+    notify?.length ? strings.boundNotify(notify.join(", ")) : "",
+    quiet ? strings.boundQuiet(quiet) : "",
+  ].filter((part) => part !== "");
+}
+
+/** What the server says of a schedule: code is between backticks. */
+export function worded(text: string): (string | TemplateResult)[] {
+  return text.split("`").map((part, index) => (index % 2 ? html`<code dir="ltr">${part}</code>` : part));
+}
+
+/** An answer in one line, without what its Markdown is written with. */
+export function plain(markdown: string): string {
+  return markdown
+    .replace(/^\s*(?:#{1,6}|>|[-*+])\s+/gm, "")
+    .replace(/(\*\*|__)(?=\S)(.+?)\1/gs, "$2")
+    .replace(/(?<![\w*_])([*_])(?=\S)(.+?)(?<=\S)\1(?![\w*_])/gs, "$2")
+    .replace(/`+([^`]+)`+/g, "$1")
+    .replace(/!?\[([^\]]*)\]\([^)\s]*\)/g, "$1")
+    .replace(/\s+/g, " ")
+    .trim();
+}
