@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+
+from jsonpatch import JsonPatch, JsonPatchException, JsonPointerException
 
 from ..events import ActivityDelta, ActivitySnapshot
 
@@ -31,7 +34,7 @@ class Activities:
         known = self._known.get(event.message_id)
         if isinstance(event, ActivityDelta):
             if known is not None:
-                patch(known.content, event.patch)
+                known.content = patched(known.content, event.patch)
         elif known is None or event.replace is not False:
             self._known[event.message_id] = _Activity(run_id, event, copy.deepcopy(event.content))
 
@@ -62,32 +65,12 @@ class Activities:
         ]
 
 
-def patch(document: Any, operations: Iterable[dict[str, Any]]) -> None:
-    """Apply ``add`` and ``replace`` of RFC 6902 in place; others, and those that do not fit, are left out."""
+def patched(document: dict[str, Any], operations: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The document after a JSON Patch (RFC 6902), changed in place. An operation that does not fit is left out."""
     for operation in operations:
-        try:
-            _change(document, operation)
-        except (KeyError, IndexError, ValueError, TypeError):
-            continue
-
-
-def _change(document: Any, operation: dict[str, Any]) -> None:
-    name, value = operation["op"], copy.deepcopy(operation["value"])
-    *path, last = [step.replace("~1", "/").replace("~0", "~") for step in operation["path"].split("/")[1:]]
-    target = document
-    for step in path:
-        target = target[int(step)] if isinstance(target, list) else target[step]
-    if isinstance(target, list):
-        if name == "add":
-            target.insert(_place(target, last), value)
-        elif name == "replace":
-            target[int(last)] = value
-    elif name == "add" or (name == "replace" and last in target):
-        target[last] = value
-
-
-def _place(target: list[Any], step: str) -> int:
-    place = len(target) if step == "-" else int(step)
-    if not 0 <= place <= len(target):
-        raise IndexError(step)
-    return place
+        # One at a time: another version's backend may emit one that does not fit, and the others still count.
+        with suppress(JsonPatchException, JsonPointerException, LookupError, TypeError, ValueError):
+            result = JsonPatch([operation]).apply(document, in_place=True, atomic=True)
+            if isinstance(result, dict):  # an operation on the whole document may make anything of it
+                document = result
+    return document
