@@ -57,6 +57,20 @@ def zone_or_utc(name: str) -> ZoneInfo:
     return find_zone(name) or ZoneInfo("UTC")
 
 
+_UTC_NAMES = frozenset(
+    ("UTC", "Etc/UTC", "Etc/UCT", "Etc/Zulu", "Etc/Universal", "UCT", "Zulu", "Universal", "GMT", "Etc/GMT")
+)
+
+
+def zone_label(name: str, reader: str | None) -> str:
+    """The usual name of a zone, for a time of that zone that is shown to a reader; empty where it is the reader's own.
+
+    None for ``reader`` is a reader whose zone is not known.
+    """
+    usual = "UTC" if name in _UTC_NAMES else name
+    return "" if reader is not None and usual == ("UTC" if reader in _UTC_NAMES else reader) else usual
+
+
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|[dhms])", re.ASCII)
 _MAX_DURATION = timedelta(days=36525)
