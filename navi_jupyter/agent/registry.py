@@ -1,110 +1,59 @@
-"""What a run of the agent works with, put together by the composition root and handed to every loop.
+"""The parts that every run of the agent works with: profiles, permissions, context providers and tool sources.
 
-Not responsible for how each part is made: ``profiles``, ``permissions``, ``contexts``, ``tools``, ``mcp``.
+Not responsible for how each part works: ``profiles``, ``tools``, ``mcp``.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from pathlib import Path
 
 from ..log_setup import get_logger
-from ..model.runs import Permission, RunLimits
-from ..ports.agent import ToolContext, Turn
+from ..model.runs import Permission
+from ..ports.agent import ToolContext
+from .profiles.context_providers import RunContexts
 from .profiles.definitions import Profile
+from .profiles.files import FOLDER, ProfileBook
 from .tools.base import ListedSource, Tool, ToolNote, ToolSource
+from .tools.builtin import BuiltinTools
+from .tools.entry_points import PackageTools
+from .tools.permissions import ToolPermissions
 
 log = get_logger("agent")
 
 
-class Profiles(Protocol):
-    """Built-in profiles and the user's own."""
-
-    def get(self, name: str) -> Profile:
-        """Raises InvalidRequest with the file and line for one that is broken, and the known names for an unknown."""
-        ...
-
-    def model_of(self, name: str) -> str | None:
-        """The model of new sessions with this profile; None when it names none or is none."""
-        ...
-
-    def limits_of(self, name: str) -> RunLimits:
-        """The profile's own limits. Raises InvalidRequest as :meth:`get` does."""
-        ...
-
-    def describe(self) -> list[dict[str, Any]]:
-        """For ``GET profiles``: ``wire.ProfileInfo`` each."""
-        ...
-
-
-class Permissions(Protocol):
-    """Who may let a tool run: the administrator's ceiling, the session, the profile, the tool's effect."""
-
-    def decide(self, tool: Tool, profile: Profile, context: ToolContext) -> Permission:
-        """Whether this tool may be called now. For a headless run (of a recall) ``ask`` only where asks are queued."""
-        ...
-
-    def explain(self, tool: Tool, profile: Profile, context: ToolContext) -> str:
-        """Why :meth:`decide` says so, for the model and the user; for ``deny`` with how to allow it."""
-        ...
-
-    def by_default(self, tool: Tool) -> Permission:
-        """What holds with a profile and a session that say nothing."""
-        ...
-
-
-class Contexts(Protocol):
-    """What a model is told besides the conversation: time, notebook, kernel, recalls due, memory."""
-
-    async def gather(self, profile: Profile, turn: Turn, context: ToolContext) -> str:
-        """The text for this run's instructions, each provider within its bound of tokens. Never raises."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AgentParts:
-    """See the module."""
+    """What the composition root builds once and every backend shares."""
 
-    profiles: Profiles
-    permissions: Permissions
-    contexts: Contexts
+    profiles: ProfileBook
+    permissions: ToolPermissions
+    contexts: RunContexts
     sources: Sequence[ToolSource] = ()
+    """Where tools come from; of two tools with one name, that of the earlier source counts."""
 
     async def tools(self, profile: Profile, context: ToolContext) -> list[Tool]:
-        """What this profile lets a run see, by name; the first source that brings a name wins."""
+        """The tools that a run with this profile can call, each name once."""
         if context.session.profile != profile.name:
-            # A worker's: sources that start something for a profile (MCP servers) have to know whose.
+            # A subagent's profile: sources that start something for a profile (MCP servers) have to know which one.
             context = replace(context, session=context.session.but(profile=profile.name))
         found: dict[str, Tool] = {}
-        for tools in await asyncio.gather(*(_asked(source, context) for source in self.sources)):
+        for tools in await asyncio.gather(*(_tools_from(source, context) for source in self.sources)):
             for tool in tools:
                 if profile.offers(tool):
                     found.setdefault(tool.name, tool)
         return list(found.values())
 
-    def objection(self, tool: Tool, context: ToolContext) -> str | None:
-        """Why a loop that can not ask the user may not call the tool; None when it may. Raises InvalidRequest."""
-        profile = self.profiles.get(context.session.profile)
-        if not profile.offers(tool):
-            return f"The profile {profile.name!r} has no {tool.name}."
-        match self.permissions.decide(tool, profile, context):
-            case Permission.ALLOW:
-                return None
-            case Permission.ASK:
-                return f"{tool.name} needs your approval, and this backend can not ask for it: allow it in the session."
-            case Permission.DENY:
-                return self.permissions.explain(tool, profile, context)
-
     async def known(self, context: ToolContext | None = None) -> list[ToolNote]:
-        """For ``GET tools``: what the sources have when no run asks, those too that can not be called.
+        """All tools for ``GET tools``, also those that cannot be called, each with the reason.
 
-        With the ``context`` of a session, what only a run in it could have (its kernel's functions), too.
+        With the ``context`` of a session also the tools that only a run in it has (the functions of its kernel).
         """
         found: dict[str, ToolNote] = {}
         for source in self.sources:
-            for note in await _noted(source, context):
+            for note in await _notes_from(source, context):
                 if note.name in found:
                     why = f"There is another tool of this name ({found[note.name].source})."
                     note = replace(note, why=note.why or why)
@@ -112,17 +61,39 @@ class AgentParts:
         return list(found.values())
 
 
-async def _noted(source: ToolSource, context: ToolContext | None) -> Sequence[ToolNote]:
+def default_parts(
+    *,
+    config_path: Sequence[str] = (),
+    ceiling: Mapping[str, Permission] | None = None,
+    check_model: Callable[[str], object] | None = None,
+    sources: Sequence[ToolSource] = (),
+    packages: bool = True,
+) -> AgentParts:
+    """Parts with the profiles below Jupyter's configuration path, the built-in tools, ``sources``, and packages.
+
+    Reads and imports nothing yet.
+    """
+    folders = [Path(folder, FOLDER) for folder in config_path]
+    return AgentParts(
+        profiles=ProfileBook(folders, check_model=check_model) if check_model else ProfileBook(folders),
+        permissions=ToolPermissions(ceiling=dict(ceiling or {})),
+        contexts=RunContexts(packages=packages),
+        # The built-in tools come first, so that no other source can replace one of them.
+        sources=(BuiltinTools(), *sources, *([PackageTools()] if packages else [])),
+    )
+
+
+async def _notes_from(source: ToolSource, context: ToolContext | None) -> Sequence[ToolNote]:
     if isinstance(source, ListedSource):
         return await source.known()
-    tools = () if context is None else await _asked(source, context)
+    tools = () if context is None else await _tools_from(source, context)
     return [ToolNote(name=tool.name, source=tool.source, tool=tool) for tool in tools]
 
 
-async def _asked(source: ToolSource, context: ToolContext) -> Sequence[Tool]:
+async def _tools_from(source: ToolSource, context: ToolContext) -> Sequence[Tool]:
     try:
         return await source.tools(context)
     except Exception:
-        # The supervisor of sources: a run goes on without the tools of one that broke its promise not to raise.
+        # Sources promise not to raise. A run goes on without the tools of one that breaks the promise.
         log.exception("tool_source_failed", source=type(source).__name__, run_id=context.run_id)
         return ()

@@ -9,21 +9,20 @@ from ..errors import InvalidRequest
 from ..events import Event
 from ..ports.agent import AgentLoop, ToolContext, Turn, TurnResult
 from .offline.backend import OfflineBackend
-from .outfit import outfit
 from .providers.catalog import OFFLINE, all_providers, provider_of
 from .providers.discovery import Served, ServedModels
-from .registry import AgentParts
+from .registry import AgentParts, default_parts
 from .run.backend import PydanticAIBackend
 
 
 class Backends:
     """Resolves model strings: ``offline``, else ``provider:model`` as pydantic-ai names them."""
 
-    def __init__(self, equipment: AgentParts | None = None) -> None:
-        self.equipment = equipment or outfit()
+    def __init__(self, agent_parts: AgentParts | None = None) -> None:
+        self.agent_parts = agent_parts or default_parts()
         """What runs work with; the usual when none was given."""
-        self._offline = OfflineBackend(self.equipment)
-        self._model = PydanticAIBackend(self.equipment)
+        self._offline = OfflineBackend(self.agent_parts)
+        self._model = PydanticAIBackend(self.agent_parts)
         self._served = ServedModels()
 
     def loop_for(self, model: str) -> AgentLoop:

@@ -21,8 +21,7 @@ from jupyter_core.paths import jupyter_config_path
 from ..agent.mcp.config import ConfigFiles
 from ..agent.mcp.pool import McpPool
 from ..agent.mcp.tools import McpTools
-from ..agent.outfit import outfit
-from ..agent.registry import AgentParts
+from ..agent.registry import AgentParts, default_parts
 from ..agent.router import AgentRouter, Backends
 from ..agent.tools.base import Tool, ToolNote
 from ..agent.tools.kernel_functions import KernelTools
@@ -73,7 +72,7 @@ class Services:
     jupyter: JupyterAccess
     kernel_tools: KernelTools
     backends: Backends
-    equipment: AgentParts
+    agent_parts: AgentParts
     mcp: McpPool
     reaching: Reaching
     lag: LoopLag
@@ -126,7 +125,7 @@ class Services:
 
     def profiles(self) -> tuple[wire.ProfileInfo, ...]:
         """For ``GET profiles``."""
-        return tuple(wire.ProfileInfo.model_validate(entry) for entry in self.equipment.profiles.describe())
+        return tuple(wire.ProfileInfo.model_validate(entry) for entry in self.agent_parts.profiles.describe())
 
     async def models(self) -> tuple[wire.ModelInfo, ...]:
         """For ``GET models``: what is in use here comes first. Servers at known addresses are asked what they have."""
@@ -140,20 +139,20 @@ class Services:
     def tool_infos(self, tools: Sequence[Tool]) -> tuple[wire.ToolInfo, ...]:
         """Tools as lists show them."""
         notes = (ToolNote(name=tool.name, source=tool.source, tool=tool) for tool in tools)
-        return tuple(_tool_info(note, self.equipment.permissions.by_default) for note in notes)
+        return tuple(_tool_info(note, self.agent_parts.permissions.by_default) for note in notes)
 
     async def tools(self, session_id: str | None, *, owner: str) -> list[wire.ToolInfo]:
         """For ``GET tools``: all that are known, or those of a session and what holds there. Raises SessionNotFound."""
         if session_id is None:
-            notes = await self.equipment.known()
-            return [_tool_info(note, self.equipment.permissions.by_default) for note in notes]
+            notes = await self.agent_parts.known()
+            return [_tool_info(note, self.agent_parts.permissions.by_default) for note in notes]
         session = await self.session(session_id, owner=owner)
-        profile = self.equipment.profiles.get(session.profile)
+        profile = self.agent_parts.profiles.get(session.profile)
         context = self.orchestrator.context_of(session)
-        decide = self.equipment.permissions.decide
+        decide = self.agent_parts.permissions.decide
         return [
             _tool_info(note, lambda tool: decide(tool, profile, context))
-            for note in await self.equipment.known(context)
+            for note in await self.agent_parts.known(context)
             if note.tool is None or profile.offers(note.tool)
         ]
 
@@ -236,16 +235,16 @@ async def runtime(
         )
         jupyter = bench.jupyter
         mcp = McpPool(ConfigFiles(settings.mcp_config), root=Path(parts.root_dir) if parts else None)
-        equipment = outfit(
+        agent_parts = default_parts(
             config_path=jupyter_config_path(),
             ceiling={pattern: Permission(most) for pattern, most in settings.tool_ceiling.items()},
             check_model=Backends.validate,
             sources=(
                 bench.kernel_tools,
-                McpTools(mcp, lambda name: equipment.profiles.get(name)),
+                McpTools(mcp, lambda name: agent_parts.profiles.get(name)),
             ),
         )
-        backends = Backends(equipment)
+        backends = Backends(agent_parts)
         orchestrator = Orchestrator(
             store,
             AgentRouter(backends),
@@ -268,9 +267,9 @@ async def runtime(
             replay_buffer_size=settings.replay_buffer_size,
             compact_after=timedelta(seconds=settings.compact_after),
             check_model=_check(backends.validate),
-            check_profile=_check(equipment.profiles.get),
-            model_of_profile=equipment.profiles.model_of,
-            limits_of_profile=equipment.profiles.limits_of,
+            check_profile=_check(agent_parts.profiles.get),
+            model_of_profile=agent_parts.profiles.model_of,
+            limits_of_profile=agent_parts.profiles.limits_of,
         )
         store.on_append = orchestrator.log.appended
         mcp.on_status(orchestrator.tell_followers)
@@ -317,7 +316,7 @@ async def runtime(
                     jupyter=jupyter,
                     kernel_tools=bench.kernel_tools,
                     backends=backends,
-                    equipment=equipment,
+                    agent_parts=agent_parts,
                     mcp=mcp,
                     reaching=reaching,
                     lag=lag,

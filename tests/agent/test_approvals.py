@@ -17,7 +17,7 @@ from navi_jupyter.errors import RunFailed
 from navi_jupyter.model.runs import Effect, InterruptStatus
 from navi_jupyter.model.sessions import RunStatus
 from navi_jupyter.ports.agent import Limits, PastTurn
-from tests.support.agent_world import Bench, Outcome, answered, equipment
+from tests.support.agent_world import Bench, Outcome, agent_parts, answered
 from tests.support.providers import Call, Reply, ScriptedProvider
 
 MODELS = ("openai-chat:gpt-6-luna", "anthropic:claude-haiku-5-5")
@@ -48,7 +48,7 @@ class Lab:
     def loop(self) -> PydanticAIBackend:
         """A new loop, as after a restart: nothing is shared with an earlier one but the lab."""
         return PydanticAIBackend(
-            equipment(
+            agent_parts(
                 tool(self.run_thing, Effect.RUN), tool(self.write_thing, Effect.WRITE), tool(self.look, Effect.READ)
             )
         )
@@ -174,7 +174,7 @@ async def test_edited_arguments_that_do_not_fit_are_told_and_nothing_is_done(
         ({"approved": False, "message": "use pandas"}, InterruptStatus.RESOLVED, "use pandas"),
         ({"approved": False}, InterruptStatus.RESOLVED, "did not allow"),
         (None, InterruptStatus.CANCELLED, "declined"),
-        (None, InterruptStatus.EXPIRED, "Nobody answered"),
+        (None, InterruptStatus.EXPIRED, "expired without an answer"),
         ("nonsense", InterruptStatus.RESOLVED, "could not be read"),
     ],
 )

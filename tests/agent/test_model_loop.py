@@ -16,7 +16,7 @@ from navi_jupyter.agent.run.backend import PydanticAIBackend
 from navi_jupyter.errors import RunFailed
 from navi_jupyter.model.sessions import USER, Origin, OriginKind, RunStatus
 from navi_jupyter.ports.agent import Limits, Message, PastTurn, ToolCall
-from tests.support.agent_world import Bench, Outcome, equipment
+from tests.support.agent_world import Bench, Outcome, agent_parts
 from tests.support.providers import KEY, Call, Reply, ScriptedProvider
 
 MODELS = ("openai-chat:gpt-6-luna", "anthropic:claude-haiku-5-5")
@@ -27,7 +27,7 @@ Serve = Callable[..., AbstractAsyncContextManager[ScriptedProvider]]
 
 @pytest.fixture
 def bench() -> Bench:
-    return Bench(PydanticAIBackend(equipment()))
+    return Bench(PydanticAIBackend(agent_parts()))
 
 
 @pytest.fixture

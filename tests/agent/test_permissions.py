@@ -9,8 +9,8 @@ from itertools import product
 import pytest
 
 from navi_jupyter.agent.offline.backend import OfflineBackend
-from navi_jupyter.agent.outfit import outfit
 from navi_jupyter.agent.profiles.definitions import PROFILES, Profile
+from navi_jupyter.agent.registry import default_parts
 from navi_jupyter.agent.router import Backends
 from navi_jupyter.agent.tools.base import Tool, ToolOutput
 from navi_jupyter.agent.tools.permissions import BY_EFFECT, ToolPermissions, rule_for, strictest
@@ -167,12 +167,12 @@ def test_a_headless_run_of_the_assistant_keeps_its_question_for_later(context: T
 
 
 def test_the_ceiling_reaches_the_equipment(context: ToolContext) -> None:
-    equipment = outfit(ceiling={"run_*": DENY}, packages=False)
-    assert equipment.permissions.decide(a_tool(), equipment.profiles.get("assistant"), context) is DENY
+    agent_parts = default_parts(ceiling={"run_*": DENY}, packages=False)
+    assert agent_parts.permissions.decide(a_tool(), agent_parts.profiles.get("assistant"), context) is DENY
 
 
 async def test_what_the_administrator_denies_the_offline_backend_does_not_do_either() -> None:
-    bench = Bench(Backends(outfit(ceiling={"create_recall": DENY}, packages=False)).loop_for("offline"))
+    bench = Bench(Backends(default_parts(ceiling={"create_recall": DENY}, packages=False)).loop_for("offline"))
     outcome = await bench.run("remind me in 10 minutes to stretch")
     assert outcome.tools == ["create_recall"]
     assert "tool_denied" in outcome.results[0]
@@ -181,6 +181,6 @@ async def test_what_the_administrator_denies_the_offline_backend_does_not_do_eit
 
 
 async def test_the_offline_backend_does_what_is_allowed() -> None:
-    bench = Bench(Backends(outfit(ceiling={"run_*": DENY}, packages=False)).loop_for("offline"))
+    bench = Bench(Backends(default_parts(ceiling={"run_*": DENY}, packages=False)).loop_for("offline"))
     await bench.run("remind me in 10 minutes to stretch")
     assert len(bench.desk.recalls) == 1

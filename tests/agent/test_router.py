@@ -8,13 +8,14 @@ from typing import Any, get_args
 
 import pytest
 
-from navi_jupyter.agent.offline.backend import OfflineBackend
+from navi_jupyter.agent.offline.backend import OfflineBackend, OfflineTools
 from navi_jupyter.agent.profiles.definitions import DEFAULT_PROFILE, PROFILES, instructions
 from navi_jupyter.agent.providers import catalog
 from navi_jupyter.agent.providers.catalog import OFFLINE, PROVIDERS
+from navi_jupyter.agent.registry import default_parts
 from navi_jupyter.agent.router import AgentRouter, Backends
 from navi_jupyter.agent.run.backend import PydanticAIBackend
-from navi_jupyter.agent.tools.builtin import call_tool, describe_tools
+from navi_jupyter.agent.tools.builtin import builtin_tools
 from navi_jupyter.agent.trigger import RecallTrigger
 from navi_jupyter.clock import now
 from navi_jupyter.errors import InvalidRequest
@@ -121,25 +122,26 @@ async def test_the_instructions_say_when_who_and_why(bench: Bench) -> None:
 
 
 def test_every_tool_has_a_description_and_a_schema_with_described_arguments() -> None:
-    for tool in describe_tools():
-        assert tool["description"]
-        schema: dict[str, Any] = tool["parameters"]
-        assert schema["type"] == "object"
-        assert all("description" in one for one in schema.get("properties", {}).values()), tool["name"]
-    assert json.dumps(describe_tools())
+    for tool in builtin_tools().values():
+        assert tool.description
+        assert tool.parameters["type"] == "object"
+        assert all("description" in one for one in tool.parameters.get("properties", {}).values()), tool.name
+        assert json.dumps(dict(tool.parameters))
 
 
 async def test_a_tool_may_be_given_an_exact_schedule(bench: Bench) -> None:
     _, context = bench.turn("x")
     schedule = {"kind": "cron", "expr": "0 9 * * 1-5", "tz": "Asia/Tokyo"}
-    result = json.loads(await call_tool("create_recall", {"message": "m", "schedule": schedule}, context))
+    result = json.loads(
+        await OfflineTools(default_parts(), context).call("create_recall", {"message": "m", "schedule": schedule})
+    )
     assert "Asia/Tokyo" in result["recall"]["schedule"]
 
 
 async def test_limits_of_a_recurring_recall_reach_its_policy(bench: Bench) -> None:
     _, context = bench.turn("x")
     arguments = {"message": "m", "when": "every hour", "until": "tomorrow at 9", "max_fires": 3, "notify": ["phone"]}
-    await call_tool("create_recall", arguments, context)
+    await OfflineTools(default_parts(), context).call("create_recall", arguments)
     (recall,) = bench.desk.recalls.values()
     assert recall.policy.max_fires == 3
     assert recall.policy.notify == ("phone",)
@@ -160,25 +162,26 @@ async def test_limits_of_a_recurring_recall_reach_its_policy(bench: Bench) -> No
 )
 async def test_what_a_tool_refuses_is_a_result(bench: Bench, name: str, arguments: dict[str, Any], code: str) -> None:
     _, context = bench.turn("x")
-    result = json.loads(await call_tool(name, arguments, context))
+    result = json.loads(await OfflineTools(default_parts(), context).call(name, arguments))
     assert result["error"] == code
     assert result["message"]
 
 
-@pytest.mark.parametrize(("name", "arguments"), [("no_tool", {}), ("current_time", {"x": 1}), ("cancel_recall", {})])
-async def test_arguments_that_do_not_fit_raise(bench: Bench, name: str, arguments: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("name", "arguments"), [("current_time", {"x": 1}), ("cancel_recall", {})])
+async def test_arguments_that_do_not_fit_are_a_result(bench: Bench, name: str, arguments: dict[str, Any]) -> None:
     _, context = bench.turn("x")
-    with pytest.raises(InvalidRequest):
-        await call_tool(name, arguments, context)
+    result = json.loads(await OfflineTools(default_parts(), context).call(name, arguments))
+    assert result["error"] == "invalid_arguments"
+    assert result["message"]
 
 
 async def test_a_tool_works_in_its_own_session_only(bench: Bench) -> None:
     request = {"session_id": "s_other", "message": "m", "schedule": {"kind": "once", "in": "10m"}}
     other = await bench.desk.create(RecallCreate.model_validate(request), owner="ada", zone="UTC")
     _, context = bench.turn("x")
-    result = json.loads(await call_tool("cancel_recall", {"recall_id": other.id}, context))
+    result = json.loads(await OfflineTools(default_parts(), context).call("cancel_recall", {"recall_id": other.id}))
     assert result["error"] == "recall_not_found"
-    assert json.loads(await call_tool("list_recalls", {}, context))["count"] == 0
+    assert json.loads(await OfflineTools(default_parts(), context).call("list_recalls", {}))["count"] == 0
 
 
 # --- how things are said ---------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from navi_jupyter.agent.run.backend import PydanticAIBackend
 from navi_jupyter.agent.tools.functions import tool
 from navi_jupyter.model.runs import Effect
 from navi_jupyter.ports.agent import Limits
-from tests.support.agent_world import Bench, equipment
+from tests.support.agent_world import Bench, agent_parts
 from tests.support.providers import Call, Reply, ScriptedProvider
 
 MODELS = ("openai-chat:gpt-6-luna", "anthropic:claude-haiku-5-5")
@@ -47,7 +47,7 @@ def talkative() -> tuple[Bench, list[str]]:
         to_say.clear()
         return "worked"
 
-    bench = Bench(PydanticAIBackend(equipment(tool(work, Effect.READ))))
+    bench = Bench(PydanticAIBackend(agent_parts(tool(work, Effect.READ))))
     return bench, to_say
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from navi_jupyter.agent.profiles.definitions import PROFILES, Profile
+from navi_jupyter.agent.profiles.files import ProfileBook
 from navi_jupyter.agent.registry import AgentParts
 from navi_jupyter.agent.run.backend import PydanticAIBackend
 from navi_jupyter.agent.tools.base import Tool
@@ -20,17 +21,18 @@ from navi_jupyter.agent.tools.functions import tool
 from navi_jupyter.events import ActivitySnapshot
 from navi_jupyter.model.runs import Effect, Interrupt, InterruptStatus, Permission, RunLimits
 from navi_jupyter.ports.agent import Ask, Limits, subagent, tool_call, tool_context
-from tests.support.agent_world import Bench, Outcome, answered, equipment
+from tests.support.agent_world import Bench, Outcome, agent_parts, answered
 from tests.support.providers import Call, Reply, ScriptedProvider
 
 MODELS = ("openai-chat:gpt-6-luna", "anthropic:claude-haiku-5-5")
 Serve = Callable[..., AbstractAsyncContextManager[ScriptedProvider]]
 
 
-class Book:
-    """``equipment.Profiles`` over some profiles."""
+class Book(ProfileBook):
+    """A profile book over some profiles, without files."""
 
     def __init__(self, *profiles: Profile) -> None:
+        super().__init__()
         self._profiles = {profile.name: profile for profile in profiles}
 
     def get(self, name: str) -> Profile:
@@ -51,7 +53,7 @@ SCOUT = Profile(name="scout", description="Looks.", instructions="You are a scou
 
 
 def geared(*tools: Tool, profiles: tuple[Profile, ...] = (ASSISTANT, SCOUT)) -> AgentParts:
-    return replace(equipment(*tools), profiles=Book(*profiles))
+    return replace(agent_parts(*tools), profiles=Book(*profiles))
 
 
 @pytest.fixture
@@ -361,7 +363,7 @@ async def test_a_worker_asks_in_memory_and_goes_on_with_the_answer(serve: Serve,
     ("payload", "status", "says"),
     [
         ({"approved": False, "message": "not that"}, InterruptStatus.RESOLVED, "not that"),
-        (None, InterruptStatus.EXPIRED, "Nobody answered"),
+        (None, InterruptStatus.EXPIRED, "expired without an answer"),
     ],
 )
 async def test_what_a_worker_may_not_do_is_told_to_it(
@@ -406,7 +408,7 @@ async def test_where_nobody_can_be_asked_a_worker_may_not(serve: Serve) -> None:
     async with serve(*script):
         outcome = await bench.run("go", model=MODELS[0])
     assert done == []
-    assert "nobody can be asked" in outcome.results[0]
+    assert "cannot ask the user" in outcome.results[0]
 
 
 async def test_the_permissions_of_a_worker_are_those_of_its_profile(serve: Serve) -> None:

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from navi_jupyter.agent.offline.backend import OfflineBackend
-from navi_jupyter.agent.outfit import outfit
 from navi_jupyter.agent.profiles.definitions import PROFILES
-from navi_jupyter.agent.registry import AgentParts
+from navi_jupyter.agent.registry import AgentParts, default_parts
 from navi_jupyter.agent.tools.base import Tool, ToolNote, matches
 from navi_jupyter.agent.tools.builtin import BuiltinTools, as_text, builtin_tools
 from navi_jupyter.agent.tools.entry_points import PackageTools
@@ -224,7 +223,7 @@ async def test_a_package_that_hangs_while_it_is_imported_holds_up_the_first_run_
 
 
 def equipment_with(*sources: object) -> AgentParts:
-    usual = outfit(packages=False)
+    usual = default_parts(packages=False)
     return AgentParts(
         profiles=usual.profiles,
         permissions=usual.permissions,
@@ -235,10 +234,10 @@ def equipment_with(*sources: object) -> AgentParts:
 
 async def test_nobody_takes_the_name_of_a_built_in_tool(install: Install, context: ToolContext) -> None:
     install("rogue", "def current_time() -> str:\n    'Noon, always.'\n    return 'noon'", it=":current_time")
-    equipment = equipment_with(PackageTools())
-    (offered,) = [one for one in await equipment.tools(PROFILES["assistant"], context) if one.name == "current_time"]
+    agent_parts = equipment_with(PackageTools())
+    (offered,) = [one for one in await agent_parts.tools(PROFILES["assistant"], context) if one.name == "current_time"]
     assert offered.source == "builtin"
-    (first, second) = [one for one in await equipment.known() if one.name == "current_time"]
+    (first, second) = [one for one in await agent_parts.known() if one.name == "current_time"]
     assert (first.source, first.why) == ("builtin", None)
     assert second.source == "package:rogue"
     assert second.why == "There is another tool of this name (builtin)."
@@ -255,14 +254,14 @@ async def test_a_source_that_breaks_its_promise_costs_its_own_tools_only(context
 
 async def test_a_profile_is_offered_what_its_patterns_pick(context: ToolContext, install: Install) -> None:
     install("city-tools", GOOD, many=":MANY", wait=":wait_a_bit")
-    equipment = equipment_with(PackageTools())
-    watcher = {tool.name for tool in await equipment.tools(PROFILES["watcher"], context)}
+    agent_parts = equipment_with(PackageTools())
+    watcher = {tool.name for tool in await agent_parts.tools(PROFILES["watcher"], context)}
     assert {"create_recall", "session_history", "wait_a_bit"} <= watcher
     assert not {"where", "exact"} & watcher
 
 
 async def test_the_usual_equipment_finds_packages_and_clamps_them(install: Install, context: ToolContext) -> None:
     install("city-tools", GOOD, many=":MANY")
-    equipment = outfit(ceiling={"source:package:*": Permission.DENY})
-    (where,) = [one for one in await equipment.tools(PROFILES["analyst"], context) if one.name == "where"]
-    assert equipment.permissions.decide(where, PROFILES["analyst"], context) is Permission.DENY
+    agent_parts = default_parts(ceiling={"source:package:*": Permission.DENY})
+    (where,) = [one for one in await agent_parts.tools(PROFILES["analyst"], context) if one.name == "where"]
+    assert agent_parts.permissions.decide(where, PROFILES["analyst"], context) is Permission.DENY

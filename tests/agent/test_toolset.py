@@ -20,7 +20,7 @@ from navi_jupyter.events import ActivitySnapshot, Custom
 from navi_jupyter.model.runs import Effect
 from navi_jupyter.model.sessions import USER, Origin, OriginKind
 from navi_jupyter.ports.agent import Limits, tool_call, tool_context
-from tests.support.agent_world import Bench, Outcome, equipment
+from tests.support.agent_world import Bench, Outcome, agent_parts
 from tests.support.providers import Call, Reply, ScriptedProvider
 
 MODELS = ("openai-chat:gpt-6-luna", "anthropic:claude-haiku-5-5")
@@ -45,7 +45,7 @@ def model(request: pytest.FixtureRequest) -> str:
 
 
 def bench_with(*tools: Tool) -> Bench:
-    return Bench(PydanticAIBackend(equipment(*tools)))
+    return Bench(PydanticAIBackend(agent_parts(*tools)))
 
 
 def giving(content: Any, *, name: str = "get", effect: Effect = Effect.READ) -> Tool:
@@ -241,7 +241,7 @@ async def test_a_tool_that_is_denied_is_not_called_and_the_model_reads_why(serve
     bench = bench_with(tool(danger, Effect.RUN))
     bench.session = bench.session.but(profile="watcher")
     # A recall's run under a profile that denies what would ask then; the tool is offered all the same.
-    bench.loop = PydanticAIBackend(equipment(tool(danger, Effect.RUN, name="run_code")))
+    bench.loop = PydanticAIBackend(agent_parts(tool(danger, Effect.RUN, name="run_code")))
     async with serve(Reply(calls=(Call("run_code", {}),)), Reply("Ok.")) as provider:
         outcome = await bench.run("go", model=model, origin=Origin(kind=OriginKind.RECALL, recall_id="r_1"))
     assert called == []

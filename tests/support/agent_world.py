@@ -7,8 +7,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from navi_jupyter.agent.outfit import outfit
-from navi_jupyter.agent.registry import AgentParts
+from navi_jupyter.agent.registry import AgentParts, default_parts
 from navi_jupyter.agent.tools.base import Tool
 from navi_jupyter.clock import now
 from navi_jupyter.errors import AttachmentNotFound, RecallNotFound, RecallOver
@@ -147,9 +146,9 @@ class Toolbox:
         return self._tools
 
 
-def equipment(*tools: Tool) -> AgentParts:
+def agent_parts(*tools: Tool) -> AgentParts:
     """The usual, with these tools besides."""
-    return outfit(packages=False, sources=(Toolbox(*tools),))
+    return default_parts(packages=False, sources=(Toolbox(*tools),))
 
 
 class MemoryAttachments:

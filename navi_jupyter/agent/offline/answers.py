@@ -12,7 +12,7 @@ import re
 from collections.abc import AsyncIterator
 from typing import Any
 
-from ...errors import InvalidRequest, InvalidSchedule
+from ...errors import InvalidSchedule
 from ...events import (
     Event,
     TextMessageContent,
@@ -27,10 +27,9 @@ from ...model.base import new_id
 from ...ports.agent import ToolContext, Turn, TurnResult
 from ...timetext.parse import Timed, read_in_thread
 from ...timetext.zones import find_zone
-from ..tools.builtin import call_tool
 from ..trigger import RecallTrigger, wake_of
 from . import intents, replies
-from .backend import Objection
+from .backend import OfflineTools
 from .intents import Intent, understand
 
 _CHUNK_DELAY = 0.012
@@ -41,8 +40,8 @@ _ANSWER_TIME = 1.0
 class Answer:
     """One run: bodies go out by :meth:`_say` and :meth:`_tool`; both let a stop through between any two."""
 
-    def __init__(self, turn: Turn, context: ToolContext, objection: Objection) -> None:
-        self._objection = objection
+    def __init__(self, turn: Turn, context: ToolContext, tools: OfflineTools) -> None:
+        self._tools = tools
         self._turn = turn
         self._context = context
         self._zone = turn.session.timezone
@@ -243,9 +242,6 @@ class Answer:
         yield ToolCallStart(tool_call_id=call_id, tool_call_name=name)
         yield ToolCallArgs(tool_call_id=call_id, delta=json.dumps(arguments, ensure_ascii=False))
         yield ToolCallEnd(tool_call_id=call_id)
-        try:
-            content = await call_tool(name, arguments, self._context, objection=self._objection)
-        except InvalidRequest as error:  # the wish is too long for its field, for example
-            content = json.dumps({"error": error.code, "message": error.message})
+        content = await self._tools.call(name, arguments)
         outcome.update(json.loads(content))
         yield ToolCallResult(message_id=new_id("m"), tool_call_id=call_id, content=content)

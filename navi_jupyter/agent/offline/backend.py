@@ -7,38 +7,58 @@ answer: see :mod:`.answers`.
 from __future__ import annotations
 
 import asyncio
-import importlib
-from collections.abc import AsyncIterator, Callable
-from typing import Protocol, cast
+from collections.abc import AsyncIterator, Mapping
+from types import ModuleType
+from typing import Any
 
+from ...errors import InvalidRequest, ToolDenied
 from ...events import Event
-from ...ports.agent import ToolContext, Turn, TurnResult
-from ..registry import AgentParts
-from ..tools.base import Tool
-
-Objection = Callable[[Tool], str | None]
-"""Why a tool may not be called; None: it may."""
+from ...ports.agent import ToolContext, Turn, TurnResult, tool_context
+from ..registry import AgentParts, default_parts
+from ..run.approvals import ApprovalGate, rejected_call
+from ..tools.builtin import as_text, builtin_tools
 
 
-class _Answer(Protocol):
-    def __call__(self, turn: Turn, context: ToolContext, objection: Objection) -> _Answer: ...
+class OfflineTools:
+    """The built-in tools as one run without a model calls them."""
 
-    def events(self) -> AsyncIterator[Event | TurnResult]: ...
+    def __init__(self, agent_parts: AgentParts, context: ToolContext) -> None:
+        self._agent_parts = agent_parts
+        self._context = context
+
+    async def call(self, name: str, arguments: Mapping[str, Any]) -> str:
+        """What a model would read of the call: text, or JSON. A call that is not allowed gives an error as JSON."""
+        tool = (await asyncio.to_thread(builtin_tools))[name]
+        try:
+            profile = self._agent_parts.profiles.get(self._context.session.profile)
+        except InvalidRequest as error:  # the user's file of the profile is broken
+            return rejected_call(error.message, error.code)
+        objection = ApprovalGate(self._agent_parts.permissions, profile, self._context).objection(tool)
+        if objection is not None:
+            return rejected_call(objection, ToolDenied.code)
+        token = tool_context.set(self._context)
+        try:
+            return as_text(await tool.call(arguments))
+        finally:
+            tool_context.reset(token)
 
 
 class OfflineBackend:
     """Answers without a model. Stateless: everything of a run is in its turn."""
 
-    def __init__(self, equipment: AgentParts | None = None) -> None:
-        self._equipment = equipment
-        """Whose permissions hold; None: nothing is denied."""
+    def __init__(self, agent_parts: AgentParts | None = None) -> None:
+        self._agent_parts = agent_parts or default_parts()
 
     async def run(self, turn: Turn, context: ToolContext) -> AsyncIterator[Event | TurnResult]:
         """See ``ports.AgentLoop``."""
-        answers = await asyncio.to_thread(importlib.import_module, f"{__package__}.answers")
-        async for item in cast("_Answer", answers.Answer)(turn, context, self._objection(context)).events():
+        answers = await asyncio.to_thread(_import_answers)
+        async for item in answers.Answer(turn, context, OfflineTools(self._agent_parts, context)).events():
             yield item
 
-    def _objection(self, context: ToolContext) -> Objection:
-        equipment = self._equipment
-        return lambda tool: None if equipment is None else equipment.objection(tool, context)
+
+def _import_answers() -> ModuleType:
+    """The module of the answers, imported at the first run: its patterns take a while to compile, which no start of
+    the server is to wait for."""
+    from . import answers
+
+    return answers

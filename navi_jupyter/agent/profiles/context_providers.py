@@ -53,7 +53,7 @@ class ContextProvider:
 
 
 class RunContexts:
-    """``equipment.Contexts`` over the built-in providers and those of packages."""
+    """The built-in context providers and those of packages."""
 
     def __init__(self, providers: Sequence[ContextProvider] | None = None, *, packages: bool = True) -> None:
         self._builtin = tuple(BUILTIN if providers is None else providers)
@@ -68,7 +68,7 @@ class RunContexts:
         return list(found.values())
 
     async def gather(self, profile: Profile, turn: Turn, context: ToolContext) -> str:
-        """See ``equipment.Contexts``."""
+        """The text for this run's instructions, each provider within its limit of tokens. Never raises."""
         wanted = [one for one in await self.providers() if _is_on(one, profile, context)]
         texts = await asyncio.gather(*(_ask(one, turn, context) for one in wanted))
         parts = [

@@ -119,7 +119,7 @@ def _any_model(name: str) -> object:
 
 
 class ProfileBook:
-    """``equipment.Profiles``: the built-in ones and those of files."""
+    """The built-in profiles and those of files."""
 
     def __init__(self, folders: Sequence[Path] = (), *, check_model: CheckModel = _any_model) -> None:
         self._folders = tuple(folders)
@@ -132,7 +132,7 @@ class ProfileBook:
         """Of files that are broken now, or extend what is."""
 
     def get(self, name: str) -> Profile:
-        """See ``equipment.Profiles``."""
+        """The profile. Raises InvalidRequest: for a broken one with file and line, else with the known names."""
         self._look()
         if name in self._good:
             return self._good[name]
@@ -154,7 +154,7 @@ class ProfileBook:
         return self.get(name).limits
 
     def describe(self) -> list[dict[str, Any]]:
-        """See ``equipment.Profiles``: ``profiles.describe`` with ``available`` and ``why`` each."""
+        """For ``GET profiles``: ``definitions.describe`` with ``available`` and ``why`` each."""
         self._look()
         described = []
         for name in self._names():

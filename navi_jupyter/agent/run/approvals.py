@@ -1,6 +1,7 @@
-"""Whether a tool call may be made, at the moment when it is to be made.
+"""Whether a tool call may be made: the one place where the permissions of a run are asked, for every backend.
 
-Not responsible for the rules (``permissions``), nor for how a durable question is put: that is the loop's pause.
+Not responsible for the rules (``tools.permissions``), nor for questions that outlive the process: for these the run
+pauses (``runner``).
 """
 
 from __future__ import annotations
@@ -16,31 +17,30 @@ from pydantic import ValidationError
 from ...model.runs import Approval, Interrupt, InterruptKind, InterruptStatus, Permission
 from ...ports.agent import Ask, ToolContext
 from ..profiles.definitions import Profile
-from ..registry import Permissions
 from ..tools.base import Tool
+from ..tools.permissions import ToolPermissions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ruling:
-    """What became of a question about a call."""
+class Decision:
+    """The answer to the question whether a call may be made."""
 
     approved: bool
     args: dict[str, Any] | None = None
-    """Call it with these instead."""
+    """The arguments that the user put in place of the model's."""
     message: str = ""
-    """For the model, when it was not approved: why."""
-    by_user: bool = True
+    """Why it was not approved, for the model."""
 
 
 class Allowances:
-    """The tools that the user has allowed for the rest of the session while this run went on. Shared with workers."""
+    """The tools that the user has allowed for the session during this run. Shared by the run's agent and subagents."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()
         self._changed = asyncio.Event()
 
     def add(self, name: str) -> None:
-        """From now on nobody needs to be asked about this tool; who waits for an answer about it goes on."""
+        """Allow a tool. Everything that waits for an answer about it goes on."""
         self.names.add(name)
         self._changed.set()
         self._changed = asyncio.Event()
@@ -52,98 +52,111 @@ class Allowances:
 
 
 class ApprovalGate:
-    """One agent's way to a ruling."""
+    """Decides about the calls of one agent, and asks the user where it has to."""
 
     def __init__(
         self,
-        permissions: Permissions,
+        permissions: ToolPermissions,
         profile: Profile,
         context: ToolContext,
-        allowances: Allowances,
-        worker: str | None,
+        allowances: Allowances | None = None,
+        subagent: str | None = None,
     ) -> None:
         self._permissions = permissions
         self._profile = profile
         self._context = context
-        self._allowances = allowances
-        self._worker = worker
+        self._allowances = allowances if allowances is not None else Allowances()
+        self._subagent = subagent
 
     @property
     def in_memory(self) -> bool:
-        """Whether a question is put and waited for right here: a worker's stack can not be put away and taken up."""
-        return self._worker is not None
+        """Whether a question is awaited in memory. A subagent cannot be suspended, so its questions are."""
+        return self._subagent is not None
 
     def decide(self, tool: Tool) -> Permission:
         """Whether the tool may be called now."""
-        return self._permissions.decide(tool, self._profile, self._present())
+        return self._permissions.decide(tool, self._profile, self._current_context())
 
     def explain(self, tool: Tool) -> str:
-        """Why :meth:`decide` says so."""
-        return self._permissions.explain(tool, self._profile, self._present())
+        """The reason for what :meth:`decide` returns."""
+        return self._permissions.explain(tool, self._profile, self._current_context())
 
-    def _present(self) -> ToolContext:
-        """The context with what was allowed since the run began."""
+    def objection(self, tool: Tool) -> str | None:
+        """Why a backend that cannot ask the user may not call the tool; None when it may."""
+        if not self._profile.offers(tool):
+            return f"The profile {self._profile.name!r} has no {tool.name}."
+        match self.decide(tool):
+            case Permission.ALLOW:
+                return None
+            case Permission.ASK:
+                return f"{tool.name} needs your approval, and this backend cannot ask for it: allow it in the session."
+            case Permission.DENY:
+                return self.explain(tool)
+
+    def _current_context(self) -> ToolContext:
+        """The run's context, with what was allowed since the run began."""
         session = self._context.session
         allowed = (*session.allowed_tools, *sorted(self._allowances.names.difference(session.allowed_tools)))
         return replace(self._context, session=session.but(allowed_tools=allowed))
 
-    async def ask(self, tool: Tool, args: Mapping[str, Any], call_id: str | None) -> Ruling:
-        """Put the question and wait, in memory. When the tool gets allowed meanwhile, the question is withdrawn."""
+    async def ask(self, tool: Tool, args: Mapping[str, Any], call_id: str | None) -> Decision:
+        """Ask the user and wait, in memory. The question is withdrawn when the tool is allowed in the meantime."""
         if self._context.ask is None:
-            return Ruling(approved=False, message="It needs the user's approval, and nobody can be asked here.")
-        ask = replace(question(tool.name, dict(args), call_id), subagent_run_id=self._worker)
+            return Decision(approved=False, message="It needs the user's approval, and this run cannot ask the user.")
+        ask = replace(approval_question(tool.name, dict(args), call_id), subagent_run_id=self._subagent)
         asking = asyncio.ensure_future(self._context.ask(ask))
         granted = asyncio.ensure_future(self._allowances.granted(tool.name))
         try:
+            # Several subagents may ask about one tool at once: "allow for the session" answers all of them.
             await asyncio.wait({asking, granted}, return_when=asyncio.FIRST_COMPLETED)
             if not asking.done() and self.decide(tool) is Permission.ALLOW:
-                return Ruling(approved=True)
-            ruling = self.heard(await asking)
+                return Decision(approved=True)
+            return self.take_answer(await asking)
         finally:
             for one in (asking, granted):
                 one.cancel()
+            # Awaited, so that the withdrawal of the question is in the log before the call goes on.
             await asyncio.wait({asking, granted})
-        return ruling
 
-    def heard(self, interrupt: Interrupt) -> Ruling:
-        """What an answer says; an allowance in it holds from now on."""
-        found = ruling_of(interrupt)
-        if found.approved and interrupt.tool and _approval(interrupt).always == "session":
+    def take_answer(self, interrupt: Interrupt) -> Decision:
+        """The decision in an answer. "Allow for the session" in it holds for the calls that follow."""
+        decision = decision_of(interrupt)
+        if decision.approved and interrupt.tool and _approval_of(interrupt).always == "session":
             self._allowances.add(interrupt.tool)
-        return found
+        return decision
 
 
-def question(tool: str, args: dict[str, Any], call_id: str | None) -> Ask:
+def approval_question(tool: str, args: dict[str, Any], call_id: str | None) -> Ask:
     """The question whether a call may be made."""
     return Ask(
         kind=InterruptKind.APPROVAL, message=f"Navi wants to use {tool}.", tool_call_id=call_id, tool=tool, args=args
     )
 
 
-def not_made(message: str, code: str = "not_approved") -> str:
-    """The result of a call that was not made: an error like every other of a tool's, so that views can tell, too."""
+def rejected_call(message: str, code: str = "not_approved") -> str:
+    """The result of a call that was not made, in the form of every tool error, so that views recognize it."""
     return json.dumps({"error": code, "message": message}, ensure_ascii=False)
 
 
-def ruling_of(interrupt: Interrupt) -> Ruling:
-    """What the answer to an approval says; for a model to read where it says no."""
+def decision_of(interrupt: Interrupt) -> Decision:
+    """The decision in the final status of a question."""
     match interrupt.status:
         case InterruptStatus.RESOLVED:
-            approval = _approval(interrupt)
+            approval = _approval_of(interrupt)
             if approval.approved:
-                return Ruling(approved=True, args=approval.args)
-            said = f" They say: {approval.message}" if approval.message else ""
-            return Ruling(approved=False, message=f"The user did not allow this call.{said}")
+                return Decision(approved=True, args=approval.args)
+            reason = f" They say: {approval.message}" if approval.message else ""
+            return Decision(approved=False, message=f"The user did not allow this call.{reason}")
         case InterruptStatus.EXPIRED:
-            return Ruling(
-                approved=False, by_user=False, message="Nobody answered whether this may be called, so it was not."
+            return Decision(
+                approved=False, message="The question whether to allow this call expired without an answer."
             )
         case _:
-            return Ruling(approved=False, message="The user declined this call without a word.")
+            return Decision(approved=False, message="The user declined this call without giving a reason.")
 
 
-def _approval(interrupt: Interrupt) -> Approval:
-    """The payload; a missing one approves as it is, one that can not be read does not."""
+def _approval_of(interrupt: Interrupt) -> Approval:
+    """The payload as an approval. A missing payload approves the call as it is; an invalid one does not approve."""
     if interrupt.payload is None:
         return Approval(approved=True)
     try:

@@ -29,7 +29,7 @@ class _Driver(Protocol):
     """The part of :mod:`.driver` that is used here."""
 
     def run_agent(
-        self, turn: Turn, context: ToolContext, equipment: AgentParts, emit: Callable[[Event], None]
+        self, turn: Turn, context: ToolContext, agent_parts: AgentParts, emit: Callable[[Event], None]
     ) -> Coroutine[Any, Any, TurnResult]: ...
 
 
@@ -46,8 +46,8 @@ def check_model(model: str) -> None:
 class PydanticAIBackend:
     """Answers with a model. Stateless: everything of a run is in its turn."""
 
-    def __init__(self, equipment: AgentParts) -> None:
-        self._equipment = equipment
+    def __init__(self, agent_parts: AgentParts) -> None:
+        self._agent_parts = agent_parts
 
     async def run(self, turn: Turn, context: ToolContext) -> AsyncIterator[Event | TurnResult]:
         """See ``ports.AgentLoop``.
@@ -63,7 +63,7 @@ class PydanticAIBackend:
         # What tools say goes the way of what the model says, or it would overtake the call that it is about.
         inside = replace(context, emit=outlet.put)
         task = asyncio.create_task(
-            driver.run_agent(turn, inside, self._equipment, outlet.put), name=f"navi-model-{turn.run_id}"
+            driver.run_agent(turn, inside, self._agent_parts, outlet.put), name=f"navi-model-{turn.run_id}"
         )
         task.add_done_callback(lambda _: outlet.end())
         stopper = asyncio.create_task(_cancel_on_stop(context, task), name=f"navi-model-stop-{turn.run_id}")

@@ -19,7 +19,7 @@ from ..registry import AgentParts
 from ..tools.delegate import hiring
 from ..trigger import wake_of
 from . import attachments, conversation
-from .approvals import Allowances, ApprovalGate, not_made, question
+from .approvals import Allowances, ApprovalGate, approval_question, rejected_call
 from .budgets import Budget
 from .context_window import Summaries
 from .conversation import Paused
@@ -32,30 +32,30 @@ from .toolset import Calls
 Emit = Callable[[Event], None]
 
 
-async def run_agent(turn: Turn, context: ToolContext, equipment: AgentParts, emit: Emit) -> TurnResult:
+async def run_agent(turn: Turn, context: ToolContext, agent_parts: AgentParts, emit: Emit) -> TurnResult:
     """Do one turn, or go on with one that had paused. ``emit`` gets every body at once: it must not block.
 
     ``context.emit`` must lead to the same place, or what tools say overtakes their calls. Runs in a task of its own,
     whose context it changes. Raises RunFailed; lets cancellation through at once, which closes the provider's
     connection and ends the tools.
     """
-    profile = equipment.profiles.get(turn.session.profile)
+    profile = agent_parts.profiles.get(turn.session.profile)
     paused = conversation.resume(turn.resumed) if turn.resumed is not None else Paused()
     translator = Translator(paused.calls)
     context = replace(context, emit=listening(context.emit, translator))
     if turn.origin.kind is OriginKind.RECALL and profile.headless_asks == "deny":
         context = replace(context, ask=None)  # nobody is there: an MCP server, or a worker, need not wait for them
     tool_context.set(context)
-    scope = await _scope(turn, context, equipment, emit, paused)
+    scope = await _scope(turn, context, agent_parts, emit, paused)
     model = await scope.model(turn.model)
     prompt = (
         None if turn.resumed is not None else await attachments.content(turn.prompt, turn.attachments, context, model)
     )
-    clearance = ApprovalGate(equipment.permissions, profile, context, scope.allowances, None)
+    gate = ApprovalGate(agent_parts.permissions, profile, context, scope.allowances)
     hiring.set(Subagents(scope, profile, context, turn.model, 0))
     calls = Calls(
         await equip(scope, profile, context, 0),
-        clearance=clearance,
+        gate=gate,
         context=context,
         translator=translator,
         sees=attachments.sees(model),
@@ -66,9 +66,9 @@ async def run_agent(turn: Turn, context: ToolContext, equipment: AgentParts, emi
             model_name=turn.model,
             prompt=prompt,
             history=[*conversation.history(turn.history), *paused.messages],
-            results=_results(turn, paused, clearance, calls) if turn.resumed is not None else None,
+            results=_results(turn, paused, gate, calls) if turn.resumed is not None else None,
             requests=paused.requests,
-            instructions=await _instructions(profile, turn, context, equipment),
+            instructions=await _instructions(profile, turn, context, agent_parts),
             calls=calls,
             translator=translator,
             emit=emit,
@@ -82,7 +82,7 @@ async def run_agent(turn: Turn, context: ToolContext, equipment: AgentParts, emi
     return _result(done, [*paused.messages, *done.messages], translator, scope)
 
 
-async def _scope(turn: Turn, context: ToolContext, equipment: AgentParts, emit: Emit, paused: Paused) -> Scope:
+async def _scope(turn: Turn, context: ToolContext, agent_parts: AgentParts, emit: Emit, paused: Paused) -> Scope:
     budget = Budget(turn.limits, context.spending, context)
     await budget.start()
     summaries = Summaries()
@@ -92,7 +92,7 @@ async def _scope(turn: Turn, context: ToolContext, equipment: AgentParts, emit: 
         allowances.add(name)
     return Scope(
         turn=turn,
-        equipment=equipment,
+        agent_parts=agent_parts,
         meter=Meter(turn.run_id, emit, paused.usage),
         budget=budget,
         allowances=allowances,
@@ -100,28 +100,28 @@ async def _scope(turn: Turn, context: ToolContext, equipment: AgentParts, emit: 
     )
 
 
-async def _instructions(profile: Profile, turn: Turn, context: ToolContext, equipment: AgentParts) -> str:
+async def _instructions(profile: Profile, turn: Turn, context: ToolContext, agent_parts: AgentParts) -> str:
     said = instructions(profile, turn, context, await wake_of(context, turn.now))
-    gathered = await equipment.contexts.gather(profile, turn, context)
+    gathered = await agent_parts.contexts.gather(profile, turn, context)
     return f"{said}\n\n{gathered}" if gathered else said
 
 
-def _results(turn: Turn, paused: Paused, clearance: ApprovalGate, calls: Calls) -> DeferredToolResults:
+def _results(turn: Turn, paused: Paused, gate: ApprovalGate, calls: Calls) -> DeferredToolResults:
     """The answers, by the provider's ids of the calls. What nobody has answered was not allowed."""
     answers = {one.tool_call_id: one for one in turn.answers}
     results = DeferredToolResults()
     for theirs, ours in paused.calls.items():
         answer = answers.get(ours)
         if answer is None:
-            results.approvals[theirs] = ToolDenied(not_made("The user was not asked about this call."))
+            results.approvals[theirs] = ToolDenied(rejected_call("The user was not asked about this call."))
             continue
-        ruling = clearance.heard(answer)
-        if ruling.approved:
-            if ruling.args is not None and ruling.args != answer.args:
-                calls.edited[ours] = ruling.args
+        decision = gate.take_answer(answer)
+        if decision.approved:
+            if decision.args is not None and decision.args != answer.args:
+                calls.edited[ours] = decision.args
             results.approvals[theirs] = ToolApproved(override_args=calls.edited.get(ours))
         else:
-            results.approvals[theirs] = ToolDenied(not_made(ruling.message))
+            results.approvals[theirs] = ToolDenied(rejected_call(decision.message))
     return results
 
 
@@ -140,6 +140,6 @@ def _result(done: Done, messages: Sequence[ModelMessage], translator: Translator
         allowed=sorted(scope.allowances.names),
     )
     asks: list[Ask] = [
-        question(call.tool_name, call.args_as_dict(), waiting[call.tool_call_id]) for call in done.waiting
+        approval_question(call.tool_name, call.args_as_dict(), waiting[call.tool_call_id]) for call in done.waiting
     ]
     return TurnResult(conversation=conversation.pause(paused), asks=tuple(asks), usage=usage)

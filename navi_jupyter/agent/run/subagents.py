@@ -56,7 +56,7 @@ class Scope:
     """What all agents of one run share."""
 
     turn: Turn
-    equipment: AgentParts
+    agent_parts: AgentParts
     meter: Meter
     budget: Budget
     allowances: Allowances
@@ -98,15 +98,15 @@ def _attributed(emit: Callable[[Event], None], worker: str) -> Callable[[Event],
 
 async def equip(scope: Scope, profile: Profile, context: ToolContext, depth: int) -> list[Tool]:
     """The tools of an agent at this depth: those of its profile; to delegate, only if it has whom and may."""
-    tools = [one for one in await scope.equipment.tools(profile, context) if one.name != DELEGATE.name]
-    names = [name for name in _profile_names(scope.equipment) if profile.delegates_to(name)]
+    tools = [one for one in await scope.agent_parts.tools(profile, context) if one.name != DELEGATE.name]
+    names = [name for name in _profile_names(scope.agent_parts) if profile.delegates_to(name)]
     if depth < _DEEPEST and names and profile.offers(DELEGATE):
         tools.append(replace(DELEGATE, description=f"{DELEGATE.description}\n\nProfiles: {', '.join(names)}."))
     return tools
 
 
-def _profile_names(equipment: AgentParts) -> list[str]:
-    return [str(entry["name"]) for entry in equipment.profiles.describe()]
+def _profile_names(agent_parts: AgentParts) -> list[str]:
+    return [str(entry["name"]) for entry in agent_parts.profiles.describe()]
 
 
 class Subagents:
@@ -132,8 +132,8 @@ class Subagents:
             if name is None or self._profile.delegates_to(name):
                 return self._profile
         elif self._profile.delegates_to(name):
-            return self._scope.equipment.profiles.get(name)
-        names = [one for one in _profile_names(self._scope.equipment) if self._profile.delegates_to(one)]
+            return self._scope.agent_parts.profiles.get(name)
+        names = [one for one in _profile_names(self._scope.agent_parts) if self._profile.delegates_to(one)]
         raise ToolDenied(f"You may not delegate to a worker of the profile {name!r}. You may to: {', '.join(names)}.")
 
     async def _watched(self, task: str, profile: Profile, instructions: str | None) -> ToolOutput:
@@ -204,12 +204,12 @@ class _Nested:
         hiring.set(workers)
         calls = Calls(
             await equip(scope, profile, context, self._depth),
-            clearance=ApprovalGate(scope.equipment.permissions, profile, context, scope.allowances, self._worker),
+            gate=ApprovalGate(scope.agent_parts.permissions, profile, context, scope.allowances, self._worker),
             context=context,
             translator=self._translator,
             sees=attachments.sees(model),
         )
-        gathered = await scope.equipment.contexts.gather(profile, scope.turn, context)
+        gathered = await scope.agent_parts.contexts.gather(profile, scope.turn, context)
         return await do(
             AgentTask(
                 model=model,

@@ -26,7 +26,7 @@ from ...redaction import redact
 from ..tools.base import Tool, ToolOutput
 from ..tools.functions import refusal
 from ..tools.rendering import cut, readable, render
-from .approvals import ApprovalGate, not_made
+from .approvals import ApprovalGate, rejected_call
 from .event_translation import Translator
 
 log = get_logger("agent")
@@ -48,13 +48,13 @@ class Calls(AbstractToolset[None]):
         self,
         tools: Sequence[Tool],
         *,
-        clearance: ApprovalGate,
+        gate: ApprovalGate,
         context: ToolContext,
         translator: Translator,
         sees: bool,
     ) -> None:
         self._tools = {tool.name: tool for tool in tools}
-        self._clearance = clearance
+        self._gate = gate
         self._context = context
         self._translator = translator
         self._sees = sees
@@ -103,20 +103,20 @@ class Calls(AbstractToolset[None]):
         self, tool: Tool, args: dict[str, Any], ours: str | None, *, asked: bool
     ) -> tuple[dict[str, Any], str]:
         """The arguments to call it with, and what to say about them."""
-        match self._clearance.decide(tool):
+        match self._gate.decide(tool):
             case Permission.DENY:
-                raise ToolFailed(not_made(self._clearance.explain(tool), "not_allowed"))
+                raise ToolFailed(rejected_call(self._gate.explain(tool), "not_allowed"))
             case Permission.ASK if asked:
                 edited = self.edited.get(ours or "")
                 return args, _changed(edited)
-            case Permission.ASK if not self._clearance.in_memory:
+            case Permission.ASK if not self._gate.in_memory:
                 self.pausing = True
                 raise ApprovalRequired
             case Permission.ASK:
-                ruling = await self._clearance.ask(tool, args, ours)
-                if not ruling.approved:
-                    raise ToolFailed(not_made(ruling.message))
-                return ruling.args or args, _changed(ruling.args)
+                decision = await self._gate.ask(tool, args, ours)
+                if not decision.approved:
+                    raise ToolFailed(rejected_call(decision.message))
+                return decision.args or args, _changed(decision.args)
             case Permission.ALLOW:
                 return args, _changed(self.edited.get(ours or ""))
 

@@ -10,12 +10,9 @@ import asyncio
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import Token
 from importlib import import_module
-from typing import Any
 
-from ...errors import InvalidRequest, ToolDenied
-from ...ports.agent import ToolContext, tool_context
+from ...ports.agent import ToolContext
 from .base import Tool, ToolNote, ToolOutput
 
 
@@ -68,51 +65,7 @@ class BuiltinTools:
         return [ToolNote(name=tool.name, source=tool.source, tool=tool) for tool in tools.values()]
 
 
-def describe_tools() -> list[dict[str, Any]]:
-    """``{"name","description","parameters"}`` of each, ``parameters`` a JSON schema."""
-    return [
-        {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
-        for tool in builtin_tools().values()
-    ]
-
-
 def as_text(output: ToolOutput) -> str:
     """What a model reads of an output: text as it is, the rest as JSON."""
     content = output.content
     return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, default=str)
-
-
-def _nothing(tool: Tool) -> str | None:  # noqa: ARG001
-    """Speaks against it."""
-    return None
-
-
-async def call_tool(
-    name: str,
-    arguments: Mapping[str, Any],
-    context: ToolContext,
-    *,
-    objection: Callable[[Tool], str | None] = _nothing,
-) -> str:
-    """Call a built-in tool as a model would; what the model would read, as JSON.
-
-    ``objection`` says why the tool may not be called, if anything speaks against it.
-    Raises InvalidRequest for arguments that do not fit and a name that is not there.
-    """
-    tool = (await asyncio.to_thread(builtin_tools)).get(name)
-    if tool is None:
-        raise InvalidRequest(f"There is no tool named {name}.", field="name")
-    why = objection(tool)
-    if why is not None:
-        return json.dumps({"error": ToolDenied.code, "message": why}, ensure_ascii=False)
-    token: Token[ToolContext] = tool_context.set(context)
-    try:
-        output = await tool.call(arguments)
-    finally:
-        tool_context.reset(token)
-    if output.failed and isinstance(output.content, Mapping) and output.content.get("error") == "invalid_arguments":
-        raise InvalidRequest(f"{name}: {output.content['message']}")
-    return as_text(output)
-
-
-__all__ = ["BuiltinTools", "as_text", "builtin_tools", "call_tool", "describe_tools"]

@@ -53,17 +53,17 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ToolPermissions:
-    """``equipment.Permissions``, with the administrator's ceiling (trait ``tool_ceiling``)."""
+    """The rules for tools, with the administrator's ceiling (trait ``tool_ceiling``)."""
 
     ceiling: Mapping[str, Permission] = field(default_factory=dict)
     """By name or pattern; the strictest that matches is the most that a tool gets."""
 
     def decide(self, tool: Tool, profile: Profile, context: ToolContext) -> Permission:
-        """See ``equipment.Permissions``."""
+        """Whether this tool may be called now. For a headless run (of a recall) ``ask`` only where asks are queued."""
         return self.judge(tool, profile, context).permission
 
     def explain(self, tool: Tool, profile: Profile, context: ToolContext) -> str:
-        """See ``equipment.Permissions``."""
+        """Why :meth:`decide` says so, for the model and the user; for ``deny`` with how to allow it."""
         return self.judge(tool, profile, context).because
 
     def judge(self, tool: Tool, profile: Profile, context: ToolContext) -> Verdict:
