@@ -64,7 +64,7 @@ class ActiveRun:
 
     def begin(self, turn: Turn) -> None:
         """Put the agent to work."""
-        self._seconds = turn.limits.timeout
+        self._seconds = turn.limits.run_timeout
         self.task = asyncio.create_task(self._work(turn), name=f"navi-run-{self.run.id}")
 
     def stop(self) -> None:

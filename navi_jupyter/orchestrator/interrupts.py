@@ -27,7 +27,7 @@ from .event_writer import EventWriter
 from .run_endings import told
 
 
-def opened(ask: Ask, run: Run, at: datetime, *, patience: timedelta, durable: bool) -> Interrupt:
+def opened(ask: Ask, run: Run, at: datetime, *, approval_timeout: float, durable: bool) -> Interrupt:
     """What a run asks, as a question that is open since ``at``."""
     return Interrupt(
         id=new_id("i"),
@@ -42,7 +42,7 @@ def opened(ask: Ask, run: Run, at: datetime, *, patience: timedelta, durable: bo
         subagent_run_id=ask.subagent_run_id,
         durable=durable,
         created_at=at,
-        expires_at=at + (patience if ask.expires_in is None else ask.expires_in),
+        expires_at=at + (timedelta(seconds=approval_timeout) if ask.expires_in is None else ask.expires_in),
     )
 
 
@@ -200,7 +200,7 @@ class RunInterrupts:
         store: SessionStore,
         journal: EventWriter,
         questions: Questions,
-        expires_in: timedelta,
+        approval_timeout: float,
         patience: PausableTimeout,
         withdraw: Callable[[str], None],
     ) -> None:
@@ -209,14 +209,14 @@ class RunInterrupts:
         self._store = store
         self._journal = journal
         self._questions = questions
-        self._expires_in = expires_in
+        self._approval_timeout = approval_timeout
         self._patience = patience
         self._withdraw = withdraw
         """Told, without waiting, the id of a question whose asker has gone."""
 
     async def __call__(self, ask: Ask) -> Interrupt:
         await self._journal.flushed(self._run.session_id)  # what it asks about is in the log before it
-        question = opened(ask, self._run, now(), patience=self._expires_in, durable=False)
+        question = opened(ask, self._run, now(), approval_timeout=self._approval_timeout, durable=False)
         answer = self._questions.expect(question.id)
         self._patience.hold()
         try:

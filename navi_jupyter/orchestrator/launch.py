@@ -26,7 +26,7 @@ async def launch(shared: SessionDependencies, run: Run, put: Callable[[Item], No
     """Start or resume: gather what the run needs, and put the agent to work. ``put`` is its session's inbox."""
     turn, user_id = await _turn(shared, run)
     store = shared.store
-    patience = PausableTimeout(turn.limits.timeout)
+    patience = PausableTimeout(turn.limits.run_timeout)
 
     def joined(drafts: Sequence[Draft], run_ids: Sequence[str]) -> None:
         active.note(drafts)
@@ -67,7 +67,7 @@ async def launch(shared: SessionDependencies, run: Run, put: Callable[[Item], No
             store=store,
             journal=shared.journal,
             questions=shared.questions,
-            expires_in=shared.settings.patience,
+            approval_timeout=shared.settings.approval_timeout,
             patience=patience,
             withdraw=lambda interrupt_id: put(Withdrawn(interrupt_id)),
         ),

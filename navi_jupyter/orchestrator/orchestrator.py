@@ -24,7 +24,8 @@ from ..model.sessions import SYSTEM, USER, Origin, Run, Session, SessionCreate, 
 from ..ports.agent import AgentLoop, Message, RecallAccess, StopSignal, ToolContext
 from ..ports.recalls import RunEnded
 from ..ports.store import SessionStore, SessionTx
-from .dependencies import SessionDependencies, Settings, ToolServices
+from ..settings import Settings
+from .dependencies import IDLE_AFTER, MAX_QUEUED_PROMPTS, SessionDependencies, ToolServices
 from .event_log import EventLog, Page
 from .event_writer import EventWriter
 from .inbox import Close, Poke, Submitted
@@ -66,10 +67,8 @@ class Orchestrator:
         agent: AgentLoop,
         *,
         settings: Settings | None = None,
-        default_model: str = "offline",
-        default_profile: str = "assistant",
-        replay_buffer_size: int = 1000,
-        compact_after: timedelta = timedelta(days=1),
+        idle_after: float = IDLE_AFTER,
+        max_queued_prompts: int = MAX_QUEUED_PROMPTS,
         check_model: Callable[[str], None] = _any_name,
         check_profile: Callable[[str], None] = _any_name,
         model_of_profile: Callable[[str], str | None] = _no_model,
@@ -77,13 +76,13 @@ class Orchestrator:
         gear: ToolServices | None = None,
     ) -> None:
         self.server = this_server()
-        self.log = EventLog(store, ring_events=replay_buffer_size)
         self.library = TranscriptHistory(store)
         self.settings = settings or Settings()
+        self.log = EventLog(store, ring_events=self.settings.replay_buffer_size)
         self._store = store
         self._agent = agent
-        self._default_model = default_model
-        self._default_profile = default_profile
+        self._idle_after = idle_after
+        self._max_queued_prompts = max_queued_prompts
         self._check_model = check_model
         self._check_profile = check_profile
         self._model_of_profile = model_of_profile
@@ -102,7 +101,7 @@ class Orchestrator:
             actors=lambda: [actor for actor, _ in self._actors.values()],
             poke=self._poke,
             run_ended=self._run_ended,
-            compact_after=compact_after,
+            compact_after=timedelta(seconds=self.settings.compact_after),
         )
         self._listeners: list[RunEnded] = []
         self._shared: SessionDependencies | None = None
@@ -121,6 +120,8 @@ class Orchestrator:
         self._shared = SessionDependencies(
             server_id=self.server.id,
             settings=self.settings,
+            idle_after=self._idle_after,
+            max_queued_prompts=self._max_queued_prompts,
             store=self._store,
             journal=self._journal,
             slots=self._slots,
@@ -180,13 +181,13 @@ class Orchestrator:
         """A new session. Raises LimitReached, InvalidRequest."""
         self._check(request)
         at = now()
-        profile = request.profile or self._default_profile
+        profile = request.profile or self.settings.default_profile
         session = Session(
             id=new_id("s"),
             owner=owner,
             title=request.title or default_title(request),
             profile=profile,
-            model=request.model or self._model_of_profile(profile) or self._default_model,
+            model=request.model or self._model_of_profile(profile) or self.settings.default_model,
             notebook_path=request.notebook_path,
             kernel_id=request.kernel_id,
             timezone=request.timezone or "UTC",

@@ -51,9 +51,7 @@ class SessionActor:
         self._deadline: asyncio.TimerHandle | None = None
         """When the current run is given up: some time after its timeout, a stop or a close. None without a run."""
         self._closing = False
-        self._intake = CommandHandler(
-            session_id, server_id=shared.server_id, max_queued=shared.settings.max_queued_prompts
-        )
+        self._intake = CommandHandler(session_id, server_id=shared.server_id, max_queued=shared.max_queued_prompts)
 
     def put(self, item: Item) -> None:
         """Give it something to do."""
@@ -68,7 +66,7 @@ class SessionActor:
         """Work until there was nothing to do for a while, or until closed. One item at a time, in order."""
         while True:
             try:
-                async with asyncio.timeout(self._shared.settings.idle_after):
+                async with asyncio.timeout(self._shared.idle_after):
                     item = await self._inbox.get()
             except TimeoutError:
                 if self.idle:
@@ -372,7 +370,9 @@ class SessionActor:
         shared, run = self._shared, active.run
         active.over = True
         at = now()
-        asked = [opened(ask, run, at, patience=shared.settings.patience, durable=True) for ask in result.asks]
+        asked = [
+            opened(ask, run, at, approval_timeout=shared.settings.approval_timeout, durable=True) for ask in result.asks
+        ]
 
         async def unit(tx: SessionTx) -> None:
             if not await pause_run(tx, run, result, asked, active.fold, server_id=shared.server_id):

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from ..events import Event
 from ..model.attachments import Attachment, Fact
 from ..model.recalls import Firing, Recall, RecallCreate
-from ..model.runs import Interrupt, InterruptKind, RunLimits
+from ..model.runs import Interrupt, InterruptKind
 from ..model.sessions import Failure, Origin, Run, RunStatus, Session, Usage
+from ..settings import Limits
 from .jupyter import JupyterAccess
 
 NO_JUPYTER = JupyterAccess()
@@ -185,42 +186,6 @@ class PromptPart:
     def shown(self) -> str:
         """What followers see."""
         return self.display or self.text
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """Where a run ends by itself. Zero or None: no limit."""
-
-    max_iterations: int = 50
-    """Requests to the model."""
-    max_tokens: int | None = None
-    """Input and output tokens of this run, its workers included."""
-    max_cost: float | None = None
-    """US dollars of this run, where the price is known."""
-    session_tokens: int | None = None
-    """Tokens of all the session's runs together."""
-    user_tokens_per_day: int | None = None
-    """Tokens of all the user's runs of the last 24 hours."""
-    user_cost_per_day: float | None = None
-    """US dollars of the same, where the price is known."""
-    timeout: float = 600.0
-    """Seconds from start to ``timed_out``; enforced by the session, here for the loop's own time-outs."""
-
-    def within(self, wanted: RunLimits) -> Limits:
-        """These and those of a profile: the stricter of each."""
-        timeout = None if wanted.timeout is None else wanted.timeout.total_seconds()
-        return replace(
-            self,
-            max_iterations=int(_least(self.max_iterations, wanted.max_iterations) or 0),
-            max_tokens=None if (tokens := _least(self.max_tokens, wanted.max_tokens)) is None else int(tokens),
-            max_cost=_least(self.max_cost, wanted.max_cost),
-            timeout=_least(self.timeout, timeout) or 0.0,
-        )
-
-
-def _least(*limits: float | None) -> float | None:
-    """Zero and None are no limit."""
-    return min((limit for limit in limits if limit), default=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
@@ -17,12 +18,12 @@ from jupyter_server.extension.application import ExtensionApp, ExtensionAppJinja
 from traitlets import Bool, Dict, Enum, Float, Int, TraitType, Unicode
 
 from ..jupyter.kernels.jupyter_services import JupyterServices
+from ..settings import Limits, Settings
 from . import connection
 from .handler import ApiHandler
 from .identity import LOCAL_USER
 from .lifecycle import Lifecycle
 from .page import PageHandler
-from .settings import Settings
 from .websocket import StreamHandler
 
 if TYPE_CHECKING:
@@ -179,10 +180,15 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
 
     def read_settings(self) -> Settings:
         """The traits as the value that everything is built from."""
-        settings = {name: getattr(self, name) for name in Settings.__dataclass_fields__}
-        settings["database_url"] = self.database_url or f"sqlite:///{quote(_default_database())}"
-        settings["kernel_user"] = self.kernel_user or os.environ.get("JUPYTERHUB_USER") or LOCAL_USER
-        return Settings(**settings)
+
+        def values(kind: type) -> dict[str, Any]:
+            return {field.name: getattr(self, field.name) for field in fields(kind) if self.has_trait(field.name)}
+
+        return replace(
+            Settings(**values(Settings), limits=Limits(**values(Limits))),
+            database_url=self.database_url or f"sqlite:///{quote(_default_database())}",
+            kernel_user=self.kernel_user or os.environ.get("JUPYTERHUB_USER") or LOCAL_USER,
+        )
 
     def initialize_settings(self) -> None:
         """Make the lifecycle; handlers find it in the web application's settings."""

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..errors import NaviError, NotReady, StoreBusy
 from ..jupyter.kernels.jupyter_services import JupyterServices
+from ..settings import Settings
 from .identity import KernelToken
-from .settings import Settings
 
 if TYPE_CHECKING:
     from .runtime import Services

@@ -33,12 +33,12 @@ from ..log_setup import get_logger, send_to
 from ..model.attachments import Attachment
 from ..model.runs import Permission
 from ..model.sessions import USER, Session
-from ..orchestrator.dependencies import Settings as SessionSettings
 from ..orchestrator.dependencies import ToolServices
 from ..orchestrator.orchestrator import Orchestrator
 from ..ports.jupyter import JupyterAccess
 from ..scheduling.scheduler import Scheduler
 from ..scheduling.service import RecallService
+from ..settings import Settings
 from ..store.attachments import AttachmentStore
 from ..store.memory import FactStore
 from ..store.sqlite import SqliteStore
@@ -52,7 +52,6 @@ from .metrics import NaviCollector
 from .reaching import Reaching
 from .rest.routes import ROUTES
 from .rest.routing import parse, read_cursor
-from .settings import Settings
 
 _log = get_logger("server")
 
@@ -248,24 +247,8 @@ async def runtime(
         orchestrator = Orchestrator(
             store,
             AgentRouter(backends),
-            settings=SessionSettings(
-                max_iterations=settings.max_iterations,
-                run_timeout=settings.run_timeout,
-                stop_deadline=settings.stop_deadline,
-                max_concurrent_runs=settings.max_concurrent_runs,
-                max_sessions_per_user=settings.max_sessions_per_user,
-                approval_timeout=settings.approval_timeout,
-                run_token_budget=settings.run_token_budget,
-                run_cost_budget=settings.run_cost_budget,
-                session_token_budget=settings.session_token_budget,
-                daily_token_budget=settings.daily_token_budget,
-                daily_cost_budget=settings.daily_cost_budget,
-            ),
+            settings=settings,
             gear=ToolServices(jupyter=jupyter, memory=memory, attachments=attachments, spending=store),
-            default_model=settings.default_model,
-            default_profile=settings.default_profile,
-            replay_buffer_size=settings.replay_buffer_size,
-            compact_after=timedelta(seconds=settings.compact_after),
             check_model=_check(backends.validate),
             check_profile=_check(agent_parts.profiles.get),
             model_of_profile=agent_parts.profiles.model_of,

@@ -16,7 +16,8 @@ from navi_jupyter.agent.tools.functions import tool
 from navi_jupyter.errors import RunFailed
 from navi_jupyter.model.runs import Effect, InterruptStatus
 from navi_jupyter.model.sessions import RunStatus
-from navi_jupyter.ports.agent import Limits, PastTurn
+from navi_jupyter.ports.agent import PastTurn
+from navi_jupyter.settings import Limits
 from tests.support.agent_world import Bench, Outcome, agent_parts, answered
 from tests.support.providers import Call, Reply, ScriptedProvider
 
@@ -278,7 +279,7 @@ async def test_a_tool_that_the_session_allows_does_not_ask(bench: Bench, lab: La
 
 
 async def test_the_limit_of_requests_holds_over_a_pause(bench: Bench, lab: Lab, serve: Serve) -> None:
-    limits = Limits(max_iterations=1, timeout=20)
+    limits = Limits(max_iterations=1, run_timeout=20)
     async with serve(Reply(calls=(run_call(),)), Reply("too many")) as provider:
         paused = await bench.run("go", model=MODELS[0], limits=limits)
         outcome = await bench.resume(paused, answered(paused.asks[0]), model=MODELS[0], limits=limits)

@@ -11,7 +11,8 @@ from navi_jupyter.agent.router import AgentRouter
 from navi_jupyter.agent.run.budgets import Budget
 from navi_jupyter.clock import now
 from navi_jupyter.model.sessions import USER, Run, RunStatus, Usage
-from navi_jupyter.ports.agent import Limits, ToolContext
+from navi_jupyter.ports.agent import ToolContext
+from navi_jupyter.settings import Limits
 from tests.support.agent_world import Bench
 from tests.support.providers import Call, Reply, ScriptedProvider
 
@@ -64,9 +65,9 @@ async def test_without_limits_nothing_ends_a_run(context: ToolContext) -> None:
 @pytest.mark.parametrize(
     ("limits", "before", "run", "says"),
     [
-        (Limits(max_tokens=1000), (0, 0), 1000, ("run_token_budget", "1,000 of 1,000 tokens", "ask to continue")),
-        (Limits(session_tokens=1000), (700, 700), 300, ("session_token_budget", "1,000 of 1,000", "new session")),
-        (Limits(user_tokens_per_day=1000), (0, 900), 150, ("daily_token_budget", "1,050 of 1,000", "24 hours")),
+        (Limits(run_token_budget=1000), (0, 0), 1000, ("run_token_budget", "1,000 of 1,000 tokens", "ask to continue")),
+        (Limits(session_token_budget=1000), (700, 700), 300, ("session_token_budget", "1,000 of 1,000", "new session")),
+        (Limits(daily_token_budget=1000), (0, 900), 150, ("daily_token_budget", "1,050 of 1,000", "24 hours")),
     ],
 )
 async def test_the_budget_that_is_reached_is_named_with_what_was_used_and_what_to_do(
@@ -81,7 +82,7 @@ async def test_the_budget_that_is_reached_is_named_with_what_was_used_and_what_t
 
 
 async def test_costs_count_where_they_are_known(context: ToolContext) -> None:
-    made = await budget(context, Limits(max_cost=0.5, user_cost_per_day=2.0), Ledger(day=used(1, 1.75)))
+    made = await budget(context, Limits(run_cost_budget=0.5, daily_cost_budget=2.0), Ledger(day=used(1, 1.75)))
     assert made.check(used(10**9, None)) is None
     assert made.check(used(1, 0.2)) is None
     day = made.check(used(1, 0.25))
@@ -94,7 +95,7 @@ async def test_costs_count_where_they_are_known(context: ToolContext) -> None:
 
 
 async def test_a_request_that_would_go_beyond_is_not_made(context: ToolContext) -> None:
-    made = await budget(context, Limits(max_tokens=1000))
+    made = await budget(context, Limits(run_token_budget=1000))
     assert made.check(used(600), upcoming_tokens=400) is None
     failure = made.check(used(600), upcoming_tokens=401)
     assert failure is not None
@@ -107,7 +108,7 @@ async def test_a_run_that_paused_is_not_counted_twice(context: ToolContext) -> N
         model="m", created_at=now(), usage=used(400, 0.4),
     )  # fmt: skip
     ledger = Ledger(used(900), used(900, 0.9), runs=(mine,))
-    made = await budget(context, Limits(session_tokens=1000, user_cost_per_day=1.0), ledger)
+    made = await budget(context, Limits(session_token_budget=1000, daily_cost_budget=1.0), ledger)
     assert made.check(used(450, 0.45)) is None
     assert made.check(used(500, 0.45)) is not None
     assert made.check(used(450, 0.5)) is not None
@@ -115,13 +116,13 @@ async def test_a_run_that_paused_is_not_counted_twice(context: ToolContext) -> N
 
 async def test_a_users_day_is_the_last_24_hours(context: ToolContext) -> None:
     ledger = Ledger()
-    await budget(context, Limits(user_tokens_per_day=1), ledger)
+    await budget(context, Limits(daily_token_budget=1), ledger)
     assert ledger.since is not None
     assert abs(now() - ledger.since - timedelta(hours=24)) < timedelta(minutes=1)
 
 
 async def test_where_nothing_is_counted_a_runs_own_budget_still_holds(context: ToolContext) -> None:
-    made = Budget(Limits(max_tokens=10, session_tokens=10), None, context)
+    made = Budget(Limits(run_token_budget=10, session_token_budget=10), None, context)
     await made.start()
     assert made.check(used(10)) is not None
 
@@ -131,7 +132,9 @@ async def test_a_run_over_its_budget_ends_cleanly_and_the_next_one_goes_on(monke
     remind = Call("create_recall", {"message": "m", "when": "in 10 minutes"})
     async with ScriptedProvider(Reply("Working. ", calls=(remind,), usage=(90, 20)), Reply("Done.")) as provider:
         provider.point(monkeypatch)
-        outcome = await bench.run("go", model="openai-chat:gpt-6-luna", limits=Limits(max_tokens=100, timeout=20))
+        outcome = await bench.run(
+            "go", model="openai-chat:gpt-6-luna", limits=Limits(run_token_budget=100, run_timeout=20)
+        )
     assert outcome.text == "Working. "
     assert len(provider.requests) == 1, "no request is made beyond the budget"
     assert outcome.result is not None

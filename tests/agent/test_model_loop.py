@@ -15,7 +15,8 @@ import pytest
 from navi_jupyter.agent.run.backend import PydanticAIBackend
 from navi_jupyter.errors import RunFailed
 from navi_jupyter.model.sessions import USER, Origin, OriginKind, RunStatus
-from navi_jupyter.ports.agent import Limits, Message, PastTurn, ToolCall
+from navi_jupyter.ports.agent import Message, PastTurn, ToolCall
+from navi_jupyter.settings import Limits
 from tests.support.agent_world import Bench, Outcome, agent_parts
 from tests.support.providers import KEY, Call, Reply, ScriptedProvider
 
@@ -236,7 +237,7 @@ async def test_the_limit_of_requests_ends_the_run_and_keeps_what_was_done(
     bench: Bench, serve: Serve, model: str
 ) -> None:
     async with serve(Reply("Again. ", calls=(REMIND,))) as provider:
-        outcome = await bench.run("loop", model=model, limits=Limits(max_iterations=2, timeout=20))
+        outcome = await bench.run("loop", model=model, limits=Limits(max_iterations=2, run_timeout=20))
     assert len(provider.requests) == 2
     assert outcome.result is not None
     assert outcome.result.failure is not None
@@ -409,7 +410,7 @@ async def test_nobody_listening_is_a_network_failure(bench: Bench, monkeypatch: 
 
 async def test_a_silent_provider_is_given_up(bench: Bench, serve: Serve, model: str) -> None:
     async with serve(Reply(hold_first=True)):
-        failed = await failure(bench, model, limits=Limits(timeout=0.5))
+        failed = await failure(bench, model, limits=Limits(run_timeout=0.5))
     assert failed.run_code == "provider_network"
 
 

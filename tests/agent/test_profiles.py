@@ -19,8 +19,8 @@ from navi_jupyter.config_files import line_of, lines_of
 from navi_jupyter.errors import InvalidRequest
 from navi_jupyter.model.runs import Effect, Permission, RunLimits
 from navi_jupyter.model.sessions import RunStatus, SessionCreate
-from navi_jupyter.ports.agent import Limits
 from navi_jupyter.server import wire
+from navi_jupyter.settings import Limits
 
 from .test_permissions import a_tool
 from .test_whole import ask, services
@@ -172,18 +172,18 @@ def test_of_two_directories_the_first_wins(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wanted", "max_iterations", "timeout", "max_tokens", "max_cost"),
     [
-        ({}, 50, 600.0, 1000, None),
+        ({}, 50, 600.0, 1000, 0.0),
         ({"max_iterations": 7, "timeout": "5m", "max_tokens": 10, "max_cost": 0.5}, 7, 300.0, 10, 0.5),
-        ({"max_iterations": 99, "timeout": "1h", "max_tokens": 9999}, 50, 600.0, 1000, None),
+        ({"max_iterations": 99, "timeout": "1h", "max_tokens": 9999}, 50, 600.0, 1000, 0.0),
     ],
 )
 def test_limits_of_a_profile_tighten_those_of_the_server_and_never_loosen_them(
-    wanted: dict[str, Any], max_iterations: int, timeout: float, max_tokens: int, max_cost: float | None
+    wanted: dict[str, Any], max_iterations: int, timeout: float, max_tokens: int, max_cost: float
 ) -> None:
-    server = Limits(max_iterations=50, timeout=600.0, max_tokens=1000, session_tokens=5)
+    server = Limits(max_iterations=50, run_timeout=600.0, run_token_budget=1000, session_token_budget=5)
     both = server.within(RunLimits.model_validate(wanted))
-    assert (both.max_iterations, both.timeout) == (max_iterations, timeout)
-    assert (both.max_tokens, both.max_cost, both.session_tokens) == (max_tokens, max_cost, 5)
+    assert (both.max_iterations, both.run_timeout) == (max_iterations, timeout)
+    assert (both.run_token_budget, both.run_cost_budget, both.session_token_budget) == (max_tokens, max_cost, 5)
 
 
 async def test_a_run_ends_at_the_limit_of_its_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

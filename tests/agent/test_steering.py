@@ -12,7 +12,7 @@ import pytest
 from navi_jupyter.agent.run.backend import PydanticAIBackend
 from navi_jupyter.agent.tools.functions import tool
 from navi_jupyter.model.runs import Effect
-from navi_jupyter.ports.agent import Limits
+from navi_jupyter.settings import Limits
 from tests.support.agent_world import Bench, agent_parts
 from tests.support.providers import Call, Reply, ScriptedProvider
 
@@ -94,7 +94,7 @@ async def test_one_that_the_limit_of_requests_kept_from_the_model_is_kept_for_th
     bench, to_say = talkative()
     to_say.append("use euros")
     async with serve(Reply(calls=(Call("work", {}),))) as provider:
-        outcome = await bench.run("go", model=MODELS[0], limits=Limits(max_iterations=1, timeout=20))
+        outcome = await bench.run("go", model=MODELS[0], limits=Limits(max_iterations=1, run_timeout=20))
     assert len(provider.requests) == 1
     assert outcome.result is not None
     assert outcome.result.failure is not None

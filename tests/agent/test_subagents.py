@@ -20,7 +20,8 @@ from navi_jupyter.agent.tools.base import Tool
 from navi_jupyter.agent.tools.functions import tool
 from navi_jupyter.events import ActivitySnapshot
 from navi_jupyter.model.runs import Effect, Interrupt, InterruptStatus, Permission, RunLimits
-from navi_jupyter.ports.agent import Ask, Limits, subagent, tool_call, tool_context
+from navi_jupyter.ports.agent import Ask, subagent, tool_call, tool_context
+from navi_jupyter.settings import Limits
 from tests.support.agent_world import Bench, Outcome, agent_parts, answered
 from tests.support.providers import Call, Reply, ScriptedProvider
 
@@ -258,7 +259,7 @@ async def test_workers_count_against_the_budget_of_the_run(serve: Serve) -> None
     bench = Bench(PydanticAIBackend(geared()))
     script = (Reply(calls=(delegate("TASK"),)), Reply("never"))
     async with serve(*script) as provider:
-        outcome = await bench.run("go", model=MODELS[0], limits=Limits(max_tokens=18, timeout=20))
+        outcome = await bench.run("go", model=MODELS[0], limits=Limits(run_token_budget=18, run_timeout=20))
     assert outcome.result is not None
     assert outcome.result.failure is not None
     assert outcome.result.failure.code == "budget_exceeded"

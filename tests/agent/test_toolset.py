@@ -19,7 +19,8 @@ from navi_jupyter.errors import KernelBusy, RunFailed
 from navi_jupyter.events import ActivitySnapshot, Custom
 from navi_jupyter.model.runs import Effect
 from navi_jupyter.model.sessions import USER, Origin, OriginKind
-from navi_jupyter.ports.agent import Limits, tool_call, tool_context
+from navi_jupyter.ports.agent import tool_call, tool_context
+from navi_jupyter.settings import Limits
 from tests.support.agent_world import Bench, Outcome, agent_parts
 from tests.support.providers import Call, Reply, ScriptedProvider
 
@@ -262,7 +263,7 @@ async def test_an_unknown_tool_and_arguments_that_are_no_object_are_told(serve: 
 async def test_a_model_that_never_gets_its_call_right_ends_by_the_limit_of_requests(serve: Serve) -> None:
     bench = bench_with()
     async with serve(Reply(calls=(Call("no_such_tool", {}),))) as provider:
-        outcome = await bench.run("go", model=MODELS[0], limits=Limits(max_iterations=7, timeout=20))
+        outcome = await bench.run("go", model=MODELS[0], limits=Limits(max_iterations=7, run_timeout=20))
     assert len(provider.requests) == 7
     assert outcome.result is not None
     assert outcome.result.failure is not None

@@ -16,16 +16,16 @@ from navi_jupyter.commands import Prompt, Stop
 from navi_jupyter.model.sessions import Run, RunStatus, SessionCreate
 from navi_jupyter.server.lifecycle import LoopLag
 from navi_jupyter.server.runtime import Services, runtime
-from navi_jupyter.server.settings import Settings
+from navi_jupyter.settings import Limits, Settings
 from tests.support.providers import Call, Reply, ScriptedProvider
 
 OPENAI = "openai-chat:gpt-6-luna"
 
 
 @asynccontextmanager
-async def services(tmp_path: Path, **traits: Any) -> AsyncIterator[Services]:
-    settings = Settings(database_url=f"sqlite:///{tmp_path}/navi.db", **traits)
-    async with runtime(settings, LoopLag(), logging.getLogger("server")) as built:
+async def services(tmp_path: Path, limits: Limits | None = None, **settings: Any) -> AsyncIterator[Services]:
+    built_with = Settings(database_url=f"sqlite:///{tmp_path}/navi.db", limits=limits or Limits(), **settings)
+    async with runtime(built_with, LoopLag(), logging.getLogger("server")) as built:
         yield built
 
 
@@ -133,7 +133,7 @@ async def test_the_limit_of_requests_fails_the_run_and_keeps_its_conversation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = Reply("Again. ", calls=(Call("current_time", {}),))
-    async with ScriptedProvider(loop) as provider, services(tmp_path, max_iterations=2) as built:
+    async with ScriptedProvider(loop) as provider, services(tmp_path, Limits(max_iterations=2)) as built:
         provider.point(monkeypatch)
         session_id = await session_of(built, OPENAI)
         run = await ask(built, session_id, "loop")

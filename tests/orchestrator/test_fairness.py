@@ -16,12 +16,12 @@ from navi_jupyter.clock import now
 from navi_jupyter.commands import Prompt
 from navi_jupyter.model.recalls import RecallCreate
 from navi_jupyter.model.sessions import SessionCreate
-from navi_jupyter.orchestrator.dependencies import Settings
 from navi_jupyter.orchestrator.orchestrator import Orchestrator
 from navi_jupyter.orchestrator.run_slots import FAVOURED, RunSlots, SlotRequest, reserved
 from navi_jupyter.ports.agent import ToolContext, Turn, TurnResult
 from navi_jupyter.scheduling.scheduler import Scheduler
 from navi_jupyter.scheduling.service import RecallService
+from navi_jupyter.settings import Settings
 from navi_jupyter.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:

@@ -21,7 +21,6 @@ from navi_jupyter.ports.agent import (
     AgentLoop,
     Ask,
     AskUser,
-    Limits,
     Message,
     PastTurn,
     SteeredPrompt,
@@ -32,6 +31,7 @@ from navi_jupyter.ports.agent import (
     Unrun,
 )
 from navi_jupyter.scheduling.schedules import next_after, resolve
+from navi_jupyter.settings import Limits
 
 ZONE = "Europe/Berlin"
 
@@ -256,7 +256,7 @@ class Bench:
             model=model,
             prompt=prompt,
             history=history,
-            limits=limits or Limits(timeout=20),
+            limits=limits or Limits(run_timeout=20),
             origin=origin,
             now=now().astimezone(ZoneInfo(ZONE)),
             attachments=attachments,

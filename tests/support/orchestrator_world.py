@@ -28,11 +28,11 @@ from navi_jupyter.events import (
 )
 from navi_jupyter.model.runs import InterruptKind
 from navi_jupyter.model.sessions import Failure, Run, SessionCreate, Usage
-from navi_jupyter.orchestrator.dependencies import Settings
 from navi_jupyter.orchestrator.orchestrator import Orchestrator
 from navi_jupyter.orchestrator.views import SessionView
 from navi_jupyter.ports.agent import Ask, ToolContext, Turn, TurnResult
 from navi_jupyter.scheduling.service import RecallService
+from navi_jupyter.settings import Limits, Settings
 from navi_jupyter.store.sqlite import SqliteStore
 
 OWNER = "local"
@@ -371,12 +371,13 @@ def text_of(envelopes: Iterable[Envelope], message_id: str) -> str:
 
 @asynccontextmanager
 async def world(folder: Path, *, agent: Agent | None = None, **settings: Any) -> AsyncIterator[World]:
-    """Started, and stopped at the end. ``settings`` are those of sessions, and the orchestrator's ring."""
-    outer = {name: settings.pop(name) for name in ("replay_buffer_size",) if name in settings}
+    """Started, and stopped at the end. ``settings`` are the server's, those of its limits, and the orchestrator's."""
+    limits = {name: settings.pop(name) for name in Limits.__dataclass_fields__ if name in settings}
+    outer = {name: settings.pop(name) for name in ("idle_after", "max_queued_prompts") if name in settings}
     store = await SqliteStore.open(folder / "navi.db")
     try:
         agent = agent or Agent()
-        orchestrator = Orchestrator(store, agent, settings=Settings(**settings), **outer)
+        orchestrator = Orchestrator(store, agent, settings=Settings(limits=Limits(**limits), **settings), **outer)
         store.on_append = orchestrator.log.appended
         made = World(store, orchestrator, agent)
 

@@ -20,7 +20,7 @@ from navi_jupyter.model.recalls import Policy, Recall, RecallCreate, WhenSpec
 from navi_jupyter.model.sessions import SessionCreate
 from navi_jupyter.server.lifecycle import LoopLag
 from navi_jupyter.server.runtime import Services, runtime
-from navi_jupyter.server.settings import Settings
+from navi_jupyter.settings import Settings
 from tests.jupyter.conftest import front_end
 
 OWNER = "ada"

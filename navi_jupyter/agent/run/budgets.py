@@ -12,7 +12,8 @@ from datetime import timedelta
 
 from ...clock import now as clock
 from ...model.sessions import Failure, Usage
-from ...ports.agent import Limits, Spending, ToolContext
+from ...ports.agent import Spending, ToolContext
+from ...settings import Limits
 
 _DAY = timedelta(hours=24)
 _RECENT = 20
@@ -69,7 +70,7 @@ class Budget:
     @property
     def _limits_others(self) -> bool:
         limits = self._limits
-        return any((limits.session_tokens, limits.user_tokens_per_day, limits.user_cost_per_day))
+        return any((limits.session_token_budget, limits.daily_token_budget, limits.daily_cost_budget))
 
     async def _stored(self) -> Usage:
         """What the sums have of this very run: it may have paused before."""
@@ -78,14 +79,14 @@ class Budget:
 
     def _token_lines(self, session: int, day: int) -> list[_Line]:
         lines = (
-            (self._limits.max_tokens, 0, "The token budget of one run (run_token_budget)", _OF_RUN),
+            (self._limits.run_token_budget, 0, "The token budget of one run (run_token_budget)", _OF_RUN),
             (
-                self._limits.session_tokens,
+                self._limits.session_token_budget,
                 session,
                 "The token budget of this session (session_token_budget)",
                 _OF_SESSION,
             ),
-            (self._limits.user_tokens_per_day, day, "Your token budget of a day (daily_token_budget)", _OF_DAY),
+            (self._limits.daily_token_budget, day, "Your token budget of a day (daily_token_budget)", _OF_DAY),
         )
         return [
             _Line(limit=limit, used_before=max(0, used), name=name, advice=advice)
@@ -95,8 +96,8 @@ class Budget:
 
     def _cost_lines(self, day: float) -> list[_Line]:
         lines = (
-            (self._limits.max_cost, 0.0, "The cost budget of one run (run_cost_budget)", _OF_RUN),
-            (self._limits.user_cost_per_day, day, "Your cost budget of a day (daily_cost_budget)", _OF_DAY),
+            (self._limits.run_cost_budget, 0.0, "The cost budget of one run (run_cost_budget)", _OF_RUN),
+            (self._limits.daily_cost_budget, day, "Your cost budget of a day (daily_cost_budget)", _OF_DAY),
         )
         return [
             _Line(limit=limit, used_before=max(0.0, used), name=name, advice=advice, money=True)

@@ -76,7 +76,7 @@ async def run_agent(turn: Turn, context: ToolContext, agent_parts: AgentParts, e
             meter=scope.meter,
             affordable=scope.affordable,
             most_requests=min(profile.limits.max_iterations or turn.limits.max_iterations, turn.limits.max_iterations),
-            timeout=turn.limits.timeout,
+            timeout=turn.limits.run_timeout,
         )
     )
     return _result(done, [*paused.messages, *done.messages], translator, scope)

@@ -69,7 +69,7 @@ class Scope:
     def affordable(self, messages: Sequence[ModelMessage]) -> Failure | None:
         """Why these may not be sent to a model: a budget that is reached, or would be. None when they may."""
         limits = self.turn.limits
-        counts = limits.max_tokens or limits.session_tokens or limits.user_tokens_per_day
+        counts = limits.run_token_budget or limits.session_token_budget or limits.daily_token_budget
         upcoming = min(tokens_of(messages), DEFAULT_WINDOW) if counts else 0
         return self.budget.check(self.meter.total, upcoming_tokens=upcoming)
 
@@ -224,7 +224,7 @@ class _Nested:
                 meter=scope.meter,
                 affordable=scope.affordable,
                 most_requests=min(profile.limits.max_iterations or _REQUESTS, scope.turn.limits.max_iterations),
-                timeout=scope.turn.limits.timeout,
+                timeout=scope.turn.limits.run_timeout,
             )
         )
 

@@ -1,0 +1,82 @@
+"""The settings of a server process: one frozen value, passed whole to the parts that are built from it.
+
+A setting has one name, that of its trait of ``NaviExtension``, from the configuration file to the line that obeys it.
+Not responsible for where a value comes from (``server.app``: traits, environment). Imported when Jupyter loads the
+extension, so nothing heavy is imported here: pydantic's models only for the type checker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .model.runs import RunLimits
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Where a run ends by itself. Budgets of zero are no limit."""
+
+    max_iterations: int = 50
+    """Requests to the model."""
+    run_timeout: float = 600.0
+    """Seconds from start to ``timed_out``; enforced by the session, here for the agent's own time-outs."""
+    run_token_budget: int = 0
+    """Input and output tokens of this run, its subagents included."""
+    run_cost_budget: float = 0.0
+    """US dollars of this run, where the price is known."""
+    session_token_budget: int = 0
+    """Tokens of all the session's runs together."""
+    daily_token_budget: int = 0
+    """Tokens of all the user's runs of the last 24 hours."""
+    daily_cost_budget: float = 0.0
+    """US dollars of the same, where the price is known."""
+
+    def within(self, wanted: RunLimits) -> Limits:
+        """These and those of a profile: the stricter of each."""
+        timeout = None if wanted.timeout is None else wanted.timeout.total_seconds()
+        return replace(
+            self,
+            max_iterations=int(_least(self.max_iterations, wanted.max_iterations)),
+            run_timeout=_least(self.run_timeout, timeout),
+            run_token_budget=int(_least(self.run_token_budget, wanted.max_tokens)),
+            run_cost_budget=_least(self.run_cost_budget, wanted.max_cost),
+        )
+
+
+def _least(*limits: float | None) -> float:
+    """The smallest of those that limit anything; zero when none does."""
+    return min((limit for limit in limits if limit), default=0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """All settings. The fields, and those of ``limits``, have the names and units of the traits."""
+
+    database_url: str = ""
+    """``sqlite:///<absolute path>``."""
+    default_profile: str = "assistant"
+    default_model: str = "offline"
+    replay_buffer_size: int = 1000
+    recall_busy_delay: float = 60.0
+    limits: Limits = Limits()
+    stop_deadline: float = 10.0
+    approval_timeout: float = 3600.0
+    max_concurrent_runs: int = 32
+    max_sessions_per_user: int = 1000
+    max_recalls_per_user: int = 1000
+    min_recall_interval: float = 1.0
+    max_message_bytes: int = 1_048_576
+    max_attachment_bytes: int = 20_971_520
+    max_attachments_bytes_per_user: int = 1_073_741_824
+    max_facts_per_user: int = 1000
+    keep_alive_for_recalls: bool = False
+    compact_after: float = 86_400.0
+    tool_ceiling: Mapping[str, str] = field(default_factory=dict)
+    """Tools by name or pattern: the most that each may get, ``allow``, ``ask`` or ``deny``."""
+    mcp_config: str = ""
+    """A file with ``mcpServers`` besides those in Jupyter's configuration path; empty: none."""
+    notify_allow_private: bool = False
+    kernel_user: str = "local"
