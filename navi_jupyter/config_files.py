@@ -1,41 +1,211 @@
-"""Where in a TOML text a key is: ``tomllib`` reads values and forgets their places.
+"""Configuration files of users (TOML and JSON): read again when they changed, each mistake with its file and line.
 
-Reads texts that ``tomllib`` has accepted; for others the answer may be wrong, never an error.
+A file with a mistake leaves its last good content in use. Not responsible for what a file means: the reader that is
+given to :class:`WatchedFiles` is. Blocks on the disk: a few ``stat`` calls unless something has changed.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
-Path = tuple[str | int, ...]
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+T = TypeVar("T")
+KeyPath = tuple[str | int, ...]
 """Keys and indices, from the top."""
+Stamp = tuple[int, ...]
+"""Changes when the file does."""
+
+STILL_USED = "Until this is corrected, the last good version of the file is used."
+_MAX_MISTAKES = 5
+
+
+class ConfigError(ValueError):
+    """A mistake in a file, as ``file:line: what is wrong``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileProblem:
+    """What is wrong with a file as a whole, or with a setting in it."""
+
+    file: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """The content of a file, with the line of each key."""
+
+    path: Path
+    text: str
+    content: Any
+    """None for an empty JSON file."""
+
+    @cached_property
+    def lines(self) -> Mapping[KeyPath, int]:
+        """Found when a mistake is reported: most files have none."""
+        return lines_of(self.text)
+
+    def at(self, *key: str | int) -> str:
+        """``file:line`` of a key, or of the nearest thing above it that is there."""
+        return f"{self.path}:{line_of(key, self.lines)}"
+
+    def mistakes(
+        self, error: ValidationError, *under: str | int, describe: Callable[[ErrorDetails], str] | None = None
+    ) -> list[str]:
+        """``file:line: key: what is wrong`` for each error, in the order of the file; ``under`` leads to what was
+        validated."""
+        found = []
+        for one in error.errors(include_url=False)[:50]:
+            # pydantic adds "[key]" for what is wrong with a key itself; the file has no such level.
+            key = (*under, *(part for part in one["loc"] if part != "[key]"))
+            what = describe(one) if describe else one["msg"].removeprefix("Value error, ")
+            found.append((line_of(key, self.lines), f"{self.at(*key)}: {'.'.join(map(str, key))}: {what}"))
+        messages = [message for _, message in sorted(found, key=lambda each: each[0])]
+        if len(messages) > _MAX_MISTAKES:
+            messages[_MAX_MISTAKES:] = [f"{self.path}: and {len(messages) - _MAX_MISTAKES} more."]
+        return messages
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConfigFile(Generic[T]):
+    """A file as it was last read."""
+
+    document: Document | None
+    """Of the content; None where it never was without a mistake."""
+    content: T | None
+    """What the reader made of the file when it last was without a mistake."""
+    problem: str | None
+    """What is wrong with the file now; None when nothing is."""
+
+
+class WatchedFiles(Generic[T]):
+    """Files that are read again when they have changed. Not thread-safe."""
+
+    def __init__(self, read: Callable[[Document], T], *, max_bytes: int) -> None:
+        """``read`` makes of a document what is kept of it; it raises ConfigError for a mistake."""
+        self._read = read
+        self._max_bytes = max_bytes
+        self._stamps: dict[Path, Stamp] = {}
+        self.files: Mapping[Path, ConfigFile[T]] = {}
+        """Those that exist, in the order of the paths given last."""
+
+    def refresh(self, paths: Iterable[Path]) -> bool:
+        """Read those of ``paths`` that are new or changed, forget the others; whether there is any difference."""
+        stamps = {path: stamp for path in paths if (stamp := _stamp(path)) is not None}
+        if list(stamps.items()) == list(self._stamps.items()):
+            return False
+        self.files = {
+            path: self.files[path] if self._stamps.get(path) == stamp else self._file(path, self.files.get(path))
+            for path, stamp in stamps.items()
+        }
+        self._stamps = stamps
+        return True
+
+    @property
+    def problems(self) -> list[FileProblem]:
+        """Of the files that have a mistake now."""
+        return [
+            FileProblem(file=str(path), message=f"{file.problem}\n{STILL_USED}" if file.document else file.problem)
+            for path, file in self.files.items()
+            if file.problem is not None
+        ]
+
+    def _file(self, path: Path, before: ConfigFile[T] | None) -> ConfigFile[T]:
+        try:
+            document = _parse(path, self._max_bytes)
+            return ConfigFile(document=document, content=self._read(document), problem=None)
+        except ConfigError as error:
+            problem = str(error)
+        except OSError as error:
+            problem = f"{path}: {error.strerror or type(error).__name__}"
+        if before is None:
+            return ConfigFile(document=None, content=None, problem=problem)
+        return ConfigFile(document=before.document, content=before.content, problem=problem)
+
+
+def _stamp(path: Path) -> Stamp | None:
+    """None for a file that does not exist."""
+    try:
+        stat = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return (error.errno or 0,)
+    # The size and the inode for file systems with coarse times; the mode because a reader may ask for it.
+    return (stat.st_mtime_ns, stat.st_size, stat.st_ino, stat.st_mode)
+
+
+def _parse(path: Path, max_bytes: int) -> Document:
+    """The content of a ``.toml`` or ``.json`` file. Raises ConfigError, OSError."""
+    with path.open("rb") as file:
+        raw = file.read(max_bytes + 1)
+    if len(raw) > max_bytes:
+        raise ConfigError(f"{path}: the file is larger than {max_bytes:,} bytes")
+    try:
+        text = raw.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: the file is not UTF-8 text") from None
+    kind = "JSON" if path.suffix == ".json" else "TOML"
+    try:
+        content = tomllib.loads(text) if kind == "TOML" else json.loads(text) if text.strip() else None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path}:{error.lineno}: not JSON: {error.msg} (column {error.colno})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}:{_toml_line(error)}: not TOML: {error}") from None
+    except ValueError as error:  # a number with more digits than Python converts
+        raise ConfigError(f"{path}:1: not {kind}: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}:1: not {kind}: nested too deeply") from None
+    return Document(path=path, text=text, content=content)
+
+
+def _toml_line(error: tomllib.TOMLDecodeError) -> int:
+    """Before Python 3.14 the line is in the message only."""
+    line: int | None = getattr(error, "lineno", None)
+    if line is not None:
+        return line
+    _, _, place = str(error).rpartition("(at line ")
+    number = place.partition(",")[0]
+    return int(number) if number.isdigit() else 1
+
+
+# --- lines: tomllib and json read values and forget their places -----------------------------------------------------
 
 _TOKEN = re.compile(
     r"""
     (?P<comment>\#[^\n]*)
     |(?P<text>\"\"\"(?:\\.|[^\\])*?\"{3,5}|'''.*?'{3,5}|"(?:\\.|[^"\\\n])*"|'[^'\n]*')
     |(?P<newline>\n)
-    |(?P<mark>[\[\]{},=.])
-    |(?P<bare>[^\s\[\]{},=.\#"']+)
+    |(?P<mark>[\[\]{},=.:])
+    |(?P<bare>[^\s\[\]{},=.:\#"']+)
     """,
     re.VERBOSE | re.DOTALL,
 )
 
 
-def lines_of(text: str) -> Mapping[Path, int]:
-    """The line, from one, of every table, key and array item."""
-    return _Scan(text).lines
+def lines_of(text: str) -> Mapping[KeyPath, int]:
+    """The line, from one, of every table, key and array item of a TOML or JSON text.
+
+    For a text that its parser refuses, the answer may be wrong; it is never an error.
+    """
+    try:
+        return _LineScanner(text).lines
+    except RecursionError:  # json reads deeper structures than the scanner
+        return {}
 
 
-def line_of(path: Sequence[str | int], lines: Mapping[Path, int]) -> int:
-    """The line of a path, or of the nearest thing above it that is there; 1 when there is none."""
-    for end in range(len(path), 0, -1):
-        found = lines.get(tuple(path[:end]))
-        if found is not None:
-            return found
-    return 1
+def line_of(key: KeyPath, lines: Mapping[KeyPath, int]) -> int:
+    """The line of a key, or of the nearest thing above it that is there; 1 when there is none."""
+    return next((lines[key[:end]] for end in range(len(key), 0, -1) if key[:end] in lines), 1)
 
 
 def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
@@ -50,19 +220,23 @@ def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
     yield "end", "", line
 
 
-class _Scan:
+class _LineScanner:
+    """Finds the line of each key. JSON is read as an inline table of TOML whose keys end with a colon."""
+
     def __init__(self, text: str) -> None:
-        self.lines: dict[Path, int] = {}
+        self.lines: dict[KeyPath, int] = {}
         self._all = list(_tokens(text))
         self._at = 0
-        self._counts: dict[Path, int] = {}
+        self._counts: dict[KeyPath, int] = {}
         """Items so far of each array of tables."""
-        table: Path = ()
+        table: KeyPath = ()
         while self._kind != "end":
             if self._kind == "newline":
                 self._at += 1
             elif self._kind == "[":
                 table = self._header()
+            elif self._kind == "{":  # only JSON begins like this
+                self._inline(table)
             else:
                 self._pair(table)
 
@@ -74,7 +248,7 @@ class _Scan:
         while self._kind in kinds:
             self._at += 1
 
-    def _header(self) -> Path:
+    def _header(self) -> KeyPath:
         line = self._all[self._at][2]
         self._at += 1
         many = self._kind == "["
@@ -89,18 +263,19 @@ class _Scan:
         self._rest_of_line()
         return table
 
-    def _pair(self, table: Path) -> None:
+    def _pair(self, table: KeyPath) -> None:
         line = self._all[self._at][2]
         path = (*table, *self._key())
         for end in range(len(table) + 1, len(path) + 1):
             self._note(path[:end], line)
-        if self._kind == "=":
+        if self._kind in ("=", ":"):
             self._at += 1
+            self._skip("newline")  # JSON allows one here
             self._value(path)
         elif self._kind != "newline":
-            self._at += self._kind != "end"  # no TOML: go on anyhow
+            self._at += self._kind != "end"  # not TOML: continue with the next token
 
-    def _key(self) -> Path:
+    def _key(self) -> KeyPath:
         parts: list[str | int] = []
         while self._kind in ("text", "bare", "."):
             kind, source, _ = self._all[self._at]
@@ -109,15 +284,15 @@ class _Scan:
             self._at += 1
         return tuple(parts)
 
-    def _value(self, path: Path) -> None:
+    def _value(self, path: KeyPath) -> None:
         if self._kind == "[":
             self._array(path)
         elif self._kind == "{":
             self._inline(path)
         else:
-            self._skip("text", "bare", ".")
+            self._skip("text", "bare", ".", ":")  # a time of TOML has colons
 
-    def _array(self, path: Path) -> None:
+    def _array(self, path: KeyPath) -> None:
         self._at += 1
         index = 0
         while self._kind not in ("]", "end"):
@@ -129,7 +304,7 @@ class _Scan:
             self._at += self._at == before
         self._skip_one("]")
 
-    def _inline(self, path: Path) -> None:
+    def _inline(self, path: KeyPath) -> None:
         self._at += 1
         while self._kind not in ("}", "end"):
             before = self._at
@@ -145,7 +320,7 @@ class _Scan:
         while self._kind not in ("newline", "end"):
             self._at += 1
 
-    def _note(self, path: Path, line: int) -> None:
+    def _note(self, path: KeyPath, line: int) -> None:
         self.lines.setdefault(path, line)
 
 

@@ -1,7 +1,7 @@
-"""Where people can be reached: ``navi/notify.toml`` in Jupyter's config path, and ``NAVI_NOTIFY_<NAME>_URL``.
+"""Notification targets: ``navi/notify.toml`` in Jupyter's config path, and ``NAVI_NOTIFY_<NAME>_URL``.
 
-A target's URL is a secret (it holds the service's key): it is in no log line, event, answer or ``repr``.
-What is wrong in one target disables that one alone, and says the file, the line and the key.
+A target's URL is a secret (it contains the service's key): it is in no log line, event, answer or ``repr``.
+A mistake in one target disables that one alone; its message names the file, the line and the key.
 Not responsible for sending anything.
 """
 
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..config_files import ConfigError, Document, FileProblem, WatchedFiles
 from .quiet_hours import QuietHours, read_quiet
 
 FILE_NAME = "navi/notify.toml"
@@ -22,7 +22,7 @@ MAX_FILE = 100_000
 MAX_TARGETS = 100
 PER_HOUR = 20
 BROWSER = "browser"
-"""No target: the pages themselves tell (``js``)."""
+"""Not a target of ours: open pages show their notifications themselves (``js``)."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _VARIABLE = re.compile(r"NAVI_NOTIFY_([A-Z0-9_]{1,64})_URL")
 
@@ -32,22 +32,14 @@ Check = Callable[[str], str | None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """Somewhere a message can be sent."""
+    """An address that messages are sent to."""
 
     name: str
     url: str = field(default="", repr=False)
     source: str
     """The file, or the environment variable."""
     wrong: str | None = None
-    """Why it can not be used."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Problem:
-    """Something wrong with a file as a whole, or with a setting in it."""
-
-    file: str
-    message: str
+    """Why it cannot be used."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,8 +52,8 @@ class Targets:
     per_hour: int = PER_HOUR
     """Messages to each target and user within an hour."""
     public_url: str | None = None
-    """The server's address as its users know it."""
-    problems: Sequence[Problem] = ()
+    """The server's address as its users open it."""
+    problems: Sequence[FileProblem] = ()
 
 
 class TargetFiles:
@@ -70,116 +62,98 @@ class TargetFiles:
     def __init__(self, config_path: Callable[[], Sequence[str]], *, check: Check) -> None:
         self._config_path = config_path
         self._check = check
-        self._seen: object = None
+        self._watched = WatchedFiles(self._file, max_bytes=MAX_FILE)
+        self._variables: dict[str, str] = {}
         self._targets = Targets()
 
     def read(self) -> Targets:
         """What is configured now. Never raises."""
-        paths = list(dict.fromkeys(Path(directory, FILE_NAME) for directory in self._config_path()))
-        variables = {name: url for name, url in os.environ.items() if _VARIABLE.fullmatch(name) and url}
-        seen = (tuple(map(_fingerprint, paths)), variables)
-        if seen != self._seen:
-            self._targets = _Reading(self._check).all(paths, variables)
-            self._seen = seen
+        variables = {name: url for name, url in sorted(os.environ.items()) if _VARIABLE.fullmatch(name) and url}
+        changed = self._watched.refresh(Path(directory, FILE_NAME) for directory in self._config_path())
+        if changed or variables != self._variables:
+            self._variables = variables
+            self._targets = self._merged()
         return self._targets
 
-
-def _fingerprint(path: Path) -> tuple[object, ...]:
-    try:
-        stat = path.stat()
-    except OSError as error:
-        return (str(path), error.errno)
-    return (str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino)
-
-
-class _Reading:
-    """One reading of all of it."""
-
-    def __init__(self, check: Check) -> None:
-        self._check = check
-        self._targets: dict[str, Target] = {}
-        self._settings: dict[str, Any] = {}
-        self._problems: list[Problem] = []
-
-    def all(self, paths: Sequence[Path], variables: Mapping[str, str]) -> Targets:
-        for variable, url in sorted(variables.items()):
+    def _merged(self) -> Targets:
+        targets: dict[str, Target] = {}
+        for variable, url in self._variables.items():
             name = variable.removeprefix("NAVI_NOTIFY_").removesuffix("_URL").lower()
-            self._add(name, url, variable, f"the environment variable {variable}")
-        for path in paths:
-            try:
-                self._file(path)
-            except ValueError as error:
-                self._problems.append(Problem(file=str(path), message=str(error)))
-        return Targets(targets=self._targets, problems=tuple(self._problems), **self._settings)
+            targets[name] = self._checked(name, url, variable, f"the environment variable {variable}")
+        settings: dict[str, Any] = {}
+        problems = self._watched.problems
+        for file in self._watched.files.values():
+            if file.content is not None:
+                targets = file.content.targets | targets
+                settings = file.content.settings | settings
+                problems += file.content.problems
+        return Targets(targets=targets, problems=tuple(problems), **settings)
 
-    def _file(self, path: Path) -> None:
-        """Raises ValueError that says what is wrong with the file as a whole, and where."""
-        text = _text(path)
-        try:
-            content = tomllib.loads(text)
-        except (ValueError, RecursionError) as error:  # TOMLDecodeError, or a number beyond all bounds
-            raise ValueError(f"{path}: not TOML: {error}") from None
-        self._look_at_mode(path)
+    def _file(self, document: Document) -> _FileContent:
+        """What one file has. Raises ConfigError for a mistake that concerns all of it."""
+        found = _FileContent()
+        _check_mode(document.path, found)
+        content = dict(document.content)
         targets = content.pop("targets", {})
         for key, value in content.items():
-            self._setting(key, value, path, _line_of(text, key))
+            try:
+                found.settings.update(_settings(key, value))
+            except ValueError as error:
+                found.add_problem(document.path, f"{document.at(key)}: {_shown(key)}: {error}")
         if not isinstance(targets, dict):
-            line = _line_of(text, "targets")
-            raise ValueError(f'{path}, line {line}: targets must be tables like [targets.phone] with url = "…"')  # noqa: TRY004  it is about the file
+            raise ConfigError(f'{document.at("targets")}: targets must be tables like [targets.phone] with url = "…"')
         for name, entry in list(targets.items())[:MAX_TARGETS]:
-            self._target(name, entry, path, text)
+            found.targets.setdefault(_shown(name).lower(), self._target(name, entry, document))
+        return found
 
-    def _look_at_mode(self, path: Path) -> None:
-        """Our own file has keys that others should not read. Those of the machine are its administrator's business."""
-        if os.name != "posix":
-            return
-        try:
-            stat = path.stat()
-        except OSError:
-            return  # there is none, or no more
-        if stat.st_uid == os.getuid() and stat.st_mode & 0o077:
-            message = f"{path}: others on this machine can read the keys in it; chmod 600 keeps them private"
-            self._problems.append(Problem(file=str(path), message=message))
-
-    def _setting(self, key: str, value: object, path: Path, line: int) -> None:
-        try:
-            found = _settings(key, value)
-        except ValueError as error:
-            self._problems.append(Problem(file=str(path), message=f"{path}, line {line}: {_shown(key)}: {error}"))
-            return
-        for name, setting in found.items():
-            self._settings.setdefault(name, setting)
-
-    def _target(self, name: str, entry: object, path: Path, text: str) -> None:
-        if name.lower() in self._targets:
-            return
-        line = _line_of(text, "targets", name)
-        where = f"{path}, line {line}: targets.{_shown(name)}"
-        wrong = None
+    def _target(self, name: str, entry: object, document: Document) -> Target:
+        shown = _shown(name)
+        where = f"{document.at('targets', name)}: targets.{shown}"
         url = entry.get("url") if isinstance(entry, dict) else None
         if not isinstance(entry, dict):
             wrong = f'{where}: must be a table with url = "…"'
         elif unknown := sorted(set(entry) - {"url"}):
-            line = _line_of(text, "targets", name, unknown[0])
-            wrong = f"{path}, line {line}: targets.{_shown(name)}.{_shown(unknown[0])}: not known"
+            key = unknown[0]
+            wrong = f"{document.at('targets', name, key)}: targets.{shown}.{_shown(key)}: there is no such setting"
         elif not isinstance(url, str) or not url.strip():
-            variable = f"NAVI_NOTIFY_{_shown(name).upper().replace('-', '_')}_URL"
+            variable = f"NAVI_NOTIFY_{shown.upper().replace('-', '_')}_URL"
             wrong = f"{where}: url is missing; write it here or set the environment variable {variable}"
-        if wrong is not None:
-            self._targets[_shown(name).lower()] = Target(name=_shown(name), source=str(path), wrong=wrong)
-            return
-        self._add(name, str(url), str(path), where)
+        else:
+            return self._checked(name, url, str(document.path), where)
+        return Target(name=shown, source=str(document.path), wrong=wrong)
 
-    def _add(self, name: str, url: str, source: str, where: str) -> None:
-        wrong = None
+    def _checked(self, name: str, url: str, source: str, where: str) -> Target:
         if not _NAME.fullmatch(name) or name.lower() == BROWSER:
             wrong = f'a name has at most 64 letters, digits, dashes and underscores, and is not "{BROWSER}"'
         else:
-            wrong = self._check(url)
-        target = Target(
-            name=_shown(name), url="" if wrong else url.strip(), source=source, wrong=wrong and f"{where}: {wrong}"
-        )
-        self._targets.setdefault(_shown(name).lower(), target)
+            wrong = self._check(url) or ""
+        if wrong:
+            return Target(name=_shown(name), source=source, wrong=f"{where}: {wrong}")
+        return Target(name=name, url=url.strip(), source=source)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _FileContent:
+    targets: dict[str, Target] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Fields of :class:`Targets`."""
+    problems: list[FileProblem] = field(default_factory=list)
+
+    def add_problem(self, path: Path, message: str) -> None:
+        self.problems.append(FileProblem(file=str(path), message=message))
+
+
+def _check_mode(path: Path, found: _FileContent) -> None:
+    """The user's own file has keys that others should not read. Those of the machine are its administrator's."""
+    if os.name != "posix":
+        return
+    try:
+        stat = path.stat()
+    except OSError:
+        return  # removed since it was read
+    if stat.st_uid == os.getuid() and stat.st_mode & 0o077:
+        message = f"{path}: others on this machine can read the keys in it; chmod 600 keeps them private"
+        found.add_problem(path, message)
 
 
 def _shown(key: str) -> str:
@@ -201,41 +175,4 @@ def _settings(key: str, value: object) -> dict[str, Any]:
         case (("public_url" | "quiet"), _):
             raise ValueError("must be text" + (' like "https://…"' if key == "public_url" else ""))
         case _:
-            raise ValueError("not known; there are quiet, per_hour, public_url and [targets.NAME]")
-
-
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_FILE:
-            raise ValueError(f"{path}: larger than {MAX_FILE} bytes")
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        return ""
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not UTF-8") from None
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
-
-
-def _line_of(text: str, *keys: str) -> int:
-    """The line, from one, of a key in a TOML text that is written the usual way; of what is above it otherwise."""
-    line, rest = 1, list(keys)
-    table: list[str] = []
-    for number, source in enumerate(text.splitlines(), 1):
-        header = re.match(r"\s*\[([^\[\]]+)\]", source)
-        key = re.match(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""", source)
-        path = [*([] if header else table), *_parts((header or key or _NOTHING)[1])]
-        if header:
-            table = path
-        if (header or key) and path[: len(rest)] == rest:
-            return number
-        if (header or key) and path and path == rest[: len(path)]:
-            line = number
-    return line
-
-
-_NOTHING = ("", "")
-
-
-def _parts(dotted: str) -> list[str]:
-    return [part.strip().strip("\"'") for part in dotted.split(".") if part.strip()]
+            raise ValueError("there is no such setting; there are quiet, per_hour, public_url and [targets.NAME]")

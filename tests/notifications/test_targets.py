@@ -68,11 +68,11 @@ def test_of_targets_with_the_same_name_the_first_file_counts(tmp_path: Path) -> 
 
 
 WRONG = {
-    "per_hour = 1\n\n[targets.phone]\nurl = 5\n": "line 3: targets.phone: url is missing",
+    "per_hour = 1\n\n[targets.phone]\nurl = 5\n": ":3: targets.phone: url is missing",
     "[targets.phone]\n": "NAVI_NOTIFY_PHONE_URL",
-    '[targets.phone]\nurl = "slack://a/b/c"\nretries = 3\n': "line 3: targets.phone.retries: not known",
-    '[targets]\nphone = "slack://a"\n': "line 2: targets.phone: must be a table",
-    '[targets.phone]\nurl = "not a url"\n': "line 1: targets.phone: url must be like service://",
+    '[targets.phone]\nurl = "slack://a/b/c"\nretries = 3\n': ":3: targets.phone.retries: there is no such setting",
+    '[targets]\nphone = "slack://a"\n': ":2: targets.phone: must be a table",
+    '[targets.phone]\nurl = "not a url"\n': ":1: targets.phone: url must be like service://",
     '[targets.phone]\nurl = "http://192.168.0.1/hook"\n': "not encrypted",
     '[targets.phone]\nurl = "syslog://local"\n': "syslog:// is not among the services",
     '[targets.browser]\nurl = "slack://a/b/c"\n': 'is not "browser"',
@@ -93,13 +93,13 @@ def test_what_is_wrong_in_a_target_disables_it_alone_and_says_where(tmp_path: Pa
 
 PROBLEMS = {
     "per_hour = \n": "not TOML",
-    "\nper_hour = 0\n": "line 2: per_hour: must be a whole number",
+    "\nper_hour = 0\n": ":2: per_hour: must be a whole number",
     "per_hour = true\n": "per_hour: must be",
-    'quiet = "22:00"\n': "line 1: quiet: quiet hours are written",
+    'quiet = "22:00"\n': ":1: quiet: quiet hours are written",
     "quiet = 22\n": "quiet: must be text",
     'public_url = "javascript:alert(1)"\n': "public_url: must be text like",
-    'colour = "red"\n': "line 1: colour: not known",
-    "targets = 3\n": "targets must be tables",
+    'colour = "red"\n': ":1: colour: there is no such setting",
+    "targets = 3\n": ":1: targets must be tables",
     "a = " + "[" * 20_000: "not TOML",
     "a = " + "9" * 20_000: "",
     "a" * 100_001: "larger than",
@@ -123,6 +123,19 @@ def test_a_file_is_read_again_when_it_has_changed_and_no_file_is_no_problem(tmp_
     path.write_text('[targets.team]\nurl = "slack://a/b/c"\n')
     os.utime(path, ns=(1, 1))
     assert set(files.read().targets) == {"team"}
+    path.unlink()
+    assert files.read() == Targets()
+
+
+def test_a_broken_file_leaves_its_last_good_targets_in_use_and_is_reported(tmp_path: Path) -> None:
+    files = reading(tmp_path)
+    path = write(tmp_path, '[targets.phone]\nurl = "slack://a/b/c"\n')
+    files.read()
+    path.write_text("[targets.team\n")
+    found = files.read()
+    assert set(found.targets) == {"phone"}
+    assert found.problems[0].message.startswith(f"{path}:1: not TOML: ")
+    assert "last good version" in found.problems[0].message
 
 
 def test_the_administrator_can_allow_every_service(tmp_path: Path) -> None:
@@ -139,6 +152,15 @@ def test_a_file_that_others_can_read_is_used_and_its_user_told(tmp_path: Path) -
         found = reading(tmp_path).read()
         assert found.targets["phone"].wrong is None
         assert [("chmod 600" in problem.message) for problem in found.problems] == [True]
+
+
+def test_a_change_of_the_files_mode_is_noticed(tmp_path: Path) -> None:
+    path = write(tmp_path, f'[targets.phone]\nurl = "{SECRET}"\n')
+    path.chmod(0o644)
+    files = reading(tmp_path)
+    assert files.read().problems
+    path.chmod(0o600)
+    assert not files.read().problems
 
 
 MISPLACED = (

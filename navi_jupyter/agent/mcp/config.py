@@ -1,21 +1,22 @@
-"""Which MCP servers there are: the usual ``mcpServers`` JSON, from ``navi/mcp.json`` in Jupyter's config path.
+"""The configured MCP servers: the usual ``mcpServers`` JSON, from ``navi/mcp.json`` in Jupyter's config path.
 
-What is wrong in one server's entry disables that server alone, and says the file, the line and the key.
+A mistake in one server's entry disables that server alone; its message names the file, the line and the key.
 Not responsible for starting anything.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from jupyter_core.paths import jupyter_config_path
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from ...config_files import ConfigError, Document, FileProblem, WatchedFiles
 
 FILE_NAME = "navi/mcp.json"
 MAX_FILE = 1_000_000
@@ -81,7 +82,7 @@ class ServerConfig:
     call_timeout: float = 300.0
     """Seconds without an answer or progress until a call is given up."""
     wrong: str | None = None
-    """Why it can not be used: what is wrong in the file."""
+    """Why it cannot be used: what is wrong in the file."""
     secrets: tuple[str, ...] = ()
     """Values that messages about failures do not show: of ``env``, of ``headers``, and what variables stood for."""
     keys: tuple[str, ...] = ()
@@ -93,19 +94,12 @@ class ServerConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Problem:
-    """A file that can not be read as a whole."""
-
-    file: str
-    message: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Configuration:
     """All files together: of servers with the same name the first file's counts."""
 
     servers: Mapping[str, ServerConfig] = field(default_factory=dict)
-    problems: Sequence[Problem] = ()
+    problems: Sequence[FileProblem] = ()
+    """Files that cannot be read as a whole."""
 
 
 class ConfigFiles:
@@ -114,156 +108,113 @@ class ConfigFiles:
     def __init__(self, explicit: str = "") -> None:
         """``explicit`` goes before those of Jupyter's config path; that it is missing is a problem."""
         self._explicit = Path(explicit).expanduser() if explicit else None
-        self._seen: tuple[object, ...] | None = None
-        self._configuration = Configuration()
+        self._watched = WatchedFiles(_servers, max_bytes=MAX_FILE)
+        self._configuration: Configuration | None = None
 
     @property
     def paths(self) -> list[Path]:
-        """Where we look, in order: the user's own directory comes first, as Jupyter sorts them."""
+        """Where the files may be, in order: the user's own directory comes first, as Jupyter sorts them."""
         found = [Path(directory, FILE_NAME) for directory in jupyter_config_path()]
         return list(dict.fromkeys(([self._explicit] if self._explicit else []) + found))
 
     def read(self) -> Configuration:
         """What is configured now. Never raises."""
-        paths = self.paths
-        seen = tuple(_fingerprint(path) for path in paths)
-        if seen != self._seen:
-            self._configuration = self._read(paths)
-            self._seen = seen
+        if self._watched.refresh(self.paths) or self._configuration is None:
+            servers: dict[str, ServerConfig] = {}
+            for file in self._watched.files.values():
+                for server in file.content or ():
+                    servers.setdefault(server.name, server)
+            problems = self._watched.problems
+            if self._explicit is not None and self._explicit not in self._watched.files:
+                message = f"{self._explicit}: there is no such file (setting mcp_config)"
+                problems.insert(0, FileProblem(file=str(self._explicit), message=message))
+            self._configuration = Configuration(servers=servers, problems=problems)
         return self._configuration
 
-    def _read(self, paths: Sequence[Path]) -> Configuration:
-        servers: dict[str, ServerConfig] = {}
-        problems: list[Problem] = []
-        for path in paths:
-            try:
-                for server in _servers(path, required=path == self._explicit):
-                    servers.setdefault(server.name, server)
-            except ValueError as error:
-                problems.append(Problem(file=str(path), message=str(error)))
-        return Configuration(servers=servers, problems=problems)
 
-
-def _fingerprint(path: Path) -> tuple[object, ...]:
-    try:
-        stat = path.stat()
-    except OSError as error:
-        return (str(path), error.errno)
-    return (str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino)
-
-
-def _servers(path: Path, *, required: bool) -> Iterator[ServerConfig]:
-    """The servers of one file. Raises ValueError that says what is wrong with the file, and where."""
-    text = _text(path, required=required)
-    if not text.strip():
-        return
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from None
-    except RecursionError:
-        raise ValueError(f"{path}: not JSON: nested too deeply") from None
+def _servers(document: Document) -> Sequence[ServerConfig]:
+    """The servers of one file. Raises ConfigError."""
+    content = document.content
+    if content is None:
+        return ()
     entries = content.get("mcpServers") if isinstance(content, dict) else None
     if not isinstance(entries, dict):
         wanted = '{"mcpServers": {"name": {"command": …}}}'
-        raise ValueError(f"{path}: must be an object like {wanted}")  # noqa: TRY004  it is about the file
-    for name, entry in list(entries.items())[:MAX_SERVERS]:
-        yield _server(name, entry, path, _line_of(name, text))
+        raise ConfigError(f"{document.at('mcpServers')}: must be an object like {wanted}")
+    return [_server(name, entry, document) for name, entry in list(entries.items())[:MAX_SERVERS]]
 
 
-def _text(path: Path, *, required: bool) -> str:
-    try:
-        if path.stat().st_size > MAX_FILE:
-            raise ValueError(f"{path}: larger than {MAX_FILE} bytes")
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        if required:
-            raise ValueError(f"{path}: there is no such file (setting mcp_config)") from None
-        return ""
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not UTF-8") from None
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
+def _server(name: str, raw: Any, document: Document) -> ServerConfig:
+    file = str(document.path)
 
-
-def _line_of(name: str, text: str) -> int:
-    """The line where a server's entry begins: the first one after ``mcpServers`` that has its name as a key."""
-    begin = max(text.find('"mcpServers"'), 0)
-    found = re.compile(re.escape(json.dumps(name)) + r"\s*:").search(text, begin)
-    found = found or re.compile(re.escape(json.dumps(name, ensure_ascii=False)) + r"\s*:").search(text, begin)
-    return text.count("\n", 0, found.start() if found else begin) + 1
-
-
-def _server(name: str, raw: Any, path: Path, line: int) -> ServerConfig:
-    def broken(key: str, why: str) -> ServerConfig:
-        where = f"{path}, line {line}: mcpServers.{name[:64]}{key}"
-        return ServerConfig(name=name[:64], file=str(path), wrong=f"{where}: {why}")
+    def broken(why: str, *key: str) -> ServerConfig:
+        where = f"{document.at('mcpServers', name, *key)}: {'.'.join(('mcpServers', name[:64], *key))}"
+        return ServerConfig(name=name[:64], file=file, wrong=f"{where}: {why}")
 
     if not _NAME.fullmatch(name):
-        return broken("", "a server's name has at most 64 letters, digits, dots, dashes, underscores and spaces")
+        return broken("a server's name has at most 64 letters, digits, dots, dashes, underscores and spaces")
     try:
         entry = _Entry.model_validate(raw)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        key = "".join(f".{part}" for part in first["loc"])
-        return broken(key, first["msg"].removeprefix("Value error, "))
-    filled = _Filled()
+        return ServerConfig(name=name, file=file, wrong=document.mistakes(error, "mcpServers", name)[0])
+    variables = _Variables()
+    fill = variables.fill
     try:
         config = ServerConfig(
             name=name,
-            file=str(path),
-            command=(filled.fill(entry.command, "command"), *(filled.fill(arg, "args") for arg in entry.args))
+            file=file,
+            command=(fill(entry.command, "command"), *(fill(arg, "args") for arg in entry.args))
             if entry.command
             else (),
-            env={key: filled.fill(value, f"env.{key}", secret=True) for key, value in entry.env.items()},
-            cwd=filled.fill(entry.cwd, "cwd") if entry.cwd else None,
-            url=filled.fill(entry.url, "url") if entry.url else "",
-            headers={key: filled.fill(value, f"headers.{key}", secret=True) for key, value in entry.headers.items()},
+            env={key: fill(value, "env", key, secret=True) for key, value in entry.env.items()},
+            cwd=fill(entry.cwd, "cwd") if entry.cwd else None,
+            url=fill(entry.url, "url") if entry.url else "",
+            headers={key: fill(value, "headers", key, secret=True) for key, value in entry.headers.items()},
             disabled=entry.disabled,
             protocol=entry.protocol,
             call_timeout=entry.call_timeout,
-            secrets=_by_length(filled.secrets),
-            keys=_by_length(filled.keys),
+            secrets=_by_length(variables.secrets),
+            keys=_by_length(variables.keys),
         )
     except _Unset as error:
-        return broken(f".{error.key}", f"the environment variable {error.variable} is not set in the Jupyter server")
+        return broken(f"the environment variable {error.variable} is not set in the Jupyter server", *error.key)
     if config.url and not re.match(r"https?://[^/\s]+", config.url):
-        return broken(".url", "must begin with http:// or https://")
+        return broken("must begin with http:// or https://", "url")
     return config
 
 
 class _Unset(Exception):
-    def __init__(self, key: str, variable: str) -> None:
+    def __init__(self, key: tuple[str, ...], variable: str) -> None:
         super().__init__(key, variable)
         self.key = key
         self.variable = variable
 
 
-class _Filled:
-    """Fills ``${NAME}`` and ``${NAME:-default}`` in, and remembers what must not be shown."""
+class _Variables:
+    """Fills ``${NAME}`` and ``${NAME:-default}`` in, and collects what must not be shown."""
 
     def __init__(self) -> None:
         self.secrets: set[str] = set()
         self.keys: set[str] = set()
 
-    def fill(self, text: str, key: str, *, secret: bool = False) -> str:
-        """Raises _Unset."""
+    def fill(self, text: str, *key: str, secret: bool = False) -> str:
+        """``text`` of the entry's ``key`` with its variables filled in. Raises _Unset."""
 
         def value(match: re.Match[str]) -> str:
             found = os.environ.get(match[1])
             if found is None and match[2] is None:
                 raise _Unset(key, match[1])
             if found:
-                self._remember(found, match[1])
+                self._collect(found, match[1])
             return found if found is not None else match[2]
 
         filled = _VARIABLE.sub(value, text)
         if secret:
-            self._remember(filled, key)
-            self._remember(filled.rpartition(" ")[2], key)  # of "Bearer …"
+            self._collect(filled, key[-1])
+            self._collect(filled.rpartition(" ")[2], key[-1])  # of "Bearer …"
         return filled
 
-    def _remember(self, secret: str, name: str) -> None:
+    def _collect(self, secret: str, name: str) -> None:
         # Shorter ones ("1", "true", "/tmp") are not secrets, and hiding them would garble the message.
         if len(secret) >= 6:
             self.secrets.add(secret)

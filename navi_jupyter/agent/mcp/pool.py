@@ -13,12 +13,13 @@ from contextvars import Context
 from pathlib import Path
 from typing import Any
 
+from ...config_files import FileProblem
 from ...errors import NaviError, NotFound, ToolUnavailable
 from ...events import Custom
 from ...log_setup import get_logger
 from ..tools.base import ToolOutput
 from ..tools.functions import refusal
-from .config import ConfigFiles, Configuration, Problem
+from .config import ConfigFiles, Configuration
 from .connection import PausableTimeout, ServerConnection, ServerState
 
 _log = get_logger("mcp")
@@ -69,7 +70,7 @@ class McpPool:
         self._root = root
         self._patience = patience or PausableTimeout()
         self._servers: dict[str, ServerConnection] = {}
-        self._problems: Sequence[Problem] = ()
+        self._problems: Sequence[FileProblem] = ()
         self._refreshing = asyncio.Lock()
         self._closed = False
         self._news = _News()
@@ -79,7 +80,7 @@ class McpPool:
         self._news.tell = tell
 
     @property
-    def problems(self) -> Sequence[Problem]:
+    def problems(self) -> Sequence[FileProblem]:
         """Files that can not be read as a whole, as of the last look."""
         return self._problems
 

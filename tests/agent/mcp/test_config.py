@@ -74,15 +74,17 @@ def test_variables_come_from_the_servers_environment(file: Path, monkeypatch: py
 def test_a_broken_entry_disables_itself_alone_and_says_where(file: Path, entry: Any, key: str, why: str) -> None:
     servers = read(file, fine={"command": "x"}, broken=entry)
     assert servers["fine"].wrong is None
-    line = next(number for number, text in enumerate(file.read_text().splitlines(), 1) if '"broken"' in text)
-    assert str(servers["broken"].wrong).startswith(f"{file}, line {line}: mcpServers.broken{key}: ")
+    named = f'"{key.rpartition(".")[2] or "broken"}"'
+    lines = file.read_text().splitlines()
+    line = max(number for number, text in enumerate(lines, 1) if f"{named}:" in text)
+    assert str(servers["broken"].wrong).startswith(f"{file}:{line}: mcpServers.broken{key}: ")
     assert why in str(servers["broken"].wrong)
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ('{"mcpServers": {\n  "a": {"command": "x",}\n}}', "line 2, column"),
+        ('{"mcpServers": {\n  "a": {"command": "x",}\n}}', ":2: not JSON: "),
         ("[]", "must be an object"),
         ('{"servers": {}}', "must be an object"),
         ("[" * 100_000, "not JSON"),
@@ -130,6 +132,26 @@ def test_a_file_is_read_again_when_it_has_changed(file: Path) -> None:
     assert files.read() is first
     file.write_text('{"mcpServers": {"new": {"command": "x"}}}')
     assert list(files.read().servers) == ["new"]
+
+
+def test_a_broken_file_leaves_its_last_good_servers_in_use_and_is_reported(file: Path) -> None:
+    files = ConfigFiles(str(file))
+    file.write_text('{"mcpServers": {"one": {"command": "x"}}}')
+    files.read()
+    file.write_text('{"mcpServers": {"one": {"command": "x"},}}')
+    found = files.read()
+    assert list(found.servers) == ["one"]
+    assert found.problems[0].message.startswith(f"{file}:1: not JSON: ")
+    assert "last good version" in found.problems[0].message
+    file.unlink()
+    assert not files.read().servers
+
+
+def test_the_line_of_a_key_is_found_in_any_layout(file: Path) -> None:
+    file.write_text('{\n"other": "{\\"x\\": 1}",\n"mcpServers":\n{"a": {"args": [], "env":\n{"B": 1, "C": "d"}}}}')
+    assert str(ConfigFiles(str(file)).read().servers["a"].wrong).startswith(f"{file}:5: mcpServers.a.env.B: ")
+    file.write_text('{"mcpServers": {"a": {"command": "x", "env":\n{"C": "d",\n"B": 1}}}}')
+    assert str(ConfigFiles(str(file)).read().servers["a"].wrong).startswith(f"{file}:3: mcpServers.a.env.B: ")
 
 
 def test_names_of_tools_are_what_providers_take_and_all_different() -> None:
