@@ -269,11 +269,11 @@ class CellRun:
     """As nbformat 4 has them, bounded. Empty in what :class:`CellBegan` tells."""
     ours: bool = False
     """An agent's own code, not the user's."""
-    whole: bool = True
+    complete: bool = True
     """It was heard from its beginning."""
-    unheard: float | None = None
+    missed: float | None = None
     """Seconds of its beginning that were not heard, where that is known."""
-    pictures_dropped: int = 0
+    images_dropped: int = 0
     """How many it showed before those in ``outputs``."""
 
 

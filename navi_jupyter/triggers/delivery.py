@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 from ..errors import AttachmentRefused, LimitReached, NaviError
 from ..log_setup import get_logger
+from ..output_text import OutputImage
 from ..ports.agent import Attachments
 from ..ports.recalls import Happened, Occurrences
-from .report import Picture, Told
+from .report import TriggerReport
 from .watch import Occurrence, Watch
 
 log = get_logger("watching")
@@ -73,10 +74,12 @@ class TriggerDelivery:
             del self._tasks[recall_id], self._queues[recall_id]
 
     async def _deliver(self, watch: Watch, occurrence: Occurrence) -> None:
-        told = await asyncio.to_thread(occurrence.tell)
-        pictures = await self._keep(watch, told)
+        report = occurrence.report
+        if not isinstance(report, TriggerReport):
+            report = await asyncio.to_thread(report)  # it decodes images
+        images = await self._store_images(watch, report)
         happened = Happened(
-            recall_id=watch.id, key=occurrence.key, at=occurrence.at, detail=told.detail, attachments=pictures
+            recall_id=watch.id, key=occurrence.key, at=occurrence.at, detail=report.detail, attachments=images
         )
         pause = RETRY_FIRST
         while True:
@@ -97,31 +100,31 @@ class TriggerDelivery:
             await asyncio.sleep(pause)
             pause = min(pause * 2, RETRY_MOST)
 
-    async def _keep(self, watch: Watch, told: Told) -> tuple[str, ...]:
-        """Store the pictures; those that find no room are left out."""
-        kept: list[str] = []
-        for number, picture in enumerate(told.pictures, 1):
-            attachment = await self._keep_one(watch, picture, number)
-            if attachment is not None and attachment not in kept:
-                kept.append(attachment)
-        return tuple(kept)
+    async def _store_images(self, watch: Watch, report: TriggerReport) -> tuple[str, ...]:
+        """The attachments' ids. An image that the store refuses is left out: the report's text matters more."""
+        stored: list[str] = []
+        for number, image in enumerate(report.images, 1):
+            attachment = await self._store_image(watch, image, number)
+            if attachment is not None and attachment not in stored:
+                stored.append(attachment)
+        return tuple(stored)
 
-    async def _keep_one(self, watch: Watch, picture: Picture, number: int) -> str | None:
+    async def _store_image(self, watch: Watch, image: OutputImage, number: int) -> str | None:
         if self._attachments is None:
             return None
-        name = f"output-{number}.{picture.media_type.partition('/')[2]}"
+        name = f"output-{number}.{image.media_type.partition('/')[2]}"
         try:
             stored = await self._attachments.add(
-                picture.content,
+                image.content,
                 name=name,
-                media_type=picture.media_type,
+                media_type=image.media_type,
                 owner=watch.state.owner,
                 session_id=watch.state.recall.session_id,
             )
         except (AttachmentRefused, LimitReached) as error:
-            log.info("picture_left_out", recall_id=watch.id, reason=error.message)
+            log.info("image_left_out", recall_id=watch.id, reason=error.message)
             return None
         except NaviError as error:
-            log.warning("picture_not_stored", recall_id=watch.id, error=error.message)
+            log.warning("image_not_stored", recall_id=watch.id, error=error.message)
             return None
         return stored.id

@@ -19,8 +19,8 @@ from ..model.recalls import WhenEvent
 from ..ports.jupyter import Kernels
 from .expressions import Edge, question
 from .file_changes import CanNotLook, Change, FileObserver
-from .report import Told
-from .watch import Happen, Occurrence, Watch, tell_expression
+from .report import TriggerReport, expression_report
+from .watch import Happen, Occurrence, Watch
 
 log = get_logger("watching")
 
@@ -90,8 +90,8 @@ class Looking:
                 change = None
             watch.looked_for.set()
             if change is not None:
-                told = Told(detail=change.detail(when.path))
-                self._happen(watch, Occurrence(key=change.key, at=change.at, tell=told.itself))
+                report = TriggerReport(detail=change.detail(when.path))
+                self._happen(watch, Occurrence(key=change.key, at=change.at, report=report))
             await asyncio.sleep(min(every, SETTLE_FILE) if eye.unsettled else every)
 
     async def _in_thread(self, watch: Watch, look: Callable[[], Change | None]) -> Change | None:
@@ -134,4 +134,4 @@ class Looking:
             now = datetime.now(UTC)
             stamp = "first" if first else f"{watch.last_cell}:{int(now.timestamp() * 1000)}"
             key = f"{hearing.kernel_id}:{process}:{stamp}"
-            self._happen(watch, Occurrence(key=key, at=now, tell=lambda: tell_expression(expr, not first)))
+            self._happen(watch, Occurrence(key=key, at=now, report=expression_report(expr, turned=not first)))

@@ -26,7 +26,7 @@ from ..ports.jupyter import (
 )
 from ..ports.recalls import RecallState
 from .cell_target import CELL_EVENTS, REQUEST, CellTarget, counts, wanted
-from .report import Told, fenced, seconds, tell_cell
+from .report import TriggerReport, cell_report, seconds_text
 
 SETTLE = 0.5
 """Seconds without a cell after which a kernel is idle: those of a queue follow each other faster."""
@@ -46,7 +46,7 @@ class Occurrence:
 
     key: str
     at: datetime
-    tell: Callable[[], Told]
+    report: TriggerReport | Callable[[], TriggerReport]
     never: str | None = None
     """It is the end of the waiting: why what is waited for can not happen any more."""
 
@@ -206,7 +206,7 @@ class Watch:
         if event is WhenEvent.CELL_SLOW:
             self._disarm()
         elif wanted(event, run.state):
-            self._tell(f"{run.kernel_id}:{run.id}:{event}", lambda: tell_cell(run, place=self.session.notebook_path))
+            self._emit_cell(run)
         if self.once and self.aim.bound and not wanted(event, run.state):
             self.give_up(_WITHOUT[event].format(how=_HOW[run.state]))
 
@@ -224,7 +224,7 @@ class Watch:
         elif (event is WhenEvent.KERNEL_DIED and lost.how == "died") or (
             event is WhenEvent.KERNEL_RESTARTED and lost.how == "restarted"
         ):
-            self._tell(f"{lost.kernel_id}:{lost.process}:{lost.how}", lambda: _tell_loss(lost, self.session))
+            self._emit(f"{lost.kernel_id}:{lost.process}:{lost.how}", lambda: _loss_report(lost, self.session))
 
     @property
     def _pinned(self) -> bool:
@@ -236,7 +236,7 @@ class Watch:
         event = self.when.event
         if wanted(event, lost.how):
             what = f"{_LOST[lost.how]} What the cell showed until then was not heard."
-            self._tell(f"{lost.kernel_id}:{self.aim.named}:{event}", Told(detail=what + self._place).itself)
+            self._emit(f"{lost.kernel_id}:{self.aim.named}:{event}", TriggerReport(detail=what + self._place))
         elif self.once:
             self.give_up(_WITHOUT[event].format(how=_HOW[lost.how]))
 
@@ -246,17 +246,17 @@ class Watch:
         gone = "The kernel is gone, and so is the Jupyter server that ran it"
         if event in CELL_EVENTS and wanted(event, "died"):
             what = f"{gone}: what became of the cell in it, and what it showed, is not known. All variables are gone."
-            self._tell(f"{kernel_id}:{self.aim.named}:{event}", Told(detail=what + self._place).itself)
+            self._emit(f"{kernel_id}:{self.aim.named}:{event}", TriggerReport(detail=what + self._place))
         elif event is WhenEvent.KERNEL_DIED and self.once:
-            self._tell(f"{kernel_id}:gone:died", Told(detail=f"{gone}. All variables are gone.{self._place}").itself)
+            self._emit(f"{kernel_id}:gone:died", TriggerReport(detail=f"{gone}. All variables are gone.{self._place}"))
         else:
             self.give_up("the kernel that it waits for is gone, and so is the Jupyter server that ran it")
 
     def give_up(self, reason: str) -> None:
         """What it waits for can not happen any more."""
         key = f"never:{self.when.kernel_id}:{self.aim.named}:{self.when.event}"
-        told = Told(detail="")
-        self.happen(self, Occurrence(key=key, at=datetime.now(UTC), tell=told.itself, never=reason))
+        report = TriggerReport(detail="")
+        self.happen(self, Occurrence(key=key, at=datetime.now(UTC), report=report, never=reason))
 
     @property
     def _place(self) -> str:
@@ -275,12 +275,17 @@ class Watch:
             self._look_for_it()
         elif wanted(event, "finished") and wanted(event, "failed"):
             what = f"The cell is over. It ended while it was not watched: what it showed is not known.{self._place}"
-            self._tell(f"{hearing.kernel_id}:{self.aim.named}:{event}", Told(detail=what).itself)
+            self._emit(f"{hearing.kernel_id}:{self.aim.named}:{event}", TriggerReport(detail=what))
         else:
             self.give_up("the cell ended while it was not watched")
 
-    def _tell(self, key: str, tell: Callable[[], Told]) -> None:
-        self.happen(self, Occurrence(key=key, at=datetime.now(UTC), tell=tell))
+    def _emit_cell(self, run: CellRun, first: str | None = None) -> None:
+        place = self.session.notebook_path
+        key = f"{run.kernel_id}:{run.id}:{self.when.event}"
+        self._emit(key, lambda: cell_report(run, first=first, notebook=place))
+
+    def _emit(self, key: str, report: TriggerReport | Callable[[], TriggerReport]) -> None:
+        self.happen(self, Occurrence(key=key, at=datetime.now(UTC), report=report))
 
     # --- a cell of a notebook, by its id -----------------------------------------------------------------------------
 
@@ -310,17 +315,17 @@ class Watch:
             return
         runs = self.hearing.running()
         run = next((run for run in runs if run_id in (None, run.id)), None)
-        longer = seconds(self.when.longer_than.total_seconds()) if self.when.longer_than else ""
+        longer = seconds_text(self.when.longer_than.total_seconds()) if self.when.longer_than else ""
         first = f"A cell runs for longer than {longer}."
-        place = self.session.notebook_path
         if run is not None:
-            self._tell(f"{run.kernel_id}:{run.id}:{self.when.event}", lambda: tell_cell(run, first=first, place=place))
+            self._emit_cell(run, first)
         elif run_id is None and self.hearing.busy:
             key = f"{self.hearing.kernel_id}:{self.hearing.process}:{self.id}:{self.when.event}"
-            self._tell(key, lambda: Told(detail=f"{first} It began before it was watched, and has said nothing since."))
+            detail = f"{first} It began before it was watched, and has shown nothing since."
+            self._emit(key, TriggerReport(detail=detail))
 
     def _on_activity(self, run: CellRun) -> None:
-        if not counts(run) or (not run.whole and run.duration < OWN_CELL):
+        if not counts(run) or (not run.complete and run.duration < OWN_CELL):
             return
         wait = max(SETTLE, self.when.longer_than.total_seconds() if self.when.longer_than else 0.0)
         self._arm(wait, lambda: self._on_idle(run))
@@ -329,9 +334,8 @@ class Watch:
         if self.hearing is not None and self.hearing.busy:
             return  # something that we did not begin to hear; its end is another activity
         idle = self.when.longer_than
-        first = f"The kernel is idle{f', for {seconds(idle.total_seconds())} now' if idle else ''}. The last cell:"
-        place = self.session.notebook_path
-        self._tell(f"{run.kernel_id}:{run.id}:{self.when.event}", lambda: tell_cell(run, first=first, place=place))
+        first = f"The kernel is idle{f', for {seconds_text(idle.total_seconds())} now' if idle else ''}. The last cell:"
+        self._emit_cell(run, first)
 
     def _arm(self, after: float, then: Callable[[], None]) -> None:
         self._disarm()
@@ -366,15 +370,9 @@ _LOST: Mapping[LostHow, str] = {
 }
 
 
-def _tell_loss(lost: KernelLost, session: Session) -> Told:
+def _loss_report(lost: KernelLost, session: Session) -> TriggerReport:
     what = _LOST[lost.how]
     if lost.running:
-        return tell_cell(lost.running[0], first=what, place=session.notebook_path)
+        return cell_report(lost.running[0], first=what, notebook=session.notebook_path)
     place = f"\nNotebook: {session.notebook_path}" if session.notebook_path else ""
-    return Told(detail=f"{what} It ran nothing then.{place}")
-
-
-def tell_expression(expr: str, last: bool) -> Told:
-    """That an expression is true."""
-    first = "turned true" if last else "is true"
-    return Told(detail=f"This expression {first} in the kernel:\n{fenced(expr, 'python')}")
+    return TriggerReport(detail=f"{what} It ran nothing then.{place}")

@@ -151,7 +151,7 @@ async def test_pictures_go_along_the_last_three_of_many(place: Place) -> None:
     async with place.browser() as browser:
         await finished(browser, code)
         (row,) = await place.firings(recall)
-    assert "It showed 5 pictures (the last 3 attached)" in row["detail"]
+    assert "It showed 5 images (the last 3 attached)" in row["detail"]
     attachments = row["attachments"].split()
     assert len(attachments) == 3
     for attachment in attachments:

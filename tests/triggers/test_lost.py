@@ -184,7 +184,7 @@ async def test_of_very_many_pictures_the_last_ones_go_along(place: Place) -> Non
     async with place.browser() as browser:
         await finished(browser, code)
         (row,) = await place.firings(recall)
-    assert "It showed 130 pictures (the last 3 attached)" in row["detail"]
+    assert "It showed 130 images (the last 3 attached)" in row["detail"]
     assert "ValueError: at last" in row["detail"], "after so many displays there is still room for the error"
     kept = [await place.services.attachments.read(one, owner=OWNER) for one in row["attachments"].split()]
     assert [content[8] for content in kept] == [127, 128, 129]

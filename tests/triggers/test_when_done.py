@@ -79,7 +79,7 @@ def test_in_a_cell_among_other_code_it_means_that_cell(
 ) -> None:
     kernel.ok(f"{ASK}\nprint('first thing')\nimport time\ntime.sleep(0.7)\nprint('last thing')\n{PLOT}")
     row = fired()
-    for expected in (ASK, "time.sleep(0.7)", "first thing\nlast thing", "It showed 1 picture (attached)"):
+    for expected in (ASK, "time.sleep(0.7)", "first thing\nlast thing", "It showed 1 image (attached)"):
         assert expected in row["detail"]
     assert "had begun before" not in row["detail"]
     took = float(row["detail"].split(" after ")[1].split(" s")[0])

@@ -39,7 +39,7 @@ class Parent:
 class _Cell:
     id: str
     ours: bool
-    whole: bool
+    complete: bool
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
     since: float = field(default_factory=time.monotonic)
     source: str | None = None
@@ -48,15 +48,15 @@ class _Cell:
     state: CellState = "finished"
     """What it is if it ends now."""
     outputs: Outputs = field(default_factory=lambda: Outputs(bounds=BOUNDS))
-    unheard: float | None = None
+    missed: float | None = None
 
     def introduce(self, said: Mapping[str, Any]) -> None:
         """The kernel tells what was not heard of its beginning (``kernel.thiscell``)."""
         elapsed, heard = float(said.get("seconds") or 0.0), time.monotonic() - self.since
         self.source = well_formed(str(said.get("code", "")))[:LONGEST_SOURCE]
-        self.unheard = max(0.0, elapsed - heard)
-        self.since -= self.unheard
-        self.began -= timedelta(seconds=self.unheard)
+        self.missed = max(0.0, elapsed - heard)
+        self.since -= self.missed
+        self.began -= timedelta(seconds=self.missed)
 
 
 class CellFold:
@@ -93,12 +93,12 @@ class CellFold:
             return None  # a thread or a task goes on after the end of its cell
         self._settled |= status is not None
         if cell is None:
-            cell = self._cells[parent.id] = _Cell(parent.id, ours=parent.username == OURS, whole=status == "busy")
+            cell = self._cells[parent.id] = _Cell(parent.id, ours=parent.username == OURS, complete=status == "busy")
             while len(self._cells) > MOST:
                 del self._cells[next(iter(self._cells))]
         if said.kind == "execute_input":
             cell.source = well_formed(str(said.content.get("code", "")))[:LONGEST_SOURCE]
-        elif said.kind == "comm_msg" and said.content.get("comm_id") == COMM and not cell.whole:
+        elif said.kind == "comm_msg" and said.content.get("comm_id") == COMM and not cell.complete:
             cell.introduce(said.content.get("data") or {})
         elif said.kind == "error":
             cell.state = "interrupted" if said.content.get("ename") == "KeyboardInterrupt" else "failed"
@@ -106,8 +106,8 @@ class CellFold:
             cell.outputs.take(said)
         if status == "idle":
             del self._cells[parent.id]
-            return CellEnded(run=self._run(cell, cell.state)) if cell.told or not cell.whole else None
-        if not cell.told and (cell.source is not None or not cell.whole):
+            return CellEnded(run=self._run(cell, cell.state)) if cell.told or not cell.complete else None
+        if not cell.told and (cell.source is not None or not cell.complete):
             cell.told = True
             return CellBegan(run=self._run(cell, "running", outputs=False))
         return None
@@ -115,7 +115,7 @@ class CellFold:
     def settle(self) -> None:
         """It is known that nothing runs which was not heard from its beginning."""
         self._settled = True
-        self._cells = {name: cell for name, cell in self._cells.items() if cell.whole}
+        self._cells = {name: cell for name, cell in self._cells.items() if cell.complete}
 
     def running(self) -> Sequence[CellRun]:
         """Cells that run, with what they have shown so far."""
@@ -156,9 +156,9 @@ class CellFold:
             source=cell.source,
             outputs=cell.outputs.all() if outputs else (),
             ours=cell.ours,
-            whole=cell.whole,
-            unheard=cell.unheard,
-            pictures_dropped=cell.outputs.pictures_dropped,
+            complete=cell.complete,
+            missed=cell.missed,
+            images_dropped=cell.outputs.images_dropped,
         )
 
 

@@ -48,7 +48,7 @@ class Outputs:
         self._displayed = 0
         self._dropped = 0
         """Displays and results that were one too many."""
-        self.pictures_dropped = 0
+        self.images_dropped = 0
         """Those among the displays that gave way to later ones."""
         self._tail: deque[tuple[str, str]] = deque()
         self._tail_size = 0
@@ -169,7 +169,7 @@ class Outputs:
             self._rich = max(0, self._rich - _weight(gone))
             self._displayed -= 1
             self._dropped += 1
-            self.pictures_dropped += any(kind in gone for kind in _PICTURES)
+            self.images_dropped += any(kind in gone for kind in _PICTURES)
             places = ((name, [i - (i > oldest) for i in at if i != oldest]) for name, at in self._displays.items())
             self._displays = {name: at for name, at in places if at}
 
@@ -218,7 +218,7 @@ class Outputs:
         self._displays.clear()
         self._tail.clear()
         self._text = self._rich = self._displayed = self._dropped = self._tail_size = self._left_out = 0
-        self.pictures_dropped = 0
+        self.images_dropped = 0
         self._tell({"output_type": "clear_output"})
 
     def _add(self, output: dict[str, Any]) -> None:
