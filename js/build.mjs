@@ -80,7 +80,7 @@ async function buildLabExtension() {
 
 /** Their licences ask to be passed on with the code. */
 async function collectLicenses() {
-  const packages = ["lit", "lit-html", "lit-element", "@lit/reactive-element", "marked", "dompurify", "highlight.js", "katex"];
+  const packages = ["lit", "lit-html", "lit-element", "@lit/reactive-element", "marked", "diff", "dompurify", "highlight.js", "katex"];
   const parts = [];
   for (const name of packages) {
     const folder = join(js, "node_modules", name);

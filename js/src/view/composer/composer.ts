@@ -65,6 +65,12 @@ export class Composer {
     this.#input?.focus();
   }
 
+  /** Puts a text into the composer, to be sent or changed. */
+  suggest(text: string): void {
+    this.text = text;
+    this.focus();
+  }
+
   /** Another session: what was attached for the old one is not for this. */
   reset(): void {
     this.#menu.reset();

@@ -8,6 +8,7 @@ import type { McpServer } from "../../state/model.js";
 import { dueTime } from "../../state/select.js";
 import { icons } from "../lib/icons.js";
 import { costText, tokensText, usageDetail } from "../lib/numbers.js";
+import { sanitize } from "../lib/sanitize.js";
 import { strings } from "../lib/strings.js";
 
 export interface HeaderParts {
@@ -148,5 +149,13 @@ export function emptyNote(suggest: (text: string) => void): TemplateResult {
     <div class="navi-suggestions">
       ${strings.suggestions.map((text) => html`<button type="button" @click=${() => suggest(text)}>${text}</button>`)}
     </div>
+  </div>`;
+}
+
+/** The conversation as it was stored, until the log is there. */
+export function storedConversation(stored: string): TemplateResult {
+  return html`<div class="navi-snapshot" data-navi="snapshot">
+    <p class="navi-none navi-late">${strings.readOnly}</p>
+    ${sanitize(stored, strings.remoteImage)}
   </div>`;
 }

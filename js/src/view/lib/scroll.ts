@@ -58,3 +58,21 @@ export class StickToEnd {
     this.#changed();
   }
 }
+
+/** Brings the card of an interrupt into view, opens what it is folded into, and focuses it. */
+export function focusCard(chat: Element, interruptId: string): void {
+  const cards = [...chat.querySelectorAll<HTMLElement>("[data-navi=ask]")];
+  const card = cards.find(({ dataset }) => dataset["interruptId"] === interruptId);
+  for (let outer = card?.closest("details"); outer; outer = outer.parentElement?.closest("details")) outer.open = true;
+  card?.scrollIntoView({ block: "nearest" });
+  card?.focus({ preventScroll: true });
+}
+
+/** Brings the first message of a run into view and focuses it. */
+export function focusRun(chat: Element, runId: string): void {
+  const messages = [...chat.querySelectorAll<HTMLElement>("[data-navi=log] [data-navi=message]")];
+  const message = messages.find(({ dataset }) => dataset["runId"] === runId);
+  message?.scrollIntoView({ block: "start" });
+  if (message && !message.hasAttribute("tabindex")) message.tabIndex = -1;
+  message?.focus({ preventScroll: true });
+}
