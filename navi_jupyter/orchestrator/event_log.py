@@ -238,6 +238,7 @@ class EventLog:
         """Set when somebody begins to follow; whoever looks for other processes' commits clears it and rests."""
         self.delivered = 0
         """Envelopes handed to followers since the start, for the metrics."""
+        store.subscribe(self._appended)
 
     @property
     def followers(self) -> int:
@@ -248,8 +249,7 @@ class EventLog:
         """The sessions that somebody is reading now."""
         return [session_id for session_id, feed in self._feeds.items() if feed.followers]
 
-    def appended(self, session_id: str, frames: list[tuple[int, str]]) -> None:
-        """The store has committed events. See :data:`navi_jupyter.store.sqlite.OnAppend`."""
+    def _appended(self, session_id: str, frames: list[tuple[int, str]]) -> None:
         feed = self._feeds.get(session_id)
         if feed is not None:
             feed.extend(frames)

@@ -112,7 +112,7 @@ class Orchestrator:
     async def start(self, recalls: RecallAccess, *listeners: RunEnded) -> None:
         """Close what dead servers left open, start owed prompts; then commands are welcome.
 
-        ``listeners`` are told about every run that ends here. The store's ``on_append`` must be ``self.log.appended``.
+        ``listeners`` are told about every run that ends here.
         """
         await self._store.write(lambda tx: tx.beat(self.server, at=now()))
         await close_orphans(self._store, self.server)

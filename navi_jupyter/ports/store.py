@@ -232,6 +232,13 @@ class SessionStore(Protocol):
         """
         ...
 
+    def subscribe(self, listener: Callable[[str, list[tuple[int, str]]], None]) -> None:
+        """Call ``listener(session_id, [(seq, frame), …])`` after each commit and before the units' callers go on.
+
+        It must not block: the store's writer calls it.
+        """
+        ...
+
     async def changed_elsewhere(self) -> bool:
         """Whether another process has committed since the last call."""
         ...

@@ -59,25 +59,27 @@ class Changing:
         clock: Clock | None = None,
         changed: Callable[[], None] = nothing,
         whens_changed: Callable[[], None] = nothing,
+        why_not_watched: Callable[[When], str | None] = lambda _: None,
+        targets: Callable[[], Awaitable[Sequence[str]]] | None = None,
     ) -> None:
         self._store = store
         self._max_recalls = max_recalls_per_user
         self._min_interval = min_interval
         self._clock = clock or SystemClock()
-        self.changed = changed
-        """Called after each change, so that the scheduler looks again. Set by the composition root."""
-        self.whens_changed = whens_changed
-        """Called when what is to be watched may have changed. Set by the composition root; never blocks."""
-        self.why_not_watched: Callable[[When], str | None] = lambda _: None
-        """Why an event can never be noticed here, if so. Set by the composition root."""
-        self.targets: Callable[[], Awaitable[Sequence[str]]] | None = None
-        """Names that ``policy.notify`` may have, in small letters. Set by the composition root; None: any."""
+        self._changed = changed
+        """Called after each change, so that the scheduler looks again."""
+        self._whens_changed = whens_changed
+        """Called when what is to be watched may have changed; never blocks."""
+        self._why_not_watched = why_not_watched
+        """Why an event can never be noticed here, if so."""
+        self._targets = targets
+        """Names that ``policy.notify`` may have, in small letters. None: any."""
 
     def _tell(self, *recalls: Recall) -> None:
         """After a change is committed."""
-        self.changed()
+        self._changed()
         if any(isinstance(recall.schedule, When) for recall in recalls):
-            self.whens_changed()
+            self._whens_changed()
 
     async def _change(self, recall_id: str, owner: str, change: Change) -> Recall:
         now = self._clock.now()
@@ -112,7 +114,7 @@ class Changing:
     async def _known_targets(self, notify: Iterable[str]) -> Sequence[str] | None:
         """What :func:`check_targets` compares with; None where nothing is to be compared. Before a transaction: it
         reads files."""
-        return await self.targets() if self.targets is not None and any(notify) else None
+        return await self._targets() if self._targets is not None and any(notify) else None
 
     def _made(
         self, request: RecallCreate, *, owner: str, zone: str, now: datetime, by_agent: bool = False
@@ -136,7 +138,7 @@ class Changing:
         return aimed(RecallState(recall=recall, owner=owner, due_at=None), now)
 
     def _must_be_watchable(self, schedule: Schedule) -> None:
-        if isinstance(schedule, When) and (why := self.why_not_watched(schedule)):
+        if isinstance(schedule, When) and (why := self._why_not_watched(schedule)):
             raise InvalidSchedule(f"when: {why}.", field="schedule")
 
     def _patched(self, state: RecallState, patch: RecallPatch, now: datetime, zone: str) -> RecallState:

@@ -71,17 +71,18 @@ class Scheduler:
         busy_delay: timedelta = timedelta(seconds=60),
         clock: Clock | None = None,
         whens_changed: Callable[[], None] = _nobody,
+        notices_changed: Callable[[], None] = _nobody,
     ) -> None:
         self._store = store
-        self.whens_changed = whens_changed
-        """Called when what is to be watched may have changed. Set by the composition root; never blocks."""
-        self.to_tell: Callable[[], None] = _nobody
-        """Called when people are to be told of a firing. Set by the composition root; never blocks."""
+        self._whens_changed = whens_changed
+        """Called when what is to be watched may have changed; never blocks."""
+        self._notices_changed = notices_changed
+        """Called when people are to be notified of a firing; never blocks."""
         self._server_id = server_id
         self._clock = clock or SystemClock()
         self._planner = Planner(store)
         self._courier = RecallDelivery(
-            store, submit, clock=self._clock, busy_delay=busy_delay, whens_changed=lambda: self.whens_changed()
+            store, submit, clock=self._clock, busy_delay=busy_delay, whens_changed=whens_changed
         )
         self._sweeper = Sweeper(store, submit, server_id=server_id, clock=self._clock)
         self._signal = asyncio.Event()
@@ -241,9 +242,9 @@ class Scheduler:
         self._more_since = (self._more_since or now) if more else None
         planned, claimed = await self._store.write(unit)
         if any(isinstance(plan.state.recall.schedule, When) for plan in plans):
-            self.whens_changed()
+            self._whens_changed()
         if any(f.firing.delivery == "pending" for plan in plans if isinstance(plan, Plan) for f in plan.firings):
-            self.to_tell()
+            self._notices_changed()
         return planned, claimed
 
     def _hand_out(self, claimed: Sequence[Claimed]) -> None:
@@ -334,9 +335,9 @@ class Scheduler:
     def _tell_of(self, steps: Sequence[Step]) -> None:
         """Whom it concerns that firings were taken on."""
         if any(isinstance(step.state.recall.schedule, When) for step in steps):
-            self.whens_changed()
+            self._whens_changed()
         if any(step.firing is not None and step.firing.firing.delivery == "pending" for step in steps):
-            self.to_tell()
+            self._notices_changed()
 
     # --- the safety net
 

@@ -13,7 +13,9 @@ class Bench:
     """The workbench of one runtime. Opens nothing until it is used."""
 
     def __init__(self, parts: JupyterServices | None) -> None:
-        self.kernels = None if parts is None else KernelService(parts)
+        self.kernels = (
+            None if parts is None else KernelService(parts, on_lost=lambda *lost: self.kernel_tools.lost(*lost))
+        )
         """None where there is no Jupyter server (a runtime by itself)."""
         self.notebooks = None if parts is None else NotebookService(parts, self.kernels)
         files = None if parts is None else files_of(parts)
@@ -26,8 +28,6 @@ class Bench:
             known=kernels.knows if kernels else lambda _: False,
         )
         """Functions of the kernels' users: a source of tools."""
-        if kernels is not None:
-            kernels.on_lost.append(self.kernel_tools.lost)
 
     async def close(self) -> None:
         """Let go of the kernels; they go on without us."""

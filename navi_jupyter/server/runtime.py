@@ -254,21 +254,24 @@ async def runtime(
             model_of_profile=agent_parts.profiles.model_of,
             limits_of_profile=agent_parts.profiles.limits_of,
         )
-        store.on_append = orchestrator.log.appended
         mcp.on_status(orchestrator.tell_followers)
         recalls = RecallService(
             store,
             max_recalls_per_user=settings.max_recalls_per_user,
             min_interval=timedelta(seconds=settings.min_recall_interval),
+            changed=lambda: scheduler.wake(),
+            whens_changed=lambda: watcher.changed(),
+            why_not_watched=why_not_watched(parts),
+            targets=lambda: reaching.notify.names(),
         )
         scheduler = Scheduler(
             store,
             SubmitWithPictures(orchestrator.submit, attachments),
             server_id=orchestrator.server.id,
             busy_delay=timedelta(seconds=settings.recall_busy_delay),
+            whens_changed=lambda: watcher.changed(),
+            notices_changed=lambda: reaching.notify.wake(),
         )
-        recalls.changed = scheduler.wake
-        recalls.why_not_watched = why_not_watched(parts)
         watcher = watcher_of(
             recalls,
             parts,
@@ -277,10 +280,7 @@ async def runtime(
             attachments=attachments,
             elsewhere=Elsewhere(store.known_servers, orchestrator.server),
         )
-        recalls.whens_changed = scheduler.whens_changed = watcher.changed
         reaching = Reaching.of(store, parts, allow_private=settings.notify_allow_private, user_read=recalls.user_read)
-        scheduler.to_tell = reaching.notify.wake
-        recalls.targets = reaching.notify.names
         await orchestrator.start(recalls, scheduler.on_run_ended, reaching.on_run_ended(orchestrator))
         try:
             await scheduler.start()

@@ -2,7 +2,7 @@
 
 One writer per process commits all units of work that have gathered while the last commit was in flight (group commit: a
 lone unit waits for nothing, a storm costs few transactions). Each unit runs in a savepoint of its own. What a commit
-appended to logs is handed to ``on_append`` after it is durable and before the units' callers go on.
+appended to logs is handed to listeners after it is durable and before the units' callers go on.
 Not responsible for what the units mean.
 """
 
@@ -69,8 +69,7 @@ class SqliteStore(SessionReads, RecallReads):
         self.path = path
         self.notice: str | None = None
         """What the owner of the database should know although it opens."""
-        self.on_append: OnAppend | None = None
-        """Set once by the event log's owner, before the first write."""
+        self._listeners: list[OnAppend] = []
         self._db = db
         self._units: asyncio.Queue[_Unit[Any] | None] = asyncio.Queue()
         self._writer = asyncio.create_task(self._write_units(), name="navi-store-writer")
@@ -208,18 +207,21 @@ class SqliteStore(SessionReads, RecallReads):
             await self._db.execute(f"PRAGMA synchronous = {wanted}")
             self._synchronous = wanted
 
+    def subscribe(self, listener: OnAppend) -> None:
+        """See the port."""
+        self._listeners.append(listener)
+
     def _publish(self, transaction: Transaction) -> None:
-        if self.on_append is None or not transaction.appended:
-            return
         by_session: dict[str, list[tuple[int, str]]] = {}
         for session_id, seq, frame in transaction.appended:
             by_session.setdefault(session_id, []).append((seq, frame))
         for session_id, frames in by_session.items():
-            try:
-                self.on_append(session_id, frames)
-            except Exception:
-                # The writer serves everybody: one listener's defect must not end it.
-                log.exception("on_append_failed", session_id=session_id)
+            for listener in self._listeners:
+                try:
+                    listener(session_id, frames)
+                except Exception:
+                    # The writer serves everybody: one listener's defect must not end it.
+                    log.exception("listener_failed", session_id=session_id)
 
 
 class _RefusedError(Exception):

@@ -112,12 +112,11 @@ async def serve(folder: Path) -> None:  # noqa: C901  both servers side by side,
                 event = json.loads(frame)  # once: the baseline's publisher has the event at hand as an object
                 for queue in subscribers:
                     queue.put_nowait(event)
-        orchestrator.log.appended(session_id, frames)
 
     async def run_ended(run: Any) -> None:
         ended[run.session_id].set()
 
-    store.on_append = appended
+    store.subscribe(appended)
     await orchestrator.start(None, run_ended)  # type: ignore[arg-type]
     stalls = Stalls()
     probe = asyncio.create_task(stalls.watch())

@@ -106,7 +106,6 @@ async def main() -> None:
         print(f"open a new file          {(time.perf_counter() - began) * 1e3:.1f} ms")
         agent: Any = None
         orchestrator = Orchestrator(store, agent)
-        store.on_append = orchestrator.log.appended
         await orchestrator.start(agent)
         sids = [(await orchestrator.create_session(SessionCreate(), owner="local")).id for _ in range(50)]
         print(f"lone event, kill         {await lone(store, sids[0], durable=False)}")

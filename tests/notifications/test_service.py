@@ -423,8 +423,8 @@ async def test_a_test_message_goes_at_once_and_only_so_many(receiver: Receiver, 
 
 async def test_who_sends_is_woken_for_what_ran_and_for_what_was_only_missed(tmp_path: Path) -> None:
     async with recalls_world(tmp_path) as there:
-        scheduler, calls = there.scheduler(), []
-        scheduler.to_tell = lambda: calls.append(None)
+        calls: list[None] = []
+        scheduler = there.scheduler(notices_changed=lambda: calls.append(None))
         session = await there.add_session()
         ran = await there.recall(session, {"kind": "once", "in": "1m"}, {"notify": ["desk"]})
         there.clock.advance(timedelta(minutes=1))

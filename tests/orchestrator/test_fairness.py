@@ -245,10 +245,8 @@ async def burst(folder: Path) -> AsyncIterator[Burst]:
     try:
         gate = Gate()
         orchestrator = Orchestrator(store, gate, settings=Settings(max_concurrent_runs=PLACES))
-        store.on_append = orchestrator.log.appended
-        service = RecallService(store)
         scheduler = Scheduler(store, orchestrator.submit, server_id=orchestrator.server.id)
-        service.changed = scheduler.wake
+        service = RecallService(store, changed=scheduler.wake)
         await orchestrator.start(service, scheduler.on_run_ended)
         try:
             async with scheduler:

@@ -51,13 +51,11 @@ class Recalled(World):
 async def recalled(folder: Path) -> AsyncIterator[Recalled]:
     store = await SqliteStore.open(folder / "navi.db")
     orchestrator = Orchestrator(store, agent := Asker())
-    store.on_append = orchestrator.log.appended
     made = Recalled(store, orchestrator, agent)
-    made.recalls = RecallService(store)
     scheduler = Scheduler(
         store, orchestrator.submit, server_id=orchestrator.server.id, busy_delay=timedelta(seconds=0.1)
     )
-    made.recalls.changed = scheduler.wake
+    made.recalls = RecallService(store, changed=scheduler.wake)
     await orchestrator.start(made.recalls, scheduler.on_run_ended)
     await scheduler.start()
     try:

@@ -318,9 +318,7 @@ async def test_late_events_are_told_as_late_and_those_past_their_grace_do_not_ru
 async def test_whoever_watches_is_told_when_there_is_something_else_to_watch(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         scheduler, session = w.scheduler(), await w.add_session()
-        told: list[str] = []
-        w.service.whens_changed = lambda: told.append("service")
-        scheduler.whens_changed = lambda: told.append("scheduler")
+        told = w.whens
         await w.recall(session, {"kind": "once", "in": "1h"})
         assert told == []
         recall = await w.recall(session, EACH, {"max_fires": 2, "until": at(60).isoformat()})

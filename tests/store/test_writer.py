@@ -62,7 +62,7 @@ async def test_concurrent_writes_need_few_transactions(tmp_path: Path) -> None:
 async def test_a_unit_that_fails_undoes_itself_alone(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         published: list[int] = []
-        store.on_append = lambda _, frames: published.extend(seq for seq, _ in frames)
+        store.subscribe(lambda _, frames: published.extend(seq for seq, _ in frames))
 
         async def unit(tx: Transaction, number: int) -> int:
             seq = await tx.append("s_1", [draft(number)])
@@ -110,7 +110,7 @@ async def test_events_are_shown_after_the_commit_and_before_the_caller_goes_on(t
             with closing(sqlite3.connect(tmp_path / "navi.db")) as other:
                 order.append(other.execute("SELECT max(seq) FROM events").fetchone()[0])
 
-        store.on_append = shown
+        store.subscribe(shown)
         order.append(("returned", await store.write(lambda tx: tx.append("s_1", [draft(1)]))))
         assert order == [1, ("returned", 1)]
 
@@ -121,7 +121,7 @@ async def test_a_listener_that_breaks_does_not_end_the_writer(tmp_path: Path) ->
         def broken(_: str, frames: list[tuple[int, str]]) -> None:
             raise RuntimeError
 
-        store.on_append = broken
+        store.subscribe(broken)
         assert [await store.write(lambda tx: tx.append("s_1", [draft(0)])) for _ in range(2)] == [1, 2]
 
 

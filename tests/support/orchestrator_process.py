@@ -238,7 +238,6 @@ async def serve(folder: Path, lease: float) -> None:
     maintenance.BEAT_EVERY = lease / 3
     store = await SqliteStore.open(folder / "navi.db")
     conductor = orchestrator.Orchestrator(store, Drip())
-    store.on_append = conductor.log.appended
     await conductor.start(None)  # type: ignore[arg-type]
     tell(ready=True)
 

@@ -378,7 +378,6 @@ async def world(folder: Path, *, agent: Agent | None = None, **settings: Any) ->
     try:
         agent = agent or Agent()
         orchestrator = Orchestrator(store, agent, settings=Settings(limits=Limits(**limits), **settings), **outer)
-        store.on_append = orchestrator.log.appended
         made = World(store, orchestrator, agent)
 
         async def run_ended(run: Run) -> None:

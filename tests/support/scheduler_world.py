@@ -6,6 +6,7 @@ import asyncio
 import heapq
 import itertools
 import json
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -126,12 +127,21 @@ class World:
         self.store = store
         self.clock = clock
         self.sessions = Sessions(store, clock)
-        self.service = RecallService(store, clock=clock)
+        self.whens: list[str] = []
+        """Who reported that what is to be watched may have changed."""
+        self.service = RecallService(
+            store, clock=clock, changed=self._changed, whens_changed=lambda: self.whens.append("service")
+        )
+        self._last: Scheduler | None = None
 
-    def scheduler(self, server_id: str = "server-1") -> Scheduler:
-        scheduler = Scheduler(self.store, self.sessions, server_id=server_id, clock=self.clock)
-        self.service.changed = scheduler.wake
-        return scheduler
+    def _changed(self) -> None:
+        if self._last is not None:
+            self._last.wake()
+
+    def scheduler(self, server_id: str = "server-1", **callbacks: Callable[[], None]) -> Scheduler:
+        callbacks = {"whens_changed": lambda: self.whens.append("scheduler"), **callbacks}
+        self._last = Scheduler(self.store, self.sessions, server_id=server_id, clock=self.clock, **callbacks)
+        return self._last
 
     async def add_session(self, owner: str = OWNER, **fields: Any) -> str:
         session = Session(

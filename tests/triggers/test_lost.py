@@ -17,6 +17,7 @@ from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.jupyter.kernels.observer import answers
 from navi_jupyter.model.recalls import Recall, RecallCreate, RecallStatus, When, WhenEvent, WhenSpec
 from navi_jupyter.ports.store import Server
+from navi_jupyter.scheduling.service import RecallService
 from navi_jupyter.server.eyes import Elsewhere, why_not_watched
 from navi_jupyter.triggers import watch, watcher
 from tests.support.trigger_world import OWNER, Place, begun, finished, interrupted, until
@@ -213,12 +214,12 @@ async def test_streams_begin_on_lines_of_their_own(place: Place) -> None:
 async def test_behind_a_gateway_only_files_can_be_waited_for(parts: JupyterServices, place: Place) -> None:
     gateway = GatewayMappingKernelManager.__new__(GatewayMappingKernelManager)
     remote = JupyterServices(**{**_fields(parts), "kernel_manager": gateway})
-    place.services.recalls.why_not_watched = why_not_watched(remote)
+    recalls = RecallService(place.services.store, why_not_watched=why_not_watched(remote))
 
     async def create(**schedule: Any) -> Recall:
         spec = WhenSpec.model_validate({"kind": "when", **schedule})
         request = RecallCreate(session_id=place.session_id, message="x", schedule=spec)
-        return await place.services.recalls.create(request, owner=OWNER, zone="UTC")
+        return await recalls.create(request, owner=OWNER, zone="UTC")
 
     with pytest.raises(InvalidSchedule, match="behind a gateway"):
         await create(event="cell_done")

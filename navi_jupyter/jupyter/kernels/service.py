@@ -45,7 +45,7 @@ KernelLost = Callable[[str, str], None]
 class KernelService:
     """See the module. Opens a connection to a kernel when it is first asked about, and closes it when it is unused."""
 
-    def __init__(self, parts: JupyterServices) -> None:
+    def __init__(self, parts: JupyterServices, *, on_lost: KernelLost | None = None) -> None:
         self._parts = parts
         self._finder = KernelLookup(parts)
         self._lines: dict[str, KernelConnection] = {}
@@ -53,7 +53,7 @@ class KernelService:
         """By kernel id and run id: who writes into the log of a run that has used the kernel."""
         self._context: Any = None
         self._background: set[asyncio.Task[None]] = set()
-        self.on_lost: list[KernelLost] = []
+        self._lost_listener = on_lost
 
     async def close(self) -> None:
         """Let go of all kernels; they go on."""
@@ -311,8 +311,8 @@ class KernelService:
         log.info("kernel_lost", kernel_id=line.kernel_id, status=status)
         for emit in self._watchers.get(line.kernel_id, {}).values():
             emit(Custom(name="navi.kernel", value={"status": status, "kernel_id": line.kernel_id}))
-        for listener in self.on_lost:
-            listener(line.kernel_id, status)
+        if self._lost_listener is not None:
+            self._lost_listener(line.kernel_id, status)
 
     # --- lines ---------------------------------------------------------------------------------------------------
 

@@ -159,8 +159,9 @@ class Process:
         """Runs of this process that ended and of which its scheduler has not been told."""
         self.task: asyncio.Task[None] | None = None
         gated: Any = GatedStore(store, self.gate)
-        self.scheduler = Scheduler(gated, self._submit, server_id=self.id, clock=self.clock)
-        self.scheduler.to_tell = self._to_tell
+        self.scheduler = Scheduler(
+            gated, self._submit, server_id=self.id, clock=self.clock, notices_changed=self._to_tell
+        )
         self.service = RecallService(gated, clock=self.clock, max_recalls_per_user=1000)
         self.teller = teller(self, gated)
         self.server = Server(id=self.id, host=self.id, pid=1, pid_started=0.0)
