@@ -1,13 +1,11 @@
-"""navi-jupyter: an agent that lives in your Jupyter server.
+"""navi-jupyter: an agent in your Jupyter server.
 
-Importing this is cheap: kernels do it at every start. Everything heavier is imported when it is first used.
+Kernels import this at every start, so everything heavy is imported when it is first used.
 """
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -36,6 +34,7 @@ __all__ = [
 ]
 
 _API = "navi_jupyter.kernel.api"
+# No module of this package may have one of these names: importing it would replace the function here.
 _HOMES = {
     **dict.fromkeys(
         ("ask", "ask_async", "chat", "connect", "forget", "memory", "recall", "recalls", "remember", "session"), _API
@@ -46,7 +45,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """The user's API, imported when it is first touched."""
+    """The user's API, imported when it is first used."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
@@ -56,35 +55,16 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-class _RecallsPackage(ModuleType):
-    """The subpackage ``navi_jupyter.scheduling``, callable: ``navi.recalls()`` works in a server process too."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return import_module(_API).recalls(*args, **kwargs)
-
-
-class _Package(ModuleType):
-    """This package. Importing a submodule sets it as an attribute here; the one name that is also API is made both."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name == "recalls" and isinstance(value, ModuleType):
-            value.__class__ = _RecallsPackage
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
-
-
 def _jupyter_server_extension_points() -> list[dict[str, Any]]:
-    """What Jupyter Server asks an extension package for."""
-    # Not at the top: a kernel imports this package and may have no server installed.
+    """Where Jupyter Server finds the extension of this package."""
+    # Imported here, because a kernel imports this package and may have no server installed.
     from .server.app import NaviExtension
 
     return [{"module": "navi_jupyter.server.app", "app": NaviExtension}]
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
-    """``%load_ext navi_jupyter``: registers ``%navi`` and ``%%navi``. Talks to no server yet."""
+    """``%load_ext navi_jupyter``: registers ``%navi`` and ``%%navi``. Sends nothing to a server yet."""
     from .kernel import cell_outputs, current_cell, input_transform
     from .kernel.magics import NaviMagics
 
@@ -95,7 +75,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
-    """``%unload_ext navi_jupyter``: questions end in help again; the magics stay, as IPython can not take them back."""
+    """``%unload_ext navi_jupyter``: a question mark asks for help again. IPython cannot unregister the magics."""
     from .kernel import input_transform
 
     input_transform.remove(shell)

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from . import memory as facts
 from . import notebook
-from . import service as services
-from .ask import NoPainter, painter_here
+from .ask import NoPainter, Reply, painter_here
+from .client import current_service, use_server
 from .recalls import Recall, list_recalls, new_recall, policy_from, schedule_from
-from .reply import Reply
 from .session import Session
 
 if TYPE_CHECKING:
@@ -22,14 +21,14 @@ if TYPE_CHECKING:
 
 def connect(url: str | None = None, token: str | None = None) -> Connection:
     """Find the server again, or use the one at ``url``. Needed only where the kernel can not find its own."""
-    return services.connect(url, token).connection
+    return use_server(url, token).connection
 
 
 def session(session: str | Session | None = None) -> Session:
     """This notebook's session (found again after a kernel restart), or the one with that id."""
     if isinstance(session, Session):
         return session
-    service = services.current_service()
+    service = current_service()
     return Session(service, session or notebook.session_id(service))
 
 
@@ -94,28 +93,28 @@ def recall(
     """
     schedule = schedule_from(in_=in_, at=at, every=every, cron=cron, when=when, tz=tz, start=start)
     target = _session(session)
-    return new_recall(services.current_service(), target.id, message, schedule, title=title, policy=policy_from(policy))
+    return new_recall(current_service(), target.id, message, schedule, title=title, policy=policy_from(policy))
 
 
 def recalls(*, session: str | Session | None = None, all: bool = False, over: bool = False) -> Listing[Recall]:  # noqa: A002
     """The recalls of this notebook's session; ``all`` of your sessions; ``over`` includes those that have ended."""
     target = None if all else _session(session).id
-    return list_recalls(services.current_service(), session_id=target, over=over)
+    return list_recalls(current_service(), session_id=target, over=over)
 
 
 def remember(text: str) -> dict[str, Any]:
     """Have the agent remember a fact about you, in all your sessions; the fact as it is stored."""
-    return facts.remember(services.current_service(), text)
+    return facts.remember(current_service(), text)
 
 
 def memory(query: str | None = None) -> Listing[dict[str, Any]]:
     """What the agent remembers about you, newest first; with words to look for, the best match first."""
-    return facts.memory(services.current_service(), query)
+    return facts.memory(current_service(), query)
 
 
 def forget(fact_id: str) -> None:
     """Forget a fact. Raises NaviError when there is no such one."""
-    facts.forget(services.current_service(), fact_id)
+    facts.forget(current_service(), fact_id)
 
 
 def chat(session: str | Session | None = None, *, profile: str | None = None) -> Chat:
@@ -125,7 +124,7 @@ def chat(session: str | Session | None = None, *, profile: str | None = None) ->
     target = _session(session)
     if profile is not None:
         target.change(profile=profile)
-    return Chat(services.current_service(), target.id)
+    return Chat(current_service(), target.id)
 
 
 # ``session`` is a parameter's name all over this module.

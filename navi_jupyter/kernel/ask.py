@@ -16,12 +16,11 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from .client import Client, new_command_id
-from .display import current_shell, show
 from .errors import Interrupted, KernelError, Refused, RunDidNotComplete
 from .io_thread import io_thread
 from .render import run_bundle, run_plain
-from .reply import Reply
-from .run_view import RunView, Text
+from .run_view import RunView, Text, Tool
+from .shell import current_shell, show
 
 POLL = 0.5  # seconds; Windows does not interrupt an endless wait for Ctrl-C, so none is endless
 STOP_PATIENCE = 12.0
@@ -239,3 +238,59 @@ class Asking:
             await self._client.command(self._session_id, stop)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(work)), deadline - time.monotonic())
+
+
+class Reply:
+    """What the agent answered. While its run goes on (``wait=False``) it still grows."""
+
+    def __init__(self, session_id: str, fold: RunView, *, shown: bool) -> None:
+        self.session_id = session_id
+        self._fold = fold
+        self._shown_in = _cell() if shown else None
+        """The cell in which it was streamed: as that cell's result it need not be shown a second time."""
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self._fold.run_id
+
+    @property
+    def text(self) -> str:
+        """The agent's words, without its tool calls."""
+        return self._fold.text
+
+    @property
+    def status(self) -> str:
+        """``sent``, ``queued``, ``running``; then ``completed``, ``waiting``, ``stopped``, ``failed``, ``withdrawn``"""
+        return self._fold.status
+
+    @property
+    def tool_calls(self) -> list[dict[str, Any]]:
+        """``name``, ``args`` (JSON text) and ``result`` of each."""
+        return [
+            {"name": part.name, "args": part.args, "result": part.result}
+            for part in self._fold.parts
+            if isinstance(part, Tool)
+        ]
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"<Reply {self.run_id} {self.status}: {self.text[:60]!r}>"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return run_bundle(self._fold, live=True)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002
+        printer.text(run_plain(self._fold, live=True))
+
+    def _ipython_display_(self) -> None:
+        if self._shown_in is not None and self._shown_in == _cell():
+            self._shown_in = None
+            return
+        show(run_bundle(self._fold, live=True), raw=True)
+
+
+def _cell() -> int | None:
+    return getattr(current_shell(), "execution_count", None)

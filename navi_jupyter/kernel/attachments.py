@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .client import Service
 from .errors import UsageError
 from .io_thread import io_thread
-from .service import Service
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,10 +10,10 @@ import re
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from ..navi_cells import is_alone
+from .shell import current_kernel, current_request, current_shell, kernel_id
 
 CELL_WORDS = ("done", "finished", "succeeded", "failed", "fails", "slow", "slower")
 CELL_EVENTS = ("cell_done", "cell_finished", "cell_failed", "cell_slow")
@@ -34,15 +34,15 @@ def with_cell(schedule: Mapping[str, Any]) -> dict[str, Any]:
         return given
     if given.get("repeat") == "each":
         return given
-    parent = _request()
+    parent = current_request()
     request_id = str((parent.get("header") or {}).get("msg_id") or "")
     if not request_id:
         return given
     alone = is_alone(str((parent.get("content") or {}).get("code") or ""))
     given["cell"] = f"{AFTER if alone else REQUEST}{request_id}"
-    kernel_id = _kernel_id()
-    if kernel_id and "kernel_id" not in given:
-        given["kernel_id"] = kernel_id
+    here = kernel_id()
+    if here and "kernel_id" not in given:
+        given["kernel_id"] = here
     return given
 
 
@@ -53,13 +53,13 @@ def tell_of_it(schedule: Mapping[str, Any]) -> None:
     nobody has opened: front ends pass over it in silence, as they do not with kinds of messages that are new to them.
     A recall for each cell is told too: of one that only talks to Navi, so that it is known to be none.
     """
-    request = _request()
+    request = current_request()
     request_id = (request.get("header") or {}).get("msg_id")
     if schedule.get("kind") != "when" or request_id is None or not _of_a_cell(schedule):
         return
     if schedule.get("cell") != f"{REQUEST}{request_id}" and schedule.get("repeat") != "each":
         return
-    kernel = _kernel()
+    kernel = current_kernel()
     code = str((request.get("content") or {}).get("code") or "")[:LONGEST_SOURCE]
     said = {"code": code, "seconds": _seconds(request)}
     kernel.send_response(kernel.iopub_socket, "comm_msg", {"comm_id": COMM, "data": said})
@@ -73,9 +73,7 @@ def install(shell: Any) -> None:
 
 def _seconds(request: Mapping[str, Any]) -> float:
     """For how long the cell has been running; where that was not noted, since it was asked for."""
-    from IPython import get_ipython  # as below
-
-    began = getattr(get_ipython(), _BEGAN, None)
+    began = getattr(current_shell(), _BEGAN, None)
     if began is not None:
         return float(time.monotonic() - began)
     asked = (request.get("header") or {}).get("date")
@@ -88,30 +86,3 @@ def _of_a_cell(schedule: Mapping[str, Any]) -> bool:
     text = re.sub(r"^(?:the\s+)?cell\s+(?:is\s+)?", "", str(schedule.get("when") or "").strip(), flags=re.IGNORECASE)
     word = text.partition(" ")[0].lower()
     return word in CELL_WORDS or word in CELL_EVENTS
-
-
-def _kernel() -> Any:
-    from IPython import get_ipython  # here: a program may use recalls without IPython
-
-    return getattr(get_ipython(), "kernel", None)
-
-
-def _request() -> Mapping[str, Any]:
-    """The ``execute_request`` of the cell that runs; empty outside of a kernel."""
-    kernel = _kernel()
-    get_parent = getattr(kernel, "get_parent", None)
-    if get_parent is None:
-        return {}
-    parent: Mapping[str, Any] = get_parent("shell") or {}
-    return parent
-
-
-def _kernel_id() -> str | None:
-    """As the server names this kernel; None where its connection file does not tell."""
-    try:
-        from ipykernel.connect import get_connection_file  # only there in a kernel
-
-        name = Path(get_connection_file()).stem
-    except (ImportError, RuntimeError, OSError):
-        return None
-    return name.removeprefix("kernel-") if name.startswith("kernel-") and len(name) > 20 else None

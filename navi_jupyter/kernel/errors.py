@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors import NaviError
 
 if TYPE_CHECKING:
-    from .reply import Reply
+    from .ask import Reply
 
 _RED, _PLAIN = "\x1b[0;31m", "\x1b[0m"
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from html import escape
 from typing import Any, TypeVar
 
-from .render import table_html, table_plain
+from ..text import one_line
 
 T = TypeVar("T")
 
@@ -26,3 +27,28 @@ class Listing(list[T]):
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002
         printer.text(table_plain(self._columns, map(self._row, self), empty=self._empty))
+
+
+_LEFT = ' style="text-align:left"'
+"""Jupyter aligns tables of numbers, to the right."""
+
+
+def table_plain(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> str:
+    """Columns padded to their widest cell."""
+    body = [[one_line(cell, 160) for cell in row] for row in rows]
+    if not body:
+        return empty
+    widths = [max(len(line[i]) for line in [list(columns), *body]) for i in range(len(columns))]
+    lines = [columns, ["-" * width for width in widths], *body]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def table_html(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> str:
+    """A plain HTML table; the front end brings the style."""
+    body = "".join("<tr>" + "".join(f"<td{_LEFT}>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    if not body:
+        return f"<p>{escape(empty)}</p>"
+    head = "".join(f'<th scope="col"{_LEFT}>{escape(column)}</th>' for column in columns)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

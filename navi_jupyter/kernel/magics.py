@@ -13,19 +13,18 @@ from typing import Any
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
 from . import api, cell_outputs, notebook
-from .ask import painter_here
+from .ask import Reply, painter_here
 from .attachments import KernelAttachment
+from .client import current_service
 from .command_line import Action, Prompt, Request, parse_cell, parse_line, parse_prompt
-from .display import current_shell, show
 from .errors import Interrupted, KernelError, Refused, UsageError
 from .interpolation import interpolate
 from .listing import Listing
 from .recall_command import RECALL_HELP, NewRecall
 from .recalls import Recall, change_all, foresee, new_recall, read_words
 from .render import clock_words, usage_words
-from .reply import Reply
-from .service import current_service
 from .session import Session, sessions_table
+from .shell import current_shell, show
 
 _LONGEST_SOURCE = 4000
 """Characters of a cell's source that go with its output."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from .client import Service
 from .listing import Listing
 from .render import moment
-from .service import Service
 
 _COLUMNS = ("id", "fact", "from", "changed")
 

@@ -6,16 +6,13 @@ Not responsible for talking to the server (``service``) or for what is done in t
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .display import current_shell
-from .service import Service
+from .client import Service
+from .shell import kernel_id
 from .times import local_zone
-
-_CONNECTION = re.compile(r"kernel-(.+)\.json")
 
 
 def notebook_path(root_dir: str | None, env: Mapping[str, str] | None = None) -> str | None:
@@ -32,16 +29,6 @@ def notebook_path(root_dir: str | None, env: Mapping[str, str] | None = None) ->
             if path.is_relative_to(root):
                 return str(PurePosixPath(path.relative_to(root)))
     return str(PurePosixPath(path))
-
-
-def kernel_id() -> str | None:
-    """The kernel's id, which a restart keeps; None where there is no Jupyter kernel."""
-    if not hasattr(current_shell(), "kernel"):
-        return None
-    from ipykernel.connect import get_connection_file  # late: only where there is a kernel
-
-    match = _CONNECTION.fullmatch(Path(get_connection_file()).name)
-    return match[1] if match else None
 
 
 def session_id(service: Service) -> str:

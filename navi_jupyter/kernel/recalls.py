@@ -5,16 +5,16 @@ Not responsible for when anything fires: that is the server's, with or without t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from html import escape
 from typing import Any
 
+from .client import Service
 from .current_cell import tell_of_it, with_cell
 from .errors import Refused, UsageError
 from .listing import Listing
 from .render import moment, schedule_words
-from .service import Service
 from .times import duration_text, instant_text, local_zone
 
 _DURATIONS = ("grace", "timeout", "jitter")
@@ -287,3 +287,64 @@ def _firing_row(firing: dict[str, Any]) -> list[str]:
 
 def _local(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text).astimezone() if text else None
+
+
+_AWAY_COLUMNS = ("when", "what", "became", "answer or reason")
+
+
+def read_away(service: Service, session_id: str, since: datetime | str | None = None) -> Listing[dict[str, Any]]:
+    """What happened since then, or since the user was last there; oldest first. Raises UsageError, Refused.
+
+    A row has ``at``, ``what``, ``status`` and ``told``; those of runs also ``run_id``. Slots of one recall that did not
+    run for one reason are one row, which says how many they are (``slots``).
+    """
+    query = {} if since is None else {"since": _instant(since)}
+    found = service.call("GET", f"sessions/{session_id}/away", query=query)
+    rows = sorted([*map(_ran, found["runs"]), *not_run(found["not_run"])], key=lambda row: row["at"])
+    empty = f"Nothing happened since {moment(found['since'])}."
+    return Listing(rows, _AWAY_COLUMNS, _away_row, empty=empty)
+
+
+def _instant(since: datetime | str) -> str:
+    try:
+        at = datetime.fromisoformat(since) if isinstance(since, str) else since
+    except ValueError:
+        raise UsageError(f"{since!r} is no time in ISO 8601, such as 2026-11-24T09:00.", field="since") from None
+    return (at if at.tzinfo else at.astimezone()).isoformat()
+
+
+def _ran(run: Mapping[str, Any]) -> dict[str, Any]:
+    what = f"⏰ {run['prompt']}" if run["origin"]["kind"] == "recall" else run["prompt"]
+    told = run["answer"] or (run["error"] or "").replace("_", " ")
+    return {"at": run["at"], "what": what, "status": run["status"], "told": told, "run_id": run["run_id"]}
+
+
+def not_run(slots: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """One row for each recall and reason; ``at`` is its first slot."""
+    groups: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for slot in slots:
+        reason = str(slot["reason"] or "")
+        key = (slot["recall_id"], slot["status"], reason)
+        row = groups.setdefault(
+            key, {"at": slot["slot"], "what": slot["title"], "status": slot["status"], "told": reason, "slots": 0}
+        )
+        row["slots"] += 1 + slot["coalesced"]
+    yield from groups.values()
+
+
+def _away_row(row: Mapping[str, Any]) -> list[str]:
+    times = f" ({row['slots']} times)" if row.get("slots", 1) > 1 else ""
+    return [moment(row["at"]), row["what"], f"{row['status'].replace('_', ' ')}{times}", _plain(row["told"])]
+
+
+def _plain(told: str) -> str:
+    """A reason that names an instant of the machine's in the reader's clock."""
+    head, into, at = told.partition("coalesced into ")
+    return f"made up for by the run of {_clock(at)}" if into and not head else told
+
+
+def _clock(at: str) -> str:
+    try:
+        return f"{datetime.fromisoformat(at).astimezone():%Y-%m-%d %H:%M}"
+    except ValueError:
+        return at

@@ -5,16 +5,16 @@ Everything that goes into HTML is escaped here; what the agent wrote goes throug
 
 from __future__ import annotations
 
+import base64
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
 from . import markdown
-from .run_view import Part, Question, RunView, Text, Tool, Worker
-from .shown import output_html, output_plain
+from .run_view import Part, Question, RunView, Text, Tool, Worker, attachment_of
 
 _SHORT = 160
 
@@ -208,34 +208,6 @@ def _code(text: str) -> str:
     return text.replace("`", "'")
 
 
-# --- tables and transcripts ------------------------------------------------------------------------------------------
-
-
-_LEFT = ' style="text-align:left"'
-"""Jupyter aligns tables of numbers, to the right."""
-
-
-def table_plain(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> str:
-    """Columns padded to their widest cell."""
-    body = [[_short(cell) for cell in row] for row in rows]
-    if not body:
-        return empty
-    widths = [max(len(line[i]) for line in [list(columns), *body]) for i in range(len(columns))]
-    lines = [columns, ["-" * width for width in widths], *body]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
-
-
-def table_html(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> str:
-    """A plain HTML table; the front end brings the style."""
-    body = "".join("<tr>" + "".join(f"<td{_LEFT}>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    if not body:
-        return f"<p>{escape(empty)}</p>"
-    head = "".join(f'<th scope="col"{_LEFT}>{escape(column)}</th>' for column in columns)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
 _SPEAKERS = {"user": "You", "assistant": "Navi"}
 
 
@@ -345,3 +317,54 @@ def schedule_words(schedule: dict[str, Any]) -> str:
             return f"cron {schedule.get('expr')} ({schedule.get('tz')})"
         case kind:
             return str(kind)
+
+
+_LONGEST = 4000
+"""Characters of one output; its end is what counts."""
+_PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+_COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def output_html(output: Mapping[str, Any], pictures: Mapping[str, tuple[str, bytes]]) -> str:
+    """One output. ``pictures``: the content of attachments that are here."""
+    data = output.get("data") or {}
+    for kind in _PICTURES:
+        content = data.get(kind)
+        if content is None:
+            continue
+        found = pictures.get(attachment_of(content) or "")
+        if isinstance(content, str):
+            return _picture(kind, content)
+        if found is not None:
+            return _picture(found[0], base64.b64encode(found[1]).decode())
+    text = output_plain(output)
+    return f"<pre>{escape(text)}</pre>" if text.strip() else ""
+
+
+def output_plain(output: Mapping[str, Any]) -> str:
+    """One output as text, without colours; what has none is named."""
+    match output.get("output_type"):
+        case "stream":
+            return _cut(_joined(output.get("text")))
+        case "error":
+            return f"{output.get('ename', 'Error')}: {_cut(str(output.get('evalue', '')))}\n"
+        case _:
+            data = output.get("data") or {}
+            text = data.get("text/plain")
+            if isinstance(text, (str, list)):
+                return _cut(_joined(text)) + "\n"
+            return f"[{', '.join(data)}]\n" if data else ""
+
+
+def _picture(kind: str, content: str) -> str:
+    safe = re.sub(r"[^A-Za-z0-9+/=]", "", content)
+    return f'<p><img src="data:{escape(kind, quote=True)};base64,{safe}" style="max-width:100%"></p>'
+
+
+def _joined(text: Any) -> str:
+    whole = "".join(map(str, text)) if isinstance(text, list) else str(text or "")
+    return _COLOURS.sub("", whole)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else "…" + text[-_LONGEST:]

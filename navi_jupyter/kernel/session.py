@@ -8,17 +8,14 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from .ask import Asking, NoPainter, Painter
+from .ask import Asking, NoPainter, Painter, Reply
 from .attachments import upload
-from .away import read_away
-from .client import Envelope
+from .client import Envelope, Service
 from .errors import UsageError
 from .io_thread import io_thread
 from .listing import Listing
-from .recalls import Recall, list_recalls
+from .recalls import Recall, list_recalls, read_away
 from .render import moment, speaker, transcript_html, transcript_plain
-from .reply import Reply
-from .service import Service
 
 
 class Messages(list[dict[str, Any]]):

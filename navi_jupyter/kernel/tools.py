@@ -19,10 +19,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints, overload
 
 from ..errors import NaviError
-from . import notebook
-from . import service as services
-from .display import current_shell
+from .client import current_service
 from .errors import UsageError
+from .shell import current_shell, kernel_id
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -77,14 +76,14 @@ def _offer(function: Function, *, effect: str, name: str | None) -> Function:
         raise UsageError(f"There is {', '.join(_EFFECTS)}, not {effect!r}.", field="effect")
     arguments = _arguments_of(function, called)
     _offered[called] = Offered(function, arguments)
-    told = {
+    definition = {
         "name": called,
         "description": inspect.cleandoc(function.__doc__ or f"The user's function {called}.")[:8000],
         "parameters": arguments.model_json_schema(by_alias=True),
         "effect": effect,
         "awaits": inspect.iscoroutinefunction(function),
     }
-    _tell_server(told)
+    _register_with_server(definition)
     return function
 
 
@@ -108,14 +107,14 @@ def _arguments_of(function: Callable[..., Any], name: str) -> type[BaseModel]:
     return model
 
 
-def _tell_server(told: Mapping[str, Any]) -> None:
-    kernel_id = notebook.kernel_id()
-    if kernel_id is None:
-        return  # an ordinary program: the function is as good as ever
+def _register_with_server(definition: Mapping[str, Any]) -> None:
+    kernel = kernel_id()
+    if kernel is None:
+        return  # a program outside of Jupyter, in which the decorator has no effect
     try:
-        services.current_service().call("POST", f"kernels/{kernel_id}/tools", {"tools": [told]})
+        current_service().call("POST", f"kernels/{kernel}/tools", {"tools": [definition]})
     except NaviError as error:
-        warnings.warn(f"{told['name']} is not offered to Navi: {error.message}", stacklevel=4)
+        warnings.warn(f"{definition['name']} is not offered to Navi: {error.message}", stacklevel=4)
 
 
 # --- called by the server, through the kernel ------------------------------------------------------------------------

@@ -7,16 +7,23 @@ slow.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
+import re
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import anywidget
 import traitlets
+from tornado.websocket import WebSocketClientConnection, WebSocketClosedError
 
 from .. import __version__
-from .relay import Relay
+from .client import Client, Service
+from .errors import KernelError, Refused
+from .io_thread import io_thread
 from .render import transcript_html, transcript_plain
-from .service import Service
 
 MIME = "application/vnd.navi.session+json"
 _LOADER = Path(__file__).parent.parent / "static" / "widget.js"
@@ -61,3 +68,180 @@ class Chat(anywidget.AnyWidget):
             "text/plain": self._plain,
         }
         return {**data, **ours}, metadata
+
+
+BUNDLE = Path(__file__).parent.parent / "static" / "navi-chat.js"
+
+MAX_CONNECTIONS = 16
+MAX_REQUESTS = 16
+MAX_WAITING = 64
+"""Commands of one connection that have not left yet."""
+
+_PATHS = re.compile(r"(health|sessions|recalls|models|profiles|tools|usage|mcp|memory)(/[A-Za-z0-9_.-]+)*(\?[^#\s]*)?")
+_METHODS = ("GET", "POST", "PATCH", "DELETE")
+
+Send = Callable[[dict[str, Any]], None]
+
+
+class Relay:
+    """One widget's. ``send`` puts a message to the page; it is called on the io thread."""
+
+    def __init__(self, client: Client, send: Send) -> None:
+        self._client = client
+        self._send = send
+        self._connections: dict[str, _Connection] = {}
+        self._requests: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def receive(self, content: object) -> None:
+        """Take a message of the page. Any thread; returns at once."""
+        if isinstance(content, dict) and content.get("navi") == 1:
+            io_thread().loop.call_soon_threadsafe(self._handle, content)
+
+    def close(self) -> None:
+        """Close every connection. Any thread."""
+        io_thread().loop.call_soon_threadsafe(self._close)
+
+    # --- on the io thread --------------------------------------------------------------------------------------------
+
+    def _handle(self, content: dict[str, Any]) -> None:
+        if self._closed:
+            return
+        conn = content.get("conn")
+        match content.get("m"):
+            case "get_bundle":
+                self._start(self._bundle())
+            case "open" if _short(conn):
+                self._open(str(conn), content)
+            case "send" if _short(conn) and str(conn) in self._connections:
+                self._connections[str(conn)].send(content.get("data"))
+            case "close" if _short(conn) and str(conn) in self._connections:
+                self._connections.pop(str(conn)).close()
+            case "request":
+                self._start(self._request(content))
+            case _:
+                pass  # not ours, or of a newer page: dropped
+
+    def _close(self) -> None:
+        self._closed = True
+        for connection in self._connections.values():
+            connection.close()
+        self._connections.clear()
+        for task in self._requests:
+            task.cancel()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        if len(self._requests) >= MAX_REQUESTS:
+            work.close()
+            return
+        task = asyncio.get_running_loop().create_task(work)
+        self._requests.add(task)
+        task.add_done_callback(self._requests.discard)
+
+    async def _bundle(self) -> None:
+        text = await asyncio.to_thread(BUNDLE.read_text, "utf-8")
+        self._tell("bundle", text=text)
+
+    def _open(self, conn: str, content: dict[str, Any]) -> None:
+        session_id, after = content.get("session_id"), content.get("after")
+        if not _short(session_id) or not (after is None or isinstance(after, int)):
+            self._tell("closed", conn=conn, code=4400, reason="bad request")
+            return
+        if (old := self._connections.pop(conn, None)) is not None:
+            old.close()
+        while len(self._connections) >= MAX_CONNECTIONS:
+            # A page that was reloaded does not say goodbye: the oldest is the likeliest to be gone.
+            self._connections[next(iter(self._connections))].end(1013, "too many connections")
+        self._connections[conn] = _Connection(self, conn, str(session_id), after)
+
+    async def _request(self, content: dict[str, Any]) -> None:
+        request_id, method, path, body = (content.get(key) for key in ("id", "method", "path", "body"))
+        if method not in _METHODS or not isinstance(path, str) or not _allowed(path):
+            answer: tuple[int, Any] = (
+                403,
+                {"code": "forbidden", "message": "The relay does not carry this request."},
+            )
+        else:
+            answer = await self._ask(str(method), path, body)
+        self._tell("response", id=request_id, status=answer[0], body=answer[1])
+
+    async def _ask(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        try:
+            response = await self._client.fetch(method, path, body)
+        except KernelError as problem:
+            return problem.status, {"code": problem.code, "message": problem.message}
+        try:
+            return response.code, json.loads(response.body) if response.body else None
+        except ValueError:
+            return response.code, response.body.decode(errors="replace")
+
+    def _tell(self, kind: str, **fields: Any) -> None:
+        if not self._closed:
+            self._send({"navi": 1, "m": kind, **fields})
+
+    async def open_stream(self, session_id: str, after: int | None) -> WebSocketClientConnection:
+        """For a connection of ours."""
+        return await self._client.open_stream(session_id, after=after)
+
+    def tell(self, connection: _Connection, kind: str, **fields: Any) -> None:
+        """For a connection of ours; nothing when the page has replaced or closed it."""
+        if self._connections.get(connection.name) is connection:
+            if kind == "closed":
+                del self._connections[connection.name]
+            self._tell(kind, conn=connection.name, **fields)
+
+
+class _Connection:
+    """One socket to the server on behalf of the page. It does not reconnect: the page does, with its cursor."""
+
+    def __init__(self, relay: Relay, name: str, session_id: str, after: int | None) -> None:
+        self.name = name
+        self._relay = relay
+        self._waiting: asyncio.Queue[str] = asyncio.Queue(MAX_WAITING)
+        self._task = asyncio.get_running_loop().create_task(self._run(session_id, after), name=f"navi-relay {name}")
+
+    def send(self, data: object) -> None:
+        text = data if isinstance(data, str) else json.dumps(data)
+        try:
+            self._waiting.put_nowait(text)
+        except asyncio.QueueFull:  # the page would wait for an acceptance that can not come: let it reconnect
+            self.end(1013, "too many commands at once")
+
+    def end(self, code: int, reason: str) -> None:
+        """Close it and tell the page, which may come back with its cursor."""
+        self._relay.tell(self, "closed", code=code, reason=reason)
+        self.close()
+
+    def close(self) -> None:
+        self._task.cancel()
+
+    async def _run(self, session_id: str, after: int | None) -> None:
+        try:
+            stream = await self._relay.open_stream(session_id, after)
+        except KernelError as problem:
+            gone = isinstance(problem, Refused) and problem.server_status == 404
+            self._relay.tell(self, "closed", code=4404 if gone else 1006, reason=problem.message[:200])
+            return
+        sender = asyncio.get_running_loop().create_task(self._send_all(stream))
+        try:
+            self._relay.tell(self, "opened")
+            while (text := await stream.read_message()) is not None:
+                self._relay.tell(self, "frame", data=text)
+            self._relay.tell(self, "closed", code=stream.close_code or 1006, reason=stream.close_reason or "")
+        finally:
+            sender.cancel()
+            stream.close()
+
+    async def _send_all(self, stream: WebSocketClientConnection) -> None:
+        with contextlib.suppress(WebSocketClosedError):
+            while True:
+                await stream.write_message(await self._waiting.get())
+
+
+def _short(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 128
+
+
+def _allowed(path: str) -> bool:
+    """Only what a chat asks for, with no way out of it."""
+    return len(path) <= 2000 and bool(_PATHS.fullmatch(path)) and ".." not in path

@@ -252,8 +252,8 @@ async def test_the_agent_can_interrupt_the_users_cell_when_told_to(
 
 OFFERED = """
 import navi_jupyter as navi
-from navi_jupyter.kernel import toolbox
-toolbox._tell_server = lambda told: None
+from navi_jupyter.kernel import tools
+tools._register_with_server = lambda definition: None
 @navi.tool
 def double(x: int, *, by: float = 2.0): return {"result": x * by}
 @navi.tool
@@ -325,7 +325,7 @@ async def test_wrong_arguments_and_failures_are_told(functions: Callable[..., An
     assert failed.failed
     assert failed.content["error"] == "RuntimeError"
     assert "helper(x)" in failed.content["traceback"]
-    assert "toolbox" not in failed.content["traceback"]
+    assert "kernel/tools" not in failed.content["traceback"]
     gone = await functions("missing")
     assert gone.content["error"] == "tool_unavailable"
     assert "restarted" in gone.content["message"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pkgutil
 import subprocess
 import sys
 
 import pytest
 
+import navi_jupyter
 from tests.support.server import ROOT
 
 HEAVY = ("tornado", "pydantic", "pydantic_ai", "jupyter_server", "anywidget", "ipywidgets", "aiosqlite", "mistune")
@@ -25,22 +27,26 @@ def test_importing_it_imports_nothing_heavy() -> None:
 
 
 def test_the_kernels_side_needs_neither_the_server_nor_pydantic() -> None:
-    modules = "api, magics, widget, questions, relay"
+    modules = "api, magics, widget, input_transform"
     loaded = python(f"import sys\nfrom navi_jupyter.kernel import {modules}\nprint(*sys.modules)").split()
     assert not {"jupyter_server", "pydantic", "pydantic_ai", "aiosqlite", "croniter"} & set(loaded)
     others = {name for name in loaded if name.startswith("navi_jupyter.") and ".kernel" not in name}
-    assert others <= {"navi_jupyter.errors", "navi_jupyter.navi_cells"}
+    assert others <= {"navi_jupyter." + leaf for leaf in ("errors", "navi_cells", "handles", "text", "clock")}
 
 
 @pytest.mark.parametrize(
     "code",
     [
-        "import navi_jupyter as navi; import navi_jupyter.scheduling.schedules; print(callable(navi.recalls))",
-        "import navi_jupyter.scheduling as package; import navi_jupyter; print(package is navi_jupyter.scheduling)",
         "from navi_jupyter import recalls; print(callable(recalls))",
         "import navi_jupyter as navi; print(all(hasattr(navi, name) for name in navi.__all__))",
         "import navi_jupyter as navi; print(not hasattr(navi, 'nothing'))",
     ],
 )
-def test_recalls_is_a_function_and_a_package(code: str) -> None:
+def test_the_api_is_there_when_it_is_first_used(code: str) -> None:
     assert python(code) == "True"
+
+
+def test_no_module_has_the_name_of_a_function_of_the_api() -> None:
+    # Importing it would put the module in the function's place.
+    modules = {module.name for module in pkgutil.iter_modules(navi_jupyter.__path__)}
+    assert not modules & set(navi_jupyter.__all__)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from navi_jupyter.kernel.render import distance, table_html
+from navi_jupyter.kernel.listing import table_html
+from navi_jupyter.kernel.render import distance
 
 
 @pytest.mark.parametrize(

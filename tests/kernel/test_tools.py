@@ -94,9 +94,9 @@ def test_what_can_not_be_a_tool_is_one_readable_line(shared_kernel: NotebookKern
 
 def test_without_a_server_the_function_is_as_good_as_ever(kernel: NotebookKernel) -> None:
     shown = kernel.ok(
-        "from navi_jupyter.kernel import toolbox\n"
+        "from navi_jupyter.kernel import tools\n"
         "def nobody(): raise navi.NaviError('no server here')\n"
-        "toolbox.services.current_service = nobody\n" + CELL + "\nprint(price('tea', 1))"
+        "tools.current_service = nobody\n" + CELL + "\nprint(price('tea', 1))"
     )
     assert shown.stdout == "{'item': 'tea', 'price': 21}\n"
     assert "price is not offered to Navi: no server here" in shown.stderr

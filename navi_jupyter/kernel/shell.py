@@ -1,0 +1,48 @@
+"""IPython and the Jupyter kernel of this process, as far as they are there.
+
+Imports neither: a program may use Navi without them, and a kernel has loaded both before.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def current_shell() -> Any:
+    """The IPython shell of this process; None where there is none."""
+    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+
+
+def current_kernel() -> Any:
+    """The ipykernel of this process; None in a terminal and in a program."""
+    return getattr(current_shell(), "kernel", None)
+
+
+def kernel_id() -> str | None:
+    """The kernel's id as the server names it, which a restart keeps; None where there is no Jupyter kernel."""
+    if current_kernel() is None:
+        return None
+    from ipykernel.connect import get_connection_file  # late: only where there is a kernel
+
+    try:
+        name = Path(get_connection_file()).name
+    except (RuntimeError, OSError):  # a kernel embedded in a program may have no connection file
+        return None
+    matches = name.startswith("kernel-") and name.endswith(".json")
+    return name.removeprefix("kernel-").removesuffix(".json") if matches else None
+
+
+def current_request() -> Mapping[str, Any]:
+    """The ``execute_request`` of the running cell; empty outside of a kernel."""
+    get_parent = getattr(current_kernel(), "get_parent", None)
+    return (get_parent("shell") or {}) if get_parent is not None else {}
+
+
+def show(thing: Any, *, raw: bool = False, display_id: bool | None = None) -> Any:
+    """Display ``thing``, or the MIME bundle that it is when ``raw``; a handle to update it when ``display_id``."""
+    from IPython.display import display  # late: only where there is a shell
+
+    return display(thing, raw=raw, display_id=display_id)  # type: ignore[no-untyped-call]
