@@ -134,7 +134,7 @@ export class OpenNotebook {
   }
 }
 
-/** Null where a cell has no id: then it can not be told which is which. */
+/** Null where a cell has no id: then cells cannot be matched. */
 function baseOf(cells: readonly FileCell[]): Base | null {
   const base = new Map<string, Known>();
   for (const cell of cells) {

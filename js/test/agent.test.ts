@@ -3,8 +3,8 @@ import { describe, expect, it } from "vitest";
 import { prelude as tellJoiner } from "../playground/prelude.mjs";
 import type { AnyEvent, Custom, Envelope, McpServerInfo, Run } from "../src/protocol/generated.js";
 import { applyPatch } from "../src/state/activity.js";
-import { openAsks } from "../src/state/interrupts.js";
-import { EMPTY, type Ask, type ChatState, type ToolCall, type Worker } from "../src/state/model.js";
+import { openInterrupts } from "../src/state/interrupts.js";
+import { EMPTY, type Interrupt, type ChatState, type ToolCall, type Subagent } from "../src/state/model.js";
 import { reduceAll, withRuns, withServers, withSession } from "../src/state/reduce.js";
 import { treeOf } from "../src/state/select.js";
 import { totalUsage } from "../src/state/usage.js";
@@ -35,7 +35,7 @@ describe("a question", () => {
     const state = after(asked().finished("r1", "interrupt"));
     expect(state.run).toMatchObject({ id: "r1", status: "waiting" });
     expect(find(state, "tool", "k1")?.status).toBe("running");
-    expect(openAsks(state).map(({ id }) => id)).toEqual(["i1"]);
+    expect(openInterrupts(state).map(({ id }) => id)).toEqual(["i1"]);
   });
 
   it("stands behind the call that it is about", () => {
@@ -48,7 +48,7 @@ describe("a question", () => {
     const log = interrupt(asked().finished("r1", "interrupt"), "resolved", question("i1", { payload: { approved: true }, answered_by: "ada" }));
     const state = after(log.started("r1"));
     expect(state.run?.status).toBe("running");
-    expect(find(state, "ask", "i1")).toMatchObject({ status: "resolved", answeredBy: "ada", payload: { approved: true } });
+    expect(find(state, "interrupt", "i1")).toMatchObject({ status: "resolved", answeredBy: "ada", payload: { approved: true } });
     expect(state.items.filter(({ kind }) => kind === "end")).toEqual([]);
   });
 
@@ -61,12 +61,12 @@ describe("a question", () => {
   it("that does not pause its run leaves it running", () => {
     const state = after(interrupt(new Log().started("r1"), "opened", question("i1", { kind: "question", durable: false, tool_call_id: null })));
     expect(state.run?.status).toBe("running");
-    expect(openAsks(state)).toHaveLength(1);
+    expect(openInterrupts(state)).toHaveLength(1);
   });
 
   it("closes with its run", () => {
     const state = after(asked().finished("r1", "cancelled"));
-    expect(find(state, "ask", "i1")?.status).toBe("cancelled");
+    expect(find(state, "interrupt", "i1")?.status).toBe("cancelled");
     expect(state.run).toBeNull();
   });
 
@@ -159,7 +159,7 @@ describe("a worker", () => {
   });
 
   it("ends well, badly, or with its run", () => {
-    const status = (log: Log): Worker["status"] | undefined => find(after(log), "worker", "w1")?.status;
+    const status = (log: Log): Subagent["status"] | undefined => find(after(log), "subagent", "w1")?.status;
     expect(status(delegated())).toBe("running");
     expect(status(delegated().add({ type: "SUBAGENT_FINISHED", subagentRunId: "w1" }, "r1"))).toBe("done");
     expect(status(delegated().add({ type: "SUBAGENT_ERROR", subagentRunId: "w1", message: "no" }, "r1"))).toBe("failed");
@@ -169,7 +169,7 @@ describe("a worker", () => {
   it("of a finished run is known from what it said", () => {
     const messages = [{ id: "m1", role: "assistant", content: "Hm", runId: "r1", subagentRunId: "w1" }];
     const tree = treeOf(reduceAll(EMPTY, prelude(5, [{ type: "MESSAGES_SNAPSHOT", messages }])).items);
-    expect(tree.top.map(({ kind, id }) => `${kind}:${id}`)).toEqual(["worker:w1"]);
+    expect(tree.top.map(({ kind, id }) => `${kind}:${id}`)).toEqual(["subagent:w1"]);
     expect(tree.inside.get("w1")).toHaveLength(1);
   });
 });
@@ -297,7 +297,7 @@ describe("who joins at any point", () => {
     const log = everything();
     const expected = shown(reduceAll(EMPTY, log));
     expect(expected.run?.status).toBe("waiting");
-    expect(expected.items.filter((item): item is Ask => item.kind === "ask")).toHaveLength(2);
+    expect(expected.items.filter((item): item is Interrupt => item.kind === "interrupt")).toHaveLength(2);
     // Not in the middle of a prompt: those three events are one transaction.
     const between = log.flatMap(({ event }, index) => {
       const isInPrompt = event.type.startsWith("TEXT_MESSAGE") && "messageId" in event && event.messageId.startsWith("c") ;

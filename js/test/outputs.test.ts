@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { diffLines, withoutFar } from "../src/view/conversation/diff.js";
+import { diffLines, withoutDistant } from "../src/view/conversation/diff.js";
 import { fieldsOf } from "../src/view/lib/schema-form.js";
 import { TerminalText } from "../src/view/conversation/terminal.js";
 
@@ -53,7 +53,7 @@ describe("a diff", () => {
 
   it("leaves out what is far from every change", () => {
     const many = Array.from({ length: 50 }, (_, index) => `line ${index}`);
-    const near = withoutFar(diffLines(many.join("\n"), many.with(25, "other").join("\n")));
+    const near = withoutDistant(diffLines(many.join("\n"), many.with(25, "other").join("\n")));
     expect(near[0]).toBeNull();
     expect(near.length).toBe(10);
   });

@@ -165,7 +165,7 @@ describe("a recall", () => {
     await eventually(() => expect(all("firing")).toHaveLength(2));
     const [ran, missed] = all("firing");
     expect(ran?.textContent).toMatch(/done.*1 min 05 s late.*attempt 2/s);
-    expect(missed?.textContent).toMatch(/missed.*the server was off.*and 3 more.*could not be told: phone: 503/s);
+    expect(missed?.textContent).toMatch(/missed.*the server was off.*and 3 more.*notification failed: phone: 503/s);
     expect(find("recall-history")?.getAttribute("aria-expanded")).toBe("true");
     press("ledger-more");
     await eventually(() => expect(all("firing")).toHaveLength(3));
@@ -202,7 +202,7 @@ describe("the form", () => {
     expect(made?.body).toEqual({ session_id: "s", message: "check the loss", schedule: FRIDAYS.schedule, policy: { ...policy, notify: ["phone"] } });
   });
 
-  it("can not be saved while the time means nothing, and says why", async () => {
+  it("cannot be saved while the time means nothing, and says why", async () => {
     transport.answers["recalls/preview"] = { status: 400, body: { message: "That is no time." } };
     press("recalls-toggle");
     press("recall-new");

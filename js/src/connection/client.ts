@@ -143,7 +143,7 @@ export class SessionClient {
     const channelLife = this.#life;
     this.#setWaiting();
     this.#retry = setTimeout(() => this.#connect(), this.#backoff.next());
-    // Refused before it opened, or closed by policy: a browser is not told why, so ask.
+    // Refused before it opened, or closed by policy: the browser does not learn why, so the server is asked.
     if (opened === null || code === 1008) {
       const status = await this.#sessionStatus();
       if (this.#life !== channelLife || this.#channel !== null) return;

@@ -1,5 +1,5 @@
 /**
- * Commands that were sent, or could not be, and whose acceptance nobody has seen. They are kept over reconnects and,
+ * Commands that were sent, or could not be, and whose acceptance was not received. They are kept over reconnects and,
  * as far as the browser allows, over reloads; a command that arrives twice changes nothing, so sending again is safe.
  */
 

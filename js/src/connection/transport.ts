@@ -3,7 +3,7 @@
 export interface Transport {
   /** `ws`: straight to the server. `comm`: through the kernel. */
   readonly kind: "ws" | "comm";
-  /** Begins to open a channel; what becomes of it is told to `listener`, never before this returns. */
+  /** Begins to open a channel; its events go to `listener`, never before this returns. */
   open(session: string, after: number | null, listener: ChannelListener): Channel;
   /** A request below `navi/api/`. Rejects when no answer came; any status is an answer. */
   request(method: Method, path: string, body?: unknown): Promise<Answer>;

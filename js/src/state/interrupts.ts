@@ -2,21 +2,21 @@
 
 import { isObject } from "../protocol/frames.js";
 import { appendAfterCall, changeItem, indexOf } from "./items.js";
-import type { Ask, ChatState } from "./model.js";
+import type { Interrupt, ChatState } from "./model.js";
 
 type Fields = Readonly<Record<string, unknown>>;
 
-/** `at`: when it was said, in milliseconds since 1970. */
-export function applyInterrupt(state: ChatState, { action, interrupt }: Fields, at: number): ChatState {
-  const ask = readAsk(interrupt, action);
-  if (!ask) return state;
-  const isKnown = indexOf(state.items, "ask", ask.id) >= 0;
-  const next = isKnown ? changeItem(state, "ask", ask.id, () => ask) : appendAfterCall(state, ask);
-  return withWaiting(ask.about === "approval" && ask.status === "resolved" ? asApproved(next, ask, at) : next, ask.runId);
+/** `at`: when it was emitted, in milliseconds since 1970. */
+export function applyInterrupt(state: ChatState, { action, interrupt: fields }: Fields, at: number): ChatState {
+  const interrupt = readInterrupt(fields, action);
+  if (!interrupt) return state;
+  const isKnown = indexOf(state.items, "interrupt", interrupt.id) >= 0;
+  const next = isKnown ? changeItem(state, "interrupt", interrupt.id, () => interrupt) : appendAfterCall(state, interrupt);
+  return withWaiting(interrupt.about === "approval" && interrupt.status === "resolved" ? asApproved(next, interrupt, at) : next, interrupt.runId);
 }
 
 /** The call is made as it was approved, from now on: how long the user thought about it is not its time. */
-function asApproved(state: ChatState, { toolCallId, payload }: Ask, at: number): ChatState {
+function asApproved(state: ChatState, { toolCallId, payload }: Interrupt, at: number): ChatState {
   if (toolCallId === null) return state;
   const args = isObject(payload) && isObject(payload["args"]) ? JSON.stringify(payload["args"]) : null;
   return changeItem(state, "tool", toolCallId, (call) => (call.status === "running" ? { ...call, args: args ?? call.args, startedAt: at } : call));
@@ -25,28 +25,28 @@ function asApproved(state: ChatState, { toolCallId, payload }: Ask, at: number):
 /** A run waits while a question is open that it pauses for; being stopped goes before. */
 export function withWaiting(state: ChatState, runId: string | null): ChatState {
   if (state.run === null || state.run.id !== runId || state.run.status === "stopping") return state;
-  const waits = state.items.some((item) => item.kind === "ask" && item.status === "open" && item.durable && item.runId === runId);
+  const waits = state.items.some((item) => item.kind === "interrupt" && item.status === "open" && item.durable && item.runId === runId);
   return { ...state, run: { ...state.run, status: waits ? "waiting" : "running" } };
 }
 
 /** The questions that are open, oldest first. */
-export function openAsks(state: ChatState): readonly Ask[] {
-  return state.items.filter((item): item is Ask => item.kind === "ask" && item.status === "open");
+export function openInterrupts(state: ChatState): readonly Interrupt[] {
+  return state.items.filter((item): item is Interrupt => item.kind === "interrupt" && item.status === "open");
 }
 
 const STATUS = { opened: "open", resolved: "resolved", cancelled: "cancelled", expired: "expired" } as const;
 
-function readAsk(interrupt: unknown, action: unknown): Ask | null {
+function readInterrupt(interrupt: unknown, action: unknown): Interrupt | null {
   if (!isObject(interrupt) || typeof interrupt["id"] !== "string") return null;
   const status = STATUS[action as keyof typeof STATUS];
   if (!status) return null;
   const text = (name: string): string | null => (typeof interrupt[name] === "string" ? interrupt[name] : null);
   const fields = (name: string): Fields | null => (isObject(interrupt[name]) ? interrupt[name] : null);
   return {
-    kind: "ask",
+    kind: "interrupt",
     id: interrupt["id"],
     runId: text("run_id"),
-    workerId: text("subagent_run_id"),
+    subagentId: text("subagent_run_id"),
     about: interrupt["kind"] === "question" ? "question" : "approval",
     message: text("message") ?? "",
     toolCallId: text("tool_call_id"),

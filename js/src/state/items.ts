@@ -1,6 +1,6 @@
 /** Small steps on the list of items, each of which makes a new state. */
 
-import type { Ask, ChatState, Item, Message, Reached, RunEnd } from "./model.js";
+import type { Interrupt, ChatState, Item, Message, Reached, RunEnd } from "./model.js";
 
 export type OfKind<K extends Item["kind"]> = Extract<Item, { kind: K }>;
 
@@ -11,11 +11,11 @@ export function append(state: ChatState, item: Item): ChatState {
 }
 
 /** Puts an item behind the tool call that it is about, and what is there of it already; else at the end. */
-export function appendAfterCall(state: ChatState, item: Ask): ChatState {
+export function appendAfterCall(state: ChatState, item: Interrupt): ChatState {
   const call = item.toolCallId === null ? -1 : indexOf(state.items, "tool", item.toolCallId);
-  if (call < 0 || indexOf(state.items, "ask", item.id) >= 0) return append(state, item);
+  if (call < 0 || indexOf(state.items, "interrupt", item.id) >= 0) return append(state, item);
   let at = call + 1;
-  for (let next = state.items[at]; next?.kind === "ask" && next.toolCallId === item.toolCallId; next = state.items[at]) at += 1;
+  for (let next = state.items[at]; next?.kind === "interrupt" && next.toolCallId === item.toolCallId; next = state.items[at]) at += 1;
   return { ...state, items: state.items.toSpliced(at, 0, item) };
 }
 
@@ -86,9 +86,9 @@ function close(item: Item): Item {
       return item.status === "streaming" ? { ...item, status: "done" } : item;
     case "tool":
       return item.status === "done" ? item : { ...item, status: "stopped" };
-    case "worker":
+    case "subagent":
       return item.status === "running" ? { ...item, status: "stopped" } : item;
-    case "ask":
+    case "interrupt":
       return item.status === "open" ? { ...item, status: "cancelled" } : item;
     case "end":
       return item;
@@ -96,7 +96,7 @@ function close(item: Item): Item {
 }
 
 export function runEnd(runId: string, why: { code: string; message: string }, reached: readonly Reached[] = []): RunEnd {
-  return { kind: "end", id: `end:${runId}`, runId, workerId: null, ...why, reached };
+  return { kind: "end", id: `end:${runId}`, runId, subagentId: null, ...why, reached };
 }
 
 export function without<T extends Item>(items: readonly T[], id: string): readonly T[] {

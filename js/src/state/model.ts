@@ -16,11 +16,11 @@ export interface Attached {
 interface Placed {
   readonly id: string;
   readonly runId: string | null;
-  /** The worker that it belongs to; null: the run's own agent, or the user. */
-  readonly workerId: string | null;
+  /** The subagent that it belongs to; null: the run's own agent, or the user. */
+  readonly subagentId: string | null;
 }
 
-/** What somebody said. `queued`: a prompt whose run has not started. `refused`: a prompt that will get no run. */
+/** A message of the user or the agent. `queued`: a prompt whose run has not started. `refused`: a prompt that will get no run. */
 export interface Message extends Placed {
   readonly kind: "message";
   readonly role: "user" | "assistant";
@@ -54,14 +54,14 @@ export interface ToolCall extends Placed {
   readonly result: string | null;
   readonly status: "streaming" | "running" | "done" | "stopped";
   readonly activities: readonly Activity[];
-  /** When it began and ended, in milliseconds since 1970; null where nobody has seen it. */
+  /** When it began and ended, in milliseconds since 1970; null where it is not known. */
   readonly startedAt: number | null;
   readonly endedAt: number | null;
 }
 
-/** A sub-agent. What it says and does are items with its id as `workerId`. */
-export interface Worker extends Placed {
-  readonly kind: "worker";
+/** A sub-agent. What it says and does are items with its id as `subagentId`. */
+export interface Subagent extends Placed {
+  readonly kind: "subagent";
   readonly name: string;
   readonly description: string;
   readonly parentToolCallId: string | null;
@@ -71,8 +71,8 @@ export interface Worker extends Placed {
 }
 
 /** Something that a run asks the user. */
-export interface Ask extends Placed {
-  readonly kind: "ask";
+export interface Interrupt extends Placed {
+  readonly kind: "interrupt";
   readonly about: "approval" | "question";
   readonly message: string;
   readonly toolCallId: string | null;
@@ -103,7 +103,7 @@ export interface RunEnd extends Placed {
   readonly reached: readonly Reached[];
 }
 
-export type Item = Message | Reasoning | ToolCall | Worker | Ask | RunEnd;
+export type Item = Message | Reasoning | ToolCall | Subagent | Interrupt | RunEnd;
 
 export interface ActiveRun {
   readonly id: string;
@@ -114,7 +114,7 @@ export interface ActiveRun {
 
 export interface KnownRecall {
   readonly recall: Recall;
-  /** The seq of the event that told of it; a list that was fetched at an older head does not replace it. */
+  /** The seq of its last event; a list that was fetched at an older head does not replace it. */
   readonly seq: number;
 }
 
@@ -150,7 +150,7 @@ export interface ChatState {
   readonly session: SessionInfo | null;
   readonly mcp: Readonly<Record<string, McpServer>>;
   readonly spent: Spent;
-  /** Runs that the model is not told of any more. */
+  /** Runs that were rolled back: the model does not get them any more. */
   readonly rolledBack: readonly string[];
   /** True between a `navi.gap` and the prelude that repairs it. */
   readonly gap: boolean;

@@ -30,7 +30,7 @@ export function reduceAll(state: ChatState, envelopes: readonly Envelope[]): Cha
 function reduceSnapshot(state: ChatState, envelope: Envelope): ChatState {
   if (envelope.event.type === "MESSAGES_SNAPSHOT") {
     const folded = foldSnapshot(envelope.event.messages, envelope.ts);
-    // What is asked of the server, or told to all sessions, is no part of a prelude.
+    // What is read from the server, or emitted into all sessions, is no part of a prelude.
     const { session, mcp, spent, rolledBack } = state;
     return { ...EMPTY, ...folded, session, mcp, spent, rolledBack, head: envelope.seq };
   }
@@ -40,13 +40,13 @@ function reduceSnapshot(state: ChatState, envelope: Envelope): ChatState {
 
 function apply(state: ChatState, envelope: Envelope): ChatState {
   const { event, run_id: runId, ts } = envelope;
-  const workerId = "subagentRunId" in event ? (event.subagentRunId ?? null) : null;
+  const subagentId = "subagentRunId" in event ? (event.subagentRunId ?? null) : null;
   const at = Date.parse(ts);
   switch (event.type) {
     case "TEXT_MESSAGE_START": {
       const { messageId: id, role, metadata } = event;
       const attachments = readAttached(metadata?.["attachments"]);
-      const message = { kind: "message", id, role, runId, workerId, origin: envelope.origin, ts, text: "", attachments, mode: null } as const;
+      const message = { kind: "message", id, role, runId, subagentId, origin: envelope.origin, ts, text: "", attachments, mode: null } as const;
       if (role === "assistant") return append(state, { ...message, status: "streaming" });
       return place({ ...state, waiting: [...without(state.waiting, id), { ...message, status: "done" }] }, id);
     }
@@ -57,7 +57,7 @@ function apply(state: ChatState, envelope: Envelope): ChatState {
         item.status === "streaming" ? { ...item, status: "done" } : item,
       );
     case "REASONING_MESSAGE_START":
-      return append(state, { kind: "reasoning", id: event.messageId, runId, workerId, text: "", status: "streaming" });
+      return append(state, { kind: "reasoning", id: event.messageId, runId, subagentId, text: "", status: "streaming" });
     case "REASONING_MESSAGE_CONTENT":
       return changeItem(state, "reasoning", event.messageId, (item) => ({ ...item, text: item.text + event.delta }));
     case "REASONING_MESSAGE_END":
@@ -67,7 +67,7 @@ function apply(state: ChatState, envelope: Envelope): ChatState {
       return state;
     case "TOOL_CALL_START": {
       const { toolCallId: id, toolCallName: name } = event;
-      const call = { kind: "tool", id, name, runId, workerId, args: "", result: null, activities: [], startedAt: at, endedAt: null } as const;
+      const call = { kind: "tool", id, name, runId, subagentId, args: "", result: null, activities: [], startedAt: at, endedAt: null } as const;
       return append(state, { ...call, status: "streaming" });
     }
     case "TOOL_CALL_ARGS":
@@ -82,13 +82,13 @@ function apply(state: ChatState, envelope: Envelope): ChatState {
       return changeActivity(state, event);
     case "SUBAGENT_STARTED": {
       const { subagentRunId: id, name, parentSubagentRunId: parent, parentToolCallId = null } = event;
-      const worker = { kind: "worker", id, name, runId, workerId: parent ?? null, parentToolCallId, problem: null } as const;
-      return append(state, { ...worker, description: event.description ?? "", status: "running" });
+      const subagent = { kind: "subagent", id, name, runId, subagentId: parent ?? null, parentToolCallId, problem: null } as const;
+      return append(state, { ...subagent, description: event.description ?? "", status: "running" });
     }
     case "SUBAGENT_FINISHED":
-      return changeItem(state, "worker", event.subagentRunId, (item) => ({ ...item, status: "done" }));
+      return changeItem(state, "subagent", event.subagentRunId, (item) => ({ ...item, status: "done" }));
     case "SUBAGENT_ERROR":
-      return changeItem(state, "worker", event.subagentRunId, (item) => ({ ...item, status: "failed", problem: event.message }));
+      return changeItem(state, "subagent", event.subagentRunId, (item) => ({ ...item, status: "failed", problem: event.message }));
     case "RUN_STARTED": {
       const again = state.run?.id === event.runId ? state.run.reached : []; // it had paused
       return placeRun({ ...state, run: { id: event.runId, status: "running", reached: again } }, event.runId);

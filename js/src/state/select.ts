@@ -1,7 +1,7 @@
 /** What the view asks of the state. */
 
 import type { Recall } from "../protocol/generated.js";
-import type { ChatState, Item, Message, ToolCall, Worker } from "./model.js";
+import type { ChatState, Item, Message, ToolCall, Subagent } from "./model.js";
 
 /** Recalls that may still fire, the next one first; paused ones after them. */
 export function openRecalls(state: ChatState): readonly Recall[] {
@@ -49,11 +49,11 @@ export function firingOf(state: ChatState, message: Message): FiringOf | null {
   return { title, slot: slot && !Number.isNaN(slot.valueOf()) ? slot : null, isEvent: recall?.schedule.kind === "when" };
 }
 
-/** The items as they are nested: what a worker says and does is inside of it. */
+/** The items as they are nested: what a subagent says and does is inside of it. */
 export interface Tree {
   readonly top: readonly Item[];
   readonly inside: ReadonlyMap<string, readonly Item[]>;
-  readonly workers: ReadonlyMap<string, Worker>;
+  readonly subagents: ReadonlyMap<string, Subagent>;
   readonly calls: ReadonlyMap<string, ToolCall>;
   /** Calls about which a question is open. */
   readonly asking: ReadonlySet<string>;
@@ -61,23 +61,23 @@ export interface Tree {
 
 const trees = new WeakMap<readonly Item[], Tree>();
 
-/** A worker stands in the place of the call that started it: a prelude tells of the workers before the calls. */
+/** A subagent stands in the place of the call that started it: a prelude tells of the subagents before the calls. */
 export function treeOf(items: readonly Item[]): Tree {
   const known = trees.get(items);
   if (known) return known;
-  const workers = new Map<string, Worker>();
+  const subagents = new Map<string, Subagent>();
   const calls = new Map<string, ToolCall>();
   const asking = new Set<string>();
   for (const item of items) {
     if (item.kind === "tool") calls.set(item.id, item);
-    else if (item.kind === "worker") workers.set(item.id, item);
-    else if (item.kind === "ask" && item.status === "open" && item.toolCallId !== null) asking.add(item.toolCallId);
+    else if (item.kind === "subagent") subagents.set(item.id, item);
+    else if (item.kind === "interrupt" && item.status === "open" && item.toolCallId !== null) asking.add(item.toolCallId);
   }
-  const delegated = groupByCall(workers, calls);
+  const delegated = groupByCall(subagents, calls);
   const top: Item[] = [];
   const inside = new Map<string, Item[]>();
   const put = (item: Item): void => {
-    const owner = item.workerId !== null && workers.has(item.workerId) ? item.workerId : null;
+    const owner = item.subagentId !== null && subagents.has(item.subagentId) ? item.subagentId : null;
     if (owner === null) top.push(item);
     else if (inside.has(owner)) inside.get(owner)?.push(item);
     else inside.set(owner, [item]);
@@ -85,19 +85,19 @@ export function treeOf(items: readonly Item[]): Tree {
   for (const item of items) {
     const instead = item.kind === "tool" ? delegated.get(item.id) : undefined;
     if (instead) instead.forEach(put);
-    else if (item.kind !== "worker" || item.parentToolCallId === null || !calls.has(item.parentToolCallId)) put(item);
+    else if (item.kind !== "subagent" || item.parentToolCallId === null || !calls.has(item.parentToolCallId)) put(item);
   }
-  const tree = { top, inside, workers, calls, asking };
+  const tree = { top, inside, subagents, calls, asking };
   trees.set(items, tree);
   return tree;
 }
 
-/** The workers by the call that started them, where that is known. */
-function groupByCall(workers: ReadonlyMap<string, Worker>, calls: ReadonlyMap<string, ToolCall>): ReadonlyMap<string, readonly Worker[]> {
-  const groups = new Map<string, Worker[]>();
-  for (const worker of workers.values()) {
-    const { parentToolCallId: id } = worker;
-    if (id !== null && calls.has(id)) groups.set(id, [...(groups.get(id) ?? []), worker]);
+/** The subagents by the call that started them, where that is known. */
+function groupByCall(subagents: ReadonlyMap<string, Subagent>, calls: ReadonlyMap<string, ToolCall>): ReadonlyMap<string, readonly Subagent[]> {
+  const groups = new Map<string, Subagent[]>();
+  for (const subagent of subagents.values()) {
+    const { parentToolCallId: id } = subagent;
+    if (id !== null && calls.has(id)) groups.set(id, [...(groups.get(id) ?? []), subagent]);
   }
   return groups;
 }

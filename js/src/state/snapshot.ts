@@ -9,26 +9,26 @@ type Fields = Readonly<Record<string, unknown>>;
 export function foldSnapshot(messages: MessagesSnapshot["messages"], ts: string): Pick<ChatState, "items" | "waiting"> {
   const items: Item[] = [];
   const waiting: Message[] = [];
-  const workers = new Set<string>();
+  const subagents = new Set<string>();
   for (const fields of messages) {
     const id = textOf(fields["id"]);
     const runId = typeof fields["runId"] === "string" ? fields["runId"] : null;
-    const workerId = typeof fields["subagentRunId"] === "string" ? fields["subagentRunId"] : null;
-    if (workerId !== null && !workers.has(workerId)) {
-      workers.add(workerId);
-      items.push(pastWorker(workerId, runId));
+    const subagentId = typeof fields["subagentRunId"] === "string" ? fields["subagentRunId"] : null;
+    if (subagentId !== null && !subagents.has(subagentId)) {
+      subagents.add(subagentId);
+      items.push(pastSubagent(subagentId, runId));
     }
-    const owner = { runId, workerId };
+    const owner = { runId, subagentId };
     switch (fields["role"]) {
       case "user": {
-        const message = said("user", fields, id, owner, ts);
+        const message = messageOf("user", fields, id, owner, ts);
         if (fields["queued"] === true) waiting.push({ ...message, status: "queued" });
         else items.push(message);
         break;
       }
       case "assistant":
         if (textOf(fields["reasoning"])) items.push(thought(`${id}:reasoning`, owner, textOf(fields["reasoning"])));
-        if (textOf(fields["content"])) items.push(said("assistant", fields, id, owner, ts));
+        if (textOf(fields["content"])) items.push(messageOf("assistant", fields, id, owner, ts));
         items.push(...toolCalls(fields, owner));
         break;
       case "reasoning":
@@ -45,9 +45,9 @@ export function foldSnapshot(messages: MessagesSnapshot["messages"], ts: string)
   return { items, waiting };
 }
 
-type Owner = Pick<Message, "runId" | "workerId">;
+type Owner = Pick<Message, "runId" | "subagentId">;
 
-function said(role: Message["role"], fields: Fields, id: string, owner: Owner, ts: string): Message {
+function messageOf(role: Message["role"], fields: Fields, id: string, owner: Owner, ts: string): Message {
   const at = textOf(fields["timestamp"]) || ts;
   const attachments = readAttached(fields["attachments"]);
   return { kind: "message", id, role, ...owner, origin: originOf(fields), ts: at, text: textOf(fields["content"]), status: "done", attachments, mode: null };
@@ -57,9 +57,9 @@ function thought(id: string, owner: Owner, text: string): Reasoning {
   return { kind: "reasoning", id, ...owner, text, status: "done" };
 }
 
-/** A worker of a run that is over: what it said is told, its name is not. */
-function pastWorker(id: string, runId: string | null): Item {
-  return { kind: "worker", id, runId, workerId: null, name: "", description: "", parentToolCallId: null, status: "done", problem: null };
+/** A subagent of a run that is over: the snapshot has its messages, not its name. */
+function pastSubagent(id: string, runId: string | null): Item {
+  return { kind: "subagent", id, runId, subagentId: null, name: "", description: "", parentToolCallId: null, status: "done", problem: null };
 }
 
 export function readAttached(value: unknown): readonly Attached[] {

@@ -30,11 +30,11 @@ export function applyUsage(state: ChatState, runId: unknown, value: unknown): Ch
 }
 
 /** The run is over: what it used up is the session's from now on. */
-export function settleUsage(state: ChatState, runId: string, told: readonly TokenUsage[] | null | undefined): ChatState {
+export function settleUsage(state: ChatState, runId: string, reported: readonly TokenUsage[] | null | undefined): ChatState {
   const { session, run } = state.spent;
   const known = run?.id === runId ? run : null;
   if (known?.isOver) return state;
-  const usage = known?.usage ?? (told?.length ? sum(told) : null);
+  const usage = known?.usage ?? (reported?.length ? sum(reported) : null);
   if (usage === null) return state;
   return { ...state, spent: { session: addUsage(session, usage), run: { id: runId, usage, isOver: true } } };
 }

@@ -13,20 +13,20 @@ import { readStored, writeStored } from "../connection/storage.js";
 import type { Transport } from "../connection/transport.js";
 import { WebSocketTransport } from "../connection/ws.js";
 import type { Envelope, Rejection } from "../protocol/generated.js";
-import { openAsks } from "../state/interrupts.js";
+import { openInterrupts } from "../state/interrupts.js";
 import type { ChatState, Item } from "../state/model.js";
 import { openRecalls } from "../state/select.js";
 import { totalUsage } from "../state/usage.js";
 import { installStyle } from "../style/install.js";
 import { Announcer } from "./lib/announcer.js";
-import { AskCards } from "./conversation/approvals.js";
+import { InterruptCards } from "./conversation/approvals.js";
 import { Composer, type Written } from "./composer/composer.js";
 import { copyCode } from "./lib/copy.js";
 import { emptyNote, header, notice, statusLine, storedConversation, waitingLine } from "./conversation/activity-frame.js";
 import { icons } from "./lib/icons.js";
 import { LogView } from "./conversation/log.js";
 import { whenMathLoads } from "./lib/math.js";
-import { Pictures } from "./conversation/images.js";
+import { Images } from "./conversation/images.js";
 import { QueuePanel, splitWaiting } from "./composer/queue.js";
 import { BrowserNotices } from "./panels/notifications.js";
 import { notifySetting } from "./panels/notify-setting.js";
@@ -77,8 +77,8 @@ export class NaviChat extends LitElement {
   /** How the prompts that were sent here wait: the log need not say. */
   readonly #modes = new Map<string, string>();
   #openInterrupts = 0;
-  readonly #pictures = new Pictures(() => this.#redraw());
-  readonly #asks = new AskCards({
+  readonly #pictures = new Images(() => this.#redraw());
+  readonly #asks = new InterruptCards({
     answer: ({ id }, status, payload) =>
       this.#controller.send({ type: "answer", interrupt_id: id, status, ...(payload === undefined ? {} : { payload }) }),
     redraw: () => this.#redraw(),
@@ -234,7 +234,7 @@ export class NaviChat extends LitElement {
 
   /** Hosts show that there are questions; the event says how many. */
   #reportInterrupts(): void {
-    const { length } = openAsks(this.#controller.state);
+    const { length } = openInterrupts(this.#controller.state);
     if (length === this.#openInterrupts) return;
     this.#openInterrupts = length;
     this.dispatchEvent(new CustomEvent("navi-asks", { bubbles: true, detail: { open: length } }));
@@ -346,7 +346,7 @@ export class NaviChat extends LitElement {
         </button>
       </div>
       ${notice(this.#notice, () => this.#notify(null))}
-      ${waitingLine(openAsks(state).length, () => void this.#showAsk())} ${this.#queue.render(panel)}
+      ${waitingLine(openInterrupts(state).length, () => void this.#showAsk())} ${this.#queue.render(panel)}
       ${this.#composer.render(state.run, !this.#controller.canSend)}
       <div class="navi-hidden" data-navi="announcer" aria-live="polite"></div>
     `;
@@ -354,10 +354,10 @@ export class NaviChat extends LitElement {
 
   /** Leads to the oldest open question. */
   async #showAsk(): Promise<void> {
-    const [ask] = openAsks(this.#controller.state);
-    if (!ask) return;
-    await this.#reveal(ask);
-    focusCard(this, ask.id);
+    const [interrupt] = openInterrupts(this.#controller.state);
+    if (!interrupt) return;
+    await this.#reveal(interrupt);
+    focusCard(this, interrupt.id);
   }
 
   /** Leads to the first message of a run. */

@@ -7,10 +7,10 @@ import { isObject } from "../../protocol/frames.js";
 import type { AttachmentRef } from "../../protocol/generated.js";
 import { icons } from "../lib/icons.js";
 import { sizeText } from "../lib/numbers.js";
-import { isPicture } from "../conversation/images.js";
+import { isImage } from "../conversation/images.js";
 import { strings } from "../lib/strings.js";
 
-/** What servers take unless they were told otherwise; they have the last word. */
+/** The servers' default limits. A server may be configured otherwise; it decides. */
 const LARGEST = 20 * 1024 * 1024;
 /** Through a kernel the content travels in the message itself, which is bounded. */
 const LARGEST_INLINE = 256 * 1024;
@@ -32,18 +32,18 @@ export interface Attachments {
   readonly files: readonly AttachmentRef[];
 }
 
-export interface TrayActions {
+export interface AttachmentListActions {
   transport(): Transport | null;
   problem(text: string): void;
   changed(): void;
 }
 
-export class Tray {
-  readonly #actions: TrayActions;
+export class AttachmentList {
+  readonly #actions: AttachmentListActions;
   #entries: readonly Entry[] = [];
   #count = 0;
 
-  constructor(actions: TrayActions) {
+  constructor(actions: AttachmentListActions) {
     this.#actions = actions;
   }
 
@@ -58,7 +58,7 @@ export class Tray {
   /** Takes what is there out, for a message. */
   take(): Attachments {
     const [images, files]: [AttachmentRef[], AttachmentRef[]] = [[], []];
-    for (const { ref, mediaType } of this.#entries) if (ref) (isPicture(mediaType) ? images : files).push(ref);
+    for (const { ref, mediaType } of this.#entries) if (ref) (isImage(mediaType) ? images : files).push(ref);
     this.clear();
     return { images, files };
   }
@@ -118,7 +118,7 @@ export class Tray {
   async #upload(file: File): Promise<void> {
     const key = (this.#count += 1);
     const name = file.name || "image.png"; // what is pasted may have no name
-    const preview = isPicture(file.type) ? URL.createObjectURL(file) : null;
+    const preview = isImage(file.type) ? URL.createObjectURL(file) : null;
     this.#entries = [...this.#entries, { key, name, mediaType: file.type, size: file.size, preview, ref: null }];
     this.#actions.changed();
     const problem = await this.#store(key, name, file).catch(() => strings.noServer);

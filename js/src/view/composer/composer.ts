@@ -8,7 +8,7 @@ import { keepInput } from "../lib/keyboard-guard.js";
 import { icons } from "../lib/icons.js";
 import { ModeMenu, type Mode } from "./modes.js";
 import { strings } from "../lib/strings.js";
-import { Tray, type Attachments } from "./attachments.js";
+import { AttachmentList, type Attachments } from "./attachments.js";
 
 /** What is sent. `mode` is null while no run is active. */
 export interface Written extends Attachments {
@@ -28,7 +28,7 @@ export class Composer {
   readonly #host: HTMLElement;
   readonly #actions: ComposerActions;
   readonly #menu: ModeMenu;
-  readonly tray: Tray;
+  readonly tray: AttachmentList;
   #draftKey = "";
   #isBusy = false;
 
@@ -36,7 +36,7 @@ export class Composer {
     this.#host = host;
     this.#actions = actions;
     this.#menu = new ModeMenu(host, () => actions.redraw(), () => this.focus());
-    this.tray = new Tray({
+    this.tray = new AttachmentList({
       transport: () => actions.transport(),
       problem: (text) => actions.problem(text),
       changed: () => {

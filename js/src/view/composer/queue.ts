@@ -16,7 +16,7 @@ export interface Waiting {
   readonly attachments: readonly Attached[];
   readonly runId: string | null;
   readonly origin: string;
-  /** `sending`: the server has not said that it has it. */
+  /** `sending`: the server has not acknowledged it. */
   readonly status: "sending" | "queued";
 }
 

@@ -96,7 +96,7 @@ function serverMark({ servers, showSettings, toggleSettings }: HeaderParts): Tem
 export function waitingLine(count: number, show: () => void): TemplateResult | typeof nothing {
   if (!count) return nothing;
   return html`<div class="navi-waiting-line" data-navi="asks-line">
-    ${icons.ask}<span><b>${strings.waitingForYou}</b> <span class="navi-count" data-navi="asks-count">${strings.openAsks(count)}</span></span>
+    ${icons.ask}<span><b>${strings.waitingForYou}</b> <span class="navi-count" data-navi="asks-count">${strings.openInterrupts(count)}</span></span>
     <button type="button" class="navi-link" data-navi="asks-jump" @click=${show}>${strings.showAsk}</button>
   </div>`;
 }

@@ -2,7 +2,7 @@
 
 import { html, nothing, type TemplateResult } from "lit";
 import { isObject } from "../../protocol/frames.js";
-import type { Ask } from "../../state/model.js";
+import type { Interrupt } from "../../state/model.js";
 import { codeView, partsOf } from "./code.js";
 import { diffView } from "./diff.js";
 import { argumentFields, fieldsOf, formFields, freeField, readForm, type Field } from "../lib/schema-form.js";
@@ -12,8 +12,8 @@ import { strings } from "../lib/strings.js";
 
 type Fields = Readonly<Record<string, unknown>>;
 
-export interface AskActions {
-  answer(ask: Ask, status: "resolved" | "cancelled", payload?: unknown): void;
+export interface InterruptActions {
+  answer(interrupt: Interrupt, status: "resolved" | "cancelled", payload?: unknown): void;
   redraw(): void;
 }
 
@@ -31,13 +31,13 @@ const ONLY_USER = "local";
 
 let count = 0;
 
-export class AskCards {
-  readonly #actions: AskActions;
+export class InterruptCards {
+  readonly #actions: InterruptActions;
   readonly #locals = new Map<string, Local>();
   /** Ids in the document have to be of this view alone. */
   readonly #prefix = `navi-ask-${(count += 1)}`;
 
-  constructor(actions: AskActions) {
+  constructor(actions: InterruptActions) {
     this.#actions = actions;
   }
 
@@ -55,19 +55,19 @@ export class AskCards {
     this.#set(id, { isSent: false });
   }
 
-  render(ask: Ask, asker: string): TemplateResult {
-    return ask.status === "open" ? this.#open(ask, asker) : settled(ask);
+  render(interrupt: Interrupt, asker: string): TemplateResult {
+    return interrupt.status === "open" ? this.#open(interrupt, asker) : settled(interrupt);
   }
 
-  #open(ask: Ask, asker: string): TemplateResult {
-    const { isSent } = this.local(ask.id);
-    const title = titleOf(ask);
-    const id = `${this.#prefix}-${ask.id}`;
+  #open(interrupt: Interrupt, asker: string): TemplateResult {
+    const { isSent } = this.local(interrupt.id);
+    const title = titleOf(interrupt);
+    const id = `${this.#prefix}-${interrupt.id}`;
     return html`<section
       class="navi-ask"
       data-navi="ask"
-      data-kind=${ask.about}
-      data-interrupt-id=${ask.id}
+      data-kind=${interrupt.about}
+      data-interrupt-id=${interrupt.id}
       data-status=${isSent ? "sending" : "open"}
       role="group"
       aria-labelledby=${id}
@@ -76,34 +76,34 @@ export class AskCards {
       <header class="navi-ask-header">
         ${icons.ask}<h3 id=${id}>${title}</h3>
         ${asker ? html`<span class="navi-ask-asker">${strings.asksOf(asker)}</span>` : nothing}
-        ${ask.expiresAt && !isSent
-          ? html`<span class="navi-ask-expiry" data-navi="ask-expiry">${strings.expiresIn} <span class="navi-countdown" data-due=${Date.parse(ask.expiresAt)}></span></span>`
+        ${interrupt.expiresAt && !isSent
+          ? html`<span class="navi-ask-expiry" data-navi="ask-expiry">${strings.expiresIn} <span class="navi-countdown" data-due=${Date.parse(interrupt.expiresAt)}></span></span>`
           : nothing}
       </header>
-      ${ask.about === "approval" ? this.#approval(ask, id) : this.#question(ask, id)}
+      ${interrupt.about === "approval" ? this.#approval(interrupt, id) : this.#question(interrupt, id)}
     </section>`;
   }
 
-  #approval(ask: Ask, id: string): TemplateResult {
-    const { isEditing, isSent } = this.local(ask.id);
-    const args = ask.args ?? {};
+  #approval(interrupt: Interrupt, id: string): TemplateResult {
+    const { isEditing, isSent } = this.local(interrupt.id);
+    const args = interrupt.args ?? {};
     const fields = isEditing ? argumentFields(args) : [];
-    const tool = ask.tool ?? "";
+    const tool = interrupt.tool ?? "";
     const submit = (event: SubmitEvent): void => {
       event.preventDefault();
       const form = event.currentTarget as HTMLFormElement;
       const edited = isEditing ? readForm(form, fields) : {};
       if (edited === null) return;
       const always = form.querySelector<HTMLInputElement>("[data-navi=ask-always]")?.checked === true;
-      this.#send(ask, "resolved", { approved: true, ...(isEditing ? { args: { ...args, ...edited } } : {}), ...(always ? { always: "session" } : {}) });
+      this.#send(interrupt, "resolved", { approved: true, ...(isEditing ? { args: { ...args, ...edited } } : {}), ...(always ? { always: "session" } : {}) });
     };
     const deny = (event: Event): void => {
       const reason = (event.currentTarget as HTMLElement).closest("form")?.querySelector<HTMLInputElement>("[data-navi=ask-reason]");
       const message = reason?.value.trim() ?? "";
-      this.#send(ask, "resolved", { approved: false, ...(message ? { message } : {}) });
+      this.#send(interrupt, "resolved", { approved: false, ...(message ? { message } : {}) });
     };
     return html`<form class="navi-ask-form" @submit=${submit} @keydown=${keepKey} novalidate>
-      ${ask.message && !saysNoMore(ask) ? html`<p class="navi-ask-message navi-text" dir="auto">${ask.message}</p>` : nothing}
+      ${interrupt.message && !saysNoMore(interrupt) ? html`<p class="navi-ask-message navi-text" dir="auto">${interrupt.message}</p>` : nothing}
       ${isEditing ? html`<div class="navi-fields" data-navi="ask-edit-fields">${formFields(fields, id)}</div>` : argumentsView(tool, args)}
       <div class="navi-ask-actions">
         <button type="submit" class="navi-button navi-primary" data-navi="ask-approve" ?disabled=${isSent}>
@@ -117,7 +117,7 @@ export class AskCards {
               data-navi="ask-edit"
               aria-expanded=${isEditing ? "true" : "false"}
               ?disabled=${isSent}
-              @click=${() => this.#set(ask.id, { isEditing: !isEditing })}
+              @click=${() => this.#set(interrupt.id, { isEditing: !isEditing })}
             >
               ${isEditing ? strings.back : strings.edit}
             </button>`
@@ -145,22 +145,22 @@ export class AskCards {
     </form>`;
   }
 
-  #question(ask: Ask, id: string): TemplateResult {
-    const { isSent } = this.local(ask.id);
-    const known = fieldsOf(ask.schema);
-    const takesNothing = ask.schema !== null && known === null && isEmptySchema(ask.schema);
-    const fields: readonly Field[] = takesNothing ? [] : (known ?? [freeField(ask.schema)]);
+  #question(interrupt: Interrupt, id: string): TemplateResult {
+    const { isSent } = this.local(interrupt.id);
+    const known = fieldsOf(interrupt.schema);
+    const takesNothing = interrupt.schema !== null && known === null && isEmptySchema(interrupt.schema);
+    const fields: readonly Field[] = takesNothing ? [] : (known ?? [freeField(interrupt.schema)]);
     const submit = (event: SubmitEvent): void => {
       event.preventDefault();
       const values = readForm(event.currentTarget as HTMLFormElement, fields);
-      if (values !== null) this.#send(ask, "resolved", known || takesNothing ? values : values[""]);
+      if (values !== null) this.#send(interrupt, "resolved", known || takesNothing ? values : values[""]);
     };
     return html`<form class="navi-ask-form" @submit=${submit} @keydown=${keepKey} novalidate>
-      <p class="navi-ask-message navi-text" dir="auto">${ask.message}</p>
+      <p class="navi-ask-message navi-text" dir="auto">${interrupt.message}</p>
       ${fields.length ? html`<div class="navi-fields">${formFields(fields, id)}</div>` : nothing}
       <div class="navi-ask-actions">
         <button type="submit" class="navi-button navi-primary" data-navi="ask-answer" ?disabled=${isSent}>${strings.answer}</button>
-        <button type="button" class="navi-button" data-navi="ask-decline" ?disabled=${isSent} @click=${() => this.#send(ask, "cancelled")}>
+        <button type="button" class="navi-button" data-navi="ask-decline" ?disabled=${isSent} @click=${() => this.#send(interrupt, "cancelled")}>
           ${strings.decline}
         </button>
       </div>
@@ -168,10 +168,10 @@ export class AskCards {
     </form>`;
   }
 
-  #send(ask: Ask, status: "resolved" | "cancelled", payload?: unknown): void {
-    if (this.local(ask.id).isSent) return;
-    this.#set(ask.id, { isSent: true });
-    this.#actions.answer(ask, status, payload);
+  #send(interrupt: Interrupt, status: "resolved" | "cancelled", payload?: unknown): void {
+    if (this.local(interrupt.id).isSent) return;
+    this.#set(interrupt.id, { isSent: true });
+    this.#actions.answer(interrupt, status, payload);
   }
 
   #set(id: string, change: Partial<Local>): void {
@@ -181,14 +181,14 @@ export class AskCards {
 }
 
 /** Whether the message is what the title says already. */
-function saysNoMore(ask: Ask): boolean {
-  const said = ask.message.replace(/\.$/, "");
-  return said === titleOf(ask) || said === strings.askTitle(ask.tool ?? "");
+function saysNoMore(interrupt: Interrupt): boolean {
+  const message = interrupt.message.replace(/\.$/, "");
+  return message === titleOf(interrupt) || message === strings.askTitle(interrupt.tool ?? "");
 }
 
-export function titleOf(ask: Ask): string {
-  if (ask.about === "question") return strings.questionTitle;
-  return strings.askTitles[ask.tool ?? ""] ?? strings.askTitle(ask.tool ?? "");
+export function titleOf(interrupt: Interrupt): string {
+  if (interrupt.about === "question") return strings.questionTitle;
+  return strings.askTitles[interrupt.tool ?? ""] ?? strings.askTitle(interrupt.tool ?? "");
 }
 
 /** What a call would do: code, changes, and the rest as a table. */
@@ -212,36 +212,36 @@ function valueView(value: unknown): unknown {
   return html`<pre class="navi-value" tabindex="0" role="group" aria-label=${strings.toolArguments}>${text.slice(0, 20_000)}</pre>`;
 }
 
-function settled(ask: Ask): TemplateResult {
-  const [mark, text] = outcome(ask);
-  const { payload } = ask;
+function settled(interrupt: Interrupt): TemplateResult {
+  const [mark, text] = outcome(interrupt);
+  const { payload } = interrupt;
   const why = isObject(payload) && typeof payload["message"] === "string" ? payload["message"] : "";
   return html`<div
     class="navi-ask-settled"
     data-navi="ask"
-    data-kind=${ask.about}
-    data-interrupt-id=${ask.id}
-    data-status=${ask.status}
-    data-approved=${ask.about === "approval" && ask.status === "resolved" ? String(isApproved(ask)) : nothing}
+    data-kind=${interrupt.about}
+    data-interrupt-id=${interrupt.id}
+    data-status=${interrupt.status}
+    data-approved=${interrupt.about === "approval" && interrupt.status === "resolved" ? String(isApproved(interrupt)) : nothing}
   >
     ${mark}<span
-      >${text}${ask.tool ? html` <code>${ask.tool}</code>` : nothing}${ask.answeredBy && ask.answeredBy !== ONLY_USER ? html` ${strings.askBy(ask.answeredBy)}` : nothing}${why
+      >${text}${interrupt.tool ? html` <code>${interrupt.tool}</code>` : nothing}${interrupt.answeredBy && interrupt.answeredBy !== ONLY_USER ? html` ${strings.askBy(interrupt.answeredBy)}` : nothing}${why
         ? html`: <q dir="auto">${why}</q>`
         : nothing}</span
     >
   </div>`;
 }
 
-function isApproved({ payload }: Ask): boolean {
+function isApproved({ payload }: Interrupt): boolean {
   return !isObject(payload) || payload["approved"] !== false;
 }
 
-function outcome(ask: Ask): [TemplateResult, string] {
-  if (ask.status === "expired") return [icons.clock, strings.askExpired];
-  if (ask.status === "cancelled") return [icons.close, ask.answeredBy && ask.about === "question" ? strings.declined : strings.askCancelled];
-  if (ask.about === "question") return [icons.check, strings.answered];
-  if (!isApproved(ask)) return [icons.close, strings.denied];
-  const payload = isObject(ask.payload) ? ask.payload : {};
+function outcome(interrupt: Interrupt): [TemplateResult, string] {
+  if (interrupt.status === "expired") return [icons.clock, strings.askExpired];
+  if (interrupt.status === "cancelled") return [icons.close, interrupt.answeredBy && interrupt.about === "question" ? strings.declined : strings.askCancelled];
+  if (interrupt.about === "question") return [icons.check, strings.answered];
+  if (!isApproved(interrupt)) return [icons.close, strings.denied];
+  const payload = isObject(interrupt.payload) ? interrupt.payload : {};
   if (payload["always"] === "session") return [icons.check, strings.approvedAlways];
   return [icons.check, isObject(payload["args"]) ? strings.approvedEdited : strings.approved];
 }

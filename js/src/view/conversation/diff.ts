@@ -28,14 +28,14 @@ export function diffLines(before: string, after: string): readonly DiffLine[] {
 }
 
 /** Only what changed and some lines around it; null stands for what was left out. */
-export function withoutFar(lines: readonly DiffLine[]): readonly (DiffLine | null)[] {
+export function withoutDistant(lines: readonly DiffLine[]): readonly (DiffLine | null)[] {
   const near = (index: number): boolean =>
     lines.slice(Math.max(0, index - AROUND), index + AROUND + 1).some(({ kind }) => kind !== "same");
   return lines.map((line, index) => (near(index) ? line : null)).filter((line, index, all) => line !== null || all[index - 1] !== null);
 }
 
 export function diffView(before: string, after: string): TemplateResult {
-  return html`<pre class="navi-code navi-diff" data-navi="diff" tabindex="0" role="group" aria-label=${strings.toolCode}>${withoutFar(
+  return html`<pre class="navi-code navi-diff" data-navi="diff" tabindex="0" role="group" aria-label=${strings.toolCode}>${withoutDistant(
       diffLines(before, after),
     ).map(row)}</pre>`;
 }

@@ -1,4 +1,4 @@
-/** Attachments as images: fetched once, with the headers that a plain `<img>` can not send, and shown from memory. */
+/** Attachments as images: fetched once, with the headers that a plain `<img>` cannot send, and shown from memory. */
 
 import type { Transport } from "../../connection/transport.js";
 import { strings } from "../lib/strings.js";
@@ -7,11 +7,11 @@ import { strings } from "../lib/strings.js";
 const SHOWN = /^image\/(?:png|jpeg|gif|webp)$/;
 const MOST = 200;
 
-export function isPicture(mediaType: string): boolean {
+export function isImage(mediaType: string): boolean {
   return SHOWN.test(mediaType);
 }
 
-export class Pictures {
+export class Images {
   readonly #changed: () => void;
   readonly #elements = new Map<string, HTMLElement>();
   readonly #urls = new Map<string, Promise<string | null>>();

@@ -4,14 +4,14 @@ import { html, nothing, type TemplateResult } from "lit";
 import { guard } from "lit/directives/guard.js";
 import { repeat } from "lit/directives/repeat.js";
 import type { SentCommand } from "../../connection/outbox.js";
-import type { ActiveRun, Ask, Attached, ChatState, Item, Message, Reasoning, Worker } from "../../state/model.js";
+import type { ActiveRun, Interrupt, Attached, ChatState, Item, Message, Reasoning, Subagent } from "../../state/model.js";
 import { firingOf, treeOf, type Tree } from "../../state/select.js";
-import type { AskCards } from "./approvals.js";
+import type { InterruptCards } from "./approvals.js";
 import { end } from "./run-end.js";
 import { icons } from "../lib/icons.js";
 import { MarkdownView } from "../lib/markdown.js";
 import { sizeText } from "../lib/numbers.js";
-import { isPicture, type Pictures } from "./images.js";
+import { isImage, type Images } from "./images.js";
 import { strings } from "../lib/strings.js";
 import { fullTime, shortTime } from "../lib/time.js";
 import type { ToolCards } from "./tools.js";
@@ -27,9 +27,9 @@ export interface LogActions {
 
 /** The views that have more than what is in the state. */
 export interface LogParts {
-  readonly asks: AskCards;
+  readonly asks: InterruptCards;
   readonly tools: ToolCards;
-  readonly pictures: Pictures;
+  readonly pictures: Images;
 }
 
 export class LogView {
@@ -74,7 +74,7 @@ export class LogView {
   /** Shows an item even if it has scrolled far away. Answers whether it has to be drawn first. */
   reveal(state: ChatState, item: Item): boolean {
     const { top } = treeOf(state.items);
-    const index = top.findIndex((other) => other === item || other.id === item.workerId);
+    const index = top.findIndex((other) => other === item || other.id === item.subagentId);
     if (index < 0 || index >= this.#first) return false;
     this.#first = Math.max(0, index - 5);
     return true;
@@ -96,17 +96,17 @@ export class LogView {
         return [...own, recallTitle(state, item)];
       case "tool":
         return [...own, tree.asking.has(item.id)];
-      case "ask":
-        return [...own, this.#parts.asks.local(item.id), tree.workers.get(item.workerId ?? "")?.name];
-      case "worker":
+      case "interrupt":
+        return [...own, this.#parts.asks.local(item.id), tree.subagents.get(item.subagentId ?? "")?.name];
+      case "subagent":
         return [...own, ...this.#inside(tree, item).flatMap((inner) => this.#dependencies(state, tree, inner))];
       default:
         return own;
     }
   }
 
-  #inside(tree: Tree, worker: Worker): readonly Item[] {
-    return tree.inside.get(worker.id) ?? [];
+  #inside(tree: Tree, subagent: Subagent): readonly Item[] {
+    return tree.inside.get(subagent.id) ?? [];
   }
 
   #earlierButton(): TemplateResult {
@@ -132,30 +132,30 @@ export class LogView {
         return this.#reasoning(item);
       case "tool":
         return this.#parts.tools.render(item, tree.asking.has(item.id));
-      case "worker":
-        return this.#worker(state, tree, item);
-      case "ask":
+      case "subagent":
+        return this.#subagent(state, tree, item);
+      case "interrupt":
         return this.#parts.asks.render(item, askerOf(tree, item));
       case "end":
         return end(item, isRolledBack(state, item), () => this.#actions.chooseModel());
     }
   }
 
-  #worker(state: ChatState, tree: Tree, worker: Worker): TemplateResult {
-    const inside = this.#inside(tree, worker);
-    const { status, problem, description } = worker;
+  #subagent(state: ChatState, tree: Tree, subagent: Subagent): TemplateResult {
+    const inside = this.#inside(tree, subagent);
+    const { status, problem, description } = subagent;
     const isLive = status === "running";
     return html`<details
       class="navi-card navi-worker"
       data-navi="worker"
-      data-subagent-run-id=${worker.id}
+      data-subagent-run-id=${subagent.id}
       data-status=${status}
       aria-live="off"
       ?open=${isLive}
     >
       <summary>
-        ${icons.chevron}${icons.worker}<b>${worker.name || strings.worker}</b>
-        <span class="navi-gist" dir="auto">${problem ?? (description || taskOf(tree, worker))}</span>
+        ${icons.chevron}${icons.subagent}<b>${subagent.name || strings.subagent}</b>
+        <span class="navi-gist" dir="auto">${problem ?? (description || taskOf(tree, subagent))}</span>
         <span class="navi-tool-status">
           ${isLive ? html`<span class="navi-spinner" aria-hidden="true"></span>` : status === "done" ? icons.check : status === "failed" ? icons.warning : icons.close}
           <span>${strings.workerStatus[status]}</span>
@@ -188,7 +188,7 @@ export class LogView {
 
   #attachments({ id, attachments }: Message): TemplateResult {
     const one = (attached: Attached): TemplateResult =>
-      isPicture(attached.mediaType)
+      isImage(attached.mediaType)
         ? html`<li class="navi-thumbnail" data-navi="attached" title=${attached.name}>${this.#parts.pictures.show(id, attached.id, attached.name)}</li>`
         : html`<li class="navi-chip" data-navi="attached" title=${attached.name}>
             ${icons.file}<span class="navi-chip-name" dir="auto">${attached.name}</span><span class="navi-chip-size">${sizeText(attached.size)}</span>
@@ -235,13 +235,13 @@ function isRolledBack(state: ChatState, item: Item): boolean {
   return item.runId !== null && state.rolledBack.includes(item.runId);
 }
 
-/** The worker that asks, by name. */
-function askerOf(tree: Tree, ask: Ask): string {
-  return ask.workerId === null ? "" : tree.workers.get(ask.workerId)?.name || strings.worker;
+/** The subagent that asks, by name. */
+function askerOf(tree: Tree, interrupt: Interrupt): string {
+  return interrupt.subagentId === null ? "" : tree.subagents.get(interrupt.subagentId)?.name || strings.subagent;
 }
 
-/** What a worker was told, from the call that started it. */
-function taskOf({ calls }: Tree, { parentToolCallId: id }: Worker): string {
+/** The task of a subagent, from the call that started it. */
+function taskOf({ calls }: Tree, { parentToolCallId: id }: Subagent): string {
   try {
     const args: unknown = JSON.parse((id !== null && calls.get(id)?.args) || "{}");
     return String((args as { task?: unknown }).task ?? "").slice(0, 200);

@@ -5,7 +5,7 @@
 
 import { isObject } from "../../protocol/frames.js";
 import { markdownBlock } from "../lib/markdown.js";
-import type { Pictures } from "./images.js";
+import type { Images } from "./images.js";
 import { sanitize } from "../lib/sanitize.js";
 import { strings } from "../lib/strings.js";
 import { TerminalText } from "./terminal.js";
@@ -26,7 +26,7 @@ interface Block {
 
 export class OutputView {
   readonly element = document.createElement("div");
-  readonly #pictures: Pictures;
+  readonly #pictures: Images;
   readonly #place: string;
   readonly #name: string;
   #outputs: readonly unknown[] = [];
@@ -37,7 +37,7 @@ export class OutputView {
   #wasAtEnd = true;
   readonly #body = document.createElement("div");
 
-  constructor(place: string, name: string, pictures: Pictures) {
+  constructor(place: string, name: string, pictures: Images) {
     this.#place = place;
     this.#name = name;
     this.#pictures = pictures;
@@ -96,9 +96,9 @@ export class OutputView {
   #error(output: Fields): HTMLElement {
     const text = new TerminalText("navi-stderr navi-traceback", strings.toolOutput(this.#name));
     const { traceback } = output;
-    const said = `${joined(output["ename"])}: ${joined(output["evalue"])}`;
+    const summary = `${joined(output["ename"])}: ${joined(output["evalue"])}`;
     const lines = Array.isArray(traceback) ? traceback.map(joined).join("\n") : "";
-    text.write(lines || said);
+    text.write(lines || summary);
     return text.element;
   }
 

@@ -8,10 +8,10 @@ import { diffView } from "./diff.js";
 import { icons } from "../lib/icons.js";
 import { durationText } from "../lib/numbers.js";
 import { OutputView } from "./outputs.js";
-import type { Pictures } from "./images.js";
+import type { Images } from "./images.js";
 import { strings } from "../lib/strings.js";
 
-/** Longer results are shown in part: nobody reads megabytes in a card, and the browser should not lay them out. */
+/** Longer results are shown in part: laying out megabytes would block the browser. */
 const LONGEST_DETAIL = 20_000;
 /** Arguments that say what was there before: seen in the open card. */
 const BESIDE = ["expected", "search", "old", "old_source", "before"];
@@ -23,10 +23,10 @@ type Shown = ToolCall["status"] | "failed" | "asking" | "denied";
 const DENIED = ["not_approved", "not_allowed"];
 
 export class ToolCards {
-  readonly #pictures: Pictures;
+  readonly #pictures: Images;
   readonly #outputs = new Map<string, OutputView>();
 
-  constructor(pictures: Pictures) {
+  constructor(pictures: Images) {
     this.#pictures = pictures;
   }
 
@@ -91,7 +91,7 @@ function errorOf({ result }: ToolCall): Readonly<Record<string, unknown>> | null
   return isObject(value) && typeof value["error"] === "string" ? value : null;
 }
 
-/** What is wrong; that it was not allowed is said beside it. */
+/** The failure's message; a denial has its own line beside it. */
 function problemOf(call: ToolCall): string | null {
   const error = errorOf(call);
   if (error === null || DENIED.includes(String(error["error"]))) return null;

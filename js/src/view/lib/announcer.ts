@@ -1,7 +1,7 @@
-/** Tells screen readers what has been said once it is complete; while it streams the log is silent. */
+/** Announces each complete message to screen readers; while a message streams, nothing is announced. */
 
 import type { ChatState, Item } from "../../state/model.js";
-import { openAsks } from "../../state/interrupts.js";
+import { openInterrupts } from "../../state/interrupts.js";
 import { titleOf } from "../conversation/approvals.js";
 import { strings } from "./strings.js";
 
@@ -9,27 +9,27 @@ const LONGEST = 600;
 
 export class Announcer {
   readonly #region: () => Element | null;
-  #told = new Set<string>();
+  #announced = new Set<string>();
 
   constructor(region: () => Element | null) {
     this.#region = region;
   }
 
   reset(): void {
-    this.#told = new Set();
+    this.#announced = new Set();
   }
 
   announce(before: ChatState, after: ChatState): void {
     if (before.items === after.items) return;
-    for (const ask of openAsks(after)) {
-      if (this.#told.has(ask.id)) continue;
-      this.#told.add(ask.id);
-      this.#say(`${titleOf(ask)} ${ask.message}`);
+    for (const interrupt of openInterrupts(after)) {
+      if (this.#announced.has(interrupt.id)) continue;
+      this.#announced.add(interrupt.id);
+      this.#say(`${titleOf(interrupt)} ${interrupt.message}`);
     }
     const streamed = new Set(before.items.filter((item) => item.kind === "message" && item.status === "streaming").map(({ id }) => id));
     for (const item of after.items.slice(-20)) {
-      if (!streamed.has(item.id) || !isDone(item) || this.#told.has(item.id)) continue;
-      this.#told.add(item.id);
+      if (!streamed.has(item.id) || !isDone(item) || this.#announced.has(item.id)) continue;
+      this.#announced.add(item.id);
       this.#say(`${strings.name}: ${item.text.slice(0, LONGEST)}`);
     }
   }

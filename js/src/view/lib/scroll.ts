@@ -46,7 +46,7 @@ export class StickToEnd {
   readonly #scrolled = (): void => {
     const { scrollTop, scrollHeight, clientHeight } = this.#element;
     const atEnd = scrollHeight - scrollTop - clientHeight < NEAR;
-    // Content that grew moves the end away without the user having moved: only going up lets go.
+    // Content that grew moves the end away without the user having moved: only scrolling up releases the end.
     if (atEnd) this.#set(true);
     else if (scrollTop < this.#lastTop) this.#set(false);
     this.#lastTop = scrollTop;

@@ -44,8 +44,8 @@ export function scheduleText(schedule: Schedule): string {
     case "when": {
       const what = strings.whenEvent[schedule.event] ?? schedule.event;
       const about = schedule.path ?? schedule.expr;
-      const told = about ? `${what}: ${about}` : what;
-      return schedule.repeat === "each" ? strings.whenEach(told) : told;
+      const words = about ? `${what}: ${about}` : what;
+      return schedule.repeat === "each" ? strings.whenEach(words) : words;
     }
     default: // kinds of a newer server
       schedule satisfies never;

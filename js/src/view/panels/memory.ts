@@ -14,8 +14,8 @@ interface Fact {
 }
 
 export interface MemoryActions {
-  /** The body of the answer; null when it did not work, which the user has been told. */
-  ask(method: Method, path: string, body?: unknown): Promise<unknown>;
+  /** The body of the answer; null when the request failed; the failure is shown. */
+  request(method: Method, path: string, body?: unknown): Promise<unknown>;
   session(): string | null;
   redraw(): void;
 }
@@ -38,7 +38,7 @@ export class MemoryList {
 
   async load(more = false): Promise<void> {
     const cursor = more && this.#next ? `&cursor=${encodeURIComponent(this.#next)}` : "";
-    const page = await this.#actions.ask("GET", `memory?limit=${PAGE}${cursor}`);
+    const page = await this.#actions.request("GET", `memory?limit=${PAGE}${cursor}`);
     if (!isObject(page) || !Array.isArray(page["memory"])) return;
     const facts = page["memory"].filter(isObject).map(({ id, text, source }) => ({ id: String(id), text: String(text), source: String(source) }));
     this.#facts = more ? [...(this.#facts ?? []), ...facts] : facts;
@@ -77,7 +77,7 @@ export class MemoryList {
 
   async #add(text: string): Promise<boolean> {
     const session = this.#actions.session();
-    const done = await this.#actions.ask("POST", "memory", { text, ...(session ? { session_id: session } : {}) });
+    const done = await this.#actions.request("POST", "memory", { text, ...(session ? { session_id: session } : {}) });
     if (done !== null) await this.load();
     return done !== null;
   }
@@ -85,13 +85,13 @@ export class MemoryList {
   async #change({ id, text: old }: Fact, text: string): Promise<boolean> {
     this.#edit(null);
     if (text === old) return true;
-    const done = await this.#actions.ask("PATCH", `memory/${encodeURIComponent(id)}`, { text });
+    const done = await this.#actions.request("PATCH", `memory/${encodeURIComponent(id)}`, { text });
     if (done !== null) await this.load();
     return done !== null;
   }
 
   async #forget(id: string): Promise<void> {
-    if ((await this.#actions.ask("DELETE", `memory/${encodeURIComponent(id)}`)) === null) return;
+    if ((await this.#actions.request("DELETE", `memory/${encodeURIComponent(id)}`)) === null) return;
     this.#facts = this.#facts?.filter((fact) => fact.id !== id) ?? null;
     this.#actions.redraw();
   }

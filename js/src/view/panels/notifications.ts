@@ -11,11 +11,11 @@ import { strings } from "../lib/strings.js";
 import { endsRun } from "./unread.js";
 
 const SETTING = "navi:notify";
-const TOLD = "navi:told";
+const NOTIFIED = "navi:told";
 const CHANNEL = "navi-notify";
 /** How long a tab that is looked at has to say so. */
 const ANSWER = 250;
-/** Events that are remembered as told. */
+/** Events that are remembered as notified. */
 const REMEMBERED = 50;
 
 export interface BrowserNoticeActions {
@@ -92,7 +92,7 @@ export class BrowserNotices {
   }
 
   receive(envelopes: readonly Envelope[]): void {
-    // A window without the focus may be behind another, or be watched: who is told twice has lost less than who is not told.
+    // A window without the focus may be behind another, or be watched: two notifications are better than none.
     if (document.visibilityState === "visible" && document.hasFocus()) return;
     for (const envelope of envelopes) {
       const news = newsOf(envelope);
@@ -157,13 +157,13 @@ export class BrowserNotices {
 /** Whether this tab is the one to tell of it. */
 async function claim(id: string): Promise<boolean> {
   const take = (): boolean => {
-    const told = (read(TOLD) ?? "").split(" ").filter(Boolean);
-    if (told.includes(id)) return false;
-    write(TOLD, [...told, id].slice(-REMEMBERED).join(" "));
+    const notified = (read(NOTIFIED) ?? "").split(" ").filter(Boolean);
+    if (notified.includes(id)) return false;
+    write(NOTIFIED, [...notified, id].slice(-REMEMBERED).join(" "));
     return true;
   };
   // Notifications need a secure context, and that has locks; without, two tabs may both tell, with the same tag.
-  return "locks" in navigator ? await navigator.locks.request(TOLD, take) : take();
+  return "locks" in navigator ? await navigator.locks.request(NOTIFIED, take) : take();
 }
 
 function read(key: string): string | null {

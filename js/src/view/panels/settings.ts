@@ -33,7 +33,7 @@ export class SettingsPanel {
 
   constructor(actions: SettingsActions) {
     this.#actions = actions;
-    this.#memory = new MemoryList({ ask: (method, path, body) => this.#ask(method, path, body), session: actions.session, redraw: actions.redraw });
+    this.#memory = new MemoryList({ request: (method, path, body) => this.#request(method, path, body), session: actions.session, redraw: actions.redraw });
   }
 
   reset(): void {
@@ -118,7 +118,7 @@ export class SettingsPanel {
   }
 
   async #load(): Promise<void> {
-    const [models, profiles] = await Promise.all([this.#ask("GET", "models"), this.#ask("GET", "profiles"), this.#memory.load()]);
+    const [models, profiles] = await Promise.all([this.#request("GET", "models"), this.#request("GET", "profiles"), this.#memory.load()]);
     if (isObject(models) && Array.isArray(models["models"])) this.#models = models["models"] as readonly ModelInfo[];
     if (isObject(profiles) && Array.isArray(profiles["profiles"])) this.#profiles = profiles["profiles"] as readonly ProfileInfo[];
     this.#actions.redraw();
@@ -128,11 +128,11 @@ export class SettingsPanel {
   async #change(field: "model" | "profile", value: string, undo: () => void): Promise<void> {
     const session = this.#actions.session();
     if (session === null) return;
-    if ((await this.#ask("PATCH", `sessions/${encodeURIComponent(session)}`, { [field]: value })) === null) undo();
+    if ((await this.#request("PATCH", `sessions/${encodeURIComponent(session)}`, { [field]: value })) === null) undo();
   }
 
-  /** The body of the answer; null when it did not work, which the user is told. */
-  async #ask(method: Method, path: string, body?: unknown): Promise<unknown> {
+  /** The body of the answer; null when the request failed; the failure is shown. */
+  async #request(method: Method, path: string, body?: unknown): Promise<unknown> {
     const answer: Answer | null = (await this.#actions.transport()?.request(method, path, body).catch(() => null)) ?? null;
     if (answer && isOk(answer)) return answer.body ?? {};
     const why = answer && isObject(answer.body) && typeof answer.body["message"] === "string" ? answer.body["message"] : null;

@@ -117,7 +117,7 @@ export class Unread {
     const answer = await transport.request("POST", `sessions/${encodeURIComponent(session)}/read`, { seq }).catch(() => null);
     if (session !== this.#actions.session()) return;
     if (!answer || !isOk(answer)) {
-      this.#isNew = true; // said at the next look: when something comes, or the focus does
+      this.#isNew = true; // announced when the next event comes or the view gets the focus
       return;
     }
     const left = isObject(answer.body) ? Number(answer.body["unread"]) || 0 : 0;

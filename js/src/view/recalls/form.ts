@@ -5,7 +5,7 @@ import { ref } from "lit/directives/ref.js";
 import type { Policy, Preview, Recall } from "../../protocol/generated.js";
 import { keepKey } from "../lib/keyboard-guard.js";
 import { icons } from "../lib/icons.js";
-import { ask, isRecall, meaningOf, notifyTargets, type Desk } from "./requests.js";
+import { ask, isRecall, meaningOf, notifyTargets, type RequestContext } from "./requests.js";
 import { boundsText, moment, worded } from "./time.js";
 import { strings } from "../lib/strings.js";
 import { scheduleText } from "../lib/time.js";
@@ -18,7 +18,7 @@ const BROWSER = "browser";
 type Meaning = { readonly text: string; readonly found: Preview | string | null };
 
 export class RecallForm {
-  readonly #desk: Desk;
+  readonly #context: RequestContext;
   readonly #done: (recall: Recall | null) => void;
   #recall: Recall | null = null;
   #words = "";
@@ -38,12 +38,12 @@ export class RecallForm {
   #from: HTMLElement | null = null;
 
   /** `done` gets what was saved; null when the form was left. */
-  constructor(desk: Desk, done: (recall: Recall | null) => void) {
-    this.#desk = {
-      ...desk,
+  constructor(context: RequestContext, done: (recall: Recall | null) => void) {
+    this.#context = {
+      ...context,
       problem: (text) => {
         this.#refused = text;
-        desk.redraw();
+        context.redraw();
       },
     };
     this.#done = done;
@@ -68,11 +68,11 @@ export class RecallForm {
     this.#when = "";
     this.#notify = new Set(recall?.policy.notify);
     this.#meaning = { text: "", found: null };
-    void notifyTargets(this.#desk).then((targets) => {
+    void notifyTargets(this.#context).then((targets) => {
       this.#targets = targets;
-      this.#desk.redraw();
+      this.#context.redraw();
     });
-    this.#desk.redraw();
+    this.#context.redraw();
   }
 
   close(): void {
@@ -155,22 +155,22 @@ export class RecallForm {
 
   readonly #wrote = (event: Event): void => {
     this.#message = (event.target as HTMLTextAreaElement).value;
-    this.#desk.redraw();
+    this.#context.redraw();
   };
 
   readonly #timed = (event: Event): void => {
     this.#when = (event.target as HTMLInputElement).value;
     clearTimeout(this.#timer);
     if (this.#when.trim()) this.#timer = setTimeout(() => void this.#understand(), PAUSE);
-    this.#desk.redraw();
+    this.#context.redraw();
   };
 
   async #understand(): Promise<void> {
     const text = this.#when.trim();
-    const found = await meaningOf(this.#desk, text);
+    const found = await meaningOf(this.#context, text);
     if (text !== this.#when.trim()) return; // another one is on its way
     this.#meaning = { text, found };
-    this.#desk.redraw();
+    this.#context.redraw();
   }
 
   readonly #chose = (event: Event): void => {
@@ -179,7 +179,7 @@ export class RecallForm {
     if (checked) names.add(value);
     else names.delete(value);
     this.#notify = names;
-    this.#desk.redraw();
+    this.#context.redraw();
   };
 
   readonly #keydown = (event: KeyboardEvent): void => {
@@ -193,7 +193,7 @@ export class RecallForm {
     this.close();
     this.#giveBack();
     this.#done(null);
-    this.#desk.redraw();
+    this.#context.redraw();
   }
 
   readonly #submit = (event: Event): void => {
@@ -208,15 +208,15 @@ export class RecallForm {
     const policy = this.#policy(recall, understood);
     this.#refused = null;
     this.#isSaving = true;
-    this.#desk.redraw();
+    this.#context.redraw();
     const saved = recall
-      ? await ask(this.#desk, "PATCH", `recalls/${encodeURIComponent(recall.id)}`, {
+      ? await ask(this.#context, "PATCH", `recalls/${encodeURIComponent(recall.id)}`, {
           ...(message === recall.message ? {} : { message }),
           ...(understood ? { schedule: understood.schedule } : {}),
           ...(policy === null ? {} : { policy }),
         })
-      : await ask(this.#desk, "POST", "recalls", {
-          session_id: this.#desk.session(),
+      : await ask(this.#context, "POST", "recalls", {
+          session_id: this.#context.session(),
           message,
           schedule: understood?.schedule,
           policy,
@@ -227,17 +227,17 @@ export class RecallForm {
       this.#giveBack();
       this.#done(saved);
     }
-    this.#desk.redraw();
+    this.#context.redraw();
   }
 
-  /** What bounds it now: as it was, with what the new time says and who is to be told; null when it stays as it is. */
+  /** The policy to store: the present one with the bounds of the new time and the notification targets; null when unchanged. */
   #policy(recall: Recall | null, understood: Preview | null): Policy | null {
     const notify = [...this.#notify];
     const { until = null, max_fires = null } = understood?.policy ?? {};
-    const said = { ...(until === null ? {} : { until }), ...(max_fires === null ? {} : { max_fires }) };
+    const bounds = { ...(until === null ? {} : { until }), ...(max_fires === null ? {} : { max_fires }) };
     const base = recall?.policy ?? understood?.policy;
     if (!base) return null;
-    const isSame = notify.join() === (base.notify ?? []).join() && !Object.keys(said).length;
-    return recall && isSame ? null : { ...base, ...said, notify };
+    const isSame = notify.join() === (base.notify ?? []).join() && !Object.keys(bounds).length;
+    return recall && isSame ? null : { ...base, ...bounds, notify };
   }
 }

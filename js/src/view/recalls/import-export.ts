@@ -4,7 +4,7 @@ import { html, nothing, type TemplateResult } from "lit";
 import { repeat } from "lit/directives/repeat.js";
 import { isObject } from "../../protocol/frames.js";
 import type { Imported, Recall } from "../../protocol/generated.js";
-import { ask, type Desk } from "./requests.js";
+import { ask, type RequestContext } from "./requests.js";
 import { moment, worded } from "./time.js";
 import { strings } from "../lib/strings.js";
 import { scheduleText } from "../lib/time.js";
@@ -19,15 +19,15 @@ interface Offer {
 }
 
 export class Exchange {
-  readonly #desk: Desk;
-  readonly #said: (text: string | null) => void;
+  readonly #context: RequestContext;
+  readonly #report: (text: string | null) => void;
   #offer: Offer | null = null;
   #isBusy = false;
 
-  /** `said` is told what was done; null when something is begun. */
-  constructor(desk: Desk, said: (text: string | null) => void) {
-    this.#desk = desk;
-    this.#said = said;
+  /** `report` gets what was done; null when an operation begins. */
+  constructor(context: RequestContext, report: (text: string | null) => void) {
+    this.#context = context;
+    this.#report = report;
   }
 
   close(): void {
@@ -37,7 +37,7 @@ export class Exchange {
 
   /** Part of the bar. `hasAny`: there is something to save. */
   buttons(hasAny: boolean): TemplateResult {
-    const canSave = hasAny && this.#desk.transport()?.load !== undefined;
+    const canSave = hasAny && this.#context.transport()?.load !== undefined;
     return html`${canSave
         ? html`<button type="button" class="navi-link" data-navi="recall-export" title=${strings.recallExportTitle} @click=${() => void this.#save()}>${strings.recallExport}</button>`
         : nothing}
@@ -64,10 +64,10 @@ export class Exchange {
   }
 
   async #save(): Promise<void> {
-    this.#said(null);
-    const session = encodeURIComponent(this.#desk.session() ?? "");
-    const file = await this.#desk.transport()?.load?.(`recalls/export?session_id=${session}`).catch(() => null);
-    if (!file) return this.#desk.problem(strings.failed(strings.noServer));
+    this.#report(null);
+    const session = encodeURIComponent(this.#context.session() ?? "");
+    const file = await this.#context.transport()?.load?.(`recalls/export?session_id=${session}`).catch(() => null);
+    if (!file) return this.#context.problem(strings.failed(strings.noServer));
     const url = URL.createObjectURL(file);
     const link = Object.assign(document.createElement("a"), { href: url, download: "recalls.toml" });
     link.click();
@@ -87,32 +87,32 @@ export class Exchange {
 
   readonly #leave = (): void => {
     this.close();
-    this.#desk.redraw();
+    this.#context.redraw();
   };
 
   async #look(name: string, toml: string): Promise<void> {
     this.close();
     const found = await this.#send(toml, true);
     if (found) this.#offer = { name, toml, recalls: found.recalls, words: found.words ?? {} };
-    this.#desk.redraw();
+    this.#context.redraw();
   }
 
   async #make({ toml }: Offer): Promise<void> {
     this.#isBusy = true;
-    this.#desk.redraw();
+    this.#context.redraw();
     const made = await this.#send(toml, false);
     this.#isBusy = false;
     if (made) {
       this.close();
-      this.#said(strings.recallImported(made.recalls.length));
+      this.#report(strings.recallImported(made.recalls.length));
     }
-    this.#desk.redraw();
+    this.#context.redraw();
   }
 
   async #send(toml: string, isDry: boolean): Promise<Imported | null> {
-    this.#said(null);
-    const session = encodeURIComponent(this.#desk.session() ?? "");
-    const body = await ask(this.#desk, "POST", `recalls/import?session_id=${session}${isDry ? "&dry_run=true" : ""}`, { toml });
+    this.#report(null);
+    const session = encodeURIComponent(this.#context.session() ?? "");
+    const body = await ask(this.#context, "POST", `recalls/import?session_id=${session}${isDry ? "&dry_run=true" : ""}`, { toml });
     return isObject(body) && Array.isArray(body["recalls"]) ? (body as unknown as Imported) : null;
   }
 }

@@ -3,21 +3,21 @@
 import { html, nothing, type TemplateResult } from "lit";
 import { repeat } from "lit/directives/repeat.js";
 import type { Firing, Recall } from "../../protocol/generated.js";
-import { history, type Desk } from "./requests.js";
+import { history, type RequestContext } from "./requests.js";
 import { boundsText, lateness, moment, worded } from "./time.js";
 import { strings } from "../lib/strings.js";
 import { fullTime } from "../lib/time.js";
 
 export class Ledger {
-  readonly #desk: Desk;
+  readonly #context: RequestContext;
   readonly #show: (runId: string) => void;
   #recallId: string | null = null;
   #firings: readonly Firing[] | null = null;
   #next: string | null = null;
   #reading: Promise<void> = Promise.resolve();
 
-  constructor(desk: Desk, show: (runId: string) => void) {
-    this.#desk = desk;
+  constructor(context: RequestContext, show: (runId: string) => void) {
+    this.#context = context;
     this.#show = show;
   }
 
@@ -32,7 +32,7 @@ export class Ledger {
   async open(recallId: string): Promise<void> {
     if (this.#recallId !== recallId) this.#firings = this.#next = null;
     this.#recallId = recallId;
-    this.#desk.redraw();
+    this.#context.redraw();
     await this.refresh();
   }
 
@@ -54,11 +54,11 @@ export class Ledger {
   async #load(cursor: string | null): Promise<void> {
     const recallId = this.#recallId;
     if (recallId === null) return;
-    const page = await history(this.#desk, recallId, cursor, this.#firings?.length);
+    const page = await history(this.#context, recallId, cursor, this.#firings?.length);
     if (page === null || recallId !== this.#recallId) return;
     this.#firings = cursor === null ? page.firings : [...(this.#firings ?? []), ...page.firings];
     this.#next = page.next;
-    this.#desk.redraw();
+    this.#context.redraw();
   }
 
   /** `words`: the schedule. */
@@ -96,13 +96,13 @@ export class Ledger {
 /** What is worth saying about a firing besides its slot and status. */
 export function details(firing: Firing): string[] {
   const { kind, reason, lateness_ms: late, attempt, coalesced, delivery, delivery_error: undelivered } = firing;
-  const told = strings.recallDelivery[delivery] ?? "";
+  const delivered = strings.recallDelivery[delivery] ?? "";
   return [
     kind === "manual" ? strings.recallManual : kind === "event" ? strings.recallEvent : null,
     reason,
     lateness(late),
     attempt > 1 ? strings.recallAttempt(attempt) : null,
     coalesced > 0 ? strings.recallCoalesced(coalesced) : null,
-    told && undelivered ? `${told}: ${undelivered}` : told,
+    delivered && undelivered ? `${delivered}: ${undelivered}` : delivered,
   ].filter((part): part is string => Boolean(part));
 }

@@ -12,21 +12,21 @@ import { Exchange } from "./import-export.js";
 import { RecallForm } from "./form.js";
 import { recallIcons } from "./icons.js";
 import { Ledger } from "./ledger.js";
-import { ask, isRecall, readTold, type Desk, type Told } from "./requests.js";
+import { ask, isRecall, readSummaries, type RequestContext, type RecallSummaries } from "./requests.js";
 import { moment, worded } from "./time.js";
 import { strings } from "../lib/strings.js";
 import { scheduleText } from "../lib/time.js";
 
 /** So many that are over are shown, and each "more" shows as many again. */
 const PAST = 20;
-const NOTHING_TOLD: Told = { last: {}, words: {} };
+const NO_SUMMARIES: RecallSummaries = { last: {}, words: {} };
 /** The place of what is not about one recall. */
 const BAR = "";
 /** The log tells of several changes at once. */
 const SETTLE = 250;
 
-export interface PanelActions extends Desk {
-  /** Leads to what a run said. */
+export interface PanelActions extends RequestContext {
+  /** Leads to a run's messages. */
   showRun(runId: string): void;
 }
 
@@ -35,12 +35,12 @@ export class RecallsPanel {
   readonly #ledger: Ledger;
   readonly #form: RecallForm;
   readonly #exchange: Exchange;
-  #told: Told = NOTHING_TOLD;
+  #summaries: RecallSummaries = NO_SUMMARIES;
   #past = PAST;
-  /** What did not work, and for which recall: it is said where it was tried. */
+  /** What did not work, and for which recall: it is shown where it was tried. */
   #refused: { readonly at: string; readonly text: string } | null = null;
-  #said: string | null = null;
-  /** The recalls that `#told` was read for. */
+  #message: string | null = null;
+  /** The recalls that `#summaries` was read for. */
   #read: ChatState["recalls"] | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -52,7 +52,7 @@ export class RecallsPanel {
     });
     this.#exchange = new Exchange(this.#at(() => BAR), (text) => {
       this.#refused = null;
-      this.#said = text;
+      this.#message = text;
     });
   }
 
@@ -61,13 +61,13 @@ export class RecallsPanel {
     this.#ledger.close();
     this.#form.close();
     this.#exchange.close();
-    this.#told = NOTHING_TOLD;
+    this.#summaries = NO_SUMMARIES;
     this.#past = PAST;
-    this.#said = this.#read = this.#refused = null;
+    this.#message = this.#read = this.#refused = null;
   }
 
-  /** The desk of what is done at a place: that is where its problems are said. */
-  #at(place: () => string): Desk {
+  /** Requests made at one place of the panel: their problems are shown there. */
+  #at(place: () => string): RequestContext {
     return {
       ...this.#actions,
       problem: (text) => {
@@ -79,7 +79,7 @@ export class RecallsPanel {
 
   async #ask(recallId: string, method: Method, path: string): Promise<unknown> {
     if (this.#refused !== null) this.#actions.redraw();
-    this.#refused = this.#said = null;
+    this.#refused = this.#message = null;
     return ask(this.#at(() => recallId), method, path);
   }
 
@@ -112,7 +112,7 @@ export class RecallsPanel {
     this.#actions.redraw();
   };
 
-  /** Reads how the recalls went last when the log has told of a change. */
+  /** Reads the recalls' last firings when the log has a change. */
   #keepUp({ recalls, head }: ChatState): void {
     if (this.#read === recalls || head === null || !Object.keys(recalls).length) return;
     this.#read = recalls;
@@ -122,9 +122,9 @@ export class RecallsPanel {
 
   async #load(): Promise<void> {
     const session = this.#actions.session();
-    const [told] = await Promise.all([readTold(this.#actions), this.#ledger.refresh()]);
-    if (told === null || session !== this.#actions.session()) return;
-    this.#told = told;
+    const [summaries] = await Promise.all([readSummaries(this.#actions), this.#ledger.refresh()]);
+    if (summaries === null || session !== this.#actions.session()) return;
+    this.#summaries = summaries;
     this.#actions.redraw();
   }
 
@@ -138,7 +138,7 @@ export class RecallsPanel {
           </button>`
         : nothing}
       ${this.#exchange.buttons(open.length > 0)}
-      <span role="status" class="navi-late" data-navi="recalls-said">${this.#said ?? nothing}</span>
+      <span role="status" class="navi-late" data-navi="recalls-said">${this.#message ?? nothing}</span>
     </div>`;
   }
 
@@ -147,7 +147,7 @@ export class RecallsPanel {
     const answer = await this.#ask(BAR, "POST", `recalls/${action}?session_id=${session}`);
     if (!isObject(answer)) return;
     const count = Number(answer["changed"] ?? 0);
-    this.#said = action === "pause" ? strings.recallPausedAll(count) : strings.recallResumedAll(count);
+    this.#message = action === "pause" ? strings.recallPausedAll(count) : strings.recallResumedAll(count);
     this.#actions.redraw();
   }
 
@@ -193,7 +193,7 @@ export class RecallsPanel {
   }
 
   #open(recall: Recall | null, words = recall ? this.#words(recall) : ""): void {
-    this.#refused = this.#said = null;
+    this.#refused = this.#message = null;
     this.#form.open(recall, words);
   }
 
@@ -213,9 +213,9 @@ export class RecallsPanel {
     if (isRecall(copy)) this.#open(copy, this.#words(recall));
   }
 
-  /** Its schedule as people say it; as it is written until the server has told that. */
+  /** The schedule in words; as it is stored until the server has answered with the words. */
   #words({ id, schedule }: Recall): string {
-    const known = this.#told.words[id];
+    const known = this.#summaries.words[id];
     return known && known.of === JSON.stringify(schedule) ? known.text : scheduleText(schedule);
   }
 
@@ -232,7 +232,7 @@ export class RecallsPanel {
       else if (lastAt !== null && status !== "paused" && !isWaiting) parts.push(moment(lastAt));
     }
     if (schedule.kind !== "once") parts.push(worded(this.#words(recall)));
-    const last = this.#told.last[id];
+    const last = this.#summaries.last[id];
     if (last && schedule.kind !== "once") {
       const how = [strings.firingStatus[last.status] ?? last.status, last.reason].filter(Boolean).join(", ");
       parts.push(html`<span data-navi="recall-last" data-status=${last.status} dir="auto">${strings.recallLast(how)}</span>`);

@@ -1,11 +1,11 @@
-/** What the recalls panel asks of the server, with what is wrong said to the user. */
+/** Requests of the recalls panel; failures are shown to the user. */
 
 import { isOk, type Answer, type Method, type Transport } from "../../connection/transport.js";
 import { isObject } from "../../protocol/frames.js";
 import type { Away, Firing, FiringPage, Preview, Recall, RecallPage } from "../../protocol/generated.js";
 import { strings } from "../lib/strings.js";
 
-export interface Desk {
+export interface RequestContext {
   transport(): Transport | null;
   session(): string | null;
   /** Tells the user. */
@@ -17,17 +17,17 @@ export interface Desk {
 const PAGE = 1000;
 const HISTORY = 30;
 
-/** The answer's body; null when it did not work, which the user has been told. */
-export async function ask(desk: Desk, method: Method, path: string, body?: unknown): Promise<unknown> {
-  const answer = await tryTo(desk, method, path, body);
+/** The answer's body; null when the request failed; the failure is shown. */
+export async function ask(context: RequestContext, method: Method, path: string, body?: unknown): Promise<unknown> {
+  const answer = await tryTo(context, method, path, body);
   if (answer.why === null) return answer.body ?? {};
-  desk.problem(strings.failed(answer.why));
+  context.problem(strings.failed(answer.why));
   return null;
 }
 
 /** The answer's body, or what was wrong. */
-export async function tryTo(desk: Desk, method: Method, path: string, body?: unknown): Promise<{ body?: unknown; why: string | null }> {
-  const transport = desk.transport();
+export async function tryTo(context: RequestContext, method: Method, path: string, body?: unknown): Promise<{ body?: unknown; why: string | null }> {
+  const transport = context.transport();
   if (!transport) return { why: strings.noServer };
   try {
     const answer = await transport.request(method, path, body);
@@ -42,7 +42,7 @@ function whyNot({ status, body }: Answer): string {
 }
 
 /** What is known of the session's recalls besides themselves, by their ids. */
-export interface Told {
+export interface RecallSummaries {
   /** How each went last. */
   readonly last: Readonly<Record<string, Firing>>;
   /** The schedule of each in words; and which schedule that was. */
@@ -50,12 +50,12 @@ export interface Told {
 }
 
 /** Null when the server does not say. */
-export async function readTold(desk: Desk): Promise<Told | null> {
-  const { body } = await tryTo(desk, "GET", `recalls?session_id=${encodeURIComponent(desk.session() ?? "")}&limit=${PAGE}`);
+export async function readSummaries(context: RequestContext): Promise<RecallSummaries | null> {
+  const { body } = await tryTo(context, "GET", `recalls?session_id=${encodeURIComponent(context.session() ?? "")}&limit=${PAGE}`);
   if (!isObject(body) || !isObject(body["last"])) return null;
   const { recalls, last, words = {} } = body as unknown as RecallPage;
-  const said = recalls.flatMap(({ id, schedule }) => (words[id] ? [[id, { text: words[id], of: JSON.stringify(schedule) }] as const] : []));
-  return { last, words: Object.fromEntries(said) };
+  const pairs = recalls.flatMap(({ id, schedule }) => (words[id] ? [[id, { text: words[id], of: JSON.stringify(schedule) }] as const] : []));
+  return { last, words: Object.fromEntries(pairs) };
 }
 
 export interface HistoryPage {
@@ -64,29 +64,29 @@ export interface HistoryPage {
 }
 
 /** From `cursor` on, or the newest; `least` rows where there are as many. */
-export async function history(desk: Desk, recallId: string, cursor: string | null, least = HISTORY): Promise<HistoryPage | null> {
+export async function history(context: RequestContext, recallId: string, cursor: string | null, least = HISTORY): Promise<HistoryPage | null> {
   const more = cursor === null ? "" : `&cursor=${encodeURIComponent(cursor)}`;
   const limit = Math.min(Math.max(least, HISTORY), PAGE);
-  const body = await ask(desk, "GET", `recalls/${encodeURIComponent(recallId)}/firings?limit=${limit}${more}`);
+  const body = await ask(context, "GET", `recalls/${encodeURIComponent(recallId)}/firings?limit=${limit}${more}`);
   return isObject(body) && Array.isArray(body["firings"]) ? (body as unknown as FiringPage) : null;
 }
 
 /** What a time in words means, or why it means nothing. */
-export async function meaningOf(desk: Desk, text: string): Promise<Preview | string> {
+export async function meaningOf(context: RequestContext, text: string): Promise<Preview | string> {
   const tz = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
-  const { body, why } = await tryTo(desk, "POST", "recalls/preview", { text, tz, n: 3 });
+  const { body, why } = await tryTo(context, "POST", "recalls/preview", { text, tz, n: 3 });
   if (why !== null) return why;
   return isObject(body) && typeof body["meaning"] === "string" ? (body as unknown as Preview) : strings.noServer;
 }
 
-export async function readAway(desk: Desk, session: string): Promise<Away | null> {
-  const { body } = await tryTo(desk, "GET", `sessions/${encodeURIComponent(session)}/away?limit=20`);
+export async function readAway(context: RequestContext, session: string): Promise<Away | null> {
+  const { body } = await tryTo(context, "GET", `sessions/${encodeURIComponent(session)}/away?limit=20`);
   return isObject(body) && Array.isArray(body["runs"]) && Array.isArray(body["not_run"]) ? (body as unknown as Away) : null;
 }
 
-/** Targets that can be told, by name. */
-export async function notifyTargets(desk: Desk): Promise<readonly string[]> {
-  const { body } = await tryTo(desk, "GET", "notify");
+/** The notification targets that can be used, by name. */
+export async function notifyTargets(context: RequestContext): Promise<readonly string[]> {
+  const { body } = await tryTo(context, "GET", "notify");
   if (!isObject(body) || !Array.isArray(body["notify"])) return [];
   return body["notify"].filter(isObject).filter(({ available }) => available === true).map(({ name }) => String(name));
 }

@@ -1,4 +1,4 @@
-/** Texts about recalls, what came while nobody looked, and being told of it. Part of `strings`. */
+/** Texts about recalls, what was missed, and notifications. Part of `strings`. */
 
 export const recallTexts = {
   recallEdit: (title: string) => `Change recall: ${title}`,
@@ -36,11 +36,11 @@ export const recallTexts = {
   recallAttempt: (count: number) => `attempt ${count}`,
   recallCoalesced: (count: number) => `and ${count} more before it`,
   recallShowRun: "Show",
-  recallShowRunAt: (when: string) => `Show what was said at ${when}`,
+  recallShowRunAt: (when: string) => `Show the answer at ${when}`,
   recallNoHistory: "It has not fired yet.",
   recallManual: "run by hand",
   recallEvent: "it happened",
-  recallDelivery: { none: "", pending: "not told yet", delivered: "told", failed: "could not be told" } as Readonly<Record<string, string>>,
+  recallDelivery: { none: "", pending: "not notified yet", delivered: "notified", failed: "notification failed" } as Readonly<Record<string, string>>,
   firingStatus: {
     pending: "due",
     claimed: "starting",
@@ -75,7 +75,7 @@ export const recallTexts = {
   boundJitter: (how: string) => `spread over ${how}`,
   boundEnds: { user_message: "ends when you write", read: "ends when you have read" },
   boundNotify: (names: string) => `tells ${names}`,
-  boundQuiet: (hours: string) => `tells nobody at ${hours}`,
+  boundQuiet: (hours: string) => `no notifications at ${hours}`,
   ago: (how: string) => `${how} ago`,
   ahead: (how: string) => `in ${how}`,
   away: "While you were away",
