@@ -233,7 +233,11 @@ async def runtime(
             max_bytes_per_user=settings.max_attachments_bytes_per_user,
         )
         jupyter = bench.jupyter
-        mcp = McpPool(ConfigFiles(settings.mcp_config), root=Path(parts.root_dir) if parts else None)
+        mcp = McpPool(
+            ConfigFiles(settings.mcp_config),
+            root=Path(parts.root_dir) if parts else None,
+            on_status=lambda event: orchestrator.tell_followers(event),  # of the orchestrator made below
+        )
         agent_parts = default_parts(
             config_path=jupyter_config_path(),
             ceiling={pattern: Permission(most) for pattern, most in settings.tool_ceiling.items()},
@@ -254,7 +258,6 @@ async def runtime(
             model_of_profile=agent_parts.profiles.model_of,
             limits_of_profile=agent_parts.profiles.limits_of,
         )
-        mcp.on_status(orchestrator.tell_followers)
         recalls = RecallService(
             store,
             max_recalls_per_user=settings.max_recalls_per_user,

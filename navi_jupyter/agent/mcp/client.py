@@ -1,7 +1,8 @@
-"""An open connection to an MCP server, with the official SDK's client.
+"""An open connection to an MCP server, by the official SDK's client.
 
-Imports the SDK, which takes more than half a second: imported by ``server`` in a thread, at first use. Opened and
-closed by the one task that owns it (anyio's cancel scopes want that); called from any task of the loop.
+Imports the SDK, which takes more than half a second: ``connection`` imports this module in a thread, at the first use
+of a server. Opened and closed by the one task that owns it (anyio's cancel scopes require that); called from any task
+of the event loop.
 """
 
 from __future__ import annotations
@@ -14,40 +15,44 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+import httpx2
 import mcp_types as types
 from mcp.client._transport import TransportStreams
 from mcp.client.client import Client
 from mcp.client.session import ClientRequestContext, IncomingMessage
 from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp.shared.exceptions import MCPError
 from pydantic import FileUrl, ValidationError
 
 from ...log_setup import get_logger
 from ...model.runs import InterruptStatus
+from ...text import truncate_middle
 from ..tools.base import ToolOutput
-from . import stdio, web
-from .calls import PendingCall, PendingCalls
+from . import stdio
+from .calls import PendingCall, PendingCalls, RemoteTool
 from .config import ServerConfig, environment
-from .connection import RemoteTool
-from .results import cut, output_of
+from .results import output_of
 
 Signal = Literal["lost", "changed"]
 MAX_PAGES = 50
 MAX_TOOLS = 500
-LISTEN_AGAIN = 5.0
-"""Seconds until a lost subscription is made anew."""
+RESUBSCRIBE_DELAY = 5.0
+"""Seconds until a lost subscription is renewed."""
+CONNECT_TIMEOUT = 15.0
 _log = get_logger("mcp")
 
 
-class Connection:
+class McpClient:
     """See the module."""
 
     def __init__(self, config: ServerConfig, signal: Callable[[Signal], None], root: Path | None) -> None:
+        """``signal`` is called when the connection is lost and when the server's tools have changed."""
         self._config = config
         self._signal = signal
         self._root = root
-        self._flights = PendingCalls()
+        self._calls = PendingCalls()
         self._trace = stdio.Trace()
         self._client = Client(
             self._transport(),
@@ -55,15 +60,15 @@ class Connection:
             client_info=types.Implementation(name="navi-jupyter", version=_version()),
             elicitation_callback=self._elicit,
             list_roots_callback=self._roots if root is not None else None,
-            message_handler=self._hear,
-            cache=None,  # lists are asked for when they have changed
+            message_handler=self._on_message,
+            cache=None,  # tools are listed again only when the server says that they changed
         )
 
     def _transport(self) -> AbstractAsyncContextManager[TransportStreams]:
         if self._config.url:
-            return web.connect(self._config, self._trace)
+            return _http_streams(self._config, self._trace)
         if sys.platform == "win32":
-            # Its job object ends with us and takes the server along: what the guard does elsewhere.
+            # The job object that the SDK makes ends with this process and takes the server along, as the guard does.
             program, *arguments = self._config.command
             env = environment(self._config.env)
             return stdio_client(StdioServerParameters(command=program, args=arguments, env=env, cwd=self._config.cwd))
@@ -71,9 +76,9 @@ class Connection:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Connected and agreed on a protocol, until left."""
+        """Connected, with a protocol agreed on, until left."""
         async with self._client:
-            listener = asyncio.create_task(self._listen(), name=f"navi-mcp-listen-{self._config.name}")
+            listener = asyncio.create_task(self._subscribe(), name=f"navi-mcp-listen-{self._config.name}")
             try:
                 yield
             finally:
@@ -84,8 +89,8 @@ class Connection:
     def protocol(self) -> str:
         return self._client.protocol_version
 
-    def last_words(self) -> str:
-        """What the server left behind, for a message about its failure."""
+    def last_output(self) -> str:
+        """The server's exit code and its last lines, or its HTTP answer, for a message about its failure."""
         if self._trace.answered:
             return self._trace.answered
         code = self._trace.exit_code
@@ -94,7 +99,7 @@ class Connection:
         return f"{ended}It wrote: {tail}" if tail else ended.strip()
 
     async def tools(self) -> tuple[RemoteTool, ...]:
-        """What it offers now."""
+        """What the server offers now."""
         found: list[types.Tool] = []
         cursor: str | None = None
         for _ in range(MAX_PAGES):
@@ -105,41 +110,44 @@ class Connection:
                 break
         return tuple(_remote(tool) for tool in found[:MAX_TOOLS])
 
-    async def call(self, tool: str, arguments: Mapping[str, Any], flight: PendingCall) -> ToolOutput:
-        """Call a tool. What goes wrong is a failed output; cancelling tells the server."""
+    async def call(self, tool: str, arguments: Mapping[str, Any], pending: PendingCall) -> ToolOutput:
+        """Call a tool. Errors become a failed output; a cancellation is passed on to the server."""
         try:
-            async with self._flights.track(flight), flight.running_calls():
-                result = await self._client.call_tool(tool, dict(arguments), progress_callback=flight.progress)
+            async with self._calls.track(pending), pending.running():
+                result = await self._client.call_tool(tool, dict(arguments), progress_callback=pending.progress)
         except MCPError as error:
             return self._failed(error)
         except TimeoutError:
             seconds = f"{self._config.call_timeout:g}"
-            return ToolOutput(content=f"It did not answer within {seconds} s, and was told to stop.", failed=True)
+            return ToolOutput(content=f"It did not answer within {seconds} s; the call was cancelled.", failed=True)
         except (ValidationError, RuntimeError, ValueError, OSError, ExceptionGroup) as error:
-            # Whatever a server sends that is not what it promised.
+            # The SDK raises any of these for an answer that is not as the protocol or the tool's schema says.
             _log.warning("mcp_bad_answer", server=self._config.name, tool=tool, error=type(error).__name__)
-            return ToolOutput(content=cut(f"The server's answer can not be used: {error}", 1000), failed=True)
+            return ToolOutput(
+                content=truncate_middle(f"The server's answer cannot be used: {error}", 1000), failed=True
+            )
         return output_of(result)
 
     def _failed(self, error: MCPError) -> ToolOutput:
-        told = error.message
-        if (error.code, told) == (types.CONNECTION_CLOSED, "Connection closed") or told == "Session terminated":
+        message = error.message
+        # The SDK's own texts: a server's error has another code or message.
+        if (error.code, message) == (types.CONNECTION_CLOSED, "Connection closed") or message == "Session terminated":
             self._signal("lost")
-            told = (
+            message = (
                 "The MCP server went away during the call; it is restarted. Whether it did what was asked is not known."
             )
-        return ToolOutput(content=cut(told, 4000), failed=True)
+        return ToolOutput(content=truncate_middle(message, 4000), failed=True)
 
-    # --- what the server wants from us -------------------------------------------------------------------------------
+    # --- notifications and requests of the server ---------------------------------------------------------------------
 
-    async def _hear(self, message: IncomingMessage) -> None:
+    async def _on_message(self, message: IncomingMessage) -> None:
         if isinstance(message, types.ToolListChangedNotification):
             self._signal("changed")
         elif isinstance(message, Exception):
-            _log.debug("mcp_noise", server=self._config.name, error=type(message).__name__)
+            _log.debug("mcp_invalid_message", server=self._config.name, error=type(message).__name__)
 
-    async def _listen(self) -> None:
-        """With the newer protocol, changes are only told to those who ask for them."""
+    async def _subscribe(self) -> None:
+        """With the newer protocol a server notifies only clients that have subscribed of changed tools."""
         capability = self._client.server_capabilities.tools
         if capability is None or not capability.list_changed:
             return
@@ -152,8 +160,8 @@ class Connection:
                 return
             except SubscriptionLost:
                 pass
-            await asyncio.sleep(LISTEN_AGAIN)
-            self._signal("changed")  # what we have missed meanwhile
+            await asyncio.sleep(RESUBSCRIBE_DELAY)
+            self._signal("changed")  # changes of the meantime were missed
 
     async def _roots(self, context: ClientRequestContext) -> types.ListRootsResult:  # noqa: ARG002  the SDK's signature
         roots = [] if self._root is None else [types.Root(uri=FileUrl(self._root.as_uri()), name="Jupyter")]
@@ -164,9 +172,9 @@ class Connection:
         context: ClientRequestContext,  # noqa: ARG002  the SDK's signature
         params: types.ElicitRequestParams,
     ) -> types.ElicitResult | types.ErrorData:
-        flight = self._flights.asked()
-        if flight is None:
-            _log.warning("mcp_question_cancelled", server=self._config.name, reason="not clear whose call asks")
+        pending = self._calls.asking()
+        if pending is None:
+            _log.warning("mcp_question_cancelled", server=self._config.name, reason="cannot determine which call asks")
             return types.ElicitResult(action="cancel")
         message = f"{self._config.name}: {params.message[:4000]}"
         schema: dict[str, Any] | None = None
@@ -174,7 +182,7 @@ class Connection:
             message += f"\n\nOpen {params.url[:2000]} in your browser, then confirm here."
         else:
             schema = dict(params.requested_schema)
-        answer = await flight.ask(message, schema)
+        answer = await pending.ask(message, schema)
         if answer is None or answer.status is InterruptStatus.EXPIRED:
             return types.ElicitResult(action="cancel")
         if answer.status is not InterruptStatus.RESOLVED:
@@ -208,7 +216,60 @@ def _remote(tool: types.Tool) -> RemoteTool:
     parameters.setdefault("type", "object")
     return RemoteTool(
         name=tool.name,
-        description=cut(tool.description or (hints.title if hints and hints.title else "") or tool.name, 4000),
+        description=truncate_middle(tool.description or (hints and hints.title) or tool.name, 4000),
         parameters=parameters,
         reads_only=bool(hints and hints.read_only_hint),
     )
+
+
+# --- streamable HTTP: the configured headers, and answers of bounded size ---------------------------------------------
+
+
+class _TooLarge(httpx2.StreamError):
+    """Of this base class, because the SDK turns such errors into a failed answer to the request."""
+
+
+class _BoundedBody(httpx2.AsyncByteStream):
+    """A body that fails once it is longer than a message may be."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for chunk in self._stream:
+            size += len(chunk)
+            if size > stdio.MAX_MESSAGE:
+                raise _TooLarge(f"the answer is too large (more than {stdio.MAX_MESSAGE // 1_000_000} MB)")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+async def _bound(response: httpx2.Response) -> None:
+    """Bound the size of a body. An event stream is endless, and the SDK bounds each of its events."""
+    kind = response.headers.get("content-type", "").lower()
+    if not kind.startswith("text/event-stream") and isinstance(response.stream, httpx2.AsyncByteStream):
+        response.stream = _BoundedBody(response.stream)
+
+
+def _http_client(headers: Mapping[str, str], trace: stdio.Trace) -> httpx2.AsyncClient:
+    async def record_status(response: httpx2.Response) -> None:
+        if response.request.method == "POST":
+            answer = f"The server answered {response.status_code} {response.reason_phrase}."
+            trace.answered = answer if response.status_code >= 400 else ""
+
+    # No time-out for reading: a subscription can be silent for hours, and calls have their own.
+    timeout = httpx2.Timeout(CONNECT_TIMEOUT, read=None)
+    return httpx2.AsyncClient(headers=dict(headers), timeout=timeout, event_hooks={"response": [_bound, record_status]})
+
+
+@asynccontextmanager
+async def _http_streams(config: ServerConfig, trace: stdio.Trace) -> AsyncIterator[TransportStreams]:
+    """Streams to a running server. Failures of the network end them; ``trace`` gets the HTTP status of a refusal."""
+    async with (
+        _http_client(config.headers, trace) as client,
+        streamable_http_client(config.url, http_client=client, max_sse_event_size=stdio.MAX_MESSAGE) as streams,
+    ):
+        yield streams

@@ -1,4 +1,4 @@
-"""One MCP server kept alive: started when it is first wanted, started again, later and later, when it fails.
+"""The connection to one MCP server: started at first use, restarted with growing delays when it fails.
 
 One task owns the connection from its opening to its end. Not responsible for which servers there are (``pool``).
 """
@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from contextvars import Context
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,46 +21,36 @@ from ...log_setup import get_logger
 from ...ports.agent import tool_call, tool_context
 from ..tools.base import ToolOutput
 from ..tools.functions import refusal
-from .calls import PendingCall
+from .calls import PendingCall, RemoteTool
 from .config import ServerConfig, redact
 
 if TYPE_CHECKING:
-    from .client import Connection
+    from .client import McpClient
 
 Status = Literal["configured", "starting", "ready", "failed", "stopped", "disabled"]
-Inbox = asyncio.Queue[Literal["lost", "changed", "stop"]]
 MISSING = 'The MCP client is not installed here: pip install "navi-jupyter[mcp]"'
+Signals = asyncio.Queue[Literal["lost", "changed", "stop"]]
 _log = get_logger("mcp")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RemoteTool:
-    """A tool as its server describes it."""
-
-    name: str
-    description: str
-    parameters: Mapping[str, Any]
-    reads_only: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PausableTimeout:
-    """How long to wait, in seconds."""
+class ServerTimeouts:
+    """Time limits and delays of one server, in seconds."""
 
     start: float = 30.0
-    """For a server to start, and to list its tools."""
+    """To start, and to list its tools."""
     stop: float = 8.0
-    """For it to end."""
+    """To end."""
     first_delay: float = 1.0
     """From a failure to the next start; doubled with each failure that follows."""
     longest_delay: float = 60.0
     steady: float = 60.0
-    """Having lived so long, it starts again with ``first_delay``."""
+    """After it was ready for so long, the next delay is ``first_delay`` again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerState:
-    """How a server is, for those who ask."""
+    """The state of a server, for lists and for runs."""
 
     config: ServerConfig
     status: Status
@@ -71,7 +60,7 @@ class ServerState:
 
 
 def installed() -> bool:
-    """Whether the SDK is there. Does not import it."""
+    """Whether the SDK is installed. Does not import it."""
     return find_spec("mcp") is not None
 
 
@@ -82,39 +71,40 @@ class ServerConnection:
         self,
         config: ServerConfig,
         *,
-        tell: Callable[[Custom], None],
+        emit: Callable[[Custom], None],
         root: Path | None = None,
-        patience: PausableTimeout | None = None,
+        timeouts: ServerTimeouts | None = None,
     ) -> None:
+        """``emit`` gets the ``navi.mcp`` event of every change of the status."""
         self.config = config
-        self._tell = tell
+        self._emit = emit
         self._root = root
-        self._patience = patience or PausableTimeout()
+        self._timeouts = timeouts or ServerTimeouts()
         self._status: Status = "disabled" if config.disabled else "configured"
         self._message: str | None = None
         if config.wrong:
             self._status, self._message = "failed", config.wrong
         self._tools: tuple[RemoteTool, ...] = ()
-        self._connection: Connection | None = None
-        """Set exactly while it is ready."""
+        self._client: McpClient | None = None
+        """Set exactly while the server is ready."""
         self._task: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
         self._stopping = asyncio.Event()
         self._settled = asyncio.Event()
-        """Set while it neither starts nor waits to be started: ready, or failed for now."""
-        self._inbox: Inbox = asyncio.Queue()
+        """Set while it is ready, or has failed and waits for its next start."""
+        self._signals: Signals = asyncio.Queue()
 
     @property
     def state(self) -> ServerState:
-        """How it is now."""
-        protocol = self._connection.protocol if self._connection is not None else None
+        """The state now."""
+        protocol = self._client.protocol if self._client is not None else None
         return ServerState(
             config=self.config, status=self._status, message=self._message, tools=self._tools, protocol=protocol
         )
 
     @property
     def usable(self) -> bool:
-        """Whether it makes sense to start it."""
+        """Whether it can be started."""
         return not (self.config.disabled or self.config.wrong or self._stopping.is_set())
 
     @property
@@ -122,44 +112,44 @@ class ServerConnection:
         """Whether it was started, and neither stopped nor failed."""
         return self._status in ("starting", "ready")
 
-    def announce(self) -> None:
-        """Tell how it is: for one that takes the place of another."""
-        self._show(self._status, self._message)
+    def emit_status(self) -> None:
+        """Emit the present status: for a server that replaces another."""
+        self._set_status(self._status, self._message)
 
-    def want(self) -> None:
-        """It is about to be used: start it, unless it runs, or has just failed and has to wait."""
+    def ensure_started(self) -> None:
+        """Start it, unless it runs, or has just failed and waits for its delay."""
         if not self.usable:
             return
         self._wanted.set()
         if self._task is None:
             self._settled.clear()
-            # Not in the context of the run that wants it first: others' questions must not be taken for its own.
+            # In an empty context: in that of the first run, the questions of others would be taken for its own.
             name = f"navi-mcp-{self.config.name}"
             self._task = asyncio.get_running_loop().create_task(self._run(), name=name, context=Context())
 
-    async def settled(self, seconds: float) -> bool:
-        """Wait until its start has succeeded or failed. Whether it is ready."""
+    async def wait_started(self, seconds: float) -> bool:
+        """Wait until its start has succeeded or failed, at most so long; whether it is ready."""
         if self._task is not None and not self._settled.is_set():
             try:
                 await asyncio.wait_for(self._settled.wait(), seconds)
             except TimeoutError:
                 return False
-        return self._connection is not None
+        return self._client is not None
 
     async def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolOutput:
-        """Call one of its tools for the run of the present task. Tells the server when it is cancelled."""
-        self.want()
-        if not await self.settled(self._patience.start) or self._connection is None:
+        """Call one of its tools for the run of the present task. A cancellation is passed on to the server."""
+        self.ensure_started()
+        if not await self.wait_started(self._timeouts.start) or self._client is None:
             why = self._message or f"it is {self._status}"
-            return refusal(ToolUnavailable(f"The MCP server {self.config.name} can not be used now: {why}"))
+            return refusal(ToolUnavailable(f"The MCP server {self.config.name} cannot be used now: {why}"))
         context = tool_context.get()
-        flight = PendingCall(
+        pending = PendingCall(
             context, tool_call.get(), self.config.call_timeout, lambda text: redact(text, self.config.keys)
         )
         try:
-            return self._redacted(await self._connection.call(tool, arguments, flight))
+            return self._redacted(await self._client.call(tool, arguments, pending))
         except asyncio.CancelledError:
-            message = f"The MCP server {self.config.name} was told to stop {tool}."
+            message = f"The call of {tool} was cancelled at the MCP server {self.config.name}."
             value = {"action": "reached", "run_id": context.run_id, "what": "mcp", "message": message}
             context.emit(Custom(name="navi.stop", value=value))
             raise
@@ -168,42 +158,43 @@ class ServerConnection:
         """End it, within bounds. It is not started again."""
         self._stopping.set()
         self._wanted.set()
-        self._inbox.put_nowait("stop")
+        self._signals.put_nowait("stop")
         if self._task is not None:
-            if self._connection is None:
-                self._task.cancel()  # it starts, or waits to: there is nothing to say good-bye to
-            done, _ = await asyncio.wait({self._task}, timeout=self._patience.stop)
+            if self._client is None:
+                self._task.cancel()  # it starts, or waits to: there is no connection to close
+            done, _ = await asyncio.wait({self._task}, timeout=self._timeouts.stop)
             if not done:
                 _log.warning("mcp_stop_forced", server=self.config.name)
                 self._task.cancel()
                 await asyncio.wait({self._task}, timeout=2.0)
-        self._show("stopped", None)
+        self._set_status("stopped", None)
 
-    # --- the one task ------------------------------------------------------------------------------------------------
+    # --- the owning task ----------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        delay = self._patience.first_delay
+        delay = self._timeouts.first_delay
         while True:
             await self._wanted.wait()
             if self._stopping.is_set():
                 return
             self._settled.clear()
-            self._show("starting", None)
+            self._set_status("starting", None)
             began = loop.time()
-            why, was_ready = await self._live()
+            why, was_ready = await self._run_once()
             if self._stopping.is_set():
                 return
-            if was_ready and loop.time() - began >= self._patience.steady:
-                delay = self._patience.first_delay
+            if was_ready and loop.time() - began >= self._timeouts.steady:
+                delay = self._timeouts.first_delay
             if not was_ready:
-                self._wanted.clear()  # who failed to start is tried again when somebody wants it; who died, anyway
-            self._show("failed", why)
+                # One that failed to start is tried again when it is next used; one that was ready, in any case.
+                self._wanted.clear()
+            self._set_status("failed", why)
             self._settled.set()
             _log.warning("mcp_server_failed", server=self.config.name, retry_in=delay, reason=why)
             if await self._stopped_within(delay):
                 return
-            delay = min(delay * 2, self._patience.longest_delay)
+            delay = min(delay * 2, self._timeouts.longest_delay)
 
     async def _stopped_within(self, seconds: float) -> bool:
         try:
@@ -212,56 +203,55 @@ class ServerConnection:
             return False
         return True
 
-    async def _live(self) -> tuple[str, bool]:
-        """One life of it. Why it ended, and whether it ever was ready."""
-        connection: Connection | None = None
+    async def _run_once(self) -> tuple[str, bool]:
+        """From a start to the next end of the connection: why it ended, and whether it was ready."""
+        client: McpClient | None = None
         ready = False
         why = "The connection ended."
         try:
             async with AsyncExitStack() as stack:
-                async with asyncio.timeout(self._patience.start):
-                    # The SDK's import takes more than half a second: not on the loop that kernels share.
-                    module = await asyncio.to_thread(import_module, f"{__package__}.client")
-                    inbox: Inbox = asyncio.Queue()
-                    self._inbox = inbox
-                    connection = module.Connection(self.config, inbox.put_nowait, self._root)
-                    await stack.enter_async_context(connection.open())
-                    self._tools = await connection.tools()
+                async with asyncio.timeout(self._timeouts.start):
+                    client_class = await asyncio.to_thread(_import_client)
+                    self._signals = asyncio.Queue()
+                    client = client_class(self.config, self._signals.put_nowait, self._root)
+                    await stack.enter_async_context(client.open())
+                    self._tools = await client.tools()
                 ready = True
-                self._connection = connection
-                self._show("ready", None)
+                self._client = client
+                self._set_status("ready", None)
                 self._settled.set()
-                await self._serve(connection, inbox)
+                await self._until_lost(client)
         except TimeoutError:
-            why = f"It did not {'answer' if ready else 'start'} within {self._patience.start:g} s."
+            why = f"It did not {'answer' if ready else 'start'} within {self._timeouts.start:g} s."
         except ImportError as error:
-            why = MISSING if not installed() else f"The MCP client can not be imported: {error}"
-        except Exception as error:  # noqa: BLE001 - the supervisor: whatever a server does to its connection ends that alone
+            why = MISSING if not installed() else f"The MCP client cannot be imported: {error}"
+        except Exception as error:  # noqa: BLE001 - the supervisor: any error of a connection ends that connection only
             why = _reason(error)
             _log.debug("mcp_connection_ended", server=self.config.name, error=type(error).__name__)
         finally:
-            self._connection = None
+            self._client = None
             self._tools = ()
-        words = connection.last_words() if connection is not None else ""
-        return redact(f"{why} {words}".strip(), self.config.secrets)[:3000], ready
+        output = client.last_output() if client is not None else ""
+        return redact(f"{why} {output}".strip(), self.config.secrets)[:3000], ready
 
-    async def _serve(self, connection: Connection, inbox: Inbox) -> None:
+    async def _until_lost(self, client: McpClient) -> None:
+        """List the tools again when they have changed, until the connection is lost or the server is stopped."""
         while not self._stopping.is_set():
-            signals = {await inbox.get()}
-            while not inbox.empty():  # several changes are one
-                signals.add(inbox.get_nowait())
+            signals = {await self._signals.get()}
+            while not self._signals.empty():  # a burst of changes needs one listing
+                signals.add(self._signals.get_nowait())
             if signals != {"changed"}:
                 return
-            async with asyncio.timeout(self._patience.start):
-                self._tools = await connection.tools()
-            self._show("ready", None)
+            async with asyncio.timeout(self._timeouts.start):
+                self._tools = await client.tools()
+            self._set_status("ready", None)
 
-    def _show(self, status: Status, message: str | None) -> None:
+    def _set_status(self, status: Status, message: str | None) -> None:
         self._status, self._message = status, message
         value: dict[str, Any] = {"server": self.config.name, "status": status}
         if message is not None:
             value["message"] = message
-        self._tell(Custom(name="navi.mcp", value=value))
+        self._emit(Custom(name="navi.mcp", value=value))
 
     def _redacted(self, output: ToolOutput) -> ToolOutput:
         """Without keys; a failure, which may quote a request, without anything that was configured."""
@@ -274,8 +264,15 @@ class ServerConnection:
         return ToolOutput(content=content, pictures=output.pictures, failed=output.failed)
 
 
+def _import_client() -> type[McpClient]:
+    # Here and not above: the SDK takes more than half a second to import, so a thread does it, and only when needed.
+    from .client import McpClient
+
+    return McpClient
+
+
 def _reason(error: BaseException) -> str:
-    """The innermost of what went wrong, as a sentence."""
+    """The innermost error as a sentence."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, FileNotFoundError) and error.filename:

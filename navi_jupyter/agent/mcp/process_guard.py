@@ -1,12 +1,12 @@
-"""Starts one program, and lets nothing of it outlive the process that wanted it: ``guard.py <parent pid> command …``.
+"""Runs one program so that no process of it outlives the parent: ``process_guard.py <parent pid> command …``.
 
-A process of its own, because whoever is killed with ``kill -9`` can not clean up. It hands its stdin, stdout and stderr
-to the program, copies nothing, and waits for the first of: the program ends; the parent is gone; its stdin is closed at
-the other end (the orderly stop); SIGTERM. Then everything that descends from the program ends, too: politely where
-there is time, with SIGKILL in the end. On Linux it adopts orphaned grandchildren, so that none can slip away by forking
-twice, and the program itself dies with the guard.
+A process of its own, because a parent that is killed with ``kill -9`` cannot clean up. The program gets the guard's
+stdin, stdout and stderr; the guard copies nothing, and waits for the first of: the program ends; the parent ends; its
+stdin is closed at the other end (the orderly stop); SIGTERM. Then the program and all its descendants are ended: by the
+end of input, SIGTERM and SIGKILL. On Linux the guard adopts orphaned grandchildren, so that none escapes by forking
+twice, and the kernel kills the program when the guard dies.
 
-Run as a script with ``python -I -S``: standard library only, nothing of this package, about 30 ms and 10 MB.
+Run as a script with ``python -I -S``: standard library only, no import of this package, about 30 ms and 10 MB.
 Not for Windows, where a job object does the same.
 """
 
@@ -23,7 +23,7 @@ TERM_GRACE = 0.5
 LAST_GRACE = 2.0
 """Seconds after which what SIGKILL does not end (a process stuck in the kernel) is left alone."""
 POLL = 500
-"""Milliseconds between looks at who our parent is: the only sign where there is no pidfd."""
+"""Milliseconds between checks of the parent's id: the only sign of its end where there is no pidfd."""
 LINUX = sys.platform == "linux"
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -47,19 +47,19 @@ def _start(command: list[str]) -> int:
         os.setpgid(0, 0)
         if LINUX:
             _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != guard:  # it died before the line above
+            if os.getppid() != guard:  # it died before prctl took effect
                 os._exit(1)
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
         os.execvp(command[0], command)  # noqa: S606  no shell is the point
     except OSError as error:
-        os.write(2, f"can not start {command[0]}: {error.strerror}\n".encode())
+        os.write(2, f"cannot start {command[0]}: {error.strerror}\n".encode())
     os._exit(127)
 
 
 def _children() -> list[int]:
-    """Our own children, adopted ones included. Linux; empty where the kernel keeps no such list."""
+    """The guard's children, adopted ones included. Linux only; empty where the kernel has no such list."""
     try:
         with open(f"/proc/self/task/{os.getpid()}/children") as file:  # noqa: PTH123  pathlib costs 5 ms to import
             return [int(pid) for pid in file.read().split()]
@@ -74,11 +74,11 @@ def _kill(pid: int, number: int) -> None:
         else:
             os.kill(pid, number)
     except OSError:
-        pass  # gone already, or somebody else's by now
+        pass  # it has ended, or the id belongs to another user's process by now
 
 
-class Guard:
-    """One program and all that comes of it."""
+class ProcessGuard:
+    """One program and its descendants."""
 
     def __init__(self, parent: int, command: list[str]) -> None:
         self._parent = parent
@@ -93,17 +93,17 @@ class Guard:
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         self._program = _start(command)
-        # The program alone holds its output, so that its end is seen when it ends.
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, 1)
-        os.close(nothing)
+        # Only the program may have stdout open: the parent sees the end of the output when the program ends.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.close(null)
 
     def run(self) -> int:
-        """Until nothing is left. The exit code is the program's."""
-        why = self._wait()
-        if why == "input":
-            why = self._wait(EOF_GRACE, watch_input=False)
-        if self._status is None and why != "ended":
+        """Wait until all processes have ended; the exit code of the program."""
+        event = self._wait()
+        if event == "input":
+            event = self._wait(EOF_GRACE, watch_input=False)
+        if self._status is None and event != "ended":
             _kill(-self._program, signal.SIGTERM)
             self._wait(TERM_GRACE, watch_input=False, watch_parent=False)
         self._sweep()
@@ -116,16 +116,16 @@ class Guard:
         self._terminated = True
 
     def _wait(self, seconds: float = 1e9, *, watch_input: bool = True, watch_parent: bool = True) -> str:
-        """What happened first: ``ended``, ``input``, ``parent``, ``term`` or, after so many seconds, ``late``."""
+        """The first event: ``ended``, ``input``, ``parent``, ``term`` or, after so many seconds, ``late``."""
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
         if watch_input:
-            poll.register(0, 0)  # nothing but its hang-up: what comes in is the program's to read
+            poll.register(0, 0)  # only its hang-up: the data is for the program
         parent = self._watch_parent(poll) if watch_parent else -1
         until = time.monotonic() + seconds
         try:
             while True:
-                if not self._bury() or self._status is not None:
+                if not self._reap() or self._status is not None:
                     return "ended"
                 if self._terminated and watch_parent:
                     return "term"
@@ -151,12 +151,12 @@ class Guard:
         try:
             fd = os.pidfd_open(self._parent)
         except OSError:
-            return -1  # an old kernel, a sandbox, or gone already: getppid tells
+            return -1  # an old kernel, a sandbox, or it has ended: getppid notices
         poll.register(fd, select.POLLIN)
         return fd
 
-    def _bury(self) -> bool:
-        """Take note of who has died. Whether anybody is left."""
+    def _reap(self) -> bool:
+        """Collect the children that have ended; whether any is left."""
         try:
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -168,14 +168,14 @@ class Guard:
             return False
 
     def _sweep(self) -> None:
-        """Kill until there is nobody left: who is killed leaves its children to us."""
+        """Kill until no child is left: the children of a killed process become the guard's own."""
         until = time.monotonic() + LAST_GRACE
         _kill(-self._program, signal.SIGKILL)
-        while self._bury() and time.monotonic() < until:
+        while self._reap() and time.monotonic() < until:
             for pid in _children() if LINUX else ():
                 _kill(pid, signal.SIGKILL)
             time.sleep(0.005)
 
 
 if __name__ == "__main__":
-    sys.exit(Guard(int(sys.argv[1]), sys.argv[2:]).run())
+    sys.exit(ProcessGuard(int(sys.argv[1]), sys.argv[2:]).run())

@@ -1,8 +1,8 @@
-"""The stdio transport: an MCP server as a child process behind the guard, JSON-RPC as lines through its pipes.
+"""The stdio transport: an MCP server as a child process of the process guard, JSON-RPC as lines through its pipes.
 
-Ours rather than the SDK's because of what the guard does, because a line here is bounded in size and read in linear
-time (the SDK's joins a 50 MB line piece by piece on the loop that we share with kernels), and because what is no JSON
-is not logged. On Windows the SDK's own does: its job object is what the guard is elsewhere.
+Our own instead of the SDK's, because of the guard, because a line here is bounded in size and read in linear time (the
+SDK joins a 50 MB line piece by piece on the event loop that kernels use, too), and because lines that are not JSON are
+not logged. On Windows the SDK's own is used: its job object does what the guard does elsewhere.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from . import process_guard
 from .config import ServerConfig, environment
 
 MAX_MESSAGE = 16 * 1024 * 1024
-"""Bytes of one message. A longer one is thrown away; the call that it answers fails."""
+"""Bytes of one message. A longer one is dropped, and the call that it answers fails."""
 EXIT_GRACE = process_guard.EOF_GRACE + process_guard.TERM_GRACE + 1.0
 """Seconds from the end of input to the end of the process, before we kill the guard (and so the server)."""
 _CHUNK = 64 * 1024
@@ -37,12 +37,12 @@ _ID = re.compile(rb'"id"\s*:\s*(\d{1,15}|"[^"\\]{1,100}")')
 
 
 class Trace:
-    """What a server leaves behind when it fails: the last lines of its stderr and its exit code, or its HTTP answer."""
+    """For a message about a server's failure: the last lines of its stderr and its exit code, or its HTTP answer."""
 
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=20)
         self.exit_code: int | None = None
-        """Set when it ended before we asked it to."""
+        """Set when it ended by itself."""
         self.answered = ""
         """The HTTP status of its last answer, if that was an error."""
 
@@ -58,14 +58,14 @@ class Trace:
 
 @asynccontextmanager
 async def connect(config: ServerConfig, trace: Trace, ended: Callable[[], None]) -> AsyncIterator[TransportStreams]:
-    """Start the server, and end it on the way out. ``ended`` is told when its process ends before that.
+    """Start the server, and end it on leaving. ``ended`` is called when its process ends before that.
 
-    Raises OSError when it can not be started.
+    Raises OSError when it cannot be started.
     """
     process = await _start(config)
     stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
     if stdin is None or stdout is None or stderr is None:
-        raise OSError("no pipes")  # never: they were asked for above
+        raise OSError("no pipes")  # never: _start asks for them
     inbox, read_stream = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     write_stream, outbox = anyio.create_memory_object_stream[SessionMessage](0)
     tasks = [
@@ -73,7 +73,7 @@ async def connect(config: ServerConfig, trace: Trace, ended: Callable[[], None])
         for part, coroutine in (
             ("stdout", _read(stdout, inbox)),
             ("stdin", _write(stdin, outbox, inbox)),
-            ("stderr", _listen(stderr, trace)),
+            ("stderr", _record(stderr, trace)),
             ("exit", _watch(process, inbox, trace, ended)),
         )
     ]
@@ -81,7 +81,7 @@ async def connect(config: ServerConfig, trace: Trace, ended: Callable[[], None])
         yield read_stream, write_stream
     finally:
         with anyio.CancelScope(shield=True):
-            await surely(_finish(process, tasks))
+            await complete(_finish(process, tasks))
             for stream in (inbox, read_stream, write_stream, outbox):
                 stream.close()
 
@@ -102,12 +102,12 @@ async def _start(config: ServerConfig) -> asyncio.subprocess.Process:
         return await asyncio.shield(spawn)
     except asyncio.CancelledError:
         if not spawn.cancelled():
-            await surely(_end(await spawn))
+            await complete(_end(await spawn))
         raise
 
 
-async def surely(work: Coroutine[Any, Any, None]) -> None:
-    """Do it to its end, which it bounds itself, also when we are cancelled (a stop while it ends by itself)."""
+async def complete(work: Coroutine[Any, Any, None]) -> None:
+    """Await ``work`` to its end although this task is cancelled meanwhile. ``work`` bounds its own time."""
     task = asyncio.create_task(work)
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
@@ -121,8 +121,8 @@ async def surely(work: Coroutine[Any, Any, None]) -> None:
 
 
 async def _finish(process: asyncio.subprocess.Process, tasks: Sequence[asyncio.Task[None]]) -> None:
-    """End the process, then what carries its messages: stdout, stdin, stderr, the watch, in this order."""
-    if tasks[0].done():  # its output ended before we asked it to end: let it say why
+    """End the process, then its tasks: those of stdout, stdin and stderr, and the watch, in this order."""
+    if tasks[0].done():  # it ended by itself: wait for its last lines and its exit code
         await asyncio.wait(tasks[2:], timeout=0.5)
     tasks[3].cancel()
     await _end(process)
@@ -140,13 +140,13 @@ async def _read(stdout: asyncio.StreamReader, inbox: MemoryObjectSendStream[Sess
                 for message in lines.feed(chunk):
                     await inbox.send(message)
     except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-        # The session is gone. Whoever still writes must not be stuck in a full pipe and miss the end of its input.
+        # The session is closed. The server must not block on a full pipe, or it would not see the end of its input.
         while await stdout.read(_CHUNK):
             pass
 
 
 class Lines:
-    """Bytes as they come to messages: bounded, and in time that is linear in them."""
+    """Splits bytes into messages, in linear time and bounded memory."""
 
     def __init__(self, limit: int = MAX_MESSAGE) -> None:
         self._limit = limit
@@ -156,7 +156,7 @@ class Lines:
         """The beginning of a line that is too long: its ``id`` is there, or in the last bytes."""
 
     def feed(self, chunk: bytes) -> list[SessionMessage | Exception]:
-        """The messages that are complete with this chunk; an exception for each line that is none."""
+        """The messages that this chunk completes; an exception for each line that is not a message."""
         *ends, rest = chunk.split(b"\n")
         found = []
         for end in ends:
@@ -189,14 +189,14 @@ class Lines:
 
 
 def _too_long(head: bytes, tail: bytes, size: int) -> SessionMessage | Exception:
-    """The failure of the request that this would have answered, so that nobody waits for it in vain."""
+    """An error answer to the same request, so that its caller does not wait until the time-out."""
     found = _ID.search(head) or _ID.search(tail)
-    told = f"the answer is too large ({size // 1_000_000} MB; at most {MAX_MESSAGE // 1_000_000} MB)"
+    message = f"the answer is too large ({size // 1_000_000} MB; at most {MAX_MESSAGE // 1_000_000} MB)"
     if found is None:
-        return ValueError(told)
+        return ValueError(message)
     text = found[1].decode()
     request: int | str = text[1:-1] if text.startswith('"') else int(text)
-    error = types.ErrorData(code=types.INTERNAL_ERROR, message=told)
+    error = types.ErrorData(code=types.INTERNAL_ERROR, message=message)
     return SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=request, error=error))
 
 
@@ -212,10 +212,10 @@ async def _write(
                 stdin.write(text.encode() + b"\n")
                 await stdin.drain()
     except OSError:
-        inbox.close()  # the session sees the end, instead of waiting for answers to what was never read
+        inbox.close()  # the session sees the end, instead of waiting for answers to requests that were never read
 
 
-async def _listen(stderr: asyncio.StreamReader, trace: Trace) -> None:
+async def _record(stderr: asyncio.StreamReader, trace: Trace) -> None:
     rest = b""
     while chunk := await stderr.read(_CHUNK):
         *lines, rest = (rest + chunk).split(b"\n")
@@ -241,7 +241,7 @@ async def _watch(
 
 async def _wait(process: asyncio.subprocess.Process, seconds: float | None) -> int | None:
     """Its exit code (below zero: a signal); None when it takes longer."""
-    # asyncio's wait() also waits for the ends of the pipes, which a survivor may hold: so look, too.
+    # asyncio's wait() also waits for the ends of the pipes, which a surviving child may hold: so poll the code, too.
     ended = asyncio.create_task(process.wait())
     loop = asyncio.get_running_loop()
     until = None if seconds is None else loop.time() + seconds
@@ -254,7 +254,7 @@ async def _wait(process: asyncio.subprocess.Process, seconds: float | None) -> i
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Close its input, wait, and see to it that nothing is left."""
+    """Close its input, wait, and kill what does not end."""
     if process.stdin is not None:
         process.stdin.close()
     if await _wait(process, EXIT_GRACE) is None:
@@ -262,14 +262,14 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             process.kill()
         await _wait(process, 1.0)
         await asyncio.to_thread(_end_session, process.pid)
-    # asyncio keeps the pipes open while somebody else holds their other end; there is no public way to close them.
+    # asyncio keeps the pipes open while another process has their other end; there is no public way to close them.
     transport = getattr(process, "_transport", None)
     if transport is not None:
         transport.close()
 
 
 def _end_session(leader: int) -> None:
-    """Kill what is left of a guard that was itself killed: all that is in the session that it began."""
+    """Kill all processes in the session of a guard that was itself killed."""
     for pid in psutil.pids():
         with suppress(OSError):
             if os.getsid(pid) == leader:

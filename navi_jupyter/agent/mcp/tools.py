@@ -1,6 +1,6 @@
-"""The tools of MCP servers, as tools of a run: what they are called, which of them a profile sees.
+"""The tools of MCP servers as tools of a run: their names, and which of them a profile has.
 
-Not responsible for what calling them does (``server``).
+Not responsible for calling them (``connection``).
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from ...model.runs import Effect
 from ...ports.agent import ToolContext
 from ..profiles.definitions import Profile
 from ..tools.base import Tool, ToolNote, ToolOutput
-from .connection import RemoteTool, ServerState
+from .calls import RemoteTool
+from .connection import ServerState
 from .pool import McpPool
 
 MAX_NAME = 64
 """Characters of a tool's name that every provider takes."""
 FIRST_WAIT = 15.0
-"""Seconds that a run waits for servers that start; what is not ready then is not there for this run."""
+"""Seconds that a run waits for servers that start; the tools of one that takes longer are there for the next run."""
 SOURCE = "mcp:"
 MISSING_TOOL = "mcp_unavailable"
 
 
 class McpTools:
-    """A ToolSource: the tools of the servers that a session's profile admits."""
+    """The tools of the servers that a session's profile admits, as a ToolSource."""
 
     def __init__(self, pool: McpPool, profile_of: Callable[[str], Profile], *, first_wait: float = FIRST_WAIT) -> None:
         self._pool = pool
@@ -36,17 +37,17 @@ class McpTools:
         self._first_wait = first_wait
 
     async def tools(self, context: ToolContext) -> Sequence[Tool]:
-        """Those of the servers that are ready, once the others have had ``first_wait`` seconds to become it."""
+        """The tools of the servers that are ready within ``first_wait`` seconds; one more tool explains the others."""
         try:
             profile = self._profile_of(context.session.profile)
         except NaviError:
-            return ()  # the run fails by itself, with that
+            return ()  # the run fails with the same error
         servers = await self._pool.use(profile.uses_server, self._first_wait)
         states = [server.state for server in servers]
         tools = self._tools(states)
-        away = [state for state in states if state.status != "ready"]
-        if away:
-            tools.append(_unavailable(away))
+        missing = [state for state in states if state.status != "ready"]
+        if missing:
+            tools.append(_unavailable(missing))
         return tools
 
     async def known(self) -> Sequence[ToolNote]:
@@ -66,7 +67,7 @@ class McpTools:
             name=name,
             description=remote.description,
             parameters=remote.parameters,
-            # Its word is taken for it: whoever configured the server trusts it. A profile can say otherwise.
+            # The server's own hint counts: the user who configured it trusts it. A profile can overrule it.
             effect=Effect.READ if remote.reads_only else Effect.OUTSIDE,
             call=call,
             source=f"{SOURCE}{server}",
@@ -76,7 +77,8 @@ class McpTools:
 def names_of(pairs: Sequence[tuple[str, str]]) -> list[str]:
     """``<server>__<tool>`` for each, of the characters and the length that providers take, all different.
 
-    The same pair has the same name in every process as long as no other one collides with it.
+    The same pair has the same name in every process, as long as no other one collides with it: a run that another
+    process continues finds its tools again.
     """
     plain = [re.sub(r"[^A-Za-z0-9_-]", "_", f"{server}__{tool}") for server, tool in pairs]
     plain = [name if name[0].isalpha() or name[0] == "_" else f"_{name}" for name in plain]
@@ -91,19 +93,21 @@ def _digest(pair: tuple[str, str]) -> str:
     return hashlib.sha256("\0".join(pair).encode()).hexdigest()[:8]
 
 
-def _unavailable(away: Sequence[ServerState]) -> Tool:
-    """How the model is told of servers that it can not use in this run."""
-    listed = "; ".join(f"{state.config.name} ({state.status})" for state in away)
+def _unavailable(missing: Sequence[ServerState]) -> Tool:
+    """A tool that explains to the model which servers it cannot use in this run, and why."""
+    listed = "; ".join(f"{state.config.name} ({state.status})" for state in missing)
 
     async def call(_given: Mapping[str, Any]) -> ToolOutput:
         return ToolOutput(
-            content=[{"server": state.config.name, "status": state.status, "message": state.message} for state in away]
+            content=[
+                {"server": state.config.name, "status": state.status, "message": state.message} for state in missing
+            ]
         )
 
     return Tool(
         name=MISSING_TOOL,
-        description="Why some MCP servers can not be used in this turn; their tools may be there in the next one. "
-        f"Tell the user when one of them is needed. They are: {listed[:1000]}",
+        description="Why some MCP servers cannot be used in this turn; their tools may be there in the next one. "
+        f"Inform the user when one of them is needed. They are: {listed[:1000]}",
         parameters={"type": "object", "properties": {}, "additionalProperties": False},
         effect=Effect.READ,
         call=call,

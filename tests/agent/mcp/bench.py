@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from navi_jupyter.agent.mcp.config import ConfigFiles
-from navi_jupyter.agent.mcp.connection import PausableTimeout
+from navi_jupyter.agent.mcp.connection import ServerTimeouts
 from navi_jupyter.agent.mcp.pool import McpPool
 from navi_jupyter.agent.mcp.tools import McpTools
 from navi_jupyter.agent.profiles.definitions import Profile
@@ -49,12 +49,11 @@ class Profiles:
 class Bench:
     """A pool as a Jupyter server has it, its configuration file, and runs."""
 
-    def __init__(self, directory: Path, patience: PausableTimeout) -> None:
+    def __init__(self, directory: Path, timeouts: ServerTimeouts) -> None:
         self.file = directory / "mcp.json"
         self.directory = directory
-        self.pool = McpPool(ConfigFiles(str(self.file)), root=directory, patience=patience)
         self.statuses: list[dict[str, Any]] = []
-        self.pool.on_status(self._on_status)
+        self.pool = McpPool(ConfigFiles(str(self.file)), root=directory, timeouts=timeouts, on_status=self._on_status)
         self.profiles = Profiles()
         self.source = McpTools(self.pool, self.profiles.get, first_wait=SECONDS)
         self.events: list[Event] = []

@@ -63,7 +63,7 @@ async def test_a_server_that_goes_away_and_comes_back(bench: Bench, serve: Serve
     serve(port)
 
     async def works() -> bool:
-        bench.pool._servers["all"].want()
+        bench.pool._servers["all"].ensure_started()
         return not (await bench.run(tool, {"text": "back"})).failed
 
     for _ in range(20):

@@ -11,7 +11,7 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from navi_jupyter.agent.mcp.connection import PausableTimeout
+from navi_jupyter.agent.mcp.connection import ServerTimeouts
 from tests.agent.mcp.bench import SCRIPT, STDIO, Bench, until
 
 
@@ -103,13 +103,13 @@ async def test_a_program_that_is_not_there_is_named(bench: Bench) -> None:
     await bench.tools()
     (state,) = bench.pool.states
     assert state.status == "failed"
-    assert "can not start no-such-program-here: No such file" in str(state.message)
+    assert "cannot start no-such-program-here: No such file" in str(state.message)
 
 
 class TestDelays:
     @pytest.fixture
-    def patience(self) -> PausableTimeout:
-        return PausableTimeout(start=60, first_delay=0.2, longest_delay=0.8)
+    def timeouts(self) -> ServerTimeouts:
+        return ServerTimeouts(start=60, first_delay=0.2, longest_delay=0.8)
 
     async def test_the_delays_grow_up_to_a_bound(self, bench: Bench) -> None:
         starts: list[float] = []
@@ -120,7 +120,7 @@ class TestDelays:
             await until(lambda: [entry["status"] for entry in bench.statuses].count("failed") > len(starts))
             starts.append(time.monotonic())
             server = bench.pool._servers["all"]
-            server.want()
+            server.ensure_started()
             await until(lambda: [entry["status"] for entry in bench.statuses].count("starting") > len(starts))
             delays.append(time.monotonic() - starts[-1])
         for delay, least in zip(delays, (0.2, 0.4, 0.8, 0.8, 0.8), strict=True):
@@ -130,8 +130,8 @@ class TestDelays:
 
 class TestSlowStart:
     @pytest.fixture
-    def patience(self) -> PausableTimeout:
-        return PausableTimeout(start=60)
+    def timeouts(self) -> ServerTimeouts:
+        return ServerTimeouts(start=60)
 
     async def test_a_run_does_not_wait_longer_than_its_bound_for_a_server_that_starts(self, bench: Bench) -> None:
         gate = bench.directory / "gate"
@@ -155,8 +155,8 @@ class TestSlowStart:
 
 class TestStartBound:
     @pytest.fixture
-    def patience(self) -> PausableTimeout:
-        return PausableTimeout(start=3.0)
+    def timeouts(self) -> ServerTimeouts:
+        return ServerTimeouts(start=3.0)
 
     async def test_a_server_that_never_answers_is_given_up_and_ended(self, bench: Bench) -> None:
         before = children()

@@ -42,7 +42,7 @@ async def test_the_list_says_what_can_be_used_and_why_not(navi: NaviExtension, a
     assert servers["all"]["file"] == str(config_file)
     config_file.write_text("{")
     page = await api.ok("GET", "mcp")
-    assert page["mcp"] == []
+    assert {server["name"] for server in page["mcp"]} == {"all", "off", "bad"}  # those of the last good version
     assert "not JSON" in page["problems"][0]["message"]
 
 
@@ -92,8 +92,8 @@ def test_without_the_sdk_the_list_says_what_to_install(config_file: Path, tmp_pa
         "sys.modules['mcp'] = None\n"
         "import importlib.util\n"
         "real = importlib.util.find_spec\n"
-        "from navi_jupyter.agent.mcp import server\n"
-        "server.find_spec = lambda name: None if name == 'mcp' else real(name)\n"
+        "from navi_jupyter.agent.mcp import connection\n"
+        "connection.find_spec = lambda name: None if name == 'mcp' else real(name)\n"
         "from navi_jupyter.agent.mcp.config import ConfigFiles\n"
         "from navi_jupyter.agent.mcp.pool import McpPool\n"
         "async def main():\n"
