@@ -136,6 +136,20 @@ class Seen:
     read_at: datetime | None = None
     """When the user's mark in the session last moved."""
 
+    def ends(self, recall: Recall) -> str | None:
+        """Why the recall is not wanted any more (``cancel_on``), if so: the user was there after it was made.
+
+        The only place that decides it. It stands here, below the store, because the transaction that would start the
+        firing asks it too (``RecallTx.may_deliver``).
+        """
+        for cause, at, why in (
+            ("user_message", self.wrote_at, "you wrote in the session"),
+            ("read", self.read_at, "you have read the session"),
+        ):
+            if cause in recall.policy.cancel_on and at is not None and at > recall.created_at:
+                return why
+        return None
+
 
 class Occurrences(Protocol):
     """Where the watcher of notebooks tells what happened. Implemented by ``recalls``."""

@@ -15,8 +15,8 @@ from ..ports.recalls import RecallState
 from .ledger import say
 from .mutations import Changing, check_targets, locked
 from .notices import RecallNotice
+from .outcomes import at_rest
 from .schedules import spec_of
-from .states import at_rest
 from .toml import Entry, read_recalls, write_recalls
 
 if TYPE_CHECKING:

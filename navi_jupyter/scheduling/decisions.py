@@ -1,211 +1,260 @@
-"""What becomes of a recall when time passes, its session is busy, or its run ends. Pure: time is an argument.
+"""The life of a firing: what becomes of it when something happens. Pure; one table, :func:`decide`.
 
-:func:`plan` turns slots that have come into rows of the ledger and moves the recall past them. Every slot ends as
-exactly one row (ran, skipped, missed, coalesced, ... with a reason) or is counted in one row's ``coalesced``.
-Not responsible for what comes of a row that is to run (``outcomes``), nor for storing and waiting.
+::
+
+    planned ──► PENDING ──► CLAIMED ──► RUNNING ──► SUCCEEDED, FAILED, CANCELLED
+                 ▲   │         │           │
+                 └───┼── busy, server died, next attempt
+                     └──► MISSED, COALESCED, SKIPPED, EXPIRED, CANCELLED (never ran), FAILED
+
+The one step that is not here is PENDING to CLAIMED: the database takes it (``FiringTx.claim``), so that two servers
+never take the same firing. Not responsible for what follows for the recall (``outcomes``), nor for which of several
+missed times run (``misfires``).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ..clock import timestamp
-from ..model.base import ordered_id
-from ..model.recalls import Firing, FiringStatus, Policy, Recall, When
-from ..ports.recalls import FiringState, RecallState
-from . import misfires
-from .notices import RecallNotice, of_overtaken
-from .schedules import count, last_slots, next_after, whole_ms
-from .states import at_rest, closed, overtaken
+from ..model.recalls import FiringStatus, Recall, Schedule, When, WhenEvent
+from ..model.sessions import Run, RunStatus
+from ..ports.recalls import FiringState
 
 MAX_WAIT = timedelta(days=7)
-"""How long a firing waits for a busy session when no ``grace`` says less."""
-_TICK = timedelta(microseconds=1)
+"""How long a firing waits for a busy session when no ``grace`` sets a shorter time."""
+BACKOFF_FIRST, BACKOFF_MOST = timedelta(seconds=10), timedelta(hours=1)
+MAX_CRASHES = 5
+"""After so many deaths of its server a firing has failed: it may be what kills them."""
+KEPT_ROWS, KEPT_FOR = 1000, timedelta(days=90)
+"""The ledger keeps the last so many rows of each recall, and all rows of this time."""
+
+
+# --- what can happen to a firing -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
-    """What :func:`plan` decided."""
+class Missed:
+    """Its time passed while no server could run it, or what it waited for cannot happen any more."""
 
-    state: RecallState
-    firings: tuple[FiringState, ...] = ()
-    said: tuple[RecallNotice, ...] = ()
-    supersedes: datetime | None = None
-    """Automatic firings that still wait, of slots before this one, are coalesced into it."""
+    reason: str
 
 
-# --- slots that have come --------------------------------------------------------------------------------------------
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refused:
+    """The recall's policy does not let it run (``max_fires``, a cooldown, a pause)."""
+
+    reason: str
 
 
-def first_due(state: RecallState, *, after: datetime) -> datetime | None:
-    """The first slot after ``after`` that the policy allows; None when there are no more."""
-    recall = state.recall
-    if recall.policy.max_fires is not None and state.planned >= recall.policy.max_fires:
-        return None
-    if isinstance(recall.schedule, When):  # it has no slots: this is when it stops waiting
-        until = recall.policy.until
-        return until if until is not None and until > after else None
-    return _allowed(recall.policy, next_after(recall.schedule, after))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overtaken:
+    """A later firing, of the time ``by``, takes its place."""
+
+    by: datetime
+    reason: str
 
 
-def _allowed(policy: Policy, due: datetime | None) -> datetime | None:
-    return None if due is None or (policy.until is not None and due > policy.until) else due
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Withdrawn:
+    """Its recall was cancelled."""
+
+    reason: str
 
 
-def plan(state: RecallState, now: datetime, *, opens: Sequence[FiringState] = ()) -> Plan:
-    """Bring the slots up to ``now`` into the ledger and move ``due_at`` past them.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accepted:
+    """The session has the prompt, durably."""
 
-    ``opens``: its firings that are not over. Raises InvalidSchedule for a stored schedule that can not be read
-    any more.
+    run_id: str | None
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Busy:
+    """The session has a run in progress, or (``session`` is False) the server cannot take the prompt now."""
+
+    delay: timedelta
+    reason: str = "the session is busy"
+    session: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Died:
+    """The delivery broke off half-way: its server died, or something unforeseen was raised."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expired:
+    """It may not be started any more."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ended:
+    """Its run reached a final status."""
+
+    run: Run
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interrupted:
+    """Its run was cut by the death of its server. ``tool``: the first call of effect ``run`` or ``write`` that had
+    been started; None where there was none, so that nothing is done twice when the run is started again."""
+
+    run: Run
+    tool: str | None
+
+
+Outcome = Accepted | Busy | Died | Expired | Ended | Interrupted
+"""What is reported of a delivery or a run."""
+Happening = Missed | Refused | Overtaken | Withdrawn | Outcome
+
+
+# --- what becomes of it ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """The status a firing gets, and why. With PENDING: not before ``at``."""
+
+    to: FiringStatus
+    reason: str | None = None
+    at: datetime | None = None
+    retry: bool = False
+    """It spends one of the attempts of ``retries``: the next one is a new prompt."""
+    crash: bool = False
+    """It counts for ``MAX_CRASHES``."""
+    silent: bool = False
+    """People are not notified of it: nothing was planned that they wait for."""
+    deferred: bool = False
+    """The end of the session's run wakes it before ``at``."""
+
+
+PENDING, RUNNING = FiringStatus.PENDING, FiringStatus.RUNNING
+
+
+def decide(recall: Recall, firing: FiringState, happening: Happening, now: datetime) -> Move:  # noqa: C901 - a table
+    """The state machine of a firing that is not over. The first row that fits counts."""
+    policy, status = recall.policy, firing.firing.status
+    limit = firing.wait_until or now + MAX_WAIT
+    attempts_left = firing.firing.attempt < policy.retries and not recall.status.final
+    crashes_left = firing.crashes < MAX_CRASHES and not recall.status.final
+    match happening:
+        # Before it runs
+        case Missed(reason=why):
+            return Move(FiringStatus.MISSED, why)
+        case Refused(reason=why):
+            return Move(FiringStatus.SKIPPED, why, silent=True)
+        case Overtaken(by=by) if firing.firing.started_at:  # it did run, and waits for its next attempt
+            return Move(FiringStatus.FAILED, f"its next attempt was overtaken by {timestamp(by)}")
+        case Overtaken(reason=why):
+            return Move(FiringStatus.COALESCED, why)
+        case Withdrawn() if status is RUNNING:  # a run in progress goes on
+            return Move(RUNNING)
+        case Withdrawn(reason=why):
+            return Move(FiringStatus.CANCELLED, why)
+        # While it is delivered
+        case Accepted():
+            return Move(RUNNING)
+        case Busy(session=True, reason=why) if policy.busy == "skip":
+            return Move(FiringStatus.SKIPPED, why)
+        case Busy(reason=why) if now >= limit:
+            return Move(FiringStatus.EXPIRED, f"{why} for too long")
+        case Busy(reason=why):  # the last try is at the very end of the wait, not beyond it
+            return Move(PENDING, why, at=min(now + happening.delay, limit), deferred=happening.session)
+        case Expired(reason=why):
+            return Move(FiringStatus.EXPIRED, why)
+        case Died(reason=why) if firing.crashes < MAX_CRASHES:
+            return Move(PENDING, why, at=now + crash_delay(firing.crashes), crash=True)
+        case Died(reason=why):
+            return Move(FiringStatus.FAILED, why)
+        # When its run is over
+        case Ended() | Interrupted() if status is not RUNNING:  # before its start was recorded: that comes first
+            return Move(RUNNING)
+        case Interrupted(tool=None) if crashes_left:
+            return Move(PENDING, SERVER_DIED, at=now + crash_delay(firing.crashes), crash=True)
+        case Interrupted(tool=tool) if not attempts_left:
+            return Move(FiringStatus.FAILED, f"interrupted after {tool}" if tool else SERVER_DIED)
+        case Ended(run=run) if succeeded(run):
+            return Move(FiringStatus.SUCCEEDED, error_code(run))
+        case Ended(run=run) if run.status is RunStatus.STOPPED and not timed_out(run, firing, now):
+            return Move(FiringStatus.CANCELLED, "its run was stopped")
+        case Ended(run=run) | Interrupted(run=run):
+            why = "timed_out" if run.status is RunStatus.STOPPED else error_code(run) or run.status.value
+            if not attempts_left:
+                return Move(FiringStatus.FAILED, why)
+            tries = firing.firing.attempt + 1
+            follows = f"{why}; attempt {tries + 1} of {policy.retries + 1} follows"
+            return Move(PENDING, follows, at=now + retry_delay(firing.firing.id, tries - 1), retry=True)
+
+
+SERVER_DIED = "its server died"
+
+
+def succeeded(run: Run) -> bool:
+    """At its limit of iterations a run has done what it could."""
+    return run.status is RunStatus.COMPLETED or (run.status is RunStatus.FAILED and error_code(run) == "max_iterations")
+
+
+def timed_out(run: Run, firing: FiringState, now: datetime) -> bool:
+    """Whether a stopped run was stopped for ``policy.timeout``, and not by a person."""
+    return firing.stop_at is not None and (run.ended_at or now) >= firing.stop_at
+
+
+def error_code(run: Run) -> str | None:
+    return run.error.code if run.error else None
+
+
+# --- how long it waits for its next attempt --------------------------------------------------------------------------
+
+
+def backoff(tries: int) -> timedelta:
+    """The pause after ``tries`` earlier failures: doubling, capped."""
+    return min(BACKOFF_FIRST * (1 << min(tries, 20)), BACKOFF_MOST)
+
+
+def crash_delay(crashes: int) -> timedelta:
+    """The first death is no fault of the prompt: it is delivered again at once."""
+    return backoff(crashes - 1) if crashes else timedelta(0)
+
+
+def retry_delay(firing_id: str, tries: int) -> timedelta:
+    """:func:`backoff` less up to a twentieth, so that what failed together does not come back together.
+
+    The same whenever it is computed, and never less than after one failure fewer.
     """
-    due, policy = state.due_at, state.recall.policy
-    if due is None or due > now:
-        return Plan(state=state)
-    if isinstance(state.recall.schedule, When):
-        said = RecallNotice(action="missed", reason=f"it waited until {timestamp(due)}")
-        return Plan(state=at_rest(replace(state, due_at=None), opens), said=(said,))
-    slots, total, following = _missed(state, due, now)
-    chosen, dropped = misfires.decide(state.recall, slots, now)
-    if policy.max_fires is not None:
-        room = max(0, policy.max_fires - state.planned)
-        dropped += [(slot, FiringStatus.SKIPPED, "max_fires is reached") for slot in chosen[room:]]
-        chosen = chosen[:room]
-    planned = state.planned + len(chosen)
-    moved = RecallState(
-        recall=state.recall,
-        owner=state.owner,
-        due_at=None if policy.max_fires is not None and planned >= policy.max_fires else _allowed(policy, following),
-        planned=planned,
-        outcome=max(dropped)[1] if dropped and not chosen else state.outcome,
-        version=state.version,
-    )
-    firings = [_automatic(state.recall, slot, now) for slot in chosen]
-    if dropped:
-        firings += [_accounted(state, slot, status, reason, now) for slot, status, reason in sorted(dropped)]
-        _tell_of_last_missed(state.recall, firings)
-    beyond = total - len(slots)
-    if beyond:
-        oldest = min(range(len(firings)), key=lambda i: firings[i].firing.slot)
-        row = firings[oldest]
-        firings[oldest] = replace(row, firing=row.firing.but(coalesced=beyond))
-    supersedes = chosen[0] if chosen and policy.misfire != "all" and any(map(_waiting, opens)) else None
-    moved = at_rest(moved, [*opens, *firings[: len(chosen)]])
-    return Plan(state=moved, firings=tuple(firings), said=misfires.told(dropped, beyond), supersedes=supersedes)
+    pause = backoff(tries)
+    if pause == BACKOFF_MOST:
+        return pause
+    digest = hashlib.blake2b(f"{firing_id}:{tries}".encode(), digest_size=4).digest()
+    share = int.from_bytes(digest, "big") / 2**32
+    return pause * (1 - share / 20)
 
 
-def _tell_of_last_missed(recall: Recall, firings: list[FiringState]) -> None:
-    """People are told of what was missed, but once and not for each slot of an outage."""
-    if not recall.policy.notify:
-        return
-    missed = [n for n, f in enumerate(firings) if f.firing.status is FiringStatus.MISSED]
-    if missed:
-        row = firings[missed[-1]]
-        firings[missed[-1]] = replace(row, firing=row.firing.but(delivery="pending"))
+# --- what may not start, or not be made ------------------------------------------------------------------------------
 
 
-def _waiting(firing: FiringState) -> bool:
-    return firing.firing.status is FiringStatus.PENDING and firing.firing.kind == "auto"
+def too_late(recall: Recall, firing: FiringState, now: datetime) -> Expired | None:
+    """Why a claimed firing may not be started any more, if so. Without a grace it always may."""
+    limited = recall.policy.grace is not None and firing.firing.kind != "manual" and not firing.firing.attempt
+    if limited and firing.wait_until is not None and now > firing.wait_until:
+        return Expired(reason="later than its grace")
+    return None
 
 
-def supersede(plan: Plan, opens: Sequence[FiringState], now: datetime) -> tuple[Plan, list[FiringState]]:
-    """The plan when those of ``opens`` that still wait are coalesced into its slot, and these as they are then."""
-    slot = plan.supersedes
-    if slot is None:
-        return plan, []
-    old = [f for f in opens if _waiting(f) and f.firing.slot < slot]
-    why = f"still waiting when {timestamp(slot)} came"
-    ended = [overtaken(plan.state.recall, f, now, by=slot, why=why) for f in old]
-    gone = [firing for firing, _ in ended]
-    state = replace(plan.state, planned=max(0, plan.state.planned - sum(not ran for _, ran in ended)))
-    if state.due_at is None and state.recall.policy.max_fires is not None:
-        # After the last slot of the plan, not after now: it may have been made ahead, for an earlier time.
-        state = replace(state, due_at=first_due(state, after=max(f.firing.slot for f in plan.firings)))
-    rest = [f for f in (*opens, *plan.firings) if f not in old and not f.firing.status.final]
-    said = [of_overtaken(f) for f in gone]
-    return replace(plan, state=at_rest(state, rest), said=(*said, *plan.said)), gone
+def agent_may_not(schedule: Schedule, *, code: bool) -> str | None:
+    """Why an agent may not make a recall of this schedule, if so. ``code``: its user has allowed it to run code."""
+    if isinstance(schedule, When) and schedule.event is WhenEvent.EXPRESSION and not code:
+        return "An expression is code: `recall_when_true` is the tool for it."
+    return None
 
 
-def _missed(state: RecallState, due: datetime, now: datetime) -> tuple[list[datetime], int, datetime | None]:
-    """The last slots in [due, now], at most ``LEDGER_ROWS``, how many there are in all, and the first one after now."""
-    schedule, until = state.recall.schedule, state.recall.policy.until
-    upto = now if until is None else min(now, until)
-    following = next_after(schedule, due)
-    if following is None or following > upto:
-        return [due], 1, following
-    total = count(schedule, due - _TICK, upto)
-    return last_slots(schedule, due - _TICK, upto, max(1, misfires.LEDGER_ROWS)), total, next_after(schedule, now)
-
-
-def jitter(recall_id: str, slot: datetime, most: timedelta, following: datetime | None) -> timedelta:
-    """A delay below ``most`` and before the next slot: the same whenever it is computed for this slot."""
-    if following is not None:
-        most = min(most, following - slot)
-    digest = hashlib.blake2b(f"{recall_id}:{timestamp(slot)}".encode(), digest_size=8).digest()
-    share = int.from_bytes(digest, "big") / 2**64
-    return timedelta(milliseconds=int(most / timedelta(milliseconds=1) * share))
-
-
-def command_id(recall_id: str, slot: datetime) -> str:
-    """The identity of the prompt that delivers a slot: a repetition of it is swallowed by the session."""
-    return f"recall:{recall_id}:{timestamp(slot)}"
-
-
-def _row(recall: Recall, slot: datetime, not_before: datetime, wait_until: datetime | None = None) -> FiringState:
-    firing = Firing.trusted(
-        id=ordered_id("f"),
-        recall_id=recall.id,
-        slot=slot,
-        kind="auto",
-        status=FiringStatus.PENDING,
-        reason=None,
-        run_id=None,
-        attempt=0,
-        coalesced=0,
-        not_before=not_before,
-        started_at=None,
-        ended_at=None,
-        lateness_ms=None,
-        delivery="none",
-        delivery_error=None,
-    )
-    return FiringState(
-        firing=firing,
-        session_id=recall.session_id,
-        command_id=command_id(recall.id, slot),
-        wait_until=wait_until,
-    )
-
-
-def _automatic(recall: Recall, slot: datetime, now: datetime) -> FiringState:
-    policy, not_before = recall.policy, slot
-    if policy.jitter is not None:
-        not_before += jitter(recall.id, slot, policy.jitter, next_after(recall.schedule, slot))
-    until = not_before + policy.grace if policy.grace else max(now, not_before) + MAX_WAIT
-    return _row(recall, slot, not_before, until)
-
-
-def _accounted(state: RecallState, slot: datetime, status: FiringStatus, reason: str, now: datetime) -> FiringState:
-    return closed(_row(state.recall, slot, slot), status, reason, now)
-
-
-def manual(recall: Recall, key: str | None, now: datetime) -> FiringState:
-    """A firing that somebody asked for now. Never stands for a slot of the schedule."""
-    identity, slot = ordered_id("f"), whole_ms(now)
-    firing = Firing(
-        id=identity,
-        recall_id=recall.id,
-        slot=slot,
-        kind="manual",
-        status=FiringStatus.PENDING,
-        not_before=slot,
-    )
-    return FiringState(
-        firing=firing,
-        session_id=recall.session_id,
-        command_id=f"recall:{recall.id}:{identity}",
-        key=key or identity,
-        wait_until=slot + MAX_WAIT,
-    )
+def prunable_before(now: datetime, edge: datetime | None) -> datetime | None:
+    """Rows of times before this may be removed; None: none. ``edge``: the time of the ``KEPT_ROWS``-th last row."""
+    return None if edge is None else min(edge, now - KEPT_FOR)

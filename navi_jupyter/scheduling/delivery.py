@@ -17,9 +17,9 @@ from ..errors import LeaseLost, LimitReached, NaviError, NotReady, SessionBusy, 
 from ..log_setup import ROOT, get_logger
 from ..model.attachments import AttachmentRef
 from ..model.sessions import Origin, OriginKind
-from .outcomes import Accepted, Busy, Died, Expired, Outcome, problem
-from .presence import end_unwanted, reason_to_end
-from .wording import prompt_mode, prompt_text
+from .decisions import Accepted, Busy, Died, Expired, Outcome, too_late
+from .ledger import end_unwanted
+from .notices import prompt_mode, prompt_text
 
 if TYPE_CHECKING:
     from ..clock import Clock
@@ -56,7 +56,7 @@ class RecallDelivery:
     async def deliver(self, claim: Claimed) -> Outcome:
         """Give the prompt to the session. Raises nothing; repeating it is harmless."""
         firing, recall, now = claim.firing, claim.recall.recall, self._clock.now()
-        if (expired := problem(recall, firing, now)) is not None:
+        if (expired := too_late(recall, firing, now)) is not None:
             return expired
         try:
             if recall.policy.cancel_on and firing.firing.kind != "manual":
@@ -112,7 +112,7 @@ class RecallDelivery:
         """
         session_id, now = claim.firing.session_id, self._clock.now()
         seen = await self._store.seen(session_id, claim.recall.owner)
-        if reason_to_end(claim.recall.recall, seen) is None:
+        if seen.ends(claim.recall.recall) is None:
             return None
 
         async def unit(tx: RecallTx) -> None:

@@ -12,18 +12,18 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ..model.recalls import FiringStatus
+from ..model.recalls import FiringStatus, RecallStatus
 from ..ports.recalls import Claimed, FiringState
-from .decisions import Plan, first_due, supersede
+from .decisions import Accepted, Busy, Died, Ended, Interrupted, Outcome, Withdrawn, decide
+from .misfires import Plan, supersede
 from .notices import RecallNotice
-from .outcomes import Accepted, Busy, Died, Ended, Outcome, Step, settle
-from .states import at_rest, cancelled, ended_by_user
+from .outcomes import Step, at_rest, end, first_due, settle
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from ..events import Draft
-    from ..ports.recalls import RecallState, RecallTx
+    from ..ports.recalls import RecallState, RecallTx, Seen
 
 _BREATH = 50
 """After so many transitions the event loop gets its turn."""
@@ -82,7 +82,7 @@ async def store_plans(tx: RecallTx, plans: Sequence[Plan | Step], now: datetime,
                 firings.append(firing)
     if await tx.add_firings(firings) != len(firings):
         claimed = await _without_known(tx, firings, claimed)
-    await say(tx, [(plan.state, plan.said) for plan in plans if plan.said], now)
+    await say(tx, [(plan.state, plan.notices) for plan in plans if plan.notices], now)
     return claimed
 
 
@@ -183,7 +183,7 @@ async def settle_all(tx: RecallTx, reports: Sequence[Report], now: datetime) -> 
         steps.append(step)
     await tx.save_firings(firings[f.firing.id] for step in steps if (f := step.firing) is not None)
     await tx.advance_recalls(recalls[recall_id] for recall_id in {step.state.recall.id for step in steps})
-    await say(tx, [(part.state, part.said) for step in steps for part in (step.earlier, step) if part], now)
+    await say(tx, [(part.state, part.notices) for step in steps for part in (step.earlier, step) if part], now)
     return Settled(steps=tuple(steps))
 
 
@@ -217,7 +217,7 @@ def rescued(lost: Iterable[FiringState], *, server_id: str) -> list[Report]:
 
 
 def _outdated(firing: FiringState, report: Report) -> bool:
-    if not isinstance(report.outcome, Ended) and firing.firing.status is FiringStatus.RUNNING:
+    if not isinstance(report.outcome, Ended | Interrupted) and firing.firing.status is FiringStatus.RUNNING:
         return True  # whoever rescued it has found its prompt
     return firing.firing.status.final or (report.fence is not None and firing.fence != report.fence)
 
@@ -234,23 +234,29 @@ async def end_all(tx: RecallTx, ending: Sequence[tuple[RecallState, str]], now: 
     for before, why in ending:
         state, firings = before, opens[before.recall.id]
         for firing in firings:
-            if firing.firing.status is FiringStatus.RUNNING:
+            if decide(before.recall, firing, Withdrawn(reason=why), now).to is FiringStatus.RUNNING:
                 continue
             accepted = await found_accepted(tx, firing, now) if firing.firing.status is FiringStatus.CLAIMED else None
             if accepted is None:
-                changed.append(cancelled(firing, now, why))
+                changed.append(end(before.recall, firing, Withdrawn(reason=why), now))
                 continue
             step = settle(state, firing, accepted, now, others=[f for f in firings if f is not firing])
             state = step.state
             changed.append(firing if step.firing is None else step.firing)
-            said.append((state, step.said))
-        ended.append(ended_by_user(state))
+            said.append((state, step.notices))
+        ended.append(replace(state, due_at=None, recall=state.recall.but(status=RecallStatus.CANCELLED, next_at=None)))
         reason = None if why == CANCELLED else why
         said.append((ended[-1], [RecallNotice(action="cancelled", reason=reason)]))
     await tx.save_firings(changed)
     await tx.save_recalls(ended)
     await say(tx, said, now)
     return ended
+
+
+async def end_unwanted(tx: RecallTx, session_id: str, seen: Seen, now: datetime) -> Sequence[RecallState]:
+    """Cancel the session's recalls that end because the user came; as they are then. A run in progress goes on."""
+    ending = [(state, why) for state in await tx.ending_with(session_id) if (why := seen.ends(state.recall))]
+    return await end_all(tx, ending, now) if ending else []
 
 
 CANCELLED = "the recall was cancelled"

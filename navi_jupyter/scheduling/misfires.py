@@ -1,30 +1,52 @@
-"""Slots that have come while nobody could run them: which of them are to run, and what the ledger says of the others.
+"""Planned times that have come become rows of the ledger; which of several missed ones run. Pure but for counting.
 
-Pure. Every slot that is given in comes out, to run or with a status and a reason.
+Every time ends as exactly one row (it runs, or has a status with a reason) or is counted in one row's ``coalesced``.
+Not responsible for what becomes of a row that is to run (``decisions``), nor for storing (``ledger``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
 from ..clock import format_duration, timestamp
-from ..model.recalls import FiringStatus, Once, Recall
-from .notices import Action, RecallNotice
+from ..model.recalls import FiringStatus, Once, Recall, When
+from ..ports.recalls import FiringState, RecallState
+from .decisions import Happening, Missed, Overtaken, Refused
+from .notices import ENDED, LATE, RecallNotice
+from .outcomes import allowed, at_rest, automatic, end, first_due
+from .schedules import count, last_slots, next_after
 
 LEDGER_ROWS = 100
-"""So many slots of one outage get a row each; those before them share one row that counts them."""
+"""So many times of one outage get a row each; those before them share one row that counts them."""
 CATCH_UP = 100
-"""At most so many missed slots run when ``misfire`` is ``all``."""
+"""At most so many missed times run when ``misfire`` is ``all``."""
 SKIP_GRACE = timedelta(seconds=60)
-"""How late a slot may be with ``misfire: skip`` when no ``grace`` is given: the time a restart takes."""
+"""How late a time may be with ``misfire: skip`` when no ``grace`` is given: as long as a restart takes."""
+_TICK = timedelta(microseconds=1)
 
-Dropped = list[tuple[datetime, FiringStatus, str]]
-"""Slots that do not run: each with its status and why."""
+Dropped = list[tuple[datetime, Happening]]
+"""Times that do not run, each with what happens to it."""
 
 
-def decide(recall: Recall, slots: list[datetime], now: datetime) -> tuple[list[datetime], Dropped]:
-    """Which of the slots are to run, and what the ledger says of the others."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """A recall moved past the times that have come, and their rows."""
+
+    state: RecallState
+    firings: tuple[FiringState, ...] = ()
+    notices: tuple[RecallNotice, ...] = ()
+    supersedes: datetime | None = None
+    """Automatic firings that still wait, of times before this one, are coalesced into it."""
+
+
+# --- which of several missed times run -------------------------------------------------------------------------------
+
+
+def choose(recall: Recall, slots: list[datetime], now: datetime) -> tuple[list[datetime], Dropped]:
+    """Which of the times are to run by the ``misfire`` policy, and what happens to the others."""
     policy, last = recall.policy, slots[-1]
     grace = policy.grace
     if policy.misfire == "skip" and grace is None and not isinstance(recall.schedule, Once):
@@ -33,37 +55,168 @@ def decide(recall: Recall, slots: list[datetime], now: datetime) -> tuple[list[d
         return slots, []
     fresh = [slot for slot in slots if grace is None or now - slot <= grace]
     stale = slots[: len(slots) - len(fresh)]
-    dropped: Dropped = []
+    coalesced = Overtaken(by=last, reason=f"coalesced into {timestamp(last)}")
     match policy.misfire:
         case "latest":
-            chosen = fresh[-1:]
-            if chosen:
-                dropped = [(s, FiringStatus.COALESCED, f"coalesced into {timestamp(last)}") for s in slots[:-1]]
-                return chosen, dropped
+            if fresh:  # the one that runs stands for all before it, however old they are
+                return fresh[-1:], [(slot, coalesced) for slot in slots[:-1]]
+            chosen, dropped = [], []
         case "skip":
-            chosen = fresh[-1:]
-            dropped += [(s, FiringStatus.COALESCED, f"coalesced into {timestamp(last)}") for s in fresh[:-1]]
+            chosen, dropped = fresh[-1:], [(slot, coalesced) for slot in fresh[:-1]]
         case "all":
             chosen = fresh[max(0, len(fresh) - CATCH_UP) :]
-            why = f"more than {CATCH_UP} were missed"
-            dropped += [(s, FiringStatus.COALESCED, why) for s in fresh[: len(fresh) - len(chosen)]]
+            surplus = Overtaken(by=last, reason=f"more than {CATCH_UP} were missed")
+            dropped = [(slot, surplus) for slot in fresh[: len(fresh) - len(chosen)]]
         case _:
             assert_never(policy.misfire)
-    why = f"later than its grace of {format_duration(grace)}" if grace else "missed"
-    return chosen, dropped + [(slot, FiringStatus.MISSED, why) for slot in stale]
+    missed = Missed(reason=f"later than its grace of {format_duration(grace)}" if grace else "missed")
+    return chosen, [*dropped, *((slot, missed) for slot in stale)]
 
 
-def told(dropped: Dropped, beyond: int) -> tuple[RecallNotice, ...]:
-    """One event for each kind of what did not run."""
-    if not dropped:
-        return ()
+def plan(state: RecallState, now: datetime, *, opens: Sequence[FiringState] = ()) -> Plan:
+    """Bring the times up to ``now`` into the ledger and move ``due_at`` past them.
+
+    ``opens``: its firings that are not over. Raises InvalidSchedule for a stored schedule that cannot be read any more.
+    """
+    due, policy = state.due_at, state.recall.policy
+    if due is None or due > now:
+        return Plan(state=state)
+    if isinstance(state.recall.schedule, When):
+        notice = RecallNotice(action="missed", reason=f"it waited until {timestamp(due)}")
+        return Plan(state=at_rest(replace(state, due_at=None), opens), notices=(notice,))
+    slots, total, following = _missed(state, due, now)
+    chosen, dropped = choose(state.recall, slots, now)
+    if policy.max_fires is not None:
+        room = max(0, policy.max_fires - state.planned)
+        dropped += [(slot, Refused(reason="max_fires is reached")) for slot in chosen[room:]]
+        chosen = chosen[:room]
+    firings = [automatic(state.recall, slot, now) for slot in chosen]
+    unrun = [
+        end(state.recall, automatic(state.recall, slot, now, runs=False), happening, now)
+        for slot, happening in sorted(dropped, key=lambda entry: entry[0])
+    ]
+    planned = state.planned + len(chosen)
+    moved = RecallState(
+        recall=state.recall,
+        owner=state.owner,
+        due_at=None
+        if policy.max_fires is not None and planned >= policy.max_fires
+        else allowed(state.recall, following),
+        planned=planned,
+        outcome=unrun[-1].firing.status if unrun and not chosen else state.outcome,
+        version=state.version,
+    )
+    beyond = total - len(slots)
+    notices = _notices(unrun, beyond)
+    if unrun:
+        _notify_of_last_missed(state.recall, unrun)
+        firings += unrun
+    if beyond:  # the oldest row counts those that have none
+        oldest = min(range(len(firings)), key=lambda i: firings[i].firing.slot)
+        row = firings[oldest]
+        firings[oldest] = replace(row, firing=row.firing.but(coalesced=beyond))
+    supersedes = chosen[0] if chosen and policy.misfire != "all" and any(map(_waiting, opens)) else None
+    moved = at_rest(moved, [*opens, *firings[: len(chosen)]])
+    return Plan(state=moved, firings=tuple(firings), notices=notices, supersedes=supersedes)
+
+
+def _missed(state: RecallState, due: datetime, now: datetime) -> tuple[list[datetime], int, datetime | None]:
+    """The last times in [due, now], at most ``LEDGER_ROWS``, how many there are in all, and the first one after now."""
+    schedule, until = state.recall.schedule, state.recall.policy.until
+    upto = now if until is None else min(now, until)
+    following = next_after(schedule, due)
+    if following is None or following > upto:
+        return [due], 1, following
+    total = count(schedule, due - _TICK, upto)
+    return last_slots(schedule, due - _TICK, upto, max(1, LEDGER_ROWS)), total, next_after(schedule, now)
+
+
+def _notices(unrun: Sequence[FiringState], beyond: int) -> tuple[RecallNotice, ...]:
+    """One for each kind of what did not run; ``beyond``: how many older ones share the first one's fate."""
     out = []
     for status in (FiringStatus.MISSED, FiringStatus.COALESCED, FiringStatus.SKIPPED):
-        of_kind = sorted(entry for entry in dropped if entry[1] is status)
-        if not of_kind:
-            continue
-        n = len(of_kind) + (beyond if min(dropped)[1] is status else 0)
-        slot, _, reason = of_kind[-1]
-        action: Action = "missed" if status is FiringStatus.MISSED else "skipped"
-        out.append(RecallNotice(action=action, slot=slot, reason=reason if n == 1 else f"{n} slots: {reason}"))
+        of_kind = [row.firing for row in unrun if row.firing.status is status]
+        if of_kind:
+            n = len(of_kind) + (beyond if unrun[0].firing.status is status else 0)
+            reason = of_kind[-1].reason
+            what = reason if n == 1 else f"{n} slots: {reason}"
+            out.append(RecallNotice(action=ENDED[status], slot=of_kind[-1].slot, reason=what))
     return tuple(out)
+
+
+def _notify_of_last_missed(recall: Recall, unrun: list[FiringState]) -> None:
+    """People are notified of what was missed, but once and not for each time of an outage."""
+    missed = [n for n, row in enumerate(unrun) if row.firing.status is FiringStatus.MISSED]
+    if missed and recall.policy.notify:
+        row = unrun[missed[-1]]
+        unrun[missed[-1]] = replace(row, firing=row.firing.but(delivery="pending"))
+
+
+def _waiting(firing: FiringState) -> bool:
+    return firing.firing.status is FiringStatus.PENDING and firing.firing.kind == "auto"
+
+
+def supersede(plan: Plan, opens: Sequence[FiringState], now: datetime) -> tuple[Plan, list[FiringState]]:
+    """The plan when those of ``opens`` that still wait are coalesced into it, and these as they are then."""
+    slot, recall = plan.supersedes, plan.state.recall
+    if slot is None:
+        return plan, []
+    old = [f for f in opens if _waiting(f) and f.firing.slot < slot]
+    overtaken = Overtaken(by=slot, reason=f"still waiting when {timestamp(slot)} came")
+    gone = [end(recall, f, overtaken, now) for f in old]
+    unrun = sum(f.firing.status is FiringStatus.COALESCED for f in gone)
+    state = replace(plan.state, planned=max(0, plan.state.planned - unrun))
+    if state.due_at is None and recall.policy.max_fires is not None:
+        # After the last time of the plan, not after now: it may have been made ahead, for an earlier time.
+        state = replace(state, due_at=first_due(state, after=max(f.firing.slot for f in plan.firings)))
+    rest = [f for f in (*opens, *plan.firings) if f not in old and not f.firing.status.final]
+    notices = [RecallNotice.of_end(f.firing) for f in gone]
+    return replace(plan, state=at_rest(state, rest), notices=(*notices, *plan.notices)), gone
+
+
+# --- after an outage -------------------------------------------------------------------------------------------------
+
+AT_ONCE = 20
+"""So many missed times of one owner start at once, for an outage must not burn a day's budget in a minute."""
+APART = timedelta(seconds=30)
+"""The next ones so much later, and so on."""
+_TURN = "many were missed: it waits its turn"
+
+
+def turn_of(number: int) -> timedelta:
+    """How long after the first one the missed time of that number (from 0) of an owner starts."""
+    return APART * (number // AT_ONCE)
+
+
+class CatchUp:
+    """Counts what each owner catches up with on this server, and puts the rest off."""
+
+    def __init__(self) -> None:
+        self._owners: dict[str, tuple[datetime, int]] = {}
+        """When the owner's catching up began, and how many times that was so far."""
+
+    def spread(self, plan: Plan, opens: Sequence[FiringState], now: datetime) -> Plan:
+        """The plan, with what was missed put off where its owner has had its share."""
+        firings = tuple(self._placed(plan.state.owner, f, now) if _late(f, now) else f for f in plan.firings)
+        if firings == plan.firings:
+            return plan
+        waiting = [f for f in firings if not f.firing.status.final]
+        first = next(f for f in waiting if f.firing.reason == _TURN)
+        notice = RecallNotice(action="deferred", slot=first.firing.slot, reason=_TURN)
+        state = at_rest(plan.state, [*opens, *waiting])
+        return replace(plan, state=state, firings=firings, notices=(*plan.notices, notice))
+
+    def _placed(self, owner: str, firing: FiringState, now: datetime) -> FiringState:
+        since, number = self._owners.get(owner, (now, 0))
+        if now >= since + turn_of(number) + APART or now < since:
+            since, number = now, 0
+        self._owners[owner] = (since, number + 1)
+        at = since + turn_of(number)
+        if at <= now:
+            return firing
+        limit = firing.wait_until or at
+        return replace(firing, firing=firing.firing.but(not_before=min(at, limit), reason=_TURN))
+
+
+def _late(firing: FiringState, now: datetime) -> bool:
+    return firing.firing.status is FiringStatus.PENDING and now - firing.firing.not_before >= LATE

@@ -14,9 +14,9 @@ from ..events import Custom, Draft
 from ..model.recalls import When
 from ..model.sessions import SYSTEM
 from ..ports.recalls import Absence
-from .decisions import Plan
+from .misfires import Plan
+from .notices import LATE
 from .outcomes import Step
-from .wording import LATE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,11 +16,10 @@ from ..model.base import ordered_id
 from ..model.recalls import Cron, Every, Once, Recall, RecallCreate, RecallPatch, RecallStatus, Schedule, When
 from ..model.sessions import OriginKind
 from ..ports.recalls import FiringState, RecallState
-from .decisions import first_due
 from .ledger import say
 from .notices import RecallNotice
+from .outcomes import at_rest, first_due, one_time
 from .schedules import MIN_INTERVAL, resolve, shortest_gap, whole_ms
-from .states import at_rest, one_time
 
 if TYPE_CHECKING:
     from ..clock import Clock

@@ -11,12 +11,12 @@ from ..errors import StoreError
 from ..log_setup import get_logger
 from ..model.recalls import When
 from ..ports.recalls import Happened, RecallState, Seen
-from .event_firings import give_up, occur, pause_of, slot_of
-from .ledger import say
+from .event_firings import give_up, occur, pause_of
+from .ledger import end_unwanted, say
 from .mutations import Changing
 from .notices import RecallNotice
-from .presence import end_unwanted
-from .states import watching
+from .outcomes import watching
+from .schedules import whole_ms
 
 if TYPE_CHECKING:
     from ..ports.recalls import RecallTx
@@ -41,7 +41,7 @@ class Watching(Changing):
             if state is None or await tx.event_firing(recall_id, happened.key) is not None:
                 return False, None
             opens = await tx.open_firings([recall_id])
-            pause, at = pause_of(state, self._min_interval), slot_of(happened, now)
+            pause, at = pause_of(state, self._min_interval), whole_ms(min(happened.at, now))
             near = None if pause is None else await tx.event_near(recall_id, at, within=pause)
             occurred = occur(state, happened, now, opens=opens, near=near, pause=pause)
             if occurred is None:
@@ -51,7 +51,7 @@ class Watching(Changing):
             await tx.add_firings([occurred.firing])
             if occurred.state is not state:
                 await tx.save_recalls([occurred.state])
-            await say(tx, [(occurred.state, occurred.said)], now)
+            await say(tx, [(occurred.state, occurred.notices)], now)
             return occurred.fires, occurred.state
 
         fires, state = await self._store.write(unit, durable=True)
@@ -72,7 +72,7 @@ class Watching(Changing):
                 return None
             await tx.add_firings([given_up.firing])
             await tx.save_recalls([given_up.state])
-            await say(tx, [(given_up.state, given_up.said)], now)
+            await say(tx, [(given_up.state, given_up.notices)], now)
             return given_up.state
 
         state = await self._store.write(unit, durable=True)

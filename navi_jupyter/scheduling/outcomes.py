@@ -1,7 +1,7 @@
-"""What becomes of a firing: accepted, busy, ended, died, expired; and of its recall with it. Pure: time is an argument.
+"""What a decision about a firing changes: its row, its recall, and what its session is notified of. Pure.
 
-:func:`settle` takes one firing one step on and returns new states and what is to be said in the session.
-Not responsible for which slots become firings: that is ``policy``.
+:func:`settle` takes one firing one step on. A recall's status always follows from its next time and its open firings
+(:func:`at_rest`). Not responsible for the decisions themselves (``decisions``).
 """
 
 from __future__ import annotations
@@ -10,80 +10,39 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, assert_never
+from typing import Any, Literal
 
+from ..clock import timestamp
 from ..errors import InvalidSchedule
-from ..model.recalls import FiringStatus, Recall, RecallStatus, When
-from ..model.sessions import Run, RunStatus
-from ..ports.recalls import FiringState, RecallState
-from .decisions import MAX_WAIT, first_due
-from .notices import Action, RecallNotice
-from .states import FREE, at_rest, closed, one_time, telling, with_recall
+from ..model.base import ordered_id
+from ..model.recalls import Firing, FiringStatus, Once, Recall, RecallStatus, Schedule, When
+from ..ports.recalls import FiringState, Happened, RecallState
+from ..text import truncate_middle
+from .decisions import MAX_WAIT, Accepted, Ended, Happening, Interrupted, Move, Outcome, decide
+from .notices import ENDED, RecallNotice
+from .schedules import next_after, whole_ms
 
-BACKOFF_FIRST, BACKOFF_MOST = timedelta(seconds=10), timedelta(hours=1)
-MAX_CRASHES = 5
-"""After so many deliveries that died half-way the firing has failed."""
+FREE: dict[str, Any] = {"lease_owner": None, "lease_until": None, "deferred": False}
+"""The columns of a firing that no server has taken."""
+_NOTIFIED = (FiringStatus.SUCCEEDED, FiringStatus.FAILED, FiringStatus.SKIPPED, FiringStatus.EXPIRED)
+"""Ends of which people are notified; not what they cancelled themselves, nor what a later firing stands for."""
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Accepted:
-    """The session has the prompt, durably."""
-
-    run_id: str | None
-    at: datetime
+MAX_DETAIL, MAX_ATTACHMENTS = 20_000, 10
+"""Characters and images of an event that its firing keeps."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Busy:
-    """The session has a run in progress, or the server can not take the prompt now (``reason`` says which)."""
-
-    delay: timedelta
-    reason: str = "the session is busy"
-    session: bool = True
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ended:
-    """The firing's run reached its final status."""
-
-    run: Run
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Died:
-    """The delivery broke off half-way: its server died, or something unforeseen was raised."""
-
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Expired:
-    """It may not be started any more."""
-
-    reason: str
-
-
-Outcome = Accepted | Busy | Ended | Died | Expired
+# --- a firing and its recall, one step on ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """What :func:`settle` decided. ``firing`` is None where only the recall changes."""
+    """A firing and its recall after a transition. ``firing`` is None where only the recall changes."""
 
     state: RecallState
     firing: FiringState | None
-    said: tuple[RecallNotice, ...] = ()
+    notices: tuple[RecallNotice, ...] = ()
     earlier: Step | None = None
-    """A step that is taken at the same time and comes before it."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Around:
-    """What a step depends on besides its recall and its firing."""
-
-    now: datetime
-    others: Sequence[FiringState]
-    last: datetime | None
+    """A step that is taken in the same transaction, before this one."""
 
 
 def settle(
@@ -97,51 +56,30 @@ def settle(
 ) -> Step:
     """Take a firing that is not over one step on.
 
-    ``others``: the recall's other open firings. ``last``: its last slot in the ledger, needed where all the firings
+    ``others``: the recall's other open firings. ``last``: its last time in the ledger, needed where all the firings
     that ``max_fires`` allows are planned.
     """
-    around = _Around(now=now, others=others, last=last)
-    match outcome:
-        case Accepted():
-            state, firing, said = _start(state, firing, outcome, others)
-            return Step(state=state, firing=firing, said=said)
-        case Ended():
-            return _ended(state, firing, outcome.run, around)
-        case Busy():
-            return _busy(state, firing, outcome, around)
-        case Died():
-            if firing.crashes >= MAX_CRASHES:
-                return _over(state, firing, FiringStatus.FAILED, outcome.reason, around)
-            delay = backoff(firing.crashes - 1) if firing.crashes else timedelta(0)
-            waits = _again(firing, now + delay, reason=outcome.reason, crashes=firing.crashes + 1)
-            return _waits(state, waits, others)
-        case Expired():
-            return _over(state, firing, FiringStatus.EXPIRED, outcome.reason, around)
+    move = decide(state.recall, firing, outcome, now)
+    match move.to, outcome:
+        case FiringStatus.RUNNING, Accepted():
+            state, firing, notice = _start(state, firing, outcome, others)
+            return Step(state=state, firing=firing, notices=(notice,))
+        case FiringStatus.RUNNING, Ended(run=run) | Interrupted(run=run):
+            begun = Accepted(run_id=run.id, at=run.started_at or run.created_at)
+            state, firing, notice = _start(state, firing, begun, others)
+            first = Step(state=state, firing=firing, notices=(notice,))
+            return replace(settle(state, firing, outcome, now, others=others, last=last), earlier=first)
+        case FiringStatus.PENDING, _:
+            waiting = put_back(firing, move)
+            notice = RecallNotice(action="deferred", slot=waiting.firing.slot, reason=move.reason)
+            return Step(state=at_rest(state, [*others, waiting]), firing=waiting, notices=(notice,))
         case _:
-            assert_never(outcome)
-
-
-def backoff(tries: int) -> timedelta:
-    """The pause after ``tries`` earlier failures: doubling, capped."""
-    return min(BACKOFF_FIRST * (1 << min(tries, 20)), BACKOFF_MOST)
-
-
-def retry_delay(firing_id: str, tries: int) -> timedelta:
-    """:func:`backoff` less up to a twentieth, so that what failed together does not come back together.
-
-    The same whenever it is computed, and never less than after one failure fewer.
-    """
-    pause = backoff(tries)
-    if pause == BACKOFF_MOST:
-        return pause
-    digest = hashlib.blake2b(f"{firing_id}:{tries}".encode(), digest_size=4).digest()
-    share = int.from_bytes(digest, "big") / 2**32
-    return pause * (1 - share / 20)
+            return _ended(state, firing, move, now, others, last)
 
 
 def _start(
     state: RecallState, firing: FiringState, accepted: Accepted, others: Sequence[FiringState]
-) -> tuple[RecallState, FiringState, tuple[RecallNotice, ...]]:
+) -> tuple[RecallState, FiringState, RecallNotice]:
     slot, policy = firing.firing.slot, state.recall.policy
     begun = firing.firing.but(
         status=FiringStatus.RUNNING,
@@ -160,120 +98,252 @@ def _start(
         wait_until=firing.wait_until,
         stop_at=None if policy.timeout is None else accepted.at + policy.timeout,
     )
-    fired = state.recall.fired + (firing.firing.attempt == 0)
+    # The recall counts firings, not their attempts.
+    fired = state.recall.fired + (firing.firing.started_at is None)
     moved = with_recall(state, state.recall.but(last_at=slot, fired=fired))
-    return at_rest(moved, [*others, running]), running, (RecallNotice(action="started", slot=slot),)
+    return at_rest(moved, [*others, running]), running, RecallNotice(action="started", slot=slot)
 
 
-def _again(firing: FiringState, at: datetime, *, reason: str, **changes: Any) -> FiringState:
-    updated = firing.firing.but(status=FiringStatus.PENDING, reason=reason, not_before=at)
-    return replace(firing, firing=updated, fence=firing.fence + 1, **{**FREE, **changes})
+def put_back(firing: FiringState, move: Move) -> FiringState:
+    """The firing, waiting again. A next attempt is a prompt of its own, so that the session does not swallow it."""
+    changes: dict[str, Any] = {"status": FiringStatus.PENDING, "reason": move.reason, "not_before": move.at}
+    command_id = firing.command_id
+    if move.retry:
+        tries = firing.firing.attempt
+        changes["attempt"] = tries + 1
+        command_id = f"{command_id.removesuffix(f':r{tries}')}:r{tries + 1}"
+    return replace(
+        firing,
+        firing=firing.firing.but(**changes),
+        command_id=command_id,
+        fence=firing.fence + 1,
+        crashes=firing.crashes + move.crash,
+        stop_at=None,
+        lease_owner=None,
+        lease_until=None,
+        deferred=move.deferred,
+    )
 
 
-def _waits(state: RecallState, firing: FiringState, others: Sequence[FiringState]) -> Step:
-    said = RecallNotice(action="deferred", slot=firing.firing.slot, reason=firing.firing.reason)
-    return Step(state=at_rest(state, [*others, firing]), firing=firing, said=(said,))
+def closed(recall: Recall, firing: FiringState, move: Move, now: datetime) -> FiringState:
+    """The firing with its final status; to be notified of, if the recall names a target and its end is one of these."""
+    notify = bool(recall.policy.notify) and move.to in _NOTIFIED and not move.silent
+    over = firing.firing.but(
+        status=move.to, reason=move.reason, ended_at=now, delivery="pending" if notify else firing.firing.delivery
+    )
+    return replace(firing, firing=over, fence=firing.fence + 1, stop_at=None, **FREE)
 
 
-def _busy(state: RecallState, firing: FiringState, busy: Busy, around: _Around) -> Step:
-    now = around.now
-    if busy.session and state.recall.policy.busy == "skip":
-        return _over(state, firing, FiringStatus.SKIPPED, busy.reason, around)
-    limit = firing.wait_until or now + MAX_WAIT
-    if now >= limit:
-        return _over(state, firing, FiringStatus.EXPIRED, f"{busy.reason} for too long", around)
-    # The last try is at the very end of the wait, not beyond it.
-    at = min(now + busy.delay, limit)
-    return _waits(state, _again(firing, at, reason=busy.reason, deferred=busy.session), around.others)
+def end(recall: Recall, firing: FiringState, happening: Happening, now: datetime) -> FiringState:
+    """The firing as it ends when that happens to it, where the recall's count and outcome are the caller's."""
+    return closed(recall, firing, decide(recall, firing, happening, now), now)
 
 
-def _ended(state: RecallState, firing: FiringState, run: Run, around: _Around) -> Step:
-    earlier, now, others = None, around.now, around.others
-    if firing.firing.status is not FiringStatus.RUNNING:  # it was over before its start was written down
-        begun = Accepted(run_id=run.id, at=run.started_at or run.created_at)
-        state, firing, said = _start(state, firing, begun, others)
-        earlier = Step(state=state, firing=firing, said=said)
-    status, reason = _verdict(run, firing, now)
-    may_retry = not state.recall.status.final  # cancelled meanwhile: nobody would ever take it
-    if status is FiringStatus.FAILED and may_retry and firing.firing.attempt < state.recall.policy.retries:
-        attempt = firing.firing.attempt + 1
-        at = now + retry_delay(firing.firing.id, attempt - 1)
-        why = f"{reason}; attempt {attempt + 1} of {state.recall.policy.retries + 1} follows"
-        waits = _again(firing, at, reason=why, stop_at=None)
-        waits = replace(
-            waits,
-            command_id=f"{firing.command_id.removesuffix(f':r{attempt - 1}')}:r{attempt}",
-            firing=waits.firing.but(attempt=attempt),
-        )
-        step = _waits(state, waits, others)
-    else:
-        step = _over(state, firing, status, reason, around)
-    return replace(step, earlier=earlier)
-
-
-def _verdict(run: Run, firing: FiringState, now: datetime) -> tuple[FiringStatus, str | None]:
-    """What a final run means for its firing. At its limit of iterations it has done what it could."""
-    code = run.error.code if run.error else None
-    match run.status:
-        case RunStatus.COMPLETED:
-            return FiringStatus.SUCCEEDED, None
-        case RunStatus.FAILED if code == "max_iterations":
-            return FiringStatus.SUCCEEDED, code
-        case RunStatus.STOPPED if firing.stop_at is not None and (run.ended_at or now) >= firing.stop_at:
-            return FiringStatus.FAILED, "timed_out"
-        case RunStatus.STOPPED:
-            return FiringStatus.CANCELLED, "its run was stopped"
-        case _:
-            return FiringStatus.FAILED, code or run.status.value
-
-
-_ACTIONS: dict[FiringStatus, Action] = {
-    FiringStatus.SUCCEEDED: "fired",
-    FiringStatus.FAILED: "failed",
-    FiringStatus.CANCELLED: "cancelled",
-    FiringStatus.SKIPPED: "skipped",
-    FiringStatus.EXPIRED: "missed",
-}
-
-
-def _over(state: RecallState, firing: FiringState, status: FiringStatus, reason: str | None, around: _Around) -> Step:
+def _ended(
+    state: RecallState,
+    firing: FiringState,
+    move: Move,
+    now: datetime,
+    others: Sequence[FiringState],
+    last: datetime | None,
+) -> Step:
     """Give a firing its final status and the recall what follows from it."""
     if firing.firing.kind != "manual":
-        state = replace(state, outcome=status)
+        state = replace(state, outcome=move.to)
         if firing.firing.started_at is None:
-            state = _give_back(state, firing, around)
+            state = _uncount(state, firing, now, last)
     elif state.outcome is FiringStatus.FAILED and one_time(state.recall.schedule):
-        state = replace(state, outcome=status)  # it had failed, and was run once more
-    said = RecallNotice(action=_ACTIONS[status], slot=firing.firing.slot, reason=reason)
-    final = telling(state.recall, closed(firing, status, reason, around.now))
-    return Step(state=at_rest(state, around.others), firing=final, said=(said,))
+        state = replace(state, outcome=move.to)  # it had failed, and was run once more
+    notice = RecallNotice(action=ENDED[move.to], slot=firing.firing.slot, reason=move.reason)
+    return Step(state=at_rest(state, others), firing=closed(state.recall, firing, move, now), notices=(notice,))
 
 
-def _give_back(state: RecallState, firing: FiringState, around: _Around) -> RecallState:
+def _uncount(state: RecallState, firing: FiringState, now: datetime, last: datetime | None) -> RecallState:
     """A planned firing did not run after all: it does not count for ``max_fires``.
 
-    Where that had ended the slots, they go on after the last one in the ledger: what came since is missed like any
-    other slot. (An event has no slots; its recall's next time is when it stops waiting.)
+    Where that limit had ended the times, they go on after the last one in the ledger: what came since is missed like
+    any other. (An event has no times; its recall's next time is when it stops waiting.)
     """
     state = replace(state, planned=max(0, state.planned - 1))
     if state.due_at is not None or state.recall.policy.max_fires is None or state.recall.status.final:
         return state
-    after = around.now if isinstance(state.recall.schedule, When) else around.last or firing.firing.slot
+    after = now if isinstance(state.recall.schedule, When) else last or firing.firing.slot
     try:
         return replace(state, due_at=first_due(state, after=after))
-    except InvalidSchedule:  # it can not be read any more, and so has no more slots
+    except InvalidSchedule:  # a stored schedule that cannot be read any more has no more times
         return state
 
 
 def unreadable(state: RecallState, reason: str) -> Step:
-    """A stored schedule that can not be read any more: the recall fails, visibly; others go on."""
+    """A stored schedule that cannot be read any more: the recall fails, visibly; others go on."""
     failed = replace(state, due_at=None, recall=state.recall.but(status=RecallStatus.FAILED, next_at=None))
-    return Step(state=failed, firing=None, said=(RecallNotice(action="failed", reason=reason),))
+    return Step(state=failed, firing=None, notices=(RecallNotice(action="failed", reason=reason),))
 
 
-def problem(recall: Recall, firing: FiringState, now: datetime) -> Expired | None:
-    """Why a claimed firing may not be started any more, if so. Without a grace it always may."""
-    limited = recall.policy.grace is not None and firing.firing.kind != "manual" and not firing.firing.attempt
-    if limited and firing.wait_until is not None and now > firing.wait_until:
-        return Expired(reason="later than its grace")
-    return None
+# --- a recall as a whole ---------------------------------------------------------------------------------------------
+
+
+def one_time(schedule: Schedule) -> bool:
+    """Whether it is over after one firing."""
+    return isinstance(schedule, Once) or (isinstance(schedule, When) and schedule.repeat == "once")
+
+
+def first_due(state: RecallState, *, after: datetime) -> datetime | None:
+    """The first time after ``after`` that the policy allows; None when there are no more."""
+    recall, until = state.recall, state.recall.policy.until
+    if recall.policy.max_fires is not None and state.planned >= recall.policy.max_fires:
+        return None
+    if isinstance(recall.schedule, When):  # it has no times: this is when it stops waiting
+        return until if until is not None and until > after else None
+    return allowed(recall, next_after(recall.schedule, after))
+
+
+def allowed(recall: Recall, due: datetime | None) -> datetime | None:
+    """``due`` unless it is after the recall's end."""
+    until = recall.policy.until
+    return None if due is None or (until is not None and due > until) else due
+
+
+def watching(state: RecallState) -> bool:
+    """Whether a ``when`` recall still waits for something to happen. Never true for others, or for one that is over."""
+    recall = state.recall
+    if not isinstance(recall.schedule, When) or recall.status.final:
+        return False
+    policy = recall.policy
+    if policy.until is not None and state.due_at is None:
+        return False
+    if one_time(recall.schedule):
+        return state.planned == 0 and state.outcome is None
+    return policy.max_fires is None or state.planned < policy.max_fires
+
+
+def at_rest(state: RecallState, opens: Sequence[FiringState]) -> RecallState:
+    """The recall's status and ``next_at``, as they follow from its next time and its open firings."""
+    recall = state.recall
+    if recall.status.final:
+        return state
+    running, first = False, None if isinstance(recall.schedule, When) else state.due_at
+    for firing in opens:
+        if firing.firing.status is not FiringStatus.PENDING:
+            running = True
+        elif first is None or firing.firing.not_before < first:
+            first = firing.firing.not_before
+    status = RecallStatus.RUNNING if running else RecallStatus.PENDING
+    if not running and first is None and not watching(state):
+        status = _final_status(state)
+    elif recall.status is RecallStatus.PAUSED:
+        status, first = RecallStatus.PAUSED, None
+    if status is recall.status and first == recall.next_at:
+        return state
+    return with_recall(state, recall.but(status=status, next_at=first))
+
+
+def _final_status(state: RecallState) -> RecallStatus:
+    """How a recall ends that has nothing left to do: a one-time one as its firing did."""
+    policy = state.recall.policy
+    if one_time(state.recall.schedule):
+        return _AS_ITS_FIRING.get(state.outcome, RecallStatus.EXPIRED)
+    full = policy.max_fires is not None and state.planned >= policy.max_fires
+    return RecallStatus.FIRED if full else RecallStatus.EXPIRED
+
+
+_AS_ITS_FIRING: dict[FiringStatus | None, RecallStatus] = {
+    FiringStatus.SUCCEEDED: RecallStatus.FIRED,
+    FiringStatus.FAILED: RecallStatus.FAILED,
+    FiringStatus.CANCELLED: RecallStatus.CANCELLED,
+}
+
+
+def with_recall(state: RecallState, recall: Recall) -> RecallState:
+    """``replace(state, recall=recall)``, which happens to every firing several times, at a third of its cost."""
+    return RecallState(
+        recall=recall,
+        owner=state.owner,
+        due_at=state.due_at,
+        planned=state.planned,
+        outcome=state.outcome,
+        version=state.version,
+    )
+
+
+# --- new rows --------------------------------------------------------------------------------------------------------
+
+
+def automatic(recall: Recall, slot: datetime, now: datetime, *, runs: bool = True) -> FiringState:
+    """A row for a time of the schedule. ``runs`` is False for one that is only recorded."""
+    following = next_after(recall.schedule, slot) if runs and recall.policy.jitter is not None else None
+    not_before, wait_until = _window(recall, slot, now, following) if runs else (slot, None)
+    firing = Firing.trusted(  # not validated: thousands are made when many recalls fall due at once
+        id=ordered_id("f"),
+        recall_id=recall.id,
+        slot=slot,
+        kind="auto",
+        status=FiringStatus.PENDING,
+        reason=None,
+        run_id=None,
+        attempt=0,
+        coalesced=0,
+        not_before=not_before,
+        started_at=None,
+        ended_at=None,
+        lateness_ms=None,
+        delivery="none",
+        delivery_error=None,
+    )
+    # Named by its time, not by its row: the session swallows the prompt of a time that it has already.
+    command_id = f"recall:{recall.id}:{timestamp(slot)}"
+    return FiringState(firing=firing, session_id=recall.session_id, command_id=command_id, wait_until=wait_until)
+
+
+def manual(recall: Recall, key: str | None, now: datetime) -> FiringState:
+    """A firing that somebody asked for now. Never stands for a time of the schedule."""
+    slot = whole_ms(now)
+    return _keyed(recall, "manual", slot, key, slot, slot + MAX_WAIT)
+
+
+def of_event(recall: Recall, happened: Happened, now: datetime) -> FiringState:
+    """A row for something that happened: not later than now, whatever the clock of who saw it says."""
+    slot = whole_ms(min(happened.at, now))
+    firing = _keyed(recall, "event", slot, happened.key, *_window(recall, slot, now, None))
+    return replace(
+        firing,
+        detail=truncate_middle(happened.detail, MAX_DETAIL - 100) or None,
+        attachments=happened.attachments[:MAX_ATTACHMENTS],
+    )
+
+
+def _keyed(
+    recall: Recall,
+    kind: Literal["manual", "event"],
+    slot: datetime,
+    key: str | None,
+    not_before: datetime,
+    wait_until: datetime,
+) -> FiringState:
+    identity = ordered_id("f")
+    status = FiringStatus.PENDING
+    firing = Firing(id=identity, recall_id=recall.id, slot=slot, kind=kind, status=status, not_before=not_before)
+    return FiringState(
+        firing=firing,
+        session_id=recall.session_id,
+        command_id=f"recall:{recall.id}:{identity}",
+        key=key or identity,
+        wait_until=wait_until,
+    )
+
+
+def _window(recall: Recall, slot: datetime, now: datetime, following: datetime | None) -> tuple[datetime, datetime]:
+    """When it may start (``jitter``), and until when it waits (``grace``)."""
+    policy, not_before = recall.policy, slot
+    if policy.jitter is not None:
+        not_before += jitter(recall.id, slot, policy.jitter, following)
+    return not_before, not_before + policy.grace if policy.grace else max(now, not_before) + MAX_WAIT
+
+
+def jitter(recall_id: str, slot: datetime, most: timedelta, following: datetime | None) -> timedelta:
+    """A delay below ``most`` and before the next time: the same whenever it is computed for this one."""
+    if following is not None:
+        most = min(most, following - slot)
+    digest = hashlib.blake2b(f"{recall_id}:{timestamp(slot)}".encode(), digest_size=8).digest()
+    share = int.from_bytes(digest, "big") / 2**64
+    return timedelta(milliseconds=int(most / timedelta(milliseconds=1) * share))

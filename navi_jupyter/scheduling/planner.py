@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 from ..errors import InvalidSchedule
 from ..log_setup import get_logger
-from .catchup import CatchUp
-from .decisions import Plan, plan
+from .misfires import CatchUp, Plan, plan
+from .notices import LATE
 from .outcomes import Step, unreadable
-from .wording import LATE
 
 if TYPE_CHECKING:
     from ..ports.recalls import FiringState, RecallState, RecallStore

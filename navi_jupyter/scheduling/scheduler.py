@@ -23,11 +23,12 @@ from ..errors import StoreError
 from ..log_setup import get_logger
 from ..model.recalls import When
 from ..model.sessions import OriginKind, Run
-from .decisions import Plan
+from .decisions import Busy, Ended, Outcome
 from .delivery import RecallDelivery
 from .ledger import Lease, Report, Settled, current, settle_all, store_plans
+from .misfires import Plan
 from .missed_report import MissedReport
-from .outcomes import Busy, Ended, Outcome, Step
+from .outcomes import Step
 from .planner import BATCH, Planner
 from .sweeper import Sweeper
 

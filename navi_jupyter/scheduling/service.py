@@ -20,18 +20,16 @@ from ..model.recalls import (
     RecallStatus,
     Schedule,
     ScheduleSpec,
-    When,
-    WhenEvent,
 )
 from ..ports.recalls import FiringState, RecallState
 from .bulk import BulkChanges
-from .decisions import manual
+from .decisions import agent_may_not
 from .ledger import CANCELLED, end_all, say
 from .mutations import TITLE_LENGTH, check_gap, check_targets, locked, must_be_open, owned, title_of
 from .notices import RecallNotice
 from .occurrences import Watching
+from .outcomes import at_rest, manual, one_time
 from .schedules import preview, resolve, warnings
-from .states import at_rest, one_time
 
 if TYPE_CHECKING:
     from ..ports.recalls import RecallTx
@@ -124,8 +122,8 @@ class RecallService(Watching, BulkChanges):
         now = self._clock.now()
         state = self._made(request, owner=owner, zone=zone, now=now, by_agent=by_agent)
         schedule = state.recall.schedule
-        if by_agent and not code and isinstance(schedule, When) and schedule.event is WhenEvent.EXPRESSION:
-            raise InvalidSchedule("An expression is code: `recall_when_true` is the tool for it.", field="schedule")
+        if by_agent and (why := agent_may_not(schedule, code=code)):
+            raise InvalidSchedule(why, field="schedule")
 
         async def unit(tx: RecallTx) -> None:
             await self._add(tx, [state], owner, now)

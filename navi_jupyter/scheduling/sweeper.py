@@ -16,10 +16,10 @@ from ..errors import NaviError
 from ..log_setup import get_logger
 from ..model.recalls import FiringStatus
 from ..model.sessions import SYSTEM
+from .decisions import KEPT_FOR, KEPT_ROWS, Ended, prunable_before
 from .ledger import Report, rescued, settle_all
-from .outcomes import Ended, Step
+from .outcomes import Step
 from .planner import BATCH
-from .pruning import KEPT_FOR, KEPT_ROWS, prunable_before
 
 if TYPE_CHECKING:
     from ..clock import Clock

@@ -28,6 +28,12 @@ _TOLD_LATER = (
     " AND NOT EXISTS (SELECT 1 FROM notices n WHERE n.firing_id = firings.id AND n.status = 'pending')"
 )
 
+SEEN = (
+    "SELECT (SELECT created_at FROM runs WHERE session_id = ? AND origin_kind = 'user'"
+    "  ORDER BY number DESC LIMIT 1) AS wrote_at,"
+    " (SELECT at FROM reads WHERE session_id = ? AND user_id = ?) AS read_at"
+)
+
 
 class LedgerReads(Readers):
     """See the module. Implements part of :class:`navi_jupyter.ports.recalls.RecallStore`."""
@@ -67,15 +73,7 @@ class LedgerReads(Readers):
         return found[::-1]
 
     async def seen(self, session_id: str, owner: str) -> Seen:
-        row = await self.fetch_one(
-            "SELECT (SELECT created_at FROM runs WHERE session_id = ? AND origin_kind = 'user'"
-            "  ORDER BY number DESC LIMIT 1) AS wrote_at,"
-            " (SELECT at FROM reads WHERE session_id = ? AND user_id = ?) AS read_at",
-            (session_id, session_id, owner),
-        )
-        if row is None:
-            return Seen()
-        return Seen(wrote_at=optional_instant(row["wrote_at"]), read_at=optional_instant(row["read_at"]))
+        return seen_of(await self.fetch_one(SEEN, (session_id, session_id, owner)))
 
     async def ends_with_user(self, session_id: str) -> bool:
         row = await self.fetch_one(
@@ -123,6 +121,13 @@ class LedgerReads(Readers):
             )
 
         await self.write(unit, durable=True)
+
+
+def seen_of(row: sqlite3.Row | None) -> Seen:
+    """The row of ``SEEN``."""
+    if row is None:
+        return Seen()
+    return Seen(wrote_at=optional_instant(row["wrote_at"]), read_at=optional_instant(row["read_at"]))
 
 
 async def _with_recalls(view: Statements, rows: Sequence[sqlite3.Row]) -> Sequence[Claimed]:

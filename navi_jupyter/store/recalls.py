@@ -17,7 +17,7 @@ from ..model.recalls import Firing, Recall
 from ..model.sessions import Run
 from ..ports.recalls import Absence, Claimed, FiringState, RecallAudit, RecallState
 from .connection import Statements
-from .firings import LedgerReads
+from .firings import SEEN, LedgerReads, seen_of
 from .recall_rows import (
     FIRING_COLUMNS,
     FIRING_NAMES,
@@ -48,13 +48,6 @@ _OVERDUE = timedelta(seconds=60)
 _WHEN = """'{"kind":"when"'"""
 """How the stored schedules begin that wait for an event, as a literal: for the partial index."""
 
-# The user has come, and that ends the recall: as `recalls.presence` decides it, in the transaction that would start it.
-_USER_CAME = (
-    "(instr(r.policy, '\"cancel_on\"') > 0 AND EXISTS (SELECT 1 FROM json_each(r.policy, '$.cancel_on') c WHERE"
-    " CASE c.value WHEN 'user_message' THEN (SELECT created_at FROM runs WHERE session_id = r.session_id"
-    "  AND origin_kind = 'user' ORDER BY number DESC LIMIT 1)"
-    " ELSE (SELECT at FROM reads WHERE session_id = r.session_id AND user_id = r.owner) END > r.created_at))"
-)
 # A firing may start while its recall is active; a manual one also while it is paused.
 _STARTABLE = "(r.status IN ('pending', 'running') OR (f.kind = 'manual' AND r.status = 'paused'))"
 
@@ -229,12 +222,22 @@ class RecallRows(Statements):
 
     async def may_deliver(self, command_id: str, *, server_id: str) -> bool:
         row = await self.one(
-            "SELECT f.status = 'claimed' AND f.lease_owner = ? AND"
-            f" (f.kind = 'manual' OR (r.status <> 'paused' AND NOT {_USER_CAME})) AS may"
+            "SELECT f.kind, f.recall_id, f.status = 'claimed' AND f.lease_owner = ? AS held, r.status AS recall,"
+            " instr(r.policy, '\"cancel_on\"') > 0 AS ends_with_user"
             " FROM firings f JOIN recalls r ON r.id = f.recall_id WHERE f.command_id = ?",
             (server_id, command_id),
         )
-        return row is None or bool(row["may"])
+        if row is None:
+            return True
+        if not row["held"] or row["kind"] == "manual":
+            return bool(row["held"])
+        if row["recall"] == "paused":
+            return False
+        if not row["ends_with_user"]:
+            return True
+        state = (await self.recall_states([row["recall_id"]]))[row["recall_id"]]
+        session_id = state.recall.session_id
+        return seen_of(await self.one(SEEN, (session_id, session_id, state.owner))).ends(state.recall) is None
 
     async def lost_claims(self, *, now: datetime, server_id: str) -> Sequence[FiringState]:
         rows = await self.all(

@@ -18,8 +18,8 @@ from navi_jupyter.errors import StoreError
 from navi_jupyter.model.recalls import FiringStatus, Once, Policy, Recall, RecallStatus
 from navi_jupyter.model.sessions import USER
 from navi_jupyter.ports.recalls import FiringState, RecallState
-from navi_jupyter.scheduling.decisions import MAX_WAIT, manual
-from navi_jupyter.scheduling.outcomes import Busy, settle
+from navi_jupyter.scheduling.decisions import MAX_WAIT, Busy
+from navi_jupyter.scheduling.outcomes import manual, settle
 from navi_jupyter.scheduling.scheduler import LONGEST_SLEEP
 from navi_jupyter.store import connection
 from tests.support.scheduler_world import OWNER, START, World, world

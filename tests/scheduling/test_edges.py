@@ -15,10 +15,9 @@ from navi_jupyter.model.recalls import Every, FiringStatus, Policy, Recall, Reca
 from navi_jupyter.model.sessions import USER, Origin, RunStatus
 from navi_jupyter.ports.recalls import FiringState, Happened, RecallState
 from navi_jupyter.scheduling import misfires
-from navi_jupyter.scheduling.catchup import APART, AT_ONCE, CatchUp
-from navi_jupyter.scheduling.decisions import plan
+from navi_jupyter.scheduling.decisions import MAX_CRASHES
 from navi_jupyter.scheduling.ledger import Report
-from navi_jupyter.scheduling.outcomes import MAX_CRASHES
+from navi_jupyter.scheduling.misfires import APART, AT_ONCE, CatchUp, plan
 from navi_jupyter.scheduling.scheduler import LEASE, Scheduler
 from tests.support.scheduler_world import OWNER, START, World, world
 

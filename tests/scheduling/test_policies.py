@@ -13,11 +13,9 @@ from navi_jupyter.errors import InvalidSchedule, RecallOver
 from navi_jupyter.model.recalls import Cron, Every, Policy, Recall, RecallPatch, RecallStatus
 from navi_jupyter.model.sessions import RunStatus
 from navi_jupyter.ports.recalls import Seen
-from navi_jupyter.scheduling.catchup import APART, AT_ONCE, turn_of
-from navi_jupyter.scheduling.outcomes import BACKOFF_MOST, backoff, retry_delay
+from navi_jupyter.scheduling.decisions import BACKOFF_MOST, KEPT_FOR, KEPT_ROWS, backoff, prunable_before, retry_delay
+from navi_jupyter.scheduling.misfires import APART, AT_ONCE, turn_of
 from navi_jupyter.scheduling.planner import BATCH
-from navi_jupyter.scheduling.presence import reason_to_end
-from navi_jupyter.scheduling.pruning import KEPT_FOR, KEPT_ROWS, prunable_before
 from navi_jupyter.scheduling.schedules import shortest_gap, slots, warnings
 from navi_jupyter.scheduling.service import RecallService
 from tests.support.scheduler_world import OWNER, START, World, world
@@ -62,7 +60,7 @@ def test_a_recall_ends_when_the_user_comes_after_it_was_made(
         next_at=None,
         created_at=START,
     )
-    assert reason_to_end(recall, Seen(wrote_at=at(wrote), read_at=at(read))) == ends
+    assert Seen(wrote_at=at(wrote), read_at=at(read)).ends(recall) == ends
 
 
 async def test_writing_in_the_session_ends_what_says_so_and_nothing_else(tmp_path: Path) -> None:

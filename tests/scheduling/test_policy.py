@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from navi_jupyter.model.recalls import Cron, Every, Once, Policy, Recall, RecallStatus, Schedule
+from navi_jupyter.model.recalls import Cron, Every, FiringStatus, Once, Policy, Recall, RecallStatus, Schedule
+from navi_jupyter.model.sessions import SYSTEM, Run, RunStatus
 from navi_jupyter.ports.recalls import RecallState
-from navi_jupyter.scheduling.decisions import Plan, first_due, jitter, plan
-from navi_jupyter.scheduling.misfires import CATCH_UP, LEDGER_ROWS
-from navi_jupyter.scheduling.outcomes import BACKOFF_MOST, backoff
+from navi_jupyter.scheduling.decisions import BACKOFF_MOST, MAX_CRASHES, Interrupted, backoff, decide
+from navi_jupyter.scheduling.misfires import CATCH_UP, LEDGER_ROWS, Plan, plan
+from navi_jupyter.scheduling.notices import prompt_text
+from navi_jupyter.scheduling.outcomes import first_due, jitter
 from navi_jupyter.scheduling.schedules import count, next_after, slots
-from navi_jupyter.scheduling.wording import prompt_text
 from tests.support.scheduler_world import START
 
 SECOND = timedelta(seconds=1)
@@ -202,3 +204,33 @@ def test_the_model_is_told_the_slot_only_when_it_is_late() -> None:
     assert prompt_text(recall, firing, START + SECOND) == "m"
     text = prompt_text(recall, firing, START + timedelta(hours=2, seconds=1))
     assert text == "m\n\n[This recall was due at 2026-11-22T12:00:01.000Z and runs 2h late.]"
+
+
+@pytest.mark.parametrize(
+    ("tool", "retries", "crashes", "expected"),
+    [
+        (None, 0, 0, ("pending", "its server died", True)),
+        (None, 0, MAX_CRASHES, ("failed", "its server died", False)),
+        ("run_cell", 0, 0, ("failed", "interrupted after run_cell", False)),
+        ("run_cell", 1, 0, ("pending", "interrupted; attempt 2 of 2 follows", False)),
+    ],
+)
+def test_a_run_that_its_server_did_not_survive_starts_again_unless_it_had_done_something(
+    tool: str | None, retries: int, crashes: int, expected: tuple[str, str, bool]
+) -> None:
+    before = state(EVERY, retries=retries)
+    (waiting,) = plan(before, START + SECOND).firings
+    running = replace(
+        waiting, crashes=crashes, firing=waiting.firing.but(status=FiringStatus.RUNNING, started_at=START)
+    )
+    run = Run(
+        id="r_1",
+        session_id="s_1",
+        command_id="c",
+        status=RunStatus.INTERRUPTED,
+        origin=SYSTEM,
+        model="m",
+        created_at=START,
+    )
+    move = decide(before.recall, running, Interrupted(run=run, tool=tool), START)
+    assert (move.to, move.reason, move.crash) == expected

@@ -188,8 +188,8 @@ async def test_a_run_that_ended_while_nobody_listened_is_found_by_the_sweep(tmp_
 
 
 async def test_a_stale_record_is_refused_by_its_fence(tmp_path: Path) -> None:
+    from navi_jupyter.scheduling.decisions import Busy
     from navi_jupyter.scheduling.ledger import Report
-    from navi_jupyter.scheduling.outcomes import Busy
 
     async with world(tmp_path) as w:
         session = await w.add_session()

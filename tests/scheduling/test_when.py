@@ -11,8 +11,8 @@ from navi_jupyter.errors import InvalidSchedule
 from navi_jupyter.model.recalls import Recall, RecallCreate, RecallPatch, WhenSpec
 from navi_jupyter.model.sessions import RunStatus
 from navi_jupyter.ports.recalls import Happened
-from navi_jupyter.scheduling.event_firings import LONGEST_DETAIL
 from navi_jupyter.scheduling.event_triggers import resolve_when
+from navi_jupyter.scheduling.outcomes import MAX_DETAIL
 from tests.support.scheduler_world import OWNER, START, World, world
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ async def test_a_long_detail_keeps_its_beginning_and_its_end(tmp_path: Path) -> 
         await tell(w, recall, detail="first" + "x" * 50_000 + "last")
         (firing,) = await w.store.firings_open([recall.id])
         assert firing.detail is not None
-        assert len(firing.detail) <= LONGEST_DETAIL
+        assert len(firing.detail) <= MAX_DETAIL
         assert firing.detail.startswith("firstx")
         assert firing.detail.endswith("xlast")
         assert "left out" in firing.detail

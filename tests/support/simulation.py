@@ -25,8 +25,7 @@ from navi_jupyter.orchestrator.command_handler import CommandHandler, Sender
 from navi_jupyter.orchestrator.prompts import Arrival
 from navi_jupyter.orchestrator.run_endings import Ending, close_run
 from navi_jupyter.orchestrator.transcript import fold_frames
-from navi_jupyter.scheduling import catchup, decisions, misfires
-from navi_jupyter.scheduling.presence import reason_to_end
+from navi_jupyter.scheduling import misfires, outcomes
 from navi_jupyter.scheduling.schedules import next_after
 from navi_jupyter.scheduling.service import RecallService
 from navi_jupyter.store.read_marks import ReadMarks
@@ -102,7 +101,7 @@ class House:
         for module in (command_handler, run_endings, servers, maintenance):
             patch(module, "now", lambda: house.clock())
         patch(asyncio, "to_thread", at_once)  # so that a history is the same for a seed
-        patch(catchup, "AT_ONCE", 2)
+        patch(misfires, "AT_ONCE", 2)
         patch(misfires, "LEDGER_ROWS", 8)  # the rules are the same; a night's backlog is shorter
         patch(misfires, "CATCH_UP", 6)
         ids = itertools.count()
@@ -244,7 +243,7 @@ class House:
         state = await self.state(row["recall_id"])
         if row["kind"] != "manual":
             seen = await self.users.seen(state.recall.session_id, state.owner)
-            if (why := reason_to_end(state.recall, seen)) is not None:
+            if (why := seen.ends(state.recall)) is not None:
                 return why
             if state.recall.status == "paused":
                 return "its recall is paused"
@@ -375,6 +374,6 @@ class House:
             schedule = claim.recall.recall.schedule
             segments = self.segments[firing.recall_id]
             if rules.jitter is not None and len(segments) == 1:
-                at += decisions.jitter(firing.recall_id, at, rules.jitter, next_after(schedule, at))
+                at += outcomes.jitter(firing.recall_id, at, rules.jitter, next_after(schedule, at))
             if now < at:
                 raise Violation(f"I12: {firing.id} of {at} was taken at {now}")

@@ -12,10 +12,10 @@ from typing import Any
 from navi_jupyter.clock import timestamp
 from navi_jupyter.model.recalls import Firing, FiringStatus, Recall, Schedule, When
 from navi_jupyter.ports.recalls import RecallState
-from navi_jupyter.scheduling import catchup, decisions
-from navi_jupyter.scheduling.outcomes import MAX_CRASHES
+from navi_jupyter.scheduling import misfires, outcomes
+from navi_jupyter.scheduling.decisions import MAX_CRASHES
+from navi_jupyter.scheduling.notices import LATE
 from navi_jupyter.scheduling.schedules import count, next_after, slots
-from navi_jupyter.scheduling.wording import LATE
 from navi_jupyter.store.rows import from_micros
 from tests.support.simulation import START, House, Violation
 
@@ -64,7 +64,7 @@ async def _check_made(house: House, row: Any) -> None:
     recall = (await house.state(row["recall"])).recall
     jitter = recall.policy.jitter
     following = next_after(recall.schedule, slot)
-    expected = slot if jitter is None else slot + decisions.jitter(recall.id, slot, jitter, following)
+    expected = slot if jitter is None else slot + outcomes.jitter(recall.id, slot, jitter, following)
     require(following is None or expected < following, f"J1: {row['firing']} of {slot} starts after the next slot")
     spread = (row["reason"] or "").startswith("many were missed")
     require(not_before == expected or (spread and not_before > expected), f"I14: {row['firing']}: {not_before}")
@@ -76,9 +76,9 @@ async def _check_made(house: House, row: Any) -> None:
     starts = house.starts.setdefault((house.acting.id, house.owners[recall.id]), [])
     starts.append(max(now, not_before))
     at_once = max(Counter(starts).values())
-    require(at_once <= catchup.AT_ONCE, f"I13: {at_once} missed slots of one owner start at once")
-    near = sum(abs(at - starts[-1]) < catchup.APART for at in starts)
-    require(near <= 2 * catchup.AT_ONCE, f"I13: {near} missed slots of one owner start within {catchup.APART}")
+    require(at_once <= misfires.AT_ONCE, f"I13: {at_once} missed slots of one owner start at once")
+    near = sum(abs(at - starts[-1]) < misfires.APART for at in starts)
+    require(near <= 2 * misfires.AT_ONCE, f"I13: {near} missed slots of one owner start within {misfires.APART}")
 
 
 async def _check_transition(house: House, row: Any) -> None:

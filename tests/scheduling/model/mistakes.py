@@ -9,10 +9,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from navi_jupyter.commands import Prompt
-from navi_jupyter.model.recalls import FiringStatus, RecallStatus
+from navi_jupyter.model.recalls import FiringStatus, Recall, RecallStatus
 from navi_jupyter.orchestrator.command_handler import CommandHandler
 from navi_jupyter.ports.recalls import Claimed, FiringState
-from navi_jupyter.scheduling import catchup, decisions, delivery, ledger, outcomes, presence, scheduler, service
+from navi_jupyter.scheduling import delivery, ledger, misfires, outcomes, planner, scheduler, service
+from navi_jupyter.scheduling.decisions import Busy, Happening, Move, decide
 from navi_jupyter.scheduling.scheduler import Scheduler
 from navi_jupyter.store import recalls as sql
 from navi_jupyter.store.recalls import RecallRows
@@ -100,12 +101,12 @@ def what_came_of_it_is_taken_from_anybody(_house: House, patch: Patch) -> None:
 
 @mistake
 def the_fence_starts_again_at_a_release(_house: House, patch: Patch) -> None:
-    again = outcomes._again
+    put_back = outcomes.put_back
 
-    def afresh(firing: FiringState, at: datetime, *, reason: str, **changes: Any) -> FiringState:
-        return replace(again(firing, at, reason=reason, **changes), fence=0)
+    def afresh(firing: FiringState, move: Move) -> FiringState:
+        return replace(put_back(firing, move), fence=0)
 
-    patch(outcomes, "_again", afresh)
+    patch(outcomes, "put_back", afresh)
     patch(sql, "_SAVE_FIRINGS", sql._SAVE_FIRINGS.split(" AND firings.fence <=")[0])
 
 
@@ -144,7 +145,7 @@ def cancelled_without_looking_for_the_prompt(_house: House, patch: Patch) -> Non
         return await end_all(Blind(), ending, now)
 
     patch(service, "end_all", blind)
-    patch(presence, "end_all", blind)
+    patch(ledger, "end_all", blind)
 
 
 @mistake
@@ -157,44 +158,43 @@ def a_report_counts_after_the_firing_was_rescued(_house: House, patch: Patch) ->
 
 @mistake
 def no_limit_of_attempts(_house: House, patch: Patch) -> None:
-    ended = outcomes._ended
+    def always_again(recall: Recall, firing: FiringState, happening: Happening, now: datetime) -> Move:
+        return decide(recall.but(policy=recall.policy.but(retries=10)), firing, happening, now)
 
-    def always_again(state: Any, firing: FiringState, *rest: Any) -> Any:
-        generous = replace(state, recall=state.recall.but(policy=state.recall.policy.but(retries=10)))
-        return ended(generous, firing, *rest)
-
-    patch(outcomes, "_ended", always_again)
+    patch(outcomes, "decide", always_again)
 
 
 @mistake
 def busy_is_the_end(_house: House, patch: Patch) -> None:
-    def over(state: Any, firing: FiringState, busy: Any, around: Any) -> Any:
-        return outcomes._over(state, firing, FiringStatus.CANCELLED, busy.reason, around)
+    def over(recall: Recall, firing: FiringState, happening: Happening, now: datetime) -> Move:
+        if isinstance(happening, Busy):
+            return Move(FiringStatus.CANCELLED, happening.reason)
+        return decide(recall, firing, happening, now)
 
-    patch(outcomes, "_busy", over)
+    patch(outcomes, "decide", over)
 
 
 @mistake
 def coalesced_is_counted_one_short(_house: House, patch: Patch) -> None:
-    missed = decisions._missed
+    missed = misfires._missed
 
     def short(*given: Any) -> Any:
         found, total, following = missed(*given)
         return found, max(len(found), total - 1), following
 
-    patch(decisions, "_missed", short)
+    patch(misfires, "_missed", short)
 
 
 @mistake
 def jitter_moves_the_grid(_house: House, patch: Patch) -> None:
-    first_due, allowed = decisions.first_due, decisions._allowed
+    allowed = outcomes.allowed
 
-    def moved(rules: Any, due: datetime | None) -> datetime | None:
-        found = allowed(rules, due)
-        return found if found is None or rules.jitter is None else found + timedelta(seconds=1)
+    def moved(recall: Recall, due: datetime | None) -> datetime | None:
+        found = allowed(recall, due)
+        return found if found is None or recall.policy.jitter is None else found + timedelta(seconds=1)
 
-    patch(decisions, "_allowed", moved)
-    patch(decisions, "first_due", first_due)
+    patch(misfires, "allowed", moved)
+    patch(outcomes, "allowed", moved)
 
 
 @mistake
@@ -246,46 +246,39 @@ def the_prompt_is_named_after_the_delivery(_house: House, patch: Patch) -> None:
 
 @mistake
 def max_fires_counts_what_has_started(_house: House, patch: Patch) -> None:
-    plan = decisions.plan
+    plan = misfires.plan
 
     def forgetful(state: Any, now: datetime, *, opens: Any = ()) -> Any:
         return plan(replace(state, planned=state.recall.fired), now, opens=opens)
-
-    from navi_jupyter.scheduling import planner
 
     patch(planner, "plan", forgetful)
 
 
 @mistake
 def a_retry_after_the_recall_was_cancelled(_house: House, patch: Patch) -> None:
-    ended = outcomes._ended
+    def anyway(recall: Recall, firing: FiringState, happening: Happening, now: datetime) -> Move:
+        alive = recall.but(status=RecallStatus.RUNNING) if recall.status.final else recall
+        return decide(alive, firing, happening, now)
 
-    def anyway(state: Any, firing: FiringState, *rest: Any) -> Any:
-        if not state.recall.status.final:
-            return ended(state, firing, *rest)
-        alive = replace(state, recall=state.recall.but(status=RecallStatus.RUNNING))
-        step = ended(alive, firing, *rest)
-        return replace(step, state=state)
-
-    patch(outcomes, "_ended", anyway)
+    patch(outcomes, "decide", anyway)
 
 
 @mistake
 def jitter_is_drawn_anew(_house: House, patch: Patch) -> None:
     dice = random.Random(1)
-    patch(decisions, "jitter", lambda _id, _slot, most, _following: most * dice.random())
+    patch(outcomes, "jitter", lambda _id, _slot, most, _following: most * dice.random())
 
 
 @mistake
 def slots_are_forgotten_while_all_seem_to_be_planned(_house: House, patch: Patch) -> None:
-    give_back = outcomes._give_back
+    uncount = outcomes._uncount
 
-    def from_now(state: Any, firing: FiringState, around: Any) -> Any:
-        return give_back(state, firing, replace(around, last=around.now))
+    def from_now(state: Any, firing: FiringState, now: datetime, _last: Any) -> Any:
+        return uncount(state, firing, now, now)
 
-    patch(outcomes, "_give_back", from_now)
+    patch(outcomes, "_uncount", from_now)
 
 
 @mistake
 def catching_up_starts_all_at_once(_house: House, patch: Patch) -> None:
-    patch(catchup.CatchUp, "_placed", lambda _self, _owner, firing, _now: firing)
+    patch(misfires.CatchUp, "_placed", lambda _self, _owner, firing, _now: firing)

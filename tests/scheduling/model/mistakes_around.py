@@ -9,7 +9,8 @@ from typing import Any
 
 from navi_jupyter.model.recalls import FiringStatus
 from navi_jupyter.ports.recalls import Claimed, FiringState
-from navi_jupyter.scheduling import decisions, event_firings, states, sweeper
+from navi_jupyter.scheduling import event_firings, misfires, outcomes, sweeper
+from navi_jupyter.scheduling.decisions import Happening, Move, Overtaken
 from navi_jupyter.store.firings import LedgerReads
 from navi_jupyter.store.notices import SqliteNotices
 from navi_jupyter.store.recalls import RecallRows
@@ -47,10 +48,14 @@ def a_cooldown_counts_only_what_has_started(_house: House, patch: Patch) -> None
 
 @mistake
 def an_event_that_ran_and_waits_for_its_next_attempt_is_coalesced(_house: House, patch: Patch) -> None:
-    def coalesced(_recall: Any, firing: FiringState, now: datetime, *, by: datetime, why: str) -> Any:
-        return states.closed(firing, FiringStatus.COALESCED, f"{why} ({by})", now), False
+    end = outcomes.end
 
-    patch(event_firings, "overtaken", coalesced)
+    def coalesced(recall: Any, firing: FiringState, happening: Happening, now: datetime) -> FiringState:
+        if not isinstance(happening, Overtaken):
+            return end(recall, firing, happening, now)
+        return outcomes.closed(recall, firing, Move(FiringStatus.COALESCED, happening.reason), now)
+
+    patch(event_firings, "end", coalesced)
 
 
 @mistake
@@ -108,17 +113,17 @@ def people_are_told_of_every_missed_slot(_house: House, patch: Patch) -> None:
                 if f.firing.status is FiringStatus.MISSED:
                     firings[n] = replace(f, firing=f.firing.but(delivery="pending"))
 
-    patch(decisions, "_tell_of_last_missed", each)
+    patch(misfires, "_notify_of_last_missed", each)
 
 
 @mistake
 def nobody_is_told_of_a_failure_that_a_later_slot_brought(_house: House, patch: Patch) -> None:
-    def untold(_recall: Any, firing: FiringState, now: datetime, *, by: datetime, why: str) -> Any:
-        if firing.firing.started_at is None:
-            return states.closed(firing, FiringStatus.COALESCED, why, now), False
-        return states.closed(firing, FiringStatus.FAILED, f"its next attempt was overtaken by {by}", now), True
+    end = outcomes.end
 
-    patch(decisions, "overtaken", untold)
+    def untold(recall: Any, firing: FiringState, happening: Happening, now: datetime) -> FiringState:
+        return replace(over := end(recall, firing, happening, now), firing=over.firing.but(delivery="none"))
+
+    patch(misfires, "end", untold)
 
 
 @mistake
