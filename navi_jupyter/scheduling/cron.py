@@ -1,13 +1,12 @@
-"""Cron expressions: what they say, and the real instants they stand for in a time zone. Pure.
-
-Why the fields are read here and not by a library: croniter 7 reads ``5-5`` as every minute, lets ``10-5``
-wrap around, has no ``5L`` or ``LW``, costs 68 ms and 7 MB to import, and its clock changes are not Debian's. It
-and cronsim are the oracles of the tests.
+"""Cron expressions: a guard reads their shape, croniter expands their fields, :class:`Fields` steps and counts. Pure.
 
 The grammar is Debian cron's (lists, ranges, steps, names in any case, ``7`` = Sunday, day-of-month OR
 day-of-week unless one of them starts with ``*``) plus ``a/n``, a seconds field *in front*, ``L``, ``LW`` and
-``15W`` in day-of-month, ``5L`` and ``5#3`` in day-of-week, and the ``@hourly`` family. Zones and clock changes
-are the business of ``instants``.
+``15W`` in day-of-month, ``5L`` and ``5#3`` in day-of-week, and the ``@hourly`` family.
+
+The guard comes first because croniter alone reads ``5-5`` as every value, wraps ``10-5`` around, takes ``R`` for a
+random number, and spends a second on a list of a megabyte. What it writes differently (``L5``) or cannot combine
+(``1,15W``, ``1,5#3``) is rewritten or expanded item by item. Zones and clock changes are in ``instants``.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
 MAX_LENGTH = 256
 """Characters of an expression. Checked before anything else looks at it."""
@@ -44,7 +43,30 @@ _MONTH_NAMES = {name: n for n, name in enumerate(_MONTHS, start=1)}
 
 
 class CronError(ValueError):
-    """The expression can not be read, or never matches. The message is one sentence for its author."""
+    """The expression cannot be read, or never matches. The message is one sentence for its author."""
+
+
+# --- the guard -------------------------------------------------------------------------------------------------------
+
+
+def split(expr: str) -> tuple[str, ...]:
+    """The fields of an expression, lower case, aliases resolved. Cheap for any input. Raises CronError."""
+    if len(expr) > MAX_LENGTH:
+        raise CronError(f"a cron expression has at most {MAX_LENGTH} characters")
+    if not re.fullmatch(r"[\x21-\x7e \t]*", expr):
+        raise CronError("a cron expression has only ASCII letters, digits, spaces and *,-/#@")
+    text = expr.strip(" \t").lower()
+    if text.startswith("@"):
+        if text not in ALIASES:
+            raise CronError(f"{text[:40]!r} is not one of {', '.join(sorted(ALIASES))}")
+        text = ALIASES[text]
+    texts = tuple(text.split())
+    if len(texts) not in (5, 6):
+        raise CronError(
+            f"has {len(texts)} fields; a cron expression has five (minute hour day month weekday), "
+            "or six with seconds first"
+        )
+    return texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +91,32 @@ class _Part:
             self.fail(item, f"{value} is not within {self.low}-{self.high}")
         return value
 
+    def items(self, text: str) -> list[str]:
+        items = text.split(",")
+        if not all(items):
+            self.fail(text, "has an empty list item")
+        return items
+
+    def checked(self, item: str) -> str:
+        """A plain item (``*``, ``a``, ``a-b``, each with ``/n``) as croniter may read it. Raises CronError."""
+        span, slash, step = item.partition("/")
+        if slash and not re.fullmatch(r"\d{1,9}", step, re.ASCII):
+            self.fail(item, "a step is a number, as in */5")
+        if slash and int(step) == 0:
+            self.fail(item, "a step cannot be zero")
+        first, dash, last = span.partition("-")
+        if span == "*":
+            return item
+        if dash:
+            low, high = self.number(first, item), self.number(last, item)
+            if low > high:
+                self.fail(item, "the range runs backwards; write it as a list of two ranges")
+            return first if low == high else item  # croniter reads an equal range as every value
+        self.number(span, item)
+        if slash and self is _DOW:
+            self.fail(item, "a step needs a range here, as in 1-5/2")
+        return item
+
 
 _SECOND = _Part("second", 0, 59)
 _MINUTE = _Part("minute", 0, 59)
@@ -76,41 +124,61 @@ _HOUR = _Part("hour", 0, 23)
 _DOM = _Part("day of month", 1, 31)
 _MONTH = _Part("month", 1, 12, _MONTH_NAMES)
 _DOW = _Part("day of week", 0, 7, _DAY_NAMES)
+_PARTS = {"second": _SECOND, "minute": _MINUTE, "hour": _HOUR, "month": _MONTH}
 
 
-def _numbers(part: _Part, item: str) -> Iterable[int]:
-    """The values of one plain list item: ``*``, ``a``, ``a-b``, each with ``/n``."""
-    span, slash, step_text = item.partition("/")
-    if slash and not re.fullmatch(r"\d{1,9}", step_text, re.ASCII):
-        part.fail(item, "a step is a number, as in */5")
-    step = int(step_text) if slash else 1
-    if step == 0:
-        part.fail(item, "a step can not be zero")
-    first, dash, last = span.partition("-")
-    if span == "*":
-        low, high = part.low, part.high
-    elif dash:
-        low, high = part.number(first, item), part.number(last, item)
-        if low > high:
-            part.fail(item, "the range runs backwards; write it as a list of two ranges")
-    else:
-        low = high = part.number(span, item)
-        if slash and part is _DOW:
-            part.fail(item, "a step needs a range here, as in 1-5/2")
-        if slash:
-            high = part.high
-    return range(low, high + 1, step)
+# --- what croniter expands -------------------------------------------------------------------------------------------
+
+_ORDER = ("minute", "hour", "dom", "month", "dow", "second")
+_Values = dict[str, list[int | str]]
 
 
-def _items(part: _Part, text: str) -> list[str]:
-    items = text.split(",")
-    if not all(items):
-        part.fail(text, "has an empty list item")
-    return items
+def _expand(texts: Mapping[str, str], *, strict: bool) -> tuple[_Values, dict[int, set[int | str]]]:
+    """The values of each field, and the weekdays that count only at some places of a month."""
+    # Late: with python-dateutil it takes 70 ms and 7 MB, and many servers never read a cron expression.
+    from croniter import CroniterError, croniter
+
+    try:
+        values, places = croniter.expand(" ".join(texts.get(name, "*") for name in _ORDER), strict=strict)
+    except CroniterError as error:  # the guard has passed it: what is left are days that none of its months has
+        raise CronError("never matches: no such date exists") from error
+    return dict(zip(_ORDER, values, strict=True)), places
 
 
-def _plain(part: _Part, text: str) -> tuple[int, ...]:
-    return tuple(sorted({value for item in _items(part, text) for value in _numbers(part, item)}))
+def _numbers(part: _Part, values: list[int | str]) -> tuple[int, ...]:
+    """The values of a field, ascending."""
+    if "*" in values:
+        return tuple(range(part.low, 7 if part is _DOW else part.high + 1))
+    return tuple(sorted(value for value in values if isinstance(value, int)))
+
+
+def _dates(text: str) -> tuple[list[str], list[str]]:
+    """The items of the day of the month, and of these the days of ``15W``, which croniter takes only alone."""
+    plain: list[str] = []
+    near: list[str] = []
+    for item in _DOM.items(text):
+        if match := re.fullmatch(r"(\d{1,2})w", item, re.ASCII):
+            near.append(str(_DOM.number(match[1], item)))
+        else:
+            plain.append(item if item in ("l", "lw") else _DOM.checked(item))
+    return plain, near
+
+
+def _weekdays(text: str) -> tuple[list[str], list[str]]:
+    """The items of the day of the week, and apart from these ``5L`` and ``5#3``, which croniter cannot combine."""
+    plain: list[str] = []
+    placed: list[str] = []
+    for item in _DOW.items(text):
+        if match := re.fullmatch(r"([0-9]|[a-z]{3})l", item, re.ASCII):
+            placed.append(f"l{_DOW.number(match[1], item)}")
+        elif "#" in item:
+            name, _, count = item.partition("#")
+            if count not in ("1", "2", "3", "4", "5"):
+                _DOW.fail(item, "after # comes a number from 1 to 5")
+            placed.append(f"{_DOW.number(name, item)}#{count}")
+        else:
+            plain.append(_DOW.checked(item))
+    return plain, placed
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +195,8 @@ class _Days:
     """``15W``: the weekday nearest to the 15th, in the same month."""
     dow: frozenset[int]
     """0 = Sunday."""
-    nth: frozenset[tuple[int, int]]
-    """``5#3`` as (5, 3); ``5L`` as (5, -1)."""
+    places: dict[int, set[int | str]]
+    """``5#3`` as 5: {3}; ``5L`` as 5: {"l"}."""
     both: bool
 
     def of(self, year: int, month: int) -> tuple[int, ...]:
@@ -139,11 +207,8 @@ class _Days:
         for day in range(1, length + 1):
             weekday = (first_weekday + day) % 7  # Sunday is 0
             by_date = day in self.dom or day in special
-            by_weekday = (
-                weekday in self.dow
-                or (weekday, (day + 6) // 7) in self.nth
-                or (day + 7 > length and (weekday, -1) in self.nth)
-            )
+            numbers = self.places.get(weekday, ())
+            by_weekday = weekday in self.dow or (day + 6) // 7 in numbers or (day + 7 > length and "l" in numbers)
             if (by_date and by_weekday) if self.both else (by_date or by_weekday):
                 out.append(day)
         return tuple(out)
@@ -152,9 +217,8 @@ class _Days:
         out = {length} if self.last else set()
         if self.last_weekday:
             out.add(length - max(0, (first_weekday + length - 1) % 7 - 4))
-        for day in self.near:
-            if day <= length:
-                out.add(_nearest_weekday(day, (first_weekday + day - 1) % 7, length))
+        # croniter clamps 31W to the end of a short month; here that month has none.
+        out |= {_nearest_weekday(day, (first_weekday + day - 1) % 7, length) for day in self.near if day <= length}
         return out
 
 
@@ -167,38 +231,7 @@ def _nearest_weekday(day: int, weekday: int, length: int) -> int:
     return day
 
 
-def _days(dom_text: str, dow_text: str) -> _Days:
-    dom: set[int] = set()
-    near: set[int] = set()
-    marks: set[str] = set()
-    for item in _items(_DOM, dom_text):
-        if item in ("l", "lw"):
-            marks.add(item)
-        elif match := re.fullmatch(r"(\d{1,2})w", item, re.ASCII):
-            near.add(_DOM.number(match[1], item))
-        else:
-            dom.update(_numbers(_DOM, item))
-    dow: set[int] = set()
-    nth: set[tuple[int, int]] = set()
-    for item in _items(_DOW, dow_text):
-        if match := re.fullmatch(r"([0-9]|[a-z]{3})l", item, re.ASCII):
-            nth.add((_DOW.number(match[1], item) % 7, -1))
-        elif "#" in item:
-            name, _, count = item.partition("#")
-            if count not in ("1", "2", "3", "4", "5"):
-                _DOW.fail(item, "after # comes a number from 1 to 5")
-            nth.add((_DOW.number(name, item) % 7, int(count)))
-        else:
-            dow.update(value % 7 for value in _numbers(_DOW, item))
-    return _Days(
-        dom=frozenset(dom),
-        last="l" in marks,
-        last_weekday="lw" in marks,
-        near=frozenset(near),
-        dow=frozenset(dow),
-        nth=frozenset(nth),
-        both=dom_text.startswith("*") or dow_text.startswith("*"),
-    )
+# --- the expression --------------------------------------------------------------------------------------------------
 
 
 class Fields:
@@ -209,14 +242,30 @@ class Fields:
     )  # fmt: skip
 
     def __init__(self, texts: tuple[str, ...]) -> None:
-        second, minute, hour, dom, month, dow = texts if len(texts) == 6 else ("0", *texts)
         self.texts = texts
         """The fields as written, lower case."""
-        self.seconds = _plain(_SECOND, second)
-        self.minutes = _plain(_MINUTE, minute)
-        self.hours = _plain(_HOUR, hour)
-        self.months = _plain(_MONTH, month)
-        self._days = _days(dom, dow)
+        second, minute, hour, dom, month, dow = texts if len(texts) == 6 else ("0", *texts)
+        given = {"second": second, "minute": minute, "hour": hour, "month": month}
+        checked = {name: ",".join(map(part.checked, part.items(given[name]))) for name, part in _PARTS.items()}
+        dates, near = _dates(dom)
+        weekdays, placed = _weekdays(dow)
+        both = dom.startswith("*") or dow.startswith("*")
+        plain = [item for item in dates if item != "lw"]
+        days = {"dom": ",".join(plain) or "*", "dow": ",".join(weekdays) or "*"}
+        # croniter judges by the plain dates alone; they are not all there is where either day is enough.
+        values, _ = _expand(checked | days, strict=both and dates == plain and not near)
+        self.seconds, self.minutes, self.hours, self.months = (
+            _numbers(part, values[name]) for name, part in _PARTS.items()
+        )
+        self._days = _Days(
+            dom=frozenset(_numbers(_DOM, values["dom"]) if plain else ()),
+            last="l" in plain,
+            last_weekday="lw" in dates,
+            near=frozenset(map(int, near)),
+            dow=frozenset(_numbers(_DOW, values["dow"]) if weekdays else ()),
+            places=_expand({"dow": ",".join(placed)}, strict=True)[1] if placed else {},
+            both=both,
+        )
         self._per_day = len(self.seconds) * len(self.minutes) * len(self.hours)
         self._cache: dict[tuple[int, int], tuple[int, ...]] = {}
         self.fixed_time = len(texts) == 5 and minute[0] != "*" and hour[0] != "*"
@@ -294,29 +343,9 @@ class Fields:
         return full * self._per_day + (self._rank(wall) if wall.day in days else 0)
 
 
-def split(expr: str) -> tuple[str, ...]:
-    """The fields of an expression, lower case, aliases resolved. Cheap for any input. Raises CronError."""
-    if len(expr) > MAX_LENGTH:
-        raise CronError(f"a cron expression has at most {MAX_LENGTH} characters")
-    if not re.fullmatch(r"[\x21-\x7e \t]*", expr):
-        raise CronError("a cron expression has only ASCII letters, digits, spaces and *,-/#@")
-    text = expr.strip(" \t").lower()
-    if text.startswith("@"):
-        if text not in ALIASES:
-            raise CronError(f"{text[:40]!r} is not one of {', '.join(sorted(ALIASES))}")
-        text = ALIASES[text]
-    texts = tuple(text.split())
-    if len(texts) not in (5, 6):
-        raise CronError(
-            f"has {len(texts)} fields; a cron expression has five (minute hour day month weekday), "
-            "or six with seconds first"
-        )
-    return texts
-
-
 @lru_cache(maxsize=4096)
 def compiled(expr: str) -> Fields:
-    """The expression, read. Raises CronError when it can not be read or never matches."""
+    """The expression, read. Raises CronError when it cannot be read or never matches."""
     fields = Fields(split(expr))
     if fields.after(datetime(2000, 1, 1)) is None:  # noqa: DTZ001 - any wall clock will do
         raise CronError("never matches: no such date exists")
