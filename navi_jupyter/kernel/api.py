@@ -11,7 +11,7 @@ from . import notebook
 from .ask import NoPainter, Reply, painter_here
 from .client import current_service, use_server
 from .recalls import Recall, list_recalls, new_recall, policy_from, schedule_from
-from .session import Session
+from .session import Session, find_session, new_prompt
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -20,22 +20,25 @@ if TYPE_CHECKING:
 
 
 def connect(url: str | None = None, token: str | None = None) -> Connection:
-    """Find the server again, or use the one at ``url``. Needed only where the kernel can not find its own."""
+    """Find the server again, or use the one at ``url``. Needed only where the kernel cannot find its own."""
     return use_server(url, token).connection
 
 
-def session(session: str | Session | None = None) -> Session:
-    """This notebook's session (found again after a kernel restart), or the one with that id."""
+def session(session: str | int | Session | None = None) -> Session:
+    """This notebook's session (found again after a kernel restart), or the one that is named.
+
+    By its number in the list shown last, a beginning of its title, or its id. Raises NaviError.
+    """
     if isinstance(session, Session):
         return session
     service = current_service()
-    return Session(service, session or notebook.session_id(service))
+    return Session(service, find_session(service, session) if session else notebook.session_id(service))
 
 
 def ask(
     text: str,
     *,
-    session: str | Session | None = None,
+    session: str | int | Session | None = None,
     model: str | None = None,
     mode: str | None = None,
     images: Sequence[Any] = (),
@@ -55,7 +58,7 @@ def ask(
 async def ask_async(
     text: str,
     *,
-    session: str | Session | None = None,
+    session: str | int | Session | None = None,
     model: str | None = None,
     mode: str | None = None,
     images: Sequence[Any] = (),
@@ -64,8 +67,8 @@ async def ask_async(
 ) -> Reply:
     """As :func:`ask`, for ``await`` in a cell: other tasks of the kernel go on meanwhile."""
     painter = painter_here() if show else NoPainter()
-    asking = _session(session).asking(text, show=painter, model=model, mode=mode, images=images, files=files)
-    return await asking.run()
+    target = _session(session)
+    return await new_prompt(target, text, show=painter, model=model, mode=mode, images=images, files=files).run()
 
 
 def recall(
@@ -79,7 +82,7 @@ def recall(
     tz: str | None = None,
     start: str | datetime | None = None,
     title: str | None = None,
-    session: str | Session | None = None,
+    session: str | int | Session | None = None,
     **policy: Any,
 ) -> Recall:
     """Have the session woken with ``message``: in ten minutes, at a time, every hour, by cron, when something happens.
@@ -96,7 +99,7 @@ def recall(
     return new_recall(current_service(), target.id, message, schedule, title=title, policy=policy_from(policy))
 
 
-def recalls(*, session: str | Session | None = None, all: bool = False, over: bool = False) -> Listing[Recall]:  # noqa: A002
+def recalls(*, session: str | int | Session | None = None, all: bool = False, over: bool = False) -> Listing[Recall]:  # noqa: A002
     """The recalls of this notebook's session; ``all`` of your sessions; ``over`` includes those that have ended."""
     target = None if all else _session(session).id
     return list_recalls(current_service(), session_id=target, over=over)
@@ -112,12 +115,12 @@ def memory(query: str | None = None) -> Listing[dict[str, Any]]:
     return facts.memory(current_service(), query)
 
 
-def forget(fact_id: str) -> None:
-    """Forget a fact. Raises NaviError when there is no such one."""
-    facts.forget(current_service(), fact_id)
+def forget(fact: str | int) -> None:
+    """Forget a fact: its number in the list shown last, a beginning of its text, or its id. Raises NaviError."""
+    facts.forget(current_service(), fact)
 
 
-def chat(session: str | Session | None = None, *, profile: str | None = None) -> Chat:
+def chat(session: str | int | Session | None = None, *, profile: str | None = None) -> Chat:
     """The chat widget on this notebook's session (or that one)."""
     from .widget import Chat  # late: ipywidgets costs a kernel a third of a second, and only this needs it
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from ..handles import row_number
 from .errors import UsageError
 from .options import MANY, take_options
 from .recall_command import NewRecall, read_recall
@@ -120,13 +121,35 @@ def _bare(name: str) -> Callable[[str, datetime | None], Request | None]:
     return lambda rest, _now: None if rest else Action(name=name)
 
 
-def _with_id(name: str) -> Callable[[str, datetime | None], Request | None]:
+def _naming(name: str) -> Callable[[str, datetime | None], Request | None]:
+    """A subcommand with the item that it is about: ``cancel 3``, ``cancel loss``."""
+
     def shape(rest: str, _now: datetime | None) -> Request | None:
-        if not rest and name == "cancel":  # the others, alone, are things one says to an agent
-            raise UsageError(f"Which one? Write %navi {name} ID; %navi recalls lists them.")
-        return Action(name=name, args=(rest,)) if _ID.fullmatch(rest) else None
+        if not rest and name == "cancel":  # the other words, alone, are things that one says to an agent
+            raise UsageError(f"Which one? Write %navi {name} and its number or title; %navi recalls lists them.")
+        return _named_action(name, rest)
 
     return shape
+
+
+def _named_action(name: str, item: str, *before: str, **options: str) -> Action | None:
+    """The action on ``item``; None where its words begin a sentence.
+
+    Whether a title has these words only the server can say. Where none has, the line is a prompt, so it goes along
+    as ``else``; a number and an id can only be an item.
+    """
+    if not item or item.endswith("?") or item.split()[0].lower() in _SENTENCE_WORDS:
+        return None
+    if not _ID.fullmatch(item) and row_number(item) is None:
+        options["else"] = " ".join((name, *before, item))
+    return Action(name=name, args=(*before, item), options=options)
+
+
+# The words with which one talks to an agent about recalls rather than names one: "cancel everything".
+_SENTENCE_WORDS = frozenset((
+    "about", "all", "any", "anything", "both", "every", "everything", "everyone", "for", "in", "it", "me", "my", "none",
+    "of", "on", "our", "that", "them", "this", "those", "to", "what", "when", "whatever", "with", "your",
+))  # fmt: skip
 
 
 def _with_name(name: str) -> Callable[[str, datetime | None], Request | None]:
@@ -149,11 +172,9 @@ def _session(rest: str, _now: datetime | None) -> Request | None:
     words = rest.split()
     if words in ([], ["list"], ["new"]):
         return Action(name="session", args=tuple(words))
-    if len(words) == 2 and words[0] == "use":
-        return Action(name="session", args=tuple(words))
     if words == ["use"]:
-        raise UsageError("Which one? Write %navi session use ID; %navi session list shows them.")
-    return None
+        raise UsageError("Which one? Write %navi session use and its number or title; %navi session list shows them.")
+    return _named_action("session", rest.removeprefix("use").strip(), "use") if words[0] == "use" else None
 
 
 def _export(rest: str, _now: datetime | None) -> Request | None:
@@ -179,23 +200,24 @@ def _recall(rest: str, now: datetime | None) -> Request | None:
 
 
 def _approve(rest: str, _now: datetime | None) -> Request | None:
-    """``approve [ID] [--always]``."""
+    """``approve [question] [--always]``."""
     words = rest.split()
-    always = "--always" in words
-    ids = [word for word in words if word != "--always"]
-    if len(ids) > 1 or any(not _ID.fullmatch(word) for word in ids):
+    always = {"always": ""} if "--always" in words else {}
+    named = [word for word in words if word != "--always"]
+    if len(named) > 1:
         return None
-    return Action(name="approve", args=tuple(ids), options={"always": ""} if always else {})
+    return _named_action("approve", named[0], **always) if named else Action(name="approve", options=always)
 
 
 def _id_and_text(name: str) -> Callable[[str, datetime | None], Request | None]:
-    """``deny [ID] [reason]``, ``answer [ID] value``."""
+    """``deny [question] [reason]``, ``answer [question] value``."""
 
     def shape(rest: str, _now: datetime | None) -> Request | None:
         word, _, text = rest.partition(" ")
         if _ID.fullmatch(word) and word.startswith("i_"):
             return Action(name=name, args=(word, text.strip()))
-        # Without an id it is an answer only while a question is open; else somebody talks to the agent.
+        # Without an id it is an answer only while a question is open; else it is a prompt. A number may be the
+        # question's or the value: that depends on how many are open, so it stays in the text.
         return Action(name=name, args=("", rest), options={"else": f"{name} {rest}".strip()})
 
     return shape
@@ -217,18 +239,14 @@ def _remember(rest: str, _now: datetime | None) -> Request | None:
     return Action(name="remember", args=(rest.removeprefix("that "),))
 
 
-def _forget(rest: str, _now: datetime | None) -> Request | None:
-    return Action(name="forget", args=(rest,)) if _ID.fullmatch(rest) else None
-
-
 _SHAPES: Mapping[str, Callable[[str, datetime | None], Request | None]] = {
     "recall": _recall,
     "recalls": _recalls,
     "away": _bare("away"),
-    "cancel": _with_id("cancel"),
-    "pause": _with_id("pause"),
-    "resume": _with_id("resume"),
-    "fire": _with_id("fire"),
+    "cancel": _naming("cancel"),
+    "pause": _naming("pause"),
+    "resume": _naming("resume"),
+    "fire": _naming("fire"),
     "stop": _bare("stop"),
     "session": _session,
     "profile": _with_name("profile"),
@@ -239,6 +257,7 @@ _SHAPES: Mapping[str, Callable[[str, datetime | None], Request | None]] = {
     "deny": _id_and_text("deny"),
     "answer": _id_and_text("answer"),
     "queue": _bare("queue"),
+    "unqueue": _naming("unqueue"),
     "approvals": _bare("approvals"),
     "usage": _bare("usage"),
     "tools": _bare("tools"),
@@ -247,5 +266,5 @@ _SHAPES: Mapping[str, Callable[[str, datetime | None], Request | None]] = {
     "mcp": _bare("mcp"),
     "remember": _remember,
     "memory": _memory,
-    "forget": _forget,
+    "forget": _naming("forget"),
 }

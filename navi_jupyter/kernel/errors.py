@@ -31,6 +31,13 @@ class UsageError(KernelError):
     status = 400
 
 
+class NoSuchItem(UsageError):
+    """No recall, session or other item has the number, id or title that was given."""
+
+    code = "no_such_item"
+    status = 404
+
+
 class ServerNotFound(KernelError):
     """None of the places that name a server names one that is there."""
 

@@ -5,25 +5,26 @@ Not responsible for what a line means (``grammar``) or for how things look (``re
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
+from ..handles import row_number, short_handle
+from ..text import plural
 from . import api, cell_outputs, notebook
 from .ask import Reply, painter_here
 from .attachments import KernelAttachment
 from .client import current_service
 from .command_line import Action, Prompt, Request, parse_cell, parse_line, parse_prompt
-from .errors import Interrupted, KernelError, Refused, UsageError
+from .errors import Interrupted, KernelError, NoSuchItem, Refused, UsageError
 from .interpolation import interpolate
 from .listing import Listing
 from .recall_command import RECALL_HELP, NewRecall
-from .recalls import Recall, change_all, foresee, new_recall, read_words
+from .recalls import Recall, change_all, find_recall, foresee, new_recall, read_words
 from .render import clock_words, usage_words
-from .session import Session, sessions_table
+from .session import Interrupts, Session, new_prompt, payload_from, sessions_table
 from .shell import current_shell, show
 
 _LONGEST_SOURCE = 4000
@@ -38,20 +39,22 @@ HELP = """\
                                         it ends); its meaning and the next times are shown
 %navi recall when done summarize        come back when the running cell is done; also: failed, slow 10m, idle, died,
                                         changed FILE, true "loss < 0.1" (--each: every time it happens)
-%navi recalls [--all]                   what is scheduled; then: %navi cancel|pause|resume|fire ID
+%navi recalls [--all]                   what is scheduled; then: %navi cancel|pause|resume|fire 3
 %navi recall pause all, resume all
 %navi away                              what ran while you were away, and what did not and why
 %navi stop                              stop what is running
-%navi approve|deny [ID]                 let a tool run that asks, or not (--always; %navi approvals lists them)
+%navi approve|deny [2]                  allow a tool call that a run asks about, or not (--always; %navi approvals)
 %navi --with-output 7 TEXT              send along what cell [7] showed (or: last); --attach FILE a file
-%navi --mode steer TEXT                 tell the run in progress (interrupt, rollback, collect; %navi queue)
-%navi remember TEXT, memory, forget ID  what Navi knows about you in every session
+%navi --mode steer TEXT                 steer the run in progress (interrupt, rollback, collect; queue, unqueue 1)
+%navi remember TEXT, memory, forget 2   what Navi knows about you in every session
 %navi usage, tools, profiles, models, mcp
-%navi session [new | use ID | list]     this notebook's session
+%navi session [new | use 2 | list]      this notebook's session
 %navi model [NAME], %navi profile [NAME]
 %navi export [md|ipynb|json] [FILE]     save the conversation
 %navi chat                              the chat, in this notebook
 %navi -- TEXT                           TEXT is a question, whatever its first word is
+
+Where a number stands, it is that of a list's row. A beginning of the title or the id will do as well: %navi cancel loss
 """
 
 
@@ -75,7 +78,18 @@ class NaviMagics(Magics):
             case Action(name="deny" | "answer", options={"else": words}) if not api.session().approvals:
                 return self._ask(parse_prompt(f"-- {words}"))
             case Action():
-                return _ACTIONS[request.name](request)
+                return self._act(request)
+
+    def _act(self, action: Action) -> Any:
+        try:
+            return _ACTIONS[action.name](action)
+        except NoSuchItem as error:
+            sentence = action.options.get("else")
+            # A single word is a misspelt title: what there is helps more than an agent that is asked to guess.
+            if sentence is None or len(action.args[-1].split()) == 1:
+                hint = "" if sentence is None else f" To ask Navi instead: %navi -- {sentence}"
+                raise NoSuchItem(error.message + hint) from None
+            return self._ask(parse_prompt(f"-- {sentence}"))
 
     def _recall(self, request: NewRecall) -> Recall | Reply | None:
         service, target = current_service(), api.session(request.session)
@@ -95,20 +109,16 @@ class NaviMagics(Magics):
             _foretell(read)
         elif schedule["kind"] in ("cron", "every"):
             _foretell(foresee(service, schedule))
-        return new_recall(
-            service,
-            target.id,
-            self._filled(message),
-            schedule,
-            title=request.title,
-            policy=policy,
-        )
+        recall = new_recall(service, target.id, self._filled(message), schedule, title=request.title, policy=policy)
+        print(f"To cancel it: %navi cancel {recall.handle}")
+        return recall
 
     def _ask(self, prompt: Prompt) -> Reply | None:
         text = self._filled(prompt.text) if prompt.interpolate else prompt.text
         shown, sources = self._outputs(prompt)
         files = [*(file for file in shown if not file.picture), *prompt.files]
-        asking = api.session(prompt.session).asking(
+        asking = new_prompt(
+            api.session(prompt.session),
             text + sources,
             show=painter_here(),
             model=prompt.model,
@@ -171,11 +181,10 @@ def _status_text() -> str:
     except KernelError as problem:
         return f"Navi is not available: {problem}"
     doing = "busy" if state["run"] else "idle"
-    waiting = len(api.recalls())
     return (
         f"Navi {health['version']} at {service.connection.url}\n"
-        f"session {state['title']!r} ({state['id']}), {doing}, model {state['model']}, profile {state['profile']}, "
-        f"{waiting} recall{'' if waiting == 1 else 's'} waiting"
+        f"session {state['title']!r} ({short_handle(state['id'])}), {doing}, model {state['model']}, "
+        f"profile {state['profile']}, {plural(len(api.recalls()), 'recall')} waiting"
     )
 
 
@@ -187,23 +196,14 @@ def _stop(_: Action) -> None:
     print("Stopping." if api.session().stop() else "Nothing is running.")
 
 
-def _recalls(action: Action) -> Listing[Recall]:
-    return api.recalls(all="all" in action.options)
-
-
-def _away(_: Action) -> Listing[dict[str, Any]]:
-    return api.session().away()
-
-
 def _change_all(action: Action) -> None:
     word = action.name.removesuffix("_all")
     count = change_all(current_service(), word)
-    print(f"{count} recall{'' if count == 1 else 's'} {word}d.")
+    print(f"{plural(count, 'recall')} {word}d.")
 
 
 def _change_recall(action: Action) -> Recall:
-    service = current_service()
-    recall = Recall(service, service.call("GET", f"recalls/{action.args[0]}"))
+    recall = find_recall(current_service(), action.args[0], session_id=api.session().id)
     change: Callable[[], Recall] = getattr(recall, action.name)
     return change()
 
@@ -218,8 +218,8 @@ def _session(action: Action) -> Session | Listing[dict[str, Any]]:
             created = notebook.create(service)
             service.session_id = created["id"]
         case ("use", wanted):
-            # Asked for first: an id that is not there must not become this notebook's.
-            state = Session(service, wanted).state
+            # Read first: an id that does not exist must not become this notebook's.
+            state = api.session(wanted).state
             service.session_id = state["id"]
             here = notebook.notebook_path(service.connection.root_dir)
             if here and state["notebook_path"] != here:
@@ -272,68 +272,62 @@ def _free_name(session_id: str, kind: str) -> Path:
 
 
 def _approve(action: Action) -> None:
-    session = api.session()
-    for question in _asked(session, action.args[0] if action.args else "", kind="approval"):
-        session.approve(question["id"], always="always" in action.options)
-        print(f"Approved: {question['message']}")
+    asked = api.session().approvals
+    question = _question(asked, action.args[0] if action.args else "", kind="approval")
+    asked.approve(question["id"], always="always" in action.options)
+    print(f"Approved: {question['message']}")
 
 
 def _deny(action: Action) -> None:
-    session = api.session()
+    asked = api.session().approvals
     chosen, reason = action.args
-    for question in _asked(session, chosen):
-        if question["kind"] == "approval":
-            session.deny(question["id"], reason or None)
-        else:
-            session.decline(question["id"])
-        print(f"Denied: {question['message']}")
+    number, _, rest = reason.partition(" ")
+    if not chosen and row_number(number) in range(1, len(asked) + 1):
+        chosen, reason = number, rest.strip()
+    question = _question(asked, chosen)
+    if question["kind"] == "approval":
+        asked.deny(question["id"], reason or None)
+    else:
+        asked.decline(question["id"])
+    print(f"Denied: {question['message']}")
 
 
 def _answer(action: Action) -> None:
-    session = api.session()
+    asked = api.session().approvals
     chosen, text = action.args
-    for question in _asked(session, chosen, kind="question"):
-        session.answer(question["id"], _payload(question.get("response_schema") or {}, text))
-        print(f"Answered: {question['message']}")
+    number, _, rest = text.partition(" ")
+    # While one question is open, a number is the value that it asks for.
+    if not chosen and len(asked) > 1 and rest and row_number(number) in range(1, len(asked) + 1):
+        chosen, text = number, rest.strip()
+    question = _question(asked, chosen, kind="question")
+    asked.answer(question["id"], payload_from(question.get("response_schema") or {}, text))
+    print(f"Answered: {question['message']}")
 
 
-def _asked(session: Session, chosen: str, *, kind: str | None = None) -> list[dict[str, Any]]:
-    """The open question that is meant: the one with that id, else the only one. Raises UsageError."""
-    asked = [question for question in session.approvals if kind in (None, question["kind"])]
+def _question(asked: Interrupts, chosen: str, *, kind: str | None = None) -> dict[str, Any]:
+    """The open question that is meant: the one that is named, else the only one of its kind. Raises UsageError."""
     if chosen:
-        asked = [question for question in asked if question["id"] == chosen]
-    if not asked:
+        question_id = asked.find(chosen)
+        questions = [question for question in asked if question["id"] == question_id]
+    else:
+        questions = [question for question in asked if kind in (None, question["kind"])]
+    if not questions:
         raise UsageError("No such question is open in this session.")
-    if len(asked) > 1:
-        raise UsageError(f"{len(asked)} questions are open: name one by its ID; %navi approvals lists them.")
-    return asked
+    if len(questions) > 1:
+        raise UsageError(f"{len(questions)} questions are open: name one by its number in %navi approvals.")
+    return questions[0]
 
 
-def _payload(schema: dict[str, Any], text: str) -> Any:
-    """What was typed, as the question's schema has it: JSON, or the value of its only field."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = text
-    names = list(schema.get("properties") or {})
-    if schema.get("type") == "object" and not isinstance(value, dict):
-        if len(names) != 1:
-            raise UsageError(f"The answer has these fields: {', '.join(names)}. Write it as JSON.")
-        return {names[0]: text if schema["properties"][names[0]].get("type") == "string" else value}
-    return value
-
-
-def _queue(_: Action) -> Listing[dict[str, Any]]:
-    return api.session().queue
-
-
-def _approvals(_: Action) -> Listing[dict[str, Any]]:
-    return api.session().approvals
+def _unqueue(action: Action) -> None:
+    queue = api.session().queue
+    command_id = queue.find(action.args[0])
+    queue.unqueue(command_id)
+    print(f"Withdrawn: {next((name.title for name in queue.names if name.id == command_id), 'the prompt')}")
 
 
 def _usage(_: Action) -> None:
     spent = current_service().call("GET", "usage")
-    print(f"this session:  {usage_words(api.session().usage) or 'nothing yet'}")
+    print(f"this session:  {usage_words(api.session().state.get('usage') or {}) or 'nothing yet'}")
     for name, words in (("today", "today"), ("last_30_days", "last 30 days"), ("total", "in all")):
         print(f"{words + ':':<14} {usage_words(spent.get(name) or {}) or 'nothing yet'}")
 
@@ -361,11 +355,7 @@ def _mcp(_: Action) -> Listing[dict[str, Any]]:
 
 def _remember(action: Action) -> None:
     fact = api.remember(action.args[0])
-    print(f"Remembered ({fact['id']}): {fact['text']}")
-
-
-def _memory(action: Action) -> Listing[dict[str, Any]]:
-    return api.memory(action.args[0] if action.args else None)
+    print(f"Remembered: {fact['text']}")
 
 
 def _forget(action: Action) -> None:
@@ -373,16 +363,12 @@ def _forget(action: Action) -> None:
     print("Forgotten.")
 
 
-def _chat(_: Action) -> None:
-    show(api.chat())
-
-
 _ACTIONS: dict[str, Callable[[Action], Any]] = {
     "status": _status,
     "help": _help,
     "stop": _stop,
-    "recalls": _recalls,
-    "away": _away,
+    "recalls": lambda action: api.recalls(all="all" in action.options),
+    "away": lambda _: api.session().away(),
     "cancel": _change_recall,
     "pause": _change_recall,
     "resume": _change_recall,
@@ -393,18 +379,19 @@ _ACTIONS: dict[str, Callable[[Action], Any]] = {
     "profile": _profile,
     "model": _model,
     "export": _export,
-    "chat": _chat,
+    "chat": lambda _: show(api.chat()),
     "approve": _approve,
     "deny": _deny,
     "answer": _answer,
-    "approvals": _approvals,
-    "queue": _queue,
+    "approvals": lambda _: api.session().approvals,
+    "queue": lambda _: api.session().queue,
+    "unqueue": _unqueue,
     "usage": _usage,
     "tools": _tools,
     "profiles": _profile,
     "models": _model,
     "mcp": _mcp,
     "remember": _remember,
-    "memory": _memory,
+    "memory": lambda action: api.memory(*action.args),
     "forget": _forget,
 }

@@ -10,11 +10,12 @@ from datetime import datetime, timedelta
 from html import escape
 from typing import Any
 
+from ..handles import Named, short_handle
 from .client import Service
 from .current_cell import tell_of_it, with_cell
 from .errors import Refused, UsageError
-from .listing import Listing
-from .render import moment, schedule_words
+from .listing import Listing, find_id
+from .render import clock_words, moment, schedule_words
 from .times import duration_text, instant_text, local_zone
 
 _DURATIONS = ("grace", "timeout", "jitter")
@@ -22,86 +23,83 @@ _WAYS = "in_='10m', at='18:30', every='1h', cron='0 9 * * 1-5' or when='done'"
 
 
 class Recall:
-    """A stored wish to be woken. What can change is read from the server each time it is looked at."""
+    """A recall: a message that the session is sent at a time or an event.
+
+    What the user gave is kept as it was read last; what the scheduler changes is read again at each access.
+    """
+
+    id: str
+    handle: str
+    """The short form of ``id``, which every ``%navi`` command takes."""
+    session_id: str
+    title: str
+    message: str
+    schedule: dict[str, Any]
+    """When it fires, in the contract's form."""
+    policy: dict[str, Any]
+    """What happens when it cannot simply run on time."""
 
     def __init__(self, service: Service, content: Mapping[str, Any], last: Mapping[str, Any] | None = None) -> None:
         self._service = service
-        self._content = dict(content)
         self._last = last
         """The latest row of its ledger, where a list brought it along."""
+        self._update(content)
 
-    @property
-    def id(self) -> str:
-        """The recall's id."""
-        return str(self._content["id"])
-
-    @property
-    def session_id(self) -> str:
-        """The session that it wakes."""
-        return str(self._content["session_id"])
-
-    @property
-    def title(self) -> str:
-        """A short name."""
-        return str(self._content["title"])
-
-    @property
-    def message(self) -> str:
-        """What the session is asked when it fires."""
-        return str(self._content["message"])
-
-    @property
-    def schedule(self) -> dict[str, Any]:
-        """When it fires, in the contract's form."""
-        return dict(self._content["schedule"])
-
-    @property
-    def policy(self) -> dict[str, Any]:
-        """What happens when it can not simply run on time."""
-        return dict(self._content["policy"])
+    def _update(self, content: Mapping[str, Any]) -> Recall:
+        self._content = content
+        self.id = str(content["id"])
+        self.handle = short_handle(self.id)
+        self.session_id = str(content["session_id"])
+        self.title, self.message = str(content["title"]), str(content["message"])
+        self.schedule, self.policy = dict(content["schedule"]), dict(content["policy"])
+        return self
 
     @property
     def status(self) -> str:
         """``pending``, ``running``, ``paused``, then ``fired``, ``failed``, ``cancelled`` or ``expired``."""
-        return str(self.refresh()._content["status"])  # noqa: SLF001
+        return str(self._read("status"))
 
     @property
     def next_at(self) -> datetime | None:
         """When it fires next, in this machine's zone; None when it is over or paused."""
-        return _local(self.refresh()._content["next_at"])  # noqa: SLF001
+        return _local(self._read("next_at"))
 
     @property
     def last_at(self) -> datetime | None:
-        """The slot that was started last."""
-        return _local(self.refresh()._content["last_at"])  # noqa: SLF001
+        """The planned time that was started last."""
+        return _local(self._read("last_at"))
 
     @property
     def fired(self) -> int:
         """How often it has been started."""
-        return int(self.refresh()._content["fired"])  # noqa: SLF001
+        return int(self._read("fired"))
 
     @property
     def firings(self) -> Listing[dict[str, Any]]:
-        """The ledger, newest first: every slot, what became of it and why, how late it started, whom it was told."""
+        """The ledger, newest first: each planned time, its outcome and the reason, its lateness, the notification."""
         items = self._service.pages(f"recalls/{self.id}/firings", "firings", most=1000)
         return Listing(items, _FIRING_COLUMNS, _firing_row, empty="It has not fired yet.")
 
     def refresh(self) -> Recall:
-        """Read it again; itself."""
-        self._content = self._service.call("GET", f"recalls/{self.id}")
-        return self
+        """Read it again; returns itself."""
+        return self._update(self._service.call("GET", f"recalls/{self.id}"))
 
     def pause(self) -> Recall:
-        """Let no slot fire until it is resumed."""
+        """Let nothing fire until it is resumed."""
         return self._post("pause")
 
     def resume(self) -> Recall:
-        """Go on with the next slot."""
+        """Continue with the next planned time."""
         return self._post("resume")
 
     def fire(self) -> Recall:
-        """Run it now, besides its schedule."""
+        """Run it now, in addition to its schedule."""
         return self._post("fire")
+
+    def cancel(self) -> Recall:
+        """End it. Does nothing when it is over."""
+        self._service.call("DELETE", f"recalls/{self.id}")
+        return self.refresh()
 
     def clone(
         self,
@@ -111,7 +109,7 @@ class Recall:
         schedule: Mapping[str, Any] | None = None,
         **policy: Any,
     ) -> Recall:
-        """A new recall like this one, with what is given in place of its own. It may be over.
+        """A new recall like this one, with what is given in place of its own. This one may be over.
 
         ``schedule`` is in the contract's form; policy keywords as for ``recall`` change that part of its policy.
         """
@@ -121,40 +119,41 @@ class Recall:
         given = {name: value for name, value in body.items() if value is not None}
         return Recall(self._service, self._service.call("POST", f"recalls/{self.id}/clone", given))
 
-    def cancel(self) -> Recall:
-        """End it. Does nothing when it is over."""
-        self._service.call("DELETE", f"recalls/{self.id}")
-        return self.refresh()
-
     def _post(self, action: str) -> Recall:
-        self._content = self._service.call("POST", f"recalls/{self.id}/{action}", {})
-        return self
+        return self._update(self._service.call("POST", f"recalls/{self.id}/{action}", {}))
 
-    def row(self) -> list[str]:
-        """Its line in a table, from what was read last."""
+    def _read(self, field: str) -> Any:
+        return self.refresh()._content[field]  # noqa: SLF001 - itself
+
+    def _row(self) -> list[str]:
         content, last = self._content, self._last
         return [
-            self.id,
-            self.message,
-            schedule_words(content["schedule"]),
+            self.handle,
+            _label(self),
+            schedule_words(self.schedule),
             str(content["status"]),
-            _next(content),
+            self._next(),
             moment(last["slot"] if last else content["last_at"]),
-            _became(last),
+            _outcome(last),
             str(content["fired"]),
         ]
 
-    def __repr__(self) -> str:
+    def _next(self) -> str:
         content = self._content
-        following = f", next {moment(content['next_at'])}" if content["next_at"] else ""
-        words = schedule_words(content["schedule"])
-        return f"<Recall {self.id} {content['status']}: {self.message!r} {words}{following}>"
+        if self.schedule.get("kind") == "when" and content["status"] == "pending" and not content["next_at"]:
+            return "when it happens"
+        return moment(content["next_at"], zone=self.schedule.get("tz"))
+
+    def __repr__(self) -> str:
+        following = f", next {self._next()}" if self._content["next_at"] else ""
+        words = schedule_words(self.schedule)
+        return f"<Recall {self.handle} {self._content['status']}: {self.message!r} {words}{following}>"
 
     def _repr_html_(self) -> str:
-        _, message, schedule, status, following, *_ = map(escape, self.row())
+        handle, message, schedule, status, following, *_ = map(escape, self._row())
         return (
             f"<div>⏰ <strong>{message}</strong> — {schedule}, {status}, next: {following} "
-            f"<small><code>{escape(self.id)}</code></small></div>"
+            f"<small><code>{handle}</code></small></div>"
         )
 
 
@@ -179,9 +178,35 @@ def list_recalls(service: Service, *, session_id: str | None, over: bool = False
     """The recalls of one session or all of the user's; ``over`` includes those that have ended."""
     last: dict[str, Any] = {}
     items = service.pages("recalls", "recalls", most=1000, query={"session_id": session_id}, beside={"last": last})
-    open_ones = ("pending", "running", "paused")
-    found = (Recall(service, item, last.get(item["id"])) for item in items if over or item["status"] in open_ones)
-    return Listing(found, _COLUMNS, Recall.row, empty="No recalls are waiting.")
+    found = (Recall(service, item, last.get(item["id"])) for item in items if over or item["status"] in _OPEN)
+    return Listing(found, _COLUMNS, Recall._row, empty="No recalls are waiting.", kind="recall", named=_name)  # noqa: SLF001
+
+
+def find_recall(service: Service, text: str | int, *, session_id: str) -> Recall:
+    """The recall that ``text`` names: in that session, else in the user's others, else among those that are over.
+
+    Raises NoSuchItem; UsageError for a text that names several.
+    """
+
+    def scopes() -> list[list[Named]]:
+        items = [Recall(service, item) for item in service.pages("recalls", "recalls", most=1000)]
+        still_open = [item for item in items if item._content["status"] in _OPEN]  # noqa: SLF001 - of this module
+        here = [item for item in still_open if item.session_id == session_id]
+        return [[_name(item) for item in scope] for scope in (here, still_open, items)]
+
+    recall_id = find_id("recall", text, scopes, hint="%navi recalls lists them.")
+    return Recall(service, service.call("GET", f"recalls/{recall_id}"))
+
+
+def _name(recall: Recall) -> Named:
+    return Named(recall.id, _label(recall))
+
+
+def _label(recall: Recall) -> str:
+    """What a list shows: the message, behind a title that somebody gave. Both are what a person may type of it."""
+    # Without one, the server takes the beginning of the message.
+    made = " ".join(recall.message.split()).startswith(recall.title.rstrip("… "))
+    return recall.message if made else f"{recall.title}: {recall.message}"
 
 
 def read_words(service: Service, words: str, *, tz: str | None = None, sentence: bool = False) -> dict[str, Any]:
@@ -252,17 +277,12 @@ def policy_from(given: Mapping[str, Any]) -> dict[str, Any]:
     return policy
 
 
+_OPEN = ("pending", "running", "paused")
 _COLUMNS = ("id", "message", "schedule", "status", "next", "last", "last one", "fired")
-_FIRING_COLUMNS = ("slot", "kind", "status", "reason", "late", "try", "told", "run")
+_FIRING_COLUMNS = ("planned", "kind", "status", "reason", "late", "try", "notified", "run")
 
 
-def _next(content: Mapping[str, Any]) -> str:
-    if content["schedule"].get("kind") == "when" and content["status"] == "pending" and not content["next_at"]:
-        return "when it happens"
-    return moment(content["next_at"])
-
-
-def _became(firing: Mapping[str, Any] | None) -> str:
+def _outcome(firing: Mapping[str, Any] | None) -> str:
     """``skipped: the session is busy``."""
     if firing is None:
         return ""
@@ -272,7 +292,7 @@ def _became(firing: Mapping[str, Any] | None) -> str:
 def _firing_row(firing: dict[str, Any]) -> list[str]:
     late = firing.get("lateness_ms")
     coalesced = f" (and {firing['coalesced']} before it)" if firing.get("coalesced") else ""
-    told = firing.get("delivery") or "none"
+    delivery = firing.get("delivery") or "none"
     return [
         moment(firing["slot"]),
         firing.get("kind") or "auto",
@@ -280,8 +300,8 @@ def _firing_row(firing: dict[str, Any]) -> list[str]:
         firing.get("reason") or "",
         "" if late is None else f"{late / 1000:.1f}s",
         str(firing.get("attempt", 0) + 1) if firing.get("run_id") else "",
-        "" if told == "none" else told + (f": {firing['delivery_error']}" if firing.get("delivery_error") else ""),
-        firing.get("run_id") or "",
+        "" if delivery == "none" else ": ".join(filter(None, (delivery, firing.get("delivery_error")))),
+        short_handle(firing["run_id"]) if firing.get("run_id") else "",
     ]
 
 
@@ -295,8 +315,8 @@ _AWAY_COLUMNS = ("when", "what", "became", "answer or reason")
 def read_away(service: Service, session_id: str, since: datetime | str | None = None) -> Listing[dict[str, Any]]:
     """What happened since then, or since the user was last there; oldest first. Raises UsageError, Refused.
 
-    A row has ``at``, ``what``, ``status`` and ``told``; those of runs also ``run_id``. Slots of one recall that did not
-    run for one reason are one row, which says how many they are (``slots``).
+    A row has ``at``, ``what``, ``status`` and ``told`` (the answer or the reason); those of runs also ``run_id``.
+    Planned times of one recall that did not run for one reason are one row, with their count (``slots``).
     """
     query = {} if since is None else {"since": _instant(since)}
     found = service.call("GET", f"sessions/{session_id}/away", query=query)
@@ -309,7 +329,7 @@ def _instant(since: datetime | str) -> str:
     try:
         at = datetime.fromisoformat(since) if isinstance(since, str) else since
     except ValueError:
-        raise UsageError(f"{since!r} is no time in ISO 8601, such as 2026-11-24T09:00.", field="since") from None
+        raise UsageError(f"{since!r} is not a time in ISO 8601, such as 2026-11-24T09:00.", field="since") from None
     return (at if at.tzinfo else at.astimezone()).isoformat()
 
 
@@ -337,14 +357,12 @@ def _away_row(row: Mapping[str, Any]) -> list[str]:
     return [moment(row["at"]), row["what"], f"{row['status'].replace('_', ' ')}{times}", _plain(row["told"])]
 
 
-def _plain(told: str) -> str:
-    """A reason that names an instant of the machine's in the reader's clock."""
-    head, into, at = told.partition("coalesced into ")
-    return f"made up for by the run of {_clock(at)}" if into and not head else told
-
-
-def _clock(at: str) -> str:
+def _plain(text: str) -> str:
+    """A reason in which the server names an instant, on the reader's clock."""
+    head, into, at = text.partition("coalesced into ")
+    if head or not into:
+        return text
     try:
-        return f"{datetime.fromisoformat(at).astimezone():%Y-%m-%d %H:%M}"
+        return f"made up for by the run of {clock_words(at)}"
     except ValueError:
-        return at
+        return text

@@ -9,12 +9,15 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import Any
 
+from ..clock import zone_label, zone_or_utc
+from ..handles import short_handle
 from . import markdown
 from .run_view import Part, Question, RunView, Text, Tool, Worker, attachment_of
+from .times import local_tz, local_zone
 
 _SHORT = 160
 
@@ -148,7 +151,7 @@ def _question_html(question: Question) -> str:
 
 def _question_words(question: Question) -> str:
     if question.status == "open":
-        return f"{question.message} [{question.id}]"
+        return f"{question.message} [{short_handle(question.id)}]"
     if question.status == "resolved":
         outcome = {True: "approved", False: "denied", None: "answered"}[question.approved]
     else:
@@ -241,19 +244,31 @@ def _told(message: dict[str, Any]) -> bool:
 # --- times -----------------------------------------------------------------------------------------------------------
 
 
-def moment(text: str | None, *, now: datetime | None = None) -> str:
-    """An ISO instant as local time and distance: ``2026-11-24 09:00 (in 8h)``."""
+def moment(text: str | None, *, zone: str | None = None, now: datetime | None = None) -> str:
+    """An ISO instant on the reader's clock, and how far it is: ``Tue 24 Nov 09:00 (in 8h)``.
+
+    ``zone`` is that of its schedule: where it is not the reader's, its wall time stands there too, since it is what
+    the user asked for: ``Tue 24 Nov 01:00 (in 8h; 09:00 Asia/Tokyo)``.
+    """
     if not text:
         return "–"
-    at = datetime.fromisoformat(text)
-    return f"{at.astimezone():%Y-%m-%d %H:%M:%S} ({distance((at - (now or datetime.now(UTC))).total_seconds())})"
+    at, now = datetime.fromisoformat(text), now or datetime.now(UTC)
+    label = zone_label(zone, local_zone()) if zone else ""
+    there = f"; {at.astimezone(zone_or_utc(str(zone))):%H:%M} {label}" if label else ""
+    return f"{clock_words(text, now=now)} ({distance((at - now).total_seconds())}{there})"
 
 
-def clock_words(text: str) -> str:
-    """An ISO instant as this machine's clock shows it: ``Fri 27 Nov 16:00``; the year where it is another one."""
-    at = datetime.fromisoformat(text).astimezone()
-    year = "" if at.year == datetime.now().astimezone().year else f" {at.year}"
-    return f"{at:%a} {at.day} {at:%b}{year} {at:%H:%M:%S}".removesuffix(":00")
+def clock_words(text: str, *, now: datetime | None = None) -> str:
+    """An ISO instant on the reader's clock: ``Fri 27 Nov 16:00``; the year where it is not this one.
+
+    Seconds are shown within ten minutes only, where they are what distinguishes two times.
+    """
+    zone = local_tz()
+    at = datetime.fromisoformat(text).astimezone(zone)
+    today = (now or datetime.now(UTC)).astimezone(zone)
+    year = "" if at.year == today.year else f" {at.year}"
+    near = abs(at - today) < timedelta(minutes=10) and at.second
+    return f"{at:%a} {at.day} {at:%b}{year} {at:{'%H:%M:%S' if near else '%H:%M'}}"
 
 
 def distance(seconds: float) -> str:
@@ -310,11 +325,11 @@ def schedule_words(schedule: dict[str, Any]) -> str:
         case "once":
             return "once"
         case "every":
-            return f"every {schedule.get('every')}" + (f" ({schedule['tz']})" if schedule.get("tz") else "")
+            return f"every {schedule.get('every')}{_in_zone(schedule)}"
         case "when":
             return _when_words(schedule)
         case "cron":
-            return f"cron {schedule.get('expr')} ({schedule.get('tz')})"
+            return f"cron {schedule.get('expr')}{_in_zone(schedule)}"
         case kind:
             return str(kind)
 
@@ -368,3 +383,9 @@ def _joined(text: Any) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST else "…" + text[-_LONGEST:]
+
+
+def _in_zone(schedule: dict[str, Any]) -> str:
+    """`` (Asia/Tokyo)`` where the schedule's zone is not the reader's."""
+    label = zone_label(schedule["tz"], local_zone()) if schedule.get("tz") else ""
+    return f" ({label})" if label else ""

@@ -1,20 +1,22 @@
-"""A session in the hands of a notebook: send, stop, read, follow, export."""
+"""The user's sessions: send, stop, answer, read, follow, export."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from ..handles import Named, short_handle
 from .ask import Asking, NoPainter, Painter, Reply
 from .attachments import upload
 from .client import Envelope, Service
 from .errors import UsageError
 from .io_thread import io_thread
-from .listing import Listing
-from .recalls import Recall, list_recalls, read_away
+from .listing import Listing, find_id
+from .recalls import read_away
 from .render import moment, speaker, transcript_html, transcript_plain
 
 
@@ -28,117 +30,136 @@ class Messages(list[dict[str, Any]]):
         printer.text(transcript_plain(self))
 
 
+class PromptQueue(Listing[dict[str, Any]]):
+    """The prompts that wait for their turn, the next one first: ``command_id``, ``text``, ``mode``, ``run_id``.
+
+    Its methods take a number of the shown list, a beginning of the text, or the command's id.
+    """
+
+    def __init__(self, service: Service, session: Mapping[str, Any]) -> None:
+        self._service = service
+        self._session_id = str(session["id"])
+        waiting = (
+            {"mode": "enqueue", **prompt, "run_id": run["id"]}
+            for run in session["queue"]
+            for prompt in run.get("prompts") or ({"command_id": run["command_id"], "text": ""},)
+        )
+        super().__init__(
+            waiting,
+            ("prompt", "mode"),
+            lambda prompt: [str(prompt["text"]), str(prompt["mode"])],
+            empty="No prompt is waiting.",
+            kind="prompt",
+            named=lambda prompt: Named(str(prompt["command_id"]), str(prompt["text"])),
+        )
+
+    def edit(self, prompt: str | int, text: str) -> None:
+        """Change a prompt that waits. Raises UsageError, Refused when it does not wait any more."""
+        self._service.command(self._session_id, {"type": "edit", "target": self.find(prompt), "text": text})
+
+    def unqueue(self, prompt: str | int) -> None:
+        """Withdraw a prompt that waits. Raises UsageError, Refused when it does not wait any more."""
+        self._service.command(self._session_id, {"type": "unqueue", "target": self.find(prompt)})
+
+
+class Interrupts(Listing[dict[str, Any]]):
+    """The open questions, oldest first: approvals of tool calls, and values that a run asks for.
+
+    Its methods take a number of the shown list, a beginning of the question, or its id.
+    """
+
+    def __init__(self, service: Service, session: Mapping[str, Any]) -> None:
+        self._service = service
+        self._session_id = str(session["id"])
+        super().__init__(
+            session["approvals"],
+            ("asks", "tool", "expires"),
+            lambda item: [item["message"], item.get("tool") or "", moment(item.get("expires_at"))],
+            empty="No question is open.",
+            kind="question",
+            named=lambda item: Named(item["id"], item["message"]),
+        )
+
+    def approve(self, question: str | int, *, args: dict[str, Any] | None = None, always: bool = False) -> None:
+        """Let a tool call run, with other arguments if given; ``always``: do not ask for this tool again here."""
+        payload: dict[str, Any] = {"approved": True, "args": args, "always": "session" if always else None}
+        self.answer(question, {name: value for name, value in payload.items() if value is not None})
+
+    def deny(self, question: str | int, reason: str | None = None) -> None:
+        """Do not let a tool call run; the model gets the reason."""
+        self.answer(question, {"approved": False, **({"message": reason} if reason else {})})
+
+    def answer(self, question: str | int, payload: Any) -> None:
+        """Answer a question with what it asks for (see its ``response_schema``)."""
+        self._close(question, {"status": "resolved", "payload": payload})
+
+    def decline(self, question: str | int) -> None:
+        """Close a question without an answer."""
+        self._close(question, {"status": "cancelled"})
+
+    def _close(self, question: str | int, outcome: Mapping[str, Any]) -> None:
+        command = {"type": "answer", "interrupt_id": self.find(question), **outcome}
+        self._service.command(self._session_id, command)
+
+
+def payload_from(schema: dict[str, Any], text: str) -> Any:
+    """The payload of an answer that was typed: JSON, or the value of the schema's only field. Raises UsageError."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    names = list(schema.get("properties") or {})
+    if schema.get("type") == "object" and not isinstance(value, dict):
+        if len(names) != 1:
+            raise UsageError(f"The answer has these fields: {', '.join(names)}. Write it as JSON.")
+        return {names[0]: text if schema["properties"][names[0]].get("type") == "string" else value}
+    return value
+
+
 class Session:
-    """One conversation. Outlives this kernel; everybody who follows it sees the same."""
+    """A conversation. It outlives this kernel; every client that follows it shows the same."""
 
     def __init__(self, service: Service, session_id: str) -> None:
         self._service = service
         self.id = session_id
 
-    # --- talk --------------------------------------------------------------------------------------------------------
-
     def ask(self, text: str, *, show: Painter | None = None, **prompt: Any) -> Reply:
-        """Prompt, and wait for the answer. ``show`` paints it meanwhile.
+        """Prompt, and wait for the answer; ``show`` paints it meanwhile.
 
         ``prompt``: ``mode``, ``model``, ``images`` and ``files`` (figures, PIL images, bytes, paths) and further fields
         of the command.
         """
-        return self.asking(text, show=show, **prompt).wait()
+        return new_prompt(self, text, show=show, **prompt).wait()
 
     def send(self, text: str, **prompt: Any) -> Reply:
         """Prompt, and return once that is durable. The reply fills itself while this kernel lives."""
-        return self.asking(text, **prompt).start()
+        return new_prompt(self, text, **prompt).start()
 
-    def asking(
-        self,
-        text: str,
-        *,
-        show: Painter | None = None,
-        images: Sequence[Any] = (),
-        files: Sequence[Any] = (),
-        **prompt: Any,
-    ) -> Asking:
-        """A prompt that has not been sent yet; what goes with it has been uploaded."""
-        if not text.strip():
-            raise UsageError("There is nothing to ask: the text is empty.", field="text")
-        given = {name: value for name, value in prompt.items() if value is not None}
-        for name, things in (("images", images), ("files", files)):
-            if things:
-                given[name] = upload(self._service, things)
-        return Asking(self._service.client, self.id, {"text": text, **given}, show or NoPainter())
-
-    def stop(self, run_id: str | None = None) -> bool:
-        """Stop the run in progress (or that one): acknowledged at once. False when nothing was running."""
-        if run_id is None:
-            run = self.state["run"]
-            if run is None:
-                return False
-            run_id = run["id"]
+    def stop(self, run: str | int | None = None) -> bool:
+        """Stop the run in progress, or the one of ``runs`` that is named. False when nothing was running."""
+        if run is not None:
+            run_id = self.runs.find(run)
+        elif (current := self.state["run"]) is not None:
+            run_id = current["id"]
+        else:
+            return False
         self._service.command(self.id, {"type": "stop", "run_id": run_id})
         return True
 
-    # --- prompts that wait, questions that are open ------------------------------------------------------------------
+    @property
+    def queue(self) -> PromptQueue:
+        """The prompts that wait for their turn, with ``edit`` and ``unqueue``."""
+        return PromptQueue(self._service, self.state)
 
     @property
-    def queue(self) -> Listing[dict[str, Any]]:
-        """The prompts that wait for their turn, the next one first: ``command_id``, ``text``, ``mode``, ``run_id``."""
-        waiting = [
-            {"mode": "enqueue", **prompt, "run_id": run["id"]}
-            for run in self.state["queue"]
-            for prompt in run.get("prompts") or ({"command_id": run["command_id"], "text": ""},)
-        ]
-        return Listing(waiting, ("command", "prompt"), _queue_row, empty="No prompt is waiting.")
-
-    def edit(self, command_id: str, text: str) -> None:
-        """Change a prompt that waits. Raises Refused when it does not any more."""
-        self._service.command(self.id, {"type": "edit", "target": command_id, "text": text})
-
-    def unqueue(self, command_id: str) -> None:
-        """Withdraw a prompt that waits. Raises Refused when it does not any more."""
-        self._service.command(self.id, {"type": "unqueue", "target": command_id})
-
-    @property
-    def approvals(self) -> Listing[dict[str, Any]]:
-        """The questions that are open, oldest first: approvals of tool calls, and values that are asked for."""
-        return Listing(self.state["approvals"], _QUESTION_COLUMNS, _question_row, empty="No question is open.")
-
-    def approve(self, interrupt_id: str, *, args: dict[str, Any] | None = None, always: bool = False) -> None:
-        """Let a tool call run, with other arguments if given; ``always``: do not ask for this tool again here."""
-        payload: dict[str, Any] = {"approved": True, "args": args, "always": "session" if always else None}
-        self._answer(interrupt_id, {name: value for name, value in payload.items() if value is not None})
-
-    def deny(self, interrupt_id: str, reason: str | None = None) -> None:
-        """Do not let a tool call run; the reason is told to the model."""
-        self._answer(interrupt_id, {"approved": False, **({"message": reason} if reason else {})})
-
-    def answer(self, interrupt_id: str, payload: Any) -> None:
-        """Answer a question with what it asks for (see its ``response_schema``)."""
-        self._answer(interrupt_id, payload)
-
-    def decline(self, interrupt_id: str) -> None:
-        """Close a question without an answer."""
-        self._service.command(self.id, {"type": "answer", "interrupt_id": interrupt_id, "status": "cancelled"})
-
-    def _answer(self, interrupt_id: str, payload: Any) -> None:
-        answer = {"type": "answer", "interrupt_id": interrupt_id, "status": "resolved", "payload": payload}
-        self._service.command(self.id, answer)
-
-    # --- read --------------------------------------------------------------------------------------------------------
+    def approvals(self) -> Interrupts:
+        """The open questions, with ``approve``, ``deny``, ``answer`` and ``decline``."""
+        return Interrupts(self._service, self.state)
 
     @property
     def state(self) -> dict[str, Any]:
-        """Title, model, profile, ``run`` in progress, ``queue``, ``head_seq`` …, read now."""
+        """Title, model, profile, ``run`` in progress, ``queue``, ``usage``, ``head_seq`` …, read now."""
         return dict(self._service.call("GET", f"sessions/{self.id}"))
-
-    @property
-    def title(self) -> str:
-        """What the session is called."""
-        return str(self.state["title"])
-
-    @property
-    def usage(self) -> dict[str, Any]:
-        """Tokens, requests and, where known, cost in US dollars of all runs of this session."""
-        return dict(self.state.get("usage") or {})
 
     @property
     def messages(self) -> Messages:
@@ -149,20 +170,16 @@ class Session:
     def runs(self) -> Listing[dict[str, Any]]:
         """The last 100 runs, newest first."""
         items = self._service.pages(f"sessions/{self.id}/runs", "runs", most=100)
-        return Listing(items, _RUN_COLUMNS, _run_row, empty="No run yet.")
-
-    def recalls(self, *, over: bool = False) -> Listing[Recall]:
-        """The recalls of this session; ``over`` includes those that have ended."""
-        return list_recalls(self._service, session_id=self.id, over=over)
+        return Listing(items, _RUN_COLUMNS, _run_row, empty="No run yet.", kind="run", named=_run_name)
 
     def away(self, since: datetime | str | None = None) -> Listing[dict[str, Any]]:
         """What happened while you were away (or since then): what ran, and what did not and why. Oldest first."""
         return read_away(self._service, self.id, since)
 
     def follow(self, after: int | None = None) -> Iterator[Envelope]:
-        """Everything that happens, as it happens, each event once, across reconnects. Ends when you stop iterating.
+        """Every event as it happens, each once, across reconnects. Ends when you stop iterating.
 
-        ``after``: the ``seq`` to go on from (0: all that is kept). Without: first what describes the session now.
+        ``after``: the ``seq`` to continue from (0: all that is kept). Without it, the snapshot of the session first.
         """
         return self._service.follow(self.id, after)
 
@@ -170,7 +187,7 @@ class Session:
         """The conversation as ``md`` (default), ``ipynb`` or ``json``; written to ``path`` if given."""
         kind = format or (Path(path).suffix.lstrip(".") if path else "") or "md"
         if kind not in ("md", "ipynb", "json"):
-            raise UsageError(f"There is md, ipynb and json, not {kind!r}.", field="format")
+            raise UsageError(f"The format is md, ipynb or json, not {kind!r}.", field="format")
         client = self._service.client
         text = io_thread().wait(client.text(f"sessions/{self.id}/export", query={"format": kind}))
         if path is not None:
@@ -181,10 +198,8 @@ class Session:
         """Change title, model, profile …; the session as it is then."""
         return dict(self._service.call("PATCH", f"sessions/{self.id}", fields))
 
-    # --- show --------------------------------------------------------------------------------------------------------
-
     def __repr__(self) -> str:
-        return f"<Session {self.id}>"
+        return f"<Session {short_handle(self.id)}>"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Session) and other.id == self.id
@@ -193,34 +208,47 @@ class Session:
         return hash(self.id)
 
     def _repr_html_(self) -> str:
-        state = self.state
-        return f"<div><strong>{escape(state['title'])}</strong> <small><code>{escape(self.id)}</code></small></div>"
+        title = escape(self.state["title"])
+        return f"<div><strong>{title}</strong> <small><code>{short_handle(self.id)}</code></small></div>"
 
 
-_QUESTION_COLUMNS = ("id", "asks", "tool", "expires")
+def new_prompt(
+    session: Session,
+    text: str,
+    *,
+    show: Painter | None = None,
+    images: Sequence[Any] = (),
+    files: Sequence[Any] = (),
+    **prompt: Any,
+) -> Asking:
+    """A prompt that has not been sent yet; the files that go with it have been uploaded. Raises UsageError, Refused."""
+    if not text.strip():
+        raise UsageError("There is nothing to ask: the text is empty.", field="text")
+    service = session._service  # noqa: SLF001 - of this module
+    given = {name: value for name, value in prompt.items() if value is not None}
+    for name, things in (("images", images), ("files", files)):
+        if things:
+            given[name] = upload(service, things)
+    return Asking(service.client, session.id, {"text": text, **given}, show or NoPainter())
 
 
-def _queue_row(prompt: dict[str, Any]) -> list[str]:
-    return [str(prompt["command_id"]), str(prompt["text"])]
-
-
-def _question_row(question: dict[str, Any]) -> list[str]:
-    return [question["id"], question["message"], question.get("tool") or "", moment(question.get("expires_at"))]
-
-
-_RUN_COLUMNS = ("run", "started", "status", "origin", "model", "tokens")
+_RUN_COLUMNS = ("id", "started", "status", "origin", "model", "tokens")
 
 
 def _run_row(run: dict[str, Any]) -> list[str]:
     usage = run.get("usage") or {}
     return [
-        run["id"],
+        short_handle(run["id"]),
         moment(run["started_at"]),
         run["status"],
         speaker({"role": "user", "origin": run["origin"]}),
         run["model"],
         str(usage.get("input_tokens", 0) + usage.get("output_tokens", 0)),
     ]
+
+
+def _run_name(run: dict[str, Any]) -> Named:
+    return Named(run["id"], f"{run['status']} {run['model']}")
 
 
 def sessions_table(service: Service) -> Listing[dict[str, Any]]:
@@ -231,7 +259,7 @@ def sessions_table(service: Service) -> Listing[dict[str, Any]]:
         mark = "→" if session["id"] == current else ""
         return [
             mark,
-            session["id"],
+            short_handle(session["id"]),
             session["title"],
             session["notebook_path"] or "",
             session["model"],
@@ -240,4 +268,22 @@ def sessions_table(service: Service) -> Listing[dict[str, Any]]:
         ]
 
     columns = ("", "id", "title", "notebook", "model", "used", "unread")
-    return Listing(service.pages("sessions", "sessions", most=100), columns, row, empty="No session yet.")
+    sessions = service.pages("sessions", "sessions", most=100)
+    return Listing(sessions, columns, row, empty="No session yet.", kind="session", named=_session_name)
+
+
+def find_session(service: Service, text: str | int) -> str:
+    """The id of the session that ``text`` names: among the last 100, else among all.
+
+    Raises NoSuchItem; UsageError for a text that names several.
+    """
+
+    def scopes() -> list[list[Named]]:
+        names = [_session_name(session) for session in service.pages("sessions", "sessions")]
+        return [names[:100], names]
+
+    return find_id("session", text, scopes, hint="%navi session list shows them.")
+
+
+def _session_name(session: dict[str, Any]) -> Named:
+    return Named(session["id"], session["title"])

@@ -139,7 +139,7 @@ def test_a_recall_from_a_cell_fires_into_the_session(kernel: NotebookKernel) -> 
     away = kernel.ok("%navi away").text
     assert re.search(r"⏰ Summarise this session +completed", away)
     assert kernel.ok("print(navi.session().away('2026-01-01')[0]['status'])").stdout == "completed\n"
-    assert "is no time in ISO 8601" in kernel.run("navi.session().away('yesterday')").error
+    assert "is not a time in ISO 8601" in kernel.run("navi.session().away('yesterday')").error
 
 
 def test_a_time_in_english_is_said_back_before_it_is_saved(kernel: NotebookKernel) -> None:
@@ -181,6 +181,52 @@ def test_recalls_are_listed_paused_resumed_and_cancelled(kernel: NotebookKernel)
     assert kernel.ok("print(len(navi.recalls()), len(navi.recalls(over=True)))").stdout == "0 2\n"
 
 
+def test_a_recall_is_named_by_its_number_its_title_or_a_short_form_of_its_id(kernel: NotebookKernel) -> None:
+    made = kernel.ok("a = %navi recall every 1h --title loss check the curve\na")
+    handle = kernel.ok("print(a.id[-4:])").stdout.strip()
+    assert f"To cancel it: %navi cancel {handle}" in made.stdout
+    kernel.ok("b = %navi recall every 2h water the plants\nc = %navi recall every 3h water the lawn")
+    table = kernel.ok("%navi recalls").text
+    assert re.search(r"^#  +id ", table, re.MULTILINE)
+    assert re.search(rf"^3 +{handle} +loss: check the curve +every 1h", table, re.MULTILINE), table
+    ids = kernel.ok("print(a.id, b.id, c.id)").stdout.split()
+    assert not [one for one in ids if one in made.text + table]
+
+    kernel.ok("%navi pause loss")
+    kernel.ok(f"%navi resume {handle}")
+    assert kernel.ok("print(a.status)").stdout == "pending\n"
+    kernel.ok("navi.recall('a newer one, which takes the first row', every='4h')")
+    kernel.ok("%navi cancel 1")
+    assert kernel.ok("print(a.status, b.status, c.status)").stdout == "pending pending cancelled\n", (
+        "the number is that of the list that was shown"
+    )
+    kernel.ok("%navi cancel water")
+    assert kernel.ok("print(a.status, b.status)").stdout == "pending cancelled\n"
+    kernel.ok("%navi cancel 3")
+    assert kernel.ok("print(a.status)").stdout == "cancelled\n"
+
+
+def test_what_names_no_recall_or_several_is_an_error_that_lists_them(kernel: NotebookKernel) -> None:
+    kernel.ok("a = %navi recall every 2h water the plants\nb = %navi recall every 3h water the lawn")
+    several = kernel.run("%navi cancel water").error
+    assert re.search(r"'water' names 2 recalls: 'water the lawn' \(....\) and 'water the plants' \(....\)", several)
+    none = kernel.run("%navi cancel coffee").error
+    assert "No recall is called 'coffee'. There is 'water the lawn'" in none
+    assert "%navi -- cancel coffee" in none
+    assert "There is no recall 9: the list has 2" in kernel.run("%navi cancel 9").error
+    asked = kernel.ok("r = %navi pause what you do with the coffee machine\nprint(type(r).__name__)")
+    assert "Reply" in asked.stdout, "several words that name nothing are a question"
+    assert kernel.ok("print(a.status, b.status)").stdout == "pending pending\n"
+
+
+def test_times_are_on_the_readers_clock_and_name_a_zone_only_where_it_is_another(kernel: NotebookKernel) -> None:
+    kernel.ok('a = %navi recall cron "0 9 * * *" --tz Asia/Tokyo tea\nb = %navi recall cron "0 9 * * *" --tz UTC rest')
+    table = kernel.ok("%navi recalls").text
+    assert re.search(r"tea +cron 0 9 \* \* \* \(Asia/Tokyo\) .* 00:00 \(in [^;]+; 09:00 Asia/Tokyo\)", table), table
+    assert re.search(r"rest +cron 0 9 \* \* \* +pending .* 09:00 \(in \w+\)", table), table
+    assert "UTC" not in table
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
@@ -190,7 +236,7 @@ def test_recalls_are_listed_paused_resumed_and_cancelled(kernel: NotebookKernel)
         ('%navi recall when true "loss <" tell me', "no Python expression"),
         ('%navi recall "as you like it" look', "as a time"),
         ("navi.recall('x', when='tomorrow')", "nothing to wait for"),
-        ("%navi cancel rc_000000000000000000000000", ""),
+        ("%navi cancel rec_000000000000000000000000", ""),
         ("%navi session use s_000000000000000000000000", ""),
         ("%navi model no-such-provider:x", ""),
         ("%navi --bogus", "Unknown option"),
@@ -198,7 +244,7 @@ def test_recalls_are_listed_paused_resumed_and_cancelled(kernel: NotebookKernel)
         ("navi.recall('x', in_='1m', every='1h')", "Say when"),
         ("navi.recall('x', in_='1m', bogus=1)", "bogus"),
         ("navi.ask('')", "nothing to ask"),
-        ("navi.session('s_none').messages", ""),
+        ("navi.session('s_none').messages", "No session is called"),
     ],
 )
 def test_errors_are_one_readable_line(shared_kernel: NotebookKernel, line: str, says: str) -> None:
@@ -225,10 +271,18 @@ def test_sessions_are_made_changed_and_listed(kernel: NotebookKernel) -> None:
     second = kernel.ok("print(navi.session().id)").stdout.strip()
     assert second != first
     listing = kernel.ok("%navi session list").text
-    assert first in listing
-    assert re.search(rf"→ +{second}", listing)
-    kernel.ok(f"%navi session use {first}")
+    assert first not in listing, "ids are for programs"
+    row = re.search(rf"^(\d+) +{first[-4:]} ", listing, re.MULTILINE)
+    assert row, listing
+    assert re.search(rf"→ +{second[-4:]}", listing)
+    kernel.ok(f"%navi session use {row[1]}")
     assert kernel.ok("print(navi.session().id)").stdout.strip() == first
+    kernel.ok(f"navi.session({second[-6:]!r}).change(title='Night shift')")
+    assert kernel.ok("print(navi.session('night').id)").stdout.strip() == second
+    kernel.ok("%navi session use night shift")
+    assert kernel.ok("print(navi.session().id)").stdout.strip() == second
+    shown = kernel.ok("print(navi.session()); navi.session()")
+    assert second not in shown.text + str(shown.last)
 
 
 def test_the_conversation_is_exported_and_nothing_is_overwritten(server: JupyterServer, kernel: NotebookKernel) -> None:

@@ -80,7 +80,7 @@ def test_a_run_that_asks_waits_and_goes_on_when_it_is_answered() -> None:
     folded = fold(ANSWER[0], asks(), {"type": "RUN_FINISHED", "outcome": {"type": "interrupt"}})
     assert (folded.status, folded.over) == ("waiting", False)
     shown = run_plain(folded, live=True)
-    assert "Run this code? [i_1]" in shown
+    assert "Run this code? [1]" in shown
     assert "df.drop(7)" in shown
     assert "%navi approve" in shown
     for event in (asks("resolved", payload={"approved": False}), *ANSWER):
