@@ -1,31 +1,29 @@
-"""Looks at the user's variables from inside the kernel; sent there as source, run by ``harness``.
+"""Descriptions of the user's variables, made inside the kernel; sent there as source, run by ``evaluate``.
 
-Never imported by the server. Python 3.9 and the standard library only: kernels may be older than the server. Objects
-are the user's and may be hostile: whatever runs code of theirs (``__repr__``, ``__len__``, properties) does so under an
-alarm, and what it returns is cut.
+Objects are the user's and may be hostile: whatever runs code of theirs (``__repr__``, ``__len__``, properties) does so
+under a time limit, and what it returns is cut.
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
-import contextlib
 import fnmatch
 import inspect as python_inspect
 import itertools
 import reprlib
-import signal
 import sys
-import threading
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
+
+from .time_limit import limited
 
 EACH = 0.15
 """Seconds for one thing of the user's code."""
 IN_ALL = 1.2
-"""Seconds for all of them together; what comes after is named and not looked at."""
+"""Seconds for all of them together; what comes after is only named."""
 
 
 def shell() -> Any:
@@ -34,55 +32,25 @@ def shell() -> Any:
     return get_ipython()
 
 
-# --- the user's code, on a leash -------------------------------------------------------------------------------------
+# --- the user's code, within a time limit ----------------------------------------------------------------------------
 
 
-class TookTooLong(BaseException):
-    """Not an Exception: the user's own ``except Exception`` must not swallow it."""
+class TimeBudget:
+    """Time for the user's code: for each call, and for all of them together."""
 
-
-class TimeLimit:
-    """Time for the user's code. An alarm ends what hangs: on POSIX, on the main thread, if the user has none set."""
-
-    def __init__(self, in_all: float = IN_ALL) -> None:
-        self.until = time.monotonic() + in_all
-        self.can = (
-            hasattr(signal, "setitimer")
-            and threading.current_thread() is threading.main_thread()
-            and signal.getitimer(signal.ITIMER_REAL)[0] == 0
-        )
+    def __init__(self, seconds: float = IN_ALL) -> None:
+        self.until = time.monotonic() + seconds
 
     @property
-    def over(self) -> bool:
+    def spent(self) -> bool:
         return time.monotonic() >= self.until
-
-    @contextlib.contextmanager
-    def limited(self) -> Iterator[None]:
-        if not self.can:
-            yield
-            return
-        armed = [True]
-
-        def ring(*_: Any) -> None:
-            if armed[0]:
-                raise TookTooLong
-
-        before = signal.signal(signal.SIGALRM, ring)
-        # Again and again: code that swallows the first one may let a later one through.
-        signal.setitimer(signal.ITIMER_REAL, max(0.01, min(EACH, self.until - time.monotonic())), 0.05)
-        try:
-            yield
-        finally:
-            armed[0] = False
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
 
     def call(self, function: Callable[[], Any], default: Any = None) -> Any:
         """What ``function`` returns; ``default`` when it raises anything, or takes too long."""
-        if self.over:
+        if self.spent:
             return default
         try:
-            with self.limited():
+            with limited(max(0.01, min(EACH, self.until - time.monotonic()))):
                 return function()
         except KeyboardInterrupt:
             raise
@@ -109,20 +77,24 @@ class Short(reprlib.Repr):
 
     def repr_dict(self, x: Any, level: int) -> str:
         if level <= 0 or not x:
-            return "{}" if not x else "{…}"
-        items = list(itertools.islice(dict.items(x), self.maxdict))
+            return "{…}" if x else "{}"
+        items = itertools.islice(dict.items(x), self.maxdict)
         pieces = [f"{self.repr1(key, level - 1)}: {self.repr1(value, level - 1)}" for key, value in items]
-        return "{{{}}}".format(", ".join(pieces + (["…"] if dict.__len__(x) > len(items) else [])))
+        return self._listed(pieces, dict.__len__(x))
 
     def repr_set(self, x: Any, level: int) -> str:
-        if not x:
-            return "set()"
-        items = [self.repr1(item, level - 1) for item in itertools.islice(set.__iter__(x), self.maxset)]
-        return "{{{}}}".format(", ".join(items + (["…"] if set.__len__(x) > len(items) else [])))
+        return self._of_set(set, x, level) if x else "set()"
 
     def repr_frozenset(self, x: Any, level: int) -> str:
-        items = [self.repr1(item, level - 1) for item in itertools.islice(frozenset.__iter__(x), self.maxset)]
-        return "frozenset({{{}}})".format(", ".join(items + (["…"] if frozenset.__len__(x) > len(items) else [])))
+        return f"frozenset({self._of_set(frozenset, x, level)})"
+
+    def _of_set(self, kind: Any, x: Any, level: int) -> str:
+        # The built-in methods: those of a subclass are the user's code.
+        pieces = [self.repr1(item, level - 1) for item in itertools.islice(kind.__iter__(x), self.maxset)]
+        return self._listed(pieces, kind.__len__(x))
+
+    def _listed(self, pieces: list[str], count: int) -> str:
+        return "{{{}}}".format(", ".join(pieces + (["…"] if count > len(pieces) else [])))
 
 
 SHORT = Short()
@@ -147,11 +119,11 @@ def variables(pattern: str, limit: int) -> dict[str, Any]:
         and fnmatch.fnmatchcase(name, pattern)
     ]
     names.sort()
-    leash = TimeLimit()
-    return {"variables": [entry(name, space[name], leash) for name in names[:limit]], "count": len(names)}
+    budget = TimeBudget()
+    return {"variables": [entry(name, space[name], budget) for name in names[:limit]], "count": len(names)}
 
 
-def entry(name: str, value: Any, leash: TimeLimit) -> dict[str, Any]:
+def entry(name: str, value: Any, budget: TimeBudget) -> dict[str, Any]:
     """One line about a value."""
     kind = type(value)
     about: dict[str, Any] = {"name": name, "type": type_name(value)}
@@ -159,10 +131,10 @@ def entry(name: str, value: Any, leash: TimeLimit) -> dict[str, Any]:
         about.update(size=sys.getsizeof(value), preview=number(value))
     elif kind in (str, bytes):
         about.update(shape=[len(value)], size=sys.getsizeof(value), preview=SHORT.repr(value))
-    elif leash.over:
-        about["preview"] = "(not looked at: the others took too long)"
+    elif budget.spent:
+        about["preview"] = "(not read: the others took too long)"
     else:
-        about.update(leash.call(lambda: look(value), None) or {"preview": "(does not let itself be looked at)"})
+        about.update(budget.call(lambda: summary(value), None) or {"preview": "(cannot be read)"})
     if "preview" in about:
         about["preview"] = cut(about["preview"], 120)
     return about
@@ -188,7 +160,7 @@ def number(value: Any) -> str:
         return f"an int of about {int(value.bit_length() * 0.30103)} digits"
 
 
-def look(value: Any) -> dict[str, Any]:
+def summary(value: Any) -> dict[str, Any]:
     """Shape, dtype, size and a preview, each of them only where there is such a thing. May raise or hang."""
     kind = type(value)
     if kind in CONTAINERS:
@@ -216,37 +188,31 @@ def sides(shape: Any) -> list[int]:
     return [int(side) for side in itertools.islice(shape, 10)]
 
 
+def described(shape: Any, dtype: Any, size: Any, preview: str) -> dict[str, Any]:
+    return {"shape": sides(shape), "dtype": str(dtype), "size": int(size), "preview": preview}
+
+
 def of_frame(frame: Any) -> dict[str, Any]:
     """A pandas DataFrame."""
     kinds: dict[str, int] = {}
     for kind in itertools.islice(frame.dtypes, 1000):
         kinds[str(kind)] = kinds.get(str(kind), 0) + 1
-    return {
-        "shape": sides(frame.shape),
-        "dtype": ", ".join(f"{kind}×{count}" for kind, count in kinds.items()),
-        "size": int(frame.memory_usage(index=True, deep=False).sum()),
-        "preview": "columns: " + ", ".join(str(name) for name in frame.columns[:12]),
-    }
+    counted = ", ".join(f"{kind}×{count}" for kind, count in kinds.items())
+    columns = ", ".join(str(name) for name in frame.columns[:12])
+    # Not deep: the size of each object in a column of strings takes seconds.
+    return described(frame.shape, counted, frame.memory_usage(index=True, deep=False).sum(), f"columns: {columns}")
 
 
 def of_series(series: Any) -> dict[str, Any]:
     """A pandas Series or Index."""
-    return {
-        "shape": sides(series.shape),
-        "dtype": str(series.dtype),
-        "size": int(series.memory_usage(deep=False)),
-        "preview": firsts(list(series[:6]), series.shape),
-    }
+    preview = firsts(list(series[:6]), series.shape)
+    return described(series.shape, series.dtype, series.memory_usage(deep=False), preview)
 
 
 def of_array(array: Any) -> dict[str, Any]:
     """A numpy array."""
-    return {
-        "shape": sides(array.shape),
-        "dtype": str(array.dtype),
-        "size": int(array.nbytes),
-        "preview": firsts(array.flat[:6].tolist(), array.shape) if array.size else "empty",
-    }
+    preview = firsts(array.flat[:6].tolist(), array.shape) if array.size else "empty"
+    return described(array.shape, array.dtype, array.nbytes, preview)
 
 
 def of_scalar(value: Any) -> dict[str, Any]:
@@ -258,34 +224,21 @@ def of_scalar(value: Any) -> dict[str, Any]:
 
 def of_tensor(tensor: Any) -> dict[str, Any]:
     """A torch tensor. Its values stay where they are unless that is this computer's memory."""
-    about = {
-        "shape": sides(tensor.shape),
-        "dtype": f"{tensor.dtype} on {tensor.device}",
-        "size": int(tensor.element_size() * tensor.nelement()),
-    }
-    about["preview"] = "…"
-    if tensor.device.type == "cpu":
-        about["preview"] = firsts(tensor.detach().reshape(-1)[:6].tolist(), tensor.shape)
-    return about
+    local = tensor.device.type == "cpu"
+    preview = firsts(tensor.detach().reshape(-1)[:6].tolist(), tensor.shape) if local else "…"
+    size = tensor.element_size() * tensor.nelement()
+    return described(tensor.shape, f"{tensor.dtype} on {tensor.device}", size, preview)
 
 
 def of_polars(frame: Any) -> dict[str, Any]:
     """A polars DataFrame."""
-    return {
-        "shape": sides(frame.shape),
-        "dtype": ", ".join(sorted({str(kind) for kind in frame.dtypes})),
-        "size": int(frame.estimated_size()),
-        "preview": "columns: " + ", ".join(frame.columns[:12]),
-    }
+    kinds = ", ".join(sorted({str(kind) for kind in frame.dtypes}))
+    return described(frame.shape, kinds, frame.estimated_size(), "columns: " + ", ".join(frame.columns[:12]))
 
 
 def of_polars_series(series: Any) -> dict[str, Any]:
-    return {
-        "shape": [len(series)],
-        "dtype": str(series.dtype),
-        "size": int(series.estimated_size()),
-        "preview": firsts(series[:6].to_list(), (len(series),)),
-    }
+    preview = firsts(series[:6].to_list(), (len(series),))
+    return described((len(series),), series.dtype, series.estimated_size(), preview)
 
 
 def firsts(values: list[Any], shape: Any) -> str:
@@ -299,14 +252,10 @@ def firsts(values: list[Any], shape: Any) -> str:
 
 LIBRARIES: dict[tuple[str, str], Callable[[Any], dict[str, Any]]] = {
     ("pandas", "DataFrame"): of_frame,
-    ("pandas", "Series"): of_series,
-    ("pandas", "Index"): of_series,
-    ("pandas", "DatetimeIndex"): of_series,
-    ("pandas", "RangeIndex"): of_series,
+    **{("pandas", name): of_series for name in ("Series", "Index", "DatetimeIndex", "RangeIndex")},
     ("numpy", "ndarray"): of_array,
     ("numpy", ""): of_scalar,
-    ("torch", "Tensor"): of_tensor,
-    ("torch", "Parameter"): of_tensor,
+    **{("torch", name): of_tensor for name in ("Tensor", "Parameter")},
     ("polars", "DataFrame"): of_polars,
     ("polars", "Series"): of_polars_series,
 }
@@ -317,18 +266,17 @@ LIBRARIES: dict[tuple[str, str], Callable[[Any], dict[str, Any]]] = {
 
 def inspect(expression: str) -> dict[str, Any]:
     """See ``ports.jupyter.Kernels.inspect``; ``{"error"}`` when there is no such thing."""
-    leash = TimeLimit(3.0)
+    budget = TimeBudget(3.0)
     try:
         tree = ast.parse(expression.strip(), mode="eval").body
-        value = leash.call(lambda: (resolve(tree),), None)
+        value = budget.call(lambda: (resolve(tree),), None)
     except SyntaxError:
         return {"error": f"{expression[:200]!r} is not a variable or a part of one"}
     if value is None:
-        problem = why_not(tree)
-        return {"error": problem or f"{expression[:200]} could not be looked at"}
-    about = entry(expression.strip(), value[0], leash)
+        return {"error": why_not(tree) or f"{expression[:200]} could not be read"}
+    about = entry(expression.strip(), value[0], budget)
     for name, detail in details(value[0]):
-        found = leash.call(detail, None)
+        found = budget.call(detail, None)
         if found not in (None, "", [], {}):
             about[name] = found
     return about
@@ -338,22 +286,18 @@ def resolve(tree: ast.expr) -> Any:
     """The value of ``name``, ``name.attribute``, ``name["key"]`` and so forth. Raises ValueError for anything else."""
     if isinstance(tree, ast.Name):
         space = shell().user_ns
-        if tree.id in space:
-            return space[tree.id]
-        return getattr(builtins, tree.id)
+        return space[tree.id] if tree.id in space else getattr(builtins, tree.id)
     if isinstance(tree, ast.Attribute):
         return getattr(resolve(tree.value), tree.attr)
     if isinstance(tree, ast.Subscript):
-        key = tree.slice
-        return resolve(tree.value)[
-            ast.literal_eval(getattr(key, "value", key) if type(key).__name__ == "Index" else key)
-        ]
+        key: Any = tree.slice
+        return resolve(tree.value)[ast.literal_eval(key.value if type(key).__name__ == "Index" else key)]
     raise ValueError("only names, attributes and items can be inspected; use run_code for anything else")
 
 
 def why_not(tree: ast.expr) -> str | None:
     try:
-        with TimeLimit().limited():
+        with limited(EACH):
             resolve(tree)
     except KeyboardInterrupt:
         raise
@@ -405,16 +349,17 @@ def number_of_missing(series: Any) -> int:
     return int(count)
 
 
+def missing_by_column(frame: Any) -> dict[str, int]:
+    return {str(name): int(count) for name, count in frame.isna().sum().items() if count}
+
+
 def of_whole_frame(frame: Any) -> list[Detail]:
     few = frame.iloc[:, :40]
     return [
         ("columns", lambda: {str(name): str(kind) for name, kind in itertools.islice(frame.dtypes.items(), 100)}),
         ("head", lambda: cut(few.head(5).to_string(max_colwidth=40), 3000)),
         ("describe", lambda: cut(few.describe().to_string(), 3000) if frame.size <= 20_000_000 else ""),
-        (
-            "missing",
-            lambda: {str(name): int(n) for name, n in few.isna().sum().items() if n} if frame.size < 5e7 else {},
-        ),
+        ("missing", lambda: missing_by_column(few) if frame.size < 5e7 else {}),
         ("index", lambda: cut(repr(frame.index), 300)),
     ]
 
@@ -433,22 +378,16 @@ def of_whole_array(array: Any) -> list[Detail]:
 
 
 def of_callable(value: Any) -> list[Detail]:
+    """A function, a class, a module."""
+    module = isinstance(value, types.ModuleType)
     named = value if issubclass(type(value), LEFT_OUT) else type(value)
     return [
         ("signature", lambda: cut(str(python_inspect.signature(value)), 500)),
         ("doc", lambda: cut(python_inspect.getdoc(value), 3000)),
         ("module", lambda: cut(getattr(value, "__module__", None) or getattr(value, "__name__", ""), 200)),
         ("file", lambda: python_inspect.getsourcefile(named)),
-        (
-            "source",
-            lambda: cut(python_inspect.getsource(named), 4000) if not isinstance(value, types.ModuleType) else "",
-        ),
-        (
-            "members",
-            lambda: (
-                [n for n in dir(value) if not n.startswith("_")][:100] if isinstance(value, types.ModuleType) else []
-            ),
-        ),
+        ("source", lambda: "" if module else cut(python_inspect.getsource(named), 4000)),
+        ("members", lambda: [n for n in dir(value) if not n.startswith("_")][:100] if module else []),
     ]
 
 

@@ -303,8 +303,8 @@ class KernelLost:
     """What it ran."""
 
 
-Noticed = CellBegan | CellEnded | KernelLost
-Told = Callable[[Noticed], None]
+KernelNotice = CellBegan | CellEnded | KernelLost
+OnKernelNotice = Callable[[KernelNotice], None]
 """Called on the event loop, in order. Must not block."""
 
 
@@ -353,7 +353,7 @@ class CellObserver(Protocol):
         """Whether somebody answers at that kernel's address, whoever's it is. None: no address is known here."""
         ...
 
-    async def listen(self, kernel_id: str, told: Told) -> CellSubscription:
+    async def subscribe(self, kernel_id: str, on_notice: OnKernelNotice) -> CellSubscription:
         """Begin; on return nothing is missed any more. Raises KernelUnavailable."""
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..agent.tools.kernel_functions import KernelTools
+from ..jupyter.kernels.iopub import IopubReader
 from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..jupyter.kernels.service import KernelService
 from ..jupyter.notebooks.service import NotebookService, files_of
@@ -13,8 +14,12 @@ class Bench:
     """The workbench of one runtime. Opens nothing until it is used."""
 
     def __init__(self, parts: JupyterServices | None) -> None:
+        self.iopub = IopubReader()
+        """Shared by those who execute and those who observe."""
         self.kernels = (
-            None if parts is None else KernelService(parts, on_lost=lambda *lost: self.kernel_tools.lost(*lost))
+            None
+            if parts is None
+            else KernelService(parts, self.iopub, on_lost=lambda *lost: self.kernel_tools.lost(*lost))
         )
         """None where there is no Jupyter server (a runtime by itself)."""
         self.notebooks = None if parts is None else NotebookService(parts, self.kernels)

@@ -11,6 +11,7 @@ from jupyter_server.gateway.managers import GatewayMappingKernelManager
 
 from ..commands import Acceptance, Command, Prompt
 from ..errors import AttachmentNotFound
+from ..jupyter.kernels.iopub import IopubReader
 from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..jupyter.kernels.observer import KernelObserver
 from ..log_setup import get_logger
@@ -33,6 +34,7 @@ def watcher_of(
     *,
     session: Callable[[str], Awaitable[Session | None]],
     kernels: Kernels | None,
+    iopub: IopubReader,
     attachments: Attachments,
     elsewhere: Callable[[bool], Awaitable[bool]] | None = None,
 ) -> Watcher:
@@ -42,7 +44,7 @@ def watcher_of(
     return Watcher(
         occurrences,
         session=session,
-        ears=KernelObserver(parts),
+        ears=KernelObserver(parts, iopub),
         kernels=kernels,
         attachments=attachments,
         root=Path(parts.root_dir),

@@ -280,6 +280,7 @@ async def runtime(
             parts,
             session=store.session,
             kernels=bench.jupyter.kernels,
+            iopub=bench.iopub,
             attachments=attachments,
             elsewhere=Elsewhere(store.known_servers, orchestrator.server),
         )

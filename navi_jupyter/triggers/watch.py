@@ -21,8 +21,8 @@ from ..ports.jupyter import (
     CellState,
     CellSubscription,
     KernelLost,
+    KernelNotice,
     LostHow,
-    Noticed,
 )
 from ..ports.recalls import RecallState
 from .cell_target import CELL_EVENTS, REQUEST, CellTarget, counts, wanted
@@ -145,7 +145,7 @@ class Watch:
         for task in self._questions:
             task.cancel()
 
-    def take(self, noticed: Noticed) -> None:
+    def take(self, noticed: KernelNotice) -> None:
         """Something happened in its kernel."""
         if self.over:
             return

@@ -16,7 +16,7 @@ from ..log_setup import get_logger
 from ..model.recalls import When
 from ..model.sessions import Session
 from ..ports.agent import Attachments
-from ..ports.jupyter import CellObserver, CellSources, CellSubscription, KernelLost, Kernels, Noticed
+from ..ports.jupyter import CellObserver, CellSources, CellSubscription, KernelLost, KernelNotice, Kernels
 from ..ports.recalls import Occurrences, RecallState
 from .cell_target import CELL_EVENTS
 from .delivery import TriggerDelivery
@@ -258,7 +258,9 @@ class Watcher:
         try:
             while (wanting := self._open(kernel_id)) and self._ears is not None:
                 try:
-                    hearing = await self._ears.listen(kernel_id, lambda noticed: self._on_noticed(kernel_id, noticed))
+                    hearing = await self._ears.subscribe(
+                        kernel_id, lambda noticed: self._on_noticed(kernel_id, noticed)
+                    )
                 except KernelUnavailable as error:
                     log.warning("kernel_not_heard", kernel_id=kernel_id, reason=error.message)
                     for watch in wanting:
@@ -294,7 +296,7 @@ class Watcher:
 
     # --- what happens ------------------------------------------------------------------------------------------------
 
-    def _on_noticed(self, kernel_id: str, noticed: Noticed) -> None:
+    def _on_noticed(self, kernel_id: str, noticed: KernelNotice) -> None:
         for watch in list(self._watches.values()):
             if watch.hearing is None or watch.hearing.kernel_id != kernel_id:
                 continue

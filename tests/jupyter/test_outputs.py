@@ -11,16 +11,16 @@ from typing import Any
 import nbformat
 from nbclient import NotebookClient
 
-from navi_jupyter.jupyter.kernels.frames import IopubMessage, cut_stream
 from navi_jupyter.jupyter.kernels.outputs import Bounds, Outputs
 from navi_jupyter.jupyter.kernels.service import KernelService
+from navi_jupyter.jupyter.kernels.transport import IopubMessage, Parent, cut_stream
 from navi_jupyter.model.sessions import Session
 
 from .conftest import text_of
 
 
 def said(kind: str, **content: Any) -> IopubMessage:
-    return IopubMessage(kind=kind, sender="k", parent_id="p", parent_kind="execute_request", content=content)
+    return IopubMessage(kind=kind, sender="k", parent=Parent("p", "execute_request"), content=content)
 
 
 CELL = """\

@@ -208,7 +208,7 @@ async def test_stop_while_the_users_cell_is_in_the_way_leaves_it_alone_and_never
         # The worst case: we had looked just before their cell came, and have asked already.
         await line.settle()
         monkeypatch.setattr(line, "settle", partial(asyncio.sleep, 0))
-        line._cells.clear()
+        line.cells.clear()
         task = asyncio.create_task(
             kernels.execute(session, "import time\nfor _ in range(500): time.sleep(.02)\nran = True")
         )

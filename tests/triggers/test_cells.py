@@ -250,7 +250,7 @@ async def test_nothing_is_watched_when_nothing_waits(place: Place) -> None:
     for recall in recalls:
         await place.services.recalls.cancel(recall.id, owner=OWNER)
     await until(lambda: not watcher.watched and not watcher.kernels)
-    await until(lambda: not {thread.name for thread in threading.enumerate() if thread not in before} & {"navi-watch"})
+    await until(lambda: not {thread.name for thread in threading.enumerate() if thread not in before} & {"navi-iopub"})
 
 
 async def test_two_servers_and_a_second_telling_fire_once(place: Place) -> None:

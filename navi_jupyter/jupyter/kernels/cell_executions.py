@@ -13,26 +13,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ...ports.jupyter import CellBegan, CellEnded, CellRun, CellState, LostHow
-from .frames import IopubMessage, well_formed
 from .outputs import Bounds, Outputs
+from .transport import AGENT_USER, IopubMessage, well_formed
 
 COMM = "navi.cell"
 """The comm by which a kernel tells of the cell that it is in."""
-OURS = "navi"
-"""The user name in the headers of what agents ask of kernels."""
 BOUNDS = Bounds(head=10_000, tail=10_000, rich=24 * 2**20, count=100, latest=True)
 LONGEST_SOURCE = 20_000
 MOST = 64
 """Cells that run at the same time (in subshells); more than that are remains of what was not heard."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parent:
-    """The request that a message is about."""
-
-    id: str
-    kind: str
-    username: str
 
 
 @dataclass(eq=False)
@@ -59,7 +48,7 @@ class _Cell:
         self.began -= timedelta(seconds=self.missed)
 
 
-class CellFold:
+class CellExecutions:
     """The cells of one kernel."""
 
     def __init__(self, kernel_id: str) -> None:
@@ -83,8 +72,9 @@ class CellFold:
         """Whether another process speaks than the one whose cells were begun."""
         return self._orphans is not None
 
-    def take(self, said: IopubMessage, parent: Parent) -> CellBegan | CellEnded | None:
+    def take(self, said: IopubMessage) -> CellBegan | CellEnded | None:
         """A message about an ``execute_request``; what it means."""
+        parent = said.parent
         if said.sender != self._sender:
             self._on_new_sender(said.sender)
         status = said.content.get("execution_state") if said.kind == "status" else None
@@ -93,7 +83,9 @@ class CellFold:
             return None  # a thread or a task goes on after the end of its cell
         self._settled |= status is not None
         if cell is None:
-            cell = self._cells[parent.id] = _Cell(parent.id, ours=parent.username == OURS, complete=status == "busy")
+            cell = self._cells[parent.id] = _Cell(
+                parent.id, ours=parent.username == AGENT_USER, complete=status == "busy"
+            )
             while len(self._cells) > MOST:
                 del self._cells[next(iter(self._cells))]
         if said.kind == "execute_input":
@@ -165,8 +157,3 @@ class CellFold:
 def replace_outputs(cell: _Cell) -> _Cell:
     """A copy that may be finished; the content of displays is shared."""
     return replace(cell, outputs=copy.deepcopy(cell.outputs))
-
-
-def parent_of(raw: Mapping[str, Any]) -> Parent:
-    """Of a parent header."""
-    return Parent(str(raw.get("msg_id", "")), str(raw.get("msg_type", "")), str(raw.get("username", "")))

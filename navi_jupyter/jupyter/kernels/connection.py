@@ -1,7 +1,7 @@
-"""The connection to one kernel: requests out, what it says back, what it is busy with, and whether it still lives.
+"""The connection to one kernel: requests out, their replies and outputs back, what it is busy with, whether it lives.
 
-Open while somebody uses it; a second client beside the front end's, which it never disturbs. Not responsible for which
-kernel belongs to whom (``kernels``) or for what is executed.
+Open while it is used; a second client beside the front end's, which it never disturbs. Not responsible for which kernel
+belongs to which session (``lookup``), for what is executed (``service``) or for reading IOPub (``iopub``).
 """
 
 from __future__ import annotations
@@ -18,27 +18,35 @@ from tornado.web import HTTPError
 
 from ...errors import KernelUnavailable
 from ...log_setup import get_logger
-from .frames import IopubMessage
+from .iopub import TURN, IopubReader, IopubSubscription, LoopListener
 from .outputs import Outputs
-from .transport import next_said, own_session, ports_of, process_of, start_elsewhere
+from .running_cells import UNKNOWN, RunningCells
+from .transport import (
+    IopubMessage,
+    MessageParser,
+    RawMessage,
+    agent_session,
+    connect_to_gateway,
+    next_message,
+    ports_of,
+    process_of,
+)
 
 log = get_logger("kernels")
 
 READY_WITHIN = 60.0
 """Seconds that a kernel may take to answer after its start."""
-_ASK_EVERY = 0.25
-_LOOK_EVERY = 0.25
-"""Seconds between looks at whether a kernel lives while we wait for it; a remote one is asked over HTTP."""
-_LOOK_EVERY_REMOTE = 1.5
-_REST_EVERY = 5.0
-"""The same while nobody waits."""
+_PROBE_EVERY = 0.25
+_BUSY_PATIENCE = 3.0
+"""Seconds to wait for the answer of a busy kernel: old ones serve the control channel only between cells."""
+_POLL = 0.25
+"""Seconds between polls of whether the kernel lives while a request waits; a remote one is asked over HTTP."""
+_POLL_REMOTE = 1.5
+_POLL_AT_REST = 5.0
 _IDLE_MISSING = 4.0
 """Seconds to wait for the end on IOPub once the reply is there: a flood may have washed it away."""
-_ECHO_WITHIN = 0.5
-"""Seconds to wait for an answer on the control channel, which old kernels serve only between cells."""
+_SETTLE_WITHIN = 0.5
 _DEAD = object()
-_FAIR = 0.004
-"""Seconds of reading until others on the loop get their turn."""
 
 
 @dataclass(eq=False)
@@ -50,19 +58,9 @@ class Request:
     begun: asyncio.Future[float]
     """The loop's time when the kernel began with it."""
     ended: asyncio.Future[Mapping[str, Any] | None]
-    """Its reply, once all that it says is here; None when the kernel died over it."""
+    """Its reply, once all its outputs are here; None when the kernel died over it."""
     reply: Mapping[str, Any] | None = None
     idle: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Cell:
-    """An execution that is going on, ours or somebody else's."""
-
-    since: float
-    """``time.monotonic()``, when we saw it."""
-    code: str | None = None
-    ours: bool = False
 
 
 @dataclass(eq=False)
@@ -76,28 +74,29 @@ class KernelConnection:
     """Whether Jupyter still has this kernel."""
     context: Any
     """ZMQ's."""
+    iopub: IopubReader
     lost: Callable[[KernelConnection, str], None]
     language: Mapping[str, Any] = field(default_factory=dict)
-    """``language_info`` as the kernel says it; empty until it answered."""
+    """``language_info`` of the kernel; empty until it answered."""
     used: float = field(default_factory=time.monotonic)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held by whoever executes here."""
+    """Held while a session executes here."""
     holder: str | None = None
     """The session that has the lock."""
 
     def __post_init__(self) -> None:
+        self.cells = RunningCells(at_rest=lambda: self.state == "idle")
         self._client: Any = None
+        self._subscription: IopubSubscription | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._requests: dict[str, Request] = {}
-        self._cells: dict[str, Cell] = {}
-        self._heard = asyncio.Event()  # the kernel has answered us on IOPub
-        self._waiting = asyncio.Event()  # somebody waits: look often
-        self._echoes: dict[str, asyncio.Future[None]] = {}
+        self._answered = asyncio.Event()  # the present process has answered us on IOPub
+        self._waiting = asyncio.Event()  # a request waits: poll often
+        self._settling: dict[str, asyncio.Future[None]] = {}
         self._sender = ""
         self._process: object = None
         self._ports: object = None
         self._opening: asyncio.Lock = asyncio.Lock()
-        self._changed = asyncio.Event()  # set and replaced whenever a cell begins or ends
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -108,38 +107,41 @@ class KernelConnection:
 
     @property
     def listening(self) -> bool:
-        """Whether nothing that the kernel says is missed."""
-        return self.open and self._heard.is_set()
+        """Whether nothing that the kernel publishes is missed."""
+        return self.open and self._answered.is_set()
 
     async def connect(self) -> None:
-        """Connect, or again after the kernel has moved. Returns once it was heard. Raises KernelUnavailable."""
+        """Connect, or again after the kernel has moved. Returns once it has answered. Raises KernelUnavailable."""
         async with self._opening:
             self.used = time.monotonic()
-            if self._client is not None and process_of(self.manager) != self._process:
-                self._gone("restarted")  # before we ask anything: what is asked from now on, the new one answers
+            if self._client is not None and process_of(self.manager) != self._process and await self.lives():
+                self._on_loss("restarted")  # before we ask anything: what is asked from now on, the new one answers
             if self.listening:
                 if self._ports is None or await self.lives():
                     return
-                self._gone("dead")
+                self._on_loss("dead")
             if not self.open:
                 await self.close()
-                await self._dial()
-            await self._until_heard()
+                await self._open_channels()
+            await self._until_answered()
 
-    async def _dial(self) -> None:
+    async def _open_channels(self) -> None:
         self._process, self._ports = process_of(self.manager), ports_of(self.manager)
-        if self._ports is None:  # a gateway's client connects synchronously
-            self._client = self.manager.client()
-            await asyncio.to_thread(start_elsewhere, self._client)
-        else:
-            self._client = self.manager.client(context=self.context, session=own_session(self.manager.session))
-            await ensure_async(self._client.start_channels(stdin=False, hb=False))
-        self._heard.clear()
+        self._answered.clear()
         if self.state == "busy":
-            self._cells["?"] = Cell(since=time.monotonic())
-        readers = {"iopub": self._on_iopub, "shell": self._on_reply, "control": self._on_control}
-        for channel, take in readers.items():
-            self._start(self._read(getattr(self._client, f"{channel}_channel"), take), channel)
+            self.cells.add(UNKNOWN)
+        if self._ports is None:
+            self._client = self.manager.client()
+            await asyncio.to_thread(connect_to_gateway, self._client)
+            self._start(self._read("iopub", self._on_iopub), "iopub")
+        else:
+            self._client = self.manager.client(context=self.context, session=agent_session(self.manager.session))
+            # Before anything is asked: our own probe, heard through this, proves that nothing is missed.
+            listener = LoopListener(_wanted_by(self._client.session.session), self._on_iopub)
+            self._subscription = self.iopub.subscribe(self.kernel_id, self.manager, listener)
+            await ensure_async(self._client.start_channels(iopub=False, stdin=False, hb=False))
+        self._start(self._read("shell", self._on_reply), "shell")
+        self._start(self._read("control", self._on_control), "control")
         self._start(self._watch(), "watch")
         self.manager.add_restart_callback(self._on_autorestart, "restart")
 
@@ -147,83 +149,58 @@ class KernelConnection:
         self._tasks.append(asyncio.ensure_future(work))
         self._tasks[-1].set_name(f"navi-kernel-{name}-{self.kernel_id[:8]}")
 
-    async def _until_heard(self) -> None:
-        """Ask until the answer comes on IOPub: from then on nothing is missed. Control answers while a cell runs."""
-        deadline = time.monotonic() + READY_WITHIN
-        patient = time.monotonic() + 3.0
-        while not self._heard.is_set():
+    async def _until_answered(self) -> None:
+        """Probe until the answer comes on IOPub. The control channel answers while a cell runs."""
+        begun = time.monotonic()
+        while not self._answered.is_set():
             if not await self.lives():
                 raise KernelUnavailable(
                     "The kernel is dead. Jupyter may start it again within seconds (without its variables); "
                     "else restart it."
                 )
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - begun
+            if waited > READY_WITHIN:
                 raise KernelUnavailable(f"The kernel does not answer (waited {READY_WITHIN:.0f} s). Restart it.")
-            if time.monotonic() > patient and self.state == "busy":
-                return  # an old kernel that answers nothing while a cell runs
+            if waited > _BUSY_PATIENCE and self.state == "busy":
+                return
             session = self._client.session
             self._client.control_channel.send(session.msg("kernel_info_request"))
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._heard.wait(), _ASK_EVERY)
+                await asyncio.wait_for(self._answered.wait(), _PROBE_EVERY)
 
     async def close(self) -> None:
-        """Disconnect. Whoever waits for the kernel is told that it is gone."""
+        """Disconnect. Requests that wait end as if the kernel were gone."""
         tasks, self._tasks = self._tasks, []
         current = asyncio.current_task()
         for task in tasks:
             if task is not current:
                 task.cancel()
         await asyncio.gather(*(task for task in tasks if task is not current), return_exceptions=True)
-        self._drop_all()
+        self._end_all()
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            await self.iopub.unsubscribe(subscription)
         client, self._client = self._client, None
         if client is not None:
             with suppress(Exception):  # Jupyter's, of a kernel that may be gone in any way
                 self.manager.remove_restart_callback(self._on_autorestart, "restart")
             await asyncio.to_thread(client.stop_channels) if self._ports is None else client.stop_channels()
 
-    # --- facts -------------------------------------------------------------------------------------------------------
-
     @property
     def state(self) -> str:
         """As Jupyter has it: ``starting idle busy dead …``."""
         return str(getattr(self.manager, "execution_state", None) or "starting")
 
-    @property
-    def cell(self) -> Cell | None:
-        """What runs for the longest time, if anything."""
-        self._forget_the_unknown()
-        return next(iter(self._cells.values()), None)
-
-    def _forget_the_unknown(self) -> None:
-        if self.state == "idle":
-            self._cells.pop("?", None)
-
-    @property
-    def ours(self) -> bool:
-        """Whether what runs is something of ours."""
-        return any(cell.ours for cell in self._cells.values())
-
     async def settle(self) -> None:
-        """Wait until everything is here that the kernel has said so far: a cell that has just begun, for example."""
+        """Wait until all that the kernel has published so far is here: a cell that has just begun, for example."""
         message = self._client.session.msg("kernel_info_request")
-        echo = self._echoes[message["header"]["msg_id"]] = asyncio.get_running_loop().create_future()
+        request_id = message["header"]["msg_id"]
+        answer = self._settling[request_id] = asyncio.get_running_loop().create_future()
         try:
             self._client.control_channel.send(message)
-            await asyncio.wait({echo}, timeout=_ECHO_WITHIN)
+            await asyncio.wait({answer}, timeout=_SETTLE_WITHIN)
         finally:
-            self._echoes.pop(message["header"]["msg_id"], None)
-
-    async def until_idle(self, timeout: float) -> bool:
-        """Wait until no cell runs."""
-        deadline = time.monotonic() + timeout
-        while self.cell is not None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            # The unknown cell's end may be seen only by Jupyter, so look now and then.
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), min(left, 0.1))
-        return True
+            self._settling.pop(request_id, None)
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
@@ -242,23 +219,24 @@ class KernelConnection:
             allow_stdin=False,
             stop_on_error=False,  # what the user has queued must not be dropped because our code failed
         )
+        # Known before its first message is handled: that happens on this loop, later.
         self._requests[request.id] = request
         self._waiting.set()
         return request
 
     async def interrupt(self) -> None:
-        """Interrupt whatever runs. Raises KernelUnavailable."""
+        """Interrupt what runs. Raises KernelUnavailable."""
         try:
             await ensure_async(self.manager.interrupt_kernel())
         except (RuntimeError, OSError, HTTPError) as error:
-            raise KernelUnavailable(f"The kernel can not be interrupted: {error}") from None
+            raise KernelUnavailable(f"The kernel cannot be interrupted: {error}") from None
         if self._client is not None:
             # An ipykernel that awaits in a cell notes the signal and goes on sleeping until something else wakes its
             # loop (its handler uses tornado's add_callback, which writes to no self-pipe on the loop's own thread).
             self._client.shell_channel.send(self._client.session.msg("kernel_info_request"))
 
     async def end(self, request: Request, within: float, again: float = 0.7) -> bool:
-        """Interrupt our code until it ends. False when it did not in time. Nobody else's cell is touched."""
+        """Interrupt our code until it ends. False when it did not in time. No other client's cell is touched."""
         deadline = time.monotonic() + within
         while not request.ended.done():
             left = deadline - time.monotonic()
@@ -280,29 +258,29 @@ class KernelConnection:
         with suppress(KernelUnavailable):
             await self.end(request, within=30.0, again=0.2)
 
-    # --- what the kernel says ----------------------------------------------------------------------------------------
+    # --- messages of the kernel --------------------------------------------------------------------------------------
 
-    async def _read(self, channel: Any, take: Callable[[IopubMessage], None]) -> None:
-        session = self._client.session
+    async def _read(self, name: str, handle: Callable[[IopubMessage], None]) -> None:
+        channel, parser = getattr(self._client, f"{name}_channel"), MessageParser(self._client.session)
         turn = time.monotonic()
         while True:
-            said = await next_said(channel, session)
-            if said is not None:
-                take(said)
-            if time.monotonic() - turn > _FAIR:
-                # A flood is always ready to be read, and would starve everybody else on the loop.
+            message = await next_message(channel, parser)
+            if message is not None:
+                handle(message)
+            if time.monotonic() - turn > TURN:
+                # A flood is always ready to be read, and would starve everything else on the loop.
                 await asyncio.sleep(0)
                 turn = time.monotonic()
 
-    def _on_control(self, said: IopubMessage) -> None:
-        if said.kind == "kernel_info_reply":
-            self.language = dict(said.content.get("language_info") or {})
+    def _on_control(self, message: IopubMessage) -> None:
+        if message.kind == "kernel_info_reply":
+            self.language = dict(message.content.get("language_info") or {})
 
-    def _on_reply(self, said: IopubMessage) -> None:
-        request = self._requests.get(said.parent_id)
+    def _on_reply(self, message: IopubMessage) -> None:
+        request = self._requests.get(message.parent.id)
         if request is None:
             return
-        request.reply = said.content
+        request.reply = message.content
         if not request.begun.done():
             request.begun.set_result(time.monotonic())
         if request.idle:
@@ -310,50 +288,50 @@ class KernelConnection:
         else:
             asyncio.get_running_loop().call_later(_IDLE_MISSING, self._end, request)
 
-    def _on_iopub(self, said: IopubMessage) -> None:
-        if said.sender and said.sender != self._sender:
-            if self._sender and self._process is None:  # nothing else tells us of a kernel behind a gateway
-                self._gone("restarted", but=said.parent_id)  # what it answers, it was asked
-            self._sender = said.sender
-        if said.parent_kind == "kernel_info_request" and said.kind == "status":
-            self._heard.set()
-            echo = self._echoes.get(said.parent_id)
-            if echo is not None and not echo.done() and said.content.get("execution_state") == "idle":
-                echo.set_result(None)
-        if said.parent_kind != "execute_request" and said.parent_id not in self._requests:
+    def _on_iopub(self, message: IopubMessage) -> None:
+        if message.sender and message.sender != self._sender:
+            self._on_new_sender(message)
+        parent, request = message.parent, self._requests.get(message.parent.id)
+        if message.kind == "status" and parent.kind == "kernel_info_request":
+            self._answered.set()
+            answer = self._settling.get(parent.id)
+            if answer is not None and not answer.done() and message.content.get("execution_state") == "idle":
+                answer.set_result(None)
+        if parent.kind != "execute_request" and request is None:
             return
-        request = self._requests.get(said.parent_id)
-        if said.kind == "status":
-            self._on_status(said, request)
-        elif said.kind == "execute_input":
-            cell = self._cells.get(said.parent_id)
-            since = cell.since if cell else time.monotonic()
-            self._cells[said.parent_id] = Cell(
-                since=since, code=str(said.content.get("code", ""))[:2000], ours=request is not None
-            )
+        if message.kind == "status":
+            self._on_status(parent.id, message.content.get("execution_state"), request)
+        elif message.kind == "execute_input":
+            code = str(message.content.get("code", ""))[:2000]
+            self.cells.add(parent.id, code=code, ours=request is not None)
         elif request is not None:
-            request.outputs.take(said)
+            request.outputs.take(message)
 
-    def _on_status(self, said: IopubMessage, request: Request | None) -> None:
-        state = said.content.get("execution_state")
+    def _on_new_sender(self, message: IopubMessage) -> None:
+        if self._sender and self._process is None:
+            # Nothing else shows that a kernel behind a gateway was restarted. What it answers, it was asked.
+            self._on_loss("restarted", but=message.parent.id)
+        elif self._sender:
+            # A cell that the lost process began may have been read only after the loss was noticed.
+            self.cells.clear()
+        self._sender = message.sender
+
+    def _on_status(self, request_id: str, state: object, request: Request | None) -> None:
         if state == "busy":
-            self._cells.pop("?", None)
-            self._cells.setdefault(said.parent_id, Cell(since=time.monotonic(), ours=request is not None))
+            self.cells.remove(UNKNOWN)
+            self.cells.add(request_id, ours=request is not None)
             if request is not None and not request.begun.done():
                 request.begun.set_result(time.monotonic())
         elif state == "idle":
-            self._cells.pop(said.parent_id, None)
-            self._cells.pop("?", None)
+            self.cells.remove(request_id, UNKNOWN)
             if request is not None:
                 request.idle = True
                 if request.reply is not None:
                     self._end(request)
-        self._changed.set()
-        self._changed = asyncio.Event()
 
     def _end(self, request: Request) -> None:
         self._requests.pop(request.id, None)
-        self._cells.pop(request.id, None)
+        self.cells.remove(request.id)
         self.used = time.monotonic()
         if not self._requests:
             self._waiting.clear()
@@ -363,20 +341,20 @@ class KernelConnection:
     # --- its death ---------------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        """See that it dies, also when nobody asks."""
+        """Notice that it dies, also when nothing is asked."""
+        pause = _POLL if self._ports is not None else _POLL_REMOTE
         while True:
-            pace = _LOOK_EVERY if self._ports is not None else _LOOK_EVERY_REMOTE
             if not self._waiting.is_set():
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._waiting.wait(), _REST_EVERY)
-            await asyncio.sleep(pace)
+                    await asyncio.wait_for(self._waiting.wait(), _POLL_AT_REST)
+            await asyncio.sleep(pause)
             if not await self.lives():
-                self._gone("dead")
+                self._on_loss("dead")
             elif process_of(self.manager) != self._process:
-                self._gone("restarted")
+                self._on_loss("restarted")
 
     async def lives(self) -> bool:
-        """Whether its process is there, as far as Jupyter can tell."""
+        """Whether its process is there, as far as Jupyter knows."""
         if not self.alive():
             return False
         try:
@@ -387,31 +365,43 @@ class KernelConnection:
 
     def _on_autorestart(self) -> None:
         """Jupyter's watchdog has found it dead and starts it again, perhaps on other ports."""
-        self._gone("restarting")
+        self._on_loss("restarting")
 
     def restarted(self) -> None:
-        """Somebody has just restarted it. Local ones tell of it themselves."""
+        """It has just been restarted through Jupyter. Of a local kernel its process id shows that anyway."""
         if self._process is None:
             self._sender = ""
-            self._gone("restarted")
+            self._on_loss("restarted")
 
-    def _gone(self, status: str, *, but: str = "") -> None:
-        """The process that we talked to is no more: nothing that it was asked will be answered."""
+    def _on_loss(self, status: str, *, but: str = "") -> None:
+        """The process that we talked to is gone: nothing that it was asked will be answered."""
         known = self._process
         self._process = process_of(self.manager)
-        self._drop_all(but=but)
-        self._heard.clear()
-        if status == "dead" and known is _DEAD:
-            return
+        self._end_all(but=but)
+        self._answered.clear()
         if status == "dead":
             self._process = _DEAD
+            if known is _DEAD:  # reported already; it stays dead until it is restarted
+                return
         self.lost(self, status)
 
-    def _drop_all(self, *, but: str = "") -> None:
+    def _end_all(self, *, but: str = "") -> None:
         for request in list(self._requests.values()):
             if request.id != but:
                 request.reply = None
                 self._end(request)
-        self._cells.clear()
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self.cells.clear()
+
+
+def _wanted_by(session_id: str) -> Callable[[RawMessage], bool]:
+    """Asked in the reader's thread: all about our own requests; of other clients' only that they begin and end.
+
+    By the session, not by the ids of our requests: an answer can be read before we have noted the id.
+    """
+
+    def wanted(message: RawMessage) -> bool:
+        if message.parent.session == session_id:
+            return True
+        return message.parent.kind == "execute_request" and message.kind in ("status", "execute_input")
+
+    return wanted

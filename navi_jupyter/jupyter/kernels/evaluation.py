@@ -27,7 +27,7 @@ def value_of(reply: Mapping[str, Any]) -> Any:
 
 
 def look(call: str) -> str:
-    return f"{source('inspect')}\n{call}\n"
+    return f"{source('time_limit', 'inspect')}\n{call}\n"
 
 
 def calling(function: str, *given: Any) -> str:

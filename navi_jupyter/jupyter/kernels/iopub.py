@@ -1,251 +1,280 @@
-"""The thread that reads what kernels say. One for all that are listened to; it sleeps in ``poll`` when they are quiet.
+"""The one reader of IOPub: a thread that reads what kernels publish, for all that listen to them.
 
-Not responsible for whether a kernel lives (``listening``) or for what a cell is (``cellruns``).
+Each kernel has one socket, opened for its first listener and closed after the last; the thread sleeps in ``poll`` while
+kernels are quiet, and ends with the last socket. Not responsible for whether a kernel lives, or for what its messages
+mean to a listener (``connection``, ``observer``). Kernels behind a gateway are not reached by ZMQ, and not read here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from hmac import compare_digest
+from contextlib import suppress
 from typing import Any, Protocol
 
 from ...log_setup import get_logger
-from ...ports.jupyter import CellRun, LostHow, Noticed
-from .cell_executions import CellFold, Parent, parent_of
-from .frames import IopubMessage, cut_stream
+from .transport import DecodeLimits, IopubMessage, MessageParser, RawMessage, agent_session
 
 log = get_logger("kernels")
 
-CUT = 64 * 1024
-"""Bytes of content from which a stream is cut instead of decoded."""
-END = 24 * 1024
-LARGEST = 4 * 2**20
-"""Bytes of content from which anything else is replaced by a note: decoding holds all threads of Python."""
 BATCH = 200
 """Messages of one kernel until the next one's turn."""
-RECONNECT_MS = 20
 QUEUED = 20_000
-"""Messages that wait for us; a kernel drops those that find no room."""
-_DELIMITER = b"<IDS|MSG>"
+"""Messages that ZMQ keeps for us; a kernel drops those that find no room."""
+MAX_PENDING = 2_000
+"""Messages that wait for the event loop until their kernel's socket is not read any more: ZMQ's queue is bounded."""
+TURN = 0.004
+"""Seconds of handling messages until others on the loop get their turn."""
+_PARKED_POLL_MS = 10
+"""Between looks at whether a listener that had enough takes more."""
+_RECONNECT_MS = 20
+_REQUESTS = (b"execute_request", b"kernel_info_request")
+"""The kinds of request that listeners know; what is about others (comms, completions) is dropped unread."""
 
 
-class OnNews(Protocol):
-    """Called in the thread. ``replaced``: another process speaks than before."""
+class IopubListener(Protocol):
+    """Takes the messages of one kernel. Called in the reader's thread; must not block."""
 
-    def __call__(self, news: Sequence[Noticed], *, replaced: bool) -> None: ...
+    def take(self, messages: Sequence[RawMessage]) -> bool:
+        """The next messages about executions and ``kernel_info``. False: enough for now (they are taken all the same).
+
+        Called with none to ask whether it takes more again.
+        """
+        ...
 
 
-class Subscription:
-    """One kernel's subscription. Made on the event loop; fed in the thread."""
+class LoopListener:
+    """Hands messages over to the event loop, in order. Bounded: a flood waits in ZMQ, where the kernel drops it."""
 
-    def __init__(self, kernel_id: str, address: Mapping[str, Any], session: Any, on_news: OnNews) -> None:
-        # Late: jupyter_client is there in a server, but not worth its import where nobody listens.
-        from jupyter_client.session import Session as JupyterSession
-
-        self.address = address
-        self.heard = threading.Event()
-        self._on_news = on_news
-        self._session = JupyterSession(key=session.key, signature_scheme=session.signature_scheme)
-        self._fold = CellFold(kernel_id)
-        self._lock = threading.Lock()
-        self._parent: tuple[bytes, Parent] = (b"", Parent("", "", ""))
+    def __init__(self, wanted: Callable[[RawMessage], bool], take: Callable[[IopubMessage], None]) -> None:
+        """``wanted`` is asked in the thread; ``take`` is called on this loop."""
+        self._wanted = wanted
+        self._take = take
+        self._limits = DecodeLimits()
         self._loop = asyncio.get_running_loop()
-        self._told_heard = asyncio.Event()
+        self._pending: deque[IopubMessage] = deque()
+        self._scheduled = False
 
-    # --- asked from the loop -----------------------------------------------------------------------------------------
+    def take(self, messages: Sequence[RawMessage]) -> bool:
+        """See ``IopubListener``. Decodes here, in the thread, so that the loop has only folding to do."""
+        for message in messages:
+            if self._wanted(message):
+                with suppress(ValueError):  # no JSON
+                    self._pending.append(message.decode(self._limits))
+        # ``_drain`` clears the flag before it looks, so what is appended while it is set is never left lying.
+        if self._pending and not self._scheduled:
+            self._scheduled = True
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._drain)
+        return len(self._pending) < MAX_PENDING
 
-    async def on_heard(self) -> None:
-        """Return once the kernel was heard."""
-        await self._told_heard.wait()
+    def _drain(self) -> None:
+        self._scheduled = False
+        until = time.monotonic() + TURN
+        while self._pending:
+            try:
+                self._take(self._pending.popleft())
+            except Exception:
+                log.exception("kernel_message_not_handled")
+            if time.monotonic() > until and self._pending:
+                # A flood always has more, and would starve everything else on the loop.
+                self._scheduled = True
+                self._loop.call_soon(self._drain)
+                return
 
-    @property
-    def busy(self) -> bool:
-        """Whether it executes something, as far as was heard."""
-        return self._fold.busy
 
-    @property
-    def replaced(self) -> bool:
-        """Whether another process speaks than the one whose cells were begun, and its loss was not told."""
-        return self._fold.replaced
+class _Channel:
+    """IOPub of one kernel process's ports, and a control socket to make it say something."""
 
-    def settle(self) -> None:
-        """Jupyter, which listens for longer, says that nothing runs."""
-        with self._lock:
-            self._fold.settle()
+    def __init__(self, kernel_id: str, address: Mapping[str, Any], session: Any) -> None:
+        self.kernel_id = kernel_id
+        self.address = address
+        self.listeners: tuple[IopubListener, ...] = ()
+        """Replaced as a whole, on the loop: the thread sees the old ones or the new ones."""
+        self.heard = asyncio.Event()
+        """A message has come: from then on ZMQ misses none. Set on the loop."""
+        self.iopub: Any = None
+        self.control: Any = None
+        """The sockets. Used in the thread only."""
+        self._loop = asyncio.get_running_loop()
+        self._session = agent_session(session)
+        self._parser = MessageParser(self._session)
+        self._any_message = False
 
-    def end_all(self) -> Sequence[CellRun]:
-        """Nothing runs there any more: what did, as it ended."""
-        with self._lock:
-            return self._fold.end_all()
-
-    def running(self) -> Sequence[CellRun]:
-        """Cells that run, with what they have shown."""
-        with self._lock:
-            return self._fold.running()
-
-    def lose(self, how: LostHow) -> Sequence[CellRun]:
-        """Its process is gone: what it ran."""
-        with self._lock:
-            return self._fold.lose(how)
-
-    def question(self) -> list[bytes]:
+    def probe(self) -> list[bytes]:
         """The frames of a request that is answered on IOPub, also while a cell runs."""
         frames: list[bytes] = self._session.serialize(self._session.msg("kernel_info_request"))
         return frames
 
-    # --- in the thread -----------------------------------------------------------------------------------------------
-
-    def take(self, batch: Sequence[Sequence[bytes]]) -> None:
-        """What came."""
-        news: list[Noticed] = []
-        with self._lock:
-            for frames in batch:
-                try:
-                    self._take(frames, news)
-                except (ValueError, TypeError, KeyError, IndexError):
-                    continue  # torn, or nobody's
-            replaced = self._fold.replaced
-        if news:
-            self._on_news(news, replaced=replaced)
-
-    def _take(self, frames: Sequence[bytes], news: list[Noticed]) -> None:
-        at = frames.index(_DELIMITER)
-        signature, header, parent, metadata, content = frames[at + 1 : at + 6]
-        if not self.heard.is_set() and self._signed(signature, header, parent, metadata, content):
-            self.heard.set()
-            self._loop.call_soon_threadsafe(self._told_heard.set)
-        if b"execute_request" not in parent:
-            return
-        if parent != self._parent[0]:  # a cell's messages come one after the other
-            self._parent = parent, parent_of(json.loads(parent))
-        about = self._parent[1]
-        if about.kind != "execute_request" or not self._signed(signature, header, parent, metadata, content):
-            return
-        head = json.loads(header)
-        noticed = self._fold.take(_said(head, about, content), about)
-        if noticed is not None:
-            news.append(noticed)
-
-    def _signed(self, signature: bytes, *parts: bytes) -> bool:
-        if self._session.auth is None:
-            return True
-        return compare_digest(signature, self._session.sign(list(parts)))
+    def dispatch(self, batch: Sequence[Sequence[bytes]]) -> bool:
+        """Hand messages to all listeners. Whether they take more."""
+        about = _REQUESTS if self._any_message else ()
+        parsed = [message for frames in batch if (message := self._parser.parse(frames, about)) is not None]
+        if parsed and not self._any_message:
+            self._any_message = True
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self.heard.set)
+        more = True
+        for listener in self.listeners:
+            try:
+                more &= listener.take(parsed)
+            except Exception:  # one listener's mistake is not another's
+                log.exception("kernel_messages_not_taken", kernel_id=self.kernel_id)
+        return more
 
 
-def _said(head: Mapping[str, Any], about: Parent, content: bytes) -> IopubMessage:
-    kind, sender = str(head["msg_type"]), str(head.get("session", ""))
-    left_out, ending = 0, ""
-    decoded: Mapping[str, Any]
-    if kind == "stream" and len(content) > CUT:
-        name, text, left_out, ending = cut_stream(content, END)
-        decoded = {"name": name, "text": text}
-    elif len(content) > LARGEST:
-        note = f"(an output of {len(content) / 1e6:.0f} MB was left out)"
-        decoded = {"data": {"text/plain": note}, "ename": "Error", "evalue": note, "code": note}
-    else:
-        decoded = json.loads(content)
-    return IopubMessage(
-        kind=kind,
-        sender=sender,
-        parent_id=about.id,
-        parent_kind=about.kind,
-        content=decoded,
-        left_out=left_out,
-        ending=ending,
-    )
+class IopubSubscription:
+    """A listener's place at a kernel. Given back with ``IopubReader.unsubscribe``."""
+
+    def __init__(self, channel: _Channel, listener: IopubListener) -> None:
+        self.channel = channel
+        self.listener = listener
+
+    @property
+    def heard(self) -> bool:
+        """Whether the kernel was heard: no message is missed from then on."""
+        return self.channel.heard.is_set()
+
+    async def wait_heard(self) -> None:
+        """Return once the kernel was heard."""
+        await self.channel.heard.wait()
 
 
 class IopubReader:
-    """See the module. Its thread runs from the first to the last ear."""
+    """See the module. Used on the event loop; costs nothing while there is no subscription."""
 
     def __init__(self) -> None:
-        import zmq  # late: a server that watches no kernel needs none
+        self._channels: list[_Channel] = []
+        self._thread: _ReaderThread | None = None
+
+    def subscribe(self, kernel_id: str, manager: Any, listener: IopubListener) -> IopubSubscription:
+        """Listen to a kernel where it is now (a restart can move it to other ports: then subscribe again).
+
+        Nothing is missed once the kernel was heard: by anybody, or in an answer to what was asked after this.
+        """
+        address = dict(manager.get_connection_info())
+        at = (channel for channel in self._channels if (channel.kernel_id, channel.address) == (kernel_id, address))
+        channel = next(at, None)
+        if channel is None:
+            channel = _Channel(kernel_id, address, manager.session)
+            self._channels.append(channel)
+            if self._thread is None:
+                self._thread = _ReaderThread()
+            self._thread.order(self._thread.open, channel)
+        # Not by an order to the thread: what comes from now on is for this listener, too.
+        channel.listeners += (listener,)
+        return IopubSubscription(channel, listener)
+
+    def probe(self, subscription: IopubSubscription) -> None:
+        """Make the kernel publish something, so that it is heard."""
+        if self._thread is not None and subscription.channel in self._channels:
+            self._thread.order(self._thread.ask, subscription.channel)
+
+    async def unsubscribe(self, subscription: IopubSubscription) -> None:
+        """Listen no more; the socket is closed after its last listener, the thread ends with the last socket."""
+        channel = subscription.channel
+        channel.listeners = tuple(one for one in channel.listeners if one is not subscription.listener)
+        if channel.listeners or channel not in self._channels:
+            return
+        self._channels.remove(channel)
+        thread = self._thread
+        if thread is None:
+            return
+        thread.order(thread.close, channel)
+        if not self._channels:
+            self._thread = None  # before the await: who subscribes meanwhile gets a new one
+            await asyncio.to_thread(thread.stop)
+
+
+class _ReaderThread:
+    """ZMQ's side. Sockets belong to the thread: the loop sends it orders, and rings a bell so that ``poll`` returns."""
+
+    def __init__(self) -> None:
+        import zmq  # late: a server that uses no kernel needs none
 
         self._zmq = zmq
         self._context = zmq.Context()
-        self._orders: deque[Callable[[], None]] = deque()
+        self._orders: deque[tuple[Callable[[_Channel], None], _Channel] | None] = deque()
         self._poller = zmq.Poller()
-        self._sockets: dict[Subscription, tuple[Any, Any]] = {}
-        """IOPub and control of each ear. Used in the thread only."""
-        self._ears: dict[Any, Subscription] = {}
-        self._stopping = False
-        self._bell_lock = threading.Lock()
-        self._bell, listen = self._context.socket(zmq.PAIR), self._context.socket(zmq.PAIR)
-        listen.bind("inproc://bell")
+        self._channels: dict[Any, _Channel] = {}
+        """By their IOPub socket."""
+        self._parked: set[_Channel] = set()
+        """Not polled: a listener had enough."""
+        self._bell, bell = self._context.socket(zmq.PAIR), self._context.socket(zmq.PAIR)
+        bell.bind("inproc://bell")
         self._bell.connect("inproc://bell")
-        self._poller.register(listen, zmq.POLLIN)
-        self._thread = threading.Thread(target=self._run, args=(listen,), name="navi-watch", daemon=True)
+        self._poller.register(bell, zmq.POLLIN)
+        self._thread = threading.Thread(target=self._run, args=(bell,), name="navi-iopub", daemon=True)
         self._thread.start()
 
-    def add(self, ear: Subscription) -> None:
-        """Read what this kernel says."""
-        self._order(lambda: self._open(ear))
+    # --- called on the loop ------------------------------------------------------------------------------------------
 
-    def ask(self, ear: Subscription) -> None:
-        """Have the kernel say something."""
-        question = ear.question()
-        self._order(lambda: self._ask(ear, question))
-
-    def remove(self, ear: Subscription) -> None:
-        """Read it no more."""
-        self._order(lambda: self._shut(ear))
+    def order(self, work: Callable[[_Channel], None], channel: _Channel) -> None:
+        """Have the thread call one of the methods below."""
+        self._orders.append((work, channel))
+        self._bell.send(b"")
 
     def stop(self) -> None:
-        """End the thread. Blocks until it has ended: a moment."""
-        self._order(self._end)
+        """End the thread after what was ordered. Blocks for a moment."""
+        self._orders.append(None)
+        self._bell.send(b"")
         self._thread.join(5)
         self._bell.close(0)
         self._context.destroy(linger=0)
 
-    def _order(self, order: Callable[[], None]) -> None:
-        self._orders.append(order)
-        with self._bell_lock:
-            self._bell.send(b"")
-
     # --- in the thread -----------------------------------------------------------------------------------------------
 
     def _run(self, bell: Any) -> None:
-        while not self._stopping:
-            for socket, _ in self._poller.poll():
+        going = True
+        while going:
+            for socket, _ in self._poller.poll(_PARKED_POLL_MS if self._parked else None):
                 try:
                     if socket is bell:
                         bell.recv()
-                        self._orders.popleft()()
+                        order = self._orders.popleft()
+                        going = order is not None
+                        if order is not None:
+                            order[0](order[1])
                     else:
                         self._read(socket)
                 except Exception:
-                    log.exception("kernel_listening_failed")
-        for ear in list(self._sockets):
-            self._shut(ear)
+                    log.exception("kernel_reading_failed")
+            for channel in [one for one in self._parked if one.dispatch(())]:
+                self._parked.discard(channel)
+                self._poller.register(channel.iopub, self._zmq.POLLIN)
+        for channel in list(self._channels.values()):
+            self.close(channel)
         bell.close(0)
 
     def _read(self, socket: Any) -> None:
+        channel = self._channels.get(socket)
         batch: list[list[bytes]] = []
         while len(batch) < BATCH:
             try:
                 batch.append(socket.recv_multipart(self._zmq.NOBLOCK))
             except self._zmq.Again:
                 break
-        ear = self._ears.get(socket)
-        if ear is not None and batch:
-            ear.take(batch)
+        if channel is not None and batch and not channel.dispatch(batch):
+            self._parked.add(channel)
+            self._poller.unregister(socket)
 
-    def _open(self, ear: Subscription) -> None:
-        iopub = self._connected(self._zmq.SUB, ear.address, "iopub_port")
-        iopub.rcvhwm = QUEUED
-        iopub.setsockopt(self._zmq.SUBSCRIBE, b"")
-        self._sockets[ear] = iopub, self._connected(self._zmq.DEALER, ear.address, "control_port")
-        self._ears[iopub] = ear
-        self._poller.register(iopub, self._zmq.POLLIN)
+    def open(self, channel: _Channel) -> None:
+        """Connect its sockets."""
+        channel.iopub = self._connected(self._zmq.SUB, channel.address, "iopub_port")
+        channel.control = self._connected(self._zmq.DEALER, channel.address, "control_port")
+        self._channels[channel.iopub] = channel
+        self._poller.register(channel.iopub, self._zmq.POLLIN)
 
     def _connected(self, kind: int, address: Mapping[str, Any], port: str) -> Any:
         socket = self._context.socket(kind)
         socket.linger = 0
-        socket.reconnect_ivl = RECONNECT_MS
+        socket.reconnect_ivl = _RECONNECT_MS  # a kernel that restarts listens at the same ports again
+        if kind == self._zmq.SUB:
+            socket.rcvhwm = QUEUED
+            socket.setsockopt(self._zmq.SUBSCRIBE, b"")
         public = address.get("curve_publickey")
         if public is not None:
             socket.curve_publickey = socket.curve_serverkey = public.encode()
@@ -254,18 +283,19 @@ class IopubReader:
         socket.connect(f"{address['transport']}://{address['ip']}{separator}{address[port]}")
         return socket
 
-    def _ask(self, ear: Subscription, question: list[bytes]) -> None:
-        if ear in self._sockets:
-            self._sockets[ear][1].send_multipart(question, self._zmq.NOBLOCK)
+    def ask(self, channel: _Channel) -> None:
+        """Send it a probe."""
+        if channel.control is not None:
+            channel.control.send_multipart(channel.probe(), self._zmq.NOBLOCK)
 
-    def _shut(self, ear: Subscription) -> None:
-        iopub, control = self._sockets.pop(ear, (None, None))
-        if iopub is None:
+    def close(self, channel: _Channel) -> None:
+        """Close its sockets."""
+        if channel.iopub is None:
             return
-        self._ears.pop(iopub, None)
-        self._poller.unregister(iopub)
-        iopub.close(0)
-        control.close(0)
-
-    def _end(self) -> None:
-        self._stopping = True
+        del self._channels[channel.iopub]
+        if channel not in self._parked:
+            self._poller.unregister(channel.iopub)
+        self._parked.discard(channel)
+        channel.iopub.close(0)
+        channel.control.close(0)
+        channel.iopub = channel.control = None

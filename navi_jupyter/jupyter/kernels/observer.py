@@ -1,16 +1,17 @@
-"""Listening to kernels: one subscription for each, whoever wants to know, and whether they live.
+"""Observation of kernels: which cells begin and end in them, and whether they live. One subscription for each kernel.
 
-What they say is read and folded in a thread of its own (``hub``), so that a kernel that floods does not hold the event
-loop. Opens nothing until somebody listens. Not responsible for what a cell is (``cellruns``).
+Messages are folded into cells in the reader's thread (``iopub``), so that a kernel that floods does not hold the event
+loop. Opens nothing until something is observed. Not responsible for what a cell is (``cell_executions``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Any
@@ -22,42 +23,45 @@ from tornado.web import HTTPError
 from ...errors import KernelUnavailable
 from ...log_setup import get_logger
 from ...model.sessions import Session
-from ...ports.jupyter import CellEnded, CellRun, KernelLost, LostHow, Noticed, Told
-from .iopub import IopubReader, Subscription
+from ...ports.jupyter import CellEnded, CellRun, KernelLost, KernelNotice, LostHow, OnKernelNotice
+from .cell_executions import CellExecutions
+from .iopub import IopubReader, IopubSubscription
 from .jupyter_services import JupyterServices
 from .lookup import KernelLookup
-from .transport import process_of
+from .transport import DecodeLimits, RawMessage, process_of
 
 log = get_logger("kernels")
 
-LOOK_EVERY = 0.5
-"""Seconds between looks at whether a kernel lives."""
+POLL = 0.5
+"""Seconds between polls of whether a kernel lives."""
 HEARD_WITHIN = 30.0
 """Seconds that a kernel may take until it is heard; one that starts takes a while."""
-_ASK_EVERY = 0.1
+_PROBE_EVERY = 0.1
 _IDLE_MISSING = 4.0
-"""Seconds after which a cell has ended of which only Jupyter heard the end."""
+"""Seconds after which a cell has ended of which only Jupyter saw the end."""
 _ANSWER_WITHIN = 2.0
-_PATIENT = 3.0
+_BUSY_PATIENCE = 3.0
 """Seconds to wait for a kernel that is busy: an old one answers nothing meanwhile."""
+_LIMITS = DecodeLimits(cut=64 * 1024, end=24 * 1024, largest=4 * 2**20)
+"""Less than for our own requests: a report of a cell is short, and every cell of the user's passes here."""
 
 
 class KernelObserver:
-    """Implements ``ports.watching.CellObserver``."""
+    """Implements ``ports.jupyter.CellObserver``."""
 
-    def __init__(self, parts: JupyterServices) -> None:
+    def __init__(self, parts: JupyterServices, iopub: IopubReader) -> None:
         self._parts = parts
-        self._finder = KernelLookup(parts)
-        self._hub: IopubReader | None = None
-        self._hearings: set[KernelSubscription] = set()
+        self._iopub = iopub
+        self._lookup = KernelLookup(parts)
+        self._subscriptions: set[KernelSubscription] = set()
 
     async def kernel_of(self, session: Session) -> str | None:
         """See the port."""
-        return await self._finder.find(session)
+        return await self._lookup.find(session)
 
     def has(self, kernel_id: str) -> bool:
         """See the port."""
-        return self._finder.known(kernel_id)
+        return self._lookup.known(kernel_id)
 
     async def lives(self, kernel_id: str) -> bool | None:
         """See the port. By the file in which each kernel's server writes how to reach it."""
@@ -66,65 +70,65 @@ class KernelObserver:
             return None
         return await answers(Path(folder) / f"kernel-{kernel_id}.json")
 
-    async def listen(self, kernel_id: str, told: Told) -> KernelSubscription:
+    async def subscribe(self, kernel_id: str, on_notice: OnKernelNotice) -> KernelSubscription:
         """See the port."""
-        if not self._finder.known(kernel_id):
+        if not self._lookup.known(kernel_id):
             raise KernelUnavailable("This server has no such kernel (any more).")
         manager = self._parts.kernel_manager.get_kernel(kernel_id)
         if not getattr(manager, "iopub_port", 0):
-            raise KernelUnavailable("Kernels behind a gateway can not be watched.")
-        if self._hub is None:
-            self._hub = IopubReader()
-        hearing = KernelSubscription(kernel_id, manager, self._finder, self._hub, told)
-        self._hearings.add(hearing)
+            raise KernelUnavailable("Kernels behind a gateway cannot be watched.")
+        subscription = KernelSubscription(
+            kernel_id, manager, self._lookup, self._iopub, on_notice, on_close=self._subscriptions.discard
+        )
+        self._subscriptions.add(subscription)
         try:
-            await hearing.open()
+            await subscription.open()
         except BaseException:
-            await self.forget(hearing)
+            await subscription.close()
             raise
-        hearing.on_close = self.forget
-        return hearing
-
-    async def forget(self, hearing: KernelSubscription) -> None:
-        """Listen no more; the thread ends with the last one."""
-        if hearing not in self._hearings:
-            return
-        self._hearings.discard(hearing)
-        await hearing.shut()
-        if not self._hearings and self._hub is not None:
-            hub, self._hub = self._hub, None
-            await asyncio.to_thread(hub.stop)
+        return subscription
 
     async def close(self) -> None:
-        """Listen to nothing any more."""
-        for hearing in list(self._hearings):
-            await self.forget(hearing)
+        """End all subscriptions."""
+        for subscription in list(self._subscriptions):
+            await subscription.close()
 
 
 class KernelSubscription:
-    """Implements ``ports.watching.CellSubscription``."""
+    """Implements ``ports.jupyter.CellSubscription``, and the reader's ``IopubListener``."""
 
-    def __init__(self, kernel_id: str, manager: Any, finder: KernelLookup, hub: IopubReader, told: Told) -> None:
+    def __init__(
+        self,
+        kernel_id: str,
+        manager: Any,
+        lookup: KernelLookup,
+        iopub: IopubReader,
+        on_notice: OnKernelNotice,
+        on_close: Callable[[KernelSubscription], None],
+    ) -> None:
         self._kernel_id = kernel_id
         self._manager = manager
-        self._finder = finder
-        self._hub = hub
-        self._told = told
+        self._lookup = lookup
+        self._iopub = iopub
+        self._on_notice = on_notice
+        self._on_close = on_close
         self._loop = asyncio.get_running_loop()
-        self._ear: Subscription | None = None
+        self._cells = CellExecutions(kernel_id)
+        self._lock = threading.Lock()
+        """Of the cells: they are fed in the reader's thread, and asked on the loop."""
+        self._place: IopubSubscription | None = None
         self._address: Mapping[str, Any] = {}
         self._process = process_of(manager)
-        self._dead = False
-        """The loss of the present process was told."""
+        self._loss_noticed = False
+        """The loss of the present process was notified."""
         self._crashed = False
-        """Jupyter's watchdog said that it is dead."""
+        """Jupyter's watchdog found it dead."""
         self._idle_since: float | None = None
         """Since when Jupyter takes the kernel for idle while we do not."""
-        self._said: deque[Noticed] = deque()
+        self._notices: deque[KernelNotice] = deque()
         """From the thread, for the loop."""
-        self._look_now = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
-        self.on_close: Callable[[KernelSubscription], Awaitable[None]] = _nothing
+        self._poll_now = asyncio.Event()
+        self._watching: asyncio.Task[None] | None = None
 
     # --- the port ----------------------------------------------------------------------------------------------------
 
@@ -141,7 +145,7 @@ class KernelSubscription:
     @property
     def busy(self) -> bool:
         """See the port."""
-        return self._state == "busy" or (self._ear is not None and self._ear.busy)
+        return self._state == "busy" or self._cells.busy
 
     @property
     def ending(self) -> bool:
@@ -150,130 +154,141 @@ class KernelSubscription:
 
     def running(self) -> Sequence[CellRun]:
         """See the port."""
-        self._flush()
-        return () if self._ear is None else self._ear.running()
+        self._flush()  # a cell that began but was not notified yet would be seen twice
+        with self._lock:
+            return self._cells.running()
 
     async def close(self) -> None:
         """See the port."""
-        await self.on_close(self)
-
-    # --- life --------------------------------------------------------------------------------------------------------
-
-    async def open(self) -> None:
-        """Listen; returns once the kernel was heard. Raises KernelUnavailable."""
-        self._tune_in()
-        await self._until_heard()
-        if self._state == "idle" and self._ear is not None:
-            self._ear.settle()
-        for event in ("restart", "dead"):
-            self._manager.add_restart_callback(self._on_watchdog, event)
-        self._tasks.append(asyncio.create_task(self._watch(), name=f"navi-watch-{self._kernel_id[:8]}"))
-
-    async def shut(self) -> None:
-        """Listen no more."""
+        self._on_close(self)
         for event in ("restart", "dead"):
             with suppress(Exception):  # Jupyter's, of a kernel that may be gone in any way
                 self._manager.remove_restart_callback(self._on_watchdog, event)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._ear is not None:
-            self._hub.remove(self._ear)
-            self._ear = None
-        self._said.clear()
+        watching, self._watching = self._watching, None
+        if watching is not None:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+        await self._unsubscribe()
+        self._notices.clear()
 
-    def _tune_in(self) -> None:
-        """Connect to where the kernel is now."""
-        if self._ear is not None:
-            self._hub.remove(self._ear)
+    # --- subscribing -------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Subscribe; returns once the kernel was heard. Raises KernelUnavailable."""
+        self._subscribe()
+        await self._until_heard()
+        if self._state == "idle":
+            with self._lock:
+                self._cells.settle()
+        for event in ("restart", "dead"):
+            self._manager.add_restart_callback(self._on_watchdog, event)
+        self._watching = asyncio.create_task(self._watch(), name=f"navi-observe-{self._kernel_id[:8]}")
+
+    def _subscribe(self) -> None:
         self._address = dict(self._manager.get_connection_info())
-        self._ear = Subscription(self._kernel_id, self._address, self._manager.session, self._on_news)
-        self._hub.add(self._ear)
+        self._cells = CellExecutions(self._kernel_id)
+        self._place = self._iopub.subscribe(self._kernel_id, self._manager, self)
+
+    async def _unsubscribe(self) -> None:
+        place, self._place = self._place, None
+        if place is not None:
+            await self._iopub.unsubscribe(place)
 
     async def _until_heard(self) -> None:
-        """Ask until the answer comes on IOPub: from then on nothing is missed."""
+        """Probe until something comes on IOPub: from then on nothing is missed."""
         begun = time.monotonic()
-        while self._ear is not None and not self._ear.heard.is_set():
+        while self._place is not None and not self._place.heard:
             waited = time.monotonic() - begun
-            if not self._finder.known(self._kernel_id):
+            if not self._lookup.known(self._kernel_id):
                 raise KernelUnavailable("The kernel was shut down.")
             if waited > HEARD_WITHIN:
                 raise KernelUnavailable(f"The kernel was not heard within {HEARD_WITHIN:.0f} s.")
-            if waited > _PATIENT and self._state == "busy":
+            if waited > _BUSY_PATIENCE and self._state == "busy":
                 return
-            self._hub.ask(self._ear)
+            self._iopub.probe(self._place)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._ear.on_heard(), _ASK_EVERY)
+                await asyncio.wait_for(self._place.wait_heard(), _PROBE_EVERY)
 
     @property
     def _state(self) -> str:
         return str(getattr(self._manager, "execution_state", None) or "starting")
 
-    # --- what it says: called in the thread --------------------------------------------------------------------------
+    # --- in the reader's thread --------------------------------------------------------------------------------------
 
-    def _on_news(self, news: Sequence[Noticed], *, replaced: bool) -> None:
-        self._said.extend(news)
-        with suppress(RuntimeError):  # the loop is closed: nobody wants to know any more
-            self._loop.call_soon_threadsafe(self._on_replaced if replaced else self._flush)
+    def take(self, messages: Sequence[RawMessage]) -> bool:
+        """See ``IopubListener``. Always takes more: what cells show is bounded as it comes."""
+        notices: list[KernelNotice] = []
+        with self._lock:
+            for message in messages:
+                if message.parent.kind != "execute_request":
+                    continue
+                with suppress(ValueError, TypeError, KeyError):  # content that is not what the protocol says
+                    notice = self._cells.take(message.decode(_LIMITS))
+                    notices += [] if notice is None else [notice]
+            replaced = self._cells.replaced
+        if notices:
+            self._notices.extend(notices)
+            with suppress(RuntimeError):  # the loop is closed
+                # Of another process: notified only after the loss of the one before it.
+                self._loop.call_soon_threadsafe(self._poll_now.set if replaced else self._flush)
+        return True
 
     # --- on the loop -------------------------------------------------------------------------------------------------
 
     def _flush(self) -> None:
-        while self._said:
-            self._told(self._said.popleft())
-
-    def _on_replaced(self) -> None:
-        """Another process speaks: what it says is told after the loss of the one before it."""
-        self._look_now.set()
+        while self._notices:
+            self._on_notice(self._notices.popleft())
 
     def _on_watchdog(self) -> None:
         self._crashed = True
-        self._look_now.set()
+        self._poll_now.set()
 
     async def _watch(self) -> None:
-        """See that it dies, restarts or is shut down. Its own supervisor."""
+        """Notice that the kernel dies, restarts or is shut down. Its own supervisor."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._look_now.wait(), LOOK_EVERY)
-            self._look_now.clear()
+                await asyncio.wait_for(self._poll_now.wait(), POLL)
+            self._poll_now.clear()
             try:
-                if not await self._look():
+                if not await self._poll():
                     return
             except Exception:
                 log.exception("kernel_watch_failed", kernel_id=self._kernel_id)
-                await asyncio.sleep(LOOK_EVERY)
+                await asyncio.sleep(POLL)
 
-    async def _look(self) -> bool:
-        """Whether there is still something to look at."""
-        if not self._finder.known(self._kernel_id):
-            self._tell_loss("closed")
+    async def _poll(self) -> bool:
+        """Whether the kernel is still one of this server's."""
+        if not self._lookup.known(self._kernel_id):
+            self._notify_loss("closed")
             return False
         lives = await self._lives()
         process = process_of(self._manager)
-        if process != self._process or (self._ear is not None and self._ear.replaced):
-            if self._crashed and not self._dead:
-                self._tell_loss("died")
-            self._tell_loss("restarted")
-            self._process, self._dead, self._crashed = process, False, False
-        elif not lives and not self._dead and (self._crashed or not getattr(self._manager, "shutting_down", False)):
-            self._tell_loss("died")
+        if process != self._process or self._cells.replaced:
+            if self._crashed and not self._loss_noticed:
+                self._notify_loss("died")  # and restarted by Jupyter's watchdog
+            self._notify_loss("restarted")
+            self._process, self._loss_noticed, self._crashed = process, False, False
+        elif not lives and not self._loss_noticed and (self._crashed or not self.ending):
+            self._notify_loss("died")
         self._flush()
-        self._end_the_unheard()
+        self._end_silent_cells()
         if lives and dict(self._manager.get_connection_info()) != self._address:
-            self._tune_in()
+            await self._unsubscribe()
+            self._subscribe()
         return True
 
-    def _end_the_unheard(self) -> None:
-        """A flood can wash the end of a cell away; Jupyter, which listens too, says that the kernel is idle."""
-        ear = self._ear
-        if ear is None or not ear.busy or self._state != "idle":
+    def _end_silent_cells(self) -> None:
+        """A flood can wash the end of a cell away; Jupyter, which listens too, then takes the kernel for idle."""
+        if not self._cells.busy or self._state != "idle":
             self._idle_since = None
         elif self._idle_since is None:
             self._idle_since = time.monotonic()
         elif time.monotonic() - self._idle_since > _IDLE_MISSING:
             self._idle_since = None
-            for run in ear.end_all():
-                self._told(CellEnded(run=run))
+            with self._lock:
+                ended = self._cells.end_all()
+            for run in ended:
+                self._on_notice(CellEnded(run=run))
 
     async def _lives(self) -> bool:
         try:
@@ -282,28 +297,27 @@ class KernelSubscription:
             log.warning("kernel_not_reachable", kernel_id=self._kernel_id, error=str(error))
             return False
 
-    def _tell_loss(self, how: LostHow) -> None:
-        """Told after all that the process itself has said, and before what its successor says."""
+    def _notify_loss(self, how: LostHow) -> None:
+        """Notified after all that the process itself has published, and before what its successor publishes."""
         running: Sequence[CellRun] = ()
-        if self._ear is None or not self._ear.replaced:
+        if not self._cells.replaced:
             self._flush()
-        if not self._dead and self._ear is not None:
-            running = self._ear.lose(how)
-        self._dead = True
-        successors = [one for one in self._said if not _of(one, running)]
-        self._said.clear()
+        if not self._loss_noticed:
+            with self._lock:
+                running = self._cells.lose(how)
+        self._loss_noticed = True
+        # That a lost cell began is void now: its end comes with the loss.
+        lost = {run.id for run in running}
+        later = [one for one in self._notices if isinstance(one, KernelLost) or one.run.id not in lost]
+        self._notices.clear()
         log.info("kernel_lost", kernel_id=self._kernel_id, status=how)
-        self._told(KernelLost(kernel_id=self._kernel_id, how=how, process=str(self._process), running=tuple(running)))
-        self._said.extend(successors)
-
-
-def _of(noticed: Noticed, running: Sequence[CellRun]) -> bool:
-    """Whether it is about one of those cells (that it began, which their end makes void)."""
-    return not isinstance(noticed, KernelLost) and any(noticed.run.id == run.id for run in running)
+        process = str(self._process)
+        self._on_notice(KernelLost(kernel_id=self._kernel_id, how=how, process=process, running=tuple(running)))
+        self._notices.extend(later)
 
 
 async def answers(file: Path) -> bool | None:
-    """Whether somebody listens at the address in a connection file; None when there is no such file."""
+    """Whether a process listens at the address in a connection file; None when there is no such file."""
     try:
         address = json.loads(await asyncio.to_thread(file.read_text))
         host, port = str(address["ip"]), int(address["shell_port"])
@@ -319,7 +333,3 @@ async def answers(file: Path) -> bool | None:
         return False
     writer.close()
     return True
-
-
-async def _nothing(_: KernelSubscription) -> None:
-    return None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...ports.jupyter import OnOutput, Output
-from .frames import IopubMessage, well_formed
+from .transport import IopubMessage, well_formed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

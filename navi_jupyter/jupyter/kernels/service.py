@@ -22,6 +22,7 @@ from ...ports.agent import tool_context
 from ...ports.jupyter import Execution, KernelState, KernelStatus, OnOutput
 from .connection import KernelConnection, Request
 from .evaluation import calling, look, value_of
+from .iopub import IopubReader
 from .jupyter_services import JupyterServices
 from .lookup import KernelLookup
 from .outputs import Outputs, error_of
@@ -38,15 +39,18 @@ UNUSED = 900.0
 _WATCHERS = 50
 """Runs that are told when a kernel dies; those that have ended no longer listen."""
 
-KernelLost = Callable[[str, str], None]
+OnKernelLost = Callable[[str, str], None]
 """Told that a kernel (its id) has lost all it had: ``restarted``, ``restarting`` or ``dead``."""
 
 
 class KernelService:
     """See the module. Opens a connection to a kernel when it is first asked about, and closes it when it is unused."""
 
-    def __init__(self, parts: JupyterServices, *, on_lost: KernelLost | None = None) -> None:
+    def __init__(
+        self, parts: JupyterServices, iopub: IopubReader | None = None, *, on_lost: OnKernelLost | None = None
+    ) -> None:
         self._parts = parts
+        self._iopub = iopub or IopubReader()
         self._finder = KernelLookup(parts)
         self._lines: dict[str, KernelConnection] = {}
         self._watchers: dict[str, dict[str, Callable[[Event], None]]] = {}
@@ -81,7 +85,7 @@ class KernelService:
         return await self._state_of(line)
 
     async def _state_of(self, line: KernelConnection) -> KernelState:
-        cell = line.cell
+        cell = line.cells.longest
         status: KernelStatus = _STATUS.get(line.state, "idle")
         if cell is not None:
             status = "busy"
@@ -99,7 +103,7 @@ class KernelService:
     def runs_ours(self, kernel_id: str) -> bool:
         """Whether the kernel executes code of an agent's run at this moment."""
         line = self._lines.get(kernel_id)
-        return line is not None and line.ours
+        return line is not None and line.cells.any_ours
 
     def process_of(self, kernel_id: str) -> object:
         """What tells the kernel's process from its successor; None where nobody knows."""
@@ -242,7 +246,7 @@ class KernelService:
         line.holder = session.id
         try:
             await line.settle()
-            if not await line.until_idle(PATIENCE):
+            if not await line.cells.until_none(PATIENCE):
                 raise _busy(line)
             yield line
         finally:
@@ -326,6 +330,7 @@ class KernelService:
                 manager=self._parts.kernel_manager.get_kernel(kernel_id),
                 alive=lambda: self._finder.known(kernel_id),
                 context=self._zmq(),
+                iopub=self._iopub,
                 lost=self._on_lost,
             )
             self._lines[kernel_id] = line
@@ -370,7 +375,7 @@ _STATUS: Mapping[str, KernelStatus] = {
 
 
 def _busy(line: KernelConnection) -> KernelBusy:
-    cell = line.cell
+    cell = line.cells.longest
     if cell is None:
         return KernelBusy("The kernel is busy. Try again in a moment.")
     what = "other code of an agent" if cell.ours else "a cell of the user's"

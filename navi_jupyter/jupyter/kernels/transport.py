@@ -1,56 +1,239 @@
-"""What is different between kernels of this machine, reached by ZMQ, and those behind a gateway.
+"""The wire of a kernel: where it listens, and its messages, decoded without holding the event loop for a 50 MB print.
 
-Not responsible for what is said over it (``line``).
+Small messages are decoded at once. A very large stream is not decoded at all: its two ends are cut out of the raw JSON.
+Not responsible for what messages mean, or for reading IOPub (``iopub``).
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hmac import compare_digest
 from queue import Empty
 from typing import Any
 
+from jupyter_client.session import DELIM
 from jupyter_client.session import Session as JupyterSession
 from jupyter_core.utils import ensure_async
 
-from . import frames
-from .cell_executions import OURS
-from .frames import IopubMessage
-
+AGENT_USER = "navi"
+"""The user name in the headers of our requests: whoever reads IOPub sees by it that an agent asked."""
+SMALL = 64 * 1024
+"""Bytes of content up to which a message is decoded on the loop: well under a millisecond."""
+END = 192 * 1024
+"""Bytes that are kept of each end of a stream that is cut."""
 _POLL = 0.02
-"""Seconds between looks at a channel that can only be polled (a gateway's)."""
+"""Seconds between polls of a gateway's channel, which offers nothing to wait for without spinning the loop."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_NAME = re.compile(rb'"name"\s*:\s*"(stdout|stderr)"')
+_TEXT = re.compile(rb'"text"\s*:\s*"')
+_CLOSING = re.compile(rb'"\s*(?:,\s*"name"\s*:\s*"\w+"\s*)?\}\s*$')
+
+
+# --- where a kernel is -----------------------------------------------------------------------------------------------
 
 
 def process_of(manager: Any) -> object:
-    """What tells a kernel's process from its successor; None where only somebody else knows (a gateway)."""
+    """What tells a kernel's process from its successor; None for a kernel behind a gateway, which does not show it."""
     return getattr(getattr(manager, "provisioner", None), "pid", None)
 
 
 def ports_of(manager: Any) -> object:
-    """Where it listens; None for a kernel that is reached through a gateway."""
+    """The ports where it listens; None for a kernel behind a gateway."""
     if getattr(manager, "provisioner", None) is None and not getattr(manager, "shell_port", 0):
         return None
     return tuple(getattr(manager, "ports", ()))
 
 
-def own_session(theirs: Any) -> JupyterSession:
-    """A session with the manager's key and a name of its own: it is our address, and two with one lose messages.
+def agent_session(theirs: Any) -> JupyterSession:
+    """A session with the manager's key and an id of its own: the id is our address, and two with one lose messages."""
+    return JupyterSession(
+        config=theirs.config, key=theirs.key, signature_scheme=theirs.signature_scheme, username=AGENT_USER
+    )
 
-    The user name tells whoever listens that it is an agent who asks (``cellruns``).
-    """
-    return JupyterSession(config=theirs.config, key=theirs.key, signature_scheme=theirs.signature_scheme, username=OURS)
+
+def connect_to_gateway(client: Any) -> None:
+    """Start a gateway client's channels. For a thread: it blocks until the gateway has answered."""
+    asyncio.run(ensure_async(client.start_channels(stdin=False, hb=False)))
 
 
-async def next_said(channel: Any, session: Any) -> IopubMessage | None:
-    socket = getattr(channel, "socket", None)
-    if socket is not None:
-        return await frames.of_frames(await socket.recv_multipart(), session)
-    while True:  # its own waiting spins the loop
+# --- messages --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """The request that a message is about; empty fields for none."""
+
+    id: str = ""
+    kind: str = ""
+    username: str = ""
+    session: str = ""
+
+    @classmethod
+    def of(cls, header: Mapping[str, Any]) -> Parent:
+        """From a decoded ``parent_header``."""
+        return cls(*(str(header.get(name, "")) for name in ("msg_id", "msg_type", "username", "session")))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IopubMessage:
+    """A message of a kernel, decoded."""
+
+    kind: str
+    """Its ``msg_type``."""
+    sender: str
+    """The kernel process that sent it: a kernel that was restarted has another one."""
+    parent: Parent
+    content: Mapping[str, Any]
+    left_out: int = 0
+    """Characters (about) that were cut out of the middle of a stream's text, after ``content["text"]``."""
+    ending: str = ""
+    """What came after them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodeLimits:
+    """Up to what size contents are decoded. Decoding JSON holds all threads of Python, the loop's too."""
+
+    cut: int = 512 * 1024
+    """Bytes of content from which a stream is cut instead."""
+    end: int = END
+    largest: int = 32 * 2**20
+    """Bytes of content from which anything else is replaced by a note."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawMessage:
+    """A message whose signature was checked and whose content is still JSON."""
+
+    kind: str
+    sender: str
+    parent: Parent
+    content: bytes
+
+    def decode(self, limits: DecodeLimits) -> IopubMessage:
+        """Raises ValueError when the content is no JSON."""
+        left_out, ending = 0, ""
+        decoded: Mapping[str, Any]
+        if self.kind == "stream" and len(self.content) > limits.cut:
+            name, text, left_out, ending = cut_stream(self.content, limits.end)
+            decoded = {"name": name, "text": text}
+        elif len(self.content) > limits.largest:
+            note = f"(an output of {len(self.content) / 1e6:.0f} MB was left out)"
+            # For whatever it is: a display, an error, an input.
+            decoded = {"data": {"text/plain": note}, "ename": "Error", "evalue": note, "traceback": [], "code": note}
+        else:
+            decoded = json.loads(self.content)
+        return IopubMessage(
+            kind=self.kind,
+            sender=self.sender,
+            parent=self.parent,
+            content=decoded,
+            left_out=left_out,
+            ending=ending,
+        )
+
+
+class MessageParser:
+    """Takes apart what ZMQ brought. ``session``: jupyter_client's, which has the kernel's key. For one thread."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._parent: tuple[bytes, Parent] = (b"", Parent())
+
+    def parse(self, frames: Sequence[bytes], about: Sequence[bytes] = ()) -> RawMessage | None:
+        """None for a message that is incomplete, forged, or about another kind of request than ``about``."""
         try:
-            return frames.of_message(await channel.get_msg(timeout=0))
+            at = frames.index(DELIM)
+            signature, header, parent, metadata, content = frames[at + 1 : at + 6]
+            if about and not any(kind in parent for kind in about):
+                return None  # comms of widgets come by the thousand: not worth their signature
+            if not self._signed(signature, header, parent, metadata, content):
+                return None
+            if parent != self._parent[0]:  # a cell's messages come one after the other, with the same parent
+                self._parent = parent, Parent.of(json.loads(parent))
+            decoded = json.loads(header)
+            return RawMessage(str(decoded["msg_type"]), str(decoded.get("session", "")), self._parent[1], content)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return None
+
+    def _signed(self, signature: bytes, *parts: bytes) -> bool:
+        return self._session.auth is None or compare_digest(signature, self._session.sign(list(parts)))
+
+
+async def next_message(channel: Any, parser: MessageParser) -> IopubMessage | None:
+    """The next message of a client's channel. None: torn or forged."""
+    socket = getattr(channel, "socket", None)
+    if socket is None:
+        return await _next_of_gateway(channel)
+    raw = parser.parse(await socket.recv_multipart())
+    if raw is None:
+        return None
+    try:
+        if len(raw.content) <= SMALL:
+            return raw.decode(DecodeLimits())
+        return await asyncio.to_thread(raw.decode, DecodeLimits())
+    except ValueError:
+        return None
+
+
+async def _next_of_gateway(channel: Any) -> IopubMessage:
+    while True:
+        try:
+            message = await channel.get_msg(timeout=0)
         except Empty:
             await asyncio.sleep(_POLL)
+            continue
+        header = message["header"]
+        return IopubMessage(
+            kind=str(header["msg_type"]),
+            sender=str(header.get("session", "")),
+            parent=Parent.of(message.get("parent_header") or {}),
+            content=message.get("content") or {},
+        )
 
 
-def start_elsewhere(client: Any) -> None:
-    """In a thread with a loop of its own: connecting blocks."""
-    asyncio.run(ensure_async(client.start_channels(stdin=False, hb=False)))
+# --- large streams ---------------------------------------------------------------------------------------------------
+
+
+def cut_stream(raw: bytes, end: int = END) -> tuple[str, str, int, str]:
+    """``{"name","text"}`` as JSON: the name, the beginning, about how many characters are left out, the ending."""
+    name = _NAME.search(raw[:200]) or _NAME.search(raw[-200:])
+    start, closing = _TEXT.search(raw[:400]), _CLOSING.search(raw[-200:])
+    if start is None or closing is None:
+        return "stdout", "", len(raw), ""
+    first, last = start.end(), max(0, len(raw) - 200) + closing.start()
+    head, tail = raw[first : first + end], raw[max(first + end, last - end) : last]
+    left_out = max(0, last - first - len(head) - len(tail))
+    return name[1].decode() if name else "stdout", _decoded_start(head), left_out, _decoded_end(tail)
+
+
+def _decoded_start(raw: bytes) -> str:
+    """The text of the beginning of a JSON string that was cut anywhere: in a character, in an escape."""
+    for dropped in range(16):  # a surrogate pair of escapes is twelve bytes
+        try:
+            text: str = json.loads(b'"' + raw[: len(raw) - dropped] + b'"', strict=False)
+        except ValueError:  # JSON or UTF-8
+            continue
+        return well_formed(text[:-1] if _SURROGATE.match(text[-1:]) else text)
+    return ""
+
+
+def _decoded_end(raw: bytes) -> str:
+    """The text of the end of a JSON string that was cut anywhere."""
+    for dropped in range(16):
+        try:
+            text: str = json.loads(b'"' + raw[dropped:] + b'"', strict=False)
+        except ValueError:
+            continue
+        return well_formed(text[1:] if _SURROGATE.match(text) else text)
+    return ""
+
+
+def well_formed(text: str) -> str:
+    """``text`` without halves of surrogate pairs, which no encoder takes."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
