@@ -219,6 +219,7 @@ CustomName = Literal[
     "navi.mcp",
     "navi.session",
     "navi.kernel",
+    "navi.tool",
     "navi.usage",
     "navi.gap",
 ]

@@ -80,7 +80,9 @@ class CommandHandler:
 
         Raises SessionNotFound, SessionBusy (mode ``reject``), LimitReached, LeaseLost.
         """
-        if (before := await tx.acceptance(self._session_id, arrival.command_id)) is not None:
+        before = await tx.acceptance(self._session_id, arrival.command_id)
+        interrupted = None if before is None else await self._interrupted(tx, arrival, before)
+        if before is not None and interrupted is None:
             return Admission(before, repeated=True)
         session = await self._session(tx)
         if arrival.origin.kind is OriginKind.RECALL:
@@ -97,7 +99,10 @@ class CommandHandler:
         if mode == "steer" and rival is None:
             mode = "enqueue"
         run = self._new_run(arrival, session)
-        acceptance = await self._admit(tx, arrival, run, mode)
+        if before is None or interrupted is None:
+            acceptance = await self._admit(tx, arrival, run, mode)
+        else:
+            acceptance = await self._admit_again(tx, interrupted, run, before, mode)
         ended = None
         if rival is not None and mode in ("interrupt", "rollback"):
             ended = await self._push_aside(tx, rival, arrival, forget=mode == "rollback")
@@ -109,6 +114,32 @@ class CommandHandler:
             queued = queue_event("queued", run.command_id, run.id, text=arrival.part.shown, mode=mode)
             await tx.append(self._session_id, [Draft(queued, run_id=run.id, origin=run.origin, at=run.created_at)])
         return Admission(acceptance, started, rival, ended)
+
+    async def _interrupted(self, tx: SessionTx, arrival: Arrival, before: Acceptance) -> Run | None:
+        """The run that a recall's prompt had, if its server's end interrupted it before it changed anything.
+
+        Only the holder of the firing's lease gets a run out of it (``_check_lease``): for others it is a repetition.
+        """
+        if arrival.origin.kind is not OriginKind.RECALL or before.run_id is None:
+            return None
+        run = await tx.run(before.run_id)
+        if run is None or run.status is not RunStatus.INTERRUPTED or await tx.last_effect(run) is not None:
+            return None
+        return run
+
+    async def _admit_again(
+        self, tx: SessionTx, interrupted: Run, run: Run, before: Acceptance, mode: str
+    ) -> Acceptance:
+        """Another run for a prompt that the log has.
+
+        A new run and not the old one resumed: that has its end in the log, and a run has one. A new command would put
+        the message into the log a second time; so the command stays, and has the new run as its answer.
+        """
+        await tx.repeat_run(interrupted.id, run, priority=PRIORITIES.get(mode, 0), mode=mode)
+        event = queue_event("restarted", run.command_id, run.id)  # tells readers which message the new run answers
+        await tx.append(self._session_id, [Draft(event, run_id=run.id, origin=run.origin, at=run.created_at)])
+        await tx.change_session(self._session_id, {"updated_at": run.created_at})
+        return Acceptance(command_id=before.command_id, seq=before.seq, run_id=run.id)
 
     async def _check_lease(self, tx: SessionTx, arrival: Arrival) -> None:
         """A server that was stopped since it took the firing must not start what others have ended since."""

@@ -7,14 +7,16 @@ from collections.abc import Callable, Sequence
 from zoneinfo import ZoneInfo
 
 from ..clock import now
-from ..errors import SessionNotFound
+from ..errors import LeaseLost, SessionNotFound
 from ..events import Draft
 from ..model.sessions import Run
-from ..ports.agent import StopSignal, ToolContext, Turn
+from ..ports.agent import StopSignal, ToolContext, Turn, tool_call
+from ..ports.store import SessionTx
 from .active_run import ActiveRun
 from .dependencies import SessionDependencies
 from .inbox import Item, Joined, Withdrawn
 from .interrupts import PausableTimeout, RunInterrupts
+from .run_endings import custom
 from .steering import RunSteering
 from .transcript import TranscriptBuilder, fold_frames
 
@@ -48,6 +50,7 @@ async def launch(shared: SessionDependencies, run: Run, put: Callable[[Item], No
             memory=gear.memory,
             attachments=gear.attachments,
             spending=gear.spending,
+            record_effect=RunEffects(shared, run, noted=lambda draft: active.note([draft])),
         ),
         loop=shared.agent,
         journal=shared.journal,
@@ -76,6 +79,34 @@ async def launch(shared: SessionDependencies, run: Run, put: Callable[[Item], No
         active.steering.waiting = True  # asked last: what comes from now on is told to the session
     active.begin(turn)
     return active
+
+
+class RunEffects:
+    """Records that a run starts a tool with an effect (``ToolContext.record_effect``): a ``navi.tool`` event."""
+
+    def __init__(self, shared: SessionDependencies, run: Run, *, noted: Callable[[Draft], None]) -> None:
+        self._shared = shared
+        self._run = run
+        self._noted = noted
+        self._recorded = False
+
+    async def __call__(self, tool: str) -> None:
+        run, shared = self._run, self._shared
+        await shared.journal.flushed(run.session_id)  # the call is in the log before it
+        event = custom("navi.tool", action="started", tool=tool, tool_call_id=tool_call.get(), run_id=run.id)
+        draft = Draft(event, run_id=run.id, origin=run.origin, at=now())
+
+        async def unit(tx: SessionTx) -> None:
+            # The same fence as for what the run writes. After a sleep past its lease another server may have closed
+            # the run, found it without an effect and started it again: then the tool must not run here.
+            if not await tx.held_runs([run.id], server_id=shared.server_id):
+                raise LeaseLost("The run was taken over by another server.")
+            await tx.append(run.session_id, [draft])
+
+        # The first one decides whether the run may be started again: it has to survive a power cut, too.
+        await shared.store.write(unit, durable=not self._recorded)
+        self._recorded = True
+        self._noted(draft)
 
 
 async def _turn(shared: SessionDependencies, run: Run) -> tuple[Turn, str]:

@@ -32,10 +32,12 @@ class Ending:
     usage: Usage = NO_USAGE
 
 
-INTERRUPTED = Ending(
-    RunStatus.INTERRUPTED,
-    Failure(code="interrupted", message="The server ended while this run was in progress."),
-)
+def interrupted(tool: str | None) -> Ending:
+    """The end of a run whose server is gone. ``tool``: the one with an effect that the run had started last."""
+    message = "The server ended while this run was in progress."
+    if tool is not None:
+        message += f" It had started {tool}, so it is not started again by itself."
+    return Ending(RunStatus.INTERRUPTED, Failure(code="interrupted", message=message))
 
 
 def custom(name: str, **value: object) -> Custom:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from ..clock import now
 from ..log_setup import get_logger
+from ..model.sessions import RunStatus
 from ..ports.store import RunOwner, Server, SessionStore, SessionTx
-from .run_endings import INTERRUPTED, close_run
+from .run_endings import Ending, close_run, interrupted
 from .transcript import fold_frames
 
 log = get_logger("peers")
@@ -90,7 +91,9 @@ async def close_orphans(store: SessionStore, here: Server) -> Sequence[RunOwner]
             if run is None:
                 continue
             fold = fold_frames(await tx.run_frames(owner.session_id, owner.run_id))
-            if await close_run(tx, run, INTERRUPTED, fold):
+            # What the user stopped has ended as asked, and is not started again as an interrupted recall is.
+            ending = Ending(RunStatus.STOPPED) if owner.stop_requested else interrupted(await tx.last_effect(run))
+            if await close_run(tx, run, ending, fold):
                 log.warning("run_interrupted", run_id=run.id, session_id=run.session_id, server=owner.server_id)
                 ended.append(owner)
         for server, _ in known:

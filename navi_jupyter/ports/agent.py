@@ -7,7 +7,7 @@ root (``server/runtime.py``) puts real parts behind them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -89,7 +89,11 @@ class SessionHistory(Protocol):
 
 
 def ignore(event: Event) -> None:
-    """Drops it."""
+    """Emits nothing."""
+
+
+async def record_nothing(tool: str) -> None:
+    """Records nothing: for work outside of a run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,6 +111,10 @@ class ToolContext:
     library: SessionHistory
     emit: Callable[[Event], None] = ignore
     """Writes an event of this run into its log, at once and in order; nothing once the run has ended."""
+    record_effect: Callable[[str], Awaitable[None]] = record_nothing
+    """Awaited with a tool's name before the tool changes anything outside Navi. Durable on return: a recall's run that
+    its server's death interrupts is started again only if it has recorded nothing. Raises LeaseLost when the run was
+    taken over by another server: the tool must not run then."""
     ask: AskUser | None = None
     steering: Steering | None = None
     jupyter: JupyterAccess = NO_JUPYTER

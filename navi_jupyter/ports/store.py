@@ -55,6 +55,8 @@ class RunOwner:
     session_id: str
     server_id: str
     lease_until: datetime
+    stop_requested: bool = False
+    """Whether somebody has asked to stop it."""
 
 
 class SessionTx(Protocol):
@@ -130,6 +132,18 @@ class SessionTx(Protocol):
 
         ``parts`` None: the prompt alone.
         """
+        ...
+
+    async def repeat_run(self, interrupted_id: str, run: Run, *, priority: int = 0, mode: str = "enqueue") -> None:
+        """A queued run for the prompt of an interrupted one, whose command has this run as its answer from now on.
+
+        The message stays in the log once. The model does not read the interrupted attempt, unless another prompt
+        had joined that.
+        """
+        ...
+
+    async def last_effect(self, run: Run) -> str | None:
+        """The tool with an effect that the run has started last (``ToolContext.record_effect``); None: none."""
         ...
 
     async def queued_prompts(self, session_id: str) -> Sequence[QueuedPrompt]:

@@ -104,8 +104,8 @@ class Ended:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Interrupted:
-    """Its run was cut by the death of its server. ``tool``: the first call of effect ``run`` or ``write`` that had
-    been started; None where there was none, so that nothing is done twice when the run is started again."""
+    """Its run was cut by the end of its server. ``tool``: the last one with an effect that it had started; None where
+    there was none, so that nothing is done twice when the run is started again."""
 
     run: Run
     tool: str | None
@@ -178,11 +178,11 @@ def decide(recall: Recall, firing: FiringState, happening: Happening, now: datet
         case Ended() | Interrupted() if status is not RUNNING:  # before its start was recorded: that comes first
             return Move(RUNNING)
         case Interrupted(tool=None) if crashes_left:
-            return Move(PENDING, SERVER_DIED, at=now + crash_delay(firing.crashes), crash=True)
+            return Move(PENDING, STARTS_AGAIN, at=now + crash_delay(firing.crashes), crash=True)
         case Interrupted(tool=tool) if not attempts_left:
             return Move(FiringStatus.FAILED, f"interrupted after {tool}" if tool else SERVER_DIED)
         case Ended(run=run) if succeeded(run):
-            return Move(FiringStatus.SUCCEEDED, error_code(run))
+            return Move(FiringStatus.SUCCEEDED, error_code(run) or firing.firing.reason)
         case Ended(run=run) if run.status is RunStatus.STOPPED and not timed_out(run, firing, now):
             return Move(FiringStatus.CANCELLED, "its run was stopped")
         case Ended(run=run) | Interrupted(run=run):
@@ -195,6 +195,9 @@ def decide(recall: Recall, firing: FiringState, happening: Happening, now: datet
 
 
 SERVER_DIED = "its server died"
+STARTS_AGAIN = "its server died before its run had changed anything; it is started again"
+STARTED_AGAIN = "started again: its server died in an earlier attempt"
+"""Stays the reason of the firing, so that the ledger shows the interrupted attempt beside the one that counts."""
 
 
 def succeeded(run: Run) -> bool:
@@ -242,7 +245,7 @@ def retry_delay(firing_id: str, tries: int) -> timedelta:
 
 def too_late(recall: Recall, firing: FiringState, now: datetime) -> Expired | None:
     """Why a claimed firing may not be started any more, if so. Without a grace it always may."""
-    limited = recall.policy.grace is not None and firing.firing.kind != "manual" and not firing.firing.attempt
+    limited = recall.policy.grace is not None and firing.firing.kind != "manual" and firing.firing.started_at is None
     if limited and firing.wait_until is not None and now > firing.wait_until:
         return Expired(reason="later than its grace")
     return None

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ..model.recalls import FiringStatus, RecallStatus
+from ..model.sessions import RunStatus
 from ..ports.recalls import Claimed, FiringState
 from .decisions import Accepted, Busy, Died, Ended, Interrupted, Outcome, Withdrawn, decide
 from .misfires import Plan, supersede
@@ -188,19 +189,24 @@ async def settle_all(tx: RecallTx, reports: Sequence[Report], now: datetime) -> 
 
 
 async def _certain(tx: RecallTx, firing: FiringState, outcome: Outcome, now: datetime) -> Outcome:
-    """What really became of a delivery that broke off: its prompt may have been accepted all the same.
+    """What really became of it, as far as only the database knows.
+
+    A run that its server's end interrupted may have changed something before. The prompt of a delivery that broke off
+    may have been accepted all the same.
 
     Put back although it runs, it could be coalesced into the next one. After this nobody can accept it any more: it
     is not claimed then. A session that says that it is busy has not accepted it.
     """
+    if isinstance(outcome, Ended) and outcome.run.status is RunStatus.INTERRUPTED:
+        return Interrupted(run=outcome.run, tool=await tx.last_effect(outcome.run))
     doubtful = isinstance(outcome, Died) or (isinstance(outcome, Busy) and not outcome.session)
     return (await found_accepted(tx, firing, now) if doubtful else None) or outcome
 
 
 async def found_accepted(tx: RecallTx, firing: FiringState, now: datetime) -> Accepted | None:
-    """That the session has the firing's prompt, if it has."""
+    """That the session has the firing's prompt, if it has. The run of an attempt that is over does not count."""
     acceptance = await tx.acceptance(firing.session_id, firing.command_id)
-    if acceptance is None:
+    if acceptance is None or (acceptance.run_id is not None and acceptance.run_id == firing.firing.run_id):
         return None
     run = None if acceptance.run_id is None else await tx.run(acceptance.run_id)
     return Accepted(run_id=acceptance.run_id, at=now if run is None else run.created_at)
@@ -217,8 +223,15 @@ def rescued(lost: Iterable[FiringState], *, server_id: str) -> list[Report]:
 
 
 def _outdated(firing: FiringState, report: Report) -> bool:
-    if not isinstance(report.outcome, Ended | Interrupted) and firing.firing.status is FiringStatus.RUNNING:
-        return True  # whoever rescued it has found its prompt
+    running, known = firing.firing.status is FiringStatus.RUNNING, firing.firing.run_id
+    if isinstance(report.outcome, Ended | Interrupted):
+        # A run's end is reported by its server and found by the sweep. By the second time the firing may wait for its
+        # next attempt, or be in it.
+        run_id = report.outcome.run.id
+        if known not in (None, run_id) if running else known == run_id:
+            return True
+    elif running:
+        return True  # the server that took the claim over has found its prompt
     return firing.firing.status.final or (report.fence is not None and firing.fence != report.fence)
 
 

@@ -13,9 +13,11 @@ from pydantic_core import to_json
 
 from ..clock import format_duration, timestamp
 from ..events import Draft, Event
+from ..handles import short_handle
 from ..model.recalls import Firing, FiringStatus, Policy, Recall
 from ..model.sessions import Origin, OriginKind
 from ..ports.recalls import FiringState
+from .decisions import Move
 
 Action = Literal[
     "created", "rescheduled", "deferred", "started", "fired", "skipped", "missed", "failed", "cancelled",
@@ -59,6 +61,14 @@ class RecallNotice:
             f'{{"type":"CUSTOM","name":"navi.recall","value":{{"action":"{self.action}","status":"{recall.status}"'
             f'{slot}{reason},"recall":{recall.model_dump_json()}}}}}'
         )
+
+
+def with_advice(recall: Recall, move: Move) -> str | None:
+    """The reason of a firing's end as its session shows it: with what to do where nothing follows by itself."""
+    if move.reason is None or not move.reason.startswith("interrupted after "):
+        return move.reason
+    handle = short_handle(recall.id)
+    return f"{move.reason}, when its server ended; it is not run again by itself. To run it: %navi fire {handle}"
 
 
 class _Encoded(Event):

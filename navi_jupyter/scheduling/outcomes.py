@@ -18,8 +18,8 @@ from ..model.base import ordered_id
 from ..model.recalls import Firing, FiringStatus, Once, Recall, RecallStatus, Schedule, When
 from ..ports.recalls import FiringState, Happened, RecallState
 from ..text import truncate_middle
-from .decisions import MAX_WAIT, Accepted, Ended, Happening, Interrupted, Move, Outcome, decide
-from .notices import ENDED, RecallNotice
+from .decisions import MAX_WAIT, STARTED_AGAIN, Accepted, Ended, Happening, Interrupted, Move, Outcome, decide
+from .notices import ENDED, RecallNotice, with_advice
 from .schedules import next_after, whole_ms
 
 FREE: dict[str, Any] = {"lease_owner": None, "lease_until": None, "deferred": False}
@@ -83,7 +83,7 @@ def _start(
     slot, policy = firing.firing.slot, state.recall.policy
     begun = firing.firing.but(
         status=FiringStatus.RUNNING,
-        reason=None,
+        reason=STARTED_AGAIN if firing.crashes and firing.firing.started_at is not None else None,
         run_id=accepted.run_id,
         started_at=accepted.at,
         lateness_ms=max(0, (accepted.at - slot) // timedelta(milliseconds=1)),
@@ -112,9 +112,13 @@ def put_back(firing: FiringState, move: Move) -> FiringState:
         tries = firing.firing.attempt
         changes["attempt"] = tries + 1
         command_id = f"{command_id.removesuffix(f':r{tries}')}:r{tries + 1}"
+    wait_until = firing.wait_until
+    if move.crash and firing.firing.status is FiringStatus.RUNNING and move.at is not None:
+        wait_until = move.at + MAX_WAIT  # it was in time when it started: the end of its server does not make it late
     return replace(
         firing,
         firing=firing.firing.but(**changes),
+        wait_until=wait_until,
         command_id=command_id,
         fence=firing.fence + 1,
         crashes=firing.crashes + move.crash,
@@ -154,7 +158,7 @@ def _ended(
             state = _uncount(state, firing, now, last)
     elif state.outcome is FiringStatus.FAILED and one_time(state.recall.schedule):
         state = replace(state, outcome=move.to)  # it had failed, and was run once more
-    notice = RecallNotice(action=ENDED[move.to], slot=firing.firing.slot, reason=move.reason)
+    notice = RecallNotice(action=ENDED[move.to], slot=firing.firing.slot, reason=with_advice(state.recall, move))
     return Step(state=at_rest(state, others), firing=closed(state.recall, firing, move, now), notices=(notice,))
 
 

@@ -5,8 +5,9 @@
 - *Settle*: what came of it, in batches, with the event that says so in the same transaction.
 
 Killed between any two of these, the next sweep (of this or any server on the same database) goes on from the rows.
-Materialising and delivering a slot happens exactly once; a run that its server did not survive is not run again
-unless the recall has ``retries``. Not responsible for the rules: these are ``policy``.
+Materialising and delivering a slot happens exactly once; a run that its server did not survive is started again under
+the same message if it had changed nothing, else only where the recall has ``retries``. Not responsible for the rules:
+these are ``policy``.
 """
 
 from __future__ import annotations

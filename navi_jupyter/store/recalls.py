@@ -357,7 +357,9 @@ class RecallReads(LedgerReads):
         rows = await self.fetch_all(
             "SELECT runs.* FROM firings f JOIN commands c ON c.session_id = f.session_id"
             " AND c.command_id = f.command_id JOIN runs ON runs.id = c.run_id"
-            " WHERE f.status IN ('claimed', 'running') AND runs.ended_at IS NOT NULL LIMIT ?",
+            " WHERE f.status IN ('claimed', 'running') AND runs.ended_at IS NOT NULL"
+            # A claimed firing with the run of an attempt that is over has not started its next one.
+            " AND (f.status = 'running' OR runs.id IS NOT f.run_id) LIMIT ?",
             (limit,),
         )
         return [run_of(row) for row in rows]

@@ -75,6 +75,33 @@ class RunRows(Statements):
             ),
         )
 
+    async def repeat_run(self, interrupted_id: str, run: Run, *, priority: int = 0, mode: str = "enqueue") -> None:
+        await self.change(
+            "INSERT INTO runs (id, session_id, command_id, status, origin_kind, recall_id, user_id, model, prompt,"
+            " priority, first_seq, created_at, mode, parts) SELECT ?, r.session_id, r.command_id, ?, r.origin_kind,"
+            " r.recall_id, r.user_id, ?, r.prompt, ?, s.head_seq + 1, ?, ?, r.parts"
+            " FROM runs r JOIN sessions s ON s.id = r.session_id WHERE r.id = ?",
+            (run.id, run.status.value, run.model, priority, to_micros(run.created_at), mode, interrupted_id),
+        )
+        await self.change(
+            "UPDATE commands SET run_id = ? WHERE session_id = ? AND command_id = ?",
+            (run.id, run.session_id, run.command_id),
+        )
+        await self.change(
+            "UPDATE runs SET rolled_back = 1 WHERE id = ?"
+            " AND NOT EXISTS (SELECT 1 FROM runs joined WHERE joined.merged_into = runs.id)",
+            (interrupted_id,),
+        )
+
+    async def last_effect(self, run: Run) -> str | None:
+        row = await self.one(
+            "SELECT json_extract(frame, '$.event.value.tool') AS tool FROM events WHERE session_id = ? AND run_id = ?"
+            " AND seq >= (SELECT first_seq FROM runs WHERE id = ?) AND instr(frame, '\"navi.tool\"') > 0"
+            " AND json_extract(frame, '$.event.name') = 'navi.tool' ORDER BY seq DESC LIMIT 1",
+            (run.session_id, run.id, run.id),
+        )
+        return None if row is None else str(row["tool"])
+
     async def change_prompt(self, run_id: str, parts: Sequence[PromptPart]) -> None:
         prompt = "\n\n".join(part.text for part in parts)
         await self.change(
@@ -163,13 +190,17 @@ class RunRows(Statements):
 
     async def active_runs(self) -> Sequence[RunOwner]:
         # Those that wait for an answer are nobody's: they outlive the server that started them.
-        rows = await self.all("SELECT id, session_id, server_id, lease_until FROM runs WHERE status = 'running'")
+        rows = await self.all(
+            "SELECT id, session_id, server_id, lease_until, stop_command_id IS NOT NULL AS stopping FROM runs"
+            " WHERE status = 'running'"
+        )
         return [
             RunOwner(
                 run_id=row["id"],
                 session_id=row["session_id"],
                 server_id=row["server_id"],
                 lease_until=from_micros(row["lease_until"]),
+                stop_requested=bool(row["stopping"]),
             )
             for row in rows
         ]

@@ -87,6 +87,10 @@ def check_ledger(
         for envelope in log
         if envelope["event"]["type"] == "TEXT_MESSAGE_START" and envelope["event"]["messageId"] in delivered
     }
+    for envelope in log:  # interrupted when its server ended, and started again: the ledger names the last attempt
+        value = envelope["event"].get("value", {})
+        if envelope["event"].get("name") == "navi.queue" and value["action"] == "restarted":
+            runs[value["command_id"]] = value["run_id"]
     strangers = set(runs.values()) - set(ran)
     # A prompt may be durable a moment before its firing's row says so.
     unsettled = sum(firing["status"] == "claimed" for firing in firings)

@@ -6,12 +6,13 @@ and in the log, straight from the database file, when both servers have come to 
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import sqlite3
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from navi_jupyter.scheduling.decisions import MAX_CRASHES
 from navi_jupyter.scheduling.scheduler import LEASE
 from tests.e2e.client import new_session, ok, until
 from tests.e2e.conftest import Start
@@ -119,8 +121,13 @@ def _check(database: Database, recalls: list[str], begin: datetime) -> str:
     doubled = [command for command, times in said.items() if times > 1]
     assert not doubled, f"in the log more than once: {doubled[:5]}"
     assert set(said) == set(started), f"log and ledger differ: {sorted(set(said) ^ set(started))[:5]}"
-    runs = Counter(command for (command,) in database.rows("SELECT command_id FROM runs WHERE recall_id IS NOT NULL"))
-    assert set(runs.values()) <= {1}, "a slot has two runs"
+    attempts = database.rows("SELECT command_id, status FROM runs WHERE recall_id IS NOT NULL ORDER BY number")
+    runs: dict[str, list[str]] = defaultdict(list)
+    for command, status in attempts:
+        runs[command].append(status)
+    again = [command for command, ended in runs.items() if set(ended[:-1]) - {"interrupted"}]
+    assert not again, f"run again although the earlier run was not interrupted: {again[:5]}"
+    assert max(map(len, runs.values())) <= MAX_CRASHES + 1
     assert set(runs) == set(started), f"runs and ledger differ: {sorted(set(runs) ^ set(started))[:5]}"
     silent = [row for row in ledger if row[1] is None and row[2] != "pending" and not row[3]]
     assert not silent, f"neither ran nor says why: {silent[:3]}"
@@ -180,3 +187,52 @@ def _stop_between_transactions(server: JupyterServer, database: Database) -> Non
                 continue
             connection.execute("ROLLBACK")
             return
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("message", ["count to 60 every 50 ms", "WRITE"])
+def test_a_one_time_recall_goes_on_after_kill_9_unless_it_had_written_something(
+    start: Start, tmp_path: Path, message: str
+) -> None:
+    path = tmp_path / "one.db"
+    env = {"NAVI_DATABASE_URL": f"sqlite:///{path}"}
+    server, database = start("one", *LIMITS, env=env), Database(path)
+    sid = new_session(server)
+    text = "count to 60 every 50 ms"
+    body = {"session_id": sid, "message": text, "schedule": {"kind": "once", "in": "200ms"}}
+    recall = ok(server, "POST", "recalls", body)["id"]
+    until(lambda: database.one("SELECT count(*) FROM events WHERE frame LIKE '%TEXT_MESSAGE_CONTENT%2%'") > 1)
+    server.kill9()
+    if (
+        message == "WRITE"
+    ):  # as the run would have left it, had it started a tool (offline runs have none with an effect)
+        _record_effect(path, "write_file")
+    server.start(args=LIMITS)
+    server.wait_ready()
+    until(lambda: ok(server, "GET", f"recalls/{recall}")["status"] not in ("pending", "running"), patience=60)
+    (firing,) = ok(server, "GET", f"recalls/{recall}/firings")["firings"]
+    runs = [status for (status,) in database.rows("SELECT status FROM runs ORDER BY number")]
+    assert set(_prompts(database).values()) == {1}
+    if message == "WRITE":
+        assert (firing["status"], firing["reason"]) == ("failed", "interrupted after write_file")
+        assert runs == ["interrupted"]
+        assert database.one("SELECT count(*) FROM events WHERE frame LIKE '%navi fire%'") == 1
+    else:
+        assert firing["status"] == "succeeded"
+        assert firing["reason"].startswith("started again")
+        assert runs == ["interrupted", "completed"]
+
+
+def _record_effect(path: Path, tool: str) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        run_id, sid = db.execute("SELECT id, session_id FROM runs WHERE status = 'running'").fetchone()
+        (frame, seq) = db.execute(
+            "SELECT frame, seq FROM events WHERE session_id = ? ORDER BY seq DESC LIMIT 1", (sid,)
+        ).fetchone()
+        envelope = json.loads(frame)
+        event = {"type": "CUSTOM", "name": "navi.tool", "value": {"action": "started", "tool": tool, "run_id": run_id}}
+        envelope |= {"seq": seq + 1, "run_id": run_id, "event": event}
+        text = json.dumps(envelope, separators=(",", ":"))
+        db.execute("INSERT INTO events VALUES (?, ?, ?, ?)", (sid, seq + 1, run_id, text))
+        db.execute("UPDATE sessions SET head_seq = ? WHERE id = ?", (seq + 1, sid))
+        db.commit()

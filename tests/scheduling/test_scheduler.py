@@ -179,12 +179,12 @@ async def test_a_run_that_ended_while_nobody_listened_is_found_by_the_sweep(tmp_
         await w.step(w.scheduler("dead"), settle=False)
         run = await w.active_run(session)
         assert run is not None
-        await w.sessions.end(run.id, RunStatus.INTERRUPTED, "interrupted")
+        await w.sessions.end(run.id, RunStatus.FAILED, "provider_error")
         heir = w.scheduler("heir")
         await heir.sweep()
         assert (await w.get(recall)).status == "failed"
         assert await w.said(session) == [("created", "pending"), ("started", "running"), ("failed", "failed")]
-        assert await w.ledger(recall) == [("failed", 1, "interrupted")]
+        assert await w.ledger(recall) == [("failed", 1, "provider_error")]
 
 
 async def test_a_stale_record_is_refused_by_its_fence(tmp_path: Path) -> None:

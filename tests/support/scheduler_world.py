@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from navi_jupyter.commands import Acceptance, Command, Prompt, Stop
 from navi_jupyter.errors import SessionBusy, SessionNotFound
+from navi_jupyter.events import Custom, Draft
 from navi_jupyter.model.base import new_id
 from navi_jupyter.model.recalls import Recall, RecallCreate
 from navi_jupyter.model.sessions import Failure, Origin, Run, RunStatus, Session
@@ -81,7 +82,9 @@ class Sessions:
         now = self.clock.now()
 
         async def unit(tx: Any) -> tuple[Acceptance, bool]:
-            if (earlier := await tx.acceptance(session_id, command.command_id)) is not None:
+            earlier = await tx.acceptance(session_id, command.command_id)
+            cut = None if earlier is None else await tx.run(earlier.run_id)
+            if cut is not None and (cut.status is not RunStatus.INTERRUPTED or await tx.last_effect(cut)):
                 return earlier, False
             if await tx.session(session_id) is None:
                 raise SessionNotFound("gone")
@@ -96,11 +99,15 @@ class Sessions:
                 model="offline",
                 created_at=now,
             )
-            await tx.add_run(run, prompt=command.text, user_id=user_id, first_seq=1)
+            if cut is None:
+                await tx.add_run(run, prompt=command.text, user_id=user_id, first_seq=1)
+            else:
+                await tx.repeat_run(cut.id, run)
             await tx.start_run(run.id, server_id="test", at=now, lease_until=now + timedelta(days=1))
             acceptance = Acceptance(command_id=run.command_id, seq=1, run_id=run.id)
-            await tx.accept(session_id, "prompt", acceptance, user_id=user_id)
-            return acceptance, True
+            if cut is None:
+                await tx.accept(session_id, "prompt", acceptance, user_id=user_id)
+            return acceptance, cut is None
 
         acceptance, new = await self.store.write(unit)
         if new:
@@ -118,6 +125,12 @@ class Sessions:
             return run
 
         return await self.store.write(unit)
+
+    async def record_effect(self, run: Run, tool: str) -> None:
+        """As a run does before it starts a tool with an effect."""
+        event = Custom(name="navi.tool", value={"action": "started", "tool": tool, "run_id": run.id})
+        draft = Draft(event, run_id=run.id, origin=run.origin, at=self.clock.now())
+        await self.store.write(lambda tx: tx.append(run.session_id, [draft]))
 
 
 class World:

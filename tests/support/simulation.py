@@ -14,14 +14,16 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from navi_jupyter.commands import Acceptance, Command, Prompt, Stop
-from navi_jupyter.errors import NaviError
+from navi_jupyter.errors import LeaseLost, NaviError
 from navi_jupyter.model.recalls import Recall, RecallCreate, When
 from navi_jupyter.model.sessions import Failure, Origin, OriginKind, Run, RunStatus, Session
-from navi_jupyter.orchestrator import command_handler, maintenance, run_endings, servers
+from navi_jupyter.orchestrator import command_handler, launch, maintenance, run_endings, servers
 from navi_jupyter.orchestrator.command_handler import CommandHandler, Sender
+from navi_jupyter.orchestrator.launch import RunEffects
 from navi_jupyter.orchestrator.prompts import Arrival
 from navi_jupyter.orchestrator.run_endings import Ending, close_run
 from navi_jupyter.orchestrator.transcript import fold_frames
@@ -51,7 +53,7 @@ CREATE TABLE watched (
     number INTEGER PRIMARY KEY, firing TEXT, was TEXT, status TEXT,
     old_fence INTEGER, fence INTEGER,
     old_owner TEXT, old_lease INTEGER, attempt INTEGER, crashes INTEGER, rescued INTEGER, moved INTEGER,
-    recall TEXT, kind TEXT, slot INTEGER, not_before INTEGER, wait_until INTEGER, reason TEXT);
+    recall TEXT, kind TEXT, slot INTEGER, not_before INTEGER, wait_until INTEGER, reason TEXT, run TEXT);
 CREATE TRIGGER watch_made AFTER INSERT ON firings BEGIN
     INSERT INTO watched (firing, status, fence, attempt, crashes, rescued, moved,
                          recall, kind, slot, not_before, wait_until, reason)
@@ -59,13 +61,14 @@ CREATE TRIGGER watch_made AFTER INSERT ON firings BEGIN
             new.recall_id, new.kind, new.slot, new.not_before, new.wait_until, new.reason);
 END;
 CREATE TRIGGER watch_changed AFTER UPDATE ON firings BEGIN
-    INSERT INTO watched (firing, was, status, old_fence, fence, old_owner, old_lease, attempt, crashes, rescued, moved)
+    INSERT INTO watched
+        (firing, was, status, old_fence, fence, old_owner, old_lease, attempt, crashes, rescued, moved, run)
     VALUES (new.id, old.status, new.status, old.fence, new.fence, old.lease_owner, old.lease_until,
-            new.attempt, new.crashes, new.crashes > old.crashes,
-            old.slot <> new.slot OR old.recall_id <> new.recall_id);
+            new.attempt, new.crashes, new.crashes > old.crashes AND new.run_id IS old.run_id,
+            old.slot <> new.slot OR old.recall_id <> new.recall_id, new.run_id);
 END;
 """
-"""The database itself notes every transition that was committed."""
+"""The database itself notes every transition that was committed. ``rescued``: from a server that died delivering it."""
 
 
 class Violation(AssertionError):
@@ -98,7 +101,7 @@ class House:
         opened = [await open_inline(path / "navi.db", patch) for _ in range(stores)]
         house = cls(opened)
         house.users._db._db.executescript(_WATCH + WATCH)  # type: ignore[attr-defined]
-        for module in (command_handler, run_endings, servers, maintenance):
+        for module in (command_handler, launch, run_endings, servers, maintenance):
             patch(module, "now", lambda: house.clock())
         patch(asyncio, "to_thread", at_once)  # so that a history is the same for a seed
         patch(misfires, "AT_ONCE", 2)
@@ -141,6 +144,8 @@ class House:
         """Looks for what is to be told that are likely to be worth it, by whomever."""
         self.starts: dict[tuple[str, str], list[datetime]] = {}
         """Missed slots that may start, by the process that planned them and their owner: not before when."""
+        self.effects: dict[str, str] = {}
+        """The tool with an effect that each run has started last."""
         self.calm = False
         """No more faults."""
         self.dice = random.Random(0)
@@ -280,6 +285,21 @@ class House:
     async def run(self, run_id: str) -> Run | None:
         run: Run | None = await self.users.write(lambda tx: tx.run(run_id))
         return run
+
+    async def effect(self, process: Process, run: Run, tool: str) -> None:
+        """The run starts a tool with an effect, unless others have closed it meanwhile."""
+        shared: Any = SimpleNamespace(journal=process.journal, store=process.store, server_id=process.id)
+        with suppress(LeaseLost):
+            await RunEffects(shared, run, noted=lambda _: None)(tool)
+            self.effects[run.id] = tool
+            self.note(f"{run.id} starts {tool}")
+
+    async def user_stops(self, session_id: str, process: Process, command_id: str) -> None:
+        """The user stops what runs, through any server."""
+        owner = self.owners[session_id]
+        sender = Sender(command_id, owner, Origin(kind=OriginKind.USER, recall_id=None))
+        stop = Stop(command_id=command_id)
+        await process.store.write(lambda tx: self._intake(session_id, process).stop(tx, stop, sender), durable=True)
 
     async def to_stop(self, run: Run) -> bool:
         row = await self.users.fetch_one("SELECT stop_command_id FROM runs WHERE id = ?", (run.id,))

@@ -136,7 +136,7 @@ export interface CronSpec {
 
 export interface Custom {
   readonly type: "CUSTOM";
-  readonly name: "navi.queue" | "navi.stop" | "navi.interrupt" | "navi.recall" | "navi.mcp" | "navi.session" | "navi.kernel" | "navi.usage" | "navi.gap";
+  readonly name: "navi.queue" | "navi.stop" | "navi.interrupt" | "navi.recall" | "navi.mcp" | "navi.session" | "navi.kernel" | "navi.tool" | "navi.usage" | "navi.gap";
   readonly value: Readonly<Record<string, unknown>>;
 }
 

@@ -138,6 +138,7 @@ function applyCustom(state: ChatState, { name, value }: Custom, { seq, run_id: r
       return withServer(state, { name: server, status: String(status), message: typeof message === "string" ? message : "" });
     }
     case "navi.kernel":
+    case "navi.tool":
     case "navi.gap":
       return state;
     default:

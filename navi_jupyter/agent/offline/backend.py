@@ -16,6 +16,7 @@ from ...events import Event
 from ...ports.agent import ToolContext, Turn, TurnResult, tool_context
 from ..registry import AgentParts, default_parts
 from ..run.approvals import ApprovalGate, rejected_call
+from ..tools.base import call_recorded
 from ..tools.builtin import as_text, builtin_tools
 
 
@@ -38,7 +39,7 @@ class OfflineTools:
             return rejected_call(objection, ToolDenied.code)
         token = tool_context.set(self._context)
         try:
-            return as_text(await tool.call(arguments))
+            return as_text(await call_recorded(tool, arguments, self._context))
         finally:
             tool_context.reset(token)
 

@@ -23,7 +23,7 @@ from ...log_setup import get_logger
 from ...model.runs import Effect, Permission
 from ...ports.agent import ToolContext, tool_call
 from ...redaction import redact
-from ..tools.base import Tool, ToolOutput
+from ..tools.base import Tool, ToolOutput, call_recorded
 from ..tools.functions import refusal
 from ..tools.rendering import cut, readable, render
 from .approvals import ApprovalGate, rejected_call
@@ -123,7 +123,7 @@ class Calls(AbstractToolset[None]):
     async def _outcome(self, tool: Tool, args: Mapping[str, Any]) -> ToolOutput:
         """What the tool gives back; what it raises is told to the model, never the end of the run."""
         try:
-            return await tool.call(args)
+            return await call_recorded(tool, args, self._context)
         except NaviError as error:
             return refusal(error)
         except asyncio.CancelledError:

@@ -51,6 +51,17 @@ class Tool:
     """``builtin``, ``package:<distribution>``, ``kernel``, ``mcp:<server>``."""
 
 
+_HARMLESS = (Effect.READ, Effect.NOTE)
+"""What changes nothing outside Navi. ``OUTSIDE`` is not among them: it stands for what is not known."""
+
+
+async def call_recorded(tool: Tool, args: Mapping[str, Any], context: ToolContext) -> ToolOutput:
+    """Call the tool; if it may change something outside Navi, it is on record before it starts."""
+    if tool.effect not in _HARMLESS:
+        await context.record_effect(tool.name)
+    return await tool.call(args)
+
+
 def matches(pattern: str, tool: Tool) -> bool:
     """Whether a shell pattern means the tool: its name, or ``effect:run``, ``source:mcp:*`` (case counts)."""
     kind, colon, rest = pattern.partition(":")

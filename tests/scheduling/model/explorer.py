@@ -29,6 +29,9 @@ ROUNDS = 600
 ENDINGS = [RunStatus.COMPLETED, RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.INTERRUPTED, RunStatus.TIMED_OUT]
 
 
+TOOLS = ["run_cell", "write_file"]
+
+
 @dataclass
 class Told:
     """What histories had in them, for the report."""
@@ -188,6 +191,8 @@ class Explorer:
                 stop = await self.house.to_stop(run)
                 if self.dice.random() < 0.2:
                     await process.speak(run)
+                if self.dice.random() < 0.1:
+                    await self.house.effect(process, run, self.dice.choice(TOOLS))
                 if self.dice.random() < 0.4 or stop:
                     status = RunStatus.STOPPED if stop else self.dice.choice(ENDINGS)
                     code = "provider" if status is RunStatus.FAILED else None
@@ -216,8 +221,8 @@ class Explorer:
         house, dice = self.house, self.dice
         house.acting = None
         recall = dice.choice(house.recalls)
-        act = dice.choice(["pause", "pause", "resume", "resume", "resume", "fire", "again", "edit", "text", "more",
-                           "write", "write", "look", "cancel", "cancel"])  # fmt: skip
+        act = dice.choice(["stop", "pause", "pause", "resume", "resume", "resume", "fire", "again", "edit", "text",
+                           "more", "write", "write", "look", "cancel", "cancel"])  # fmt: skip
         delivering = any(p.busy and p.gate.place == "before the session" for p in house.processes)
         ending = [recall for recall in house.recalls if recall.policy.cancel_on]
         if delivering and ending and dice.random() < 0.7:
@@ -247,6 +252,10 @@ class Explorer:
                 house.cancelled.add(recall.id)
             case "look":
                 await house.user_reads(recall.session_id, told=dice.random() < 0.5)
+            case "stop" if house.processes:
+                self.users += 1
+                process = house.acting = dice.choice(house.processes)
+                await house.user_stops(recall.session_id, process, f"stop{self.users}")
             case _ if house.processes:
                 self.users += 1
                 process = dice.choice(house.processes)

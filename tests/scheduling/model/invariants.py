@@ -13,7 +13,7 @@ from navi_jupyter.clock import timestamp
 from navi_jupyter.model.recalls import Firing, FiringStatus, Recall, Schedule, When
 from navi_jupyter.ports.recalls import RecallState
 from navi_jupyter.scheduling import misfires, outcomes
-from navi_jupyter.scheduling.decisions import MAX_CRASHES
+from navi_jupyter.scheduling.decisions import MAX_CRASHES, SERVER_DIED
 from navi_jupyter.scheduling.notices import LATE
 from navi_jupyter.scheduling.schedules import count, next_after, slots
 from navi_jupyter.store.rows import from_micros
@@ -112,7 +112,8 @@ async def check_rest(house: House) -> None:
         rows, _ = await house.service.ledger(recall.id, owner=house.owners[recall.id], limit=10_000)
         made = await house.users.fetch_all(
             "SELECT id, number, key, wait_until, command_id, run_id,"
-            " (SELECT command_id FROM runs WHERE id = firings.run_id) AS ran FROM firings WHERE recall_id = ?"
+            " (SELECT count(DISTINCT run) FROM watched WHERE firing = firings.id) AS runs, crashes"
+            " FROM firings WHERE recall_id = ?"
             " ORDER BY number",
             (recall.id,),
         )
@@ -129,6 +130,7 @@ async def check_rest(house: House) -> None:
                 if len([other for other in rows if other.slot == row.slot]) == 1:  # events tell firings by slot
                     _check_words(row, log[recall.id], details[row.id])
             await _check_runs(house, recall, rows, details)
+            await _check_interrupted(house, state.recall, rows, details)
             _check_manual(house, recall, rows)
         except Violation as error:
             raise Violation(f"{error}\n{_shown(state, rows)}") from None
@@ -321,7 +323,7 @@ def _check_words(row: Firing, events: list[tuple[str, str]], made: Any) -> None:
     if row.kind != "manual":
         require(said[-1] == _LAST_WORD[row.status], f"I10: {row.id} is {row.status}, said was {said}")
         starts = said.count("started")
-        require(starts == _expected(row, made), f"I10: {row.id} is said to start {starts} times")
+        require(starts == made["runs"], f"I10: {row.id} is said to start {starts} times")
 
 
 async def _check_runs(house: House, recall: Recall, rows: Sequence[Firing], made: Mapping[str, Any]) -> None:
@@ -332,7 +334,7 @@ async def _check_runs(house: House, recall: Recall, rows: Sequence[Firing], made
     runs = Counter(bases.get(_base(row["command_id"]), row["command_id"]) for row in found)
     for row in rows:
         require(
-            runs[row.id] == _expected(row, made[row.id]),
+            runs[row.id] == made[row.id]["runs"] and (runs[row.id] > 0) == (row.started_at is not None),
             f"I5: {row.id} is {row.status} ({row.reason}) at attempt {row.attempt} and has {runs[row.id]} runs",
         )
     strangers = set(runs) - {row.id for row in rows}
@@ -341,12 +343,34 @@ async def _check_runs(house: House, recall: Recall, rows: Sequence[Firing], made
     require(len(set(ids)) == len(ids), "I5: two firings share a run")
 
 
-def _expected(row: Firing, made: Any) -> int:
-    """How many runs it had: one for each attempt; one that ended while it waited for its next attempt has not made
-    that, and its last run is of the attempt before."""
-    if row.started_at is None:
-        return 0
-    return row.attempt + int(made["ran"] == made["command_id"])
+async def _check_interrupted(house: House, recall: Recall, rows: Sequence[Firing], made: Mapping[str, Any]) -> None:
+    """R1 to R4: a run that its server's end cut is started again under the same message, if it had done nothing."""
+    found = await house.users.fetch_all(
+        "SELECT id, command_id, status, stop_command_id FROM runs WHERE recall_id = ? ORDER BY number", (recall.id,)
+    )
+    attempts: dict[str, list[Any]] = defaultdict(list)
+    for run in found:
+        attempts[run["command_id"]].append(run)
+    for command, runs in attempts.items():
+        for run in runs[:-1]:
+            require(run["status"] == "interrupted", f"R1: {run['id']} is {run['status']}, and {command} was run again")
+            require(run["id"] not in house.effects, f"R1: {run['id']} had done something, and was started again")
+            require(run["stop_command_id"] is None, f"R1: {run['id']} was stopped by the user, and started again")
+        require(len(runs) <= MAX_CRASHES + 1, f"R3: {command} was run {len(runs)} times")
+    said = await house.users.fetch_all(
+        "SELECT json_extract(frame, '$.event.messageId') AS id, count(*) AS times FROM events"
+        " WHERE json_extract(frame, '$.event.role') = 'user' GROUP BY 1 HAVING count(*) > 1"
+    )
+    require(not said, f"R2: prompts in the log more than once: {[row['id'] for row in said]}")
+    for row in rows:
+        why = row.reason or ""
+        if why.startswith("interrupted after "):
+            tool = house.effects.get(row.run_id or "")
+            require(why == f"interrupted after {tool}", f"R4: {row.id} is {why}; its run has started {tool}")
+        elif row.status is FiringStatus.FAILED and why == SERVER_DIED:
+            given_up = made[row.id]["crashes"] >= MAX_CRASHES or recall.status.final
+            require(given_up, f"R4: {row.id} was interrupted, had done nothing, and was not started again")
+            require(row.run_id not in house.effects, f"R4: {row.id} does not say what its run had done")
 
 
 def _base(command_id: str) -> str:

@@ -7,10 +7,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from navi_jupyter.events import Custom, Draft
 from navi_jupyter.model.recalls import FiringStatus
+from navi_jupyter.orchestrator.command_handler import CommandHandler
+from navi_jupyter.orchestrator.launch import RunEffects
 from navi_jupyter.ports.recalls import Claimed, FiringState
-from navi_jupyter.scheduling import event_firings, misfires, outcomes, sweeper
-from navi_jupyter.scheduling.decisions import Happening, Move, Overtaken
+from navi_jupyter.scheduling import event_firings, ledger, misfires, outcomes, sweeper
+from navi_jupyter.scheduling.decisions import Ended, Happening, Move, Overtaken
 from navi_jupyter.store.firings import LedgerReads
 from navi_jupyter.store.notices import SqliteNotices
 from navi_jupyter.store.recalls import RecallRows
@@ -100,6 +103,65 @@ def a_time_limit_counts_the_time_in_the_queue(_house: House, patch: Patch) -> No
         return list(found)
 
     patch(sweeper, "_past_their_time", all_of_them)
+
+
+# --- runs that a server's end has interrupted -----------------------------------------------------------------------
+
+
+@mistake
+def a_run_that_had_done_something_is_started_again(_house: House, patch: Patch) -> None:
+    async def nothing(_self: RunRows, _run: Any) -> None:
+        return None
+
+    patch(RunRows, "last_effect", nothing)
+
+
+@mistake
+def an_interrupted_run_is_never_started_again(_house: House, patch: Patch) -> None:
+    certain = ledger._certain
+
+    async def as_ended(tx: Any, firing: Any, outcome: Any, now: datetime) -> Any:
+        return outcome if isinstance(outcome, Ended) else await certain(tx, firing, outcome, now)
+
+    patch(ledger, "_certain", as_ended)
+
+
+@mistake
+def the_message_of_an_interrupted_run_is_sent_again(_house: House, patch: Patch) -> None:
+    async def forgotten(self: CommandHandler, tx: Any, _run: Any, _new: Any, before: Any, _mode: str) -> Any:
+        arrival, run = self._arrival, _new  # type: ignore[attr-defined]
+        await tx.change("DELETE FROM commands WHERE command_id = ?", (before.command_id,))
+        return await self._admit(tx, arrival, run, _mode)
+
+    prompt = CommandHandler.prompt
+
+    async def kept(self: CommandHandler, tx: Any, arrival: Any, *, may_start: bool) -> Any:
+        self._arrival = arrival  # type: ignore[attr-defined]
+        return await prompt(self, tx, arrival, may_start=may_start)
+
+    patch(CommandHandler, "prompt", kept)
+    patch(CommandHandler, "_admit_again", forgotten)
+
+
+@mistake
+def what_the_user_stopped_counts_as_interrupted(_house: House, patch: Patch) -> None:
+    active_runs = RunRows.active_runs
+
+    async def not_stopped(self: RunRows) -> Any:
+        return [replace(owner, stop_requested=False) for owner in await active_runs(self)]
+
+    patch(RunRows, "active_runs", not_stopped)
+
+
+@mistake
+def a_tool_is_started_by_a_server_that_has_lost_the_run(_house: House, patch: Patch) -> None:
+    async def call(self: RunEffects, tool: str) -> None:
+        run = self._run
+        event = Custom(name="navi.tool", value={"action": "started", "tool": tool})
+        draft = Draft(event, run_id=run.id, origin=run.origin, at=_house.clock())
+        await self._shared.store.write(lambda tx: tx.append(run.session_id, [draft]))
+
+    patch(RunEffects, "__call__", call)
 
 
 # --- telling people --------------------------------------------------------------------------------------------------
