@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Protocol
@@ -93,17 +94,57 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(seconds=total)
 
 
-def format_duration(value: timedelta) -> str:
-    """The shortest form that :func:`parse_duration` reads back, e.g. ``1h30m``."""
+def format_duration(value: timedelta, *, days: bool = True) -> str:
+    """The shortest form that :func:`parse_duration` reads back, e.g. ``1h30m``; without ``days`` it counts hours on."""
     milliseconds = round(value.total_seconds() * 1000)
     if milliseconds == 0:
         return "0s"
     out = ""
-    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1))[not days :]:
         count, milliseconds = divmod(milliseconds, size)
         if count:
             out += f"{count}{unit}"
     return out
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A stretch of time until something is due: calendar days on a wall clock, then elapsed time.
+
+    ``1d`` is a calendar day (the same time of day tomorrow, also where the clocks change in between), ``24h`` are 24
+    hours. Not for time limits and pauses, which are elapsed time: they stay timedeltas.
+    """
+
+    days: int = 0
+    elapsed: timedelta = timedelta(0)
+
+    @classmethod
+    def parse(cls, text: str) -> Period:
+        """What :func:`parse_duration` reads, with whole days kept apart. Raises ValueError."""
+        total = parse_duration(text)
+        counts = [number for number, unit in _DURATION.findall(text.replace(" ", "").lower()) if unit == "d"]
+        # Half a day is 12 hours: no calendar has one.
+        days = sum(int(float(count)) for count in counts if float(count).is_integer())
+        return cls(days, total - timedelta(days=days))
+
+    @property
+    def total(self) -> timedelta:
+        """Its length where each day has 24 hours."""
+        return timedelta(days=self.days) + self.elapsed
+
+    def after(self, at: datetime, zone: ZoneInfo) -> datetime:
+        """``at`` and this period: its days on the wall clock of ``zone``. In UTC.
+
+        A time that the clocks leave out is moved on by the gap; of one that they show twice it is the first.
+        """
+        if self.days:
+            wall = at.astimezone(zone).replace(tzinfo=None) + timedelta(days=self.days)
+            at = wall.replace(tzinfo=zone)
+        return at.astimezone(UTC) + self.elapsed
+
+    def __str__(self) -> str:
+        days = f"{self.days}d" if self.days else ""
+        return days + format_duration(self.elapsed, days=False) if self.elapsed or not days else days
 
 
 class Clock(Protocol):

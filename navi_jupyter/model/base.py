@@ -19,11 +19,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     PlainSerializer,
+    PlainValidator,
     StringConstraints,
     WithJsonSchema,
 )
 
-from ..clock import format_duration, parse_duration
+from ..clock import Period, format_duration, parse_duration
 
 
 def new_id(prefix: str) -> str:
@@ -42,17 +43,39 @@ def ordered_id(prefix: str) -> str:
 def _read_duration(value: object) -> timedelta:
     if isinstance(value, timedelta):
         return value
+    return parse_duration(_text(value))
+
+
+def _text(value: object) -> str:
     if isinstance(value, str):
-        return parse_duration(value)
+        return value
     raise ValueError("a duration is a string like 90s, 10m, 1h30m or 2d")
 
 
+_DURATION_SCHEMA = WithJsonSchema(
+    {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|[dhms]))+$", "examples": ["10m", "1h30m"]}
+)
 Duration = Annotated[
     timedelta,
     BeforeValidator(_read_duration),
     PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|[dhms]))+$", "examples": ["10m", "1h30m"]}),
+    _DURATION_SCHEMA,
 ]
+
+
+def _read_period(value: object) -> Period:
+    if isinstance(value, Period):
+        return value
+    return Period(elapsed=value) if isinstance(value, timedelta) else Period.parse(_text(value))
+
+
+CalendarPeriod = Annotated[
+    Period,
+    PlainValidator(_read_period),
+    PlainSerializer(str, return_type=str),
+    _DURATION_SCHEMA,
+]
+"""A :class:`~navi_jupyter.clock.Period`: like a duration on the wire, but its days are calendar days."""
 Instant = Annotated[AwareDatetime, PlainSerializer(lambda at: at.isoformat(), return_type=str, when_used="json")]
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 ModelName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]

@@ -15,9 +15,11 @@ from pydantic import (
     AwareDatetime,
     Field,
     StringConstraints,
+    field_serializer,
 )
 
-from .base import Duration, Instant, Title, Value
+from ..clock import format_duration
+from .base import CalendarPeriod, Duration, Instant, Title, Value
 from .sessions import OriginKind
 
 # --- recalls ---------------------------------------------------------------------------------------------------------
@@ -39,6 +41,11 @@ class Every(Value):
     tz: str | None = Field(default=None, exclude_if=lambda tz: tz is None)
     """Set for whole days that are counted on the wall clock of this zone: every other Friday at 16:00 stays at 16:00
     across a change of the clocks (which it meets as a fixed cron time does)."""
+
+    @field_serializer("every")
+    def _every_text(self, every: timedelta) -> str:
+        # Read back as a spec, "1d" would be a calendar day: elapsed time is written in hours.
+        return format_duration(every, days=self.tz is not None)
 
 
 class Cron(Value):
@@ -97,17 +104,21 @@ class OnceSpec(Value):
 
     kind: Literal["once"]
     at: AwareDatetime | None = None
-    in_: Duration | None = Field(default=None, alias="in")
+    in_: CalendarPeriod | None = Field(default=None, alias="in")
+    """``1d`` is a calendar day in the user's zone, ``24h`` are 24 hours."""
 
 
 class EverySpec(Value):
-    """``{"kind":"every","every":"1h","start"?:…,"tz"?:…}``."""
+    """``{"kind":"every","every":"1h","start"?:…,"tz"?:…}``.
+
+    Whole days (``1d``, ``14d``) are counted on the wall clock of ``tz``, the user's zone when it is left out; hours and
+    minutes (``24h``) are elapsed time.
+    """
 
     kind: Literal["every"]
-    every: Duration
+    every: CalendarPeriod
     start: AwareDatetime | None = None
     tz: Annotated[str, StringConstraints(max_length=64)] | None = None
-    """For whole days that are counted on the wall clock of this zone."""
 
 
 class CronSpec(Value):

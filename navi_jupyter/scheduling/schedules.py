@@ -76,9 +76,9 @@ def resolve(spec: ScheduleSpec, *, now: datetime, zone: str) -> Schedule:
     """
     match spec:
         case OnceSpec():
-            return _once(spec, now)
+            return _once(spec, now, zone)
         case EverySpec():
-            return _every(spec, now)
+            return _every(spec, now, zone)
         case WhenSpec():
             return resolve_when(spec)
         case CronSpec():
@@ -98,9 +98,9 @@ def spec_of(schedule: Schedule) -> ScheduleSpec:
     return _SPECS.validate_python(schedule.model_dump(exclude_none=True))
 
 
-def _once(spec: OnceSpec, now: datetime) -> Once:
+def _once(spec: OnceSpec, now: datetime, zone: str) -> Once:
     if spec.in_ is not None and spec.at is None:
-        return Once(at=whole_ms(now + spec.in_))
+        return Once(at=whole_ms(spec.in_.after(now, find_zone(zone))))
     if spec.at is None or spec.in_ is not None:
         raise InvalidSchedule("give exactly one of 'at' and 'in'", field="schedule")
     at = _in_utc(spec.at, "schedule.at")
@@ -111,19 +111,21 @@ def _once(spec: OnceSpec, now: datetime) -> Once:
     return Once(at=at)
 
 
-def _every(spec: EverySpec, now: datetime) -> Every:
-    if spec.every < MIN_INTERVAL:
+def _every(spec: EverySpec, now: datetime, zone: str) -> Every:
+    if spec.every.total < MIN_INTERVAL:
         raise InvalidSchedule("the shortest interval is 1s", field="schedule.every")
-    every = timedelta(milliseconds=spec.every // timedelta(milliseconds=1))
+    every = timedelta(milliseconds=spec.every.total // timedelta(milliseconds=1))
     start = whole_ms(now) if spec.start is None else _in_utc(spec.start, "schedule.start")
     _check_horizon(start, now, "schedule.start")
-    if spec.tz is not None:
-        find_zone(spec.tz)
+    # A day is one on the calendar; 1d12h, which no calendar counts, is elapsed time.
+    tz = zone if spec.tz is None and spec.every.days and not spec.every.elapsed else spec.tz
+    if tz is not None:
+        find_zone(tz)
         if every % DAY:
             raise InvalidSchedule(
                 "a zone goes with whole days (every 1d, 14d); hours and minutes are elapsed time", field="schedule.tz"
             )
-    return Every(every=every, start=start, tz=spec.tz)
+    return Every(every=every, start=start, tz=tz)
 
 
 def _in_utc(at: datetime, field: str) -> datetime:

@@ -97,10 +97,19 @@ class RecallService(Watching, BulkChanges):
         return times, told
 
     def foresee(
-        self, spec: ScheduleSpec, *, n: int = 5, after: datetime | None = None, zone: str
+        self,
+        spec: ScheduleSpec,
+        *,
+        n: int = 5,
+        after: datetime | None = None,
+        as_of: datetime | None = None,
+        zone: str,
     ) -> tuple[Schedule, Sequence[datetime], Sequence[str]]:
-        """:meth:`preview`, and before it the schedule as it would be stored. Raises InvalidSchedule."""
-        now = self._clock.now()
+        """:meth:`preview`, and before it the schedule as it would be stored at ``as_of`` (default now).
+
+        Raises InvalidSchedule.
+        """
+        now = as_of or self._clock.now()
         base = after or now
         schedule = resolve(spec, now=now, zone=zone)
         check_gap(schedule, self._min_interval, now)

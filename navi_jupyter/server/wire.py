@@ -215,13 +215,13 @@ class PreviewRequest(Value):
     """Body of ``POST recalls/preview``: exactly one of ``schedule`` and ``text``."""
 
     schedule: ScheduleSpec | None = None
-    text: Annotated[str, StringConstraints(min_length=1, max_length=300)] | None = None
+    text: Annotated[str, StringConstraints(min_length=1, max_length=21_000)] | None = None
     """A time in English: ``every other Friday at 16:00``; or an event: ``when the cell is done``."""
     sentence: bool = False
     """``text`` has a message, too: ``every other Friday at 16:00 check the loss``."""
     n: Annotated[int, Field(ge=1, le=100)] = 5
     after: AwareDatetime | None = None
-    """Default: now."""
+    """A text is read, and what counts from now is counted, as of this instant; default now."""
     tz: Annotated[str, StringConstraints(max_length=64)] | None = None
     """The zone for a schedule that names none; default UTC."""
 

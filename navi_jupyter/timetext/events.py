@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ..errors import InvalidSchedule
 from ..model.recalls import WhenSpec
-from .clock_times import DURATION, read_duration
+from .dates import DURATION, read_duration
 
 _LONGEST = 490
 _OPENING = re.compile(r"\s*(?P<word>when(?:ever)?|(?:each|every) ?time|as soon as)\b[\s:,]*", re.IGNORECASE)
@@ -27,10 +27,7 @@ def _longer(word: str) -> _Read:
     def read(match: re.Match[str]) -> str:
         if match["longer"] is None:
             return word
-        longer = read_duration(match["longer"])
-        if longer is None:
-            raise InvalidSchedule(f"{match['longer']!r} is not a duration; write it like 90s or 10m.", field="text")
-        return f"{word} {round(longer.total_seconds())}s"
+        return f"{word} {round(read_duration(match['longer']).total.total_seconds())}s"
 
     return read
 

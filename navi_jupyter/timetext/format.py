@@ -1,28 +1,21 @@
-"""How instants, stretches and schedules are said to a person or a model."""
+"""Instants, durations and schedules in words, for people and models. Pure."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, tzinfo
+import re
+from datetime import datetime, timedelta
 from typing import assert_never
-from zoneinfo import ZoneInfo
 
-from ..model.recalls import Cron, Every, Once, Recall, Schedule, When, WhenEvent
-from .cronwords import say_cron
+from ..clock import Period, zone_or_utc
+from ..model.recalls import Cron, Every, Once, Policy, Recall, Schedule, When, WhenEvent
+from ..text import join_words, plural
 
-_ONE = {"1 s": "second", "1 min": "minute", "1 h": "hour", "1 d": "day"}
-
-
-def zone_of(name: str) -> tzinfo:
-    """The zone, or UTC when this machine does not know it."""
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        return ZoneInfo("UTC")
+_ONE = {"1 s": "second", "1 min": "minute", "1 h": "hour"}
 
 
 def say_time(at: datetime, zone: str, now: datetime | None = None) -> str:
     """``Tomorrow, Tue 24 Nov 08:30 Europe/Berlin``; the year where it is another one; seconds where they matter."""
-    tz = zone_of(zone)
+    tz = zone_or_utc(zone)
     local = at.astimezone(tz)
     clock = f"{local:%H:%M:%S}" if now is not None and abs(at - now) < timedelta(minutes=10) else f"{local:%H:%M}"
     today = now.astimezone(tz) if now is not None else None
@@ -35,19 +28,40 @@ def say_time(at: datetime, zone: str, now: datetime | None = None) -> str:
     return f"{name}, {day}" if name else day
 
 
-def say_stretch(value: timedelta) -> str:
-    """``2 h 5 min``, ``45 s``: two units at most."""
+def say_stretch(value: timedelta, *, days: bool = True) -> str:
+    """``2 h 5 min``, ``45 s``: two units at most. Without ``days`` it counts hours on: ``24 h``."""
     seconds = round(value.total_seconds())
     if seconds < 1:
         return "less than a second"
     out: list[str] = []
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))[not days :]:
         count, seconds = divmod(seconds, size)
         if count:
             out.append(f"{count} {unit}")
         if len(out) == 2 or (out and not count):
             break
     return " ".join(out)
+
+
+def say_period(period: Period) -> str:
+    """``1 calendar day``, ``24 h``, ``2 calendar days and 3 h``."""
+    days = [plural(period.days, "calendar day")] if period.days else []
+    return join_words([*days, *([say_stretch(period.elapsed, days=False)] if period.elapsed else [])])
+
+
+def say_meaning(schedule: Schedule, policy: Policy, zone: str, now: datetime, period: Period | None = None) -> str:
+    """What a schedule means, with what bounds it, before it is stored: the echo of a text.
+
+    ``period``: the days or hours from now that a one-time schedule was written as.
+    """
+    out = say_time(schedule.at, zone, now) if isinstance(schedule, Once) else say(schedule)
+    if period is not None:
+        out += f", {say_period(period)} from now"
+    if policy.until is not None:
+        out += f", until {say_time(policy.until, zone, now)}"
+    if policy.max_fires is not None:
+        out += f", {policy.max_fires} times" if policy.max_fires > 1 else ", once"
+    return out
 
 
 def say_schedule(recall: Recall) -> str:
@@ -64,12 +78,12 @@ def say(schedule: Schedule) -> str:
         case Once():
             return "once"
         case Every(every=every, tz=str(tz)):
-            return _say_days(every, schedule.start.astimezone(zone_of(tz)), tz)
+            return _say_days(every, schedule.start.astimezone(zone_or_utc(tz)), tz)
         case Every(every=every):
-            said = say_stretch(every)
-            return f"every {_ONE.get(said, said)}"
+            elapsed = say_stretch(every, days=False)
+            return f"every {_ONE.get(elapsed, elapsed)}"
         case Cron(expr=expr, tz=tz):
-            return f"{say_cron(expr)} {tz}"
+            return f"{cron_words(expr)} {tz}"
         case When():
             return say_when(schedule)
         case _:
@@ -125,3 +139,116 @@ def say_when(schedule: When) -> str:
     )
     pause = f", at most once in {say_stretch(schedule.cooldown)}" if schedule.cooldown else ""
     return f"{'when' if schedule.repeat == 'once' else 'each time'} {said}{pause}"
+
+
+# --- cron expressions in words ---------------------------------------------------------------------------------------
+
+_DAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_NAMES = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+)  # fmt: skip
+_NTH = {"1": "first", "2": "second", "3": "third", "4": "fourth", "5": "fifth", "l": "last"}
+_DATES = {"l": "the last day", "lw": "the last weekday", "1w": "the first weekday"}
+_FAMILY = {"@hourly": "every hour", "@daily": "every day at 00:00", "@midnight": "every day at 00:00"}
+_SPAN = re.compile(r"(\d{1,2})-(\d{1,2})(?:/(\d{1,2}))?", re.ASCII)
+
+
+def cron_words(expr: str) -> str:
+    """``weekdays at 09:00``, ``the first Monday of each month at 09:00``; ``cron `…``` where no words fit."""
+    plain = f"cron `{expr}`"
+    fields = expr.lower().split()
+    if len(fields) != 5:
+        return _FAMILY.get(expr.lower().strip(), plain)
+    times, days = _cron_times(fields[0], fields[1]), _cron_days(*fields[2:])
+    if times is None or days is None:
+        return plain
+    if times.startswith("every"):
+        return (
+            times if days == "every day" else f"{times}, {days.removeprefix('every ') if days == 'weekdays' else days}"
+        )
+    return f"{days} {times}"
+
+
+def _cron_times(minute: str, hour: str) -> str | None:
+    if minute.isdigit() and all(part.isdigit() for part in hour.split(",")):
+        return f"at {join_words([f'{int(one):02}:{int(minute):02}' for one in hour.split(',')])}"
+    if minute.isdigit() and (span := _SPAN.fullmatch(hour)):
+        first, last, step = int(span[1]), int(span[2]), int(span[3] or 1)
+        if not step or last < first:
+            return None
+        final = first + (last - first) // step * step
+        each = "every hour" if step == 1 else f"every {step} hours"
+        return f"{each} from {first:02}:{int(minute):02} to {final:02}:{int(minute):02}"
+    if minute.isdigit() and hour == "*":
+        return "every hour" if int(minute) == 0 else f"every hour at minute {int(minute)}"
+    if minute.isdigit() and (step_text := re.fullmatch(r"\*/(\d{1,2})", hour)) and 24 % (int(step_text[1]) or 25) == 0:
+        return f"every {step_text[1]} hours" + ("" if int(minute) == 0 else f" at minute {int(minute)}")
+    if (step_text := re.fullmatch(r"\*(?:/(\d{1,2}))?", minute)) is not None:
+        return _cron_minutes(int(step_text[1] or 1), hour)
+    return None
+
+
+def _cron_minutes(step: int, hour: str) -> str | None:
+    if not step or 60 % step:
+        return None
+    each = "every minute" if step == 1 else f"every {step} minutes"
+    if hour == "*":
+        return each
+    if (span := _SPAN.fullmatch(hour)) and not span[3] and int(span[1]) <= int(span[2]):
+        return f"{each} from {int(span[1]):02}:00 to {int(span[2]):02}:{60 - step:02}"
+    return None
+
+
+def _cron_days(dom: str, month: str, dow: str) -> str | None:
+    of = "of each month"
+    if month != "*":
+        if not all(one.isdigit() and 1 <= int(one) <= 12 for one in month.split(",")):
+            return None
+        of = f"of {join_words([_MONTHS[int(one) - 1] for one in month.split(',')])}"
+    if dom != "*":
+        date = _cron_dates(dom) if dow == "*" else None
+        return f"{date} {of}" if date else None
+    if (nths := _cron_nths(dow)) is not None:
+        return f"{nths} {of}"
+    if month != "*":
+        return None
+    return _cron_weekdays(dow)
+
+
+def _cron_dates(dom: str) -> str | None:
+    if dom in _DATES:
+        return _DATES[dom]
+    days = dom.split(",")
+    if not all(one.isdigit() for one in days):
+        return None
+    return f"day{'s' if len(days) > 1 else ''} {join_words(days)}"
+
+
+def _cron_nths(dow: str) -> str | None:
+    """``1#1,1#3``: the first and third Monday."""
+    found = [re.fullmatch(r"([0-7]|[a-z]{3})(?:#([1-5])|(l))", one) for one in dow.split(",")]
+    nths = [one for one in found if one]
+    days = {_day(one[1]) for one in nths}
+    if len(nths) != len(found) or len(days) != 1 or None in days:
+        return None
+    return f"the {join_words([_NTH[one[2] or one[3]] for one in nths])} {days.pop()}"
+
+
+def _cron_weekdays(dow: str) -> str | None:
+    if dow == "*":
+        return "every day"
+    if dow in ("1-5", "mon-fri", "1,2,3,4,5"):
+        return "weekdays"
+    days = [_day(part) for part in dow.split(",")]
+    if not all(days):
+        return None
+    week = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+    return f"every {join_words(sorted({day for day in days if day}, key=week.index))}"
+
+
+def _day(text: str) -> str | None:
+    if text in _NAMES:
+        return _DAYS[_NAMES.index(text)]
+    return _DAYS[int(text)] if text.isdigit() and len(text) == 1 and int(text) <= 7 else None

@@ -1,10 +1,11 @@
 """English times -> schedules: "tomorrow at 8:30", "in an hour and a half", "every weekday at 9".
 
-Finds the phrase anywhere in a sentence and gives back the rest of it as the message. Days and dates are read by
-``dateparser``; durations are ours because they count elapsed time across a change of the clocks. Not responsible for
-whether a schedule is allowed: that is the recall desk.
+The one reader of times in words: for cells, the chat, the form, the agent's tools and the offline backend. It finds the
+phrase in a sentence and gives back the rest of it as the message. Three rules hold everywhere: a time of day without am
+or pm is on the 24-hour clock, and means the next such time; a day is a calendar day on the wall clock; hours and
+minutes are elapsed time. Not responsible for whether a schedule is allowed: that is ``scheduling``.
 
-Days and dates are read by dateparser, which is slow to import: async callers go through :func:`read_in_thread`.
+It may import dateparser, which is slow: async callers go through the ``…_in_thread`` functions.
 """
 
 from __future__ import annotations
@@ -14,68 +15,73 @@ import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, time, timedelta, tzinfo
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from datetime import UTC, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
-from ..clock import parse_duration
+from ..clock import Period, find_zone
 from ..errors import InvalidSchedule
 from ..model.recalls import CronSpec, EverySpec, OnceSpec, Policy
-from .clock_times import CLOCK, DURATION, PART_OF_DAY, PARTS_OF_DAY, WEEKDAY, ClockTime, read_clock, read_duration
-from .dates import read_date
-from .recurrence import RECURRING, Recurrence, read_recurring
-from .rhythms import RHYTHM, read_rhythm
-
-_MONTH = (
-    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
-    r"|nov(?:ember)?|dec(?:ember)?)"
+from .dates import (
+    CLOCK,
+    DURATION,
+    MONTH,
+    PART,
+    PART_OF_DAY,
+    PARTS_OF_DAY,
+    WEEKDAY,
+    morning_note,
+    read_clock,
+    read_date,
+    read_duration,
 )
+from .recurrence import read_recurrence, recurring_pattern
+
 _ORDINAL = r"\d{1,2}(?:st|nd|rd|th)?"
 _DATE = (
-    rf"(?:(?:the\s+)?{_ORDINAL}(?:\s+of)?\s+{_MONTH}\b\.?(?:,?\s+\d{{4}})?"
-    rf"|{_MONTH}\.?\s+{_ORDINAL}\b(?:,?\s+\d{{4}}\b)?"
+    rf"(?:(?:the\s+)?{_ORDINAL}(?:\s+of)?\s+{MONTH}\b\.?(?:,?\s+\d{{4}})?"
+    rf"|{MONTH}\.?\s+{_ORDINAL}\b(?:,?\s+\d{{4}}\b)?"
     r"|\d{4}-\d{2}-\d{2}|\d{1,2}\.\d{1,2}\.(?:\d{4})?|\d{1,2}/\d{1,2}/\d{4})"
 )
-_PART = r"(?:morning|afternoon|evening|night|noon|midday|lunchtime)"
 _STRONG_DAY = (
     rf"(?:(?:the\s+)?day after tomorrow|tomorrow|today|tonight|(?:on\s+)?{_DATE}|on the \d{{1,2}}(?:st|nd|rd|th)"
     rf"|(?:on|next|this|coming|this coming)\s+{WEEKDAY}\b|next (?:week|month|year)|yesterday|last (?:week|night"
-    rf"|{WEEKDAY})"
-    rf"|(?:in\s+)?{DURATION}\s+ago)"
+    rf"|{WEEKDAY})|(?:in\s+)?{DURATION}\s+ago)"
 )
 _LONG_OFFSET = (
     r"in\s+(?:\d{1,4}|a|an|one|two|three|four|five|six|seven|ten|a couple of|a few)\s+(?:days?|weeks?|months?|years?)\b"
 )
 _LONGEST = 1000
 """Characters in which a time is looked for; what follows belongs to the message."""
-_ISO = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?\s?(?:Z|[+-]\d{2}:?\d{2})?(?![\d:])"
+_ISO = r"\d{4}-\d{2}-\d{2}[T ]\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?\s?(?:Z|[+-]\d{2}:?\d{2})?(?![\d:])"
+_NEGATIVE = rf"\bin\s+(?:-\s*\d|minus\b)|\b{DURATION}\s+ago\b"
+_IN_PART = rf"(?:in\s+the|at|this)\s+{PART}"
 
 
 def _form(name: str, pattern: str, strength: int) -> tuple[str, re.Pattern[str], int]:
     return name, re.compile(rf"(?<![\w./-]){pattern}(?![\w])", re.IGNORECASE), strength
 
 
-_NEGATIVE = rf"\bin\s+(?:-\s*\d|minus\b)|\b{DURATION}\s+ago\b"
-
-
 @functools.cache
 def _forms() -> tuple[tuple[str, re.Pattern[str], int], ...]:
     """What to look for: its reader's name, the pattern, how surely it is a time. Compiling them takes 40 ms: late."""
+    clock_behind = rf"(?P<clock2>{CLOCK})(?:\s+{_IN_PART.replace(PART, f'(?P<part2>{PART})')})?"
     return (
         _form("iso", rf"(?:(?:at|on)\s+)?(?P<iso>{_ISO})", 4),
-        _form("rhythm", RHYTHM, 5),
-        _form("recurring", RECURRING, 4),
+        _form("recurring", recurring_pattern(), 5),
         _form(
             "day",
-            rf"(?:(?P<clock>{CLOCK}),?\s+)?(?P<day>{_LONG_OFFSET}|{_STRONG_DAY})(?:\s+(?:in the\s+)?(?P<part>{_PART}))?"
-            rf"(?:(?:,|\s+)\s*(?P<clock2>{CLOCK}|\d{{1,2}}(?![\w:./%]))(?:\s+in\s+the\s+(?P<part2>{_PART}))?)?",
+            rf"(?:(?P<clock>{CLOCK})(?:\s+(?:in\s+the|at)\s+(?P<part0>{PART}))?,?\s+|at\s+)?"
+            rf"(?P<day>{_LONG_OFFSET}|{_STRONG_DAY})(?:\s+(?:in the\s+)?(?P<part>{PART}))?"
+            rf"(?:(?:,|\s+)\s*(?:{clock_behind}|(?P<hour>\d{{1,2}}(?![\w:./%]))))?",
             3,
         ),
         _form("elapsed", rf"(?:in|after)\s+(?:about\s+|around\s+)?(?P<elapsed>{DURATION})(?:\s+from now)?", 3),
         _form("elapsed", rf"(?P<elapsed>{DURATION})\s+(?:from now|later)", 3),
         _form("clock", rf"(?P<clock>{CLOCK})(?:\s+(?P<part>{PART_OF_DAY}|today|tonight))?", 2),
+        _form("clock", rf"(?P<part>{PART_OF_DAY}),?\s+(?P<clock>{CLOCK})", 2),
         _form("part", rf"(?P<part>{PART_OF_DAY})", 2),
-        _form("day", rf"(?P<day>{WEEKDAY})(?:\s+(?P<part>{_PART}))?(?:(?:,|\s+)\s*(?P<clock2>{CLOCK}))", 2),
-        _form("day", rf"(?<!the )(?P<day>{WEEKDAY})(?:\s+(?P<part>{_PART}))?", 1),
+        _form("day", rf"(?P<day>{WEEKDAY})(?:\s+(?P<part>{PART}))?(?:,|\s+)\s*{clock_behind}", 2),
+        _form("day", rf"(?<!the )(?P<day>{WEEKDAY})(?:\s+(?P<part>{PART}))?", 1),
     )
 
 
@@ -95,6 +101,11 @@ class Timed:
     """What was assumed, as a sentence, when the words left something open."""
     policy: Policy = _NO_LIMITS
     """Where the sentence says when to stop (``until …``, ``3 times``)."""
+    period: Period | None = None
+    """The days or hours from now, where the words count them."""
+
+
+# --- entrances -------------------------------------------------------------------------------------------------------
 
 
 async def read_in_thread(text: str, now: datetime, zone: str) -> Timed | None:
@@ -107,10 +118,15 @@ async def read_when_in_thread(text: str, now: datetime, zone: str) -> Timed:
     return await asyncio.to_thread(read_when, text, now, zone)
 
 
+async def read_leading_in_thread(text: str, now: datetime, zone: str) -> Timed | None:
+    """:func:`read_leading` off the event loop."""
+    return await asyncio.to_thread(read_leading, text, now, zone)
+
+
 def read(text: str, now: datetime, zone: str) -> Timed | None:
     """The time phrase of a sentence and its message; None when there is none.
 
-    ``now`` is aware, ``zone`` an IANA name. Raises InvalidSchedule for times that can not be: past, 25:00, zero.
+    ``now`` is aware, ``zone`` an IANA name. Raises InvalidSchedule for times that cannot be: past, 25:00, zero.
     """
     text, tail = text[:_LONGEST], text[_LONGEST:]
     best = _best(text)
@@ -139,19 +155,58 @@ def read_when(text: str, now: datetime, zone: str) -> Timed:
     )
 
 
+def read_leading(text: str, now: datetime, zone: str) -> Timed | None:
+    """A sentence that begins with its time: ``every other friday at 16:00 check the loss``; None where it does not.
+
+    Raises InvalidSchedule, also where what follows looks like more of the time than was understood: acting on a part of
+    a time would fire at the wrong one.
+    """
+    text = text.lstrip()
+    if exact := _LEADING.match(text):
+        timed = _exact_form(exact[0].strip(), now, zone)
+        if timed is not None:
+            return replace(timed, message=_rest(text, 0, exact.end()))
+    timed = read(text, now, zone)
+    if timed is None or not text.lower().startswith(timed.phrase.lower()):
+        return None
+    more = _MORE.match(text[len(timed.phrase) :])
+    if more is not None:
+        raise InvalidSchedule(
+            f"I understand {timed.phrase!r} as a time, but not {more[0].strip(' ,')!r} behind it. Put the whole time in"
+            " quotation marks, or say it in another way.",
+            field="text",
+        )
+    return timed
+
+
 _FIELD = (
     r"(?:(?:[\d*,/?#LW-]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat)+|[HR]\S*)(?!\w)"
 )
 """Of a cron expression. What is in it is judged where schedules are checked."""
+_LEADING = re.compile(
+    rf"(?:(?:cron:?\s+)?(?:[\d*]\S*(?<=[\d*,/-])\s+(?:{_FIELD}\s+){{3}}{_FIELD}|@[a-z]+)"
+    rf"|{DURATION}(?!\s+(?:ago|from\s+now|later)\b|[^\s,;:]))(?=[\s,;:]|$)",
+    re.IGNORECASE,
+)
+"""Cron fields and bare durations, which are times only where a sentence begins with them."""
+_MORE = re.compile(
+    r"[\s,]*(?:(?:and|or)\s+)?(?:"
+    r"(?:at|by|from|until|till|between|before|after|on|every|each|except|excluding|but|starting)\s+(?:not\s+)?"
+    rf"(?:\d|noon|midnight|the\s+\d|weekend|{WEEKDAY}s?\b|{MONTH}\b)|{WEEKDAY}s?\b|tomorrow|next\s+(?:week|month)"
+    rf"|twice|\d+\s+times|{CLOCK}|(?:in\s+the|at|this)\s+(?:morning|afternoon|evening|night)|in\s+{MONTH}\b"
+    r"|of\s+(?:the|each|every)\s+\w+)",
+    re.IGNORECASE,
+)
+"""More of a time, behind one. ``and`` alone may begin the rest of the message."""
 
 
 def _exact_form(words: str, now: datetime, zone: str) -> Timed | None:
     try:
-        return Timed(schedule=_after(parse_duration(words)), message="", phrase=words)
+        return _after(Period.parse(words), words)
     except ValueError:
         pass
     if re.fullmatch(DURATION, words, re.IGNORECASE):
-        return Timed(schedule=_after(read_duration(words)), message="", phrase=words)
+        return _after(read_duration(words), words)
     cron = re.fullmatch(rf"(?:cron:?\s+)?['\"]?((?:{_FIELD}\s+){{4,5}}{_FIELD}|@[a-z]+)['\"]?", words, re.IGNORECASE)
     if cron and re.match(r"[\d*@]", cron[1]):
         return Timed(schedule=CronSpec(kind="cron", expr=cron[1], tz=zone), message="", phrase=words)
@@ -161,7 +216,7 @@ def _exact_form(words: str, now: datetime, zone: str) -> Timed | None:
         return None
     if not re.search(r"\d[T ]\d", words):
         return None  # a bare date: the grammar gives it a time of day
-    return _once(at if at.tzinfo else _at(at, ZoneInfo(zone)), now, words)
+    return _once(at if at.tzinfo else _at(at, zone), now, words)
 
 
 _ZONE = re.compile(r"\s+\(?(?P<name>UTC|GMT|[A-Z][A-Za-z]+/[A-Z][A-Za-z_]+(?:/[A-Z][A-Za-z_]+)?)\b\)?")
@@ -175,14 +230,8 @@ def _named_zone(text: str, end: int, zone: str) -> tuple[str, int]:
             f"{vague['name']} can mean several zones; name one like Europe/Berlin, or leave it out for {zone}."
         )
     match = _ZONE.match(text, end)
-    if match is None:
-        return zone, end
-    name = "UTC" if match["name"] == "GMT" else match["name"]
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError):
-        return zone, end
-    return name, match.end()
+    name = match["name"].replace("GMT", "UTC") if match else ""
+    return (name, match.end()) if match and find_zone(name) else (zone, end)
 
 
 # --- finding the phrase ----------------------------------------------------------------------------------------------
@@ -190,7 +239,7 @@ def _named_zone(text: str, end: int, zone: str) -> tuple[str, int]:
 
 def _best(text: str) -> tuple[str, re.Match[str]] | None:
     """The phrase that is most surely meant: the strongest form; at an end of the sentence; the longest; the first."""
-    found = [(name, match, strength) for name, match, strength in _candidates(text)]
+    found = list(_candidates(text))
     if not found:
         return None
     end = len(text.rstrip(" .!?,;:\n\t"))
@@ -221,50 +270,45 @@ def _rest(text: str, start: int, end: int) -> str:
     if not before.strip():
         after = re.sub(r"^(?:then|please)\b[ ,]*", "", after, flags=re.IGNORECASE)
     joined = f"{before.strip()} {after}".strip() if after[:1] not in ".!?" else f"{before.strip()}{after}"
-    return re.sub(r"[ \t]{2,}", " ", joined).strip()
+    return re.sub(r"[ \t]{2,}", " ", joined).strip() if before.strip() else joined.strip()
 
 
 # --- reading it ------------------------------------------------------------------------------------------------------
 
 
 def _read_iso(match: re.Match[str], now: datetime, zone: str) -> Timed:
+    text = re.sub(r"T(\d):", r"T0\1:", match["iso"].replace(" ", "T", 1).replace(" ", ""))
     try:
-        at = datetime.fromisoformat(match["iso"].replace(" ", "T", 1).replace(" ", ""))
+        at = datetime.fromisoformat(text)
     except ValueError as error:
         raise InvalidSchedule(f"{match['iso']!r} is no date and time: {error}.") from None
-    return _once(at if at.tzinfo else _at(at, ZoneInfo(zone)), now, match[0])
+    return _once(at if at.tzinfo else _at(at, zone), now, match[0])
 
 
 def _read_recurring(match: re.Match[str], now: datetime, zone: str) -> Timed:
-    return _recurring(match, read_recurring(match, now, zone), now, zone)
-
-
-def _read_rhythm(match: re.Match[str], now: datetime, zone: str) -> Timed:
-    return _recurring(match, read_rhythm(match, now, zone), now, zone)
-
-
-def _recurring(match: re.Match[str], found: Recurrence, now: datetime, zone: str) -> Timed:
+    found = read_recurrence(match, now, zone)
     policy = Policy(max_fires=found.times)
     schedule = found.schedule
     if found.until:
-        policy = policy.model_copy(update={"until": _until(found.until, now, zone)})
+        policy = policy.model_copy(update={"until": read_until(found.until, now, zone)})
     if found.start:
         schedule = _started(schedule, _instant(found.start, now, zone, "start"), zone, said=match)
     if found.lasting:
-        policy = policy.model_copy(update={"until": now.astimezone(UTC) + read_duration(found.lasting)})
+        policy = policy.model_copy(update={"until": read_duration(found.lasting).after(now, ZoneInfo(zone))})
     return Timed(schedule=schedule, message="", phrase=match[0], note=found.note, policy=policy)
 
 
-def _until(phrase: str, now: datetime, zone: str) -> datetime:
-    """A day alone counts as a whole."""
+def read_until(phrase: str, now: datetime, zone: str) -> datetime:
+    """The end of a recurrence: ``friday`` is that whole day, ``friday at 9`` an instant. Raises InvalidSchedule."""
     at = _instant(phrase, now, zone, "until")
-    if re.search(CLOCK, phrase, re.IGNORECASE) or "tonight" in phrase.lower():
+    if re.search(rf"{CLOCK}|tonight|\d[T ]\d|\d\s*[smh]", phrase, re.IGNORECASE):
         return at
-    return _at(datetime.combine(at.astimezone(ZoneInfo(zone)).date(), time(23, 59, 59)), ZoneInfo(zone))
+    # A day alone counts as a whole.
+    return _at(datetime.combine(at.astimezone(ZoneInfo(zone)).date(), time(23, 59, 59)), zone)
 
 
 def _started(schedule: EverySpec | CronSpec, start: datetime, zone: str, *, said: re.Match[str]) -> EverySpec:
-    """With a first time. Raises InvalidSchedule for a rhythm that can not begin later."""
+    """With a first time. Raises InvalidSchedule for a rule that cannot begin later."""
     if isinstance(schedule, EverySpec):
         return schedule.model_copy(update={"start": start})
     minute, hour, *days = schedule.expr.split()
@@ -272,80 +316,73 @@ def _started(schedule: EverySpec | CronSpec, start: datetime, zone: str, *, said
     if re.search(CLOCK, said["rstart"], re.IGNORECASE) is None and minute.isdigit() and hour.isdigit():
         local = local.replace(hour=int(hour), minute=int(minute), second=0, microsecond=0)
     if days == ["*", "*", "*"] and (said["rclock"] is None or hour.isdigit()):
-        return EverySpec(kind="every", every=timedelta(days=1), start=local, tz=zone)
-    raise InvalidSchedule("Such a rhythm has no first day; make the recall then, or leave the start out.")
+        return EverySpec(kind="every", every=Period(days=1), start=local, tz=zone)
+    raise InvalidSchedule("Such a rule has no first day; make the recall then, or leave the start out.")
 
 
 def _instant(phrase: str, now: datetime, zone: str, what: str) -> datetime:
     timed = read_when(phrase, now, zone)
     if not isinstance(timed.schedule, OnceSpec):
         raise InvalidSchedule(f"{phrase!r} is no single time to {what}.")
-    return timed.schedule.at or now.astimezone(UTC) + (timed.schedule.in_ or timedelta(0))
+    return timed.schedule.at or (timed.schedule.in_ or Period()).after(now, ZoneInfo(zone))
 
 
 def _read_elapsed(match: re.Match[str], now: datetime, zone: str) -> Timed:
-    del now, zone  # elapsed time is the same everywhere
-    return Timed(schedule=_after(read_duration(match["elapsed"])), message="", phrase=match[0])
+    del now, zone  # applied where the schedule is stored
+    return _after(read_duration(match["elapsed"]), match[0])
 
 
-def _after(elapsed: timedelta) -> OnceSpec:
-    return OnceSpec.model_validate({"kind": "once", "in": elapsed})
+def _after(period: Period, phrase: str) -> Timed:
+    schedule = OnceSpec.model_validate({"kind": "once", "in": period})
+    return Timed(schedule=schedule, message="", phrase=phrase, period=period)
 
 
 def _read_clock(match: re.Match[str], now: datetime, zone: str) -> Timed:
     part = (match["part"] or "").lower().split(" ")[-1] or None
-    said = read_clock(match["clock"], part=part)
-    at, note = _next_of(said, now, ZoneInfo(zone))
-    if part in ("today", "tonight") and at.astimezone(now.tzinfo).date() != now.date():
-        raise InvalidSchedule(f"{match[0].strip()!r} is already past: it is {now:%H:%M} in {zone}.")
-    return replace(_once(at, now, match[0]), note=note)
+    clock = read_clock(match["clock"], part=part)
+    at = _at(datetime.combine(now.date(), clock), zone)
+    if at <= now and (part in ("today", "tonight") or (match["part"] or "").lower().startswith("this")):
+        later = f"; write {clock.hour + 12}:{clock:%M} for the evening" if clock.hour < 12 else ""
+        raise InvalidSchedule(f"{match[0].strip()!r} is already past: it is {now:%H:%M} in {zone}{later}.")
+    if at <= now:
+        at = _at(datetime.combine(now.date() + timedelta(days=1), clock), zone)
+    return replace(_once(at, now, match[0]), note=morning_note(match["clock"], clock, part))
 
 
 def _read_part(match: re.Match[str], now: datetime, zone: str) -> Timed:
     part = match["part"].lower().split()[-1]
-    at = _at(datetime.combine(now.date(), PARTS_OF_DAY[part]), ZoneInfo(zone))
+    at = _at(datetime.combine(now.date(), PARTS_OF_DAY[part]), zone)
     if at <= now:
         if match["part"].lower().startswith("this"):
             raise InvalidSchedule(f"{match[0].strip()!r} has begun: it is {now:%H:%M} in {zone}; give a time of day.")
-        at = _at(datetime.combine(now.date() + timedelta(days=1), PARTS_OF_DAY[part]), ZoneInfo(zone))
+        at = _at(datetime.combine(now.date() + timedelta(days=1), PARTS_OF_DAY[part]), zone)
     return _once(at, now, match[0])
 
 
 def _read_day(match: re.Match[str], now: datetime, zone: str) -> Timed:
-    groups = match.groupdict()
-    said = groups.get("clock") or groups.get("clock2")
-    part = (groups.get("part") or groups.get("part2") or "").lower() or None
-    day = re.sub(r"\s+", " ", match["day"].lower())
+    groups = {name: text.lower() for name, text in match.groupdict().items() if text is not None}
+    clock_text = groups.get("clock") or groups.get("clock2") or groups.get("hour")
+    part = groups.get("part") or groups.get("part2") or groups.get("part0")
+    day = re.sub(r"\s+", " ", groups["day"])
     if day.endswith("ago"):
         raise InvalidSchedule(f"{day!r} is in the past; a recall needs a time to come.")
-    date = read_date(day, now)
+    counted = re.fullmatch(r"in (.*(?:day|week)s?)", day)
+    period = read_duration(counted[1]) if counted else None
+    date = now.date() + timedelta(days=period.days) if period else read_date(day, now)
     note = f"I read {day.removeprefix('on ')} as {date:%d %B %Y}" if "/" in day else ""
-    if said:
-        reading = read_clock(said, part="tonight" if day == "tonight" else part)
-        at_time, assumed = _time_on(reading, date == now.date(), now)
-        note = note or assumed
+    if clock_text:
+        clock = read_clock(clock_text, part="tonight" if day == "tonight" else part)
+        note = note or morning_note(clock_text, clock, part or (day if day == "tonight" else None))
+        period = None
     else:
-        at_time = _default_time(day, part, now)
+        clock = _default_time(day, part, now)
         if not (note or part or day == "tonight" or _keeps_time(day)):
-            note = f"no time of day given, so {at_time:%H:%M}"
-    return replace(_once(_at(datetime.combine(date, at_time), ZoneInfo(zone)), now, match[0]), note=note)
-
-
-def _time_on(said: ClockTime, today: bool, now: datetime) -> tuple[time, str]:
-    """The time of day on a given day; today only what is still to come counts."""
-    choices = said.choices()
-    if today:
-        choices = tuple(choice for choice in choices if choice > now.time()) or choices
-        chosen = choices[0]
-    else:
-        chosen = said.likely()
-    return chosen, _assumption(said, chosen)
-
-
-def _assumption(said: ClockTime, chosen: time) -> str:
-    if not said.ambiguous or chosen == said.at:
-        return ""
-    return f"I read {said.at.hour}:{said.at:%M} as {chosen:%H:%M}; write {said.at:%H:%M} for the morning"
+            note = f"no time of day given, so {clock:%H:%M}"
+    at = _at(datetime.combine(date, clock), zone)
+    if at <= now and date == now.date() and clock_text and clock.hour < 12 and not re.search(r"[ap]\.?m", clock_text):
+        note = f" Write {clock.hour + 12}:{clock:%M} for the evening."
+        raise InvalidSchedule(f"{match[0].strip()!r} is in the past: it is {now:%H:%M} in {zone}.{note}")
+    return replace(_once(at, now, match[0]), note=note, period=None if part else period)
 
 
 def _default_time(day: str, part: str | None, now: datetime) -> time:
@@ -353,29 +390,17 @@ def _default_time(day: str, part: str | None, now: datetime) -> time:
         return PARTS_OF_DAY[part]
     if day == "tonight":
         return time(20) if now.time() < time(20) else time(22)
-    if _keeps_time(day):
-        return now.time().replace(second=0, microsecond=0)
-    return time(9)
+    return now.time() if _keeps_time(day) else time(9)
 
 
 def _keeps_time(day: str) -> bool:
-    """Whether a day said so means "at this time of day": "in 3 days", "today"."""
+    """Whether such a day means "at this time of day": "in 3 days", "next week"."""
     return day.startswith("in ") or day in ("next week", "next month", "next year")
 
 
-def _next_of(said: ClockTime, now: datetime, zone: tzinfo) -> tuple[datetime, str]:
-    """The next time the clock shows this while people are awake, else the next time at all."""
-    days = (now.date(), now.date() + timedelta(days=1))
-    coming = [(_at(datetime.combine(day, choice), zone), choice) for day in days for choice in said.choices()]
-    coming = [(at, choice) for at, choice in coming if at > now]
-    awake = [item for item in coming if not said.ambiguous or 6 <= item[1].hour < 23]
-    at, chosen = (awake or coming)[0]
-    return at, _assumption(said, chosen)
-
-
-def _at(wall: datetime, zone: tzinfo) -> datetime:
+def _at(wall: datetime, zone: str) -> datetime:
     """A wall-clock time in a zone; one that the change of the clocks leaves out is moved on by the gap."""
-    return wall.replace(tzinfo=zone).astimezone(UTC).astimezone(zone)
+    return wall.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC).astimezone(ZoneInfo(zone))
 
 
 def _once(at: datetime, now: datetime, phrase: str) -> Timed:
@@ -389,7 +414,6 @@ def _once(at: datetime, now: datetime, phrase: str) -> Timed:
 _READERS = {
     "iso": _read_iso,
     "recurring": _read_recurring,
-    "rhythm": _read_rhythm,
     "elapsed": _read_elapsed,
     "clock": _read_clock,
     "part": _read_part,

@@ -1,72 +1,390 @@
-"""The recurring half of English times: "every 2 hours", "every weekday at 9", "monthly on the 1st".
+"""Recurring times in English, as one table of forms: "every 2 hours", "weekdays at 9", "the first Monday of the month".
 
-A small grammar of our own, because date parsers know single times only. ``every N`` of elapsed units is anchored
-(``EverySpec``); what names days is a cron expression in the user's zone, so that nine stays nine across a change of the
-clocks.
+Elapsed intervals are anchored (:class:`EverySpec`). Days and weeks that are counted are whole days on the wall clock of
+the zone (``EverySpec`` with ``tz``), so that 16:00 stays 16:00 across a change of the clocks. What names days is a cron
+expression. Not responsible for what bounds a recurrence (``until friday``, ``3 times``): ``parse`` reads those words.
 """
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+from ..clock import Period
 from ..errors import InvalidSchedule
 from ..model.recalls import CronSpec, EverySpec
-from .clock_times import (
+from .dates import (
     BARE_HOUR,
     CLOCK,
     DURATION,
+    EXACT_CLOCK,
+    MONTH,
+    MONTHS,
     NUMBER,
+    PART,
     PARTS_OF_DAY,
+    UNIT,
     WEEKDAY,
     WEEKDAYS,
     WORKDAY,
+    morning_note,
     number,
+    period_of,
     read_clock,
     read_duration,
 )
 
-_UNIT = r"(?:seconds?|secs?|s|minutes?|mins?|min|m|hours?|hrs?|hr|h|days?|weeks?)"
+# --- words that the forms are made of --------------------------------------------------------------------------------
+
+_EVERY = r"(?:every single|every|each|once (?:a|per|each|every))"
+_ON = r"(?:on )?(?:the |every |each )?"
+_OF_MONTH = r"(?:of|in) (?:the|each|every|a) month"
+_SEP = r"(?:,\s*and |,\s*| and )"
+_ORD = r"\d{1,2}(?:st|nd|rd|th)"
+_DATE = r"(?:\d{1,2}(?:st|nd|rd|th)?|first|last day)"
+_NTH = {"first": 1, "1st": 1, "second": 2, "2nd": 2, "third": 3, "3rd": 3, "fourth": 4, "4th": 4, "last": 0}
+_NTH_WORD = rf"(?:{'|'.join(_NTH)})"
+_COUNT = rf"(?:other|second|third|fourth|2nd|3rd|4th|{NUMBER})"
+_SPAN = rf"{WEEKDAY}s?\s*(?:-|–|to|through|till)\s*{WEEKDAY}s?"
+_DAYS = rf"(?:{WORKDAY}s|weekends|{_SPAN}|{WEEKDAY}s(?:{_SEP}{WEEKDAY}s)*)"
+"""Days in the plural, which repeat without an ``every``."""
+_NAMED = rf"(?:{_SPAN}|{WEEKDAY}s?(?:(?:{_SEP}|\s*&\s*|\s*/\s*| ){WEEKDAY}s?)*|{WORKDAY}|weekend)"
+_STEP = rf"(?:(?P<n>{NUMBER}|other|second)\s*-?\s*)?(?P<unit>minutes?|mins?|m|hours?|hrs?|h)"
+_HOUR = rf"(?:{EXACT_CLOCK}|{BARE_HOUR})"
+_TO = r"\s*(?:and|to|till|until|-|–)\s*"
+_LEFT_OUT = rf"(?:(?:the )?weekends?|{WEEKDAY}s?(?:(?:,\s*(?:and |or )?| and | or ){WEEKDAY}s?)*)"
+_EXCEPT = r"(?:except|but(?: not)?|excluding|other than|apart from|without)"
 _PERIOD = (
-    rf"(?:half(?: an?)?[ -]hour|hour and a half|quarter[ -]hour|{DURATION}(?![a-z])"
-    rf"|(?:{NUMBER}|other|second|third)\s*-?\s*{_UNIT}(?!\s+{WEEKDAY})|hour|minute|second(?!\s+{WEEKDAY}))\b"
+    rf"(?:half(?: an?)?(?:\s|-)hour|hour and a half|quarter(?:\s|-)hour|{DURATION}(?![a-z])"
+    rf"|{_COUNT}\s*-?\s*{UNIT}(?! {WEEKDAY})|hour|minute|second(?! {WEEKDAY}))\b"
 )
-_PART = r"(?:morning|afternoon|evening|night|noon|midnight|lunchtime)"
-_DAYS = rf"{WEEKDAY}s?(?:(?:,\s*and\s+|,\s*|\s+and\s+|\s*&\s*|\s*/\s*|\s+){WEEKDAY}s?)*"
-_RANGE = rf"{WEEKDAY}\s*(?:-|–|to|through|till)\s*{WEEKDAY}"
-_ORDINAL = r"(?:\d{1,2}(?:st|nd|rd|th)?|first|last day)"
-_MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_MONTH = rf"(?:{'|'.join(_MONTH_NAMES)})[a-z]*"
-_BY_NAME = (
-    rf"(?:hourly|daily|nightly|weekly(?:\s+on\s+{WEEKDAY}s?)?|biweekly|fortnightly|every fortnight"
-    rf"|monthly(?:\s+on\s+the\s+{_ORDINAL})?"
-    rf"|on\s+(?:{WORKDAY}s|weekends|{WEEKDAY}s(?:(?:,\s*and\s+|,\s*|\s+and\s+"
-    rf"|,?\s+){WEEKDAY}s)*))"
+
+# --- reading a form --------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What stands around a form, and what was assumed."""
+
+    rule: str
+    clocks: list[time]
+    now: datetime
+    zone: str
+    note: str = ""
+
+    def cron(self, days: str, *, at: time = time(9)) -> CronSpec:
+        """On ``days`` (the last three fields) at the times of day, or ``at`` where none is given."""
+        clocks = self.clocks or [at]
+        minutes, hours = sorted({one.minute for one in clocks}), sorted({one.hour for one in clocks})
+        if len(minutes) * len(hours) != len({(one.hour, one.minute) for one in clocks}):
+            raise InvalidSchedule("Different minutes at different hours need two recalls; make one for each time.")
+        times = f"{','.join(map(str, minutes))} {','.join(map(str, hours))}"
+        return CronSpec(kind="cron", expr=f"{times} {days}", tz=self.zone)
+
+    def fields(self, expr: str) -> CronSpec:
+        """An expression that has its own times of day."""
+        return CronSpec(kind="cron", expr=expr, tz=self.zone)
+
+    def next_day(self, at: time, ahead: int = 0) -> datetime:
+        """That time of day in ``ahead`` days."""
+        return datetime.combine(self.now.date() + timedelta(days=ahead), at, tzinfo=ZoneInfo(self.zone))
+
+
+_Groups = dict[str, str]
+"""What the named groups of a form matched, without those that matched nothing."""
+_Read = Callable[[_Groups, _Reading], EverySpec | CronSpec]
+
+
+def _refused(why: str) -> _Read:
+    def read(_: _Groups, reading: _Reading) -> CronSpec:
+        raise InvalidSchedule(why.format(reading.rule))
+
+    return read
+
+
+def _on(days: str) -> _Read:
+    """A form that always means the same days."""
+    return lambda _, reading: reading.cron(days)
+
+
+def _window(said: _Groups, reading: _Reading) -> CronSpec:
+    """``every 3 hours between 9 and 17 on weekdays``."""
+    step, (first, last), days = _step(said), _between(said["a"], said["b"]), _weekdays(said.get("days", ""))
+    if said["unit"][0] == "h":
+        end = last.hour if last.minute >= first.minute else last.hour - 1
+        final = first.hour + (end - first.hour) // step * step
+        if (final, first.minute) != (last.hour, last.minute):
+            reading.note = f"the last one of a day is at {final:02}:{first:%M}"
+        return reading.fields(f"{first.minute} {first.hour}-{end}{f'/{step}' if step > 1 else ''} * * {days}")
+    if 60 % step or first.minute or last.minute or step > 30:
+        raise InvalidSchedule(
+            "Minutes within a part of the day need a step that divides the hour (5, 10, 15, 20, 30) and whole hours as"
+            " its ends: every 15 minutes between 9 and 17."
+        )
+    reading.note = f"the last one of a day is at {last.hour - 1:02}:{60 - step:02}"
+    return reading.fields(f"{f'*/{step}' if step > 1 else '*'} {first.hour}-{last.hour - 1} * * {days}")
+
+
+def _between(a: str, b: str) -> tuple[time, time]:
+    first, last = read_clock(a), read_clock(b)
+    if last <= first and re.fullmatch(r"[1-9]|1[01]|[a-z]+", b.strip()) and last.hour < 12:
+        last = last.replace(hour=last.hour + 12)  # from 9 to 5
+    if last <= first:
+        raise InvalidSchedule(f"From {first:%H:%M} to {last:%H:%M} is over midnight; make two recalls.")
+    return first, last
+
+
+def _step(said: _Groups) -> int:
+    count = number(said.get("n", "1"))
+    if count != int(count) or count < 1:
+        raise InvalidSchedule(f"Every {count:g} is no step within a day.")
+    return int(count)
+
+
+def _on_some_days(said: _Groups, reading: _Reading) -> CronSpec:
+    """``every 2 hours on weekdays``."""
+    count, is_hours = _step(said), said["unit"][0] == "h"
+    if (24 if is_hours else 60) % count:
+        raise InvalidSchedule(f"On some days only, a step must divide the {'day' if is_hours else 'hour'}.")
+    every = "*" if count == 1 else f"*/{count}"
+    return reading.fields(f"{f'0 {every}' if is_hours else f'{every} *'} * * {_weekdays(said['days'])}")
+
+
+def _of_hour(said: _Groups, reading: _Reading) -> CronSpec:
+    minute = int(said.get("minute", {"half": 30, "quarter": 15}.get(said.get("part", ""), 0)))
+    if minute > 59:
+        raise InvalidSchedule(f"An hour has no minute {minute}.")
+    return reading.fields(f"{minute} * * * *")
+
+
+def _with_exceptions(said: _Groups, reading: _Reading) -> CronSpec:
+    """``every weekday except friday``."""
+    days = {1, 2, 3, 4, 5} if re.search(WORKDAY, said["among"]) else set(range(7))
+    out = said["out"]
+    days -= {0, 6} if "weekend" in out else {WEEKDAYS[name] for name in re.findall(rf"\b({WEEKDAY})s?\b", out)}
+    if not days:
+        raise InvalidSchedule(f"{reading.rule!r} leaves no day.")
+    return reading.cron(f"* * {'1-5' if days == {1, 2, 3, 4, 5} else ','.join(map(str, sorted(days)))}")
+
+
+def _months(said: _Groups, reading: _Reading) -> CronSpec:
+    """``every 3 months on the 1st``: counted from the next such day."""
+    step = number(said["n"])
+    if step not in (1, 2, 3, 4, 6, 12):
+        raise InvalidSchedule("Months are counted by 2, 3, 4 or 6, so that they come out even with the year.")
+    day, now, clock = _date(said.get("date", "1")), reading.now, (reading.clocks or [time(9)])[0]
+    begins = now.month if (now.day, now.time()) < (28 if day == "L" else int(day), clock) else now.month % 12 + 1
+    months = sorted((begins - 1 + int(step) * count) % 12 + 1 for count in range(12 // int(step)))
+    return reading.cron(f"{day} {','.join(map(str, months)) if step > 1 else '*'} *")
+
+
+def _day_of_year(said: _Groups, reading: _Reading) -> CronSpec:
+    return reading.cron(f"{_date(said['date'])} {MONTHS.index(said['month'][:3]) + 1} *")
+
+
+def _nth_weekdays(said: _Groups, reading: _Reading) -> CronSpec:
+    day = WEEKDAYS[said["day"]]
+    which = [_NTH[word] for word in re.findall(rf"\b{_NTH_WORD}\b", said["nths"])]
+    return reading.cron(f"* * {','.join(f'{day}#{nth}' if nth else f'{day}L' for nth in which)}")
+
+
+def _end_of_month(said: _Groups, reading: _Reading) -> CronSpec:
+    """The first or last day, or working day, of each month."""
+    is_last = said["end"] in ("last", "end")
+    if re.search(WORKDAY, reading.rule):
+        return reading.cron("LW * *" if is_last else "1W * *")
+    return reading.cron("L * *" if is_last else "1 * *")
+
+
+def _dates(said: _Groups, reading: _Reading) -> CronSpec:
+    days = [_date(one) for one in re.findall(_DATE, said.get("dates", "1"))]
+    return reading.cron(f"{','.join(sorted(set(days), key=lambda day: 32 if day == 'L' else int(day)))} * *")
+
+
+def _date(text: str) -> str:
+    """The field day-of-month."""
+    if text == "last day":
+        return "L"
+    day = 1 if text == "first" else int(re.sub(r"\D", "", text) or 0)
+    if not 1 <= day <= 31:
+        raise InvalidSchedule(f"There is no day {day} in a month.")
+    return str(day)
+
+
+def _weeks(said: _Groups, reading: _Reading) -> EverySpec:
+    """``every other friday``, ``every 3 weeks on monday``."""
+    weeks = number(said.get("count", "2"))
+    if len(reading.clocks) > 1:
+        raise InvalidSchedule("Two times of day in weeks that are counted need two recalls; make one for each time.")
+    if not (1 <= weeks <= 520 and weeks == int(weeks)):
+        raise InvalidSchedule(f"{reading.rule!r} cannot be counted; say for example every other Friday.")
+    if re.search(rf"(?:second|third|fourth|2nd|3rd|4th) {WEEKDAY}", reading.rule):
+        reading.note = reading.note or "counted in weeks; for one in each month add 'of the month'"
+    clock = (reading.clocks or [time(9)])[0]
+    # From cron's Sunday 0 to Python's Monday 0.
+    away = (WEEKDAYS[re.findall(rf"\b({WEEKDAY})s?\b", reading.rule)[-1]] - 1 - reading.now.weekday()) % 7
+    start = reading.next_day(clock, away)
+    if start <= reading.now:
+        start = reading.next_day(clock, away + 7)
+    return EverySpec(kind="every", every=Period(days=7 * int(weeks)), start=start, tz=reading.zone)
+
+
+def _weekly(said: _Groups, reading: _Reading) -> CronSpec:
+    return reading.cron(f"* * {_weekdays(said.get('day', 'monday'))}")
+
+
+def _named_days(said: _Groups, reading: _Reading) -> CronSpec:
+    return reading.cron(f"* * {_weekdays(said['days'])}")
+
+
+def _weekdays(text: str) -> str:
+    """The field day-of-week; ``*`` for no text."""
+    if re.search(rf"\b{WORKDAY}s?\b", text):
+        return "1-5"
+    if "weekend" in text:
+        return "0,6"
+    names = [WEEKDAYS[name] for name in re.findall(rf"\b({WEEKDAY})(?=s?\b)", text)]
+    if re.search(_SPAN, text):
+        names = [(names[0] + step) % 7 for step in range((names[1] - names[0]) % 7 + 1)]
+    return ",".join(map(str, sorted(set(names)))) or "*"
+
+
+def _daily(_: _Groups, reading: _Reading) -> CronSpec:
+    return reading.cron("* * *", at=reading.now.time())
+
+
+def _every(period: Period) -> _Read:
+    return lambda _, reading: _interval(period, reading)
+
+
+def _period(said: _Groups, reading: _Reading) -> EverySpec:
+    """``every 2 hours``, ``every other day at 9``."""
+    words = said["period"]
+    minutes = {"hour and a half": 90, "quarter hour": 15, "quarter-hour": 15}.get(words, 30 * (words[:4] == "half"))
+    if minutes:
+        return _interval(Period(elapsed=timedelta(minutes=minutes)), reading)
+    counted = re.fullmatch(rf"(?:(?P<n>{_COUNT})\s*-?\s*)?(?P<unit>{UNIT})", words)
+    count = number(counted["n"]) if counted and counted["n"] else 1.0
+    if count <= 0:
+        raise InvalidSchedule(f"{reading.rule!r} never comes to an end; say for example every 10 minutes.")
+    return _interval(period_of([(count, counted["unit"][0])], words) if counted else read_duration(words), reading)
+
+
+def _interval(every: Period, reading: _Reading) -> EverySpec:
+    """An interval; with a time of day it starts at the next one."""
+    start = None
+    if reading.clocks:
+        start = reading.next_day(reading.clocks[0])
+        if start <= reading.now:
+            start = reading.next_day(reading.clocks[0], 1) if every.total >= timedelta(days=1) else start + every.total
+    tz = reading.zone if every.days and not every.elapsed else None
+    return EverySpec(kind="every", every=every, start=start, tz=tz)
+
+
+# --- the table: the first form that fits the whole rule reads it -----------------------------------------------------
+
+_PLURAL_DAYS = rf"(?<!every\s)(?<!each\s)(?<!weekly\s)(?<!weekly\son\s)(?:on )?(?P<days>{_DAYS})"
+_BEHIND = r"(?=,?\s+(?:(?:at|by|around|@)\s|\d{1,2}(?::\d\d|\s?[ap]\.?m\b))|\W*$)"
+"""What follows plural days without ``on`` or ``every``: a time of day, or nothing."""
+_NOT_OF_MONTH = rf"(?! {_OF_MONTH})"
+_OF_YEAR = r"of (?:the|each|every|a) year"
+_OF_QUARTER = r"of (?:the|each|every|a) quarter"
+_MONTHLY = rf"(?:monthly|{_EVERY} month)"
+
+_FORMS: tuple[tuple[str, _Read], ...] = (
+    # what leaves something open
+    (
+        rf"(?:twice|three times|{NUMBER} times) (?:a|per|each|every) (?:hour|day|week|month|year)\b",
+        _refused("{0!r} leaves open when; say for example every day at 9 and 17, or every 12 hours."),
+    ),
+    (r"bi-?monthly", _refused("Bimonthly can mean two things; say every 2 months, or the 1st and 15th of each month.")),
+    # steps within some hours, or on some days
+    (
+        rf"{_EVERY} {_STEP} (?:between|from) (?P<a>{_HOUR}){_TO}(?P<b>{_HOUR})(?:,? (?:on )?(?P<days>{_DAYS}))?",
+        _window,
+    ),
+    (rf"{_EVERY} {_STEP},? (?:on )?(?P<days>{_DAYS})", _on_some_days),
+    (rf"(?:{_EVERY} hour|hourly),? (?:on the hour|at :(?P<minute>\d\d))", _of_hour),
+    (rf"(?:{_EVERY} hour|hourly),? at (?:minute )?(?P<minute>\d{{1,2}}) (?:minutes? )?past(?: the hour)?", _of_hour),
+    (r"at (?P<part>half|quarter) past (?:every|each) hour", _of_hour),
+    # days of the month
+    (rf"{_ON}(?P<nths>{_NTH_WORD}(?:{_SEP}(?:the )?{_NTH_WORD})*) (?P<day>{WEEKDAY}) {_OF_MONTH}", _nth_weekdays),
+    (rf"{_ON}(?P<nths>{_NTH_WORD}(?:{_SEP}(?:the )?{_NTH_WORD})+) (?P<day>{WEEKDAY})", _nth_weekdays),
+    (rf"{_MONTHLY} on the (?P<nths>{_NTH_WORD}) (?P<day>{WEEKDAY})", _nth_weekdays),
+    (rf"{_ON}(?P<end>first|last) (?:{WORKDAY}|day) {_OF_MONTH}", _end_of_month),
+    (rf"{_MONTHLY} on the (?P<end>first|last) (?:{WORKDAY}|day)", _end_of_month),
+    (r"(?:at |by |on )?(?:the )?(?P<end>end|beginning|start) of (?:(?:the|each|every) )?month\b", _end_of_month),
+    (rf"{_ON}(?P<dates>{_ORD}(?:{_SEP}(?:the )?{_ORD})+)(?: {_OF_MONTH}|(?=\s+at\b)|(?=\W*$))", _dates),
+    (rf"on the (?P<dates>{_DATE}) of (?:every|each) month", _dates),
+    (rf"{_EVERY} (?P<dates>{_DATE}) of the month", _dates),
+    (rf"{_EVERY} (?P<dates>{_ORD})(?=,?\s+at\b|\W*$)", _dates),
+    (rf"{_MONTHLY}(?: on the (?P<dates>{_DATE}))?", _dates),
+    # days of the year
+    (rf"{_EVERY} (?P<n>other|{NUMBER}) months?(?: on the (?P<date>{_DATE}))?", _months),
+    (rf"{_EVERY} quarter(?!\s+hour|-hour|\s+of)|quarterly|{_ON}first day {_OF_QUARTER}", _on("1 1,4,7,10 *")),
+    (rf"{_ON}last day {_OF_QUARTER}", _on("L 3,6,9,12 *")),
+    (rf"{_ON}last day {_OF_YEAR}", _on("L 12 *")),
+    (rf"yearly|annually|{_EVERY} year(?! on)|{_ON}first day {_OF_YEAR}", _on("1 1 *")),
+    (rf"{_EVERY} (?:year on (?:the )?)?(?P<date>\d{{1,2}})(?:st|nd|rd|th)? (?:of )?(?P<month>{MONTH})\b", _day_of_year),
+    (rf"{_EVERY} (?:year on (?:the )?)?(?P<month>{MONTH}) (?P<date>\d{{1,2}})(?:st|nd|rd|th)?\b", _day_of_year),
+    # weeks that are counted
+    (rf"(?:on )?{_EVERY} (?P<count>{_COUNT}) {WEEKDAY}{_NOT_OF_MONTH}", _weeks),
+    (rf"{_EVERY} (?P<count>{_COUNT}) weeks? on {WEEKDAY}s?", _weeks),
+    (rf"(?:biweekly|fortnightly|{_EVERY} fortnight) on {WEEKDAY}s?", _weeks),
+    (rf"biweekly|fortnightly|{_EVERY} fortnight", _every(Period(days=14))),
+    # days of the week
+    (
+        rf"(?P<among>{_EVERY} (?:day|{WORKDAY})|daily|{WORKDAY}s),? {_EXCEPT} (?:for )?(?:on )?(?P<out>{_LEFT_OUT})",
+        _with_exceptions,
+    ),
+    (rf"(?:{_EVERY} week|weekly)(?: on (?P<day>{WEEKDAY})s?)?", _weekly),
+    (rf"on (?P<days>{WEEKDAY}s(?:(?:{_SEP}|,? ){WEEKDAY}s)+|{WORKDAY}s|weekends|{WEEKDAY}s)", _named_days),
+    (rf"{_PLURAL_DAYS}{_BEHIND}", _named_days),
+    (rf"{_EVERY} (?P<days>{_NAMED})", _named_days),
+    # intervals, and every day
+    (r"hourly", _every(Period(elapsed=timedelta(hours=1)))),
+    (rf"{_EVERY} (?P<period>{_PERIOD})", _period),
+    (rf"{_EVERY} (?:day|{PART})|daily|nightly", _daily),
 )
-_EVERY = (
-    rf"(?:every\s+single|every|each|once\s+(?:a|per|each|every))\s+(?:{_RANGE}|{_DAYS}|{WORKDAY}|weekend|{_PERIOD}"
-    rf"|day|{_PART}|month(?:\s+on\s+the\s+{_ORDINAL})?|week(?:\s+on\s+{WEEKDAY})?"
-    rf"|{_ORDINAL}\s+of\s+the\s+month|year\s+on\s+(?:the\s+)?(?:{_ORDINAL}\s+(?:of\s+)?{_MONTH}|{_MONTH}\s+{_ORDINAL}))"
+
+
+# --- finding and reading it ------------------------------------------------------------------------------------------
+
+_CLOCKS = rf"{CLOCK}(?:\s*(?:and|,|&)\s*(?:{CLOCK}|{BARE_HOUR}))*"
+_TIMES = (
+    rf"(?:\s+(?:in the\s+)?(?P<rpart>{PART}))?"
+    rf"(?:,?\s+(?P<rclock>{_CLOCKS})(?:\s+(?:in the|at)\s+(?P<rpart2>{PART}))?)?"
 )
-_FIRST = rf"on\s+the\s+{_ORDINAL}\s+of\s+(?:every|each)\s+month"
-TIMES = rf"(?:\s+(?:in the\s+)?{_PART})?(?:,?\s+(?P<rclock>{CLOCK}(?:\s*(?:and|,|&)\s*(?:{CLOCK}|{BARE_HOUR}))*))?"
-LIMITS = (
+_LIMITS = (
     rf"(?:,?\s+(?:starting|beginning|from)\s+(?:at\s+)?(?P<rstart>(?:tomorrow|today|next {WEEKDAY}"
     rf"|on {WEEKDAY})(?:\s+{CLOCK})?|{CLOCK}|now))?"
     rf"(?:,?\s+(?:until|till)\s+(?P<runtil>(?:tomorrow|tonight|(?:next |on )?{WEEKDAY})(?:\s+{CLOCK})?|{CLOCK}"
-    rf"|\d{{1,2}}(?!\w)"
-    rf"|\d{{4}}-\d{{2}}-\d{{2}}))?"
+    rf"|\d{{1,2}}(?!\w)|\d{{4}}-\d{{2}}-\d{{2}}))?"
     rf"(?:,?\s+for(?:\s+the\s+next)?\s+(?P<rlasting>{NUMBER}\s+(?:minutes?|hours?|days?|weeks?))\b)?"
     rf"(?:,?\s+(?P<rtimes>\d{{1,4}})\s+times|,?\s+(?P<rtwice>twice)\b)?"
 )
-BEFORE = rf"(?:{CLOCK}(?:\s*(?:and|,|&)\s*(?:{CLOCK}|{BARE_HOUR}))*,?\s+)?"
-"""Times of day that are said before the rule: ``at 9 and 17 on weekdays``."""
-RECURRING = rf"(?:{BEFORE}(?P<rule>{_EVERY}|{_BY_NAME}|{_FIRST}){TIMES}{LIMITS})"
-"""Everything that repeats. Named groups: rule, rclock, rstart, runtil, rlasting, rtimes, rtwice."""
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+def recurring_pattern() -> str:
+    """Everything that repeats, with the times of day before it (``at 9 and 17 on weekdays``) or behind it, and limits.
+
+    Named groups: rule, rpart, rclock, rpart2, rstart, runtil, rlasting, rtimes, rtwice.
+    """
+    rules = "|".join(re.sub(r"\?P<\w+>", "?:", _spaced(form)) for form, _ in _FORMS)
+    return rf"(?:(?P<rbefore>{_CLOCKS}),?\s+)?(?P<rule>{rules}){_TIMES}{_LIMITS}"
+
+
+def _spaced(form: str) -> str:
+    return form.replace(" ", r"\s+")
+
+
+@functools.cache
+def _compiled() -> list[tuple[re.Pattern[str], _Read]]:
+    return [(re.compile(_spaced(form)), read) for form, read in _FORMS]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,28 +399,21 @@ class Recurrence:
     times: int | None = None
 
 
-def read_recurring(match: re.Match[str], now: datetime, zone: str) -> Recurrence:
-    """What matched :data:`RECURRING`. Raises InvalidSchedule for what can not repeat ("every 0 minutes")."""
-    rule = rule_of(match)
-    clocks, note = clocks_of(match)
-    schedule = _period(rule, clocks, now, zone) or _calendar(rule, clocks, now, zone)
-    if isinstance(schedule, EverySpec):
-        note = ""
-    return bounded(match, schedule, note)
-
-
-def rule_of(match: re.Match[str]) -> str:
-    """The words of the rule itself, in lower case."""
+def read_recurrence(match: re.Match[str], now: datetime, zone: str) -> Recurrence:
+    """What matched :func:`recurring_pattern`. Raises InvalidSchedule for what no schedule can say."""
     rule = re.sub(r"\s+", " ", match["rule"].lower()).strip()
-    return re.sub(r"^once (?:a|per|each|every) ", "every ", rule)
-
-
-def bounded(match: re.Match[str], schedule: EverySpec | CronSpec, note: str) -> Recurrence:
-    """The schedule with what :data:`LIMITS` found."""
+    clocks, note = _clocks(match, rule)
+    reading = _Reading(rule, clocks, now, zone, note)
+    for pattern, read in _compiled():
+        if found := pattern.fullmatch(rule):
+            schedule = read({name: text for name, text in found.groupdict().items() if text is not None}, reading)
+            break
+    else:
+        raise InvalidSchedule(f"I do not understand {rule!r} as a rule for times.")
     until = match["runtil"] or ""
     return Recurrence(
         schedule=schedule,
-        note=note,
+        note=reading.note,
         start="" if (match["rstart"] or "now").lower() == "now" else match["rstart"],
         until=f"at {until}" if until.isdigit() else until,
         lasting=match["rlasting"] or "",
@@ -110,107 +421,16 @@ def bounded(match: re.Match[str], schedule: EverySpec | CronSpec, note: str) -> 
     )
 
 
-def clocks_of(match: re.Match[str]) -> tuple[list[time], str]:
-    """The times of day that were said, before or after the rule; a part of the day; else none."""
-    text = match[0].lower()
-    rule_at = match.start("rule") - match.start()
-    said = match["rclock"] or text[:rule_at].strip(" ,")
-    found = re.search(rf"\b{_PART}\b", text)
-    part = found[0] if found else "night" if "nightly" in text else None
-    times: list[time] = []
-    note = ""
-    for one in re.split(r"\s*(?:,|&|\band\b)\s*", said) if said else []:
-        reading = read_clock(one, part=part)
-        times.append(reading.likely())
-        if reading.ambiguous and reading.likely() != reading.at:
-            note = f"I read {one.strip()} as {reading.likely():%H:%M}; write {reading.at:%H:%M} for the morning"
+def _clocks(match: re.Match[str], rule: str) -> tuple[list[time], str]:
+    """The times of day before or behind the rule, else that of a part of the day, else none; and what was assumed."""
+    words = match["rclock"] or match["rbefore"] or ""
+    found = re.search(rf"\b{PART}$", rule)
+    part = match["rpart2"] or match["rpart"] or (found[0] if found else "night" if rule == "nightly" else None)
+    part = part.lower() if part else None
+    times, note = [], ""
+    for one in re.split(r"\s*(?:,|&|\band\b)\s*", words) if words else []:
+        times.append(read_clock(one, part=part))
+        note = note or morning_note(one, times[-1], part)
     if not times and part:
         times = [PARTS_OF_DAY[part]]
     return times, note
-
-
-def _period(rule: str, clocks: list[time], now: datetime, zone: str) -> EverySpec | None:
-    """``every 2 hours`` and the like, in elapsed time."""
-    if rule == "hourly":
-        return EverySpec(kind="every", every=timedelta(hours=1))
-    if rule in ("biweekly", "fortnightly", "every fortnight"):
-        return EverySpec(kind="every", every=timedelta(days=14))
-    period = re.fullmatch(rf"(?:every single|every|each) ({_PERIOD})", rule)
-    if period is None:
-        return None
-    words = period[1]
-    every = _elapsed(words)
-    if every is None:
-        return None
-    if every <= timedelta(0):
-        raise InvalidSchedule(f"{rule!r} never comes to an end of its first step; say for example every 10 minutes.")
-    if every > timedelta(days=36525):
-        raise InvalidSchedule(f"{rule!r} is longer than a century.")
-    start = _anchor(every, clocks, now, zone)
-    # Nine o'clock stays nine o'clock across a change of the clocks.
-    whole_days = start is not None and not every % timedelta(days=1)
-    return EverySpec(kind="every", every=every, start=start, tz=zone if whole_days else None)
-
-
-def _elapsed(words: str) -> timedelta | None:
-    """``2 hours``, ``other day``, ``hour and a half``; None for what is no stretch of time."""
-    fixed = {"hour and a half": 90, "quarter hour": 15, "quarter-hour": 15}.get(words, 30 if words[:4] == "half" else 0)
-    if fixed:
-        return timedelta(minutes=fixed)
-    counted = re.fullmatch(rf"(?:(?P<n>{NUMBER}|other|second|third)\s*-?\s*)?(?P<unit>{_UNIT})", words)
-    if counted is not None:
-        count = number(counted["n"]) if counted["n"] else 1.0
-        return timedelta(seconds=count * _SECONDS[counted["unit"][0]])
-    return read_duration(words) if re.fullmatch(DURATION, words) else None
-
-
-def _anchor(every: timedelta, clocks: list[time], now: datetime, zone: str) -> datetime | None:
-    """``every 2 days at 9`` starts at the next nine o'clock."""
-    if not clocks:
-        return None
-    start = datetime.combine(now.date(), clocks[0], tzinfo=ZoneInfo(zone))
-    return start if start > now else start + min(every, timedelta(days=1))
-
-
-def _calendar(rule: str, clocks: list[time], now: datetime, zone: str) -> CronSpec:
-    """What names days, as cron fields in the user's zone."""
-    day_of_month, month, days = _days(rule)
-    if not clocks:
-        clocks = [now.time() if re.search(r"\bday$|^daily", rule) else time(9)]
-    minutes = sorted({at.minute for at in clocks})
-    hours = sorted({at.hour for at in clocks})
-    if len(minutes) * len(hours) != len({(at.hour, at.minute) for at in clocks}):
-        raise InvalidSchedule("Different minutes at different hours need two recalls; make one for each time.")
-    hour_field, minute_field = ",".join(map(str, hours)), ",".join(map(str, minutes))
-    return CronSpec(kind="cron", expr=f"{minute_field} {hour_field} {day_of_month} {month} {days}", tz=zone)
-
-
-def _days(rule: str) -> tuple[str, str, str]:
-    """The fields day-of-month, month, day-of-week."""
-    if re.search(rf"\b{WORKDAY}s?\b", rule):
-        return "*", "*", "1-5"
-    if "weekend" in rule:
-        return "*", "*", "0,6"
-    if "month" in rule or "year" in rule:
-        return _in_month(rule)
-    if span := re.search(rf"({WEEKDAY})\s*(?:-|–|to|through|till)\s*({WEEKDAY})", rule):
-        return "*", "*", _span(WEEKDAYS[span[1]], WEEKDAYS[span[2]])
-    if named := re.findall(rf"\b({WEEKDAY})(?=s?\b)", rule):
-        return "*", "*", ",".join(str(day) for day in sorted({WEEKDAYS[name] for name in named}))
-    return ("*", "*", "1") if "week" in rule else ("*", "*", "*")
-
-
-def _span(first: int, last: int) -> str:
-    length = (last - first) % 7
-    return ",".join(str(day) for day in sorted((first + step) % 7 for step in range(length + 1)))
-
-
-def _in_month(rule: str) -> tuple[str, str, str]:
-    if "last day" in rule:
-        return "L", "*", "*"
-    digits = re.search(r"\d{1,2}", rule)
-    day = int(digits[0]) if digits else 1
-    if not 1 <= day <= 31:
-        raise InvalidSchedule(f"There is no day {day} in a month.")
-    named = re.search(rf"\b({'|'.join(_MONTH_NAMES)})", rule.partition("year")[2])
-    return str(day), str(_MONTH_NAMES.index(named[1]) + 1) if named else "*", "*"

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from navi_jupyter.errors import InvalidSchedule
 from navi_jupyter.model.recalls import EverySpec, When
 from navi_jupyter.scheduling.schedules import resolve
+from navi_jupyter.timetext.dates import read_past
 from navi_jupyter.timetext.format import say
 from navi_jupyter.timetext.parse import Timed, read, read_in_thread, read_when
-from navi_jupyter.timetext.past import read_past
 
 ZONE = "Europe/Berlin"
 NOW = datetime(2026, 11, 23, 18, 0, tzinfo=ZoneInfo(ZONE))  # a Monday
@@ -94,12 +94,12 @@ TABLE = [
     ("at 19:00", "at 2026-11-23 19:00", ""),
     ("at noon", "at 2026-11-24 12:00", ""),
     ("at midnight", "at 2026-11-24 00:00", ""),
-    ("remind me at 5 to leave", "at 2026-11-24 17:00", "remind me to leave"),
+    ("remind me at 5 to leave", "at 2026-11-24 05:00", "remind me to leave"),
     ("at 05:00 leave", "at 2026-11-24 05:00", "leave"),
-    ("at 7", "at 2026-11-23 19:00", ""),
-    ("half past seven tea", "at 2026-11-23 19:30", "tea"),
-    ("at quarter to nine", "at 2026-11-23 20:45", ""),
-    ("at 5 o'clock tea", "at 2026-11-24 17:00", "tea"),
+    ("at 7", "at 2026-11-24 07:00", ""),
+    ("half past seven tea", "at 2026-11-24 07:30", "tea"),
+    ("at quarter to nine", "at 2026-11-24 08:45", ""),
+    ("at 5 o'clock tea", "at 2026-11-24 05:00", "tea"),
     ("in the morning run", "at 2026-11-24 09:00", "run"),
     ("at 20:00 UTC call", "at 2026-11-23 21:00", "call"),
     # again and again
@@ -203,10 +203,10 @@ def test_a_time_that_can_not_be_is_explained(text: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("text", "note"),
     [
-        ("at 5", "I read 5:00 as 17:00; write 05:00 for the morning"),
+        ("at 5", "05:00 is in the morning; write 17:00 for the afternoon"),
         ("at 5pm", ""),
         ("at 05:00", ""),
-        ("every day at 5", "I read at 5 as 17:00; write 05:00 for the morning"),
+        ("every day at 5", "05:00 is in the morning; write 17:00 for the afternoon"),
         ("on friday", "no time of day given, so 09:00"),
         ("on 12/01/2027", "I read 12/01/2027 as 12 January 2027"),
     ],
@@ -261,6 +261,8 @@ def test_a_rhythm_that_no_schedule_can_say_is_refused(text: str, says: str) -> N
         ("every weekday at 9 and 17", "weekdays at 09:00 and 17:00 Europe/Berlin"),
         ("every year on 24 december at 18:00", "day 24 of December at 18:00 Europe/Berlin"),
         ("every 90 minutes", "every 1 h 30 min"),
+        ("every 24h", "every 24 h"),
+        ("every 1 day", "every day at 18:00 Europe/Berlin"),
         ("cron */7 * * * *", "cron `*/7 * * * *` Europe/Berlin"),
         ("cron 0 */6 * * *", "every 6 hours Europe/Berlin"),
     ],

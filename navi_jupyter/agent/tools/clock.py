@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ...clock import now
+from ...clock import now, zone_or_utc
 from ...errors import InvalidRequest
 from ...model.runs import Effect
 from ...ports.agent import tool_context
-from ...timetext.format import say_time, zone_of
+from ...timetext.format import say_time
 from .functions import tool
 
 
@@ -21,7 +21,7 @@ async def current_time(
 ) -> dict[str, Any]:
     """The current date and time, in the user's time zone or a given one."""
     name = timezone or tool_context.get().session.timezone
-    zone = zone_of(name)
+    zone = zone_or_utc(name)
     if timezone is not None and str(zone) != timezone:
         raise InvalidRequest(f"{timezone!r} is no time zone I know; name one like Europe/Berlin.", field="timezone")
     at = now().astimezone(zone)

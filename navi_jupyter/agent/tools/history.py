@@ -13,8 +13,8 @@ from ...errors import InvalidRequest
 from ...model.runs import Effect
 from ...model.sessions import OriginKind
 from ...ports.agent import ToolContext, tool_context
+from ...timetext.dates import read_past
 from ...timetext.format import say_time
-from ...timetext.past import read_past
 from ..history_summary import PastTurn, look_back, since_last_here
 from .functions import tool
 

@@ -5,19 +5,19 @@ Not responsible for those that wait for an expression, which is code: see ``cond
 
 from __future__ import annotations
 
-from datetime import timedelta
+import asyncio
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from ...clock import now
-from ...errors import InvalidRequest, RecallNotFound
+from ...errors import InvalidRequest, InvalidSchedule, RecallNotFound
 from ...model.base import Title
 from ...model.recalls import Once, Policy, Recall, RecallCreate, RecallMessage, ScheduleSpec, When
 from ...model.runs import Effect
 from ...ports.agent import ToolContext, tool_context
-from ...timetext.format import say_schedule, say_time
-from ...timetext.parse import read_when_in_thread
+from ...timetext.format import say_meaning, say_schedule, say_time
+from ...timetext.parse import read_until, read_when_in_thread
 from .functions import tool
 
 
@@ -85,10 +85,10 @@ async def create_recall(
     """
     context = tool_context.get()
     zone = context.session.timezone
-    spec, policy, note = schedule, Policy(), ""
+    spec, policy, note, period = schedule, Policy(), "", None
     if when is not None and schedule is None:
         timed = await read_when_in_thread(when, now(), zone)
-        spec, policy, note = timed.schedule, timed.policy, timed.note
+        spec, policy, note, period = timed.schedule, timed.policy, timed.note, timed.period
     elif spec is None or when is not None:
         raise InvalidRequest("Give either `when` or `schedule`.", field="when")
     request = RecallCreate(
@@ -99,7 +99,8 @@ async def create_recall(
         policy=await _policy(policy, until, max_fires, notify, zone),
     )
     recall = await context.recalls.create(request, owner=context.user_id, zone=zone, by_agent=True)
-    result = {"recall": recall_info(recall, zone), "timezone": zone}
+    meaning = say_meaning(recall.schedule, recall.policy, zone, now(), period)
+    result = {"recall": recall_info(recall, zone), "meaning": meaning, "timezone": zone}
     return {**result, "note": note} if note else result
 
 
@@ -108,10 +109,10 @@ async def _policy(
 ) -> Policy:
     changes: dict[str, Any] = {"notify": tuple(name.strip()[:64] for name in notify)} if notify else {}
     if until is not None:
-        end = (await read_when_in_thread(until, now(), zone)).schedule
-        if end.kind != "once":
-            raise InvalidRequest(f"`until` needs a date and time, not {until!r}.", field="until")
-        changes["until"] = end.at or now() + (end.in_ or timedelta(0))
+        try:
+            changes["until"] = await asyncio.to_thread(read_until, until, now(), zone)
+        except InvalidSchedule as error:
+            raise InvalidRequest(f"`until` needs a date and time: {error.message}", field="until") from None
     if max_fires is not None:
         changes["max_fires"] = max_fires
     return policy.model_copy(update=changes)

@@ -6,15 +6,16 @@ Not responsible for when anything fires (``recalls``).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from ...clock import now
+from ...clock import Period, now
 from ...errors import InvalidRequest, InvalidSchedule, LimitReached, RecallNotFound, RecallOver, SessionNotFound
-from ...model.recalls import Once, Policy, RecallCreate, RecallPatch, RecallStatus, Schedule, ScheduleSpec, When
+from ...model.recalls import OnceSpec, Policy, RecallCreate, RecallPatch, RecallStatus, ScheduleSpec, When
 from ...scheduling.schedules import find_zone
+from ...scheduling.service import RecallService
 from ...timetext.events import read_happening
-from ...timetext.format import say, say_time
-from ...timetext.leading import read_leading_in_thread
-from ...timetext.parse import read_when_in_thread
+from ...timetext.format import say, say_meaning
+from ...timetext.parse import read_leading_in_thread, read_when_in_thread
 from .. import wire
 from .routing import CURSOR, LIMIT, NOTHING, Call, Operation, Query, Reply, reply
 
@@ -84,63 +85,66 @@ async def list_firings(call: Call) -> Reply:
 
 async def preview(call: Call) -> Reply:
     request: wire.PreviewRequest = call.body()
-    zone = request.tz or "UTC"
-    wish = await _wish(request, zone)
-    schedule, times, warnings = call.services.recalls.foresee(wish.spec, n=request.n, after=request.after, zone=zone)
-    told = wire.Preview(
-        times=tuple(times),
-        warnings=(*wish.notes, *warnings),
-        schedule=schedule,
-        policy=wish.policy,
-        meaning=_meaning(schedule, wish.policy, zone),
-        message=wish.message,
-        phrase=wish.phrase,
+    return reply(await previewed(request, call.services.recalls, now()))
+
+
+async def previewed(request: wire.PreviewRequest, recalls: RecallService, at: datetime) -> wire.Preview:
+    """What a schedule or a text would do, as of the request's ``after``, else ``at``.
+
+    Raises InvalidRequest, InvalidSchedule.
+    """
+    zone, at = request.tz or "UTC", request.after or at
+    find_zone(zone)
+    if request.schedule is not None and request.text is None:
+        read = _Read(spec=request.schedule)
+    elif request.text is not None and request.schedule is None:
+        read = await _read(request.text, at, zone, sentence=request.sentence)
+    else:
+        wrong = "schedule" if request.text is None else "text"
+        raise InvalidRequest("Give exactly one of schedule and text.", field=wrong)
+    # An instant that a client names is past or not by the clock on the wall; what counts from now counts from ``at``.
+    is_instant = isinstance(request.schedule, OnceSpec) and request.schedule.at is not None
+    schedule, times, warnings = recalls.foresee(
+        read.spec, n=request.n, after=request.after, as_of=None if is_instant else at, zone=zone
     )
-    return reply(told)
+    period = read.period or (read.spec.in_ if isinstance(read.spec, OnceSpec) else None)
+    return wire.Preview(
+        times=tuple(times),
+        warnings=(*read.notes, *warnings),
+        schedule=schedule,
+        policy=read.policy,
+        meaning=say_meaning(schedule, read.policy, zone, at, period),
+        message=read.message,
+        phrase=read.phrase,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Wish:
-    """What is asked for, what bounds it, and what was assumed."""
+class _Read:
+    """A schedule, what bounds it, what was assumed, and the words that it was read from."""
 
     spec: ScheduleSpec
     policy: Policy = field(default_factory=Policy)
     notes: tuple[str, ...] = ()
     message: str = ""
     phrase: str = ""
+    period: Period | None = None
 
 
-async def _wish(request: wire.PreviewRequest, zone: str) -> _Wish:
-    """Raises InvalidRequest, InvalidSchedule."""
-    if request.schedule is not None and request.text is None:
-        return _Wish(spec=request.schedule)
-    if request.text is None or request.schedule is not None:
-        wrong = "schedule" if request.text is None else "text"
-        raise InvalidRequest("Give exactly one of schedule and text.", field=wrong)
-    find_zone(zone)
-    if not request.sentence and (happening := read_happening(request.text)) is not None:
-        return _Wish(spec=happening, phrase=request.text.strip())
-    timed = await (read_leading_in_thread if request.sentence else read_when_in_thread)(request.text, now(), zone)
+async def _read(text: str, at: datetime, zone: str, *, sentence: bool) -> _Read:
+    if not sentence and (happening := read_happening(text)) is not None:
+        return _Read(spec=happening, phrase=text.strip())
+    timed = await (read_leading_in_thread if sentence else read_when_in_thread)(text, at, zone)
     if timed is None:
-        raise InvalidRequest(f"There is no time in {request.text[:80]!r}.", field="text")
-    return _Wish(
+        raise InvalidRequest(f"There is no time in {text[:80]!r}.", field="text")
+    return _Read(
         spec=timed.schedule,
         policy=timed.policy,
         notes=(timed.note,) if timed.note else (),
-        message=timed.message if request.sentence else "",
+        message=timed.message if sentence else "",
         phrase=timed.phrase,
+        period=timed.period,
     )
-
-
-def _meaning(schedule: Schedule, policy: Policy, zone: str) -> str:
-    """The schedule and what bounds it, in words."""
-    at = now()
-    out = say_time(schedule.at, zone, at) if isinstance(schedule, Once) else say(schedule)
-    if policy.until is not None:
-        out += f", until {say_time(policy.until, zone, at)}"
-    if policy.max_fires is not None:
-        out += f", {policy.max_fires} times" if policy.max_fires > 1 else ", once"
-    return out
 
 
 OPERATIONS = (
