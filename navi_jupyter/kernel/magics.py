@@ -21,8 +21,8 @@ from .command_line import Action, Prompt, Request, parse_cell, parse_line, parse
 from .errors import Interrupted, KernelError, NoSuchItem, Refused, UsageError
 from .interpolation import interpolate
 from .listing import Listing
-from .recall_command import RECALL_HELP, NewRecall
-from .recalls import Recall, change_all, find_recall, foresee, new_recall, read_words
+from .recall_command import RECALL_HELP, NewRecall, message_text
+from .recalls import Recall, change_all, find_recall, foresee, new_recall, policy_from, read_words
 from .render import clock_words, usage_words
 from .session import Interrupts, Session, new_prompt, payload_from, sessions_table
 from .shell import current_shell, show
@@ -33,10 +33,12 @@ _LONGEST_SOURCE = 4000
 HELP = """\
 %navi TEXT                              ask; the answer streams into the cell (-b: do not wait for it)
 %%navi [-b] [--model M] [--mode M]      the same with the cell as the question; {name} takes a variable's value
-%navi recall in 10m check the loss      come back once; also: at 18:30 …, at tomorrow 8:30 …
-%navi recall every 1h check the loss    come back regularly; also: cron "0 9 * * 1-5" … (--tz, --max-fires, …)
+%navi recall in 10m check the loss      come back once; also: at 18:30 …, tomorrow 8:30 …, in 2 days … (1 day: the same
+                                        time tomorrow; 24h: 24 hours; at 9: the next 09:00; 9pm: in the evening)
+%navi recall every 1h check the loss    come back regularly; also: cron "0 9 * * 1-5" …
 %navi recall every other friday at 16:00 check the loss   a time in English (in quotes where it is not clear where
-                                        it ends); its meaning and the next times are shown
+                                        it ends); its meaning and the next times are shown. Options stand anywhere:
+                                        --tz Asia/Tokyo, --title, --notify phone, --max-fires 3, … (-- ends them)
 %navi recall when done summarize        come back when the running cell is done; also: failed, slow 10m, idle, died,
                                         changed FILE, true "loss < 0.1" (--each: every time it happens)
 %navi recalls [--all]                   what is scheduled; then: %navi cancel|pause|resume|fire 3
@@ -101,14 +103,19 @@ class NaviMagics(Magics):
                 if request.sentence and refused.server_code == "invalid_request":
                     return self._ask(parse_prompt(f"-- recall {request.words}"))  # no time in it: for the agent
                 raise
-            schedule, policy = read["schedule"], read["policy"] | request.policy
-            message = read["message"] or message
+            policy = read["policy"] | policy
+            if request.sentence:
+                message = message_text(read["message"], message)
             if not message:
                 raise UsageError(f"What should Navi do then? {RECALL_HELP}")
             print(f"I read {read['phrase'] or request.words!r} as: {read['meaning']}")
-            _foretell(read)
-        elif schedule["kind"] in ("cron", "every"):
-            _foretell(foresee(service, schedule))
+            schedule = _foretold(read)
+        elif schedule["kind"] != "when":
+            read = foresee(service, schedule, tz=request.tz)
+            if schedule["kind"] == "once":
+                print(f"When: {read['meaning']}")
+            schedule = _foretold(read)
+        policy = policy_from(service, policy, tz=request.tz)
         recall = new_recall(service, target.id, self._filled(message), schedule, title=request.title, policy=policy)
         print(f"To cancel it: %navi cancel {recall.handle}")
         return recall
@@ -148,12 +155,13 @@ class NaviMagics(Magics):
         return interpolate(text, current_shell().user_ns, _shown)
 
 
-def _foretell(read: dict[str, Any]) -> None:
-    """The next times of a schedule and what is odd about it, before it is stored."""
+def _foretold(read: dict[str, Any]) -> dict[str, Any]:
+    """The schedule of a preview, once its next times and what is odd about it are shown."""
     if len(read["times"]) > 1:
         print(f"Next: {', '.join(map(clock_words, read['times'][:3]))}, …")
     for warning in read["warnings"]:
         print(f"Note: {warning}")
+    return dict(read["schedule"])
 
 
 def _shown(value: Any) -> str:

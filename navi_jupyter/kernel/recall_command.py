@@ -1,6 +1,7 @@
-"""What ``%navi recall …`` means: ``in 10m …``, ``when done …``, or a time in English that the server is to read. Pure.
+"""What ``%navi recall …`` means: options, ``in 10m …``, an instant, ``cron "…"``, ``when done …``. Pure.
 
-Not responsible for judging times and events: that is the server's.
+Not responsible for times in English and times of day: such a line goes to the server as it is, which has the one reader
+of them. Nor for judging times and events: that is the server's, too.
 """
 
 from __future__ import annotations
@@ -12,15 +13,19 @@ from datetime import datetime
 from typing import Any
 
 from .errors import UsageError
-from .options import QUOTED, take_options
-from .times import instant_text, local_tz, named_zone, take_duration, take_time
+from .options import QUOTED, take_options_anywhere, unknown_option
+from .times import UNIT_WORD, named_zone, take_duration, take_instant
 
 POLICY = (
     "misfire", "grace", "busy", "retries", "timeout", "until", "max-fires", "jitter", "cancel-on", "notify", "quiet",
 )  # fmt: skip
 _LISTS = ("cancel-on", "notify")
 """Policies that are lists: with commas."""
-_CRON_FIELD = re.compile(r"[0-9*?][0-9*/,?#L-]*|(?:MON|TUE|WED|THU|FRI|SAT|SUN)(?:[-,][A-Z0-9]+)*", re.IGNORECASE)
+_FLAGS = {"--each": "each"}
+_VALUES = ("tz", "title", "session", "cooldown", *POLICY)
+_LOOKS_LIKE_OPTION = re.compile(r"--?[a-z][a-z-]*(?==|\s|$)")
+RECALL_HELP = "For example: %navi recall in 10m check the loss"
+WHEN_HELP = "For example: %navi recall when done summarize the output"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +33,7 @@ class NewRecall:
     """Schedule a message. ``schedule`` and ``policy`` are in the contract's form."""
 
     message: str
+    """With ``sentence``: what follows ``--``, to be joined to the message in ``words``."""
     schedule: Mapping[str, Any]
     policy: Mapping[str, Any] = field(default_factory=dict)
     title: str | None = None
@@ -39,85 +45,103 @@ class NewRecall:
     tz: str | None = None
 
 
-def read_recall(rest: str, now: datetime | None) -> NewRecall | None:
-    """The meaning of ``recall <rest>``; None when it is no wish to be woken. Raises UsageError."""
-    options, rest = _recall_options(rest)
-    if quoted := QUOTED.match(rest):
-        return _in_words(quoted, rest, options)
-    kind, _, text = rest.partition(" ")
-    kind = kind.lower().rstrip(",")
+def read_recall(rest: str, _now: datetime | None = None) -> NewRecall | None:
+    """The meaning of ``recall <rest>``; None when it asks for no recall. Raises UsageError."""
+    line = _Line(*take_options_anywhere(rest, flags=_FLAGS, values=_VALUES))
+    if "tz" in line.options:
+        named_zone(line.options["tz"])
+    if option := _LOOKS_LIKE_OPTION.match(line.text):
+        raise unknown_option(option[0], _FLAGS, _VALUES)
+    kind, _, text = line.text.partition(" ")
+    kind, text = kind.lower().rstrip(","), text.strip()
+    if quoted := QUOTED.match(line.text):
+        return line.in_words(quoted[2].strip(), line.text[quoted.end() :])
+    if kind in ("in", "at", "on", "every") and (quoted := QUOTED.match(text)) and text[quoted.end() :].strip():
+        return line.in_words(f"{kind} {quoted[2].strip()}", text[quoted.end() :])
     if kind in _SCHEDULES:
-        return _by_kind(kind, text.strip(), rest, options, now)
-    if _TIME_WORD.fullmatch(kind) and not _PAST.match(rest):
-        return _sentence(rest, options)
-    if (said := _when_last(rest)) is not None:
-        return _made(said[0], said[1], options)
-    if options:
-        raise UsageError(f"A recall begins with in, at, every, cron or when. {RECALL_HELP}")
+        taken = _SCHEDULES[kind](text, line.options.get("tz"))
+        if taken is not None and not (kind in ("in", "every") and _GOES_ON.match(taken[1])):
+            return line.scheduled(kind, *taken)
+    if _MAY_BE_TIME.match(line.text) and not _PAST.match(line.text):
+        return line.sentence()
+    if (event_last := _when_last(line.text)) is not None:
+        return line.made(event_last[0], schedule=event_last[1])
+    if line.options:
+        raise UsageError(f"A recall begins with in, at, every, cron, when or a time. {RECALL_HELP}")
     return None
 
 
-def _by_kind(kind: str, text: str, rest: str, options: dict[str, str], now: datetime | None) -> NewRecall | None:
-    """``rest`` begins with ``kind``. What our own forms can not say in full is a sentence for the server to read."""
-    try:
-        taken = _SCHEDULES[kind](text, options.get("tz"), now)
-    except UsageError as error:
-        words = {"at": r".*[a-z]{2}", "every": r"\d+(?:st|nd|rd|th)\b"}.get(kind)
-        if error.field != "tz" and words is not None and re.match(words, text, re.IGNORECASE):
-            return _sentence(rest, options)
-        raise
-    if taken is None:
-        return _sentence(rest, options) if kind == "every" or _MAY_BE_TIME.match(rest) else None
-    schedule, text = taken
-    more, message = _recall_options(text)
-    if kind in ("in", "at", "every") and _GOES_ON.match(message):
-        return _sentence(rest, options)
-    options |= more
-    if kind == "cron" and "tz" in options:
-        schedule = {**schedule, "tz": options["tz"]}
-    if not message:
-        raise UsageError(f"What should Navi do then? {WHEN_HELP if kind == 'when' else RECALL_HELP}")
-    return _made(_unquoted(message), schedule, options)
+def message_text(text: str, verbatim: str = "") -> str:
+    """The message behind a time: without quotation marks around all of it; ``verbatim`` is what follows ``--``.
+
+    Raises UsageError where it begins with an option that is not there.
+    """
+    text = re.sub(r"^[\s,;:]+|^(?:then|please)\b[ ,]*", "", text.strip(), flags=re.IGNORECASE).strip()
+    if option := _LOOKS_LIKE_OPTION.match(text):
+        raise unknown_option(option[0], _FLAGS, _VALUES)
+    quoted = QUOTED.fullmatch(text)
+    text = quoted[2].strip() if quoted and quoted[1] not in quoted[2] else text
+    return f"{text} -- {verbatim}" if text and verbatim else text or verbatim
 
 
-def _made(message: str, schedule: dict[str, Any], options: Mapping[str, str]) -> NewRecall:
-    return NewRecall(
-        message=message,
-        schedule=_repeated(schedule, options),
-        policy=_policy(options),
-        title=options.get("title"),
-        session=options.get("session"),
-    )
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line taken apart: its options, the rest, and what follows ``--``."""
 
+    options: dict[str, str]
+    text: str
+    verbatim: str
 
-def _sentence(rest: str, options: Mapping[str, str]) -> NewRecall:
-    return NewRecall(
-        message="",
-        schedule={},
-        policy=_policy(options),
-        title=options.get("title"),
-        session=options.get("session"),
-        words=rest,
-        sentence=True,
-        tz=options.get("tz"),
-    )
+    def made(self, message: str, *, schedule: dict[str, Any] | None = None, **more: Any) -> NewRecall:
+        return NewRecall(
+            message=message,
+            schedule=self._repeated(schedule) if schedule else {},
+            policy=_policy(self.options),
+            title=self.options.get("title"),
+            session=self.options.get("session"),
+            **more,
+        )
 
+    def in_words(self, words: str, message: str) -> NewRecall:
+        """``"every other friday at 16:00" check the loss``: the server reads what is in quotes."""
+        if "each" in self.options and words.lower().startswith("when "):
+            words = f"each time {words[5:]}"
+        elif wrong := self._of_events():
+            raise UsageError(f"--{wrong} goes with when.")
+        return self.made(self._message(message, RECALL_HELP), words=words, tz=self.options.get("tz"))
 
-def _in_words(quoted: re.Match[str], rest: str, options: dict[str, str]) -> NewRecall:
-    """``"every other friday at 16:00" check the loss``: the server reads what is in quotes."""
-    more, message = _recall_options(rest[quoted.end() :].strip())
-    options |= more
-    if not message:
-        raise UsageError(f"What should Navi do then? {RECALL_HELP}")
-    return NewRecall(
-        message=message,
-        schedule={},
-        policy=_policy(options),
-        title=options.get("title"),
-        session=options.get("session"),
-        words=quoted[2].strip(),
-        tz=options.get("tz"),
-    )
+    def sentence(self) -> NewRecall:
+        """A line for the server to read."""
+        if wrong := self._of_events():
+            raise UsageError(f"--{wrong} goes with when.")
+        return self.made(self.verbatim, words=self.text, sentence=True, tz=self.options.get("tz"))
+
+    def scheduled(self, kind: str, schedule: dict[str, Any], message: str) -> NewRecall:
+        message = self._message(message, WHEN_HELP if kind == "when" else RECALL_HELP)
+        zone = self.options.get("tz")
+        if kind == "cron" and zone:
+            return self.made(message, schedule={**schedule, "tz": zone})
+        return self.made(message, schedule=schedule, tz=zone if kind in ("in", "every") else None)
+
+    def _message(self, text: str, help_text: str) -> str:
+        message = message_text(text, self.verbatim)
+        if not message:
+            raise UsageError(f"What should Navi do then? {help_text}")
+        return message
+
+    def _of_events(self) -> str | None:
+        """The option that only a recall on an event takes."""
+        return next((name for name in ("each", "cooldown") if name in self.options), None)
+
+    def _repeated(self, schedule: dict[str, Any]) -> dict[str, Any]:
+        """``--each`` and ``--cooldown`` belong to the event, not to the policy."""
+        if schedule["kind"] != "when":
+            if wrong := self._of_events():
+                raise UsageError(f"--{wrong} goes with when.")
+            return schedule
+        again = {"repeat": "each"} if "each" in self.options else {}
+        cooldown = {"cooldown": self.options["cooldown"]} if "cooldown" in self.options else {}
+        return {**schedule, **again, **cooldown}
 
 
 def _policy(options: Mapping[str, str]) -> dict[str, Any]:
@@ -127,117 +151,88 @@ def _policy(options: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _repeated(schedule: dict[str, Any], options: Mapping[str, str]) -> dict[str, Any]:
-    """``--each`` and ``--cooldown`` belong to the event, not to the policy."""
-    if schedule["kind"] != "when":
-        if wrong := next((name for name in ("each", "cooldown") if name in options), None):
-            raise UsageError(f"--{wrong} goes with when.")
-        return schedule
-    again = {"repeat": "each"} if "each" in options else {}
-    return {**schedule, **again, **({"cooldown": options["cooldown"]} if "cooldown" in options else {})}
-
-
-RECALL_HELP = "For example: %navi recall in 10m check the loss"
-WHEN_HELP = "For example: %navi recall when done summarize the output"
-
-
-_TIME_WORD = re.compile(
-    r"every|each|at|on|in|next|this|tomorrow|today|tonight|noon|midnight|hourly|daily|nightly|weekly|biweekly|monthly"
-    r"|fortnightly|quarterly|yearly|twice|weekdays?|workdays?|weekends?|first|last|end"
-    r"|(?:mon|tues?|wednes|thurs?|fri|satur|sun)days?|mon|tues?|wed|thurs?|thu|fri|sat|sun",
-    re.IGNORECASE,
-)
-"""With which a time in English may begin."""
-_PAST = re.compile(r"(?:last|this)\s+(?:week|month|year|night|time|session|run)\b", re.IGNORECASE)
-"""Then it is a question about what was."""
-_MAY_BE_TIME = re.compile(
-    r"(?:in|at)\s+(?:(?:about|around)\s+)?(?:\d|an?\b|the\s|half|quarter|noon|midnight|lunchtime|one|two|three|four|five|six"
-    r"|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|sixty|ninety)",
-    re.IGNORECASE,
-)
-_GOES_ON = re.compile(
-    r",?\s*(?:at|on|every|each|until|till|between|from|for|starting|beginning|tomorrow|today|tonight|and|or|in|daily"
-    r"|twice|\d+\s+times|except|excluding|but|before|after|during|of|(?:mon|tues|wednes|thurs|fri|satur|sun)days?)\b",
-    re.IGNORECASE,
-)
-"""With which more of a time may begin, behind what was read of it: ``every 2 hours between 9 and 17``."""
-
-
-def _unquoted(message: str) -> str:
-    """Without quotation marks around all of it."""
-    quoted = QUOTED.fullmatch(message)
-    return quoted[2].strip() if quoted and quoted[1] not in quoted[2] else message
-
-
-def _recall_options(text: str) -> tuple[dict[str, str], str]:
-    return take_options(text, flags={"--each": "each"}, values=("tz", "title", "session", "cooldown", *POLICY))
-
-
 def _number(text: str) -> str | int:
     return int(text) if text.isdecimal() and len(text) < 10 else text
 
 
+# --- may a line begin with a time? The server answers; these only keep questions from being sent there ---------------
+
+_COUNT = (
+    r"(?:\d|an?\b|the\s|half|quarter|noon|midnight|lunchtime|one|two|three|four|five|six|seven|eight|nine|ten|eleven"
+    r"|twelve|fifteen|twenty|thirty|forty|fifty|sixty|ninety)"
+)
+_DAY_NAME = r"(?:mon|tues?|wed(?:nes)?|thu(?:rs?)?|fri|sat(?:ur)?|sun)(?:days?)?"
+_MONTH = (
+    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+    r"|nov(?:ember)?|dec(?:ember)?)"
+)
+_MAY_BE_TIME = re.compile(
+    rf"(?:\d|@[a-z]|cron:|{_MONTH}\.?\s+\d"
+    rf"|(?:in|at)\s+(?:(?:about|around)\s+)?(?:{_COUNT}|to(?:day|morrow|night)|{_DAY_NAME}\b|{_MONTH}\b)"
+    rf"|(?:an?|{_COUNT}|fortnight)\s+(?:\w+\s+)*?(?:{UNIT_WORD}|fortnight)s?\b"
+    rf"|(?:by|around|about|after)\s+{_COUNT}"
+    r"|the\s+(?:day|first|second|third|fourth|last|end|beginning|start|\d)"
+    r"|(?:half|quarter)\s+(?:past|to)\s|once\s+(?:a|per|each|every)\s"
+    r"|(?:every|each|on|next|this|coming|tomorrow|today|tonight|noon|midday|midnight|hourly|daily|nightly|weekly"
+    r"|bi-?weekly|bi-?monthly|monthly|fortnightly|quarterly|yearly|annually|twice|three\s+times|weekdays?|workdays?"
+    r"|weekends?|working\s+days?|business\s+days?|first|second|third|fourth|last|end|beginning|start|day\s+after"
+    rf"|{_DAY_NAME})\b)",
+    re.IGNORECASE,
+)
+_PAST = re.compile(r"(?:last|this)\s+(?:week|month|year|night|time|session|run)\b", re.IGNORECASE)
+"""Then it is a question about what was."""
+_GOES_ON = re.compile(
+    r",?\s*(?:(?:at|on|every|each|until|till|between|from|for|starting|beginning|tomorrow|today|tonight|and|or|in|daily"
+    r"|twice|\d+\s+times|except|excluding|but|before|after|during|of|later|noon|midnight|morning|afternoon|evening"
+    rf"|{_DAY_NAME})\b|\d{{1,2}}(?::\d\d|\s?[ap]\.?m\b))",
+    re.IGNORECASE,
+)
+"""With which more of a time may begin, behind what was read of it: ``every 2 hours between 9 and 17``."""
+_NO_DURATION = re.compile(
+    rf"$|-|\d[\d.,]*(?!\s*-?\s*(?:{UNIT_WORD}|months?|years?|quarters?|st|nd|rd|th|and|{_MONTH})\b|[\d.,]|\s*\d+\s*[a-z])",
+    re.IGNORECASE,
+)
+"""No text, less than nothing, or a number without a unit."""
+
+# --- the forms that are read here: each gives the schedule and the rest of the text, None when it is none ------------
+
 _Taken = tuple[dict[str, Any], str] | None
+_CRON_FIELD = re.compile(r"[0-9*?][0-9*/,?#L-]*|(?:MON|TUE|WED|THU|FRI|SAT|SUN)(?:[-,][A-Z0-9]+)*", re.IGNORECASE)
 
 
-def _in(text: str, _tz: str | None, _now: datetime | None) -> _Taken:
-    return _duration_schedule(text, {"kind": "once"}, "in")
-
-
-def _every(text: str, _tz: str | None, _now: datetime | None) -> _Taken:
-    return _duration_schedule(text, {"kind": "every"}, "every")
-
-
-def _duration_schedule(text: str, schedule: dict[str, Any], key: str) -> _Taken:
-    taken = take_duration(text)
-    if taken is None:
-        if not text or text[0].isdigit() or text[0] == "-":
+def _duration(schedule: dict[str, Any], key: str) -> Callable[[str, str | None], _Taken]:
+    def take(text: str, _tz: str | None) -> _Taken:
+        taken = take_duration(text)
+        if taken is None and _NO_DURATION.match(text):
             raise UsageError(f"{text.split(' ')[0]!r} is not a duration: write it like 90s, 10m, 1h30m or 2d.")
-        return None  # "recall in detail what we did"
-    return {**schedule, key: taken[0]}, taken[1]
+        return None if taken is None else ({**schedule, key: taken[0]}, taken[1])
+
+    return take
 
 
-def _at(text: str, tz: str | None, now: datetime | None) -> _Taken:
-    zone = named_zone(tz) if tz else local_tz()
-    taken = take_time(text, now=(now or datetime.now().astimezone()).astimezone(zone))
-    if taken is None:
-        if not text or text[0].isdigit() or text.split()[0] in ("today", "tomorrow"):
-            raise UsageError("That is not a time: write it like 18:30, tomorrow 8:30 or 2027-01-31T18:30.")
-        return None
-    return {"kind": "once", "at": instant_text(taken[0])}, taken[1]
+def _at(text: str, tz: str | None) -> _Taken:
+    if not text:
+        raise UsageError("That is not a time: write it like 18:30, tomorrow 8:30 or 2027-01-31T18:30.")
+    taken = take_instant(text, tz)
+    return None if taken is None else ({"kind": "once", "at": taken[0]}, taken[1])
 
 
-def _cron(text: str, _tz: str | None, _now: datetime | None) -> _Taken:
+def _cron(text: str, _tz: str | None) -> _Taken:
     if quoted := QUOTED.match(text):
         return {"kind": "cron", "expr": quoted[2].strip()}, text[quoted.end() :].strip()
     words = text.split(maxsplit=5)
     if words and words[0].startswith("@"):
         return {"kind": "cron", "expr": words[0]}, text[len(words[0]) :].strip()
-    if len(words) > 5 and all(_CRON_FIELD.fullmatch(word) for word in words[:5]):
-        return {"kind": "cron", "expr": " ".join(words[:5])}, words[5].strip()
+    if len(words) >= 5 and all(_CRON_FIELD.fullmatch(word) for word in words[:5]):
+        return {"kind": "cron", "expr": " ".join(words[:5])}, words[5].strip() if len(words) > 5 else ""
     raise UsageError('Put the five fields in quotes: %navi recall cron "0 9 * * 1-5" check the loss')
 
 
-def _when(text: str, _tz: str | None, _now: datetime | None) -> _Taken:
-    if quoted := QUOTED.match(text):
-        return {"kind": "when", "when": quoted[2]}, text[quoted.end() :].strip()
-    text = _SUBJECT.sub("", text, count=1)
-    event, _, message = text.partition(" ")
-    if not event:
-        raise UsageError(f"When what? {WHEN_HELP}")
-    event, message = event.lower(), message.strip()
-    if event in _WITH_OPERAND:
-        return _when_operand(event, message)
-    event = event.rstrip(",:;")
-    event = _SAME_EVENT.get(event, event)
-    if event not in _WHEN_WORDS:
-        return None  # "recall when we met"
-    if event == "idle" and (lasting := take_duration(re.sub(r"^for\s+", "", message))) is not None:
-        event, message = f"idle {lasting[0]}", lasting[1]
-    message = re.sub(r"^(?:[,:;]\s*)?(?:then\s+)?", "", message, flags=re.IGNORECASE)
-    return {"kind": "when", "when": event}, message
-
-
+_WITH_OPERAND = ("slow", "slower", "changed", "changes", "true")
+_WHEN_WORDS = (
+    "done", "finished", "succeeded", "failed", "fails", "idle", "restarted", "restarts", "died", "dies",
+    "cell_done", "cell_finished", "cell_failed", "kernel_idle", "kernel_restarted", "kernel_died",
+)  # fmt: skip
 _SUBJECT = re.compile(
     r"^(?:(?:(?:the|this|that|my|running|current|next)\s+)*(?:cell|kernel)\s+|it\s+|it['’]s\s+)"
     r"(?:is\s+|has\s+been\s+|has\s+|gets\s+|was\s+)?",
@@ -256,18 +251,24 @@ _LAST = re.compile(
 )
 
 
-def _when_last(rest: str) -> tuple[str, dict[str, Any]] | None:
-    """``summarize the output when done``: the message, and the event behind it."""
-    said = _LAST.match(rest)
-    taken = _when(said["when"], None, None) if said and said["when"].split()[-1].lower() not in _WITH_OPERAND else None
-    return (said["message"], taken[0]) if said and taken and not taken[1] else None
-
-
-_WITH_OPERAND = ("slow", "slower", "changed", "changes", "true")
-_WHEN_WORDS = (
-    "done", "finished", "succeeded", "failed", "fails", "idle", "restarted", "restarts", "died", "dies",
-    "cell_done", "cell_finished", "cell_failed", "kernel_idle", "kernel_restarted", "kernel_died",
-)  # fmt: skip
+def _when(text: str, _tz: str | None = None) -> _Taken:
+    if quoted := QUOTED.match(text):
+        return {"kind": "when", "when": quoted[2]}, text[quoted.end() :].strip()
+    text = _SUBJECT.sub("", text, count=1)
+    event, _, message = text.partition(" ")
+    if not event:
+        raise UsageError(f"When what? {WHEN_HELP}")
+    event, message = event.lower(), message.strip()
+    if event in _WITH_OPERAND:
+        return _when_operand(event, message)
+    event = event.rstrip(",:;")
+    event = _SAME_EVENT.get(event, event)
+    if event not in _WHEN_WORDS:
+        return None  # "recall when we met"
+    if event == "idle" and (lasting := take_duration(re.sub(r"^for\s+", "", message))) is not None:
+        event, message = f"idle {lasting[0]}", lasting[1]
+    message = re.sub(r"^(?:[,:;]\s*)?(?:then\s+)?", "", message, flags=re.IGNORECASE)
+    return {"kind": "when", "when": event}, message
 
 
 def _when_operand(event: str, text: str) -> _Taken:
@@ -288,10 +289,18 @@ def _when_operand(event: str, text: str) -> _Taken:
     return {"kind": "when", "when": f"{event} {operand}"}, message.strip()
 
 
-_SCHEDULES: Mapping[str, Callable[[str, str | None, datetime | None], _Taken]] = {
-    "in": _in,
+def _when_last(rest: str) -> tuple[str, dict[str, Any]] | None:
+    """``summarize the output when done``: the message, and the event behind it."""
+    found = _LAST.match(rest)
+    taken = _when(found["when"]) if found and found["when"].split()[-1].lower() not in _WITH_OPERAND else None
+    return (found["message"], taken[0]) if found and taken and not taken[1] else None
+
+
+_SCHEDULES: Mapping[str, Callable[[str, str | None], _Taken]] = {
+    "in": _duration({"kind": "once"}, "in"),
     "at": _at,
-    "every": _every,
+    "on": lambda text, tz: _at(text, tz) if text else None,
+    "every": _duration({"kind": "every"}, "every"),
     "cron": _cron,
     "when": _when,
 }

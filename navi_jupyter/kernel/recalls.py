@@ -16,10 +16,10 @@ from .current_cell import tell_of_it, with_cell
 from .errors import Refused, UsageError
 from .listing import Listing, find_id
 from .render import clock_words, moment, schedule_words
-from .times import duration_text, instant_text, local_zone
+from .times import duration_text, instant_text, local_zone, take_instant
 
 _DURATIONS = ("grace", "timeout", "jitter")
-_WAYS = "in_='10m', at='18:30', every='1h', cron='0 9 * * 1-5' or when='done'"
+_WAYS = "in_='10m', at='tomorrow 18:30', every='1h', cron='0 9 * * 1-5' or when='done'"
 
 
 class Recall:
@@ -115,7 +115,7 @@ class Recall:
         """
         body: dict[str, Any] = {"message": message, "title": title, "schedule": schedule}
         if policy:
-            body["policy"] = {**self.policy, **policy_from(policy)}
+            body["policy"] = {**self.policy, **policy_from(self._service, policy)}
         given = {name: value for name, value in body.items() if value is not None}
         return Recall(self._service, self._service.call("POST", f"recalls/{self.id}/clone", given))
 
@@ -222,9 +222,9 @@ def read_words(service: Service, words: str, *, tz: str | None = None, sentence:
     return found
 
 
-def foresee(service: Service, schedule: Mapping[str, Any]) -> dict[str, Any]:
+def foresee(service: Service, schedule: Mapping[str, Any], *, tz: str | None = None) -> dict[str, Any]:
     """What a schedule would do; as :func:`read_words`."""
-    zone = local_zone()
+    zone = tz or local_zone()
     asked = {"schedule": dict(schedule), **({"tz": zone} if zone else {})}
     found: dict[str, Any] = service.call("POST", "recalls/preview", asked)
     return found
@@ -237,6 +237,7 @@ def change_all(service: Service, action: str, *, session_id: str | None = None) 
 
 
 def schedule_from(
+    service: Service,
     *,
     in_: str | float | timedelta | None,
     at: str | datetime | None,
@@ -246,24 +247,42 @@ def schedule_from(
     tz: str | None,
     start: str | datetime | None,
 ) -> dict[str, Any]:
-    """The contract's form of the keywords. Raises UsageError unless exactly one says when."""
+    """The contract's form of the keywords; the server reads what is in English. Raises UsageError, Refused."""
     ways = {"in_": in_, "at": at, "every": every, "cron": cron, "when": when}
     given = [name for name, value in ways.items() if value is not None]
     if len(given) != 1:
         raise UsageError(f"Say when, in exactly one way: {_WAYS}.", field="schedule")
     if in_ is not None:
-        return {"kind": "once", "in": duration_text(in_)}
+        return _in_zone(service, {"kind": "once", "in": duration_text(in_)}, tz)
     if at is not None:
-        return {"kind": "once", "at": instant_text(at, zone=tz)}
+        return {"kind": "once", "at": _read_instant(service, at, tz, "at")}
     if every is not None:
-        anchor = {} if start is None else {"start": instant_text(start, zone=tz)}
-        return {"kind": "every", "every": duration_text(every), **anchor}
+        anchor = {} if start is None else {"start": _read_instant(service, start, tz, "start")}
+        return _in_zone(service, {"kind": "every", "every": duration_text(every), **anchor}, tz)
     if cron is not None:
         return {"kind": "cron", "expr": cron, **({} if tz is None else {"tz": tz})}
     return {"kind": "when", **(when if isinstance(when, Mapping) else {"when": str(when)})}
 
 
-def policy_from(given: Mapping[str, Any]) -> dict[str, Any]:
+def _in_zone(service: Service, schedule: dict[str, Any], tz: str | None) -> dict[str, Any]:
+    """With its calendar days counted in that zone, where one is named; else the server takes the session's."""
+    return schedule if tz is None else dict(foresee(service, schedule, tz=tz)["schedule"])
+
+
+def _read_instant(service: Service, value: str | datetime, tz: str | None, name: str) -> str:
+    """An instant's wire form: ISO 8601, or a single time in English that the server reads."""
+    if isinstance(value, datetime):
+        return instant_text(value, tz)
+    taken = take_instant(value.strip(), tz)
+    if taken is not None and not taken[1]:
+        return taken[0]
+    schedule = read_words(service, value, tz=tz)["schedule"]
+    if schedule["kind"] != "once":
+        raise UsageError(f"{name}: {value[:60]!r} is more than one time; use every= or cron=.", field=name)
+    return str(schedule["at"])
+
+
+def policy_from(service: Service, given: Mapping[str, Any], *, tz: str | None = None) -> dict[str, Any]:
     """Policy keywords in the contract's form; durations and instants may be Python's. The server judges them."""
     policy = dict(given)
     for name in ("cancel_on", "notify"):
@@ -273,7 +292,7 @@ def policy_from(given: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(policy.get(name), (int, float, timedelta)) and not isinstance(policy[name], bool):
             policy[name] = duration_text(policy[name])
     if policy.get("until") is not None:
-        policy["until"] = instant_text(policy["until"])
+        policy["until"] = _read_instant(service, policy["until"], tz, "until")
     return policy
 
 

@@ -1,6 +1,6 @@
-"""Times and durations as people write them in a cell, turned into the contract's forms. Pure but for the local zone.
+"""Durations and instants of a cell, turned into the contract's forms. Pure but for the local zone.
 
-Not responsible for judging them: past times, impossible zones and never-matching cron are the server's to refuse.
+Not responsible for times in English or times of day: the server reads them, and judges all.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import os
 import re
 from datetime import datetime, timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
+from ..clock import find_zone
 from .errors import UsageError
 
 _UNITS = {
@@ -22,18 +23,19 @@ _UNITS = {
     "w": ("w", "week", "weeks"),
 }
 _UNIT_OF = {word: unit for unit, words in _UNITS.items() for word in words}
-_WORDS = "|".join(sorted(_UNIT_OF, key=len, reverse=True))
-_PART = re.compile(rf"\s*(\d{{1,9}}(?:\.\d{{1,6}})?)\s*({_WORDS})(?![A-Za-z])", re.ASCII | re.IGNORECASE)
-_GLUED = re.compile(rf"\s*(\d{{1,9}}(?:\.\d{{1,6}})?)({_WORDS})(?=\d)", re.ASCII | re.IGNORECASE)  # the 1h of 1h30m
-_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
+UNIT_WORD = "|".join(sorted(_UNIT_OF, key=len, reverse=True))
+_PART = re.compile(rf"\s*(\d{{1,9}}(?:\.\d{{1,6}})?)\s*({UNIT_WORD})(?![A-Za-z])", re.ASCII | re.IGNORECASE)
+_GLUED = re.compile(rf"\s*(\d{{1,9}}(?:\.\d{{1,6}})?)({UNIT_WORD})(?=\d)", re.ASCII | re.IGNORECASE)
+"""The ``1h`` of ``1h30m``."""
+_ISO = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:?\d\d\S*(?:\s?[+-]\d\d:?\d\d)?(?=[\s,;]|$)", re.IGNORECASE)
 
 
 def take_duration(text: str) -> tuple[str, str] | None:
     """``"1h 30 minutes look"`` -> ``("1h30m", "look")``; None when ``text`` does not begin with a duration."""
     out, position = "", 0
     while match := _GLUED.match(text, position) or _PART.match(text, position):
-        number, unit = match[1], _UNIT_OF[match[2].lower()]
-        out += f"{float(number) * 7:g}d" if unit == "w" else number + unit
+        count, unit = match[1], _UNIT_OF[match[2].lower()]
+        out += f"{float(count) * 7:g}d" if unit == "w" else count + unit
         position = match.end()
     rest = text[position:]
     if not out or (rest and not rest[0].isspace()):
@@ -42,7 +44,10 @@ def take_duration(text: str) -> tuple[str, str] | None:
 
 
 def duration_text(value: str | float | timedelta) -> str:
-    """The wire form of a duration given as text, seconds or timedelta. Text that is none is left to the server."""
+    """The wire form of a duration given as text, seconds or timedelta. Text that is none is left to the server.
+
+    Seconds and a timedelta are elapsed time; ``"1d"`` is a calendar day.
+    """
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if isinstance(value, str):
@@ -53,83 +58,48 @@ def duration_text(value: str | float | timedelta) -> str:
     return f"{seconds}s" + (f"{rest}ms" if rest else "") if milliseconds > 0 else f"{value:g}s"
 
 
-def take_time(text: str, *, now: datetime) -> tuple[datetime, str] | None:
-    """``"tomorrow 8:30 look"`` -> (that instant, ``"look"``); None when ``text`` does not begin with a time.
+def take_instant(text: str, zone: str | None = None) -> tuple[str, str] | None:
+    """``"2027-01-31T18:30 pay"`` -> the instant's wire form and ``"pay"``; None when ``text`` begins with no ISO 8601.
 
-    Understood: ISO 8601 dates with a time, ``HH:MM`` (the next such), ``today`` or ``tomorrow`` with ``HH:MM``.
-    Without an offset it is in the zone of ``now``.
+    Without an offset it is in ``zone``, else the local one.
     """
-    words = text.split(maxsplit=2)
-    for count in (2, 1):
-        if len(words) < count:
-            continue
-        at = _read_time(" ".join(words[:count]), now)
-        if at is not None:
-            rest = text.split(maxsplit=count)
-            return at, rest[count].strip() if len(rest) > count else ""
-    return None
+    match = _ISO.match(text)
+    try:
+        at = datetime.fromisoformat(match[0].rstrip(".")) if match else None
+    except ValueError:
+        return None
+    if match is None or at is None:
+        return None
+    return instant_text(at, zone), text[match.end() :].strip()
 
 
-def instant_text(value: str | datetime, *, zone: str | None = None) -> str:
-    """The wire form of an instant given as datetime or text; without an offset in ``zone``, else the local one."""
-    here = datetime.now(named_zone(zone) if zone else None).astimezone(named_zone(zone) if zone else local_tz())
-    if isinstance(value, datetime):
-        return _aware(value, here).isoformat()
-    taken = take_time(value, now=here)
-    if taken is None or taken[1]:
-        raise UsageError(
-            f"{value[:60]!r} is not a time: write it like 18:30, tomorrow 8:30 or 2027-01-31T18:30.",
-            field="at",
-        )
-    return taken[0].isoformat()
+def instant_text(at: datetime, zone: str | None = None) -> str:
+    """The wire form of an instant; without an offset in ``zone``, else the local one."""
+    if at.tzinfo is None:
+        own = named_zone(zone) if zone else local_tz()
+        at = at.replace(tzinfo=own) if own else at.astimezone()
+    return at.isoformat()
 
 
 def local_zone() -> str | None:
-    """The IANA name of this machine's zone; None when it can not be told."""
+    """The IANA name of this machine's zone; None when it is not known."""
     name = os.environ.get("TZ", "").lstrip(":")
     if not name:
         _, found, name = str(Path("/etc/localtime").resolve()).partition("zoneinfo/")
         if not found:
             return None
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return None
-    return name
+    return name if find_zone(name) else None
 
 
 def local_tz() -> ZoneInfo | None:
-    """The machine's zone with its rules; None (which ``astimezone`` takes as "the system's") when unknown."""
+    """The machine's zone with its rules; None when it is not known."""
     name = local_zone()
     return ZoneInfo(name) if name else None
 
 
 def named_zone(name: str) -> ZoneInfo:
     """The zone of that name. Raises UsageError."""
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise UsageError(f"{name[:60]!r} is no time zone: write it like Europe/Berlin.", field="tz") from None
-
-
-def _aware(value: datetime, here: datetime) -> datetime:
-    """``value``, in the zone of ``here`` if it says none."""
-    return value if value.tzinfo else value.replace(tzinfo=here.tzinfo)
-
-
-def _read_time(text: str, now: datetime) -> datetime | None:
-    day, _, clock = text.lower().rpartition(" ")
-    match = _CLOCK.fullmatch(clock)
-    if match and day in ("", "today", "tomorrow"):
-        hour, minute, second = int(match[1]), int(match[2]), int(match[3] or 0)
-        if hour > 23 or minute > 59 or second > 59:
-            return None
-        at = now.replace(hour=hour, minute=minute, second=second, microsecond=0, fold=0)
-        later = day == "tomorrow" or (day == "" and at <= now)
-        return at + timedelta(days=1) if later else at
-    if not re.match(r"\d{4}-\d\d-\d\d.\d", text):  # a bare date is no time
-        return None
-    try:
-        return _aware(datetime.fromisoformat(text), now)
-    except ValueError:
-        return None
+    zone = find_zone(name)
+    if zone is None:
+        raise UsageError(f"{name[:60]!r} is no time zone: write it like Europe/Berlin.", field="tz")
+    return zone
