@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from ..events import Event
+from ..events import Custom, Event
 from ..model.attachments import Attachment, Fact
 from ..model.recalls import Firing, Recall, RecallCreate
 from ..model.runs import Interrupt, InterruptKind
@@ -32,6 +32,8 @@ class StopSignal:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self.reports: dict[str, tuple[str, str]] = {}
+        """By tool call, what of its work the stop has ended and how: see :meth:`ToolContext.report_stop`."""
 
     def set(self) -> None:
         """Ask the run to end. Loop thread only."""
@@ -121,12 +123,47 @@ class ToolContext:
     memory: Memory | None = None
     attachments: Attachments | None = None
     spending: Spending | None = None
+    subagents: SubagentSpawner | None = None
+    """None: this run cannot delegate."""
+
+    def report_stop(self, what: str, message: str) -> None:
+        """Report how a stop has ended the present tool call: it becomes the call's one ``navi.stop`` event.
+
+        Called while the cancellation passes through a tool. Outside a tool call the event is emitted at once.
+        """
+        call = tool_call.get()
+        if call is None:
+            self.emit(stop_reached(self.run_id, what, message))
+        else:
+            self.stop.reports[call] = (what, message)
+
+
+def stop_reached(run_id: str, what: str, message: str) -> Event:
+    """The event that a stop has ended this work of a run."""
+    return Custom(name="navi.stop", value={"action": "reached", "run_id": run_id, "what": what, "message": message})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SubagentResult:
+    """How a subagent ended."""
+
+    answer: str
+    """Its last text; where it failed, what it had until then."""
+    failure: Failure | None = None
+
+
+class SubagentSpawner(Protocol):
+    """Starts the subagents of one agent. Implemented by ``agent.run.subagents``."""
+
+    async def spawn(self, task: str, profile: str | None, instructions: str | None) -> SubagentResult:
+        """Run a subagent to its end, in the present task. Raises ToolDenied for a profile that is not allowed."""
+        ...
 
 
 tool_call: ContextVar[str | None] = ContextVar("navi_tool_call", default=None)
 """The id, as the log has it, of the tool call that the present task executes."""
 subagent: ContextVar[str | None] = ContextVar("navi_subagent", default=None)
-"""The ``subagent_run_id`` of the worker that the present task is; None for a run's own agent."""
+"""The ``subagent_run_id`` of the subagent that the present task is; None for a run's own agent."""
 tool_context: ContextVar[ToolContext] = ContextVar("navi_tool_context")
 """The context of the run on whose behalf the present task works."""
 
@@ -160,7 +197,7 @@ class Message:
     partial: bool = False
     """The run ended, or is still going, before the message was complete."""
     subagent_run_id: str | None = None
-    """The worker that said it."""
+    """The subagent whose message it is."""
     attachments: tuple[dict[str, Any], ...] = ()
     """:class:`navi_jupyter.work.AttachmentInfo` each, as JSON."""
 
@@ -260,7 +297,7 @@ class Ask:
 
 
 class AskUser(Protocol):
-    """Ask from within a run and wait, in memory: for what can not wait in the database (MCP elicitation, workers).
+    """Ask from within a run and wait, in memory: for what cannot wait in the database (MCP elicitation, subagents).
 
     Returns the interrupt with its final status; ``expired`` when nobody answered. Cancelling it withdraws the question.
     """

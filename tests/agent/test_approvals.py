@@ -299,7 +299,7 @@ async def test_a_pause_that_can_not_be_read_fails_clearly(bench: Bench, serve: S
         with pytest.raises(RunFailed) as caught:
             async for _ in bench.events("-", model=MODELS[0], resumed=kept):
                 pass
-    assert "can not go on" in caught.value.message
+    assert "cannot go on" in caught.value.message
     assert provider.requests == []
 
 

@@ -85,8 +85,8 @@ async def test_a_large_text_file_is_cut_and_says_so(bench: Bench, serve: Serve) 
 @pytest.mark.parametrize(
     ("name", "media_type", "model", "says"),
     [
-        ("plot.png", "image/png", "openai-chat:gpt-3.5-turbo", "gpt-3.5-turbo can not read images: switch"),
-        ("paper.pdf", "application/pdf", "openai-chat:o3-mini", "can not read PDF documents"),
+        ("plot.png", "image/png", "openai-chat:gpt-3.5-turbo", "gpt-3.5-turbo cannot read images: switch"),
+        ("paper.pdf", "application/pdf", "openai-chat:o3-mini", "cannot read PDF documents"),
         ("book.xlsx", "application/vnd.ms-excel", "anthropic:claude-haiku-5-5", "remove book.xlsx"),
         ("x.tiff", "image/tiff", "openai-chat:gpt-6-luna", "image/tiff"),
     ],

@@ -27,10 +27,12 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.models import ModelRequestParameters
 
-from navi_jupyter.agent.providers.models import RetryPolicy, model_of
-from navi_jupyter.agent.run import model_wrapper
-from navi_jupyter.agent.run.context_window import Summaries, boundaries, fit, tokens_of, window_of
-from navi_jupyter.agent.run.model_wrapper import fitted, transcript
+from navi_jupyter.agent.providers.models import RetryPolicy, build_model
+from navi_jupyter.agent.run import model_wrapper, summarizer
+from navi_jupyter.agent.run.context_window import fit, turn_starts
+from navi_jupyter.agent.run.model_wrapper import ContextWindowModel
+from navi_jupyter.agent.run.summarizer import Summaries, transcript
+from navi_jupyter.agent.run.token_estimates import tokens_of, window_of
 from navi_jupyter.errors import RunFailed
 from navi_jupyter.model.sessions import Usage
 from tests.support.providers import Reply, ScriptedProvider
@@ -103,7 +105,7 @@ class Scribe:
 
 
 def run(messages: Sequence[ModelMessage], limit: int, scribe: Scribe | None = None) -> list[ModelMessage]:
-    return asyncio.run(fit(messages, limit_tokens=limit, summarise=scribe, summaries=Fresh()))
+    return asyncio.run(fit(messages, limit=limit, summarize=scribe, summaries=Fresh()))
 
 
 class Fresh(Summaries):
@@ -136,7 +138,7 @@ def test_what_comes_out_is_valid_and_short_enough(messages: list[ModelMessage], 
 @many
 @given(conversations(), st.integers(200, 12_000))
 def test_the_last_turn_is_left_as_it_is_when_it_fits(messages: list[ModelMessage], limit: int) -> None:
-    start = boundaries(messages)[-1]
+    start = turn_starts(messages)[-1]
     last = messages[start:]
     trimmed = run(messages, limit, Scribe())
     kept = trimmed[len(trimmed) - len(last) :]
@@ -226,7 +228,7 @@ async def test_a_summary_is_made_once_for_all_turns_that_follow() -> None:
     summaries, scribe = Fresh(), Scribe()
     messages = [message for number in range(20) for message in turn(number, prompt="p" * 800)]
     for number in range(20, 24):
-        trimmed = await fit(messages, limit_tokens=2500, summarise=scribe, summaries=summaries)
+        trimmed = await fit(messages, limit=2500, summarize=scribe, summaries=summaries)
         assert tokens_of(trimmed) <= 2500
         messages += turn(number)
     assert len(scribe.asked) == 1
@@ -235,10 +237,10 @@ async def test_a_summary_is_made_once_for_all_turns_that_follow() -> None:
 async def test_a_later_summary_is_made_from_the_earlier_one() -> None:
     summaries, scribe = Fresh(), Scribe("THE FIRST")
     messages = [message for number in range(20) for message in turn(number, prompt=f"n{number} " + "p" * 800)]
-    await fit(messages, limit_tokens=2500, summarise=scribe, summaries=summaries)
+    await fit(messages, limit=2500, summarize=scribe, summaries=summaries)
     messages += [message for number in range(20, 40) for message in turn(number, prompt=f"n{number} " + "p" * 800)]
     scribe.text = "THE SECOND"
-    text = dump(await fit(messages, limit_tokens=2500, summarise=scribe, summaries=summaries)).decode()
+    text = dump(await fit(messages, limit=2500, summarize=scribe, summaries=summaries)).decode()
     assert len(scribe.asked) == 2
     asked = dump(scribe.asked[1]).decode()
     assert "THE FIRST" in asked
@@ -250,12 +252,12 @@ async def test_a_later_summary_is_made_from_the_earlier_one() -> None:
 async def test_a_summary_goes_along_with_the_conversation_over_a_restart() -> None:
     summaries, scribe = Fresh(), Scribe("KEPT")
     messages = [message for number in range(20) for message in turn(number, prompt="p" * 800)]
-    await fit(messages, limit_tokens=2500, summarise=scribe, summaries=summaries)
+    await fit(messages, limit=2500, summarize=scribe, summaries=summaries)
     kept = json.loads(json.dumps(summaries.dump()))
     later = Fresh()
     later.load(kept)
     reread = ModelMessagesTypeAdapter.validate_json(dump(messages))
-    assert "KEPT" in dump(await fit(reread, limit_tokens=2500, summarise=scribe, summaries=later)).decode()
+    assert "KEPT" in dump(await fit(reread, limit=2500, summarize=scribe, summaries=later)).decode()
     assert len(scribe.asked) == 1
 
 
@@ -270,7 +272,7 @@ async def test_another_conversation_has_another_summary() -> None:
     summaries, scribe = Fresh(), Scribe()
     for letter in "pq":
         messages = [message for number in range(20) for message in turn(number, prompt=letter * 800)]
-        await fit(messages, limit_tokens=2500, summarise=scribe, summaries=summaries)
+        await fit(messages, limit=2500, summarize=scribe, summaries=summaries)
     assert len(scribe.asked) == 2
 
 
@@ -300,12 +302,12 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
 
 @pytest.fixture(autouse=True)
 def _nothing_learned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_wrapper, "_learned", {})
+    monkeypatch.setattr(model_wrapper, "_corrections", {})
     monkeypatch.setattr(model_wrapper, "_windows", {})
 
 
 async def ask(name: str, messages: Sequence[ModelMessage], *, spent: Callable[[Usage], None] | None = None) -> str:
-    model = fitted(await model_of(name, policy=RetryPolicy(tries=1)), summaries=Fresh(), spent=spent)
+    model = ContextWindowModel(await build_model(name, policy=RetryPolicy(tries=1)), Fresh(), spent)
     async with model, model.request_stream(list(messages), None, ModelRequestParameters()) as stream:
         async for _ in stream:
             pass
@@ -316,7 +318,8 @@ async def ask(name: str, messages: Sequence[ModelMessage], *, spent: Callable[[U
 async def test_a_long_conversation_is_summarised_by_the_same_model_and_every_provider_takes_the_rest(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
-    monkeypatch.setattr(model_wrapper, "window_of", lambda _: 10_000)
+    for module in (model_wrapper, summarizer):
+        monkeypatch.setattr(module, "window_of", lambda _: 10_000)
     spent: list[Usage] = []
     async with serve(Reply("THE SUMMARY", usage=(5000, 50)), Reply("Here.")) as provider:
         assert await ask(model, [*LONG, NOW], spent=spent.append) == "Here."
@@ -372,7 +375,8 @@ async def test_where_nothing_can_be_left_out_the_provider_has_the_last_word(serv
 async def test_the_estimate_is_corrected_by_what_the_provider_counts(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_wrapper, "window_of", lambda _: 100_000)
+    for module in (model_wrapper, summarizer):
+        monkeypatch.setattr(module, "window_of", lambda _: 100_000)
     messages = [*LONG[: len(LONG) // 2], NOW]
     counted = tokens_of(messages) * 3
     async with serve(Reply("One.", usage=(counted, 5)), Reply("SUMMARY", usage=(9, 9)), Reply("Two.")) as provider:
@@ -384,12 +388,12 @@ async def test_the_estimate_is_corrected_by_what_the_provider_counts(
 
 async def test_the_window_is_the_models_or_what_is_told_of_it(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     async with serve():
-        assert window_of(await model_of("anthropic:claude-haiku-5-5")) == 1_000_000
-        assert window_of(await model_of("lab:nobody-knows-it")) == 128_000
+        assert window_of(await build_model("anthropic:claude-haiku-5-5")) == 1_000_000
+        assert window_of(await build_model("lab:nobody-knows-it")) == 128_000
         monkeypatch.setenv("NAVI_ENDPOINT_LAB_WINDOW", "5000")
-        assert window_of(await model_of("lab:nobody-knows-it")) == 5000
+        assert window_of(await build_model("lab:nobody-knows-it")) == 5000
         monkeypatch.setenv("OLLAMA_CONTEXT_LENGTH", "8192")
-        assert window_of(await model_of("ollama:qwen3:8b")) == 8192
+        assert window_of(await build_model("ollama:qwen3:8b")) == 8192
 
 
 def test_a_transcript_is_bounded_and_keeps_both_ends() -> None:

@@ -71,7 +71,7 @@ def test_a_price_is_found_without_any_network() -> None:
         "def no(*a, **k): raise AssertionError('network')\n"
         "socket.socket.connect = socket.getaddrinfo = no\n"
         "from navi_jupyter.agent.providers.pricing import cost_of\n"
-        "from navi_jupyter.model import Usage\n"
+        "from navi_jupyter.model.sessions import Usage\n"
         "print(cost_of(Usage(input_tokens=1000), 'openai-chat:gpt-6-luna') > 0)\n"
     )
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)

@@ -16,8 +16,8 @@ from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
 
 from navi_jupyter.agent.providers.catalog import endpoints, provider_of
-from navi_jupyter.agent.providers.errors import failed
-from navi_jupyter.agent.providers.models import POLICY, RetryPolicy, model_of
+from navi_jupyter.agent.providers.errors import run_failure
+from navi_jupyter.agent.providers.models import POLICY, RetryPolicy, build_model
 from navi_jupyter.agent.router import Backends
 from navi_jupyter.errors import InvalidRequest, RunFailed
 from tests.support.providers import KEY, Call, Reply, ScriptedProvider
@@ -30,7 +30,7 @@ MODELS = (
     "ollama:qwen3:8b",
     "lab:some-model",
 )
-FAST = RetryPolicy(first=0.01)
+FAST = RetryPolicy(first_wait=0.01)
 
 Serve = Callable[..., AbstractAsyncContextManager[ScriptedProvider]]
 
@@ -66,14 +66,14 @@ async def said(model: Model, **settings: Any) -> ModelResponse:
 
 
 async def answer(name: str, policy: RetryPolicy = FAST, **settings: Any) -> str:
-    response = await said(await model_of(name, policy=policy), **settings)
+    response = await said(await build_model(name, policy=policy), **settings)
     return "".join(part.content for part in response.parts if isinstance(part, TextPart))
 
 
 async def failure(name: str, policy: RetryPolicy = FAST, **settings: Any) -> RunFailed:
     with pytest.raises(ModelAPIError) as caught:
         await answer(name, policy, **settings)
-    return failed(caught.value, name)
+    return run_failure(caught.value, name)
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ async def failure(name: str, policy: RetryPolicy = FAST, **settings: Any) -> Run
 
 async def test_text_and_usage_come_over_every_protocol(serve: Serve, model: str) -> None:
     async with serve(Reply("Hello ", "there.", usage=(120, 34))) as provider:
-        response = await said(await model_of(model))
+        response = await said(await build_model(model))
     assert "".join(part.content for part in response.parts if isinstance(part, TextPart)) == "Hello there."
     assert (response.usage.input_tokens, response.usage.output_tokens) == (120, 34)
     assert len(provider.requests) == 1
@@ -89,7 +89,7 @@ async def test_text_and_usage_come_over_every_protocol(serve: Serve, model: str)
 
 async def test_tool_calls_come_over_every_protocol(serve: Serve, model: str) -> None:
     async with serve(Reply(calls=(Call("look", {"at": "df"}),))):
-        response = await said(await model_of(model))
+        response = await said(await build_model(model))
     (call,) = [part for part in response.parts if isinstance(part, ToolCallPart)]
     assert (call.tool_name, call.args_as_dict()) == ("look", {"at": "df"})
 
@@ -130,7 +130,7 @@ async def test_an_endpoint_of_ones_own_is_named_in_the_environment(
         assert provider.requests[0].path == "responses"
         assert provider.requests[0].body["model"] == "some/model:8b"
         assert KEY not in json.dumps(provider.requests[0].headers), "OpenAI's key is not sent there"
-        assert (await model_of("my-lab:x")).context_window == 9000
+        assert (await build_model("my-lab:x")).context_window == 9000
 
 
 def test_what_is_no_endpoint_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,8 +237,8 @@ async def test_an_error_in_the_middle_of_the_stream_is_told_with_its_code_and_no
 
 
 def test_what_was_filtered_or_could_not_be_used_is_told_plainly() -> None:
-    assert failed(ContentFilterError("filtered"), "m").run_code == "content_refused"
-    useless = failed(UnexpectedModelBehavior("no output"), "m")
+    assert run_failure(ContentFilterError("filtered"), "m").run_code == "content_refused"
+    useless = run_failure(UnexpectedModelBehavior("no output"), "m")
     assert (useless.run_code, "could not be used" in useless.message) == ("provider_error", True)
 
 
@@ -277,7 +277,7 @@ async def test_it_is_tried_as_often_as_the_policy_says_and_not_more(
 
 
 async def test_the_wait_that_the_provider_asks_for_is_kept(serve: Serve, model: str) -> None:
-    patient = RetryPolicy(first=0.001)
+    patient = RetryPolicy(first_wait=0.001)
     async with serve(Reply(status=429, headers={"retry-after": "1"}), Reply("Here.")) as provider:
         began = time.monotonic()
         assert await answer(model, patient) == "Here."
@@ -308,7 +308,7 @@ async def test_a_chunk_that_is_no_json_is_the_providers_error(serve: Serve, mode
 async def failure_of_any_kind(name: str) -> RunFailed:
     with pytest.raises(Exception) as caught:  # noqa: PT011  the kind is what the assertion after it is about
         await answer(name)
-    return failed(caught.value, name)
+    return run_failure(caught.value, name)
 
 
 async def test_a_silent_provider_is_given_up_and_not_asked_again(serve: Serve, model: str) -> None:
@@ -336,26 +336,26 @@ async def test_all_tries_together_keep_the_deadline(serve: Serve, model: str) ->
 
     async with serve(Reply(status=503)):
         began = time.monotonic()
-        agent = Agent(await model_of(model, policy=RetryPolicy(first=5.0)))
+        agent = Agent(await build_model(model, policy=RetryPolicy(first_wait=5.0)))
         with pytest.raises(ModelAPIError) as caught:
             async with agent.run_stream("hi", model_settings=ModelSettings(request_timeout=0.5)) as run:
                 await run.get_output()
     assert time.monotonic() - began < 3
-    assert failed(caught.value, model).run_code == "provider_network"
+    assert run_failure(caught.value, model).run_code == "provider_network"
 
 
 def test_waits_grow_are_spread_and_are_bounded() -> None:
     error = ModelHTTPError.for_category(None, status_code=408, model_name="m", body=None)
-    waits = [POLICY.wait(error, tried, chance=1.0) for tried in (1, 2, 3, 4)]
+    waits = [POLICY.wait(error, tried, jitter=1.0) for tried in (1, 2, 3, 4)]
     assert waits == [0.5, 1.0, 2.0, None]
-    assert POLICY.wait(error, 1, chance=0.0) == 0.25
-    assert RetryPolicy(tries=100).wait(error, 50, chance=1.0) == POLICY.longest
+    assert POLICY.wait(error, 1, jitter=0.0) == 0.25
+    assert RetryPolicy(tries=100).wait(error, 50, jitter=1.0) == POLICY.longest_wait
 
 
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("http://127.0.0.1:9/v1", "nobody answers"),
+        ("http://127.0.0.1:9/v1", "no server answers"),
         ("http://no-such-host.invalid/v1", "name of the provider's server is not known"),
     ],
 )
@@ -431,7 +431,7 @@ async def test_a_conversation_with_a_tool_goes_over_every_protocol(serve: Serve,
         ModelRequest(parts=[ToolReturnPart(tool_name="look", content="3 rows", tool_call_id="call_1")]),
     ]
     async with serve(Reply("Three.")) as provider:
-        built = await model_of(model)
+        built = await build_model(model)
         async with built, built.request_stream(messages, None, ModelRequestParameters()) as stream:
             async for _ in stream:
                 pass

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from navi_jupyter.agent.providers.sse_coalescing import gathers, moment
+from navi_jupyter.agent.providers.sse_coalescing import coalesce_streams, pause_of
 
 
 class Script(httpx2.AsyncByteStream):
@@ -40,7 +40,7 @@ def client(stream: Script, **headers: str) -> httpx2.AsyncClient:
     def answer(request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(200, headers={"content-type": "text/event-stream", **headers}, stream=stream)
 
-    return gathers(httpx2.AsyncClient(transport=httpx2.MockTransport(answer)))
+    return coalesce_streams(httpx2.AsyncClient(transport=httpx2.MockTransport(answer)))
 
 
 async def read(*pieces: bytes | float | Exception, **headers: str) -> list[bytes]:
@@ -183,4 +183,4 @@ async def test_what_is_compressed_or_no_event_stream_is_left_alone() -> None:
 
 
 def test_a_stream_rests_longer_the_more_there_are_and_never_long() -> None:
-    assert [moment(streams) for streams in (1, 7, 25, 50, 5000)] == [0.015, 0.015, 0.05, 0.1, 0.1]
+    assert [pause_of(streams) for streams in (1, 7, 25, 50, 5000)] == [0.015, 0.015, 0.05, 0.1, 0.1]

@@ -112,4 +112,4 @@ async def test_an_image_that_joins_reaches_the_model_and_one_it_can_not_read_is_
     assert "image_url" in json.dumps(provider.requests[0].body)
     blind = json.dumps(provider.requests[1].body)
     assert "image_url" not in blind
-    assert "can not read images" in blind
+    assert "cannot read images" in blind

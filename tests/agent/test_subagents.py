@@ -120,7 +120,7 @@ async def test_a_worker_works_on_its_task_alone_and_its_answer_is_the_calls_resu
     assert own == "I ask. Three files."
     nested = provider.requests[1].body
     told = json.dumps(nested)
-    for part in ("You are a scout", "You are a worker", "be terse", "TASK count files"):
+    for part in ("You are a scout", "You are a subagent", "be terse", "TASK count files"):
         assert part in told
     assert "the question" not in told
     assert names_of(nested) == {"look"}

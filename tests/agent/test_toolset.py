@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from navi_jupyter.agent.run.backend import PydanticAIBackend
-from navi_jupyter.agent.tools.base import Picture, Tool, ToolOutput
+from navi_jupyter.agent.tools.base import Image, Tool, ToolOutput
 from navi_jupyter.agent.tools.functions import tool
 from navi_jupyter.agent.tools.rendering import LIMIT, render
 from navi_jupyter.errors import KernelBusy, RunFailed
-from navi_jupyter.events import ActivitySnapshot, Custom
+from navi_jupyter.events import ActivitySnapshot
 from navi_jupyter.model.runs import Effect
 from navi_jupyter.model.sessions import USER, Origin, OriginKind
 from navi_jupyter.ports.agent import tool_call, tool_context
@@ -163,16 +163,16 @@ def test_no_piece_of_a_secret_is_left_where_a_text_is_cut(monkeypatch: pytest.Mo
 
 
 async def test_a_picture_reaches_a_model_that_can_see(serve: Serve, model: str) -> None:
-    shown = ToolOutput(content="a plot", pictures=(Picture(media_type="image/png", content=PNG),))
+    shown = ToolOutput(content="a plot", images=(Image(media_type="image/png", content=PNG),))
     outcome, read = await told(serve, model, shown)
     assert outcome.results == ["a plot"]
     assert "iVBORw0KGgo" in read
 
 
 async def test_a_picture_is_left_out_with_a_word_for_a_model_that_can_not(serve: Serve) -> None:
-    shown = ToolOutput(content="a plot", pictures=(Picture(media_type="image/png", content=PNG),))
+    shown = ToolOutput(content="a plot", images=(Image(media_type="image/png", content=PNG),))
     outcome, read = await told(serve, "openai-chat:gpt-3.5-turbo", shown)
-    assert "can not read images" in outcome.results[0]
+    assert "cannot read images" in outcome.results[0]
     assert "iVBORw0KGgo" not in read
 
 
@@ -288,8 +288,7 @@ class Hanging:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             if self._says:
-                value = {"action": "reached", "run_id": "u_now", "what": "kernel", "message": "interrupted"}
-                tool_context.get().emit(Custom(name="navi.stop", value=value))
+                tool_context.get().report_stop("kernel", "interrupted")
             self.ended.set()
             raise
         return "never"

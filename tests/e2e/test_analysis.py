@@ -84,8 +84,8 @@ async def test_a_csv_is_loaded_inspected_plotted_its_odd_row_found_and_a_cell_fi
     assert "(40, 2)" in analysis.told(last, "c4") or "[40, 2]" in analysis.told(last, "c4")
     assert "2150" in analysis.told(last, "c7")
     assert "temprature" in analysis.told(last, "c8")
-    pictures = [part for body in bodies for message in body["messages"] for part in parts_of(message, "image_url")]
-    assert pictures, "the model saw the plot"
+    images = [part for body in bodies for message in body["messages"] for part in parts_of(message, "image_url")]
+    assert images, "the model saw the plot"
 
     shown = [one["event"] for one in log if one["event"].get("activityType") == "navi.output"]
     plots = json.dumps(shown)

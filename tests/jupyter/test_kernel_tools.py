@@ -129,13 +129,13 @@ async def test_pictures_go_to_the_model_and_as_attachments_into_the_log(
     code = "%matplotlib inline\nimport matplotlib.pyplot as plt\nplt.plot([1, 3, 2]); plt.show()\nprint('plotted')"
     done = await use("run_code", code=code)
 
-    (picture,) = done.pictures
-    assert picture.media_type == "image/png"
-    assert picture.content.startswith(b"\x89PNG")
+    (image,) = done.images
+    assert image.media_type == "image/png"
+    assert image.content.startswith(b"\x89PNG")
     assert "[picture 1] <Figure size" in done.content
     (shown,) = [one for one in drawn(written) if one["output_type"] == "display_data"]
     assert shown["data"]["image/png"] == {"attachment": "a_0"}
-    assert shelf.contents["a_0"] == picture.content
+    assert shelf.contents["a_0"] == image.content
 
 
 async def test_output_streams_into_the_log_in_few_bounded_deltas(
@@ -312,8 +312,8 @@ async def test_functions_of_the_kernel_are_called_there(functions: Callable[...,
     assert (await functions("double", x=4, by=3)).content == {"result": 12.0}
     assert (await functions("later", x=4)).content == 5
     assert "a\n0  1" in (await functions("table")).content
-    (picture,) = (await functions("figure")).pictures
-    assert picture.content.startswith(b"\x89PNG")
+    (image,) = (await functions("figure")).images
+    assert image.content.startswith(b"\x89PNG")
 
 
 async def test_wrong_arguments_and_failures_are_told(functions: Callable[..., Any]) -> None:

@@ -88,10 +88,10 @@ async def test_a_notebook_is_read_as_text(call: Call, work: Path) -> None:
         "work.ipynb: 2 cells\n\n--- [0] code In[3] id=p\nplot()\n--- output\na\nb\n[picture 1] <Figure>\n"
         "[image/png 12 kB]\n\n--- [1] code In[ ] id=y\ny"
     )
-    assert not output.pictures
+    assert not output.images
     assert "output" not in (await call("read_notebook", outputs="none")).content
     seen = await call("read_notebook", cells="0", outputs="pictures")
-    assert [picture.content for picture in seen.pictures] == [base64.b64decode(png)]
+    assert [image.content for image in seen.images] == [base64.b64decode(png)]
 
 
 async def test_a_long_notebook_is_cut_and_each_cut_says_how_to_read_on(call: Call, work: Path) -> None:

@@ -150,8 +150,7 @@ class ServerConnection:
             return self._redacted(await self._client.call(tool, arguments, pending))
         except asyncio.CancelledError:
             message = f"The call of {tool} was cancelled at the MCP server {self.config.name}."
-            value = {"action": "reached", "run_id": context.run_id, "what": "mcp", "message": message}
-            context.emit(Custom(name="navi.stop", value=value))
+            context.report_stop("mcp", message)
             raise
 
     async def stop(self) -> None:
@@ -261,7 +260,7 @@ class ServerConnection:
             content = redact(content, secrets)
         elif any(secret in (text := json.dumps(content, ensure_ascii=False, default=str)) for secret in secrets):
             content = redact(text, secrets)
-        return ToolOutput(content=content, pictures=output.pictures, failed=output.failed)
+        return ToolOutput(content=content, images=output.images, failed=output.failed)
 
 
 def _import_client() -> type[McpClient]:

@@ -10,7 +10,7 @@ from typing import Any
 import mcp_types as types
 
 from ...text import IMAGE_TYPES, truncate_middle
-from ..tools.base import Picture, ToolOutput
+from ..tools.base import Image, ToolOutput
 
 MAX_TEXT = 60_000
 """Characters of a result that a model gets."""
@@ -28,9 +28,9 @@ def output_of(result: types.CallToolResult) -> ToolOutput:
     content: Any = truncate_middle(text, MAX_TEXT, note=_NOTE)
     if result.structured_content is not None and not _repeats(text, result.structured_content):
         content = _with_structure(text, result.structured_content)
-    if content == "" and not collected.pictures:
+    if content == "" and not collected.images:
         content = "It failed without a message." if result.is_error else "Done; it returned nothing."
-    return ToolOutput(content=content, pictures=tuple(collected.pictures), failed=result.is_error)
+    return ToolOutput(content=content, images=tuple(collected.images), failed=result.is_error)
 
 
 def _with_structure(text: str, structure: Any) -> Any:
@@ -60,7 +60,7 @@ class _Blocks:
 
     def __init__(self) -> None:
         self.texts: list[str] = []
-        self.pictures: list[Picture] = []
+        self.images: list[Image] = []
 
     def add(self, block: types.ContentBlock) -> None:
         match block:
@@ -84,7 +84,7 @@ class _Blocks:
 
     def _add_image(self, data: str, kind: str, name: str) -> None:
         size = len(data) * 3 // 4  # four characters of base64 are three bytes
-        if kind not in IMAGE_TYPES or size > MAX_IMAGE_BYTES or len(self.pictures) >= MAX_IMAGES:
+        if kind not in IMAGE_TYPES or size > MAX_IMAGE_BYTES or len(self.images) >= MAX_IMAGES:
             self.texts.append(f"[{name}, {kind}, {size} bytes: not shown]")
             return
         try:
@@ -92,4 +92,4 @@ class _Blocks:
         except (binascii.Error, ValueError):
             self.texts.append(f"[{name}, {kind}: not valid base64]")
             return
-        self.pictures.append(Picture(media_type=kind, content=content))
+        self.images.append(Image(media_type=kind, content=content))

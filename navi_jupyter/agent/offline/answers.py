@@ -27,7 +27,7 @@ from ...model.base import new_id
 from ...ports.agent import ToolContext, Turn, TurnResult
 from ...timetext.parse import Timed, read_in_thread
 from ...timetext.zones import find_zone
-from ..trigger import RecallTrigger, wake_of
+from ..trigger import RecallTrigger, trigger_of
 from . import intents, replies
 from .backend import OfflineTools
 from .intents import Intent, understand
@@ -47,7 +47,7 @@ class Answer:
         self._zone = turn.session.timezone
 
     async def events(self) -> AsyncIterator[Event | TurnResult]:
-        wake = await wake_of(self._context, self._turn.now)
+        wake = await trigger_of(self._context, self._turn.now)
         unseen = replies.can_not_see([one.name for one in self._turn.attachments])
         bodies = self._woken(wake) if wake else self._answer(understand(self._turn.prompt), unseen)
         async for body in bodies:

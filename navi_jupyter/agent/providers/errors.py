@@ -1,13 +1,13 @@
-"""What can go wrong with a provider -> ``RunFailed`` with a stable code and a sentence that holds no secret.
+"""Errors of model providers as ``RunFailed``: a stable code, and a message without secrets.
 
-Imports pydantic_ai: only modules that :mod:`.driver` loads may import this one (it is loaded at the first run).
+Imports pydantic_ai: only modules that the runner loads may import this one.
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pydantic_ai.exceptions import (
     AgentRunError,
@@ -33,98 +33,98 @@ from ...errors import RunFailed
 from .keys import redact
 
 _LONGEST = 500
-_REFUSED = ("content_filter", "content_policy", "safety", "blocked", "responsible_ai", "moderation")
+_CONTENT_REFUSALS = ("content_filter", "content_policy", "safety", "blocked", "responsible_ai", "moderation")
 """In the code or type of a provider's refusal to deal with what was asked."""
+_RULES: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], str, str]] = (
+    (ContentFilterError, "content_refused", "the provider refused to answer this. Write it in another way."),
+    (
+        ModelAuthenticationError,
+        "provider_auth",
+        "the provider refused the key. Check it in the Jupyter server's environment.",
+    ),
+    (
+        ModelQuotaExceededError,
+        "provider_quota",
+        "the account's quota or credit is used up. Add credit at the provider, or switch to another model.",
+    ),
+    (ModelRateLimitError, "provider_rate_limited", "the provider asks for fewer requests. Try again {when}."),
+    (
+        ModelContextWindowExceededError,
+        "context_too_long",
+        "the conversation is too long for this model. Start a new session, or use a model that reads more.",
+    ),
+    (
+        ModelNotFoundError,
+        "model_unavailable",
+        "the provider does not know this model. Choose another one in the session's settings.",
+    ),
+    (
+        (ModelTimeoutError, ModelRequestTimeout),
+        "provider_network",
+        "the provider did not answer in time. Try again.",
+    ),
+    (ModelConnectionError, "provider_network", "{problem}. Check the address and the network, then try again."),
+    (ModelUnavailableError, "provider_overloaded", "the provider is overloaded. Try again {when}."),
+    (ModelServerError, "provider_error", "the provider has a problem of its own. Try again in a moment."),
+    (
+        OutputTokenLimitExceeded,
+        "provider_error",
+        "the answer reached the most that the model writes at once. Ask for less.",
+    ),
+    (ModelAPIError, "provider_error", "the provider answered with an error."),
+    (
+        UnexpectedModelBehavior,
+        "provider_error",
+        "the model's answer could not be used. Try again, or switch to another model.",
+    ),
+    ((UserError, ImportError), "model_unavailable", "this model cannot be used here."),
+    (AgentRunError, "provider_error", "the provider answered with an error."),
+    (Exception, "provider_error", ""),
+)
+"""By class of error: the run's code, what happened and what to do. The first rule that fits counts, so a class stands
+before its bases."""
 
 
-def failed(error: Exception, model: str) -> RunFailed:
-    """The failure as the session's reader gets it."""
-    code, advice = _classify(error)
-    detail = _detail(error)
-    sentence = f"{model}: {advice}" if advice else f"{model} failed."
+def run_failure(error: Exception, model: str) -> RunFailed:
+    """The failure of a run, with a stable code, and a message that says what happened and what to do."""
+    # The provider's own code comes first: a refusal of the content has the class of any bad request.
+    kind = ContentFilterError if isinstance(error, ModelAPIError) and _refuses_content(error) else type(error)
+    code, advice = next((code, advice) for classes, code, advice in _RULES if issubclass(kind, classes))
+    when, problem = _in_time(getattr(error, "retry_after", None)), _connection_problem(error)
+    sentence = f"{model}: {advice.format(when=when, problem=problem)}" if advice else f"{model} failed."
     # Redacted before it is cut, or a piece of a secret could be left at the end.
-    return RunFailed(redact(f"{sentence} {detail}".strip())[:_LONGEST], run_code=code)
-
-
-def _classify(error: Exception) -> tuple[str, str]:
-    match error:
-        case ModelAPIError() if _refuses_content(error):
-            return "content_refused", "the provider refused to answer this. Say it in another way."
-        case ContentFilterError():
-            return "content_refused", "the provider refused to answer this. Say it in another way."
-        case ModelAuthenticationError():
-            return (
-                "provider_auth",
-                "the provider refused the key. Check it in the Jupyter server's environment.",
-            )
-        case ModelQuotaExceededError():
-            return "provider_quota", "the account's quota or credit is used up."
-        case ModelRateLimitError(retry_after=wait):
-            return "provider_rate_limited", f"the provider asks for fewer requests. Try again {_later(wait)}."
-        case ModelContextWindowExceededError():
-            return (
-                "context_too_long",
-                "the conversation is too long for this model. Start a new session, or use one that reads more.",
-            )
-        case ModelNotFoundError():
-            return (
-                "model_unavailable",
-                "the provider does not know this model. GET models lists some that it may.",
-            )
-        case ModelTimeoutError() | ModelRequestTimeout():
-            return "provider_network", "the provider did not answer in time. Try again."
-        case ModelConnectionError():
-            return "provider_network", f"{_broken(error)}. Try again."
-        case _:
-            return _classify_rest(error)
-
-
-def _classify_rest(error: Exception) -> tuple[str, str]:
-    match error:
-        case ModelUnavailableError(retry_after=wait):
-            return "provider_overloaded", f"the provider has too much to do. Try again {_later(wait)}."
-        case ModelServerError():
-            return "provider_error", "the provider has trouble of its own. Try again in a moment."
-        case OutputTokenLimitExceeded():
-            return "provider_error", "the answer reached the most that the model writes at once. Ask for less."
-        case ModelAPIError():
-            return "provider_error", "the provider's answer was an error."
-        case UnexpectedModelBehavior():
-            return "provider_error", "the model's answer could not be used."
-        case UserError() | ImportError():
-            return "model_unavailable", "this model can not be used here."
-        case _:
-            return "provider_error", "the provider's answer was an error." if isinstance(error, AgentRunError) else ""
+    return RunFailed(redact(f"{sentence} {_detail(error)}".strip())[:_LONGEST], run_code=code)
 
 
 def _refuses_content(error: ModelAPIError) -> bool:
-    """Whether the provider's own code says that it is about what was said, not how."""
-    said = f"{error.provider_error_code or ''} {error.provider_error_type or ''}".lower()
-    return any(word in said for word in _REFUSED)
+    """Whether the provider's own code is about the content of the request, and not its form."""
+    code = f"{error.provider_error_code or ''} {error.provider_error_type or ''}".lower()
+    return any(word in code for word in _CONTENT_REFUSALS)
 
 
-def _later(wait: float | None) -> str:
-    """When to try again, by the provider's word."""
+def _in_time(wait: float | None) -> str:
+    """When to try again, where the provider names a time."""
     if not wait:
         return "in a moment"
     return f"in {wait:.0f} s" if wait < 120 else f"in {wait / 60:.0f} min"
 
 
-def _broken(error: Exception) -> str:
-    """What became of the connection, as far as its error says."""
+def _connection_problem(error: Exception) -> str:
+    """What happened to the connection, as far as the causes of its error show."""
+    # By their texts, too: HTTP libraries wrap the system's errors, some without a cause.
     for cause in _causes(error):
-        said = str(cause).lower()
-        if isinstance(cause, ssl.SSLError) or "certificate" in said or "[ssl" in said:
+        text = str(cause).lower()
+        if isinstance(cause, ssl.SSLError) or "certificate" in text or "[ssl" in text:
             return "a secure connection to the provider could not be made"
-        if isinstance(cause, socket.gaierror) or "name or service" in said or "name resolution" in said:
+        if isinstance(cause, socket.gaierror) or "name or service" in text or "name resolution" in text:
             return "the name of the provider's server is not known here"
-        if isinstance(cause, ConnectionRefusedError) or "refused" in said or "all connection attempts" in said:
-            return "nobody answers at the provider's address"
-    return "the connection to the provider failed or broke off"
+        if isinstance(cause, ConnectionRefusedError) or "refused" in text or "all connection attempts" in text:
+            return "no server answers at the provider's address"
+    return "the connection to the provider failed or was lost"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """It, and what it came from; a few suffice."""
+    """The error and its causes; twelve suffice, and a circle of causes ends."""
     current: BaseException | None = error
     for _ in range(12):
         if current is None:
@@ -134,17 +134,17 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _detail(error: Exception) -> str:
-    """The provider's own words, in short."""
+    """The provider's own message, shortened."""
     if isinstance(error, ModelConnectionError | ModelRequestTimeout):
         return ""
     if isinstance(error, ModelAPIError):
-        said = _said(error.body)
+        message = _message_in(error.body)
         status = f"HTTP {error.status_code}" if isinstance(error, ModelHTTPError) else ""
-        return f"({status}{': ' if status and said else ''}{said})" if status or said else f"({error.message})"
+        return f"({status}{': ' if status and message else ''}{message})" if status or message else f"({error.message})"
     return f"({type(error).__name__}: {' '.join(str(error).split())})"
 
 
-def _said(body: object) -> str:
+def _message_in(body: object) -> str:
     """The message in a provider's error body: ``{"error":{"message"}}``, ``{"message"}``, or (Google) in a list."""
     while isinstance(body, dict | list) and body:
         body = body[0] if isinstance(body, list) else body.get("message") or body.get("error")

@@ -1,8 +1,8 @@
-"""Where providers' keys come from: the server's environment, and files that are mounted there. Nowhere else.
+"""Keys of providers, from the server's environment and from files that are mounted there; from nowhere else.
 
 ``<NAME>`` is read when a request is made, else the file that ``<NAME>_FILE`` names (mounted secrets of JupyterHub,
 Docker, Kubernetes): a key that changes needs no restart. Never taken from a cell, a notebook or a request.
-What was read is kept out of all texts by ``redaction``, whose functions are here for the agent's modules.
+A key that was read is kept out of all texts by ``redaction``, whose functions are here for the agent's modules.
 """
 
 from __future__ import annotations

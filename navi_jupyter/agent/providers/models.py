@@ -1,11 +1,10 @@
-"""Models, built from their names; and how often a request to a provider is tried.
+"""Models, built from their names, and the retries of requests to a provider.
 
 A request that failed before the first byte of its answer is tried again when that can help: a rate limit that asks for
-a short wait, an overloaded or failing provider, a connection that did not come about. Nothing is tried again in
-silence after the first byte: the user has read it. The providers' own packages do not retry at all, or there would be
-nine requests for three. The run's deadline (``request_timeout`` in the settings) bounds all tries together.
+a short wait, an overloaded or failing provider, a connection that could not be made. After the first byte nothing is
+tried again: the user has read it. The run's deadline (``request_timeout`` in the settings) bounds all tries together.
 
-Imports pydantic_ai: only modules that :mod:`.driver` loads may import this one.
+Imports pydantic_ai: only modules that the runner loads may import this one.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import httpx2
 from pydantic_ai import RunContext
 from pydantic_ai.exceptions import (
     ModelAPIError,
@@ -40,9 +38,9 @@ from pydantic_ai.settings import ModelSettings
 from ...errors import RunFailed
 from ...log_setup import get_logger
 from .catalog import PROVIDERS, Endpoint, endpoints, provider_of
-from .errors import failed
+from .errors import run_failure
 from .keys import first_key, key
-from .sse_coalescing import gathers
+from .sse_coalescing import with_coalesced_streams
 
 log = get_logger("agent")
 T = TypeVar("T")
@@ -50,29 +48,29 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often, and how long between."""
+    """How often a request is tried, and how long to wait between two tries."""
 
     tries: int = 4
     """All in all; two where each takes a time-out."""
-    first: float = 0.5
+    first_wait: float = 0.5
     """Seconds before the second try, when the provider names none; then twice as long each time."""
-    longest: float = 8.0
-    """Seconds; the most of it that is our own choice."""
-    patience: float = 30.0
-    """Seconds; a provider that asks for a longer wait is taken at its word: the user is told."""
+    longest_wait: float = 8.0
+    """Seconds, where the provider names none."""
+    longest_asked: float = 30.0
+    """Seconds; when a provider asks for a longer wait, the run fails and its error names the time."""
 
-    def wait(self, error: ModelAPIError, tried: int, *, chance: float) -> float | None:
+    def wait(self, error: ModelAPIError, tried: int, *, jitter: float) -> float | None:
         """Seconds until the next try after ``tried`` ones; None when there is to be none.
 
-        ``chance`` (0 to 1) spreads the tries of many clients over half of the wait.
+        ``jitter`` (0 to 1) spreads the tries of many clients over half of the wait.
         """
         tries = min(2, self.tries) if isinstance(error, ModelTimeoutError) else self.tries
         if tried >= tries or not worth_retrying(error):
             return None
         if (asked := error.retry_after) is not None:
-            return asked if asked <= self.patience else None
-        backoff = min(self.longest, self.first * 2.0 ** (tried - 1))
-        return backoff * (0.5 + chance / 2)
+            return asked if asked <= self.longest_asked else None
+        backoff = min(self.longest_wait, self.first_wait * 2.0 ** (tried - 1))
+        return backoff * (0.5 + jitter / 2)
 
 
 POLICY = RetryPolicy()
@@ -83,7 +81,8 @@ def worth_retrying(error: ModelAPIError) -> bool:
     if isinstance(error, ModelHTTPError) and error.provider_retry_hint is False:
         return False
     if isinstance(error, ModelTimeoutError):
-        return error.phase in ("connect", "pool")  # it has the request and may be at work on it
+        # In any other phase the provider has the request and may be at work on it: a second one would cost, too.
+        return error.phase in ("connect", "pool")
     if isinstance(error, ModelConnectionError):
         return True
     if isinstance(error, ModelHTTPError) and error.status_code in (408, 409):
@@ -105,8 +104,8 @@ class RetryingModel(WrapperModel):
         model_request_parameters: ModelRequestParameters,
     ) -> ModelResponse:
         """See ``Model.request``."""
-        settings = self._once(model_settings)
-        return await self._tried(lambda: self.wrapped.request(messages, settings, model_request_parameters))
+        settings = self._without_retries(model_settings)
+        return await self._with_retries(lambda: self.wrapped.request(messages, settings, model_request_parameters))
 
     @asynccontextmanager
     async def request_stream(
@@ -116,30 +115,30 @@ class RetryingModel(WrapperModel):
         model_request_parameters: ModelRequestParameters,
         run_context: RunContext[Any] | None = None,
     ) -> AsyncGenerator[StreamedResponse]:
-        """See ``Model.request_stream``. It is open once the first chunk is there: only until then it is retried."""
-        settings = self._once(model_settings)
+        """See ``Model.request_stream``. It is open once the first chunk is there: only until then it is tried again."""
+        settings = self._without_retries(model_settings)
         async with AsyncExitStack() as stack:
-            yield await self._tried(
+            yield await self._with_retries(
                 lambda: stack.enter_async_context(
                     self.wrapped.request_stream(messages, settings, model_request_parameters, run_context)
                 )
             )
 
-    def _once(self, settings: ModelSettings | None) -> ModelSettings:
-        """The settings, with the provider's package told not to retry (where it would)."""
-        once = ModelSettings() if settings is None else settings.copy()
+    def _without_retries(self, settings: ModelSettings | None) -> ModelSettings:
+        """The settings, with the retries of the provider's package off: three times three would be nine requests."""
+        changed = ModelSettings() if settings is None else settings.copy()
         if "max_retries" not in self.wrapped.unsupported_settings:
-            once["max_retries"] = 0
-        return once
+            changed["max_retries"] = 0
+        return changed
 
-    async def _tried(self, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def _with_retries(self, attempt: Callable[[], Awaitable[T]]) -> T:
         tried = 0
         while True:
             try:
                 return await attempt()
             except ModelAPIError as error:
                 tried += 1
-                wait = self._policy.wait(error, tried, chance=random.random())  # noqa: S311
+                wait = self._policy.wait(error, tried, jitter=random.random())  # noqa: S311
                 if wait is None:
                     raise
                 log.info(
@@ -153,7 +152,7 @@ class RetryingModel(WrapperModel):
             await asyncio.sleep(wait)
 
 
-async def model_of(name: str, *, policy: RetryPolicy = POLICY) -> Model:
+async def build_model(name: str, *, policy: RetryPolicy = POLICY) -> Model:
     """The model of a string ``provider:model``, with the keys as they are now. Raises RunFailed ``model_unavailable``.
 
     Built in a thread: a provider's package may take a second to import. Enter it (``async with``) so that its
@@ -161,35 +160,24 @@ async def model_of(name: str, *, policy: RetryPolicy = POLICY) -> Model:
     """
     began = time.monotonic()
     try:
-        model = _in_strides(await asyncio.to_thread(_build, name))
+        model = with_coalesced_streams(await asyncio.to_thread(_build, name))
     except Exception as error:
         # Providers raise their own kinds for a missing key or endpoint; all of them mean the same to the user.
-        unusable = failed(error, name)
-        raise RunFailed(unusable.message, run_code="model_unavailable") from error
+        raise RunFailed(run_failure(error, name).message, run_code="model_unavailable") from error
     if (took := time.monotonic() - began) > 1.0:
         log.info("model_built", model=name, seconds=round(took, 2))
     return RetryingModel(model, policy)
 
 
-def _in_strides(model: Model) -> Model:
-    """The model, with its connections' streams gathered. The attributes are pydantic-ai's own: without, as it was."""
-    provider = model.provider
-    client, factory = getattr(provider, "_own_http_client", None), getattr(provider, "_http_client_factory", None)
-    if provider is not None and isinstance(client, httpx2.AsyncClient) and factory is not None:
-        gathers(client)
-        provider._http_client_factory = lambda: gathers(factory())  # noqa: SLF001  it is replaced when it was closed
-    return model
-
-
 def _build(name: str) -> Model:
-    provider_of(name)  # a clear error for what is no model
+    provider_of(name)  # raises a clear error for a string that is no model
     prefix, _, model = name.partition(":")
     if (own := endpoints().get(prefix)) is not None:
-        return _own(own, model)
+        return _endpoint_model(own, model)
     return infer_model(name, provider_factory=_provider)
 
 
-def _own(endpoint: Endpoint, model: str) -> Model:
+def _endpoint_model(endpoint: Endpoint, model: str) -> Model:
     """A model of an endpoint. OpenAI's key is never sent there."""
     from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel  # 0.4 s: only where it is used
     from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
@@ -205,7 +193,7 @@ def _own(endpoint: Endpoint, model: str) -> Model:
 
 
 def _provider(prefix: str) -> ModelProvider[Any]:
-    """A provider with our key, for keys that are in mounted files; without, pydantic-ai's own reading of the rest."""
+    """A provider with our key, which may be from a mounted file; without one, as pydantic-ai itself makes it."""
     names = PROVIDERS[prefix].keys
     secret = first_key(tuple(one for one in names if one.endswith(("_KEY", "_TOKEN"))) or _optional_key(prefix))
     if secret is None:
@@ -214,5 +202,5 @@ def _provider(prefix: str) -> ModelProvider[Any]:
 
 
 def _optional_key(prefix: str) -> tuple[str, ...]:
-    """The key that a server of one's own may want."""
+    """The variable with the key that a server of the user's own may need."""
     return (f"{prefix.upper()}_API_KEY",) if prefix in ("ollama", "vllm", "litellm") else ()

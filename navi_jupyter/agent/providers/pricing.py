@@ -1,16 +1,18 @@
-"""What tokens cost, in US dollars, by the list prices that are installed. Nothing is asked of the network.
+"""Prices of tokens in US dollars, by the list prices that are installed: nothing is asked of the network.
 
-Imports genai_prices (0.2 s, with pydantic_ai): only modules that :mod:`.driver` loads may import this one.
+Imports genai_prices (0.2 s, with pydantic_ai): only modules that the runner loads may import this one.
 """
 
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Protocol
 
 from genai_prices import Usage as Tokens
 from genai_prices import calc_price
+from pydantic_ai.models import Model
 from pydantic_ai.usage import RequestUsage, RunUsage
+
+from ...model.sessions import Usage
 
 _CATALOG = {
     "openai-chat": "openai",
@@ -23,28 +25,24 @@ _CATALOG = {
 }
 """Our provider prefixes where the price list has another name."""
 _FREE = frozenset({"ollama", "vllm", "offline"})
-"""Run on one's own machines: there is no list price, and nothing is to be charged to a budget."""
+"""These run on the user's own machines: there is no list price, and nothing is charged to a budget."""
 
 
-class Counted(Protocol):
-    """Our own counts of tokens (``model.Usage``)."""
-
-    @property
-    def input_tokens(self) -> int: ...
-
-    @property
-    def output_tokens(self) -> int: ...
+def usage_of(used: RequestUsage, model: Model) -> Usage:
+    """One request's usage as runs count it, with its cost."""
+    cost = cost_of(used, model.model_name, model.system)
+    return Usage(input_tokens=used.input_tokens, output_tokens=used.output_tokens, requests=1, cost=cost)
 
 
-def cost_of(usage: RequestUsage | RunUsage | Counted, model_name: str, provider: str | None = None) -> float | None:
+def cost_of(usage: RequestUsage | RunUsage | Usage, model_name: str, provider: str | None = None) -> float | None:
     """US dollars; None where the price is not known.
 
-    What the provider or pydantic-ai has reckoned per request (``usage.cost``) comes first: it knows of tiers and caches
-    that a sum over requests does not. ``model_name`` is a bare name with its ``provider``, or a whole model string.
+    ``model_name`` is a bare name with its ``provider``, or a whole model string.
     """
-    reckoned = getattr(usage, "cost", None)
-    if isinstance(reckoned, Decimal | float | int):
-        return float(reckoned)
+    # The provider or pydantic-ai may have computed it per request, with tiers and caches that a sum does not show.
+    computed = getattr(usage, "cost", None)
+    if isinstance(computed, Decimal | float | int):
+        return float(computed)
     prefix, _, name = (provider, "", model_name) if provider is not None else model_name.partition(":")
     if prefix in _FREE or not prefix or not name:
         return None

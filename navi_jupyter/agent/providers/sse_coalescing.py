@@ -1,12 +1,13 @@
-"""What a provider streams, taken in strides: the event loop is shared with kernels, and each event costs it dearly.
+"""Coalescing of the events that providers stream, to save time of the event loop, which kernels share.
 
-A model's token is an event of its own, and on its way through HTTP, the provider's package and pydantic-ai it takes 0.3
-to 0.5 ms of processor time: 50 sessions at 50 tokens a second would need more than the whole loop. So after each piece
-the stream is left alone for a moment (15 ms; more when many answers stream at once, at most 100), and the events that
-came meanwhile become one where they differ in their piece of text only: the same JSON, the pieces in a row. What is
+A token is an event of its own, and on its way through HTTP, the provider's package and pydantic-ai it takes 0.3 to 0.5
+ms of processor time: 50 sessions at 50 tokens a second would need more than the whole loop. So after each read a stream
+is left alone for a moment (15 ms; more when many answers stream at once, at most 100), and the events that came
+meanwhile become one where they differ in their piece of text only: the same JSON, the pieces joined. An event that is
 not understood is passed on as it came. Nothing waits longer than the moment, and the first piece not at all.
 
-Imports httpx2: only modules that :mod:`.driver` loads may import this one.
+The one module that touches private attributes of pydantic-ai: :func:`with_coalesced_streams`.
+Imports pydantic_ai and httpx2: only modules that the runner loads may import this one.
 """
 
 from __future__ import annotations
@@ -18,62 +19,78 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import httpx2
+from pydantic_ai.models import Model
 
-_SHORTEST = 0.015
-"""Seconds between two looks at one stream: what a screen shows."""
-_LONGEST = 0.1
-_SIP = 0.002
+_SHORTEST_PAUSE = 0.015
+"""Seconds between two reads of one stream: about a frame of a screen, so a reader sees no difference."""
+_LONGEST_PAUSE = 0.1
+_READING = 0.002
 """Seconds that it takes to read what has come meanwhile: some rounds of the loop."""
-_LOOKS = 500
-"""Looks per second that all streams of this process may take together."""
-_BLANK = b"\n\n"
-_DIFFERS = ("sequence_number", "obfuscation", "created")
+_READS_PER_SECOND = 500
+"""Of all streams of this process together: at 1 to 2 ms each, what the loop can afford."""
+_PIECES_PER_ROUND = 25
+"""Pieces that are read before other tasks of the loop get their turn."""
+_EVENT_END = b"\n\n"
+_VARYING = ("sequence_number", "obfuscation", "created")
 """Fields of an event that differ from one to the next and mean nothing for the text."""
-
-_SIPS = 25
-"""Pieces that are read without letting others at the loop."""
 
 _open = 0
 """How many streams are being read in this process."""
-_doors: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
-"""By loop: who goes through next."""
+_locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+"""By loop: the stream that is worked on in the present round."""
 
 
-def moment(streams: int) -> float:
-    """Seconds for which a stream is left alone while ``streams`` are being read."""
-    return min(_LONGEST, max(_SHORTEST, streams / _LOOKS))
+def with_coalesced_streams(model: Model) -> Model:
+    """The model, whose connections deliver streams coalesced.
+
+    pydantic-ai has no public way to its HTTP client. Where a version does not have these private attributes, the model
+    works as it is, only at a higher cost.
+    """
+    provider = model.provider
+    client, factory = getattr(provider, "_own_http_client", None), getattr(provider, "_http_client_factory", None)
+    if provider is not None and isinstance(client, httpx2.AsyncClient) and factory is not None:
+        coalesce_streams(client)
+        # The factory, too: pydantic-ai makes a new client after it closed the first.
+        provider._http_client_factory = lambda: coalesce_streams(factory())  # noqa: SLF001
+    return model
 
 
-def gathers(client: httpx2.AsyncClient) -> httpx2.AsyncClient:
-    """The client, whose streamed answers come in strides from now on."""
+def coalesce_streams(client: httpx2.AsyncClient) -> httpx2.AsyncClient:
+    """The client, changed so that it delivers server-sent events coalesced."""
     hooks = client.event_hooks
-    hooks["response"] = [*hooks["response"], _gather]
+    hooks["response"] = [*hooks["response"], _coalesce]
     client.event_hooks = hooks
     return client
 
 
-async def _in_turn() -> None:
-    """Return in a round of the loop in which no other stream is worked on: many that are ready at once must not add up.
+def pause_of(streams: int) -> float:
+    """Seconds for which a stream is left alone while ``streams`` are being read."""
+    return min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, streams / _READS_PER_SECOND))
 
-    What is done between two awaits is a millisecond or two for each of them; kernels get their turn in between.
+
+async def _own_round() -> None:
+    """Return in a round of the loop in which no other stream is worked on.
+
+    A read costs a millisecond or two between two awaits. Many streams that are ready at once must not add up: kernels
+    get their turn in between.
     """
-    async with _doors.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+    async with _locks.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
         await asyncio.sleep(0)
 
 
-async def _gather(response: httpx2.Response) -> None:
+async def _coalesce(response: httpx2.Response) -> None:
     kind = response.headers.get("content-type", "")
     plain = response.headers.get("content-encoding", "identity") == "identity"
     if kind.startswith("text/event-stream") and plain and isinstance(response.stream, httpx2.AsyncByteStream):
-        response.stream = Gathered(response.stream)
+        response.stream = CoalescedStream(response.stream)
 
 
-class Gathered(httpx2.AsyncByteStream):
-    """A stream of server-sent events, read by a task of its own while the reader is at work or at rest.
+class CoalescedStream(httpx2.AsyncByteStream):
+    """A stream of server-sent events, read by a task of its own beside its reader.
 
     Iterated again, it goes on where it was: OpenAI's package leaves the first iteration at the last event, and reads
     what is left in a second one. Two readers of one connection would never end. So it ends when it is closed, not when
-    an iteration is left; whoever has a response closes it.
+    an iteration is left; the owner of a response closes it.
     """
 
     def __init__(self, stream: httpx2.AsyncByteStream) -> None:
@@ -81,46 +98,51 @@ class Gathered(httpx2.AsyncByteStream):
         self._pieces: list[bytes] = []
         self._rest = b""
         """The beginning of an event."""
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         """Set when there is something to take, or nothing more will come."""
-        self._wanted = asyncio.Event()
-        """Not set while the reader rests: then nothing is read, and one reading gets all that has come."""
-        self._pump: asyncio.Task[None] | None = None
+        self._reading = asyncio.Event()
+        """Not set during a pause: nothing is read then, and one read gets all that has come."""
+        self._task: asyncio.Task[None] | None = None
         """Set at the first iteration."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        if self._pump is None:
-            self._pump = asyncio.create_task(self._read(), name="navi-provider-stream")
-        pump = self._pump
-        self._wanted.set()
-        while not pump.done() or self._pieces:
-            await self._news.wait()
+        if self._task is None:
+            self._task = asyncio.create_task(self._read(), name="navi-provider-stream")
+        task = self._task
+        self._reading.set()
+        while not task.done() or self._pieces:
+            await self._changed.wait()
             pieces, self._pieces = self._pieces, []
-            if not pump.done():
-                self._news.clear()
-            whole, self._rest = _split(self._rest + b"".join(pieces))
-            if whole:
-                await _in_turn()
-                yield _joined(whole)
-            if not pump.done():
+            if not task.done():
+                self._changed.clear()
+            complete, self._rest = _split(self._rest + b"".join(pieces))
+            if complete:
+                await _own_round()
+                yield _coalesced(complete)
+            if not task.done():
                 await self._pause()
         rest, self._rest = self._rest, b""
         if rest:
             yield rest
-        if pump.cancelled():
+        if task.cancelled():
             raise httpx2.ReadError("The stream was closed while it was read.")
-        pump.result()
+        task.result()
 
     async def _pause(self) -> None:
-        self._wanted.clear()
-        await asyncio.sleep(moment(_open))
-        await _in_turn()
-        self._wanted.set()
-        await asyncio.sleep(_SIP)
+        self._reading.clear()
+        await asyncio.sleep(pause_of(_open))
+        await _own_round()
+        self._reading.set()
+        await asyncio.sleep(_READING)
 
     async def aclose(self) -> None:
-        """Hang up."""
-        await self._end()
+        """Close the connection."""
+        if (task := self._task) is not None:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()  # retrieved, or asyncio warns of it: the reader has got it, or has left
         await self._stream.aclose()
 
     async def _read(self) -> None:
@@ -129,71 +151,59 @@ class Gathered(httpx2.AsyncByteStream):
         try:
             async for piece in self._stream:
                 self._pieces.append(piece)
-                self._news.set()
-                await self._wanted.wait()
-                if len(self._pieces) % _SIPS == 0:
+                self._changed.set()
+                await self._reading.wait()
+                if len(self._pieces) % _PIECES_PER_ROUND == 0:
                     await asyncio.sleep(0)
         finally:
             _open -= 1
-            self._news.set()
-
-    async def _end(self) -> None:
-        pump = self._pump
-        if pump is None:
-            return
-        if not pump.done():
-            pump.cancel()
-            await asyncio.wait({pump})
-        if pump.done() and not pump.cancelled():
-            pump.exception()  # it was raised to the reader, or nobody is left to hear of it
+            self._changed.set()
 
 
 def _split(data: bytes) -> tuple[bytes, bytes]:
-    """The complete events, and the beginning of the next one. Other line ends than LF: all of it."""
-    if b"\r" in data:
+    """The complete events, and the beginning of the next one."""
+    if b"\r" in data:  # other line ends than the providers of today send: passed on as it is
         return data, b""
-    end = data.rfind(_BLANK) + len(_BLANK) if _BLANK in data else 0
+    end = data.rfind(_EVENT_END) + len(_EVENT_END) if _EVENT_END in data else 0
     return data[:end], data[end:]
 
 
-def _joined(events: bytes) -> bytes:
-    """Complete events, with those in a row as one that differ in their text only."""
-    if events.count(_BLANK) < 2 or b"\r" in events:  # one alone can not be joined
+def _coalesced(events: bytes) -> bytes:
+    """Complete events, where those in a row that differ in their text only have become one."""
+    if events.count(_EVENT_END) < 2 or b"\r" in events:
         return events
-    return b"".join(_runs(events.split(_BLANK)[:-1]))
+    return b"".join(_groups(events.split(_EVENT_END)[:-1]))
 
 
-def _runs(events: Sequence[bytes]) -> Iterator[bytes]:
-    run: _Run | None = None
+def _groups(events: Sequence[bytes]) -> Iterator[bytes]:
+    group: _TextEvent | None = None
     for raw in events:
-        event = _read_event(raw)
-        if run is not None and event is not None and run.takes(event):
+        event = _text_event(raw)
+        if group is not None and event is not None and group.join(event):
             continue
-        if run is not None:
-            yield run.written()
-            run = None
+        if group is not None:
+            yield group.written()
+        group = event
         if event is None:
-            yield raw + _BLANK
-        else:
-            run = event
-    if run is not None:
-        yield run.written()
+            yield raw + _EVENT_END
+    if group is not None:
+        yield group.written()
 
 
-class _Run:
-    """One event with a piece of text in it, and those that were joined to it."""
+class _TextEvent:
+    """One event with a piece of text in it, and the pieces of those that were joined to it."""
 
-    def __init__(self, raw: bytes, head: bytes, body: dict[str, Any], place: tuple[str | int, ...]) -> None:
+    def __init__(self, raw: bytes, head: bytes, body: dict[str, Any], path: tuple[str | int, ...]) -> None:
         self._raw = raw
         self._head = head
         self._body = body
-        self._place = place
-        self._pieces = [_at(body, place)]
-        _put(body, place, "")
+        self._path = path
+        self._pieces = [_get(body, path)]
+        _put(body, path, "")
 
-    def takes(self, other: _Run) -> bool:
-        """Join another one, if it says the same about its piece of text."""
-        if (self._head, self._place) != (other._head, other._place) or _same(self._body) != _same(other._body):
+    def join(self, other: _TextEvent) -> bool:
+        """Take the piece of another one, if all else in it is the same. Whether it was."""
+        if (self._head, self._path) != (other._head, other._path) or _fixed(self._body) != _fixed(other._body):
             return False
         self._pieces += other._pieces
         self._body = other._body
@@ -202,13 +212,13 @@ class _Run:
     def written(self) -> bytes:
         """As it goes on to the reader."""
         if len(self._pieces) == 1:
-            return self._raw + _BLANK
-        _put(self._body, self._place, "".join(self._pieces))
-        return self._head + json.dumps(self._body).encode() + _BLANK
+            return self._raw + _EVENT_END
+        _put(self._body, self._path, "".join(self._pieces))
+        return self._head + json.dumps(self._body).encode() + _EVENT_END
 
 
-def _read_event(raw: bytes) -> _Run | None:
-    """An event that carries a piece of text; None for all others."""
+def _text_event(raw: bytes) -> _TextEvent | None:
+    """The event, if it carries a piece of text; else None."""
     at = 0 if raw.startswith(b"data: ") else raw.find(b"\ndata: ") + 1
     head, data = raw[: at + 6], raw[at + 6 :]
     if not head.endswith(b"data: ") or b"\n" in data or (at and head.count(b"\n") != 1):
@@ -217,16 +227,18 @@ def _read_event(raw: bytes) -> _Run | None:
         body = json.loads(data)
     except ValueError:
         return None
-    place = _place(body) if isinstance(body, dict) else None
-    return None if place is None else _Run(raw, head, body, place)
+    path = _text_path(body) if isinstance(body, dict) else None
+    return None if path is None else _TextEvent(raw, head, body, path)
 
 
-def _place(body: dict[str, Any]) -> tuple[str | int, ...] | None:
-    """Where the piece of text is."""
+def _text_path(body: dict[str, Any]) -> tuple[str | int, ...] | None:
+    """Where the piece of text is, in the formats of OpenAI (both protocols) and Anthropic."""
     match body:
-        case {"choices": [{"delta": {"content": str(), **more}, "finish_reason": None}]} if not _says(more):
+        case {"choices": [{"delta": {"content": str(), **more}, "finish_reason": None}]} if not _has_more(more):
             return ("choices", 0, "delta", "content")
-        case {"choices": [{"delta": {"reasoning_content": str(), **more}, "finish_reason": None}]} if not _says(more):
+        case {"choices": [{"delta": {"reasoning_content": str(), **more}, "finish_reason": None}]} if not _has_more(
+            more
+        ):
             return ("choices", 0, "delta", "reasoning_content")
         case {"type": "content_block_delta", "delta": {"type": "text_delta", "text": str()}}:
             return ("delta", "text")
@@ -238,19 +250,20 @@ def _place(body: dict[str, Any]) -> tuple[str | int, ...] | None:
             return None
 
 
-def _says(more: Mapping[Any, Any]) -> bool:
+def _has_more(more: Mapping[Any, Any]) -> bool:
+    """Whether a delta has anything besides its text."""
     return any(value for name, value in more.items() if name != "role")
 
 
-def _same(body: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in body.items() if name not in _DIFFERS}
+def _fixed(body: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if name not in _VARYING}
 
 
-def _at(body: Any, place: Sequence[str | int]) -> Any:
-    for step in place:
+def _get(body: Any, path: Sequence[str | int]) -> Any:
+    for step in path:
         body = body[step]
     return body
 
 
-def _put(body: Any, place: Sequence[str | int], text: str) -> None:
-    _at(body, place[:-1])[place[-1]] = text
+def _put(body: Any, path: Sequence[str | int], text: str) -> None:
+    _get(body, path[:-1])[path[-1]] = text

@@ -1,6 +1,7 @@
-"""What a model is told of earlier runs: pydantic-ai's own messages; where there are none, rebuilt from the transcript.
+"""The conversation of a session as a model reads it, and how a run's part of it is stored.
 
-Imports pydantic_ai: only :mod:`.driver` may import this module (it is loaded at the first run).
+Stored are pydantic-ai's own messages. A run that left none (it was stopped, or ran on another backend) is rebuilt from
+the transcript. Imports pydantic_ai: only modules that :mod:`.runner` loads may import this one.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Any
 
 from pydantic import ValidationError
@@ -29,16 +31,16 @@ from ...log_setup import get_logger
 from ...model.sessions import RunStatus, Usage
 from ...ports.agent import Message, PastTurn, ToolCall
 from ...redaction import scrub
-from .attachments import label
+from .attachments import attachment_note
 
 log = get_logger("agent")
 
 _FORMAT = "pydantic-ai/3"
-"""What :func:`keep` writes. Changes when an older reader would misread it."""
+"""The form of what :func:`dump` writes. Changes when an older reader would misread it."""
+# Version 2 has no ``paused``, and has the content of attachments still in it.
 _READABLE = (_FORMAT, "pydantic-ai/2")
-"""2: without ``paused``, and with what was attached still in it."""
 
-_ENDINGS = {
+_REASONS = {
     RunStatus.STOPPED: "the user stopped it",
     RunStatus.FAILED: "it failed",
     RunStatus.TIMED_OUT: "it took too long",
@@ -47,8 +49,8 @@ _ENDINGS = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Paused:
-    """Where a run stands that waits for answers."""
+class PausedRun:
+    """The state of a run that waits for answers."""
 
     messages: Sequence[ModelMessage] = ()
     """The run's own, from its prompt on."""
@@ -56,22 +58,22 @@ class Paused:
     """The calls that wait: our ids by the provider's."""
     usage: Usage = field(default_factory=Usage)
     requests: int = 0
-    """Requests to the model by the run's own agent, its workers' not included."""
+    """Requests to the model by the run's own agent, not by its subagents."""
     allowed: Sequence[str] = ()
-    """Tools that the user has allowed for the session while this run went on."""
+    """Tools that the user has allowed for the session during this run."""
 
 
-def keep(messages: Sequence[ModelMessage], summaries: Sequence[Mapping[str, str]] = ()) -> bytes:
-    """A finished run's messages as JSON, with the format's name. Of what was attached, the names.
+def dump(messages: Sequence[ModelMessage], summaries: Sequence[Mapping[str, str]] = ()) -> bytes:
+    """A finished run's messages as JSON. Of attachments, only the names.
 
-    ``summaries``: what :meth:`.trimming.Summaries.dump` gives.
+    ``summaries``: what ``Summaries.dump`` gives.
     """
     more = f',"summaries":{json.dumps(list(summaries))}' if summaries else ""
-    return _written([_without_files(message) for message in messages], more)
+    return _json([_without_files(message) for message in messages], more)
 
 
-def summaries(turns: Sequence[PastTurn]) -> list[dict[str, str]]:
-    """The newest that earlier runs have kept, for :meth:`.trimming.Summaries.load`."""
+def stored_summaries(turns: Sequence[PastTurn]) -> list[dict[str, str]]:
+    """The newest that earlier runs have stored, for ``Summaries.load``."""
     for turn in reversed(turns):
         if turn.conversation and b'"summaries"' in turn.conversation:
             with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
@@ -79,25 +81,25 @@ def summaries(turns: Sequence[PastTurn]) -> list[dict[str, str]]:
     return []
 
 
-def pause(paused: Paused) -> bytes:
-    """A waiting run as JSON: all of it, for :func:`resume`."""
+def dump_paused(paused: PausedRun) -> bytes:
+    """A waiting run as JSON: all of it, for :func:`load_paused`."""
     state = {
         "calls": dict(paused.calls),
         "usage": paused.usage.wire(),
         "requests": paused.requests,
         "allowed": list(paused.allowed),
     }
-    return _written(paused.messages, f',"paused":{json.dumps(state)}')
+    return _json(paused.messages, f',"paused":{json.dumps(state)}')
 
 
-def resume(kept: bytes) -> Paused:
-    """What :func:`pause` wrote. Raises RunFailed ``internal_error`` when it can not be read (any more)."""
+def load_paused(stored: bytes) -> PausedRun:
+    """What :func:`dump_paused` wrote. Raises RunFailed ``internal_error`` when this version cannot read it."""
     try:
-        outer = json.loads(kept)
+        outer = json.loads(stored)
         if outer["format"] != _FORMAT:
             raise ValueError("another format")
         state = outer["paused"]
-        return Paused(
+        return PausedRun(
             messages=ModelMessagesTypeAdapter.validate_python(outer["messages"]),
             calls=dict(state["calls"]),
             usage=Usage.model_validate(state["usage"]),
@@ -106,20 +108,20 @@ def resume(kept: bytes) -> Paused:
         )
     except (ValueError, KeyError, TypeError) as error:
         log.warning("pause_unreadable", error=type(error).__name__)
-        message = "This run can not go on: what it left when it paused can not be read here. Ask again."
+        message = "This run cannot go on: this server cannot read the state in which it paused. Ask again."
         raise RunFailed(message, run_code="internal_error") from error
 
 
-def _written(messages: Sequence[ModelMessage], more: str = "") -> bytes:
-    body = scrub(ModelMessagesTypeAdapter.dump_json(list(messages)).decode())  # what a model said may hold a secret
+def _json(messages: Sequence[ModelMessage], more: str = "") -> bytes:
+    body = scrub(ModelMessagesTypeAdapter.dump_json(list(messages)).decode())  # a model's text may hold a secret
     return f'{{"format":"{_FORMAT}","messages":{body}{more}}}'.encode()
 
 
 def _without_files(message: ModelMessage) -> ModelMessage:
-    """Files would be sent again with every later turn: their names stay (the prompt has them beside)."""
+    """A message as later turns get it: files would be sent again with each, so only their types and sizes stay."""
     if not isinstance(message, ModelRequest) or not any(_has_files(part) for part in message.parts):
         return message
-    return replace(message, parts=[_named(part) if _has_files(part) else part for part in message.parts])
+    return replace(message, parts=[_file_notes(part) if _has_files(part) else part for part in message.parts])
 
 
 def _has_files(part: object) -> bool:
@@ -128,10 +130,10 @@ def _has_files(part: object) -> bool:
     )
 
 
-def _named(part: Any) -> Any:
-    """A prompt with its files' content left out."""
+def _file_notes(part: Any) -> Any:
+    """A prompt with notes in the place of its files."""
     content = [
-        f"({one.media_type}, {len(one.data):,} bytes: shown then, its content is not repeated)"
+        f"({one.media_type}, {len(one.data):,} bytes: it was sent then, its content is not repeated)"
         if isinstance(one, BinaryContent)
         else one
         for one in part.content
@@ -141,15 +143,11 @@ def _named(part: Any) -> Any:
 
 def history(turns: Sequence[PastTurn]) -> list[ModelMessage]:
     """The messages of all earlier runs, in order, acceptable to every provider."""
-    return [message for turn in turns for message in _messages_of(turn)]
+    return [message for turn in turns for message in _stored(turn) or _rebuilt(turn)]
 
 
-def _messages_of(turn: PastTurn) -> list[ModelMessage]:
-    return _kept(turn) or list(_rebuilt(turn))
-
-
-def _kept(turn: PastTurn) -> list[ModelMessage] | None:
-    """What :func:`keep` wrote; None when this run left nothing, or another backend's form."""
+def _stored(turn: PastTurn) -> list[ModelMessage] | None:
+    """What :func:`dump` wrote; None when this run left nothing, or another backend's form."""
     if not turn.conversation:
         return None
     try:
@@ -163,60 +161,55 @@ def _kept(turn: PastTurn) -> list[ModelMessage] | None:
 
 
 def _rebuilt(turn: PastTurn) -> Iterator[ModelMessage]:
-    """A run from its prompt and transcript: partial text as it was seen, every tool call answered.
+    """The messages of a run from its prompt and transcript: partial text as it was seen, every tool call answered.
 
-    What joined it on the way (``steer``) is in its place; what its workers said is theirs.
+    Prompts that joined it on the way (``steer``) are in their place; messages of subagents are left out.
     """
     own = [one for one in turn.messages if one.subagent_run_id is None]
-    yield ModelRequest(parts=[UserPromptPart(content=_with_labels(turn.prompt, _first_prompts(own)))])
+    yield ModelRequest(parts=[UserPromptPart(content=_with_notes(turn.prompt, _first_prompts(own)))])
     results = {one.tool_call_id: one.content for one in own if one.role == "tool" and one.tool_call_id}
-    said = answered = False
+    responded = answered = False
     for message in own:
-        if message.role == "user" and said and message.content:
+        if message.role == "user" and responded and message.content:
             answered = False
-            yield ModelRequest(parts=[UserPromptPart(content=_with_labels(message.content, [message]))])
+            yield ModelRequest(parts=[UserPromptPart(content=_with_notes(message.content, [message]))])
         if message.role != "assistant" or not (message.content or message.tool_calls):
             continue
-        said = True
+        responded = True
         answered = not message.tool_calls
         yield _response(message)
         if message.tool_calls:
             yield ModelRequest(parts=[_tool_return(call, results.get(call.id)) for call in message.tool_calls])
-    if (why := _ENDINGS.get(turn.status)) or not answered:
-        yield ModelResponse(parts=[TextPart(content=f"(This answer ended here: {why or 'nothing more was said'}.)")])
+    if (why := _REASONS.get(turn.status)) or not answered:
+        yield ModelResponse(parts=[TextPart(content=f"(This answer ended here: {why or 'there was no more text'}.)")])
 
 
 def _first_prompts(messages: Sequence[Message]) -> list[Message]:
-    """The user's messages before anything was answered: what the run's prompt is made of."""
-    first: list[Message] = []
-    for message in messages:
-        if message.role == "assistant":
-            break
-        if message.role == "user":
-            first.append(message)
-    return first
+    """The user's messages before the first answer: the run's prompt is made of these."""
+    before = takewhile(lambda message: message.role != "assistant", messages)
+    return [message for message in before if message.role == "user"]
 
 
-def _with_labels(text: str, messages: Sequence[Message]) -> str:
-    labels = [
-        label(str(one.get("name", "a file")), str(one.get("media_type", "?")))
+def _with_notes(text: str, messages: Sequence[Message]) -> str:
+    notes = [
+        attachment_note(str(one.get("name", "a file")), str(one.get("media_type", "?")))
         for message in messages
         for one in message.attachments
     ]
-    return "\n".join([text, *labels])
+    return "\n".join([text, *notes])
 
 
 def _response(message: Message) -> ModelResponse:
     parts: list[TextPart | ToolCallPart] = [TextPart(content=message.content)] if message.content.strip() else []
     parts += [
-        ToolCallPart(tool_name=call.name, args=_whole_json(call.args), tool_call_id=call.id)
+        ToolCallPart(tool_name=call.name, args=_valid_args(call.args), tool_call_id=call.id)
         for call in message.tool_calls
     ]
     return ModelResponse(parts=parts or [TextPart(content="…")])
 
 
-def _whole_json(args: str) -> str:
-    """Arguments that were cut off in mid-stream are no JSON; providers refuse the whole conversation for that."""
+def _valid_args(args: str) -> str:
+    """The arguments of a call, ``{}`` where they were cut off: providers refuse a conversation with invalid JSON."""
     try:
         return args if isinstance(json.loads(args), dict) else "{}"
     except ValueError:
@@ -224,6 +217,6 @@ def _whole_json(args: str) -> str:
 
 
 def _tool_return(call: ToolCall, result: str | None) -> ToolReturnPart:
-    known = call.result if call.result is not None else result
-    content = known if known is not None else "(The run ended before this tool had a result.)"
+    found = call.result if call.result is not None else result
+    content = found if found is not None else "(The run ended before this tool had a result.)"
     return ToolReturnPart(tool_name=call.name, content=content, tool_call_id=call.id)

@@ -1,9 +1,11 @@
-"""pydantic-ai's stream events -> AG-UI bodies. A pure state machine; its order is one that AG-UI's verifiers accept.
+"""Translation of pydantic-ai's stream events to AG-UI events. A pure state machine.
 
-Imports pydantic_ai: only :mod:`.driver` may import this module (it is loaded at the first run).
+The order of what comes out is one that AG-UI's verifiers accept.
 
-What to know of the stream: the first characters of a part ride in ``PartStartEvent``; parts may interleave (parallel
-tool calls); a part may be replaced by a second start with its index; ``FinalResultEvent`` says nothing that we need.
+Of the stream: the first characters of a part come in ``PartStartEvent``; parts may interleave (parallel tool calls); a
+part may be replaced by a second start with its index; ``FinalResultEvent`` has nothing that is needed here.
+
+Imports pydantic_ai: only modules that :mod:`.runner` loads may import this one.
 """
 
 from __future__ import annotations
@@ -117,24 +119,23 @@ class _Call:
 
 
 class Translator:
-    """The state of one agent's translation. ``calls``: those that wait since before a pause, our ids by theirs."""
+    """One agent's translation. ``calls``: those that wait since before a pause, our ids by the provider's."""
 
     def __init__(self, calls: Mapping[str, str] | None = None) -> None:
         self._open: dict[int, _Text | _Reasoning | _Call] = {}
-        # Providers may repeat ids in a session ("call_0" every time); ours are unique, theirs stay in the conversation.
+        # Providers may repeat ids in a session ("call_0" every time). Ours are unique; theirs stay in the conversation.
         self._calls: dict[str, str] = dict(calls or {})
         self._unanswered: dict[str, None] = dict.fromkeys(self._calls.values())
         """Our ids, in the order of the calls."""
         self._parent: str | None = None
-        self.reached: set[str | None] = set()
-        """Our ids of the calls of which their tool has said itself how a stop ended them."""
+        """The latest text message of the present response."""
 
-    def ours(self, tool_call_id: str) -> str | None:
+    def our_id(self, tool_call_id: str) -> str | None:
         """The log's id of the latest call with this id of the provider's."""
         return self._calls.get(tool_call_id)
 
-    def on(self, event: object) -> Iterator[Event]:
-        """The bodies for one event of a node's stream; none for those that say nothing new."""
+    def translate(self, event: object) -> Iterator[Event]:
+        """The AG-UI events for one event of a node's stream."""
         match event:
             case PartStartEvent(index=index, part=part):
                 yield from self._end(index)
@@ -148,17 +149,17 @@ class Translator:
             case _:
                 return
 
-    def response_over(self) -> Iterator[Event]:
-        """One response of the model is complete: close what is open, forget the indices."""
+    def end_response(self) -> Iterator[Event]:
+        """One response of the model is complete: close what is open, forget the indices of its parts."""
         for index in list(self._open):
             yield from self._end(index)
         self._parent = None
 
-    def abandon(self, why: str) -> Iterator[Event]:
+    def close_all(self, why: str) -> Iterator[Event]:
         """The agent ends in the middle: close everything that is open, with ``why`` as the result of open calls."""
-        yield from self.response_over()
-        for ours in self._unanswered:
-            yield ToolCallResult(message_id=new_id("m"), tool_call_id=ours, content=why)
+        yield from self.end_response()
+        for call_id in self._unanswered:
+            yield ToolCallResult(message_id=new_id("m"), tool_call_id=call_id, content=why)
         self._unanswered.clear()
 
     def _start(self, index: int, part: object) -> Iterator[Event]:
@@ -171,9 +172,9 @@ class Translator:
                 reasoning = self._open[index] = _Reasoning()
                 yield from reasoning.add(content)
             case BaseToolCallPart():
-                ours = self._calls[part.tool_call_id] = new_id("t")
-                self._unanswered[ours] = None
-                call = self._open[index] = _Call(ours, part.tool_name, self._parent_if_said())
+                call_id = self._calls[part.tool_call_id] = new_id("t")
+                self._unanswered[call_id] = None
+                call = self._open[index] = _Call(call_id, part.tool_name, self._parent_message())
                 yield from call.start()
                 yield from call.add(part.args if isinstance(part.args, str) else None)
             case BaseToolReturnPart():  # a tool that the provider itself ran
@@ -181,10 +182,9 @@ class Translator:
             case _:
                 return
 
-    def _parent_if_said(self) -> str | None:
-        """The message that a call belongs to, when there is one: an empty text part is none."""
-        said = any(isinstance(item, _Text) and item.open for item in self._open.values())
-        return self._parent if said else None
+    def _parent_message(self) -> str | None:
+        """The message that a call belongs to; None without one. A text part without a character is no message."""
+        return self._parent if any(isinstance(item, _Text) and item.open for item in self._open.values()) else None
 
     def _delta(self, index: int, delta: object) -> Iterator[Event]:
         match self._open.get(index), delta:
@@ -205,9 +205,10 @@ class Translator:
                 yield from item.end()
 
     def _result(self, part: BaseToolReturnPart[Any]) -> Iterator[Event]:
-        ours = self._calls.get(part.tool_call_id)
-        if ours is None:
+        call_id = self._calls.get(part.tool_call_id)
+        if call_id is None:
             return  # answers a call of an earlier run, which the log has closed already
-        self._unanswered.pop(ours, None)
-        content = part.model_response_str(wrap_if_error=False)  # providers want failures wrapped, readers do not
-        yield ToolCallResult(message_id=new_id("m"), tool_call_id=ours, content=content)
+        self._unanswered.pop(call_id, None)
+        # pydantic-ai wraps failures for providers; people read the bare text.
+        content = part.model_response_str(wrap_if_error=False)
+        yield ToolCallResult(message_id=new_id("m"), tool_call_id=call_id, content=content)

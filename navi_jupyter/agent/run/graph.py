@@ -1,6 +1,6 @@
-"""The way of one agent through pydantic-ai's graph: requests, tools, steering, limits. A run's own agent or a worker.
+"""One agent's steps through pydantic-ai's graph: requests, tools, steering, limits. A run's own agent or a subagent.
 
-Imports pydantic_ai: only :mod:`.driver` and what it loads may import this module (it is loaded at the first run).
+Imports pydantic_ai: only modules that :mod:`.runner` loads may import this one.
 """
 
 from __future__ import annotations
@@ -30,22 +30,24 @@ from pydantic_ai.usage import RunUsage, UsageLimits
 
 from ...errors import RunFailed
 from ...events import Event
-from ...model.sessions import Failure, Usage
-from ...ports.agent import ToolContext
-from ..providers import pricing
-from ..providers.errors import failed
+from ...model.sessions import Failure
+from ...ports.agent import ToolContext, stop_reached
+from ...text import plural
+from ..providers.errors import run_failure
+from ..providers.pricing import usage_of
 from . import attachments
+from .budgets import UsageMeter
 from .event_translation import Translator
-from .metering import Meter
-from .toolset import Calls, reached
+from .toolset import AgentToolset
 
 Prompt = str | list[UserContent]
-Output = str | DeferredToolRequests | None
 
-_SILENCE = 300.0
+_REQUEST_TIMEOUT = 300.0
 """Seconds without a byte from the provider until a request is given up. Reasoning models are silent for long."""
+# The model is asked again when its output cannot be parsed; with plain text as output that happens rarely.
 _OUTPUT_RETRIES = 3
-_ABOUT_FILES = ("image", "vision", "multimodal", "multi-modal", "document", "pdf", "media", "content type", "file")
+_FILE_WORDS = ("image", "vision", "multimodal", "multi-modal", "document", "pdf", "media", "content type", "file")
+"""Words by which a provider's refusal is taken to be about an attached file: there is no code for it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,15 +61,15 @@ class AgentTask:
     """None exactly when the run goes on after a pause."""
     history: Sequence[ModelMessage]
     instructions: str
-    calls: Calls
+    toolset: AgentToolset
     translator: Translator
     emit: Callable[[Event], None]
     context: ToolContext
-    """Its ``steering`` is None for a worker."""
-    meter: Meter
-    affordable: Callable[[Sequence[ModelMessage]], Failure | None]
-    """Why these may not be sent; None when they may."""
-    most_requests: int
+    """Its ``steering`` is None for a subagent."""
+    meter: UsageMeter
+    over_budget: Callable[[Sequence[ModelMessage]], Failure | None]
+    """Why these messages may not be sent; None when they may."""
+    max_requests: int
     """To the model, those before a pause included."""
     timeout: float
     results: DeferredToolResults | None = None
@@ -77,8 +79,8 @@ class AgentTask:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Done:
-    """How far it came."""
+class AgentResult:
+    """How one agent ended, or where it paused."""
 
     messages: Sequence[ModelMessage]
     """This agent's new ones; what went before a pause is not among them."""
@@ -97,7 +99,8 @@ class Done:
 
 @functools.cache
 def _agent() -> Agent[None, Any]:
-    # None among the outputs: an empty answer, or one of tool calls only, is an answer. No retries that users would pay.
+    # None is among the outputs: an empty answer, or one of tool calls only, is an answer, and no reason to ask the
+    # model again at the user's cost. Tools are never retried by pydantic-ai: the model corrects a call itself.
     return Agent(
         output_type=[str, type(None), DeferredToolRequests],
         deps_type=type(None),
@@ -106,41 +109,40 @@ def _agent() -> Agent[None, Any]:
     )
 
 
-async def do(errand: AgentTask) -> Done:
-    """To the end, to a pause, or to a limit. Raises RunFailed; lets cancellation through at once."""
-    walk = _GraphRun(errand)
-    settings = ModelSettings(timeout=min(_SILENCE, errand.timeout), request_timeout=errand.timeout)
+async def run_task(task: AgentTask) -> AgentResult:
+    """Run one agent to its end, to a pause, or to a limit. Raises RunFailed; lets cancellation through at once."""
+    settings = ModelSettings(timeout=min(_REQUEST_TIMEOUT, task.timeout), request_timeout=task.timeout)
     try:
         async with (
-            errand.model,  # entered, so that its connections close with the run
+            task.model,  # entered, so that its connections close with the run
             _agent().iter(
-                errand.prompt,
-                message_history=list(errand.history),
-                deferred_tool_results=errand.results,
-                model=errand.model,
-                instructions=errand.instructions,
-                usage=RunUsage(requests=errand.requests),
-                usage_limits=UsageLimits(request_limit=errand.most_requests),
+                task.prompt,
+                message_history=list(task.history),
+                deferred_tool_results=task.results,
+                model=task.model,
+                instructions=task.instructions,
+                usage=RunUsage(requests=task.requests),
+                usage_limits=UsageLimits(request_limit=task.max_requests),
                 model_settings=settings,
-                toolsets=[errand.calls],
+                toolsets=[task.toolset],
                 infer_name=False,
             ) as run,
         ):
-            return await walk.whole(run)
+            return await _GraphRun(task, run).result()
     except (AgentRunError, UserError) as error:
-        raise _told(error, errand) from error
+        raise _failure_of(error, task) from error
 
 
-def _told(error: Exception, errand: AgentTask) -> RunFailed:
-    told = failed(error, errand.model_name)
+def _failure_of(error: Exception, task: AgentTask) -> RunFailed:
+    failure = run_failure(error, task.model_name)
     refused = isinstance(error, ModelHTTPError) and error.status_code in (400, 404, 415, 422)
-    about_files = any(word in f"{error} {getattr(error, 'body', '')}".lower() for word in _ABOUT_FILES)
-    if refused and about_files and told.run_code == "provider_error" and _has_files(errand.prompt):
+    about_files = any(word in f"{error} {getattr(error, 'body', '')}".lower() for word in _FILE_WORDS)
+    if refused and about_files and failure.run_code == "provider_error" and _has_files(task.prompt):
         return RunFailed(
-            f"{told.message} Switch to a model that reads what you attached, or remove it.",
+            f"{failure.message} Switch to a model that reads what you attached, or remove it.",
             run_code=attachments.UNSUPPORTED,
         )
-    return told
+    return failure
 
 
 def _has_files(prompt: Prompt | None) -> bool:
@@ -149,94 +151,90 @@ def _has_files(prompt: Prompt | None) -> bool:
 
 @dataclass(slots=True)
 class _GraphRun:
-    errand: AgentTask
+    task: AgentTask
+    run: AgentRun[None, Any]
     unsent: ModelRequest | None = None
     """The request that is to be sent next; not among the run's messages until it is."""
     undelivered: list[UserPromptPart] = field(default_factory=list)
     """Steering prompts that were taken and have not reached the model."""
 
-    async def whole(self, run: AgentRun[None, Any]) -> Done:
-        failure = None
+    async def result(self) -> AgentResult:
         try:
-            failure = await self._to_the_end(run)
+            failure = await self._steps()
         except UsageLimitExceeded:
-            failure = _out_of_requests(self.errand.most_requests)
-        output = run.result.output if run.result is not None else None
-        return Done(
-            messages=self._messages(run),
-            requests=run.usage.requests,
+            failure = _out_of_requests(self.task.max_requests)
+        output = self.run.result.output if self.run.result is not None else None
+        return AgentResult(
+            messages=self._messages(),
+            requests=self.run.usage.requests,
             waiting=tuple(output.approvals) if isinstance(output, DeferredToolRequests) else (),
             failure=failure,
         )
 
-    async def _to_the_end(self, run: AgentRun[None, Any]) -> Failure | None:
-        async for node in run:
+    async def _steps(self) -> Failure | None:
+        """Go from node to node to the end of the graph; the budget that ended it before, if one did."""
+        async for node in self.run:
             if Agent.is_model_request_node(node):
                 self.unsent = node.request
-                if (failure := self.errand.affordable([*run.all_messages(), node.request])) is not None:
+                if (failure := self.task.over_budget([*self.run.all_messages(), node.request])) is not None:
                     return failure
-                await self._steer(run)
-                await self._ask(node, run)
+                await self._steer()
+                await self._request(node)
             elif Agent.is_call_tools_node(node):
-                async with node.stream(run.ctx) as results:
+                async with node.stream(self.run.ctx) as results:
                     async for result in results:
-                        self._say(result)
+                        self._emit(result)
                 # Here too: what comes while the last answer is written makes one more request instead of the end.
                 # A pause is no end; what waits then is taken when the run goes on.
-                if not self.errand.calls.pausing:
-                    await self._steer(run)
+                if not self.task.toolset.pausing:
+                    await self._steer()
         return None
 
-    async def _ask(self, node: Any, run: AgentRun[None, Any]) -> None:
-        """One request to the model, streamed; its usage counts whatever becomes of it."""
+    async def _request(self, node: Any) -> None:
+        """One request to the model, streamed; its usage counts, however it ends."""
         stream = None
-        whole = False
+        complete = False
         try:
-            async with node.stream(run.ctx) as stream:
+            async with node.stream(self.run.ctx) as stream:
                 self.unsent = None
                 async for event in stream:
-                    self._say(event)
-            whole = True
+                    self._emit(event)
+            complete = True
             self.undelivered.clear()
         except asyncio.CancelledError:
-            context = self.errand.context
+            context = self.task.context
             if context.stop.stopping:
-                self.errand.emit(reached(context.run_id, "model", "The request to the model was cut off."))
+                self.task.emit(stop_reached(context.run_id, "model", "The request to the model was cut off."))
             raise
         finally:
             if stream is not None:
-                self._spent(stream.response, whole=whole)
-        for body in self.errand.translator.response_over():
-            self.errand.emit(body)
+                used = stream.response.usage
+                # A request that was cut off before the provider counted anything is not known to have cost anything.
+                if complete or used.input_tokens or used.output_tokens:
+                    self.task.meter.add(usage_of(used, self.task.model))
+        for event in self.task.translator.end_response():
+            self.task.emit(event)
 
-    async def _steer(self, run: AgentRun[None, Any]) -> None:
-        """Hand the model what the user has said meanwhile: it reads it with its next request."""
-        steering = self.errand.context.steering
+    async def _steer(self) -> None:
+        """Give the model the prompts that have come since: it reads them with its next request."""
+        steering = self.task.context.steering
         if steering is None or not steering.waiting:
             return
         for prompt in await steering.take():
-            content = await attachments.steered(prompt.text, prompt.attachments, self.errand.context, self.errand.model)
+            content = await attachments.steering_content(
+                prompt.text, prompt.attachments, self.task.context, self.task.model
+            )
             part = UserPromptPart(content=content)
             self.undelivered.append(part)
-            run.enqueue(part)
+            self.run.enqueue(part)
 
-    def _say(self, event: object) -> None:
-        for body in self.errand.translator.on(event):
-            self.errand.emit(body)
+    def _emit(self, stream_event: object) -> None:
+        for event in self.task.translator.translate(stream_event):
+            self.task.emit(event)
 
-    def _spent(self, response: ModelResponse, *, whole: bool) -> None:
-        used = response.usage
-        if not whole and not (used.input_tokens or used.output_tokens):
-            return
-        model = self.errand.model
-        cost = pricing.cost_of(used, model.model_name, model.system)
-        self.errand.meter.add(
-            Usage(input_tokens=used.input_tokens, output_tokens=used.output_tokens, requests=1, cost=cost)
-        )
-
-    def _messages(self, run: AgentRun[None, Any]) -> list[ModelMessage]:
-        """This run's messages; at a limit also what was about to be sent: the tools' results, the user's word."""
-        messages = list(run.new_messages())
+    def _messages(self) -> list[ModelMessage]:
+        """This run's messages; at a limit also what was about to be sent: results of tools, prompts of the user."""
+        messages = list(self.run.new_messages())
         if self.unsent is not None and all(message is not self.unsent for message in messages):
             messages.append(self.unsent)
         if self.undelivered:
@@ -245,9 +243,8 @@ class _GraphRun:
 
 
 def _out_of_requests(limit: int) -> Failure:
-    requests = "request" if limit == 1 else "requests"
     return Failure(
         code="max_iterations",
-        message=f"Stopped after {limit} {requests} to the model in one run (trait max_iterations). "
+        message=f"Stopped after {plural(limit, 'request')} to the model in one run (trait max_iterations). "
         "What was done is kept; ask to continue.",
     )

@@ -1,6 +1,6 @@
-"""Our tools for pydantic-ai: each call cleared, bounded, and survived whatever the tool does.
+"""Our tools as a toolset of pydantic-ai: each call approved and bounded, and no error of a tool ends the run.
 
-Imports pydantic_ai: only :mod:`.driver` and what it loads may import this module (it is loaded at the first run).
+Imports pydantic_ai: only modules that :mod:`.runner` loads may import this one.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from pydantic_ai.toolsets.abstract import ToolsetTool
 from pydantic_core import SchemaValidator, core_schema
 
 from ...errors import NaviError
-from ...events import Custom, Event
 from ...log_setup import get_logger
 from ...model.runs import Effect, Permission
-from ...ports.agent import ToolContext, tool_call
+from ...ports.agent import ToolContext, stop_reached, tool_call
 from ...redaction import redact
+from ...text import plural
 from ..tools.base import Tool, ToolOutput, call_recorded
 from ..tools.functions import refusal
 from ..tools.rendering import cut, readable, render
@@ -31,17 +31,17 @@ from .event_translation import Translator
 
 log = get_logger("agent")
 
+# A tool validates its arguments itself, with messages for the model: here they only have to be an object.
 _ANY_OBJECT = SchemaValidator(core_schema.dict_schema())
-"""A tool validates its arguments itself; here they must only be an object."""
-_ONE_AFTER_ANOTHER = (Effect.RUN, Effect.WRITE)
-"""What changes a kernel or a file waits for the calls before it, and those after it wait for it."""
-_UNBOUNDED = 1_000_000
-"""Corrections of a call are bounded by the run's requests, not by pydantic-ai."""
-_MOST_PICTURES = 8
-"""Of one call."""
+# What changes a kernel or a file waits for the calls before it, and those after it wait for it.
+_SEQUENTIAL = (Effect.RUN, Effect.WRITE)
+# Corrections of a call are bounded by the run's number of requests, not by pydantic-ai's retries.
+_UNLIMITED_RETRIES = 1_000_000
+_MAX_IMAGES = 8
+"""Of one call that a model is given."""
 
 
-class Calls(AbstractToolset[None]):
+class AgentToolset(AbstractToolset[None]):
     """The tools of one agent in one run."""
 
     def __init__(
@@ -51,14 +51,14 @@ class Calls(AbstractToolset[None]):
         gate: ApprovalGate,
         context: ToolContext,
         translator: Translator,
-        sees: bool,
+        takes_images: bool,
     ) -> None:
         self._tools = {tool.name: tool for tool in tools}
         self._gate = gate
         self._context = context
         self._translator = translator
-        self._sees = sees
-        """Whether the model takes images."""
+        self._takes_images = takes_images
+        """Whether the model does."""
         self.edited: dict[str, dict[str, Any]] = {}
         """By our id of the call: the arguments that the user put in place of the model's."""
         self.pausing = False
@@ -76,9 +76,9 @@ class Calls(AbstractToolset[None]):
                     name=tool.name,
                     description=tool.description,
                     parameters_json_schema=dict(tool.parameters),
-                    sequential=tool.effect in _ONE_AFTER_ANOTHER,
+                    sequential=tool.effect in _SEQUENTIAL,
                 ),
-                max_retries=_UNBOUNDED,
+                max_retries=_UNLIMITED_RETRIES,
                 args_validator=_ANY_OBJECT,
             )
             for tool in self._tools.values()
@@ -91,93 +91,85 @@ class Calls(AbstractToolset[None]):
         ctx: RunContext[None],
         tool: ToolsetTool[None],  # noqa: ARG002  pydantic-ai's
     ) -> ToolReturn[str]:
-        """One call, in a task of its own. Raises ApprovalRequired, and ToolFailed for the model to read."""
-        ours = self._translator.ours(ctx.tool_call_id or "")
-        tool_call.set(ours)
+        """Execute one call, in a task of its own. Raises ApprovalRequired, and ToolFailed for the model to read."""
+        call_id = self._translator.our_id(ctx.tool_call_id or "")
+        tool_call.set(call_id)
         found = self._tools[name]
-        args, note = await self._cleared(found, tool_args, ours, asked=ctx.tool_call_approved)
-        output = await self._outcome(found, args)
-        return self._told(output, note)
+        args, note = await self._approved_args(found, tool_args, call_id, answered=ctx.tool_call_approved)
+        return self._tool_return(await self._output(found, args, call_id), note)
 
-    async def _cleared(
-        self, tool: Tool, args: dict[str, Any], ours: str | None, *, asked: bool
+    async def _approved_args(
+        self, tool: Tool, args: dict[str, Any], call_id: str | None, *, answered: bool
     ) -> tuple[dict[str, Any], str]:
-        """The arguments to call it with, and what to say about them."""
+        """The arguments to call it with, and a note for the model where the user has changed them."""
         match self._gate.decide(tool):
             case Permission.DENY:
                 raise ToolFailed(rejected_call(self._gate.explain(tool), "not_allowed"))
-            case Permission.ASK if asked:
-                edited = self.edited.get(ours or "")
-                return args, _changed(edited)
-            case Permission.ASK if not self._gate.in_memory:
+            case Permission.ASK if not answered and not self._gate.in_memory:
                 self.pausing = True
                 raise ApprovalRequired
-            case Permission.ASK:
-                decision = await self._gate.ask(tool, args, ours)
+            case Permission.ASK if not answered:
+                decision = await self._gate.ask(tool, args, call_id)
                 if not decision.approved:
                     raise ToolFailed(rejected_call(decision.message))
-                return decision.args or args, _changed(decision.args)
-            case Permission.ALLOW:
-                return args, _changed(self.edited.get(ours or ""))
+                return decision.args or args, _note_of_change(decision.args)
+            case Permission.ASK | Permission.ALLOW:
+                # After a pause pydantic-ai has put the user's arguments in place already.
+                return args, _note_of_change(self.edited.get(call_id or ""))
 
-    async def _outcome(self, tool: Tool, args: Mapping[str, Any]) -> ToolOutput:
-        """What the tool gives back; what it raises is told to the model, never the end of the run."""
+    async def _output(self, tool: Tool, args: Mapping[str, Any], call_id: str | None) -> ToolOutput:
+        """The output of the tool. What it raises becomes a failed output: the run goes on."""
         try:
             return await call_recorded(tool, args, self._context)
         except NaviError as error:
             return refusal(error)
         except asyncio.CancelledError:
+            # A tool may let a cancellation of something of its own through: only one of this task ends the call.
             task = asyncio.current_task()
             if task is not None and task.cancelling():
-                self._reached(tool)
+                self._emit_stop(tool, call_id)
                 raise
-            return _broken(tool, "it was cancelled from within")
-        except Exception as error:  # a supervisor: whatever a tool does, the run goes on
+            return _failed_output(tool, "it was cancelled from within")
+        except Exception as error:  # tools are other people's code, too: none of them may end the run
             log.warning("tool_failed", tool=tool.name, source=tool.source, error=type(error).__name__, exc_info=True)
-            return _broken(tool, f"{type(error).__name__}: {error}")
+            return _failed_output(tool, f"{type(error).__name__}: {error}")
 
-    def _reached(self, tool: Tool) -> None:
-        """Say that a stop has ended this call, unless the tool has said so itself, and better."""
-        ours = tool_call.get()
-        if self._context.stop.stopping and ours not in self._translator.reached:
-            self._context.emit(reached(self._context.run_id, "tool", f"{tool.name} was cancelled."))
+    def _emit_stop(self, tool: Tool, call_id: str | None) -> None:
+        """Emit how a stop has ended this call: what the tool has reported, else that it was cancelled."""
+        stop = self._context.stop
+        report = stop.reports.pop(call_id or "", None)
+        if report is None and stop.stopping:
+            report = ("tool", f"{tool.name} was cancelled.")
+        if report is not None:
+            self._context.emit(stop_reached(self._context.run_id, *report))
 
-    def _told(self, output: ToolOutput, note: str) -> ToolReturn[str]:
+    def _tool_return(self, output: ToolOutput, note: str) -> ToolReturn[str]:
+        """An output as pydantic-ai takes it. Images go beside the text: providers take none in a tool's result."""
         text = note + render(output.content)
-        pictures = list(output.pictures)
-        if output.failed and not pictures:
+        images = list(output.images)
+        if output.failed and not images:
             raise ToolFailed(text)
-        if pictures and not self._sees:
-            text += f"\n\n({_count(len(pictures))}: the user sees them, this model can not read images.)"
-            pictures = []
-        if len(pictures) > _MOST_PICTURES:
-            text += f"\n\n({len(pictures)} images, of which these are the first {_MOST_PICTURES}.)"
-        shown: list[UserContent] = [
-            BinaryContent(picture.content, media_type=picture.media_type) for picture in pictures[:_MOST_PICTURES]
+        if images and not self._takes_images:
+            text += f"\n\n({plural(len(images), 'image')}: the user sees them, this model cannot read images.)"
+            images = []
+        if len(images) > _MAX_IMAGES:
+            text += f"\n\n({len(images)} images, of which these are the first {_MAX_IMAGES}.)"
+        content: list[UserContent] = [
+            BinaryContent(image.content, media_type=image.media_type) for image in images[:_MAX_IMAGES]
         ]
-        if shown:
-            shown.insert(0, f"({_count(len(shown))} from the tool call above.)")
-        return ToolReturn(return_value=text, content=shown or None)
+        if content:
+            content.insert(0, f"({plural(len(content), 'image')} from the tool call above.)")
+        return ToolReturn(return_value=text, content=content or None)
 
 
-def reached(run_id: str, what: str, message: str) -> Event:
-    """A stop has ended this work."""
-    value = {"action": "reached", "run_id": run_id, "what": what, "message": message}
-    return Custom(name="navi.stop", value=value)
-
-
-def _changed(args: Mapping[str, Any] | None) -> str:
+def _note_of_change(args: Mapping[str, Any] | None) -> str:
     """For the transcript and for the model: the call was not made as the model wrote it."""
     if args is None:
         return ""
-    said = cut(json.dumps(args, ensure_ascii=False, default=str), limit=10_000)
-    return f"(The user changed the arguments. It was called with {said}.)\n"
+    written = cut(json.dumps(args, ensure_ascii=False, default=str), limit=10_000)
+    return f"(The user changed the arguments. It was called with {written}.)\n"
 
 
-def _broken(tool: Tool, why: str) -> ToolOutput:
+def _failed_output(tool: Tool, why: str) -> ToolOutput:
     message = redact(readable(cut(f"{tool.name} failed: {why}", limit=2000)))
     return ToolOutput(content={"error": "tool_failed", "message": message}, failed=True)
-
-
-def _count(pictures: int) -> str:
-    return "1 image" if pictures == 1 else f"{pictures} images"

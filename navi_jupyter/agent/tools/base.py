@@ -17,7 +17,7 @@ from ...ports.agent import ToolContext
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Picture:
+class Image:
     """An image that goes to a model that can see."""
 
     media_type: str
@@ -30,7 +30,7 @@ class ToolOutput:
 
     content: Any
     """What the model reads: text, or what JSON can say."""
-    pictures: Sequence[Picture] = ()
+    images: Sequence[Image] = ()
     failed: bool = False
     """The call did not do what was asked; the content says why."""
 

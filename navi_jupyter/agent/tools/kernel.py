@@ -15,7 +15,7 @@ from ...ports.jupyter import Execution, Kernels, KernelState
 from .base import ToolOutput
 from .functions import tool
 from .output import OutputFeed
-from .output_text import WholeOutputs, pictures_of, text_of
+from .output_text import WholeOutputs, images_of, text_of
 
 _WHOLE = WholeOutputs()
 _LONGEST = 86_400.0
@@ -69,11 +69,11 @@ async def output_of(done: Execution, context: ToolContext) -> ToolOutput:
     """An execution as a tool's output: for whoever runs code or cells."""
     # Text of a few hundred thousand characters is stripped of colours, and pictures are decoded: not on the loop.
     text = await asyncio.to_thread(text_of, done.outputs)
-    pictures = await asyncio.to_thread(pictures_of, done.outputs)
+    images = await asyncio.to_thread(images_of, done.outputs)
     shown = _WHOLE.excerpt(text, context.session.id)
     return ToolOutput(
         content=f"{_headline(done)}\n{shown}" if shown else _headline(done),
-        pictures=pictures,
+        images=images,
         failed=done.status != "ok",
     )
 

@@ -16,7 +16,7 @@ from ...model.runs import Effect, KernelFunction
 from ...ports.agent import ToolContext, tool_context
 from .base import Tool, ToolOutput
 from .functions import refusal
-from .output_text import pictures_of
+from .output_text import images_of
 
 SOURCE = "kernel"
 _MOST = 100
@@ -144,8 +144,8 @@ class KernelTools:
         answer = await kernels.evaluate(session, code, timeout=_TIMEOUT)
         if answer.get("missing"):
             raise _gone(function.name)
-        pictures = pictures_of([{"data": answer.get("picture") or {}}])
-        return ToolOutput(content=answer.get("content"), pictures=pictures, failed=bool(answer.get("failed")))
+        images = images_of([{"data": answer.get("picture") or {}}])
+        return ToolOutput(content=answer.get("content"), images=images, failed=bool(answer.get("failed")))
 
 
 def _gone(name: str) -> ToolUnavailable:

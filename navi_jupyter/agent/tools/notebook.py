@@ -12,11 +12,11 @@ from ...errors import CellNotFound, InvalidRequest, ToolUnavailable
 from ...model.runs import Effect
 from ...ports.agent import ToolContext, tool_context
 from ...ports.jupyter import Cell, Notebook, Notebooks
-from .base import Picture, ToolOutput
+from .base import Image, ToolOutput
 from .functions import tool
 from .kernel import output_of
 from .output import OutputFeed
-from .output_text import pictures_of, text_of
+from .output_text import images_of, text_of
 
 READ = 24_000
 """Characters that one reading gives."""
@@ -65,10 +65,10 @@ async def read_notebook(
     chosen = chosen_cells(notebook.cells, cells)
     # A notebook can be large: what it shows is put together off the loop.
     text = await asyncio.to_thread(_page, notebook, chosen, outputs != "none", start)
-    pictures: tuple[Picture, ...] = ()
+    images: tuple[Image, ...] = ()
     if outputs == "pictures":
-        pictures = await asyncio.to_thread(pictures_of, [one for cell in chosen for one in cell.outputs])
-    return ToolOutput(content=text, pictures=pictures[:_PICTURES])
+        images = await asyncio.to_thread(images_of, [one for cell in chosen for one in cell.outputs])
+    return ToolOutput(content=text, images=images[:_PICTURES])
 
 
 async def insert_cell(

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...errors import NotFound
 from ...model.base import new_id
-from .base import Picture
+from .base import Image
 
 HEAD = 6_000
 TAIL = 4_000
@@ -41,7 +41,7 @@ def plain(text: str) -> str:
 def text_of(outputs: Sequence[Mapping[str, Any]]) -> str:
     """Everything that outputs say."""
     pieces: list[str] = []
-    pictures = 0
+    images = 0
     for output in outputs:
         match output["output_type"]:
             case "stream":
@@ -52,8 +52,8 @@ def text_of(outputs: Sequence[Mapping[str, Any]]) -> str:
                 data = output["data"]
                 shown = str(data.get("text/plain") or data.get("text/markdown") or data.get("text/html") or "")
                 if any(kind.startswith("image/") for kind in data):
-                    pictures += 1
-                    shown = f"[picture {pictures}] {shown}"
+                    images += 1
+                    shown = f"[picture {images}] {shown}"
                 elif not shown:
                     shown = f"[{', '.join(data)}]"
                 pieces.append(shown + "\n")
@@ -69,16 +69,16 @@ def traceback_of(error: Mapping[str, Any]) -> str:
     return lines if said in lines else f"{lines}\n{said}".strip()
 
 
-def pictures_of(outputs: Sequence[Mapping[str, Any]]) -> tuple[Picture, ...]:
+def images_of(outputs: Sequence[Mapping[str, Any]]) -> tuple[Image, ...]:
     """The images that a model can look at: a few, not too large."""
-    found: list[Picture] = []
+    found: list[Image] = []
     for output in outputs:
         data = output.get("data") or {}
         kind = next((one for one in ("image/png", "image/jpeg") if one in data), None)
         if kind is None or len(found) == _PICTURES or len(data[kind]) > _PICTURE_BYTES * 4 // 3:
             continue
         try:
-            found.append(Picture(media_type=kind, content=base64.b64decode(data[kind])))
+            found.append(Image(media_type=kind, content=base64.b64decode(data[kind])))
         except (binascii.Error, ValueError, TypeError):
             continue
     return tuple(found)

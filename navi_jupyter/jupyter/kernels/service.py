@@ -293,8 +293,7 @@ class KernelService:
     def _say_stop(self, message: str) -> None:
         context = tool_context.get(None)
         if context is not None:
-            value = {"action": "reached", "run_id": context.run_id, "what": "kernel", "message": message}
-            context.emit(Custom(name="navi.stop", value=value))
+            context.report_stop("kernel", message)
 
     def _watch(self, kernel_id: str) -> None:
         """Tell the present run what becomes of this kernel, as long as it lasts."""

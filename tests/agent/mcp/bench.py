@@ -58,6 +58,7 @@ class Bench:
         self.source = McpTools(self.pool, self.profiles.get, first_wait=SECONDS)
         self.events: list[Event] = []
         self._versions = 0
+        self.stop = StopSignal()
 
     async def _on_status(self, event: Custom) -> None:
         assert event.name == "navi.mcp"
@@ -79,7 +80,7 @@ class Bench:
             session=session,
             run_id=run_id,
             origin=USER,
-            stop=StopSignal(),
+            stop=self.stop,
             recalls=nobody,
             library=nobody,
             emit=self.events.append,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from navi_jupyter.clock import now
-from navi_jupyter.events import ActivitySnapshot, Custom
+from navi_jupyter.events import ActivitySnapshot
 from navi_jupyter.model.runs import Effect, Interrupt, InterruptStatus
 from navi_jupyter.ports.agent import Ask, AskUser
 from tests.agent.mcp.bench import SCRIPT, SECONDS, STDIO, Bench, until
@@ -64,8 +64,8 @@ async def test_a_call_gives_what_the_tool_returns(bench: Bench, everything: dict
     assert (await bench.call("all__shout", {"text": "hi"})).content == "HI"
     added = await bench.call("all__add", {"a": 1, "b": 2})
     assert (added.content, added.failed) == ("3", False)
-    picture = await bench.call("all__picture")
-    assert [(each.media_type, each.content) for each in picture.pictures] == [("image/png", b"\x89PNG not really")]
+    image = await bench.call("all__picture")
+    assert [(each.media_type, each.content) for each in image.images] == [("image/png", b"\x89PNG not really")]
 
 
 async def test_what_goes_wrong_in_a_tool_is_a_failed_output(bench: Bench, everything: dict[str, Any]) -> None:
@@ -155,8 +155,7 @@ async def test_a_call_that_is_cancelled_is_cancelled_at_the_server_and_the_conne
     with pytest.raises(asyncio.CancelledError):
         await call
     await until(ended.exists)
-    stops = [event.value for event in bench.events if isinstance(event, Custom) and event.name == "navi.stop"]
-    assert [(stop["action"], stop["what"], stop["run_id"]) for stop in stops] == [("reached", "mcp", "r_1")]
+    assert [(call, what) for call, (what, _) in bench.stop.reports.items()] == [("call_r_1", "mcp")]
     assert (await bench.call("all__shout", {"text": "on"})).content == "ON"
     assert [entry["status"] for entry in bench.statuses] == ["starting", "ready"]
 
