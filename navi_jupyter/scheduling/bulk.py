@@ -1,61 +1,42 @@
-"""Many recalls at once: pause and resume all, copy one, take them elsewhere and back."""
+"""Many recalls at once, all or none: pause and resume, export and import as TOML."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from ..errors import InvalidRequest, NaviError, SessionNotFound
-from ..model.recalls import Firing, Recall, RecallCreate, RecallPatch, RecallStatus
-from ..ports.agent import Unrun
+from ..errors import NaviError, SessionNotFound
+from ..model.recalls import Recall, RecallStatus
 from ..ports.recalls import RecallState
-from .ledger import say
-from .mutations import Changing, check_targets, locked
+from .ledger import append_notices
+from .mutations import Change, Mutations, check_targets, paused, resumed
 from .notices import RecallNotice
-from .outcomes import at_rest
-from .schedules import spec_of
 from .toml import Entry, read_recalls, write_recalls
 
 if TYPE_CHECKING:
     from ..ports.recalls import FiringState, RecallTx
 
-MOST_UNRUN = 500
 
+class BulkChanges:
+    """Changes of all recalls of an owner, or of one session of theirs."""
 
-class BulkChanges(Changing):
-    """See the module."""
+    def __init__(self, mutations: Mutations) -> None:
+        self._mutations = mutations
+        self._store = mutations.store
+        self._clock = mutations.clock
 
     async def pause_all(self, *, owner: str, session_id: str | None = None) -> int:
         """Pause what is not over and not paused, in one transaction; how many."""
-
-        def change(state: RecallState, _opens: Sequence[FiringState]) -> RecallState | None:
-            recall = state.recall
-            if recall.status is RecallStatus.PAUSED:
-                return None
-            return replace(state, recall=recall.but(status=RecallStatus.PAUSED, next_at=None))
-
-        return await self._change_all(owner, session_id, change, RecallNotice(action="paused"))
+        return await self._change_all(owner, session_id, paused, RecallNotice(action="paused"))
 
     async def resume_all(self, *, owner: str, session_id: str | None = None) -> int:
-        """Resume what is paused, in one transaction; how many. Missed slots: as for each by itself."""
+        """Resume what is paused, in one transaction; how many. Missed times: as for each by itself."""
+        return await self._change_all(owner, session_id, resumed, RecallNotice(action="resumed"))
 
-        def change(state: RecallState, opens: Sequence[FiringState]) -> RecallState | None:
-            if state.recall.status is not RecallStatus.PAUSED:
-                return None
-            return at_rest(replace(state, recall=state.recall.but(status=RecallStatus.PENDING)), opens)
-
-        return await self._change_all(owner, session_id, change, RecallNotice(action="resumed"))
-
-    async def _change_all(
-        self,
-        owner: str,
-        session_id: str | None,
-        change: Callable[[RecallState, Sequence[FiringState]], RecallState | None],
-        said: RecallNotice,
-    ) -> int:
+    async def _change_all(self, owner: str, session_id: str | None, change: Change, notice: RecallNotice) -> int:
         now = self._clock.now()
 
         async def unit(tx: RecallTx) -> list[RecallState]:
@@ -65,41 +46,12 @@ class BulkChanges(Changing):
                 opens[firing.firing.recall_id].append(firing)
             moved = [new for state in states if (new := change(state, opens[state.recall.id])) is not None]
             await tx.save_recalls(moved)
-            await say(tx, [(state, [said]) for state in moved], now)
+            await append_notices(tx, [(state, [notice]) for state in moved], now)
             return moved
 
         moved = await self._store.write(unit, durable=True)
-        self._tell(*(state.recall for state in moved))
+        self._mutations.notify(*(state.recall for state in moved))
         return len(moved)
-
-    async def clone(self, recall_id: str, patch: RecallPatch, *, owner: str) -> Recall:
-        """A new recall like this one, with the fields of ``patch`` in their place. It counts from now.
-
-        One that is over can be cloned, too. Raises RecallNotFound, InvalidRequest, InvalidSchedule (a time that is
-        past), LimitReached.
-        """
-        notify = patch.policy.notify if patch.policy else ()
-        known = await self._known_targets(notify)
-        now = self._clock.now()
-
-        async def unit(tx: RecallTx) -> Recall:
-            recall = (await locked(tx, recall_id, owner)).recall
-            check_targets(notify, known, kept=recall.policy.notify)
-            session = await tx.session(recall.session_id)
-            request = RecallCreate(
-                session_id=recall.session_id,
-                message=patch.message or recall.message,
-                title=patch.title or (recall.title if patch.message is None else None),
-                schedule=patch.schedule or spec_of(recall.schedule),
-                policy=patch.policy or recall.policy,
-            )
-            state = self._made(request, owner=owner, zone=session.timezone if session else "UTC", now=now)
-            await self._add(tx, [state], owner, now)
-            return state.recall
-
-        recall = await self._store.write(unit, durable=True)
-        self._tell(recall)
-        return recall
 
     async def export(self, *, owner: str, session_id: str | None = None) -> str:
         """The owner's recalls that are not over, as TOML."""
@@ -121,7 +73,7 @@ class BulkChanges(Changing):
         """
         now = self._clock.now()
         entries = await asyncio.to_thread(read_recalls, text, session_id=session_id)
-        known = await self._known_targets(name for entry in entries for name in entry.request.policy.notify)
+        known = await self._mutations.known_targets(name for entry in entries for name in entry.request.policy.notify)
 
         zones = await self._zones({entry.request.session_id for entry in entries}, owner)
 
@@ -131,11 +83,11 @@ class BulkChanges(Changing):
         states = await asyncio.to_thread(make)  # a thousand schedules are hundreds of milliseconds
 
         async def unit(tx: RecallTx) -> None:
-            await self._add(tx, states, owner, now)
+            await self._mutations.add(tx, states, owner, now)
 
         if not dry_run:
             await self._store.write(unit, durable=True)
-            self._tell(*(state.recall for state in states))
+            self._mutations.notify(*(state.recall for state in states))
         return [state.recall for state in states]
 
     async def _zones(self, session_ids: Iterable[str], owner: str) -> dict[str, str]:
@@ -153,23 +105,11 @@ class BulkChanges(Changing):
         wanted = entry.request.session_id
         try:
             if wanted not in zones:
-                raise SessionNotFound(f"There is no session {wanted[:100]}; say session_id= to choose another.")
+                raise SessionNotFound(f"There is no session {wanted[:100]}; pass session_id= to choose another.")
             check_targets(entry.request.policy.notify, known)
-            state = self._made(entry.request, owner=owner, zone=zones[wanted], now=now)
+            state = self._mutations.made(entry.request, owner=owner, zone=zones[wanted], now=now)
         except NaviError as error:
             raise type(error)(f"{entry.place}: {error.message}", field=error.field) from error
         if entry.paused:
             return replace(state, recall=state.recall.but(status=RecallStatus.PAUSED, next_at=None))
         return state
-
-    # --- looking back
-
-    async def last_firings(self, recalls: Sequence[Recall]) -> Mapping[str, Firing]:
-        """The latest row of the ledger of each, by recall."""
-        return await self._store.last_firings(recall.id for recall in recalls)
-
-    async def unrun(self, session_id: str, *, since: datetime | None, limit: int = 100) -> Sequence[Unrun]:
-        """What did not run in a session, of slots from ``since`` on: the last ``limit``, oldest first."""
-        if not 0 < limit <= MOST_UNRUN:
-            raise InvalidRequest(f"limit must be from 1 to {MOST_UNRUN}.", field="limit")
-        return await self._store.unrun(session_id, since=since, limit=limit)

@@ -1,4 +1,4 @@
-"""Firings of ``when`` recalls: something happened in a notebook, and a row runs or records why it does not. Pure.
+"""Firings of ``when`` recalls: something happened in a notebook, and a row runs or records why it does not.
 
 Not responsible for what becomes of a firing that is to run: as for all others that is ``decisions``.
 """
@@ -8,13 +8,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from ..clock import format_duration, timestamp
+from ..errors import StoreError
+from ..log_setup import get_logger
 from ..model.recalls import FiringStatus, RecallStatus, When
-from ..ports.recalls import FiringState, Happened, RecallState
+from ..ports.recalls import FiringState, Happened, RecallState, Seen
 from .decisions import Missed, Overtaken, Refused
+from .ledger import append_notices, end_unwanted
 from .notices import RecallNotice
 from .outcomes import at_rest, end, of_event, watching
+from .schedules import whole_ms
+
+if TYPE_CHECKING:
+    from ..ports.recalls import RecallTx
+    from .mutations import Mutations
+
+log = get_logger("recalls")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,3 +113,113 @@ def refusal(state: RecallState, at: datetime, *, near: datetime | None, pause: t
         which = "after the one before" if near <= at else "before the one after it"
         return f"cooling down: less than {format_duration(pause)} {which}"
     return None
+
+
+# --- the ledger of what happened -------------------------------------------------------------------------------------
+
+
+class RecallOccurrences:
+    """Takes in what happened in notebooks and what users did. Implements ``ports.recalls.Occurrences``."""
+
+    def __init__(self, mutations: Mutations) -> None:
+        self._mutations = mutations
+        self._store = mutations.store
+        self._clock = mutations.clock
+
+    async def open_whens(self) -> Sequence[RecallState]:
+        """What is to be watched: a one-time one whose firing waits or runs is not any more."""
+        return [state for state in await self._store.when_recalls() if watching(state)]
+
+    async def happened(self, happened: Happened) -> bool:
+        """See the port."""
+        now = self._clock.now()
+
+        async def unit(tx: RecallTx) -> tuple[bool, RecallState | None]:
+            recall_id = happened.recall_id
+            state = (await tx.recall_states([recall_id])).get(recall_id)
+            if state is None or await tx.event_firing(recall_id, happened.key) is not None:
+                return False, None
+            opens = await tx.open_firings([recall_id])
+            pause, at = pause_of(state, self._mutations.min_interval), whole_ms(min(happened.at, now))
+            near = None if pause is None else await tx.event_near(recall_id, at, within=pause)
+            occurred = occur(state, happened, now, opens=opens, near=near, pause=pause)
+            if occurred is None:
+                return False, None
+            if occurred.replaced:
+                await tx.save_firings(occurred.replaced)
+            await tx.add_firings([occurred.firing])
+            if occurred.state is not state:
+                await tx.save_recalls([occurred.state])
+            await append_notices(tx, [(occurred.state, occurred.notices)], now)
+            return occurred.fires, occurred.state
+
+        fires, state = await self._store.write(unit, durable=True)
+        if fires and state is not None:
+            self._mutations.notify(state.recall)
+        return fires
+
+    async def never(self, happened: Happened, reason: str) -> bool:
+        """See the port."""
+        now = self._clock.now()
+
+        async def unit(tx: RecallTx) -> RecallState | None:
+            state = (await tx.recall_states([happened.recall_id])).get(happened.recall_id)
+            if state is None or await tx.event_firing(happened.recall_id, happened.key) is not None:
+                return None
+            given_up = give_up(state, happened, reason, now)
+            if given_up is None:
+                return None
+            await tx.add_firings([given_up.firing])
+            await tx.save_recalls([given_up.state])
+            await append_notices(tx, [(given_up.state, given_up.notices)], now)
+            return given_up.state
+
+        state = await self._store.write(unit, durable=True)
+        if state is not None:
+            self._mutations.notify(state.recall)
+        return state is not None
+
+    async def narrow(self, recall_id: str, before: When, after: When) -> bool:
+        """See the port. Without an event: to people it is the same recall."""
+
+        async def unit(tx: RecallTx) -> bool:
+            state = (await tx.recall_states([recall_id])).get(recall_id)
+            if state is None or not watching(state) or state.recall.schedule != before:
+                return False
+            await tx.save_recalls([replace(state, recall=state.recall.but(schedule=after))])
+            return True
+
+        return await self._store.write(unit)
+
+    async def could_not_look(self, recall_id: str, reason: str) -> None:
+        """See the port. The watcher calls it once for each reason; each call is an event."""
+        now = self._clock.now()
+
+        async def unit(tx: RecallTx) -> None:
+            state = (await tx.recall_states([recall_id])).get(recall_id)
+            if state is not None and not state.recall.status.final:
+                notice = RecallNotice(action="deferred", reason=f"it cannot be looked at: {reason[:500]}")
+                await append_notices(tx, [(state, [notice])], now)
+
+        await self._store.write(unit)
+
+    async def user_wrote(self, session_id: str, at: datetime) -> None:
+        """The user has written in a session: recalls with ``cancel_on: user_message`` end. Never raises."""
+        await self._came(session_id, Seen(wrote_at=at))
+
+    async def user_read(self, session_id: str, at: datetime) -> None:
+        """The user has seen a session: recalls with ``cancel_on: read`` end. Never raises."""
+        await self._came(session_id, Seen(read_at=at))
+
+    async def _came(self, session_id: str, seen: Seen) -> None:
+        """What is lost here (the database is locked, the server dies) is found again before the next firing starts."""
+        now = self._clock.now()
+
+        async def unit(tx: RecallTx) -> Sequence[RecallState]:
+            return await end_unwanted(tx, session_id, seen, now)
+
+        try:
+            if await self._store.ends_with_user(session_id):
+                self._mutations.notify(*(state.recall for state in await self._store.write(unit, durable=True)))
+        except StoreError as error:
+            log.warning("recalls_not_ended", session_id=session_id, error=error.message)

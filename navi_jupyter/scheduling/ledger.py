@@ -83,7 +83,7 @@ async def store_plans(tx: RecallTx, plans: Sequence[Plan | Step], now: datetime,
                 firings.append(firing)
     if await tx.add_firings(firings) != len(firings):
         claimed = await _without_known(tx, firings, claimed)
-    await say(tx, [(plan.state, plan.notices) for plan in plans if plan.notices], now)
+    await append_notices(tx, [(plan.state, plan.notices) for plan in plans if plan.notices], now)
     return claimed
 
 
@@ -149,7 +149,9 @@ def _by_recall(firings: Iterable[FiringState]) -> dict[str, list[FiringState]]:
     return out
 
 
-async def say(tx: RecallTx, said: Iterable[tuple[RecallState, Sequence[RecallNotice]]], now: datetime) -> None:
+async def append_notices(
+    tx: RecallTx, said: Iterable[tuple[RecallState, Sequence[RecallNotice]]], now: datetime
+) -> None:
     """Append the ``navi.recall`` events, each with its recall as it is now."""
     drafts: dict[str, list[Draft]] = defaultdict(list)
     for state, words in said:
@@ -184,7 +186,9 @@ async def settle_all(tx: RecallTx, reports: Sequence[Report], now: datetime) -> 
         steps.append(step)
     await tx.save_firings(firings[f.firing.id] for step in steps if (f := step.firing) is not None)
     await tx.advance_recalls(recalls[recall_id] for recall_id in {step.state.recall.id for step in steps})
-    await say(tx, [(part.state, part.notices) for step in steps for part in (step.earlier, step) if part], now)
+    await append_notices(
+        tx, [(part.state, part.notices) for step in steps for part in (step.earlier, step) if part], now
+    )
     return Settled(steps=tuple(steps))
 
 
@@ -262,7 +266,7 @@ async def end_all(tx: RecallTx, ending: Sequence[tuple[RecallState, str]], now: 
         said.append((ended[-1], [RecallNotice(action="cancelled", reason=reason)]))
     await tx.save_firings(changed)
     await tx.save_recalls(ended)
-    await say(tx, said, now)
+    await append_notices(tx, said, now)
     return ended
 
 

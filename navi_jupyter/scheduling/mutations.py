@@ -1,6 +1,6 @@
 """How a recall is made and changed: the checks, and one transaction with its ``navi.recall`` event for each change.
 
-Not responsible for which changes there are: that is ``service`` and what it is put together from.
+Not responsible for which changes there are (``service``, ``bulk``, ``event_firings``).
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ..clock import SystemClock, format_duration
+from ..clock import format_duration
 from ..errors import InvalidRequest, InvalidSchedule, LimitReached, RecallNotFound, RecallOver, SessionNotFound
 from ..model.base import ordered_id
 from ..model.recalls import Cron, Every, Once, Recall, RecallCreate, RecallPatch, RecallStatus, Schedule, When
 from ..model.sessions import OriginKind
 from ..ports.recalls import FiringState, RecallState
-from .ledger import say
+from .ledger import append_notices
 from .notices import RecallNotice
 from .outcomes import at_rest, first_due, one_time
-from .schedules import MIN_INTERVAL, resolve, shortest_gap, whole_ms
+from .schedules import resolve, shortest_gap, whole_ms
 
 if TYPE_CHECKING:
     from ..clock import Clock
@@ -28,14 +28,12 @@ if TYPE_CHECKING:
 TITLE_LENGTH = 60
 _TICK = timedelta(microseconds=1)
 
-Change = Callable[
-    [RecallState, Sequence[FiringState], datetime], tuple[RecallState, list[FiringState], list[RecallNotice]]
-]
-"""A user's change: from the state and its open firings to the new state, changed firings and what is said."""
+Change = Callable[[RecallState, Sequence[FiringState]], RecallState | None]
+"""From a recall and its open firings to the recall as it is then; None where nothing changes."""
 
 
-def nothing() -> None:
-    """Nobody is told."""
+def no_callback() -> None:
+    """Does nothing: the default of the callbacks below."""
 
 
 def title_of(message: str) -> str:
@@ -46,59 +44,55 @@ def title_of(message: str) -> str:
     return line[: TITLE_LENGTH - 1].rsplit(" ", 1)[0] + "…"
 
 
-class Changing:
-    """What every part of the service works with."""
+class Mutations:
+    """How each part of the service checks recalls and writes them."""
 
     def __init__(
         self,
         store: RecallStore,
         *,
-        max_recalls_per_user: int = 1000,
-        min_interval: timedelta = MIN_INTERVAL,
-        clock: Clock | None = None,
-        changed: Callable[[], None] = nothing,
-        whens_changed: Callable[[], None] = nothing,
-        why_not_watched: Callable[[When], str | None] = lambda _: None,
-        targets: Callable[[], Awaitable[Sequence[str]]] | None = None,
+        max_recalls_per_user: int,
+        min_interval: timedelta,
+        clock: Clock,
+        changed: Callable[[], None],
+        whens_changed: Callable[[], None],
+        why_not_watched: Callable[[When], str | None],
+        targets: Callable[[], Awaitable[Sequence[str]]] | None,
     ) -> None:
-        self._store = store
+        self.store = store
+        self.clock = clock
+        self.min_interval = min_interval
         self._max_recalls = max_recalls_per_user
-        self._min_interval = min_interval
-        self._clock = clock or SystemClock()
         self._changed = changed
-        """Called after each change, so that the scheduler looks again."""
         self._whens_changed = whens_changed
-        """Called when what is to be watched may have changed; never blocks."""
         self._why_not_watched = why_not_watched
-        """Why an event can never be noticed here, if so."""
         self._targets = targets
-        """Names that ``policy.notify`` may have, in small letters. None: any."""
 
-    def _tell(self, *recalls: Recall) -> None:
-        """After a change is committed."""
+    def notify(self, *recalls: Recall) -> None:
+        """After a change is committed: the scheduler and the watcher look again."""
         self._changed()
         if any(isinstance(recall.schedule, When) for recall in recalls):
             self._whens_changed()
 
-    async def _change(self, recall_id: str, owner: str, change: Change) -> Recall:
-        now = self._clock.now()
+    async def change(self, recall_id: str, owner: str, change: Change, notice: RecallNotice) -> Recall:
+        """Change one recall that is not over, in one transaction with its event. Raises RecallNotFound, RecallOver."""
+        now = self.clock.now()
 
         async def unit(tx: RecallTx) -> Recall:
             state = await locked(tx, recall_id, owner)
-            moved, firings, said = change(state, await tx.open_firings([recall_id]), now)
-            if moved is state and not firings:
+            must_be_open(state)
+            moved = change(state, await tx.open_firings([recall_id]))
+            if moved is None:
                 return state.recall
-            if firings:
-                await tx.save_firings(firings)
             await tx.save_recalls([moved])
-            await say(tx, [(moved, said)], now)
+            await append_notices(tx, [(moved, [notice])], now)
             return moved.recall
 
-        recall = await self._store.write(unit, durable=True)
-        self._tell(recall)
+        recall = await self.store.write(unit, durable=True)
+        self.notify(recall)
         return recall
 
-    async def _add(self, tx: RecallTx, states: Sequence[RecallState], owner: str, now: datetime) -> None:
+    async def add(self, tx: RecallTx, states: Sequence[RecallState], owner: str, now: datetime) -> None:
         """Insert new recalls of one owner. Raises SessionNotFound, LimitReached."""
         for session_id in dict.fromkeys(state.recall.session_id for state in states):
             if not await tx.session_of_owner(session_id, owner):
@@ -108,19 +102,19 @@ class Changing:
                 f"You can have {self._max_recalls} recalls that are not over, and would have more; cancel some first."
             )
         await tx.add_recalls(states)
-        await say(tx, [(state, [RecallNotice(action="created")]) for state in states], now)
+        await append_notices(tx, [(state, [RecallNotice(action="created")]) for state in states], now)
 
-    async def _known_targets(self, notify: Iterable[str]) -> Sequence[str] | None:
+    async def known_targets(self, notify: Iterable[str]) -> Sequence[str] | None:
         """What :func:`check_targets` compares with; None where nothing is to be compared. Before a transaction: it
         reads files."""
         return await self._targets() if self._targets is not None and any(notify) else None
 
-    def _made(
+    def made(
         self, request: RecallCreate, *, owner: str, zone: str, now: datetime, by_agent: bool = False
     ) -> RecallState:
         """A new recall, not stored yet. Raises InvalidSchedule."""
         schedule = resolve(request.schedule, now=now, zone=zone)
-        check_gap(schedule, self._min_interval, now)
+        check_gap(schedule, self.min_interval, now)
         self._must_be_watchable(schedule)
         recall = Recall(
             id=ordered_id("rec"),
@@ -140,7 +134,7 @@ class Changing:
         if isinstance(schedule, When) and (why := self._why_not_watched(schedule)):
             raise InvalidSchedule(f"when: {why}.", field="schedule")
 
-    def _patched(self, state: RecallState, patch: RecallPatch, now: datetime, zone: str) -> RecallState:
+    def patched(self, state: RecallState, patch: RecallPatch, now: datetime, zone: str) -> RecallState:
         """The state with what is there changed. Raises RecallOver, InvalidSchedule."""
         recall = must_be_open(state)
         update: dict[str, Any] = {
@@ -149,7 +143,7 @@ class Changing:
         if patch.schedule is not None:
             own = recall.schedule.tz if isinstance(recall.schedule, (Cron, Every)) else None
             update["schedule"] = resolve(patch.schedule, now=now, zone=own or zone)
-            check_gap(update["schedule"], self._min_interval, now)
+            check_gap(update["schedule"], self.min_interval, now)
             self._must_be_watchable(update["schedule"])
         moved = replace(state, recall=recall.model_copy(update=update))
         if patch.schedule is not None:
@@ -166,6 +160,20 @@ class Changing:
 def _kept_count(state: RecallState, schedule: Schedule) -> int:
     """An event that is waited for anew has not happened yet; others go on counting for ``max_fires``."""
     return 0 if isinstance(schedule, When) and one_time(schedule) else state.planned
+
+
+def paused(state: RecallState, _opens: Sequence[FiringState]) -> RecallState | None:
+    """A :data:`Change`: nothing starts until it is resumed; a run in progress goes on."""
+    if state.recall.status is RecallStatus.PAUSED:
+        return None
+    return replace(state, recall=state.recall.but(status=RecallStatus.PAUSED, next_at=None))
+
+
+def resumed(state: RecallState, opens: Sequence[FiringState]) -> RecallState | None:
+    """A :data:`Change`: it goes on; the misfire policy decides about the times that passed meanwhile."""
+    if state.recall.status is not RecallStatus.PAUSED:
+        return None
+    return at_rest(replace(state, recall=state.recall.but(status=RecallStatus.PENDING)), opens)
 
 
 def check_targets(notify: Iterable[str], known: Sequence[str] | None, *, kept: Iterable[str] = ()) -> None:

@@ -5,12 +5,13 @@ Each change is one transaction with its ``navi.recall`` event. Not responsible f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from ..errors import InvalidSchedule, RecallOver
+from ..clock import SystemClock
+from ..errors import InvalidRequest, InvalidSchedule, RecallOver
 from ..model.recalls import (
     Firing,
     FiringStatus,
@@ -20,33 +21,33 @@ from ..model.recalls import (
     RecallStatus,
     Schedule,
     ScheduleSpec,
+    When,
 )
-from ..ports.recalls import FiringState, RecallState
+from ..ports.agent import Unrun
+from ..ports.recalls import RecallState
 from .bulk import BulkChanges
 from .decisions import agent_may_not
-from .ledger import CANCELLED, end_all, say
-from .mutations import TITLE_LENGTH, check_gap, check_targets, locked, must_be_open, owned, title_of
+from .event_firings import RecallOccurrences
+from .ledger import CANCELLED, append_notices, end_all
+from .mutations import Mutations, check_gap, check_targets, locked, must_be_open, no_callback, owned, paused, resumed
 from .notices import RecallNotice
-from .occurrences import Watching
 from .outcomes import at_rest, manual, one_time
-from .schedules import preview, resolve, warnings
+from .schedules import MIN_INTERVAL, preview, resolve, spec_of, warnings
 
 if TYPE_CHECKING:
-    from ..ports.recalls import RecallTx
-
-__all__ = ["MAX_PREVIEW", "TITLE_LENGTH", "RecallService", "title_of"]
+    from ..clock import Clock
+    from ..ports.recalls import RecallStore, RecallTx
 
 MAX_PREVIEW = 100
+MAX_UNRUN = 500
 
 
-class RecallService(Watching, BulkChanges):
-    """Implements :class:`navi_jupyter.ports.RecallAccess` and :class:`navi_jupyter.ports.recalls.Occurrences`, and what
-    the REST interface needs besides.
+class RecallQueries:
+    """What users, programs and the agent read of recalls. A recall of another owner is not found, whatever is asked."""
 
-    A recall of somebody else is not found (RecallNotFound), whatever is asked of it.
-    """
-
-    # --- reading
+    def __init__(self, store: RecallStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
 
     async def get(self, recall_id: str, *, owner: str) -> Recall:
         """Raises RecallNotFound."""
@@ -73,28 +74,77 @@ class RecallService(Watching, BulkChanges):
     async def ledger(
         self, recall_id: str, *, owner: str, limit: int = 50, cursor: str | None = None
     ) -> tuple[Sequence[Firing], str | None]:
-        """A page of the ledger, newest slot first, and the cursor of the next one. Raises RecallNotFound."""
+        """A page of the ledger, newest time first, and the cursor of the next one. Raises RecallNotFound."""
         await self.get(recall_id, owner=owner)
         return await self._store.firings(recall_id, limit=limit, cursor=cursor)
 
-    async def firings(self, recall_id: str, *, owner: str, limit: int = 50) -> Sequence[Firing]:
-        """The ledger, newest slot first. Raises RecallNotFound."""
-        page, _ = await self.ledger(recall_id, owner=owner, limit=limit)
-        return page
+    async def last_firings(self, recalls: Sequence[Recall]) -> Mapping[str, Firing]:
+        """The latest row of the ledger of each, by recall."""
+        return await self._store.last_firings(recall.id for recall in recalls)
+
+    async def unrun(self, session_id: str, *, since: datetime | None, limit: int) -> Sequence[Unrun]:
+        """What did not run in a session, of times from ``since`` on: the last ``limit``, oldest first."""
+        if not 0 < limit <= MAX_UNRUN:
+            raise InvalidRequest(f"limit must be from 1 to {MAX_UNRUN}.", field="limit")
+        return await self._store.unrun(session_id, since=since, limit=limit)
 
     async def open_recalls(self) -> int:
-        """How many recalls, of everybody, are not over."""
+        """How many recalls, of all owners, are not over."""
         return (await self._store.audit_recalls(self._clock.now())).open
 
-    def preview(
-        self, spec: ScheduleSpec, *, n: int = 5, after: datetime | None = None, zone: str
-    ) -> tuple[Sequence[datetime], Sequence[str]]:
-        """The next ``n`` slots after ``after`` (default now), in the schedule's zone, and warnings.
 
-        Raises InvalidSchedule.
+class RecallService:
+    """Makes, changes, ends and fires recalls. Implements :class:`navi_jupyter.ports.agent.RecallAccess`.
+
+    A recall of another owner is not found (RecallNotFound), whatever is asked of it.
+    """
+
+    def __init__(
+        self,
+        store: RecallStore,
+        *,
+        max_recalls_per_user: int = 1000,
+        min_interval: timedelta = MIN_INTERVAL,
+        clock: Clock | None = None,
+        changed: Callable[[], None] = no_callback,
+        whens_changed: Callable[[], None] = no_callback,
+        why_not_watched: Callable[[When], str | None] = lambda _: None,
+        targets: Callable[[], Awaitable[Sequence[str]]] | None = None,
+    ) -> None:
+        """``changed``: called after each change, so that the scheduler looks again. ``whens_changed``: called when
+        what is to be watched may have changed. Neither blocks. ``why_not_watched``: why an event can never be noticed
+        here, if so. ``targets``: names that ``policy.notify`` may have, in small letters; None: any.
         """
-        _, times, told = self.foresee(spec, n=n, after=after, zone=zone)
-        return times, told
+        self._store = store
+        self._clock = clock or SystemClock()
+        self._mutations = Mutations(
+            store,
+            max_recalls_per_user=max_recalls_per_user,
+            min_interval=min_interval,
+            clock=self._clock,
+            changed=changed,
+            whens_changed=whens_changed,
+            why_not_watched=why_not_watched,
+            targets=targets,
+        )
+        self.queries = RecallQueries(store, self._clock)
+        self.bulk = BulkChanges(self._mutations)
+        self.occurrences = RecallOccurrences(self._mutations)
+
+    # --- reading
+
+    async def in_session(self, session_id: str) -> Sequence[Recall]:
+        """See :class:`RecallQueries`."""
+        return await self.queries.in_session(session_id)
+
+    async def firings(self, recall_id: str, *, owner: str, limit: int = 50) -> Sequence[Firing]:
+        """The ledger, newest time first. Raises RecallNotFound."""
+        page, _ = await self.queries.ledger(recall_id, owner=owner, limit=limit)
+        return page
+
+    async def unrun(self, session_id: str, *, since: datetime | None, limit: int = 100) -> Sequence[Unrun]:
+        """See :class:`RecallQueries`."""
+        return await self.queries.unrun(session_id, since=since, limit=limit)
 
     def foresee(
         self,
@@ -105,14 +155,13 @@ class RecallService(Watching, BulkChanges):
         as_of: datetime | None = None,
         zone: str,
     ) -> tuple[Schedule, Sequence[datetime], Sequence[str]]:
-        """:meth:`preview`, and before it the schedule as it would be stored at ``as_of`` (default now).
-
-        Raises InvalidSchedule.
+        """The schedule as it would be stored at ``as_of``, its next ``n`` times after ``after`` in its zone, and
+        warnings; both are now by default. Raises InvalidSchedule.
         """
         now = as_of or self._clock.now()
         base = after or now
         schedule = resolve(spec, now=now, zone=zone)
-        check_gap(schedule, self._min_interval, now)
+        check_gap(schedule, self._mutations.min_interval, now)
         times = preview(schedule, n=min(n, MAX_PREVIEW), after=base, zone=zone)
         return schedule, times, warnings(schedule, now=base)
 
@@ -127,18 +176,18 @@ class RecallService(Watching, BulkChanges):
 
         ``code``: one of the agent may wait for an expression, which is code that a kernel executes.
         """
-        check_targets(request.policy.notify, await self._known_targets(request.policy.notify))
+        check_targets(request.policy.notify, await self._mutations.known_targets(request.policy.notify))
         now = self._clock.now()
-        state = self._made(request, owner=owner, zone=zone, now=now, by_agent=by_agent)
+        state = self._mutations.made(request, owner=owner, zone=zone, now=now, by_agent=by_agent)
         schedule = state.recall.schedule
         if by_agent and (why := agent_may_not(schedule, code=code)):
             raise InvalidSchedule(why, field="schedule")
 
         async def unit(tx: RecallTx) -> None:
-            await self._add(tx, [state], owner, now)
+            await self._mutations.add(tx, [state], owner, now)
 
         await self._store.write(unit, durable=True)
-        self._tell(state.recall)
+        self._mutations.notify(state.recall)
         return state.recall
 
     async def patch(self, recall_id: str, patch: RecallPatch, *, owner: str, zone: str | None = None) -> Recall:
@@ -147,7 +196,7 @@ class RecallService(Watching, BulkChanges):
         Raises RecallNotFound, RecallOver, InvalidRequest, InvalidSchedule.
         """
         notify = patch.policy.notify if patch.policy else ()
-        known = await self._known_targets(notify)
+        known = await self._mutations.known_targets(notify)
         now = self._clock.now()
 
         async def unit(tx: RecallTx) -> Recall:
@@ -155,47 +204,56 @@ class RecallService(Watching, BulkChanges):
             check_targets(notify, known, kept=state.recall.policy.notify)
             session = await tx.session(state.recall.session_id)
             own_zone = zone or (session.timezone if session else "UTC")
-            moved = at_rest(self._patched(state, patch, now, own_zone), await tx.open_firings([recall_id]))
+            moved = at_rest(self._mutations.patched(state, patch, now, own_zone), await tx.open_firings([recall_id]))
             if not patch.model_fields_set:
                 return state.recall
             await tx.save_recalls([moved])
-            await say(tx, [(moved, [RecallNotice(action="rescheduled")])], now)
+            await append_notices(tx, [(moved, [RecallNotice(action="rescheduled")])], now)
             return moved.recall
 
         recall = await self._store.write(unit, durable=True)
-        self._tell(recall)
+        self._mutations.notify(recall)
+        return recall
+
+    async def clone(self, recall_id: str, patch: RecallPatch, *, owner: str) -> Recall:
+        """A new recall like this one, with the fields of ``patch`` in their place. It counts from now.
+
+        One that is over can be cloned, too. Raises RecallNotFound, InvalidRequest, InvalidSchedule (a time that is
+        past), LimitReached.
+        """
+        notify = patch.policy.notify if patch.policy else ()
+        known = await self._mutations.known_targets(notify)
+        now = self._clock.now()
+
+        async def unit(tx: RecallTx) -> Recall:
+            recall = (await locked(tx, recall_id, owner)).recall
+            check_targets(notify, known, kept=recall.policy.notify)
+            session = await tx.session(recall.session_id)
+            request = RecallCreate(
+                session_id=recall.session_id,
+                message=patch.message or recall.message,
+                title=patch.title or (recall.title if patch.message is None else None),
+                schedule=patch.schedule or spec_of(recall.schedule),
+                policy=patch.policy or recall.policy,
+            )
+            state = self._mutations.made(request, owner=owner, zone=session.timezone if session else "UTC", now=now)
+            await self._mutations.add(tx, [state], owner, now)
+            return state.recall
+
+        recall = await self._store.write(unit, durable=True)
+        self._mutations.notify(recall)
         return recall
 
     async def pause(self, recall_id: str, *, owner: str) -> Recall:
         """Nothing starts until it is resumed; a run in progress goes on. Raises RecallNotFound, RecallOver."""
-
-        def change(
-            state: RecallState, _opens: Sequence[FiringState], _now: datetime
-        ) -> tuple[RecallState, list[FiringState], list[RecallNotice]]:
-            recall = must_be_open(state)
-            if recall.status is RecallStatus.PAUSED:
-                return state, [], []
-            update = {"status": RecallStatus.PAUSED, "next_at": None}
-            return replace(state, recall=recall.model_copy(update=update)), [], [RecallNotice(action="paused")]
-
-        return await self._change(recall_id, owner, change)
+        return await self._mutations.change(recall_id, owner, paused, RecallNotice(action="paused"))
 
     async def resume(self, recall_id: str, *, owner: str) -> Recall:
-        """Go on; what its misfire policy says decides about the slots that passed meanwhile.
+        """Go on; the misfire policy decides about the times that passed meanwhile.
 
         Raises RecallNotFound, RecallOver.
         """
-
-        def change(
-            state: RecallState, opens: Sequence[FiringState], _now: datetime
-        ) -> tuple[RecallState, list[FiringState], list[RecallNotice]]:
-            recall = must_be_open(state)
-            if recall.status is not RecallStatus.PAUSED:
-                return state, [], []
-            active = replace(state, recall=recall.model_copy(update={"status": RecallStatus.PENDING}))
-            return at_rest(active, opens), [], [RecallNotice(action="resumed")]
-
-        return await self._change(recall_id, owner, change)
+        return await self._mutations.change(recall_id, owner, resumed, RecallNotice(action="resumed"))
 
     async def cancel(self, recall_id: str, *, owner: str) -> Recall:
         """End a recall: nothing more starts, a run in progress goes on, the ledger stays.
@@ -212,7 +270,7 @@ class RecallService(Watching, BulkChanges):
             return ended.recall
 
         recall = await self._store.write(unit, durable=True)
-        self._tell(recall)
+        self._mutations.notify(recall)
         return recall
 
     async def delete(self, recall_id: str, *, owner: str) -> Recall:
@@ -220,7 +278,7 @@ class RecallService(Watching, BulkChanges):
         try:
             return await self.cancel(recall_id, owner=owner)
         except RecallOver:
-            return await self.get(recall_id, owner=owner)
+            return await self.queries.get(recall_id, owner=owner)
 
     async def fire(self, recall_id: str, *, owner: str, key: str | None = None) -> Recall:
         """Run it now, besides its schedule: no slot is used up. The same ``key`` again changes nothing.
@@ -244,7 +302,7 @@ class RecallService(Watching, BulkChanges):
             return moved.recall
 
         recall = await self._store.write(unit, durable=True)
-        self._tell(recall)
+        self._mutations.notify(recall)
         return recall
 
 

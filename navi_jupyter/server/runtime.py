@@ -87,7 +87,7 @@ class Services:
         """A command to a session, with what is attached to it. Raises any NaviError."""
         acceptance = await self._give(session_id, command, owner=owner)
         if isinstance(command, Prompt):
-            await self.recalls.user_wrote(session_id, now())
+            await self.recalls.occurrences.user_wrote(session_id, now())
         return acceptance
 
     async def _give(self, session_id: str, command: Command, *, owner: str) -> Acceptance:
@@ -276,7 +276,7 @@ async def runtime(
             notices_changed=lambda: reaching.notify.wake(),
         )
         watcher = watcher_of(
-            recalls,
+            recalls.occurrences,
             parts,
             session=store.session,
             kernels=bench.jupyter.kernels,
@@ -284,7 +284,9 @@ async def runtime(
             attachments=attachments,
             elsewhere=Elsewhere(store.known_servers, orchestrator.server),
         )
-        reaching = Reaching.of(store, parts, allow_private=settings.notify_allow_private, user_read=recalls.user_read)
+        reaching = Reaching.of(
+            store, parts, allow_private=settings.notify_allow_private, user_read=recalls.occurrences.user_read
+        )
         await orchestrator.start(recalls, scheduler.on_run_ended, reaching.on_run_ended(orchestrator))
         try:
             await scheduler.start()

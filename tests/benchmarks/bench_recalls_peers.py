@@ -419,7 +419,7 @@ async def _imported(path: Path, count: int) -> float:
         ]
         began = time.perf_counter()
         for text in texts:
-            await service.take_in(text, owner="u", session_id=session)
+            await service.bulk.take_in(text, owner="u", session_id=session)
         return time.perf_counter() - began
     finally:
         await store.close()

@@ -167,7 +167,7 @@ async def test_a_session_that_is_busy_for_ever_ends_the_wait_and_spends_no_attem
         seen = set()
         while not (await w.get(recall)).status.final:
             await w.step(scheduler)
-            rows, _ = await w.service.ledger(recall.id, owner=OWNER)
+            rows, _ = await w.service.queries.ledger(recall.id, owner=OWNER)
             seen.add((rows[0].status, rows[0].attempt, rows[0].started_at))
             w.clock.advance(HOUR)
         assert seen == {(FiringStatus.PENDING, 0, None), (FiringStatus.EXPIRED, 0, None)}

@@ -95,7 +95,7 @@ async def check(w: World, recalls: list[Recall]) -> None:
     for recall in recalls:
         state = await w.store.recall_state(recall.id)
         assert state is not None
-        rows, _ = await w.service.ledger(recall.id, owner=OWNER, limit=10_000)
+        rows, _ = await w.service.queries.ledger(recall.id, owner=OWNER, limit=10_000)
         open_rows = [f for f in rows if not f.status.final]
         assert open_rows == [], [(f.status, f.reason) for f in open_rows]
         auto = [f for f in rows if f.kind == "auto"]

@@ -44,7 +44,7 @@ async def test_a_run_that_had_changed_nothing_is_started_again_under_the_same_me
         await w.finish(scheduler, session)
         assert len(w.sessions.prompts) == 1
         assert await w.ledger(recall) == [("succeeded", 10.0, STARTED_AGAIN)]
-        rows, _ = await w.service.ledger(recall.id, owner=OWNER, limit=10)
+        rows, _ = await w.service.queries.ledger(recall.id, owner=OWNER, limit=10)
         assert rows[0].run_id == second.id
         assert rows[0].attempt == 0
         after = await w.get(recall)

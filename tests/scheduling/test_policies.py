@@ -71,12 +71,12 @@ async def test_writing_in_the_session_ends_what_says_so_and_nothing_else(tmp_pat
         await w.service.pause(paused.id, owner=OWNER)
         plain, elsewhere = await w.recall(session, HOURLY), await w.recall(other, HOURLY, {"cancel_on": ["read"]})
         w.clock.advance(timedelta(seconds=1))
-        await w.service.user_wrote(session, w.clock.now())
-        await w.service.user_wrote(other, w.clock.now())
+        await w.service.occurrences.user_wrote(session, w.clock.now())
+        await w.service.occurrences.user_wrote(other, w.clock.now())
         assert [(await w.get(r)).status for r in (mine, paused, plain, elsewhere)] == [
             "cancelled", "cancelled", "pending", "pending",
         ]  # fmt: skip
-        await w.service.user_read(other, w.clock.now())
+        await w.service.occurrences.user_read(other, w.clock.now())
         assert (await w.get(elsewhere)).status == "cancelled"
         frames = await w.store.frames(session, after=0, limit=100)
         reasons = [json.loads(frame)["event"]["value"].get("reason") for _, frame in frames]
@@ -90,7 +90,7 @@ async def test_what_waits_is_withdrawn_with_the_reason_and_a_run_in_progress_goe
         waiting = await w.recall(session, {"kind": "once", "in": "1s"}, {"cancel_on": ["user_message"]})
         w.clock.advance(timedelta(seconds=1))
         await w.step(scheduler)
-        await w.service.user_wrote(session, w.clock.now())
+        await w.service.occurrences.user_wrote(session, w.clock.now())
         assert await w.ledger(waiting) == [("cancelled", 1, "you wrote in the session")]
         assert [row[0] for row in await w.ledger(running)] == ["running"]
         await w.finish(scheduler, session)

@@ -322,7 +322,7 @@ async def test_deleting_the_session_takes_its_recalls_along(tmp_path: Path) -> N
         await w.store.write(lambda tx: tx.delete_session(session))
         w.clock.advance(timedelta(seconds=1))
         assert await w.step(scheduler) == 0
-        assert await w.service.list(OWNER) == ([], None)
+        assert await w.service.queries.list(OWNER) == ([], None)
 
 
 async def test_the_running_loop_fires_what_comes_due_and_sleeps_in_between(tmp_path: Path) -> None:

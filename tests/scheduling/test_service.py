@@ -9,7 +9,8 @@ import pytest
 
 from navi_jupyter.errors import InvalidSchedule, LimitReached, RecallNotFound, RecallOver, SessionNotFound
 from navi_jupyter.model.recalls import CronSpec, RecallCreate, RecallPatch, RecallStatus
-from navi_jupyter.scheduling.service import RecallService, title_of
+from navi_jupyter.scheduling.mutations import title_of
+from navi_jupyter.scheduling.service import RecallService
 from tests.support.scheduler_world import OWNER, START, world
 
 if TYPE_CHECKING:
@@ -43,14 +44,14 @@ async def test_another_users_recall_is_not_found_whatever_is_asked_of_it(tmp_pat
     async with world(tmp_path) as w:
         recall = await w.recall(await w.add_session(), HOURLY)
         for work in (
-            w.service.get, w.service.pause, w.service.resume, w.service.cancel, w.service.delete,
-            w.service.fire, w.service.firings, w.service.ledger,
+            w.service.queries.get, w.service.pause, w.service.resume, w.service.cancel, w.service.delete,
+            w.service.fire, w.service.firings, w.service.queries.ledger,
         ):  # fmt: skip
             with pytest.raises(RecallNotFound):
                 await work(recall.id, owner="eve")
         with pytest.raises(RecallNotFound):
             await w.service.patch(recall.id, patch(title="mine"), owner="eve")
-        assert await w.service.list("eve") == ([], None)
+        assert await w.service.queries.list("eve") == ([], None)
 
 
 async def test_a_recall_needs_a_session_of_ones_own(tmp_path: Path) -> None:
@@ -85,13 +86,13 @@ async def test_lists_page_newest_first_and_filter(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         one, two = await w.add_session(), await w.add_session()
         made = [await w.recall(one if n % 2 else two, HOURLY, title=f"n{n}") for n in range(5)]
-        page, cursor = await w.service.list(OWNER, limit=3)
-        rest, end = await w.service.list(OWNER, limit=3, cursor=cursor)
+        page, cursor = await w.service.queries.list(OWNER, limit=3)
+        rest, end = await w.service.queries.list(OWNER, limit=3, cursor=cursor)
         assert [r.id for r in (*page, *rest)] == [r.id for r in reversed(made)]
         assert end is None
-        assert len((await w.service.list(OWNER, session_id=one))[0]) == 2
+        assert len((await w.service.queries.list(OWNER, session_id=one))[0]) == 2
         await w.service.pause(made[0].id, owner=OWNER)
-        paused, _ = await w.service.list(OWNER, status=RecallStatus.PAUSED)
+        paused, _ = await w.service.queries.list(OWNER, status=RecallStatus.PAUSED)
         assert [r.id for r in paused] == [made[0].id]
 
 
@@ -239,7 +240,7 @@ async def test_a_preview_is_what_will_happen(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         scheduler, session = w.scheduler(), await w.add_session()
         spec = CronSpec(kind="cron", expr="*/20 * * * *")
-        times, _ = w.service.preview(spec, n=3, zone="Europe/Berlin")
+        _, times, _ = w.service.foresee(spec, n=3, zone="Europe/Berlin")
         assert [at.utcoffset() for at in times] == [timedelta(hours=1)] * 3
         recall = await w.recall(session, {"kind": "cron", "expr": "*/20 * * * *"})
         for _ in range(3):
@@ -270,8 +271,8 @@ async def test_a_ledger_pages_newest_first(tmp_path: Path) -> None:
         recall = await w.recall(session, HOURLY)
         w.clock.advance(timedelta(hours=7))
         await w.step(scheduler)
-        first, cursor = await w.service.ledger(recall.id, owner=OWNER, limit=4)
-        second, end = await w.service.ledger(recall.id, owner=OWNER, limit=4, cursor=cursor)
+        first, cursor = await w.service.queries.ledger(recall.id, owner=OWNER, limit=4)
+        second, end = await w.service.queries.ledger(recall.id, owner=OWNER, limit=4, cursor=cursor)
         slots = [(f.slot - START) // timedelta(hours=1) for f in (*first, *second)]
         assert slots == [7, 6, 5, 4, 3, 2, 1]
         assert end is None

@@ -40,14 +40,14 @@ async def test_all_of_a_user_are_paused_and_resumed_in_one_go(tmp_path: Path) ->
         await w.service.pause(mine[0].id, owner=OWNER)
         over = await w.recall(one, HOURLY)
         await w.service.cancel(over.id, owner=OWNER)
-        assert await w.service.pause_all(owner="eve") == 0
-        assert await w.service.pause_all(owner=OWNER) == 2
-        assert await w.service.pause_all(owner=OWNER) == 0
+        assert await w.service.bulk.pause_all(owner="eve") == 0
+        assert await w.service.bulk.pause_all(owner=OWNER) == 2
+        assert await w.service.bulk.pause_all(owner=OWNER) == 0
         assert {(await w.get(r)).status for r in mine} == {RecallStatus.PAUSED}
-        assert await w.service.resume_all(owner=OWNER, session_id=two) == 2
+        assert await w.service.bulk.resume_all(owner=OWNER, session_id=two) == 2
         assert [(await w.get(r)).status for r in mine] == ["paused", "pending", "pending"]
         assert (await w.get(mine[1])).next_at == START + timedelta(hours=1)
-        assert await w.service.resume_all(owner=OWNER) == 1
+        assert await w.service.bulk.resume_all(owner=OWNER) == 1
         assert (await w.get(over)).status == "cancelled"
         assert [action for action, _ in await w.said(two)] == ["created"] * 2 + ["paused"] * 2 + ["resumed"] * 2
 
@@ -58,7 +58,7 @@ async def test_pausing_all_while_one_runs_lets_it_run_and_starts_nothing(tmp_pat
         recall = await w.recall(session, HOURLY)
         w.clock.advance(timedelta(hours=1))
         await w.step(scheduler)
-        assert await w.service.pause_all(owner=OWNER) == 1
+        assert await w.service.bulk.pause_all(owner=OWNER) == 1
         await w.finish(scheduler, session)
         assert (await w.get(recall)).status == "paused"
         w.clock.advance(timedelta(hours=3))
@@ -129,15 +129,15 @@ async def test_what_is_exported_comes_back_the_same(tmp_path: Path) -> None:
             for n, one in enumerate(SCHEDULES)
         ]
         await w.service.pause(made[1].id, owner=OWNER)
-        text = await w.service.export(owner=OWNER)
-        back = await w.service.take_in(text, owner=OWNER, session_id=other)
+        text = await w.service.bulk.export(owner=OWNER)
+        back = await w.service.bulk.take_in(text, owner=OWNER, session_id=other)
         for old, new in zip(made, back, strict=True):
             assert (new.title, new.message, new.schedule, new.policy, new.session_id) == (
                 old.title, old.message, old.schedule, old.policy, other,
             )  # fmt: skip
         assert [recall.status for recall in back].count(RecallStatus.PAUSED) == 1
         assert (await w.get(back[1])).status == "paused"
-        assert await w.service.export(owner="eve") == text.splitlines()[0] + "\n\n"
+        assert await w.service.bulk.export(owner="eve") == text.splitlines()[0] + "\n\n"
 
 
 @settings(max_examples=100)
@@ -199,21 +199,21 @@ async def test_a_file_is_taken_in_whole_or_not_at_all(tmp_path: Path) -> None:
         good = GOOD.replace('"S"', f'"{session}"')
         never = good.replace('{kind = "every", every = "1h"}', '{kind = "cron", expr = "0 0 30 2 *"}')
         with pytest.raises(InvalidSchedule, match=r"recall 2 \(“ok”\), line 6: .*never matches"):
-            await w.service.take_in(good + never, owner=OWNER)
+            await w.service.bulk.take_in(good + never, owner=OWNER)
         with pytest.raises(SessionNotFound, match="recall 2"):
-            await w.service.take_in(good + GOOD, owner=OWNER)
+            await w.service.bulk.take_in(good + GOOD, owner=OWNER)
         with pytest.raises(SessionNotFound):
-            await w.service.take_in(good, owner="eve")
+            await w.service.bulk.take_in(good, owner="eve")
         with pytest.raises(LimitReached):
-            await w.service.take_in(good * 4, owner=OWNER)
-        assert (await w.service.list(OWNER))[0] == []
-        would = await w.service.take_in(good * 2, owner=OWNER, dry_run=True)
+            await w.service.bulk.take_in(good * 4, owner=OWNER)
+        assert (await w.service.queries.list(OWNER))[0] == []
+        would = await w.service.bulk.take_in(good * 2, owner=OWNER, dry_run=True)
         assert len(would) == 2
         assert would[0].next_at == START + timedelta(hours=1)
-        assert (await w.service.list(OWNER))[0] == []
-        await w.service.take_in(good * 3, owner=OWNER)
-        assert len((await w.service.list(OWNER))[0]) == 3
-        assert len(tomllib.loads(await w.service.export(owner=OWNER))["recall"]) == 3
+        assert (await w.service.queries.list(OWNER))[0] == []
+        await w.service.bulk.take_in(good * 3, owner=OWNER)
+        assert len((await w.service.queries.list(OWNER))[0]) == 3
+        assert len(tomllib.loads(await w.service.bulk.export(owner=OWNER))["recall"]) == 3
 
 
 # --- whole days on the wall clock ------------------------------------------------------------------------------------

@@ -27,7 +27,9 @@ def at(seconds: float) -> Any:
 
 
 async def tell(w: World, recall: Recall, key: str = "k1", detail: str = "it broke", **more: Any) -> bool:
-    return await w.service.happened(Happened(recall_id=recall.id, key=key, at=w.clock.now(), detail=detail, **more))
+    return await w.service.occurrences.happened(
+        Happened(recall_id=recall.id, key=key, at=w.clock.now(), detail=detail, **more)
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,8 +103,8 @@ async def test_it_waits_without_a_time_and_is_no_finding_of_the_audit(tmp_path: 
         scheduler, session = w.scheduler(), await w.add_session()
         recall = await w.recall(session, DONE)
         assert (recall.status, recall.next_at) == ("pending", None)
-        assert [state.recall.id for state in await w.service.open_whens()] == [recall.id]
-        times, (warning,) = w.service.preview(WhenSpec(kind="when", when="done"), zone="UTC")
+        assert [state.recall.id for state in await w.service.occurrences.open_whens()] == [recall.id]
+        _, times, (warning,) = w.service.foresee(WhenSpec(kind="when", when="done"), zone="UTC")
         assert times == []
         assert "no times" in warning
         w.clock.advance(timedelta(days=400))
@@ -118,7 +120,7 @@ async def test_what_happens_fires_it_once_and_it_ends_as_a_one_time_recall_does(
         recall = await w.recall(session, DONE)
         w.clock.advance(timedelta(seconds=20))
         assert await tell(w, recall, attachments=("a_1", "a_2"))
-        assert await w.service.open_whens() == []
+        assert await w.service.occurrences.open_whens() == []
         assert not await tell(w, recall)  # told again, by another server
         assert not await tell(w, recall, "k2")  # it waits no more, which the ledger says
         assert await w.step(scheduler) == 1
@@ -171,7 +173,7 @@ async def test_its_run_may_fail_and_is_tried_again_with_what_happened(tmp_path: 
         await w.step(scheduler)
         await w.finish(scheduler, session, RunStatus.FAILED, "provider_error")
         assert (await w.get(recall)).status == "pending"
-        assert await w.service.open_whens() == []
+        assert await w.service.occurrences.open_whens() == []
         w.clock.advance(timedelta(seconds=10))
         assert await w.step(scheduler) == 1
         assert "it broke" in w.sessions.prompts[1][1].text
@@ -189,7 +191,7 @@ async def test_each_time_goes_back_to_waiting(tmp_path: Path) -> None:
             assert await w.step(scheduler) == 1
             await w.finish(scheduler, session, RunStatus.FAILED, "x")
             assert (await w.get(recall)).status == "pending"
-            assert len(await w.service.open_whens()) == 1
+            assert len(await w.service.occurrences.open_whens()) == 1
         assert [row[0] for row in await w.ledger(recall)] == ["failed"] * 3
 
 
@@ -216,7 +218,7 @@ async def test_while_paused_nothing_fires_and_the_ledger_says_so(tmp_path: Path)
         scheduler, session = w.scheduler(), await w.add_session()
         recall = await w.recall(session, EACH)
         await w.service.pause(recall.id, owner=OWNER)
-        assert await w.service.open_whens() == []
+        assert await w.service.occurrences.open_whens() == []
         assert not await tell(w, recall)
         assert await w.ledger(recall) == [("skipped", 0, "paused")]
         assert (await w.service.resume(recall.id, owner=OWNER)).status == "pending"
@@ -298,7 +300,7 @@ async def test_a_busy_session_may_be_a_reason_not_to_run(tmp_path: Path) -> None
         await w.step(scheduler)
         assert (await w.get(once)).status == "expired"
         assert (await w.get(again)).status == "pending"  # it has not been used up
-        assert [state.recall.id for state in await w.service.open_whens()] == [again.id]
+        assert [state.recall.id for state in await w.service.occurrences.open_whens()] == [again.id]
 
 
 async def test_late_events_are_told_as_late_and_those_past_their_grace_do_not_run(tmp_path: Path) -> None:
@@ -338,10 +340,10 @@ async def test_what_can_not_be_looked_at_is_said_and_stays_open(tmp_path: Path) 
     async with world(tmp_path) as w:
         session = await w.add_session()
         recall = await w.recall(session, {"kind": "when", "when": "true loss < 1"})
-        await w.service.could_not_look(recall.id, "NameError: loss")
+        await w.service.occurrences.could_not_look(recall.id, "NameError: loss")
         assert await w.said(session) == [("created", "pending"), ("deferred", "pending")]
-        assert len(await w.service.open_whens()) == 1
-        await w.service.could_not_look("rec_gone", "x")
+        assert len(await w.service.occurrences.open_whens()) == 1
+        await w.service.occurrences.could_not_look("rec_gone", "x")
 
 
 async def test_it_survives_a_kill_between_being_told_and_being_delivered(tmp_path: Path) -> None:
@@ -371,6 +373,6 @@ async def test_an_agent_that_was_not_asked_to_run_code_has_no_expression_evaluat
         with pytest.raises(InvalidSchedule) as refused:
             await w.service.create(request, owner=OWNER, zone="UTC", by_agent=True)
         assert refused.value.field == "schedule"
-        assert await w.service.open_whens() == []
+        assert await w.service.occurrences.open_whens() == []
         await w.service.create(request, owner=OWNER, zone="UTC", by_agent=True, code=True)
-        assert len(await w.service.open_whens()) == 1
+        assert len(await w.service.occurrences.open_whens()) == 1

@@ -189,11 +189,11 @@ class World:
         return await self.service.create(request, owner=OWNER, zone="Europe/Berlin")
 
     async def get(self, recall: Recall) -> Recall:
-        return await self.service.get(recall.id, owner=OWNER)
+        return await self.service.queries.get(recall.id, owner=OWNER)
 
     async def ledger(self, recall: Recall) -> list[tuple[str, float, str | None]]:
         """(status, slot in seconds after START, reason), oldest first."""
-        rows, _ = await self.service.ledger(recall.id, owner=OWNER, limit=1000)
+        rows, _ = await self.service.queries.ledger(recall.id, owner=OWNER, limit=1000)
         return [(f.status.value, (f.slot - START).total_seconds(), f.reason) for f in reversed(rows)]
 
     async def said(self, session_id: str) -> list[tuple[str, str]]:

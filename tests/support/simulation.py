@@ -267,13 +267,13 @@ class House:
             self._begun(process, admission.started)
             if told:
                 at, self.acting = process.clock.now(), None
-                await self.service.user_wrote(session_id, at)
+                await self.service.occurrences.user_wrote(session_id, at)
 
     async def user_reads(self, session_id: str, *, told: bool) -> None:
         owner, at = self.owners[session_id], self.clock()
         await ReadMarks(self.users).mark(session_id, owner=owner, seq=10**6, at=at)
         if told:
-            await self.service.user_read(session_id, at)
+            await self.service.occurrences.user_read(session_id, at)
 
     def occurred(self, happened: Happened, fires: bool) -> None:
         """The ledger was told of an event, durably."""

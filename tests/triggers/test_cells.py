@@ -64,7 +64,7 @@ async def test_a_cell_that_fails_is_told_with_its_traceback(place: Place) -> Non
             assert "\x1b" not in told
         (row,) = await place.firings(fine)
     assert (row["status"], row["reason"]) == ("missed", "the cell did not finish: it failed")
-    ended = await place.services.recalls.get(fine.id, owner=OWNER)
+    ended = await place.services.recalls.queries.get(fine.id, owner=OWNER)
     assert ended.status is RecallStatus.EXPIRED, "it would wait for ever"
 
 
@@ -259,7 +259,7 @@ async def test_two_servers_and_a_second_telling_fire_once(place: Place) -> None:
         await finished(browser, "print(1)")
         (row,) = await place.firings(recall)
     again = Happened(recall_id=recall.id, key=row["key"], at=now(), detail="the same, told by another server")
-    assert not await place.services.recalls.happened(again)
+    assert not await place.services.recalls.occurrences.happened(again)
     assert len(place.rows(recall)) == 1
 
 
@@ -273,7 +273,7 @@ async def test_a_recall_that_was_paused_is_not_fired_and_goes_on_when_resumed(pl
         assert await place.services.watcher.listening(recall.id)
         await finished(browser, "print('resumed')")
         assert "resumed" in await place.told(recall)
-    assert (await place.services.recalls.get(recall.id, owner=OWNER)).status in (
+    assert (await place.services.recalls.queries.get(recall.id, owner=OWNER)).status in (
         RecallStatus.PENDING,
         RecallStatus.RUNNING,
     )

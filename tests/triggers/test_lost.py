@@ -31,7 +31,7 @@ async def of_another_server(place: Place, event: str, cell: str | None) -> Recal
 
 
 async def status(place: Place, recall: Recall) -> RecallStatus:
-    return (await place.services.recalls.get(recall.id, owner=OWNER)).status
+    return (await place.services.recalls.queries.get(recall.id, owner=OWNER)).status
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ async def test_which_cell_is_meant_is_stored_while_it_runs(place: Place, monkeyp
         request = await begun(browser, "import time\ntime.sleep(600)")
         async with asyncio.timeout(20):
             while True:
-                schedule = (await place.services.recalls.get(recall.id, owner=OWNER)).schedule
+                schedule = (await place.services.recalls.queries.get(recall.id, owner=OWNER)).schedule
                 assert isinstance(schedule, When)
                 if schedule.cell == f"request:{request}":
                     break

@@ -20,7 +20,7 @@ async def health(call: Call) -> Reply:
             version=__version__,
             sessions=stats.sessions,
             runs=stats.runs,
-            recalls=await services.recalls.open_recalls(),
+            recalls=await services.recalls.queries.open_recalls(),
             followers=stats.followers,
             loop_lag_ms=services.lag.milliseconds,
             message=services.store.notice,

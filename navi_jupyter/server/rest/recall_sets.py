@@ -21,12 +21,12 @@ _SESSION = Query(name="session_id", help="Only those of this session.")
 
 
 async def pause_all(call: Call) -> Reply:
-    changed = await call.services.recalls.pause_all(owner=call.owner, session_id=call.string("session_id"))
+    changed = await call.services.recalls.bulk.pause_all(owner=call.owner, session_id=call.string("session_id"))
     return reply(wire.RecallsChanged(changed=changed))
 
 
 async def resume_all(call: Call) -> Reply:
-    changed = await call.services.recalls.resume_all(owner=call.owner, session_id=call.string("session_id"))
+    changed = await call.services.recalls.bulk.resume_all(owner=call.owner, session_id=call.string("session_id"))
     return reply(wire.RecallsChanged(changed=changed))
 
 
@@ -37,13 +37,13 @@ async def clone_recall(call: Call) -> Reply:
 
 
 async def export_recalls(call: Call) -> Reply:
-    text = await call.services.recalls.export(owner=call.owner, session_id=call.string("session_id"))
+    text = await call.services.recalls.bulk.export(owner=call.owner, session_id=call.string("session_id"))
     return Reply(content=text, content_type=f"{TOML}; charset=UTF-8", filename="recalls.toml")
 
 
 async def import_recalls(call: Call) -> Reply:
     dry_run = call.string("dry_run") == "true"
-    recalls = await call.services.recalls.take_in(
+    recalls = await call.services.recalls.bulk.take_in(
         _toml(call), owner=call.owner, session_id=call.string("session_id"), dry_run=dry_run
     )
     words = {recall.id: say(recall.schedule) for recall in recalls}

@@ -32,25 +32,25 @@ async def create_recall(call: Call) -> Reply:
 
 async def list_recalls(call: Call) -> Reply:
     status = call.string("status")
-    recalls, following = await call.services.recalls.list(
+    recalls, following = await call.services.recalls.queries.list(
         call.owner,
         session_id=call.string("session_id"),
         status=None if status is None else RecallStatus(status),
         limit=call.integer("limit"),
         cursor=call.string("cursor"),
     )
-    last = await call.services.recalls.last_firings(recalls)
+    last = await call.services.recalls.queries.last_firings(recalls)
     words = {recall.id: say(recall.schedule) for recall in recalls}
     return reply(wire.RecallPage(recalls=tuple(recalls), next=following, last=dict(last), words=words))
 
 
 async def get_recall(call: Call) -> Reply:
-    return reply(await call.services.recalls.get(call.parameters["id"], owner=call.owner))
+    return reply(await call.services.recalls.queries.get(call.parameters["id"], owner=call.owner))
 
 
 async def change_recall(call: Call) -> Reply:
     patch: RecallPatch = call.body()
-    recall = await call.services.recalls.get(call.parameters["id"], owner=call.owner)
+    recall = await call.services.recalls.queries.get(call.parameters["id"], owner=call.owner)
     session = await call.services.session(recall.session_id, owner=call.owner)
     changed = await call.services.recalls.patch(recall.id, patch, owner=call.owner, zone=session.timezone)
     return reply(changed)
@@ -77,7 +77,7 @@ async def resume_recall(call: Call) -> Reply:
 
 
 async def list_firings(call: Call) -> Reply:
-    firings, following = await call.services.recalls.ledger(
+    firings, following = await call.services.recalls.queries.ledger(
         call.parameters["id"], owner=call.owner, limit=call.integer("limit"), cursor=call.string("cursor")
     )
     return reply(wire.FiringPage(firings=tuple(firings), next=following))

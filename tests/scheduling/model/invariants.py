@@ -109,7 +109,7 @@ async def check_rest(house: House) -> None:
     log = await _recall_events(house)
     for recall in house.recalls:
         state = await house.state(recall.id)
-        rows, _ = await house.service.ledger(recall.id, owner=house.owners[recall.id], limit=10_000)
+        rows, _ = await house.service.queries.ledger(recall.id, owner=house.owners[recall.id], limit=10_000)
         made = await house.users.fetch_all(
             "SELECT id, number, key, wait_until, command_id, run_id,"
             " (SELECT count(DISTINCT run) FROM watched WHERE firing = firings.id) AS runs, crashes"

@@ -218,7 +218,7 @@ def a_pause_is_not_looked_at_on_delivery(_house: House, patch: Patch) -> None:
 
 @mistake
 def the_event_is_written_after_the_row(_house: House, patch: Patch) -> None:
-    say, settle = ledger.say, Scheduler.settle
+    append_notices, settle = ledger.append_notices, Scheduler.settle
     owed: list[Any] = []
 
     async def later(_tx: Any, said: Any, now: datetime) -> None:
@@ -228,10 +228,10 @@ def the_event_is_written_after_the_row(_house: House, patch: Patch) -> None:
         owed.clear()
         result = await settle(self, reports)
         for said, now in list(owed):
-            await self._store.write(lambda tx, said=said, now=now: say(tx, said, now))  # type: ignore[misc]
+            await self._store.write(lambda tx, said=said, now=now: append_notices(tx, said, now))  # type: ignore[misc]
         return result
 
-    patch(ledger, "say", later)
+    patch(ledger, "append_notices", later)
     patch(Scheduler, "settle", settled)
 
 
