@@ -1,7 +1,8 @@
-"""Asks, and shows the answer while it comes.
+"""A prompt and its reply: sent, shown while the answer streams, stopped by Ctrl-C.
 
-The envelopes are folded on the io thread. Who waits in a cell paints in that cell's own thread; who does not wait is
-painted from the io thread, in the context of the cell that asked. Not responsible for how a run looks (``render``).
+Events are applied on the io thread. A cell that waits is painted by its own thread; one that does not wait is painted
+by the io thread, in the context of that cell, so that the output goes to it. Not responsible for how a run looks
+(``render``).
 """
 
 from __future__ import annotations
@@ -15,22 +16,23 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from ..text import one_line
 from .client import Client, new_command_id
 from .errors import Interrupted, KernelError, Refused, RunDidNotComplete
 from .io_thread import io_thread
 from .render import run_bundle, run_plain
-from .run_view import RunView, Text, Tool
+from .run_view import RunView, TextPart, ToolPart
 from .shell import current_shell, show
 
 POLL = 0.5  # seconds; Windows does not interrupt an endless wait for Ctrl-C, so none is endless
 STOP_PATIENCE = 12.0
-"""Seconds to wait for the end of a stopped run: a little more than the server's ``stop_deadline``."""
+"""Seconds to wait for the end of a stopped run: more than the server's ``stop_deadline`` of ten."""
 
 
 class Painter(Protocol):
-    """Shows a run; called again when it has changed."""
+    """Displays a run, again each time it has changed."""
 
-    def paint(self, fold: RunView, *, live: bool) -> None: ...
+    def paint(self, view: RunView, *, live: bool) -> None: ...
 
 
 class CellPainter:
@@ -39,8 +41,8 @@ class CellPainter:
     def __init__(self) -> None:
         self._handle: Any = None
 
-    def paint(self, fold: RunView, *, live: bool) -> None:
-        bundle = run_bundle(fold, live=live)
+    def paint(self, view: RunView, *, live: bool) -> None:
+        bundle = run_bundle(view, live=live)
         if self._handle is None:
             self._handle = show(bundle, raw=True, display_id=True)
         else:
@@ -53,35 +55,35 @@ class TerminalPainter:
     def __init__(self) -> None:
         self._printed = ""
 
-    def paint(self, fold: RunView, *, live: bool) -> None:
-        text = run_plain(fold)
+    def paint(self, view: RunView, *, live: bool) -> None:
+        text = run_plain(view)
         if text.startswith(self._printed):
             sys.stdout.write(text[len(self._printed) :])
-        else:  # a tool call that was open got its result
+        else:  # an earlier part changed: a tool call got its result
             sys.stdout.write("\n\n" + text)
         self._printed = text
-        if not live or fold.over:
+        if not live or view.over:
             sys.stdout.write("\n")
         sys.stdout.flush()
 
 
 class NoPainter:
-    """For programs that are no notebook."""
+    """Displays nothing, for programs outside of IPython."""
 
-    def paint(self, fold: RunView, *, live: bool) -> None:
-        """Nothing."""
+    def paint(self, view: RunView, *, live: bool) -> None:
+        """No output."""
 
 
 def painter_here() -> Painter:
-    """What fits the place this runs in."""
+    """The painter for the front end of this process."""
     shell = current_shell()
     if shell is None:
         return NoPainter()
     return CellPainter() if hasattr(shell, "kernel") else TerminalPainter()
 
 
-class Asking:
-    """One prompt on its way to a reply."""
+class PendingPrompt:
+    """A prompt from its sending to the end of its run."""
 
     def __init__(self, client: Client, session_id: str, prompt: Mapping[str, Any], painter: Painter) -> None:
         self._client = client
@@ -89,47 +91,49 @@ class Asking:
         self._prompt = {"type": "prompt", "command_id": new_command_id(), **prompt}
         self._painter = painter
         self._changed = threading.Event()
-        """Set when the fold has changed since it was painted, and when it will not change any more."""
+        """Set when the view has changed since it was painted, and when its run is over."""
         self._submitted = asyncio.Event()
         """Set once the server has accepted or refused the prompt."""
-        self.fold = RunView("", self._prompt["command_id"])
+        self.view = RunView("", self._prompt["command_id"])
         """Written on the io thread only; readable anywhere. Its ``run_id`` is empty until the prompt is accepted."""
 
     def wait(self) -> Reply:
         """Ask, paint until the run is over, return the reply.
 
-        Ctrl-C stops the run, waits for its end and raises Interrupted; a second Ctrl-C does not wait. A run that
-        waits for the user's answer is left waiting by Ctrl-C: it can be answered here, or in any chat. Raises
-        RunDidNotComplete when the run failed, KernelError for what the server, or the way to it, refuses.
+        Ctrl-C stops the run, waits for its end and raises Interrupted; a second Ctrl-C does not wait. Ctrl-C leaves a
+        run waiting that waits for the user's answer: it can be answered in another cell or in any chat. Raises
+        RunDidNotComplete when the run failed, and other KernelErrors when the prompt was refused or the server lost.
         """
         work = io_thread().submit(self._run())
         work.add_done_callback(lambda _: self._changed.set())
         try:
             self._paint_until_done(work)
         except KeyboardInterrupt:
-            if self.fold.questions or self.fold.status == "waiting":
+            if self.view.questions or self.view.status == "waiting":
                 work.cancel()
-                self._painter.paint(self.fold, live=False)
-                raise Interrupted("The run goes on waiting: %navi approve, %navi deny, or %navi stop.") from None
+                self._painter.paint(self.view, live=False)
+                raise Interrupted(
+                    "The run still waits for your answer: %navi approve, %navi deny, or %navi stop."
+                ) from None
             try:
                 io_thread().wait(self._stop(work))
             finally:
                 work.cancel()
-                self._painter.paint(self.fold, live=False)
+                self._painter.paint(self.view, live=False)
             raise Interrupted("Interrupted; the run was stopped.") from None
         work.result()
-        self._painter.paint(self.fold, live=False)
+        self._painter.paint(self.view, live=False)
         return self.reply()
 
     def start(self) -> Reply:
-        """Ask and return; the io thread paints on, and the reply fills itself. Raises KernelError when refused."""
+        """Ask and return; the io thread continues to paint and to fill the reply. Raises KernelError when refused."""
         acceptance = io_thread().wait(self._submit())
-        self._painter.paint(self.fold, live=True)
+        self._painter.paint(self.view, live=True)
         io_thread().submit(self._follow_painted(acceptance))
         return self.reply(waited=False)
 
     async def run(self) -> Reply:
-        """As :meth:`wait`, for a cell that awaits: the kernel's loop goes on meanwhile. Cancelling it stops the run."""
+        """As :meth:`wait`, for ``await`` in a cell, with the kernel's loop free. Cancelling it stops the run."""
         work = io_thread().submit(self._run_painted())
         try:
             await asyncio.wrap_future(work)
@@ -139,24 +143,25 @@ class Asking:
         return self.reply()
 
     def reply(self, *, waited: bool = True) -> Reply:
-        """What there is. Raises RunDidNotComplete when it was waited for in vain."""
-        reply = Reply(self._session_id, self.fold, shown=not isinstance(self._painter, NoPainter))
-        if waited and self.fold.error is not None:
-            code, message = self.fold.error
+        """The reply as it is now. Raises RunDidNotComplete when ``waited`` and the run failed."""
+        reply = Reply(self._session_id, self.view, shown=not isinstance(self._painter, NoPainter))
+        if waited and self.view.error is not None:
+            code, message = self.view.error
             raise RunDidNotComplete(f"The run failed ({code}): {message}", run_code=code, reply=reply)
         return reply
 
     def _paint_until_done(self, work: concurrent.futures.Future[None]) -> None:
-        self._painter.paint(self.fold, live=True)
+        self._painter.paint(self.view, live=True)
         while not work.done():
             if self._changed.wait(POLL) and not work.done():
                 self._changed.clear()
-                self._painter.paint(self.fold, live=True)
+                self._painter.paint(self.view, live=True)
                 time.sleep(self._interval())
 
     def _interval(self) -> float:
-        """Seconds between paintings: ten a second, fewer for what is long to draw."""
-        return 0.1 + sum(len(part.content) for part in list(self.fold.parts) if isinstance(part, Text)) / 200_000
+        """Seconds between paintings."""
+        # A tenth, and more for a long answer, since the front end renders all of it each time.
+        return 0.1 + sum(len(part.content) for part in list(self.view.parts) if isinstance(part, TextPart)) / 200_000
 
     # --- on the io thread --------------------------------------------------------------------------------------------
 
@@ -165,45 +170,46 @@ class Asking:
 
     async def _run_painted(self) -> None:
         acceptance = await self._submit()
-        self._painter.paint(self.fold, live=True)
+        self._painter.paint(self.view, live=True)
         await self._follow_painted(acceptance)
 
     async def _submit(self) -> dict[str, Any]:
         try:
             acceptance = await self._client.command(self._session_id, self._prompt)
-            self.fold.run_id = str(acceptance["run_id"])
+            self.view.run_id = str(acceptance["run_id"])
         finally:
             self._submitted.set()
         return acceptance
 
     async def _follow(self, acceptance: Mapping[str, Any]) -> None:
-        """Fold until the run is over."""
+        """Apply the session's events until the run is over."""
         async with contextlib.aclosing(self._client.follow(self._session_id, acceptance["seq"])) as pages:
             async for page in pages:
                 for envelope in page:
-                    self.fold.apply(envelope)
-                if self.fold.refold:
-                    await self._ask_how_it_ended()
+                    self.view.apply(envelope)
+                if self.view.reset:
+                    await self._read_ending()
                 self._changed.set()
-                await self._fetch_pictures()
-                if self.fold.over:
+                await self._fetch_images()
+                if self.view.over:
                     return
 
-    async def _ask_how_it_ended(self) -> None:
-        """The run's own record, or that of the run which took the prompt over."""
+    async def _read_ending(self) -> None:
+        """Take the ending from the run's record, or from that of the run which took the prompt over."""
         while True:
-            run = await self._client.request("GET", f"sessions/{self._session_id}/runs/{self.fold.run_id}")
+            run = await self._client.request("GET", f"sessions/{self._session_id}/runs/{self.view.run_id}")
             if not run.get("merged_into"):
                 break
-            self.fold.run_id = str(run["merged_into"])
-        self.fold.end(run["status"], run.get("error"))
+            self.view.run_id = str(run["merged_into"])
+        self.view.end(run["status"], run.get("error"))
 
-    async def _fetch_pictures(self) -> None:
-        """The pictures that tools have shown. One that can not be had is left out."""
-        for attachment_id in self.fold.wanted_pictures():
-            self.fold.pictures[attachment_id] = ("image/png", b"")
+    async def _fetch_images(self) -> None:
+        """Fetch the images that outputs refer to. One that cannot be fetched is left out."""
+        for attachment_id in self.view.missing_images():
+            # Noted first: after a failure it is not missing any more, so that it is not asked for at each event.
+            self.view.images[attachment_id] = ("image/png", b"")
             with contextlib.suppress(KernelError):
-                self.fold.pictures[attachment_id] = await self._client.picture(attachment_id)
+                self.view.images[attachment_id] = await self._client.image(attachment_id)
                 self._changed.set()
 
     async def _follow_painted(self, acceptance: Mapping[str, Any]) -> None:
@@ -213,26 +219,27 @@ class Asking:
                 await asyncio.wait((follow,), timeout=self._interval())
                 if self._changed.is_set() and not follow.done():
                     self._changed.clear()
-                    self._painter.paint(self.fold, live=True)
+                    self._painter.paint(self.view, live=True)
             await follow
         except KernelError as problem:
-            self.fold.status, self.fold.error = "failed", (problem.code, problem.message)
+            self.view.status, self.view.error = "failed", (problem.code, problem.message)
         finally:
             follow.cancel()
-            self._painter.paint(self.fold, live=True)
+            self._painter.paint(self.view, live=True)
 
     async def _stop(self, work: concurrent.futures.Future[None]) -> None:
-        """Withdraw the prompt if it still waits, else stop its run; then give it time to end."""
+        """Withdraw the prompt if it still waits in the queue, else stop its run; then wait for the end."""
         deadline = time.monotonic() + STOP_PATIENCE
-        with contextlib.suppress(TimeoutError):  # only once it is accepted there is something to stop
+        # Before it is accepted there is no run to stop.
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._submitted.wait(), STOP_PATIENCE)
-        if work.done() or not self.fold.run_id:
+        if work.done() or not self.view.run_id:
             return
-        stop = {"type": "stop", "run_id": self.fold.run_id}
-        if self.fold.status == "queued":
+        stop = {"type": "stop", "run_id": self.view.run_id}
+        if self.view.status == "queued":
             try:
-                await self._client.command(self._session_id, {"type": "unqueue", "target": self.fold.command_id})
-            except Refused:  # it has just started
+                await self._client.command(self._session_id, {"type": "unqueue", "target": self.view.command_id})
+            except Refused:  # it has started in the meantime
                 await self._client.command(self._session_id, stop)
         else:
             await self._client.command(self._session_id, stop)
@@ -241,56 +248,56 @@ class Asking:
 
 
 class Reply:
-    """What the agent answered. While its run goes on (``wait=False``) it still grows."""
+    """The answer to a prompt. It grows while its run is in progress (``send``, ``%navi -b``)."""
 
-    def __init__(self, session_id: str, fold: RunView, *, shown: bool) -> None:
+    def __init__(self, session_id: str, view: RunView, *, shown: bool) -> None:
         self.session_id = session_id
-        self._fold = fold
-        self._shown_in = _cell() if shown else None
-        """The cell in which it was streamed: as that cell's result it need not be shown a second time."""
+        self._view = view
+        self._streamed_in = _cell_number() if shown else None
+        """The cell that streamed it, whose result is not displayed a second time."""
 
     @property
     def run_id(self) -> str:
         """The run's id."""
-        return self._fold.run_id
+        return self._view.run_id
 
     @property
     def text(self) -> str:
         """The agent's words, without its tool calls."""
-        return self._fold.text
+        return self._view.text
 
     @property
     def status(self) -> str:
         """``sent``, ``queued``, ``running``; then ``completed``, ``waiting``, ``stopped``, ``failed``, ``withdrawn``"""
-        return self._fold.status
+        return self._view.status
 
     @property
     def tool_calls(self) -> list[dict[str, Any]]:
         """``name``, ``args`` (JSON text) and ``result`` of each."""
         return [
             {"name": part.name, "args": part.args, "result": part.result}
-            for part in self._fold.parts
-            if isinstance(part, Tool)
+            for part in self._view.parts
+            if isinstance(part, ToolPart)
         ]
 
     def __str__(self) -> str:
         return self.text
 
     def __repr__(self) -> str:
-        return f"<Reply {self.run_id} {self.status}: {self.text[:60]!r}>"
+        return f"<Reply {self.status}: {one_line(self.text, 60)!r}>"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        return run_bundle(self._fold, live=True)
+        return run_bundle(self._view, live=True)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002
-        printer.text(run_plain(self._fold, live=True))
+        printer.text(run_plain(self._view, live=True))
 
     def _ipython_display_(self) -> None:
-        if self._shown_in is not None and self._shown_in == _cell():
-            self._shown_in = None
+        if self._streamed_in is not None and self._streamed_in == _cell_number():
+            self._streamed_in = None
             return
-        show(run_bundle(self._fold, live=True), raw=True)
+        show(run_bundle(self._view, live=True), raw=True)
 
 
-def _cell() -> int | None:
+def _cell_number() -> int | None:
     return getattr(current_shell(), "execution_count", None)

@@ -1,6 +1,6 @@
-"""What goes with a prompt: pictures and files of the kernel, uploaded and named.
+"""Attachments of a prompt: figures, PIL images, bytes and files of this kernel's disk, uploaded to the server.
 
-A figure, a PIL image, bytes, or a path on the kernel's own disk. Not responsible for what the server takes.
+Not responsible for which types and sizes the server accepts.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..text import IMAGE_TYPES
 from .client import Service
 from .errors import UsageError
 from .io_thread import io_thread
@@ -19,35 +20,35 @@ from .io_thread import io_thread
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KernelAttachment:
-    """A file on its way."""
+    """A file to upload."""
 
     name: str
     content: bytes
     media_type: str = "application/octet-stream"
 
     @property
-    def picture(self) -> bool:
-        """Whether it is an image that models take."""
-        return self.media_type in ("image/png", "image/jpeg", "image/gif", "image/webp")
+    def is_image(self) -> bool:
+        """Whether it is an image that models read."""
+        return self.media_type in IMAGE_TYPES
 
 
-def enclosure(thing: Any, *, number: int = 1) -> KernelAttachment:
-    """``thing`` as a file. Raises UsageError for what can not be one."""
+def attachment_from(thing: Any, *, number: int = 1) -> KernelAttachment:
+    """``thing`` as a file. Raises UsageError for a type that is none of the above."""
     if isinstance(thing, KernelAttachment):
         return thing
     if isinstance(thing, (str, Path)):
         return _file(Path(thing))
     if isinstance(thing, (bytes, bytearray, memoryview)):
         content = bytes(thing)
-        return KernelAttachment(name=f"data-{number}", content=content, media_type=_guessed(content))
+        return KernelAttachment(name=f"data-{number}", content=content, media_type=_guess_type(content))
     if hasattr(thing, "savefig") or hasattr(thing, "get_figure"):  # a matplotlib figure, or its axes
-        return _drawn(thing if hasattr(thing, "savefig") else thing.get_figure(), number)
+        return _figure(thing if hasattr(thing, "savefig") else thing.get_figure(), number)
     if hasattr(thing, "save") and hasattr(thing, "mode") and hasattr(thing, "size"):  # a PIL image
         buffer = io.BytesIO()
         thing.save(buffer, format="PNG")
         return KernelAttachment(name=f"image-{number}.png", content=buffer.getvalue(), media_type="image/png")
     raise UsageError(
-        f"{type(thing).__name__} can not be attached: give a matplotlib figure, a PIL image, bytes or a path."
+        f"{type(thing).__name__} cannot be attached: give a matplotlib figure, a PIL image, bytes or a path."
     )
 
 
@@ -55,19 +56,19 @@ def _file(path: Path) -> KernelAttachment:
     try:
         content = path.expanduser().read_bytes()
     except OSError as problem:
-        raise UsageError(f"{path} can not be read: {problem.strerror}.") from None
+        raise UsageError(f"{path} cannot be read: {problem.strerror}.") from None
     kind, _ = mimetypes.guess_type(path.name)
-    return KernelAttachment(name=path.name, content=content, media_type=kind or _guessed(content))
+    return KernelAttachment(name=path.name, content=content, media_type=kind or _guess_type(content))
 
 
-def _drawn(figure: Any, number: int) -> KernelAttachment:
+def _figure(figure: Any, number: int) -> KernelAttachment:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", bbox_inches="tight")
     return KernelAttachment(name=f"figure-{number}.png", content=buffer.getvalue(), media_type="image/png")
 
 
-def _guessed(content: bytes) -> str:
-    """Only to sort pictures from the rest; the server looks for itself."""
+def _guess_type(content: bytes) -> str:
+    """Images by their first bytes, all else as bytes; the server checks the content itself."""
     for magic, kind in ((b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif")):
         if content.startswith(magic):
             return kind
@@ -75,10 +76,10 @@ def _guessed(content: bytes) -> str:
 
 
 def upload(service: Service, things: Iterable[Any]) -> list[dict[str, str]]:
-    """Upload each; the references that a prompt names them by. Raises UsageError, Refused, Unreachable."""
+    """Upload each; the references for the prompt. Raises UsageError, Refused, Unreachable."""
     refs = []
     for number, thing in enumerate(things, start=1):
-        file = enclosure(thing, number=number)
+        file = attachment_from(thing, number=number)
         stored = io_thread().wait(service.client.upload(file.content, name=file.name, media_type=file.media_type))
         refs.append({"id": str(stored["id"])})
     return refs

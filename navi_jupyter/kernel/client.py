@@ -123,7 +123,7 @@ class Client:
         )
         return dict(_decode(response))
 
-    async def picture(self, attachment_id: str) -> tuple[str, bytes]:
+    async def image(self, attachment_id: str) -> tuple[str, bytes]:
         """Media type and content of an attachment. Raises Refused, Unreachable."""
         response = await self.fetch("GET", f"attachments/{_part(attachment_id)}")
         if response.code >= 300:

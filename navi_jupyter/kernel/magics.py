@@ -23,9 +23,10 @@ from .interpolation import interpolate
 from .listing import Listing
 from .recall_command import RECALL_HELP, NewRecall, message_text
 from .recalls import Recall, change_all, find_recall, foresee, new_recall, policy_from, read_words
-from .render import clock_words, usage_words
+from .render import usage_words
 from .session import Interrupts, Session, new_prompt, payload_from, sessions_table
 from .shell import current_shell, show
+from .time_text import clock_words
 
 _LONGEST_SOURCE = 4000
 """Characters of a cell's source that go with its output."""
@@ -123,7 +124,7 @@ class NaviMagics(Magics):
     def _ask(self, prompt: Prompt) -> Reply | None:
         text = self._filled(prompt.text) if prompt.interpolate else prompt.text
         shown, sources = self._outputs(prompt)
-        files = [*(file for file in shown if not file.picture), *prompt.files]
+        files = [*(file for file in shown if not file.is_image), *prompt.files]
         asking = new_prompt(
             api.session(prompt.session),
             text + sources,
@@ -131,7 +132,7 @@ class NaviMagics(Magics):
             model=prompt.model,
             mode=prompt.mode,
             display=None if text + sources == prompt.text else prompt.text,
-            images=[file for file in shown if file.picture],
+            images=[file for file in shown if file.is_image],
             files=files,
         )
         if not prompt.wait:

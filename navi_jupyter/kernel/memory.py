@@ -7,7 +7,7 @@ from typing import Any
 from ..handles import Named
 from .client import Service
 from .listing import Listing, find_id
-from .render import moment
+from .time_text import moment
 
 _COLUMNS = ("fact", "from", "changed")
 

@@ -15,7 +15,7 @@ from .client import Service
 from .current_cell import tell_of_it, with_cell
 from .errors import Refused, UsageError
 from .listing import Listing, find_id
-from .render import clock_words, moment, schedule_words
+from .time_text import clock_words, moment, schedule_words
 from .times import duration_text, instant_text, local_zone, take_instant
 
 _DURATIONS = ("grace", "timeout", "jitter")

@@ -1,6 +1,7 @@
-"""How things look in a cell: Markdown, plain text and HTML from data. Pure.
+"""A run and a transcript as Markdown, plain text and HTML for a cell. Pure.
 
-Everything that goes into HTML is escaped here; what the agent wrote goes through ``markdown``, which distrusts it.
+Everything that goes into HTML is escaped here, also the outputs of code that ran for the agent: HTML among them is not
+rendered. What the agent wrote goes through ``markdown``, which makes it safe.
 """
 
 from __future__ import annotations
@@ -8,18 +9,20 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ..clock import zone_label, zone_or_utc
 from ..handles import short_handle
+from ..output_text import error_line, outputs_text
+from ..text import IMAGE_TYPES, code_block, one_line, plural, truncate_start
 from . import markdown
-from .run_view import Part, Question, RunView, Text, Tool, Worker, attachment_of
-from .times import local_tz, local_zone
+from .run_view import Part, QuestionPart, RunView, SubagentPart, TextPart, ToolPart, attachment_of
 
-_SHORT = 160
+_MAX_LINE = 160
+"""Characters of a tool call's arguments and of its result: each stands on one line."""
+_MAX_OUTPUT = 4000
+"""Characters of the text that a tool call emitted."""
 
 Bundle = dict[str, Any]
 
@@ -27,62 +30,62 @@ Bundle = dict[str, Any]
 # --- a run -----------------------------------------------------------------------------------------------------------
 
 
-def run_bundle(fold: RunView, *, live: bool = False) -> Bundle:
-    """The MIME bundle of a run. ``live`` adds a last line that says what is going on, and a failure's reason."""
-    bundle = {"text/markdown": run_markdown(fold, live=live), "text/plain": run_plain(fold, live=live)}
-    html = run_html(fold, live=live)
+def run_bundle(view: RunView, *, live: bool = False) -> Bundle:
+    """The MIME bundle of a run. ``live`` adds a last line with its state, or the reason of its failure."""
+    bundle = {"text/markdown": run_markdown(view, live=live), "text/plain": run_plain(view, live=live)}
+    html = run_html(view, live=live)
     return bundle if html is None else {"text/html": html, **bundle}
 
 
-def run_html(fold: RunView, *, live: bool = False) -> str | None:
+def run_html(view: RunView, *, live: bool = False) -> str | None:
     """Text rendered, each tool call as one line; None where there is nothing to render with."""
     blocks = []
-    for part in _shown(fold):
-        block = _part_html(part, fold)
+    for part in _visible_parts(view):
+        block = _part_html(part, view)
         if block is None:
             return None
         blocks.append(block)
-    if note := _note(fold, live=live):
+    if note := _note(view, live=live):
         blocks.append(f"<p><em>{escape(note)}</em></p>")
     return '<div class="navi-answer">' + "".join(blocks) + "</div>"
 
 
-def run_markdown(fold: RunView, *, live: bool = False) -> str:
+def run_markdown(view: RunView, *, live: bool = False) -> str:
     """Text as it is but defused, each tool call as one line."""
-    blocks = [_part_markdown(part) for part in _shown(fold)]
-    if note := _note(fold, live=live):
+    blocks = [_part_markdown(part) for part in _visible_parts(view)]
+    if note := _note(view, live=live):
         blocks.append(f"*{markdown.literal(note)}*")
     return "\n\n".join(blocks)
 
 
-def run_plain(fold: RunView, *, live: bool = False) -> str:
+def run_plain(view: RunView, *, live: bool = False) -> str:
     """The same as plain text."""
-    blocks = [_part_plain(part) for part in _shown(fold)]
-    if note := _note(fold, live=live):
+    blocks = [_part_plain(part) for part in _visible_parts(view)]
+    if note := _note(view, live=live):
         blocks.append(f"({note})")
     return "\n\n".join(blocks)
 
 
-def _note(fold: RunView, *, live: bool) -> str:
-    if fold.status == "stopped":
+def _note(view: RunView, *, live: bool) -> str:
+    if view.status == "stopped":
         return "stopped"
-    if fold.status == "withdrawn":
+    if view.status == "withdrawn":
         return "withdrawn from the queue"
-    if fold.status == "waiting" or (fold.questions and not fold.over):
-        return _how_to_answer(fold)
+    if view.status == "waiting" or (view.questions and not view.over):
+        return _how_to_answer(view)
     if not live:
         return ""
-    if fold.status == "failed" and fold.error:
-        return f"failed ({fold.error[0]}): {fold.error[1]}"
-    if fold.over:
-        return usage_words(fold.usage)
-    if fold.stopping:
+    if view.status == "failed" and view.error:
+        return f"failed ({view.error[0]}): {view.error[1]}"
+    if view.over:
+        return usage_words(view.usage)
+    if view.stopping:
         return "stopping …"
-    return {"sent": "…", "queued": "waiting for the session's other run …"}.get(fold.status, "" if fold.text else "…")
+    return {"sent": "…", "queued": "waiting for the session's other run …"}.get(view.status, "" if view.text else "…")
 
 
-def _how_to_answer(fold: RunView) -> str:
-    asked = fold.questions
+def _how_to_answer(view: RunView) -> str:
+    asked = view.questions
     if not asked:
         return "waiting for your answer"
     if all(question.kind == "approval" for question in asked):
@@ -98,68 +101,68 @@ def usage_words(usage: dict[str, Any]) -> str:
     return ", ".join([*words, f"${cost:.2g}"] if cost else words)
 
 
-def _shown(fold: RunView) -> list[Part]:
-    return [part for part in list(fold.parts) if not isinstance(part, Text) or part.content]
+def _visible_parts(view: RunView) -> list[Part]:
+    return [part for part in list(view.parts) if not isinstance(part, TextPart) or part.content]
 
 
-def _part_html(part: Part, fold: RunView) -> str | None:
+def _part_html(part: Part, view: RunView) -> str | None:
     match part:
-        case Text():
+        case TextPart():
             return markdown.to_html(part.content)
-        case Tool():
-            return _tool_html(part) + "".join(output_html(output, fold.pictures) for output in list(part.outputs))
-        case Question():
+        case ToolPart():
+            return _tool_html(part) + _outputs_html(list(part.outputs), view.images)
+        case QuestionPart():
             return _question_html(part)
-        case Worker():
-            return f"<p><small>⤷ {escape(_worker_words(part))}</small></p>"
+        case SubagentPart():
+            return f"<p><small>⤷ {escape(_subagent_words(part))}</small></p>"
 
 
 def _part_markdown(part: Part) -> str:
     match part:
-        case Text():
+        case TextPart():
             return markdown.defused(markdown.closed(part.content))
-        case Tool():
-            shown = "".join(output_plain(output) for output in list(part.outputs)).rstrip()
-            return _tool_markdown(part) + (f"\n\n{_fenced(shown)}" if shown else "")
-        case Question():
+        case ToolPart():
+            output = _outputs_plain(list(part.outputs))
+            return _tool_markdown(part) + (f"\n\n{code_block(output)}" if output else "")
+        case QuestionPart():
             return f"> ❓ {markdown.literal(_question_words(part))}" + (
-                f"\n\n{_fenced(code)}" if part.status == "open" and (code := _asked_code(part)) else ""
+                f"\n\n{code_block(code)}" if part.status == "open" and (code := _asked_code(part)) else ""
             )
-        case Worker():
-            return f"> ⤷ {markdown.literal(_worker_words(part))}"
+        case SubagentPart():
+            return f"> ⤷ {markdown.literal(_subagent_words(part))}"
 
 
 def _part_plain(part: Part) -> str:
     match part:
-        case Text():
+        case TextPart():
             return part.content
-        case Tool():
-            shown = "".join(output_plain(output) for output in list(part.outputs)).rstrip()
-            return _tool_plain(part) + (f"\n{shown}" if shown else "")
-        case Question():
+        case ToolPart():
+            output = _outputs_plain(list(part.outputs))
+            return _tool_plain(part) + (f"\n{output}" if output else "")
+        case QuestionPart():
             code = _asked_code(part) if part.status == "open" else ""
             return f"? {_question_words(part)}" + (f"\n{code}" if code else "")
-        case Worker():
-            return f"> {_worker_words(part)}"
+        case SubagentPart():
+            return f"> {_subagent_words(part)}"
 
 
-def _question_html(question: Question) -> str:
+def _question_html(question: QuestionPart) -> str:
     code = _asked_code(question) if question.status == "open" else ""
     block = f"<pre>{escape(code)}</pre>" if code else ""
     return f"<p>❓ <strong>{escape(_question_words(question))}</strong></p>{block}"
 
 
-def _question_words(question: Question) -> str:
+def _question_words(question: QuestionPart) -> str:
     if question.status == "open":
         return f"{question.message} [{short_handle(question.id)}]"
     if question.status == "resolved":
         outcome = {True: "approved", False: "denied", None: "answered"}[question.approved]
     else:
-        outcome = {"cancelled": "declined", "expired": "nobody answered in time"}.get(question.status, question.status)
+        outcome = "declined" if question.status == "cancelled" else question.status
     return f"{question.tool or question.message}: {outcome}"
 
 
-def _asked_code(question: Question) -> str:
+def _asked_code(question: QuestionPart) -> str:
     """What would run or be written, as it would be; other arguments as JSON."""
     for name in ("code", "source", "content"):
         if isinstance(question.args.get(name), str):
@@ -167,44 +170,36 @@ def _asked_code(question: Question) -> str:
     return json.dumps(question.args, ensure_ascii=False, indent=2) if question.args else ""
 
 
-def _worker_words(worker: Worker) -> str:
-    words = f"{worker.name}: {_short(worker.description)}" if worker.description else worker.name
-    calls = f", {worker.calls} tool call{'' if worker.calls == 1 else 's'}" if worker.calls else ""
-    said = f" – {_short(worker.text)}" if worker.text and worker.status != "completed" else ""
-    return f"{words} ({worker.status}{calls}){said}"
+def _subagent_words(part: SubagentPart) -> str:
+    words = f"{part.name}: {one_line(part.description, _MAX_LINE)}" if part.description else part.name
+    calls = f", {plural(part.calls, 'tool call')}" if part.calls else ""
+    message = f" – {one_line(part.text, _MAX_LINE)}" if part.text and part.status != "completed" else ""
+    return f"{words} ({part.status}{calls}){message}"
 
 
-def _fenced(text: str) -> str:
-    """Text in a fence that it can not close."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}\n{text}\n{fence}"
-
-
-def _tool_html(tool: Tool) -> str:
-    arguments = f" <code>{escape(_short(tool.args))}</code>" if tool.args else ""
-    result = f" … {escape(tool.progress)}" if tool.result is None else f" → {escape(_short(tool.result))}"
+def _tool_html(tool: ToolPart) -> str:
+    arguments = f" <code>{escape(one_line(tool.args, _MAX_LINE))}</code>" if tool.args else ""
+    result = f" … {escape(tool.progress)}" if tool.result is None else f" → {escape(one_line(tool.result, _MAX_LINE))}"
     return f"<p><small>⚙ <code>{escape(tool.name)}</code>{arguments}{result}</small></p>"
 
 
-def _tool_markdown(tool: Tool) -> str:
-    return f"> ⚙ `{_code(tool.name)}`" + (f" `{_code(_short(tool.args))}`" if tool.args else "") + _result(tool)
+def _tool_markdown(tool: ToolPart) -> str:
+    return (
+        f"> ⚙ `{_code(tool.name)}`"
+        + (f" `{_code(one_line(tool.args, _MAX_LINE))}`" if tool.args else "")
+        + _result(tool)
+    )
 
 
-def _result(tool: Tool) -> str:
+def _result(tool: ToolPart) -> str:
     if tool.result is None:
         return f" … {markdown.literal(tool.progress)}" if tool.progress else " …"
-    return f" → {markdown.literal(_short(tool.result))}"
+    return f" → {markdown.literal(one_line(tool.result, _MAX_LINE))}"
 
 
-def _tool_plain(tool: Tool) -> str:
-    result = "…" if tool.result is None else "→ " + _short(tool.result)
-    return " ".join(part for part in (f"[{tool.name}]", _short(tool.args), result) if part)
-
-
-def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= _SHORT else text[:_SHORT] + "…"
+def _tool_plain(tool: ToolPart) -> str:
+    result = "…" if tool.result is None else "→ " + one_line(tool.result, _MAX_LINE)
+    return " ".join(part for part in (f"[{tool.name}]", one_line(tool.args, _MAX_LINE), result) if part)
 
 
 def _code(text: str) -> str:
@@ -215,7 +210,7 @@ _SPEAKERS = {"user": "You", "assistant": "Navi"}
 
 
 def speaker(message: dict[str, Any]) -> str:
-    """Who says it, in a reader's words."""
+    """The author of a message, as a transcript names it."""
     if (message.get("origin") or {}).get("kind") == "recall" and message["role"] == "user":
         return "Recall"
     role = str(message["role"])
@@ -224,7 +219,7 @@ def speaker(message: dict[str, Any]) -> str:
 
 def transcript_plain(messages: Iterable[dict[str, Any]]) -> str:
     """``You: …`` paragraphs; tool results are left out."""
-    return "\n\n".join(f"{speaker(m)}: {m['content']}" for m in messages if _told(m)) or "(no messages yet)"
+    return "\n\n".join(f"{speaker(m)}: {m['content']}" for m in messages if _is_shown(m)) or "(no messages yet)"
 
 
 def transcript_html(messages: Iterable[dict[str, Any]]) -> str:
@@ -232,160 +227,57 @@ def transcript_html(messages: Iterable[dict[str, Any]]) -> str:
     paragraphs = "".join(
         f'<p style="white-space:pre-wrap"><strong>{escape(speaker(m))}:</strong> {escape(m["content"])}</p>'
         for m in messages
-        if _told(m)
+        if _is_shown(m)
     )
     return f'<div class="navi-transcript">{paragraphs or "<p><em>no messages yet</em></p>"}</div>'
 
 
-def _told(message: dict[str, Any]) -> bool:
+def _is_shown(message: dict[str, Any]) -> bool:
     return message["role"] in _SPEAKERS and bool(message["content"])
 
 
-# --- times -----------------------------------------------------------------------------------------------------------
+# --- outputs of tools ------------------------------------------------------------------------------------------------
 
 
-def moment(text: str | None, *, zone: str | None = None, now: datetime | None = None) -> str:
-    """An ISO instant on the reader's clock, and how far it is: ``Tue 24 Nov 09:00 (in 8h)``.
-
-    ``zone`` is that of its schedule: where it is not the reader's, its wall time stands there too, since it is what
-    the user asked for: ``Tue 24 Nov 01:00 (in 8h; 09:00 Asia/Tokyo)``.
-    """
-    if not text:
-        return "–"
-    at, now = datetime.fromisoformat(text), now or datetime.now(UTC)
-    label = zone_label(zone, local_zone()) if zone else ""
-    there = f"; {at.astimezone(zone_or_utc(str(zone))):%H:%M} {label}" if label else ""
-    return f"{clock_words(text, now=now)} ({distance((at - now).total_seconds())}{there})"
-
-
-def clock_words(text: str, *, now: datetime | None = None) -> str:
-    """An ISO instant on the reader's clock: ``Fri 27 Nov 16:00``; the year where it is not this one.
-
-    Seconds are shown within ten minutes only, where they are what distinguishes two times.
-    """
-    zone = local_tz()
-    at = datetime.fromisoformat(text).astimezone(zone)
-    today = (now or datetime.now(UTC)).astimezone(zone)
-    year = "" if at.year == today.year else f" {at.year}"
-    near = abs(at - today) < timedelta(minutes=10) and at.second
-    return f"{at:%a} {at.day} {at:%b}{year} {at:{'%H:%M:%S' if near else '%H:%M'}}"
+def _outputs_html(outputs: Sequence[Mapping[str, Any]], images: Mapping[str, tuple[str, bytes]]) -> str:
+    """Outputs as images and preformatted text. ``images``: the attachments that were fetched."""
+    blocks: list[str] = []
+    text: list[Mapping[str, Any]] = []
+    for output in outputs:
+        image = _image_html(output.get("data") or {}, images)
+        if image is None:
+            text.append(output)
+        else:
+            blocks += [_preformatted(_outputs_plain(text)), image]
+            text = []
+    return "".join([*blocks, _preformatted(_outputs_plain(text))])
 
 
-def distance(seconds: float) -> str:
-    """``in 9m``, ``3h ago``."""
-    size = abs(seconds)
-    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if size >= 2 * length - length / 60:  # what was made for two hours is not "in 120m" a moment later
-            words = f"{size / length:.0f}{unit}"
-            break
-    else:
-        words = f"{size:.0f}s"
-    return f"in {words}" if seconds >= 0 else f"{words} ago"
+def _outputs_plain(outputs: Sequence[Mapping[str, Any]]) -> str:
+    """The text of outputs, at most ``_MAX_OUTPUT`` characters: the end, which is what counts of a log."""
+    # The answer below it explains a failure; its traceback would push that off the screen.
+    plain = [
+        {"data": {"text/plain": error_line(output)}} if output.get("output_type") == "error" else output
+        for output in outputs
+    ]
+    return truncate_start(outputs_text(plain, name_images=True), _MAX_OUTPUT)
 
 
-_WHEN = {
-    "cell_done": "{cell} is done",
-    "cell_finished": "{cell} finishes without an error",
-    "cell_failed": "{cell} fails",
-    "cell_slow": "{cell} takes longer than {longer}",
-    "kernel_idle": "the kernel is idle",
-    "kernel_restarted": "the kernel restarts",
-    "kernel_died": "the kernel dies",
-}
-
-
-def _cell_words(cell: str | None) -> str:
-    """As whoever made it in a cell would say it."""
-    if cell in (None, "any"):
-        return "any cell"
-    kind, _, named = str(cell).rpartition(":")
-    return {"after": "the next cell", "request": "this cell"}.get(
-        kind, "the cell" if named == "running" else "that cell"
-    )
-
-
-def _when_words(schedule: dict[str, Any]) -> str:
-    """``when the next cell is done``, ``each time data.csv changes``."""
-    event = str(schedule.get("event"))
-    if event == "file_changed":
-        words = f"{schedule.get('path')} changes"
-    elif event == "expression":
-        words = f"{schedule.get('expr')} is true"
-    else:
-        longer = schedule.get("longer_than")
-        words = _WHEN.get(event, event).format(cell=_cell_words(schedule.get("cell")), longer=longer)
-        if longer and event == "kernel_idle":
-            words += f" for {longer}"
-    return f"{'each time' if schedule.get('repeat') == 'each' else 'when'} {words}"
-
-
-def schedule_words(schedule: dict[str, Any]) -> str:
-    """A schedule in one phrase."""
-    match schedule.get("kind"):
-        case "once":
-            return "once"
-        case "every":
-            return f"every {schedule.get('every')}{_in_zone(schedule)}"
-        case "when":
-            return _when_words(schedule)
-        case "cron":
-            return f"cron {schedule.get('expr')}{_in_zone(schedule)}"
-        case kind:
-            return str(kind)
-
-
-_LONGEST = 4000
-"""Characters of one output; its end is what counts."""
-_PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
-_COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-
-
-def output_html(output: Mapping[str, Any], pictures: Mapping[str, tuple[str, bytes]]) -> str:
-    """One output. ``pictures``: the content of attachments that are here."""
-    data = output.get("data") or {}
-    for kind in _PICTURES:
+def _image_html(data: Mapping[str, Any], images: Mapping[str, tuple[str, bytes]]) -> str | None:
+    for kind in IMAGE_TYPES:
         content = data.get(kind)
-        if content is None:
-            continue
-        found = pictures.get(attachment_of(content) or "")
         if isinstance(content, str):
-            return _picture(kind, content)
-        if found is not None:
-            return _picture(found[0], base64.b64encode(found[1]).decode())
-    text = output_plain(output)
-    return f"<pre>{escape(text)}</pre>" if text.strip() else ""
+            return _image(kind, content)
+        if (found := images.get(attachment_of(content) or "")) is not None:
+            return _image(found[0], base64.b64encode(found[1]).decode())
+    return None
 
 
-def output_plain(output: Mapping[str, Any]) -> str:
-    """One output as text, without colours; what has none is named."""
-    match output.get("output_type"):
-        case "stream":
-            return _cut(_joined(output.get("text")))
-        case "error":
-            return f"{output.get('ename', 'Error')}: {_cut(str(output.get('evalue', '')))}\n"
-        case _:
-            data = output.get("data") or {}
-            text = data.get("text/plain")
-            if isinstance(text, (str, list)):
-                return _cut(_joined(text)) + "\n"
-            return f"[{', '.join(data)}]\n" if data else ""
-
-
-def _picture(kind: str, content: str) -> str:
+def _image(kind: str, content: str) -> str:
+    # The content comes from code that ran for the agent: only what base64 consists of gets into the attribute.
     safe = re.sub(r"[^A-Za-z0-9+/=]", "", content)
     return f'<p><img src="data:{escape(kind, quote=True)};base64,{safe}" style="max-width:100%"></p>'
 
 
-def _joined(text: Any) -> str:
-    whole = "".join(map(str, text)) if isinstance(text, list) else str(text or "")
-    return _COLOURS.sub("", whole)
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else "…" + text[-_LONGEST:]
-
-
-def _in_zone(schedule: dict[str, Any]) -> str:
-    """`` (Asia/Tokyo)`` where the schedule's zone is not the reader's."""
-    label = zone_label(schedule["tz"], local_zone()) if schedule.get("tz") else ""
-    return f" ({label})" if label else ""
+def _preformatted(text: str) -> str:
+    return f"<pre>{escape(text)}</pre>" if text.strip() else ""

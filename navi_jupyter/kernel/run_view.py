@@ -1,10 +1,12 @@
-"""One run, folded from its envelopes: ``apply`` each in order, read the state at any time. Pure.
+"""The state of one run, built from the session's events: ``apply`` each in order, read it at any time. Pure.
 
-Not responsible for getting envelopes (``client``) or for showing the state (``render``).
+Not responsible for getting events (``client``) or for showing the state (``render``).
 """
 
 from __future__ import annotations
 
+import copy
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,13 +14,13 @@ Envelope = dict[str, Any]
 Status = Literal["sent", "queued", "running", "completed", "waiting", "stopped", "failed", "withdrawn"]
 
 FINAL: frozenset[Status] = frozenset({"completed", "stopped", "failed", "withdrawn"})
-"""``waiting`` is none of them: the run goes on once somebody, anywhere, answers its question."""
-_MOST_OUTPUTS = 200
-"""Of a tool call; what comes before them is not shown in a cell."""
+# ``waiting`` is not final: the run continues when its question is answered, here or in any other client.
+_MAX_OUTPUTS = 200
+"""Outputs of a tool call that a cell shows; earlier ones are left out."""
 
 
 @dataclass(slots=True)
-class Text:
+class TextPart:
     """A piece of the agent's answer."""
 
     id: str
@@ -26,21 +28,21 @@ class Text:
 
 
 @dataclass(slots=True)
-class Tool:
-    """A tool call. ``result`` is None while it is open."""
+class ToolPart:
+    """A tool call; ``result`` is None until it has one."""
 
     id: str
     name: str
     args: str = ""
     result: str | None = None
     outputs: list[dict[str, Any]] = field(default_factory=list)
-    """What it showed while it worked: nbformat's outputs; a picture is ``{"attachment": id}``."""
+    """nbformat's outputs, emitted while it ran; the content of an image is ``{"attachment": id}``."""
     progress: str = ""
 
 
 @dataclass(slots=True)
-class Question:
-    """Something that the run asks the user: an approval of a tool call, or a value."""
+class QuestionPart:
+    """An interrupt: the run asks the user to approve a tool call, or for a value."""
 
     id: str
     kind: str
@@ -49,52 +51,52 @@ class Question:
     args: dict[str, Any]
     status: str = "open"
     approved: bool | None = None
-    """Of an approval that is resolved."""
+    """The outcome of a resolved approval."""
 
 
 @dataclass(slots=True)
-class Worker:
-    """A sub-agent: what it is to do, and how far it is."""
+class SubagentPart:
+    """A subagent: its task and its progress."""
 
     id: str
     name: str
     description: str
     status: str = "running"
     text: str = ""
-    """What it says at present."""
+    """Its latest message."""
     calls: int = 0
 
 
-Part = Text | Tool | Question | Worker
+Part = TextPart | ToolPart | QuestionPart | SubagentPart
 
 
 @dataclass(slots=True)
 class RunView:
-    """What has happened in run ``run_id``."""
+    """The state of run ``run_id``."""
 
     run_id: str
     command_id: str | None = None
-    """The prompt's, to see it withdrawn, or given to another run."""
+    """The prompt's command, by which the queue's events name it."""
     status: Status = "sent"
     parts: list[Part] = field(default_factory=list)
-    """In the order of their first appearance."""
+    """In the order of their first event."""
     error: tuple[str, str] | None = None
     """Code and sentence; set exactly when the status is ``failed``."""
     stopping: bool = False
-    """A stop was asked for."""
-    refold: bool = False
-    """A prelude replaced what we knew; it does not say how a finished run ended, so somebody has to ask."""
+    """A stop was requested."""
+    reset: bool = False
+    """A snapshot replaced the state. The status of a run that is over is not in it: read the run's record."""
     usage: dict[str, Any] = field(default_factory=dict)
     """Tokens and, where known, cost (US dollars) so far."""
-    pictures: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    images: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     """Media type and content of the attachments that were fetched, by id."""
-    _activities: dict[str, str] = field(default_factory=dict)
-    """The tool call that an activity belongs to."""
+    _activities: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The content of each activity, by its message: that is what its patches refer to."""
 
     @property
     def text(self) -> str:
         """The agent's answer so far, without tool calls."""
-        return "\n\n".join(part.content for part in self.parts if isinstance(part, Text) and part.content)
+        return "\n\n".join(part.content for part in self.parts if isinstance(part, TextPart) and part.content)
 
     @property
     def over(self) -> bool:
@@ -102,36 +104,37 @@ class RunView:
         return self.status in FINAL
 
     @property
-    def questions(self) -> list[Question]:
-        """Those that are open."""
-        return [part for part in list(self.parts) if isinstance(part, Question) and part.status == "open"]
+    def questions(self) -> list[QuestionPart]:
+        """The open ones."""
+        # A copy, because the io thread appends while a cell's thread reads.
+        return [part for part in list(self.parts) if isinstance(part, QuestionPart) and part.status == "open"]
 
-    def wanted_pictures(self) -> set[str]:
-        """Attachments that are shown and not fetched yet."""
-        wanted = set()
+    def missing_images(self) -> set[str]:
+        """The attachments that outputs refer to and that were not fetched yet."""
+        missing = set()
         for part in self.parts:
-            if isinstance(part, Tool):
+            if isinstance(part, ToolPart):
                 for output in part.outputs:
-                    wanted |= {ref for ref in map(attachment_of, (output.get("data") or {}).values()) if ref}
-        return wanted - self.pictures.keys()
+                    missing |= {ref for ref in map(attachment_of, (output.get("data") or {}).values()) if ref}
+        return missing - self.images.keys()
 
     def apply(self, envelope: Envelope) -> None:
-        """Take in the next envelope of the session; those of other runs change nothing."""
+        """Apply the next event of the session; those of other runs change nothing."""
         event = envelope["event"]
         kind = event.get("type")
         if kind == "MESSAGES_SNAPSHOT":
-            self._restart(event["messages"])
+            self._reset(event["messages"])
         elif kind == "CUSTOM":
-            self._custom(event.get("name"), event.get("value") or {})
+            self._apply_custom(event.get("name"), event.get("value") or {})
         elif envelope.get("run_id") == self.run_id:
             if event.get("subagentRunId") is not None:
-                self._of_worker(kind, event)
+                self._apply_subagent(kind, event)
             else:
-                self._of_run(kind, event)
+                self._apply_run(kind, event)
 
     def end(self, status: str, error: dict[str, str] | None) -> None:
-        """Take the final word from the run's record (``GET runs/{id}``) instead of from its last event."""
-        self.refold = False
+        """Set how the run ended from its record (``GET runs/{id}``), where its last event was not seen."""
+        self.reset = False
         if status in ("completed", "stopped", "waiting"):
             self.status = status  # type: ignore[assignment]  # a str that was just compared
         elif status in ("failed", "timed_out", "interrupted"):
@@ -141,7 +144,7 @@ class RunView:
                 (error or {}).get("message", f"The run ended: {status}."),
             )
 
-    def _of_run(self, kind: str | None, event: dict[str, Any]) -> None:
+    def _apply_run(self, kind: str | None, event: dict[str, Any]) -> None:
         match kind:
             case "RUN_STARTED":
                 self.status = "running"
@@ -156,64 +159,64 @@ class RunView:
             case "TOOL_CALL_RESULT":
                 self._tool(event["toolCallId"]).result = _text_of(event.get("content", ""))
             case "ACTIVITY_SNAPSHOT" | "ACTIVITY_DELTA":
-                self._activity(event)
+                self._apply_activity(event)
             case "RUN_FINISHED":
                 outcome = (event.get("outcome") or {}).get("type", "success")
                 self.status = {"cancelled": "stopped", "interrupt": "waiting"}.get(outcome, "completed")  # type: ignore[assignment]
-                self._spent(event.get("usage"))
+                self._add_usage(event.get("usage"))
             case "RUN_ERROR":
                 self.status = "failed"
                 self.error = (str(event.get("code", "error")), str(event.get("message", "The run failed.")))
-                self._spent(event.get("usage"))
+                self._add_usage(event.get("usage"))
             case _:
                 pass
 
-    def _of_worker(self, kind: str | None, event: dict[str, Any]) -> None:
+    def _apply_subagent(self, kind: str | None, event: dict[str, Any]) -> None:
         if kind == "SUBAGENT_STARTED":
             self.parts.append(
-                Worker(event["subagentRunId"], str(event.get("name", "worker")), str(event.get("description") or ""))
+                SubagentPart(
+                    event["subagentRunId"], str(event.get("name", "subagent")), str(event.get("description") or "")
+                )
             )
             return
-        found = (part for part in self.parts if isinstance(part, Worker) and part.id == event["subagentRunId"])
-        worker = next(found, None)
-        if worker is None:
+        found = (part for part in self.parts if isinstance(part, SubagentPart) and part.id == event["subagentRunId"])
+        subagent = next(found, None)
+        if subagent is None:
             return
         match kind:
             case "TEXT_MESSAGE_START":
-                worker.text = ""
+                subagent.text = ""
             case "TEXT_MESSAGE_CONTENT":
-                worker.text += event.get("delta", "")
+                subagent.text += event.get("delta", "")
             case "TOOL_CALL_START":
-                worker.calls += 1
+                subagent.calls += 1
             case "SUBAGENT_FINISHED":
-                worker.status = "completed"
+                subagent.status = "completed"
             case "SUBAGENT_ERROR":
-                worker.status, worker.text = "failed", str(event.get("message", ""))
+                subagent.status, subagent.text = "failed", str(event.get("message", ""))
             case _:
                 pass
 
-    def _activity(self, event: dict[str, Any]) -> None:
-        """``navi.output`` and ``navi.progress`` of a tool call, whole or a change of it."""
-        key, kind = event["messageId"], event.get("activityType")
-        content = event.get("content") or {}
-        call_id = self._activities.setdefault(key, str(content.get("toolCallId", "")))
-        if not call_id:
+    def _apply_activity(self, event: dict[str, Any]) -> None:
+        """``navi.output`` or ``navi.progress`` of a tool call: its whole content, or a patch of it."""
+        key = event["messageId"]
+        if event.get("content") is not None:
+            # A copy, since patches are applied in place.
+            self._activities[key] = copy.deepcopy(event["content"])
+        content = self._activities.get(key)
+        if content is None or not content.get("toolCallId"):
             return
-        tool = self._tool(call_id)
-        if kind == "navi.progress":
-            for patch in event.get("patch") or ():
-                content[str(patch.get("path", "")).lstrip("/")] = patch.get("value")
+        if event.get("patch"):
+            content = self._activities[key] = _patched(content, event["patch"])
+        tool = self._tool(str(content["toolCallId"]))
+        if event.get("activityType") == "navi.progress":
             tool.progress = _progress(content) or tool.progress
-        elif kind == "navi.output":
-            if "outputs" in content:
-                tool.outputs = list(content["outputs"])
-            for patch in event.get("patch") or ():
-                _patch_outputs(tool.outputs, patch)
-            del tool.outputs[:-_MOST_OUTPUTS]
+        elif event.get("activityType") == "navi.output":
+            tool.outputs = list(content.get("outputs") or ())[-_MAX_OUTPUTS:]
 
-    def _custom(self, name: str | None, value: dict[str, Any]) -> None:
+    def _apply_custom(self, name: str | None, value: dict[str, Any]) -> None:
         if name == "navi.queue" and value.get("command_id") == self.command_id is not None:
-            self._queued(str(value.get("action")), value)
+            self._apply_queue(str(value.get("action")), value)
         elif name == "navi.stop" and value.get("run_id") == self.run_id:
             self.stopping = True
         elif name == "navi.usage" and value.get("run_id") == self.run_id:
@@ -221,22 +224,22 @@ class RunView:
         elif name == "navi.interrupt":
             interrupt = value.get("interrupt") or {}
             if interrupt.get("run_id") == self.run_id:
-                self._asked(interrupt)
+                self._apply_interrupt(interrupt)
 
-    def _queued(self, action: str, value: dict[str, Any]) -> None:
+    def _apply_queue(self, action: str, value: dict[str, Any]) -> None:
         if action == "queued" and self.status == "sent":
             self.status = "queued"
         elif action in ("cancelled", "rejected"):
             self.status = "withdrawn"
         elif action in ("steered", "collected") and value.get("run_id"):
-            # It has joined another run: what that one says from here on is the answer.
+            # The prompt has joined another run, whose text from here on is the answer.
             self.run_id = str(value["run_id"])
             self.status = "running" if action == "steered" else "queued"
 
-    def _asked(self, interrupt: dict[str, Any]) -> None:
-        question = next((p for p in self.parts if isinstance(p, Question) and p.id == interrupt["id"]), None)
+    def _apply_interrupt(self, interrupt: dict[str, Any]) -> None:
+        question = next((p for p in self.parts if isinstance(p, QuestionPart) and p.id == interrupt["id"]), None)
         if question is None:
-            question = Question(
+            question = QuestionPart(
                 id=interrupt["id"],
                 kind=str(interrupt.get("kind", "question")),
                 message=str(interrupt.get("message", "")),
@@ -249,17 +252,17 @@ class RunView:
             payload = interrupt.get("payload")
             question.approved = bool(payload.get("approved", True)) if isinstance(payload, dict) else True
 
-    def _spent(self, usage: Any) -> None:
+    def _add_usage(self, usage: Any) -> None:
         for entry in usage if isinstance(usage, list) else ():
             for ours, theirs in (("input_tokens", "inputTokens"), ("output_tokens", "outputTokens")):
                 if entry.get(theirs) is not None:
                     self.usage[ours] = entry[theirs]
 
-    def _restart(self, messages: list[dict[str, Any]]) -> None:
-        """Begin again from a snapshot's AG-UI messages."""
+    def _reset(self, messages: list[dict[str, Any]]) -> None:
+        """Replace the state by a snapshot's AG-UI messages."""
         self.parts.clear()
         self._activities.clear()
-        self.refold = True
+        self.reset = True
         for message in messages:
             if message.get("runId") != self.run_id or message.get("subagentRunId") is not None:
                 continue
@@ -273,29 +276,29 @@ class RunView:
                 self._tool(message["toolCallId"]).result = _text_of(message.get("content", ""))
 
     def _append_text(self, event: dict[str, Any]) -> None:
-        # The user's own message is in the run, too; it was never opened here.
+        # The user's own message is in the run, too; it has no part here.
         for part in reversed(self.parts):
-            if isinstance(part, Text) and part.id == event["messageId"]:
+            if isinstance(part, TextPart) and part.id == event["messageId"]:
                 part.content += event.get("delta", "")
                 return
 
-    def _text(self, message_id: str) -> Text:
+    def _text(self, message_id: str) -> TextPart:
         for part in self.parts:
-            if isinstance(part, Text) and part.id == message_id:
+            if isinstance(part, TextPart) and part.id == message_id:
                 return part
-        self.parts.append(made := Text(message_id))
+        self.parts.append(made := TextPart(message_id))
         return made
 
-    def _tool(self, call_id: str, name: str = "tool") -> Tool:
+    def _tool(self, call_id: str, name: str = "tool") -> ToolPart:
         for part in self.parts:
-            if isinstance(part, Tool) and part.id == call_id:
+            if isinstance(part, ToolPart) and part.id == call_id:
                 return part
-        self.parts.append(made := Tool(call_id, name))
+        self.parts.append(made := ToolPart(call_id, name))
         return made
 
 
 def attachment_of(value: Any) -> str | None:
-    """The id in ``{"attachment": id}``; None for content that is there itself."""
+    """The id in ``{"attachment": id}``; None for content that is not a reference."""
     ref = value.get("attachment") if isinstance(value, dict) else None
     return ref if isinstance(ref, str) else None
 
@@ -312,20 +315,13 @@ def _progress(content: dict[str, Any]) -> str:
     return " ".join(part for part in (share, str(content.get("message") or "")) if part)
 
 
-def _patch_outputs(outputs: list[dict[str, Any]], patch: dict[str, Any]) -> None:
-    """JSON Patch on ``/outputs``, as far as the protocol uses it: append, replace one, a part of one, or all."""
-    where = str(patch.get("path", ""))
-    if where == "/outputs":
-        outputs[:] = patch.get("value") or []
-    elif where == "/outputs/-":
-        outputs.append(patch["value"])
-    elif where.startswith("/outputs/"):
-        place, _, key = where.removeprefix("/outputs/").partition("/")
-        if not place.isdecimal() or int(place) > len(outputs):
-            return
-        if patch.get("op") == "add" and not key:
-            outputs.insert(int(place), patch["value"])
-        elif int(place) < len(outputs) and key:
-            outputs[int(place)][key] = patch["value"]
-        elif int(place) < len(outputs):
-            outputs[int(place)] = patch["value"]
+def _patched(content: dict[str, Any], operations: list[dict[str, Any]]) -> dict[str, Any]:
+    """``content`` after a JSON Patch, changed in place."""
+    # Imported here: 13 ms that only a run with streaming tools costs, instead of every kernel that loads Navi.
+    from jsonpatch import JsonPatch, JsonPatchException, JsonPointerException
+
+    for operation in operations:
+        # One at a time, because another version's server may emit one that does not fit, and the others still count.
+        with suppress(JsonPatchException, JsonPointerException, LookupError, TypeError, ValueError):
+            JsonPatch([operation]).apply(content, in_place=True, atomic=True)
+    return content

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from ..handles import Named, short_handle
-from .ask import Asking, NoPainter, Painter, Reply
+from .ask import NoPainter, Painter, PendingPrompt, Reply
 from .attachments import upload
 from .client import Envelope, Service
 from .errors import UsageError
 from .io_thread import io_thread
 from .listing import Listing, find_id
 from .recalls import read_away
-from .render import moment, speaker, transcript_html, transcript_plain
+from .render import speaker, transcript_html, transcript_plain
+from .time_text import moment
 
 
 class Messages(list[dict[str, Any]]):
@@ -220,7 +221,7 @@ def new_prompt(
     images: Sequence[Any] = (),
     files: Sequence[Any] = (),
     **prompt: Any,
-) -> Asking:
+) -> PendingPrompt:
     """A prompt that has not been sent yet; the files that go with it have been uploaded. Raises UsageError, Refused."""
     if not text.strip():
         raise UsageError("There is nothing to ask: the text is empty.", field="text")
@@ -229,7 +230,7 @@ def new_prompt(
     for name, things in (("images", images), ("files", files)):
         if things:
             given[name] = upload(service, things)
-    return Asking(service.client, session.id, {"text": text, **given}, show or NoPainter())
+    return PendingPrompt(service.client, session.id, {"text": text, **given}, show or NoPainter())
 
 
 _RUN_COLUMNS = ("id", "started", "status", "origin", "model", "tokens")

@@ -89,9 +89,9 @@ def test_what_can_not_be_attached_is_refused_before_anything_is_asked(
     server: JupyterServer, kernel: NotebookKernel
 ) -> None:
     for code, says in (
-        ("navi.ask('look', images=[object()])", "can not be attached"),
-        ("navi.ask('look', files=['no/such/file'])", "can not be read"),
-        ("%navi --attach no/such/file what is it?", "can not be read"),
+        ("navi.ask('look', images=[object()])", "cannot be attached"),
+        ("navi.ask('look', files=['no/such/file'])", "cannot be read"),
+        ("%navi --attach no/such/file what is it?", "cannot be read"),
         ("navi.ask('look', images=[b'no picture'])", "images.0"),
     ):
         shown = kernel.run(code)

@@ -31,7 +31,8 @@ def test_the_kernels_side_needs_neither_the_server_nor_pydantic() -> None:
     loaded = python(f"import sys\nfrom navi_jupyter.kernel import {modules}\nprint(*sys.modules)").split()
     assert not {"jupyter_server", "pydantic", "pydantic_ai", "aiosqlite", "croniter"} & set(loaded)
     others = {name for name in loaded if name.startswith("navi_jupyter.") and ".kernel" not in name}
-    assert others <= {"navi_jupyter." + leaf for leaf in ("errors", "navi_cells", "handles", "text", "clock")}
+    leaves = ("clock", "errors", "handles", "navi_cells", "output_text", "text")
+    assert others <= {f"navi_jupyter.{leaf}" for leaf in leaves}
 
 
 @pytest.mark.parametrize(

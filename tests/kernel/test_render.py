@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from navi_jupyter.kernel.listing import table_html
-from navi_jupyter.kernel.render import distance, moment, schedule_words
+from navi_jupyter.kernel.time_text import distance, moment, schedule_words
 
 
 @pytest.mark.parametrize(

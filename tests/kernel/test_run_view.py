@@ -119,10 +119,10 @@ def test_what_a_tool_shows_is_shown_as_it_comes_and_its_pictures_are_asked_for()
         activity("ACTIVITY_DELTA", patch=[{"op": "add", "path": "/outputs/-", "value": line}]),
         activity("ACTIVITY_DELTA", patch=[{"op": "add", "path": "/outputs/-", "value": picture}]),
     )
-    assert "epoch 1\n<Figure>" in run_plain(folded)
-    assert folded.wanted_pictures() == {"a_9"}
-    folded.pictures["a_9"] = ("image/png", b"\x89PNG")
-    assert folded.wanted_pictures() == set()
+    assert "epoch 1\n[image 1] <Figure>" in run_plain(folded)
+    assert folded.missing_images() == {"a_9"}
+    folded.images["a_9"] = ("image/png", b"\x89PNG")
+    assert folded.missing_images() == set()
     html = run_html(folded)
     assert html is not None
     assert 'src="data:image/png;base64,iVBORw=="' in html
@@ -211,7 +211,7 @@ def test_a_snapshot_replaces_what_was_known_and_the_runs_record_ends_it() -> Non
         {"id": "m9", "role": "assistant", "content": "another's", "runId": "r_9"},
     ]
     folded.apply(envelope({"type": "MESSAGES_SNAPSHOT", "messages": messages}, run_id=None))
-    assert folded.refold
+    assert folded.reset
     folded.end("timed_out", {"code": "timed_out", "message": "too slow"})
     assert run_plain(folded) == "Let me look.\n\n[look] {} → seen"
     assert folded.error == ("timed_out", "too slow")
