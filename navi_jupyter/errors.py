@@ -52,6 +52,13 @@ class NotFound(NaviError):
     status = 404
 
 
+class MethodNotAllowed(NaviError):
+    """The route is there, the method is not."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
 class SessionNotFound(NotFound):
     """No such session, or it is somebody else's."""
 

@@ -31,7 +31,7 @@ def _path() -> Path:
     from jupyter_server.serverapp import ServerApp
 
     from ..server.app import NaviExtension
-    from ..server.runtime import database_path
+    from ..server.builders import database_path
 
     # As a server reads its configuration: jupyter_config and jupyter_server_config, then the environment's defaults.
     server = ServerApp()

@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 from jupyter_core.paths import jupyter_data_dir
+from jupyter_server.auth.decorator import authorized
+from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.extension.application import ExtensionApp, ExtensionAppJinjaMixin
+from jupyter_server.extension.handler import ExtensionHandlerJinjaMixin, ExtensionHandlerMixin
+from tornado import web
 from traitlets import Bool, Dict, Enum, Float, Int, TraitType, Unicode
 
+from .. import __version__
 from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..settings import Limits, Settings
-from . import connection
 from .handler import ApiHandler
-from .identity import LOCAL_USER
+from .identity import LOCAL_USER, announce_connection_file, remove_connection_file, write_connection_file
 from .lifecycle import Lifecycle
-from .page import PageHandler
 from .websocket import StreamHandler
 
 if TYPE_CHECKING:
@@ -83,6 +86,25 @@ class _Ceiling(_FromEnvironment, Dict):
 
 
 _PERMISSIONS = ("allow", "ask", "deny")
+
+
+class PageHandler(ExtensionHandlerJinjaMixin, ExtensionHandlerMixin, JupyterHandler):
+    """The plain page, ``<base_url>navi``: the chat where there is no JupyterLab. ``jupyter navi`` opens it.
+
+    Jupyter sends a user who is not logged in to its login page.
+    """
+
+    auth_resource = "navi"
+
+    @web.authenticated
+    @authorized("read")  # type: ignore[untyped-decorator]
+    async def get(self) -> None:
+        """The page. It carries no secret: same origin, so the login cookie is all it needs."""
+        # In a <script>, "</" would end it whatever is around.
+        config = json.dumps({"baseUrl": self.base_url, "token": "", "appName": "Navi"}).replace("</", "<\\/")
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("Referrer-Policy", "same-origin")  # the URL may have had the token
+        await self.finish(self.render_template("navi.html", config=config, version=__version__))
 
 
 class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
@@ -203,18 +225,18 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
             (r"/navi/api(?:/(.*))?", ApiHandler),
         ]
         self.handlers.extend(handlers)
-        connection.announce()
+        announce_connection_file()
 
     async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
         """Called when the loop runs and the port is known."""
         if self.lifecycle is None:
             return
-        connection.write(serverapp, self.lifecycle.kernel_token.value)
+        write_connection_file(serverapp, self.lifecycle.kernel_token.value)
         self.lifecycle.start(JupyterServices.of(serverapp))
 
     async def stop_extension(self) -> None:
         """Called when the server shuts down, also when it never started."""
-        connection.remove()
+        remove_connection_file()
         if self.lifecycle is not None:
             await self.lifecycle.stop()
 

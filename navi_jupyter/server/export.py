@@ -13,32 +13,32 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..model.sessions import OriginKind, Run, Session, Usage
 from ..ports.agent import Message
-from .rest.routing import JSON, Reply
-from .wire import MessageInfo, ToolCallInfo
+from .http import JSON, Reply
+from .wire.sessions import MessageInfo, ToolCallInfo
 
 if TYPE_CHECKING:
-    from .runtime import Services
+    from ..orchestrator.orchestrator import Orchestrator
 
 MARKDOWN = "text/markdown; charset=utf-8"
 NOTEBOOK = "application/x-ipynb+json"
 
 
-async def conversation(services: Services, session_id: str, *, owner: str) -> tuple[MessageInfo, ...]:
+async def conversation(orchestrator: Orchestrator, session_id: str, *, owner: str) -> tuple[MessageInfo, ...]:
     """All messages, oldest first, with the usage of each finished run on its last assistant message.
 
     Raises SessionNotFound.
     """
-    messages = await services.orchestrator.messages(session_id, owner=owner)
-    spent = {run.id: run.usage for run in await _runs(services, session_id, owner=owner) if run.status.final}
+    messages = await orchestrator.messages(session_id, owner=owner)
+    spent = {run.id: run.usage for run in await _runs(orchestrator, session_id, owner=owner) if run.status.final}
     last = {m.run_id: m.id for m in messages if m.role == "assistant" and m.subagent_run_id is None}
     return tuple(_info(message, spent if last.get(message.run_id) == message.id else {}) for message in messages)
 
 
-async def _runs(services: Services, session_id: str, *, owner: str) -> Sequence[Run]:
+async def _runs(orchestrator: Orchestrator, session_id: str, *, owner: str) -> Sequence[Run]:
     found: list[Run] = []
     cursor: str | None = None
     while True:
-        page, cursor = await services.orchestrator.runs(session_id, owner=owner, limit=1000, cursor=cursor)
+        page, cursor = await orchestrator.runs(session_id, owner=owner, limit=1000, cursor=cursor)
         found.extend(page)
         if cursor is None:
             return found
@@ -68,10 +68,10 @@ def _info(message: Message, spent: dict[str, Usage]) -> MessageInfo:
     )
 
 
-async def download(services: Services, session_id: str, kind: str, *, owner: str) -> Reply:
+async def download(orchestrator: Orchestrator, session_id: str, kind: str, *, owner: str) -> Reply:
     """The file. ``kind`` is ``md``, ``ipynb`` or ``json``. Raises SessionNotFound."""
-    view = await services.orchestrator.session(session_id, owner=owner)
-    messages = await conversation(services, session_id, owner=owner)
+    view = await orchestrator.session(session_id, owner=owner)
+    messages = await conversation(orchestrator, session_id, owner=owner)
     if kind == "md":
         content, content_type = as_markdown(view.session, messages), MARKDOWN
     elif kind == "ipynb":

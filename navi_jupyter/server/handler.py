@@ -11,7 +11,7 @@ import logging
 import secrets
 import traceback
 from http.client import responses
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from jupyter_core.utils import ensure_async
 from jupyter_server.auth.decorator import allow_unauthenticated
@@ -20,24 +20,14 @@ from jupyter_server.extension.handler import ExtensionHandlerMixin
 from tornado.web import HTTPError
 
 from .. import __version__
-from ..errors import Forbidden, InvalidRequest, NaviError, NotFound
+from ..errors import Forbidden, InvalidRequest, NaviError
+from .http import Action, EventStream, Reply, Request
 from .identity import owner_of
 from .lifecycle import Lifecycle
 from .sse import stream_events
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from .rest.routing import Reply
-
-Action = Literal["read", "write", "execute"]
-
-
-class MethodNotAllowed(NaviError):
-    """The route is there, the method is not."""
-
-    code = "method_not_allowed"
-    status = 405
 
 
 _STATUS_CODES: Mapping[int, str] = {
@@ -193,11 +183,11 @@ class ApiHandler(NaviHandler, APIHandler):
             await self._say_why_not_healthy()
             return
         services = await self.lifecycle.ready()
-        operation, parameters = services.routes.find(self._method, path)
+        operation, parameters = self.lifecycle.routes.find(self._method, path)
         await self.authorize(operation.action)
         reply = await operation.call(self._request(upload=operation.upload), services, parameters)
-        if isinstance(reply, services.routes.stream):
-            await stream_events(self, reply)
+        if isinstance(reply, EventStream):
+            await stream_events(self, reply, self.gone)
         else:
             await self._write(reply)
 
@@ -243,33 +233,3 @@ class ApiHandler(NaviHandler, APIHandler):
             "code": failure.code if failure else "not_ready",
         }
         await self.finish(json.dumps(body))
-
-
-class Request:
-    """What an operation is told of the HTTP request."""
-
-    __slots__ = ("accept", "body", "content_type", "idempotency_key", "last_event_id", "owner", "query")
-
-    def __init__(
-        self,
-        *,
-        owner: str,
-        body: bytes,
-        content_type: str,
-        accept: str,
-        last_event_id: str | None,
-        idempotency_key: str | None,
-        query: dict[str, str],
-    ) -> None:
-        self.owner = owner
-        self.body = body
-        self.content_type = content_type
-        self.accept = accept
-        self.last_event_id = last_event_id
-        self.idempotency_key = idempotency_key
-        self.query = query
-
-
-def no_such_route(path: str) -> NotFound:
-    """404 for a path under ``navi/api/`` that is none of ours."""
-    return NotFound(f"There is no navi/api/{path[:200]} here; GET navi/api/openapi.json lists what there is.")

@@ -1,18 +1,26 @@
-"""Whose request it is: the owner behind a Jupyter user, and the token that kernels of this server hold.
+"""Whose request it is: the owner behind a Jupyter user, the kernels' own token, and the file that hands it to them.
 
+The connection file is how a kernel of this server finds the server, whatever the authentication:
+``<runtime dir>/navi-<pid>.json``, readable by its owner alone, holds ``{"url", "token", "pid", "sock"}``. Only its path
+goes into the environment that kernels inherit (``NAVI_CONNECTION_FILE``): notebook outputs print environments.
 Not responsible for authentication (Jupyter's identity provider) or for permission (Jupyter's authorizer).
 """
 
 from __future__ import annotations
 
 import hmac
+import json
+import os
 import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from jupyter_core.paths import jupyter_runtime_dir, secure_write
 from jupyter_server.auth import User
 from jupyter_server.auth.identity import IdentityProvider, LegacyIdentityProvider
 
 if TYPE_CHECKING:
+    from jupyter_server.serverapp import ServerApp
     from tornado.httputil import HTTPHeaders
 
 LOCAL_USER: Final = "local"
@@ -63,3 +71,38 @@ class KernelToken:
         """Whether a request carries it."""
         scheme, _, value = headers.get("Authorization", "").partition(" ")
         return scheme.lower() == "navi" and hmac.compare_digest(value.strip().encode(), self.value.encode())
+
+
+VARIABLE = "NAVI_CONNECTION_FILE"
+
+
+def connection_file() -> Path:
+    """Where this process's file is."""
+    return Path(jupyter_runtime_dir()) / f"navi-{os.getpid()}.json"
+
+
+def announce_connection_file() -> None:
+    """Point the kernels that will be started to the file. It may be written later: it needs the final port."""
+    os.environ[VARIABLE] = str(connection_file())
+
+
+def write_connection_file(serverapp: ServerApp, token: str) -> None:
+    """Write the file for a server that has its port."""
+    path = connection_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "url": serverapp.connection_url,
+        "token": token,
+        "pid": os.getpid(),
+        "sock": serverapp.sock,
+    }
+    with secure_write(str(path)) as file:
+        file.write(json.dumps(content))
+
+
+def remove_connection_file() -> None:
+    """Delete the file and the variable that points to it."""
+    path = connection_file()
+    path.unlink(missing_ok=True)
+    if os.environ.get(VARIABLE) == str(path):
+        del os.environ[VARIABLE]

@@ -12,15 +12,19 @@ import asyncio
 import logging
 from contextlib import AsyncExitStack, suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import NaviError, NotReady, StoreBusy
 from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..settings import Settings
 from .identity import KernelToken
+from .metrics import LoopLag
 
 if TYPE_CHECKING:
-    from .runtime import Services
+    from tornado.websocket import WebSocketHandler
+
+    from .rest.routing import Routes
+    from .services import Services
 
 State = Literal["starting", "ok", "failed", "stopping"]
 
@@ -30,25 +34,21 @@ AGAIN = 1.0
 """Seconds between two tries to start while another program holds the database."""
 
 
-class Closable(Protocol):
-    """An open socket."""
-
-    def close(self, code: int | None = None, reason: str | None = None) -> None: ...
-
-
 class Lifecycle:
     """The runtime of one server process. Lives as long as the extension."""
 
     def __init__(self, settings: Settings, log: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> None:
         self.settings = settings
         self.kernel_token = KernelToken(settings.kernel_user)
-        self.sockets: set[Closable] = set()
+        self.sockets: set[WebSocketHandler] = set()
         self.lag = LoopLag()
         self.state: State = "starting"
         self.failure: NaviError | None = None
         """Why the state is ``failed``."""
         self.obstacle: NaviError | None = None
         """What the start waits for."""
+        self.routes: Routes
+        """Set before the state becomes ``ok``."""
         self.services: Services | None = None
         """Set exactly while the state is ``ok``."""
         self._log = log
@@ -101,6 +101,7 @@ class Lifecycle:
 
     async def _hold(self) -> None:
         module = await asyncio.to_thread(import_module, "navi_jupyter.server.runtime")
+        self.routes = (await asyncio.to_thread(import_module, "navi_jupyter.server.rest")).ROUTES
         if self._stop.is_set():
             return
         async with AsyncExitStack() as stack:
@@ -141,32 +142,3 @@ class Lifecycle:
 def _first(errors: ExceptionGroup[NaviError]) -> NaviError:
     inner = errors.exceptions[0]
     return _first(inner) if isinstance(inner, ExceptionGroup) else inner
-
-
-class LoopLag:
-    """How late the event loop wakes a sleeper: kernels share this loop, so it is everybody's latency."""
-
-    PERIOD = 0.5
-    WINDOW = 10.0
-
-    def __init__(self) -> None:
-        self._worst = (0.0, 0.0)  # seconds, in this window and in the one before
-        self._since = 0.0
-
-    @property
-    def milliseconds(self) -> float:
-        """The worst of the last ten to twenty seconds."""
-        return round(max(self._worst) * 1000, 2)
-
-    async def watch(self) -> None:
-        """Measure until cancelled. Two wake-ups a second."""
-        loop = asyncio.get_running_loop()
-        self._since = loop.time()
-        while True:
-            before = loop.time()
-            await asyncio.sleep(self.PERIOD)
-            after = loop.time()
-            if after - self._since > self.WINDOW:
-                self._worst = (0.0, self._worst[0])
-                self._since = after
-            self._worst = (max(self._worst[0], after - before - self.PERIOD), self._worst[1])

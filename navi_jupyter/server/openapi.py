@@ -14,7 +14,8 @@ from ..errors import Forbidden, InvalidRequest, NaviError, NotReady, StoreError
 from . import schema
 
 if TYPE_CHECKING:
-    from .rest.routing import Operation, Query
+    from .http import Query
+    from .rest.routing import Operation
 
 _REFERENCE = "#/components/schemas/{model}"
 _ALWAYS: tuple[type[NaviError], ...] = (Forbidden, NotReady, StoreError)

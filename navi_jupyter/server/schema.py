@@ -16,18 +16,20 @@ from pydantic_core import core_schema
 
 from .. import commands, events
 from ..model import attachments, recalls, sessions
-from . import wire
-from .wire import INPUTS
+from .wire import INPUTS, agent, sockets
+from .wire import recalls as recall_bodies
+from .wire import sessions as session_bodies
 
 _Field = core_schema.ModelField | core_schema.DataclassField | core_schema.TypedDictField
 SCHEMA_FILE = Path(__file__).parent.parent / "schema.json"
 
 OUTPUTS: dict[str, Any] = {
     name: value
-    for name, value in vars(wire).items()
+    for module in (agent, recall_bodies, session_bodies, sockets)
+    for name, value in vars(module).items()
     if isinstance(value, type)
     and issubclass(value, BaseModel)
-    and value.__module__ == wire.__name__
+    and value.__module__ == module.__name__
     and name not in INPUTS
 } | {
     "Acceptance": commands.Acceptance,
@@ -37,7 +39,7 @@ OUTPUTS: dict[str, Any] = {
     "Recall": recalls.Recall,
     "Run": sessions.Run,
     "Schedule": recalls.Schedule,
-    "ServerFrame": wire.ServerFrame,
+    "ServerFrame": sockets.ServerFrame,
     "Session": sessions.Session,
 }
 """What the server sends: all of it, always, with ``null`` where there is no value."""

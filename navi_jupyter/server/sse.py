@@ -14,8 +14,9 @@ from tornado.iostream import StreamClosedError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from .handler import ApiHandler
-    from .rest.routing import EventStream
+    from tornado.web import RequestHandler
+
+    from .http import EventStream
 
 KEEP_ALIVE = 15.0
 """Seconds of silence after which a comment is sent: proxies cut at 60."""
@@ -36,8 +37,8 @@ def encode(envelopes: Sequence[tuple[int, str]]) -> str:
     )
 
 
-async def stream_events(handler: ApiHandler, stream: EventStream) -> None:
-    """Write pages as they come, until the client goes, the session is deleted or the server stops.
+async def stream_events(handler: RequestHandler, stream: EventStream, gone: asyncio.Event) -> None:
+    """Write pages as they come, until the client goes (``gone`` is set), the session is deleted or the server stops.
 
     A client that does not read blocks its own loop here and nothing else: there is no queue.
     """
@@ -48,7 +49,7 @@ async def stream_events(handler: ApiHandler, stream: EventStream) -> None:
         return
     with suppress(StreamClosedError):
         await handler.flush()
-        async with aclosing(with_silences(stream.pages, KEEP_ALIVE, handler.gone)) as pages:
+        async with aclosing(with_silences(stream.pages, KEEP_ALIVE, gone)) as pages:
             async for envelopes in pages:
                 handler.write(encode(envelopes) if envelopes else ": keep-alive\n\n")
                 await handler.flush()

@@ -22,9 +22,10 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from ..errors import InvalidRequest, NaviError, SessionNotFound
 from .handler import NaviHandler, internal_error
+from .http import read_cursor
 
 if TYPE_CHECKING:
-    from .runtime import Services
+    from .services import Services
 
 PING = 20.0
 """Seconds between pings, and until a pong must have come: nginx cuts silent connections at 60."""
@@ -67,12 +68,12 @@ class StreamHandler(NaviHandler, WebSocketMixin, WebSocketHandler, JupyterHandle
         self._services = await self.lifecycle.ready()
         self._session_id = session_id
         self._after = self._read_after()
-        await self._services.session(session_id, owner=self.owner)
+        await self._services.sessions.find(session_id, owner=self.owner)
         await super().get(session_id)
 
     def _read_after(self) -> int | None:
         text = self.get_query_argument("after", None)
-        return None if not text else self._services.read_cursor(text)
+        return None if not text else read_cursor(text)
 
     async def open(self, session_id: str) -> None:  # noqa: ARG002
         """Start following. Not Jupyter's ``open``: it starts a second pinger, in milliseconds."""
@@ -89,7 +90,7 @@ class StreamHandler(NaviHandler, WebSocketMixin, WebSocketHandler, JupyterHandle
     async def _follow(self) -> None:
         code, reason = 1001, "the server is stopping"
         try:
-            pages = self._services.orchestrator.follow(self._session_id, after=self._after, owner=self.owner)
+            pages = self._services.sessions.orchestrator.follow(self._session_id, after=self._after, owner=self.owner)
             async with aclosing(pages):
                 async for page in pages:
                     await self.write_message(page.text, binary=False)
@@ -126,7 +127,7 @@ class StreamHandler(NaviHandler, WebSocketMixin, WebSocketHandler, JupyterHandle
             raise InvalidRequest("Commands are text frames.", field="body")
         if len(message) > limit or len(message.encode(errors="replace")) > limit:
             raise InvalidRequest(f"The command is larger than {limit} bytes.", field="body")
-        return await self._services.submit(self._session_id, message, owner=self.owner)
+        return await self._services.sessions.submit_text(self._session_id, message, owner=self.owner)
 
 
 def _rejected(message: str | bytes, error: NaviError) -> dict[str, Any]:

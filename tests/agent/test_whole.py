@@ -14,8 +14,9 @@ import pytest
 
 from navi_jupyter.commands import Prompt, Stop
 from navi_jupyter.model.sessions import Run, RunStatus, SessionCreate
-from navi_jupyter.server.lifecycle import LoopLag
-from navi_jupyter.server.runtime import Services, runtime
+from navi_jupyter.server.metrics import LoopLag
+from navi_jupyter.server.runtime import runtime
+from navi_jupyter.server.services import Services
 from navi_jupyter.settings import Limits, Settings
 from tests.support.providers import Call, Reply, ScriptedProvider
 
@@ -30,13 +31,15 @@ async def services(tmp_path: Path, limits: Limits | None = None, **settings: Any
 
 
 async def session_of(built: Services, model: str = "offline") -> str:
-    session = await built.orchestrator.create_session(SessionCreate(model=model, timezone="Europe/Berlin"), owner="ada")
+    session = await built.sessions.orchestrator.create_session(
+        SessionCreate(model=model, timezone="Europe/Berlin"), owner="ada"
+    )
     return session.id
 
 
 async def ask(built: Services, session_id: str, text: str) -> Run:
     """Prompt and wait for the run's end."""
-    accepted = await built.orchestrator.submit(session_id, Prompt(text=text), user_id="ada")
+    accepted = await built.sessions.orchestrator.submit(session_id, Prompt(text=text), user_id="ada")
     assert accepted.run_id is not None
     return await ended(built, session_id, accepted.run_id)
 
@@ -44,13 +47,13 @@ async def ask(built: Services, session_id: str, text: str) -> Run:
 async def ended(built: Services, session_id: str, run_id: str) -> Run:
     """The run once it is over: its end is an event of the log."""
     await seen(built, session_id, lambda event: event["type"] in ("RUN_FINISHED", "RUN_ERROR"), run_id)
-    return await built.orchestrator.run(session_id, run_id, owner="ada")
+    return await built.sessions.orchestrator.run(session_id, run_id, owner="ada")
 
 
 async def seen(built: Services, session_id: str, wanted: Any, run_id: str | None = None) -> dict[str, Any]:
     """The first event from the beginning that is wanted (of that run)."""
     async with asyncio.timeout(20):
-        async for page in built.orchestrator.follow(session_id, after=0, owner="ada"):
+        async for page in built.sessions.orchestrator.follow(session_id, after=0, owner="ada"):
             for _, text in page.envelopes:
                 envelope: dict[str, Any] = json.loads(text)
                 if run_id in (None, envelope["run_id"]) and wanted(envelope["event"]):
@@ -59,7 +62,7 @@ async def seen(built: Services, session_id: str, wanted: Any, run_id: str | None
 
 
 async def said(built: Services, session_id: str, run_id: str) -> str:
-    messages = await built.orchestrator.messages(session_id, owner="ada")
+    messages = await built.sessions.orchestrator.messages(session_id, owner="ada")
     return "".join(one.content for one in messages if one.run_id == run_id and one.role == "assistant")
 
 
@@ -82,10 +85,10 @@ async def test_a_reminder_made_offline_fires_and_is_said(tmp_path: Path) -> None
 async def test_a_stop_ends_counting_and_keeps_what_was_counted(tmp_path: Path) -> None:
     async with services(tmp_path) as built:
         session_id = await session_of(built)
-        accepted = await built.orchestrator.submit(session_id, Prompt(text="count to 5000"), user_id="ada")
+        accepted = await built.sessions.orchestrator.submit(session_id, Prompt(text="count to 5000"), user_id="ada")
         assert accepted.run_id is not None
         await seen(built, session_id, lambda event: event.get("delta", "").endswith("3 "))
-        await built.orchestrator.submit(session_id, Stop(), user_id="ada")
+        await built.sessions.orchestrator.submit(session_id, Stop(), user_id="ada")
         run = await ended(built, session_id, accepted.run_id)
         assert run.status is RunStatus.STOPPED
         assert (await said(built, session_id, run.id)).startswith("1 2 3 ")
@@ -100,13 +103,13 @@ async def test_a_model_makes_a_recall_is_stopped_and_goes_on(tmp_path: Path, mon
         first = await ask(built, session_id, "remind me")
         assert first.status is RunStatus.COMPLETED
         assert first.usage.requests == 2
-        (recall,) = await built.recalls.in_session(session_id)
+        (recall,) = await built.recalls.service.in_session(session_id)
         assert recall.message == "check the loss"
 
-        accepted = await built.orchestrator.submit(session_id, Prompt(text="tell me all"), user_id="ada")
+        accepted = await built.sessions.orchestrator.submit(session_id, Prompt(text="tell me all"), user_id="ada")
         assert accepted.run_id is not None
         await seen(built, session_id, lambda event: "Half" in event.get("delta", ""))
-        await built.orchestrator.submit(session_id, Stop(), user_id="ada")
+        await built.sessions.orchestrator.submit(session_id, Stop(), user_id="ada")
         stopped = await ended(built, session_id, accepted.run_id)
         assert stopped.status is RunStatus.STOPPED
         await asyncio.wait_for((await provider.request(2)).closed.wait(), 5)

@@ -28,7 +28,7 @@ async def test_a_run_that_asked_goes_on_after_a_restart_of_the_server(
         provider.point(monkeypatch)
         async with services(tmp_path, tool_ceiling=ceiling) as built:
             session_id = await session_of(built, OPENAI)
-            accepted = await built.orchestrator.submit(session_id, Prompt(text="go"), user_id="ada")
+            accepted = await built.sessions.orchestrator.submit(session_id, Prompt(text="go"), user_id="ada")
             assert accepted.run_id is not None
             envelope = await seen(built, session_id, opened)
             interrupt = envelope["event"]["value"]["interrupt"]
@@ -36,7 +36,7 @@ async def test_a_run_that_asked_goes_on_after_a_restart_of_the_server(
             await seen(built, session_id, lambda event: event["type"] == "RUN_FINISHED")
         async with services(tmp_path, tool_ceiling=ceiling) as built:
             answer = Answer(interrupt_id=interrupt["id"], status="resolved", payload={"approved": True})
-            await built.orchestrator.submit(session_id, answer, user_id="ada")
+            await built.sessions.orchestrator.submit(session_id, answer, user_id="ada")
             await seen(built, session_id, lambda event: event["type"] == "SUBAGENT_FINISHED")
             await seen(built, session_id, lambda event: "It says so." in event.get("delta", ""))
             await seen(
@@ -44,7 +44,7 @@ async def test_a_run_that_asked_goes_on_after_a_restart_of_the_server(
                 session_id,
                 lambda event: event["type"] == "RUN_FINISHED" and event["outcome"]["type"] == "success",
             )
-            run = await built.orchestrator.run(session_id, accepted.run_id, owner="ada")
+            run = await built.sessions.orchestrator.run(session_id, accepted.run_id, owner="ada")
             assert run.status is RunStatus.COMPLETED
             assert run.usage.requests == 3
     assert len(provider.requests) == 3
@@ -55,10 +55,10 @@ async def test_a_prompt_that_steers_reaches_the_running_model(tmp_path: Path, mo
     async with ScriptedProvider(first, Reply("Second.")) as provider, services(tmp_path) as built:
         provider.point(monkeypatch)
         session_id = await session_of(built, OPENAI)
-        accepted = await built.orchestrator.submit(session_id, Prompt(text="go"), user_id="ada")
+        accepted = await built.sessions.orchestrator.submit(session_id, Prompt(text="go"), user_id="ada")
         assert accepted.run_id is not None
         await seen(built, session_id, lambda event: event.get("delta") == "First.")
-        await built.orchestrator.submit(session_id, Prompt(text="in euros", mode="steer"), user_id="ada")
+        await built.sessions.orchestrator.submit(session_id, Prompt(text="in euros", mode="steer"), user_id="ada")
         first.release.set()
         run = await ended(built, session_id, accepted.run_id)
         assert run.status is RunStatus.COMPLETED

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from navi_jupyter.server.app import NaviExtension
-from navi_jupyter.server.reaching import server_address
+from navi_jupyter.server.builders import server_address
 from tests.conftest import Api
 from tests.support.receiver import Receiver
 
@@ -267,7 +267,7 @@ async def test_other_peoples_sessions_have_no_marks_of_ours(api: Api, navi: Navi
     sid = await api.session()
     assert navi.lifecycle is not None
     services = await navi.lifecycle.ready()
-    marks = services.reaching.marks
+    marks = services.sessions.read_marks
     with pytest.raises(Exception, match="There is no session"):
         await marks.mark(sid, owner="somebody else", seq=1, at=datetime.now(UTC))
     assert await marks.unread([sid, "s_nowhere"], owner="somebody else") == {sid: 0}

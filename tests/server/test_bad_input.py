@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from navi_jupyter.server.rest.routes import ROUTES
-from navi_jupyter.server.rest.routing import parse
+from navi_jupyter.server.bodies import parse
+from navi_jupyter.server.rest import ROUTES
 from tests.conftest import Answer, Api
 
 SCHEDULE = {"kind": "once", "in": "1h"}

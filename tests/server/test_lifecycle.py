@@ -17,8 +17,9 @@ from jupyter_server.serverapp import ServerApp
 
 from navi_jupyter.errors import NotReady, StoreError
 from navi_jupyter.server.app import NaviExtension
-from navi_jupyter.server.lifecycle import Lifecycle, LoopLag
-from navi_jupyter.server.runtime import database_path
+from navi_jupyter.server.builders import database_path
+from navi_jupyter.server.lifecycle import Lifecycle
+from navi_jupyter.server.metrics import LoopLag
 from navi_jupyter.settings import Settings
 from navi_jupyter.store import connection, database_file
 from tests.conftest import Api, extension_of
@@ -141,10 +142,10 @@ class TestKeptAlive:
         rid = (await api.ok("POST", "recalls", recall))["id"]
         assert navi.lifecycle is not None
         assert navi.lifecycle.services is not None
-        await navi.lifecycle.services.scheduler.sweep()
+        await navi.lifecycle.services.recalls.scheduler.sweep()
         assert navi.current_activity() == {"recalls": 1}
         await api("DELETE", f"recalls/{rid}")
-        await navi.lifecycle.services.scheduler.sweep()
+        await navi.lifecycle.services.recalls.scheduler.sweep()
         assert navi.current_activity() is None
 
 

@@ -9,7 +9,7 @@ from openapi_spec_validator import validate
 
 from navi_jupyter.errors import NaviError
 from navi_jupyter.server.openapi import document
-from navi_jupyter.server.rest.routes import ROUTES
+from navi_jupyter.server.rest import ROUTES
 from tests.conftest import Api
 
 # The contract's table. ``agui`` comes with a later issue.

@@ -15,7 +15,7 @@ from navi_jupyter.errors import NaviError, RunFailed
 from navi_jupyter.model.runs import Effect, RunLimits
 from navi_jupyter.server import metrics
 from navi_jupyter.server.app import NaviExtension
-from navi_jupyter.server.rest.routes import ROUTES
+from navi_jupyter.server.rest import ROUTES
 from navi_jupyter.settings import Limits, Settings
 
 PACKAGE = Path(navi_jupyter.__file__).parent

@@ -32,8 +32,10 @@ async def test_health_says_ok_and_counts(api: Api) -> None:
 async def test_health_goes_on_saying_that_a_damaged_database_is_kept(api: Api, navi: NaviExtension) -> None:
     assert navi.lifecycle is not None
     assert navi.lifecycle.services is not None
-    kept = navi.lifecycle.services.store.path
-    navi.lifecycle.services.store.notice = notice_of(kept.with_name(f"{kept.name}.damaged-20261123T000000Z"), kept)
+    kept = navi.lifecycle.services.sessions.store.path
+    navi.lifecycle.services.sessions.store.notice = notice_of(
+        kept.with_name(f"{kept.name}.damaged-20261123T000000Z"), kept
+    )
     assert "damaged-20261123T000000Z" in (await api.ok("GET", "health"))["message"]
 
 

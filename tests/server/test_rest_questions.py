@@ -40,7 +40,7 @@ def asking(navi: NaviExtension) -> None:
     """The agent of this server asks."""
     assert navi.lifecycle is not None
     assert navi.lifecycle.services is not None
-    orchestrator = navi.lifecycle.services.orchestrator
+    orchestrator = navi.lifecycle.services.sessions.orchestrator
     orchestrator._agent = Asking()
     assert orchestrator._shared is not None
     object.__setattr__(orchestrator._shared, "agent", orchestrator._agent)

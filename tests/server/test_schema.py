@@ -6,7 +6,8 @@ import json
 
 import jsonschema  # type: ignore[import-untyped]
 
-from navi_jupyter import model
+from navi_jupyter.clock import now
+from navi_jupyter.model.recalls import Cron, Policy, Recall, RecallStatus
 from navi_jupyter.server import schema
 
 
@@ -26,15 +27,15 @@ def test_every_reference_in_the_schema_leads_somewhere() -> None:
 
 
 def test_what_the_server_writes_fits_the_schema() -> None:
-    at = model.now()
-    recall = model.Recall(
+    at = now()
+    recall = Recall(
         id="w_1",
         session_id="s_1",
         title="t",
         message="m",
-        schedule=model.Cron(expr="0 9 * * *", tz="Europe/Berlin"),
-        policy=model.Policy(),
-        status=model.RecallStatus.PENDING,
+        schedule=Cron(expr="0 9 * * *", tz="Europe/Berlin"),
+        policy=Policy(),
+        status=RecallStatus.PENDING,
         next_at=at,
         created_at=at,
     )

@@ -19,7 +19,7 @@ from traitlets.config import Config
 
 from navi_jupyter.server.app import NaviExtension
 from navi_jupyter.server.identity import KernelToken, tells_people_apart
-from navi_jupyter.server.rest.routes import ROUTES
+from navi_jupyter.server.rest import ROUTES
 from tests.conftest import Api
 
 NOT_FOUND = {

@@ -18,8 +18,9 @@ from jupyter_client.asynchronous.client import AsyncKernelClient
 from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.model.recalls import Policy, Recall, RecallCreate, WhenSpec
 from navi_jupyter.model.sessions import SessionCreate
-from navi_jupyter.server.lifecycle import LoopLag
-from navi_jupyter.server.runtime import Services, runtime
+from navi_jupyter.server.metrics import LoopLag
+from navi_jupyter.server.runtime import runtime
+from navi_jupyter.server.services import Services
 from navi_jupyter.settings import Settings
 from tests.jupyter.conftest import front_end
 
@@ -77,8 +78,8 @@ class Place:
             schedule=spec,
             policy=Policy.model_validate(policy or {}),
         )
-        recall = await self.services.recalls.create(request, owner=OWNER, zone="UTC")
-        assert await self.services.watcher.listening(recall.id, within=WITHIN)
+        recall = await self.services.recalls.service.create(request, owner=OWNER, zone="UTC")
+        assert await self.services.recalls.watcher.listening(recall.id, within=WITHIN)
         return recall
 
     def rows(self, recall: Recall) -> list[dict[str, Any]]:
@@ -102,7 +103,7 @@ class Place:
         """What the session was told of what could not be looked at, once it is so much."""
         said: list[str] = []
         async with asyncio.timeout(WITHIN):
-            async for page in self.services.orchestrator.follow(self.session_id, after=0, owner=OWNER):
+            async for page in self.services.sessions.orchestrator.follow(self.session_id, after=0, owner=OWNER):
                 for _, text in page.envelopes:
                     event = json.loads(text)["event"]
                     value = event.get("value", {}) if event.get("name") == "navi.recall" else {}
@@ -120,7 +121,7 @@ async def opened(parts: JupyterServices, folder: Path, *, path: str | None = "wo
     database = folder / "navi.db"
     settings = Settings(database_url=f"sqlite:///{database}")
     async with runtime(settings, LoopLag(), logging.getLogger("server"), parts) as services:
-        session = await services.orchestrator.create_session(
+        session = await services.sessions.orchestrator.create_session(
             SessionCreate(model="offline", notebook_path=path), owner=OWNER
         )
         yield Place(parts, services, database, session.id)

@@ -64,7 +64,7 @@ async def test_a_cell_that_fails_is_told_with_its_traceback(place: Place) -> Non
             assert "\x1b" not in told
         (row,) = await place.firings(fine)
     assert (row["status"], row["reason"]) == ("missed", "the cell did not finish: it failed")
-    ended = await place.services.recalls.queries.get(fine.id, owner=OWNER)
+    ended = await place.services.recalls.service.queries.get(fine.id, owner=OWNER)
     assert ended.status is RecallStatus.EXPIRED, "it would wait for ever"
 
 
@@ -155,13 +155,13 @@ async def test_pictures_go_along_the_last_three_of_many(place: Place) -> None:
     attachments = row["attachments"].split()
     assert len(attachments) == 3
     for attachment in attachments:
-        assert await place.services.attachments.read(attachment, owner=OWNER) == base64.b64decode(PNG)
+        assert await place.services.sessions.attachments.read(attachment, owner=OWNER) == base64.b64decode(PNG)
 
 
 async def test_each_cell_can_be_told_and_an_agents_own_code_is_none_of_them(place: Place) -> None:
     recall = await place.when("cell_done", cell="any", repeat="each", policy={"misfire": "all", "busy": "queue"})
-    kernels = place.services.jupyter.kernels
-    session = await place.services.store.session(place.session_id)
+    kernels = place.services.sessions.jupyter.kernels
+    session = await place.services.sessions.store.session(place.session_id)
     assert kernels is not None
     assert session is not None
     async with place.browser() as browser:
@@ -233,22 +233,22 @@ async def test_progress_bars_and_floods_are_told_in_little_room(place: Place) ->
 async def test_a_kernel_that_is_started_later_is_picked_up(parts: JupyterServices, tmp_path: Path) -> None:
     async with opened(parts, tmp_path) as place:
         recall = await place.when("cell_done")
-        assert place.services.watcher.kernels == 0
+        assert place.services.recalls.watcher.kernels == 0
         await place.open_kernel()
-        await until(lambda: place.services.watcher.kernels == 1)
+        await until(lambda: place.services.recalls.watcher.kernels == 1)
         async with place.browser() as browser:
             await finished(browser, "print('picked up')")
             assert "picked up" in await place.told(recall)
 
 
 async def test_nothing_is_watched_when_nothing_waits(place: Place) -> None:
-    watcher = place.services.watcher
+    watcher = place.services.recalls.watcher
     assert (watcher.watched, watcher.kernels) == (0, 0)
     before = set(threading.enumerate())
     recalls = [await place.when("cell_done") for _ in range(20)]
     assert (watcher.watched, watcher.kernels) == (20, 1), "one subscription for all"
     for recall in recalls:
-        await place.services.recalls.cancel(recall.id, owner=OWNER)
+        await place.services.recalls.service.cancel(recall.id, owner=OWNER)
     await until(lambda: not watcher.watched and not watcher.kernels)
     await until(lambda: not {thread.name for thread in threading.enumerate() if thread not in before} & {"navi-iopub"})
 
@@ -259,21 +259,21 @@ async def test_two_servers_and_a_second_telling_fire_once(place: Place) -> None:
         await finished(browser, "print(1)")
         (row,) = await place.firings(recall)
     again = Happened(recall_id=recall.id, key=row["key"], at=now(), detail="the same, told by another server")
-    assert not await place.services.recalls.occurrences.happened(again)
+    assert not await place.services.recalls.service.occurrences.happened(again)
     assert len(place.rows(recall)) == 1
 
 
 async def test_a_recall_that_was_paused_is_not_fired_and_goes_on_when_resumed(place: Place) -> None:
     recall = await place.when("cell_done", cell="any", repeat="each")
-    await place.services.recalls.pause(recall.id, owner=OWNER)
-    await until(lambda: not place.services.watcher.watched)
+    await place.services.recalls.service.pause(recall.id, owner=OWNER)
+    await until(lambda: not place.services.recalls.watcher.watched)
     async with place.browser() as browser:
         await finished(browser, "print('while paused')")
-        await place.services.recalls.resume(recall.id, owner=OWNER)
-        assert await place.services.watcher.listening(recall.id)
+        await place.services.recalls.service.resume(recall.id, owner=OWNER)
+        assert await place.services.recalls.watcher.listening(recall.id)
         await finished(browser, "print('resumed')")
         assert "resumed" in await place.told(recall)
-    assert (await place.services.recalls.queries.get(recall.id, owner=OWNER)).status in (
+    assert (await place.services.recalls.service.queries.get(recall.id, owner=OWNER)).status in (
         RecallStatus.PENDING,
         RecallStatus.RUNNING,
     )
@@ -293,7 +293,7 @@ async def test_the_model_reads_what_happened_and_sees_the_picture(
     async with ScriptedProvider(Reply("It failed.")) as provider, opened(parts, tmp_path) as place:
         provider.point(monkeypatch)
         change = SessionPatch(model="openai-chat:gpt-6-luna")
-        await place.services.orchestrator.change_session(place.session_id, change, owner=OWNER)
+        await place.services.sessions.orchestrator.change_session(place.session_id, change, owner=OWNER)
         await place.open_kernel()
         recall = await place.when("cell_done")
         image = f"display(Image(base64.b64decode('{PNG}')))"

@@ -201,7 +201,7 @@ async def test_a_file_system_that_hangs_is_said_and_holds_nothing_else_up(
             message="x",
             schedule=WhenSpec.model_validate({"kind": "when", "event": "file_changed", "path": "a.csv", "every": "1s"}),
         )
-        recalls = [await place.services.recalls.create(request, owner=OWNER, zone="UTC") for _ in range(20)]
+        recalls = [await place.services.recalls.service.create(request, owner=OWNER, zone="UTC") for _ in range(20)]
         assert "has not answered" in (await place.troubles(recalls[0]))[0]
         assert await asyncio.to_thread(lambda: "free") == "free"
     finally:
@@ -229,7 +229,7 @@ async def test_a_changed_file_wakes_its_recall_each_time(place: Place) -> None:
 async def test_two_servers_that_see_one_file_fire_once(parts: JupyterServices, place: Place, tmp_path: Path) -> None:
     recall = await place.when("file_changed", path="shared.txt", every="1s", repeat="each")
     async with opened(parts, tmp_path) as other:
-        await until(lambda: other.services.watcher.watched == 1)
+        await until(lambda: other.services.recalls.watcher.watched == 1)
         (Path(parts.root_dir) / "shared.txt").write_text("x")
         await place.firings(recall)
         (Path(parts.root_dir) / "shared.txt").write_text("yz")
@@ -340,7 +340,7 @@ async def test_the_limit_of_an_expression_never_ends_a_cell_of_the_user(place: P
             recall = await place.when("expression", expr="slowly()", every="1s")
             for _ in range(3):
                 await finished(browser, "for _ in range(20): time.sleep(0.01)")
-            await place.services.recalls.cancel(recall.id, owner=OWNER)
+            await place.services.recalls.service.cancel(recall.id, owner=OWNER)
     assert not place.rows(failed)
 
 

@@ -18,7 +18,7 @@ from navi_jupyter.jupyter.kernels.observer import answers
 from navi_jupyter.model.recalls import Recall, RecallCreate, RecallStatus, When, WhenEvent, WhenSpec
 from navi_jupyter.ports.store import Server
 from navi_jupyter.scheduling.service import RecallService
-from navi_jupyter.server.eyes import Elsewhere, why_not_watched
+from navi_jupyter.server.builders import OtherServers, why_not_watched
 from navi_jupyter.triggers import watch, watcher
 from tests.support.trigger_world import OWNER, Place, begun, finished, interrupted, until
 
@@ -27,11 +27,11 @@ async def of_another_server(place: Place, event: str, cell: str | None) -> Recal
     """A recall that names a kernel which this server does not have."""
     spec = {"kind": "when", "event": event, "kernel_id": "0123-of-another-server", **({"cell": cell} if cell else {})}
     request = RecallCreate(session_id=place.session_id, message="x", schedule=WhenSpec.model_validate(spec))
-    return await place.services.recalls.create(request, owner=OWNER, zone="UTC")
+    return await place.services.recalls.service.create(request, owner=OWNER, zone="UTC")
 
 
 async def status(place: Place, recall: Recall) -> RecallStatus:
-    return (await place.services.recalls.queries.get(recall.id, owner=OWNER)).status
+    return (await place.services.recalls.service.queries.get(recall.id, owner=OWNER)).status
 
 
 @pytest.fixture
@@ -58,11 +58,11 @@ async def test_what_can_not_happen_any_more_expires_and_says_why(place: Place, e
     (row,) = await place.firings(recall)
     assert (row["status"], "kernel that it waits for is gone" in row["reason"]) == ("missed", True)
     assert await status(place, recall) is RecallStatus.EXPIRED
-    assert not place.services.watcher.watched or await _unwatched(place)
+    assert not place.services.recalls.watcher.watched or await _unwatched(place)
 
 
 async def _unwatched(place: Place) -> bool:
-    await until(lambda: not place.services.watcher.watched)
+    await until(lambda: not place.services.recalls.watcher.watched)
     return True
 
 
@@ -70,7 +70,7 @@ async def _unwatched(place: Place) -> bool:
 async def test_the_next_cell_is_then_one_of_the_notebooks_next_kernel(place: Place) -> None:
     recall = await of_another_server(place, "cell_done", "after:abc")
     assert "waits for a cell in the notebook's next kernel" in (await place.troubles(recall))[0]
-    await until(lambda: place.services.watcher.kernels == 1)
+    await until(lambda: place.services.recalls.watcher.kernels == 1)
     async with place.browser() as browser:
         await finished(browser, "print('of the next kernel')")
         assert "of the next kernel" in await place.told(recall)
@@ -84,10 +84,10 @@ async def test_a_kernel_that_may_be_another_servers_is_left_to_it(
     async def elsewhere(_known: bool) -> bool:
         return True
 
-    monkeypatch.setattr(place.services.watcher, "_elsewhere", elsewhere)
+    monkeypatch.setattr(place.services.recalls.watcher, "_elsewhere", elsewhere)
     recall = await of_another_server(place, "cell_done", "request:abc")
-    assert await place.services.watcher.listening(recall.id)
-    await place.services.watcher.refresh()
+    assert await place.services.recalls.watcher.listening(recall.id)
+    await place.services.recalls.watcher.refresh()
     assert not place.rows(recall)
     assert await status(place, recall) is RecallStatus.PENDING
 
@@ -100,8 +100,8 @@ async def test_other_servers_count_while_their_process_lives() -> None:
     async def known(*servers: Server) -> tuple[Server, ...]:
         return servers
 
-    assert not await Elsewhere(lambda: known(here, dead), here)(False)
-    assert await Elsewhere(lambda: known(here, far), here)(True)
+    assert not await OtherServers(lambda: known(here, dead), here)(False)
+    assert await OtherServers(lambda: known(here, far), here)(True)
 
 
 async def test_whether_somebody_answers_is_told_by_the_connection_file(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ async def test_which_cell_is_meant_is_stored_while_it_runs(place: Place, monkeyp
         request = await begun(browser, "import time\ntime.sleep(600)")
         async with asyncio.timeout(20):
             while True:
-                schedule = (await place.services.recalls.queries.get(recall.id, owner=OWNER)).schedule
+                schedule = (await place.services.recalls.service.queries.get(recall.id, owner=OWNER)).schedule
                 assert isinstance(schedule, When)
                 if schedule.cell == f"request:{request}":
                     break
@@ -187,7 +187,7 @@ async def test_of_very_many_pictures_the_last_ones_go_along(place: Place) -> Non
         (row,) = await place.firings(recall)
     assert "It showed 130 images (the last 3 attached)" in row["detail"]
     assert "ValueError: at last" in row["detail"], "after so many displays there is still room for the error"
-    kept = [await place.services.attachments.read(one, owner=OWNER) for one in row["attachments"].split()]
+    kept = [await place.services.sessions.attachments.read(one, owner=OWNER) for one in row["attachments"].split()]
     assert [content[8] for content in kept] == [127, 128, 129]
 
 
@@ -214,7 +214,7 @@ async def test_streams_begin_on_lines_of_their_own(place: Place) -> None:
 async def test_behind_a_gateway_only_files_can_be_waited_for(parts: JupyterServices, place: Place) -> None:
     gateway = GatewayMappingKernelManager.__new__(GatewayMappingKernelManager)
     remote = JupyterServices(**{**_fields(parts), "kernel_manager": gateway})
-    recalls = RecallService(place.services.store, why_not_watched=why_not_watched(remote))
+    recalls = RecallService(place.services.sessions.store, why_not_watched=why_not_watched(remote))
 
     async def create(**schedule: Any) -> Recall:
         spec = WhenSpec.model_validate({"kind": "when", **schedule})

@@ -1,54 +1,53 @@
-"""What can be used here (profiles, models, tools, MCP), whether all is well (health), and what there is (OpenAPI)."""
+"""What can be used here (profiles, models, tools, MCP servers), and whether the server is well (health)."""
 
 from __future__ import annotations
-
-import json
 
 from ... import __version__
 from ...agent.mcp.connection import MISSING, ServerState, installed
 from ...errors import NotFound, SessionNotFound
-from .. import openapi, wire
-from .routing import JSON, Call, Operation, Query, Reply, reply
+from ..http import Query, Reply
+from ..wire import agent as wire
+from .routing import Call, Operation, reply
 
 
 async def health(call: Call) -> Reply:
-    services = call.services
-    stats = services.orchestrator.stats()
+    stats = call.sessions.orchestrator.stats()
     return reply(
         wire.Health(
             status="ok",
             version=__version__,
             sessions=stats.sessions,
             runs=stats.runs,
-            recalls=await services.recalls.queries.open_recalls(),
+            recalls=await call.recalls.service.queries.open_recalls(),
             followers=stats.followers,
-            loop_lag_ms=services.lag.milliseconds,
-            message=services.store.notice,
+            loop_lag_ms=call.services.lag.milliseconds,
+            message=call.sessions.store.notice,
         )
     )
 
 
 async def list_profiles(call: Call) -> Reply:
-    return reply(wire.ProfilePage(profiles=call.services.profiles(), next=None))
+    return reply(wire.ProfilePage(profiles=call.agent.profiles(), next=None))
 
 
 async def list_models(call: Call) -> Reply:
-    return reply(wire.ModelPage(models=await call.services.models(), next=None))
+    return reply(wire.ModelPage(models=await call.agent.models(), next=None))
 
 
 async def list_tools(call: Call) -> Reply:
-    tools = await call.services.tools(call.string("session_id"), owner=call.owner)
-    return reply(wire.ToolPage(tools=tuple(tools), next=None))
+    session_id = call.string("session_id")
+    session = None if session_id is None else await call.sessions.find(session_id, owner=call.owner)
+    return reply(wire.ToolPage(tools=tuple(await call.agent.tools(session)), next=None))
 
 
 async def list_mcp(call: Call) -> Reply:
-    await call.services.mcp.refresh()
-    problems = tuple(wire.McpProblem(file=each.file, message=each.message) for each in call.services.mcp.problems)
-    return reply(wire.McpPage(mcp=tuple(map(_server, call.services.mcp.states)), problems=problems, next=None))
+    await call.agent.mcp.refresh()
+    problems = tuple(wire.McpProblem(file=each.file, message=each.message) for each in call.agent.mcp.problems)
+    return reply(wire.McpPage(mcp=tuple(map(_server, call.agent.mcp.states)), problems=problems, next=None))
 
 
 async def restart_mcp(call: Call) -> Reply:
-    return reply(_server(await call.services.mcp.restart(call.parameters["server"])))
+    return reply(_server(await call.agent.mcp.restart(call.parameters["server"])))
 
 
 def _server(state: ServerState) -> wire.McpServerInfo:
@@ -67,10 +66,6 @@ def _server(state: ServerState) -> wire.McpServerInfo:
         tools=len(state.tools),
         file=state.config.file,
     )
-
-
-async def describe(call: Call) -> Reply:
-    return Reply(content=json.dumps(openapi.document(call.services.routes.operations)), content_type=JSON)
 
 
 OPERATIONS = (
@@ -124,13 +119,5 @@ OPERATIONS = (
         action="execute",
         answers="McpServerInfo",
         errors=(NotFound,),
-    ),
-    Operation(
-        method="GET",
-        path="openapi.json",
-        run=describe,
-        summary="This description.",
-        action="read",
-        answers="OpenApi",
     ),
 )

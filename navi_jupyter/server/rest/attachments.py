@@ -6,14 +6,15 @@ from urllib.parse import quote
 
 from ...errors import AttachmentNotFound, AttachmentRefused, LimitReached
 from ...model.attachments import Attachment
-from .routing import Call, Operation, Query, Reply, reply
+from ..http import Query, Reply
+from .routing import Call, Operation, reply
 
 _SHOWN = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml")
 """Types that may be shown in place. SVG too: as an image, and sandboxed when opened by itself."""
 
 
 async def add_attachment(call: Call) -> Reply:
-    attachment = await call.services.attachments.add(
+    attachment = await call.sessions.attachments.add(
         call.request.body,
         name=call.string("name"),
         media_type=call.request.content_type.partition(";")[0].strip().lower() or None,
@@ -23,8 +24,8 @@ async def add_attachment(call: Call) -> Reply:
 
 
 async def get_attachment(call: Call) -> Reply:
-    attachment = await call.services.attachments.find(call.parameters["id"], owner=call.owner)
-    content = await call.services.attachments.read(attachment.id, owner=call.owner)
+    attachment = await call.sessions.attachments.find(call.parameters["id"], owner=call.owner)
+    content = await call.sessions.attachments.read(attachment.id, owner=call.owner)
     return Reply(
         content=content,
         content_type=attachment.media_type if attachment.media_type in _SHOWN else "application/octet-stream",
@@ -33,7 +34,7 @@ async def get_attachment(call: Call) -> Reply:
 
 
 async def describe_attachment(call: Call) -> Reply:
-    return reply(await call.services.attachments.find(call.parameters["id"], owner=call.owner))
+    return reply(await call.sessions.attachments.find(call.parameters["id"], owner=call.owner))
 
 
 def _guards(attachment: Attachment) -> dict[str, str]:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from ...errors import KernelUnavailable, LimitReached, ToolUnavailable
 from ...model.runs import KernelFunctions
-from .. import wire
-from .routing import NOTHING, Call, Operation, Reply, reply
+from ..http import NOTHING, Reply
+from ..wire import agent as wire
+from .routing import Call, Operation, reply
 
 
 async def offer_functions(call: Call) -> Reply:
     request: KernelFunctions = call.body()
-    tools = call.services.kernel_tools.offer(call.parameters["kid"], request.tools, owner=call.owner)
-    return reply(wire.ToolPage(tools=call.services.tool_infos(tools), next=None))
+    tools = call.agent.kernel_tools.offer(call.parameters["kid"], request.tools, owner=call.owner)
+    return reply(wire.ToolPage(tools=call.agent.tool_infos(tools), next=None))
 
 
 async def list_functions(call: Call) -> Reply:
-    tools = call.services.kernel_tools.offered(call.parameters["kid"], owner=call.owner)
-    return reply(wire.ToolPage(tools=call.services.tool_infos(tools), next=None))
+    tools = call.agent.kernel_tools.offered(call.parameters["kid"], owner=call.owner)
+    return reply(wire.ToolPage(tools=call.agent.tool_infos(tools), next=None))
 
 
 async def withdraw_function(call: Call) -> Reply:
-    call.services.kernel_tools.withdraw(call.parameters["kid"], call.parameters["name"], owner=call.owner)
+    call.agent.kernel_tools.withdraw(call.parameters["kid"], call.parameters["name"], owner=call.owner)
     return NOTHING
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ...errors import FactNotFound, LimitReached
 from ...model.attachments import FactCreate, FactPatch
-from .. import wire
-from .routing import CURSOR, LIMIT, NOTHING, Call, Operation, Query, Reply, reply
+from ..http import CURSOR, LIMIT, NOTHING, Query, Reply
+from ..wire import agent as wire
+from .routing import Call, Operation, reply
 
 
 async def list_memory(call: Call) -> Reply:
-    facts, following = await call.services.memory.facts(
+    facts, following = await call.sessions.memory.facts(
         call.owner, query=call.string("query"), limit=call.integer("limit"), cursor=call.string("cursor")
     )
     return reply(wire.MemoryPage(memory=tuple(facts), next=following))
@@ -17,26 +18,26 @@ async def list_memory(call: Call) -> Reply:
 
 async def add_fact(call: Call) -> Reply:
     request: FactCreate = call.body()
-    fact = await call.services.memory.add(request.text, owner=call.owner, source="user", session_id=request.session_id)
+    fact = await call.sessions.memory.add(request.text, owner=call.owner, source="user", session_id=request.session_id)
     return reply(fact, 201, Location=f"memory/{fact.id}")
 
 
 async def change_fact(call: Call) -> Reply:
     request: FactPatch = call.body()
-    return reply(await call.services.memory.change(call.parameters["id"], request.text, owner=call.owner))
+    return reply(await call.sessions.memory.change(call.parameters["id"], request.text, owner=call.owner))
 
 
 async def forget_fact(call: Call) -> Reply:
-    await call.services.memory.forget(call.parameters["id"], owner=call.owner)
+    await call.sessions.memory.forget(call.parameters["id"], owner=call.owner)
     return NOTHING
 
 
 async def forget_facts(call: Call) -> Reply:
     fact_id = call.string("id")
     if fact_id is None:
-        await call.services.memory.forget_all(call.owner)
+        await call.sessions.memory.forget_all(call.owner)
     else:
-        await call.services.memory.forget(fact_id, owner=call.owner)
+        await call.sessions.memory.forget(fact_id, owner=call.owner)
     return NOTHING
 
 

@@ -9,18 +9,20 @@ from ...clock import now
 from ...errors import LimitReached, NotFound, SessionNotFound
 from ...notifications.apprise_sender import scheme_of
 from ...notifications.service import TargetState
-from .. import wire
-from .routing import Call, Operation, Reply, reply
+from ..http import Reply
+from ..wire import recalls as wire
+from ..wire.sessions import ReadMark, ReadRequest
+from .routing import Call, Operation, reply
 
 
 async def mark_read(call: Call) -> Reply:
-    request: wire.ReadRequest = call.body()
-    marked = await call.services.reaching.read(call.parameters["sid"], owner=call.owner, seq=request.seq, at=now())
-    return reply(wire.ReadMark(seq=marked.seq, unread=marked.unread))
+    request: ReadRequest = call.body()
+    marked = await call.sessions.mark_read(call.parameters["sid"], owner=call.owner, seq=request.seq, at=now())
+    return reply(ReadMark(seq=marked.seq, unread=marked.unread))
 
 
 async def list_targets(call: Call) -> Reply:
-    notify = call.services.reaching.notify
+    notify = call.recalls.notifications
     targets = await notify.targets()
     states = await notify.states(call.owner)
     return reply(
@@ -35,7 +37,7 @@ async def list_targets(call: Call) -> Reply:
 
 
 async def try_target(call: Call) -> Reply:
-    outcome = await call.services.reaching.notify.trial(call.parameters["name"], owner=call.owner)
+    outcome = await call.recalls.notifications.trial(call.parameters["name"], owner=call.owner)
     return reply(wire.NotifyTrial(delivered=outcome.problem is None, error=outcome.problem))
 
 

@@ -13,37 +13,40 @@ from ...errors import InvalidRequest, InvalidSchedule, LimitReached, RecallNotFo
 from ...model.recalls import RecallPatch
 from ...model.sessions import RunStatus
 from ...timetext.format import say
-from .. import wire
-from .routing import LIMIT, Call, Operation, Query, Reply, parse, reply
+from ..bodies import parse
+from ..http import LIMIT, Query, Reply
+from ..wire import recalls as wire
+from ..wire import sessions as session_wire
+from .routing import Call, Operation, reply
 
 TOML = "text/toml"
 _SESSION = Query(name="session_id", help="Only those of this session.")
 
 
 async def pause_all(call: Call) -> Reply:
-    changed = await call.services.recalls.bulk.pause_all(owner=call.owner, session_id=call.string("session_id"))
+    changed = await call.recalls.service.bulk.pause_all(owner=call.owner, session_id=call.string("session_id"))
     return reply(wire.RecallsChanged(changed=changed))
 
 
 async def resume_all(call: Call) -> Reply:
-    changed = await call.services.recalls.bulk.resume_all(owner=call.owner, session_id=call.string("session_id"))
+    changed = await call.recalls.service.bulk.resume_all(owner=call.owner, session_id=call.string("session_id"))
     return reply(wire.RecallsChanged(changed=changed))
 
 
 async def clone_recall(call: Call) -> Reply:
     patch: RecallPatch = call.body() if call.request.body.strip() else RecallPatch()
-    recall = await call.services.recalls.clone(call.parameters["id"], patch, owner=call.owner)
+    recall = await call.recalls.service.clone(call.parameters["id"], patch, owner=call.owner)
     return reply(recall, 201, Location=f"recalls/{recall.id}")
 
 
 async def export_recalls(call: Call) -> Reply:
-    text = await call.services.recalls.bulk.export(owner=call.owner, session_id=call.string("session_id"))
+    text = await call.recalls.service.bulk.export(owner=call.owner, session_id=call.string("session_id"))
     return Reply(content=text, content_type=f"{TOML}; charset=UTF-8", filename="recalls.toml")
 
 
 async def import_recalls(call: Call) -> Reply:
     dry_run = call.string("dry_run") == "true"
-    recalls = await call.services.recalls.bulk.take_in(
+    recalls = await call.recalls.service.bulk.take_in(
         _toml(call), owner=call.owner, session_id=call.string("session_id"), dry_run=dry_run
     )
     words = {recall.id: say(recall.schedule) for recall in recalls}
@@ -65,21 +68,21 @@ def _toml(call: Call) -> str:
 
 
 async def away(call: Call) -> Reply:
-    services, session_id = call.services, call.parameters["sid"]
-    session = await services.session(session_id, owner=call.owner)
-    library = services.orchestrator.library
+    session_id = call.parameters["sid"]
+    session = await call.sessions.find(session_id, owner=call.owner)
+    library = call.sessions.orchestrator.library
     since = _instant(call.string("since"))
     if since is None:
-        read_at = (await services.store.seen(session_id, call.owner)).read_at
+        read_at = (await call.sessions.store.seen(session_id, call.owner)).read_at
         since = await since_last_here(session_id, library, read_at=read_at) or session.created_at
     past = await look_back(
-        session_id, library=library, recalls=services.recalls, since=since, limit=call.integer("limit")
+        session_id, library=library, recalls=call.recalls.service, since=since, limit=call.integer("limit")
     )
     return reply(
-        wire.Away(
+        session_wire.Away(
             since=since,
             runs=tuple(
-                wire.AwayRun(
+                session_wire.AwayRun(
                     run_id=turn.run.id,
                     at=turn.run.started_at or turn.run.created_at,
                     status=turn.run.status,
@@ -91,7 +94,7 @@ async def away(call: Call) -> Reply:
                 for turn in past.turns
             ),
             not_run=tuple(
-                wire.AwaySlot(
+                session_wire.AwaySlot(
                     recall_id=row.firing.recall_id,
                     title=row.title,
                     slot=row.firing.slot,

@@ -16,48 +16,49 @@ from ...scheduling.service import RecallService
 from ...timetext.events import read_happening
 from ...timetext.format import say, say_meaning
 from ...timetext.parse import read_leading_in_thread, read_when_in_thread
-from .. import wire
-from .routing import CURSOR, LIMIT, NOTHING, Call, Operation, Query, Reply, reply
+from ..http import CURSOR, LIMIT, NOTHING, Query, Reply
+from ..wire import recalls as wire
+from .routing import Call, Operation, reply
 
 
 async def create_recall(call: Call) -> Reply:
     request: RecallCreate = call.body()
     # The session must be the caller's; its zone is the user's, for a schedule that names none.
-    session = await call.services.session(request.session_id, owner=call.owner)
-    recall = await call.services.recalls.create(request, owner=call.owner, zone=session.timezone)
+    session = await call.sessions.find(request.session_id, owner=call.owner)
+    recall = await call.recalls.service.create(request, owner=call.owner, zone=session.timezone)
     if isinstance(recall.schedule, When):  # made in a cell, whose every output is to be seen
-        await call.services.watcher.listening(recall.id)
+        await call.recalls.watcher.listening(recall.id)
     return reply(recall, 201, Location=f"recalls/{recall.id}")
 
 
 async def list_recalls(call: Call) -> Reply:
     status = call.string("status")
-    recalls, following = await call.services.recalls.queries.list(
+    recalls, following = await call.recalls.service.queries.list(
         call.owner,
         session_id=call.string("session_id"),
         status=None if status is None else RecallStatus(status),
         limit=call.integer("limit"),
         cursor=call.string("cursor"),
     )
-    last = await call.services.recalls.queries.last_firings(recalls)
+    last = await call.recalls.service.queries.last_firings(recalls)
     words = {recall.id: say(recall.schedule) for recall in recalls}
     return reply(wire.RecallPage(recalls=tuple(recalls), next=following, last=dict(last), words=words))
 
 
 async def get_recall(call: Call) -> Reply:
-    return reply(await call.services.recalls.queries.get(call.parameters["id"], owner=call.owner))
+    return reply(await call.recalls.service.queries.get(call.parameters["id"], owner=call.owner))
 
 
 async def change_recall(call: Call) -> Reply:
     patch: RecallPatch = call.body()
-    recall = await call.services.recalls.queries.get(call.parameters["id"], owner=call.owner)
-    session = await call.services.session(recall.session_id, owner=call.owner)
-    changed = await call.services.recalls.patch(recall.id, patch, owner=call.owner, zone=session.timezone)
+    recall = await call.recalls.service.queries.get(call.parameters["id"], owner=call.owner)
+    session = await call.sessions.find(recall.session_id, owner=call.owner)
+    changed = await call.recalls.service.patch(recall.id, patch, owner=call.owner, zone=session.timezone)
     return reply(changed)
 
 
 async def delete_recall(call: Call) -> Reply:
-    await call.services.recalls.delete(call.parameters["id"], owner=call.owner)
+    await call.recalls.service.delete(call.parameters["id"], owner=call.owner)
     return NOTHING
 
 
@@ -65,19 +66,19 @@ async def fire_recall(call: Call) -> Reply:
     key = call.request.idempotency_key
     if key is not None and not 1 <= len(key) <= 128:
         raise InvalidRequest("Idempotency-Key must have 1 to 128 characters.", field="Idempotency-Key")
-    return reply(await call.services.recalls.fire(call.parameters["id"], owner=call.owner, key=key))
+    return reply(await call.recalls.service.fire(call.parameters["id"], owner=call.owner, key=key))
 
 
 async def pause_recall(call: Call) -> Reply:
-    return reply(await call.services.recalls.pause(call.parameters["id"], owner=call.owner))
+    return reply(await call.recalls.service.pause(call.parameters["id"], owner=call.owner))
 
 
 async def resume_recall(call: Call) -> Reply:
-    return reply(await call.services.recalls.resume(call.parameters["id"], owner=call.owner))
+    return reply(await call.recalls.service.resume(call.parameters["id"], owner=call.owner))
 
 
 async def list_firings(call: Call) -> Reply:
-    firings, following = await call.services.recalls.queries.ledger(
+    firings, following = await call.recalls.service.queries.ledger(
         call.parameters["id"], owner=call.owner, limit=call.integer("limit"), cursor=call.string("cursor")
     )
     return reply(wire.FiringPage(firings=tuple(firings), next=following))
@@ -85,7 +86,7 @@ async def list_firings(call: Call) -> Reply:
 
 async def preview(call: Call) -> Reply:
     request: wire.PreviewRequest = call.body()
-    return reply(await previewed(request, call.services.recalls, now()))
+    return reply(await previewed(request, call.recalls.service, now()))
 
 
 async def previewed(request: wire.PreviewRequest, recalls: RecallService, at: datetime) -> wire.Preview:

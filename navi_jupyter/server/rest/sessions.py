@@ -24,8 +24,10 @@ from ...errors import (
 )
 from ...model.sessions import Session, SessionCreate, SessionPatch, Usage
 from ...orchestrator.prompts import infos
-from .. import export, wire
-from .routing import CURSOR, JSON, LIMIT, NOTHING, Call, EventStream, Operation, Query, Reply, read_cursor, reply
+from .. import export
+from ..http import CURSOR, JSON, LIMIT, NOTHING, EventStream, Query, Reply, read_cursor
+from ..wire import sessions as wire
+from .routing import Call, Operation, reply
 
 if TYPE_CHECKING:
     from ...orchestrator.views import SessionView
@@ -38,19 +40,19 @@ LONGEST_WAIT = 30.0
 
 async def create_session(call: Call) -> Reply:
     request: SessionCreate = call.body()
-    session = await call.services.orchestrator.create_session(request, owner=call.owner)
+    session = await call.sessions.orchestrator.create_session(request, owner=call.owner)
     detail = wire.SessionDetail(**_fields(session), run=None, queue=(), approvals=(), usage=Usage())
     return reply(detail, 201, Location=f"sessions/{session.id}")
 
 
 async def list_sessions(call: Call) -> Reply:
-    sessions, following = await call.services.orchestrator.sessions(
+    sessions, following = await call.sessions.orchestrator.sessions(
         call.owner,
         limit=call.integer("limit"),
         cursor=call.string("cursor"),
         notebook_path=call.string("notebook_path"),
     )
-    unread = await call.services.reaching.marks.unread((session.id for session in sessions), owner=call.owner)
+    unread = await call.sessions.read_marks.unread((session.id for session in sessions), owner=call.owner)
     listed = tuple(wire.SessionInfo(**_fields(session), unread=unread.get(session.id, 0)) for session in sessions)
     return reply(wire.SessionPage(sessions=listed, next=following))
 
@@ -61,18 +63,18 @@ async def get_session(call: Call) -> Reply:
 
 async def change_session(call: Call) -> Reply:
     patch: SessionPatch = call.body()
-    await call.services.orchestrator.change_session(call.parameters["sid"], patch, owner=call.owner)
+    await call.sessions.orchestrator.change_session(call.parameters["sid"], patch, owner=call.owner)
     return reply(await _detail(call))
 
 
 async def delete_session(call: Call) -> Reply:
-    await call.services.orchestrator.delete_session(call.parameters["sid"], owner=call.owner)
+    await call.sessions.orchestrator.delete_session(call.parameters["sid"], owner=call.owner)
     return NOTHING
 
 
 async def submit(call: Call) -> Reply:
     command: Command = call.body()
-    acceptance = await call.services.give(call.parameters["sid"], command, owner=call.owner)
+    acceptance = await call.sessions.submit(call.parameters["sid"], command, owner=call.owner)
     return reply(acceptance, 202)
 
 
@@ -81,10 +83,10 @@ async def read_events(call: Call) -> Reply | EventStream:
     after = call.optional_integer("after")
     if EVENT_STREAM in call.request.accept:
         # The session is looked up first: an error can not be an answer any more once the stream has begun.
-        await call.services.session(session_id, owner=call.owner)
+        await call.sessions.find(session_id, owner=call.owner)
         last_seen = _last_event_id(call)
         return EventStream(_pages(call, session_id, after if last_seen is None else last_seen))
-    frames, head = await call.services.orchestrator.page(
+    frames, head = await call.sessions.orchestrator.page(
         session_id,
         owner=call.owner,
         after=after or 0,
@@ -104,25 +106,25 @@ def _last_event_id(call: Call) -> int | None:
 
 
 async def _pages(call: Call, session_id: str, after: int | None) -> AsyncGenerator[Sequence[tuple[int, str]]]:
-    async with aclosing(call.services.orchestrator.follow(session_id, after=after, owner=call.owner)) as pages:
+    async with aclosing(call.sessions.orchestrator.follow(session_id, after=after, owner=call.owner)) as pages:
         async for page in pages:
             yield page.envelopes
 
 
 async def list_messages(call: Call) -> Reply:
-    messages = await export.conversation(call.services, call.parameters["sid"], owner=call.owner)
+    messages = await export.conversation(call.sessions.orchestrator, call.parameters["sid"], owner=call.owner)
     return reply(wire.MessagePage(messages=messages, next=None))
 
 
 async def list_runs(call: Call) -> Reply:
-    runs, following = await call.services.orchestrator.runs(
+    runs, following = await call.sessions.orchestrator.runs(
         call.parameters["sid"], owner=call.owner, limit=call.integer("limit"), cursor=call.string("cursor")
     )
     return reply(wire.RunPage(runs=tuple(runs), next=following))
 
 
 async def get_run(call: Call) -> Reply:
-    run = await call.services.orchestrator.run(call.parameters["sid"], call.parameters["rid"], owner=call.owner)
+    run = await call.sessions.orchestrator.run(call.parameters["sid"], call.parameters["rid"], owner=call.owner)
     return reply(run)
 
 
@@ -130,11 +132,11 @@ async def export_session(call: Call) -> Reply:
     kind = call.string("format")
     if kind is None:
         raise InvalidRequest("format must be one of: md, ipynb, json.", field="format")
-    return await export.download(call.services, call.parameters["sid"], kind, owner=call.owner)
+    return await export.download(call.sessions.orchestrator, call.parameters["sid"], kind, owner=call.owner)
 
 
 async def _detail(call: Call) -> wire.SessionDetail:
-    view: SessionView = await call.services.orchestrator.session(call.parameters["sid"], owner=call.owner)
+    view: SessionView = await call.sessions.orchestrator.session(call.parameters["sid"], owner=call.owner)
     fields = _fields(view.session) | {"head_seq": view.head_seq}
     return wire.SessionDetail(
         **fields,
@@ -142,7 +144,7 @@ async def _detail(call: Call) -> wire.SessionDetail:
         queue=tuple(_queued(queued) for queued in view.prompts),
         approvals=tuple(view.approvals),
         usage=view.usage,
-        unread=(await call.services.reaching.marks.unread([view.session.id], owner=call.owner)).get(view.session.id, 0),
+        unread=(await call.sessions.read_marks.unread([view.session.id], owner=call.owner)).get(view.session.id, 0),
     )
 
 
@@ -167,7 +169,7 @@ async def report_usage(call: Call) -> Reply:
         raise InvalidRequest(f"tz: unknown zone {zone!r}", field="tz") from error
     midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
     since = (midnight, at - timedelta(days=30), datetime.fromtimestamp(0, UTC))
-    usage_of = call.services.orchestrator.usage_of
+    usage_of = call.sessions.orchestrator.usage_of
     today, month, total = [await usage_of(call.owner, since=start.astimezone(UTC)) for start in since]
     return reply(wire.UsageReport(today=today, last_30_days=month, total=total))
 

@@ -1,0 +1,76 @@
+"""JSON bodies and commands, checked: from text to the input types of ``wire.INPUTS``, naming the field of a mistake."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from ..errors import InvalidRequest, InvalidSchedule, NaviError
+from .wire import INPUTS
+
+_ADAPTERS: dict[str, TypeAdapter[Any]] = {}
+_FOREIGN_TYPES = ("text/", "multipart/", "image/", "audio/", "video/", "application/xml", "application/octet-stream")
+
+
+def check_content_type(content_type: str) -> None:
+    """JSON is meant also where nobody says so (tornado and curl then claim a form); not where another kind is said."""
+    if content_type.lower().lstrip().startswith(_FOREIGN_TYPES):
+        raise InvalidRequest("The body must be JSON: send Content-Type: application/json.", field="Content-Type")
+
+
+def parse(name: str, text: bytes | str) -> Any:
+    """JSON text as the input type of that name. Raises InvalidRequest, InvalidSchedule, naming the field."""
+    if not text.strip():
+        raise InvalidRequest("There is no body; it must be a JSON object.", field="body")
+    adapter = _ADAPTERS.get(name)
+    if adapter is None:
+        adapter = _ADAPTERS[name] = TypeAdapter(INPUTS[name])
+    try:
+        return adapter.validate_json(text, strict=True)
+    except ValidationError as error:
+        raise _explained(error, text) from None
+    except (RecursionError, UnicodeError):
+        raise InvalidRequest("The body is not JSON that can be read.", field="body") from None
+
+
+def _explained(error: ValidationError, text: bytes | str) -> NaviError:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    path = _field_path(first["loc"], text)
+    message = first["msg"].removeprefix("Value error, ")[:300]
+    if first["type"] == "union_tag_invalid":
+        message = f"not one of the kinds that are known here: {first['msg'].rpartition('expected tags: ')[2]}"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    kind = InvalidSchedule if path.startswith("schedule") and first["type"] == "value_error" else InvalidRequest
+    return kind(f"{path}: {message}{more}"[:600], field=path[:200])
+
+
+def _field_path(location: tuple[int | str, ...], text: bytes | str) -> str:
+    """Where in the input: ``schedule.at``. pydantic also names the variant of a union it was in; that is no field."""
+    if not location:
+        return "body"
+    try:
+        here: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return "body"
+    path: list[str] = []
+    for place, part in enumerate(location):
+        last = place == len(location) - 1
+        if not last and _is_variant(here, part):
+            continue
+        if _has(here, part):
+            here = here[part]
+        path.append(str(part))
+    return ".".join(path)
+
+
+def _is_variant(here: Any, part: int | str) -> bool:
+    """Whether a part of a location names the kind of the object that we are in (a field may have the same name)."""
+    return isinstance(here, dict) and part in (here.get("kind"), here.get("type"), *({part} - set(here)))
+
+
+def _has(container: Any, part: int | str) -> bool:
+    if isinstance(container, list):
+        return isinstance(part, int) and part < len(container)
+    return isinstance(container, dict) and part in container

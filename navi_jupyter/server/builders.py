@@ -1,0 +1,353 @@
+"""How each part of the runtime is built from the settings and from what the Jupyter server offers.
+
+Nothing is started here. Not responsible for the order of start and stop (``runtime``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from jupyter_core.paths import jupyter_config_path
+from jupyter_core.utils import ensure_async
+from jupyter_server.gateway.managers import GatewayMappingKernelManager
+
+from ..agent.mcp.config import ConfigFiles
+from ..agent.mcp.pool import McpPool
+from ..agent.mcp.tools import McpTools
+from ..agent.registry import AgentParts, default_parts
+from ..agent.router import AgentRouter, Backends
+from ..agent.tools.kernel_functions import KernelTools
+from ..clock import SystemClock
+from ..commands import Acceptance, Command, Prompt
+from ..errors import AttachmentNotFound, StoreError
+from ..events import Custom
+from ..jupyter.kernels.iopub import IopubReader
+from ..jupyter.kernels.jupyter_services import JupyterServices
+from ..jupyter.kernels.observer import KernelObserver
+from ..jupyter.kernels.service import KernelService
+from ..jupyter.notebooks.service import NotebookService, files_of
+from ..log_setup import get_logger
+from ..model.attachments import Attachment
+from ..model.recalls import When, WhenEvent
+from ..model.runs import Permission
+from ..model.sessions import Origin, Session
+from ..notifications.apprise_sender import AppriseSender, why_unusable
+from ..notifications.service import NotificationService
+from ..notifications.targets import TargetFiles
+from ..orchestrator.dependencies import ToolServices
+from ..orchestrator.orchestrator import Orchestrator
+from ..orchestrator.servers import has_exited
+from ..ports.agent import Attachments
+from ..ports.jupyter import JupyterAccess
+from ..ports.recalls import Occurrences
+from ..ports.store import Server
+from ..scheduling.scheduler import Scheduler
+from ..settings import Settings
+from ..store.attachments import AttachmentStore
+from ..store.memory import FactStore
+from ..store.notices import SqliteNotices
+from ..store.sqlite import SqliteStore
+from ..triggers.watcher import Watcher
+
+if TYPE_CHECKING:
+    from jupyter_server.serverapp import ServerApp
+
+log = get_logger("server")
+
+
+# --- the store -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stores:
+    """The database, and what else is kept in it or beside it."""
+
+    sessions: SqliteStore
+    memory: FactStore
+    attachments: AttachmentStore
+
+
+async def build_store(settings: Settings) -> Stores:
+    """Open, which creates or migrates the tables. Raises StoreError and its kinds when the database cannot be used."""
+    store = await SqliteStore.open(database_path(settings.database_url))
+    return Stores(
+        sessions=store,
+        memory=FactStore(store, max_facts_per_user=settings.max_facts_per_user),
+        attachments=AttachmentStore(
+            store,
+            max_bytes=settings.max_attachment_bytes,
+            max_bytes_per_user=settings.max_attachments_bytes_per_user,
+        ),
+    )
+
+
+def database_path(url: str) -> Path:
+    """The file of a ``sqlite:///`` URL, or a plain path. Raises StoreError for other databases."""
+    if "://" not in url:
+        return Path(url).expanduser()
+    parts = urlsplit(url)
+    if parts.scheme not in ("sqlite", "sqlite+aiosqlite") or parts.netloc or not parts.path.strip("/"):
+        raise StoreError(f"database_url must be like sqlite:////home/me/navi.db; it is {parts.scheme}://…")
+    # As SQLAlchemy reads it: three slashes before a relative path, four before an absolute one.
+    return Path(unquote(parts.path[1:])).expanduser()
+
+
+# --- kernels and notebooks -------------------------------------------------------------------------------------------
+
+
+class Workspace:
+    """Kernels, notebooks and files of the Jupyter server; none without one. Opens nothing until it is used."""
+
+    def __init__(self, jupyter: JupyterServices | None) -> None:
+        self.iopub = IopubReader()
+        """Shared by what executes in a kernel and what observes it."""
+        kernels = self._kernels = (
+            None
+            if jupyter is None
+            else KernelService(jupyter, self.iopub, on_lost=lambda *lost: self.kernel_tools.lost(*lost))
+        )
+        self._notebooks = None if jupyter is None else NotebookService(jupyter, kernels)
+        self.access = JupyterAccess(
+            kernels=kernels, notebooks=self._notebooks, files=None if jupyter is None else files_of(jupyter)
+        )
+        self.kernel_tools = KernelTools(
+            process_of=kernels.process_of if kernels else lambda _: None,
+            runs_ours=kernels.runs_ours if kernels else lambda _: False,
+            known=kernels.knows if kernels else lambda _: False,
+        )
+        """Functions of the kernels' users: a source of tools."""
+
+    async def close(self) -> None:
+        """Close the connections to kernels; the kernels themselves go on."""
+        if self._notebooks is not None:
+            await self._notebooks.close()
+        if self._kernels is not None:
+            await self._kernels.close()
+
+
+# --- agents ----------------------------------------------------------------------------------------------------------
+
+
+def build_agent(settings: Settings, mcp: McpPool, kernel_tools: KernelTools) -> AgentParts:
+    """Profiles, tools, permissions and context providers: built in, of packages, of files, of MCP servers."""
+    parts: AgentParts = default_parts(
+        config_path=jupyter_config_path(),
+        ceiling={pattern: Permission(most) for pattern, most in settings.tool_ceiling.items()},
+        check_model=Backends.validate,
+        sources=(kernel_tools, McpTools(mcp, lambda name: parts.profiles.get(name))),
+    )
+    return parts
+
+
+def build_mcp(
+    settings: Settings, jupyter: JupyterServices | None, *, on_status: Callable[[Custom], Awaitable[None]]
+) -> McpPool:
+    """The MCP servers of the configuration files; each starts when a run first needs it."""
+    return McpPool(
+        ConfigFiles(settings.mcp_config), root=Path(jupyter.root_dir) if jupyter else None, on_status=on_status
+    )
+
+
+def build_orchestrator(
+    settings: Settings, stores: Stores, access: JupyterAccess, parts: AgentParts, backends: Backends
+) -> Orchestrator:
+    """Sessions and their runs."""
+    return Orchestrator(
+        stores.sessions,
+        AgentRouter(backends),
+        settings=settings,
+        gear=ToolServices(
+            jupyter=access, memory=stores.memory, attachments=stores.attachments, spending=stores.sessions
+        ),
+        check_model=_check(backends.validate),
+        check_profile=_check(parts.profiles.get),
+        model_of_profile=parts.profiles.model_of,
+        limits_of_profile=parts.profiles.limits_of,
+    )
+
+
+def _check(resolve: Callable[[str], object]) -> Callable[[str], None]:
+    def check(name: str) -> None:
+        resolve(name)
+
+    return check
+
+
+# --- recalls ---------------------------------------------------------------------------------------------------------
+
+
+def build_scheduler(
+    settings: Settings,
+    stores: Stores,
+    orchestrator: Orchestrator,
+    *,
+    triggers_changed: Callable[[], None],
+    notices_changed: Callable[[], None],
+) -> Scheduler:
+    """What makes recalls happen, in this server process."""
+    return Scheduler(
+        stores.sessions,
+        PromptSubmitter(orchestrator.submit, stores.attachments),
+        server_id=orchestrator.server.id,
+        busy_delay=timedelta(seconds=settings.recall_busy_delay),
+        whens_changed=triggers_changed,
+        notices_changed=notices_changed,
+    )
+
+
+class PromptSubmitter:
+    """The scheduler's way to a session: looks up the attachments that a recall's prompt names by their ids."""
+
+    def __init__(self, submit: Callable[..., Awaitable[Acceptance]], attachments: Attachments) -> None:
+        self._submit = submit
+        self._attachments = attachments
+
+    async def __call__(self, session_id: str, command: Command, *, user_id: str, origin: Origin) -> Acceptance:
+        """As the orchestrator's. Attachments that are gone are left out: the prompt matters without them too."""
+        if not isinstance(command, Prompt) or not command.images:
+            return await self._submit(session_id, command, user_id=user_id, origin=origin)
+        found: dict[str, Attachment] = {}
+        for ref in command.images:
+            try:
+                attachment = await self._attachments.find(ref.id or "", owner=user_id)
+            except AttachmentNotFound:
+                log.warning("attachment_gone", session_id=session_id, attachment_id=ref.id)
+            else:
+                found[attachment.id] = attachment
+        kept = command.model_copy(update={"images": tuple(ref for ref in command.images if ref.id in found)})
+        return await self._submit(session_id, kept, user_id=user_id, origin=origin, attachments=tuple(found.values()))
+
+
+def build_triggers(
+    occurrences: Occurrences,
+    jupyter: JupyterServices | None,
+    *,
+    stores: Stores,
+    workspace: Workspace,
+    server: Server,
+) -> Watcher:
+    """What watches kernels and files for recalls. Without a Jupyter server there is nothing to watch."""
+    if jupyter is None:
+        return Watcher(occurrences, session=stores.sessions.session)
+    return Watcher(
+        occurrences,
+        session=stores.sessions.session,
+        ears=KernelObserver(jupyter, workspace.iopub),
+        kernels=workspace.access.kernels,
+        attachments=stores.attachments,
+        root=Path(jupyter.root_dir),
+        sources=NotebookCells(jupyter),
+        elsewhere=OtherServers(stores.sessions.known_servers, server),
+    )
+
+
+def why_not_watched(jupyter: JupyterServices | None) -> Callable[[When], str | None]:
+    """Why an event can never be noticed on this server, as a sentence for the user; None where it can."""
+    if jupyter is None or not isinstance(jupyter.kernel_manager, GatewayMappingKernelManager):
+        return lambda _: None
+
+    def why(when: When) -> str | None:
+        if when.event is WhenEvent.FILE_CHANGED:
+            return None
+        return (
+            "the kernels of this server run behind a gateway, which does not pass on what they do. Wait for a time"
+            " (in 20m) or for a file that the cell writes (when changed result.csv)"
+        )
+
+    return why
+
+
+class OtherServers:
+    """Other servers on the same database, which may have kernels that this one does not know."""
+
+    def __init__(self, known: Callable[[], Awaitable[Sequence[Server]]], here: Server) -> None:
+        self._known = known
+        self._here = here
+
+    async def __call__(self, address_known: bool) -> bool:
+        """Whether a kernel may be theirs. ``address_known``: this machine's file of its address was read."""
+        others = [one for one in await self._known() if one.id != self._here.id]
+        return any(
+            other.host != self._here.host or not address_known
+            for other in others
+            if not has_exited(other, here=self._here)
+        )
+
+
+class NotebookCells:
+    """The source of cells, from the notebooks as they are saved."""
+
+    def __init__(self, jupyter: JupyterServices) -> None:
+        self._jupyter = jupyter
+
+    async def source_of(self, session: Session, cell_id: str) -> str | None:
+        """See the port."""
+        if session.notebook_path is None:
+            return None
+        try:
+            model = await ensure_async(
+                self._jupyter.contents_manager.get(session.notebook_path, content=True, type="notebook")
+            )
+            cells: list[dict[str, Any]] = model["content"]["cells"]
+        except Exception as error:  # noqa: BLE001 - any contents manager; what it cannot read has no such cell
+            log.info("notebook_not_read", path=session.notebook_path, error=repr(error))
+            return None
+        found = next((cell for cell in cells if cell.get("id") == cell_id), None)
+        return None if found is None else str(found.get("source", ""))
+
+
+# --- notifications ---------------------------------------------------------------------------------------------------
+
+
+def build_notifications(settings: Settings, stores: Stores, jupyter: JupyterServices | None) -> NotificationService:
+    """What sends notifications, with links to this server where its address is known."""
+    allow_private = settings.notify_allow_private
+
+    def check(url: str) -> str | None:
+        return why_unusable(url, allow_private=allow_private)
+
+    serverapp = jupyter.settings.get("serverapp") if jupyter else None
+    return NotificationService(
+        stores.sessions,
+        SqliteNotices(stores.sessions),
+        TargetFiles(jupyter_config_path, check=check),
+        AppriseSender(allow_private=allow_private),
+        clock=SystemClock(),
+        base_url=lambda: None if serverapp is None else server_address(serverapp),
+    )
+
+
+_WILDCARDS = ("", "0.0.0.0", "::", "*")  # noqa: S104  compared with, not bound to
+
+
+def server_address(serverapp: ServerApp) -> str | None:
+    """Where users reach this server, with its path and without its token; None when only it can know.
+
+    First what the administrator configured (``custom_display_url``, JupyterHub's public addresses), then what it binds.
+    """
+    own = os.environ.get("JUPYTERHUB_PUBLIC_URL", "")
+    hub = os.environ.get("JUPYTERHUB_PUBLIC_HUB_URL", "")
+    base = str(serverapp.base_url)
+    if serverapp.custom_display_url:
+        return _with_path(str(serverapp.custom_display_url), base)
+    if own:
+        return _with_path(own, base)
+    if hub:
+        return _with_path(hub, base, replace=True)
+    url = str(serverapp.connection_url)
+    parts = urlsplit(url)
+    reachable = parts.scheme in ("http", "https") and (parts.hostname or "") not in _WILDCARDS
+    return url if reachable else None
+
+
+def _with_path(url: str, base: str, *, replace: bool = False) -> str:
+    """An address without credentials and query, its path replaced by ``base`` where it has none or ``replace``."""
+    parts = urlsplit(url)
+    path = base if replace or parts.path in ("", "/") else parts.path
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, "", ""))

@@ -1,0 +1,105 @@
+"""A request and its answer as values: what operations are given, what they return, what a query string may hold.
+
+Not responsible for tornado (``handler``) or for bodies (``bodies``). Imported at extension load: no pydantic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from ..errors import InvalidRequest
+
+Action = Literal["read", "write", "execute"]
+JSON = "application/json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """The part of an HTTP request that operations may use."""
+
+    owner: str
+    """Whose sessions and recalls it can see."""
+    body: bytes
+    content_type: str
+    accept: str
+    last_event_id: str | None
+    idempotency_key: str | None
+    query: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """An answer, ready to be written."""
+
+    content: str | bytes | None
+    status: int = 200
+    content_type: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+    filename: str | None = None
+    """Set for a download."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventStream:
+    """An answer that goes on: pages of ``(seq, envelope as JSON)``."""
+
+    pages: AsyncGenerator[Sequence[tuple[int, str]]]
+
+
+NOTHING = Reply(content=None, status=204)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Query:
+    """One parameter of the query string."""
+
+    name: str
+    help: str
+    kind: Literal["integer", "number", "string"] = "string"
+    default: float | str | None = None
+    minimum: float = 0
+    maximum: float = 2**53
+    """The default: what JSON readers hold exactly, and far from the end of SQLite's integers."""
+    choices: tuple[str, ...] = ()
+
+    def read(self, text: str) -> float | str:
+        """The value of ``text``. Raises InvalidRequest."""
+        if self.kind == "string":
+            return self._read_string(text)
+        value = self._read_number(text)
+        if not self.minimum <= value <= self.maximum:
+            limits = f"from {self.minimum:g} to {self.maximum:g}"
+            raise InvalidRequest(f"{self.name} must be {limits}.", field=self.name)
+        return value
+
+    def _read_string(self, text: str) -> str:
+        if self.choices and text not in self.choices:
+            raise InvalidRequest(f"{self.name} must be one of: {', '.join(self.choices)}.", field=self.name)
+        if len(text) > 500:
+            raise InvalidRequest(f"{self.name} is too long.", field=self.name)
+        return text
+
+    def _read_number(self, text: str) -> float:
+        try:
+            # Longer than any number in range: int() of very long texts is slow, or refused.
+            if len(text) > 40 or not text.isascii() or "_" in text:
+                raise ValueError
+            value = int(text) if self.kind == "integer" else float(text)
+        except ValueError:
+            raise InvalidRequest(f"{self.name} must be a {self.kind}.", field=self.name) from None
+        if not math.isfinite(value):
+            raise InvalidRequest(f"{self.name} must be a {self.kind}.", field=self.name)
+        return value
+
+
+LIMIT = Query(name="limit", kind="integer", default=50, minimum=1, maximum=1000, help="How many at most.")
+AFTER = Query(name="after", kind="integer", help="The last `seq` you have.")
+CURSOR = Query(name="cursor", help="`next` of the page before.")
+
+
+def read_cursor(text: str, name: str = "after") -> int:
+    """A ``seq``. Raises InvalidRequest."""
+    return int(replace(AFTER, name=name).read(text))

@@ -1,0 +1,217 @@
+"""What the server's handlers work with: three facades over the parts of the runtime, and what each does in one call.
+
+Not responsible for how the parts are built, started and stopped (``runtime``) or for routes (``rest``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ..agent.mcp.pool import McpPool
+from ..agent.registry import AgentParts
+from ..agent.router import Backends
+from ..agent.tools.base import Tool, ToolNote
+from ..agent.tools.kernel_functions import KernelTools
+from ..clock import now
+from ..commands import Acceptance, Command, Prompt
+from ..errors import AttachmentRefused, InvalidRequest, NaviError, SessionNotFound
+from ..model.attachments import Attachment, AttachmentRef
+from ..model.runs import Permission
+from ..model.sessions import USER, Session
+from ..notifications.service import NotificationService
+from ..orchestrator.orchestrator import Orchestrator
+from ..ports.jupyter import JupyterAccess
+from ..scheduling.scheduler import Scheduler
+from ..scheduling.service import RecallService
+from ..settings import Settings
+from ..store.attachments import AttachmentStore
+from ..store.memory import FactStore
+from ..store.read_marks import Marked, ReadMarks
+from ..store.sqlite import SqliteStore
+from ..text import IMAGE_TYPES
+from ..triggers.watcher import Watcher
+from .bodies import parse
+from .metrics import LoopLag
+from .wire import agent as wire
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionServices:
+    """Sessions, their logs, and what people put into them."""
+
+    settings: Settings
+    orchestrator: Orchestrator
+    store: SqliteStore
+    attachments: AttachmentStore
+    memory: FactStore
+    read_marks: ReadMarks
+    jupyter: JupyterAccess
+    user_wrote: Callable[[str, datetime], Awaitable[object]]
+    """Awaited after a prompt of the user's own: (session, when)."""
+    user_read: Callable[[str, datetime], Awaitable[object]]
+    """Awaited after the user has seen a session: (session, when)."""
+
+    async def find(self, session_id: str, *, owner: str) -> Session:
+        """The session alone, without its run and queue. Raises SessionNotFound, also for other people's."""
+        session = await self.store.session(session_id)
+        if session is None or session.owner != owner:
+            raise SessionNotFound(f"There is no session {session_id[:100]}.")
+        return session
+
+    async def submit_text(self, session_id: str, text: str, *, owner: str) -> dict[str, Any]:
+        """A command as JSON text, from a socket; the body of its ``accepted``. Raises any NaviError."""
+        command: Command = parse("Command", text)
+        acceptance = await self.submit(session_id, command, owner=owner)
+        return acceptance.wire() | {"type": command.type}
+
+    async def submit(self, session_id: str, command: Command, *, owner: str) -> Acceptance:
+        """A command of the user's, with the attachments that it names. Raises any NaviError."""
+        attached: Sequence[Attachment] = ()
+        if isinstance(command, Prompt) and (command.images or command.files):
+            # Before anything is stored: other people's sessions must not keep attachments alive.
+            await self.find(session_id, owner=owner)
+            attached = await self._attach(command, session_id, owner)
+        acceptance = await self.orchestrator.submit(
+            session_id, command, user_id=owner, origin=USER, attachments=attached
+        )
+        if isinstance(command, Prompt):
+            await self.user_wrote(session_id, now())
+        return acceptance
+
+    async def _attach(self, prompt: Prompt, session_id: str, owner: str) -> Sequence[Attachment]:
+        """What a prompt brings along, stored and kept by its session. What a model can take, the run finds out.
+
+        Raises InvalidRequest, AttachmentRefused, AttachmentNotFound, FileRefused, LimitReached, naming the field.
+        """
+        refs = [(f"images.{n}", ref) for n, ref in enumerate(prompt.images)]
+        refs += [(f"files.{n}", ref) for n, ref in enumerate(prompt.files)]
+        stored: dict[str, Attachment] = {}
+        for field, ref in refs:
+            try:
+                attachment = await self._stored(ref, owner)
+                if field.startswith("images") and attachment.media_type not in IMAGE_TYPES:
+                    raise AttachmentRefused(
+                        f"{attachment.name} is not a PNG, JPEG, GIF or WebP image. Send it under files."
+                    )
+            except NaviError as error:
+                error.field = field
+                raise
+            stored[attachment.id] = attachment
+        await self.attachments.keep(list(stored), session_id=session_id)
+        return list(stored.values())
+
+    async def _stored(self, ref: AttachmentRef, owner: str) -> Attachment:
+        if ref.id is not None:
+            return await self.attachments.find(ref.id, owner=owner)
+        if ref.data is not None:
+            return await self.attachments.add(ref.data, name=ref.name, media_type=ref.media_type, owner=owner)
+        if self.jupyter.files is None or ref.path is None:
+            raise InvalidRequest("path: files cannot be named on this server. Upload the file instead.")
+        content = await self.jupyter.files.read_bytes(ref.path, limit=self.settings.max_attachment_bytes)
+        return await self.attachments.add(content, name=ref.name or ref.path, media_type=ref.media_type, owner=owner)
+
+    async def mark_read(self, session_id: str, *, owner: str, seq: int, at: datetime) -> Marked:
+        """The user has seen a session's log up to ``seq``. Raises SessionNotFound."""
+        marked = await self.read_marks.mark(session_id, owner=owner, seq=seq, at=at)
+        await self.user_read(session_id, at)
+        return marked
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecallServices:
+    """Recalls, and what starts, watches and announces them."""
+
+    service: RecallService
+    scheduler: Scheduler
+    watcher: Watcher
+    notifications: NotificationService
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentServices:
+    """What agents can be and use: profiles, models, tools, MCP servers, functions of kernels."""
+
+    settings: Settings
+    orchestrator: Orchestrator
+    parts: AgentParts
+    backends: Backends
+    mcp: McpPool
+    kernel_tools: KernelTools
+
+    def profiles(self) -> tuple[wire.ProfileInfo, ...]:
+        """For ``GET profiles``."""
+        return tuple(wire.ProfileInfo.model_validate(entry) for entry in self.parts.profiles.describe())
+
+    async def models(self) -> tuple[wire.ModelInfo, ...]:
+        """For ``GET models``: those in use here come first. Servers at known addresses are asked for theirs."""
+        return tuple(
+            wire.ModelInfo(
+                name=entry["name"], provider=entry["provider"], available=entry["usable"], why=entry["reason"]
+            )
+            for entry in await self.backends.list_models(self.settings.default_model)
+        )
+
+    def tool_infos(self, tools: Sequence[Tool]) -> tuple[wire.ToolInfo, ...]:
+        """Tools as lists show them."""
+        notes = (ToolNote(name=tool.name, source=tool.source, tool=tool) for tool in tools)
+        return tuple(_tool_info(note, self.parts.permissions.by_default) for note in notes)
+
+    async def tools(self, session: Session | None) -> list[wire.ToolInfo]:
+        """For ``GET tools``: all known tools with what holds by default, or a session's with what holds there."""
+        permissions = self.parts.permissions
+        if session is None:
+            return [_tool_info(note, permissions.by_default) for note in await self.parts.known()]
+        profile = self.parts.profiles.get(session.profile)
+        context = self.orchestrator.context_of(session)
+        return [
+            _tool_info(note, lambda tool: permissions.decide(tool, profile, context))
+            for note in await self.parts.known(context)
+            if note.tool is None or profile.offers(note.tool)
+        ]
+
+
+def _tool_info(note: ToolNote, permission: Callable[[Tool], Permission]) -> wire.ToolInfo:
+    tool = note.tool
+    return wire.ToolInfo(
+        name=note.name,
+        description=tool.description if tool else "",
+        parameters=dict(tool.parameters) if tool else {},
+        effect=tool.effect if tool else None,
+        source=note.source,
+        permission=permission(tool) if tool else None,
+        available=note.why is None,
+        why=note.why,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Services:
+    """Everything that a handler can reach."""
+
+    settings: Settings
+    sessions: SessionServices
+    recalls: RecallServices
+    agent: AgentServices
+    lag: LoopLag
+
+    def activity(self) -> Mapping[str, int]:
+        """What keeps an idle server from being shut down; empty when nothing does."""
+        counts = {"runs": self.sessions.orchestrator.stats().runs}
+        if self.settings.keep_alive_for_recalls and self.recalls.scheduler.awake:
+            counts["recalls"] = self.recalls.scheduler.open
+        return {name: count for name, count in counts.items() if count}
+
+    def metrics(self) -> Mapping[str, float]:
+        """The present value of each of ``metrics.NAMES``."""
+        stats = self.sessions.orchestrator.stats()
+        return {
+            "navi_sessions_live": stats.sessions,
+            "navi_runs_active": stats.runs,
+            "navi_followers": stats.followers,
+            "navi_recalls_open": self.recalls.scheduler.open,
+            "navi_loop_lag_seconds": self.lag.milliseconds / 1000,
+            "navi_events_delivered": stats.delivered,
+        }

@@ -1,0 +1,32 @@
+"""What only the server sends or takes: the bodies of its requests and answers, its socket's frames, its error shape.
+
+Not responsible for the nouns themselves (``model``) or for what happens in a session (``events``). Imported by the
+start task, never at extension load: building pydantic models costs tens of milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...commands import Command
+from ...model.attachments import FactCreate, FactPatch
+from ...model.recalls import RecallCreate, RecallPatch
+from ...model.runs import KernelFunctions
+from ...model.sessions import SessionCreate, SessionPatch
+from .recalls import PreviewRequest, RecallImport
+from .sessions import ReadRequest
+
+INPUTS: dict[str, Any] = {
+    "Command": Command,
+    "SessionCreate": SessionCreate,
+    "SessionPatch": SessionPatch,
+    "RecallCreate": RecallCreate,
+    "RecallPatch": RecallPatch,
+    "PreviewRequest": PreviewRequest,
+    "RecallImport": RecallImport,
+    "ReadRequest": ReadRequest,
+    "FactCreate": FactCreate,
+    "FactPatch": FactPatch,
+    "KernelFunctions": KernelFunctions,
+}
+"""What clients send, by the name it has in the schema."""

@@ -1,0 +1,142 @@
+"""Bodies about what can be used here (profiles, models, tools, MCP servers, memory), and the server's health."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from ...model.attachments import Fact
+from ...model.base import Value
+from ...model.runs import Effect, Permission, RunLimits
+
+
+class ProfileInfo(Value):
+    """A named way to be."""
+
+    name: str
+    description: str
+    builtin: bool
+    path: str | None
+    """The file that it comes from."""
+    model: str | None
+    """The model of new sessions with this profile that name none."""
+    tools: tuple[str, ...]
+    """Names or patterns; ``!`` takes away."""
+    permissions: dict[str, Permission]
+    headless: Literal["queue", "deny"]
+    """What becomes of questions when nobody is there."""
+    mcp: tuple[str, ...]
+    context: dict[str, bool]
+    workers: tuple[str, ...]
+    limits: RunLimits
+    available: bool
+    why: str | None
+    """What is wrong with its file, with file and line; null when nothing is."""
+
+
+class ProfilePage(Value):
+    """``GET profiles``."""
+
+    profiles: tuple[ProfileInfo, ...]
+    next: str | None
+
+
+class ModelInfo(Value):
+    """A model."""
+
+    name: str
+    """As sessions and prompts name it."""
+    provider: str
+    available: bool
+    why: str | None
+    """What to do to make it usable; null when it is."""
+
+
+class ModelPage(Value):
+    """``GET models``: the offline one, those in use, suggestions."""
+
+    models: tuple[ModelInfo, ...]
+    next: str | None
+
+
+class ToolInfo(Value):
+    """A tool that runs can call."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    """JSON schema of its arguments."""
+    effect: Effect | None
+    """Null for what could not be loaded."""
+    source: str
+    """``builtin``, ``package:<distribution>``, ``kernel``, ``mcp:<server>``."""
+    permission: Permission | None
+    """What holds with a profile and a session that say nothing; null for what could not be loaded."""
+    available: bool
+    why: str | None
+    """What to do to make it usable; null when it is."""
+
+
+class ToolPage(Value):
+    """``GET tools``."""
+
+    tools: tuple[ToolInfo, ...]
+    next: str | None
+
+
+class McpServerInfo(Value):
+    """A configured MCP server."""
+
+    name: str
+    status: Literal["configured", "starting", "ready", "failed", "stopped", "disabled"]
+    """``configured``: not started, since nobody has used it yet."""
+    available: bool
+    """Whether a run can use it, or will once it has started."""
+    why: str | None
+    """Why it can not be used; null when it can."""
+    transport: Literal["stdio", "http"]
+    protocol: str | None
+    """The version of MCP that is spoken with it; null when it is not ready."""
+    tools: int
+    """How many it has; 0 when it is not ready."""
+    file: str
+    """Where it is configured."""
+
+
+class McpProblem(Value):
+    """A configuration file that can not be read."""
+
+    file: str
+    message: str
+
+
+class McpPage(Value):
+    """``GET mcp``."""
+
+    mcp: tuple[McpServerInfo, ...]
+    problems: tuple[McpProblem, ...]
+    next: str | None
+
+
+class MemoryPage(Value):
+    """``GET memory``: what the agent remembers about the user."""
+
+    memory: tuple[Fact, ...]
+    next: str | None
+
+
+class Health(Value):
+    """``GET health``. Counts are of this server process."""
+
+    status: Literal["ok", "starting", "failed", "stopping"]
+    version: str
+    sessions: int
+    """Sessions in memory."""
+    runs: int
+    """Runs in progress."""
+    recalls: int
+    """Recalls that are pending, running or paused, in the database."""
+    followers: int
+    loop_lag_ms: float
+    """The longest delay of the event loop seen in the last ten seconds."""
+    message: str | None = None
+    """Why it is not ok; or, when it is, what its owner should know (a damaged database that was set aside)."""

@@ -1,0 +1,128 @@
+"""Bodies about recalls, their ledger, and the notifications that they send."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field, StringConstraints
+
+from ...model.base import Instant, Value
+from ...model.recalls import Firing, Policy, Recall, Schedule, ScheduleSpec
+
+
+class RecallPage(Value):
+    """``GET recalls``."""
+
+    recalls: tuple[Recall, ...]
+    next: str | None
+    last: dict[str, Firing] = Field(default_factory=dict)
+    """The latest row of the ledger of each of them, by the recall's id."""
+    words: dict[str, str] = Field(default_factory=dict)
+    """The schedule of each of them as people say it, by the recall's id."""
+
+
+class FiringPage(Value):
+    """``GET recalls/{id}/firings``: the ledger, newest first."""
+
+    firings: tuple[Firing, ...]
+    next: str | None
+
+
+class PreviewRequest(Value):
+    """Body of ``POST recalls/preview``: exactly one of ``schedule`` and ``text``."""
+
+    schedule: ScheduleSpec | None = None
+    text: Annotated[str, StringConstraints(min_length=1, max_length=21_000)] | None = None
+    """A time in English: ``every other Friday at 16:00``; or an event: ``when the cell is done``."""
+    sentence: bool = False
+    """``text`` has a message, too: ``every other Friday at 16:00 check the loss``."""
+    n: Annotated[int, Field(ge=1, le=100)] = 5
+    after: AwareDatetime | None = None
+    """A text is read, and what counts from now is counted, as of this instant; default now."""
+    tz: Annotated[str, StringConstraints(max_length=64)] | None = None
+    """The zone for a schedule that names none; default UTC."""
+
+
+class Preview(Value):
+    """The next fires strictly after ``after``, in the schedule's zone, and what is odd about the schedule."""
+
+    times: tuple[Instant, ...]
+    warnings: tuple[str, ...]
+    schedule: Schedule
+    """As it would be stored; to be sent with ``POST recalls``."""
+    policy: Policy
+    """What the text says besides the times (``until``, ``max_fires``)."""
+    meaning: str
+    """The schedule in words."""
+    message: str = ""
+    """Of a sentence: what is left of it without the time."""
+    phrase: str = ""
+    """Of a text: the words that were read as the time."""
+
+
+class RecallsChanged(Value):
+    """How many recalls were changed."""
+
+    changed: int
+
+
+class RecallImport(Value):
+    """Body of ``POST recalls/import``, which takes plain TOML as well."""
+
+    toml: Annotated[str, StringConstraints(max_length=10_000_000)]
+
+
+class Imported(Value):
+    """``POST recalls/import``: what was made or, with ``dry_run``, would be."""
+
+    recalls: tuple[Recall, ...]
+    dry_run: bool
+    words: dict[str, str] = Field(default_factory=dict)
+    """The schedule of each of them as people say it, by the recall's id."""
+
+
+class NotifyTarget(Value):
+    """Somewhere a notification can be sent."""
+
+    name: str
+    """As ``policy.notify`` names it."""
+    service: str | None
+    """The scheme of its URL; null when it can not be used."""
+    source: str
+    """The file or the environment variable that it comes from."""
+    available: bool
+    why: str | None
+    """What is wrong with it, with file and line; null when nothing is."""
+    waiting: int
+    """Notifications that are still to be sent, of your recalls."""
+    sent: int
+    failed: int
+    last_sent_at: Instant | None
+    last_error: str | None
+    """Why the last one was not sent, also while it is still tried; null when it was."""
+
+
+class NotifyProblem(Value):
+    """Something wrong with a file as a whole, or with a setting in it."""
+
+    file: str
+    message: str
+
+
+class NotifyPage(Value):
+    """``GET notify``."""
+
+    notify: tuple[NotifyTarget, ...]
+    quiet: str | None
+    """Hours in which nobody is told anything, of the zone of each session."""
+    per_hour: int
+    """Messages to each target within an hour; what is more comes as one digest."""
+    problems: tuple[NotifyProblem, ...]
+    next: str | None
+
+
+class NotifyTrial(Value):
+    """``POST notify/{name}/test``."""
+
+    delivered: bool
+    error: str | None

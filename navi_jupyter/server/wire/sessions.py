@@ -1,0 +1,177 @@
+"""Bodies about sessions: what they do, what was said in them, what they used up."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ...events import Envelope
+from ...model.attachments import AttachmentInfo
+from ...model.base import Instant, Value
+from ...model.runs import Interrupt
+from ...model.sessions import Origin, Run, RunStatus, Session, Usage
+
+
+class QueuedPrompt(Value):
+    """A prompt that waits; ``edit`` and ``unqueue`` name it by its ``command_id``."""
+
+    command_id: str
+    text: str
+    """What the model will read."""
+    display: str | None
+    """What is shown instead; null: the text."""
+    attachments: tuple[AttachmentInfo, ...]
+
+
+class QueuedRun(Run):
+    """A run that waits for its turn."""
+
+    mode: str
+    """Of its first prompt."""
+    prompts: tuple[QueuedPrompt, ...]
+    """What it will answer: several in mode ``collect``."""
+
+
+class SessionDetail(Session):
+    """A session with what it is doing."""
+
+    run: Run | None
+    """The run in progress."""
+    queue: tuple[QueuedRun, ...]
+    """Waiting prompts, in the order in which they will start."""
+    approvals: tuple[Interrupt, ...]
+    """Questions to the user that are open, oldest first."""
+    usage: Usage
+    """Of all its runs that have paused or ended."""
+    unread: int = 0
+    """As in :class:`SessionInfo`."""
+
+
+class SessionInfo(Session):
+    """A session as it is listed."""
+
+    unread: int
+    """Runs that ended after what its owner has seen, and that the owner did not wait for: of recalls, of Navi itself,
+    or ended while nobody followed."""
+
+
+class SessionPage(Value):
+    """``GET sessions``: most recently used first."""
+
+    sessions: tuple[SessionInfo, ...]
+    next: str | None
+
+
+class EventPage(Value):
+    """``GET sessions/{sid}/events``: envelopes with ``seq`` > ``after``, in order."""
+
+    events: tuple[Envelope, ...]
+    head_seq: int
+
+
+class ToolCallInfo(Value):
+    """A tool call as the conversation shows it. ``result`` is null while it is open."""
+
+    id: str
+    name: str
+    args: str
+    result: str | None
+
+
+class MessageInfo(Value):
+    """One message of the folded conversation."""
+
+    id: str
+    role: Literal["user", "assistant", "tool"]
+    content: str
+    run_id: str | None
+    origin: Origin
+    at: str
+    tool_calls: tuple[ToolCallInfo, ...]
+    tool_call_id: str | None
+    reasoning: str
+    queued: bool
+    """A prompt whose run has not started."""
+    partial: bool
+    """The run ended, or is still going, before the message was complete."""
+    subagent_run_id: str | None
+    """The worker that said it; null: the run's own agent, or the user."""
+    attachments: tuple[AttachmentInfo, ...]
+    usage: Usage | None
+    """Tokens of the run, on the last assistant message of each finished run; else null."""
+
+
+class MessagePage(Value):
+    """``GET sessions/{sid}/messages``: the whole conversation, oldest first; ``next`` is always null."""
+
+    messages: tuple[MessageInfo, ...]
+    next: str | None
+
+
+class UsageReport(Value):
+    """``GET usage``: what your runs have used up, by when they were made; deleted sessions are not included."""
+
+    today: Usage
+    last_30_days: Usage
+    total: Usage
+
+
+class RunPage(Value):
+    """``GET sessions/{sid}/runs``: newest first."""
+
+    runs: tuple[Run, ...]
+    next: str | None
+
+
+class ReadRequest(Value):
+    """Body of ``POST sessions/{sid}/read``."""
+
+    seq: Annotated[int, Field(ge=0, le=2**53)]
+    """The last event that the user has seen."""
+
+
+class ReadMark(Value):
+    """How far the user has seen a session."""
+
+    seq: int
+    unread: int
+
+
+class AwayRun(Value):
+    """A turn that took place."""
+
+    run_id: str
+    at: Instant
+    status: RunStatus
+    origin: Origin
+    prompt: str
+    """The beginning of what was asked."""
+    answer: str
+    """The beginning of what was answered."""
+    error: str | None
+    """The code of its failure."""
+
+
+class AwaySlot(Value):
+    """A slot that did not run, and why."""
+
+    recall_id: str
+    title: str
+    slot: Instant
+    status: str
+    reason: str | None
+    coalesced: int
+    """How many earlier slots it stands for besides its own."""
+
+
+class Away(Value):
+    """``GET sessions/{sid}/away``: what happened in a session since then, oldest first."""
+
+    since: Instant
+    runs: tuple[AwayRun, ...]
+    not_run: tuple[AwaySlot, ...]
+    missed: int
+    """Slots that did not run, those that are only counted included."""
+    failed: int
+    """Of the runs."""
