@@ -19,7 +19,7 @@ from navi_jupyter.config_files import line_of, lines_of
 from navi_jupyter.errors import InvalidRequest
 from navi_jupyter.model.runs import Effect, Permission, RunLimits
 from navi_jupyter.model.sessions import RunStatus, SessionCreate
-from navi_jupyter.server import wire
+from navi_jupyter.server.wire.agent import ProfileInfo
 from navi_jupyter.settings import Limits
 
 from .test_permissions import a_tool
@@ -41,7 +41,7 @@ class Folder:
 
     def why(self, name: str) -> str | None:
         (entry,) = [one for one in self.book.describe() if one["name"] == name]
-        wire.ProfileInfo.model_validate(entry)
+        ProfileInfo.model_validate(entry)
         assert entry["available"] == (entry["why"] is None)
         why: str | None = entry["why"]
         return why
