@@ -1,6 +1,6 @@
-"""What happened in a session since a time: what ran, and what did not. For the agent's tool and for people alike.
+"""What happened in a session since a time: the runs that ended, and the firings of recalls that did not run.
 
-Not responsible for the words in which it is told.
+For the agent's tool and for people alike. Not responsible for the words in which it is shown.
 """
 
 from __future__ import annotations
@@ -11,42 +11,42 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ..model.sessions import OriginKind, Run
+from ..text import one_line
 
 if TYPE_CHECKING:
     from ..ports.agent import Message, RecallAccess, SessionHistory, Unrun
 
-MOST_RUNS = 200
+MAX_RUNS = 200
+"""Runs of a session that are looked through, the latest."""
 EXCERPT = 300
 """Characters of a question or an answer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PastTurn:
-    """A turn that took place."""
+class SummarizedTurn:
+    """One run, and the beginnings of its prompt and of its last answer."""
 
     run: Run
     prompt: str
-    """The beginning of what was asked."""
     answer: str
-    """The beginning of what was answered last."""
     tools: tuple[str, ...]
-    """What it called."""
+    """The names of the tools that it called."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HistorySummary:
-    """What :func:`look_back` found, oldest first."""
+    """The part of a session's history that :func:`summarize_history` found, oldest first."""
 
-    turns: Sequence[PastTurn]
+    turns: Sequence[SummarizedTurn]
     unrun: Sequence[Unrun]
 
     @property
     def missed(self) -> int:
-        """Slots that did not run, those that are only counted included."""
+        """Planned times that did not run, those that are only counted included."""
         return sum(1 + row.firing.coalesced for row in self.unrun)
 
 
-async def look_back(
+async def summarize_history(
     session_id: str,
     *,
     library: SessionHistory,
@@ -55,16 +55,16 @@ async def look_back(
     limit: int,
     leave_out: str | None = None,
 ) -> HistorySummary:
-    """The last ``limit`` turns that ended, and slots that came, at ``since`` or later.
+    """The last ``limit`` runs that ended, and the firings that did not run, at ``since`` or later.
 
     ``leave_out``: the present run.
     """
-    runs = [run for run in await library.runs(session_id, limit=MOST_RUNS) if run.id != leave_out]
+    runs = [run for run in await library.runs(session_id, limit=MAX_RUNS) if run.id != leave_out]
     picked = [run for run in runs if since is None or (run.ended_at or run.created_at) >= since][:limit]
     messages = await library.messages(session_id) if picked else ()
     return HistorySummary(
         turns=[_turn(run, messages) for run in reversed(picked)],
-        unrun=await recalls.unrun(session_id, since=since, limit=min(limit, MOST_RUNS)),
+        unrun=await recalls.unrun(session_id, since=since, limit=min(limit, MAX_RUNS)),
     )
 
 
@@ -72,25 +72,20 @@ async def since_last_here(
     session_id: str, library: SessionHistory, *, leave_out: str | None = None, read_at: datetime | None = None
 ) -> datetime | None:
     """When the user was last there: the end of the run of their last prompt, or when they read; None: never."""
-    runs = await library.runs(session_id, limit=MOST_RUNS)
+    runs = await library.runs(session_id, limit=MAX_RUNS)
     last = next((run for run in runs if run.origin.kind is OriginKind.USER and run.id != leave_out), None)
+    # The instant after, so that this run itself is not among those since then.
     wrote_at = (last.ended_at or last.created_at) + timedelta(microseconds=1) if last else None
     return max((at for at in (wrote_at, read_at) if at is not None), default=None)
 
 
-def _turn(run: Run, messages: Sequence[Message]) -> PastTurn:
+def _turn(run: Run, messages: Sequence[Message]) -> SummarizedTurn:
     own = [one for one in messages if one.run_id == run.id]
-    said = [one.content for one in own if one.role == "user"]
+    prompts = [one.content for one in own if one.role == "user"]
     answers = [one.content for one in own if one.role == "assistant" and one.content]
-    return PastTurn(
+    return SummarizedTurn(
         run=run,
-        prompt=excerpt(said[0] if said else ""),
-        answer=excerpt(answers[-1] if answers else ""),
+        prompt=one_line(prompts[0] if prompts else "", EXCERPT),
+        answer=one_line(answers[-1] if answers else "", EXCERPT),
         tools=tuple(call.name for one in own for call in one.tool_calls),
     )
-
-
-def excerpt(text: str) -> str:
-    """The beginning of a text, on one line."""
-    flat = " ".join(text.split())
-    return flat if len(flat) <= EXCERPT else flat[: EXCERPT - 1] + "…"

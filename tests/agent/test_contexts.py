@@ -13,7 +13,7 @@ import pytest
 
 from navi_jupyter.agent.offline.backend import OfflineBackend
 from navi_jupyter.agent.profiles import context_providers
-from navi_jupyter.agent.profiles.context_providers import ContextProvider, RunContexts, cut
+from navi_jupyter.agent.profiles.context_providers import ContextProvider, RunContexts, cut_lines
 from navi_jupyter.agent.profiles.definitions import PROFILES, Profile
 from navi_jupyter.model.recalls import RecallCreate
 from navi_jupyter.ports.agent import ToolContext, Turn
@@ -75,8 +75,8 @@ async def test_a_part_is_cut_to_its_tokens_at_the_end_of_a_line(bench: Bench) ->
 @pytest.mark.parametrize("length", [0, 1, 39, 40, 41, 1000])
 def test_a_cut_text_is_never_longer_than_its_bound(length: int) -> None:
     for text in ("x" * length, "\n" * length, "ab\n" * length):
-        assert len(cut(text, 10)) <= 40
-        assert cut(text, 10) == text or len(text) > 40
+        assert len(cut_lines(text, 10)) <= 40
+        assert cut_lines(text, 10) == text or len(text) > 40
 
 
 async def test_a_provider_that_fails_or_hangs_is_left_out_and_the_others_stay(bench: Bench) -> None:
@@ -249,7 +249,7 @@ async def test_an_idle_python_kernel_tells_its_variables_without_touching_them(b
     assert text.startswith("python3 (python), idle. Variables:")
     lines = text.splitlines()[1:]
     assert lines == ["- rows: list (3)", "- when: timedelta", "- trap: Trap"]
-    assert "_navi_look" not in here.names
+    assert "_navi_list" not in here.names
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_assistant_analyst_and_watcher_are_built_in() -> None:
 def test_the_watcher_mostly_reads_and_asks_nobody_at_night() -> None:
     watcher = PROFILES["watcher"]
     assert watcher.headless_asks == "deny"
-    assert watcher.workers == ()
+    assert watcher.subagents == ()
     for tool in builtin_tools().values():
         assert watcher.offers(tool) == (tool.effect in (Effect.READ, Effect.NOTE) or tool.name == "run_code"), tool.name
     assert watcher.offers(a_tool("look_up", Effect.READ, "mcp:wiki"))

@@ -60,8 +60,8 @@ def test_anything_else_is_refused_naming_the_field(model: str) -> None:
 
 def test_the_router_picks_by_the_turns_model() -> None:
     backends = Backends()
-    assert isinstance(backends.loop_for("offline"), OfflineBackend)
-    assert isinstance(backends.loop_for("openai-chat:gpt-6-luna"), PydanticAIBackend)
+    assert isinstance(backends.backend_for("offline"), OfflineBackend)
+    assert isinstance(backends.backend_for("openai-chat:gpt-6-luna"), PydanticAIBackend)
 
 
 async def test_the_router_answers_a_turn_with_its_model(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,9 +80,9 @@ def test_models_are_described_with_why_they_can_not_be_used(monkeypatch: pytest.
     assert "OPENAI_API_KEY" in by_name["openai-chat:mine"]["reason"]
     assert 'pip install "pydantic-ai-slim[mistral]"' in by_name["mistral:x"]["reason"]
     assert "GOOGLE_API_KEY" in by_name["google:gemini-4-argon"]["reason"]
-    assert "an address: set OLLAMA_BASE_URL" in str(Backends.usable("ollama:x"))
+    assert "an address: set OLLAMA_BASE_URL" in str(Backends.problem("ollama:x"))
     monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:1/v1")
-    assert Backends.usable("openai-chat:mine") is None, "a server of one's own needs no key"
+    assert Backends.problem("openai-chat:mine") is None, "a server of one's own needs no key"
 
 
 def test_the_catalog_knows_what_pydantic_ai_knows() -> None:

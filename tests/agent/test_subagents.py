@@ -187,7 +187,7 @@ async def test_workers_may_have_workers_and_those_may_not(serve: Serve, model: s
 
 
 async def test_a_profile_says_whom_it_may_delegate_to(serve: Serve) -> None:
-    bench = Bench(PydanticAIBackend(geared(profiles=(replace(ASSISTANT, workers=("scout",)), SCOUT))))
+    bench = Bench(PydanticAIBackend(geared(profiles=(replace(ASSISTANT, subagents=("scout",)), SCOUT))))
     refused = delegate("TASK", "call_1", profile="assistant")
     async with serve(Reply(calls=(refused,)), Reply("Oh.")) as provider:
         outcome = await bench.run("go", model=MODELS[0])
@@ -198,7 +198,7 @@ async def test_a_profile_says_whom_it_may_delegate_to(serve: Serve) -> None:
 
 
 async def test_a_profile_without_workers_does_not_see_the_tool(serve: Serve) -> None:
-    bench = Bench(PydanticAIBackend(geared(profiles=(replace(ASSISTANT, workers=()), SCOUT))))
+    bench = Bench(PydanticAIBackend(geared(profiles=(replace(ASSISTANT, subagents=()), SCOUT))))
     async with serve(Reply("Hi.")) as provider:
         await bench.run("go", model=MODELS[0])
     assert "delegate" not in names_of(provider.requests[0].body)

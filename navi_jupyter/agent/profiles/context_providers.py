@@ -1,8 +1,8 @@
-"""What a model is told besides the conversation: the time, the notebook, the kernel, recalls that are due, memory.
+"""Context providers: facts that a run's instructions end with. Time, notebook, kernel, recalls that are due, memory.
 
 Each provider is bounded in time and tokens, can be switched off (or on) by the profile and by the session, and is left
-out when it fails: a run is never lost for want of context. All of them are asked at once.
-Not responsible for why a run was started: that is in the ``profiles.instructions`` of every run.
+out when it fails: no run fails because of its context. All of them are asked at once.
+Not responsible for why a run was started: that is in the instructions of every run (``definitions``).
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from typing import Any
 from ...errors import NaviError, NotebookNotFound
 from ...log_setup import get_logger
 from ...model.attachments import Fact
-from ...model.recalls import Recall, RecallStatus
+from ...model.recalls import RecallStatus
+from ...output_text import error_line
 from ...ports.agent import ToolContext, Turn
 from ...ports.jupyter import Cell, Notebook
+from ...text import one_line, truncate
 from ...timetext.format import say_schedule, say_time
 from ..tools.entry_points import Packages
 from .definitions import Profile
@@ -29,27 +31,27 @@ GROUP = "navi_jupyter.context"
 MAX_TOKENS = 400
 PATIENCE = 0.5
 """Seconds that a provider gets."""
-_LETTERS_PER_TOKEN = 4
-_KERNEL_PATIENCE = 0.3
-"""Seconds that the kernel gets to say what it has: it may be slow, and the run is not to wait for it."""
+_CHARACTERS_PER_TOKEN = 4
+_KERNEL_TIMEOUT = 0.3
+"""Seconds that the kernel gets to list its variables: it may be slow, and the run does not wait for it."""
 
 Gather = Callable[[Turn, ToolContext], Awaitable[str | None]]
-"""The text for one run; None or empty: nothing to tell."""
+"""The text for one run; None or empty: there is none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContextProvider:
-    """Something that a model is told at the beginning of each run."""
+    """A source of facts for the model at the beginning of each run."""
 
     name: str
-    """As profiles and sessions switch it."""
+    """By which profiles and sessions switch it."""
     title: str
     gather: Gather
     max_tokens: int = MAX_TOKENS
     patience: float = PATIENCE
     """Seconds."""
     default: bool = True
-    """Whether it is on where nobody has said."""
+    """Whether it is on where neither the session nor the profile switches it."""
 
 
 class RunContexts:
@@ -57,10 +59,10 @@ class RunContexts:
 
     def __init__(self, providers: Sequence[ContextProvider] | None = None, *, packages: bool = True) -> None:
         self._builtin = tuple(BUILTIN if providers is None else providers)
-        self._packages = Packages(GROUP, provider_of) if packages else None
+        self._packages = Packages(GROUP, context_provider) if packages else None
 
     async def providers(self) -> list[ContextProvider]:
-        """All of them; a package's does not take the name of another."""
+        """All of them. The name of a built-in one cannot be taken by a package."""
         found = {provider.name: provider for provider in self._builtin}
         for one in await self._packages.brought() if self._packages is not None else ():
             if one.value is not None:
@@ -70,9 +72,11 @@ class RunContexts:
     async def gather(self, profile: Profile, turn: Turn, context: ToolContext) -> str:
         """The text for this run's instructions, each provider within its limit of tokens. Never raises."""
         wanted = [one for one in await self.providers() if _is_on(one, profile, context)]
-        texts = await asyncio.gather(*(_ask(one, turn, context) for one in wanted))
+        texts = await asyncio.gather(*(_text_of(one, turn, context) for one in wanted))
         parts = [
-            f"## {one.title}\n{cut(text, one.max_tokens)}" for one, text in zip(wanted, texts, strict=True) if text
+            f"## {one.title}\n{cut_lines(text, one.max_tokens)}"
+            for one, text in zip(wanted, texts, strict=True)
+            if text
         ]
         return "\n\n".join([_PREFACE, *parts]) if parts else ""
 
@@ -84,23 +88,23 @@ def _is_on(provider: ContextProvider, profile: Profile, context: ToolContext) ->
     return context.session.context.get(provider.name, profile.context.get(provider.name, provider.default))
 
 
-async def _ask(provider: ContextProvider, turn: Turn, context: ToolContext) -> str:
+async def _text_of(provider: ContextProvider, turn: Turn, context: ToolContext) -> str:
     try:
         async with asyncio.timeout(provider.patience):
             return (await provider.gather(turn, context) or "").strip()
     except TimeoutError:
         log.info("context_too_slow", provider=provider.name, run_id=turn.run_id)
-    except NaviError as error:  # the user's to mend (a broken notebook), and said where it matters
+    except NaviError as error:  # a broken notebook, say: the tool that needs it shows the error
         log.info("context_missing", provider=provider.name, run_id=turn.run_id, why=error.message)
     except Exception:
-        # The supervisor of providers, other people's among them: a run goes on without what one could not say.
+        # Providers are other people's code, too: none of them may end the run.
         log.warning("context_failed", provider=provider.name, run_id=turn.run_id, exc_info=True)
     return ""
 
 
-def cut(text: str, tokens: int) -> str:
-    """At most so many tokens (four letters each), whole lines where there are several."""
-    most = tokens * _LETTERS_PER_TOKEN
+def cut_lines(text: str, tokens: int) -> str:
+    """At most so many tokens (four characters each), whole lines where there are several."""
+    most = tokens * _CHARACTERS_PER_TOKEN
     if len(text) <= most:
         return text
     kept = text[: most - 1]
@@ -108,8 +112,8 @@ def cut(text: str, tokens: int) -> str:
     return (kept[:line] + "\n" if line > most // 2 else kept) + "…"
 
 
-def provider_of(name: str, brought: object, source: str) -> ContextProvider:
-    """What an entry point called ``name`` brought: a ContextProvider, or a function ``(turn, context) -> text``."""
+def context_provider(name: str, brought: object, source: str) -> ContextProvider:
+    """The object of an entry point: a ContextProvider, or a function ``(turn, context) -> text``, which may block."""
     if isinstance(brought, ContextProvider):
         return brought
     if not callable(brought):
@@ -146,10 +150,10 @@ async def _notebook(turn: Turn, context: ToolContext) -> str | None:  # noqa: AR
         notebook = await context.jupyter.notebooks.read(context.session)
     except NotebookNotFound:  # not saved yet, renamed, or removed: nothing to warn of
         return f"{path}: there is no such file now."
-    return _tell_notebook(notebook)
+    return _notebook_text(notebook)
 
 
-def _tell_notebook(notebook: Notebook) -> str:
+def _notebook_text(notebook: Notebook) -> str:
     code = sum(cell.kind == "code" for cell in notebook.cells)
     where = "open, shared live" if notebook.live else "on disk"
     lines = [f"{notebook.path} ({where}): {len(notebook.cells)} cells, {code} of them code."]
@@ -171,7 +175,7 @@ def _last_run(cells: Sequence[Cell]) -> list[str]:
         return ["No cell has been run."]
     last = max(ran, key=lambda cell: cell.execution_count or 0)
     error = next((output for output in last.outputs if output.get("output_type") == "error"), None)
-    outcome = f" It failed: {error.get('ename')}: {str(error.get('evalue'))[:200]}" if error else ""
+    outcome = f" It failed: {truncate(error_line(error), 200)}" if error else ""
     source = last.source.strip().splitlines()[:8]
     return [
         f"Last run: cell {last.index} (id {last.id}, [{last.execution_count}]).{outcome}",
@@ -180,24 +184,24 @@ def _last_run(cells: Sequence[Cell]) -> list[str]:
 
 
 _LIST_VARIABLES = """\
-def _navi_look(names):
+def _navi_list(names):
     def size(value):
         kind = type(value)
         if kind.__module__.partition(".")[0] in ("numpy", "pandas", "polars", "torch", "xarray", "jax", "jaxlib"):
             shape = getattr(value, "shape", None)
             return " " + str(tuple(shape)) if isinstance(shape, tuple) else ""
         return " (%d)" % len(value) if kind in (list, dict, set, tuple, str, bytes, frozenset) else ""
-    skip = (type(_navi_look), type, type(__import__("sys")))
+    skip = (type(_navi_list), type, type(__import__("sys")))
     try:
         hidden = get_ipython().user_ns_hidden
     except NameError:
         hidden = {}
     found = [(n, v) for n, v in list(names.items()) if n[:1] != "_" and n not in hidden and not isinstance(v, skip)]
     return [len(found), [n + ": " + type(v).__name__ + size(v) for n, v in found[-15:]]]
-_navi_result = _navi_look(globals())
-del _navi_look
+_navi_result = _navi_list(globals())
+del _navi_list
 """
-"""Names, types and sizes of the newest 15 variables. Asks nothing of objects whose types it does not know."""
+"""Names, types and sizes of the newest 15 variables. Calls no method of an object of an unknown type."""
 
 
 async def _kernel(turn: Turn, context: ToolContext) -> str | None:
@@ -207,52 +211,46 @@ async def _kernel(turn: Turn, context: ToolContext) -> str | None:
     state = await kernels.state(context.session)
     if state.status == "none":
         return "None is running."
-    told = f"{state.kernel_name or state.kernel_id} ({state.language or 'language unknown'}), {state.status}."
+    text = f"{state.kernel_name or state.kernel_id} ({state.language or 'language unknown'}), {state.status}."
     if state.status == "busy" and state.busy_with:
-        told += f" It runs: {' '.join(state.busy_with.split())[:200]}"
+        text += f" It runs: {one_line(state.busy_with, 200)}"
     if state.status != "idle" or state.language != "python":
-        return told
+        return text
     try:
-        async with asyncio.timeout(_KERNEL_PATIENCE):
-            count, shown = await kernels.evaluate(context.session, _LIST_VARIABLES, timeout=_KERNEL_PATIENCE)
+        async with asyncio.timeout(_KERNEL_TIMEOUT):
+            count, newest = await kernels.evaluate(context.session, _LIST_VARIABLES, timeout=_KERNEL_TIMEOUT)
     except (NaviError, TimeoutError, TypeError, ValueError) as error:
-        # What it has is a nicety: a kernel that is slow, busy by now or odd is told about without it.
+        # The variables are an extra: a kernel that is slow, busy by now or odd is described without them.
         log.info("kernel_context_failed", run_id=turn.run_id, error=f"{type(error).__name__}: {error}")
-        return told
+        return text
     if not count:
-        return f"{told} It has no variables."
-    more = f" (the newest {len(shown)} of {count})" if count > len(shown) else ""
-    return f"{told} Variables{more}:\n" + "\n".join(f"- {str(one)[:120]}" for one in shown)
+        return f"{text} It has no variables."
+    more = f" (the newest {len(newest)} of {count})" if count > len(newest) else ""
+    return f"{text} Variables{more}:\n" + "\n".join(f"- {truncate(str(one), 120)}" for one in newest)
 
 
 async def _recalls(turn: Turn, context: ToolContext) -> str | None:
     zone = turn.session.timezone
-    due = [one for one in await context.recalls.in_session(turn.session.id) if _is_due(one)]
-    if not due:
-        return None
+    active = (RecallStatus.PENDING, RecallStatus.RUNNING)
     lines = [
         f"- {one.title!r}, {say_schedule(one)}, next {say_time(one.next_at, zone, turn.now)} (id {one.id})"
-        for one in due[:5]
-        if one.next_at is not None
+        for one in await context.recalls.in_session(turn.session.id)
+        if one.status in active and one.next_at is not None
     ]
-    more = [f"- and {len(due) - 5} more (list_recalls)"] if len(due) > 5 else []
-    return "\n".join([*lines, *more])
-
-
-def _is_due(recall: Recall) -> bool:
-    return recall.status in (RecallStatus.PENDING, RecallStatus.RUNNING) and recall.next_at is not None
+    more = [f"- and {len(lines) - 5} more (list_recalls)"] if len(lines) > 5 else []
+    return "\n".join([*lines[:5], *more]) or None
 
 
 async def _memory(turn: Turn, context: ToolContext) -> str | None:
-    """What fits the prompt first, then the newest: a taste has no words in common with most questions."""
+    """The facts that match the prompt, then the newest: a preference shares no words with most questions."""
     if context.memory is None:
         return None
-    fitting, _ = await context.memory.facts(context.user_id, query=turn.prompt[:1000], limit=10)
+    matching, _ = await context.memory.facts(context.user_id, query=turn.prompt[:1000], limit=10)
     newest, _ = await context.memory.facts(context.user_id, limit=10)
     facts: dict[str, Fact] = {}
-    for fact in (*fitting, *newest):
+    for fact in (*matching, *newest):
         facts.setdefault(fact.id, fact)
-    return "\n".join(f"- {' '.join(fact.text.split())[:300]}" for fact in facts.values())
+    return "\n".join(f"- {one_line(fact.text, 300)}" for fact in facts.values())
 
 
 BUILTIN: Sequence[ContextProvider] = (

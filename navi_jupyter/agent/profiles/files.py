@@ -74,7 +74,7 @@ class ProfileForm(Value):
             model=_or_inherited(self.model, extended.model),
             mcp=_or_inherited(self.mcp, extended.mcp),
             context={**extended.context, **self.context},
-            workers=_or_inherited(self.workers, extended.workers),
+            subagents=_or_inherited(self.workers, extended.subagents),
             limits=extended.limits.model_copy(update=limits),
             builtin=False,
             path=path,

@@ -1,4 +1,4 @@
-"""Which model providers there are, what each needs, and whether that is here. Looks, never imports.
+"""The known model providers, what each needs, and whether that is installed and set. Imports none of them.
 
 The names are pydantic-ai's (a test compares them with the installed version), and those of *endpoints*: any server that
 speaks OpenAI's protocol, named in the environment of the Jupyter server::
@@ -31,25 +31,25 @@ class Provider:
 
     label: str
     module: str
-    """The package whose presence tells that the extra is installed."""
+    """The package that is present when the extra is installed."""
     install: str
     """What to give to ``pip install``."""
     keys: tuple[str, ...] = ()
     """Environment variables, of which one must be set (or the one with ``_FILE`` behind, that names a file)."""
     instead: tuple[str, ...] = ()
-    """Environment variables that make a key unnecessary (a server of one's own)."""
+    """Environment variables that make a key unnecessary (the user's own server)."""
     models: tuple[str, ...] = ()
     """Models to suggest."""
     base_url: str | None = None
     """Environment variable with the address of a server that can be asked for its models (``GET <address>/models``)."""
 
     def has_key(self, environ: Mapping[str, str] | None = None) -> bool:
-        """Whether what authenticates is set (or a server of one's own, that needs nothing)."""
+        """Whether a key is set, or one of the variables that make it unnecessary."""
         env = os.environ if environ is None else environ
         return not self.keys or any(env.get(name) for name in self.instead) or first_key(self.keys, env) is not None
 
     def missing(self, environ: Mapping[str, str] | None = None) -> str | None:
-        """Why it can not be used here and the one thing that changes that; None when it can."""
+        """Why it cannot be used here and the one thing that changes that; None when it can."""
         if not installed(self.module):
             return f'{self.label} support is not installed. Run: pip install "{self.install}" and restart the server.'
         if not self.has_key(environ):
@@ -86,7 +86,7 @@ def _openai(
 
 
 def _other(label: str, module: str, extra: str, *keys: str, models: tuple[str, ...] = ()) -> Provider:
-    """A provider that pydantic-ai knows and we have no extra for."""
+    """A provider that pydantic-ai knows and that has no extra of this package."""
     return Provider(label=label, module=module, install=f"pydantic-ai-slim[{extra}]", keys=keys, models=models)
 
 
@@ -145,7 +145,7 @@ _APIS = ("chat", "responses")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A server of one's own that speaks OpenAI's protocol."""
+    """A server of the user's own that speaks OpenAI's protocol."""
 
     name: str
     """The prefix of its model strings: lower case, ``-`` for ``_``."""
@@ -163,7 +163,7 @@ class Endpoint:
 
     @property
     def provider(self) -> Provider:
-        """It, as the catalog describes providers."""
+        """The endpoint as the catalog describes providers."""
         host = urlsplit(self.url).hostname or self.name
         return _openai(f"{self.name} ({host})", models=self.models, base_url=f"{_variable(self.name)}_URL")
 
@@ -173,7 +173,7 @@ def _variable(name: str) -> str:
 
 
 def endpoints(environ: Mapping[str, str] | None = None) -> Mapping[str, Endpoint]:
-    """The endpoints that the environment names, by their prefix. One that hides a provider of that name is left out."""
+    """The endpoints that the environment names, by their prefix. Names of known providers cannot be taken."""
     env = os.environ if environ is None else environ
     found: dict[str, Endpoint] = {}
     for variable, url in sorted(env.items()):
@@ -202,7 +202,7 @@ def _is_address(url: str) -> bool:
 
 
 def all_providers(environ: Mapping[str, str] | None = None) -> Mapping[str, Provider]:
-    """Endpoints of one's own, then the known providers, by prefix."""
+    """The user's endpoints, then the known providers, by prefix."""
     own = {name: endpoint.provider for name, endpoint in endpoints(environ).items()}
     return own | dict(PROVIDERS)
 
@@ -212,7 +212,7 @@ def provider_of(model: str) -> Provider:
     prefix, colon, name = model.partition(":")
     if not colon or not name.strip():
         raise InvalidRequest(
-            f"{model!r} is no model. Use {OFFLINE!r}, or provider:model like openai-chat:{_OPENAI_MODELS[0]}.",
+            f"{model!r} is not a model. Use {OFFLINE!r}, or provider:model like openai-chat:{_OPENAI_MODELS[0]}.",
             field="model",
         )
     provider = PROVIDERS.get(prefix)
@@ -222,7 +222,7 @@ def provider_of(model: str) -> Provider:
         known = ", ".join(list(all_providers())[:6])
         raise InvalidRequest(
             f"There is no model provider {prefix!r}. Known ones: {known}, … "
-            "A server of your own is named by NAVI_ENDPOINT_<NAME>_URL in the Jupyter server's environment.",
+            "To use your own server, set NAVI_ENDPOINT_<NAME>_URL in the Jupyter server's environment.",
             field="model",
         )
     return provider

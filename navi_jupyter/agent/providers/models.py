@@ -91,7 +91,7 @@ def worth_retrying(error: ModelAPIError) -> bool:
 
 
 class RetryingModel(WrapperModel):
-    """A model whose requests are tried as the policy says."""
+    """A model whose requests are tried again by a policy."""
 
     def __init__(self, wrapped: Model, policy: RetryPolicy = POLICY) -> None:
         super().__init__(wrapped)

@@ -15,7 +15,7 @@ from ...model.sessions import OriginKind
 from ...ports.agent import ToolContext, tool_context
 from ...timetext.dates import read_past
 from ...timetext.format import say_time
-from ..history_summary import PastTurn, look_back, since_last_here
+from ..history_summary import SummarizedTurn, since_last_here, summarize_history
 from .functions import tool
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ async def session_history(
     context = tool_context.get()
     zone = context.session.timezone
     start = await _start(since, context, zone)
-    past = await look_back(
+    past = await summarize_history(
         context.session.id,
         library=context.library,
         recalls=context.recalls,
@@ -66,7 +66,7 @@ async def _start(since: str | None, context: ToolContext, zone: str) -> datetime
     return start
 
 
-def _turn(turn: PastTurn, zone: str) -> dict[str, Any]:
+def _turn(turn: SummarizedTurn, zone: str) -> dict[str, Any]:
     run = turn.run
     told: dict[str, Any] = {
         "at": say_time(run.started_at or run.created_at, zone, now()),

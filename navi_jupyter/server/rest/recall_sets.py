@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from ...agent.history_summary import look_back, since_last_here
+from ...agent.history_summary import since_last_here, summarize_history
 from ...clock import now
 from ...errors import InvalidRequest, InvalidSchedule, LimitReached, RecallNotFound, SessionNotFound
 from ...model.recalls import RecallPatch
@@ -75,7 +75,7 @@ async def away(call: Call) -> Reply:
     if since is None:
         read_at = (await call.sessions.store.seen(session_id, call.owner)).read_at
         since = await since_last_here(session_id, library, read_at=read_at) or session.created_at
-    past = await look_back(
+    past = await summarize_history(
         session_id, library=library, recalls=call.recalls.service, since=since, limit=call.integer("limit")
     )
     return reply(
