@@ -108,7 +108,7 @@ class Place:
                     event = json.loads(text)["event"]
                     value = event.get("value", {}) if event.get("name") == "navi.recall" else {}
                     reason = str(value.get("reason"))
-                    if value.get("recall", {}).get("id") == recall.id and "can not be looked at" in reason:
+                    if value.get("recall", {}).get("id") == recall.id and "cannot be looked at" in reason:
                         said.append(reason)
                 if len(said) >= count:
                     return said
