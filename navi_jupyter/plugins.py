@@ -8,5 +8,6 @@ from __future__ import annotations
 from .agent.profiles.context_providers import ContextProvider
 from .agent.tools.base import Tool, ToolOutput
 from .model.runs import Effect
+from .ports.agent import tool_context
 
-__all__ = ["ContextProvider", "Effect", "Tool", "ToolOutput"]
+__all__ = ["ContextProvider", "Effect", "Tool", "ToolOutput", "tool_context"]

@@ -12,7 +12,7 @@ import pytest
 from pydantic import Field
 
 from navi_jupyter.agent.run.backend import PydanticAIBackend
-from navi_jupyter.agent.tools.functions import tool
+from navi_jupyter.agent.tools.base import tool
 from navi_jupyter.errors import RunFailed
 from navi_jupyter.model.runs import Effect, InterruptStatus
 from navi_jupyter.model.sessions import RunStatus

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 
 from navi_jupyter.agent.run.backend import PydanticAIBackend
-from navi_jupyter.agent.tools.functions import tool
+from navi_jupyter.agent.tools.base import tool
 from navi_jupyter.model.runs import Effect
 from navi_jupyter.settings import Limits
 from tests.support.agent_world import Bench, agent_parts

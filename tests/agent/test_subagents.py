@@ -16,8 +16,7 @@ from navi_jupyter.agent.profiles.definitions import PROFILES, Profile
 from navi_jupyter.agent.profiles.files import ProfileBook
 from navi_jupyter.agent.registry import AgentParts
 from navi_jupyter.agent.run.backend import PydanticAIBackend
-from navi_jupyter.agent.tools.base import Tool
-from navi_jupyter.agent.tools.functions import tool
+from navi_jupyter.agent.tools.base import Tool, tool
 from navi_jupyter.events import ActivitySnapshot
 from navi_jupyter.model.runs import Effect, Interrupt, InterruptStatus, Permission, RunLimits
 from navi_jupyter.ports.agent import Ask, subagent, tool_call, tool_context

@@ -13,8 +13,8 @@ import pytest
 from navi_jupyter.agent.offline.backend import OfflineBackend
 from navi_jupyter.agent.profiles.definitions import PROFILES
 from navi_jupyter.agent.registry import AgentParts, default_parts
-from navi_jupyter.agent.tools.base import Tool, ToolNote, matches
-from navi_jupyter.agent.tools.builtin import BuiltinTools, as_text, builtin_tools
+from navi_jupyter.agent.tools.base import Tool, ToolNote, as_text, matches
+from navi_jupyter.agent.tools.builtin import BuiltinTools, builtin_tools
 from navi_jupyter.agent.tools.entry_points import PackageTools
 from navi_jupyter.model.runs import Effect, Permission
 from navi_jupyter.ports.agent import ToolContext, tool_context
@@ -113,9 +113,8 @@ GOOD = '''
 import asyncio, threading
 from typing import Annotated
 from pydantic import Field
-from navi_jupyter.agent.tools.functions import tool
-from navi_jupyter.ports import tool_context
-from navi_jupyter.work import Effect
+from navi_jupyter.agent.tools.base import tool
+from navi_jupyter.plugins import Effect, tool_context
 
 def where(city: Annotated[str, Field(description="Its name.")], times: int = 1) -> dict:
     """Where a city is."""
@@ -181,9 +180,9 @@ async def test_nothing_of_a_package_is_imported_before_a_run_asks(install: Insta
         ("def x(*a: int):\n    'd'", ":x", "have names"),
         ("def x(a: int, **b):\n    'd'", ":x", "have names"),
         ("def x(a: 'Nowhere'):\n    'd'", ":x", "Nowhere"),
-        ("import threading\ndef x(a: threading.Lock):\n    'd'", ":x", "can not be loaded"),
+        ("import threading\ndef x(a: threading.Lock):\n    'd'", ":x", "cannot be loaded"),
         ("def x(a: int):\n    'd'\nx.navi_effect = 'harmless'", ":x", "harmless"),
-        ("x = lambda: 1\nx.__doc__ = 'd'", ":x", "can not be loaded"),
+        ("x = lambda: 1\nx.__doc__ = 'd'", ":x", "cannot be loaded"),
     ],
 )
 async def test_a_broken_package_is_told_about_and_breaks_nothing(

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from navi_jupyter.agent.run.backend import PydanticAIBackend
-from navi_jupyter.agent.tools.base import Image, Tool, ToolOutput
-from navi_jupyter.agent.tools.functions import tool
-from navi_jupyter.agent.tools.rendering import LIMIT, render
+from navi_jupyter.agent.tools.base import Tool, ToolOutput, tool
+from navi_jupyter.agent.tools.result_text import LIMIT, render
 from navi_jupyter.errors import KernelBusy, RunFailed
 from navi_jupyter.events import ActivitySnapshot
 from navi_jupyter.model.runs import Effect
 from navi_jupyter.model.sessions import USER, Origin, OriginKind
+from navi_jupyter.output_text import OutputImage
 from navi_jupyter.ports.agent import tool_call, tool_context
 from navi_jupyter.settings import Limits
 from tests.support.agent_world import Bench, Outcome, agent_parts
@@ -163,14 +163,14 @@ def test_no_piece_of_a_secret_is_left_where_a_text_is_cut(monkeypatch: pytest.Mo
 
 
 async def test_a_picture_reaches_a_model_that_can_see(serve: Serve, model: str) -> None:
-    shown = ToolOutput(content="a plot", images=(Image(media_type="image/png", content=PNG),))
+    shown = ToolOutput(content="a plot", images=(OutputImage(media_type="image/png", content=PNG),))
     outcome, read = await told(serve, model, shown)
     assert outcome.results == ["a plot"]
     assert "iVBORw0KGgo" in read
 
 
 async def test_a_picture_is_left_out_with_a_word_for_a_model_that_can_not(serve: Serve) -> None:
-    shown = ToolOutput(content="a plot", images=(Image(media_type="image/png", content=PNG),))
+    shown = ToolOutput(content="a plot", images=(OutputImage(media_type="image/png", content=PNG),))
     outcome, read = await told(serve, "openai-chat:gpt-3.5-turbo", shown)
     assert "cannot read images" in outcome.results[0]
     assert "iVBORw0KGgo" not in read
@@ -241,14 +241,14 @@ async def test_a_tool_that_is_denied_is_not_called_and_the_model_reads_why(serve
 
     bench = bench_with(tool(danger, Effect.RUN))
     bench.session = bench.session.but(profile="watcher")
-    # A recall's run under a profile that denies what would ask then; the tool is offered all the same.
+    # A recall's run under a profile that denies what would need it then then; the tool is offered all the same.
     bench.loop = PydanticAIBackend(agent_parts(tool(danger, Effect.RUN, name="run_code")))
     async with serve(Reply(calls=(Call("run_code", {}),)), Reply("Ok.")) as provider:
         outcome = await bench.run("go", model=model, origin=Origin(kind=OriginKind.RECALL, recall_id="r_1"))
     assert called == []
     assert outcome.asks == ()
-    assert "denies what would ask" in outcome.results[0]
-    assert "denies what would ask" in json.dumps(provider.requests[1].body)
+    assert "denies what would need it then" in outcome.results[0]
+    assert "denies what would need it then" in json.dumps(provider.requests[1].body)
 
 
 async def test_an_unknown_tool_and_arguments_that_are_no_object_are_told(serve: Serve, model: str) -> None:

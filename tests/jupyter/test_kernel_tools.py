@@ -132,7 +132,7 @@ async def test_pictures_go_to_the_model_and_as_attachments_into_the_log(
     (image,) = done.images
     assert image.media_type == "image/png"
     assert image.content.startswith(b"\x89PNG")
-    assert "[picture 1] <Figure size" in done.content
+    assert "[image 1] <Figure size" in done.content
     (shown,) = [one for one in drawn(written) if one["output_type"] == "display_data"]
     assert shown["data"]["image/png"] == {"attachment": "a_0"}
     assert shelf.contents["a_0"] == image.content

@@ -85,12 +85,12 @@ async def test_a_notebook_is_read_as_text(call: Call, work: Path) -> None:
     output = await call("read_notebook")
 
     assert output.content == (
-        "work.ipynb: 2 cells\n\n--- [0] code In[3] id=p\nplot()\n--- output\na\nb\n[picture 1] <Figure>\n"
+        "work.ipynb: 2 cells\n\n--- [0] code In[3] id=p\nplot()\n--- output\na\nb\n[image 1] <Figure>\n"
         "[image/png 12 kB]\n\n--- [1] code In[ ] id=y\ny"
     )
     assert not output.images
     assert "output" not in (await call("read_notebook", outputs="none")).content
-    seen = await call("read_notebook", cells="0", outputs="pictures")
+    seen = await call("read_notebook", cells="0", outputs="images")
     assert [image.content for image in seen.images] == [base64.b64decode(png)]
 
 

@@ -19,8 +19,7 @@ from ...errors import ToolUnavailable
 from ...events import Custom
 from ...log_setup import get_logger
 from ...ports.agent import tool_call, tool_context
-from ..tools.base import ToolOutput
-from ..tools.functions import refusal
+from ..tools.base import ToolOutput, refusal
 from .calls import PendingCall, RemoteTool
 from .config import ServerConfig, redact
 

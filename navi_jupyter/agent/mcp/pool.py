@@ -17,8 +17,7 @@ from ...config_files import FileProblem
 from ...errors import NaviError, NotFound, ToolUnavailable
 from ...events import Custom
 from ...log_setup import get_logger
-from ..tools.base import ToolOutput
-from ..tools.functions import refusal
+from ..tools.base import ToolOutput, refusal
 from .config import ConfigFiles, Configuration, ServerConfig
 from .connection import ServerConnection, ServerState, ServerTimeouts
 

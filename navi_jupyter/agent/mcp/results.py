@@ -9,8 +9,9 @@ from typing import Any
 
 import mcp_types as types
 
+from ...output_text import OutputImage
 from ...text import IMAGE_TYPES, truncate_middle
-from ..tools.base import Image, ToolOutput
+from ..tools.base import ToolOutput
 
 MAX_TEXT = 60_000
 """Characters of a result that a model gets."""
@@ -60,7 +61,7 @@ class _Blocks:
 
     def __init__(self) -> None:
         self.texts: list[str] = []
-        self.images: list[Image] = []
+        self.images: list[OutputImage] = []
 
     def add(self, block: types.ContentBlock) -> None:
         match block:
@@ -92,4 +93,4 @@ class _Blocks:
         except (binascii.Error, ValueError):
             self.texts.append(f"[{name}, {kind}: not valid base64]")
             return
-        self.images.append(Image(media_type=kind, content=content))
+        self.images.append(OutputImage(media_type=kind, content=content))

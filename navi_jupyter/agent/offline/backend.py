@@ -16,8 +16,8 @@ from ...events import Event
 from ...ports.agent import ToolContext, Turn, TurnResult, tool_context
 from ..registry import AgentParts, default_parts
 from ..run.approvals import ApprovalGate, rejected_call
-from ..tools.base import call_recorded
-from ..tools.builtin import as_text, builtin_tools
+from ..tools.base import as_text, call_recorded
+from ..tools.builtin import builtin_tools
 
 
 class OfflineTools:

@@ -22,7 +22,7 @@ from ...ports.agent import ToolContext, Turn
 from ...ports.jupyter import Cell, Notebook
 from ...text import one_line, truncate
 from ...timetext.format import say_schedule, say_time
-from ..tools.entry_points import Packages
+from ..tools.entry_points import EntryPoints
 from .definitions import Profile
 
 log = get_logger("agent")
@@ -59,12 +59,12 @@ class RunContexts:
 
     def __init__(self, providers: Sequence[ContextProvider] | None = None, *, packages: bool = True) -> None:
         self._builtin = tuple(BUILTIN if providers is None else providers)
-        self._packages = Packages(GROUP, context_provider) if packages else None
+        self._packages = EntryPoints(GROUP, context_provider) if packages else None
 
     async def providers(self) -> list[ContextProvider]:
         """All of them. The name of a built-in one cannot be taken by a package."""
         found = {provider.name: provider for provider in self._builtin}
-        for one in await self._packages.brought() if self._packages is not None else ():
+        for one in await self._packages.loaded() if self._packages is not None else ():
             if one.value is not None:
                 found.setdefault(one.value.name, one.value)
         return list(found.values())

@@ -15,7 +15,7 @@ from ...errors import NaviError, RunFailed
 from ...model.attachments import Attachment
 from ...ports.agent import ToolContext
 from ...text import IMAGE_TYPES
-from ..tools.rendering import cut, readable
+from ..tools.result_text import cut, readable
 
 UNSUPPORTED = "attachment_unsupported"
 

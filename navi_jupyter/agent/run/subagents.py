@@ -24,7 +24,7 @@ from ..providers.models import build_model
 from ..registry import AgentParts
 from ..tools.base import Tool
 from ..tools.delegate import DELEGATE
-from ..tools.rendering import cut
+from ..tools.result_text import cut
 from . import attachments
 from .approvals import Allowances, ApprovalGate
 from .budgets import Budget, UsageMeter

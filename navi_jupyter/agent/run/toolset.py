@@ -23,9 +23,8 @@ from ...model.runs import Effect, Permission
 from ...ports.agent import ToolContext, stop_reached, tool_call
 from ...redaction import redact
 from ...text import plural
-from ..tools.base import Tool, ToolOutput, call_recorded
-from ..tools.functions import refusal
-from ..tools.rendering import cut, readable, render
+from ..tools.base import Tool, ToolOutput, call_recorded, refusal
+from ..tools.result_text import cut, readable, render
 from .approvals import ApprovalGate, rejected_call
 from .event_translation import Translator
 

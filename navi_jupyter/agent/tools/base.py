@@ -1,43 +1,42 @@
-"""What a tool is, whoever brought it: built in, a package's, a function of the user's kernel, an MCP server's.
+"""Tools: built-in ones, those of packages, functions of users' kernels, tools of MCP servers; and functions as tools.
 
-A tool finds whom it works for in ``ports.tool_context``, and its own call in ``ports.tool_call``. A NaviError becomes a
-result that the caller can read and act on; anything else that a tool raises is told to the model as its failure.
+A tool finds the run that calls it in ``ports.agent.tool_context``, and the id of its call in ``ports.agent.tool_call``.
+A NaviError becomes a result that the caller can read and act on; any other exception reaches the model as a failure.
 Not responsible for whether a tool may run (``permissions``).
 """
 
 from __future__ import annotations
 
+import inspect
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, get_type_hints, runtime_checkable
 
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from ...errors import NaviError
 from ...model.runs import Effect
+from ...output_text import OutputImage
 from ...ports.agent import ToolContext
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Image:
-    """An image that goes to a model that can see."""
-
-    media_type: str
-    content: bytes
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class ToolOutput:
-    """What a tool gives back."""
+    """The result of a tool."""
 
     content: Any
-    """What the model reads: text, or what JSON can say."""
-    images: Sequence[Image] = ()
+    """What the model reads: text, or a JSON value."""
+    images: Sequence[OutputImage] = ()
+    """For a model that takes images."""
     failed: bool = False
     """The call did not do what was asked; the content says why."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tool:
-    """Something that a run can do."""
+    """A function that a model can call in a run."""
 
     name: str
     description: str
@@ -45,8 +44,8 @@ class Tool:
     """JSON schema of the arguments: an object."""
     effect: Effect
     call: Callable[[Mapping[str, Any]], Awaitable[ToolOutput]]
-    """Calls it with arguments as a model gave them; validates them itself, and says what is wrong as a failed output.
-    Cancelling it ends the work (a kernel's cell, an MCP request) before the cancellation is let through."""
+    """Takes the arguments as the model gave them, validates them, and reports a mistake in them as a failed output.
+    When it is cancelled, it ends its work (a kernel's cell, an MCP request) before it raises CancelledError."""
     source: str = "builtin"
     """``builtin``, ``package:<distribution>``, ``kernel``, ``mcp:<server>``."""
 
@@ -63,7 +62,10 @@ async def call_recorded(tool: Tool, args: Mapping[str, Any], context: ToolContex
 
 
 def matches(pattern: str, tool: Tool) -> bool:
-    """Whether a shell pattern means the tool: its name, or ``effect:run``, ``source:mcp:*`` (case counts)."""
+    """Whether a shell pattern matches the tool's name, or as ``effect:run`` or ``source:mcp:*`` its effect or source.
+
+    Upper and lower case differ.
+    """
     kind, colon, rest = pattern.partition(":")
     if colon and kind == "effect":
         return fnmatchcase(tool.effect.value, rest)
@@ -74,27 +76,95 @@ def matches(pattern: str, tool: Tool) -> bool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ToolNote:
-    """A tool as lists show it, also one that can not be called."""
+    """A tool in a list, also one that cannot be called."""
 
     name: str
     source: str
     tool: Tool | None = None
     why: str | None = None
-    """Why it can not be called; None when it can."""
+    """Why it cannot be called; None when it can."""
 
 
 class ToolSource(Protocol):
-    """Brings tools. Asked at the beginning of each run; must be quick or bounded."""
+    """Provides tools. Asked at the beginning of each run; must be quick, or bound its own time."""
 
     async def tools(self, context: ToolContext) -> Sequence[Tool]:
-        """Those that can be called now in this session. Never raises for one that can not."""
+        """Those that can be called now in this session. Never raises for one that cannot."""
         ...
 
 
 @runtime_checkable
 class ListedSource(ToolSource, Protocol):
-    """A source that also knows what it has when no run asks."""
+    """A source that can also list its tools without a run."""
 
     async def known(self) -> Sequence[ToolNote]:
         """For ``GET tools``. Starts nothing. Never raises."""
         ...
+
+
+def as_text(output: ToolOutput) -> str:
+    """The whole content of an output: text as it is, else JSON."""
+    content = output.content
+    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, default=str)
+
+
+# --- Python functions as tools ---------------------------------------------------------------------------------------
+
+Function = Callable[..., Awaitable[Any]]
+
+
+def arguments_of(function: Function, name: str) -> type[BaseModel]:
+    """The arguments of a function as a model: their validation and JSON schema. Unknown arguments are refused."""
+    hints = get_type_hints(function, include_extras=True)
+    fields: dict[str, Any] = {
+        parameter.name: (
+            hints.get(parameter.name, Any),
+            ... if parameter.default is inspect.Parameter.empty else parameter.default,
+        )
+        for parameter in inspect.signature(function).parameters.values()
+    }
+    return create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
+
+
+def refusal(error: NaviError) -> ToolOutput:
+    """An error as an output that the model can read and act on."""
+    content: dict[str, Any] = {"error": error.code, "message": error.message}
+    if error.field is not None:
+        content["field"] = error.field
+    return ToolOutput(content=content, failed=True)
+
+
+def invalid_arguments(error: ValidationError) -> ToolOutput:
+    """Invalid arguments as an output from which the model can correct them."""
+    wrong = [f"{'.'.join(map(str, one['loc'])) or 'arguments'}: {one['msg']}" for one in error.errors()[:5]]
+    return ToolOutput(content={"error": "invalid_arguments", "message": "; ".join(wrong)}, failed=True)
+
+
+def tool(function: Function, effect: Effect, *, name: str | None = None, source: str = "builtin") -> Tool:
+    """``function`` as a tool: its signature is the schema, its docstring the description, its result the content.
+
+    A parameter's type is what pydantic can validate; ``Annotated[..., Field(description=...)]`` describes it to the
+    model. A ToolOutput is passed on as it is.
+    """
+    tool_name = name or function.__name__
+    arguments = arguments_of(function, tool_name)
+
+    async def call(given: Mapping[str, Any]) -> ToolOutput:
+        try:
+            valid = arguments.model_validate(dict(given))
+        except ValidationError as error:
+            return invalid_arguments(error)
+        try:
+            result = await function(**{field: getattr(valid, field) for field in valid.model_fields_set})
+        except NaviError as error:
+            return refusal(error)
+        return result if isinstance(result, ToolOutput) else ToolOutput(content=result)
+
+    return Tool(
+        name=tool_name,
+        description=inspect.cleandoc(function.__doc__ or ""),
+        parameters=arguments.model_json_schema(by_alias=True),
+        effect=effect,
+        call=call,
+        source=source,
+    )

@@ -1,71 +1,50 @@
-"""The built-in tools. Each module here exports ``TOOLS``: typed functions as :class:`..toolbox.Tool`.
+"""The built-in tools. Each module here has ``TOOLS``: typed functions as :class:`.base.Tool`.
 
-The modules are imported at the first use, in a thread: their schemas cost some 50 ms that no server start is to pay.
-Not responsible for other people's tools (``packages``, ``kernel_tools``, ``mcp``).
+Not responsible for the tools of others (``entry_points``, ``kernel_functions``, ``agent.mcp``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import json
-from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Callable, Sequence
 
 from ...ports.agent import ToolContext
-from .base import Tool, ToolNote, ToolOutput
-
-
-def _always(_: ToolContext) -> bool:
-    return True
-
-
-_MODULES: Mapping[str, Callable[[ToolContext], bool]] = {
-    "recalls": _always,
-    "history": _always,
-    "clock": _always,
-    "conditions": lambda context: context.jupyter.kernels is not None,
-    "kernel": lambda context: context.jupyter.kernels is not None,
-    "notebook": lambda context: context.jupyter.notebooks is not None,
-    "files": lambda context: context.jupyter.files is not None,
-    "memory": lambda context: context.memory is not None,
-    "delegate": _always,
-}
-"""In the order they are shown; each with whether its tools can work in a run."""
+from .base import Tool, ToolNote
 
 
 @functools.cache
-def _by_module() -> Mapping[str, tuple[Tool, ...]]:
-    found: dict[str, tuple[Tool, ...]] = {}
-    for name in _MODULES:
-        try:
-            found[name] = import_module(f"{__package__}.{name}").TOOLS
-        except ModuleNotFoundError as error:
-            if error.name != f"{__package__}.{name}":
-                raise
-    return found
+def _groups() -> Sequence[tuple[Sequence[Tool], Callable[[ToolContext], bool]]]:
+    """The tools in the order in which they are shown, each group with whether it works in a run."""
+    # Imported here: making the schemas takes some 50 ms, which would delay the start of every server.
+    from . import conditions, delegate, files, history, kernel, memory, notebook, recalls
+
+    return (
+        (recalls.TOOLS, lambda _: True),
+        (history.TOOLS, lambda _: True),
+        (conditions.TOOLS, lambda context: context.jupyter.kernels is not None),
+        (kernel.TOOLS, lambda context: context.jupyter.kernels is not None),
+        (notebook.TOOLS, lambda context: context.jupyter.notebooks is not None),
+        (files.TOOLS, lambda context: context.jupyter.files is not None),
+        (memory.TOOLS, lambda context: context.memory is not None),
+        (delegate.TOOLS, lambda _: True),
+    )
 
 
 def builtin_tools() -> dict[str, Tool]:
-    """All of them, by name. The first call imports them: not on the event loop."""
-    return {tool.name: tool for tools in _by_module().values() for tool in tools}
+    """All built-in tools by name. The first call imports them: not on the event loop."""
+    return {tool.name: tool for tools, _ in _groups() for tool in tools}
 
 
 class BuiltinTools:
-    """The built-in tools as a source."""
+    """The built-in tools as a ListedSource."""
 
     async def tools(self, context: ToolContext) -> Sequence[Tool]:
-        """See ``toolbox.ToolSource``: those whose part of the server is there."""
-        by_module = await asyncio.to_thread(_by_module)
-        return [tool for name, tools in by_module.items() if _MODULES[name](context) for tool in tools]
+        """Those that work in this session: without a kernel, for example, no tool of the kernel."""
+        groups = await asyncio.to_thread(_groups)
+        return [tool for tools, works in groups if works(context) for tool in tools]
 
     async def known(self) -> Sequence[ToolNote]:
-        """See ``toolbox.ListedSource``."""
+        """All of them."""
         tools = await asyncio.to_thread(builtin_tools)
         return [ToolNote(name=tool.name, source=tool.source, tool=tool) for tool in tools.values()]
-
-
-def as_text(output: ToolOutput) -> str:
-    """What a model reads of an output: text as it is, the rest as JSON."""
-    content = output.content
-    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, default=str)

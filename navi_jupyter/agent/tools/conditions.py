@@ -13,7 +13,7 @@ from ...model.base import Title
 from ...model.recalls import RecallCreate, RecallMessage, WhenEvent, WhenSpec
 from ...model.runs import Effect
 from ...ports.agent import tool_context
-from .functions import tool
+from .base import tool
 from .recalls import recall_info
 
 

@@ -9,8 +9,7 @@ from pydantic import Field
 from ...errors import ToolUnavailable
 from ...model.runs import Effect
 from ...ports.agent import tool_context
-from .base import ToolOutput
-from .functions import tool
+from .base import ToolOutput, tool
 
 
 async def delegate(

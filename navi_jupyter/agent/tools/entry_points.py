@@ -1,7 +1,7 @@
-"""What other installed packages bring: tools (``navi_jupyter.tools``) and context (``navi_jupyter.context``).
+"""Tools and context of installed packages: the entry points ``navi_jupyter.tools`` and ``navi_jupyter.context``.
 
 Entry points are loaded at the first use, one after the other in a thread of their own: a package that takes seconds to
-import, raises, or hangs breaks no run and blocks no event loop; it is told about instead.
+import, raises or hangs fails no run and blocks no event loop; lists show it with the reason.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from pydantic import TypeAdapter
 from ...log_setup import get_logger
 from ...model.runs import Effect, ToolName
 from ...ports.agent import ToolContext
-from .base import Tool, ToolNote
-from .functions import Function, tool
+from .base import Function, Tool, ToolNote, tool
 
 log = get_logger("agent")
 T = TypeVar("T")
@@ -35,8 +34,8 @@ _WHY_LENGTH = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Brought(Generic[T]):
-    """An entry point and what came of it."""
+class LoadedEntry(Generic[T]):
+    """An entry point and the result of loading it."""
 
     name: str
     source: str
@@ -46,72 +45,72 @@ class Brought(Generic[T]):
     """Why there is no value; None when there is."""
 
 
-class Packages(Generic[T]):
+class EntryPoints(Generic[T]):
     """The entry points of a group, each read by ``read(name, object, source)``, which may raise anything."""
 
     def __init__(self, group: str, read: Callable[[str, object, str], T], *, patience: float = PATIENCE) -> None:
         self._group = group
         self._read = read
         self._patience = patience
-        self._brought: dict[EntryPoint, Brought[T]] = {}
-        """What has been loaded so far. Written by the loading thread only."""
+        self._loaded: dict[EntryPoint, LoadedEntry[T]] = {}
+        """What is loaded so far. Written by the loading thread only."""
         self._points: Sequence[EntryPoint] = ()
         self._done: Future[None] | None = None
         """Set at the first use; done once all are loaded."""
         self._until = 0.0
         """Monotonic seconds until which runs wait for the loading; set with ``_done``."""
 
-    async def brought(self) -> list[Brought[T]]:
-        """What every entry point brought, or why it did not. Never raises.
+    async def loaded(self) -> list[LoadedEntry[T]]:
+        """Every entry point with its value, or why it has none. Never raises.
 
-        Nobody waits for the loading any more once ``patience`` seconds have gone since the first use.
+        Waits for the loading until ``patience`` seconds after the first use, and not at all after that.
         """
         if self._done is None:
             self._done = Future()
             self._until = time.monotonic() + self._patience
             threading.Thread(target=self._load, args=(self._done,), name="navi-packages", daemon=True).start()
         if not self._done.done():
-            # Not wrap_future: giving up would cancel the future that the thread is to settle.
+            # Not wrap_future: the time-out would cancel the future, and the thread could not set its result.
             settled = asyncio.Event()
             loop = asyncio.get_running_loop()
-            self._done.add_done_callback(lambda _: _tell(loop, settled))
+            self._done.add_done_callback(lambda _: _wake(loop, settled))
             try:
                 async with asyncio.timeout(max(self._until - time.monotonic(), 0)):
                     await settled.wait()
             except TimeoutError:
                 log.warning("packages_still_loading", group=self._group)
-        return [self._brought.get(point) or self._late(point) for point in self._points]
+        return [self._loaded.get(point) or self._loading(point) for point in self._points]
 
     def _load(self, done: Future[None]) -> None:
         try:
             self._points = tuple(entry_points(group=self._group))
             for point in self._points:
-                self._brought[point] = self._load_one(point)
+                self._loaded[point] = self._load_one(point)
         except Exception:
-            # The supervisor of this thread: unreadable metadata of some package takes nothing else down.
+            # The supervisor of this thread: unreadable metadata of one package must not fail the others.
             log.exception("packages_not_listed", group=self._group)
         finally:
             done.set_result(None)
 
-    def _load_one(self, point: EntryPoint) -> Brought[T]:
+    def _load_one(self, point: EntryPoint) -> LoadedEntry[T]:
         source = _source(point)
         try:
             value = self._read(point.name, point.load(), source)
         except (Exception, SystemExit) as error:
-            # The supervisor of other people's code: whatever it raises is told, and the next one is loaded.
-            why = f"{point.value} can not be loaded: {type(error).__name__}: {error}"
+            # The supervisor of packages' code: any error is reported, and the next one is loaded.
+            why = f"{point.value} cannot be loaded: {type(error).__name__}: {error}"
             log.warning("package_broken", group=self._group, entry_point=point.name, source=source, why=why)
             log.debug("package_broken_where", entry_point=point.name, exc_info=True)
-            return Brought(name=point.name, source=source, value=None, why=why[:_WHY_LENGTH])
-        return Brought(name=point.name, source=source, value=value, why=None)
+            return LoadedEntry(name=point.name, source=source, value=None, why=why[:_WHY_LENGTH])
+        return LoadedEntry(name=point.name, source=source, value=value, why=None)
 
-    def _late(self, point: EntryPoint) -> Brought[T]:
+    def _loading(self, point: EntryPoint) -> LoadedEntry[T]:
         why = f"{point.value} is still being imported."
-        return Brought(name=point.name, source=_source(point), value=None, why=why)
+        return LoadedEntry(name=point.name, source=_source(point), value=None, why=why)
 
 
-def _tell(loop: asyncio.AbstractEventLoop, settled: asyncio.Event) -> None:
-    """From the loading thread: wake who waits, if its loop is still there."""
+def _wake(loop: asyncio.AbstractEventLoop, settled: asyncio.Event) -> None:
+    """Set an event from the loading thread, unless its loop is closed."""
     if not loop.is_closed():
         loop.call_soon_threadsafe(settled.set)
 
@@ -127,41 +126,41 @@ class PackageTools:
     """Tools of packages as a source. An entry point is a Tool, a typed function, or a sequence of those."""
 
     def __init__(self, *, patience: float = PATIENCE) -> None:
-        self._packages = Packages(TOOLS_GROUP, tools_of, patience=patience)
+        self._packages = EntryPoints(TOOLS_GROUP, tools_of, patience=patience)
 
     async def tools(self, context: ToolContext) -> Sequence[Tool]:  # noqa: ARG002
-        """See ``toolbox.ToolSource``."""
-        return [tool for one in await self._packages.brought() for tool in one.value or ()]
+        """Those of the packages that are loaded."""
+        return [tool for one in await self._packages.loaded() for tool in one.value or ()]
 
     async def known(self) -> Sequence[ToolNote]:
-        """See ``toolbox.ListedSource``."""
+        """All of them, and the entry points that have failed."""
         notes: list[ToolNote] = []
-        for one in await self._packages.brought():
+        for one in await self._packages.loaded():
             if one.value is None:
                 notes.append(ToolNote(name=one.name, source=one.source, why=one.why))
             notes += [ToolNote(name=tool.name, source=one.source, tool=tool) for tool in one.value or ()]
         return notes
 
 
-def tools_of(name: str, brought: object, source: str) -> tuple[Tool, ...]:
-    """What an entry point called ``name`` brought, as tools. Raises TypeError or ValueError saying what is wrong."""
-    if isinstance(brought, Tool):
-        TypeAdapter(ToolName).validate_python(brought.name)
-        return (replace(brought, source=source),)
-    if inspect.isroutine(brought):
-        return (_function_tool(brought, source),)
-    if isinstance(brought, Sequence) and not isinstance(brought, str | bytes):
-        return tuple(tool for one in brought for tool in tools_of(name, one, source))
-    raise TypeError(f"{name!r} is {type(brought).__name__}, not a Tool, a function, or a sequence of those")
+def tools_of(name: str, value: object, source: str) -> tuple[Tool, ...]:
+    """The tools of the entry point ``name``. Raises TypeError or ValueError with what is wrong."""
+    if isinstance(value, Tool):
+        TypeAdapter(ToolName).validate_python(value.name)
+        return (replace(value, source=source),)
+    if inspect.isroutine(value):
+        return (_function_tool(value, source),)
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return tuple(tool for one in value for tool in tools_of(name, one, source))
+    raise TypeError(f"{name!r} is {type(value).__name__}, not a Tool, a function, or a sequence of those")
 
 
 def _function_tool(function: Callable[..., Any], source: str) -> Tool:
-    """Its effect is what its attribute ``navi_effect`` says (``read``, ``write``, …), else ``outside``."""
+    """Its effect is its attribute ``navi_effect`` (``read``, ``write``, …), else ``outside``."""
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-            raise TypeError(f"{function.__name__} takes {parameter}: a tool's arguments have names")
+            raise TypeError(f"{function.__name__} takes {parameter}: a tool's arguments must have names")
     if not function.__doc__:
-        raise ValueError(f"{function.__name__} has no docstring: a model must be told what it does")
+        raise ValueError(f"{function.__name__} has no docstring: the model needs a description")
     effect = Effect(getattr(function, "navi_effect", Effect.OUTSIDE))
     TypeAdapter(ToolName).validate_python(function.__name__)
     return tool(_async(function), effect, source=source)
@@ -177,6 +176,3 @@ def _async(function: Callable[..., Any]) -> Function:
         return await asyncio.to_thread(function, **arguments)
 
     return in_thread
-
-
-__all__ = ["TOOLS_GROUP", "Brought", "PackageTools", "Packages", "tools_of"]

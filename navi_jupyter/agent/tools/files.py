@@ -1,4 +1,4 @@
-"""Files below the server's folder: what there is, what they say, where a text is, and writing one."""
+"""Tools for files below the server's folder: list, read, search, write."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from ...errors import FileRefused, ToolUnavailable
 from ...model.runs import Effect
 from ...ports.agent import tool_context
 from ...ports.jupyter import Files
-from .base import ToolOutput
-from .functions import tool
+from .base import ToolOutput, tool
 
 PAGE = 24_000
-"""Characters that one reading gives."""
+"""Characters that one call returns."""
 Path = Annotated[str, Field(description="From the server's folder, with slashes.", max_length=4096)]
 
 
 def _files() -> Files:
     files = tool_context.get().jupyter.files
     if files is None:
-        raise ToolUnavailable("This server's files are not on its own disk, so they can not be reached.")
+        raise ToolUnavailable("This server's files are not on its own disk, so they cannot be reached.")
     return files
 
 
@@ -72,7 +71,7 @@ async def read_file(
 
 
 def _whole_lines(text: str, lines: int) -> tuple[str, int]:
-    """As many whole lines as a page takes, and how many they are; one at least, cut if it must be."""
+    """As many whole lines as a page has room for, and their number; at least one, if need be cut."""
     if len(text) <= PAGE:
         return text, lines
     kept = text[:PAGE].rpartition("\n")[0] or text[:PAGE]

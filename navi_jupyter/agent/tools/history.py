@@ -1,4 +1,4 @@
-"""What happened in the session: its runs, and what its recalls did or did not do."""
+"""What happened in the session: its runs, the firings that did not run; and what time it is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from ...clock import now
+from ...clock import now, zone_or_utc
 from ...errors import InvalidRequest
 from ...model.runs import Effect
 from ...model.sessions import OriginKind
@@ -16,7 +16,7 @@ from ...ports.agent import ToolContext, tool_context
 from ...timetext.dates import read_past
 from ...timetext.format import say_time
 from ..history_summary import SummarizedTurn, since_last_here, summarize_history
-from .functions import tool
+from .base import tool
 
 if TYPE_CHECKING:
     from ...ports.agent import Unrun
@@ -68,7 +68,7 @@ async def _start(since: str | None, context: ToolContext, zone: str) -> datetime
 
 def _turn(turn: SummarizedTurn, zone: str) -> dict[str, Any]:
     run = turn.run
-    told: dict[str, Any] = {
+    described: dict[str, Any] = {
         "at": say_time(run.started_at or run.created_at, zone, now()),
         "from": "recall" if run.origin.kind is OriginKind.RECALL else run.origin.kind.value,
         "status": run.status.value,
@@ -76,23 +76,37 @@ def _turn(turn: SummarizedTurn, zone: str) -> dict[str, Any]:
         "answer": turn.answer,
     }
     if turn.tools:
-        told["tools"] = list(turn.tools)
+        described["tools"] = list(turn.tools)
     if run.error is not None:
-        told["error"] = f"{run.error.code}: {run.error.message}"
-    return told
+        described["error"] = f"{run.error.code}: {run.error.message}"
+    return described
 
 
 def _unrun(row: Unrun, zone: str) -> dict[str, Any]:
-    """A slot that did not run: what nobody would see otherwise."""
-    told: dict[str, Any] = {
+    """A firing without a run, which the transcript does not show."""
+    described: dict[str, Any] = {
         "recall": row.title,
         "slot": say_time(row.firing.slot, zone, now()),
         "status": row.firing.status.value,
         "reason": row.firing.reason,
     }
     if row.firing.coalesced:
-        told["and_earlier_slots"] = row.firing.coalesced
-    return told
+        described["and_earlier_slots"] = row.firing.coalesced
+    return described
 
 
-TOOLS = (tool(session_history, Effect.READ),)
+async def current_time(
+    timezone: Annotated[
+        str | None, Field(description="IANA name, e.g. Asia/Tokyo. Default: the user's zone.", max_length=64)
+    ] = None,
+) -> dict[str, Any]:
+    """The current date and time, in the user's time zone or a given one."""
+    name = timezone or tool_context.get().session.timezone
+    zone = zone_or_utc(name)
+    if timezone is not None and str(zone) != timezone:
+        raise InvalidRequest(f"{timezone!r} is not a known time zone; name one like Europe/Berlin.", field="timezone")
+    at = now().astimezone(zone)
+    return {"now": at.isoformat(timespec="seconds"), "timezone": str(zone), "said": say_time(at, str(zone))}
+
+
+TOOLS = (tool(session_history, Effect.READ), tool(current_time, Effect.READ))

@@ -1,4 +1,4 @@
-"""The notebook's kernel: run code in it, look at its variables, and keep it under control."""
+"""Tools for the notebook's kernel: run code, list and inspect variables, interrupt and restart."""
 
 from __future__ import annotations
 
@@ -10,21 +10,26 @@ from pydantic import Field
 
 from ...errors import ToolUnavailable
 from ...model.runs import Effect
+from ...output_text import output_images, outputs_text
 from ...ports.agent import ToolContext, tool_context
 from ...ports.jupyter import Execution, Kernels, KernelState
-from .base import ToolOutput
-from .functions import tool
+from .base import ToolOutput, tool
 from .output import OutputFeed
-from .output_text import WholeOutputs, images_of, text_of
+from .result_text import LongOutputs
 
-_WHOLE = WholeOutputs()
+_LONG_OUTPUTS = LongOutputs()
 _LONGEST = 86_400.0
+"""Seconds, a day: of what takes longer, a recall reports the end."""
+_TRACEBACK = 3_000
+"""Characters of a traceback."""
+MAX_IMAGES = 4
+MAX_IMAGE_BYTES = 4_000_000
 
 
 def _kernels() -> tuple[Kernels, ToolContext]:
     context = tool_context.get()
     if context.jupyter.kernels is None:
-        raise ToolUnavailable("There are no kernels in this server.")
+        raise ToolUnavailable("This server has no kernels.")
     return context.jupyter.kernels, context
 
 
@@ -57,7 +62,7 @@ async def run_code(
 ) -> ToolOutput:
     """Run code in the notebook's kernel, with the user's variables, as a cell that is not in the notebook.
 
-    You get what it prints, its last value, errors and pictures. A kernel is started when there is none.
+    You get what it prints, its last value, errors and images. A kernel is started when there is none.
     """
     kernels, context = _kernels()
     async with OutputFeed(context) as feed:
@@ -66,11 +71,11 @@ async def run_code(
 
 
 async def output_of(done: Execution, context: ToolContext) -> ToolOutput:
-    """An execution as a tool's output: for whoever runs code or cells."""
-    # Text of a few hundred thousand characters is stripped of colours, and pictures are decoded: not on the loop.
-    text = await asyncio.to_thread(text_of, done.outputs)
-    images = await asyncio.to_thread(images_of, done.outputs)
-    shown = _WHOLE.excerpt(text, context.session.id)
+    """An execution as the output of the tools that run code or cells."""
+    # Off the event loop: there can be megabytes of text with escape sequences, and images to decode.
+    text = await asyncio.to_thread(outputs_text, done.outputs, traceback_limit=_TRACEBACK, name_images=True)
+    images, _ = await asyncio.to_thread(output_images, done.outputs, limit=MAX_IMAGES, max_bytes=MAX_IMAGE_BYTES)
+    shown = _LONG_OUTPUTS.excerpt(text, context.session.id)
     return ToolOutput(
         content=f"{_headline(done)}\n{shown}" if shown else _headline(done),
         images=images,
@@ -80,15 +85,15 @@ async def output_of(done: Execution, context: ToolContext) -> ToolOutput:
 
 def _headline(done: Execution) -> str:
     number = "" if done.execution_count is None else f" In[{done.execution_count}],"
-    said = {
-        "ok": "done" if done.outputs else "done, nothing was shown",
+    end = {
+        "ok": "done" if done.outputs else "done, no output",
         "error": f"failed with {(done.error or {}).get('ename', 'an error')}",
         "interrupted": "interrupted before it was done",
         "timed_out": "interrupted because it took too long; give a longer timeout if it needs more",
         "kernel_died": "the kernel died while it ran: all variables are gone. Jupyter starts it again; "
         "perhaps it ran out of memory",
     }[done.status]
-    return f"({number} {done.duration:.1f} s: {said})".replace("( ", "(")
+    return f"({number} {done.duration:.1f} s: {end})".replace("( ", "(")
 
 
 async def read_output(
@@ -96,7 +101,7 @@ async def read_output(
     start: Annotated[int, Field(description="From which character on.", ge=0)] = 0,
 ) -> Mapping[str, Any]:
     """Read more of an output that was too long to be shown whole."""
-    return _WHOLE.page(id, tool_context.get().session.id, start)
+    return _LONG_OUTPUTS.page(id, tool_context.get().session.id, start)
 
 
 async def kernel_status() -> Mapping[str, Any]:
@@ -121,14 +126,14 @@ async def restart_kernel() -> Mapping[str, Any]:
 
 
 def _state(state: KernelState) -> dict[str, Any]:
-    told = {
+    described = {
         "status": state.status,
         "kernel": state.kernel_name,
         "language": state.language,
         "busy_with": None if state.busy_with is None else state.busy_with[:500],
         "busy_for_seconds": None if state.busy_for is None else round(state.busy_for, 1),
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in described.items() if value is not None}
 
 
 TOOLS = (

@@ -1,4 +1,4 @@
-"""Functions that users offer as tools from their kernels (``@navi.tool``): who offers what, and calling them there.
+"""Functions of users' kernels as tools (``@navi.tool``): which kernel offers which, and calling them there.
 
 In memory: a kernel's functions die with its process, and no kernel outlives the server. Not responsible for the
 function's schema and the checking of its arguments: that is done in the kernel, where its types are.
@@ -13,16 +13,16 @@ from typing import Any
 
 from ...errors import KernelUnavailable, LimitReached, NaviError, ToolUnavailable
 from ...model.runs import Effect, KernelFunction
+from ...output_text import output_images
 from ...ports.agent import ToolContext, tool_context
-from .base import Tool, ToolOutput
-from .functions import refusal
-from .output_text import images_of
+from .base import Tool, ToolOutput, refusal
 
 SOURCE = "kernel"
 _MOST = 100
 """Functions of one kernel."""
 _TIMEOUT = 3600.0
-"""Seconds; the run's own deadline is what counts."""
+"""Seconds. Longer than a run may take, so that the run's own limit counts."""
+_IMAGE_BYTES = 4_000_000
 _MODULE = "navi_jupyter.kernel.tools"
 
 _CALL = """\
@@ -34,36 +34,36 @@ _navi_result = {{"missing": True}} if _navi_toolbox is None else {wait}_navi_too
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Offer:
-    """What one process has offered."""
+    """The functions of one kernel process."""
 
     process: object
-    """What tells it from its successor; None where nobody knows."""
+    """An object that identifies the process; None where it is not known."""
     functions: dict[tuple[str, str], KernelFunction] = field(default_factory=dict)
     """By owner and name."""
 
 
 class KernelTools:
-    """See the module. A source of tools for runs of sessions with that kernel."""
+    """See the module. A ToolSource for runs of sessions with these kernels."""
 
     def __init__(
         self, *, process_of: Callable[[str], object], runs_ours: Callable[[str], bool], known: Callable[[str], bool]
     ) -> None:
         self._process_of = process_of
-        """What tells a kernel's process from its successor."""
+        """The object that identifies a kernel's process: a restarted kernel has another."""
         self._runs_ours = runs_ours
-        """Whether the kernel executes an agent's code at this moment."""
+        """Whether the kernel executes an agent's code now."""
         self._known = known
         self._offers: dict[str, _Offer] = {}
 
     def offer(self, kernel_id: str, functions: Sequence[KernelFunction], *, owner: str) -> list[Tool]:
-        """Take functions in, or their new versions. Raises KernelUnavailable, LimitReached.
+        """Add functions, or replace them by new versions. Raises KernelUnavailable, LimitReached.
 
-        What an agent's own code offers counts as ``outside`` whatever it says: a model must not write itself a tool
-        that nobody is asked about.
+        Functions that an agent's own code offers get the effect ``outside``: otherwise a model could write itself a
+        tool that needs no approval.
         """
         if not self._known(kernel_id):
             raise KernelUnavailable(f"There is no kernel {kernel_id[:100]} in this server.")
-        offer = self._present(kernel_id)
+        offer = self._current(kernel_id)
         if offer is None:
             offer = self._offers[kernel_id] = _Offer(process=self._process_of(kernel_id))
         if len(offer.functions.keys() | {(owner, one.name) for one in functions}) > _MOST:
@@ -74,25 +74,25 @@ class KernelTools:
         return [self._tool(kernel_id, offer.functions[owner, one.name]) for one in functions]
 
     def withdraw(self, kernel_id: str, name: str, *, owner: str) -> None:
-        """Raises ToolUnavailable when it was not offered."""
-        offer = self._present(kernel_id)
+        """Remove a function. Raises ToolUnavailable when it was not offered."""
+        offer = self._current(kernel_id)
         if offer is None or offer.functions.pop((owner, name), None) is None:
             raise ToolUnavailable(f"The kernel {kernel_id[:100]} offers no function {name[:100]}.")
 
     def lost(self, kernel_id: str, *_: object) -> None:
-        """Its process is gone, and all that it had offered; its successor may have begun to offer already."""
-        offer = self._present(kernel_id)
+        """Remove the functions of a process that has ended, but not those that the next process offers already."""
+        offer = self._current(kernel_id)
         if offer is not None and offer.process is None:
             del self._offers[kernel_id]
 
     def offered(self, kernel_id: str, *, owner: str) -> list[Tool]:
-        """What the user can call there now."""
-        offer = self._present(kernel_id)
+        """The functions that this user can call in the kernel now."""
+        offer = self._current(kernel_id)
         functions = {} if offer is None else offer.functions
-        return [self._tool(kernel_id, one) for (whose, _), one in functions.items() if whose == owner]
+        return [self._tool(kernel_id, one) for (function_owner, _), one in functions.items() if function_owner == owner]
 
     async def tools(self, context: ToolContext) -> Sequence[Tool]:
-        """See ``ToolSource``."""
+        """The functions of the session's kernel."""
         kernels = context.jupyter.kernels
         if kernels is None or not self._offers:
             return ()
@@ -102,7 +102,7 @@ class KernelTools:
             return ()
         return () if state.kernel_id is None else self.offered(state.kernel_id, owner=context.user_id)
 
-    def _present(self, kernel_id: str) -> _Offer | None:
+    def _current(self, kernel_id: str) -> _Offer | None:
         offer = self._offers.get(kernel_id)
         if offer is None:
             return None
@@ -130,8 +130,8 @@ class KernelTools:
     async def _call(self, kernel_id: str, function: KernelFunction, given: Mapping[str, Any]) -> ToolOutput:
         context = tool_context.get()
         kernels = context.jupyter.kernels
-        if kernels is None or self._present(kernel_id) is None:
-            raise _gone(function.name)
+        if kernels is None or self._current(kernel_id) is None:
+            raise _unavailable(function.name)
         code = _CALL.format(
             module=_MODULE,
             wait="await " if function.awaits else "",
@@ -139,16 +139,16 @@ class KernelTools:
             name=function.name,
             arguments=json.dumps(dict(given)),
         )
-        # That very kernel, even if the notebook has another one by now.
+        # This kernel, although the notebook may have another one by now.
         session = context.session.but(kernel_id=kernel_id)
         answer = await kernels.evaluate(session, code, timeout=_TIMEOUT)
         if answer.get("missing"):
-            raise _gone(function.name)
-        images = images_of([{"data": answer.get("picture") or {}}])
+            raise _unavailable(function.name)
+        images, _ = output_images([{"data": answer.get("picture") or {}}], limit=1, max_bytes=_IMAGE_BYTES)
         return ToolOutput(content=answer.get("content"), images=images, failed=bool(answer.get("failed")))
 
 
-def _gone(name: str) -> ToolUnavailable:
+def _unavailable(name: str) -> ToolUnavailable:
     return ToolUnavailable(
         f"The function {name} is not in the kernel any more: it was restarted, or the function was removed. "
         "It can be called again once the cell that defines it has run."

@@ -1,4 +1,4 @@
-"""What the agent remembers about the user, over all sessions."""
+"""Tools for the memory: facts about the user, over all sessions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...errors import ToolUnavailable
 from ...model.attachments import Fact
 from ...model.runs import Effect
 from ...ports.agent import Memory, ToolContext, tool_context
-from .functions import tool
+from .base import tool
 
 _SHOWN = 20
 
@@ -19,7 +19,7 @@ _SHOWN = 20
 def _memory() -> tuple[Memory, ToolContext]:
     context = tool_context.get()
     if context.memory is None:
-        raise ToolUnavailable("There is no memory in this server.")
+        raise ToolUnavailable("This server has no memory.")
     return context.memory, context
 
 
@@ -31,7 +31,7 @@ async def remember(
     """Remember a lasting fact about the user or their work, for all later conversations. Not for secrets."""
     memory, context = _memory()
     fact = await memory.add(text, owner=context.user_id, source="agent", session_id=context.session.id)
-    return {"remembered": _told(fact)}
+    return {"remembered": _described(fact)}
 
 
 async def search_memory(
@@ -42,7 +42,7 @@ async def search_memory(
     """What is remembered about the user, from all conversations."""
     memory, context = _memory()
     facts, more = await memory.facts(context.user_id, query=query, limit=_SHOWN)
-    return {"facts": [_told(fact) for fact in facts], "more": more is not None}
+    return {"facts": [_described(fact) for fact in facts], "more": more is not None}
 
 
 async def forget(
@@ -54,7 +54,7 @@ async def forget(
     return {"forgotten": id}
 
 
-def _told(fact: Fact) -> dict[str, Any]:
+def _described(fact: Fact) -> dict[str, Any]:
     return {"id": fact.id, "text": fact.text, "since": fact.created_at.date().isoformat(), "source": fact.source}
 
 

@@ -1,4 +1,4 @@
-"""Notebooks: what is in their cells and outputs, and changes of them that everybody who has them open sees."""
+"""Tools for notebooks: read cells and outputs, change and run cells. Open notebooks show every change at once."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pydantic import Field
 
 from ...errors import CellNotFound, InvalidRequest, ToolUnavailable
 from ...model.runs import Effect
+from ...output_text import OutputImage, output_images, outputs_text
 from ...ports.agent import ToolContext, tool_context
 from ...ports.jupyter import Cell, Notebook, Notebooks
-from .base import Image, ToolOutput
-from .functions import tool
-from .kernel import output_of
+from ...text import truncate_middle
+from .base import ToolOutput, tool
+from .kernel import MAX_IMAGE_BYTES, MAX_IMAGES, output_of
 from .output import OutputFeed
-from .output_text import images_of, text_of
 
 READ = 24_000
 """Characters that one reading gives."""
@@ -26,7 +26,7 @@ OUTPUT = 2_000
 ALONE = 16_000
 """Of each, when it is the only one that is read."""
 _LONGEST = 86_400.0
-_PICTURES = 4
+_TRACEBACK = 3_000
 
 PathArgument = Annotated[
     str | None,
@@ -39,7 +39,7 @@ Source = Annotated[str, Field(description="The source of the cell.", max_length=
 def _notebooks() -> tuple[Notebooks, ToolContext]:
     context = tool_context.get()
     if context.jupyter.notebooks is None:
-        raise ToolUnavailable("There are no notebooks in this server.")
+        raise ToolUnavailable("This server has no notebooks.")
     return context.jupyter.notebooks, context
 
 
@@ -52,8 +52,8 @@ async def read_notebook(
         ),
     ] = None,
     outputs: Annotated[
-        Literal["text", "none", "pictures"],
-        Field(description='"pictures" shows you the images, too: name the cells then.'),
+        Literal["text", "none", "images"],
+        Field(description='"images" shows you the images, too: name the cells then.'),
     ] = "text",
     start: Annotated[
         int, Field(description="With a single cell: from which line on, of its source and outputs.", ge=1)
@@ -63,12 +63,13 @@ async def read_notebook(
     notebooks, context = _notebooks()
     notebook = await notebooks.read(context.session, path)
     chosen = chosen_cells(notebook.cells, cells)
-    # A notebook can be large: what it shows is put together off the loop.
+    # A notebook can be large: its text is made off the event loop.
     text = await asyncio.to_thread(_page, notebook, chosen, outputs != "none", start)
-    images: tuple[Image, ...] = ()
-    if outputs == "pictures":
-        images = await asyncio.to_thread(images_of, [one for cell in chosen for one in cell.outputs])
-    return ToolOutput(content=text, images=images[:_PICTURES])
+    images: Sequence[OutputImage] = ()
+    if outputs == "images":
+        shown = [one for cell in chosen for one in cell.outputs]
+        images, _ = await asyncio.to_thread(output_images, shown, limit=MAX_IMAGES, max_bytes=MAX_IMAGE_BYTES)
+    return ToolOutput(content=text, images=images)
 
 
 async def insert_cell(
@@ -82,7 +83,7 @@ async def insert_cell(
 ) -> Mapping[str, Any]:
     """Put a new cell into a notebook. It is not run: use run_cell with the id that you get."""
     notebooks, context = _notebooks()
-    return _named(await notebooks.insert(context.session, source, kind=kind, after=after, path=path))
+    return _reference(await notebooks.insert(context.session, source, kind=kind, after=after, path=path))
 
 
 async def edit_cell(
@@ -106,17 +107,17 @@ async def edit_cell(
         raise InvalidRequest("Give either source or search.", field="source")
     if source is None:
         now = _cell(await notebooks.read(context.session, path), cell)
-        # By id from here on, and only while it is what was searched: somebody may change the notebook meanwhile.
+        # By id from here on, and only if it still is what was searched: a user may change the notebook meanwhile.
         cell, expected = now.id, now.source if expected is None else expected
         source = replaced(now.source, search or "", replace)
-    return _named(await notebooks.edit(context.session, cell, source, expected=expected, path=path))
+    return _reference(await notebooks.edit(context.session, cell, source, expected=expected, path=path))
 
 
 async def delete_cell(cell: CellArgument, path: PathArgument = None) -> Mapping[str, Any]:
     """Take a cell out of a notebook. You get its source, should it be needed again."""
     notebooks, context = _notebooks()
     gone = await notebooks.delete(context.session, cell, path=path)
-    return {"deleted": gone.id, "index": gone.index, "source": _cut(gone.source, SOURCE)}
+    return {"deleted": gone.id, "index": gone.index, "source": truncate_middle(gone.source, SOURCE, head=2 / 3)}
 
 
 async def run_cell(
@@ -134,7 +135,7 @@ async def run_cell(
     return await output_of(done, context)
 
 
-# --- what cells look like --------------------------------------------------------------------------------------------
+# --- cells as text ---------------------------------------------------------------------------------------------------
 
 
 def chosen_cells(cells: Sequence[Cell], which: str | None) -> list[Cell]:
@@ -175,11 +176,11 @@ def _cell(notebook: Notebook, name: str) -> Cell:
 
 
 def replaced(source: str, search: str, replace: str) -> str:
-    """Raises InvalidRequest when ``search`` is not there exactly once."""
+    """``source`` with the text ``search`` replaced. Raises InvalidRequest unless it occurs exactly once."""
     count = source.count(search)
     if count != 1:
-        said = "is not in the cell" if count == 0 else f"is {count} times in the cell: give more of what is around it"
-        raise InvalidRequest(f"The text to search {said}.", field="search")
+        found = "is not in the cell" if count == 0 else f"is {count} times in the cell: give more of what is around it"
+        raise InvalidRequest(f"The text to search {found}.", field="search")
     return source.replace(search, replace)
 
 
@@ -192,7 +193,7 @@ def _page(notebook: Notebook, chosen: Sequence[Cell], outputs: bool, start: int)
     ]
     head = f"{notebook.path}: {', '.join(part for part in about if part)}"
     if len(chosen) == 1:
-        return f"{head}\n\n{_alone(chosen[0], outputs, start)}"
+        return f"{head}\n\n{_single(chosen[0], outputs, start)}"
     parts = [head]
     size = 0
     for place, cell in enumerate(chosen):
@@ -213,32 +214,32 @@ def _title(cell: Cell) -> str:
 
 
 def _described(cell: Cell, outputs: bool) -> str:
-    hint = f'read_notebook(cells="{cell.index}")'
-    parts = [_title(cell), _cut(cell.source, SOURCE, hint)]
+    hint = f'read_notebook(cells="{cell.index}") has all'
+    parts = [_title(cell), truncate_middle(cell.source, SOURCE, head=2 / 3, note=hint)]
     if outputs and cell.outputs:
-        parts += ["--- output", _cut(outputs_text(cell.outputs), OUTPUT, hint)]
+        parts += ["--- output", truncate_middle(cell_outputs_text(cell.outputs), OUTPUT, head=2 / 3, note=hint)]
     return "\n".join(parts)
 
 
-def _alone(cell: Cell, outputs: bool, start: int) -> str:
+def _single(cell: Cell, outputs: bool, start: int) -> str:
     lines = cell.source.split("\n")
     if outputs and cell.outputs:
-        lines += ["--- output", *outputs_text(cell.outputs).split("\n")]
+        lines += ["--- output", *cell_outputs_text(cell.outputs).split("\n")]
     kept: list[str] = []
     size = 0
     for line in lines[start - 1 :]:
         if size + len(line) > 2 * ALONE and kept:
             break
-        kept.append(_cut(line, ALONE))
+        kept.append(truncate_middle(line, ALONE, head=2 / 3))
         size += len(kept[-1]) + 1
     after = start + len(kept)
     more = f'\n[… {len(lines) - after + 1} more lines: read_notebook(cells="{cell.index}", start={after}) …]'
     return "\n".join([_title(cell), *kept]) + (more if after <= len(lines) else "")
 
 
-def outputs_text(outputs: Sequence[Mapping[str, Any]]) -> str:
-    """What outputs say; images as their kind and size."""
-    pieces = [text_of(outputs)]
+def cell_outputs_text(outputs: Sequence[Mapping[str, Any]]) -> str:
+    """The text of outputs; images by their type and size."""
+    pieces = [outputs_text(outputs, traceback_limit=_TRACEBACK, name_images=True)]
     for output in outputs:
         for kind, value in (output.get("data") or {}).items():
             if kind.startswith("image/"):
@@ -247,15 +248,7 @@ def outputs_text(outputs: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(piece for piece in pieces if piece)
 
 
-def _cut(text: str, most: int, hint: str = "") -> str:
-    if len(text) <= most:
-        return text
-    head, tail = most * 2 // 3, most // 3
-    more = f"; {hint} has all" if hint else ""
-    return f"{text[:head]}\n[… {len(text) - head - tail:,} characters left out{more} …]\n{text[-tail:]}"
-
-
-def _named(cell: Cell) -> Mapping[str, Any]:
+def _reference(cell: Cell) -> Mapping[str, Any]:
     return {"cell": cell.id, "index": cell.index, "kind": cell.kind}
 
 

@@ -1,7 +1,7 @@
-"""What code shows while it runs, as the activity ``navi.output`` of the tool call that runs it.
+"""Outputs of running code, as the activity ``navi.output`` of the tool call that runs it.
 
-Told about outputs as they come, writes them into the log a few times a second at most, within bounds, with images as
-attachments. Not responsible for what the model reads of them (``output_text``).
+Writes them into the log a few times a second at most, within bounds, with images as attachments. Not responsible for
+what the model reads of them (``result_text``).
 """
 
 from __future__ import annotations
@@ -18,39 +18,37 @@ from ...errors import NaviError
 from ...events import ActivityDelta, ActivitySnapshot, Event
 from ...model.base import new_id
 from ...ports.agent import ToolContext, subagent, tool_call
+from ...text import IMAGE_TYPES
 
 ACTIVITY = "navi.output"
-IMAGES = {"image/png": "png", "image/jpeg": "jpg", "image/gif": "gif", "image/webp": "webp"}
-
-_OFTEN = 0.05
-"""Seconds between two deltas, at first. Code that shows something for minutes is drawn more seldom."""
-_SELDOM = 1.0
+_MIN_PERIOD, _MAX_PERIOD = 0.05, 1.0
+"""Seconds between two deltas: short at first, longer for code that prints for minutes."""
 _TEXT = 100_000
-"""Characters of streams that one call writes into the log."""
+"""Characters of streams that one call writes into the log as they come."""
 _TAIL = 4_000
-"""Characters of what came after them, written at the end."""
+"""The last characters of the rest, written at the end."""
 _RICH = 1_000_000
-"""Characters of everything else, images not counted."""
-_ONE = 200_000
-"""Characters of one piece of a bundle; an image that can not be stored beside the log, too."""
+"""Characters of all other outputs, images not counted."""
+_PIECE = 200_000
+"""Characters of one MIME type of an output; also of an image that cannot be stored as an attachment."""
 _COUNT = 300
-"""Outputs and changes of them, besides streams."""
+"""Outputs and updates of them, besides streams."""
 
 
 class OutputFeed:
-    """See the module. ``async with`` it around the execution, and give :meth:`take` to the kernel."""
+    """See the module. Used as ``async with`` around the execution, with :meth:`take` as its ``on_output``."""
 
     def __init__(self, context: ToolContext) -> None:
         self._context = context
-        self._call = tool_call.get() or new_id("t")
-        self._worker = subagent.get()
-        self._message = f"{self._call}:output"
+        self._call_id = tool_call.get() or new_id("t")
+        self._subagent = subagent.get()
+        self._message_id = f"{self._call_id}:output"
         self._waiting: list[Mapping[str, Any]] = []
-        self._grown = asyncio.Event()
-        self._over = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._ended = asyncio.Event()
         self._places: list[int | None] = []
-        """For each output that we were told of since the last clearing: where it is in the log."""
-        self._shown = 0
+        """For each output since the last clearing: its index in the activity; None when it was left out."""
+        self._written = 0
         self._text = self._rich = self._count = self._left_out = 0
         self._tail = ""
         self._began = time.monotonic()
@@ -59,50 +57,50 @@ class OutputFeed:
     async def __aenter__(self) -> Self:
         self._emit(
             ActivitySnapshot(
-                message_id=self._message,
+                message_id=self._message_id,
                 activity_type=ACTIVITY,
-                content={"toolCallId": self._call, "outputs": []},
-                subagent_run_id=self._worker,
+                content={"toolCallId": self._call_id, "outputs": []},
+                subagent_run_id=self._subagent,
             )
         )
-        self._task = asyncio.create_task(self._write(), name=f"navi-output-{self._call}")
+        self._task = asyncio.create_task(self._write(), name=f"navi-output-{self._call_id}")
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._over.set()
-        self._grown.set()
+        self._ended.set()
+        self._changed.set()
         if self._task is not None:
             if kind is not None:
                 self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
-        # After a stop nothing is stored any more: an image becomes what its text says.
+        # After a stop no attachment is stored: an image is represented by its text.
         await self._flush(store=kind is None)
         if self._left_out:
             more = f"\n… {self._left_out:,} characters are not shown here …\n{self._tail}"
             self._patch([self._added({"output_type": "stream", "name": "stdout", "text": more})])
 
     def take(self, output: Mapping[str, Any]) -> None:
-        """See ``ports.jupyter.OnOutput``."""
+        """Add an output; consecutive texts of a stream are merged. See ``ports.jupyter.OnOutput``."""
         last = self._waiting[-1] if self._waiting else None
         if (
             last is not None
             and last["output_type"] == output["output_type"] == "stream"
             and last["name"] == output["name"]
         ):
-            self._waiting[-1] = {**last, "text": last["text"] + output["text"], "told": last.get("told", 1) + 1}
+            self._waiting[-1] = {**last, "text": last["text"] + output["text"], "merged": last.get("merged", 1) + 1}
         else:
             self._waiting.append(output)
-        self._grown.set()
+        self._changed.set()
 
     async def _write(self) -> None:
-        while not self._over.is_set():
-            await self._grown.wait()
-            self._grown.clear()
+        while not self._ended.is_set():
+            await self._changed.wait()
+            self._changed.clear()
             await self._flush(store=True)
-            pause = min(_SELDOM, max(_OFTEN, (time.monotonic() - self._began) / 40))
+            pause = min(_MAX_PERIOD, max(_MIN_PERIOD, (time.monotonic() - self._began) / 40))
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._over.wait(), pause)
+                await asyncio.wait_for(self._ended.wait(), pause)
 
     async def _flush(self, *, store: bool) -> None:
         patch: list[dict[str, Any]] = []
@@ -116,7 +114,7 @@ class OutputFeed:
         match output["output_type"]:
             case "clear_output":
                 self._places.clear()
-                self._shown = self._left_out = 0
+                self._written = self._left_out = 0
                 self._tail = ""
                 return [{"op": "replace", "path": "/outputs", "value": []}]
             case "stream":
@@ -131,7 +129,7 @@ class OutputFeed:
                 shown = dict(output)
                 if "data" in shown:
                     shown["data"] = await self._bundle(shown["data"], store=store)
-                self._places.append(self._shown)
+                self._places.append(self._written)
                 return [self._added(shown)]
 
     def _of_stream(self, output: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -140,10 +138,9 @@ class OutputFeed:
         rest = text[len(now) :]
         self._text += len(now)
         if rest:
-            joined = self._tail + rest
-            self._tail = joined[-_TAIL:]
+            self._tail = (self._tail + rest)[-_TAIL:]
             self._left_out += len(rest)
-        self._places += [self._shown if now else None] * output.get("told", 1)
+        self._places += [self._written if now else None] * output.get("merged", 1)
         return [self._added({"output_type": "stream", "name": output["name"], "text": now})] if now else []
 
     async def _of_update(self, output: Mapping[str, Any], *, store: bool) -> list[dict[str, Any]]:
@@ -159,19 +156,19 @@ class OutputFeed:
         ]
 
     def _added(self, output: dict[str, Any]) -> dict[str, Any]:
-        self._shown += 1
+        self._written += 1
         return {"op": "add", "path": "/outputs/-", "value": output}
 
     async def _bundle(self, data: Mapping[str, Any], *, store: bool) -> dict[str, Any]:
         shown: dict[str, Any] = {}
         for kind, value in data.items():
-            if kind in IMAGES and isinstance(value, str):
+            if kind in IMAGE_TYPES and isinstance(value, str):
                 reference = await self._attachment(kind, value) if store else None
                 if reference is not None:
                     shown[kind] = reference
                     continue
             size = len(value) if isinstance(value, str) else len(str(value))
-            if size <= _ONE and self._rich + size <= _RICH:
+            if size <= _PIECE and self._rich + size <= _RICH:
                 self._rich += size
                 shown[kind] = value
         if not shown:
@@ -186,19 +183,19 @@ class OutputFeed:
             content = await asyncio.to_thread(base64.b64decode, encoded)
             stored = await store.add(
                 content,
-                name=f"output.{IMAGES[kind]}",
+                name=f"output.{kind.removeprefix('image/')}",
                 media_type=kind,
                 owner=self._context.user_id,
                 session_id=self._context.session.id,
             )
         except (NaviError, binascii.Error, ValueError):
-            return None  # too large for this server, or no image: what else the bundle has is shown
+            return None  # too large for this server, or not an image: the other types of the bundle are shown
         return {"attachment": stored.id}
 
     def _patch(self, patch: list[dict[str, Any]]) -> None:
         self._emit(
             ActivityDelta(
-                message_id=self._message, activity_type=ACTIVITY, patch=tuple(patch), subagent_run_id=self._worker
+                message_id=self._message_id, activity_type=ACTIVITY, patch=tuple(patch), subagent_run_id=self._subagent
             )
         )
 

@@ -1,6 +1,6 @@
-"""Whether a tool may run: the administrator's ceiling, the user's word, the profile, the tool's effect. Pure.
+"""Whether a tool may run: by the administrator's ceiling, the user's permission, the profile, the tool's effect. Pure.
 
-Not responsible for asking the user (the loop) nor for what a tool's effect is (the tool says).
+Not responsible for asking the user (``agent.run.approvals``) nor for a tool's effect (each tool declares its own).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BY_EFFECT: Mapping[Effect, Permission] = {
     Effect.RUN: Permission.ASK,
     Effect.OUTSIDE: Permission.ASK,
 }
-"""What holds when nobody has said otherwise."""
+"""The permission where neither the user nor the profile has a rule."""
 _STRICTNESS = tuple(Permission)
 
 
@@ -44,7 +44,7 @@ def _length(pattern: str) -> int:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """Whether a tool may run, and who says so."""
+    """Whether a tool may run, and which rule decided it."""
 
     permission: Permission
     because: str
@@ -67,23 +67,26 @@ class ToolPermissions:
         return self.judge(tool, profile, context).because
 
     def judge(self, tool: Tool, profile: Profile, context: ToolContext) -> Verdict:
-        """Deny by anybody wins; then the user's word for this session, the profile, the effect; then the ceiling."""
-        verdict = self._clamped(tool, self._wanted(tool, profile, context))
+        """A deny of the profile wins; then the user's permission in this session, the profile's rules, the effect.
+
+        The administrator's ceiling can only make the result stricter.
+        """
+        verdict = self._under_ceiling(tool, self._before_ceiling(tool, profile, context))
         headless = context.origin.kind is OriginKind.RECALL
         if verdict.permission is Permission.ASK and headless and profile.headless_asks == "deny":
             return Verdict(
                 permission=Permission.DENY,
-                because=f"{tool.name} needs the user's approval and nobody is there: a recall started this run, and "
-                f"the profile {profile.name!r} denies what would ask then. To allow it, the user says "
+                because=f"{tool.name} needs the user's approval, but a recall started this run, and the profile "
+                f"{profile.name!r} denies what would need it then. To allow it, the user writes "
                 f'"{tool.name}" = "allow" under [permissions] of a profile, or headless = "queue" to be asked later.',
             )
         return verdict
 
     def by_default(self, tool: Tool) -> Permission:
-        """What holds with a profile and a session that say nothing."""
-        return self._clamped(tool, _of_effect(tool)).permission
+        """The permission under a profile and a session without rules."""
+        return self._under_ceiling(tool, _of_effect(tool)).permission
 
-    def _wanted(self, tool: Tool, profile: Profile, context: ToolContext) -> Verdict:
+    def _before_ceiling(self, tool: Tool, profile: Profile, context: ToolContext) -> Verdict:
         rule = rule_for(tool, profile.permissions)
         if rule is not None and rule[1] is Permission.DENY:
             return Verdict(
@@ -94,14 +97,14 @@ class ToolPermissions:
         if any(matches(pattern, tool) for pattern in context.session.allowed_tools):
             return Verdict(permission=Permission.ALLOW, because=f"The user allowed {tool.name} for this session.")
         if rule is not None:
-            return Verdict(permission=rule[1], because=f"The profile {profile.name!r} says so ({rule[0]!r}).")
+            return Verdict(permission=rule[1], because=f"The profile {profile.name!r} has the rule {rule[0]!r}.")
         return _of_effect(tool)
 
-    def _clamped(self, tool: Tool, verdict: Verdict) -> Verdict:
+    def _under_ceiling(self, tool: Tool, verdict: Verdict) -> Verdict:
         most = strictest(permission for pattern, permission in self.ceiling.items() if matches(pattern, tool))
         if strictest((most, verdict.permission)) is verdict.permission:
             return verdict
-        because = "The administrator of this server wants to be sure: it always asks (setting tool_ceiling)."
+        because = f"The administrator of this server requires approval of {tool.name} (setting tool_ceiling)."
         if most is Permission.DENY:
             because = (
                 f"The administrator of this server denies {tool.name} (setting tool_ceiling). Only they can allow it."
@@ -111,4 +114,4 @@ class ToolPermissions:
 
 def _of_effect(tool: Tool) -> Verdict:
     permission = BY_EFFECT[tool.effect]
-    return Verdict(permission=permission, because=f"It is what tools with the effect {tool.effect.value!r} do.")
+    return Verdict(permission=permission, because=f"It is the default for tools with the effect {tool.effect.value!r}.")

@@ -18,7 +18,7 @@ from ...model.runs import Effect
 from ...ports.agent import ToolContext, tool_context
 from ...timetext.format import say_meaning, say_schedule, say_time
 from ...timetext.parse import read_until, read_when_in_thread
-from .functions import tool
+from .base import tool
 
 
 def recall_info(recall: Recall, zone: str) -> dict[str, Any]:
