@@ -185,7 +185,12 @@ export interface Every {
   readonly tz: string | null;
 }
 
-/** `{"kind":"every","every":"1h","start"?:…,"tz"?:…}`. */
+/**
+ * `{"kind":"every","every":"1h","start"?:…,"tz"?:…}`.
+ *
+ * Whole days (`1d`, `14d`) are counted on the wall clock of `tz`, the user's zone when it is left out; hours and
+ * minutes (`24h`) are elapsed time.
+ */
 export interface EverySpec {
   readonly kind: "every";
   readonly every: string;
