@@ -167,7 +167,7 @@ _MONTH = (
     r"|nov(?:ember)?|dec(?:ember)?)"
 )
 _MAY_BE_TIME = re.compile(
-    rf"(?:\d|@[a-z]|cron:|{_MONTH}\.?\s+\d"
+    rf"(?:\d|\*\S*\s+[\d*]|@[a-z]|cron:|{_MONTH}\.?\s+\d"
     rf"|(?:in|at)\s+(?:(?:about|around)\s+)?(?:{_COUNT}|to(?:day|morrow|night)|{_DAY_NAME}\b|{_MONTH}\b)"
     rf"|(?:an?|{_COUNT}|fortnight)\s+(?:\w+\s+)*?(?:{UNIT_WORD}|fortnight)s?\b"
     rf"|(?:by|around|about|after)\s+{_COUNT}"
@@ -184,7 +184,7 @@ _PAST = re.compile(r"(?:last|this)\s+(?:week|month|year|night|time|session|run)\
 _GOES_ON = re.compile(
     r",?\s*(?:(?:at|on|every|each|until|till|between|from|for|starting|beginning|tomorrow|today|tonight|and|or|in|daily"
     r"|twice|\d+\s+times|except|excluding|but|before|after|during|of|later|noon|midnight|morning|afternoon|evening"
-    rf"|{_DAY_NAME})\b|\d{{1,2}}(?::\d\d|\s?[ap]\.?m\b))",
+    rf"|{_DAY_NAME})\b|\d{{1,2}}(?::\d\d|\s?[ap]\.?m\b|(?![\w.])))",
     re.IGNORECASE,
 )
 """With which more of a time may begin, behind what was read of it: ``every 2 hours between 9 and 17``."""

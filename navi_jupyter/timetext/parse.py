@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from ..clock import Period, find_zone
+from ..clock import Period
 from ..errors import InvalidSchedule
 from ..model.recalls import CronSpec, EverySpec, OnceSpec, Policy
 from .dates import (
@@ -35,6 +35,7 @@ from .dates import (
     read_duration,
 )
 from .recurrence import read_recurrence, recurring_pattern
+from .zones import zone_behind
 
 _ORDINAL = r"\d{1,2}(?:st|nd|rd|th)?"
 _DATE = (
@@ -52,7 +53,7 @@ _LONG_OFFSET = (
 )
 _LONGEST = 1000
 """Characters in which a time is looked for; what follows belongs to the message."""
-_ISO = r"\d{4}-\d{2}-\d{2}[T ]\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?\s?(?:Z|[+-]\d{2}:?\d{2})?(?![\d:])"
+_ISO = r"\d{4}-\d{2}-\d{2}[T ]\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?(?:\s?(?:Z|[+-]\d{2}:?\d{2}))?(?![\d:])"
 _NEGATIVE = rf"\bin\s+(?:-\s*\d|minus\b)|\b{DURATION}\s+ago\b"
 _IN_PART = rf"(?:in\s+the|at|this)\s+{PART}"
 
@@ -135,7 +136,7 @@ def read(text: str, now: datetime, zone: str) -> Timed | None:
             raise InvalidSchedule("That time is in the past; a recall needs a time to come.")
         return None
     name, match = best
-    zone, end = _named_zone(text, match.end(), zone)
+    zone, end = zone_behind(text, match.end(), zone)
     timed = _READERS[name](match, now.astimezone(ZoneInfo(zone)), zone)
     return replace(timed, phrase=text[match.start() : end].strip(), message=_rest(text, match.start(), end) + tail)
 
@@ -169,7 +170,7 @@ def read_leading(text: str, now: datetime, zone: str) -> Timed | None:
     timed = read(text, now, zone)
     if timed is None or not text.lower().startswith(timed.phrase.lower()):
         return None
-    more = _MORE.match(text[len(timed.phrase) :])
+    more = _MORE.match(text, len(timed.phrase))
     if more is not None:
         raise InvalidSchedule(
             f"I understand {timed.phrase!r} as a time, but not {more[0].strip(' ,')!r} behind it. Put the whole time in"
@@ -185,16 +186,18 @@ _FIELD = (
 """Of a cron expression. What is in it is judged where schedules are checked."""
 _LEADING = re.compile(
     rf"(?:(?:cron:?\s+)?(?:[\d*]\S*(?<=[\d*,/-])\s+(?:{_FIELD}\s+){{3}}{_FIELD}|@[a-z]+)"
-    rf"|{DURATION}(?!\s+(?:ago|from\s+now|later)\b|[^\s,;:]))(?=[\s,;:]|$)",
+    rf"|{DURATION}(?!\s+(?:ago|from|later|before|after|of|in|on|at|until|and|every)\b|[^\s,;:]))(?=[\s,;:]|$)",
     re.IGNORECASE,
 )
 """Cron fields and bare durations, which are times only where a sentence begins with them."""
 _MORE = re.compile(
     r"[\s,]*(?:(?:and|or)\s+)?(?:"
-    r"(?:at|by|from|until|till|between|before|after|on|every|each|except|excluding|but|starting)\s+(?:not\s+)?"
+    r"(?:at|by|from|before|after|on|every|each|to|through|-|–)\s+(?:not\s+)?"
     rf"(?:\d|noon|midnight|the\s+\d|weekend|{WEEKDAY}s?\b|{MONTH}\b)|{WEEKDAY}s?\b|tomorrow|next\s+(?:week|month)"
-    rf"|twice|\d+\s+times|{CLOCK}|(?:in\s+the|at|this)\s+(?:morning|afternoon|evening|night)|in\s+{MONTH}\b"
-    r"|of\s+(?:the|each|every)\s+\w+)",
+    r"|(?:starting|beginning|until|till|except|excluding|during|between)\b|but\s+(?:not\b|on\s)"
+    rf"|twice\b|\d+\s+times|{CLOCK}|(?:(?:in\s+the|at|this)\s+)?{PART}s?\b|weeks?\b|in\s+{MONTH}\b"
+    r"|of\s+(?:the|each|every)\s+\w+|(?-i:(?:[A-Z][a-z]+\s+){1,2})time\b)"
+    r"|(?<=hour)\s+\d{1,2}\b|(?<=hours)\s+\d{1,2}\b",
     re.IGNORECASE,
 )
 """More of a time, behind one. ``and`` alone may begin the rest of the message."""
@@ -217,21 +220,6 @@ def _exact_form(words: str, now: datetime, zone: str) -> Timed | None:
     if not re.search(r"\d[T ]\d", words):
         return None  # a bare date: the grammar gives it a time of day
     return _once(at if at.tzinfo else _at(at, zone), now, words)
-
-
-_ZONE = re.compile(r"\s+\(?(?P<name>UTC|GMT|[A-Z][A-Za-z]+/[A-Z][A-Za-z_]+(?:/[A-Z][A-Za-z_]+)?)\b\)?")
-_VAGUE_ZONE = re.compile(r"\s+(?P<name>[ECMP][SDE]T|CEST|BST|IST|JST|AEST|AEDT|MEZ|MESZ)\b")
-
-
-def _named_zone(text: str, end: int, zone: str) -> tuple[str, int]:
-    """The zone that is named right after a time ("at 17:00 UTC"), and where its name ends; else the given one."""
-    if vague := _VAGUE_ZONE.match(text, end):
-        raise InvalidSchedule(
-            f"{vague['name']} can mean several zones; name one like Europe/Berlin, or leave it out for {zone}."
-        )
-    match = _ZONE.match(text, end)
-    name = match["name"].replace("GMT", "UTC") if match else ""
-    return (name, match.end()) if match and find_zone(name) else (zone, end)
 
 
 # --- finding the phrase ----------------------------------------------------------------------------------------------

@@ -289,7 +289,7 @@ def _interval(every: Period, reading: _Reading) -> EverySpec:
 
 _PLURAL_DAYS = rf"(?<!every\s)(?<!each\s)(?<!weekly\s)(?<!weekly\son\s)(?:on )?(?P<days>{_DAYS})"
 _BEHIND = r"(?=,?\s+(?:(?:at|by|around|@)\s|\d{1,2}(?::\d\d|\s?[ap]\.?m\b))|\W*$)"
-"""What follows plural days without ``on`` or ``every``: a time of day, or nothing."""
+"""What follows plural days without ``on`` or ``every``: a time of day, or nothing. A sentence may begin with them."""
 _NOT_OF_MONTH = rf"(?! {_OF_MONTH})"
 _OF_YEAR = r"of (?:the|each|every|a) year"
 _OF_QUARTER = r"of (?:the|each|every|a) quarter"
@@ -321,7 +321,7 @@ _FORMS: tuple[tuple[str, _Read], ...] = (
     (rf"{_ON}(?P<dates>{_ORD}(?:{_SEP}(?:the )?{_ORD})+)(?: {_OF_MONTH}|(?=\s+at\b)|(?=\W*$))", _dates),
     (rf"on the (?P<dates>{_DATE}) of (?:every|each) month", _dates),
     (rf"{_EVERY} (?P<dates>{_DATE}) of the month", _dates),
-    (rf"{_EVERY} (?P<dates>{_ORD})(?=,?\s+at\b|\W*$)", _dates),
+    (rf"{_EVERY} (?P<dates>{_ORD})(?=,?\s+(?:at|remind|ping|tell)\b|\W*$)", _dates),
     (rf"{_MONTHLY}(?: on the (?P<dates>{_DATE}))?", _dates),
     # days of the year
     (rf"{_EVERY} (?P<n>other|{NUMBER}) months?(?: on the (?P<date>{_DATE}))?", _months),
@@ -344,6 +344,7 @@ _FORMS: tuple[tuple[str, _Read], ...] = (
     (rf"(?:{_EVERY} week|weekly)(?: on (?P<day>{WEEKDAY})s?)?", _weekly),
     (rf"on (?P<days>{WEEKDAY}s(?:(?:{_SEP}|,? ){WEEKDAY}s)+|{WORKDAY}s|weekends|{WEEKDAY}s)", _named_days),
     (rf"{_PLURAL_DAYS}{_BEHIND}", _named_days),
+    (rf"\A\s*(?P<days>{_DAYS})", _named_days),
     (rf"{_EVERY} (?P<days>{_NAMED})", _named_days),
     # intervals, and every day
     (r"hourly", _every(Period(elapsed=timedelta(hours=1)))),

@@ -27,7 +27,7 @@ from navi_jupyter.clock import now
 from navi_jupyter.model.base import new_id
 from navi_jupyter.model.recalls import Cron, Every, Firing, FiringStatus, Once, OnceSpec, RecallCreate, RecallStatus
 from navi_jupyter.model.sessions import Origin, OriginKind, RunStatus
-from navi_jupyter.timetext.zones import find_zone
+from navi_jupyter.timetext.zones import zone_of_place
 from tests.support.agent_world import Bench, Outcome
 
 
@@ -225,7 +225,7 @@ async def test_it_tells_the_time_here_and_elsewhere(bench: Bench) -> None:
     ],
 )
 def test_places_have_zones(place: str, zone: str | None) -> None:
-    assert find_zone(place) == zone
+    assert zone_of_place(place) == zone
 
 
 async def test_it_says_what_it_can_do_count_included(bench: Bench) -> None:

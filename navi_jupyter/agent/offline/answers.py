@@ -26,7 +26,7 @@ from ...events import (
 from ...model.base import new_id
 from ...ports.agent import ToolContext, Turn, TurnResult
 from ...timetext.parse import Timed, read_in_thread
-from ...timetext.zones import find_zone
+from ...timetext.zones import zone_of_place
 from ..trigger import RecallTrigger, trigger_of
 from . import intents, replies
 from .backend import OfflineTools
@@ -189,7 +189,7 @@ class Answer:
             yield body
 
     async def _time(self, place: str | None, lead: str) -> AsyncIterator[Event]:
-        zone = await asyncio.to_thread(find_zone, place) if place else None
+        zone = await asyncio.to_thread(zone_of_place, place) if place else None
         if place and zone is None:
             async for body in self._say(lead + replies.unknown_place(place)):
                 yield body
