@@ -87,7 +87,8 @@ _BLANKS = re.compile(r"[ \t\r\f\v]{8,}|\n{8,}")
 _WORDS = frozenset((
     "remind", "reminder", "reminders", "recall", "recalls", "cancel", "delete", "remove", "check", "follow",
     "schedule", "summarise", "summarize", "summary", "happened", "session", "minutes", "minute", "hours",
-    "hour", "seconds", "every", "tomorrow", "tonight", "weekday", "weekdays", "weekend", "weekends", "monday", "tuesday", "wednesday",
+    "hour", "seconds", "every", "tomorrow", "tonight", "weekday", "weekdays", "weekend", "weekends", "monday",
+    "tuesday", "wednesday",
     "thursday", "friday", "saturday", "sunday", "evening", "morning", "afternoon", "hello", "thanks", "daily",
     "hourly", "weekly", "count", "about", "again", "yesterday", "list", "what", "when", "time", "help", "me",
     "mondays", "tuesdays", "wednesdays", "thursdays", "fridays", "saturdays", "sundays", "evenings", "mornings",
