@@ -367,7 +367,7 @@ async def _check_interrupted(house: House, recall: Recall, rows: Sequence[Firing
         if why.startswith("interrupted after "):
             tool = house.effects.get(row.run_id or "")
             require(why == f"interrupted after {tool}", f"R4: {row.id} is {why}; its run has started {tool}")
-        elif row.status is FiringStatus.FAILED and why == SERVER_DIED:
+        elif row.status is FiringStatus.FAILED and why in (SERVER_DIED, "interrupted"):
             given_up = made[row.id]["crashes"] >= MAX_CRASHES or recall.status.final
             require(given_up, f"R4: {row.id} was interrupted, had done nothing, and was not started again")
             require(row.run_id not in house.effects, f"R4: {row.id} does not say what its run had done")
