@@ -7,20 +7,26 @@ it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from zoneinfo import ZoneInfo
 
 from ..clock import now
-from ..errors import NaviError, RunFailed
+from ..errors import LeaseLost, NaviError, RunFailed, SessionNotFound
 from ..event_redaction import EventRedactor
 from ..events import Custom, Draft, Event
+from ..log_setup import get_logger
 from ..model.sessions import Failure, Run, RunStatus
-from ..ports.agent import AgentLoop, AskUser, ToolContext, Turn, TurnResult, tool_context
+from ..ports.agent import AgentLoop, AskUser, ToolContext, Turn, TurnResult, tool_call, tool_context
+from ..ports.store import SessionTx
+from .dependencies import SessionDependencies
 from .event_writer import EventWriter
-from .interrupts import PausableTimeout
-from .run_endings import Ending
-from .steering import RunSteering
-from .transcript import TranscriptBuilder
+from .interrupts import PausableTimeout, RunInterrupts, opened
+from .prompts import RunSteering
+from .run_endings import Ending, close_run, custom, pause_run, persist_end
+from .transcript import TranscriptBuilder, fold_frames
+
+log = get_logger("session")
 
 
 class ActiveRun:
@@ -34,14 +40,14 @@ class ActiveRun:
         loop: AgentLoop,
         journal: EventWriter,
         fold: TranscriptBuilder,
-        patience: PausableTimeout,
+        time_limit: PausableTimeout,
         steering: RunSteering,
         ask: AskUser,
     ) -> None:
         self.run = run
         self.fold = fold
         """The run's conversation so far, the prompt included."""
-        self.patience = patience
+        self.time_limit = time_limit
         self.steering = steering
         self.lost = False
         """Set when the run was closed by another server (this one was silent for too long) or went with its session."""
@@ -87,7 +93,12 @@ class ActiveRun:
         """Seconds that it may still take if nobody wants it to end. Not over while the user is being asked."""
         if self.stopping or self._closing:
             return 0.0
-        return max(self.patience.left, 1.0) if self.patience.held else max(self.patience.left, 0.0)
+        return max(self.time_limit.left, 1.0) if self.time_limit.held else max(self.time_limit.left, 0.0)
+
+    def cut(self, reason: str) -> None:
+        """End it because its events cannot be stored: another server has the run (``lost``), or there is a defect."""
+        self.lost = self.lost or reason == "lost"
+        self.task.cancel(reason)
 
     def emit(self, event: Event) -> None:
         """Write an event of this run to the log, from a tool for example; nothing once it has ended."""
@@ -110,7 +121,7 @@ class ActiveRun:
         tool_context.set(self._context)
         items = self._loop.run(turn, self._context)
         try:
-            async with self.patience.limit():
+            async with self.time_limit.limit():
                 await self._drain(items)
         finally:
             # Left in the middle, a generator must clean up now and in this task, not when it is collected.
@@ -178,3 +189,168 @@ class ActiveRun:
                 text = f"Something went wrong inside Navi ({type(error).__name__}). The server's log has the details."
                 failure = Failure(code="internal_error", message=text)
         return Ending(RunStatus.FAILED, failure)
+
+
+_FOLDED_HERE = 50
+"""More frames than these are folded in a thread: it would hold up the loop."""
+
+
+async def launch(
+    shared: SessionDependencies,
+    run: Run,
+    *,
+    joined: Callable[[tuple[str, ...]], None],
+    withdrawn: Callable[[str], None],
+) -> ActiveRun:
+    """Start or resume a run that is active in the database: gather what it needs, and start the agent's task.
+
+    ``joined`` is called with the queued runs whose prompts it has taken, ``withdrawn`` with the id of a question that
+    is not wanted any more.
+    """
+    turn, user_id = await _turn(shared, run)
+    time_limit = PausableTimeout(turn.limits.run_timeout)
+
+    def note_joined(drafts: Sequence[Draft], run_ids: Sequence[str]) -> None:
+        active.note(drafts)
+        joined(tuple(run_ids))
+
+    active = ActiveRun(
+        run,
+        context=replace(
+            shared.tool_context(turn.session, user_id=user_id, run_id=run.id, origin=run.origin),
+            record_effect=RunEffects(shared, run, noted=lambda draft: active.note([draft])),
+        ),
+        loop=shared.agent,
+        journal=shared.journal,
+        fold=await _fold(shared, run),
+        time_limit=time_limit,
+        steering=RunSteering(
+            run,
+            server_id=shared.server_id,
+            store=shared.store,
+            journal=shared.journal,
+            waiting=False,
+            joined=note_joined,
+        ),
+        ask=RunInterrupts(
+            run,
+            server_id=shared.server_id,
+            store=shared.store,
+            journal=shared.journal,
+            questions=shared.questions,
+            approval_timeout=shared.settings.approval_timeout,
+            time_limit=time_limit,
+            withdrawn=withdrawn,
+        ),
+    )
+    # Read last: the session is notified of prompts that come from now on.
+    if any(queued.mode == "steer" for queued in await shared.store.queued_prompts(run.session_id)):
+        active.steering.waiting = True
+    active.begin(turn)
+    shared.journal.watch(run.id, active.cut)
+    return active
+
+
+async def end_unlaunched(shared: SessionDependencies, run: Run, error: Exception) -> None:
+    """End a run that is active in the database and could not be launched."""
+    failure = Failure(code="internal_error", message="Something went wrong inside Navi before the run began.")
+    if isinstance(error, NaviError):
+        failure = Failure(code=error.code, message=error.message)
+
+    async def unit(tx: SessionTx) -> None:
+        fold = fold_frames(await tx.run_frames(run.session_id, run.id))
+        await close_run(tx, run, Ending(RunStatus.FAILED, failure), fold)
+
+    await persist_end(shared.store, run, unit)
+
+
+async def record_pause(shared: SessionDependencies, active: ActiveRun, result: TurnResult) -> None:
+    """Put the run to rest until its questions are answered: no server has it then."""
+    run, at = active.run, now()
+    active.over = True
+    asked = [
+        opened(ask, run, at, approval_timeout=shared.settings.approval_timeout, durable=True) for ask in result.asks
+    ]
+
+    async def unit(tx: SessionTx) -> None:
+        if not await pause_run(tx, run, result, asked, active.fold, server_id=shared.server_id):
+            # Asked to stop meanwhile, through another server.
+            await close_run(tx, run, Ending(RunStatus.STOPPED, usage=result.usage), active.fold)
+
+    await shared.journal.flushed(run.session_id)
+    if not active.lost:
+        await persist_end(shared.store, run, unit)
+    log.info("run_pauses", session_id=run.session_id, run_id=run.id, questions=len(asked))
+
+
+async def record_end(shared: SessionDependencies, active: ActiveRun, *, forced: bool) -> None:
+    """Make the end durable. Retried until the database takes it: a run must not stay open while this server lives."""
+    run, ending = active.run, active.ending()
+    active.over = True
+    if ending.error is not None and ending.error.code == "internal_error":
+        log.error("run_broke", run_id=run.id, exc_info=active.task.exception() if active.task.done() else None)
+
+    async def unit(tx: SessionTx) -> None:
+        await close_run(tx, run, ending, active.fold, forced=forced)
+
+    if not active.lost:
+        await shared.journal.flushed(run.session_id)
+        await persist_end(shared.store, run, unit)
+    log.info("run_ended", session_id=run.session_id, run_id=run.id, status=ending.status)
+
+
+class RunEffects:
+    """Records that a run starts a tool with an effect (``ToolContext.record_effect``): a ``navi.tool`` event."""
+
+    def __init__(self, shared: SessionDependencies, run: Run, *, noted: Callable[[Draft], None]) -> None:
+        self._shared = shared
+        self._run = run
+        self._noted = noted
+        self._recorded = False
+
+    async def __call__(self, tool: str) -> None:
+        run, shared = self._run, self._shared
+        await shared.journal.flushed(run.session_id)  # the call is in the log before it
+        event = custom("navi.tool", action="started", tool=tool, tool_call_id=tool_call.get(), run_id=run.id)
+        draft = Draft(event, run_id=run.id, origin=run.origin, at=now())
+
+        async def unit(tx: SessionTx) -> None:
+            # The same fence as for what the run writes. After a sleep past its lease another server may have closed
+            # the run, found it without an effect and started it again: then the tool must not run here.
+            if not await tx.held_runs([run.id], server_id=shared.server_id):
+                raise LeaseLost("The run was taken over by another server.")
+            await tx.append(run.session_id, [draft])
+
+        # The first one decides whether the run may be started again: it has to survive a power cut, too.
+        await shared.store.write(unit, durable=not self._recorded)
+        self._recorded = True
+        self._noted(draft)
+
+
+async def _turn(shared: SessionDependencies, run: Run) -> tuple[Turn, str]:
+    """What the loop is told, and the user who asked."""
+    store = shared.store
+    session = await store.session(run.session_id)
+    if session is None:
+        raise SessionNotFound(f"There is no session {run.session_id}.")
+    prompt, user_id = await store.prompt(run.id)
+    paused = await store.paused(run.id)
+    turn = Turn(
+        session=session,
+        run_id=run.id,
+        model=run.model,
+        prompt=prompt,
+        history=tuple(await store.past_turns(run.session_id)),
+        limits=shared.settings.limits.within(shared.limits_of_profile(session.profile)),
+        origin=run.origin,
+        now=now().astimezone(ZoneInfo(session.timezone)),
+        attachments=tuple(one for part in await store.parts(run.id) for one in part.attachments),
+        resumed=None if paused is None else paused.conversation,
+        answers=() if paused is None else paused.interrupts,
+    )
+    return turn, user_id
+
+
+async def _fold(shared: SessionDependencies, run: Run) -> TranscriptBuilder:
+    frames = await shared.store.run_frames(run.session_id, run.id)
+    return fold_frames(frames) if len(frames) <= _FOLDED_HERE else await asyncio.to_thread(fold_frames, frames)

@@ -6,7 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..model.runs import RunLimits
-from ..ports.agent import NO_JUPYTER, AgentLoop, Attachments, Memory, RecallAccess, SessionHistory, Spending
+from ..model.sessions import Origin, Session
+from ..ports.agent import (
+    NO_JUPYTER,
+    AgentLoop,
+    Attachments,
+    Memory,
+    RecallAccess,
+    SessionHistory,
+    Spending,
+    StopSignal,
+    ToolContext,
+)
 from ..ports.jupyter import JupyterAccess
 from ..ports.recalls import RunEnded
 from ..ports.store import SessionStore
@@ -49,4 +60,20 @@ class SessionDependencies:
     gear: ToolServices
     run_ended: RunEnded
     limits_of_profile: Callable[[str], RunLimits]
-    """Raises InvalidRequest for a profile that can not be used."""
+    """Raises InvalidRequest for a profile that cannot be used."""
+
+    def tool_context(self, session: Session, *, user_id: str, run_id: str, origin: Origin) -> ToolContext:
+        """What the tools of a run work with; ``emit``, ``ask``, ``steering`` and ``record_effect`` are the run's."""
+        return ToolContext(
+            user_id=user_id,
+            session=session,
+            run_id=run_id,
+            origin=origin,
+            stop=StopSignal(),
+            recalls=self.recalls,
+            library=self.library,
+            jupyter=self.gear.jupyter,
+            memory=self.gear.memory,
+            attachments=self.gear.attachments,
+            spending=self.gear.spending,
+        )

@@ -7,13 +7,12 @@ Nothing is lost when the database refuses: it is offered again until it is taken
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 from ..errors import NaviError
-from ..events import Draft
+from ..events import ActivityDelta, Draft, Event, ReasoningMessageContent, TextMessageContent, ToolCallArgs
 from ..log_setup import get_logger
 from ..ports.store import SessionStore, SessionTx
-from .merging import merge_deltas
 
 log = get_logger("journal")
 
@@ -25,13 +24,6 @@ LONGEST_PAUSE = 5.0
 """Seconds between attempts while the database refuses."""
 
 
-class Writer(Protocol):
-    """A run that writes; learns when it may no longer."""
-
-    lost: bool
-    task: asyncio.Task[None]
-
-
 class EventWriter:
     """Owned by the orchestrator: :meth:`work` runs as one of its tasks."""
 
@@ -40,7 +32,8 @@ class EventWriter:
         self._server_id = server_id
         self._pending: dict[str, list[Draft]] = {}
         self._count = 0
-        self._writers: dict[str, Writer] = {}
+        self._writers: dict[str, Callable[[str], None]] = {}
+        """By run: ends it, with the reason."""
         self._wanted = asyncio.Event()
         self._in_flight: frozenset[str] = frozenset()
         self._progress = asyncio.Event()
@@ -63,9 +56,9 @@ class EventWriter:
         while session_id in self._pending or session_id in self._in_flight:
             await self._progress.wait()
 
-    def watch(self, run_id: str, writer: Writer) -> None:
-        """A run begins to write."""
-        self._writers[run_id] = writer
+    def watch(self, run_id: str, cut: Callable[[str], None]) -> None:
+        """A run begins to write. ``cut`` ends it: ``lost`` when another server has it, ``broken`` after a defect."""
+        self._writers[run_id] = cut
 
     def forget(self, run_id: str) -> None:
         """A run has ended."""
@@ -96,7 +89,7 @@ class EventWriter:
                 if len(taken) > 1:
                     taken = await self._commit_apart(taken)
                 for run_id in _runs(taken) & self._writers.keys():
-                    self._writers[run_id].task.cancel("broken")
+                    self._writers[run_id]("broken")
             pause = 0.05
             self._count -= count
             self._in_flight = frozenset()
@@ -152,11 +145,10 @@ class EventWriter:
         return broken
 
     def _lose(self, run_id: str) -> None:
-        writer = self._writers.get(run_id)
-        if writer is not None and not writer.lost:
+        cut = self._writers.pop(run_id, None)
+        if cut is not None:
             log.warning("run_lost", run_id=run_id)
-            writer.lost = True
-            writer.task.cancel("lost")
+            cut("lost")
 
     def _restore(self, taken: dict[str, list[Draft]]) -> None:
         """Put back what could not be committed, in front of what has come since."""
@@ -189,3 +181,52 @@ def _merged_run(group: list[Draft]) -> list[Draft]:
     if len(events) == len(group):
         return group
     return [group[0].with_event(event) for event in events]
+
+
+def merge_deltas(events: Sequence[Event]) -> list[Event]:
+    """Consecutive text, reasoning or argument deltas of one message become one."""
+    merged: list[Event] = []
+    parts: list[str] = []
+    for event in events:
+        last = merged[-1] if merged else None
+        if last is not None and _continues(last, event):
+            parts.append(_delta(event))
+            continue
+        if isinstance(event, ActivityDelta) and isinstance(last, ActivityDelta) and _same(last, event):
+            merged[-1] = last.model_copy(update={"patch": last.patch + event.patch})
+            continue
+        _settle(merged, parts)
+        merged.append(event)
+        parts = [_delta(event)] if isinstance(event, _DELTAS) else []
+    _settle(merged, parts)
+    return merged
+
+
+_DELTAS = (TextMessageContent, ReasoningMessageContent, ToolCallArgs)
+
+
+def _delta(event: Event) -> str:
+    return event.delta if isinstance(event, _DELTAS) else ""
+
+
+def _continues(last: Event, event: Event) -> bool:
+    if type(last) is not type(event):  # Nearly every event comes by here: the cheap question first.
+        return False
+    match last, event:
+        case (TextMessageContent(message_id=one), TextMessageContent(message_id=other)):
+            return one == other
+        case (ReasoningMessageContent(message_id=one), ReasoningMessageContent(message_id=other)):
+            return one == other
+        case (ToolCallArgs(tool_call_id=one), ToolCallArgs(tool_call_id=other)):
+            return one == other
+        case _:
+            return False
+
+
+def _same(one: ActivityDelta, other: ActivityDelta) -> bool:
+    return one.message_id == other.message_id and one.activity_type == other.activity_type
+
+
+def _settle(merged: list[Event], parts: list[str]) -> None:
+    if len(parts) > 1:
+        merged[-1] = merged[-1].model_copy(update={"delta": "".join(parts)})

@@ -67,6 +67,19 @@ async def expire(tx: SessionTx) -> None:
         await settle(tx, question, InterruptStatus.EXPIRED, draft=draft)
 
 
+async def withdraw(tx: SessionTx, interrupt_id: str) -> None:
+    """Cancel a question that is not wanted any more. When its run has ended, the end has closed it."""
+    question = await tx.interrupt(interrupt_id)
+    run = None if question is None else await tx.run(question.run_id)
+    if question is None or run is None:
+        return
+
+    def draft(settled: Interrupt) -> Draft:
+        return Draft(told("cancelled", settled), run_id=run.id, origin=run.origin, at=now())
+
+    await settle(tx, question, InterruptStatus.CANCELLED, draft=draft)
+
+
 # --- answers
 
 
@@ -201,8 +214,8 @@ class RunInterrupts:
         journal: EventWriter,
         questions: Questions,
         approval_timeout: float,
-        patience: PausableTimeout,
-        withdraw: Callable[[str], None],
+        time_limit: PausableTimeout,
+        withdrawn: Callable[[str], None],
     ) -> None:
         self._run = run
         self._server_id = server_id
@@ -210,24 +223,24 @@ class RunInterrupts:
         self._journal = journal
         self._questions = questions
         self._approval_timeout = approval_timeout
-        self._patience = patience
-        self._withdraw = withdraw
-        """Told, without waiting, the id of a question whose asker has gone."""
+        self._time_limit = time_limit
+        self._withdrawn = withdrawn
+        """Called with the id of a question that is not wanted any more; does not wait."""
 
     async def __call__(self, ask: Ask) -> Interrupt:
         await self._journal.flushed(self._run.session_id)  # what it asks about is in the log before it
         question = opened(ask, self._run, now(), approval_timeout=self._approval_timeout, durable=False)
         answer = self._questions.expect(question.id)
-        self._patience.hold()
+        self._time_limit.hold()
         try:
             if not await self._open(question):
                 return question.but(status=InterruptStatus.CANCELLED)
             return await self._answered(question, answer)
         except asyncio.CancelledError:
-            self._withdraw(question.id)
+            self._withdrawn(question.id)
             raise
         finally:
-            self._patience.release()
+            self._time_limit.release()
             self._questions.forget(question.id)
 
     async def _open(self, question: Interrupt) -> bool:

@@ -21,21 +21,20 @@ from ..model.attachments import Attachment
 from ..model.base import new_id
 from ..model.runs import RunLimits
 from ..model.sessions import SYSTEM, USER, Origin, Run, Session, SessionCreate, SessionPatch, Usage
-from ..ports.agent import AgentLoop, Message, RecallAccess, StopSignal, ToolContext
+from ..ports.agent import AgentLoop, Message, RecallAccess, ToolContext
 from ..ports.recalls import RunEnded
 from ..ports.store import SessionStore, SessionTx
 from ..settings import Settings
 from .dependencies import IDLE_AFTER, MAX_QUEUED_PROMPTS, SessionDependencies, ToolServices
 from .event_log import EventLog, Page
 from .event_writer import EventWriter
-from .inbox import Close, Poke, Submitted
 from .interrupts import Questions
-from .library import TranscriptHistory
 from .maintenance import Maintenance
 from .run_endings import custom
 from .run_slots import RunSlots
 from .servers import close_orphans, this_server
-from .session_actor import SessionActor
+from .session_actor import Close, Poke, SessionActor, Submitted
+from .snapshot import TranscriptHistory
 from .views import SessionView, Stats, default_title
 
 log = get_logger("orchestrator")
@@ -224,20 +223,7 @@ class Orchestrator:
         """What tools would work for in this session, for looking at what there is. Raises NotReady."""
         if self._shared is None:
             raise NotReady("Navi is stopping with this server.")
-        return ToolContext(
-            user_id=session.owner,
-            role="owner",
-            session=session,
-            run_id="",
-            origin=USER,
-            stop=StopSignal(),
-            recalls=self._shared.recalls,
-            library=self.library,
-            jupyter=self._gear.jupyter,
-            memory=self._gear.memory,
-            attachments=self._gear.attachments,
-            spending=self._gear.spending,
-        )
+        return self._shared.tool_context(session, user_id=session.owner, run_id="", origin=USER)
 
     async def sessions(
         self, owner: str, *, limit: int, cursor: str | None = None, notebook_path: str | None = None

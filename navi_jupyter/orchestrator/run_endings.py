@@ -13,7 +13,7 @@ from ..log_setup import get_logger
 from ..model.runs import Interrupt, InterruptStatus
 from ..model.sessions import Failure, Run, RunStatus, Usage
 from ..ports.agent import TurnResult
-from ..ports.store import SessionTx
+from ..ports.store import SessionStore, SessionTx
 from .transcript import TranscriptBuilder
 
 log = get_logger("session")
@@ -73,6 +73,18 @@ async def close_run(tx: SessionTx, run: Run, ending: Ending, fold: TranscriptBui
     events.append(_last_event(run, ending))
     await tx.append(run.session_id, [Draft(event, run_id=run.id, origin=run.origin, at=at) for event in events])
     return True
+
+
+async def persist_end(store: SessionStore, run: Run, unit: Callable[[SessionTx], Awaitable[None]]) -> None:
+    """Write a run's pause or end, whatever the database does meanwhile; one that cannot be written ends as failed."""
+    try:
+        await persist(lambda: store.write(unit, durable=True))
+    except Exception:
+        # An end that cannot be written would hold the session for ever: write one that can.
+        log.exception("run_end_broke", run_id=run.id)
+        failure = Failure(code="internal_error", message="Something went wrong inside Navi when the run ended.")
+        plain = Ending(RunStatus.FAILED, failure)
+        await persist(lambda: store.write(lambda tx: close_run(tx, run, plain, TranscriptBuilder()), durable=True))
 
 
 async def persist(attempt: Callable[[], Awaitable[object]]) -> None:

@@ -2,41 +2,93 @@
 
 It alone starts and ends the session's runs in this process; that there is at most one over *all* processes is the
 database's doing (a unique index), so every decision that depends on it is taken inside a transaction. Its state could
-be rebuilt from the store at any moment, which is why an idle one may simply leave.
+be rebuilt from the store at any moment, which is why an idle one simply leaves memory.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeVar, assert_never
 
-from ..clock import now
-from ..commands import Acceptance, Answer, Edit, Prompt, Stop, Unqueue
+from ..commands import Acceptance, Answer, Command, Edit, Prompt, Stop, Unqueue
 from ..errors import NaviError, NotReady, SessionNotFound, StoreError
-from ..events import Draft
 from ..log_setup import get_logger
+from ..model.attachments import Attachment
 from ..model.base import new_id
-from ..model.runs import InterruptStatus
-from ..model.sessions import Failure, OriginKind, Run, RunStatus
-from ..ports.agent import TurnResult
+from ..model.sessions import Origin, OriginKind, Run, RunStatus
 from ..ports.store import SessionTx
-from .active_run import ActiveRun
-from .command_handler import Admission, Answered, CommandHandler, Sender, Withdrawal
+from .active_run import ActiveRun, end_unlaunched, launch, record_end, record_pause
+from .command_handler import Admission, CommandHandler, Sender
 from .dependencies import SessionDependencies
-from .inbox import Close, Finished, Item, Joined, Poke, Submitted, Withdrawn
-from .interrupts import checked_payload, opened, settle
-from .launch import launch
+from .interrupts import checked_payload, withdraw
 from .prompts import Arrival
-from .run_endings import Ending, close_run, pause_run, persist, told
 from .run_slots import SlotRequest
-from .transcript import TranscriptBuilder, fold_frames
 
 log = get_logger("session")
 T = TypeVar("T")
 
-_LOOK_AGAIN = 1.0
-"""Seconds after which a session looks for its next run when the database had refused to say."""
+_RETRY = 1.0
+"""Seconds after which a session looks for its next run again when the database has refused."""
+
+
+# --- what arrives in the inbox ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A command, and the future of its acceptance."""
+
+    command: Command
+    user_id: str
+    origin: Origin
+    accepted: asyncio.Future[Acceptance]
+    attachments: tuple[Attachment, ...] = ()
+    """What a prompt brings along, stored."""
+
+    def accept(self, acceptance: Acceptance) -> None:
+        """Answer, unless that was done or the sender has stopped waiting."""
+        if not self.accepted.done():
+            self.accepted.set_result(acceptance)
+
+    def refuse(self, error: Exception) -> None:
+        """The same, with an error."""
+        if not self.accepted.done():
+            self.accepted.set_exception(error)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The current run's task is done, or its stop deadline has passed (``forced``)."""
+
+    active: ActiveRun
+    forced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The code within the run that asked this question does not wait for it any more."""
+
+    interrupt_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """These queued runs are over: their prompts are part of the current one."""
+
+    run_ids: tuple[str, ...]
+
+
+class Poke:
+    """Look whether something can start or go on: a slot is free, another server's run has ended, all is answered."""
+
+
+class Close:
+    """Leave; a run in progress ends as interrupted."""
+
+
+Item = Submitted | Finished | Withdrawn | Joined | Poke | Close
 
 
 class SessionActor:
@@ -51,10 +103,10 @@ class SessionActor:
         self._deadline: asyncio.TimerHandle | None = None
         """When the current run is given up: some time after its timeout, a stop or a close. None without a run."""
         self._closing = False
-        self._intake = CommandHandler(session_id, server_id=shared.server_id, max_queued=shared.max_queued_prompts)
+        self._commands = CommandHandler(session_id, server_id=shared.server_id, max_queued=shared.max_queued_prompts)
 
     def put(self, item: Item) -> None:
-        """Give it something to do."""
+        """Add an item to the inbox."""
         self._inbox.put_nowait(item)
 
     @property
@@ -77,7 +129,7 @@ class SessionActor:
             except StoreError as error:
                 # What is next in the queue may not have been looked for.
                 log.error("session_item_refused", session_id=self.session_id, error=error.message)
-                asyncio.get_running_loop().call_later(_LOOK_AGAIN, self.put, Poke())
+                asyncio.get_running_loop().call_later(_RETRY, self.put, Poke())
             except Exception:
                 # One item's failure is not the session's: what it was about is settled or in the store.
                 log.exception("session_item_failed", session_id=self.session_id, item=type(item).__name__)
@@ -99,10 +151,10 @@ class SessionActor:
             case Finished():
                 await self._end(item)
             case Withdrawn(interrupt_id=interrupt_id):
-                await self._withdraw(interrupt_id)
+                await self._shared.store.write(lambda tx: withdraw(tx, interrupt_id))
             case Joined(run_ids=run_ids):
                 for run_id in run_ids:
-                    await self._tell_ended(run_id)
+                    await self._notify_ended(run_id)
             case Poke():
                 await self._start_next()
             case Close():
@@ -117,7 +169,7 @@ class SessionActor:
 
     async def _answer(self, item: Submitted) -> None:
         try:
-            item.accept(await self._obey(item))
+            item.accept(await self._handle(item))
         except NaviError as error:
             item.refuse(error)
         except Exception as error:
@@ -127,8 +179,8 @@ class SessionActor:
             item.refuse(NotReady("The server is stopping. Try again."))
             raise
 
-    async def _obey(self, item: Submitted) -> Acceptance:
-        command = item.command
+    async def _handle(self, item: Submitted) -> Acceptance:
+        command, handler = item.command, self._commands
         sender = Sender(command.command_id or new_id("c"), item.user_id, item.origin)
         match command:
             case Prompt():
@@ -136,12 +188,12 @@ class SessionActor:
             case Stop():
                 return await self._stop(command, sender)
             case Unqueue():
-                withdrawn = await self._write(lambda tx: self._intake.unqueue(tx, command, sender))
+                withdrawn = await self._write(lambda tx: handler.unqueue(tx, command, sender))
                 if withdrawn.target is not None:
-                    await self._tell_ended(withdrawn.target.id)
+                    await self._notify_ended(withdrawn.target.id)
                 return withdrawn.acceptance
             case Edit():
-                return (await self._write(lambda tx: self._intake.edit(tx, command, sender))).acceptance
+                return (await self._write(lambda tx: handler.edit(tx, command, sender))).acceptance
             case Answer():
                 return await self._settle(command, sender)
             case _:
@@ -152,9 +204,9 @@ class SessionActor:
 
     async def _prompt(self, prompt: Prompt, sender: Sender, item: Submitted) -> Acceptance:
         slots = self._shared.slots
-        claimant = self._claimant_of(sender)
+        request = self._slot_request(sender)
         free = self.current is None and not self._closing and not slots.expects(self.session_id)
-        slot = free and slots.take(claimant)
+        slot = free and slots.take(request)
         arrival = Arrival(
             prompt=prompt,
             command_id=sender.command_id,
@@ -164,33 +216,32 @@ class SessionActor:
         )
         started: Run | None = None
         try:
-            admission = await self._write(lambda tx: self._intake.prompt(tx, arrival, may_start=slot))
+            admission = await self._write(lambda tx: self._commands.prompt(tx, arrival, may_start=slot))
             started = admission.started
         finally:
             if slot and started is None:
                 slots.give_back(self.session_id)
         item.accept(admission.acceptance)  # It is durable; what follows takes its time.
         if admission.ended is not None:
-            await self._tell_ended(admission.ended.id)
+            await self._notify_ended(admission.ended.id)
         if started is not None:
             await self._launch(started)
         elif not admission.repeated:
-            self._make_way(admission, prompt, claimant)
+            self._await_turn(admission, prompt, request)
         return admission.acceptance
 
-    def _claimant_of(self, sender: Sender) -> SlotRequest:
-        patient = sender.origin.kind is not OriginKind.USER
-        return SlotRequest(self.session_id, sender.user_id, patient=patient)
+    def _slot_request(self, sender: Sender) -> SlotRequest:
+        return SlotRequest(self.session_id, sender.user_id, background=sender.origin.kind is not OriginKind.USER)
 
-    def _make_way(self, admission: Admission, prompt: Prompt, claimant: SlotRequest) -> None:
+    def _await_turn(self, admission: Admission, prompt: Prompt, request: SlotRequest) -> None:
         """A prompt was queued: see that it gets its turn."""
         rival = admission.rival
         if rival is None or rival.status is RunStatus.WAITING:
             if not self._closing:
-                self._shared.slots.wait(claimant)  # to start it, or to go on with a run that it has answered
+                self._shared.slots.wait(request)  # to start it, or to go on with a run that it has answered
         # A run of another server is stopped by that one, which finds the request in the run's row; steering likewise.
         elif prompt.mode in ("interrupt", "rollback"):
-            self._stop_current(rival.id)
+            self.stop_requested(rival.id)
         elif prompt.mode == "steer":
             self.steered()
 
@@ -200,47 +251,31 @@ class SessionActor:
             self.current.steering.waiting = True
 
     async def _stop(self, stop: Stop, sender: Sender) -> Acceptance:
-        stopped: Withdrawal = await self._write(lambda tx: self._intake.stop(tx, stop, sender))
+        stopped = await self._write(lambda tx: self._commands.stop(tx, stop, sender))
         target = stopped.target
         if target is not None and target.status is RunStatus.RUNNING:
             # The run of another server is stopped by that one: it finds the request in the run's row.
-            self._stop_current(target.id)
+            self.stop_requested(target.id)
         elif target is not None:
-            await self._tell_ended(target.id)
+            await self._notify_ended(target.id)
             if target.status is RunStatus.WAITING and not self._closing:
-                self._shared.slots.wait(self._claimant_of(sender))
+                self._shared.slots.wait(self._slot_request(sender))
         return stopped.acceptance
 
     async def _settle(self, answer: Answer, sender: Sender) -> Acceptance:
         found = await self._shared.store.interrupts([answer.interrupt_id])
         asked = [question for question in found if question.session_id == self.session_id]
         payload = await checked_payload(asked[0], answer) if asked else None
-        answered: Answered = await self._write(lambda tx: self._intake.answer(tx, answer, payload, sender))
+        answered = await self._write(lambda tx: self._commands.answer(tx, answer, payload, sender))
         question = answered.question
         if question is not None and not question.durable:
             self._shared.questions.settled(question)
         elif question is not None and not self._closing:
-            self._shared.slots.wait(self._claimant_of(sender))
+            self._shared.slots.wait(self._slot_request(sender))
         return answered.acceptance
 
-    async def _withdraw(self, interrupt_id: str) -> None:
-        """Whoever asked within a run has gone. When the run has, too, its end has closed the question."""
-
-        async def unit(tx: SessionTx) -> None:
-            question = await tx.interrupt(interrupt_id)
-            run = None if question is None else await tx.run(question.run_id)
-            if question is not None and run is not None:
-                cancelled = InterruptStatus.CANCELLED
-                await settle(
-                    tx,
-                    question,
-                    cancelled,
-                    draft=lambda now_is: Draft(told("cancelled", now_is), run_id=run.id, origin=run.origin, at=now()),
-                )
-
-        await self._shared.store.write(unit)
-
-    def _stop_current(self, run_id: str) -> bool:
+    def stop_requested(self, run_id: str) -> bool:
+        """Stop a run, asked for here or through another server. False when it is not this session's current one."""
         active = self.current
         if active is None or active.run.id != run_id:
             return False
@@ -255,10 +290,6 @@ class SessionActor:
         late = Finished(active, forced=True)
         self._deadline = asyncio.get_running_loop().call_later(seconds, self.put, late)
 
-    def stop_requested(self, run_id: str) -> bool:
-        """Another server was asked to stop a run of ours. False when it is not this session's current one."""
-        return self._stop_current(run_id)
-
     # --- runs
 
     async def _start_next(self) -> None:
@@ -268,15 +299,15 @@ class SessionActor:
             slots.renounce(self.session_id)
             return
         if slots.waits(self.session_id):
-            return  # told when it is its turn
-        claimant = slots.kept(self.session_id) or await self._next_claimant()
-        if claimant is None:
+            return  # poked when it is its turn
+        request = slots.kept(self.session_id) or await self._next_request()
+        if request is None:
             return
-        if not slots.take(claimant):
-            slots.wait(claimant)
+        if not slots.take(request):
+            slots.wait(request)
             return
         try:
-            started = await self._shared.store.write(self._intake.begin_next)
+            started = await self._shared.store.write(self._commands.begin_next)
         except SessionNotFound:
             started = None
         except BaseException:
@@ -287,54 +318,48 @@ class SessionActor:
         else:
             await self._launch(started)
 
-    async def _next_claimant(self) -> SlotRequest | None:
-        """For whom the session would go on: somebody who waits, if any of it is a user's. None: there is nothing.
+    async def _next_request(self) -> SlotRequest | None:
+        """The slot that the session needs to go on; None: there is nothing to do.
 
-        Who has answered a question waits, too, whoever the run is of.
+        A user waits for it if any of the runs is a user's, and for the answer to a question whatever the run.
         """
         runs = await self._shared.store.open_runs(self.session_id)
         session = await self._shared.store.session(self.session_id) if runs else None
         if session is None:
             return None
-        patient = all(run.status is RunStatus.QUEUED and run.origin.kind is not OriginKind.USER for run in runs)
-        return SlotRequest(self.session_id, session.owner, patient=patient)
+        background = all(run.status is RunStatus.QUEUED and run.origin.kind is not OriginKind.USER for run in runs)
+        return SlotRequest(self.session_id, session.owner, background=background)
 
     async def _launch(self, run: Run) -> None:
-        """Put the agent to work. The run is active in the database already: if that fails, it has to be ended there."""
+        """Start the agent. The run is active in the database already: if that fails, it has to be ended there."""
+
+        def joined(run_ids: tuple[str, ...]) -> None:
+            self.put(Joined(run_ids))
+
         try:
-            active = await launch(self._shared, run, self.put)
+            active = await launch(
+                self._shared, run, joined=joined, withdrawn=lambda interrupt_id: self.put(Withdrawn(interrupt_id))
+            )
         except Exception as error:
             # What the user can act on (a broken profile) is no defect: its message is enough.
             trace = None if isinstance(error, NaviError) else error
             log.error("run_not_launched", session_id=self.session_id, run_id=run.id, error=str(error), exc_info=trace)
-            await self._end_unlaunched(run, error)
+            try:
+                await end_unlaunched(self._shared, run, error)
+            finally:
+                self._shared.slots.give_back(self.session_id)
+            await self._notify_ended(run.id)
+            self.put(Poke())
             return
         self.current = active
-        self._shared.journal.watch(run.id, active)
         active.task.add_done_callback(lambda task: self._finished(active, task))
-        self._give_up_after(active, active.patience.left + self._shared.settings.stop_deadline)
+        self._give_up_after(active, active.time_limit.left + self._shared.settings.stop_deadline)
         log.info("run_started", session_id=self.session_id, run_id=run.id, model=run.model, origin=run.origin.kind)
 
     def _finished(self, active: ActiveRun, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
-            task.exception()  # Looked at here too, for a task that was given up: nobody else will.
+            task.exception()  # Retrieved here too: of a task that was given up it would be logged as never retrieved.
         self.put(Finished(active))
-
-    async def _end_unlaunched(self, run: Run, error: Exception) -> None:
-        failure = Failure(code="internal_error", message="Something went wrong inside Navi before the run began.")
-        if isinstance(error, NaviError):
-            failure = Failure(code=error.code, message=error.message)
-        ending = Ending(RunStatus.FAILED, failure)
-
-        async def unit(tx: SessionTx) -> None:
-            await close_run(tx, run, ending, fold_frames(await tx.run_frames(self.session_id, run.id)))
-
-        try:
-            await self._persist_end(run, unit)
-        finally:
-            self._shared.slots.give_back(self.session_id)
-        await self._tell_ended(run.id)
-        self.put(Poke())
 
     async def _end(self, item: Finished) -> None:
         active = item.active
@@ -349,79 +374,24 @@ class SessionActor:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-        if (result := active.pausing()) is not None:
-            await self._pause(active, result)
-            return
-        ending = active.ending()
-        active.over = True
-        if ending.error is not None and ending.error.code == "internal_error":
-            error = active.task.exception() if active.task.done() else None
-            log.error("run_broke", run_id=active.run.id, exc_info=error)
         try:
-            await self._record(active, ending, forced=item.forced)
+            if (result := active.pausing()) is not None:
+                await record_pause(self._shared, active, result)
+            else:
+                await record_end(self._shared, active, forced=item.forced)
         finally:
-            self._let_go(active)
-        log.info("run_ended", session_id=self.session_id, run_id=active.run.id, status=ending.status)
-        await self._tell_ended(active.run.id)
+            self._shared.journal.forget(active.run.id)
+            self.current = None
+            self._shared.slots.give_back(self.session_id)
+        await self._notify_ended(active.run.id)
         await self._start_next()
 
-    async def _pause(self, active: ActiveRun, result: TurnResult) -> None:
-        """Put the run to rest until its questions are answered; nobody holds it then, and its slot is free."""
-        shared, run = self._shared, active.run
-        active.over = True
-        at = now()
-        asked = [
-            opened(ask, run, at, approval_timeout=shared.settings.approval_timeout, durable=True) for ask in result.asks
-        ]
-
-        async def unit(tx: SessionTx) -> None:
-            if not await pause_run(tx, run, result, asked, active.fold, server_id=shared.server_id):
-                # Asked to stop meanwhile, through another server.
-                await close_run(tx, run, Ending(RunStatus.STOPPED, usage=result.usage), active.fold)
-
-        try:
-            await shared.journal.flushed(self.session_id)
-            if not active.lost:
-                await self._persist_end(run, unit)
-        finally:
-            self._let_go(active)
-        log.info("run_pauses", session_id=self.session_id, run_id=run.id, questions=len(asked))
-        await self._tell_ended(run.id)
-        await self._start_next()
-
-    def _let_go(self, active: ActiveRun) -> None:
-        self._shared.journal.forget(active.run.id)
-        self.current = None
-        self._shared.slots.give_back(self.session_id)
-
-    async def _record(self, active: ActiveRun, ending: Ending, *, forced: bool) -> None:
-        """Make the end durable. Retried until the database takes it; a run must not stay open while we live."""
-        if active.lost:
-            return
-
-        async def unit(tx: SessionTx) -> None:
-            await close_run(tx, active.run, ending, active.fold, forced=forced)
-
-        await self._shared.journal.flushed(self.session_id)
-        await self._persist_end(active.run, unit)
-
-    async def _persist_end(self, run: Run, unit: Callable[[SessionTx], Awaitable[None]]) -> None:
-        store = self._shared.store
-        try:
-            await persist(lambda: store.write(unit, durable=True))
-        except Exception:
-            # An end that can not be written would hold the session for ever: write one that can.
-            log.exception("run_end_broke", run_id=run.id)
-            failure = Failure(code="internal_error", message="Something went wrong inside Navi when the run ended.")
-            plain = Ending(RunStatus.FAILED, failure)
-            await persist(lambda: store.write(lambda tx: close_run(tx, run, plain, TranscriptBuilder()), durable=True))
-
-    async def _tell_ended(self, run_id: str) -> None:
+    async def _notify_ended(self, run_id: str) -> None:
         run = await self._shared.store.run(run_id)
         if run is None or not run.status.final:
             return
         try:
             await self._shared.run_ended(run)
         except Exception:
-            # Whoever listens has its own safety net; the session goes on.
+            # Each listener has its own safety net; the session goes on.
             log.exception("run_ended_listener_failed", run_id=run_id)

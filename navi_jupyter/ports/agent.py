@@ -103,8 +103,6 @@ class ToolContext:
     """Who and what a tool works for. In :data:`tool_context` while a run's tools execute."""
 
     user_id: str
-    role: str
-    """``"owner"`` for the session's owner. Others can not run anything yet."""
     session: Session
     run_id: str
     origin: Origin

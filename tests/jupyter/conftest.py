@@ -63,7 +63,6 @@ def context_of(kernels: KernelService, session: Session, written: list[Event], *
     nothing: Any = Nothing()
     return ToolContext(
         user_id=session.owner,
-        role="owner",
         session=session,
         run_id=fields.pop("run_id", "r_1"),
         origin=USER,

@@ -17,7 +17,7 @@ from navi_jupyter.commands import Prompt
 from navi_jupyter.model.recalls import RecallCreate
 from navi_jupyter.model.sessions import SessionCreate
 from navi_jupyter.orchestrator.orchestrator import Orchestrator
-from navi_jupyter.orchestrator.run_slots import FAVOURED, RunSlots, SlotRequest, reserved
+from navi_jupyter.orchestrator.run_slots import INTERACTIVE_IN_A_ROW, RunSlots, SlotRequest, reserved
 from navi_jupyter.ports.agent import ToolContext, Turn, TurnResult
 from navi_jupyter.scheduling.scheduler import Scheduler
 from navi_jupyter.scheduling.service import RecallService
@@ -42,7 +42,7 @@ async def eventually(condition: Callable[[], bool]) -> None:
 
 
 def recall(session_id: str, owner: str = "ada") -> SlotRequest:
-    return SlotRequest(session_id, owner, patient=True)
+    return SlotRequest(session_id, owner, background=True)
 
 
 def person(session_id: str, owner: str = "ada") -> SlotRequest:
@@ -93,7 +93,7 @@ def test_of_four_places_three_go_to_people_and_one_to_a_recall() -> None:
         slots.wait(person(f"q{number}"))
     for number in range(FOR_RECALLS):
         slots.give_back(f"r{number}")
-    assert FAVOURED == 3
+    assert INTERACTIVE_IN_A_ROW == 3
     assert [name[0] for name in called] == ["q", "q", "q", "w", "q", "q", "q"]
 
 
@@ -135,19 +135,19 @@ def test_whatever_is_done_no_more_places_are_given_than_there_are_and_nobody_wai
             kept = [claimant for claimant in waiting.values() if slots.kept(claimant.session_id)]
             inside = [*taken.values(), *kept]
             assert len(inside) <= limit
-            patient = sum(claimant.patient for claimant in inside)
+            patient = sum(claimant.background for claimant in inside)
             assert patient <= limit - reserved(limit)
             for claimant in waiting.values():
                 if slots.kept(claimant.session_id) is None:
                     assert slots.waits(claimant.session_id)
-                    full_up = len(inside) == limit or (claimant.patient and patient == limit - reserved(limit))
+                    full_up = len(inside) == limit or (claimant.background and patient == limit - reserved(limit))
                     assert full_up, f"{claimant} waits although there is room"
         for session_id in list(taken):
             slots.give_back(session_id)
         for session_id in list(waiting):
             slots.renounce(session_id)
         assert slots._free == limit
-        assert slots._free_for_patient == limit - reserved(limit)
+        assert slots._free_for_background == limit - reserved(limit)
         assert not slots._lines[True].served
         assert not slots._lines[False].served
 
@@ -160,7 +160,7 @@ def _one_move(
     called: list[str],
 ) -> None:
     name = f"s{dice.randrange(40)}"
-    claimant = SlotRequest(name, dice.choice("abc"), patient=dice.random() < 0.7)
+    claimant = SlotRequest(name, dice.choice("abc"), background=dice.random() < 0.7)
     called.clear()
     match dice.randrange(4):
         case 0 if name not in taken and (name not in waiting or slots.kept(name)):
@@ -169,7 +169,7 @@ def _one_move(
         case 1 if name not in taken:
             before = waiting.get(name)
             slots.wait(claimant)
-            if before is None or (before.patient and not claimant.patient and not slots.kept(name)):
+            if before is None or (before.background and not claimant.background and not slots.kept(name)):
                 waiting[name] = claimant
             if (kept := slots.kept(name)) is not None:
                 waiting[name] = kept

@@ -39,10 +39,9 @@ from navi_jupyter.events import (
 from navi_jupyter.model.runs import Interrupt, InterruptKind, InterruptStatus
 from navi_jupyter.model.sessions import USER, Run, RunStatus, Session
 from navi_jupyter.orchestrator.compaction import fold_run
-from navi_jupyter.orchestrator.library import conversation
-from navi_jupyter.orchestrator.merging import merge_deltas
+from navi_jupyter.orchestrator.event_writer import merge_deltas
 from navi_jupyter.orchestrator.run_endings import paused, told
-from navi_jupyter.orchestrator.snapshot import agui_message, prelude
+from navi_jupyter.orchestrator.snapshot import agui_message, conversation, prelude
 from navi_jupyter.orchestrator.transcript import TranscriptBuilder, fold_frames
 from navi_jupyter.ports.agent import Message
 from navi_jupyter.ports.store import SessionSnapshot

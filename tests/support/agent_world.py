@@ -265,7 +265,6 @@ class Bench:
         )
         context = ToolContext(
             user_id="ada",
-            role="owner",
             session=self.session,
             run_id=run_id,
             origin=origin,

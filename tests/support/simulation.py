@@ -21,9 +21,9 @@ from navi_jupyter.commands import Acceptance, Command, Prompt, Stop
 from navi_jupyter.errors import LeaseLost, NaviError
 from navi_jupyter.model.recalls import Recall, RecallCreate, When
 from navi_jupyter.model.sessions import Failure, Origin, OriginKind, Run, RunStatus, Session
-from navi_jupyter.orchestrator import command_handler, launch, maintenance, run_endings, servers
+from navi_jupyter.orchestrator import active_run, command_handler, maintenance, run_endings, servers
+from navi_jupyter.orchestrator.active_run import RunEffects
 from navi_jupyter.orchestrator.command_handler import CommandHandler, Sender
-from navi_jupyter.orchestrator.launch import RunEffects
 from navi_jupyter.orchestrator.prompts import Arrival
 from navi_jupyter.orchestrator.run_endings import Ending, close_run
 from navi_jupyter.orchestrator.transcript import fold_frames
@@ -101,7 +101,7 @@ class House:
         opened = [await open_inline(path / "navi.db", patch) for _ in range(stores)]
         house = cls(opened)
         house.users._db._db.executescript(_WATCH + WATCH)  # type: ignore[attr-defined]
-        for module in (command_handler, launch, run_endings, servers, maintenance):
+        for module in (command_handler, active_run, run_endings, servers, maintenance):
             patch(module, "now", lambda: house.clock())
         patch(asyncio, "to_thread", at_once)  # so that a history is the same for a seed
         patch(misfires, "AT_ONCE", 2)

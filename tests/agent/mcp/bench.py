@@ -76,7 +76,6 @@ class Bench:
         nobody = cast("Any", None)  # MCP tools have nothing to do with recalls and the library
         return ToolContext(
             user_id="local",
-            role="owner",
             session=session,
             run_id=run_id,
             origin=USER,

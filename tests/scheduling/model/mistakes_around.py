@@ -9,8 +9,8 @@ from typing import Any
 
 from navi_jupyter.events import Custom, Draft
 from navi_jupyter.model.recalls import FiringStatus
+from navi_jupyter.orchestrator.active_run import RunEffects
 from navi_jupyter.orchestrator.command_handler import CommandHandler
-from navi_jupyter.orchestrator.launch import RunEffects
 from navi_jupyter.ports.recalls import Claimed, FiringState
 from navi_jupyter.scheduling import event_firings, ledger, misfires, outcomes, sweeper
 from navi_jupyter.scheduling.decisions import Ended, Happening, Move, Overtaken
