@@ -200,7 +200,7 @@ async def test_stop_while_the_users_cell_is_in_the_way_leaves_it_alone_and_never
     await kernels.execute(session, "1")
     kernel_id = (await kernels.state(session)).kernel_id
     assert kernel_id is not None
-    line = kernels._lines[kernel_id]
+    line = kernels._connections[kernel_id]
     async with front_end(parts, kernel_id) as browser:
         go = Path(parts.root_dir, "go")
         browser.execute(f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(.02)\nprint('user done')")

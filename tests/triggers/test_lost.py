@@ -14,7 +14,7 @@ from jupyter_server.gateway.managers import GatewayMappingKernelManager
 
 from navi_jupyter.errors import InvalidSchedule
 from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
-from navi_jupyter.jupyter.kernels.observer import answers
+from navi_jupyter.jupyter.kernels.transport import address_answers
 from navi_jupyter.model.recalls import Recall, RecallCreate, RecallStatus, When, WhenEvent, WhenSpec
 from navi_jupyter.ports.store import Server
 from navi_jupyter.scheduling.service import RecallService
@@ -106,16 +106,16 @@ async def test_other_servers_count_while_their_process_lives() -> None:
 
 async def test_whether_somebody_answers_is_told_by_the_connection_file(tmp_path: Path) -> None:
     file = tmp_path / "kernel-x.json"
-    assert await answers(file) is None
+    assert await address_answers(file) is None
     with socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         address = {"ip": "127.0.0.1", "transport": "tcp", "shell_port": listening.getsockname()[1]}
         file.write_text(json.dumps(address))
-        assert await answers(file) is True
-    assert await answers(file) is False
+        assert await address_answers(file) is True
+    assert await address_answers(file) is False
     file.write_text("torn")
-    assert await answers(file) is None
+    assert await address_answers(file) is None
 
 
 async def test_an_execution_that_is_over_already_is_told_as_such(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,28 +17,27 @@ from jupyter_core.utils import ensure_async
 from tornado.web import HTTPError
 
 from ...errors import KernelUnavailable
-from ...log_setup import get_logger
 from .iopub import TURN, IopubReader, IopubSubscription, LoopListener
 from .outputs import Outputs
 from .running_cells import UNKNOWN, RunningCells
 from .transport import (
+    BUSY_PATIENCE,
     IopubMessage,
     MessageParser,
     RawMessage,
     agent_session,
     connect_to_gateway,
+    is_alive,
     next_message,
     ports_of,
     process_of,
+    state_of,
 )
-
-log = get_logger("kernels")
 
 READY_WITHIN = 60.0
 """Seconds that a kernel may take to answer after its start."""
 _PROBE_EVERY = 0.25
-_BUSY_PATIENCE = 3.0
-"""Seconds to wait for the answer of a busy kernel: old ones serve the control channel only between cells."""
+
 _POLL = 0.25
 """Seconds between polls of whether the kernel lives while a request waits; a remote one is asked over HTTP."""
 _POLL_REMOTE = 1.5
@@ -136,7 +135,7 @@ class KernelConnection:
             self._start(self._read("iopub", self._on_iopub), "iopub")
         else:
             self._client = self.manager.client(context=self.context, session=agent_session(self.manager.session))
-            # Before anything is asked: our own probe, heard through this, proves that nothing is missed.
+            # Before anything is asked: the answer to our own probe, read here, proves that nothing is missed.
             listener = LoopListener(_wanted_by(self._client.session.session), self._on_iopub)
             self._subscription = self.iopub.subscribe(self.kernel_id, self.manager, listener)
             await ensure_async(self._client.start_channels(iopub=False, stdin=False, hb=False))
@@ -161,7 +160,7 @@ class KernelConnection:
             waited = time.monotonic() - begun
             if waited > READY_WITHIN:
                 raise KernelUnavailable(f"The kernel does not answer (waited {READY_WITHIN:.0f} s). Restart it.")
-            if waited > _BUSY_PATIENCE and self.state == "busy":
+            if waited > BUSY_PATIENCE and self.state == "busy":
                 return
             session = self._client.session
             self._client.control_channel.send(session.msg("kernel_info_request"))
@@ -189,7 +188,7 @@ class KernelConnection:
     @property
     def state(self) -> str:
         """As Jupyter has it: ``starting idle busy dead …``."""
-        return str(getattr(self.manager, "execution_state", None) or "starting")
+        return state_of(self.manager)
 
     async def settle(self) -> None:
         """Wait until all that the kernel has published so far is here: a cell that has just begun, for example."""
@@ -355,13 +354,7 @@ class KernelConnection:
 
     async def lives(self) -> bool:
         """Whether its process is there, as far as Jupyter knows."""
-        if not self.alive():
-            return False
-        try:
-            return bool(await ensure_async(self.manager.is_alive()))
-        except (RuntimeError, OSError, HTTPError) as error:
-            log.warning("kernel_not_reachable", kernel_id=self.kernel_id, error=str(error))
-            return False
+        return self.alive() and await is_alive(self.manager)
 
     def _on_autorestart(self) -> None:
         """Jupyter's watchdog has found it dead and starts it again, perhaps on other ports."""

@@ -1,6 +1,7 @@
-"""Expressions that make a kernel evaluate something with nothing left behind, and reading what they gave.
+"""Code that makes a kernel evaluate something with nothing left behind, and the value in its reply.
 
-What runs in there is in ``injected/evaluate.py`` and ``injected/inspect.py``, which are sent as source.
+What runs in the kernel is in ``injected``, and sent as source. A request to evaluate is silent; the value comes back as
+a user expression, so that no front end shows it.
 """
 
 from __future__ import annotations
@@ -13,25 +14,40 @@ from ...errors import InvalidRequest
 from ...injected import source
 from .outputs import error_of
 
-_RESULT = "application/vnd.navi.result"
+RESULT = "navi"
+"""The name of the user expression that gives the value."""
+_RESULT_TYPE = "application/vnd.navi.result"
+
+
+def evaluation(code: str, *, clean: bool) -> tuple[str, str]:
+    """A cell and a user expression that together evaluate ``code``, which leaves its value in ``_navi_result``.
+
+    ``clean``: it sees none of the user's names.
+    """
+    if clean or "await " not in code:
+        return "", _call("evaluate", code, clean)
+    # Only a cell may await. The value waits in the shell for the expression, under no name of the user's.
+    taken = "__import__('IPython').get_ipython().__dict__.pop('_navi_shown')"
+    return f"await {_call('evaluate_async', code)}", taken
+
+
+def inspection(call: str) -> str:
+    """Code to evaluate: the value of a call of a function in ``injected/inspect.py``."""
+    return f"{source('time_limit', 'inspect')}\n_navi_result = {call}\n"
 
 
 def value_of(reply: Mapping[str, Any]) -> Any:
-    """The value that the harness left in a reply. Raises InvalidRequest with the error when there is none."""
-    shown = (reply.get("user_expressions") or {}).get("navi") or {}
+    """The value in the reply to an evaluation. Raises InvalidRequest with the error when there is none."""
+    shown = (reply.get("user_expressions") or {}).get(RESULT) or {}
     if reply.get("status") != "ok" or shown.get("status") != "ok":
         failed = error_of(shown if shown.get("status") == "error" else reply)
         raise InvalidRequest(f"{failed['ename'] or 'Error'}: {failed['evalue']}"[:2000])
     # NaN and the infinities are Python's, not JSON's.
-    return json.loads(shown["data"][_RESULT], parse_constant=lambda _: None)
+    return json.loads(shown["data"][_RESULT_TYPE], parse_constant=lambda _: None)
 
 
-def look(call: str) -> str:
-    return f"{source('time_limit', 'inspect')}\n{call}\n"
-
-
-def calling(function: str, *given: Any) -> str:
-    """An expression that calls a function of the harness, whatever the user has named like a builtin."""
+def _call(function: str, *given: Any) -> str:
+    """An expression that calls a function of ``injected/evaluate.py``, whatever the user has named like a builtin."""
     arguments = ", ".join(map(repr, given))
     run = f"(b.exec({source('evaluate')!r}, g), g[{function!r}]({arguments}))[1]"
     return f"(lambda b, g: {run})(__import__('builtins'), {{'__name__': 'navi'}})"

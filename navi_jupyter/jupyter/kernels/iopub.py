@@ -21,7 +21,7 @@ from .transport import DecodeLimits, IopubMessage, MessageParser, RawMessage, ag
 log = get_logger("kernels")
 
 BATCH = 200
-"""Messages of one kernel until the next one's turn."""
+"""Messages of one kernel until the next kernel's turn."""
 QUEUED = 20_000
 """Messages that ZMQ keeps for us; a kernel drops those that find no room."""
 MAX_PENDING = 2_000
@@ -94,8 +94,8 @@ class _Channel:
         self.address = address
         self.listeners: tuple[IopubListener, ...] = ()
         """Replaced as a whole, on the loop: the thread sees the old ones or the new ones."""
-        self.heard = asyncio.Event()
-        """A message has come: from then on ZMQ misses none. Set on the loop."""
+        self.established = asyncio.Event()
+        """A message has come, so ZMQ's subscription has reached the kernel, and none is missed from then on."""
         self.iopub: Any = None
         self.control: Any = None
         """The sockets. Used in the thread only."""
@@ -116,7 +116,7 @@ class _Channel:
         if parsed and not self._any_message:
             self._any_message = True
             with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self.heard.set)
+                self._loop.call_soon_threadsafe(self.established.set)
         more = True
         for listener in self.listeners:
             try:
@@ -134,13 +134,13 @@ class IopubSubscription:
         self.listener = listener
 
     @property
-    def heard(self) -> bool:
-        """Whether the kernel was heard: no message is missed from then on."""
-        return self.channel.heard.is_set()
+    def established(self) -> bool:
+        """Whether a message has come: none is missed from then on."""
+        return self.channel.established.is_set()
 
-    async def wait_heard(self) -> None:
-        """Return once the kernel was heard."""
-        await self.channel.heard.wait()
+    async def wait_established(self) -> None:
+        """Return once a message has come."""
+        await self.channel.established.wait()
 
 
 class IopubReader:
@@ -153,7 +153,7 @@ class IopubReader:
     def subscribe(self, kernel_id: str, manager: Any, listener: IopubListener) -> IopubSubscription:
         """Listen to a kernel where it is now (a restart can move it to other ports: then subscribe again).
 
-        Nothing is missed once the kernel was heard: by anybody, or in an answer to what was asked after this.
+        Nothing is missed once the subscription is established, or once a request that was sent after this is answered.
         """
         address = dict(manager.get_connection_info())
         at = (channel for channel in self._channels if (channel.kernel_id, channel.address) == (kernel_id, address))
@@ -169,7 +169,7 @@ class IopubReader:
         return IopubSubscription(channel, listener)
 
     def probe(self, subscription: IopubSubscription) -> None:
-        """Make the kernel publish something, so that it is heard."""
+        """Make the kernel publish something, so that the subscription is established."""
         if self._thread is not None and subscription.channel in self._channels:
             self._thread.order(self._thread.ask, subscription.channel)
 

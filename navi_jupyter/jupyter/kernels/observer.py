@@ -7,7 +7,6 @@ loop. Opens nothing until something is observed. Not responsible for what a cell
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
 from collections import deque
@@ -17,8 +16,6 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from jupyter_core.paths import jupyter_runtime_dir
-from jupyter_core.utils import ensure_async
-from tornado.web import HTTPError
 
 from ...errors import KernelUnavailable
 from ...log_setup import get_logger
@@ -28,20 +25,18 @@ from .cell_executions import CellExecutions
 from .iopub import IopubReader, IopubSubscription
 from .jupyter_services import JupyterServices
 from .lookup import KernelLookup
-from .transport import DecodeLimits, RawMessage, process_of
+from .transport import BUSY_PATIENCE, DecodeLimits, RawMessage, address_answers, is_alive, process_of, state_of
 
 log = get_logger("kernels")
 
 POLL = 0.5
 """Seconds between polls of whether a kernel lives."""
-HEARD_WITHIN = 30.0
-"""Seconds that a kernel may take until it is heard; one that starts takes a while."""
+ESTABLISHED_WITHIN = 30.0
+"""Seconds that a kernel may take to publish something; one that starts takes a while."""
 _PROBE_EVERY = 0.1
 _IDLE_MISSING = 4.0
 """Seconds after which a cell has ended of which only Jupyter saw the end."""
-_ANSWER_WITHIN = 2.0
-_BUSY_PATIENCE = 3.0
-"""Seconds to wait for a kernel that is busy: an old one answers nothing meanwhile."""
+
 _LIMITS = DecodeLimits(cut=64 * 1024, end=24 * 1024, largest=4 * 2**20)
 """Less than for our own requests: a report of a cell is short, and every cell of the user's passes here."""
 
@@ -68,7 +63,7 @@ class KernelObserver:
         folder = getattr(self._parts.kernel_manager, "connection_dir", "") or jupyter_runtime_dir()
         if PurePath(kernel_id).name != kernel_id:
             return None
-        return await answers(Path(folder) / f"kernel-{kernel_id}.json")
+        return await address_answers(Path(folder) / f"kernel-{kernel_id}.json")
 
     async def subscribe(self, kernel_id: str, on_notice: OnKernelNotice) -> KernelSubscription:
         """See the port."""
@@ -108,10 +103,8 @@ class KernelSubscription:
     ) -> None:
         self._kernel_id = kernel_id
         self._manager = manager
-        self._lookup = lookup
-        self._iopub = iopub
-        self._on_notice = on_notice
-        self._on_close = on_close
+        self._lookup, self._iopub = lookup, iopub
+        self._on_notice, self._on_close = on_notice, on_close
         self._loop = asyncio.get_running_loop()
         self._cells = CellExecutions(kernel_id)
         self._lock = threading.Lock()
@@ -145,7 +138,7 @@ class KernelSubscription:
     @property
     def busy(self) -> bool:
         """See the port."""
-        return self._state == "busy" or self._cells.busy
+        return state_of(self._manager) == "busy" or self._cells.busy
 
     @property
     def ending(self) -> bool:
@@ -161,8 +154,8 @@ class KernelSubscription:
     async def close(self) -> None:
         """See the port."""
         self._on_close(self)
-        for event in ("restart", "dead"):
-            with suppress(Exception):  # Jupyter's, of a kernel that may be gone in any way
+        with suppress(Exception):  # Jupyter's, of a kernel that may be gone in any way
+            for event in ("restart", "dead"):
                 self._manager.remove_restart_callback(self._on_watchdog, event)
         watching, self._watching = self._watching, None
         if watching is not None:
@@ -174,10 +167,10 @@ class KernelSubscription:
     # --- subscribing -------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Subscribe; returns once the kernel was heard. Raises KernelUnavailable."""
+        """Subscribe; returns once nothing is missed any more. Raises KernelUnavailable."""
         self._subscribe()
-        await self._until_heard()
-        if self._state == "idle":
+        await self._until_established()
+        if state_of(self._manager) == "idle":
             with self._lock:
                 self._cells.settle()
         for event in ("restart", "dead"):
@@ -194,24 +187,20 @@ class KernelSubscription:
         if place is not None:
             await self._iopub.unsubscribe(place)
 
-    async def _until_heard(self) -> None:
+    async def _until_established(self) -> None:
         """Probe until something comes on IOPub: from then on nothing is missed."""
         begun = time.monotonic()
-        while self._place is not None and not self._place.heard:
+        while self._place is not None and not self._place.established:
             waited = time.monotonic() - begun
             if not self._lookup.known(self._kernel_id):
                 raise KernelUnavailable("The kernel was shut down.")
-            if waited > HEARD_WITHIN:
-                raise KernelUnavailable(f"The kernel was not heard within {HEARD_WITHIN:.0f} s.")
-            if waited > _BUSY_PATIENCE and self._state == "busy":
+            if waited > ESTABLISHED_WITHIN:
+                raise KernelUnavailable(f"The kernel did not answer within {ESTABLISHED_WITHIN:.0f} s.")
+            if waited > BUSY_PATIENCE and state_of(self._manager) == "busy":
                 return
             self._iopub.probe(self._place)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._place.wait_heard(), _PROBE_EVERY)
-
-    @property
-    def _state(self) -> str:
-        return str(getattr(self._manager, "execution_state", None) or "starting")
+                await asyncio.wait_for(self._place.wait_established(), _PROBE_EVERY)
 
     # --- in the reader's thread --------------------------------------------------------------------------------------
 
@@ -222,7 +211,7 @@ class KernelSubscription:
             for message in messages:
                 if message.parent.kind != "execute_request":
                     continue
-                with suppress(ValueError, TypeError, KeyError):  # content that is not what the protocol says
+                with suppress(ValueError, TypeError, KeyError):  # content that breaks the protocol
                     notice = self._cells.take(message.decode(_LIMITS))
                     notices += [] if notice is None else [notice]
             replaced = self._cells.replaced
@@ -261,7 +250,7 @@ class KernelSubscription:
         if not self._lookup.known(self._kernel_id):
             self._notify_loss("closed")
             return False
-        lives = await self._lives()
+        lives = await is_alive(self._manager)
         process = process_of(self._manager)
         if process != self._process or self._cells.replaced:
             if self._crashed and not self._loss_noticed:
@@ -279,7 +268,7 @@ class KernelSubscription:
 
     def _end_silent_cells(self) -> None:
         """A flood can wash the end of a cell away; Jupyter, which listens too, then takes the kernel for idle."""
-        if not self._cells.busy or self._state != "idle":
+        if not self._cells.busy or state_of(self._manager) != "idle":
             self._idle_since = None
         elif self._idle_since is None:
             self._idle_since = time.monotonic()
@@ -289,13 +278,6 @@ class KernelSubscription:
                 ended = self._cells.end_all()
             for run in ended:
                 self._on_notice(CellEnded(run=run))
-
-    async def _lives(self) -> bool:
-        try:
-            return bool(await ensure_async(self._manager.is_alive()))
-        except (RuntimeError, OSError, HTTPError) as error:
-            log.warning("kernel_not_reachable", kernel_id=self._kernel_id, error=str(error))
-            return False
 
     def _notify_loss(self, how: LostHow) -> None:
         """Notified after all that the process itself has published, and before what its successor publishes."""
@@ -314,22 +296,3 @@ class KernelSubscription:
         process = str(self._process)
         self._on_notice(KernelLost(kernel_id=self._kernel_id, how=how, process=process, running=tuple(running)))
         self._notices.extend(later)
-
-
-async def answers(file: Path) -> bool | None:
-    """Whether a process listens at the address in a connection file; None when there is no such file."""
-    try:
-        address = json.loads(await asyncio.to_thread(file.read_text))
-        host, port = str(address["ip"]), int(address["shell_port"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    try:
-        async with asyncio.timeout(_ANSWER_WITHIN):
-            if address.get("transport") == "ipc":
-                _, writer = await asyncio.open_unix_connection(f"{host}-{port}")
-            else:
-                _, writer = await asyncio.open_connection(host, port)
-    except (OSError, TimeoutError):
-        return False
-    writer.close()
-    return True

@@ -1,15 +1,18 @@
-"""The outputs of one execution: as a notebook would hold them, within bounds whatever the code prints.
+"""The outputs of one execution, as a notebook would hold them, within bounds whatever the code prints.
 
-Follows what nbclient does with ``clear_output`` and ``update_display_data``. Not responsible for how they are shown.
+Follows what nbclient does with ``clear_output`` and ``update_display_data``. Here, and nowhere else, a kernel's output
+is bounded. Not responsible for how outputs are shown.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
+from ...output_text import is_image
 from ...ports.jupyter import OnOutput, Output
 from .transport import IopubMessage, well_formed
 
@@ -30,14 +33,11 @@ class Bounds:
     """Where there is no room, the oldest displays give way to new ones; else new ones are left out."""
 
 
-_PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml")
-
-
 class Outputs:
-    """See the module. Fed with what the kernel says, in order."""
+    """See the module. Takes the kernel's messages in order."""
 
-    def __init__(self, told: OnOutput | None = None, bounds: Bounds | None = None) -> None:
-        self._told = told
+    def __init__(self, on_output: OnOutput | None = None, bounds: Bounds | None = None) -> None:
+        self._on_output = on_output
         self._bounds = bounds or Bounds()
         self._all: list[dict[str, Any]] = []
         self._displays: dict[str, list[int]] = {}
@@ -54,28 +54,28 @@ class Outputs:
         self._tail_size = 0
         self._left_out = 0
 
-    def take(self, said: IopubMessage) -> None:
+    def take(self, message: IopubMessage) -> None:
         """A message of IOPub; those that are no outputs are ignored."""
-        content = said.content
-        if said.kind == "stream":
-            self._on_stream(said)
-        elif said.kind in ("display_data", "execute_result"):
-            self._on_display(said.kind, content)
-        elif said.kind == "error":
-            self._before()
+        kind, content = message.kind, message.content
+        if kind == "stream":
+            self._on_stream(message)
+        elif kind in ("display_data", "execute_result"):
+            self._on_display(kind, content)
+        elif kind == "error":
+            self._clear_if_due()
             if self._bounds.latest:
                 self._make_room(0)
             if self._room_for_one():
                 self._add({"output_type": "error", **error_of(content)})
-        elif said.kind == "update_display_data":
+        elif kind == "update_display_data":
             self._on_update(content)
-        elif said.kind == "clear_output":
+        elif kind == "clear_output":
             self._clear_next = True
             if not content.get("wait"):
-                self._before()
+                self._clear_if_due()
 
     def finish(self) -> None:
-        """Nothing comes any more: what was held back of the end is passed on."""
+        """Nothing comes any more: pass on the end, which was held back, and notes about what was left out."""
         if self._left_out:
             self._add(_stream("stdout", f"\n… {self._left_out:,} characters left out …\n"))
         for name, text in self._tail:
@@ -88,44 +88,39 @@ class Outputs:
 
     def all(self) -> tuple[Output, ...]:
         """As nbformat 4 has them: adjacent pieces of a stream are one, and nothing is transient."""
-        joined: list[dict[str, Any]] = []
-        for output in self._all:
-            if output["output_type"] != "stream":
-                joined.append(output)
-                continue
-            if joined and joined[-1]["output_type"] == "stream" and joined[-1]["name"] == output["name"]:
-                joined[-1]["_pieces"].append(output["text"])
+        merged: list[Output] = []
+        for stream, group in groupby(self._all, key=_stream_name):
+            if stream is None:
+                merged += group
             else:
-                joined.append(output | {"_pieces": [output["text"]]})
-        for output in joined:
-            if "_pieces" in output:
-                output["text"] = "".join(output.pop("_pieces"))
-        return tuple(joined)
+                merged.append(_stream(stream, "".join(output["text"] for output in group)))
+        return tuple(merged)
 
     # --- streams -----------------------------------------------------------------------------------------------------
 
-    def _on_stream(self, said: IopubMessage) -> None:
-        self._before()
-        name = "stderr" if said.content.get("name") == "stderr" else "stdout"
-        self._say(name, well_formed(str(said.content.get("text", ""))))
-        if said.left_out:
-            self._left_out += self._tail_size + said.left_out
+    def _on_stream(self, message: IopubMessage) -> None:
+        self._clear_if_due()
+        name = "stderr" if message.content.get("name") == "stderr" else "stdout"
+        self._add_text(name, well_formed(str(message.content.get("text", ""))))
+        if message.left_out:
+            self._left_out += self._tail_size + message.left_out
             self._tail.clear()
             self._tail_size = 0
             self._text = self._bounds.head  # the rest goes to the tail: it must stay in order
-        if said.ending:
-            self._say(name, said.ending)
+        if message.ending:
+            self._add_text(name, message.ending)
 
-    def _say(self, name: str, text: str) -> None:
+    def _add_text(self, name: str, text: str) -> None:
         room = self._bounds.head - self._text
         now, later = text[: max(0, room)], text[max(0, room) :]
         if now:
             self._text += len(now)
             self._add(_stream(name, now))
         if later:
-            self._keep(name, later)
+            self._add_to_tail(name, later)
 
-    def _keep(self, name: str, text: str) -> None:
+    def _add_to_tail(self, name: str, text: str) -> None:
+        """Keep the last characters; they are passed on when nothing comes any more (``finish``)."""
         bound = self._bounds.tail
         if len(text) > bound:
             self._left_out += len(text) - bound
@@ -143,7 +138,7 @@ class Outputs:
     # --- displays ----------------------------------------------------------------------------------------------------
 
     def _on_display(self, kind: str, content: Mapping[str, Any]) -> None:
-        self._before()
+        self._clear_if_due()
         given = content.get("data") or {}
         if self._bounds.latest:
             self._make_room(_weight(given))
@@ -159,7 +154,7 @@ class Outputs:
         self._add(output)
 
     def _make_room(self, weight: int) -> None:
-        """Let the oldest displays go until one of that weight fits, as far as that is possible at all."""
+        """Drop the oldest displays until one of that weight fits, as far as that is possible at all."""
         bounds = self._bounds
         while self._displayed >= bounds.count or (self._rich and self._rich + weight > bounds.rich):
             oldest = next((i for i, output in enumerate(self._all) if "data" in output), None)
@@ -169,7 +164,7 @@ class Outputs:
             self._rich = max(0, self._rich - _weight(gone))
             self._displayed -= 1
             self._dropped += 1
-            self.images_dropped += any(kind in gone for kind in _PICTURES)
+            self.images_dropped += is_image(gone)
             places = ((name, [i - (i > oldest) for i in at if i != oldest]) for name, at in self._displays.items())
             self._displays = {name: at for name, at in places if at}
 
@@ -185,15 +180,15 @@ class Outputs:
             data = self._bounded(content.get("data") or {})
             changed = {"data": data, "metadata": dict(content.get("metadata") or {})}
             self._all[index].update(changed)
-            self._tell({"output_type": "update_display_data", "index": index, **changed})
+            self._notify({"output_type": "update_display_data", "index": index, **changed})
 
     def _bounded(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """The bundle, without the types that there is no room for; the plain text goes first."""
+        """The bundle without the types that there is no room for; plain text has room first, HTML last."""
         kept: dict[str, Any] = {}
         left_out: list[str] = []
         for kind in sorted(data, key=lambda one: (one != "text/plain", one.startswith("text/html"))):
             value = data[kind]
-            if isinstance(value, list) and all(isinstance(line, str) for line in value):
+            if isinstance(value, list) and all(isinstance(line, str) for line in value):  # else it is JSON
                 value = "".join(value)
             if isinstance(value, str):
                 value = well_formed(value)
@@ -209,8 +204,8 @@ class Outputs:
 
     # --- both --------------------------------------------------------------------------------------------------------
 
-    def _before(self) -> None:
-        """Do the clearing that waited for an output to come."""
+    def _clear_if_due(self) -> None:
+        """Do the clearing that waited for the next output, so that the old ones do not flicker away."""
         if not self._clear_next:
             return
         self._clear_next = False
@@ -219,15 +214,15 @@ class Outputs:
         self._tail.clear()
         self._text = self._rich = self._displayed = self._dropped = self._tail_size = self._left_out = 0
         self.images_dropped = 0
-        self._tell({"output_type": "clear_output"})
+        self._notify({"output_type": "clear_output"})
 
     def _add(self, output: dict[str, Any]) -> None:
         self._all.append(output)
-        self._tell(output)
+        self._notify(output)
 
-    def _tell(self, output: Output) -> None:
-        if self._told is not None:
-            self._told(output)
+    def _notify(self, output: Output) -> None:
+        if self._on_output is not None:
+            self._on_output(output)
 
 
 def error_of(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -235,15 +230,19 @@ def error_of(content: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "ename": well_formed(str(content.get("ename", "")))[:500],
         "evalue": well_formed(str(content.get("evalue", "")))[:20_000],
-        "traceback": [well_formed(str(line))[:20_000] for line in _both_ends(list(content.get("traceback") or ()))],
+        "traceback": [well_formed(str(line))[:20_000] for line in _bounded_frames(content.get("traceback") or ())],
     }
 
 
-def _both_ends(frames: list[object]) -> list[object]:
-    """A traceback says what it is about in its last lines, however deep it goes."""
+def _bounded_frames(frames: Sequence[object]) -> Sequence[object]:
+    """At most 200 frames of a traceback (of an endless recursion, say), more of its end: that names the line."""
     if len(frames) <= 200:
         return frames
     return [*frames[:50], f"… {len(frames) - 199:,} frames left out …", *frames[-149:]]
+
+
+def _stream_name(output: Mapping[str, Any]) -> str | None:
+    return str(output["name"]) if output["output_type"] == "stream" else None
 
 
 def _stream(name: str, text: str) -> dict[str, Any]:

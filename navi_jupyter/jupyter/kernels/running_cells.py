@@ -1,4 +1,4 @@
-"""What a kernel executes at this moment, ours and other clients', as its connection has heard of it."""
+"""What a kernel executes at this moment, ours and other clients', as seen by its connection."""
 
 from __future__ import annotations
 

@@ -12,19 +12,28 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
+from pathlib import Path
 from queue import Empty
 from typing import Any
 
 from jupyter_client.session import DELIM
 from jupyter_client.session import Session as JupyterSession
 from jupyter_core.utils import ensure_async
+from tornado.web import HTTPError
+
+from ...log_setup import get_logger
+
+log = get_logger("kernels")
 
 AGENT_USER = "navi"
-"""The user name in the headers of our requests: whoever reads IOPub sees by it that an agent asked."""
+"""The user name in the headers of our requests: all that read IOPub see by it that an agent asked."""
+BUSY_PATIENCE = 3.0
+"""Seconds to wait for the answer of a busy kernel: old ones serve the control channel only between cells."""
 SMALL = 64 * 1024
 """Bytes of content up to which a message is decoded on the loop: well under a millisecond."""
 END = 192 * 1024
 """Bytes that are kept of each end of a stream that is cut."""
+_ANSWER_WITHIN = 2.0
 _POLL = 0.02
 """Seconds between polls of a gateway's channel, which offers nothing to wait for without spinning the loop."""
 
@@ -47,6 +56,39 @@ def ports_of(manager: Any) -> object:
     if getattr(manager, "provisioner", None) is None and not getattr(manager, "shell_port", 0):
         return None
     return tuple(getattr(manager, "ports", ()))
+
+
+def state_of(manager: Any) -> str:
+    """As Jupyter has it, which listens to the kernel too: ``starting idle busy dead …``."""
+    return str(getattr(manager, "execution_state", None) or "starting")
+
+
+async def is_alive(manager: Any) -> bool:
+    """Whether the kernel's process is there, as far as Jupyter knows."""
+    try:
+        return bool(await ensure_async(manager.is_alive()))
+    except (RuntimeError, OSError, HTTPError) as error:  # of a provisioner or a gateway
+        log.warning("kernel_not_reachable", kernel_id=getattr(manager, "kernel_id", None), error=str(error))
+        return False
+
+
+async def address_answers(file: Path) -> bool | None:
+    """Whether a process listens at the address in a connection file; None when there is no such file."""
+    try:
+        address = json.loads(await asyncio.to_thread(file.read_text))
+        host, port = str(address["ip"]), int(address["shell_port"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    try:
+        async with asyncio.timeout(_ANSWER_WITHIN):
+            if address.get("transport") == "ipc":
+                _, writer = await asyncio.open_unix_connection(f"{host}-{port}")
+            else:
+                _, writer = await asyncio.open_connection(host, port)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
 
 
 def agent_session(theirs: Any) -> JupyterSession:
