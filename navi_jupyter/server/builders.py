@@ -238,7 +238,7 @@ def build_triggers(
     return Watcher(
         occurrences,
         session=stores.sessions.session,
-        ears=KernelObserver(jupyter, workspace.iopub),
+        observer=KernelObserver(jupyter, workspace.iopub),
         kernels=workspace.access.kernels,
         attachments=stores.attachments,
         root=Path(jupyter.root_dir),

@@ -1,4 +1,4 @@
-"""Which cell a recall means, and which states of a cell it waits for. Pure: fed with what was noticed, in order."""
+"""The cell that a recall waits for, and the states of a cell that end its waiting. Pure: fed with notices in order."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ CELL_EVENTS = (*_ENDINGS, WhenEvent.CELL_SLOW)
 
 
 def wanted(event: WhenEvent, state: CellState) -> bool:
-    """Whether a cell that ended like this is what the event means."""
+    """Whether the event waits for a cell that ended like this."""
     return state in _ENDINGS.get(event, frozenset())
 
 
 def counts(run: CellRun) -> bool:
-    """Whether it is a cell of the user's that does something: no agent's code, and more than talk with Navi."""
+    """Whether it is a cell of the user's that does something: no agent's code, and more than commands to Navi."""
     return not run.ours and not (run.source is not None and is_aside(run.source))
 
 
 @dataclass(eq=False)
 class CellTarget:
-    """The cell that a recall waits for. What does not count (see :func:`counts`) is meant only when it is named."""
+    """See the module. A cell that does not count (see :func:`counts`) is the target only when it is named."""
 
     named: str | None = None
-    """An id of an ``execute_request`` or of a cell; None while the next that begins is meant."""
+    """An id of an ``execute_request`` or of a cell; None: the next cell that begins."""
     any: bool = False
     """Every cell."""
     after: str | None = None
     """Not this one."""
     unknown: bool = field(default=False)
-    """The one that runs, of which nothing was heard yet."""
+    """It is the cell that runs, of which no message was seen yet."""
     bound: bool = field(default=False)
-    """``named`` is an ``execute_request`` that was seen, or is known to be one."""
+    """``named`` is an ``execute_request``."""
 
     @classmethod
     def of(cls, when: When, *, once: bool) -> CellTarget:
-        """The aim before anything was noticed."""
+        """The target before anything was notice."""
         cell = when.cell or ("running" if once else "any")
         if cell.startswith(AFTER):
             return cls(after=cell.removeprefix(AFTER), any=not once)
@@ -62,7 +62,7 @@ class CellTarget:
         return cls(named=cell)
 
     def begin(self, running: Sequence[CellRun], *, busy: bool) -> CellRun | None:
-        """What is going on when the watching begins; the cell that is meant, if it is known."""
+        """What runs when the watching begins; the target, if it is known."""
         if self.any:
             return None
         if self.named is not None:
@@ -77,24 +77,24 @@ class CellTarget:
         return mine
 
     def began(self, run: CellRun) -> bool:
-        """Whether it is a cell that is meant."""
+        """Whether this cell, which begins, is the target."""
         if self.any:
             return run.id != self.after and counts(run)
         if self.named is not None:
             self.bound |= run.id == self.named
             return run.id == self.named
-        # Of one whose beginning was not heard it is not sure that it runs: its end will tell.
+        # A cell whose beginning was missed may have ended already (a thread of its prints on): wait for its end.
         if run.id == self.after or run.source is None or not counts(run):
             return False
         self._bind(run)
         return True
 
     def hits(self, run: CellRun) -> bool:
-        """Whether this cell, which has ended, is one that is meant."""
+        """Whether this cell, which has ended, is the target."""
         if self.any:
             return run.id != self.after and counts(run)
         if self.named is None and run.id != self.after and counts(run):
-            # It began before anything was heard, and so before whatever else may be meant.
+            # It began before anything was seen, and so before every other cell that could be the target.
             self._bind(run)
         self.bound |= run.id == self.named
         return run.id == self.named

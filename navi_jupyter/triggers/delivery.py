@@ -1,6 +1,6 @@
-"""Brings what happened into the ledger, whatever the store is up to: in order per recall, tried until it is taken.
+"""Delivery of occurrences to the ledger: in order per recall, tried again until the store has them.
 
-Not responsible for what happened (``watches``).
+Not responsible for what an occurrence is (``watch``).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from .watch import Occurrence, Watch
 
 log = get_logger("watching")
 
-MOST_PENDING = 100
-"""Occurrences of one recall that wait to be taken; what comes on top is left out, and said."""
-RETRY_FIRST, RETRY_MOST = 0.2, 10.0
+MAX_PENDING = 100
+"""Occurrences of one recall that wait to be stored; what comes on top is left out, and logged."""
+RETRY_FIRST, MAX_RETRY = 0.2, 10.0
 LAST_TRIES = 2.0
 """Seconds that a server which stops waits for what is under way."""
 
 
 class TriggerDelivery:
-    """See the module. Each recall with something to tell has a task, as long as it has."""
+    """See the module. Each recall with occurrences to deliver has a task, as long as it has some."""
 
     def __init__(
         self, occurrences: Occurrences, attachments: Attachments | None, *, taken: Callable[[Watch], None]
@@ -34,7 +34,7 @@ class TriggerDelivery:
         self._occurrences = occurrences
         self._attachments = attachments
         self._taken = taken
-        """Told that the ledger has an occurrence of this recall."""
+        """Called when the ledger has an occurrence of this recall."""
         self._queues: dict[str, asyncio.Queue[tuple[Watch, Occurrence]]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -42,17 +42,17 @@ class TriggerDelivery:
         """Never blocks."""
         if watch.over:
             return
-        if watch.pending >= MOST_PENDING:
+        if watch.pending >= MAX_PENDING:
             log.warning("occurrence_left_out", recall_id=watch.id, key=occurrence.key)
             return
         watch.over = watch.once
         watch.pending += 1
         self._queues.setdefault(watch.id, asyncio.Queue()).put_nowait((watch, occurrence))
         if watch.id not in self._tasks:
-            self._tasks[watch.id] = asyncio.create_task(self._run(watch.id), name=f"navi-happened-{watch.id}")
+            self._tasks[watch.id] = asyncio.create_task(self._run(watch.id), name=f"navi-deliver-{watch.id}")
 
     async def close(self) -> None:
-        """Wait a little for what is under way."""
+        """Wait a little for what is under way: at the next start it would be seen again, but not with its outputs."""
         tasks = list(self._tasks.values())
         if tasks:
             await asyncio.wait(tasks, timeout=LAST_TRIES)
@@ -98,7 +98,7 @@ class TriggerDelivery:
                 self._taken(watch)
                 return
             await asyncio.sleep(pause)
-            pause = min(pause * 2, RETRY_MOST)
+            pause = min(pause * 2, MAX_RETRY)
 
     async def _store_images(self, watch: Watch, report: TriggerReport) -> tuple[str, ...]:
         """The attachments' ids. An image that the store refuses is left out: the report's text matters more."""

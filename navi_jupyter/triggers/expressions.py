@@ -1,6 +1,6 @@
-"""Whether an expression in a kernel is true: the code that is asked, and the edge. Pure.
+"""Expressions in a kernel that recalls wait for: the code that evaluates one, and when it has turned true. Pure.
 
-Not responsible for asking it (``watcher``): silently, between cells, with a limit of time.
+Not responsible for evaluating it (``polling``): silently, between cells, within a time limit.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 
 from ..injected import source
 
-LONGEST_PROBLEM = 300
-MOST_PROBLEMS = 20
-"""Of one recall that are said."""
+MAX_PROBLEM = 300
+MAX_PROBLEMS = 20
+"""Of one recall that are reported."""
 
 
-def question(expr: str, *, seconds: float) -> str:
+def expression_code(expr: str, *, seconds: float) -> str:
     """Code that leaves in ``_navi_result`` whether the expression is true, and ends it when it takes longer than
     ``seconds``. Raises SyntaxError.
 
-    ``not not``: the user may have given ``bool`` another meaning. An expression can not assign: what a ``:=`` names
+    ``not not``: the user may have given ``bool`` another meaning. An expression cannot assign: what a ``:=`` names
     is gone with the frame that evaluates it.
     """
     tree = ast.parse(expr.strip(), mode="eval")
@@ -31,27 +31,27 @@ def question(expr: str, *, seconds: float) -> str:
 
 @dataclass(eq=False)
 class Edge:
-    """Turns looks into occurrences. Two kinds of looks are not true: false, and one that raised."""
+    """Turns the values of polls into occurrences. A poll that raised counts as false."""
 
     was: bool | None = None
-    """What it was at the last look in this process of the kernel; None before the first."""
+    """Its value at the last poll in this process of the kernel; None before the first."""
     process: str = ""
     problems: set[str] = field(default_factory=set)
-    """What was said of looks that raised."""
+    """What polls raised, as far as it was reported."""
 
     def saw(self, value: bool, *, process: str) -> bool:
-        """A look; whether it has turned true. Also when it is true at the first look: nobody wants to miss that."""
+        """A poll; whether it has turned true. True at the first poll counts: it may have turned true just before."""
         self._in(process)
         turned = value and self.was is not True
         self.was = value
         return turned
 
     def raised(self, problem: str, *, process: str) -> str | None:
-        """A look that raised. What is to be said about it; None when it was said before, or enough was said."""
+        """A poll that raised. The problem to report; None when it was reported before, or enough were."""
         self._in(process)
         self.was = False
-        short = problem.strip()[:LONGEST_PROBLEM]
-        if short in self.problems or len(self.problems) >= MOST_PROBLEMS:
+        short = problem.strip()[:MAX_PROBLEM]
+        if short in self.problems or len(self.problems) >= MAX_PROBLEMS:
             return None
         self.problems.add(short)
         return short

@@ -1,6 +1,6 @@
-"""Whether files have changed: looked at now and then, in a thread; nothing outside the server's root is seen.
+"""Changes of files, found by polling; nothing outside the server's root is read.
 
-Not responsible for when it is looked (``watcher``).
+Not responsible for when to poll (``polling``).
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-MOST_FILES = 2_000
-MOST_LOOKED_AT = 50_000
-"""Entries of folders that a glob may make us look at."""
-HASHED = 2**20
-"""Bytes up to which a file that was written anew without a change is told from one that changed."""
-HASHED_IN_ALL = 64 * 2**20
-"""Bytes that are read in one look; what comes on top is known by its time and size alone."""
-LONGEST_UNSETTLED = 30.0
-"""Seconds after which a change is told although it goes on: a log may never be quiet."""
+MAX_FILES = 2_000
+MAX_ENTRIES = 50_000
+"""Entries of folders that a glob may make us list."""
+MAX_HASHED_FILE = 2**20
+"""Bytes up to which the content is compared: a file may be written anew without a change."""
+MAX_HASHED_BYTES = 64 * 2**20
+"""Bytes that are read in one poll; what comes on top is known by its time and size alone."""
+MAX_UNSETTLED = 30.0
+"""Seconds after which a change is reported although it goes on: a log may never be quiet."""
 AHEAD = 2 * 10**9
-"""Nanoseconds that a file's time may be ahead of our clock; one that is further ahead says nothing about when."""
+"""Nanoseconds that a file's time may be ahead of our clock (network file systems); a later one is not believed."""
 _MAGIC = re.compile(r"[*?\[]")
 
 
-class CanNotLook(Exception):
-    """Why it can not be looked at: a sentence for the user."""
+class UnreadablePath(Exception):
+    """The path cannot be polled; the message is for the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What tells one state of a file from another."""
+    """The state of a file."""
 
     mtime_ns: int
     size: int
@@ -49,7 +49,7 @@ class Mark:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """Files that are another now, and quiet since the look before."""
+    """Files that are another now, and quiet since the poll before."""
 
     key: str
     at: datetime
@@ -61,7 +61,7 @@ class Change:
     """It was not quiet yet, for long."""
 
     def detail(self, pattern: str) -> str:
-        """What a run is told."""
+        """The text of the report."""
         count = len(self.created) + len(self.changed) + len(self.deleted)
         more = " It is still being written to." if self.goes_on else ""
         if count == 1 and self.deleted:
@@ -87,20 +87,20 @@ class FileObserver:
         self._since = since
         self._known: dict[str, Mark] | None = None
         self._before: dict[str, Mark] | None = None
-        """The look before, when it differed from what is known."""
+        """The poll before, when it differed from what is known."""
         self._unsettled_since: float | None = None
         self._hashed = 0
-        """Bytes that were read in this look."""
+        """Bytes that were read in this poll."""
 
     @property
     def unsettled(self) -> bool:
-        """Something changed at the last look: look again soon, whether it is over."""
+        """Something changed at the last poll: poll again soon, whether it is over."""
         return self._before is not None
 
-    def look(self) -> Change | None:
-        """The change, once two looks in a row have seen the same. Raises CanNotLook.
+    def poll(self) -> Change | None:
+        """The change, once two polls in a row have seen the same. Raises UnreadablePath.
 
-        What was written after ``since`` (and before the first look) counts as changed.
+        What was written after ``since`` (and before the first poll) counts as changed.
         """
         seen = self._marks()
         if self._known is None:
@@ -113,7 +113,7 @@ class FileObserver:
         now = time.monotonic()
         since = self._unsettled_since = self._unsettled_since or now
         goes_on = self._before != seen
-        if goes_on and now - since < LONGEST_UNSETTLED:
+        if goes_on and now - since < MAX_UNSETTLED:
             self._before = seen
             return None
         change = self._change(seen, created, changed, deleted)
@@ -144,15 +144,15 @@ class FileObserver:
         )
 
     def _marks(self) -> dict[str, Mark]:
-        """Of the files that match, by path relative to the root. Raises CanNotLook."""
+        """Of the files that match, by path relative to the root. Raises UnreadablePath."""
         marks: dict[str, Mark] = {}
         self._hashed = 0
         for path in matching(self._root, self._pattern):
             relative = path.relative_to(self._root).as_posix()
             if relative in marks:
                 continue
-            if len(marks) >= MOST_FILES:
-                raise CanNotLook(f"more than {MOST_FILES:,} files match {self._pattern!r}; say it more narrowly")
+            if len(marks) >= MAX_FILES:
+                raise UnreadablePath(f"more than {MAX_FILES:,} files match {self._pattern!r}; use a narrower pattern")
             mark = self._mark(path, relative)
             if mark is not None:
                 marks[relative] = mark
@@ -163,7 +163,7 @@ class FileObserver:
             real = path.resolve()
             if not real.is_relative_to(self._root):
                 if not _MAGIC.search(self._pattern):
-                    raise CanNotLook(f"{relative} is a link that leads out of the server's root")
+                    raise UnreadablePath(f"{relative} is a link that leads out of the server's root")
                 return None
             stat = real.stat()
             known = (self._known or {}).get(relative)
@@ -175,7 +175,7 @@ class FileObserver:
         return Mark(stat.st_mtime_ns, stat.st_size, digest)
 
     def _digest(self, path: Path, size: int) -> str:
-        if size > HASHED or self._hashed + size > HASHED_IN_ALL:
+        if size > MAX_HASHED_FILE or self._hashed + size > MAX_HASHED_BYTES:
             return ""
         self._hashed += size
         return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
@@ -188,13 +188,13 @@ def _same(one: Mark, other: Mark) -> bool:
 def matching(root: Path, pattern: str) -> Iterator[Path]:
     """Files below ``root`` that match a glob (``*``, ``?``, ``[…]``, ``**``), or all below a folder that it names.
 
-    Links to folders are not followed. May name one twice. Raises CanNotLook when the pattern leads outside, or to too
-    many entries.
+    Links to folders are not followed. May name one twice. Raises UnreadablePath when the pattern leads outside, or to
+    too many entries.
     """
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
     if pattern.startswith(("/", "~")) or ".." in parts or not parts:
-        raise CanNotLook(f"{pattern!r} is not a path below the server's root")
-    budget = [MOST_LOOKED_AT]
+        raise UnreadablePath(f"{pattern!r} is not a path below the server's root")
+    budget = [MAX_ENTRIES]
     yield from _walk(root, parts, budget)
 
 
@@ -235,5 +235,5 @@ def _entries(folder: Path, budget: list[int]) -> list[os.DirEntry[str]]:
         return []
     budget[0] -= len(found)
     if budget[0] < 0:
-        raise CanNotLook(f"that pattern leads to more than {MOST_LOOKED_AT:,} files and folders; say it more narrowly")
+        raise UnreadablePath(f"the pattern leads to more than {MAX_ENTRIES:,} files and folders; narrow it")
     return found

@@ -1,6 +1,6 @@
-"""Looks now and then: at files, and at expressions in kernels. A task for each recall that wants it.
+"""Polling of files, and of expressions in kernels: a task for each recall that waits for one.
 
-Not responsible for what a change is (``files``) or when an expression has turned true (``expressions``).
+Not responsible for what a change is (``file_changes``) or when an expression has turned true (``expressions``).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from ..errors import InvalidRequest, KernelBusy, KernelUnavailable, NaviError
 from ..log_setup import get_logger
 from ..model.recalls import WhenEvent
 from ..ports.jupyter import Kernels
-from .expressions import Edge, question
-from .file_changes import CanNotLook, Change, FileObserver
+from .expressions import Edge, expression_code
+from .file_changes import Change, FileObserver, UnreadablePath
 from .report import TriggerReport, expression_report
-from .watch import Happen, Occurrence, Watch
+from .watch import Occurrence, Watch
 
 log = get_logger("watching")
 
@@ -29,109 +29,114 @@ EXPRESSION_SECONDS = 1.0
 ANSWER_SECONDS = 5.0
 """After which an expression that the kernel could not end is interrupted."""
 SETTLE_FILE = 0.5
-"""Seconds after which a file that changed is looked at again, whether it is written to still."""
-MOST_LOOKING = 4
-"""Looks at files at the same time."""
-SLOW_LOOK = 30.0
-"""Seconds of a look at files after which that is said."""
-BACKOFF_MOST = 30.0
+"""Seconds after which a file that changed is polled again: it may still be written to."""
+POLL_THREADS = 4
+SLOW_POLL = 30.0
+"""Seconds that a poll of files may take until that is reported as a problem."""
+MAX_BACKOFF = 30.0
 
 
-class Looking:
-    """See the module. ``happen`` and ``trouble`` (could not look, and why) must not block."""
+class Poller:
+    """See the module. ``emit`` and ``on_problem`` must not block."""
 
     def __init__(
-        self, *, root: Path | None, kernels: Kernels | None, happen: Happen, trouble: Callable[[Watch, str], None]
+        self,
+        *,
+        root: Path | None,
+        kernels: Kernels | None,
+        emit: Callable[[Watch, Occurrence], None],
+        on_problem: Callable[[Watch, str], None],
     ) -> None:
         self._root = root
         self._kernels = kernels
-        self._happen = happen
-        self._trouble = trouble
+        self._emit = emit
+        self._on_problem = on_problem
         self._threads: ThreadPoolExecutor | None = None
 
-    def begin(self, watch: Watch) -> asyncio.Task[None] | None:
-        """Look for it from now on; the task, to be cancelled. None when there is nothing to look at."""
-        looks = {WhenEvent.FILE_CHANGED: self._look_at_file, WhenEvent.EXPRESSION: self._look_into}
-        look = looks.get(watch.when.event)
-        return None if look is None else asyncio.create_task(self._guard(watch, look), name=f"navi-{watch.id}")
+    def start(self, watch: Watch) -> asyncio.Task[None] | None:
+        """Poll from now on; the task, to be cancelled. None for a recall that waits for something else."""
+        polls = {WhenEvent.FILE_CHANGED: self._poll_file, WhenEvent.EXPRESSION: self._poll_expression}
+        poll = polls.get(watch.when.event)
+        return None if poll is None else asyncio.create_task(self._guard(watch, poll), name=f"navi-{watch.id}")
 
     def close(self) -> None:
-        """When all tasks are over. A look that hangs is left to itself."""
+        """To be called when all tasks are over. A poll that hangs is left alone: no thread can be ended."""
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _guard(self, watch: Watch, look: Callable[[Watch], Coroutine[Any, Any, None]]) -> None:
-        """Supervise one eye: it goes on whatever it meets."""
+    async def _guard(self, watch: Watch, poll: Callable[[Watch], Coroutine[Any, Any, None]]) -> None:
+        """Supervise the polling of one recall: it goes on after any error."""
         pause = 1.0
         while not watch.over:
             try:
-                await look(watch)
+                await poll(watch)
             except NaviError as error:
-                log.warning("look_failed", recall_id=watch.id, error=error.message)
+                log.warning("poll_failed", recall_id=watch.id, error=error.message)
             except Exception:
-                log.exception("look_failed", recall_id=watch.id)
+                log.exception("poll_failed", recall_id=watch.id)
             else:
                 return
             await asyncio.sleep(pause)
-            pause = min(pause * 2, BACKOFF_MOST)
+            pause = min(pause * 2, MAX_BACKOFF)
 
-    async def _look_at_file(self, watch: Watch) -> None:
+    async def _poll_file(self, watch: Watch) -> None:
         when, recall = watch.when, watch.state.recall
         every = max(1.0, when.every.total_seconds())
         if self._root is None or when.path is None:
-            self._trouble(watch, "this server has no folder of files")
+            self._on_problem(watch, "this server has no folder of files")
             return
-        eye = FileObserver(self._root, when.path, since=max(recall.created_at, recall.last_at or recall.created_at))
+        files = FileObserver(self._root, when.path, since=max(recall.created_at, recall.last_at or recall.created_at))
         while not (watch.over and watch.pending == 0):
             try:
-                change = None if watch.over else await self._in_thread(watch, eye.look)
-            except CanNotLook as error:
-                self._trouble(watch, str(error))
+                change = None if watch.over else await self._in_thread(watch, files.poll)
+            except UnreadablePath as error:
+                self._on_problem(watch, str(error))
                 change = None
-            watch.looked_for.set()
+            watch.ready.set()
             if change is not None:
                 report = TriggerReport(detail=change.detail(when.path))
-                self._happen(watch, Occurrence(key=change.key, at=change.at, report=report))
-            await asyncio.sleep(min(every, SETTLE_FILE) if eye.unsettled else every)
+                self._emit(watch, Occurrence(key=change.key, at=change.at, report=report))
+            await asyncio.sleep(min(every, SETTLE_FILE) if files.unsettled else every)
 
-    async def _in_thread(self, watch: Watch, look: Callable[[], Change | None]) -> Change | None:
-        """In threads of our own: a file system that hangs must not hold up what else needs threads."""
+    async def _in_thread(self, watch: Watch, poll: Callable[[], Change | None]) -> Change | None:
+        """In threads of our own: a file system that hangs must not use up the threads of others."""
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(MOST_LOOKING, thread_name_prefix="navi-look")
-        looking = asyncio.get_running_loop().run_in_executor(self._threads, look)
-        if not (await asyncio.wait({looking}, timeout=SLOW_LOOK))[0]:
-            self._trouble(watch, f"the file system has not answered for {SLOW_LOOK:.0f} s")
-        return await looking
+            self._threads = ThreadPoolExecutor(POLL_THREADS, thread_name_prefix="navi-poll")
+        polling = asyncio.get_running_loop().run_in_executor(self._threads, poll)
+        if not (await asyncio.wait({polling}, timeout=SLOW_POLL))[0]:
+            self._on_problem(watch, f"the file system has not answered for {SLOW_POLL:.0f} s")
+        return await polling
 
-    async def _look_into(self, watch: Watch) -> None:
+    async def _poll_expression(self, watch: Watch) -> None:
         edge = Edge()
         every = max(1.0, watch.when.every.total_seconds())
         while not (watch.over and watch.pending == 0):
             if not watch.over:
                 await self._evaluate(watch, edge)
             with suppress(TimeoutError):
-                await asyncio.wait_for(watch.cell_over.wait(), every)
-            watch.cell_over.clear()
+                await asyncio.wait_for(watch.cell_ended.wait(), every)
+            watch.cell_ended.clear()
 
     async def _evaluate(self, watch: Watch, edge: Edge) -> None:
-        """Look once, if nothing runs in the kernel."""
-        hearing, expr = watch.hearing, watch.when.expr
-        if hearing is None or self._kernels is None or expr is None or hearing.busy:
+        """Evaluate once, if nothing runs in the kernel."""
+        subscription, expr = watch.subscription, watch.when.expr
+        if subscription is None or self._kernels is None or expr is None or subscription.busy:
             return
-        process, first = hearing.process, edge.was is None
-        session = watch.session.model_copy(update={"kernel_id": hearing.kernel_id})
+        process, first = subscription.process, edge.was is None
+        session = watch.session.model_copy(update={"kernel_id": subscription.kernel_id})
         try:
-            asked = question(expr, seconds=EXPRESSION_SECONDS)
-            value = await self._kernels.evaluate(session, asked, timeout=ANSWER_SECONDS)
-        except KernelBusy:
+            code = expression_code(expr, seconds=EXPRESSION_SECONDS)
+            value = await self._kernels.evaluate(session, code, timeout=ANSWER_SECONDS)
+        except KernelBusy:  # a cell began meanwhile; its end is the next time to poll
             return
         except (KernelUnavailable, InvalidRequest, SyntaxError) as error:
-            said = edge.raised(str(getattr(error, "message", error)), process=process)
-            if said is not None:
-                self._trouble(watch, f"the expression could not be looked at: {said}")
+            problem = edge.raised(str(getattr(error, "message", error)), process=process)
+            if problem is not None:
+                self._on_problem(watch, f"the expression could not be evaluated: {problem}")
             return
         if edge.saw(bool(value), process=process):
             now = datetime.now(UTC)
+            # The first true value after a restart of this server is the one that the ledger may have already.
             stamp = "first" if first else f"{watch.last_cell}:{int(now.timestamp() * 1000)}"
-            key = f"{hearing.kernel_id}:{process}:{stamp}"
-            self._happen(watch, Occurrence(key=key, at=now, report=expression_report(expr, turned=not first)))
+            key = f"{subscription.kernel_id}:{process}:{stamp}"
+            self._emit(watch, Occurrence(key=key, at=now, report=expression_report(expr, turned=not first)))

@@ -1,7 +1,7 @@
-"""Watches exactly what open ``when`` recalls wait for; nothing when there are none.
+"""The watcher: watches exactly what open ``when`` recalls wait for; nothing when there are none.
 
-One per server process. Not responsible for what a recall waits for (``watches``), how kernels are heard
-(``ports.watching``), or what becomes of what happened (``recalls``).
+One per server process. Not responsible for what a recall waits for (``watch``), how kernels are observed
+(``ports.jupyter``), or what becomes of occurrences (``scheduling``).
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from ..ports.jupyter import CellObserver, CellSources, CellSubscription, KernelL
 from ..ports.recalls import Occurrences, RecallState
 from .cell_target import CELL_EVENTS
 from .delivery import TriggerDelivery
-from .polling import Looking
-from .watch import Occurrence, Watch
+from .polling import Poller
+from .watch import Watch
 
 log = get_logger("watching")
 
 SWEEP = 15.0
-"""Seconds between looks for recalls of which nobody told us (made through another server)."""
-LOOK_FOR_KERNEL = 1.0
-"""The same while a kernel is waited for."""
-BACKOFF_MOST = 30.0
+"""Seconds between reads of the open recalls: those made through another server notify nothing here."""
+FIND_KERNEL_EVERY = 1.0
+"""The same while a recall waits for a kernel to be started."""
+MAX_BACKOFF = 30.0
 GONE_AFTER = 8.0
-"""Seconds that a kernel of no server must not answer to count as gone: one that is restarted does not for a while."""
+"""Seconds that a kernel of no server must not answer to count as gone: one that restarts is silent for a while."""
 
 
 class Watcher:
@@ -42,34 +42,34 @@ class Watcher:
         occurrences: Occurrences,
         *,
         session: Callable[[str], Awaitable[Session | None]],
-        ears: CellObserver | None = None,
+        observer: CellObserver | None = None,
         kernels: Kernels | None = None,
         attachments: Attachments | None = None,
         root: Path | None = None,
         sources: CellSources | None = None,
         elsewhere: Callable[[bool], Awaitable[bool]] | None = None,
     ) -> None:
-        """``elsewhere``: whether another server may have a kernel; told whether its address is known here."""
+        """``elsewhere``: whether another server may have a kernel, given whether its address is known here."""
         self._occurrences = occurrences
         self._session = session
-        self._ears = ears
-        self._looking = Looking(root=root, kernels=kernels, happen=self._on_happen, trouble=self._on_trouble)
+        self._observer = observer
+        self._delivery = TriggerDelivery(occurrences, attachments, taken=self._on_taken)
+        self._poller = Poller(root=root, kernels=kernels, emit=self._delivery.add, on_problem=self._on_problem)
         self._sources = sources
         self._elsewhere = elsewhere
         self._closed: set[str] = set()
         """Kernels that were shut down here."""
-        self._unseen: dict[str, float] = {}
-        """Kernels that recalls name and that are nowhere, since when."""
-        self._delivery = TriggerDelivery(occurrences, attachments, taken=self._on_taken)
+        self._missing_since: dict[str, float] = {}
+        """Kernels that recalls name and that no server has, by when that was first seen."""
         self._watches: dict[str, Watch] = {}
-        self._eyes: dict[str, asyncio.Task[None]] = {}
-        """By recall: who looks now and then, at a file or an expression."""
-        self._hearings: dict[str, CellSubscription] = {}
+        self._polls: dict[str, asyncio.Task[None]] = {}
+        """By recall: the task that polls its file or expression."""
+        self._subscriptions: dict[str, CellSubscription] = {}
         self._attempts: dict[str, asyncio.Task[None]] = {}
-        """By kernel: somebody begins to listen."""
-        self._wanting: dict[str, dict[str, Watch]] = {}
-        """By kernel and recall: who waits to hear it."""
-        self._lost: set[asyncio.Task[None]] = set()
+        """By kernel: the task that subscribes to it."""
+        self._waiting: dict[str, dict[str, Watch]] = {}
+        """By kernel and recall: the watches that wait for that subscription."""
+        self._background: set[asyncio.Task[None]] = set()
         self._signal = asyncio.Event()
         self._refreshed = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
@@ -78,33 +78,35 @@ class Watcher:
     # --- life --------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Begin to watch. Returns at once: kernels are listened to as they are found."""
+        """Begin to watch. Returns at once: kernels are observed as they are found."""
         self._task = asyncio.create_task(self._run(), name="navi-watcher")
 
     async def stop(self) -> None:
-        """Watch nothing any more; what has happened is still told, for a moment."""
+        """Watch nothing any more; what has happened is still delivered, for a moment."""
         self._stopping = True
-        tasks = [task for task in (self._task, *self._eyes.values(), *self._attempts.values(), *self._lost) if task]
+        tasks = [
+            task for task in (self._task, *self._polls.values(), *self._attempts.values(), *self._background) if task
+        ]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._delivery.close()
         for watch in self._watches.values():
             watch.close()
-        for hearing in list(self._hearings.values()):
-            await hearing.close()
-        self._looking.close()
+        for subscription in list(self._subscriptions.values()):
+            await subscription.close()
+        self._poller.close()
         self._watches.clear()
-        self._hearings.clear()
+        self._subscriptions.clear()
 
     def changed(self) -> None:
-        """A ``when`` recall was made, changed or ended: look again."""
+        """A ``when`` recall was made, changed or ended: read them again."""
         self._signal.set()
 
     async def listening(self, recall_id: str, *, within: float = 2.0) -> bool:
-        """Wait until that recall is watched, or has nothing to be watched yet. False when it took too long.
+        """Wait until that recall is watched, or there is nothing to watch yet. False when it took too long.
 
-        What makes a recall from within a cell waits for this, so that nothing of the cell is missed.
+        A request that makes a recall from within a cell waits for this, so that nothing of the cell is missed.
         """
         self._signal.set()
         with suppress(TimeoutError):
@@ -113,7 +115,7 @@ class Watcher:
                     await self._refreshed.wait_for(lambda: recall_id in self._watches or self._stopping)
                 watch = self._watches.get(recall_id)
                 if watch is not None:
-                    await watch.looked_for.wait()
+                    await watch.ready.wait()
                 return True
         return False
 
@@ -124,29 +126,29 @@ class Watcher:
 
     @property
     def kernels(self) -> int:
-        """How many kernels are listened to."""
-        return len(self._hearings)
+        """How many kernels are observed."""
+        return len(self._subscriptions)
 
     # --- what is to be watched ---------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        pause = LOOK_FOR_KERNEL
+        pause = FIND_KERNEL_EVERY
         while not self._stopping:
             self._signal.clear()
             try:
                 waiting = await self.refresh()
-                pause = LOOK_FOR_KERNEL if waiting else SWEEP
+                pause = FIND_KERNEL_EVERY if waiting else SWEEP
             except NaviError as error:
                 log.warning("watching_not_refreshed", error=error.message)
-                pause = min(pause * 2, BACKOFF_MOST)
+                pause = min(pause * 2, MAX_BACKOFF)
             except Exception:
                 log.exception("watching_failed")
-                pause = min(pause * 2, BACKOFF_MOST)
+                pause = min(pause * 2, MAX_BACKOFF)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._signal.wait(), pause)
 
     async def refresh(self) -> bool:
-        """Watch what is to be watched now, and nothing else. Whether a kernel is waited for."""
+        """Watch what open recalls wait for, and nothing else. Whether one of them has no kernel yet."""
         opens = {state.recall.id: state for state in await self._occurrences.open_whens()}
         for recall_id in [one for one, watch in self._watches.items() if _stale(watch, opens.get(one))]:
             self._end(recall_id)
@@ -155,9 +157,9 @@ class Watcher:
                 await self._begin(state)
         async with self._refreshed:
             self._refreshed.notify_all()
-        waiting = await self._find_kernels()
-        await self._hang_up()
-        return waiting
+        unsubscribed = await self._find_kernels()
+        await self._close_unused()
+        return unsubscribed
 
     async def _begin(self, state: RecallState) -> None:
         session = await self._session(state.recall.session_id)
@@ -166,175 +168,174 @@ class Watcher:
         watch = Watch(
             state=state,
             session=session,
-            happen=self._on_happen,
-            trouble=self._on_trouble,
-            narrow=self._on_narrow,
+            on_occurrence=self._delivery.add,
+            on_problem=self._on_problem,
+            on_target_known=self._on_target_known,
             sources=self._sources,
         )
         self._watches[watch.id] = watch
-        eye = self._looking.begin(watch)
-        if eye is not None:
-            self._eyes[watch.id] = eye
+        polling = self._poller.start(watch)
+        if polling is not None:
+            self._polls[watch.id] = polling
 
     def _end(self, recall_id: str) -> None:
         self._watches.pop(recall_id).close()
-        eye = self._eyes.pop(recall_id, None)
-        if eye is not None:
-            eye.cancel()
-            self._keep(eye)
+        polling = self._polls.pop(recall_id, None)
+        if polling is not None:
+            polling.cancel()
+            self._own(polling)
 
-    def _keep(self, task: asyncio.Task[None]) -> None:
-        """Own a task until it has ended."""
-        self._lost.add(task)
-        task.add_done_callback(self._lost.discard)
+    def _own(self, task: asyncio.Task[None]) -> None:
+        """Keep a reference to a task until it has ended: the loop itself keeps only a weak one."""
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     # --- kernels -----------------------------------------------------------------------------------------------------
 
     async def _find_kernels(self) -> bool:
-        """Have every watch hear its kernel. Whether one has none yet."""
-        waiting = False
+        """Have every watch subscribed to its kernel. Whether one is not yet."""
+        unsubscribed = False
         for watch in list(self._watches.values()):
-            if not watch.of_kernel or watch.over or watch.hearing is not None:
+            if not watch.of_kernel or watch.over or watch.subscription is not None:
                 continue
-            waiting = True
+            unsubscribed = True
             kernel_id = await self._kernel_of(watch)
             if kernel_id is None:
-                watch.looked_for.set()
-            elif kernel_id in self._hearings:
-                watch.begin(self._hearings[kernel_id])
+                watch.ready.set()
+            elif kernel_id in self._subscriptions:
+                watch.subscribed(self._subscriptions[kernel_id])
             else:
-                self._wanting.setdefault(kernel_id, {})[watch.id] = watch
+                self._waiting.setdefault(kernel_id, {})[watch.id] = watch
                 if kernel_id not in self._attempts:
-                    attempt = asyncio.create_task(self._listen(kernel_id), name=f"navi-listen-{kernel_id[:8]}")
+                    attempt = asyncio.create_task(self._subscribe(kernel_id), name=f"navi-subscribe-{kernel_id[:8]}")
                     self._attempts[kernel_id] = attempt
-        return waiting
+        return unsubscribed
 
     async def _kernel_of(self, watch: Watch) -> str | None:
-        ears, named = self._ears, watch.when.kernel_id
-        if ears is None:
+        observer, named = self._observer, watch.when.kernel_id
+        if observer is None:
             return None
         session = await self._session(watch.session.id) or watch.session
         watch.session = session
         if named is None:
-            return await ears.kernel_of(session)
-        if ears.has(named):
+            return await observer.kernel_of(session)
+        if observer.has(named):
             return named
-        if await self._is_gone(ears, named):
+        if await self._is_gone(observer, named):
             self._on_gone(watch)
         return None
 
-    async def _is_gone(self, ears: CellObserver, kernel_id: str) -> bool:
-        """Whether a kernel that this server does not have is nowhere, and not just between two processes."""
+    async def _is_gone(self, observer: CellObserver, kernel_id: str) -> bool:
+        """Whether a kernel that this server does not have is on no server, and not just between two processes."""
         if kernel_id in self._closed:
             return True
-        lives = await ears.lives(kernel_id)
+        lives = await observer.lives(kernel_id)
         if lives or (self._elsewhere is not None and await self._elsewhere(lives is not None)):
-            self._unseen.pop(kernel_id, None)
+            self._missing_since.pop(kernel_id, None)
             return False
         now = asyncio.get_running_loop().time()
-        return now - self._unseen.setdefault(kernel_id, now) >= GONE_AFTER
+        return now - self._missing_since.setdefault(kernel_id, now) >= GONE_AFTER
 
     def _on_gone(self, watch: Watch) -> None:
         """The kernel that a recall names is gone. One for a cell to come waits for the notebook's next kernel."""
-        if watch.when.event in CELL_EVENTS and not watch.aim.bound:
-            self._on_narrow(watch, watch.when.model_copy(update={"kernel_id": None}))
-            self._on_trouble(watch, "its kernel is gone; it waits for a cell in the notebook's next kernel")
+        if watch.when.event in CELL_EVENTS and not watch.target.bound:
+            self._on_target_known(watch, watch.when.model_copy(update={"kernel_id": None}))
+            self._on_problem(watch, "its kernel is gone; it waits for a cell in the notebook's next kernel")
         else:
             watch.lost_elsewhere()
 
-    def _on_narrow(self, watch: Watch, when: When) -> None:
-        self._keep(asyncio.create_task(self._narrow(watch, when), name=f"navi-narrow-{watch.id}"))
+    def _on_target_known(self, watch: Watch, when: When) -> None:
+        self._own(asyncio.create_task(self._store_target(watch, when), name=f"navi-target-{watch.id}"))
 
-    async def _narrow(self, watch: Watch, when: When) -> None:
+    async def _store_target(self, watch: Watch, when: When) -> None:
         try:
             if await self._occurrences.narrow(watch.id, watch.when, when):
-                watch.narrowed(when)
+                watch.target_stored(when)
         except NaviError as error:
-            log.warning("aim_not_stored", recall_id=watch.id, error=error.message)
+            log.warning("target_not_stored", recall_id=watch.id, error=error.message)
 
-    async def _listen(self, kernel_id: str) -> None:
-        """Begin to listen; tried again as long as somebody waits for that kernel."""
+    async def _subscribe(self, kernel_id: str) -> None:
+        """Subscribe to a kernel; tried again as long as a watch waits for it."""
         pause = 0.2
         try:
-            while (wanting := self._open(kernel_id)) and self._ears is not None:
+            while (waiting := self._open(kernel_id)) and self._observer is not None:
                 try:
-                    hearing = await self._ears.subscribe(
-                        kernel_id, lambda noticed: self._on_noticed(kernel_id, noticed)
+                    subscription = await self._observer.subscribe(
+                        kernel_id, lambda notice: self._on_notice(kernel_id, notice)
                     )
                 except KernelUnavailable as error:
-                    log.warning("kernel_not_heard", kernel_id=kernel_id, reason=error.message)
-                    for watch in wanting:
-                        self._on_trouble(watch, error.message)
-                        watch.looked_for.set()
+                    log.warning("kernel_not_observed", kernel_id=kernel_id, reason=error.message)
+                    for watch in waiting:
+                        self._on_problem(watch, error.message)
+                        watch.ready.set()
                 except Exception:
-                    log.exception("kernel_not_heard", kernel_id=kernel_id)
+                    log.exception("kernel_not_observed", kernel_id=kernel_id)
                 else:
-                    self._hearings[kernel_id] = hearing
+                    self._subscriptions[kernel_id] = subscription
                     log.info("kernel_watched", kernel_id=kernel_id)
                     for watch in self._open(kernel_id):  # without an await between: nothing is missed
-                        watch.begin(hearing)
+                        watch.subscribed(subscription)
                     return
-                self._wanting.pop(kernel_id, None)  # who still means this kernel says so again meanwhile
-                await asyncio.sleep(pause + LOOK_FOR_KERNEL)
-                pause = min(pause * 2, BACKOFF_MOST)
+                # Refreshed meanwhile: a watch whose notebook has another kernel now does not come back.
+                self._waiting.pop(kernel_id, None)
+                await asyncio.sleep(pause + FIND_KERNEL_EVERY)
+                pause = min(pause * 2, MAX_BACKOFF)
         finally:
-            self._wanting.pop(kernel_id, None)
+            self._waiting.pop(kernel_id, None)
             del self._attempts[kernel_id]
             self._signal.set()
 
     def _open(self, kernel_id: str) -> list[Watch]:
-        """Those that wait to hear this kernel."""
-        wanting = self._wanting.get(kernel_id, {})
-        return [watch for watch in wanting.values() if not watch.over and watch.hearing is None]
+        """The watches that still wait for a subscription to this kernel."""
+        waiting = self._waiting.get(kernel_id, {})
+        return [watch for watch in waiting.values() if not watch.over and watch.subscription is None]
 
-    async def _hang_up(self) -> None:
-        """Listen to no kernel that nobody waits for."""
-        used = {watch.hearing.kernel_id for watch in self._watches.values() if watch.hearing and not watch.over}
-        for kernel_id in [one for one in self._hearings if one not in used]:
-            await self._hearings.pop(kernel_id).close()
+    async def _close_unused(self) -> None:
+        """End the subscriptions that no watch uses."""
+        watches = [watch for watch in self._watches.values() if not watch.over]
+        used = {watch.subscription.kernel_id for watch in watches if watch.subscription is not None}
+        for kernel_id in [one for one in self._subscriptions if one not in used]:
+            await self._subscriptions.pop(kernel_id).close()
             log.info("kernel_not_watched", kernel_id=kernel_id)
 
     # --- what happens ------------------------------------------------------------------------------------------------
 
-    def _on_noticed(self, kernel_id: str, noticed: KernelNotice) -> None:
+    def _on_notice(self, kernel_id: str, notice: KernelNotice) -> None:
         for watch in list(self._watches.values()):
-            if watch.hearing is None or watch.hearing.kernel_id != kernel_id:
+            if watch.subscription is None or watch.subscription.kernel_id != kernel_id:
                 continue
             try:
-                watch.take(noticed)
+                watch.on_notice(notice)
             except Exception:
                 log.exception("watch_failed", recall_id=watch.id)
-        if isinstance(noticed, KernelLost) and noticed.how == "closed":
+        if isinstance(notice, KernelLost) and notice.how == "closed":
             self._on_closed(kernel_id)
 
     def _on_closed(self, kernel_id: str) -> None:
         self._closed.add(kernel_id)
         for watch in self._watches.values():
-            if watch.hearing is not None and watch.hearing.kernel_id == kernel_id:
-                watch.lose()
+            if watch.subscription is not None and watch.subscription.kernel_id == kernel_id:
+                watch.unsubscribed()
         self._signal.set()
-
-    def _on_happen(self, watch: Watch, occurrence: Occurrence) -> None:
-        self._delivery.add(watch, occurrence)
 
     def _on_taken(self, watch: Watch) -> None:
         if watch.once:
             self._signal.set()
 
-    def _on_trouble(self, watch: Watch, reason: str) -> None:
-        if reason in watch.troubles or self._stopping:
+    def _on_problem(self, watch: Watch, reason: str) -> None:
+        if reason in watch.problems or self._stopping:
             return
-        watch.troubles.add(reason)
-        self._keep(asyncio.create_task(self._say(watch, reason), name=f"navi-trouble-{watch.id}"))
+        watch.problems.add(reason)
+        self._own(asyncio.create_task(self._report_problem(watch, reason), name=f"navi-on_problem-{watch.id}"))
 
-    async def _say(self, watch: Watch, reason: str) -> None:
+    async def _report_problem(self, watch: Watch, reason: str) -> None:
         try:
             await self._occurrences.could_not_look(watch.id, reason)
         except NaviError as error:
-            watch.troubles.discard(reason)
-            log.warning("trouble_not_said", recall_id=watch.id, reason=reason, error=error.message)
+            watch.problems.discard(reason)
+            log.warning("problem_not_reported", recall_id=watch.id, reason=reason, error=error.message)
 
 
 def _stale(watch: Watch, state: RecallState | None) -> bool:
-    """Whether it is to be watched no more, or in another way."""
+    """Whether the recall is not open any more, or waits for something else."""
     return state is None or state.recall.schedule != watch.when

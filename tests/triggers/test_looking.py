@@ -1,4 +1,4 @@
-"""Recalls that look now and then: at files below the root, at expressions in the kernel, at a kernel that rests."""
+"""Recalls that poll now and then: at files below the root, at expressions in the kernel, at a kernel that rests."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ import pytest
 from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.model.recalls import RecallCreate, WhenSpec
 from navi_jupyter.triggers import file_changes, polling
-from navi_jupyter.triggers.expressions import Edge, question
-from navi_jupyter.triggers.file_changes import CanNotLook, Change, FileObserver
+from navi_jupyter.triggers.expressions import Edge, expression_code
+from navi_jupyter.triggers.file_changes import Change, FileObserver, UnreadablePath
 from tests.support.trigger_world import OWNER, Place, begun, finished, interrupted, opened, over, until
 
 LONG_AGO = datetime.now(UTC) + timedelta(days=1)
-"""Nothing is newer: what is there at the first look is known."""
+"""Nothing is newer: what is there at the first poll is known."""
 
 
-def settled(eye: FileObserver) -> Change | None:
+def settled(files: FileObserver) -> Change | None:
     """Look until it is quiet."""
-    change = eye.look()
-    return change or eye.look()
+    change = files.poll()
+    return change or files.poll()
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -35,45 +35,45 @@ def settled(eye: FileObserver) -> Change | None:
 def test_a_file_that_changes_is_told_once_it_is_quiet(tmp_path: Path) -> None:
     file = tmp_path / "data.csv"
     file.write_text("1")
-    eye = FileObserver(tmp_path, "data.csv", since=LONG_AGO)
-    assert eye.look() is None
+    files = FileObserver(tmp_path, "data.csv", since=LONG_AGO)
+    assert files.poll() is None
     file.write_text("12")
-    assert eye.look() is None, "it may still be written to"
+    assert files.poll() is None, "it may still be written to"
     file.write_text("123")
-    assert eye.look() is None
-    assert eye.unsettled
-    change = eye.look()
+    assert files.poll() is None
+    assert files.unsettled
+    change = files.poll()
     assert change is not None
     assert change.changed == ("data.csv",)
     assert change.key == f"file:data.csv:{file.stat().st_mtime_ns}:3"
     assert "`data.csv` changed; it has 3 bytes" in change.detail("data.csv")
-    assert eye.look() is None
+    assert files.poll() is None
 
 
 def test_a_file_that_is_written_anew_with_the_same_content_has_not_changed(tmp_path: Path) -> None:
     file = tmp_path / "data.csv"
     file.write_text("same")
-    eye = FileObserver(tmp_path, "*.csv", since=LONG_AGO)
-    assert eye.look() is None
+    files = FileObserver(tmp_path, "*.csv", since=LONG_AGO)
+    assert files.poll() is None
     os.utime(file, ns=(1, file.stat().st_mtime_ns + 10**9))
-    assert settled(eye) is None
+    assert settled(files) is None
     file.write_text("else")
-    assert settled(eye) is not None
+    assert settled(files) is not None
 
 
 def test_files_that_come_and_go_are_changes_and_hidden_ones_are_not_seen(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
-    eye = FileObserver(tmp_path, "a/**/*.txt", since=LONG_AGO)
-    assert eye.look() is None
+    files = FileObserver(tmp_path, "a/**/*.txt", since=LONG_AGO)
+    assert files.poll() is None
     (tmp_path / "a" / ".hidden.txt").write_text("x")
-    assert settled(eye) is None
+    assert settled(files) is None
     (tmp_path / "a" / "b" / "deep.txt").write_text("x")
     (tmp_path / "a" / "flat.txt").write_text("x")
-    change = settled(eye)
+    change = settled(files)
     assert change is not None
     assert change.created == ("a/b/deep.txt", "a/flat.txt")
     (tmp_path / "a" / "flat.txt").unlink()
-    change = settled(eye)
+    change = settled(files)
     assert change is not None
     assert change.deleted == ("a/flat.txt",)
     assert "deleted" in change.key
@@ -100,14 +100,14 @@ def test_nothing_outside_the_root_is_looked_at(tmp_path: Path) -> None:
     (root / "link.txt").symlink_to(outside)
     (root / "folder").symlink_to(tmp_path)
     for pattern in ("../outside.txt", "/etc/passwd", "~/x", "in/../../outside.txt", ""):
-        with pytest.raises(CanNotLook):
-            FileObserver(root, pattern, since=LONG_AGO).look()
-    with pytest.raises(CanNotLook, match="link"):
-        FileObserver(root, "link.txt", since=LONG_AGO).look()
-    eye = FileObserver(root, "**/*.txt", since=LONG_AGO)
-    assert eye.look() is None
+        with pytest.raises(UnreadablePath):
+            FileObserver(root, pattern, since=LONG_AGO).poll()
+    with pytest.raises(UnreadablePath, match="link"):
+        FileObserver(root, "link.txt", since=LONG_AGO).poll()
+    files = FileObserver(root, "**/*.txt", since=LONG_AGO)
+    assert files.poll() is None
     outside.write_text("changed")
-    assert settled(eye) is None
+    assert settled(files) is None
     assert settled(FileObserver(root, "folder/outside.txt", since=LONG_AGO)) is None
 
 
@@ -116,14 +116,14 @@ def test_what_is_written_to_without_a_rest_is_told_after_a_while(
 ) -> None:
     log = tmp_path / "train.log"
     log.write_text("")
-    eye = FileObserver(tmp_path, "train.log", since=LONG_AGO)
-    assert eye.look() is None
+    files = FileObserver(tmp_path, "train.log", since=LONG_AGO)
+    assert files.poll() is None
     for size in range(1, 6):
         log.write_text("x" * size)
-        assert eye.look() is None, "it may be over in a moment"
-    monkeypatch.setattr(file_changes, "LONGEST_UNSETTLED", 0.0)
+        assert files.poll() is None, "it may be over in a moment"
+    monkeypatch.setattr(file_changes, "MAX_UNSETTLED", 0.0)
     log.write_text("x" * 10)
-    change = eye.look()
+    change = files.poll()
     assert change is not None
     assert (
         change.detail("train.log") == "The file `train.log` changed; it has 10 bytes now. It is still being written to."
@@ -133,29 +133,29 @@ def test_what_is_written_to_without_a_rest_is_told_after_a_while(
 def test_a_file_that_is_replaced_or_comes_back_has_changed_and_one_that_goes_is_told(tmp_path: Path) -> None:
     file, other = tmp_path / "a.csv", tmp_path / "new.tmp"
     file.write_text("old")
-    eye = FileObserver(tmp_path, "a.csv", since=LONG_AGO)
-    assert eye.look() is None
+    files = FileObserver(tmp_path, "a.csv", since=LONG_AGO)
+    assert files.poll() is None
     other.write_text("new")
     other.replace(file)
-    change = settled(eye)
+    change = settled(files)
     assert change is not None
     assert change.changed == ("a.csv",)
     file.unlink()
-    change = settled(eye)
+    change = settled(files)
     assert change is not None
     assert change.detail("a.csv") == "The file `a.csv` was deleted."
     file.write_text("back")
-    change = settled(eye)
+    change = settled(files)
     assert change is not None
     assert change.created == ("a.csv",)
 
 
 def test_a_folder_means_all_that_is_in_it(tmp_path: Path) -> None:
     (tmp_path / "out" / "deep").mkdir(parents=True)
-    eye = FileObserver(tmp_path, "out", since=LONG_AGO)
-    assert eye.look() is None
+    files = FileObserver(tmp_path, "out", since=LONG_AGO)
+    assert files.poll() is None
     (tmp_path / "out" / "deep" / "x.txt").write_text("x")
-    change = settled(eye)
+    change = settled(files)
     assert change is not None
     assert change.created == ("out/deep/x.txt",)
 
@@ -171,14 +171,14 @@ def test_a_file_that_claims_to_be_of_tomorrow_has_not_changed_for_that(tmp_path:
 def test_no_more_is_read_than_needed_to_tell_a_touch_from_a_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_changes, "HASHED_IN_ALL", 10)
+    monkeypatch.setattr(file_changes, "MAX_HASHED_BYTES", 10)
     for name in ("a", "b"):
         (tmp_path / f"{name}.txt").write_text("12345678")
-    eye = FileObserver(tmp_path, "*.txt", since=LONG_AGO)
-    assert eye.look() is None
+    files = FileObserver(tmp_path, "*.txt", since=LONG_AGO)
+    assert files.poll() is None
     for name in ("a", "b"):
         (tmp_path / f"{name}.txt").touch()
-    change = settled(eye)
+    change = settled(files)
     assert change is not None
     assert len(change.changed) == 1, "of the other one there was no room to know more than its time"
 
@@ -187,14 +187,14 @@ async def test_a_file_system_that_hangs_is_said_and_holds_nothing_else_up(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = threading.Event()
-    monkeypatch.setattr(polling, "SLOW_LOOK", 0.1)
-    looks = FileObserver.look
+    monkeypatch.setattr(polling, "SLOW_POLL", 0.1)
+    looks = FileObserver.poll
 
-    def hang(eye: FileObserver) -> Change | None:
+    def hang(files: FileObserver) -> Change | None:
         gate.wait(60)
-        return looks(eye)
+        return looks(files)
 
-    monkeypatch.setattr(FileObserver, "look", hang)
+    monkeypatch.setattr(FileObserver, "poll", hang)
     try:
         request = RecallCreate(
             session_id=place.session_id,
@@ -211,8 +211,8 @@ async def test_a_file_system_that_hangs_is_said_and_holds_nothing_else_up(
 def test_a_pattern_that_matches_too_much_is_refused(tmp_path: Path) -> None:
     for number in range(2001):
         (tmp_path / f"{number}.txt").touch()
-    with pytest.raises(CanNotLook, match="2,000"):
-        FileObserver(tmp_path, "*.txt", since=LONG_AGO).look()
+    with pytest.raises(UnreadablePath, match="2,000"):
+        FileObserver(tmp_path, "*.txt", since=LONG_AGO).poll()
 
 
 async def test_a_changed_file_wakes_its_recall_each_time(place: Place) -> None:
@@ -255,12 +255,12 @@ def test_an_edge_is_from_false_to_true_and_an_error_is_said_once() -> None:
 @pytest.mark.parametrize("expr", ["x = 1", "import os", "x; y", "", "x\ny"])
 def test_only_an_expression_can_be_asked(expr: str) -> None:
     with pytest.raises(SyntaxError):
-        question(expr, seconds=1.0)
+        expression_code(expr, seconds=1.0)
 
 
 def test_an_expression_can_not_end_its_parentheses() -> None:
     with pytest.raises(SyntaxError):
-        question("1) or print('x'", seconds=1.0)
+        expression_code("1) or print('x'", seconds=1.0)
 
 
 async def test_an_expression_that_turns_true_wakes_the_recall_and_leaves_nothing_behind(place: Place) -> None:
