@@ -49,7 +49,7 @@ class CellTarget:
 
     @classmethod
     def of(cls, when: When, *, once: bool) -> CellTarget:
-        """The target before anything was notice."""
+        """The target before any notice."""
         cell = when.cell or ("running" if once else "any")
         if cell.startswith(AFTER):
             return cls(after=cell.removeprefix(AFTER), any=not once)

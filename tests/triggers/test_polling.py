@@ -1,4 +1,4 @@
-"""Recalls that poll now and then: at files below the root, at expressions in the kernel, at a kernel that rests."""
+"""Recalls that poll: files below the root, expressions in the kernel, and a kernel that rests."""
 
 from __future__ import annotations
 
