@@ -37,6 +37,17 @@ class OutputImage:
     content: bytes
 
 
+def merge_streams(outputs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Outputs with adjacent pieces of the same stream as one."""
+    merged: list[dict[str, Any]] = []
+    for key, group in groupby(outputs, key=_stream_key):
+        pieces = [dict(output) for output in group]
+        if key is not None:
+            pieces = [pieces[0] | {"text": "".join(joined(output.get("text")) for output in pieces)}]
+        merged += pieces
+    return merged
+
+
 def outputs_text(
     outputs: Iterable[Mapping[str, Any]], *, traceback_limit: int | None = None, name_images: bool = False
 ) -> str:
@@ -47,21 +58,19 @@ def outputs_text(
     """
     pieces: list[str] = []
     images = 0
-    for key, group in groupby(outputs, key=_stream_key):
-        if key is not None:
-            # A kernel flushes in the middle of lines and between the states of a progress bar.
-            pieces.append(terminal_text("".join(joined(output.get("text")) for output in group)))
-            continue
-        for output in group:
-            data = output.get("data") or {}
-            if output.get("output_type") == "error":
-                text = traceback_text(output, traceback_limit) if traceback_limit is not None else ""
-            elif name_images and is_image(data):
-                images += 1
-                text = f"[image {images}] {_plain_text(data)}".rstrip()
-            else:
-                text = bundle_text(data) or (f"[{', '.join(data)}]" if name_images and data else "")
-            pieces.append(text)
+    # Merged first: a kernel flushes in the middle of lines and between the states of a progress bar.
+    for output in merge_streams(outputs):
+        data = output.get("data") or {}
+        if output.get("output_type") == "stream":
+            text = terminal_text(output["text"])
+        elif output.get("output_type") == "error":
+            text = traceback_text(output, traceback_limit) if traceback_limit is not None else ""
+        elif name_images and is_image(data):
+            images += 1
+            text = f"[image {images}] {_plain_text(data)}".rstrip()
+        else:
+            text = bundle_text(data) or (f"[{', '.join(data)}]" if name_images and data else "")
+        pieces.append(text)
     lines = (f"{piece}\n" if not piece.endswith("\n") else piece for piece in pieces if piece)
     return "".join(lines).strip("\n")
 

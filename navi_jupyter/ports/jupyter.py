@@ -164,7 +164,7 @@ class Notebooks(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Match:
+class SearchMatch:
     """A line that matched a search."""
 
     path: str
@@ -177,10 +177,10 @@ class Match:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Search:
+class SearchResult:
     """What a search has found."""
 
-    matches: Sequence[Match] = ()
+    matches: Sequence[SearchMatch] = ()
     files: int = 0
     """How many were searched."""
     why_incomplete: str | None = None
@@ -188,7 +188,7 @@ class Search:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Page:
+class TextPage:
     """Some lines of a text file."""
 
     text: str
@@ -219,7 +219,7 @@ class Files(Protocol):
         """Text of some lines (from one), and how many lines there are in all."""
         ...
 
-    async def page(self, path: str, *, start: int = 1, lines: int = 400) -> Page:
+    async def page(self, path: str, *, start: int = 1, lines: int = 400) -> TextPage:
         """:meth:`read`, with all that is to be known of it."""
         ...
 
@@ -231,7 +231,7 @@ class Files(Protocol):
         """Create or replace a text file. With ``expected_sha256``, only if that is what it holds now."""
         ...
 
-    async def search(self, query: str, *, path: str = "", regex: bool = False, limit: int = 100) -> Search:
+    async def search(self, query: str, *, path: str = "", regex: bool = False, limit: int = 100) -> SearchResult:
         """Lines that have ``query`` (in any case, when it is all lower case), in files and in cells of notebooks."""
         ...
 

@@ -34,7 +34,7 @@ class UnreadablePath(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class FileState:
     """The state of a file."""
 
     mtime_ns: int
@@ -42,13 +42,13 @@ class Mark:
     digest: str = ""
     """Of small files."""
 
-    def same_content(self, other: Mark) -> bool:
+    def same_content(self, other: FileState) -> bool:
         """Whether nothing but the time differs, as far as is known."""
         return bool(self.digest) and self.digest == other.digest and self.size == other.size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
+class FileChange:
     """Files that are another now, and quiet since the poll before."""
 
     key: str
@@ -85,8 +85,8 @@ class FileObserver:
         self._root = root.resolve()
         self._pattern = pattern
         self._since = since
-        self._known: dict[str, Mark] | None = None
-        self._before: dict[str, Mark] | None = None
+        self._known: dict[str, FileState] | None = None
+        self._before: dict[str, FileState] | None = None
         """The poll before, when it differed from what is known."""
         self._unsettled_since: float | None = None
         self._hashed = 0
@@ -97,7 +97,7 @@ class FileObserver:
         """Something changed at the last poll: poll again soon, whether it is over."""
         return self._before is not None
 
-    def poll(self) -> Change | None:
+    def poll(self) -> FileChange | None:
         """The change, once two polls in a row have seen the same. Raises UnreadablePath.
 
         What was written after ``since`` (and before the first poll) counts as changed.
@@ -120,10 +120,12 @@ class FileObserver:
         self._known, self._before, self._unsettled_since = seen, None, None
         return replace(change, goes_on=goes_on)
 
-    def _late(self, mark: Mark) -> bool:
+    def _late(self, mark: FileState) -> bool:
         return self._since.timestamp() * 1e9 < mark.mtime_ns <= time.time_ns() + AHEAD
 
-    def _change(self, seen: Mapping[str, Mark], created: set[str], changed: set[str], deleted: set[str]) -> Change:
+    def _change(
+        self, seen: Mapping[str, FileState], created: set[str], changed: set[str], deleted: set[str]
+    ) -> FileChange:
         fresh = created | changed
         if fresh:
             last = max(fresh, key=lambda path: (seen[path].mtime_ns, path))
@@ -134,7 +136,7 @@ class FileObserver:
             last = max(deleted, key=lambda path: (known[path].mtime_ns, path))
             key = f"file:{last}:{known[last].mtime_ns}:deleted"
             at = datetime.now(UTC)
-        return Change(
+        return FileChange(
             key=key,
             at=min(at, datetime.now(UTC)),  # a file may claim to be of tomorrow
             created=tuple(sorted(created)),
@@ -143,9 +145,9 @@ class FileObserver:
             sizes={path: seen[path].size for path in fresh},
         )
 
-    def _marks(self) -> dict[str, Mark]:
+    def _marks(self) -> dict[str, FileState]:
         """Of the files that match, by path relative to the root. Raises UnreadablePath."""
-        marks: dict[str, Mark] = {}
+        marks: dict[str, FileState] = {}
         self._hashed = 0
         for path in matching(self._root, self._pattern):
             relative = path.relative_to(self._root).as_posix()
@@ -158,7 +160,7 @@ class FileObserver:
                 marks[relative] = mark
         return marks
 
-    def _mark(self, path: Path, relative: str) -> Mark | None:
+    def _mark(self, path: Path, relative: str) -> FileState | None:
         try:
             real = path.resolve()
             if not real.is_relative_to(self._root):
@@ -172,7 +174,7 @@ class FileObserver:
             digest = self._digest(real, stat.st_size) if real.is_file() else ""
         except OSError:
             return None  # gone between two calls, or not readable: as if it were not there
-        return Mark(stat.st_mtime_ns, stat.st_size, digest)
+        return FileState(stat.st_mtime_ns, stat.st_size, digest)
 
     def _digest(self, path: Path, size: int) -> str:
         if size > MAX_HASHED_FILE or self._hashed + size > MAX_HASHED_BYTES:
@@ -181,7 +183,7 @@ class FileObserver:
         return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
-def _same(one: Mark, other: Mark) -> bool:
+def _same(one: FileState, other: FileState) -> bool:
     return one == other or one.same_content(other)
 
 

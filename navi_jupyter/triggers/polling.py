@@ -18,7 +18,7 @@ from ..log_setup import get_logger
 from ..model.recalls import WhenEvent
 from ..ports.jupyter import Kernels
 from .expressions import Edge, expression_code
-from .file_changes import Change, FileObserver, UnreadablePath
+from .file_changes import FileChange, FileObserver, UnreadablePath
 from .report import TriggerReport, expression_report
 from .watch import Occurrence, Watch
 
@@ -98,7 +98,7 @@ class Poller:
                 self._emit(watch, Occurrence(key=change.key, at=change.at, report=report))
             await asyncio.sleep(min(every, SETTLE_FILE) if files.unsettled else every)
 
-    async def _in_thread(self, watch: Watch, poll: Callable[[], Change | None]) -> Change | None:
+    async def _in_thread(self, watch: Watch, poll: Callable[[], FileChange | None]) -> FileChange | None:
         """In threads of our own: a file system that hangs must not use up the threads of others."""
         if self._threads is None:
             self._threads = ThreadPoolExecutor(POLL_THREADS, thread_name_prefix="navi-poll")

@@ -16,14 +16,14 @@ from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.model.recalls import RecallCreate, WhenSpec
 from navi_jupyter.triggers import file_changes, polling
 from navi_jupyter.triggers.expressions import Edge, expression_code
-from navi_jupyter.triggers.file_changes import Change, FileObserver, UnreadablePath
+from navi_jupyter.triggers.file_changes import FileChange, FileObserver, UnreadablePath
 from tests.support.trigger_world import OWNER, Place, begun, finished, interrupted, opened, over, until
 
 LONG_AGO = datetime.now(UTC) + timedelta(days=1)
 """Nothing is newer: what is there at the first poll is known."""
 
 
-def settled(files: FileObserver) -> Change | None:
+def settled(files: FileObserver) -> FileChange | None:
     """Look until it is quiet."""
     change = files.poll()
     return change or files.poll()
@@ -190,7 +190,7 @@ async def test_a_file_system_that_hangs_is_said_and_holds_nothing_else_up(
     monkeypatch.setattr(polling, "SLOW_POLL", 0.1)
     looks = FileObserver.poll
 
-    def hang(files: FileObserver) -> Change | None:
+    def hang(files: FileObserver) -> FileChange | None:
         gate.wait(60)
         return looks(files)
 

@@ -1,7 +1,7 @@
-"""Looks for text in the files below a folder, within limits of files, bytes and time.
+"""Search for text in the files below a folder, within limits of files, bytes and time.
 
-Blocks: call it in a thread. An expression can not hold up the server: ``regex`` matches with a time-out and without the
-interpreter's lock, which the standard library can not.
+Blocks: call it in a thread. A regular expression cannot hold up the server: the library ``regex`` matches with a
+timeout and without the interpreter's lock, which ``re`` cannot.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ...errors import InvalidRequest, NaviError
-from ...ports.jupyter import Match, Search
-from .tree import Folder, Tree, chunks, close, open_folder, open_regular, told
+from ...ports.jupyter import SearchMatch, SearchResult
+from .tree import Folder, Tree, chunks, close, open_folder, open_regular, os_errors
 
 SKIPPED = frozenset({".git", ".hg", ".svn", "node_modules", ".ipynb_checkpoints", "__pycache__", ".venv", ".tox"})
 """Folders that are searched only when they are named."""
@@ -26,15 +26,15 @@ MAX_TEXT = 5 << 20
 MAX_NOTEBOOK = 32 << 20
 MAX_QUERY = 500
 MAX_LINE = 20_000
-"""Characters of a line that an expression is tried on."""
+"""Characters of a line that an expression is matched against."""
 SHOWN = 240
 """Characters of a line that are shown."""
 LINE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """Where a search ends by itself."""
+class SearchLimits:
+    """The limits of a search."""
 
     matches: int = 100
     files: int = 20_000
@@ -44,8 +44,8 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
-    """What is looked for."""
+class SearchQuery:
+    """The text or expression to find."""
 
     text: str
     any_case: bool
@@ -53,7 +53,7 @@ class Wanted:
     """A compiled expression of ``regex``; None for plain text."""
 
     @classmethod
-    def of(cls, query: str, *, regex: bool) -> Wanted:
+    def of(cls, query: str, *, regex: bool) -> SearchQuery:
         """Raises InvalidRequest."""
         if not query or len(query) > MAX_QUERY:
             raise InvalidRequest(f"A query has 1 to {MAX_QUERY} characters.", field="query")
@@ -79,42 +79,42 @@ class Wanted:
         return -1 if found is None else int(found.start())
 
     def may_be_in(self, text: str) -> bool:
-        """False only when it is surely nowhere in the text: spares looking at each line."""
+        """False when it is certainly not in the text, so that no line needs to be searched."""
         return self.expression is not None or self.find(text) >= 0
 
 
 def search(
-    tree: Tree, wanted: Wanted, path: str, limits: Limits, stop: threading.Event, *, hide: Sequence[str] = ()
-) -> Search:
-    """Look below ``path``, or in that one file. Raises as ``Tree.place``, and InvalidRequest as ``Wanted.find``."""
-    work = _Scan(tree, wanted, limits, stop, hide)
-    with tree.place(path) as place, told(path):
+    tree: Tree, query: SearchQuery, path: str, limits: SearchLimits, stop: threading.Event, *, hide: Sequence[str] = ()
+) -> SearchResult:
+    """Search below ``path``, or in that one file. Raises as ``Tree.place`` and ``SearchQuery.find``."""
+    scan = _Scan(tree, query, limits, stop, hide)
+    with tree.place(path) as place, os_errors(path):
         prefix = "/".join(name for name in path.split("/") if name not in ("", "."))
         if not place.is_folder:
             with tree.file(path) as (descriptor, status):
-                work.look_into(descriptor, status, prefix)
+                scan.read(descriptor, status, prefix)
         else:
             opened = open_folder(place.folder, place.name)
             try:
-                work.below(opened, prefix)
+                scan.below(opened, prefix)
             finally:
                 close(opened)
-    return Search(matches=tuple(work.found), files=work.files, why_incomplete=work.met)
+    return SearchResult(matches=tuple(scan.found), files=scan.files, why_incomplete=scan.limit_met)
 
 
 @dataclass(slots=True)
 class _Scan:
-    """One search on its way."""
+    """A search that is going on."""
 
     tree: Tree
-    wanted: Wanted
-    limits: Limits
+    query: SearchQuery
+    limits: SearchLimits
     stop: threading.Event
     hide: Sequence[str]
-    found: list[Match] = field(default_factory=list)
+    found: list[SearchMatch] = field(default_factory=list)
     files: int = 0
     size: int = 0
-    met: str | None = None
+    limit_met: str | None = None
     """The limit that ended it."""
     until: float = 0.0
 
@@ -123,20 +123,20 @@ class _Scan:
 
     def over(self) -> bool:
         """Whether a limit is met."""
-        if self.met is None:
+        if self.limit_met is None:
             if len(self.found) >= self.limits.matches:
-                self.met = f"{self.limits.matches} matches"
+                self.limit_met = f"{self.limits.matches} matches"
             elif self.files >= self.limits.files:
-                self.met = f"{self.limits.files} files"
+                self.limit_met = f"{self.limits.files} files"
             elif self.size >= self.limits.size:
-                self.met = f"{self.limits.size >> 20} MB"
+                self.limit_met = f"{self.limits.size >> 20} MB"
             elif time.monotonic() > self.until or self.stop.is_set():
-                self.met = f"{self.limits.seconds:g} seconds"
-        return self.met is not None
+                self.limit_met = f"{self.limits.seconds:g} seconds"
+        return self.limit_met is not None
 
     def below(self, folder: Folder, prefix: str) -> None:
-        """The files of a folder, then those of the folders in it. Links are not followed: what they lead to has
-        a place of its own, or is not ours."""
+        """The files of a folder, then those of the folders in it. Links are not followed: what they lead to is found
+        under its own path, or lies outside."""
         with os.scandir(folder) as entries:
             names = sorted(entries, key=lambda entry: entry.name)
         inside: list[str] = []
@@ -168,11 +168,11 @@ class _Scan:
         except (OSError, NaviError):  # gone, or not ours to read
             return
         try:
-            self.look_into(descriptor, status, path)
+            self.read(descriptor, status, path)
         finally:
             os.close(descriptor)
 
-    def look_into(self, descriptor: int, status: os.stat_result, path: str) -> None:
+    def read(self, descriptor: int, status: os.stat_result, path: str) -> None:
         """One open file."""
         notebook = path.endswith(".ipynb")
         if status.st_size > (MAX_NOTEBOOK if notebook else MAX_TEXT):
@@ -185,14 +185,14 @@ class _Scan:
                 self._lines(path, source, cell)
             return
         text = _as_text(content)
-        if text is not None and self.wanted.may_be_in(text):
+        if text is not None and self.query.may_be_in(text):
             self._lines(path, text, None)
 
     def _lines(self, path: str, text: str, cell: str | None) -> None:
         for number, line in enumerate(text.split("\n"), 1):
-            at = self.wanted.find(line)
+            at = self.query.find(line)
             if at >= 0:
-                self.found.append(Match(path=path, line=number, text=_around(line, at), cell=cell))
+                self.found.append(SearchMatch(path=path, line=number, text=_around(line, at), cell=cell))
             if (at >= 0 or number % 256 == 0) and self.over():
                 return
 
@@ -218,7 +218,7 @@ def _as_text(content: bytes) -> str | None:
 
 
 def load_json(content: bytes | str) -> Any:
-    """What ``json.loads`` gives; other threads get their turns meanwhile, because each object calls Python."""
+    """As ``json.loads``, but other threads run meanwhile: each object calls Python, where the interpreter switches."""
     return json.loads(content, object_pairs_hook=_as_dict)
 
 

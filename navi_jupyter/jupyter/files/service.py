@@ -20,9 +20,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ...errors import FileRefused, InvalidRequest, NaviError, NotFound
-from ...ports.jupyter import Page, Search
-from .search import Limits, Wanted, glob_matches, hidden_by, is_skipped, load_json, search
-from .tree import Folder, Tree, chunks, open_folder, told
+from ...ports.jupyter import SearchResult, TextPage
+from .search import SearchLimits, SearchQuery, glob_matches, hidden_by, is_skipped, load_json, search
+from .tree import Folder, Tree, chunks, open_folder, os_errors
 from .tree import close as close_folder
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ MAX_LINE = 4000
 MAX_PAGE = 400_000
 """Bytes of one page."""
 MAX_LISTED = 50_000
-"""Entries that one listing looks at."""
+"""Entries that one listing reads."""
 LISTING_SECONDS = 10.0
 _WIDE = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
          (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
@@ -64,7 +64,7 @@ class LocalFiles:
         page = await self.page(path, start=start, lines=lines)
         return page.text, page.total
 
-    async def page(self, path: str, *, start: int = 1, lines: int = 400) -> Page:
+    async def page(self, path: str, *, start: int = 1, lines: int = 400) -> TextPage:
         """See the port. Raises FileRefused for what is no text, or larger than a gigabyte."""
         if start < 1 or not 1 <= lines <= 10_000:
             raise InvalidRequest("start counts from one, and a page has 1 to 10000 lines.", field="start")
@@ -81,13 +81,13 @@ class LocalFiles:
         """
         return await asyncio.to_thread(self._write, path, content, expected_sha256)
 
-    async def search(self, query: str, *, path: str = "", regex: bool = False, limit: int = 100) -> Search:
+    async def search(self, query: str, *, path: str = "", regex: bool = False, limit: int = 100) -> SearchResult:
         """See the port. Raises InvalidRequest for an expression that is none, or that takes too long."""
-        limits = Limits(matches=limit)
+        limits = SearchLimits(matches=limit)
 
-        def work(stop: threading.Event) -> Search:
-            # To compile an expression may take its time, too.
-            return search(self.tree, Wanted.of(query, regex=regex), path, limits, stop, hide=self._hide)
+        def work(stop: threading.Event) -> SearchResult:
+            # In the thread, because compiling an expression can take long, too.
+            return search(self.tree, SearchQuery.of(query, regex=regex), path, limits, stop, hide=self._hide)
 
         return await _cancellable(work)
 
@@ -105,7 +105,7 @@ class LocalFiles:
         return found
 
     def _entries(self, folder: Folder, prefix: str, wanted: _Listing, below: str = "") -> Iterator[Mapping[str, Any]]:
-        """Those of a folder, folders first, and with a pattern those below it. Links to folders are not followed."""
+        """A folder's entries, folders first, and with a pattern those below it. Links to folders are not followed."""
         inside: list[tuple[str, str]] = []
         for entry in _sorted(folder):
             wanted.seen += 1
@@ -152,11 +152,11 @@ class LocalFiles:
         modified = datetime.fromtimestamp(status.st_mtime, UTC).isoformat(timespec="seconds")
         return {"path": path, "kind": kind, "size": status.st_size if kind != "folder" else None, "modified": modified}
 
-    def _page(self, path: str, start: int, lines: int, stop: threading.Event) -> Page:
-        with self.tree.file(path) as (descriptor, status), told(path):
+    def _page(self, path: str, start: int, lines: int, stop: threading.Event) -> TextPage:
+        with self.tree.file(path) as (descriptor, status), os_errors(path):
             if status.st_size > MAX_PAGED:
                 raise FileRefused(f"{path} has {status.st_size >> 20} MB; up to {MAX_PAGED >> 20} MB are read.")
-            reader = _Lines(path, start, lines)
+            reader = _PageReader(path, start, lines)
             digest = hashlib.sha256() if status.st_size <= MAX_DIGESTED else None
             content = chunks(descriptor)
             first = next(content, b"")
@@ -185,7 +185,7 @@ class LocalFiles:
         return b"".join(content)
 
     def _read_bytes(self, path: str, limit: int) -> bytes:
-        with self.tree.file(path) as (descriptor, status), told(path):
+        with self.tree.file(path) as (descriptor, status), os_errors(path):
             if status.st_size > limit:
                 raise FileRefused(f"{path} has {status.st_size} bytes; {limit} are allowed here.", field="path")
             parts: list[bytes] = []
@@ -220,7 +220,7 @@ class LocalFiles:
 
 @dataclass(slots=True, kw_only=True)
 class _Listing:
-    """What is asked of a listing, and how far it is."""
+    """A listing that is going on: its limits, and how far it is."""
 
     pattern: str | None
     limit: int
@@ -229,8 +229,8 @@ class _Listing:
     seen: int = 0
 
 
-class _Lines:
-    """Picks some lines out of a stream of bytes and counts the rest, without keeping it."""
+class _PageReader:
+    """Takes some lines out of a stream of bytes and counts the rest."""
 
     def __init__(self, path: str, start: int, lines: int) -> None:
         self._path = path
@@ -274,8 +274,8 @@ class _Lines:
         line += taken
         self._size += len(taken) + 1
 
-    def page(self, size: int, sha256: str | None, wide: str | None) -> Page:
-        """What was picked. Raises FileRefused when it is no text."""
+    def page(self, size: int, sha256: str | None, wide: str | None) -> TextPage:
+        """The page. Raises FileRefused when it is no text."""
         raw = b"\n".join(bytes(line.removesuffix(b"\r")) for line in self._kept)
         if b"\0" in raw and wide is None:
             raise _binary(self._path, size)
@@ -285,7 +285,7 @@ class _Lines:
             "has bytes that are no UTF-8, shown as \N{REPLACEMENT CHARACTER}" if _has_replaced(raw, text) else "",
             f"lines are cut after {MAX_LINE} bytes" if self._cut else "",
         ]
-        return Page(
+        return TextPage(
             text=text,
             start=self._start,
             lines=len(self._kept),
@@ -327,7 +327,7 @@ def _encoded(content: str) -> bytes:
 
 
 def _check_notebook(path: str, content: str, *, created: bool) -> None:
-    """A notebook is changed by cells, which merges with what others do; a new one has to be one."""
+    """Refuse to replace a notebook (changes of its cells can be merged with others); a new one must be valid."""
     if not created:
         raise FileRefused(f"{path} is a notebook: change its cells instead of the file.", field="path")
     import nbformat  # late: only here
@@ -335,8 +335,8 @@ def _check_notebook(path: str, content: str, *, created: bool) -> None:
     try:
         nbformat.validate(load_json(content))
     except (nbformat.ValidationError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise InvalidRequest(f"The content is no valid notebook: {said}", field="content") from None
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise InvalidRequest(f"The content is no valid notebook: {reason}", field="content") from None
 
 
 def _sorted(folder: Folder) -> list[os.DirEntry[str]]:
@@ -345,7 +345,7 @@ def _sorted(folder: Folder) -> list[os.DirEntry[str]]:
 
 
 async def _cancellable(work: Callable[[threading.Event], T]) -> T:
-    """Run it in a thread; when cancelled, tell it so that it gives the thread back soon."""
+    """Run it in a thread; when we are cancelled, its event is set, so that it ends soon."""
     stop = threading.Event()
     try:
         return await asyncio.to_thread(work, stop)

@@ -1,7 +1,7 @@
 """The server's root as a tree of files that nothing leads out of.
 
 A path is walked one name at a time, each opened relative to the folder before it and never through a symbolic link:
-links are read and walked by hand, so one that is swapped in meanwhile can not lead out either. Where the system has no
+links are read and walked by hand, so one that is swapped in meanwhile cannot lead out either. Where the system has no
 such calls (Windows), the same walk is done with whole paths.
 Everything here blocks: call it in a thread. Not responsible for what the bytes mean (``files``, ``notebooks``).
 """
@@ -37,7 +37,7 @@ Folder = int | str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class ResolvedPath:
     """Where a path leads, all links resolved."""
 
     folder: Folder
@@ -55,7 +55,7 @@ class Place:
 
 
 def split(path: str) -> list[str]:
-    """The names on a path. Raises FileRefused for one that leads out, InvalidRequest for one that can not be."""
+    """The names on a path. Raises FileRefused for one that leads out, InvalidRequest for one that no file can have."""
     if len(path) > MAX_PATH or "\0" in path:
         raise InvalidRequest("The path is too long or has a NUL in it.", field="path")
     if os.name == "nt" and any(letter in path for letter in '\\:<>|"?*'):
@@ -80,8 +80,8 @@ def at(folder: Folder, name: str) -> tuple[str, dict[str, int]]:
 
 
 @contextmanager
-def told(path: str) -> Iterator[None]:
-    """OSErrors as what a reader can act on."""
+def os_errors(path: str) -> Iterator[None]:
+    """OSErrors raised within as errors that a user can act on."""
     try:
         yield
     except FileNotFoundError:
@@ -115,10 +115,10 @@ class Tree:
         return not name.startswith(".") and not flags
 
     @contextmanager
-    def place(self, path: str, *, make_folders: bool = False) -> Iterator[Place]:
+    def place(self, path: str, *, make_folders: bool = False) -> Iterator[ResolvedPath]:
         """Where a path leads; open while the block runs. Raises FileRefused, NotFound, InvalidRequest."""
         names = split(path)
-        with told(path):
+        with os_errors(path):
             walk = _Walk(self, path, names, make_folders=make_folders)
             try:
                 yield walk.to_end()
@@ -128,7 +128,7 @@ class Tree:
     @contextmanager
     def folder(self, path: str) -> Iterator[Folder]:
         """An open folder. Raises as ``place``, and NotFound when it is something else."""
-        with self.place(path) as place, told(path):
+        with self.place(path) as place, os_errors(path):
             if place.status is None or not place.is_folder:
                 raise NotFound(f"There is no folder {path}.", field="path")
             opened = open_folder(place.folder, place.name)
@@ -140,7 +140,7 @@ class Tree:
     @contextmanager
     def file(self, path: str) -> Iterator[tuple[int, os.stat_result]]:
         """A regular file, open for reading. Raises as ``place``, and FileRefused when it is something else."""
-        with self.place(path) as place, told(path):
+        with self.place(path) as place, os_errors(path):
             if place.status is None:
                 raise NotFound(f"There is no file {path}.", field="path")
             descriptor, status = open_regular(place.folder, place.name, path, place.status)
@@ -149,38 +149,30 @@ class Tree:
             finally:
                 os.close(descriptor)
 
-    def digest(self, path: str) -> str:
-        """SHA-256 of a file, in hex. Raises as ``file``."""
-        with self.file(path) as (descriptor, _):
-            return digest_of(descriptor)
-
     def write(
         self,
         path: str,
         content: bytes | bytearray,
         *,
         expected_sha256: str | None = None,
-        new: bool = False,
         make_folders: bool = False,
     ) -> os.stat_result:
         """Create or replace a file as a whole: at any instant there is the old one or the new one.
 
-        With ``expected_sha256`` (a prefix of eight digits will do) only if that is what it holds; with ``new`` only if
-        there is none; else FileConflict. Raises as ``place``, and FileRefused for what is no regular file.
+        With ``expected_sha256`` (its first eight digits are enough) only if that is its content now, else FileConflict.
+        Raises as ``place``, and FileRefused for what is no regular file.
         """
-        with self.place(path, make_folders=make_folders) as place, told(path):
+        with self.place(path, make_folders=make_folders) as place, os_errors(path):
             if place.name == "." or place.is_folder:
                 raise FileRefused(f"{path} is a folder.", field="path")
             if place.status is not None:
-                _only_regular(place.status, path)
-                _only_writable(place, path)
-            if new and place.status is not None:
-                raise FileConflict(f"{path} is there already.", field="path")
+                _check_regular(place.status, path)
+                _check_writable(place, path)
             draft = f".~{place.name[:80]}.{secrets.token_hex(6)}"
             try:
                 status = _write_draft(place, draft, content)
                 _check_expected(place, path, expected_sha256)
-                _take_place(place, draft)
+                _replace(place, draft)
             except BaseException:
                 name, kwargs = at(place.folder, draft)
                 with suppress(OSError):
@@ -190,12 +182,12 @@ class Tree:
 
 
 class _Walk:
-    """One path on its way: the folders that are open, and the names still to go."""
+    """The walk of one path: the folders that are open, and the names that are left."""
 
     def __init__(self, tree: Tree, path: str, names: list[str], *, make_folders: bool) -> None:
         self._tree = tree
         self._path = path
-        self._todo = deque(names)
+        self._names_left = deque(names)
         self._make = make_folders
         self._links = 0
         self._names: list[str] = []
@@ -206,24 +198,26 @@ class _Walk:
         while self._folders:
             close(self._folders.pop())
 
-    def to_end(self) -> Place:
+    def to_end(self) -> ResolvedPath:
         """Walk all of it."""
-        while self._todo:
-            name = self._todo.popleft()
+        while self._names_left:
+            name = self._names_left.popleft()
             if name == "..":
                 self._up()
                 continue
-            found = self._look(name)
+            found = self._stat(name)
             if found is not None and stat.S_ISLNK(found.st_mode):
                 self._follow(name)
-            elif not self._todo:
-                return Place(folder=self._folders[-1], name=name, path="/".join([*self._names, name]), status=found)
+            elif not self._names_left:
+                return ResolvedPath(
+                    folder=self._folders[-1], name=name, path="/".join([*self._names, name]), status=found
+                )
             else:
-                self._into(name, found)
+                self._enter(name, found)
         here = self._folders[-1]
-        return Place(folder=here, name=".", path="/".join(self._names), status=os.stat(here))
+        return ResolvedPath(folder=here, name=".", path="/".join(self._names), status=os.stat(here))
 
-    def _look(self, name: str) -> os.stat_result | None:
+    def _stat(self, name: str) -> os.stat_result | None:
         where, kwargs = at(self._folders[-1], name)
         try:
             found = os.stat(where, follow_symlinks=False, **kwargs)
@@ -233,7 +227,7 @@ class _Walk:
             raise FileRefused(f"{self._path} is hidden, and this server does not show hidden files.", field="path")
         return found
 
-    def _into(self, name: str, found: os.stat_result | None) -> None:
+    def _enter(self, name: str, found: os.stat_result | None) -> None:
         if found is None:
             if not self._make:
                 raise NotFound(f"There is no folder {'/'.join([*self._names, name])}.", field="path")
@@ -256,14 +250,13 @@ class _Walk:
         where, kwargs = at(self._folders[-1], name)
         target = os.readlink(where, **kwargs)
         if os.path.isabs(target):
-            # Its text must begin with the root; what comes after it is walked like any path, so nothing is taken
-            # on trust here.
+            # Its text must begin with the root; what comes after it is walked and checked like any path.
             inside = self._below_root(target)
             while len(self._folders) > 1:
                 self._up()
             target = inside
         steps = [step for step in target.replace(os.sep, "/").split("/") if step not in ("", ".")]
-        self._todo.extendleft(reversed(steps))
+        self._names_left.extendleft(reversed(steps))
 
     def _below_root(self, target: str) -> str:
         for root in self._tree.names:
@@ -295,13 +288,13 @@ def open_folder(folder: Folder, name: str) -> Folder:
 
 
 def open_regular(folder: Folder, name: str, path: str, status: os.stat_result) -> tuple[int, os.stat_result]:
-    """A regular file in a folder. ``status`` as it was just now: to open a device or a pipe would do something."""
-    _only_regular(status, path)
+    """A regular file in a folder. ``status`` is checked first: opening a device or a pipe would have an effect."""
+    _check_regular(status, path)
     where, kwargs = at(folder, name)
     descriptor = os.open(where, _READ | _NOFOLLOW, **kwargs)
     opened = os.fstat(descriptor)
     try:
-        _only_regular(opened, path)  # it may be another one by now
+        _check_regular(opened, path)  # it may have been replaced since
     except FileRefused:
         os.close(descriptor)
         raise
@@ -314,15 +307,7 @@ def chunks(descriptor: int) -> Iterator[bytes]:
         yield chunk
 
 
-def digest_of(descriptor: int) -> str:
-    """SHA-256 of the rest of a file, in hex."""
-    digest = hashlib.sha256()
-    for chunk in chunks(descriptor):
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _only_regular(status: os.stat_result, path: str) -> None:
+def _check_regular(status: os.stat_result, path: str) -> None:
     if stat.S_ISREG(status.st_mode):
         return
     kinds = {
@@ -336,18 +321,18 @@ def _only_regular(status: os.stat_result, path: str) -> None:
     raise FileRefused(f"{path} is {kind}, not a file.", field="path")
 
 
-def _only_writable(place: Place, path: str) -> None:
+def _check_writable(place: ResolvedPath, path: str) -> None:
     name, kwargs = at(place.folder, place.name)
     if not os.access(name, os.W_OK, dir_fd=kwargs.get("dir_fd")):
         raise FileRefused(f"{path} is read-only.", field="path")
 
 
-def _write_draft(place: Place, draft: str, content: bytes | bytearray) -> os.stat_result:
+def _write_draft(place: ResolvedPath, draft: str, content: bytes | bytearray) -> os.stat_result:
     name, kwargs = at(place.folder, draft)
     descriptor = os.open(name, _CREATE | _NOFOLLOW, 0o666, **kwargs)
     try:
         if place.status is not None and hasattr(os, "fchmod"):
-            with suppress(OSError):  # not ours to give away
+            with suppress(OSError):  # not the owner: the group stays ours
                 os.fchown(descriptor, -1, place.status.st_gid)
             os.fchmod(descriptor, stat.S_IMODE(place.status.st_mode))
         rest = memoryview(content)
@@ -359,7 +344,7 @@ def _write_draft(place: Place, draft: str, content: bytes | bytearray) -> os.sta
         os.close(descriptor)
 
 
-def _check_expected(place: Place, path: str, expected: str | None) -> None:
+def _check_expected(place: ResolvedPath, path: str, expected: str | None) -> None:
     if expected is None:
         return
     wanted = expected.strip().lower()
@@ -368,18 +353,20 @@ def _check_expected(place: Place, path: str, expected: str | None) -> None:
     if place.status is None:
         raise FileConflict(f"There is no {path} any more.", field="path")
     descriptor, _ = open_regular(place.folder, place.name, path, place.status)
+    digest = hashlib.sha256()
     try:
-        held = digest_of(descriptor)
+        for chunk in chunks(descriptor):
+            digest.update(chunk)
     finally:
         os.close(descriptor)
-    if not held.startswith(wanted):
+    if not digest.hexdigest().startswith(wanted):
         raise FileConflict(f"{path} was changed meanwhile: read it again.", field="path")
 
 
-def _take_place(place: Place, draft: str) -> None:
+def _replace(place: ResolvedPath, draft: str) -> None:
     if isinstance(place.folder, str):
         os.replace(os.path.join(place.folder, draft), os.path.join(place.folder, place.name))
         return
     os.replace(draft, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
-    with suppress(OSError):  # some file systems can not; the rename is done
+    with suppress(OSError):  # some file systems cannot; the rename is done
         os.fsync(place.folder)

@@ -49,7 +49,7 @@ _DEAD = object()
 
 
 @dataclass(eq=False)
-class Request:
+class ExecuteRequest:
     """Something that we asked the kernel to execute."""
 
     id: str
@@ -88,7 +88,7 @@ class KernelConnection:
         self._client: Any = None
         self._subscription: IopubSubscription | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._requests: dict[str, Request] = {}
+        self._requests: dict[str, ExecuteRequest] = {}
         self._answered = asyncio.Event()  # the present process has answered us on IOPub
         self._waiting = asyncio.Event()  # a request waits: poll often
         self._settling: dict[str, asyncio.Future[None]] = {}
@@ -205,11 +205,11 @@ class KernelConnection:
 
     def send(
         self, code: str, outputs: Outputs, *, silent: bool, store_history: bool, expressions: Mapping[str, str]
-    ) -> Request:
+    ) -> ExecuteRequest:
         """Ask the kernel to execute. It is over when ``ended`` is."""
         loop = asyncio.get_running_loop()
         self.used = time.monotonic()
-        request = Request(id="", outputs=outputs, begun=loop.create_future(), ended=loop.create_future())
+        request = ExecuteRequest(id="", outputs=outputs, begun=loop.create_future(), ended=loop.create_future())
         request.id = self._client.execute(
             code,
             silent=silent,
@@ -234,7 +234,7 @@ class KernelConnection:
             # loop (its handler uses tornado's add_callback, which writes to no self-pipe on the loop's own thread).
             self._client.shell_channel.send(self._client.session.msg("kernel_info_request"))
 
-    async def end(self, request: Request, within: float, again: float = 0.7) -> bool:
+    async def end(self, request: ExecuteRequest, within: float, again: float = 0.7) -> bool:
         """Interrupt our code until it ends. False when it did not in time. No other client's cell is touched."""
         deadline = time.monotonic() + within
         while not request.ended.done():
@@ -246,12 +246,12 @@ class KernelConnection:
             await asyncio.wait({request.ended}, timeout=min(again, left))
         return True
 
-    def abandon(self, request: Request) -> None:
+    def abandon(self, request: ExecuteRequest) -> None:
         """It must not run: end it as soon as the kernel begins with it, in the background."""
         if not request.ended.done():
             self._start(self._end_when_begun(request), "abandoned")
 
-    async def _end_when_begun(self, request: Request) -> None:
+    async def _end_when_begun(self, request: ExecuteRequest) -> None:
         either: set[asyncio.Future[Any]] = {request.begun, request.ended}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         with suppress(KernelUnavailable):
@@ -315,7 +315,7 @@ class KernelConnection:
             self.cells.clear()
         self._sender = message.sender
 
-    def _on_status(self, request_id: str, state: object, request: Request | None) -> None:
+    def _on_status(self, request_id: str, state: object, request: ExecuteRequest | None) -> None:
         if state == "busy":
             self.cells.remove(UNKNOWN)
             self.cells.add(request_id, ours=request is not None)
@@ -328,7 +328,7 @@ class KernelConnection:
                 if request.reply is not None:
                     self._end(request)
 
-    def _end(self, request: Request) -> None:
+    def _end(self, request: ExecuteRequest) -> None:
         self._requests.pop(request.id, None)
         self.cells.remove(request.id)
         self.used = time.monotonic()

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
-from ...output_text import is_image
+from ...output_text import is_image, merge_streams
 from ...ports.jupyter import OnOutput, Output
 from .transport import IopubMessage, well_formed
 
@@ -88,13 +87,7 @@ class Outputs:
 
     def all(self) -> tuple[Output, ...]:
         """As nbformat 4 has them: adjacent pieces of a stream are one, and nothing is transient."""
-        merged: list[Output] = []
-        for stream, group in groupby(self._all, key=_stream_name):
-            if stream is None:
-                merged += group
-            else:
-                merged.append(_stream(stream, "".join(output["text"] for output in group)))
-        return tuple(merged)
+        return tuple(merge_streams(self._all))
 
     # --- streams -----------------------------------------------------------------------------------------------------
 
@@ -239,10 +232,6 @@ def _bounded_frames(frames: Sequence[object]) -> Sequence[object]:
     if len(frames) <= 200:
         return frames
     return [*frames[:50], f"… {len(frames) - 199:,} frames left out …", *frames[-149:]]
-
-
-def _stream_name(output: Mapping[str, Any]) -> str | None:
-    return str(output["name"]) if output["output_type"] == "stream" else None
 
 
 def _stream(name: str, text: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ...log_setup import get_logger
 from ...model.sessions import Session
 from ...ports.agent import tool_context
 from ...ports.jupyter import Execution, KernelState, KernelStatus, OnOutput
-from .connection import KernelConnection, Request
+from .connection import ExecuteRequest, KernelConnection
 from .evaluation import RESULT, evaluation, inspection, value_of
 from .iopub import IopubReader
 from .jupyter_services import JupyterServices
@@ -250,7 +250,7 @@ class KernelService:
             connection.holder = None
             connection.lock.release()
 
-    async def _finish(self, connection: KernelConnection, request: Request, timeout: float | None) -> Any:
+    async def _finish(self, connection: KernelConnection, request: ExecuteRequest, timeout: float | None) -> Any:
         """Wait for the end; end it when we are cancelled or after ``timeout``. The status; never ``error``."""
         try:
             either: set[asyncio.Future[Any]] = {request.begun, request.ended}
@@ -268,7 +268,7 @@ class KernelService:
         await connection.end(request, COME_BACK)
         return "timed_out"
 
-    async def _stop(self, connection: KernelConnection, request: Request) -> None:
+    async def _stop(self, connection: KernelConnection, request: ExecuteRequest) -> None:
         """Our run was stopped: end our code and no other, and emit how that went."""
         await asyncio.wait({request.begun}, timeout=0.3)
         if not request.begun.done():
@@ -382,7 +382,7 @@ def _busy(connection: KernelConnection) -> KernelBusy:
     )
 
 
-def _since(request: Request) -> float:
+def _since(request: ExecuteRequest) -> float:
     return time.monotonic() - request.begun.result() if request.begun.done() else 0.0
 
 

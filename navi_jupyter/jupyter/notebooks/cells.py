@@ -1,7 +1,7 @@
-"""Changes of a notebook as values, and what they do to its JSON (nbformat 4). Pure: no disk, no shared document.
+"""Changes of a notebook as values, and their application to its JSON (nbformat 4). Pure: no disk, no shared document.
 
-A change names its cell by id or by index. Applied again to a newer state of the notebook it means the same cell: pin it
-first, and compare what it touches.
+A change names its cell by id or by index. To apply it again to a newer state of the notebook, pin it first (its index
+may name another cell by then), and compare what it would overwrite.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 from uuid import uuid4
 
 from ...errors import CellNotFound, InvalidRequest, NotebookConflict
 from ...ports.jupyter import Cell, Output
+from ...text import joined
 
 Content = MutableMapping[str, Any]
 """A notebook as nbformat 4 has it."""
@@ -23,8 +24,8 @@ MAX_SOURCE = 2_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Insert:
-    """A new cell after ``after`` (an id or index); None: at the end; ``"start"``: at the top."""
+class InsertCell:
+    """Add a cell after ``after`` (an id or index); None: at the end; ``"start"``: at the top."""
 
     source: str
     kind: str = "code"
@@ -33,7 +34,7 @@ class Insert:
     """Of the new cell: made once, so that applying it again makes the same cell."""
 
     @classmethod
-    def of(cls, source: str, kind: str, after: str | None) -> Insert:
+    def of(cls, source: str, kind: str, after: str | None) -> InsertCell:
         """Raises InvalidRequest."""
         if kind not in KINDS:
             raise InvalidRequest(f"A cell is {', '.join(KINDS)}, not {kind!r}.", field="kind")
@@ -41,8 +42,8 @@ class Insert:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Edit:
-    """Another source for a cell; with ``expected`` only if that is its source now."""
+class EditCell:
+    """Replace a cell's source; with ``expected`` only if that is its source now."""
 
     cell: str
     source: str
@@ -50,15 +51,15 @@ class Edit:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Delete:
-    """A cell goes."""
+class DeleteCell:
+    """Remove a cell."""
 
     cell: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Record:
-    """What executing a cell has given so far."""
+class RecordOutputs:
+    """Store what the execution of a cell has given so far."""
 
     cell: str
     outputs: Sequence[Output] | None
@@ -66,10 +67,10 @@ class Record:
     count: int | None = None
     running: bool = False
     grown: bool = False
-    """The last record's outputs are a beginning of these: the same ones, and more text in the last."""
+    """The outputs that were stored last are the first of these; only the text of the last one may be longer now."""
 
 
-Change = Insert | Edit | Delete | Record
+CellChange = InsertCell | EditCell | DeleteCell | RecordOutputs
 
 
 def checked(source: str) -> str:
@@ -96,23 +97,23 @@ def find(ids: Sequence[str], cell: str) -> int:
     raise CellNotFound(f"There is no cell {cell[:80]!r}: the notebook has {len(ids)} cells, from 0.", field="cell")
 
 
-def pinned(change: Change, ids: Sequence[str]) -> Change:
-    """The change with ids for indexes. Raises CellNotFound."""
-    if isinstance(change, Insert):
+def pinned(change: CellChange, ids: Sequence[str]) -> CellChange:
+    """The change with ids in place of indexes. Raises CellNotFound."""
+    if isinstance(change, InsertCell):
         if change.after in (None, "start"):
             return change
         return replace(change, after=ids[find(ids, change.after)])
     return replace(change, cell=ids[find(ids, change.cell)])
 
 
-def place_of(change: Insert, ids: Sequence[str]) -> int:
+def place_of(change: InsertCell, ids: Sequence[str]) -> int:
     """The index that the new cell will have. Raises CellNotFound."""
     if change.after is None:
         return len(ids)
     return 0 if change.after == "start" else find(ids, change.after) + 1
 
 
-def check_expected(change: Edit, source: str) -> None:
+def check_expected(change: EditCell, source: str) -> None:
     """Raises NotebookConflict."""
     if change.expected is not None and change.expected != source:
         raise NotebookConflict(
@@ -120,7 +121,7 @@ def check_expected(change: Edit, source: str) -> None:
         )
 
 
-def new_cell(change: Insert) -> dict[str, Any]:
+def new_cell(change: InsertCell) -> dict[str, Any]:
     """The cell that an insertion makes."""
     cell: dict[str, Any] = {
         "id": change.id,
@@ -140,7 +141,7 @@ def new_cell(change: Insert) -> dict[str, Any]:
 def with_ids(content: Content) -> Content:
     """``content`` as nbformat 4.5, each cell with an id of its own; changed in place.
 
-    An id that was missing is made from the cell's content, so that it is the same at the next reading.
+    An id that was missing is made from the cell's content: the next read, by another run, gives the same one.
     """
     seen: set[str] = set()
     for index, cell in enumerate(content["cells"]):
@@ -154,7 +155,7 @@ def with_ids(content: Content) -> Content:
 
 
 def _made_id(cell: Mapping[str, Any], index: int, seen: set[str]) -> str:
-    text = f"{cell.get('cell_type')}\n{text_of(cell.get('source'))}"
+    text = f"{cell.get('cell_type')}\n{joined(cell.get('source'))}"
     made = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:8]
     return made if made not in seen else hashlib.sha256(f"{index}\n{text}".encode("utf-8", "replace")).hexdigest()[:12]
 
@@ -164,36 +165,36 @@ def ids_of(content: Content) -> list[str]:
     return [cell["id"] for cell in content["cells"]]
 
 
-def touched(content: Content, change: Change) -> tuple[str, str] | None:
-    """What a change would overwrite: the cell's kind and source. None when it overwrites nothing that people write."""
-    if isinstance(change, Insert | Record):
+def touched(content: Content, change: CellChange) -> tuple[str, str] | None:
+    """The kind and source of the cell that a change overwrites; None when it overwrites nothing that people write."""
+    if isinstance(change, InsertCell | RecordOutputs):
         return None
     cell = content["cells"][find(ids_of(content), change.cell)]
-    return cell["cell_type"], text_of(cell["source"])
+    return cell["cell_type"], joined(cell["source"])
 
 
-def apply(content: Content, change: Change) -> Cell:
+def apply(content: Content, change: CellChange) -> Cell:
     """Change the notebook in place; the cell as it is then (or was, if deleted).
 
     Raises CellNotFound, NotebookConflict.
     """
     cells, ids = content["cells"], ids_of(content)
-    if isinstance(change, Insert):
+    if isinstance(change, InsertCell):
         index = place_of(change, ids)
         cells.insert(index, new_cell(change))
         return as_cell(cells[index], index)
     index = find(ids, change.cell)
-    if isinstance(change, Delete):
+    if isinstance(change, DeleteCell):
         return as_cell(cells.pop(index), index)
-    if isinstance(change, Edit):
-        check_expected(change, text_of(cells[index]["source"]))
+    if isinstance(change, EditCell):
+        check_expected(change, joined(cells[index]["source"]))
         cells[index]["source"] = change.source
     else:
         _record(cells[index], change)
     return as_cell(cells[index], index)
 
 
-def _record(cell: MutableMapping[str, Any], change: Record) -> None:
+def _record(cell: MutableMapping[str, Any], change: RecordOutputs) -> None:
     if cell["cell_type"] != "code":
         raise NotebookConflict(f"Cell {change.cell} is no code cell any more.")
     if change.outputs is None:
@@ -204,50 +205,21 @@ def _record(cell: MutableMapping[str, Any], change: Record) -> None:
 
 
 def plain(output: Output) -> dict[str, Any]:
-    """An output with what nbformat knows and nothing else."""
+    """An output without what nbformat does not know."""
     kept = {name: value for name, value in output.items() if name != "transient"}
     if kept.get("output_type") in ("display_data", "execute_result"):
         kept.setdefault("metadata", {})
     return kept
 
 
-def joined(outputs: Sequence[Output]) -> list[dict[str, Any]]:
-    """Outputs with adjacent pieces of the same stream as one."""
-    out: list[dict[str, Any]] = []
-    pieces: list[list[str]] = []
-    for output in outputs:
-        stream = output["output_type"] == "stream"
-        if stream and out and out[-1]["output_type"] == "stream" and out[-1]["name"] == output["name"]:
-            pieces[-1].append(text_of(output["text"]))
-            continue
-        out.append(dict(output))
-        pieces.append([text_of(output["text"])] if stream else [])
-    for entry, parts in zip(out, pieces, strict=True):
-        if parts:
-            entry["text"] = "".join(parts)
-    return out
-
-
 def as_cell(cell: Mapping[str, Any], index: int) -> Cell:
     """A cell of the JSON as the port has it."""
-    kind = cell.get("cell_type")
-    count = cell.get("execution_count")
+    kind, count = cell.get("cell_type"), cell.get("execution_count")
     return Cell(
         id=str(cell["id"]),
         index=index,
-        kind=_kind(kind),
-        source=text_of(cell.get("source")),
+        kind="code" if kind == "code" else "markdown" if kind == "markdown" else "raw",
+        source=joined(cell.get("source")),
         execution_count=int(count) if isinstance(count, int | float) else None,
         outputs=tuple(cell.get("outputs") or ()) if kind == "code" else (),
     )
-
-
-def _kind(kind: Any) -> Literal["code", "markdown", "raw"]:
-    return "code" if kind == "code" else "markdown" if kind == "markdown" else "raw"
-
-
-def text_of(source: Any) -> str:
-    """Text that may come as a list of its lines."""
-    if isinstance(source, str):
-        return source
-    return "".join(part for part in source if isinstance(part, str)) if isinstance(source, Sequence) else ""

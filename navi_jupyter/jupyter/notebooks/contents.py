@@ -1,8 +1,8 @@
 """Notebooks as files: read, changed, and saved only over what was read.
 
-Two ways to the file. Jupyter's own file managers hold the event loop for as long as a large notebook takes, follow
-links out of the root and write over the file in place; so for those the same is done here, in a thread, through the
-root's tree. Any other contents manager (a subclass, hooks, object storage) is asked as it is.
+There are two ways to the file. Jupyter's own file managers hold the event loop for as long as a large notebook takes,
+follow links out of the root and write over the file in place; so their work is done here, in a thread, through the
+root's tree. Any other contents manager (a subclass, one with hooks, object storage) is called as it is.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from ...errors import CellNotFound, FileConflict, FileRefused, NotebookConflict,
 from ...log_setup import get_logger
 from ...ports.jupyter import Cell
 from ..files.search import load_json
-from ..files.tree import Tree, chunks, told
-from .cells import Change, Content, apply, as_cell, ids_of, pinned, touched, with_ids
+from ..files.tree import Tree, chunks, os_errors
+from .cells import CellChange, Content, apply, as_cell, ids_of, pinned, touched, with_ids
 
 T = TypeVar("T")
 log = get_logger("notebooks")
 ATTEMPTS = 5
-"""How often a change is applied again because somebody else saved meanwhile."""
+"""How often a change is applied again because the file was saved meanwhile."""
 HALF_WRITTEN = 6
-"""How often a file that is no notebook is read, 50 ms apart, before that is believed."""
+"""How often a file that is no notebook is read, 50 ms apart: Jupyter may be in the middle of writing it."""
 MAX_NOTEBOOK = 200 << 20
 _OWN = {
     "jupyter_server.services.contents.filemanager.FileContentsManager",
@@ -40,21 +40,21 @@ _OWN = {
     "jupyter_server.services.contents.largefilemanager.LargeFileManager",
     "jupyter_server.services.contents.largefilemanager.AsyncLargeFileManager",
 }
-"""The managers whose work is done here instead, unless they have hooks."""
+"""The managers whose work is done here, unless they have hooks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stored:
+class StoredNotebook:
     """A notebook as it was read."""
 
     content: Content
     """nbformat 4.5, each cell with an id; to be changed in place."""
     stamp: tuple[Any, ...]
-    """What the file was recognised by."""
+    """Identifies this state of the file."""
 
 
-class Changed(Exception):
-    """Somebody else has saved since it was read."""
+class SavedMeanwhile(Exception):
+    """The file was saved by another client since it was read."""
 
 
 class StoredNotebooks:
@@ -64,18 +64,18 @@ class StoredNotebooks:
         self._manager = contents_manager
         self._tree = tree
         """None: the contents manager's files are not on this machine."""
-        self._files: _NotebookFiles | None = None
+        self._files: _LocalNotebooks | None = None
         # One thread: the signatures' database connection belongs to the thread that made it.
         self._thread = ThreadPoolExecutor(1, "navi-notebooks")
 
     def close(self) -> None:
-        """Wait for nothing more."""
+        """End the thread, without waiting for it."""
         self._thread.shutdown(wait=False)
 
     async def read(self, path: str) -> tuple[list[Cell], dict[str, Any]]:
         """Its cells and metadata. Raises NotebookNotFound, FileRefused."""
 
-        def parts(stored: Stored) -> tuple[list[Cell], dict[str, Any]]:
+        def parts(stored: StoredNotebook) -> tuple[list[Cell], dict[str, Any]]:
             cells = [as_cell(cell, index) for index, cell in enumerate(stored.content["cells"])]
             return cells, dict(stored.content.get("metadata") or {})
 
@@ -84,25 +84,25 @@ class StoredNotebooks:
             return await self._in_thread(lambda: parts(files.read(path)))
         return parts(await self._get(path))
 
-    async def change(self, path: str, change: Change) -> Cell:
+    async def change(self, path: str, change: CellChange) -> Cell:
         """Apply a change to the newest state and save it; the cell as it is then.
 
-        Somebody else's save meanwhile is merged: the change is applied again, by the cell's id, unless that touched
-        the same cell. Raises CellNotFound, NotebookConflict, NotebookNotFound, FileRefused.
+        A save by another client meanwhile is merged: the change is applied again, by the cell's id, unless the other
+        one changed the same cell. Raises CellNotFound, NotebookConflict, NotebookNotFound, FileRefused.
         """
         files = self._own_files()
         merge = _Merge(change)
         for _ in range(ATTEMPTS):
             try:
                 if files is not None:
-                    cell = await self._in_thread(lambda: _once(files, path, merge))
-                    # Told on the loop, where the listeners of such events live.
+                    cell = await self._in_thread(lambda: _change_once(files, path, merge))
+                    # Emitted on the loop, where the listeners of such events run.
                     self._manager.emit(data={"action": "save", "path": path})
                     return cell
                 stored = await self._get(path)
                 cell = merge.apply(stored.content)
                 await self._save(path, stored)
-            except Changed:
+            except SavedMeanwhile:
                 continue
             return cell
         raise NotebookConflict(f"{path} is being changed all the time; try again later.")
@@ -110,33 +110,33 @@ class StoredNotebooks:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    def _own_files(self) -> _NotebookFiles | None:
-        """The way through the tree, where that does the same as the contents manager."""
+    def _own_files(self) -> _LocalNotebooks | None:
+        """The way through the tree; None where the contents manager may do something else."""
         if self._tree is None or not _is_plain(self._manager):
             return None
         if self._files is None:
-            self._files = _NotebookFiles(self._tree, self._manager)
+            self._files = _LocalNotebooks(self._tree, self._manager)
         return self._files
 
     # --- any contents manager ----------------------------------------------------------------------------------------
 
-    async def _get(self, path: str) -> Stored:
+    async def _get(self, path: str) -> StoredNotebook:
         await self._check(path)
         model = await self._ask(path, content=True)
-        return Stored(content=with_ids(model["content"]), stamp=_stamp(model))
+        return StoredNotebook(content=with_ids(model["content"]), stamp=_stamp(model))
 
-    async def _save(self, path: str, stored: Stored) -> None:
+    async def _save(self, path: str, stored: StoredNotebook) -> None:
         if _stamp(await self._ask(path, content=False)) != stored.stamp:
-            raise Changed
+            raise SavedMeanwhile
         model = {"type": "notebook", "format": "json", "content": stored.content}
-        await self._told(path, lambda: self._manager.save(model, path))
+        await self._call(path, lambda: self._manager.save(model, path))
 
     async def _ask(self, path: str, *, content: bool) -> dict[str, Any]:
         hashed = {"require_hash": True} if _can_hash(self._manager) else {}
-        model = await self._told(path, lambda: self._manager.get(path, content=content, type="notebook", **hashed))
+        model = await self._call(path, lambda: self._manager.get(path, content=content, type="notebook", **hashed))
         return dict(model)
 
-    async def _told(self, path: str, call: Callable[[], Any]) -> Any:
+    async def _call(self, path: str, call: Callable[[], Any]) -> Any:
         from tornado.web import HTTPError  # late: this package can be imported without a server
 
         try:
@@ -148,16 +148,15 @@ class StoredNotebooks:
             raise FileRefused(f"{path}: {error.log_message or error.reason}", field="path") from None
 
     async def _check(self, path: str) -> None:
-        """A contents manager of files follows links; so the way is walked before."""
-        tree = self._tree
-        if tree is not None:
-            await asyncio.to_thread(_refuse_strange, tree, path)
+        """A contents manager of files follows links out of the root; so the path is walked first."""
+        if self._tree is not None:
+            await asyncio.to_thread(_check_inside, self._tree, path)
 
 
 class _Merge:
-    """One change over all its attempts."""
+    """One change over all its attempts: it is given up when its cell was changed between two of them."""
 
-    def __init__(self, change: Change) -> None:
+    def __init__(self, change: CellChange) -> None:
         self._change = change
         self._seen: tuple[str, str] | None = None
         self._again = False
@@ -177,33 +176,33 @@ class _Merge:
         return apply(content, change)
 
 
-def _once(files: _NotebookFiles, path: str, merge: _Merge) -> Cell:
+def _change_once(files: _LocalNotebooks, path: str, merge: _Merge) -> Cell:
     stored = files.read(path)
     cell = merge.apply(stored.content)
     files.save(path, stored)
     return cell
 
 
-class _NotebookFiles:
-    """What Jupyter's file managers do with a notebook, through the tree. Blocks; all of it in one thread."""
+class _LocalNotebooks:
+    """The work of Jupyter's file managers, through the tree. Blocks; used in one thread."""
 
     def __init__(self, tree: Tree, manager: Any) -> None:
         self._tree = tree
         self._manager = manager
         self._notary: Any = None
-        """Signs what is trusted; made in the thread."""
+        """Signs trusted notebooks; made in the thread."""
 
-    def read(self, path: str) -> Stored:
+    def read(self, path: str) -> StoredNotebook:
         """Raises NotebookNotFound, FileRefused."""
         raw, content = self._read(path)
         trusted = self._trust(lambda notary: notary.check_signature(content))
         for cell in content["cells"]:
             if cell["cell_type"] == "code":
                 cell["metadata"]["trusted"] = bool(trusted)
-        return Stored(content=with_ids(content), stamp=(hashlib.sha256(raw).hexdigest(),))
+        return StoredNotebook(content=with_ids(content), stamp=(hashlib.sha256(raw).hexdigest(),))
 
     def _read(self, path: str) -> tuple[bytes, Content]:
-        """Jupyter writes over a file in place: what is half there is read again, for a moment."""
+        """Jupyter writes over a file in place: one that is half written is read again, for a moment."""
         for attempt in range(1, HALF_WRITTEN + 1):
             raw = _read_whole(self._tree, path)
             try:
@@ -214,21 +213,21 @@ class _NotebookFiles:
             time.sleep(0.05)
         raise AssertionError("the loop above returns or raises")
 
-    def save(self, path: str, stored: Stored) -> None:
-        """Raises Changed."""
+    def save(self, path: str, stored: StoredNotebook) -> None:
+        """Raises SavedMeanwhile."""
         content = _nbformat().from_dict(stored.content)
         self._trust(lambda notary: notary.check_cells(content) and notary.sign(content))
         data = _as_bytes(content)
         try:
             self._tree.write(path, data, expected_sha256=stored.stamp[0])
         except FileConflict:
-            raise Changed from None
+            raise SavedMeanwhile from None
 
     def _trust(self, ask: Callable[[Any], Any]) -> Any:
-        """As Jupyter does: a signatures' database that can not be used means that nothing is trusted."""
+        """As Jupyter does: when the signatures' database cannot be used, nothing is trusted."""
         try:
             if self._notary is None:
-                self._notary = _own_notary(self._manager.notary)
+                self._notary = _notary_of_thread(self._manager.notary)
             return ask(self._notary)
         except (sqlite3.Error, OSError) as error:
             log.warning("notebook_signatures_unusable", error=str(error))
@@ -237,7 +236,7 @@ class _NotebookFiles:
 
 def _read_whole(tree: Tree, path: str) -> bytes:
     try:
-        with tree.file(path) as (descriptor, status), told(path):
+        with tree.file(path) as (descriptor, status), os_errors(path):
             if status.st_size > MAX_NOTEBOOK:
                 raise FileRefused(f"{path} has {status.st_size >> 20} MB: too large for a notebook.", field="path")
             return b"".join(chunks(descriptor))
@@ -263,7 +262,7 @@ def _parse(raw: bytes, path: str) -> Content:
 
 
 def _as_bytes(content: Any) -> bytearray:
-    """What ``nbformat.v4.writes_json`` makes of it, in pieces: other threads get their turns. Uses ``content`` up."""
+    """As ``nbformat.v4.writes_json``, but in pieces, so that other threads run meanwhile. Changes ``content``."""
     rwbase: Any = import_module("nbformat.v4.rwbase")  # late: as below
     encoder = json.JSONEncoder(ensure_ascii=False, indent=1, sort_keys=True, separators=(",", ": "))
     data = bytearray()
@@ -274,11 +273,11 @@ def _as_bytes(content: Any) -> bytearray:
 
 
 def _nbformat() -> Any:
-    """Late: not when this module is imported. The server has it loaded by then."""
+    """Late: not at the start of the server, which loads it itself at the first notebook."""
     return import_module("nbformat")
 
 
-def _own_notary(given: Any) -> Any:
+def _notary_of_thread(given: Any) -> Any:
     """Like the server's, with a database connection of this thread's own."""
     sign: Any = import_module("nbformat.sign")  # late: as below
     notary = sign.NotebookNotary(
@@ -294,7 +293,7 @@ def _own_notary(given: Any) -> Any:
 
 
 def _is_plain(manager: Any) -> bool:
-    """Whether it is one of Jupyter's own for files, doing just what those do."""
+    """Whether it is one of Jupyter's own file managers, without additions."""
     kind = type(manager)
     hooks = [
         getattr(manager, name, None)
@@ -315,7 +314,7 @@ def _is_plain(manager: Any) -> bool:
     )
 
 
-def _refuse_strange(tree: Tree, path: str) -> None:
+def _check_inside(tree: Tree, path: str) -> None:
     try:
         with tree.file(path):
             return

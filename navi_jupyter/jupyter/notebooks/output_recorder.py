@@ -1,6 +1,6 @@
-"""Writes what a running cell says into its notebook: at once where it is shared, every few seconds into a file.
+"""The recording of a running cell's outputs in its notebook: at once where it is shared, every few seconds into a file.
 
-A recording is a task of its own: a run that is stopped lets go of it, and what came so far is still kept.
+A recording has a task of its own: when the run is stopped, what came so far is still written.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from typing import Any
 
 from ...errors import NaviError
 from ...log_setup import get_logger
+from ...output_text import merge_streams
 from ...ports.jupyter import Execution, OnOutput, Output
-from .cells import Record, joined, text_of
+from ...text import joined
+from .cells import RecordOutputs
 
 log = get_logger("notebooks")
 LIVE_SECONDS = 0.1
@@ -22,8 +24,8 @@ FILE_SECONDS = 3.0
 STOPPED_SECONDS = 2.0
 """How long a run that is stopped waits for what came so far to be written."""
 
-Write = Callable[[Record], Awaitable[bool]]
-"""Brings a record into the notebook; whether that is shared now."""
+Write = Callable[[RecordOutputs], Awaitable[bool]]
+"""Stores outputs in the notebook; whether that is a shared document now."""
 
 
 class Recording:
@@ -33,24 +35,24 @@ class Recording:
         self._cell = cell
         self._write = write
         self._on_output = on_output
-        self._heard: list[dict[str, Any]] = []
+        self._outputs: list[dict[str, Any]] = []
         """Outputs since they were last cleared, adjacent pieces of a stream as one."""
         self._pieces: list[str] = []
-        """Text that belongs to the last of them, a stream. Put together when it is written: prints can be many."""
+        """More text of the last of them, a stream. Joined when it is written: a cell may print a million times."""
         self._places: list[int] = []
-        """For each output that came since then, where it is."""
+        """For each output that came since then, its index in them."""
         self._fresh = False
-        """There is something that is not in the notebook."""
+        """Something is not in the notebook yet."""
         self._grown = True
-        """What the notebook has is a beginning of what was heard."""
+        """The outputs in the notebook are the first of ours (see ``RecordOutputs.grown``)."""
         self._written = False
         self._count: int | None = None
         self._over = False
         self._news = asyncio.Event()
-        self.task = asyncio.create_task(self._keep(), name=f"navi-recording-{cell}")
+        self.task = asyncio.create_task(self._run(), name=f"navi-recording-{cell}")
 
-    def hear(self, output: Output) -> None:
-        """An output came. See ``jupyter.outputs`` for those that change earlier ones."""
+    def add(self, output: Output) -> None:
+        """An output came. See ``ports.jupyter.OnOutput`` for those that change earlier ones."""
         kind = output["output_type"]
         if kind == "clear_output":
             self._replace([])
@@ -58,20 +60,20 @@ class Recording:
             index = int(output["index"])
             if index < len(self._places):
                 place = self._places[index]
-                self._heard[place] = {**self._heard[place], **_data_of(output)}
+                self._outputs[place] = {**self._outputs[place], **_data_of(output)}
             self._grown = False
         else:
-            self._add(output)
+            self._append(output)
         self._fresh = True
         self._news.set()
         if self._on_output is not None:
             self._on_output(output)
 
     def finish(self, execution: Execution | None) -> None:
-        """It is over; None when it was stopped before it said how, or did not begin."""
+        """The execution is over; None when it was stopped before its end, or did not begin."""
         if execution is not None:
             self._count = execution.execution_count
-            final = joined(execution.outputs)
+            final = merge_streams(execution.outputs)
             if final != self._all():
                 self._replace(final)
             self._fresh = True
@@ -82,33 +84,33 @@ class Recording:
         """Return once all is written, or after ``within`` seconds; the writing goes on."""
         await asyncio.wait({self.task}, timeout=within)
 
-    def _add(self, output: Output) -> None:
-        last = self._heard[-1] if self._heard else None
+    def _append(self, output: Output) -> None:
+        last = self._outputs[-1] if self._outputs else None
         if output["output_type"] != "stream":
             self._all()
-            self._heard.append(dict(output))
+            self._outputs.append(dict(output))
         elif last is not None and last["output_type"] == "stream" and last["name"] == output["name"]:
-            self._pieces.append(text_of(output["text"]))
+            self._pieces.append(joined(output["text"]))
         else:
             self._all()
-            self._heard.append({**output, "text": text_of(output["text"])})
-        self._places.append(len(self._heard) - 1)
+            self._outputs.append({**output, "text": joined(output["text"])})
+        self._places.append(len(self._outputs) - 1)
 
     def _all(self) -> list[dict[str, Any]]:
-        """What was heard, all in its place."""
+        """All outputs, with their text joined."""
         if self._pieces:
-            self._heard[-1] = {**self._heard[-1], "text": self._heard[-1]["text"] + "".join(self._pieces)}
+            self._outputs[-1] = {**self._outputs[-1], "text": self._outputs[-1]["text"] + "".join(self._pieces)}
             self._pieces.clear()
-        return self._heard
+        return self._outputs
 
     def _replace(self, outputs: list[dict[str, Any]]) -> None:
-        self._heard, self._grown = outputs, False
+        self._outputs, self._grown = outputs, False
         self._pieces.clear()
         self._places.clear()
 
-    async def _keep(self) -> None:
+    async def _run(self) -> None:
         try:
-            live = await self._write(Record(cell=self._cell, outputs=None, running=True))
+            live = await self._write(RecordOutputs(cell=self._cell, outputs=None, running=True))
             while not self._over:
                 await self._news.wait()
                 self._news.clear()
@@ -119,11 +121,11 @@ class Recording:
         except NaviError as error:
             # The cell is gone, or the notebook: the run has its result all the same.
             log.warning("outputs_not_kept", cell=self._cell, error=str(error))
-        except Exception:  # nobody awaits this task: it is its own supervisor
+        except Exception:  # the task is not awaited: it is its own supervisor
             log.exception("outputs_not_kept", cell=self._cell)
 
     async def _pause(self, seconds: float) -> None:
-        """Let more gather; the end does not wait."""
+        """Wait for more outputs to write at once; the end of the cell does not wait."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         while not self._over and (rest := deadline - loop.time()) > 0:
@@ -135,10 +137,10 @@ class Recording:
         if self._fresh:
             self._news.set()
 
-    def _record(self, *, running: bool) -> Record:
+    def _record(self, *, running: bool) -> RecordOutputs:
         if not self._fresh and not self._written:
-            return Record(cell=self._cell, outputs=None, running=running)
-        record = Record(
+            return RecordOutputs(cell=self._cell, outputs=None, running=running)
+        record = RecordOutputs(
             cell=self._cell,
             outputs=tuple(self._all()),
             count=self._count,

@@ -1,6 +1,6 @@
 """The user's notebooks: one interface over the shared document, where there is one, and the file.
 
-Which of the two it is is asked anew for every change: people open and close notebooks while the agent works.
+Which of the two to use is decided for every change: people open and close notebooks while the agent works.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ...ports.jupyter import Cell, Execution, Kernels, Notebook, OnOutput
 from ..files.service import LocalFiles
 from ..files.tree import Tree, split
 from ..kernels.jupyter_services import JupyterServices
-from .cells import Change, Delete, Edit, Insert, Record, checked, find
+from .cells import CellChange, DeleteCell, EditCell, InsertCell, RecordOutputs, checked, find
 from .contents import StoredNotebooks, local_root
 from .output_recorder import STOPPED_SECONDS, Recording
 from .shared_document import SharedDocuments, SharedNotebook
@@ -35,11 +35,11 @@ class NotebookService:
         self._shared = SharedDocuments(parts.settings)
         self._stored = StoredNotebooks(parts.contents_manager, self._tree)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        """One per notebook that is being changed now: two runs do not read the same state and save over each other."""
+        """One per notebook that is being changed: two runs must not read one state and save over each other."""
         self._recordings: set[Recording] = set()
 
     async def close(self) -> None:
-        """Let go: what running cells have said so far is written, for a moment at most."""
+        """Write what running cells have shown so far; for a moment at most."""
         for recording in list(self._recordings):
             recording.finish(None)
             await recording.settled(STOPPED_SECONDS)
@@ -53,19 +53,19 @@ class NotebookService:
         self, session: Session, source: str, *, kind: str = "code", after: str | None = None, path: str | None = None
     ) -> Cell:
         """See the port. Raises CellNotFound, NotebookConflict, NotebookNotFound, FileRefused."""
-        change = Insert.of(source, kind, after)
+        change = InsertCell.of(source, kind, after)
         return (await self._change(self._path(session, path), change))[0]
 
     async def edit(
         self, session: Session, cell: str, source: str, *, expected: str | None = None, path: str | None = None
     ) -> Cell:
         """See the port. Raises as ``insert``."""
-        change = Edit(cell=cell, source=checked(source), expected=expected)
+        change = EditCell(cell=cell, source=checked(source), expected=expected)
         return (await self._change(self._path(session, path), change))[0]
 
     async def delete(self, session: Session, cell: str, *, path: str | None = None) -> Cell:
         """The cell as it was. Raises as ``insert``."""
-        return (await self._change(self._path(session, path), Delete(cell=cell)))[0]
+        return (await self._change(self._path(session, path), DeleteCell(cell=cell)))[0]
 
     async def run(
         self,
@@ -78,7 +78,7 @@ class NotebookService:
     ) -> Execution:
         """See the port. Raises as ``insert`` and as ``Kernels.execute``.
 
-        Cancelled, what the cell has said so far is in the notebook, or will be within seconds.
+        When cancelled, what the cell has shown so far is in the notebook, or will be within seconds.
         """
         if self._kernels is None:
             raise KernelUnavailable("This server has no kernels.")
@@ -89,7 +89,7 @@ class NotebookService:
             raise InvalidRequest(f"Cell {cell} is {target.kind}; only code cells run.", field="cell")
         owner = session if where == self._own_path(session) else session.but(notebook_path=where, kernel_id=None)
         async with self._recorded(where, target.id, on_output) as recording:
-            execution = await self._kernels.execute(owner, target.source, on_output=recording.hear, timeout=timeout)
+            execution = await self._kernels.execute(owner, target.source, on_output=recording.add, timeout=timeout)
             recording.finish(execution)
             await recording.settled()
         return execution
@@ -123,15 +123,15 @@ class NotebookService:
                 return Path(path).relative_to(root).as_posix()
         return path.lstrip("/") if self._tree is None else path
 
-    # --- both ways ---------------------------------------------------------------------------------------------------
+    # --- shared or stored ---------------------------------------------------------------------------------------------
 
     async def _read(self, path: str) -> Notebook:
         shared = await self._live(path)
         cells, metadata = await (self._stored.read(path) if shared is None else shared.read())
         return Notebook(path=path, live=shared is not None, cells=tuple(cells), metadata=metadata)
 
-    async def _change(self, path: str, change: Change) -> tuple[Cell, bool]:
-        """The cell, and whether everybody has seen it at once."""
+    async def _change(self, path: str, change: CellChange) -> tuple[Cell, bool]:
+        """The cell, and whether the notebook is a shared document."""
         lock = self._locks.setdefault(path, asyncio.Lock())
         async with lock:
             shared = await self._live(path)
@@ -146,9 +146,9 @@ class NotebookService:
 
     @asynccontextmanager
     async def _recorded(self, path: str, cell: str, on_output: OnOutput | None) -> AsyncIterator[Recording]:
-        async def write(record: Record) -> bool:
+        async def write(record: RecordOutputs) -> bool:
             if record.outputs is None and await self._live(path) is None:
-                return False  # a file has no place for "it runs"
+                return False  # nbformat has no place for "it runs"
             return (await self._change(path, record))[1]
 
         recording = Recording(cell, write, on_output)
@@ -161,7 +161,7 @@ class NotebookService:
             await recording.settled(STOPPED_SECONDS)
             raise
         except asyncio.CancelledError:
-            # The task goes on by itself should this not suffice, or be cancelled, too.
+            # Its task goes on by itself if this is not enough, or is cancelled too.
             recording.finish(None)
             await recording.settled(STOPPED_SECONDS)
             raise

@@ -1,6 +1,6 @@
 """Notebooks that are open with real-time collaboration: the shared document itself, as every browser has it.
 
-jupyter-collaboration is never needed: nothing of it is imported, its server extension is asked when it is there.
+jupyter-collaboration is never required: nothing of it is imported, and its server extension is used when it is there.
 Everything here runs on the event loop, where the shared documents live; one change is one transaction.
 """
 
@@ -13,12 +13,13 @@ from typing import Any
 
 from ...errors import NotebookConflict
 from ...ports.jupyter import Cell, Output
+from ...text import joined
 from .cells import (
-    Change,
-    Delete,
-    Edit,
-    Insert,
-    Record,
+    CellChange,
+    DeleteCell,
+    EditCell,
+    InsertCell,
+    RecordOutputs,
     as_cell,
     check_expected,
     find,
@@ -26,14 +27,13 @@ from .cells import (
     pinned,
     place_of,
     plain,
-    text_of,
 )
 
 EXTENSION = "jupyter_server_ydoc"
 OPENING_SECONDS = 10.0
-"""How long a document that is just being opened is waited for."""
+"""To wait for a document that is just being opened."""
 SLICE = 0.01
-"""Seconds that reading a document may hold the loop at a stretch."""
+"""Seconds that reading a document may hold the loop at a time."""
 
 
 class SharedDocuments:
@@ -43,7 +43,7 @@ class SharedDocuments:
         self._settings = settings
 
     async def notebook(self, path: str) -> SharedNotebook | None:
-        """The shared document of a notebook; None when nobody has it open so.
+        """The shared document of a notebook; None when it is not open with real-time collaboration.
 
         Raises NotebookConflict when it is being opened for longer than OPENING_SECONDS.
         """
@@ -79,15 +79,15 @@ async def _filled(document: Any, path: str) -> None:
 
 
 class SharedNotebook:
-    """One shared document. Not to be kept: rooms close when everybody has left, and open anew."""
+    """One shared document. Not to be kept: a room closes with its last client, and opens with another document."""
 
     def __init__(self, document: Any) -> None:
         self._document = document
         self._cells = document.ycells
 
     async def read(self) -> tuple[list[Cell], dict[str, Any]]:
-        """Its cells, and the notebook's metadata. The loop gets its turns while a large one is read."""
-        from pycrdt import Map  # late, and there: it is what the document is made of
+        """Its cells, and the notebook's metadata. Gives way to others on the loop while a large one is read."""
+        from pycrdt import Map  # late: installed where there is a shared document, not elsewhere
 
         meta = self._document.ydoc.get("meta", type=Map).to_py() or {}
         for _ in range(5):
@@ -117,44 +117,44 @@ class SharedNotebook:
     def _cell(self, index: int, cell_id: str) -> Cell:
         return as_cell({**self._document.get_cell(index), "id": cell_id}, index)
 
-    def apply(self, change: Change) -> Cell:
-        """Make a change that everybody sees at once; the cell as it is then (or was, if deleted).
+    def apply(self, change: CellChange) -> Cell:
+        """Make a change, seen in all browsers at once; the cell as it is then (or was, if deleted).
 
         Raises CellNotFound, NotebookConflict.
         """
         ids = self.ids()
         change = pinned(change, ids)
-        if isinstance(change, Insert):
+        if isinstance(change, InsertCell):
             return self._insert(change, ids)
         index = find(ids, change.cell)
-        if isinstance(change, Delete):
+        if isinstance(change, DeleteCell):
             cell = self._cell(index, change.cell)
             with self._document.ydoc.transaction():
                 del self._cells[index]
                 if len(self._cells) == 0:  # a notebook that is open has at least one
-                    self._document.append_cell(new_cell(Insert.of("", "code", None)))
+                    self._document.append_cell(new_cell(InsertCell.of("", "code", None)))
             return cell
         ycell = self._cells[index]
-        if isinstance(change, Edit):
+        if isinstance(change, EditCell):
             check_expected(change, str(ycell["source"]))
         elif ycell["cell_type"] != "code":
             raise NotebookConflict(f"Cell {change.cell} is no code cell any more.")
         with self._document.ydoc.transaction():
-            if isinstance(change, Edit):
+            if isinstance(change, EditCell):
                 replace_text(ycell["source"], change.source)
             else:
                 _record(ycell, change)
         return self._cell(index, change.cell)
 
-    def _insert(self, change: Insert, ids: Sequence[str]) -> Cell:
+    def _insert(self, change: InsertCell, ids: Sequence[str]) -> Cell:
         index = place_of(change, ids)
         with self._document.ydoc.transaction():
             self._cells.insert(index, self._document.create_ycell(new_cell(change)))
         return self._cell(index, change.id)
 
 
-def _record(cell: Any, change: Record) -> None:
-    """Only what is new is written: nobody's browser draws a plot again because a line was printed."""
+def _record(cell: Any, change: RecordOutputs) -> None:
+    """Write only what is new: no browser draws a plot again because a line was printed."""
     from pycrdt import Array  # as above
 
     cell["execution_state"] = "running" if change.running else "idle"
@@ -180,17 +180,17 @@ def _shared(output: Output) -> Any:
 
     value = plain(output)
     if value.get("output_type") == "stream":
-        value["text"] = Text(text_of(value["text"]))
+        value["text"] = Text(joined(value["text"]))
     return Map(value)
 
 
 def _grows(shared: Any, wanted: Output) -> bool:
-    """Bring the last output that is there up to date; False when it is another one."""
+    """Update the last output that is there; False when it is another one."""
     if shared.get("output_type") != wanted["output_type"]:
         return False
     if wanted["output_type"] != "stream":
         return True
-    text, now = shared.get("text"), text_of(wanted["text"])
+    text, now = shared.get("text"), joined(wanted["text"])
     if shared.get("name") != wanted["name"] or not hasattr(text, "insert"):
         return False
     before = str(text)
@@ -202,11 +202,11 @@ def _grows(shared: Any, wanted: Output) -> bool:
 
 
 def replace_text(shared: Any, source: str) -> None:
-    """Make a shared text ``source`` by replacing only what differs: other people's cursors and words stay in place."""
+    """Make a shared text ``source`` by replacing only what differs: the cursors of others stay in place."""
     before = str(shared)
-    start = _same(before, source)
+    start = _common_prefix(before, source)
     shorter = min(len(before), len(source)) - start
-    end = _same(before[::-1][:shorter], source[::-1][:shorter])
+    end = _common_prefix(before[::-1][:shorter], source[::-1][:shorter])
     # Positions in a shared text count bytes of UTF-8.
     first = len(before[:start].encode())
     gone = len(before[start : len(before) - end].encode())
@@ -216,8 +216,8 @@ def replace_text(shared: Any, source: str) -> None:
         shared.insert(first, new)
 
 
-def _same(one: str, other: str) -> int:
-    """How many characters they begin with in common; by halving, because a cell can have a million."""
+def _common_prefix(one: str, other: str) -> int:
+    """The number of characters at their beginning that are the same; by halving: a cell can have a million."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2
