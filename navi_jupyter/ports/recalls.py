@@ -183,8 +183,61 @@ class Occurrences(Protocol):
         ...
 
 
-class RecallTx(SessionTx, Protocol):
-    """One transaction's view of recalls and their ledger, beside that of sessions and logs."""
+class FiringTx(SessionTx, Protocol):
+    """One transaction's view of the ledger, beside that of sessions and logs."""
+
+    async def add_firings(self, states: Iterable[FiringState]) -> int:
+        """Insert; how many. A slot (or key) that the ledger has already is left alone."""
+        ...
+
+    async def save_firings(self, states: Iterable[FiringState]) -> None:
+        """Store each, unless its fence is lower than the stored one."""
+        ...
+
+    async def firing_states(self, firing_ids: Iterable[str]) -> dict[str, FiringState]:
+        """Those that exist, by id."""
+        ...
+
+    async def firings_of_commands(self, command_ids: Iterable[str]) -> Sequence[FiringState]:
+        """The firings that these commands deliver (or delivered, in an earlier attempt of a still open firing)."""
+        ...
+
+    async def keyed_firing(self, recall_id: str, kind: str, key: str) -> FiringState | None:
+        """The ``manual`` or ``event`` firing of that key."""
+        ...
+
+    async def last_slots(self, recall_ids: Iterable[str]) -> dict[str, datetime]:
+        """The latest slot of the schedule that the ledger has, of each recall that has one."""
+        ...
+
+    async def event_near(self, recall_id: str, at: datetime, *, within: timedelta) -> datetime | None:
+        """The slot of an event less than ``within`` before or after ``at`` that fired, or is to (not of one that was
+        only written down)."""
+        ...
+
+    async def prune_firings(self, recall_id: str, *, before: datetime, limit: int) -> int:
+        """Remove rows of slots before ``before`` that are over and told; how many."""
+        ...
+
+    async def open_firings(self, recall_ids: Iterable[str]) -> Sequence[FiringState]:
+        """All firings of these recalls that are not over."""
+        ...
+
+    async def claim(self, *, now: datetime, server_id: str, lease_until: datetime, limit: int) -> Sequence[Claimed]:
+        """Take the lease of due firings (fence + 1), oldest slot first. Those of paused recalls only when manual."""
+        ...
+
+    async def lost_claims(self, *, now: datetime, server_id: str) -> Sequence[FiringState]:
+        """Claims of others whose lease has ended or whose server is gone, and own ones whose lease has ended."""
+        ...
+
+    async def wake_deferred(self, session_ids: Iterable[str], *, now: datetime) -> int:
+        """Make the oldest deferred firing of each session due now; how many there were."""
+        ...
+
+
+class RecallTx(FiringTx, Protocol):
+    """One transaction's view of recalls, beside that of their ledger."""
 
     async def append_all(self, batches: Mapping[str, Sequence[Draft]]) -> None:
         """``append`` for many sessions; those that are gone are left out."""
@@ -212,65 +265,12 @@ class RecallTx(SessionTx, Protocol):
         """:meth:`save_recalls` without what only users change: title, message, schedule and policy stay."""
         ...
 
-    async def add_firings(self, states: Iterable[FiringState]) -> int:
-        """Insert; how many. A slot (or key) that the ledger has already is left alone."""
-        ...
-
-    async def save_firings(self, states: Iterable[FiringState]) -> None:
-        """Store each, unless its fence is lower than the stored one."""
-        ...
-
-    async def firing_states(self, firing_ids: Iterable[str]) -> dict[str, FiringState]:
-        """Those that exist, by id."""
-        ...
-
-    async def firings_of_commands(self, command_ids: Iterable[str]) -> Sequence[FiringState]:
-        """The firings that these commands deliver (or delivered, in an earlier attempt of a still open firing)."""
-        ...
-
-    async def manual_firing(self, recall_id: str, key: str) -> FiringState | None:
-        """The manual firing of that key."""
-        ...
-
-    async def event_firing(self, recall_id: str, key: str) -> FiringState | None:
-        """The firing of the event with that key."""
-        ...
-
-    async def last_slots(self, recall_ids: Iterable[str]) -> dict[str, datetime]:
-        """The latest slot of the schedule that the ledger has, of each recall that has one."""
-        ...
-
-    async def event_near(self, recall_id: str, at: datetime, *, within: timedelta) -> datetime | None:
-        """The slot of an event less than ``within`` before or after ``at`` that fired, or is to (not of one that was
-        only written down)."""
-        ...
-
     async def open_recalls_of(self, owner: str, *, session_id: str | None = None) -> Sequence[RecallState]:
         """The owner's recalls that are not over, of all sessions or one."""
         ...
 
     async def ending_with(self, session_id: str) -> Sequence[RecallState]:
         """The session's recalls that are not over and have a ``cancel_on``."""
-        ...
-
-    async def prune_firings(self, recall_id: str, *, before: datetime, limit: int) -> int:
-        """Remove rows of slots before ``before`` that are over and told; how many."""
-        ...
-
-    async def open_firings(self, recall_ids: Iterable[str]) -> Sequence[FiringState]:
-        """All firings of these recalls that are not over."""
-        ...
-
-    async def claim(self, *, now: datetime, server_id: str, lease_until: datetime, limit: int) -> Sequence[Claimed]:
-        """Take the lease of due firings (fence + 1), oldest slot first. Those of paused recalls only when manual."""
-        ...
-
-    async def lost_claims(self, *, now: datetime, server_id: str) -> Sequence[FiringState]:
-        """Claims of others whose lease has ended or whose server is gone, and own ones whose lease has ended."""
-        ...
-
-    async def wake_deferred(self, session_ids: Iterable[str], *, now: datetime) -> int:
-        """Make the oldest deferred firing of each session due now; how many there were."""
         ...
 
     async def note_absences(self, found: Mapping[str, Absence]) -> None:
@@ -281,13 +281,62 @@ class RecallTx(SessionTx, Protocol):
         """What is to be told, by session; it is told then."""
         ...
 
-    async def session_of_owner(self, session_id: str, owner: str) -> bool:
-        """Whether there is such a session and it is the owner's."""
+
+class FiringStore(Protocol):
+    """The ledger, as it is read, and whether people were notified of what it records."""
+
+    async def firings(
+        self, recall_id: str, *, limit: int, cursor: str | None = None
+    ) -> tuple[Sequence[Firing], str | None]:
+        """A page of the ledger, newest slot first, and the cursor of the next one."""
+        ...
+
+    async def firings_open(self, recall_ids: Iterable[str]) -> Sequence[FiringState]:
+        """All firings of these recalls that are not over."""
+        ...
+
+    async def deferred_sessions(self) -> set[str]:
+        """Sessions that firings wait for."""
+        ...
+
+    async def ended_firings(self, *, limit: int) -> Sequence[Run]:
+        """Final runs of firings that are still marked as claimed or running."""
+        ...
+
+    async def overrunning(self, now: datetime, *, limit: int) -> Sequence[Claimed]:
+        """Running firings past their ``stop_at`` whose runs nobody has asked to stop yet."""
+        ...
+
+    async def last_firings(self, recall_ids: Iterable[str]) -> dict[str, Firing]:
+        """The latest row of the ledger of each recall that has one."""
+        ...
+
+    async def unrun(self, session_id: str, *, since: datetime | None, limit: int) -> Sequence[Unrun]:
+        """Rows of the session's recalls that were skipped, missed, coalesced or expired, of slots from ``since`` on:
+        the last ``limit``, oldest first."""
+        ...
+
+    async def old_firings(self, before: datetime, *, keep: int, limit: int) -> Mapping[str, datetime]:
+        """Recalls with more than ``keep`` rows of which some are of slots before ``before``; each with the slot of the
+        ``keep``-th row from the end."""
+        ...
+
+    async def deliveries_pending(self, limit: int) -> Sequence[Claimed]:
+        """Firings that are over and of which people are still to be told (``delivery`` is ``pending``), oldest first.
+        A read: with two servers on one database use :meth:`take_deliveries`."""
+        ...
+
+    async def take_deliveries(self, *, now: datetime, until: datetime, limit: int) -> Sequence[Claimed]:
+        """Those of which no notice waits, taken for this server until ``until``: nobody else gets them before."""
+        ...
+
+    async def delivered(self, firing_id: str, error: str | None = None) -> None:
+        """People were told, or (with ``error``) can not be: the delivery is over."""
         ...
 
 
-class RecallStore(Protocol):
-    """Recalls, durable. Writes as for :class:`navi_jupyter.ports.SessionStore`."""
+class RecallStore(FiringStore, Protocol):
+    """Recalls, durable. Writes as for :class:`navi_jupyter.ports.store.SessionStore`."""
 
     async def write(self, unit: Callable[[RecallTx], Awaitable[T]], *, durable: bool = False) -> T:
         """Run ``unit`` in a transaction; its result once that is committed and its events are published."""
@@ -311,34 +360,12 @@ class RecallStore(Protocol):
         """The session's recalls: open ones, the soonest first, then those that are over, the newest first."""
         ...
 
-    async def firings(
-        self, recall_id: str, *, limit: int, cursor: str | None = None
-    ) -> tuple[Sequence[Firing], str | None]:
-        """A page of the ledger, newest slot first, and the cursor of the next one."""
-        ...
-
     async def due_recalls(self, now: datetime, *, limit: int) -> Sequence[RecallState]:
         """Active recalls with a slot at or before ``now``, the longest overdue first."""
         ...
 
-    async def firings_open(self, recall_ids: Iterable[str]) -> Sequence[FiringState]:
-        """All firings of these recalls that are not over."""
-        ...
-
-    async def deferred_sessions(self) -> set[str]:
-        """Sessions that firings wait for."""
-        ...
-
     async def next_wake(self) -> datetime | None:
         """The earliest instant at which there is something to do."""
-        ...
-
-    async def ended_firings(self, *, limit: int) -> Sequence[Run]:
-        """Final runs of firings that are still marked as claimed or running."""
-        ...
-
-    async def overrunning(self, now: datetime, *, limit: int) -> Sequence[Claimed]:
-        """Running firings past their ``stop_at`` whose runs nobody has asked to stop yet."""
         ...
 
     async def audit_recalls(self, now: datetime) -> RecallAudit:
@@ -349,39 +376,12 @@ class RecallStore(Protocol):
         """The ``when`` recalls that are pending or running, of everybody."""
         ...
 
-    async def last_firings(self, recall_ids: Iterable[str]) -> dict[str, Firing]:
-        """The latest row of the ledger of each recall that has one."""
-        ...
-
-    async def unrun(self, session_id: str, *, since: datetime | None, limit: int) -> Sequence[Unrun]:
-        """Rows of the session's recalls that were skipped, missed, coalesced or expired, of slots from ``since`` on:
-        the last ``limit``, oldest first."""
-        ...
-
     async def seen(self, session_id: str, owner: str) -> Seen:
         """When the owner last wrote in the session and last read in it."""
         ...
 
     async def ends_with_user(self, session_id: str) -> bool:
         """Whether the session has recalls that are not over and have a ``cancel_on``. Cheap: asked at each prompt."""
-        ...
-
-    async def old_firings(self, before: datetime, *, keep: int, limit: int) -> Mapping[str, datetime]:
-        """Recalls with more than ``keep`` rows of which some are of slots before ``before``; each with the slot of the
-        ``keep``-th row from the end."""
-        ...
-
-    async def deliveries_pending(self, limit: int) -> Sequence[Claimed]:
-        """Firings that are over and of which people are still to be told (``delivery`` is ``pending``), oldest first.
-        A read: with two servers on one database use :meth:`take_deliveries`."""
-        ...
-
-    async def take_deliveries(self, *, now: datetime, until: datetime, limit: int) -> Sequence[Claimed]:
-        """Those of which no notice waits, taken for this server until ``until``: nobody else gets them before."""
-        ...
-
-    async def delivered(self, firing_id: str, error: str | None = None) -> None:
-        """People were told, or (with ``error``) can not be: the delivery is over."""
         ...
 
 

@@ -137,7 +137,7 @@ class RecallOccurrences:
         async def unit(tx: RecallTx) -> tuple[bool, RecallState | None]:
             recall_id = happened.recall_id
             state = (await tx.recall_states([recall_id])).get(recall_id)
-            if state is None or await tx.event_firing(recall_id, happened.key) is not None:
+            if state is None or await tx.keyed_firing(recall_id, "event", happened.key) is not None:
                 return False, None
             opens = await tx.open_firings([recall_id])
             pause, at = pause_of(state, self._mutations.min_interval), whole_ms(min(happened.at, now))
@@ -164,7 +164,7 @@ class RecallOccurrences:
 
         async def unit(tx: RecallTx) -> RecallState | None:
             state = (await tx.recall_states([happened.recall_id])).get(happened.recall_id)
-            if state is None or await tx.event_firing(happened.recall_id, happened.key) is not None:
+            if state is None or await tx.keyed_firing(happened.recall_id, "event", happened.key) is not None:
                 return None
             given_up = give_up(state, happened, reason, now)
             if given_up is None:

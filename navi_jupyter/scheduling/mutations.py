@@ -95,7 +95,8 @@ class Mutations:
     async def add(self, tx: RecallTx, states: Sequence[RecallState], owner: str, now: datetime) -> None:
         """Insert new recalls of one owner. Raises SessionNotFound, LimitReached."""
         for session_id in dict.fromkeys(state.recall.session_id for state in states):
-            if not await tx.session_of_owner(session_id, owner):
+            session = await tx.session(session_id)
+            if session is None or session.owner != owner:
                 raise SessionNotFound(f"There is no session {session_id[:100]}.", field="session_id")
         if await tx.count_open_recalls(owner) + len(states) > self._max_recalls:
             raise LimitReached(

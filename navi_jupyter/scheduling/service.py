@@ -291,7 +291,7 @@ class RecallService:
 
         async def unit(tx: RecallTx) -> Recall:
             state = await locked(tx, recall_id, owner)
-            if key is not None and await tx.manual_firing(recall_id, key) is not None:
+            if key is not None and await tx.keyed_firing(recall_id, "manual", key) is not None:
                 return state.recall
             state = _reopened(state)
             firing = manual(state.recall, key, now)

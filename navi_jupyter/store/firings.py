@@ -1,60 +1,227 @@
-"""SQL that reads the ledger for people: what ran, what did not, of whom somebody is still to be told.
+"""SQL for the ledger: the firings in a transaction (``FiringRows``), and what is read of them (``FiringReads``).
 
-Not responsible for the scheduler's own questions: these are in ``recalls``.
+Not responsible for what the transitions mean: that is ``scheduling.decisions``.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import datetime
-from typing import TypeVar
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
+from ..errors import InvalidRequest
 from ..model.recalls import Firing
+from ..model.sessions import Run
 from ..ports.agent import Unrun
-from ..ports.recalls import Claimed, RecallState, Seen
+from ..ports.recalls import Claimed, FiringState
 from .connection import Readers, Statements
-from .recall_rows import FIRING_COLUMNS, FIRING_NAMES, RECALL_COLUMNS, firing_state_of, recall_state_of
-from .rows import from_micros, optional_instant, optional_micros, to_micros
+from .recall_rows import (
+    FIRING_COLUMNS,
+    FIRING_NAMES,
+    NEW_FIRING_COLUMNS,
+    PROGRESS_NAMES,
+    RECALL_COLUMNS,
+    changed_firing_values,
+    firing_state_of,
+    new_firing_values,
+    recall_state_of,
+)
+from .rows import from_micros, optional_micros, run_of, to_micros
 
 T = TypeVar("T")
-_IN = "IN (SELECT value FROM json_each(?))"
+LAST = 2**62
+"""After all numbers and times: where a list without a cursor begins."""
+_MANY = 50
+"""From this many rows on, they are decoded off the event loop."""
+OPEN_FIRING = "('pending', 'claimed', 'running')"
+CLAIMED = "(status IN ('claimed', 'running') AND status = 'claimed')"
+"""The first half is for the partial index: SQLite does not see that it follows, and would read all of the ledger."""
+STARTABLE = "(r.status IN ('pending', 'running') OR (f.kind = 'manual' AND r.status = 'paused'))"
+"""A firing may start while its recall is active; a manual one also while it is paused."""
+TO_STOP = (
+    "FROM firings f JOIN runs ON runs.id = f.run_id WHERE f.status = 'running' AND f.stop_at IS NOT NULL"
+    " AND runs.ended_at IS NULL AND runs.stop_command_id IS NULL"
+)
+"""Running under a time limit, and its run was not asked to stop yet."""
+IN = "IN (SELECT value FROM json_each(?))"
 _UNRUN = "('skipped', 'missed', 'coalesced', 'expired')"
-_TOLD_LATER = (
+_OF_F = ", ".join(f"f.{name}" for name in FIRING_NAMES)
+_OPEN_OF = (
+    f"SELECT {FIRING_COLUMNS} FROM firings WHERE recall_id {IN} AND status IN {OPEN_FIRING} ORDER BY slot, number"
+)
+_DELIVERABLE = (
     "delivery = 'pending' AND (lease_until IS NULL OR lease_until <= ?)"
-    # Those with notices that wait are nobody's business before these are over.
+    # Those with notices that wait are taken again when these are over.
     " AND NOT EXISTS (SELECT 1 FROM notices n WHERE n.firing_id = firings.id AND n.status = 'pending')"
 )
 
-SEEN = (
-    "SELECT (SELECT created_at FROM runs WHERE session_id = ? AND origin_kind = 'user'"
-    "  ORDER BY number DESC LIMIT 1) AS wrote_at,"
-    " (SELECT at FROM reads WHERE session_id = ? AND user_id = ?) AS read_at"
+
+def updates(names: Sequence[str]) -> str:
+    """Assignments from the columns of a VALUES list, which SQLite calls column1 and so on."""
+    return ", ".join(f"{name} = v.column{number}" for number, name in enumerate(names, 1))
+
+
+def json_list(values: Iterable[str]) -> str:
+    """Many values as one parameter: ``IN (SELECT value FROM json_each(?))`` has no limit on their number."""
+    return json.dumps(list(values))
+
+
+async def decoded(rows: Sequence[sqlite3.Row], decode: Callable[[Iterable[Any]], T]) -> list[T]:
+    """The rows as values; many of them are decoded off the event loop."""
+    if len(rows) < _MANY:
+        return [decode(row) for row in rows]
+    return await asyncio.to_thread(lambda: [decode(row) for row in rows])
+
+
+_SAVE_FIRINGS = (
+    f"UPDATE firings SET {updates(PROGRESS_NAMES)}"
+    f" FROM (VALUES {{rows}}) AS v WHERE firings.id = v.column{len(PROGRESS_NAMES) + 1}"
+    f" AND firings.fence <= v.column{len(PROGRESS_NAMES)}"
 )
 
 
-class LedgerReads(Readers):
-    """See the module. Implements part of :class:`navi_jupyter.ports.recalls.RecallStore`."""
+# --- a transaction ---------------------------------------------------------------------------------------------------
+
+
+class FiringRows(Statements):
+    """The ledger in a transaction. Implements :class:`navi_jupyter.ports.recalls.FiringTx`."""
+
+    async def add_firings(self, states: Iterable[FiringState]) -> int:
+        return await self.change_many(
+            f"INSERT OR IGNORE INTO firings ({NEW_FIRING_COLUMNS}) VALUES {{rows}}",
+            list(map(new_firing_values, states)),
+        )
+
+    async def save_firings(self, states: Iterable[FiringState]) -> None:
+        await self.change_many(_SAVE_FIRINGS, list(map(changed_firing_values, states)))
+
+    async def firing_states(self, firing_ids: Iterable[str]) -> dict[str, FiringState]:
+        rows = await self.all(f"SELECT {FIRING_COLUMNS} FROM firings WHERE id {IN}", (json_list(firing_ids),))
+        return {state.firing.id: state for state in await decoded(rows, firing_state_of)}
+
+    async def firings_of_commands(self, command_ids: Iterable[str]) -> Sequence[FiringState]:
+        rows = await self.all(f"SELECT {FIRING_COLUMNS} FROM firings WHERE command_id {IN}", (json_list(command_ids),))
+        return await decoded(rows, firing_state_of)
+
+    async def keyed_firing(self, recall_id: str, kind: str, key: str) -> FiringState | None:
+        row = await self.one(
+            f"SELECT {FIRING_COLUMNS} FROM firings WHERE recall_id = ? AND key = ? AND kind = ?",
+            (recall_id, key, kind),
+        )
+        return None if row is None else firing_state_of(row)
+
+    async def last_slots(self, recall_ids: Iterable[str]) -> dict[str, datetime]:
+        rows = await self.all(
+            "SELECT r.value AS id, (SELECT slot FROM firings WHERE recall_id = r.value AND kind = 'auto'"
+            " ORDER BY slot DESC LIMIT 1) AS slot FROM json_each(?) r",
+            (json_list(recall_ids),),
+        )
+        return {row["id"]: from_micros(row["slot"]) for row in rows if row["slot"] is not None}
+
+    async def event_near(self, recall_id: str, at: datetime, *, within: timedelta) -> datetime | None:
+        row = await self.one(
+            "SELECT slot FROM firings WHERE recall_id = ? AND slot > ? AND slot < ? AND kind = 'event'"
+            " AND (started_at IS NOT NULL OR ended_at IS NULL OR status = 'coalesced') ORDER BY slot DESC LIMIT 1",
+            (recall_id, to_micros(at - within), to_micros(at + within)),
+        )
+        return None if row is None else from_micros(row["slot"])
+
+    async def prune_firings(self, recall_id: str, *, before: datetime, limit: int) -> int:
+        return await self.change(
+            "DELETE FROM firings WHERE number IN (SELECT number FROM firings WHERE recall_id = ? AND slot < ?"
+            f" AND status NOT IN {OPEN_FIRING} AND delivery <> 'pending' ORDER BY slot LIMIT ?)",
+            (recall_id, to_micros(before), limit),
+        )
+
+    async def open_firings(self, recall_ids: Iterable[str]) -> Sequence[FiringState]:
+        rows = await self.all(_OPEN_OF, (json_list(recall_ids),))
+        return await decoded(rows, firing_state_of)
+
+    async def claim(self, *, now: datetime, server_id: str, lease_until: datetime, limit: int) -> Sequence[Claimed]:
+        rows = await self.all(
+            "UPDATE firings SET status = 'claimed', fence = fence + 1, lease_owner = ?, lease_until = ?"
+            " WHERE number IN (SELECT f.number FROM firings f JOIN recalls r ON r.id = f.recall_id"
+            f" WHERE f.status = 'pending' AND f.not_before <= ? AND {STARTABLE}"
+            f" ORDER BY f.not_before, f.slot, f.number LIMIT ?) RETURNING {FIRING_COLUMNS}",
+            (server_id, to_micros(lease_until), to_micros(now), limit),
+        )
+        return await _with_recalls(self, rows)
+
+    async def lost_claims(self, *, now: datetime, server_id: str) -> Sequence[FiringState]:
+        rows = await self.all(
+            f"SELECT {FIRING_COLUMNS} FROM firings WHERE {CLAIMED} AND (lease_until < ? OR"
+            " (lease_owner <> ? AND lease_owner NOT IN (SELECT id FROM servers)))",
+            (to_micros(now), server_id),
+        )
+        return await decoded(rows, firing_state_of)
+
+    async def wake_deferred(self, session_ids: Iterable[str], *, now: datetime) -> int:
+        return await self.change(
+            "UPDATE firings SET not_before = min(not_before, ?), deferred = 0 WHERE number IN"
+            " (SELECT (SELECT f.number FROM firings f JOIN recalls r ON r.id = f.recall_id"
+            "   WHERE f.session_id = s.value AND f.status = 'pending' AND f.deferred = 1"
+            f"  AND {STARTABLE} ORDER BY f.slot, f.number LIMIT 1) FROM json_each(?) s)",
+            (to_micros(now), json_list(session_ids)),
+        )
+
+
+# --- reads -----------------------------------------------------------------------------------------------------------
+
+
+class FiringReads(Readers):
+    """What is read of the ledger. Implements :class:`navi_jupyter.ports.recalls.FiringStore`."""
 
     @abstractmethod
     async def write(self, unit: Callable[[Statements], Awaitable[T]], *, durable: bool = False) -> T:
         """The store's, in whose class this one is mixed."""
 
-    async def when_recalls(self) -> Sequence[RecallState]:
+    async def firings(
+        self, recall_id: str, *, limit: int, cursor: str | None = None
+    ) -> tuple[Sequence[Firing], str | None]:
+        slot, number = _slot_cursor(cursor)
         rows = await self.fetch_all(
-            f'SELECT {RECALL_COLUMNS} FROM recalls WHERE substr(schedule, 1, 14) = \'{{"kind":"when"\''
-            " AND status IN ('pending', 'running') ORDER BY number"
+            "SELECT * FROM firings WHERE recall_id = ? AND (slot < ? OR (slot = ? AND number < ?))"
+            " ORDER BY slot DESC, number DESC LIMIT ?",
+            (recall_id, slot, slot, number, limit + 1),
         )
-        return [recall_state_of(row) for row in rows]
+        page = rows[:limit]
+        more = f"{page[-1]['slot']}:{page[-1]['number']}" if len(rows) > limit else None
+        return [firing_state_of([row[name] for name in FIRING_NAMES]).firing for row in page], more
+
+    async def firings_open(self, recall_ids: Iterable[str]) -> Sequence[FiringState]:
+        rows = await self.fetch_all(_OPEN_OF, (json_list(recall_ids),))
+        return await decoded(rows, firing_state_of)
+
+    async def deferred_sessions(self) -> set[str]:
+        rows = await self.fetch_all("SELECT DISTINCT session_id FROM firings WHERE status = 'pending' AND deferred = 1")
+        return {row["session_id"] for row in rows}
+
+    async def ended_firings(self, *, limit: int) -> Sequence[Run]:
+        rows = await self.fetch_all(
+            "SELECT runs.* FROM firings f JOIN commands c ON c.session_id = f.session_id"
+            " AND c.command_id = f.command_id JOIN runs ON runs.id = c.run_id"
+            " WHERE f.status IN ('claimed', 'running') AND runs.ended_at IS NOT NULL"
+            # A claimed firing with the run of an attempt that is over has not started its next one.
+            " AND (f.status = 'running' OR runs.id IS NOT f.run_id) LIMIT ?",
+            (limit,),
+        )
+        return [run_of(row) for row in rows]
+
+    async def overrunning(self, now: datetime, *, limit: int) -> Sequence[Claimed]:
+        async with self.reading() as view:
+            rows = await view.all(f"SELECT {_OF_F} {TO_STOP} AND f.stop_at <= ? LIMIT ?", (to_micros(now), limit))
+            return await _with_recalls(view, rows)
 
     async def last_firings(self, recall_ids: Iterable[str]) -> dict[str, Firing]:
         columns = ", ".join(f"f.{name}" for name in FIRING_NAMES)
         rows = await self.fetch_all(
             f"SELECT {columns} FROM json_each(?) r JOIN firings f ON f.number = (SELECT number FROM firings"
             " WHERE recall_id = r.value ORDER BY slot DESC, number DESC LIMIT 1)",
-            (json.dumps(list(recall_ids)),),
+            (json_list(recall_ids),),
         )
         return {row["recall_id"]: firing_state_of(row).firing for row in rows}
 
@@ -72,17 +239,6 @@ class LedgerReads(Readers):
         ]
         return found[::-1]
 
-    async def seen(self, session_id: str, owner: str) -> Seen:
-        return seen_of(await self.fetch_one(SEEN, (session_id, session_id, owner)))
-
-    async def ends_with_user(self, session_id: str) -> bool:
-        row = await self.fetch_one(
-            "SELECT 1 FROM recalls WHERE session_id = ? AND instr(policy, '\"cancel_on\"') > 0"
-            " AND status IN ('pending', 'running', 'paused') LIMIT 1",
-            (session_id,),
-        )
-        return row is not None
-
     async def old_firings(self, before: datetime, *, keep: int, limit: int) -> Mapping[str, datetime]:
         rows = await self.fetch_all(
             "SELECT id, (SELECT slot FROM firings WHERE recall_id = o.id ORDER BY slot DESC LIMIT 1 OFFSET ?) AS edge"
@@ -91,8 +247,6 @@ class LedgerReads(Readers):
             (keep - 1, to_micros(before), limit),
         )
         return {row["id"]: from_micros(row["edge"]) for row in rows}
-
-    # --- telling people
 
     async def deliveries_pending(self, limit: int) -> Sequence[Claimed]:
         async with self.reading() as view:
@@ -104,7 +258,7 @@ class LedgerReads(Readers):
     async def take_deliveries(self, *, now: datetime, until: datetime, limit: int) -> Sequence[Claimed]:
         async def unit(tx: Statements) -> Sequence[Claimed]:
             rows = await tx.all(
-                f"UPDATE firings SET lease_until = ? WHERE number IN (SELECT number FROM firings WHERE {_TOLD_LATER}"
+                f"UPDATE firings SET lease_until = ? WHERE number IN (SELECT number FROM firings WHERE {_DELIVERABLE}"
                 f" ORDER BY number LIMIT ?) RETURNING {FIRING_COLUMNS}",
                 (to_micros(until), to_micros(now), limit),
             )
@@ -123,18 +277,28 @@ class LedgerReads(Readers):
         await self.write(unit, durable=True)
 
 
-def seen_of(row: sqlite3.Row | None) -> Seen:
-    """The row of ``SEEN``."""
-    if row is None:
-        return Seen()
-    return Seen(wrote_at=optional_instant(row["wrote_at"]), read_at=optional_instant(row["read_at"]))
-
-
 async def _with_recalls(view: Statements, rows: Sequence[sqlite3.Row]) -> Sequence[Claimed]:
     """Each firing with its recall, the oldest first."""
+    if not rows:
+        return []
     recalls = await view.all(
-        f"SELECT {RECALL_COLUMNS} FROM recalls WHERE id {_IN}", (json.dumps([row["recall_id"] for row in rows]),)
+        f"SELECT {RECALL_COLUMNS} FROM recalls WHERE id {IN}", (json_list({row["recall_id"] for row in rows}),)
     )
-    states = {row["id"]: recall_state_of(row) for row in recalls}
-    found = [Claimed(firing=firing_state_of(row), recall=states[row["recall_id"]]) for row in rows]
-    return sorted(found, key=lambda claim: claim.firing.firing.slot)
+    states = {state.recall.id: state for state in await decoded(recalls, recall_state_of)}
+    firings = sorted(await decoded(rows, firing_state_of), key=lambda state: state.firing.slot)
+    return [Claimed(firing=state, recall=states[state.firing.recall_id]) for state in firings]
+
+
+def number_of(cursor: str | None) -> int:
+    if cursor is None:
+        return LAST
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+        raise InvalidRequest("cursor: not a cursor of this list", field="cursor")
+    return int(cursor)
+
+
+def _slot_cursor(cursor: str | None) -> tuple[int, int]:
+    if cursor is None:
+        return LAST, LAST
+    slot, _, number = cursor.partition(":")
+    return number_of(slot), number_of(number)

@@ -15,6 +15,7 @@ from navi_jupyter.ports.recalls import Claimed, FiringState
 from navi_jupyter.scheduling import delivery, ledger, misfires, outcomes, planner, scheduler, service
 from navi_jupyter.scheduling.decisions import Busy, Happening, Move, decide
 from navi_jupyter.scheduling.scheduler import Scheduler
+from navi_jupyter.store import firings as ledger_sql
 from navi_jupyter.store import recalls as sql
 from navi_jupyter.store.recalls import RecallRows
 from navi_jupyter.store.runs import RunRows
@@ -96,7 +97,7 @@ def delivered_without_looking_at_the_lease(_house: House, patch: Patch) -> None:
 @mistake
 def what_came_of_it_is_taken_from_anybody(_house: House, patch: Patch) -> None:
     patch(ledger, "_outdated", lambda firing, _report: firing.firing.status.final)
-    patch(sql, "_SAVE_FIRINGS", sql._SAVE_FIRINGS.split(" AND firings.fence <=")[0])
+    patch(ledger_sql, "_SAVE_FIRINGS", ledger_sql._SAVE_FIRINGS.split(" AND firings.fence <=")[0])
 
 
 @mistake
@@ -107,7 +108,7 @@ def the_fence_starts_again_at_a_release(_house: House, patch: Patch) -> None:
         return replace(put_back(firing, move), fence=0)
 
     patch(outcomes, "put_back", afresh)
-    patch(sql, "_SAVE_FIRINGS", sql._SAVE_FIRINGS.split(" AND firings.fence <=")[0])
+    patch(ledger_sql, "_SAVE_FIRINGS", ledger_sql._SAVE_FIRINGS.split(" AND firings.fence <=")[0])
 
 
 @mistake

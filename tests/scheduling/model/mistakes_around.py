@@ -14,7 +14,7 @@ from navi_jupyter.orchestrator.command_handler import CommandHandler
 from navi_jupyter.ports.recalls import Claimed, FiringState
 from navi_jupyter.scheduling import event_firings, ledger, misfires, outcomes, sweeper
 from navi_jupyter.scheduling.decisions import Ended, Happening, Move, Overtaken
-from navi_jupyter.store.firings import LedgerReads
+from navi_jupyter.store.firings import FiringReads
 from navi_jupyter.store.notices import SqliteNotices
 from navi_jupyter.store.recalls import RecallRows
 from navi_jupyter.store.rows import optional_instant, to_micros
@@ -30,10 +30,10 @@ from .mistakes import mistake
 def an_event_that_is_told_twice_fires_twice(house: House, patch: Patch) -> None:
     house.drop_index("firings_event")
 
-    async def never_heard(_self: RecallRows, _recall_id: str, _key: str) -> None:
+    async def never_heard(_self: RecallRows, _recall_id: str, _kind: str, _key: str) -> None:
         return None
 
-    patch(RecallRows, "event_firing", never_heard)
+    patch(RecallRows, "keyed_firing", never_heard)
 
 
 @mistake
@@ -204,11 +204,11 @@ def what_one_server_sends_another_takes_too(_house: House, patch: Patch) -> None
 
 @mistake
 def a_message_that_did_not_go_counts_as_told(_house: House, patch: Patch) -> None:
-    async def delivered(self: LedgerReads, firing_id: str, error: str | None = None) -> None:
+    async def delivered(self: FiringReads, firing_id: str, error: str | None = None) -> None:
         async def unit(tx: Any) -> None:
             await tx.change("UPDATE firings SET delivery = 'delivered', lease_until = NULL WHERE id = ?", (firing_id,))
 
         assert error is None or error
         await self.write(unit, durable=True)
 
-    patch(LedgerReads, "delivered", delivered)
+    patch(FiringReads, "delivered", delivered)
