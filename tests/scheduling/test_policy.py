@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from navi_jupyter.model.recalls import Cron, Every, FiringStatus, Once, Policy, Recall, RecallStatus, Schedule
 from navi_jupyter.model.sessions import SYSTEM, Run, RunStatus
 from navi_jupyter.ports.recalls import RecallState
-from navi_jupyter.scheduling.decisions import BACKOFF_MOST, MAX_CRASHES, Interrupted, backoff, decide
+from navi_jupyter.scheduling.decisions import BACKOFF_MOST, MAX_CRASHES, STARTS_AGAIN, Interrupted, backoff, decide
 from navi_jupyter.scheduling.misfires import CATCH_UP, LEDGER_ROWS, Plan, plan
 from navi_jupyter.scheduling.notices import prompt_text
 from navi_jupyter.scheduling.outcomes import first_due, jitter
@@ -209,7 +209,7 @@ def test_the_model_is_told_the_slot_only_when_it_is_late() -> None:
 @pytest.mark.parametrize(
     ("tool", "retries", "crashes", "expected"),
     [
-        (None, 0, 0, ("pending", "its server died", True)),
+        (None, 0, 0, ("pending", STARTS_AGAIN, True)),
         (None, 0, MAX_CRASHES, ("failed", "its server died", False)),
         ("run_cell", 0, 0, ("failed", "interrupted after run_cell", False)),
         ("run_cell", 1, 0, ("pending", "interrupted; attempt 2 of 2 follows", False)),
