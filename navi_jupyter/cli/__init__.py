@@ -17,9 +17,11 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="navi", description="Navi: an agent that lives in your Jupyter server.")
     top.add_argument("--version", action="version", version=f"navi-jupyter {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    demo = commands.add_parser("demo", help="see it work: a private server, a kernel, a prompt, a recall (under 30 s)")
+    demo = commands.add_parser(
+        "demo", help="watch it work: a private server, a kernel, a prompt, a recall (under 30 s)"
+    )
     demo.add_argument("--json", action="store_true", help="one JSON object per line")
-    doctor = commands.add_parser("doctor", help="check this installation and say what to do about what is wrong")
+    doctor = commands.add_parser("doctor", help="check this installation, and show how to repair what is wrong")
     doctor.add_argument("--json", action="store_true", help="one JSON object per line")
     serve = commands.add_parser(
         "serve", help="a Jupyter server with Navi alone, as `jupyter navi`; takes its options", add_help=False
@@ -31,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script. Ends the process with the command's status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] == ["serve"]:  # everything behind it is the server's, dashes included
+    if words[:1] == ["serve"]:  # all that follows belongs to the server, also what begins with a dash
         sys.exit(_serve(words[1:]))
     given = parser().parse_args(words)
     sys.exit(_demo(given.json) if given.command == "demo" else _doctor(given.json))

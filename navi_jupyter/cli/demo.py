@@ -1,7 +1,7 @@
-"""``navi demo``: the main job without a browser, on the embedded default, each step seen and timed.
+"""``navi demo``: the main features without a browser and without a key, each step checked and timed.
 
 A private server, a kernel that loads the extension, a prompt with ``%navi``, a recall from a cell two seconds ahead,
-and its firing followed live. Exit status 0 only if everything was seen. Not responsible for checking an installation
+and its firing followed live. Exit status 0 only if every step succeeded. Not responsible for checking an installation
 (``doctor``).
 """
 
@@ -20,8 +20,7 @@ from tornado.httpclient import HTTPError
 
 from ..kernel.client import Client, Envelope
 from ..kernel.errors import KernelError, Refused, Unreachable
-from .demo_server import PrivateServer, ServerFailed, private_server, tail
-from .remote_kernel import CellFailed, CellOutput, RemoteKernel
+from .demo_server import CellFailed, CellOutput, PrivateServer, RemoteKernel, ServerFailed, private_server, tail
 
 LIMIT = 27.0
 """Seconds for all steps; with the clean-up it stays below 30."""
@@ -30,8 +29,8 @@ QUESTION = "What can you do?"
 MESSAGE = "Summarise this session"
 
 
-class NotSeen(Exception):
-    """Something that had to happen did not; ``str()`` says what."""
+class StepFailed(Exception):
+    """A step did not happen as it should; ``str()`` is the reason."""
 
 
 class Report:
@@ -43,13 +42,13 @@ class Report:
         self._step_began = self._began
 
     def step(self, name: str, sentence: str, **facts: Any) -> None:
-        """A step was seen; the time is since the step before."""
+        """A step succeeded; its time counts from the step before."""
         now = time.monotonic()
         self._print(name, sentence, ok=True, seconds=now - self._step_began, facts=facts)
         self._step_began = now
 
     def end(self, *, ok: bool, sentence: str, **facts: Any) -> None:
-        """The last line; the time is that of all."""
+        """The last line, with the time of all steps."""
         self._print("done" if ok else "failed", sentence, ok=ok, seconds=time.monotonic() - self._began, facts=facts)
 
     def _print(self, name: str, sentence: str, *, ok: bool, seconds: float, facts: dict[str, Any]) -> None:
@@ -67,11 +66,12 @@ def demo(*, as_json: bool = False) -> int:
     try:
         problem = asyncio.run(_demo(report))
     except KeyboardInterrupt:
-        report.end(ok=False, sentence="interrupted; everything was cleaned up")
+        report.end(ok=False, sentence="interrupted; the server and its files are removed")
         return 130
     if problem is None:
         report.end(
-            ok=True, sentence="everything was seen, and cleaned up. Next: jupyter lab, then %load_ext navi_jupyter"
+            ok=True,
+            sentence="all steps succeeded, and all files are removed. Next: jupyter lab, then %load_ext navi_jupyter",
         )
         return 0
     sentence, log = problem
@@ -82,19 +82,19 @@ def demo(*, as_json: bool = False) -> int:
 
 
 async def _demo(report: Report) -> tuple[str, str] | None:
-    """None when everything was seen, else what was not, and the end of the server's log."""
+    """None when all steps succeeded, else what failed and the end of the server's log."""
     server: PrivateServer | None = None
     try:
         async with asyncio.timeout(LIMIT), private_server() as server:
             try:
                 await _steps(server, report)
-            except (NotSeen, CellFailed, KernelError, HTTPError, OSError) as problem:
+            except (StepFailed, CellFailed, KernelError, HTTPError, OSError) as problem:
                 return f"{problem}", server.log_tail
     except ServerFailed as problem:
         return f"{problem}", ""
     except TimeoutError:
         log = tail(server.home / "server.log") if server else ""
-        return f"it took longer than {LIMIT:.0f} s; the step after the last line above was not seen", log
+        return f"the demo took longer than {LIMIT:.0f} s; it stopped in the step after the last line above", log
     return None
 
 
@@ -105,10 +105,10 @@ async def _steps(server: PrivateServer, report: Report) -> None:
     kernel = await RemoteKernel.start(server.connection, NOTEBOOK)
     try:
         await kernel.execute("%load_ext navi_jupyter")
-        report.step("kernel", "a kernel has loaded the extension: %load_ext navi_jupyter")
+        report.step("kernel", "a kernel loaded the extension: %load_ext navi_jupyter")
         await _prompt(kernel, report)
         session = await _session(client)
-        report.step("session", f"the notebook's session is {session['id']}", session_id=session["id"])
+        report.step("session", f"the notebook has a session: {session['title']}", session_id=session["id"])
         async with _following(client, session) as envelopes:
             await _recall(kernel, client, session, envelopes, report)
     finally:
@@ -119,7 +119,8 @@ async def _steps(server: PrivateServer, report: Report) -> None:
 async def _healthy(client: Client) -> dict[str, Any]:
     while True:
         try:
-            await client.request("GET", "sessions", query={"limit": 1})  # waits for the start; health does not
+            # Unlike health, this waits for the start of the server.
+            await client.request("GET", "sessions", query={"limit": 1})
             return dict(await client.request("GET", "health"))
         except (Refused, Unreachable) as problem:
             if isinstance(problem, Refused) and problem.server_code != "not_ready":
@@ -130,18 +131,17 @@ async def _healthy(client: Client) -> dict[str, Any]:
 async def _prompt(kernel: RemoteKernel, report: Report) -> None:
     began, first = time.monotonic(), 0.0
 
-    def seen(output: CellOutput) -> None:
+    def shown(output: CellOutput) -> None:
         nonlocal first
         if not first and output.text.strip("…() "):
             first = time.monotonic() - began
 
-    output = await kernel.execute(f"%navi {QUESTION}", seen)
+    output = await kernel.execute(f"%navi {QUESTION}", shown)
     if len(output.text) < 20 or not first:
-        raise NotSeen(f"%navi gave no answer, only {output.text!r}")
-    words = " ".join(output.text.split())
+        raise StepFailed(f"%navi {QUESTION} showed no answer, only {output.text!r}")
     report.step(
         "prompt",
-        f"%navi {QUESTION} -> {words[:60]}… (first words after {first:.2f} s, {output.updates} updates)",
+        f"%navi {QUESTION} -> {_start_of(output.text)}… (first words after {first:.2f} s, {output.updates} updates)",
         first_text_seconds=round(first, 3),
         updates=output.updates,
         answer=output.text,
@@ -151,7 +151,7 @@ async def _prompt(kernel: RemoteKernel, report: Report) -> None:
 async def _session(client: Client) -> dict[str, Any]:
     found = (await client.request("GET", "sessions", query={"notebook_path": NOTEBOOK}))["sessions"]
     if len(found) != 1:
-        raise NotSeen(f"the notebook has {len(found)} sessions, not 1")
+        raise StepFailed(f"the notebook has {len(found)} sessions instead of one")
     return dict(await client.request("GET", f"sessions/{found[0]['id']}"))
 
 
@@ -173,34 +173,45 @@ async def _recall(
     kernel: RemoteKernel, client: Client, session: dict[str, Any], envelopes: AsyncIterator[Envelope], report: Report
 ) -> None:
     await kernel.execute(f"%navi recall in 2s {MESSAGE}")
-    created = await _next_recall(envelopes, "created")
-    report.step("recall", f"a cell scheduled a recall: %navi recall in 2s {MESSAGE}", recall_id=created["recall"]["id"])
-    run_id, started, said = "", "", ""
-    async for envelope in envelopes:
-        event = envelope["event"]
-        if envelope["origin"]["kind"] == "recall" and event["type"] == "RUN_STARTED":
-            run_id, started = event["runId"], envelope["ts"]
-        elif envelope["run_id"] == run_id and event["type"] == "TEXT_MESSAGE_CONTENT":
-            said += event["delta"]
-        elif envelope["run_id"] == run_id and event["type"] == "RUN_ERROR":
-            raise NotSeen(f"the recall's run failed: {event['message']}")
-        elif envelope["run_id"] == run_id and event["type"] == "RUN_FINISHED":
-            break
-    late = (datetime.fromisoformat(started) - datetime.fromisoformat(created["recall"]["next_at"])).total_seconds()
+    recall = (await _next_recall(envelopes, "created"))["recall"]
+    report.step("recall", f"a cell scheduled a recall: %navi recall in 2s {MESSAGE}", recall_id=recall["id"])
+    run_id, started, answer = await _recalled_run(envelopes)
+    late = (started - datetime.fromisoformat(recall["next_at"])).total_seconds()
     report.step(
         "fired",
-        f"it came back by itself, {late * 1000:.0f} ms after its time, and answered: {' '.join(said.split())[:60]}…",
+        f"the recall ran by itself, {late * 1000:.0f} ms after its time, and answered: {_start_of(answer)}…",
         run_id=run_id,
         late_seconds=round(late, 3),
-        answer=said,
+        answer=answer,
     )
     ended = await _next_recall(envelopes, "fired")
-    firings = (await client.request("GET", f"recalls/{created['recall']['id']}/firings"))["firings"]
-    if ended["status"] != "fired" or [firing["status"] for firing in firings] != ["succeeded"]:
-        raise NotSeen(f"the recall is {ended['status']}, its ledger says {[firing['status'] for firing in firings]}")
-    report.step(
-        "ledger", "the recall has ended as fired, with one succeeded firing in its ledger", session_id=session["id"]
-    )
+    firings = (await client.request("GET", f"recalls/{recall['id']}/firings"))["firings"]
+    statuses = [firing["status"] for firing in firings]
+    if ended["status"] != "fired" or statuses != ["succeeded"]:
+        raise StepFailed(f"the recall ended as {ended['status']} with the firings {statuses}, not as fired with one")
+    report.step("ledger", "the recall ended as fired, its ledger has one succeeded firing", session_id=session["id"])
+
+
+async def _recalled_run(envelopes: AsyncIterator[Envelope]) -> tuple[str, datetime, str]:
+    """The next run that a recall started, followed to its end: its id, its start, its answer."""
+    run_id, started, answer = "", "", ""
+    async for envelope in envelopes:
+        event = envelope["event"]
+        if event["type"] == "RUN_STARTED" and envelope["origin"]["kind"] == "recall":
+            run_id, started = event["runId"], envelope["ts"]
+        elif not run_id or envelope["run_id"] != run_id:
+            continue
+        elif event["type"] == "TEXT_MESSAGE_CONTENT":
+            answer += event["delta"]
+        elif event["type"] == "RUN_ERROR":
+            raise StepFailed(f"the run of the recall failed: {event['message']}")
+        elif event["type"] == "RUN_FINISHED":
+            return run_id, datetime.fromisoformat(started), answer
+    raise StepFailed("the log of the session ended before the recall had run")
+
+
+def _start_of(text: str) -> str:
+    return " ".join(text.split())[:60]
 
 
 async def _next_recall(envelopes: AsyncIterator[Envelope], action: str) -> dict[str, Any]:
@@ -209,12 +220,12 @@ async def _next_recall(envelopes: AsyncIterator[Envelope], action: str) -> dict[
         event = envelope["event"]
         if event["type"] == "CUSTOM" and event["name"] == "navi.recall" and event["value"]["action"] == action:
             return dict(event["value"])
-    raise NotSeen(f"the session's log ended before a recall was {action}")
+    raise StepFailed(f"the log of the session ended before a recall was {action}")
 
 
 async def _durable(client: Client, session: dict[str, Any], report: Report) -> None:
     messages = (await client.request("GET", f"sessions/{session['id']}/messages"))["messages"]
     asked = [message["content"] for message in messages if message["role"] == "user"]
     if asked != [QUESTION, MESSAGE]:
-        raise NotSeen(f"the session has the prompts {asked}, not {[QUESTION, MESSAGE]}")
-    report.step("durable", f"the session keeps all of it: {len(messages)} messages")
+        raise StepFailed(f"the session has the prompts {asked} instead of {[QUESTION, MESSAGE]}")
+    report.step("durable", f"the session keeps the conversation: {len(messages)} messages")

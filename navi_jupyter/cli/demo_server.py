@@ -1,4 +1,4 @@
-"""A Jupyter server of its own for the demo: private directories, a free loopback port, nothing left behind."""
+"""The demo's own Jupyter server and a kernel in it: private directories, a free loopback port, nothing left behind."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ import secrets
 import site
 import sys
 import tempfile
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+import uuid
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+from tornado.httpclient import HTTPRequest
+from tornado.simple_httpclient import SimpleAsyncHTTPClient
+from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from ..kernel.connection import Connection
 
@@ -21,7 +28,7 @@ _STOP_WITHIN = 5.0
 
 
 class ServerFailed(Exception):
-    """The server did not come up; ``str()`` says why."""
+    """The server did not start; ``str()`` is the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +52,7 @@ def tail(log: Path, lines: int = 30) -> str:
 
 @contextlib.asynccontextmanager
 async def private_server() -> AsyncIterator[PrivateServer]:
-    """Start one in a temporary directory; it and the directory are gone afterwards. Raises ServerFailed."""
+    """Start one in a temporary directory; both are removed at the end. Raises ServerFailed."""
     with tempfile.TemporaryDirectory(prefix="navi-demo-", ignore_cleanup_errors=True) as folder:
         home = Path(folder)
         token = secrets.token_hex(24)
@@ -67,7 +74,7 @@ async def _launch(home: Path, token: str) -> asyncio.subprocess.Process:
         *(sys.executable, "-m", "jupyter_server"),
         "--no-browser",
         "--ServerApp.ip=127.0.0.1",
-        "--ServerApp.port=0",  # the system chooses; the server tells in its runtime file
+        "--ServerApp.port=0",  # the system chooses one, and the server writes it into its runtime file
         f"--ServerApp.root_dir={home / 'notebooks'}",
         *(["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []),
     ]
@@ -79,13 +86,13 @@ async def _launch(home: Path, token: str) -> asyncio.subprocess.Process:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            # Its own group: a Ctrl-C in the terminal is ours to handle, then we stop the server.
+            # A process group of its own: Ctrl-C in the terminal must reach the demo alone, which then stops the server.
             start_new_session=True,
         )
 
 
 def _environment(home: Path, token: str) -> dict[str, str]:
-    """Nothing of the user's Jupyter, none of the user's Navi settings; the token where `ps` does not show it."""
+    """Without the user's Jupyter and Navi settings. The token is in it, since `ps` shows arguments to everybody."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_DROPPED)}
     private = {
         "HOME": home,
@@ -114,7 +121,9 @@ async def _announced_url(home: Path, process: asyncio.subprocess.Process) -> str
         with contextlib.suppress(OSError, ValueError):
             return str(json.loads(path.read_text())["url"])
         await asyncio.sleep(0.05)
-    raise ServerFailed(f"the server ended with status {process.returncode}\n{tail(home / 'server.log')}")
+    raise ServerFailed(
+        f"the server ended with status {process.returncode}. The end of its log:\n{tail(home / 'server.log')}"
+    )
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
@@ -126,3 +135,119 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
     except TimeoutError:
         process.kill()
         await process.wait()
+
+
+class CellFailed(Exception):
+    """A cell ended with an error; ``str()`` is its last line."""
+
+
+@dataclass(slots=True)
+class CellOutput:
+    """What a cell showed."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+    """Plain text by display id, the latest of each; other outputs under numbers."""
+    updates: int = 0
+    """How often something was shown or replaced."""
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return "\n".join(self.texts.values()).strip()
+
+
+class RemoteKernel:
+    """A kernel behind a Jupyter server's REST and WebSocket API, for a notebook that need not exist.
+
+    As much of the protocol as the demo needs.
+    """
+
+    def __init__(self, connection: Connection, kernel_id: str, channels: WebSocketClientConnection) -> None:
+        self._connection = connection
+        self._id = kernel_id
+        self._channels = channels
+        self._session = uuid.uuid4().hex
+
+    @classmethod
+    async def start(cls, connection: Connection, path: str) -> RemoteKernel:
+        """Start the default kernel for the notebook ``path`` and open its channels."""
+        headers = {"Authorization": connection.authorization or ""}
+        response = await SimpleAsyncHTTPClient(force_instance=True).fetch(
+            HTTPRequest(
+                f"{connection.url}api/sessions",
+                method="POST",
+                headers=headers,
+                body=json.dumps({"path": path, "name": path, "type": "notebook", "kernel": {"name": ""}}),
+                request_timeout=20,
+            )
+        )
+        kernel_id = json.loads(response.body)["kernel"]["id"]
+        url = "ws" + connection.url.removeprefix("http") + f"api/kernels/{kernel_id}/channels"
+        return cls(connection, kernel_id, await websocket_connect(HTTPRequest(url, headers=headers)))
+
+    async def execute(self, code: str, shown: Callable[[CellOutput], None] | None = None) -> CellOutput:
+        """Run a cell; its outputs once it is done. ``shown`` is called after each one. Raises CellFailed."""
+        msg_id = uuid.uuid4().hex
+        await self._channels.write_message(json.dumps(self._execute_request(msg_id, code)))
+        output, replied, idle = CellOutput(), False, False
+        error = ""
+        while not (replied and idle):
+            frame = await self._channels.read_message()
+            if frame is None:
+                raise CellFailed("the kernel's channels were closed")
+            message = json.loads(frame)
+            if message["parent_header"].get("msg_id") != msg_id:
+                continue
+            kind, content = message["header"]["msg_type"], message["content"]
+            replied = replied or kind == "execute_reply"
+            idle = idle or (kind == "status" and content["execution_state"] == "idle")
+            if kind == "error":
+                error = f"{content['ename']}: {content['evalue']}"
+            elif _add_output(output, kind, content) and shown:
+                shown(output)
+        if error:
+            raise CellFailed(error)
+        return output
+
+    def close(self) -> None:
+        """Close the channels; the kernel ends with its server."""
+        self._channels.close()
+
+    def _execute_request(self, msg_id: str, code: str) -> dict[str, Any]:
+        return {
+            "channel": "shell",
+            "header": {
+                "msg_id": msg_id,
+                "msg_type": "execute_request",
+                "session": self._session,
+                "username": "navi",
+                "version": "5.3",
+                "date": datetime.now(UTC).isoformat(),
+            },
+            "parent_header": {},
+            "metadata": {},
+            "content": {
+                "code": code,
+                "silent": False,
+                "store_history": True,
+                "user_expressions": {},
+                "allow_stdin": False,
+                "stop_on_error": True,
+            },
+            "buffers": [],
+        }
+
+
+def _add_output(output: CellOutput, kind: str, content: dict[str, Any]) -> bool:
+    """Add a message of the kernel to the outputs; whether it was an output."""
+    if kind == "stream":
+        text = output.texts.get("stream", "") + content["text"]
+        key = "stream"
+    elif kind in ("display_data", "update_display_data", "execute_result"):
+        text = content["data"].get("text/plain", "")
+        key = (content.get("transient") or {}).get("display_id") or str(len(output.texts))
+    else:
+        return False
+    output.texts[key] = text
+    output.updates += 1
+    return True

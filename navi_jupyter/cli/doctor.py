@@ -1,29 +1,333 @@
-"""``navi doctor``: looks at this installation piece by piece, and says what to do about what is wrong.
+"""``navi doctor``: checks this installation piece by piece, and says how to repair what is wrong.
 
-Changes nothing: the user's database is only read, and what has to be tried out is tried on a file of its own beside it.
-Shows the names of keys, never their values.
+It changes nothing: the user's database is only read, and writing is tried on a file of its own in the same folder.
+It shows the names of keys, never their values.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import os
+import platform
+import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
 
-from . import checks_database, checks_install, checks_reach
-from .finding import Finding
+from jupyter_core.paths import jupyter_config_path, jupyter_path
+
+from .. import __version__
+from ..errors import NaviError
+from ..kernel.client import Client
+from ..kernel.connection import Connection, connection_files, find_server, read_connection_file
+from ..kernel.errors import KernelError, ServerNotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report: what a check found."""
+
+    check: str
+    status: Literal["ok", "warn", "fail"]
+    text: str
+    fix: str | None = None
+    """What to do; None when there is nothing to do."""
+
+
+# --- installed: Python, packages, the server extension, the built JavaScript, the lab extension ---
+
+PACKAGE = Path(__file__).parent.parent
+REINSTALL = "pip install --force-reinstall --no-deps navi-jupyter"
+_NEEDED = (
+    "jupyter_server",
+    "ipykernel",
+    "anywidget",
+    "tornado",
+    "pydantic",
+    "pydantic-ai-slim",
+    "aiosqlite",
+)
+_OPTIONAL = ("jupyterlab", "notebook")
+_BUILT = ("widget.js", "navi-chat.js")
+
+
+def python() -> Iterator[Finding]:
+    """The interpreter that runs this. An older one could not have imported it."""
+    yield Finding("python", "ok", f"Python {platform.python_version()} at {sys.executable}")
+
+
+def packages() -> Iterator[Finding]:
+    """The packages that Navi needs or works in, with their versions."""
+    found, missing = [f"navi-jupyter {__version__}"], []
+    for name in (*_NEEDED, *_OPTIONAL):
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            if name in _NEEDED:
+                missing.append(name)
+    yield Finding("packages", "ok", ", ".join(found))
+    if missing:
+        yield Finding("packages", "fail", f"missing: {', '.join(missing)}", "pip install navi-jupyter")
+
+
+def extension() -> Iterator[Finding]:
+    """Whether a server would load the extension: a configuration file enables it, and it can be imported."""
+    fix = "jupyter server extension enable navi_jupyter"
+    path, enabled = next(reversed(list(_switches())), (None, False))
+    if enabled:
+        yield Finding("extension", "ok", f"enabled in {path}")
+    else:
+        text = "no Jupyter configuration file enables navi_jupyter" if path is None else f"disabled in {path}"
+        yield Finding("extension", "fail", text, fix)
+    try:
+        from .. import _jupyter_server_extension_points
+
+        name = _jupyter_server_extension_points()[0]["app"].name
+    except ImportError as problem:
+        yield Finding("extension", "fail", f"it cannot be imported: {problem}", REINSTALL)
+    else:
+        yield Finding("extension", "ok", f"can be loaded as {name!r}")
+
+
+def _switches() -> Iterator[tuple[Path, bool]]:
+    """Each configuration file that switches the extension on or off; the last one decides."""
+    for folder in reversed(jupyter_config_path()):
+        drop_ins = sorted(Path(folder, "jupyter_server_config.d").glob("*.json"))
+        for path in (*drop_ins, Path(folder, "jupyter_server_config.json")):
+            try:
+                content = json.loads(path.read_text(encoding="utf-8"))
+                switch = content["ServerApp"]["jpserver_extensions"]["navi_jupyter"]
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            yield path, bool(switch)
+
+
+def javascript() -> Iterator[Finding]:
+    """The JavaScript bundle, which the wheel contains and a checkout builds."""
+    missing = [name for name in _BUILT if not _has_content(PACKAGE / "static" / name)]
+    if missing:
+        fix = f"in a git checkout: pip install -e . (without NAVI_SKIP_JS); otherwise: {REINSTALL}"
+        yield Finding("javascript", "fail", f"not built: {', '.join(missing)}", fix)
+        return
+    sizes = ", ".join(f"{name} {(PACKAGE / 'static' / name).stat().st_size // 1024} KB" for name in _BUILT)
+    yield Finding("javascript", "ok", sizes)
+
+
+def labextension() -> Iterator[Finding]:
+    """The prebuilt extension that lets a chat survive a reload in JupyterLab and Notebook."""
+    for folder in jupyter_path("labextensions"):
+        manifest = Path(folder, "navi-jupyter", "package.json")
+        if manifest.is_file():
+            installed = json.loads(manifest.read_text(encoding="utf-8")).get("version")
+            if installed == __version__:
+                yield Finding("labextension", "ok", str(manifest.parent))
+            else:
+                text = f"{manifest.parent} is version {installed}, the package is {__version__}"
+                yield Finding("labextension", "warn", text, REINSTALL)
+            return
+    text = "not installed: after a reload of JupyterLab a chat is lost while its kernel is busy or gone"
+    yield Finding("labextension", "warn", text, REINSTALL)
+
+
+def _has_content(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+# --- the database ---
+
+MOVE = "set NAVI_DATABASE_URL (or c.NaviExtension.database_url) to sqlite:////<a file on a local disk>"
+
+
+def database() -> Iterator[Finding]:
+    """The database that a server started here would use."""
+    path = _configured_path()
+    if path.exists():
+        yield _existing(path)
+    else:
+        yield Finding("database", "ok", f"{path} does not exist yet: the first start of a server creates it")
+    yield _folder(path)
+
+
+def _configured_path() -> Path:
+    # Late: the server's modules are the heavy ones, and other checks do not need them.
+    from jupyter_server.serverapp import ServerApp
+
+    from ..server.app import NaviExtension
+    from ..server.builders import database_path
+
+    # As a server reads its configuration: jupyter_config and jupyter_server_config, then the environment's defaults.
+    server = ServerApp()
+    server.config_file_name = "jupyter_server_config"
+    server.load_config_file()
+    return database_path(NaviExtension(config=server.config).read_settings().database_url).resolve()
+
+
+def _existing(path: Path) -> Finding:
+    """The file that exists, opened read-only."""
+    from ..store.database_file import APPLICATION_ID, SCHEMA_VERSION, damage_of, notice
+
+    # Reading makes companion files. Without a -wal file no server has it open, and immutable=1 prevents them.
+    mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1"
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True, timeout=5)) as connection:
+            found = connection.execute("PRAGMA user_version").fetchone()[0]
+            application = connection.execute("PRAGMA application_id").fetchone()[0]
+            damage = damage_of(connection)
+    except sqlite3.Error as problem:
+        return Finding(
+            "database",
+            "fail",
+            f"{path} cannot be read: {problem}",
+            "check the permissions of the file, or restore a backup",
+        )
+    if application != APPLICATION_ID and found:
+        return Finding("database", "fail", f"{path} is another program's database", MOVE)
+    if damage is not None:
+        return Finding(
+            "database", "fail", f"{path} is damaged: {damage}", "restore a backup, or try: sqlite3 <file> .recover"
+        )
+    if found > SCHEMA_VERSION:
+        text = f"{path} was written by a newer navi-jupyter (schema {found}; this one knows {SCHEMA_VERSION})"
+        return Finding("database", "fail", text, "pip install -U navi-jupyter")
+    if (kept := notice(path)) is not None:
+        return Finding(
+            "database", "warn", f"{path} opens. {kept}", "move the damaged file away when you no longer need it"
+        )
+    size = path.stat().st_size / 1e6
+    older = "" if found == SCHEMA_VERSION else f", to be migrated to {SCHEMA_VERSION}"
+    return Finding("database", "ok", f"{path} opens, is whole ({size:.1f} MB, schema {found}{older})")
+
+
+def _folder(path: Path) -> Finding:
+    """Whether a new database can be created in the folder, tried with a file of our own: written, locked, migrated."""
+    from ..store.database_file import prepare
+
+    folder = next(parent for parent in path.parents if parent.exists())
+    probe = folder / f".navi-doctor-{os.getpid()}.db"
+    try:
+        asyncio.run(prepare(probe))
+    except NaviError as problem:
+        return Finding("database", "fail", f"{folder} cannot hold a database: {problem.message}", MOVE)
+    finally:
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            probe.with_name(probe.name + suffix).unlink(missing_ok=True)
+    return Finding("database", "ok", f"a database can be written and locked in {folder}")
+
+
+# --- do the parts find each other: kernels have the package, servers answer, models have keys ---
+
+_MOST_KERNELS = 8
+_PROBE = "import navi_jupyter, navi_jupyter.kernel.api as _; print(navi_jupyter.__version__)"
+
+
+def kernels() -> Iterator[Finding]:
+    """Whether ``%load_ext navi_jupyter`` works in every Python kernel."""
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    specs = KernelSpecManager().get_all_specs()
+    python = {name: spec["spec"] for name, spec in specs.items() if spec["spec"]["language"] == "python"}
+    if not python:
+        yield Finding("kernels", "fail", "Jupyter has no Python kernel", "pip install ipykernel")
+    for name, spec in list(python.items())[:_MOST_KERNELS]:
+        yield _kernel(name, _interpreter(spec["argv"][0]), spec.get("env") or {})
+
+
+def _interpreter(program: str) -> str:
+    """The program that Jupyter starts: a bare ``python`` in a kernel's description is the server's own."""
+    return sys.executable if program in ("python", f"python{sys.version_info[0]}") else program
+
+
+def _kernel(name: str, executable: str, env: dict[str, str]) -> Finding:
+    fix = f"{executable} -m pip install navi-jupyter"
+    try:
+        done = subprocess.run(  # noqa: S603 - the kernel's own interpreter, as Jupyter would start it
+            [executable, "-c", _PROBE],
+            env={**os.environ, **env},
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as problem:
+        return Finding("kernels", "warn", f"{name}: {executable} cannot be run: {problem}", "install that kernel again")
+    if done.returncode == 0:
+        return Finding("kernels", "ok", f"{name}: has navi-jupyter {done.stdout.strip()}")
+    last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    return Finding("kernels", "warn", f"{name}: has no navi-jupyter ({last})", fix)
+
+
+def server() -> Iterator[Finding]:
+    """Whether the server of this kernel answers; in a terminal, every running server with the extension."""
+    with contextlib.suppress(ServerNotFound):  # as usual in a terminal, which is not a kernel
+        yield _answer_of(find_server())
+        return
+    running = 0
+    for path in connection_files():
+        try:
+            connection = read_connection_file(path, source=path.name)
+        except ServerNotFound:
+            continue  # left behind by a server that was killed
+        running += 1
+        yield _answer_of(connection)
+    if not running:
+        yield Finding("server", "warn", "no Jupyter server with Navi is running", "start one: jupyter lab")
+
+
+def _answer_of(connection: Connection) -> Finding:
+    try:
+        health = asyncio.run(Client(connection).request("GET", "health", timeout=5))
+    except KernelError as problem:
+        return Finding(
+            "server",
+            "fail",
+            f"{connection.url} (from {connection.source}): {problem.message}",
+            "read the log of that server",
+        )
+    text = f"{connection.url} (from {connection.source}) answers: Navi {health['version']} is {health['status']}"
+    return Finding("server", "ok", text)
+
+
+def models() -> Iterator[Finding]:
+    """Which providers have a key in this environment."""
+    from ..agent.providers.catalog import PROVIDERS
+
+    yield Finding("models", "ok", "offline: built in, needs neither key nor network; it is not a language model")
+    seen: set[str] = set()
+    for provider in PROVIDERS.values():
+        key = next((name for name in (*provider.keys, *provider.instead) if os.environ.get(name)), None)
+        if key is None or provider.label in seen:
+            continue
+        seen.add(provider.label)
+        why = provider.missing()
+        if why is None:
+            yield Finding("models", "ok", f"{provider.label}: {key} is set")
+        else:
+            yield Finding("models", "warn", f"{provider.label}: {key} is set, but its package is not installed", why)
+    if not seen:
+        fix = "set, for example, ANTHROPIC_API_KEY, and: pip install 'navi-jupyter[anthropic]'"
+        yield Finding("models", "warn", "no key of a model provider is set, so only the offline model can be used", fix)
+
+
+# --- the report ---
 
 CHECKS: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
-    ("python", checks_install.python),
-    ("packages", checks_install.packages),
-    ("extension", checks_install.extension),
-    ("javascript", checks_install.javascript),
-    ("labextension", checks_install.labextension),
-    ("database", checks_database.database),
-    ("kernels", checks_reach.kernels),
-    ("server", checks_reach.server),
-    ("models", checks_reach.models),
+    ("python", python),
+    ("packages", packages),
+    ("extension", extension),
+    ("javascript", javascript),
+    ("labextension", labextension),
+    ("database", database),
+    ("kernels", kernels),
+    ("server", server),
+    ("models", models),
 )
 
 
@@ -31,18 +335,23 @@ def doctor(*, as_json: bool = False) -> int:
     """Run all checks, print each finding; the exit status: 1 when something fails."""
     failed = False
     for name, check in CHECKS:
-        for finding in _found(name, check):
+        for finding in _findings(name, check):
             failed = failed or finding.status == "fail"
             sys.stdout.write(_line(finding, as_json=as_json) + "\n")
             sys.stdout.flush()
     return 1 if failed else 0
 
 
-def _found(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+def _findings(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
         yield from check()
-    except Exception as problem:  # noqa: BLE001 - one broken piece must not hide the findings about the others
-        yield Finding(name, "fail", f"the check itself failed: {type(problem).__name__}: {problem}", "report this")
+    except Exception as problem:  # noqa: BLE001 - one broken check must not hide the findings of the others
+        yield Finding(
+            name,
+            "fail",
+            f"the check itself failed: {type(problem).__name__}: {problem}",
+            "report this as a bug of navi-jupyter",
+        )
 
 
 def _line(finding: Finding, *, as_json: bool) -> str:
