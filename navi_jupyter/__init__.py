@@ -65,13 +65,14 @@ def _jupyter_server_extension_points() -> list[dict[str, Any]]:
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """``%load_ext navi_jupyter``: registers ``%navi`` and ``%%navi``. Sends nothing to a server yet."""
-    from .kernel import cell_outputs, current_cell, input_transform
+    from .kernel import cell_outputs, input_transform
     from .kernel.magics import NaviMagics
+    from .kernel.shell import install
 
     shell.register_magics(NaviMagics)
     input_transform.install(shell)
     cell_outputs.install(shell)
-    current_cell.install(shell)
+    install(shell)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:

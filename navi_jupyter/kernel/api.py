@@ -1,4 +1,4 @@
-"""``import navi_jupyter as navi``: what a notebook calls. Thin: each function is one sentence of the contract."""
+"""The functions of ``import navi_jupyter as navi``, for notebooks and programs."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from . import memory as facts
+from ..handles import Named
 from . import notebook
 from .ask import NoPainter, Reply, painter_here
 from .client import current_service, use_server
+from .listing import Listing, find_id
 from .recalls import Recall, list_recalls, new_recall, policy_from, schedule_from
 from .session import Session, find_session, new_prompt
+from .time_text import moment
 
 if TYPE_CHECKING:
     from .connection import Connection
-    from .listing import Listing
     from .widget import Chat
 
 
@@ -45,9 +46,9 @@ def ask(
     files: Sequence[Any] = (),
     show: bool = True,
 ) -> Reply:
-    """Ask, stream the answer into the cell, return it when it is complete.
+    """Ask, stream the answer into the cell, and return it when it is complete.
 
-    ``images`` and ``files``: matplotlib figures, PIL images, bytes or paths of this kernel's disk. ``mode`` says what
+    ``images`` and ``files``: matplotlib figures, PIL images, bytes or paths of this kernel's disk. ``mode`` is what
     happens when the session is busy (default ``enqueue``). Ctrl-C stops the run, unless it waits for your answer.
     Raises NaviError.
     """
@@ -65,7 +66,7 @@ async def ask_async(
     files: Sequence[Any] = (),
     show: bool = True,
 ) -> Reply:
-    """As :func:`ask`, for ``await`` in a cell: other tasks of the kernel go on meanwhile."""
+    """As :func:`ask`, for ``await`` in a cell: the kernel's other tasks continue meanwhile."""
     painter = painter_here() if show else NoPainter()
     target = _session(session)
     return await new_prompt(target, text, show=painter, model=model, mode=mode, images=images, files=files).run()
@@ -85,7 +86,7 @@ def recall(
     session: str | int | Session | None = None,
     **policy: Any,
 ) -> Recall:
-    """Have the session woken with ``message``: in ten minutes, at a time, every hour, by cron, when something happens.
+    """Schedule ``message`` for the session: once, at a time, regularly, by cron, or when something happens.
 
     ``when`` is ``"done"`` (the running cell), ``"failed"``, ``"slow 10m"``, ``"idle"``, ``"changed data.csv"``,
     ``"true loss < 0.1"``, or a mapping with the fields of the schedule.
@@ -95,7 +96,7 @@ def recall(
     ``"1d"`` is a calendar day, ``"24h"``, numbers and timedeltas are elapsed time.
 
     Further keywords are the recall's policy: ``misfire``, ``grace``, ``busy``, ``retries``, ``timeout``, ``until``,
-    ``max_fires``, ``jitter``, ``cancel_on``, ``notify``, ``quiet``. Raises NaviError saying what is wrong.
+    ``max_fires``, ``jitter``, ``cancel_on``, ``notify``, ``quiet``. Raises NaviError.
     """
     service = current_service()
     schedule = schedule_from(service, in_=in_, at=at, every=every, cron=cron, when=when, tz=tz, start=start)
@@ -111,23 +112,36 @@ def recalls(*, session: str | int | Session | None = None, all: bool = False, ov
 
 
 def remember(text: str) -> dict[str, Any]:
-    """Have the agent remember a fact about you, in all your sessions; the fact as it is stored."""
-    return facts.remember(current_service(), text)
+    """Have the agent remember a fact about you in all your sessions; returns the fact as it is stored.
+
+    The same text again is the same fact.
+    """
+    return dict(current_service().call("POST", "memory", {"text": text}))
 
 
 def memory(query: str | None = None) -> Listing[dict[str, Any]]:
-    """What the agent remembers about you, newest first; with words to look for, the best match first."""
-    return facts.memory(current_service(), query)
+    """What the agent remembers about you, newest first, 200 at most; with a query, the best match first."""
+    found = current_service().pages("memory", "memory", most=200, query={"query": query or None})
+    empty = "Nothing is remembered." if not query else "No fact has these words."
+    return Listing(
+        found,
+        ("fact", "from", "changed"),
+        lambda fact: [fact["text"], "you" if fact["source"] == "user" else "Navi", moment(fact["updated_at"])],
+        empty=empty,
+        kind="fact",
+        named=lambda fact: Named(fact["id"], fact["text"]),
+    )
 
 
 def forget(fact: str | int) -> None:
     """Forget a fact: its number in the list shown last, a beginning of its text, or its id. Raises NaviError."""
-    facts.forget(current_service(), fact)
+    fact_id = find_id("fact", fact, lambda: [memory().names], hint="%navi memory lists them.")
+    current_service().call("DELETE", f"memory/{fact_id}")
 
 
 def chat(session: str | int | Session | None = None, *, profile: str | None = None) -> Chat:
     """The chat widget on this notebook's session (or that one)."""
-    from .widget import Chat  # late: ipywidgets costs a kernel a third of a second, and only this needs it
+    from .widget import Chat  # imported here: ipywidgets costs a kernel a third of a second, and only this needs it
 
     target = _session(session)
     if profile is not None:
@@ -135,5 +149,5 @@ def chat(session: str | int | Session | None = None, *, profile: str | None = No
     return Chat(current_service(), target.id)
 
 
-# ``session`` is a parameter's name all over this module.
+# Functions above have a parameter ``session``, which hides the function of this name.
 _session = session

@@ -1,8 +1,8 @@
-"""What a ``%navi`` line means. Pure: text in, one request out.
+"""The grammar of a ``%navi`` line: text in, one request out; and ``{name}`` in a prompt. Pure.
 
-The rule: the first word is a subcommand only when the rest has that subcommand's shape; else all of it is a prompt. So
+The first word is a subcommand only when the rest has that subcommand's shape; else all of it is a prompt. So
 ``%navi stop`` stops, and ``%navi stop the presses please`` asks. ``%navi -- anything`` is always a prompt.
-Not responsible for doing it (``magics``) or for ``{name}`` (``interpolation``).
+Not responsible for doing what is requested (``magics``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from typing import Any
 
 from ..handles import row_number
 from .errors import UsageError
@@ -25,7 +25,7 @@ _ID = re.compile(r"[a-z]{1,8}_[0-9A-Za-z]{4,64}|[0-9a-f]{8,64}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prompt:
-    """Ask the agent."""
+    """A prompt for the agent."""
 
     text: str
     wait: bool = True
@@ -36,7 +36,7 @@ class Prompt:
     outputs: tuple[str, ...] = ()
     """Numbers of cells (or ``last``) whose outputs go along."""
     files: tuple[str, ...] = ()
-    """Paths, as the kernel sees them."""
+    """Paths on the kernel's disk."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,20 +49,22 @@ class Action:
 
 
 Request = Prompt | NewRecall | Action
+_Shape = Callable[[str], Request | None]
+"""Reads what follows a subcommand; None when the words do not have its shape."""
 
 
-def parse_line(line: str, *, now: datetime | None = None) -> Request:
+def parse_line(line: str) -> Request:
     """The meaning of ``%navi <line>``. Raises UsageError."""
     text = line.strip()
     if not text or text in ("help", "status", "-h", "--help", "?"):
         return Action(name="status" if text in ("", "status") else "help")
     word, _, rest = text.partition(" ")
     shape = _SHAPES.get(word)
-    request = shape(rest.strip(), now) if shape else None
+    request = shape(rest.strip()) if shape else None
     return request or parse_prompt(text)
 
 
-def parse_cell(line: str, cell: str, *, now: datetime | None = None) -> Prompt | NewRecall:
+def parse_cell(line: str, cell: str) -> Prompt | NewRecall:
     """The meaning of ``%%navi <line>`` above ``cell``: options, then a first line of the prompt, if any.
 
     ``%%navi recall <when>`` has its message below. Raises UsageError where it looks as if the cell should be run.
@@ -70,16 +72,16 @@ def parse_cell(line: str, cell: str, *, now: datetime | None = None) -> Prompt |
     word, _, rest = line.strip().partition(" ")
     if word == "recall" and cell.strip():
         try:
-            complete = read_recall(rest.strip(), now)
+            complete = read_recall(rest.strip())
         except UsageError:
-            complete = None  # says no message: that is below
+            complete = None  # it lacks a message: that is below
         if complete is not None and complete.sentence:
-            return replace(complete, message=cell.strip(), sentence=False)  # the line is all time
-        recall = None if complete else read_recall(f"{rest.strip()} -- {cell.strip()}", now)
+            return replace(complete, message=cell.strip(), sentence=False)  # all of the line is the time
+        recall = None if complete else read_recall(f"{rest.strip()} -- {cell.strip()}")
         if complete is not None:
             raise UsageError(
-                "With %%navi the cell below is a message, it is not run. To run it and be told of it, begin the cell"
-                f" with one percent sign: %navi {line.strip()}"
+                "With %%navi the cell below is a message, and does not run. To run it and be notified, begin the cell with"
+                f" one percent sign: %navi {line.strip()}"
             )
         if recall is not None:
             return recall
@@ -113,19 +115,18 @@ def parse_prompt(line: str, *, cell: str = "") -> Prompt:
 _PROMPT_FLAGS = {"-b": "no-wait", "--no-wait": "no-wait", "-w": "wait", "--wait": "wait", "--raw": "raw"}
 
 
-# --- subcommands: each returns None when the words do not have its shape
-# -----------------------------------------------
+# --- subcommands -----------------------------------------------------------------------------------------------------
 
 
-def _bare(name: str) -> Callable[[str, datetime | None], Request | None]:
-    return lambda rest, _now: None if rest else Action(name=name)
+def _bare(name: str) -> _Shape:
+    return lambda rest: None if rest else Action(name=name)
 
 
-def _naming(name: str) -> Callable[[str, datetime | None], Request | None]:
+def _naming(name: str) -> _Shape:
     """A subcommand with the item that it is about: ``cancel 3``, ``cancel loss``."""
 
-    def shape(rest: str, _now: datetime | None) -> Request | None:
-        if not rest and name == "cancel":  # the other words, alone, are things that one says to an agent
+    def shape(rest: str) -> Request | None:
+        if not rest and name == "cancel":  # the other words, alone, are a prompt: "resume"
             raise UsageError(f"Which one? Write %navi {name} and its number or title; %navi recalls lists them.")
         return _named_action(name, rest)
 
@@ -152,23 +153,23 @@ _SENTENCE_WORDS = frozenset((
 ))  # fmt: skip
 
 
-def _with_name(name: str) -> Callable[[str, datetime | None], Request | None]:
+def _with_name(name: str) -> _Shape:
     """``profile`` or ``model``: alone it lists, with exactly one word it sets."""
 
-    def shape(rest: str, _now: datetime | None) -> Request | None:
+    def shape(rest: str) -> Request | None:
         words = rest.split()
         return Action(name=name, args=tuple(words)) if len(words) <= 1 else None
 
     return shape
 
 
-def _recalls(rest: str, _now: datetime | None) -> Request | None:
+def _recalls(rest: str) -> Request | None:
     if rest in ("", "--all", "-a"):
         return Action(name="recalls", options={"all": ""} if rest else {})
     return None
 
 
-def _session(rest: str, _now: datetime | None) -> Request | None:
+def _session(rest: str) -> Request | None:
     words = rest.split()
     if words in ([], ["list"], ["new"]):
         return Action(name="session", args=tuple(words))
@@ -177,7 +178,7 @@ def _session(rest: str, _now: datetime | None) -> Request | None:
     return _named_action("session", rest.removeprefix("use").strip(), "use") if words[0] == "use" else None
 
 
-def _export(rest: str, _now: datetime | None) -> Request | None:
+def _export(rest: str) -> Request | None:
     """``export [md|ipynb|json] [FILE] [--force]``."""
     try:
         words = shlex.split(rest)
@@ -193,13 +194,13 @@ def _export(rest: str, _now: datetime | None) -> Request | None:
     return Action(name="export", args=(kind, file), options={"force": ""} if force else {})
 
 
-def _recall(rest: str, now: datetime | None) -> Request | None:
+def _recall(rest: str) -> Request | None:
     if rest in ("pause all", "resume all"):
         return Action(name=f"{rest.split()[0]}_all")
-    return read_recall(rest, now)
+    return read_recall(rest)
 
 
-def _approve(rest: str, _now: datetime | None) -> Request | None:
+def _approve(rest: str) -> Request | None:
     """``approve [question] [--always]``."""
     words = rest.split()
     always = {"always": ""} if "--always" in words else {}
@@ -209,10 +210,10 @@ def _approve(rest: str, _now: datetime | None) -> Request | None:
     return _named_action("approve", named[0], **always) if named else Action(name="approve", options=always)
 
 
-def _id_and_text(name: str) -> Callable[[str, datetime | None], Request | None]:
+def _id_and_text(name: str) -> _Shape:
     """``deny [question] [reason]``, ``answer [question] value``."""
 
-    def shape(rest: str, _now: datetime | None) -> Request | None:
+    def shape(rest: str) -> Request | None:
         word, _, text = rest.partition(" ")
         if _ID.fullmatch(word) and word.startswith("i_"):
             return Action(name=name, args=(word, text.strip()))
@@ -223,23 +224,23 @@ def _id_and_text(name: str) -> Callable[[str, datetime | None], Request | None]:
     return shape
 
 
-def _memory(rest: str, _now: datetime | None) -> Request | None:
-    """``memory [words]``; a sentence is the agent's."""
+def _memory(rest: str) -> Request | None:
+    """``memory [words]``; a sentence is a prompt."""
     words = rest.split()
     if len(words) > 3 or rest.endswith("?"):
         return None
     return Action(name="memory", args=(rest,) if rest else ())
 
 
-def _remember(rest: str, _now: datetime | None) -> Request | None:
+def _remember(rest: str) -> Request | None:
     if not rest:
         raise UsageError("What? Write %navi remember I prefer polars.")
     if rest.lower().startswith(("to ", "when ", "me to ", "that time ")):
-        return None  # a reminder, or a question: the agent's
+        return None  # a reminder or a question, which is a prompt
     return Action(name="remember", args=(rest.removeprefix("that "),))
 
 
-_SHAPES: Mapping[str, Callable[[str, datetime | None], Request | None]] = {
+_SHAPES: Mapping[str, _Shape] = {
     "recall": _recall,
     "recalls": _recalls,
     "away": _bare("away"),
@@ -268,3 +269,45 @@ _SHAPES: Mapping[str, Callable[[str, datetime | None], Request | None]] = {
     "memory": _memory,
     "forget": _naming("forget"),
 }
+
+
+# --- variables in prompts --------------------------------------------------------------------------------------------
+
+
+MAX_VALUE = 4000
+"""Characters of one value, which keeps a data frame from filling the model's context."""
+
+_VARIABLE = re.compile(r"\{\{([A-Za-z_]\w*)\}\}|\{([A-Za-z_]\w*)\}")
+
+
+def interpolate(text: str, names: Mapping[str, Any], show: Callable[[Any], str] = repr) -> str:
+    """``text`` with the values of ``{name}``; ``show`` writes out a value that is not text.
+
+    Only plain names: nothing is evaluated. Unknown names stay, so that JSON and code in a prompt survive; ``{{name}}``
+    gives ``{name}``.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if match[1]:
+            return "{" + match[1] + "}"
+        if match[2] not in names:
+            return match[0]
+        return _cut(_value_text(names[match[2]], show))
+
+    return _VARIABLE.sub(value, text)
+
+
+def _value_text(value: Any, show: Callable[[Any], str]) -> str:
+    if isinstance(value, str):
+        return value
+    try:
+        return str(show(value))
+    except Exception as problem:  # noqa: BLE001 - the value's own code runs here, and may do anything
+        return f"<{type(value).__name__} that cannot be shown: {type(problem).__name__}>"
+
+
+def _cut(text: str) -> str:
+    if len(text) <= MAX_VALUE:
+        return text
+    # The length is worth more to a model than a mere "…".
+    return f"{text[:MAX_VALUE]}… (cut: {len(text):,} characters in all)"

@@ -1,34 +1,31 @@
-"""Which cell a recall means that is made in a cell: that very one, or the next.
+"""The cell that a recall on a cell refers to when it is created in a cell: the same one, or the next.
 
 A line alone in its cell (``%navi recall when done …``) means the next cell that runs; among other code, that cell.
-Not responsible for noticing what becomes of it: that is the server's.
+Not responsible for observing the cell: the server does that.
 """
 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from ..navi_cells import is_alone
-from .shell import current_kernel, current_request, current_shell, kernel_id
+from .shell import current_kernel, current_request, kernel_id, seconds_running
 
 CELL_WORDS = ("done", "finished", "succeeded", "failed", "fails", "slow", "slower")
 CELL_EVENTS = ("cell_done", "cell_finished", "cell_failed", "cell_slow")
 AFTER = "after:"
-"""Before the id of the request that runs a cell: the cell that begins next after it."""
+"""Prefix of a request's id: the cell that begins next after the one that this request runs."""
 REQUEST = "request:"
-"""Before the id of the request that runs a cell: that cell, this time that it runs."""
+"""Prefix of a request's id: the cell that it runs, in this execution."""
 
 COMM = "navi.cell"
 LONGEST_SOURCE = 20_000
-_BEGAN = "_navi_cell_began"
 
 
 def with_cell(schedule: Mapping[str, Any]) -> dict[str, Any]:
-    """``schedule`` with the cell that it means, where it waits for one and does not say which."""
+    """``schedule`` with the cell that it refers to, where it waits for a cell and names none."""
     given = dict(schedule)
     if given.get("kind") != "when" or given.get("cell") or not _of_a_cell(given):
         return given
@@ -46,12 +43,11 @@ def with_cell(schedule: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def tell_of_it(schedule: Mapping[str, Any]) -> None:
-    """Let whoever listens to this kernel know the cell that runs, if that is the one which ``schedule`` means.
+def report_cell(schedule: Mapping[str, Any]) -> None:
+    """Report the running cell to the server's observer of this kernel, if ``schedule`` refers to it.
 
-    They began to listen when the recall was made, and its beginning was over by then. Said as a message of a comm that
-    nobody has opened: front ends pass over it in silence, as they do not with kinds of messages that are new to them.
-    A recall for each cell is told too: of one that only talks to Navi, so that it is known to be none.
+    The observer has subscribed when the recall was created, after the cell began, so it has not seen the beginning.
+    A recall on each cell needs the report, too: a cell that only talks to Navi does not count as one.
     """
     request = current_request()
     request_id = (request.get("header") or {}).get("msg_id")
@@ -61,23 +57,9 @@ def tell_of_it(schedule: Mapping[str, Any]) -> None:
         return
     kernel = current_kernel()
     code = str((request.get("content") or {}).get("code") or "")[:LONGEST_SOURCE]
-    said = {"code": code, "seconds": _seconds(request)}
-    kernel.send_response(kernel.iopub_socket, "comm_msg", {"comm_id": COMM, "data": said})
-
-
-def install(shell: Any) -> None:
-    """Note when cells begin. Once for each shell."""
-    if not getattr(shell, _BEGAN, None):
-        shell.events.register("pre_run_cell", lambda *_: setattr(shell, _BEGAN, time.monotonic()))
-
-
-def _seconds(request: Mapping[str, Any]) -> float:
-    """For how long the cell has been running; where that was not noted, since it was asked for."""
-    began = getattr(current_shell(), _BEGAN, None)
-    if began is not None:
-        return float(time.monotonic() - began)
-    asked = (request.get("header") or {}).get("date")
-    return max(0.0, time.time() - asked.timestamp()) if isinstance(asked, datetime) else 0.0
+    data = {"code": code, "seconds": seconds_running(request)}
+    # A message of a comm that does not exist: front ends ignore that silently, but warn of an unknown message type.
+    kernel.send_response(kernel.iopub_socket, "comm_msg", {"comm_id": COMM, "data": data})
 
 
 def _of_a_cell(schedule: Mapping[str, Any]) -> bool:

@@ -17,9 +17,8 @@ from . import api, cell_outputs, notebook
 from .ask import Reply, painter_here
 from .attachments import KernelAttachment
 from .client import current_service
-from .command_line import Action, Prompt, Request, parse_cell, parse_line, parse_prompt
+from .command_line import Action, Prompt, Request, interpolate, parse_cell, parse_line, parse_prompt
 from .errors import Interrupted, KernelError, NoSuchItem, Refused, UsageError
-from .interpolation import interpolate
 from .listing import Listing
 from .recall_command import RECALL_HELP, NewRecall, message_text
 from .recalls import Recall, change_all, find_recall, foresee, new_recall, policy_from, read_words

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..handles import Named, short_handle
 from .client import Service
-from .current_cell import tell_of_it, with_cell
+from .current_cell import report_cell, with_cell
 from .errors import Refused, UsageError
 from .listing import Listing, find_id
 from .time_text import clock_words, moment, schedule_words
@@ -164,7 +164,7 @@ def new_recall(service: Service, session_id: str, message: str, schedule: Mappin
     given = {name: value for name, value in rest.items() if value}
     try:
         made = Recall(service, service.call("POST", "recalls", body | given))
-        tell_of_it(schedule)
+        report_cell(schedule)
     except Refused as refused:
         # A server that knows no events answers with the kinds it knows, in the words of its validator.
         if schedule["kind"] == "when" and refused.server_code == "invalid_request" and refused.field == "schedule":

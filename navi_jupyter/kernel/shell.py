@@ -6,9 +6,14 @@ Imports neither: a program may use Navi without them, and a kernel has loaded bo
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+# An attribute of the shell rather than a global: it survives a reload of this package.
+_BEGAN = "_navi_cell_began"
 
 
 def current_shell() -> Any:
@@ -39,6 +44,22 @@ def current_request() -> Mapping[str, Any]:
     """The ``execute_request`` of the running cell; empty outside of a kernel."""
     get_parent = getattr(current_kernel(), "get_parent", None)
     return (get_parent("shell") or {}) if get_parent is not None else {}
+
+
+def install(shell: Any) -> None:
+    """Note when cells begin. Does nothing for a shell that has it already."""
+    if not getattr(shell, _BEGAN, None):
+        shell.events.register("pre_run_cell", lambda *_: setattr(shell, _BEGAN, time.monotonic()))
+
+
+def seconds_running(request: Mapping[str, Any]) -> float:
+    """For how long the cell of ``request`` has been running."""
+    began = getattr(current_shell(), _BEGAN, None)
+    if began is not None:
+        return float(time.monotonic() - began)
+    # The cell that loads the extension began before it was installed: then since the request was sent.
+    sent = (request.get("header") or {}).get("date")
+    return max(0.0, time.time() - sent.timestamp()) if isinstance(sent, datetime) else 0.0
 
 
 def show(thing: Any, *, raw: bool = False, display_id: bool | None = None) -> Any:

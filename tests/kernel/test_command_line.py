@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
 
 from navi_jupyter.kernel.command_line import _SHAPES, Action, Prompt, parse_cell, parse_line
 from navi_jupyter.kernel.errors import UsageError
 from navi_jupyter.kernel.recall_command import NewRecall
-
-NOW = datetime(2026, 11, 23, 12, 0, tzinfo=ZoneInfo("Europe/Berlin"))
 
 
 @pytest.fixture(autouse=True)
@@ -151,7 +147,7 @@ def test_options_stand_before_the_text(line: str, prompt: Prompt) -> None:
     ],
 )
 def test_a_recall_says_when_and_what(line: str, schedule: dict[str, str], message: str) -> None:
-    assert parse_line("recall " + line, now=NOW) == NewRecall(message=message, schedule=schedule)
+    assert parse_line("recall " + line) == NewRecall(message=message, schedule=schedule)
 
 
 @pytest.mark.parametrize(
@@ -168,12 +164,12 @@ def test_a_recall_says_when_and_what(line: str, schedule: dict[str, str], messag
     ],
 )
 def test_a_recall_waits_for_an_event(line: str, schedule: dict[str, str], message: str) -> None:
-    assert parse_line("recall " + line, now=NOW) == NewRecall(message=message, schedule={"kind": "when", **schedule})
+    assert parse_line("recall " + line) == NewRecall(message=message, schedule={"kind": "when", **schedule})
 
 
 def test_a_time_in_english_stands_in_quotes() -> None:
     line = 'recall --tz Europe/Paris "every other friday at 16:00" --notify phone,mail --title x check the loss'
-    assert parse_line(line, now=NOW) == NewRecall(
+    assert parse_line(line) == NewRecall(
         message="check the loss",
         schedule={},
         policy={"notify": ["phone", "mail"]},
@@ -228,7 +224,7 @@ def test_all_recalls_are_paused_and_resumed_at_once() -> None:
 
 def test_a_recall_takes_a_title_and_its_policy() -> None:
     line = 'recall every 1h --max-fires 3 --misfire skip --until 2027-01-01T00:00:00Z --title "the loss" check it'
-    assert parse_line(line, now=NOW) == NewRecall(
+    assert parse_line(line) == NewRecall(
         message="check it",
         schedule={"kind": "every", "every": "1h"},
         policy={"max_fires": 3, "misfire": "skip", "until": "2027-01-01T00:00:00Z"},
@@ -264,7 +260,7 @@ def test_a_recall_takes_a_title_and_its_policy() -> None:
 )
 def test_what_can_not_be_meant_is_an_error_that_says_what_to_write(line: str, says: str) -> None:
     with pytest.raises(UsageError) as error:
-        parse_line(line, now=NOW)
+        parse_line(line)
     assert says in error.value.message
     assert "\n" not in error.value.message
 
@@ -286,7 +282,7 @@ def test_what_can_not_be_meant_is_an_error_that_says_what_to_write(line: str, sa
     ],
 )
 def test_an_event_may_be_said_as_people_do(line: str, when: str, message: str) -> None:
-    request = parse_line(line, now=NOW)
+    request = parse_line(line)
     assert isinstance(request, NewRecall)
     assert (request.schedule, request.message) == ({"kind": "when", "when": when}, message)
 
@@ -321,7 +317,7 @@ def test_an_event_may_be_said_as_people_do(line: str, when: str, message: str) -
     ],
 )
 def test_a_time_that_our_forms_can_not_say_in_full_is_read_by_the_server(line: str) -> None:
-    request = parse_line(line, now=NOW)
+    request = parse_line(line)
     assert isinstance(request, NewRecall)
     assert (request.words, request.sentence) == (line.removeprefix("recall "), True)
 

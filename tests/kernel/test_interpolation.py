@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from navi_jupyter.kernel.interpolation import LARGEST, interpolate
+from navi_jupyter.kernel.command_line import MAX_VALUE, interpolate
 
 
 class Broken:
@@ -28,7 +28,7 @@ NAMES: dict[str, Any] = {"x": 41, "name": "Ada", "broken": Broken(), "curly": "{
         ('{"a": {"b": 1}}', '{"a": {"b": 1}}'),
         ("{x.real} {x!r} {x:>3} {x+1} {}", "{x.real} {x!r} {x:>3} {x+1} {}"),
         ("{curly}", "{x}"),
-        ("{broken}", "<Broken that can not be shown: RuntimeError>"),
+        ("{broken}", "<Broken that cannot be shown: RuntimeError>"),
     ],
 )
 def test_only_plain_names_are_replaced(text: str, result: str) -> None:
@@ -36,4 +36,4 @@ def test_only_plain_names_are_replaced(text: str, result: str) -> None:
 
 
 def test_a_large_value_is_cut() -> None:
-    assert interpolate("{big}", NAMES) == "a" * LARGEST + "… (cut: 10,000 characters in all)"
+    assert interpolate("{big}", NAMES) == "a" * MAX_VALUE + "… (cut: 10,000 characters in all)"
