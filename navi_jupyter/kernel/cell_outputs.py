@@ -1,7 +1,7 @@
-"""What the cells of this kernel have shown, so that ``%navi --with-output 7`` can send it along.
+"""The outputs of this kernel's cells, for ``%navi --with-output 7``.
 
-Installed by ``%load_ext``: cells that ran before are known by their ``Out`` value only. Bounded: the oldest cells go
-first. Works on ipykernel's own hooks; where one is missing (text before ipykernel 7), that kind is not kept.
+Installed by ``%load_ext``: of cells that ran before, only the ``Out`` value is known. Bounded: the oldest cells are
+dropped first. Uses ipykernel's hooks; where one is missing (text before ipykernel 7), that kind is not kept.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CELLS = 200
 _BYTES_OF_A_CELL = 8 * 2**20
 _BYTES = 64 * 2**20
 _LONGEST_TEXT = 200_000
-_PICTURES = {"image/png": "png", "image/jpeg": "jpg", "image/gif": "gif", "image/webp": "webp"}
+_IMAGE_SUFFIXES = {"image/png": "png", "image/jpeg": "jpg", "image/gif": "gif", "image/webp": "webp"}
 
 
 class CellOutputs:
@@ -29,27 +29,27 @@ class CellOutputs:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._outputs: OrderedDict[str, list[dict[str, Any]]] = OrderedDict()
-        """By the id of the request to run the cell: its number is known for certain only when it has ended."""
+        """By the id of the request that runs the cell, since its number is certain only when it has ended."""
         self._sizes: dict[str, int] = {}
         self._requests: dict[int, str] = {}
         self.last: int | None = None
-        """The cell that has ended last."""
+        """The number of the cell that ended last."""
 
-    def begins(self, request: str) -> None:
-        """A cell starts to run."""
+    def begin(self, request: str) -> None:
+        """Open the record of a cell."""
         with self._lock:
             self._outputs.setdefault(request, [])
             self._sizes.setdefault(request, 0)
             self._make_room()
 
-    def ends(self, request: str, number: int) -> None:
-        """A cell has run. What it has printed may still come."""
+    def end(self, request: str, number: int) -> None:
+        """Note a cell's number. Its last output may still arrive: streams are flushed by another thread."""
         with self._lock:
             self._requests[number] = request
             self.last = number
 
-    def shows(self, request: str, output: dict[str, Any], size: int) -> None:
-        """A cell has shown something."""
+    def add(self, request: str, output: dict[str, Any], size: int) -> None:
+        """Add an output of a cell, unless the cell has too much already."""
         with self._lock:
             if request not in self._outputs or self._sizes[request] + size > _BYTES_OF_A_CELL:
                 return
@@ -64,7 +64,7 @@ class CellOutputs:
             self._requests = {number: request for number, request in self._requests.items() if request != oldest}
 
     def of(self, number: int) -> list[dict[str, Any]]:
-        """What that cell has shown, in order; empty when nothing is known."""
+        """The outputs of that cell, in order; empty when none are known."""
         with self._lock:
             return list(self._outputs.get(self._requests.get(number, ""), ()))
 
@@ -73,7 +73,7 @@ _store: CellOutputs | None = None
 
 
 def install(shell: Any) -> None:
-    """Begin to keep what cells show. Once, however often it is called; nothing outside of a kernel."""
+    """Keep the outputs of cells from now on. Once, however often it is called; does nothing outside of a kernel."""
     global _store
     publisher: Any = getattr(shell, "display_pub", None)
     if _store is not None or not hasattr(publisher, "register_hook"):
@@ -85,10 +85,10 @@ def install(shell: Any) -> None:
         kind, content = (message.get("header") or {}).get("msg_type"), message.get("content") or {}
         if kind in ("display_data", "update_display_data"):
             data = dict(content.get("data") or {})
-            store.shows(request, {"data": data}, sum(len(str(value)) for value in data.values()))
+            store.add(request, {"data": data}, sum(len(str(value)) for value in data.values()))
         elif kind == "stream":
             text = str(content.get("text", ""))
-            store.shows(request, {"text": text}, len(text))
+            store.add(request, {"text": text}, len(text))
         return message
 
     def request() -> str:
@@ -96,11 +96,11 @@ def install(shell: Any) -> None:
         return str(header.get("msg_id", ""))
 
     def begins(*_: Any) -> None:
-        store.begins(request())
+        store.begin(request())
 
     def ends(result: Any) -> None:
         if result.execution_count is not None:
-            store.ends(request(), result.execution_count)
+            store.end(request(), result.execution_count)
 
     publisher.register_hook(keep)
     shell.events.register("pre_run_cell", begins)
@@ -108,23 +108,23 @@ def install(shell: Any) -> None:
     for stream in (sys.stdout, sys.stderr):
         thread = getattr(stream, "pub_thread", None)
         if thread is not None and hasattr(stream, "register_hook"):
-            # Its hooks belong to the thread that sends.
+            # Hooks of a stream are kept per thread, and the publishing thread is the one that calls them.
             thread.schedule(lambda stream=stream: stream.register_hook(keep))
 
 
 def outputs_of(shell: Any, which: str) -> tuple[list[KernelAttachment], str]:
-    """The pictures and the text that a cell has shown, as files, and that cell's source.
+    """The images and the text of a cell's outputs, as files, and that cell's source.
 
-    ``which``: its number, or ``last`` for the cell before this one. Raises UsageError when there is nothing to send.
+    ``which``: its number, or ``last`` for the cell before this one. Raises UsageError when no output is known.
     """
     number = _number(which)
     files: list[KernelAttachment] = []
     texts: list[str] = []
     for output in _known(shell, number):
         data = output.get("data") or {}
-        kind = next((kind for kind in _PICTURES if isinstance(data.get(kind), (str, bytes))), None)
+        kind = next((kind for kind in _IMAGE_SUFFIXES if isinstance(data.get(kind), (str, bytes))), None)
         if kind is not None:
-            files.append(_picture(data[kind], kind, f"Out{number}-{len(files) + 1}.{_PICTURES[kind]}"))
+            files.append(_image_file(data[kind], kind, f"Out{number}-{len(files) + 1}.{_IMAGE_SUFFIXES[kind]}"))
         else:
             texts.append(str(output.get("text") or data.get("text/plain") or ""))
     text = "".join(texts).strip()
@@ -132,7 +132,7 @@ def outputs_of(shell: Any, which: str) -> tuple[list[KernelAttachment], str]:
         content = text[-_LONGEST_TEXT:].encode()
         files.append(KernelAttachment(name=f"Out{number}.txt", content=content, media_type="text/plain"))
     if not files:
-        raise UsageError(f"Nothing is known of an output of cell [{number}]: did it run after %load_ext navi_jupyter?")
+        raise UsageError(f"No output of cell [{number}] is known: run it again after %load_ext navi_jupyter.")
     sources = shell.user_ns.get("In") or []
     return files, sources[number] if number < len(sources) else ""
 
@@ -143,7 +143,7 @@ def _number(which: str) -> int:
             raise UsageError("No cell ran before this one.")
         return _store.last
     if not which.isdecimal():
-        raise UsageError(f"--with-output takes the number of a cell, or last; not {which!r}.")
+        raise UsageError(f"--with-output takes the number of a cell or last, not {which!r}.")
     return int(which)
 
 
@@ -156,6 +156,6 @@ def _known(shell: Any, number: int) -> list[Mapping[str, Any]]:
     return found
 
 
-def _picture(content: str | bytes, kind: str, name: str) -> KernelAttachment:
+def _image_file(content: str | bytes, kind: str, name: str) -> KernelAttachment:
     raw = base64.b64decode(content) if isinstance(content, str) else content
     return KernelAttachment(name=name, content=raw, media_type=kind)

@@ -51,7 +51,7 @@ class _UnixResolver(Resolver):
 
 
 def new_command_id() -> str:
-    """A fresh one: 96 random bits. Sending a command again under the same one changes nothing."""
+    """A new command id: 96 random bits. Sending a command again under the same id changes nothing."""
     return "c_" + secrets.token_hex(12)
 
 
@@ -87,7 +87,7 @@ class Client:
         content: bytes | None = None,
         media_type: str = "application/json",
     ) -> HTTPResponse:
-        """The answer as it is, whatever its status; ``content`` is sent as it is. Raises Unreachable."""
+        """The response, whatever its status; ``content`` is sent as it is. Raises Unreachable."""
         if self._http is None:
             self._http = SimpleAsyncHTTPClient(
                 force_instance=True, max_clients=32, max_body_size=_LARGEST, resolver=self._resolver
@@ -117,7 +117,7 @@ class Client:
         return bytes(response.body).decode()
 
     async def upload(self, content: bytes, *, name: str, media_type: str) -> dict[str, Any]:
-        """Store a file with the server; what it is there. Raises Refused, Unreachable."""
+        """Store a file on the server; its record there. Raises Refused, Unreachable."""
         response = await self.fetch(
             "POST", "attachments", content=content, media_type=media_type, query={"name": name}, timeout=120
         )
@@ -139,7 +139,7 @@ class Client:
                 answer = await self.request("POST", f"sessions/{_part(session_id)}/commands", body)
             except (Unreachable, Refused) as problem:
                 pause = next(pauses, None)
-                if pause is None or not _passing(problem):
+                if pause is None or not _is_transient(problem):
                     raise
                 await asyncio.sleep(pause)
             else:
@@ -162,7 +162,7 @@ class Client:
             try:
                 stream = await self.open_stream(session_id, after=seen)
             except (Unreachable, Refused) as problem:
-                if not _passing(problem) or time.monotonic() - lost > patience:
+                if not _is_transient(problem) or time.monotonic() - lost > patience:
                     raise
             else:
                 try:
@@ -194,7 +194,7 @@ class Client:
             )
         except HTTPClientError as problem:
             if problem.code < 500:
-                # The upgrade's answer carries no sentence; the session's own page says what is wrong.
+                # The response to an upgrade has no message. Requesting the session raises the error with one.
                 await self.request("GET", f"sessions/{_part(session_id)}")
             if isinstance(problem, _BROKEN):
                 raise self._unreachable(problem) from None
@@ -217,8 +217,8 @@ def _part(text: str) -> str:
     return quote(text, safe="")
 
 
-def _passing(problem: Unreachable | Refused) -> bool:
-    """Whether it is worth asking again."""
+def _is_transient(problem: Unreachable | Refused) -> bool:
+    """Whether the request may succeed when it is repeated."""
     return isinstance(problem, Unreachable) or problem.server_status in (502, 503, 504)
 
 
@@ -248,11 +248,11 @@ def _decode(response: HTTPResponse) -> Any:
             server_status=response.code,
             field=content.get("field"),
         )
-    raise _foreign(response)
+    raise _foreign_error(response)
 
 
-def _foreign(response: HTTPResponse) -> Refused:
-    """An answer that Navi did not write: Jupyter's, a proxy's or a hub's."""
+def _foreign_error(response: HTTPResponse) -> Refused:
+    """The error of a response that is not Navi's: of Jupyter, a proxy or JupyterHub."""
     parts = urlsplit(response.effective_url)
     server = f"{parts.scheme}://{parts.netloc}"
     if response.code in (301, 302, 401, 403):
@@ -339,7 +339,7 @@ def current_service() -> Service:
 
 
 def _forget() -> None:
-    """A forked child has no io thread yet, so it can not use its parent's client."""
+    """A forked child has no io thread yet, so it cannot use its parent's client."""
     global _current
     _current = None
 

@@ -80,8 +80,8 @@ def parse_cell(line: str, cell: str) -> Prompt | NewRecall:
         recall = None if complete else read_recall(f"{rest.strip()} -- {cell.strip()}")
         if complete is not None:
             raise UsageError(
-                "With %%navi the cell below is a message, and does not run. To run it and be notified, begin the cell with"
-                f" one percent sign: %navi {line.strip()}"
+                "With %%navi the cell below is a message, and does not run. To run it and be notified, begin the cell"
+                f" with one percent sign: %navi {line.strip()}"
             )
         if recall is not None:
             return recall

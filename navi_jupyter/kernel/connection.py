@@ -21,13 +21,13 @@ _APPS = ("lab", "tree", "notebooks", "doc", "navi")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ADVICE = (
     "start this kernel from a Jupyter server that has navi-jupyter, "
-    "or set NAVI_SERVER_URL and NAVI_TOKEN (`navi doctor` in a terminal tells more)"
+    "or set NAVI_SERVER_URL and NAVI_TOKEN (`navi doctor` in a terminal shows more)"
 )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Connection:
-    """Where a server is and how to show it who we are."""
+    """The address of a server and the credentials for it."""
 
     url: str
     """The Jupyter server's base URL; ends with a slash."""
@@ -47,7 +47,7 @@ class Connection:
 
 
 class _Unusable(Exception):
-    """A place names a server that can not be taken; ``str()`` says why."""
+    """A place names a server that cannot be used; ``str()`` is the reason."""
 
 
 def find_server(
@@ -55,7 +55,7 @@ def find_server(
 ) -> Connection:
     """The first server that the places named above name and that is alive.
 
-    Raises ServerNotFound saying what was tried. ``env`` is for tests; default the process's environment.
+    Raises ServerNotFound with what was tried. ``env`` is for tests; the default is the process's environment.
     """
     env = os.environ if env is None else env
     if url:
@@ -63,9 +63,9 @@ def find_server(
     if env.get("NAVI_SERVER_URL"):
         return _from_url(env["NAVI_SERVER_URL"], env.get("NAVI_TOKEN"), source="NAVI_SERVER_URL")
     rejected: list[str] = []
-    for look in (_named_file, _parents_file, _hub):
+    for place in (_named_file, _parents_file, _hub):
         try:
-            found = look(env)
+            found = place(env)
         except _Unusable as reason:
             rejected.append(str(reason))
         else:
@@ -87,7 +87,7 @@ def read_connection_file(path: Path, *, source: str) -> Connection:
 
 
 def _from_url(text: str, token: str | None, *, source: str) -> Connection:
-    """A URL as somebody would paste it: with ``?token=`` and ``/lab`` or without."""
+    """A URL as it is pasted: with ``?token=`` and ``/lab`` or without."""
     parts = urlsplit(text.strip() if "//" in text else "http://" + text.strip())
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ServerNotFound(f"{source} is not the URL of a server: write it like http://127.0.0.1:8888/.")
@@ -128,7 +128,7 @@ def _hub(env: Mapping[str, str]) -> Connection | None:
     if not token or not url:
         return None
     parts = urlsplit(url)
-    # The address it listens on; "every interface" is no place to connect to.
+    # The address that it listens on; "every interface" is not an address to connect to.
     host = "127.0.0.1" if parts.hostname in (None, "", "0.0.0.0", "::") else parts.hostname  # noqa: S104
     port = f":{parts.port}" if parts.port else ""
     path = parts.path if parts.path.endswith("/") else parts.path + "/"
@@ -162,19 +162,19 @@ def _from_file(path: Path, *, scheme: str, source: str) -> Connection:
 
 
 def _read_private(path: Path) -> dict[str, Any]:
-    """A JSON object from a file that only we can have written: ours, and closed to others."""
+    """A JSON object from a file that only this user can have written: it is theirs, and closed to others."""
     try:
         with path.open(encoding="utf-8") as file:
             about = os.fstat(file.fileno())
             content = json.load(file)
     except OSError as problem:
-        raise _Unusable(f"{path.name} can not be read: {problem.strerror}") from None
+        raise _Unusable(f"{path.name} cannot be read: {problem.strerror}") from None
     except ValueError:
         raise _Unusable(f"{path.name} is damaged") from None
     if os.name == "posix":
         if about.st_uid != os.getuid():
             raise _Unusable(f"{path.name} belongs to another user")
-        # The switch that makes jupyter_core itself write such files without 0600 (on file systems that have no modes).
+        # With this variable jupyter_core itself writes such files without 0600, for file systems that have no modes.
         lax = os.environ.get("JUPYTER_ALLOW_INSECURE_WRITES", "false").lower() in ("true", "1")
         if stat.S_IMODE(about.st_mode) & 0o077 and not lax:
             raise _Unusable(f"{path.name} can be read by others (its mode must be 0600)")
@@ -236,7 +236,7 @@ def _pid(value: object) -> int | None:
 
 
 def _alive(pid: int | None) -> bool:
-    if pid is None or os.name != "posix":  # on Windows signal 0 is Ctrl-C, not a question
+    if pid is None or os.name != "posix":  # on Windows signal 0 is Ctrl-C, not a test
         return True
     try:
         os.kill(pid, 0)

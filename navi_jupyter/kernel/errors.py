@@ -1,6 +1,6 @@
-"""What goes wrong in a kernel. In a notebook each is one readable line; in a program an ordinary exception.
+"""The errors of the kernel's side: one readable line in a notebook, an ordinary exception in a program.
 
-Not responsible for the server's own errors: those arrive as :class:`Refused`, with the server's code.
+Not responsible for the server's own errors: those are raised as :class:`Refused`, with the server's code.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class NoSuchItem(UsageError):
 
 
 class ServerNotFound(KernelError):
-    """None of the places that name a server names one that is there."""
+    """No place that may name a server names one that is running."""
 
     code = "server_not_found"
     status = 503
@@ -53,7 +53,7 @@ class Unreachable(KernelError):
 
 
 class Refused(KernelError):
-    """The server answered with an error: its ``server_code``, HTTP ``server_status`` and sentence."""
+    """The server answered with an error: its ``server_code``, HTTP ``server_status`` and message."""
 
     code = "refused"
 
@@ -75,7 +75,7 @@ class RunDidNotComplete(KernelError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C while waiting. Still a KeyboardInterrupt, so loops end; shown as one line."""
+    """Ctrl-C while waiting. A KeyboardInterrupt, so that loops end, but shown as one line."""
 
     def _render_traceback_(self) -> list[str]:
         return [f"{_RED}navi:{_PLAIN} {self}"]

@@ -1,7 +1,8 @@
-"""Lets ``%navi what is this?`` end in a question mark.
+"""IPython input transformers that let ``%navi what is this?`` end in a question mark.
 
-IPython takes a line that ends in ``?`` as a request for help, before it looks for magics. These two find our
-lines by their tokens, as IPython's own do (never inside of a string), and come first. ``%navi?`` still shows the help.
+IPython reads a line that ends in ``?`` as a request for help before it looks for magics. These two find the lines of
+``%navi`` by their tokens, as IPython's own do (never inside a string), and are asked first. ``%navi?`` still shows
+the help.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ _Lines = Sequence[Sequence[TokenInfo]]
 class NaviLine(EscapedCommand):
     """``%navi …``."""
 
-    priority = 1  # IPython takes the transformer that starts first, then the one with the lowest number; help has 5
+    priority = 1  # of those that match at the earliest place IPython takes the lowest; help has 5
 
     @classmethod
     def find(cls, tokens_by_line: _Lines) -> NaviLine | None:
         for line in tokens_by_line:
             tokens = _without_indent(line)
-            if _begins_ours(tokens):
+            if _is_navi(tokens):
                 return cls(tokens[0].start)
         return None
 
@@ -35,7 +36,7 @@ class NaviAssign(MagicAssign):
     priority = 1
 
     def __init__(self, start: tuple[int, int], magic: tuple[int, int]) -> None:
-        # Where its line starts, as help does: else help would be the earlier one.
+        # The start of the line, as for help: else help would match at an earlier place.
         super().__init__(start)  # type: ignore[no-untyped-call]
         self._magic_col = magic[1]
 
@@ -44,10 +45,10 @@ class NaviAssign(MagicAssign):
         for line in tokens_by_line:
             tokens = _without_indent(line)
             for index, token in enumerate(tokens):
-                if token.string == "=" and _begins_ours(tokens[index + 1 :]):
+                if token.string == "=" and _is_navi(tokens[index + 1 :]):
                     return cls(tokens[0].start, tokens[index + 1].start)
                 if token.string in ("(", "[", "{", "%"):
-                    break  # behind these a "=" is a keyword's, or a question's
+                    break  # behind these a "=" belongs to a keyword argument or to a question
         return None
 
     def transform(self, lines: list[str]) -> list[str]:
@@ -60,20 +61,20 @@ def _without_indent(line: Sequence[TokenInfo]) -> list[TokenInfo]:
     return [token for token in line if token.type not in (INDENT, DEDENT)]
 
 
-def _begins_ours(tokens: Sequence[TokenInfo]) -> bool:
+def _is_navi(tokens: Sequence[TokenInfo]) -> bool:
     words = [token.string for token in tokens[:3]]
     return words[:2] == ["%", "navi"] and words[2:] != ["?"]
 
 
 def install(shell: Any) -> None:
-    """Put them into a shell; once, however often it is called."""
+    """Add them to a shell; once, however often it is called."""
     remove(shell)
     for transformers in _transformers(shell):
         transformers[:0] = [NaviLine, NaviAssign]
 
 
 def remove(shell: Any) -> None:
-    """Take them out again (also those of an earlier import of this module)."""
+    """Remove them, also those of an earlier import of this module."""
     names = {NaviLine.__name__, NaviAssign.__name__}
     for transformers in _transformers(shell):
         transformers[:] = [each for each in transformers if each.__name__ not in names]

@@ -1,4 +1,4 @@
-"""The thread ``navi-io``: one asyncio loop beside the kernel's own, so that a busy cell stops nothing.
+"""The thread ``navi-io``: one asyncio loop beside the kernel's own, so that a busy cell delays nothing.
 
 Not responsible for what runs there.
 """
@@ -37,14 +37,14 @@ class IoThread:
             return self._loop
 
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        """Run ``work`` there, in a copy of the caller's context (which says whose cell a display belongs to)."""
+        """Run ``work`` there, in a copy of the caller's context, by which ipykernel assigns a display to its cell."""
         return asyncio.run_coroutine_threadsafe(work, self.loop)
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` there and return its result. Ctrl-C cancels it and is raised here at once."""
         if threading.current_thread() is self._thread:
             work.close()
-            raise RuntimeError("this would wait for itself: call it outside the navi-io thread")
+            raise RuntimeError("the navi-io thread cannot wait for itself: call this from another thread")
         future = self.submit(work)
         try:
             while not concurrent.futures.wait((future,), timeout=_POLL).done:
@@ -59,12 +59,12 @@ _current = IoThread()
 
 
 def io_thread() -> IoThread:
-    """The process's one."""
+    """The one of this process."""
     return _current
 
 
 def _forget() -> None:
-    """A forked child has no threads: it gets a new one when it needs it."""
+    # A forked child has no threads: it starts its own at the first use.
     global _current
     _current = IoThread()
 

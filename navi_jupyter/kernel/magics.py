@@ -1,6 +1,6 @@
-"""``%navi`` and ``%%navi``. Synchronous: IPython does not await magics.
+"""The magics ``%navi`` and ``%%navi``. Synchronous, because IPython does not await magics.
 
-Not responsible for what a line means (``grammar``) or for how things look (``render``).
+Not responsible for what a line means (``command_line``) or for how a run looks (``render``).
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ Where a number stands, it is that of a list's row. A beginning of the title or t
 class NaviMagics(Magics):
     """Registered by ``%load_ext navi_jupyter``."""
 
-    # IPython would evaluate what is in braces; we only look names up (and leave JSON and code alone).
+    # IPython would evaluate what is in braces. Navi only looks names up, and leaves JSON and code in a prompt alone.
     @line_cell_magic
     @no_var_expand
     def navi(self, line: str, cell: str | None = None) -> Any:
-        """Ask Navi, or tell it what to do. ``%navi`` alone shows the status; ``%navi help`` the commands."""
+        """Ask Navi, or give it a command. ``%navi`` alone shows the status; ``%navi help`` the commands."""
         return self._do(parse_line(line) if cell is None else parse_cell(line, cell))
 
     def _do(self, request: Request) -> Any:
@@ -109,12 +109,12 @@ class NaviMagics(Magics):
             if not message:
                 raise UsageError(f"What should Navi do then? {RECALL_HELP}")
             print(f"I read {read['phrase'] or request.words!r} as: {read['meaning']}")
-            schedule = _foretold(read)
+            schedule = _print_times(read)
         elif schedule["kind"] != "when":
             read = foresee(service, schedule, tz=request.tz)
             if schedule["kind"] == "once":
                 print(f"When: {read['meaning']}")
-            schedule = _foretold(read)
+            schedule = _print_times(read)
         policy = policy_from(service, policy, tz=request.tz)
         recall = new_recall(service, target.id, self._filled(message), schedule, title=request.title, policy=policy)
         print(f"To cancel it: %navi cancel {recall.handle}")
@@ -122,40 +122,40 @@ class NaviMagics(Magics):
 
     def _ask(self, prompt: Prompt) -> Reply | None:
         text = self._filled(prompt.text) if prompt.interpolate else prompt.text
-        shown, sources = self._outputs(prompt)
-        files = [*(file for file in shown if not file.is_image), *prompt.files]
-        asking = new_prompt(
+        outputs, sources = self._outputs(prompt)
+        files = [*(file for file in outputs if not file.is_image), *prompt.files]
+        pending = new_prompt(
             api.session(prompt.session),
             text + sources,
             show=painter_here(),
             model=prompt.model,
             mode=prompt.mode,
             display=None if text + sources == prompt.text else prompt.text,
-            images=[file for file in shown if file.is_image],
+            images=[file for file in outputs if file.is_image],
             files=files,
         )
         if not prompt.wait:
-            return asking.start()
+            return pending.start()
         try:
-            return asking.wait()
+            return pending.wait()
         except Interrupted:
-            return asking.reply(waited=False)
+            return pending.reply(waited=False)
 
     def _outputs(self, prompt: Prompt) -> tuple[list[KernelAttachment], str]:
-        """What ``--with-output`` names, and what the model is told of where it comes from."""
-        shown, told = [], ""
+        """The files of the outputs that ``--with-output`` names, and the source of their cells for the model."""
+        files, sources = [], ""
         for which in prompt.outputs:
-            files, source = cell_outputs.outputs_of(current_shell(), which)
-            shown += files
-            names = ", ".join(file.name for file in files)
-            told += f"\n\n[{names}: the output of this cell]\n```\n{source[:_LONGEST_SOURCE].strip()}\n```"
-        return shown, told
+            found, source = cell_outputs.outputs_of(current_shell(), which)
+            files += found
+            names = ", ".join(file.name for file in found)
+            sources += f"\n\n[{names}: the output of this cell]\n```\n{source[:_LONGEST_SOURCE].strip()}\n```"
+        return files, sources
 
     def _filled(self, text: str) -> str:
         return interpolate(text, current_shell().user_ns, _shown)
 
 
-def _foretold(read: dict[str, Any]) -> dict[str, Any]:
+def _print_times(read: dict[str, Any]) -> dict[str, Any]:
     """The schedule of a preview, once its next times and what is odd about it are shown."""
     if len(read["times"]) > 1:
         print(f"Next: {', '.join(map(clock_words, read['times'][:3]))}, …")
@@ -170,8 +170,7 @@ def _shown(value: Any) -> str:
     return str(formatted.get("text/plain", repr(value)))
 
 
-# --- the other subcommands
-# ---------------------------------------------------------------------------------------------
+# --- the other subcommands -------------------------------------------------------------------------------------------
 
 
 def _status(_: Action) -> None:
@@ -181,7 +180,7 @@ def _status(_: Action) -> None:
 
 
 def _status_text() -> str:
-    """One paragraph; a server that is not there is part of the status, not an error."""
+    """One paragraph. A server that is not found is part of the status, not an error."""
     try:
         service = current_service()
         health = service.call("GET", "health")
@@ -231,7 +230,7 @@ def _session(action: Action) -> Session | Listing[dict[str, Any]]:
             service.session_id = state["id"]
             here = notebook.notebook_path(service.connection.root_dir)
             if here and state["notebook_path"] != here:
-                print("Until this kernel restarts: the session belongs to another notebook.")
+                print("This session belongs to another notebook: after a restart this kernel uses its own again.")
     return api.session()
 
 
@@ -244,7 +243,7 @@ def _model(action: Action) -> Listing[dict[str, Any]] | None:
 
 
 def _setting(name: str, plural: str, action: Action) -> Listing[dict[str, Any]] | None:
-    """Alone: what there is. With a name: use it in this session."""
+    """Without a name, the list of what is available; with one, use it in this session."""
     session = api.session()
     if action.args:
         print(f"The session's {name} is now {session.change(**{name: action.args[0]})[name]}.")

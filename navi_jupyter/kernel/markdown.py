@@ -1,8 +1,8 @@
-"""What the agent writes, made safe to show in a notebook.
+"""The agent's Markdown, made safe to show in a notebook.
 
-It is not trusted: it may repeat what it read in a file or on a page. In a trusted notebook a front end renders Markdown
-*with* its HTML, scripts included, and a remote image carries data away in its URL. So a cell gets HTML made here (raw
-HTML escaped, images as links, harmful links dead), and beside it Markdown with the same constructs defused.
+It is not trusted: it may repeat what the agent read in a file or on a page. In a trusted notebook a front end renders
+Markdown *with* its HTML, scripts included, and a remote image leaks data in its URL. So a cell gets HTML made here (raw
+HTML escaped, images as links, script links disabled), and beside it Markdown with the same constructs disabled.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _FENCE = re.compile(r"(`{3,}|~{3,})([^`]*)")
 _TAG = re.compile(r"<(?=[A-Za-z/!?])(?!(?:https?:|mailto:)[^<>\s]*>)")
 _SCHEME = re.compile(r"(javascript|vbscript|data)(?=[\s\\]*:)", re.IGNORECASE)  # a backslash may stand before the colon
 _ENTITY = re.compile(r"&(?=#|colon|tab|newline)", re.IGNORECASE)
-_BREAK = "\u200b"  # invisible; keeps a construct from being one
+_BREAK = "\u200b"  # invisible; between two characters it breaks a construct
 
 
 def defused(text: str) -> str:
-    """Markdown in which images, HTML tags, entities and script links are none any more, outside of fenced code.
+    """Markdown with images, HTML tags, entities and script links disabled, outside of fenced code.
 
-    Only a fence at the left margin counts, and none after anything that a reader of Markdown could take for a fence
-    elsewhere (in a list, in a quote): whatever may be outside of code is treated as outside.
+    Only a fence at the left margin counts, and none behind anything that another parser of Markdown could take for a
+    fence (in a list, in a quote): what may be outside of code is treated as outside.
     """
     lines, fence, clear = [], "", True
     for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
@@ -59,7 +59,7 @@ def closed(text: str) -> str:
 
 
 def literal(text: str) -> str:
-    """``text`` as Markdown that shows exactly it."""
+    """Markdown that shows ``text`` literally."""
     return re.sub(r"([\\`*_\[\]<>!#|~&$])", r"\\\1", text)
 
 
@@ -72,12 +72,12 @@ def to_html(text: str) -> str | None:
 @lru_cache(maxsize=1)
 def _converter() -> Callable[[str], Any] | None:
     try:
-        import mistune  # late: needed by the first answer, not by the import of this package
+        import mistune  # imported here: needed by the first answer, not by the import of this package
     except ImportError:
         return None
 
     class Renderer(mistune.HTMLRenderer):
-        """Images become links: nothing is loaded unless somebody clicks."""
+        """Images become links: nothing is loaded before a click."""
 
         def link(self, text: str, url: str, title: str | None = None) -> str:  # noqa: ARG002
             return f'<a href="{self.safe_url(url)}" target="_blank" rel="noopener noreferrer">{text}</a>'

@@ -1,6 +1,6 @@
-"""Which notebook this kernel belongs to, and its session: the same one again after a kernel restart.
+"""The notebook of this kernel and its session, which is found again after a kernel restart.
 
-Not responsible for talking to the server (``service``) or for what is done in the session (``session``).
+Not responsible for requests to the server (``client``) or for what is done in the session (``session``).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _existing(service: Service) -> str | None:
     path, kernel = notebook_path(service.connection.root_dir), kernel_id()
     if path is None and kernel is None:
         return None
-    # The filter of the server spares us reading all sessions; without a notebook there is none to use.
+    # The server filters by path. A kernel without a notebook has none to filter by, and reads all sessions.
     mine = [
         session
         for session in service.pages("sessions", "sessions", query={"notebook_path": path})

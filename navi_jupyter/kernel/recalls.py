@@ -1,4 +1,4 @@
-"""Recalls from a cell: make one, look at it, change it.
+"""Recalls from a cell: create, list, change; and what happened while the user was away.
 
 Not responsible for when anything fires: that is the server's, with or without this kernel.
 """
@@ -166,7 +166,7 @@ def new_recall(service: Service, session_id: str, message: str, schedule: Mappin
         made = Recall(service, service.call("POST", "recalls", body | given))
         report_cell(schedule)
     except Refused as refused:
-        # A server that knows no events answers with the kinds it knows, in the words of its validator.
+        # A server without events answers with the kinds that it has, in the words of its validator.
         if schedule["kind"] == "when" and refused.server_code == "invalid_request" and refused.field == "schedule":
             text = "Recalls on events (when …) are not available yet: use in, at, every or cron."
             raise UsageError(text, field="schedule") from None

@@ -1,7 +1,7 @@
-"""``@navi.tool``: a function of the notebook becomes something that the agent can call, here in the kernel.
+"""``@navi.tool``: functions of the notebook as tools, which the agent calls in this kernel.
 
-The signature is the schema, the docstring the description. Not responsible for whether the agent may call it (the
-server asks the user, unless the function only reads).
+The signature is the schema, the docstring the description. Not responsible for whether the agent may call one: the
+server asks the user, unless the function only reads.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _EFFECTS = ("read", "note", "write", "run", "outside")
 _TEXT = 200_000
-"""Characters of a result; the server shows the model less."""
+"""Characters of a result. It travels in one message; the server gives the model less."""
 _TRACEBACK = 2_000
 _FRAMES = 6
-_PICTURE = 3_000_000
+_MAX_IMAGE = 3_000_000
 """Bytes."""
 
 
 @dataclass(frozen=True)
 class Offered:
-    """A function that the agent can call."""
+    """A function that the agent can call, and the model of its arguments."""
 
     function: Callable[..., Any]
     arguments: type[BaseModel]
@@ -60,8 +60,8 @@ def tool(*, effect: str = "outside", name: str | None = None) -> Callable[[Funct
 def tool(function: Any = None, /, *, effect: str = "outside", name: str | None = None) -> Any:
     """Let the agent call this function (sync or async) in this kernel; run the cell again after changing it.
 
-    ``effect``: what calling it does to the world, ``read`` (looks only: nobody is asked), ``note``, ``write``, ``run``
-    or ``outside`` (the default: the user is asked first). The function itself stays as it is. Raises UsageError.
+    ``effect``: what a call changes. ``read`` changes nothing, so the user is not asked; ``note``, ``write``, ``run``;
+    ``outside``, the default, always asks. The function itself is returned unchanged. Raises UsageError.
     """
     if function is None:
         return partial(_offer, effect=effect, name=name)
@@ -71,9 +71,9 @@ def tool(function: Any = None, /, *, effect: str = "outside", name: str | None =
 def _offer(function: Function, *, effect: str, name: str | None) -> Function:
     called = str(name or getattr(function, "__name__", ""))
     if not _NAME.fullmatch(called):
-        raise UsageError(f"{called!r} can not be a tool: it takes a function with a plain name.", field="name")
+        raise UsageError(f"{called!r} cannot be a tool: it takes a function with a plain name.", field="name")
     if effect not in _EFFECTS:
-        raise UsageError(f"There is {', '.join(_EFFECTS)}, not {effect!r}.", field="effect")
+        raise UsageError(f"The effect is one of {', '.join(_EFFECTS)}, not {effect!r}.", field="effect")
     arguments = _arguments_of(function, called)
     _offered[called] = Offered(function, arguments)
     definition = {
@@ -97,13 +97,13 @@ def _arguments_of(function: Callable[..., Any], name: str) -> type[BaseModel]:
         fields: dict[str, Any] = {}
         for parameter in inspect.signature(function).parameters.values():
             if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-                raise UsageError(f"{name} can not be a tool: {parameter} has no name that the agent could use.")
+                raise UsageError(f"{name} cannot be a tool: {parameter} has no name that the agent could use.")
             default = ... if parameter.default is parameter.empty else parameter.default
             fields[parameter.name] = (hints.get(parameter.name, Any), default)
         model = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
         model.model_json_schema()
     except (PydanticUserError, NameError, TypeError, ValueError) as error:
-        raise UsageError(f"{name} can not be a tool: {str(error).splitlines()[0]}") from None
+        raise UsageError(f"{name} cannot be a tool: {str(error).splitlines()[0]}") from None
     return model
 
 
@@ -121,13 +121,13 @@ def _register_with_server(definition: Mapping[str, Any]) -> None:
 
 
 def call(name: str, arguments: str) -> dict[str, Any]:
-    """Call what was offered under that name; ``arguments`` is JSON. What it gives back, or why not."""
+    """Call the function that was offered under that name; ``arguments`` is JSON. Its result, or its error."""
     offered = _offered.get(name)
     if offered is None:
         return {"missing": True}
     try:
-        return _shown(offered.function(**_valid(offered, arguments)))
-    except Exception as error:  # noqa: BLE001 - the user's function raises what it likes; the agent is told
+        return _result_of(offered.function(**_valid(offered, arguments)))
+    except Exception as error:  # noqa: BLE001 - the user's function may raise anything, and the agent gets it as the result
         return _failed(error)
 
 
@@ -138,8 +138,8 @@ async def call_async(name: str, arguments: str) -> dict[str, Any]:
         return {"missing": True}
     try:
         result = offered.function(**_valid(offered, arguments))
-        return _shown(await result if isinstance(result, Awaitable) else result)
-    except Exception as error:  # noqa: BLE001 - the user's function raises what it likes; the agent is told
+        return _result_of(await result if isinstance(result, Awaitable) else result)
+    except Exception as error:  # noqa: BLE001 - the user's function may raise anything, and the agent gets it as the result
         return _failed(error)
 
 
@@ -149,7 +149,7 @@ def _valid(offered: Offered, arguments: str) -> dict[str, Any]:
 
 
 def _failed(error: Exception) -> dict[str, Any]:
-    from pydantic import ValidationError  # loaded by then
+    from pydantic import ValidationError  # imported by then
 
     if isinstance(error, ValidationError):
         wrong = [f"{'.'.join(map(str, one['loc'])) or 'arguments'}: {one['msg']}" for one in error.errors()[:5]]
@@ -166,16 +166,16 @@ def _failed(error: Exception) -> dict[str, Any]:
     }
 
 
-def _shown(result: Any) -> dict[str, Any]:
-    """A result as JSON where it is that, else as text, with a picture when it is one."""
+def _result_of(result: Any) -> dict[str, Any]:
+    """A result as JSON where it is that, else as text; with an image where it can be drawn."""
     if result is None or isinstance(result, str | int | float | bool):
         return {"content": result[:_TEXT] if isinstance(result, str) else result}
-    picture = _picture(result)
+    image = _image(result)
     if isinstance(result, dict | list | tuple):
         text = json.dumps(result, default=str)
         if len(text) <= _TEXT:
-            return {"content": json.loads(text), "picture": picture}
-    return {"content": _text(result)[:_TEXT], "picture": picture}
+            return {"content": json.loads(text), "picture": image}
+    return {"content": _text(result)[:_TEXT], "picture": image}
 
 
 def _text(result: Any) -> str:
@@ -186,8 +186,8 @@ def _text(result: Any) -> str:
     return str(data.get("text/markdown") or data.get("text/plain") or result)
 
 
-def _picture(result: Any) -> dict[str, str] | None:
-    """A figure as PNG; the size is bounded because it travels as JSON."""
+def _image(result: Any) -> dict[str, str] | None:
+    """A figure as PNG. Bounded, because it travels as base64 in JSON."""
     content: Any = None
     if callable(getattr(type(result), "savefig", None)):
         sink = io.BytesIO()
@@ -199,4 +199,4 @@ def _picture(result: Any) -> dict[str, str] | None:
         content = content[0]
     if isinstance(content, bytes):
         content = base64.b64encode(content).decode()
-    return {"image/png": content} if isinstance(content, str) and len(content) <= _PICTURE else None
+    return {"image/png": content} if isinstance(content, str) and len(content) <= _MAX_IMAGE else None

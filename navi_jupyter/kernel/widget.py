@@ -75,7 +75,7 @@ BUNDLE = Path(__file__).parent.parent / "static" / "navi-chat.js"
 MAX_CONNECTIONS = 16
 MAX_REQUESTS = 16
 MAX_WAITING = 64
-"""Commands of one connection that have not left yet."""
+"""Commands of one connection that were not sent yet."""
 
 _PATHS = re.compile(r"(health|sessions|recalls|models|profiles|tools|usage|mcp|memory)(/[A-Za-z0-9_.-]+)*(\?[^#\s]*)?")
 _METHODS = ("GET", "POST", "PATCH", "DELETE")
@@ -94,7 +94,7 @@ class Relay:
         self._closed = False
 
     def receive(self, content: object) -> None:
-        """Take a message of the page. Any thread; returns at once."""
+        """Handle a message of the page. Any thread; returns at once."""
         if isinstance(content, dict) and content.get("navi") == 1:
             io_thread().loop.call_soon_threadsafe(self._handle, content)
 
@@ -120,7 +120,7 @@ class Relay:
             case "request":
                 self._start(self._request(content))
             case _:
-                pass  # not ours, or of a newer page: dropped
+                pass  # another kind of message, or one of a newer page: dropped
 
     def _close(self) -> None:
         self._closed = True
@@ -140,17 +140,17 @@ class Relay:
 
     async def _bundle(self) -> None:
         text = await asyncio.to_thread(BUNDLE.read_text, "utf-8")
-        self._tell("bundle", text=text)
+        self._post("bundle", text=text)
 
     def _open(self, conn: str, content: dict[str, Any]) -> None:
         session_id, after = content.get("session_id"), content.get("after")
         if not _short(session_id) or not (after is None or isinstance(after, int)):
-            self._tell("closed", conn=conn, code=4400, reason="bad request")
+            self._post("closed", conn=conn, code=4400, reason="bad request")
             return
         if (old := self._connections.pop(conn, None)) is not None:
             old.close()
         while len(self._connections) >= MAX_CONNECTIONS:
-            # A page that was reloaded does not say goodbye: the oldest is the likeliest to be gone.
+            # A page that was reloaded closes nothing: the oldest connection is the likeliest to be dead.
             self._connections[next(iter(self._connections))].end(1013, "too many connections")
         self._connections[conn] = _Connection(self, conn, str(session_id), after)
 
@@ -163,7 +163,7 @@ class Relay:
             )
         else:
             answer = await self._ask(str(method), path, body)
-        self._tell("response", id=request_id, status=answer[0], body=answer[1])
+        self._post("response", id=request_id, status=answer[0], body=answer[1])
 
     async def _ask(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         try:
@@ -175,20 +175,20 @@ class Relay:
         except ValueError:
             return response.code, response.body.decode(errors="replace")
 
-    def _tell(self, kind: str, **fields: Any) -> None:
+    def _post(self, kind: str, **fields: Any) -> None:
         if not self._closed:
             self._send({"navi": 1, "m": kind, **fields})
 
     async def open_stream(self, session_id: str, after: int | None) -> WebSocketClientConnection:
-        """For a connection of ours."""
+        """Open a socket to the server, for one of the connections."""
         return await self._client.open_stream(session_id, after=after)
 
-    def tell(self, connection: _Connection, kind: str, **fields: Any) -> None:
-        """For a connection of ours; nothing when the page has replaced or closed it."""
+    def emit(self, connection: _Connection, kind: str, **fields: Any) -> None:
+        """Send a message of a connection to the page; nothing when the page has replaced or closed it."""
         if self._connections.get(connection.name) is connection:
             if kind == "closed":
                 del self._connections[connection.name]
-            self._tell(kind, conn=connection.name, **fields)
+            self._post(kind, conn=connection.name, **fields)
 
 
 class _Connection:
@@ -204,12 +204,12 @@ class _Connection:
         text = data if isinstance(data, str) else json.dumps(data)
         try:
             self._waiting.put_nowait(text)
-        except asyncio.QueueFull:  # the page would wait for an acceptance that can not come: let it reconnect
+        except asyncio.QueueFull:  # the page would wait for an acceptance in vain: let it reconnect
             self.end(1013, "too many commands at once")
 
     def end(self, code: int, reason: str) -> None:
-        """Close it and tell the page, which may come back with its cursor."""
-        self._relay.tell(self, "closed", code=code, reason=reason)
+        """Close it and notify the page, which may reconnect with its cursor."""
+        self._relay.emit(self, "closed", code=code, reason=reason)
         self.close()
 
     def close(self) -> None:
@@ -220,14 +220,14 @@ class _Connection:
             stream = await self._relay.open_stream(session_id, after)
         except KernelError as problem:
             gone = isinstance(problem, Refused) and problem.server_status == 404
-            self._relay.tell(self, "closed", code=4404 if gone else 1006, reason=problem.message[:200])
+            self._relay.emit(self, "closed", code=4404 if gone else 1006, reason=problem.message[:200])
             return
         sender = asyncio.get_running_loop().create_task(self._send_all(stream))
         try:
-            self._relay.tell(self, "opened")
+            self._relay.emit(self, "opened")
             while (text := await stream.read_message()) is not None:
-                self._relay.tell(self, "frame", data=text)
-            self._relay.tell(self, "closed", code=stream.close_code or 1006, reason=stream.close_reason or "")
+                self._relay.emit(self, "frame", data=text)
+            self._relay.emit(self, "closed", code=stream.close_code or 1006, reason=stream.close_reason or "")
         finally:
             sender.cancel()
             stream.close()
@@ -243,5 +243,5 @@ def _short(value: object) -> bool:
 
 
 def _allowed(path: str) -> bool:
-    """Only what a chat asks for, with no way out of it."""
+    """Whether a path is on the allow-list; one that climbs up is not."""
     return len(path) <= 2000 and bool(_PATHS.fullmatch(path)) and ".." not in path

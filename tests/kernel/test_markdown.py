@@ -1,4 +1,4 @@
-"""What the agent writes can not act in the page."""
+"""What the agent writes cannot act in the page."""
 
 from __future__ import annotations
 

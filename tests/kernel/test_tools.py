@@ -78,11 +78,11 @@ def test_a_function_can_be_withdrawn(server: JupyterServer, kernel: NotebookKern
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("@navi.tool\ndef f(*args): pass", "f can not be a tool: *args has no name"),
-        ("@navi.tool(effect='destroy')\ndef f(): pass", "There is read, note, write, run, outside, not 'destroy'."),
-        ("navi.tool(lambda x: x)", "'<lambda>' can not be a tool"),
-        ("@navi.tool\ndef f(x: 'Missing'): pass", "f can not be a tool: name 'Missing' is not defined"),
-        ("class Odd: pass\n@navi.tool\ndef f(x: Odd): pass", "f can not be a tool: Unable to generate"),
+        ("@navi.tool\ndef f(*args): pass", "f cannot be a tool: *args has no name"),
+        ("@navi.tool(effect='destroy')\ndef f(): pass", "The effect is one of read, note, write, run, outside, not 'destroy'."),
+        ("navi.tool(lambda x: x)", "'<lambda>' cannot be a tool"),
+        ("@navi.tool\ndef f(x: 'Missing'): pass", "f cannot be a tool: name 'Missing' is not defined"),
+        ("class Odd: pass\n@navi.tool\ndef f(x: Odd): pass", "f cannot be a tool: Unable to generate"),
     ],
 )
 def test_what_can_not_be_a_tool_is_one_readable_line(shared_kernel: NotebookKernel, code: str, said: str) -> None:

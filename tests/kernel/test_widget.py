@@ -1,4 +1,4 @@
-"""``navi.chat()``: what it displays, and its relay for pages that can not reach the server."""
+"""``navi.chat()``: what it displays, and its relay for pages that cannot reach the server."""
 
 from __future__ import annotations
 
