@@ -13,7 +13,7 @@ from ..handles import Named, short_handle
 from .ask import NoPainter, Painter, PendingPrompt, Reply
 from .attachments import upload
 from .client import Envelope, Service
-from .errors import UsageError
+from .errors import NoSuchItem, UsageError
 from .io_thread import io_thread
 from .listing import Listing, find_id
 from .recalls import read_away
@@ -283,7 +283,13 @@ def find_session(service: Service, text: str | int) -> str:
         names = [_session_name(session) for session in service.pages("sessions", "sessions")]
         return [names[:100], names]
 
-    return find_id("session", text, scopes, hint="%navi session list shows them.")
+    try:
+        return find_id("session", text, scopes, hint="%navi session list shows them.")
+    except NoSuchItem:
+        # A program that passes an id gets the server's error, with its code.
+        if str(text).startswith("s_"):
+            return str(text)
+        raise
 
 
 def _session_name(session: dict[str, Any]) -> Named:

@@ -96,7 +96,7 @@ def test_what_can_not_be_attached_is_refused_before_anything_is_asked(
     ):
         shown = kernel.run(code)
         assert shown.status == "error", code
-        assert says in shown.error or "no image" in shown.error, shown.error
+        assert says in shown.error or "is not a PNG" in shown.error, shown.error
     assert attached(server, kernel) == []
 
 

@@ -244,7 +244,8 @@ def test_times_are_on_the_readers_clock_and_name_a_zone_only_where_it_is_another
         ("navi.recall('x', in_='1m', every='1h')", "Say when"),
         ("navi.recall('x', in_='1m', bogus=1)", "bogus"),
         ("navi.ask('')", "nothing to ask"),
-        ("navi.session('s_none').messages", "No session is called"),
+        ("navi.session('s_none').messages", ""),
+        ("navi.session('no such title')", "No session is called"),
     ],
 )
 def test_errors_are_one_readable_line(shared_kernel: NotebookKernel, line: str, says: str) -> None:
