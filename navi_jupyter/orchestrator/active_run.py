@@ -18,7 +18,7 @@ from ..events import Custom, Draft, Event
 from ..log_setup import get_logger
 from ..model.sessions import Failure, Run, RunStatus
 from ..ports.agent import AgentLoop, AskUser, ToolContext, Turn, TurnResult, tool_call, tool_context
-from ..ports.store import SessionTx
+from ..ports.transactions import SessionTx
 from .dependencies import SessionDependencies
 from .event_writer import EventWriter
 from .interrupts import PausableTimeout, RunInterrupts, opened

@@ -17,7 +17,8 @@ from ..events import Draft, Event, RunStarted
 from ..model.base import new_id
 from ..model.runs import Approval, Interrupt, InterruptKind, InterruptStatus
 from ..model.sessions import Origin, OriginKind, Run, RunStatus, Session
-from ..ports.store import DEFAULT_LEASE, QueuedPrompt, SessionTx
+from ..ports.store import DEFAULT_LEASE
+from ..ports.transactions import QueuedPrompt, SessionTx
 from .prompts import PRIORITIES, Arrival, edited, holder_of, host_of, queue_event, said, without
 from .run_endings import Ending, close_run, custom, told
 from .transcript import fold_frames

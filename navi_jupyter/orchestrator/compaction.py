@@ -12,7 +12,8 @@ from ..clock import now
 from ..events import ActivityDelta, ActivitySnapshot
 from ..log_setup import get_logger
 from ..model.sessions import Run
-from ..ports.store import SessionStore, SessionTx
+from ..ports.store import SessionStore
+from ..ports.transactions import SessionTx
 from .activities import Activities
 
 log = get_logger("compaction")

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from ..errors import NaviError
 from ..events import ActivityDelta, Draft, Event, ReasoningMessageContent, TextMessageContent, ToolCallArgs
 from ..log_setup import get_logger
-from ..ports.store import SessionStore, SessionTx
+from ..ports.store import SessionStore
+from ..ports.transactions import SessionTx
 
 log = get_logger("journal")
 

@@ -22,7 +22,8 @@ from ..model.base import new_id
 from ..model.runs import Approval, Interrupt, InterruptKind, InterruptStatus
 from ..model.sessions import SYSTEM, Run
 from ..ports.agent import Ask
-from ..ports.store import SessionStore, SessionTx
+from ..ports.store import SessionStore
+from ..ports.transactions import SessionTx
 from .event_writer import EventWriter
 from .run_endings import told
 

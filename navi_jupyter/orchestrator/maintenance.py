@@ -10,7 +10,8 @@ from ..clock import now
 from ..errors import NaviError
 from ..log_setup import get_logger
 from ..ports.recalls import RunEnded
-from ..ports.store import Server, SessionStore
+from ..ports.store import SessionStore
+from ..ports.transactions import Server
 from .compaction import compact
 from .event_log import EventLog
 from .interrupts import Questions, expire

@@ -23,7 +23,8 @@ from ..model.runs import RunLimits
 from ..model.sessions import SYSTEM, USER, Origin, Run, Session, SessionCreate, SessionPatch, Usage
 from ..ports.agent import AgentLoop, Message, RecallAccess, ToolContext
 from ..ports.recalls import RunEnded
-from ..ports.store import SessionStore, SessionTx
+from ..ports.store import SessionStore
+from ..ports.transactions import SessionTx
 from ..settings import Settings
 from .dependencies import IDLE_AFTER, MAX_QUEUED_PROMPTS, SessionDependencies, ToolServices
 from .event_log import EventLog, Page

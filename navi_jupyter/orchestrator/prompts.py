@@ -12,7 +12,8 @@ from ..events import Custom, Draft, TextMessageContent, TextMessageEnd, TextMess
 from ..model.attachments import Attachment, AttachmentInfo
 from ..model.sessions import Origin, Run
 from ..ports.agent import PromptPart, SteeredPrompt
-from ..ports.store import QueuedPrompt, SessionStore, SessionTx
+from ..ports.store import SessionStore
+from ..ports.transactions import QueuedPrompt, SessionTx
 from .event_writer import EventWriter
 
 PRIORITIES = {"interrupt": 2, "rollback": 2, "steer": 1}

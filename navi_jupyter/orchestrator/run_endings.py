@@ -13,7 +13,8 @@ from ..log_setup import get_logger
 from ..model.runs import Interrupt, InterruptStatus
 from ..model.sessions import Failure, Run, RunStatus, Usage
 from ..ports.agent import TurnResult
-from ..ports.store import SessionStore, SessionTx
+from ..ports.store import SessionStore
+from ..ports.transactions import SessionTx
 from .transcript import TranscriptBuilder
 
 log = get_logger("session")

@@ -12,7 +12,8 @@ from pathlib import Path
 from ..clock import now
 from ..log_setup import get_logger
 from ..model.sessions import RunStatus
-from ..ports.store import RunOwner, Server, SessionStore, SessionTx
+from ..ports.store import SessionStore
+from ..ports.transactions import RunOwner, Server, SessionTx
 from .run_endings import Ending, close_run, interrupted
 from .transcript import fold_frames
 

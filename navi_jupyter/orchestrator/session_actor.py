@@ -18,7 +18,7 @@ from ..log_setup import get_logger
 from ..model.attachments import Attachment
 from ..model.base import new_id
 from ..model.sessions import Origin, OriginKind, Run, RunStatus
-from ..ports.store import SessionTx
+from ..ports.transactions import SessionTx
 from .active_run import ActiveRun, end_unlaunched, launch, record_end, record_pause
 from .command_handler import Admission, CommandHandler, Sender
 from .dependencies import SessionDependencies

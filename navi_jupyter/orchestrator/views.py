@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..clock import now
 from ..model.runs import Interrupt
 from ..model.sessions import Run, Session, SessionCreate, Usage
-from ..ports.store import QueuedPrompt
+from ..ports.transactions import QueuedPrompt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,7 +16,7 @@ from ..events import Draft
 from ..model.recalls import Firing, FiringStatus, Recall, When
 from ..model.sessions import Run
 from .agent import Unrun
-from .store import SessionTx
+from .transactions import SessionTx
 
 T = TypeVar("T")
 

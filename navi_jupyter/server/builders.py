@@ -46,7 +46,7 @@ from ..orchestrator.servers import has_exited
 from ..ports.agent import Attachments
 from ..ports.jupyter import JupyterAccess
 from ..ports.recalls import Occurrences
-from ..ports.store import Server
+from ..ports.transactions import Server
 from ..scheduling.scheduler import Scheduler
 from ..settings import Settings
 from ..store.attachments import AttachmentStore

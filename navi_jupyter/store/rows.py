@@ -12,7 +12,7 @@ from typing import Any
 from ..model.attachments import Attachment
 from ..model.sessions import Failure, Origin, OriginKind, Run, RunStatus, Session, Usage
 from ..ports.agent import Message, PromptPart, ToolCall
-from ..ports.store import Server
+from ..ports.transactions import Server
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -10,7 +10,7 @@ from datetime import datetime
 from ..errors import InvalidRequest, RunNotFound
 from ..model.sessions import Failure, Run, RunStatus, Usage
 from ..ports.agent import Message, PastTurn, PromptPart
-from ..ports.store import QueuedPrompt, RunOwner
+from ..ports.transactions import QueuedPrompt, RunOwner
 from .connection import Readers, Statements
 from .rows import dump_messages, dump_parts, from_micros, load_messages, load_parts, run_of, to_micros
 

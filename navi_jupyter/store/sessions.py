@@ -13,7 +13,8 @@ from ..commands import Acceptance
 from ..errors import InvalidRequest, SessionNotFound
 from ..events import Draft
 from ..model.sessions import Session
-from ..ports.store import DEFAULT_LEASE, Server, SessionSnapshot
+from ..ports.store import DEFAULT_LEASE, SessionSnapshot
+from ..ports.transactions import Server
 from .interrupts import OF_LAST_PAUSE, InterruptReads, InterruptRows, interrupt_of
 from .recall_rows import recall_of
 from .rows import from_micros, run_of, server_of, session_of, to_micros

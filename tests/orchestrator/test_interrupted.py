@@ -14,7 +14,7 @@ from navi_jupyter.errors import LeaseLost
 from navi_jupyter.model.runs import InterruptStatus
 from navi_jupyter.model.sessions import Origin, OriginKind, Run
 from navi_jupyter.orchestrator.servers import close_orphans
-from navi_jupyter.ports.store import SessionTx
+from navi_jupyter.ports.transactions import SessionTx
 from tests.support.orchestrator_world import OWNER, World, text_of, world
 
 RECALLED = Origin(kind=OriginKind.RECALL, recall_id="rec_1")

@@ -14,7 +14,7 @@ from navi_jupyter.clock import now
 from navi_jupyter.model.sessions import USER, Run, RunStatus
 from navi_jupyter.orchestrator import maintenance
 from navi_jupyter.orchestrator.servers import process_started
-from navi_jupyter.ports.store import SessionTx
+from navi_jupyter.ports.transactions import SessionTx
 from tests.support.orchestrator_world import world
 
 FAR = timedelta(hours=1)

@@ -31,7 +31,7 @@ from .routing import Call, Operation, reply
 
 if TYPE_CHECKING:
     from ...orchestrator.views import SessionView
-    from ...ports.store import QueuedPrompt
+    from ...ports.transactions import QueuedPrompt
 
 EVENT_STREAM = "text/event-stream"
 LONGEST_WAIT = 30.0

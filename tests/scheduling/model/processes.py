@@ -19,7 +19,7 @@ from navi_jupyter.events import Custom, Draft
 from navi_jupyter.model.sessions import Origin, Run
 from navi_jupyter.orchestrator.event_writer import EventWriter
 from navi_jupyter.orchestrator.maintenance import Maintenance
-from navi_jupyter.ports.store import Server
+from navi_jupyter.ports.transactions import Server
 from navi_jupyter.scheduling.decisions import Expired
 from navi_jupyter.scheduling.ledger import Report
 from navi_jupyter.scheduling.scheduler import Scheduler

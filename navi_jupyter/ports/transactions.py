@@ -1,0 +1,237 @@
+"""TODO docstring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from ..commands import Acceptance
+from ..events import Draft
+from ..model.runs import Interrupt, InterruptStatus
+from ..model.sessions import Failure, Run, RunStatus, Session, Usage
+from .agent import Message, PromptPart
+
+# --- the store -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Server:
+    """A process that has the database open."""
+
+    id: str
+    host: str
+    pid: int
+    pid_started: float
+    """When the process started, in seconds since 1970: tells a process from a later one with the same pid."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunOwner:
+    """An active run and the server that has it."""
+
+    run_id: str
+    session_id: str
+    server_id: str
+    lease_until: datetime
+    stop_requested: bool = False
+    """Whether somebody has asked to stop it."""
+
+
+class LogTx(Protocol):
+    """The logs of sessions, in one transaction."""
+
+    async def append(self, session_id: str, drafts: Sequence[Draft]) -> int:
+        """Number and store events; return the last ``seq``. Raises SessionNotFound (deleted meanwhile)."""
+        ...
+
+    async def append_all(self, batches: Mapping[str, Sequence[Draft]]) -> None:
+        """:meth:`append` for many sessions at once; those that are gone are left out."""
+        ...
+
+    async def run_frames(self, session_id: str, run_id: str) -> Sequence[str]:
+        """The run's envelopes so far, as JSON, in order."""
+        ...
+
+    async def fold_events(self, session_id: str, folded: Mapping[int, str], dropped: Sequence[int]) -> None:
+        """Compaction: replace some frames and remove others."""
+        ...
+
+    async def note_folded(self, session_id: str, run_id: str, stretches: Sequence[tuple[int, int]]) -> None:
+        """Compaction: ``[first, last)`` cursors can not go on event by event; the run is done with."""
+        ...
+
+
+class PromptTx(Protocol):
+    """Prompts that wait, each as a queued run, in one transaction."""
+
+    async def add_run(
+        self,
+        run: Run,
+        *,
+        prompt: str,
+        user_id: str,
+        first_seq: int,
+        priority: int = 0,
+        mode: str = "enqueue",
+        parts: Sequence[PromptPart] | None = None,
+    ) -> None:
+        """A queued run. ``first_seq`` is at or before its first event; a higher ``priority`` starts earlier.
+
+        ``parts`` None: the prompt alone.
+        """
+        ...
+
+    async def repeat_run(self, interrupted_id: str, run: Run, *, priority: int = 0, mode: str = "enqueue") -> None:
+        """A queued run for the prompt of an interrupted one, whose command has this run as its answer from now on.
+
+        The message stays in the log once. The model does not read the interrupted attempt, unless another prompt
+        had joined that.
+        """
+        ...
+
+    async def queued_prompts(self, session_id: str) -> Sequence[QueuedPrompt]:
+        """What waits, in the order in which it will start."""
+        ...
+
+    async def change_prompt(self, run_id: str, parts: Sequence[PromptPart]) -> None:
+        """Replace what a queued run is to answer."""
+        ...
+
+    async def merge_run(self, run_id: str, into: str, *, at: datetime) -> bool:
+        """A queued run is over because another took its prompt. False when it is not queued any more."""
+        ...
+
+    async def roll_back(self, run_id: str) -> None:
+        """The model is not to be told of this run any more."""
+        ...
+
+
+class RunTx(Protocol):
+    """Runs and the servers that own them, in one transaction."""
+
+    async def run(self, run_id: str) -> Run | None: ...
+
+    async def active_run(self, session_id: str) -> Run | None: ...
+
+    async def active_runs(self) -> Sequence[RunOwner]: ...
+
+    async def start_run(self, run_id: str, *, server_id: str, at: datetime, lease_until: datetime) -> bool:
+        """``queued`` -> ``running``. False when it is not queued any more or another run holds the session."""
+        ...
+
+    async def pause_run(self, run_id: str, *, server_id: str, usage: Usage, conversation: bytes) -> bool:
+        """``running`` -> ``waiting``, nobody's. False when it is not this server's, or was asked to stop."""
+        ...
+
+    async def resume_run(self, run_id: str, *, server_id: str, lease_until: datetime) -> bool:
+        """``waiting`` -> ``running``. False when it does not wait, or one of its questions is open."""
+        ...
+
+    async def end_run(
+        self,
+        run_id: str,
+        *,
+        status: RunStatus,
+        at: datetime,
+        usage: Usage | None = None,
+        error: Failure | None = None,
+        conversation: bytes | None = None,
+        transcript: Sequence[Message] = (),
+    ) -> bool:
+        """Give the run its final status. False when it had one already."""
+        ...
+
+    async def held_runs(self, run_ids: Iterable[str], *, server_id: str) -> set[str]:
+        """Those that are active and this server's: the fence in front of every write of a run."""
+        ...
+
+    async def request_stop(self, run_id: str, command_id: str) -> None:
+        """Leave word for the server that has the run."""
+        ...
+
+    async def last_effect(self, run: Run) -> str | None:
+        """The tool with an effect that the run has started last (``ToolContext.record_effect``); None: none."""
+        ...
+
+
+class InterruptTx(Protocol):
+    """Questions to the user, in one transaction."""
+
+    async def add_interrupt(self, interrupt: Interrupt) -> None:
+        """An open question. Those of one pause have one ``created_at``, later than any before."""
+        ...
+
+    async def interrupt(self, interrupt_id: str) -> Interrupt | None: ...
+
+    async def open_interrupts(self, run_id: str) -> Sequence[Interrupt]:
+        """The run's open questions, oldest first."""
+        ...
+
+    async def settle_interrupt(
+        self,
+        interrupt_id: str,
+        *,
+        status: InterruptStatus,
+        at: datetime,
+        payload: Any = None,
+        answered_by: str | None = None,
+    ) -> Interrupt | None:
+        """Close an open question; as it is now. None when it was closed before."""
+        ...
+
+    async def expired_interrupts(self, *, at: datetime) -> Sequence[Interrupt]:
+        """Open questions of waiting runs whose time has passed."""
+        ...
+
+
+class SessionTx(LogTx, PromptTx, RunTx, InterruptTx, Protocol):
+    """One transaction's view of sessions, their runs and logs. Every method sees the writes before it."""
+
+    async def acceptance(self, session_id: str, command_id: str) -> Acceptance | None:
+        """The answer that was given to this command, if it was accepted before."""
+        ...
+
+    async def may_deliver(self, command_id: str, *, server_id: str) -> bool:
+        """Whether the firing that this command delivers, if there is one, is this server's and its recall not paused.
+
+        A server that was stopped between claiming and delivering may have lost its claim without knowing.
+        """
+        ...
+
+    async def accept(self, session_id: str, kind: str, acceptance: Acceptance, *, user_id: str) -> None:
+        """Remember the answer to a command. Unique on (session, command_id)."""
+        ...
+
+    async def session(self, session_id: str) -> Session | None: ...
+
+    async def add_session(self, session: Session) -> None: ...
+
+    async def count_sessions(self, owner: str) -> int: ...
+
+    async def change_session(self, session_id: str, changes: Mapping[str, Any]) -> None: ...
+
+    async def delete_session(self, session_id: str) -> None:
+        """Remove it with its log, runs, recalls and ledger."""
+        ...
+
+    async def beat(self, server: Server, *, at: datetime) -> None:
+        """Renew the claims of a server on itself and on its runs."""
+        ...
+
+    async def forget_server(self, server_id: str) -> None: ...
+
+    async def servers(self) -> Sequence[tuple[Server, datetime]]:
+        """All that have not said good-bye, and until when each is trusted to live."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueuedPrompt:
+    """A queued run and what it is to answer."""
+
+    run: Run
+    mode: str
+    user_id: str
+    parts: tuple[PromptPart, ...]
