@@ -1,7 +1,6 @@
-"""Where the layers meet: each Protocol's docstring is its contract.
+"""The session store and the way commands reach a session: the contracts between orchestrator, scheduling and server.
 
-``orchestrator``, ``recalls``, ``agent``, ``store`` and ``server`` import these and not one another; the composition
-root (``server/runtime.py``) puts real parts behind them.
+Not responsible for what a transaction can do (``transactions``).
 """
 
 from __future__ import annotations
@@ -19,9 +18,6 @@ from .agent import Message, PastTurn, PromptPart, Spending
 from .transactions import QueuedPrompt, Server, SessionTx
 
 T = TypeVar("T")
-
-
-# --- commands in, outcomes out ---------------------------------------------------------------------------------------
 
 
 class Submit(Protocol):
@@ -49,7 +45,7 @@ class LogReads(Protocol):
         ...
 
     async def gap(self, session_id: str, after: int) -> bool:
-        """Whether a follower that has seen up to ``after`` can not be served event by event any more."""
+        """Whether a follower that has seen up to ``after`` cannot be served event by event any more."""
         ...
 
     async def run_frames(self, session_id: str, run_id: str) -> Sequence[str]:
@@ -57,7 +53,7 @@ class LogReads(Protocol):
         ...
 
     async def snapshot(self, session_id: str) -> SessionSnapshot | None:
-        """A consistent view of the whole session, for a prelude."""
+        """A consistent view of the whole session, for a follower without a cursor."""
         ...
 
 
@@ -158,7 +154,7 @@ class SessionStore(LogReads, RunReads, InterruptReads, Spending, Protocol):
         ...
 
     async def known_servers(self) -> Sequence[Server]:
-        """All that have not said good-bye."""
+        """Those that are registered."""
         ...
 
     async def runs_to_compact(self, *, ended_before: datetime, limit: int) -> Sequence[Run]:

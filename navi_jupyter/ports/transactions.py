@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""What a transaction of the session store offers: its view of sessions, logs, prompts, runs and questions."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from ..model.runs import Interrupt, InterruptStatus
 from ..model.sessions import Failure, Run, RunStatus, Session, Usage
 from .agent import Message, PromptPart
 
-# --- the store -------------------------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Server:
@@ -24,7 +22,7 @@ class Server:
     host: str
     pid: int
     pid_started: float
-    """When the process started, in seconds since 1970: tells a process from a later one with the same pid."""
+    """When the process started, in seconds since 1970: distinguishes a process from a later one with the same pid."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +57,7 @@ class LogTx(Protocol):
         ...
 
     async def note_folded(self, session_id: str, run_id: str, stretches: Sequence[tuple[int, int]]) -> None:
-        """Compaction: ``[first, last)`` cursors can not go on event by event; the run is done with."""
+        """Compaction: ``[first, last)`` cursors cannot go on event by event; the run is done with."""
         ...
 
 
@@ -104,7 +102,7 @@ class PromptTx(Protocol):
         ...
 
     async def roll_back(self, run_id: str) -> None:
-        """The model is not to be told of this run any more."""
+        """Leave this run out of what the model reads of earlier ones."""
         ...
 
 
@@ -122,7 +120,7 @@ class RunTx(Protocol):
         ...
 
     async def pause_run(self, run_id: str, *, server_id: str, usage: Usage, conversation: bytes) -> bool:
-        """``running`` -> ``waiting``, nobody's. False when it is not this server's, or was asked to stop."""
+        """``running`` -> ``waiting``, without a server. False when it is not this server's, or was asked to stop."""
         ...
 
     async def resume_run(self, run_id: str, *, server_id: str, lease_until: datetime) -> bool:
@@ -148,7 +146,7 @@ class RunTx(Protocol):
         ...
 
     async def request_stop(self, run_id: str, command_id: str) -> None:
-        """Leave word for the server that has the run."""
+        """Ask the server that has the run to stop it."""
         ...
 
     async def last_effect(self, run: Run) -> str | None:
@@ -223,7 +221,7 @@ class SessionTx(LogTx, PromptTx, RunTx, InterruptTx, Protocol):
     async def forget_server(self, server_id: str) -> None: ...
 
     async def servers(self) -> Sequence[tuple[Server, datetime]]:
-        """All that have not said good-bye, and until when each is trusted to live."""
+        """Those that are registered, and until when each counts as alive."""
         ...
 
 

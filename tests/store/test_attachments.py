@@ -14,8 +14,7 @@ import pytest
 
 from navi_jupyter.clock import now
 from navi_jupyter.errors import AttachmentNotFound, AttachmentRefused, LimitReached
-from navi_jupyter.store.attachments import AttachmentStore
-from navi_jupyter.store.media import media_type_of
+from navi_jupyter.store.attachments import AttachmentStore, media_type_of
 from navi_jupyter.store.sqlite import SqliteStore
 
 from .test_database_file import session

@@ -1,0 +1,117 @@
+"""SQL for prompts, each stored in the run that answers it: in a transaction (``PromptRows``) and for readers."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+
+from ..errors import RunNotFound
+from ..model.sessions import Run
+from ..ports.agent import PromptPart
+from ..ports.transactions import QueuedPrompt
+from .connection import Readers, Statements
+from .rows import dump_parts, load_parts, run_of, to_micros
+
+_QUEUED = "SELECT * FROM runs WHERE session_id = ? AND status = 'queued' ORDER BY priority DESC, number"
+
+
+class PromptRows(Statements):
+    """Prompts in a transaction. Implements :class:`navi_jupyter.ports.transactions.PromptTx`."""
+
+    async def add_run(
+        self,
+        run: Run,
+        *,
+        prompt: str,
+        user_id: str,
+        first_seq: int,
+        priority: int = 0,
+        mode: str = "enqueue",
+        parts: Sequence[PromptPart] | None = None,
+    ) -> None:
+        await self.change(
+            "INSERT INTO runs (id, session_id, command_id, status, origin_kind, recall_id, user_id, model, prompt,"
+            " priority, first_seq, created_at, mode, parts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                run.id,
+                run.session_id,
+                run.command_id,
+                run.status.value,
+                run.origin.kind.value,
+                run.origin.recall_id,
+                user_id,
+                run.model,
+                prompt,
+                priority,
+                first_seq,
+                to_micros(run.created_at),
+                mode,
+                None if parts is None else dump_parts(parts),
+            ),
+        )
+
+    async def repeat_run(self, interrupted_id: str, run: Run, *, priority: int = 0, mode: str = "enqueue") -> None:
+        await self.change(
+            "INSERT INTO runs (id, session_id, command_id, status, origin_kind, recall_id, user_id, model, prompt,"
+            " priority, first_seq, created_at, mode, parts) SELECT ?, r.session_id, r.command_id, ?, r.origin_kind,"
+            " r.recall_id, r.user_id, ?, r.prompt, ?, s.head_seq + 1, ?, ?, r.parts"
+            " FROM runs r JOIN sessions s ON s.id = r.session_id WHERE r.id = ?",
+            (run.id, run.status.value, run.model, priority, to_micros(run.created_at), mode, interrupted_id),
+        )
+        await self.change(
+            "UPDATE commands SET run_id = ? WHERE session_id = ? AND command_id = ?",
+            (run.id, run.session_id, run.command_id),
+        )
+        await self.change(
+            "UPDATE runs SET rolled_back = 1 WHERE id = ?"
+            " AND NOT EXISTS (SELECT 1 FROM runs joined WHERE joined.merged_into = runs.id)",
+            (interrupted_id,),
+        )
+
+    async def queued_prompts(self, session_id: str) -> Sequence[QueuedPrompt]:
+        return [_queued_of(row) for row in await self.all(_QUEUED, (session_id,))]
+
+    async def change_prompt(self, run_id: str, parts: Sequence[PromptPart]) -> None:
+        prompt = "\n\n".join(part.text for part in parts)
+        await self.change(
+            "UPDATE runs SET prompt = ?, parts = ? WHERE id = ? AND status = 'queued'",
+            (prompt, dump_parts(parts), run_id),
+        )
+
+    async def merge_run(self, run_id: str, into: str, *, at: datetime) -> bool:
+        changed = await self.change(
+            "UPDATE runs SET status = 'completed', merged_into = ?, ended_at = ? WHERE id = ? AND status = 'queued'",
+            (into, to_micros(at), run_id),
+        )
+        return changed == 1
+
+    async def roll_back(self, run_id: str) -> None:
+        await self.change("UPDATE runs SET rolled_back = 1 WHERE id = ?", (run_id,))
+
+
+class PromptReads(Readers):
+    """Prompts for readers. Implements part of :class:`navi_jupyter.ports.store.RunReads`."""
+
+    async def queued_prompts(self, session_id: str) -> Sequence[QueuedPrompt]:
+        return [_queued_of(row) for row in await self.fetch_all(_QUEUED, (session_id,))]
+
+    async def prompt(self, run_id: str) -> tuple[str, str]:
+        row = await self.fetch_one("SELECT prompt, user_id FROM runs WHERE id = ?", (run_id,))
+        if row is None:
+            raise RunNotFound(f"There is no run {run_id}.")
+        return row["prompt"], row["user_id"]
+
+    async def parts(self, run_id: str) -> Sequence[PromptPart]:
+        row = await self.fetch_one("SELECT command_id, prompt, parts FROM runs WHERE id = ?", (run_id,))
+        if row is None:
+            raise RunNotFound(f"There is no run {run_id}.")
+        return load_parts(row)
+
+    async def steered_sessions(self) -> Sequence[str]:
+        rows = await self.fetch_all("SELECT session_id FROM runs WHERE status = 'queued' AND mode = 'steer'")
+        return [row["session_id"] for row in rows]
+
+
+def _queued_of(row: sqlite3.Row) -> QueuedPrompt:
+    return QueuedPrompt(run=run_of(row), mode=row["mode"], user_id=row["user_id"], parts=load_parts(row))
