@@ -1,4 +1,4 @@
-"""Reaching people who are not looking: what a recall's firing came to, sent through Apprise to where they are.
+"""Notifications about the firings of recalls, sent through Apprise to the targets that a recall names.
 
-Not responsible for which firings are told (``recalls``), unread marks (``store.reads``) or browsers (``js``).
+Not responsible for which firings are notified (``scheduling``), unread marks (``store.read_marks``), browsers (``js``).
 """

@@ -1,6 +1,6 @@
-"""Which network addresses a notification may be sent to: those of the internet, unless the administrator says more.
+"""The network addresses that a notification may be sent to: those of the internet, unless the setting allows all.
 
-Pure, standard library only: the sending process imports it before anything else.
+Standard library only: the sending process imports it before anything else.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 _NAT64 = IPv6Network("64:ff9b::/96")
 _NAT64_LOCAL = IPv6Network("64:ff9b:1::/48")
 _COMPATIBLE = IPv6Network("::/96")
-"""``::127.0.0.1``, long deprecated and still understood by some."""
+"""``::127.0.0.1``: deprecated, but some systems still connect to the IPv4 address in it."""
 _METADATA = frozenset({"169.254.169.254", "fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"})
-"""Where clouds keep a machine's credentials; 168.63.129.16 would pass as an address of the internet."""
+"""Where clouds serve a machine's credentials. 168.63.129.16 would pass as an address of the internet."""
 
 
 def why_refused(address: str) -> str | None:
-    """Why nothing is sent to an IP address (``127.0.0.1``, ``fe80::1%eth0``); None when it is of the internet."""
+    """Why an IP address (``127.0.0.1``, ``fe80::1%eth0``) is refused; None for an address of the internet."""
     try:
         found = ip_address(address.partition("%")[0])
     except ValueError:
-        return f"{address[:100]} is no IP address"
-    for each in (found, *_inside(found)):
+        return f"{address[:100]} is not an IP address"
+    for each in (found, *_embedded(found)):
         why = _kind(each)
         if why is not None:
             return f"{address} is {why}"
@@ -41,8 +41,8 @@ def _kind(address: IPv4Address | IPv6Address) -> str | None:
     return next((kind for kind, holds in kinds.items() if holds), None)
 
 
-def _inside(address: IPv4Address | IPv6Address) -> tuple[IPv4Address, ...]:
-    """The IPv4 addresses that an IPv6 address leads to, by every way of wrapping one in the other."""
+def _embedded(address: IPv4Address | IPv6Address) -> tuple[IPv4Address, ...]:
+    """The IPv4 addresses that an IPv6 address contains, in every form of embedding."""
     if isinstance(address, IPv4Address):
         return ()
     last = IPv4Address(int(address) & 0xFFFFFFFF)
@@ -62,5 +62,5 @@ def resolve(host: str, port: int = 443) -> list[str]:
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     except UnicodeError as error:
-        raise OSError(f"{host[:100]} is no name of a host") from error
+        raise OSError(f"{host[:100]} is not the name of a host") from error
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))

@@ -1,4 +1,4 @@
-"""Starts the sending process and reads how it went. Blocks: to be called in a thread."""
+"""Starts the sending process for each message and reads its result. Blocks: call it in a thread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from urllib.parse import unquote
 
 DEADLINE = 45.0
-"""Seconds until a message is given up; Apprise's own limits are 4 s to connect and 4 s to read."""
+"""Seconds until sending is given up. Apprise's own limits are 4 s to connect and 4 s to read, for each request."""
 MAX_URL = 4000
 MISSING = 'Notifications need another package: pip install "navi-jupyter[notify]"'
 STOPPED = "the server was stopped"
@@ -33,7 +33,7 @@ OWN_HOST = frozenset(
         *("zulip", "http", "https", "mastodon", "mastodons", "notica", "workflow", "workflows", "bsky", "bluesky"),
     }
 )
-"""Schemes whose host is the user's choice, or that of whoever answers (``bsky``)."""
+"""Schemes whose host the user chooses, or the service's answer (``bsky``)."""
 SERVICES = frozenset(
     {
         *("slack", "discord", "tgram", "gchat", "webex", "wxteams", "twist"),
@@ -43,36 +43,36 @@ SERVICES = frozenset(
         *("lark", "dingtalk", "wecombot", "github", "zoom", "pushplus"),
     }
 )
-"""Well-known services, at hosts that Apprise knows."""
+"""Well-known services, whose hosts are in Apprise."""
 SCHEMES = OWN_HOST | SERVICES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """How sending went."""
+class SendResult:
+    """The result of sending one message."""
 
     problem: str | None = None
-    """Why it was not sent, without anything secret; None when it was."""
+    """Why it was not sent, without secrets; None when it was sent."""
     lasting: bool = False
-    """Trying again would be refused again."""
+    """Another attempt would fail in the same way."""
     stopped: bool = False
-    """The server was stopped meanwhile; it may have been sent."""
+    """The server was stopped meanwhile; the message may have been sent."""
 
 
-class Send(Protocol):
+class Sender(Protocol):
     """Sends one message."""
 
-    def __call__(self, url: str, *, title: str, body: str) -> Outcome:
+    def __call__(self, url: str, *, title: str, body: str) -> SendResult:
         """Blocks. Never raises."""
         ...
 
     def close(self) -> None:
-        """Break off what is being sent, and send nothing more. Does not block."""
+        """Abort what is being sent, and send nothing more. Does not block."""
         ...
 
 
 class AppriseSender:
-    """Implements :class:`Send`. Thread-safe."""
+    """A Sender by a process of its own for each message. Thread-safe."""
 
     def __init__(self, *, allow_private: bool = False, deadline: float = DEADLINE) -> None:
         self._allow_private = allow_private
@@ -81,33 +81,33 @@ class AppriseSender:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._closed = False
 
-    def __call__(self, url: str, *, title: str, body: str) -> Outcome:
-        """See the port."""
+    def __call__(self, url: str, *, title: str, body: str) -> SendResult:
+        """Send one message. Never raises."""
         if find_spec("apprise") is None:
-            return Outcome(problem=MISSING)
+            return SendResult(problem=MISSING)
         why = why_unusable(url, allow_private=self._allow_private)
         if why is not None:
-            return Outcome(problem=why, lasting=True)
-        wanted = {"url": url, "title": title, "body": body, "allow_private": self._allow_private}
+            return SendResult(problem=why, lasting=True)
+        request = {"url": url, "title": title, "body": body, "allow_private": self._allow_private}
         try:
             with self._started(url) as process:
                 if process is None:
-                    return Outcome(problem=STOPPED, stopped=True)
-                said, _ = process.communicate(json.dumps(wanted).encode(), timeout=self._deadline)
+                    return SendResult(problem=STOPPED, stopped=True)
+                output, _ = process.communicate(json.dumps(request).encode(), timeout=self._deadline)
         except subprocess.TimeoutExpired:
-            return Outcome(problem=f"the service did not answer within {self._deadline:.0f} s")
+            return SendResult(problem=f"the service did not answer within {self._deadline:.0f} s")
         except OSError as error:
-            return Outcome(problem=f"the sending process failed ({type(error).__name__})")
-        return _outcome_of(said, url) or self._broken_off(process.returncode)
+            return SendResult(problem=f"the sending process failed ({type(error).__name__})")
+        return result_of(output, url) or self._ended_without_result(process.returncode)
 
     @property
     def processes(self) -> tuple[subprocess.Popen[bytes], ...]:
-        """Those that are sending."""
+        """The processes that are sending now."""
         with self._lock:
             return tuple(self._running)
 
     def close(self) -> None:
-        """See the port."""
+        """Kill the sending processes, and start none any more."""
         with self._lock:
             self._closed = True
             for process in self._running:
@@ -115,7 +115,7 @@ class AppriseSender:
 
     @contextmanager
     def _started(self, url: str) -> Iterator[subprocess.Popen[bytes] | None]:
-        """The process, which is gone at the end; None after :meth:`close`."""
+        """The process, which is killed on leaving; None after :meth:`close`."""
         with self._lock:
             if self._closed:
                 yield None
@@ -138,17 +138,16 @@ class AppriseSender:
             with self._lock:
                 self._running.discard(process)
 
-    def _broken_off(self, code: int) -> Outcome:
-        """It ended without a word."""
+    def _ended_without_result(self, code: int) -> SendResult:
         if self._closed:
-            return Outcome(problem=STOPPED, stopped=True)
-        return Outcome(problem=f"the sending process broke off (exit code {code})")
+            return SendResult(problem=STOPPED, stopped=True)
+        return SendResult(problem=f"the sending process failed (exit code {code})")
 
     def _environment(self, url: str) -> dict[str, str]:
-        """Enough to work, and none of our keys. No home directory: it may have passwords for hosts (``.netrc``)."""
+        """Enough to work, and none of the server's keys. No HOME: its ``.netrc`` may have passwords for hosts."""
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         if self._allow_private or scheme_of(url) in SERVICES:
-            # Through a proxy it is the proxy that finds the host, where our guard sees nothing: not for any host.
+            # A proxy resolves the host itself, where the guard cannot check the address: only for well-known hosts.
             names = [*_PROXIES, *(name.upper() for name in _PROXIES)]
             kept |= {name: os.environ[name] for name in names if name in os.environ}
         return kept | {
@@ -158,30 +157,30 @@ class AppriseSender:
         }
 
 
-def _outcome_of(said: bytes, url: str) -> Outcome | None:
-    """The answer among the lines that the process printed; None when there is none."""
-    for line in reversed(said.splitlines()):
+def result_of(output: bytes, url: str) -> SendResult | None:
+    """The result among the lines that the process printed; None when there is none."""
+    for line in reversed(output.splitlines()):
         try:
             answer: Any = json.loads(line)
             sent, refused, problem = answer["sent"], answer["refused"], answer["problem"]
         except (ValueError, KeyError, TypeError, RecursionError):
             continue
         if sent is True:
-            return Outcome()
+            return SendResult()
         if refused:
-            return Outcome(problem=f"refused: {str(refused)[:300]}", lasting=True)
-        return Outcome(problem=without_secrets(str(problem), url)[:300])
+            return SendResult(problem=f"refused: {str(refused)[:300]}", lasting=True)
+        return SendResult(problem=without_secrets(str(problem), url)[:300])
     return None
 
 
 def scheme_of(url: str) -> str:
-    """What is before ``://``, in small letters; empty when there is none."""
+    """The part before ``://``, in lower case; empty when there is none."""
     found = re.match(r"\s*([A-Za-z][A-Za-z0-9+.-]*)://", url)
     return found[1].lower() if found else ""
 
 
 def why_unusable(url: str, *, allow_private: bool) -> str | None:
-    """What is wrong with a target's URL, without asking the network; None when nothing is."""
+    """What is wrong with a target's URL, without use of the network; None when nothing is."""
     scheme = scheme_of(url)
     if len(url) > MAX_URL:
         return f"url is longer than {MAX_URL} characters"
@@ -197,7 +196,7 @@ def why_unusable(url: str, *, allow_private: bool) -> str | None:
 
 
 def without_secrets(text: str, url: str) -> str:
-    """``text`` without any part of the URL that may be a key."""
+    """``text`` without those parts of the URL that may be a key."""
     for part in sorted(set(re.split(r"[/:@?&=,]+", url)), key=len, reverse=True):
         for form in {part, unquote(part)}:
             if len(form) >= 4 and form.lower() != scheme_of(url):

@@ -1,15 +1,17 @@
-"""Quiet hours: pure functions of the window, the zone and the instant.
+"""When a notification may be sent: quiet hours, retries, and the limit per hour. Pure functions of the instant.
 
-A window is of the wall clock. Where the clock is changed inside of it, the night is whole: a start that does not exist
-is when the clock jumps, so is an end; of a start that exists twice the first counts, of an end the second.
+Quiet hours are a window of the wall clock. Where the clock is changed inside it, the night stays in one piece: a start
+or an end that does not exist is the moment of the change; of a start that exists twice the first counts, of an end the
+second.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 _WINDOW = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 _SECOND = timedelta(seconds=1)
@@ -17,14 +19,14 @@ _SECOND = timedelta(seconds=1)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QuietHours:
-    """Hours of a day in which nobody is to be disturbed; past midnight when ``end`` is not after ``start``."""
+    """Hours of a day in which no notification is sent; past midnight when ``end`` is not after ``start``."""
 
     start: time
     end: time
 
 
 def read_quiet(text: str) -> QuietHours:
-    """``22:00-07:00``. Raises ValueError."""
+    """The window written like ``22:00-07:00``. Raises ValueError."""
     found = _WINDOW.fullmatch(text.strip())
     if found is None:
         raise ValueError('quiet hours are written like "22:00-07:00"')
@@ -35,17 +37,10 @@ def read_quiet(text: str) -> QuietHours:
     return window
 
 
-def zone_of(name: str) -> ZoneInfo:
-    """The zone, or UTC where this machine does not know it."""
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return ZoneInfo("UTC")
-
-
 def quiet_until(window: QuietHours, at: datetime, zone: ZoneInfo) -> datetime | None:
-    """When the quiet hours that ``at`` falls into are over, in UTC; None when it falls into none."""
+    """The end, in UTC, of the quiet hours that contain ``at``; None outside of quiet hours."""
     today = at.astimezone(zone).date()
+    # A night that began yesterday may contain this morning.
     for day in (today - timedelta(days=1), today):
         begin, end = _bounds(window, day, zone)
         if begin <= at < end:
@@ -54,19 +49,41 @@ def quiet_until(window: QuietHours, at: datetime, zone: ZoneInfo) -> datetime | 
 
 
 def _bounds(window: QuietHours, day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
-    """The night that begins on a day, in UTC."""
+    """Begin and end, in UTC, of the quiet hours that begin on a day."""
     last = day if window.end > window.start else day + timedelta(days=1)
     return _instant(day, window.start, zone, fold=0), _instant(last, window.end, zone, fold=1)
 
 
 def _instant(day: date, at: time, zone: ZoneInfo, *, fold: int) -> datetime:
-    """A time of the wall clock in UTC; that of the jump when the clock jumps over it."""
+    """A time of the wall clock in UTC; the moment of the change when the clock skips it."""
     wall = datetime.combine(day, at)
     early, late = (wall.replace(tzinfo=zone, fold=each).astimezone(UTC) for each in (1, 0))
-    if early >= late:  # It exists: once, or twice (then fold 1 is the later one).
+    if early >= late:  # It exists: once, or twice, where fold 1 is the later one.
         return wall.replace(tzinfo=zone, fold=fold).astimezone(UTC)
     before = early.astimezone(zone).utcoffset()
-    while late - early > _SECOND:  # The jump is after `early` and not after `late`.
+    # zoneinfo has no list of the clock changes: bisect between an instant before the change and one after it.
+    while late - early > _SECOND:
         middle = early + (late - early) / 2
         early, late = (middle, late) if middle.astimezone(zone).utcoffset() == before else (early, middle)
     return late.replace(microsecond=0)
+
+
+MAX_ATTEMPTS = 5
+HOUR = timedelta(hours=1)
+FIRST_RETRY = timedelta(seconds=30)
+_FACTOR = 4
+
+
+def retry_after(attempts: int) -> timedelta | None:
+    """The delay after so many failed attempts (30 s, 2 min, 8 min, 32 min); None after the last one."""
+    if attempts >= MAX_ATTEMPTS:
+        return None
+    return FIRST_RETRY * int(_FACTOR ** (max(attempts, 1) - 1))
+
+
+def free_at(sent: Sequence[datetime], now: datetime, *, per_hour: int) -> datetime | None:
+    """When the next message may be sent after those of ``sent``; None when it may be sent now."""
+    recent = sorted(at for at in sent if at > now - HOUR)
+    if len(recent) < per_hour:
+        return None
+    return recent[len(recent) - per_hour] + HOUR

@@ -1,10 +1,10 @@
 """Sends one message through Apprise: a program of its own, ``python -P -m navi_jupyter.notifications.sender_process``.
 
-Of its own, because Apprise's 250 services connect from wherever they like: here every connection of the process is
-looked at when it is made (an audit hook, below all libraries), so that neither a name that resolves to something else
-by now, nor a redirect, nor a second request leads into the private network. It can also be killed, and the server
-neither imports nor keeps what Apprise brings. One message each: 0.4 s and 50 MB for a few messages an hour cost less
-than a process that waits for them with everybody's keys.
+A process of its own, because the 250 services of Apprise connect wherever they choose: an audit hook, below all
+libraries, checks every connection of the process when it is made, so that neither a name that resolves to another
+address by now, nor a redirect, nor a second request reaches the private network. The process can also be killed, and
+the server does not import Apprise. It sends one message and ends: 0.4 s and 50 MB for each of a few messages an hour
+cost less than a process that keeps the keys of all users in memory.
 
 Input: one JSON object ``{"url", "title", "body", "allow_private"}`` on stdin: no secret is in an argument.
 Output: one JSON object ``{"sent": bool, "refused": str | null, "problem": str | null}`` in a line of its own on stdout.
@@ -27,7 +27,7 @@ from .address_policy import resolve, why_refused
 from .apprise_sender import SCHEMES
 
 ALONE = 60.0
-"""Seconds after which it ends by itself: more than the server waits, should that be no more."""
+"""Seconds after which it ends by itself, in case the server was killed. Longer than the server waits."""
 _CONNECTING = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 _STARTING = frozenset(
     {
@@ -40,17 +40,17 @@ _SYSTEM = ("/etc/ssl", "/etc/pki", "/etc/mime.types", "/usr/share", "/usr/lib", 
 _MODULES = (*all_suffixes(), ".pem")
 
 
-class Guard:
+class SendingGuard:
     """The audit hook: refuses connections into private networks, files of the user's, and any start of a program."""
 
     def __init__(self, *, allow_private: bool, proxies: frozenset[str] = frozenset()) -> None:
         self.refused: str | None = None
-        """Why the first thing that was refused was."""
+        """Why the first refused action was refused."""
         self.unread = False
-        """A file was asked for and not given: no reason to give up by itself, many look for some they do not need."""
+        """A file was refused. That alone does not fail the message: many libraries look for files they do not need."""
         self._allow_private = allow_private
         self._proxies = proxies
-        """Addresses of the configured web proxies, which are where the administrator put them."""
+        """Addresses of the configured web proxies, which may be private: the administrator chose them."""
         self._installed = _real(_SYSTEM, (sys.prefix, sys.base_prefix, str(Path(os.__file__).parent)), _certificates())
         self._importable = _real(path for path in sys.path if path)
 
@@ -60,13 +60,13 @@ class Guard:
         if self._allow_private:
             return
         if event in _CONNECTING:
-            self._look_at(arguments[-1])
+            self._check_address(arguments[-1])
         elif event == "open":
-            self._look_at_file(arguments[0], arguments[2])
+            self._check_file(arguments[0], arguments[2])
 
-    def _look_at(self, address: object) -> None:
+    def _check_address(self, address: object) -> None:
         if address is None:
-            return  # sendmsg on a socket that is connected
+            return  # sendmsg on a connected socket
         if not isinstance(address, tuple) or not address:
             self._refuse("a socket of this machine")  # AF_UNIX and its kind
         host = str(address[0])
@@ -76,10 +76,10 @@ class Guard:
         if why is not None:
             self._refuse(why)
 
-    def _look_at_file(self, path: object, flags: object) -> None:
-        """Templates, keys and attachments that a URL may name would be sent to whoever it names, too."""
+    def _check_file(self, path: object, flags: object) -> None:
+        """A URL may name templates, keys and attachments: their content would be sent to the service."""
         if not isinstance(path, (str, bytes)) or os.fsdecode(path) == os.devnull:
-            return  # one that is open already, or none
+            return  # a file that is open already, or none
         if isinstance(flags, int) and flags & _WRITING:
             self._refuse("a notification writes no file")
         real = os.path.realpath(os.fsdecode(path))
@@ -106,14 +106,14 @@ def _certificates() -> list[str]:
 
 
 class _Problems(logging.Handler):
-    """What Apprise warns of."""
+    """Collects the warnings of Apprise."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep it."""
+        """Store the text of a warning."""
         self.lines.append(record.getMessage())
 
 
@@ -131,20 +131,20 @@ def _proxies() -> frozenset[str]:
 
 
 def _follow_no_redirect() -> None:
-    """Whatever the URL says (Apprise 2 has ``redirect=yes``): through a proxy the guard sees not where it leads."""
+    """Also where the URL asks for it (``redirect=yes`` of Apprise 2): the guard cannot check it behind a proxy."""
     import requests
 
-    def nowhere(_self: object, _response: object) -> None:
+    def no_target(_self: object, _response: object) -> None:
         return None
 
-    requests.sessions.SessionRedirectMixin.get_redirect_target = nowhere  # type: ignore[method-assign,assignment]
+    requests.sessions.SessionRedirectMixin.get_redirect_target = no_target  # type: ignore[method-assign,assignment]
 
 
 def send(url: str, title: str, body: str, *, allow_private: bool) -> dict[str, Any]:
-    """Send. The process is guarded from here on."""
-    guard = Guard(allow_private=allow_private, proxies=_proxies())
+    """Send one message. The guard stays installed until the process ends."""
+    guard = SendingGuard(allow_private=allow_private, proxies=_proxies())
     problems = _Problems()
-    # After our own modules and before the first connection: 200 ms.
+    # Here, since it takes 200 ms and only this function needs it.
     import apprise
 
     _follow_no_redirect()
@@ -152,12 +152,14 @@ def send(url: str, title: str, body: str, *, allow_private: bool) -> dict[str, A
     log.addHandler(problems)
     log.propagate = False
     asset = apprise.AppriseAsset(app_id="Navi", app_desc="Navi", app_url="", async_mode=False, secure_logging=True)
-    apprise.Apprise.instantiate("json://localhost", asset=asset)  # loads all services; some look for programs then
+    apprise.Apprise.instantiate(
+        "json://localhost", asset=asset
+    )  # loads all services, before the guard: some look for programs then
     sys.addaudithook(guard)
-    # Not Apprise.add(url): that takes several in one text, of which we would have looked at the first.
+    # Not Apprise.add(url): that accepts several URLs in one text, of which only the first would have been checked.
     service = apprise.Apprise.instantiate(url, asset=asset)
     if service is None:
-        return {"sent": False, "refused": guard.refused or "Apprise can not read this URL", "problem": None}
+        return {"sent": False, "refused": guard.refused or "Apprise cannot read this URL", "problem": None}
     if not allow_private and not _schemes_of(service) & SCHEMES:
         return {"sent": False, "refused": "its service is not among those that are allowed here", "problem": None}
     messenger = apprise.Apprise(asset=asset)
@@ -170,7 +172,7 @@ def send(url: str, title: str, body: str, *, allow_private: bool) -> dict[str, A
 
 
 def _schemes_of(service: Any) -> set[str]:
-    """Those that a service goes by: a plain ``https://`` URL may be another one's."""
+    """All schemes of a service: a plain ``https://`` URL may belong to a service with a scheme of its own."""
     found: set[str] = set()
     for names in (service.protocol, service.secure_protocol):
         found.update([names] if isinstance(names, str) else names or ())
@@ -178,18 +180,18 @@ def _schemes_of(service: Any) -> set[str]:
 
 
 def main() -> None:
-    """See the module."""
+    """Read the request, send, print the result."""
     faulthandler.dump_traceback_later(ALONE, exit=True)
-    wanted = json.load(sys.stdin)
-    # What libraries print must not be taken for the answer.
+    request = json.load(sys.stdin)
+    # Output of libraries must not be mistaken for the result.
     with contextlib.redirect_stdout(sys.stderr):
         try:
-            outcome = send(
-                wanted["url"], wanted["title"], wanted["body"], allow_private=wanted.get("allow_private") is True
+            result = send(
+                request["url"], request["title"], request["body"], allow_private=request.get("allow_private") is True
             )
-        except Exception as error:  # noqa: BLE001 - the supervisor: any of 250 services; its text may have the URL
-            outcome = {"sent": False, "refused": None, "problem": f"Apprise failed ({type(error).__name__})"}
-    sys.stdout.write(f"\n{json.dumps(outcome)}\n")
+        except Exception as error:  # noqa: BLE001 - the supervisor of 250 services; the text of an error may contain the URL
+            result = {"sent": False, "refused": None, "problem": f"Apprise failed ({type(error).__name__})"}
+    sys.stdout.write(f"\n{json.dumps(result)}\n")
     sys.stdout.flush()
 
 

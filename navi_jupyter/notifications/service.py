@@ -1,9 +1,9 @@
-"""Tells people what their recalls came to: takes what the ledger says is to be told, and sends it.
+"""Sends notifications about the firings that the ledger marks for delivery.
 
-A firing that is to be told becomes one notice per target; each is retried, held back and settled by itself, and when
-none is left the ledger is told. All of it is in the database, so that it goes on after a crash, by whichever server.
-A message is counted before it is sent and recorded after: killed in between, it is sent again (at least once, never
-never), and one that kills whoever sends it is given up like one that nobody takes.
+Each firing gets one notice per target; every notice is retried, held and settled by itself, and when all of a firing
+are settled, the ledger records it. All state is in the database, so that any server continues after a crash. An attempt
+is counted before the message is sent and its result recorded afterwards: after a kill in between, the message is sent
+again (at least once), and a message that kills its server every time is given up like one that a service refuses.
 """
 
 from __future__ import annotations
@@ -14,45 +14,45 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from ..clock import Clock
+from ..clock import Clock, zone_or_utc
 from ..errors import LimitReached, NaviError, NotFound
 from ..log_setup import get_logger
 from ..model.base import new_id
 from ..ports.notifications import Notice, NoticeStore, TargetRecord
 from ..ports.recalls import Claimed, RecallStore
-from .apprise_sender import Outcome, Send
-from .messages import NotificationMessage, digest, letter, trial
-from .pacing import FIRST_RETRY, HOUR, MAX_ATTEMPTS, free_at, retry_after
-from .quiet_hours import QuietHours, quiet_until, read_quiet, zone_of
+from .apprise_sender import Sender, SendResult
+from .messages import NotificationMessage, digest, message_about, test_message
+from .quiet_hours import FIRST_RETRY, HOUR, MAX_ATTEMPTS, QuietHours, free_at, quiet_until, read_quiet, retry_after
 from .targets import BROWSER, Target, TargetFiles, Targets
 
 log = get_logger("notify")
 
-LOOK_EVERY = timedelta(seconds=15)
-"""Between looks for what another server left, or what this one was not woken for: two reads of small indexes."""
+POLL_EVERY = timedelta(seconds=15)
+"""Between polls for what another server left, or what this one was not woken for. A poll reads two small indexes."""
 TAKEN = timedelta(seconds=90)
-"""How long what was taken is ours, counted anew when its message begins, and longer than that can take."""
+"""How long taken notices belong to this server. Renewed when their message begins; longer than sending can take."""
 SETTLE_AGAIN = timedelta(minutes=2)
+"""After which the deliveries of a server that died before it stored their notices are taken again."""
 BATCH = 100
 AT_ONCE = 3
-"""Sending processes; a target's messages go one after the other."""
-STOP_PATIENCE = 2.0
-"""Seconds that messages have to end when the server does, before they are broken off."""
-TRIALS = 5
-"""Test messages of one user within a minute."""
+"""Sending processes at the same time; the messages to one target are sent one after the other."""
+STOP_SECONDS = 2.0
+"""Seconds that running messages get when the server stops, before they are aborted."""
+TEST_MESSAGES = 5
+"""Of one user within a minute."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TargetState:
-    """A target and how it did."""
+    """A target with the results of its last messages."""
 
     target: Target
     record: TargetRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Round:
-    """What was taken at one time for one target of one user."""
+class _Batch:
+    """The notices that were taken together for one target of one user."""
 
     by: str
     owner: str
@@ -68,7 +68,7 @@ class NotificationService:
         ledger: RecallStore,
         notices: NoticeStore,
         files: TargetFiles,
-        send: Send,
+        send: Sender,
         *,
         clock: Clock,
         base_url: Callable[[], str | None] = lambda: None,
@@ -79,33 +79,33 @@ class NotificationService:
         self._send = send
         self._clock = clock
         self._base_url = base_url
-        """The server's address as far as the server knows it."""
+        """The server's address, where no ``public_url`` is configured."""
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._processes = asyncio.Semaphore(AT_ONCE)
         self._stopping = False
-        self._trials: defaultdict[str, list[datetime]] = defaultdict(list)
+        self._tests: defaultdict[str, list[datetime]] = defaultdict(list)
 
-    # --- life
+    # --- start and stop
 
     def start(self) -> None:
-        """Begin to look. Once."""
+        """Start delivering."""
         self._task = asyncio.create_task(self._work(), name="navi-notify")
 
     async def stop(self) -> None:
-        """What is being sent has a moment to end; what is broken off then is sent again by the next server."""
+        """Give running messages a moment to end. An aborted one is sent again by the next server."""
         self._stopping = True
         self._woken.set()
         if self._task is not None:
-            await asyncio.wait({self._task}, timeout=STOP_PATIENCE)
+            await asyncio.wait({self._task}, timeout=STOP_SECONDS)
         self._send.close()
         if self._task is not None:
-            await asyncio.wait({self._task}, timeout=STOP_PATIENCE)  # until that is written down
+            await asyncio.wait({self._task}, timeout=STOP_SECONDS)  # until the aborted messages are recorded
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     def wake(self) -> None:
-        """A firing may be over."""
+        """A firing may have ended: poll now."""
         self._woken.set()
 
     async def _work(self) -> None:
@@ -119,7 +119,7 @@ class NotificationService:
                 log.error("notify_postponed", error=str(error))
             except Exception:  # The supervisor: one message's defect must not end all of them.
                 log.exception("notify_failed")
-            until = now + LOOK_EVERY
+            until = now + POLL_EVERY
             if not self._stopping:
                 await self._clock.wait(self._woken, until=until if due is None else max(min(until, due), now + _TICK))
                 self._woken.clear()
@@ -140,18 +140,18 @@ class NotificationService:
         groups: defaultdict[tuple[str, str], list[Notice]] = defaultdict(list)
         for notice in taken:
             groups[notice.owner, notice.target].append(notice)
-        # No TaskGroup: where one target's record fails, the others' messages are sent and must be recorded.
-        told = (
-            self._tell(_Round(by=by, owner=owner, target=target, targets=targets), notices)
+        # No TaskGroup: when recording fails for one target, the results of the others' messages must still be recorded.
+        deliveries = (
+            self._deliver_to_target(_Batch(by=by, owner=owner, target=target, targets=targets), notices)
             for (owner, target), notices in groups.items()
         )
-        for result in await asyncio.gather(*told, return_exceptions=True):
+        for result in await asyncio.gather(*deliveries, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
         await self._settle({notice.firing_id for notice in taken})
 
     async def _expand(self) -> None:
-        """A notice for each target of each firing that is to be told."""
+        """Store a notice for each target of each firing marked for delivery."""
         now = self._clock.now()
         while claims := await self._ledger.take_deliveries(now=now, until=now + SETTLE_AGAIN, limit=BATCH):
             await self._notices.add([(claim, _targets_of(claim)) for claim in claims], now=now)
@@ -163,115 +163,115 @@ class NotificationService:
         for firing_id, error in await self._notices.settle(firing_ids):
             await self._ledger.delivered(firing_id, error)
 
-    async def _tell(self, turn: _Round, notices: Sequence[Notice]) -> None:
-        """Everything for one target of one user: what was held or failed in one message, the rest one by one."""
-        awake = await self._without_quiet(turn, await self._without_lost(turn, notices))
-        late = [notice for notice in awake if notice.held or notice.attempts]
-        letters = [late] if late else []
-        letters += [[notice] for notice in awake if not (notice.held or notice.attempts)]
-        for number, group in enumerate(letters):
+    async def _deliver_to_target(self, batch: _Batch, notices: Sequence[Notice]) -> None:
+        """What was held or failed before goes in one digest, each other notice in a message of its own."""
+        sendable = await self._hold_in_quiet_hours(batch, await self._give_up_exhausted(batch, notices))
+        late = [notice for notice in sendable if notice.held or notice.attempts]
+        groups = [late] if late else []
+        groups += [[notice] for notice in sendable if not (notice.held or notice.attempts)]
+        for number, group in enumerate(groups):
             now = self._clock.now()
-            rest = [notice.number for each in letters[number:] for notice in each]
+            rest = [notice.number for each in groups[number:] for notice in each]
             if self._stopping:
-                await self._notices.hold(rest, by=turn.by, until=now, why=None)
+                await self._notices.hold(rest, by=batch.by, until=now, why=None)
                 return
-            sent = await self._notices.sent_at(turn.owner, turn.target, since=now - HOUR)
-            free = free_at(sent, now, per_hour=turn.targets.per_hour)
+            sent = await self._notices.sent_at(batch.owner, batch.target, since=now - HOUR)
+            free = free_at(sent, now, per_hour=batch.targets.per_hour)
             if free is not None:
-                await self._notices.hold(rest, by=turn.by, until=free, why="rate")
-                log.info("notify_held", target=turn.target, notices=len(rest), until=free.isoformat())
+                await self._notices.hold(rest, by=batch.by, until=free, why="rate")
+                log.info("notify_held", target=batch.target, notices=len(rest), until=free.isoformat())
                 return
-            problem = await self._send_to(turn, group)
+            problem = await self._send_to(batch, group)
             if problem is not None:
-                await self._spare(turn, problem, rest[len(group) :])
+                await self._defer(batch, problem, rest[len(group) :])
                 return
 
-    async def _without_lost(self, turn: _Round, notices: Sequence[Notice]) -> list[Notice]:
-        """Those that have a try left: of the others nothing was heard again, each time."""
+    async def _give_up_exhausted(self, batch: _Batch, notices: Sequence[Notice]) -> list[Notice]:
+        """Those with an attempt left. Every attempt of the others was counted, and none recorded a result."""
         lost = [notice.number for notice in notices if notice.attempts >= MAX_ATTEMPTS]
         if lost:
-            error = "whoever sent it did not live to see how that ended"
-            await self._notices.failed(lost, by=turn.by, error=error, at=self._clock.now(), again_at=None)
-            log.warning("notify_given_up", target=turn.target, notices=len(lost), problem=error)
+            error = "the server ended during each attempt to send it"
+            await self._notices.failed(lost, by=batch.by, error=error, at=self._clock.now(), again_at=None)
+            log.warning("notify_given_up", target=batch.target, notices=len(lost), problem=error)
         return [notice for notice in notices if notice.number not in lost]
 
-    async def _without_quiet(self, turn: _Round, notices: Sequence[Notice]) -> list[Notice]:
-        """Those that may be told now; the others are held until their quiet hours are over."""
+    async def _hold_in_quiet_hours(self, batch: _Batch, notices: Sequence[Notice]) -> list[Notice]:
+        """Those that may be sent now; the others are held until their quiet hours end."""
         now = self._clock.now()
-        awake: list[Notice] = []
-        asleep: defaultdict[datetime, list[int]] = defaultdict(list)
+        sendable: list[Notice] = []
+        held: defaultdict[datetime, list[int]] = defaultdict(list)
         for notice in notices:
-            window = _window(notice, turn.targets.quiet)
-            until = None if window is None else quiet_until(window, now, zone_of(notice.zone))
+            window = _window(notice, batch.targets.quiet)
+            until = None if window is None else quiet_until(window, now, zone_or_utc(notice.zone))
             if until is None:
-                awake.append(notice)
+                sendable.append(notice)
             else:
-                asleep[until].append(notice.number)
-        for until, numbers in asleep.items():
-            await self._notices.hold(numbers, by=turn.by, until=until, why="quiet")
-        return awake
+                held[until].append(notice.number)
+        for until, numbers in held.items():
+            await self._notices.hold(numbers, by=batch.by, until=until, why="quiet")
+        return sendable
 
-    async def _send_to(self, turn: _Round, group: Sequence[Notice]) -> Outcome | None:
-        """One message; how it went when it did not go."""
-        async with self._slots:
-            # After the wait for a slot: by now somebody else may have found them due.
+    async def _send_to(self, batch: _Batch, group: Sequence[Notice]) -> SendResult | None:
+        """Send one message. None when it was sent, else what failed."""
+        async with self._processes:
+            # After the wait for a free process: another server may have taken the notices meanwhile.
             ours = set(
                 await self._notices.attempt(
-                    [notice.number for notice in group], by=turn.by, until=self._clock.now() + TAKEN
+                    [notice.number for notice in group], by=batch.by, until=self._clock.now() + TAKEN
                 )
             )
             group = [notice for notice in group if notice.number in ours]
             if not group:
                 return None
-            base = turn.targets.public_url or self._base_url()
-            content = letter(group[0], base=base) if len(group) == 1 else digest(group, base=base)
-            outcome = await self._outcome(turn.targets.targets.get(turn.target), content)
+            base = batch.targets.public_url or self._base_url()
+            content = message_about(group[0], base=base) if len(group) == 1 else digest(group, base=base)
+            result = await self._send_now(batch.targets.targets.get(batch.target), content)
         now = self._clock.now()
-        if outcome.problem is None:
+        if result.problem is None:
             await self._notices.sent(ours, message_id=new_id("m"), at=now)
-            log.info("notify_sent", target=turn.target, notices=len(ours))
+            log.info("notify_sent", target=batch.target, notices=len(ours))
             return None
-        # Each by its own count: those that joined a digest later have tries left.
-        by_tries: defaultdict[int, list[int]] = defaultdict(list)
+        # Each by its own count: notices that joined a digest later have attempts left.
+        by_attempts: defaultdict[int, list[int]] = defaultdict(list)
         for notice in group:
-            by_tries[notice.attempts + 1].append(notice.number)
-        for attempts, tried in by_tries.items():
-            again = _again_at(outcome, attempts, now)
-            await self._notices.failed(tried, by=turn.by, error=outcome.problem, at=now, again_at=again)
-        log.warning("notify_not_sent", target=turn.target, notices=len(ours), problem=outcome.problem)
-        return outcome
+            by_attempts[notice.attempts + 1].append(notice.number)
+        for attempts, tried in by_attempts.items():
+            again = _again_at(result, attempts, now)
+            await self._notices.failed(tried, by=batch.by, error=result.problem, at=now, again_at=again)
+        log.warning("notify_not_sent", target=batch.target, notices=len(ours), problem=result.problem)
+        return result
 
-    async def _spare(self, turn: _Round, outcome: Outcome, rest: Sequence[int]) -> None:
-        """A target that did not take one message is not tried with the next: they come together when it takes one."""
+    async def _defer(self, batch: _Batch, result: SendResult, rest: Sequence[int]) -> None:
+        """After a failure the target's other notices wait, and are sent in one digest with the retry."""
         now = self._clock.now()
         if not rest:
             return
-        if outcome.lasting:
-            await self._notices.failed(rest, by=turn.by, error=str(outcome.problem), at=now, again_at=None)
-        elif outcome.stopped:
-            await self._notices.hold(rest, by=turn.by, until=now, why=None)
+        if result.lasting:
+            await self._notices.failed(rest, by=batch.by, error=str(result.problem), at=now, again_at=None)
+        elif result.stopped:
+            await self._notices.hold(rest, by=batch.by, until=now, why=None)
         else:
-            await self._notices.hold(rest, by=turn.by, until=now + FIRST_RETRY, why="silence")
+            await self._notices.hold(rest, by=batch.by, until=now + FIRST_RETRY, why="silence")
 
-    async def _outcome(self, target: Target | None, content: NotificationMessage) -> Outcome:
+    async def _send_now(self, target: Target | None, content: NotificationMessage) -> SendResult:
         if target is None:
-            return Outcome(problem="there is no such target in navi/notify.toml")
+            return SendResult(problem="there is no such target in navi/notify.toml")
         if target.wrong is not None:
-            return Outcome(problem=target.wrong)
+            return SendResult(problem=target.wrong)
         return await asyncio.to_thread(self._send, target.url, title=content.title, body=content.body)
 
-    # --- for people
+    # --- for users
 
     async def targets(self) -> Targets:
         """What is configured now."""
         return await asyncio.to_thread(self._files.read)
 
     async def names(self) -> Sequence[str]:
-        """What a recall may name, in small letters: what is configured now, also where something is wrong with it."""
+        """The names that a recall may use, in lower case: all configured targets, also those with a mistake."""
         return sorted({BROWSER, *(await self.targets()).targets})
 
     async def states(self, owner: str) -> Sequence[TargetState]:
-        """Every target, and those that are named by recalls and not configured any more."""
+        """All targets, with those that notices were sent to and that are not configured any more."""
         targets = await self.targets()
         records = await self._notices.records(owner)
         gone = {name: Target(name=name, source="", wrong="it is not configured") for name in records}
@@ -280,30 +280,32 @@ class NotificationService:
             for name, target in sorted({**gone, **targets.targets}.items())
         ]
 
-    async def trial(self, name: str, *, owner: str) -> Outcome:
-        """Send a test message, at once whatever the hour. Raises NotFound, LimitReached."""
+    async def send_test(self, name: str, *, owner: str) -> SendResult:
+        """Send a test message now, also in quiet hours. Raises NotFound, LimitReached."""
         targets = await self.targets()
         target = targets.targets.get(name.lower())
         if target is None:
             raise NotFound(f"There is no notification target {name[:64]}.")
         now = self._clock.now()
-        recent = [at for at in self._trials[owner] if at > now - timedelta(minutes=1)]
-        if len(recent) >= TRIALS:
-            raise LimitReached(f"You have sent {TRIALS} test messages within a minute; wait a little.")
-        self._trials[owner] = [*recent, now]
-        content = trial(target.name, base=targets.public_url or self._base_url())
-        async with self._slots:
-            return await self._outcome(target, content)
+        recent = [at for at in self._tests[owner] if at > now - timedelta(minutes=1)]
+        if len(recent) >= TEST_MESSAGES:
+            raise LimitReached(
+                f"You have sent {TEST_MESSAGES} test messages within a minute. Wait a minute, then try again."
+            )
+        self._tests[owner] = [*recent, now]
+        content = test_message(target.name, base=targets.public_url or self._base_url())
+        async with self._processes:
+            return await self._send_now(target, content)
 
 
 _TICK = timedelta(milliseconds=50)
 
 
-def _again_at(outcome: Outcome, attempts: int, now: datetime) -> datetime | None:
-    """When to try again; None: no more."""
-    if outcome.stopped:
+def _again_at(result: SendResult, attempts: int, now: datetime) -> datetime | None:
+    """When to try again; None for never."""
+    if result.stopped:
         return now
-    delay = None if outcome.lasting else retry_after(attempts)
+    delay = None if result.lasting else retry_after(attempts)
     return None if delay is None else now + delay
 
 

@@ -10,7 +10,7 @@ import certifi
 import pytest
 
 from navi_jupyter.notifications.address_policy import resolve, why_refused
-from navi_jupyter.notifications.sender_process import Guard
+from navi_jupyter.notifications.sender_process import SendingGuard
 
 REFUSED = {
     "127.0.0.1": "this machine",
@@ -46,8 +46,8 @@ REFUSED = {
     "2002:7f00:1::1": "",
     "2002:c0a8:101::1": "",
     "2001:0:7f00:1::1": "",
-    "localhost": "no IP address",
-    "": "no IP address",
+    "localhost": "not an IP address",
+    "": "not an IP address",
 }
 ALLOWED = ("1.1.1.1", "93.184.216.34", "2606:4700:4700::1111", "64:ff9b::101:101", "172.32.0.1", "192.167.255.255")
 SPELLINGS = (
@@ -103,16 +103,16 @@ def test_what_is_no_host_has_no_address(host: str) -> None:
     ],
 )
 def test_every_way_to_reach_an_address_is_looked_at(event: str, address: object) -> None:
-    guard = Guard(allow_private=False, proxies=frozenset())
+    guard = SendingGuard(allow_private=False, proxies=frozenset())
     with pytest.raises(PermissionError, match="refused"):
         guard(event, (None, address))
     assert guard.refused
 
 
 def test_the_internet_a_proxy_and_where_allowed_everything_can_be_reached_but_no_program_started() -> None:
-    Guard(allow_private=False, proxies=frozenset())("socket.connect", (None, ("1.1.1.1", 443)))
-    Guard(allow_private=False, proxies=frozenset({"10.0.0.9"}))("socket.connect", (None, ("10.0.0.9", 3128)))
-    allowing = Guard(allow_private=True, proxies=frozenset())
+    SendingGuard(allow_private=False, proxies=frozenset())("socket.connect", (None, ("1.1.1.1", 443)))
+    SendingGuard(allow_private=False, proxies=frozenset({"10.0.0.9"}))("socket.connect", (None, ("10.0.0.9", 3128)))
+    allowing = SendingGuard(allow_private=True, proxies=frozenset())
     allowing("socket.connect", (None, ("10.0.0.1", 443)))
     for event in ("subprocess.Popen", "os.system", "os.posix_spawn", "os.fork", "os.exec", "os.startfile"):
         with pytest.raises(PermissionError, match="no program"):
@@ -123,7 +123,7 @@ def test_files_of_the_installation_are_read_and_no_others_and_none_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
-    guard = Guard(allow_private=False)
+    guard = SendingGuard(allow_private=False)
     for path in (os.__file__, certifi.where(), os.devnull, str(tmp_path / "module.py"), 3):
         guard("open", (path, "r", os.O_RDONLY))
     for path in (
@@ -142,4 +142,4 @@ def test_files_of_the_installation_are_read_and_no_others_and_none_is_written(
     for path in (os.__file__, str(tmp_path / "module.py"), "/tmp/x"):
         with pytest.raises(PermissionError, match="writes no file"):
             guard("open", (path, "w", os.O_WRONLY | os.O_CREAT))
-    Guard(allow_private=True)("open", ("/etc/passwd", "r", os.O_RDONLY))
+    SendingGuard(allow_private=True)("open", ("/etc/passwd", "r", os.O_RDONLY))

@@ -20,7 +20,7 @@ from navi_jupyter.notifications.apprise_sender import (
     SCHEMES,
     SERVICES,
     AppriseSender,
-    Outcome,
+    SendResult,
     why_unusable,
     without_secrets,
 )
@@ -35,7 +35,7 @@ def test_a_message_arrives_with_its_title_and_text(receiver: Receiver) -> None:
     ]
 
 
-def send_all(urls: Iterable[str]) -> dict[str, Outcome]:
+def send_all(urls: Iterable[str]) -> dict[str, SendResult]:
     """To each as the server would, some at a time: most of a message's time its process only starts."""
     urls = list(urls)
     with ThreadPoolExecutor(4) as pool:
@@ -115,7 +115,7 @@ def test_a_url_that_names_a_file_of_this_machine_sends_nothing_of_it(receiver: R
     assert receiver.paths == []
 
 
-async def sending(sender: AppriseSender, url: str, receiver: Receiver) -> asyncio.Task[Outcome]:
+async def sending(sender: AppriseSender, url: str, receiver: Receiver) -> asyncio.Task[SendResult]:
     """A message that hangs in mid-request."""
     receiver.answering.clear()
     task = asyncio.create_task(asyncio.to_thread(sender, url, title="t", body="b"))
@@ -139,7 +139,7 @@ async def test_a_server_that_stops_breaks_off_what_is_being_sent_and_sends_nothi
     task = await sending(sender, receiver.url(), receiver)
     (process,) = sender.processes
     sender.close()
-    assert await task == Outcome(problem="the server was stopped", stopped=True)
+    assert await task == SendResult(problem="the server was stopped", stopped=True)
     assert process.returncode is not None
     assert sender(receiver.url(), title="t", body="b").stopped
     assert len(receiver.paths) == 1
@@ -149,7 +149,7 @@ async def test_a_sending_process_that_is_killed_is_a_failure_that_may_pass(recei
     sender = AppriseSender(allow_private=True)
     task = await sending(sender, receiver.url(), receiver)
     os.kill(sender.processes[0].pid, signal.SIGKILL)
-    assert await task == Outcome(problem="the sending process broke off (exit code -9)")
+    assert await task == SendResult(problem="the sending process failed (exit code -9)")
 
 
 def test_a_sending_process_whose_server_is_no_more_ends_by_itself() -> None:
@@ -161,8 +161,8 @@ def test_a_sending_process_whose_server_is_no_more_ends_by_itself() -> None:
 GARBAGE = {
     "before": ("print('hello {}', flush=True)", None),
     "after": ("import atexit, os; atexit.register(os.write, 1, b'[]')", None),
-    "instead": ("import os; os.write(1, b'null'); os._exit(3)", "the sending process broke off (exit code 3)"),
-    "binary": ("import os; os.write(1, bytes(range(256))); os._exit(0)", "the sending process broke off (exit code 0)"),
+    "instead": ("import os; os.write(1, b'null'); os._exit(3)", "the sending process failed (exit code 3)"),
+    "binary": ("import os; os.write(1, bytes(range(256))); os._exit(0)", "the sending process failed (exit code 0)"),
 }
 
 

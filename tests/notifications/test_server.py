@@ -28,7 +28,7 @@ def navi_config(tmp_path: Path) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def nothing_is_found_by_looking_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever has something to tell must say so."""
-    monkeypatch.setattr("navi_jupyter.notifications.service.LOOK_EVERY", timedelta(hours=1))
+    monkeypatch.setattr("navi_jupyter.notifications.service.POLL_EVERY", timedelta(hours=1))
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 
 from navi_jupyter.errors import LimitReached, NotFound
 from navi_jupyter.model.recalls import FiringStatus
-from navi_jupyter.notifications.apprise_sender import AppriseSender, Outcome
-from navi_jupyter.notifications.pacing import MAX_ATTEMPTS, free_at, retry_after
-from navi_jupyter.notifications.service import AT_ONCE, BATCH, TAKEN, TRIALS
+from navi_jupyter.notifications.apprise_sender import AppriseSender, SendResult
+from navi_jupyter.notifications.quiet_hours import MAX_ATTEMPTS, free_at, retry_after
+from navi_jupyter.notifications.service import AT_ONCE, BATCH, TAKEN, TEST_MESSAGES
 from tests.support.notification_world import BASE, World, world
 from tests.support.receiver import Receiver
 from tests.support.scheduler_world import OWNER, START
@@ -158,7 +158,7 @@ async def test_a_message_that_kills_whoever_sends_it_is_given_up(tmp_path: Path)
     class Deadly:
         calls = 0
 
-        def __call__(self, url: str, *, title: str, body: str) -> Outcome:
+        def __call__(self, url: str, *, title: str, body: str) -> SendResult:
             self.calls += 1
             raise RuntimeError("killed")
 
@@ -173,7 +173,7 @@ async def test_a_message_that_kills_whoever_sends_it_is_given_up(tmp_path: Path)
             here.clock.advance(TAKEN)
         await here.service.deliver()
         assert deadly.calls == MAX_ATTEMPTS
-        assert await here.notice(firing) == ("failed", 5, "whoever sent it did not live to see how that ended")
+        assert await here.notice(firing) == ("failed", 5, "the server ended during each attempt to send it")
         assert (await here.delivery(firing))[0] == "failed"
 
 
@@ -227,7 +227,7 @@ async def test_a_stalled_server_sends_nothing_that_another_has_taken_over(receiv
         firing = await here.fired("Look")
         stalled = here.service
         for _ in range(AT_ONCE):
-            await stalled._slots.acquire()
+            await stalled._processes.acquire()
         late = asyncio.create_task(stalled.deliver())
         async with asyncio.timeout(20):
             while await here.store.fetch_one("SELECT 1 FROM notices WHERE taken_by IS NOT NULL") is None:  # noqa: ASYNC110
@@ -236,7 +236,7 @@ async def test_a_stalled_server_sends_nothing_that_another_has_taken_over(receiv
         await here.new_service().deliver()
         assert len(receiver.bodies) == 1
         for _ in range(AT_ONCE):
-            stalled._slots.release()
+            stalled._processes.release()
         await late
         assert len(receiver.bodies) == 1
         assert await here.notice(firing) == ("sent", 1, None)
@@ -409,16 +409,16 @@ async def test_a_retry_that_falls_into_quiet_hours_waits_for_their_end(receiver:
 async def test_a_test_message_goes_at_once_and_only_so_many(receiver: Receiver, tmp_path: Path) -> None:
     async with world(tmp_path) as here:
         here.configure(one_target(receiver, 'quiet = "11:00-14:00"'))
-        assert (await here.service.trial("Desk", owner=OWNER)).problem is None
+        assert (await here.service.send_test("Desk", owner=OWNER)).problem is None
         assert receiver.titles == ["Navi: test"]
         with pytest.raises(NotFound):
-            await here.service.trial("nobody", owner=OWNER)
-        receiver.failures = TRIALS
-        for _ in range(TRIALS - 1):
-            assert (await here.service.trial("desk", owner=OWNER)).problem is not None
+            await here.service.send_test("nobody", owner=OWNER)
+        receiver.failures = TEST_MESSAGES
+        for _ in range(TEST_MESSAGES - 1):
+            assert (await here.service.send_test("desk", owner=OWNER)).problem is not None
         with pytest.raises(LimitReached):
-            await here.service.trial("desk", owner=OWNER)
-        assert (await here.service.trial("desk", owner="bob")).problem is not None
+            await here.service.send_test("desk", owner=OWNER)
+        assert (await here.service.send_test("desk", owner="bob")).problem is not None
 
 
 async def test_who_sends_is_woken_for_what_ran_and_for_what_was_only_missed(tmp_path: Path) -> None:

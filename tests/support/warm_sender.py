@@ -12,18 +12,18 @@ import subprocess
 import sys
 import threading
 
-from navi_jupyter.notifications.apprise_sender import Outcome, _outcome_of
+from navi_jupyter.notifications.apprise_sender import SendResult, result_of
 from navi_jupyter.notifications.sender_process import send
 
 
 class WarmSender:
-    """Implements ``Send``."""
+    """Implements ``Sender``."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __call__(self, url: str, *, title: str, body: str) -> Outcome:
+    def __call__(self, url: str, *, title: str, body: str) -> SendResult:
         with self._lock:
             if self._process is None:
                 environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
@@ -38,7 +38,7 @@ class WarmSender:
             assert self._process.stdout is not None
             self._process.stdin.write(json.dumps({"url": url, "title": title, "body": body}).encode() + b"\n")
             self._process.stdin.flush()
-            outcome = _outcome_of(self._process.stdout.readline(), url)
+            outcome = result_of(self._process.stdout.readline(), url)
         assert outcome is not None
         return outcome
 

@@ -37,7 +37,7 @@ async def list_targets(call: Call) -> Reply:
 
 
 async def try_target(call: Call) -> Reply:
-    outcome = await call.recalls.notifications.trial(call.parameters["name"], owner=call.owner)
+    outcome = await call.recalls.notifications.send_test(call.parameters["name"], owner=call.owner)
     return reply(wire.NotifyTrial(delivered=outcome.problem is None, error=outcome.problem))
 
 

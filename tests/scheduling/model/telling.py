@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from navi_jupyter.model.recalls import Firing, FiringStatus, Recall
-from navi_jupyter.notifications.apprise_sender import Outcome
+from navi_jupyter.notifications.apprise_sender import SendResult
 from navi_jupyter.notifications.service import NotificationService
 from navi_jupyter.notifications.targets import Target, Targets
 from navi_jupyter.store.notices import SqliteNotices
@@ -103,17 +103,17 @@ class _Nowhere:
         self._process = process
         self._notices = notices
 
-    def __call__(self, url: str, *, title: str, body: str) -> Outcome:
+    def __call__(self, url: str, *, title: str, body: str) -> SendResult:
         house, about = self._process.house, self._notices.begun
         lot = house.dice.random()
         house.note(f"{self._process.id} tells {url} of {about}: {title} ({len(body)})")
         if lot < 0.08:
-            return Outcome(problem="there is no such address", lasting=True)
+            return SendResult(problem="there is no such address", lasting=True)
         if lot < 0.25 and not house.calm:
-            return Outcome(problem="it did not answer")
+            return SendResult(problem="it did not answer")
         house.messages.sent.update(about)
         house.messages.unrecorded |= set(about)
-        return Outcome(problem=None)
+        return SendResult(problem=None)
 
     def close(self) -> None:
         """There is nothing to break off."""
