@@ -1,4 +1,4 @@
-"""The backend for a model string; which models can be used here, and why the others cannot."""
+"""The backend that answers a turn; which models can be used here, and why the others cannot."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from .registry import AgentParts, default_parts
 from .run.backend import PydanticAIBackend
 
 
-class Backends:
-    """The backends by model string: ``offline``, else ``provider:model`` as pydantic-ai names them."""
+class AgentRouter:
+    """The ``AgentLoop`` for the orchestrator: each turn is answered by the backend of its model string.
+
+    A model string is ``offline`` or ``provider:model``, as pydantic-ai names them.
+    """
 
     def __init__(self, agent_parts: AgentParts | None = None) -> None:
         agent_parts = agent_parts or default_parts()
@@ -27,6 +30,11 @@ class Backends:
     def backend_for(self, model: str) -> AgentLoop:
         """The backend that answers with this model. Whether it can is found out by running it."""
         return self._offline if model.strip() == OFFLINE else self._model
+
+    def run(self, turn: Turn, context: ToolContext) -> AsyncIterator[Event | TurnResult]:
+        """See ``ports.AgentLoop``."""
+        # The backend's own iterator and no generator around it, so that closing it closes the backend's run at once.
+        return self.backend_for(turn.model).run(turn, context)
 
     @staticmethod
     def validate(model: str) -> str:
@@ -79,15 +87,3 @@ class Backends:
         provider = all_providers().get(prefix)
         label = "built in, no language model" if name == OFFLINE else provider.label if provider else prefix
         return {"name": name, "usable": reason is None, "reason": reason, "provider": label}
-
-
-class AgentRouter:
-    """The ``AgentLoop`` for the orchestrator: each turn is answered by its model's backend."""
-
-    def __init__(self, backends: Backends | None = None) -> None:
-        self._backends = backends or Backends()
-
-    def run(self, turn: Turn, context: ToolContext) -> AsyncIterator[Event | TurnResult]:
-        """See ``ports.AgentLoop``."""
-        # The backend's own iterator and no generator around it, so that closing it closes the backend's run at once.
-        return self._backends.backend_for(turn.model).run(turn, context)

@@ -21,7 +21,7 @@ from ..agent.mcp.config import ConfigFiles
 from ..agent.mcp.pool import McpPool
 from ..agent.mcp.tools import McpTools
 from ..agent.registry import AgentParts, default_parts
-from ..agent.router import AgentRouter, Backends
+from ..agent.router import AgentRouter
 from ..agent.tools.kernel_functions import KernelTools
 from ..clock import SystemClock
 from ..commands import Acceptance, Command, Prompt
@@ -139,7 +139,7 @@ def build_agent(settings: Settings, mcp: McpPool, kernel_tools: KernelTools) -> 
     parts: AgentParts = default_parts(
         config_path=jupyter_config_path(),
         ceiling={pattern: Permission(most) for pattern, most in settings.tool_ceiling.items()},
-        check_model=Backends.validate,
+        check_model=AgentRouter.validate,
         sources=(kernel_tools, McpTools(mcp, lambda name: parts.profiles.get(name))),
     )
     return parts
@@ -155,12 +155,12 @@ def build_mcp(
 
 
 def build_orchestrator(
-    settings: Settings, stores: Stores, access: JupyterAccess, parts: AgentParts, backends: Backends
+    settings: Settings, stores: Stores, access: JupyterAccess, parts: AgentParts, backends: AgentRouter
 ) -> Orchestrator:
     """Sessions and their runs."""
     return Orchestrator(
         stores.sessions,
-        AgentRouter(backends),
+        backends,
         settings=settings,
         gear=ToolServices(
             jupyter=access, memory=stores.memory, attachments=stores.attachments, spending=stores.sessions

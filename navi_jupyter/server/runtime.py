@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
-from ..agent.router import Backends
+from ..agent.router import AgentRouter
 from ..errors import NaviError
 from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..log_setup import get_logger, send_to
@@ -67,7 +67,7 @@ async def runtime(
         mcp = build_mcp(settings, jupyter, on_status=lambda event: orchestrator.tell_followers(event))
         stack.push_async_callback(mcp.stop)  # after the runs, whose calls it carries
         parts = build_agent(settings, mcp, workspace.kernel_tools)
-        backends = Backends(parts)
+        backends = AgentRouter(parts)
         orchestrator = build_orchestrator(settings, stores, workspace.access, parts, backends)
         recalls, marks = _build_recalls(settings, stores, workspace, orchestrator, jupyter), ReadMarks(stores.sessions)
         await orchestrator.start(

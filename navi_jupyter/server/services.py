@@ -12,7 +12,7 @@ from typing import Any
 
 from ..agent.mcp.pool import McpPool
 from ..agent.registry import AgentParts
-from ..agent.router import Backends
+from ..agent.router import AgentRouter
 from ..agent.tools.base import Tool, ToolNote
 from ..agent.tools.kernel_functions import KernelTools
 from ..clock import now
@@ -137,7 +137,7 @@ class AgentServices:
     settings: Settings
     orchestrator: Orchestrator
     parts: AgentParts
-    backends: Backends
+    backends: AgentRouter
     mcp: McpPool
     kernel_tools: KernelTools
 

@@ -439,7 +439,7 @@ async def test_a_model_that_can_not_work_here_says_the_one_thing_to_do(
 
 def test_nothing_heavy_is_imported_before_the_first_run() -> None:
     code = (
-        "import sys; import navi_jupyter.agent.router as b; r = b.AgentRouter(); b.Backends().describe(); "
+        "import sys; import navi_jupyter.agent.router as b; r = b.AgentRouter(); r.describe(); "
         "print([m for m in ('pydantic_ai','dateparser','openai','anthropic','croniter') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

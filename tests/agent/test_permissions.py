@@ -11,7 +11,7 @@ import pytest
 from navi_jupyter.agent.offline.backend import OfflineBackend
 from navi_jupyter.agent.profiles.definitions import PROFILES, Profile
 from navi_jupyter.agent.registry import default_parts
-from navi_jupyter.agent.router import Backends
+from navi_jupyter.agent.router import AgentRouter
 from navi_jupyter.agent.tools.base import Tool, ToolOutput
 from navi_jupyter.agent.tools.permissions import BY_EFFECT, ToolPermissions, rule_for, strictest
 from navi_jupyter.model.runs import Effect, Permission
@@ -172,7 +172,7 @@ def test_the_ceiling_reaches_the_equipment(context: ToolContext) -> None:
 
 
 async def test_what_the_administrator_denies_the_offline_backend_does_not_do_either() -> None:
-    bench = Bench(Backends(default_parts(ceiling={"create_recall": DENY}, packages=False)).backend_for("offline"))
+    bench = Bench(AgentRouter(default_parts(ceiling={"create_recall": DENY}, packages=False)).backend_for("offline"))
     outcome = await bench.run("remind me in 10 minutes to stretch")
     assert outcome.tools == ["create_recall"]
     assert "tool_denied" in outcome.results[0]
@@ -181,6 +181,6 @@ async def test_what_the_administrator_denies_the_offline_backend_does_not_do_eit
 
 
 async def test_the_offline_backend_does_what_is_allowed() -> None:
-    bench = Bench(Backends(default_parts(ceiling={"run_*": DENY}, packages=False)).backend_for("offline"))
+    bench = Bench(AgentRouter(default_parts(ceiling={"run_*": DENY}, packages=False)).backend_for("offline"))
     await bench.run("remind me in 10 minutes to stretch")
     assert len(bench.desk.recalls) == 1

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from navi_jupyter.agent.profiles.definitions import PROFILES
 from navi_jupyter.agent.profiles.files import ProfileBook
-from navi_jupyter.agent.router import Backends
+from navi_jupyter.agent.router import AgentRouter
 from navi_jupyter.agent.tools.builtin import builtin_tools
 from navi_jupyter.config_files import line_of, lines_of
 from navi_jupyter.errors import InvalidRequest
@@ -32,7 +32,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.path.mkdir(parents=True, exist_ok=True)
-        self.book = ProfileBook([path], check_model=Backends.validate)
+        self.book = ProfileBook([path], check_model=AgentRouter.validate)
 
     def write(self, name: str, text: str) -> Path:
         file = self.path / f"{name}.toml"

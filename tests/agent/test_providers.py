@@ -18,7 +18,7 @@ from pydantic_ai.settings import ModelSettings
 from navi_jupyter.agent.providers.catalog import endpoints, provider_of
 from navi_jupyter.agent.providers.errors import run_failure
 from navi_jupyter.agent.providers.models import POLICY, RetryPolicy, build_model
-from navi_jupyter.agent.router import Backends
+from navi_jupyter.agent.router import AgentRouter
 from navi_jupyter.errors import InvalidRequest, RunFailed
 from tests.support.providers import KEY, Call, Reply, ScriptedProvider
 
@@ -385,7 +385,7 @@ async def test_models_of_a_reachable_server_are_listed_and_asked_for_once(
 ) -> None:
     async with serve() as provider:
         monkeypatch.delenv("OPENAI_BASE_URL")
-        backends = Backends()
+        backends = AgentRouter()
         listed = {one["name"]: one for one in await backends.list_models()}
         assert listed["ollama:qwen3:8b"]["usable"]
         assert listed["lab:llama4"]["usable"]
@@ -398,7 +398,7 @@ async def test_models_of_a_reachable_server_are_listed_and_asked_for_once(
 async def test_a_server_that_lists_nothing_can_be_used_all_the_same(serve: Serve) -> None:
     async with serve() as provider:
         provider.models = None
-        listed = {one["name"]: one for one in await Backends().list_models("lab:mine")}
+        listed = {one["name"]: one for one in await AgentRouter().list_models("lab:mine")}
     assert listed["lab:mine"]["usable"]
 
 
@@ -408,7 +408,7 @@ async def test_a_server_that_does_not_answer_says_so_within_a_second(monkeypatch
     monkeypatch.setenv("NAVI_ENDPOINT_LAB_URL", f"http://127.0.0.1:{port}/v1")
     monkeypatch.setenv("NAVI_ENDPOINT_LAB_MODELS", "a, b")
     began = time.monotonic()
-    listed = {one["name"]: one for one in await Backends().list_models()}
+    listed = {one["name"]: one for one in await AgentRouter().list_models()}
     assert time.monotonic() - began < 2
     assert not listed["lab:a"]["usable"]
     assert "does not answer" in listed["lab:b"]["reason"]
@@ -418,7 +418,7 @@ async def test_a_server_that_does_not_answer_says_so_within_a_second(monkeypatch
 def test_describing_the_models_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAVI_ENDPOINT_LAB_URL", "http://127.0.0.1:9/v1")
     monkeypatch.setenv("NAVI_ENDPOINT_LAB_MODELS", "a")
-    assert {one["name"] for one in Backends().describe()} >= {"lab:a", "offline"}
+    assert {one["name"] for one in AgentRouter().describe()} >= {"lab:a", "offline"}
 
 
 # --- a conversation is valid everywhere ------------------------------------------------------------------------------

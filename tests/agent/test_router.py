@@ -13,7 +13,7 @@ from navi_jupyter.agent.profiles.definitions import DEFAULT_PROFILE, PROFILES, i
 from navi_jupyter.agent.providers import catalog
 from navi_jupyter.agent.providers.catalog import OFFLINE, PROVIDERS
 from navi_jupyter.agent.registry import default_parts
-from navi_jupyter.agent.router import AgentRouter, Backends
+from navi_jupyter.agent.router import AgentRouter
 from navi_jupyter.agent.run.backend import PydanticAIBackend
 from navi_jupyter.agent.tools.builtin import builtin_tools
 from navi_jupyter.agent.trigger import RecallTrigger
@@ -43,25 +43,25 @@ def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("model", ["offline", " offline ", "Offline"])
 def test_offline_is_valid_in_any_case(model: str) -> None:
-    assert Backends.validate(model) == OFFLINE
+    assert AgentRouter.validate(model) == OFFLINE
 
 
 @pytest.mark.parametrize("model", ["openai-chat:anything", "anthropic:x", "ollama:qwen3:8b"])
 def test_a_known_provider_makes_a_valid_model_whatever_is_installed(model: str) -> None:
-    assert Backends.validate(model) == model
+    assert AgentRouter.validate(model) == model
 
 
 @pytest.mark.parametrize("model", ["gpt-6", "openai-chat:", ":x", "nobody:x", "test", "offline:x"])
 def test_anything_else_is_refused_naming_the_field(model: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        Backends.validate(model)
+        AgentRouter.validate(model)
     assert caught.value.field == "model"
 
 
 def test_the_router_picks_by_the_turns_model() -> None:
-    backends = Backends()
-    assert isinstance(backends.backend_for("offline"), OfflineBackend)
-    assert isinstance(backends.backend_for("openai-chat:gpt-6-luna"), PydanticAIBackend)
+    router = AgentRouter()
+    assert isinstance(router.backend_for("offline"), OfflineBackend)
+    assert isinstance(router.backend_for("openai-chat:gpt-6-luna"), PydanticAIBackend)
 
 
 async def test_the_router_answers_a_turn_with_its_model(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,16 +73,16 @@ async def test_the_router_answers_a_turn_with_its_model(bench: Bench, monkeypatc
 
 @pytest.mark.usefixtures("_bare")
 def test_models_are_described_with_why_they_can_not_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    by_name = {entry["name"]: entry for entry in Backends().describe("openai-chat:mine", "mistral:x")}
+    by_name = {entry["name"]: entry for entry in AgentRouter().describe("openai-chat:mine", "mistral:x")}
     assert list(by_name)[:2] == ["offline", "openai-chat:mine"]
     assert by_name["offline"]["usable"] is True
     assert by_name["offline"]["reason"] is None
     assert "OPENAI_API_KEY" in by_name["openai-chat:mine"]["reason"]
     assert 'pip install "pydantic-ai-slim[mistral]"' in by_name["mistral:x"]["reason"]
     assert "GOOGLE_API_KEY" in by_name["google:gemini-4-argon"]["reason"]
-    assert "an address: set OLLAMA_BASE_URL" in str(Backends.problem("ollama:x"))
+    assert "an address: set OLLAMA_BASE_URL" in str(AgentRouter.problem("ollama:x"))
     monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:1/v1")
-    assert Backends.problem("openai-chat:mine") is None, "a server of one's own needs no key"
+    assert AgentRouter.problem("openai-chat:mine") is None, "a server of one's own needs no key"
 
 
 def test_the_catalog_knows_what_pydantic_ai_knows() -> None:

@@ -244,7 +244,7 @@ async def test_a_worker_at_its_limit_says_how_far_it_came(serve: Serve, model: s
 
 
 async def test_a_worker_that_takes_too_long_ends_alone(serve: Serve) -> None:
-    scout = replace(SCOUT, limits=RunLimits(timeout=timedelta(milliseconds=200)))
+    scout = replace(SCOUT, limits=RunLimits(timeout=timedelta(seconds=1)))
     bench = Bench(PydanticAIBackend(geared(profiles=(ASSISTANT, scout))))
     script = (Reply(calls=(delegate("TASK", profile="scout"),)), Reply("...", hold_end=True), Reply("Without."))
     async with serve(*script):

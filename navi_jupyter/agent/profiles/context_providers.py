@@ -32,8 +32,8 @@ MAX_TOKENS = 400
 PATIENCE = 0.5
 """Seconds that a provider gets."""
 _CHARACTERS_PER_TOKEN = 4
+# Seconds that the kernel gets to list its variables: it may be slow, and the run does not wait for it.
 _KERNEL_TIMEOUT = 0.3
-"""Seconds that the kernel gets to list its variables: it may be slow, and the run does not wait for it."""
 
 Gather = Callable[[Turn, ToolContext], Awaitable[str | None]]
 """The text for one run; None or empty: there is none."""
@@ -183,6 +183,7 @@ def _last_run(cells: Sequence[Cell]) -> list[str]:
     ]
 
 
+# Names, types and sizes of the newest 15 variables. Calls no method of an object of an unknown type.
 _LIST_VARIABLES = """\
 def _navi_list(names):
     def size(value):
@@ -201,7 +202,6 @@ def _navi_list(names):
 _navi_result = _navi_list(globals())
 del _navi_list
 """
-"""Names, types and sizes of the newest 15 variables. Calls no method of an object of an unknown type."""
 
 
 async def _kernel(turn: Turn, context: ToolContext) -> str | None:

@@ -21,14 +21,11 @@ from .keys import first_key, key
 
 log = get_logger("agent")
 
-_TIMEOUT = 1.0
-"""Seconds that a server has to answer: the list is for a menu that somebody has just opened."""
-_CACHE_TIME = 60.0
-"""Seconds for which an answer is used again; that of a server which did not answer, too."""
+_TIMEOUT = 1.0  # seconds that a server has to answer: the list is for a menu that somebody has just opened
+_CACHE_TIME = 60.0  # seconds for which an answer is used again; that of a server which did not answer, too
 _MAX_MODELS = 200
 _MAX_BYTES = 4 * 1024 * 1024
-_TORNADO_NO_ANSWER = 599
-"""Tornado's status for a connection that failed or took too long."""
+_TORNADO_NO_ANSWER = 599  # Tornado's status for a connection that failed or took too long
 _NO_ANSWER = "The server at its address does not answer. Start it, or correct its address."
 
 
@@ -45,8 +42,7 @@ class ModelDiscovery:
     """Asks servers for their models. One per Jupyter server."""
 
     def __init__(self) -> None:
-        self._answers: dict[str, tuple[float, ServerModels]] = {}
-        """By address, with the time of the answer."""
+        self._answers: dict[str, tuple[float, ServerModels]] = {}  # by address, with the time of the answer
 
     async def models(self) -> Mapping[str, ServerModels]:
         """By the prefix of the model strings. Takes a second at most; never raises for a server that is away."""

@@ -33,8 +33,10 @@ from ...errors import RunFailed
 from .keys import redact
 
 _LONGEST = 500
+# In the code or type of a provider's refusal to deal with what was asked.
 _CONTENT_REFUSALS = ("content_filter", "content_policy", "safety", "blocked", "responsible_ai", "moderation")
-"""In the code or type of a provider's refusal to deal with what was asked."""
+# By class of error: the run's code, what happened and what to do. The first rule that fits counts, so a class stands
+# before its bases.
 _RULES: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], str, str]] = (
     (ContentFilterError, "content_refused", "the provider refused to answer this. Write it in another way."),
     (
@@ -81,8 +83,6 @@ _RULES: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], str, str]]
     (AgentRunError, "provider_error", "the provider answered with an error."),
     (Exception, "provider_error", ""),
 )
-"""By class of error: the run's code, what happened and what to do. The first rule that fits counts, so a class stands
-before its bases."""
 
 
 def run_failure(error: Exception, model: str) -> RunFailed:

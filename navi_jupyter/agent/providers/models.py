@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic_ai import RunContext
 from pydantic_ai.exceptions import (
@@ -27,7 +27,7 @@ from pydantic_ai.exceptions import (
     ModelTimeoutError,
     ModelUnavailableError,
 )
-from pydantic_ai.messages import ModelMessage, ModelResponse
+from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse, infer_model
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.profiles import ModelProfile
@@ -43,7 +43,6 @@ from .keys import first_key, key
 from .sse_coalescing import with_coalesced_streams
 
 log = get_logger("agent")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,15 +96,7 @@ class RetryingModel(WrapperModel):
         super().__init__(wrapped)
         self._policy = policy
 
-    async def request(
-        self,
-        messages: list[ModelMessage],
-        model_settings: ModelSettings | None,
-        model_request_parameters: ModelRequestParameters,
-    ) -> ModelResponse:
-        """See ``Model.request``."""
-        settings = self._without_retries(model_settings)
-        return await self._with_retries(lambda: self.wrapped.request(messages, settings, model_request_parameters))
+    # ``request`` is not overridden: runs and summaries are streamed, always.
 
     @asynccontextmanager
     async def request_stream(
@@ -131,7 +122,7 @@ class RetryingModel(WrapperModel):
             changed["max_retries"] = 0
         return changed
 
-    async def _with_retries(self, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def _with_retries(self, attempt: Callable[[], Awaitable[StreamedResponse]]) -> StreamedResponse:
         tried = 0
         while True:
             try:

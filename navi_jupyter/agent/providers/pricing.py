@@ -14,6 +14,7 @@ from pydantic_ai.usage import RequestUsage, RunUsage
 
 from ...model.sessions import Usage
 
+# Our provider prefixes where the price list has another name.
 _CATALOG = {
     "openai-chat": "openai",
     "openai-responses": "openai",
@@ -23,9 +24,8 @@ _CATALOG = {
     "bedrock": "aws",
     "moonshotai": "moonshotai",
 }
-"""Our provider prefixes where the price list has another name."""
+# These run on the user's own machines: there is no list price, and nothing is charged to a budget.
 _FREE = frozenset({"ollama", "vllm", "offline"})
-"""These run on the user's own machines: there is no list price, and nothing is charged to a budget."""
 
 
 def usage_of(used: RequestUsage, model: Model) -> Usage:

@@ -21,23 +21,19 @@ from weakref import WeakKeyDictionary
 import httpx2
 from pydantic_ai.models import Model
 
+# Seconds between two reads of one stream: about a frame of a screen, so a reader sees no difference.
 _SHORTEST_PAUSE = 0.015
-"""Seconds between two reads of one stream: about a frame of a screen, so a reader sees no difference."""
 _LONGEST_PAUSE = 0.1
-_READING = 0.002
-"""Seconds that it takes to read what has come meanwhile: some rounds of the loop."""
-_READS_PER_SECOND = 500
-"""Of all streams of this process together: at 1 to 2 ms each, what the loop can afford."""
-_PIECES_PER_ROUND = 25
-"""Pieces that are read before other tasks of the loop get their turn."""
+_READING = 0.002  # seconds that it takes to read what has come meanwhile: some rounds of the loop
+_READS_PER_SECOND = 500  # of all streams of this process together: at 1 to 2 ms each, what the loop can afford
+_PIECES_PER_ROUND = 25  # pieces that are read before other tasks of the loop get their turn
 _EVENT_END = b"\n\n"
+# Fields of an event that differ from one to the next and mean nothing for the text.
 _VARYING = ("sequence_number", "obfuscation", "created")
-"""Fields of an event that differ from one to the next and mean nothing for the text."""
 
-_open = 0
-"""How many streams are being read in this process."""
+_open = 0  # how many streams are being read in this process
+# By loop: the stream that is worked on in the present round.
 _locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
-"""By loop: the stream that is worked on in the present round."""
 
 
 def with_coalesced_streams(model: Model) -> Model:
@@ -96,14 +92,11 @@ class CoalescedStream(httpx2.AsyncByteStream):
     def __init__(self, stream: httpx2.AsyncByteStream) -> None:
         self._stream = stream
         self._pieces: list[bytes] = []
-        self._rest = b""
-        """The beginning of an event."""
-        self._changed = asyncio.Event()
-        """Set when there is something to take, or nothing more will come."""
+        self._rest = b""  # the beginning of an event
+        self._changed = asyncio.Event()  # set when there is something to take, or nothing more will come
+        # Not set during a pause: nothing is read then, and one read gets all that has come.
         self._reading = asyncio.Event()
-        """Not set during a pause: nothing is read then, and one read gets all that has come."""
-        self._task: asyncio.Task[None] | None = None
-        """Set at the first iteration."""
+        self._task: asyncio.Task[None] | None = None  # set at the first iteration
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         if self._task is None:

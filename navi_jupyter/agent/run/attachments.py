@@ -23,8 +23,7 @@ _TEXT_TYPES = re.compile(
     r"text/.*|image/svg\+xml|.*\+(?:json|xml|yaml)|"
     r"application/(?:json|x-ndjson|jsonl|xml|yaml|x-yaml|toml|javascript|x-python|x-sh|sql|x-ipynb\+json|csv)"
 )
-_TEXT_LIMIT = 60_000
-"""Characters of one text file; of all together twice that."""
+_TEXT_LIMIT = 60_000  # characters of one text file; of all together twice that
 
 # Families that take text only, whatever pydantic-ai's profiles say: there, True also means that it was never checked.
 _TEXT_ONLY_MODELS = re.compile(

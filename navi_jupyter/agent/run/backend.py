@@ -19,8 +19,7 @@ from ..registry import AgentParts
 
 log = get_logger("agent")
 
-_LINGER = 5.0
-"""Seconds that a cancelled provider call may take to close its connection before it is left behind."""
+_LINGER = 5.0  # seconds that a cancelled provider call may take to close its connection before it is left behind
 
 RunAgent = Callable[[Turn, ToolContext, AgentParts, Callable[[Event], None]], Coroutine[Any, Any, TurnResult]]
 

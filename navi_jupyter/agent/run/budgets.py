@@ -17,8 +17,7 @@ from ...ports.agent import Spending, ToolContext
 from ...settings import Limits
 
 _DAY = timedelta(hours=24)
-_RECENT = 20
-"""Runs to look through for the one in progress: it is among the newest."""
+_RECENT = 20  # runs to look through for the one in progress: it is among the newest
 
 _OF_RUN = "What was done is kept: ask to continue, or raise the profile's limit or the server's setting."
 _OF_SESSION = "Go on in a new session, or ask the administrator to raise the limit."

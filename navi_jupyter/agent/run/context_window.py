@@ -37,18 +37,14 @@ log = get_logger("agent")
 Summarize = Callable[[Sequence[ModelMessage]], Awaitable[str]]
 """A summary of these messages. Raises RunFailed or AgentRunError."""
 
+# How much of its room is full after a summary: the rest lets the next turns do without another one.
 _FILL_AFTER_SUMMARY = 0.6
-"""How much of its room is full after a summary: the rest lets the next turns do without another one."""
-_SUMMARY_TOKENS = 1_000
-"""That a summary may take of the room."""
+_SUMMARY_TOKENS = 1_000  # that a summary may take of the room
+# More messages than these are measured in a thread: thousands take a second, and kernels share the loop.
 _MESSAGES_ON_LOOP = 60
-"""More messages than these are measured in a thread: thousands take a second, and kernels share the loop."""
-_KEPT = 600
-"""Characters that are left of an old tool output."""
-_KEPT_AT_LAST = 200
-"""The same when nothing else makes the conversation fit."""
-_SLACK = 200
-"""So few characters more than the limit are not worth a cut."""
+_KEPT = 600  # characters that are left of an old tool output
+_KEPT_AT_LAST = 200  # the same when nothing else makes the conversation fit
+_SLACK = 200  # so few characters more than the limit are not worth a cut
 
 _FILE_LEFT_OUT = "(A file or an image that was here is left out.)"
 _TURNS_LEFT_OUT = "(The earlier part of this conversation is left out here; the session's history tool has it.)"

@@ -35,8 +35,7 @@ from .attachments import attachment_note
 
 log = get_logger("agent")
 
-_FORMAT = "pydantic-ai/3"
-"""The form of what :func:`dump` writes. Changes when an older reader would misread it."""
+_FORMAT = "pydantic-ai/3"  # The form of what :func:`dump` writes. Changes when an older reader would misread it.
 # Version 2 has no ``paused``, and has the content of attachments still in it.
 _READABLE = (_FORMAT, "pydantic-ai/2")
 

@@ -125,10 +125,8 @@ class Translator:
         self._open: dict[int, _Text | _Reasoning | _Call] = {}
         # Providers may repeat ids in a session ("call_0" every time). Ours are unique; theirs stay in the conversation.
         self._calls: dict[str, str] = dict(calls or {})
-        self._unanswered: dict[str, None] = dict.fromkeys(self._calls.values())
-        """Our ids, in the order of the calls."""
-        self._parent: str | None = None
-        """The latest text message of the present response."""
+        self._unanswered: dict[str, None] = dict.fromkeys(self._calls.values())  # our ids, in the order of the calls
+        self._parent: str | None = None  # the latest text message of the present response
 
     def our_id(self, tool_call_id: str) -> str | None:
         """The log's id of the latest call with this id of the provider's."""

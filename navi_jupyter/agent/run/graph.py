@@ -42,12 +42,12 @@ from .toolset import AgentToolset
 
 Prompt = str | list[UserContent]
 
+# Seconds without a byte from the provider until a request is given up. Reasoning models are silent for long.
 _REQUEST_TIMEOUT = 300.0
-"""Seconds without a byte from the provider until a request is given up. Reasoning models are silent for long."""
 # The model is asked again when its output cannot be parsed; with plain text as output that happens rarely.
 _OUTPUT_RETRIES = 3
+# Words by which a provider's refusal is taken to be about an attached file: there is no code for it.
 _FILE_WORDS = ("image", "vision", "multimodal", "multi-modal", "document", "pdf", "media", "content type", "file")
-"""Words by which a provider's refusal is taken to be about an attached file: there is no code for it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic_ai import RunContext
 from pydantic_ai.exceptions import ModelAPIError, ModelContextWindowExceededError
-from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse
+from pydantic_ai.messages import ModelMessage, ModelRequest
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
@@ -30,26 +30,21 @@ from .token_estimates import SHARE, text_tokens, tokens_of, window_of
 
 log = get_logger("agent")
 
-_SECOND_TRY = 0.5
-"""How much of what was sent is sent again when that was too long."""
-_CORRECTIONS = (0.5, 3.0)
-"""Within these the estimate is corrected by what providers count."""
+_SECOND_TRY = 0.5  # how much of what was sent is sent again when that was too long
+_CORRECTIONS = (0.5, 3.0)  # within these the estimate is corrected by what providers count
+# Estimated tokens from which on a provider's count is used to correct the estimate: frames outweigh short texts.
 _MEANINGFUL = 2_000
-"""Estimated tokens from which on a provider's count is used to correct the estimate: frames outweigh short texts."""
+# How providers write the size of a model's window into their errors (OpenAI and vLLM; Anthropic; Google).
 _WINDOW_IN_ERROR = (
     re.compile(r"maximum context length (?:is|of) (\d[\d,]*)", re.IGNORECASE),
     re.compile(r"> (\d[\d,]*) maximum", re.IGNORECASE),
     re.compile(r"maximum number of tokens allowed \((\d[\d,]*)\)", re.IGNORECASE),
 )
-"""How providers write the size of a model's window into their errors (OpenAI and vLLM; Anthropic; Google)."""
-_SMALLEST_WINDOW = 1_000
-"""A smaller number in an error is something else than a window."""
+_SMALLEST_WINDOW = 1_000  # a smaller number in an error is something else than a window
 
 # Learned by model id, for the whole process: every run would learn the same.
-_corrections: dict[str, float] = {}
-"""What a provider's count is to our estimate."""
-_windows: dict[str, int] = {}
-"""The window that the provider wrote into an error."""
+_corrections: dict[str, float] = {}  # what a provider's count is to our estimate
+_windows: dict[str, int] = {}  # the window that the provider wrote into an error
 
 
 class ContextWindowModel(WrapperModel):
@@ -60,20 +55,7 @@ class ContextWindowModel(WrapperModel):
         self._summaries = summaries
         self._summarizer = Summarizer(wrapped, on_usage)
 
-    async def request(
-        self,
-        messages: list[ModelMessage],
-        model_settings: ModelSettings | None,
-        model_request_parameters: ModelRequestParameters,
-    ) -> ModelResponse:
-        """See ``Model.request``."""
-        overhead = _overhead(messages, model_request_parameters)
-        sent = await self._fit(messages, overhead, self._limit())
-        try:
-            return await self.wrapped.request(sent, model_settings, model_request_parameters)
-        except ModelContextWindowExceededError as error:
-            shorter = await self._fit_harder(error, messages, sent, overhead)
-        return await self.wrapped.request(shorter, model_settings, model_request_parameters)
+    # ``request`` is not overridden: runs and summaries are streamed, always.
 
     @asynccontextmanager
     async def request_stream(

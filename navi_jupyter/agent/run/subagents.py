@@ -37,14 +37,10 @@ from .toolset import AgentToolset
 
 log = get_logger("agent")
 
-_MAX_DEPTH = 2
-"""A subagent may have subagents; those may not."""
-_MAX_PARALLEL = 4
-"""Subagents of one agent that work at the same time; more wait."""
-_MAX_REQUESTS = 20
-"""Of a subagent to the model, when its profile does not say."""
-_MAX_SHOWN = 4_000
-"""Characters of an answer in the event of its end; the delegating call's result has it in full."""
+_MAX_DEPTH = 2  # a subagent may have subagents; those may not
+_MAX_PARALLEL = 4  # subagents of one agent that work at the same time; more wait
+_MAX_REQUESTS = 20  # of a subagent to the model, when its profile does not say
+_MAX_SHOWN = 4_000  # characters of an answer in the event of its end; the delegating call's result has it in full
 
 _ROLE = """\
 You are a subagent. Another agent has given you the task below; the user does not talk to you. Do that task and \
@@ -98,8 +94,7 @@ class Subagents:
         self._scope = scope
         self._profile = profile
         self._context = context
-        self._model = model
-        """The agent's own; a subagent's, unless its profile names one."""
+        self._model = model  # the agent's own; a subagent's, unless its profile names one
         self._depth = depth
         self._places = asyncio.Semaphore(_MAX_PARALLEL)
 

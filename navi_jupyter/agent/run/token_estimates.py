@@ -26,10 +26,8 @@ DEFAULT_WINDOW = 128_000
 SHARE = 0.7
 """How much of the window the conversation may fill: the rest is for the answer and for what tools return."""
 
-_MEDIA_TOKENS = 1_500
-"""Of an image or a file, about what providers count for one."""
-_MESSAGE_TOKENS = 8
-"""Of the frame around a message or a call."""
+_MEDIA_TOKENS = 1_500  # of an image or a file, about what providers count for one
+_MESSAGE_TOKENS = 8  # of the frame around a message or a call
 
 MEDIA = (BinaryContent, FileUrl, UploadedFile)
 """What stands for an image or a file within a prompt."""

@@ -36,8 +36,7 @@ _ANY_OBJECT = SchemaValidator(core_schema.dict_schema())
 _SEQUENTIAL = (Effect.RUN, Effect.WRITE)
 # Corrections of a call are bounded by the run's number of requests, not by pydantic-ai's retries.
 _UNLIMITED_RETRIES = 1_000_000
-_MAX_IMAGES = 8
-"""Of one call that a model is given."""
+_MAX_IMAGES = 8  # of one call that a model is given
 
 
 class AgentToolset(AbstractToolset[None]):
@@ -56,8 +55,7 @@ class AgentToolset(AbstractToolset[None]):
         self._gate = gate
         self._context = context
         self._translator = translator
-        self._takes_images = takes_images
-        """Whether the model does."""
+        self._takes_images = takes_images  # whether the model does
         self.edited: dict[str, dict[str, Any]] = {}
         """By our id of the call: the arguments that the user put in place of the model's."""
         self.pausing = False
