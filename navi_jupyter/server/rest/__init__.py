@@ -10,30 +10,28 @@ import json
 from ..http import JSON, Reply
 from ..openapi import document
 from . import about, attachments, kernels, memory, notifications, recall_sets, recalls, sessions
-from .routing import Call, Operation, Routes
+from .routing import Call, OperationTable, Routes
+
+TABLE = OperationTable()
 
 
+@TABLE.add("GET openapi.json", "This description.", action="read", answers="OpenApi")
 async def describe(call: Call) -> Reply:  # noqa: ARG001
     return Reply(content=json.dumps(document(ROUTES.operations)), content_type=JSON)
 
 
 ROUTES = Routes(
-    (
-        *about.OPERATIONS,
-        Operation(
-            method="GET",
-            path="openapi.json",
-            run=describe,
-            summary="This description.",
-            action="read",
-            answers="OpenApi",
-        ),
-        *sessions.OPERATIONS,
-        *recalls.OPERATIONS,
-        *recall_sets.OPERATIONS,
-        *memory.OPERATIONS,
-        *attachments.OPERATIONS,
-        *kernels.OPERATIONS,
-        *notifications.OPERATIONS,
+    operation
+    for table in (
+        about.TABLE,
+        TABLE,
+        sessions.TABLE,
+        recalls.TABLE,
+        recall_sets.TABLE,
+        memory.TABLE,
+        attachments.TABLE,
+        kernels.TABLE,
+        notifications.TABLE,
     )
+    for operation in table.operations
 )

@@ -7,9 +7,17 @@ from ...agent.mcp.connection import MISSING, ServerState, installed
 from ...errors import NotFound, SessionNotFound
 from ..http import Query, Reply
 from ..wire import agent as wire
-from .routing import Call, Operation, reply
+from .routing import Call, OperationTable, reply
+
+TABLE = OperationTable()
 
 
+@TABLE.add(
+    "GET health",
+    "Whether Navi works here. 503 while it starts, and where it could not.",
+    action="read",
+    answers="Health",
+)
 async def health(call: Call) -> Reply:
     stats = call.sessions.orchestrator.stats()
     return reply(
@@ -26,26 +34,49 @@ async def health(call: Call) -> Reply:
     )
 
 
+@TABLE.add("GET profiles", "The named ways to be.", action="read", answers="ProfilePage")
 async def list_profiles(call: Call) -> Reply:
     return reply(wire.ProfilePage(profiles=call.agent.profiles(), next=None))
 
 
+@TABLE.add(
+    "GET models",
+    "The models, which of them can be used here, and what the others need.",
+    action="read",
+    answers="ModelPage",
+)
 async def list_models(call: Call) -> Reply:
     return reply(wire.ModelPage(models=await call.agent.models(), next=None))
 
 
+@TABLE.add(
+    "GET tools",
+    "What runs can do, and what they may.",
+    action="read",
+    answers="ToolPage",
+    query=(Query(name="session_id", help="Those of this session, with what holds there."),),
+    errors=(SessionNotFound,),
+)
 async def list_tools(call: Call) -> Reply:
     session_id = call.string("session_id")
     session = None if session_id is None else await call.sessions.find(session_id, owner=call.owner)
     return reply(wire.ToolPage(tools=tuple(await call.agent.tools(session)), next=None))
 
 
+@TABLE.add("GET mcp", "The MCP servers.", action="read", answers="McpPage")
 async def list_mcp(call: Call) -> Reply:
     await call.agent.mcp.refresh()
     problems = tuple(wire.McpProblem(file=each.file, message=each.message) for each in call.agent.mcp.problems)
     return reply(wire.McpPage(mcp=tuple(map(_server, call.agent.mcp.states)), problems=problems, next=None))
 
 
+@TABLE.add(
+    "POST mcp/{server}/restart",
+    "Stop an MCP server and start it again, at once. Its calls in progress fail.",
+    action="execute",
+    answers="McpServerInfo",
+    errors=(NotFound,),
+)
 async def restart_mcp(call: Call) -> Reply:
     return reply(_server(await call.agent.mcp.restart(call.parameters["server"])))
 
@@ -66,58 +97,3 @@ def _server(state: ServerState) -> wire.McpServerInfo:
         tools=len(state.tools),
         file=state.config.file,
     )
-
-
-OPERATIONS = (
-    Operation(
-        method="GET",
-        path="health",
-        run=health,
-        summary="Whether Navi works here. 503 while it starts, and where it could not.",
-        action="read",
-        answers="Health",
-    ),
-    Operation(
-        method="GET",
-        path="profiles",
-        run=list_profiles,
-        summary="The named ways to be.",
-        action="read",
-        answers="ProfilePage",
-    ),
-    Operation(
-        method="GET",
-        path="models",
-        run=list_models,
-        summary="The models, which of them can be used here, and what the others need.",
-        action="read",
-        answers="ModelPage",
-    ),
-    Operation(
-        method="GET",
-        path="tools",
-        run=list_tools,
-        summary="What runs can do, and what they may.",
-        action="read",
-        answers="ToolPage",
-        query=(Query(name="session_id", help="Those of this session, with what holds there."),),
-        errors=(SessionNotFound,),
-    ),
-    Operation(
-        method="GET",
-        path="mcp",
-        run=list_mcp,
-        summary="The MCP servers.",
-        action="read",
-        answers="McpPage",
-    ),
-    Operation(
-        method="POST",
-        path="mcp/{server}/restart",
-        run=restart_mcp,
-        summary="Stop an MCP server and start it again, at once. Its calls in progress fail.",
-        action="execute",
-        answers="McpServerInfo",
-        errors=(NotFound,),
-    ),
-)

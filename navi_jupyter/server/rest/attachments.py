@@ -7,12 +7,24 @@ from urllib.parse import quote
 from ...errors import AttachmentNotFound, AttachmentRefused, LimitReached
 from ...model.attachments import Attachment
 from ..http import Query, Reply
-from .routing import Call, Operation, reply
+from .routing import Call, OperationTable, reply
+
+TABLE = OperationTable()
 
 _SHOWN = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml")
 """Types that may be shown in place. SVG too: as an image, and sandboxed when opened by itself."""
 
 
+@TABLE.add(
+    "POST attachments",
+    "Upload an image or a file, to name it in a prompt. The body is its content.",
+    action="write",
+    answers="Attachment",
+    status=201,
+    upload=True,
+    query=(Query(name="name", help="Its file name."),),
+    errors=(AttachmentRefused, LimitReached),
+)
 async def add_attachment(call: Call) -> Reply:
     attachment = await call.sessions.attachments.add(
         call.request.body,
@@ -23,6 +35,14 @@ async def add_attachment(call: Call) -> Reply:
     return reply(attachment, 201, Location=f"attachments/{attachment.id}")
 
 
+@TABLE.add(
+    "GET attachments/{id}",
+    "The content of an attachment.",
+    action="read",
+    answers=None,
+    errors=(AttachmentNotFound,),
+    other_types=("application/octet-stream", *_SHOWN),
+)
 async def get_attachment(call: Call) -> Reply:
     attachment = await call.sessions.attachments.find(call.parameters["id"], owner=call.owner)
     content = await call.sessions.attachments.read(attachment.id, owner=call.owner)
@@ -33,6 +53,13 @@ async def get_attachment(call: Call) -> Reply:
     )
 
 
+@TABLE.add(
+    "GET attachments/{id}/info",
+    "What an attachment is.",
+    action="read",
+    answers="Attachment",
+    errors=(AttachmentNotFound,),
+)
 async def describe_attachment(call: Call) -> Reply:
     return reply(await call.sessions.attachments.find(call.parameters["id"], owner=call.owner))
 
@@ -46,38 +73,3 @@ def _guards(attachment: Attachment) -> dict[str, str]:
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "private, max-age=31536000, immutable",
     }
-
-
-OPERATIONS = (
-    Operation(
-        method="POST",
-        path="attachments",
-        run=add_attachment,
-        summary="Upload an image or a file, to name it in a prompt. The body is its content.",
-        action="write",
-        answers="Attachment",
-        status=201,
-        upload=True,
-        query=(Query(name="name", help="Its file name."),),
-        errors=(AttachmentRefused, LimitReached),
-    ),
-    Operation(
-        method="GET",
-        path="attachments/{id}",
-        run=get_attachment,
-        summary="The content of an attachment.",
-        action="read",
-        answers=None,
-        other_types=("application/octet-stream", *_SHOWN),
-        errors=(AttachmentNotFound,),
-    ),
-    Operation(
-        method="GET",
-        path="attachments/{id}/info",
-        run=describe_attachment,
-        summary="What an attachment is.",
-        action="read",
-        answers="Attachment",
-        errors=(AttachmentNotFound,),
-    ),
-)

@@ -6,9 +6,18 @@ from ...errors import FactNotFound, LimitReached
 from ...model.attachments import FactCreate, FactPatch
 from ..http import CURSOR, LIMIT, NOTHING, Query, Reply
 from ..wire import agent as wire
-from .routing import Call, Operation, reply
+from .routing import Call, OperationTable, reply
+
+TABLE = OperationTable()
 
 
+@TABLE.add(
+    "GET memory",
+    "What the agent remembers about you, newest first; with `query` the best match first.",
+    action="read",
+    answers="MemoryPage",
+    query=(LIMIT, CURSOR, Query(name="query", help="Words; facts with any of them.")),
+)
 async def list_memory(call: Call) -> Reply:
     facts, following = await call.sessions.memory.facts(
         call.owner, query=call.string("query"), limit=call.integer("limit"), cursor=call.string("cursor")
@@ -16,22 +25,44 @@ async def list_memory(call: Call) -> Reply:
     return reply(wire.MemoryPage(memory=tuple(facts), next=following))
 
 
+@TABLE.add(
+    "POST memory",
+    "Remember a fact. The same text again is the same fact.",
+    action="write",
+    body="FactCreate",
+    answers="Fact",
+    status=201,
+    errors=(LimitReached,),
+)
 async def add_fact(call: Call) -> Reply:
     request: FactCreate = call.body()
     fact = await call.sessions.memory.add(request.text, owner=call.owner, source="user", session_id=request.session_id)
     return reply(fact, 201, Location=f"memory/{fact.id}")
 
 
+@TABLE.add(
+    "PATCH memory/{id}", "Change a fact.", action="write", body="FactPatch", answers="Fact", errors=(FactNotFound,)
+)
 async def change_fact(call: Call) -> Reply:
     request: FactPatch = call.body()
     return reply(await call.sessions.memory.change(call.parameters["id"], request.text, owner=call.owner))
 
 
+@TABLE.add("DELETE memory/{id}", "Forget a fact.", action="write", answers=None, status=204, errors=(FactNotFound,))
 async def forget_fact(call: Call) -> Reply:
     await call.sessions.memory.forget(call.parameters["id"], owner=call.owner)
     return NOTHING
 
 
+@TABLE.add(
+    "DELETE memory",
+    "Forget everything; with `id` one fact.",
+    action="write",
+    answers=None,
+    status=204,
+    query=(Query(name="id", help="The fact to forget; without it, all of them."),),
+    errors=(FactNotFound,),
+)
 async def forget_facts(call: Call) -> Reply:
     fact_id = call.string("id")
     if fact_id is None:
@@ -39,58 +70,3 @@ async def forget_facts(call: Call) -> Reply:
     else:
         await call.sessions.memory.forget(fact_id, owner=call.owner)
     return NOTHING
-
-
-OPERATIONS = (
-    Operation(
-        method="GET",
-        path="memory",
-        run=list_memory,
-        summary="What the agent remembers about you, newest first; with `query` the best match first.",
-        action="read",
-        answers="MemoryPage",
-        query=(LIMIT, CURSOR, Query(name="query", help="Words; facts with any of them.")),
-    ),
-    Operation(
-        method="POST",
-        path="memory",
-        run=add_fact,
-        summary="Remember a fact. The same text again is the same fact.",
-        action="write",
-        answers="Fact",
-        status=201,
-        body="FactCreate",
-        errors=(LimitReached,),
-    ),
-    Operation(
-        method="DELETE",
-        path="memory",
-        run=forget_facts,
-        summary="Forget everything; with `id` one fact.",
-        action="write",
-        answers=None,
-        status=204,
-        query=(Query(name="id", help="The fact to forget; without it, all of them."),),
-        errors=(FactNotFound,),
-    ),
-    Operation(
-        method="PATCH",
-        path="memory/{id}",
-        run=change_fact,
-        summary="Change a fact.",
-        action="write",
-        answers="Fact",
-        body="FactPatch",
-        errors=(FactNotFound,),
-    ),
-    Operation(
-        method="DELETE",
-        path="memory/{id}",
-        run=forget_fact,
-        summary="Forget a fact.",
-        action="write",
-        answers=None,
-        status=204,
-        errors=(FactNotFound,),
-    ),
-)

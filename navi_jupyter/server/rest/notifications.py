@@ -12,15 +12,31 @@ from ...notifications.service import TargetState
 from ..http import Reply
 from ..wire import recalls as wire
 from ..wire.sessions import ReadMark, ReadRequest
-from .routing import Call, Operation, reply
+from .routing import Call, OperationTable, reply
+
+TABLE = OperationTable()
 
 
+@TABLE.add(
+    "POST sessions/{sid}/read",
+    "You have seen the log up to `seq`. A mark never goes back.",
+    action="write",
+    body="ReadRequest",
+    answers="ReadMark",
+    errors=(SessionNotFound,),
+)
 async def mark_read(call: Call) -> Reply:
     request: ReadRequest = call.body()
     marked = await call.sessions.mark_read(call.parameters["sid"], owner=call.owner, seq=request.seq, at=now())
     return reply(ReadMark(seq=marked.seq, unread=marked.unread))
 
 
+@TABLE.add(
+    "GET notify",
+    "Where you can be told that a recall has run, and how that went. Without the URLs, which are secret.",
+    action="read",
+    answers="NotifyPage",
+)
 async def list_targets(call: Call) -> Reply:
     notify = call.recalls.notifications
     targets = await notify.targets()
@@ -36,6 +52,13 @@ async def list_targets(call: Call) -> Reply:
     )
 
 
+@TABLE.add(
+    "POST notify/{name}/test",
+    "Send a test message there, at once.",
+    action="execute",
+    answers="NotifyTrial",
+    errors=(NotFound, LimitReached),
+)
 async def try_target(call: Call) -> Reply:
     outcome = await call.recalls.notifications.send_test(call.parameters["name"], owner=call.owner)
     return reply(wire.NotifyTrial(delivered=outcome.problem is None, error=outcome.problem))
@@ -55,34 +78,3 @@ def _info(state: TargetState) -> wire.NotifyTarget:
         last_sent_at=record.last_sent_at,
         last_error=record.last_error,
     )
-
-
-OPERATIONS = (
-    Operation(
-        method="POST",
-        path="sessions/{sid}/read",
-        run=mark_read,
-        summary="You have seen the log up to `seq`. A mark never goes back.",
-        action="write",
-        body="ReadRequest",
-        answers="ReadMark",
-        errors=(SessionNotFound,),
-    ),
-    Operation(
-        method="GET",
-        path="notify",
-        run=list_targets,
-        summary="Where you can be told that a recall has run, and how that went. Without the URLs, which are secret.",
-        action="read",
-        answers="NotifyPage",
-    ),
-    Operation(
-        method="POST",
-        path="notify/{name}/test",
-        run=try_target,
-        summary="Send a test message there, at once.",
-        action="execute",
-        answers="NotifyTrial",
-        errors=(NotFound, LimitReached),
-    ),
-)

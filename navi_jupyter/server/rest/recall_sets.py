@@ -17,33 +17,79 @@ from ..bodies import parse
 from ..http import LIMIT, Query, Reply
 from ..wire import recalls as wire
 from ..wire import sessions as session_wire
-from .routing import Call, Operation, reply
+from .routing import Call, OperationTable, reply
+
+TABLE = OperationTable()
 
 TOML = "text/toml"
 _SESSION = Query(name="session_id", help="Only those of this session.")
 
 
+@TABLE.add(
+    "POST recalls/pause",
+    "Pause all of your recalls, or those of a session.",
+    action="write",
+    answers="RecallsChanged",
+    query=(_SESSION,),
+)
 async def pause_all(call: Call) -> Reply:
     changed = await call.recalls.service.bulk.pause_all(owner=call.owner, session_id=call.string("session_id"))
     return reply(wire.RecallsChanged(changed=changed))
 
 
+@TABLE.add(
+    "POST recalls/resume",
+    "Resume all of your recalls, or those of a session.",
+    action="execute",
+    answers="RecallsChanged",
+    query=(_SESSION,),
+)
 async def resume_all(call: Call) -> Reply:
     changed = await call.recalls.service.bulk.resume_all(owner=call.owner, session_id=call.string("session_id"))
     return reply(wire.RecallsChanged(changed=changed))
 
 
+@TABLE.add(
+    "POST recalls/{id}/clone",
+    "A new recall like this one, also when it is over; the fields of a body take the place of its own.",
+    action="execute",
+    body="RecallPatch",
+    answers="Recall",
+    status=201,
+    errors=(RecallNotFound, InvalidSchedule, LimitReached),
+)
 async def clone_recall(call: Call) -> Reply:
     patch: RecallPatch = call.body() if call.request.body.strip() else RecallPatch()
     recall = await call.recalls.service.clone(call.parameters["id"], patch, owner=call.owner)
     return reply(recall, 201, Location=f"recalls/{recall.id}")
 
 
+@TABLE.add(
+    "GET recalls/export",
+    "Your recalls that are not over, as TOML.",
+    action="read",
+    answers=None,
+    query=(_SESSION,),
+    other_types=(TOML,),
+)
 async def export_recalls(call: Call) -> Reply:
     text = await call.recalls.service.bulk.export(owner=call.owner, session_id=call.string("session_id"))
     return Reply(content=text, content_type=f"{TOML}; charset=UTF-8", filename="recalls.toml")
 
 
+@TABLE.add(
+    "POST recalls/import",
+    "Make the recalls of a TOML file, all or none. The body is the TOML, or JSON that has it.",
+    action="execute",
+    body="RecallImport",
+    answers="Imported",
+    status=201,
+    query=(
+        Query(name="session_id", help="Make all of them in this session, whatever the file says."),
+        Query(name="dry_run", choices=("true", "false"), help="`true`: only check it, and answer with 200."),
+    ),
+    errors=(InvalidSchedule, SessionNotFound, LimitReached),
+)
 async def import_recalls(call: Call) -> Reply:
     dry_run = call.string("dry_run") == "true"
     recalls = await call.recalls.service.bulk.take_in(
@@ -67,6 +113,14 @@ def _toml(call: Call) -> str:
         raise InvalidRequest("The body must be UTF-8.", field="body") from None
 
 
+@TABLE.add(
+    "GET sessions/{sid}/away",
+    "What happened in a session since you were last there: what ran, and what did not and why.",
+    action="read",
+    answers="Away",
+    query=(LIMIT, Query(name="since", help="ISO 8601. Default: your last prompt, or when you last read in it.")),
+    errors=(SessionNotFound,),
+)
 async def away(call: Call) -> Reply:
     session_id = call.parameters["sid"]
     session = await call.sessions.find(session_id, owner=call.owner)
@@ -121,71 +175,3 @@ def _instant(text: str | None) -> datetime | None:
     if at is None or at.tzinfo is None or at > now():
         raise InvalidRequest("since must be a past time in ISO 8601 with an offset.", field="since")
     return at
-
-
-OPERATIONS = (
-    Operation(
-        method="POST",
-        path="recalls/pause",
-        run=pause_all,
-        summary="Pause all of your recalls, or those of a session.",
-        action="write",
-        answers="RecallsChanged",
-        query=(_SESSION,),
-    ),
-    Operation(
-        method="POST",
-        path="recalls/resume",
-        run=resume_all,
-        summary="Resume all of your recalls, or those of a session.",
-        action="execute",
-        answers="RecallsChanged",
-        query=(_SESSION,),
-    ),
-    Operation(
-        method="POST",
-        path="recalls/{id}/clone",
-        run=clone_recall,
-        summary="A new recall like this one, also when it is over; the fields of a body take the place of its own.",
-        action="execute",
-        body="RecallPatch",
-        answers="Recall",
-        status=201,
-        errors=(RecallNotFound, InvalidSchedule, LimitReached),
-    ),
-    Operation(
-        method="GET",
-        path="recalls/export",
-        run=export_recalls,
-        summary="Your recalls that are not over, as TOML.",
-        action="read",
-        answers=None,
-        query=(_SESSION,),
-        other_types=(TOML,),
-    ),
-    Operation(
-        method="POST",
-        path="recalls/import",
-        run=import_recalls,
-        summary="Make the recalls of a TOML file, all or none. The body is the TOML, or JSON that has it.",
-        action="execute",
-        body="RecallImport",
-        answers="Imported",
-        status=201,
-        query=(
-            Query(name="session_id", help="Make all of them in this session, whatever the file says."),
-            Query(name="dry_run", choices=("true", "false"), help="`true`: only check it, and answer with 200."),
-        ),
-        errors=(InvalidSchedule, SessionNotFound, LimitReached),
-    ),
-    Operation(
-        method="GET",
-        path="sessions/{sid}/away",
-        run=away,
-        summary="What happened in a session since you were last there: what ran, and what did not and why.",
-        action="read",
-        answers="Away",
-        query=(LIMIT, Query(name="since", help="ISO 8601. Default: your last prompt, or when you last read in it.")),
-        errors=(SessionNotFound,),
-    ),
-)

@@ -18,9 +18,20 @@ from ...timetext.format import say, say_meaning
 from ...timetext.parse import read_leading_in_thread, read_when_in_thread
 from ..http import CURSOR, LIMIT, NOTHING, Query, Reply
 from ..wire import recalls as wire
-from .routing import Call, Operation, reply
+from .routing import Call, OperationTable, reply
+
+TABLE = OperationTable()
 
 
+@TABLE.add(
+    "POST recalls",
+    "A new recall.",
+    action="execute",
+    body="RecallCreate",
+    answers="Recall",
+    status=201,
+    errors=(InvalidSchedule, SessionNotFound, LimitReached),
+)
 async def create_recall(call: Call) -> Reply:
     request: RecallCreate = call.body()
     # The session must be the caller's; its zone is the user's, for a schedule that names none.
@@ -31,6 +42,18 @@ async def create_recall(call: Call) -> Reply:
     return reply(recall, 201, Location=f"recalls/{recall.id}")
 
 
+@TABLE.add(
+    "GET recalls",
+    "Your recalls, newest first.",
+    action="read",
+    answers="RecallPage",
+    query=(
+        LIMIT,
+        CURSOR,
+        Query(name="session_id", help="Only those of this session."),
+        Query(name="status", choices=tuple(RecallStatus), help="Only those with this status."),
+    ),
+)
 async def list_recalls(call: Call) -> Reply:
     status = call.string("status")
     recalls, following = await call.recalls.service.queries.list(
@@ -45,10 +68,19 @@ async def list_recalls(call: Call) -> Reply:
     return reply(wire.RecallPage(recalls=tuple(recalls), next=following, last=dict(last), words=words))
 
 
+@TABLE.add("GET recalls/{id}", "A recall.", action="read", answers="Recall", errors=(RecallNotFound,))
 async def get_recall(call: Call) -> Reply:
     return reply(await call.recalls.service.queries.get(call.parameters["id"], owner=call.owner))
 
 
+@TABLE.add(
+    "PATCH recalls/{id}",
+    "Change the fields that are there.",
+    action="execute",
+    body="RecallPatch",
+    answers="Recall",
+    errors=(RecallNotFound, RecallOver, InvalidSchedule),
+)
 async def change_recall(call: Call) -> Reply:
     patch: RecallPatch = call.body()
     recall = await call.recalls.service.queries.get(call.parameters["id"], owner=call.owner)
@@ -57,11 +89,27 @@ async def change_recall(call: Call) -> Reply:
     return reply(changed)
 
 
+@TABLE.add(
+    "DELETE recalls/{id}",
+    "Cancel it if it is not over. Its ledger stays.",
+    action="write",
+    answers=None,
+    status=204,
+    errors=(RecallNotFound,),
+)
 async def delete_recall(call: Call) -> Reply:
     await call.recalls.service.delete(call.parameters["id"], owner=call.owner)
     return NOTHING
 
 
+@TABLE.add(
+    "POST recalls/{id}/fire",
+    "Run it now, besides its schedule. The same `Idempotency-Key` header again changes nothing. "
+    "Works for a one-time recall that has failed, too.",
+    action="execute",
+    answers="Recall",
+    errors=(RecallNotFound, RecallOver),
+)
 async def fire_recall(call: Call) -> Reply:
     key = call.request.idempotency_key
     if key is not None and not 1 <= len(key) <= 128:
@@ -69,14 +117,36 @@ async def fire_recall(call: Call) -> Reply:
     return reply(await call.recalls.service.fire(call.parameters["id"], owner=call.owner, key=key))
 
 
+@TABLE.add(
+    "POST recalls/{id}/pause",
+    "Let no slot fire until it is resumed.",
+    action="write",
+    answers="Recall",
+    errors=(RecallNotFound, RecallOver),
+)
 async def pause_recall(call: Call) -> Reply:
     return reply(await call.recalls.service.pause(call.parameters["id"], owner=call.owner))
 
 
+@TABLE.add(
+    "POST recalls/{id}/resume",
+    "Go on with the next slot.",
+    action="execute",
+    answers="Recall",
+    errors=(RecallNotFound, RecallOver),
+)
 async def resume_recall(call: Call) -> Reply:
     return reply(await call.recalls.service.resume(call.parameters["id"], owner=call.owner))
 
 
+@TABLE.add(
+    "GET recalls/{id}/firings",
+    "The ledger: every slot and what became of it, newest first.",
+    action="read",
+    answers="FiringPage",
+    query=(LIMIT, CURSOR),
+    errors=(RecallNotFound,),
+)
 async def list_firings(call: Call) -> Reply:
     firings, following = await call.recalls.service.queries.ledger(
         call.parameters["id"], owner=call.owner, limit=call.integer("limit"), cursor=call.string("cursor")
@@ -84,6 +154,14 @@ async def list_firings(call: Call) -> Reply:
     return reply(wire.FiringPage(firings=tuple(firings), next=following))
 
 
+@TABLE.add(
+    "POST recalls/preview",
+    "When a schedule, or a time in English, would fire, what it means, and what is odd. Stores nothing.",
+    action="read",
+    body="PreviewRequest",
+    answers="Preview",
+    errors=(InvalidSchedule,),
+)
 async def preview(call: Call) -> Reply:
     request: wire.PreviewRequest = call.body()
     return reply(await previewed(request, call.recalls.service, now()))
@@ -146,109 +224,3 @@ async def _read(text: str, at: datetime, zone: str, *, sentence: bool) -> _Read:
         phrase=timed.phrase,
         period=timed.period,
     )
-
-
-OPERATIONS = (
-    Operation(
-        method="GET",
-        path="recalls",
-        run=list_recalls,
-        summary="Your recalls, newest first.",
-        action="read",
-        answers="RecallPage",
-        query=(
-            LIMIT,
-            CURSOR,
-            Query(name="session_id", help="Only those of this session."),
-            Query(name="status", choices=tuple(RecallStatus), help="Only those with this status."),
-        ),
-    ),
-    Operation(
-        method="POST",
-        path="recalls",
-        run=create_recall,
-        summary="A new recall.",
-        action="execute",
-        body="RecallCreate",
-        answers="Recall",
-        status=201,
-        errors=(InvalidSchedule, SessionNotFound, LimitReached),
-    ),
-    Operation(
-        method="POST",
-        path="recalls/preview",
-        run=preview,
-        summary="When a schedule, or a time in English, would fire, what it means, and what is odd. Stores nothing.",
-        action="read",
-        body="PreviewRequest",
-        answers="Preview",
-        errors=(InvalidSchedule,),
-    ),
-    Operation(
-        method="GET",
-        path="recalls/{id}",
-        run=get_recall,
-        summary="A recall.",
-        action="read",
-        answers="Recall",
-        errors=(RecallNotFound,),
-    ),
-    Operation(
-        method="PATCH",
-        path="recalls/{id}",
-        run=change_recall,
-        summary="Change the fields that are there.",
-        action="execute",
-        body="RecallPatch",
-        answers="Recall",
-        errors=(RecallNotFound, RecallOver, InvalidSchedule),
-    ),
-    Operation(
-        method="DELETE",
-        path="recalls/{id}",
-        run=delete_recall,
-        summary="Cancel it if it is not over. Its ledger stays.",
-        action="write",
-        answers=None,
-        status=204,
-        errors=(RecallNotFound,),
-    ),
-    Operation(
-        method="POST",
-        path="recalls/{id}/fire",
-        run=fire_recall,
-        summary="Run it now, besides its schedule. The same `Idempotency-Key` header again changes nothing. "
-        "Works for a one-time recall that has failed, too.",
-        action="execute",
-        answers="Recall",
-        errors=(RecallNotFound, RecallOver),
-    ),
-    Operation(
-        method="POST",
-        path="recalls/{id}/pause",
-        run=pause_recall,
-        summary="Let no slot fire until it is resumed.",
-        action="write",
-        answers="Recall",
-        errors=(RecallNotFound, RecallOver),
-    ),
-    Operation(
-        method="POST",
-        path="recalls/{id}/resume",
-        run=resume_recall,
-        summary="Go on with the next slot.",
-        action="execute",
-        answers="Recall",
-        errors=(RecallNotFound, RecallOver),
-    ),
-    Operation(
-        method="GET",
-        path="recalls/{id}/firings",
-        run=list_firings,
-        summary="The ledger: every slot and what became of it, newest first.",
-        action="read",
-        answers="FiringPage",
-        query=(LIMIT, CURSOR),
-        errors=(RecallNotFound,),
-    ),
-)

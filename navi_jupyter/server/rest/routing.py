@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -18,8 +18,6 @@ from ..http import Action, EventStream, Query, Reply, Request
 
 if TYPE_CHECKING:
     from ..services import AgentServices, RecallServices, Services, SessionServices
-
-Method = Literal["GET", "POST", "PATCH", "DELETE"]
 
 
 def reply(value: BaseModel, status: int = 200, **headers: str) -> Reply:
@@ -87,14 +85,17 @@ class Call:
         return parse(self.operation.body or "", self.request.body)
 
 
+Run = Callable[[Call], Awaitable[Reply | EventStream]]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Operation:
     """One method of one path."""
 
-    method: Method
+    method: str
     path: str
     """Under ``navi/api/``; what is in braces stands for one segment."""
-    run: Callable[[Call], Awaitable[Reply | EventStream]]
+    run: Run
     summary: str
     action: Action
     """What Jupyter's authorizer is asked for. ``execute`` is what makes the agent work, now or later."""
@@ -118,6 +119,50 @@ class Operation:
     @property
     def segments(self) -> tuple[str, ...]:
         return tuple(self.path.split("/"))
+
+
+class OperationTable:
+    """The operations of one module, each added by a decorator of the function that runs it."""
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+
+    def add(
+        self,
+        route: str,
+        summary: str,
+        *,
+        action: Action,
+        answers: str | None,
+        body: str | None = None,
+        status: int = 200,
+        upload: bool = False,
+        query: tuple[Query, ...] = (),
+        errors: tuple[type[NaviError], ...] = (),
+        other_types: tuple[str, ...] = (),
+    ) -> Callable[[Run], Run]:
+        """``route`` is the method and the path. See :class:`Operation` for the rest."""
+        method, _, path = route.partition(" ")
+
+        def register(run: Run) -> Run:
+            operation = Operation(
+                method=method,
+                path=path,
+                run=run,
+                summary=summary,
+                action=action,
+                answers=answers,
+                body=body,
+                status=status,
+                upload=upload,
+                query=query,
+                errors=errors,
+                other_types=other_types,
+            )
+            self.operations.append(operation)
+            return run
+
+        return register
 
 
 class Routes:

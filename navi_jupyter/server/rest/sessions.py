@@ -27,17 +27,28 @@ from ...orchestrator.prompts import infos
 from .. import export
 from ..http import CURSOR, JSON, LIMIT, NOTHING, EventStream, Query, Reply, read_cursor
 from ..wire import sessions as wire
-from .routing import Call, Operation, reply
+from .routing import Call, OperationTable, reply
 
 if TYPE_CHECKING:
     from ...orchestrator.views import SessionView
     from ...ports.transactions import QueuedPrompt
+
+TABLE = OperationTable()
 
 EVENT_STREAM = "text/event-stream"
 LONGEST_WAIT = 30.0
 """Seconds of a long poll: below what proxies cut."""
 
 
+@TABLE.add(
+    "POST sessions",
+    "A new session.",
+    action="write",
+    body="SessionCreate",
+    answers="SessionDetail",
+    status=201,
+    errors=(LimitReached,),
+)
 async def create_session(call: Call) -> Reply:
     request: SessionCreate = call.body()
     session = await call.sessions.orchestrator.create_session(request, owner=call.owner)
@@ -45,6 +56,13 @@ async def create_session(call: Call) -> Reply:
     return reply(detail, 201, Location=f"sessions/{session.id}")
 
 
+@TABLE.add(
+    "GET sessions",
+    "Your sessions, most recently used first.",
+    action="read",
+    answers="SessionPage",
+    query=(LIMIT, CURSOR, Query(name="notebook_path", help="Only those of this notebook.")),
+)
 async def list_sessions(call: Call) -> Reply:
     sessions, following = await call.sessions.orchestrator.sessions(
         call.owner,
@@ -57,27 +75,82 @@ async def list_sessions(call: Call) -> Reply:
     return reply(wire.SessionPage(sessions=listed, next=following))
 
 
+@TABLE.add(
+    "GET sessions/{sid}",
+    "A session, with its run, its waiting prompts and its open questions.",
+    action="read",
+    answers="SessionDetail",
+    errors=(SessionNotFound,),
+)
 async def get_session(call: Call) -> Reply:
     return reply(await _detail(call))
 
 
+@TABLE.add(
+    "PATCH sessions/{sid}",
+    "Change the fields that are there.",
+    action="write",
+    body="SessionPatch",
+    answers="SessionDetail",
+    errors=(SessionNotFound,),
+)
 async def change_session(call: Call) -> Reply:
     patch: SessionPatch = call.body()
     await call.sessions.orchestrator.change_session(call.parameters["sid"], patch, owner=call.owner)
     return reply(await _detail(call))
 
 
+@TABLE.add(
+    "DELETE sessions/{sid}",
+    "Delete it with its log, its recalls and their ledger; a run is stopped.",
+    action="write",
+    answers=None,
+    status=204,
+    errors=(SessionNotFound,),
+)
 async def delete_session(call: Call) -> Reply:
     await call.sessions.orchestrator.delete_session(call.parameters["sid"], owner=call.owner)
     return NOTHING
 
 
+@TABLE.add(
+    "POST sessions/{sid}/commands",
+    "Give the session a command. The same `command_id` again changes nothing and answers the same.",
+    action="execute",
+    body="Command",
+    answers="Acceptance",
+    status=202,
+    errors=(SessionNotFound, SessionBusy, CommandNotFound, InterruptNotFound, LimitReached),
+)
 async def submit(call: Call) -> Reply:
     command: Command = call.body()
     acceptance = await call.sessions.submit(call.parameters["sid"], command, owner=call.owner)
     return reply(acceptance, 202)
 
 
+@TABLE.add(
+    "GET sessions/{sid}/events",
+    "The log after a cursor: a page, a long poll, or (with `Accept: text/event-stream`) a stream.",
+    action="read",
+    answers="EventPage",
+    query=(
+        Query(
+            name="after",
+            kind="integer",
+            help="The last `seq` you have. A page starts at 0 without it, a stream with the prelude.",
+        ),
+        Query(name="limit", kind="integer", default=500, minimum=1, maximum=5000, help="How many at most."),
+        Query(
+            name="wait",
+            kind="number",
+            default=0,
+            maximum=LONGEST_WAIT,
+            help="Seconds to wait for an event when there is none yet.",
+        ),
+    ),
+    errors=(SessionNotFound,),
+    other_types=(EVENT_STREAM,),
+)
 async def read_events(call: Call) -> Reply | EventStream:
     session_id = call.parameters["sid"]
     after = call.optional_integer("after")
@@ -111,11 +184,26 @@ async def _pages(call: Call, session_id: str, after: int | None) -> AsyncGenerat
             yield page.envelopes
 
 
+@TABLE.add(
+    "GET sessions/{sid}/messages",
+    "The conversation: user, assistant and tool messages, oldest first.",
+    action="read",
+    answers="MessagePage",
+    errors=(SessionNotFound,),
+)
 async def list_messages(call: Call) -> Reply:
     messages = await export.conversation(call.sessions.orchestrator, call.parameters["sid"], owner=call.owner)
     return reply(wire.MessagePage(messages=messages, next=None))
 
 
+@TABLE.add(
+    "GET sessions/{sid}/runs",
+    "The session's runs, newest first.",
+    action="read",
+    answers="RunPage",
+    query=(LIMIT, CURSOR),
+    errors=(SessionNotFound,),
+)
 async def list_runs(call: Call) -> Reply:
     runs, following = await call.sessions.orchestrator.runs(
         call.parameters["sid"], owner=call.owner, limit=call.integer("limit"), cursor=call.string("cursor")
@@ -123,11 +211,23 @@ async def list_runs(call: Call) -> Reply:
     return reply(wire.RunPage(runs=tuple(runs), next=following))
 
 
+@TABLE.add(
+    "GET sessions/{sid}/runs/{rid}", "One run.", action="read", answers="Run", errors=(SessionNotFound, RunNotFound)
+)
 async def get_run(call: Call) -> Reply:
     run = await call.sessions.orchestrator.run(call.parameters["sid"], call.parameters["rid"], owner=call.owner)
     return reply(run)
 
 
+@TABLE.add(
+    "GET sessions/{sid}/export",
+    "The conversation as a download.",
+    action="read",
+    answers=None,
+    query=(Query(name="format", default="md", choices=("md", "ipynb", "json"), help="Which kind of file."),),
+    errors=(SessionNotFound,),
+    other_types=(export.MARKDOWN, export.NOTEBOOK, JSON),
+)
 async def export_session(call: Call) -> Reply:
     kind = call.string("format")
     if kind is None:
@@ -161,6 +261,13 @@ def _queued(queued: QueuedPrompt) -> wire.QueuedRun:
     return wire.QueuedRun.model_validate({**queued.run.model_dump(), "mode": queued.mode, "prompts": prompts})
 
 
+@TABLE.add(
+    "GET usage",
+    "Tokens and, where known, US dollars of your runs: of today, of the last 30 days, of all.",
+    action="read",
+    answers="UsageReport",
+    query=(Query(name="tz", default="UTC", help="Whose midnight today begins at."),),
+)
 async def report_usage(call: Call) -> Reply:
     zone = call.string("tz") or "UTC"
     try:
@@ -176,140 +283,3 @@ async def report_usage(call: Call) -> Reply:
 
 def _fields(session: Session) -> dict[str, Any]:
     return {name: getattr(session, name) for name in Session.model_fields}
-
-
-OPERATIONS = (
-    Operation(
-        method="GET",
-        path="sessions",
-        run=list_sessions,
-        summary="Your sessions, most recently used first.",
-        action="read",
-        answers="SessionPage",
-        query=(LIMIT, CURSOR, Query(name="notebook_path", help="Only those of this notebook.")),
-    ),
-    Operation(
-        method="POST",
-        path="sessions",
-        run=create_session,
-        summary="A new session.",
-        action="write",
-        body="SessionCreate",
-        answers="SessionDetail",
-        status=201,
-        errors=(LimitReached,),
-    ),
-    Operation(
-        method="GET",
-        path="sessions/{sid}",
-        run=get_session,
-        summary="A session, with its run, its waiting prompts and its open questions.",
-        action="read",
-        answers="SessionDetail",
-        errors=(SessionNotFound,),
-    ),
-    Operation(
-        method="PATCH",
-        path="sessions/{sid}",
-        run=change_session,
-        summary="Change the fields that are there.",
-        action="write",
-        body="SessionPatch",
-        answers="SessionDetail",
-        errors=(SessionNotFound,),
-    ),
-    Operation(
-        method="DELETE",
-        path="sessions/{sid}",
-        run=delete_session,
-        summary="Delete it with its log, its recalls and their ledger; a run is stopped.",
-        action="write",
-        answers=None,
-        status=204,
-        errors=(SessionNotFound,),
-    ),
-    Operation(
-        method="POST",
-        path="sessions/{sid}/commands",
-        run=submit,
-        summary="Give the session a command. The same `command_id` again changes nothing and answers the same.",
-        action="execute",
-        body="Command",
-        answers="Acceptance",
-        status=202,
-        errors=(SessionNotFound, SessionBusy, CommandNotFound, InterruptNotFound, LimitReached),
-    ),
-    Operation(
-        method="GET",
-        path="usage",
-        run=report_usage,
-        summary="Tokens and, where known, US dollars of your runs: of today, of the last 30 days, of all.",
-        action="read",
-        answers="UsageReport",
-        query=(Query(name="tz", default="UTC", help="Whose midnight today begins at."),),
-    ),
-    Operation(
-        method="GET",
-        path="sessions/{sid}/events",
-        run=read_events,
-        summary="The log after a cursor: a page, a long poll, or (with `Accept: text/event-stream`) a stream.",
-        action="read",
-        answers="EventPage",
-        other_types=(EVENT_STREAM,),
-        query=(
-            Query(
-                name="after",
-                kind="integer",
-                help="The last `seq` you have. A page starts at 0 without it, a stream with the prelude.",
-            ),
-            Query(name="limit", kind="integer", default=500, minimum=1, maximum=5000, help="How many at most."),
-            Query(
-                name="wait",
-                kind="number",
-                default=0,
-                maximum=LONGEST_WAIT,
-                help="Seconds to wait for an event when there is none yet.",
-            ),
-        ),
-        errors=(SessionNotFound,),
-    ),
-    Operation(
-        method="GET",
-        path="sessions/{sid}/messages",
-        run=list_messages,
-        summary="The conversation: user, assistant and tool messages, oldest first.",
-        action="read",
-        answers="MessagePage",
-        errors=(SessionNotFound,),
-    ),
-    Operation(
-        method="GET",
-        path="sessions/{sid}/runs",
-        run=list_runs,
-        summary="The session's runs, newest first.",
-        action="read",
-        answers="RunPage",
-        query=(LIMIT, CURSOR),
-        errors=(SessionNotFound,),
-    ),
-    Operation(
-        method="GET",
-        path="sessions/{sid}/runs/{rid}",
-        run=get_run,
-        summary="One run.",
-        action="read",
-        answers="Run",
-        errors=(SessionNotFound, RunNotFound),
-    ),
-    Operation(
-        method="GET",
-        path="sessions/{sid}/export",
-        run=export_session,
-        summary="The conversation as a download.",
-        action="read",
-        answers=None,
-        other_types=(export.MARKDOWN, export.NOTEBOOK, JSON),
-        query=(Query(name="format", default="md", choices=("md", "ipynb", "json"), help="Which kind of file."),),
-        errors=(SessionNotFound,),
-    ),
-)
