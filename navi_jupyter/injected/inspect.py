@@ -14,6 +14,7 @@ import itertools
 import reprlib
 import sys
 import time
+import traceback
 import types
 from collections.abc import Callable
 from typing import Any
@@ -286,7 +287,8 @@ def resolve(tree: ast.expr) -> Any:
     """The value of ``name``, ``name.attribute``, ``name["key"]`` and so forth. Raises ValueError for anything else."""
     if isinstance(tree, ast.Name):
         space = shell().user_ns
-        return space[tree.id] if tree.id in space else getattr(builtins, tree.id)
+        # ``sys.last_value`` is the last error, also where the user has not imported sys.
+        return space[tree.id] if tree.id in space else sys if tree.id == "sys" else getattr(builtins, tree.id)
     if isinstance(tree, ast.Attribute):
         return getattr(resolve(tree.value), tree.attr)
     if isinstance(tree, ast.Subscript):
@@ -331,6 +333,9 @@ def details(value: Any) -> list[Detail]:
         return [
             ("items", lambda: {cut(SHORT.repr(k), 100): in_short(v) for k, v in itertools.islice(value.items(), 30)})
         ]
+    if isinstance(value, BaseException):
+        frames = value.__traceback__ and value.__traceback__.tb_next  # without IPython's own
+        return [("traceback", lambda: "".join(traceback.format_exception(kind, value, frames))[-6000:])]
     if isinstance(value, (list, tuple, set, frozenset)):
         return [("items", lambda: [in_short(item) for item in itertools.islice(value, 20)])]
     return [
@@ -345,8 +350,7 @@ def in_short(value: Any) -> str:
 
 
 def number_of_missing(series: Any) -> int:
-    count = series.isna().sum() if hasattr(series, "isna") else series.null_count()
-    return int(count)
+    return int(series.isna().sum() if hasattr(series, "isna") else series.null_count())
 
 
 def missing_by_column(frame: Any) -> dict[str, int]:
@@ -367,11 +371,8 @@ def of_whole_frame(frame: Any) -> list[Detail]:
 def of_whole_array(array: Any) -> list[Detail]:
     rows: list[Detail] = [("text", lambda: cut(repr(array), 2000))]
     if array.dtype.kind in "iufb" and 0 < array.size <= 50_000_000:
-        rows += [
-            ("min", lambda: array.min().item()),
-            ("max", lambda: array.max().item()),
-            ("mean", lambda: float(array.mean())),
-        ]
+        rows += [("min", lambda: array.min().item()), ("max", lambda: array.max().item())]
+        rows.append(("mean", lambda: float(array.mean())))
         if array.dtype.kind == "f":
             rows.append(("missing", lambda: int((array != array).sum())))
     return rows

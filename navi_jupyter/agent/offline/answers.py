@@ -1,7 +1,7 @@
-"""One run of the offline backend: a wish, done through the tools that a model would call, streamed like its answer.
+"""One run of the offline backend: a request, done through the tools that a model would call, streamed like its answer.
 
-It never claims what no tool confirmed. What is understood: ``intents``; how things are put: ``replies``. Their patterns
-take a while to compile: :mod:`.offline` imports this module at the first run, in a thread.
+It never claims what no tool confirmed. What is understood: ``intents``; how answers are worded: ``replies``. Their
+patterns take a while to compile: ``backend`` imports this module at the first run, in a thread.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from ...errors import InvalidSchedule
@@ -25,6 +25,7 @@ from ...events import (
 )
 from ...model.base import new_id
 from ...ports.agent import ToolContext, Turn, TurnResult
+from ...text import truncate
 from ...timetext.parse import Timed, read_in_thread
 from ...timetext.zones import zone_of_place
 from ..trigger import RecallTrigger, trigger_of
@@ -35,197 +36,188 @@ from .intents import Intent, understand
 _CHUNK_DELAY = 0.012
 _ANSWER_TIME = 1.0
 """Seconds that a normal answer streams at most, however long it is."""
+_Events = AsyncIterator[Event]
+_FIXED: Mapping[type[Intent], Callable[[], str]] = {
+    intents.Help: replies.capabilities,
+    intents.Greeting: replies.greeting,
+    intents.Thanks: lambda: "You are welcome.",
+    intents.Unknown: replies.no_language_model,
+}
+"""Answers that need no tool."""
 
 
 class Answer:
-    """One run: bodies go out by :meth:`_say` and :meth:`_tool`; both let a stop through between any two."""
+    """One run. Its events go out by :meth:`_text` and :meth:`_tool`; a stop takes effect between any two."""
 
     def __init__(self, turn: Turn, context: ToolContext, tools: OfflineTools) -> None:
         self._tools = tools
         self._turn = turn
         self._context = context
         self._zone = turn.session.timezone
+        self._lead = ""
+        """What comes before the answer."""
 
     async def events(self) -> AsyncIterator[Event | TurnResult]:
-        wake = await trigger_of(self._context, self._turn.now)
-        unseen = replies.can_not_see([one.name for one in self._turn.attachments])
-        bodies = self._woken(wake) if wake else self._answer(understand(self._turn.prompt), unseen)
-        async for body in bodies:
-            yield body
+        """The run, and its result as the last item."""
+        trigger = await trigger_of(self._context, self._turn.now)
+        self._lead = replies.unreadable_attachments([one.name for one in self._turn.attachments])
+        async for event in self._triggered(trigger) if trigger else self._answer(understand(self._turn.prompt)):
+            yield event
         yield TurnResult(conversation=b'{"format":"offline/1"}')
 
-    # --- the wishes --------------------------------------------------------------------------------------------------
-
-    def _answer(self, intent: Intent, lead: str = "") -> AsyncIterator[Event]:
+    def _answer(self, intent: Intent) -> _Events:
         match intent:
             case intents.Schedule():
-                return self._schedule(intent, lead)
+                return self._schedule(intent)
             case intents.ListRecalls():
-                return self._list(lead)
+                return self._reply(replies.recall_list, ("list_recalls", {}))
             case intents.CancelRecall():
-                return self._cancel(intent, lead)
+                return self._cancel(intent)
             case intents.History(since=since):
-                return self._history(since, lead)
+                arguments = {} if since is None else {"since": since[:100]}
+                return self._reply(replies.history, ("session_history", arguments))
             case intents.Summary():
-                return self._summary(lead)
+                return self._reply(replies.summary, ("session_history", {"limit": 200}), ("list_recalls", {}))
+            case intents.Variables(pattern=pattern):
+                arguments = {} if pattern == "*" else {"pattern": pattern}
+                return self._reply(replies.variables, ("list_variables", arguments))
+            case intents.Inspect(name=name):
+                return self._reply(replies.variable, ("inspect_variable", {"name": name}))
+            case intents.LastError():
+                return self._last_error()
             case intents.Time(place=place):
-                return self._time(place, lead)
+                return self._time(place)
             case intents.Count():
-                return self._count(intent, lead)
-            case intents.Help():
-                return self._say(lead + replies.capabilities())
-            case intents.Greeting():
-                return self._say(lead + replies.greeting())
-            case intents.Thanks():
-                return self._say(lead + "You are welcome.")
-            case intents.Unknown():
-                return self._say(lead + replies.no_language_model())
+                return self._count(intent)
+            case _:
+                return self._text(_FIXED[type(intent)]())
 
-    async def _woken(self, wake: RecallTrigger) -> AsyncIterator[Event]:
-        """A recall has fired: do what its message asks, else say it; and say when it was due."""
-        prompt = self._turn.prompt
-        message = wake.recall.message if wake.recall and wake.recall.message in prompt else prompt
+    async def _reply(self, reply: Callable[..., str], *calls: tuple[str, dict[str, Any]]) -> _Events:
+        """Call tools, and put their results in words."""
+        outcomes: list[dict[str, Any]] = []
+        for name, arguments in calls:
+            outcomes.append({})
+            async for event in self._tool(name, arguments, outcomes[-1]):
+                yield event
+        async for event in self._text(reply(*outcomes)):
+            yield event
+
+    async def _triggered(self, trigger: RecallTrigger) -> _Events:
+        """A recall has fired: do what its message asks, else repeat it; with the time when it was due."""
+        recall, prompt, now = trigger.recall, self._turn.prompt, self._turn.now
+        message = recall.message if recall and recall.message in prompt else prompt
         intent = understand(message)
-        if isinstance(intent, intents.Schedule | intents.Greeting | intents.Thanks | intents.Unknown | intents.Help):
-            async for body in self._remind(message, wake):
-                yield body
-            return
-        lead = replies.woken_to_do(message, wake, self._zone, self._turn.now)
-        async for body in self._answer(intent, lead):
-            yield body
+        is_request = not isinstance(
+            intent, intents.Schedule | intents.Greeting | intents.Thanks | intents.Unknown | intents.Help
+        )
+        if is_request:
+            self._lead = replies.requested_by_recall(message, trigger, self._zone, now)
+            events = self._answer(intent)
+        else:
+            events = self._remind(message, trigger)
+        async for event in events:
+            yield event
 
-    async def _remind(self, message: str, wake: RecallTrigger) -> AsyncIterator[Event]:
-        text = replies.reminder(message, wake, self._zone, self._turn.now)
+    async def _remind(self, message: str, trigger: RecallTrigger) -> _Events:
+        text = replies.reminder(message, trigger, self._zone, self._turn.now)
         if not re.match(r"(?:check|look|see|follow|come back|get back|monitor|watch)\b", message, re.IGNORECASE):
-            async for body in self._say(text):
-                yield body
-            return
-        # Asked to look at something: what it can look at is the session.
-        outcome: dict[str, Any] = {}
-        since = wake.recall.created_at.isoformat() if wake.recall else None
-        async for body in self._tool("session_history", {"since": since} if since else {}, outcome):
-            yield body
-        async for body in self._say(text + "\n\n" + replies.looked(outcome)):
-            yield body
+            events = self._text(text)
+        else:
+            # Asked to look at something: what it can look at is the session.
+            since = {"since": trigger.recall.created_at.isoformat()} if trigger.recall else {}
+            events = self._reply(
+                lambda outcome: f"{text}\n\n{replies.session_since(outcome)}", ("session_history", since)
+            )
+        async for event in events:
+            yield event
 
-    async def _schedule(self, wish: intents.Schedule, lead: str) -> AsyncIterator[Event]:
+    async def _schedule(self, request: intents.Schedule) -> _Events:
+        refusal = replies.no_time_given()
+        timed = None
         try:
-            timed = await self._timed(wish.text)
+            timed = await self._timed(request.text)
         except InvalidSchedule as error:
-            text = replies.bad_time(error.message) if wish.sure else replies.no_language_model()
-            async for body in self._say(lead + text):
-                yield body
-            return
+            refusal = replies.bad_time(error.message)
+        message = intents.message_of(timed.message) if timed else ""
         if timed is None:
-            text = replies.no_time_given() if wish.sure else replies.no_language_model()
-            async for body in self._say(lead + text):
-                yield body
-            return
-        message = intents.message_of(timed.message)
-        if not message and not wish.sure:
-            async for body in self._say(lead + replies.time_without_wish(timed.phrase)):
-                yield body
-            return
-        outcome: dict[str, Any] = {}
-        arguments = {"message": message or "You asked to be reminded.", "when": timed.phrase}
-        if message:
-            arguments["title"] = message if len(message) <= 60 else message[:59].rstrip() + "…"
-        async for body in self._tool("create_recall", arguments, outcome):
-            yield body
-        async for body in self._say(lead + replies.created(outcome, message)):
-            yield body
+            events = self._text(refusal if request.sure else replies.no_language_model())
+        elif not message and not request.sure:
+            events = self._text(replies.time_without_message(timed.phrase))
+        else:
+            arguments = {"message": message or "You asked to be reminded.", "when": timed.phrase}
+            if message:
+                arguments["title"] = truncate(message, 60)
+            events = self._reply(lambda outcome: replies.created(outcome, message), ("create_recall", arguments))
+        async for event in events:
+            yield event
 
     async def _timed(self, text: str) -> Timed | None:
-        """The time in a sentence; when there is none, in the sentence with its typos set right."""
+        """The time in a sentence; when there is none, in the sentence with its typos corrected."""
         ready = re.sub(
             r"\b(timer|alarm|reminder) (?:of|for) (?=\d+ ?[a-z]|an? |half )", r"\1 in ", text, flags=re.IGNORECASE
         )
         found = await read_in_thread(ready, self._turn.now, self._zone)
-        if found is None and (fixed := intents.fix_typos(ready)) != ready:
-            found = await read_in_thread(fixed, self._turn.now, self._zone)
+        if found is None and (corrected := intents.fix_typos(ready)) != ready:
+            found = await read_in_thread(corrected, self._turn.now, self._zone)
         return found
 
-    async def _list(self, lead: str) -> AsyncIterator[Event]:
-        outcome: dict[str, Any] = {}
-        async for body in self._tool("list_recalls", {}, outcome):
-            yield body
-        async for body in self._say(lead + replies.recall_list(outcome)):
-            yield body
-
-    async def _cancel(self, wish: intents.CancelRecall, lead: str) -> AsyncIterator[Event]:
-        outcome: dict[str, Any] = {}
-        async for body in self._tool("list_recalls", {}, outcome):
-            yield body
-        recalls: list[dict[str, Any]] = outcome.get("recalls", [])
-        chosen = recalls if wish.all else replies.matching(wish.what, recalls)
-        if not chosen or (len(chosen) > 1 and not wish.all):
-            async for body in self._say(lead + replies.which_one(wish.what, chosen or recalls, bool(chosen))):
-                yield body
-            return
-        done: list[dict[str, Any]] = []
-        for recall in chosen:
-            result: dict[str, Any] = {}
-            async for body in self._tool("cancel_recall", {"recall_id": recall["id"]}, result):
-                yield body
-            done.append(result)
-        async for body in self._say(lead + replies.cancelled(done)):
-            yield body
-
-    async def _history(self, since: str | None, lead: str) -> AsyncIterator[Event]:
-        outcome: dict[str, Any] = {}
-        async for body in self._tool("session_history", {} if since is None else {"since": since[:100]}, outcome):
-            yield body
-        async for body in self._say(lead + replies.history(outcome)):
-            yield body
-
-    async def _summary(self, lead: str) -> AsyncIterator[Event]:
-        past: dict[str, Any] = {}
+    async def _cancel(self, request: intents.CancelRecall) -> _Events:
         planned: dict[str, Any] = {}
-        async for body in self._tool("session_history", {"limit": 200}, past):
-            yield body
-        async for body in self._tool("list_recalls", {}, planned):
-            yield body
-        async for body in self._say(lead + replies.summary(past, planned)):
-            yield body
+        async for event in self._tool("list_recalls", {}, planned):
+            yield event
+        recalls: list[dict[str, Any]] = planned.get("recalls", [])
+        chosen = recalls if request.all else replies.matching(request.what, recalls)
+        if chosen and (len(chosen) == 1 or request.all):
+            calls = [("cancel_recall", {"recall_id": recall["id"]}) for recall in chosen]
+            events = self._reply(replies.cancelled, *calls)
+        else:
+            events = self._text(replies.which_one(request.what, chosen or recalls, several=bool(chosen)))
+        async for event in events:
+            yield event
 
-    async def _time(self, place: str | None, lead: str) -> AsyncIterator[Event]:
+    async def _last_error(self) -> _Events:
+        """From the kernel, which has the error also before the notebook is saved; else from the notebook's outputs."""
+        error: dict[str, Any] = {}
+        async for event in self._tool("inspect_variable", {"name": "sys.last_value"}, error):
+            yield event
+        is_enough = error.get("traceback") or error.get("error") == "tool_denied"
+        calls: tuple[tuple[str, dict[str, Any]], ...] = () if is_enough else (("read_notebook", {}),)
+        async for event in self._reply(lambda *notebook: replies.last_error(error, *notebook), *calls):
+            yield event
+
+    async def _time(self, place: str | None) -> _Events:
         zone = await asyncio.to_thread(zone_of_place, place) if place else None
         if place and zone is None:
-            async for body in self._say(lead + replies.unknown_place(place)):
-                yield body
-            return
-        outcome: dict[str, Any] = {}
-        async for body in self._tool("current_time", {"timezone": zone} if zone else {}, outcome):
-            yield body
-        async for body in self._say(lead + replies.time_now(outcome)):
-            yield body
+            events = self._text(replies.unknown_place(place))
+        else:
+            events = self._reply(replies.time_now, ("current_time", {"timezone": zone} if zone else {}))
+        async for event in events:
+            yield event
 
-    async def _count(self, wish: intents.Count, lead: str) -> AsyncIterator[Event]:
-        """One number per chunk, at the asked pace: to see streaming, stop and reconnection at work."""
+    async def _count(self, request: intents.Count) -> _Events:
+        """One number per chunk, at the given pace: to see streaming, stop and reconnection at work."""
         message_id = new_id("m")
         clock = asyncio.get_running_loop().time
         began = clock()
         yield TextMessageStart(message_id=message_id, role="assistant")
-        if lead:
-            yield TextMessageContent(message_id=message_id, delta=lead)
-        for number in range(1, wish.to + 1):
+        if self._lead:
+            yield TextMessageContent(message_id=message_id, delta=self._lead)
+        for number in range(1, request.to + 1):
             if self._context.stop.stopping:
                 break
             space = "\n" if number % 10 == 0 else " "
             yield TextMessageContent(message_id=message_id, delta=f"{number}{space}")
-            # By the clock, so that slow steps do not add up; always a real sleep, so that others get their turn.
-            await asyncio.sleep(max(0.0, began + number * wish.every - clock()))
+            # By the clock, so that slow steps do not add up; always a real sleep, so that other tasks get their turn.
+            await asyncio.sleep(max(0.0, began + number * request.every - clock()))
         else:
-            end = f"\nThat was {wish.to} in {clock() - began:.1f} s."
+            end = f"\nThat was {request.to} in {clock() - began:.1f} s."
             yield TextMessageContent(message_id=message_id, delta=end)
         yield TextMessageEnd(message_id=message_id)
 
-    # --- how it goes out ---------------------------------------------------------------------------------------------
-
-    async def _say(self, text: str) -> AsyncIterator[Event]:
-        """An answer in small pieces, word by word, within about a second."""
+    async def _text(self, text: str) -> _Events:
+        """The answer in small pieces, word by word, within about a second."""
         message_id = new_id("m")
-        words = re.findall(r"\s*\S+", text)
+        words = re.findall(r"\s*\S+", self._lead + text)
         delay = min(_CHUNK_DELAY, _ANSWER_TIME / max(len(words), 1))
         step = max(1, round(0.002 / delay)) if delay < 0.002 else 1
         yield TextMessageStart(message_id=message_id, role="assistant")
@@ -236,12 +228,15 @@ class Answer:
             await asyncio.sleep(delay * step)
         yield TextMessageEnd(message_id=message_id)
 
-    async def _tool(self, name: str, arguments: dict[str, Any], outcome: dict[str, Any]) -> AsyncIterator[Event]:
-        """Call a tool as a model would; its result goes into ``outcome``, too."""
+    async def _tool(self, name: str, arguments: Mapping[str, Any], outcome: dict[str, Any]) -> _Events:
+        """Call a tool as a model would; its result goes into ``outcome``, too: plain text as ``text``."""
         call_id = new_id("t")
         yield ToolCallStart(tool_call_id=call_id, tool_call_name=name)
         yield ToolCallArgs(tool_call_id=call_id, delta=json.dumps(arguments, ensure_ascii=False))
         yield ToolCallEnd(tool_call_id=call_id)
         content = await self._tools.call(name, arguments)
-        outcome.update(json.loads(content))
+        try:
+            outcome.update(json.loads(content))
+        except ValueError:
+            outcome["text"] = content
         yield ToolCallResult(message_id=new_id("m"), tool_call_id=call_id, content=content)

@@ -1,4 +1,4 @@
-"""What somebody asks of the offline backend: a sentence in, a typed wish out. Pure; no I/O, no time.
+"""What a user asks of the offline backend: a sentence in, a typed intent out. Pure; no I/O, no time.
 
 Forgives case, punctuation, politeness and small typos. What it does not understand is :class:`Unknown`, never a guess.
 """
@@ -12,7 +12,7 @@ from difflib import get_close_matches
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Come back later. ``text`` still holds the time; ``sure`` when it was said in so many words ("remind me …")."""
+    """Come back later. ``text`` still holds the time; ``sure`` where the words say so ("remind me …")."""
 
     text: str
     sure: bool = True
@@ -41,6 +41,25 @@ class History:
 @dataclass(frozen=True, slots=True)
 class Summary:
     """The whole session in short."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variables:
+    """Which variables there are in the kernel, by a pattern of names."""
+
+    pattern: str = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """What a variable, or a part of one, holds."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class LastError:
+    """What failed last in the notebook."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +97,10 @@ class Unknown:
     """Anything else."""
 
 
-Intent = Schedule | ListRecalls | CancelRecall | History | Summary | Time | Count | Help | Greeting | Thanks | Unknown
+Intent = (
+    Schedule | ListRecalls | CancelRecall | History | Summary | Variables | Inspect | LastError | Time | Count | Help
+    | Greeting | Thanks | Unknown
+)  # fmt: skip
 
 _LONGEST = 1000
 """Characters of a sentence that is looked at closely; what is pasted may be a megabyte."""
@@ -170,6 +192,35 @@ _TIME = re.compile(
 _COUNT = re.compile(
     r"^count(?: from 1| from one)?(?: up)? to (?P<to>\d{1,6})(?P<rest>\b.*)?$", re.IGNORECASE | re.DOTALL
 )
+_VARIABLES = re.compile(
+    r"^(?:(?:what|which|show|list|print|display|how many|are there|do i have|all|my|any)\b.*\b(?:variables?|vars)\b"
+    r"(?: (?:are|is|do|does|have|i|we|you|there|defined|in|the|this|my|our|kernel|notebook|memory|now|here|got|exist"
+    r"|loaded|set))*|what(?:'s| is) (?:defined |loaded )?in (?:the|my|this) (?:kernel|notebook|memory|namespace)"
+    r"|(?:variables|vars|%?whos?))(?: (?:named|called|like|matching)? ?`?(?P<pattern>[\w*?]*[*?][\w*?]*)`?)?$",
+    re.IGNORECASE,
+)
+_ERROR = r"(?:error|exception|traceback|failure|crash)s?"
+_LAST_ERROR = re.compile(
+    r"^(?:what(?:'s| is| was| has| have| just| went|s)*(?: (?:the|last|just|my|has|have|went|most|recent))*"
+    rf" (?:failed|fail|wrong|crashed|broke|broken|{_ERROR})|(?:which|what) cells? (?:has |have |did )?fail(?:ed)?"
+    r"|why (?:did|has|does) (?:it|this|that|(?:the|my|this|that)(?: last)? (?:cell|code|notebook|run)) (?:fail(?:ed)?"
+    r"|crash(?:ed)?|break|stop|not work)"
+    rf"|(?:(?:show|print|display|give|explain)(?: me)? )?(?:the |my )?(?:last |latest )?{_ERROR})"
+    r"(?: (?:in|of|the|this|my|notebook|kernel|cell|here|last|just now|message|about|again|now|there))*$",
+    re.IGNORECASE,
+)
+_INSPECT = re.compile(
+    r"^(?:(?:show|inspect|describe|display|print|examine|preview)(?: me)?|what(?:'s| is)(?: in)?|what does"
+    r"|(?:info|details|infos)(?: on| about| of)?|how (?:big|large|long) is)(?: the)?"
+    r"(?: (?:variable|values?(?: of)?|data ?frame|array|table|contents? of|head of|tail of|shape of|size of|type of"
+    r"|columns of))?(?: the)? `?(?P<name>[A-Za-z_]\w{0,99}(?:\.[A-Za-z_]\w*|\[[\w'\"., -]{1,60}\])*)`?"
+    r"(?: (?:now|please|look like|contain|hold|again))*$",
+    re.IGNORECASE,
+)
+_NO_VARIABLES = frozenset((
+    "me", "it", "this", "that", "them", "everything", "all", "help", "up", "here", "navi", "you", "a", "an", "the",
+    "there",
+))  # fmt: skip
 _HELP = re.compile(
     r"^(?:help(?: me)?(?: please)?|\?+|what can (?:you|i|navi) (?:do|ask|say)(?: for me| here)?|what (?:do"
     r"|are) you(?: do| able to do| good at)?"
@@ -201,21 +252,23 @@ _IMPERATIVE = re.compile(
 )
 
 
-def understand(text: str) -> Intent:
-    """The wish in a sentence. A long text is no wish of these, unless it begins as one for a recall."""
-    text = _BLANKS.sub(" ", text.strip())
-    said = _POLITE.sub("", text) or text
-    if len(said) > _LONGEST:
-        return Schedule(said, sure=_WEAK.match(said) is None) if _TRIGGER.match(said) else Unknown()
-    plain = re.sub(r"[\s?!.]+$", "", said)
+def understand(written: str) -> Intent:
+    """The intent of a sentence. A long text has none of these, unless it begins as a reminder."""
+    written = _BLANKS.sub(" ", written.strip())
+    text = _POLITE.sub("", written) or written
+    if len(text) > _LONGEST:
+        return Schedule(text, sure=_WEAK.match(text) is None) if _TRIGGER.match(text) else Unknown()
+    plain = re.sub(r"[\s?!.]+$", "", text)
     plain = re.sub(r"[\s,]+(?:please|pls|thanks|thank you)$", "", plain, flags=re.IGNORECASE)
-    return _exact(said, plain) or _exact(said, fix_typos(plain)) or _loose(text, said, fix_typos(plain))
+    exact = _exact(text, plain) or _exact(text, fix_typos(plain))
+    # Names of variables are left as they are: "df" is no typo.
+    return exact or _inspect(plain) or _loose(written, text, fix_typos(plain))
 
 
 def fix_typos(text: str) -> str:
-    """``text`` with words that are nearly words of ours set right: ``minuts``, ``tomorow``, ``remnid``.
+    """``text`` with the typos in words of ours corrected: ``minuts``, ``tomorow``, ``remnid``.
 
-    In its beginning only: a wish is short, and comparing each word of a long text would hold up the event loop.
+    In its beginning only: a request is short, and comparing each word of a long text would hold up the event loop.
     """
 
     def fixed(match: re.Match[str]) -> str:
@@ -230,8 +283,15 @@ def fix_typos(text: str) -> str:
     return re.sub(r"[A-Za-z]+", fixed, text[:_LONGEST]) + text[_LONGEST:]
 
 
-def _exact(said: str, plain: str) -> Intent | None:
-    """What the first words decide. ``plain`` is without end punctuation, perhaps with typos set right."""
+def _inspect(plain: str) -> Inspect | None:
+    match = _INSPECT.match(plain)
+    if match is None or match["name"].lower() in _NO_VARIABLES:
+        return None
+    return Inspect(match["name"])
+
+
+def _exact(text: str, plain: str) -> Intent | None:
+    """What the first words decide. ``plain`` is without end punctuation, perhaps with typos corrected."""
     if match := _HISTORY.match(plain):
         return History(_since(match["rest"]))
     if _LIST.match(plain):
@@ -244,25 +304,29 @@ def _exact(said: str, plain: str) -> Intent | None:
         return Summary()
     if match := _TIME.match(plain):
         return Time(match["place"])
+    if match := _VARIABLES.match(plain):
+        return Variables(match["pattern"] or "*")
+    if _LAST_ERROR.match(plain):
+        return LastError()
     if match := _COUNT.match(plain):
         return _count(match)
     for pattern, intent in ((_HELP, Help()), (_GREETING, Greeting()), (_THANKS, Thanks())):
-        if pattern.match(plain) or (pattern is _HELP and pattern.match(said)):
+        if pattern.match(plain) or (pattern is _HELP and pattern.match(text)):
             return intent
     return None
 
 
-def _loose(text: str, said: str, plain: str) -> Intent:
+def _loose(written: str, text: str, plain: str) -> Intent:
     """A later trigger ("in 10 minutes remind me"), or an order that may hold a time."""
     if _QUESTION.match(plain):
         return Unknown()
     if _LATER_TRIGGER.search(f" {plain}"):
-        return Schedule(said)
+        return Schedule(text)
     if _IMPERATIVE.match(plain) or re.match(
         r"^(?:in|at|on|every|each|tomorrow|tonight|next|daily|hourly|after)\b", plain, re.IGNORECASE
     ):
-        return Schedule(said, sure=False)
-    if _GREETING.match(text.strip()):
+        return Schedule(text, sure=False)
+    if _GREETING.match(written):
         return Greeting()
     return Unknown()
 
@@ -322,7 +386,7 @@ _MORNING = re.compile(r"^wake (?:me|up|yourself)(?: up)?\b[\s,:]*(?:(?:to|for|an
 
 
 def message_of(rest: str) -> str:
-    """What a recall shall say, from its sentence without the time. ``""`` when nothing was said."""
+    """The message of a recall, from its sentence without the time; ``""`` when there is none."""
     words, tail = rest.strip()[:_LONGEST], rest.strip()[_LONGEST:]
     words = _POLITE.sub("", _BLANKS.sub(" ", words)).strip()
     words = re.sub(r"[\s,]*\b(?:please|thanks|thank you)\b[\s.!]*$", "", words, flags=re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""What the offline backend says, as Markdown. Pure: tool results in, text out."""
+"""The answers of the offline backend, as Markdown. Pure: tool results in, text out."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from difflib import SequenceMatcher
+from itertools import zip_longest
 from typing import Any
 
+from ...text import code_block, one_line, plural, strip_ansi
 from ...timetext.format import say_schedule, say_stretch, say_time
 from ..providers.catalog import PROVIDERS, installed
 from ..trigger import RecallTrigger
 
 Outcome = Mapping[str, Any]
+_LINE = 20_000
+"""Characters of a title or message, which is given in full."""
 
 _CAN = """\
 I can do these without a language model, a key or the network:
@@ -21,6 +25,7 @@ I can do these without a language model, a key or the network:
 `remind me tomorrow at 8:30 to call Bob`, `every weekday at 9 summarise this session`
 - **Show and cancel what is planned**: `list recalls`, `cancel the reminder about loss`, `cancel all`
 - **Tell what happened**: `what happened since yesterday`, `what happened while I was away`, `summarise this session`
+- **Look into the kernel**: `what variables are there`, `show df`, `what failed`
 - **Tell the time**: `what time is it`, `what time is it in Tokyo`
 - **Show streaming and stop**: `count to 200`, `count to 50 every 500 ms`, `count to 100 slowly`
 
@@ -35,15 +40,15 @@ def capabilities() -> str:
 
 def greeting() -> str:
     """Hello."""
-    return "Hello! I can remind you, come back later, and tell you what happened here. Ask `what can you do` for more."
+    return "Hello! I can remind you, show variables, and tell you what happened here. Ask `what can you do` for more."
 
 
 def no_language_model() -> str:
     """To anything else: what it is not, and the one command that fixes it."""
     return (
-        "I can not answer that: this session uses the `offline` backend, which is no language model. "
-        f"{how_to_get_one()}\n\nWhat I can do without one: reminders and recalls, what happened, summaries, the time. "
-        "Ask `what can you do`."
+        "I cannot answer that: this session uses the `offline` backend, which is no language model. "
+        f"{how_to_get_one()}\n\nWhat I can do without one: reminders and recalls, what happened, summaries, "
+        "your variables and errors, the time. Ask `what can you do`."
     )
 
 
@@ -118,7 +123,7 @@ def no_time_given() -> str:
     )
 
 
-def time_without_wish(phrase: str) -> str:
+def time_without_message(phrase: str) -> str:
     """A time, and nothing to do then."""
     example = f"`remind me {phrase} to check the loss`"
     return f"I understood the time (“{phrase}”), not what to do then. Say for example {example}."
@@ -144,11 +149,7 @@ def _bullet(recall: Outcome) -> str:
     when = recall.get("next") or recall["status"]
     rule = f", {recall['schedule']}" if recall["recurring"] else ""
     paused = " (paused)" if recall["status"] == "paused" else ""
-    return f"**{_flat(recall['title'])}**: {when}{rule}{paused} — `{recall['id']}`"
-
-
-def _flat(text: str) -> str:
-    return " ".join(str(text).split())
+    return f"**{one_line(recall['title'], _LINE)}**: {when}{rule}{paused} — `{recall['id']}`"
 
 
 def matching(what: str, recalls: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -180,7 +181,7 @@ def _likeness(wanted: str, recall: Outcome) -> float:
     return sum(score if score >= 0.75 else 0.0 for score in best) / len(asked)
 
 
-def which_one(what: str, recalls: Sequence[Outcome], several: bool) -> str:
+def which_one(what: str, recalls: Sequence[Outcome], *, several: bool) -> str:
     """Nothing was cancelled, because it is not clear what."""
     if not recalls:
         return "There is nothing to cancel: nothing is planned in this session."
@@ -188,14 +189,14 @@ def which_one(what: str, recalls: Sequence[Outcome], several: bool) -> str:
     return f"I cancelled nothing, because {named}. Say `cancel` with an id:\n\n{_bullets(recalls)}"
 
 
-def cancelled(outcomes: Sequence[Outcome]) -> str:
+def cancelled(*outcomes: Outcome) -> str:
     """What was cancelled and what was not."""
     lines: list[str] = []
     for outcome in outcomes:
         if error := failure(outcome):
             lines.append(f"Not cancelled: {error}")
         else:
-            lines.append(f"Cancelled: **{_flat(outcome['recall']['title'])}** (`{outcome['recall']['id']}`).")
+            lines.append(f"Cancelled: **{one_line(outcome['recall']['title'], _LINE)}** (`{outcome['recall']['id']}`).")
     return lines[0] if len(lines) == 1 else "\n".join(f"- {line}" for line in lines)
 
 
@@ -217,15 +218,15 @@ def reminder(message: str, wake: RecallTrigger, zone: str, now: datetime) -> str
     return f"{text}\n\n_{due}_" if (due := _due(wake, zone, now)) else text
 
 
-def woken_to_do(message: str, wake: RecallTrigger, zone: str, now: datetime) -> str:
+def requested_by_recall(message: str, wake: RecallTrigger, zone: str, now: datetime) -> str:
     """A recall that is a request: what comes before its answer."""
     due = _due(wake, zone, now)
-    return f"⏰ You asked me to come back for this: {_flat(message)}\n\n" + (f"_{due}_\n\n" if due else "")
+    return f"⏰ You asked me to come back for this: {one_line(message, _LINE)}\n\n" + (f"_{due}_\n\n" if due else "")
 
 
-def looked(outcome: Outcome) -> str:
+def session_since(outcome: Outcome) -> str:
     """What it could look at."""
-    say = "I am no language model, so I can not look at it myself. "
+    say = "I am no language model, so I cannot look at it myself. "
     if failure(outcome) or not outcome.get("turns"):
         return say + "Nothing else happened in this session since you asked."
     return say + f"In this session since you asked:\n\n{_turns(outcome['turns'])}"
@@ -242,14 +243,10 @@ def history(outcome: Outcome) -> str:
     turns, missed = outcome["turns"], outcome["not_run"]
     if not turns and not missed:
         return f"Nothing happened in this session since {since}."
-    parts = [f"Since {since}: {_many(len(turns), 'turn')}.", _turns(turns)]
+    parts = [f"Since {since}: {plural(len(turns), 'turn')}.", _turns(turns)]
     if missed:
         parts.append("What did **not** run:\n\n" + "\n".join(map(_missed, _grouped(missed))))
     return "\n\n".join(part for part in parts if part)
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count or 'no'} {what}{'' if count == 1 else 's'}"
 
 
 def _turns(turns: Sequence[Outcome]) -> str:
@@ -264,9 +261,9 @@ def _turn(turn: Outcome) -> str:
     return f"{text} → {_short(turn['answer'], 160)}" if turn["answer"] else text
 
 
-def _short(text: str, most: int) -> str:
-    plain = re.sub(r"[*_`#>|]+", "", _flat(text))
-    return plain if len(plain) <= most else plain[: most - 1].rstrip() + "…"
+def _short(text: str, limit: int) -> str:
+    """On one line, without the marks of Markdown."""
+    return one_line(re.sub(r"[*_`#>|]+", "", text), limit)
 
 
 def _grouped(rows: Sequence[Outcome]) -> list[list[Outcome]]:
@@ -283,8 +280,8 @@ def _missed(rows: Sequence[Outcome]) -> str:
     when = first["slot"] if count == 1 else f"{count} times, {first['slot']} to {last['slot']}"
     why = first.get("reason") or ""
     if first["status"] == "coalesced":
-        return f"- {when}: {_flat(first['recall'])} (a later run made up for it)"
-    return f"- {when}: {_flat(first['recall'])} ({first['status']}{': ' + why if why else ''})"
+        return f"- {when}: {one_line(first['recall'], _LINE)} (a later run made up for it)"
+    return f"- {when}: {one_line(first['recall'], _LINE)} ({first['status']}{': ' + why if why else ''})"
 
 
 def summary(past: Outcome, planned: Outcome) -> str:
@@ -296,7 +293,7 @@ def summary(past: Outcome, planned: Outcome) -> str:
         return "Nothing has happened in this session yet." + _planned(planned)
     woken = sum(turn["from"] == "recall" for turn in turns)
     bad = [turn for turn in turns if turn["status"] not in ("completed", "stopped")]
-    text = f"This session so far: {_many(len(turns), 'turn')}"
+    text = f"This session so far: {plural(len(turns), 'turn')}"
     text += f", {woken} of them by recalls" if woken else ""
     text += f", {len(bad)} not completed" if bad else ""
     shown = turns if len(turns) <= 12 else [*turns[:4], *turns[-8:]]
@@ -310,15 +307,85 @@ def _planned(planned: Outcome) -> str:
     return f"\n\nPlanned:\n\n{_bullets(recalls)}" if recalls else ""
 
 
+# --- the kernel ------------------------------------------------------------------------------------------------------
+
+_TEXTS = ("head", "text", "items", "describe", "traceback", "signature", "source")
+"""Parts of a description that are shown as blocks of code, in this order; where there is a traceback, it alone."""
+
+
+def variables(outcome: Outcome) -> str:
+    """Which variables there are."""
+    if error := failure(outcome):
+        return f"I could not look: {error}"
+    found, count = outcome["variables"], outcome["count"]
+    if not found:
+        return "There are no such variables in the kernel."
+    rows = "\n".join(f"- `{one['name']}`: {_about(one)}" for one in found)
+    more = f"\n\n({count - len(found)} more; ask for some by `variables like x*`.)" if count > len(found) else ""
+    return f"{plural(count, 'variable')} in the kernel:\n\n{rows}{more}"
+
+
+def variable(outcome: Outcome) -> str:
+    """What a variable holds."""
+    if error := failure(outcome):
+        more = "Ask `what variables are there`; for all else I need a language model."
+        return f"I could not show that: {error}\n\n{more}"
+    parts = [f"**`{outcome['name']}`**: {_about(outcome)}"]
+    for name in _TEXTS:
+        value = outcome.get(name)
+        if isinstance(value, Mapping):
+            value = "\n".join(f"{key}: {item}" for key, item in value.items())
+        elif isinstance(value, list):
+            value = "\n".join(map(str, value))
+        if value and str(value) != outcome.get("preview"):
+            parts.append(code_block(strip_ansi(str(value))))
+    if missing := outcome.get("missing"):
+        listed = missing if not isinstance(missing, Mapping) else ", ".join(f"{key} {n}" for key, n in missing.items())
+        parts.append(f"Missing values: {listed}")
+    return "\n\n".join(parts)
+
+
+def _about(one: Outcome) -> str:
+    """``pandas.DataFrame (3 × 2)``, ``int 3``."""
+    shape = f" ({' × '.join(map(str, one['shape']))})" if one.get("shape") else ""
+    preview = one_line(str(one.get("preview") or ""), 80)
+    return f"{one['type']}{shape}" + (f" `{preview.replace('`', chr(39))}`" if preview else "")
+
+
+_CELL = re.compile(r"^--- \[(\d+)\] code In\[(\d+| )\]", re.MULTILINE)
+_FAILED = re.compile(r"Traceback \(most recent call last\)|^\w*(?:Error|Exception|Interrupt)\b.*", re.MULTILINE)
+
+
+def last_error(error: Outcome, notebook: Outcome | None = None) -> str:
+    """The last error of the kernel, else that of the cell of the notebook that failed last."""
+    if traceback := error.get("traceback"):
+        kind = str(error.get("type") or "an error").rpartition(".")[2]
+        return f"The last error in the kernel was `{kind}`:\n\n{code_block(strip_ansi(str(traceback)))}"
+    if error.get("error") == "tool_denied":
+        return f"I could not look: {error['message']}"
+    text = str((notebook or {}).get("text", ""))
+    starts = [*_CELL.finditer(text)]
+    failed: list[tuple[int, str, str]] = []
+    for cell, following in zip_longest(starts, starts[1:]):
+        _, has_output, output = text[cell.end() : following.start() if following else len(text)].partition("--- output")
+        if has_output and _FAILED.search(output):
+            failed.append((int(cell[2]) if cell[2].strip() else 0, cell[1], output.strip()))
+    if failed:
+        count, index, output = max(failed)
+        return f"Cell {index} (In[{count}]) of the notebook failed:\n\n{code_block(strip_ansi(output))}"
+    unreadable = failure(error) if error.get("error") == "kernel_unavailable" else failure(notebook or {})
+    return f"I found nothing that failed in this notebook.{f' ({unreadable})' if unreadable else ''}"
+
+
 # --- attachments -----------------------------------------------------------------------------------------------------
 
 
-def can_not_see(names: Sequence[str]) -> str:
-    """What to say first when something was attached; nothing when nothing was."""
+def unreadable_attachments(names: Sequence[str]) -> str:
+    """A sentence about attachments, before the answer; nothing when there are none."""
     if not names:
         return ""
-    said = ", ".join(f"`{name}`" for name in names)
-    return f"I can not see {said}: I am no language model. Choose a model that reads it, then send it again.\n\n"
+    listed = ", ".join(f"`{name}`" for name in names)
+    return f"I cannot see {listed}: I am no language model. Choose a model that reads it, then send it again.\n\n"
 
 
 # --- the time --------------------------------------------------------------------------------------------------------

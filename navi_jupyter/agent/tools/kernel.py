@@ -48,7 +48,11 @@ async def list_variables(
 async def inspect_variable(
     name: Annotated[
         str,
-        Field(description='A variable, or a part of one: df, df["price"], config.paths, pd.read_csv', max_length=500),
+        Field(
+            description='A variable, or a part of one: df, df["price"], config.paths, pd.read_csv; sys.last_value is '
+            "the last error, with its traceback.",
+            max_length=500,
+        ),
     ],
 ) -> Mapping[str, Any]:
     """All about one variable in the notebook's kernel: head and statistics of a table, items, signature and source."""
