@@ -29,10 +29,10 @@ class Event(BaseModel):
 
 
 class Attributed(Event):
-    """Base of the events that a worker (AG-UI: sub-agent) can cause, too."""
+    """Base of the events that a subagent (AG-UI: sub-agent) can cause, too."""
 
     subagent_run_id: str | None = None
-    """The worker that it is about; None: the run's own agent."""
+    """The subagent that it is about; None: the run's own agent."""
 
 
 class TextMessageStart(Attributed):
@@ -127,7 +127,7 @@ class ActivityDelta(Attributed):
 
 
 class SubagentStarted(Event):
-    """A worker begins."""
+    """A subagent begins."""
 
     type: Literal["SUBAGENT_STARTED"] = "SUBAGENT_STARTED"
     subagent_run_id: str
@@ -138,7 +138,7 @@ class SubagentStarted(Event):
 
 
 class SubagentFinished(Event):
-    """A worker has done its work."""
+    """A subagent has done its work."""
 
     type: Literal["SUBAGENT_FINISHED"] = "SUBAGENT_FINISHED"
     subagent_run_id: str
@@ -146,7 +146,7 @@ class SubagentFinished(Event):
 
 
 class SubagentError(Event):
-    """A worker has failed or was stopped; the run may go on."""
+    """A subagent has failed or was stopped; the run may go on."""
 
     type: Literal["SUBAGENT_ERROR"] = "SUBAGENT_ERROR"
     subagent_run_id: str

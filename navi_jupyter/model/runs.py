@@ -24,7 +24,7 @@ class InterruptKind(StrEnum):
     APPROVAL = "approval"
     """A tool call may run only if the user says so."""
     QUESTION = "question"
-    """A value is missing (MCP elicitation, a worker's question)."""
+    """A value is missing (MCP elicitation, a subagent's question)."""
 
 
 class InterruptStatus(StrEnum):
@@ -54,7 +54,7 @@ class Interrupt(Value):
     response_schema: dict[str, Any] | None = None
     """JSON schema of the payload of a ``resolved`` answer to a question."""
     subagent_run_id: str | None = None
-    """The worker that asks."""
+    """The subagent that asks."""
     durable: bool = True
     """Whether the run waits in the database, and goes on after a restart. Else it waits in the server's memory."""
     created_at: Instant

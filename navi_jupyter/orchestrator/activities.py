@@ -39,7 +39,7 @@ class Activities:
             self._known[event.message_id] = _Activity(run_id, event, copy.deepcopy(event.content))
 
     def texts(self) -> list[tuple[str, str | None, str]]:
-        """Id, run and JSON of each: ``{"activityType","content"}``, and ``subagentRunId`` where a worker had it."""
+        """Id, run and JSON of each: ``{"activityType","content"}``, and ``subagentRunId`` where a subagent had it."""
         return [
             (
                 key,
@@ -48,7 +48,7 @@ class Activities:
                     {
                         "activityType": activity.event.activity_type,
                         "content": activity.content,
-                        **({"subagentRunId": worker} if (worker := activity.event.subagent_run_id) else {}),
+                        **({"subagentRunId": subagent} if (subagent := activity.event.subagent_run_id) else {}),
                     },
                     ensure_ascii=False,
                 ),

@@ -45,13 +45,13 @@ class _Place:
     run_id: str | None
     origin: Origin
     at: str
-    worker: str | None = None
-    """The ``subagent_run_id``; workers of one run speak beside each other."""
+    subagent: str | None = None
+    """The ``subagent_run_id``: the subagents of one run write at the same time."""
 
 
 @dataclass(slots=True)
-class _Worker:
-    """A sub-agent of a run."""
+class _Subagent:
+    """A subagent of a run, and how it ended."""
 
     run_id: str | None
     started: SubagentStarted
@@ -64,13 +64,13 @@ class _Reasoning:
 
     id: str
     run_id: str | None
-    worker: str | None = None
+    subagent: str | None = None
     parts: list[str] = field(default_factory=list)
     open: bool = True
     message_open: bool = False
 
     def retell(self) -> list[Event]:
-        who = {"message_id": self.id, "subagent_run_id": self.worker}
+        who = {"message_id": self.id, "subagent_run_id": self.subagent}
         events: list[Event] = [ReasoningStart.model_validate(who)]
         if self.parts or self.message_open:
             events.append(ReasoningMessageStart.model_validate(who))
@@ -109,14 +109,14 @@ class _OpenCall:
     id: str
     name: str
     parent: str
-    worker: str | None = None
+    subagent: str | None = None
     parts: list[str] = field(default_factory=list)
     open: bool = True
     """Between its START and its END."""
     result: str | None = None
 
     def retell(self) -> list[Event]:
-        who = self.worker
+        who = self.subagent
         events: list[Event] = [
             ToolCallStart(
                 tool_call_id=self.id, tool_call_name=self.name, parent_message_id=self.parent, subagent_run_id=who
@@ -145,7 +145,7 @@ class TranscriptBuilder:
         self._reasoning: dict[str, _Reasoning] = {}
         self._untold: list[_Reasoning] = []
         """Reasoning that no message has been started after."""
-        self._workers: dict[str, _Worker] = {}
+        self._subagents: dict[str, _Subagent] = {}
         self._activities = Activities()
         self.started = False
         """Between RUN_STARTED and the run's end."""
@@ -190,10 +190,10 @@ class TranscriptBuilder:
                 self._result(event, _Place(run_id, origin, at, event.subagent_run_id))
             case ActivitySnapshot() | ActivityDelta():
                 self._activities.apply(event, run_id)
-            case SubagentStarted(subagent_run_id=worker):
-                self._workers[worker] = _Worker(run_id, event)
-            case SubagentFinished(subagent_run_id=worker) | SubagentError(subagent_run_id=worker):
-                self._workers[worker].ended = event
+            case SubagentStarted(subagent_run_id=subagent):
+                self._subagents[subagent] = _Subagent(run_id, event)
+            case SubagentFinished(subagent_run_id=subagent) | SubagentError(subagent_run_id=subagent):
+                self._subagents[subagent].ended = event
             case Custom(name="navi.queue", value=value):
                 self._queue(value, _Place(run_id, origin, at))
             case Custom(name="navi.usage", value=value):
@@ -206,16 +206,16 @@ class TranscriptBuilder:
         envelope = Envelope.model_validate_json(frame)
         self.apply(envelope.event, run_id=envelope.run_id, origin=envelope.origin, at=envelope.ts)
 
-    def _think(self, message_id: str, run_id: str | None, worker: str | None) -> None:
-        thought = self._reasoning[message_id] = _Reasoning(message_id, run_id, worker)
+    def _think(self, message_id: str, run_id: str | None, subagent: str | None) -> None:
+        thought = self._reasoning[message_id] = _Reasoning(message_id, run_id, subagent)
         self._untold.append(thought)
 
     def _message(self, message_id: str, role: str, place: _Place) -> _OpenMessage:
         message = _OpenMessage(id=message_id, role=role, place=place)
         if role == "assistant":
-            who = (place.run_id, place.worker)
-            message.thoughts = [thought for thought in self._untold if (thought.run_id, thought.worker) == who]
-            self._untold = [thought for thought in self._untold if (thought.run_id, thought.worker) != who]
+            who = (place.run_id, place.subagent)
+            message.thoughts = [thought for thought in self._untold if (thought.run_id, thought.subagent) == who]
+            self._untold = [thought for thought in self._untold if (thought.run_id, thought.subagent) != who]
         self._messages[message_id] = message
         return message
 
@@ -230,9 +230,9 @@ class TranscriptBuilder:
         named = self._messages.get(event.parent_message_id or "")
         if named is not None:
             return named
-        # The last of the same speaker: a prompt that was queued meanwhile, or a worker's words, may stand in between.
-        who = (place.run_id, place.worker)
-        last = next((m for m in reversed(self._messages.values()) if (m.place.run_id, m.place.worker) == who), None)
+        # The last of the same agent: a queued prompt, or the message of a subagent, may stand in between.
+        who = (place.run_id, place.subagent)
+        last = next((m for m in reversed(self._messages.values()) if (m.place.run_id, m.place.subagent) == who), None)
         if event.parent_message_id is None and last is not None and last.role == "assistant":
             return last
         message = self._message(event.parent_message_id or f"{event.tool_call_id}-call", "assistant", place)
@@ -293,29 +293,33 @@ class TranscriptBuilder:
             tool_call_id=message.call_id,
             reasoning="".join(part for thought in message.thoughts for part in thought.parts),
             partial=message.open,
-            subagent_run_id=message.place.worker,
+            subagent_run_id=message.place.subagent,
             attachments=message.attachments,
         )
 
     def closers(self) -> list[Event]:
         """The events that close what is open, innermost first."""
         events: list[Event] = [
-            ToolCallEnd(tool_call_id=call.id, subagent_run_id=call.worker) for call in self._calls.values() if call.open
+            ToolCallEnd(tool_call_id=call.id, subagent_run_id=call.subagent)
+            for call in self._calls.values()
+            if call.open
         ]
         for message_id, reasoning in self._reasoning.items():
             if reasoning.message_open:
-                events.append(ReasoningMessageEnd(message_id=message_id, subagent_run_id=reasoning.worker))
+                events.append(ReasoningMessageEnd(message_id=message_id, subagent_run_id=reasoning.subagent))
             if reasoning.open:
-                events.append(ReasoningEnd(message_id=message_id, subagent_run_id=reasoning.worker))
+                events.append(ReasoningEnd(message_id=message_id, subagent_run_id=reasoning.subagent))
         events.extend(
-            TextMessageEnd(message_id=message.id, subagent_run_id=message.place.worker)
+            TextMessageEnd(message_id=message.id, subagent_run_id=message.place.subagent)
             for message in self._messages.values()
             if message.open
         )
-        # The innermost first: a worker's own workers came after it.
+        # The innermost first: a subagent's own subagents came after it.
         events.extend(
-            SubagentError(subagent_run_id=worker, message="The run ended before this worker did.", code="interrupted")
-            for worker, known in reversed(self._workers.items())
+            SubagentError(
+                subagent_run_id=subagent, message="The run ended before this subagent did.", code="interrupted"
+            )
+            for subagent, known in reversed(self._subagents.items())
             if known.ended is None
         )
         return events
@@ -357,9 +361,9 @@ class TranscriptBuilder:
                 events += thought.retell()
         if run_id is None:
             return complete, events
-        workers = [worker for worker in self._workers.values() if worker.run_id == run_id]
-        ends = [worker.ended for worker in workers if worker.ended is not None]
-        return complete, [*(w.started for w in workers), *events, *self._activities.retell(run_id), *ends]
+        subagents = [subagent for subagent in self._subagents.values() if subagent.run_id == run_id]
+        ends = [subagent.ended for subagent in subagents if subagent.ended is not None]
+        return complete, [*(w.started for w in subagents), *events, *self._activities.retell(run_id), *ends]
 
     def _in_progress(self, message: _OpenMessage) -> bool:
         growing = message.open or any(thought.open for thought in message.thoughts)
@@ -367,7 +371,7 @@ class TranscriptBuilder:
 
     def _retell(self, message: _OpenMessage) -> list[Event]:
         events = [event for thought in message.thoughts for event in thought.retell()]
-        content, who = "".join(message.parts), message.place.worker
+        content, who = "".join(message.parts), message.place.subagent
         if message.call_id is not None:
             result = ToolCallResult(
                 message_id=message.id, tool_call_id=message.call_id, content=content, subagent_run_id=who

@@ -841,7 +841,7 @@ export interface Stop {
   readonly run_id?: string | null;
 }
 
-/** A worker has failed or was stopped; the run may go on. */
+/** A subagent has failed or was stopped; the run may go on. */
 export interface SubagentError {
   readonly type: "SUBAGENT_ERROR";
   readonly subagentRunId: string;
@@ -849,14 +849,14 @@ export interface SubagentError {
   readonly code?: string | null;
 }
 
-/** A worker has done its work. */
+/** A subagent has done its work. */
 export interface SubagentFinished {
   readonly type: "SUBAGENT_FINISHED";
   readonly subagentRunId: string;
   readonly result?: unknown;
 }
 
-/** A worker begins. */
+/** A subagent begins. */
 export interface SubagentStarted {
   readonly type: "SUBAGENT_STARTED";
   readonly subagentRunId: string;

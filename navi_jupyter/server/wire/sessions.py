@@ -96,7 +96,7 @@ class MessageInfo(Value):
     partial: bool
     """The run ended, or is still going, before the message was complete."""
     subagent_run_id: str | None
-    """The worker that said it; null: the run's own agent, or the user."""
+    """The subagent whose message it is; null: the run's own agent, or the user."""
     attachments: tuple[AttachmentInfo, ...]
     usage: Usage | None
     """Tokens of the run, on the last assistant message of each finished run; else null."""
