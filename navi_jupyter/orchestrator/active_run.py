@@ -38,7 +38,7 @@ class ActiveRun:
         *,
         context: ToolContext,
         loop: AgentLoop,
-        journal: EventWriter,
+        event_writer: EventWriter,
         fold: TranscriptBuilder,
         time_limit: PausableTimeout,
         steering: RunSteering,
@@ -62,7 +62,7 @@ class ActiveRun:
         """Set when the server stops or the session goes."""
         self._context = replace(context, emit=self.emit, ask=ask, steering=steering)
         self._loop = loop
-        self._journal = journal
+        self._event_writer = event_writer
         self._scrubber = EventRedactor()
         self._result: TurnResult | None = None
         self._seconds = 0.0
@@ -138,7 +138,7 @@ class ActiveRun:
                 self._result = item
             else:
                 self._tell(item)
-                await self._journal.room()
+                await self._event_writer.room()
 
     def _tell(self, event: Event) -> None:
         """Write an event of this run to the log."""
@@ -150,7 +150,7 @@ class ActiveRun:
         for event in events:
             draft = Draft(event, run_id=self.run.id, origin=self.run.origin, at=now())
             self.fold.apply(event, run_id=self.run.id, origin=self.run.origin, at=draft.ts)
-            self._journal.write(self.run.session_id, draft)
+            self._event_writer.write(self.run.session_id, draft)
 
     def pausing(self) -> TurnResult | None:
         """With what it pauses; None when it has ended. Asked when the task is done, or given up."""
@@ -221,14 +221,14 @@ async def launch(
             record_effect=RunEffects(shared, run, noted=lambda draft: active.note([draft])),
         ),
         loop=shared.agent,
-        journal=shared.journal,
+        event_writer=shared.event_writer,
         fold=await _fold(shared, run),
         time_limit=time_limit,
         steering=RunSteering(
             run,
             server_id=shared.server_id,
             store=shared.store,
-            journal=shared.journal,
+            event_writer=shared.event_writer,
             waiting=False,
             joined=note_joined,
         ),
@@ -236,8 +236,8 @@ async def launch(
             run,
             server_id=shared.server_id,
             store=shared.store,
-            journal=shared.journal,
-            questions=shared.questions,
+            event_writer=shared.event_writer,
+            interrupts=shared.interrupts,
             approval_timeout=shared.settings.approval_timeout,
             time_limit=time_limit,
             withdrawn=withdrawn,
@@ -247,7 +247,7 @@ async def launch(
     if any(queued.mode == "steer" for queued in await shared.store.queued_prompts(run.session_id)):
         active.steering.waiting = True
     active.begin(turn)
-    shared.journal.watch(run.id, active.cut)
+    shared.event_writer.watch(run.id, active.cut)
     return active
 
 
@@ -277,7 +277,7 @@ async def record_pause(shared: SessionDependencies, active: ActiveRun, result: T
             # Asked to stop meanwhile, through another server.
             await close_run(tx, run, Ending(RunStatus.STOPPED, usage=result.usage), active.fold)
 
-    await shared.journal.flushed(run.session_id)
+    await shared.event_writer.flushed(run.session_id)
     if not active.lost:
         await persist_end(shared.store, run, unit)
     log.info("run_pauses", session_id=run.session_id, run_id=run.id, questions=len(asked))
@@ -294,7 +294,7 @@ async def record_end(shared: SessionDependencies, active: ActiveRun, *, forced: 
         await close_run(tx, run, ending, active.fold, forced=forced)
 
     if not active.lost:
-        await shared.journal.flushed(run.session_id)
+        await shared.event_writer.flushed(run.session_id)
         await persist_end(shared.store, run, unit)
     log.info("run_ended", session_id=run.session_id, run_id=run.id, status=ending.status)
 
@@ -310,7 +310,7 @@ class RunEffects:
 
     async def __call__(self, tool: str) -> None:
         run, shared = self._run, self._shared
-        await shared.journal.flushed(run.session_id)  # the call is in the log before it
+        await shared.event_writer.flushed(run.session_id)  # the call is in the log before it
         event = custom("navi.tool", action="started", tool=tool, tool_call_id=tool_call.get(), run_id=run.id)
         draft = Draft(event, run_id=run.id, origin=run.origin, at=now())
 

@@ -1,4 +1,4 @@
-"""What every session of a process shares: the limits it lives under, and the parts it works with."""
+"""What all sessions of a process share: settings, store, event writer, run slots, the agent and its services."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..ports.recalls import RunEnded
 from ..ports.store import SessionStore
 from ..settings import Settings
 from .event_writer import EventWriter
-from .interrupts import Questions
+from .interrupts import PendingInterrupts
 from .run_slots import RunSlots
 
 IDLE_AFTER = 60.0
@@ -34,7 +34,7 @@ MAX_QUEUED_PROMPTS = 100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ToolServices:
-    """What tools get besides the session itself; see the fields of ``ports.ToolContext``."""
+    """The services of tools; see the fields of ``ports.agent.ToolContext``."""
 
     jupyter: JupyterAccess = NO_JUPYTER
     memory: Memory | None = None
@@ -51,13 +51,13 @@ class SessionDependencies:
     idle_after: float = IDLE_AFTER
     max_queued_prompts: int = MAX_QUEUED_PROMPTS
     store: SessionStore
-    journal: EventWriter
+    event_writer: EventWriter
     slots: RunSlots
-    questions: Questions
+    interrupts: PendingInterrupts
     agent: AgentLoop
     recalls: RecallAccess
-    library: SessionHistory
-    gear: ToolServices
+    history: SessionHistory
+    tool_services: ToolServices
     run_ended: RunEnded
     limits_of_profile: Callable[[str], RunLimits]
     """Raises InvalidRequest for a profile that cannot be used."""
@@ -71,9 +71,9 @@ class SessionDependencies:
             origin=origin,
             stop=StopSignal(),
             recalls=self.recalls,
-            library=self.library,
-            jupyter=self.gear.jupyter,
-            memory=self.gear.memory,
-            attachments=self.gear.attachments,
-            spending=self.gear.spending,
+            library=self.history,
+            jupyter=self.tool_services.jupyter,
+            memory=self.tool_services.memory,
+            attachments=self.tool_services.attachments,
+            spending=self.tool_services.spending,
         )

@@ -1,4 +1,4 @@
-"""Questions to the user: made from what a run asks, checked against what is answered, waited for.
+"""PendingInterrupts to the user: made from what a run asks, checked against what is answered, waited for.
 
 A question that a run pauses for waits in the database (``endings.pause_run``); one that is asked from within a run
 waits here, in memory, and its row says so. Not responsible for who may answer.
@@ -128,7 +128,7 @@ def _misfit(schema: dict[str, Any], payload: Any) -> str | None:
 # --- in memory
 
 
-class Questions:
+class PendingInterrupts:
     """The questions of this process's runs that wait in memory."""
 
     def __init__(self) -> None:
@@ -212,8 +212,8 @@ class RunInterrupts:
         *,
         server_id: str,
         store: SessionStore,
-        journal: EventWriter,
-        questions: Questions,
+        event_writer: EventWriter,
+        interrupts: PendingInterrupts,
         approval_timeout: float,
         time_limit: PausableTimeout,
         withdrawn: Callable[[str], None],
@@ -221,17 +221,17 @@ class RunInterrupts:
         self._run = run
         self._server_id = server_id
         self._store = store
-        self._journal = journal
-        self._questions = questions
+        self._event_writer = event_writer
+        self._interrupts = interrupts
         self._approval_timeout = approval_timeout
         self._time_limit = time_limit
         self._withdrawn = withdrawn
         """Called with the id of a question that is not wanted any more; does not wait."""
 
     async def __call__(self, ask: Ask) -> Interrupt:
-        await self._journal.flushed(self._run.session_id)  # what it asks about is in the log before it
+        await self._event_writer.flushed(self._run.session_id)  # what it asks about is in the log before it
         question = opened(ask, self._run, now(), approval_timeout=self._approval_timeout, durable=False)
-        answer = self._questions.expect(question.id)
+        answer = self._interrupts.expect(question.id)
         self._time_limit.hold()
         try:
             if not await self._open(question):
@@ -242,7 +242,7 @@ class RunInterrupts:
             raise
         finally:
             self._time_limit.release()
-            self._questions.forget(question.id)
+            self._interrupts.forget(question.id)
 
     async def _open(self, question: Interrupt) -> bool:
         async def unit(tx: SessionTx) -> bool:

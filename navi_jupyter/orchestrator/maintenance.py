@@ -14,7 +14,7 @@ from ..ports.store import SessionStore
 from ..ports.transactions import Server
 from .compaction import compact
 from .event_log import EventLog
-from .interrupts import Questions, expire
+from .interrupts import PendingInterrupts, expire
 from .servers import close_orphans, has_exited
 from .session_actor import SessionActor
 
@@ -39,7 +39,7 @@ class Maintenance:
         store: SessionStore,
         server: Server,
         events: EventLog,
-        questions: Questions,
+        interrupts: PendingInterrupts,
         *,
         actors: Callable[[], Sequence[SessionActor]],
         poke: Callable[[str], None],
@@ -49,7 +49,7 @@ class Maintenance:
         self._store = store
         self._server = server
         self._log = events
-        self._questions = questions
+        self._interrupts = interrupts
         self._actors = actors
         """The live sessions of this process."""
         self._poke = poke
@@ -93,7 +93,7 @@ class Maintenance:
             return
         # Stale until all of it was done: a failure in between, or a run that is being launched, wants another look.
         await self._log.refresh()
-        await self._questions.refresh(self._store)
+        await self._interrupts.refresh(self._store)
         steered = set(await self._store.steered_sessions())
         stops = await self._store.stops_for(self._server.id)
         actors = self._actors()

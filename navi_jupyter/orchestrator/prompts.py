@@ -107,7 +107,7 @@ class RunSteering:
         *,
         server_id: str,
         store: SessionStore,
-        journal: EventWriter,
+        event_writer: EventWriter,
         waiting: bool,
         joined: Callable[[Sequence[Draft], Sequence[str]], None],
     ) -> None:
@@ -116,7 +116,7 @@ class RunSteering:
         self._run = run
         self._server_id = server_id
         self._store = store
-        self._journal = journal
+        self._event_writer = event_writer
         self._joined = joined
         """Told the events and the runs of the prompts that were taken."""
 
@@ -135,7 +135,7 @@ class RunSteering:
         ]
 
     async def _merge(self) -> tuple[list[QueuedPrompt], list[Draft]]:
-        await self._journal.flushed(self._run.session_id)  # they come after what the run has said
+        await self._event_writer.flushed(self._run.session_id)  # they come after what the run has said
 
         async def unit(tx: SessionTx) -> tuple[list[QueuedPrompt], list[Draft]]:
             if not await tx.held_runs([self._run.id], server_id=self._server_id):

@@ -269,7 +269,7 @@ class SessionActor:
         answered = await self._write(lambda tx: self._commands.answer(tx, answer, payload, sender))
         question = answered.question
         if question is not None and not question.durable:
-            self._shared.questions.settled(question)
+            self._shared.interrupts.settled(question)
         elif question is not None and not self._closing:
             self._shared.slots.wait(self._slot_request(sender))
         return answered.acceptance
@@ -380,7 +380,7 @@ class SessionActor:
             else:
                 await record_end(self._shared, active, forced=item.forced)
         finally:
-            self._shared.journal.forget(active.run.id)
+            self._shared.event_writer.forget(active.run.id)
             self.current = None
             self._shared.slots.give_back(self.session_id)
         await self._notify_ended(active.run.id)

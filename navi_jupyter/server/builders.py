@@ -162,7 +162,7 @@ def build_orchestrator(
         stores.sessions,
         backends,
         settings=settings,
-        gear=ToolServices(
+        tool_services=ToolServices(
             jupyter=access, memory=stores.memory, attachments=stores.attachments, spending=stores.sessions
         ),
         check_model=_check(backends.validate),

@@ -28,7 +28,7 @@ async def conversation(orchestrator: Orchestrator, session_id: str, *, owner: st
 
     Raises SessionNotFound.
     """
-    messages = await orchestrator.messages(session_id, owner=owner)
+    messages = await orchestrator.sessions.messages(session_id, owner=owner)
     spent = {run.id: run.usage for run in await _runs(orchestrator, session_id, owner=owner) if run.status.final}
     last = {m.run_id: m.id for m in messages if m.role == "assistant" and m.subagent_run_id is None}
     return tuple(_info(message, spent if last.get(message.run_id) == message.id else {}) for message in messages)
@@ -38,7 +38,7 @@ async def _runs(orchestrator: Orchestrator, session_id: str, *, owner: str) -> S
     found: list[Run] = []
     cursor: str | None = None
     while True:
-        page, cursor = await orchestrator.runs(session_id, owner=owner, limit=1000, cursor=cursor)
+        page, cursor = await orchestrator.sessions.runs(session_id, owner=owner, limit=1000, cursor=cursor)
         found.extend(page)
         if cursor is None:
             return found
@@ -70,7 +70,7 @@ def _info(message: Message, spent: dict[str, Usage]) -> MessageInfo:
 
 async def download(orchestrator: Orchestrator, session_id: str, kind: str, *, owner: str) -> Reply:
     """The file. ``kind`` is ``md``, ``ipynb`` or ``json``. Raises SessionNotFound."""
-    view = await orchestrator.session(session_id, owner=owner)
+    view = await orchestrator.sessions.view(session_id, owner=owner)
     messages = await conversation(orchestrator, session_id, owner=owner)
     if kind == "md":
         content, content_type = as_markdown(view.session, messages), MARKDOWN

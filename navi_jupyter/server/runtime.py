@@ -64,7 +64,7 @@ async def runtime(
         stack.push_async_callback(stores.sessions.close)
         workspace = Workspace(jupyter)
         stack.push_async_callback(workspace.close)
-        mcp = build_mcp(settings, jupyter, on_status=lambda event: orchestrator.tell_followers(event))
+        mcp = build_mcp(settings, jupyter, on_status=lambda event: orchestrator.emit_to_followers(event))
         stack.push_async_callback(mcp.stop)  # after the runs, whose calls it carries
         parts = build_agent(settings, mcp, workspace.kernel_tools)
         backends = AgentRouter(parts)

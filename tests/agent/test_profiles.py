@@ -190,7 +190,7 @@ async def test_a_run_ends_at_the_limit_of_its_profile(tmp_path: Path, monkeypatc
     monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path / "config"))
     Folder(tmp_path / "config" / "navi" / "profiles").write("quick", '[limits]\ntimeout = "300ms"')
     async with services(tmp_path) as built:
-        session = await built.sessions.orchestrator.create_session(SessionCreate(profile="quick"), owner="ada")
+        session = await built.sessions.orchestrator.sessions.create(SessionCreate(profile="quick"), owner="ada")
         run = await ask(built, session.id, "count to 5000")
     assert run.status is RunStatus.TIMED_OUT
     assert run.error is not None
@@ -209,7 +209,7 @@ async def test_a_new_session_has_the_model_of_its_profile_unless_it_names_one(
             (SessionCreate(profile="mine", model="offline"), "offline"),
             (SessionCreate(profile="assistant"), "offline"),
         ):
-            assert (await built.sessions.orchestrator.create_session(request, owner="ada")).model == model
+            assert (await built.sessions.orchestrator.sessions.create(request, owner="ada")).model == model
 
 
 # --- reloading -------------------------------------------------------------------------------------------------------

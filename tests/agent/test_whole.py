@@ -31,7 +31,7 @@ async def services(tmp_path: Path, limits: Limits | None = None, **settings: Any
 
 
 async def session_of(built: Services, model: str = "offline") -> str:
-    session = await built.sessions.orchestrator.create_session(
+    session = await built.sessions.orchestrator.sessions.create(
         SessionCreate(model=model, timezone="Europe/Berlin"), owner="ada"
     )
     return session.id
@@ -47,7 +47,7 @@ async def ask(built: Services, session_id: str, text: str) -> Run:
 async def ended(built: Services, session_id: str, run_id: str) -> Run:
     """The run once it is over: its end is an event of the log."""
     await seen(built, session_id, lambda event: event["type"] in ("RUN_FINISHED", "RUN_ERROR"), run_id)
-    return await built.sessions.orchestrator.run(session_id, run_id, owner="ada")
+    return await built.sessions.orchestrator.sessions.run(session_id, run_id, owner="ada")
 
 
 async def seen(built: Services, session_id: str, wanted: Any, run_id: str | None = None) -> dict[str, Any]:
@@ -62,7 +62,7 @@ async def seen(built: Services, session_id: str, wanted: Any, run_id: str | None
 
 
 async def said(built: Services, session_id: str, run_id: str) -> str:
-    messages = await built.sessions.orchestrator.messages(session_id, owner="ada")
+    messages = await built.sessions.orchestrator.sessions.messages(session_id, owner="ada")
     return "".join(one.content for one in messages if one.run_id == run_id and one.role == "assistant")
 
 

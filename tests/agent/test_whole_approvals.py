@@ -44,7 +44,7 @@ async def test_a_run_that_asked_goes_on_after_a_restart_of_the_server(
                 session_id,
                 lambda event: event["type"] == "RUN_FINISHED" and event["outcome"]["type"] == "success",
             )
-            run = await built.sessions.orchestrator.run(session_id, accepted.run_id, owner="ada")
+            run = await built.sessions.orchestrator.sessions.run(session_id, accepted.run_id, owner="ada")
             assert run.status is RunStatus.COMPLETED
             assert run.usage.requests == 3
     assert len(provider.requests) == 3

@@ -156,7 +156,7 @@ async def serve(folder: Path) -> None:  # noqa: C901  both servers side by side,
 
     class Sessions(RequestHandler):
         async def post(self) -> None:
-            session = await orchestrator.create_session(SessionCreate(), owner=OWNER)
+            session = await orchestrator.sessions.create(SessionCreate(), owner=OWNER)
             self.write(session.id)
 
     class Run(RequestHandler):
@@ -168,7 +168,7 @@ async def serve(folder: Path) -> None:  # noqa: C901  both servers side by side,
             text = self.request.body.decode()
             await orchestrator.submit(session_id, Prompt(text=text), user_id=OWNER)
             await ended[session_id].wait()
-            view = await orchestrator.session(session_id, owner=OWNER)
+            view = await orchestrator.sessions.view(session_id, owner=OWNER)
             self.write({"head": view.head_seq, "followers": orchestrator.log.followers})
 
     class StallsSoFar(RequestHandler):

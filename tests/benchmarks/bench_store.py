@@ -82,7 +82,7 @@ async def storm(store: SqliteStore, sids: list[str], events: int) -> float:
 
 async def across(orchestrator: Orchestrator, sid: str, path: Path, count: int = 100) -> str:
     """From another process's write to a follower in this one, who looks every tenth of a second."""
-    head = (await orchestrator.session(sid, owner="local")).head_seq
+    head = (await orchestrator.sessions.view(sid, owner="local")).head_seq
     process = subprocess.Popen([sys.executable, "-c", NEIGHBOUR, str(path), sid, str(count)], cwd=ROOT)
     took: list[float] = []
     async with aclosing(orchestrator.follow(sid, after=head, owner="local")) as pages:
@@ -107,7 +107,7 @@ async def main() -> None:
         agent: Any = None
         orchestrator = Orchestrator(store, agent)
         await orchestrator.start(agent)
-        sids = [(await orchestrator.create_session(SessionCreate(), owner="local")).id for _ in range(50)]
+        sids = [(await orchestrator.sessions.create(SessionCreate(), owner="local")).id for _ in range(50)]
         print(f"lone event, kill         {await lone(store, sids[0], durable=False)}")
         print(f"lone event, power        {await lone(store, sids[0], durable=True)}")
         for count in (1, 50):

@@ -88,7 +88,9 @@ async def test_a_prompt_in_mode_interrupt_ends_the_run_and_goes_before_those_tha
         started = [e["run_id"] for e in log if e["event"]["type"] == "RUN_STARTED"]
         assert started == [first.run_id, urgent.run_id, waiting.run_id]
         assert next(e for e in log if ends(first.run_id)(e))["event"]["outcome"] == {"type": "cancelled"}
-        partial = next(m for m in await w.orchestrator.messages(sid, owner=OWNER) if m.id == f"m_{first.run_id}")
+        partial = next(
+            m for m in await w.orchestrator.sessions.messages(sid, owner=OWNER) if m.id == f"m_{first.run_id}"
+        )
         assert (partial.content, partial.partial) == ("0 1 ", True)
 
 
@@ -120,7 +122,7 @@ async def test_stop_is_acknowledged_within_a_tenth_of_a_second_and_ends_the_run_
         assert [k for k in kinds(log) if k.startswith("navi.stop")] == ["navi.stop:requested", "navi.stop:acknowledged"]
         said = text_of(log, f"m_{run.run_id}")
         assert said.startswith("0 1 ")
-        message = (await w.orchestrator.messages(sid, owner=OWNER))[-1]
+        message = (await w.orchestrator.sessions.messages(sid, owner=OWNER))[-1]
         assert (message.content, message.partial) == (said, True)
         assert w.agent.cleaned == [run.run_id]
         following = await w.prompt(sid, "say 1")
@@ -181,7 +183,7 @@ async def test_a_withdrawn_prompt_is_not_run_and_no_part_of_the_conversation(tmp
         with pytest.raises(CommandNotFound):
             await w.unqueue(sid, "c3")
         assert [turn.run_id for turn in w.agent.turns] == [first.run_id, third.run_id]
-        assert "c2" not in [m.id for m in await w.orchestrator.messages(sid, owner=OWNER)]
+        assert "c2" not in [m.id for m in await w.orchestrator.sessions.messages(sid, owner=OWNER)]
 
 
 async def test_an_answer_to_no_question_is_refused(tmp_path: Path) -> None:
@@ -210,12 +212,12 @@ async def test_somebody_elses_session_is_not_found_by_any_door(tmp_path: Path) -
         o = w.orchestrator
         for attempt in (
             o.submit(sid, Prompt(text="say 1"), user_id="eve"),
-            o.session(sid, owner="eve"),
-            o.messages(sid, owner="eve"),
-            o.runs(sid, owner="eve", limit=5),
+            o.sessions.view(sid, owner="eve"),
+            o.sessions.messages(sid, owner="eve"),
+            o.sessions.runs(sid, owner="eve", limit=5),
             o.page(sid, owner="eve", after=0, limit=5),
             o.delete_session(sid, owner="eve"),
-            o.change_session(sid, SessionPatch(title="mine"), owner="eve"),
+            o.sessions.change(sid, SessionPatch(title="mine"), owner="eve"),
             anext(o.follow(sid, after=0, owner="eve")),
         ):
             with pytest.raises(SessionNotFound):
@@ -450,7 +452,7 @@ async def test_stopping_the_server_ends_runs_as_interrupted_and_keeps_prompts_fo
         assert (await w.until_end(sid, waiting.run_id))["event"]["type"] == "RUN_FINISHED"
         assert await w.status(sid, run.run_id) == "interrupted"
         assert (await w.until_end(sid, run.run_id))["event"]["code"] == "interrupted"
-        texts = {m.id: m.content for m in await w.orchestrator.messages(sid, owner=OWNER)}
+        texts = {m.id: m.content for m in await w.orchestrator.sessions.messages(sid, owner=OWNER)}
         assert texts[f"m_{run.run_id}"] == "0 1 "
 
 
@@ -462,14 +464,14 @@ async def test_runs_and_sessions_are_paged_newest_first(tmp_path: Path) -> None:
         await w.until_end(ids[0], last.run_id)
         seen, cursor = [], None
         while True:
-            page, cursor = await w.orchestrator.sessions(OWNER, limit=2, cursor=cursor)
+            page, cursor = await w.orchestrator.sessions.page(OWNER, limit=2, cursor=cursor)
             seen += [session.id for session in page]
             if cursor is None:
                 break
         assert seen[0] == ids[0]
         assert sorted(seen) == sorted(ids)
-        runs, more = await w.orchestrator.runs(ids[0], owner=OWNER, limit=3)
-        rest, none = await w.orchestrator.runs(ids[0], owner=OWNER, limit=3, cursor=more)
+        runs, more = await w.orchestrator.sessions.runs(ids[0], owner=OWNER, limit=3)
+        rest, none = await w.orchestrator.sessions.runs(ids[0], owner=OWNER, limit=3, cursor=more)
         assert (len(runs), len(rest), none) == (3, 2, None)
         assert runs[0].id == last.run_id
         assert runs[0].created_at - rest[-1].created_at >= timedelta(0)

@@ -216,7 +216,7 @@ class Burst:
     service: RecallService
 
     async def session(self, owner: str) -> str:
-        return (await self.orchestrator.create_session(SessionCreate(), owner=owner)).id
+        return (await self.orchestrator.sessions.create(SessionCreate(), owner=owner)).id
 
     async def recalls(self, owner: str, count: int, **policy: Any) -> None:
         """Each in a session of its own, all due in a moment."""

@@ -205,7 +205,7 @@ async def test_changing_a_session_is_told_to_its_followers(tmp_path: Path) -> No
     async with world(tmp_path) as w:
         sid = await w.session(title="old")
         waiting = asyncio.create_task(w.until(sid, lambda e: e["event"].get("name") == "navi.session"))
-        await w.orchestrator.change_session(sid, SessionPatch(title="new"), owner=OWNER)
+        await w.orchestrator.sessions.change(sid, SessionPatch(title="new"), owner=OWNER)
         value = (await waiting)[-1]["event"]["value"]
         assert (value["changed"], value["session"]["title"]) == (["title"], "new")
 
@@ -305,7 +305,7 @@ async def test_a_writer_waits_when_too_much_waits_for_the_database(tmp_path: Pat
         held = asyncio.create_task(w.store.write(hold))
         for _ in range(20_000):
             await asyncio.sleep(0)
-        assert w.orchestrator._journal._count <= 2600
+        assert w.orchestrator._event_writer._count <= 2600
         release.set()
         await held
         await w.stop(sid, run.run_id)
@@ -342,7 +342,7 @@ async def test_events_of_one_session_that_can_not_be_stored_do_not_end_the_other
         run = await w.prompt(good, "wait")
         await w.streaming(good, run.run_id)
         draft = Draft(Custom(name="navi.kernel", value={"x": object()}), run_id=None, origin=SYSTEM, at=now())
-        w.orchestrator._journal.write(bad, draft)
+        w.orchestrator._event_writer.write(bad, draft)
         active = w.orchestrator._actors[good][0].current
         assert active is not None
         active._tell(TextMessageContent(message_id=f"m_{run.run_id}", delta="still"))

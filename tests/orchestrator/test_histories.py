@@ -94,9 +94,9 @@ async def check(w: World, sid: str, accepted: list[Acceptance]) -> None:
     assert set(opened.values()) <= {1}
     for one in accepted:
         assert one.run_id is not None
-        run = await w.orchestrator.run(sid, one.run_id, owner=OWNER)
+        run = await w.orchestrator.sessions.run(sid, one.run_id, owner=OWNER)
         assert run.status.final, run
-    said = [(m.id, m.role, m.run_id, m.content) for m in await w.orchestrator.messages(sid, owner=OWNER)]
+    said = [(m.id, m.role, m.run_id, m.content) for m in await w.orchestrator.sessions.messages(sid, owner=OWNER)]
     assert said == [m[:4] for m in reader.conversation() if m[2] in _turns(log)]
 
 

@@ -31,7 +31,7 @@ async def check(w: World, sid: str) -> None:
 
 
 async def conversation(w: World, sid: str) -> list[tuple[str, str | None, str]]:
-    return [(m.role, m.run_id, m.content) for m in await w.orchestrator.messages(sid, owner=OWNER)]
+    return [(m.role, m.run_id, m.content) for m in await w.orchestrator.sessions.messages(sid, owner=OWNER)]
 
 
 # --- the table
@@ -135,7 +135,7 @@ async def test_a_turn_that_was_rolled_back_stays_in_the_log_and_is_not_told_to_t
         event = next(e for e in log if e["event"].get("value", {}).get("action") == "rolled_back")
         assert event["event"]["value"]["run_id"] == gone.run_id
         assert [turn.run_id for turn in w.agent.turns[-1].history] == [kept.run_id]
-        run = await w.orchestrator.run(sid, gone.run_id or "", owner=OWNER)
+        run = await w.orchestrator.sessions.run(sid, gone.run_id or "", owner=OWNER)
         assert (run.status.value, run.rolled_back) == ("stopped", True)
         assert ("assistant", gone.run_id, "0 1 ") in await conversation(w, sid)
 
@@ -264,7 +264,7 @@ async def test_a_steered_prompt_becomes_part_of_the_run_that_takes_it(tmp_path: 
             ("assistant", one.run_id, "0 1 use logs"),
             ("user", one.run_id, "Logs!"),
         ]
-        merged = await w.orchestrator.run(sid, two.run_id or "", owner=OWNER)
+        merged = await w.orchestrator.sessions.run(sid, two.run_id or "", owner=OWNER)
         assert (merged.status.value, merged.merged_into) == ("completed", one.run_id)
         assert await w.status(sid, three.run_id) == "stopped"
         assert len(w.agent.turns) == 1
@@ -301,7 +301,7 @@ async def test_steering_a_run_that_waits_declines_its_questions_and_tells_it_why
         assert {(a.payload["approved"], a.payload["message"]) for a in answers} == {(False, "use the other file")}
         assert kinds(log).count("navi.interrupt:resolved") == 2
         assert text_of(log, f"n_{run_id}") == "done use the other file"
-        assert (await w.orchestrator.run(sid, two.run_id or "", owner=OWNER)).merged_into == run_id
+        assert (await w.orchestrator.sessions.run(sid, two.run_id or "", owner=OWNER)).merged_into == run_id
         assert any(told("resolved", questions[0])(e) for e in log)
         await check(w, sid)
 
@@ -327,7 +327,7 @@ async def test_what_is_attached_to_a_prompt_reaches_the_run_the_log_and_later_tu
         log = await w.until(sid, ends(run.run_id))
         assert log[0]["event"]["metadata"] == {"attachments": [shown]}
         assert w.agent.turns[0].attachments == (plot,)
-        message = (await w.orchestrator.messages(sid, owner=OWNER))[0]
+        message = (await w.orchestrator.sessions.messages(sid, owner=OWNER))[0]
         assert message.attachments == (shown,)
         second = await w.prompt(sid, "say 1")
         await w.until_end(sid, second.run_id)

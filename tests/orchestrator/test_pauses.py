@@ -177,7 +177,7 @@ async def test_always_allows_the_tool_in_this_session_and_says_so(tmp_path: Path
         assert w.agent.turns[1].session.allowed_tools == ("run_code",)
         changed = next(e for e in await w.log(sid) if e["event"].get("name") == "navi.session")
         assert changed["event"]["value"]["changed"] == ["allowed_tools"]
-        patched = await w.orchestrator.change_session(
+        patched = await w.orchestrator.sessions.change(
             sid, SessionPatch(allowed_tools=(), context={"memory": False}), owner=OWNER
         )
         assert (patched.allowed_tools, patched.context) == ((), {"memory": False})
@@ -335,7 +335,7 @@ async def test_a_stop_that_came_through_another_server_while_the_run_was_about_t
 ) -> None:
     async with world(tmp_path) as w:
         sid = await w.session()
-        flushed = w.orchestrator._journal.flushed
+        flushed = w.orchestrator._event_writer.flushed
 
         async def stop_first(session_id: str) -> None:
             await flushed(session_id)
@@ -343,7 +343,7 @@ async def test_a_stop_that_came_through_another_server_while_the_run_was_about_t
             assert run is not None
             await w.store.write(lambda tx: tx.request_stop(run["id"], "elsewhere"))
 
-        w.orchestrator._journal.flushed = stop_first  # type: ignore[method-assign]
+        w.orchestrator._event_writer.flushed = stop_first  # type: ignore[method-assign]
         run = await w.prompt(sid, "ask")
         last = await w.until_end(sid, run.run_id)
         assert last["event"]["outcome"] == {"type": "cancelled"}
@@ -499,9 +499,9 @@ async def test_what_was_used_up_is_summed_by_session_and_by_user(tmp_path: Path)
         run_id, (question,) = await w.asking(other)
         assert (await w.view(sid)).usage.requests == 2
         assert (await w.view(other)).usage.requests == 2, "what a waiting run has used up counts"
-        everything = await w.orchestrator.usage_of(OWNER, since=start)
+        everything = await w.orchestrator.sessions.usage_of(OWNER, since=start)
         assert (everything.input_tokens, everything.output_tokens, everything.cost) == (8, 11, 0.5)
-        assert (await w.orchestrator.usage_of("eve", since=start)).requests == 0
+        assert (await w.orchestrator.sessions.usage_of("eve", since=start)).requests == 0
         await w.answer(other, question)
         await w.until_end(other, run_id)
         assert (await w.view(other)).usage.cost == 0.75
@@ -512,6 +512,6 @@ async def test_followers_of_all_sessions_can_be_told_something_and_others_are_no
         followed, other = await w.session(), await w.session()
         seen = asyncio.create_task(w.until(followed, lambda e: e["event"].get("name") == "navi.mcp"))
         await eventually(lambda: w.orchestrator.log.followers == 1)
-        await w.orchestrator.tell_followers(Custom(name="navi.mcp", value={"server": "x", "status": "ready"}))
+        await w.orchestrator.emit_to_followers(Custom(name="navi.mcp", value={"server": "x", "status": "ready"}))
         assert (await seen)[-1]["run_id"] is None
         assert await w.log(other) == []

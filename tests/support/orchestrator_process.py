@@ -221,7 +221,7 @@ async def settle(conductor: Any, sid: str, command_id: str, **fields: Any) -> No
 
 async def settle_all(conductor: Any, sid: str) -> None:
     """Approve whatever is asked."""
-    for question in (await conductor.session(sid, owner="local")).approvals:
+    for question in (await conductor.sessions.view(sid, owner="local")).approvals:
         await settle(conductor, sid, f"a-{question.id}", interrupt_id=question.id)
 
 
@@ -250,7 +250,7 @@ async def serve(folder: Path, lease: float) -> None:
     async def obey(command: Message) -> None:
         match command.pop("do"):
             case "session":
-                tell(session=(await conductor.create_session(SessionCreate(), owner="local")).id)
+                tell(session=(await conductor.sessions.create(SessionCreate(), owner="local")).id)
             case "follow":
                 await follow(command["sid"], command["after"])
             case "prompt":

@@ -29,7 +29,7 @@ from navi_jupyter.events import (
 from navi_jupyter.model.runs import InterruptKind
 from navi_jupyter.model.sessions import Failure, Run, SessionCreate, Usage
 from navi_jupyter.orchestrator.orchestrator import Orchestrator
-from navi_jupyter.orchestrator.views import SessionView
+from navi_jupyter.orchestrator.session_directory import SessionView
 from navi_jupyter.ports.agent import Ask, ToolContext, Turn, TurnResult
 from navi_jupyter.scheduling.service import RecallService
 from navi_jupyter.settings import Limits, Settings
@@ -251,7 +251,7 @@ class World:
         self.ended: list[Run] = []
 
     async def session(self, **fields: Any) -> str:
-        return (await self.orchestrator.create_session(SessionCreate(**fields), owner=OWNER)).id
+        return (await self.orchestrator.sessions.create(SessionCreate(**fields), owner=OWNER)).id
 
     async def prompt(self, session_id: str, text: str, **fields: Any) -> Acceptance:
         return await self.orchestrator.submit(session_id, Prompt(text=text, **fields), user_id=OWNER)
@@ -267,7 +267,7 @@ class World:
         return await self.orchestrator.submit(session_id, Edit(target=target, text=text, **fields), user_id=OWNER)
 
     async def view(self, session_id: str) -> SessionView:
-        return await self.orchestrator.session(session_id, owner=OWNER)
+        return await self.orchestrator.sessions.view(session_id, owner=OWNER)
 
     async def asking(self, session_id: str, prompt: str = "ask", **fields: Any) -> tuple[str, list[str]]:
         """Prompt, and wait for its questions: the run, and their ids."""
@@ -319,7 +319,7 @@ class World:
 
     async def status(self, session_id: str, run_id: str | None) -> str:
         assert run_id is not None
-        return (await self.orchestrator.run(session_id, run_id, owner=OWNER)).status.value
+        return (await self.orchestrator.sessions.run(session_id, run_id, owner=OWNER)).status.value
 
 
 async def eventually(condition: Callable[[], bool]) -> None:

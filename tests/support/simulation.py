@@ -288,7 +288,7 @@ class House:
 
     async def effect(self, process: Process, run: Run, tool: str) -> None:
         """The run starts a tool with an effect, unless others have closed it meanwhile."""
-        shared: Any = SimpleNamespace(journal=process.journal, store=process.store, server_id=process.id)
+        shared: Any = SimpleNamespace(event_writer=process.journal, store=process.store, server_id=process.id)
         with suppress(LeaseLost):
             await RunEffects(shared, run, noted=lambda _: None)(tool)
             self.effects[run.id] = tool

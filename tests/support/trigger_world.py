@@ -121,7 +121,7 @@ async def opened(parts: JupyterServices, folder: Path, *, path: str | None = "wo
     database = folder / "navi.db"
     settings = Settings(database_url=f"sqlite:///{database}")
     async with runtime(settings, LoopLag(), logging.getLogger("server"), parts) as services:
-        session = await services.sessions.orchestrator.create_session(
+        session = await services.sessions.orchestrator.sessions.create(
             SessionCreate(model="offline", notebook_path=path), owner=OWNER
         )
         yield Place(parts, services, database, session.id)

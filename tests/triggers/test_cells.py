@@ -293,7 +293,7 @@ async def test_the_model_reads_what_happened_and_sees_the_picture(
     async with ScriptedProvider(Reply("It failed.")) as provider, opened(parts, tmp_path) as place:
         provider.point(monkeypatch)
         change = SessionPatch(model="openai-chat:gpt-6-luna")
-        await place.services.sessions.orchestrator.change_session(place.session_id, change, owner=OWNER)
+        await place.services.sessions.orchestrator.sessions.change(place.session_id, change, owner=OWNER)
         await place.open_kernel()
         recall = await place.when("cell_done")
         image = f"display(Image(base64.b64decode('{PNG}')))"

@@ -124,7 +124,7 @@ def _toml(call: Call) -> str:
 async def away(call: Call) -> Reply:
     session_id = call.parameters["sid"]
     session = await call.sessions.find(session_id, owner=call.owner)
-    library = call.sessions.orchestrator.library
+    library = call.sessions.orchestrator.sessions.history
     since = _instant(call.string("since"))
     if since is None:
         read_at = (await call.sessions.store.seen(session_id, call.owner)).read_at

@@ -30,7 +30,7 @@ from ..wire import sessions as wire
 from .routing import Call, OperationTable, reply
 
 if TYPE_CHECKING:
-    from ...orchestrator.views import SessionView
+    from ...orchestrator.session_directory import SessionView
     from ...ports.transactions import QueuedPrompt
 
 TABLE = OperationTable()
@@ -51,7 +51,7 @@ LONGEST_WAIT = 30.0
 )
 async def create_session(call: Call) -> Reply:
     request: SessionCreate = call.body()
-    session = await call.sessions.orchestrator.create_session(request, owner=call.owner)
+    session = await call.sessions.orchestrator.sessions.create(request, owner=call.owner)
     detail = wire.SessionDetail(**_fields(session), run=None, queue=(), approvals=(), usage=Usage())
     return reply(detail, 201, Location=f"sessions/{session.id}")
 
@@ -64,7 +64,7 @@ async def create_session(call: Call) -> Reply:
     query=(LIMIT, CURSOR, Query(name="notebook_path", help="Only those of this notebook.")),
 )
 async def list_sessions(call: Call) -> Reply:
-    sessions, following = await call.sessions.orchestrator.sessions(
+    sessions, following = await call.sessions.orchestrator.sessions.page(
         call.owner,
         limit=call.integer("limit"),
         cursor=call.string("cursor"),
@@ -96,7 +96,7 @@ async def get_session(call: Call) -> Reply:
 )
 async def change_session(call: Call) -> Reply:
     patch: SessionPatch = call.body()
-    await call.sessions.orchestrator.change_session(call.parameters["sid"], patch, owner=call.owner)
+    await call.sessions.orchestrator.sessions.change(call.parameters["sid"], patch, owner=call.owner)
     return reply(await _detail(call))
 
 
@@ -205,7 +205,7 @@ async def list_messages(call: Call) -> Reply:
     errors=(SessionNotFound,),
 )
 async def list_runs(call: Call) -> Reply:
-    runs, following = await call.sessions.orchestrator.runs(
+    runs, following = await call.sessions.orchestrator.sessions.runs(
         call.parameters["sid"], owner=call.owner, limit=call.integer("limit"), cursor=call.string("cursor")
     )
     return reply(wire.RunPage(runs=tuple(runs), next=following))
@@ -215,7 +215,9 @@ async def list_runs(call: Call) -> Reply:
     "GET sessions/{sid}/runs/{rid}", "One run.", action="read", answers="Run", errors=(SessionNotFound, RunNotFound)
 )
 async def get_run(call: Call) -> Reply:
-    run = await call.sessions.orchestrator.run(call.parameters["sid"], call.parameters["rid"], owner=call.owner)
+    run = await call.sessions.orchestrator.sessions.run(
+        call.parameters["sid"], call.parameters["rid"], owner=call.owner
+    )
     return reply(run)
 
 
@@ -236,7 +238,7 @@ async def export_session(call: Call) -> Reply:
 
 
 async def _detail(call: Call) -> wire.SessionDetail:
-    view: SessionView = await call.sessions.orchestrator.session(call.parameters["sid"], owner=call.owner)
+    view: SessionView = await call.sessions.orchestrator.sessions.view(call.parameters["sid"], owner=call.owner)
     fields = _fields(view.session) | {"head_seq": view.head_seq}
     return wire.SessionDetail(
         **fields,
@@ -276,7 +278,7 @@ async def report_usage(call: Call) -> Reply:
         raise InvalidRequest(f"tz: unknown zone {zone!r}", field="tz") from error
     midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
     since = (midnight, at - timedelta(days=30), datetime.fromtimestamp(0, UTC))
-    usage_of = call.sessions.orchestrator.usage_of
+    usage_of = call.sessions.orchestrator.sessions.usage_of
     today, month, total = [await usage_of(call.owner, since=start.astimezone(UTC)) for start in since]
     return reply(wire.UsageReport(today=today, last_30_days=month, total=total))
 

@@ -1,0 +1,192 @@
+"""The sessions of all users: created, changed, listed, and read with their runs and conversation.
+
+Raises SessionNotFound also for other people's sessions. Not responsible for what happens in a live one
+(``session_actor``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from ..clock import now
+from ..errors import InvalidRequest, LimitReached, RunNotFound, SessionNotFound
+from ..events import Draft
+from ..model.base import new_id
+from ..model.runs import Interrupt
+from ..model.sessions import USER, Run, Session, SessionCreate, SessionPatch, Usage
+from ..ports.agent import Message
+from ..ports.store import SessionStore
+from ..ports.transactions import QueuedPrompt, SessionTx
+from ..settings import Settings
+from .run_endings import custom
+from .snapshot import TranscriptHistory
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionView:
+    """A session with its open runs, prompts and questions."""
+
+    session: Session
+    head_seq: int
+    run: Run | None
+    queue: Sequence[Run]
+    prompts: Sequence[QueuedPrompt]
+    """The queue again, each with its prompts."""
+    approvals: Sequence[Interrupt]
+    """PendingInterrupts that are open."""
+    usage: Usage
+    """Of all the session's runs."""
+
+
+def accept_any(name: str) -> None:
+    """Accepts every model or profile: the run itself fails with the reason."""
+
+
+def no_model(profile: str) -> str | None:  # noqa: ARG001
+    """Profiles name no models."""
+    return None
+
+
+class SessionDirectory:
+    """See the module."""
+
+    def __init__(
+        self,
+        store: SessionStore,
+        settings: Settings,
+        *,
+        check_model: Callable[[str], None] = accept_any,
+        check_profile: Callable[[str], None] = accept_any,
+        model_of_profile: Callable[[str], str | None] = no_model,
+    ) -> None:
+        self.history = TranscriptHistory(store)
+        self._store = store
+        self._settings = settings
+        self._check_model = check_model
+        self._check_profile = check_profile
+        self._model_of_profile = model_of_profile
+
+    async def create(self, request: SessionCreate, *, owner: str) -> Session:
+        """A new session. Raises LimitReached, InvalidRequest."""
+        self._check(request)
+        at = now()
+        profile = request.profile or self._settings.default_profile
+        session = Session(
+            id=new_id("s"),
+            owner=owner,
+            title=request.title or default_title(request),
+            profile=profile,
+            model=request.model or self._model_of_profile(profile) or self._settings.default_model,
+            notebook_path=request.notebook_path,
+            kernel_id=request.kernel_id,
+            timezone=request.timezone or "UTC",
+            created_at=at,
+            updated_at=at,
+            allowed_tools=request.allowed_tools or (),
+            context=request.context or {},
+        )
+
+        async def unit(tx: SessionTx) -> None:
+            if await tx.count_sessions(owner) >= self._settings.max_sessions_per_user:
+                limit = self._settings.max_sessions_per_user
+                raise LimitReached(f"You have {limit} sessions, the most this server allows. Delete one first.")
+            await tx.add_session(session)
+
+        await self._store.write(unit, durable=True)
+        return session
+
+    async def change(self, session_id: str, patch: SessionPatch, *, owner: str) -> Session:
+        """Change the fields that the patch has; followers read of it. Raises SessionNotFound, InvalidRequest."""
+        await self.owned(session_id, owner)
+        self._check(patch)
+        changes = patch.model_dump(exclude_unset=True)
+        for name in ("title", "profile", "model", "timezone", "allowed_tools", "context"):
+            if name in changes and changes[name] is None:
+                raise InvalidRequest(f"{name}: cannot be null", field=name)
+
+        async def unit(tx: SessionTx) -> Session:
+            if changes:
+                at = now()
+                await tx.change_session(session_id, {**changes, "updated_at": at})
+            session = await tx.session(session_id)
+            if session is None:
+                raise SessionNotFound(f"There is no session {session_id[:100]}.")
+            if changes:
+                shown = {"title": session.title, "profile": session.profile, "model": session.model}
+                event = custom("navi.session", changed=sorted(changes), session=shown)
+                await tx.append(session_id, [Draft(event, run_id=None, origin=USER, at=at)])
+            return session
+
+        return await self._store.write(unit, durable=True)
+
+    async def page(
+        self, owner: str, *, limit: int, cursor: str | None = None, notebook_path: str | None = None
+    ) -> tuple[Sequence[Session], str | None]:
+        """A page of the owner's sessions, most recently used first, and the next page's cursor."""
+        return await self._store.sessions(owner, limit=limit, cursor=cursor, notebook_path=notebook_path)
+
+    async def view(self, session_id: str, *, owner: str) -> SessionView:
+        """A session with its open runs, prompts and questions."""
+        session = await self.owned(session_id, owner)
+        runs = await self._store.open_runs(session_id)
+        return SessionView(
+            session=session,
+            head_seq=session.head_seq,
+            run=next((run for run in runs if run.status.active), None),
+            queue=[run for run in runs if not run.status.active],
+            prompts=await self._store.queued_prompts(session_id),
+            approvals=await self._store.open_interrupts(session_id),
+            usage=await self._store.of_session(session_id),
+        )
+
+    async def runs(
+        self, session_id: str, *, owner: str, limit: int, cursor: str | None = None
+    ) -> tuple[Sequence[Run], str | None]:
+        """A page of the session's runs, newest first."""
+        await self.owned(session_id, owner)
+        return await self._store.runs(session_id, limit=limit, cursor=cursor)
+
+    async def run(self, session_id: str, run_id: str, *, owner: str) -> Run:
+        """One run. Raises SessionNotFound, RunNotFound."""
+        await self.owned(session_id, owner)
+        run = await self._store.run(run_id)
+        if run is None or run.session_id != session_id:
+            raise RunNotFound(f"There is no run {run_id[:100]} in this session.")
+        return run
+
+    async def messages(self, session_id: str, *, owner: str) -> Sequence[Message]:
+        """The conversation so far. Raises SessionNotFound."""
+        await self.owned(session_id, owner)
+        return await self.history.messages(session_id)
+
+    async def usage_of(self, owner: str, *, since: datetime) -> Usage:
+        """The usage of all of a user's runs that were created since then."""
+        return await self._store.of_user(owner, since=since)
+
+    async def owned(self, session_id: str, owner: str) -> Session:
+        """The session alone."""
+        session = await self._store.session(session_id)
+        if session is None or session.owner != owner:
+            raise SessionNotFound(f"There is no session {session_id[:100]}.")
+        return session
+
+    def _check(self, request: SessionCreate) -> None:
+        if request.model is not None:
+            self._check_model(request.model)
+        if request.profile is not None:
+            self._check_profile(request.profile)
+        if request.timezone is not None:
+            try:
+                ZoneInfo(request.timezone)
+            except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+                raise InvalidRequest(f"timezone: unknown zone {request.timezone!r}", field="timezone") from error
+
+
+def default_title(request: SessionCreate) -> str:
+    """The title of a session that was given none."""
+    if request.notebook_path:
+        return request.notebook_path.rsplit("/", 1)[-1].removesuffix(".ipynb")[:200] or "Session"
+    return f"Session of {now():%Y-%m-%d %H:%M}"
