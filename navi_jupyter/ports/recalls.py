@@ -61,9 +61,9 @@ class FiringState:
     deferred: bool = False
     """It waits because its session was busy; an idle session wakes it."""
     detail: str | None = None
-    """Of an event: what the woken run is told besides the message (the cell's source, output, traceback ...)."""
+    """Of an event: what its prompt has besides the message (the cell's source, output, traceback ...)."""
     attachments: tuple[str, ...] = ()
-    """Of an event: ids of pictures that go along."""
+    """Of an event: ids of images that go along."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +83,7 @@ class Absence:
     late: int = 0
     """Slots that run now, late."""
     missed: int = 0
-    """Slots that do not run: missed, skipped, or coalesced into a later one; and events that were not waited for."""
+    """Slots that do not run: missed, skipped, or coalesced into a later one; and ends of waiting for an event."""
 
     def and_also(self, other: Absence) -> Absence:
         """Both together."""
@@ -119,10 +119,10 @@ class Happened:
 
     recall_id: str
     key: str
-    """Identifies it: the same occurrence, told twice (by two servers, after a restart), fires once."""
+    """Identifies it: the same occurrence, reported twice (by two servers, after a restart), fires once."""
     at: datetime
     detail: str
-    """What the run is told, at most 20,000 characters of Markdown."""
+    """For the prompt: at most 20,000 characters of Markdown."""
     attachments: tuple[str, ...] = ()
     """Ids of pictures that go along."""
 
@@ -152,7 +152,7 @@ class Seen:
 
 
 class Occurrences(Protocol):
-    """Where the watcher of notebooks tells what happened. Implemented by ``recalls``."""
+    """Where the watcher of notebooks reports what happened. Implemented by ``scheduling``."""
 
     async def open_whens(self) -> Sequence[RecallState]:
         """The ``when`` recalls that are not over and not paused, of everybody: what is to be watched."""
@@ -160,15 +160,15 @@ class Occurrences(Protocol):
 
     async def happened(self, happened: Happened) -> bool:
         """Put it into the ledger and have it fire; durable. False when it was there already, or the recall is over,
-        paused, cooling down, or past ``until`` or ``max_fires`` (which the ledger then says)."""
+        paused, cooling down, or past ``until`` or ``max_fires`` (then the ledger has the reason)."""
         ...
 
     async def could_not_look(self, recall_id: str, reason: str) -> None:
-        """The expression raises, the kernel is gone, the path is outside: said once in the session; it stays open."""
+        """The expression raises, the kernel is gone, the path is outside: one event in the session; it stays open."""
         ...
 
     async def never(self, happened: Happened, reason: str) -> bool:
-        """What a one-time recall waits for can not happen any more: it expires, and its ledger says why. Durable.
+        """What a one-time recall waits for cannot happen any more: it expires, and its ledger has the reason. Durable.
 
         ``happened``: which recall, and the key under which the row is written once. False when there was nothing to
         end.
@@ -176,7 +176,7 @@ class Occurrences(Protocol):
         ...
 
     async def narrow(self, recall_id: str, before: When, after: When) -> bool:
-        """It is known now what a recall waits for, so that whoever watches it next knows it too.
+        """Store what a recall waits for now that it is known, so that the next server to watch it knows it too.
 
         False when its schedule is not ``before`` any more, or it does not wait any more.
         """
@@ -216,7 +216,7 @@ class FiringTx(SessionTx, Protocol):
         ...
 
     async def prune_firings(self, recall_id: str, *, before: datetime, limit: int) -> int:
-        """Remove rows of slots before ``before`` that are over and told; how many."""
+        """Remove rows of slots before ``before`` that are over and notified of; how many."""
         ...
 
     async def open_firings(self, recall_ids: Iterable[str]) -> Sequence[FiringState]:
@@ -274,11 +274,11 @@ class RecallTx(FiringTx, Protocol):
         ...
 
     async def note_absences(self, found: Mapping[str, Absence]) -> None:
-        """Add to what is to be told, by session; sessions that are gone are left out."""
+        """Add to what is to be reported, by session; sessions that are gone are left out."""
         ...
 
     async def take_absences(self) -> Mapping[str, Absence]:
-        """What is to be told, by session; it is told then."""
+        """Take out what is to be reported, by session."""
         ...
 
 
@@ -304,7 +304,7 @@ class FiringStore(Protocol):
         ...
 
     async def overrunning(self, now: datetime, *, limit: int) -> Sequence[Claimed]:
-        """Running firings past their ``stop_at`` whose runs nobody has asked to stop yet."""
+        """Running firings past their ``stop_at`` whose runs were not asked to stop yet."""
         ...
 
     async def last_firings(self, recall_ids: Iterable[str]) -> dict[str, Firing]:
@@ -322,16 +322,16 @@ class FiringStore(Protocol):
         ...
 
     async def deliveries_pending(self, limit: int) -> Sequence[Claimed]:
-        """Firings that are over and of which people are still to be told (``delivery`` is ``pending``), oldest first.
-        A read: with two servers on one database use :meth:`take_deliveries`."""
+        """Firings that are over and still to be notified of (``delivery`` is ``pending``), oldest first. A read: with
+        two servers on one database use :meth:`take_deliveries`."""
         ...
 
     async def take_deliveries(self, *, now: datetime, until: datetime, limit: int) -> Sequence[Claimed]:
-        """Those of which no notice waits, taken for this server until ``until``: nobody else gets them before."""
+        """Those of which no notice waits, taken for this server until ``until``."""
         ...
 
     async def delivered(self, firing_id: str, error: str | None = None) -> None:
-        """People were told, or (with ``error``) can not be: the delivery is over."""
+        """People were notified, or (with ``error``) cannot be: the delivery is over."""
         ...
 
 
@@ -386,4 +386,4 @@ class RecallStore(FiringStore, Protocol):
 
 
 RunEnded = Callable[[Run], Awaitable[None]]
-"""Told about each run that reached a final status in this process, after that is durable."""
+"""Called with each run that reached a final status in this process, after that is durable."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime
-from typing import TYPE_CHECKING
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
-from ..errors import NaviError, SessionNotFound
-from ..model.recalls import Recall, RecallStatus
+from pydantic import ValidationError
+
+from ..errors import InvalidRequest, NaviError, SessionNotFound
+from ..model.recalls import Recall, RecallCreate, RecallStatus
 from ..ports.recalls import RecallState
 from .ledger import append_notices
 from .mutations import Change, Mutations, check_targets, paused, resumed
 from .notices import RecallNotice
-from .toml import Entry, read_recalls, write_recalls
 
 if TYPE_CHECKING:
     from ..ports.recalls import FiringState, RecallTx
@@ -113,3 +116,155 @@ class BulkChanges:
         if entry.paused:
             return replace(state, recall=state.recall.but(status=RecallStatus.PAUSED, next_at=None))
         return state
+
+
+# --- recalls as TOML: text in, requests out --------------------------------------------------------------------------
+
+MAX_RECALLS = 1000
+"""Of one file."""
+_HEAD = re.compile(r"^[ \t]*\[\[[ \t]*recall[ \t]*\]\]", re.MULTILINE)
+_DEEP = re.compile(
+    r"""(?<![\w.-])(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')(?:[ \t]*\.[ \t]*(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')){12}"""
+)
+"""A dotted key takes tomllib the third power of its length; no key of ours, and no prose, has so many parts."""
+_KINDS = ("once", "every", "cron", "when")
+"""pydantic names the variant of a union; that is no field."""
+_KNOWN = {"session", "title", "message", "paused", "schedule", "policy"}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in the text a recall is. ``str()``: ``recall 2 (“standup”), line 14``, found out when it is asked for."""
+
+    text: str
+    heads: Sequence[int]
+    number: int
+    title: object
+
+    def __str__(self) -> str:
+        return self.name()
+
+    def name(self, key: str = "") -> str:
+        """The same, with the line of one of its keys."""
+        called = f" (“{self.title[:40]}”)" if isinstance(self.title, str) else ""
+        line = self._line(key)
+        return f"recall {self.number + 1}{called}" + (f", line {line}" if line else "")
+
+    def _line(self, key: str) -> int | None:
+        if not self.heads:
+            return None
+        start = self.heads[self.number]
+        end = self.heads[self.number + 1] if self.number + 1 < len(self.heads) else len(self.text)
+        # A key of a table begins its line; one of an inline table does not.
+        forms = (rf"^[ \t]*[\w.]*\b{re.escape(key)}[ \t]*=", rf"^[^#\n]*\b{re.escape(key)}[ \t]*=") if key else ()
+        matches = (re.compile(form, re.MULTILINE).search(self.text, start, end) for form in forms)
+        found = next((match for match in matches if match), None)
+        return self.text.count("\n", 0, found.start() if found else start) + 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One recall of a file."""
+
+    request: RecallCreate
+    paused: bool
+    place: Place
+
+
+def write_recalls(recalls: Sequence[Recall], now: datetime) -> str:
+    """A file that :func:`read_recalls` reads back."""
+    head = f"# Recalls of navi-jupyter, {now.astimezone(UTC):%Y-%m-%d %H:%M} UTC\n"
+    return head + "".join(f"\n{line}" for recall in recalls for line in _lines(recall)) + "\n"
+
+
+def _lines(recall: Recall) -> Iterator[str]:
+    yield "[[recall]]"
+    yield f"session = {_value(recall.session_id)}"
+    yield f"title = {_value(recall.title)}"
+    yield f"message = {_value(recall.message)}"
+    if recall.status is RecallStatus.PAUSED:
+        yield "paused = true"
+    yield "[recall.schedule]"
+    yield from _pairs(recall.schedule.model_dump(mode="json", by_alias=True, exclude_none=True))
+    policy = recall.policy.model_dump(mode="json", exclude_defaults=True)
+    if policy:
+        yield "[recall.policy]"
+        yield from _pairs(policy)
+    yield ""
+
+
+def _pairs(values: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in values.items():
+        yield f"{name} = {_value(value)}"
+
+
+_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+
+
+def _value(value: Any) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case list() | tuple():
+            return f"[{', '.join(map(_value, value))}]"
+        case _:
+            return f'"{"".join(map(_character, str(value)))}"'
+
+
+def _character(one: str) -> str:
+    if one in _ESCAPES:
+        return _ESCAPES[one]
+    return f"\\u{ord(one):04x}" if ord(one) < 32 or ord(one) == 127 else one
+
+
+def read_recalls(text: str, *, session_id: str | None = None) -> list[Entry]:
+    """The recalls of a file, checked as far as that is possible without a store.
+
+    Raises InvalidRequest, naming the recall and its line.
+    """
+    if _DEEP.search(text):
+        raise InvalidRequest("A key of a file of recalls has no more than three parts.", field="toml")
+    try:
+        content = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # also of numbers with more digits than Python reads
+        raise InvalidRequest(f"This is not TOML: {error}.", field="toml") from None
+    tables = content.pop("recall", None)
+    if content or not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        extra = f" and nothing else (there is {next(iter(content))!r})" if content else ""
+        raise InvalidRequest(f"A file of recalls has [[recall]] tables{extra}.", field="toml")
+    if len(tables) > MAX_RECALLS:
+        raise InvalidRequest(f"A file has at most {MAX_RECALLS} recalls.", field="toml")
+    heads = [match.start() for match in _HEAD.finditer(text)]
+    if len(heads) != len(tables):  # written in another way, or in the text of a message: no lines then
+        heads = []
+    places = (Place(text, heads, number, table.get("title")) for number, table in enumerate(tables))
+    return [_entry(table, place, session_id) for table, place in zip(tables, places, strict=True)]
+
+
+def _entry(table: dict[str, Any], place: Place, session_id: str | None) -> Entry:
+    number = place.number
+    if unknown := table.keys() - _KNOWN:
+        key = min(unknown)
+        raise InvalidRequest(f"{place.name(key)}: there is no {key!r}.", field=f"recall.{number}.{key}")
+    paused = table.get("paused", False)
+    if not isinstance(paused, bool):
+        where = place.name("paused")
+        raise InvalidRequest(f"{where}: paused is true or false.", field=f"recall.{number}.paused")
+    fields = {name: table[name] for name in ("title", "message", "schedule", "policy") if name in table}
+    wanted = session_id or table.get("session")
+    if wanted is None:
+        raise InvalidRequest(f"{place}: it has no session.", field=f"recall.{number}.session")
+    try:
+        request = RecallCreate.model_validate({**fields, "session_id": wanted})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        *outer, last = first["loc"] or ("",)
+        path = [*(str(part) for part in outer if part not in _KINDS), str(last)]
+        why = first["msg"].removeprefix("Value error, ")
+        raise InvalidRequest(
+            f"{place.name(path[-1] if path else '')}: {'.'.join(path)}: {why}.",
+            field=f"recall.{number}.{'.'.join(path)}",
+        ) from None
+    return Entry(request=request, paused=paused, place=place)

@@ -1,7 +1,7 @@
-"""Carries a claimed firing's prompt to its session, and says what came of it.
+"""Submits a claimed firing's prompt to its session, and returns the outcome.
 
-Repeating a delivery is harmless: the prompt is named by its slot, and a session swallows what it has. Not responsible
-for writing down what came of it: that is the scheduler, under the fence of the claim.
+Repeating a delivery is harmless: the prompt is named by its planned time, and a session swallows what it has. Not
+responsible for recording the outcome: that is the scheduler, under the fence of the claim.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class RecallDelivery:
         self._whens_changed = whens_changed
 
     async def deliver(self, claim: Claimed) -> Outcome:
-        """Give the prompt to the session. Raises nothing; repeating it is harmless."""
+        """Submit the prompt to the session. Raises nothing; repeating it is harmless."""
         firing, recall, now = claim.firing, claim.recall.recall, self._clock.now()
         if (expired := too_late(recall, firing, now)) is not None:
             return expired
@@ -88,7 +88,7 @@ class RecallDelivery:
         return Accepted(run_id=acceptance.run_id, at=at)
 
     def _refused(self, error: NaviError | TimeoutError) -> Outcome:
-        """What it means that the session did not take the prompt."""
+        """The outcome when the session did not accept the prompt."""
         match error:
             case SessionBusy():
                 return Busy(delay=self._busy_delay)
@@ -106,9 +106,10 @@ class RecallDelivery:
                 return Busy(delay=UNREADY_DELAY, reason="the session did not answer in time", session=False)
 
     async def _ended_by_user(self, claim: Claimed) -> Outcome | None:
-        """What becomes of it when the user has come meanwhile, as far as nobody has written that down: it is, here.
+        """The outcome when the user has come meanwhile (``cancel_on``) and that is not recorded yet: it is, here.
 
-        This tells the user why. That nothing starts after the user came is for the transaction that would start it.
+        So the recall's end has its reason. That nothing starts after the user came is guarded by the transaction that
+        would start it (``may_deliver``).
         """
         session_id, now = claim.firing.session_id, self._clock.now()
         seen = await self._store.seen(session_id, claim.recall.owner)

@@ -1,6 +1,6 @@
-"""Schedules that wait for something to happen in a notebook: what was written becomes a ``When``. Pure.
+"""Schedules that wait for something to happen in a notebook: from what was written to a ``When``. Pure.
 
-Not responsible for noticing that it happened (the watcher of notebooks), nor for what then becomes of it (``events``).
+Not responsible for noticing that it happens (``triggers``), nor for what becomes of it then (``event_firings``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SHORTEST_EVERY = timedelta(seconds=1)
 LONGEST_EVERY = timedelta(days=1)
 
 _CELL_EVENTS = (WhenEvent.CELL_DONE, WhenEvent.CELL_FINISHED, WhenEvent.CELL_FAILED, WhenEvent.CELL_SLOW)
-_LOOKED_AT = (WhenEvent.FILE_CHANGED, WhenEvent.EXPRESSION)
+_POLLED = (WhenEvent.FILE_CHANGED, WhenEvent.EXPRESSION)
 _WORDS = {
     "done": WhenEvent.CELL_DONE,
     "finished": WhenEvent.CELL_FINISHED,
@@ -43,7 +43,7 @@ _KNOWN = "done, finished, failed, slow 10m, idle, restarted, died, changed <path
 
 
 def resolve_when(spec: WhenSpec) -> When:
-    """Check a wish and fill in what it leaves open. Raises InvalidSchedule, with ``field`` set, for what does not fit.
+    """Check a spec and fill in what it leaves open. Raises InvalidSchedule, with ``field`` set, for what does not fit.
 
     A short word (``when``) may bring along its own operand: ``slow 10m``, ``changed data/*.csv``, ``true loss < 1``.
     """
@@ -53,7 +53,7 @@ def resolve_when(spec: WhenSpec) -> When:
         given = _merged(_read_word(spec.when), given)
     event = given.pop("event", None)
     if event is None:
-        _refuse(f"say when: {_KNOWN}", "schedule.event")
+        _refuse(f"name the event: {_KNOWN}", "schedule.event")
     event = WhenEvent(event)
     _check_fields(event, given)
     repeat = given.get("repeat", "once")
@@ -78,7 +78,7 @@ def _read_word(text: str) -> dict[str, Any]:
     rest = rest.strip()
     event = _WORDS.get(word.lower())
     if event is None:
-        _refuse(f"{text[:60]!r} is nothing to wait for; say {_KNOWN}", "schedule.when")
+        _refuse(f"{text[:60]!r} is nothing to wait for; use {_KNOWN}", "schedule.when")
     if not rest:
         return {"event": event}
     match event:
@@ -100,13 +100,13 @@ def _duration(text: str) -> timedelta:
 
 
 def _check_fields(event: WhenEvent, given: dict[str, Any]) -> None:
-    """Which fields belong to which event, and that they can be meant."""
+    """Check that the fields belong to the event and have sensible values. Raises InvalidSchedule."""
     allowed = {"repeat", "cooldown", "kernel_id"}
     if event in _CELL_EVENTS:
         allowed |= {"cell"}
     if event in (WhenEvent.CELL_SLOW, WhenEvent.KERNEL_IDLE):
         allowed |= {"longer_than"}
-    if event in _LOOKED_AT:
+    if event in _POLLED:
         allowed |= {"every", "path" if event is WhenEvent.FILE_CHANGED else "expr"}
     if event is WhenEvent.FILE_CHANGED:
         allowed -= {"kernel_id"}
@@ -116,7 +116,7 @@ def _check_fields(event: WhenEvent, given: dict[str, Any]) -> None:
         if name not in allowed:
             _refuse(f"{name} does not go with {event}", f"schedule.{name}")
     if event is WhenEvent.CELL_SLOW and "longer_than" not in given:
-        _refuse("say what is slow: longer_than, as in slow 10m", "schedule.longer_than")
+        _refuse("longer_than is missing, as in slow 10m", "schedule.longer_than")
     if event is WhenEvent.FILE_CHANGED:
         given["path"] = _path(given.get("path", ""))
     if event is WhenEvent.EXPRESSION:
@@ -128,7 +128,7 @@ def _check_fields(event: WhenEvent, given: dict[str, Any]) -> None:
 def _path(text: str) -> str:
     path = text.strip().removeprefix("./")
     if not path:
-        _refuse("say which file: changed <path>", "schedule.path")
+        _refuse("the file is missing: changed <path>", "schedule.path")
     parts = PurePosixPath(path).parts
     if path.startswith(("/", "~", "\\")) or ".." in parts or "\\" in path or not path.isprintable():
         _refuse(f"{text[:80]!r} is outside; a path is relative to the server's root", "schedule.path")
@@ -138,15 +138,15 @@ def _path(text: str) -> str:
 def _expression(text: str) -> str:
     expr = text.strip()
     if not expr:
-        _refuse("say which expression: true <expression>", "schedule.expr")
+        _refuse("the expression is missing: true <expression>", "schedule.expr")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a doubtful escape is its author's business
+            warnings.simplefilter("ignore")  # an invalid escape is shown where the expression runs
             tree = ast.parse(expr, mode="eval")
     except SyntaxError as error:
         _refuse(f"{expr[:60]!r} is no Python expression: {error.msg}", "schedule.expr")
     except (ValueError, RecursionError, MemoryError):
-        _refuse("the expression can not be read", "schedule.expr")
+        _refuse("the expression cannot be read", "schedule.expr")
     if isinstance(tree.body, ast.Constant):
         _refuse(f"{expr[:60]!r} never changes", "schedule.expr")
     return expr

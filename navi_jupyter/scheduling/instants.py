@@ -1,4 +1,4 @@
-"""The real instants of a cron expression in a time zone. Pure.
+"""The real instants of a cron expression, and of every so many days, in a time zone. Pure.
 
 The policy on clock changes is Debian cron's, as a *fixed set of instants* S, so that
 ``next(b) = min{t in S: t > b}`` for whatever ``b`` a restart asks about:
@@ -6,11 +6,14 @@ The policy on clock changes is Debian cron's, as a *fixed set of instants* S, so
 - fixed-time expressions (five fields, neither minute nor hour starts with ``*``): a wall time that does not
   exist stands for the first instant after the gap; one that exists twice stands for its first copy;
 - all others: every real instant whose wall clock matches.
+
+Days that are counted on the wall clock (:class:`WallSteps`) meet a clock change as a fixed time does.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from .cron import SECOND, Fields
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from zoneinfo import ZoneInfo
 
+DAY = timedelta(days=1)
+_TICK = timedelta(microseconds=1)
 _REACH = timedelta(hours=26)
 """No clock change moves the wall clock by more (the date line: 24 h)."""
 _ZERO = timedelta(0)
@@ -116,7 +121,7 @@ class Calendar:
             if candidate < change:
                 return candidate
             new = offset_at(self.zone, change)
-            wall = self.fields.after((change + new).replace(tzinfo=None) - timedelta(microseconds=1))
+            wall = self.fields.after((change + new).replace(tzinfo=None) - _TICK)
             candidate = wall.replace(tzinfo=UTC) - new if wall else candidate
             if wall is None or (candidate - change <= _REACH and offset_at(self.zone, candidate) == new):
                 return candidate if wall else None
@@ -128,7 +133,7 @@ class Calendar:
             instant, exists = self._instant(wall)
             if exists:
                 return instant
-            wall = self.fields.after(wall_at(self.zone, instant) - timedelta(microseconds=1))
+            wall = self.fields.after(wall_at(self.zone, instant) - _TICK)
         return None
 
     def count(self, after: datetime, upto: datetime) -> int:
@@ -139,10 +144,9 @@ class Calendar:
         return self._count_fixed(after, upto) if self.fields.fixed_time else self._count_every(after, upto)
 
     def _count_every(self, after: datetime, upto: datetime) -> int:
-        tick = timedelta(microseconds=1)
         total, start, offset = 0, after, offset_at(self.zone, after)
         for change in changes(self.zone, after, upto):
-            last = change - tick
+            last = change - _TICK
             total += self.fields.count(_naive(start + offset), _naive(last + offset))
             start, offset = last, offset_at(self.zone, change)
         return total + self.fields.count(_naive(start + offset), _naive(upto + offset))
@@ -153,7 +157,7 @@ class Calendar:
         if not local.fold:
             return local.replace(tzinfo=None)
         change = _change(self.zone, at - _REACH, at)
-        return _naive(change + offset_at(self.zone, change - SECOND)) - timedelta(microseconds=1)
+        return _naive(change + offset_at(self.zone, change - SECOND)) - _TICK
 
     def _count_fixed(self, after: datetime, upto: datetime) -> int:
         total = self.fields.count(self._first_copies(after), self._first_copies(upto))
@@ -161,9 +165,40 @@ class Calendar:
             old, new = offset_at(self.zone, change - SECOND), offset_at(self.zone, change)
             if new <= old:
                 continue
-            tick = timedelta(microseconds=1)
             gap_start, gap_end = ((change + o).replace(tzinfo=None) for o in (old, new))
-            lost = self.fields.count(gap_start - tick, gap_end - tick)
+            lost = self.fields.count(gap_start - _TICK, gap_end - _TICK)
             if lost:  # all of them are one instant: that of the gap's end, which may match by itself
-                total -= lost if self.fields.count(gap_end - tick, gap_end) else lost - 1
+                total -= lost if self.fields.count(gap_end - _TICK, gap_end) else lost - 1
         return total
+
+
+class WallSteps:
+    """The instants ``start + n * every``, counted on the wall clock. All of them in UTC."""
+
+    __slots__ = ("every", "start", "zone")
+
+    def __init__(self, start: datetime, every: timedelta, zone: ZoneInfo) -> None:
+        self.zone = zone
+        self.every = every
+        """A whole number of days."""
+        self.start = wall_at(zone, start)
+
+    def nth(self, index: int) -> datetime | None:
+        """The slot of that index; None when the calendar ends before."""
+        try:
+            return instant_of(self.zone, self.start + self.every * index)[0].astimezone(UTC)
+        except OverflowError:
+            return None
+
+    def passed(self, at: datetime) -> int:
+        """How many slots lie at or before ``at``."""
+        index = max(0, (wall_at(self.zone, at) - self.start) // self.every + 2)
+        while index > 0 and ((slot := self.nth(index - 1)) is None or slot > at):
+            index -= 1
+        return index
+
+
+@lru_cache(maxsize=1024)
+def steps(start: datetime, every: timedelta, zone: ZoneInfo) -> WallSteps:
+    """Compiled once per process."""
+    return WallSteps(start, every, zone)

@@ -1,4 +1,4 @@
-"""Transitions inside a transaction: read the states, let ``policy`` and ``outcomes`` decide, save them, say so.
+"""Transitions inside a transaction: read the states, let ``decisions`` and ``outcomes`` decide, save, append events.
 
 Row and event are written by the same unit of work, so they always agree. Not responsible for when.
 """
@@ -32,7 +32,7 @@ _BREATH = 50
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """What became of a delivery or a run. Names its firing by id, with the fence of its claim, or by command."""
+    """The outcome of a delivery or a run. Names its firing by id, with the fence of its claim, or by command."""
 
     outcome: Outcome
     firing_id: str | None = None
@@ -150,12 +150,12 @@ def _by_recall(firings: Iterable[FiringState]) -> dict[str, list[FiringState]]:
 
 
 async def append_notices(
-    tx: RecallTx, said: Iterable[tuple[RecallState, Sequence[RecallNotice]]], now: datetime
+    tx: RecallTx, notices: Iterable[tuple[RecallState, Sequence[RecallNotice]]], now: datetime
 ) -> None:
     """Append the ``navi.recall`` events, each with its recall as it is now."""
     drafts: dict[str, list[Draft]] = defaultdict(list)
-    for state, words in said:
-        drafts[state.recall.session_id] += [word.draft(state.recall, now) for word in words]
+    for state, of_it in notices:
+        drafts[state.recall.session_id] += [notice.draft(state.recall, now) for notice in of_it]
     if any(drafts.values()):
         await tx.append_all({session_id: found for session_id, found in drafts.items() if found})
 
@@ -198,8 +198,8 @@ async def _certain(tx: RecallTx, firing: FiringState, outcome: Outcome, now: dat
     A run that its server's end interrupted may have changed something before. The prompt of a delivery that broke off
     may have been accepted all the same.
 
-    Put back although it runs, it could be coalesced into the next one. After this nobody can accept it any more: it
-    is not claimed then. A session that says that it is busy has not accepted it.
+    Put back although it runs, it could be coalesced into the next one. After this no session can accept it any more:
+    it is not claimed then. A session that answers that it is busy has not accepted it.
     """
     if isinstance(outcome, Ended) and outcome.run.status is RunStatus.INTERRUPTED:
         return Interrupted(run=outcome.run, tool=await tx.last_effect(outcome.run))
@@ -217,7 +217,7 @@ async def found_accepted(tx: RecallTx, firing: FiringState, now: datetime) -> Ac
 
 
 def rescued(lost: Iterable[FiringState], *, server_id: str) -> list[Report]:
-    """What became of claims that were not finished in time. An own one has only waited: nobody has died."""
+    """The outcomes of claims that were not finished in time. An own one has only waited: its server lives."""
     dead = Died(reason="its server died while it was delivered")
     slow = Busy(delay=timedelta(0), reason="its delivery took too long", session=False)
     return [
@@ -242,12 +242,12 @@ def _outdated(firing: FiringState, report: Report) -> bool:
 async def end_all(tx: RecallTx, ending: Sequence[tuple[RecallState, str]], now: datetime) -> list[RecallState]:
     """Cancel recalls, each for its reason; as they are then. Nothing more starts; a run in progress goes on.
 
-    So does one whose prompt the session has although nobody has written that down yet.
+    So does one whose prompt the session has accepted although that is not recorded yet.
     """
     opens = _by_recall(await tx.open_firings([state.recall.id for state, _ in ending]))
     changed: list[FiringState] = []
     ended: list[RecallState] = []
-    said: list[tuple[RecallState, Sequence[RecallNotice]]] = []
+    notices: list[tuple[RecallState, Sequence[RecallNotice]]] = []
     for before, why in ending:
         state, firings = before, opens[before.recall.id]
         for firing in firings:
@@ -260,13 +260,13 @@ async def end_all(tx: RecallTx, ending: Sequence[tuple[RecallState, str]], now: 
             step = settle(state, firing, accepted, now, others=[f for f in firings if f is not firing])
             state = step.state
             changed.append(firing if step.firing is None else step.firing)
-            said.append((state, step.notices))
+            notices.append((state, step.notices))
         ended.append(replace(state, due_at=None, recall=state.recall.but(status=RecallStatus.CANCELLED, next_at=None)))
         reason = None if why == CANCELLED else why
-        said.append((ended[-1], [RecallNotice(action="cancelled", reason=reason)]))
+        notices.append((ended[-1], [RecallNotice(action="cancelled", reason=reason)]))
     await tx.save_firings(changed)
     await tx.save_recalls(ended)
-    await append_notices(tx, said, now)
+    await append_notices(tx, notices, now)
     return ended
 
 
@@ -277,7 +277,7 @@ async def end_unwanted(tx: RecallTx, session_id: str, seen: Seen, now: datetime)
 
 
 CANCELLED = "the recall was cancelled"
-"""The reason of those that a user cancels: the event needs not say it."""
+"""The reason of those that a user cancels; their event has none."""
 
 
 async def _reported(tx: RecallTx, reports: Sequence[Report]) -> tuple[dict[str, FiringState], list[str]]:

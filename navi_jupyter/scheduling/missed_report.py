@@ -1,7 +1,7 @@
-"""What was missed while no server was there, or while it slept: gathered as it is planned, and told once per session.
+"""What was missed while no server ran, or while the machine slept: one ``navi.session`` event for each session.
 
-Gathered in the database, by the very transaction that plans it: whoever is killed while catching up leaves it to the
-next server, and of two servers that start at once one tells it. Not responsible for which of the missed slots run.
+Gathered in the database, by the transaction that plans it: a server that is killed while it catches up leaves it to
+the next one, and of two that start at once one publishes it. Not responsible for which missed times run.
 """
 
 from __future__ import annotations
@@ -24,33 +24,32 @@ if TYPE_CHECKING:
     from ..ports.recalls import RecallStore, RecallTx
 
 SLEPT = LATE + timedelta(seconds=30)
-"""A loop that has not come round for so long was not there: it looks twice a minute at least."""
+"""A loop that has not turned for so long did not run: it turns twice a minute at least."""
 
 
 class MissedReport:
-    """Notices that nobody was there, gathers what came of it, and tells. Each server has one, which begins at its
-    start."""
+    """Notices that no server ran, gathers what that cost, and publishes it. Each server has one, from its start on."""
 
     def __init__(self, store: RecallStore) -> None:
         self._store = store
-        self._looked_at: datetime | None = None
-        self._back = True
-        """Since a start or a sleep nothing has been told yet."""
+        self._turned_at: datetime | None = None
+        self._returned = True
+        """Since a start or a sleep nothing has been published yet."""
 
-    def look(self, now: datetime) -> None:
-        """The loop has come round."""
-        if self._looked_at is not None and now - self._looked_at >= SLEPT:
-            self._back = True
-        self._looked_at = now
+    def turned(self, now: datetime) -> None:
+        """The scheduler's loop has turned."""
+        if self._turned_at is not None and now - self._turned_at >= SLEPT:
+            self._returned = True
+        self._turned_at = now
 
     async def note(self, tx: RecallTx, plans: Sequence[Plan | Step], now: datetime) -> None:
         """In the transaction that stores these plans."""
-        if self._back and (found := missed(plans, now)):
+        if self._returned and (found := missed(plans, now)):
             await tx.note_absences(found)
 
-    async def tell(self, now: datetime) -> None:
-        """Call when all is planned that has come due: one event in each session concerned, by whoever comes first."""
-        if not self._back:
+    async def publish(self, now: datetime) -> None:
+        """One event in each session concerned, by the server that comes first. Call when all that is due is planned."""
+        if not self._returned:
             return
 
         async def unit(tx: RecallTx) -> None:
@@ -65,7 +64,7 @@ class MissedReport:
                 await tx.append_all(batches)
 
         await self._store.write(unit)
-        self._back = False
+        self._returned = False
 
 
 def missed(plans: Iterable[Plan | Step], now: datetime) -> dict[str, Absence]:

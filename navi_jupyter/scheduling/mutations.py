@@ -178,8 +178,8 @@ def resumed(state: RecallState, opens: Sequence[FiringState]) -> RecallState | N
 
 
 def check_targets(notify: Iterable[str], known: Sequence[str] | None, *, kept: Iterable[str] = ()) -> None:
-    """Raises InvalidRequest for a name that nobody has. Those that a recall has already are ``kept``: of a target that
-    was taken away since, the ledger says so."""
+    """Raises InvalidRequest for an unknown name. Those that a recall has already are ``kept``: that a target is gone
+    shows in the ledger when it would be notified."""
     if known is None:
         return
     fine = {*known, *(name.lower() for name in kept)}

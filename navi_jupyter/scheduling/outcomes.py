@@ -306,7 +306,7 @@ def manual(recall: Recall, key: str | None, now: datetime) -> FiringState:
 
 
 def of_event(recall: Recall, happened: Happened, now: datetime) -> FiringState:
-    """A row for something that happened: not later than now, whatever the clock of who saw it says."""
+    """A row for something that happened: not later than now, whatever the watcher's clock shows."""
     slot = whole_ms(min(happened.at, now))
     firing = _keyed(recall, "event", slot, happened.key, *_window(recall, slot, now, None))
     return replace(

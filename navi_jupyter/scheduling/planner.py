@@ -1,7 +1,8 @@
-"""What is due, planned in batches off the event loop; and, just before many fall due at once, ahead of their time.
+"""Due recalls become plans: in batches off the event loop, and ahead of their time when many fall due at once.
 
 A plan is made from states that were read outside a transaction. It is stored under the version it was made from, so
-one that a user, a run or another server has overtaken is refused and made anew. Not responsible for storing.
+one of a recall that a user, a run or another server has changed since is refused and made anew. Not responsible for
+storing.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ AHEAD = 20 * BATCH
 LEAD = timedelta(seconds=1.5)
 """So long before they are due."""
 FRESH = timedelta(seconds=5)
-"""So long after their time plans made ahead are used; delivery looks at every grace again."""
+"""So long after their time plans made ahead are used; delivery checks every grace again."""
 OFF_LOOP = 50
 """From this many plans on, they are computed in a thread."""
 
@@ -78,7 +79,7 @@ class Planner:
 def _plans(
     states: Sequence[RecallState], opens: dict[str, list[FiringState]], now: datetime, catch_up: CatchUp
 ) -> list[Plan | Step]:
-    """Plan each; one that can not be planned fails by itself, not the others."""
+    """Plan each; one that cannot be planned fails by itself, not the others."""
     out: list[Plan | Step] = []
     for state in states:
         try:

@@ -1,13 +1,13 @@
-"""The loop that makes recalls happen: sleep until something is due, plan, claim, deliver, write down what came of it.
+"""The loop that fires recalls: sleep until something is due, plan, claim, deliver, record the outcome.
 
 - *Plan and claim*: one transaction inserts the firings, advances the recalls and takes the leases.
-- *Deliver*: a prompt whose ``command_id`` names the slot; a repetition of it is swallowed by the session.
-- *Settle*: what came of it, in batches, with the event that says so in the same transaction.
+- *Deliver*: a prompt whose ``command_id`` names the planned time; the session swallows a repetition of it.
+- *Settle*: the outcomes, in batches, with the event that reports each in the same transaction.
 
 Killed between any two of these, the next sweep (of this or any server on the same database) goes on from the rows.
 Materialising and delivering a slot happens exactly once; a run that its server did not survive is started again under
 the same message if it had changed nothing, else only where the recall has ``retries``. Not responsible for the rules:
-these are ``policy``.
+these are in ``decisions``.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ SETTLE_BATCH = 256
 IN_FLIGHT = 1024
 """Claims that wait for or are in delivery."""
 HELD_REPORTS = 10_000
-"""So many outcomes may wait to be written down while more is due."""
+"""So many outcomes may wait to be recorded while more is due."""
 DELIVERIES = 64
-"""Prompts that are being submitted at the same time."""
+"""Prompts that are submitted at the same time."""
 BREATH = 0.005
-"""Seconds after which deliveries that never wait let the rest of the event loop have its turn."""
+"""Seconds after which deliveries that never wait yield to the rest of the event loop."""
 SWEEP_SECONDS = 15.0
 RETRY = timedelta(seconds=1)
 
 
-def _nobody() -> None:
-    """Nobody is interested."""
+def _no_callback() -> None:
+    """Does nothing."""
 
 
 class Scheduler:
@@ -72,8 +72,8 @@ class Scheduler:
         server_id: str,
         busy_delay: timedelta = timedelta(seconds=60),
         clock: Clock | None = None,
-        whens_changed: Callable[[], None] = _nobody,
-        notices_changed: Callable[[], None] = _nobody,
+        whens_changed: Callable[[], None] = _no_callback,
+        notices_changed: Callable[[], None] = _no_callback,
     ) -> None:
         self._store = store
         self._whens_changed = whens_changed
@@ -83,7 +83,7 @@ class Scheduler:
         self._server_id = server_id
         self._clock = clock or SystemClock()
         self._planner = Planner(store)
-        self._courier = RecallDelivery(
+        self._delivery = RecallDelivery(
             store, submit, clock=self._clock, busy_delay=busy_delay, whens_changed=whens_changed
         )
         self._sweeper = Sweeper(store, submit, server_id=server_id, clock=self._clock)
@@ -96,13 +96,13 @@ class Scheduler:
         self._reports: list[Report] = []
         self._reported = asyncio.Event()
         self._waited_for: set[str] = set()
-        """Sessions that deferred firings wait for: the end of their runs is worth a look into the database."""
+        """Sessions that deferred firings wait for: only the end of their runs needs a transaction."""
         self._idle_meanwhile: set[str] = set()
-        """Sessions of which a run ended while a firing that had found them busy was not yet written down."""
+        """Sessions of which a run ended while a firing that had found them busy was not yet recorded as deferred."""
         self._tasks: list[asyncio.Task[None]] = []
         self._more_since: datetime | None = None
-        """Since when each look has found a full batch: what came of it is written down after the rest has started."""
-        self._absences = MissedReport(store)
+        """Since when each turn has found a full batch: outcomes are recorded after the rest has started."""
+        self._missed_report = MissedReport(store)
         self._stopping = False
         self._periodic: Any = None
         self.open = 0
@@ -120,7 +120,7 @@ class Scheduler:
     # --- life
 
     async def start(self) -> None:
-        """Take over what a dead server left, then run. Returns once due recalls are being looked for."""
+        """Take over what a dead server left, then run the loop in the background."""
         # Late, because only a running server needs it.
         from tornado.ioloop import PeriodicCallback
 
@@ -137,7 +137,7 @@ class Scheduler:
         self._periodic.start()
 
     async def stop(self) -> None:
-        """Start nothing more, write down what came of what was started. What is left is taken over by others."""
+        """Start nothing more and record the outcomes of what was started. The rest is taken over by other servers."""
         if self._stopping:
             return
         self._stopping = True
@@ -151,7 +151,7 @@ class Scheduler:
             await task
 
     def wake(self) -> None:
-        """Look again: a recall was made or changed."""
+        """Run the loop now: a recall was made or changed."""
         self._signal.set()
 
     async def on_run_ended(self, run: Run) -> None:
@@ -202,12 +202,12 @@ class Scheduler:
         """Sleep until something is due, or do what is."""
         self._signal.clear()
         now = self._clock.now()
-        self._absences.look(now)
+        self._missed_report.turned(now)
         due = now if self._more_since is not None else await self._store.next_wake()
         if due is not None and due <= now:
             await self._advance(now)
             return
-        await self._absences.tell(now)
+        await self._missed_report.publish(now)
         if self._reports:
             self._reported.set()
         until = now + LONGEST_SLEEP
@@ -230,14 +230,14 @@ class Scheduler:
             await self._clock.wait(self._signal, until=now + RETRY)
 
     async def plan_and_claim(self, now: datetime) -> tuple[int, Sequence[Claimed]]:
-        """One transaction: the slots that have come go into the ledger, and this server takes what may start."""
+        """One transaction: the times that have come go into the ledger, and this server takes what may start."""
         plans, more = await self._planner.take(now)
         lease = Lease(server_id=self._server_id, until=now + LEASE)
 
         async def unit(tx: RecallTx) -> tuple[int, Sequence[Claimed]]:
             plans[:] = await current(tx, plans)  # another server, or a user, may have been quicker with some of them
             claimed = await store_plans(tx, plans, now, lease=lease) if plans else []
-            await self._absences.note(tx, plans, now)
+            await self._missed_report.note(tx, plans, now)
             claimed += await tx.claim(now=now, server_id=lease.server_id, lease_until=lease.until, limit=BATCH)
             return len(plans), claimed
 
@@ -250,7 +250,7 @@ class Scheduler:
         return planned, claimed
 
     def _hand_out(self, claimed: Sequence[Claimed]) -> None:
-        """Queue claims for delivery: those of one session one after the other, in the order of their slots."""
+        """Queue claims for delivery: those of one session one after the other, in the order of their times."""
         groups: dict[str, list[Claimed]] = {}
         for claim in claimed:
             groups.setdefault(claim.firing.session_id, []).append(claim)
@@ -284,13 +284,13 @@ class Scheduler:
                 self._signal.set()
 
     async def deliver(self, claim: Claimed) -> Outcome:
-        """Give the prompt to the session. Raises nothing; repeating it is harmless."""
-        outcome = await self._courier.deliver(claim)
+        """Submit the prompt to the session. Raises nothing; repeating it is harmless."""
+        outcome = await self._delivery.deliver(claim)
         if isinstance(outcome, Busy) and outcome.session:
             self._waited_for.add(claim.firing.session_id)
         return outcome
 
-    # --- writing down
+    # --- outcomes
 
     def _report(self, report: Report) -> None:
         self._reports.append(report)
@@ -306,20 +306,20 @@ class Scheduler:
                 batch = self._reports[:SETTLE_BATCH]
                 if not await self._guarded("settle", self.settle(batch)):
                     if self._stopping:
-                        return  # the sweep of whoever comes next finds these firings
+                        return  # the next sweep of any server finds these firings
                     await self._clock.wait(asyncio.Event(), until=self._clock.now() + RETRY)
                     continue
                 del self._reports[: len(batch)]
 
     def _may_wait(self) -> bool:
-        """Whether writing down would hold up what is still to be started. Well before the leases end it would not."""
+        """Whether recording would hold up what is still to be started, which may take a quarter of a lease."""
         since = self._more_since
         if since is None or self._stopping or len(self._reports) >= HELD_REPORTS:
             return False
         return self._clock.now() - since < LEASE / 4
 
     async def settle(self, reports: Sequence[Report]) -> Settled:
-        """Write down what came of deliveries and runs; harmless to repeat."""
+        """Record the outcomes of deliveries and runs; harmless to repeat."""
         now = self._clock.now()
 
         async def unit(tx: RecallTx) -> Settled:
@@ -327,15 +327,15 @@ class Scheduler:
 
         settled = await self._store.write(unit)
         self._signal.set()
-        self._tell_of(settled.steps)
+        self._notify(settled.steps)
         busy = {r.session_id for r in reports if r.session_id and isinstance(r.outcome, Busy)}
         for session_id in busy & self._idle_meanwhile:
             self._idle_meanwhile.discard(session_id)
             await self._wake_deferred(session_id)
         return settled
 
-    def _tell_of(self, steps: Sequence[Step]) -> None:
-        """Whom it concerns that firings were taken on."""
+    def _notify(self, steps: Sequence[Step]) -> None:
+        """Call back those whom these steps concern."""
         if any(isinstance(step.state.recall.schedule, When) for step in steps):
             self._whens_changed()
         if any(step.firing is not None and step.firing.firing.delivery == "pending" for step in steps):
@@ -348,9 +348,9 @@ class Scheduler:
         return await self._sweeper.prune()
 
     async def sweep(self) -> int:
-        """Finish what a dead server or a lost message left open; say what looks wrong. How many things were done."""
+        """Finish what a dead server or a lost message left open; log what looks wrong. How many things were done."""
         swept = await self._sweeper.sweep()
         self._waited_for |= swept.waited_for
         self.open, self.awake = swept.audit.open, swept.audit.awake
-        self._tell_of(swept.steps)
+        self._notify(swept.steps)
         return len(swept.steps) + swept.stopped

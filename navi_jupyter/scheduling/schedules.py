@@ -1,8 +1,8 @@
-"""What a user wrote becomes a :class:`~navi_jupyter.model.Schedule`, and a schedule says when it fires. Pure.
+"""From what a user wrote to a :data:`~navi_jupyter.model.recalls.Schedule`, and from a schedule to its times. Pure.
 
 A schedule is a fixed set of instants; ``next_after(schedule, at)`` is its smallest element after ``at``, for
-any ``at``. So restarts, clocks that step back, previews and the planner can not disagree.
-Not responsible for policies (misfire, until, max_fires): that is ``policy``.
+any ``at``. So restarts, clocks that step back, previews and the planner cannot disagree.
+Not responsible for policies (misfire, until, max_fires): ``misfires`` and ``decisions``.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter
 
+from ..clock import find_zone, zone_or_utc
 from ..errors import InvalidSchedule
 from ..model.recalls import Cron, CronSpec, Every, EverySpec, Once, OnceSpec, Schedule, ScheduleSpec, When, WhenSpec
 from .cron import CronError, compiled, split
 from .event_triggers import resolve_when
-from .instants import Calendar, changes, offset_at
-from .wall import DAY, WallSteps, steps
+from .instants import DAY, Calendar, WallSteps, changes, offset_at, steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,6 @@ HORIZON = timedelta(days=36525)
 """Nothing is scheduled further away than a century."""
 PAST_TOLERANCE = timedelta(seconds=2)
 """How far in the past ``once.at`` may lie: "now" is not refused for the time its request took to arrive."""
-_ZONE = re.compile(r"[A-Za-z0-9_+-]{1,32}(/[A-Za-z0-9_+-]{1,32}){0,2}", re.ASCII)
 _TICK = timedelta(microseconds=1)
 _SPECS: TypeAdapter[ScheduleSpec] = TypeAdapter(ScheduleSpec)
 
@@ -42,17 +41,12 @@ def whole_ms(at: datetime) -> datetime:
     return at.replace(microsecond=at.microsecond // 1000 * 1000)
 
 
-@lru_cache(maxsize=1024)
-def find_zone(key: str) -> ZoneInfo:
+def checked_zone(key: str) -> ZoneInfo:
     """The IANA zone of that name. Raises InvalidSchedule."""
-    if _ZONE.fullmatch(key) and key not in ("localtime", "posixrules", "Factory"):
-        try:
-            return ZoneInfo(key)
-        except (LookupError, ValueError, OSError):
-            pass
-    raise InvalidSchedule(
-        f"unknown time zone {key[:64]!r}; use an IANA name such as Europe/Berlin or UTC", field="schedule.tz"
-    )
+    if (zone := find_zone(key)) is None:
+        why = f"unknown time zone {key[:64]!r}; use an IANA name such as Europe/Berlin or UTC"
+        raise InvalidSchedule(why, field="schedule.tz")
+    return zone
 
 
 @lru_cache(maxsize=4096)
@@ -62,17 +56,17 @@ def calendar_of(schedule: Cron) -> Calendar:
         fields = compiled(schedule.expr)
     except CronError as e:
         raise InvalidSchedule(f"cron expression: {e}", field="schedule.expr") from e
-    return Calendar(fields, find_zone(schedule.tz))
+    return Calendar(fields, checked_zone(schedule.tz))
 
 
 # --- what was written -> what is stored ---------------------------------------------------------------------
 
 
 def resolve(spec: ScheduleSpec, *, now: datetime, zone: str) -> Schedule:
-    """Check a wish and fix what it leaves open: relative times against ``now``, a missing zone by the user's.
+    """Check a spec and fix what it leaves open: relative times against ``now``, a missing zone by the user's.
 
     Raises InvalidSchedule, with ``field`` set, for a time that is past or over a century away, an interval
-    under a second, an unknown zone, a cron expression that can not be read or never matches.
+    under a second, an unknown zone, a cron expression that cannot be read or never matches.
     """
     match spec:
         case OnceSpec():
@@ -94,13 +88,13 @@ def resolve(spec: ScheduleSpec, *, now: datetime, zone: str) -> Schedule:
 
 
 def spec_of(schedule: Schedule) -> ScheduleSpec:
-    """The wish that would make this schedule again."""
+    """The spec that would make this schedule again."""
     return _SPECS.validate_python(schedule.model_dump(exclude_none=True))
 
 
 def _once(spec: OnceSpec, now: datetime, zone: str) -> Once:
     if spec.in_ is not None and spec.at is None:
-        return Once(at=whole_ms(spec.in_.after(now, find_zone(zone))))
+        return Once(at=whole_ms(spec.in_.after(now, checked_zone(zone))))
     if spec.at is None or spec.in_ is not None:
         raise InvalidSchedule("give exactly one of 'at' and 'in'", field="schedule")
     at = _in_utc(spec.at, "schedule.at")
@@ -120,7 +114,7 @@ def _every(spec: EverySpec, now: datetime, zone: str) -> Every:
     # A day is one on the calendar; 1d12h, which no calendar counts, is elapsed time.
     tz = zone if spec.tz is None and spec.every.days and not spec.every.elapsed else spec.tz
     if tz is not None:
-        find_zone(tz)
+        checked_zone(tz)
         if every % DAY:
             raise InvalidSchedule(
                 "a zone goes with whole days (every 1d, 14d); hours and minutes are elapsed time", field="schedule.tz"
@@ -146,7 +140,7 @@ def _check_horizon(at: datetime, now: datetime, field: str) -> None:
 def next_after(schedule: Schedule, at: datetime) -> datetime | None:
     """The first slot strictly after ``at``, in UTC; None when there is none.
 
-    Raises InvalidSchedule for a stored schedule that can not be read any more (its zone was abolished).
+    Raises InvalidSchedule for a stored schedule that cannot be read any more (its zone was abolished).
     """
     match schedule:
         case Once():
@@ -170,7 +164,7 @@ def _passed(schedule: Every, at: datetime) -> int:
 
 
 def _wall_steps(schedule: Every) -> WallSteps:
-    return steps(schedule.start, schedule.every, find_zone(schedule.tz or "UTC"))
+    return steps(schedule.start, schedule.every, checked_zone(schedule.tz or "UTC"))
 
 
 def _nth(schedule: Every, index: int) -> datetime | None:
@@ -227,12 +221,9 @@ def last_slots(schedule: Schedule, after: datetime, upto: datetime, n: int) -> l
 
 
 def zone_of(schedule: Schedule, default: str) -> ZoneInfo:
-    """The zone in which a schedule is spoken of: its own, else ``default``, else UTC."""
-    try:
-        own = schedule.tz if isinstance(schedule, (Cron, Every)) else None
-        return find_zone(own or default)
-    except InvalidSchedule:
-        return ZoneInfo("UTC")
+    """The zone in which a schedule is shown: its own, else ``default``, else UTC."""
+    own = schedule.tz if isinstance(schedule, (Cron, Every)) else None
+    return zone_or_utc(own or default)
 
 
 def preview(schedule: Schedule, *, n: int, after: datetime, zone: str) -> list[datetime]:
@@ -323,7 +314,7 @@ def _step_warnings(text: str, unit: str, size: int, of: str) -> Iterator[str]:
 
 
 def _clock_warnings(calendar: Calendar, now: datetime) -> list[str]:
-    """Says where the clock change of the coming year moves a fixed-time schedule."""
+    """Where a clock change of the coming year moves a fixed-time schedule."""
     if not calendar.fields.fixed_time:
         return []
     out = []

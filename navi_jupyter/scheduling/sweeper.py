@@ -1,5 +1,5 @@
-"""The scheduler's safety net: finishes what a dead server or a lost message left open, stops runs that have had their
-time, removes old rows of the ledger, and says what looks wrong.
+"""The scheduler's safety net: finishes what a dead server or a lost message left open, stops runs past their time
+limit, removes old rows of the ledger, and logs what looks wrong.
 
 Not responsible for when it is called.
 """
@@ -35,12 +35,12 @@ PRUNED_AT_ONCE = 500
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Swept:
-    """What a sweep did and saw."""
+    """What a sweep did and found."""
 
     steps: tuple[Step, ...]
     """Firings that were taken one step on."""
     stopped: int
-    """Runs that have had their time and were asked to stop, or have not, and may go on."""
+    """Time limits that were dealt with: the run was asked to stop, or was given its time."""
     waited_for: set[str]
     """Sessions that deferred firings wait for."""
     audit: RecallAudit
@@ -85,7 +85,7 @@ class Sweeper:
         return Swept(steps=steps, stopped=stopped, waited_for=waited_for, audit=audit)
 
     async def _stop_overrunning(self, now: datetime) -> int:
-        """Have runs stopped that have had their time; how many time limits were dealt with."""
+        """Stop runs past their time limit; how many time limits were dealt with."""
         found = await self._store.overrunning(now, limit=BATCH)
         if not found:
             return 0
@@ -128,7 +128,7 @@ class Sweeper:
 
 
 async def _past_their_time(tx: RecallTx, found: Sequence[Claimed], now: datetime) -> list[Claimed]:
-    """Those whose runs have had their time. Waiting in a queue spends none of it: for others the limit is put off."""
+    """Those whose runs are past their limit. Waiting in a queue spends none of it: the others' limits are put off."""
     over: list[Claimed] = []
     later: list[FiringState] = []
     states = await tx.firing_states(claim.firing.firing.id for claim in found)

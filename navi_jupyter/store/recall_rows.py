@@ -31,7 +31,7 @@ FIRING_COLUMNS = (
     " fence, detail, attachments, delivery_error"
 )
 PROGRESS_NAMES = FIRING_COLUMNS.split(", ")[6:-3]
-"""What changes in the life of a firing. The last three are written when it is made, or by whoever tells people."""
+"""What changes in the life of a firing. The last three are written when it is made, or when people are notified."""
 
 
 NEW_FIRING_COLUMNS = (

@@ -404,8 +404,8 @@ async def added(bench: Bench) -> Found:
 
 
 async def _imported(path: Path, count: int) -> float:
+    from navi_jupyter.scheduling.bulk import MAX_RECALLS
     from navi_jupyter.scheduling.service import RecallService
-    from navi_jupyter.scheduling.toml import MOST
     from navi_jupyter.store.sqlite import SqliteStore
 
     store = await SqliteStore.open(path)
@@ -414,8 +414,8 @@ async def _imported(path: Path, count: int) -> float:
         service = RecallService(store, max_recalls_per_user=10**9)
         entry = '[[recall]]\ntitle = "t {n}"\nmessage = "look"\n[recall.schedule]\nkind = "once"\nin = "10h"\n'
         texts = [
-            "".join(entry.replace("{n}", str(number)) for number in range(low, low + MOST))
-            for low in range(0, count, MOST)
+            "".join(entry.replace("{n}", str(number)) for number in range(low, low + MAX_RECALLS))
+            for low in range(0, count, MAX_RECALLS)
         ]
         began = time.perf_counter()
         for text in texts:

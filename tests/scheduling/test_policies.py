@@ -245,7 +245,7 @@ async def test_each_session_is_told_once_what_it_missed_while_no_server_was_ther
         scheduler = w.scheduler("server-2")
         await w.step(scheduler)
         for server in (scheduler, scheduler, w.scheduler("server-3")):
-            await server._absences.tell(w.clock.now())
+            await server._missed_report.publish(w.clock.now())
         (card,) = await cards(w, session)
         assert card["changed"] == ["away"]
         assert card["away"] == {"since": "2026-11-22T13:00:00.000Z", "late": 1, "missed": 6}
@@ -263,7 +263,7 @@ async def test_two_servers_that_catch_up_together_tell_each_session_once_and_all
         await one.plan_and_claim(w.clock.now())
         await two.plan_and_claim(w.clock.now())
         for server in (two, one):
-            await server._absences.tell(w.clock.now())
+            await server._missed_report.publish(w.clock.now())
         told = [await cards(w, session) for session in sessions]
         assert [len(each) for each in told] == [1, 1, 1]
         assert sum(each[0]["away"]["missed"] for each in told) == BATCH + 40
@@ -280,7 +280,7 @@ async def test_what_a_server_that_died_while_catching_up_had_not_told_the_next_o
         after = w.scheduler("after")
         await after.sweep()
         await w.step(after)
-        await after._absences.tell(w.clock.now())
+        await after._missed_report.publish(w.clock.now())
         assert len(w.sessions.prompts) >= 1
         (card,) = await cards(w, session)
         assert card["away"]["late"] == len(recalls) + 1, "each once, however often it was tried"
@@ -294,9 +294,9 @@ async def test_a_machine_that_slept_tells_what_was_missed_and_a_pause_is_no_abse
         scheduler = w.scheduler()
 
         async def minute() -> None:
-            scheduler._absences.look(w.clock.now())
+            scheduler._missed_report.turned(w.clock.now())
             await w.step(scheduler)
-            await scheduler._absences.tell(w.clock.now())
+            await scheduler._missed_report.publish(w.clock.now())
 
         await minute()
         await w.service.pause(held.id, owner=OWNER)
@@ -318,7 +318,7 @@ async def test_a_server_that_starts_while_all_is_well_says_nothing(tmp_path: Pat
         w.clock.advance(timedelta(seconds=20))
         scheduler = w.scheduler()
         await w.step(scheduler)
-        await scheduler._absences.tell(w.clock.now())
+        await scheduler._missed_report.publish(w.clock.now())
         assert await cards(w, session) == []
 
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from navi_jupyter.errors import InvalidRequest, InvalidSchedule, LimitReached, RecallNotFound, SessionNotFound
 from navi_jupyter.model.recalls import Every, EverySpec, RecallPatch, RecallStatus
+from navi_jupyter.scheduling.bulk import read_recalls, write_recalls
 from navi_jupyter.scheduling.schedules import count, last_slots, next_after, preview, resolve
 from navi_jupyter.scheduling.service import RecallService
-from navi_jupyter.scheduling.toml import read_recalls, write_recalls
 from tests.support.scheduler_world import OWNER, START, world
 
 if TYPE_CHECKING:
@@ -166,12 +166,12 @@ GOOD = '[[recall]]\nsession = "S"\ntitle = "ok"\nmessage = "m"\nschedule = {kind
 @pytest.mark.parametrize(
     ("text", "says", "field"),
     [
-        ("x = ", "no TOML: Invalid value (at end of document)", "toml"),
+        ("x = ", "not TOML: Invalid value (at end of document)", "toml"),
         ("[[recall]\n", "line 1", "toml"),
         ("[recalls]\n", "[[recall]] tables", "toml"),
         ("", "[[recall]] tables", "toml"),
         ("recall = 3", "[[recall]] tables", "toml"),
-        (f"x = {'9' * 5000}", "no TOML: Exceeds the limit", "toml"),
+        (f"x = {'9' * 5000}", "not TOML: Exceeds the limit", "toml"),
         (f"{'.'.join('a' * 20_000)} = 1", "no more than three parts", "toml"),
         (
             GOOD + GOOD.replace('"1h"', '"soon"').replace("ok", "bad"),
@@ -181,7 +181,7 @@ GOOD = '[[recall]]\nsession = "S"\ntitle = "ok"\nmessage = "m"\nschedule = {kind
         (GOOD + "[recall.policy]\nbusy = 'wait'\n", "recall 1 (“ok”), line 7: policy.busy", "recall.0.policy.busy"),
         (GOOD + "colour = 1\n", "recall 1 (“ok”), line 6: there is no 'colour'", "recall.0.colour"),
         (GOOD + "paused = 1\n", "line 6: paused is true or false", "recall.0.paused"),
-        (GOOD.replace('session = "S"\n', ""), "recall 1 (“ok”), line 1: it names no session", "recall.0.session"),
+        (GOOD.replace('session = "S"\n', ""), "recall 1 (“ok”), line 1: it has no session", "recall.0.session"),
         ("\n\n" + GOOD.replace('message = "m"\n', ""), "recall 1 (“ok”), line 3: message", "recall.0.message"),
     ],
 )  # fmt: skip

@@ -11,7 +11,7 @@ from datetime import datetime
 from ...clock import Period, now
 from ...errors import InvalidRequest, InvalidSchedule, LimitReached, RecallNotFound, RecallOver, SessionNotFound
 from ...model.recalls import OnceSpec, Policy, RecallCreate, RecallPatch, RecallStatus, ScheduleSpec, When
-from ...scheduling.schedules import find_zone
+from ...scheduling.schedules import checked_zone
 from ...scheduling.service import RecallService
 from ...timetext.events import read_happening
 from ...timetext.format import say, say_meaning
@@ -173,7 +173,7 @@ async def previewed(request: wire.PreviewRequest, recalls: RecallService, at: da
     Raises InvalidRequest, InvalidSchedule.
     """
     zone, at = request.tz or "UTC", request.after or at
-    find_zone(zone)
+    checked_zone(zone)
     if request.schedule is not None and request.text is None:
         read = _Read(spec=request.schedule)
     elif request.text is not None and request.schedule is None:
