@@ -1,6 +1,6 @@
-"""Cells that only talk to Navi: nothing that a recall about "the cell" could mean. Pure, and without imports that cost.
+"""Cells that only give commands to Navi, so that a recall about "the cell" does not mean them. Pure.
 
-Known to both sides: the kernel tells which cell a recall means, the server which cells count.
+Used on both sides: by the kernel to find the cell that a recall means, by the server to find which cells count.
 """
 
 from __future__ import annotations
@@ -8,33 +8,33 @@ from __future__ import annotations
 import ast
 import re
 
-_LINE = re.compile(
+_IGNORED_LINE = re.compile(
     r"^\s*(?:#.*|(?:[\w, ]+=\s*)?%navi\b.*|navi\s+[^=\s.(\[].*|%(?:load|reload)_ext\b.*|%%(?:time|capture)\b.*)?$"
 )
 """Without the percent sign, too: IPython takes ``navi recall …`` for the magic."""
-_TALK = re.compile(r"^\s*(?:[\w, ]+=\s*)?%navi\b|^\s*navi\s+[^=\s.(\[]|\bnavi\b|\brecalls?\s*\(", re.MULTILINE)
+_COMMAND = re.compile(r"^\s*(?:[\w, ]+=\s*)?%navi\b|^\s*navi\s+[^=\s.(\[]|\bnavi\b|\brecalls?\s*\(", re.MULTILINE)
 _RECALLS = ("recall", "recalls")
 
 
-def is_alone(source: str) -> bool:
+def only_makes_recalls(source: str) -> bool:
     """Whether a cell does nothing but make recalls (and import what that takes)."""
-    rest = "\n".join(line for line in source.splitlines() if not _LINE.match(line))
+    rest = "\n".join(line for line in source.splitlines() if not _IGNORED_LINE.match(line))
     if not rest.strip():
         return True
     try:
         tree = ast.parse(rest)
     except (SyntaxError, ValueError, RecursionError):
-        return False  # other magics, and what else is not plain Python: it does something
+        return False  # other magics, or no plain Python: it does something
     return all(
         isinstance(statement, (ast.Import, ast.ImportFrom)) or _makes_recalls(statement) for statement in tree.body
     )
 
 
-def is_aside(source: str) -> bool:
-    """Whether a cell only talks to Navi: it asks, makes or lists recalls. One that only imports does something."""
+def is_navi_only_cell(source: str) -> bool:
+    """Whether a cell only gives commands to Navi: it makes, lists or asks. One that only imports does something."""
     if re.match(r"\s*%%navi\b", source):
         return True
-    return bool(_TALK.search(source)) and is_alone(source)
+    return bool(_COMMAND.search(source)) and only_makes_recalls(source)
 
 
 def _makes_recalls(statement: ast.stmt) -> bool:

@@ -1,7 +1,4 @@
-"""The frame around whatever the server evaluates in the user's kernel, sent there as source; leaves no name behind.
-
-Never imported by the server. Python 3.9 and the standard library only: kernels may be older than the server.
-"""
+"""The evaluation of code of the server in the user's kernel; sent there as source, and leaves no name behind."""
 
 from __future__ import annotations
 
@@ -12,17 +9,17 @@ import json
 from typing import Any
 
 RESULT_TYPE = "application/vnd.navi.result"
-LARGEST = 4 * 1024 * 1024
+MAX_RESULT = 4 * 1024 * 1024
 """Characters of JSON that a result may have."""
 
 
 class Shown:
-    """A result on its way out, as a MIME bundle of a type that no front end shows."""
+    """A result, as a MIME bundle of a type that no front end shows."""
 
     def __init__(self, value: Any) -> None:
         text = json.dumps(value, default=plain, ensure_ascii=True)
-        if len(text) > LARGEST:
-            raise ValueError(f"the result is too large: {len(text)} characters of JSON, {LARGEST} at most")
+        if len(text) > MAX_RESULT:
+            raise ValueError(f"the result is too large: {len(text)} characters of JSON, {MAX_RESULT} at most")
         self.text = text
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002
@@ -30,7 +27,7 @@ class Shown:
 
 
 def plain(value: Any) -> Any:
-    """What JSON does not know, as what it does: numbers of numpy, sets, else the text."""
+    """Values that JSON does not know as ones that it does: numbers of numpy, dates, sets; else the text."""
     for name in ("tolist", "isoformat", "item"):
         method = getattr(type(value), name, None)
         if method is not None:

@@ -1,8 +1,7 @@
-"""A limit of time for an expression of the user, kept by the kernel itself; sent there as source.
+"""A time limit for the user's code, kept inside the kernel; sent there as source.
 
 An interrupt from outside may come a moment too late and hit the user's next cell; an alarm that is set and disarmed by
-the thread that evaluates can not. Never imported by the server. Python 3.9 and the standard library only, and nothing
-is left behind: not in the user's names, and not in the process.
+the thread that evaluates cannot. Leaves nothing behind, neither in the user's names nor in the process.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..navi_cells import is_alone
+from ..navi_cells import only_makes_recalls
 from .shell import current_kernel, current_request, kernel_id, seconds_running
 
 CELL_WORDS = ("done", "finished", "succeeded", "failed", "fails", "slow", "slower")
@@ -35,7 +35,7 @@ def with_cell(schedule: Mapping[str, Any]) -> dict[str, Any]:
     request_id = str((parent.get("header") or {}).get("msg_id") or "")
     if not request_id:
         return given
-    alone = is_alone(str((parent.get("content") or {}).get("code") or ""))
+    alone = only_makes_recalls(str((parent.get("content") or {}).get("code") or ""))
     given["cell"] = f"{AFTER if alone else REQUEST}{request_id}"
     here = kernel_id()
     if here and "kernel_id" not in given:

@@ -1,8 +1,8 @@
 """The user's kernels, notebooks and files, as tools reach them: on the server, with every browser closed.
 
 Implemented by ``jupyter``. Every method raises a NaviError that a model and a user can act on: KernelUnavailable
-(none, dead, not responding), KernelBusy, NotebookNotFound, CellNotFound, NotebookConflict (changed by somebody else
-meanwhile), FileRefused (outside the root, binary, too large), InvalidRequest.
+(none, dead, not responding), KernelBusy, NotebookNotFound, CellNotFound, NotebookConflict (changed by
+another client meanwhile), FileRefused (outside the root, binary, too large), InvalidRequest.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ..model.sessions import Session
 Output = Mapping[str, Any]
 """An output as nbformat 4 has it: ``stream``, ``display_data``, ``execute_result``, ``error``."""
 OnOutput = Callable[[Output], None]
-"""Told about each output when it comes, within the bounds that hold for ``Execution.outputs``. Must not block.
+"""Called with each output when it comes, within the bounds that hold for ``Execution.outputs``. Must not block.
 
 Two more kinds say that something has changed: ``{"output_type":"clear_output"}``, all outputs so far are void; and
 ``{"output_type":"update_display_data","index":n,"data","metadata"}``, the output ``n`` (from zero, since the last
-``clear_output``, pieces of a stream counted one by one as they were told) shows this now.
+``clear_output``, each piece of a stream counted as one) shows this now.
 """
 
 KernelStatus = Literal["none", "starting", "idle", "busy", "dead"]
@@ -75,7 +75,7 @@ class Kernels(Protocol):
 
         Cancelling interrupts the kernel (and only if it is our code that runs), waits up to two seconds for it to
         come back, and lets the cancellation through. Past ``timeout`` seconds the kernel is interrupted too.
-        Raises KernelUnavailable, KernelBusy (somebody else's cell runs for longer than a few seconds).
+        Raises KernelUnavailable, KernelBusy (another client's cell runs for longer than a few seconds).
         """
         ...
 
@@ -126,7 +126,7 @@ class Notebook:
 
     path: str
     live: bool
-    """It is a shared document: what is changed there is seen by everybody at once."""
+    """It is a shared document: all its front ends see a change at once."""
     cells: Sequence[Cell] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
@@ -215,12 +215,8 @@ class Files(Protocol):
         """``{"path","kind","size","modified"}`` each; with a glob pattern, recursively."""
         ...
 
-    async def read(self, path: str, *, start: int = 1, lines: int = 400) -> tuple[str, int]:
-        """Text of some lines (from one), and how many lines there are in all."""
-        ...
-
     async def page(self, path: str, *, start: int = 1, lines: int = 400) -> TextPage:
-        """:meth:`read`, with all that is to be known of it."""
+        """Some lines of a text file."""
         ...
 
     async def read_bytes(self, path: str, *, limit: int) -> bytes:
@@ -248,7 +244,7 @@ class JupyterAccess:
 CellState = Literal["running", "finished", "failed", "interrupted", "died", "restarted", "closed"]
 """The last three: its kernel died, was restarted or was shut down while it ran."""
 LostHow = Literal["died", "restarted", "closed"]
-"""``died``: nobody wanted it to end. ``closed``: Jupyter does not have it any more."""
+"""``died``: by itself, without a request. ``closed``: Jupyter does not have it any more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -260,19 +256,19 @@ class CellRun:
     kernel_id: str
     state: CellState
     began: datetime
-    """When it was first heard of, or when the kernel said that it began."""
+    """When the kernel reported that it began, else when its first message came."""
     duration: float
     """Seconds since then."""
     source: str | None = None
-    """None: it had begun before anybody listened, and nobody has said it since."""
+    """None: it began before the kernel was observed, and was not reported since."""
     outputs: Sequence[Output] = ()
-    """As nbformat 4 has them, bounded. Empty in what :class:`CellBegan` tells."""
+    """As nbformat 4 has them, bounded. Empty in :class:`CellBegan`."""
     ours: bool = False
     """An agent's own code, not the user's."""
     complete: bool = True
-    """It was heard from its beginning."""
+    """It was observed from its beginning."""
     missed: float | None = None
-    """Seconds of its beginning that were not heard, where that is known."""
+    """Seconds of its beginning that were not observed, where that is known."""
     images_dropped: int = 0
     """How many it showed before those in ``outputs``."""
 
@@ -286,7 +282,7 @@ class CellBegan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellEnded:
-    """A cell runs no more, and the kernel has said all of it."""
+    """A cell has ended, and all its messages have come."""
 
     run: CellRun
 
@@ -309,7 +305,7 @@ OnKernelNotice = Callable[[KernelNotice], None]
 
 
 class CellSubscription(Protocol):
-    """One kernel that is listened to."""
+    """One kernel that is observed."""
 
     @property
     def kernel_id(self) -> str: ...
@@ -321,7 +317,7 @@ class CellSubscription(Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether something runs there, be it known or not."""
+        """Whether something runs there, also when no message of it was seen."""
         ...
 
     @property
@@ -334,12 +330,12 @@ class CellSubscription(Protocol):
         ...
 
     async def close(self) -> None:
-        """Listen no more."""
+        """Observe it no more."""
         ...
 
 
 class CellObserver(Protocol):
-    """The kernels of this server, to listen to."""
+    """The kernels of this server, to be observed."""
 
     async def kernel_of(self, session: Session) -> str | None:
         """The kernel ``session.kernel_id``, else that of its notebook; None when this server has neither."""
@@ -350,16 +346,12 @@ class CellObserver(Protocol):
         ...
 
     async def lives(self, kernel_id: str) -> bool | None:
-        """Whether somebody answers at that kernel's address, whoever's it is. None: no address is known here."""
+        """Whether a process answers at that kernel's address, of any server. None: no address is known here."""
         ...
 
     async def subscribe(self, kernel_id: str, on_notice: OnKernelNotice) -> CellSubscription:
-        """Begin; on return nothing is missed any more. Raises KernelUnavailable."""
+        """Observe a kernel; on return nothing is missed any more. Raises KernelUnavailable."""
         ...
-
-
-class CellSources(Protocol):
-    """What the cells of notebooks hold."""
 
     async def source_of(self, session: Session, cell_id: str) -> str | None:
         """The source of that cell of the session's notebook; None when there is no such cell."""

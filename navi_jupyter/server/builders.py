@@ -10,11 +10,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from jupyter_core.paths import jupyter_config_path
-from jupyter_core.utils import ensure_async
 from jupyter_server.gateway.managers import GatewayMappingKernelManager
 
 from ..agent.mcp.config import ConfigFiles
@@ -36,7 +35,7 @@ from ..log_setup import get_logger
 from ..model.attachments import Attachment
 from ..model.recalls import When, WhenEvent
 from ..model.runs import Permission
-from ..model.sessions import Origin, Session
+from ..model.sessions import Origin
 from ..notifications.apprise_sender import AppriseSender, why_unusable
 from ..notifications.service import NotificationService
 from ..notifications.targets import TargetFiles
@@ -242,7 +241,6 @@ def build_triggers(
         kernels=workspace.access.kernels,
         attachments=stores.attachments,
         root=Path(jupyter.root_dir),
-        sources=NotebookCells(jupyter),
         elsewhere=OtherServers(stores.sessions.known_servers, server),
     )
 
@@ -278,28 +276,6 @@ class OtherServers:
             for other in others
             if not has_exited(other, here=self._here)
         )
-
-
-class NotebookCells:
-    """The source of cells, from the notebooks as they are saved."""
-
-    def __init__(self, jupyter: JupyterServices) -> None:
-        self._jupyter = jupyter
-
-    async def source_of(self, session: Session, cell_id: str) -> str | None:
-        """See the port."""
-        if session.notebook_path is None:
-            return None
-        try:
-            model = await ensure_async(
-                self._jupyter.contents_manager.get(session.notebook_path, content=True, type="notebook")
-            )
-            cells: list[dict[str, Any]] = model["content"]["cells"]
-        except Exception as error:  # noqa: BLE001 - any contents manager; what it cannot read has no such cell
-            log.info("notebook_not_read", path=session.notebook_path, error=repr(error))
-            return None
-        found = next((cell for cell in cells if cell.get("id") == cell_id), None)
-        return None if found is None else str(found.get("source", ""))
 
 
 # --- notifications ---------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..model.recalls import When, WhenEvent
-from ..navi_cells import is_aside
+from ..navi_cells import is_navi_only_cell
 from ..ports.jupyter import CellRun, CellState
 
 AFTER = "after:"
@@ -29,7 +29,7 @@ def wanted(event: WhenEvent, state: CellState) -> bool:
 
 def counts(run: CellRun) -> bool:
     """Whether it is a cell of the user's that does something: no agent's code, and more than commands to Navi."""
-    return not run.ours and not (run.source is not None and is_aside(run.source))
+    return not run.ours and not (run.source is not None and is_navi_only_cell(run.source))
 
 
 @dataclass(eq=False)

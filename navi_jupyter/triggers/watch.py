@@ -16,8 +16,8 @@ from ..model.sessions import Session
 from ..ports.jupyter import (
     CellBegan,
     CellEnded,
+    CellObserver,
     CellRun,
-    CellSources,
     CellState,
     CellSubscription,
     KernelLost,
@@ -65,7 +65,7 @@ class Watch:
     """Called with why it cannot be watched."""
     on_target_known: Callable[[Watch, When], None]
     """Called with a schedule that names the target cell, to be stored: it is then known after this process, too."""
-    sources: CellSources | None = None
+    observer: CellObserver | None = None
 
     def __post_init__(self) -> None:
         when = self.state.recall.schedule
@@ -185,8 +185,8 @@ class Watch:
                     self._hold(run)
                 else:
                     self._on_target_ended(run)
-            elif self.target.named is not None and not self.target.bound and self.sources is not None and run.source:
-                self._start(self._compare(run, self.target.named, self.sources))
+            elif self.target.named is not None and not self.target.bound and self.observer is not None and run.source:
+                self._start(self._compare(run, self.target.named, self.observer))
 
     def _hold(self, run: CellRun) -> None:
         """It was interrupted because Jupyter ends its kernel: emitted with that end, or later without it."""
@@ -290,9 +290,9 @@ class Watch:
 
     # --- a cell of a notebook, by its id -----------------------------------------------------------------------------
 
-    async def _compare(self, run: CellRun, cell_id: str, sources: CellSources) -> None:
+    async def _compare(self, run: CellRun, cell_id: str, observer: CellObserver) -> None:
         """Whether the notebook's cell is what ran: messages name no cell, so its source is compared."""
-        source = await sources.source_of(self.session, cell_id)
+        source = await observer.source_of(self.session, cell_id)
         if source is not None and run.source is not None and source.strip() == run.source.strip() and not self.over:
             self._on_target_ended(run)
 

@@ -16,7 +16,7 @@ from ..log_setup import get_logger
 from ..model.recalls import When
 from ..model.sessions import Session
 from ..ports.agent import Attachments
-from ..ports.jupyter import CellObserver, CellSources, CellSubscription, KernelLost, KernelNotice, Kernels
+from ..ports.jupyter import CellObserver, CellSubscription, KernelLost, KernelNotice, Kernels
 from ..ports.recalls import Occurrences, RecallState
 from .cell_target import CELL_EVENTS
 from .delivery import TriggerDelivery
@@ -46,7 +46,6 @@ class Watcher:
         kernels: Kernels | None = None,
         attachments: Attachments | None = None,
         root: Path | None = None,
-        sources: CellSources | None = None,
         elsewhere: Callable[[bool], Awaitable[bool]] | None = None,
     ) -> None:
         """``elsewhere``: whether another server may have a kernel, given whether its address is known here."""
@@ -55,7 +54,6 @@ class Watcher:
         self._observer = observer
         self._delivery = TriggerDelivery(occurrences, attachments, taken=self._on_taken)
         self._poller = Poller(root=root, kernels=kernels, emit=self._delivery.add, on_problem=self._on_problem)
-        self._sources = sources
         self._elsewhere = elsewhere
         self._closed: set[str] = set()
         """Kernels that were shut down here."""
@@ -171,7 +169,7 @@ class Watcher:
             on_occurrence=self._delivery.add,
             on_problem=self._on_problem,
             on_target_known=self._on_target_known,
-            sources=self._sources,
+            observer=self._observer,
         )
         self._watches[watch.id] = watch
         polling = self._poller.start(watch)

@@ -89,7 +89,7 @@ async def test_no_path_leads_out_of_the_root_to_read_list_search_or_write(
     before = {one: one.read_bytes() for one in outside.rglob("*") if one.is_file()}
 
     attempts: list[Awaitable[object]] = [
-        files.read(path),
+        files.page(path),
         files.read_bytes(path, limit=1000),
         files.write(path, "mine"),
         files.list(path, pattern="**/*.txt"),
@@ -145,12 +145,12 @@ def test_whatever_the_path_a_file_that_is_opened_is_below_the_root(root: Path, p
 
 
 async def test_links_that_stay_inside_are_followed(files: LocalFiles) -> None:
-    assert (await files.read("inside/a.csv"))[1] == 3
-    assert (await files.read("inside_absolute"))[0].startswith("x,y")
+    assert (await files.page("inside/a.csv")).total == 3
+    assert (await files.page("inside_absolute")).text.startswith("x,y")
     await files.write("inside/new.txt", "here")
-    assert (await files.read("data/new.txt"))[0] == "here"
+    assert (await files.page("data/new.txt")).text == "here"
     await files.write("inside_absolute", "z\n")
-    assert (await files.read("data/a.csv"))[0] == "z"
+    assert (await files.page("data/a.csv")).text == "z"
 
 
 def test_a_link_that_is_swapped_in_meanwhile_leads_nowhere(root: Path, outside: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_link_that_is_swapped_in_meanwhile_leads_nowhere(root: Path, outside: 
 async def test_pipes_devices_sockets_and_folders_are_no_files(files: LocalFiles, root: Path) -> None:
     for path, kind in (("pipe", "a pipe"), ("data", "a folder"), ("", "a folder")):
         with pytest.raises(FileRefused, match=kind):
-            await asyncio.wait_for(files.read(path), 5)
+            await asyncio.wait_for(files.page(path), 5)
         with pytest.raises(FileRefused, match=kind):
             await files.write(path, "x")
     if os.geteuid() == 0:
@@ -207,13 +207,13 @@ async def test_pipes_devices_sockets_and_folders_are_no_files(files: LocalFiles,
 async def test_hidden_files_are_there_only_where_the_server_shows_them(root: Path) -> None:
     shy, open_ = LocalFiles(str(root)), LocalFiles(str(root), allow_hidden=True)
 
-    assert (await open_.read(".secret"))[0] == SECRET
+    assert (await open_.page(".secret")).text == SECRET
     assert ".secret" in [entry["path"] for entry in await open_.list()]
     assert ".secret" not in [entry["path"] for entry in await shy.list()]
     assert not (await shy.search("jewels")).matches
     await open_.write(".hidden/x", "y")
     with pytest.raises(FileRefused, match="hidden"):
-        await shy.read(".hidden/x")
+        await shy.page(".hidden/x")
 
 
 async def test_a_listing_says_what_there_is_folders_first(files: LocalFiles) -> None:
@@ -305,17 +305,17 @@ def test_pages_agree_with_the_lines_of_the_file(root: Path, lines: list[str], st
 async def test_binary_and_oversized_files_are_refused_clearly(files: LocalFiles, root: Path) -> None:
     (root / "plot.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0")
     with pytest.raises(FileRefused, match=r"binary.*image/png"):
-        await files.read("plot.png")
+        await files.page("plot.png")
     (root / "late.txt").write_bytes(b"a\n" * 10_000 + b"\0\n")
     with pytest.raises(FileRefused, match="binary"):
-        await files.read("late.txt", start=10_000)
+        await files.page("late.txt", start=10_000)
     with pytest.raises(FileRefused, match="11 bytes; 5 are allowed"):
         await files.read_bytes("plot.png", limit=5)
     assert await files.read_bytes("plot.png", limit=11) == (root / "plot.png").read_bytes()
     (root / "huge.txt").touch()
     os.truncate(root / "huge.txt", (1 << 30) + 1)
     with pytest.raises(FileRefused, match="1024 MB"):
-        await files.read("huge.txt")
+        await files.page("huge.txt")
     with pytest.raises(FileRefused, match="10 MB"):
         await files.write("big.txt", "x" * ((10 << 20) + 1))
     assert not (root / "big.txt").exists()

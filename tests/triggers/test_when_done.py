@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from navi_jupyter.navi_cells import is_alone, is_aside
+from navi_jupyter.navi_cells import is_navi_only_cell, only_makes_recalls
 from tests.support.kernels import NotebookKernel
 from tests.support.server import JupyterServer
 
@@ -160,7 +160,7 @@ def test_a_kernel_that_dies_in_the_cell_is_told(
     ],
 )
 def test_what_is_alone_in_a_cell(source: str, alone: bool) -> None:
-    assert is_alone(source) is alone
+    assert only_makes_recalls(source) is alone
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_what_is_alone_in_a_cell(source: str, alone: bool) -> None:
     ],
 )
 def test_which_cells_only_talk_to_navi(source: str, aside: bool) -> None:
-    assert is_aside(source) is aside
+    assert is_navi_only_cell(source) is aside
 
 
 def test_two_recalls_in_cells_of_their_own_mean_the_same_next_cell(

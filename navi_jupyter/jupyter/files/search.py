@@ -11,17 +11,18 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
 from ...errors import InvalidRequest, NaviError
 from ...ports.jupyter import SearchMatch, SearchResult
-from .tree import Folder, Tree, chunks, close, open_folder, open_regular, os_errors
+from .tree import Folder, Tree, chunks, close, normal, open_folder, open_regular, os_errors
 
 SKIPPED = frozenset({".git", ".hg", ".svn", "node_modules", ".ipynb_checkpoints", "__pycache__", ".venv", ".tox"})
-"""Folders that are searched only when they are named."""
+"""Folders that are entered only when they are named."""
 MAX_TEXT = 5 << 20
 MAX_NOTEBOOK = 32 << 20
 MAX_QUERY = 500
@@ -89,14 +90,13 @@ def search(
     """Search below ``path``, or in that one file. Raises as ``Tree.place`` and ``SearchQuery.find``."""
     scan = _Scan(tree, query, limits, stop, hide)
     with tree.place(path) as place, os_errors(path):
-        prefix = "/".join(name for name in path.split("/") if name not in ("", "."))
         if not place.is_folder:
             with tree.file(path) as (descriptor, status):
-                scan.read(descriptor, status, prefix)
+                scan.read(descriptor, status, normal(path))
         else:
             opened = open_folder(place.folder, place.name)
             try:
-                scan.below(opened, prefix)
+                scan.below(opened, normal(path))
             finally:
                 close(opened)
     return SearchResult(matches=tuple(scan.found), files=scan.files, why_incomplete=scan.limit_met)
@@ -135,32 +135,14 @@ class _Scan:
         return self.limit_met is not None
 
     def below(self, folder: Folder, prefix: str) -> None:
-        """The files of a folder, then those of the folders in it. Links are not followed: what they lead to is found
-        under its own path, or lies outside."""
-        with os.scandir(folder) as entries:
-            names = sorted(entries, key=lambda entry: entry.name)
-        inside: list[str] = []
-        for entry in names:
-            if self.over():
-                return
-            if not self.tree.shown(entry.name) or hidden_by(entry.name, self.hide) or entry.is_symlink():
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                if not is_skipped(entry.name):
-                    inside.append(entry.name)
-            elif entry.is_file(follow_symlinks=False):
-                self._file(folder, entry, _join(prefix, entry.name))
-        for name in inside:
-            if self.over():
-                return
-            try:
-                opened = open_folder(folder, name)
-            except OSError:  # gone, replaced by a link, or not ours to read
-                continue
-            try:
-                self.below(opened, _join(prefix, name))
-            finally:
-                close(opened)
+        """The files of a folder and of the folders in it. Links are not followed: what they lead to is found under
+        its own path, or lies outside."""
+        with closing(walk(self.tree, folder, prefix, hide=self.hide)) as entries:
+            for parent, entry, path in entries:
+                if self.over():
+                    return
+                if entry.is_file(follow_symlinks=False):
+                    self._file(parent, entry, path)
 
     def _file(self, folder: Folder, entry: os.DirEntry[str], path: str) -> None:
         try:
@@ -195,10 +177,6 @@ class _Scan:
                 self.found.append(SearchMatch(path=path, line=number, text=_around(line, at), cell=cell))
             if (at >= 0 or number % 256 == 0) and self.over():
                 return
-
-
-def _join(prefix: str, name: str) -> str:
-    return f"{prefix}/{name}" if prefix else name
 
 
 def _around(line: str, at: int) -> str:
@@ -241,17 +219,33 @@ def _sources(content: bytes) -> Iterator[tuple[str, str]]:
             yield str(cell.get("id") or index), source
 
 
-# --- names -----------------------------------------------------------------------------------------------------------
+# --- entries ---------------------------------------------------------------------------------------------------------
 
 
-def is_skipped(name: str) -> bool:
-    """Whether a folder is searched only when it is named."""
-    return name in SKIPPED
+def walk(
+    tree: Tree, folder: Folder, prefix: str, *, hide: Sequence[str] = (), recursive: bool = True
+) -> Generator[tuple[Folder, os.DirEntry[str], str], None, None]:
+    """The entries of an open folder, folders first, then those below it: their folder, themselves, and their path.
 
-
-def hidden_by(name: str, patterns: Sequence[str]) -> bool:
-    """Whether the server's ``hide_globs`` have it."""
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+    Left out is what the server hides; not entered are links and ``SKIPPED`` folders. To be closed.
+    """
+    with os.scandir(folder) as listed:
+        entries = sorted(listed, key=lambda entry: (not entry.is_dir(follow_symlinks=False), entry.name))
+    shown = [entry for entry in entries if tree.shown(entry.name) and not any(fnmatchcase(entry.name, p) for p in hide)]
+    paths = {entry.name: f"{prefix}/{entry.name}" if prefix else entry.name for entry in shown}
+    for entry in shown:
+        yield folder, entry, paths[entry.name]
+    for entry in shown if recursive else ():
+        if not entry.is_dir(follow_symlinks=False) or entry.name in SKIPPED:
+            continue
+        try:
+            opened = open_folder(folder, entry.name)
+        except OSError:  # gone, replaced by a link, or not ours to read
+            continue
+        try:
+            yield from walk(tree, opened, paths[entry.name], hide=hide)
+        finally:
+            close(opened)
 
 
 def glob_matches(pattern: str, path: str) -> bool:

@@ -14,16 +14,15 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
 from ...errors import FileRefused, InvalidRequest, NaviError, NotFound
 from ...ports.jupyter import SearchResult, TextPage
-from .search import SearchLimits, SearchQuery, glob_matches, hidden_by, is_skipped, load_json, search
-from .tree import Folder, Tree, chunks, open_folder, os_errors
-from .tree import close as close_folder
+from .search import SearchLimits, SearchQuery, glob_matches, load_json, search, walk
+from .tree import Tree, chunks, normal, os_errors
 
 T = TypeVar("T")
 MAX_PAGED = 1 << 30
@@ -59,11 +58,6 @@ class LocalFiles:
             raise InvalidRequest("The pattern is longer than 256 characters.", field="pattern")
         return await asyncio.to_thread(self._list, path, pattern, limit)
 
-    async def read(self, path: str, *, start: int = 1, lines: int = 400) -> tuple[str, int]:
-        """See the port."""
-        page = await self.page(path, start=start, lines=lines)
-        return page.text, page.total
-
     async def page(self, path: str, *, start: int = 1, lines: int = 400) -> TextPage:
         """See the port. Raises FileRefused for what is no text, or larger than a gigabyte."""
         if start < 1 or not 1 <= lines <= 10_000:
@@ -94,42 +88,18 @@ class LocalFiles:
     # --- in a thread -------------------------------------------------------------------------------------------------
 
     def _list(self, path: str, pattern: str | None, limit: int) -> Sequence[Mapping[str, Any]]:
-        wanted = _Listing(pattern=pattern, limit=limit, until=time.monotonic() + LISTING_SECONDS)
-        prefix = "/".join(name for name in path.split("/") if name not in ("", "."))
+        """The entries of a folder, and with a pattern those below it that match, within limits."""
+        prefix, until = normal(path), time.monotonic() + LISTING_SECONDS
         found: list[Mapping[str, Any]] = []
         with self.tree.folder(path) as folder:
-            for entry in self._entries(folder, prefix, wanted):
-                found.append(entry)
-                if len(found) >= limit:
-                    break
+            walked = walk(self.tree, folder, prefix, hide=self._hide, recursive=pattern is not None)
+            with closing(walked) as entries:
+                for number, (_, entry, where) in enumerate(entries):
+                    if number >= MAX_LISTED or time.monotonic() > until or len(found) >= limit:
+                        break
+                    if pattern is None or glob_matches(pattern, where.removeprefix(f"{prefix}/")):
+                        found.append(self._describe(entry, where))
         return found
-
-    def _entries(self, folder: Folder, prefix: str, wanted: _Listing, below: str = "") -> Iterator[Mapping[str, Any]]:
-        """A folder's entries, folders first, and with a pattern those below it. Links to folders are not followed."""
-        inside: list[tuple[str, str]] = []
-        for entry in _sorted(folder):
-            wanted.seen += 1
-            if wanted.seen > MAX_LISTED or time.monotonic() > wanted.until:
-                return
-            if not self.tree.shown(entry.name) or hidden_by(entry.name, self._hide):
-                continue
-            local = f"{below}{entry.name}"
-            described = self._describe(entry, f"{prefix}/{entry.name}" if prefix else entry.name)
-            if described["kind"] == "folder" and not is_skipped(entry.name) and not entry.is_symlink():
-                inside.append((entry.name, local))
-            if wanted.pattern is None or glob_matches(wanted.pattern, local):
-                yield described
-        if wanted.pattern is None:
-            return
-        for name, local in inside:
-            try:
-                opened = open_folder(folder, name)
-            except OSError:  # gone, replaced by a link, or not ours to read
-                continue
-            try:
-                yield from self._entries(opened, f"{prefix}/{name}" if prefix else name, wanted, f"{local}/")
-            finally:
-                close_folder(opened)
 
     def _describe(self, entry: os.DirEntry[str], path: str) -> Mapping[str, Any]:
         try:
@@ -204,7 +174,7 @@ class LocalFiles:
             _check_notebook(path, content, created=created)
         status = self.tree.write(path, data, expected_sha256=expected, make_folders=True)
         return {
-            "path": "/".join(name for name in path.split("/") if name not in ("", ".")),
+            "path": normal(path),
             "size": status.st_size,
             "sha256": hashlib.sha256(data).hexdigest(),
             "created": created,
@@ -216,17 +186,6 @@ class LocalFiles:
                 return place.status is not None
         except NotFound:
             return False
-
-
-@dataclass(slots=True, kw_only=True)
-class _Listing:
-    """A listing that is going on: its limits, and how far it is."""
-
-    pattern: str | None
-    limit: int
-    until: float
-    """Monotonic seconds."""
-    seen: int = 0
 
 
 class _PageReader:
@@ -337,11 +296,6 @@ def _check_notebook(path: str, content: str, *, created: bool) -> None:
     except (nbformat.ValidationError, ValueError, TypeError, AttributeError, RecursionError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise InvalidRequest(f"The content is no valid notebook: {reason}", field="content") from None
-
-
-def _sorted(folder: Folder) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        return sorted(entries, key=lambda entry: (not entry.is_dir(follow_symlinks=False), entry.name))
 
 
 async def _cancellable(work: Callable[[threading.Event], T]) -> T:

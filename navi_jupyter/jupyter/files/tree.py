@@ -72,6 +72,11 @@ def split(path: str) -> list[str]:
     return names
 
 
+def normal(path: str) -> str:
+    """``path`` without empty names and dots."""
+    return "/".join(name for name in path.split("/") if name not in ("", "."))
+
+
 def at(folder: Folder, name: str) -> tuple[str, dict[str, int]]:
     """The arguments with which ``os`` functions reach a name in a folder."""
     if isinstance(folder, int):

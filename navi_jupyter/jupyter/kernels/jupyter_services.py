@@ -1,4 +1,4 @@
-"""What the Jupyter server lends to the workbench. Imported at extension load: nothing heavy here."""
+"""Jupyter's own managers, as this package uses them. Imported when the extension loads: nothing heavy here."""
 
 from __future__ import annotations
 

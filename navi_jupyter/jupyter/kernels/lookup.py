@@ -1,4 +1,4 @@
-"""Which kernel belongs to a session of ours, and starting one so that the notebook's own front end finds it again."""
+"""The kernel of a session of ours: found, or started so that the notebook's own front end finds it too."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from jupyter_core.utils import ensure_async
 from ...errors import KernelUnavailable
 from ...log_setup import get_logger
 from ...model.sessions import Session
+from ...text import joined
 from .jupyter_services import JupyterServices
 
 log = get_logger("kernels")
@@ -29,6 +30,20 @@ def without_drive(path: str) -> str:
     """A path as the contents manager names it: collaborative front ends put a drive (``RTC:``) before it."""
     drive, colon, rest = path.partition(":")
     return rest if colon and drive.isalnum() else path
+
+
+async def cell_source(parts: JupyterServices, session: Session, cell_id: str) -> str | None:
+    """The source of a cell of the session's notebook, as it is saved; None when there is no such cell."""
+    if session.notebook_path is None:
+        return None
+    try:
+        model = await ensure_async(parts.contents_manager.get(session.notebook_path, content=True, type="notebook"))
+        cells: list[dict[str, Any]] = model["content"]["cells"]
+    except Exception as error:  # noqa: BLE001 - of any contents manager; what it cannot read has no such cell
+        log.info("notebook_not_read", path=session.notebook_path, error=repr(error))
+        return None
+    found = next((cell for cell in cells if cell.get("id") == cell_id), None)
+    return None if found is None else joined(found.get("source"))
 
 
 class KernelLookup:
@@ -61,7 +76,7 @@ class KernelLookup:
         lock = self._starting.setdefault(place, asyncio.Lock())
         async with lock:
             try:
-                # Shielded: a start that was given up half way would leave a kernel that nobody knows of.
+                # Shielded: a start that was cancelled half way would leave a kernel of which no session knows.
                 found = await self.find(session)
                 if found is None:
                     found = await asyncio.shield(asyncio.wait_for(self._start(session, place), START_WITHIN))
@@ -79,7 +94,7 @@ class KernelLookup:
                 )
             )
         except Exception as error:  # noqa: BLE001
-            # Jupyter, its provisioners and gateways raise what they like; to the user it is one thing.
+            # Jupyter, its provisioners and gateways raise errors of any kind; to the user it is one.
             log.warning("kernel_not_started", path=place, kernel_name=wanted, error=repr(error))
             reason = getattr(error, "log_message", None) or str(error) or type(error).__name__
             raise KernelUnavailable(f"A kernel could not be started: {str(reason)[:300]}") from None
@@ -93,7 +108,7 @@ class KernelLookup:
             model = await ensure_async(self._parts.contents_manager.get(path, content=True, type="notebook"))
             name = model["content"]["metadata"].get("kernelspec", {}).get("name")
             specs = await ensure_async(self._parts.kernel_manager.kernel_spec_manager.get_all_specs())
-        except Exception as error:  # noqa: BLE001 - any contents manager; without its word the default serves
+        except Exception as error:  # noqa: BLE001 - of any contents manager; the default kernel serves
             log.info("kernel_name_not_known", path=path, error=repr(error))
             return None
         return name if name in specs else None

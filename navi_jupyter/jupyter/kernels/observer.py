@@ -24,7 +24,7 @@ from ...ports.jupyter import CellEnded, CellRun, KernelLost, KernelNotice, LostH
 from .cell_executions import CellExecutions
 from .iopub import IopubReader, IopubSubscription
 from .jupyter_services import JupyterServices
-from .lookup import KernelLookup
+from .lookup import KernelLookup, cell_source
 from .transport import BUSY_PATIENCE, DecodeLimits, RawMessage, address_answers, is_alive, process_of, state_of
 
 log = get_logger("kernels")
@@ -53,6 +53,10 @@ class KernelObserver:
     async def kernel_of(self, session: Session) -> str | None:
         """See the port."""
         return await self._lookup.find(session)
+
+    async def source_of(self, session: Session, cell_id: str) -> str | None:
+        """See the port."""
+        return await cell_source(self._parts, session, cell_id)
 
     def has(self, kernel_id: str) -> bool:
         """See the port."""

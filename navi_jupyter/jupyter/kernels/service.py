@@ -106,7 +106,7 @@ class KernelService:
         return connection is not None and connection.cells.any_ours
 
     def process_of(self, kernel_id: str) -> object:
-        """What tells the kernel's process from its successor; None where that is not known."""
+        """Identifies the kernel's process; None where that is not known."""
         return process_of(self._parts.kernel_manager.get_kernel(kernel_id)) if self.knows(kernel_id) else None
 
     def knows(self, kernel_id: str) -> bool:

@@ -47,7 +47,7 @@ _CLOSING = re.compile(rb'"\s*(?:,\s*"name"\s*:\s*"\w+"\s*)?\}\s*$')
 
 
 def process_of(manager: Any) -> object:
-    """What tells a kernel's process from its successor; None for a kernel behind a gateway, which does not show it."""
+    """Identifies a kernel's process; None for a kernel behind a gateway, which does not show it."""
     return getattr(getattr(manager, "provisioner", None), "pid", None)
 
 
