@@ -19,10 +19,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 T = TypeVar("T")
-KeyPath = tuple[str | int, ...]
-"""Keys and indices, from the top."""
-Stamp = tuple[int, ...]
-"""Changes when the file does."""
+KeyPath = tuple[str | int, ...]  # keys and indices, from the top
+Stamp = tuple[int, ...]  # changes when the file does
 
 STILL_USED = "Until this is corrected, the last good version of the file is used."
 _MAX_MISTAKES = 5
@@ -95,8 +93,7 @@ class WatchedFiles(Generic[T]):
         self._read = read
         self._max_bytes = max_bytes
         self._stamps: dict[Path, Stamp] = {}
-        self.files: Mapping[Path, ConfigFile[T]] = {}
-        """Those that exist, in the order of the paths given last."""
+        self.files: Mapping[Path, ConfigFile[T]] = {}  # those that exist, in the order of the paths given last
 
     def refresh(self, paths: Iterable[Path]) -> bool:
         """Read those of ``paths`` that are new or changed, forget the others; whether there is any difference."""
@@ -227,8 +224,7 @@ class _LineScanner:
         self.lines: dict[KeyPath, int] = {}
         self._all = list(_tokens(text))
         self._at = 0
-        self._counts: dict[KeyPath, int] = {}
-        """Items so far of each array of tables."""
+        self._counts: dict[KeyPath, int] = {}  # items so far of each array of tables
         table: KeyPath = ()
         while self._kind != "end":
             if self._kind == "newline":
@@ -255,19 +251,20 @@ class _LineScanner:
         self._skip("[")
         table = self._key()
         if many:
-            self._note(table, line)
+            self.lines.setdefault(table, line)
             index = self._counts.get(table, -1) + 1
             self._counts[table] = index
             table = (*table, index)
-        self._note(table, line)
-        self._rest_of_line()
+        self.lines.setdefault(table, line)
+        while self._kind not in ("newline", "end"):
+            self._at += 1
         return table
 
     def _pair(self, table: KeyPath) -> None:
         line = self._all[self._at][2]
         path = (*table, *self._key())
         for end in range(len(table) + 1, len(path) + 1):
-            self._note(path[:end], line)
+            self.lines.setdefault(path[:end], line)
         if self._kind in ("=", ":"):
             self._at += 1
             self._skip("newline")  # JSON allows one here
@@ -298,11 +295,11 @@ class _LineScanner:
         while self._kind not in ("]", "end"):
             before = self._at
             if self._kind not in ("newline", ","):
-                self._note((*path, index), self._all[self._at][2])
+                self.lines.setdefault((*path, index), self._all[self._at][2])
                 self._value((*path, index))
                 index += 1
             self._at += self._at == before
-        self._skip_one("]")
+        self._at += self._kind == "]"
 
     def _inline(self, path: KeyPath) -> None:
         self._at += 1
@@ -311,17 +308,7 @@ class _LineScanner:
             if self._kind not in ("newline", ","):
                 self._pair(path)
             self._at += self._at == before
-        self._skip_one("}")
-
-    def _skip_one(self, kind: str) -> None:
-        self._at += self._kind == kind
-
-    def _rest_of_line(self) -> None:
-        while self._kind not in ("newline", "end"):
-            self._at += 1
-
-    def _note(self, path: KeyPath, line: int) -> None:
-        self.lines.setdefault(path, line)
+        self._at += self._kind == "}"
 
 
 def _unquoted(source: str) -> str:

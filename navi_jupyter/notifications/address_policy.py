@@ -10,10 +10,10 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 _NAT64_LOCAL = IPv6Network("64:ff9b:1::/48")
+# `::127.0.0.1`: deprecated, but some systems still connect to the IPv4 address in it.
 _COMPATIBLE = IPv6Network("::/96")
-"""``::127.0.0.1``: deprecated, but some systems still connect to the IPv4 address in it."""
+# Where clouds serve a machine's credentials. 168.63.129.16 would pass as an address of the internet.
 _METADATA = frozenset({"169.254.169.254", "fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"})
-"""Where clouds serve a machine's credentials. 168.63.129.16 would pass as an address of the internet."""
 
 
 def why_refused(address: str) -> str | None:

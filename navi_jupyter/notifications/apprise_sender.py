@@ -15,8 +15,8 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 from urllib.parse import unquote
 
+# Seconds until sending is given up. Apprise's own limits are 4 s to connect and 4 s to read, for each request.
 DEADLINE = 45.0
-"""Seconds until sending is given up. Apprise's own limits are 4 s to connect and 4 s to read, for each request."""
 MAX_URL = 4000
 MISSING = 'Notifications need another package: pip install "navi-jupyter[notify]"'
 STOPPED = "the server was stopped"
@@ -25,6 +25,7 @@ _KEPT = (
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
 )
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+# Schemes whose host the user chooses, or the service's answer (`bsky`).
 OWN_HOST = frozenset(
     {
         *("json", "jsons", "xml", "xmls", "form", "forms", "apprise", "apprises", "gotify", "gotifys"),
@@ -33,7 +34,7 @@ OWN_HOST = frozenset(
         *("zulip", "http", "https", "mastodon", "mastodons", "notica", "workflow", "workflows", "bsky", "bluesky"),
     }
 )
-"""Schemes whose host the user chooses, or the service's answer (``bsky``)."""
+# Well-known services, whose hosts are in Apprise.
 SERVICES = frozenset(
     {
         *("slack", "discord", "tgram", "gchat", "webex", "wxteams", "twist"),
@@ -43,7 +44,6 @@ SERVICES = frozenset(
         *("lark", "dingtalk", "wecombot", "github", "zoom", "pushplus"),
     }
 )
-"""Well-known services, whose hosts are in Apprise."""
 SCHEMES = OWN_HOST | SERVICES
 
 

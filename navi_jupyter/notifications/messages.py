@@ -10,8 +10,7 @@ from ..clock import zone_or_utc
 from ..ports.notifications import Notice
 from ..text import one_line, truncate
 
-ANSWER = 500
-"""Characters of an answer."""
+ANSWER = 500  # characters of an answer
 _DIGEST_ANSWER = 120
 _DIGEST_LINES = 20
 _ENDS = {

@@ -26,8 +26,7 @@ from typing import Any, NoReturn
 from .address_policy import resolve, why_refused
 from .apprise_sender import SCHEMES
 
-ALONE = 60.0
-"""Seconds after which it ends by itself, in case the server was killed. Longer than the server waits."""
+ALONE = 60.0  # Seconds after which it ends by itself, in case the server was killed. Longer than the server waits.
 _CONNECTING = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 _STARTING = frozenset(
     {
@@ -44,13 +43,12 @@ class SendingGuard:
     """The audit hook: refuses connections into private networks, files of the user's, and any start of a program."""
 
     def __init__(self, *, allow_private: bool, proxies: frozenset[str] = frozenset()) -> None:
-        self.refused: str | None = None
-        """Why the first refused action was refused."""
+        self.refused: str | None = None  # why the first refused action was refused
+        # A file was refused. That alone does not fail the message: many libraries look for files they do not need.
         self.unread = False
-        """A file was refused. That alone does not fail the message: many libraries look for files they do not need."""
         self._allow_private = allow_private
+        # Addresses of the configured web proxies, which may be private: the administrator chose them.
         self._proxies = proxies
-        """Addresses of the configured web proxies, which may be private: the administrator chose them."""
         self._installed = _real(_SYSTEM, (sys.prefix, sys.base_prefix, str(Path(os.__file__).parent)), _certificates())
         self._importable = _real(path for path in sys.path if path)
 

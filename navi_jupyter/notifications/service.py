@@ -27,19 +27,16 @@ from .targets import BROWSER, Target, TargetFiles, Targets
 
 log = get_logger("notify")
 
+# Between polls for what another server left, or what this one was not woken for. A poll reads two small indexes.
 POLL_EVERY = timedelta(seconds=15)
-"""Between polls for what another server left, or what this one was not woken for. A poll reads two small indexes."""
+# How long taken notices belong to this server. Renewed when their message begins; longer than sending can take.
 TAKEN = timedelta(seconds=90)
-"""How long taken notices belong to this server. Renewed when their message begins; longer than sending can take."""
+# After which the deliveries of a server that died before it stored their notices are taken again.
 SETTLE_AGAIN = timedelta(minutes=2)
-"""After which the deliveries of a server that died before it stored their notices are taken again."""
 BATCH = 100
-AT_ONCE = 3
-"""Sending processes at the same time; the messages to one target are sent one after the other."""
-STOP_SECONDS = 2.0
-"""Seconds that running messages get when the server stops, before they are aborted."""
-TEST_MESSAGES = 5
-"""Of one user within a minute."""
+AT_ONCE = 3  # sending processes at the same time; the messages to one target are sent one after the other
+STOP_SECONDS = 2.0  # seconds that running messages get when the server stops, before they are aborted
+TEST_MESSAGES = 5  # of one user within a minute
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,8 +75,7 @@ class NotificationService:
         self._files = files
         self._send = send
         self._clock = clock
-        self._base_url = base_url
-        """The server's address, where no ``public_url`` is configured."""
+        self._base_url = base_url  # the server's address, where no `public_url` is configured
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._processes = asyncio.Semaphore(AT_ONCE)

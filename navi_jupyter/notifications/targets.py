@@ -21,13 +21,11 @@ FILE_NAME = "navi/notify.toml"
 MAX_FILE = 100_000
 MAX_TARGETS = 100
 PER_HOUR = 20
-BROWSER = "browser"
-"""Not a target of ours: open pages show their notifications themselves (``js``)."""
+BROWSER = "browser"  # not a target of ours: open pages show their notifications themselves (`js`)
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _VARIABLE = re.compile(r"NAVI_NOTIFY_([A-Z0-9_]{1,64})_URL")
 
-Check = Callable[[str], str | None]
-"""What is wrong with a URL, without asking the network; None when nothing is."""
+Check = Callable[[str], str | None]  # what is wrong with a URL, without asking the network; None when nothing is
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

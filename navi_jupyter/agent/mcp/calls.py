@@ -16,8 +16,7 @@ from ...events import ActivitySnapshot
 from ...model.runs import Interrupt, InterruptKind
 from ...ports.agent import Ask, ToolContext, subagent
 
-PROGRESS_PERIOD = 0.25
-"""Seconds between two progress events of one call, at least; the last one is always emitted."""
+PROGRESS_PERIOD = 0.25  # seconds between two progress events of one call, at least; the last one is always emitted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,13 +38,10 @@ class PendingCall:
         self.run_id = context.run_id
         self._subagent = subagent.get()
         self._seconds = timeout
-        self._hide = hide
-        """Removes keys from texts of the server."""
-        self._timeout: asyncio.Timeout | None = None
-        """Set while the request is running."""
+        self._hide = hide  # removes keys from texts of the server
+        self._timeout: asyncio.Timeout | None = None  # set while the request is running
         self._questions: set[asyncio.Task[Interrupt]] = set()
-        self._progress: dict[str, Any] | None = None
-        """The last progress, while it is not emitted."""
+        self._progress: dict[str, Any] | None = None  # the last progress, while it is not emitted
         self._emitted_at = float("-inf")
 
     @asynccontextmanager
@@ -125,9 +121,9 @@ class PendingCall:
         )
 
 
+# The call that the present task belongs to. The SDK carries the context over to what comes back on a call's own HTTP
+# stream, and asks questions of the newer protocol in the caller's own task.
 current: ContextVar[PendingCall | None] = ContextVar("navi_mcp_call", default=None)
-"""The call that the present task belongs to. The SDK carries the context over to what comes back on a call's own HTTP
-stream, and asks questions of the newer protocol in the caller's own task."""
 
 
 class PendingCalls:
@@ -145,7 +141,7 @@ class PendingCalls:
 
     @asynccontextmanager
     async def track(self, call: PendingCall) -> AsyncIterator[None]:
-        """Around a call; waits for the others where the server's questions could not be told apart."""
+        """Around a call; waits for the others where the server's questions could not be assigned to a call."""
         async with self._turn if self._one_at_a_time else nullcontext():
             self._calls.append(call)
             try:

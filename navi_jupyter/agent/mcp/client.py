@@ -38,8 +38,7 @@ from .results import output_of
 Signal = Literal["lost", "changed"]
 MAX_PAGES = 50
 MAX_TOOLS = 500
-RESUBSCRIBE_DELAY = 5.0
-"""Seconds until a lost subscription is renewed."""
+RESUBSCRIBE_DELAY = 5.0  # seconds until a lost subscription is renewed
 CONNECT_TIMEOUT = 15.0
 _log = get_logger("mcp")
 

@@ -22,8 +22,8 @@ FILE_NAME = "navi/mcp.json"
 MAX_FILE = 1_000_000
 MAX_SERVERS = 100
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+# What variables and headers are called that hold a secret.
 _KEY = re.compile(r"key|token|secret|passw|passphrase|auth|credential|cookie|session|private|dsn", re.IGNORECASE)
-"""What variables and headers are called that hold a secret."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,63}")
 _HTTP = ("http", "streamable-http", "streamable_http", "streamableHttp")
 

@@ -84,13 +84,11 @@ class ServerConnection:
         if config.wrong:
             self._status, self._message = "failed", config.wrong
         self._tools: tuple[RemoteTool, ...] = ()
-        self._client: McpClient | None = None
-        """Set exactly while the server is ready."""
+        self._client: McpClient | None = None  # set exactly while the server is ready
         self._task: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._settled = asyncio.Event()
-        """Set while it is ready, or has failed and waits for its next start."""
+        self._settled = asyncio.Event()  # set while it is ready, or has failed and waits for its next start
         self._signals: Signals = asyncio.Queue()
 
     @property

@@ -7,7 +7,6 @@ servers whose configuration changed are restarted, removed ones are stopped.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import Context
 from pathlib import Path
@@ -26,38 +25,6 @@ _log = get_logger("mcp")
 
 async def ignore(event: Custom) -> None:
     """An event sink that drops all events."""
-
-
-class _EventQueue:
-    """Emits events in their order, from a task of its own: a change of status does not wait for the store."""
-
-    def __init__(self, emit: Callable[[Custom], Awaitable[None]]) -> None:
-        self._emit = emit
-        self._waiting: deque[Custom] = deque()
-        self._task: asyncio.Task[None] | None = None
-        self._closed = False
-
-    def add(self, event: Custom) -> None:
-        if self._closed:
-            return
-        self._waiting.append(event)
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(
-                self._drain(), name="navi-mcp-events", context=Context()
-            )
-
-    async def stop(self) -> None:
-        self._closed = True
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
-
-    async def _drain(self) -> None:
-        while self._waiting:
-            try:
-                await self._emit(self._waiting.popleft())
-            except NaviError as error:  # the store failed; GET mcp still has the status
-                _log.warning("mcp_status_not_emitted", code=error.code)
 
 
 class McpPool:
@@ -80,7 +47,9 @@ class McpPool:
         self._problems: Sequence[FileProblem] = ()
         self._refreshing = asyncio.Lock()
         self._closed = False
-        self._events = _EventQueue(on_status)
+        self._on_status = on_status
+        self._emitting = asyncio.Lock()
+        self._emissions: set[asyncio.Task[None]] = set()
 
     @property
     def problems(self) -> Sequence[FileProblem]:
@@ -134,9 +103,25 @@ class McpPool:
     async def stop(self) -> None:
         """Stop all servers at the same time, each within its time limit."""
         self._closed = True
-        await self._events.stop()
+        for emission in self._emissions:
+            emission.cancel()
+        await asyncio.gather(*self._emissions, return_exceptions=True)
         async with self._refreshing:
             await asyncio.gather(*(server.stop() for server in self._servers.values()))
+
+    def _emit(self, event: Custom) -> None:
+        """Emit an event from a task of its own: a change of status does not wait for the store."""
+        if not self._closed:
+            emission = asyncio.create_task(self._emit_in_turn(event), name="navi-mcp-event", context=Context())
+            self._emissions.add(emission)
+            emission.add_done_callback(self._emissions.discard)
+
+    async def _emit_in_turn(self, event: Custom) -> None:
+        async with self._emitting:  # a lock wakes in the order of waiting, so that events keep their order
+            try:
+                await self._on_status(event)
+            except NaviError as error:  # the store failed; GET mcp still has the status
+                _log.warning("mcp_status_not_emitted", code=error.code)
 
     async def _apply(self, configuration: Configuration) -> None:
         changed = [
@@ -161,4 +146,4 @@ class McpPool:
                 fresh.ensure_started()
 
     def _connection(self, config: ServerConfig) -> ServerConnection:
-        return ServerConnection(config, emit=self._events.add, root=self._root, timeouts=self._timeouts)
+        return ServerConnection(config, emit=self._emit, root=self._root, timeouts=self._timeouts)

@@ -16,14 +16,10 @@ import signal
 import sys
 import time
 
-EOF_GRACE = 2.0
-"""Seconds that a program gets to end by itself after its input was closed."""
-TERM_GRACE = 0.5
-"""Seconds between SIGTERM and SIGKILL."""
-LAST_GRACE = 2.0
-"""Seconds after which what SIGKILL does not end (a process stuck in the kernel) is left alone."""
-POLL = 500
-"""Milliseconds between checks of the parent's id: the only sign of its end where there is no pidfd."""
+EOF_GRACE = 2.0  # seconds that a program gets to end by itself after its input was closed
+TERM_GRACE = 0.5  # seconds between SIGTERM and SIGKILL
+LAST_GRACE = 2.0  # seconds after which what SIGKILL does not end (a process stuck in the kernel) is left alone
+POLL = 500  # milliseconds between checks of the parent's id: the only sign of its end where there is no pidfd
 LINUX = sys.platform == "linux"
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36

@@ -13,8 +13,7 @@ from ...output_text import OutputImage
 from ...text import IMAGE_TYPES, truncate_middle
 from ..tools.base import ToolOutput
 
-MAX_TEXT = 60_000
-"""Characters of a result that a model gets."""
+MAX_TEXT = 60_000  # characters of a result that a model gets
 MAX_IMAGES = 8
 MAX_IMAGE_BYTES = 5 * 1024 * 1024
 _NOTE = "ask the tool for less"

@@ -28,10 +28,9 @@ from mcp.shared.message import SessionMessage
 from . import process_guard
 from .config import ServerConfig, environment
 
-MAX_MESSAGE = 16 * 1024 * 1024
-"""Bytes of one message. A longer one is dropped, and the call that it answers fails."""
+MAX_MESSAGE = 16 * 1024 * 1024  # Bytes of one message. A longer one is dropped, and the call that it answers fails.
+# Seconds from the end of input to the end of the process, before we kill the guard (and so the server).
 EXIT_GRACE = process_guard.EOF_GRACE + process_guard.TERM_GRACE + 1.0
-"""Seconds from the end of input to the end of the process, before we kill the guard (and so the server)."""
 _CHUNK = 64 * 1024
 _ID = re.compile(rb'"id"\s*:\s*(\d{1,15}|"[^"\\]{1,100}")')
 
@@ -41,10 +40,8 @@ class Trace:
 
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=20)
-        self.exit_code: int | None = None
-        """Set when it ended by itself."""
-        self.answered = ""
-        """The HTTP status of its last answer, if that was an error."""
+        self.exit_code: int | None = None  # set when it ended by itself
+        self.answered = ""  # the HTTP status of its last answer, if that was an error
 
     @property
     def tail(self) -> str:
@@ -152,8 +149,7 @@ class Lines:
         self._limit = limit
         self._parts: list[bytes] = []
         self._size = 0
-        self._head = b""
-        """The beginning of a line that is too long: its ``id`` is there, or in the last bytes."""
+        self._head = b""  # the beginning of a line that is too long: its `id` is there, or in the last bytes
 
     def feed(self, chunk: bytes) -> list[SessionMessage | Exception]:
         """The messages that this chunk completes; an exception for each line that is not a message."""

@@ -20,10 +20,9 @@ from .calls import RemoteTool
 from .connection import ServerState
 from .pool import McpPool
 
-MAX_NAME = 64
-"""Characters of a tool's name that every provider takes."""
+MAX_NAME = 64  # characters of a tool's name that every provider takes
+# Seconds that a run waits for servers that start; the tools of one that takes longer are there for the next run.
 FIRST_WAIT = 15.0
-"""Seconds that a run waits for servers that start; the tools of one that takes longer are there for the next run."""
 SOURCE = "mcp:"
 MISSING_TOOL = "mcp_unavailable"
 

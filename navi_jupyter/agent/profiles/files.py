@@ -27,8 +27,7 @@ from .definitions import PROFILES, Profile, describe
 
 log = get_logger("agent")
 
-FOLDER = Path("navi", "profiles")
-"""Below each directory of the configuration path."""
+FOLDER = Path("navi", "profiles")  # below each directory of the configuration path
 MAX_BYTES = 262_144
 T = TypeVar("T")
 
@@ -85,8 +84,7 @@ def _or_inherited(own: T | None, inherited: T) -> T:
     return inherited if own is None else own
 
 
-CheckModel = Callable[[str], object]
-"""Raises a NaviError for the name of a model that does not exist."""
+CheckModel = Callable[[str], object]  # raises a NaviError for the name of a model that does not exist
 
 
 def _any_model(name: str) -> object:
@@ -97,15 +95,12 @@ class ProfileBook:
     """All profiles: the built-in ones and those of files."""
 
     def __init__(self, folders: Sequence[Path] = (), *, check_model: CheckModel = _any_model) -> None:
-        self._folders = tuple(folders)
-        """The first that has a file of a name wins."""
+        self._folders = tuple(folders)  # the first that has a file of a name wins
         self._check_model = check_model
         self._watched = WatchedFiles(self._form, max_bytes=MAX_BYTES)
         self._files: dict[str, tuple[Path, ConfigFile[ProfileForm]]] = {}
-        self._good: dict[str, Profile] = {}
-        """The last good version of each file's profile, with all that it extends."""
-        self._problems: dict[str, str] = {}
-        """Of files that have a mistake now, or extend one that has."""
+        self._good: dict[str, Profile] = {}  # the last good version of each file's profile, with all that it extends
+        self._problems: dict[str, str] = {}  # of files that have a mistake now, or extend one that has
 
     def get(self, name: str) -> Profile:
         """The profile. Raises InvalidRequest: for a broken one with file and line, else with the known names."""

@@ -12,14 +12,16 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Protocol, get_type_hints, runtime_checkable
+from typing import Any, Protocol, TypeVar, get_type_hints, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from ...errors import NaviError
+from ...errors import NaviError, ToolUnavailable
 from ...model.runs import Effect
 from ...output_text import OutputImage
 from ...ports.agent import ToolContext
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +33,7 @@ class ToolOutput:
     images: Sequence[OutputImage] = ()
     """For a model that takes images."""
     failed: bool = False
-    """The call did not do what was asked; the content says why."""
+    """The call did not do what was asked; the content has the reason."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,8 +52,8 @@ class Tool:
     """``builtin``, ``package:<distribution>``, ``kernel``, ``mcp:<server>``."""
 
 
+# What changes nothing outside Navi. `OUTSIDE` is not among them: it stands for what is not known.
 _HARMLESS = (Effect.READ, Effect.NOTE)
-"""What changes nothing outside Navi. ``OUTSIDE`` is not among them: it stands for what is not known."""
 
 
 async def call_recorded(tool: Tool, args: Mapping[str, Any], context: ToolContext) -> ToolOutput:
@@ -59,6 +61,13 @@ async def call_recorded(tool: Tool, args: Mapping[str, Any], context: ToolContex
     if tool.effect not in _HARMLESS:
         await context.record_effect(tool.name)
     return await tool.call(args)
+
+
+def available(part: T | None, name: str) -> T:
+    """A part of the server that a tool needs. Raises ToolUnavailable where this server does not have it."""
+    if part is None:
+        raise ToolUnavailable(f"This server has no {name}.")
+    return part
 
 
 def matches(pattern: str, tool: Tool) -> bool:

@@ -28,8 +28,7 @@ log = get_logger("agent")
 T = TypeVar("T")
 
 TOOLS_GROUP = "navi_jupyter.tools"
-PATIENCE = 10.0
-"""Seconds that the first run waits for packages to be imported; later ones do not wait."""
+PATIENCE = 10.0  # seconds that the first run waits for packages to be imported; later ones do not wait
 _WHY_LENGTH = 500
 
 
@@ -52,13 +51,11 @@ class EntryPoints(Generic[T]):
         self._group = group
         self._read = read
         self._patience = patience
+        # What is loaded so far. Written by the loading thread only.
         self._loaded: dict[EntryPoint, LoadedEntry[T]] = {}
-        """What is loaded so far. Written by the loading thread only."""
         self._points: Sequence[EntryPoint] = ()
-        self._done: Future[None] | None = None
-        """Set at the first use; done once all are loaded."""
-        self._until = 0.0
-        """Monotonic seconds until which runs wait for the loading; set with ``_done``."""
+        self._done: Future[None] | None = None  # set at the first use; done once all are loaded
+        self._until = 0.0  # monotonic seconds until which runs wait for the loading; set with `_done`
 
     async def loaded(self) -> list[LoadedEntry[T]]:
         """Every entry point with its value, or why it has none. Never raises.

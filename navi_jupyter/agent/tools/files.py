@@ -7,22 +7,18 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ...errors import FileRefused, ToolUnavailable
+from ...errors import FileRefused
 from ...model.runs import Effect
 from ...ports.agent import tool_context
 from ...ports.jupyter import Files
-from .base import ToolOutput, tool
+from .base import ToolOutput, available, tool
 
-PAGE = 24_000
-"""Characters that one call returns."""
+PAGE = 24_000  # characters that one call returns
 Path = Annotated[str, Field(description="From the server's folder, with slashes.", max_length=4096)]
 
 
 def _files() -> Files:
-    files = tool_context.get().jupyter.files
-    if files is None:
-        raise ToolUnavailable("This server's files are not on its own disk, so they cannot be reached.")
-    return files
+    return available(tool_context.get().jupyter.files, "files on its own disk, so they cannot be reached")
 
 
 async def list_files(

@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from ...errors import ToolUnavailable
 from ...model.runs import Effect
-from ...output_text import output_images, outputs_text
+from ...output_text import OutputImage, output_images, outputs_text
 from ...ports.agent import ToolContext, tool_context
 from ...ports.jupyter import Execution, Kernels, KernelState
-from .base import ToolOutput, tool
+from .base import ToolOutput, available, tool
 from .output import OutputFeed
 from .result_text import LongOutputs
 
 _LONG_OUTPUTS = LongOutputs()
-_LONGEST = 86_400.0
-"""Seconds, a day: of what takes longer, a recall reports the end."""
-_TRACEBACK = 3_000
-"""Characters of a traceback."""
-MAX_IMAGES = 4
-MAX_IMAGE_BYTES = 4_000_000
+_LONGEST = 86_400.0  # seconds, a day: of what takes longer, a recall reports the end
+TRACEBACK = 3_000  # characters of a traceback
 
 
 def _kernels() -> tuple[Kernels, ToolContext]:
     context = tool_context.get()
-    if context.jupyter.kernels is None:
-        raise ToolUnavailable("This server has no kernels.")
-    return context.jupyter.kernels, context
+    return available(context.jupyter.kernels, "kernels"), context
 
 
 async def list_variables(
@@ -69,7 +62,7 @@ async def run_code(
     You get what it prints, its last value, errors and images. A kernel is started when there is none.
     """
     kernels, context = _kernels()
-    async with OutputFeed(context) as feed:
+    async with OutputFeed(context) as feed:  # the user sees the outputs as they come, the model all at the end
         done = await kernels.execute(context.session, code, on_output=feed.take, timeout=timeout)
     return await output_of(done, context)
 
@@ -77,14 +70,19 @@ async def run_code(
 async def output_of(done: Execution, context: ToolContext) -> ToolOutput:
     """An execution as the output of the tools that run code or cells."""
     # Off the event loop: there can be megabytes of text with escape sequences, and images to decode.
-    text = await asyncio.to_thread(outputs_text, done.outputs, traceback_limit=_TRACEBACK, name_images=True)
-    images, _ = await asyncio.to_thread(output_images, done.outputs, limit=MAX_IMAGES, max_bytes=MAX_IMAGE_BYTES)
+    text = await asyncio.to_thread(outputs_text, done.outputs, traceback_limit=TRACEBACK, name_images=True)
     shown = _LONG_OUTPUTS.excerpt(text, context.session.id)
     return ToolOutput(
         content=f"{_headline(done)}\n{shown}" if shown else _headline(done),
-        images=images,
+        images=await images_of(done.outputs),
         failed=done.status != "ok",
     )
+
+
+async def images_of(outputs: Sequence[Mapping[str, Any]]) -> Sequence[OutputImage]:
+    """The first images of outputs, as many and as large as models take."""
+    images, _ = await asyncio.to_thread(output_images, outputs, limit=4, max_bytes=4_000_000)
+    return images
 
 
 def _headline(done: Execution) -> str:

@@ -18,10 +18,8 @@ from ...ports.agent import ToolContext, tool_context
 from .base import Tool, ToolOutput, refusal
 
 SOURCE = "kernel"
-_MOST = 100
-"""Functions of one kernel."""
-_TIMEOUT = 3600.0
-"""Seconds. Longer than a run may take, so that the run's own limit counts."""
+_MOST = 100  # functions of one kernel
+_TIMEOUT = 3600.0  # Seconds. Longer than a run may take, so that the run's own limit counts.
 _IMAGE_BYTES = 4_000_000
 _MODULE = "navi_jupyter.kernel.tools"
 
@@ -48,10 +46,8 @@ class KernelTools:
     def __init__(
         self, *, process_of: Callable[[str], object], runs_ours: Callable[[str], bool], known: Callable[[str], bool]
     ) -> None:
-        self._process_of = process_of
-        """The object that identifies a kernel's process: a restarted kernel has another."""
-        self._runs_ours = runs_ours
-        """Whether the kernel executes an agent's code now."""
+        self._process_of = process_of  # the object that identifies a kernel's process: a restarted kernel has another
+        self._runs_ours = runs_ours  # whether the kernel executes an agent's code now
         self._known = known
         self._offers: dict[str, _Offer] = {}
 

@@ -7,20 +7,17 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ...errors import ToolUnavailable
 from ...model.attachments import Fact
 from ...model.runs import Effect
 from ...ports.agent import Memory, ToolContext, tool_context
-from .base import tool
+from .base import available, tool
 
 _SHOWN = 20
 
 
 def _memory() -> tuple[Memory, ToolContext]:
     context = tool_context.get()
-    if context.memory is None:
-        raise ToolUnavailable("This server has no memory.")
-    return context.memory, context
+    return available(context.memory, "memory"), context
 
 
 async def remember(

@@ -8,25 +8,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ...errors import CellNotFound, InvalidRequest, ToolUnavailable
+from ...errors import CellNotFound, InvalidRequest
 from ...model.runs import Effect
-from ...output_text import OutputImage, output_images, outputs_text
+from ...output_text import outputs_text
 from ...ports.agent import ToolContext, tool_context
 from ...ports.jupyter import Cell, Notebook, Notebooks
 from ...text import truncate_middle
-from .base import ToolOutput, tool
-from .kernel import MAX_IMAGE_BYTES, MAX_IMAGES, output_of
+from .base import ToolOutput, available, tool
+from .kernel import TRACEBACK, images_of, output_of
 from .output import OutputFeed
 
-READ = 24_000
-"""Characters that one reading gives."""
+READ = 24_000  # characters that one reading gives
 SOURCE = 6_000
-OUTPUT = 2_000
-"""Characters of one cell's source and of its outputs, when several cells are read."""
-ALONE = 16_000
-"""Of each, when it is the only one that is read."""
+OUTPUT = 2_000  # characters of one cell's source and of its outputs, when several cells are read
+ALONE = 16_000  # of each, when it is the only one that is read
 _LONGEST = 86_400.0
-_TRACEBACK = 3_000
 
 PathArgument = Annotated[
     str | None,
@@ -38,9 +34,7 @@ Source = Annotated[str, Field(description="The source of the cell.", max_length=
 
 def _notebooks() -> tuple[Notebooks, ToolContext]:
     context = tool_context.get()
-    if context.jupyter.notebooks is None:
-        raise ToolUnavailable("This server has no notebooks.")
-    return context.jupyter.notebooks, context
+    return available(context.jupyter.notebooks, "notebooks"), context
 
 
 async def read_notebook(
@@ -65,11 +59,8 @@ async def read_notebook(
     chosen = chosen_cells(notebook.cells, cells)
     # A notebook can be large: its text is made off the event loop.
     text = await asyncio.to_thread(_page, notebook, chosen, outputs != "none", start)
-    images: Sequence[OutputImage] = ()
-    if outputs == "images":
-        shown = [one for cell in chosen for one in cell.outputs]
-        images, _ = await asyncio.to_thread(output_images, shown, limit=MAX_IMAGES, max_bytes=MAX_IMAGE_BYTES)
-    return ToolOutput(content=text, images=images)
+    shown = [one for cell in chosen for one in cell.outputs] if outputs == "images" else []
+    return ToolOutput(content=text, images=await images_of(shown))
 
 
 async def insert_cell(
@@ -161,7 +152,7 @@ def _range(cells: Sequence[Cell], name: str) -> Sequence[Cell]:
     except ValueError:
         raise CellNotFound(f"There is no cell {name[:80]!r} among {len(cells)}.", field="cells") from None
     if begin < 0:
-        begin = max(0, begin + len(cells))
+        begin = max(0, begin + len(cells))  # "-9" of three cells is the first
         end = begin if not dash else end
     if not 0 <= begin <= end or begin >= len(cells):
         raise CellNotFound(f"There are no cells {name[:80]}: the notebook has {len(cells)}, from 0.", field="cells")
@@ -199,9 +190,8 @@ def _page(notebook: Notebook, chosen: Sequence[Cell], outputs: bool, start: int)
     for place, cell in enumerate(chosen):
         shown = _described(cell, outputs)
         if size + len(shown) > READ and place:
-            rest = ",".join(str(one.index) for one in chosen[place:][:1])
-            last = chosen[-1].index
-            parts.append(f'[… {len(chosen) - place} more cells: read_notebook(cells="{rest}-{last}") …]')
+            rest = f"{cell.index}-{chosen[-1].index}"
+            parts.append(f'[… {len(chosen) - place} more cells: read_notebook(cells="{rest}") …]')
             break
         parts.append(shown)
         size += len(shown)
@@ -239,10 +229,11 @@ def _single(cell: Cell, outputs: bool, start: int) -> str:
 
 def cell_outputs_text(outputs: Sequence[Mapping[str, Any]]) -> str:
     """The text of outputs; images by their type and size."""
-    pieces = [outputs_text(outputs, traceback_limit=_TRACEBACK, name_images=True)]
+    pieces = [outputs_text(outputs, traceback_limit=TRACEBACK, name_images=True)]
     for output in outputs:
         for kind, value in (output.get("data") or {}).items():
             if kind.startswith("image/"):
+                # base64: four characters are three bytes; SVG is text.
                 size = len(value) * 3 // 4 if kind != "image/svg+xml" else len(value)
                 pieces.append(f"[{kind} {max(1, size // 1000)} kB]")
     return "\n".join(piece for piece in pieces if piece)

@@ -15,24 +15,19 @@ from contextlib import suppress
 from typing import Any, Self
 
 from ...errors import NaviError
-from ...events import ActivityDelta, ActivitySnapshot, Event
+from ...events import ActivityDelta, ActivitySnapshot
 from ...model.base import new_id
 from ...ports.agent import ToolContext, subagent, tool_call
 from ...text import IMAGE_TYPES
 
 ACTIVITY = "navi.output"
+# Seconds between two deltas: short at first, longer for code that prints for minutes.
 _MIN_PERIOD, _MAX_PERIOD = 0.05, 1.0
-"""Seconds between two deltas: short at first, longer for code that prints for minutes."""
-_TEXT = 100_000
-"""Characters of streams that one call writes into the log as they come."""
-_TAIL = 4_000
-"""The last characters of the rest, written at the end."""
-_RICH = 1_000_000
-"""Characters of all other outputs, images not counted."""
-_PIECE = 200_000
-"""Characters of one MIME type of an output; also of an image that cannot be stored as an attachment."""
-_COUNT = 300
-"""Outputs and updates of them, besides streams."""
+_TEXT = 100_000  # characters of streams that one call writes into the log as they come
+_TAIL = 4_000  # the last characters of the rest, written at the end
+_RICH = 1_000_000  # characters of all other outputs, images not counted
+_PIECE = 200_000  # characters of one MIME type of an output; also of an image that cannot be stored as an attachment
+_COUNT = 300  # outputs and updates of them, besides streams
 
 
 class OutputFeed:
@@ -46,8 +41,8 @@ class OutputFeed:
         self._waiting: list[Mapping[str, Any]] = []
         self._changed = asyncio.Event()
         self._ended = asyncio.Event()
+        # For each output since the last clearing: its index in the activity; None when it was left out.
         self._places: list[int | None] = []
-        """For each output since the last clearing: its index in the activity; None when it was left out."""
         self._written = 0
         self._text = self._rich = self._count = self._left_out = 0
         self._tail = ""
@@ -55,7 +50,7 @@ class OutputFeed:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._emit(
+        self._context.emit(
             ActivitySnapshot(
                 message_id=self._message_id,
                 activity_type=ACTIVITY,
@@ -82,12 +77,9 @@ class OutputFeed:
 
     def take(self, output: Mapping[str, Any]) -> None:
         """Add an output; consecutive texts of a stream are merged. See ``ports.jupyter.OnOutput``."""
-        last = self._waiting[-1] if self._waiting else None
-        if (
-            last is not None
-            and last["output_type"] == output["output_type"] == "stream"
-            and last["name"] == output["name"]
-        ):
+        last: Mapping[str, Any] = self._waiting[-1] if self._waiting else {"output_type": None}
+        if last["output_type"] == output["output_type"] == "stream" and last["name"] == output["name"]:
+            # A loop may print a million times. Updates refer to outputs by number, so the merged ones are counted.
             self._waiting[-1] = {**last, "text": last["text"] + output["text"], "merged": last.get("merged", 1) + 1}
         else:
             self._waiting.append(output)
@@ -98,6 +90,7 @@ class OutputFeed:
             await self._changed.wait()
             self._changed.clear()
             await self._flush(store=True)
+            # A fortieth of the time so far: after two seconds 0.05 s, after forty 1 s.
             pause = min(_MAX_PERIOD, max(_MIN_PERIOD, (time.monotonic() - self._began) / 40))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), pause)
@@ -193,11 +186,8 @@ class OutputFeed:
         return {"attachment": stored.id}
 
     def _patch(self, patch: list[dict[str, Any]]) -> None:
-        self._emit(
+        self._context.emit(
             ActivityDelta(
                 message_id=self._message_id, activity_type=ACTIVITY, patch=tuple(patch), subagent_run_id=self._subagent
             )
         )
-
-    def _emit(self, event: Event) -> None:
-        self._context.emit(event)

@@ -14,6 +14,7 @@ from ...ports.agent import ToolContext
 from ..profiles.definitions import Profile
 from .base import Tool, matches
 
+# The permission where neither the user nor the profile has a rule.
 BY_EFFECT: Mapping[Effect, Permission] = {
     Effect.READ: Permission.ALLOW,
     Effect.NOTE: Permission.ALLOW,
@@ -21,7 +22,6 @@ BY_EFFECT: Mapping[Effect, Permission] = {
     Effect.RUN: Permission.ASK,
     Effect.OUTSIDE: Permission.ASK,
 }
-"""The permission where neither the user nor the profile has a rule."""
 _STRICTNESS = tuple(Permission)
 
 

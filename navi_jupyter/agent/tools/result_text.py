@@ -16,20 +16,13 @@ from ...model.base import new_id
 from ...redaction import redact_output, scrub
 from ...text import truncate_middle
 
-LIMIT = 40_000
-"""Characters of a tool's result that a model is shown."""
-_HEAD = 0.75
-"""The share of the beginning in what is shown; the rest is the end."""
-_MARGIN = 4_096
-"""Characters beyond a cut that are searched for secrets, too."""
-_ITEMS = 5_000
-"""Values of a structure that are shown."""
-HEAD, TAIL = 6_000, 4_000
-"""Characters that a model reads of a kernel's output at once, of its beginning and of its end."""
-PAGE = 10_000
-"""Characters that ``read_output`` returns."""
-_STORED = 16_000_000
-"""Characters of long outputs that this process keeps, the latest ones."""
+LIMIT = 40_000  # characters of a tool's result that a model is shown
+_HEAD = 0.75  # the share of the beginning in what is shown; the rest is the end
+_MARGIN = 4_096  # characters beyond a cut that are searched for secrets, too
+_ITEMS = 5_000  # values of a structure that are shown
+HEAD, TAIL = 6_000, 4_000  # characters that a model reads of a kernel's output at once, of its beginning and of its end
+PAGE = 10_000  # characters that `read_output` returns
+_STORED = 16_000_000  # characters of long outputs that this process keeps, the latest ones
 
 
 def render(content: Any, *, limit: int = LIMIT) -> str:
@@ -87,8 +80,7 @@ class _Pruning:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._left = _ITEMS
-        self._room = 2 * limit
-        """Characters of strings that may still be added."""
+        self._room = 2 * limit  # characters of strings that may still be added
 
     def value(self, value: Any, depth: int = 0) -> Any:
         self._left -= 1
