@@ -118,6 +118,10 @@ _PROMPT_FLAGS = {"-b": "no-wait", "--no-wait": "no-wait", "-w": "wait", "--wait"
 # --- subcommands -----------------------------------------------------------------------------------------------------
 
 
+_BARE = ("approvals", "away", "chat", "mcp", "models", "profiles", "queue", "stop", "tools", "usage")
+"""Subcommands without further words."""
+
+
 def _bare(name: str) -> _Shape:
     return lambda rest: None if rest else Action(name=name)
 
@@ -243,31 +247,15 @@ def _remember(rest: str) -> Request | None:
 _SHAPES: Mapping[str, _Shape] = {
     "recall": _recall,
     "recalls": _recalls,
-    "away": _bare("away"),
-    "cancel": _naming("cancel"),
-    "pause": _naming("pause"),
-    "resume": _naming("resume"),
-    "fire": _naming("fire"),
-    "stop": _bare("stop"),
     "session": _session,
-    "profile": _with_name("profile"),
-    "model": _with_name("model"),
     "export": _export,
-    "chat": _bare("chat"),
     "approve": _approve,
-    "deny": _id_and_text("deny"),
-    "answer": _id_and_text("answer"),
-    "queue": _bare("queue"),
-    "unqueue": _naming("unqueue"),
-    "approvals": _bare("approvals"),
-    "usage": _bare("usage"),
-    "tools": _bare("tools"),
-    "profiles": _bare("profiles"),
-    "models": _bare("models"),
-    "mcp": _bare("mcp"),
     "remember": _remember,
     "memory": _memory,
-    "forget": _naming("forget"),
+    **{name: _bare(name) for name in _BARE},
+    **{name: _naming(name) for name in ("cancel", "pause", "resume", "fire", "unqueue", "forget")},
+    **{name: _with_name(name) for name in ("profile", "model")},
+    **{name: _id_and_text(name) for name in ("deny", "answer")},
 }
 
 

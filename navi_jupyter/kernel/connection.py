@@ -10,7 +10,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
@@ -197,13 +197,7 @@ def _with_root(connection: Connection, info: dict[str, Any] | None) -> Connectio
     root = (info or {}).get("root_dir")
     if connection.root_dir or not isinstance(root, str):
         return connection
-    return Connection(
-        url=connection.url,
-        authorization=connection.authorization,
-        source=connection.source,
-        sock=connection.sock,
-        root_dir=root,
-    )
+    return replace(connection, root_dir=root)
 
 
 def connection_files(env: Mapping[str, str] | None = None) -> Iterator[Path]:

@@ -25,7 +25,7 @@ from .recalls import Recall, change_all, find_recall, foresee, new_recall, polic
 from .render import usage_words
 from .session import Interrupts, Session, new_prompt, payload_from, sessions_table
 from .shell import current_shell, show
-from .time_text import clock_words
+from .time_text import clock_words, without_own_zone
 
 _LONGEST_SOURCE = 4000
 """Characters of a cell's source that go with its output."""
@@ -108,12 +108,12 @@ class NaviMagics(Magics):
                 message = message_text(read["message"], message)
             if not message:
                 raise UsageError(f"What should Navi do then? {RECALL_HELP}")
-            print(f"I read {read['phrase'] or request.words!r} as: {read['meaning']}")
+            print(f"I read {read['phrase'] or request.words!r} as: {without_own_zone(read['meaning'])}")
             schedule = _print_times(read)
         elif schedule["kind"] != "when":
             read = foresee(service, schedule, tz=request.tz)
             if schedule["kind"] == "once":
-                print(f"When: {read['meaning']}")
+                print(f"When: {without_own_zone(read['meaning'])}")
             schedule = _print_times(read)
         policy = policy_from(service, policy, tz=request.tz)
         recall = new_recall(service, target.id, self._filled(message), schedule, title=request.title, policy=policy)
@@ -160,7 +160,7 @@ def _print_times(read: dict[str, Any]) -> dict[str, Any]:
     if len(read["times"]) > 1:
         print(f"Next: {', '.join(map(clock_words, read['times'][:3]))}, …")
     for warning in read["warnings"]:
-        print(f"Note: {warning}")
+        print(f"Note: {without_own_zone(warning)}")
     return dict(read["schedule"])
 
 
@@ -171,12 +171,6 @@ def _shown(value: Any) -> str:
 
 
 # --- the other subcommands -------------------------------------------------------------------------------------------
-
-
-def _status(_: Action) -> None:
-    print(_status_text())
-    print()
-    print(HELP, end="")
 
 
 def _status_text() -> str:
@@ -193,14 +187,6 @@ def _status_text() -> str:
         f"session {state['title']!r} ({short_handle(state['id'])}), {doing}, model {state['model']}, "
         f"profile {state['profile']}, {plural(len(api.recalls()), 'recall')} waiting"
     )
-
-
-def _help(_: Action) -> None:
-    print(HELP, end="")
-
-
-def _stop(_: Action) -> None:
-    print("Stopping." if api.session().stop() else "Nothing is running.")
 
 
 def _change_all(action: Action) -> None:
@@ -234,14 +220,6 @@ def _session(action: Action) -> Session | Listing[dict[str, Any]]:
     return api.session()
 
 
-def _profile(action: Action) -> Listing[dict[str, Any]] | None:
-    return _setting("profile", "profiles", action)
-
-
-def _model(action: Action) -> Listing[dict[str, Any]] | None:
-    return _setting("model", "models", action)
-
-
 def _setting(name: str, plural: str, action: Action) -> Listing[dict[str, Any]] | None:
     """Without a name, the list of what is available; with one, use it in this session."""
     session = api.session()
@@ -251,12 +229,8 @@ def _setting(name: str, plural: str, action: Action) -> Listing[dict[str, Any]] 
     chosen = session.state[name]
 
     def row(item: dict[str, Any]) -> list[str]:
-        return [
-            "→" if item["name"] == chosen else "",
-            item["name"],
-            item.get("description") or "",
-            item.get("why") or "",
-        ]
+        mark = "→" if item["name"] == chosen else ""
+        return [mark, item["name"], item.get("description") or "", item.get("why") or ""]
 
     columns = ("", name, "", "needs")
     return Listing(current_service().call("GET", plural)[plural], columns, row, empty=f"There are no {plural}.")
@@ -287,10 +261,7 @@ def _approve(action: Action) -> None:
 
 def _deny(action: Action) -> None:
     asked = api.session().approvals
-    chosen, reason = action.args
-    number, _, rest = reason.partition(" ")
-    if not chosen and row_number(number) in range(1, len(asked) + 1):
-        chosen, reason = number, rest.strip()
+    chosen, reason = _named_question(asked, *action.args, numbers=True)
     question = _question(asked, chosen)
     if question["kind"] == "approval":
         asked.deny(question["id"], reason or None)
@@ -301,18 +272,25 @@ def _deny(action: Action) -> None:
 
 def _answer(action: Action) -> None:
     asked = api.session().approvals
-    chosen, text = action.args
-    number, _, rest = text.partition(" ")
     # While one question is open, a number is the value that it asks for.
-    if not chosen and len(asked) > 1 and rest and row_number(number) in range(1, len(asked) + 1):
-        chosen, text = number, rest.strip()
+    chosen, text = _named_question(asked, *action.args, numbers=len(asked) > 1 and " " in action.args[1])
     question = _question(asked, chosen, kind="question")
     asked.answer(question["id"], payload_from(question.get("response_schema") or {}, text))
     print(f"Answered: {question['message']}")
 
 
+def _named_question(asked: Interrupts, chosen: str, text: str, *, numbers: bool) -> tuple[str, str]:
+    """The question that the first word of ``text`` names, if it names one, and the rest of the text."""
+    word, _, rest = text.partition(" ")
+    ids = [name.id for name in asked.names]
+    named = numbers and row_number(word) in range(1, len(ids) + 1)
+    if not chosen and (named or word in [short_handle(each, ids) for each in ids]):
+        return word, rest.strip()
+    return chosen, text
+
+
 def _question(asked: Interrupts, chosen: str, *, kind: str | None = None) -> dict[str, Any]:
-    """The open question that is meant: the one that is named, else the only one of its kind. Raises UsageError."""
+    """The open question that is named, else the only one of its kind. Raises UsageError."""
     if chosen:
         question_id = asked.find(chosen)
         questions = [question for question in asked if question["id"] == question_id]
@@ -349,20 +327,12 @@ def _tools(_: Action) -> Listing[dict[str, Any]]:
 
 
 def _mcp(_: Action) -> Listing[dict[str, Any]]:
-    def row(server: dict[str, Any]) -> list[str]:
-        return [server["name"], server["status"], server.get("why") or ""]
-
     return Listing(
         current_service().call("GET", "mcp")["mcp"],
         ("server", "status", ""),
-        row,
+        lambda server: [server["name"], server["status"], server.get("why") or ""],
         empty="No MCP server is configured: put mcpServers into navi/mcp.json in Jupyter's config directory.",
     )
-
-
-def _remember(action: Action) -> None:
-    fact = api.remember(action.args[0])
-    print(f"Remembered: {fact['text']}")
 
 
 def _forget(action: Action) -> None:
@@ -371,20 +341,16 @@ def _forget(action: Action) -> None:
 
 
 _ACTIONS: dict[str, Callable[[Action], Any]] = {
-    "status": _status,
-    "help": _help,
-    "stop": _stop,
+    "status": lambda _: print(f"{_status_text()}\n\n{HELP}", end=""),
+    "help": lambda _: print(HELP, end=""),
+    "stop": lambda _: print("Stopping." if api.session().stop() else "Nothing is running."),
     "recalls": lambda action: api.recalls(all="all" in action.options),
     "away": lambda _: api.session().away(),
-    "cancel": _change_recall,
-    "pause": _change_recall,
-    "resume": _change_recall,
-    "fire": _change_recall,
-    "pause_all": _change_all,
-    "resume_all": _change_all,
+    **dict.fromkeys(("cancel", "pause", "resume", "fire"), _change_recall),
+    **dict.fromkeys(("pause_all", "resume_all"), _change_all),
     "session": _session,
-    "profile": _profile,
-    "model": _model,
+    **dict.fromkeys(("profile", "profiles"), lambda action: _setting("profile", "profiles", action)),
+    **dict.fromkeys(("model", "models"), lambda action: _setting("model", "models", action)),
     "export": _export,
     "chat": lambda _: show(api.chat()),
     "approve": _approve,
@@ -395,10 +361,8 @@ _ACTIONS: dict[str, Callable[[Action], Any]] = {
     "unqueue": _unqueue,
     "usage": _usage,
     "tools": _tools,
-    "profiles": _profile,
-    "models": _model,
     "mcp": _mcp,
-    "remember": _remember,
+    "remember": lambda action: print(f"Remembered: {api.remember(action.args[0])['text']}"),
     "memory": lambda action: api.memory(*action.args),
     "forget": _forget,
 }

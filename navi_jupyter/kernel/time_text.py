@@ -5,6 +5,7 @@ Not responsible for reading what people write (``times``).
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -37,6 +38,14 @@ def clock_words(text: str, *, now: datetime | None = None) -> str:
     year = "" if at.year == today.year else f" {at.year}"
     near = abs(at - today) < timedelta(minutes=10) and at.second
     return f"{at:%a} {at.day} {at:%b}{year} {at:{'%H:%M:%S' if near else '%H:%M'}}"
+
+
+def without_own_zone(text: str) -> str:
+    """Words of the server, which names the zone of every time, without the name of the reader's own zone."""
+    zone = local_zone()
+    if zone is None:
+        return text
+    return re.sub(rf" (?:{re.escape(zone)}|{re.escape(zone_label(zone, None))})(?![\w/])", "", text)
 
 
 def distance(seconds: float) -> str:

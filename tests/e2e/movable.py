@@ -18,15 +18,15 @@ from tornado import ioloop
 
 OFFSET = Path(__file__).with_name("clock")
 if OFFSET.exists():
-    from navi_jupyter import model
+    from navi_jupyter import clock
 
-    right = model.now
+    right = clock.now
 
     def now():
         return right() + timedelta(seconds=float(OFFSET.read_text()))
 
     # Before anything else of navi_jupyter is imported, which takes the name from there.
-    model.now = now
+    clock.now = now
 
     from navi_jupyter.scheduling import scheduler
     from navi_jupyter.store import connection

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from navi_jupyter.kernel.listing import table_html
-from navi_jupyter.kernel.time_text import distance, moment, schedule_words
+from navi_jupyter.kernel.time_text import distance, moment, schedule_words, without_own_zone
 
 
 @pytest.mark.parametrize(
@@ -47,13 +47,37 @@ def test_a_time_is_on_the_readers_clock(
     at: str | None, zone: str | None, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TZ", "Europe/Berlin")
-    assert moment(at, zone=zone) == words
+    assert moment(at, zone=zone, now=NOW) == words
 
 
 def test_a_schedule_names_its_zone_only_where_it_is_not_the_readers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     assert schedule_words({"kind": "cron", "expr": "0 9 * * *", "tz": "Etc/UTC"}) == "cron 0 9 * * *"
     assert schedule_words({"kind": "every", "every": "1d", "tz": "Asia/Tokyo"}) == "every 1d (Asia/Tokyo)"
+
+
+@pytest.mark.parametrize(
+    ("zone", "text", "shown"),
+    [
+        (
+            "UTC",
+            "Tomorrow, Tue 24 Nov 08:30 UTC, until Fri 1 Jan 2027 09:00 UTC",
+            "Tomorrow, Tue 24 Nov 08:30, until Fri 1 Jan 2027 09:00",
+        ),
+        ("Etc/UTC", "weekdays at 09:00 Etc/UTC", "weekdays at 09:00"),
+        (
+            "Europe/Berlin",
+            "every Friday at 16:00 Europe/Berlin, counted from 27 Nov",
+            "every Friday at 16:00, counted from 27 Nov",
+        ),
+        ("Europe/Berlin", "every Friday at 16:00 Asia/Tokyo", "every Friday at 16:00 Asia/Tokyo"),
+    ],
+)
+def test_the_words_of_the_server_lose_the_readers_own_zone(
+    zone: str, text: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    assert without_own_zone(text) == shown
 
 
 def test_a_table_is_text_to_the_left_and_escaped() -> None:
