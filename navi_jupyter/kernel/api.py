@@ -52,6 +52,7 @@ def ask(
     happens when the session is busy (default ``enqueue``). Ctrl-C stops the run, unless it waits for your answer.
     Raises NaviError.
     """
+    # Chosen here, in the thread of the cell: the io thread has no shell to ask.
     painter = painter_here() if show else NoPainter()
     return _session(session).ask(text, show=painter, model=model, mode=mode, images=images, files=files)
 

@@ -16,6 +16,8 @@ from typing import Any
 from .attachments import KernelAttachment
 from .errors import UsageError
 
+# Enough for a working session; plots are some 50 kB each, and a kernel that keeps 64 MB beside the user's data is not
+# noticed. One cell that prints without end must not drop all others, so each has a bound of its own.
 _CELLS = 200
 _BYTES_OF_A_CELL = 8 * 2**20
 _BYTES = 64 * 2**20

@@ -89,6 +89,7 @@ class Client:
     ) -> HTTPResponse:
         """The response, whatever its status; ``content`` is sent as it is. Raises Unreachable."""
         if self._http is None:
+            # One of its own instead of tornado's shared one: user code in this kernel may configure that.
             self._http = SimpleAsyncHTTPClient(
                 force_instance=True, max_clients=32, max_body_size=_LARGEST, resolver=self._resolver
             )
@@ -101,6 +102,7 @@ class Client:
             allow_nonstandard_methods=True,
             connect_timeout=_CONNECT,
             request_timeout=timeout,
+            # A redirect leads to a login page, which is no answer of Navi; see ``_foreign_error``.
             follow_redirects=False,
             validate_cert=self.connection.verify,
         )
@@ -133,6 +135,7 @@ class Client:
     async def command(self, session_id: str, command: Mapping[str, Any]) -> dict[str, Any]:
         """Submit a command; its acceptance. Repeats it while the server starts: the command id makes that safe."""
         body = {"command_id": new_command_id(), **command}
+        # A restarting Jupyter server refuses connections, then answers 503 for about a second.
         pauses = iter((0.2, 0.5, 1.0))
         while True:
             try:
@@ -150,8 +153,8 @@ class Client:
     ) -> AsyncGenerator[list[Envelope], None]:
         """The session's envelopes with ``seq`` > ``after``, in order, each once, as they come; frame by frame.
 
-        Without ``after``, first a prelude (envelopes marked ``snapshot``). Reconnects by cursor; a prelude comes
-        again when the connection broke before it was complete, or when the server no longer keeps what was missed.
+        Without ``after``, first a snapshot (envelopes marked so). Reconnects by cursor; a snapshot comes again
+        when the connection broke before it was complete, or when the server no longer keeps what was missed.
         Raises Unreachable when there was no server for ``patience`` seconds, Refused when the session is not (or no
         longer) there.
         """

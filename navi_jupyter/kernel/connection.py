@@ -165,7 +165,7 @@ def _read_private(path: Path) -> dict[str, Any]:
     """A JSON object from a file that only this user can have written: it is theirs, and closed to others."""
     try:
         with path.open(encoding="utf-8") as file:
-            about = os.fstat(file.fileno())
+            about = os.fstat(file.fileno())  # of the open file: the path may be replaced in between
             content = json.load(file)
     except OSError as problem:
         raise _Unusable(f"{path.name} cannot be read: {problem.strerror}") from None

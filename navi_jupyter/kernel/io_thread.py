@@ -42,6 +42,7 @@ class IoThread:
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` there and return its result. Ctrl-C cancels it and is raised here at once."""
+        # It would wait for work that only it can do.
         if threading.current_thread() is self._thread:
             work.close()
             raise RuntimeError("the navi-io thread cannot wait for itself: call this from another thread")

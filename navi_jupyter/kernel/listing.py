@@ -60,6 +60,7 @@ class Listing(list[T]):
     def _rows(self) -> list[list[str]]:
         """The rows; from now on their numbers are those that a person may type."""
         rows = [list(self._row(item)) for item in self]
+        # Noted when it is displayed, not when it is made: a list that a program reads changes no number.
         if self._named is None:
             return rows
         _shown[self._kind] = tuple(name.id for name in self.names)
@@ -75,7 +76,7 @@ class Listing(list[T]):
 def find_id(kind: str, text: str | int, scopes: Callable[[], Sequence[Sequence[Named]]], *, hint: str = "") -> str:
     """The id of the item of that kind that ``text`` names; ``scopes`` are only read where they are needed.
 
-    ``hint`` says where the items are listed. Raises NoSuchItem, and UsageError for a text that names several.
+    ``hint`` is where the items are listed. Raises NoSuchItem, and UsageError for a text that names several.
     """
     text = str(text).strip()
     if is_full_id(text):

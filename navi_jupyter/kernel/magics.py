@@ -122,6 +122,7 @@ class NaviMagics(Magics):
 
     def _ask(self, prompt: Prompt) -> Reply | None:
         text = self._filled(prompt.text) if prompt.interpolate else prompt.text
+        # Images go to the model as images; everything else as files, which tools can read.
         outputs, sources = self._outputs(prompt)
         files = [*(file for file in outputs if not file.is_image), *prompt.files]
         pending = new_prompt(
@@ -240,6 +241,7 @@ def _export(action: Action) -> None:
     kind, file = action.args
     session = api.session()
     path = Path(file) if file else _free_name(session.id, kind)
+    # The kernel's disk is the user's: a typing error must not replace a file of theirs.
     if path.exists() and "force" not in action.options:
         raise UsageError(f"{path} is there already: add --force to replace it.")
     session.export(path, format=kind)

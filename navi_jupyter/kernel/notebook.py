@@ -36,6 +36,7 @@ def session_id(service: Service) -> str:
 
     ``NAVI_SESSION`` names one; else the newest with this notebook's path; without a notebook the one of this kernel.
     """
+    # Two threads that ask at once must not create two sessions.
     with service.lock:
         if service.session_id is None:
             service.session_id = os.environ.get("NAVI_SESSION") or _existing(service) or create(service)["id"]

@@ -159,6 +159,7 @@ class Recall:
 
 def new_recall(service: Service, session_id: str, message: str, schedule: Mapping[str, Any], **rest: Any) -> Recall:
     """Store a recall; ``schedule`` and ``rest`` (title, policy) in the contract's form."""
+    # In the kernel, since only it knows which cell is running.
     schedule = with_cell(schedule)
     body = {"session_id": session_id, "message": message, "schedule": schedule}
     given = {name: value for name, value in rest.items() if value}
@@ -191,6 +192,7 @@ def find_recall(service: Service, text: str | int, *, session_id: str) -> Recall
     def scopes() -> list[list[Named]]:
         items = [Recall(service, item) for item in service.pages("recalls", "recalls", most=1000)]
         still_open = [item for item in items if item._content["status"] in _OPEN]  # noqa: SLF001 - of this module
+        # By nearness: a title of this notebook's must not be ambiguous because another notebook has it too.
         here = [item for item in still_open if item.session_id == session_id]
         return [[_name(item) for item in scope] for scope in (here, still_open, items)]
 
@@ -334,7 +336,7 @@ _AWAY_COLUMNS = ("when", "what", "became", "answer or reason")
 def read_away(service: Service, session_id: str, since: datetime | str | None = None) -> Listing[dict[str, Any]]:
     """What happened since then, or since the user was last there; oldest first. Raises UsageError, Refused.
 
-    A row has ``at``, ``what``, ``status`` and ``told`` (the answer or the reason); those of runs also ``run_id``.
+    A row has ``at``, ``what``, ``status`` and ``text`` (the answer or the reason); those of runs also ``run_id``.
     Planned times of one recall that did not run for one reason are one row, with their count (``slots``).
     """
     query = {} if since is None else {"since": _instant(since)}
@@ -354,8 +356,8 @@ def _instant(since: datetime | str) -> str:
 
 def _ran(run: Mapping[str, Any]) -> dict[str, Any]:
     what = f"⏰ {run['prompt']}" if run["origin"]["kind"] == "recall" else run["prompt"]
-    told = run["answer"] or (run["error"] or "").replace("_", " ")
-    return {"at": run["at"], "what": what, "status": run["status"], "told": told, "run_id": run["run_id"]}
+    text = run["answer"] or (run["error"] or "").replace("_", " ")
+    return {"at": run["at"], "what": what, "status": run["status"], "text": text, "run_id": run["run_id"]}
 
 
 def not_run(slots: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -365,7 +367,7 @@ def not_run(slots: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         reason = str(slot["reason"] or "")
         key = (slot["recall_id"], slot["status"], reason)
         row = groups.setdefault(
-            key, {"at": slot["slot"], "what": slot["title"], "status": slot["status"], "told": reason, "slots": 0}
+            key, {"at": slot["slot"], "what": slot["title"], "status": slot["status"], "text": reason, "slots": 0}
         )
         row["slots"] += 1 + slot["coalesced"]
     yield from groups.values()
@@ -373,7 +375,7 @@ def not_run(slots: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _away_row(row: Mapping[str, Any]) -> list[str]:
     times = f" ({row['slots']} times)" if row.get("slots", 1) > 1 else ""
-    return [moment(row["at"]), row["what"], f"{row['status'].replace('_', ' ')}{times}", _plain(row["told"])]
+    return [moment(row["at"]), row["what"], f"{row['status'].replace('_', ' ')}{times}", _plain(row["text"])]
 
 
 def _plain(text: str) -> str:

@@ -122,6 +122,7 @@ class RunView:
         """Apply the next event of the session; those of other runs change nothing."""
         event = envelope["event"]
         kind = event.get("type")
+        # Events without a run id (snapshots, custom ones) name the run they mean in their body, if any.
         if kind == "MESSAGES_SNAPSHOT":
             self._reset(event["messages"])
         elif kind == "CUSTOM":

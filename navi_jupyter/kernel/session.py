@@ -281,6 +281,7 @@ def find_session(service: Service, text: str | int) -> str:
 
     def scopes() -> list[list[Named]]:
         names = [_session_name(session) for session in service.pages("sessions", "sessions")]
+        # A title repeats over the years, as notebooks are copied: a recent session is the one that is meant.
         return [names[:100], names]
 
     try:

@@ -32,6 +32,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _EFFECTS = ("read", "note", "write", "run", "outside")
 _TEXT = 200_000
 """Characters of a result. It travels in one message; the server gives the model less."""
+# The last frames are those of the user's code; a model needs no more to mend it.
 _TRACEBACK = 2_000
 _FRAMES = 6
 _MAX_IMAGE = 3_000_000
@@ -46,6 +47,7 @@ class Offered:
     arguments: type[BaseModel]
 
 
+# Global, since the server calls into this module by name, and a cell that runs again replaces its function here.
 _offered: dict[str, Offered] = {}
 
 
@@ -127,7 +129,7 @@ def call(name: str, arguments: str) -> dict[str, Any]:
         return {"missing": True}
     try:
         return _result_of(offered.function(**_valid(offered, arguments)))
-    except Exception as error:  # noqa: BLE001 - the user's function may raise anything, and the agent gets it as the result
+    except Exception as error:  # noqa: BLE001 - the user's code may raise anything, which is the result
         return _failed(error)
 
 
@@ -139,7 +141,7 @@ async def call_async(name: str, arguments: str) -> dict[str, Any]:
     try:
         result = offered.function(**_valid(offered, arguments))
         return _result_of(await result if isinstance(result, Awaitable) else result)
-    except Exception as error:  # noqa: BLE001 - the user's function may raise anything, and the agent gets it as the result
+    except Exception as error:  # noqa: BLE001 - the user's code may raise anything, which is the result
         return _failed(error)
 
 

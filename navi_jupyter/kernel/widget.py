@@ -72,6 +72,7 @@ class Chat(anywidget.AnyWidget):
 
 BUNDLE = Path(__file__).parent.parent / "static" / "navi-chat.js"
 
+# The page is code in a browser, which may loop: a kernel must not keep sockets and tasks for it without end.
 MAX_CONNECTIONS = 16
 MAX_REQUESTS = 16
 MAX_WAITING = 64
@@ -152,7 +153,7 @@ class Relay:
         while len(self._connections) >= MAX_CONNECTIONS:
             # A page that was reloaded closes nothing: the oldest connection is the likeliest to be dead.
             self._connections[next(iter(self._connections))].end(1013, "too many connections")
-        self._connections[conn] = _Connection(self, conn, str(session_id), after)
+        self._connections[conn] = _Connection(self, self._client, conn, str(session_id), after)
 
     async def _request(self, content: dict[str, Any]) -> None:
         request_id, method, path, body = (content.get(key) for key in ("id", "method", "path", "body"))
@@ -179,10 +180,6 @@ class Relay:
         if not self._closed:
             self._send({"navi": 1, "m": kind, **fields})
 
-    async def open_stream(self, session_id: str, after: int | None) -> WebSocketClientConnection:
-        """Open a socket to the server, for one of the connections."""
-        return await self._client.open_stream(session_id, after=after)
-
     def emit(self, connection: _Connection, kind: str, **fields: Any) -> None:
         """Send a message of a connection to the page; nothing when the page has replaced or closed it."""
         if self._connections.get(connection.name) is connection:
@@ -194,9 +191,10 @@ class Relay:
 class _Connection:
     """One socket to the server on behalf of the page. It does not reconnect: the page does, with its cursor."""
 
-    def __init__(self, relay: Relay, name: str, session_id: str, after: int | None) -> None:
+    def __init__(self, relay: Relay, client: Client, name: str, session_id: str, after: int | None) -> None:
         self.name = name
         self._relay = relay
+        self._client = client
         self._waiting: asyncio.Queue[str] = asyncio.Queue(MAX_WAITING)
         self._task = asyncio.get_running_loop().create_task(self._run(session_id, after), name=f"navi-relay {name}")
 
@@ -217,7 +215,7 @@ class _Connection:
 
     async def _run(self, session_id: str, after: int | None) -> None:
         try:
-            stream = await self._relay.open_stream(session_id, after)
+            stream = await self._client.open_stream(session_id, after=after)
         except KernelError as problem:
             gone = isinstance(problem, Refused) and problem.server_status == 404
             self._relay.emit(self, "closed", code=4404 if gone else 1006, reason=problem.message[:200])
