@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from ..clock import now
+from ..clock import now, zone_or_utc
 from ..errors import InvalidRequest, LimitReached, RunNotFound, SessionNotFound
 from ..events import Draft
 from ..model.base import new_id
@@ -189,4 +189,4 @@ def default_title(request: SessionCreate) -> str:
     """The title of a session that was given none."""
     if request.notebook_path:
         return request.notebook_path.rsplit("/", 1)[-1].removesuffix(".ipynb")[:200] or "Session"
-    return f"Session of {now():%Y-%m-%d %H:%M}"
+    return f"Session of {now().astimezone(zone_or_utc(request.timezone or 'UTC')):%Y-%m-%d %H:%M}"
