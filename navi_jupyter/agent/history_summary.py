@@ -16,10 +16,8 @@ from ..text import one_line
 if TYPE_CHECKING:
     from ..ports.agent import Message, RecallAccess, SessionHistory, Unrun
 
-MAX_RUNS = 200
-"""Runs of a session that are looked through, the latest."""
-EXCERPT = 300
-"""Characters of a question or an answer."""
+MAX_RUNS = 200  # runs of a session that are looked through, the latest
+EXCERPT = 300  # characters of a question or an answer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,8 +27,7 @@ class SummarizedTurn:
     run: Run
     prompt: str
     answer: str
-    tools: tuple[str, ...]
-    """The names of the tools that it called."""
+    tools: tuple[str, ...]  # the names of the tools that it called
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

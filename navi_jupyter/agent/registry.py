@@ -31,8 +31,8 @@ class AgentParts:
     profiles: ProfileBook
     permissions: ToolPermissions
     contexts: RunContexts
+    # Where tools come from; of two tools with one name, that of the earlier source counts.
     sources: Sequence[ToolSource] = ()
-    """Where tools come from; of two tools with one name, that of the earlier source counts."""
 
     async def tools(self, profile: Profile, context: ToolContext) -> list[Tool]:
         """The tools that a run with this profile can call, each name once."""

@@ -15,13 +15,10 @@ from ..ports.agent import ToolContext
 class RecallTrigger:
     """The recall that triggered this run."""
 
-    recall: Recall | None
-    """None when it was deleted meanwhile."""
-    slot: datetime | None
-    """The planned time."""
+    recall: Recall | None  # None when it was deleted meanwhile
+    slot: datetime | None  # the planned time
     lateness: timedelta
-    coalesced: int = 0
-    """How many earlier planned times this run stands for besides its own."""
+    coalesced: int = 0  # how many earlier planned times this run stands for besides its own
 
 
 async def trigger_of(context: ToolContext, now: datetime) -> RecallTrigger | None:

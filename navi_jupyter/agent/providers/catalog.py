@@ -30,18 +30,14 @@ class Provider:
     """What a prefix of model strings needs."""
 
     label: str
-    module: str
-    """The package that is present when the extra is installed."""
-    install: str
-    """What to give to ``pip install``."""
+    module: str  # the package that is present when the extra is installed
+    install: str  # what to give to ``pip install``
+    # Environment variables, of which one must be set (or the one with ``_FILE`` behind, that names a file).
     keys: tuple[str, ...] = ()
-    """Environment variables, of which one must be set (or the one with ``_FILE`` behind, that names a file)."""
-    instead: tuple[str, ...] = ()
-    """Environment variables that make a key unnecessary (the user's own server)."""
-    models: tuple[str, ...] = ()
-    """Models to suggest."""
+    instead: tuple[str, ...] = ()  # environment variables that make a key unnecessary (the user's own server)
+    models: tuple[str, ...] = ()  # models to suggest
+    # Environment variable with the address of a server that can be asked for its models (``GET <address>/models``).
     base_url: str | None = None
-    """Environment variable with the address of a server that can be asked for its models (``GET <address>/models``)."""
 
     def has_key(self, environ: Mapping[str, str] | None = None) -> bool:
         """Whether a key is set, or one of the variables that make it unnecessary."""
@@ -93,6 +89,7 @@ def _other(label: str, module: str, extra: str, *keys: str, models: tuple[str, .
 _OPENAI_MODELS = ("gpt-6.1-sol", "gpt-6.1-terra", "gpt-6-luna")
 _OPENAI = _openai("OpenAI", "OPENAI_API_KEY", instead=("OPENAI_BASE_URL",), models=_OPENAI_MODELS)
 
+# By the prefix of the model string, the usual ones first.
 PROVIDERS: Mapping[str, Provider] = {
     "openai-chat": replace(_OPENAI, base_url="OPENAI_BASE_URL"),
     "openai": _OPENAI,
@@ -136,7 +133,6 @@ PROVIDERS: Mapping[str, Provider] = {
     "huggingface": _other("Hugging Face", "huggingface_hub", "huggingface", "HF_TOKEN"),
     "bedrock": _other("Amazon Bedrock", "boto3", "bedrock"),
 }
-"""By the prefix of the model string, the usual ones first."""
 
 
 _ENDPOINT = re.compile(r"^NAVI_ENDPOINT_([A-Z0-9]+(?:_[A-Z0-9]+)*)_URL$")
@@ -147,14 +143,11 @@ _APIS = ("chat", "responses")
 class Endpoint:
     """A server of the user's own that speaks OpenAI's protocol."""
 
-    name: str
-    """The prefix of its model strings: lower case, ``-`` for ``_``."""
-    url: str
-    """Where its API begins, e.g. ``https://llm.example.org/v1``."""
+    name: str  # the prefix of its model strings: lower case, ``-`` for ``_``
+    url: str  # where its API begins, e.g. ``https://llm.example.org/v1``
     api: str = "chat"
     models: tuple[str, ...] = ()
-    window: int | None = None
-    """Tokens that its models read."""
+    window: int | None = None  # tokens that its models read
 
     @property
     def key_name(self) -> str:

@@ -34,8 +34,7 @@ class ServerModels:
     """What one server answered."""
 
     models: tuple[str, ...] = ()
-    problem: str | None = None
-    """Why there is no answer; None when there is one."""
+    problem: str | None = None  # why there is no answer; None when there is one
 
 
 class ModelDiscovery:

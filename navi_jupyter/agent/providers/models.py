@@ -49,14 +49,11 @@ log = get_logger("agent")
 class RetryPolicy:
     """How often a request is tried, and how long to wait between two tries."""
 
-    tries: int = 4
-    """All in all; two where each takes a time-out."""
-    first_wait: float = 0.5
-    """Seconds before the second try, when the provider names none; then twice as long each time."""
-    longest_wait: float = 8.0
-    """Seconds, where the provider names none."""
+    tries: int = 4  # all in all; two where each takes a time-out
+    first_wait: float = 0.5  # seconds before the second try, when the provider names none; then twice as long each time
+    longest_wait: float = 8.0  # seconds, where the provider names none
+    # Seconds; when a provider asks for a longer wait, the run fails and its error names the time.
     longest_asked: float = 30.0
-    """Seconds; when a provider asks for a longer wait, the run fails and its error names the time."""
 
     def wait(self, error: ModelAPIError, tried: int, *, jitter: float) -> float | None:
         """Seconds until the next try after ``tried`` ones; None when there is to be none.

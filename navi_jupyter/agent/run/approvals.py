@@ -26,10 +26,8 @@ class Decision:
     """The answer to the question whether a call may be made."""
 
     approved: bool
-    args: dict[str, Any] | None = None
-    """The arguments that the user put in place of the model's."""
-    message: str = ""
-    """Why it was not approved, for the model."""
+    args: dict[str, Any] | None = None  # the arguments that the user put in place of the model's
+    message: str = ""  # why it was not approved, for the model
 
 
 class Allowances:

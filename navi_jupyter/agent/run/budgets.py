@@ -33,8 +33,7 @@ class UsageMeter:
     def __init__(self, run_id: str, emit: Callable[[Event], None], spent: Usage) -> None:
         self._run_id = run_id
         self._emit = emit
-        self.total = spent
-        """Of the whole run, what it used before a pause included."""
+        self.total = spent  # of the whole run, what it used before a pause included
 
     def add(self, usage: Usage) -> None:
         """Count the usage of one request; one that used nothing emits nothing."""
@@ -49,8 +48,7 @@ class _Limit:
     """One budget, and what others have used of it."""
 
     limit: float
-    used_before: float
-    """By earlier runs of the session, or of the user's day."""
+    used_before: float  # by earlier runs of the session, or of the user's day
     name: str
     advice: str
     money: bool = False

@@ -34,8 +34,8 @@ from .token_estimates import MEDIA, limited_tokens, tokens_from, tokens_of
 
 log = get_logger("agent")
 
+# A summary of these messages. Raises RunFailed or AgentRunError.
 Summarize = Callable[[Sequence[ModelMessage]], Awaitable[str]]
-"""A summary of these messages. Raises RunFailed or AgentRunError."""
 
 # How much of its room is full after a summary: the rest lets the next turns do without another one.
 _FILL_AFTER_SUMMARY = 0.6
@@ -89,15 +89,11 @@ async def _summary(plan: _SummaryPlan, summarize: Summarize | None) -> str:
 class _SummaryPlan:
     """The oldest turns are to give way to a summary that has to be made."""
 
-    past: Sequence[ModelMessage]
-    """What it is made from: an earlier summary, if there is one, and the turns since."""
-    covers: str
-    """Its key."""
+    past: Sequence[ModelMessage]  # what it is made from: an earlier summary, if there is one, and the turns since
+    covers: str  # its key
     rest: Sequence[ModelMessage]
-    systems: Sequence[SystemPromptPart]
-    """System prompts of what is left out: they stay in force."""
-    room: int
-    """Tokens that it may take."""
+    systems: Sequence[SystemPromptPart]  # system prompts of what is left out: they stay in force
+    room: int  # tokens that it may take
     limit: int
 
     def messages(self, summary: str) -> list[ModelMessage]:

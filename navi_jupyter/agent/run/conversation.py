@@ -51,15 +51,11 @@ _REASONS = {
 class PausedRun:
     """The state of a run that waits for answers."""
 
-    messages: Sequence[ModelMessage] = ()
-    """The run's own, from its prompt on."""
-    calls: Mapping[str, str] = field(default_factory=dict)
-    """The calls that wait: our ids by the provider's."""
+    messages: Sequence[ModelMessage] = ()  # the run's own, from its prompt on
+    calls: Mapping[str, str] = field(default_factory=dict)  # the calls that wait: our ids by the provider's
     usage: Usage = field(default_factory=Usage)
-    requests: int = 0
-    """Requests to the model by the run's own agent, not by its subagents."""
-    allowed: Sequence[str] = ()
-    """Tools that the user has allowed for the session during this run."""
+    requests: int = 0  # requests to the model by the run's own agent, not by its subagents
+    allowed: Sequence[str] = ()  # tools that the user has allowed for the session during this run
 
 
 def dump(messages: Sequence[ModelMessage], summaries: Sequence[Mapping[str, str]] = ()) -> bytes:

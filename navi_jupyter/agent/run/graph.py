@@ -55,40 +55,31 @@ class AgentTask:
     """What one agent is to do, and with what."""
 
     model: Model
-    model_name: str
-    """As the user wrote it."""
-    prompt: Prompt | None
-    """None exactly when the run goes on after a pause."""
+    model_name: str  # as the user wrote it
+    prompt: Prompt | None  # None exactly when the run goes on after a pause
     history: Sequence[ModelMessage]
     instructions: str
     toolset: AgentToolset
     translator: Translator
     emit: Callable[[Event], None]
-    context: ToolContext
-    """Its ``steering`` is None for a subagent."""
+    context: ToolContext  # its ``steering`` is None for a subagent
     meter: UsageMeter
+    # Why these messages may not be sent; None when they may.
     over_budget: Callable[[Sequence[ModelMessage]], Failure | None]
-    """Why these messages may not be sent; None when they may."""
-    max_requests: int
-    """To the model, those before a pause included."""
+    max_requests: int  # to the model, those before a pause included
     timeout: float
-    results: DeferredToolResults | None = None
-    """Answers to the questions with which it paused."""
-    requests: int = 0
-    """How many were made before that pause."""
+    results: DeferredToolResults | None = None  # answers to the questions with which it paused
+    requests: int = 0  # how many were made before that pause
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AgentResult:
     """How one agent ended, or where it paused."""
 
-    messages: Sequence[ModelMessage]
-    """This agent's new ones; what went before a pause is not among them."""
+    messages: Sequence[ModelMessage]  # this agent's new ones; what went before a pause is not among them
     requests: int
-    waiting: Sequence[ToolCallPart] = ()
-    """The calls that the user has to be asked about. Not empty: it paused."""
-    failure: Failure | None = None
-    """The limit that ended it."""
+    waiting: Sequence[ToolCallPart] = ()  # calls that the user has to be asked about; not empty: it paused
+    failure: Failure | None = None  # the limit that ended it
 
     @property
     def answer(self) -> str:
@@ -153,10 +144,9 @@ def _has_files(prompt: Prompt | None) -> bool:
 class _GraphRun:
     task: AgentTask
     run: AgentRun[None, Any]
-    unsent: ModelRequest | None = None
-    """The request that is to be sent next; not among the run's messages until it is."""
+    unsent: ModelRequest | None = None  # the request that is to be sent next; not among the run's messages until it is
+    # Steering prompts that were taken and have not reached the model.
     undelivered: list[UserPromptPart] = field(default_factory=list)
-    """Steering prompts that were taken and have not reached the model."""
 
     async def result(self) -> AgentResult:
         try:

@@ -21,16 +21,13 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.models import Model
 
-DEFAULT_WINDOW = 128_000
-"""Tokens that a model of unknown size reads."""
-SHARE = 0.7
-"""How much of the window the conversation may fill: the rest is for the answer and for what tools return."""
+DEFAULT_WINDOW = 128_000  # tokens that a model of unknown size reads
+SHARE = 0.7  # how much of the window the conversation may fill: the rest is for the answer and for what tools return
 
 _MEDIA_TOKENS = 1_500  # of an image or a file, about what providers count for one
 _MESSAGE_TOKENS = 8  # of the frame around a message or a call
 
-MEDIA = (BinaryContent, FileUrl, UploadedFile)
-"""What stands for an image or a file within a prompt."""
+MEDIA = (BinaryContent, FileUrl, UploadedFile)  # what stands for an image or a file within a prompt
 
 
 def window_of(model: Model) -> int:

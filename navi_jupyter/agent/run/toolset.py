@@ -56,10 +56,9 @@ class AgentToolset(AbstractToolset[None]):
         self._context = context
         self._translator = translator
         self._takes_images = takes_images  # whether the model does
+        # By our id of the call: the arguments that the user put in place of the model's.
         self.edited: dict[str, dict[str, Any]] = {}
-        """By our id of the call: the arguments that the user put in place of the model's."""
-        self.pausing = False
-        """Set when a call of the present response waits for the user in the database."""
+        self.pausing = False  # set when a call of the present response waits for the user in the database
 
     @property
     def id(self) -> str | None:
