@@ -32,8 +32,8 @@ class StopSignal:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        # By tool call, what of its work the stop has ended, and how: see :meth:`ToolContext.report_stop`.
         self.reports: dict[str, tuple[str, str]] = {}
-        """By tool call, what of its work the stop has ended and how: see :meth:`ToolContext.report_stop`."""
 
     def set(self) -> None:
         """Ask the run to end. Loop thread only."""
@@ -121,8 +121,7 @@ class ToolContext:
     memory: Memory | None = None
     attachments: Attachments | None = None
     spending: Spending | None = None
-    subagents: SubagentSpawner | None = None
-    """None: this run cannot delegate."""
+    subagents: SubagentSpawner | None = None  # None: this run cannot delegate
 
     def report_stop(self, what: str, message: str) -> None:
         """Report how a stop has ended the present tool call: it becomes the call's one ``navi.stop`` event.
@@ -145,8 +144,7 @@ def stop_reached(run_id: str, what: str, message: str) -> Event:
 class SubagentResult:
     """How a subagent ended."""
 
-    answer: str
-    """Its last text; where it failed, what it had until then."""
+    answer: str  # its last text; where it failed, what it had until then
     failure: Failure | None = None
 
 

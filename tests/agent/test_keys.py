@@ -16,8 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from navi_jupyter import redaction
-from navi_jupyter.agent.providers.catalog import PROVIDERS
-from navi_jupyter.agent.providers.keys import first_key, key, redact, redact_output, remember, scrub
+from navi_jupyter.agent.providers.catalog import PROVIDERS, first_key, key
 from navi_jupyter.event_redaction import EventRedactor, scrubbed
 from navi_jupyter.events import (
     ActivityDelta,
@@ -29,6 +28,7 @@ from navi_jupyter.events import (
     ToolCallResult,
 )
 from navi_jupyter.log_setup import get_logger
+from navi_jupyter.redaction import redact, redact_output, remember, scrub
 from tests.e2e.client import call, new_session, ok
 from tests.support.providers import KEY, Call, Reply, ScriptedProvider
 from tests.support.server import JupyterServer

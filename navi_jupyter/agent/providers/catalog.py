@@ -1,4 +1,4 @@
-"""The known model providers, what each needs, and whether that is installed and set. Imports none of them.
+"""The known model providers, what each needs, whether that is installed and set, and their keys. Imports none of them.
 
 The names are pydantic-ai's (a test compares them with the installed version), and those of *endpoints*: any server that
 speaks OpenAI's protocol, named in the environment of the Jupyter server::
@@ -17,10 +17,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from typing import Any
 from urllib.parse import urlsplit
 
 from ...errors import InvalidRequest
-from .keys import first_key
+from ...redaction import mounted, remember
 
 OFFLINE = "offline"
 
@@ -62,23 +63,9 @@ def installed(module: str) -> bool:
         return False
 
 
-def _openai(
-    label: str,
-    *keys: str,
-    instead: tuple[str, ...] = (),
-    models: tuple[str, ...] = (),
-    base_url: str | None = None,
-) -> Provider:
+def _openai(label: str, *keys: str, **more: Any) -> Provider:
     """A provider that is reached with OpenAI's package."""
-    return Provider(
-        label=label,
-        module="openai",
-        install="navi-jupyter[openai]",
-        keys=keys,
-        instead=instead,
-        models=models,
-        base_url=base_url,
-    )
+    return Provider(label=label, module="openai", install="navi-jupyter[openai]", keys=keys, **more)
 
 
 def _other(label: str, module: str, extra: str, *keys: str, models: tuple[str, ...] = ()) -> Provider:
@@ -219,3 +206,28 @@ def provider_of(model: str) -> Provider:
             field="model",
         )
     return provider
+
+
+# --- keys -------------------------------------------------------------------------------------------------------------
+
+
+def key(name: str, environ: Mapping[str, str] | None = None) -> str | None:
+    """The secret ``name``; None when it is set nowhere.
+
+    Read at each request from the environment, else from the file that ``<NAME>_FILE`` names (mounted secrets of
+    JupyterHub, Docker, Kubernetes): a key that changes needs no restart. Never taken from a cell or a request.
+    """
+    env = os.environ if environ is None else environ
+    if value := env.get(name, "").strip():
+        remember(value)  # so that redaction keeps it out of all texts
+        return value
+    path = env.get(f"{name}_FILE", "").strip()
+    if not path or not (value := mounted(path)):
+        return None
+    remember(value)
+    return value
+
+
+def first_key(names: tuple[str, ...], environ: Mapping[str, str] | None = None) -> str | None:
+    """The first of these that is set."""
+    return next((value for name in names if (value := key(name, environ))), None)

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
 from ...log_setup import get_logger
-from .catalog import all_providers, endpoints
-from .keys import first_key, key
+from .catalog import all_providers, endpoints, first_key, key
 
 log = get_logger("agent")
 

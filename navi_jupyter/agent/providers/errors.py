@@ -30,7 +30,7 @@ from pydantic_ai.exceptions import (
 )
 
 from ...errors import RunFailed
-from .keys import redact
+from ...redaction import redact
 
 _LONGEST = 500
 # In the code or type of a provider's refusal to deal with what was asked.

@@ -37,9 +37,8 @@ from pydantic_ai.settings import ModelSettings
 
 from ...errors import RunFailed
 from ...log_setup import get_logger
-from .catalog import PROVIDERS, Endpoint, endpoints, provider_of
+from .catalog import PROVIDERS, Endpoint, endpoints, first_key, key, provider_of
 from .errors import run_failure
-from .keys import first_key, key
 from .sse_coalescing import with_coalesced_streams
 
 log = get_logger("agent")

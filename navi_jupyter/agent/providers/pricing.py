@@ -14,7 +14,8 @@ from pydantic_ai.usage import RequestUsage, RunUsage
 
 from ...model.sessions import Usage
 
-# Our provider prefixes where the price list has another name.
+# Our provider prefixes where the price list has another name. A test finds the prices of all suggested models, so a
+# name that the list changes is noticed.
 _CATALOG = {
     "openai-chat": "openai",
     "openai-responses": "openai",
@@ -51,6 +52,7 @@ def cost_of(usage: RequestUsage | RunUsage | Usage, model_name: str, provider: s
         if isinstance(usage, RequestUsage | RunUsage)
         else Tokens(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
     )
+    # A model or provider that the list does not have is no error: its cost is not known, and budgets of money skip it.
     try:
         price = calc_price(tokens, name, provider_id=_CATALOG.get(prefix, prefix))
     except (LookupError, ValueError):
