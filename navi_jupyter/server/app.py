@@ -36,7 +36,7 @@ PACKAGE = Path(__file__).parent.parent
 
 
 class _FromEnvironment:
-    """A trait whose default is what ``NAVI_<NAME>`` says."""
+    """A trait whose default comes from the environment variable ``NAVI_<NAME>``."""
 
     def default(self, obj: Any = None) -> Any:
         trait = cast("TraitType[Any, Any]", self)
@@ -72,7 +72,7 @@ class _Ceiling(_FromEnvironment, Dict):
         super().__init__(key_trait=Unicode(), value_trait=Enum(_PERMISSIONS), **kwargs)
 
     def from_string(self, s: str) -> dict[str, str]:
-        """Raises ValueError for what is no ceiling."""
+        """Raises ValueError for a text that is not a ceiling."""
         rules: dict[str, str]
         if s.lstrip().startswith("{"):
             rules = json.loads(s)
@@ -100,10 +100,10 @@ class PageHandler(ExtensionHandlerJinjaMixin, ExtensionHandlerMixin, JupyterHand
     @authorized("read")  # type: ignore[untyped-decorator]
     async def get(self) -> None:
         """The page. It carries no secret: same origin, so the login cookie is all it needs."""
-        # In a <script>, "</" would end it whatever is around.
+        # In a <script>, "</" would end the script even inside a string.
         config = json.dumps({"baseUrl": self.base_url, "token": "", "appName": "Navi"}).replace("</", "<\\/")
         self.set_header("Cache-Control", "no-store")
-        self.set_header("Referrer-Policy", "same-origin")  # the URL may have had the token
+        self.set_header("Referrer-Policy", "same-origin")  # the URL of the page may contain the token
         await self.finish(self.render_template("navi.html", config=config, version=__version__))
 
 
@@ -137,7 +137,7 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         10.0, min=0.0, help="Seconds from a stop that was asked for to the forced end of the run."
     ).tag(config=True)
     approval_timeout = _Seconds(
-        3600.0, min=0.001, help="Seconds until a question to the user that nobody answers expires."
+        3600.0, min=0.001, help="Seconds until an unanswered question to the user expires."
     ).tag(config=True)
     run_token_budget = _Count(0, min=0, help="Tokens that one run may use up, in and out. 0: no limit.").tag(
         config=True
@@ -162,7 +162,7 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         config=True
     )
     min_recall_interval = _Seconds(
-        1.0, min=1.0, help="Seconds that lie at least between two firings of a recurring recall."
+        1.0, min=1.0, help="The least number of seconds between two firings of a recurring recall."
     ).tag(config=True)
     max_message_bytes = _Count(
         1_048_576, min=1024, help="The largest body of a request, and the largest frame of a socket, in bytes."
@@ -181,8 +181,8 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         86_400.0, min=0.0, help="Seconds after the end of a run until the pieces of its messages are joined in the log."
     ).tag(config=True)
     tool_ceiling = _Ceiling(
-        help="The most that a tool may get whatever profiles and users say: `allow`, `ask` or `deny` by its name or a "
-        "pattern (`run_*`, `effect:write`, `source:mcp:*`); the strictest that matches counts."
+        help="The most that a tool may get, whatever profiles and users allow: `allow`, `ask` or `deny` by its name or "
+        "a pattern (`run_*`, `effect:write`, `source:mcp:*`); the strictest that matches counts."
     ).tag(config=True)
     mcp_config = _Text(
         "", help="A JSON file with `mcpServers` that goes before `navi/mcp.json` in Jupyter's configuration path."
@@ -193,8 +193,8 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
     ).tag(config=True)
     kernel_user = _Text(
         "",
-        help="The user that kernels of this server speak as. Default: the user of JupyterHub, else `local`. "
-        "Only a server whose identity provider tells several people apart needs it.",
+        help="The user that kernels of this server act as. Default: the user of JupyterHub, else `local`. "
+        "Only a server whose identity provider distinguishes several people needs it.",
     ).tag(config=True)
 
     lifecycle: Lifecycle | None = None
@@ -213,7 +213,7 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         )
 
     def initialize_settings(self) -> None:
-        """Make the lifecycle; handlers find it in the web application's settings."""
+        """Create the lifecycle; handlers find it in the web application's settings."""
         self.lifecycle = Lifecycle(self.read_settings(), self.log)
         self.settings["navi_lifecycle"] = self.lifecycle
 

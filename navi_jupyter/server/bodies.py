@@ -11,43 +11,47 @@ from ..errors import InvalidRequest, InvalidSchedule, NaviError
 from .wire import INPUTS
 
 _ADAPTERS: dict[str, TypeAdapter[Any]] = {}
-_FOREIGN_TYPES = ("text/", "multipart/", "image/", "audio/", "video/", "application/xml", "application/octet-stream")
+_NOT_JSON = ("text/", "multipart/", "image/", "audio/", "video/", "application/xml", "application/octet-stream")
 
 
 def check_content_type(content_type: str) -> None:
-    """JSON is meant also where nobody says so (tornado and curl then claim a form); not where another kind is said."""
-    if content_type.lower().lstrip().startswith(_FOREIGN_TYPES):
+    """Refuse a body that is declared as something else than JSON.
+
+    A missing type, and the form type that curl sends unless asked otherwise, are taken as JSON.
+    """
+    if content_type.lower().lstrip().startswith(_NOT_JSON):
         raise InvalidRequest("The body must be JSON: send Content-Type: application/json.", field="Content-Type")
 
 
 def parse(name: str, text: bytes | str) -> Any:
     """JSON text as the input type of that name. Raises InvalidRequest, InvalidSchedule, naming the field."""
     if not text.strip():
-        raise InvalidRequest("There is no body; it must be a JSON object.", field="body")
+        raise InvalidRequest("The body is missing; send a JSON object.", field="body")
     adapter = _ADAPTERS.get(name)
     if adapter is None:
         adapter = _ADAPTERS[name] = TypeAdapter(INPUTS[name])
     try:
         return adapter.validate_json(text, strict=True)
     except ValidationError as error:
-        raise _explained(error, text) from None
+        raise _error_of(error, text) from None
     except (RecursionError, UnicodeError):
-        raise InvalidRequest("The body is not JSON that can be read.", field="body") from None
+        raise InvalidRequest("The body is not valid JSON.", field="body") from None
 
 
-def _explained(error: ValidationError, text: bytes | str) -> NaviError:
+def _error_of(error: ValidationError, text: bytes | str) -> NaviError:
+    # The first mistake is explained and the others are counted: a client mends one field at a time.
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     path = _field_path(first["loc"], text)
     message = first["msg"].removeprefix("Value error, ")[:300]
     if first["type"] == "union_tag_invalid":
-        message = f"not one of the kinds that are known here: {first['msg'].rpartition('expected tags: ')[2]}"
+        message = f"unknown kind; use one of {first['msg'].rpartition('expected tags: ')[2]}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     kind = InvalidSchedule if path.startswith("schedule") and first["type"] == "value_error" else InvalidRequest
     return kind(f"{path}: {message}{more}"[:600], field=path[:200])
 
 
 def _field_path(location: tuple[int | str, ...], text: bytes | str) -> str:
-    """Where in the input: ``schedule.at``. pydantic also names the variant of a union it was in; that is no field."""
+    """Where in the input: ``schedule.at``. pydantic also names the variant of a union, which is not a field."""
     if not location:
         return "body"
     try:
@@ -66,7 +70,7 @@ def _field_path(location: tuple[int | str, ...], text: bytes | str) -> str:
 
 
 def _is_variant(here: Any, part: int | str) -> bool:
-    """Whether a part of a location names the kind of the object that we are in (a field may have the same name)."""
+    """Whether a part of a location names the kind of the present object; a field may have the same name."""
     return isinstance(here, dict) and part in (here.get("kind"), here.get("type"), *({part} - set(here)))
 
 

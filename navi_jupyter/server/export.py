@@ -1,6 +1,6 @@
-"""A session as a file: Markdown to read, a notebook to keep with one's work, JSON for programs.
+"""A session as a file: Markdown for reading, a notebook, JSON for programs.
 
-Not responsible for routes; reads the session through the orchestrator, so it sees what any follower sees.
+Reads the session through the orchestrator, so a file has what a follower sees. Not responsible for routes (``rest``).
 """
 
 from __future__ import annotations
@@ -84,16 +84,16 @@ async def download(orchestrator: Orchestrator, session_id: str, kind: str, *, ow
 def as_markdown(session: Session, messages: Sequence[MessageInfo]) -> str:
     """One heading per message."""
     parts = [f"# {session.title}", f"_Exported from Navi; session `{session.id}`, model `{session.model}`._"]
-    for message in _spoken(messages):
-        parts += [f"## {_speaker(message)} · {message.at}", _body(message)]
+    for message in _shown_messages(messages):
+        parts += [f"## {_author(message)} · {message.at}", _body(message)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def as_notebook(session: Session, messages: Sequence[MessageInfo]) -> dict[str, Any]:
     """A notebook (nbformat 4.5) of Markdown cells, one per message, the raw message in the cell's metadata."""
     cells = [_cell("title", f"# {session.title}", {})]
-    for number, message in enumerate(_spoken(messages)):
-        source = f"**{_speaker(message)}** · {message.at}\n\n{_body(message)}"
+    for number, message in enumerate(_shown_messages(messages)):
+        source = f"**{_author(message)}** · {message.at}\n\n{_body(message)}"
         cells.append(_cell(f"m{number}", source, {"navi": {"message_id": message.id, "run_id": message.run_id}}))
     return {
         "cells": cells,
@@ -115,12 +115,12 @@ def _cell(cell_id: str, source: str, metadata: dict[str, Any]) -> dict[str, Any]
     return {"cell_type": "markdown", "id": cell_id, "metadata": metadata, "source": source}
 
 
-def _spoken(messages: Sequence[MessageInfo]) -> list[MessageInfo]:
+def _shown_messages(messages: Sequence[MessageInfo]) -> list[MessageInfo]:
     """Without the tools' own messages: a call is shown, with its result, where the assistant made it."""
     return [message for message in messages if message.role != "tool"]
 
 
-def _speaker(message: MessageInfo) -> str:
+def _author(message: MessageInfo) -> str:
     if message.role == "assistant":
         return "Navi"
     return "Recall" if message.origin.kind is OriginKind.RECALL else "You"
@@ -128,17 +128,17 @@ def _speaker(message: MessageInfo) -> str:
 
 def _body(message: MessageInfo) -> str:
     parts = [message.content]
-    parts += [_tool(call) for call in message.tool_calls]
+    parts += [_tool_call(call) for call in message.tool_calls]
     if message.queued:
         parts.append("_(waiting)_")
     elif message.partial:
-        parts.append("_(not complete)_")
+        parts.append("_(incomplete)_")
     return "\n\n".join(part for part in parts if part)
 
 
-def _tool(call: ToolCallInfo) -> str:
+def _tool_call(call: ToolCallInfo) -> str:
     result = call.result or ""
-    # A fence that nothing inside can close.
+    # A fence longer than any run of backticks inside, so that nothing in the content closes it.
     longest = max((len(ticks) for ticks in re.findall(r"`+", call.args + result)), default=0)
     fence = "`" * max(3, longest + 1)
     shown = f"{fence}\n{call.name}({call.args})\n{fence}"

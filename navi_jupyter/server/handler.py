@@ -1,6 +1,6 @@
-"""What every handler of ours has: who is asking, may they, and one shape for every error.
+"""The base of all handlers: authentication, authorization and one shape for every error; and the handler of the API.
 
-Not responsible for what a route does (``rest``, ``stream``). Imported at extension load: no pydantic.
+Not responsible for what a route does (``rest``, ``websocket``). Imported at extension load: no pydantic.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def error_body(error: NaviError) -> dict[str, str]:
 
 
 def internal_error(error: BaseException, log: logging.Logger, **context: object) -> NaviError:
-    """What an unforeseen failure becomes: an id for its reader, and one line in the log that the id finds."""
+    """The error for an unforeseen failure: the user gets an id, and the log has one line with the same id."""
     error_id = secrets.token_hex(4)
     where = traceback.extract_tb(error.__traceback__)[-1:]
     place = f"{where[0].filename}:{where[0].lineno}" if where else "?"
@@ -59,7 +59,7 @@ def internal_error(error: BaseException, log: logging.Logger, **context: object)
 
 
 if TYPE_CHECKING:
-    # The mixin stands before Jupyter's classes; only the type checker needs to know that.
+    # The mixin stands before Jupyter's classes in the bases; only the type checker needs to know that.
     class _Mixed(JupyterHandler): ...
 else:
     _Mixed = object
@@ -68,8 +68,8 @@ else:
 class NaviHandler(ExtensionHandlerMixin, _Mixed):
     """Mixed into all handlers but the page.
 
-    Every method is marked ``allow_unauthenticated`` because Jupyter would otherwise refuse the kernels' own token
-    before we can look at it; then ``prepare`` refuses whoever is nobody, also where Jupyter itself would let them in.
+    Every method is marked ``allow_unauthenticated``, because Jupyter would otherwise refuse the kernels' own token
+    before it can be checked. So ``prepare`` refuses everyone who is not authenticated, also where Jupyter would not.
     """
 
     auth_resource = "navi"
@@ -90,7 +90,7 @@ class NaviHandler(ExtensionHandlerMixin, _Mixed):
         return self.lifecycle.kernel_token.matches(self.request.headers)
 
     async def prepare(self) -> None:  # type: ignore[override]
-        """Find out who asks. Raises 403 for nobody."""
+        """Authenticate the request. Raises 403 when neither Jupyter nor the kernels' token knows the user."""
         await ensure_async(super().prepare())  # type: ignore[arg-type]
         if self._has_kernel_token:
             self.current_user = self.lifecycle.kernel_token.user
@@ -98,7 +98,7 @@ class NaviHandler(ExtensionHandlerMixin, _Mixed):
             raise HTTPError(403, "Log in to this Jupyter server, or send its token.")
 
     def check_xsrf_cookie(self) -> None:
-        """A foreign page can not know the kernels' token, so nobody is forged who has it."""
+        """Not needed with the kernels' token: a foreign page cannot know it, so the request cannot be forged."""
         if not self._has_kernel_token:
             super().check_xsrf_cookie()
 
@@ -106,7 +106,7 @@ class NaviHandler(ExtensionHandlerMixin, _Mixed):
         """Ask Jupyter's authorizer. Raises Forbidden."""
         may = self.authorizer.is_authorized(self, self.current_user, action, self.auth_resource)
         if not await ensure_async(may):
-            raise Forbidden(f"You may not {action} on {self.auth_resource} in this Jupyter server.")
+            raise Forbidden(f"You are not allowed to {action} {self.auth_resource} on this Jupyter server.")
 
     # --- errors ------------------------------------------------------------------------------------------------------
 
@@ -114,10 +114,10 @@ class NaviHandler(ExtensionHandlerMixin, _Mixed):
         """Answer with the contract's shape."""
         error = kwargs.get("exc_info", (None, None, None))[1]
         self.set_header("Content-Type", "application/json")
-        # Synchronous by tornado's contract; the future says only when the bytes have left.
-        _ = self.finish(json.dumps(self._as_body(status_code, error)))
+        # tornado calls this synchronously; the future only reports when the bytes have been sent.
+        _ = self.finish(json.dumps(self._body_of(status_code, error)))
 
-    def _as_body(self, status_code: int, error: BaseException | None) -> dict[str, str]:
+    def _body_of(self, status_code: int, error: BaseException | None) -> dict[str, str]:
         if isinstance(error, NaviError):
             self.set_status(error.status)
             return error_body(error)
@@ -131,13 +131,13 @@ class NaviHandler(ExtensionHandlerMixin, _Mixed):
         return error_body(internal_error(error, self.log, method=self.request.method, path=self.request.path))
 
     def log_exception(self, *exc_info: Any) -> None:
-        """Errors that their reader can act on are answers, not news; the others are logged where they are answered."""
+        """Jupyter's own errors alone: a NaviError is an answer, and all others are logged by ``internal_error``."""
         if isinstance(exc_info[1], HTTPError):
             super().log_exception(*exc_info)
 
 
 class ApiHandler(NaviHandler, APIHandler):
-    """``navi/api/…``: looks up the operation in the table of routes, calls it, writes its reply."""
+    """``navi/api/…``: finds the operation in the table of routes, calls it, writes its reply."""
 
     def initialize(self, name: str) -> None:
         super().initialize(name)
@@ -150,7 +150,7 @@ class ApiHandler(NaviHandler, APIHandler):
 
     @property
     def _track_activity(self) -> bool:  # type: ignore[override]
-        """Looking does not keep a server alive (an open page polls); doing does."""
+        """Reading does not keep an idle server alive, since an open page polls; changes do."""
         return self.request.method not in {"GET", "HEAD", "OPTIONS"}
 
     @allow_unauthenticated
@@ -180,7 +180,7 @@ class ApiHandler(NaviHandler, APIHandler):
     async def _serve(self, path: str) -> None:
         if path == "health" and self.lifecycle.services is None:
             await self.authorize("read")
-            await self._say_why_not_healthy()
+            await self._write_unhealthy()
             return
         services = await self.lifecycle.ready()
         operation, parameters = self.lifecycle.routes.find(self._method, path)
@@ -221,7 +221,7 @@ class ApiHandler(NaviHandler, APIHandler):
         else:
             await self.finish(reply.content, set_content_type=reply.content_type)
 
-    async def _say_why_not_healthy(self) -> None:
+    async def _write_unhealthy(self) -> None:
         lifecycle = self.lifecycle
         failure = lifecycle.failure or lifecycle.obstacle
         self.set_status(503)

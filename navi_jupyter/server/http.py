@@ -44,7 +44,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class EventStream:
-    """An answer that goes on: pages of ``(seq, envelope as JSON)``."""
+    """An answer that goes on: pages of ``(seq, envelope as JSON)``, written as server-sent events."""
 
     pages: AsyncGenerator[Sequence[tuple[int, str]]]
 
@@ -62,7 +62,7 @@ class Query:
     default: float | str | None = None
     minimum: float = 0
     maximum: float = 2**53
-    """The default: what JSON readers hold exactly, and far from the end of SQLite's integers."""
+    """The default: the largest that JSON readers hold exactly, far below the largest integer of SQLite."""
     choices: tuple[str, ...] = ()
 
     def read(self, text: str) -> float | str:
@@ -79,12 +79,12 @@ class Query:
         if self.choices and text not in self.choices:
             raise InvalidRequest(f"{self.name} must be one of: {', '.join(self.choices)}.", field=self.name)
         if len(text) > 500:
-            raise InvalidRequest(f"{self.name} is too long.", field=self.name)
+            raise InvalidRequest(f"{self.name} is longer than 500 characters.", field=self.name)
         return text
 
     def _read_number(self, text: str) -> float:
         try:
-            # Longer than any number in range: int() of very long texts is slow, or refused.
+            # Longer than any number in range: int() of very long texts is slow, or raises another error.
             if len(text) > 40 or not text.isascii() or "_" in text:
                 raise ValueError
             value = int(text) if self.kind == "integer" else float(text)

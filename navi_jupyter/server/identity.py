@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tornado.httputil import HTTPHeaders
 
 LOCAL_USER: Final = "local"
-"""The owner on a server that knows no names: whoever holds its token or password is the same person."""
+"""The owner on a server without user names: everyone who has its token or password counts as one person."""
 
 _NAMING = (
     "get_user",
@@ -37,11 +37,11 @@ _NAMING = (
 )
 
 
-def tells_people_apart(provider: IdentityProvider) -> bool:
-    """Whether user names mean something on this server.
+def identifies_people(provider: IdentityProvider) -> bool:
+    """Whether user names identify people on this server.
 
-    Jupyter's own providers (token, password) make up a random "Anonymous …" per browser, so a name says which *cookie*
-    is talking, not who. A provider that replaces any step of theirs (JupyterHub's, a custom one) is taken at its word.
+    Jupyter's own providers (token, password) make up a random "Anonymous …" per browser, so a name stands for a
+    cookie, not for a person. A provider that replaces any step of theirs (JupyterHub's, a custom one) is trusted.
     """
     if isinstance(provider, LegacyIdentityProvider) and not _is_jupyters(provider.login_handler_class):
         return True
@@ -54,13 +54,13 @@ def _is_jupyters(thing: object) -> bool:
 
 def owner_of(user: User, provider: IdentityProvider) -> str:
     """Who owns what this user makes: the user's name where names mean something, else :data:`LOCAL_USER`."""
-    return user.username if tells_people_apart(provider) else LOCAL_USER
+    return user.username if identifies_people(provider) else LOCAL_USER
 
 
 class KernelToken:
-    """The secret in the connection file, with which kernels of this server speak as ``user``.
+    """The secret in the connection file, with which kernels of this server act as ``user``.
 
-    Sent as ``Authorization: navi <48 hex digits>``. It needs no XSRF cookie: a foreign page can not know it.
+    Sent as ``Authorization: navi <48 hex digits>``. No XSRF cookie is needed: a foreign page cannot know it.
     """
 
     def __init__(self, user: str) -> None:

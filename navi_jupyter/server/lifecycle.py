@@ -1,7 +1,7 @@
-"""From "the server starts" to "the server has stopped": one task that holds the runtime, and who is told how it is.
+"""The runtime's life in one server process: started, ready or failed, stopped.
 
 Jupyter runs the start and the stop hook in different tasks, and a TaskGroup must be left by the task that entered it.
-So one task of ours enters the runtime, says that it is ready, and waits for the stop.
+So one task of ours enters the runtime, reports that it is ready, and waits for the stop.
 Not responsible for what the runtime is made of: that is ``runtime``, imported here in a thread because it costs a few
 hundred milliseconds (pydantic models, the store) that the server's start and its event loop must not wait for.
 """
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 State = Literal["starting", "ok", "failed", "stopping"]
 
 GRACE = 2.0
-"""Seconds that a request waits for the start to end: a client that is quick must not fail."""
-AGAIN = 1.0
-"""Seconds between two tries to start while another program holds the database."""
+"""Seconds that a request waits for the end of the start, so that the first requests of a page do not fail."""
+RETRY = 1.0
+"""Seconds between two attempts to start while another program locks the database."""
 
 
 class Lifecycle:
@@ -46,7 +46,7 @@ class Lifecycle:
         self.failure: NaviError | None = None
         """Why the state is ``failed``."""
         self.obstacle: NaviError | None = None
-        """What the start waits for."""
+        """What the start waits for, while it does."""
         self.routes: Routes
         """Set before the state becomes ``ok``."""
         self.services: Services | None = None
@@ -58,12 +58,15 @@ class Lifecycle:
         self._parts: JupyterServices | None = None
 
     def start(self, parts: JupyterServices | None = None) -> None:
-        """Begin, and return at once. Once. Without ``parts`` there are no kernels, notebooks and files for tools."""
+        """Begin the start, and return at once. To be called once.
+
+        Without ``parts`` there are no kernels, notebooks and files for tools.
+        """
         self._parts = parts
         self._task = asyncio.create_task(self._run(), name="navi-runtime")
 
     async def stop(self) -> None:
-        """Close what is open and wait until all is down. Does nothing when never started."""
+        """Close sockets and runtime, and wait for their end. Does nothing when never started."""
         self._stop.set()
         if self._task is not None:
             await self._task
@@ -75,11 +78,11 @@ class Lifecycle:
                 await asyncio.wait_for(self._settled.wait(), grace)
             except TimeoutError:
                 why = f" {self.obstacle.message}" if self.obstacle else ""
-                raise NotReady(f"Navi is still starting; try again in a moment.{why}") from None
+                raise NotReady(f"Navi is still starting. Try again in a moment.{why}") from None
         if self.failure is not None:
             raise self.failure
         if self.services is None:
-            raise NotReady("Navi is stopping with this server.")
+            raise NotReady("Navi is stopping, because this Jupyter server is.")
         return self.services
 
     async def _run(self) -> None:
@@ -87,19 +90,19 @@ class Lifecycle:
             async with asyncio.TaskGroup() as group:
                 probe = group.create_task(self.lag.watch(), name="navi-loop-lag")
                 try:
-                    await self._hold()
+                    await self._run_until_stopped()
                 finally:
                     probe.cancel()
         except* NaviError as errors:
-            self._fail(_first(errors))
-        except* Exception as errors:  # noqa: BLE001 - the supervisor: a failed start is seen and takes nothing down
+            self._fail(_first_of(errors))
+        except* Exception as errors:  # noqa: BLE001 - the supervisor: a failed start is reported and must not end the server
             self._log.exception("navi_runtime_failed", exc_info=errors)
-            self._fail(NaviError("Navi could not start; the server's log says why."))
+            self._fail(NaviError("Navi could not start. The reason is in the log of the Jupyter server."))
         finally:
             self.services = None
             self._settled.set()
 
-    async def _hold(self) -> None:
+    async def _run_until_stopped(self) -> None:
         module = await asyncio.to_thread(import_module, "navi_jupyter.server.runtime")
         self.routes = (await asyncio.to_thread(import_module, "navi_jupyter.server.rest")).ROUTES
         if self._stop.is_set():
@@ -118,7 +121,7 @@ class Lifecycle:
                 socket.close(1001, "the server is stopping")
 
     async def _enter(self, stack: AsyncExitStack, module: Any) -> Services | None:
-        """The services, however long another program holds the database. None: it is to stop."""
+        """The services, once no other program locks the database any more. None when the server stops before that."""
         while not self._stop.is_set():
             try:
                 runtime = module.runtime(self.settings, self.lag, self._log, self._parts)
@@ -127,7 +130,7 @@ class Lifecycle:
                 self.obstacle = error
                 self._log.warning("navi_start_waits code=%s message=%r", error.code, error.message)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), AGAIN)
+                    await asyncio.wait_for(self._stop.wait(), RETRY)
             else:
                 self.obstacle = None
                 return services
@@ -139,6 +142,6 @@ class Lifecycle:
         self._log.error("navi_not_available code=%s message=%r", error.code, error.message)
 
 
-def _first(errors: ExceptionGroup[NaviError]) -> NaviError:
+def _first_of(errors: ExceptionGroup[NaviError]) -> NaviError:
     inner = errors.exceptions[0]
-    return _first(inner) if isinstance(inner, ExceptionGroup) else inner
+    return _first_of(inner) if isinstance(inner, ExceptionGroup) else inner

@@ -51,7 +51,7 @@ class NaviCollector(Collector):
 
 
 class LoopLag:
-    """How late the event loop wakes a sleeper: kernels share this loop, so it is everybody's latency."""
+    """How late the event loop wakes a sleeping task. Kernels share this loop, so its lag delays all of Jupyter."""
 
     PERIOD = 0.5
     WINDOW = 10.0
@@ -62,11 +62,11 @@ class LoopLag:
 
     @property
     def milliseconds(self) -> float:
-        """The worst of the last ten to twenty seconds."""
+        """The longest of the last ten to twenty seconds."""
         return round(max(self._worst) * 1000, 2)
 
     async def watch(self) -> None:
-        """Measure until cancelled. Two wake-ups a second."""
+        """Measure until cancelled, with two wake-ups a second."""
         loop = asyncio.get_running_loop()
         self._since = loop.time()
         while True:

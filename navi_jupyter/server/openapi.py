@@ -1,6 +1,6 @@
-"""OpenAPI 3.1 of everything under ``navi/api/``, made of the table that serves it and the classes that read and write.
+"""OpenAPI 3.1 of everything under ``navi/api/``, generated from the table that serves it and the classes of the bodies.
 
-Not responsible for the WebSocket's frames beyond naming their schemas: OpenAPI can not describe a socket.
+Not responsible for the WebSocket's frames beyond naming their schemas: OpenAPI cannot describe a socket.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "description": f"Asks Jupyter's authorizer for `{operation.action}` on `navi`.",
         "parameters": [_path_parameter(name) for name in _parameters(operation.path)]
         + [_query_parameter(query) for query in operation.query],
-        "responses": {str(operation.status): _answer(operation)} | _errors(operation),
+        "responses": {str(operation.status): _success(operation)} | _errors(operation),
     }
     if operation.body:
         about["requestBody"] = {
@@ -98,7 +98,7 @@ def _query_parameter(query: Query) -> dict[str, Any]:
     return {"name": query.name, "in": "query", "required": False, "description": query.help, "schema": described}
 
 
-def _answer(operation: Operation) -> dict[str, Any]:
+def _success(operation: Operation) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if operation.answers:
         content["application/json"] = {"schema": _reference(operation.answers)}
@@ -139,7 +139,7 @@ def _socket() -> dict[str, Any]:
                 "name": "after",
                 "in": "query",
                 "required": False,
-                "description": "The last `seq` you have; without it, the prelude comes first.",
+                "description": "The last `seq` you have; without it, the snapshot comes first.",
                 "schema": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
             },
         ],

@@ -1,4 +1,4 @@
-"""The JSON schema of everything that crosses the wire, from the very classes that read and write it.
+"""The JSON schema of everything on the wire, generated from the classes that read and write it.
 
 ``python -m navi_jupyter.server.schema`` writes ``navi_jupyter/schema.json``, which ships with the package and which the
 TypeScript types are generated from; a test keeps it fresh. Not responsible for routes: that is ``openapi``.
@@ -45,11 +45,11 @@ OUTPUTS: dict[str, Any] = {
 """What the server sends: all of it, always, with ``null`` where there is no value."""
 
 EVENTS: dict[str, Any] = {"AnyEvent": events.AnyEvent, "Envelope": events.Envelope}
-"""What followers get: fields without value are left out."""
+"""What followers get: fields without a value are left out."""
 
 
 class _Tagged(GenerateJsonSchema):
-    """For what clients send: only what has no default is asked for, and the tag that says which kind it is."""
+    """For what clients send: only fields without default are required, and the tag of the kind."""
 
     def field_is_required(self, field: _Field, total: bool) -> bool:
         inner: Any = field["schema"].get("schema", {})
@@ -57,7 +57,7 @@ class _Tagged(GenerateJsonSchema):
         return is_tag or super().field_is_required(field, total)
 
 
-class _Everything(GenerateJsonSchema):
+class _Complete(GenerateJsonSchema):
     """For values that are written whole: every field is there."""
 
     def field_is_required(self, field: _Field, total: bool) -> bool:  # noqa: ARG002
@@ -77,19 +77,21 @@ def definitions(ref_template: str = "#/$defs/{model}") -> dict[str, Any]:
 
     A type that is both sent and received, with other fields required, is in there twice: as ``X`` and as ``XInput``.
     """
-    taken = _schemas(INPUTS, "validation", _Tagged, ref_template)
+    inputs = _schemas(INPUTS, "validation", _Tagged, ref_template)
     sparse = _schemas(EVENTS, "serialization", _Sparse, ref_template)
-    # Written whole wins where both name it: ``Origin`` is written whole also inside an envelope.
-    given = sparse | {
+    # Where both have a type, the sparse form is right; but ``Origin`` is written with its nulls in an envelope, too.
+    outputs = sparse | {
         name: schema
-        for name, schema in _schemas(OUTPUTS, "serialization", _Everything, ref_template).items()
+        for name, schema in _schemas(OUTPUTS, "serialization", _Complete, ref_template).items()
         if name == "Origin" or name not in sparse
     }
-    given["ErrorBody"]["required"].remove("field")
-    twice = [name for name, schema in taken.items() if given.get(name, schema) != schema]
+    outputs["ErrorBody"]["required"].remove("field")
+    twice = [name for name, schema in inputs.items() if outputs.get(name, schema) != schema]
     renamed = {ref_template.format(model=name): ref_template.format(model=f"{name}Input") for name in twice}
-    taken = {f"{name}Input" if name in twice else name: _point(schema, renamed) for name, schema in taken.items()}
-    return dict(sorted((_tidy(name, schema)) for name, schema in (taken | given).items()))
+    inputs = {
+        f"{name}Input" if name in twice else name: _with_references(schema, renamed) for name, schema in inputs.items()
+    }
+    return dict(sorted((_titled(name, schema)) for name, schema in (inputs | outputs).items()))
 
 
 def _schemas(
@@ -106,17 +108,17 @@ def _schemas(
     return found
 
 
-def _point(schema: Any, renamed: dict[str, str]) -> Any:
+def _with_references(schema: Any, renamed: dict[str, str]) -> Any:
     """``schema`` with its references (and nothing else) changed."""
     if isinstance(schema, dict):
-        return {key: _point(value, renamed) for key, value in schema.items()}
+        return {key: _with_references(value, renamed) for key, value in schema.items()}
     if isinstance(schema, list):
-        return [_point(value, renamed) for value in schema]
+        return [_with_references(value, renamed) for value in schema]
     return renamed.get(schema, schema) if isinstance(schema, str) else schema
 
 
-def _tidy(name: str, schema: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Without pydantic's generated titles of fields (they say the name again); titled by its own name."""
+def _titled(name: str, schema: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Without pydantic's titles of fields, which repeat the name; titled by its own name."""
     fields = {
         key: {word: value for word, value in field.items() if word != "title"}
         for key, field in schema.get("properties", {}).items()

@@ -71,7 +71,7 @@ class SessionServices:
         """A command of the user's, with the attachments that it names. Raises any NaviError."""
         attached: Sequence[Attachment] = ()
         if isinstance(command, Prompt) and (command.images or command.files):
-            # Before anything is stored: other people's sessions must not keep attachments alive.
+            # Before anything is stored: a foreign session must not keep attachments.
             await self.find(session_id, owner=owner)
             attached = await self._attach(command, session_id, owner)
         acceptance = await self.orchestrator.submit(

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from .http import EventStream
 
 KEEP_ALIVE = 15.0
-"""Seconds of silence after which a comment is sent: proxies cut at 60."""
+"""Seconds of silence after which a comment is sent: proxies close a silent connection after 60."""
 
-_SNAPSHOT = ',"snapshot":true}'  # how the text of a prelude's envelope ends, and no other's
+_SNAPSHOT = ',"snapshot":true}'  # only the text of a snapshot's envelope ends like this
 
 
 def encode(envelopes: Sequence[tuple[int, str]]) -> str:
     """The envelopes ``(seq, JSON text)`` as events.
 
-    The events of a prelude all stand for the same ``seq``: only the last one says its id, so that a client that was cut
-    in the middle of a prelude does not come back with a cursor that skips the rest of it.
+    The events of a snapshot all have the same ``seq``. Only the last one has an id: a client whose connection broke in
+    the middle of a snapshot must not come back with a cursor that skips the rest of it.
     """
     last = len(envelopes) - 1
     return "".join(
@@ -40,7 +40,7 @@ def encode(envelopes: Sequence[tuple[int, str]]) -> str:
 async def stream_events(handler: RequestHandler, stream: EventStream, gone: asyncio.Event) -> None:
     """Write pages as they come, until the client goes (``gone`` is set), the session is deleted or the server stops.
 
-    A client that does not read blocks its own loop here and nothing else: there is no queue.
+    A client that does not read blocks only its own loop here: there is no queue that could grow.
     """
     handler.set_header("Content-Type", "text/event-stream; charset=utf-8")
     handler.set_header("Cache-Control", "no-cache, no-transform")
@@ -64,7 +64,7 @@ async def with_silences(
     try:
         while not gone.is_set():
             coming = coming or asyncio.ensure_future(anext(pages))
-            # wait, not wait_for: a page that takes longer than the period must not be cancelled by it.
+            # wait, not wait_for, which would cancel a page that takes longer than the period.
             await asyncio.wait((coming, leaving), timeout=period, return_when=asyncio.FIRST_COMPLETED)
             if not coming.done():
                 yield ()

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from .services import Services
 
 PING = 20.0
-"""Seconds between pings, and until a pong must have come: nginx cuts silent connections at 60."""
+"""Seconds between pings, and until the pong must come: nginx closes a silent connection after 60."""
 GONE = 4404
-"""Close code: the session was deleted; do not come back."""
+"""Close code: the session was deleted; the client does not reconnect."""
 BROKEN = 1011
-"""Close code: our fault; come back with your cursor."""
+"""Close code: an internal error; the client reconnects with its cursor."""
 SLACK = 16 * 2**20
 """Bytes above ``max_message_bytes`` that a frame may have and still be answered; above, the socket is closed (1009)."""
 
@@ -49,10 +49,10 @@ class StreamHandler(NaviHandler, WebSocketMixin, WebSocketHandler, JupyterHandle
     _session_id: str
 
     def set_default_headers(self) -> None:
-        """None: an upgrade takes no headers of ours."""
+        """None: an upgrade carries no headers of ours."""
 
     def get_compression_options(self) -> dict[str, Any] | None:
-        """No compression: mostly it is loopback, and each socket would compress the frame that all of them share."""
+        """None: most sockets are on loopback, and each would compress the one frame that all of them share."""
         return None
 
     @property
@@ -61,10 +61,10 @@ class StreamHandler(NaviHandler, WebSocketMixin, WebSocketHandler, JupyterHandle
 
     @allow_unauthenticated
     async def get(self, session_id: str) -> None:
-        """Check everything that can be answered, in the contract's shape, before the upgrade."""
+        """Refuse what can be refused before the upgrade: afterwards there is no HTTP answer any more."""
         await self.authorize("execute")
         if self.request.headers.get("Upgrade", "").lower() != "websocket":
-            raise InvalidRequest("This is a WebSocket: ask for an upgrade.", field="Upgrade")
+            raise InvalidRequest("This route is a WebSocket; send a request to upgrade.", field="Upgrade")
         self._services = await self.lifecycle.ready()
         self._session_id = session_id
         self._after = self._read_after()
@@ -76,13 +76,13 @@ class StreamHandler(NaviHandler, WebSocketMixin, WebSocketHandler, JupyterHandle
         return None if not text else read_cursor(text)
 
     async def open(self, session_id: str) -> None:  # noqa: ARG002
-        """Start following. Not Jupyter's ``open``: it starts a second pinger, in milliseconds."""
+        """Start following. Jupyter's ``open`` is not called: it would start a second pinger, in milliseconds."""
         self.set_nodelay(True)
         self.lifecycle.sockets.add(self)
         self._follower = asyncio.create_task(self._follow(), name=f"navi-socket {self._session_id}")
 
     def on_close(self) -> None:
-        """The client went, or we closed. A run goes on; only the following ends."""
+        """Either side closed the socket. Only the following ends; a run goes on."""
         self.lifecycle.sockets.discard(self)
         if self._follower is not None:
             self._follower.cancel()
@@ -100,7 +100,7 @@ class StreamHandler(NaviHandler, WebSocketMixin, WebSocketHandler, JupyterHandle
             return
         except SessionNotFound:
             code, reason = GONE, "the session was deleted"
-        except Exception as error:  # noqa: BLE001 - the supervisor: the client must learn that nothing more comes
+        except Exception as error:  # noqa: BLE001 - the supervisor: the client must be told by a close code
             code, reason = BROKEN, internal_error(error, self.log, session_id=self._session_id).message[:120]
         self.close(code, reason)
 
@@ -108,7 +108,7 @@ class StreamHandler(NaviHandler, WebSocketMixin, WebSocketHandler, JupyterHandle
         """One command. tornado reads the next frame when this is done."""
         self.settings["api_last_activity"] = utcnow()
         answer = await self._answer(message)
-        # When it is gone by now it was accepted all the same; the client sees that in the log when it is back.
+        # A client that has gone meanwhile finds the accepted command in the log when it comes back.
         with suppress(WebSocketClosedError):
             await self.write_message(json.dumps(answer))
 
@@ -124,7 +124,7 @@ class StreamHandler(NaviHandler, WebSocketMixin, WebSocketHandler, JupyterHandle
     async def _submit(self, message: str | bytes) -> Mapping[str, Any]:
         limit = self.lifecycle.settings.max_message_bytes
         if isinstance(message, bytes):
-            raise InvalidRequest("Commands are text frames.", field="body")
+            raise InvalidRequest("Send commands as text frames, not binary ones.", field="body")
         if len(message) > limit or len(message.encode(errors="replace")) > limit:
             raise InvalidRequest(f"The command is larger than {limit} bytes.", field="body")
         return await self._services.sessions.submit_text(self._session_id, message, owner=self.owner)
@@ -136,8 +136,8 @@ def _rejected(message: str | bytes, error: NaviError) -> dict[str, Any]:
 
 
 def _command_id(message: str | bytes) -> str | None:
-    """The id in a frame that was refused, so that its sender knows which one it was; None when there is none to see."""
-    if len(message) > 1_100_000:  # not worth parsing
+    """The command's id in a refused frame, so that the client knows which one it was; None when it has none."""
+    if len(message) > 1_100_000:  # beyond the default size limit: too expensive to parse only for an id
         return None
     try:
         command = json.loads(message)

@@ -18,7 +18,7 @@ from tornado.web import RequestHandler
 from traitlets.config import Config
 
 from navi_jupyter.server.app import NaviExtension
-from navi_jupyter.server.identity import KernelToken, tells_people_apart
+from navi_jupyter.server.identity import KernelToken, identifies_people
 from navi_jupyter.server.rest import ROUTES
 from tests.conftest import Api
 
@@ -245,7 +245,7 @@ async def test_on_a_server_without_names_every_browser_and_kernel_is_the_same_pe
     assert (seen.status, seen.json["owner"]) == (200, "local")
 
 
-def test_only_a_provider_that_changes_jupyters_tells_people_apart() -> None:
+def test_only_a_provider_that_changes_jupyters_identifies_people() -> None:
     class Cosmetic(PasswordIdentityProvider):
         """Changes nothing about who somebody is."""
 
@@ -255,11 +255,11 @@ def test_only_a_provider_that_changes_jupyters_tells_people_apart() -> None:
         async def get_user_token(self, handler: RequestHandler) -> User | None:
             return User(username="ann")
 
-    assert not tells_people_apart(IdentityProvider())
-    assert not tells_people_apart(PasswordIdentityProvider())
-    assert not tells_people_apart(Cosmetic())
-    assert tells_people_apart(Named())
-    assert tells_people_apart(Two())
+    assert not identifies_people(IdentityProvider())
+    assert not identifies_people(PasswordIdentityProvider())
+    assert not identifies_people(Cosmetic())
+    assert identifies_people(Named())
+    assert identifies_people(Two())
 
 
 def test_the_kernels_token_is_secret_enough() -> None:

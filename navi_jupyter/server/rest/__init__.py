@@ -9,7 +9,7 @@ import json
 
 from ..http import JSON, Reply
 from ..openapi import document
-from . import about, attachments, kernels, memory, notifications, recall_sets, recalls, sessions
+from . import about, attachments, memory, notifications, recalls, sessions
 from .routing import Call, OperationTable, Routes
 
 TABLE = OperationTable()
@@ -27,10 +27,8 @@ ROUTES = Routes(
         TABLE,
         sessions.TABLE,
         recalls.TABLE,
-        recall_sets.TABLE,
         memory.TABLE,
         attachments.TABLE,
-        kernels.TABLE,
         notifications.TABLE,
     )
     for operation in table.operations

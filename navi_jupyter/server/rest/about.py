@@ -1,11 +1,12 @@
-"""What can be used here (profiles, models, tools, MCP servers), and whether the server is well (health)."""
+"""What can be used here (profiles, models, tools, MCP servers, functions of kernels), and the server's health."""
 
 from __future__ import annotations
 
 from ... import __version__
 from ...agent.mcp.connection import MISSING, ServerState, installed
-from ...errors import NotFound, SessionNotFound
-from ..http import Query, Reply
+from ...errors import KernelUnavailable, LimitReached, NotFound, SessionNotFound, ToolUnavailable
+from ...model.runs import KernelFunctions
+from ..http import NOTHING, Query, Reply
 from ..wire import agent as wire
 from .routing import Call, OperationTable, reply
 
@@ -14,7 +15,7 @@ TABLE = OperationTable()
 
 @TABLE.add(
     "GET health",
-    "Whether Navi works here. 503 while it starts, and where it could not.",
+    "Whether Navi works on this server. 503 while it starts, and when its start failed.",
     action="read",
     answers="Health",
 )
@@ -34,14 +35,14 @@ async def health(call: Call) -> Reply:
     )
 
 
-@TABLE.add("GET profiles", "The named ways to be.", action="read", answers="ProfilePage")
+@TABLE.add("GET profiles", "The profiles: named configurations of the agent.", action="read", answers="ProfilePage")
 async def list_profiles(call: Call) -> Reply:
     return reply(wire.ProfilePage(profiles=call.agent.profiles(), next=None))
 
 
 @TABLE.add(
     "GET models",
-    "The models, which of them can be used here, and what the others need.",
+    "The models, which of them can be used here, and what is missing for the others.",
     action="read",
     answers="ModelPage",
 )
@@ -51,10 +52,10 @@ async def list_models(call: Call) -> Reply:
 
 @TABLE.add(
     "GET tools",
-    "What runs can do, and what they may.",
+    "The tools, and what runs are allowed to do with them.",
     action="read",
     answers="ToolPage",
-    query=(Query(name="session_id", help="Those of this session, with what holds there."),),
+    query=(Query(name="session_id", help="The tools of this session, with the permissions that hold there."),),
     errors=(SessionNotFound,),
 )
 async def list_tools(call: Call) -> Reply:
@@ -72,7 +73,7 @@ async def list_mcp(call: Call) -> Reply:
 
 @TABLE.add(
     "POST mcp/{server}/restart",
-    "Stop an MCP server and start it again, at once. Its calls in progress fail.",
+    "Stop an MCP server and start it again at once. Its calls in progress fail.",
     action="execute",
     answers="McpServerInfo",
     errors=(NotFound,),
@@ -97,3 +98,36 @@ def _server(state: ServerState) -> wire.McpServerInfo:
         tools=len(state.tools),
         file=state.config.file,
     )
+
+
+@TABLE.add(
+    "POST kernels/{kid}/tools",
+    "Offer functions of a kernel as tools (`@navi.tool` does), or their new versions.",
+    action="execute",
+    body="KernelFunctions",
+    answers="ToolPage",
+    errors=(KernelUnavailable, LimitReached),
+)
+async def offer_functions(call: Call) -> Reply:
+    request: KernelFunctions = call.body()
+    tools = call.agent.kernel_tools.offer(call.parameters["kid"], request.tools, owner=call.owner)
+    return reply(wire.ToolPage(tools=call.agent.tool_infos(tools), next=None))
+
+
+@TABLE.add("GET kernels/{kid}/tools", "The functions that a kernel offers as tools.", action="read", answers="ToolPage")
+async def list_functions(call: Call) -> Reply:
+    tools = call.agent.kernel_tools.offered(call.parameters["kid"], owner=call.owner)
+    return reply(wire.ToolPage(tools=call.agent.tool_infos(tools), next=None))
+
+
+@TABLE.add(
+    "DELETE kernels/{kid}/tools/{name}",
+    "Stop offering a function.",
+    action="execute",
+    answers=None,
+    status=204,
+    errors=(ToolUnavailable,),
+)
+async def withdraw_function(call: Call) -> Reply:
+    call.agent.kernel_tools.withdraw(call.parameters["kid"], call.parameters["name"], owner=call.owner)
+    return NOTHING

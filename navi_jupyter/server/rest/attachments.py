@@ -1,4 +1,4 @@
-"""Attachments: upload, download. What is downloaded never runs in the page's origin."""
+"""Attachments: upload and download. What is downloaded never runs in the origin of the page."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from urllib.parse import quote
 
 from ...errors import AttachmentNotFound, AttachmentRefused, LimitReached
 from ...model.attachments import Attachment
+from ...text import IMAGE_TYPES
 from ..http import Query, Reply
 from .routing import Call, OperationTable, reply
 
 TABLE = OperationTable()
 
-_SHOWN = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml")
-"""Types that may be shown in place. SVG too: as an image, and sandboxed when opened by itself."""
+_INLINE = (*IMAGE_TYPES, "image/svg+xml")
+"""Types that may be shown inline. SVG, too: its scripts do not run in an image, and opened alone it is sandboxed."""
 
 
 @TABLE.add(
     "POST attachments",
-    "Upload an image or a file, to name it in a prompt. The body is its content.",
+    "Upload an image or a file, to be named in a prompt. The body is its content.",
     action="write",
     answers="Attachment",
     status=201,
@@ -41,21 +42,21 @@ async def add_attachment(call: Call) -> Reply:
     action="read",
     answers=None,
     errors=(AttachmentNotFound,),
-    other_types=("application/octet-stream", *_SHOWN),
+    other_types=("application/octet-stream", *_INLINE),
 )
 async def get_attachment(call: Call) -> Reply:
     attachment = await call.sessions.attachments.find(call.parameters["id"], owner=call.owner)
     content = await call.sessions.attachments.read(attachment.id, owner=call.owner)
     return Reply(
         content=content,
-        content_type=attachment.media_type if attachment.media_type in _SHOWN else "application/octet-stream",
-        headers=_guards(attachment),
+        content_type=attachment.media_type if attachment.media_type in _INLINE else "application/octet-stream",
+        headers=_protecting_headers(attachment),
     )
 
 
 @TABLE.add(
     "GET attachments/{id}/info",
-    "What an attachment is.",
+    "Name, media type and size of an attachment.",
     action="read",
     answers="Attachment",
     errors=(AttachmentNotFound,),
@@ -64,11 +65,11 @@ async def describe_attachment(call: Call) -> Reply:
     return reply(await call.sessions.attachments.find(call.parameters["id"], owner=call.owner))
 
 
-def _guards(attachment: Attachment) -> dict[str, str]:
-    """Nothing that somebody uploaded, or a kernel printed, may run as this server's own page."""
-    how = "inline" if attachment.media_type in _SHOWN else "attachment"
+def _protecting_headers(attachment: Attachment) -> dict[str, str]:
+    """Headers that keep an upload, or what a kernel printed, from running as a page of this server."""
+    disposition = "inline" if attachment.media_type in _INLINE else "attachment"
     return {
-        "Content-Disposition": f"{how}; filename*=UTF-8''{quote(attachment.name, safe='')}",
+        "Content-Disposition": f"{disposition}; filename*=UTF-8''{quote(attachment.name, safe='')}",
         "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "private, max-age=31536000, immutable",

@@ -1,4 +1,4 @@
-"""What the agent remembers about the user: list, search, add, change, forget."""
+"""Memory, the facts that the agent remembers about the user: list, search, add, change, forget."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TABLE = OperationTable()
     "What the agent remembers about you, newest first; with `query` the best match first.",
     action="read",
     answers="MemoryPage",
-    query=(LIMIT, CURSOR, Query(name="query", help="Words; facts with any of them.")),
+    query=(LIMIT, CURSOR, Query(name="query", help="Words: facts with any of them are found.")),
 )
 async def list_memory(call: Call) -> Reply:
     facts, following = await call.sessions.memory.facts(

@@ -1,6 +1,6 @@
-"""Reaching people: how far a session has been read, and where its owner is told of what came.
+"""Read marks of sessions, and the targets of notifications.
 
-No answer holds a target's URL: it has the key to the service.
+No answer contains the URL of a target: it has the key to the service in it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TABLE = OperationTable()
 
 @TABLE.add(
     "POST sessions/{sid}/read",
-    "You have seen the log up to `seq`. A mark never goes back.",
+    "Mark the log as read up to `seq`. A mark never goes back.",
     action="write",
     body="ReadRequest",
     answers="ReadMark",
@@ -33,7 +33,7 @@ async def mark_read(call: Call) -> Reply:
 
 @TABLE.add(
     "GET notify",
-    "Where you can be told that a recall has run, and how that went. Without the URLs, which are secret.",
+    "The targets of notifications about recalls, and how they went. Without the URLs, which are secret.",
     action="read",
     answers="NotifyPage",
 )
@@ -54,7 +54,7 @@ async def list_targets(call: Call) -> Reply:
 
 @TABLE.add(
     "POST notify/{name}/test",
-    "Send a test message there, at once.",
+    "Send a test message to a target, at once.",
     action="execute",
     answers="NotifyTrial",
     errors=(NotFound, LimitReached),

@@ -1,6 +1,6 @@
-"""Recalls: make, read, change, delete, fire, pause, resume; the ledger; what a schedule would do.
+"""Recalls: create, read, change, delete, fire, pause, resume; the ledger; previews; copy, export and import.
 
-Not responsible for when anything fires (``recalls``).
+Not responsible for when anything fires (``scheduling``).
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from ...scheduling.service import RecallService
 from ...timetext.events import read_happening
 from ...timetext.format import say, say_meaning
 from ...timetext.parse import read_leading_in_thread, read_when_in_thread
+from ..bodies import parse
 from ..http import CURSOR, LIMIT, NOTHING, Query, Reply
 from ..wire import recalls as wire
 from .routing import Call, OperationTable, reply
 
 TABLE = OperationTable()
+TOML = "text/toml"
+_SESSION = Query(name="session_id", help="Only those of this session.")
 
 
 @TABLE.add(
@@ -37,7 +40,7 @@ async def create_recall(call: Call) -> Reply:
     # The session must be the caller's; its zone is the user's, for a schedule that names none.
     session = await call.sessions.find(request.session_id, owner=call.owner)
     recall = await call.recalls.service.create(request, owner=call.owner, zone=session.timezone)
-    if isinstance(recall.schedule, When):  # made in a cell, whose every output is to be seen
+    if isinstance(recall.schedule, When):  # created in a cell, whose next output may already be the event
         await call.recalls.watcher.listening(recall.id)
     return reply(recall, 201, Location=f"recalls/{recall.id}")
 
@@ -75,7 +78,7 @@ async def get_recall(call: Call) -> Reply:
 
 @TABLE.add(
     "PATCH recalls/{id}",
-    "Change the fields that are there.",
+    "Change the fields in the body.",
     action="execute",
     body="RecallPatch",
     answers="Recall",
@@ -91,7 +94,7 @@ async def change_recall(call: Call) -> Reply:
 
 @TABLE.add(
     "DELETE recalls/{id}",
-    "Cancel it if it is not over. Its ledger stays.",
+    "Cancel a recall if it is not over. Its ledger is kept.",
     action="write",
     answers=None,
     status=204,
@@ -104,7 +107,7 @@ async def delete_recall(call: Call) -> Reply:
 
 @TABLE.add(
     "POST recalls/{id}/fire",
-    "Run it now, besides its schedule. The same `Idempotency-Key` header again changes nothing. "
+    "Run a recall now, besides its schedule. The same `Idempotency-Key` header again changes nothing. "
     "Works for a one-time recall that has failed, too.",
     action="execute",
     answers="Recall",
@@ -119,7 +122,7 @@ async def fire_recall(call: Call) -> Reply:
 
 @TABLE.add(
     "POST recalls/{id}/pause",
-    "Let no slot fire until it is resumed.",
+    "Pause a recall: nothing fires until it is resumed.",
     action="write",
     answers="Recall",
     errors=(RecallNotFound, RecallOver),
@@ -130,7 +133,7 @@ async def pause_recall(call: Call) -> Reply:
 
 @TABLE.add(
     "POST recalls/{id}/resume",
-    "Go on with the next slot.",
+    "Resume a recall: it goes on with the next slot.",
     action="execute",
     answers="Recall",
     errors=(RecallNotFound, RecallOver),
@@ -141,7 +144,7 @@ async def resume_recall(call: Call) -> Reply:
 
 @TABLE.add(
     "GET recalls/{id}/firings",
-    "The ledger: every slot and what became of it, newest first.",
+    "The ledger: every slot and its outcome, newest first.",
     action="read",
     answers="FiringPage",
     query=(LIMIT, CURSOR),
@@ -224,3 +227,94 @@ async def _read(text: str, at: datetime, zone: str, *, sentence: bool) -> _Read:
         phrase=timed.phrase,
         period=timed.period,
     )
+
+
+# --- several recalls at once ---
+
+
+@TABLE.add(
+    "POST recalls/pause",
+    "Pause all of your recalls, or those of a session.",
+    action="write",
+    answers="RecallsChanged",
+    query=(_SESSION,),
+)
+async def pause_all(call: Call) -> Reply:
+    changed = await call.recalls.service.bulk.pause_all(owner=call.owner, session_id=call.string("session_id"))
+    return reply(wire.RecallsChanged(changed=changed))
+
+
+@TABLE.add(
+    "POST recalls/resume",
+    "Resume all of your recalls, or those of a session.",
+    action="execute",
+    answers="RecallsChanged",
+    query=(_SESSION,),
+)
+async def resume_all(call: Call) -> Reply:
+    changed = await call.recalls.service.bulk.resume_all(owner=call.owner, session_id=call.string("session_id"))
+    return reply(wire.RecallsChanged(changed=changed))
+
+
+@TABLE.add(
+    "POST recalls/{id}/clone",
+    "A copy of a recall, also of one that is over; the fields of the body replace its own.",
+    action="execute",
+    body="RecallPatch",
+    answers="Recall",
+    status=201,
+    errors=(RecallNotFound, InvalidSchedule, LimitReached),
+)
+async def clone_recall(call: Call) -> Reply:
+    patch: RecallPatch = call.body() if call.request.body.strip() else RecallPatch()
+    recall = await call.recalls.service.clone(call.parameters["id"], patch, owner=call.owner)
+    return reply(recall, 201, Location=f"recalls/{recall.id}")
+
+
+@TABLE.add(
+    "GET recalls/export",
+    "Your recalls that are not over, as TOML.",
+    action="read",
+    answers=None,
+    query=(_SESSION,),
+    other_types=(TOML,),
+)
+async def export_recalls(call: Call) -> Reply:
+    text = await call.recalls.service.bulk.export(owner=call.owner, session_id=call.string("session_id"))
+    return Reply(content=text, content_type=f"{TOML}; charset=UTF-8", filename="recalls.toml")
+
+
+@TABLE.add(
+    "POST recalls/import",
+    "Create the recalls of a TOML file, all or none. The body is the TOML, or JSON that contains it.",
+    action="execute",
+    body="RecallImport",
+    answers="Imported",
+    status=201,
+    query=(
+        Query(name="session_id", help="Create all of them in this session, also where the file names another."),
+        Query(name="dry_run", choices=("true", "false"), help="`true`: only check it, and answer with 200."),
+    ),
+    errors=(InvalidSchedule, SessionNotFound, LimitReached),
+)
+async def import_recalls(call: Call) -> Reply:
+    dry_run = call.string("dry_run") == "true"
+    recalls = await call.recalls.service.bulk.take_in(
+        _toml(call), owner=call.owner, session_id=call.string("session_id"), dry_run=dry_run
+    )
+    words = {recall.id: say(recall.schedule) for recall in recalls}
+    return reply(wire.Imported(recalls=tuple(recalls), dry_run=dry_run, words=words), 200 if dry_run else 201)
+
+
+def _toml(call: Call) -> str:
+    """The TOML of a body that is TOML, or JSON that contains it: no TOML text begins with a brace."""
+    body = call.request.body.strip()
+    if not body:
+        raise InvalidRequest("The body is missing; send TOML, or JSON with a field toml.", field="body")
+    if body.startswith(b"{"):
+        wrapped: wire.RecallImport = parse("RecallImport", body)
+        return wrapped.toml
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest("The body must be UTF-8.", field="body") from None

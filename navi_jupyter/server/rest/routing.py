@@ -1,7 +1,7 @@
-"""What an operation is, how a path finds it, how its input is checked.
+"""Operations of the REST API: how they are declared, found by a path, and called with checked input.
 
-One :class:`Operation` is all there is to know of a route: ``Routes`` serves by it, ``openapi`` describes by it, so the
-description can not rot. Not responsible for what operations do.
+One :class:`Operation` is all there is to know of a route: ``Routes`` serves from it and ``openapi`` describes from it,
+so that the description is always true. Not responsible for what operations do.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def reply(value: BaseModel, status: int = 200, **headers: str) -> Reply:
 
 
 class Call:
-    """One call of an operation: its input, checked when it is taken."""
+    """One call of an operation. Its input is checked when it is read."""
 
     __slots__ = ("_query", "operation", "parameters", "request", "services")
 
@@ -37,7 +37,7 @@ class Call:
         self.request = request
         self.services = services
         self.parameters = parameters
-        """What the braces in the path stand for."""
+        """The values of the braces in the path."""
         self._query = {
             query.name: query.read(request.query[query.name]) if request.query.get(query.name) else query.default
             for query in operation.query
@@ -60,15 +60,15 @@ class Call:
         return self.request.owner
 
     def integer(self, name: str) -> int:
-        """A query parameter that has a default."""
+        """A query parameter with a default."""
         return int(self.number(name))
 
     def number(self, name: str) -> float:
-        """A query parameter that has a default."""
+        """A query parameter with a default."""
         return float(self._query[name] or 0)
 
     def optional_integer(self, name: str) -> int | None:
-        """A query parameter that has none."""
+        """A query parameter without a default."""
         return None if self._query[name] is None else self.integer(name)
 
     def string(self, name: str) -> str | None:
@@ -94,18 +94,18 @@ class Operation:
 
     method: str
     path: str
-    """Under ``navi/api/``; what is in braces stands for one segment."""
+    """Relative to ``navi/api/``; a name in braces matches one segment."""
     run: Run
     summary: str
     action: Action
-    """What Jupyter's authorizer is asked for. ``execute`` is what makes the agent work, now or later."""
+    """What Jupyter's authorizer is asked for. ``execute``: whatever makes the agent work, now or later."""
     answers: str | None
     """The name of the answer's schema; None for no content."""
     status: int = 200
     body: str | None = None
     """The name of the input's schema."""
     upload: bool = False
-    """The body is a file's content, and may be as large as attachments may be."""
+    """The body is the content of a file, and may be as large as an attachment."""
     query: tuple[Query, ...] = ()
     errors: tuple[type[NaviError], ...] = ()
     """Beyond those that every operation has."""
@@ -175,9 +175,9 @@ class Routes:
             self._by_length.setdefault(len(operation.segments), []).append(operation)
 
     def find(self, method: str, path: str) -> tuple[Operation, dict[str, str]]:
-        """The operation for a request and what its path parameters are. Raises NotFound, MethodNotAllowed.
+        """The operation of a request, and its path parameters. Raises NotFound, MethodNotAllowed.
 
-        A literal segment (``recalls/preview``) goes before a parameter (``recalls/{id}``).
+        A literal segment (``recalls/preview``) takes precedence over a parameter (``recalls/{id}``).
         """
         segments = path.split("/")
         candidates = self._by_length.get(len(segments), ())
@@ -190,7 +190,7 @@ class Routes:
             if operation.method == method:
                 return operation, got
         allowed = ", ".join(sorted(operation.method for operation, _ in best))
-        raise MethodNotAllowed(f"{method} is not possible here; this path knows: {allowed}.")
+        raise MethodNotAllowed(f"{method} is not possible on this path; use one of: {allowed}.")
 
 
 def _match(operation: Operation, segments: Sequence[str]) -> dict[str, str] | None:

@@ -1,6 +1,6 @@
-"""Sessions: make, read, change, delete; give commands; read the log, the conversation, the runs; download.
+"""Sessions: create, read, change, delete; submit commands; read the log, the messages, the runs; download.
 
-Not responsible for what a session does (``orchestrator``) or for how the log is streamed (``sse``, ``stream``).
+Not responsible for what a session does (``orchestrator``) or for how the log is streamed (``sse``, ``websocket``).
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from ...clock import now
+from ...agent.history_summary import SummarizedTurn, since_last_here, summarize_history
+from ...clock import find_zone, now
 from ...commands import Command
 from ...errors import (
     CommandNotFound,
@@ -22,8 +22,9 @@ from ...errors import (
     SessionBusy,
     SessionNotFound,
 )
-from ...model.sessions import Session, SessionCreate, SessionPatch, Usage
+from ...model.sessions import RunStatus, Session, SessionCreate, SessionPatch, Usage
 from ...orchestrator.prompts import infos
+from ...ports.agent import Unrun
 from .. import export
 from ..http import CURSOR, JSON, LIMIT, NOTHING, EventStream, Query, Reply, read_cursor
 from ..wire import sessions as wire
@@ -37,7 +38,7 @@ TABLE = OperationTable()
 
 EVENT_STREAM = "text/event-stream"
 LONGEST_WAIT = 30.0
-"""Seconds of a long poll: below what proxies cut."""
+"""Seconds of a long poll: less than the 60 after which proxies close a silent connection."""
 
 
 @TABLE.add(
@@ -88,7 +89,7 @@ async def get_session(call: Call) -> Reply:
 
 @TABLE.add(
     "PATCH sessions/{sid}",
-    "Change the fields that are there.",
+    "Change the fields in the body.",
     action="write",
     body="SessionPatch",
     answers="SessionDetail",
@@ -102,7 +103,7 @@ async def change_session(call: Call) -> Reply:
 
 @TABLE.add(
     "DELETE sessions/{sid}",
-    "Delete it with its log, its recalls and their ledger; a run is stopped.",
+    "Delete a session with its log, its recalls and their ledger; a run is stopped.",
     action="write",
     answers=None,
     status=204,
@@ -115,7 +116,7 @@ async def delete_session(call: Call) -> Reply:
 
 @TABLE.add(
     "POST sessions/{sid}/commands",
-    "Give the session a command. The same `command_id` again changes nothing and answers the same.",
+    "Submit a command. The same `command_id` again changes nothing and gets the same answer.",
     action="execute",
     body="Command",
     answers="Acceptance",
@@ -137,7 +138,7 @@ async def submit(call: Call) -> Reply:
         Query(
             name="after",
             kind="integer",
-            help="The last `seq` you have. A page starts at 0 without it, a stream with the prelude.",
+            help="The last `seq` you have. Without it, a page starts at 0, a stream with the snapshot.",
         ),
         Query(name="limit", kind="integer", default=500, minimum=1, maximum=5000, help="How many at most."),
         Query(
@@ -155,7 +156,7 @@ async def read_events(call: Call) -> Reply | EventStream:
     session_id = call.parameters["sid"]
     after = call.optional_integer("after")
     if EVENT_STREAM in call.request.accept:
-        # The session is looked up first: an error can not be an answer any more once the stream has begun.
+        # The session is looked up first: once the stream has begun, an error cannot be answered any more.
         await call.sessions.find(session_id, owner=call.owner)
         last_seen = _last_event_id(call)
         return EventStream(_pages(call, session_id, after if last_seen is None else last_seen))
@@ -166,12 +167,12 @@ async def read_events(call: Call) -> Reply | EventStream:
         limit=call.integer("limit"),
         wait=call.number("wait"),
     )
-    # The very envelopes of the log: they are JSON text already and are not taken apart for this.
+    # The envelopes are JSON text already: parsing and writing them again would only cost time.
     return Reply(content=f'{{"events":[{",".join(frames)}],"head_seq":{head}}}')
 
 
 def _last_event_id(call: Call) -> int | None:
-    """Where an EventSource that comes back was. It goes before ``after``, still in its URL from the first time."""
+    """The cursor of an EventSource that reconnects. It takes precedence over ``after``, which its URL still has."""
     text = (call.request.last_event_id or "").strip()
     if not text:
         return None
@@ -268,14 +269,14 @@ def _queued(queued: QueuedPrompt) -> wire.QueuedRun:
     "Tokens and, where known, US dollars of your runs: of today, of the last 30 days, of all.",
     action="read",
     answers="UsageReport",
-    query=(Query(name="tz", default="UTC", help="Whose midnight today begins at."),),
+    query=(Query(name="tz", default="UTC", help="The zone in which today begins at midnight."),),
 )
 async def report_usage(call: Call) -> Reply:
-    zone = call.string("tz") or "UTC"
-    try:
-        at = now().astimezone(ZoneInfo(zone))
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise InvalidRequest(f"tz: unknown zone {zone!r}", field="tz") from error
+    name = call.string("tz") or "UTC"
+    zone = find_zone(name)
+    if zone is None:
+        raise InvalidRequest(f"tz: {name!r} is not a known time zone. Use a name like Europe/Berlin.", field="tz")
+    at = now().astimezone(zone)
     midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
     since = (midnight, at - timedelta(days=30), datetime.fromtimestamp(0, UTC))
     usage_of = call.sessions.orchestrator.sessions.usage_of
@@ -285,3 +286,68 @@ async def report_usage(call: Call) -> Reply:
 
 def _fields(session: Session) -> dict[str, Any]:
     return {name: getattr(session, name) for name in Session.model_fields}
+
+
+@TABLE.add(
+    "GET sessions/{sid}/away",
+    "What happened in a session since you were last there: what ran, and what did not and why.",
+    action="read",
+    answers="Away",
+    query=(LIMIT, Query(name="since", help="ISO 8601. Default: your last prompt, or when you last read in it.")),
+    errors=(SessionNotFound,),
+)
+async def away(call: Call) -> Reply:
+    session = await call.sessions.find(call.parameters["sid"], owner=call.owner)
+    library = call.sessions.orchestrator.sessions.history
+    since = _past_instant(call.string("since"))
+    if since is None:
+        read_at = (await call.sessions.store.seen(session.id, call.owner)).read_at
+        since = await since_last_here(session.id, library, read_at=read_at) or session.created_at
+    past = await summarize_history(
+        session.id, library=library, recalls=call.recalls.service, since=since, limit=call.integer("limit")
+    )
+    return reply(
+        wire.Away(
+            since=since,
+            runs=tuple(map(_away_run, past.turns)),
+            not_run=tuple(map(_away_slot, past.unrun)),
+            missed=past.missed,
+            failed=sum(turn.run.status in (RunStatus.FAILED, RunStatus.TIMED_OUT) for turn in past.turns),
+        )
+    )
+
+
+def _away_run(turn: SummarizedTurn) -> wire.AwayRun:
+    return wire.AwayRun(
+        run_id=turn.run.id,
+        at=turn.run.started_at or turn.run.created_at,
+        status=turn.run.status,
+        origin=turn.run.origin,
+        prompt=turn.prompt,
+        answer=turn.answer,
+        error=turn.run.error.code if turn.run.error else None,
+    )
+
+
+def _away_slot(missed: Unrun) -> wire.AwaySlot:
+    return wire.AwaySlot(
+        recall_id=missed.firing.recall_id,
+        title=missed.title,
+        slot=missed.firing.slot,
+        status=missed.firing.status.value,
+        reason=missed.firing.reason,
+        coalesced=missed.firing.coalesced,
+    )
+
+
+def _past_instant(text: str | None) -> datetime | None:
+    """An ISO 8601 instant of the query string, where a plus may have become a space. Raises InvalidRequest."""
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None or at > now():
+        raise InvalidRequest("since must be a past time in ISO 8601 with an offset.", field="since")
+    return at
