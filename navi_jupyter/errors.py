@@ -10,7 +10,7 @@ from typing import ClassVar
 
 
 class NaviError(Exception):
-    """Something that went wrong in a way its reader can act on.
+    """A failure that its reader can act on.
 
     ``str(error)`` is one sentence in the reader's words. ``field`` names the offending input field, if one is.
     """
@@ -32,14 +32,14 @@ class InvalidRequest(NaviError):
 
 
 class InvalidSchedule(NaviError):
-    """A time or a schedule that can not be: past, never, unknown zone, zero interval."""
+    """A time or a schedule that is impossible: past, never, unknown zone, zero interval."""
 
     code = "invalid_schedule"
     status = 400
 
 
 class Forbidden(NaviError):
-    """The user is known and may not do this."""
+    """The user is known and is not allowed to do this."""
 
     code = "forbidden"
     status = 403
@@ -53,14 +53,14 @@ class NotFound(NaviError):
 
 
 class MethodNotAllowed(NaviError):
-    """The route is there, the method is not."""
+    """The route exists, but not with this method."""
 
     code = "method_not_allowed"
     status = 405
 
 
 class SessionNotFound(NotFound):
-    """No such session, or it is somebody else's."""
+    """No such session, or it belongs to another user."""
 
     code = "session_not_found"
 
@@ -72,7 +72,7 @@ class RunNotFound(NotFound):
 
 
 class RecallNotFound(NotFound):
-    """No such recall, or it is somebody else's."""
+    """No such recall, or it belongs to another user."""
 
     code = "recall_not_found"
 
@@ -104,7 +104,7 @@ class LeaseLost(NaviError):
 
 
 class RecallOver(NaviError):
-    """The recall has ended (fired, failed, cancelled or expired) and can not be changed so."""
+    """The recall has ended (fired, failed, cancelled or expired) and cannot be changed like this."""
 
     code = "recall_over"
     status = 409
@@ -125,20 +125,20 @@ class NotReady(NaviError):
 
 
 class StoreError(NaviError):
-    """The database can not do what was asked right now (disk full, read-only, locked too long)."""
+    """The database cannot be read or written right now (disk full, read-only, locked too long)."""
 
     code = "store_unavailable"
     status = 503
 
 
 class StoreBusy(StoreError):
-    """Another program held the database for longer than is waited. It is worth another try."""
+    """Another program kept the database locked for too long. Try again."""
 
     code = "store_busy"
 
 
 class StoreLocked(StoreError):
-    """The file system can not lock the database file, so it can not be shared safely."""
+    """The file system cannot lock the database file, so servers cannot share it safely."""
 
     code = "store_locking_unsupported"
 
@@ -150,13 +150,13 @@ class StoreTooNew(StoreError):
 
 
 class StoreDamaged(StoreError):
-    """The database file is damaged; it was set aside and never treated as empty."""
+    """The database file is damaged; it is kept aside, never treated as empty."""
 
     code = "store_damaged"
 
 
 class RunFailed(NaviError):
-    """A run can not go on; becomes ``RUN_ERROR {code, message}`` in the session.
+    """A run cannot go on; becomes ``RUN_ERROR {code, message}`` in the session.
 
     ``run_code`` is one of the stable run error codes in ``docs/reference.md``.
     """
@@ -168,7 +168,7 @@ class RunFailed(NaviError):
         self.run_code = run_code
 
 
-# --- what tools meet -------------------------------------------------------------------------------------------------
+# --- what tools raise -------------------------------------------------------------------------------------------------
 
 
 class KernelUnavailable(NaviError):
@@ -179,7 +179,7 @@ class KernelUnavailable(NaviError):
 
 
 class KernelBusy(NaviError):
-    """The kernel runs somebody else's cell."""
+    """The kernel is executing another cell."""
 
     code = "kernel_busy"
     status = 409
@@ -198,7 +198,7 @@ class CellNotFound(NotFound):
 
 
 class NotebookConflict(NaviError):
-    """Somebody else has changed it meanwhile: read it again."""
+    """The notebook was changed meanwhile: read it again."""
 
     code = "notebook_conflict"
     status = 409
@@ -212,40 +212,40 @@ class FileRefused(NaviError):
 
 
 class FileConflict(NaviError):
-    """A file is not what the writer thought it was: changed, gone, or there already."""
+    """A file is not as the writer expected: it was changed or removed meanwhile, or exists already."""
 
     code = "file_conflict"
     status = 409
 
 
 class FactNotFound(NotFound):
-    """No such fact, or it is somebody else's."""
+    """No such fact, or it belongs to another user."""
 
     code = "fact_not_found"
 
 
 class AttachmentNotFound(NotFound):
-    """No such attachment, or it is somebody else's."""
+    """No such attachment, or it belongs to another user."""
 
     code = "attachment_not_found"
 
 
 class AttachmentRefused(NaviError):
-    """Too large, empty, or of a kind that is not taken."""
+    """Too large, empty, or of a kind that is not accepted."""
 
     code = "attachment_refused"
     status = 400
 
 
 class ToolUnavailable(NaviError):
-    """The tool is known and can not be called now: its kernel or its MCP server is away."""
+    """The tool is known but cannot be called now: its kernel or its MCP server is not available."""
 
     code = "tool_unavailable"
     status = 409
 
 
 class ToolDenied(NaviError):
-    """The profile, the administrator or the user does not let this tool run."""
+    """The profile, the administrator or the user does not allow this tool."""
 
     code = "tool_denied"
     status = 403

@@ -331,7 +331,7 @@ export interface McpPage {
   readonly next: string | null;
 }
 
-/** A configuration file that can not be read. */
+/** A configuration file that cannot be read. */
 export interface McpProblem {
   readonly file: string;
   readonly message: string;
@@ -515,7 +515,7 @@ export interface PreviewRequest {
   readonly tz?: string | null;
 }
 
-/** A named way to be. */
+/** A named configuration of the agent. */
 export interface ProfileInfo {
   readonly name: string;
   readonly description: string;

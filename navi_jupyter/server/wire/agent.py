@@ -10,7 +10,7 @@ from ...model.runs import Effect, Permission, RunLimits
 
 
 class ProfileInfo(Value):
-    """A named way to be."""
+    """A named configuration of the agent."""
 
     name: str
     description: str
@@ -20,10 +20,10 @@ class ProfileInfo(Value):
     model: str | None
     """The model of new sessions with this profile that name none."""
     tools: tuple[str, ...]
-    """Names or patterns; ``!`` takes away."""
+    """Names or patterns; ``!`` excludes."""
     permissions: dict[str, Permission]
     headless: Literal["queue", "deny"]
-    """What becomes of questions when nobody is there."""
+    """What happens to questions of a run that a recall started: they wait for the user, or are denied."""
     mcp: tuple[str, ...]
     context: dict[str, bool]
     workers: tuple[str, ...]
@@ -66,11 +66,11 @@ class ToolInfo(Value):
     parameters: dict[str, Any]
     """JSON schema of its arguments."""
     effect: Effect | None
-    """Null for what could not be loaded."""
+    """Null for a tool that could not be loaded."""
     source: str
     """``builtin``, ``package:<distribution>``, ``kernel``, ``mcp:<server>``."""
     permission: Permission | None
-    """What holds with a profile and a session that say nothing; null for what could not be loaded."""
+    """What holds when neither profile nor session decides; null for what could not be loaded."""
     available: bool
     why: str | None
     """What to do to make it usable; null when it is."""
@@ -88,14 +88,14 @@ class McpServerInfo(Value):
 
     name: str
     status: Literal["configured", "starting", "ready", "failed", "stopped", "disabled"]
-    """``configured``: not started, since nobody has used it yet."""
+    """``configured``: not started, because no run has used it yet."""
     available: bool
     """Whether a run can use it, or will once it has started."""
     why: str | None
-    """Why it can not be used; null when it can."""
+    """Why it cannot be used; null when it can."""
     transport: Literal["stdio", "http"]
     protocol: str | None
-    """The version of MCP that is spoken with it; null when it is not ready."""
+    """The version of MCP in use; null when it is not ready."""
     tools: int
     """How many it has; 0 when it is not ready."""
     file: str
@@ -103,7 +103,7 @@ class McpServerInfo(Value):
 
 
 class McpProblem(Value):
-    """A configuration file that can not be read."""
+    """A configuration file that cannot be read."""
 
     file: str
     message: str
@@ -139,4 +139,4 @@ class Health(Value):
     loop_lag_ms: float
     """The longest delay of the event loop seen in the last ten seconds."""
     message: str | None = None
-    """Why it is not ok; or, when it is, what its owner should know (a damaged database that was set aside)."""
+    """Why it is not ok; or, when it is, what the owner should know (a damaged database is kept aside)."""

@@ -18,7 +18,7 @@ class RecallPage(Value):
     last: dict[str, Firing] = Field(default_factory=dict)
     """The latest row of the ledger of each of them, by the recall's id."""
     words: dict[str, str] = Field(default_factory=dict)
-    """The schedule of each of them as people say it, by the recall's id."""
+    """The schedule of each of them in words, by the recall's id."""
 
 
 class FiringPage(Value):
@@ -51,11 +51,11 @@ class Preview(Value):
     schedule: Schedule
     """As it would be stored; to be sent with ``POST recalls``."""
     policy: Policy
-    """What the text says besides the times (``until``, ``max_fires``)."""
+    """The bounds in the text (``until``, ``max_fires``)."""
     meaning: str
     """The schedule in words."""
     message: str = ""
-    """Of a sentence: what is left of it without the time."""
+    """Of a sentence: the rest of it without the time."""
     phrase: str = ""
     """Of a text: the words that were read as the time."""
 
@@ -78,7 +78,7 @@ class Imported(Value):
     recalls: tuple[Recall, ...]
     dry_run: bool
     words: dict[str, str] = Field(default_factory=dict)
-    """The schedule of each of them as people say it, by the recall's id."""
+    """The schedule of each of them in words, by the recall's id."""
 
 
 class NotifyTarget(Value):
@@ -87,7 +87,7 @@ class NotifyTarget(Value):
     name: str
     """As ``policy.notify`` names it."""
     service: str | None
-    """The scheme of its URL; null when it can not be used."""
+    """The scheme of its URL; null when it cannot be used."""
     source: str
     """The file or the environment variable that it comes from."""
     available: bool
@@ -114,7 +114,7 @@ class NotifyPage(Value):
 
     notify: tuple[NotifyTarget, ...]
     quiet: str | None
-    """Hours in which nobody is told anything, of the zone of each session."""
+    """Hours without notifications, in the zone of each session."""
     per_hour: int
     """Messages to each target within an hour; what is more comes as one digest."""
     problems: tuple[NotifyProblem, ...]

@@ -1,4 +1,4 @@
-"""Bodies about sessions: what they do, what was said in them, what they used up."""
+"""Bodies about sessions: their runs and queue, their messages, their usage."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class SessionInfo(Session):
 
     unread: int
     """Runs that ended after what its owner has seen, and that the owner did not wait for: of recalls, of Navi itself,
-    or ended while nobody followed."""
+    or ended while no view followed the session."""
 
 
 class SessionPage(Value):

@@ -52,7 +52,7 @@ class ErrorBody(Value):
     """Every answer with a status of 400 or more."""
 
     message: str
-    """One sentence that says what to do."""
+    """One sentence: what happened, and what to do."""
     reason: str
     """The HTTP reason phrase."""
     code: str
