@@ -101,7 +101,8 @@ class NaviMagics(Magics):
                 read = read_words(service, request.words, tz=request.tz, sentence=request.sentence)
             except Refused as refused:
                 if request.sentence and refused.server_code == "invalid_request":
-                    return self._ask(parse_prompt(f"-- recall {request.words}"))  # no time in it: for the agent
+                    rest = f" -- {message}" if message else ""
+                    return self._ask(parse_prompt(f"-- recall {request.words}{rest}"))  # no time in it: for the agent
                 raise
             policy = read["policy"] | policy
             if request.sentence:

@@ -1,4 +1,4 @@
-"""Dates, times of day and durations in English: patterns, and readers of what they matched. Also times gone by.
+"""Dates, times of day, durations and zones in English: patterns, and readers of what they matched. Also past times.
 
 Days and dates are read by dateparser, which takes a quarter of a second to import and as long at its first call: it is
 imported at the first use, and what runs on the event loop goes through a thread.
@@ -10,10 +10,11 @@ import asyncio
 import re
 import threading
 from datetime import UTC, date, datetime, time, timedelta
+from difflib import get_close_matches
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
-from ..clock import Period
+from ..clock import Period, find_zone
 from ..errors import InvalidSchedule
 
 # --- numbers and durations -------------------------------------------------------------------------------------------
@@ -132,7 +133,7 @@ _CLOCK_FORM = re.compile(
 
 
 def read_clock(text: str, *, part: str | None = None) -> time:
-    """What matched :data:`CLOCK`: on the 24-hour clock, unless it or ``part`` of the day says otherwise.
+    """What matched :data:`CLOCK`: on the 24-hour clock, unless it has am or pm, or ``part`` is a part of the day.
 
     Raises InvalidSchedule.
     """
@@ -292,3 +293,48 @@ def _on_past_day(match: re.Match[str], now: datetime) -> datetime:
     # A morning that is looked back on begins early.
     at = time(6) if part == "morning" else PARTS_OF_DAY.get(part or "", time(0))
     return datetime.combine(found, read_clock(match["clock"], part=part) if match["clock"] else at, tzinfo=now.tzinfo)
+
+
+# --- zone names ------------------------------------------------------------------------------------------------------
+
+_ALSO = {
+    "utc": "UTC", "gmt": "UTC", "zulu": "UTC", "germany": "Europe/Berlin", "france": "Europe/Paris",
+    "uk": "Europe/London", "england": "Europe/London", "japan": "Asia/Tokyo", "india": "Asia/Kolkata",
+    "delhi": "Asia/Kolkata", "mumbai": "Asia/Kolkata", "bangalore": "Asia/Kolkata", "beijing": "Asia/Shanghai",
+    "china": "Asia/Shanghai", "nyc": "America/New_York", "boston": "America/New_York", "washington": "America/New_York",
+    "california": "America/Los_Angeles", "san francisco": "America/Los_Angeles", "sf": "America/Los_Angeles",
+    "seattle": "America/Los_Angeles", "munich": "Europe/Berlin", "hamburg": "Europe/Berlin", "italy": "Europe/Rome",
+    "spain": "Europe/Madrid", "switzerland": "Europe/Zurich", "austria": "Europe/Vienna", "korea": "Asia/Seoul",
+}  # fmt: skip
+
+_CONTINENTS = (
+    "africa/", "america/", "antarctica/", "asia/", "atlantic/", "australia/", "europe/", "indian/", "pacific/",
+)  # fmt: skip
+
+
+def zone_of_place(place: str) -> str | None:
+    """The zone of a city, country or IANA name, or None. Reads the zone directory: not for the event loop."""
+    wanted = " ".join(place.strip(" ?.!").lower().replace("_", " ").split())
+    if wanted in _ALSO:
+        return _ALSO[wanted]
+    names = {name.replace("_", " ").lower(): name for name in available_timezones()}
+    cities = {name.rsplit("/", 1)[-1]: full for name, full in sorted(names.items()) if name.startswith(_CONTINENTS)}
+    if found := names.get(wanted) or cities.get(wanted):
+        return found
+    close = get_close_matches(wanted, cities, n=1, cutoff=0.83)
+    return cities[close[0]] if close else None
+
+
+_ZONE = re.compile(r"\s+\(?(?P<name>UTC|GMT|[A-Z][A-Za-z]+/[A-Z][A-Za-z_]+(?:/[A-Z][A-Za-z_]+)?)\b\)?")
+_VAGUE_ZONE = re.compile(r"\s+(?P<name>[ECMP][SDE]T|CEST|BST|IST|JST|AEST|AEDT|MEZ|MESZ)\b")
+
+
+def zone_behind(text: str, end: int, zone: str) -> tuple[str, int]:
+    """The zone that is named right after a time ("at 17:00 UTC"), and where its name ends; else the given one."""
+    if vague := _VAGUE_ZONE.match(text, end):
+        raise InvalidSchedule(
+            f"{vague['name']} can mean several zones; name one like Europe/Berlin, or leave it out for {zone}."
+        )
+    match = _ZONE.match(text, end)
+    name = match["name"].replace("GMT", "UTC") if match else ""
+    return (name, match.end()) if match and find_zone(name) else (zone, end)

@@ -1,6 +1,6 @@
 """What to wait for, in English -> a schedule: "when the cell is done", "each time data.csv changes". Pure.
 
-Not responsible for times (``times``), nor for whether such a thing can be waited for (``recalls.whens``).
+Not responsible for times (``parse``), nor for whether an event can be waited for (``scheduling.event_triggers``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _Read = Callable[[re.Match[str]], str]
 
 
 def _longer(word: str) -> _Read:
-    """The short form of something that takes longer than is said. Raises InvalidSchedule."""
+    """Reads a form with a duration into the short word for it. Raises InvalidSchedule."""
 
     def read(match: re.Match[str]) -> str:
         if match["longer"] is None:
@@ -58,29 +58,29 @@ _FORMS = (
 )
 
 
-def read_happening(text: str) -> WhenSpec | None:
+def read_event(text: str) -> WhenSpec | None:
     """What ``text`` waits for; None when it does not begin as such a thing does, and is a time.
 
     What follows "when" and fits no sentence is left as it is: the short words (``done``, ``slow 10m``) are read where
-    schedules are checked, and that says what there is when it is none of them either. Raises InvalidSchedule.
+    schedules are checked, and the error there names the words that exist. Raises InvalidSchedule.
     """
     opening = _OPENING.match(text)
     if opening is None:
         return None
-    said = text[opening.end() :].strip().rstrip(".")
-    if len(said) > _LONGEST:
+    rest = text[opening.end() :].strip().rstrip(".")
+    if len(rest) > _LONGEST:
         raise InvalidSchedule(f"That is too long: at most {_LONGEST} characters say what to wait for.", field="text")
-    rest = _EACH_AT_END.sub("", said)
-    if not rest:
+    event = _EACH_AT_END.sub("", rest)
+    if not event:
         raise InvalidSchedule(
             "When what? Say it like 'when the cell is done' or 'when data.csv changes'.", field="text"
         )
-    is_each = rest != said or not re.fullmatch(r"when|as soon as", opening["word"], re.IGNORECASE)
+    is_each = event != rest or not re.fullmatch(r"when|as soon as", opening["word"], re.IGNORECASE)
     for pattern, read in _FORMS:
-        if match := pattern.fullmatch(rest):
+        if match := pattern.fullmatch(event):
             is_any = (match.groupdict().get("which") or "").strip().lower() in ("any", "a", "every")
             return _spec(read(match), is_each=is_each, cell="any" if is_any else None)
-    return _spec(rest, is_each=is_each, cell=None)
+    return _spec(event, is_each=is_each, cell=None)
 
 
 def _spec(when: str, *, is_each: bool, cell: str | None) -> WhenSpec:

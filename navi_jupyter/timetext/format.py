@@ -130,7 +130,7 @@ def say_when(schedule: When) -> str:
     """``when the running cell is done``, ``each time data.csv changes``."""
     cell = _say_cell(schedule.cell)
     longer = "" if schedule.longer_than is None else say_stretch(schedule.longer_than)
-    said = _WHEN[schedule.event].format(
+    event = _WHEN[schedule.event].format(
         cell=cell,
         longer=longer,
         idle=f" for {longer}" if longer else "",
@@ -138,7 +138,7 @@ def say_when(schedule: When) -> str:
         expr=schedule.expr,
     )
     pause = f", at most once in {say_stretch(schedule.cooldown)}" if schedule.cooldown else ""
-    return f"{'when' if schedule.repeat == 'once' else 'each time'} {said}{pause}"
+    return f"{'when' if schedule.repeat == 'once' else 'each time'} {event}{pause}"
 
 
 # --- cron expressions in words ---------------------------------------------------------------------------------------

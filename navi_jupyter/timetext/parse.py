@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -33,9 +32,9 @@ from .dates import (
     read_clock,
     read_date,
     read_duration,
+    zone_behind,
 )
 from .recurrence import read_recurrence, recurring_pattern
-from .zones import zone_behind
 
 _ORDINAL = r"\d{1,2}(?:st|nd|rd|th)?"
 _DATE = (
@@ -101,7 +100,7 @@ class Timed:
     note: str = ""
     """What was assumed, as a sentence, when the words left something open."""
     policy: Policy = _NO_LIMITS
-    """Where the sentence says when to stop (``until …``, ``3 times``)."""
+    """Where the sentence bounds a recurrence (``until …``, ``3 times``)."""
     period: Period | None = None
     """The days or hours from now, where the words count them."""
 
@@ -227,30 +226,17 @@ def _exact_form(words: str, now: datetime, zone: str) -> Timed | None:
 
 def _best(text: str) -> tuple[str, re.Match[str]] | None:
     """The phrase that is most surely meant: the strongest form; at an end of the sentence; the longest; the first."""
-    found = list(_candidates(text))
-    if not found:
-        return None
-    end = len(text.rstrip(" .!?,;:\n\t"))
+    start, end = len(text) - len(text.lstrip()), len(text.rstrip(" .!?,;:\n\t"))
 
     def rank(item: tuple[str, re.Match[str], int]) -> tuple[int, bool, int, int]:
         _, match, strength = item
-        outer = match.start() <= len(text) - len(text.lstrip()) or match.end() >= end or _after_trigger(text, match)
+        # Also behind "remind me", "check back", …
+        follows_trigger = text[: match.start()].rstrip().lower().endswith(("me", "back", "up", "recall", "again"))
+        outer = match.start() <= start or match.end() >= end or follows_trigger
         return (strength, outer, match.end() - match.start(), -match.start())
 
-    name, match, _ = max(found, key=rank)
-    return name, match
-
-
-def _after_trigger(text: str, match: re.Match[str]) -> bool:
-    """Whether it follows "remind me", "check back", … directly."""
-    before = text[: match.start()].rstrip().lower()
-    return before.endswith(("me", "back", "up", "recall", "again"))
-
-
-def _candidates(text: str) -> Iterator[tuple[str, re.Match[str], int]]:
-    for name, pattern, strength in _forms():
-        for match in pattern.finditer(text):
-            yield name, match, strength
+    found = [(name, match, strength) for name, form, strength in _forms() for match in form.finditer(text)]
+    return max(found, key=rank)[:2] if found else None
 
 
 def _rest(text: str, start: int, end: int) -> str:
@@ -274,16 +260,16 @@ def _read_iso(match: re.Match[str], now: datetime, zone: str) -> Timed:
 
 
 def _read_recurring(match: re.Match[str], now: datetime, zone: str) -> Timed:
-    found = read_recurrence(match, now, zone)
-    policy = Policy(max_fires=found.times)
-    schedule = found.schedule
-    if found.until:
-        policy = policy.model_copy(update={"until": read_until(found.until, now, zone)})
-    if found.start:
-        schedule = _started(schedule, _instant(found.start, now, zone, "start"), zone, said=match)
-    if found.lasting:
-        policy = policy.model_copy(update={"until": read_duration(found.lasting).after(now, ZoneInfo(zone))})
-    return Timed(schedule=schedule, message="", phrase=match[0], note=found.note, policy=policy)
+    schedule, note = read_recurrence(match, now, zone)
+    policy = Policy(max_fires=int(match["rtimes"]) if match["rtimes"] else 2 if match["rtwice"] else None)
+    if until := match["runtil"]:
+        until = f"at {until}" if until.isdigit() else until
+        policy = policy.model_copy(update={"until": read_until(until, now, zone)})
+    if (match["rstart"] or "now").lower() != "now":
+        schedule = _started(schedule, match, now, zone)
+    if match["rlasting"]:
+        policy = policy.model_copy(update={"until": read_duration(match["rlasting"]).after(now, ZoneInfo(zone))})
+    return Timed(schedule=schedule, message="", phrase=match[0], note=note, policy=policy)
 
 
 def read_until(phrase: str, now: datetime, zone: str) -> datetime:
@@ -295,15 +281,16 @@ def read_until(phrase: str, now: datetime, zone: str) -> datetime:
     return _at(datetime.combine(at.astimezone(ZoneInfo(zone)).date(), time(23, 59, 59)), zone)
 
 
-def _started(schedule: EverySpec | CronSpec, start: datetime, zone: str, *, said: re.Match[str]) -> EverySpec:
+def _started(schedule: EverySpec | CronSpec, match: re.Match[str], now: datetime, zone: str) -> EverySpec:
     """With a first time. Raises InvalidSchedule for a rule that cannot begin later."""
+    start = _instant(match["rstart"], now, zone, "start")
     if isinstance(schedule, EverySpec):
         return schedule.model_copy(update={"start": start})
     minute, hour, *days = schedule.expr.split()
     local = start.astimezone(ZoneInfo(zone))
-    if re.search(CLOCK, said["rstart"], re.IGNORECASE) is None and minute.isdigit() and hour.isdigit():
+    if re.search(CLOCK, match["rstart"], re.IGNORECASE) is None and minute.isdigit() and hour.isdigit():
         local = local.replace(hour=int(hour), minute=int(minute), second=0, microsecond=0)
-    if days == ["*", "*", "*"] and (said["rclock"] is None or hour.isdigit()):
+    if days == ["*", "*", "*"] and (match["rclock"] is None or hour.isdigit()):
         return EverySpec(kind="every", every=Period(days=1), start=local, tz=zone)
     raise InvalidSchedule("Such a rule has no first day; make the recall then, or leave the start out.")
 

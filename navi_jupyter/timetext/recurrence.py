@@ -7,7 +7,6 @@ expression. Not responsible for what bounds a recurrence (``until friday``, ``3 
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ from .dates import (
     MONTHS,
     NUMBER,
     PART,
-    PARTS_OF_DAY,
     UNIT,
     WEEKDAY,
     WEEKDAYS,
@@ -37,8 +35,6 @@ from .dates import (
     read_clock,
     read_duration,
 )
-
-# --- words that the forms are made of --------------------------------------------------------------------------------
 
 _EVERY = r"(?:every single|every|each|once (?:a|per|each|every))"
 _ON = r"(?:on )?(?:the |every |each )?"
@@ -63,12 +59,10 @@ _PERIOD = (
     rf"|{_COUNT}\s*-?\s*{UNIT}(?! {WEEKDAY})|hour|minute|second(?! {WEEKDAY}))\b"
 )
 
-# --- reading a form --------------------------------------------------------------------------------------------------
-
 
 @dataclass(slots=True)
 class _Reading:
-    """What stands around a form, and what was assumed."""
+    """A rule with the times of day around it; ``note``: what was assumed."""
 
     rule: str
     clocks: list[time]
@@ -76,18 +70,14 @@ class _Reading:
     zone: str
     note: str = ""
 
-    def cron(self, days: str, *, at: time = time(9)) -> CronSpec:
-        """On ``days`` (the last three fields) at the times of day, or ``at`` where none is given."""
+    def cron(self, days: str, *, at: time = time(9), times: str = "") -> CronSpec:
+        """On ``days`` (the last three fields) at ``times`` (the first two), else at the times of day, else ``at``."""
         clocks = self.clocks or [at]
         minutes, hours = sorted({one.minute for one in clocks}), sorted({one.hour for one in clocks})
         if len(minutes) * len(hours) != len({(one.hour, one.minute) for one in clocks}):
             raise InvalidSchedule("Different minutes at different hours need two recalls; make one for each time.")
-        times = f"{','.join(map(str, minutes))} {','.join(map(str, hours))}"
+        times = times or f"{','.join(map(str, minutes))} {','.join(map(str, hours))}"
         return CronSpec(kind="cron", expr=f"{times} {days}", tz=self.zone)
-
-    def fields(self, expr: str) -> CronSpec:
-        """An expression that has its own times of day."""
-        return CronSpec(kind="cron", expr=expr, tz=self.zone)
 
     def next_day(self, at: time, ahead: int = 0) -> datetime:
         """That time of day in ``ahead`` days."""
@@ -107,26 +97,27 @@ def _refused(why: str) -> _Read:
 
 
 def _on(days: str) -> _Read:
-    """A form that always means the same days."""
     return lambda _, reading: reading.cron(days)
 
 
-def _window(said: _Groups, reading: _Reading) -> CronSpec:
+def _window(groups: _Groups, reading: _Reading) -> CronSpec:
     """``every 3 hours between 9 and 17 on weekdays``."""
-    step, (first, last), days = _step(said), _between(said["a"], said["b"]), _weekdays(said.get("days", ""))
-    if said["unit"][0] == "h":
+    step, (first, last), days = _step(groups), _between(groups["a"], groups["b"]), _weekdays(groups.get("days", ""))
+    if groups["unit"][0] == "h":
         end = last.hour if last.minute >= first.minute else last.hour - 1
         final = first.hour + (end - first.hour) // step * step
         if (final, first.minute) != (last.hour, last.minute):
             reading.note = f"the last one of a day is at {final:02}:{first:%M}"
-        return reading.fields(f"{first.minute} {first.hour}-{end}{f'/{step}' if step > 1 else ''} * * {days}")
+        times = f"{first.minute} {first.hour}-{end}" + (f"/{step}" if step > 1 else "")
+        return reading.cron(f"* * {days}", times=times)
     if 60 % step or first.minute or last.minute or step > 30:
         raise InvalidSchedule(
             "Minutes within a part of the day need a step that divides the hour (5, 10, 15, 20, 30) and whole hours as"
             " its ends: every 15 minutes between 9 and 17."
         )
     reading.note = f"the last one of a day is at {last.hour - 1:02}:{60 - step:02}"
-    return reading.fields(f"{f'*/{step}' if step > 1 else '*'} {first.hour}-{last.hour - 1} * * {days}")
+    times = f"{f'*/{step}' if step > 1 else '*'} {first.hour}-{last.hour - 1}"
+    return reading.cron(f"* * {days}", times=times)
 
 
 def _between(a: str, b: str) -> tuple[time, time]:
@@ -138,71 +129,71 @@ def _between(a: str, b: str) -> tuple[time, time]:
     return first, last
 
 
-def _step(said: _Groups) -> int:
-    count = number(said.get("n", "1"))
+def _step(groups: _Groups) -> int:
+    count = number(groups.get("n", "1"))
     if count != int(count) or count < 1:
         raise InvalidSchedule(f"Every {count:g} is no step within a day.")
     return int(count)
 
 
-def _on_some_days(said: _Groups, reading: _Reading) -> CronSpec:
+def _on_some_days(groups: _Groups, reading: _Reading) -> CronSpec:
     """``every 2 hours on weekdays``."""
-    count, is_hours = _step(said), said["unit"][0] == "h"
+    count, is_hours = _step(groups), groups["unit"].startswith("h")
     if (24 if is_hours else 60) % count:
         raise InvalidSchedule(f"On some days only, a step must divide the {'day' if is_hours else 'hour'}.")
     every = "*" if count == 1 else f"*/{count}"
-    return reading.fields(f"{f'0 {every}' if is_hours else f'{every} *'} * * {_weekdays(said['days'])}")
+    times = f"0 {every}" if is_hours else f"{every} *"
+    return reading.cron(f"* * {_weekdays(groups['days'])}", times=times)
 
 
-def _of_hour(said: _Groups, reading: _Reading) -> CronSpec:
-    minute = int(said.get("minute", {"half": 30, "quarter": 15}.get(said.get("part", ""), 0)))
+def _of_hour(groups: _Groups, reading: _Reading) -> CronSpec:
+    minute = int(groups.get("minute", {"half": 30, "quarter": 15}.get(groups.get("part", ""), 0)))
     if minute > 59:
         raise InvalidSchedule(f"An hour has no minute {minute}.")
-    return reading.fields(f"{minute} * * * *")
+    return reading.cron("* * *", times=f"{minute} *")
 
 
-def _with_exceptions(said: _Groups, reading: _Reading) -> CronSpec:
+def _with_exceptions(groups: _Groups, reading: _Reading) -> CronSpec:
     """``every weekday except friday``."""
-    days = {1, 2, 3, 4, 5} if re.search(WORKDAY, said["among"]) else set(range(7))
-    out = said["out"]
+    days = {1, 2, 3, 4, 5} if re.search(WORKDAY, groups["among"]) else set(range(7))
+    out = groups["out"]
     days -= {0, 6} if "weekend" in out else {WEEKDAYS[name] for name in re.findall(rf"\b({WEEKDAY})s?\b", out)}
     if not days:
         raise InvalidSchedule(f"{reading.rule!r} leaves no day.")
     return reading.cron(f"* * {'1-5' if days == {1, 2, 3, 4, 5} else ','.join(map(str, sorted(days)))}")
 
 
-def _months(said: _Groups, reading: _Reading) -> CronSpec:
+def _months(groups: _Groups, reading: _Reading) -> CronSpec:
     """``every 3 months on the 1st``: counted from the next such day."""
-    step = number(said["n"])
+    step = number(groups["n"])
     if step not in (1, 2, 3, 4, 6, 12):
         raise InvalidSchedule("Months are counted by 2, 3, 4 or 6, so that they come out even with the year.")
-    day, now, clock = _date(said.get("date", "1")), reading.now, (reading.clocks or [time(9)])[0]
+    day, now, clock = _date(groups.get("date", "1")), reading.now, (reading.clocks or [time(9)])[0]
     begins = now.month if (now.day, now.time()) < (28 if day == "L" else int(day), clock) else now.month % 12 + 1
     months = sorted((begins - 1 + int(step) * count) % 12 + 1 for count in range(12 // int(step)))
     return reading.cron(f"{day} {','.join(map(str, months)) if step > 1 else '*'} *")
 
 
-def _day_of_year(said: _Groups, reading: _Reading) -> CronSpec:
-    return reading.cron(f"{_date(said['date'])} {MONTHS.index(said['month'][:3]) + 1} *")
+def _day_of_year(groups: _Groups, reading: _Reading) -> CronSpec:
+    return reading.cron(f"{_date(groups['date'])} {MONTHS.index(groups['month'][:3]) + 1} *")
 
 
-def _nth_weekdays(said: _Groups, reading: _Reading) -> CronSpec:
-    day = WEEKDAYS[said["day"]]
-    which = [_NTH[word] for word in re.findall(rf"\b{_NTH_WORD}\b", said["nths"])]
+def _nth_weekdays(groups: _Groups, reading: _Reading) -> CronSpec:
+    day = WEEKDAYS[groups["day"]]
+    which = [_NTH[word] for word in re.findall(rf"\b{_NTH_WORD}\b", groups["nths"])]
     return reading.cron(f"* * {','.join(f'{day}#{nth}' if nth else f'{day}L' for nth in which)}")
 
 
-def _end_of_month(said: _Groups, reading: _Reading) -> CronSpec:
+def _end_of_month(groups: _Groups, reading: _Reading) -> CronSpec:
     """The first or last day, or working day, of each month."""
-    is_last = said["end"] in ("last", "end")
-    if re.search(WORKDAY, reading.rule):
-        return reading.cron("LW * *" if is_last else "1W * *")
-    return reading.cron("L * *" if is_last else "1 * *")
+    is_last = groups["end"] in ("last", "end")
+    workday = "W" if re.search(WORKDAY, reading.rule) else ""
+    return reading.cron(f"{'L' if is_last else '1'}{workday} * *")
 
 
-def _dates(said: _Groups, reading: _Reading) -> CronSpec:
-    days = [_date(one) for one in re.findall(_DATE, said.get("dates", "1"))]
-    return reading.cron(f"{','.join(sorted(set(days), key=lambda day: 32 if day == 'L' else int(day)))} * *")
+def _dates(groups: _Groups, reading: _Reading) -> CronSpec:
+    days = {_date(one) for one in re.findall(_DATE, groups.get("dates", "1"))}
+    return reading.cron(f"{','.join(sorted(days, key=lambda day: (len(day), day)))} * *")
 
 
 def _date(text: str) -> str:
@@ -215,9 +206,9 @@ def _date(text: str) -> str:
     return str(day)
 
 
-def _weeks(said: _Groups, reading: _Reading) -> EverySpec:
+def _weeks(groups: _Groups, reading: _Reading) -> EverySpec:
     """``every other friday``, ``every 3 weeks on monday``."""
-    weeks = number(said.get("count", "2"))
+    weeks = number(groups.get("count", "2"))
     if len(reading.clocks) > 1:
         raise InvalidSchedule("Two times of day in weeks that are counted need two recalls; make one for each time.")
     if not (1 <= weeks <= 520 and weeks == int(weeks)):
@@ -233,12 +224,8 @@ def _weeks(said: _Groups, reading: _Reading) -> EverySpec:
     return EverySpec(kind="every", every=Period(days=7 * int(weeks)), start=start, tz=reading.zone)
 
 
-def _weekly(said: _Groups, reading: _Reading) -> CronSpec:
-    return reading.cron(f"* * {_weekdays(said.get('day', 'monday'))}")
-
-
-def _named_days(said: _Groups, reading: _Reading) -> CronSpec:
-    return reading.cron(f"* * {_weekdays(said['days'])}")
+def _named_days(groups: _Groups, reading: _Reading) -> CronSpec:
+    return reading.cron(f"* * {_weekdays(groups.get('days', 'monday'))}")
 
 
 def _weekdays(text: str) -> str:
@@ -261,9 +248,9 @@ def _every(period: Period) -> _Read:
     return lambda _, reading: _interval(period, reading)
 
 
-def _period(said: _Groups, reading: _Reading) -> EverySpec:
+def _period(groups: _Groups, reading: _Reading) -> EverySpec:
     """``every 2 hours``, ``every other day at 9``."""
-    words = said["period"]
+    words = groups["period"]
     minutes = {"hour and a half": 90, "quarter hour": 15, "quarter-hour": 15}.get(words, 30 * (words[:4] == "half"))
     if minutes:
         return _interval(Period(elapsed=timedelta(minutes=minutes)), reading)
@@ -341,7 +328,7 @@ _FORMS: tuple[tuple[str, _Read], ...] = (
         rf"(?P<among>{_EVERY} (?:day|{WORKDAY})|daily|{WORKDAY}s),? {_EXCEPT} (?:for )?(?:on )?(?P<out>{_LEFT_OUT})",
         _with_exceptions,
     ),
-    (rf"(?:{_EVERY} week|weekly)(?: on (?P<day>{WEEKDAY})s?)?", _weekly),
+    (rf"(?:{_EVERY} week|weekly)(?: on (?P<days>{WEEKDAY}s?))?", _named_days),
     (rf"on (?P<days>{WEEKDAY}s(?:(?:{_SEP}|,? ){WEEKDAY}s)+|{WORKDAY}s|weekends|{WEEKDAY}s)", _named_days),
     (rf"{_PLURAL_DAYS}{_BEHIND}", _named_days),
     (rf"\A\s*(?P<days>{_DAYS})", _named_days),
@@ -383,43 +370,19 @@ def _spaced(form: str) -> str:
     return form.replace(" ", r"\s+")
 
 
-@functools.cache
-def _compiled() -> list[tuple[re.Pattern[str], _Read]]:
-    return [(re.compile(_spaced(form)), read) for form, read in _FORMS]
+def read_recurrence(match: re.Match[str], now: datetime, zone: str) -> tuple[EverySpec | CronSpec, str]:
+    """What matched :func:`recurring_pattern`, without its limits, and a note of what was assumed.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recurrence:
-    """A recurring phrase, read; what bounds it is still in words."""
-
-    schedule: EverySpec | CronSpec
-    note: str = ""
-    start: str = ""
-    until: str = ""
-    lasting: str = ""
-    times: int | None = None
-
-
-def read_recurrence(match: re.Match[str], now: datetime, zone: str) -> Recurrence:
-    """What matched :func:`recurring_pattern`. Raises InvalidSchedule for what no schedule can say."""
+    Raises InvalidSchedule for what no schedule can express.
+    """
     rule = re.sub(r"\s+", " ", match["rule"].lower()).strip()
     clocks, note = _clocks(match, rule)
     reading = _Reading(rule, clocks, now, zone, note)
-    for pattern, read in _compiled():
-        if found := pattern.fullmatch(rule):
-            schedule = read({name: text for name, text in found.groupdict().items() if text is not None}, reading)
-            break
-    else:
-        raise InvalidSchedule(f"I do not understand {rule!r} as a rule for times.")
-    until = match["runtil"] or ""
-    return Recurrence(
-        schedule=schedule,
-        note=reading.note,
-        start="" if (match["rstart"] or "now").lower() == "now" else match["rstart"],
-        until=f"at {until}" if until.isdigit() else until,
-        lasting=match["rlasting"] or "",
-        times=int(match["rtimes"]) if match["rtimes"] else 2 if match["rtwice"] else None,
-    )
+    for form, read in _FORMS:
+        if found := re.fullmatch(_spaced(form), rule):
+            groups = {name: text for name, text in found.groupdict().items() if text is not None}
+            return read(groups, reading), reading.note
+    raise InvalidSchedule(f"I do not understand {rule!r} as a rule for times.")
 
 
 def _clocks(match: re.Match[str], rule: str) -> tuple[list[time], str]:
@@ -433,5 +396,5 @@ def _clocks(match: re.Match[str], rule: str) -> tuple[list[time], str]:
         times.append(read_clock(one, part=part))
         note = note or morning_note(one, times[-1], part)
     if not times and part:
-        times = [PARTS_OF_DAY[part]]
+        times = [read_clock(part)]
     return times, note

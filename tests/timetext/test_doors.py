@@ -24,7 +24,7 @@ from navi_jupyter.agent.offline.backend import OfflineBackend
 from navi_jupyter.agent.tools import recalls as recall_tools
 from navi_jupyter.agent.tools.recalls import create_recall
 from navi_jupyter.errors import NaviError
-from navi_jupyter.kernel import api, magics, recalls
+from navi_jupyter.kernel import api, magics
 from navi_jupyter.kernel.command_line import Prompt, parse_line
 from navi_jupyter.kernel.errors import Refused, UsageError
 from navi_jupyter.kernel.recall_command import NewRecall
@@ -106,8 +106,6 @@ class Doors:
         monkeypatch.setattr(api, "session", lambda _=None: SimpleNamespace(id="s_1", approvals=()))
         monkeypatch.setattr(magics.NaviMagics, "_filled", lambda _, text: text)
         monkeypatch.setattr(magics.NaviMagics, "_ask", lambda *_: None)
-        monkeypatch.setattr(recalls, "with_cell", dict)
-        monkeypatch.setattr(recalls, "tell_of_it", lambda _: None)
         for module in (recall_tools, agent_world):
             monkeypatch.setattr(module, "now", lambda: self.at)
         monkeypatch.setattr(answers, "_CHUNK_DELAY", 1e-9)

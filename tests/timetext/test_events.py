@@ -6,7 +6,7 @@ import pytest
 
 from navi_jupyter.errors import InvalidSchedule
 from navi_jupyter.scheduling.event_triggers import resolve_when
-from navi_jupyter.timetext.events import read_happening
+from navi_jupyter.timetext.events import read_event
 from navi_jupyter.timetext.format import say
 
 
@@ -34,14 +34,14 @@ from navi_jupyter.timetext.format import say
     ],
 )
 def test_a_sentence_is_understood_as_what_it_says(text: str, meaning: str) -> None:
-    spec = read_happening(text)
+    spec = read_event(text)
     assert spec is not None
     assert say(resolve_when(spec)) == meaning
 
 
 @pytest.mark.parametrize("text", ["every other Friday at 16:00", "in 10 minutes", "once a day", "after lunch", ""])
 def test_what_does_not_begin_like_that_is_left_to_those_who_read_times(text: str) -> None:
-    assert read_happening(text) is None
+    assert read_event(text) is None
 
 
 @pytest.mark.parametrize(
@@ -57,5 +57,5 @@ def test_what_does_not_begin_like_that_is_left_to_those_who_read_times(text: str
 )
 def test_what_can_not_be_waited_for_is_refused_with_what_can(text: str, why: str) -> None:
     with pytest.raises(InvalidSchedule) as refused:
-        resolve_when(read_happening(text) or pytest.fail("it is no time"))
+        resolve_when(read_event(text) or pytest.fail("it is no time"))
     assert why in str(refused.value)

@@ -26,10 +26,10 @@ from ...events import (
 from ...model.base import new_id
 from ...ports.agent import ToolContext, Turn, TurnResult
 from ...text import truncate
+from ...timetext.dates import zone_of_place
 from ...timetext.parse import Timed, read_in_thread
-from ...timetext.zones import zone_of_place
 from ..trigger import RecallTrigger, trigger_of
-from . import intents, replies
+from . import intents, kernel_state, replies
 from .backend import OfflineTools
 from .intents import Intent, understand
 
@@ -80,9 +80,9 @@ class Answer:
                 return self._reply(replies.summary, ("session_history", {"limit": 200}), ("list_recalls", {}))
             case intents.Variables(pattern=pattern):
                 arguments = {} if pattern == "*" else {"pattern": pattern}
-                return self._reply(replies.variables, ("list_variables", arguments))
+                return self._reply(kernel_state.variables, ("list_variables", arguments))
             case intents.Inspect(name=name):
-                return self._reply(replies.variable, ("inspect_variable", {"name": name}))
+                return self._reply(kernel_state.variable, ("inspect_variable", {"name": name}))
             case intents.LastError():
                 return self._last_error()
             case intents.Time(place=place):
@@ -182,7 +182,7 @@ class Answer:
             yield event
         is_enough = error.get("traceback") or error.get("error") == "tool_denied"
         calls: tuple[tuple[str, dict[str, Any]], ...] = () if is_enough else (("read_notebook", {}),)
-        async for event in self._reply(lambda *notebook: replies.last_error(error, *notebook), *calls):
+        async for event in self._reply(lambda *notebook: kernel_state.last_error(error, *notebook), *calls):
             yield event
 
     async def _time(self, place: str | None) -> _Events:

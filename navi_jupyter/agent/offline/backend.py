@@ -1,7 +1,7 @@
 """The backend that needs no key and no network: it understands the requests that make Navi useful.
 
-It says what it is not. Everything it does goes through the tools that a model would call, and streams like a model's
-answer: see :mod:`.answers`.
+Its answers admit that it is no language model. Everything it does goes through the tools that a model would call, and
+streams like the answer of a model: see :mod:`.answers`.
 """
 
 from __future__ import annotations

@@ -10,6 +10,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 
+@dataclass(frozen=True)
+class _Plain:
+    """Base of intents that have no details: equal where they are of one class."""
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """Come back later. ``text`` still holds the time; ``sure`` where the words say so ("remind me …")."""
@@ -18,8 +23,7 @@ class Schedule:
     sure: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class ListRecalls:
+class ListRecalls(_Plain):
     """What is planned."""
 
 
@@ -38,8 +42,7 @@ class History:
     since: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(_Plain):
     """The whole session in short."""
 
 
@@ -57,8 +60,7 @@ class Inspect:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class LastError:
+class LastError(_Plain):
     """What failed last in the notebook."""
 
 
@@ -77,30 +79,23 @@ class Count:
     every: float
 
 
-@dataclass(frozen=True, slots=True)
-class Help:
+class Help(_Plain):
     """What can you do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Greeting:
+class Greeting(_Plain):
     """Hello."""
 
 
-@dataclass(frozen=True, slots=True)
-class Thanks:
+class Thanks(_Plain):
     """Thank you."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(_Plain):
     """Anything else."""
 
 
-Intent = (
-    Schedule | ListRecalls | CancelRecall | History | Summary | Variables | Inspect | LastError | Time | Count | Help
-    | Greeting | Thanks | Unknown
-)  # fmt: skip
+Intent = _Plain | Schedule | CancelRecall | History | Variables | Inspect | Time | Count
 
 _LONGEST = 1000
 """Characters of a sentence that is looked at closely; what is pasted may be a megabyte."""
@@ -285,9 +280,7 @@ def fix_typos(text: str) -> str:
 
 def _inspect(plain: str) -> Inspect | None:
     match = _INSPECT.match(plain)
-    if match is None or match["name"].lower() in _NO_VARIABLES:
-        return None
-    return Inspect(match["name"])
+    return Inspect(match["name"]) if match and match["name"].lower() not in _NO_VARIABLES else None
 
 
 def _exact(text: str, plain: str) -> Intent | None:
@@ -340,21 +333,16 @@ def _since(rest: str) -> str | None:
     )
     found = re.match(r"^(?:since |in |within |during |over |between )?(?P<when>.*)$", words, re.IGNORECASE | re.DOTALL)
     when = (found["when"] if found else "").strip()
-    return (
-        None
-        if not when or re.fullmatch(r"(?:then|here|so far|now|lately|recently|before)", when, re.IGNORECASE)
-        else when
-    )
+    is_vague = not when or re.fullmatch(r"(?:then|here|so far|now|lately|recently|before)", when, re.IGNORECASE)
+    return None if is_vague else when
 
 
 def _cancel(plain: str, what: str) -> CancelRecall | None:
     named = re.search(rf"\b{_THINGS}\b|\b\w{{1,8}}_[0-9a-f]{{3,}}\b", what, re.IGNORECASE)
-    everything = re.fullmatch(
-        rf"\W*(?:all|everything|every|them all|all of (?:them|it)|all|each)\b(?:\s*(?:of|my|the|these|those"
-        rf"|{_THINGS}))*\W*",
-        what,
-        re.IGNORECASE,
+    all_of = (
+        rf"\W*(?:everything|every|them all|all of (?:them|it)|all|each)\b(?:\s*(?:of|my|the|these|those|{_THINGS}))*\W*"
     )
+    everything = re.fullmatch(all_of, what, re.IGNORECASE)
     if not (named or everything or _STRONG_CANCEL.match(plain)):
         return None
     if everything:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from difflib import SequenceMatcher
-from itertools import zip_longest
 from typing import Any
 
-from ...text import code_block, one_line, plural, strip_ansi
+from ...text import one_line, plural
 from ...timetext.format import say_schedule, say_stretch, say_time
-from ..providers.catalog import PROVIDERS, installed
+from ..providers.catalog import PROVIDERS, Provider, installed
 from ..trigger import RecallTrigger
 
 Outcome = Mapping[str, Any]
-_LINE = 20_000
-"""Characters of a title or message, which is given in full."""
 
 _CAN = """\
 I can do these without a language model, a key or the network:
@@ -24,9 +21,9 @@ I can do these without a language model, a key or the network:
 - **Come back later**: `remind me in 10 minutes to check the loss`, `check back every hour on the training`, \
 `remind me tomorrow at 8:30 to call Bob`, `every weekday at 9 summarise this session`
 - **Show and cancel what is planned**: `list recalls`, `cancel the reminder about loss`, `cancel all`
-- **Tell what happened**: `what happened since yesterday`, `what happened while I was away`, `summarise this session`
+- **Report what happened**: `what happened since yesterday`, `what happened while I was away`, `summarise this session`
 - **Look into the kernel**: `what variables are there`, `show df`, `what failed`
-- **Tell the time**: `what time is it`, `what time is it in Tokyo`
+- **Show the time**: `what time is it`, `what time is it in Tokyo`
 - **Show streaming and stop**: `count to 200`, `count to 50 every 500 ms`, `count to 100 slowly`
 
 A reminder fires also when every notebook is closed, as long as the Jupyter server runs; if it does not, it fires when \
@@ -40,7 +37,7 @@ def capabilities() -> str:
 
 def greeting() -> str:
     """Hello."""
-    return "Hello! I can remind you, show variables, and tell you what happened here. Ask `what can you do` for more."
+    return "Hello! I can remind you, show variables, and report what happened here. Ask `what can you do` for more."
 
 
 def no_language_model() -> str:
@@ -55,31 +52,23 @@ def no_language_model() -> str:
 def how_to_get_one() -> str:
     """The next step to a real model, by what is installed and which keys are there."""
     usual = [(prefix, PROVIDERS[prefix]) for prefix in ("openai-chat", "anthropic", "google")]
-    ready = next(((prefix, one) for prefix, one in usual if one.missing() is None), None)
-    if ready is not None:
-        prefix, one = ready
-        return f"{one.label} is ready here; switch to it with:\n\n```\n%navi model {prefix}:{one.models[0]}\n```"
-    with_key = next(((prefix, one) for prefix, one in usual if one.has_key()), None)
-    with_package = next(((prefix, one) for prefix, one in usual if installed(one.module)), None)
-    if with_key is not None:
-        prefix, one = with_key
-        return (
-            f"A key for {one.label} is set, its package is missing. Install it, restart the server, then say "
-            f'`%navi model {prefix}:{one.models[0]}`:\n\n```\npip install "{one.install}"\n```'
-        )
-    if with_package is not None:
-        prefix, one = with_package
-        return (
-            f"The package for {one.label} is installed, a key is missing. Set it in the environment of the Jupyter "
-            f"server, "
-            f"restart that, then say `%navi model {prefix}:{one.models[0]}`:\n\n```\nexport {one.keys[0]}=…\n```"
-        )
-    prefix, one = usual[0]
-    return (
-        f"To get one, install a provider, set its key (`{one.keys[0]}`) in the environment of the Jupyter server, "
-        f"restart "
-        f'that, then say `%navi model {prefix}:{one.models[0]}`:\n\n```\npip install "{one.install}"\n```'
-    )
+    place = "in the environment of the Jupyter server, restart that, then write `%navi model {model}`:"
+
+    def first(fits: Callable[[Provider], bool]) -> tuple[str, Provider] | None:
+        return next((item for item in usual if fits(item[1])), None)
+
+    if found := first(lambda one: one.missing() is None):
+        text, command = "{label} is ready here; switch to it with:", "%navi model {model}"
+    elif found := first(lambda one: one.has_key()):
+        text = "A key for {label} is set, its package is missing. Install it, restart the server, then write "
+        text, command = text + "`%navi model {model}`:", 'pip install "{install}"'
+    elif found := first(lambda one: installed(one.module)):
+        text, command = f"The package for {{label}} is installed, a key is missing. Set it {place}", "export {key}=…"
+    else:
+        text, command = f"To get one, install a provider, set its key (`{{key}}`) {place}", 'pip install "{install}"'
+    prefix, one = found or usual[0]
+    names = {"label": one.label, "model": f"{prefix}:{one.models[0]}", "install": one.install, "key": one.keys[0]}
+    return f"{text}\n\n```\n{command}\n```".format(**names)
 
 
 # --- recalls ---------------------------------------------------------------------------------------------------------
@@ -111,7 +100,7 @@ def _sentence(text: str) -> str:
 
 
 def bad_time(why: str) -> str:
-    """The time can not be."""
+    """The time cannot be."""
     return f"I made no reminder. {why}"
 
 
@@ -141,6 +130,10 @@ def recall_list(outcome: Outcome) -> str:
     return f"{'One recall is' if one else f'{len(recalls)} recalls are'} planned:\n\n{_bullets(recalls)}"
 
 
+def _in_a_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 def _bullets(recalls: Sequence[Outcome]) -> str:
     return "\n".join(f"- {_bullet(recall)}" for recall in recalls)
 
@@ -149,7 +142,7 @@ def _bullet(recall: Outcome) -> str:
     when = recall.get("next") or recall["status"]
     rule = f", {recall['schedule']}" if recall["recurring"] else ""
     paused = " (paused)" if recall["status"] == "paused" else ""
-    return f"**{one_line(recall['title'], _LINE)}**: {when}{rule}{paused} — `{recall['id']}`"
+    return f"**{_in_a_line(recall['title'])}**: {when}{rule}{paused} — `{recall['id']}`"
 
 
 def matching(what: str, recalls: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -196,32 +189,32 @@ def cancelled(*outcomes: Outcome) -> str:
         if error := failure(outcome):
             lines.append(f"Not cancelled: {error}")
         else:
-            lines.append(f"Cancelled: **{one_line(outcome['recall']['title'], _LINE)}** (`{outcome['recall']['id']}`).")
+            lines.append(f"Cancelled: **{_in_a_line(outcome['recall']['title'])}** (`{outcome['recall']['id']}`).")
     return lines[0] if len(lines) == 1 else "\n".join(f"- {line}" for line in lines)
 
 
-# --- woken -----------------------------------------------------------------------------------------------------------
+# --- triggered by a recall -------------------------------------------------------------------------------------------
 
 
-def _due(wake: RecallTrigger, zone: str, now: datetime) -> str:
-    if wake.slot is None:
+def _due(trigger: RecallTrigger, zone: str, now: datetime) -> str:
+    if trigger.slot is None:
         return ""
-    late = f", {say_stretch(wake.lateness)} late" if wake.lateness.total_seconds() >= 1 else ", on time"
-    more = f"; it stands for {wake.coalesced} earlier times, too" if wake.coalesced else ""
-    rule = f" ({say_schedule(wake.recall)})" if wake.recall and wake.recall.schedule.kind != "once" else ""
-    return f"Due {say_time(wake.slot, zone, now)}{rule}{late}{more}."
+    late = f", {say_stretch(trigger.lateness)} late" if trigger.lateness.total_seconds() >= 1 else ", on time"
+    more = f"; it stands for {trigger.coalesced} earlier times, too" if trigger.coalesced else ""
+    rule = f" ({say_schedule(trigger.recall)})" if trigger.recall and trigger.recall.schedule.kind != "once" else ""
+    return f"Due {say_time(trigger.slot, zone, now)}{rule}{late}{more}."
 
 
-def reminder(message: str, wake: RecallTrigger, zone: str, now: datetime) -> str:
+def reminder(message: str, trigger: RecallTrigger, zone: str, now: datetime) -> str:
     """A recall that is a message to the user."""
     text = f"⏰ **Reminder:** {message.strip()}"
-    return f"{text}\n\n_{due}_" if (due := _due(wake, zone, now)) else text
+    return f"{text}\n\n_{due}_" if (due := _due(trigger, zone, now)) else text
 
 
-def requested_by_recall(message: str, wake: RecallTrigger, zone: str, now: datetime) -> str:
+def requested_by_recall(message: str, trigger: RecallTrigger, zone: str, now: datetime) -> str:
     """A recall that is a request: what comes before its answer."""
-    due = _due(wake, zone, now)
-    return f"⏰ You asked me to come back for this: {one_line(message, _LINE)}\n\n" + (f"_{due}_\n\n" if due else "")
+    due = _due(trigger, zone, now)
+    return f"⏰ You asked me to come back for this: {_in_a_line(message)}\n\n" + (f"_{due}_\n\n" if due else "")
 
 
 def session_since(outcome: Outcome) -> str:
@@ -280,8 +273,8 @@ def _missed(rows: Sequence[Outcome]) -> str:
     when = first["slot"] if count == 1 else f"{count} times, {first['slot']} to {last['slot']}"
     why = first.get("reason") or ""
     if first["status"] == "coalesced":
-        return f"- {when}: {one_line(first['recall'], _LINE)} (a later run made up for it)"
-    return f"- {when}: {one_line(first['recall'], _LINE)} ({first['status']}{': ' + why if why else ''})"
+        return f"- {when}: {_in_a_line(first['recall'])} (a later run made up for it)"
+    return f"- {when}: {_in_a_line(first['recall'])} ({first['status']}{': ' + why if why else ''})"
 
 
 def summary(past: Outcome, planned: Outcome) -> str:
@@ -305,76 +298,6 @@ def summary(past: Outcome, planned: Outcome) -> str:
 def _planned(planned: Outcome) -> str:
     recalls = planned.get("recalls") or []
     return f"\n\nPlanned:\n\n{_bullets(recalls)}" if recalls else ""
-
-
-# --- the kernel ------------------------------------------------------------------------------------------------------
-
-_TEXTS = ("head", "text", "items", "describe", "traceback", "signature", "source")
-"""Parts of a description that are shown as blocks of code, in this order; where there is a traceback, it alone."""
-
-
-def variables(outcome: Outcome) -> str:
-    """Which variables there are."""
-    if error := failure(outcome):
-        return f"I could not look: {error}"
-    found, count = outcome["variables"], outcome["count"]
-    if not found:
-        return "There are no such variables in the kernel."
-    rows = "\n".join(f"- `{one['name']}`: {_about(one)}" for one in found)
-    more = f"\n\n({count - len(found)} more; ask for some by `variables like x*`.)" if count > len(found) else ""
-    return f"{plural(count, 'variable')} in the kernel:\n\n{rows}{more}"
-
-
-def variable(outcome: Outcome) -> str:
-    """What a variable holds."""
-    if error := failure(outcome):
-        more = "Ask `what variables are there`; for all else I need a language model."
-        return f"I could not show that: {error}\n\n{more}"
-    parts = [f"**`{outcome['name']}`**: {_about(outcome)}"]
-    for name in _TEXTS:
-        value = outcome.get(name)
-        if isinstance(value, Mapping):
-            value = "\n".join(f"{key}: {item}" for key, item in value.items())
-        elif isinstance(value, list):
-            value = "\n".join(map(str, value))
-        if value and str(value) != outcome.get("preview"):
-            parts.append(code_block(strip_ansi(str(value))))
-    if missing := outcome.get("missing"):
-        listed = missing if not isinstance(missing, Mapping) else ", ".join(f"{key} {n}" for key, n in missing.items())
-        parts.append(f"Missing values: {listed}")
-    return "\n\n".join(parts)
-
-
-def _about(one: Outcome) -> str:
-    """``pandas.DataFrame (3 × 2)``, ``int 3``."""
-    shape = f" ({' × '.join(map(str, one['shape']))})" if one.get("shape") else ""
-    preview = one_line(str(one.get("preview") or ""), 80)
-    return f"{one['type']}{shape}" + (f" `{preview.replace('`', chr(39))}`" if preview else "")
-
-
-_CELL = re.compile(r"^--- \[(\d+)\] code In\[(\d+| )\]", re.MULTILINE)
-_FAILED = re.compile(r"Traceback \(most recent call last\)|^\w*(?:Error|Exception|Interrupt)\b.*", re.MULTILINE)
-
-
-def last_error(error: Outcome, notebook: Outcome | None = None) -> str:
-    """The last error of the kernel, else that of the cell of the notebook that failed last."""
-    if traceback := error.get("traceback"):
-        kind = str(error.get("type") or "an error").rpartition(".")[2]
-        return f"The last error in the kernel was `{kind}`:\n\n{code_block(strip_ansi(str(traceback)))}"
-    if error.get("error") == "tool_denied":
-        return f"I could not look: {error['message']}"
-    text = str((notebook or {}).get("text", ""))
-    starts = [*_CELL.finditer(text)]
-    failed: list[tuple[int, str, str]] = []
-    for cell, following in zip_longest(starts, starts[1:]):
-        _, has_output, output = text[cell.end() : following.start() if following else len(text)].partition("--- output")
-        if has_output and _FAILED.search(output):
-            failed.append((int(cell[2]) if cell[2].strip() else 0, cell[1], output.strip()))
-    if failed:
-        count, index, output = max(failed)
-        return f"Cell {index} (In[{count}]) of the notebook failed:\n\n{code_block(strip_ansi(output))}"
-    unreadable = failure(error) if error.get("error") == "kernel_unavailable" else failure(notebook or {})
-    return f"I found nothing that failed in this notebook.{f' ({unreadable})' if unreadable else ''}"
 
 
 # --- attachments -----------------------------------------------------------------------------------------------------

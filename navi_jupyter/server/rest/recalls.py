@@ -13,7 +13,7 @@ from ...errors import InvalidRequest, InvalidSchedule, LimitReached, RecallNotFo
 from ...model.recalls import OnceSpec, Policy, RecallCreate, RecallPatch, RecallStatus, ScheduleSpec, When
 from ...scheduling.schedules import checked_zone
 from ...scheduling.service import RecallService
-from ...timetext.events import read_happening
+from ...timetext.events import read_event
 from ...timetext.format import say, say_meaning
 from ...timetext.parse import read_leading_in_thread, read_when_in_thread
 from ..bodies import parse
@@ -214,8 +214,8 @@ class _Read:
 
 
 async def _read(text: str, at: datetime, zone: str, *, sentence: bool) -> _Read:
-    if not sentence and (happening := read_happening(text)) is not None:
-        return _Read(spec=happening, phrase=text.strip())
+    if not sentence and (event := read_event(text)) is not None:
+        return _Read(spec=event, phrase=text.strip())
     timed = await (read_leading_in_thread if sentence else read_when_in_thread)(text, at, zone)
     if timed is None:
         raise InvalidRequest(f"There is no time in {text[:80]!r}.", field="text")
