@@ -144,7 +144,7 @@ async def test_a_run_goes_on_in_a_new_process_from_its_bytes_alone(
     assert sent.count("the question") == 1
 
 
-async def test_edited_arguments_are_used_and_the_transcript_says_so(
+async def test_edited_arguments_are_used_and_the_transcript_notes_it(
     bench: Bench, lab: Lab, serve: Serve, model: str
 ) -> None:
     async with serve(Reply(calls=(run_call("rm -rf"),)), Reply("Ok.")) as provider:
@@ -158,7 +158,7 @@ async def test_edited_arguments_are_used_and_the_transcript_says_so(
     assert "changed the arguments" in json.dumps(provider.requests[1].body)
 
 
-async def test_edited_arguments_that_do_not_fit_are_told_and_nothing_is_done(
+async def test_edited_arguments_that_do_not_fit_are_reported_and_nothing_is_done(
     bench: Bench, lab: Lab, serve: Serve
 ) -> None:
     async with serve(Reply(calls=(run_call(),)), Reply("Ok.")):
@@ -294,7 +294,7 @@ async def test_the_limit_of_requests_holds_over_a_pause(bench: Bench, lab: Lab, 
 @pytest.mark.parametrize(
     "kept", [b"", b"not json", b'{"format":"pydantic-ai/9"}', b'{"format":"pydantic-ai/3","messages":[]}']
 )
-async def test_a_pause_that_can_not_be_read_fails_clearly(bench: Bench, serve: Serve, kept: bytes) -> None:
+async def test_a_pause_that_cannot_be_read_fails_clearly(bench: Bench, serve: Serve, kept: bytes) -> None:
     async with serve(Reply("never")) as provider:
         with pytest.raises(RunFailed) as caught:
             async for _ in bench.events("-", model=MODELS[0], resumed=kept):
@@ -322,7 +322,9 @@ def usage_events(outcome: Outcome) -> list[dict[str, Any]]:
     return [value["usage"] for value in outcome.custom("navi.usage")]
 
 
-async def test_usage_is_told_after_each_answer_and_adds_up_over_a_pause(bench: Bench, serve: Serve, model: str) -> None:
+async def test_usage_is_reported_after_each_answer_and_adds_up_over_a_pause(
+    bench: Bench, serve: Serve, model: str
+) -> None:
     async with serve(Reply(calls=(run_call(),)), Reply("Two.")):
         paused = await bench.run("go", model=model)
         outcome = await bench.resume(paused, answered(paused.asks[0]), model=model)

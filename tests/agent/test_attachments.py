@@ -73,7 +73,7 @@ async def test_a_text_file_is_inlined_for_any_model(bench: Bench, serve: Serve, 
     assert "price,été" in sent
 
 
-async def test_a_large_text_file_is_cut_and_says_so(bench: Bench, serve: Serve) -> None:
+async def test_a_large_text_file_is_cut_with_a_note(bench: Bench, serve: Serve) -> None:
     file = await attached(bench, "log.txt", "text/plain", b"A" * 5_000_000)
     async with serve(Reply("Long.")) as provider:
         await bench.run("what is this?", model=MODELS[0], attachments=(file,))
@@ -91,7 +91,7 @@ async def test_a_large_text_file_is_cut_and_says_so(bench: Bench, serve: Serve) 
         ("x.tiff", "image/tiff", "openai-chat:gpt-6-luna", "image/tiff"),
     ],
 )
-async def test_what_a_model_can_not_read_fails_before_it_is_asked(
+async def test_what_a_model_cannot_read_fails_before_it_is_asked(
     bench: Bench, serve: Serve, name: str, media_type: str, model: str, says: str
 ) -> None:
     file = await attached(bench, name, media_type)
@@ -120,7 +120,7 @@ async def test_an_attachment_that_is_gone_fails_clearly(bench: Bench, serve: Ser
             await bench.run("?", model=MODELS[0], attachments=(image.but(id="a_none"),))
 
 
-async def test_later_turns_are_told_the_name_and_not_the_content(bench: Bench, serve: Serve, model: str) -> None:
+async def test_later_turns_get_the_name_and_not_the_content(bench: Bench, serve: Serve, model: str) -> None:
     image = await attached(bench, "plot.png", "image/png")
     async with serve(Reply("A plot."), Reply("Yes.")) as provider:
         first = await bench.run("what is this?", model=model, attachments=(image,))
@@ -135,7 +135,9 @@ async def test_later_turns_are_told_the_name_and_not_the_content(bench: Bench, s
     assert base64.b64encode(PNG).decode() not in sent
 
 
-async def test_a_turn_that_was_stopped_is_told_with_the_names_of_what_came_with_it(bench: Bench, serve: Serve) -> None:
+async def test_a_turn_that_was_stopped_is_reported_with_the_names_of_what_came_with_it(
+    bench: Bench, serve: Serve
+) -> None:
     info = {"id": "a_1", "name": "plot.png", "media_type": "image/png", "size": 8}
     messages = tuple(
         Message(id=f"m_{role}", role=role, content=text, run_id="u_1", origin=USER, at="2026-11-23T10:00:00Z",
@@ -155,7 +157,7 @@ async def test_a_turn_that_was_stopped_is_told_with_the_names_of_what_came_with_
     assert "SECRET OF A WORKER" not in sent
 
 
-async def test_offline_says_that_it_can_not_see_and_answers_all_the_same(bench: Bench) -> None:
+async def test_offline_answers_that_it_cannot_see_and_answers_all_the_same(bench: Bench) -> None:
     image = await attached(bench, "plot.png", "image/png")
     outcome = await bench.run("what time is it?", attachments=(image,))
     assert "can not see `plot.png`" in outcome.text

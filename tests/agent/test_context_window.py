@@ -205,7 +205,7 @@ def test_the_oldest_turns_give_way_to_a_summary_of_them() -> None:
     assert len(asked) + len(trimmed) == len(messages), "nothing is lost between the summary and the rest"
 
 
-def test_without_a_summary_the_model_is_told_that_something_is_left_out() -> None:
+def test_without_a_summary_the_model_reads_that_something_is_left_out() -> None:
     messages = [message for number in range(20) for message in turn(number, prompt="p" * 800)]
 
     class Broken(Scribe):
@@ -386,7 +386,7 @@ async def test_the_estimate_is_corrected_by_what_the_provider_counts(
     assert len(json.dumps(last.body)) < len(json.dumps(first.body))
 
 
-async def test_the_window_is_the_models_or_what_is_told_of_it(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_window_is_the_models_or_what_is_set_for_it(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     async with serve():
         assert window_of(await build_model("anthropic:claude-haiku-5-5")) == 1_000_000
         assert window_of(await build_model("lab:nobody-knows-it")) == 128_000

@@ -63,7 +63,7 @@ def test_assistant_analyst_and_watcher_are_built_in() -> None:
         book.get("x")
 
 
-def test_the_watcher_mostly_reads_and_asks_nobody_at_night() -> None:
+def test_the_watcher_mostly_reads_and_asks_no_server_at_night() -> None:
     watcher = PROFILES["watcher"]
     assert watcher.headless_asks == "deny"
     assert watcher.subagents == ()
@@ -320,7 +320,7 @@ def test_profiles_that_extend_each_other_in_a_circle_are_refused(folder: Folder)
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a = [" * 20_000, b"#" * 300_000, b"\0"])
-def test_a_file_that_is_no_text_of_a_sane_size_is_told_about(folder: Folder, content: bytes) -> None:
+def test_a_file_that_is_no_text_of_a_sane_size_is_reported_about(folder: Folder, content: bytes) -> None:
     (folder.path / "odd.toml").write_bytes(content)
     assert folder.why("odd")
     assert folder.book.get("assistant").name == "assistant"
@@ -331,7 +331,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(folder: Folder) -> Non
     assert folder.book.get("win").headless_asks == "deny"
 
 
-def test_a_file_whose_name_is_no_name_is_told_about(folder: Folder) -> None:
+def test_a_file_whose_name_is_no_name_is_reported_about(folder: Folder) -> None:
     folder.write("two words", "")
     why = folder.why("two words")
     assert why is not None

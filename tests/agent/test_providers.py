@@ -197,7 +197,7 @@ def refusal(model: str, kind: str) -> Reply:
         ("patience", "provider_rate_limited"),
     ],
 )
-async def test_what_can_not_be_helped_is_asked_once_and_told_with_its_code(
+async def test_what_cannot_be_helped_is_asked_once_and_told_with_its_code(
     serve: Serve, model: str, kind: str, code: str
 ) -> None:
     async with serve(refusal(model, kind)) as provider:
@@ -208,7 +208,7 @@ async def test_what_can_not_be_helped_is_asked_once_and_told_with_its_code(
     assert model in told.message
 
 
-async def test_a_long_wait_that_the_provider_asks_for_is_told(serve: Serve, model: str) -> None:
+async def test_a_long_wait_that_the_provider_asks_for_is_reported(serve: Serve, model: str) -> None:
     async with serve(refusal(model, "patience")):
         assert "Try again in 90 s" in (await failure(model)).message
 
@@ -228,7 +228,7 @@ async def test_a_refusal_to_answer_has_a_code_of_its_own(serve: Serve) -> None:
         (MODELS[3], {"message": "The model is overloaded.", "code": 503, "status": "UNAVAILABLE"}),
     ],
 )
-async def test_an_error_in_the_middle_of_the_stream_is_told_with_its_code_and_not_tried_again(
+async def test_an_error_in_the_middle_of_the_stream_is_reported_with_its_code_and_not_tried_again(
     serve: Serve, model: str, error: dict[str, Any]
 ) -> None:
     async with serve(Reply("Half", gives_up=error)) as provider:
@@ -236,7 +236,7 @@ async def test_an_error_in_the_middle_of_the_stream_is_told_with_its_code_and_no
     assert len(provider.requests) == 1
 
 
-def test_what_was_filtered_or_could_not_be_used_is_told_plainly() -> None:
+def test_what_was_filtered_or_could_not_be_used_is_reported_plainly() -> None:
     assert run_failure(ContentFilterError("filtered"), "m").run_code == "content_refused"
     useless = run_failure(UnexpectedModelBehavior("no output"), "m")
     assert (useless.run_code, "could not be used" in useless.message) == ("provider_error", True)
@@ -268,7 +268,7 @@ async def test_a_connection_that_breaks_before_the_first_byte_is_tried_again(ser
     ],
     ids=["failing", "overloaded", "limited", "cut"],
 )
-async def test_it_is_tried_as_often_as_the_policy_says_and_not_more(
+async def test_it_is_tried_as_often_as_the_policy_allows_and_not_more(
     serve: Serve, model: str, reply: Reply, code: str
 ) -> None:
     async with serve(reply) as provider:
@@ -285,7 +285,7 @@ async def test_the_wait_that_the_provider_asks_for_is_kept(serve: Serve, model: 
     assert len(provider.requests) == 2
 
 
-async def test_google_says_how_long_to_wait_in_its_body(serve: Serve) -> None:
+async def test_google_names_how_long_to_wait_in_its_body(serve: Serve) -> None:
     info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "77s"}
     async with serve(Reply(status=429, error={"message": "slow", "details": [info]})) as provider:
         assert "in 77 s" in (await failure("google:gemini-3.8-flash")).message
@@ -359,14 +359,14 @@ def test_waits_grow_are_spread_and_are_bounded() -> None:
         ("http://no-such-host.invalid/v1", "name of the provider's server is not known"),
     ],
 )
-async def test_a_network_failure_says_what_failed(monkeypatch: pytest.MonkeyPatch, url: str, says: str) -> None:
+async def test_a_network_failure_names_what_failed(monkeypatch: pytest.MonkeyPatch, url: str, says: str) -> None:
     monkeypatch.setenv("NAVI_ENDPOINT_LAB_URL", url)
     told = await failure("lab:x")
     assert told.run_code == "provider_network"
     assert says in told.message
 
 
-async def test_a_server_that_speaks_no_tls_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_speaks_no_tls_is_distinguished(monkeypatch: pytest.MonkeyPatch) -> None:
     async def plain(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
         writer.close()
@@ -402,7 +402,7 @@ async def test_a_server_that_lists_nothing_can_be_used_all_the_same(serve: Serve
     assert listed["lab:mine"]["usable"]
 
 
-async def test_a_server_that_does_not_answer_says_so_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_does_not_answer_is_marked_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     silent = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     monkeypatch.setenv("NAVI_ENDPOINT_LAB_URL", f"http://127.0.0.1:{port}/v1")
@@ -415,7 +415,7 @@ async def test_a_server_that_does_not_answer_says_so_within_a_second(monkeypatch
     silent.close()
 
 
-def test_describing_the_models_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_describing_the_models_asks_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAVI_ENDPOINT_LAB_URL", "http://127.0.0.1:9/v1")
     monkeypatch.setenv("NAVI_ENDPOINT_LAB_MODELS", "a")
     assert {one["name"] for one in AgentRouter().describe()} >= {"lab:a", "offline"}

@@ -72,7 +72,7 @@ async def test_the_router_answers_a_turn_with_its_model(bench: Bench, monkeypatc
 
 
 @pytest.mark.usefixtures("_bare")
-def test_models_are_described_with_why_they_can_not_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_are_described_with_why_they_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     by_name = {entry["name"]: entry for entry in AgentRouter().describe("openai-chat:mine", "mistral:x")}
     assert list(by_name)[:2] == ["offline", "openai-chat:mine"]
     assert by_name["offline"]["usable"] is True
@@ -187,7 +187,7 @@ async def test_a_tool_works_in_its_own_session_only(bench: Bench) -> None:
 # --- how things are said ---------------------------------------------------------------------------------------------
 
 
-def test_times_stretches_and_schedules_are_said_plainly(bench: Bench) -> None:
+def test_times_stretches_and_schedules_are_written_plainly(bench: Bench) -> None:
     turn, _ = bench.turn("x")
     noon = turn.now.replace(hour=12, minute=0, second=0, microsecond=0)
     tomorrow = noon + timedelta(days=1)
@@ -212,7 +212,7 @@ def test_times_stretches_and_schedules_are_said_plainly(bench: Bench) -> None:
         ("*/7 1-5/2 3 * *", "cron `*/7 1-5/2 3 * *` UTC"),
     ],
 )
-async def test_schedules_are_said_in_words_where_words_fit(bench: Bench, expr: str, said: str) -> None:
+async def test_schedules_are_put_in_words_where_words_fit(bench: Bench, expr: str, said: str) -> None:
     request = {"session_id": "s_1", "message": "m", "schedule": {"kind": "cron", "expr": expr, "tz": "UTC"}}
     recall = await bench.desk.create(RecallCreate.model_validate(request), owner="ada", zone="UTC")
     assert say_schedule(recall) == said

@@ -146,7 +146,7 @@ async def test_a_reader_that_leaves_ends_the_reading_and_the_connection() -> Non
     assert asyncio.all_tasks() <= tasks
 
 
-async def test_a_reader_that_begins_again_goes_on_where_it_was_and_nobody_reads_beyond_the_end() -> None:
+async def test_a_reader_that_begins_again_goes_on_where_it_was_and_nothing_reads_beyond_the_end() -> None:
     """As OpenAI's package does after the last event."""
     stream = Script(chat("a"), 0.03, chat("b"), chat("c"), 0.03, b"data: [DONE]\n\n")
     tasks = asyncio.all_tasks()
@@ -164,7 +164,7 @@ async def test_a_reader_that_begins_again_goes_on_where_it_was_and_nobody_reads_
     assert asyncio.all_tasks() <= tasks
 
 
-async def test_a_failure_after_the_reader_has_left_is_nobodys(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_after_the_reader_has_left_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
     stream = Script(chat("a"), httpx2.ReadError("cut"))
     async with client(stream) as http, http.stream("GET", "http://provider/") as response:
         async for _ in response.aiter_raw():

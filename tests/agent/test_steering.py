@@ -101,7 +101,7 @@ async def test_one_that_the_limit_of_requests_kept_from_the_model_is_kept_for_th
     assert outcome.result.conversation.count(b"use euros") == 1
 
 
-async def test_an_image_that_joins_reaches_the_model_and_one_it_can_not_read_is_named(serve: Serve) -> None:
+async def test_an_image_that_joins_reaches_the_model_and_one_it_cannot_read_is_named(serve: Serve) -> None:
     bench, _ = talkative()
     image = await bench.attachments.add(b"\x89PNG....", name="plot.png", media_type="image/png", owner="ada")
     bench.steering.say("look at this", image)

@@ -84,7 +84,7 @@ def names_of(body: dict[str, Any]) -> set[str]:
     return {one.get("name") or one["function"]["name"] for one in body.get("tools", ())}
 
 
-async def test_a_worker_works_on_its_task_alone_and_its_answer_is_the_calls_result(serve: Serve, model: str) -> None:
+async def test_a_subagent_does_its_task_alone_and_its_answer_is_the_calls_result(serve: Serve, model: str) -> None:
     seen: list[tuple[str | None, str | None]] = []
 
     async def look() -> str:
@@ -124,10 +124,10 @@ async def test_a_worker_works_on_its_task_alone_and_its_answer_is_the_calls_resu
     assert "the question" not in told
     assert names_of(nested) == {"look"}
     assert outcome.result is not None
-    assert outcome.result.usage.requests == 4, "a worker's usage is the run's"
+    assert outcome.result.usage.requests == 4, "a subagent's usage is the run's"
 
 
-async def test_several_workers_of_one_answer_work_at_the_same_time(serve: Serve, model: str) -> None:
+async def test_several_subagents_of_one_answer_work_at_the_same_time(serve: Serve, model: str) -> None:
     both = asyncio.Barrier(2)
 
     async def meet() -> str:
@@ -148,8 +148,8 @@ async def test_several_workers_of_one_answer_work_at_the_same_time(serve: Serve,
         outcome = await bench.run("go", model=model)
     assert len(kinds(outcome, "SUBAGENT_FINISHED")) == 2
     assert outcome.results.count("met") == 2
-    workers = [event for event in outcome.events if event.type.startswith("SUBAGENT")]
-    assert [one.type for one in workers[:2]] == ["SUBAGENT_STARTED"] * 2, "the second began before the first ended"
+    seen = [event for event in outcome.events if event.type.startswith("SUBAGENT")]
+    assert [one.type for one in seen[:2]] == ["SUBAGENT_STARTED"] * 2, "the second began before the first ended"
 
 
 async def test_no_more_than_four_work_at_once(serve: Serve) -> None:
@@ -166,7 +166,7 @@ async def test_no_more_than_four_work_at_once(serve: Serve) -> None:
     assert max(at_once) == 4
 
 
-async def test_workers_may_have_workers_and_those_may_not(serve: Serve, model: str) -> None:
+async def test_subagents_may_have_subagents_and_those_may_not(serve: Serve, model: str) -> None:
     bench = Bench(PydanticAIBackend(geared()))
     script = (
         Reply(calls=(delegate("TASK one"),)),
@@ -196,7 +196,7 @@ async def test_a_profile_says_whom_it_may_delegate_to(serve: Serve) -> None:
     assert "Profiles: scout." in shown
 
 
-async def test_a_profile_without_workers_does_not_see_the_tool(serve: Serve) -> None:
+async def test_a_profile_without_subagents_does_not_see_the_tool(serve: Serve) -> None:
     bench = Bench(PydanticAIBackend(geared(profiles=(replace(ASSISTANT, subagents=()), SCOUT))))
     async with serve(Reply("Hi.")) as provider:
         await bench.run("go", model=MODELS[0])
@@ -210,7 +210,7 @@ async def test_a_profile_without_workers_does_not_see_the_tool(serve: Serve) -> 
         (Reply("half", cut=True, when="TASK"), "provider_network"),
     ],
 )
-async def test_a_worker_that_fails_is_a_failed_result_and_the_run_goes_on(
+async def test_a_subagent_that_fails_is_a_failed_result_and_the_run_goes_on(
     serve: Serve, model: str, reply: Reply, code: str
 ) -> None:
     bench = Bench(PydanticAIBackend(geared()))
@@ -223,7 +223,7 @@ async def test_a_worker_that_fails_is_a_failed_result_and_the_run_goes_on(
     assert outcome.text.endswith("Then without.")
 
 
-async def test_a_worker_at_its_limit_says_how_far_it_came(serve: Serve, model: str) -> None:
+async def test_a_subagent_at_its_limit_reports_how_far_it_came(serve: Serve, model: str) -> None:
     async def look() -> str:
         """Look."""
         return "seen"
@@ -243,7 +243,7 @@ async def test_a_worker_at_its_limit_says_how_far_it_came(serve: Serve, model: s
     assert result["so_far"] == "So far so good."
 
 
-async def test_a_worker_that_takes_too_long_ends_alone(serve: Serve) -> None:
+async def test_a_subagent_that_takes_too_long_ends_alone(serve: Serve) -> None:
     scout = replace(SCOUT, limits=RunLimits(timeout=timedelta(seconds=1)))
     bench = Bench(PydanticAIBackend(geared(profiles=(ASSISTANT, scout))))
     script = (Reply(calls=(delegate("TASK", profile="scout"),)), Reply("...", hold_end=True), Reply("Without."))
@@ -254,7 +254,7 @@ async def test_a_worker_that_takes_too_long_ends_alone(serve: Serve) -> None:
     assert outcome.text.endswith("Without.")
 
 
-async def test_workers_count_against_the_budget_of_the_run(serve: Serve) -> None:
+async def test_subagents_count_against_the_budget_of_the_run(serve: Serve) -> None:
     bench = Bench(PydanticAIBackend(geared()))
     script = (Reply(calls=(delegate("TASK"),)), Reply("never"))
     async with serve(*script) as provider:
@@ -268,7 +268,7 @@ async def test_workers_count_against_the_budget_of_the_run(serve: Serve) -> None
 # --- stop ------------------------------------------------------------------------------------------------------------
 
 
-async def test_workers_are_stopped_with_their_parent_and_leave_nothing_open(serve: Serve, model: str) -> None:
+async def test_subagents_are_stopped_with_their_parent_and_leave_nothing_open(serve: Serve, model: str) -> None:
     bench = Bench(PydanticAIBackend(geared()))
     outcome = Outcome()
     calls = (delegate("TASK-A", "call_a"), delegate("TASK-B", "call_b"))
@@ -335,7 +335,7 @@ def risky(done: list[str]) -> Tool:
     return tool(run_thing, Effect.RUN)
 
 
-async def test_a_worker_asks_in_memory_and_goes_on_with_the_answer(serve: Serve, model: str) -> None:
+async def test_a_subagent_asks_in_memory_and_goes_on_with_the_answer(serve: Serve, model: str) -> None:
     done: list[str] = []
     bench = Bench(PydanticAIBackend(geared(risky(done))))
     desk = bench.ask = Desk()
@@ -366,7 +366,7 @@ async def test_a_worker_asks_in_memory_and_goes_on_with_the_answer(serve: Serve,
         (None, InterruptStatus.EXPIRED, "expired without an answer"),
     ],
 )
-async def test_what_a_worker_may_not_do_is_told_to_it(
+async def test_what_a_subagent_may_not_do_is_a_result_that_it_reads(
     serve: Serve, payload: object, status: InterruptStatus, says: str
 ) -> None:
     done: list[str] = []
@@ -382,7 +382,7 @@ async def test_what_a_worker_may_not_do_is_told_to_it(
     assert says in outcome.results[0]
 
 
-async def test_always_for_this_session_spares_the_other_workers_their_question(serve: Serve, model: str) -> None:
+async def test_always_for_this_session_spares_the_other_subagents_their_question(serve: Serve, model: str) -> None:
     done: list[str] = []
     bench = Bench(PydanticAIBackend(geared(risky(done))))
     desk = bench.ask = Desk()
@@ -401,7 +401,7 @@ async def test_always_for_this_session_spares_the_other_workers_their_question(s
     assert desk.withdrawn == [desk.asked[1]]
 
 
-async def test_where_nobody_can_be_asked_a_worker_may_not(serve: Serve) -> None:
+async def test_where_the_user_cannot_be_asked_a_subagent_may_not(serve: Serve) -> None:
     done: list[str] = []
     bench = Bench(PydanticAIBackend(geared(risky(done))))
     script = (Reply(calls=(delegate("TASK"),)), Reply(calls=(Call("run_thing", {"code": "a"}),)), Reply("ok"))
@@ -411,7 +411,7 @@ async def test_where_nobody_can_be_asked_a_worker_may_not(serve: Serve) -> None:
     assert "cannot ask the user" in outcome.results[0]
 
 
-async def test_the_permissions_of_a_worker_are_those_of_its_profile(serve: Serve) -> None:
+async def test_the_permissions_of_a_subagent_are_those_of_its_profile(serve: Serve) -> None:
     done: list[str] = []
     free = replace(SCOUT, tools=("*",), permissions={"run_thing": Permission.ALLOW})
     bench = Bench(PydanticAIBackend(geared(risky(done), profiles=(ASSISTANT, free))))

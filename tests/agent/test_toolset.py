@@ -74,13 +74,13 @@ async def told(serve: Serve, model: str, content: Any) -> tuple[Outcome, str]:
 # --- what a tool gives -----------------------------------------------------------------------------------------------
 
 
-async def test_a_tool_that_raises_is_told_and_the_run_goes_on(serve: Serve, model: str) -> None:
+async def test_a_tool_that_raises_is_reported_and_the_run_goes_on(serve: Serve, model: str) -> None:
     outcome, read = await told(serve, model, ValueError("no such column: 'prise'"))
     assert "tool_failed" in outcome.results[0]
     assert "no such column" in read
 
 
-async def test_a_navi_error_is_told_with_its_code(serve: Serve, model: str) -> None:
+async def test_a_navi_error_is_reported_with_its_code(serve: Serve, model: str) -> None:
     outcome, read = await told(serve, model, KernelBusy("The kernel runs cell 3."))
     assert "kernel_busy" in outcome.results[0]
     assert "runs cell 3" in read
@@ -91,7 +91,7 @@ async def test_a_tool_that_cancels_itself_does_not_end_the_run(serve: Serve, mod
     assert "cancelled from within" in outcome.results[0]
 
 
-async def test_a_secret_in_a_result_is_not_told(serve: Serve, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_secret_in_a_result_is_not_shown(serve: Serve, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLANTED_API_KEY", "hunter2hunter2hunter2")
     outcome, read = await told(serve, model, {"env": "PLANTED_API_KEY=hunter2hunter2hunter2"})
     assert "hunter2" not in outcome.results[0]
@@ -109,7 +109,7 @@ async def test_fifty_megabytes_are_cut_with_their_head_and_tail(serve: Serve, mo
     assert "Ask for a part" in read
 
 
-async def test_binary_is_told_by_its_size(serve: Serve, model: str) -> None:
+async def test_binary_is_described_by_its_size(serve: Serve, model: str) -> None:
     outcome, read = await told(serve, model, bytes(range(256)) * 1000)
     assert outcome.results == ["(binary data, 256,000 bytes)"]
     assert "256,000" in read
@@ -120,7 +120,7 @@ async def test_text_that_no_parser_takes_is_made_readable(serve: Serve, model: s
     assert outcome.results == ["a\ufffdb?c"]
 
 
-async def test_a_tool_that_says_it_failed_is_marked_as_failed(serve: Serve) -> None:
+async def test_a_tool_that_reports_that_it_failed_is_marked_as_failed(serve: Serve) -> None:
     _, read = await told(serve, MODELS[1], ToolOutput(content="no kernel", failed=True))
     assert '"is_error": true' in read
 
@@ -169,7 +169,7 @@ async def test_a_picture_reaches_a_model_that_can_see(serve: Serve, model: str) 
     assert "iVBORw0KGgo" in read
 
 
-async def test_a_picture_is_left_out_with_a_word_for_a_model_that_can_not(serve: Serve) -> None:
+async def test_a_picture_is_left_out_with_a_note_for_a_model_that_cannot(serve: Serve) -> None:
     shown = ToolOutput(content="a plot", images=(OutputImage(media_type="image/png", content=PNG),))
     outcome, read = await told(serve, "openai-chat:gpt-3.5-turbo", shown)
     assert "cannot read images" in outcome.results[0]
@@ -179,7 +179,7 @@ async def test_a_picture_is_left_out_with_a_word_for_a_model_that_can_not(serve:
 # --- who calls, and when ---------------------------------------------------------------------------------------------
 
 
-async def test_a_tool_finds_its_call_and_what_it_says_follows_that_call(serve: Serve, model: str) -> None:
+async def test_a_tool_finds_its_call_and_what_it_emits_follows_that_call(serve: Serve, model: str) -> None:
     async def speak() -> str:
         """Speak."""
         call = tool_call.get()
@@ -251,7 +251,7 @@ async def test_a_tool_that_is_denied_is_not_called_and_the_model_reads_why(serve
     assert "denies what would need it then" in json.dumps(provider.requests[1].body)
 
 
-async def test_an_unknown_tool_and_arguments_that_are_no_object_are_told(serve: Serve, model: str) -> None:
+async def test_an_unknown_tool_and_arguments_that_are_no_object_are_reported(serve: Serve, model: str) -> None:
     bench = bench_with()
     calls = (Call("no_such_tool", {}, id="call_0"), Call("current_time", ["x"], id="call_1"))  # type: ignore[arg-type]
     async with serve(Reply(calls=calls), Reply("Sorry.")):
@@ -299,7 +299,7 @@ def stops(events: list[Any]) -> list[str]:
 
 
 @pytest.mark.parametrize(("says", "what"), [(False, ["tool"]), (True, ["kernel"])])
-async def test_a_stop_ends_a_tool_that_hangs_and_says_what_it_reached(
+async def test_a_stop_ends_a_tool_that_hangs_and_reports_what_it_reached(
     serve: Serve, model: str, says: bool, what: list[str]
 ) -> None:
     hanging = Hanging(says=says)
@@ -346,9 +346,7 @@ async def test_a_tool_that_does_not_let_itself_be_cancelled_is_left_behind(
         await asyncio.wait(left, timeout=3)
 
 
-async def test_a_stop_in_mid_answer_says_that_it_reached_the_model_and_keeps_what_was_said(
-    serve: Serve, model: str
-) -> None:
+async def test_a_stop_in_mid_answer_reports_the_model_and_keeps_the_text(serve: Serve, model: str) -> None:
     bench = bench_with()
     outcome = Outcome()
     said = asyncio.Event()
@@ -371,7 +369,7 @@ async def test_a_stop_in_mid_answer_says_that_it_reached_the_model_and_keeps_wha
     assert stops([*outcome.events, *bench.straight]) == ["model"]
 
 
-async def test_a_run_that_ends_otherwise_says_nothing_of_a_stop(serve: Serve, model: str) -> None:
+async def test_a_run_that_ends_otherwise_reports_no_stop(serve: Serve, model: str) -> None:
     bench = bench_with()
     async with serve(Reply("Partial", hold_end=True)):
         events = bench.events("go", model=model)
@@ -402,7 +400,7 @@ async def test_a_filter_of_the_provider_ends_the_run_clearly(serve: Serve, model
     assert len(provider.requests) == 1
 
 
-async def test_a_filter_in_mid_answer_keeps_what_was_said(serve: Serve, model: str) -> None:
+async def test_a_filter_in_mid_answer_keeps_the_text(serve: Serve, model: str) -> None:
     bench = bench_with()
     async with serve(Reply("As far as", filtered=True)):
         outcome = await bench.run("go", model=model)

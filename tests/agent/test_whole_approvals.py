@@ -1,4 +1,4 @@
-"""Questions, steering and workers in the whole server without HTTP: real store, orchestrator and composition."""
+"""Questions, steering and subagents in the whole server without HTTP: real store, orchestrator and composition."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def test_a_run_that_asked_goes_on_after_a_restart_of_the_server(
 ) -> None:
     """The tool needs no kernel: here it is `delegate`, made to ask by the administrator."""
     ceiling = {"delegate": "ask"}
-    script = (Reply(calls=(Call("delegate", {"task": "TASK"}),)), Reply("worker's answer"), Reply("It says so."))
+    script = (Reply(calls=(Call("delegate", {"task": "TASK"}),)), Reply("subagent's answer"), Reply("It says so."))
     async with ScriptedProvider(*script) as provider:
         provider.point(monkeypatch)
         async with services(tmp_path, tool_ceiling=ceiling) as built:

@@ -29,29 +29,24 @@ log = get_logger("agent")
 
 GROUP = "navi_jupyter.context"
 MAX_TOKENS = 400
-PATIENCE = 0.5
-"""Seconds that a provider gets."""
+PATIENCE = 0.5  # seconds that a provider gets
 _CHARACTERS_PER_TOKEN = 4
 # Seconds that the kernel gets to list its variables: it may be slow, and the run does not wait for it.
 _KERNEL_TIMEOUT = 0.3
 
-Gather = Callable[[Turn, ToolContext], Awaitable[str | None]]
-"""The text for one run; None or empty: there is none."""
+Gather = Callable[[Turn, ToolContext], Awaitable[str | None]]  # the text for one run; None or empty: there is none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContextProvider:
     """A source of facts for the model at the beginning of each run."""
 
-    name: str
-    """By which profiles and sessions switch it."""
+    name: str  # by which profiles and sessions switch it
     title: str
     gather: Gather
     max_tokens: int = MAX_TOKENS
-    patience: float = PATIENCE
-    """Seconds."""
-    default: bool = True
-    """Whether it is on where neither the session nor the profile switches it."""
+    patience: float = PATIENCE  # seconds
+    default: bool = True  # whether it is on where neither the session nor the profile switches it
 
 
 class RunContexts:

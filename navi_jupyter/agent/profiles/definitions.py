@@ -107,24 +107,20 @@ class Profile:
     name: str
     description: str
     instructions: str
+    # Names of tools, or patterns for ``tools.base.matches``; ``!pattern`` takes some away again, in order.
     tools: tuple[str, ...] = ("*",)
-    """Names of tools, or patterns for ``tools.base.matches``; ``!pattern`` takes some away again, in order."""
+    # By name or pattern; the longest pattern that matches counts.
     permissions: Mapping[str, Permission] = field(default_factory=dict)
-    """By name or pattern; the longest pattern that matches counts."""
+    # What happens to a question in a run that a recall started: it waits for the user, or the call is denied.
     headless_asks: Literal["queue", "deny"] = "queue"
-    """What happens to a question in a run that a recall started: it waits for the user, or the call is denied."""
-    model: str | None = None
-    """The model of new sessions with this profile that name none."""
-    mcp: tuple[str, ...] = ("*",)
-    """MCP servers by name or shell pattern; ``!pattern`` takes some away again."""
+    model: str | None = None  # the model of new sessions with this profile that name none
+    mcp: tuple[str, ...] = ("*",)  # MCP servers by name or shell pattern; ``!pattern`` takes some away again
+    # Context providers that are switched off (or on) whatever their default.
     context: Mapping[str, bool] = field(default_factory=dict)
-    """Context providers that are switched off (or on) whatever their default."""
-    subagents: tuple[str, ...] = ("*",)
-    """Profiles that it may delegate to; empty: none."""
+    subagents: tuple[str, ...] = ("*",)  # profiles that it may delegate to; empty: none
     limits: RunLimits = RunLimits()  # noqa: RUF009  frozen
     builtin: bool = True
-    path: str | None = None
-    """The file it comes from."""
+    path: str | None = None  # the file it comes from
 
     def offers(self, tool: Tool) -> bool:
         """Whether a run with this profile sees the tool."""
@@ -155,6 +151,7 @@ def _picked(name: str, patterns: Sequence[str]) -> bool:
     return picked
 
 
+# The built-in ones, in the order they are shown.
 PROFILES: Mapping[str, Profile] = {
     profile.name: profile
     for profile in (
@@ -178,7 +175,6 @@ PROFILES: Mapping[str, Profile] = {
         ),
     )
 }
-"""The built-in ones, in the order they are shown."""
 
 
 def instructions(profile: Profile, turn: Turn, context: ToolContext, trigger: RecallTrigger | None) -> str:

@@ -58,7 +58,7 @@ async def test_each_provider_has_its_part_under_its_title(bench: Bench) -> None:
     assert "not instructions" in text.splitlines()[0]
 
 
-async def test_with_nothing_to_tell_there_is_no_text_at_all(bench: Bench) -> None:
+async def test_with_nothing_to_report_there_is_no_text_at_all(bench: Bench) -> None:
     assert await told(bench, provider("one", ""), provider("two", None)) == ""
 
 
@@ -162,14 +162,14 @@ def test_time_notebook_kernel_recalls_and_memory_are_built_in() -> None:
     assert all(one.default and one.max_tokens <= 400 and one.patience <= 0.5 for one in context_providers.BUILTIN)
 
 
-async def test_the_time_is_told_in_the_zone_of_the_session(bench: Bench) -> None:
+async def test_the_time_is_reported_in_the_zone_of_the_session(bench: Bench) -> None:
     turn, _ = bench.turn("x")
     text = await builtin(bench, "time")
     assert "Europe/Berlin" in text
     assert turn.now.isoformat()[:13] in text
 
 
-async def test_the_next_recalls_are_told_the_soonest_first(bench: Bench) -> None:
+async def test_the_next_recalls_are_reported_the_soonest_first(bench: Bench) -> None:
     assert await builtin(bench, "recalls") == ""
     for hours in range(7, 0, -1):
         request = {"session_id": "s_1", "message": f"in {hours}", "schedule": {"kind": "once", "in": f"{hours}h"}}
@@ -243,7 +243,7 @@ class Trap:
         raise AssertionError("it was shown")
 
 
-async def test_an_idle_python_kernel_tells_its_variables_without_touching_them(bench: Bench) -> None:
+async def test_an_idle_python_kernel_lists_its_variables_without_touching_them(bench: Bench) -> None:
     here = Here(KernelState(status="idle", kernel_id="k", kernel_name="python3", language="python"))
     text = await builtin(bench, "kernel", jupyter=JupyterAccess(kernels=here))  # type: ignore[arg-type]
     assert text.startswith("python3 (python), idle. Variables:")
@@ -264,13 +264,13 @@ async def test_an_idle_python_kernel_tells_its_variables_without_touching_them(b
         (KernelState(status="idle", kernel_name="ir", language="R"), "ir (R), idle."),
     ],
 )
-async def test_a_kernel_that_can_not_be_asked_is_not(bench: Bench, state: KernelState, said: str) -> None:
+async def test_a_kernel_that_cannot_be_asked_is_not(bench: Bench, state: KernelState, said: str) -> None:
     here = Here(state)
     assert await builtin(bench, "kernel", jupyter=JupyterAccess(kernels=here)) == said  # type: ignore[arg-type]
     assert here.evaluated == []
 
 
-async def test_of_the_notebook_its_size_its_headings_and_the_last_run_cell_are_told(bench: Bench) -> None:
+async def test_of_the_notebook_its_size_its_headings_and_the_last_run_cell_are_reported(bench: Bench) -> None:
     bench.session = bench.session.but(notebook_path="work/sales.ipynb")
     failed = {"output_type": "error", "ename": "KeyError", "evalue": "'price'", "traceback": []}
     cells = [
@@ -289,7 +289,7 @@ async def test_of_the_notebook_its_size_its_headings_and_the_last_run_cell_are_t
     ]
 
 
-async def test_without_a_notebook_nothing_is_told_of_one(bench: Bench) -> None:
+async def test_without_a_notebook_it_is_not_mentioned(bench: Bench) -> None:
     assert await builtin(bench, "notebook") == ""
 
 

@@ -81,7 +81,7 @@ async def test_a_piece_is_yielded_while_the_provider_still_writes(bench: Bench, 
     assert outcome.result is not None
 
 
-async def test_the_model_is_told_the_time_the_user_and_the_tools(bench: Bench, serve: Serve, model: str) -> None:
+async def test_the_model_gets_the_time_the_user_and_the_tools(bench: Bench, serve: Serve, model: str) -> None:
     async with serve(Reply("ok")) as provider:
         await bench.run("hi", model=model)
     body = provider.requests[0].body
@@ -92,7 +92,7 @@ async def test_the_model_is_told_the_time_the_user_and_the_tools(bench: Bench, s
     assert names == {"create_recall", "list_recalls", "cancel_recall", "session_history", "current_time", "delegate"}
 
 
-async def test_a_model_that_a_recall_woke_is_told_so(bench: Bench, serve: Serve, model: str) -> None:
+async def test_a_model_that_a_recall_triggered_knows_it(bench: Bench, serve: Serve, model: str) -> None:
     async with serve(Reply("", calls=(REMIND,)), Reply("ok")) as provider:
         await bench.run("remind me", model=model)
         (recall,) = bench.desk.recalls.values()
@@ -345,13 +345,13 @@ async def test_a_refusal_has_a_stable_code_and_no_secret(
     assert model in failed.message
 
 
-async def test_a_used_up_quota_is_told_from_a_rate_limit(bench: Bench, serve: Serve) -> None:
+async def test_a_used_up_quota_is_distinguished_from_a_rate_limit(bench: Bench, serve: Serve) -> None:
     error = {"message": "You exceeded your current quota", "type": "insufficient_quota", "code": "insufficient_quota"}
     async with serve(Reply(status=429, error=error, headers={"x-should-retry": "false"})):
         assert (await failure(bench, MODELS[0])).run_code == "provider_quota"
 
 
-async def test_a_conversation_that_is_too_long_is_told(bench: Bench, serve: Serve, model: str) -> None:
+async def test_a_conversation_that_is_too_long_is_reported(bench: Bench, serve: Serve, model: str) -> None:
     text = (
         "This model's maximum context length is 8 tokens"
         if "openai" in model
@@ -372,7 +372,7 @@ async def test_a_rate_limit_is_waited_out(bench: Bench, serve: Serve, model: str
     assert len(provider.requests) == 2
 
 
-async def test_a_rate_limit_that_lasts_is_told(bench: Bench, serve: Serve, model: str) -> None:
+async def test_a_rate_limit_that_lasts_is_reported(bench: Bench, serve: Serve, model: str) -> None:
     busy = Reply(
         status=429, error={"message": "slow down", "type": "rate_limit_error"}, headers={"retry-after-ms": "20"}
     )
@@ -386,7 +386,7 @@ async def test_a_providers_own_trouble_is_a_provider_error(bench: Bench, serve: 
         assert (await failure(bench, model)).run_code == "provider_error"
 
 
-async def test_a_stream_that_is_cut_keeps_what_was_said_and_is_told(bench: Bench, serve: Serve, model: str) -> None:
+async def test_a_stream_that_is_cut_keeps_the_text_and_is_reported(bench: Bench, serve: Serve, model: str) -> None:
     outcome = Outcome()
     async with serve(Reply("Half an ", "answer", cut=True)):
         with pytest.raises(RunFailed) as caught:
@@ -401,7 +401,7 @@ async def test_a_chunk_that_is_no_json_is_a_provider_error(bench: Bench, serve: 
         assert (await failure(bench, model)).run_code == "provider_error"
 
 
-async def test_nobody_listening_is_a_network_failure(bench: Bench, monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+async def test_a_closed_port_is_a_network_failure(bench: Bench, monkeypatch: pytest.MonkeyPatch, model: str) -> None:
     provider = ScriptedProvider()
     async with provider:
         provider.point(monkeypatch)
@@ -424,7 +424,7 @@ async def test_a_silent_provider_is_given_up(bench: Bench, serve: Serve, model: 
         ("nobody:gpt", "no model provider 'nobody'"),
     ],
 )
-async def test_a_model_that_can_not_work_here_says_the_one_thing_to_do(
+async def test_a_model_that_cannot_work_here_names_the_one_thing_to_do(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, model: str, says: str
 ) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "MISTRAL_API_KEY", "GOOGLE_API_KEY"):
