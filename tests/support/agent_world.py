@@ -137,7 +137,7 @@ class MemoryLibrary:
 
 
 class Toolbox:
-    """``toolbox.ToolSource`` over some tools."""
+    """``ToolSource`` over some tools."""
 
     def __init__(self, *tools: Tool) -> None:
         self._tools = tools
@@ -152,7 +152,7 @@ def agent_parts(*tools: Tool) -> AgentParts:
 
 
 class MemoryAttachments:
-    """``ports.work.Attachments`` without a disk."""
+    """``ports.Attachments`` without a disk."""
 
     def __init__(self) -> None:
         self._contents: dict[str, tuple[Attachment, bytes]] = {}
@@ -183,7 +183,7 @@ class MemoryAttachments:
 
 
 class MemorySteering:
-    """``ports.work.Steering`` over a list."""
+    """``ports.Steering`` over a list."""
 
     def __init__(self) -> None:
         self.prompts: list[SteeredPrompt] = []

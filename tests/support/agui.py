@@ -41,14 +41,14 @@ def check_bodies(events: Iterable[Event], *, whole: bool, waiting: Collection[st
     is_open: set[tuple[str, str]] = set()
     seen: set[tuple[str, str]] = set()
     answered: set[str] = set()
-    workers = Subagents()
+    subagents = Subagents()
     for event in events:
         parsed = _ADAPTER.validate_json(event.wire())
         assert str(getattr(parsed, "type", "")).endswith(event.type)
         if event.type in _SUBAGENT:
-            workers.check(event, {key for kind, key in seen if kind == "call"})
+            subagents.check(event, {key for kind, key in seen if kind == "call"})
             continue
-        workers.attributed(event)
+        subagents.attributed(event)
         if event.type in _FREE:
             continue
         key = str(getattr(event, "tool_call_id", None) or getattr(event, "message_id", ""))
@@ -68,7 +68,7 @@ def check_bodies(events: Iterable[Event], *, whole: bool, waiting: Collection[st
                 is_open.remove((kind, key))
     if whole:
         assert not is_open, f"left open: {is_open}"
-        assert not workers.running, f"workers without an end: {workers.running}"
+        assert not subagents.running, f"subagents without an end: {subagents.running}"
         calls = {key for kind, key in seen if kind == "call"}
         assert calls <= answered | set(waiting), f"calls without result: {calls - answered}"
 
@@ -81,21 +81,21 @@ class Subagents:
         self._seen: set[str] = set()
 
     def check(self, event: Event, calls: set[str]) -> None:
-        """A worker starts once, for a call that is known, and ends once."""
-        worker = str(getattr(event, "subagent_run_id", ""))
+        """A subagent starts once, for a call that is known, and ends once."""
+        subagent = str(getattr(event, "subagent_run_id", ""))
         if event.type == "SUBAGENT_STARTED":
-            assert worker not in self._seen, f"worker {worker} starts twice"
+            assert subagent not in self._seen, f"subagent {subagent} starts twice"
             parent = getattr(event, "parent_tool_call_id", None)
-            assert parent in calls, f"worker of an unknown call {parent}"
+            assert parent in calls, f"subagent of an unknown call {parent}"
             above = getattr(event, "parent_subagent_run_id", None)
-            assert above is None or above in self.running, f"worker of {above}, which does not run"
-            self._seen.add(worker)
-            self.running.add(worker)
+            assert above is None or above in self.running, f"subagent of {above}, which does not run"
+            self._seen.add(subagent)
+            self.running.add(subagent)
         else:
-            assert worker in self.running, f"{event.type} of {worker}, which does not run"
-            self.running.remove(worker)
+            assert subagent in self.running, f"{event.type} of {subagent}, which does not run"
+            self.running.remove(subagent)
 
     def attributed(self, event: Event) -> None:
-        """What a worker says is between its start and its end."""
-        worker = getattr(event, "subagent_run_id", None)
-        assert worker is None or worker in self.running, f"{event.type} of {worker}, which does not run"
+        """What a subagent says is between its start and its end."""
+        subagent = getattr(event, "subagent_run_id", None)
+        assert subagent is None or subagent in self.running, f"{event.type} of {subagent}, which does not run"
