@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .text import join_words, one_line
 
@@ -20,8 +20,7 @@ _LISTED = 5
 """Candidates that an error names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(NamedTuple):
     """Something with an id and a title."""
 
     id: str

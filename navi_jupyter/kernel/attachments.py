@@ -18,7 +18,7 @@ from .errors import UsageError
 from .io_thread import io_thread
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class KernelAttachment:
     """A file to upload."""
 

@@ -23,7 +23,7 @@ FORMATS = ("md", "ipynb", "json")
 _ID = re.compile(r"[a-z]{1,8}_[0-9A-Za-z]{4,64}|[0-9a-f]{8,64}")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Prompt:
     """A prompt for the agent."""
 
@@ -39,7 +39,7 @@ class Prompt:
     """Paths on the kernel's disk."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Action:
     """Any other subcommand and its words."""
 

@@ -25,7 +25,7 @@ ADVICE = (
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Connection:
     """The address of a server and the credentials for it."""
 

@@ -28,7 +28,7 @@ RECALL_HELP = "For example: %navi recall in 10m check the loss"
 WHEN_HELP = "For example: %navi recall when done summarize the output"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class NewRecall:
     """Schedule a message. ``schedule`` and ``policy`` are in the contract's form."""
 
@@ -60,9 +60,9 @@ def read_recall(rest: str, _now: datetime | None = None) -> NewRecall | None:
         return line.in_words(f"{kind} {quoted[2].strip()}", text[quoted.end() :])
     if kind in _SCHEDULES:
         taken = _SCHEDULES[kind](text, line.options.get("tz"))
-        if taken is not None and not (kind in ("in", "every") and _GOES_ON.match(taken[1])):
+        if taken is not None and not (kind in ("in", "every") and re.match(_GOES_ON, taken[1], re.IGNORECASE)):
             return line.scheduled(kind, *taken)
-    if _MAY_BE_TIME.match(line.text) and not _PAST.match(line.text):
+    if re.match(_MAY_BE_TIME, line.text, re.IGNORECASE) and not re.match(_PAST, line.text, re.IGNORECASE):
         return line.sentence()
     if (event_last := _when_last(line.text)) is not None:
         return line.made(event_last[0], schedule=event_last[1])
@@ -157,6 +157,9 @@ def _number(text: str) -> str | int:
 
 # --- may a line begin with a time? The server answers; these only keep questions from being sent there ---------------
 
+# Patterns as text, which ``re`` compiles and keeps when they are first used: all of them take ten milliseconds, and
+# every kernel that loads Navi imports this.
+
 _COUNT = (
     r"(?:\d|an?\b|the\s|half|quarter|noon|midnight|lunchtime|one|two|three|four|five|six|seven|eight|nine|ten|eleven"
     r"|twelve|fifteen|twenty|thirty|forty|fifty|sixty|ninety)"
@@ -166,7 +169,7 @@ _MONTH = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
     r"|nov(?:ember)?|dec(?:ember)?)"
 )
-_MAY_BE_TIME = re.compile(
+_MAY_BE_TIME = (
     rf"(?:\d|\*\S*\s+[\d*]|@[a-z]|cron:|{_MONTH}\.?\s+\d"
     rf"|(?:in|at)\s+(?:(?:about|around)\s+)?(?:{_COUNT}|to(?:day|morrow|night)|{_DAY_NAME}\b|{_MONTH}\b)"
     rf"|(?:an?|{_COUNT}|fortnight)\s+(?:\w+\s+)*?(?:{UNIT_WORD}|fortnight)s?\b"
@@ -176,34 +179,32 @@ _MAY_BE_TIME = re.compile(
     r"|(?:every|each|on|next|this|coming|tomorrow|today|tonight|noon|midday|midnight|hourly|daily|nightly|weekly"
     r"|bi-?weekly|bi-?monthly|monthly|fortnightly|quarterly|yearly|annually|twice|three\s+times|weekdays?|workdays?"
     r"|weekends?|working\s+days?|business\s+days?|first|second|third|fourth|last|end|beginning|start|day\s+after"
-    rf"|{_DAY_NAME})\b)",
-    re.IGNORECASE,
+    rf"|{_DAY_NAME})\b)"
 )
-_PAST = re.compile(r"(?:last|this)\s+(?:week|month|year|night|time|session|run)\b", re.IGNORECASE)
+_PAST = r"(?:last|this)\s+(?:week|month|year|night|time|session|run)\b"
 """Then it is a question about what was."""
-_GOES_ON = re.compile(
+_GOES_ON = (
     r",?\s*(?:(?:at|on|every|each|until|till|between|from|for|starting|beginning|tomorrow|today|tonight|and|or|in|daily"
     r"|twice|\d+\s+times|except|excluding|but|before|after|during|of|later|noon|midnight|morning|afternoon|evening"
-    rf"|{_DAY_NAME})\b|\d{{1,2}}(?::\d\d|\s?[ap]\.?m\b|(?![\w.])))",
-    re.IGNORECASE,
+    rf"|{_DAY_NAME})\b|\d{{1,2}}(?::\d\d|\s?[ap]\.?m\b|(?![\w.])))"
 )
 """With which more of a time may begin, behind what was read of it: ``every 2 hours between 9 and 17``."""
-_NO_DURATION = re.compile(
-    rf"$|-|\d[\d.,]*(?!\s*-?\s*(?:{UNIT_WORD}|months?|years?|quarters?|st|nd|rd|th|and|{_MONTH})\b|[\d.,]|\s*\d+\s*[a-z])",
-    re.IGNORECASE,
+_NO_DURATION = (
+    rf"$|-|\d[\d.,]*(?!\s*-?\s*(?:{UNIT_WORD}|months?|years?|quarters?|st|nd|rd|th|and|{_MONTH})\b"
+    r"|[\d.,]|\s*\d+\s*[a-z])"
 )
 """No text, less than nothing, or a number without a unit."""
 
 # --- the forms that are read here: each gives the schedule and the rest of the text, None when it is none ------------
 
 _Taken = tuple[dict[str, Any], str] | None
-_CRON_FIELD = re.compile(r"[0-9*?][0-9*/,?#L-]*|(?:MON|TUE|WED|THU|FRI|SAT|SUN)(?:[-,][A-Z0-9]+)*", re.IGNORECASE)
+_CRON_FIELD = r"[0-9*?][0-9*/,?#L-]*|(?:MON|TUE|WED|THU|FRI|SAT|SUN)(?:[-,][A-Z0-9]+)*"
 
 
 def _duration(schedule: dict[str, Any], key: str) -> Callable[[str, str | None], _Taken]:
     def take(text: str, _tz: str | None) -> _Taken:
         taken = take_duration(text)
-        if taken is None and _NO_DURATION.match(text):
+        if taken is None and re.match(_NO_DURATION, text, re.IGNORECASE):
             raise UsageError(f"{text.split(' ')[0]!r} is not a duration: write it like 90s, 10m, 1h30m or 2d.")
         return None if taken is None else ({**schedule, key: taken[0]}, taken[1])
 
@@ -223,7 +224,7 @@ def _cron(text: str, _tz: str | None) -> _Taken:
     words = text.split(maxsplit=5)
     if words and words[0].startswith("@"):
         return {"kind": "cron", "expr": words[0]}, text[len(words[0]) :].strip()
-    if len(words) >= 5 and all(_CRON_FIELD.fullmatch(word) for word in words[:5]):
+    if len(words) >= 5 and all(re.fullmatch(_CRON_FIELD, word, re.IGNORECASE) for word in words[:5]):
         return {"kind": "cron", "expr": " ".join(words[:5])}, words[5].strip() if len(words) > 5 else ""
     raise UsageError('Put the five fields in quotes: %navi recall cron "0 9 * * 1-5" check the loss')
 
@@ -233,28 +234,26 @@ _WHEN_WORDS = (
     "done", "finished", "succeeded", "failed", "fails", "idle", "restarted", "restarts", "died", "dies",
     "cell_done", "cell_finished", "cell_failed", "kernel_idle", "kernel_restarted", "kernel_died",
 )  # fmt: skip
-_SUBJECT = re.compile(
+_SUBJECT = (
     r"^(?:(?:(?:the|this|that|my|running|current|next)\s+)*(?:cell|kernel)\s+|it\s+|it['’]s\s+)"
-    r"(?:is\s+|has\s+been\s+|has\s+|gets\s+|was\s+)?",
-    re.IGNORECASE,
+    r"(?:is\s+|has\s+been\s+|has\s+|gets\s+|was\s+)?"
 )
 _SAME_EVENT = {
     "finishes": "finished", "ends": "done", "ended": "done", "completes": "done", "completed": "done", "ready": "done",
     "over": "done", "complete": "done", "succeeds": "succeeded", "errors": "failed", "crashes": "failed",
     "crashed": "failed",
 }  # fmt: skip
-_LAST = re.compile(
+_LAST = (
     r"^(?P<message>(?!(?:what|how|why|who|where|which|our|to|did|do|the|that|if)\b)\S.*?),?\s+"
     r"(?:when|once|after|as soon as)\s+"
-    r"(?P<when>(?:(?:(?:the|this|that|running|current|next)\s+)*cell\s+|it\s+)?(?:is\s+|has\s+)?\w+)[.!]?$",
-    re.IGNORECASE | re.DOTALL,
+    r"(?P<when>(?:(?:(?:the|this|that|running|current|next)\s+)*cell\s+|it\s+)?(?:is\s+|has\s+)?\w+)[.!]?$"
 )
 
 
 def _when(text: str, _tz: str | None = None) -> _Taken:
     if quoted := QUOTED.match(text):
         return {"kind": "when", "when": quoted[2]}, text[quoted.end() :].strip()
-    text = _SUBJECT.sub("", text, count=1)
+    text = re.sub(_SUBJECT, "", text, count=1, flags=re.IGNORECASE)
     event, _, message = text.partition(" ")
     if not event:
         raise UsageError(f"When what? {WHEN_HELP}")
@@ -291,7 +290,7 @@ def _when_operand(event: str, text: str) -> _Taken:
 
 def _when_last(rest: str) -> tuple[str, dict[str, Any]] | None:
     """``summarize the output when done``: the message, and the event behind it."""
-    found = _LAST.match(rest)
+    found = re.match(_LAST, rest, re.IGNORECASE | re.DOTALL)
     taken = _when(found["when"]) if found and found["when"].split()[-1].lower() not in _WITH_OPERAND else None
     return (found["message"], taken[0]) if found and taken and not taken[1] else None
 

@@ -19,7 +19,7 @@ _MAX_OUTPUTS = 200
 """Outputs of a tool call that a cell shows; earlier ones are left out."""
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)
 class TextPart:
     """A piece of the agent's answer."""
 
@@ -27,7 +27,7 @@ class TextPart:
     content: str = ""
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)
 class ToolPart:
     """A tool call; ``result`` is None until it has one."""
 
@@ -40,7 +40,7 @@ class ToolPart:
     progress: str = ""
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)
 class QuestionPart:
     """An interrupt: the run asks the user to approve a tool call, or for a value."""
 
@@ -54,7 +54,7 @@ class QuestionPart:
     """The outcome of a resolved approval."""
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)
 class SubagentPart:
     """A subagent: its task and its progress."""
 
@@ -70,7 +70,7 @@ class SubagentPart:
 Part = TextPart | ToolPart | QuestionPart | SubagentPart
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)
 class RunView:
     """The state of run ``run_id``."""
 
