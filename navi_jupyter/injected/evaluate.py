@@ -50,7 +50,7 @@ def evaluate(code: str, clean: bool = False) -> Shown:
 
 async def evaluate_async(code: str) -> None:
     """The same for code with ``await``; the result waits in the shell, for the user expression."""
-    names = dict(shell().user_ns)
+    names = dict(shell().user_ns)  # a copy: what the code assigns is not left with the user
     compiled = compile(code, "<navi>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     waiting = builtins.eval(compiled, names)  # noqa: S307 - what the server asks for
     if python_inspect.isawaitable(waiting):

@@ -42,6 +42,7 @@ def limited(seconds: float) -> Iterator[None]:
             rang[0] = True
             raise TookTooLong
 
+    # Exceptions of a signal handler are raised between two instructions of the main thread, wherever it is.
     before = signal.signal(signal.SIGALRM, ring)
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)

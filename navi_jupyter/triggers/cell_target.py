@@ -69,6 +69,7 @@ class CellTarget:
             found = next((run for run in running if run.id == self.named), None)
             self.bound |= found is not None
             return found
+        # A cell without a source began before it was observed: it may be one that does not count.
         mine = next((run for run in running if run.id != self.after and counts(run) and run.source is not None), None)
         if mine is not None:
             self._bind(mine)

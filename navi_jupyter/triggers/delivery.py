@@ -45,6 +45,7 @@ class TriggerDelivery:
         if watch.pending >= MAX_PENDING:
             log.warning("occurrence_left_out", recall_id=watch.id, key=occurrence.key)
             return
+        # At once, before the ledger has it: a second cell that ends meanwhile must not count.
         watch.over = watch.once
         watch.pending += 1
         self._queues.setdefault(watch.id, asyncio.Queue()).put_nowait((watch, occurrence))
@@ -94,6 +95,7 @@ class TriggerDelivery:
                 log.exception("occurrence_not_taken", recall_id=watch.id, key=occurrence.key)
             else:
                 log.info("occurrence", recall_id=watch.id, key=occurrence.key, taken=taken)
+                # Not taken (the recall was paused or changed meanwhile): it goes on waiting.
                 watch.over = watch.over and (taken or not watch.once)
                 self._taken(watch)
                 return

@@ -108,10 +108,12 @@ class FileObserver:
         changed = {path for path, mark in seen.items() if path in self._known and not _same(self._known[path], mark)}
         created, deleted = seen.keys() - self._known.keys(), self._known.keys() - seen.keys()
         if not changed and not created and not deleted:
-            self._known, self._before, self._unsettled_since = seen, None, None  # times of what was only touched
+            # Also when only times have changed, so that a touched file is not hashed again at each poll.
+            self._known, self._before, self._unsettled_since = seen, None, None
             return None
         now = time.monotonic()
         since = self._unsettled_since = self._unsettled_since or now
+        # Two polls in a row must agree: a file that is being written to would be reported half written.
         goes_on = self._before != seen
         if goes_on and now - since < MAX_UNSETTLED:
             self._before = seen

@@ -85,6 +85,7 @@ class Poller:
         if self._root is None or when.path is None:
             self._on_problem(watch, "this server has no folder of files")
             return
+        # What changed since the recall's last firing counts, also while no server ran.
         files = FileObserver(self._root, when.path, since=max(recall.created_at, recall.last_at or recall.created_at))
         while not (watch.over and watch.pending == 0):
             try:

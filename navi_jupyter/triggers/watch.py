@@ -210,7 +210,7 @@ class Watch:
     def _on_lost(self, lost: KernelLost) -> None:
         event = self.when.event
         self._disarm()
-        if self._held is not None:
+        if self._held is not None:  # interrupted a moment ago by what ended its kernel
             self._release(lost.how)
         elif event in CELL_EVENTS:
             targets = [run for run in lost.running if self.target.hits(run)]
@@ -250,6 +250,7 @@ class Watch:
 
     def _give_up(self, reason: str) -> None:
         """What it waits for cannot happen any more."""
+        # A key of its own for each target: when the recall waits again, for another one, it can fail again.
         key = f"never:{self.when.kernel_id}:{self.target.named}:{self.when.event}"
         report = TriggerReport(detail="")
         self.on_occurrence(self, Occurrence(key=key, at=datetime.now(UTC), report=report, never=reason))
@@ -267,7 +268,7 @@ class Watch:
         subscription, event = self.subscription, self.when.event
         if self.over or subscription is None or any(run.id == self.target.named for run in subscription.running()):
             return
-        if subscription.busy:
+        if subscription.busy:  # it may be what runs: a cell that prints nothing shows no sign until its end
             self._check_present()
         elif wanted(event, "finished") and wanted(event, "failed"):
             what = "The cell is over. It ended while it was not watched: what it showed is not known."
@@ -328,6 +329,7 @@ class Watch:
     def _on_activity(self, run: CellRun) -> None:
         if not counts(run) or (not run.complete and run.duration < OWN_CELL):
             return
+        # Every cell starts the time anew: a queue of cells is one activity.
         wait = max(SETTLE, self.when.longer_than.total_seconds() if self.when.longer_than else 0.0)
         self._arm(wait, lambda: self._on_idle(run))
 

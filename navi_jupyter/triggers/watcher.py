@@ -200,7 +200,7 @@ class Watcher:
             kernel_id = await self._kernel_of(watch)
             if kernel_id is None:
                 watch.ready.set()
-            elif kernel_id in self._subscriptions:
+            elif kernel_id in self._subscriptions:  # one for all recalls about a kernel
                 watch.subscribed(self._subscriptions[kernel_id])
             else:
                 self._waiting.setdefault(kernel_id, {})[watch.id] = watch
@@ -213,6 +213,7 @@ class Watcher:
         observer, named = self._observer, watch.when.kernel_id
         if observer is None:
             return None
+        # Read anew: the notebook may have been moved since, or have another kernel.
         session = await self._session(watch.session.id) or watch.session
         watch.session = session
         if named is None:
@@ -310,6 +311,7 @@ class Watcher:
             self._on_closed(kernel_id)
 
     def _on_closed(self, kernel_id: str) -> None:
+        # So that a recall that names it need not wait GONE_AFTER for what is known.
         self._closed.add(kernel_id)
         for watch in self._watches.values():
             if watch.subscription is not None and watch.subscription.kernel_id == kernel_id:
@@ -317,7 +319,7 @@ class Watcher:
         self._signal.set()
 
     def _on_taken(self, watch: Watch) -> None:
-        if watch.once:
+        if watch.once:  # it is not open any more: its kernel may not need to be observed
             self._signal.set()
 
     def _on_problem(self, watch: Watch, reason: str) -> None:

@@ -173,6 +173,7 @@ class Tree:
             if place.status is not None:
                 _check_regular(place.status, path)
                 _check_writable(place, path)
+            # In the same folder, so that it is on the same file system and can replace the file at once.
             draft = f".~{place.name[:80]}.{secrets.token_hex(6)}"
             try:
                 status = _write_draft(place, draft, content)
@@ -237,7 +238,7 @@ class _Walk:
             if not self._make:
                 raise NotFound(f"There is no folder {'/'.join([*self._names, name])}.", field="path")
             where, kwargs = at(self._folders[-1], name)
-            with suppress(FileExistsError):
+            with suppress(FileExistsError):  # made by another client since it was checked
                 os.mkdir(where, **kwargs)
         self._folders.append(open_folder(self._folders[-1], name))
         self._names.append(name)

@@ -86,6 +86,7 @@ class CellExecutions:
         if cell is None:
             cell = _Execution(parent.id, ours=parent.username == AGENT_USER, complete=status == "busy")
             self._cells[parent.id] = cell
+            # The oldest: its end was lost in a flood.
             while len(self._cells) > MAX_CELLS:
                 del self._cells[next(iter(self._cells))]
         if kind == "execute_input":

@@ -95,7 +95,7 @@ class KernelConnection:
         self._sender = ""
         self._process: object = None
         self._ports: object = None
-        self._opening: asyncio.Lock = asyncio.Lock()
+        self._opening = asyncio.Lock()
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -162,8 +162,7 @@ class KernelConnection:
                 raise KernelUnavailable(f"The kernel does not answer (waited {READY_WITHIN:.0f} s). Restart it.")
             if waited > BUSY_PATIENCE and self.state == "busy":
                 return
-            session = self._client.session
-            self._client.control_channel.send(session.msg("kernel_info_request"))
+            self._client.control_channel.send(self._client.session.msg("kernel_info_request"))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._answered.wait(), _PROBE_EVERY)
 
@@ -207,8 +206,7 @@ class KernelConnection:
         self, code: str, outputs: Outputs, *, silent: bool, store_history: bool, expressions: Mapping[str, str]
     ) -> ExecuteRequest:
         """Ask the kernel to execute. It is over when ``ended`` is."""
-        loop = asyncio.get_running_loop()
-        self.used = time.monotonic()
+        self.used, loop = time.monotonic(), asyncio.get_running_loop()
         request = ExecuteRequest(id="", outputs=outputs, begun=loop.create_future(), ended=loop.create_future())
         request.id = self._client.execute(
             code,
@@ -241,6 +239,7 @@ class KernelConnection:
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
+            # Again and again: code may catch the first KeyboardInterrupt. Only while ours runs, not what follows it.
             if request.begun.done() and not request.idle:
                 await self.interrupt()
             await asyncio.wait({request.ended}, timeout=min(again, left))
@@ -282,6 +281,7 @@ class KernelConnection:
         request.reply = message.content
         if not request.begun.done():
             request.begun.set_result(time.monotonic())
+        # Shell and IOPub are two sockets without a common order: outputs may still be on their way.
         if request.idle:
             self._end(request)
         else:
@@ -371,7 +371,7 @@ class KernelConnection:
         known = self._process
         self._process = process_of(self.manager)
         self._end_all(but=but)
-        self._answered.clear()
+        self._answered.clear()  # the next request waits until the new process is subscribed to
         if status == "dead":
             self._process = _DEAD
             if known is _DEAD:  # reported already; it stays dead until it is restarted

@@ -130,8 +130,7 @@ class IopubSubscription:
     """A listener's place at a kernel. Given back with ``IopubReader.unsubscribe``."""
 
     def __init__(self, channel: _Channel, listener: IopubListener) -> None:
-        self.channel = channel
-        self.listener = listener
+        self.channel, self.listener = channel, listener
 
     @property
     def established(self) -> bool:

@@ -67,6 +67,7 @@ class KernelLookup:
             for one in await ensure_async(self._parts.session_manager.list_sessions())
             if without_drive(str(one.get("path") or "")) == place and self.known((one.get("kernel") or {}).get("id"))
         ]
+        # A console may be attached to the same path; the notebook's kernel is meant.
         mine.sort(key=lambda one: one.get("type") != "notebook")
         return str(mine[0]["kernel"]["id"]) if mine else None
 

@@ -45,8 +45,7 @@ class KernelObserver:
     """Implements ``ports.jupyter.CellObserver``."""
 
     def __init__(self, parts: JupyterServices, iopub: IopubReader) -> None:
-        self._parts = parts
-        self._iopub = iopub
+        self._parts, self._iopub = parts, iopub
         self._lookup = KernelLookup(parts)
         self._subscriptions: set[KernelSubscription] = set()
 
@@ -64,9 +63,9 @@ class KernelObserver:
 
     async def lives(self, kernel_id: str) -> bool | None:
         """See the port. By the file in which each kernel's server writes how to reach it."""
-        folder = getattr(self._parts.kernel_manager, "connection_dir", "") or jupyter_runtime_dir()
-        if PurePath(kernel_id).name != kernel_id:
+        if PurePath(kernel_id).name != kernel_id:  # a path, from a recall that was made by hand
             return None
+        folder = getattr(self._parts.kernel_manager, "connection_dir", "") or jupyter_runtime_dir()
         return await address_answers(Path(folder) / f"kernel-{kernel_id}.json")
 
     async def subscribe(self, kernel_id: str, on_notice: OnKernelNotice) -> KernelSubscription:
@@ -82,7 +81,7 @@ class KernelObserver:
         self._subscriptions.add(subscription)
         try:
             await subscription.open()
-        except BaseException:
+        except BaseException:  # cancelled, too
             await subscription.close()
             raise
         return subscription
@@ -105,8 +104,7 @@ class KernelSubscription:
         on_notice: OnKernelNotice,
         on_close: Callable[[KernelSubscription], None],
     ) -> None:
-        self._kernel_id = kernel_id
-        self._manager = manager
+        self._kernel_id, self._manager = kernel_id, manager
         self._lookup, self._iopub = lookup, iopub
         self._on_notice, self._on_close = on_notice, on_close
         self._loop = asyncio.get_running_loop()
@@ -116,10 +114,8 @@ class KernelSubscription:
         self._place: IopubSubscription | None = None
         self._address: Mapping[str, Any] = {}
         self._process = process_of(manager)
-        self._loss_noticed = False
-        """The loss of the present process was notified."""
-        self._crashed = False
-        """Jupyter's watchdog found it dead."""
+        self._loss_noticed = False  # the loss of the present process was notified
+        self._crashed = False  # Jupyter's watchdog found it dead
         self._idle_since: float | None = None
         """Since when Jupyter takes the kernel for idle while we do not."""
         self._notices: deque[KernelNotice] = deque()
@@ -175,6 +171,7 @@ class KernelSubscription:
         self._subscribe()
         await self._until_established()
         if state_of(self._manager) == "idle":
+            # Jupyter, which listens for longer, knows that nothing runs: what comes of other cells is their remains.
             with self._lock:
                 self._cells.settle()
         for event in ("restart", "dead"):
@@ -256,15 +253,18 @@ class KernelSubscription:
             return False
         lives = await is_alive(self._manager)
         process = process_of(self._manager)
+        # Either may be seen first: the manager's new process, or a message of it.
         if process != self._process or self._cells.replaced:
             if self._crashed and not self._loss_noticed:
                 self._notify_loss("died")  # and restarted by Jupyter's watchdog
             self._notify_loss("restarted")
             self._process, self._loss_noticed, self._crashed = process, False, False
+        # While Jupyter ends a kernel it is dead for a moment: what comes of that is a restart or a shutdown.
         elif not lives and not self._loss_noticed and (self._crashed or not self.ending):
             self._notify_loss("died")
         self._flush()
         self._end_silent_cells()
+        # Jupyter's watchdog gives new ports to a kernel that dies while it starts.
         if lives and dict(self._manager.get_connection_info()) != self._address:
             await self._unsubscribe()
             self._subscribe()

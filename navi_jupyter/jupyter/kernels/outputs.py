@@ -118,6 +118,7 @@ class Outputs:
         if len(text) > bound:
             self._left_out += len(text) - bound
             text = text[-bound:]
+        # In pieces: joining them at each print would take quadratic time.
         self._tail.append((name, text))
         self._tail_size += len(text)
         while self._tail_size > bound:
@@ -158,6 +159,7 @@ class Outputs:
             self._displayed -= 1
             self._dropped += 1
             self.images_dropped += is_image(gone)
+            # Later displays have moved up by one.
             places = ((name, [i - (i > oldest) for i in at if i != oldest]) for name, at in self._displays.items())
             self._displays = {name: at for name, at in places if at}
 
@@ -168,6 +170,7 @@ class Outputs:
 
     def _on_update(self, content: Mapping[str, Any]) -> None:
         display_id = str((content.get("transient") or {}).get("display_id"))
+        # As in a front end, an update changes every display of that id, and none is added for an unknown one.
         for index in self._displays.get(display_id, ()):
             self._rich -= _weight(self._all[index]["data"])
             data = self._bounded(content.get("data") or {})

@@ -80,6 +80,7 @@ class KernelService:
             return KernelState(status="none")
         connection = self._connection(kernel_id)
         self._watch(kernel_id)
+        # Not awaited: a kernel that starts takes a second, and a busy old one answers only between cells.
         if not connection.open:
             self._in_background(connection.connect())
         return await self._state_of(connection)
@@ -242,6 +243,7 @@ class KernelService:
                 raise _busy(connection) from None
         connection.holder = session.id
         try:
+            # A cell of the user that was sent just before is in the queue before us: wait until it shows.
             await connection.settle()
             if not await connection.cells.until_none(PATIENCE):
                 raise _busy(connection)
@@ -270,8 +272,10 @@ class KernelService:
 
     async def _stop(self, connection: KernelConnection, request: ExecuteRequest) -> None:
         """Our run was stopped: end our code and no other, and emit how that went."""
+        # A moment, in case the kernel begins with it just now: then it can be interrupted, and that reported.
         await asyncio.wait({request.begun}, timeout=0.3)
         if not request.begun.done():
+            # To interrupt now would hit the cell that runs instead, which is the user's.
             connection.abandon(request)
             self._emit_stop("the code had not begun, and will not run")
             return

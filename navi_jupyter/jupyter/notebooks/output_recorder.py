@@ -73,6 +73,7 @@ class Recording:
         """The execution is over; None when it was stopped before its end, or did not begin."""
         if execution is not None:
             self._count = execution.execution_count
+            # These are bounded at both ends; what came piece by piece lacks the end of a flood.
             final = merge_streams(execution.outputs)
             if final != self._all():
                 self._replace(final)
@@ -134,7 +135,7 @@ class Recording:
             except TimeoutError:
                 break
             self._news.clear()
-        if self._fresh:
+        if self._fresh:  # cleared above, but not written yet
             self._news.set()
 
     def _record(self, *, running: bool) -> RecordOutputs:
