@@ -14,14 +14,14 @@ from .model.base import CommandId, ModelName, Value
 
 PromptMode = Literal["reject", "enqueue", "interrupt", "rollback", "steer", "collect"]
 """``reject``: refuse with 409. ``enqueue``: wait for its turn. ``interrupt``: stop the run and come next. ``rollback``:
-the same, and the model is not told of the stopped turn. ``steer``: give it to the run before its next request to the
+the same, and the model does not read the stopped turn. ``steer``: give it to the run before its next request to the
 model. ``collect``: wait; what is collected until the run ends becomes one prompt."""
 
 _Attached = Annotated[tuple[AttachmentRef, ...], Field(max_length=20)]
 
 
 class Prompt(Value):
-    """Ask the agent. ``mode`` says what happens when a run is in progress."""
+    """Ask the agent. ``mode``: what happens when a run is in progress."""
 
     type: Literal["prompt"] = "prompt"
     command_id: CommandId | None = None
@@ -64,7 +64,7 @@ class Answer(Value):
     """Answer an approval or a question of a run. The first answer counts; ``cancelled`` declines.
 
     ``payload`` is a :class:`navi_jupyter.work.Approval` for an approval (missing: approved as it is), for a question
-    what its ``response_schema`` says.
+    what fits its ``response_schema``.
     """
 
     type: Literal["answer"] = "answer"

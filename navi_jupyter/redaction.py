@@ -1,6 +1,6 @@
 """Keeps this process's secrets out of everything that is written down: logs, events, tool results, error messages.
 
-A secret is the value of an environment variable whose name says so, the password in one that holds a URL, the content
+A secret is the value of an environment variable with such a name, the password in one that holds a URL, the content
 of a mounted ``<NAME>_FILE``, and whatever was given to :func:`remember`. The lowest layer: imports nothing of ours.
 Not responsible for where keys come from (``agent.secrets``).
 """
@@ -43,7 +43,7 @@ _FORMS = re.compile(
     r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)",
     re.IGNORECASE,
 )
-"""What looks like a secret, whoever's."""
+"""What looks like a secret, of this process or not."""
 
 _remembered: set[str] = set()
 
@@ -63,7 +63,7 @@ def is_secret(name: str) -> bool:
 
 
 def mounted(path: str) -> str:
-    """What a mounted secret's file holds, stripped; empty when it can not be read. A few µs: these files are small."""
+    """What a mounted secret's file holds, stripped; empty when it cannot be read. A few µs: these files are small."""
     try:
         with Path(path).open("rb") as file:
             return file.read(_LARGEST_FILE).decode("utf-8", "replace").strip()

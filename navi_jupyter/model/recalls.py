@@ -149,7 +149,7 @@ ScheduleSpec = Annotated[OnceSpec | EverySpec | CronSpec | WhenSpec, Field(discr
 
 
 class Policy(Value):
-    """What to do when it can not simply run on time."""
+    """What to do when it cannot simply run on time."""
 
     misfire: Literal["skip", "latest", "all"] = "latest"
     grace: Duration | None = None
@@ -162,9 +162,9 @@ class Policy(Value):
     cancel_on: Annotated[tuple[Literal["user_message", "read"], ...], Field(max_length=2)] = ()
     """Ends the recall when the user writes in the session, or has seen it since the recall was made."""
     notify: Annotated[tuple[Annotated[str, StringConstraints(max_length=64)], ...], Field(max_length=10)] = ()
-    """Names of notification targets (``navi/notify.toml``) that are told when a firing is over; ``browser`` too."""
+    """Names of notification targets (``navi/notify.toml``) that are notified when a firing is over; ``browser`` too."""
     quiet: Annotated[str, StringConstraints(pattern=r"^\d\d:\d\d-\d\d:\d\d$")] | None = None
-    """Hours of the user's clock (``22:00-07:00``) in which nobody is notified; what came is told at their end."""
+    """Hours of the user's clock (``22:00-07:00``) without notifications; those that came are sent at their end."""
 
 
 class RecallStatus(StrEnum):
@@ -267,5 +267,5 @@ class Firing(Value):
     lateness_ms: int | None = None
     """Milliseconds from the slot to the start of its run."""
     delivery: Literal["none", "pending", "delivered", "failed"] = "none"
-    """Whether people were told (``notify``): apart from how the run went."""
+    """Whether people were notified (``notify``): apart from how the run went."""
     delivery_error: str | None = None

@@ -22,7 +22,7 @@ class InterruptKind(StrEnum):
     """Why a run asks."""
 
     APPROVAL = "approval"
-    """A tool call may run only if the user says so."""
+    """A tool call may run only if the user approves."""
     QUESTION = "question"
     """A value is missing (MCP elicitation, a subagent's question)."""
 
@@ -32,7 +32,7 @@ class InterruptStatus(StrEnum):
 
     OPEN = "open"
     RESOLVED = "resolved"
-    """Answered; for an approval, the payload says whether it may run."""
+    """Answered; for an approval, the payload has whether it may run."""
     CANCELLED = "cancelled"
     """Declined without an answer, or its run ended."""
     EXPIRED = "expired"
@@ -89,7 +89,7 @@ class Permission(StrEnum):
 
 
 class Effect(StrEnum):
-    """What calling a tool does to the world: decides whether it asks when nobody has said otherwise."""
+    """What calling a tool does to the world: decides whether it asks where no permission is set."""
 
     READ = "read"
     """Looks only. Allowed by default."""
@@ -107,7 +107,7 @@ class Effect(StrEnum):
 
 
 class KernelFunction(Value):
-    """A function that the user offers as a tool (``@navi.tool``), as its kernel tells of it."""
+    """A function that the user offers as a tool (``@navi.tool``), as its kernel describes it."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
     description: Annotated[str, StringConstraints(max_length=8000)] = ""

@@ -58,7 +58,7 @@ class Session(Value):
     allowed_tools: tuple[str, ...] = ()
     """Tools that the user has allowed for this session, so that they do not ask again."""
     context: dict[str, bool] = Field(default_factory=dict)
-    """Context providers that are switched on or off here, whatever the profile says."""
+    """Context providers that are switched on or off here, whatever the profile has."""
 
 
 class SessionCreate(Value):
@@ -144,4 +144,4 @@ class Run(Value):
     merged_into: str | None = None
     """The run that took this one's prompt over while it was in progress (mode ``steer``)."""
     rolled_back: bool = False
-    """Left out of what the model is told of earlier turns (mode ``rollback``); the log has it all."""
+    """Left out of what the model reads of earlier turns (mode ``rollback``); the log has it all."""

@@ -52,7 +52,7 @@ class ActiveRun:
         self.lost = False
         """Set when the run was closed by another server (this one was silent for too long) or went with its session."""
         self.abandoned = False
-        """Set when the task did not end in time: it may go on, nobody listens."""
+        """Set when the task did not end in time: it may go on, but its events are dropped."""
         self.over = False
         """Set when its end is being written down: nothing more gets into the log."""
         self.task: asyncio.Task[None]
@@ -90,7 +90,7 @@ class ActiveRun:
 
     @property
     def grace(self) -> float:
-        """Seconds that it may still take if nobody wants it to end. Not over while the user is being asked."""
+        """Seconds that it may still take unless it is asked to end. Not over while the user is being asked."""
         if self.stopping or self._closing:
             return 0.0
         return max(self.time_limit.left, 1.0) if self.time_limit.held else max(self.time_limit.left, 0.0)
@@ -103,7 +103,7 @@ class ActiveRun:
     def emit(self, event: Event) -> None:
         """Write an event of this run to the log, from a tool for example; nothing once it has ended."""
         if not (self.over or self.lost or self.abandoned):
-            self._tell(event)
+            self._emit(event)
 
     def note(self, drafts: Sequence[Draft]) -> None:
         """Events of this run are in the log that did not come by here."""
@@ -137,10 +137,10 @@ class ActiveRun:
             if isinstance(item, TurnResult):
                 self._result = item
             else:
-                self._tell(item)
+                self._emit(item)
                 await self._event_writer.room()
 
-    def _tell(self, event: Event) -> None:
+    def _emit(self, event: Event) -> None:
         """Write an event of this run to the log."""
         if isinstance(event, Custom):
             event.wire()  # The one kind that can fail to encode: here it fails this run, in the journal everybody's.
@@ -170,7 +170,7 @@ class ActiveRun:
             return Ending(RunStatus.STOPPED)
         if self._closing or self._cancelled or self.task.cancelled():
             return Ending(RunStatus.INTERRUPTED, Failure(code="interrupted", message="The server stopped."))
-        # Given up although nobody asked it to end: then its time is over.
+        # Given up without a request to end it: then its time is over.
         return self._failed(self.task.exception() if self.task.done() else TimeoutError())
 
     def _failed(self, error: BaseException | None) -> Ending:
@@ -328,7 +328,7 @@ class RunEffects:
 
 
 async def _turn(shared: SessionDependencies, run: Run) -> tuple[Turn, str]:
-    """What the loop is told, and the user who asked."""
+    """The input of the agent loop, and the user who asked."""
     store = shared.store
     session = await store.session(run.session_id)
     if session is None:

@@ -1,4 +1,4 @@
-"""What goes on in a run besides messages, as the log tells it: whole states and JSON Patches. Pure."""
+"""Tool progress and outputs of a run, folded from the log's snapshots and JSON Patches. Pure."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ..events import ActivityDelta, ActivitySnapshot
 class _Activity:
     run_id: str | None
     event: ActivitySnapshot
-    """How it was opened last."""
+    """The last whole state."""
     content: dict[str, Any]
-    """What it is now. Ours alone."""
+    """Its present state; a copy, changed in place by patches."""
 
 
 class Activities:
@@ -56,7 +56,7 @@ class Activities:
             for key, activity in self._known.items()
         ]
 
-    def retell(self, run_id: str | None) -> list[ActivitySnapshot]:
+    def snapshot_events(self, run_id: str | None) -> list[ActivitySnapshot]:
         """One snapshot for each activity of a run, as it is now."""
         return [
             activity.event.model_copy(update={"content": copy.deepcopy(activity.content), "replace": None})

@@ -19,8 +19,8 @@ from ..model.runs import Approval, Interrupt, InterruptKind, InterruptStatus
 from ..model.sessions import Origin, OriginKind, Run, RunStatus, Session
 from ..ports.store import DEFAULT_LEASE
 from ..ports.transactions import QueuedPrompt, SessionTx
-from .prompts import PRIORITIES, Arrival, edited, holder_of, host_of, queue_event, said, without
-from .run_endings import Ending, close_run, custom, told
+from .prompts import PRIORITIES, Arrival, edited, holder_of, host_of, message_events, queue_event, without
+from .run_endings import Ending, close_run, custom, interrupt_event
 from .transcript import fold_frames
 
 
@@ -106,7 +106,7 @@ class CommandHandler:
             acceptance = await self._admit_again(tx, interrupted, run, before, mode)
         ended = None
         if rival is not None and mode in ("interrupt", "rollback"):
-            ended = await self._push_aside(tx, rival, arrival, forget=mode == "rollback")
+            ended = await self._interrupt_rival(tx, rival, arrival, forget=mode == "rollback")
             rival = None if ended is not None else rival
         elif rival is not None and mode == "steer" and rival.status is RunStatus.WAITING:
             await self._decline(tx, rival, arrival)
@@ -137,7 +137,7 @@ class CommandHandler:
         the message into the log a second time; so the command stays, and has the new run as its answer.
         """
         await tx.repeat_run(interrupted.id, run, priority=PRIORITIES.get(mode, 0), mode=mode)
-        event = queue_event("restarted", run.command_id, run.id)  # tells readers which message the new run answers
+        event = queue_event("restarted", run.command_id, run.id)  # shows readers which message the new run answers
         await tx.append(self._session_id, [Draft(event, run_id=run.id, origin=run.origin, at=run.created_at)])
         await tx.change_session(self._session_id, {"updated_at": run.created_at})
         return Acceptance(command_id=before.command_id, seq=before.seq, run_id=run.id)
@@ -160,9 +160,9 @@ class CommandHandler:
 
     async def _admit(self, tx: SessionTx, arrival: Arrival, run: Run, mode: str) -> Acceptance:
         """The message, the queued run, the acceptance."""
-        message = said(arrival, run)
+        message = message_events(arrival, run)
         seq = await tx.append(self._session_id, message)
-        apart = arrival.attachments or mode in ("steer", "collect")  # else the prompt alone says it all
+        apart = arrival.attachments or mode in ("steer", "collect")  # else the prompt alone is enough
         await tx.add_run(
             run,
             prompt=arrival.prompt.text,
@@ -180,7 +180,7 @@ class CommandHandler:
     async def _collect(self, tx: SessionTx, arrival: Arrival, host: QueuedPrompt, rival: Run | None) -> Admission:
         """Join a queued run."""
         at = now()
-        seq = await tx.append(self._session_id, said(arrival, host.run.but(created_at=at)))
+        seq = await tx.append(self._session_id, message_events(arrival, host.run.but(created_at=at)))
         await tx.change_prompt(host.run.id, [*host.parts, arrival.part])
         event = queue_event("collected", arrival.command_id, host.run.id, text=arrival.part.shown)
         await tx.append(self._session_id, [Draft(event, run_id=host.run.id, origin=arrival.origin, at=at)])
@@ -189,7 +189,7 @@ class CommandHandler:
         await tx.change_session(self._session_id, {"updated_at": at})
         return Admission(acceptance, rival=rival)
 
-    async def _push_aside(self, tx: SessionTx, rival: Run, arrival: Arrival, *, forget: bool) -> Run | None:
+    async def _interrupt_rival(self, tx: SessionTx, rival: Run, arrival: Arrival, *, forget: bool) -> Run | None:
         """End the run in progress, or ask its owner to. The run, if it has ended here."""
         if forget:
             await tx.roll_back(rival.id)
@@ -206,7 +206,7 @@ class CommandHandler:
         await close_run(tx, run, Ending(RunStatus.STOPPED), await asyncio.to_thread(fold_frames, frames))
 
     async def _decline(self, tx: SessionTx, run: Run, arrival: Arrival) -> None:
-        """What the user says instead of an answer is the answer: no, and why."""
+        """A message instead of an answer declines what was asked, and is the reason."""
         no = Approval(approved=False, message=arrival.prompt.text[:4000]).wire()
         for question in await tx.open_interrupts(run.id):
             if question.kind is InterruptKind.APPROVAL:
@@ -299,7 +299,7 @@ class CommandHandler:
         at = now()
         settled = await tx.settle_interrupt(question.id, status=status, at=at, payload=payload, answered_by=user_id)
         settled = settled or question
-        event = told("resolved" if status is InterruptStatus.RESOLVED else "cancelled", settled)
+        event = interrupt_event("resolved" if status is InterruptStatus.RESOLVED else "cancelled", settled)
         seq = await tx.append(self._session_id, [Draft(event, run_id=question.run_id, origin=origin, at=at)])
         return settled, seq
 
@@ -349,14 +349,14 @@ class CommandHandler:
         at = now()
         if not await tx.start_run(run.id, server_id=self._server_id, at=at, lease_until=at + DEFAULT_LEASE):
             return None
-        return await self._say_started(tx, run.but(status=RunStatus.RUNNING, started_at=at))
+        return await self._append_started(tx, run.but(status=RunStatus.RUNNING, started_at=at))
 
     async def _resume(self, tx: SessionTx, run: Run) -> Run | None:
         if not await tx.resume_run(run.id, server_id=self._server_id, lease_until=now() + DEFAULT_LEASE):
             return None
-        return await self._say_started(tx, run.but(status=RunStatus.RUNNING))
+        return await self._append_started(tx, run.but(status=RunStatus.RUNNING))
 
-    async def _say_started(self, tx: SessionTx, run: Run) -> Run:
+    async def _append_started(self, tx: SessionTx, run: Run) -> Run:
         event = RunStarted(thread_id=self._session_id, run_id=run.id)
         await tx.append(self._session_id, [Draft(event, run_id=run.id, origin=run.origin, at=now())])
         return run

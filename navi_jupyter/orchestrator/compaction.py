@@ -1,4 +1,4 @@
-"""Old runs keep their text, not their rhythm: a message's deltas become one event, long after it was followed live."""
+"""Compaction of old logs: the deltas of a message become one event, long after it was followed live."""
 
 from __future__ import annotations
 
@@ -74,11 +74,11 @@ def fold_run(frames: Sequence[str]) -> Folding:
 
 
 def _shown(group: Sequence[dict[str, Any]]) -> ActivitySnapshot | None:
-    """An activity as its last event leaves it."""
+    """The state of an activity after its last event."""
     state = Activities()
     for envelope in group:
         state.apply(_ACTIVITIES[envelope["event"]["type"]].model_validate(envelope["event"]), None)
-    return next(iter(state.retell(None)), None)
+    return next(iter(state.snapshot_events(None)), None)
 
 
 async def compact(store: SessionStore, *, older_than: timedelta) -> int:

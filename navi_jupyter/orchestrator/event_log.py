@@ -1,4 +1,4 @@
-"""Following a session's log: the ring of recent frames, the pages cut from it, the prelude for strangers.
+"""Following a session's log: the ring of recent frames, its pages, and the snapshot for followers without a cursor.
 
 The log is the truth; a follower is a cursor. Nothing here is per follower but that integer: no queue, no sockets.
 Not responsible for numbering and storing (``store``) or for what the events mean.
@@ -16,7 +16,7 @@ from ..clock import now
 from ..errors import SessionNotFound
 from ..ports.store import SessionStore
 from .fair_gate import FairGate
-from .snapshot import prelude
+from .snapshot import snapshot_events
 
 PAGE_EVENTS = 500
 PAGE_BYTES = 256 * 1024
@@ -235,7 +235,7 @@ class EventLog:
         self._turnstile = FairGate(PAGES_PER_TURN)
         self._stopped = False
         self.in_use = asyncio.Event()
-        """Set when somebody begins to follow; whoever looks for other processes' commits clears it and rests."""
+        """Set when a follower begins; the poll for other processes' commits clears it and sleeps."""
         self.delivered = 0
         """Envelopes handed to followers since the start, for the metrics."""
         store.subscribe(self._appended)
@@ -277,7 +277,7 @@ class EventLog:
             feed.close()
 
     async def follow(self, session_id: str, *, after: int | None) -> AsyncGenerator[Page]:
-        """Everything after ``after``, then what comes; the prelude first when ``after`` is None or no longer kept.
+        """Everything after ``after``, then what comes; the snapshot first when ``after`` is None or no longer kept.
 
         Ends when the session is deleted or the server stops. Raises SessionNotFound.
         """
@@ -286,14 +286,14 @@ class EventLog:
             cursor = after
             gap = cursor is not None and await self._lost(feed, cursor)
             if cursor is None or gap:
-                prelude = await self._prelude(session_id, since=cursor if gap else None)
-                cursor = prelude.last_seq
-                yield prelude
+                snapshot = await self._snapshot_page(session_id, since=cursor if gap else None)
+                cursor = snapshot.last_seq
+                yield snapshot
             while not feed.closed:
                 grown = feed.signal()
                 page = feed.page(cursor) or await feed.reread(cursor, self._reread)
                 if page is None:
-                    page = await self._prelude(session_id, since=cursor)
+                    page = await self._snapshot_page(session_id, since=cursor)
                 if page.envelopes:
                     await self._turnstile.passage()
                     cursor = page.last_seq
@@ -308,11 +308,11 @@ class EventLog:
     async def page(self, session_id: str, *, after: int, limit: int, wait: float) -> tuple[Sequence[str], int]:
         """Up to ``limit`` envelopes after ``after`` and the head; waits up to ``wait`` seconds for the first one.
 
-        The prelude instead, with ``navi.gap``, when the cursor is within what has been folded.
+        The snapshot instead, with ``navi.gap``, when the cursor is within what has been folded.
         """
         if await self._store.gap(session_id, after):
-            told = await self._prelude(session_id, since=after)
-            return [frame for _, frame in told.envelopes], told.last_seq
+            page = await self._snapshot_page(session_id, since=after)
+            return [frame for _, frame in page.envelopes], page.last_seq
         feed = await self._enter(session_id)
         try:
             async with asyncio.timeout(wait or None) as patience:
@@ -335,7 +335,7 @@ class EventLog:
         envelopes = _cut(await self._store.frames(session_id, after=cursor, limit=PAGE_EVENTS))
         if not envelopes:
             return Page(b"", (), cursor)
-        # Asked after reading: had it been folded before, this says so; if it is folded now, what we have is whole.
+        # Asked after reading: compacted before it, the log has a gap; compacted only now, this page is complete.
         return None if await self._store.gap(session_id, cursor) else make_page(envelopes)
 
     async def _enter(self, session_id: str) -> Feed:
@@ -367,10 +367,10 @@ class EventLog:
             return head is None or cursor > head
         return cursor < feed.ring.start and await self._store.gap(feed.session_id, cursor)
 
-    async def _prelude(self, session_id: str, *, since: int | None) -> Page:
+    async def _snapshot_page(self, session_id: str, *, since: int | None) -> Page:
         snapshot = await self._store.snapshot(session_id)
         if snapshot is None:
             raise SessionNotFound(f"There is no session {session_id}.")
-        drafts = await asyncio.to_thread(prelude, snapshot, now(), since=since)
+        drafts = await asyncio.to_thread(snapshot_events, snapshot, now(), since=since)
         frames = [draft.frame(session_id, snapshot.head_seq, snapshot=True) for draft in drafts]
         return make_page([(snapshot.head_seq, frame) for frame in frames])

@@ -1,7 +1,7 @@
-"""What runs write: gathered while a commit is in flight, merged, and committed together for all sessions.
+"""The writer of runs' events: they gather during a commit, are merged, and are committed together for all sessions.
 
-A lone event goes into a transaction of its own at once; under load a transaction carries whatever has come meanwhile.
-Nothing is lost when the database refuses: it is offered again until it is taken.
+A lone event gets a transaction at once; under load a transaction carries all that has come meanwhile.
+Nothing is lost when the database refuses: the batch is tried again until it is stored.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class EventWriter:
         return taken
 
     async def _commit_apart(self, taken: dict[str, list[Draft]]) -> dict[str, list[Draft]]:
-        """Each session by itself; returns what can not be stored."""
+        """Each session by itself; returns what cannot be stored."""
         broken = {}
         for session_id, drafts in taken.items():
             try:

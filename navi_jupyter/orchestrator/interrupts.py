@@ -1,7 +1,7 @@
 """PendingInterrupts to the user: made from what a run asks, checked against what is answered, waited for.
 
-A question that a run pauses for waits in the database (``endings.pause_run``); one that is asked from within a run
-waits here, in memory, and its row says so. Not responsible for who may answer.
+A question that a run pauses for waits in the database (``run_endings.pause_run``); one that is asked from within a run
+waits here, in memory (``durable`` is False in its row). Not responsible for who may answer.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from ..ports.agent import Ask
 from ..ports.store import SessionStore
 from ..ports.transactions import SessionTx
 from .event_writer import EventWriter
-from .run_endings import told
+from .run_endings import interrupt_event
 
 
 def opened(ask: Ask, run: Run, at: datetime, *, approval_timeout: float, durable: bool) -> Interrupt:
-    """What a run asks, as a question that is open since ``at``."""
+    """The open question for what a run asks."""
     return Interrupt(
         id=new_id("i"),
         session_id=run.session_id,
@@ -50,7 +50,7 @@ def opened(ask: Ask, run: Run, at: datetime, *, approval_timeout: float, durable
 async def settle(
     tx: SessionTx, question: Interrupt, status: InterruptStatus, *, draft: Callable[[Interrupt], Draft]
 ) -> Interrupt | None:
-    """Close an open question without an answer, and say so. None when it was closed before."""
+    """Close an open question without an answer, with its event. None when it was closed before."""
     settled = await tx.settle_interrupt(question.id, status=status, at=now())
     if settled is not None:
         await tx.append(settled.session_id, [draft(settled)])
@@ -62,7 +62,7 @@ async def expire(tx: SessionTx) -> None:
     at = now()
 
     def draft(settled: Interrupt) -> Draft:
-        return Draft(told("expired", settled), run_id=settled.run_id, origin=SYSTEM, at=at)
+        return Draft(interrupt_event("expired", settled), run_id=settled.run_id, origin=SYSTEM, at=at)
 
     for question in await tx.expired_interrupts(at=at):
         await settle(tx, question, InterruptStatus.EXPIRED, draft=draft)
@@ -76,7 +76,7 @@ async def withdraw(tx: SessionTx, interrupt_id: str) -> None:
         return
 
     def draft(settled: Interrupt) -> Draft:
-        return Draft(told("cancelled", settled), run_id=run.id, origin=run.origin, at=now())
+        return Draft(interrupt_event("cancelled", settled), run_id=run.id, origin=run.origin, at=now())
 
     await settle(tx, question, InterruptStatus.CANCELLED, draft=draft)
 
@@ -106,7 +106,7 @@ async def checked_payload(question: Interrupt, answer: Answer) -> Any:
 
 
 def _misfit(schema: dict[str, Any], payload: Any) -> str | None:
-    """Why a payload does not fit a schema; None when it does, or when the schema itself can not be used."""
+    """Why a payload does not fit a schema; None when it does, or when the schema itself cannot be used."""
     from jsonschema import SchemaError  # type: ignore[import-untyped]
     from jsonschema.exceptions import best_match  # type: ignore[import-untyped]
     from jsonschema.validators import Draft202012Validator, validator_for  # type: ignore[import-untyped]
@@ -135,13 +135,13 @@ class PendingInterrupts:
         self._waiting: dict[str, asyncio.Future[Interrupt]] = {}
 
     def expect(self, interrupt_id: str) -> asyncio.Future[Interrupt]:
-        """Will have the question once it is settled."""
+        """The future of the settled question."""
         future: asyncio.Future[Interrupt] = asyncio.get_running_loop().create_future()
         self._waiting[interrupt_id] = future
         return future
 
     def forget(self, interrupt_id: str) -> None:
-        """Nobody waits for it any more."""
+        """It is not waited for any more."""
         self._waiting.pop(interrupt_id, None)
 
     def settled(self, interrupt: Interrupt) -> None:
@@ -271,4 +271,4 @@ class RunInterrupts:
         return known[0] if known else question.but(status=InterruptStatus.CANCELLED)
 
     def _draft(self, action: str, question: Interrupt) -> Draft:
-        return Draft(told(action, question), run_id=self._run.id, origin=self._run.origin, at=now())
+        return Draft(interrupt_event(action, question), run_id=self._run.id, origin=self._run.origin, at=now())

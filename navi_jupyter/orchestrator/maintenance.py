@@ -1,4 +1,4 @@
-"""What a server does again and again: renew its claims, notice what other servers did, finish what dead ones left."""
+"""The periodic work of a server: renew its leases, poll for what other servers did, close what dead ones left."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class Maintenance:
             self._poke(session_id)
 
     async def _expire(self) -> None:
-        """Settle questions whose time has passed; let runs go on whose questions are settled, whoever did that."""
+        """Settle questions whose time has passed; let runs go on whose questions are settled."""
         if await self._store.expiring(at=now()):
             await self._store.write(expire, durable=True)
         for session_id in await self._store.ready_sessions():

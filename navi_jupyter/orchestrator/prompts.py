@@ -1,4 +1,4 @@
-"""What the log says of a prompt: the user's message, and what becomes of it while it waits. Pure."""
+"""Prompts: the events of the user's message and of its time in the queue, and prompts that join a run (``steer``)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..ports.transactions import QueuedPrompt, SessionTx
 from .event_writer import EventWriter
 
 PRIORITIES = {"interrupt": 2, "rollback": 2, "steer": 1}
-"""Which of the prompts that wait starts first: who comes instead of a run, who wanted into it, then the others."""
+"""Which of the prompts that wait starts first: one that replaces a run, one that was to join it, then the others."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +32,7 @@ class Arrival:
 
     @property
     def part(self) -> PromptPart:
-        """What is kept of it while it waits."""
+        """What is stored of it while it waits."""
         return PromptPart(
             command_id=self.command_id,
             text=self.prompt.text,
@@ -48,8 +48,8 @@ def infos(attachments: Sequence[Attachment]) -> list[dict[str, Any]]:
     ]
 
 
-def said(arrival: Arrival, run: Run) -> list[Draft]:
-    """The user's message."""
+def message_events(arrival: Arrival, run: Run) -> list[Draft]:
+    """The events of the user's message."""
     message_id = arrival.command_id
     shown = {"attachments": infos(arrival.attachments)} if arrival.attachments else None
     events = (
@@ -61,7 +61,7 @@ def said(arrival: Arrival, run: Run) -> list[Draft]:
 
 
 def queue_event(action: str, command_id: str | None, run_id: str, **more: Any) -> Custom:
-    """What becomes of a prompt that waits."""
+    """A change of a prompt that waits."""
     value = {"action": action, "command_id": command_id, "run_id": run_id, **more}
     return Custom(name="navi.queue", value={name: one for name, one in value.items() if one is not None})
 
@@ -98,7 +98,7 @@ def edited(parts: Sequence[PromptPart], edit: Edit) -> list[PromptPart]:
 class RunSteering:
     """Implements :class:`navi_jupyter.ports.agent.Steering` for one run.
 
-    Such a prompt is a queued run of its own as long as nobody takes it: if the run in progress ends first, it starts.
+    Such a prompt is a queued run of its own until it is taken: if the run in progress ends first, it starts.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class RunSteering:
         self._store = store
         self._event_writer = event_writer
         self._joined = joined
-        """Told the events and the runs of the prompts that were taken."""
+        """Called with the events and the runs of the prompts that were taken."""
 
     async def take(self) -> Sequence[SteeredPrompt]:
         self.waiting = False
@@ -135,7 +135,7 @@ class RunSteering:
         ]
 
     async def _merge(self) -> tuple[list[QueuedPrompt], list[Draft]]:
-        await self._event_writer.flushed(self._run.session_id)  # they come after what the run has said
+        await self._event_writer.flushed(self._run.session_id)  # they come after what the run has emitted
 
         async def unit(tx: SessionTx) -> tuple[list[QueuedPrompt], list[Draft]]:
             if not await tx.held_runs([self._run.id], server_id=self._server_id):

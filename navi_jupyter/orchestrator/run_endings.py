@@ -1,4 +1,4 @@
-"""How a run's pause and its end get into the log, whoever finds it: its owner, or the next server after a crash."""
+"""Writing a run's pause and its end: by the server that owns the run, or by the next one after a crash."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def custom(name: str, **value: object) -> Custom:
 
 async def close_run(tx: SessionTx, run: Run, ending: Ending, fold: TranscriptBuilder, *, forced: bool = False) -> bool:
     """Close what the run left open, give it its last event and its final status. False when it had one."""
-    events = fold.closers()
+    events = fold.closing_events()
     transcript = fold.record(partial=ending.status is not RunStatus.COMPLETED)
     at = now()
-    # What the loop says at its end goes before what it said on the way, and that before what a pause left in the row.
+    # The usage of the result goes before that of events on the way, and that before what a pause left in the row.
     if ending.usage == NO_USAGE:
         ending = replace(ending, usage=fold.usage or run.usage)
     if not await tx.end_run(
@@ -66,7 +66,7 @@ async def close_run(tx: SessionTx, run: Run, ending: Ending, fold: TranscriptBui
         return False
     for question in await tx.open_interrupts(run.id):
         settled = await tx.settle_interrupt(question.id, status=InterruptStatus.CANCELLED, at=at)
-        events.append(told("cancelled", settled or question))
+        events.append(interrupt_event("cancelled", settled or question))
     if forced:
         events.append(custom("navi.stop", action="forced", command_id=None, run_id=run.id))
     if run.status is RunStatus.WAITING:
@@ -89,7 +89,7 @@ async def persist_end(store: SessionStore, run: Run, unit: Callable[[SessionTx],
 
 
 async def persist(attempt: Callable[[], Awaitable[object]]) -> None:
-    """Repeat a write that must not be lost until the database takes it (a full disk, a lock held elsewhere)."""
+    """Repeat a write that must not be lost until the database takes it: the disk may be full, or the file locked."""
     delay = 0.1
     while True:
         try:
@@ -129,28 +129,28 @@ def _tokens(run: Run, spent: Usage) -> tuple[TokenUsage, ...] | None:
 async def pause_run(
     tx: SessionTx, run: Run, result: TurnResult, asked: Sequence[Interrupt], fold: TranscriptBuilder, *, server_id: str
 ) -> bool:
-    """Put the run to rest until its questions are answered. False when it was asked to stop, or is not ours."""
+    """Set the run waiting for its answers. False when it was asked to stop, or is not this server's."""
     if not await tx.pause_run(run.id, server_id=server_id, usage=result.usage, conversation=result.conversation):
         return False
-    events = fold.closers()
+    events = fold.closing_events()
     at = now()
     for left in await tx.open_interrupts(run.id):
         settled = await tx.settle_interrupt(left.id, status=InterruptStatus.CANCELLED, at=at)
-        events.append(told("cancelled", settled or left))
+        events.append(interrupt_event("cancelled", settled or left))
     for question in asked:
         await tx.add_interrupt(question)
-        events.append(told("opened", question))
-    events.append(paused(run, asked, result.usage))
+        events.append(interrupt_event("opened", question))
+    events.append(pause_event(run, asked, result.usage))
     await tx.append(run.session_id, [Draft(event, run_id=run.id, origin=run.origin, at=at) for event in events])
     return True
 
 
-def told(action: str, interrupt: Interrupt) -> Custom:
-    """What followers are told about a question."""
+def interrupt_event(action: str, interrupt: Interrupt) -> Custom:
+    """A change of a question, for followers."""
     return custom("navi.interrupt", action=action, interrupt=interrupt.wire())
 
 
-def paused(run: Run, asked: Sequence[Interrupt], usage: Usage = NO_USAGE) -> RunFinished:
+def pause_event(run: Run, asked: Sequence[Interrupt], usage: Usage = NO_USAGE) -> RunFinished:
     """The event with which a run pauses."""
     entries = tuple(
         InterruptEntry(

@@ -1,4 +1,4 @@
-"""Which servers share the database, and which of them are dead. Closing what the dead left open."""
+"""The servers that share the database: which of them are dead, and closing what those left open."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def this_server() -> Server:
 
 
 def process_started(pid: int) -> float | None:
-    """What tells a process from a later one with its pid; None when there is no such process. Raises PermissionError.
+    """When a process started, which distinguishes it from a later one with its pid; None when there is none.
+
+    Raises PermissionError.
 
     On Linux in ticks since the machine started: as a time of day it would change whenever somebody sets the clock.
     """
@@ -62,7 +64,7 @@ def is_dead(server: Server, lease_until: datetime, *, here: Server, at: datetime
     """Whether a server is gone: known at once for processes of this machine, by its lease for others."""
     if server.id == here.id:
         return False
-    # A stopped or stuck process keeps its pid; its lease says when it is given up.
+    # A stopped or stuck process keeps its pid; its lease ends when it is to be given up.
     return has_exited(server, here=here) or lease_until < at
 
 

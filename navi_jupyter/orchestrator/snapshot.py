@@ -1,4 +1,4 @@
-"""What a stranger is told: a session as it is, in as few events as it takes. Pure."""
+"""The state of a session: as events for a follower without a cursor, and as messages for tools, REST and exports."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..model.runs import InterruptStatus
 from ..model.sessions import SYSTEM, Run, RunStatus
 from ..ports.agent import Message
 from ..ports.store import SessionSnapshot, SessionStore
-from .run_endings import paused, told
+from .run_endings import interrupt_event, pause_event
 from .transcript import ACTIVITY, fold_frames
 
 
-def prelude(snapshot: SessionSnapshot, at: datetime, *, since: int | None = None) -> list[Draft]:
-    """The events that let a stranger draw the session as it is at ``snapshot.head_seq``.
+def snapshot_events(snapshot: SessionSnapshot, at: datetime, *, since: int | None = None) -> list[Draft]:
+    """The events that show the session as it is at ``snapshot.head_seq``.
 
     With ``since``, ``navi.gap`` comes first: what the follower asked for is not kept event by event.
     """
@@ -34,7 +34,7 @@ def prelude(snapshot: SessionSnapshot, at: datetime, *, since: int | None = None
         value = {"since": since, "min_seq": snapshot.head_seq, "head_seq": snapshot.head_seq}
         add(Custom(name="navi.gap", value=value))
     fold = fold_frames(snapshot.frames)
-    complete, reopened = fold.reopeners(snapshot.active.id if snapshot.active else None)
+    complete, reopened = fold.reopening_events(snapshot.active.id if snapshot.active else None)
     queued = {run.id for run in snapshot.queued}
     messages = [agui_message(message) for message in snapshot.finished]
     messages += [agui_message(message) for message in complete if message.run_id not in queued]
@@ -46,11 +46,11 @@ def prelude(snapshot: SessionSnapshot, at: datetime, *, since: int | None = None
         drafts += [Draft(event, run_id=run.id, origin=run.origin, at=at) for event in reopened]
     for question in snapshot.interrupts:
         if question.status is InterruptStatus.OPEN:
-            add(told("opened", question), question.run_id)
+            add(interrupt_event("opened", question), question.run_id)
     if snapshot.active is not None and snapshot.active.status is RunStatus.WAITING:
         run = snapshot.active
         asked = [question for question in snapshot.interrupts if question.run_id == run.id and question.durable]
-        drafts.append(Draft(paused(run, asked), run_id=run.id, origin=run.origin, at=at))
+        drafts.append(Draft(pause_event(run, asked), run_id=run.id, origin=run.origin, at=at))
     for recall in snapshot.recalls:
         add(
             Custom(
@@ -100,7 +100,7 @@ class TranscriptHistory:
         self._store = store
 
     async def messages(self, session_id: str) -> Sequence[Message]:
-        """Everything that was said, the run in progress included, then the prompts that wait."""
+        """All messages, the run in progress included, then the prompts that wait."""
         snapshot = await self._store.snapshot(session_id)
         if snapshot is None:
             raise SessionNotFound(f"There is no session {session_id}.")

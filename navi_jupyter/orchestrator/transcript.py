@@ -1,4 +1,4 @@
-"""Folding a log into the conversation it tells. Pure; the browser's reducer is its twin in TypeScript."""
+"""The conversation of a log, folded event by event. Pure; the browser's reducer does the same in TypeScript."""
 
 from __future__ import annotations
 
@@ -69,17 +69,17 @@ class _Reasoning:
     open: bool = True
     message_open: bool = False
 
-    def retell(self) -> list[Event]:
-        who = {"message_id": self.id, "subagent_run_id": self.subagent}
-        events: list[Event] = [ReasoningStart.model_validate(who)]
+    def snapshot_events(self) -> list[Event]:
+        speaker = {"message_id": self.id, "subagent_run_id": self.subagent}
+        events: list[Event] = [ReasoningStart.model_validate(speaker)]
         if self.parts or self.message_open:
-            events.append(ReasoningMessageStart.model_validate(who))
+            events.append(ReasoningMessageStart.model_validate(speaker))
             if self.parts:
-                events.append(ReasoningMessageContent.model_validate({**who, "delta": "".join(self.parts)}))
+                events.append(ReasoningMessageContent.model_validate({**speaker, "delta": "".join(self.parts)}))
             if not self.message_open:
-                events.append(ReasoningMessageEnd.model_validate(who))
+                events.append(ReasoningMessageEnd.model_validate(speaker))
         if not self.open:
-            events.append(ReasoningEnd.model_validate(who))
+            events.append(ReasoningEnd.model_validate(speaker))
         return events
 
 
@@ -96,7 +96,7 @@ class _OpenMessage:
     call_id: str | None = None
     """Set exactly when it is a tool's result."""
     implied: bool = False
-    """Nobody opened it: a tool call needed one to belong to."""
+    """No event opened it: a tool call needed one to belong to."""
     open: bool = True
     """Between its START and its END."""
     attachments: tuple[dict[str, Any], ...] = ()
@@ -115,7 +115,7 @@ class _OpenCall:
     """Between its START and its END."""
     result: str | None = None
 
-    def retell(self) -> list[Event]:
+    def snapshot_events(self) -> list[Event]:
         who = self.subagent
         events: list[Event] = [
             ToolCallStart(
@@ -130,7 +130,7 @@ class _OpenCall:
 
 
 ACTIVITY = "activity"
-"""The role of a message that tells what a tool has shown: for those who draw the session, not for those who read it."""
+"""The role of a message with what a tool has shown: views draw it, models do not read it."""
 
 
 class TranscriptBuilder:
@@ -143,14 +143,14 @@ class TranscriptBuilder:
         self._messages: dict[str, _OpenMessage] = {}
         self._calls: dict[str, _OpenCall] = {}
         self._reasoning: dict[str, _Reasoning] = {}
-        self._untold: list[_Reasoning] = []
+        self._unattached: list[_Reasoning] = []
         """Reasoning that no message has been started after."""
         self._subagents: dict[str, _Subagent] = {}
         self._activities = Activities()
         self.started = False
         """Between RUN_STARTED and the run's end."""
         self.usage: Usage | None = None
-        """What the run has used up so far, as far as it has said."""
+        """The usage of the run so far, as its events report it."""
 
     def apply(  # noqa: C901  one flat case per event type
         self, event: Event, *, run_id: str | None, origin: Origin, at: str
@@ -208,14 +208,14 @@ class TranscriptBuilder:
 
     def _think(self, message_id: str, run_id: str | None, subagent: str | None) -> None:
         thought = self._reasoning[message_id] = _Reasoning(message_id, run_id, subagent)
-        self._untold.append(thought)
+        self._unattached.append(thought)
 
     def _message(self, message_id: str, role: str, place: _Place) -> _OpenMessage:
         message = _OpenMessage(id=message_id, role=role, place=place)
         if role == "assistant":
             who = (place.run_id, place.subagent)
-            message.thoughts = [thought for thought in self._untold if (thought.run_id, thought.subagent) == who]
-            self._untold = [thought for thought in self._untold if (thought.run_id, thought.subagent) != who]
+            message.thoughts = [thought for thought in self._unattached if (thought.run_id, thought.subagent) == who]
+            self._unattached = [thought for thought in self._unattached if (thought.run_id, thought.subagent) != who]
         self._messages[message_id] = message
         return message
 
@@ -270,9 +270,9 @@ class TranscriptBuilder:
         try:
             self.usage = Usage.model_validate(value.get("usage"))
         except ValidationError:
-            return  # an event of another version's; what it says is only a figure
+            return  # an event of another version: the figure is not worth failing for
 
-    # --- what it tells
+    # --- the result
 
     def messages(self) -> tuple[Message, ...]:
         """The conversation so far."""
@@ -297,7 +297,7 @@ class TranscriptBuilder:
             attachments=message.attachments,
         )
 
-    def closers(self) -> list[Event]:
+    def closing_events(self) -> list[Event]:
         """The events that close what is open, innermost first."""
         events: list[Event] = [
             ToolCallEnd(tool_call_id=call.id, subagent_run_id=call.subagent)
@@ -345,32 +345,32 @@ class TranscriptBuilder:
         ]
         return (*(self.partial() if partial else self.messages()), *shown)
 
-    def reopeners(self, run_id: str | None) -> tuple[list[Message], list[Event]]:
-        """For a joiner while ``run_id`` is in progress: messages that are complete, and events that tell the others.
+    def reopening_events(self, run_id: str | None) -> tuple[list[Message], list[Event]]:
+        """For a joiner while ``run_id`` is in progress: messages that are complete, and events for the others.
 
-        What follows the run's first incomplete message is told by events too, so that the order is the log's.
+        What follows the run's first incomplete message is given by events too, so that the order is the log's.
         """
         complete, events = list[Message](), list[Event]()
         for message in self._messages.values():
             if message.place.run_id == run_id is not None and (events or self._in_progress(message)):
-                events += self._retell(message)
+                events += self._snapshot_events(message)
             else:
                 complete.append(self._finished(message))
-        for thought in self._untold:
+        for thought in self._unattached:
             if thought.run_id == run_id:
-                events += thought.retell()
+                events += thought.snapshot_events()
         if run_id is None:
             return complete, events
         subagents = [subagent for subagent in self._subagents.values() if subagent.run_id == run_id]
         ends = [subagent.ended for subagent in subagents if subagent.ended is not None]
-        return complete, [*(w.started for w in subagents), *events, *self._activities.retell(run_id), *ends]
+        return complete, [*(w.started for w in subagents), *events, *self._activities.snapshot_events(run_id), *ends]
 
     def _in_progress(self, message: _OpenMessage) -> bool:
         growing = message.open or any(thought.open for thought in message.thoughts)
         return growing or any(self._calls[call].result is None for call in message.calls)
 
-    def _retell(self, message: _OpenMessage) -> list[Event]:
-        events = [event for thought in message.thoughts for event in thought.retell()]
+    def _snapshot_events(self, message: _OpenMessage) -> list[Event]:
+        events = [event for thought in message.thoughts for event in thought.snapshot_events()]
         content, who = "".join(message.parts), message.place.subagent
         if message.call_id is not None:
             result = ToolCallResult(
@@ -385,7 +385,7 @@ class TranscriptBuilder:
                 events.append(TextMessageContent(message_id=message.id, delta=content, subagent_run_id=who))
             if not message.open:
                 events.append(TextMessageEnd(message_id=message.id, subagent_run_id=who))
-        return events + [event for call in message.calls for event in self._calls[call].retell()]
+        return events + [event for call in message.calls for event in self._calls[call].snapshot_events()]
 
 
 def fold_frames(frames: Iterable[str]) -> TranscriptBuilder:

@@ -1,8 +1,4 @@
-"""Where the layers meet: each Protocol's docstring is its contract.
-
-``orchestrator``, ``recalls``, ``agent``, ``store`` and ``server`` import these and not one another; the composition
-root (``server/runtime.py``) puts real parts behind them.
-"""
+"""The agent loop, what it gets for a run, and what its tools work with: each Protocol's docstring is its contract."""
 
 from __future__ import annotations
 
@@ -24,11 +20,8 @@ from .jupyter import JupyterAccess
 NO_JUPYTER = JupyterAccess()
 
 
-# --- the agent -------------------------------------------------------------------------------------------------------
-
-
 class StopSignal:
-    """Says that a run is to end. Set once, never cleared. Readable from any thread."""
+    """The request that a run ends. Set once, never cleared. Readable from any thread."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
@@ -207,7 +200,7 @@ class PastTurn:
     prompt: str
     messages: tuple[Message, ...]
     conversation: bytes | None
-    """What :class:`TurnResult` said at its end; None when it never got there (stopped, failed, killed)."""
+    """The ``conversation`` of its :class:`TurnResult`; None when it never got there (stopped, failed, killed)."""
     attachments: tuple[Attachment, ...] = ()
     """What came with its prompts."""
 
@@ -231,7 +224,7 @@ class PromptPart:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Turn:
-    """All that an agent loop is told about the run it is to do."""
+    """The input of an agent loop: the run it is to do."""
 
     session: Session
     run_id: str
@@ -255,7 +248,7 @@ class TurnResult:
     """The last thing an agent loop yields: what the next run needs to go on from here."""
 
     conversation: bytes
-    """The loop's own JSON of this turn; comes back in :class:`PastTurn`. Opaque to everybody else."""
+    """The loop's own JSON of this turn; comes back in :class:`PastTurn`. Opaque to others."""
     asks: tuple[Ask, ...] = ()
     """Not empty: the run pauses until all of them are answered; then the loop runs again with ``Turn.resumed``."""
     usage: Usage = field(default_factory=Usage)
@@ -295,7 +288,7 @@ class Ask:
 class AskUser(Protocol):
     """Ask from within a run and wait, in memory: for what cannot wait in the database (MCP elicitation, subagents).
 
-    Returns the interrupt with its final status; ``expired`` when nobody answered. Cancelling it withdraws the question.
+    Returns the interrupt with its final status; ``expired`` without an answer. Cancelling it withdraws the question.
     """
 
     async def __call__(self, ask: Ask) -> Interrupt: ...
@@ -361,7 +354,7 @@ class Attachments(Protocol):
         owner: str,
         session_id: str | None = None,
     ) -> Attachment:
-        """Store, durable on return; the type is what the content is, not what it is said to be.
+        """Store, durable on return; the type is found from the content, not taken from the sender.
 
         It is kept as long as one of the sessions that show it; without ``session_id`` for a day, unless :meth:`keep`
         is called. Raises AttachmentRefused (too large, empty, a kind that is not taken), LimitReached.

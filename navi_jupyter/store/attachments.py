@@ -148,7 +148,7 @@ class AttachmentStore:
                 " and UTF-8 text are."
             )
         if media_type and media_type.startswith("text/") and kind.startswith("text/"):
-            kind = media_type  # which text it is nobody knows better than who sends it
+            kind = media_type  # which kind of text it is, only the sender knows
         return Attachment(
             id=new_id("a"),
             owner=owner,

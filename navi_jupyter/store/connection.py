@@ -28,7 +28,7 @@ _CLOSED = ("Connection closed", "no active connection")
 
 
 async def connect(path: Path, *, read_only: bool = False, uri_query: str = "") -> aiosqlite.Connection:
-    """A connection in autocommit mode: transactions begin and end where our code says so."""
+    """A connection in autocommit mode: transactions begin and end with our own statements."""
     target = f"{Path(os.path.abspath(path)).as_uri()}{uri_query}"  # noqa: PTH100, ASYNC240  touches no disk
     pending = aiosqlite.connect(target, isolation_level=None, uri=True)
     # aiosqlite's thread is not a daemon: a process that dies without closing would hang at exit instead.
@@ -149,7 +149,7 @@ def _explaining() -> Iterator[None]:
 
 
 def store_error(error: BaseException) -> NaviError:
-    """What SQLite said, in words a user can act on."""
+    """An error of SQLite as one a user can act on."""
     text = str(error).lower()
     if isinstance(error, ValueError):
         return StoreError("The database is being closed.")
@@ -158,7 +158,7 @@ def store_error(error: BaseException) -> NaviError:
     if "full" in text:
         return StoreError(f"The disk is full; nothing was saved ({error}). Free some space and try again.")
     if "readonly" in text or "read-only" in text:
-        return StoreError(f"The database can not be written ({error}). Check the permissions of its folder.")
+        return StoreError(f"The database cannot be written ({error}). Check the permissions of its folder.")
     if "locked" in text or "busy" in text:
         return StoreBusy(f"The database was locked by another program for too long ({error}). Try again.")
     return StoreError(f"The database refused the change ({error}).")

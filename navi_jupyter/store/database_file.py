@@ -18,7 +18,7 @@ log = get_logger("store")
 
 SCHEMA_VERSION = 3
 APPLICATION_ID = 0x4E415649
-"""``NAVI``: tells our files from other programs'."""
+"""``NAVI``: marks our files, so that another program's is not taken for one."""
 CHECKED_BYTES = 64 * 2**20
 """Up to this size every page is checked at start; beyond, only what opening reads."""
 BUSY_SECONDS = 10.0
@@ -26,7 +26,7 @@ _COMPANIONS = ("", "-wal", "-shm")
 
 
 async def prepare(path: Path) -> None:
-    """Make ``path`` a whole database of the present version. Raises a StoreError that says what to do."""
+    """Make ``path`` a whole database of the present version. Raises a StoreError with what to do."""
     await asyncio.to_thread(_prepare, path)
 
 
@@ -34,14 +34,14 @@ def _prepare(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise StoreError(f"The folder {path.parent} can not be made ({error.strerror}).") from error
+        raise StoreError(f"The folder {path.parent} cannot be made ({error.strerror}).") from error
     try:
         _check_not_emptied(path)
         _open_checked(path)
     except sqlite3.DatabaseError as error:
         raise _explained(path, error) from error
     except OSError as error:
-        raise StoreError(f"The database {path} can not be opened ({error.strerror}).") from error
+        raise StoreError(f"The database {path} cannot be opened ({error.strerror}).") from error
 
 
 def _check_not_emptied(path: Path) -> None:
@@ -82,7 +82,7 @@ def _bring_up(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _back_up(connection: sqlite3.Connection, target: Path) -> None:
-    """What the database says now, write-ahead log included, as a file of its own.
+    """A copy of the database as it is now, write-ahead log included.
 
     Not by copying: closing any other handle of a file drops all the locks that this process holds on it.
     """
@@ -106,9 +106,9 @@ def _check_whole(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def damage_of(connection: sqlite3.Connection) -> str | None:
-    """What is wrong with the file, or None. Raises sqlite3.DatabaseError when it can not even be looked at.
+    """What is wrong with the file, or None. Raises sqlite3.DatabaseError when it cannot even be read.
 
-    ``quick_check`` of some versions of SQLite finds things that are not so: what it says is looked at again.
+    ``quick_check`` of some versions of SQLite reports problems that do not exist: each is checked again.
     """
     for check in ("quick_check", "integrity_check"):
         found: str = connection.execute(f"PRAGMA {check}(1)").fetchone()[0]
@@ -210,10 +210,10 @@ def _explained(path: Path, error: sqlite3.DatabaseError) -> StoreError:
         return StoreBusy(f"The database {path} is held by another program ({text}).")
     if "locked" in text or "locking protocol" in text or "LOCK" in getattr(error, "sqlite_errorname", ""):
         return StoreLocked(
-            f"The database {path} can not be locked ({text}). If it is on a network file system, set"
+            f"The database {path} cannot be locked ({text}). If it is on a network file system, set"
             " NaviExtension.database_url to a file on a local disk."
         )
-    return StoreError(f"The database {path} can not be opened ({text}). Check its folder's permissions and free space.")
+    return StoreError(f"The database {path} cannot be opened ({text}). Check its folder's permissions and free space.")
 
 
 def notice(path: Path) -> str | None:

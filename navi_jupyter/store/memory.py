@@ -1,6 +1,6 @@
 """Facts about users: SQL and full-text search. Implements :class:`navi_jupyter.ports.agent.Memory`.
 
-Not responsible for which facts a model is told.
+Not responsible for which facts a model reads.
 """
 
 from __future__ import annotations

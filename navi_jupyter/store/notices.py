@@ -83,7 +83,7 @@ class SqliteNotices:
             )
             return await tx.all(_NOTICE, (json.dumps([row["number"] for row in taken]),))
 
-        # Durable: what two servers take after a crash is told twice.
+        # Durable: what two servers take after a crash is sent twice.
         rows = await self._store.write(unit, durable=True)
         return await asyncio.to_thread(lambda: [_notice_of(row) for row in rows])
 
@@ -143,9 +143,9 @@ class SqliteNotices:
         *,
         shown: bool = False,
     ) -> None:
-        """Of those that are still to be told; with ``by``, of those that nobody else has taken meanwhile.
+        """Of those that are still to be sent; with ``by``, of those that no other server has taken meanwhile.
 
-        ``shown``: the ledger says meanwhile what is wrong.
+        ``shown``: the ledger shows meanwhile what is wrong.
         """
         chosen = json.dumps(list(numbers))
         whose, whom = ("status = 'pending'", ()) if by is None else (_MINE, (by,))
@@ -201,9 +201,9 @@ def _notice_of(row: sqlite3.Row) -> Notice:
 
 
 def _answer(transcript: str | None) -> str:
-    said = [
+    errors = [
         message.content
         for message in load_messages(transcript)
         if message.role == "assistant" and message.subagent_run_id is None and message.content.strip()
     ]
-    return said[-1] if said else ""
+    return errors[-1] if errors else ""

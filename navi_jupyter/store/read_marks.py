@@ -1,6 +1,6 @@
 """SQL for how far each user has seen each session, and what came after that.
 
-Not responsible for what else a look at a session does: that is for whoever calls :meth:`ReadMarks.mark`.
+Not responsible for what else follows when a user sees a session: that is for the caller of :meth:`ReadMarks.mark`.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Marked:
 
 class ReadMarks:
     """A run is unread when it ended after what its session's owner has seen, and the user did not wait for it: a
-    recall or Navi itself began it, or nobody followed the session when it ended."""
+    recall or Navi itself began it, or the session had no follower when it ended."""
 
     def __init__(self, store: SqliteStore) -> None:
         self._store = store
 
     async def mark(self, session_id: str, *, owner: str, seq: int, at: datetime) -> Marked:
-        """The user has seen the log up to ``seq``. A mark never goes back; other views are told when less is unread.
+        """The user has seen the log up to ``seq``. A mark never goes back; other views are notified of it.
 
         Raises SessionNotFound, also for other people's.
         """
@@ -74,7 +74,7 @@ class ReadMarks:
         return _counts(rows)
 
     async def nobody_there(self, run: Run) -> None:
-        """A run of the user's ended while nobody followed its session."""
+        """A run of the user's ended while its session had no follower."""
 
         async def unit(tx: Transaction) -> None:
             await tx.change("UPDATE runs SET unattended = 1 WHERE id = ?", (run.id,))

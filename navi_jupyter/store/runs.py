@@ -1,4 +1,4 @@
-"""SQL for runs and what waits to become one: in a transaction (``RunRows``) and for readers (``RunReads``)."""
+"""SQL for runs: in a transaction (``RunRows``) and for readers (``RunReads``)."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class RunRows(Statements):
         )
 
     async def active_runs(self) -> Sequence[RunOwner]:
-        # Those that wait for an answer are nobody's: they outlive the server that started them.
+        # Runs that wait for an answer have no server: they outlive the one that started them.
         rows = await self.all(
             "SELECT id, session_id, server_id, lease_until, stop_command_id IS NOT NULL AS stopping FROM runs"
             " WHERE status = 'running'"
@@ -210,7 +210,7 @@ def marks(values: Sequence[object]) -> str:
 
 
 def messages_of(rows: Sequence[sqlite3.Row]) -> list[Message]:
-    """What finished runs said. Not on the event loop: a long session has megabytes of it."""
+    """The messages of finished runs. Not on the event loop: a long session has megabytes of them."""
     return [message for row in rows for message in load_messages(row["transcript"])]
 
 

@@ -31,7 +31,7 @@ MAX_UNITS = 500
 """Units per transaction, so that another process's turn comes."""
 
 OnAppend = Callable[[str, list[tuple[int, str]]], None]
-"""Told what a commit stored in a session's log: (session, [(seq, frame), ...]). Must not block or raise."""
+"""Called with what a commit stored in a session's log: (session, [(seq, frame), ...]). Must not block or raise."""
 
 
 class Transaction(SessionRows, RecallRows):
@@ -197,7 +197,7 @@ class SqliteStore(SessionReads, RecallReads):
         with contextlib.suppress(sqlite3.Error, ValueError):
             if self._db.in_transaction:
                 await self._db.execute("ROLLBACK")
-        if isinstance(error, StoreError):  # what else a unit raises is its caller's to tell
+        if isinstance(error, StoreError):  # what else a unit raises is for its caller to report
             log.error("store_write_failed", error=str(error), units=len(batch))
         for unit in batch:
             unit.refuse(error)
@@ -225,7 +225,7 @@ class SqliteStore(SessionReads, RecallReads):
 
 
 class _RefusedError(Exception):
-    """A unit raised; carries what its caller is to be told."""
+    """A unit raised; carries the error for its caller."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(str(error))

@@ -280,7 +280,7 @@ async def test_deltas_that_gather_while_the_database_is_busy_become_one_event(tm
         active = w.orchestrator._actors[sid][0].current
         assert active is not None
         for number in range(100):
-            active._tell(TextMessageContent(message_id=f"m_{run.run_id}", delta=f"x{number}"))
+            active._emit(TextMessageContent(message_id=f"m_{run.run_id}", delta=f"x{number}"))
         await asyncio.sleep(0)
         release.set()
         await held
@@ -345,7 +345,7 @@ async def test_events_of_one_session_that_can_not_be_stored_do_not_end_the_other
         w.orchestrator._event_writer.write(bad, draft)
         active = w.orchestrator._actors[good][0].current
         assert active is not None
-        active._tell(TextMessageContent(message_id=f"m_{run.run_id}", delta="still"))
+        active._emit(TextMessageContent(message_id=f"m_{run.run_id}", delta="still"))
         await w.until(good, lambda e: e["event"].get("delta") == "still")
         w.agent.gate.set()
         assert (await w.until_end(good, run.run_id))["event"]["type"] == "RUN_FINISHED"

@@ -40,8 +40,8 @@ from navi_jupyter.model.runs import Interrupt, InterruptKind, InterruptStatus
 from navi_jupyter.model.sessions import USER, Run, RunStatus, Session
 from navi_jupyter.orchestrator.compaction import fold_run
 from navi_jupyter.orchestrator.event_writer import merge_deltas
-from navi_jupyter.orchestrator.run_endings import paused, told
-from navi_jupyter.orchestrator.snapshot import agui_message, conversation, prelude
+from navi_jupyter.orchestrator.run_endings import interrupt_event, pause_event
+from navi_jupyter.orchestrator.snapshot import agui_message, conversation, snapshot_events
 from navi_jupyter.orchestrator.transcript import TranscriptBuilder, fold_frames
 from navi_jupyter.ports.agent import Message
 from navi_jupyter.ports.store import SessionSnapshot
@@ -125,13 +125,16 @@ class History:
             id=self.fresh("i"), session_id="s", run_id=run_id, kind=InterruptKind.APPROVAL, message="?", created_at=AT
         )
         self.emit(
-            run_id, *mine.closers(), told("opened", question), paused(_run(run_id, RunStatus.WAITING), [question])
+            run_id,
+            *mine.closing_events(),
+            interrupt_event("opened", question),
+            pause_event(_run(run_id, RunStatus.WAITING), [question]),
         )
         self.waits.append((len(self.frames), question))
         for _ in range(self.dice.randrange(3)):
             self.dice.choice([self.ask, self.withdraw, self.change])()
         resolved = question.but(status=InterruptStatus.RESOLVED)
-        self.emit(run_id, told("resolved", resolved))
+        self.emit(run_id, interrupt_event("resolved", resolved))
         self.waits.append((len(self.frames), resolved))
         self.emit(run_id, RunStarted(thread_id="s", run_id=run_id))
         self.waits.append((len(self.frames), None))
@@ -159,7 +162,7 @@ class History:
         stopped = self.dice.random() < 0.5
         self.transcripts[run_id] = mine.partial() if stopped else mine.messages()
         outcome = Outcome(type="cancelled" if stopped else "success")
-        self.emit(run_id, *mine.closers(), RunFinished(thread_id="s", run_id=run_id, outcome=outcome))
+        self.emit(run_id, *mine.closing_events(), RunFinished(thread_id="s", run_id=run_id, outcome=outcome))
 
     def snapshot(self, head: int) -> SessionSnapshot:
         """What the store would answer when the log ends at ``head``."""
@@ -344,7 +347,7 @@ def test_whoever_joins_at_any_point_ends_up_with_the_conversation_of_the_full_lo
 ) -> None:
     whole = read(*(frame for _, frame in history.frames))
     for cut in {data.draw(st.sampled_from(history.cuts)) for _ in range(8)}:
-        drafts = prelude(history.snapshot(cut), AT)
+        drafts = snapshot_events(history.snapshot(cut), AT)
         shown = [draft.frame("s", cut, snapshot=True) for draft in drafts]
         joiner = read(*shown, *(frame for _, frame in history.frames[cut:]))
         assert joiner.conversation() == whole.conversation()
@@ -426,7 +429,7 @@ def test_a_stopped_run_closes_what_is_open_and_keeps_what_was_said() -> None:
         ToolCallStart(tool_call_id="k", tool_call_name="look"),
     ):
         fold.apply(event, run_id="r", origin=USER, at="")
-    assert [event.type for event in fold.closers()] == [
+    assert [event.type for event in fold.closing_events()] == [
         "TOOL_CALL_END",
         "REASONING_MESSAGE_END",
         "REASONING_END",

@@ -250,7 +250,7 @@ async def test_another_programs_database_is_refused_and_not_touched(tmp_path: Pa
 
 
 async def test_a_directory_is_no_database(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="can not be opened"):
+    with pytest.raises(StoreError, match="cannot be opened"):
         await SqliteStore.open(tmp_path)
     assert tmp_path.is_dir()
 

@@ -43,7 +43,7 @@ export interface ActivitySnapshot {
  * Answer an approval or a question of a run. The first answer counts; `cancelled` declines.
  *
  * `payload` is a :class:`navi_jupyter.work.Approval` for an approval (missing: approved as it is), for a question
- * what its `response_schema` says.
+ * what fits its `response_schema`.
  */
 export interface Answer {
   readonly type: "answer";
@@ -149,7 +149,7 @@ export interface Edit {
   readonly display?: string | null;
 }
 
-/** What calling a tool does to the world: decides whether it asks when nobody has said otherwise. */
+/** What calling a tool does to the world: decides whether it asks where no permission is set. */
 export type Effect = "read" | "note" | "write" | "run" | "outside";
 
 /** One row of a session's log, as followers get it. */
@@ -310,7 +310,7 @@ export type InterruptKind = "approval" | "question";
 /** How far a question is. All but the first are final. */
 export type InterruptStatus = "open" | "resolved" | "cancelled" | "expired";
 
-/** A function that the user offers as a tool (`@navi.tool`), as its kernel tells of it. */
+/** A function that the user offers as a tool (`@navi.tool`), as its kernel describes it. */
 export interface KernelFunction {
   readonly name: string;
   readonly description?: string;
@@ -464,7 +464,7 @@ export interface Outcome {
 /** Whether a tool may be called. Later ones are stricter. */
 export type Permission = "allow" | "ask" | "deny";
 
-/** What to do when it can not simply run on time. */
+/** What to do when it cannot simply run on time. */
 export interface Policy {
   readonly misfire: "skip" | "latest" | "all";
   readonly grace: string | null;
@@ -479,7 +479,7 @@ export interface Policy {
   readonly quiet: string | null;
 }
 
-/** What to do when it can not simply run on time. */
+/** What to do when it cannot simply run on time. */
 export interface PolicyInput {
   readonly misfire?: "skip" | "latest" | "all";
   readonly grace?: string | null;
@@ -539,7 +539,7 @@ export interface ProfilePage {
   readonly next: string | null;
 }
 
-/** Ask the agent. `mode` says what happens when a run is in progress. */
+/** Ask the agent. `mode`: what happens when a run is in progress. */
 export interface Prompt {
   readonly type: "prompt";
   readonly command_id?: string | null;
