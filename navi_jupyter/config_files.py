@@ -44,8 +44,7 @@ class Document:
 
     path: Path
     text: str
-    content: Any
-    """None for an empty JSON file."""
+    content: Any  # None for an empty JSON file
 
     @cached_property
     def lines(self) -> Mapping[KeyPath, int]:
@@ -77,12 +76,9 @@ class Document:
 class ConfigFile(Generic[T]):
     """A file as it was last read."""
 
-    document: Document | None
-    """Of the content; None where it never was without a mistake."""
-    content: T | None
-    """What the reader made of the file when it last was without a mistake."""
-    problem: str | None
-    """What is wrong with the file now; None when nothing is."""
+    document: Document | None  # of the content; None where it never was without a mistake
+    content: T | None  # what the reader made of the file when it last was without a mistake
+    problem: str | None  # what is wrong with the file now; None when nothing is
 
 
 class WatchedFiles(Generic[T]):

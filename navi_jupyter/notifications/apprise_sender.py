@@ -51,12 +51,9 @@ SCHEMES = OWN_HOST | SERVICES
 class SendResult:
     """The result of sending one message."""
 
-    problem: str | None = None
-    """Why it was not sent, without secrets; None when it was sent."""
-    lasting: bool = False
-    """Another attempt would fail in the same way."""
-    stopped: bool = False
-    """The server was stopped meanwhile; the message may have been sent."""
+    problem: str | None = None  # why it was not sent, without secrets; None when it was sent
+    lasting: bool = False  # another attempt would fail in the same way
+    stopped: bool = False  # the server was stopped meanwhile; the message may have been sent
 
 
 class Sender(Protocol):

@@ -34,10 +34,8 @@ class Target:
 
     name: str
     url: str = field(default="", repr=False)
-    source: str
-    """The file, or the environment variable."""
-    wrong: str | None = None
-    """Why it cannot be used."""
+    source: str  # the file, or the environment variable
+    wrong: str | None = None  # why it cannot be used
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,10 +45,8 @@ class Targets:
     targets: Mapping[str, Target] = field(default_factory=dict)
     quiet: QuietHours | None = None
     quiet_text: str | None = None
-    per_hour: int = PER_HOUR
-    """Messages to each target and user within an hour."""
-    public_url: str | None = None
-    """The server's address as its users open it."""
+    per_hour: int = PER_HOUR  # messages to each target and user within an hour
+    public_url: str | None = None  # the server's address as its users open it
     problems: Sequence[FileProblem] = ()
 
 
@@ -133,8 +129,7 @@ class TargetFiles:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _FileContent:
     targets: dict[str, Target] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
-    """Fields of :class:`Targets`."""
+    settings: dict[str, Any] = field(default_factory=dict)  # fields of :class:`Targets`
     problems: list[FileProblem] = field(default_factory=list)
 
     def add_problem(self, path: Path, message: str) -> None:

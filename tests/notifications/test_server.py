@@ -1,4 +1,4 @@
-"""On a real Jupyter server: a recall runs, its owner is told, and what came is unread until it is seen."""
+"""On a real Jupyter server: a recall runs, its owner is notified, and what came is unread until it is seen."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ async def test_a_recall_that_has_run_tells_its_owner_with_a_link_to_the_session(
     sid = await api.session()
     recall = await fired(api, sid, notify=["desk"])
 
-    async def is_told() -> bool:
+    async def is_notified() -> bool:
         page = await api.ok("GET", f"recalls/{recall}/firings")
         return bool(page["firings"][0]["delivery"] == "delivered")
 
-    await until(is_told)
+    await until(is_notified)
     (body,) = desk.bodies
     assert body["title"] == "Navi: hello – done"
     assert f"navi?session={sid}" in body["message"]
@@ -103,16 +103,16 @@ async def test_targets_are_listed_and_tried_without_their_urls(api: Api, desk: R
     assert b"k3yk3yk3y" not in refused.body
 
 
-async def test_a_slot_that_is_only_accounted_for_is_told_as_well(api: Api, desk: Receiver) -> None:
+async def test_a_slot_that_is_only_accounted_for_is_notified_as_well(api: Api, desk: Receiver) -> None:
     sid = await api.session()
     await api.ok("POST", f"sessions/{sid}/commands", {"type": "prompt", "text": "count to 1000"})
     body = {"session_id": sid, "message": "m", "schedule": {"kind": "once", "in": "100ms"}}
     recall = await api.ok("POST", "recalls", body | {"policy": {"notify": ["desk"], "busy": "skip"}})
 
-    async def is_told() -> bool:
+    async def is_notified() -> bool:
         return bool(desk.bodies)
 
-    await until(is_told)
+    await until(is_notified)
     assert desk.titles == ["Navi: m – skipped"]
     (firing,) = (await api.ok("GET", f"recalls/{recall['id']}/firings"))["firings"]
     assert firing["status"] == "skipped"
@@ -121,7 +121,7 @@ async def test_a_slot_that_is_only_accounted_for_is_told_as_well(api: Api, desk:
 UNKNOWN = "There is no notification target 'pager'. There are: browser, desk; others belong into navi/notify.toml."
 
 
-async def test_a_name_that_nobody_has_is_refused_wherever_a_recall_gets_it(api: Api, desk: Receiver) -> None:
+async def test_a_name_that_is_not_configured_is_refused_wherever_a_recall_gets_it(api: Api, desk: Receiver) -> None:
     sid = await api.session()
     body: dict[str, Any] = {"session_id": sid, "message": "m", "schedule": TOMORROW}
     good, bad = {"notify": ["DESK", "browser"]}, {"notify": ["desk", "pager"]}
@@ -142,7 +142,7 @@ async def test_a_name_that_nobody_has_is_refused_wherever_a_recall_gets_it(api: 
     assert (await api("POST", "recalls/import", raw=(toml + 'policy = {notify = ["desk"]}\n').encode())).status == 201
 
 
-async def test_a_target_that_is_taken_away_breaks_no_recall_and_the_ledger_says_why_nobody_was_told(
+async def test_a_target_that_is_taken_away_breaks_no_recall_and_the_ledger_says_why_no_user_was_notified(
     api: Api, desk: Receiver
 ) -> None:
     sid = await api.session()
@@ -203,12 +203,12 @@ async def test_what_a_recall_did_is_unread_until_it_is_seen(api: Api) -> None:
     assert await api.ok("POST", f"sessions/{sid}/read", {"seq": head}) == {"seq": head, "unread": 0}
     assert await unread(api, sid) == 0
     events = (await api.ok("GET", f"sessions/{sid}/events", after=head))["events"]
-    (told,) = [each["event"]["value"] for each in events if each["event"].get("name") == "navi.session"]
-    assert told["changed"] == ["read"]
-    assert told["read"] == {"seq": head, "unread": 0}
+    (event,) = [each["event"]["value"] for each in events if each["event"].get("name") == "navi.session"]
+    assert event["changed"] == ["read"]
+    assert event["read"] == {"seq": head, "unread": 0}
 
 
-async def test_a_mark_never_goes_back_nor_beyond_the_end_and_tells_nobody_twice(api: Api) -> None:
+async def test_a_mark_never_goes_back_nor_beyond_the_end_and_notifies_no_client_twice(api: Api) -> None:
     sid = await api.session()
     await fired(api, sid)
     head = (await api.ok("GET", f"sessions/{sid}"))["head_seq"]
@@ -217,7 +217,7 @@ async def test_a_mark_never_goes_back_nor_beyond_the_end_and_tells_nobody_twice(
     assert after == head + 1
     assert await api.ok("POST", f"sessions/{sid}/read", {"seq": 0}) == {"seq": head, "unread": 0}
     await api.ok("POST", f"sessions/{sid}/read", {"seq": after})
-    assert (await api.ok("GET", f"sessions/{sid}"))["head_seq"] == after, "nothing new was seen, nobody is told"
+    assert (await api.ok("GET", f"sessions/{sid}"))["head_seq"] == after, "nothing new was seen, no client is notified"
     await fired(api, sid)
     assert await unread(api, sid) == 1, "what comes later is new, although the mark was set beyond the end"
 
@@ -231,7 +231,7 @@ async def test_only_what_had_come_before_the_mark_is_seen(api: Api) -> None:
     assert (await api.ok("POST", f"sessions/{sid}/read", {"seq": 1}))["unread"] == 1
 
 
-async def test_what_the_user_asked_for_is_unread_only_when_nobody_followed(api: Api) -> None:
+async def test_what_the_user_asked_for_is_unread_only_when_no_client_followed(api: Api) -> None:
     sid = await api.session()
     async with api.socket(sid) as socket:
         accepted = await socket.answer({"type": "prompt", "text": "hello"})

@@ -37,7 +37,7 @@ def test_the_next_message_is_free_when_the_oldest_of_the_hour_is_an_hour_old() -
     assert free_at(sent, START + timedelta(minutes=10), per_hour=3) is None
 
 
-async def test_a_firing_is_told_with_its_end_its_answer_and_a_link(receiver: Receiver, tmp_path: Path) -> None:
+async def test_a_firing_is_notified_with_its_end_its_answer_and_a_link(receiver: Receiver, tmp_path: Path) -> None:
     async with world(tmp_path) as here:
         here.configure(one_target(receiver))
         firing = await here.fired("Check the loss", answer="The loss is 0.3. " * 60)
@@ -55,7 +55,7 @@ async def test_a_firing_is_told_with_its_end_its_answer_and_a_link(receiver: Rec
         assert len(receiver.bodies) == 1, "once"
 
 
-async def test_a_firing_that_did_not_run_is_told_with_the_reason(receiver: Receiver, tmp_path: Path) -> None:
+async def test_a_firing_that_did_not_run_is_notified_with_the_reason(receiver: Receiver, tmp_path: Path) -> None:
     async with world(tmp_path) as here:
         here.configure(one_target(receiver))
         await here.fired("Look", status=FiringStatus.SKIPPED, answer=None, reason="its session was busy")
@@ -78,7 +78,7 @@ async def test_a_target_that_fails_twice_gets_the_message_at_the_third_try(recei
         assert len(receiver.paths) == 2
         state, why = await here.delivery(firing)
         assert state == "pending"
-        assert "503" in str(why), "the ledger says what is wrong before anybody gives up"
+        assert "503" in str(why), "the ledger says what is wrong before it is given up"
         assert str(why).endswith("(tried 2 times)")
         assert (await here.notices.records(OWNER))["desk"].last_error is not None
         here.service = here.new_service()  # tries are counted in the database
@@ -154,7 +154,7 @@ async def test_a_server_that_dies_between_sending_and_recording_sends_again_and_
         assert await here.notice(firing) == ("sent", 2, None), "and says how often it tried"
 
 
-async def test_a_message_that_kills_whoever_sends_it_is_given_up(tmp_path: Path) -> None:
+async def test_a_message_that_kills_its_server_is_given_up(tmp_path: Path) -> None:
     class Deadly:
         calls = 0
 
@@ -256,7 +256,7 @@ async def test_only_who_has_taken_a_notice_may_hold_it_try_it_or_give_it_up(tmp_
         assert await here.notice(firing) == ("pending", 0, None)
         assert await here.notices.next_due() == later + TAKEN
         await here.notices.sent([notice.number], message_id="m", at=later)
-        assert (await here.notice(firing))[0] == "sent", "what was sent was sent, whoever did it"
+        assert (await here.notice(firing))[0] == "sent", "what was sent was sent, by any server"
 
 
 async def test_a_target_that_takes_nothing_is_not_tried_with_each_message_and_then_gets_all_in_one(
@@ -287,7 +287,7 @@ async def test_what_can_never_be_sent_is_given_up_with_all_that_waits_for_the_sa
             assert await here.delivery(firing) == ("failed", "desk: refused: 127.0.0.1 is this machine")
 
 
-async def test_hundreds_that_sleep_through_quiet_hours_keep_nobody_else_waiting(
+async def test_hundreds_that_sleep_through_quiet_hours_keep_no_other_user_waiting(
     receiver: Receiver, tmp_path: Path
 ) -> None:
     async with world(tmp_path) as here:
@@ -301,7 +301,7 @@ async def test_hundreds_that_sleep_through_quiet_hours_keep_nobody_else_waiting(
         assert receiver.titles == ["Navi: urgent – done"]
         assert (await here.delivery(firing))[0] == "delivered"
         later = here.clock.now() + timedelta(minutes=10)
-        assert await here.store.take_deliveries(now=later, until=later, limit=9) == [], "nor anybody busy"
+        assert await here.store.take_deliveries(now=later, until=later, limit=9) == [], "and no server is busy"
 
 
 async def test_a_server_that_dies_before_it_settles_the_ledger_leaves_it_to_the_next(
@@ -357,7 +357,9 @@ async def test_more_than_the_limit_of_an_hour_comes_as_one_digest(receiver: Rece
         assert {await here.delivery(firing) for firing in [*firings, late]} == {("delivered", None)}
 
 
-async def test_what_comes_in_quiet_hours_is_told_as_one_digest_at_their_end(receiver: Receiver, tmp_path: Path) -> None:
+async def test_what_comes_in_quiet_hours_is_notified_as_one_digest_at_their_end(
+    receiver: Receiver, tmp_path: Path
+) -> None:
     night = datetime.fromisoformat("2026-10-25T01:00+02:00")  # the clock is put back at three
     async with world(tmp_path, zone="Europe/Berlin", at=night) as here:
         here.configure(one_target(receiver, 'quiet = "22:00-07:00"'))

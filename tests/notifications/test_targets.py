@@ -144,7 +144,7 @@ def test_the_administrator_can_allow_every_service(tmp_path: Path) -> None:
     assert [target.wrong for target in found.targets.values()] == [None, None]
 
 
-def test_a_file_that_others_can_read_is_used_and_its_user_told(tmp_path: Path) -> None:
+def test_a_file_that_others_can_read_is_used_and_its_user_warned(tmp_path: Path) -> None:
     path = write(tmp_path, f'[targets.phone]\nurl = "{SECRET}"\n')
     assert reading(tmp_path).read().problems == ()
     for mode in (0o640, 0o604, 0o620):

@@ -67,22 +67,17 @@ class ServerConfig:
     """One configured server, with all variables filled in. Two that are equal need no restart."""
 
     name: str
-    file: str
-    """Where it is configured."""
-    command: tuple[str, ...] = ()
-    """The program and its arguments; empty for a server that is reached over HTTP."""
-    env: Mapping[str, str] = field(default_factory=dict)
-    """Besides the few variables that every server gets."""
+    file: str  # where it is configured
+    command: tuple[str, ...] = ()  # the program and its arguments; empty for a server that is reached over HTTP
+    env: Mapping[str, str] = field(default_factory=dict)  # besides the few variables that every server gets
     cwd: str | None = None
     url: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     disabled: bool = False
     protocol: Literal["auto", "legacy"] = "auto"
     """``legacy``: the handshake of 2025-11-25 and before, without asking for a newer one first."""
-    call_timeout: float = 300.0
-    """Seconds without an answer or progress until a call is given up."""
-    wrong: str | None = None
-    """Why it cannot be used: what is wrong in the file."""
+    call_timeout: float = 300.0  # seconds without an answer or progress until a call is given up
+    wrong: str | None = None  # why it cannot be used: what is wrong in the file
     secrets: tuple[str, ...] = ()
     """Values that messages about failures do not show: of ``env``, of ``headers``, and what variables stood for."""
     keys: tuple[str, ...] = ()
@@ -98,8 +93,7 @@ class Configuration:
     """All files together: of servers with the same name the first file's counts."""
 
     servers: Mapping[str, ServerConfig] = field(default_factory=dict)
-    problems: Sequence[FileProblem] = ()
-    """Files that cannot be read as a whole."""
+    problems: Sequence[FileProblem] = ()  # files that cannot be read as a whole
 
 
 class ConfigFiles:

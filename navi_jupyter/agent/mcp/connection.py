@@ -36,15 +36,11 @@ _log = get_logger("mcp")
 class ServerTimeouts:
     """Time limits and delays of one server, in seconds."""
 
-    start: float = 30.0
-    """To start, and to list its tools."""
-    stop: float = 8.0
-    """To end."""
-    first_delay: float = 1.0
-    """From a failure to the next start; doubled with each failure that follows."""
+    start: float = 30.0  # to start, and to list its tools
+    stop: float = 8.0  # to end
+    first_delay: float = 1.0  # from a failure to the next start; doubled with each failure that follows
     longest_delay: float = 60.0
-    steady: float = 60.0
-    """After it was ready for so long, the next delay is ``first_delay`` again."""
+    steady: float = 60.0  # after it was ready for so long, the next delay is `first_delay` again
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -37,11 +37,9 @@ class LoadedEntry(Generic[T]):
     """An entry point and the result of loading it."""
 
     name: str
-    source: str
-    """``package:<distribution>``."""
+    source: str  # `package:<distribution>`
     value: T | None
-    why: str | None
-    """Why there is no value; None when there is."""
+    why: str | None  # why there is no value; None when there is
 
 
 class EntryPoints(Generic[T]):

@@ -34,10 +34,8 @@ _navi_result = {{"missing": True}} if _navi_toolbox is None else {wait}_navi_too
 class _Offer:
     """The functions of one kernel process."""
 
-    process: object
-    """An object that identifies the process; None where it is not known."""
-    functions: dict[tuple[str, str], KernelFunction] = field(default_factory=dict)
-    """By owner and name."""
+    process: object  # an object that identifies the process; None where it is not known
+    functions: dict[tuple[str, str], KernelFunction] = field(default_factory=dict)  # by owner and name
 
 
 class KernelTools:

@@ -47,8 +47,7 @@ class Verdict:
     """Whether a tool may run, and which rule decided it."""
 
     permission: Permission
-    because: str
-    """A sentence for the model and the user. For ``deny`` it ends with how to allow it."""
+    because: str  # A sentence for the model and the user. For `deny` it ends with how to allow it.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

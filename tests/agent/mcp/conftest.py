@@ -1,4 +1,4 @@
-"""A pool with its configuration file, for every test that asks for ``bench``."""
+"""A pool with its configuration file, for every test that asks for ``world``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from navi_jupyter.agent.mcp.connection import ServerTimeouts
-from tests.agent.mcp.bench import SECONDS, Bench
+from tests.agent.mcp.mcp_world import SECONDS, McpWorld
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def timeouts() -> ServerTimeouts:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, timeouts: ServerTimeouts, jp_asyncio_loop: asyncio.AbstractEventLoop) -> Iterator[Bench]:
-    bench = Bench(tmp_path, timeouts)
-    yield bench
-    jp_asyncio_loop.run_until_complete(bench.pool.stop())
+def world(tmp_path: Path, timeouts: ServerTimeouts, jp_asyncio_loop: asyncio.AbstractEventLoop) -> Iterator[McpWorld]:
+    world = McpWorld(tmp_path, timeouts)
+    yield world
+    jp_asyncio_loop.run_until_complete(world.pool.stop())

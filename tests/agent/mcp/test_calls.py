@@ -16,7 +16,7 @@ from navi_jupyter.clock import now
 from navi_jupyter.events import ActivitySnapshot
 from navi_jupyter.model.runs import Effect, Interrupt, InterruptStatus
 from navi_jupyter.ports.agent import Ask, AskUser
-from tests.agent.mcp.bench import SCRIPT, SECONDS, STDIO, Bench, until
+from tests.agent.mcp.mcp_world import SCRIPT, SECONDS, STDIO, McpWorld, until
 
 
 @pytest.fixture(scope="module")
@@ -48,45 +48,45 @@ def everything(request: pytest.FixtureRequest, http_server: str) -> dict[str, An
     return config | ({"protocol": protocol} if protocol else {})
 
 
-async def test_the_tools_of_a_server_are_tools_of_a_run(bench: Bench, everything: dict[str, Any]) -> None:
-    bench.configure(all=everything)
-    tools = await bench.tools()
+async def test_the_tools_of_a_server_are_tools_of_a_run(world: McpWorld, everything: dict[str, Any]) -> None:
+    world.configure(all=everything)
+    tools = await world.tools()
     assert tools["all__add"].source == "mcp:all"
     assert tools["all__add"].description == "Adds two numbers."
     assert tools["all__add"].parameters["required"] == ["a", "b"]
     assert tools["all__add"].effect is Effect.READ  # it says that it only reads
     assert tools["all__shout"].effect is Effect.OUTSIDE
-    assert [entry["status"] for entry in bench.statuses] == ["starting", "ready"]
+    assert [entry["status"] for entry in world.statuses] == ["starting", "ready"]
 
 
-async def test_a_call_gives_what_the_tool_returns(bench: Bench, everything: dict[str, Any]) -> None:
-    bench.configure(all=everything)
-    assert (await bench.call("all__shout", {"text": "hi"})).content == "HI"
-    added = await bench.call("all__add", {"a": 1, "b": 2})
+async def test_a_call_gives_what_the_tool_returns(world: McpWorld, everything: dict[str, Any]) -> None:
+    world.configure(all=everything)
+    assert (await world.call("all__shout", {"text": "hi"})).content == "HI"
+    added = await world.call("all__add", {"a": 1, "b": 2})
     assert (added.content, added.failed) == ("3", False)
-    image = await bench.call("all__picture")
+    image = await world.call("all__picture")
     assert [(each.media_type, each.content) for each in image.images] == [("image/png", b"\x89PNG not really")]
 
 
-async def test_what_goes_wrong_in_a_tool_is_a_failed_output(bench: Bench, everything: dict[str, Any]) -> None:
-    bench.configure(all=everything)
-    failed = await bench.call("all__fail")
+async def test_what_goes_wrong_in_a_tool_is_a_failed_output(world: McpWorld, everything: dict[str, Any]) -> None:
+    world.configure(all=everything)
+    failed = await world.call("all__fail")
     assert failed.failed
     assert "on fire" in failed.content
-    wrong = await bench.call("all__add", {"a": "many"})
+    wrong = await world.call("all__add", {"a": "many"})
     assert wrong.failed
-    assert (await bench.call("all__shout", {"text": "still there"})).content == "STILL THERE"
+    assert (await world.call("all__shout", {"text": "still there"})).content == "STILL THERE"
 
 
-async def test_progress_is_an_activity_and_does_not_flood_the_log(bench: Bench, everything: dict[str, Any]) -> None:
-    bench.configure(all=everything)
-    assert (await bench.call("all__count", {"to": 500})).content == "counted to 500"
-    told = [event for event in bench.events if isinstance(event, ActivitySnapshot)]
-    assert 1 <= len(told) < 100
-    assert {event.activity_type for event in told} == {"navi.progress"}
-    assert told[0].content["toolCallId"] == "call_r_1"
-    assert told[0].content["total"] == 500
-    assert len({event.message_id for event in told}) == 1
+async def test_progress_is_an_activity_and_does_not_flood_the_log(world: McpWorld, everything: dict[str, Any]) -> None:
+    world.configure(all=everything)
+    assert (await world.call("all__count", {"to": 500})).content == "counted to 500"
+    reported = [event for event in world.events if isinstance(event, ActivitySnapshot)]
+    assert 1 <= len(reported) < 100
+    assert {event.activity_type for event in reported} == {"navi.progress"}
+    assert reported[0].content["toolCallId"] == "call_r_1"
+    assert reported[0].content["total"] == 500
+    assert len({event.message_id for event in reported}) == 1
 
 
 def answering(asked: list[Ask], status: InterruptStatus, payload: Any) -> AskUser:
@@ -107,7 +107,7 @@ def answering(asked: list[Ask], status: InterruptStatus, payload: Any) -> AskUse
 
 
 @pytest.mark.parametrize(
-    ("status", "payload", "told"),
+    ("status", "payload", "reported"),
     [
         (InterruptStatus.RESOLVED, {"sure": True}, "deleted a.txt"),
         (InterruptStatus.RESOLVED, {"sure": False}, "kept a.txt"),
@@ -117,101 +117,105 @@ def answering(asked: list[Ask], status: InterruptStatus, payload: Any) -> AskUse
     ],
 )
 async def test_a_question_of_a_server_is_asked_in_the_run_whose_call_it_is(
-    bench: Bench, everything: dict[str, Any], status: InterruptStatus, payload: Any, told: str
+    world: McpWorld, everything: dict[str, Any], status: InterruptStatus, payload: Any, reported: str
 ) -> None:
-    bench.configure(all=everything)
+    world.configure(all=everything)
     asked: list[Ask] = []
-    output = await bench.call("all__delete", {"path": "a.txt"}, ask=answering(asked, status, payload))
+    output = await world.call("all__delete", {"path": "a.txt"}, ask=answering(asked, status, payload))
     assert len(asked) == 1
     assert asked[0].message == "all: Delete a.txt?"
     assert asked[0].tool_call_id == "call_r_1"
     assert asked[0].response_schema is not None
     assert asked[0].response_schema["properties"]["sure"]["type"] == "boolean"
-    assert told in str(output.content).lower()
-    assert output.failed == (told.startswith("was"))
+    assert reported in str(output.content).lower()
+    assert output.failed == (reported.startswith("was"))
 
 
 async def test_the_time_that_a_user_takes_to_answer_is_not_the_servers(
-    bench: Bench, everything: dict[str, Any]
+    world: McpWorld, everything: dict[str, Any]
 ) -> None:
-    bench.configure(all=everything | {"call_timeout": 1.5})
-    await bench.tools()
+    world.configure(all=everything | {"call_timeout": 1.5})
+    await world.tools()
 
     async def slow(ask: Ask) -> Interrupt:
         await asyncio.sleep(2.5)  # longer than a call may take
         return await answering([], InterruptStatus.RESOLVED, {"sure": True})(ask)
 
-    assert (await bench.call("all__delete", {"path": "a"}, ask=slow)).content == "deleted a"
+    assert (await world.call("all__delete", {"path": "a"}, ask=slow)).content == "deleted a"
 
 
 async def test_a_call_that_is_cancelled_is_cancelled_at_the_server_and_the_connection_goes_on(
-    bench: Bench, everything: dict[str, Any]
+    world: McpWorld, everything: dict[str, Any]
 ) -> None:
-    bench.configure(all=everything)
-    started, ended = bench.directory / "started", bench.directory / "ended"
-    call = asyncio.create_task(bench.call("all__hang", {"started": str(started), "ended": str(ended)}))
+    world.configure(all=everything)
+    started, ended = world.directory / "started", world.directory / "ended"
+    call = asyncio.create_task(world.call("all__hang", {"started": str(started), "ended": str(ended)}))
     await until(started.exists)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
     await until(ended.exists)
-    assert [(call, what) for call, (what, _) in bench.stop.reports.items()] == [("call_r_1", "mcp")]
-    assert (await bench.call("all__shout", {"text": "on"})).content == "ON"
-    assert [entry["status"] for entry in bench.statuses] == ["starting", "ready"]
+    assert [(call, what) for call, (what, _) in world.stop.reports.items()] == [("call_r_1", "mcp")]
+    assert (await world.call("all__shout", {"text": "on"})).content == "ON"
+    assert [entry["status"] for entry in world.statuses] == ["starting", "ready"]
 
 
-async def test_a_call_without_an_answer_is_given_up(bench: Bench, everything: dict[str, Any]) -> None:
-    bench.configure(all=everything | {"call_timeout": 0.5})
-    started, ended = bench.directory / "started", bench.directory / "ended"
-    output = await bench.call("all__hang", {"started": str(started), "ended": str(ended)})
+async def test_a_call_without_an_answer_is_given_up(world: McpWorld, everything: dict[str, Any]) -> None:
+    world.configure(all=everything | {"call_timeout": 0.5})
+    started, ended = world.directory / "started", world.directory / "ended"
+    output = await world.call("all__hang", {"started": str(started), "ended": str(ended)})
     assert output.failed
     assert "0.5 s" in output.content
     await until(ended.exists)
 
 
 @pytest.mark.parametrize("megabytes", [1, 60])
-async def test_a_huge_result_is_survived(bench: Bench, everything: dict[str, Any], megabytes: int) -> None:
-    bench.configure(all=everything)
-    output = await bench.call("all__huge", {"megabytes": megabytes})
+async def test_a_huge_result_is_survived(world: McpWorld, everything: dict[str, Any], megabytes: int) -> None:
+    world.configure(all=everything)
+    output = await world.call("all__huge", {"megabytes": megabytes})
     assert len(str(output.content)) < 70_000
     assert output.failed == (megabytes > 16)
     assert "left out" in output.content or "too large" in output.content.lower() or "exceed" in output.content.lower()
-    assert (await bench.call("all__shout", {"text": "on"})).content == "ON"
+    assert (await world.call("all__shout", {"text": "on"})).content == "ON"
 
 
-async def test_tools_that_come_later_are_there_for_the_next_run(bench: Bench, everything: dict[str, Any]) -> None:
-    bench.configure(all=everything)
+async def test_tools_that_come_later_are_there_for_the_next_run(world: McpWorld, everything: dict[str, Any]) -> None:
+    world.configure(all=everything)
     name = f"trick_{everything.get('protocol', 'new')}"
-    assert f"all__{name}" not in await bench.tools()
-    await bench.call("all__learn", {"name": name})
-    await until(lambda: any(tool.name == name for state in bench.pool.states for tool in state.tools))
-    assert (await bench.call(f"all__{name}")).content == f"I know {name}"
+    assert f"all__{name}" not in await world.tools()
+    await world.call("all__learn", {"name": name})
+    await until(lambda: any(tool.name == name for state in world.pool.states for tool in state.tools))
+    assert (await world.call(f"all__{name}")).content == f"I know {name}"
 
 
-async def test_a_server_may_know_the_directory_of_the_jupyter_server(bench: Bench, everything: dict[str, Any]) -> None:
-    bench.configure(all=everything)
-    assert (await bench.call("all__roots")).content == bench.directory.as_uri()
+async def test_a_server_may_know_the_directory_of_the_jupyter_server(
+    world: McpWorld, everything: dict[str, Any]
+) -> None:
+    world.configure(all=everything)
+    assert (await world.call("all__roots")).content == world.directory.as_uri()
 
 
-async def test_calls_of_several_runs_share_a_server_at_the_same_time(bench: Bench, everything: dict[str, Any]) -> None:
-    bench.configure(all=everything)
+async def test_calls_of_several_runs_share_a_server_at_the_same_time(
+    world: McpWorld, everything: dict[str, Any]
+) -> None:
+    world.configure(all=everything)
     outputs = await asyncio.gather(
-        *(bench.call("all__shout", {"text": f"run {number}"}, run_id=f"r_{number}") for number in range(20))
+        *(world.call("all__shout", {"text": f"run {number}"}, run_id=f"r_{number}") for number in range(20))
     )
     assert [output.content for output in outputs] == [f"RUN {number}" for number in range(20)]
-    assert [entry["status"] for entry in bench.statuses] == ["starting", "ready"]
+    assert [entry["status"] for entry in world.statuses] == ["starting", "ready"]
 
 
-async def test_over_stdio_with_the_older_protocol_nobody_is_asked_about_anothers_call(bench: Bench) -> None:
-    bench.configure(all=STDIO | {"protocol": "legacy"})
-    await bench.tools()
-    one, two = str(bench.directory / "one"), str(bench.directory / "two")
+async def test_over_stdio_with_the_older_protocol_nobody_is_asked_about_anothers_call(world: McpWorld) -> None:
+    world.configure(all=STDIO | {"protocol": "legacy"})
+    await world.tools()
+    one, two = str(world.directory / "one"), str(world.directory / "two")
     asked: dict[str, list[Ask]] = {"r_1": [], "r_2": [], "r_3": [], "r_4": []}
     asks = {run_id: answering(those, InterruptStatus.RESOLVED, {"sure": True}) for run_id, those in asked.items()}
     both = [("r_1", one, two), ("r_2", two, one)]
     outputs = await asyncio.gather(
         *(
-            bench.call("all__ask_when_both_are_here", {"path": path, "other": other}, run_id=run_id, ask=asks[run_id])
+            world.call("all__ask_when_both_are_here", {"path": path, "other": other}, run_id=run_id, ask=asks[run_id])
             for run_id, path, other in both
         )
     )
@@ -220,7 +224,7 @@ async def test_over_stdio_with_the_older_protocol_nobody_is_asked_about_anothers
     for run_id, path, _ in both:
         assert all(question.message == f"all: Delete {path}?" for question in asked[run_id])
     # From now on calls come one after the other, so that each can be asked.
-    again = [bench.call("all__delete", {"path": run_id}, run_id=run_id, ask=asks[run_id]) for run_id in ("r_3", "r_4")]
+    again = [world.call("all__delete", {"path": run_id}, run_id=run_id, ask=asks[run_id]) for run_id in ("r_3", "r_4")]
     assert [output.content for output in await asyncio.gather(*again)] == ["deleted r_3", "deleted r_4"]
     for run_id in ("r_3", "r_4"):
         assert [(each.message, each.tool_call_id) for each in asked[run_id]] == [

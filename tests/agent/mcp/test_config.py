@@ -1,4 +1,4 @@
-"""The configuration of MCP servers: where it is found, what it may say, how what is wrong is told."""
+"""The configuration of MCP servers: where it is found, what it may say, how what is wrong is reported."""
 
 from __future__ import annotations
 

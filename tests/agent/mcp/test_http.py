@@ -18,7 +18,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
 from navi_jupyter.agent.mcp.stdio import Lines
-from tests.agent.mcp.bench import SCRIPT, SECONDS, Bench, until
+from tests.agent.mcp.mcp_world import SCRIPT, SECONDS, McpWorld, until
 from tests.support.server import free_port
 
 Serve = Callable[[int], "subprocess.Popen[bytes]"]
@@ -49,22 +49,22 @@ def serve() -> Iterator[Serve]:
 
 
 @pytest.mark.parametrize("protocol", ["auto", "legacy"])
-async def test_a_server_that_goes_away_and_comes_back(bench: Bench, serve: Serve, protocol: str) -> None:
+async def test_a_server_that_goes_away_and_comes_back(world: McpWorld, serve: Serve, protocol: str) -> None:
     port = free_port()
     process = serve(port)
-    bench.configure(all={"url": f"http://127.0.0.1:{port}/mcp", "protocol": protocol})
-    assert (await bench.call("all__shout", {"text": "here"})).content == "HERE"
-    tool = (await bench.tools())["all__shout"]
+    world.configure(all={"url": f"http://127.0.0.1:{port}/mcp", "protocol": protocol})
+    assert (await world.call("all__shout", {"text": "here"})).content == "HERE"
+    tool = (await world.tools())["all__shout"]
     process.kill()
     process.wait()
-    output = await bench.run(tool, {"text": "gone"})
+    output = await world.run(tool, {"text": "gone"})
     assert output.failed
-    await until(lambda: "failed" in [entry["status"] for entry in bench.statuses])
+    await until(lambda: "failed" in [entry["status"] for entry in world.statuses])
     serve(port)
 
     async def works() -> bool:
-        bench.pool._servers["all"].ensure_started()
-        return not (await bench.run(tool, {"text": "back"})).failed
+        world.pool._servers["all"].ensure_started()
+        return not (await world.run(tool, {"text": "back"})).failed
 
     for _ in range(20):
         if await works():
@@ -73,10 +73,10 @@ async def test_a_server_that_goes_away_and_comes_back(bench: Bench, serve: Serve
         pytest.fail("it never came back")
 
 
-async def test_a_server_that_is_not_there_says_so(bench: Bench) -> None:
-    bench.configure(all={"url": f"http://127.0.0.1:{free_port()}/mcp"})
-    await bench.tools()
-    (state,) = bench.pool.states
+async def test_a_server_that_is_not_there_says_so(world: McpWorld) -> None:
+    world.configure(all={"url": f"http://127.0.0.1:{free_port()}/mcp"})
+    await world.tools()
+    (state,) = world.pool.states
     assert state.status == "failed"
     assert "connect" in str(state.message).lower()
 
@@ -92,18 +92,18 @@ class Refusing(RequestHandler):
         self.write("who are you?")
 
 
-async def test_a_server_that_refuses_us_says_so_and_the_key_is_not_shown(bench: Bench) -> None:
+async def test_a_server_that_refuses_us_says_so_and_the_key_is_not_shown(world: McpWorld) -> None:
     (socket,) = bind_sockets(0, "127.0.0.1")
     http = HTTPServer(Application([("/.*", Refusing)]))
     http.add_socket(socket)
     url = f"http://127.0.0.1:{socket.getsockname()[1]}/mcp?key=planted-secret-1234567"
-    bench.configure(all={"url": url, "headers": {"Authorization": "Bearer planted-secret-1234567"}})
-    await bench.tools()
-    (state,) = bench.pool.states
+    world.configure(all={"url": url, "headers": {"Authorization": "Bearer planted-secret-1234567"}})
+    await world.tools()
+    (state,) = world.pool.states
     assert state.status == "failed"
     assert "401" in str(state.message)
     assert Refusing.seen[0] == "Bearer planted-secret-1234567"
-    assert "planted-secret" not in str(bench.statuses)
+    assert "planted-secret" not in str(world.statuses)
     http.stop()
 
 

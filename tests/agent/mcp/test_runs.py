@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from navi_jupyter.server.app import NaviExtension
-from tests.agent.mcp.bench import STDIO
+from tests.agent.mcp.mcp_world import STDIO
 from tests.conftest import Api
 from tests.support.providers import Call, Reply, ScriptedProvider
 

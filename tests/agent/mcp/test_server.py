@@ -1,4 +1,4 @@
-"""MCP servers of a whole Jupyter server: what is told about them, and that they end with it, however it ends."""
+"""MCP servers of a whole Jupyter server: what is reported about them, and that they end with it, however it ends."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from navi_jupyter.server.app import NaviExtension
-from tests.agent.mcp.bench import SCRIPT, STDIO
-from tests.agent.mcp.test_guard import gone_within, wait_for
+from tests.agent.mcp.mcp_world import SCRIPT, STDIO
+from tests.agent.mcp.test_process_guard import gone_within, wait_for
 from tests.conftest import Api
 from tests.e2e.client import ok, until
 from tests.support.server import JupyterServer
@@ -54,15 +54,15 @@ async def test_every_open_client_sees_how_a_server_is(navi: NaviExtension, api: 
         server = await api.ok("POST", "mcp/all/restart")
         assert server["status"] in ("configured", "starting")
         for socket in (first, second):
-            told: list[dict[str, Any]] = []
-            while not told or told[-1]["status"] != "ready":
-                told += [
+            reported: list[dict[str, Any]] = []
+            while not reported or reported[-1]["status"] != "ready":
+                reported += [
                     envelope["event"]["value"]
                     for envelope in await socket.envelopes()
                     if envelope["event"].get("name") == "navi.mcp"
                 ]
-            assert {entry["server"] for entry in told} == {"all"}
-            assert [entry["status"] for entry in told][-2:] == ["starting", "ready"]
+            assert {entry["server"] for entry in reported} == {"all"}
+            assert [entry["status"] for entry in reported][-2:] == ["starting", "ready"]
     page = await api.ok("GET", "mcp")
     ready = next(server for server in page["mcp"] if server["name"] == "all")
     assert (ready["status"], ready["transport"]) == ("ready", "stdio")

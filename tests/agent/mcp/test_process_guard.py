@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from navi_jupyter.agent.mcp import process_guard
-from tests.agent.mcp.bench import SCRIPT, SECONDS
+from tests.agent.mcp.mcp_world import SCRIPT, SECONDS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="subreapers and death signals are Linux's")
 

@@ -72,7 +72,7 @@ def test_a_refusal_says_why_and_is_not_tried_again(receiver: Receiver) -> None:
 def test_a_name_that_turns_out_to_be_private_when_it_is_connected_to_is_refused(
     receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The name server of an attacker: whoever asks for rebind.example gets this machine.
+    # The name server of an attacker: who asks for rebind.example gets this machine.
     (tmp_path / "sitecustomize.py").write_text(
         "import socket\nreal = socket.getaddrinfo\n"
         "def lie(host, *args, **kwargs):\n"
@@ -155,7 +155,7 @@ async def test_a_sending_process_that_is_killed_is_a_failure_that_may_pass(recei
 def test_a_sending_process_whose_server_is_no_more_ends_by_itself() -> None:
     alone = "from navi_jupyter.notifications import sender\nsender.ALONE = 0.1\nsender.main()"
     with subprocess.Popen([sys.executable, "-c", alone], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        assert process.wait(60) != 0, "although it was never told what to send"
+        assert process.wait(60) != 0, "although it never got anything to send"
 
 
 GARBAGE = {
@@ -237,7 +237,7 @@ def test_every_service_that_is_allowed_is_one_that_apprise_knows_and_where_it_le
         if any("{host" in str(template) for template in plugin["details"]["templates"]):
             anywhere |= schemes
     assert SCHEMES - known - {"http", "https"} == set()
-    assert SERVICES & anywhere == mail, "through a proxy nobody would look at where these lead"
+    assert SERVICES & anywhere == mail, "behind a proxy the guard cannot check where these lead"
     assert set() == SERVICES & OWN_HOST
 
 

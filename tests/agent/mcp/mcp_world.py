@@ -46,7 +46,7 @@ class Profiles:
         return self.profile
 
 
-class Bench:
+class McpWorld:
     """A pool as a Jupyter server has it, its configuration file, and runs."""
 
     def __init__(self, directory: Path, timeouts: ServerTimeouts) -> None:
@@ -73,15 +73,15 @@ class Bench:
         session = Session(
             id="s_1", owner="local", title="t", profile="assistant", model="offline", created_at=now(), updated_at=now()
         )
-        nobody = cast("Any", None)  # MCP tools have nothing to do with recalls and the library
+        unused = cast("Any", None)  # MCP tools have nothing to do with recalls and the library
         return ToolContext(
             user_id="local",
             session=session,
             run_id=run_id,
             origin=USER,
             stop=self.stop,
-            recalls=nobody,
-            library=nobody,
+            recalls=unused,
+            library=unused,
             emit=self.events.append,
             ask=ask,
         )
