@@ -30,8 +30,8 @@ from ...timetext.dates import zone_of_place
 from ...timetext.parse import Timed, read_in_thread
 from ..trigger import RecallTrigger, trigger_of
 from . import intents, kernel_state, replies
-from .backend import OfflineTools
 from .intents import Intent, understand
+from .tool_calls import OfflineTools
 
 _CHUNK_DELAY = 0.012
 _ANSWER_TIME = 1.0
