@@ -94,13 +94,13 @@ class Place:
         await until(lambda: len(self.rows(recall)) >= count)
         return self.rows(recall)
 
-    async def told(self, recall: Recall) -> str:
+    async def report(self, recall: Recall) -> str:
         """What its only firing tells."""
         (row,) = await self.firings(recall)
         return str(row["detail"])
 
     async def troubles(self, recall: Recall, count: int = 1) -> list[str]:
-        """What the session was told of what could not be looked at, once it is so much."""
+        """The problems that were reported for the recall, once there are so many."""
         said: list[str] = []
         async with asyncio.timeout(WITHIN):
             async for page in self.services.sessions.orchestrator.follow(self.session_id, after=0, owner=OWNER):

@@ -24,16 +24,16 @@ from tests.support.trigger_world import OWNER, Place, begun, finished, interrupt
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="  # one pixel
 
 
-async def test_the_next_cell_that_runs_is_told_with_source_output_and_duration(place: Place) -> None:
+async def test_the_next_cell_that_runs_is_reported_with_source_output_and_duration(place: Place) -> None:
     recall = await place.when("cell_done")
     async with place.browser() as browser:
         await finished(browser, "import time\nfor n in range(3):\n    print('epoch', n)\ntime.sleep(0.3)")
-        told = await place.told(recall)
+        report = await place.report(recall)
         await finished(browser, "print('another')")
-    assert "finished without an error after 0." in told
-    assert "import time\nfor n in range(3):" in told
-    assert "epoch 0\nepoch 1\nepoch 2" in told
-    assert "work.ipynb" in told
+    assert "finished without an error after 0." in report
+    assert "import time\nfor n in range(3):" in report
+    assert "epoch 0\nepoch 1\nepoch 2" in report
+    assert "work.ipynb" in report
     assert len(place.rows(recall)) == 1
 
 
@@ -51,34 +51,34 @@ async def test_the_cell_that_runs_when_the_recall_is_made_is_meant(place: Place,
     assert "had begun before it was watched" in row["detail"], "what is not known is said to be not known"
 
 
-async def test_a_cell_that_fails_is_told_with_its_traceback(place: Place) -> None:
+async def test_a_cell_that_fails_is_reported_with_its_traceback(place: Place) -> None:
     done, failed, fine = [await place.when(event) for event in ("cell_done", "cell_failed", "cell_finished")]
     async with place.browser() as browser:
         await finished(browser, "print('so far')\nlosses = []\nlosses[-1]")
         for recall in (done, failed):
-            told = await place.told(recall)
-            assert "The cell failed after" in told
-            assert "IndexError: list index out of range" in told
-            assert "----> 3 losses[-1]" in told
-            assert "so far" in told
-            assert "\x1b" not in told
+            report = await place.report(recall)
+            assert "The cell failed after" in report
+            assert "IndexError: list index out of range" in report
+            assert "----> 3 losses[-1]" in report
+            assert "so far" in report
+            assert "\x1b" not in report
         (row,) = await place.firings(fine)
     assert (row["status"], row["reason"]) == ("missed", "the cell did not finish: it failed")
     ended = await place.services.recalls.service.queries.get(fine.id, owner=OWNER)
     assert ended.status is RecallStatus.EXPIRED, "it would wait for ever"
 
 
-async def test_a_cell_that_is_interrupted_is_told(place: Place) -> None:
+async def test_a_cell_that_is_interrupted_is_reported(place: Place) -> None:
     recall = await place.when("cell_done")
     async with place.browser() as browser:
         request = await begun(browser, "import time\ntime.sleep(600)")
         await interrupted(place, browser, request)
-    told = await place.told(recall)
-    assert "was interrupted" in told
-    assert "time.sleep(600)" in told
+    report = await place.report(recall)
+    assert "was interrupted" in report
+    assert "time.sleep(600)" in report
 
 
-async def test_a_kernel_that_is_killed_in_mid_cell_is_told_with_what_was_seen(place: Place) -> None:
+async def test_a_kernel_that_is_killed_in_mid_cell_is_reported_with_what_was_seen(place: Place) -> None:
     recalls = [await place.when(event) for event in ("cell_done", "cell_failed", "kernel_died")]
     async with place.browser() as browser:
         await begun(browser, "print('half of it', flush=True)\nimport time\ntime.sleep(600)")
@@ -86,45 +86,45 @@ async def test_a_kernel_that_is_killed_in_mid_cell_is_told_with_what_was_seen(pl
         killed = time.monotonic()
         os.kill(pid, signal.SIGKILL)
         for recall in recalls:
-            told = await place.told(recall)
-            assert "died" in told
-            assert "half of it" in told
-            assert "time.sleep(600)" in told
+            report = await place.report(recall)
+            assert "died" in report
+            assert "half of it" in report
+            assert "time.sleep(600)" in report
         assert time.monotonic() - killed < 5.0
     assert [len(place.rows(recall)) for recall in recalls] == [1, 1, 1]
 
 
-async def test_a_restart_in_mid_cell_is_told_and_is_no_death(place: Place) -> None:
+async def test_a_restart_in_mid_cell_is_reported_and_is_no_death(place: Place) -> None:
     done, died, restarted = [await place.when(event) for event in ("cell_done", "kernel_died", "kernel_restarted")]
     async with place.browser() as browser:
         await begun(browser, "import time\ntime.sleep(600)")
         await place.parts.kernel_manager.restart_kernel(place.kernel_id, now=True)
-        assert "restarted while the cell ran" in await place.told(done)
-        assert "restarted" in await place.told(restarted)
+        assert "restarted while the cell ran" in await place.report(done)
+        assert "restarted" in await place.report(restarted)
     async with place.browser() as browser:
         again = await place.when("cell_done")
         await finished(browser, "print('the new one speaks')")
-        assert "the new one speaks" in await place.told(again)
+        assert "the new one speaks" in await place.report(again)
     assert not place.rows(died)
 
 
-async def test_a_kernel_that_is_shut_down_in_mid_cell_is_told(place: Place) -> None:
+async def test_a_kernel_that_is_shut_down_in_mid_cell_is_reported(place: Place) -> None:
     done, died = await place.when("cell_done"), await place.when("kernel_died")
     async with place.browser() as browser:
         await begun(browser, "import time\ntime.sleep(600)")
         await place.parts.kernel_manager.shutdown_kernel(place.kernel_id, now=True)
-        assert "shut down while the cell ran" in await place.told(done)
+        assert "shut down while the cell ran" in await place.report(done)
     assert not place.rows(died)
 
 
-async def test_nobody_needs_to_be_connected_when_the_cell_ends(place: Place, tmp_path: Path) -> None:
+async def test_no_client_needs_to_be_connected_when_the_cell_ends(place: Place, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     recall = await place.when("cell_done")
     async with place.browser() as browser:
         code = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\nprint('end')"
         await begun(browser, code)
     gate.touch()
-    assert "\nend\n" in await place.told(recall)
+    assert "\nend\n" in await place.report(recall)
 
 
 async def test_the_run_begins_within_300_ms_of_the_end_of_the_cell(place: Place) -> None:
@@ -158,7 +158,7 @@ async def test_pictures_go_along_the_last_three_of_many(place: Place) -> None:
         assert await place.services.sessions.attachments.read(attachment, owner=OWNER) == base64.b64decode(PNG)
 
 
-async def test_each_cell_can_be_told_and_an_agents_own_code_is_none_of_them(place: Place) -> None:
+async def test_each_cell_can_be_reported_and_an_agents_own_code_is_none_of_them(place: Place) -> None:
     recall = await place.when("cell_done", cell="any", repeat="each", policy={"misfire": "all", "busy": "queue"})
     kernels = place.services.sessions.jupyter.kernels
     session = await place.services.sessions.store.session(place.session_id)
@@ -183,7 +183,7 @@ async def test_silent_requests_are_no_cells(place: Place) -> None:
         request = browser.execute("1 + 1", silent=True)
         await over(browser, request)
         await finished(browser, "print('a cell')")
-    assert "a cell" in await place.told(recall)
+    assert "a cell" in await place.report(recall)
     assert len(place.rows(recall)) == 1
 
 
@@ -198,10 +198,10 @@ async def test_a_cell_of_the_notebook_is_found_by_its_id(place: Place, parts: Ju
     async with place.browser() as browser:
         await finished(browser, "x = 1")
         await finished(browser, "print('trained', x)")
-        assert "trained 1" in await place.told(recall)
+        assert "trained 1" in await place.report(recall)
 
 
-async def test_a_slow_cell_is_told_while_it_runs(place: Place) -> None:
+async def test_a_slow_cell_is_reported_while_it_runs(place: Place) -> None:
     recall = await place.when("cell_slow", longer_than="400ms", cell="any", repeat="each")
     async with place.browser() as browser:
         await finished(browser, "print('quick')")
@@ -215,7 +215,7 @@ async def test_a_slow_cell_is_told_while_it_runs(place: Place) -> None:
     assert len(place.rows(recall)) == 1
 
 
-async def test_progress_bars_and_floods_are_told_in_little_room(place: Place) -> None:
+async def test_progress_bars_and_floods_are_reported_in_little_room(place: Place) -> None:
     recall = await place.when("cell_done")
     code = (
         "import sys\nfor n in range(2000): sys.stdout.write(f'\\r{n:5} of 2000')\n"
@@ -223,11 +223,11 @@ async def test_progress_bars_and_floods_are_told_in_little_room(place: Place) ->
     )
     async with place.browser() as browser:
         await finished(browser, code)
-        told = await place.told(recall)
-    assert len(told) <= 20_000
-    assert "characters left out" in told
-    assert "line 199999" in told
-    assert told.count("of 2000") < 5
+        report = await place.report(recall)
+    assert len(report) <= 20_000
+    assert "characters left out" in report
+    assert "line 199999" in report
+    assert report.count("of 2000") < 5
 
 
 async def test_a_kernel_that_is_started_later_is_picked_up(parts: JupyterServices, tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ async def test_a_kernel_that_is_started_later_is_picked_up(parts: JupyterService
         await until(lambda: place.services.recalls.watcher.kernels == 1)
         async with place.browser() as browser:
             await finished(browser, "print('picked up')")
-            assert "picked up" in await place.told(recall)
+            assert "picked up" in await place.report(recall)
 
 
 async def test_nothing_is_watched_when_nothing_waits(place: Place) -> None:
@@ -258,7 +258,7 @@ async def test_two_servers_and_a_second_telling_fire_once(place: Place) -> None:
     async with place.browser() as browser:
         await finished(browser, "print(1)")
         (row,) = await place.firings(recall)
-    again = Happened(recall_id=recall.id, key=row["key"], at=now(), detail="the same, told by another server")
+    again = Happened(recall_id=recall.id, key=row["key"], at=now(), detail="the same, reported by another server")
     assert not await place.services.recalls.service.occurrences.happened(again)
     assert len(place.rows(recall)) == 1
 
@@ -272,18 +272,18 @@ async def test_a_recall_that_was_paused_is_not_fired_and_goes_on_when_resumed(pl
         await place.services.recalls.service.resume(recall.id, owner=OWNER)
         assert await place.services.recalls.watcher.listening(recall.id)
         await finished(browser, "print('resumed')")
-        assert "resumed" in await place.told(recall)
+        assert "resumed" in await place.report(recall)
     assert (await place.services.recalls.service.queries.get(recall.id, owner=OWNER)).status in (
         RecallStatus.PENDING,
         RecallStatus.RUNNING,
     )
 
 
-async def test_a_kernel_that_is_killed_while_idle_is_told_once(place: Place) -> None:
+async def test_a_kernel_that_is_killed_while_idle_is_reported_once(place: Place) -> None:
     died, restarted = await place.when("kernel_died"), await place.when("kernel_restarted")
     os.kill(place.pid, signal.SIGKILL)
-    assert "It ran nothing then" in await place.told(died)
-    assert "restarted" in await place.told(restarted), "Jupyter's watchdog started it again"
+    assert "It ran nothing then" in await place.report(died)
+    assert "restarted" in await place.report(restarted), "Jupyter's watchdog started it again"
     assert len(place.rows(died)) == 1
 
 

@@ -41,11 +41,11 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("at_once")
-async def test_a_cell_whose_server_is_gone_is_told_as_lost(place: Place) -> None:
+async def test_a_cell_whose_server_is_gone_is_reported_as_lost(place: Place) -> None:
     recall = await of_another_server(place, "cell_done", "request:abc")
-    told = await place.told(recall)
-    assert "The kernel is gone, and so is the Jupyter server that ran it" in told
-    assert "work.ipynb" in told
+    report = await place.report(recall)
+    assert "The kernel is gone, and so is the Jupyter server that ran it" in report
+    assert "work.ipynb" in report
     assert place.rows(recall)[0]["key"] == "0123-of-another-server:abc:cell_done", "whoever tells it, it fires once"
 
 
@@ -73,7 +73,7 @@ async def test_the_next_cell_is_then_one_of_the_notebooks_next_kernel(place: Pla
     await until(lambda: place.services.recalls.watcher.kernels == 1)
     async with place.browser() as browser:
         await finished(browser, "print('of the next kernel')")
-        assert "of the next kernel" in await place.told(recall)
+        assert "of the next kernel" in await place.report(recall)
 
 
 async def test_a_kernel_that_may_be_another_servers_is_left_to_it(
@@ -104,7 +104,7 @@ async def test_other_servers_count_while_their_process_lives() -> None:
     assert await OtherServers(lambda: known(here, far), here)(True)
 
 
-async def test_whether_somebody_answers_is_told_by_the_connection_file(tmp_path: Path) -> None:
+async def test_whether_a_kernel_answers_is_reported_by_the_connection_file(tmp_path: Path) -> None:
     file = tmp_path / "kernel-x.json"
     assert await address_answers(file) is None
     with socket() as listening:
@@ -118,11 +118,11 @@ async def test_whether_somebody_answers_is_told_by_the_connection_file(tmp_path:
     assert await address_answers(file) is None
 
 
-async def test_an_execution_that_is_over_already_is_told_as_such(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_execution_that_is_over_already_is_reported_so(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "MISSING_AFTER", 0.1)
     done = await place.when("cell_done", cell="request:long-ago", kernel_id=place.kernel_id)
     fine = await place.when("cell_finished", cell="request:long-ago", kernel_id=place.kernel_id)
-    assert "It ended while it was not watched" in await place.told(done)
+    assert "It ended while it was not watched" in await place.report(done)
     (row,) = await place.firings(fine)
     assert (row["status"], row["reason"]) == ("missed", "the cell ended while it was not watched")
 
@@ -141,17 +141,17 @@ async def test_which_cell_is_meant_is_stored_while_it_runs(place: Place, monkeyp
                 await asyncio.sleep(0.01)
         assert schedule.kernel_id == place.kernel_id
         await interrupted(place, browser, request)
-        assert "was interrupted" in await place.told(recall), "it is still watched"
+        assert "was interrupted" in await place.report(recall), "it is still watched"
     assert len(place.rows(recall)) == 1
 
 
-async def test_a_restart_that_interrupts_first_is_told_as_a_restart(place: Place) -> None:
+async def test_a_restart_that_interrupts_first_is_reported_as_a_restart(place: Place) -> None:
     recall = await place.when("cell_done")
     async with place.browser() as browser:
         await begun(browser, "import time\ntime.sleep(600)")
         await place.parts.kernel_manager.restart_kernel(place.kernel_id)
-    told = await place.told(recall)
-    assert "The kernel was restarted while the cell ran" in told
+    report = await place.report(recall)
+    assert "The kernel was restarted while the cell ran" in report
     assert len(place.rows(recall)) == 1
 
 
@@ -168,8 +168,8 @@ async def test_what_a_thread_prints_after_its_cell_is_no_cell(place: Place) -> N
         recall, each = await place.when("cell_done"), await place.when("cell_done", repeat="each", cell="any")
         await finished(browser, "print('the next cell')")
         gate.touch()
-        told, (row,) = await place.told(recall), await place.firings(each)
-    assert "print('the next cell')" in told
+        report, (row,) = await place.report(recall), await place.firings(each)
+    assert "print('the next cell')" in report
     assert "print('the next cell')" in row["detail"]
 
 
@@ -191,16 +191,16 @@ async def test_of_very_many_pictures_the_last_ones_go_along(place: Place) -> Non
     assert [content[8] for content in kept] == [127, 128, 129]
 
 
-async def test_the_end_of_an_endless_traceback_and_the_words_of_html_are_told(place: Place) -> None:
+async def test_the_end_of_an_endless_traceback_and_the_words_of_html_are_reported(place: Place) -> None:
     recall = await place.when("cell_done")
     table = "<style>td {color: red}</style><table><tr><td>loss</td><td>0.1 &lt; 0.2</td></tr></table>"
     code = f"from IPython.display import HTML, display\ndisplay(HTML({table!r}))\ndef f(n): f(n + 1)\nf(0)"
     async with place.browser() as browser:
         await finished(browser, code)
-        told = await place.told(recall)
-    assert "RecursionError: maximum recursion depth exceeded" in told
-    assert "loss 0.1 < 0.2" in told
-    assert "color: red" not in told.split("Output:")[1]
+        report = await place.report(recall)
+    assert "RecursionError: maximum recursion depth exceeded" in report
+    assert "loss 0.1 < 0.2" in report
+    assert "color: red" not in report.split("Output:")[1]
 
 
 async def test_streams_begin_on_lines_of_their_own(place: Place) -> None:
@@ -208,7 +208,7 @@ async def test_streams_begin_on_lines_of_their_own(place: Place) -> None:
     code = "import sys\nsys.stderr.write('\\r99%|####| 99/100'); sys.stderr.flush()\nprint('done')"
     async with place.browser() as browser:
         await finished(browser, code)
-        assert "99%|####| 99/100\ndone" in await place.told(recall)
+        assert "99%|####| 99/100\ndone" in await place.report(recall)
 
 
 async def test_behind_a_gateway_only_files_can_be_waited_for(parts: JupyterServices, place: Place) -> None:

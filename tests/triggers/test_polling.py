@@ -32,7 +32,7 @@ def settled(files: FileObserver) -> FileChange | None:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_that_changes_is_told_once_it_is_quiet(tmp_path: Path) -> None:
+def test_a_file_that_changes_is_reported_once_it_is_quiet(tmp_path: Path) -> None:
     file = tmp_path / "data.csv"
     file.write_text("1")
     files = FileObserver(tmp_path, "data.csv", since=LONG_AGO)
@@ -92,7 +92,7 @@ def test_what_was_written_before_the_first_look_but_after_the_recall_counts(tmp_
     assert again.key == change.key, "after a restart the ledger has it already"
 
 
-def test_nothing_outside_the_root_is_looked_at(tmp_path: Path) -> None:
+def test_nothing_outside_the_root_is_polled(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "in").mkdir(parents=True)
     outside = tmp_path / "outside.txt"
@@ -111,7 +111,7 @@ def test_nothing_outside_the_root_is_looked_at(tmp_path: Path) -> None:
     assert settled(FileObserver(root, "folder/outside.txt", since=LONG_AGO)) is None
 
 
-def test_what_is_written_to_without_a_rest_is_told_after_a_while(
+def test_what_is_written_to_without_a_rest_is_reported_after_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = tmp_path / "train.log"
@@ -130,7 +130,7 @@ def test_what_is_written_to_without_a_rest_is_told_after_a_while(
     )
 
 
-def test_a_file_that_is_replaced_or_comes_back_has_changed_and_one_that_goes_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_replaced_or_comes_back_has_changed_and_one_that_goes_is_reported(tmp_path: Path) -> None:
     file, other = tmp_path / "a.csv", tmp_path / "new.tmp"
     file.write_text("old")
     files = FileObserver(tmp_path, "a.csv", since=LONG_AGO)
@@ -183,7 +183,7 @@ def test_no_more_is_read_than_needed_to_tell_a_touch_from_a_change(
     assert len(change.changed) == 1, "of the other one there was no room to know more than its time"
 
 
-async def test_a_file_system_that_hangs_is_said_and_holds_nothing_else_up(
+async def test_a_file_system_that_hangs_is_reported_and_holds_nothing_else_up(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = threading.Event()
@@ -241,7 +241,7 @@ async def test_two_servers_that_see_one_file_fire_once(parts: JupyterServices, p
 # --- expressions -----------------------------------------------------------------------------------------------------
 
 
-def test_an_edge_is_from_false_to_true_and_an_error_is_said_once() -> None:
+def test_an_edge_is_from_false_to_true_and_an_error_is_reported_once() -> None:
     edge = Edge()
     assert [edge.saw(value, process="1") for value in (False, True, True, False, True)] == [0, 1, 0, 0, 1]
     assert edge.raised("NameError: x", process="1") == "NameError: x"
@@ -269,31 +269,31 @@ async def test_an_expression_that_turns_true_wakes_the_recall_and_leaves_nothing
         recall = await place.when("expression", expr="(found := loss) < 0.1", every="1s")
         await finished(browser, "loss = 0.5")
         await finished(browser, "loss = 0.01")
-        told = await place.told(recall)
-        assert "(found := loss) < 0.1" in told
+        report = await place.report(recall)
+        assert "(found := loss) < 0.1" in report
         done = await place.when("cell_done")
         await finished(browser, "print('new:', {name for name in set(globals()) - before if name[:2] != '_i'})")
-        assert "new: {'before'}" in await place.told(done), "the rest is IPython's history"
+        assert "new: {'before'}" in await place.report(done), "the rest is IPython's history"
 
 
-async def test_an_expression_that_raises_is_said_once_and_looked_at_again(place: Place) -> None:
+async def test_an_expression_that_raises_is_reported_once_and_evaluated_again(place: Place) -> None:
     recall = await place.when("expression", expr="undefined_yet > 1", every="1s")
     assert "undefined_yet" in (await place.troubles(recall))[0]
     async with place.browser() as browser:
         await finished(browser, "x = 1")
         await finished(browser, "undefined_yet = 5")
-        assert "undefined_yet > 1" in await place.told(recall)
+        assert "undefined_yet > 1" in await place.report(recall)
     assert len(await place.troubles(recall)) == 1
 
 
-async def test_an_expression_that_hangs_is_ended_and_said(place: Place) -> None:
+async def test_an_expression_that_hangs_is_ended_and_reported(place: Place) -> None:
     async with place.browser() as browser:
         await finished(browser, "import time\ndef hang():\n    time.sleep(600)")
         recall = await place.when("expression", expr="hang()", every="1s")
         assert "1 s" in (await place.troubles(recall))[0]
         done = await place.when("cell_done")
         await finished(browser, "print('the kernel is free')")
-        assert "the kernel is free" in await place.told(done)
+        assert "the kernel is free" in await place.report(done)
 
 
 LIMITED = """
@@ -360,14 +360,14 @@ async def test_no_expression_is_asked_while_a_cell_runs(place: Place, tmp_path: 
 # --- a kernel that rests ---------------------------------------------------------------------------------------------
 
 
-async def test_a_kernel_that_rests_after_it_has_worked_is_told_with_its_last_cell(place: Place) -> None:
+async def test_a_kernel_that_rests_after_it_has_worked_is_reported_with_its_last_cell(place: Place) -> None:
     recall = await place.when("kernel_idle", longer_than="700ms")
     async with place.browser() as browser:
         requests = [browser.execute(f"print('cell', {number})") for number in range(3)]
         await over(browser, requests[-1])
-        told = await place.told(recall)
-    assert "is idle" in told
-    assert "cell 2" in told
+        report = await place.report(recall)
+    assert "is idle" in report
+    assert "cell 2" in report
     assert len(place.rows(recall)) == 1
 
 
@@ -379,4 +379,4 @@ async def test_a_kernel_that_has_done_nothing_is_not_idle(place: Place) -> None:
         await place.firings(done)
         assert not place.rows(idle), "it works"
         await interrupted(place, browser, request)
-    assert "is idle" in await place.told(idle)
+    assert "is idle" in await place.report(idle)

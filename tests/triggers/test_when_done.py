@@ -122,7 +122,7 @@ def test_the_kernels_client_may_be_gone_when_the_cell_ends(
     assert "alone" in fired()["detail"]
 
 
-def test_a_kernel_that_dies_in_the_cell_is_told(
+def test_a_kernel_that_dies_in_the_cell_is_reported(
     server: JupyterServer, kernel: NotebookKernel, fired: Callable[..., dict[str, Any]]
 ) -> None:
     pid = int(kernel.ok("import os\nprint(os.getpid())").stdout)
@@ -212,7 +212,7 @@ def test_code_below_a_recall_of_a_cell_magic_says_how_to_write_it(kernel: Notebo
     assert "Traceback" not in shown.error
 
 
-def test_a_time_in_english_is_said_back_with_its_next_times_before_it_is_stored(
+def test_a_time_in_english_is_read_back_with_its_next_times_before_it_is_stored(
     server: JupyterServer, kernel: NotebookKernel
 ) -> None:
     shown = kernel.ok("r = %navi recall every other friday at 16:00 check the loss\nprint(r.message)")

@@ -1,4 +1,4 @@
-"""Variables are looked at from inside the kernel, quickly, whatever the user's objects do; nothing is left behind."""
+"""Variables are described from inside the kernel, quickly, whatever the user's objects do; nothing is left behind."""
 
 from __future__ import annotations
 
