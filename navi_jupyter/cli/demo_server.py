@@ -10,13 +10,13 @@ import secrets
 import site
 import sys
 import tempfile
-import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from jupyter_client.jsonutil import json_default
+from jupyter_client.session import Session
 from tornado.httpclient import HTTPRequest
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 from tornado.websocket import WebSocketClientConnection, websocket_connect
@@ -166,7 +166,7 @@ class RemoteKernel:
         self._connection = connection
         self._id = kernel_id
         self._channels = channels
-        self._session = uuid.uuid4().hex
+        self._session = Session()
 
     @classmethod
     async def start(cls, connection: Connection, path: str) -> RemoteKernel:
@@ -187,8 +187,10 @@ class RemoteKernel:
 
     async def execute(self, code: str, shown: Callable[[CellOutput], None] | None = None) -> CellOutput:
         """Run a cell; its outputs once it is done. ``shown`` is called after each one. Raises CellFailed."""
-        msg_id = uuid.uuid4().hex
-        await self._channels.write_message(json.dumps(self._execute_request(msg_id, code)))
+        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
+        request = self._session.msg("execute_request", content) | {"channel": "shell", "buffers": []}
+        msg_id = request["msg_id"]
+        await self._channels.write_message(json.dumps(request, default=json_default))
         output, replied, idle = CellOutput(), False, False
         error = ""
         while not (replied and idle):
@@ -212,30 +214,6 @@ class RemoteKernel:
     def close(self) -> None:
         """Close the channels; the kernel ends with its server."""
         self._channels.close()
-
-    def _execute_request(self, msg_id: str, code: str) -> dict[str, Any]:
-        return {
-            "channel": "shell",
-            "header": {
-                "msg_id": msg_id,
-                "msg_type": "execute_request",
-                "session": self._session,
-                "username": "navi",
-                "version": "5.3",
-                "date": datetime.now(UTC).isoformat(),
-            },
-            "parent_header": {},
-            "metadata": {},
-            "content": {
-                "code": code,
-                "silent": False,
-                "store_history": True,
-                "user_expressions": {},
-                "allow_stdin": False,
-                "stop_on_error": True,
-            },
-            "buffers": [],
-        }
 
 
 def _add_output(output: CellOutput, kind: str, content: dict[str, Any]) -> bool:

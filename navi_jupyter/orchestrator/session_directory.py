@@ -58,8 +58,8 @@ class SessionDirectory:
         store: SessionStore,
         settings: Settings,
         *,
-        check_model: Callable[[str], None] = accept_any,
-        check_profile: Callable[[str], None] = accept_any,
+        check_model: Callable[[str], object] = accept_any,
+        check_profile: Callable[[str], object] = accept_any,
         model_of_profile: Callable[[str], str | None] = no_model,
     ) -> None:
         self.history = TranscriptHistory(store)

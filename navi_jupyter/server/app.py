@@ -36,7 +36,9 @@ PACKAGE = Path(__file__).parent.parent
 
 
 class _FromEnvironment:
-    """A trait whose default comes from the environment variable ``NAVI_<NAME>``."""
+    """A configurable trait whose default comes from the environment variable ``NAVI_<NAME>``."""
+
+    metadata = {"config": True}  # noqa: RUF012 - as traitlets has it; each trait copies it
 
     def default(self, obj: Any = None) -> Any:
         trait = cast("TraitType[Any, Any]", self)
@@ -119,83 +121,67 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
 
     database_url = _Text(
         "", help="Where everything is kept: `sqlite:///<path>`. Default: `navi/navi.db` in Jupyter's data directory."
-    ).tag(config=True)
-    default_profile = _Text("assistant", help="The profile of a session that names none.").tag(config=True)
+    )
+    default_profile = _Text("assistant", help="The profile of a session that names none.")
     default_model = _Text(
         "offline",
         help="The model of a session that names none: `offline`, or as pydantic-ai names it, e.g. `anthropic:…`.",
-    ).tag(config=True)
+    )
     replay_buffer_size = _Count(
         1000, min=1, help="Events per session kept in memory for followers; older ones come from the database."
-    ).tag(config=True)
-    recall_busy_delay = _Seconds(
-        60.0, min=0.001, help="Seconds that a recall is deferred when its session is busy."
-    ).tag(config=True)
-    max_iterations = _Count(50, min=1, help="Requests to the model in one run.").tag(config=True)
-    run_timeout = _Seconds(600.0, min=0.001, help="Seconds after which a run ends as timed out.").tag(config=True)
-    stop_deadline = _Seconds(
-        10.0, min=0.0, help="Seconds from a stop that was asked for to the forced end of the run."
-    ).tag(config=True)
-    approval_timeout = _Seconds(
-        3600.0, min=0.001, help="Seconds until an unanswered question to the user expires."
-    ).tag(config=True)
-    run_token_budget = _Count(0, min=0, help="Tokens that one run may use up, in and out. 0: no limit.").tag(
-        config=True
     )
+    recall_busy_delay = _Seconds(60.0, min=0.001, help="Seconds that a recall is deferred when its session is busy.")
+    max_iterations = _Count(50, min=1, help="Requests to the model in one run.")
+    run_timeout = _Seconds(600.0, min=0.001, help="Seconds after which a run ends as timed out.")
+    stop_deadline = _Seconds(10.0, min=0.0, help="Seconds from a stop that was asked for to the forced end of the run.")
+    approval_timeout = _Seconds(3600.0, min=0.001, help="Seconds until an unanswered question to the user expires.")
+    run_token_budget = _Count(0, min=0, help="Tokens that one run may use up, in and out. 0: no limit.")
     run_cost_budget = _Seconds(
         0.0, min=0.0, help="US dollars that one run may cost, where the price is known. 0: no limit."
-    ).tag(config=True)
-    session_token_budget = _Count(0, min=0, help="Tokens that all runs of a session may use up. 0: no limit.").tag(
-        config=True
     )
-    daily_token_budget = _Count(
-        0, min=0, help="Tokens that all runs of a user may use up in 24 hours. 0: no limit."
-    ).tag(config=True)
+    session_token_budget = _Count(0, min=0, help="Tokens that all runs of a session may use up. 0: no limit.")
+    daily_token_budget = _Count(0, min=0, help="Tokens that all runs of a user may use up in 24 hours. 0: no limit.")
     daily_cost_budget = _Seconds(
         0.0, min=0.0, help="US dollars that all runs of a user may cost in 24 hours, as far as is known. 0: no limit."
-    ).tag(config=True)
-    max_concurrent_runs = _Count(32, min=1, help="Runs in progress at once in this server; others wait.").tag(
-        config=True
     )
-    max_sessions_per_user = _Count(1000, min=1, help="Sessions that one user can have.").tag(config=True)
-    max_recalls_per_user = _Count(1000, min=1, help="Recalls that one user can have that are not over.").tag(
-        config=True
-    )
+    max_concurrent_runs = _Count(32, min=1, help="Runs in progress at once in this server; others wait.")
+    max_sessions_per_user = _Count(1000, min=1, help="Sessions that one user can have.")
+    max_recalls_per_user = _Count(1000, min=1, help="Recalls that one user can have that are not over.")
     min_recall_interval = _Seconds(
         1.0, min=1.0, help="The least number of seconds between two firings of a recurring recall."
-    ).tag(config=True)
+    )
     max_message_bytes = _Count(
         1_048_576, min=1024, help="The largest body of a request, and the largest frame of a socket, in bytes."
-    ).tag(config=True)
+    )
     max_attachment_bytes = _Count(
         20_971_520, min=1024, help="The largest image or file that goes with a prompt, in bytes."
-    ).tag(config=True)
+    )
     max_attachments_bytes_per_user = _Count(
         1_073_741_824, min=1024, help="Bytes that all attachments of one user can take."
-    ).tag(config=True)
-    max_facts_per_user = _Count(1000, min=1, help="Facts that the agent remembers about one user.").tag(config=True)
+    )
+    max_facts_per_user = _Count(1000, min=1, help="Facts that the agent remembers about one user.")
     keep_alive_for_recalls = _Flag(
         False, help="Whether waiting recalls count as activity, so that an idle server is not shut down."
-    ).tag(config=True)
+    )
     compact_after = _Seconds(
         86_400.0, min=0.0, help="Seconds after the end of a run until the pieces of its messages are joined in the log."
-    ).tag(config=True)
+    )
     tool_ceiling = _Ceiling(
         help="The most that a tool may get, whatever profiles and users allow: `allow`, `ask` or `deny` by its name or "
         "a pattern (`run_*`, `effect:write`, `source:mcp:*`); the strictest that matches counts."
-    ).tag(config=True)
+    )
     mcp_config = _Text(
         "", help="A JSON file with `mcpServers` that goes before `navi/mcp.json` in Jupyter's configuration path."
-    ).tag(config=True)
+    )
     notify_allow_private = _Flag(
         False,
         help="Whether notifications may go to private and local addresses, and to every service that Apprise knows.",
-    ).tag(config=True)
+    )
     kernel_user = _Text(
         "",
         help="The user that kernels of this server act as. Default: the user of JupyterHub, else `local`. "
         "Only a server whose identity provider distinguishes several people needs it.",
-    ).tag(config=True)
+    )
 
     lifecycle: Lifecycle | None = None
     """Set once the extension is loaded."""

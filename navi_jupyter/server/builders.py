@@ -164,18 +164,11 @@ def build_orchestrator(
         tool_services=ToolServices(
             jupyter=access, memory=stores.memory, attachments=stores.attachments, spending=stores.sessions
         ),
-        check_model=_check(backends.validate),
-        check_profile=_check(parts.profiles.get),
+        check_model=backends.validate,
+        check_profile=parts.profiles.get,
         model_of_profile=parts.profiles.model_of,
         limits_of_profile=parts.profiles.limits_of,
     )
-
-
-def _check(resolve: Callable[[str], object]) -> Callable[[str], None]:
-    def check(name: str) -> None:
-        resolve(name)
-
-    return check
 
 
 # --- recalls ---------------------------------------------------------------------------------------------------------

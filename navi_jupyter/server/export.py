@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+from nbformat.v4 import new_markdown_cell, new_notebook
 
 from .. import __version__
 from ..model.sessions import OriginKind, Run, Session, Usage
@@ -45,27 +47,8 @@ async def _runs(orchestrator: Orchestrator, session_id: str, *, owner: str) -> S
 
 
 def _info(message: Message, spent: dict[str, Usage]) -> MessageInfo:
-    calls = tuple(
-        ToolCallInfo(id=call.id, name=call.name, args=call.args, result=call.result) for call in message.tool_calls
-    )
-    return MessageInfo.model_validate(
-        {
-            "id": message.id,
-            "role": message.role,
-            "content": message.content,
-            "run_id": message.run_id,
-            "origin": message.origin,
-            "at": message.at,
-            "tool_calls": calls,
-            "tool_call_id": message.tool_call_id,
-            "reasoning": message.reasoning,
-            "queued": message.queued,
-            "partial": message.partial,
-            "subagent_run_id": message.subagent_run_id,
-            "attachments": message.attachments,
-            "usage": spent.get(message.run_id or ""),
-        }
-    )
+    fields = {name: getattr(message, name) for name in MessageInfo.model_fields if name != "usage"}
+    return MessageInfo.model_validate(fields | {"usage": spent.get(message.run_id or "")}, from_attributes=True)
 
 
 async def download(orchestrator: Orchestrator, session_id: str, kind: str, *, owner: str) -> Reply:
@@ -91,16 +74,13 @@ def as_markdown(session: Session, messages: Sequence[MessageInfo]) -> str:
 
 def as_notebook(session: Session, messages: Sequence[MessageInfo]) -> dict[str, Any]:
     """A notebook (nbformat 4.5) of Markdown cells, one per message, the raw message in the cell's metadata."""
-    cells = [_cell("title", f"# {session.title}", {})]
+    cells = [new_markdown_cell(f"# {session.title}", id="title")]  # type: ignore[no-untyped-call]
     for number, message in enumerate(_shown_messages(messages)):
         source = f"**{_author(message)}** · {message.at}\n\n{_body(message)}"
-        cells.append(_cell(f"m{number}", source, {"navi": {"message_id": message.id, "run_id": message.run_id}}))
-    return {
-        "cells": cells,
-        "metadata": {"navi": {"session_id": session.id, "version": __version__}},
-        "nbformat": 4,
-        "nbformat_minor": 5,
-    }
+        metadata = {"navi": {"message_id": message.id, "run_id": message.run_id}}
+        cells.append(new_markdown_cell(source, id=f"m{number}", metadata=metadata))  # type: ignore[no-untyped-call]
+    metadata = {"navi": {"session_id": session.id, "version": __version__}}
+    return cast("dict[str, Any]", new_notebook(cells=cells, metadata=metadata))  # type: ignore[no-untyped-call]
 
 
 def _as_data(session: Session, messages: Sequence[MessageInfo]) -> dict[str, Any]:
@@ -109,10 +89,6 @@ def _as_data(session: Session, messages: Sequence[MessageInfo]) -> dict[str, Any
         "session": session.wire(),
         "messages": [message.wire() for message in messages],
     }
-
-
-def _cell(cell_id: str, source: str, metadata: dict[str, Any]) -> dict[str, Any]:
-    return {"cell_type": "markdown", "id": cell_id, "metadata": metadata, "source": source}
 
 
 def _shown_messages(messages: Sequence[MessageInfo]) -> list[MessageInfo]:

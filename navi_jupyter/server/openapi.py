@@ -10,7 +10,7 @@ from http.client import responses
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..errors import Forbidden, InvalidRequest, NaviError, NotReady, StoreError
+from ..errors import Forbidden, InvalidRequest, NaviError, NotReady, SessionNotFound, StoreError
 from . import schema
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _REFERENCE = "#/components/schemas/{model}"
 _ALWAYS: tuple[type[NaviError], ...] = (Forbidden, NotReady, StoreError)
 """Errors that any operation can answer with."""
+_SOCKET_ERRORS = (InvalidRequest, Forbidden, SessionNotFound, NotReady)
+"""Errors before the upgrade to a WebSocket."""
 
 
 def document(operations: Iterable[Operation]) -> dict[str, Any]:
@@ -111,6 +113,10 @@ def _errors(operation: Operation) -> dict[str, Any]:
     kinds = [*_ALWAYS, *operation.errors]
     if operation.body or operation.query:
         kinds.append(InvalidRequest)
+    return _error_answers(kinds)
+
+
+def _error_answers(kinds: Iterable[type[NaviError]]) -> dict[str, Any]:
     by_status: dict[int, set[str]] = {}
     for kind in kinds:
         by_status.setdefault(kind.status, set()).add(kind.code)
@@ -143,14 +149,5 @@ def _socket() -> dict[str, Any]:
                 "schema": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
             },
         ],
-        "responses": {
-            "101": {"description": responses[101]},
-            "400": {"description": "`invalid_request`", "content": _ERROR_CONTENT},
-            "403": {"description": "`forbidden`", "content": _ERROR_CONTENT},
-            "404": {"description": "`session_not_found`", "content": _ERROR_CONTENT},
-            "503": {"description": "`not_ready`", "content": _ERROR_CONTENT},
-        },
+        "responses": {"101": {"description": responses[101]}} | _error_answers(_SOCKET_ERRORS),
     }
-
-
-_ERROR_CONTENT = {"application/json": {"schema": _reference("ErrorBody")}}
