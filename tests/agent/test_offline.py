@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from datetime import timedelta
 
@@ -64,7 +65,8 @@ async def test_remind_me_makes_a_recall_through_the_tool_and_confirms_its_time(b
     local = recall.schedule.at.astimezone(bench.turn("x")[0].now.tzinfo)
     assert f"{local:%H:%M}" in outcome.text
     assert "Europe/Berlin" in outcome.text
-    assert f"cancel {recall.id}" in outcome.text
+    assert f"cancel {recall.id[-4:]}`" in outcome.text
+    assert recall.id not in outcome.text
 
 
 @pytest.mark.parametrize(
@@ -161,6 +163,16 @@ async def test_cancel_all_cancels_each_and_says_so(bench: Bench) -> None:
     assert "nothing to cancel" in (await bench.run("cancel all")).text
 
 
+async def test_a_recall_is_cancelled_by_its_number_and_by_the_end_of_its_id(bench: Bench) -> None:
+    await bench.run("remind me tomorrow at 9 to call Bob")
+    await bench.run("remind me tomorrow at 10 to call Eve")
+    bob, eve = bench.desk.recalls.values()
+    assert re.search(rf"2\. \*\*.*Eve.*`{eve.id[-4:]}`", (await bench.run("list recalls")).text)
+    await bench.run("cancel 2")
+    await bench.run(f"cancel {bob.id[-4:]}")
+    assert [one.status.value for one in bench.desk.recalls.values()] == ["cancelled", "cancelled"]
+
+
 async def test_an_unclear_cancel_cancels_nothing_and_asks(bench: Bench) -> None:
     await bench.run("remind me tomorrow at 9 to call Bob")
     await bench.run("remind me tomorrow at 10 to call Eve")
@@ -168,7 +180,7 @@ async def test_an_unclear_cancel_cancels_nothing_and_asks(bench: Bench) -> None:
         outcome = await bench.run(prompt)
         assert "I cancelled nothing" in outcome.text
         assert all(not one.status.final for one in bench.desk.recalls.values())
-        assert all(one.id in outcome.text for one in bench.desk.recalls.values())
+        assert all(one.id[-4:] in outcome.text for one in bench.desk.recalls.values())
 
 
 async def test_it_tells_what_happened_since_and_what_did_not_run(bench: Bench) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from difflib import SequenceMatcher
 from typing import Any
 
+from ...handles import HandleError, Named, resolve, short_handle
 from ...text import one_line, plural
 from ...timetext.format import say_schedule, say_stretch, say_time
 from ..providers.catalog import PROVIDERS, Provider, installed
@@ -92,7 +94,7 @@ def created(outcome: Outcome, message: str) -> str:
         text = f"I will remind you **{when}**{about}."
     if note := outcome.get("note"):
         text += f" ({_sentence(note)})"
-    return f"{text}\n\nTo cancel it: `cancel {recall['id']}`."
+    return f"{text}\n\nTo cancel it: `cancel {short_handle(recall['id'])}`."
 
 
 def _sentence(text: str) -> str:
@@ -135,27 +137,29 @@ def _in_a_line(text: str) -> str:
 
 
 def _bullets(recalls: Sequence[Outcome]) -> str:
-    return "\n".join(f"- {_bullet(recall)}" for recall in recalls)
+    # Numbered, because `cancel 2` is the shortest way to name one.
+    ids = [str(recall["id"]) for recall in recalls]
+    return "\n".join(f"{number}. {_bullet(recall, ids)}" for number, recall in enumerate(recalls, start=1))
 
 
-def _bullet(recall: Outcome) -> str:
+def _bullet(recall: Outcome, ids: Sequence[str]) -> str:
     when = recall.get("next") or recall["status"]
     rule = f", {recall['schedule']}" if recall["recurring"] else ""
     paused = " (paused)" if recall["status"] == "paused" else ""
-    return f"**{_in_a_line(recall['title'])}**: {when}{rule}{paused} — `{recall['id']}`"
+    return f"**{_in_a_line(recall['title'])}**: {when}{rule}{paused} — `{short_handle(str(recall['id']), ids)}`"
 
 
 def matching(what: str, recalls: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The recalls that ``what`` names: by id, by place, by words of the title or message (small typos forgiven)."""
+    """The recalls that ``what`` names: by a short handle, else by words of the title or message, typos forgiven."""
     wanted = what.lower().strip()
     if wanted in ("", "it", "last", "latest", "next", "first", "only"):
         if wanted in ("next", "first"):
             return list(recalls[:1])
         return list(recalls) if len(recalls) == 1 else []
-    if found := [one for one in recalls if str(one["id"]).lower() == wanted]:
-        return found
-    if len(wanted) >= 4 and (found := [one for one in recalls if str(one["id"]).lower().startswith(wanted)]):
-        return found
+    # Several matches are no error here: the reply lists them.
+    with suppress(HandleError):
+        chosen = resolve(wanted, [Named(str(one["id"]), str(one["title"])) for one in recalls])
+        return [one for one in recalls if one["id"] == chosen]
     scored = [(_likeness(wanted, one), one) for one in recalls]
     best = max((score for score, _ in scored), default=0.0)
     return [one for score, one in scored if best >= 0.5 and score >= best - 0.01]
@@ -179,7 +183,7 @@ def which_one(what: str, recalls: Sequence[Outcome], *, several: bool) -> str:
     if not recalls:
         return "There is nothing to cancel: nothing is planned in this session."
     named = f"“{what}” fits {'more than one' if several else 'none'}" if what else "there is more than one"
-    return f"I cancelled nothing, because {named}. Say `cancel` with an id:\n\n{_bullets(recalls)}"
+    return f"I cancelled nothing, because {named}. Say `cancel` with a number:\n\n{_bullets(recalls)}"
 
 
 def cancelled(*outcomes: Outcome) -> str:
@@ -189,7 +193,8 @@ def cancelled(*outcomes: Outcome) -> str:
         if error := failure(outcome):
             lines.append(f"Not cancelled: {error}")
         else:
-            lines.append(f"Cancelled: **{_in_a_line(outcome['recall']['title'])}** (`{outcome['recall']['id']}`).")
+            recall = outcome["recall"]
+            lines.append(f"Cancelled: **{_in_a_line(recall['title'])}** (`{short_handle(recall['id'])}`).")
     return lines[0] if len(lines) == 1 else "\n".join(f"- {line}" for line in lines)
 
 
