@@ -124,7 +124,7 @@ _HOUR_WORD = r"(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve
 BARE_HOUR = rf"(?:\d{{1,2}}(?![\w:%]|\.\d){_NOT_A_THING}|{_HOUR_WORD}\b{_NOT_A_THING})"
 """An hour that needs an ``at`` before it to be one. ``at 5 nodes`` is none."""
 CLOCK = (
-    rf"(?:(?:at|by|around|about|@)\s*(?:{EXACT_CLOCK}|{BARE_HOUR})|{EXACT_CLOCK}"
+    rf"(?:(?:(?:at|by)\s+(?:around|about)\s+|(?:at|by|around|about|@)\s*)(?:{EXACT_CLOCK}|{BARE_HOUR})|{EXACT_CLOCK}"
     rf"|{BARE_HOUR}(?=\s+(?:in the\s+(?:morning|afternoon|evening)|at night)\b))(?:\s+sharp)?"
 )
 _CLOCK_FORM = re.compile(
@@ -138,7 +138,7 @@ def read_clock(text: str, *, part: str | None = None) -> time:
     Raises InvalidSchedule.
     """
     lowered = re.sub(r"\s+", " ", text.strip().lower()).removesuffix(" sharp")
-    lowered = re.sub(r"^(?:at|by|around|about|@)\s*", "", lowered)
+    lowered = re.sub(r"^(?:(?:at|by|around|about)\b\s*|@\s*)+", "", lowered)
     if lowered in PARTS_OF_DAY:
         return PARTS_OF_DAY[lowered]
     if past := re.fullmatch(r"(half past|quarter past|quarter to) (\S+)", lowered):

@@ -193,7 +193,7 @@ _MORE = re.compile(
     r"[\s,]*(?:(?:and|or)\s+)?(?:"
     r"(?:at|by|from|before|after|on|every|each|to|through|-|–)\s+(?:not\s+)?"
     rf"(?:\d|noon|midnight|the\s+\d|weekend|{WEEKDAY}s?\b|{MONTH}\b)|{WEEKDAY}s?\b|tomorrow|next\s+(?:week|month)"
-    r"|(?:starting|beginning|until|till|except|excluding|during|between)\b|but\s+(?:not\b|on\s)"
+    r"|on\s+the\s+(?:first|second|third|fourth|last)\b|(?:starting|beginning|until|till|except|excluding|during|between)\b|but\s+(?:not\b|on\s)"
     rf"|twice\b|\d+\s+times|{CLOCK}|(?:(?:in\s+the|at|this)\s+)?{PART}s?\b|weeks?\b|in\s+{MONTH}\b"
     r"|of\s+(?:the|each|every)\s+\w+|(?-i:(?:[A-Z][a-z]+\s+){1,2})time\b)"
     r"|(?<=hour)\s+\d{1,2}\b|(?<=hours)\s+\d{1,2}\b",

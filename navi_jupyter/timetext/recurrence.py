@@ -306,7 +306,7 @@ _FORMS: tuple[tuple[str, _Read], ...] = (
     (rf"{_MONTHLY} on the (?P<end>first|last) (?:{WORKDAY}|day)", _end_of_month),
     (r"(?:at |by |on )?(?:the )?(?P<end>end|beginning|start) of (?:(?:the|each|every) )?month\b", _end_of_month),
     (rf"{_ON}(?P<dates>{_ORD}(?:{_SEP}(?:the )?{_ORD})+)(?: {_OF_MONTH}|(?=\s+at\b)|(?=\W*$))", _dates),
-    (rf"on the (?P<dates>{_DATE}) of (?:every|each) month", _dates),
+    (rf"(?:on )?(?:the )?(?P<dates>{_DATE}) of (?:every|each) month", _dates),
     (rf"{_EVERY} (?P<dates>{_DATE}) of the month", _dates),
     (rf"{_EVERY} (?P<dates>{_ORD})(?=,?\s+(?:at|remind|ping|tell)\b|\W*$)", _dates),
     (rf"{_MONTHLY}(?: on the (?P<dates>{_DATE}))?", _dates),

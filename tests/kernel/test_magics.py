@@ -148,6 +148,22 @@ def test_a_time_in_english_is_said_back_before_it_is_saved(kernel: NotebookKerne
     assert kernel.ok("print(r.schedule['every'], r.schedule['tz'])").stdout == "14d Europe/Berlin\n"
 
 
+def test_a_time_of_day_and_calendar_days_are_read_alike_in_a_line_and_a_call(kernel: NotebookKernel) -> None:
+    shown = kernel.ok("a = %navi recall at 18:30 --tz Asia/Tokyo look --title x")
+    assert "18:30 Asia/Tokyo" in shown.stdout
+    kernel.ok("b = navi.recall('look', at='18:30', tz='Asia/Tokyo')")
+    assert kernel.ok("print(a.schedule['at'] == b.schedule['at'], a.title, a.message)").stdout == "True x look\n"
+    days = kernel.ok("c = %navi recall in 2 days --tz Europe/Berlin look")
+    assert "2 calendar days from now" in days.stdout
+    hours = kernel.ok("d = %navi recall in 24h look")
+    assert "24 h from now" in hours.stdout
+    kernel.ok("e = navi.recall('look', every='1d', tz='Europe/Berlin'); f = navi.recall('look', every='24h')")
+    assert kernel.ok(
+        "print(e.schedule['tz'], e.schedule['every'], f.schedule.get('tz'), f.schedule['every'])"
+    ).stdout == ("Europe/Berlin 1d None 24h\n")
+    kernel.ok("for recall in (a, b, c, d, e, f): recall.cancel()")
+
+
 def test_a_recall_waits_for_the_running_cell_and_all_can_be_paused(kernel: NotebookKernel) -> None:
     kernel.ok("r = %navi recall when failed --each --cooldown 1h look why")
     assert kernel.ok("print(r.schedule['event'], r.next_at)").stdout == "cell_failed None\n"
@@ -231,6 +247,9 @@ def test_times_are_on_the_readers_clock_and_name_a_zone_only_where_it_is_another
     ("line", "says"),
     [
         ("%navi recall in 10x check", "not a duration"),
+        ("%navi recall at 25:00 check", "hours go to 23"),
+        ("navi.recall('x', at='25:00')", "hours go to 23"),
+        ("navi.recall('x', at='every day at 9')", "more than one time"),
         ('%navi recall cron "0 0 31 2 *" never', ""),
         ("%navi recall at 2001-01-01T00:00 too late", ""),
         ('%navi recall when true "loss <" tell me', "no Python expression"),

@@ -239,6 +239,9 @@ UNDERSTOOD = [
     ("in 24 hours", "in 24h"),
     ("every month on the first monday at 10", "cron 0 10 * * 1#1"),
     ("2026-12-01 8:30", "at 2026-12-01 08:30"),
+    ("first of every month at 10", "cron 0 10 1 * *"),
+    ("at about 9", "at 2026-11-24 09:00"),
+    ("24.12.2026 18:00", "at 2026-12-24 18:00"),
 ]
 
 NOT_UNDERSTOOD = [
@@ -424,6 +427,9 @@ def test_a_sentence_that_begins_with_a_time_leaves_its_message(text: str, meanin
         "every monday at 9 and thursday at 14 sync",
         "every weekday in december at 9 look",
         "every friday of the month at 9 look",
+        "every quarter on the first monday look",
+        "on monday at 9am and 5pm look",
+        "in 1 hour 20 look",
     ],
 )
 def test_half_of_a_time_is_never_taken_for_all_of_it(text: str) -> None:

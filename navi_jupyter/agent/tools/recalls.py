@@ -22,7 +22,7 @@ from .base import tool
 
 
 def recall_info(recall: Recall, zone: str) -> dict[str, Any]:
-    """A recall as tools tell it."""
+    """A recall as a tool result."""
     at = now()
     info: dict[str, Any] = {
         "id": recall.id,
@@ -61,7 +61,7 @@ async def create_recall(
     ] = None,
     schedule: Annotated[
         ScheduleSpec | None,
-        Field(description="The exact schedule, when `when` can not say it."),
+        Field(description="The exact schedule, when `when` cannot express it."),
     ] = None,
     title: Annotated[Title | None, Field(description="A few words for lists.")] = None,
     until: Annotated[
@@ -72,7 +72,7 @@ async def create_recall(
     notify: Annotated[
         list[str] | None,
         Field(
-            description="Where the user is told how it went, besides this session, when they ask for that: names of "
+            description="Where else the user is notified of the result, when they ask for that: names of "
             "notification targets, or `browser`. An unknown name is refused with those that there are.",
             max_length=10,
         ),
@@ -81,7 +81,7 @@ async def create_recall(
     """Come back later: store a reminder or a task that wakes you in this session at a time, once or again and again.
 
     It is durable: it fires even when every browser and notebook is closed. Check the answer's `next` against what was
-    meant, and tell the user that time.
+    meant, and give the user that time.
     """
     context = tool_context.get()
     zone = context.session.timezone
@@ -135,16 +135,16 @@ async def list_recalls(
 
 
 async def cancel_recall(
-    recall_id: Annotated[str, Field(description="Its id, as list_recalls tells it.", max_length=128)],
+    recall_id: Annotated[str, Field(description="Its id, from list_recalls.", max_length=128)],
 ) -> dict[str, Any]:
     """Cancel a recall of this session for good."""
     context = tool_context.get()
-    await _must_be_here(context, recall_id)
+    await _require_in_session(context, recall_id)
     recall = await context.recalls.cancel(recall_id, owner=context.user_id)
     return {"recall": recall_info(recall, context.session.timezone)}
 
 
-async def _must_be_here(context: ToolContext, recall_id: str) -> None:
+async def _require_in_session(context: ToolContext, recall_id: str) -> None:
     """A tool works in its own session only, whatever else its user has."""
     recalls = await context.recalls.in_session(context.session.id)
     if all(recall.id != recall_id for recall in recalls):
