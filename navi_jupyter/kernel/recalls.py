@@ -211,16 +211,13 @@ def _label(recall: Recall) -> str:
     return recall.message if made else f"{recall.title}: {recall.message}"
 
 
-def read_words(service: Service, words: str, *, tz: str | None = None, sentence: bool = False) -> dict[str, Any]:
+def read_words(service: Service, words: str, *, tz: str | None = None, **how: bool) -> dict[str, Any]:
     """A time in English as the server reads it: ``schedule``, ``policy``, ``meaning``, ``times``, ``warnings``; of a
-    sentence also ``message``, the rest of it, and ``phrase``, the words of the time. Raises Refused."""
+    ``sentence`` also ``message``, the rest of it, and ``phrase``, the words of the time. ``end``: of a recurrence.
+    Raises Refused."""
     zone = tz or local_zone()
-    asked: dict[str, Any] = {
-        "text": words,
-        **({"tz": zone} if zone else {}),
-        **({"sentence": True} if sentence else {}),
-    }
-    found: dict[str, Any] = service.call("POST", "recalls/preview", asked)
+    asked: dict[str, Any] = {"text": words, **({"tz": zone} if zone else {})}
+    found: dict[str, Any] = service.call("POST", "recalls/preview", asked | {name: True for name in how if how[name]})
     return found
 
 
@@ -278,7 +275,7 @@ def _read_instant(service: Service, value: str | datetime, tz: str | None, name:
     taken = take_instant(value.strip(), tz)
     if taken is not None and not taken[1]:
         return taken[0]
-    schedule = read_words(service, value, tz=tz)["schedule"]
+    schedule = read_words(service, value, tz=tz, end=name == "until")["schedule"]
     if schedule["kind"] != "once":
         raise UsageError(f"{name}: {value[:60]!r} is more than one time; use every= or cron=.", field=name)
     return str(schedule["at"])

@@ -32,7 +32,7 @@ from navi_jupyter.model.recalls import Policy, RecallCreate, Schedule, ScheduleS
 from navi_jupyter.ports.agent import tool_context
 from navi_jupyter.scheduling.schedules import preview, resolve
 from navi_jupyter.server.rest.recalls import previewed
-from navi_jupyter.server.wire import PreviewRequest
+from navi_jupyter.server.wire.recalls import PreviewRequest
 from navi_jupyter.timetext.parse import read, read_when
 from tests.support import agent_world
 from tests.support.agent_world import Bench
@@ -370,3 +370,20 @@ def test_a_day_is_a_calendar_day_and_24_hours_are_elapsed_time_and_the_echo_says
     first = found["times"][0] if found["times"] else found["schedule"]["at"]
     assert f"{datetime.fromisoformat(first).astimezone(ZoneInfo(doors.zone)):%d %H:%M}" == local
     assert meaning in found["meaning"]
+
+
+@pytest.mark.parametrize(
+    ("until", "end"),
+    [
+        ("friday", "2026-11-27 23:59:59"),
+        ("'friday at 9'", "2026-11-27 09:00:00"),
+        ("18:30", "2026-11-23 18:30:00"),
+        ("2026-12-24T18:00", "2026-12-24 18:00:00"),
+        ("'in 2 days'", "2026-11-25 23:59:59"),
+    ],
+)
+def test_an_end_is_read_by_the_same_reader(until: str, end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monday = datetime(2026, 11, 23, 18, tzinfo=ZoneInfo("Europe/Berlin"))
+    found = Doors(monday, "Europe/Berlin", monkeypatch).cell(f"every hour look --until {until}")
+    assert found.until is not None
+    assert f"{found.until.astimezone(monday.tzinfo):%Y-%m-%d %H:%M:%S}" == end

@@ -510,6 +510,7 @@ export interface PreviewRequest {
   readonly schedule?: OnceSpec | EverySpec | CronSpec | WhenSpec | null;
   readonly text?: string | null;
   readonly sentence?: boolean;
+  readonly end?: boolean;
   readonly n?: number;
   readonly after?: string | null;
   readonly tz?: string | null;

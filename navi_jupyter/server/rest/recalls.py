@@ -5,6 +5,7 @@ Not responsible for when anything fires (``scheduling``).
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -15,7 +16,7 @@ from ...scheduling.schedules import checked_zone
 from ...scheduling.service import RecallService
 from ...timetext.events import read_event
 from ...timetext.format import say, say_meaning
-from ...timetext.parse import read_leading_in_thread, read_when_in_thread
+from ...timetext.parse import read_leading_in_thread, read_until, read_when_in_thread
 from ..bodies import parse
 from ..http import CURSOR, LIMIT, NOTHING, Query, Reply
 from ..wire import recalls as wire
@@ -179,6 +180,9 @@ async def previewed(request: wire.PreviewRequest, recalls: RecallService, at: da
     checked_zone(zone)
     if request.schedule is not None and request.text is None:
         read = _Read(spec=request.schedule)
+    elif request.text is not None and request.schedule is None and request.end:
+        end = await asyncio.to_thread(read_until, request.text, at, zone)
+        read = _Read(spec=OnceSpec(kind="once", at=end), phrase=request.text.strip())
     elif request.text is not None and request.schedule is None:
         read = await _read(request.text, at, zone, sentence=request.sentence)
     else:

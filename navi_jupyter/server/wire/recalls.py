@@ -36,6 +36,8 @@ class PreviewRequest(Value):
     """A time in English: ``every other Friday at 16:00``; or an event: ``when the cell is done``."""
     sentence: bool = False
     """``text`` has a message, too: ``every other Friday at 16:00 check the loss``."""
+    end: bool = False
+    """``text`` is the end of a recurrence: a day alone is the whole day."""
     n: Annotated[int, Field(ge=1, le=100)] = 5
     after: AwareDatetime | None = None
     """A text is read, and what counts from now is counted, as of this instant; default now."""
