@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 import pytest
 
+from navi_jupyter.agent.offline.answers import OfflineTools
 from navi_jupyter.agent.offline.backend import OfflineBackend
-from navi_jupyter.agent.offline.tool_calls import OfflineTools
 from navi_jupyter.agent.profiles.definitions import DEFAULT_PROFILE, PROFILES, instructions
 from navi_jupyter.agent.providers import catalog
 from navi_jupyter.agent.providers.catalog import OFFLINE, PROVIDERS

@@ -12,7 +12,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-from ...errors import InvalidSchedule
+from ...errors import InvalidRequest, InvalidSchedule, ToolDenied
 from ...events import (
     Event,
     TextMessageContent,
@@ -24,14 +24,17 @@ from ...events import (
     ToolCallStart,
 )
 from ...model.base import new_id
-from ...ports.agent import ToolContext, Turn, TurnResult
+from ...ports.agent import ToolContext, Turn, TurnResult, tool_context
 from ...text import truncate
 from ...timetext.dates import zone_of_place
 from ...timetext.parse import Timed, read_in_thread
+from ..registry import AgentParts
+from ..run.approvals import ApprovalGate, rejected_call
+from ..tools.base import as_text, call_recorded
+from ..tools.builtin import builtin_tools
 from ..trigger import RecallTrigger, trigger_of
 from . import intents, kernel_state, replies
 from .intents import Intent, understand
-from .tool_calls import OfflineTools
 
 _CHUNK_DELAY = 0.012
 _ANSWER_TIME = 1.0
@@ -46,11 +49,40 @@ _FIXED: Mapping[type[Intent], Callable[[], str]] = {
 """Answers that need no tool."""
 
 
-class Answer:
+class OfflineTools:
+    """The built-in tools, for one run."""
+
+    def __init__(self, agent_parts: AgentParts, context: ToolContext) -> None:
+        self._agent_parts = agent_parts
+        self._context = context
+
+    async def call(self, name: str, arguments: Mapping[str, Any]) -> str:
+        """The output of the tool as a model would read it: text, or JSON.
+
+        A call that is not allowed gives an error as JSON, and so does one whose arguments do not fit.
+        """
+        # In a thread: the first call imports the tools, whose schemas take some 50 ms.
+        tool = (await asyncio.to_thread(builtin_tools))[name]
+        try:
+            profile = self._agent_parts.profiles.get(self._context.session.profile)
+        except InvalidRequest as error:  # the user's file of the profile is broken
+            return rejected_call(error.message, error.code)
+        # This backend cannot pause for an answer: a call that would ask is refused, with how to allow it.
+        objection = ApprovalGate(self._agent_parts.permissions, profile, self._context).objection(tool)
+        if objection is not None:
+            return rejected_call(objection, ToolDenied.code)
+        token = tool_context.set(self._context)
+        try:
+            return as_text(await call_recorded(tool, arguments, self._context))
+        finally:
+            tool_context.reset(token)
+
+
+class OfflineRun:
     """One run. Its events go out by :meth:`_text` and :meth:`_tool`; a stop takes effect between any two."""
 
-    def __init__(self, turn: Turn, context: ToolContext, tools: OfflineTools) -> None:
-        self._tools = tools
+    def __init__(self, turn: Turn, context: ToolContext, agent_parts: AgentParts) -> None:
+        self._tools = OfflineTools(agent_parts, context)
         self._turn = turn
         self._context = context
         self._zone = turn.session.timezone

@@ -13,7 +13,6 @@ from types import ModuleType
 from ...events import Event
 from ...ports.agent import ToolContext, Turn, TurnResult
 from ..registry import AgentParts, default_parts
-from .tool_calls import OfflineTools
 
 
 class OfflineBackend:
@@ -25,7 +24,7 @@ class OfflineBackend:
     async def run(self, turn: Turn, context: ToolContext) -> AsyncIterator[Event | TurnResult]:
         """See ``ports.AgentLoop``."""
         answers = await asyncio.to_thread(_import_answers)
-        async for item in answers.Answer(turn, context, OfflineTools(self._agent_parts, context)).events():
+        async for item in answers.OfflineRun(turn, context, self._agent_parts).events():
             yield item
 
 
