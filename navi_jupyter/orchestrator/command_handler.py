@@ -81,6 +81,7 @@ class CommandHandler:
 
         Raises SessionNotFound, SessionBusy (mode ``reject``), LimitReached, LeaseLost.
         """
+        # In the transaction that would accept it: two deliveries of one command may run at the same time.
         before = await tx.acceptance(self._session_id, arrival.command_id)
         interrupted = None if before is None else await self._interrupted(tx, arrival, before)
         if before is not None and interrupted is None:
@@ -97,6 +98,7 @@ class CommandHandler:
             raise LimitReached(f"{self._max_queued} prompts are waiting in this session already.")
         if mode == "collect" and (host := host_of(waiting, arrival)) is not None:
             return await self._collect(tx, arrival, host, rival)
+        # No run to join: it is a prompt like any other.
         if mode == "steer" and rival is None:
             mode = "enqueue"
         run = self._new_run(arrival, session)
@@ -110,6 +112,7 @@ class CommandHandler:
             rival = None if ended is not None else rival
         elif rival is not None and mode == "steer" and rival.status is RunStatus.WAITING:
             await self._decline(tx, rival, arrival)
+        # Not past prompts that wait: they were accepted first.
         started = await self._begin(tx, run) if may_start and rival is None and not waiting else None
         if started is None:
             queued = queue_event("queued", run.command_id, run.id, text=arrival.part.shown, mode=mode)

@@ -107,6 +107,7 @@ class EventWriter:
         batches = {session_id: _merged(drafts) for session_id, drafts in taken.items()}
 
         async def unit(tx: SessionTx) -> set[str]:
+            # The fence: after a sleep past its lease another server may have closed a run that this one still writes.
             held = await tx.held_runs(runs, server_id=self._server_id)
             kept = {
                 session_id: [draft for draft in drafts if draft.run_id is None or draft.run_id in held]

@@ -231,6 +231,7 @@ class RunInterrupts:
     async def __call__(self, ask: Ask) -> Interrupt:
         await self._event_writer.flushed(self._run.session_id)  # what it asks about is in the log before it
         question = opened(ask, self._run, now(), approval_timeout=self._approval_timeout, durable=False)
+        # Before the question is in the database: an answer may come the moment it is committed.
         answer = self._interrupts.expect(question.id)
         self._time_limit.hold()
         try:

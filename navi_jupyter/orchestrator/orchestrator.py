@@ -119,6 +119,7 @@ class Orchestrator:
         ``listeners`` are called with every run that ends here.
         """
         await self._store.write(lambda tx: tx.beat(self.server, at=now()))
+        # Before the first command: a client must not find a run in progress that no server works on.
         await close_orphans(self._store, self.server)
         self._listeners = list(listeners)
         self._shared = SessionDependencies(
@@ -191,6 +192,7 @@ class Orchestrator:
         """Stop its run, end its followers, remove it with its log and recalls. Raises SessionNotFound."""
         await self.sessions.owned(session_id, owner)
         live = self._actors.get(session_id)
+        # First the rows, then the run: what it still writes finds no session and is dropped.
         await self._store.write(lambda tx: tx.delete_session(session_id), durable=True)
         if live is not None:
             actor, task = live

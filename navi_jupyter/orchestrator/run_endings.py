@@ -48,12 +48,14 @@ def custom(name: str, **value: object) -> Custom:
 
 async def close_run(tx: SessionTx, run: Run, ending: Ending, fold: TranscriptBuilder, *, forced: bool = False) -> bool:
     """Close what the run left open, give it its last event and its final status. False when it had one."""
+    # Readers of AG-UI expect each message and call to be closed before the run ends.
     events = fold.closing_events()
     transcript = fold.record(partial=ending.status is not RunStatus.COMPLETED)
     at = now()
     # The usage of the result goes before that of events on the way, and that before what a pause left in the row.
     if ending.usage == NO_USAGE:
         ending = replace(ending, usage=fold.usage or run.usage)
+    # First, because it decides whether this is the end: all events below belong to the end that counts.
     if not await tx.end_run(
         run.id,
         status=ending.status,

@@ -83,6 +83,8 @@ async def close_orphans(store: SessionStore, here: Server) -> Sequence[RunOwner]
     """End every run whose server is dead, with its partial text kept. Returns those that this call ended."""
 
     async def unit(tx: SessionTx) -> list[RunOwner]:
+        # One transaction: who is alive and what they own cannot change in between, and two servers that take over at
+        # the same time end each run once.
         at = now()
         known = await tx.servers()
         alive = {server.id for server, until in known if not is_dead(server, until, here=here, at=at)} | {here.id}

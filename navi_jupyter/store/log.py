@@ -39,6 +39,7 @@ class LogRows(Statements):
         row = await self.one("SELECT head_seq FROM sessions WHERE id = ?", (session_id,))
         if row is None:
             raise SessionNotFound(f"There is no session {session_id}.")
+        # The only counter of a log. Read and raised in one transaction, so that two servers never give a number twice.
         head: int = row["head_seq"]
         await self._insert({session_id: drafts}, {session_id: head})
         return head + len(drafts)
@@ -77,6 +78,7 @@ class LogRows(Statements):
         return [row["frame"] for row in rows]
 
     async def fold_events(self, session_id: str, folded: Mapping[int, str], dropped: Sequence[int]) -> None:
+        # Frames are replaced in place: a cursor beyond them stays valid.
         await self.db.executemany(
             "UPDATE events SET frame = ? WHERE session_id = ? AND seq = ?",
             [(frame, session_id, seq) for seq, frame in folded.items()],

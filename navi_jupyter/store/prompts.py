@@ -52,6 +52,7 @@ class PromptRows(Statements):
         )
 
     async def repeat_run(self, interrupted_id: str, run: Run, *, priority: int = 0, mode: str = "enqueue") -> None:
+        # Copied from the row, not from the command that is repeated: the user may have edited the prompt in the queue.
         await self.change(
             "INSERT INTO runs (id, session_id, command_id, status, origin_kind, recall_id, user_id, model, prompt,"
             " priority, first_seq, created_at, mode, parts) SELECT ?, r.session_id, r.command_id, ?, r.origin_kind,"
@@ -59,10 +60,12 @@ class PromptRows(Statements):
             " FROM runs r JOIN sessions s ON s.id = r.session_id WHERE r.id = ?",
             (run.id, run.status.value, run.model, priority, to_micros(run.created_at), mode, interrupted_id),
         )
+        # The scheduler finds the run of a firing through its command: it has to find the attempt that counts.
         await self.change(
             "UPDATE commands SET run_id = ? WHERE session_id = ? AND command_id = ?",
             (run.id, run.session_id, run.command_id),
         )
+        # The model would read the same prompt twice; but what a user has added to the run must not be lost.
         await self.change(
             "UPDATE runs SET rolled_back = 1 WHERE id = ?"
             " AND NOT EXISTS (SELECT 1 FROM runs joined WHERE joined.merged_into = runs.id)",

@@ -37,6 +37,7 @@ class RunRows(Statements):
         return None if row is None else run_of(row)
 
     async def last_effect(self, run: Run) -> str | None:
+        # `instr` first: it is much cheaper than parsing each frame of a long run as JSON.
         row = await self.one(
             "SELECT json_extract(frame, '$.event.value.tool') AS tool FROM events WHERE session_id = ? AND run_id = ?"
             " AND seq >= (SELECT first_seq FROM runs WHERE id = ?) AND instr(frame, '\"navi.tool\"') > 0"
@@ -56,6 +57,7 @@ class RunRows(Statements):
         return changed == 1
 
     async def pause_run(self, run_id: str, *, server_id: str, usage: Usage, conversation: bytes) -> bool:
+        # A stop that was requested through another server meanwhile wins: the caller ends the run as stopped then.
         changed = await self.change(
             "UPDATE runs SET status = 'waiting', server_id = NULL, lease_until = NULL, conversation = ?,"
             " input_tokens = ?, output_tokens = ?, requests = ?, cost = ?"
@@ -65,6 +67,7 @@ class RunRows(Statements):
         return changed == 1
 
     async def resume_run(self, run_id: str, *, server_id: str, lease_until: datetime) -> bool:
+        # Two servers may find the answered run: the first one's update wins, the other's matches no row.
         changed = await self.change(
             "UPDATE runs SET status = 'running', server_id = ?, lease_until = ? WHERE id = ? AND status = 'waiting'"
             " AND NOT EXISTS (SELECT 1 FROM interrupts WHERE run_id = runs.id AND status = 'open')",
@@ -91,6 +94,7 @@ class RunRows(Statements):
         conversation: bytes | None = None,
         transcript: Sequence[Message] = (),
     ) -> bool:
+        # The first end counts: its owner and a server that takes over may both write one.
         changed = await self.change(
             "UPDATE runs SET status = ?, ended_at = ?, input_tokens = ?, output_tokens = ?, requests = ?, cost = ?,"
             " error_code = ?, error_message = ?, conversation = ?, transcript = ?, lease_until = NULL"
@@ -109,6 +113,7 @@ class RunRows(Statements):
         return changed == 1
 
     async def request_stop(self, run_id: str, command_id: str) -> None:
+        # Only the first request is kept: a run is stopped once, and that command is its reason.
         await self.change(
             "UPDATE runs SET stop_command_id = ? WHERE id = ? AND stop_command_id IS NULL",
             (command_id, run_id),

@@ -98,6 +98,7 @@ class SessionRows(LogRows, PromptRows, RunRows, InterruptRows):
         await self.change("DELETE FROM sessions WHERE id = ?", (session_id,))
 
     async def beat(self, server: Server, *, at: datetime) -> None:
+        # The server's lease and those of its runs in one transaction: no other server sees one without the other.
         until = to_micros(at + DEFAULT_LEASE)
         await self.change(
             "INSERT INTO servers (id, host, pid, pid_started, lease_until) VALUES (?, ?, ?, ?, ?)"
