@@ -36,32 +36,27 @@ KEPT_ROWS, KEPT_FOR = 1000, timedelta(days=90)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Missed:
+class _Reasoned:
+    reason: str
+
+
+class Missed(_Reasoned):
     """Its time passed while no server could run it, or what it waited for cannot happen any more."""
 
-    reason: str
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Refused:
+class Refused(_Reasoned):
     """The recall's policy does not let it run (``max_fires``, a cooldown, a pause)."""
 
-    reason: str
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Overtaken:
+class Overtaken(_Reasoned):
     """A later firing, of the time ``by``, takes its place."""
 
     by: datetime
-    reason: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Withdrawn:
+class Withdrawn(_Reasoned):
     """Its recall was cancelled."""
-
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,18 +76,12 @@ class Busy:
     session: bool = True
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Died:
+class Died(_Reasoned):
     """The delivery broke off half-way: its server died, or something unforeseen was raised."""
 
-    reason: str
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Expired:
+class Expired(_Reasoned):
     """It may not be started any more."""
-
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,15 +92,14 @@ class Ended:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Interrupted:
+class Interrupted(Ended):
     """Its run was cut by the end of its server. ``tool``: the last one with an effect that it had started; None where
     there was none, so that nothing is done twice when the run is started again."""
 
-    run: Run
     tool: str | None
 
 
-Outcome = Accepted | Busy | Died | Expired | Ended | Interrupted
+Outcome = Accepted | Busy | Died | Expired | Ended
 """What is reported of a delivery or a run."""
 Happening = Missed | Refused | Overtaken | Withdrawn | Outcome
 
@@ -175,7 +163,7 @@ def decide(recall: Recall, firing: FiringState, happening: Happening, now: datet
         case Died(reason=why):
             return Move(FiringStatus.FAILED, why)
         # When its run is over
-        case Ended() | Interrupted() if status is not RUNNING:  # before its start was recorded: that comes first
+        case Ended() if status is not RUNNING:  # before its start was recorded: that comes first
             return Move(RUNNING)
         case Interrupted(tool=None) if crashes_left:
             return Move(PENDING, STARTS_AGAIN, at=now + crash_delay(firing.crashes), crash=True)
@@ -185,7 +173,7 @@ def decide(recall: Recall, firing: FiringState, happening: Happening, now: datet
             return Move(FiringStatus.SUCCEEDED, error_code(run) or firing.firing.reason)
         case Ended(run=run) if run.status is RunStatus.STOPPED and not timed_out(run, firing, now):
             return Move(FiringStatus.CANCELLED, "its run was stopped")
-        case Ended(run=run) | Interrupted(run=run):
+        case Ended(run=run):
             why = "timed_out" if run.status is RunStatus.STOPPED else error_code(run) or run.status.value
             if not attempts_left:
                 return Move(FiringStatus.FAILED, why)

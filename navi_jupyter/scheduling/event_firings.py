@@ -5,7 +5,7 @@ Not responsible for what becomes of a firing that is to run: as for all others t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from ..ports.recalls import FiringState, Happened, RecallState, Seen
 from .decisions import Missed, Overtaken, Refused
 from .ledger import append_notices, end_unwanted
 from .notices import RecallNotice
-from .outcomes import at_rest, end, of_event, watching
+from .outcomes import end, of_event, watching, with_status
 from .schedules import whole_ms
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def occur(
     gone = tuple(end(state.recall, f, overtaken, now) for f in old)
     planned = max(0, state.planned + 1 - sum(f.firing.status is FiringStatus.COALESCED for f in gone))
     rest = [f for f in opens if f not in old]
-    moved = at_rest(replace(state, planned=planned), [*rest, firing])
+    moved = with_status(replace(state, planned=planned), [*rest, firing])
     return Occurred(
         state=moved, firing=firing, replaced=gone, notices=tuple(RecallNotice.of_end(f.firing) for f in gone)
     )
@@ -134,50 +134,53 @@ class RecallOccurrences:
         """See the port."""
         now = self._clock.now()
 
-        async def unit(tx: RecallTx) -> tuple[bool, RecallState | None]:
-            recall_id = happened.recall_id
-            state = (await tx.recall_states([recall_id])).get(recall_id)
-            if state is None or await tx.keyed_firing(recall_id, "event", happened.key) is not None:
-                return False, None
-            opens = await tx.open_firings([recall_id])
+        async def take_in(tx: RecallTx, state: RecallState) -> Occurred | None:
+            opens = await tx.open_firings([happened.recall_id])
             pause, at = pause_of(state, self._mutations.min_interval), whole_ms(min(happened.at, now))
-            near = None if pause is None else await tx.event_near(recall_id, at, within=pause)
-            occurred = occur(state, happened, now, opens=opens, near=near, pause=pause)
-            if occurred is None:
-                return False, None
-            if occurred.replaced:
-                await tx.save_firings(occurred.replaced)
-            await tx.add_firings([occurred.firing])
-            if occurred.state is not state:
-                await tx.save_recalls([occurred.state])
-            await append_notices(tx, [(occurred.state, occurred.notices)], now)
-            return occurred.fires, occurred.state
+            near = None if pause is None else await tx.event_near(happened.recall_id, at, within=pause)
+            return occur(state, happened, now, opens=opens, near=near, pause=pause)
 
-        fires, state = await self._store.write(unit, durable=True)
-        if fires and state is not None:
-            self._mutations.notify(state.recall)
-        return fires
+        occurred = await self._record(happened, take_in, now)
+        if occurred is None or not occurred.fires:
+            return False
+        self._mutations.notify(occurred.state.recall)
+        return True
 
     async def never(self, happened: Happened, reason: str) -> bool:
         """See the port."""
         now = self._clock.now()
 
-        async def unit(tx: RecallTx) -> RecallState | None:
+        async def expire(_tx: RecallTx, state: RecallState) -> Occurred | None:
+            return give_up(state, happened, reason, now)
+
+        occurred = await self._record(happened, expire, now)
+        if occurred is not None:
+            self._mutations.notify(occurred.state.recall)
+        return occurred is not None
+
+    async def _record(
+        self,
+        happened: Happened,
+        decision: Callable[[RecallTx, RecallState], Awaitable[Occurred | None]],
+        now: datetime,
+    ) -> Occurred | None:
+        """Store what is decided of an event; None where it has its row already, or gets none."""
+
+        async def unit(tx: RecallTx) -> Occurred | None:
             state = (await tx.recall_states([happened.recall_id])).get(happened.recall_id)
+            # By its key: two servers, or one after a restart, report the same event.
             if state is None or await tx.keyed_firing(happened.recall_id, "event", happened.key) is not None:
                 return None
-            given_up = give_up(state, happened, reason, now)
-            if given_up is None:
+            if (occurred := await decision(tx, state)) is None:
                 return None
-            await tx.add_firings([given_up.firing])
-            await tx.save_recalls([given_up.state])
-            await append_notices(tx, [(given_up.state, given_up.notices)], now)
-            return given_up.state
+            await tx.save_firings(occurred.replaced)
+            await tx.add_firings([occurred.firing])
+            if occurred.state is not state:
+                await tx.save_recalls([occurred.state])
+            await append_notices(tx, [(occurred.state, occurred.notices)], now)
+            return occurred
 
-        state = await self._store.write(unit, durable=True)
-        if state is not None:
-            self._mutations.notify(state.recall)
-        return state is not None
+        return await self._store.write(unit, durable=True)
 
     async def narrow(self, recall_id: str, before: When, after: When) -> bool:
         """See the port. Without an event: to people it is the same recall."""

@@ -18,7 +18,7 @@ from ..ports.recalls import Claimed, FiringState
 from .decisions import Accepted, Busy, Died, Ended, Interrupted, Outcome, Withdrawn, decide
 from .misfires import Plan, supersede
 from .notices import RecallNotice
-from .outcomes import Step, at_rest, end, first_due, settle
+from .outcomes import Step, end, first_due, settle, with_status
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -39,13 +39,6 @@ class Report:
     fence: int | None = None
     command_id: str | None = None
     session_id: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settled:
-    """What :func:`settle_all` did."""
-
-    steps: tuple[Step, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +69,7 @@ async def store_plans(tx: RecallTx, plans: Sequence[Plan | Step], now: datetime,
     for plan in plans:
         for firing in plan.firings if isinstance(plan, Plan) else ():
             if firing.firing.status is FiringStatus.PENDING and firing.firing.not_before <= now:
-                taken = _taken(firing, lease)
+                taken = _claimed(firing, lease)
                 firings.append(taken)
                 claimed.append(Claimed(firing=taken, recall=plan.state))
             else:
@@ -101,12 +94,12 @@ async def _without_known(tx: RecallTx, firings: Sequence[FiringState], claimed: 
         fewer = replace(state, planned=max(0, state.planned - len(again)))
         if again and fewer.due_at is None and fewer.recall.policy.max_fires is not None:
             fewer = replace(fewer, due_at=first_due(fewer, after=last[recall_id]))
-        moved.append(at_rest(fewer, opens.get(recall_id, ())))
+        moved.append(with_status(fewer, opens.get(recall_id, ())))
     await tx.advance_recalls(moved)
     return [claim for claim in claimed if claim.firing.firing.id in added]
 
 
-def _taken(firing: FiringState, lease: Lease) -> FiringState:
+def _claimed(firing: FiringState, lease: Lease) -> FiringState:
     claimed = firing.firing.but(status=FiringStatus.CLAIMED)
     return FiringState(  # spelled out: several times faster than replace()
         firing=claimed,
@@ -160,9 +153,9 @@ async def append_notices(
         await tx.append_all({session_id: found for session_id, found in drafts.items() if found})
 
 
-async def settle_all(tx: RecallTx, reports: Sequence[Report], now: datetime) -> Settled:
+async def settle_all(tx: RecallTx, reports: Sequence[Report], now: datetime) -> tuple[Step, ...]:
     """Take the reported firings one step on each. What is over, unknown, or claimed anew since is left alone."""
-    firings, ids = await _reported(tx, reports)
+    firings, ids = await _firings_of(tx, reports)
     recall_ids = {state.firing.recall_id for state in firings.values()}
     recalls = await tx.recall_states(recall_ids) if recall_ids else {}
     opens = _by_recall(await tx.open_firings(recall_ids)) if recall_ids else {}
@@ -177,7 +170,7 @@ async def settle_all(tx: RecallTx, reports: Sequence[Report], now: datetime) -> 
             continue
         recall_id = firing.firing.recall_id
         others = [f for f in opens.get(recall_id, ()) if f.firing.id != firing_id]
-        outcome = await _certain(tx, firing, report.outcome, now)
+        outcome = await _verified(tx, firing, report.outcome, now)
         step = settle(recalls[recall_id], firing, outcome, now, others=others, last=last.get(recall_id))
         recalls[recall_id] = step.state
         if step.firing is not None:
@@ -189,10 +182,10 @@ async def settle_all(tx: RecallTx, reports: Sequence[Report], now: datetime) -> 
     await append_notices(
         tx, [(part.state, part.notices) for step in steps for part in (step.earlier, step) if part], now
     )
-    return Settled(steps=tuple(steps))
+    return tuple(steps)
 
 
-async def _certain(tx: RecallTx, firing: FiringState, outcome: Outcome, now: datetime) -> Outcome:
+async def _verified(tx: RecallTx, firing: FiringState, outcome: Outcome, now: datetime) -> Outcome:
     """What really became of it, as far as only the database knows.
 
     A run that its server's end interrupted may have changed something before. The prompt of a delivery that broke off
@@ -204,10 +197,10 @@ async def _certain(tx: RecallTx, firing: FiringState, outcome: Outcome, now: dat
     if isinstance(outcome, Ended) and outcome.run.status is RunStatus.INTERRUPTED:
         return Interrupted(run=outcome.run, tool=await tx.last_effect(outcome.run))
     doubtful = isinstance(outcome, Died) or (isinstance(outcome, Busy) and not outcome.session)
-    return (await found_accepted(tx, firing, now) if doubtful else None) or outcome
+    return (await acceptance_of(tx, firing, now) if doubtful else None) or outcome
 
 
-async def found_accepted(tx: RecallTx, firing: FiringState, now: datetime) -> Accepted | None:
+async def acceptance_of(tx: RecallTx, firing: FiringState, now: datetime) -> Accepted | None:
     """That the session has the firing's prompt, if it has. The run of an attempt that is over does not count."""
     acceptance = await tx.acceptance(firing.session_id, firing.command_id)
     if acceptance is None or (acceptance.run_id is not None and acceptance.run_id == firing.firing.run_id):
@@ -228,7 +221,7 @@ def rescued(lost: Iterable[FiringState], *, server_id: str) -> list[Report]:
 
 def _outdated(firing: FiringState, report: Report) -> bool:
     running, known = firing.firing.status is FiringStatus.RUNNING, firing.firing.run_id
-    if isinstance(report.outcome, Ended | Interrupted):
+    if isinstance(report.outcome, Ended):
         # A run's end is reported by its server and found by the sweep. By the second time the firing may wait for its
         # next attempt, or be in it.
         run_id = report.outcome.run.id
@@ -253,7 +246,7 @@ async def end_all(tx: RecallTx, ending: Sequence[tuple[RecallState, str]], now: 
         for firing in firings:
             if decide(before.recall, firing, Withdrawn(reason=why), now).to is FiringStatus.RUNNING:
                 continue
-            accepted = await found_accepted(tx, firing, now) if firing.firing.status is FiringStatus.CLAIMED else None
+            accepted = await acceptance_of(tx, firing, now) if firing.firing.status is FiringStatus.CLAIMED else None
             if accepted is None:
                 changed.append(end(before.recall, firing, Withdrawn(reason=why), now))
                 continue
@@ -280,7 +273,7 @@ CANCELLED = "the recall was cancelled"
 """The reason of those that a user cancels; their event has none."""
 
 
-async def _reported(tx: RecallTx, reports: Sequence[Report]) -> tuple[dict[str, FiringState], list[str]]:
+async def _firings_of(tx: RecallTx, reports: Sequence[Report]) -> tuple[dict[str, FiringState], list[str]]:
     """The firings of the reports by id, and each report's firing id (empty when there is none)."""
     by_id = [report.firing_id for report in reports if report.firing_id is not None]
     by_command = [report.command_id for report in reports if report.command_id is not None]

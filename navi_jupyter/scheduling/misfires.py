@@ -16,7 +16,7 @@ from ..model.recalls import FiringStatus, Once, Recall, When
 from ..ports.recalls import FiringState, RecallState
 from .decisions import Happening, Missed, Overtaken, Refused
 from .notices import ENDED, LATE, RecallNotice
-from .outcomes import allowed, at_rest, automatic, end, first_due
+from .outcomes import allowed, automatic, end, first_due, with_status
 from .schedules import count, last_slots, next_after
 
 LEDGER_ROWS = 100
@@ -83,8 +83,8 @@ def plan(state: RecallState, now: datetime, *, opens: Sequence[FiringState] = ()
         return Plan(state=state)
     if isinstance(state.recall.schedule, When):
         notice = RecallNotice(action="missed", reason=f"it waited until {timestamp(due)}")
-        return Plan(state=at_rest(replace(state, due_at=None), opens), notices=(notice,))
-    slots, total, following = _missed(state, due, now)
+        return Plan(state=with_status(replace(state, due_at=None), opens), notices=(notice,))
+    slots, total, following = _times_since(state, due, now)
     chosen, dropped = choose(state.recall, slots, now)
     if policy.max_fires is not None:
         room = max(0, policy.max_fires - state.planned)
@@ -116,11 +116,11 @@ def plan(state: RecallState, now: datetime, *, opens: Sequence[FiringState] = ()
         row = firings[oldest]
         firings[oldest] = replace(row, firing=row.firing.but(coalesced=beyond))
     supersedes = chosen[0] if chosen and policy.misfire != "all" and any(map(_waiting, opens)) else None
-    moved = at_rest(moved, [*opens, *firings[: len(chosen)]])
+    moved = with_status(moved, [*opens, *firings[: len(chosen)]])
     return Plan(state=moved, firings=tuple(firings), notices=notices, supersedes=supersedes)
 
 
-def _missed(state: RecallState, due: datetime, now: datetime) -> tuple[list[datetime], int, datetime | None]:
+def _times_since(state: RecallState, due: datetime, now: datetime) -> tuple[list[datetime], int, datetime | None]:
     """The last times in [due, now], at most ``LEDGER_ROWS``, how many there are in all, and the first one after now."""
     schedule, until = state.recall.schedule, state.recall.policy.until
     upto = now if until is None else min(now, until)
@@ -171,7 +171,7 @@ def supersede(plan: Plan, opens: Sequence[FiringState], now: datetime) -> tuple[
         state = replace(state, due_at=first_due(state, after=max(f.firing.slot for f in plan.firings)))
     rest = [f for f in (*opens, *plan.firings) if f not in old and not f.firing.status.final]
     notices = [RecallNotice.of_end(f.firing) for f in gone]
-    return replace(plan, state=at_rest(state, rest), notices=(*notices, *plan.notices)), gone
+    return replace(plan, state=with_status(state, rest), notices=(*notices, *plan.notices)), gone
 
 
 # --- after an outage -------------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ class CatchUp:
         waiting = [f for f in firings if not f.firing.status.final]
         first = next(f for f in waiting if f.firing.reason == _TURN)
         notice = RecallNotice(action="deferred", slot=first.firing.slot, reason=_TURN)
-        state = at_rest(plan.state, [*opens, *waiting])
+        state = with_status(plan.state, [*opens, *waiting])
         return replace(plan, state=state, firings=firings, notices=(*plan.notices, notice))
 
     def _placed(self, owner: str, firing: FiringState, now: datetime) -> FiringState:

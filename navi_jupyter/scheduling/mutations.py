@@ -18,7 +18,7 @@ from ..model.sessions import OriginKind
 from ..ports.recalls import FiringState, RecallState
 from .ledger import append_notices
 from .notices import RecallNotice
-from .outcomes import at_rest, first_due, one_time
+from .outcomes import first_due, one_time, with_status
 from .schedules import resolve, shortest_gap, whole_ms
 
 if TYPE_CHECKING:
@@ -74,12 +74,18 @@ class Mutations:
         if any(isinstance(recall.schedule, When) for recall in recalls):
             self._whens_changed()
 
+    async def write(self, unit: Callable[[RecallTx], Awaitable[Recall]]) -> Recall:
+        """Run a change of one recall in a durable transaction, then notify."""
+        recall = await self.store.write(unit, durable=True)
+        self.notify(recall)
+        return recall
+
     async def change(self, recall_id: str, owner: str, change: Change, notice: RecallNotice) -> Recall:
         """Change one recall that is not over, in one transaction with its event. Raises RecallNotFound, RecallOver."""
         now = self.clock.now()
 
         async def unit(tx: RecallTx) -> Recall:
-            state = await locked(tx, recall_id, owner)
+            state = await read_owned(tx, recall_id, owner)
             must_be_open(state)
             moved = change(state, await tx.open_firings([recall_id]))
             if moved is None:
@@ -88,9 +94,7 @@ class Mutations:
             await append_notices(tx, [(moved, [notice])], now)
             return moved.recall
 
-        recall = await self.store.write(unit, durable=True)
-        self.notify(recall)
-        return recall
+        return await self.write(unit)
 
     async def add(self, tx: RecallTx, states: Sequence[RecallState], owner: str, now: datetime) -> None:
         """Insert new recalls of one owner. Raises SessionNotFound, LimitReached."""
@@ -129,7 +133,7 @@ class Mutations:
             created_at=now,
             origin=OriginKind.SYSTEM if by_agent else OriginKind.USER,
         )
-        return aimed(RecallState(recall=recall, owner=owner, due_at=None), now)
+        return with_first_time(RecallState(recall=recall, owner=owner, due_at=None), now)
 
     def _must_be_watchable(self, schedule: Schedule) -> None:
         if isinstance(schedule, When) and (why := self._why_not_watched(schedule)):
@@ -148,9 +152,9 @@ class Mutations:
             self._must_be_watchable(update["schedule"])
         moved = replace(state, recall=recall.model_copy(update=update))
         if patch.schedule is not None:
-            return aimed(replace(moved, outcome=None, planned=_kept_count(state, update["schedule"])), now)
+            return with_first_time(replace(moved, outcome=None, planned=_kept_count(state, update["schedule"])), now)
         if patch.policy is not None and isinstance(recall.schedule, When):
-            return aimed(moved, now)
+            return with_first_time(moved, now)
         if patch.policy is not None and state.due_at is not None:
             return replace(moved, due_at=first_due(moved, after=state.due_at - _TICK))
         if patch.policy is not None and not one_time(recall.schedule):  # its end may have been put off: it goes on
@@ -174,7 +178,7 @@ def resumed(state: RecallState, opens: Sequence[FiringState]) -> RecallState | N
     """A :data:`Change`: it goes on; the misfire policy decides about the times that passed meanwhile."""
     if state.recall.status is not RecallStatus.PAUSED:
         return None
-    return at_rest(replace(state, recall=state.recall.but(status=RecallStatus.PENDING)), opens)
+    return with_status(replace(state, recall=state.recall.but(status=RecallStatus.PENDING)), opens)
 
 
 def check_targets(notify: Iterable[str], known: Sequence[str] | None, *, kept: Iterable[str] = ()) -> None:
@@ -206,7 +210,7 @@ def check_gap(schedule: Schedule, least: timedelta, now: datetime) -> None:
         )
 
 
-def aimed(state: RecallState, now: datetime) -> RecallState:
+def with_first_time(state: RecallState, now: datetime) -> RecallState:
     """The state of a recall whose schedule counts from ``now``. Raises InvalidSchedule when it would never fire."""
     schedule: Schedule = state.recall.schedule
     # A time that was "now" when it was written fires at once.
@@ -219,19 +223,19 @@ def aimed(state: RecallState, now: datetime) -> RecallState:
         if not full:
             why = "until is before its first time" if policy.until else "it has no time to come"
         raise InvalidSchedule(f"It would never fire: {why}.", field="policy.until" if policy.until else "policy")
-    return at_rest(replace(state, due_at=None if due is None else whole_ms(due)), ())
+    return with_status(replace(state, due_at=None if due is None else whole_ms(due)), ())
 
 
-def owned(state: RecallState | None, recall_id: str, owner: str) -> RecallState:
+def require_owner(state: RecallState | None, recall_id: str, owner: str) -> RecallState:
     """Raises RecallNotFound, also for other people's."""
     if state is None or state.owner != owner:
         raise RecallNotFound(f"There is no recall {recall_id[:100]}.")
     return state
 
 
-async def locked(tx: RecallTx, recall_id: str, owner: str) -> RecallState:
+async def read_owned(tx: RecallTx, recall_id: str, owner: str) -> RecallState:
     """The state inside a transaction. Raises RecallNotFound."""
-    return owned((await tx.recall_states([recall_id])).get(recall_id), recall_id, owner)
+    return require_owner((await tx.recall_states([recall_id])).get(recall_id), recall_id, owner)
 
 
 def must_be_open(state: RecallState) -> Recall:

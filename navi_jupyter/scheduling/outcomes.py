@@ -1,7 +1,7 @@
 """What a decision about a firing changes: its row, its recall, and what its session is notified of. Pure.
 
 :func:`settle` takes one firing one step on. A recall's status always follows from its next time and its open firings
-(:func:`at_rest`). Not responsible for the decisions themselves (``decisions``).
+(:func:`with_status`). Not responsible for the decisions themselves (``decisions``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..model.base import ordered_id
 from ..model.recalls import Firing, FiringStatus, Once, Recall, RecallStatus, Schedule, When
 from ..ports.recalls import FiringState, Happened, RecallState
 from ..text import truncate_middle
-from .decisions import MAX_WAIT, STARTED_AGAIN, Accepted, Ended, Happening, Interrupted, Move, Outcome, decide
+from .decisions import MAX_WAIT, STARTED_AGAIN, Accepted, Ended, Happening, Move, Outcome, decide
 from .notices import ENDED, RecallNotice, with_advice
 from .schedules import next_after, whole_ms
 
@@ -64,7 +64,7 @@ def settle(
         case FiringStatus.RUNNING, Accepted():
             state, firing, notice = _start(state, firing, outcome, others)
             return Step(state=state, firing=firing, notices=(notice,))
-        case FiringStatus.RUNNING, Ended(run=run) | Interrupted(run=run):
+        case FiringStatus.RUNNING, Ended(run=run):
             begun = Accepted(run_id=run.id, at=run.started_at or run.created_at)
             state, firing, notice = _start(state, firing, begun, others)
             first = Step(state=state, firing=firing, notices=(notice,))
@@ -72,7 +72,7 @@ def settle(
         case FiringStatus.PENDING, _:
             waiting = put_back(firing, move)
             notice = RecallNotice(action="deferred", slot=waiting.firing.slot, reason=move.reason)
-            return Step(state=at_rest(state, [*others, waiting]), firing=waiting, notices=(notice,))
+            return Step(state=with_status(state, [*others, waiting]), firing=waiting, notices=(notice,))
         case _:
             return _ended(state, firing, move, now, others, last)
 
@@ -101,7 +101,7 @@ def _start(
     # The recall counts firings, not their attempts.
     fired = state.recall.fired + (firing.firing.started_at is None)
     moved = with_recall(state, state.recall.but(last_at=slot, fired=fired))
-    return at_rest(moved, [*others, running]), running, RecallNotice(action="started", slot=slot)
+    return with_status(moved, [*others, running]), running, RecallNotice(action="started", slot=slot)
 
 
 def put_back(firing: FiringState, move: Move) -> FiringState:
@@ -159,7 +159,7 @@ def _ended(
     elif state.outcome is FiringStatus.FAILED and one_time(state.recall.schedule):
         state = replace(state, outcome=move.to)  # it had failed, and was run once more
     notice = RecallNotice(action=ENDED[move.to], slot=firing.firing.slot, reason=with_advice(state.recall, move))
-    return Step(state=at_rest(state, others), firing=closed(state.recall, firing, move, now), notices=(notice,))
+    return Step(state=with_status(state, others), firing=closed(state.recall, firing, move, now), notices=(notice,))
 
 
 def _uncount(state: RecallState, firing: FiringState, now: datetime, last: datetime | None) -> RecallState:
@@ -221,7 +221,7 @@ def watching(state: RecallState) -> bool:
     return policy.max_fires is None or state.planned < policy.max_fires
 
 
-def at_rest(state: RecallState, opens: Sequence[FiringState]) -> RecallState:
+def with_status(state: RecallState, opens: Sequence[FiringState]) -> RecallState:
     """The recall's status and ``next_at``, as they follow from its next time and its open firings."""
     recall = state.recall
     if recall.status.final:

@@ -26,7 +26,7 @@ from ..model.recalls import When
 from ..model.sessions import OriginKind, Run
 from .decisions import Busy, Ended, Outcome
 from .delivery import RecallDelivery
-from .ledger import Lease, Report, Settled, current, settle_all, store_plans
+from .ledger import Lease, Report, current, settle_all, store_plans
 from .misfires import Plan
 from .missed_report import MissedReport
 from .outcomes import Step
@@ -318,21 +318,21 @@ class Scheduler:
             return False
         return self._clock.now() - since < LEASE / 4
 
-    async def settle(self, reports: Sequence[Report]) -> Settled:
+    async def settle(self, reports: Sequence[Report]) -> tuple[Step, ...]:
         """Record the outcomes of deliveries and runs; harmless to repeat."""
         now = self._clock.now()
 
-        async def unit(tx: RecallTx) -> Settled:
+        async def unit(tx: RecallTx) -> tuple[Step, ...]:
             return await settle_all(tx, reports, now)
 
-        settled = await self._store.write(unit)
+        steps = await self._store.write(unit)
         self._signal.set()
-        self._notify(settled.steps)
+        self._notify(steps)
         busy = {r.session_id for r in reports if r.session_id and isinstance(r.outcome, Busy)}
         for session_id in busy & self._idle_meanwhile:
             self._idle_meanwhile.discard(session_id)
             await self._wake_deferred(session_id)
-        return settled
+        return steps
 
     def _notify(self, steps: Sequence[Step]) -> None:
         """Call back those whom these steps concern."""

@@ -29,9 +29,19 @@ from .bulk import BulkChanges
 from .decisions import agent_may_not
 from .event_firings import RecallOccurrences
 from .ledger import CANCELLED, append_notices, end_all
-from .mutations import Mutations, check_gap, check_targets, locked, must_be_open, no_callback, owned, paused, resumed
+from .mutations import (
+    Mutations,
+    check_gap,
+    check_targets,
+    must_be_open,
+    no_callback,
+    paused,
+    read_owned,
+    require_owner,
+    resumed,
+)
 from .notices import RecallNotice
-from .outcomes import at_rest, manual, one_time
+from .outcomes import manual, one_time, with_status
 from .schedules import MIN_INTERVAL, preview, resolve, spec_of, warnings
 
 if TYPE_CHECKING:
@@ -52,7 +62,7 @@ class RecallQueries:
     async def get(self, recall_id: str, *, owner: str) -> Recall:
         """Raises RecallNotFound."""
         state = await self._store.recall_state(recall_id)
-        return owned(state, recall_id, owner).recall
+        return require_owner(state, recall_id, owner).recall
 
     async def list(
         self,
@@ -183,12 +193,11 @@ class RecallService:
         if by_agent and (why := agent_may_not(schedule, code=code)):
             raise InvalidSchedule(why, field="schedule")
 
-        async def unit(tx: RecallTx) -> None:
+        async def unit(tx: RecallTx) -> Recall:
             await self._mutations.add(tx, [state], owner, now)
+            return state.recall
 
-        await self._store.write(unit, durable=True)
-        self._mutations.notify(state.recall)
-        return state.recall
+        return await self._mutations.write(unit)
 
     async def patch(self, recall_id: str, patch: RecallPatch, *, owner: str, zone: str | None = None) -> Recall:
         """Change the fields that are there. A new schedule counts from now; what already fired or waits keeps its slot.
@@ -200,20 +209,20 @@ class RecallService:
         now = self._clock.now()
 
         async def unit(tx: RecallTx) -> Recall:
-            state = await locked(tx, recall_id, owner)
+            state = await read_owned(tx, recall_id, owner)
             check_targets(notify, known, kept=state.recall.policy.notify)
             session = await tx.session(state.recall.session_id)
             own_zone = zone or (session.timezone if session else "UTC")
-            moved = at_rest(self._mutations.patched(state, patch, now, own_zone), await tx.open_firings([recall_id]))
+            moved = with_status(
+                self._mutations.patched(state, patch, now, own_zone), await tx.open_firings([recall_id])
+            )
             if not patch.model_fields_set:
                 return state.recall
             await tx.save_recalls([moved])
             await append_notices(tx, [(moved, [RecallNotice(action="rescheduled")])], now)
             return moved.recall
 
-        recall = await self._store.write(unit, durable=True)
-        self._mutations.notify(recall)
-        return recall
+        return await self._mutations.write(unit)
 
     async def clone(self, recall_id: str, patch: RecallPatch, *, owner: str) -> Recall:
         """A new recall like this one, with the fields of ``patch`` in their place. It counts from now.
@@ -226,7 +235,7 @@ class RecallService:
         now = self._clock.now()
 
         async def unit(tx: RecallTx) -> Recall:
-            recall = (await locked(tx, recall_id, owner)).recall
+            recall = (await read_owned(tx, recall_id, owner)).recall
             check_targets(notify, known, kept=recall.policy.notify)
             session = await tx.session(recall.session_id)
             request = RecallCreate(
@@ -240,9 +249,7 @@ class RecallService:
             await self._mutations.add(tx, [state], owner, now)
             return state.recall
 
-        recall = await self._store.write(unit, durable=True)
-        self._mutations.notify(recall)
-        return recall
+        return await self._mutations.write(unit)
 
     async def pause(self, recall_id: str, *, owner: str) -> Recall:
         """Nothing starts until it is resumed; a run in progress goes on. Raises RecallNotFound, RecallOver."""
@@ -264,14 +271,12 @@ class RecallService:
         now = self._clock.now()
 
         async def unit(tx: RecallTx) -> Recall:
-            state = await locked(tx, recall_id, owner)
+            state = await read_owned(tx, recall_id, owner)
             must_be_open(state)
             (ended,) = await end_all(tx, [(state, CANCELLED)], now)
             return ended.recall
 
-        recall = await self._store.write(unit, durable=True)
-        self._mutations.notify(recall)
-        return recall
+        return await self._mutations.write(unit)
 
     async def delete(self, recall_id: str, *, owner: str) -> Recall:
         """:meth:`cancel`, and without effect on one that is over, so that it can be repeated. Raises RecallNotFound."""
@@ -290,20 +295,18 @@ class RecallService:
         now = self._clock.now()
 
         async def unit(tx: RecallTx) -> Recall:
-            state = await locked(tx, recall_id, owner)
+            state = await read_owned(tx, recall_id, owner)
             if key is not None and await tx.keyed_firing(recall_id, "manual", key) is not None:
                 return state.recall
             state = _reopened(state)
             firing = manual(state.recall, key, now)
             opens = [*await tx.open_firings([recall_id]), firing]
-            moved = at_rest(state, opens)
+            moved = with_status(state, opens)
             await tx.add_firings([firing])
             await tx.save_recalls([moved])
             return moved.recall
 
-        recall = await self._store.write(unit, durable=True)
-        self._mutations.notify(recall)
-        return recall
+        return await self._mutations.write(unit)
 
 
 def _reopened(state: RecallState) -> RecallState:

@@ -69,7 +69,7 @@ class Sweeper:
             now = self._clock.now()  # not before it: the clock may have been set back while this waited
             done = await settle_all(tx, ended, now)
             lost = await tx.lost_claims(now=now, server_id=self._server_id)
-            return done.steps + (await settle_all(tx, rescued(lost, server_id=self._server_id), now)).steps
+            return done + await settle_all(tx, rescued(lost, server_id=self._server_id), now)
 
         steps = await self._store.write(unit)
         stopped = await self._stop_overrunning(now)

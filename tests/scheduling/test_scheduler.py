@@ -206,7 +206,7 @@ async def test_a_stale_record_is_refused_by_its_fence(tmp_path: Path) -> None:
             fence=claims[0].firing.fence,
         )
         settled = await stalled.settle([report])
-        assert settled.steps == ()
+        assert settled == ()
         assert (await w.get(recall)).status == "running"
 
 

@@ -126,7 +126,7 @@ def put_back_without_looking_for_the_prompt(_house: House, patch: Patch) -> None
     async def as_reported(_tx: Any, _firing: FiringState, outcome: Any, _now: datetime) -> Any:
         return outcome
 
-    patch(ledger, "_certain", as_reported)
+    patch(ledger, "_verified", as_reported)
 
 
 @mistake
@@ -177,13 +177,13 @@ def busy_is_the_end(_house: House, patch: Patch) -> None:
 
 @mistake
 def coalesced_is_counted_one_short(_house: House, patch: Patch) -> None:
-    missed = misfires._missed
+    missed = misfires._times_since
 
     def short(*given: Any) -> Any:
         found, total, following = missed(*given)
         return found, max(len(found), total - 1), following
 
-    patch(misfires, "_missed", short)
+    patch(misfires, "_times_since", short)
 
 
 @mistake
