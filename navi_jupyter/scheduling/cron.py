@@ -268,6 +268,7 @@ class Fields:
         )
         self._per_day = len(self.seconds) * len(self.minutes) * len(self.hours)
         self._cache: dict[tuple[int, int], tuple[int, ...]] = {}
+        # A star with a step counts as a star, as in Debian: ``*/30`` fires in both copies of an hour.
         self.fixed_time = len(texts) == 5 and minute[0] != "*" and hour[0] != "*"
         """Debian cron's class of jobs that a clock change neither loses nor doubles. Never six-field ones."""
 
@@ -276,7 +277,7 @@ class Fields:
         if month not in self.months:
             return ()
         if (found := self._cache.get((year, month))) is None:
-            if len(self._cache) > 64:
+            if len(self._cache) > 64:  # five years: counting over an outage visits each month twice
                 self._cache.clear()
             found = self._cache[year, month] = self._days.of(year, month)
         return found

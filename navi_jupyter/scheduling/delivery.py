@@ -63,6 +63,7 @@ class RecallDelivery:
                 ended = await self._ended_by_user(claim)
                 if ended is not None:
                     return ended
+            # Given up, it may be accepted all the same: the report is checked against the log when it is settled.
             async with asyncio.timeout(PATIENCE):
                 acceptance = await self._submit(
                     firing.session_id,

@@ -66,6 +66,7 @@ def occur(
         return Occurred(state=state, firing=row, notices=(RecallNotice.of_end(row.firing),))
     overtaken = Overtaken(by=slot, reason=f"still waiting when it happened again at {timestamp(slot)}")
     waiting = [f for f in opens if f.firing.kind == "event" and f.firing.status is FiringStatus.PENDING]
+    # Several while the session is busy are one firing, that of the last, unless each was asked for.
     old = [] if state.recall.policy.misfire == "all" else waiting
     gone = tuple(end(state.recall, f, overtaken, now) for f in old)
     planned = max(0, state.planned + 1 - sum(f.firing.status is FiringStatus.COALESCED for f in gone))
@@ -222,6 +223,7 @@ class RecallOccurrences:
             return await end_unwanted(tx, session_id, seen, now)
 
         try:
+            # A cheap read first: this is asked at each prompt, and few sessions have such recalls.
             if await self._store.ends_with_user(session_id):
                 self._mutations.notify(*(state.recall for state in await self._store.write(unit, durable=True)))
         except StoreError as error:

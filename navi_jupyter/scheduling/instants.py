@@ -45,6 +45,7 @@ def _naive(at: datetime) -> datetime:
 
 def _change(zone: ZoneInfo, low: datetime, high: datetime) -> datetime:
     """The first whole second in (low, high] with the offset of ``high``; there is exactly one change."""
+    # By bisection: zoneinfo has no way to ask for its transitions.
     target, low, high = offset_at(zone, high), low.replace(microsecond=0), high
     seconds = int((high - low).total_seconds())
     left, right = 0, seconds
@@ -112,6 +113,7 @@ class Calendar:
         if wall is None:
             return None
         candidate = wall.replace(tzinfo=UTC) - offset
+        # The usual case: near, and under the offset of now. What follows is about changes of the clock in between.
         if candidate - at <= _REACH and offset_at(self.zone, candidate) == offset:
             return candidate
         horizon = at + _REACH

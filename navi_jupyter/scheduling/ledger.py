@@ -60,6 +60,7 @@ async def store_plans(tx: RecallTx, plans: Sequence[Plan | Step], now: datetime,
 
     The plans are :func:`current`.
     """
+    # Inside the transaction: a firing that waited when the plan was made may have been claimed since.
     plans, replaced = await _superseded(tx, plans, now)
     await tx.advance_recalls(plan.state for plan in plans)
     if replaced:
@@ -69,12 +70,13 @@ async def store_plans(tx: RecallTx, plans: Sequence[Plan | Step], now: datetime,
     for plan in plans:
         for firing in plan.firings if isinstance(plan, Plan) else ():
             if firing.firing.status is FiringStatus.PENDING and firing.firing.not_before <= now:
+                # Taken as it goes in: inserting and claiming in two statements costs a third more.
                 taken = _claimed(firing, lease)
                 firings.append(taken)
                 claimed.append(Claimed(firing=taken, recall=plan.state))
             else:
                 firings.append(firing)
-    if await tx.add_firings(firings) != len(firings):
+    if await tx.add_firings(firings) != len(firings):  # the unique index on recall and time left some out
         claimed = await _without_known(tx, firings, claimed)
     await append_notices(tx, [(plan.state, plan.notices) for plan in plans if plan.notices], now)
     return claimed
@@ -155,6 +157,7 @@ async def append_notices(
 
 async def settle_all(tx: RecallTx, reports: Sequence[Report], now: datetime) -> tuple[Step, ...]:
     """Take the reported firings one step on each. What is over, unknown, or claimed anew since is left alone."""
+    # All rows are read before the first decision and saved after the last: several reports may be of one recall.
     firings, ids = await _firings_of(tx, reports)
     recall_ids = {state.firing.recall_id for state in firings.values()}
     recalls = await tx.recall_states(recall_ids) if recall_ids else {}
@@ -246,6 +249,7 @@ async def end_all(tx: RecallTx, ending: Sequence[tuple[RecallState, str]], now: 
         for firing in firings:
             if decide(before.recall, firing, Withdrawn(reason=why), now).to is FiringStatus.RUNNING:
                 continue
+            # Claimed, it may have been accepted just now by a server that has not recorded it.
             accepted = await acceptance_of(tx, firing, now) if firing.firing.status is FiringStatus.CLAIMED else None
             if accepted is None:
                 changed.append(end(before.recall, firing, Withdrawn(reason=why), now))

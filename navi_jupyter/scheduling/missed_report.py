@@ -50,7 +50,7 @@ class MissedReport:
     async def publish(self, now: datetime) -> None:
         """One event in each session concerned, by the server that comes first. Call when all that is due is planned."""
         if not self._returned:
-            return
+            return  # the usual case costs no transaction
 
         async def unit(tx: RecallTx) -> None:
             batches = {}

@@ -100,8 +100,9 @@ class Mutations:
         """Insert new recalls of one owner. Raises SessionNotFound, LimitReached."""
         for session_id in dict.fromkeys(state.recall.session_id for state in states):
             session = await tx.session(session_id)
-            if session is None or session.owner != owner:
+            if session is None or session.owner != owner:  # the same answer for both: others' ids are not probed
                 raise SessionNotFound(f"There is no session {session_id[:100]}.", field="session_id")
+        # Counted inside the transaction, so that two requests at once cannot pass the limit together.
         if await tx.count_open_recalls(owner) + len(states) > self._max_recalls:
             raise LimitReached(
                 f"You can have {self._max_recalls} recalls that are not over, and would have more; cancel some first."

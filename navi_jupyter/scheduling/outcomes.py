@@ -226,12 +226,14 @@ def with_status(state: RecallState, opens: Sequence[FiringState]) -> RecallState
     recall = state.recall
     if recall.status.final:
         return state
+    # A ``when`` recall's due_at is the end of its waiting, which is no time that anything starts.
     running, first = False, None if isinstance(recall.schedule, When) else state.due_at
     for firing in opens:
         if firing.firing.status is not FiringStatus.PENDING:
             running = True
         elif first is None or firing.firing.not_before < first:
             first = firing.firing.not_before
+    # Running wins over waiting; a pause shows only once nothing runs any more.
     status = RecallStatus.RUNNING if running else RecallStatus.PENDING
     if not running and first is None and not watching(state):
         status = _final_status(state)

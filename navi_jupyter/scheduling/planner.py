@@ -61,7 +61,7 @@ class Planner:
             plans = self._ready.popleft()
             return plans, bool(self._ready) or len(plans) == BATCH
         if self._due is not None and self._due < now:
-            self._ready.clear()
+            self._ready.clear()  # too old: what has come since would be missing in them
         plans = await self._plan(now, limit=BATCH)
         return plans, len(plans) == BATCH
 
@@ -85,7 +85,7 @@ def _plans(
         try:
             others = opens.get(state.recall.id, ())
             planned = plan(state, now, opens=others)
-            late = state.due_at is not None and now - state.due_at >= LATE
+            late = state.due_at is not None and now - state.due_at >= LATE  # only then is there anything to spread
             out.append(catch_up.spread(planned, others, now) if late else planned)
         except InvalidSchedule as error:
             log.error("recall_unreadable", recall_id=state.recall.id, error=error.message)

@@ -99,7 +99,9 @@ class Scheduler:
         """Sessions that deferred firings wait for: only the end of their runs needs a transaction."""
         self._idle_meanwhile: set[str] = set()
         """Sessions of which a run ended while a firing that had found them busy was not yet recorded as deferred."""
-        self._tasks: list[asyncio.Task[None]] = []
+        self._starters: list[asyncio.Task[None]] = []
+        """The loop and the deliveries: what starts something."""
+        self._settler: asyncio.Task[None] | None = None
         self._more_since: datetime | None = None
         """Since when each turn has found a full batch: outcomes are recorded after the rest has started."""
         self._missed_report = MissedReport(store)
@@ -125,9 +127,9 @@ class Scheduler:
         from tornado.ioloop import PeriodicCallback
 
         await self._guarded("sweep", self.sweep())
-        self._tasks = [
+        self._settler = asyncio.create_task(self._settle_forever(), name="navi-recalls-settle")
+        self._starters = [
             asyncio.create_task(self._run(), name="navi-recalls"),
-            asyncio.create_task(self._settle_forever(), name="navi-recalls-settle"),
             *(
                 asyncio.create_task(self._deliver_forever(), name=f"navi-recalls-deliver-{n}")
                 for n in range(DELIVERIES)
@@ -143,12 +145,13 @@ class Scheduler:
         self._stopping = True
         if self._periodic is not None:
             self._periodic.stop()
-        for task in self._tasks[2:] + self._tasks[:1]:
+        for task in self._starters:
             task.cancel()
-        await asyncio.gather(*self._tasks[2:], *self._tasks[:1], return_exceptions=True)
+        await asyncio.gather(*self._starters, return_exceptions=True)
+        # Only now: a delivery that was cancelled half-way reports nothing more.
         self._reported.set()
-        for task in self._tasks[1:2]:
-            await task
+        if self._settler is not None:
+            await self._settler
 
     def wake(self) -> None:
         """Run the loop now: a recall was made or changed."""
@@ -160,6 +163,7 @@ class Scheduler:
             self._report(Report(outcome=Ended(run=run), command_id=run.command_id))
         if run.session_id in self._waited_for and not self._stopping:
             self._waited_for.discard(run.session_id)
+            # Its firing is not deferred in the database yet, so that the transaction below would not find it.
             if any(report.session_id == run.session_id for report in self._reports):
                 self._idle_meanwhile.add(run.session_id)
             await self._guarded("wake_deferred", self._wake_deferred(run.session_id))
@@ -189,6 +193,7 @@ class Scheduler:
     async def _safety_net(self) -> None:
         await self._guarded("sweep", self.sweep())
         await self._guarded("prune", self.prune())
+        # In case a signal was lost: another server, or a person with the sqlite shell, changed a recall.
         self.wake()
 
     # --- the loop
@@ -200,7 +205,7 @@ class Scheduler:
 
     async def _turn(self) -> None:
         """Sleep until something is due, or do what is."""
-        self._signal.clear()
+        self._signal.clear()  # before looking: what changes meanwhile sets it again
         now = self._clock.now()
         self._missed_report.turned(now)
         due = now if self._more_since is not None else await self._store.next_wake()
@@ -219,6 +224,7 @@ class Scheduler:
     async def _advance(self, now: datetime) -> None:
         """Plan and claim what is due. Sweeps when neither was it: a lease or a time limit has passed."""
         if self._in_flight >= IN_FLIGHT:
+            # The leases run from the claim on: more than can be delivered in time would only be rescued again.
             await self._clock.wait(self._signal, until=now + RETRY)
             return
         burst = self._more_since is not None
@@ -241,6 +247,7 @@ class Scheduler:
             claimed += await tx.claim(now=now, server_id=lease.server_id, lease_until=lease.until, limit=BATCH)
             return len(plans), claimed
 
+        # Before the transaction: when it fails, the next turn plans these again.
         self._more_since = (self._more_since or now) if more else None
         planned, claimed = await self._store.write(unit)
         if any(isinstance(plan.state.recall.schedule, When) for plan in plans):
@@ -266,6 +273,7 @@ class Scheduler:
             await self._called.get()
             since = time.perf_counter()
             while self._groups:
+                # One session's firings in turn: the second finds it busy with the first, in the order of their times.
                 for claim in self._groups.popleft():
                     outcome = await self.deliver(claim)
                     self._in_flight -= 1
@@ -328,6 +336,7 @@ class Scheduler:
         steps = await self._store.write(unit)
         self._signal.set()
         self._notify(steps)
+        # These sessions became idle between finding them busy and recording that: their firings are woken now.
         busy = {r.session_id for r in reports if r.session_id and isinstance(r.outcome, Busy)}
         for session_id in busy & self._idle_meanwhile:
             self._idle_meanwhile.discard(session_id)

@@ -203,6 +203,7 @@ def count(schedule: Schedule, after: datetime, upto: datetime) -> int:
 def last_slots(schedule: Schedule, after: datetime, upto: datetime, n: int) -> list[datetime]:
     """The last ``n`` (or fewer) slots in (after, upto], ascending. Cheap however many come before them."""
     start = after
+    # By bisection on count(): walking would visit each of the millions before the last n.
     if count(schedule, after, upto) > n:
         low, high = 0, int((upto - after).total_seconds()) + 1  # more than n after low, none after high
         while high - low > 1:

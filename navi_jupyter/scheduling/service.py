@@ -296,6 +296,7 @@ class RecallService:
 
         async def unit(tx: RecallTx) -> Recall:
             state = await read_owned(tx, recall_id, owner)
+            # Asked twice (a second click, a repeated request): the first firing stands for both.
             if key is not None and await tx.keyed_firing(recall_id, "manual", key) is not None:
                 return state.recall
             state = _reopened(state)

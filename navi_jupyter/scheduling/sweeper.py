@@ -67,6 +67,7 @@ class Sweeper:
 
         async def unit(tx: RecallTx) -> tuple[Step, ...]:
             now = self._clock.now()  # not before it: the clock may have been set back while this waited
+            # Ended runs first: a claim whose run is over is not lost.
             done = await settle_all(tx, ended, now)
             lost = await tx.lost_claims(now=now, server_id=self._server_id)
             return done + await settle_all(tx, rescued(lost, server_id=self._server_id), now)
@@ -110,7 +111,7 @@ class Sweeper:
         now = self._clock.now()
         if self._pruned_at is not None and now - self._pruned_at < PRUNE_EVERY:
             return 0
-        self._pruned_at = now
+        self._pruned_at = now  # first: a failure waits for the next hour, not for the next sweep
         edges = await self._store.old_firings(now - KEPT_FOR, keep=KEPT_ROWS, limit=BATCH)
         return sum([await self._prune_recall(recall_id, prunable_before(now, at)) for recall_id, at in edges.items()])
 

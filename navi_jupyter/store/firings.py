@@ -141,6 +141,7 @@ class FiringRows(Statements):
         rows = await self.all(_OPEN_OF, (json_list(recall_ids),))
         return await decoded(rows, firing_state_of)
 
+    # One statement, so that of two servers each firing goes to one; the fence voids what was decided before.
     async def claim(self, *, now: datetime, server_id: str, lease_until: datetime, limit: int) -> Sequence[Claimed]:
         rows = await self.all(
             "UPDATE firings SET status = 'claimed', fence = fence + 1, lease_owner = ?, lease_until = ?"
@@ -151,6 +152,7 @@ class FiringRows(Statements):
         )
         return await _with_recalls(self, rows)
 
+    # A server that left, or was found dead, is not in ``servers`` any more: its leases need not run out.
     async def lost_claims(self, *, now: datetime, server_id: str) -> Sequence[FiringState]:
         rows = await self.all(
             f"SELECT {FIRING_COLUMNS} FROM firings WHERE {CLAIMED} AND (lease_until < ? OR"
@@ -159,6 +161,7 @@ class FiringRows(Statements):
         )
         return await decoded(rows, firing_state_of)
 
+    # One for each session: the run that it starts keeps the others waiting anyway.
     async def wake_deferred(self, session_ids: Iterable[str], *, now: datetime) -> int:
         return await self.change(
             "UPDATE firings SET not_before = min(not_before, ?), deferred = 0 WHERE number IN"
@@ -200,6 +203,7 @@ class FiringReads(Readers):
         rows = await self.fetch_all("SELECT DISTINCT session_id FROM firings WHERE status = 'pending' AND deferred = 1")
         return {row["session_id"] for row in rows}
 
+    # By the command and not by run_id: the start of a run that is over may not have been recorded.
     async def ended_firings(self, *, limit: int) -> Sequence[Run]:
         rows = await self.fetch_all(
             "SELECT runs.* FROM firings f JOIN commands c ON c.session_id = f.session_id"
@@ -217,27 +221,21 @@ class FiringReads(Readers):
             return await _with_recalls(view, rows)
 
     async def last_firings(self, recall_ids: Iterable[str]) -> dict[str, Firing]:
-        columns = ", ".join(f"f.{name}" for name in FIRING_NAMES)
         rows = await self.fetch_all(
-            f"SELECT {columns} FROM json_each(?) r JOIN firings f ON f.number = (SELECT number FROM firings"
+            f"SELECT {_OF_F} FROM json_each(?) r JOIN firings f ON f.number = (SELECT number FROM firings"
             " WHERE recall_id = r.value ORDER BY slot DESC, number DESC LIMIT 1)",
             (json_list(recall_ids),),
         )
         return {row["recall_id"]: firing_state_of(row).firing for row in rows}
 
     async def unrun(self, session_id: str, *, since: datetime | None, limit: int) -> Sequence[Unrun]:
-        columns = ", ".join(f"f.{name}" for name in FIRING_NAMES)
         rows = await self.fetch_all(
-            f"SELECT {columns}, r.title FROM recalls r JOIN firings f ON f.recall_id = r.id"
+            f"SELECT {_OF_F}, r.title FROM recalls r JOIN firings f ON f.recall_id = r.id"
             f" WHERE r.session_id = ? AND f.slot >= ? AND f.status IN {_UNRUN}"
             " ORDER BY f.slot DESC, f.number DESC LIMIT ?",
             (session_id, optional_micros(since) or 0, limit),
         )
-        found = [
-            Unrun(firing=firing_state_of([row[name] for name in FIRING_NAMES]).firing, title=row["title"])
-            for row in rows
-        ]
-        return found[::-1]
+        return [Unrun(firing=firing_state_of(row[:-1]).firing, title=row["title"]) for row in reversed(rows)]
 
     async def old_firings(self, before: datetime, *, keep: int, limit: int) -> Mapping[str, datetime]:
         rows = await self.fetch_all(

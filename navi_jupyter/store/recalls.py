@@ -46,6 +46,7 @@ _SEEN = (
     " (SELECT at FROM reads WHERE session_id = ? AND user_id = ?) AS read_at"
 )
 
+# The version guards both: a plan, or a form, that was made from an older state changes nothing.
 _ADVANCE_RECALLS = (
     f"UPDATE recalls SET {updates(PROGRESS_COLUMNS)}, version = version + 1"
     " FROM (VALUES {rows}) AS v WHERE recalls.id = v.column8 AND recalls.version = v.column9"
@@ -115,7 +116,7 @@ class RecallRows(FiringRows):
             " FROM firings f JOIN recalls r ON r.id = f.recall_id WHERE f.command_id = ?",
             (server_id, command_id),
         )
-        if row is None:
+        if row is None:  # a person's prompt, or a recall's of a firing that is pruned
             return True
         if not row["held"] or row["kind"] == "manual":
             return bool(row["held"])
@@ -123,6 +124,7 @@ class RecallRows(FiringRows):
             return False
         if not row["ends_with_user"]:
             return True
+        # The rule itself is not SQL: it is decided in one place, for this transaction as for all others.
         state = (await self.recall_states([row["recall_id"]]))[row["recall_id"]]
         session_id = state.recall.session_id
         return _seen_of(await self.one(_SEEN, (session_id, session_id, state.owner))).ends(state.recall) is None
@@ -188,6 +190,7 @@ class RecallReads(FiringReads):
         )
         return await decoded(rows, recall_state_of)
 
+    # The minimum of four indexed lookups, each of which stops at its first row.
     async def next_wake(self) -> datetime | None:
         row = await self.fetch_one(
             "SELECT min(at) AS at FROM ("

@@ -118,12 +118,12 @@ def a_run_that_had_done_something_is_started_again(_house: House, patch: Patch) 
 
 @mistake
 def an_interrupted_run_is_never_started_again(_house: House, patch: Patch) -> None:
-    certain = ledger._certain
+    certain = ledger._verified
 
     async def as_ended(tx: Any, firing: Any, outcome: Any, now: datetime) -> Any:
         return outcome if isinstance(outcome, Ended) else await certain(tx, firing, outcome, now)
 
-    patch(ledger, "_certain", as_ended)
+    patch(ledger, "_verified", as_ended)
 
 
 @mistake
