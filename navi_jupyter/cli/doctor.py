@@ -225,6 +225,7 @@ def _folder(path: Path) -> Finding:
 # --- do the parts find each other: kernels have the package, servers answer, models have keys ---
 
 _MOST_KERNELS = 8
+"""Each costs the start of an interpreter."""
 _PROBE = "import navi_jupyter, navi_jupyter.kernel.api as _; print(navi_jupyter.__version__)"
 
 
@@ -233,6 +234,7 @@ def kernels() -> Iterator[Finding]:
     from jupyter_client.kernelspec import KernelSpecManager
 
     specs = KernelSpecManager().get_all_specs()
+    # Kernels of other languages cannot load a Python extension and are none of our business.
     python = {name: spec["spec"] for name, spec in specs.items() if spec["spec"]["language"] == "python"}
     if not python:
         yield Finding("kernels", "fail", "Jupyter has no Python kernel", "pip install ipykernel")

@@ -43,7 +43,7 @@ class _FromEnvironment:
     def default(self, obj: Any = None) -> Any:
         trait = cast("TraitType[Any, Any]", self)
         text = os.environ.get(f"NAVI_{trait.name.upper()}" if trait.name else "")
-        if not text:
+        if not text:  # an empty variable counts as unset
             return cast("Any", super()).default(obj)
         try:
             return trait.from_string(text)
@@ -218,6 +218,7 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         if self.lifecycle is None:
             return
         write_connection_file(serverapp, self.lifecycle.kernel_token.value)
+        # Not awaited: the server must answer, and kernels must work, while the database is opened.
         self.lifecycle.start(JupyterServices.of(serverapp))
 
     async def stop_extension(self) -> None:

@@ -135,6 +135,7 @@ class Workspace:
 
 def build_agent(settings: Settings, mcp: McpPool, kernel_tools: KernelTools) -> AgentParts:
     """Profiles, tools, permissions and context providers: built in, of packages, of files, of MCP servers."""
+    # The lambda looks the profiles up when a run asks for tools: they are made by the very call that gets it.
     parts: AgentParts = default_parts(
         config_path=jupyter_config_path(),
         ceiling={pattern: Permission(most) for pattern, most in settings.tool_ceiling.items()},
@@ -263,6 +264,7 @@ class OtherServers:
 
     async def __call__(self, address_known: bool) -> bool:
         """Whether a kernel may be theirs. ``address_known``: this machine's file of its address was read."""
+        # A kernel of another machine, or one whose connection file is gone here, can only be known elsewhere.
         others = [one for one in await self._known() if one.id != self._here.id]
         return any(
             other.host != self._here.host or not address_known

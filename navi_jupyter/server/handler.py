@@ -49,6 +49,7 @@ def error_body(error: NaviError) -> dict[str, str]:
 
 def internal_error(error: BaseException, log: logging.Logger, **context: object) -> NaviError:
     """The error for an unforeseen failure: the user gets an id, and the log has one line with the same id."""
+    # The message itself may hold secrets or paths, so the client gets only the id.
     error_id = secrets.token_hex(4)
     where = traceback.extract_tb(error.__traceback__)[-1:]
     place = f"{where[0].filename}:{where[0].lineno}" if where else "?"
@@ -161,11 +162,13 @@ class ApiHandler(NaviHandler, APIHandler):
     head = post = put = patch = delete = get
 
     async def _serve(self, path: str) -> None:
+        # Health must answer at once, also while the start is waiting for something.
         if path == "health" and self.lifecycle.services is None:
             await self.authorize("read")
             await self._write_unhealthy()
             return
         services = await self.lifecycle.ready()
+        # Found before it is authorized: what is asked for (read, write, execute) depends on the operation.
         operation, parameters = self.lifecycle.routes.find(self._method, path)
         await self.authorize(operation.action)
         reply = await operation.call(self._request(upload=operation.upload), services, parameters)

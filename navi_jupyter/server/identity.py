@@ -45,6 +45,7 @@ def identifies_people(provider: IdentityProvider) -> bool:
     """
     if isinstance(provider, LegacyIdentityProvider) and not _is_jupyters(provider.login_handler_class):
         return True
+    # Each of these steps decides who the user is; a subclass that keeps all of them changes only looks.
     return not all(_is_jupyters(getattr(provider, name)) for name in _NAMING)
 
 
@@ -96,6 +97,7 @@ def write_connection_file(serverapp: ServerApp, token: str) -> None:
         "pid": os.getpid(),
         "sock": serverapp.sock,
     }
+    # Created with mode 0600 from the start: never readable by others, not even for a moment.
     with secure_write(str(path)) as file:
         file.write(json.dumps(content))
 

@@ -112,11 +112,12 @@ class Lifecycle:
             if services is None:
                 return
             self.services = services
-            self.state = "ok"
+            self.state = "ok"  # after services: a request that sees this state finds them
             self._settled.set()
             await self._stop.wait()
             self.state = "stopping"
             self.services = None
+            # Before the runtime ends its followers: these clients learn that they may come back with their cursor.
             for socket in list(self.sockets):
                 socket.close(1001, "the server is stopping")
 
@@ -127,6 +128,7 @@ class Lifecycle:
                 runtime = module.runtime(self.settings, self.lag, self._log, self._parts)
                 services: Services = await stack.enter_async_context(runtime)
             except StoreBusy as error:
+                # Another program (a backup, a migration) may lock the file for minutes: no reason to give up.
                 self.obstacle = error
                 self._log.warning("navi_start_waits code=%s message=%r", error.code, error.message)
                 with suppress(TimeoutError):

@@ -111,7 +111,7 @@ def _success(operation: Operation) -> dict[str, Any]:
 
 def _errors(operation: Operation) -> dict[str, Any]:
     kinds = [*_ALWAYS, *operation.errors]
-    if operation.body or operation.query:
+    if operation.body or operation.query:  # without input there is nothing to be wrong
         kinds.append(InvalidRequest)
     return _error_answers(kinds)
 

@@ -59,6 +59,7 @@ async def runtime(
     Raises StoreError and its kinds when the database cannot be used.
     """
     send_to(log)
+    # Whatever was entered or started is left in the reverse order, also when a later part fails to start.
     async with AsyncExitStack() as stack:
         stores = await build_store(settings)
         stack.push_async_callback(stores.sessions.close)
@@ -76,6 +77,7 @@ async def runtime(
             _on_run_ended(orchestrator, marks, recalls.notifications),
         )
         stack.push_async_callback(orchestrator.stop)
+        # Only now: what the scheduler finds due is submitted to the orchestrator at once.
         await recalls.scheduler.start()
         stack.push_async_callback(recalls.scheduler.stop)
         recalls.notifications.start()
@@ -106,6 +108,7 @@ async def runtime(
             ),
             lag=lag,
         )
+        # Last in, first out: no metric is read from parts that are stopping.
         stack.enter_context(NaviCollector(services.metrics))
         await stack.enter_async_context(_swept(stores.attachments))
         yield services

@@ -77,6 +77,7 @@ class SessionServices:
         acceptance = await self.orchestrator.submit(
             session_id, command, user_id=owner, origin=USER, attachments=attached
         )
+        # After it is accepted: a refused prompt must not end the recalls that wait for the user's next one.
         if isinstance(command, Prompt):
             await self.user_wrote(session_id, now())
         return acceptance
@@ -99,7 +100,7 @@ class SessionServices:
             except NaviError as error:
                 error.field = field
                 raise
-            stored[attachment.id] = attachment
+            stored[attachment.id] = attachment  # one that is named twice is kept once
         await self.attachments.keep(list(stored), session_id=session_id)
         return list(stored.values())
 

@@ -77,7 +77,7 @@ class StreamHandler(NaviHandler, WebSocketMixin, WebSocketHandler, JupyterHandle
 
     async def open(self, session_id: str) -> None:  # noqa: ARG002
         """Start following. Jupyter's ``open`` is not called: it would start a second pinger, in milliseconds."""
-        self.set_nodelay(True)
+        self.set_nodelay(True)  # frames are small and each is a flush already; Nagle would delay them
         self.lifecycle.sockets.add(self)
         self._follower = asyncio.create_task(self._follow(), name=f"navi-socket {self._session_id}")
 
@@ -88,6 +88,7 @@ class StreamHandler(NaviHandler, WebSocketMixin, WebSocketHandler, JupyterHandle
             self._follower.cancel()
 
     async def _follow(self) -> None:
+        # The log ends a follower in two cases only, and both close codes tell the client whether to come back.
         code, reason = 1001, "the server is stopping"
         try:
             pages = self._services.sessions.orchestrator.follow(self._session_id, after=self._after, owner=self.owner)

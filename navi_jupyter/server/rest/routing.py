@@ -170,6 +170,7 @@ class Routes:
 
     def __init__(self, operations: Iterable[Operation]) -> None:
         self.operations = tuple(operations)
+        # By the number of segments first, so that few patterns are tried for a request.
         self._by_length: dict[int, list[Operation]] = {}
         for operation in self.operations:
             self._by_length.setdefault(len(operation.segments), []).append(operation)
@@ -184,6 +185,7 @@ class Routes:
         found = [(op, got) for op in candidates if (got := _match(op, segments)) is not None]
         if not found:
             raise NotFound(f"There is no navi/api/{path[:200]}; GET navi/api/openapi.json lists all routes.")
+        # Fewer parameters means more literal segments.
         fewest = min(len(got) for _, got in found)
         best = [(operation, got) for operation, got in found if len(got) == fewest]
         for operation, got in best:

@@ -160,6 +160,7 @@ async def read_events(call: Call) -> Reply | EventStream:
         await call.sessions.find(session_id, owner=call.owner)
         last_seen = _last_event_id(call)
         return EventStream(_pages(call, session_id, after if last_seen is None else last_seen))
+    # A page without a cursor begins with the first event; only a stream begins with a snapshot.
     frames, head = await call.sessions.orchestrator.page(
         session_id,
         owner=call.owner,
