@@ -176,6 +176,14 @@ async def test_arguments_that_do_not_fit_are_a_result(bench: Bench, name: str, a
     assert result["message"]
 
 
+async def test_a_tool_cancels_what_the_short_id_of_the_user_names(bench: Bench) -> None:
+    _, context = bench.turn("x")
+    request = {"session_id": context.session.id, "message": "m", "schedule": {"kind": "once", "in": "10m"}}
+    mine = await bench.desk.create(RecallCreate.model_validate(request), owner=context.user_id, zone="UTC")
+    tools = OfflineTools(default_parts(), context)
+    assert json.loads(await tools.call("cancel_recall", {"recall_id": mine.id[-4:]}))["recall"]["id"] == mine.id
+
+
 async def test_a_tool_works_in_its_own_session_only(bench: Bench) -> None:
     request = {"session_id": "s_other", "message": "m", "schedule": {"kind": "once", "in": "10m"}}
     other = await bench.desk.create(RecallCreate.model_validate(request), owner="ada", zone="UTC")

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from ...clock import now
 from ...errors import InvalidRequest, InvalidSchedule, RecallNotFound
+from ...handles import HandleError, Named, resolve
 from ...model.base import Title
 from ...model.recalls import Once, Policy, Recall, RecallCreate, RecallMessage, ScheduleSpec, When
 from ...model.runs import Effect
@@ -135,20 +136,28 @@ async def list_recalls(
 
 
 async def cancel_recall(
-    recall_id: Annotated[str, Field(description="Its id, from list_recalls.", max_length=128)],
+    recall_id: Annotated[
+        str, Field(description="Its id or number in list_recalls, or the user's short id.", max_length=128)
+    ],
 ) -> dict[str, Any]:
     """Cancel a recall of this session for good."""
     context = tool_context.get()
-    await _require_in_session(context, recall_id)
-    recall = await context.recalls.cancel(recall_id, owner=context.user_id)
+    chosen = await _find(context, recall_id)
+    recall = await context.recalls.cancel(chosen, owner=context.user_id)
     return {"recall": recall_info(recall, context.session.timezone)}
 
 
-async def _require_in_session(context: ToolContext, recall_id: str) -> None:
-    """A tool works in its own session only, whatever else its user has."""
+async def _find(context: ToolContext, text: str) -> str:
+    """The id of the recall that ``text`` names. A tool works in its own session only, whatever else its user has."""
     recalls = await context.recalls.in_session(context.session.id)
-    if all(recall.id != recall_id for recall in recalls):
-        raise RecallNotFound(f"This session has no recall {recall_id!r}.", field="recall_id")
+    named = [Named(recall.id, recall.title) for recall in recalls]
+    # What is over last, as in list_recalls: a number is that of its rows, and a title means what is still planned.
+    planned = [item for item, recall in zip(named, recalls, strict=True) if not recall.status.final]
+    try:
+        return resolve(text, planned, named)
+    except HandleError as error:
+        message = str(error) if error.ambiguous else f"This session has no recall {text!r}."
+        raise RecallNotFound(message, field="recall_id") from None
 
 
 TOOLS = (
