@@ -48,7 +48,7 @@ def test_what_does_not_begin_like_that_is_left_to_those_who_read_times(text: str
     ("text", "why"),
     [
         ("when", "when the cell is done"),
-        ("when we meet", "say done, finished, failed"),
+        ("when we meet", "use done, finished, failed"),
         ("when ../secrets.csv changes", "relative to the server's root"),
         ("when 1 <", "no Python expression"),
         ("when the cell takes longer than 0 seconds", "no time at all"),
