@@ -37,7 +37,7 @@ from . import intents, kernel_state, replies
 from .intents import Intent, understand
 
 _CHUNK_DELAY = 0.012
-_ANSWER_TIME = 1.0
+_ANSWER_TIME = 0.8
 """Seconds that a normal answer streams at most, however long it is."""
 _Events = AsyncIterator[Event]
 _FIXED: Mapping[type[Intent], Callable[[], str]] = {
