@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from navi_jupyter.orchestrator.orchestrator import Orchestrator
+from navi_jupyter.orchestrator.session_directory import SessionDirectory
 from tests.conftest import Api
 
 SECRET = "something unforeseen"
@@ -21,7 +22,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     async def bug(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError(SECRET)
 
-    monkeypatch.setattr(Orchestrator, "sessions", bug)
+    monkeypatch.setattr(SessionDirectory, "page", bug)
     monkeypatch.setattr(Orchestrator, "submit", bug)
 
 
