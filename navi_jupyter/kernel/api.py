@@ -12,7 +12,7 @@ from .ask import NoPainter, Reply, painter_here
 from .client import current_service, use_server
 from .listing import Listing, find_id
 from .recalls import Recall, list_recalls, new_recall, policy_from, schedule_from
-from .session import Session, find_session, new_prompt
+from .session import Session, find_session
 from .time_text import moment
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ async def ask_async(
 ) -> Reply:
     """As :func:`ask`, for ``await`` in a cell: the kernel's other tasks continue meanwhile."""
     painter = painter_here() if show else NoPainter()
-    target = _session(session)
-    return await new_prompt(target, text, show=painter, model=model, mode=mode, images=images, files=files).run()
+    return await _session(session).asking(text, show=painter, model=model, mode=mode, images=images, files=files).run()
 
 
 def recall(
@@ -108,8 +107,7 @@ def recall(
 
 def recalls(*, session: str | int | Session | None = None, all: bool = False, over: bool = False) -> Listing[Recall]:  # noqa: A002
     """The recalls of this notebook's session; ``all`` of your sessions; ``over`` includes those that have ended."""
-    target = None if all else _session(session).id
-    return list_recalls(current_service(), session_id=target, over=over)
+    return list_recalls(current_service(), session_id=None if all else _session(session).id, over=over)
 
 
 def remember(text: str) -> dict[str, Any]:

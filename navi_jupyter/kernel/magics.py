@@ -23,7 +23,7 @@ from .listing import Listing
 from .recall_command import RECALL_HELP, NewRecall, message_text
 from .recalls import Recall, change_all, find_recall, foresee, new_recall, policy_from, read_words
 from .render import usage_words
-from .session import Interrupts, Session, new_prompt, payload_from, sessions_table
+from .session import Session, payload_from, sessions_table
 from .shell import current_shell, show
 from .time_text import clock_words, without_own_zone
 
@@ -126,8 +126,7 @@ class NaviMagics(Magics):
         # Images go to the model as images; everything else as files, which tools can read.
         outputs, sources = self._outputs(prompt)
         files = [*(file for file in outputs if not file.is_image), *prompt.files]
-        pending = new_prompt(
-            api.session(prompt.session),
+        pending = api.session(prompt.session).asking(
             text + sources,
             show=painter_here(),
             model=prompt.model,
@@ -256,33 +255,36 @@ def _free_name(session_id: str, kind: str) -> Path:
 
 
 def _approve(action: Action) -> None:
-    asked = api.session().approvals
+    session = api.session()
+    asked = session.approvals
     question = _question(asked, action.args[0] if action.args else "", kind="approval")
-    asked.approve(question["id"], always="always" in action.options)
+    session.approve(question["id"], always="always" in action.options)
     print(f"Approved: {question['message']}")
 
 
 def _deny(action: Action) -> None:
-    asked = api.session().approvals
+    session = api.session()
+    asked = session.approvals
     chosen, reason = _named_question(asked, *action.args, numbers=True)
     question = _question(asked, chosen)
     if question["kind"] == "approval":
-        asked.deny(question["id"], reason or None)
+        session.deny(question["id"], reason or None)
     else:
-        asked.decline(question["id"])
+        session.decline(question["id"])
     print(f"Denied: {question['message']}")
 
 
 def _answer(action: Action) -> None:
-    asked = api.session().approvals
+    session = api.session()
+    asked = session.approvals
     # While one question is open, a number is the value that it asks for.
     chosen, text = _named_question(asked, *action.args, numbers=len(asked) > 1 and " " in action.args[1])
     question = _question(asked, chosen, kind="question")
-    asked.answer(question["id"], payload_from(question.get("response_schema") or {}, text))
+    session.answer(question["id"], payload_from(question.get("response_schema") or {}, text))
     print(f"Answered: {question['message']}")
 
 
-def _named_question(asked: Interrupts, chosen: str, text: str, *, numbers: bool) -> tuple[str, str]:
+def _named_question(asked: Listing[dict[str, Any]], chosen: str, text: str, *, numbers: bool) -> tuple[str, str]:
     """The question that the first word of ``text`` names, if it names one, and the rest of the text."""
     word, _, rest = text.partition(" ")
     ids = [name.id for name in asked.names]
@@ -292,7 +294,7 @@ def _named_question(asked: Interrupts, chosen: str, text: str, *, numbers: bool)
     return chosen, text
 
 
-def _question(asked: Interrupts, chosen: str, *, kind: str | None = None) -> dict[str, Any]:
+def _question(asked: Listing[dict[str, Any]], chosen: str, *, kind: str | None = None) -> dict[str, Any]:
     """The open question that is named, else the only one of its kind. Raises UsageError."""
     if chosen:
         question_id = asked.find(chosen)
@@ -307,15 +309,16 @@ def _question(asked: Interrupts, chosen: str, *, kind: str | None = None) -> dic
 
 
 def _unqueue(action: Action) -> None:
-    queue = api.session().queue
+    session = api.session()
+    queue = session.queue
     command_id = queue.find(action.args[0])
-    queue.unqueue(command_id)
+    session.unqueue(command_id)
     print(f"Withdrawn: {next((name.title for name in queue.names if name.id == command_id), 'the prompt')}")
 
 
 def _usage(_: Action) -> None:
     spent = current_service().call("GET", "usage")
-    print(f"this session:  {usage_words(api.session().state.get('usage') or {}) or 'nothing yet'}")
+    print(f"this session:  {usage_words(api.session().usage) or 'nothing yet'}")
     for name, words in (("today", "today"), ("last_30_days", "last 30 days"), ("total", "in all")):
         print(f"{words + ':':<14} {usage_words(spent.get(name) or {}) or 'nothing yet'}")
 

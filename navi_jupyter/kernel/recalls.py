@@ -125,7 +125,8 @@ class Recall:
     def _read(self, field: str) -> Any:
         return self.refresh()._content[field]  # noqa: SLF001 - itself
 
-    def _row(self) -> list[str]:
+    def row(self) -> list[str]:
+        """Its line in a table, from what was read last."""
         content, last = self._content, self._last
         return [
             self.handle,
@@ -150,7 +151,7 @@ class Recall:
         return f"<Recall {self.handle} {self._content['status']}: {self.message!r} {words}{following}>"
 
     def _repr_html_(self) -> str:
-        handle, message, schedule, status, following, *_ = map(escape, self._row())
+        handle, message, schedule, status, following, *_ = map(escape, self.row())
         return (
             f"<div>⏰ <strong>{message}</strong> — {schedule}, {status}, next: {following} "
             f"<small><code>{handle}</code></small></div>"
@@ -180,7 +181,7 @@ def list_recalls(service: Service, *, session_id: str | None, over: bool = False
     last: dict[str, Any] = {}
     items = service.pages("recalls", "recalls", most=1000, query={"session_id": session_id}, beside={"last": last})
     found = (Recall(service, item, last.get(item["id"])) for item in items if over or item["status"] in _OPEN)
-    return Listing(found, _COLUMNS, Recall._row, empty="No recalls are waiting.", kind="recall", named=_name)  # noqa: SLF001
+    return Listing(found, _COLUMNS, Recall.row, empty="No recalls are waiting.", kind="recall", named=_name)
 
 
 def find_recall(service: Service, text: str | int, *, session_id: str) -> Recall:
@@ -333,7 +334,7 @@ _AWAY_COLUMNS = ("when", "what", "became", "answer or reason")
 def read_away(service: Service, session_id: str, since: datetime | str | None = None) -> Listing[dict[str, Any]]:
     """What happened since then, or since the user was last there; oldest first. Raises UsageError, Refused.
 
-    A row has ``at``, ``what``, ``status`` and ``text`` (the answer or the reason); those of runs also ``run_id``.
+    A row has ``at``, ``what``, ``status`` and ``told`` (the answer or the reason); those of runs also ``run_id``.
     Planned times of one recall that did not run for one reason are one row, with their count (``slots``).
     """
     query = {} if since is None else {"since": _instant(since)}
@@ -354,7 +355,7 @@ def _instant(since: datetime | str) -> str:
 def _ran(run: Mapping[str, Any]) -> dict[str, Any]:
     what = f"⏰ {run['prompt']}" if run["origin"]["kind"] == "recall" else run["prompt"]
     text = run["answer"] or (run["error"] or "").replace("_", " ")
-    return {"at": run["at"], "what": what, "status": run["status"], "text": text, "run_id": run["run_id"]}
+    return {"at": run["at"], "what": what, "status": run["status"], "told": text, "run_id": run["run_id"]}
 
 
 def not_run(slots: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -364,7 +365,7 @@ def not_run(slots: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         reason = str(slot["reason"] or "")
         key = (slot["recall_id"], slot["status"], reason)
         row = groups.setdefault(
-            key, {"at": slot["slot"], "what": slot["title"], "status": slot["status"], "text": reason, "slots": 0}
+            key, {"at": slot["slot"], "what": slot["title"], "status": slot["status"], "told": reason, "slots": 0}
         )
         row["slots"] += 1 + slot["coalesced"]
     yield from groups.values()
@@ -372,7 +373,7 @@ def not_run(slots: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _away_row(row: Mapping[str, Any]) -> list[str]:
     times = f" ({row['slots']} times)" if row.get("slots", 1) > 1 else ""
-    return [moment(row["at"]), row["what"], f"{row['status'].replace('_', ' ')}{times}", _plain(row["text"])]
+    return [moment(row["at"]), row["what"], f"{row['status'].replace('_', ' ')}{times}", _plain(row["told"])]
 
 
 def _plain(text: str) -> str:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..handles import Named, short_handle
+from ..handles import Named, row_number, short_handle
 from .ask import NoPainter, Painter, PendingPrompt, Reply
 from .attachments import upload
 from .client import Envelope, Service
 from .errors import NoSuchItem, UsageError
 from .io_thread import io_thread
 from .listing import Listing, find_id
-from .recalls import read_away
+from .recalls import Recall, list_recalls, read_away
 from .render import speaker, transcript_html, transcript_plain
 from .time_text import moment
 
@@ -29,78 +29,6 @@ class Messages(list[dict[str, Any]]):
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002
         printer.text(transcript_plain(self))
-
-
-class PromptQueue(Listing[dict[str, Any]]):
-    """The prompts that wait for their turn, the next one first: ``command_id``, ``text``, ``mode``, ``run_id``.
-
-    Its methods take a number of the shown list, a beginning of the text, or the command's id.
-    """
-
-    def __init__(self, service: Service, session: Mapping[str, Any]) -> None:
-        self._service = service
-        self._session_id = str(session["id"])
-        waiting = (
-            {"mode": "enqueue", **prompt, "run_id": run["id"]}
-            for run in session["queue"]
-            for prompt in run.get("prompts") or ({"command_id": run["command_id"], "text": ""},)
-        )
-        super().__init__(
-            waiting,
-            ("prompt", "mode"),
-            lambda prompt: [str(prompt["text"]), str(prompt["mode"])],
-            empty="No prompt is waiting.",
-            kind="prompt",
-            named=lambda prompt: Named(str(prompt["command_id"]), str(prompt["text"])),
-        )
-
-    def edit(self, prompt: str | int, text: str) -> None:
-        """Change a prompt that waits. Raises UsageError, Refused when it does not wait any more."""
-        self._service.command(self._session_id, {"type": "edit", "target": self.find(prompt), "text": text})
-
-    def unqueue(self, prompt: str | int) -> None:
-        """Withdraw a prompt that waits. Raises UsageError, Refused when it does not wait any more."""
-        self._service.command(self._session_id, {"type": "unqueue", "target": self.find(prompt)})
-
-
-class Interrupts(Listing[dict[str, Any]]):
-    """The open questions, oldest first: approvals of tool calls, and values that a run asks for.
-
-    Its methods take a number of the shown list, a beginning of the question, or its id.
-    """
-
-    def __init__(self, service: Service, session: Mapping[str, Any]) -> None:
-        self._service = service
-        self._session_id = str(session["id"])
-        super().__init__(
-            session["approvals"],
-            ("asks", "tool", "expires"),
-            lambda item: [item["message"], item.get("tool") or "", moment(item.get("expires_at"))],
-            empty="No question is open.",
-            kind="question",
-            named=lambda item: Named(item["id"], item["message"]),
-        )
-
-    def approve(self, question: str | int, *, args: dict[str, Any] | None = None, always: bool = False) -> None:
-        """Let a tool call run, with other arguments if given; ``always``: do not ask for this tool again here."""
-        payload: dict[str, Any] = {"approved": True, "args": args, "always": "session" if always else None}
-        self.answer(question, {name: value for name, value in payload.items() if value is not None})
-
-    def deny(self, question: str | int, reason: str | None = None) -> None:
-        """Do not let a tool call run; the model gets the reason."""
-        self.answer(question, {"approved": False, **({"message": reason} if reason else {})})
-
-    def answer(self, question: str | int, payload: Any) -> None:
-        """Answer a question with what it asks for (see its ``response_schema``)."""
-        self._close(question, {"status": "resolved", "payload": payload})
-
-    def decline(self, question: str | int) -> None:
-        """Close a question without an answer."""
-        self._close(question, {"status": "cancelled"})
-
-    def _close(self, question: str | int, outcome: Mapping[str, Any]) -> None:
-        command = {"type": "answer", "interrupt_id": self.find(question), **outcome}
-        self._service.command(self._session_id, command)
 
 
 def payload_from(schema: dict[str, Any], text: str) -> Any:
@@ -130,37 +58,117 @@ class Session:
         ``prompt``: ``mode``, ``model``, ``images`` and ``files`` (figures, PIL images, bytes, paths) and further fields
         of the command.
         """
-        return new_prompt(self, text, show=show, **prompt).wait()
+        return self.asking(text, show=show, **prompt).wait()
 
     def send(self, text: str, **prompt: Any) -> Reply:
         """Prompt, and return once that is durable. The reply fills itself while this kernel lives."""
-        return new_prompt(self, text, **prompt).start()
+        return self.asking(text, **prompt).start()
 
-    def stop(self, run: str | int | None = None) -> bool:
+    def asking(
+        self,
+        text: str,
+        *,
+        show: Painter | None = None,
+        images: Sequence[Any] = (),
+        files: Sequence[Any] = (),
+        **prompt: Any,
+    ) -> PendingPrompt:
+        """A prompt that has not been sent yet; its files have been uploaded. Raises UsageError, Refused."""
+        if not text.strip():
+            raise UsageError("There is nothing to ask: the text is empty.", field="text")
+        given = {name: value for name, value in prompt.items() if value is not None}
+        for name, things in (("images", images), ("files", files)):
+            if things:
+                given[name] = upload(self._service, things)
+        return PendingPrompt(self._service.client, self.id, {"text": text, **given}, show or NoPainter())
+
+    def stop(self, run_id: str | int | None = None) -> bool:
         """Stop the run in progress, or the one of ``runs`` that is named. False when nothing was running."""
-        if run is not None:
-            run_id = self.runs.find(run)
-        elif (current := self.state["run"]) is not None:
-            run_id = current["id"]
-        else:
-            return False
-        self._service.command(self.id, {"type": "stop", "run_id": run_id})
+        if run_id is None:
+            run = self.state["run"]
+            if run is None:
+                return False
+            run_id = run["id"]
+        self._command("stop", run_id=_named("run", run_id, lambda: self.runs))
         return True
 
     @property
-    def queue(self) -> PromptQueue:
-        """The prompts that wait for their turn, with ``edit`` and ``unqueue``."""
-        return PromptQueue(self._service, self.state)
+    def queue(self) -> Listing[dict[str, Any]]:
+        """The prompts that wait for their turn, the next one first: ``command_id``, ``text``, ``mode``, ``run_id``."""
+        waiting = (
+            {"mode": "enqueue", **prompt, "run_id": run["id"]}
+            for run in self.state["queue"]
+            for prompt in run.get("prompts") or ({"command_id": run["command_id"], "text": ""},)
+        )
+        return Listing(
+            waiting,
+            ("prompt", "mode"),
+            lambda prompt: [str(prompt["text"]), str(prompt["mode"])],
+            empty="No prompt is waiting.",
+            kind="prompt",
+            named=lambda prompt: Named(str(prompt["command_id"]), str(prompt["text"])),
+        )
+
+    def edit(self, command_id: str | int, text: str) -> None:
+        """Change a prompt of ``queue``, named by its id, number or text. Raises Refused when it does not wait."""
+        self._command("edit", target=_named("prompt", command_id, lambda: self.queue), text=text)
+
+    def unqueue(self, command_id: str | int) -> None:
+        """Withdraw a prompt of ``queue``. Raises Refused when it does not wait."""
+        self._command("unqueue", target=_named("prompt", command_id, lambda: self.queue))
 
     @property
-    def approvals(self) -> Interrupts:
-        """The open questions, with ``approve``, ``deny``, ``answer`` and ``decline``."""
-        return Interrupts(self._service, self.state)
+    def approvals(self) -> Listing[dict[str, Any]]:
+        """The open questions, oldest first: approvals of tool calls, and values that a run asks for."""
+        return Listing(
+            self.state["approvals"],
+            ("asks", "tool", "expires"),
+            lambda item: [item["message"], item.get("tool") or "", moment(item.get("expires_at"))],
+            empty="No question is open.",
+            kind="question",
+            named=lambda item: Named(item["id"], item["message"]),
+        )
+
+    def approve(self, interrupt_id: str | int, *, args: dict[str, Any] | None = None, always: bool = False) -> None:
+        """Let a tool call run, with other arguments if given; ``always``: do not ask for this tool again here.
+
+        The question is one of ``approvals``, named by its id, number or text, as for the three methods below.
+        """
+        payload: dict[str, Any] = {"approved": True, "args": args, "always": "session" if always else None}
+        self.answer(interrupt_id, {name: value for name, value in payload.items() if value is not None})
+
+    def deny(self, interrupt_id: str | int, reason: str | None = None) -> None:
+        """Do not let a tool call run; the model gets the reason."""
+        self.answer(interrupt_id, {"approved": False, **({"message": reason} if reason else {})})
+
+    def answer(self, interrupt_id: str | int, payload: Any) -> None:
+        """Answer a question with what it asks for (see its ``response_schema``)."""
+        question = _named("question", interrupt_id, lambda: self.approvals)
+        self._command("answer", interrupt_id=question, status="resolved", payload=payload)
+
+    def decline(self, interrupt_id: str | int) -> None:
+        """Close a question without an answer."""
+        self._command(
+            "answer", interrupt_id=_named("question", interrupt_id, lambda: self.approvals), status="cancelled"
+        )
+
+    def _command(self, kind: str, **fields: Any) -> None:
+        self._service.command(self.id, {"type": kind, **fields})
 
     @property
     def state(self) -> dict[str, Any]:
         """Title, model, profile, ``run`` in progress, ``queue``, ``usage``, ``head_seq`` …, read now."""
         return dict(self._service.call("GET", f"sessions/{self.id}"))
+
+    @property
+    def title(self) -> str:
+        """Its title, read now."""
+        return str(self.state["title"])
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        """Tokens, requests and, where known, cost in US dollars of all runs of this session."""
+        return dict(self.state.get("usage") or {})
 
     @property
     def messages(self) -> Messages:
@@ -172,6 +180,10 @@ class Session:
         """The last 100 runs, newest first."""
         items = self._service.pages(f"sessions/{self.id}/runs", "runs", most=100)
         return Listing(items, _RUN_COLUMNS, _run_row, empty="No run yet.", kind="run", named=_run_name)
+
+    def recalls(self, *, over: bool = False) -> Listing[Recall]:
+        """The recalls of this session; ``over`` includes those that have ended."""
+        return list_recalls(self._service, session_id=self.id, over=over)
 
     def away(self, since: datetime | str | None = None) -> Listing[dict[str, Any]]:
         """What happened while you were away (or since then): what ran, and what did not and why. Oldest first."""
@@ -213,24 +225,15 @@ class Session:
         return f"<div><strong>{title}</strong> <small><code>{short_handle(self.id)}</code></small></div>"
 
 
-def new_prompt(
-    session: Session,
-    text: str,
-    *,
-    show: Painter | None = None,
-    images: Sequence[Any] = (),
-    files: Sequence[Any] = (),
-    **prompt: Any,
-) -> PendingPrompt:
-    """A prompt that has not been sent yet; the files that go with it have been uploaded. Raises UsageError, Refused."""
-    if not text.strip():
-        raise UsageError("There is nothing to ask: the text is empty.", field="text")
-    service = session._service  # noqa: SLF001 - of this module
-    given = {name: value for name, value in prompt.items() if value is not None}
-    for name, things in (("images", images), ("files", files)):
-        if things:
-            given[name] = upload(service, things)
-    return PendingPrompt(service.client, session.id, {"text": text, **given}, show or NoPainter())
+def _named(kind: str, text: str | int, listing: Callable[[], Listing[Any]]) -> str:
+    """The id of the item that ``text`` names. Raises UsageError."""
+    try:
+        return find_id(kind, text, lambda: [listing().names])
+    except NoSuchItem:
+        # An id of another form, or of an item that is gone: the server's error has the code that programs rely on.
+        if row_number(str(text)) is None:
+            return str(text)
+        raise
 
 
 _RUN_COLUMNS = ("id", "started", "status", "origin", "model", "tokens")

@@ -149,7 +149,7 @@ def test_waiting_prompts_are_listed_edited_and_withdrawn(notebook: Notebook, scr
     shown = kernel.ok("q = navi.session().queue\nq").text
     assert "second, wrnog" in shown
     assert "third" in shown
-    kernel.ok("navi.session().queue.edit(1, 'second, right')")
+    kernel.ok("navi.session().edit(q[0]['command_id'], 'second, right')")
     assert kernel.ok("%navi unqueue third").stdout == "Withdrawn: third\n"
     assert "second, right" in kernel.ok("%navi queue").text
     kernel.ok("%navi stop")
