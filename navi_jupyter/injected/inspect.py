@@ -33,9 +33,6 @@ def shell() -> Any:
     return get_ipython()
 
 
-# --- the user's code, within a time limit ----------------------------------------------------------------------------
-
-
 class TimeBudget:
     """Time for the user's code: for each call, and for all of them together."""
 
@@ -102,9 +99,6 @@ SHORT = Short()
 NUMBERS = (int, float, complex, bool, type(None))
 CONTAINERS = (list, tuple, dict, set, frozenset)
 LEFT_OUT = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType, type)
-
-
-# --- what there is ---------------------------------------------------------------------------------------------------
 
 
 def variables(pattern: str, limit: int) -> dict[str, Any]:
@@ -260,9 +254,6 @@ LIBRARIES: dict[tuple[str, str], Callable[[Any], dict[str, Any]]] = {
     ("polars", "DataFrame"): of_polars,
     ("polars", "Series"): of_polars_series,
 }
-
-
-# --- all about one thing ---------------------------------------------------------------------------------------------
 
 
 def inspect(expression: str) -> dict[str, Any]:

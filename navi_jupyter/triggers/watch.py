@@ -106,8 +106,6 @@ class Watch:
         """Whether it needs a kernel."""
         return self.when.event is not WhenEvent.FILE_CHANGED
 
-    # --- a kernel ----------------------------------------------------------------------------------------------------
-
     def subscribed(self, subscription: CellSubscription) -> None:
         """Its kernel is observed from now on."""
         self.subscription = subscription
@@ -289,8 +287,6 @@ class Watch:
     def _emit(self, key: str, report: TriggerReport | Callable[[], TriggerReport]) -> None:
         self.on_occurrence(self, Occurrence(key=key, at=datetime.now(UTC), report=report))
 
-    # --- a cell of a notebook, by its id -----------------------------------------------------------------------------
-
     async def _compare(self, run: CellRun, cell_id: str, observer: CellObserver) -> None:
         """Whether the notebook's cell is what ran: messages name no cell, so its source is compared."""
         source = await observer.source_of(self.session, cell_id)
@@ -304,8 +300,6 @@ class Watch:
         task = asyncio.ensure_future(comparison)
         self._comparisons.add(task)
         task.add_done_callback(self._comparisons.discard)
-
-    # --- timers ------------------------------------------------------------------------------------------------------
 
     def _slow_timer(self, run: CellRun | None) -> None:
         """``run`` None: the one that runs is not known."""

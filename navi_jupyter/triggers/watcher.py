@@ -73,8 +73,6 @@ class Watcher:
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
 
-    # --- life --------------------------------------------------------------------------------------------------------
-
     async def start(self) -> None:
         """Begin to watch. Returns at once: kernels are observed as they are found."""
         self._task = asyncio.create_task(self._run(), name="navi-watcher")
@@ -126,8 +124,6 @@ class Watcher:
     def kernels(self) -> int:
         """How many kernels are observed."""
         return len(self._subscriptions)
-
-    # --- what is to be watched ---------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         pause = FIND_KERNEL_EVERY
@@ -187,8 +183,6 @@ class Watcher:
         """Keep a reference to a task until it has ended: the loop itself keeps only a weak one."""
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-    # --- kernels -----------------------------------------------------------------------------------------------------
 
     async def _find_kernels(self) -> bool:
         """Have every watch subscribed to its kernel. Whether one is not yet."""
@@ -296,8 +290,6 @@ class Watcher:
         for kernel_id in [one for one in self._subscriptions if one not in used]:
             await self._subscriptions.pop(kernel_id).close()
             log.info("kernel_not_watched", kernel_id=kernel_id)
-
-    # --- what happens ------------------------------------------------------------------------------------------------
 
     def _on_notice(self, kernel_id: str, notice: KernelNotice) -> None:
         for watch in list(self._watches.values()):

@@ -219,9 +219,6 @@ def _sources(content: bytes) -> Iterator[tuple[str, str]]:
             yield str(cell.get("id") or index), source
 
 
-# --- entries ---------------------------------------------------------------------------------------------------------
-
-
 def walk(
     tree: Tree, folder: Folder, prefix: str, *, hide: Sequence[str] = (), recursive: bool = True
 ) -> Generator[tuple[Folder, os.DirEntry[str], str], None, None]:

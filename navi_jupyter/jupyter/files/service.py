@@ -85,8 +85,6 @@ class LocalFiles:
 
         return await _cancellable(work)
 
-    # --- in a thread -------------------------------------------------------------------------------------------------
-
     def _list(self, path: str, pattern: str | None, limit: int) -> Sequence[Mapping[str, Any]]:
         """The entries of a folder, and with a pattern those below it that match, within limits."""
         prefix, until = normal(path), time.monotonic() + LISTING_SECONDS

@@ -274,9 +274,6 @@ class _Walk:
         return FileRefused(f"{self._path} leads out of the server's folder.", field="path")
 
 
-# --- single files ----------------------------------------------------------------------------------------------------
-
-
 def close(folder: Folder) -> None:
     """Close an open folder."""
     if isinstance(folder, int):

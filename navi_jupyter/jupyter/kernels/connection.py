@@ -97,8 +97,6 @@ class KernelConnection:
         self._ports: object = None
         self._opening = asyncio.Lock()
 
-    # --- life --------------------------------------------------------------------------------------------------------
-
     @property
     def open(self) -> bool:
         """Whether it is connected, and to the ports that the kernel has now."""
@@ -200,8 +198,6 @@ class KernelConnection:
         finally:
             self._settling.pop(request_id, None)
 
-    # --- requests ----------------------------------------------------------------------------------------------------
-
     def send(
         self, code: str, outputs: Outputs, *, silent: bool, store_history: bool, expressions: Mapping[str, str]
     ) -> ExecuteRequest:
@@ -255,8 +251,6 @@ class KernelConnection:
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         with suppress(KernelUnavailable):
             await self.end(request, within=30.0, again=0.2)
-
-    # --- messages of the kernel --------------------------------------------------------------------------------------
 
     async def _read(self, name: str, handle: Callable[[IopubMessage], None]) -> None:
         channel, parser = getattr(self._client, f"{name}_channel"), MessageParser(self._client.session)
@@ -336,8 +330,6 @@ class KernelConnection:
             self._waiting.clear()
         if not request.ended.done():
             request.ended.set_result(request.reply)
-
-    # --- its death ---------------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
         """Notice that it dies, also when nothing is asked."""

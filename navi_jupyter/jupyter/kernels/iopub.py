@@ -209,8 +209,6 @@ class _ReaderThread:
         self._thread = threading.Thread(target=self._run, args=(bell,), name="navi-iopub", daemon=True)
         self._thread.start()
 
-    # --- called on the loop ------------------------------------------------------------------------------------------
-
     def order(self, work: Callable[[_Channel], None], channel: _Channel) -> None:
         """Have the thread call one of the methods below."""
         self._orders.append((work, channel))
@@ -223,8 +221,6 @@ class _ReaderThread:
         self._thread.join(5)
         self._bell.close(0)
         self._context.destroy(linger=0)
-
-    # --- in the thread -----------------------------------------------------------------------------------------------
 
     def _run(self, bell: Any) -> None:
         going = True

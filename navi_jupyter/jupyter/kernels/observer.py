@@ -123,8 +123,6 @@ class KernelSubscription:
         self._poll_now = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
 
-    # --- the port ----------------------------------------------------------------------------------------------------
-
     @property
     def kernel_id(self) -> str:
         """See the port."""
@@ -164,8 +162,6 @@ class KernelSubscription:
         await self._unsubscribe()
         self._notices.clear()
 
-    # --- subscribing -------------------------------------------------------------------------------------------------
-
     async def open(self) -> None:
         """Subscribe; returns once nothing is missed any more. Raises KernelUnavailable."""
         self._subscribe()
@@ -203,8 +199,6 @@ class KernelSubscription:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._place.wait_established(), _PROBE_EVERY)
 
-    # --- in the reader's thread --------------------------------------------------------------------------------------
-
     def take(self, messages: Sequence[RawMessage]) -> bool:
         """See ``IopubListener``. Always takes more: what cells show is bounded as it comes."""
         notices: list[KernelNotice] = []
@@ -222,8 +216,6 @@ class KernelSubscription:
                 # Of another process: notified only after the loss of the one before it.
                 self._loop.call_soon_threadsafe(self._poll_now.set if replaced else self._flush)
         return True
-
-    # --- on the loop -------------------------------------------------------------------------------------------------
 
     def _flush(self) -> None:
         while self._notices:

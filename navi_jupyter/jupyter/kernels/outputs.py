@@ -89,8 +89,6 @@ class Outputs:
         """As nbformat 4 has them: adjacent pieces of a stream are one, and nothing is transient."""
         return tuple(merge_streams(self._all))
 
-    # --- streams -----------------------------------------------------------------------------------------------------
-
     def _on_stream(self, message: IopubMessage) -> None:
         self._clear_if_due()
         name = "stderr" if message.content.get("name") == "stderr" else "stdout"
@@ -128,8 +126,6 @@ class Outputs:
             self._tail_size -= excess
             if excess < len(first):
                 self._tail.appendleft((first_name, first[excess:]))
-
-    # --- displays ----------------------------------------------------------------------------------------------------
 
     def _on_display(self, kind: str, content: Mapping[str, Any]) -> None:
         self._clear_if_due()
@@ -197,8 +193,6 @@ class Outputs:
         if left_out:
             kept["text/plain"] = f"{kept.get('text/plain', '')}\n(left out: {'; '.join(left_out)})".strip()
         return kept
-
-    # --- both --------------------------------------------------------------------------------------------------------
 
     def _clear_if_due(self) -> None:
         """Do the clearing that waited for the next output, so that the old ones do not flicker away."""

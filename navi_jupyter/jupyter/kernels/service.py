@@ -71,8 +71,6 @@ class KernelService:
             self._context.destroy(linger=0)
             self._context = None
 
-    # --- what it is ----------------------------------------------------------------------------------------------
-
     async def state(self, session: Session) -> KernelState:
         """See ``Kernels``. Also connects to the kernel, so that later it is known what it is busy with."""
         kernel_id = await self._lookup.find(session)
@@ -113,8 +111,6 @@ class KernelService:
     def knows(self, kernel_id: str) -> bool:
         """Whether it is a kernel of this server."""
         return self._lookup.known(kernel_id)
-
-    # --- executing -----------------------------------------------------------------------------------------------
 
     async def execute(
         self,
@@ -197,8 +193,6 @@ class KernelService:
             raise InvalidRequest(str(found["error"]), field="expression")
         return found
 
-    # --- interrupting --------------------------------------------------------------------------------------------
-
     async def interrupt(self, session: Session) -> bool:
         """See ``Kernels``."""
         kernel_id = await self._lookup.find(session)
@@ -224,8 +218,6 @@ class KernelService:
         connection.restarted()
         await connection.connect()
         return await self._state_of(connection)
-
-    # --- one at a time -------------------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def _turn(self, session: Session, kernel_id: str) -> AsyncIterator[KernelConnection]:
@@ -289,8 +281,6 @@ class KernelService:
             self._emit_stop(error.message)
         connection.abandon(request)
 
-    # --- events --------------------------------------------------------------------------------------------------
-
     def _emit_stop(self, message: str) -> None:
         context = tool_context.get(None)
         if context is not None:
@@ -315,8 +305,6 @@ class KernelService:
         self._emit_status(connection.kernel_id, status)
         if self._lost_listener is not None:
             self._lost_listener(connection.kernel_id, status)
-
-    # --- connections ----------------------------------------------------------------------------------------------
 
     def _connection(self, kernel_id: str) -> KernelConnection:
         """The connection to that kernel, which may not be open yet."""

@@ -43,9 +43,6 @@ _TEXT = re.compile(rb'"text"\s*:\s*"')
 _CLOSING = re.compile(rb'"\s*(?:,\s*"name"\s*:\s*"\w+"\s*)?\}\s*$')
 
 
-# --- where a kernel is -----------------------------------------------------------------------------------------------
-
-
 def process_of(manager: Any) -> object:
     """Identifies a kernel's process; None for a kernel behind a gateway, which does not show it."""
     return getattr(getattr(manager, "provisioner", None), "pid", None)
@@ -101,9 +98,6 @@ def agent_session(theirs: Any) -> JupyterSession:
 def connect_to_gateway(client: Any) -> None:
     """Start a gateway client's channels. For a thread: it blocks until the gateway has answered."""
     asyncio.run(ensure_async(client.start_channels(stdin=False, hb=False)))
-
-
-# --- messages --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,9 +231,6 @@ async def _next_of_gateway(channel: Any) -> IopubMessage:
             parent=Parent.of(message.get("parent_header") or {}),
             content=message.get("content") or {},
         )
-
-
-# --- large streams ---------------------------------------------------------------------------------------------------
 
 
 def cut_stream(raw: bytes, end: int = END) -> tuple[str, str, int, str]:

@@ -135,9 +135,6 @@ def new_cell(change: InsertCell) -> dict[str, Any]:
     return cell
 
 
-# --- on the JSON -----------------------------------------------------------------------------------------------------
-
-
 def with_ids(content: Content) -> Content:
     """``content`` as nbformat 4.5, each cell with an id of its own; changed in place.
 

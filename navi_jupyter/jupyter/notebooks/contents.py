@@ -118,8 +118,6 @@ class StoredNotebooks:
             self._files = _LocalNotebooks(self._tree, self._manager)
         return self._files
 
-    # --- any contents manager ----------------------------------------------------------------------------------------
-
     async def _get(self, path: str) -> StoredNotebook:
         await self._check(path)
         model = await self._ask(path, content=True)

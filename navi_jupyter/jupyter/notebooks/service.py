@@ -95,8 +95,6 @@ class NotebookService:
             await recording.settled()
         return execution
 
-    # --- paths -------------------------------------------------------------------------------------------------------
-
     def _path(self, session: Session, path: str | None) -> str:
         """Relative to the root. Raises InvalidRequest, FileRefused."""
         if path is None:
@@ -124,8 +122,6 @@ class NotebookService:
                 return Path(path).relative_to(root).as_posix()
         return path.lstrip("/") if self._tree is None else path
 
-    # --- shared or stored ---------------------------------------------------------------------------------------------
-
     async def _read(self, path: str) -> Notebook:
         shared = await self._live(path)
         cells, metadata = await (self._stored.read(path) if shared is None else shared.read())
@@ -142,8 +138,6 @@ class NotebookService:
 
     async def _live(self, path: str) -> SharedNotebook | None:
         return await self._shared.notebook(path)
-
-    # --- running -----------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def _recorded(self, path: str, cell: str, on_output: OnOutput | None) -> AsyncIterator[Recording]:
