@@ -9,8 +9,7 @@ import json
 from typing import Any
 
 RESULT_TYPE = "application/vnd.navi.result"
-MAX_RESULT = 4 * 1024 * 1024
-"""Characters of JSON that a result may have."""
+MAX_RESULT = 4 * 1024 * 1024  # characters of JSON that a result may have
 
 
 class Shown:

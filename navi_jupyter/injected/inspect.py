@@ -21,10 +21,8 @@ from typing import Any
 
 from .time_limit import limited
 
-EACH = 0.15
-"""Seconds for one thing of the user's code."""
-IN_ALL = 1.2
-"""Seconds for all of them together; what comes after is only named."""
+EACH = 0.15  # seconds for one thing of the user's code
+IN_ALL = 1.2  # seconds for all of them together; what comes after is only named
 
 
 def shell() -> Any:

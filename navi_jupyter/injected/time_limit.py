@@ -12,8 +12,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-AGAIN = 0.05
-"""Seconds until the next alarm: code that swallows the first one may let a later one through."""
+AGAIN = 0.05  # seconds until the next alarm: code that swallows the first one may let a later one through
 
 
 class TookTooLong(BaseException):

@@ -14,8 +14,7 @@ from typing import Any, Literal, Protocol
 
 from ..model.sessions import Session
 
-Output = Mapping[str, Any]
-"""An output as nbformat 4 has it: ``stream``, ``display_data``, ``execute_result``, ``error``."""
+Output = Mapping[str, Any]  # an output as nbformat 4 has it: `stream`, `display_data`, `execute_result`, `error`
 OnOutput = Callable[[Output], None]
 """Called with each output when it comes, within the bounds that hold for ``Execution.outputs``. Must not block.
 
@@ -35,10 +34,8 @@ class KernelState:
     kernel_id: str | None = None
     kernel_name: str | None = None
     language: str | None = None
-    busy_with: str | None = None
-    """The source of the cell that runs, when it is known."""
-    busy_for: float | None = None
-    """Seconds."""
+    busy_with: str | None = None  # the source of the cell that runs, when it is known
+    busy_for: float | None = None  # seconds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,10 +45,8 @@ class Execution:
     status: Literal["ok", "error", "interrupted", "timed_out", "kernel_died"]
     outputs: Sequence[Output] = ()
     execution_count: int | None = None
-    duration: float = 0.0
-    """Seconds from the request to the kernel's reply."""
-    error: Mapping[str, Any] | None = None
-    """``{"ename","evalue","traceback"}`` when the status is ``error``."""
+    duration: float = 0.0  # seconds from the request to the kernel's reply
+    error: Mapping[str, Any] | None = None  # `{"ename","evalue","traceback"}` when the status is `error`
 
 
 class Kernels(Protocol):
@@ -59,7 +54,6 @@ class Kernels(Protocol):
 
     async def state(self, session: Session) -> KernelState:
         """The kernel ``session.kernel_id``, else that of its notebook's Jupyter session. Never starts one."""
-        ...
 
     async def execute(
         self,
@@ -77,19 +71,15 @@ class Kernels(Protocol):
         come back, and lets the cancellation through. Past ``timeout`` seconds the kernel is interrupted too.
         Raises KernelUnavailable, KernelBusy (another client's cell runs for longer than a few seconds).
         """
-        ...
 
     async def evaluate(self, session: Session, code: str, *, timeout: float = 10.0) -> Any:
         """Run code silently (no history, no outputs in any view); the JSON value that it leaves in ``_navi_result``."""
-        ...
 
     async def interrupt(self, session: Session) -> bool:
         """Interrupt what runs there. False when there is no kernel."""
-        ...
 
     async def restart(self, session: Session) -> KernelState:
         """Restart it; its variables are gone. Returns once it is ready. Raises KernelUnavailable."""
-        ...
 
     async def variables(self, session: Session, *, pattern: str = "*", limit: int = 200) -> Mapping[str, Any]:
         """The user's variables: ``{"variables":[{"name","type","shape"?,"dtype"?,"size"?,"preview"}],"count"}``.
@@ -97,14 +87,12 @@ class Kernels(Protocol):
         ``size`` in bytes. Modules, functions, classes and names with an underscore are left out; ``pattern`` is a
         shell pattern. Raises KernelUnavailable (also when it is no Python kernel), KernelBusy.
         """
-        ...
 
     async def inspect(self, session: Session, expression: str) -> Mapping[str, Any]:
         """All about a variable, or a part of it (``df["a"]``, ``config.name``): no calls, no operators.
 
         Raises InvalidRequest (not there, or not such an expression), KernelUnavailable, KernelBusy.
         """
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,8 +100,7 @@ class Cell:
     """A cell of a notebook."""
 
     id: str
-    index: int
-    """From zero."""
+    index: int  # from zero
     kind: Literal["code", "markdown", "raw"]
     source: str
     execution_count: int | None = None
@@ -125,8 +112,7 @@ class Notebook:
     """A notebook as it is now: in the shared document when it is open with real-time collaboration, else on disk."""
 
     path: str
-    live: bool
-    """It is a shared document: all its front ends see a change at once."""
+    live: bool  # it is a shared document: all its front ends see a change at once
     cells: Sequence[Cell] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
@@ -140,13 +126,11 @@ class Notebooks(Protocol):
         self, session: Session, source: str, *, kind: str = "code", after: str | None = None, path: str | None = None
     ) -> Cell:
         """A new cell after that one; ``after`` None: at the end; ``"start"``: at the top."""
-        ...
 
     async def edit(
         self, session: Session, cell: str, source: str, *, expected: str | None = None, path: str | None = None
     ) -> Cell:
         """Replace a cell's source. With ``expected``, only if that is its source now (else NotebookConflict)."""
-        ...
 
     async def delete(self, session: Session, cell: str, *, path: str | None = None) -> Cell: ...
 
@@ -160,7 +144,6 @@ class Notebooks(Protocol):
         path: str | None = None,
     ) -> Execution:
         """Execute a code cell in the notebook's kernel; its outputs and count go into the notebook as they come."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,12 +151,9 @@ class SearchMatch:
     """A line that matched a search."""
 
     path: str
-    line: int
-    """From one; of the cell's source in a notebook."""
-    text: str
-    """The line, cut around the match when it is long."""
-    cell: str | None = None
-    """Id of the notebook's cell; None in other files."""
+    line: int  # from one; of the cell's source in a notebook
+    text: str  # the line, cut around the match when it is long
+    cell: str | None = None  # id of the notebook's cell; None in other files
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,10 +161,8 @@ class SearchResult:
     """What a search has found."""
 
     matches: Sequence[SearchMatch] = ()
-    files: int = 0
-    """How many were searched."""
-    why_incomplete: str | None = None
-    """The limit that it met; None when it saw everything."""
+    files: int = 0  # how many were searched
+    why_incomplete: str | None = None  # the limit that it met; None when it saw everything
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,18 +170,12 @@ class TextPage:
     """Some lines of a text file."""
 
     text: str
-    start: int
-    """Number of the first line, from one."""
-    lines: int
-    """How many lines ``text`` has."""
-    total: int
-    """How many the file has."""
-    size: int
-    """Bytes of the file."""
-    sha256: str | None = None
-    """Of the file, in hex; None where it is so large that it was not reckoned."""
-    note: str | None = None
-    """What was changed on the way to text: bytes that are no UTF-8, long lines that were cut."""
+    start: int  # number of the first line, from one
+    lines: int  # how many lines `text` has
+    total: int  # how many the file has
+    size: int  # bytes of the file
+    sha256: str | None = None  # of the file, in hex; None where it is so large that it was not reckoned
+    note: str | None = None  # what was changed on the way to text: bytes that are no UTF-8, long lines that were cut
 
 
 class Files(Protocol):
@@ -213,23 +185,18 @@ class Files(Protocol):
         self, path: str = "", *, pattern: str | None = None, limit: int = 200
     ) -> Sequence[Mapping[str, Any]]:
         """``{"path","kind","size","modified"}`` each; with a glob pattern, recursively."""
-        ...
 
     async def page(self, path: str, *, start: int = 1, lines: int = 400) -> TextPage:
         """Some lines of a text file."""
-        ...
 
     async def read_bytes(self, path: str, *, limit: int) -> bytes:
         """The whole of a file of at most ``limit`` bytes."""
-        ...
 
     async def write(self, path: str, content: str, *, expected_sha256: str | None = None) -> Mapping[str, Any]:
         """Create or replace a text file. With ``expected_sha256``, only if that is what it holds now."""
-        ...
 
     async def search(self, query: str, *, path: str = "", regex: bool = False, limit: int = 100) -> SearchResult:
         """Lines that have ``query`` (in any case, when it is all lower case), in files and in cells of notebooks."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -251,26 +218,17 @@ LostHow = Literal["died", "restarted", "closed"]
 class CellRun:
     """One execution of a cell: as far as it is, or all of it."""
 
-    id: str
-    """Of its ``execute_request``."""
+    id: str  # of its `execute_request`
     kernel_id: str
     state: CellState
-    began: datetime
-    """When the kernel reported that it began, else when its first message came."""
-    duration: float
-    """Seconds since then."""
-    source: str | None = None
-    """None: it began before the kernel was observed, and was not reported since."""
-    outputs: Sequence[Output] = ()
-    """As nbformat 4 has them, bounded. Empty in :class:`CellBegan`."""
-    ours: bool = False
-    """An agent's own code, not the user's."""
-    complete: bool = True
-    """It was observed from its beginning."""
-    missed: float | None = None
-    """Seconds of its beginning that were not observed, where that is known."""
-    images_dropped: int = 0
-    """How many it showed before those in ``outputs``."""
+    began: datetime  # when the kernel reported that it began, else when its first message came
+    duration: float  # seconds since then
+    source: str | None = None  # None: it began before the kernel was observed, and was not reported since
+    outputs: Sequence[Output] = ()  # As nbformat 4 has them, bounded. Empty in :class:`CellBegan`.
+    ours: bool = False  # an agent's own code, not the user's
+    complete: bool = True  # it was observed from its beginning
+    missed: float | None = None  # seconds of its beginning that were not observed, where that is known
+    images_dropped: int = 0  # how many it showed before those in `outputs`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -293,15 +251,12 @@ class KernelLost:
 
     kernel_id: str
     how: LostHow
-    process: str
-    """Identifies the one that is gone, in this kernel."""
-    running: Sequence[CellRun] = ()
-    """What it ran."""
+    process: str  # identifies the one that is gone, in this kernel
+    running: Sequence[CellRun] = ()  # what it ran
 
 
 KernelNotice = CellBegan | CellEnded | KernelLost
-OnKernelNotice = Callable[[KernelNotice], None]
-"""Called on the event loop, in order. Must not block."""
+OnKernelNotice = Callable[[KernelNotice], None]  # Called on the event loop, in order. Must not block.
 
 
 class CellSubscription(Protocol):
@@ -313,25 +268,20 @@ class CellSubscription(Protocol):
     @property
     def process(self) -> str:
         """Identifies the kernel's present process."""
-        ...
 
     @property
     def busy(self) -> bool:
         """Whether something runs there, also when no message of it was seen."""
-        ...
 
     @property
     def ending(self) -> bool:
         """Whether Jupyter is about to end or restart it: what it runs is interrupted first."""
-        ...
 
     def running(self) -> Sequence[CellRun]:
         """The cells that run now with their outputs so far, the oldest first."""
-        ...
 
     async def close(self) -> None:
         """Observe it no more."""
-        ...
 
 
 class CellObserver(Protocol):
@@ -339,20 +289,15 @@ class CellObserver(Protocol):
 
     async def kernel_of(self, session: Session) -> str | None:
         """The kernel ``session.kernel_id``, else that of its notebook; None when this server has neither."""
-        ...
 
     def has(self, kernel_id: str) -> bool:
         """Whether this server has that kernel."""
-        ...
 
     async def lives(self, kernel_id: str) -> bool | None:
         """Whether a process answers at that kernel's address, of any server. None: no address is known here."""
-        ...
 
     async def subscribe(self, kernel_id: str, on_notice: OnKernelNotice) -> CellSubscription:
         """Observe a kernel; on return nothing is missed any more. Raises KernelUnavailable."""
-        ...
 
     async def source_of(self, session: Session, cell_id: str) -> str | None:
         """The source of that cell of the session's notebook; None when there is no such cell."""
-        ...

@@ -9,10 +9,8 @@ from ..model.recalls import When, WhenEvent
 from ..navi_cells import is_navi_only_cell
 from ..ports.jupyter import CellRun, CellState
 
-AFTER = "after:"
-"""Before the id of an ``execute_request``: the first cell that begins after that one."""
-REQUEST = "request:"
-"""Before the id of an ``execute_request``: that very execution, in the kernel that is named beside."""
+AFTER = "after:"  # before the id of an `execute_request`: the first cell that begins after that one
+REQUEST = "request:"  # before the id of an `execute_request`: that very execution, in the kernel that is named beside
 
 _ENDINGS: dict[WhenEvent, frozenset[CellState]] = {
     WhenEvent.CELL_DONE: frozenset({"finished", "failed", "interrupted", "died", "restarted", "closed"}),
@@ -36,16 +34,11 @@ def counts(run: CellRun) -> bool:
 class CellTarget:
     """See the module. A cell that does not count (see :func:`counts`) is the target only when it is named."""
 
-    named: str | None = None
-    """An id of an ``execute_request`` or of a cell; None: the next cell that begins."""
-    any: bool = False
-    """Every cell."""
-    after: str | None = None
-    """Not this one."""
-    unknown: bool = field(default=False)
-    """It is the cell that runs, of which no message was seen yet."""
-    bound: bool = field(default=False)
-    """``named`` is an ``execute_request``."""
+    named: str | None = None  # an id of an `execute_request` or of a cell; None: the next cell that begins
+    any: bool = False  # every cell
+    after: str | None = None  # not this one
+    unknown: bool = field(default=False)  # it is the cell that runs, of which no message was seen yet
+    bound: bool = field(default=False)  # `named` is an `execute_request`
 
     @classmethod
     def of(cls, when: When, *, once: bool) -> CellTarget:

@@ -18,11 +18,9 @@ from .watch import Occurrence, Watch
 
 log = get_logger("watching")
 
-MAX_PENDING = 100
-"""Occurrences of one recall that wait to be stored; what comes on top is left out, and logged."""
+MAX_PENDING = 100  # occurrences of one recall that wait to be stored; what comes on top is left out, and logged
 RETRY_FIRST, MAX_RETRY = 0.2, 10.0
-LAST_TRIES = 2.0
-"""Seconds that a server which stops waits for what is under way."""
+LAST_TRIES = 2.0  # seconds that a server which stops waits for what is under way
 
 
 class TriggerDelivery:
@@ -33,8 +31,7 @@ class TriggerDelivery:
     ) -> None:
         self._occurrences = occurrences
         self._attachments = attachments
-        self._taken = taken
-        """Called when the ledger has an occurrence of this recall."""
+        self._taken = taken  # called when the ledger has an occurrence of this recall
         self._queues: dict[str, asyncio.Queue[tuple[Watch, Occurrence]]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 

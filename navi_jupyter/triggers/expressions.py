@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from ..injected import source
 
 MAX_PROBLEM = 300
-MAX_PROBLEMS = 20
-"""Of one recall that are reported."""
+MAX_PROBLEMS = 20  # of one recall that are reported
 
 
 def expression_code(expr: str, *, seconds: float) -> str:
@@ -33,11 +32,9 @@ def expression_code(expr: str, *, seconds: float) -> str:
 class Edge:
     """Turns the values of polls into occurrences. A poll that raised counts as false."""
 
-    was: bool | None = None
-    """Its value at the last poll in this process of the kernel; None before the first."""
+    was: bool | None = None  # its value at the last poll in this process of the kernel; None before the first
     process: str = ""
-    problems: set[str] = field(default_factory=set)
-    """What polls raised, as far as it was reported."""
+    problems: set[str] = field(default_factory=set)  # what polls raised, as far as it was reported
 
     def saw(self, value: bool, *, process: str) -> bool:
         """A poll; whether it has turned true. True at the first poll counts: it may have turned true just before."""

@@ -16,14 +16,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 MAX_FILES = 2_000
-MAX_ENTRIES = 50_000
-"""Entries of folders that a glob may make us list."""
-MAX_HASHED_FILE = 2**20
-"""Bytes up to which the content is compared: a file may be written anew without a change."""
-MAX_HASHED_BYTES = 64 * 2**20
-"""Bytes that are read in one poll; what comes on top is known by its time and size alone."""
-MAX_UNSETTLED = 30.0
-"""Seconds after which a change is reported although it goes on: a log may never be quiet."""
+MAX_ENTRIES = 50_000  # entries of folders that a glob may make us list
+MAX_HASHED_FILE = 2**20  # bytes up to which the content is compared: a file may be written anew without a change
+MAX_HASHED_BYTES = 64 * 2**20  # bytes that are read in one poll; what comes on top is known by its time and size alone
+MAX_UNSETTLED = 30.0  # seconds after which a change is reported although it goes on: a log may never be quiet
 AHEAD = 2 * 10**9
 """Nanoseconds that a file's time may be ahead of our clock (network file systems); a later one is not believed."""
 _MAGIC = re.compile(r"[*?\[]")
@@ -39,8 +35,7 @@ class FileState:
 
     mtime_ns: int
     size: int
-    digest: str = ""
-    """Of small files."""
+    digest: str = ""  # of small files
 
     def same_content(self, other: FileState) -> bool:
         """Whether nothing but the time differs, as far as is known."""
@@ -57,8 +52,7 @@ class FileChange:
     changed: tuple[str, ...] = ()
     deleted: tuple[str, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
-    goes_on: bool = False
-    """It was not quiet yet, for long."""
+    goes_on: bool = False  # it was not quiet yet, for long
 
     def detail(self, pattern: str) -> str:
         """The text of the report."""
@@ -86,11 +80,9 @@ class FileObserver:
         self._pattern = pattern
         self._since = since
         self._known: dict[str, FileState] | None = None
-        self._before: dict[str, FileState] | None = None
-        """The poll before, when it differed from what is known."""
+        self._before: dict[str, FileState] | None = None  # the poll before, when it differed from what is known
         self._unsettled_since: float | None = None
-        self._hashed = 0
-        """Bytes that were read in this poll."""
+        self._hashed = 0  # bytes that were read in this poll
 
     @property
     def unsettled(self) -> bool:

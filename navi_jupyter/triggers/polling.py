@@ -24,15 +24,11 @@ from .watch import Occurrence, Watch
 
 log = get_logger("watching")
 
-EXPRESSION_SECONDS = 1.0
-"""That an expression may take; the kernel itself ends it then."""
-ANSWER_SECONDS = 5.0
-"""After which an expression that the kernel could not end is interrupted."""
-SETTLE_FILE = 0.5
-"""Seconds after which a file that changed is polled again: it may still be written to."""
+EXPRESSION_SECONDS = 1.0  # that an expression may take; the kernel itself ends it then
+ANSWER_SECONDS = 5.0  # after which an expression that the kernel could not end is interrupted
+SETTLE_FILE = 0.5  # seconds after which a file that changed is polled again: it may still be written to
 POLL_THREADS = 4
-SLOW_POLL = 30.0
-"""Seconds that a poll of files may take until that is reported as a problem."""
+SLOW_POLL = 30.0  # seconds that a poll of files may take until that is reported as a problem
 MAX_BACKOFF = 30.0
 
 

@@ -12,8 +12,7 @@ from ..output_text import OutputImage, output_images, outputs_text, tracebacks_t
 from ..ports.jupyter import CellRun, CellState
 from ..text import code_block, plural, truncate_middle
 
-MAX_REPORT = 20_000
-"""Characters of a report, as the ledger takes them (``scheduling.event_firings``)."""
+MAX_REPORT = 20_000  # characters of a report, as the ledger takes them (`scheduling.event_firings`)
 MAX_SOURCE = 4_000
 MAX_TRACEBACK = 4_000
 MAX_OUTPUT = 10_000

@@ -28,16 +28,12 @@ from ..ports.recalls import RecallState
 from .cell_target import CELL_EVENTS, REQUEST, CellTarget, counts, wanted
 from .report import TriggerReport, cell_report, seconds_text
 
-SETTLE = 0.5
-"""Seconds without a cell after which a kernel is idle: those of a queue follow each other faster."""
+SETTLE = 0.5  # seconds without a cell after which a kernel is idle: those of a queue follow each other faster
 REMEMBER_AFTER = 1.0
 """Seconds that a cell runs before it is stored as the target: most cells end sooner, and need no write."""
-ENDING_WITHIN = 15.0
-"""Seconds that a kernel may take to end after it was asked to."""
-MISSING_AFTER = 3.0
-"""Seconds in which a target that still runs shows a sign of it."""
-OWN_CELL = 1.0
-"""Seconds that the cell in which a recall was made must go on to count as activity of the kernel."""
+ENDING_WITHIN = 15.0  # seconds that a kernel may take to end after it was asked to
+MISSING_AFTER = 3.0  # seconds in which a target that still runs shows a sign of it
+OWN_CELL = 1.0  # seconds that the cell in which a recall was made must go on to count as activity of the kernel
 MAX_COMPARISONS = 100
 
 
@@ -45,13 +41,10 @@ MAX_COMPARISONS = 100
 class Occurrence:
     """Something that a recall waits for."""
 
-    key: str
-    """The same for every server that sees it: the ledger takes it once."""
+    key: str  # the same for every server that sees it: the ledger takes it once
     at: datetime
-    report: TriggerReport | Callable[[], TriggerReport]
-    """A function is called in a thread: it decodes images."""
-    never: str | None = None
-    """Why what is waited for cannot happen any more: the recall ends."""
+    report: TriggerReport | Callable[[], TriggerReport]  # a function is called in a thread: it decodes images
+    never: str | None = None  # why what is waited for cannot happen any more: the recall ends
 
 
 @dataclass(eq=False)
@@ -61,8 +54,7 @@ class Watch:
     state: RecallState
     session: Session
     on_occurrence: Callable[[Watch, Occurrence], None]
-    on_problem: Callable[[Watch, str], None]
-    """Called with why it cannot be watched."""
+    on_problem: Callable[[Watch, str], None]  # called with why it cannot be watched
     on_target_known: Callable[[Watch, When], None]
     """Called with a schedule that names the target cell, to be stored: it is then known after this process, too."""
     observer: CellObserver | None = None
@@ -74,22 +66,17 @@ class Watch:
         self.when: When = when
         self.target = CellTarget.of(self.when, once=self.once)
         self.subscription: CellSubscription | None = None
-        self.ready = asyncio.Event()
-        """Its kernel or files are watched now, or there are none to watch."""
-        self.over = False
-        """It has happened (``once``)."""
-        self.pending = 0
-        """Occurrences that are not in the ledger yet."""
-        self.cell_ended = asyncio.Event()
-        """For expressions, which are evaluated between cells."""
+        self.ready = asyncio.Event()  # its kernel or files are watched now, or there are none to watch
+        self.over = False  # it has happened (`once`)
+        self.pending = 0  # occurrences that are not in the ledger yet
+        self.cell_ended = asyncio.Event()  # for expressions, which are evaluated between cells
         self.last_cell = ""
         self.problems: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._remembering: asyncio.TimerHandle | None = None
         self._presence_check: asyncio.TimerHandle | None = None
         self._comparisons: set[asyncio.Task[None]] = set()
-        self._held: CellRun | None = None
-        """The target, interrupted by what ends its kernel."""
+        self._held: CellRun | None = None  # the target, interrupted by what ends its kernel
 
     @property
     def id(self) -> str:

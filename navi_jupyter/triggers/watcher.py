@@ -25,10 +25,8 @@ from .watch import Watch
 
 log = get_logger("watching")
 
-SWEEP = 15.0
-"""Seconds between reads of the open recalls: those made through another server notify nothing here."""
-FIND_KERNEL_EVERY = 1.0
-"""The same while a recall waits for a kernel to be started."""
+SWEEP = 15.0  # seconds between reads of the open recalls: those made through another server notify nothing here
+FIND_KERNEL_EVERY = 1.0  # the same while a recall waits for a kernel to be started
 MAX_BACKOFF = 30.0
 GONE_AFTER = 8.0
 """Seconds that a kernel of no server must not answer to count as gone: one that restarts is silent for a while."""
@@ -55,16 +53,13 @@ class Watcher:
         self._delivery = TriggerDelivery(occurrences, attachments, taken=self._on_taken)
         self._poller = Poller(root=root, kernels=kernels, emit=self._delivery.add, on_problem=self._on_problem)
         self._elsewhere = elsewhere
-        self._closed: set[str] = set()
-        """Kernels that were shut down here."""
+        self._closed: set[str] = set()  # kernels that were shut down here
         self._missing_since: dict[str, float] = {}
         """Kernels that recalls name and that no server has, by when that was first seen."""
         self._watches: dict[str, Watch] = {}
-        self._polls: dict[str, asyncio.Task[None]] = {}
-        """By recall: the task that polls its file or expression."""
+        self._polls: dict[str, asyncio.Task[None]] = {}  # by recall: the task that polls its file or expression
         self._subscriptions: dict[str, CellSubscription] = {}
-        self._attempts: dict[str, asyncio.Task[None]] = {}
-        """By kernel: the task that subscribes to it."""
+        self._attempts: dict[str, asyncio.Task[None]] = {}  # by kernel: the task that subscribes to it
         self._waiting: dict[str, dict[str, Watch]] = {}
         """By kernel and recall: the watches that wait for that subscription."""
         self._background: set[asyncio.Task[None]] = set()

@@ -26,10 +26,8 @@ SKIPPED = frozenset({".git", ".hg", ".svn", "node_modules", ".ipynb_checkpoints"
 MAX_TEXT = 5 << 20
 MAX_NOTEBOOK = 32 << 20
 MAX_QUERY = 500
-MAX_LINE = 20_000
-"""Characters of a line that an expression is matched against."""
-SHOWN = 240
-"""Characters of a line that are shown."""
+MAX_LINE = 20_000  # characters of a line that an expression is matched against
+SHOWN = 240  # characters of a line that are shown
 LINE_SECONDS = 1.0
 
 
@@ -39,8 +37,7 @@ class SearchLimits:
 
     matches: int = 100
     files: int = 20_000
-    size: int = 400 << 20
-    """Bytes read in all."""
+    size: int = 400 << 20  # bytes read in all
     seconds: float = 15.0
 
 
@@ -50,8 +47,7 @@ class SearchQuery:
 
     text: str
     any_case: bool
-    expression: Any = None
-    """A compiled expression of ``regex``; None for plain text."""
+    expression: Any = None  # a compiled expression of `regex`; None for plain text
 
     @classmethod
     def of(cls, query: str, *, regex: bool) -> SearchQuery:
@@ -114,8 +110,7 @@ class _Scan:
     found: list[SearchMatch] = field(default_factory=list)
     files: int = 0
     size: int = 0
-    limit_met: str | None = None
-    """The limit that ended it."""
+    limit_met: str | None = None  # the limit that ended it
     until: float = 0.0
 
     def __post_init__(self) -> None:

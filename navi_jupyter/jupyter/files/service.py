@@ -25,30 +25,24 @@ from .search import SearchLimits, SearchQuery, glob_matches, load_json, search, 
 from .tree import Tree, chunks, normal, os_errors
 
 T = TypeVar("T")
-MAX_PAGED = 1 << 30
-"""Bytes of a file that is read by lines; all of it has to be counted."""
-MAX_DECODED = 16 << 20
-"""Bytes of a file in UTF-16 or UTF-32, which is decoded as a whole."""
+MAX_PAGED = 1 << 30  # bytes of a file that is read by lines; all of it has to be counted
+MAX_DECODED = 16 << 20  # bytes of a file in UTF-16 or UTF-32, which is decoded as a whole
 MAX_DIGESTED = 64 << 20
 MAX_WRITTEN = 10 << 20
-MAX_LINE = 4000
-"""Bytes of one line that are given."""
-MAX_PAGE = 400_000
-"""Bytes of one page."""
-MAX_LISTED = 50_000
-"""Entries that one listing reads."""
+MAX_LINE = 4000  # bytes of one line that are given
+MAX_PAGE = 400_000  # bytes of one page
+MAX_LISTED = 50_000  # entries that one listing reads
 LISTING_SECONDS = 10.0
 _WIDE = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
          (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
 
 
 class LocalFiles:
-    """See ``ports.jupyter.Files``."""
+    """Implements ``ports.jupyter.Files``."""
 
     def __init__(self, root: str, *, allow_hidden: bool = False, hide: Sequence[str] = ()) -> None:
         self.tree = Tree(root, allow_hidden=allow_hidden)
-        self._hide = tuple(hide)
-        """Shell patterns of names that are not listed."""
+        self._hide = tuple(hide)  # shell patterns of names that are not listed
 
     async def list(
         self, path: str = "", *, pattern: str | None = None, limit: int = 200
@@ -59,13 +53,13 @@ class LocalFiles:
         return await asyncio.to_thread(self._list, path, pattern, limit)
 
     async def page(self, path: str, *, start: int = 1, lines: int = 400) -> TextPage:
-        """See the port. Raises FileRefused for what is no text, or larger than a gigabyte."""
+        """Raises FileRefused for what is no text, or larger than a gigabyte."""
         if start < 1 or not 1 <= lines <= 10_000:
             raise InvalidRequest("start counts from one, and a page has 1 to 10000 lines.", field="start")
         return await _cancellable(partial(self._page, path, start, lines))
 
     async def read_bytes(self, path: str, *, limit: int) -> bytes:
-        """See the port. Raises FileRefused for a larger one."""
+        """Raises FileRefused for a larger one."""
         return await asyncio.to_thread(self._read_bytes, path, limit)
 
     async def write(self, path: str, content: str, *, expected_sha256: str | None = None) -> Mapping[str, Any]:
@@ -76,7 +70,7 @@ class LocalFiles:
         return await asyncio.to_thread(self._write, path, content, expected_sha256)
 
     async def search(self, query: str, *, path: str = "", regex: bool = False, limit: int = 100) -> SearchResult:
-        """See the port. Raises InvalidRequest for an expression that is none, or that takes too long."""
+        """Raises InvalidRequest for an expression that is none, or that takes too long."""
         limits = SearchLimits(matches=limit)
 
         def work(stop: threading.Event) -> SearchResult:
@@ -193,14 +187,11 @@ class _PageReader:
         self._path = path
         self._start = start
         self._end = start + lines
-        self._line = 1
-        """The number of the line that the next byte belongs to."""
+        self._line = 1  # the number of the line that the next byte belongs to
         self._kept: list[bytearray] = []
         self._size = 0
-        self._cut = 0
-        """Bytes of kept lines that were left out."""
-        self._last = b"\n"
-        """The last byte of all."""
+        self._cut = 0  # bytes of kept lines that were left out
+        self._last = b"\n"  # the last byte of all
 
     def feed(self, chunk: bytes) -> None:
         """The next bytes."""

@@ -22,8 +22,7 @@ from dataclasses import dataclass
 
 from ...errors import FileConflict, FileRefused, InvalidRequest, NotFound
 
-MAX_LINKS = 40
-"""Symbolic links on one path, as the Linux kernel has it."""
+MAX_LINKS = 40  # symbolic links on one path, as the Linux kernel has it
 MAX_PATH = 4096
 _BY_DESCRIPTOR = os.open in os.supports_dir_fd and os.scandir in os.supports_fd
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -32,8 +31,7 @@ _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _CHUNK = 1 << 20
 
-Folder = int | str
-"""An open folder: a descriptor, or its path where the system has no calls relative to descriptors."""
+Folder = int | str  # an open folder: a descriptor, or its path where the system has no calls relative to descriptors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,12 +39,9 @@ class ResolvedPath:
     """Where a path leads, all links resolved."""
 
     folder: Folder
-    name: str
-    """In ``folder``; ``"."`` when the path leads to the folder itself."""
-    path: str
-    """From the root, with ``/``, links resolved."""
-    status: os.stat_result | None
-    """None: there is nothing of that name (yet)."""
+    name: str  # in `folder`; `"."` when the path leads to the folder itself
+    path: str  # from the root, with `/`, links resolved
+    status: os.stat_result | None  # None: there is nothing of that name (yet)
 
     @property
     def is_folder(self) -> bool:

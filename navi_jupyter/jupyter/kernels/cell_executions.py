@@ -16,12 +16,10 @@ from ...ports.jupyter import CellBegan, CellEnded, CellRun, CellState, LostHow
 from .outputs import Bounds, Outputs
 from .transport import AGENT_USER, IopubMessage, well_formed
 
-COMM = "navi.cell"
-"""The comm over which our code in the kernel describes the cell that runs (``kernel.current_cell``)."""
+COMM = "navi.cell"  # the comm over which our code in the kernel describes the cell that runs (`kernel.current_cell`)
 BOUNDS = Bounds(head=10_000, tail=10_000, rich=24 * 2**20, count=100, latest=True)
 MAX_SOURCE = 20_000
-MAX_CELLS = 64
-"""Cells that run at the same time (in subshells); more than that are remains whose end was missed."""
+MAX_CELLS = 64  # cells that run at the same time (in subshells); more than that are remains whose end was missed
 
 
 @dataclass(eq=False)
@@ -32,10 +30,8 @@ class _Execution:
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
     since: float = field(default_factory=time.monotonic)
     source: str | None = None
-    noticed: bool = False
-    """That it began was notified. Never for silent requests."""
-    state: CellState = "finished"
-    """Its state if it ends now."""
+    noticed: bool = False  # That it began was notified. Never for silent requests.
+    state: CellState = "finished"  # its state if it ends now
     outputs: Outputs = field(default_factory=lambda: Outputs(bounds=BOUNDS))
     missed: float | None = None
 
@@ -54,10 +50,8 @@ class CellExecutions:
     def __init__(self, kernel_id: str) -> None:
         self._kernel_id = kernel_id
         self._cells: dict[str, _Execution] = {}
-        self._sender = ""
-        """The process that published last."""
-        self._lost = ""
-        """The process whose loss is known (``lose``)."""
+        self._sender = ""  # the process that published last
+        self._lost = ""  # the process whose loss is known (`lose`)
         self._orphans: list[_Execution] | None = None
         """Cells of the process before this one, whose loss is not known yet."""
         self._settled = False

@@ -34,16 +34,13 @@ from .transport import (
     state_of,
 )
 
-READY_WITHIN = 60.0
-"""Seconds that a kernel may take to answer after its start."""
+READY_WITHIN = 60.0  # seconds that a kernel may take to answer after its start
 _PROBE_EVERY = 0.25
 
-_POLL = 0.25
-"""Seconds between polls of whether the kernel lives while a request waits; a remote one is asked over HTTP."""
+_POLL = 0.25  # seconds between polls of whether the kernel lives while a request waits; a remote one is asked over HTTP
 _POLL_REMOTE = 1.5
 _POLL_AT_REST = 5.0
-_IDLE_MISSING = 4.0
-"""Seconds to wait for the end on IOPub once the reply is there: a flood may have washed it away."""
+_IDLE_MISSING = 4.0  # seconds to wait for the end on IOPub once the reply is there: a flood may have washed it away
 _SETTLE_WITHIN = 0.5
 _DEAD = object()
 
@@ -54,8 +51,7 @@ class ExecuteRequest:
 
     id: str
     outputs: Outputs
-    begun: asyncio.Future[float]
-    """The loop's time when the kernel began with it."""
+    begun: asyncio.Future[float]  # the loop's time when the kernel began with it
     ended: asyncio.Future[Mapping[str, Any] | None]
     """Its reply, once all its outputs are here; None when the kernel died over it."""
     reply: Mapping[str, Any] | None = None
@@ -67,21 +63,15 @@ class KernelConnection:
     """See the module. ``lost`` is called when the process behind it is gone, with what is known of it."""
 
     kernel_id: str
-    manager: Any
-    """Jupyter's, of this one kernel."""
-    alive: Callable[[], bool]
-    """Whether Jupyter still has this kernel."""
-    context: Any
-    """ZMQ's."""
+    manager: Any  # Jupyter's, of this one kernel
+    alive: Callable[[], bool]  # whether Jupyter still has this kernel
+    context: Any  # ZMQ's
     iopub: IopubReader
     lost: Callable[[KernelConnection, str], None]
-    language: Mapping[str, Any] = field(default_factory=dict)
-    """``language_info`` of the kernel; empty until it answered."""
+    language: Mapping[str, Any] = field(default_factory=dict)  # `language_info` of the kernel; empty until it answered
     used: float = field(default_factory=time.monotonic)
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while a session executes here."""
-    holder: str | None = None
-    """The session that has the lock."""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while a session executes here
+    holder: str | None = None  # the session that has the lock
 
     def __post_init__(self) -> None:
         self.cells = RunningCells(at_rest=lambda: self.state == "idle")

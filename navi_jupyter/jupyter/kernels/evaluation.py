@@ -14,8 +14,7 @@ from ...errors import InvalidRequest
 from ...injected import source
 from .outputs import error_of
 
-RESULT = "navi"
-"""The name of the user expression that gives the value."""
+RESULT = "navi"  # the name of the user expression that gives the value
 _RESULT_TYPE = "application/vnd.navi.result"
 
 

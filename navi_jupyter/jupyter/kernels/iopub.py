@@ -20,16 +20,12 @@ from .transport import DecodeLimits, IopubMessage, MessageParser, RawMessage, ag
 
 log = get_logger("kernels")
 
-BATCH = 200
-"""Messages of one kernel until the next kernel's turn."""
-QUEUED = 20_000
-"""Messages that ZMQ keeps for us; a kernel drops those that find no room."""
+BATCH = 200  # messages of one kernel until the next kernel's turn
+QUEUED = 20_000  # messages that ZMQ keeps for us; a kernel drops those that find no room
 MAX_PENDING = 2_000
 """Messages that wait for the event loop until their kernel's socket is not read any more: ZMQ's queue is bounded."""
-TURN = 0.004
-"""Seconds of handling messages until others on the loop get their turn."""
-_PARKED_POLL_MS = 10
-"""Between looks at whether a listener that had enough takes more."""
+TURN = 0.004  # seconds of handling messages until others on the loop get their turn
+_PARKED_POLL_MS = 10  # between looks at whether a listener that had enough takes more
 _RECONNECT_MS = 20
 _REQUESTS = (b"execute_request", b"kernel_info_request")
 """The kinds of request that listeners know; what is about others (comms, completions) is dropped unread."""
@@ -96,9 +92,9 @@ class _Channel:
         """Replaced as a whole, on the loop: the thread sees the old ones or the new ones."""
         self.established = asyncio.Event()
         """A message has come, so ZMQ's subscription has reached the kernel, and none is missed from then on."""
+        # The sockets. Used in the thread only.
         self.iopub: Any = None
         self.control: Any = None
-        """The sockets. Used in the thread only."""
         self._loop = asyncio.get_running_loop()
         self._session = agent_session(session)
         self._parser = MessageParser(self._session)
@@ -198,10 +194,8 @@ class _ReaderThread:
         self._context = zmq.Context()
         self._orders: deque[tuple[Callable[[_Channel], None], _Channel] | None] = deque()
         self._poller = zmq.Poller()
-        self._channels: dict[Any, _Channel] = {}
-        """By their IOPub socket."""
-        self._parked: set[_Channel] = set()
-        """Not polled: a listener had enough."""
+        self._channels: dict[Any, _Channel] = {}  # by their IOPub socket
+        self._parked: set[_Channel] = set()  # not polled: a listener had enough
         self._bell, bell = self._context.socket(zmq.PAIR), self._context.socket(zmq.PAIR)
         bell.bind("inproc://bell")
         self._bell.connect("inproc://bell")

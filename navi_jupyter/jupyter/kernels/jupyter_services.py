@@ -14,12 +14,10 @@ if TYPE_CHECKING:
 class JupyterServices:
     """Jupyter's managers, as they are configured here: local or of a gateway, of files or of something else."""
 
-    kernel_manager: Any
-    """An ``AsyncMappingKernelManager``."""
+    kernel_manager: Any  # an `AsyncMappingKernelManager`
     session_manager: Any
     contents_manager: Any
-    root_dir: str
-    """The server's root as an absolute path of the file system."""
+    root_dir: str  # the server's root as an absolute path of the file system
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The web application's: other extensions leave things there."""
 

@@ -17,8 +17,7 @@ from .jupyter_services import JupyterServices
 
 log = get_logger("kernels")
 
-START_WITHIN = 60.0
-"""Seconds that Jupyter may take to start a kernel's process."""
+START_WITHIN = 60.0  # seconds that Jupyter may take to start a kernel's process
 
 
 def place_of(session: Session) -> str:

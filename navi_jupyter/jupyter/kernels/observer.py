@@ -29,13 +29,10 @@ from .transport import BUSY_PATIENCE, DecodeLimits, RawMessage, address_answers,
 
 log = get_logger("kernels")
 
-POLL = 0.5
-"""Seconds between polls of whether a kernel lives."""
-ESTABLISHED_WITHIN = 30.0
-"""Seconds that a kernel may take to publish something; one that starts takes a while."""
+POLL = 0.5  # seconds between polls of whether a kernel lives
+ESTABLISHED_WITHIN = 30.0  # seconds that a kernel may take to publish something; one that starts takes a while
 _PROBE_EVERY = 0.1
-_IDLE_MISSING = 4.0
-"""Seconds after which a cell has ended of which only Jupyter saw the end."""
+_IDLE_MISSING = 4.0  # seconds after which a cell has ended of which only Jupyter saw the end
 
 _LIMITS = DecodeLimits(cut=64 * 1024, end=24 * 1024, largest=4 * 2**20)
 """Less than for our own requests: a report of a cell is short, and every cell of the user's passes here."""
@@ -50,26 +47,22 @@ class KernelObserver:
         self._subscriptions: set[KernelSubscription] = set()
 
     async def kernel_of(self, session: Session) -> str | None:
-        """See the port."""
         return await self._lookup.find(session)
 
     async def source_of(self, session: Session, cell_id: str) -> str | None:
-        """See the port."""
         return await cell_source(self._parts, session, cell_id)
 
     def has(self, kernel_id: str) -> bool:
-        """See the port."""
         return self._lookup.known(kernel_id)
 
     async def lives(self, kernel_id: str) -> bool | None:
-        """See the port. By the file in which each kernel's server writes how to reach it."""
+        """By the file in which each kernel's server writes how to reach it."""
         if PurePath(kernel_id).name != kernel_id:  # a path, from a recall that was made by hand
             return None
         folder = getattr(self._parts.kernel_manager, "connection_dir", "") or jupyter_runtime_dir()
         return await address_answers(Path(folder) / f"kernel-{kernel_id}.json")
 
     async def subscribe(self, kernel_id: str, on_notice: OnKernelNotice) -> KernelSubscription:
-        """See the port."""
         if not self._lookup.known(kernel_id):
             raise KernelUnavailable("This server has no such kernel (any more).")
         manager = self._parts.kernel_manager.get_kernel(kernel_id)
@@ -109,48 +102,39 @@ class KernelSubscription:
         self._on_notice, self._on_close = on_notice, on_close
         self._loop = asyncio.get_running_loop()
         self._cells = CellExecutions(kernel_id)
-        self._lock = threading.Lock()
-        """Of the cells: they are fed in the reader's thread, and asked on the loop."""
+        self._lock = threading.Lock()  # of the cells: they are fed in the reader's thread, and asked on the loop
         self._place: IopubSubscription | None = None
         self._address: Mapping[str, Any] = {}
         self._process = process_of(manager)
         self._loss_noticed = False  # the loss of the present process was notified
         self._crashed = False  # Jupyter's watchdog found it dead
-        self._idle_since: float | None = None
-        """Since when Jupyter takes the kernel for idle while we do not."""
-        self._notices: deque[KernelNotice] = deque()
-        """From the thread, for the loop."""
+        self._idle_since: float | None = None  # since when Jupyter takes the kernel for idle while we do not
+        self._notices: deque[KernelNotice] = deque()  # from the thread, for the loop
         self._poll_now = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
 
     @property
     def kernel_id(self) -> str:
-        """See the port."""
         return self._kernel_id
 
     @property
     def process(self) -> str:
-        """See the port."""
         return str(self._process)
 
     @property
     def busy(self) -> bool:
-        """See the port."""
         return state_of(self._manager) == "busy" or self._cells.busy
 
     @property
     def ending(self) -> bool:
-        """See the port."""
         return bool(getattr(self._manager, "shutting_down", False))
 
     def running(self) -> Sequence[CellRun]:
-        """See the port."""
         self._flush()  # a cell that began but was not notified yet would be seen twice
         with self._lock:
             return self._cells.running()
 
     async def close(self) -> None:
-        """See the port."""
         self._on_close(self)
         with suppress(Exception):  # Jupyter's, of a kernel that may be gone in any way
             for event in ("restart", "dead"):

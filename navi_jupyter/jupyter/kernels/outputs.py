@@ -20,16 +20,11 @@ from .transport import IopubMessage, well_formed
 class Bounds:
     """What one execution may leave."""
 
-    head: int = 256 * 1024
-    """Characters of text that are passed on as they come."""
-    tail: int = 128 * 1024
-    """Characters that are kept of what comes after, the last ones."""
-    rich: int = 24 * 1024 * 1024
-    """Bytes (as JSON) of displays and results."""
-    count: int = 1000
-    """Displays and results."""
-    latest: bool = False
-    """Where there is no room, the oldest displays give way to new ones; else new ones are left out."""
+    head: int = 256 * 1024  # characters of text that are passed on as they come
+    tail: int = 128 * 1024  # characters that are kept of what comes after, the last ones
+    rich: int = 24 * 1024 * 1024  # bytes (as JSON) of displays and results
+    count: int = 1000  # displays and results
+    latest: bool = False  # where there is no room, the oldest displays give way to new ones; else new ones are left out
 
 
 class Outputs:
@@ -39,16 +34,13 @@ class Outputs:
         self._on_output = on_output
         self._bounds = bounds or Bounds()
         self._all: list[dict[str, Any]] = []
-        self._displays: dict[str, list[int]] = {}
-        """Where the outputs with a display id are."""
+        self._displays: dict[str, list[int]] = {}  # where the outputs with a display id are
         self._clear_next = False
         self._text = 0
         self._rich = 0
         self._displayed = 0
-        self._dropped = 0
-        """Displays and results that were one too many."""
-        self.images_dropped = 0
-        """Those among the displays that gave way to later ones."""
+        self._dropped = 0  # displays and results that were one too many
+        self.images_dropped = 0  # those among the displays that gave way to later ones
         self._tail: deque[tuple[str, str]] = deque()
         self._tail_size = 0
         self._left_out = 0

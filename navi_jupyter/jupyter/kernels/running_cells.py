@@ -8,16 +8,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-UNKNOWN = "?"
-"""In place of the id of a cell that began before we listened."""
+UNKNOWN = "?"  # in place of the id of a cell that began before we listened
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunningCell:
     """An execution that is going on, ours or another client's."""
 
-    since: float
-    """``time.monotonic()``, when we saw it."""
+    since: float  # `time.monotonic()`, when we saw it
     code: str | None = None
     ours: bool = False
 
@@ -28,8 +26,7 @@ class RunningCells:
     def __init__(self, at_rest: Callable[[], bool]) -> None:
         self._at_rest = at_rest
         self._cells: dict[str, RunningCell] = {}
-        self._changed = asyncio.Event()
-        """Set and replaced whenever a cell begins or ends."""
+        self._changed = asyncio.Event()  # set and replaced whenever a cell begins or ends
 
     @property
     def longest(self) -> RunningCell | None:

@@ -30,12 +30,9 @@ from .transport import process_of
 
 log = get_logger("kernels")
 
-PATIENCE = 5.0
-"""Seconds to wait for another client's cell."""
-COME_BACK = 2.0
-"""Seconds that interrupted code has to end."""
-UNUSED = 900.0
-"""Seconds until the connection to a kernel that is not used is closed."""
+PATIENCE = 5.0  # seconds to wait for another client's cell
+COME_BACK = 2.0  # seconds that interrupted code has to end
+UNUSED = 900.0  # seconds until the connection to a kernel that is not used is closed
 _MAX_RUNS = 50
 """Runs that are notified when a kernel dies. Those that have ended are not removed: their ``emit`` does nothing."""
 
@@ -72,7 +69,7 @@ class KernelService:
             self._context = None
 
     async def state(self, session: Session) -> KernelState:
-        """See ``Kernels``. Also connects to the kernel, so that later it is known what it is busy with."""
+        """Also connects to the kernel, so that later it is known what it is busy with."""
         kernel_id = await self._lookup.find(session)
         if kernel_id is None:
             return KernelState(status="none")
@@ -122,7 +119,6 @@ class KernelService:
         store_history: bool = True,
         start: bool = True,
     ) -> Execution:
-        """See ``Kernels``."""
         kernel_id = await self._lookup.find(session) if start else await self._kernel_of(session)
         if kernel_id is None:
             kernel_id = await self._lookup.start(session)
@@ -146,7 +142,7 @@ class KernelService:
         )
 
     async def evaluate(self, session: Session, code: str, *, timeout: float = 10.0) -> Any:
-        """See ``Kernels``. The code sees the user's names, may ``await``, and what it assigns goes nowhere."""
+        """The code sees the user's names, may ``await``, and what it assigns goes nowhere."""
         return await self._evaluate(session, code, timeout=timeout, clean=False)
 
     async def _evaluate(self, session: Session, code: str, *, timeout: float, clean: bool) -> Any:
@@ -180,13 +176,11 @@ class KernelService:
         return kernel_id
 
     async def variables(self, session: Session, *, pattern: str = "*", limit: int = 200) -> Mapping[str, Any]:
-        """See ``Kernels``."""
         code = inspection(f"variables({pattern!r}, {limit})")
         found: Mapping[str, Any] = await self._evaluate(session, code, timeout=5.0, clean=True)
         return found
 
     async def inspect(self, session: Session, expression: str) -> Mapping[str, Any]:
-        """See ``Kernels``."""
         code = inspection(f"inspect({expression!r})")
         found: Mapping[str, Any] = await self._evaluate(session, code, timeout=8.0, clean=True)
         if "error" in found:
@@ -194,7 +188,6 @@ class KernelService:
         return found
 
     async def interrupt(self, session: Session) -> bool:
-        """See ``Kernels``."""
         kernel_id = await self._lookup.find(session)
         if kernel_id is None:
             return False
@@ -202,7 +195,6 @@ class KernelService:
         return True
 
     async def restart(self, session: Session) -> KernelState:
-        """See ``Kernels``."""
         kernel_id = await self._kernel_of(session)
         connection = self._connection(kernel_id)
         self._watch(kernel_id)

@@ -25,17 +25,13 @@ from ...log_setup import get_logger
 
 log = get_logger("kernels")
 
-AGENT_USER = "navi"
-"""The user name in the headers of our requests: all that read IOPub see by it that an agent asked."""
+AGENT_USER = "navi"  # the user name in the headers of our requests: all that read IOPub see by it that an agent asked
 BUSY_PATIENCE = 3.0
 """Seconds to wait for the answer of a busy kernel: old ones serve the control channel only between cells."""
-SMALL = 64 * 1024
-"""Bytes of content up to which a message is decoded on the loop: well under a millisecond."""
-END = 192 * 1024
-"""Bytes that are kept of each end of a stream that is cut."""
+SMALL = 64 * 1024  # bytes of content up to which a message is decoded on the loop: well under a millisecond
+END = 192 * 1024  # bytes that are kept of each end of a stream that is cut
 _ANSWER_WITHIN = 2.0
-_POLL = 0.02
-"""Seconds between polls of a gateway's channel, which offers nothing to wait for without spinning the loop."""
+_POLL = 0.02  # seconds between polls of a gateway's channel, which offers nothing to wait for without spinning the loop
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NAME = re.compile(rb'"name"\s*:\s*"(stdout|stderr)"')
@@ -119,27 +115,21 @@ class Parent:
 class IopubMessage:
     """A message of a kernel, decoded."""
 
-    kind: str
-    """Its ``msg_type``."""
-    sender: str
-    """The kernel process that sent it: a kernel that was restarted has another one."""
+    kind: str  # its `msg_type`
+    sender: str  # the kernel process that sent it: a kernel that was restarted has another one
     parent: Parent
     content: Mapping[str, Any]
-    left_out: int = 0
-    """Characters (about) that were cut out of the middle of a stream's text, after ``content["text"]``."""
-    ending: str = ""
-    """What came after them."""
+    left_out: int = 0  # characters (about) that were cut out of the middle of a stream's text, after `content["text"]`
+    ending: str = ""  # what came after them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecodeLimits:
     """Up to what size contents are decoded. Decoding JSON holds all threads of Python, the loop's too."""
 
-    cut: int = 512 * 1024
-    """Bytes of content from which a stream is cut instead."""
+    cut: int = 512 * 1024  # bytes of content from which a stream is cut instead
     end: int = END
-    largest: int = 32 * 2**20
-    """Bytes of content from which anything else is replaced by a note."""
+    largest: int = 32 * 2**20  # bytes of content from which anything else is replaced by a note
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,9 @@ from ...errors import CellNotFound, InvalidRequest, NotebookConflict
 from ...ports.jupyter import Cell, Output
 from ...text import joined
 
-Content = MutableMapping[str, Any]
-"""A notebook as nbformat 4 has it."""
+Content = MutableMapping[str, Any]  # a notebook as nbformat 4 has it
 KINDS = ("code", "markdown", "raw")
-MAX_SOURCE = 2_000_000
-"""Characters of one cell."""
+MAX_SOURCE = 2_000_000  # characters of one cell
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,8 +28,7 @@ class InsertCell:
     source: str
     kind: str = "code"
     after: str | None = None
-    id: str = ""
-    """Of the new cell: made once, so that applying it again makes the same cell."""
+    id: str = ""  # of the new cell: made once, so that applying it again makes the same cell
 
     @classmethod
     def of(cls, source: str, kind: str, after: str | None) -> InsertCell:
@@ -62,8 +59,7 @@ class RecordOutputs:
     """Store what the execution of a cell has given so far."""
 
     cell: str
-    outputs: Sequence[Output] | None
-    """All of them, adjacent pieces of a stream joined; None: those that are there stay."""
+    outputs: Sequence[Output] | None  # all of them, adjacent pieces of a stream joined; None: those that are there stay
     count: int | None = None
     running: bool = False
     grown: bool = False

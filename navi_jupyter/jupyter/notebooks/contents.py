@@ -29,28 +29,25 @@ from .cells import CellChange, Content, apply, as_cell, ids_of, pinned, touched,
 
 T = TypeVar("T")
 log = get_logger("notebooks")
-ATTEMPTS = 5
-"""How often a change is applied again because the file was saved meanwhile."""
+ATTEMPTS = 5  # how often a change is applied again because the file was saved meanwhile
 HALF_WRITTEN = 6
 """How often a file that is no notebook is read, 50 ms apart: Jupyter may be in the middle of writing it."""
 MAX_NOTEBOOK = 200 << 20
+# The managers whose work is done here, unless they have hooks.
 _OWN = {
     "jupyter_server.services.contents.filemanager.FileContentsManager",
     "jupyter_server.services.contents.filemanager.AsyncFileContentsManager",
     "jupyter_server.services.contents.largefilemanager.LargeFileManager",
     "jupyter_server.services.contents.largefilemanager.AsyncLargeFileManager",
 }
-"""The managers whose work is done here, unless they have hooks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredNotebook:
     """A notebook as it was read."""
 
-    content: Content
-    """nbformat 4.5, each cell with an id; to be changed in place."""
-    stamp: tuple[Any, ...]
-    """Identifies this state of the file."""
+    content: Content  # nbformat 4.5, each cell with an id; to be changed in place
+    stamp: tuple[Any, ...]  # identifies this state of the file
 
 
 class SavedMeanwhile(Exception):
@@ -62,8 +59,7 @@ class StoredNotebooks:
 
     def __init__(self, contents_manager: Any, tree: Tree | None) -> None:
         self._manager = contents_manager
-        self._tree = tree
-        """None: the contents manager's files are not on this machine."""
+        self._tree = tree  # None: the contents manager's files are not on this machine
         self._files: _LocalNotebooks | None = None
         # One thread: the signatures' database connection belongs to the thread that made it.
         self._thread = ThreadPoolExecutor(1, "navi-notebooks")
@@ -187,8 +183,7 @@ class _LocalNotebooks:
     def __init__(self, tree: Tree, manager: Any) -> None:
         self._tree = tree
         self._manager = manager
-        self._notary: Any = None
-        """Signs trusted notebooks; made in the thread."""
+        self._notary: Any = None  # signs trusted notebooks; made in the thread
 
     def read(self, path: str) -> StoredNotebook:
         """Raises NotebookNotFound, FileRefused."""

@@ -17,12 +17,9 @@ from ...text import joined
 from .cells import RecordOutputs
 
 log = get_logger("notebooks")
-LIVE_SECONDS = 0.1
-"""Between two changes of a shared document."""
-FILE_SECONDS = 3.0
-"""Between two saves of a file."""
-STOPPED_SECONDS = 2.0
-"""How long a run that is stopped waits for what came so far to be written."""
+LIVE_SECONDS = 0.1  # between two changes of a shared document
+FILE_SECONDS = 3.0  # between two saves of a file
+STOPPED_SECONDS = 2.0  # how long a run that is stopped waits for what came so far to be written
 
 Write = Callable[[RecordOutputs], Awaitable[bool]]
 """Stores outputs in the notebook; whether that is a shared document now."""
@@ -39,12 +36,9 @@ class Recording:
         """Outputs since they were last cleared, adjacent pieces of a stream as one."""
         self._pieces: list[str] = []
         """More text of the last of them, a stream. Joined when it is written: a cell may print a million times."""
-        self._places: list[int] = []
-        """For each output that came since then, its index in them."""
-        self._fresh = False
-        """Something is not in the notebook yet."""
-        self._grown = True
-        """The outputs in the notebook are the first of ours (see ``RecordOutputs.grown``)."""
+        self._places: list[int] = []  # for each output that came since then, its index in them
+        self._fresh = False  # something is not in the notebook yet
+        self._grown = True  # the outputs in the notebook are the first of ours (see `RecordOutputs.grown`)
         self._written = False
         self._count: int | None = None
         self._over = False

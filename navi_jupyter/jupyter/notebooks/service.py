@@ -24,7 +24,7 @@ from .shared_document import SharedDocuments, SharedNotebook
 
 
 class NotebookService:
-    """See ``ports.jupyter.Notebooks``."""
+    """Implements ``ports.jupyter.Notebooks``."""
 
     def __init__(self, parts: JupyterServices, kernels: Kernels | None) -> None:
         root = local_root(parts.contents_manager, parts.root_dir)
@@ -46,20 +46,20 @@ class NotebookService:
         self._stored.close()
 
     async def read(self, session: Session, path: str | None = None) -> Notebook:
-        """See the port. Raises NotebookNotFound, FileRefused."""
+        """Raises NotebookNotFound, FileRefused."""
         return await self._read(self._path(session, path))
 
     async def insert(
         self, session: Session, source: str, *, kind: str = "code", after: str | None = None, path: str | None = None
     ) -> Cell:
-        """See the port. Raises CellNotFound, NotebookConflict, NotebookNotFound, FileRefused."""
+        """Raises CellNotFound, NotebookConflict, NotebookNotFound, FileRefused."""
         change = InsertCell.of(source, kind, after)
         return (await self._change(self._path(session, path), change))[0]
 
     async def edit(
         self, session: Session, cell: str, source: str, *, expected: str | None = None, path: str | None = None
     ) -> Cell:
-        """See the port. Raises as ``insert``."""
+        """Raises as ``insert``."""
         change = EditCell(cell=cell, source=checked(source), expected=expected)
         return (await self._change(self._path(session, path), change))[0]
 
@@ -76,7 +76,7 @@ class NotebookService:
         timeout: float | None = None,
         path: str | None = None,
     ) -> Execution:
-        """See the port. Raises as ``insert`` and as ``Kernels.execute``.
+        """Raises as ``insert`` and as ``Kernels.execute``.
 
         When cancelled, what the cell has shown so far is in the notebook, or will be within seconds.
         """

@@ -30,10 +30,8 @@ from .cells import (
 )
 
 EXTENSION = "jupyter_server_ydoc"
-OPENING_SECONDS = 10.0
-"""To wait for a document that is just being opened."""
-SLICE = 0.01
-"""Seconds that reading a document may hold the loop at a time."""
+OPENING_SECONDS = 10.0  # to wait for a document that is just being opened
+SLICE = 0.01  # seconds that reading a document may hold the loop at a time
 
 
 class SharedDocuments:
