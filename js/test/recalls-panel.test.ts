@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import "../src/navi-chat.js";
-import type { Firing, Preview } from "../src/protocol/generated.js";
+import type { Firing, FiringAttempt, Preview } from "../src/protocol/generated.js";
 import type { NaviChat } from "../src/view/chat-element.js";
 import { plain } from "../src/view/recalls/time.js";
 import { Log, prelude, recall } from "./log.js";
@@ -33,9 +33,13 @@ function write(name: string, text: string): void {
   field.dispatchEvent(new Event("input", { bubbles: true }));
 }
 
+function attempt(runId: string, status: FiringAttempt["status"]): FiringAttempt {
+  return { run_id: runId, status, reason: null, started_at: null, ended_at: null };
+}
+
 function firing(id: string, more: Partial<Firing> = {}): Firing {
   return {
-    id, recall_id: "a", slot: "2026-11-22T09:00:00+00:00", kind: "auto", status: "succeeded", reason: null, run_id: null, attempt: 1, coalesced: 0,
+    id, recall_id: "a", slot: "2026-11-22T09:00:00+00:00", kind: "auto", status: "succeeded", reason: null, run_id: null, attempt: 0, attempts: [], coalesced: 0,
     not_before: "2026-11-22T09:00:00+00:00", started_at: null, ended_at: null, lateness_ms: null, delivery: "none", delivery_error: null, ...more,
   };
 }
@@ -158,7 +162,7 @@ describe("a recall", () => {
 
   it("has a history with status, reason, lateness and a way to its run, page by page", async () => {
     await show(new Log().prompt("c1", "check", "r1", { kind: "recall", recall_id: "a" }).started("r1").finished("r1").recall(recall("a")));
-    const rows = [firing("f2", { run_id: "r1", lateness_ms: 65_000, attempt: 2 }), firing("f1", { status: "missed", reason: "the server was off", coalesced: 3, delivery: "failed", delivery_error: "phone: 503" })];
+    const rows = [firing("f2", { run_id: "r1", lateness_ms: 65_000, attempts: [attempt("r0", "interrupted"), attempt("r1", "completed")] }), firing("f1", { status: "missed", reason: "the server was off", coalesced: 3, delivery: "failed", delivery_error: "phone: 503" })];
     transport.answers["recalls/a/firings?limit=30&cursor="] = { status: 200, body: { firings: [firing("f0", { kind: "manual" })], next: null } };
     transport.answers["recalls/a/firings"] = { status: 200, body: { firings: rows, next: "12:3" } };
     press("recall-history");

@@ -318,7 +318,7 @@ def _firing_row(firing: dict[str, Any]) -> list[str]:
         firing["status"] + coalesced,
         firing.get("reason") or "",
         "" if late is None else f"{late / 1000:.1f}s",
-        str(firing.get("attempt", 0) + 1) if firing.get("run_id") else "",
+        str(len(firing["attempts"]) or ""),
         "" if delivery == "none" else ": ".join(filter(None, (delivery, firing.get("delivery_error")))),
         short_handle(firing["run_id"]) if firing.get("run_id") else "",
     ]

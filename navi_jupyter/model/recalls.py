@@ -20,7 +20,7 @@ from pydantic import (
 
 from ..clock import format_duration
 from .base import CalendarPeriod, Duration, Instant, Title, Value
-from .sessions import OriginKind
+from .sessions import OriginKind, RunStatus
 
 # --- recalls ---------------------------------------------------------------------------------------------------------
 
@@ -247,6 +247,17 @@ class FiringStatus(StrEnum):
         return self not in (FiringStatus.PENDING, FiringStatus.CLAIMED, FiringStatus.RUNNING)
 
 
+class FiringAttempt(Value):
+    """One run that a firing has had."""
+
+    run_id: str
+    status: RunStatus
+    reason: str | None = None
+    """Why it failed or was interrupted."""
+    started_at: Instant | None = None
+    ended_at: Instant | None = None
+
+
 class Firing(Value):
     """One slot of a recall: the ledger's row."""
 
@@ -269,3 +280,6 @@ class Firing(Value):
     delivery: Literal["none", "pending", "delivered", "failed"] = "none"
     """Whether people were notified (``notify``): apart from how the run went."""
     delivery_error: str | None = None
+    attempts: tuple[FiringAttempt, ...] = ()
+    """Its runs, oldest first, with the present one: those that the end of a server interrupted, and those that failed
+    before a retry. Read from the runs with a recall's ledger; empty where a firing stands alone."""

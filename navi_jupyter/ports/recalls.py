@@ -65,6 +65,14 @@ class FiringState:
     attachments: tuple[str, ...] = ()
     """Of an event: ids of images that go along."""
 
+    def command_of(self, attempt: int) -> str:
+        """The command of one of its attempts, the first being 0.
+
+        A retry is a prompt of its own: the session would swallow a second one of the same name.
+        """
+        first = self.command_id.removesuffix(f":r{self.firing.attempt}")
+        return f"{first}:r{attempt}" if attempt else first
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claimed:
@@ -288,7 +296,7 @@ class FiringStore(Protocol):
     async def firings(
         self, recall_id: str, *, limit: int, cursor: str | None = None
     ) -> tuple[Sequence[Firing], str | None]:
-        """A page of the ledger, newest slot first, and the cursor of the next one."""
+        """A page of the ledger, newest slot first, with ``attempts``; and the cursor of the next one."""
         ...
 
     async def firings_open(self, recall_ids: Iterable[str]) -> Sequence[FiringState]:

@@ -105,13 +105,12 @@ def _start(
 
 
 def put_back(firing: FiringState, move: Move) -> FiringState:
-    """The firing, waiting again. A next attempt is a prompt of its own, so that the session does not swallow it."""
+    """The firing, waiting again."""
     changes: dict[str, Any] = {"status": FiringStatus.PENDING, "reason": move.reason, "not_before": move.at}
     command_id = firing.command_id
     if move.retry:
-        tries = firing.firing.attempt
-        changes["attempt"] = tries + 1
-        command_id = f"{command_id.removesuffix(f':r{tries}')}:r{tries + 1}"
+        changes["attempt"] = firing.firing.attempt + 1
+        command_id = firing.command_of(firing.firing.attempt + 1)
     wait_until = firing.wait_until
     if move.crash and firing.firing.status is FiringStatus.RUNNING and move.at is not None:
         wait_until = move.at + MAX_WAIT  # it was in time when it started: the end of its server does not make it late

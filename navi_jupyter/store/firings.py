@@ -9,13 +9,14 @@ import asyncio
 import json
 import sqlite3
 from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from ..errors import InvalidRequest
-from ..model.recalls import Firing
-from ..model.sessions import Run
+from ..model.recalls import Firing, FiringAttempt
+from ..model.sessions import Run, RunStatus
 from ..ports.agent import Unrun
 from ..ports.recalls import Claimed, FiringState
 from .connection import Readers, Statements
@@ -30,7 +31,7 @@ from .recall_rows import (
     new_firing_values,
     recall_state_of,
 )
-from .rows import from_micros, optional_micros, run_of, to_micros
+from .rows import from_micros, optional_instant, optional_micros, run_of, to_micros
 
 T = TypeVar("T")
 LAST = 2**62
@@ -52,6 +53,17 @@ _UNRUN = "('skipped', 'missed', 'coalesced', 'expired')"
 _OF_F = ", ".join(f"f.{name}" for name in FIRING_NAMES)
 _OPEN_OF = (
     f"SELECT {FIRING_COLUMNS} FROM firings WHERE recall_id {IN} AND status IN {OPEN_FIRING} ORDER BY slot, number"
+)
+_ATTEMPTS = (
+    "SELECT f.id AS firing_id, runs.id, runs.status, runs.error_message, runs.started_at, runs.ended_at"
+    " FROM json_each(?) w JOIN firings f ON f.id = json_extract(w.value, '$[0]')"
+    " JOIN commands c ON c.session_id = f.session_id AND c.command_id = json_extract(w.value, '$[1]')"
+    " JOIN runs last ON last.id = c.run_id"
+    # A command that was started again has several runs, of which it names the last. The others lie between the slot
+    # and that one: the index by user and time finds them, so that no index by command has to be kept for every run.
+    " JOIN runs ON runs.user_id = last.user_id AND runs.command_id = last.command_id AND runs.created_at"
+    " BETWEEN iif(f.crashes > 0, min(f.slot, last.created_at), last.created_at) AND last.created_at"
+    " ORDER BY runs.number"
 )
 _DELIVERABLE = (
     "delivery = 'pending' AND (lease_until IS NULL OR lease_until <= ?)"
@@ -193,7 +205,28 @@ class FiringReads(Readers):
         )
         page = rows[:limit]
         more = f"{page[-1]['slot']}:{page[-1]['number']}" if len(rows) > limit else None
-        return [firing_state_of([row[name] for name in FIRING_NAMES]).firing for row in page], more
+        states = [firing_state_of([row[name] for name in FIRING_NAMES]) for row in page]
+        attempts = await self._attempts(states)
+        return [state.firing.but(attempts=tuple(attempts[state.firing.id])) for state in states], more
+
+    async def _attempts(self, states: Sequence[FiringState]) -> Mapping[str, Sequence[FiringAttempt]]:
+        """The runs that these firings have had, by the firing's id. One query for all of them."""
+        commands = [
+            (state.firing.id, state.command_of(attempt))
+            for state in states
+            for attempt in range(state.firing.attempt + 1)
+        ]
+        found: dict[str, list[FiringAttempt]] = defaultdict(list)
+        for row in await self.fetch_all(_ATTEMPTS, (json.dumps(commands),)):
+            attempt = FiringAttempt(
+                run_id=row["id"],
+                status=RunStatus(row["status"]),
+                reason=row["error_message"],
+                started_at=optional_instant(row["started_at"]),
+                ended_at=optional_instant(row["ended_at"]),
+            )
+            found[row["firing_id"]].append(attempt)
+        return found
 
     async def firings_open(self, recall_ids: Iterable[str]) -> Sequence[FiringState]:
         rows = await self.fetch_all(_OPEN_OF, (json_list(recall_ids),))

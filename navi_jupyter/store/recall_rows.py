@@ -158,6 +158,7 @@ def firing_state_of(row: Iterable[Any]) -> FiringState:
         lateness_ms=lateness_ms,
         delivery=delivery,
         delivery_error=delivery_error,
+        attempts=(),
     )
     return FiringState(
         firing=firing,

@@ -215,12 +215,13 @@ def test_a_one_time_recall_goes_on_after_kill_9_unless_it_had_written_something(
     assert set(_prompts(database).values()) == {1}
     if message == "WRITE":
         assert (firing["status"], firing["reason"]) == ("failed", "interrupted after write_file")
-        assert runs == ["interrupted"]
+        assert runs == [attempt["status"] for attempt in firing["attempts"]] == ["interrupted"]
         assert database.one("SELECT count(*) FROM events WHERE frame LIKE '%navi fire%'") == 1
     else:
         assert firing["status"] == "succeeded"
         assert firing["reason"].startswith("started again")
-        assert runs == ["interrupted", "completed"]
+        assert runs == [attempt["status"] for attempt in firing["attempts"]] == ["interrupted", "completed"]
+        assert firing["run_id"] == firing["attempts"][-1]["run_id"]
 
 
 def _record_effect(path: Path, tool: str) -> None:

@@ -47,6 +47,10 @@ async def test_a_run_that_had_changed_nothing_is_started_again_under_the_same_me
         rows, _ = await w.service.queries.ledger(recall.id, owner=OWNER, limit=10)
         assert rows[0].run_id == second.id
         assert rows[0].attempt == 0
+        assert [(attempt.run_id, attempt.status) for attempt in rows[0].attempts] == [
+            (first.id, RunStatus.INTERRUPTED),
+            (second.id, RunStatus.COMPLETED),
+        ]
         after = await w.get(recall)
         assert (after.status, after.fired) == (RecallStatus.FIRED, 1)
         runs, _ = await w.store.runs(session, limit=10)
@@ -197,3 +201,31 @@ async def test_with_retries_an_attempt_that_did_something_is_a_failure_like_any_
         await started(w, scheduler, session, after=60)
         await w.finish(scheduler, session)
         assert await w.ledger(recall) == [("succeeded", 10.0, None)]
+
+
+async def test_the_ledger_has_every_attempt_of_every_firing_interrupted_or_tried_again(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        session, scheduler = await w.add_session(), w.scheduler()
+        recall = await w.recall(session, {"kind": "every", "every": "1h"}, {"retries": 1})
+        expected = []
+        for _ in range(2):
+            for status in (RunStatus.INTERRUPTED, RunStatus.FAILED, RunStatus.INTERRUPTED, RunStatus.COMPLETED):
+                run = await started(w, scheduler, session, after=3600 if len(expected) % 4 == 0 else 90)
+                code = None if status is RunStatus.COMPLETED else "provider_down"
+                await w.finish(scheduler, session, status, code)
+                expected.append((run.id, status, code))
+        later, earlier = (await w.service.queries.ledger(recall.id, owner=OWNER, limit=10))[0]
+        found = [(one.run_id, one.status, one.reason) for one in (*earlier.attempts, *later.attempts)]
+        assert found == expected
+        assert later.run_id == later.attempts[-1].run_id
+        assert all(one.started_at and one.ended_at for one in later.attempts)
+
+
+async def test_a_firing_that_waits_has_its_interrupted_attempt_in_the_ledger(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        session, scheduler = await w.add_session(), w.scheduler()
+        recall = await w.recall(session, ONCE)
+        run = await started(w, scheduler, session)
+        await w.finish(scheduler, session, RunStatus.INTERRUPTED)
+        (firing,), _ = await w.service.queries.ledger(recall.id, owner=OWNER, limit=10)
+        assert [(one.run_id, one.status) for one in firing.attempts] == [(run.id, RunStatus.INTERRUPTED)]

@@ -243,6 +243,16 @@ export interface Firing {
   readonly lateness_ms: number | null;
   readonly delivery: "none" | "pending" | "delivered" | "failed";
   readonly delivery_error: string | null;
+  readonly attempts: readonly FiringAttempt[];
+}
+
+/** One run that a firing has had. */
+export interface FiringAttempt {
+  readonly run_id: string;
+  readonly status: RunStatus;
+  readonly reason: string | null;
+  readonly started_at: string | null;
+  readonly ended_at: string | null;
 }
 
 /** `GET recalls/{id}/firings`: the ledger, newest first. */

@@ -145,7 +145,8 @@ async def resume_recall(call: Call) -> Reply:
 
 @TABLE.add(
     "GET recalls/{id}/firings",
-    "The ledger: every slot and its outcome, newest first.",
+    "The ledger: every slot, its outcome and its runs (`attempts`, with those that were interrupted or failed),"
+    " newest first.",
     action="read",
     answers="FiringPage",
     query=(LIMIT, CURSOR),

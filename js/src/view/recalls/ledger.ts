@@ -95,13 +95,13 @@ export class Ledger {
 
 /** What is worth saying about a firing besides its slot and status. */
 export function details(firing: Firing): string[] {
-  const { kind, reason, lateness_ms: late, attempt, coalesced, delivery, delivery_error: undelivered } = firing;
+  const { kind, reason, lateness_ms: late, attempts, coalesced, delivery, delivery_error: undelivered } = firing;
   const delivered = strings.recallDelivery[delivery] ?? "";
   return [
     kind === "manual" ? strings.recallManual : kind === "event" ? strings.recallEvent : null,
     reason,
     lateness(late),
-    attempt > 1 ? strings.recallAttempt(attempt) : null,
+    attempts.length > 1 ? strings.recallAttempt(attempts.length) : null,
     coalesced > 0 ? strings.recallCoalesced(coalesced) : null,
     delivered && undelivered ? `${delivered}: ${undelivered}` : delivered,
   ].filter((part): part is string => Boolean(part));
