@@ -15,8 +15,8 @@ pytestmark = pytest.mark.browser
 SLOT = "2026-11-22T09:00:00+00:00"
 FIRING = {
     "id": "f", "recall_id": "x", "slot": SLOT, "kind": "auto", "status": "skipped", "reason": "its session was busy",
-    "run_id": None, "attempt": 0, "attempts": [], "coalesced": 2, "not_before": SLOT, "started_at": None, "ended_at": SLOT,
-    "lateness_ms": 65_000, "delivery": "failed", "delivery_error": "phone: 503",
+    "run_id": None, "attempt": 0, "attempts": [], "coalesced": 2, "not_before": SLOT, "started_at": None,
+    "ended_at": SLOT, "lateness_ms": 65_000, "delivery": "failed", "delivery_error": "phone: 503",
 }  # fmt: skip
 POLICY = {"misfire": "latest", "grace": None, "busy": "defer", "retries": 0, "timeout": None, "until": None,
           "max_fires": None, "jitter": None, "cancel_on": [], "notify": [], "quiet": None}  # fmt: skip
