@@ -1,4 +1,7 @@
-"""Instants, durations and schedules in words, for people and models. Pure."""
+"""Instants, durations and schedules in words, for people and models. Pure.
+
+``reader`` is the zone of the one who reads the words: it is not named. Without it every zone is named.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,30 @@ import re
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from ..clock import Period, zone_or_utc
+from ..clock import Period, zone_label, zone_or_utc
 from ..model.recalls import Cron, Every, Once, Policy, Recall, Schedule, When, WhenEvent
 from ..text import join_words, plural
 
 _ONE = {"1 s": "second", "1 min": "minute", "1 h": "hour"}
 
 
-def say_time(at: datetime, zone: str, now: datetime | None = None) -> str:
+def say_time(at: datetime, zone: str, now: datetime | None = None, *, reader: str | None = None) -> str:
     """``Tomorrow, Tue 24 Nov 08:30 Europe/Berlin``; the year where it is another one; seconds where they matter."""
     tz = zone_or_utc(zone)
     local = at.astimezone(tz)
     clock = f"{local:%H:%M:%S}" if now is not None and abs(at - now) < timedelta(minutes=10) else f"{local:%H:%M}"
     today = now.astimezone(tz) if now is not None else None
     year = f" {local.year}" if today is None or local.year != today.year else ""
-    day = f"{local:%a} {local.day} {local:%b}{year} {clock} {zone}"
+    day = f"{local:%a} {local.day} {local:%b}{year} {clock}{_in_zone(zone, reader)}"
     if today is None:
         return day
     names = {0: "Today", 1: "Tomorrow", -1: "Yesterday"}
     name = names.get((local.date() - today.date()).days)
     return f"{name}, {day}" if name else day
+
+
+def _in_zone(zone: str, reader: str | None) -> str:
+    return f" {label}" if (label := zone_label(zone, reader)) else ""
 
 
 def say_stretch(value: timedelta, *, days: bool = True) -> str:
@@ -49,27 +56,38 @@ def say_period(period: Period) -> str:
     return join_words([*days, *([say_stretch(period.elapsed, days=False)] if period.elapsed else [])])
 
 
-def say_meaning(schedule: Schedule, policy: Policy, zone: str, now: datetime, period: Period | None = None) -> str:
+def say_meaning(
+    schedule: Schedule,
+    policy: Policy,
+    zone: str,
+    now: datetime,
+    period: Period | None = None,
+    *,
+    reader: str | None = None,
+) -> str:
     """What a schedule means, with what bounds it, before it is stored: the echo of a text.
 
     ``period``: the days or hours from now that a one-time schedule was written as.
     """
-    out = say_time(schedule.at, zone, now) if isinstance(schedule, Once) else say(schedule)
+    if isinstance(schedule, Once):
+        out = say_time(schedule.at, zone, now, reader=reader)
+    else:
+        out = say(schedule, reader=reader)
     if period is not None:
         out += f", {say_period(period)} from now"
     if policy.until is not None:
-        out += f", until {say_time(policy.until, zone, now)}"
+        out += f", until {say_time(policy.until, zone, now, reader=reader)}"
     if policy.max_fires is not None:
         out += f", {policy.max_fires} times" if policy.max_fires > 1 else ", once"
     return out
 
 
-def say_schedule(recall: Recall) -> str:
+def say_schedule(recall: Recall, *, reader: str | None = None) -> str:
     """:func:`say` of a recall's schedule."""
-    return say(recall.schedule)
+    return say(recall.schedule, reader=reader)
 
 
-def say(schedule: Schedule) -> str:
+def say(schedule: Schedule, *, reader: str | None = None) -> str:
     """``every 2 h``, ``weekdays at 09:00 Europe/Berlin``, ``once``, ``when the running cell is done``.
 
     A cron expression where no words fit.
@@ -78,21 +96,21 @@ def say(schedule: Schedule) -> str:
         case Once():
             return "once"
         case Every(every=every, tz=str(tz)):
-            return _say_days(every, schedule.start.astimezone(zone_or_utc(tz)), tz)
+            return _say_days(every, schedule.start.astimezone(zone_or_utc(tz)), _in_zone(tz, reader))
         case Every(every=every):
             elapsed = say_stretch(every, days=False)
             return f"every {_ONE.get(elapsed, elapsed)}"
         case Cron(expr=expr, tz=tz):
-            return f"{cron_words(expr)} {tz}"
+            return f"{cron_words(expr)}{_in_zone(tz, reader)}"
         case When():
             return say_when(schedule)
         case _:
             assert_never(schedule)
 
 
-def _say_days(every: timedelta, start: datetime, zone: str) -> str:
+def _say_days(every: timedelta, start: datetime, in_zone: str) -> str:
     """Whole days on the wall clock: ``every other Friday at 16:00 Europe/Berlin, counted from 27 Nov 2026``."""
-    days, clock = every.days, f"{start:%H:%M} {zone}"
+    days, clock = every.days, f"{start:%H:%M}{in_zone}"
     since = f"counted from {start:%a} {start.day} {start:%b} {start.year}"
     if days == 1:
         return f"every day at {clock}"

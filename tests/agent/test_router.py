@@ -203,6 +203,8 @@ def test_times_stretches_and_schedules_are_written_plainly(bench: Bench) -> None
     assert say_time(tomorrow, "Europe/Berlin", noon).startswith(f"Tomorrow, {tomorrow:%a}")
     assert say_time(tomorrow, "Europe/Berlin", noon).endswith("12:00 Europe/Berlin")
     assert say_time(noon + timedelta(seconds=30), "Europe/Berlin", noon).endswith("12:00:30 Europe/Berlin")
+    assert say_time(tomorrow, "Europe/Berlin", noon, reader="Europe/Berlin").endswith("12:00")
+    assert say_time(tomorrow, "Europe/Berlin", noon, reader="Asia/Tokyo").endswith("12:00 Europe/Berlin")
     assert say_stretch(timedelta(seconds=5400)) == "1 h 30 min"
     assert say_stretch(timedelta(seconds=86400)) == "1 d"
     assert say_stretch(timedelta(milliseconds=200)) == "less than a second"

@@ -269,7 +269,10 @@ def test_a_rhythm_that_no_schedule_can_say_is_refused(text: str, says: str) -> N
 )
 def test_a_schedule_is_said_in_words_before_it_is_saved(text: str, words: str) -> None:
     timed = read_when(text, NOW, ZONE)
-    assert say(resolve(timed.schedule, now=NOW, zone=ZONE)) == words
+    schedule = resolve(timed.schedule, now=NOW, zone=ZONE)
+    assert say(schedule) == words
+    assert say(schedule, reader=ZONE) == words.replace(f" {ZONE}", "")
+    assert say(schedule, reader="Asia/Tokyo") == words
 
 
 @pytest.mark.parametrize(

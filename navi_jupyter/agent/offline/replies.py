@@ -206,8 +206,12 @@ def _due(trigger: RecallTrigger, zone: str, now: datetime) -> str:
         return ""
     late = f", {say_stretch(trigger.lateness)} late" if trigger.lateness.total_seconds() >= 1 else ", on time"
     more = f"; it stands for {trigger.coalesced} earlier times, too" if trigger.coalesced else ""
-    rule = f" ({say_schedule(trigger.recall)})" if trigger.recall and trigger.recall.schedule.kind != "once" else ""
-    return f"Due {say_time(trigger.slot, zone, now)}{rule}{late}{more}."
+    rule = (
+        f" ({say_schedule(trigger.recall, reader=zone)})"
+        if trigger.recall and trigger.recall.schedule.kind != "once"
+        else ""
+    )
+    return f"Due {say_time(trigger.slot, zone, now, reader=zone)}{rule}{late}{more}."
 
 
 def reminder(message: str, trigger: RecallTrigger, zone: str, now: datetime) -> str:

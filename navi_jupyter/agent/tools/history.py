@@ -46,7 +46,7 @@ async def session_history(
         leave_out=context.run_id,
     )
     return {
-        "since": say_time(start, zone, now()) if start else "the beginning",
+        "since": say_time(start, zone, now(), reader=zone) if start else "the beginning",
         "turns": [_turn(turn, zone) for turn in past.turns],
         "count": len(past.turns),
         "not_run": [_unrun(row, zone) for row in past.unrun],
@@ -69,7 +69,7 @@ async def _start(since: str | None, context: ToolContext, zone: str) -> datetime
 def _turn(turn: SummarizedTurn, zone: str) -> dict[str, Any]:
     run = turn.run
     described: dict[str, Any] = {
-        "at": say_time(run.started_at or run.created_at, zone, now()),
+        "at": say_time(run.started_at or run.created_at, zone, now(), reader=zone),
         "from": "recall" if run.origin.kind is OriginKind.RECALL else run.origin.kind.value,
         "status": run.status.value,
         "prompt": turn.prompt,
@@ -86,7 +86,7 @@ def _unrun(row: Unrun, zone: str) -> dict[str, Any]:
     """A firing without a run, which the transcript does not show."""
     described: dict[str, Any] = {
         "recall": row.title,
-        "slot": say_time(row.firing.slot, zone, now()),
+        "slot": say_time(row.firing.slot, zone, now(), reader=zone),
         "status": row.firing.status.value,
         "reason": row.firing.reason,
     }
@@ -101,12 +101,13 @@ async def current_time(
     ] = None,
 ) -> dict[str, Any]:
     """The current date and time, in the user's time zone or a given one."""
-    name = timezone or tool_context.get().session.timezone
-    zone = zone_or_utc(name)
+    reader = tool_context.get().session.timezone
+    zone = zone_or_utc(timezone or reader)
     if timezone is not None and str(zone) != timezone:
         raise InvalidRequest(f"{timezone!r} is not a known time zone; name one like Europe/Berlin.", field="timezone")
     at = now().astimezone(zone)
-    return {"now": at.isoformat(timespec="seconds"), "timezone": str(zone), "said": say_time(at, str(zone))}
+    words = say_time(at, str(zone), reader=reader)
+    return {"now": at.isoformat(timespec="seconds"), "timezone": str(zone), "said": words}
 
 
 TOOLS = (tool(session_history, Effect.READ), tool(current_time, Effect.READ))

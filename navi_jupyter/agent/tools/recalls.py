@@ -30,14 +30,14 @@ def recall_info(recall: Recall, zone: str) -> dict[str, Any]:
         "title": recall.title,
         "message": recall.message,
         "status": recall.status.value,
-        "schedule": say_schedule(recall),
+        "schedule": say_schedule(recall, reader=zone),
         "recurring": _recurring(recall),
         "fired": recall.fired,
     }
     if recall.next_at is not None:
         info |= {
             "next_at": recall.next_at.astimezone().isoformat(),
-            "next": say_time(recall.next_at, zone, at),
+            "next": say_time(recall.next_at, zone, at, reader=zone),
         }
     return info
 
@@ -100,7 +100,7 @@ async def create_recall(
         policy=await _policy(policy, until, max_fires, notify, zone),
     )
     recall = await context.recalls.create(request, owner=context.user_id, zone=zone, by_agent=True)
-    meaning = say_meaning(recall.schedule, recall.policy, zone, now(), period)
+    meaning = say_meaning(recall.schedule, recall.policy, zone, now(), period, reader=zone)
     result = {"recall": recall_info(recall, zone), "meaning": meaning, "timezone": zone}
     return {**result, "note": note} if note else result
 
