@@ -132,7 +132,7 @@ class Happened:
     detail: str
     """For the prompt: at most 20,000 characters of Markdown."""
     attachments: tuple[str, ...] = ()
-    """Ids of pictures that go along."""
+    """Ids of images that go along."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,31 +164,26 @@ class Occurrences(Protocol):
 
     async def open_whens(self) -> Sequence[RecallState]:
         """The ``when`` recalls that are not over and not paused, of everybody: what is to be watched."""
-        ...
 
-    async def happened(self, happened: Happened) -> bool:
+    async def record(self, happened: Happened) -> bool:
         """Put it into the ledger and have it fire; durable. False when it was there already, or the recall is over,
         paused, cooling down, or past ``until`` or ``max_fires`` (then the ledger has the reason)."""
-        ...
 
-    async def could_not_look(self, recall_id: str, reason: str) -> None:
+    async def report_failure(self, recall_id: str, reason: str) -> None:
         """The expression raises, the kernel is gone, the path is outside: one event in the session; it stays open."""
-        ...
 
-    async def never(self, happened: Happened, reason: str) -> bool:
+    async def expire(self, happened: Happened, reason: str) -> bool:
         """What a one-time recall waits for cannot happen any more: it expires, and its ledger has the reason. Durable.
 
         ``happened``: which recall, and the key under which the row is written once. False when there was nothing to
         end.
         """
-        ...
 
     async def narrow(self, recall_id: str, before: When, after: When) -> bool:
         """Store what a recall waits for now that it is known, so that the next server to watch it knows it too.
 
         False when its schedule is not ``before`` any more, or it does not wait any more.
         """
-        ...
 
 
 class FiringTx(SessionTx, Protocol):
@@ -196,52 +191,40 @@ class FiringTx(SessionTx, Protocol):
 
     async def add_firings(self, states: Iterable[FiringState]) -> int:
         """Insert; how many. A slot (or key) that the ledger has already is left alone."""
-        ...
 
     async def save_firings(self, states: Iterable[FiringState]) -> None:
         """Store each, unless its fence is lower than the stored one."""
-        ...
 
     async def firing_states(self, firing_ids: Iterable[str]) -> dict[str, FiringState]:
         """Those that exist, by id."""
-        ...
 
     async def firings_of_commands(self, command_ids: Iterable[str]) -> Sequence[FiringState]:
         """The firings that these commands deliver (or delivered, in an earlier attempt of a still open firing)."""
-        ...
 
     async def keyed_firing(self, recall_id: str, kind: str, key: str) -> FiringState | None:
         """The ``manual`` or ``event`` firing of that key."""
-        ...
 
     async def last_slots(self, recall_ids: Iterable[str]) -> dict[str, datetime]:
         """The latest slot of the schedule that the ledger has, of each recall that has one."""
-        ...
 
     async def event_near(self, recall_id: str, at: datetime, *, within: timedelta) -> datetime | None:
         """The slot of an event less than ``within`` before or after ``at`` that fired, or is to (not of one that was
         only written down)."""
-        ...
 
     async def prune_firings(self, recall_id: str, *, before: datetime, limit: int) -> int:
         """Remove rows of slots before ``before`` that are over and notified of; how many."""
-        ...
 
     async def open_firings(self, recall_ids: Iterable[str]) -> Sequence[FiringState]:
         """All firings of these recalls that are not over."""
-        ...
 
     async def claim(self, *, now: datetime, server_id: str, lease_until: datetime, limit: int) -> Sequence[Claimed]:
         """Take the lease of due firings (fence + 1), oldest slot first. Those of paused recalls only when manual."""
-        ...
 
     async def lost_claims(self, *, now: datetime, server_id: str) -> Sequence[FiringState]:
         """Claims of others whose lease has ended or whose server is gone, and own ones whose lease has ended."""
-        ...
 
     async def wake_deferred(self, session_ids: Iterable[str], *, now: datetime) -> int:
         """Make the oldest deferred firing of each session due now; how many there were."""
-        ...
 
 
 class RecallTx(FiringTx, Protocol):
@@ -249,45 +232,35 @@ class RecallTx(FiringTx, Protocol):
 
     async def append_all(self, batches: Mapping[str, Sequence[Draft]]) -> None:
         """``append`` for many sessions; those that are gone are left out."""
-        ...
 
     async def add_recalls(self, states: Iterable[RecallState]) -> None: ...
 
     async def count_open_recalls(self, owner: str) -> int:
         """The owner's recalls that are not over."""
-        ...
 
     async def recall_states(self, recall_ids: Iterable[str]) -> dict[str, RecallState]:
         """Those that exist, by id."""
-        ...
 
     async def versions(self, recall_ids: Iterable[str]) -> dict[str, int]:
         """The ``version`` of those that exist."""
-        ...
 
     async def save_recalls(self, states: Iterable[RecallState]) -> int:
         """Store each under its version + 1; how many. One whose version is not the stored one is left alone."""
-        ...
 
     async def advance_recalls(self, states: Iterable[RecallState]) -> int:
         """:meth:`save_recalls` without what only users change: title, message, schedule and policy stay."""
-        ...
 
     async def open_recalls_of(self, owner: str, *, session_id: str | None = None) -> Sequence[RecallState]:
         """The owner's recalls that are not over, of all sessions or one."""
-        ...
 
     async def ending_with(self, session_id: str) -> Sequence[RecallState]:
         """The session's recalls that are not over and have a ``cancel_on``."""
-        ...
 
     async def note_absences(self, found: Mapping[str, Absence]) -> None:
         """Add to what is to be reported, by session; sessions that are gone are left out."""
-        ...
 
     async def take_absences(self) -> Mapping[str, Absence]:
         """Take out what is to be reported, by session."""
-        ...
 
 
 class FiringStore(Protocol):
@@ -297,50 +270,39 @@ class FiringStore(Protocol):
         self, recall_id: str, *, limit: int, cursor: str | None = None
     ) -> tuple[Sequence[Firing], str | None]:
         """A page of the ledger, newest slot first, with ``attempts``; and the cursor of the next one."""
-        ...
 
     async def firings_open(self, recall_ids: Iterable[str]) -> Sequence[FiringState]:
         """All firings of these recalls that are not over."""
-        ...
 
     async def deferred_sessions(self) -> set[str]:
         """Sessions that firings wait for."""
-        ...
 
     async def ended_firings(self, *, limit: int) -> Sequence[Run]:
         """Final runs of firings that are still marked as claimed or running."""
-        ...
 
     async def overrunning(self, now: datetime, *, limit: int) -> Sequence[Claimed]:
         """Running firings past their ``stop_at`` whose runs were not asked to stop yet."""
-        ...
 
     async def last_firings(self, recall_ids: Iterable[str]) -> dict[str, Firing]:
         """The latest row of the ledger of each recall that has one."""
-        ...
 
     async def unrun(self, session_id: str, *, since: datetime | None, limit: int) -> Sequence[Unrun]:
         """Rows of the session's recalls that were skipped, missed, coalesced or expired, of slots from ``since`` on:
         the last ``limit``, oldest first."""
-        ...
 
     async def old_firings(self, before: datetime, *, keep: int, limit: int) -> Mapping[str, datetime]:
         """Recalls with more than ``keep`` rows of which some are of slots before ``before``; each with the slot of the
         ``keep``-th row from the end."""
-        ...
 
     async def deliveries_pending(self, limit: int) -> Sequence[Claimed]:
         """Firings that are over and still to be notified of (``delivery`` is ``pending``), oldest first. A read: with
         two servers on one database use :meth:`take_deliveries`."""
-        ...
 
     async def take_deliveries(self, *, now: datetime, until: datetime, limit: int) -> Sequence[Claimed]:
         """Those of which no notice waits, taken for this server until ``until``."""
-        ...
 
     async def delivered(self, firing_id: str, error: str | None = None) -> None:
         """People were notified, or (with ``error``) cannot be: the delivery is over."""
-        ...
 
 
 class RecallStore(FiringStore, Protocol):
@@ -348,7 +310,6 @@ class RecallStore(FiringStore, Protocol):
 
     async def write(self, unit: Callable[[RecallTx], Awaitable[T]], *, durable: bool = False) -> T:
         """Run ``unit`` in a transaction; its result once that is committed and its events are published."""
-        ...
 
     async def recall_state(self, recall_id: str) -> RecallState | None: ...
 
@@ -362,35 +323,27 @@ class RecallStore(FiringStore, Protocol):
         cursor: str | None = None,
     ) -> tuple[Sequence[Recall], str | None]:
         """A page, newest first, and the cursor of the next one. Raises InvalidRequest for a strange cursor."""
-        ...
 
     async def recalls_in(self, session_id: str) -> Sequence[Recall]:
         """The session's recalls: open ones, the soonest first, then those that are over, the newest first."""
-        ...
 
     async def due_recalls(self, now: datetime, *, limit: int) -> Sequence[RecallState]:
         """Active recalls with a slot at or before ``now``, the longest overdue first."""
-        ...
 
     async def next_wake(self) -> datetime | None:
         """The earliest instant at which there is something to do."""
-        ...
 
     async def audit_recalls(self, now: datetime) -> RecallAudit:
         """Count what is and what should not be."""
-        ...
 
     async def when_recalls(self) -> Sequence[RecallState]:
         """The ``when`` recalls that are pending or running, of everybody."""
-        ...
 
     async def seen(self, session_id: str, owner: str) -> Seen:
         """When the owner last wrote in the session and last read in it."""
-        ...
 
     async def ends_with_user(self, session_id: str) -> bool:
         """Whether the session has recalls that are not over and have a ``cancel_on``. Cheap: asked at each prompt."""
-        ...
 
 
 RunEnded = Callable[[Run], Awaitable[None]]

@@ -15,12 +15,12 @@ from pydantic import ValidationError
 from ..errors import InvalidRequest, NaviError, SessionNotFound
 from ..model.recalls import Recall, RecallCreate, RecallStatus
 from ..ports.recalls import RecallState
-from .ledger import append_notices
+from .ledger import append_notices, by_recall
 from .mutations import Change, Mutations, check_targets, paused, resumed
 from .notices import RecallNotice
 
 if TYPE_CHECKING:
-    from ..ports.recalls import FiringState, RecallTx
+    from ..ports.recalls import RecallTx
 
 
 class BulkChanges:
@@ -44,9 +44,7 @@ class BulkChanges:
 
         async def unit(tx: RecallTx) -> list[RecallState]:
             states = await tx.open_recalls_of(owner, session_id=session_id)
-            opens: dict[str, list[FiringState]] = {state.recall.id: [] for state in states}
-            for firing in await tx.open_firings(opens):
-                opens[firing.firing.recall_id].append(firing)
+            opens = by_recall(await tx.open_firings([state.recall.id for state in states]))
             moved = [new for state in states if (new := change(state, opens[state.recall.id])) is not None]
             await tx.save_recalls(moved)
             await append_notices(tx, [(state, [notice]) for state in moved], now)
@@ -59,11 +57,7 @@ class BulkChanges:
     async def export(self, *, owner: str, session_id: str | None = None) -> str:
         """The owner's recalls that are not over, as TOML."""
         now = self._clock.now()
-
-        async def unit(tx: RecallTx) -> Sequence[RecallState]:
-            return await tx.open_recalls_of(owner, session_id=session_id)
-
-        states = await self._store.write(unit)
+        states = await self._store.write(lambda tx: tx.open_recalls_of(owner, session_id=session_id))
         return await asyncio.to_thread(write_recalls, [state.recall for state in states], now)
 
     async def take_in(
@@ -77,19 +71,13 @@ class BulkChanges:
         now = self._clock.now()
         entries = await asyncio.to_thread(read_recalls, text, session_id=session_id)
         known = await self._mutations.known_targets(name for entry in entries for name in entry.request.policy.notify)
-
         zones = await self._zones({entry.request.session_id for entry in entries}, owner)
 
-        def make() -> list[RecallState]:
-            return [self._entry_state(entry, owner, zones, now, known) for entry in entries]
-
-        states = await asyncio.to_thread(make)  # a thousand schedules are hundreds of milliseconds
-
-        async def unit(tx: RecallTx) -> None:
-            await self._mutations.add(tx, states, owner, now)
-
+        states = await asyncio.to_thread(  # a thousand schedules are hundreds of milliseconds
+            lambda: [self._entry_state(entry, owner, zones, now, known) for entry in entries]
+        )
         if not dry_run:
-            await self._store.write(unit, durable=True)
+            await self._store.write(lambda tx: self._mutations.add(tx, states, owner, now), durable=True)
             self._mutations.notify(*(state.recall for state in states))
         return [state.recall for state in states]
 
@@ -112,40 +100,33 @@ class BulkChanges:
             check_targets(entry.request.policy.notify, known)
             state = self._mutations.made(entry.request, owner=owner, zone=zones[wanted], now=now)
         except NaviError as error:
-            raise type(error)(f"{entry.place}: {error.message}", field=error.field) from error
+            raise type(error)(f"{entry.place.name()}: {error.message}", field=error.field) from error
         if entry.paused:
             return replace(state, recall=state.recall.but(status=RecallStatus.PAUSED, next_at=None))
         return state
 
 
-# --- recalls as TOML: text in, requests out --------------------------------------------------------------------------
-
-MAX_RECALLS = 1000
-"""Of one file."""
+MAX_RECALLS = 1000  # Of one file.
 _HEAD = re.compile(r"^[ \t]*\[\[[ \t]*recall[ \t]*\]\]", re.MULTILINE)
 _DEEP = re.compile(
     r"""(?<![\w.-])(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')(?:[ \t]*\.[ \t]*(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')){12}"""
 )
 """A dotted key takes tomllib the third power of its length; no key of ours, and no prose, has so many parts."""
-_KINDS = ("once", "every", "cron", "when")
-"""pydantic names the variant of a union; that is no field."""
+_KINDS = ("once", "every", "cron", "when")  # pydantic names the variant of a union; that is no field.
 _KNOWN = {"session", "title", "message", "paused", "schedule", "policy"}
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in the text a recall is. ``str()``: ``recall 2 (“standup”), line 14``, found out when it is asked for."""
+    """Where in the text a recall is, found out when it is asked for."""
 
     text: str
     heads: Sequence[int]
     number: int
     title: object
 
-    def __str__(self) -> str:
-        return self.name()
-
     def name(self, key: str = "") -> str:
-        """The same, with the line of one of its keys."""
+        """``recall 2 (“standup”), line 14``: the line of the recall, or of one of its keys."""
         called = f" (“{self.title[:40]}”)" if isinstance(self.title, str) else ""
         line = self._line(key)
         return f"recall {self.number + 1}{called}" + (f", line {line}" if line else "")
@@ -186,16 +167,14 @@ def _lines(recall: Recall) -> Iterator[str]:
         yield "paused = true"
     yield "[recall.schedule]"
     yield from _pairs(recall.schedule.model_dump(mode="json", by_alias=True, exclude_none=True))
-    policy = recall.policy.model_dump(mode="json", exclude_defaults=True)
-    if policy:
+    if policy := recall.policy.model_dump(mode="json", exclude_defaults=True):
         yield "[recall.policy]"
         yield from _pairs(policy)
     yield ""
 
 
 def _pairs(values: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in values.items():
-        yield f"{name} = {_value(value)}"
+    return (f"{name} = {_value(value)}" for name, value in values.items())
 
 
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
@@ -250,21 +229,17 @@ def _entry(table: dict[str, Any], place: Place, session_id: str | None) -> Entry
         raise InvalidRequest(f"{place.name(key)}: there is no {key!r}.", field=f"recall.{number}.{key}")
     paused = table.get("paused", False)
     if not isinstance(paused, bool):
-        where = place.name("paused")
-        raise InvalidRequest(f"{where}: paused is true or false.", field=f"recall.{number}.paused")
+        raise InvalidRequest(f"{place.name('paused')}: paused is true or false.", field=f"recall.{number}.paused")
     fields = {name: table[name] for name in ("title", "message", "schedule", "policy") if name in table}
     wanted = session_id or table.get("session")
     if wanted is None:
-        raise InvalidRequest(f"{place}: it has no session.", field=f"recall.{number}.session")
+        raise InvalidRequest(f"{place.name()}: it has no session.", field=f"recall.{number}.session")
     try:
         request = RecallCreate.model_validate({**fields, "session_id": wanted})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         *outer, last = first["loc"] or ("",)
-        path = [*(str(part) for part in outer if part not in _KINDS), str(last)]
-        why = first["msg"].removeprefix("Value error, ")
-        raise InvalidRequest(
-            f"{place.name(path[-1] if path else '')}: {'.'.join(path)}: {why}.",
-            field=f"recall.{number}.{'.'.join(path)}",
-        ) from None
+        path = ".".join([*(str(part) for part in outer if part not in _KINDS), str(last)])
+        why = f"{place.name(str(last))}: {path}: {first['msg'].removeprefix('Value error, ')}."
+        raise InvalidRequest(why, field=f"recall.{number}.{path}") from None
     return Entry(request=request, paused=paused, place=place)

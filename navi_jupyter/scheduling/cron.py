@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MAX_LENGTH = 256
-"""Characters of an expression. Checked before anything else looks at it."""
+MAX_LENGTH = 256  # Characters of an expression. Checked before anything else looks at it.
 _SEARCH_YEARS = 60
 """The longest gap between matches is 40 years (29 February on a given weekday, over a non-leap century)."""
 SECOND = timedelta(seconds=1)
@@ -44,9 +43,6 @@ _MONTH_NAMES = {name: n for n, name in enumerate(_MONTHS, start=1)}
 
 class CronError(ValueError):
     """The expression cannot be read, or never matches. The message is one sentence for its author."""
-
-
-# --- the guard -------------------------------------------------------------------------------------------------------
 
 
 def split(expr: str) -> tuple[str, ...]:
@@ -127,8 +123,6 @@ _DOW = _Part("day of week", 0, 7, _DAY_NAMES)
 _PARTS = {"second": _SECOND, "minute": _MINUTE, "hour": _HOUR, "month": _MONTH}
 
 
-# --- what croniter expands -------------------------------------------------------------------------------------------
-
 _ORDER = ("minute", "hour", "dom", "month", "dow", "second")
 _Values = dict[str, list[int | str]]
 
@@ -191,12 +185,9 @@ class _Days:
     dom: frozenset[int]
     last: bool
     last_weekday: bool
-    near: frozenset[int]
-    """``15W``: the weekday nearest to the 15th, in the same month."""
-    dow: frozenset[int]
-    """0 = Sunday."""
-    places: dict[int, set[int | str]]
-    """``5#3`` as 5: {3}; ``5L`` as 5: {"l"}."""
+    near: frozenset[int]  # ``15W``: the weekday nearest to the 15th, in the same month.
+    dow: frozenset[int]  # 0 = Sunday.
+    places: dict[int, set[int | str]]  # ``5#3`` as 5: {3}; ``5L`` as 5: {"l"}.
     both: bool
 
     def of(self, year: int, month: int) -> tuple[int, ...]:
@@ -231,19 +222,13 @@ def _nearest_weekday(day: int, weekday: int, length: int) -> int:
     return day
 
 
-# --- the expression --------------------------------------------------------------------------------------------------
-
-
 class Fields:
     """A compiled expression: a set of wall-clock seconds. Knows nothing of zones: ``instants`` does."""
 
-    __slots__ = (
-        "_cache", "_days", "_per_day", "fixed_time", "hours", "minutes", "months", "seconds", "texts",
-    )  # fmt: skip
+    __slots__ = ("_cache", "_days", "_per_day", "fixed_time", "hours", "minutes", "months", "seconds", "texts")
 
     def __init__(self, texts: tuple[str, ...]) -> None:
-        self.texts = texts
-        """The fields as written, lower case."""
+        self.texts = texts  # The fields as written, lower case.
         second, minute, hour, dom, month, dow = texts if len(texts) == 6 else ("0", *texts)
         given = {"second": second, "minute": minute, "hour": hour, "month": month}
         checked = {name: ",".join(map(part.checked, part.items(given[name]))) for name, part in _PARTS.items()}

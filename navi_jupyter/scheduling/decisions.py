@@ -23,16 +23,11 @@ from ..model.recalls import FiringStatus, Recall, Schedule, When, WhenEvent
 from ..model.sessions import Run, RunStatus
 from ..ports.recalls import FiringState
 
-MAX_WAIT = timedelta(days=7)
-"""How long a firing waits for a busy session when no ``grace`` sets a shorter time."""
+MAX_WAIT = timedelta(days=7)  # How long a firing waits for a busy session when no ``grace`` sets a shorter time.
 BACKOFF_FIRST, BACKOFF_MOST = timedelta(seconds=10), timedelta(hours=1)
-MAX_CRASHES = 5
-"""After so many deaths of its server a firing has failed: it may be what kills them."""
+MAX_CRASHES = 5  # After so many deaths of its server a firing has failed: it may be what kills them.
 KEPT_ROWS, KEPT_FOR = 1000, timedelta(days=90)
 """The ledger keeps the last so many rows of each recall, and all rows of this time."""
-
-
-# --- what can happen to a firing -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,12 +94,8 @@ class Interrupted(Ended):
     tool: str | None
 
 
-Outcome = Accepted | Busy | Died | Expired | Ended
-"""What is reported of a delivery or a run."""
+Outcome = Accepted | Busy | Died | Expired | Ended  # What is reported of a delivery or a run.
 Happening = Missed | Refused | Overtaken | Withdrawn | Outcome
-
-
-# --- what becomes of it ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +105,10 @@ class Move:
     to: FiringStatus
     reason: str | None = None
     at: datetime | None = None
-    retry: bool = False
-    """It spends one of the attempts of ``retries``: the next one is a new prompt."""
-    crash: bool = False
-    """It counts for ``MAX_CRASHES``."""
-    silent: bool = False
-    """People are not notified of it: nothing was planned that they wait for."""
-    deferred: bool = False
-    """The end of the session's run wakes it before ``at``."""
+    retry: bool = False  # It spends one of the attempts of ``retries``: the next one is a new prompt.
+    crash: bool = False  # It counts for ``MAX_CRASHES``.
+    silent: bool = False  # People are not notified of it: nothing was planned that they wait for.
+    deferred: bool = False  # The end of the session's run wakes it before ``at``.
 
 
 PENDING, RUNNING = FiringStatus.PENDING, FiringStatus.RUNNING
@@ -202,9 +189,6 @@ def error_code(run: Run) -> str | None:
     return run.error.code if run.error else None
 
 
-# --- how long it waits for its next attempt --------------------------------------------------------------------------
-
-
 def backoff(tries: int) -> timedelta:
     """The pause after ``tries`` earlier failures: doubling, capped."""
     return min(BACKOFF_FIRST * (1 << min(tries, 20)), BACKOFF_MOST)
@@ -228,9 +212,6 @@ def retry_delay(firing_id: str, tries: int) -> timedelta:
     return pause * (1 - share / 20)
 
 
-# --- what may not start, or not be made ------------------------------------------------------------------------------
-
-
 def too_late(recall: Recall, firing: FiringState, now: datetime) -> Expired | None:
     """Why a claimed firing may not be started any more, if so. Without a grace it always may."""
     limited = recall.policy.grace is not None and firing.firing.kind != "manual" and firing.firing.started_at is None
@@ -246,6 +227,6 @@ def agent_may_not(schedule: Schedule, *, code: bool) -> str | None:
     return None
 
 
-def prunable_before(now: datetime, edge: datetime | None) -> datetime | None:
-    """Rows of times before this may be removed; None: none. ``edge``: the time of the ``KEPT_ROWS``-th last row."""
-    return None if edge is None else min(edge, now - KEPT_FOR)
+def prunable_before(now: datetime, edge: datetime) -> datetime:
+    """Rows of times before this may be removed. ``edge``: the time of the ``KEPT_ROWS``-th last row."""
+    return min(edge, now - KEPT_FOR)

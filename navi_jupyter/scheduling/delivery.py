@@ -23,7 +23,7 @@ from .notices import prompt_mode, prompt_text
 
 if TYPE_CHECKING:
     from ..clock import Clock
-    from ..ports.recalls import Claimed, RecallStore, RecallTx
+    from ..ports.recalls import Claimed, RecallStore
     from ..ports.store import Submit
 
 log = get_logger("recalls")
@@ -116,11 +116,7 @@ class RecallDelivery:
         seen = await self._store.seen(session_id, claim.recall.owner)
         if seen.ends(claim.recall.recall) is None:
             return None
-
-        async def unit(tx: RecallTx) -> None:
-            await end_unwanted(tx, session_id, seen, now)
-
-        await self._store.write(unit, durable=True)
+        await self._store.write(lambda tx: end_unwanted(tx, session_id, seen, now), durable=True)
         self._whens_changed()
         # Void when its row is closed now. When it is not, the recall was changed since it was taken: it is taken anew.
         return Busy(delay=timedelta(0), reason="it was changed meanwhile", session=False)

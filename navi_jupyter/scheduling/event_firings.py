@@ -33,10 +33,8 @@ class Occurred:
     """An event that was taken in: its row, and the recall after it."""
 
     state: RecallState
-    firing: FiringState
-    """The new row."""
-    replaced: tuple[FiringState, ...] = ()
-    """Earlier events that still waited and are coalesced into this one."""
+    firing: FiringState  # The new row.
+    replaced: tuple[FiringState, ...] = ()  # Earlier events that still waited and are coalesced into this one.
     notices: tuple[RecallNotice, ...] = ()
 
     @property
@@ -116,9 +114,6 @@ def refusal(state: RecallState, at: datetime, *, near: datetime | None, pause: t
     return None
 
 
-# --- the ledger of what happened -------------------------------------------------------------------------------------
-
-
 class RecallOccurrences:
     """Takes in what happened in notebooks and what users did. Implements ``ports.recalls.Occurrences``."""
 
@@ -131,8 +126,7 @@ class RecallOccurrences:
         """What is to be watched: a one-time one whose firing waits or runs is not any more."""
         return [state for state in await self._store.when_recalls() if watching(state)]
 
-    async def happened(self, happened: Happened) -> bool:
-        """See the port."""
+    async def record(self, happened: Happened) -> bool:
         now = self._clock.now()
 
         async def take_in(tx: RecallTx, state: RecallState) -> Occurred | None:
@@ -141,29 +135,25 @@ class RecallOccurrences:
             near = None if pause is None else await tx.event_near(happened.recall_id, at, within=pause)
             return occur(state, happened, now, opens=opens, near=near, pause=pause)
 
-        occurred = await self._record(happened, take_in, now)
+        occurred = await self._store_decision(happened, take_in, now)
         if occurred is None or not occurred.fires:
             return False
         self._mutations.notify(occurred.state.recall)
         return True
 
-    async def never(self, happened: Happened, reason: str) -> bool:
-        """See the port."""
+    async def expire(self, happened: Happened, reason: str) -> bool:
         now = self._clock.now()
 
-        async def expire(_tx: RecallTx, state: RecallState) -> Occurred | None:
+        async def decision(_tx: RecallTx, state: RecallState) -> Occurred | None:
             return give_up(state, happened, reason, now)
 
-        occurred = await self._record(happened, expire, now)
+        occurred = await self._store_decision(happened, decision, now)
         if occurred is not None:
             self._mutations.notify(occurred.state.recall)
         return occurred is not None
 
-    async def _record(
-        self,
-        happened: Happened,
-        decision: Callable[[RecallTx, RecallState], Awaitable[Occurred | None]],
-        now: datetime,
+    async def _store_decision(
+        self, happened: Happened, decision: Callable[[RecallTx, RecallState], Awaitable[Occurred | None]], now: datetime
     ) -> Occurred | None:
         """Store what is decided of an event; None where it has its row already, or gets none."""
 
@@ -184,8 +174,7 @@ class RecallOccurrences:
         return await self._store.write(unit, durable=True)
 
     async def narrow(self, recall_id: str, before: When, after: When) -> bool:
-        """See the port. Without an event: to people it is the same recall."""
-
+        # Without an event: to people it is the same recall.
         async def unit(tx: RecallTx) -> bool:
             state = (await tx.recall_states([recall_id])).get(recall_id)
             if state is None or not watching(state) or state.recall.schedule != before:
@@ -195,8 +184,8 @@ class RecallOccurrences:
 
         return await self._store.write(unit)
 
-    async def could_not_look(self, recall_id: str, reason: str) -> None:
-        """See the port. The watcher calls it once for each reason; each call is an event."""
+    async def report_failure(self, recall_id: str, reason: str) -> None:
+        # The watcher calls it once for each reason; each call is an event.
         now = self._clock.now()
 
         async def unit(tx: RecallTx) -> None:
@@ -218,13 +207,10 @@ class RecallOccurrences:
     async def _came(self, session_id: str, seen: Seen) -> None:
         """What is lost here (the database is locked, the server dies) is found again before the next firing starts."""
         now = self._clock.now()
-
-        async def unit(tx: RecallTx) -> Sequence[RecallState]:
-            return await end_unwanted(tx, session_id, seen, now)
-
         try:
             # A cheap read first: this is asked at each prompt, and few sessions have such recalls.
             if await self._store.ends_with_user(session_id):
-                self._mutations.notify(*(state.recall for state in await self._store.write(unit, durable=True)))
+                ended = await self._store.write(lambda tx: end_unwanted(tx, session_id, seen, now), durable=True)
+                self._mutations.notify(*(state.recall for state in ended))
         except StoreError as error:
             log.warning("recalls_not_ended", session_id=session_id, error=error.message)

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 DAY = timedelta(days=1)
 _TICK = timedelta(microseconds=1)
-_REACH = timedelta(hours=26)
-"""No clock change moves the wall clock by more (the date line: 24 h)."""
+_REACH = timedelta(hours=26)  # No clock change moves the wall clock by more (the date line: 24 h).
 _ZERO = timedelta(0)
 
 
@@ -96,13 +95,10 @@ class Calendar:
         except OverflowError:
             return None
 
-    def _instant(self, wall: datetime) -> tuple[datetime, bool]:
-        return instant_of(self.zone, wall)
-
     def _fixed_after(self, at: datetime) -> datetime | None:
         wall: datetime | None = wall_at(self.zone, at)
         while wall is not None and (wall := self.fields.after(wall)) is not None:
-            instant, _ = self._instant(wall)
+            instant, _ = instant_of(self.zone, wall)
             if instant > at:  # not so for first copies while the second passes
                 return instant
         return None
@@ -132,7 +128,7 @@ class Calendar:
     def _far(self, wall: datetime | None) -> datetime | None:
         """The first copy of the first match from ``wall`` on that exists."""
         while wall is not None:
-            instant, exists = self._instant(wall)
+            instant, exists = instant_of(self.zone, wall)
             if exists:
                 return instant
             wall = self.fields.after(wall_at(self.zone, instant) - _TICK)
@@ -181,8 +177,7 @@ class WallSteps:
 
     def __init__(self, start: datetime, every: timedelta, zone: ZoneInfo) -> None:
         self.zone = zone
-        self.every = every
-        """A whole number of days."""
+        self.every = every  # A whole number of days.
         self.start = wall_at(zone, start)
 
     def nth(self, index: int) -> datetime | None:

@@ -19,6 +19,7 @@ from .decisions import Accepted, Busy, Died, Ended, Interrupted, Outcome, Withdr
 from .misfires import Plan, supersede
 from .notices import RecallNotice
 from .outcomes import Step, end, first_due, settle, with_status
+from .schedules import load_cron_reader
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
     from ..events import Draft
     from ..ports.recalls import RecallState, RecallTx, Seen
 
-_BREATH = 50
-"""After so many transitions the event loop gets its turn."""
+_BREATH = 50  # After so many transitions the event loop gets its turn.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +89,7 @@ async def _without_known(tx: RecallTx, firings: Sequence[FiringState], claimed: 
     added = await tx.firing_states(firing.firing.id for firing in firings)
     known = [firing for firing in firings if firing.firing.id not in added]
     states = await tx.recall_states({firing.firing.recall_id for firing in known})
-    opens, last = _by_recall(await tx.open_firings(states)), await tx.last_slots(states)
+    opens, last = by_recall(await tx.open_firings(states)), await tx.last_slots(states)
     moved = []
     for recall_id, state in states.items():
         again = [f for f in known if f.firing.recall_id == recall_id and not f.firing.status.final]
@@ -124,7 +124,7 @@ async def _superseded(
     contested = [plan.state.recall.id for plan in plans if isinstance(plan, Plan) and plan.supersedes]
     if not contested:
         return list(plans), []
-    opens = _by_recall(await tx.open_firings(contested))
+    opens = by_recall(await tx.open_firings(contested))
     out: list[Plan | Step] = []
     replaced: list[FiringState] = []
     for plan in plans:
@@ -137,7 +137,7 @@ async def _superseded(
     return out, replaced
 
 
-def _by_recall(firings: Iterable[FiringState]) -> dict[str, list[FiringState]]:
+def by_recall(firings: Iterable[FiringState]) -> dict[str, list[FiringState]]:
     out: dict[str, list[FiringState]] = defaultdict(list)
     for state in firings:
         out[state.firing.recall_id].append(state)
@@ -161,9 +161,10 @@ async def settle_all(tx: RecallTx, reports: Sequence[Report], now: datetime) -> 
     firings, ids = await _firings_of(tx, reports)
     recall_ids = {state.firing.recall_id for state in firings.values()}
     recalls = await tx.recall_states(recall_ids) if recall_ids else {}
-    opens = _by_recall(await tx.open_firings(recall_ids)) if recall_ids else {}
-    full = [r.recall.id for r in recalls.values() if r.due_at is None and r.recall.policy.max_fires is not None]
+    opens = by_recall(await tx.open_firings(recall_ids)) if recall_ids else {}
+    full = {k: r.recall for k, r in recalls.items() if r.due_at is None and r.recall.policy.max_fires is not None}
     last = await tx.last_slots(full) if full else {}
+    await load_cron_reader(recall.schedule for recall in full.values())
     steps: list[Step] = []
     for number, (report, firing_id) in enumerate(zip(reports, ids, strict=True)):
         if number % _BREATH == _BREATH - 1:
@@ -240,7 +241,7 @@ async def end_all(tx: RecallTx, ending: Sequence[tuple[RecallState, str]], now: 
 
     So does one whose prompt the session has accepted although that is not recorded yet.
     """
-    opens = _by_recall(await tx.open_firings([state.recall.id for state, _ in ending]))
+    opens = by_recall(await tx.open_firings([state.recall.id for state, _ in ending]))
     changed: list[FiringState] = []
     ended: list[RecallState] = []
     notices: list[tuple[RecallState, Sequence[RecallNotice]]] = []
@@ -273,8 +274,7 @@ async def end_unwanted(tx: RecallTx, session_id: str, seen: Seen, now: datetime)
     return await end_all(tx, ending, now) if ending else []
 
 
-CANCELLED = "the recall was cancelled"
-"""The reason of those that a user cancels; their event has none."""
+CANCELLED = "the recall was cancelled"  # The reason of those that a user cancels; their event has none.
 
 
 async def _firings_of(tx: RecallTx, reports: Sequence[Report]) -> tuple[dict[str, FiringState], list[str]]:

@@ -1,34 +1,39 @@
-"""Planned times that have come become rows of the ledger; which of several missed ones run. Pure but for counting.
+"""Planned times that have come become rows of the ledger; which of several missed ones run, and the report of these.
 
 Every time ends as exactly one row (it runs, or has a status with a reason) or is counted in one row's ``coalesced``.
+What was missed while no server ran, or while the machine slept, is one ``navi.session`` event for each session. It is
+gathered in the database, by the transaction that plans it: a server that is killed while it catches up leaves it to
+the next one, and of two that start at once one publishes it.
 Not responsible for what becomes of a row that is to run (``decisions``), nor for storing (``ledger``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from ..clock import format_duration, timestamp
+from ..events import Custom, Draft
 from ..model.recalls import FiringStatus, Once, Recall, When
-from ..ports.recalls import FiringState, RecallState
+from ..model.sessions import SYSTEM
+from ..ports.recalls import Absence, FiringState, RecallState
 from .decisions import Happening, Missed, Overtaken, Refused
 from .notices import ENDED, LATE, RecallNotice
-from .outcomes import allowed, automatic, end, first_due, with_status
+from .outcomes import Step, allowed, automatic, end, first_due, with_status
 from .schedules import count, last_slots, next_after
 
-LEDGER_ROWS = 100
-"""So many times of one outage get a row each; those before them share one row that counts them."""
-CATCH_UP = 100
-"""At most so many missed times run when ``misfire`` is ``all``."""
+if TYPE_CHECKING:
+    from ..ports.recalls import RecallStore, RecallTx
+
+LEDGER_ROWS = 100  # So many times of one outage get a row each; those before them share one row that counts them.
+CATCH_UP = 100  # At most so many missed times run when ``misfire`` is ``all``.
 SKIP_GRACE = timedelta(seconds=60)
 """How late a time may be with ``misfire: skip`` when no ``grace`` is given: as long as a restart takes."""
 _TICK = timedelta(microseconds=1)
 
-Dropped = list[tuple[datetime, Happening]]
-"""Times that do not run, each with what happens to it."""
+Dropped = list[tuple[datetime, Happening]]  # Times that do not run, each with what happens to it.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,9 +45,6 @@ class Plan:
     notices: tuple[RecallNotice, ...] = ()
     supersedes: datetime | None = None
     """Automatic firings that still wait, of times before this one, are coalesced into it."""
-
-
-# --- which of several missed times run -------------------------------------------------------------------------------
 
 
 def choose(recall: Recall, slots: list[datetime], now: datetime) -> tuple[list[datetime], Dropped]:
@@ -176,12 +178,8 @@ def supersede(plan: Plan, opens: Sequence[FiringState], now: datetime) -> tuple[
     return replace(plan, state=with_status(state, rest), notices=(*notices, *plan.notices)), gone
 
 
-# --- after an outage -------------------------------------------------------------------------------------------------
-
-AT_ONCE = 20
-"""So many missed times of one owner start at once, for an outage must not burn a day's budget in a minute."""
-APART = timedelta(seconds=30)
-"""The next ones so much later, and so on."""
+AT_ONCE = 20  # So many missed times of one owner start at once, for an outage must not burn a day's budget in a minute.
+APART = timedelta(seconds=30)  # The next ones so much later, and so on.
 _TURN = "many were missed: it waits its turn"
 
 
@@ -223,3 +221,69 @@ class CatchUp:
 
 def _late(firing: FiringState, now: datetime) -> bool:
     return firing.firing.status is FiringStatus.PENDING and now - firing.firing.not_before >= LATE
+
+
+SLEPT = LATE + timedelta(seconds=30)
+"""A loop that has not turned for so long did not run: it turns twice a minute at least."""
+
+
+class MissedReport:
+    """Notices that no server ran, gathers what that cost, and publishes it. Each server has one, from its start on."""
+
+    def __init__(self, store: RecallStore) -> None:
+        self._store = store
+        self._turned_at: datetime | None = None
+        self._returned = True  # Since a start or a sleep nothing has been published yet.
+
+    def turned(self, now: datetime) -> None:
+        """The scheduler's loop has turned."""
+        if self._turned_at is not None and now - self._turned_at >= SLEPT:
+            self._returned = True
+        self._turned_at = now
+
+    async def note(self, tx: RecallTx, plans: Sequence[Plan | Step], now: datetime) -> None:
+        """In the transaction that stores these plans."""
+        if self._returned and (found := missed(plans, now)):
+            await tx.note_absences(found)
+
+    async def publish(self, now: datetime) -> None:
+        """One event in each session concerned, by the server that comes first. Call when all that is due is planned."""
+        if not self._returned:
+            return  # the usual case costs no transaction
+
+        async def unit(tx: RecallTx) -> None:
+            batches = {}
+            for session_id, absence in (await tx.take_absences()).items():
+                if (session := await tx.session(session_id)) is not None:
+                    shown = {"title": session.title, "profile": session.profile, "model": session.model}
+                    value = {"changed": ["away"], "session": shown, "away": absence.wire()}
+                    event = Custom(name="navi.session", value=value)
+                    batches[session_id] = [Draft(event, run_id=None, origin=SYSTEM, at=now)]
+            if batches:
+                await tx.append_all(batches)
+
+        await self._store.write(unit)
+        self._returned = False
+
+
+def missed(plans: Iterable[Plan | Step], now: datetime) -> dict[str, Absence]:
+    """By session, what had come at least a minute before it was planned: slots, and ends of waiting for an event."""
+    out: dict[str, Absence] = {}
+    for plan in plans:
+        if not isinstance(plan, Plan):
+            continue
+        for found in _of(plan, now):
+            session_id = plan.state.recall.session_id
+            out[session_id] = found if (had := out.get(session_id)) is None else had.and_also(found)
+    return out
+
+
+def _of(plan: Plan, now: datetime) -> Iterable[Absence]:
+    recall = plan.state.recall
+    until = recall.policy.until
+    if isinstance(recall.schedule, When) and recall.status.final and until is not None and now - until >= LATE:
+        yield Absence(since=until, missed=1)
+    for firing in plan.firings:
+        slot, runs = firing.firing.slot, not firing.firing.status.final
+        if now - slot >= LATE:
+            yield Absence(since=slot, late=int(runs), missed=int(not runs) + firing.firing.coalesced)

@@ -81,10 +81,7 @@ class _Encoded(Event):
         return self.text
 
 
-# --- the prompt of a firing -------------------------------------------------------------------------------------------
-
-LATE = timedelta(seconds=60)
-"""From this lateness on, the prompt names the planned time and how late it is."""
+LATE = timedelta(seconds=60)  # From this lateness on, the prompt names the planned time and how late it is.
 
 
 def prompt_text(recall: Recall, firing: FiringState, now: datetime) -> str:

@@ -31,9 +31,6 @@ MAX_DETAIL, MAX_ATTACHMENTS = 20_000, 10
 """Characters and images of an event that its firing keeps."""
 
 
-# --- a firing and its recall, one step on ----------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
     """A firing and its recall after a transition. ``firing`` is None where only the recall changes."""
@@ -41,8 +38,7 @@ class Step:
     state: RecallState
     firing: FiringState | None
     notices: tuple[RecallNotice, ...] = ()
-    earlier: Step | None = None
-    """A step that is taken in the same transaction, before this one."""
+    earlier: Step | None = None  # A step that is taken in the same transaction, before this one.
 
 
 def settle(
@@ -183,9 +179,6 @@ def unreadable(state: RecallState, reason: str) -> Step:
     return Step(state=failed, firing=None, notices=(RecallNotice(action="failed", reason=reason),))
 
 
-# --- a recall as a whole ---------------------------------------------------------------------------------------------
-
-
 def one_time(schedule: Schedule) -> bool:
     """Whether it is over after one firing."""
     return isinstance(schedule, Once) or (isinstance(schedule, When) and schedule.repeat == "once")
@@ -269,9 +262,6 @@ def with_recall(state: RecallState, recall: Recall) -> RecallState:
         outcome=state.outcome,
         version=state.version,
     )
-
-
-# --- new rows --------------------------------------------------------------------------------------------------------
 
 
 def automatic(recall: Recall, slot: datetime, now: datetime, *, runs: bool = True) -> FiringState:

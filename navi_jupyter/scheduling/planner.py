@@ -8,16 +8,18 @@ storing.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidSchedule
 from ..log_setup import get_logger
+from .ledger import by_recall
 from .misfires import CatchUp, Plan, plan
 from .notices import LATE
 from .outcomes import Step, unreadable
+from .schedules import load_cron_reader
 
 if TYPE_CHECKING:
     from ..ports.recalls import FiringState, RecallState, RecallStore
@@ -25,14 +27,10 @@ if TYPE_CHECKING:
 log = get_logger("recalls")
 
 BATCH = 512
-AHEAD = 20 * BATCH
-"""So many recalls are planned before they are due: some 25 MB for a moment."""
-LEAD = timedelta(seconds=1.5)
-"""So long before they are due."""
-FRESH = timedelta(seconds=5)
-"""So long after their time plans made ahead are used; delivery checks every grace again."""
-OFF_LOOP = 50
-"""From this many plans on, they are computed in a thread."""
+AHEAD = 20 * BATCH  # So many recalls are planned before they are due: some 25 MB for a moment.
+LEAD = timedelta(seconds=1.5)  # So long before they are due.
+FRESH = timedelta(seconds=5)  # So long after their time plans made ahead are used; delivery checks every grace again.
+OFF_LOOP = 50  # From this many plans on, they are computed in a thread.
 
 
 class Planner:
@@ -40,8 +38,7 @@ class Planner:
 
     def __init__(self, store: RecallStore) -> None:
         self._store = store
-        self._due: datetime | None = None
-        """The time for which ``_ready`` was made."""
+        self._due: datetime | None = None  # The time for which ``_ready`` was made.
         self._ready: deque[list[Plan | Step]] = deque()
         self._catch_up = CatchUp()
 
@@ -67,10 +64,8 @@ class Planner:
 
     async def _plan(self, now: datetime, *, limit: int) -> list[Plan | Step]:
         states = await self._store.due_recalls(now, limit=limit)
-        opens: dict[str, list[FiringState]] = defaultdict(list)
-        if states:
-            for firing in await self._store.firings_open([state.recall.id for state in states]):
-                opens[firing.firing.recall_id].append(firing)
+        opens = by_recall(await self._store.firings_open([state.recall.id for state in states]) if states else ())
+        await load_cron_reader(state.recall.schedule for state in states)
         if len(states) > OFF_LOOP:
             return await asyncio.to_thread(_plans, states, opens, now, self._catch_up)
         return _plans(states, opens, now, self._catch_up)

@@ -27,8 +27,8 @@ from ..model.sessions import OriginKind, Run
 from .decisions import Busy, Ended, Outcome
 from .delivery import RecallDelivery
 from .ledger import Lease, Report, current, settle_all, store_plans
-from .misfires import Plan
-from .missed_report import MissedReport
+from .misfires import MissedReport, Plan
+from .mutations import no_callback
 from .outcomes import Step
 from .planner import BATCH, Planner
 from .sweeper import Sweeper
@@ -40,25 +40,16 @@ if TYPE_CHECKING:
 
 log = get_logger("recalls")
 
-LONGEST_SLEEP = timedelta(seconds=30)
-"""So that a suspended machine or a stepped clock is noticed."""
+LONGEST_SLEEP = timedelta(seconds=30)  # So that a suspended machine or a stepped clock is noticed.
 LEASE = timedelta(seconds=10)
 """A delivery takes milliseconds; when its server dies in it, others take over after this at the latest."""
 SETTLE_BATCH = 256
-IN_FLIGHT = 1024
-"""Claims that wait for or are in delivery."""
-HELD_REPORTS = 10_000
-"""So many outcomes may wait to be recorded while more is due."""
-DELIVERIES = 64
-"""Prompts that are submitted at the same time."""
-BREATH = 0.005
-"""Seconds after which deliveries that never wait yield to the rest of the event loop."""
+IN_FLIGHT = 1024  # Claims that wait for or are in delivery.
+HELD_REPORTS = 10_000  # So many outcomes may wait to be recorded while more is due.
+DELIVERIES = 64  # Prompts that are submitted at the same time.
+BREATH = 0.005  # Seconds after which deliveries that never wait yield to the rest of the event loop.
 SWEEP_SECONDS = 15.0
 RETRY = timedelta(seconds=1)
-
-
-def _no_callback() -> None:
-    """Does nothing."""
 
 
 class Scheduler:
@@ -72,14 +63,12 @@ class Scheduler:
         server_id: str,
         busy_delay: timedelta = timedelta(seconds=60),
         clock: Clock | None = None,
-        whens_changed: Callable[[], None] = _no_callback,
-        notices_changed: Callable[[], None] = _no_callback,
+        whens_changed: Callable[[], None] = no_callback,
+        notices_changed: Callable[[], None] = no_callback,
     ) -> None:
         self._store = store
-        self._whens_changed = whens_changed
-        """Called when what is to be watched may have changed; never blocks."""
-        self._notices_changed = notices_changed
-        """Called when people are to be notified of a firing; never blocks."""
+        self._whens_changed = whens_changed  # Called when what is to be watched may have changed; never blocks.
+        self._notices_changed = notices_changed  # Called when people are to be notified of a firing; never blocks.
         self._server_id = server_id
         self._clock = clock or SystemClock()
         self._planner = Planner(store)
@@ -88,8 +77,7 @@ class Scheduler:
         )
         self._sweeper = Sweeper(store, submit, server_id=server_id, clock=self._clock)
         self._signal = asyncio.Event()
-        self._groups: deque[list[Claimed]] = deque()
-        """Claims to deliver, by session."""
+        self._groups: deque[list[Claimed]] = deque()  # Claims to deliver, by session.
         self._called: asyncio.Queue[None] = asyncio.Queue()
         """An entry calls one more delivery to the groups: a queue of the groups themselves costs as much as they do."""
         self._in_flight = 0
@@ -99,18 +87,15 @@ class Scheduler:
         """Sessions that deferred firings wait for: only the end of their runs needs a transaction."""
         self._idle_meanwhile: set[str] = set()
         """Sessions of which a run ended while a firing that had found them busy was not yet recorded as deferred."""
-        self._starters: list[asyncio.Task[None]] = []
-        """The loop and the deliveries: what starts something."""
+        self._starters: list[asyncio.Task[None]] = []  # The loop and the deliveries: what starts something.
         self._settler: asyncio.Task[None] | None = None
         self._more_since: datetime | None = None
         """Since when each turn has found a full batch: outcomes are recorded after the rest has started."""
         self._missed_report = MissedReport(store)
         self._stopping = False
         self._periodic: Any = None
-        self.open = 0
-        """Recalls that are not over, as of the last sweep."""
-        self.awake = False
-        """Whether one of them is not paused."""
+        self.open = 0  # Recalls that are not over, as of the last sweep.
+        self.awake = False  # Whether one of them is not paused.
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -118,8 +103,6 @@ class Scheduler:
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
-
-    # --- life
 
     async def start(self) -> None:
         """Take over what a dead server left, then run the loop in the background."""
@@ -170,11 +153,7 @@ class Scheduler:
 
     async def _wake_deferred(self, session_id: str) -> None:
         now = self._clock.now()
-
-        async def unit(tx: RecallTx) -> int:
-            return await tx.wake_deferred([session_id], now=now)
-
-        if await self._store.write(unit):
+        if await self._store.write(lambda tx: tx.wake_deferred([session_id], now=now)):
             self._waited_for.add(session_id)  # one at a time: the others wait for the run of this one
             self.wake()
 
@@ -195,8 +174,6 @@ class Scheduler:
         await self._guarded("prune", self.prune())
         # In case a signal was lost: another server, or a person with the sqlite shell, changed a recall.
         self.wake()
-
-    # --- the loop
 
     async def _run(self) -> None:
         while not self._stopping:
@@ -266,8 +243,6 @@ class Scheduler:
         for _ in range(min(len(groups), DELIVERIES)):
             self._called.put_nowait(None)
 
-    # --- delivery
-
     async def _deliver_forever(self) -> None:
         while True:
             await self._called.get()
@@ -275,15 +250,10 @@ class Scheduler:
             while self._groups:
                 # One session's firings in turn: the second finds it busy with the first, in the order of their times.
                 for claim in self._groups.popleft():
-                    outcome = await self.deliver(claim)
+                    outcome, row = await self.deliver(claim), claim.firing
                     self._in_flight -= 1
                     self._report(
-                        Report(
-                            outcome=outcome,
-                            firing_id=claim.firing.firing.id,
-                            fence=claim.firing.fence,
-                            session_id=claim.firing.session_id,
-                        )
+                        Report(outcome=outcome, firing_id=row.firing.id, fence=row.fence, session_id=row.session_id)
                     )
                 if time.perf_counter() - since > BREATH:
                     await asyncio.sleep(0)
@@ -297,8 +267,6 @@ class Scheduler:
         if isinstance(outcome, Busy) and outcome.session:
             self._waited_for.add(claim.firing.session_id)
         return outcome
-
-    # --- outcomes
 
     def _report(self, report: Report) -> None:
         self._reports.append(report)
@@ -329,11 +297,7 @@ class Scheduler:
     async def settle(self, reports: Sequence[Report]) -> tuple[Step, ...]:
         """Record the outcomes of deliveries and runs; harmless to repeat."""
         now = self._clock.now()
-
-        async def unit(tx: RecallTx) -> tuple[Step, ...]:
-            return await settle_all(tx, reports, now)
-
-        steps = await self._store.write(unit)
+        steps = await self._store.write(lambda tx: settle_all(tx, reports, now))
         self._signal.set()
         self._notify(steps)
         # These sessions became idle between finding them busy and recording that: their firings are woken now.
@@ -349,8 +313,6 @@ class Scheduler:
             self._whens_changed()
         if any(step.firing is not None and step.firing.firing.delivery == "pending" for step in steps):
             self._notices_changed()
-
-    # --- the safety net
 
     async def prune(self) -> int:
         """Once an hour: remove rows of the ledger that are old, a few at a time. How many."""

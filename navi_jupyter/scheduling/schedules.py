@@ -7,9 +7,12 @@ Not responsible for policies (misfire, until, max_fires): ``misfires`` and ``dec
 
 from __future__ import annotations
 
+import asyncio
 import re
+import sys
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from importlib import import_module
 from itertools import pairwise
 from typing import TYPE_CHECKING, assert_never
 from zoneinfo import ZoneInfo
@@ -24,11 +27,10 @@ from .event_triggers import resolve_when
 from .instants import DAY, Calendar, WallSteps, changes, offset_at, steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 MIN_INTERVAL = timedelta(seconds=1)
-HORIZON = timedelta(days=36525)
-"""Nothing is scheduled further away than a century."""
+HORIZON = timedelta(days=36525)  # Nothing is scheduled further away than a century.
 PAST_TOLERANCE = timedelta(seconds=2)
 """How far in the past ``once.at`` may lie: "now" is not refused for the time its request took to arrive."""
 _TICK = timedelta(microseconds=1)
@@ -59,7 +61,12 @@ def calendar_of(schedule: Cron) -> Calendar:
     return Calendar(fields, checked_zone(schedule.tz))
 
 
-# --- what was written -> what is stored ---------------------------------------------------------------------
+async def load_cron_reader(schedules: Iterable[ScheduleSpec | Schedule | None]) -> None:
+    """Call before reading these on the event loop; None: one that is stored, of any kind."""
+    # The first import of croniter takes 70 to 300 ms, in which the loop would serve nobody: it is made in a thread.
+    # Not at the start of a server: many never read a cron expression.
+    if "croniter" not in sys.modules and any(each is None or isinstance(each, CronSpec | Cron) for each in schedules):
+        await asyncio.to_thread(import_module, "croniter")
 
 
 def resolve(spec: ScheduleSpec, *, now: datetime, zone: str) -> Schedule:
@@ -132,9 +139,6 @@ def _in_utc(at: datetime, field: str) -> datetime:
 def _check_horizon(at: datetime, now: datetime, field: str) -> None:
     if abs(at - now) > HORIZON:
         raise InvalidSchedule(f"{at.isoformat()} is more than a century away", field=field)
-
-
-# --- when it fires ------------------------------------------------------------------------------------------
 
 
 def next_after(schedule: Schedule, at: datetime) -> datetime | None:
@@ -233,9 +237,6 @@ def preview(schedule: Schedule, *, n: int, after: datetime, zone: str) -> list[d
     return [slot.astimezone(own) for _, slot in zip(range(n), slots(schedule, after), strict=False)]
 
 
-# --- how close together it fires ----------------------------------------------------------------------------
-
-
 def shortest_gap(schedule: Schedule, *, now: datetime) -> timedelta | None:
     """The least time between two of its slots; None where there are no two. Cheap however many there are."""
     match schedule:
@@ -273,8 +274,6 @@ def _closest_days(calendar: Calendar, now: datetime) -> int:
     ]
     return min((b - a for a, b in pairwise(days)), default=366)
 
-
-# --- what its author may not have meant ---------------------------------------------------------------------
 
 _SPANS = (("seconds", 60, "minute"), ("minutes", 60, "hour"), ("hours", 24, "day"))
 

@@ -42,7 +42,7 @@ from .mutations import (
 )
 from .notices import RecallNotice
 from .outcomes import manual, one_time, with_status
-from .schedules import MIN_INTERVAL, preview, resolve, spec_of, warnings
+from .schedules import MIN_INTERVAL, load_cron_reader, preview, resolve, spec_of, warnings
 
 if TYPE_CHECKING:
     from ..clock import Clock
@@ -141,10 +141,7 @@ class RecallService:
         self.bulk = BulkChanges(self._mutations)
         self.occurrences = RecallOccurrences(self._mutations)
 
-    # --- reading
-
     async def in_session(self, session_id: str) -> Sequence[Recall]:
-        """See :class:`RecallQueries`."""
         return await self.queries.in_session(session_id)
 
     async def firings(self, recall_id: str, *, owner: str, limit: int = 50) -> Sequence[Firing]:
@@ -153,21 +150,15 @@ class RecallService:
         return page
 
     async def unrun(self, session_id: str, *, since: datetime | None, limit: int = 100) -> Sequence[Unrun]:
-        """See :class:`RecallQueries`."""
         return await self.queries.unrun(session_id, since=since, limit=limit)
 
-    def foresee(
-        self,
-        spec: ScheduleSpec,
-        *,
-        n: int = 5,
-        after: datetime | None = None,
-        as_of: datetime | None = None,
-        zone: str,
+    async def foresee(
+        self, spec: ScheduleSpec, *, n: int = 5, after: datetime | None = None, as_of: datetime | None = None, zone: str
     ) -> tuple[Schedule, Sequence[datetime], Sequence[str]]:
         """The schedule as it would be stored at ``as_of``, its next ``n`` times after ``after`` in its zone, and
         warnings; both are now by default. Raises InvalidSchedule.
         """
+        await load_cron_reader([spec])
         now = as_of or self._clock.now()
         base = after or now
         schedule = resolve(spec, now=now, zone=zone)
@@ -175,35 +166,31 @@ class RecallService:
         times = preview(schedule, n=min(n, MAX_PREVIEW), after=base, zone=zone)
         return schedule, times, warnings(schedule, now=base)
 
-    # --- making and changing
-
     async def create(
         self, request: RecallCreate, *, owner: str, zone: str, by_agent: bool = False, code: bool = False
     ) -> Recall:
-        """Validate and store a recall, durable on return.
-
-        Raises InvalidRequest, InvalidSchedule, LimitReached, SessionNotFound.
+        """Validate and store a recall, durable on return. Raises InvalidRequest, InvalidSchedule, LimitReached,
+        SessionNotFound.
 
         ``code``: one of the agent may wait for an expression, which is code that a kernel executes.
         """
+        await load_cron_reader([request.schedule])
         check_targets(request.policy.notify, await self._mutations.known_targets(request.policy.notify))
         now = self._clock.now()
         state = self._mutations.made(request, owner=owner, zone=zone, now=now, by_agent=by_agent)
-        schedule = state.recall.schedule
-        if by_agent and (why := agent_may_not(schedule, code=code)):
+        if by_agent and (why := agent_may_not(state.recall.schedule, code=code)):
             raise InvalidSchedule(why, field="schedule")
-
-        async def unit(tx: RecallTx) -> Recall:
-            await self._mutations.add(tx, [state], owner, now)
-            return state.recall
-
-        return await self._mutations.write(unit)
+        await self._store.write(lambda tx: self._mutations.add(tx, [state], owner, now), durable=True)
+        self._mutations.notify(state.recall)
+        return state.recall
 
     async def patch(self, recall_id: str, patch: RecallPatch, *, owner: str, zone: str | None = None) -> Recall:
         """Change the fields that are there. A new schedule counts from now; what already fired or waits keeps its slot.
 
         Raises RecallNotFound, RecallOver, InvalidRequest, InvalidSchedule.
         """
+        if patch.schedule is not None or patch.policy is not None:
+            await load_cron_reader([patch.schedule])
         notify = patch.policy.notify if patch.policy else ()
         known = await self._mutations.known_targets(notify)
         now = self._clock.now()
@@ -213,9 +200,8 @@ class RecallService:
             check_targets(notify, known, kept=state.recall.policy.notify)
             session = await tx.session(state.recall.session_id)
             own_zone = zone or (session.timezone if session else "UTC")
-            moved = with_status(
-                self._mutations.patched(state, patch, now, own_zone), await tx.open_firings([recall_id])
-            )
+            patched = self._mutations.patched(state, patch, now, own_zone)
+            moved = with_status(patched, await tx.open_firings([recall_id]))
             if not patch.model_fields_set:
                 return state.recall
             await tx.save_recalls([moved])
@@ -230,6 +216,7 @@ class RecallService:
         One that is over can be cloned, too. Raises RecallNotFound, InvalidRequest, InvalidSchedule (a time that is
         past), LimitReached.
         """
+        await load_cron_reader([patch.schedule])
         notify = patch.policy.notify if patch.policy else ()
         known = await self._mutations.known_targets(notify)
         now = self._clock.now()
@@ -256,18 +243,11 @@ class RecallService:
         return await self._mutations.change(recall_id, owner, paused, RecallNotice(action="paused"))
 
     async def resume(self, recall_id: str, *, owner: str) -> Recall:
-        """Go on; the misfire policy decides about the times that passed meanwhile.
-
-        Raises RecallNotFound, RecallOver.
-        """
+        """Go on; the misfire policy decides about what passed meanwhile. Raises RecallNotFound, RecallOver."""
         return await self._mutations.change(recall_id, owner, resumed, RecallNotice(action="resumed"))
 
     async def cancel(self, recall_id: str, *, owner: str) -> Recall:
-        """End a recall: nothing more starts, a run in progress goes on, the ledger stays.
-
-        Raises RecallNotFound, RecallOver.
-        """
-
+        """Nothing more starts, a run in progress goes on, the ledger stays. Raises RecallNotFound, RecallOver."""
         now = self._clock.now()
 
         async def unit(tx: RecallTx) -> Recall:
@@ -288,9 +268,7 @@ class RecallService:
     async def fire(self, recall_id: str, *, owner: str, key: str | None = None) -> Recall:
         """Run it now, besides its schedule: no slot is used up. The same ``key`` again changes nothing.
 
-        A one-time recall that has failed is run once more.
-
-        Raises RecallNotFound, RecallOver.
+        A one-time recall that has failed is run once more. Raises RecallNotFound, RecallOver.
         """
         now = self._clock.now()
 
@@ -301,8 +279,7 @@ class RecallService:
                 return state.recall
             state = _reopened(state)
             firing = manual(state.recall, key, now)
-            opens = [*await tx.open_firings([recall_id]), firing]
-            moved = with_status(state, opens)
+            moved = with_status(state, [*await tx.open_firings([recall_id]), firing])
             await tx.add_firings([firing])
             await tx.save_recalls([moved])
             return moved.recall

@@ -29,20 +29,16 @@ if TYPE_CHECKING:
 log = get_logger("recalls")
 
 PRUNE_EVERY = timedelta(hours=1)
-PRUNED_AT_ONCE = 500
-"""Rows that one transaction removes."""
+PRUNED_AT_ONCE = 500  # Rows that one transaction removes.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Swept:
     """What a sweep did and found."""
 
-    steps: tuple[Step, ...]
-    """Firings that were taken one step on."""
-    stopped: int
-    """Time limits that were dealt with: the run was asked to stop, or was given its time."""
-    waited_for: set[str]
-    """Sessions that deferred firings wait for."""
+    steps: tuple[Step, ...]  # Firings that were taken one step on.
+    stopped: int  # Time limits that were dealt with: the run was asked to stop, or was given its time.
+    waited_for: set[str]  # Sessions that deferred firings wait for.
     audit: RecallAudit
 
 
@@ -60,10 +56,8 @@ class Sweeper:
         """Raises StoreError."""
         now = self._clock.now()
         waited_for = await self._store.deferred_sessions()
-        ended = [
-            Report(outcome=Ended(run=run), command_id=run.command_id)
-            for run in await self._store.ended_firings(limit=BATCH)
-        ]
+        runs = await self._store.ended_firings(limit=BATCH)
+        ended = [Report(outcome=Ended(run=run), command_id=run.command_id) for run in runs]
 
         async def unit(tx: RecallTx) -> tuple[Step, ...]:
             now = self._clock.now()  # not before it: the clock may have been set back while this waited
@@ -77,11 +71,7 @@ class Sweeper:
         audit = await self._store.audit_recalls(now)
         if audit.overdue or audit.stuck or audit.orphans or audit.aimless:
             log.warning(
-                "recalls_audit",
-                overdue=audit.overdue,
-                stuck=audit.stuck,
-                orphans=audit.orphans,
-                aimless=audit.aimless,
+                "recalls_audit", overdue=audit.overdue, stuck=audit.stuck, orphans=audit.orphans, aimless=audit.aimless
             )
         return Swept(steps=steps, stopped=stopped, waited_for=waited_for, audit=audit)
 
@@ -90,12 +80,8 @@ class Sweeper:
         found = await self._store.overrunning(now, limit=BATCH)
         if not found:
             return 0
-
-        async def unit(tx: RecallTx) -> list[Claimed]:
-            return await _past_their_time(tx, found, self._clock.now())
-
         stopped = 0
-        over = await self._store.write(unit)
+        over = await self._store.write(lambda tx: _past_their_time(tx, found, self._clock.now()))
         for claim in over:
             run_id, session_id = claim.firing.firing.run_id or "", claim.firing.session_id
             stop = Stop(command_id=f"recall-stop:{run_id}", run_id=run_id)
@@ -115,10 +101,7 @@ class Sweeper:
         edges = await self._store.old_firings(now - KEPT_FOR, keep=KEPT_ROWS, limit=BATCH)
         return sum([await self._prune_recall(recall_id, prunable_before(now, at)) for recall_id, at in edges.items()])
 
-    async def _prune_recall(self, recall_id: str, before: datetime | None) -> int:
-        if before is None:
-            return 0
-
+    async def _prune_recall(self, recall_id: str, before: datetime) -> int:
         async def unit(tx: RecallTx) -> int:
             return await tx.prune_firings(recall_id, before=before, limit=PRUNED_AT_ONCE)
 

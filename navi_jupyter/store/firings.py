@@ -34,10 +34,8 @@ from .recall_rows import (
 from .rows import from_micros, optional_instant, optional_micros, run_of, to_micros
 
 T = TypeVar("T")
-LAST = 2**62
-"""After all numbers and times: where a list without a cursor begins."""
-_MANY = 50
-"""From this many rows on, they are decoded off the event loop."""
+LAST = 2**62  # After all numbers and times: where a list without a cursor begins.
+_MANY = 50  # From this many rows on, they are decoded off the event loop.
 OPEN_FIRING = "('pending', 'claimed', 'running')"
 CLAIMED = "(status IN ('claimed', 'running') AND status = 'claimed')"
 """The first half is for the partial index: SQLite does not see that it follows, and would read all of the ledger."""
@@ -96,9 +94,6 @@ _SAVE_FIRINGS = (
 )
 
 
-# --- a transaction ---------------------------------------------------------------------------------------------------
-
-
 class FiringRows(Statements):
     """The ledger in a transaction. Implements :class:`navi_jupyter.ports.recalls.FiringTx`."""
 
@@ -121,8 +116,7 @@ class FiringRows(Statements):
 
     async def keyed_firing(self, recall_id: str, kind: str, key: str) -> FiringState | None:
         row = await self.one(
-            f"SELECT {FIRING_COLUMNS} FROM firings WHERE recall_id = ? AND key = ? AND kind = ?",
-            (recall_id, key, kind),
+            f"SELECT {FIRING_COLUMNS} FROM firings WHERE recall_id = ? AND key = ? AND kind = ?", (recall_id, key, kind)
         )
         return None if row is None else firing_state_of(row)
 
@@ -182,9 +176,6 @@ class FiringRows(Statements):
             f"  AND {STARTABLE} ORDER BY f.slot, f.number LIMIT 1) FROM json_each(?) s)",
             (to_micros(now), json_list(session_ids)),
         )
-
-
-# --- reads -----------------------------------------------------------------------------------------------------------
 
 
 class FiringReads(Readers):

@@ -33,7 +33,6 @@ FIRING_COLUMNS = (
 PROGRESS_NAMES = FIRING_COLUMNS.split(", ")[6:-3]
 """What changes in the life of a firing. The last three are written when it is made, or when people are notified."""
 
-
 NEW_FIRING_COLUMNS = (
     "id, recall_id, session_id, slot, kind, key, status, reason, command_id, coalesced, not_before, wait_until,"
     " ended_at, lease_owner, lease_until, delivery, fence, detail, attachments"
@@ -41,7 +40,6 @@ NEW_FIRING_COLUMNS = (
 """The others have their defaults in a new row."""
 RECALL_NAMES = RECALL_COLUMNS.split(", ")
 FIRING_NAMES = FIRING_COLUMNS.split(", ")
-
 
 _RECALL_STATUS = {status.value: status for status in RecallStatus}
 _FIRING_STATUS = {status.value: status for status in FiringStatus}
@@ -98,21 +96,9 @@ def recall_values(state: RecallState) -> tuple[object, ...]:
     recall = state.recall
     status, next_at, last_at, fired, *rest = progress(state)
     return (
-        recall.id,
-        recall.session_id,
-        state.owner,
-        recall.title,
-        recall.message,
-        *schedule_and_policy(recall),
-        status,
-        next_at,
-        last_at,
-        fired,
-        to_micros(recall.created_at),
-        f"{recall.origin}",
-        *rest,
-        state.version,
-    )
+        recall.id, recall.session_id, state.owner, recall.title, recall.message, *schedule_and_policy(recall),
+        status, next_at, last_at, fired, to_micros(recall.created_at), f"{recall.origin}", *rest, state.version,
+    )  # fmt: skip
 
 
 def schedule_and_policy(recall: Recall) -> tuple[str, str]:
@@ -123,15 +109,11 @@ def progress(state: RecallState) -> tuple[object, ...]:
     """What the passing of time changes, in the order of ``PROGRESS_COLUMNS``."""
     recall, outcome = state.recall, state.outcome
     next_at = optional_micros(recall.next_at)
+    due_at = next_at if state.due_at is recall.next_at else optional_micros(state.due_at)
     return (
-        f"{recall.status}",
-        next_at,
-        optional_micros(recall.last_at),
-        recall.fired,
-        next_at if state.due_at is recall.next_at else optional_micros(state.due_at),
-        state.planned,
+        f"{recall.status}", next_at, optional_micros(recall.last_at), recall.fired, due_at, state.planned,
         None if outcome is None else f"{outcome}",
-    )
+    )  # fmt: skip
 
 
 def firing_state_of(row: Iterable[Any]) -> FiringState:
@@ -180,50 +162,22 @@ def firing_state_of(row: Iterable[Any]) -> FiringState:
 def new_firing_values(state: FiringState) -> tuple[object, ...]:
     """In the order of ``NEW_FIRING_COLUMNS``."""
     firing, slot = state.firing, to_micros(state.firing.slot)
+    not_before = slot if firing.not_before is firing.slot else to_micros(firing.not_before)
     return (
-        firing.id,
-        firing.recall_id,
-        state.session_id,
-        slot,
-        firing.kind,
-        state.key,
-        f"{firing.status}",
-        firing.reason,
-        state.command_id,
-        firing.coalesced,
-        slot if firing.not_before is firing.slot else to_micros(firing.not_before),
-        optional_micros(state.wait_until),
-        optional_micros(firing.ended_at),
-        state.lease_owner,
-        optional_micros(state.lease_until),
-        firing.delivery,
-        state.fence,
-        state.detail,
-        " ".join(state.attachments) or None,
-    )
+        firing.id, firing.recall_id, state.session_id, slot, firing.kind, state.key, f"{firing.status}", firing.reason,
+        state.command_id, firing.coalesced, not_before, optional_micros(state.wait_until),
+        optional_micros(firing.ended_at), state.lease_owner, optional_micros(state.lease_until), firing.delivery,
+        state.fence, state.detail, " ".join(state.attachments) or None,
+    )  # fmt: skip
 
 
 def changed_firing_values(state: FiringState) -> tuple[object, ...]:
     """In the order of ``PROGRESS_NAMES``, then the id."""
     firing = state.firing
     return (
-        f"{firing.status}",
-        firing.reason,
-        state.command_id,
-        firing.run_id,
-        firing.attempt,
-        state.crashes,
-        firing.coalesced,
-        to_micros(firing.not_before),
-        optional_micros(state.wait_until),
-        optional_micros(state.stop_at),
-        int(state.deferred),
-        optional_micros(firing.started_at),
-        optional_micros(firing.ended_at),
-        firing.lateness_ms,
-        state.lease_owner,
-        optional_micros(state.lease_until),
-        firing.delivery,
-        state.fence,
-        firing.id,
-    )
+        f"{firing.status}", firing.reason, state.command_id, firing.run_id, firing.attempt, state.crashes,
+        firing.coalesced, to_micros(firing.not_before), optional_micros(state.wait_until),
+        optional_micros(state.stop_at), int(state.deferred), optional_micros(firing.started_at),
+        optional_micros(firing.ended_at), firing.lateness_ms, state.lease_owner, optional_micros(state.lease_until),
+        firing.delivery, state.fence, firing.id,
+    )  # fmt: skip

@@ -58,9 +58,6 @@ _SAVE_RECALLS = (
 )
 
 
-# --- a transaction ---------------------------------------------------------------------------------------------------
-
-
 class RecallRows(FiringRows):
     """Recalls in a transaction. Implements :class:`navi_jupyter.ports.recalls.RecallTx`."""
 
@@ -144,9 +141,6 @@ class RecallRows(FiringRows):
             row["session_id"]: Absence(since=from_micros(row["since"]), late=row["late"], missed=row["missed"])
             for row in rows
         }
-
-
-# --- reads -----------------------------------------------------------------------------------------------------------
 
 
 class RecallReads(FiringReads):

@@ -83,9 +83,9 @@ class TriggerDelivery:
         while True:
             try:
                 if occurrence.never is None:
-                    taken = await self._occurrences.happened(happened)
+                    taken = await self._occurrences.record(happened)
                 else:
-                    taken = await self._occurrences.never(happened, occurrence.never)
+                    taken = await self._occurrences.expire(happened, occurrence.never)
             except NaviError as error:
                 log.warning("occurrence_not_taken", recall_id=watch.id, key=occurrence.key, error=error.message)
             except Exception:

@@ -317,7 +317,7 @@ class Watcher:
 
     async def _report_problem(self, watch: Watch, reason: str) -> None:
         try:
-            await self._occurrences.could_not_look(watch.id, reason)
+            await self._occurrences.report_failure(watch.id, reason)
         except NaviError as error:
             watch.problems.discard(reason)
             log.warning("problem_not_reported", recall_id=watch.id, reason=reason, error=error.message)

@@ -307,7 +307,7 @@ async def test_an_event_that_ran_and_waits_for_its_next_attempt_has_failed_when_
         recall = await w.recall(session, schedule, policy)
         for n in range(3):
             at = w.clock.now()
-            await w.service.occurrences.happened(Happened(recall_id=recall.id, key=f"e{n}", at=at, detail="idle"))
+            await w.service.occurrences.record(Happened(recall_id=recall.id, key=f"e{n}", at=at, detail="idle"))
             if await w.step(scheduler):
                 await w.finish(scheduler, session, RunStatus.FAILED, "provider")
             w.clock.advance(2 * SECOND)

@@ -383,13 +383,10 @@ async def test_an_edit_while_it_runs_leaves_the_run_and_counts_the_new_schedule_
 
 @pytest.mark.parametrize(
     ("edge_days_ago", "before_days_ago"),
-    [(None, None), (10, 90), (90, 90), (400, 400)],
+    [(10, 90), (90, 90), (400, 400)],
 )
-def test_a_row_goes_when_it_is_old_and_not_among_the_last_thousand(
-    edge_days_ago: int | None, before_days_ago: int | None
-) -> None:
-    edge = None if edge_days_ago is None else START - timedelta(days=edge_days_ago)
-    before = None if before_days_ago is None else START - timedelta(days=before_days_ago)
+def test_a_row_goes_when_it_is_old_and_not_among_the_last_thousand(edge_days_ago: int, before_days_ago: int) -> None:
+    edge, before = (START - timedelta(days=days) for days in (edge_days_ago, before_days_ago))
     assert prunable_before(START, edge) == before
 
 

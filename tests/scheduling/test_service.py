@@ -240,7 +240,7 @@ async def test_a_preview_is_what_will_happen(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         scheduler, session = w.scheduler(), await w.add_session()
         spec = CronSpec(kind="cron", expr="*/20 * * * *")
-        _, times, _ = w.service.foresee(spec, n=3, zone="Europe/Berlin")
+        _, times, _ = await w.service.foresee(spec, n=3, zone="Europe/Berlin")
         assert [at.utcoffset() for at in times] == [timedelta(hours=1)] * 3
         recall = await w.recall(session, {"kind": "cron", "expr": "*/20 * * * *"})
         for _ in range(3):

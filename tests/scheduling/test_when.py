@@ -27,7 +27,7 @@ def at(seconds: float) -> Any:
 
 
 async def tell(w: World, recall: Recall, key: str = "k1", detail: str = "it broke", **more: Any) -> bool:
-    return await w.service.occurrences.happened(
+    return await w.service.occurrences.record(
         Happened(recall_id=recall.id, key=key, at=w.clock.now(), detail=detail, **more)
     )
 
@@ -104,7 +104,7 @@ async def test_it_waits_without_a_time_and_is_no_finding_of_the_audit(tmp_path: 
         recall = await w.recall(session, DONE)
         assert (recall.status, recall.next_at) == ("pending", None)
         assert [state.recall.id for state in await w.service.occurrences.open_whens()] == [recall.id]
-        _, times, (warning,) = w.service.foresee(WhenSpec(kind="when", when="done"), zone="UTC")
+        _, times, (warning,) = await w.service.foresee(WhenSpec(kind="when", when="done"), zone="UTC")
         assert times == []
         assert "no times" in warning
         w.clock.advance(timedelta(days=400))
@@ -340,10 +340,10 @@ async def test_what_can_not_be_looked_at_is_said_and_stays_open(tmp_path: Path) 
     async with world(tmp_path) as w:
         session = await w.add_session()
         recall = await w.recall(session, {"kind": "when", "when": "true loss < 1"})
-        await w.service.occurrences.could_not_look(recall.id, "NameError: loss")
+        await w.service.occurrences.report_failure(recall.id, "NameError: loss")
         assert await w.said(session) == [("created", "pending"), ("deferred", "pending")]
         assert len(await w.service.occurrences.open_whens()) == 1
-        await w.service.occurrences.could_not_look("rec_gone", "x")
+        await w.service.occurrences.report_failure("rec_gone", "x")
 
 
 async def test_it_survives_a_kill_between_being_told_and_being_delivered(tmp_path: Path) -> None:

@@ -259,7 +259,7 @@ async def test_two_servers_and_a_second_telling_fire_once(place: Place) -> None:
         await finished(browser, "print(1)")
         (row,) = await place.firings(recall)
     again = Happened(recall_id=recall.id, key=row["key"], at=now(), detail="the same, reported by another server")
-    assert not await place.services.recalls.service.occurrences.happened(again)
+    assert not await place.services.recalls.service.occurrences.record(again)
     assert len(place.rows(recall)) == 1
 
 

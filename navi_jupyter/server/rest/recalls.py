@@ -191,7 +191,7 @@ async def previewed(request: wire.PreviewRequest, recalls: RecallService, at: da
         raise InvalidRequest("Give exactly one of schedule and text.", field=wrong)
     # An instant that a client names is past or not by the clock on the wall; what counts from now counts from ``at``.
     is_instant = isinstance(request.schedule, OnceSpec) and request.schedule.at is not None
-    schedule, times, warnings = recalls.foresee(
+    schedule, times, warnings = await recalls.foresee(
         read.spec, n=request.n, after=request.after, as_of=None if is_instant else at, zone=zone
     )
     period = read.period or (read.spec.in_ if isinstance(read.spec, OnceSpec) else None)

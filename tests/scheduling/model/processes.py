@@ -297,7 +297,7 @@ class Process:
     async def happen(self) -> None:
         """Its watcher tells what it has seen."""
         happened = self.happenings.pop(0)
-        self.house.occurred(happened, await self.service.occurrences.happened(happened))
+        self.house.occurred(happened, await self.service.occurrences.record(happened))
 
     def _to_tell(self) -> None:
         self.house.to_tell += 3
