@@ -168,9 +168,6 @@ class RunFailed(NaviError):
         self.run_code = run_code
 
 
-# --- what tools raise -------------------------------------------------------------------------------------------------
-
-
 class KernelUnavailable(NaviError):
     """There is no kernel, it is dead, or it does not respond."""
 

@@ -42,19 +42,9 @@ class Finding:
     """What to do; None when there is nothing to do."""
 
 
-# --- installed: Python, packages, the server extension, the built JavaScript, the lab extension ---
-
 PACKAGE = Path(__file__).parent.parent
 REINSTALL = "pip install --force-reinstall --no-deps navi-jupyter"
-_NEEDED = (
-    "jupyter_server",
-    "ipykernel",
-    "anywidget",
-    "tornado",
-    "pydantic",
-    "pydantic-ai-slim",
-    "aiosqlite",
-)
+_NEEDED = ("jupyter_server", "ipykernel", "anywidget", "tornado", "pydantic", "pydantic-ai-slim", "aiosqlite")
 _OPTIONAL = ("jupyterlab", "notebook")
 _BUILT = ("widget.js", "navi-chat.js")
 
@@ -141,8 +131,6 @@ def _has_content(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
 
 
-# --- the database ---
-
 MOVE = "set NAVI_DATABASE_URL (or c.NaviExtension.database_url) to sqlite:////<a file on a local disk>"
 
 
@@ -221,8 +209,6 @@ def _folder(path: Path) -> Finding:
             probe.with_name(probe.name + suffix).unlink(missing_ok=True)
     return Finding("database", "ok", f"a database can be written and locked in {folder}")
 
-
-# --- do the parts find each other: kernels have the package, servers answer, models have keys ---
 
 _MOST_KERNELS = 8
 """Each costs the start of an interpreter."""
@@ -317,8 +303,6 @@ def models() -> Iterator[Finding]:
         fix = "set, for example, ANTHROPIC_API_KEY, and: pip install 'navi-jupyter[anthropic]'"
         yield Finding("models", "warn", "no key of a model provider is set, so only the offline model can be used", fix)
 
-
-# --- the report ---
 
 CHECKS: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
     ("python", python),

@@ -60,9 +60,6 @@ if TYPE_CHECKING:
 log = get_logger("server")
 
 
-# --- the store -------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stores:
     """The database, and what else is kept in it or beside it."""
@@ -79,9 +76,7 @@ async def build_store(settings: Settings) -> Stores:
         sessions=store,
         memory=FactStore(store, max_facts_per_user=settings.max_facts_per_user),
         attachments=AttachmentStore(
-            store,
-            max_bytes=settings.max_attachment_bytes,
-            max_bytes_per_user=settings.max_attachments_bytes_per_user,
+            store, max_bytes=settings.max_attachment_bytes, max_bytes_per_user=settings.max_attachments_bytes_per_user
         ),
     )
 
@@ -95,9 +90,6 @@ def database_path(url: str) -> Path:
         raise StoreError(f"database_url must be like sqlite:////home/me/navi.db; it is {parts.scheme}://…")
     # As SQLAlchemy reads it: three slashes before a relative path, four before an absolute one.
     return Path(unquote(parts.path[1:])).expanduser()
-
-
-# --- kernels and notebooks -------------------------------------------------------------------------------------------
 
 
 class Workspace:
@@ -128,9 +120,6 @@ class Workspace:
             await self._notebooks.close()
         if self._kernels is not None:
             await self._kernels.close()
-
-
-# --- agents ----------------------------------------------------------------------------------------------------------
 
 
 def build_agent(settings: Settings, mcp: McpPool, kernel_tools: KernelTools) -> AgentParts:
@@ -170,9 +159,6 @@ def build_orchestrator(
         model_of_profile=parts.profiles.model_of,
         limits_of_profile=parts.profiles.limits_of,
     )
-
-
-# --- recalls ---------------------------------------------------------------------------------------------------------
 
 
 def build_scheduler(
@@ -218,12 +204,7 @@ class PromptSubmitter:
 
 
 def build_triggers(
-    occurrences: Occurrences,
-    jupyter: JupyterServices | None,
-    *,
-    stores: Stores,
-    workspace: Workspace,
-    server: Server,
+    occurrences: Occurrences, jupyter: JupyterServices | None, *, stores: Stores, workspace: Workspace, server: Server
 ) -> Watcher:
     """What watches kernels and files for recalls. Without a Jupyter server there is nothing to watch."""
     if jupyter is None:
@@ -271,9 +252,6 @@ class OtherServers:
             for other in others
             if not has_exited(other, here=self._here)
         )
-
-
-# --- notifications ---------------------------------------------------------------------------------------------------
 
 
 def build_notifications(settings: Settings, stores: Stores, jupyter: JupyterServices | None) -> NotificationService:

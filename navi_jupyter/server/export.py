@@ -84,11 +84,7 @@ def as_notebook(session: Session, messages: Sequence[MessageInfo]) -> dict[str, 
 
 
 def _as_data(session: Session, messages: Sequence[MessageInfo]) -> dict[str, Any]:
-    return {
-        "version": __version__,
-        "session": session.wire(),
-        "messages": [message.wire() for message in messages],
-    }
+    return {"version": __version__, "session": session.wire(), "messages": [message.wire() for message in messages]}
 
 
 def _shown_messages(messages: Sequence[MessageInfo]) -> list[MessageInfo]:

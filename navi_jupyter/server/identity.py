@@ -91,12 +91,7 @@ def write_connection_file(serverapp: ServerApp, token: str) -> None:
     """Write the file for a server that has its port."""
     path = connection_file()
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {
-        "url": serverapp.connection_url,
-        "token": token,
-        "pid": os.getpid(),
-        "sock": serverapp.sock,
-    }
+    content = {"url": serverapp.connection_url, "token": token, "pid": os.getpid(), "sock": serverapp.sock}
     # Created with mode 0600 from the start: never readable by others, not even for a moment.
     with secure_write(str(path)) as file:
         file.write(json.dumps(content))

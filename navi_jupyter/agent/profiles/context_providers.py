@@ -127,9 +127,6 @@ def _as_text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-# --- the built-in ones -----------------------------------------------------------------------------------------------
-
-
 async def _time(turn: Turn, context: ToolContext) -> str | None:  # noqa: ARG001
     zone = turn.session.timezone
     return f"{say_time(turn.now, zone)} {turn.now.year} ({turn.now.isoformat(timespec='seconds')})"

@@ -208,9 +208,6 @@ def provider_of(model: str) -> Provider:
     return provider
 
 
-# --- keys -------------------------------------------------------------------------------------------------------------
-
-
 def key(name: str, environ: Mapping[str, str] | None = None) -> str | None:
     """The secret ``name``; None when it is set nowhere.
 

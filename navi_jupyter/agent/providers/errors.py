@@ -60,11 +60,7 @@ _RULES: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], str, str]]
         "model_unavailable",
         "the provider does not know this model. Choose another one in the session's settings.",
     ),
-    (
-        (ModelTimeoutError, ModelRequestTimeout),
-        "provider_network",
-        "the provider did not answer in time. Try again.",
-    ),
+    ((ModelTimeoutError, ModelRequestTimeout), "provider_network", "the provider did not answer in time. Try again."),
     (ModelConnectionError, "provider_network", "{problem}. Check the address and the network, then try again."),
     (ModelUnavailableError, "provider_overloaded", "the provider is overloaded. Try again {when}."),
     (ModelServerError, "provider_error", "the provider has a problem of its own. Try again in a moment."),

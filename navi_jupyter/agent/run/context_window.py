@@ -175,9 +175,6 @@ def _shorten_last_turn(messages: list[ModelMessage], limit: int) -> list[ModelMe
     return messages
 
 
-# --- turns -----------------------------------------------------------------------------------------------------------
-
-
 def turn_starts(messages: Sequence[ModelMessage]) -> list[int]:
     """Where a conversation can be cut in two: at the beginning of a turn, with every result behind its call."""
     found = []
@@ -209,9 +206,6 @@ def _starts_turn(message: ModelMessage) -> bool:
         and any(isinstance(part, UserPromptPart) for part in message.parts)
         and all(_answered_call(part) is None for part in message.parts)
     )
-
-
-# --- outputs ---------------------------------------------------------------------------------------------------------
 
 
 def cut_outputs(messages: Sequence[ModelMessage], *, keep: int = _KEPT) -> list[ModelMessage]:

@@ -132,11 +132,7 @@ def _turn_result(
         return TurnResult(conversation=kept, usage=usage, failure=result.failure)
     waiting = {call.tool_call_id: translator.our_id(call.tool_call_id) or "" for call in result.waiting}
     paused = PausedRun(
-        messages=messages,
-        calls=waiting,
-        usage=usage,
-        requests=result.requests,
-        allowed=sorted(scope.allowances.names),
+        messages=messages, calls=waiting, usage=usage, requests=result.requests, allowed=sorted(scope.allowances.names)
     )
     asks = tuple(
         approval_question(call.tool_name, call.args_as_dict(), waiting[call.tool_call_id]) for call in result.waiting

@@ -234,9 +234,6 @@ async def _read(text: str, at: datetime, zone: str, *, sentence: bool) -> _Read:
     )
 
 
-# --- several recalls at once ---
-
-
 @TABLE.add(
     "POST recalls/pause",
     "Pause all of your recalls, or those of a session.",

@@ -162,11 +162,7 @@ async def read_events(call: Call) -> Reply | EventStream:
         return EventStream(_pages(call, session_id, after if last_seen is None else last_seen))
     # A page without a cursor begins with the first event; only a stream begins with a snapshot.
     frames, head = await call.sessions.orchestrator.page(
-        session_id,
-        owner=call.owner,
-        after=after or 0,
-        limit=call.integer("limit"),
-        wait=call.number("wait"),
+        session_id, owner=call.owner, after=after or 0, limit=call.integer("limit"), wait=call.number("wait")
     )
     # The envelopes are JSON text already: parsing and writing them again would only cost time.
     return Reply(content=f'{{"events":[{",".join(frames)}],"head_seq":{head}}}')
