@@ -18,231 +18,150 @@ class NaviError(Exception):
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
 
+    def __init_subclass__(cls, *, code: str | None = None, status: int | None = None) -> None:
+        """``class Kind(NaviError, code="its_code", status=400)``; what is left out is the base's."""
+        cls.code, cls.status = code or cls.code, status or cls.status
+
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.field = field
 
 
-class InvalidRequest(NaviError):
+class InvalidRequest(NaviError, code="invalid_request", status=400):
     """The input is malformed: wrong type, unknown field, too large, not JSON."""
 
-    code = "invalid_request"
-    status = 400
 
-
-class InvalidSchedule(NaviError):
+class InvalidSchedule(NaviError, code="invalid_schedule", status=400):
     """A time or a schedule that is impossible: past, never, unknown zone, zero interval."""
 
-    code = "invalid_schedule"
-    status = 400
 
-
-class Forbidden(NaviError):
+class Forbidden(NaviError, code="forbidden", status=403):
     """The user is known and is not allowed to do this."""
 
-    code = "forbidden"
-    status = 403
 
-
-class NotFound(NaviError):
+class NotFound(NaviError, code="not_found", status=404):
     """No such route or resource."""
 
-    code = "not_found"
-    status = 404
 
-
-class MethodNotAllowed(NaviError):
+class MethodNotAllowed(NaviError, code="method_not_allowed", status=405):
     """The route exists, but not with this method."""
 
-    code = "method_not_allowed"
-    status = 405
 
-
-class SessionNotFound(NotFound):
+class SessionNotFound(NotFound, code="session_not_found"):
     """No such session, or it belongs to another user."""
 
-    code = "session_not_found"
 
-
-class RunNotFound(NotFound):
+class RunNotFound(NotFound, code="run_not_found"):
     """No such run in this session."""
 
-    code = "run_not_found"
 
-
-class RecallNotFound(NotFound):
+class RecallNotFound(NotFound, code="recall_not_found"):
     """No such recall, or it belongs to another user."""
 
-    code = "recall_not_found"
 
-
-class CommandNotFound(NotFound):
+class CommandNotFound(NotFound, code="command_not_found"):
     """``unqueue`` named a prompt that is not waiting."""
 
-    code = "command_not_found"
 
-
-class InterruptNotFound(NotFound):
+class InterruptNotFound(NotFound, code="interrupt_not_found"):
     """``answer`` named a question that is not open."""
 
-    code = "interrupt_not_found"
 
-
-class SessionBusy(NaviError):
+class SessionBusy(NaviError, code="session_busy", status=409):
     """The session has a run in progress and the command asked to be refused in that case."""
 
-    code = "session_busy"
-    status = 409
 
-
-class LeaseLost(NaviError):
+class LeaseLost(NaviError, code="lease_lost", status=409):
     """The firing that this prompt delivers was taken over, withdrawn or paused meanwhile: it must not start."""
 
-    code = "lease_lost"
-    status = 409
 
-
-class RecallOver(NaviError):
+class RecallOver(NaviError, code="recall_over", status=409):
     """The recall has ended (fired, failed, cancelled or expired) and cannot be changed like this."""
 
-    code = "recall_over"
-    status = 409
 
-
-class LimitReached(NaviError):
+class LimitReached(NaviError, code="limit_reached", status=429):
     """A configured limit (sessions, recalls, queue) is reached."""
 
-    code = "limit_reached"
-    status = 429
 
-
-class NotReady(NaviError):
+class NotReady(NaviError, code="not_ready", status=503):
     """The server is starting or stopping."""
 
-    code = "not_ready"
-    status = 503
 
-
-class StoreError(NaviError):
+class StoreError(NaviError, code="store_unavailable", status=503):
     """The database cannot be read or written right now (disk full, read-only, locked too long)."""
 
-    code = "store_unavailable"
-    status = 503
 
-
-class StoreBusy(StoreError):
+class StoreBusy(StoreError, code="store_busy"):
     """Another program kept the database locked for too long. Try again."""
 
-    code = "store_busy"
 
-
-class StoreLocked(StoreError):
+class StoreLocked(StoreError, code="store_locking_unsupported"):
     """The file system cannot lock the database file, so servers cannot share it safely."""
 
-    code = "store_locking_unsupported"
 
-
-class StoreTooNew(StoreError):
+class StoreTooNew(StoreError, code="store_too_new"):
     """The database was written by a newer version of navi-jupyter."""
 
-    code = "store_too_new"
 
-
-class StoreDamaged(StoreError):
+class StoreDamaged(StoreError, code="store_damaged"):
     """The database file is damaged; it is kept aside, never treated as empty."""
 
-    code = "store_damaged"
 
-
-class RunFailed(NaviError):
+class RunFailed(NaviError, code="run_failed"):
     """A run cannot go on; becomes ``RUN_ERROR {code, message}`` in the session.
 
     ``run_code`` is one of the stable run error codes in ``docs/reference.md``.
     """
-
-    code = "run_failed"
 
     def __init__(self, message: str, *, run_code: str) -> None:
         super().__init__(message)
         self.run_code = run_code
 
 
-class KernelUnavailable(NaviError):
+class KernelUnavailable(NaviError, code="kernel_unavailable", status=409):
     """There is no kernel, it is dead, or it does not respond."""
 
-    code = "kernel_unavailable"
-    status = 409
 
-
-class KernelBusy(NaviError):
+class KernelBusy(NaviError, code="kernel_busy", status=409):
     """The kernel is executing another cell."""
 
-    code = "kernel_busy"
-    status = 409
 
-
-class NotebookNotFound(NotFound):
+class NotebookNotFound(NotFound, code="notebook_not_found"):
     """No such notebook under the server's root."""
 
-    code = "notebook_not_found"
 
-
-class CellNotFound(NotFound):
+class CellNotFound(NotFound, code="cell_not_found"):
     """No such cell in the notebook."""
 
-    code = "cell_not_found"
 
-
-class NotebookConflict(NaviError):
+class NotebookConflict(NaviError, code="notebook_conflict", status=409):
     """The notebook was changed meanwhile: read it again."""
 
-    code = "notebook_conflict"
-    status = 409
 
-
-class FileRefused(NaviError):
+class FileRefused(NaviError, code="file_refused", status=403):
     """Outside the server's root, hidden, binary, or too large."""
 
-    code = "file_refused"
-    status = 403
 
-
-class FileConflict(NaviError):
+class FileConflict(NaviError, code="file_conflict", status=409):
     """A file is not as the writer expected: it was changed or removed meanwhile, or exists already."""
 
-    code = "file_conflict"
-    status = 409
 
-
-class FactNotFound(NotFound):
+class FactNotFound(NotFound, code="fact_not_found"):
     """No such fact, or it belongs to another user."""
 
-    code = "fact_not_found"
 
-
-class AttachmentNotFound(NotFound):
+class AttachmentNotFound(NotFound, code="attachment_not_found"):
     """No such attachment, or it belongs to another user."""
 
-    code = "attachment_not_found"
 
-
-class AttachmentRefused(NaviError):
+class AttachmentRefused(NaviError, code="attachment_refused", status=400):
     """Too large, empty, or of a kind that is not accepted."""
 
-    code = "attachment_refused"
-    status = 400
 
-
-class ToolUnavailable(NaviError):
+class ToolUnavailable(NaviError, code="tool_unavailable", status=409):
     """The tool is known but cannot be called now: its kernel or its MCP server is not available."""
 
-    code = "tool_unavailable"
-    status = 409
 
-
-class ToolDenied(NaviError):
+class ToolDenied(NaviError, code="tool_denied", status=403):
     """The profile, the administrator or the user does not allow this tool."""
-
-    code = "tool_denied"
-    status = 403

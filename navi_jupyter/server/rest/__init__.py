@@ -15,8 +15,9 @@ from .routing import Call, OperationTable, Routes
 TABLE = OperationTable()
 
 
-@TABLE.add("GET openapi.json", "This description.", action="read", answers="OpenApi")
+@TABLE.add("GET openapi.json", "read", answers="OpenApi")
 async def describe(call: Call) -> Reply:  # noqa: ARG001
+    """This description."""
     return Reply(content=json.dumps(document(ROUTES.operations)), content_type=JSON)
 
 

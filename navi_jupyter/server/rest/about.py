@@ -13,13 +13,9 @@ from .routing import Call, OperationTable, reply
 TABLE = OperationTable()
 
 
-@TABLE.add(
-    "GET health",
-    "Whether Navi works on this server. 503 while it starts, and when its start failed.",
-    action="read",
-    answers="Health",
-)
+@TABLE.add("GET health", "read", answers="Health")
 async def health(call: Call) -> Reply:
+    """Whether Navi works on this server. 503 while it starts, and when its start failed."""
     stats = call.sessions.orchestrator.stats()
     return reply(
         wire.Health(
@@ -35,50 +31,43 @@ async def health(call: Call) -> Reply:
     )
 
 
-@TABLE.add("GET profiles", "The profiles: named configurations of the agent.", action="read", answers="ProfilePage")
+@TABLE.add("GET profiles", "read", answers="ProfilePage")
 async def list_profiles(call: Call) -> Reply:
+    """The profiles: named configurations of the agent."""
     return reply(wire.ProfilePage(profiles=call.agent.profiles(), next=None))
 
 
-@TABLE.add(
-    "GET models",
-    "The models, which of them can be used here, and what is missing for the others.",
-    action="read",
-    answers="ModelPage",
-)
+@TABLE.add("GET models", "read", answers="ModelPage")
 async def list_models(call: Call) -> Reply:
+    """The models, which of them can be used here, and what is missing for the others."""
     return reply(wire.ModelPage(models=await call.agent.models(), next=None))
 
 
 @TABLE.add(
     "GET tools",
-    "The tools, and what runs are allowed to do with them.",
-    action="read",
+    "read",
     answers="ToolPage",
     query=(Query(name="session_id", help="The tools of this session, with the permissions that hold there."),),
     errors=(SessionNotFound,),
 )
 async def list_tools(call: Call) -> Reply:
+    """The tools, and what runs are allowed to do with them."""
     session_id = call.string("session_id")
     session = None if session_id is None else await call.sessions.find(session_id, owner=call.owner)
     return reply(wire.ToolPage(tools=tuple(await call.agent.tools(session)), next=None))
 
 
-@TABLE.add("GET mcp", "The MCP servers.", action="read", answers="McpPage")
+@TABLE.add("GET mcp", "read", answers="McpPage")
 async def list_mcp(call: Call) -> Reply:
+    """The MCP servers."""
     await call.agent.mcp.refresh()
     problems = tuple(wire.McpProblem(file=each.file, message=each.message) for each in call.agent.mcp.problems)
     return reply(wire.McpPage(mcp=tuple(map(_server, call.agent.mcp.states)), problems=problems, next=None))
 
 
-@TABLE.add(
-    "POST mcp/{server}/restart",
-    "Stop an MCP server and start it again at once. Its calls in progress fail.",
-    action="execute",
-    answers="McpServerInfo",
-    errors=(NotFound,),
-)
+@TABLE.add("POST mcp/{server}/restart", "execute", answers="McpServerInfo", errors=(NotFound,))
 async def restart_mcp(call: Call) -> Reply:
+    """Stop an MCP server and start it again at once. Its calls in progress fail."""
     return reply(_server(await call.agent.mcp.restart(call.parameters["server"])))
 
 
@@ -102,32 +91,27 @@ def _server(state: ServerState) -> wire.McpServerInfo:
 
 @TABLE.add(
     "POST kernels/{kid}/tools",
-    "Offer functions of a kernel as tools (`@navi.tool` does), or their new versions.",
-    action="execute",
+    "execute",
     body="KernelFunctions",
     answers="ToolPage",
     errors=(KernelUnavailable, LimitReached),
 )
 async def offer_functions(call: Call) -> Reply:
+    """Offer functions of a kernel as tools (`@navi.tool` does), or their new versions."""
     request: KernelFunctions = call.body()
     tools = call.agent.kernel_tools.offer(call.parameters["kid"], request.tools, owner=call.owner)
     return reply(wire.ToolPage(tools=call.agent.tool_infos(tools), next=None))
 
 
-@TABLE.add("GET kernels/{kid}/tools", "The functions that a kernel offers as tools.", action="read", answers="ToolPage")
+@TABLE.add("GET kernels/{kid}/tools", "read", answers="ToolPage")
 async def list_functions(call: Call) -> Reply:
+    """The functions that a kernel offers as tools."""
     tools = call.agent.kernel_tools.offered(call.parameters["kid"], owner=call.owner)
     return reply(wire.ToolPage(tools=call.agent.tool_infos(tools), next=None))
 
 
-@TABLE.add(
-    "DELETE kernels/{kid}/tools/{name}",
-    "Stop offering a function.",
-    action="execute",
-    answers=None,
-    status=204,
-    errors=(ToolUnavailable,),
-)
+@TABLE.add("DELETE kernels/{kid}/tools/{name}", "execute", status=204, errors=(ToolUnavailable,))
 async def withdraw_function(call: Call) -> Reply:
+    """Stop offering a function."""
     call.agent.kernel_tools.withdraw(call.parameters["kid"], call.parameters["name"], owner=call.owner)
     return NOTHING

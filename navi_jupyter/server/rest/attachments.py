@@ -18,8 +18,7 @@ _INLINE = (*IMAGE_TYPES, "image/svg+xml")
 
 @TABLE.add(
     "POST attachments",
-    "Upload an image or a file, to be named in a prompt. The body is its content.",
-    action="write",
+    "write",
     answers="Attachment",
     status=201,
     upload=True,
@@ -27,6 +26,7 @@ _INLINE = (*IMAGE_TYPES, "image/svg+xml")
     errors=(AttachmentRefused, LimitReached),
 )
 async def add_attachment(call: Call) -> Reply:
+    """Upload an image or a file, to be named in a prompt. The body is its content."""
     attachment = await call.sessions.attachments.add(
         call.request.body,
         name=call.string("name"),
@@ -37,14 +37,10 @@ async def add_attachment(call: Call) -> Reply:
 
 
 @TABLE.add(
-    "GET attachments/{id}",
-    "The content of an attachment.",
-    action="read",
-    answers=None,
-    errors=(AttachmentNotFound,),
-    other_types=("application/octet-stream", *_INLINE),
+    "GET attachments/{id}", "read", errors=(AttachmentNotFound,), other_types=("application/octet-stream", *_INLINE)
 )
 async def get_attachment(call: Call) -> Reply:
+    """The content of an attachment."""
     attachment = await call.sessions.attachments.find(call.parameters["id"], owner=call.owner)
     content = await call.sessions.attachments.read(attachment.id, owner=call.owner)
     return Reply(
@@ -54,14 +50,9 @@ async def get_attachment(call: Call) -> Reply:
     )
 
 
-@TABLE.add(
-    "GET attachments/{id}/info",
-    "Name, media type and size of an attachment.",
-    action="read",
-    answers="Attachment",
-    errors=(AttachmentNotFound,),
-)
+@TABLE.add("GET attachments/{id}/info", "read", answers="Attachment", errors=(AttachmentNotFound,))
 async def describe_attachment(call: Call) -> Reply:
+    """Name, media type and size of an attachment."""
     return reply(await call.sessions.attachments.find(call.parameters["id"], owner=call.owner))
 
 

@@ -17,27 +17,17 @@ from .routing import Call, OperationTable, reply
 TABLE = OperationTable()
 
 
-@TABLE.add(
-    "POST sessions/{sid}/read",
-    "Mark the log as read up to `seq`. A mark never goes back.",
-    action="write",
-    body="ReadRequest",
-    answers="ReadMark",
-    errors=(SessionNotFound,),
-)
+@TABLE.add("POST sessions/{sid}/read", "write", body="ReadRequest", answers="ReadMark", errors=(SessionNotFound,))
 async def mark_read(call: Call) -> Reply:
+    """Mark the log as read up to `seq`. A mark never goes back."""
     request: ReadRequest = call.body()
     marked = await call.sessions.mark_read(call.parameters["sid"], owner=call.owner, seq=request.seq, at=now())
     return reply(ReadMark(seq=marked.seq, unread=marked.unread))
 
 
-@TABLE.add(
-    "GET notify",
-    "The targets of notifications about recalls, and how they went. Without the URLs, which are secret.",
-    action="read",
-    answers="NotifyPage",
-)
+@TABLE.add("GET notify", "read", answers="NotifyPage")
 async def list_targets(call: Call) -> Reply:
+    """The targets of notifications about recalls, and how they went. Without the URLs, which are secret."""
     notify = call.recalls.notifications
     targets = await notify.targets()
     states = await notify.states(call.owner)
@@ -52,14 +42,9 @@ async def list_targets(call: Call) -> Reply:
     )
 
 
-@TABLE.add(
-    "POST notify/{name}/test",
-    "Send a test message to a target, at once.",
-    action="execute",
-    answers="NotifyTrial",
-    errors=(NotFound, LimitReached),
-)
+@TABLE.add("POST notify/{name}/test", "execute", answers="NotifyTrial", errors=(NotFound, LimitReached))
 async def try_target(call: Call) -> Reply:
+    """Send a test message to a target, at once."""
     outcome = await call.recalls.notifications.send_test(call.parameters["name"], owner=call.owner)
     return reply(wire.NotifyTrial(delivered=outcome.problem is None, error=outcome.problem))
 

@@ -29,14 +29,14 @@ _SESSION = Query(name="session_id", help="Only those of this session.")
 
 @TABLE.add(
     "POST recalls",
-    "A new recall.",
-    action="execute",
+    "execute",
     body="RecallCreate",
     answers="Recall",
     status=201,
     errors=(InvalidSchedule, SessionNotFound, LimitReached),
 )
 async def create_recall(call: Call) -> Reply:
+    """A new recall."""
     request: RecallCreate = call.body()
     # The session must be the caller's; its zone is the user's, for a schedule that names none.
     session = await call.sessions.find(request.session_id, owner=call.owner)
@@ -48,8 +48,7 @@ async def create_recall(call: Call) -> Reply:
 
 @TABLE.add(
     "GET recalls",
-    "Your recalls, newest first.",
-    action="read",
+    "read",
     answers="RecallPage",
     query=(
         LIMIT,
@@ -59,6 +58,7 @@ async def create_recall(call: Call) -> Reply:
     ),
 )
 async def list_recalls(call: Call) -> Reply:
+    """Your recalls, newest first."""
     status = call.string("status")
     recalls, following = await call.recalls.service.queries.list(
         call.owner,
@@ -72,20 +72,21 @@ async def list_recalls(call: Call) -> Reply:
     return reply(wire.RecallPage(recalls=tuple(recalls), next=following, last=dict(last), words=words))
 
 
-@TABLE.add("GET recalls/{id}", "A recall.", action="read", answers="Recall", errors=(RecallNotFound,))
+@TABLE.add("GET recalls/{id}", "read", answers="Recall", errors=(RecallNotFound,))
 async def get_recall(call: Call) -> Reply:
+    """A recall."""
     return reply(await call.recalls.service.queries.get(call.parameters["id"], owner=call.owner))
 
 
 @TABLE.add(
     "PATCH recalls/{id}",
-    "Change the fields in the body.",
-    action="execute",
+    "execute",
     body="RecallPatch",
     answers="Recall",
     errors=(RecallNotFound, RecallOver, InvalidSchedule),
 )
 async def change_recall(call: Call) -> Reply:
+    """Change the fields in the body."""
     patch: RecallPatch = call.body()
     recall = await call.recalls.service.queries.get(call.parameters["id"], owner=call.owner)
     session = await call.sessions.find(recall.session_id, owner=call.owner)
@@ -93,81 +94,51 @@ async def change_recall(call: Call) -> Reply:
     return reply(changed)
 
 
-@TABLE.add(
-    "DELETE recalls/{id}",
-    "Cancel a recall if it is not over. Its ledger is kept.",
-    action="write",
-    answers=None,
-    status=204,
-    errors=(RecallNotFound,),
-)
+@TABLE.add("DELETE recalls/{id}", "write", status=204, errors=(RecallNotFound,))
 async def delete_recall(call: Call) -> Reply:
+    """Cancel a recall if it is not over. Its ledger is kept."""
     await call.recalls.service.delete(call.parameters["id"], owner=call.owner)
     return NOTHING
 
 
-@TABLE.add(
-    "POST recalls/{id}/fire",
-    "Run a recall now, besides its schedule. The same `Idempotency-Key` header again changes nothing. "
-    "Works for a one-time recall that has failed, too.",
-    action="execute",
-    answers="Recall",
-    errors=(RecallNotFound, RecallOver),
-)
+@TABLE.add("POST recalls/{id}/fire", "execute", answers="Recall", errors=(RecallNotFound, RecallOver))
 async def fire_recall(call: Call) -> Reply:
+    """Run a recall now, besides its schedule.
+
+    The same `Idempotency-Key` header again changes nothing. Works for a one-time recall that has failed, too.
+    """
     key = call.request.idempotency_key
     if key is not None and not 1 <= len(key) <= 128:
         raise InvalidRequest("Idempotency-Key must have 1 to 128 characters.", field="Idempotency-Key")
     return reply(await call.recalls.service.fire(call.parameters["id"], owner=call.owner, key=key))
 
 
-@TABLE.add(
-    "POST recalls/{id}/pause",
-    "Pause a recall: nothing fires until it is resumed.",
-    action="write",
-    answers="Recall",
-    errors=(RecallNotFound, RecallOver),
-)
+@TABLE.add("POST recalls/{id}/pause", "write", answers="Recall", errors=(RecallNotFound, RecallOver))
 async def pause_recall(call: Call) -> Reply:
+    """Pause a recall: nothing fires until it is resumed."""
     return reply(await call.recalls.service.pause(call.parameters["id"], owner=call.owner))
 
 
-@TABLE.add(
-    "POST recalls/{id}/resume",
-    "Resume a recall: it goes on with the next slot.",
-    action="execute",
-    answers="Recall",
-    errors=(RecallNotFound, RecallOver),
-)
+@TABLE.add("POST recalls/{id}/resume", "execute", answers="Recall", errors=(RecallNotFound, RecallOver))
 async def resume_recall(call: Call) -> Reply:
+    """Resume a recall: it goes on with the next slot."""
     return reply(await call.recalls.service.resume(call.parameters["id"], owner=call.owner))
 
 
-@TABLE.add(
-    "GET recalls/{id}/firings",
-    "The ledger: every slot, its outcome and its runs (`attempts`, with those that were interrupted or failed),"
-    " newest first.",
-    action="read",
-    answers="FiringPage",
-    query=(LIMIT, CURSOR),
-    errors=(RecallNotFound,),
-)
+@TABLE.add("GET recalls/{id}/firings", "read", answers="FiringPage", query=(LIMIT, CURSOR), errors=(RecallNotFound,))
 async def list_firings(call: Call) -> Reply:
+    """The ledger: every slot, its outcome and its runs (`attempts`, with those that were interrupted or failed),
+    newest first.
+    """
     firings, following = await call.recalls.service.queries.ledger(
         call.parameters["id"], owner=call.owner, limit=call.integer("limit"), cursor=call.string("cursor")
     )
     return reply(wire.FiringPage(firings=tuple(firings), next=following))
 
 
-@TABLE.add(
-    "POST recalls/preview",
-    "When a schedule, or a time in English, would fire, what it means, and what is odd. Stores nothing.",
-    action="read",
-    body="PreviewRequest",
-    answers="Preview",
-    errors=(InvalidSchedule,),
-)
+@TABLE.add("POST recalls/preview", "read", body="PreviewRequest", answers="Preview", errors=(InvalidSchedule,))
 async def preview(call: Call) -> Reply:
+    """When a schedule, or a time in English, would fire, what it means, and what is odd. Stores nothing."""
     request: wire.PreviewRequest = call.body()
     return reply(await previewed(request, call.recalls.service, now()))
 
@@ -234,62 +205,45 @@ async def _read(text: str, at: datetime, zone: str, *, sentence: bool) -> _Read:
     )
 
 
-@TABLE.add(
-    "POST recalls/pause",
-    "Pause all of your recalls, or those of a session.",
-    action="write",
-    answers="RecallsChanged",
-    query=(_SESSION,),
-)
+@TABLE.add("POST recalls/pause", "write", answers="RecallsChanged", query=(_SESSION,))
 async def pause_all(call: Call) -> Reply:
+    """Pause all of your recalls, or those of a session."""
     changed = await call.recalls.service.bulk.pause_all(owner=call.owner, session_id=call.string("session_id"))
     return reply(wire.RecallsChanged(changed=changed))
 
 
-@TABLE.add(
-    "POST recalls/resume",
-    "Resume all of your recalls, or those of a session.",
-    action="execute",
-    answers="RecallsChanged",
-    query=(_SESSION,),
-)
+@TABLE.add("POST recalls/resume", "execute", answers="RecallsChanged", query=(_SESSION,))
 async def resume_all(call: Call) -> Reply:
+    """Resume all of your recalls, or those of a session."""
     changed = await call.recalls.service.bulk.resume_all(owner=call.owner, session_id=call.string("session_id"))
     return reply(wire.RecallsChanged(changed=changed))
 
 
 @TABLE.add(
     "POST recalls/{id}/clone",
-    "A copy of a recall, also of one that is over; the fields of the body replace its own.",
-    action="execute",
+    "execute",
     body="RecallPatch",
     answers="Recall",
     status=201,
     errors=(RecallNotFound, InvalidSchedule, LimitReached),
 )
 async def clone_recall(call: Call) -> Reply:
+    """A copy of a recall, also of one that is over; the fields of the body replace its own."""
     patch: RecallPatch = call.body() if call.request.body.strip() else RecallPatch()
     recall = await call.recalls.service.clone(call.parameters["id"], patch, owner=call.owner)
     return reply(recall, 201, Location=f"recalls/{recall.id}")
 
 
-@TABLE.add(
-    "GET recalls/export",
-    "Your recalls that are not over, as TOML.",
-    action="read",
-    answers=None,
-    query=(_SESSION,),
-    other_types=(TOML,),
-)
+@TABLE.add("GET recalls/export", "read", query=(_SESSION,), other_types=(TOML,))
 async def export_recalls(call: Call) -> Reply:
+    """Your recalls that are not over, as TOML."""
     text = await call.recalls.service.bulk.export(owner=call.owner, session_id=call.string("session_id"))
     return Reply(content=text, content_type=f"{TOML}; charset=UTF-8", filename="recalls.toml")
 
 
 @TABLE.add(
     "POST recalls/import",
-    "Create the recalls of a TOML file, all or none. The body is the TOML, or JSON that contains it.",
-    action="execute",
+    "execute",
     body="RecallImport",
     answers="Imported",
     status=201,
@@ -300,6 +254,7 @@ async def export_recalls(call: Call) -> Reply:
     errors=(InvalidSchedule, SessionNotFound, LimitReached),
 )
 async def import_recalls(call: Call) -> Reply:
+    """Create the recalls of a TOML file, all or none. The body is the TOML, or JSON that contains it."""
     dry_run = call.string("dry_run") == "true"
     recalls = await call.recalls.service.bulk.take_in(
         _toml(call), owner=call.owner, session_id=call.string("session_id"), dry_run=dry_run

@@ -130,10 +130,9 @@ class OperationTable:
     def add(
         self,
         route: str,
-        summary: str,
-        *,
         action: Action,
-        answers: str | None,
+        *,
+        answers: str | None = None,
         body: str | None = None,
         status: int = 200,
         upload: bool = False,
@@ -141,7 +140,7 @@ class OperationTable:
         errors: tuple[type[NaviError], ...] = (),
         other_types: tuple[str, ...] = (),
     ) -> Callable[[Run], Run]:
-        """``route`` is the method and the path. See :class:`Operation` for the rest."""
+        """``route`` is the method and the path; the docstring is the summary. See :class:`Operation` for the rest."""
         method, _, path = route.partition(" ")
 
         def register(run: Run) -> Run:
@@ -149,7 +148,7 @@ class OperationTable:
                 method=method,
                 path=path,
                 run=run,
-                summary=summary,
+                summary=" ".join((run.__doc__ or "").split()),
                 action=action,
                 answers=answers,
                 body=body,

@@ -41,16 +41,9 @@ LONGEST_WAIT = 30.0
 """Seconds of a long poll: less than the 60 after which proxies close a silent connection."""
 
 
-@TABLE.add(
-    "POST sessions",
-    "A new session.",
-    action="write",
-    body="SessionCreate",
-    answers="SessionDetail",
-    status=201,
-    errors=(LimitReached,),
-)
+@TABLE.add("POST sessions", "write", body="SessionCreate", answers="SessionDetail", status=201, errors=(LimitReached,))
 async def create_session(call: Call) -> Reply:
+    """A new session."""
     request: SessionCreate = call.body()
     session = await call.sessions.orchestrator.sessions.create(request, owner=call.owner)
     detail = wire.SessionDetail(**_fields(session), run=None, queue=(), approvals=(), usage=Usage())
@@ -59,12 +52,12 @@ async def create_session(call: Call) -> Reply:
 
 @TABLE.add(
     "GET sessions",
-    "Your sessions, most recently used first.",
-    action="read",
+    "read",
     answers="SessionPage",
     query=(LIMIT, CURSOR, Query(name="notebook_path", help="Only those of this notebook.")),
 )
 async def list_sessions(call: Call) -> Reply:
+    """Your sessions, most recently used first."""
     sessions, following = await call.sessions.orchestrator.sessions.page(
         call.owner,
         limit=call.integer("limit"),
@@ -76,54 +69,37 @@ async def list_sessions(call: Call) -> Reply:
     return reply(wire.SessionPage(sessions=listed, next=following))
 
 
-@TABLE.add(
-    "GET sessions/{sid}",
-    "A session, with its run, its waiting prompts and its open questions.",
-    action="read",
-    answers="SessionDetail",
-    errors=(SessionNotFound,),
-)
+@TABLE.add("GET sessions/{sid}", "read", answers="SessionDetail", errors=(SessionNotFound,))
 async def get_session(call: Call) -> Reply:
+    """A session, with its run, its waiting prompts and its open questions."""
     return reply(await _detail(call))
 
 
-@TABLE.add(
-    "PATCH sessions/{sid}",
-    "Change the fields in the body.",
-    action="write",
-    body="SessionPatch",
-    answers="SessionDetail",
-    errors=(SessionNotFound,),
-)
+@TABLE.add("PATCH sessions/{sid}", "write", body="SessionPatch", answers="SessionDetail", errors=(SessionNotFound,))
 async def change_session(call: Call) -> Reply:
+    """Change the fields in the body."""
     patch: SessionPatch = call.body()
     await call.sessions.orchestrator.sessions.change(call.parameters["sid"], patch, owner=call.owner)
     return reply(await _detail(call))
 
 
-@TABLE.add(
-    "DELETE sessions/{sid}",
-    "Delete a session with its log, its recalls and their ledger; a run is stopped.",
-    action="write",
-    answers=None,
-    status=204,
-    errors=(SessionNotFound,),
-)
+@TABLE.add("DELETE sessions/{sid}", "write", status=204, errors=(SessionNotFound,))
 async def delete_session(call: Call) -> Reply:
+    """Delete a session with its log, its recalls and their ledger; a run is stopped."""
     await call.sessions.orchestrator.delete_session(call.parameters["sid"], owner=call.owner)
     return NOTHING
 
 
 @TABLE.add(
     "POST sessions/{sid}/commands",
-    "Submit a command. The same `command_id` again changes nothing and gets the same answer.",
-    action="execute",
+    "execute",
     body="Command",
     answers="Acceptance",
     status=202,
     errors=(SessionNotFound, SessionBusy, CommandNotFound, InterruptNotFound, LimitReached),
 )
 async def submit(call: Call) -> Reply:
+    """Submit a command. The same `command_id` again changes nothing and gets the same answer."""
     command: Command = call.body()
     acceptance = await call.sessions.submit(call.parameters["sid"], command, owner=call.owner)
     return reply(acceptance, 202)
@@ -131,8 +107,7 @@ async def submit(call: Call) -> Reply:
 
 @TABLE.add(
     "GET sessions/{sid}/events",
-    "The log after a cursor: a page, a long poll, or (with `Accept: text/event-stream`) a stream.",
-    action="read",
+    "read",
     answers="EventPage",
     query=(
         Query(
@@ -153,6 +128,7 @@ async def submit(call: Call) -> Reply:
     other_types=(EVENT_STREAM,),
 )
 async def read_events(call: Call) -> Reply | EventStream:
+    """The log after a cursor: a page, a long poll, or (with `Accept: text/event-stream`) a stream."""
     session_id = call.parameters["sid"]
     after = call.optional_integer("after")
     if EVENT_STREAM in call.request.accept:
@@ -182,37 +158,25 @@ async def _pages(call: Call, session_id: str, after: int | None) -> AsyncGenerat
             yield page.envelopes
 
 
-@TABLE.add(
-    "GET sessions/{sid}/messages",
-    "The conversation: user, assistant and tool messages, oldest first.",
-    action="read",
-    answers="MessagePage",
-    errors=(SessionNotFound,),
-)
+@TABLE.add("GET sessions/{sid}/messages", "read", answers="MessagePage", errors=(SessionNotFound,))
 async def list_messages(call: Call) -> Reply:
+    """The conversation: user, assistant and tool messages, oldest first."""
     messages = await export.conversation(call.sessions.orchestrator, call.parameters["sid"], owner=call.owner)
     return reply(wire.MessagePage(messages=messages, next=None))
 
 
-@TABLE.add(
-    "GET sessions/{sid}/runs",
-    "The session's runs, newest first.",
-    action="read",
-    answers="RunPage",
-    query=(LIMIT, CURSOR),
-    errors=(SessionNotFound,),
-)
+@TABLE.add("GET sessions/{sid}/runs", "read", answers="RunPage", query=(LIMIT, CURSOR), errors=(SessionNotFound,))
 async def list_runs(call: Call) -> Reply:
+    """The session's runs, newest first."""
     runs, following = await call.sessions.orchestrator.sessions.runs(
         call.parameters["sid"], owner=call.owner, limit=call.integer("limit"), cursor=call.string("cursor")
     )
     return reply(wire.RunPage(runs=tuple(runs), next=following))
 
 
-@TABLE.add(
-    "GET sessions/{sid}/runs/{rid}", "One run.", action="read", answers="Run", errors=(SessionNotFound, RunNotFound)
-)
+@TABLE.add("GET sessions/{sid}/runs/{rid}", "read", answers="Run", errors=(SessionNotFound, RunNotFound))
 async def get_run(call: Call) -> Reply:
+    """One run."""
     run = await call.sessions.orchestrator.sessions.run(
         call.parameters["sid"], call.parameters["rid"], owner=call.owner
     )
@@ -221,14 +185,13 @@ async def get_run(call: Call) -> Reply:
 
 @TABLE.add(
     "GET sessions/{sid}/export",
-    "The conversation as a download.",
-    action="read",
-    answers=None,
+    "read",
     query=(Query(name="format", default="md", choices=("md", "ipynb", "json"), help="Which kind of file."),),
     errors=(SessionNotFound,),
     other_types=(export.MARKDOWN, export.NOTEBOOK, JSON),
 )
 async def export_session(call: Call) -> Reply:
+    """The conversation as a download."""
     kind = call.string("format")
     if kind is None:
         raise InvalidRequest("format must be one of: md, ipynb, json.", field="format")
@@ -263,12 +226,12 @@ def _queued(queued: QueuedPrompt) -> wire.QueuedRun:
 
 @TABLE.add(
     "GET usage",
-    "Tokens and, where known, US dollars of your runs: of today, of the last 30 days, of all.",
-    action="read",
+    "read",
     answers="UsageReport",
     query=(Query(name="tz", default="UTC", help="The zone in which today begins at midnight."),),
 )
 async def report_usage(call: Call) -> Reply:
+    """Tokens and, where known, US dollars of your runs: of today, of the last 30 days, of all."""
     name = call.string("tz") or "UTC"
     zone = find_zone(name)
     if zone is None:
@@ -287,13 +250,13 @@ def _fields(session: Session) -> dict[str, Any]:
 
 @TABLE.add(
     "GET sessions/{sid}/away",
-    "What happened in a session since you were last there: what ran, and what did not and why.",
-    action="read",
+    "read",
     answers="Away",
     query=(LIMIT, Query(name="since", help="ISO 8601. Default: your last prompt, or when you last read in it.")),
     errors=(SessionNotFound,),
 )
 async def away(call: Call) -> Reply:
+    """What happened in a session since you were last there: what ran, and what did not and why."""
     session = await call.sessions.find(call.parameters["sid"], owner=call.owner)
     library = call.sessions.orchestrator.sessions.history
     since = _past_instant(call.string("since"))
