@@ -58,8 +58,7 @@ class Document:
     def mistakes(
         self, error: ValidationError, *under: str | int, describe: Callable[[ErrorDetails], str] | None = None
     ) -> list[str]:
-        """``file:line: key: what is wrong`` for each error, in the order of the file; ``under`` leads to what was
-        validated."""
+        """``file:line: key: what is wrong`` for each error, in file order; ``under`` leads to what was validated."""
         found = []
         for one in error.errors(include_url=False)[:50]:
             # pydantic adds "[key]" for what is wrong with a key itself; the file has no such level.
@@ -163,15 +162,10 @@ def _parse(path: Path, max_bytes: int) -> Document:
 
 def _toml_line(error: tomllib.TOMLDecodeError) -> int:
     """Before Python 3.14 the line is in the message only."""
-    line: int | None = getattr(error, "lineno", None)
-    if line is not None:
-        return line
-    _, _, place = str(error).rpartition("(at line ")
-    number = place.partition(",")[0]
-    return int(number) if number.isdigit() else 1
+    found = re.search(r"\(at line (\d+)", str(error))
+    line: int = getattr(error, "lineno", None) or (int(found[1]) if found else 1)
+    return line
 
-
-# --- lines: tomllib and json read values and forget their places -----------------------------------------------------
 
 _TOKEN = re.compile(
     r"""
@@ -186,10 +180,7 @@ _TOKEN = re.compile(
 
 
 def lines_of(text: str) -> Mapping[KeyPath, int]:
-    """The line, from one, of every table, key and array item of a TOML or JSON text.
-
-    For a text that its parser refuses, the answer may be wrong; it is never an error.
-    """
+    """The line, from one, of every table, key and array item of a TOML or JSON text; never an error for another."""
     try:
         return _LineScanner(text).lines
     except RecursionError:  # json reads deeper structures than the scanner
@@ -278,33 +269,26 @@ class _LineScanner:
         return tuple(parts)
 
     def _value(self, path: KeyPath) -> None:
-        if self._kind == "[":
-            self._array(path)
-        elif self._kind == "{":
+        if self._kind in ("[", "{"):
             self._inline(path)
         else:
             self._skip("text", "bare", ".", ":")  # a time of TOML has colons
 
-    def _array(self, path: KeyPath) -> None:
+    def _inline(self, path: KeyPath) -> None:
+        """The items of an array, or the pairs of an inline table."""
+        end = "]" if self._kind == "[" else "}"
         self._at += 1
         index = 0
-        while self._kind not in ("]", "end"):
+        while self._kind not in (end, "end"):
             before = self._at
-            if self._kind not in ("newline", ","):
+            if self._kind not in ("newline", ",") and end == "]":
                 self.lines.setdefault((*path, index), self._all[self._at][2])
                 self._value((*path, index))
                 index += 1
-            self._at += self._at == before
-        self._at += self._kind == "]"
-
-    def _inline(self, path: KeyPath) -> None:
-        self._at += 1
-        while self._kind not in ("}", "end"):
-            before = self._at
-            if self._kind not in ("newline", ","):
+            elif self._kind not in ("newline", ","):
                 self._pair(path)
             self._at += self._at == before
-        self._at += self._kind == "}"
+        self._at += self._kind == end
 
 
 def _unquoted(source: str) -> str:

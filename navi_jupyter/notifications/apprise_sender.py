@@ -20,9 +20,10 @@ DEADLINE = 45.0
 MAX_URL = 4000
 MISSING = 'Notifications need another package: pip install "navi-jupyter[notify]"'
 STOPPED = "the server was stopped"
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _KEPT = (
     *("PATH", "LANG", "TZ", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CONDA_PREFIX"),
-    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    *CERTIFICATES,
 )
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 # Schemes whose host the user chooses, or the service's answer (`bsky`).
@@ -61,11 +62,9 @@ class Sender(Protocol):
 
     def __call__(self, url: str, *, title: str, body: str) -> SendResult:
         """Blocks. Never raises."""
-        ...
 
     def close(self) -> None:
         """Abort what is being sent, and send nothing more. Does not block."""
-        ...
 
 
 class AppriseSender:
@@ -82,8 +81,7 @@ class AppriseSender:
         """Send one message. Never raises."""
         if find_spec("apprise") is None:
             return SendResult(problem=MISSING)
-        why = why_unusable(url, allow_private=self._allow_private)
-        if why is not None:
+        if (why := why_unusable(url, allow_private=self._allow_private)) is not None:
             return SendResult(problem=why, lasting=True)
         request = {"url": url, "title": title, "body": body, "allow_private": self._allow_private}
         try:
@@ -95,7 +93,11 @@ class AppriseSender:
             return SendResult(problem=f"the service did not answer within {self._deadline:.0f} s")
         except OSError as error:
             return SendResult(problem=f"the sending process failed ({type(error).__name__})")
-        return result_of(output, url) or self._ended_without_result(process.returncode)
+        if result := result_of(output, url):
+            return result
+        if self._closed:
+            return SendResult(problem=STOPPED, stopped=True)
+        return SendResult(problem=f"the sending process failed (exit code {process.returncode})")
 
     @property
     def processes(self) -> tuple[subprocess.Popen[bytes], ...]:
@@ -135,23 +137,14 @@ class AppriseSender:
             with self._lock:
                 self._running.discard(process)
 
-    def _ended_without_result(self, code: int) -> SendResult:
-        if self._closed:
-            return SendResult(problem=STOPPED, stopped=True)
-        return SendResult(problem=f"the sending process failed (exit code {code})")
-
     def _environment(self, url: str) -> dict[str, str]:
         """Enough to work, and none of the server's keys. No HOME: its ``.netrc`` may have passwords for hosts."""
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         if self._allow_private or scheme_of(url) in SERVICES:
             # A proxy resolves the host itself, where the guard cannot check the address: only for well-known hosts.
-            names = [*_PROXIES, *(name.upper() for name in _PROXIES)]
-            kept |= {name: os.environ[name] for name in names if name in os.environ}
-        return kept | {
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-            "PYTHONIOENCODING": "utf-8",
-            "NETRC": os.devnull,
-        }
+            kept |= {name: value for name, value in os.environ.items() if name.lower() in _PROXIES}
+        path = os.pathsep.join(path for path in sys.path if path)
+        return kept | {"PYTHONPATH": path, "PYTHONIOENCODING": "utf-8", "NETRC": os.devnull}
 
 
 def result_of(output: bytes, url: str) -> SendResult | None:

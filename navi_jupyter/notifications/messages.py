@@ -48,10 +48,7 @@ def link_to(session_id: str | None, base: str | None) -> str | None:
 def message_about(notice: Notice, *, base: str | None) -> NotificationMessage:
     """About one firing."""
     parts = [truncate(notice.answer.strip(), ANSWER) or _why(notice), link_to(notice.session_id, base)]
-    return NotificationMessage(
-        title=f"Navi: {one_line(notice.recall_title, 100)} – {_end(notice)}",
-        body="\n\n".join(part for part in parts if part),
-    )
+    return NotificationMessage(title=f"Navi: {_outcome(notice)}", body="\n\n".join(part for part in parts if part))
 
 
 def digest(notices: Sequence[Notice], *, base: str | None) -> NotificationMessage:
@@ -64,8 +61,7 @@ def digest(notices: Sequence[Notice], *, base: str | None) -> NotificationMessag
     link = link_to(sessions.pop() if len(sessions) == 1 else None, base)
     held = next((_HELD[notice.held] for notice in ordered if notice.held), "meanwhile")
     return NotificationMessage(
-        title=f"Navi: {len(ordered)} recalls {held}",
-        body="\n".join(lines) + (f"\n\n{link}" if link else ""),
+        title=f"Navi: {len(ordered)} recalls {held}", body="\n".join(lines) + (f"\n\n{link}" if link else "")
     )
 
 
@@ -79,11 +75,11 @@ def test_message(name: str, *, base: str | None) -> NotificationMessage:
 def _entry(notice: Notice) -> str:
     at = notice.slot.astimezone(zone_or_utc(notice.zone))
     answer = one_line(notice.answer, _DIGEST_ANSWER) or _why(notice)
-    return f"• {at:%a %H:%M} {one_line(notice.recall_title, 100)} – {_end(notice)}" + (f": {answer}" if answer else "")
+    return f"• {at:%a %H:%M} {_outcome(notice)}" + (f": {answer}" if answer else "")
 
 
-def _end(notice: Notice) -> str:
-    return _ENDS.get(notice.status, notice.status)
+def _outcome(notice: Notice) -> str:
+    return f"{one_line(notice.recall_title, 100)} – {_ENDS.get(notice.status, notice.status)}"
 
 
 def _why(notice: Notice) -> str:

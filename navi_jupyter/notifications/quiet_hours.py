@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-_WINDOW = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
-_SECOND = timedelta(seconds=1)
+_WINDOW = re.compile(r"((?:[01][0-9]|2[0-3]):[0-5][0-9])-((?:[01][0-9]|2[0-3]):[0-5][0-9])")
+MAX_ATTEMPTS = 5
+HOUR = timedelta(hours=1)
+FIRST_RETRY = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,8 +32,7 @@ def read_quiet(text: str) -> QuietHours:
     found = _WINDOW.fullmatch(text.strip())
     if found is None:
         raise ValueError('quiet hours are written like "22:00-07:00"')
-    hours = [int(part) for part in found.groups()]
-    window = QuietHours(start=time(hours[0], hours[1]), end=time(hours[2], hours[3]))
+    window = QuietHours(start=time.fromisoformat(found[1]), end=time.fromisoformat(found[2]))
     if window.start == window.end:
         raise ValueError("quiet hours must begin and end at different times")
     return window
@@ -42,16 +43,11 @@ def quiet_until(window: QuietHours, at: datetime, zone: ZoneInfo) -> datetime | 
     today = at.astimezone(zone).date()
     # A night that began yesterday may contain this morning.
     for day in (today - timedelta(days=1), today):
-        begin, end = _bounds(window, day, zone)
-        if begin <= at < end:
+        last = day if window.end > window.start else day + timedelta(days=1)
+        end = _instant(last, window.end, zone, fold=1)
+        if _instant(day, window.start, zone, fold=0) <= at < end:
             return end
     return None
-
-
-def _bounds(window: QuietHours, day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
-    """Begin and end, in UTC, of the quiet hours that begin on a day."""
-    last = day if window.end > window.start else day + timedelta(days=1)
-    return _instant(day, window.start, zone, fold=0), _instant(last, window.end, zone, fold=1)
 
 
 def _instant(day: date, at: time, zone: ZoneInfo, *, fold: int) -> datetime:
@@ -62,28 +58,18 @@ def _instant(day: date, at: time, zone: ZoneInfo, *, fold: int) -> datetime:
         return wall.replace(tzinfo=zone, fold=fold).astimezone(UTC)
     before = early.astimezone(zone).utcoffset()
     # zoneinfo has no list of the clock changes: bisect between an instant before the change and one after it.
-    while late - early > _SECOND:
+    while late - early > timedelta(seconds=1):
         middle = early + (late - early) / 2
         early, late = (middle, late) if middle.astimezone(zone).utcoffset() == before else (early, middle)
     return late.replace(microsecond=0)
 
 
-MAX_ATTEMPTS = 5
-HOUR = timedelta(hours=1)
-FIRST_RETRY = timedelta(seconds=30)
-_FACTOR = 4
-
-
 def retry_after(attempts: int) -> timedelta | None:
     """The delay after so many failed attempts (30 s, 2 min, 8 min, 32 min); None after the last one."""
-    if attempts >= MAX_ATTEMPTS:
-        return None
-    return FIRST_RETRY * int(_FACTOR ** (max(attempts, 1) - 1))
+    return None if attempts >= MAX_ATTEMPTS else FIRST_RETRY * int(4 ** (max(attempts, 1) - 1))
 
 
 def free_at(sent: Sequence[datetime], now: datetime, *, per_hour: int) -> datetime | None:
     """When the next message may be sent after those of ``sent``; None when it may be sent now."""
     recent = sorted(at for at in sent if at > now - HOUR)
-    if len(recent) < per_hour:
-        return None
-    return recent[len(recent) - per_hour] + HOUR
+    return None if len(recent) < per_hour else recent[len(recent) - per_hour] + HOUR

@@ -16,15 +16,16 @@ import contextlib
 import faulthandler
 import json
 import logging
+import logging.handlers
 import os
+import socket
 import sys
-from collections.abc import Iterable
 from importlib.machinery import all_suffixes
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .address_policy import resolve, why_refused
-from .apprise_sender import SCHEMES
+from .apprise_sender import CERTIFICATES, SCHEMES
 
 ALONE = 60.0  # Seconds after which it ends by itself, in case the server was killed. Longer than the server waits.
 _CONNECTING = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
@@ -37,6 +38,56 @@ _STARTING = frozenset(
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _SYSTEM = ("/etc/ssl", "/etc/pki", "/etc/mime.types", "/usr/share", "/usr/lib", "/usr/local/share", "/dev/urandom")
 _MODULES = (*all_suffixes(), ".pem")
+_NAT64 = IPv6Network("64:ff9b::/96")
+_NAT64_LOCAL = IPv6Network("64:ff9b:1::/48")
+# `::127.0.0.1`: deprecated, but some systems still connect to the IPv4 address in it.
+_COMPATIBLE = IPv6Network("::/96")
+# Where clouds serve a machine's credentials. 168.63.129.16 would pass as an address of the internet.
+_METADATA = frozenset({"169.254.169.254", "fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"})
+
+
+def why_refused(address: str) -> str | None:
+    """Why an IP address (``127.0.0.1``, ``fe80::1%eth0``) is refused; None for an address of the internet."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return f"{address[:100]} is not an IP address"
+    why = next((kind for each in (found, *_embedded(found)) if (kind := _kind(each))), None)
+    return None if why is None else f"{address} is {why}"
+
+
+def _kind(address: IPv4Address | IPv6Address) -> str | None:
+    kinds = {
+        "a metadata service": str(address) in _METADATA,
+        "this machine": address.is_loopback or address.is_unspecified,
+        "link-local": address.is_link_local,
+        "multicast": address.is_multicast,
+        "private": address.is_private or getattr(address, "is_site_local", False),
+        "not of the internet": not address.is_global,
+    }
+    return next((kind for kind, holds in kinds.items() if holds), None)
+
+
+def _embedded(address: IPv4Address | IPv6Address) -> tuple[IPv4Address, ...]:
+    """The IPv4 addresses that an IPv6 address contains, in every form of embedding."""
+    if isinstance(address, IPv4Address):
+        return ()
+    last = IPv4Address(int(address) & 0xFFFFFFFF)
+    found = [address.ipv4_mapped, address.sixtofour]
+    if address in _NAT64 or address in _NAT64_LOCAL or (address in _COMPATIBLE and int(address) > 0xFFFF):
+        found.append(last)
+    if address.teredo is not None:
+        found.extend(address.teredo)
+    return tuple(each for each in found if each is not None)
+
+
+def resolve(host: str, port: int = 443) -> list[str]:
+    """The addresses of a host, in any notation (``2130706433``, ``0177.1``). Blocks. Raises OSError for none."""
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:
+        raise OSError(f"{host[:100]} is not the name of a host") from error
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 class SendingGuard:
@@ -49,8 +100,9 @@ class SendingGuard:
         self._allow_private = allow_private
         # Addresses of the configured web proxies, which may be private: the administrator chose them.
         self._proxies = proxies
-        self._installed = _real(_SYSTEM, (sys.prefix, sys.base_prefix, str(Path(os.__file__).parent)), _certificates())
-        self._importable = _real(path for path in sys.path if path)
+        certificates = [os.environ[name] for name in CERTIFICATES if os.environ.get(name)]
+        self._installed = _real(*_SYSTEM, *certificates, sys.prefix, sys.base_prefix, str(Path(os.__file__).parent))
+        self._importable = _real(*(path for path in sys.path if path))
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event in _STARTING:
@@ -68,10 +120,7 @@ class SendingGuard:
         if not isinstance(address, tuple) or not address:
             self._refuse("a socket of this machine")  # AF_UNIX and its kind
         host = str(address[0])
-        if host in self._proxies:
-            return
-        why = why_refused(host)
-        if why is not None:
+        if host not in self._proxies and (why := why_refused(host)) is not None:
             self._refuse(why)
 
     def _check_file(self, path: object, flags: object) -> None:
@@ -90,29 +139,12 @@ class SendingGuard:
         raise PermissionError(f"refused: {why}")
 
 
-def _real(*paths: Iterable[str]) -> tuple[str, ...]:
-    return tuple({os.path.realpath(path) for group in paths for path in group})
+def _real(*paths: str) -> tuple[str, ...]:
+    return tuple({os.path.realpath(path) for path in paths})
 
 
 def _within(path: str, roots: tuple[str, ...]) -> bool:
     return any(path == root or path.startswith(root.rstrip(os.sep) + os.sep) for root in roots)
-
-
-def _certificates() -> list[str]:
-    names = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-    return [os.environ[name] for name in names if os.environ.get(name)]
-
-
-class _Problems(logging.Handler):
-    """Collects the warnings of Apprise."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Store the text of a warning."""
-        self.lines.append(record.getMessage())
 
 
 def _proxies() -> frozenset[str]:
@@ -128,31 +160,24 @@ def _proxies() -> frozenset[str]:
     return frozenset(found)
 
 
-def _follow_no_redirect() -> None:
-    """Also where the URL asks for it (``redirect=yes`` of Apprise 2): the guard cannot check it behind a proxy."""
-    import requests
-
-    def no_target(_self: object, _response: object) -> None:
-        return None
-
-    requests.sessions.SessionRedirectMixin.get_redirect_target = no_target  # type: ignore[method-assign,assignment]
-
-
 def send(url: str, title: str, body: str, *, allow_private: bool) -> dict[str, Any]:
     """Send one message. The guard stays installed until the process ends."""
     guard = SendingGuard(allow_private=allow_private, proxies=_proxies())
-    problems = _Problems()
     # Here, since it takes 200 ms and only this function needs it.
     import apprise
+    import requests
 
-    _follow_no_redirect()
+    # No redirect, not even where the URL asks for one (`redirect=yes` of Apprise 2): behind a proxy the guard cannot
+    # check where it leads.
+    requests.sessions.SessionRedirectMixin.get_redirect_target = lambda *_: None  # type: ignore[method-assign]
+    problems = logging.handlers.BufferingHandler(capacity=10_000)
+    problems.setLevel(logging.WARNING)
     log = logging.getLogger("apprise")
     log.addHandler(problems)
     log.propagate = False
     asset = apprise.AppriseAsset(app_id="Navi", app_desc="Navi", app_url="", async_mode=False, secure_logging=True)
-    apprise.Apprise.instantiate(
-        "json://localhost", asset=asset
-    )  # loads all services, before the guard: some look for programs then
+    # This loads all services, before the guard: some look for programs then.
+    apprise.Apprise.instantiate("json://localhost", asset=asset)
     sys.addaudithook(guard)
     # Not Apprise.add(url): that accepts several URLs in one text, of which only the first would have been checked.
     service = apprise.Apprise.instantiate(url, asset=asset)
@@ -163,18 +188,19 @@ def send(url: str, title: str, body: str, *, allow_private: bool) -> dict[str, A
     messenger = apprise.Apprise(asset=asset)
     messenger.add(service)
     sent = bool(messenger.notify(body=body, title=title, body_format="text"))
-    problem = None if sent else next(iter(problems.lines), "the service did not take it")
-    if problem is not None and guard.unread:
-        problem += " (a notification reads no file of this machine)"
-    return {"sent": sent, "refused": None if sent else guard.refused, "problem": problem}
+    if sent:
+        return {"sent": True, "refused": None, "problem": None}
+    problem = problems.buffer[0].getMessage() if problems.buffer else "the service did not take it"
+    hint = " (a notification reads no file of this machine)" if guard.unread else ""
+    return {"sent": False, "refused": guard.refused, "problem": problem + hint}
 
 
 def _schemes_of(service: Any) -> set[str]:
     """All schemes of a service: a plain ``https://`` URL may belong to a service with a scheme of its own."""
-    found: set[str] = set()
-    for names in (service.protocol, service.secure_protocol):
-        found.update([names] if isinstance(names, str) else names or ())
-    return found
+    groups = [
+        [names] if isinstance(names, str) else names or () for names in (service.protocol, service.secure_protocol)
+    ]
+    return {name for names in groups for name in names}
 
 
 def main() -> None:

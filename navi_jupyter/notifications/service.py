@@ -37,6 +37,7 @@ BATCH = 100
 AT_ONCE = 3  # sending processes at the same time; the messages to one target are sent one after the other
 STOP_SECONDS = 2.0  # seconds that running messages get when the server stops, before they are aborted
 TEST_MESSAGES = 5  # of one user within a minute
+_TICK = timedelta(milliseconds=50)  # between two polls at least
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,8 +83,6 @@ class NotificationService:
         self._stopping = False
         self._tests: defaultdict[str, list[datetime]] = defaultdict(list)
 
-    # --- start and stop
-
     def start(self) -> None:
         """Start delivering."""
         self._task = asyncio.create_task(self._work(), name="navi-notify")
@@ -92,13 +91,14 @@ class NotificationService:
         """Give running messages a moment to end. An aborted one is sent again by the next server."""
         self._stopping = True
         self._woken.set()
-        if self._task is not None:
-            await asyncio.wait({self._task}, timeout=STOP_SECONDS)
+        if self._task is None:
+            self._send.close()
+            return
+        await asyncio.wait({self._task}, timeout=STOP_SECONDS)
         self._send.close()
-        if self._task is not None:
-            await asyncio.wait({self._task}, timeout=STOP_SECONDS)  # until the aborted messages are recorded
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.wait({self._task}, timeout=STOP_SECONDS)  # until the aborted messages are recorded
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
 
     def wake(self) -> None:
         """A firing may have ended: poll now."""
@@ -120,8 +120,6 @@ class NotificationService:
                 await self._clock.wait(self._woken, until=until if due is None else max(min(until, due), now + _TICK))
                 self._woken.clear()
 
-    # --- delivering
-
     async def deliver(self) -> None:
         """Send what is due now, and settle what is done. Raises StoreError."""
         if await self._ledger.deliveries_pending(1):
@@ -141,9 +139,8 @@ class NotificationService:
             self._deliver_to_target(_Batch(by=by, owner=owner, target=target, targets=targets), notices)
             for (owner, target), notices in groups.items()
         )
-        for result in await asyncio.gather(*deliveries, return_exceptions=True):
-            if isinstance(result, BaseException):
-                raise result
+        for error in filter(None, await asyncio.gather(*deliveries, return_exceptions=True)):
+            raise error
         await self._settle({notice.firing_id for notice in taken})
 
     async def _expand(self) -> None:
@@ -163,8 +160,7 @@ class NotificationService:
         """What was held or failed before goes in one digest, each other notice in a message of its own."""
         sendable = await self._hold_in_quiet_hours(batch, await self._give_up_exhausted(batch, notices))
         late = [notice for notice in sendable if notice.held or notice.attempts]
-        groups = [late] if late else []
-        groups += [[notice] for notice in sendable if not (notice.held or notice.attempts)]
+        groups = ([late] if late else []) + [[notice] for notice in sendable if notice not in late]
         for number, group in enumerate(groups):
             now = self._clock.now()
             rest = [notice.number for each in groups[number:] for notice in each]
@@ -211,11 +207,8 @@ class NotificationService:
         """Send one message. None when it was sent, else what failed."""
         async with self._processes:
             # After the wait for a free process: another server may have taken the notices meanwhile.
-            ours = set(
-                await self._notices.attempt(
-                    [notice.number for notice in group], by=batch.by, until=self._clock.now() + TAKEN
-                )
-            )
+            until = self._clock.now() + TAKEN
+            ours = set(await self._notices.attempt([one.number for one in group], by=batch.by, until=until))
             group = [notice for notice in group if notice.number in ours]
             if not group:
                 return None
@@ -240,14 +233,11 @@ class NotificationService:
     async def _defer(self, batch: _Batch, result: SendResult, rest: Sequence[int]) -> None:
         """After a failure the target's other notices wait, and are sent in one digest with the retry."""
         now = self._clock.now()
-        if not rest:
-            return
-        if result.lasting:
+        if rest and result.lasting:
             await self._notices.failed(rest, by=batch.by, error=str(result.problem), at=now, again_at=None)
-        elif result.stopped:
-            await self._notices.hold(rest, by=batch.by, until=now, why=None)
-        else:
-            await self._notices.hold(rest, by=batch.by, until=now + FIRST_RETRY, why="silence")
+        elif rest:
+            until = now if result.stopped else now + FIRST_RETRY
+            await self._notices.hold(rest, by=batch.by, until=until, why=None if result.stopped else "silence")
 
     async def _send_now(self, target: Target | None, content: NotificationMessage) -> SendResult:
         if target is None:
@@ -255,8 +245,6 @@ class NotificationService:
         if target.wrong is not None:
             return SendResult(problem=target.wrong)
         return await asyncio.to_thread(self._send, target.url, title=content.title, body=content.body)
-
-    # --- for users
 
     async def targets(self) -> Targets:
         """What is configured now."""
@@ -268,12 +256,11 @@ class NotificationService:
 
     async def states(self, owner: str) -> Sequence[TargetState]:
         """All targets, with those that notices were sent to and that are not configured any more."""
-        targets = await self.targets()
         records = await self._notices.records(owner)
         gone = {name: Target(name=name, source="", wrong="it is not configured") for name in records}
         return [
             TargetState(target=target, record=records.get(name, TargetRecord()))
-            for name, target in sorted({**gone, **targets.targets}.items())
+            for name, target in sorted({**gone, **(await self.targets()).targets}.items())
         ]
 
     async def send_test(self, name: str, *, owner: str) -> SendResult:
@@ -285,16 +272,12 @@ class NotificationService:
         now = self._clock.now()
         recent = [at for at in self._tests[owner] if at > now - timedelta(minutes=1)]
         if len(recent) >= TEST_MESSAGES:
-            raise LimitReached(
-                f"You have sent {TEST_MESSAGES} test messages within a minute. Wait a minute, then try again."
-            )
+            sent = f"You have sent {TEST_MESSAGES} test messages within a minute."
+            raise LimitReached(f"{sent} Wait a minute, then try again.")
         self._tests[owner] = [*recent, now]
         content = test_message(target.name, base=targets.public_url or self._base_url())
         async with self._processes:
             return await self._send_now(target, content)
-
-
-_TICK = timedelta(milliseconds=50)
 
 
 def _again_at(result: SendResult, attempts: int, now: datetime) -> datetime | None:
@@ -311,9 +294,7 @@ def _targets_of(claim: Claimed) -> list[str]:
 
 
 def _window(notice: Notice, default: QuietHours | None) -> QuietHours | None:
-    if notice.quiet is None:
-        return default
     try:
-        return read_quiet(notice.quiet)
+        return default if notice.quiet is None else read_quiet(notice.quiet)
     except ValueError:
         return default

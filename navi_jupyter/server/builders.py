@@ -17,8 +17,7 @@ from jupyter_core.paths import jupyter_config_path
 from jupyter_server.gateway.managers import GatewayMappingKernelManager
 
 from ..agent.mcp.config import ConfigFiles
-from ..agent.mcp.pool import McpPool
-from ..agent.mcp.tools import McpTools
+from ..agent.mcp.pool import McpPool, McpTools
 from ..agent.registry import AgentParts, default_parts
 from ..agent.router import AgentRouter
 from ..agent.tools.kernel_functions import KernelTools

@@ -8,6 +8,9 @@ of the event loop.
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
+import json
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -28,18 +31,22 @@ from pydantic import FileUrl, ValidationError
 
 from ...log_setup import get_logger
 from ...model.runs import InterruptStatus
-from ...text import truncate_middle
+from ...output_text import OutputImage
+from ...text import IMAGE_TYPES, truncate_middle
 from ..tools.base import ToolOutput
 from . import stdio
 from .calls import PendingCall, PendingCalls, RemoteTool
 from .config import ServerConfig, environment
-from .results import output_of
 
 Signal = Literal["lost", "changed"]
 MAX_PAGES = 50
 MAX_TOOLS = 500
 RESUBSCRIBE_DELAY = 5.0  # seconds until a lost subscription is renewed
 CONNECT_TIMEOUT = 15.0
+MAX_TEXT = 60_000  # characters of a result that a model gets
+MAX_IMAGES = 8
+MAX_IMAGE_BYTES = 5 * 1024 * 1024
+_NOTE = "ask the tool for less"
 _log = get_logger("mcp")
 
 
@@ -90,12 +97,9 @@ class McpClient:
 
     def last_output(self) -> str:
         """The server's exit code and its last lines, or its HTTP answer, for a message about its failure."""
-        if self._trace.answered:
-            return self._trace.answered
-        code = self._trace.exit_code
+        code, tail = self._trace.exit_code, self._trace.tail
         ended = "" if code is None else f"It ended with code {code}. "
-        tail = self._trace.tail
-        return f"{ended}It wrote: {tail}" if tail else ended.strip()
+        return self._trace.answered or (f"{ended}It wrote: {tail}" if tail else ended.strip())
 
     async def tools(self) -> tuple[RemoteTool, ...]:
         """What the server offers now."""
@@ -122,9 +126,8 @@ class McpClient:
         except (ValidationError, RuntimeError, ValueError, OSError, ExceptionGroup) as error:
             # The SDK raises any of these for an answer that is not as the protocol or the tool's schema says.
             _log.warning("mcp_bad_answer", server=self._config.name, tool=tool, error=type(error).__name__)
-            return ToolOutput(
-                content=truncate_middle(f"The server's answer cannot be used: {error}", 1000), failed=True
-            )
+            why = truncate_middle(f"The server's answer cannot be used: {error}", 1000)
+            return ToolOutput(content=why, failed=True)
         return output_of(result)
 
     def _failed(self, error: MCPError) -> ToolOutput:
@@ -132,12 +135,9 @@ class McpClient:
         # The SDK's own texts: a server's error has another code or message.
         if (error.code, message) == (types.CONNECTION_CLOSED, "Connection closed") or message == "Session terminated":
             self._signal("lost")
-            message = (
-                "The MCP server went away during the call; it is restarted. Whether it did what was asked is not known."
-            )
+            message = "The MCP server went away during the call; it is restarted. "
+            message += "Whether it did what was asked is not known."
         return ToolOutput(content=truncate_middle(message, 4000), failed=True)
-
-    # --- notifications and requests of the server ---------------------------------------------------------------------
 
     async def _on_message(self, message: IncomingMessage) -> None:
         if isinstance(message, types.ToolListChangedNotification):
@@ -188,18 +188,14 @@ class McpClient:
             return types.ElicitResult(action="decline")
         if schema is None:
             return types.ElicitResult(action="accept")
-        return _accepted(answer.payload, schema)
-
-
-def _accepted(payload: Any, schema: Mapping[str, Any]) -> types.ElicitResult:
-    """The user's answer as the form that the server wants; a lone value fills a form with a single field."""
-    fields = list(schema.get("properties") or {})
-    if not isinstance(payload, Mapping):
-        payload = {fields[0]: payload} if len(fields) == 1 and payload is not None else {}
-    try:
-        return types.ElicitResult(action="accept", content=dict(payload))
-    except ValidationError:
-        return types.ElicitResult(action="cancel")
+        # The answer as the form that the server wants; a lone value fills a form with a single field.
+        payload, fields = answer.payload, list(schema.get("properties") or {})
+        if not isinstance(payload, Mapping):
+            payload = {fields[0]: payload} if len(fields) == 1 and payload is not None else {}
+        try:
+            return types.ElicitResult(action="accept", content=dict(payload))
+        except ValidationError:
+            return types.ElicitResult(action="cancel")
 
 
 def _version() -> str:
@@ -221,13 +217,6 @@ def _remote(tool: types.Tool) -> RemoteTool:
     )
 
 
-# --- streamable HTTP: the configured headers, and answers of bounded size ---------------------------------------------
-
-
-class _TooLarge(httpx2.StreamError):
-    """Of this base class, because the SDK turns such errors into a failed answer to the request."""
-
-
 class _BoundedBody(httpx2.AsyncByteStream):
     """A body that fails once it is longer than a message may be."""
 
@@ -239,7 +228,8 @@ class _BoundedBody(httpx2.AsyncByteStream):
         async for chunk in self._stream:
             size += len(chunk)
             if size > stdio.MAX_MESSAGE:
-                raise _TooLarge(f"the answer is too large (more than {stdio.MAX_MESSAGE // 1_000_000} MB)")
+                # Of this class, because the SDK turns such errors into a failed answer to the request.
+                raise httpx2.StreamError(f"the answer is too large (more than {stdio.MAX_MESSAGE // 1_000_000} MB)")
             yield chunk
 
     async def aclose(self) -> None:
@@ -253,22 +243,84 @@ async def _bound(response: httpx2.Response) -> None:
         response.stream = _BoundedBody(response.stream)
 
 
-def _http_client(headers: Mapping[str, str], trace: stdio.Trace) -> httpx2.AsyncClient:
+@asynccontextmanager
+async def _http_streams(config: ServerConfig, trace: stdio.Trace) -> AsyncIterator[TransportStreams]:
+    """Streams to a running server. Failures of the network end them; ``trace`` gets the HTTP status of a refusal."""
+
     async def record_status(response: httpx2.Response) -> None:
         if response.request.method == "POST":
             answer = f"The server answered {response.status_code} {response.reason_phrase}."
             trace.answered = answer if response.status_code >= 400 else ""
 
     # No time-out for reading: a subscription can be silent for hours, and calls have their own.
-    timeout = httpx2.Timeout(CONNECT_TIMEOUT, read=None)
-    return httpx2.AsyncClient(headers=dict(headers), timeout=timeout, event_hooks={"response": [_bound, record_status]})
-
-
-@asynccontextmanager
-async def _http_streams(config: ServerConfig, trace: stdio.Trace) -> AsyncIterator[TransportStreams]:
-    """Streams to a running server. Failures of the network end them; ``trace`` gets the HTTP status of a refusal."""
+    timeout, hooks = httpx2.Timeout(CONNECT_TIMEOUT, read=None), [_bound, record_status]
     async with (
-        _http_client(config.headers, trace) as client,
+        httpx2.AsyncClient(headers=dict(config.headers), timeout=timeout, event_hooks={"response": hooks}) as client,
         streamable_http_client(config.url, http_client=client, max_sse_event_size=stdio.MAX_MESSAGE) as streams,
     ):
         yield streams
+
+
+def output_of(result: types.CallToolResult) -> ToolOutput:
+    """A tool's result. Text and structured content are the content; images go beside; other content is only named."""
+    texts: list[str] = []
+    images: list[OutputImage] = []
+    for block in result.content:
+        _add_block(block, texts, images)
+    text = "\n\n".join(texts)
+    content: Any = truncate_middle(text, MAX_TEXT, note=_NOTE)
+    if result.structured_content is not None and not _repeats(text, result.structured_content):
+        content = _with_structure(text, result.structured_content)
+    if content == "" and not images:
+        content = "It failed without a message." if result.is_error else "Done; it returned nothing."
+    return ToolOutput(content=content, images=tuple(images), failed=result.is_error)
+
+
+def _with_structure(text: str, structure: Any) -> Any:
+    dumped = json.dumps(structure, ensure_ascii=False, default=str)
+    if len(dumped) > MAX_TEXT:
+        return truncate_middle(f"{text}\n\n{dumped}" if text else dumped, MAX_TEXT, note=_NOTE)
+    return {"text": truncate_middle(text, MAX_TEXT, note=_NOTE), "structured": structure} if text else structure
+
+
+def _repeats(text: str, structure: Any) -> bool:
+    """Whether a text is the structured content again, which servers send for older clients."""
+    if isinstance(structure, dict) and list(structure) == ["result"]:
+        if structure["result"] == text:
+            return True
+        structure = structure["result"]
+    if len(text) > MAX_TEXT or text[:1] not in ("{", "["):
+        return isinstance(structure, str | int | float | bool) and str(structure) == text
+    try:
+        parsed = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return bool(parsed == structure or parsed == {"result": structure})
+
+
+def _add_block(block: types.ContentBlock, texts: list[str], images: list[OutputImage]) -> None:
+    match block:
+        case types.TextContent(text=text):
+            texts.append(text)
+        case types.ImageContent(data=data, mime_type=kind):
+            _add_image(data, kind, "image", texts, images)
+        case types.AudioContent(data=data, mime_type=kind):
+            texts.append(f"[audio, {kind}, {len(data) * 3 // 4} bytes: not shown]")
+        case types.EmbeddedResource(resource=types.TextResourceContents() as resource):
+            texts.append(f"[resource {resource.uri}, {resource.mime_type or 'unknown type'}]\n{resource.text}")
+        case types.EmbeddedResource(resource=types.BlobResourceContents() as resource):
+            kind = resource.mime_type or "unknown type"
+            _add_image(resource.blob, kind, f"resource {resource.uri}", texts, images)
+        case types.ResourceLink(uri=uri, name=name):
+            texts.append(f"[resource {name}: {uri}]")
+
+
+def _add_image(data: str, kind: str, name: str, texts: list[str], images: list[OutputImage]) -> None:
+    size = len(data) * 3 // 4  # four characters of base64 are three bytes
+    if kind not in IMAGE_TYPES or size > MAX_IMAGE_BYTES or len(images) >= MAX_IMAGES:
+        texts.append(f"[{name}, {kind}, {size} bytes: not shown]")
+        return
+    try:
+        images.append(OutputImage(media_type=kind, content=base64.b64decode(data, validate=True)))
+    except (binascii.Error, ValueError):
+        texts.append(f"[{name}, {kind}: not valid base64]")

@@ -74,14 +74,14 @@ class ServerConfig:
     url: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     disabled: bool = False
+    # `legacy`: the handshake of 2025-11-25 and before, without asking for a newer one first.
     protocol: Literal["auto", "legacy"] = "auto"
-    """``legacy``: the handshake of 2025-11-25 and before, without asking for a newer one first."""
     call_timeout: float = 300.0  # seconds without an answer or progress until a call is given up
     wrong: str | None = None  # why it cannot be used: what is wrong in the file
+    # Values that messages about failures do not show: of `env`, of `headers`, and what variables stood for.
     secrets: tuple[str, ...] = ()
-    """Values that messages about failures do not show: of ``env``, of ``headers``, and what variables stood for."""
+    # Those of them that are shown nowhere, not even in results: by the names of their variables and headers.
     keys: tuple[str, ...] = ()
-    """Those of them that are shown nowhere, not even in results: by the names of their variables and headers."""
 
     @property
     def transport(self) -> Literal["stdio", "http"]:
@@ -154,12 +154,11 @@ def _server(name: str, raw: Any, document: Document) -> ServerConfig:
     variables = _Variables()
     fill = variables.fill
     try:
+        program = [fill(entry.command, "command")] if entry.command else []
         config = ServerConfig(
             name=name,
             file=file,
-            command=(fill(entry.command, "command"), *(fill(arg, "args") for arg in entry.args))
-            if entry.command
-            else (),
+            command=(*program, *(fill(arg, "args") for arg in entry.args if program)),
             env={key: fill(value, "env", key, secret=True) for key, value in entry.env.items()},
             cwd=fill(entry.cwd, "cwd") if entry.cwd else None,
             url=fill(entry.url, "url") if entry.url else "",
@@ -171,17 +170,15 @@ def _server(name: str, raw: Any, document: Document) -> ServerConfig:
             keys=_by_length(variables.keys),
         )
     except _Unset as error:
-        return broken(f"the environment variable {error.variable} is not set in the Jupyter server", *error.key)
+        variable, key = error.args
+        return broken(f"the environment variable {variable} is not set in the Jupyter server", *key)
     if config.url and not re.match(r"https?://[^/\s]+", config.url):
         return broken("must begin with http:// or https://", "url")
     return config
 
 
 class _Unset(Exception):
-    def __init__(self, key: tuple[str, ...], variable: str) -> None:
-        super().__init__(key, variable)
-        self.key = key
-        self.variable = variable
+    """Its arguments: the environment variable, the key whose value names it."""
 
 
 class _Variables:
@@ -197,7 +194,7 @@ class _Variables:
         def value(match: re.Match[str]) -> str:
             found = os.environ.get(match[1])
             if found is None and match[2] is None:
-                raise _Unset(key, match[1])
+                raise _Unset(match[1], key)
             if found:
                 self._collect(found, match[1])
             return found if found is not None else match[2]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from contextvars import Context
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -90,9 +90,12 @@ class ServerConnection:
     @property
     def state(self) -> ServerState:
         """The state now."""
-        protocol = self._client.protocol if self._client is not None else None
         return ServerState(
-            config=self.config, status=self._status, message=self._message, tools=self._tools, protocol=protocol
+            config=self.config,
+            status=self._status,
+            message=self._message,
+            tools=self._tools,
+            protocol=None if self._client is None else self._client.protocol,
         )
 
     @property
@@ -142,8 +145,7 @@ class ServerConnection:
         try:
             return self._redacted(await self._client.call(tool, arguments, pending))
         except asyncio.CancelledError:
-            message = f"The call of {tool} was cancelled at the MCP server {self.config.name}."
-            context.report_stop("mcp", message)
+            context.report_stop("mcp", f"The call of {tool} was cancelled at the MCP server {self.config.name}.")
             raise
 
     async def stop(self) -> None:
@@ -160,8 +162,6 @@ class ServerConnection:
                 self._task.cancel()
                 await asyncio.wait({self._task}, timeout=2.0)
         self._set_status("stopped", None)
-
-    # --- the owning task ----------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -184,16 +184,10 @@ class ServerConnection:
             self._set_status("failed", why)
             self._settled.set()
             _log.warning("mcp_server_failed", server=self.config.name, retry_in=delay, reason=why)
-            if await self._stopped_within(delay):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), delay)
                 return
             delay = min(delay * 2, self._timeouts.longest_delay)
-
-    async def _stopped_within(self, seconds: float) -> bool:
-        try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-        except TimeoutError:
-            return False
-        return True
 
     async def _run_once(self) -> tuple[str, bool]:
         """From a start to the next end of the connection: why it ended, and whether it was ready."""
@@ -240,9 +234,7 @@ class ServerConnection:
 
     def _set_status(self, status: Status, message: str | None) -> None:
         self._status, self._message = status, message
-        value: dict[str, Any] = {"server": self.config.name, "status": status}
-        if message is not None:
-            value["message"] = message
+        value = {"server": self.config.name, "status": status} | ({} if message is None else {"message": message})
         self._emit(Custom(name="navi.mcp", value=value))
 
     def _redacted(self, output: ToolOutput) -> ToolOutput:

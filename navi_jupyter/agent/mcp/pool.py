@@ -1,4 +1,4 @@
-"""The MCP servers of this Jupyter server process, shared by all its sessions.
+"""The MCP servers of this Jupyter server process, shared by all its sessions; and their tools as tools of a run.
 
 No server starts before a run begins that may use it. The files are read then, and whenever the states are asked for:
 servers whose configuration changed are restarted, removed ones are stopped.
@@ -7,6 +7,9 @@ servers whose configuration changed are restarted, removed ones are stopped.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import Context
 from pathlib import Path
@@ -16,15 +19,20 @@ from ...config_files import FileProblem
 from ...errors import NaviError, NotFound, ToolUnavailable
 from ...events import Custom
 from ...log_setup import get_logger
-from ..tools.base import ToolOutput, refusal
+from ...model.runs import Effect
+from ...ports.agent import ToolContext
+from ..profiles.definitions import Profile
+from ..tools.base import Tool, ToolNote, ToolOutput, refusal
+from .calls import RemoteTool
 from .config import ConfigFiles, Configuration, ServerConfig
 from .connection import ServerConnection, ServerState, ServerTimeouts
 
 _log = get_logger("mcp")
-
-
-async def ignore(event: Custom) -> None:
-    """An event sink that drops all events."""
+MAX_NAME = 64  # characters of a tool's name that every provider takes
+# Seconds that a run waits for servers that start; the tools of one that takes longer are there for the next run.
+FIRST_WAIT = 15.0
+SOURCE = "mcp:"
+MISSING_TOOL = "mcp_unavailable"
 
 
 class McpPool:
@@ -36,25 +44,19 @@ class McpPool:
         *,
         root: Path | None = None,
         timeouts: ServerTimeouts | None = None,
-        on_status: Callable[[Custom], Awaitable[None]] = ignore,
+        on_status: Callable[[Custom], Awaitable[None]] | None = None,
     ) -> None:
-        """Starts nothing yet. ``root``: the directory that servers may ask for as their root; ``on_status`` gets the
-        ``navi.mcp`` event of every change of a server's status."""
+        """``on_status`` gets the ``navi.mcp`` event of every change of a server's status."""
         self._files = files
-        self._root = root
+        self._root = root  # the directory that servers may ask for as their root
         self._timeouts = timeouts or ServerTimeouts()
         self._servers: dict[str, ServerConnection] = {}
-        self._problems: Sequence[FileProblem] = ()
+        self.problems: Sequence[FileProblem] = ()  # files that could not be read as a whole at the last refresh
         self._refreshing = asyncio.Lock()
         self._closed = False
         self._on_status = on_status
         self._emitting = asyncio.Lock()
         self._emissions: set[asyncio.Task[None]] = set()
-
-    @property
-    def problems(self) -> Sequence[FileProblem]:
-        """Files that could not be read as a whole at the last refresh."""
-        return self._problems
 
     @property
     def states(self) -> list[ServerState]:
@@ -65,7 +67,7 @@ class McpPool:
         """Read the files, and restart or stop what has changed there."""
         async with self._refreshing:
             configuration = await asyncio.to_thread(self._files.read)
-            self._problems = configuration.problems
+            self.problems = configuration.problems
             if not self._closed:
                 await self._apply(configuration)
 
@@ -111,31 +113,30 @@ class McpPool:
 
     def _emit(self, event: Custom) -> None:
         """Emit an event from a task of its own: a change of status does not wait for the store."""
-        if not self._closed:
-            emission = asyncio.create_task(self._emit_in_turn(event), name="navi-mcp-event", context=Context())
+        if self._on_status is not None and not self._closed:
+            emission = asyncio.create_task(
+                self._emit_in_turn(event, self._on_status), name="navi-mcp-event", context=Context()
+            )
             self._emissions.add(emission)
             emission.add_done_callback(self._emissions.discard)
 
-    async def _emit_in_turn(self, event: Custom) -> None:
+    async def _emit_in_turn(self, event: Custom, emit: Callable[[Custom], Awaitable[None]]) -> None:
         async with self._emitting:  # a lock wakes in the order of waiting, so that events keep their order
             try:
-                await self._on_status(event)
+                await emit(event)
             except NaviError as error:  # the store failed; GET mcp still has the status
                 _log.warning("mcp_status_not_emitted", code=error.code)
 
     async def _apply(self, configuration: Configuration) -> None:
-        changed = [
-            server
-            for name, server in self._servers.items()
-            if name not in configuration.servers or configuration.servers[name] != server.config
-        ]
+        configured = configuration.servers
+        changed = [server for name, server in self._servers.items() if configured.get(name) != server.config]
         ran = {server.config.name for server in changed if server.running}
         if changed:
             _log.info("mcp_configuration_changed", servers=",".join(server.config.name for server in changed))
             await asyncio.gather(*(server.stop() for server in changed))
         replaced = {server.config.name for server in changed}
         old, self._servers = self._servers, {}
-        for name, config in configuration.servers.items():
+        for name, config in configured.items():
             if name in old and name not in replaced:
                 self._servers[name] = old[name]
                 continue
@@ -147,3 +148,83 @@ class McpPool:
 
     def _connection(self, config: ServerConfig) -> ServerConnection:
         return ServerConnection(config, emit=self._emit, root=self._root, timeouts=self._timeouts)
+
+
+class McpTools:
+    """The tools of the servers that a session's profile admits, as a ToolSource."""
+
+    def __init__(self, pool: McpPool, profile_of: Callable[[str], Profile], *, first_wait: float = FIRST_WAIT) -> None:
+        self._pool = pool
+        self._profile_of = profile_of
+        self._first_wait = first_wait
+
+    async def tools(self, context: ToolContext) -> Sequence[Tool]:
+        """The tools of the servers that are ready within ``first_wait`` seconds; one more tool explains the others."""
+        try:
+            profile = self._profile_of(context.session.profile)
+        except NaviError:
+            return ()  # the run fails with the same error
+        states = [server.state for server in await self._pool.use(profile.uses_server, self._first_wait)]
+        missing = [state for state in states if state.status != "ready"]
+        return [*self._tools(states), *([_unavailable(missing)] if missing else ())]
+
+    async def known(self) -> Sequence[ToolNote]:
+        """The tools of all servers that are ready now, whatever the profile: for ``GET tools``."""
+        return [ToolNote(name=tool.name, source=tool.source, tool=tool) for tool in self._tools(self._pool.states)]
+
+    def _tools(self, states: Sequence[ServerState]) -> list[Tool]:
+        offered = [(state.config.name, tool) for state in states if state.status == "ready" for tool in state.tools]
+        names = names_of([(server, tool.name) for server, tool in offered])
+        return [self._tool(server, tool, name) for (server, tool), name in zip(offered, names, strict=True)]
+
+    def _tool(self, server: str, remote: RemoteTool, name: str) -> Tool:
+        async def call(given: Mapping[str, Any]) -> ToolOutput:
+            return await self._pool.call(server, remote.name, given)
+
+        return Tool(
+            name=name,
+            description=remote.description,
+            parameters=remote.parameters,
+            # The server's own hint counts: the user who configured it trusts it. A profile can overrule it.
+            effect=Effect.READ if remote.reads_only else Effect.OUTSIDE,
+            call=call,
+            source=f"{SOURCE}{server}",
+        )
+
+
+def names_of(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """``<server>__<tool>`` for each, of the characters and the length that providers take, all different.
+
+    The same pair has the same name in every process, as long as no other one collides with it: a run that another
+    process continues finds its tools again.
+    """
+    plain = [re.sub(r"[^A-Za-z0-9_-]", "_", f"{server}__{tool}") for server, tool in pairs]
+    plain = [name if name[0].isalpha() or name[0] == "_" else f"_{name}" for name in plain]
+    often = Counter(plain)
+    return [
+        name if often[name] == 1 and len(name) <= MAX_NAME else f"{name[: MAX_NAME - 9]}_{_digest(pair)}"
+        for pair, name in zip(pairs, plain, strict=True)
+    ]
+
+
+def _digest(pair: tuple[str, str]) -> str:
+    return hashlib.sha256("\0".join(pair).encode()).hexdigest()[:8]
+
+
+def _unavailable(missing: Sequence[ServerState]) -> Tool:
+    """A tool that explains to the model which servers it cannot use in this run, and why."""
+    listed = "; ".join(f"{state.config.name} ({state.status})" for state in missing)
+
+    reasons = [{"server": state.config.name, "status": state.status, "message": state.message} for state in missing]
+
+    async def call(_given: Mapping[str, Any]) -> ToolOutput:
+        return ToolOutput(content=reasons)
+
+    return Tool(
+        name=MISSING_TOOL,
+        description="Why some MCP servers cannot be used in this turn; their tools may be there in the next one. "
+        f"Inform the user when one of them is needed. They are: {listed[:1000]}",
+        parameters={"type": "object", "properties": {}, "additionalProperties": False},
+        effect=Effect.READ,
+        call=call,
+    )

@@ -64,11 +64,9 @@ def _children() -> list[int]:
 
 
 def _kill(pid: int, number: int) -> None:
-    try:
-        if pid < 0:
-            os.killpg(-pid, number)
-        else:
-            os.kill(pid, number)
+    """Signal a process; with a number below zero, the group of that process."""
+    try:  # noqa: SIM105  contextlib costs time to import
+        os.kill(pid, number)
     except OSError:
         pass  # it has ended, or the id belongs to another user's process by now
 

@@ -31,6 +31,7 @@ from .config import ServerConfig, environment
 MAX_MESSAGE = 16 * 1024 * 1024  # Bytes of one message. A longer one is dropped, and the call that it answers fails.
 # Seconds from the end of input to the end of the process, before we kill the guard (and so the server).
 EXIT_GRACE = process_guard.EOF_GRACE + process_guard.TERM_GRACE + 1.0
+Inbox = MemoryObjectSendStream[SessionMessage | Exception]
 _CHUNK = 64 * 1024
 _ID = re.compile(rb'"id"\s*:\s*(\d{1,15}|"[^"\\]{1,100}")')
 
@@ -48,17 +49,13 @@ class Trace:
         return "\n".join(self._lines)[-2000:]
 
     def add(self, line: bytes) -> None:
-        text = line.decode("utf-8", "replace").rstrip()[:500]
-        if text:
+        if text := line.decode("utf-8", "replace").rstrip()[:500]:
             self._lines.append(text)
 
 
 @asynccontextmanager
 async def connect(config: ServerConfig, trace: Trace, ended: Callable[[], None]) -> AsyncIterator[TransportStreams]:
-    """Start the server, and end it on leaving. ``ended`` is called when its process ends before that.
-
-    Raises OSError when it cannot be started.
-    """
+    """Start the server, and end it on leaving. ``ended`` is called when it ends before that. May raise OSError."""
     process = await _start(config)
     stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
     if stdin is None or stdout is None or stderr is None:
@@ -66,13 +63,10 @@ async def connect(config: ServerConfig, trace: Trace, ended: Callable[[], None])
     inbox, read_stream = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     write_stream, outbox = anyio.create_memory_object_stream[SessionMessage](0)
     tasks = [
-        asyncio.create_task(coroutine, name=f"navi-mcp-{part}")
-        for part, coroutine in (
-            ("stdout", _read(stdout, inbox)),
-            ("stdin", _write(stdin, outbox, inbox)),
-            ("stderr", _record(stderr, trace)),
-            ("exit", _watch(process, inbox, trace, ended)),
-        )
+        asyncio.create_task(_read(stdout, inbox), name="navi-mcp-stdout"),
+        asyncio.create_task(_write(stdin, outbox, inbox), name="navi-mcp-stdin"),
+        asyncio.create_task(_record(stderr, trace), name="navi-mcp-stderr"),
+        asyncio.create_task(_watch(process, inbox, trace, ended), name="navi-mcp-exit"),
     ]
     try:
         yield read_stream, write_stream
@@ -84,15 +78,11 @@ async def connect(config: ServerConfig, trace: Trace, ended: Callable[[], None])
 
 
 async def _start(config: ServerConfig) -> asyncio.subprocess.Process:
+    guard = (sys.executable, "-I", "-S", str(Path(process_guard.__file__)), str(os.getpid()), *config.command)
+    pipe, env = asyncio.subprocess.PIPE, environment(config.env)
     spawn = asyncio.create_task(
         asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", str(Path(process_guard.__file__)), str(os.getpid()), *config.command),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=environment(config.env),
-            cwd=config.cwd,
-            start_new_session=True,
+            *guard, stdin=pipe, stdout=pipe, stderr=pipe, env=env, cwd=config.cwd, start_new_session=True
         )
     )
     try:
@@ -129,7 +119,7 @@ async def _finish(process: asyncio.subprocess.Process, tasks: Sequence[asyncio.T
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _read(stdout: asyncio.StreamReader, inbox: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
+async def _read(stdout: asyncio.StreamReader, inbox: Inbox) -> None:
     lines = Lines()
     try:
         async with inbox:
@@ -196,11 +186,7 @@ def _too_long(head: bytes, tail: bytes, size: int) -> SessionMessage | Exception
     return SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=request, error=error))
 
 
-async def _write(
-    stdin: asyncio.StreamWriter,
-    outbox: MemoryObjectReceiveStream[SessionMessage],
-    inbox: MemoryObjectSendStream[SessionMessage | Exception],
-) -> None:
+async def _write(stdin: asyncio.StreamWriter, outbox: MemoryObjectReceiveStream[SessionMessage], inbox: Inbox) -> None:
     try:
         async with outbox:
             async for item in outbox:
@@ -221,12 +207,7 @@ async def _record(stderr: asyncio.StreamReader, trace: Trace) -> None:
     trace.add(rest)
 
 
-async def _watch(
-    process: asyncio.subprocess.Process,
-    inbox: MemoryObjectSendStream[SessionMessage | Exception],
-    trace: Trace,
-    ended: Callable[[], None],
-) -> None:
+async def _watch(process: asyncio.subprocess.Process, inbox: Inbox, trace: Trace, ended: Callable[[], None]) -> None:
     code = await _wait(process, None)
     if code is not None and code < 0:
         await asyncio.to_thread(_end_session, process.pid)
@@ -259,8 +240,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         await _wait(process, 1.0)
         await asyncio.to_thread(_end_session, process.pid)
     # asyncio keeps the pipes open while another process has their other end; there is no public way to close them.
-    transport = getattr(process, "_transport", None)
-    if transport is not None:
+    if (transport := getattr(process, "_transport", None)) is not None:
         transport.close()
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictBool, StringConstraints, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -29,7 +29,6 @@ log = get_logger("agent")
 
 FOLDER = Path("navi", "profiles")  # below each directory of the configuration path
 MAX_BYTES = 262_144
-T = TypeVar("T")
 
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Patterns = Annotated[tuple[Pattern, ...], Field(max_length=200)]
@@ -37,64 +36,49 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=100_00
 
 
 class ProfileForm(Value):
-    """What a file may contain. What it leaves out comes from the profile that it extends."""
+    """What a file may contain. What it leaves out comes from the profile that it extends.
 
-    extends: ProfileName | None = None
-    """A built-in profile, or that of another file. Default: ``assistant``."""
+    ``more_instructions``, ``permissions``, ``context`` and ``limits`` add to those of the extended profile.
+    """
+
+    extends: ProfileName | None = None  # A built-in profile, or that of another file. Default: `assistant`.
     description: Annotated[str, StringConstraints(strip_whitespace=True, max_length=500)] | None = None
     model: ModelName | None = None
     instructions: Text | None = None
-    """Instead of those of the extended profile."""
     more_instructions: Text | None = None
-    """Besides those of the extended profile."""
     tools: Patterns | None = None
     permissions: Annotated[dict[Pattern, Permission], Field(max_length=500, default_factory=dict)]
-    """Besides those of the extended profile."""
     headless: Literal["queue", "deny"] | None = None
     mcp: Patterns | None = None
     context: Annotated[dict[Pattern, StrictBool], Field(default_factory=dict)]
-    """Besides those of the extended profile."""
     workers: Patterns | None = None
     limits: RunLimits = RunLimits()
-    """Besides those of the extended profile."""
 
     def over(self, name: str, extended: Profile, path: str) -> Profile:
         """The profile: what is set here, else what the extended one has."""
         parts = (extended.instructions if self.instructions is None else self.instructions, self.more_instructions)
         limits = {field: getattr(self.limits, field) for field in self.limits.model_fields_set}
+        own: dict[str, Any] = {"tools": self.tools, "headless_asks": self.headless, "model": self.model}
+        own |= {"mcp": self.mcp, "subagents": self.workers}
         return replace(
             extended,
             name=name,
             description=self.description or f"{name} (extends {extended.name})",
             instructions="\n\n".join(part for part in parts if part),
-            tools=_or_inherited(self.tools, extended.tools),
             permissions={**extended.permissions, **self.permissions},
-            headless_asks=_or_inherited(self.headless, extended.headless_asks),
-            model=_or_inherited(self.model, extended.model),
-            mcp=_or_inherited(self.mcp, extended.mcp),
             context={**extended.context, **self.context},
-            subagents=_or_inherited(self.workers, extended.subagents),
             limits=extended.limits.model_copy(update=limits),
             builtin=False,
             path=path,
+            **{field: value for field, value in own.items() if value is not None},
         )
-
-
-def _or_inherited(own: T | None, inherited: T) -> T:
-    return inherited if own is None else own
-
-
-CheckModel = Callable[[str], object]  # raises a NaviError for the name of a model that does not exist
-
-
-def _any_model(name: str) -> object:
-    return name
 
 
 class ProfileBook:
     """All profiles: the built-in ones and those of files."""
 
-    def __init__(self, folders: Sequence[Path] = (), *, check_model: CheckModel = _any_model) -> None:
+    def __init__(self, folders: Sequence[Path] = (), *, check_model: Callable[[str], object] = str) -> None:
+        """``check_model`` raises a NaviError for the name of a model that does not exist."""
         self._folders = tuple(folders)  # the first that has a file of a name wins
         self._check_model = check_model
         self._watched = WatchedFiles(self._form, max_bytes=MAX_BYTES)
@@ -142,8 +126,6 @@ class ProfileBook:
     def _names(self) -> list[str]:
         return list(dict.fromkeys([*PROFILES, *sorted(self._files)]))
 
-    # --- files
-
     def _refresh(self) -> None:
         paths: dict[str, Path] = {}
         for folder in self._folders:
@@ -162,11 +144,10 @@ class ProfileBook:
             raise ConfigError(f"{document.at()}: the name of the file: {why}") from None
         try:
             form = ProfileForm.model_validate(document.content)
-        except ValidationError as error:
-            raise ConfigError("\n".join(document.mistakes(error, describe=_mistake))) from None
-        try:
             if form.model is not None:
                 self._check_model(form.model)
+        except ValidationError as error:
+            raise ConfigError("\n".join(document.mistakes(error, describe=_mistake))) from None
         except NaviError as error:
             raise ConfigError(f"{document.at('model')}: model: {error.message}") from None
         return form
@@ -197,18 +178,16 @@ class ProfileBook:
         extends = form.extends or "assistant"
         where = f"{document.at('extends')}: extends"
         if extends in PROFILES and (extends == name or extends not in self._files):
-            extended = PROFILES[extends]  # a file may extend the built-in one that it replaces
-        elif extends == name or extends in trail:
-            circle = " extends ".join((*trail, name, extends))
-            raise ConfigError(f"{where}: it extends itself ({circle})")
-        elif extends not in self._files:
+            # A file may extend the built-in one that it replaces.
+            return form.over(name, PROFILES[extends], str(path))
+        if extends == name or extends in trail:
+            raise ConfigError(f"{where}: it extends itself ({' extends '.join((*trail, name, extends))})")
+        if extends not in self._files:
             raise ConfigError(f"{where}: there is no profile {extends!r}; there is: {', '.join(self._names())}")
-        else:
-            try:
-                extended = self._resolve(extends, resolved, (*trail, name))
-            except ConfigError as error:
-                raise ConfigError(f"{where}: {extends!r} is broken: {error}") from None
-        return form.over(name, extended, str(path))
+        try:
+            return form.over(name, self._resolve(extends, resolved, (*trail, name)), str(path))
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {extends!r} is broken: {error}") from None
 
 
 def _toml_files(folder: Path) -> Iterator[Path]:

@@ -28,12 +28,9 @@ T = TypeVar("T")
 class ToolOutput:
     """The result of a tool."""
 
-    content: Any
-    """What the model reads: text, or a JSON value."""
-    images: Sequence[OutputImage] = ()
-    """For a model that takes images."""
-    failed: bool = False
-    """The call did not do what was asked; the content has the reason."""
+    content: Any  # what the model reads: text, or a JSON value
+    images: Sequence[OutputImage] = ()  # for a model that takes images
+    failed: bool = False  # the call did not do what was asked; the content has the reason
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,14 +39,12 @@ class Tool:
 
     name: str
     description: str
-    parameters: Mapping[str, Any]
-    """JSON schema of the arguments: an object."""
+    parameters: Mapping[str, Any]  # JSON schema of the arguments: an object
     effect: Effect
+    # Takes the arguments as the model gave them, validates them, and reports a mistake in them as a failed output. When
+    # it is cancelled, it ends its work (a kernel's cell, an MCP request) before it raises CancelledError.
     call: Callable[[Mapping[str, Any]], Awaitable[ToolOutput]]
-    """Takes the arguments as the model gave them, validates them, and reports a mistake in them as a failed output.
-    When it is cancelled, it ends its work (a kernel's cell, an MCP request) before it raises CancelledError."""
-    source: str = "builtin"
-    """``builtin``, ``package:<distribution>``, ``kernel``, ``mcp:<server>``."""
+    source: str = "builtin"  # `builtin`, `package:<distribution>`, `kernel`, `mcp:<server>`
 
 
 # What changes nothing outside Navi. `OUTSIDE` is not among them: it stands for what is not known.
@@ -71,16 +66,10 @@ def available(part: T | None, name: str) -> T:
 
 
 def matches(pattern: str, tool: Tool) -> bool:
-    """Whether a shell pattern matches the tool's name, or as ``effect:run`` or ``source:mcp:*`` its effect or source.
-
-    Upper and lower case differ.
-    """
+    """Whether a shell pattern matches the name, or as ``effect:run`` or ``source:mcp:*`` the effect or the source."""
     kind, colon, rest = pattern.partition(":")
-    if colon and kind == "effect":
-        return fnmatchcase(tool.effect.value, rest)
-    if colon and kind == "source":
-        return fnmatchcase(tool.source, rest)
-    return fnmatchcase(tool.name, pattern)
+    text = {"effect": tool.effect.value, "source": tool.source}.get(kind) if colon else None
+    return fnmatchcase(tool.name, pattern) if text is None else fnmatchcase(text, rest)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,8 +79,7 @@ class ToolNote:
     name: str
     source: str
     tool: Tool | None = None
-    why: str | None = None
-    """Why it cannot be called; None when it can."""
+    why: str | None = None  # why it cannot be called; None when it can
 
 
 class ToolSource(Protocol):
@@ -99,7 +87,6 @@ class ToolSource(Protocol):
 
     async def tools(self, context: ToolContext) -> Sequence[Tool]:
         """Those that can be called now in this session. Never raises for one that cannot."""
-        ...
 
 
 @runtime_checkable
@@ -108,7 +95,6 @@ class ListedSource(ToolSource, Protocol):
 
     async def known(self) -> Sequence[ToolNote]:
         """For ``GET tools``. Starts nothing. Never raises."""
-        ...
 
 
 def as_text(output: ToolOutput) -> str:
@@ -117,8 +103,6 @@ def as_text(output: ToolOutput) -> str:
     return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, default=str)
 
 
-# --- Python functions as tools ---------------------------------------------------------------------------------------
-
 Function = Callable[..., Awaitable[Any]]
 
 
@@ -126,11 +110,8 @@ def arguments_of(function: Function, name: str) -> type[BaseModel]:
     """The arguments of a function as a model: their validation and JSON schema. Unknown arguments are refused."""
     hints = get_type_hints(function, include_extras=True)
     fields: dict[str, Any] = {
-        parameter.name: (
-            hints.get(parameter.name, Any),
-            ... if parameter.default is inspect.Parameter.empty else parameter.default,
-        )
-        for parameter in inspect.signature(function).parameters.values()
+        one.name: (hints.get(one.name, Any), ... if one.default is inspect.Parameter.empty else one.default)
+        for one in inspect.signature(function).parameters.values()
     }
     return create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
 
@@ -141,12 +122,6 @@ def refusal(error: NaviError) -> ToolOutput:
     if error.field is not None:
         content["field"] = error.field
     return ToolOutput(content=content, failed=True)
-
-
-def invalid_arguments(error: ValidationError) -> ToolOutput:
-    """Invalid arguments as an output from which the model can correct them."""
-    wrong = [f"{'.'.join(map(str, one['loc'])) or 'arguments'}: {one['msg']}" for one in error.errors()[:5]]
-    return ToolOutput(content={"error": "invalid_arguments", "message": "; ".join(wrong)}, failed=True)
 
 
 def tool(function: Function, effect: Effect, *, name: str | None = None, source: str = "builtin") -> Tool:
@@ -161,8 +136,9 @@ def tool(function: Function, effect: Effect, *, name: str | None = None, source:
     async def call(given: Mapping[str, Any]) -> ToolOutput:
         try:
             valid = arguments.model_validate(dict(given))
-        except ValidationError as error:
-            return invalid_arguments(error)
+        except ValidationError as error:  # as an output from which the model can correct them
+            wrong = [f"{'.'.join(map(str, one['loc'])) or 'arguments'}: {one['msg']}" for one in error.errors()[:5]]
+            return ToolOutput(content={"error": "invalid_arguments", "message": "; ".join(wrong)}, failed=True)
         try:
             result = await function(**{field: getattr(valid, field) for field in valid.model_fields_set})
         except NaviError as error:

@@ -17,16 +17,16 @@ from .base import Tool, ToolNote
 def _groups() -> Sequence[tuple[Sequence[Tool], Callable[[ToolContext], bool]]]:
     """The tools in the order in which they are shown, each group with whether it works in a run."""
     # Imported here: making the schemas takes some 50 ms, which would delay the start of every server.
-    from . import conditions, delegate, files, history, kernel, memory, notebook, recalls
+    from . import delegate, files, history, kernel, notebook, recalls
 
     return (
         (recalls.TOOLS, lambda _: True),
         (history.TOOLS, lambda _: True),
-        (conditions.TOOLS, lambda context: context.jupyter.kernels is not None),
+        (recalls.CONDITION_TOOLS, lambda context: context.jupyter.kernels is not None),
         (kernel.TOOLS, lambda context: context.jupyter.kernels is not None),
         (notebook.TOOLS, lambda context: context.jupyter.notebooks is not None),
         (files.TOOLS, lambda context: context.jupyter.files is not None),
-        (memory.TOOLS, lambda context: context.memory is not None),
+        (history.MEMORY_TOOLS, lambda context: context.memory is not None),
         (delegate.TOOLS, lambda _: True),
     )
 

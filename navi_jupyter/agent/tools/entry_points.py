@@ -29,7 +29,6 @@ T = TypeVar("T")
 
 TOOLS_GROUP = "navi_jupyter.tools"
 PATIENCE = 10.0  # seconds that the first run waits for packages to be imported; later ones do not wait
-_WHY_LENGTH = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +73,12 @@ class EntryPoints(Generic[T]):
                     await settled.wait()
             except TimeoutError:
                 log.warning("packages_still_loading", group=self._group)
-        return [self._loaded.get(point) or self._loading(point) for point in self._points]
+        importing = "is still being imported."
+        return [
+            self._loaded.get(point)
+            or LoadedEntry(name=point.name, source=_source(point), value=None, why=f"{point.value} {importing}")
+            for point in self._points
+        ]
 
     def _load(self, done: Future[None]) -> None:
         try:
@@ -96,12 +100,8 @@ class EntryPoints(Generic[T]):
             why = f"{point.value} cannot be loaded: {type(error).__name__}: {error}"
             log.warning("package_broken", group=self._group, entry_point=point.name, source=source, why=why)
             log.debug("package_broken_where", entry_point=point.name, exc_info=True)
-            return LoadedEntry(name=point.name, source=source, value=None, why=why[:_WHY_LENGTH])
+            return LoadedEntry(name=point.name, source=source, value=None, why=why[:500])
         return LoadedEntry(name=point.name, source=source, value=value, why=None)
-
-    def _loading(self, point: EntryPoint) -> LoadedEntry[T]:
-        why = f"{point.value} is still being imported."
-        return LoadedEntry(name=point.name, source=_source(point), value=None, why=why)
 
 
 def _wake(loop: asyncio.AbstractEventLoop, settled: asyncio.Event) -> None:
@@ -112,9 +112,6 @@ def _wake(loop: asyncio.AbstractEventLoop, settled: asyncio.Event) -> None:
 
 def _source(point: EntryPoint) -> str:
     return f"package:{point.dist.name if point.dist is not None else point.module}"
-
-
-# --- tools -----------------------------------------------------------------------------------------------------------
 
 
 class PackageTools:
@@ -129,12 +126,9 @@ class PackageTools:
 
     async def known(self) -> Sequence[ToolNote]:
         """All of them, and the entry points that have failed."""
-        notes: list[ToolNote] = []
-        for one in await self._packages.loaded():
-            if one.value is None:
-                notes.append(ToolNote(name=one.name, source=one.source, why=one.why))
-            notes += [ToolNote(name=tool.name, source=one.source, tool=tool) for tool in one.value or ()]
-        return notes
+        loaded = await self._packages.loaded()
+        notes = [ToolNote(name=one.name, source=one.source, why=one.why) for one in loaded if one.value is None]
+        return notes + [ToolNote(name=it.name, source=one.source, tool=it) for one in loaded for it in one.value or ()]
 
 
 def tools_of(name: str, value: object, source: str) -> tuple[Tool, ...]:

@@ -24,23 +24,20 @@ def _files() -> Files:
 async def list_files(
     path: Annotated[str, Field(description="A folder; empty for the server's own.", max_length=4096)] = "",
     pattern: Annotated[
-        str | None,
-        Field(description="Look in folders below, too: *.csv, data/**/*.py", min_length=1, max_length=256),
+        str | None, Field(description="Look in folders below, too: *.csv, data/**/*.py", min_length=1, max_length=256)
     ] = None,
     limit: Annotated[int, Field(description="At most so many.", ge=1, le=1000)] = 200,
 ) -> ToolOutput:
     """List a folder: kind, size in bytes, time of the last change, path."""
     found = await _files().list(path, pattern=pattern, limit=limit + 1)
-    lines = [_entry(entry) for entry in found[:limit]]
+    lines = []
+    for entry in found[:limit]:
+        size = "" if entry["size"] is None else entry["size"]
+        slash = "/" if entry["kind"] == "folder" else ""
+        lines.append(f"{entry['kind']}\t{size}\t{entry['modified'] or ''}\t{entry['path']}{slash}")
     if len(found) > limit:
         lines.append(f"[… there are more than {limit}: give a pattern, a folder, or a larger limit …]")
     return ToolOutput(content="\n".join(lines) or "(nothing)")
-
-
-def _entry(entry: Mapping[str, Any]) -> str:
-    size = "" if entry["size"] is None else f"{entry['size']}"
-    slash = "/" if entry["kind"] == "folder" else ""
-    return f"{entry['kind']}\t{size}\t{entry['modified'] or ''}\t{entry['path']}{slash}"
 
 
 async def read_file(
@@ -52,7 +49,10 @@ async def read_file(
     if path.endswith(".ipynb"):
         raise FileRefused("That is a notebook: use read_notebook with this path.", field="path")
     page = await _files().page(path, start=start, lines=lines)
-    text, shown = _whole_lines(page.text, page.lines)
+    text, shown = page.text, page.lines
+    if len(text) > PAGE:  # as many whole lines as there is room for; at least one, if need be cut
+        text = text[:PAGE].rpartition("\n")[0] or text[:PAGE]
+        shown = text.count("\n") + 1
     last = page.start + shown - 1
     about = [
         f"lines {page.start} to {last} of {page.total}" if shown else f"no line {page.start} of {page.total}",
@@ -66,14 +66,6 @@ async def read_file(
     return ToolOutput(content=f"{head}\n{text}{more}")
 
 
-def _whole_lines(text: str, lines: int) -> tuple[str, int]:
-    """As many whole lines as a page has room for, and their number; at least one, if need be cut."""
-    if len(text) <= PAGE:
-        return text, lines
-    kept = text[:PAGE].rpartition("\n")[0] or text[:PAGE]
-    return kept, kept.count("\n") + 1
-
-
 async def search_files(
     query: Annotated[str, Field(description="All lower case finds any case.", min_length=1, max_length=500)],
     path: Annotated[str, Field(description="A folder or file to search in.", max_length=4096)] = "",
@@ -83,8 +75,7 @@ async def search_files(
     """Find lines with a text in files and in cells of notebooks. Binary and very large files are left out."""
     found = await _files().search(query, path=path, regex=regex, limit=limit)
     lines = [
-        f"{one.path}{f' cell {one.cell}' if one.cell is not None else ''}:{one.line}: {one.text}"
-        for one in found.matches
+        f"{one.path}{'' if one.cell is None else f' cell {one.cell}'}:{one.line}: {one.text}" for one in found.matches
     ]
     if found.why_incomplete:
         lines.append(f"[… stopped at {found.why_incomplete}: there may be more …]")

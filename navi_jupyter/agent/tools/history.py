@@ -1,25 +1,24 @@
-"""What happened in the session: its runs, the firings that did not run; and what time it is."""
+"""What happened in the session, what is remembered about the user over all sessions, and what time it is."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from ...clock import now, zone_or_utc
 from ...errors import InvalidRequest
+from ...model.attachments import Fact
 from ...model.runs import Effect
 from ...model.sessions import OriginKind
-from ...ports.agent import ToolContext, tool_context
+from ...ports.agent import Memory, ToolContext, Unrun, tool_context
 from ...timetext.dates import read_past
 from ...timetext.format import say_time
 from ..history_summary import SummarizedTurn, since_last_here, summarize_history
-from .base import tool
-
-if TYPE_CHECKING:
-    from ...ports.agent import Unrun
+from .base import available, tool
 
 
 async def session_history(
@@ -35,15 +34,11 @@ async def session_history(
 ) -> dict[str, Any]:
     """What happened in this session: its turns (question, start of the answer, outcome), and what did not run."""
     context = tool_context.get()
-    zone = context.session.timezone
+    session, library, recalls = context.session, context.library, context.recalls
+    zone = session.timezone
     start = await _start(since, context, zone)
     past = await summarize_history(
-        context.session.id,
-        library=context.library,
-        recalls=context.recalls,
-        since=start,
-        limit=limit,
-        leave_out=context.run_id,
+        session.id, library=library, recalls=recalls, since=start, limit=limit, leave_out=context.run_id
     )
     return {
         "since": say_time(start, zone, now(), reader=zone) if start else "the beginning",
@@ -110,4 +105,45 @@ async def current_time(
     return {"now": at.isoformat(timespec="seconds"), "timezone": str(zone), "said": words}
 
 
+def _memory() -> tuple[Memory, ToolContext]:
+    context = tool_context.get()
+    return available(context.memory, "memory"), context
+
+
+async def remember(
+    text: Annotated[
+        str, Field(description="One fact, in one sentence that will be understood without this conversation.")
+    ],
+) -> Mapping[str, Any]:
+    """Remember a lasting fact about the user or their work, for all later conversations. Not for secrets."""
+    memory, context = _memory()
+    fact = await memory.add(text, owner=context.user_id, source="agent", session_id=context.session.id)
+    return {"remembered": _described(fact)}
+
+
+async def search_memory(
+    query: Annotated[
+        str | None, Field(description="Words to look for, any of them; none: the newest facts.", max_length=500)
+    ] = None,
+) -> Mapping[str, Any]:
+    """What is remembered about the user, from all conversations."""
+    memory, context = _memory()
+    facts, more = await memory.facts(context.user_id, query=query, limit=20)
+    return {"facts": [_described(fact) for fact in facts], "more": more is not None}
+
+
+async def forget(
+    id: Annotated[str, Field(description="Of the fact, from search_memory.", max_length=64)],  # noqa: A002
+) -> Mapping[str, Any]:
+    """Forget a fact that is wrong, out of date, or that the user wants forgotten."""
+    memory, context = _memory()
+    await memory.forget(id, owner=context.user_id)
+    return {"forgotten": id}
+
+
+def _described(fact: Fact) -> dict[str, Any]:
+    return {"id": fact.id, "text": fact.text, "since": fact.created_at.date().isoformat(), "source": fact.source}
+
+
 TOOLS = (tool(session_history, Effect.READ), tool(current_time, Effect.READ))
+MEMORY_TOOLS = (tool(remember, Effect.NOTE), tool(search_memory, Effect.READ), tool(forget, Effect.NOTE))

@@ -19,6 +19,7 @@ from .result_text import LongOutputs
 _LONG_OUTPUTS = LongOutputs()
 _LONGEST = 86_400.0  # seconds, a day: of what takes longer, a recall reports the end
 TRACEBACK = 3_000  # characters of a traceback
+Timeout = Annotated[float, Field(description="Seconds after which it is interrupted.", gt=0, le=_LONGEST)]
 
 
 def _kernels() -> tuple[Kernels, ToolContext]:
@@ -55,7 +56,7 @@ async def inspect_variable(
 
 async def run_code(
     code: Annotated[str, Field(description="What a notebook cell would hold.", min_length=1, max_length=200_000)],
-    timeout: Annotated[float, Field(description="Seconds after which it is interrupted.", gt=0, le=_LONGEST)] = 300.0,
+    timeout: Timeout = 300.0,
 ) -> ToolOutput:
     """Run code in the notebook's kernel, with the user's variables, as a cell that is not in the notebook.
 
@@ -72,11 +73,8 @@ async def output_of(done: Execution, context: ToolContext) -> ToolOutput:
     # Off the event loop: there can be megabytes of text with escape sequences, and images to decode.
     text = await asyncio.to_thread(outputs_text, done.outputs, traceback_limit=TRACEBACK, name_images=True)
     shown = _LONG_OUTPUTS.excerpt(text, context.session.id)
-    return ToolOutput(
-        content=f"{_headline(done)}\n{shown}" if shown else _headline(done),
-        images=await images_of(done.outputs),
-        failed=done.status != "ok",
-    )
+    content = f"{_headline(done)}\n{shown}" if shown else _headline(done)
+    return ToolOutput(content=content, images=await images_of(done.outputs), failed=done.status != "ok")
 
 
 async def images_of(outputs: Sequence[Mapping[str, Any]]) -> Sequence[OutputImage]:
@@ -116,9 +114,8 @@ async def interrupt_kernel() -> Mapping[str, Any]:
     """Interrupt what runs in the notebook's kernel, also a cell of the user's. Variables stay."""
     kernels, context = _kernels()
     before = await kernels.state(context.session)
-    if not await kernels.interrupt(context.session):
-        return _state(before)
-    return {"interrupted": before.status == "busy", "was": _state(before)}
+    interrupted = await kernels.interrupt(context.session)
+    return {"interrupted": before.status == "busy", "was": _state(before)} if interrupted else _state(before)
 
 
 async def restart_kernel() -> Mapping[str, Any]:

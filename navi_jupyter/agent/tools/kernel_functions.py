@@ -20,13 +20,10 @@ from .base import Tool, ToolOutput, refusal
 SOURCE = "kernel"
 _MOST = 100  # functions of one kernel
 _TIMEOUT = 3600.0  # Seconds. Longer than a run may take, so that the run's own limit counts.
-_IMAGE_BYTES = 4_000_000
-_MODULE = "navi_jupyter.kernel.tools"
-
 _CALL = """\
 import sys
-_navi_toolbox = sys.modules.get({module!r})
-_navi_result = {{"missing": True}} if _navi_toolbox is None else {wait}_navi_toolbox.{function}({name!r}, {arguments!r})
+_navi_toolbox = sys.modules.get("navi_jupyter.kernel.tools")
+_navi_result = {{"missing": True}} if _navi_toolbox is None else {call}({name!r}, {arguments!r})
 """
 
 
@@ -62,10 +59,10 @@ class KernelTools:
             offer = self._offers[kernel_id] = _Offer(process=self._process_of(kernel_id))
         if len(offer.functions.keys() | {(owner, one.name) for one in functions}) > _MOST:
             raise LimitReached(f"A kernel can offer {_MOST} functions.")
-        for one in functions:
-            taken = one.but(effect=Effect.OUTSIDE) if self._runs_ours(kernel_id) else one
-            offer.functions[owner, one.name] = taken
-        return [self._tool(kernel_id, offer.functions[owner, one.name]) for one in functions]
+        if self._runs_ours(kernel_id):
+            functions = [one.but(effect=Effect.OUTSIDE) for one in functions]
+        offer.functions.update({(owner, one.name): one for one in functions})
+        return [self._tool(kernel_id, one) for one in functions]
 
     def withdraw(self, kernel_id: str, name: str, *, owner: str) -> None:
         """Remove a function. Raises ToolUnavailable when it was not offered."""
@@ -91,16 +88,14 @@ class KernelTools:
         if kernels is None or not self._offers:
             return ()
         try:
-            state = await kernels.state(context.session)
+            kernel_id = (await kernels.state(context.session)).kernel_id
         except NaviError:
             return ()
-        return () if state.kernel_id is None else self.offered(state.kernel_id, owner=context.user_id)
+        return () if kernel_id is None else self.offered(kernel_id, owner=context.user_id)
 
     def _current(self, kernel_id: str) -> _Offer | None:
         offer = self._offers.get(kernel_id)
-        if offer is None:
-            return None
-        if not self._known(kernel_id) or self._process_of(kernel_id) != offer.process:
+        if offer is not None and not (self._known(kernel_id) and self._process_of(kernel_id) == offer.process):
             del self._offers[kernel_id]
             return None
         return offer
@@ -126,19 +121,14 @@ class KernelTools:
         kernels = context.jupyter.kernels
         if kernels is None or self._current(kernel_id) is None:
             raise _unavailable(function.name)
-        code = _CALL.format(
-            module=_MODULE,
-            wait="await " if function.awaits else "",
-            function="call_async" if function.awaits else "call",
-            name=function.name,
-            arguments=json.dumps(dict(given)),
-        )
+        call = "await _navi_toolbox.call_async" if function.awaits else "_navi_toolbox.call"
+        code = _CALL.format(call=call, name=function.name, arguments=json.dumps(dict(given)))
         # This kernel, although the notebook may have another one by now.
         session = context.session.but(kernel_id=kernel_id)
         answer = await kernels.evaluate(session, code, timeout=_TIMEOUT)
         if answer.get("missing"):
             raise _unavailable(function.name)
-        images, _ = output_images([{"data": answer.get("picture") or {}}], limit=1, max_bytes=_IMAGE_BYTES)
+        images, _ = output_images([{"data": answer.get("picture") or {}}], limit=1, max_bytes=4_000_000)
         return ToolOutput(content=answer.get("content"), images=images, failed=bool(answer.get("failed")))
 
 

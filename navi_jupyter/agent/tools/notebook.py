@@ -15,14 +15,13 @@ from ...ports.agent import ToolContext, tool_context
 from ...ports.jupyter import Cell, Notebook, Notebooks
 from ...text import truncate_middle
 from .base import ToolOutput, available, tool
-from .kernel import TRACEBACK, images_of, output_of
+from .kernel import TRACEBACK, Timeout, images_of, output_of
 from .output import OutputFeed
 
 READ = 24_000  # characters that one reading gives
 SOURCE = 6_000
 OUTPUT = 2_000  # characters of one cell's source and of its outputs, when several cells are read
 ALONE = 16_000  # of each, when it is the only one that is read
-_LONGEST = 86_400.0
 
 PathArgument = Annotated[
     str | None,
@@ -46,8 +45,7 @@ async def read_notebook(
         ),
     ] = None,
     outputs: Annotated[
-        Literal["text", "none", "images"],
-        Field(description='"images" shows you the images, too: name the cells then.'),
+        Literal["text", "none", "images"], Field(description='"images" shows you the images, too: name the cells then.')
     ] = "text",
     start: Annotated[
         int, Field(description="With a single cell: from which line on, of its source and outputs.", ge=1)
@@ -97,7 +95,10 @@ async def edit_cell(
     if (source is None) == (search is None):
         raise InvalidRequest("Give either source or search.", field="source")
     if source is None:
-        now = _cell(await notebooks.read(context.session, path), cell)
+        found = chosen_cells((await notebooks.read(context.session, path)).cells, cell)
+        if len(found) != 1:
+            raise InvalidRequest("Name one cell.", field="cell")
+        now = found[0]
         # By id from here on, and only if it still is what was searched: a user may change the notebook meanwhile.
         cell, expected = now.id, now.source if expected is None else expected
         source = replaced(now.source, search or "", replace)
@@ -113,7 +114,7 @@ async def delete_cell(cell: CellArgument, path: PathArgument = None) -> Mapping[
 
 async def run_cell(
     cell: CellArgument,
-    timeout: Annotated[float, Field(description="Seconds after which it is interrupted.", gt=0, le=_LONGEST)] = 300.0,
+    timeout: Timeout = 300.0,
     path: PathArgument = None,
 ) -> ToolOutput:
     """Run a code cell in its notebook's kernel. Its outputs go into the notebook, and you get them.
@@ -124,9 +125,6 @@ async def run_cell(
     async with OutputFeed(context) as feed:
         done = await notebooks.run(context.session, cell, on_output=feed.take, timeout=timeout, path=path)
     return await output_of(done, context)
-
-
-# --- cells as text ---------------------------------------------------------------------------------------------------
 
 
 def chosen_cells(cells: Sequence[Cell], which: str | None) -> list[Cell]:
@@ -145,9 +143,8 @@ def chosen_cells(cells: Sequence[Cell], which: str | None) -> list[Cell]:
 def _range(cells: Sequence[Cell], name: str) -> Sequence[Cell]:
     """``3``, ``-1``, ``2-5``, ``7-``, ``-3-`` (the last three)."""
     first, dash, last = name[1:].partition("-")
-    first = name[:1] + first
     try:
-        begin = int(first)
+        begin = int(name[:1] + first)
         end = begin if not dash else int(last) if last else len(cells) - 1
     except ValueError:
         raise CellNotFound(f"There is no cell {name[:80]!r} among {len(cells)}.", field="cells") from None
@@ -157,13 +154,6 @@ def _range(cells: Sequence[Cell], name: str) -> Sequence[Cell]:
     if not 0 <= begin <= end or begin >= len(cells):
         raise CellNotFound(f"There are no cells {name[:80]}: the notebook has {len(cells)}, from 0.", field="cells")
     return cells[begin : end + 1]
-
-
-def _cell(notebook: Notebook, name: str) -> Cell:
-    found = chosen_cells(notebook.cells, name)
-    if len(found) != 1:
-        raise InvalidRequest("Name one cell.", field="cell")
-    return found[0]
 
 
 def replaced(source: str, search: str, replace: str) -> str:
@@ -176,17 +166,12 @@ def replaced(source: str, search: str, replace: str) -> str:
 
 
 def _page(notebook: Notebook, chosen: Sequence[Cell], outputs: bool, start: int) -> str:
-    kernel = (notebook.metadata.get("kernelspec") or {}).get("name") or ""
-    about = [
-        f"{len(notebook.cells)} cells",
-        f"kernel {kernel}" if kernel else "",
-        "open, shared" if notebook.live else "",
-    ]
-    head = f"{notebook.path}: {', '.join(part for part in about if part)}"
+    kernel = (notebook.metadata.get("kernelspec") or {}).get("name")
+    head = f"{notebook.path}: {len(notebook.cells)} cells"
+    head += (f", kernel {kernel}" if kernel else "") + (", open, shared" if notebook.live else "")
     if len(chosen) == 1:
         return f"{head}\n\n{_single(chosen[0], outputs, start)}"
-    parts = [head]
-    size = 0
+    parts, size = [head], 0
     for place, cell in enumerate(chosen):
         shown = _described(cell, outputs)
         if size + len(shown) > READ and place:
@@ -207,14 +192,14 @@ def _described(cell: Cell, outputs: bool) -> str:
     hint = f'read_notebook(cells="{cell.index}") has all'
     parts = [_title(cell), truncate_middle(cell.source, SOURCE, head=2 / 3, note=hint)]
     if outputs and cell.outputs:
-        parts += ["--- output", truncate_middle(cell_outputs_text(cell.outputs), OUTPUT, head=2 / 3, note=hint)]
+        parts += ["--- output", truncate_middle(_outputs_text(cell.outputs), OUTPUT, head=2 / 3, note=hint)]
     return "\n".join(parts)
 
 
 def _single(cell: Cell, outputs: bool, start: int) -> str:
     lines = cell.source.split("\n")
     if outputs and cell.outputs:
-        lines += ["--- output", *cell_outputs_text(cell.outputs).split("\n")]
+        lines += ["--- output", *_outputs_text(cell.outputs).split("\n")]
     kept: list[str] = []
     size = 0
     for line in lines[start - 1 :]:
@@ -227,15 +212,14 @@ def _single(cell: Cell, outputs: bool, start: int) -> str:
     return "\n".join([_title(cell), *kept]) + (more if after <= len(lines) else "")
 
 
-def cell_outputs_text(outputs: Sequence[Mapping[str, Any]]) -> str:
+def _outputs_text(outputs: Sequence[Mapping[str, Any]]) -> str:
     """The text of outputs; images by their type and size."""
     pieces = [outputs_text(outputs, traceback_limit=TRACEBACK, name_images=True)]
-    for output in outputs:
-        for kind, value in (output.get("data") or {}).items():
-            if kind.startswith("image/"):
-                # base64: four characters are three bytes; SVG is text.
-                size = len(value) * 3 // 4 if kind != "image/svg+xml" else len(value)
-                pieces.append(f"[{kind} {max(1, size // 1000)} kB]")
+    images = [item for output in outputs for item in (output.get("data") or {}).items() if item[0].startswith("image/")]
+    for kind, value in images:
+        # base64: four characters are three bytes; SVG is text.
+        size = len(value) * 3 // 4 if kind != "image/svg+xml" else len(value)
+        pieces.append(f"[{kind} {max(1, size // 1000)} kB]")
     return "\n".join(piece for piece in pieces if piece)
 
 

@@ -98,8 +98,7 @@ class OutputFeed:
     async def _flush(self, *, store: bool) -> None:
         patch: list[dict[str, Any]] = []
         while self._waiting:
-            output = self._waiting.pop(0)
-            patch += await self._operations(output, store=store)
+            patch += await self._operations(self._waiting.pop(0), store=store)
         if patch:
             self._patch(patch)
 

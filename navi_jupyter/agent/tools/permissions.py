@@ -32,14 +32,12 @@ def strictest(permissions: Iterable[Permission]) -> Permission:
 
 def rule_for(tool: Tool, rules: Mapping[str, Permission]) -> tuple[str, Permission] | None:
     """The rule whose pattern matches the most exactly: the name itself, else the longest; of equals the strictest."""
-    matching = [(pattern, permission) for pattern, permission in rules.items() if matches(pattern, tool)]
-    if not matching:
-        return None
-    return max(matching, key=lambda rule: (rule[0] == tool.name, _length(rule[0]), _STRICTNESS.index(rule[1])))
 
+    def exactness(rule: tuple[str, Permission]) -> tuple[bool, int, int]:
+        pattern = rule[0].removeprefix("effect:").removeprefix("source:")
+        return rule[0] == tool.name, len(pattern), _STRICTNESS.index(rule[1])
 
-def _length(pattern: str) -> int:
-    return len(pattern.removeprefix("effect:").removeprefix("source:"))
+    return max((rule for rule in rules.items() if matches(rule[0], tool)), key=exactness, default=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,8 +52,8 @@ class Verdict:
 class ToolPermissions:
     """The rules for tools, with the administrator's ceiling (trait ``tool_ceiling``)."""
 
+    # By name or pattern; the strictest that matches is the most that a tool gets.
     ceiling: Mapping[str, Permission] = field(default_factory=dict)
-    """By name or pattern; the strictest that matches is the most that a tool gets."""
 
     def decide(self, tool: Tool, profile: Profile, context: ToolContext) -> Permission:
         """Whether this tool may be called now. For a headless run (of a recall) ``ask`` only where asks are queued."""
@@ -66,10 +64,7 @@ class ToolPermissions:
         return self.judge(tool, profile, context).because
 
     def judge(self, tool: Tool, profile: Profile, context: ToolContext) -> Verdict:
-        """A deny of the profile wins; then the user's permission in this session, the profile's rules, the effect.
-
-        The administrator's ceiling can only make the result stricter.
-        """
+        """The administrator's ceiling can only make stricter what the profile, the user and the effect give."""
         verdict = self._under_ceiling(tool, self._before_ceiling(tool, profile, context))
         headless = context.origin.kind is OriginKind.RECALL
         if verdict.permission is Permission.ASK and headless and profile.headless_asks == "deny":
@@ -86,6 +81,7 @@ class ToolPermissions:
         return self._under_ceiling(tool, _of_effect(tool)).permission
 
     def _before_ceiling(self, tool: Tool, profile: Profile, context: ToolContext) -> Verdict:
+        """A deny of the profile wins; then the user's permission in this session, the profile's rules, the effect."""
         rule = rule_for(tool, profile.permissions)
         if rule is not None and rule[1] is Permission.DENY:
             return Verdict(
@@ -103,12 +99,10 @@ class ToolPermissions:
         most = strictest(permission for pattern, permission in self.ceiling.items() if matches(pattern, tool))
         if strictest((most, verdict.permission)) is verdict.permission:
             return verdict
-        because = f"The administrator of this server requires approval of {tool.name} (setting tool_ceiling)."
+        because = f"requires approval of {tool.name} (setting tool_ceiling)."
         if most is Permission.DENY:
-            because = (
-                f"The administrator of this server denies {tool.name} (setting tool_ceiling). Only they can allow it."
-            )
-        return Verdict(permission=most, because=because)
+            because = f"denies {tool.name} (setting tool_ceiling). Only they can allow it."
+        return Verdict(permission=most, because=f"The administrator of this server {because}")
 
 
 def _of_effect(tool: Tool) -> Verdict:

@@ -1,7 +1,4 @@
-"""Recalls: make one, list them, cancel one.
-
-Not responsible for those that wait for an expression, which is code: see ``conditions``.
-"""
+"""Recalls: make one for a time or for when an expression in the kernel turns true, list them, cancel one."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from ...clock import now
 from ...errors import InvalidRequest, InvalidSchedule, RecallNotFound
 from ...handles import HandleError, Named, resolve
 from ...model.base import Title
-from ...model.recalls import Once, Policy, Recall, RecallCreate, RecallMessage, ScheduleSpec, When
+from ...model.recalls import Once, Policy, Recall, RecallCreate, RecallMessage, ScheduleSpec, When, WhenEvent, WhenSpec
 from ...model.runs import Effect
 from ...ports.agent import ToolContext, tool_context
 from ...timetext.format import say_meaning, say_schedule, say_time
@@ -25,13 +22,14 @@ from .base import tool
 def recall_info(recall: Recall, zone: str) -> dict[str, Any]:
     """A recall as a tool result."""
     at = now()
+    schedule = recall.schedule
     info: dict[str, Any] = {
         "id": recall.id,
         "title": recall.title,
         "message": recall.message,
         "status": recall.status.value,
         "schedule": say_schedule(recall, reader=zone),
-        "recurring": _recurring(recall),
+        "recurring": schedule.repeat == "each" if isinstance(schedule, When) else not isinstance(schedule, Once),
         "fired": recall.fired,
     }
     if recall.next_at is not None:
@@ -40,11 +38,6 @@ def recall_info(recall: Recall, zone: str) -> dict[str, Any]:
             "next": say_time(recall.next_at, zone, at, reader=zone),
         }
     return info
-
-
-def _recurring(recall: Recall) -> bool:
-    schedule = recall.schedule
-    return schedule.repeat == "each" if isinstance(schedule, When) else not isinstance(schedule, Once)
 
 
 async def create_recall(
@@ -61,13 +54,11 @@ async def create_recall(
         ),
     ] = None,
     schedule: Annotated[
-        ScheduleSpec | None,
-        Field(description="The exact schedule, when `when` cannot express it."),
+        ScheduleSpec | None, Field(description="The exact schedule, when `when` cannot express it.")
     ] = None,
     title: Annotated[Title | None, Field(description="A few words for lists.")] = None,
     until: Annotated[
-        str | None,
-        Field(description="When a recurring recall ends, as ISO 8601 or in English.", max_length=100),
+        str | None, Field(description="When a recurring recall ends, as ISO 8601 or in English.", max_length=100)
     ] = None,
     max_fires: Annotated[int | None, Field(description="How often a recurring recall fires at most.", ge=1)] = None,
     notify: Annotated[
@@ -160,8 +151,32 @@ async def _find(context: ToolContext, text: str) -> str:
         raise RecallNotFound(message, field="recall_id") from None
 
 
-TOOLS = (
-    tool(create_recall, Effect.NOTE),
-    tool(list_recalls, Effect.READ),
-    tool(cancel_recall, Effect.NOTE),
-)
+async def recall_when_true(
+    message: Annotated[
+        RecallMessage,
+        Field(description="What to do or say when it is true, written for the one who will read it then."),
+    ],
+    expression: Annotated[
+        str,
+        Field(
+            description="A Python expression over the notebook's variables, cheap and without side effects, like "
+            "`loss < 0.1`. The kernel evaluates it after each cell and every few seconds while it is idle.",
+            min_length=1,
+            max_length=2000,
+        ),
+    ],
+    each_time: Annotated[bool, Field(description="Each time that it turns true, not only the first.")] = False,
+    title: Annotated[Title | None, Field(description="A few words for lists.")] = None,
+) -> dict[str, Any]:
+    """Come back when an expression in the kernel turns true. It is code, which the kernel executes until then."""
+    context = tool_context.get()
+    zone = context.session.timezone
+    spec = WhenSpec(kind="when", event=WhenEvent.EXPRESSION, expr=expression, repeat="each" if each_time else "once")
+    request = RecallCreate(session_id=context.session.id, message=message, title=title, schedule=spec)
+    recall = await context.recalls.create(request, owner=context.user_id, zone=zone, by_agent=True, code=True)
+    return {"recall": recall_info(recall, zone), "timezone": zone}
+
+
+TOOLS = (tool(create_recall, Effect.NOTE), tool(list_recalls, Effect.READ), tool(cancel_recall, Effect.NOTE))
+# It is code that the kernel executes again and again: it needs a kernel, and asks as running code does.
+CONDITION_TOOLS = (tool(recall_when_true, Effect.RUN),)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -30,8 +30,10 @@ def render(content: Any, *, limit: int = LIMIT) -> str:
     if isinstance(content, bytes | bytearray | memoryview):
         content = _decoded(bytes(content), limit)
     if not isinstance(content, str):
-        pruned = _Pruning(limit).value(content)
-        content = json.dumps(pruned, ensure_ascii=False, default=_foreign)
+        # The default is for what JSON does not have (a date, an array).
+        content = json.dumps(
+            _Pruning(limit).value(content), ensure_ascii=False, default=lambda value: cut(str(value), limit=1000)
+        )
     return readable(str(redact_output(cut(content, limit=limit))))
 
 
@@ -69,11 +71,6 @@ def _decoded(content: bytes, limit: int) -> str:
     return text if shown is content else f"{text}\n\n[… of {len(content):,} bytes, the beginning.]"
 
 
-def _foreign(value: Any) -> str:
-    """A value that JSON does not have (a date, an array)."""
-    return cut(str(value), limit=1000)
-
-
 class _Pruning:
     """Bounds a structure before it is encoded, so that encoding never blocks the event loop for long."""
 
@@ -91,9 +88,12 @@ class _Pruning:
         if depth > 50:
             return "…"
         if isinstance(value, Mapping):
-            return self._mapping(value, depth)
+            kept = self._pruned(value.values(), depth)
+            more = {"…": f"{len(value) - len(kept):,} more"} if len(kept) < len(value) else {}
+            return dict(zip(map(str, value), kept, strict=False)) | more
         if isinstance(value, Sequence | AbstractSet):
-            return self._items(value, depth)
+            kept = self._pruned(value, depth)
+            return [*kept, f"… {len(value) - len(kept):,} more"] if len(kept) < len(value) else kept
         return value
 
     def _text(self, text: str) -> str:
@@ -101,20 +101,11 @@ class _Pruning:
         self._room -= len(kept)
         return kept
 
-    def _mapping(self, mapping: Mapping[Any, Any], depth: int) -> dict[str, Any]:
-        kept: dict[str, Any] = {}
-        for key, value in mapping.items():
-            if self._left <= 0 or self._room <= 0:
-                kept["…"] = f"{len(mapping) - len(kept):,} more"
-                break
-            kept[str(key)] = self.value(value, depth + 1)
-        return kept
-
-    def _items(self, items: Sequence[Any] | AbstractSet[Any], depth: int) -> list[Any]:
+    def _pruned(self, values: Iterable[Any], depth: int) -> list[Any]:
+        """As many of them as there is room for."""
         kept: list[Any] = []
-        for value in items:
+        for value in values:
             if self._left <= 0 or self._room <= 0:
-                kept.append(f"… {len(items) - len(kept):,} more")
                 break
             kept.append(self.value(value, depth + 1))
         return kept

@@ -12,8 +12,7 @@ from typing import Any, cast
 
 from navi_jupyter.agent.mcp.config import ConfigFiles
 from navi_jupyter.agent.mcp.connection import ServerTimeouts
-from navi_jupyter.agent.mcp.pool import McpPool
-from navi_jupyter.agent.mcp.tools import McpTools
+from navi_jupyter.agent.mcp.pool import McpPool, McpTools
 from navi_jupyter.agent.profiles.definitions import Profile
 from navi_jupyter.agent.tools.base import Tool, ToolOutput
 from navi_jupyter.clock import now
