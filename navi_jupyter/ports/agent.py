@@ -142,7 +142,7 @@ class SubagentResult:
 
 
 class SubagentSpawner(Protocol):
-    """Starts the subagents of one agent. Implemented by ``agent.run.subagents``."""
+    """Starts the subagents of one agent. Implemented by ``agent.run.runner``."""
 
     async def spawn(self, task: str, profile: str | None, instructions: str | None) -> SubagentResult:
         """Run a subagent to its end, in the present task. Raises ToolDenied for a profile that is not allowed."""

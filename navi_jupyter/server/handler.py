@@ -1,4 +1,4 @@
-"""The base of all handlers: authentication, authorization and one shape for every error; and the handler of the API.
+"""The base of all handlers: authentication, authorization, one shape for every error; the API, and its event streams.
 
 Not responsible for what a route does (``rest``, ``websocket``). Imported at extension load: no pydantic.
 """
@@ -10,6 +10,8 @@ import json
 import logging
 import secrets
 import traceback
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from http.client import responses
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,18 +19,14 @@ from jupyter_core.utils import ensure_async
 from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.base.handlers import APIHandler, JupyterHandler
 from jupyter_server.extension.handler import ExtensionHandlerMixin
-from tornado.web import HTTPError
+from tornado.iostream import StreamClosedError
+from tornado.web import HTTPError, RequestHandler
 
 from .. import __version__
 from ..errors import Forbidden, InvalidRequest, NaviError
 from .http import Action, EventStream, Reply, Request
 from .identity import owner_of
 from .lifecycle import Lifecycle
-from .sse import stream_events
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 _STATUS_CODES: Mapping[int, str] = {
     400: "invalid_request",
@@ -219,3 +217,69 @@ class ApiHandler(NaviHandler, APIHandler):
             "code": failure.code if failure else "not_ready",
         }
         await self.finish(json.dumps(body))
+
+
+KEEP_ALIVE = 15.0
+"""Seconds of silence after which a comment is sent: proxies close a silent connection after 60."""
+
+_SNAPSHOT = ',"snapshot":true}'  # only the text of a snapshot's envelope ends like this
+
+
+def encode(envelopes: Sequence[tuple[int, str]]) -> str:
+    """The envelopes ``(seq, JSON text)`` as events.
+
+    The events of a snapshot all have the same ``seq``. Only the last one has an id: a client whose connection broke in
+    the middle of a snapshot must not come back with a cursor that skips the rest of it.
+    """
+    last = len(envelopes) - 1
+    return "".join(
+        f"data: {text}\n\n" if index != last and text.endswith(_SNAPSHOT) else f"id: {seq}\ndata: {text}\n\n"
+        for index, (seq, text) in enumerate(envelopes)
+    )
+
+
+async def stream_events(handler: RequestHandler, stream: EventStream, gone: asyncio.Event) -> None:
+    """Write pages as they come, until the client goes (``gone`` is set), the session is deleted or the server stops.
+
+    A client that does not read blocks only its own loop here: there is no queue that could grow.
+    """
+    handler.set_header("Content-Type", "text/event-stream; charset=utf-8")
+    handler.set_header("Cache-Control", "no-cache, no-transform")
+    handler.set_header("X-Accel-Buffering", "no")
+    if handler.request.method == "HEAD":
+        return
+    with suppress(StreamClosedError):
+        await handler.flush()
+        async with aclosing(with_silences(stream.pages, KEEP_ALIVE, gone)) as pages:
+            async for envelopes in pages:
+                handler.write(encode(envelopes) if envelopes else ": keep-alive\n\n")
+                await handler.flush()
+
+
+async def with_silences(
+    pages: AsyncGenerator[Sequence[tuple[int, str]]], period: float, gone: asyncio.Event
+) -> AsyncGenerator[Sequence[tuple[int, str]]]:
+    """The pages, and an empty one after each ``period`` seconds without, until ``gone`` is set. Closes ``pages``."""
+    leaving: asyncio.Future[Any] = asyncio.ensure_future(gone.wait())
+    coming: asyncio.Future[Any] | None = None
+    try:
+        while not gone.is_set():
+            coming = coming or asyncio.ensure_future(anext(pages))
+            # wait, not wait_for, which would cancel a page that takes longer than the period.
+            await asyncio.wait((coming, leaving), timeout=period, return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done():
+                yield ()
+                continue
+            try:
+                page: Sequence[tuple[int, str]] = coming.result()
+            except StopAsyncIteration:
+                return
+            coming = None
+            yield page
+    finally:
+        leaving.cancel()
+        if coming is not None:
+            coming.cancel()
+            with suppress(asyncio.CancelledError, StopAsyncIteration):
+                await coming
+        await pages.aclose()

@@ -16,7 +16,7 @@ from pydantic_core import core_schema
 
 from .. import commands, events
 from ..model import attachments, recalls, sessions
-from .wire import INPUTS, agent, sockets
+from .wire import INPUTS, agent
 from .wire import recalls as recall_bodies
 from .wire import sessions as session_bodies
 
@@ -25,7 +25,7 @@ SCHEMA_FILE = Path(__file__).parent.parent / "schema.json"
 
 OUTPUTS: dict[str, Any] = {
     name: value
-    for module in (agent, recall_bodies, session_bodies, sockets)
+    for module in (agent, recall_bodies, session_bodies)
     for name, value in vars(module).items()
     if isinstance(value, type)
     and issubclass(value, BaseModel)
@@ -39,7 +39,7 @@ OUTPUTS: dict[str, Any] = {
     "Recall": recalls.Recall,
     "Run": sessions.Run,
     "Schedule": recalls.Schedule,
-    "ServerFrame": sockets.ServerFrame,
+    "ServerFrame": session_bodies.ServerFrame,
     "Session": sessions.Session,
 }
 """What the server sends: all of it, always, with ``null`` where there is no value."""

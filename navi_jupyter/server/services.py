@@ -23,6 +23,7 @@ from ..model.runs import Permission
 from ..model.sessions import USER, Session
 from ..notifications.service import NotificationService
 from ..orchestrator.orchestrator import Orchestrator
+from ..orchestrator.session_directory import SessionDirectory
 from ..ports.jupyter import JupyterAccess
 from ..scheduling.scheduler import Scheduler
 from ..scheduling.service import RecallService
@@ -53,6 +54,10 @@ class SessionServices:
     """Awaited after a prompt of the user's own: (session, when)."""
     user_read: Callable[[str, datetime], Awaitable[object]]
     """Awaited after the user has seen a session: (session, when)."""
+
+    @property
+    def directory(self) -> SessionDirectory:
+        return self.orchestrator.sessions
 
     async def find(self, session_id: str, *, owner: str) -> Session:
         """The session alone, without its run and queue. Raises SessionNotFound, also for other people's."""

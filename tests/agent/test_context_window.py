@@ -28,9 +28,8 @@ from pydantic_ai.messages import (
 from pydantic_ai.models import ModelRequestParameters
 
 from navi_jupyter.agent.providers.models import RetryPolicy, build_model
-from navi_jupyter.agent.run import model_wrapper, summarizer
-from navi_jupyter.agent.run.context_window import fit, turn_starts
-from navi_jupyter.agent.run.model_wrapper import ContextWindowModel
+from navi_jupyter.agent.run import context_window, summarizer
+from navi_jupyter.agent.run.context_window import ContextWindowModel, fit, turn_starts
 from navi_jupyter.agent.run.summarizer import Summaries, transcript
 from navi_jupyter.agent.run.token_estimates import tokens_of, window_of
 from navi_jupyter.errors import RunFailed
@@ -302,8 +301,8 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
 
 @pytest.fixture(autouse=True)
 def _nothing_learned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_wrapper, "_corrections", {})
-    monkeypatch.setattr(model_wrapper, "_windows", {})
+    monkeypatch.setattr(context_window, "_corrections", {})
+    monkeypatch.setattr(context_window, "_windows", {})
 
 
 async def ask(name: str, messages: Sequence[ModelMessage], *, spent: Callable[[Usage], None] | None = None) -> str:
@@ -318,7 +317,7 @@ async def ask(name: str, messages: Sequence[ModelMessage], *, spent: Callable[[U
 async def test_a_long_conversation_is_summarised_by_the_same_model_and_every_provider_takes_the_rest(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
-    for module in (model_wrapper, summarizer):
+    for module in (context_window, summarizer):
         monkeypatch.setattr(module, "window_of", lambda _: 10_000)
     spent: list[Usage] = []
     async with serve(Reply("THE SUMMARY", usage=(5000, 50)), Reply("Here.")) as provider:
@@ -375,7 +374,7 @@ async def test_where_nothing_can_be_left_out_the_provider_has_the_last_word(serv
 async def test_the_estimate_is_corrected_by_what_the_provider_counts(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (model_wrapper, summarizer):
+    for module in (context_window, summarizer):
         monkeypatch.setattr(module, "window_of", lambda _: 100_000)
     messages = [*LONG[: len(LONG) // 2], NOW]
     counted = tokens_of(messages) * 3

@@ -13,7 +13,7 @@ from tornado.httpclient import HTTPClientError
 from tornado.websocket import WebSocketClosedError
 
 from navi_jupyter.server.app import NaviExtension
-from navi_jupyter.server.sse import encode, with_silences
+from navi_jupyter.server.handler import encode, with_silences
 from tests.conftest import Api, Envelope, ends
 
 

@@ -9,7 +9,7 @@ import json
 
 from ..http import JSON, Reply
 from ..openapi import document
-from . import about, attachments, memory, notifications, recalls, sessions
+from . import about, recalls, sessions, user
 from .routing import Call, OperationTable, Routes
 
 TABLE = OperationTable()
@@ -23,14 +23,6 @@ async def describe(call: Call) -> Reply:  # noqa: ARG001
 
 ROUTES = Routes(
     operation
-    for table in (
-        about.TABLE,
-        TABLE,
-        sessions.TABLE,
-        recalls.TABLE,
-        memory.TABLE,
-        attachments.TABLE,
-        notifications.TABLE,
-    )
+    for table in (about.TABLE, TABLE, sessions.TABLE, recalls.TABLE, user.TABLE)
     for operation in table.operations
 )

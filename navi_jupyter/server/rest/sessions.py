@@ -1,6 +1,6 @@
 """Sessions: create, read, change, delete; submit commands; read the log, the messages, the runs; download.
 
-Not responsible for what a session does (``orchestrator``) or for how the log is streamed (``sse``, ``websocket``).
+Not responsible for what a session does (``orchestrator``) or for how the log is streamed (``handler``, ``websocket``).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ LONGEST_WAIT = 30.0
 async def create_session(call: Call) -> Reply:
     """A new session."""
     request: SessionCreate = call.body()
-    session = await call.sessions.orchestrator.sessions.create(request, owner=call.owner)
+    session = await call.sessions.directory.create(request, owner=call.owner)
     detail = wire.SessionDetail(**_fields(session), run=None, queue=(), approvals=(), usage=Usage())
     return reply(detail, 201, Location=f"sessions/{session.id}")
 
@@ -58,7 +58,7 @@ async def create_session(call: Call) -> Reply:
 )
 async def list_sessions(call: Call) -> Reply:
     """Your sessions, most recently used first."""
-    sessions, following = await call.sessions.orchestrator.sessions.page(
+    sessions, following = await call.sessions.directory.page(
         call.owner,
         limit=call.integer("limit"),
         cursor=call.string("cursor"),
@@ -79,7 +79,7 @@ async def get_session(call: Call) -> Reply:
 async def change_session(call: Call) -> Reply:
     """Change the fields in the body."""
     patch: SessionPatch = call.body()
-    await call.sessions.orchestrator.sessions.change(call.parameters["sid"], patch, owner=call.owner)
+    await call.sessions.directory.change(call.parameters["sid"], patch, owner=call.owner)
     return reply(await _detail(call))
 
 
@@ -168,7 +168,7 @@ async def list_messages(call: Call) -> Reply:
 @TABLE.add("GET sessions/{sid}/runs", "read", answers="RunPage", query=(LIMIT, CURSOR), errors=(SessionNotFound,))
 async def list_runs(call: Call) -> Reply:
     """The session's runs, newest first."""
-    runs, following = await call.sessions.orchestrator.sessions.runs(
+    runs, following = await call.sessions.directory.runs(
         call.parameters["sid"], owner=call.owner, limit=call.integer("limit"), cursor=call.string("cursor")
     )
     return reply(wire.RunPage(runs=tuple(runs), next=following))
@@ -177,9 +177,7 @@ async def list_runs(call: Call) -> Reply:
 @TABLE.add("GET sessions/{sid}/runs/{rid}", "read", answers="Run", errors=(SessionNotFound, RunNotFound))
 async def get_run(call: Call) -> Reply:
     """One run."""
-    run = await call.sessions.orchestrator.sessions.run(
-        call.parameters["sid"], call.parameters["rid"], owner=call.owner
-    )
+    run = await call.sessions.directory.run(call.parameters["sid"], call.parameters["rid"], owner=call.owner)
     return reply(run)
 
 
@@ -199,7 +197,7 @@ async def export_session(call: Call) -> Reply:
 
 
 async def _detail(call: Call) -> wire.SessionDetail:
-    view: SessionView = await call.sessions.orchestrator.sessions.view(call.parameters["sid"], owner=call.owner)
+    view: SessionView = await call.sessions.directory.view(call.parameters["sid"], owner=call.owner)
     fields = _fields(view.session) | {"head_seq": view.head_seq}
     return wire.SessionDetail(
         **fields,
@@ -239,7 +237,7 @@ async def report_usage(call: Call) -> Reply:
     at = now().astimezone(zone)
     midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
     since = (midnight, at - timedelta(days=30), datetime.fromtimestamp(0, UTC))
-    usage_of = call.sessions.orchestrator.sessions.usage_of
+    usage_of = call.sessions.directory.usage_of
     today, month, total = [await usage_of(call.owner, since=start.astimezone(UTC)) for start in since]
     return reply(wire.UsageReport(today=today, last_30_days=month, total=total))
 
@@ -258,7 +256,7 @@ def _fields(session: Session) -> dict[str, Any]:
 async def away(call: Call) -> Reply:
     """What happened in a session since you were last there: what ran, and what did not and why."""
     session = await call.sessions.find(call.parameters["sid"], owner=call.owner)
-    library = call.sessions.orchestrator.sessions.history
+    library = call.sessions.directory.history
     since = _past_instant(call.string("since"))
     if since is None:
         read_at = (await call.sessions.store.seen(session.id, call.owner)).read_at
@@ -311,3 +309,11 @@ def _past_instant(text: str | None) -> datetime | None:
     if at is None or at.tzinfo is None or at > now():
         raise InvalidRequest("since must be a past time in ISO 8601 with an offset.", field="since")
     return at
+
+
+@TABLE.add("POST sessions/{sid}/read", "write", body="ReadRequest", answers="ReadMark", errors=(SessionNotFound,))
+async def mark_read(call: Call) -> Reply:
+    """Mark the log as read up to `seq`. A mark never goes back."""
+    request: wire.ReadRequest = call.body()
+    marked = await call.sessions.mark_read(call.parameters["sid"], owner=call.owner, seq=request.seq, at=now())
+    return reply(wire.ReadMark(seq=marked.seq, unread=marked.unread))
