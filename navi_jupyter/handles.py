@@ -13,6 +13,7 @@ from typing import NamedTuple
 from .text import join_words, one_line
 
 _FULL_ID = re.compile(r"[a-z]{1,8}_[0-9a-f]{24}")
+_ID_IN_TEXT = re.compile(rf"(?<![A-Za-z0-9_]){_FULL_ID.pattern}(?![A-Za-z0-9_])")
 _NUMBER = re.compile(r"#?([1-9]\d{0,3})")  # no leading zero: "0012" is the end of an id
 _SHORTEST = 4
 """Characters of a short handle; more where two items share them (of a hundred, in one list of thirteen)."""
@@ -53,6 +54,11 @@ def short_handle(item_id: str, others: Iterable[str] = ()) -> str:
     return digits
 
 
+def with_short_handles(text: str) -> str:
+    """``text`` with each whole id in it as its short handle: for views of what a model and a tool exchanged."""
+    return _ID_IN_TEXT.sub(lambda match: short_handle(match[0]), text)
+
+
 def row_number(text: str) -> int | None:
     """``3`` or ``#3`` as the number of a row; None for anything else."""
     match = _NUMBER.fullmatch(text.strip())
@@ -72,6 +78,8 @@ def resolve(text: str, *scopes: Sequence[Named], noun: str = "recall", shown: Se
     number = row_number(text)
     if number is not None and number <= len(rows):
         return rows[number - 1]
+    if number is not None and not rows and shown is not None:
+        raise HandleError(f"There is no {noun} {number}: the list is empty.", ambiguous=False)
     for scope in scopes:
         found = _matches(text, scope)
         if len(found) == 1:
@@ -107,7 +115,9 @@ def _begins(text: str, item: Named) -> bool:
 
 
 def _has_word(text: str, item: Named) -> bool:
-    return re.search(rf"(?<!\w){re.escape(text)}", item.title.casefold()) is not None
+    # A number is a whole word: "cancel 9" of a list of three must not take "check 95 files".
+    end = r"(?!\w)" if text.isdecimal() else ""
+    return re.search(rf"(?<!\w){re.escape(text)}{end}", item.title.casefold()) is not None
 
 
 def _begins_briefly(text: str, item: Named) -> bool:

@@ -273,6 +273,8 @@ def _read_instant(service: Service, value: str | datetime, tz: str | None, name:
     """An instant's wire form: ISO 8601, or a single time in English that the server reads."""
     if isinstance(value, datetime):
         return instant_text(value, tz)
+    if not isinstance(value, str):
+        raise UsageError(f"{name}: {value!r} is not a time: write it like 'tomorrow 18:30', or a datetime.", field=name)
     taken = take_instant(value.strip(), tz)
     if taken is not None and not taken[1]:
         return taken[0]

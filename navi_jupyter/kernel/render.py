@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ..handles import short_handle
+from ..handles import short_handle, with_short_handles
 from ..output_text import error_line, outputs_text
 from ..text import IMAGE_TYPES, code_block, one_line, plural, truncate_start
 from . import markdown
@@ -178,28 +178,29 @@ def _subagent_words(part: SubagentPart) -> str:
 
 
 def _tool_html(tool: ToolPart) -> str:
-    arguments = f" <code>{escape(one_line(tool.args, _MAX_LINE))}</code>" if tool.args else ""
-    result = f" … {escape(tool.progress)}" if tool.result is None else f" → {escape(one_line(tool.result, _MAX_LINE))}"
+    arguments = f" <code>{escape(_one_line(tool.args))}</code>" if tool.args else ""
+    result = f" … {escape(tool.progress)}" if tool.result is None else f" → {escape(_one_line(tool.result))}"
     return f"<p><small>⚙ <code>{escape(tool.name)}</code>{arguments}{result}</small></p>"
 
 
 def _tool_markdown(tool: ToolPart) -> str:
-    return (
-        f"> ⚙ `{_code(tool.name)}`"
-        + (f" `{_code(one_line(tool.args, _MAX_LINE))}`" if tool.args else "")
-        + _result(tool)
-    )
+    return f"> ⚙ `{_code(tool.name)}`" + (f" `{_code(_one_line(tool.args))}`" if tool.args else "") + _result(tool)
 
 
 def _result(tool: ToolPart) -> str:
     if tool.result is None:
         return f" … {markdown.literal(tool.progress)}" if tool.progress else " …"
-    return f" → {markdown.literal(one_line(tool.result, _MAX_LINE))}"
+    return f" → {markdown.literal(_one_line(tool.result))}"
 
 
 def _tool_plain(tool: ToolPart) -> str:
-    result = "…" if tool.result is None else "→ " + one_line(tool.result, _MAX_LINE)
-    return " ".join(part for part in (f"[{tool.name}]", one_line(tool.args, _MAX_LINE), result) if part)
+    result = "…" if tool.result is None else "→ " + _one_line(tool.result)
+    return " ".join(part for part in (f"[{tool.name}]", _one_line(tool.args), result) if part)
+
+
+def _one_line(text: str) -> str:
+    """A tool call's arguments or result; the model works with whole ids, a person with short handles."""
+    return one_line(with_short_handles(text), _MAX_LINE)
 
 
 def _code(text: str) -> str:

@@ -5,6 +5,7 @@ Not responsible for times in English or times of day: the server reads them, and
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from datetime import datetime, timedelta
@@ -53,6 +54,8 @@ def duration_text(value: str | float | timedelta) -> str:
     if isinstance(value, str):
         taken = take_duration(value)
         return taken[0] if taken and not taken[1] else value
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise UsageError(f"{value!r} is not a duration: write it like '10m', in seconds, or as a timedelta.")
     milliseconds = round(value * 1000)
     seconds, rest = divmod(milliseconds, 1000)
     return f"{seconds}s" + (f"{rest}ms" if rest else "") if milliseconds > 0 else f"{value:g}s"

@@ -192,7 +192,7 @@ def check_targets(notify: Iterable[str], known: Sequence[str] | None, *, kept: I
     if unknown is not None:
         names = ", ".join(known[:_NAMED]) + (", …" if len(known) > _NAMED else "")
         raise InvalidRequest(
-            f"There is no notification target {unknown!r}. There are: {names}; others belong into navi/notify.toml.",
+            f"There is no notification target {unknown!r}. There are: {names}; others go into navi/notify.toml.",
             field="policy.notify",
         )
 

@@ -115,13 +115,13 @@ EXACT_CLOCK = (
     rf"|noon|midday|lunchtime|midnight|{_HALF})(?![\w:%]|\.\d)"
 )
 """A time of day that is one by its form, with or without ``at`` before it."""
-_NOT_A_THING = (
+NOT_A_THING = (
     r"(?!\s*(?:%|-|/|\.\d|(?:percent|degrees?|nodes?|steps?|epochs?|iterations?|points?|items?|samples?|workers?"
     r"|gpus?|cores?|cpus?|rows?|columns?|files?|pages?|times|places?|requests?|models?|runs?|cells?|layers?|tokens?|gb"
     r"|mb|kb|k|per)\b))"
 )
 _HOUR_WORD = r"(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)"
-BARE_HOUR = rf"(?:\d{{1,2}}(?![\w:%]|\.\d){_NOT_A_THING}|{_HOUR_WORD}\b{_NOT_A_THING})"
+BARE_HOUR = rf"(?:\d{{1,2}}(?![\w:%]|\.\d){NOT_A_THING}|{_HOUR_WORD}\b{NOT_A_THING})"
 """An hour that needs an ``at`` before it to be one. ``at 5 nodes`` is none."""
 CLOCK = (
     rf"(?:(?:(?:at|by)\s+(?:around|about)\s+|(?:at|by|around|about|@)\s*)(?:{EXACT_CLOCK}|{BARE_HOUR})|{EXACT_CLOCK}"
@@ -153,7 +153,7 @@ def read_clock(text: str, *, part: str | None = None) -> time:
     if match["half"]:
         if not 1 <= hour <= 12:
             raise InvalidSchedule(f"{text.strip()!r} is no time of day: am and pm go with 1 to 12.")
-        return time(hour % 12 + (12 if match["half"][0] == "p" else 0), minute, second)
+        return _in_part(time(hour % 12 + (12 if match["half"][0] == "p" else 0), minute, second), part, sure=True)
     if hour == 24 and minute == 0:
         hour = 0
     if hour > 23 or minute > 59 or second > 59:
@@ -168,12 +168,22 @@ def morning_note(text: str, at: time, part: str | None) -> str:
     return f"{at:%H:%M} is in the morning; write {at.hour + 12}:{at:%M} for the afternoon"
 
 
-def _in_part(at: time, part: str | None) -> time:
-    """``9`` with ``evening`` is 21:00, ``3`` with ``night`` is 03:00."""
-    if at.hour == 12 and part in ("night", "tonight"):
+_HOURS = {"morning": range(12), "afternoon": range(12, 19), "evening": range(15, 24)}
+"""Which hours somebody can mean who names that part of the day."""
+
+
+def _in_part(at: time, part: str | None, *, sure: bool = False) -> time:
+    """``9`` with ``evening`` is 21:00, ``3`` with ``night`` is 03:00; ``sure``: it has am or pm.
+
+    Raises InvalidSchedule for one that is not in that part: ``morning`` with ``9pm``.
+    """
+    if not sure and at.hour == 12 and part in ("night", "tonight"):
         return at.replace(hour=0)
     is_later = part in ("afternoon", "evening") or (part in ("night", "tonight") and at.hour >= _SMALL_HOURS)
-    return at.replace(hour=at.hour + 12) if is_later and at.hour < 12 else at
+    found = at.replace(hour=at.hour + 12) if not sure and is_later and at.hour < 12 else at
+    if part in _HOURS and found.hour not in _HOURS[part]:
+        raise InvalidSchedule(f"{found:%H:%M} is not in the {part}; leave one of them out.")
+    return found
 
 
 # --- dates -----------------------------------------------------------------------------------------------------------
@@ -338,3 +348,34 @@ def zone_behind(text: str, end: int, zone: str) -> tuple[str, int]:
     match = _ZONE.match(text, end)
     name = match["name"].replace("GMT", "UTC") if match else ""
     return (name, match.end()) if match and find_zone(name) else (zone, end)
+
+
+# --- more of a time, behind one ---------------------------------------------------------------------------------------
+
+QUOTED = re.compile(r"(?P<cron>cron:?\s+)?(?:([\"'])(?P<a>.{1,200}?)\2|“(?P<b>.{1,200}?)”)(?=[\s,;:]|$)", re.IGNORECASE)
+"""A time in quotation marks, at the beginning of a sentence."""
+MORE_OF_A_TIME = re.compile(
+    r"[\s,]*(?:(?:and|or)\s+)?(?:"
+    r"(?:at|by|from|before|after|on|every|each|to|through|-|–)\s+(?:not\s+)?"
+    rf"(?:\d|noon|midnight|the\s+\d|weekend|{WEEKDAY}s?\b|{MONTH}\b)|{WEEKDAY}s?\b|tomorrow|next\s+(?:week|month)"
+    r"|on\s+the\s+(?:first|second|third|fourth|last)\b|(?:starting|beginning|until|till|except|excluding|during|between)\b|but\s+(?:not\b|on\s)"
+    rf"|twice\b|\d+\s+times|{CLOCK}|(?:(?:in\s+the|at|this)\s+)?{PART}s?\b|weeks?\b|in\s+{MONTH}\b"
+    r"|of\s+(?:the|each|every)\s+\w+|(?-i:(?:[A-Z][a-z]+\s+){1,2})time\b)"
+    r"|(?<=hour)\s+\d{1,2}\b|(?<=hours)\s+\d{1,2}\b"
+    rf"|(?<=day)\s+{BARE_HOUR}|(?<=\w)[.'’](?=\w)\S*|(?<=\d),\d+",
+    re.IGNORECASE,
+)
+"""More of a time, behind one. ``and`` alone may begin the rest of the message."""
+ANOTHER_HOUR = re.compile(rf"\s*(?:,\s*)?\b(?:and|or)\s+(?:at\s+)?{BARE_HOUR}|[-–]\d\S*", re.IGNORECASE)
+"""Another time of day, behind a time that may stand anywhere in a sentence: ``at 9 or 10``, ``at 9:00-10:00``."""
+
+
+class HalfRead(InvalidSchedule):
+    """A time is followed by what looks like more of it."""
+
+    def __init__(self, understood: str, more: str) -> None:
+        super().__init__(
+            f"I understand {understood.strip()!r} as a time, but not {more.strip(' ,')!r} behind it. Put the whole time"
+            " in quotation marks, or say it in another way.",
+            field="text",
+        )

@@ -17,17 +17,22 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from ..clock import Period
+from ..clock import Period, zone_label
 from ..errors import InvalidSchedule
 from ..model.recalls import CronSpec, EverySpec, OnceSpec, Policy
 from .dates import (
+    ANOTHER_HOUR,
     CLOCK,
     DURATION,
     MONTH,
+    MORE_OF_A_TIME,
+    NOT_A_THING,
     PART,
     PART_OF_DAY,
     PARTS_OF_DAY,
+    QUOTED,
     WEEKDAY,
+    HalfRead,
     morning_note,
     read_clock,
     read_date,
@@ -72,10 +77,12 @@ def _forms() -> tuple[tuple[str, re.Pattern[str], int], ...]:
             "day",
             rf"(?:(?P<clock>{CLOCK})(?:\s+(?:in\s+the|at)\s+(?P<part0>{PART}))?,?\s+|at\s+)?"
             rf"(?P<day>{_LONG_OFFSET}|{_STRONG_DAY})(?:\s+(?:in the\s+)?(?P<part>{PART}))?"
-            rf"(?:(?:,|\s+)\s*(?:{clock_behind}|(?P<hour>\d{{1,2}}(?![\w:./%]))))?",
+            rf"(?:(?:,|\s+)\s*(?:{clock_behind}|(?P<hour>\d{{1,2}}(?![\w:./%]){NOT_A_THING})))?",
             3,
         ),
-        _form("elapsed", rf"(?:in|after)\s+(?:about\s+|around\s+)?(?P<elapsed>{DURATION})(?:\s+from now)?", 3),
+        _form(
+            "elapsed", rf"(?:in|after)\s+(?:about\s+|around\s+)?(?P<elapsed>{DURATION})(?:\s+from now|['’]\s+time)?", 3
+        ),
         _form("elapsed", rf"(?P<elapsed>{DURATION})\s+(?:from now|later)", 3),
         _form("clock", rf"(?P<clock>{CLOCK})(?:\s+(?P<part>{PART_OF_DAY}|today|tonight))?", 2),
         _form("clock", rf"(?P<part>{PART_OF_DAY}),?\s+(?P<clock>{CLOCK})", 2),
@@ -86,6 +93,7 @@ def _forms() -> tuple[tuple[str, re.Pattern[str], int], ...]:
 
 
 _NO_LIMITS = Policy()
+_said = functools.partial(zone_label, reader=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +143,8 @@ def read(text: str, now: datetime, zone: str) -> Timed | None:
             raise InvalidSchedule("That time is in the past; a recall needs a time to come.")
         return None
     name, match = best
+    if another := ANOTHER_HOUR.match(text, match.end()):
+        raise HalfRead(match[0], another[0])
     zone, end = zone_behind(text, match.end(), zone)
     timed = _READERS[name](match, now.astimezone(ZoneInfo(zone)), zone)
     return replace(timed, phrase=text[match.start() : end].strip(), message=_rest(text, match.start(), end) + tail)
@@ -145,7 +155,10 @@ def read_when(text: str, now: datetime, zone: str) -> Timed:
     words = text.strip().strip("\"'").strip()
     if (simple := _exact_form(words, now, zone)) is not None:
         return simple
-    timed = read(words, now, zone)
+    try:
+        timed = read(words, now, zone)
+    except HalfRead:  # it is in quotation marks, or alone
+        timed = None
     if timed is not None and not re.sub(r"[\W_]|\bplease\b", "", timed.message):
         return timed
     raise InvalidSchedule(
@@ -162,20 +175,19 @@ def read_leading(text: str, now: datetime, zone: str) -> Timed | None:
     a time would fire at the wrong one.
     """
     text = text.lstrip()
-    if exact := _LEADING.match(text):
-        timed = _exact_form(exact[0].strip(), now, zone)
-        if timed is not None:
-            return replace(timed, message=_rest(text, 0, exact.end()))
+    if quoted := QUOTED.match(text):
+        words = (quoted["cron"] or "") + (quoted["a"] or quoted["b"])
+        if _exact_form(words, now, zone) is None and _best(words) is None:
+            return None  # it quotes something else
+        return replace(read_when(words, now, zone), message=_rest(text, 0, quoted.end()))
+    exact = _LEADING.match(text)
+    if exact and (form := _exact_form(exact[0].strip(), now, zone)) is not None:
+        return replace(form, message=_rest(text, 0, exact.end()))
     timed = read(text, now, zone)
     if timed is None or not text.lower().startswith(timed.phrase.lower()):
         return None
-    more = _MORE.match(text, len(timed.phrase))
-    if more is not None:
-        raise InvalidSchedule(
-            f"I understand {timed.phrase!r} as a time, but not {more[0].strip(' ,')!r} behind it. Put the whole time in"
-            " quotation marks, or say it in another way.",
-            field="text",
-        )
+    if more := MORE_OF_A_TIME.match(text, len(timed.phrase)):
+        raise HalfRead(timed.phrase, more[0])
     return timed
 
 
@@ -189,17 +201,6 @@ _LEADING = re.compile(
     re.IGNORECASE,
 )
 """Cron fields and bare durations, which are times only where a sentence begins with them."""
-_MORE = re.compile(
-    r"[\s,]*(?:(?:and|or)\s+)?(?:"
-    r"(?:at|by|from|before|after|on|every|each|to|through|-|–)\s+(?:not\s+)?"
-    rf"(?:\d|noon|midnight|the\s+\d|weekend|{WEEKDAY}s?\b|{MONTH}\b)|{WEEKDAY}s?\b|tomorrow|next\s+(?:week|month)"
-    r"|on\s+the\s+(?:first|second|third|fourth|last)\b|(?:starting|beginning|until|till|except|excluding|during|between)\b|but\s+(?:not\b|on\s)"
-    rf"|twice\b|\d+\s+times|{CLOCK}|(?:(?:in\s+the|at|this)\s+)?{PART}s?\b|weeks?\b|in\s+{MONTH}\b"
-    r"|of\s+(?:the|each|every)\s+\w+|(?-i:(?:[A-Z][a-z]+\s+){1,2})time\b)"
-    r"|(?<=hour)\s+\d{1,2}\b|(?<=hours)\s+\d{1,2}\b",
-    re.IGNORECASE,
-)
-"""More of a time, behind one. ``and`` alone may begin the rest of the message."""
 
 
 def _exact_form(words: str, now: datetime, zone: str) -> Timed | None:
@@ -242,6 +243,7 @@ def _best(text: str) -> tuple[str, re.Match[str]] | None:
 def _rest(text: str, start: int, end: int) -> str:
     before, after = text[:start].rstrip(" \t,;:-"), text[end:].lstrip(" \t,;:-").rstrip()
     if not before.strip():
+        after = re.sub(r"^\.(?=\s)\s*", "", after)
         after = re.sub(r"^(?:then|please)\b[ ,]*", "", after, flags=re.IGNORECASE)
     joined = f"{before.strip()} {after}".strip() if after[:1] not in ".!?" else f"{before.strip()}{after}"
     return re.sub(r"[ \t]{2,}", " ", joined).strip() if before.strip() else joined.strip()
@@ -318,7 +320,7 @@ def _read_clock(match: re.Match[str], now: datetime, zone: str) -> Timed:
     at = _at(datetime.combine(now.date(), clock), zone)
     if at <= now and (part in ("today", "tonight") or (match["part"] or "").lower().startswith("this")):
         later = f"; write {clock.hour + 12}:{clock:%M} for the evening" if clock.hour < 12 else ""
-        raise InvalidSchedule(f"{match[0].strip()!r} is already past: it is {now:%H:%M} in {zone}{later}.")
+        raise InvalidSchedule(f"{match[0].strip()!r} is already past: it is {now:%H:%M} in {_said(zone)}{later}.")
     if at <= now:
         at = _at(datetime.combine(now.date() + timedelta(days=1), clock), zone)
     return replace(_once(at, now, match[0]), note=morning_note(match["clock"], clock, part))
@@ -329,7 +331,9 @@ def _read_part(match: re.Match[str], now: datetime, zone: str) -> Timed:
     at = _at(datetime.combine(now.date(), PARTS_OF_DAY[part]), zone)
     if at <= now:
         if match["part"].lower().startswith("this"):
-            raise InvalidSchedule(f"{match[0].strip()!r} has begun: it is {now:%H:%M} in {zone}; give a time of day.")
+            raise InvalidSchedule(
+                f"{match[0].strip()!r} has begun: it is {now:%H:%M} in {_said(zone)}; give a time of day."
+            )
         at = _at(datetime.combine(now.date() + timedelta(days=1), PARTS_OF_DAY[part]), zone)
     return _once(at, now, match[0])
 
@@ -356,7 +360,7 @@ def _read_day(match: re.Match[str], now: datetime, zone: str) -> Timed:
     at = _at(datetime.combine(date, clock), zone)
     if at <= now and date == now.date() and clock_text and clock.hour < 12 and not re.search(r"[ap]\.?m", clock_text):
         note = f" Write {clock.hour + 12}:{clock:%M} for the evening."
-        raise InvalidSchedule(f"{match[0].strip()!r} is in the past: it is {now:%H:%M} in {zone}.{note}")
+        raise InvalidSchedule(f"{match[0].strip()!r} is in the past: it is {now:%H:%M} in {_said(zone)}.{note}")
     return replace(_once(at, now, match[0]), note=note, period=None if part else period)
 
 

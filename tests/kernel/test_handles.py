@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from navi_jupyter.clock import zone_label
-from navi_jupyter.handles import HandleError, Named, is_full_id, resolve, row_number, short_handle
+from navi_jupyter.handles import HandleError, Named, is_full_id, resolve, row_number, short_handle, with_short_handles
 
 LOSS = Named("rec_064f1a2b3c4d5e6f70813f2a", "Check the loss")
 TEA = Named("rec_064f1a2b3c4d5e6f70819b01", "tea")
@@ -46,6 +46,20 @@ def test_the_numbers_are_those_of_the_list_that_was_shown() -> None:
     assert resolve("2", HERE, shown=shown) == OVER.id, "it has gone since: then no other takes its number"
     with pytest.raises(HandleError, match="There is no recall 3: the list has 2"):
         resolve("3", HERE, shown=shown)
+
+
+def test_a_number_that_is_no_row_does_not_reach_for_a_title_or_another_list() -> None:
+    elsewhere = (Named("rec_06500000000000000000beef", "check 10 files"),)
+    with pytest.raises(HandleError, match="There is no recall 1: the list is empty"):
+        resolve("1", (), elsewhere, shown=())
+    with pytest.raises(HandleError, match="No recall is called '1'"):
+        resolve("1", (), elsewhere)
+    assert resolve("10", (), elsewhere) == elsewhere[0].id, "the whole word"
+
+
+def test_whole_ids_in_a_text_become_short() -> None:
+    text = '{"recall": {"id": "rec_064f1a2b3c4d5e6f70813f2a"}, "sha": "x064f1a2b3c4d5e6f70813f2a"}'
+    assert with_short_handles(text) == '{"recall": {"id": "3f2a"}, "sha": "x064f1a2b3c4d5e6f70813f2a"}'
 
 
 def test_the_number_of_a_row_wins_over_an_id_of_these_digits() -> None:

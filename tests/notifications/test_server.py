@@ -118,7 +118,7 @@ async def test_a_slot_that_is_only_accounted_for_is_notified_as_well(api: Api, d
     assert firing["status"] == "skipped"
 
 
-UNKNOWN = "There is no notification target 'pager'. There are: browser, desk; others belong into navi/notify.toml."
+UNKNOWN = "There is no notification target 'pager'. There are: browser, desk; others go into navi/notify.toml."
 
 
 async def test_a_name_that_is_not_configured_is_refused_wherever_a_recall_gets_it(api: Api, desk: Receiver) -> None:

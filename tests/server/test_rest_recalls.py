@@ -104,11 +104,25 @@ async def test_an_event_in_english_is_shown_before_it_is_saved_and_listed_in_wor
         ({"text": "when"}, "invalid_schedule", "text"),
         ({"text": "tomorrow", "tz": "Mars/Base"}, "invalid_schedule", "schedule.tz"),
         ({"schedule": {"kind": "when", "when": "slow"}}, "invalid_schedule", "schedule.longer_than"),
+        ({"text": "in 1h", "after": "9999-12-31T23:59:59Z"}, "invalid_request", "after"),
+        ({"text": "at 9", "after": "0001-01-01T00:00:00+14:00", "tz": "America/New_York"}, "invalid_request", "after"),
+        ({"text": "on fridays at 9 until 8:00", "after": "2026-11-23T07:00:00Z"}, "invalid_schedule", None),
     ],
 )
 async def test_a_preview_that_can_not_be_says_why(api: Api, body: dict[str, Any], code: str, field: str) -> None:
     answer = await api("POST", "recalls/preview", body)
-    assert (answer.status, answer.json["code"], answer.json["field"]) == (400, code, field)
+    assert (answer.status, answer.json["code"], answer.json.get("field")) == (400, code, field)
+
+
+@pytest.mark.parametrize(("text", "count"), [("every day at 9, 3 times", 3), ("every day at 9 until wednesday", 2)])
+async def test_a_preview_ends_where_the_text_does(api: Api, text: str, count: int) -> None:
+    shown = await api.ok("POST", "recalls/preview", {"text": text, "after": "2026-11-23T18:00:00Z", "n": 9})
+    assert len(shown["times"]) == count
+
+
+async def test_utc_has_its_usual_name(api: Api) -> None:
+    shown = await api.ok("POST", "recalls/preview", {"text": "every day at 9", "tz": "Etc/UTC"})
+    assert shown["meaning"] == "every day at 09:00 UTC"
 
 
 async def test_a_prompt_ends_the_recalls_that_say_so(api: Api) -> None:

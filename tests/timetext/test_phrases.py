@@ -10,7 +10,7 @@ import pytest
 from navi_jupyter.errors import InvalidSchedule
 from navi_jupyter.scheduling.schedules import preview, resolve
 from navi_jupyter.timetext.format import say
-from navi_jupyter.timetext.parse import read_leading, read_when
+from navi_jupyter.timetext.parse import read, read_leading, read_when
 
 from .test_times import NOW, ZONE, shown
 
@@ -411,6 +411,13 @@ def test_the_next_times_are_those_of_the_calendar(text: str, times: list[str]) -
         ("tomorrow at noon and tell me", "at 2026-11-24 12:00", "and tell me"),
         ("monday at 9 look for the friday meeting", "at 2026-11-30 09:00", "look for the friday meeting"),
         ("every monday at 9 in the office", "cron 0 9 * * 1", "in the office"),
+        ("tomorrow 5 files are due", "at 2026-11-24 09:00", "5 files are due"),
+        ("every day 9 files are due", "cron 0 18 * * *", "9 files are due"),
+        ("tomorrow at 9. look", "at 2026-11-24 09:00", "look"),
+        ("at 9 and then look", "at 2026-11-24 09:00", "and then look"),
+        ('"every monday at 9" look', "cron 0 9 * * 1", "look"),
+        ("“tomorrow at 9” look", "at 2026-11-24 09:00", "look"),
+        ('cron "0 9 * * 1" look', "cron 0 9 * * 1", "look"),
     ],
 )
 def test_a_sentence_that_begins_with_a_time_leaves_its_message(text: str, meaning: str, message: str) -> None:
@@ -430,6 +437,14 @@ def test_a_sentence_that_begins_with_a_time_leaves_its_message(text: str, meanin
         "every quarter on the first monday look",
         "on monday at 9am and 5pm look",
         "in 1 hour 20 look",
+        "at 9 or 10 look",
+        "at 9 and 10 look",
+        "at 9:00-10:00 look",
+        "at 9,5 look",
+        "every day 9 look",
+        "every monday 9 look",
+        "friday's report",
+        "in 10min.look",
     ],
 )
 def test_half_of_a_time_is_never_taken_for_all_of_it(text: str) -> None:
@@ -444,8 +459,30 @@ def test_half_of_a_time_is_never_taken_for_all_of_it(text: str) -> None:
         "at 5 nodes what happened",
         "first describe the data",
         "every now and then look",
+        '"hello" he said',
         "",
     ],
 )
 def test_a_sentence_that_begins_with_no_time_is_none(text: str) -> None:
     assert read_leading(text, NOW, ZONE) is None
+
+
+@pytest.mark.parametrize("text", ["remind me at 9 or 10 to look", "look at 9:00-10:00"])
+def test_one_of_two_times_in_a_sentence_is_never_chosen(text: str) -> None:
+    with pytest.raises(InvalidSchedule, match="Put the whole time in quotation marks"):
+        read(text, NOW, ZONE)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tomorrow morning at 9pm",
+        "every morning at 9pm",
+        "10 in the afternoon",
+        "12 in the morning",
+        "9am in the evening",
+    ],
+)
+def test_a_time_of_day_that_contradicts_itself_is_refused(text: str) -> None:
+    with pytest.raises(InvalidSchedule, match="is not in the"):
+        read_when(text, NOW, ZONE)

@@ -9,6 +9,7 @@ from datetime import datetime
 from difflib import SequenceMatcher
 from typing import Any
 
+from ...clock import zone_label
 from ...handles import HandleError, Named, resolve, short_handle
 from ...text import one_line, plural
 from ...timetext.format import say_schedule, say_stretch, say_time
@@ -328,7 +329,7 @@ def time_now(outcome: Outcome) -> str:
     if error := failure(outcome):
         return error
     at = datetime.fromisoformat(outcome["now"])
-    return f"It is **{at:%H:%M}** on {at:%A}, {at.day} {at:%B} {at.year} ({outcome['timezone']})."
+    return f"It is **{at:%H:%M}** on {at:%A}, {at.day} {at:%B} {at.year} ({zone_label(outcome['timezone'], None)})."
 
 
 def unknown_place(place: str) -> str:

@@ -6,6 +6,7 @@ Not responsible for when anything fires (``scheduling``).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -24,6 +25,8 @@ from .routing import Call, OperationTable, reply
 
 TABLE = OperationTable()
 TOML = "text/toml"
+_YEARS = range(1970, 2201)
+"""Of ``after``: calendars end at the year 9999, and zones have no rules before the clocks of computers."""
 _SESSION = Query(name="session_id", help="Only those of this session.")
 
 
@@ -150,6 +153,8 @@ async def previewed(request: wire.PreviewRequest, recalls: RecallService, at: da
     """
     zone, at = request.tz or "UTC", request.after or at
     checked_zone(zone)
+    if at.year not in _YEARS:
+        raise InvalidRequest(f"after: {at.year} is not within {_YEARS[0]} to {_YEARS[-1]}", field="after")
     if request.schedule is not None and request.text is None:
         read = _Read(spec=request.schedule)
     elif request.text is not None and request.schedule is None and request.end:
@@ -165,6 +170,7 @@ async def previewed(request: wire.PreviewRequest, recalls: RecallService, at: da
     schedule, times, warnings = await recalls.foresee(
         read.spec, n=request.n, after=request.after, as_of=None if is_instant else at, zone=zone
     )
+    times = _within(read.policy, times)
     period = read.period or (read.spec.in_ if isinstance(read.spec, OnceSpec) else None)
     return wire.Preview(
         times=tuple(times),
@@ -175,6 +181,15 @@ async def previewed(request: wire.PreviewRequest, recalls: RecallService, at: da
         message=read.message,
         phrase=read.phrase,
     )
+
+
+def _within(policy: Policy, times: Sequence[datetime]) -> Sequence[datetime]:
+    """Those that the text's own bounds leave. Raises InvalidSchedule where they leave none."""
+    until = policy.until
+    inside = [each for each in times if until is None or each <= until][: policy.max_fires]
+    if times and not inside:
+        raise InvalidSchedule(f"That ends before its first time, which would be {times[0]:%a %d %b %Y %H:%M}.")
+    return inside
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
