@@ -112,7 +112,7 @@ class Doors:
 
     # --- as the server's scheduling service, and as the kernel's connection to the server
 
-    def foresee(
+    async def foresee(
         self, spec: ScheduleSpec, *, n: int, after: datetime | None, as_of: datetime | None, zone: str
     ) -> tuple[Schedule, Sequence[datetime], Sequence[str]]:
         schedule = resolve(spec, now=as_of or self.at, zone=zone)
