@@ -170,10 +170,9 @@ _MONTH = (
     r"|nov(?:ember)?|dec(?:ember)?)"
 )
 _MAY_BE_TIME = (
-    rf"(?:\d|\*\S*\s+[\d*]|@[a-z]|cron:|{_MONTH}\.?\s+\d"
-    rf"|(?:in|at)\s+(?:(?:about|around)\s+)?(?:{_COUNT}|to(?:day|morrow|night)|{_DAY_NAME}\b|{_MONTH}\b)"
-    rf"|(?:an?|{_COUNT}|fortnight)\s+(?:\w+\s+)*?(?:{UNIT_WORD}|fortnight)s?\b"
-    rf"|(?:by|around|about|after)\s+{_COUNT}"
+    rf"(?:\d|\*\S*\s+[\d*]|@[a-z]|cron:|{_MONTH}\.?\s+\d|(?:in|at)\s+(?:(?:about|around)\s+)?(?:{_COUNT}|to(?:day"
+    rf"|morrow|night)|{_DAY_NAME}\b|{_MONTH}\b)|(?:an?|{_COUNT}|fortnight)\s+(?:\w+\s+)*?(?:{UNIT_WORD}"
+    rf"|fortnight)s?\b|(?:by|around|about|after)\s+{_COUNT}"
     r"|the\s+(?:day|first|second|third|fourth|last|end|beginning|start|\d)"
     r"|(?:half|quarter)\s+(?:past|to)\s|once\s+(?:a|per|each|every)\s"
     r"|(?:every|each|on|next|this|coming|tomorrow|today|tonight|noon|midday|midnight|hourly|daily|nightly|weekly"

@@ -349,11 +349,10 @@ _TIMES = (
 )
 _LIMITS = (
     rf"(?:,?\s+(?:starting|beginning|from)\s+(?:at\s+)?(?P<rstart>(?:tomorrow|today|next {WEEKDAY}"
-    rf"|on {WEEKDAY})(?:\s+{CLOCK})?|{CLOCK}|now))?"
-    rf"(?:,?\s+(?:until|till)\s+(?P<runtil>(?:tomorrow|tonight|(?:next |on )?{WEEKDAY})(?:\s+{CLOCK})?|{CLOCK}"
-    rf"|\d{{1,2}}(?!\w)|\d{{4}}-\d{{2}}-\d{{2}}))?"
-    rf"(?:,?\s+for(?:\s+the\s+next)?\s+(?P<rlasting>{NUMBER}\s+(?:minutes?|hours?|days?|weeks?))\b)?"
-    rf"(?:,?\s+(?P<rtimes>\d{{1,4}})\s+times|,?\s+(?P<rtwice>twice)\b)?"
+    rf"|on {WEEKDAY})(?:\s+{CLOCK})?|{CLOCK}|now))?(?:,?\s+(?:until|till)\s+(?P<runtil>(?:tomorrow|tonight|(?:next "
+    rf"|on )?{WEEKDAY})(?:\s+{CLOCK})?|{CLOCK}|\d{{1,2}}(?!\w)"
+    rf"|\d{{4}}-\d{{2}}-\d{{2}}))?(?:,?\s+for(?:\s+the\s+next)?\s+(?P<rlasting>{NUMBER}\s+(?:minutes?|hours?|days?"
+    rf"|weeks?))\b)?(?:,?\s+(?P<rtimes>\d{{1,4}})\s+times|,?\s+(?P<rtwice>twice)\b)?"
 )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from ...errors import InvalidRequest, InvalidSchedule, ToolDenied
@@ -33,20 +33,35 @@ from ..run.approvals import ApprovalGate, rejected_call
 from ..tools.base import as_text, call_recorded
 from ..tools.builtin import builtin_tools
 from ..trigger import RecallTrigger, trigger_of
-from . import intents, kernel_state, replies
+from . import intents, replies
 from .intents import Intent, understand
 
 _CHUNK_DELAY = 0.012
 _ANSWER_TIME = 0.8
 """Seconds that a normal answer streams at most, however long it is."""
 _Events = AsyncIterator[Event]
-_FIXED: Mapping[type[Intent], Callable[[], str]] = {
-    intents.Help: replies.capabilities,
-    intents.Greeting: replies.greeting,
-    intents.Thanks: lambda: "You are welcome.",
-    intents.Unknown: replies.no_language_model,
+_Call = tuple[str, dict[str, Any]]
+"""A tool and its arguments."""
+_Plan = tuple[Callable[..., str], Sequence[_Call]]
+"""The tools to call, and what puts their results in words."""
+_RECALLS: _Call = ("list_recalls", {})
+_PLANS: Mapping[str, Callable[[str], _Plan]] = {
+    "list": lambda _: (replies.recall_list, [_RECALLS]),
+    "history": lambda since: (replies.history, [("session_history", {"since": since[:100]} if since else {})]),
+    "summary": lambda _: (replies.summary, [("session_history", {"limit": 200}), _RECALLS]),
+    "variables": lambda names: (
+        replies.variables,
+        [("list_variables", {} if names == "*" else {"pattern": names})],
+    ),
+    "inspect": lambda name: (replies.variable, [("inspect_variable", {"name": name})]),
+    "help": lambda _: (replies.capabilities, ()),
+    "greeting": lambda _: (lambda: replies.GREETING, ()),
+    "thanks": lambda _: (lambda: "You are welcome.", ()),
+    "unknown": lambda _: (replies.no_language_model, ()),
 }
-"""Answers that need no tool."""
+"""What answers an intent, by its kind and text."""
+_NO_REQUEST = ("schedule", "maybe schedule", "greeting", "thanks", "unknown", "help")
+"""A recall whose message is read as one of these is a reminder: it makes no further recall, and is not answered."""
 
 
 class OfflineTools:
@@ -97,34 +112,39 @@ class OfflineRun:
             yield event
         yield TurnResult(conversation=b'{"format":"offline/1"}')
 
-    def _answer(self, intent: Intent) -> _Events:
-        match intent:
-            case intents.Schedule():
-                return self._schedule(intent)
-            case intents.ListRecalls():
-                return self._reply(replies.recall_list, ("list_recalls", {}))
-            case intents.CancelRecall():
-                return self._cancel(intent)
-            case intents.History(since=since):
-                arguments = {} if since is None else {"since": since[:100]}
-                return self._reply(replies.history, ("session_history", arguments))
-            case intents.Summary():
-                return self._reply(replies.summary, ("session_history", {"limit": 200}), ("list_recalls", {}))
-            case intents.Variables(pattern=pattern):
-                arguments = {} if pattern == "*" else {"pattern": pattern}
-                return self._reply(kernel_state.variables, ("list_variables", arguments))
-            case intents.Inspect(name=name):
-                return self._reply(kernel_state.variable, ("inspect_variable", {"name": name}))
-            case intents.LastError():
-                return self._last_error()
-            case intents.Time(place=place):
-                return self._time(place)
-            case intents.Count():
-                return self._count(intent)
-            case _:
-                return self._text(_FIXED[type(intent)]())
+    def _triggered(self, trigger: RecallTrigger) -> _Events:
+        """A recall has fired: do what its message asks, else repeat it; with the time when it was due."""
+        recall, prompt, now = trigger.recall, self._turn.prompt, self._turn.now
+        message = recall.message if recall and recall.message in prompt else prompt
+        intent = understand(message)
+        if intent.kind not in _NO_REQUEST:
+            self._lead = replies.requested_by_recall(message, trigger, self._zone, now)
+            return self._answer(intent)
+        text = replies.reminder(message, trigger, self._zone, now)
+        if not re.match(r"(?:check|look|see|follow|come back|get back|monitor|watch)\b", message, re.IGNORECASE):
+            return self._text(text)
+        # Asked to look at something: what it can look at is the session.
+        since = {"since": recall.created_at.isoformat()} if recall else {}
+        return self._reply(lambda outcome: f"{text}\n\n{replies.session_since(outcome)}", [("session_history", since)])
 
-    async def _reply(self, reply: Callable[..., str], *calls: tuple[str, dict[str, Any]]) -> _Events:
+    async def _answer(self, intent: Intent) -> _Events:
+        match intent.kind:
+            case "cancel" | "cancel all":
+                events = self._cancel(intent)
+            case "last error":
+                events = self._last_error()
+            case "count":
+                events = self._count(int(intent.text), intent.every)
+            case "schedule" | "maybe schedule":
+                events = self._reply(*await self._schedule(intent))
+            case "time":
+                events = self._reply(*await self._time(intent.text))
+            case kind:
+                events = self._reply(*_PLANS[kind](intent.text))
+        async for event in events:
+            yield event
+
+    async def _reply(self, reply: Callable[..., str], calls: Sequence[_Call]) -> _Events:
         """Call tools, and put their results in words."""
         outcomes: list[dict[str, Any]] = []
         for name, arguments in calls:
@@ -134,54 +154,21 @@ class OfflineRun:
         async for event in self._text(reply(*outcomes)):
             yield event
 
-    async def _triggered(self, trigger: RecallTrigger) -> _Events:
-        """A recall has fired: do what its message asks, else repeat it; with the time when it was due."""
-        recall, prompt, now = trigger.recall, self._turn.prompt, self._turn.now
-        message = recall.message if recall and recall.message in prompt else prompt
-        intent = understand(message)
-        is_request = not isinstance(
-            intent, intents.Schedule | intents.Greeting | intents.Thanks | intents.Unknown | intents.Help
-        )
-        if is_request:
-            self._lead = replies.requested_by_recall(message, trigger, self._zone, now)
-            events = self._answer(intent)
-        else:
-            events = self._remind(message, trigger)
-        async for event in events:
-            yield event
-
-    async def _remind(self, message: str, trigger: RecallTrigger) -> _Events:
-        text = replies.reminder(message, trigger, self._zone, self._turn.now)
-        if not re.match(r"(?:check|look|see|follow|come back|get back|monitor|watch)\b", message, re.IGNORECASE):
-            events = self._text(text)
-        else:
-            # Asked to look at something: what it can look at is the session.
-            since = {"since": trigger.recall.created_at.isoformat()} if trigger.recall else {}
-            events = self._reply(
-                lambda outcome: f"{text}\n\n{replies.session_since(outcome)}", ("session_history", since)
-            )
-        async for event in events:
-            yield event
-
-    async def _schedule(self, request: intents.Schedule) -> _Events:
-        refusal = replies.no_time_given()
-        timed = None
+    async def _schedule(self, request: Intent) -> _Plan:
+        is_sure, timed, refusal = request.kind == "schedule", None, replies.NO_TIME_GIVEN
         try:
             timed = await self._timed(request.text)
         except InvalidSchedule as error:
-            refusal = replies.bad_time(error.message)
-        message = intents.message_of(timed.message) if timed else ""
+            refusal = f"I made no reminder. {error.message}"
         if timed is None:
-            events = self._text(refusal if request.sure else replies.no_language_model())
-        elif not message and not request.sure:
-            events = self._text(replies.time_without_message(timed.phrase))
-        else:
-            arguments = {"message": message or "You asked to be reminded.", "when": timed.phrase}
-            if message:
-                arguments["title"] = truncate(message, 60)
-            events = self._reply(lambda outcome: replies.created(outcome, message), ("create_recall", arguments))
-        async for event in events:
-            yield event
+            return (lambda: refusal if is_sure else replies.no_language_model()), ()
+        message = intents.message_of(timed.message)
+        if not message and not is_sure:
+            return (lambda: replies.time_without_message(timed.phrase)), ()
+        arguments = {"message": message or "You asked to be reminded.", "when": timed.phrase}
+        if message:
+            arguments["title"] = truncate(message, 60)
+        return (lambda outcome: replies.created(outcome, message)), [("create_recall", arguments)]
 
     async def _timed(self, text: str) -> Timed | None:
         """The time in a sentence; when there is none, in the sentence with its typos corrected."""
@@ -193,17 +180,17 @@ class OfflineRun:
             found = await read_in_thread(corrected, self._turn.now, self._zone)
         return found
 
-    async def _cancel(self, request: intents.CancelRecall) -> _Events:
+    async def _cancel(self, request: Intent) -> _Events:
         planned: dict[str, Any] = {}
-        async for event in self._tool("list_recalls", {}, planned):
+        async for event in self._tool(*_RECALLS, planned):
             yield event
         recalls: list[dict[str, Any]] = planned.get("recalls", [])
-        chosen = recalls if request.all else replies.matching(request.what, recalls)
-        if chosen and (len(chosen) == 1 or request.all):
-            calls = [("cancel_recall", {"recall_id": recall["id"]}) for recall in chosen]
-            events = self._reply(replies.cancelled, *calls)
+        is_all = request.kind == "cancel all"
+        chosen = recalls if is_all else replies.matching(request.text, recalls)
+        if chosen and (len(chosen) == 1 or is_all):
+            events = self._reply(replies.cancelled, [("cancel_recall", {"recall_id": one["id"]}) for one in chosen])
         else:
-            events = self._text(replies.which_one(request.what, chosen or recalls, several=bool(chosen)))
+            events = self._text(replies.which_one(request.text, chosen or recalls, several=bool(chosen)))
         async for event in events:
             yield event
 
@@ -213,20 +200,18 @@ class OfflineRun:
         async for event in self._tool("inspect_variable", {"name": "sys.last_value"}, error):
             yield event
         is_enough = error.get("traceback") or error.get("error") == "tool_denied"
-        calls: tuple[tuple[str, dict[str, Any]], ...] = () if is_enough else (("read_notebook", {}),)
-        async for event in self._reply(lambda *notebook: kernel_state.last_error(error, *notebook), *calls):
+        calls: list[_Call] = [] if is_enough else [("read_notebook", {})]
+        async for event in self._reply(lambda *notebook: replies.last_error(error, *notebook), calls):
             yield event
 
-    async def _time(self, place: str | None) -> _Events:
+    async def _time(self, place: str) -> _Plan:
         zone = await asyncio.to_thread(zone_of_place, place) if place else None
         if place and zone is None:
-            events = self._text(replies.unknown_place(place))
-        else:
-            events = self._reply(replies.time_now, ("current_time", {"timezone": zone} if zone else {}))
-        async for event in events:
-            yield event
+            unknown = f"I know no time zone for “{place.strip()}”. Name a city or a zone like `Asia/Tokyo`."
+            return (lambda: unknown), ()
+        return replies.time_now, [("current_time", {"timezone": zone} if zone else {})]
 
-    async def _count(self, request: intents.Count) -> _Events:
+    async def _count(self, to: int, every: float) -> _Events:
         """One number per chunk, at the given pace: to see streaming, stop and reconnection at work."""
         message_id = new_id("m")
         clock = asyncio.get_running_loop().time
@@ -234,15 +219,15 @@ class OfflineRun:
         yield TextMessageStart(message_id=message_id, role="assistant")
         if self._lead:
             yield TextMessageContent(message_id=message_id, delta=self._lead)
-        for number in range(1, request.to + 1):
+        for number in range(1, to + 1):
             if self._context.stop.stopping:
                 break
             space = "\n" if number % 10 == 0 else " "
             yield TextMessageContent(message_id=message_id, delta=f"{number}{space}")
             # By the clock, so that slow steps do not add up; always a real sleep, so that other tasks get their turn.
-            await asyncio.sleep(max(0.0, began + number * request.every - clock()))
+            await asyncio.sleep(max(0.0, began + number * every - clock()))
         else:
-            end = f"\nThat was {request.to} in {clock() - began:.1f} s."
+            end = f"\nThat was {to} in {clock() - began:.1f} s."
             yield TextMessageContent(message_id=message_id, delta=end)
         yield TextMessageEnd(message_id=message_id)
 

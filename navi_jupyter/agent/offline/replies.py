@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from difflib import SequenceMatcher
+from itertools import zip_longest
 from typing import Any
 
 from ...clock import zone_label
 from ...handles import HandleError, Named, resolve, short_handle
-from ...text import one_line, plural
+from ...text import code_block, one_line, plural, strip_ansi
 from ...timetext.format import say_schedule, say_stretch, say_time
 from ..providers.catalog import PROVIDERS, Provider, installed
 from ..trigger import RecallTrigger
@@ -38,9 +39,7 @@ def capabilities() -> str:
     return f"{_CAN}\n\nFor anything else I need a language model. {how_to_get_one()}"
 
 
-def greeting() -> str:
-    """Hello."""
-    return "Hello! I can remind you, show variables, and report what happened here. Ask `what can you do` for more."
+GREETING = "Hello! I can remind you, show variables, and report what happened here. Ask `what can you do` for more."
 
 
 def no_language_model() -> str:
@@ -74,9 +73,6 @@ def how_to_get_one() -> str:
     return f"{text}\n\n```\n{command}\n```".format(**names)
 
 
-# --- recalls ---------------------------------------------------------------------------------------------------------
-
-
 def failure(outcome: Outcome) -> str | None:
     """The tool's error as a sentence, if it was one."""
     return str(outcome.get("message", "Something went wrong.")) if "error" in outcome else None
@@ -94,25 +90,14 @@ def created(outcome: Outcome, message: str) -> str:
     else:
         text = f"I will remind you **{when}**{about}."
     if note := outcome.get("note"):
-        text += f" ({_sentence(note)})"
+        text += f" ({note[:1].upper()}{note[1:]}.)"
     return f"{text}\n\nTo cancel it: `cancel {short_handle(recall['id'])}`."
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + "."
-
-
-def bad_time(why: str) -> str:
-    """The time cannot be."""
-    return f"I made no reminder. {why}"
-
-
-def no_time_given() -> str:
-    """A reminder without a time that I understand."""
-    return (
-        "I made no reminder, because I found no time in that. Say it with one, for example `remind me in 10 minutes to "
-        "check the loss`, `… tomorrow at 8:30`, `… every weekday at 9`."
-    )
+NO_TIME_GIVEN = (
+    "I made no reminder, because I found no time in that. Say it with one, for example `remind me in 10 minutes to "
+    "check the loss`, `… tomorrow at 8:30`, `… every weekday at 9`."
+)
 
 
 def time_without_message(phrase: str) -> str:
@@ -199,9 +184,6 @@ def cancelled(*outcomes: Outcome) -> str:
     return lines[0] if len(lines) == 1 else "\n".join(f"- {line}" for line in lines)
 
 
-# --- triggered by a recall -------------------------------------------------------------------------------------------
-
-
 def _due(trigger: RecallTrigger, zone: str, now: datetime) -> str:
     if trigger.slot is None:
         return ""
@@ -235,9 +217,6 @@ def session_since(outcome: Outcome) -> str:
     return say + f"In this session since you asked:\n\n{_turns(outcome['turns'])}"
 
 
-# --- the session -----------------------------------------------------------------------------------------------------
-
-
 def history(outcome: Outcome) -> str:
     """What happened since."""
     if error := failure(outcome):
@@ -253,7 +232,7 @@ def history(outcome: Outcome) -> str:
 
 
 def _turns(turns: Sequence[Outcome]) -> str:
-    return "\n".join(_turn(turn) for turn in turns)
+    return "\n".join(map(_turn, turns))
 
 
 def _turn(turn: Outcome) -> str:
@@ -310,7 +289,72 @@ def _planned(planned: Outcome) -> str:
     return f"\n\nPlanned:\n\n{_bullets(recalls)}" if recalls else ""
 
 
-# --- attachments -----------------------------------------------------------------------------------------------------
+_TEXTS = ("head", "text", "items", "describe", "traceback", "signature", "source")
+"""Parts of a description that are shown as blocks of code, in this order; where there is a traceback, it alone."""
+
+
+def variables(outcome: Outcome) -> str:
+    """Which variables there are in the kernel."""
+    if error := failure(outcome):
+        return f"I could not look: {error}"
+    found, count = outcome["variables"], outcome["count"]
+    if not found:
+        return "There are no such variables in the kernel."
+    rows = "\n".join(f"- `{one['name']}`: {_about(one)}" for one in found)
+    more = f"\n\n({count - len(found)} more; ask for some by `variables like x*`.)" if count > len(found) else ""
+    return f"{plural(count, 'variable')} in the kernel:\n\n{rows}{more}"
+
+
+def variable(outcome: Outcome) -> str:
+    """What a variable holds."""
+    if error := failure(outcome):
+        more = "Ask `what variables are there`; for all else I need a language model."
+        return f"I could not show that: {error}\n\n{more}"
+    parts = [f"**`{outcome['name']}`**: {_about(outcome)}"]
+    for name in _TEXTS:
+        value = outcome.get(name)
+        if isinstance(value, Mapping):
+            value = "\n".join(f"{key}: {item}" for key, item in value.items())
+        elif isinstance(value, list):
+            value = "\n".join(map(str, value))
+        if value and str(value) != outcome.get("preview"):
+            parts.append(code_block(strip_ansi(str(value))))
+    if missing := outcome.get("missing"):
+        listed = missing if not isinstance(missing, Mapping) else ", ".join(f"{key} {n}" for key, n in missing.items())
+        parts.append(f"Missing values: {listed}")
+    return "\n\n".join(parts)
+
+
+def _about(one: Outcome) -> str:
+    """``pandas.DataFrame (3 × 2)``, ``int 3``."""
+    shape = f" ({' × '.join(map(str, one['shape']))})" if one.get("shape") else ""
+    preview = one_line(str(one.get("preview") or ""), 80)
+    return f"{one['type']}{shape}" + (f" `{preview.replace('`', chr(39))}`" if preview else "")
+
+
+_CELL = re.compile(r"^--- \[(\d+)\] code In\[(\d+| )\]", re.MULTILINE)
+_FAILED = re.compile(r"Traceback \(most recent call last\)|^\w*(?:Error|Exception|Interrupt)\b.*", re.MULTILINE)
+
+
+def last_error(error: Outcome, notebook: Outcome | None = None) -> str:
+    """The last error of the kernel, else that of the cell of the notebook that failed last."""
+    if traceback := error.get("traceback"):
+        kind = str(error.get("type") or "an error").rpartition(".")[2]
+        return f"The last error in the kernel was `{kind}`:\n\n{code_block(strip_ansi(str(traceback)))}"
+    if error.get("error") == "tool_denied":
+        return f"I could not look: {error['message']}"
+    text = str((notebook or {}).get("text", ""))
+    starts = [*_CELL.finditer(text)]
+    failed: list[tuple[int, str, str]] = []
+    for cell, following in zip_longest(starts, starts[1:]):
+        _, has_output, output = text[cell.end() : following.start() if following else len(text)].partition("--- output")
+        if has_output and _FAILED.search(output):
+            failed.append((int(cell[2]) if cell[2].strip() else 0, cell[1], output.strip()))
+    if failed:
+        count, index, output = max(failed)
+        return f"Cell {index} (In[{count}]) of the notebook failed:\n\n{code_block(strip_ansi(output))}"
+    unreadable = failure(error) if error.get("error") == "kernel_unavailable" else failure(notebook or {})
+    return f"I found nothing that failed in this notebook.{f' ({unreadable})' if unreadable else ''}"
 
 
 def unreadable_attachments(names: Sequence[str]) -> str:
@@ -321,17 +365,9 @@ def unreadable_attachments(names: Sequence[str]) -> str:
     return f"I cannot see {listed}: I am no language model. Choose a model that reads it, then send it again.\n\n"
 
 
-# --- the time --------------------------------------------------------------------------------------------------------
-
-
 def time_now(outcome: Outcome) -> str:
     """What time it is."""
     if error := failure(outcome):
         return error
     at = datetime.fromisoformat(outcome["now"])
     return f"It is **{at:%H:%M}** on {at:%A}, {at.day} {at:%B} {at.year} ({zone_label(outcome['timezone'], None)})."
-
-
-def unknown_place(place: str) -> str:
-    """No zone by that name."""
-    return f"I know no time zone for “{place.strip()}”. Name a city or a zone like `Asia/Tokyo`."
