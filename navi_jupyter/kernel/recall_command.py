@@ -155,8 +155,7 @@ def _number(text: str) -> str | int:
     return int(text) if text.isdecimal() and len(text) < 10 else text
 
 
-# --- may a line begin with a time? The server answers; these only keep questions from being sent there ---------------
-
+# May a line begin with a time? The server answers; these only keep questions from being sent there.
 # Patterns as text, which ``re`` compiles and keeps when they are first used: all of them take ten milliseconds, and
 # every kernel that loads Navi imports this.
 
@@ -194,9 +193,8 @@ _NO_DURATION = (
 )
 """No text, less than nothing, or a number without a unit."""
 
-# --- the forms that are read here: each gives the schedule and the rest of the text, None when it is none ------------
-
 _Taken = tuple[dict[str, Any], str] | None
+"""What a form that is read here gives: the schedule and the rest of the text; None when it is none."""
 _CRON_FIELD = r"[0-9*?][0-9*/,?#L-]*|(?:MON|TUE|WED|THU|FRI|SAT|SUN)(?:[-,][A-Z0-9]+)*"
 
 

@@ -17,8 +17,6 @@ from zoneinfo import ZoneInfo, available_timezones
 from ..clock import Period, find_zone
 from ..errors import InvalidSchedule
 
-# --- numbers and durations -------------------------------------------------------------------------------------------
-
 NUMBER_WORDS = {
     "a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
     "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "fifteen": 15, "twenty": 20, "thirty": 30, "forty": 40,
@@ -84,8 +82,6 @@ def period_of(parts: list[tuple[float, str]], text: str) -> Period:
         raise InvalidSchedule(f"{text.strip()!r} is longer than a century.")
     return Period(days, timedelta(seconds=seconds))
 
-
-# --- times of day ----------------------------------------------------------------------------------------------------
 
 WEEKDAYS = {
     "monday": 1, "mon": 1, "tuesday": 2, "tue": 2, "tues": 2, "wednesday": 3, "wed": 3, "thursday": 4, "thu": 4,
@@ -186,8 +182,6 @@ def _in_part(at: time, part: str | None, *, sure: bool = False) -> time:
     return found
 
 
-# --- dates -----------------------------------------------------------------------------------------------------------
-
 _DATEPARSER_LOCK = threading.Lock()  # its caches are not made for threads
 
 
@@ -241,8 +235,6 @@ def _dateparse(words: str, base: datetime, *, past: bool = False) -> datetime | 
         found = dateparser.parse(words, languages=["en"], settings=settings)
     return found if isinstance(found, datetime) else None
 
-
-# --- times gone by ---------------------------------------------------------------------------------------------------
 
 _STRETCH = (
     rf"(?:(?:in\s+|within\s+|during\s+|over\s+)?(?:the\s+)?(?:last|past)\s+(?P<last>{DURATION}|(?:second|minute|hour"
@@ -304,8 +296,6 @@ def _on_past_day(match: re.Match[str], now: datetime) -> datetime:
     at = time(6) if part == "morning" else PARTS_OF_DAY.get(part or "", time(0))
     return datetime.combine(found, read_clock(match["clock"], part=part) if match["clock"] else at, tzinfo=now.tzinfo)
 
-
-# --- zone names ------------------------------------------------------------------------------------------------------
 
 _ALSO = {
     "utc": "UTC", "gmt": "UTC", "zulu": "UTC", "germany": "Europe/Berlin", "france": "Europe/Paris",

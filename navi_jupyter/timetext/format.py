@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from ..clock import Period, zone_label, zone_or_utc
-from ..model.recalls import Cron, Every, Once, Policy, Recall, Schedule, When, WhenEvent
+from ..model.recalls import Cron, Every, Once, Policy, Schedule, When, WhenEvent
 from ..text import join_words, plural
 
 _ONE = {"1 s": "second", "1 min": "minute", "1 h": "hour"}
@@ -80,11 +80,6 @@ def say_meaning(
     if policy.max_fires is not None:
         out += f", {policy.max_fires} times" if policy.max_fires > 1 else ", once"
     return out
-
-
-def say_schedule(recall: Recall, *, reader: str | None = None) -> str:
-    """:func:`say` of a recall's schedule."""
-    return say(recall.schedule, reader=reader)
 
 
 def say(schedule: Schedule, *, reader: str | None = None) -> str:
@@ -158,8 +153,6 @@ def say_when(schedule: When) -> str:
     pause = f", at most once in {say_stretch(schedule.cooldown)}" if schedule.cooldown else ""
     return f"{'when' if schedule.repeat == 'once' else 'each time'} {event}{pause}"
 
-
-# --- cron expressions in words ---------------------------------------------------------------------------------------
 
 _DAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _NAMES = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")

@@ -5,12 +5,11 @@ phrase in a sentence and gives back the rest of it as the message. Three rules h
 or pm is on the 24-hour clock, and means the next such time; a day is a calendar day on the wall clock; hours and
 minutes are elapsed time. Not responsible for whether a schedule is allowed: that is ``scheduling``.
 
-It may import dateparser, which is slow: async callers go through the ``…_in_thread`` functions.
+It may import dateparser, which is slow: async callers call these functions in a thread.
 """
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import re
 from dataclasses import dataclass, replace
@@ -113,24 +112,6 @@ class Timed:
     """The days or hours from now, where the words count them."""
 
 
-# --- entrances -------------------------------------------------------------------------------------------------------
-
-
-async def read_in_thread(text: str, now: datetime, zone: str) -> Timed | None:
-    """:func:`read` off the event loop, because of dateparser's import and first call."""
-    return await asyncio.to_thread(read, text, now, zone)
-
-
-async def read_when_in_thread(text: str, now: datetime, zone: str) -> Timed:
-    """:func:`read_when` off the event loop."""
-    return await asyncio.to_thread(read_when, text, now, zone)
-
-
-async def read_leading_in_thread(text: str, now: datetime, zone: str) -> Timed | None:
-    """:func:`read_leading` off the event loop."""
-    return await asyncio.to_thread(read_leading, text, now, zone)
-
-
 def read(text: str, now: datetime, zone: str) -> Timed | None:
     """The time phrase of a sentence and its message; None when there is none.
 
@@ -222,9 +203,6 @@ def _exact_form(words: str, now: datetime, zone: str) -> Timed | None:
     return _once(at if at.tzinfo else _at(at, zone), now, words)
 
 
-# --- finding the phrase ----------------------------------------------------------------------------------------------
-
-
 def _best(text: str) -> tuple[str, re.Match[str]] | None:
     """The phrase that is most surely meant: the strongest form; at an end of the sentence; the longest; the first."""
     start, end = len(text) - len(text.lstrip()), len(text.rstrip(" .!?,;:\n\t"))
@@ -247,9 +225,6 @@ def _rest(text: str, start: int, end: int) -> str:
         after = re.sub(r"^(?:then|please)\b[ ,]*", "", after, flags=re.IGNORECASE)
     joined = f"{before.strip()} {after}".strip() if after[:1] not in ".!?" else f"{before.strip()}{after}"
     return re.sub(r"[ \t]{2,}", " ", joined).strip() if before.strip() else joined.strip()
-
-
-# --- reading it ------------------------------------------------------------------------------------------------------
 
 
 def _read_iso(match: re.Match[str], now: datetime, zone: str) -> Timed:

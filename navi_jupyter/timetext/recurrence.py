@@ -272,8 +272,6 @@ def _interval(every: Period, reading: _Reading) -> EverySpec:
     return EverySpec(kind="every", every=every, start=start, tz=tz)
 
 
-# --- the table: the first form that fits the whole rule reads it -----------------------------------------------------
-
 _PLURAL_DAYS = rf"(?<!every\s)(?<!each\s)(?<!weekly\s)(?<!weekly\son\s)(?:on )?(?P<days>{_DAYS})"
 _BEHIND = r"(?=,?\s+(?:(?:at|by|around|@)\s|\d{1,2}(?::\d\d|\s?[ap]\.?m\b))|\W*$)"
 """What follows plural days without ``on`` or ``every``: a time of day, or nothing. A sentence may begin with them."""
@@ -282,6 +280,7 @@ _OF_YEAR = r"of (?:the|each|every|a) year"
 _OF_QUARTER = r"of (?:the|each|every|a) quarter"
 _MONTHLY = rf"(?:monthly|{_EVERY} month)"
 
+# The first form that fits the whole rule reads it.
 _FORMS: tuple[tuple[str, _Read], ...] = (
     # what leaves something open
     (
@@ -339,8 +338,6 @@ _FORMS: tuple[tuple[str, _Read], ...] = (
     (rf"{_EVERY} (?:day|{PART})|daily|nightly", _daily),
 )
 
-
-# --- finding and reading it ------------------------------------------------------------------------------------------
 
 _CLOCKS = rf"{CLOCK}(?:\s*(?:and|,|&)\s*(?:{CLOCK}|{BARE_HOUR}))*"
 _TIMES = (

@@ -322,9 +322,6 @@ async def test_whatever_is_pasted_is_answered_without_holding_the_loop(bench: Be
     assert time.process_time() - began < 0.5
 
 
-# --- woken by a recall -----------------------------------------------------------------------------------------------
-
-
 def _woken(recall_id: str) -> Origin:
     return Origin(kind=OriginKind.RECALL, recall_id=recall_id)
 
@@ -382,9 +379,6 @@ async def test_a_recall_never_makes_another_one_from_its_message(bench: Bench) -
 async def test_a_recall_that_is_gone_still_gets_its_message_said(bench: Bench) -> None:
     outcome = await bench.run("Stretch", origin=_woken("r_gone"))
     assert "**Reminder:** Stretch" in outcome.text
-
-
-# --- what is understood ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

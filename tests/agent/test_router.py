@@ -22,7 +22,7 @@ from navi_jupyter.clock import now
 from navi_jupyter.errors import InvalidRequest
 from navi_jupyter.model.recalls import RecallCreate
 from navi_jupyter.model.sessions import Origin, OriginKind
-from navi_jupyter.timetext.format import say_schedule, say_stretch, say_time
+from navi_jupyter.timetext.format import say, say_stretch, say_time
 from tests.support.agent_world import Bench
 from tests.support.providers import Reply, ScriptedProvider
 
@@ -226,4 +226,4 @@ def test_times_stretches_and_schedules_are_written_plainly(bench: Bench) -> None
 async def test_schedules_are_put_in_words_where_words_fit(bench: Bench, expr: str, said: str) -> None:
     request = {"session_id": "s_1", "message": "m", "schedule": {"kind": "cron", "expr": expr, "tz": "UTC"}}
     recall = await bench.desk.create(RecallCreate.model_validate(request), owner="ada", zone="UTC")
-    assert say_schedule(recall) == said
+    assert say(recall.schedule) == said

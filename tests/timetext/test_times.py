@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +17,7 @@ from navi_jupyter.model.recalls import EverySpec, When
 from navi_jupyter.scheduling.schedules import resolve
 from navi_jupyter.timetext.dates import read_past
 from navi_jupyter.timetext.format import say
-from navi_jupyter.timetext.parse import Timed, read, read_in_thread, read_when
+from navi_jupyter.timetext.parse import Timed, read, read_when
 
 ZONE = "Europe/Berlin"
 NOW = datetime(2026, 11, 23, 18, 0, tzinfo=ZoneInfo(ZONE))  # a Monday
@@ -401,7 +402,7 @@ def test_no_heap_of_time_words_makes_it_fail_otherwise(words: list[str]) -> None
 
 
 async def test_it_reads_off_the_event_loop_too() -> None:
-    timed = await read_in_thread("tomorrow at 8:30", NOW, ZONE)
+    timed = await asyncio.to_thread(read, "tomorrow at 8:30", NOW, ZONE)
     assert timed is not None
     assert shown(timed) == "at 2026-11-24 08:30"
 

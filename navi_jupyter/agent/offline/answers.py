@@ -27,7 +27,7 @@ from ...model.base import new_id
 from ...ports.agent import ToolContext, Turn, TurnResult, tool_context
 from ...text import truncate
 from ...timetext.dates import zone_of_place
-from ...timetext.parse import Timed, read_in_thread
+from ...timetext.parse import Timed, read
 from ..registry import AgentParts
 from ..run.approvals import ApprovalGate, rejected_call
 from ..tools.base import as_text, call_recorded
@@ -175,9 +175,9 @@ class OfflineRun:
         ready = re.sub(
             r"\b(timer|alarm|reminder) (?:of|for) (?=\d+ ?[a-z]|an? |half )", r"\1 in ", text, flags=re.IGNORECASE
         )
-        found = await read_in_thread(ready, self._turn.now, self._zone)
+        found = await asyncio.to_thread(read, ready, self._turn.now, self._zone)
         if found is None and (corrected := intents.fix_typos(ready)) != ready:
-            found = await read_in_thread(corrected, self._turn.now, self._zone)
+            found = await asyncio.to_thread(read, corrected, self._turn.now, self._zone)
         return found
 
     async def _cancel(self, request: Intent) -> _Events:

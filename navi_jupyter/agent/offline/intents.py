@@ -66,8 +66,8 @@ _THINGS = (
     r"|follow[- ]?ups?)"
 )
 _LIST = re.compile(
-    rf"(?i)(?:(?:list|show|display|see|view|get|print|tell me|give me)\b.*\b{_THINGS}\b|(?:what|which|are|is|do|have|any"
-    rf"|how many)\b.*\b{_THINGS}\b|(?:my|all|all my|pending|upcoming) {_THINGS}|recalls|reminders|list)"
+    rf"(?i)(?:(?:list|show|display|see|view|get|print|tell me|give me)\b.*\b{_THINGS}\b|(?:what|which|are|is|do|have"
+    rf"|any|how many)\b.*\b{_THINGS}\b|(?:my|all|all my|pending|upcoming) {_THINGS}|recalls|reminders|list)"
     r"(?: (?:do (?:i|we|you) have|are there|have i(?: got)?|now|today|here|in this session|left|set))*\W*$"
 )
 _CANCEL = re.compile(
@@ -82,8 +82,8 @@ _HISTORY = re.compile(
     r"|show (?:me )?(?:the )?history|remind me what (?:happened|we did))\b(?P<rest>.*)$"
 )
 _SUMMARY = re.compile(
-    r"(?is)(?:summari[sz]e|sum up|recap|tl;?dr|(?:give|show|write|make)(?: me)? (?:an? |the )?(?:\w+ )?(?:summary|recap)"
-    r"|(?:an? )?summary)\b(?P<rest>.*)$"
+    r"(?is)(?:summari[sz]e|sum up|recap|tl;?dr|(?:give|show|write|make)(?: me)? (?:an? |the )?(?:\w+ )?(?:summary"
+    r"|recap)|(?:an? )?summary)\b(?P<rest>.*)$"
 )
 _HERE = frozenset((
     "of", "about", "this", "the", "our", "my", "it", "all", "everything", "whole", "entire", "so", "far", "today", "us",
@@ -228,8 +228,8 @@ def _history(match: re.Match[str]) -> Intent:
 def _cancel(match: re.Match[str]) -> Intent | None:
     what = match["what"]
     named = re.search(rf"(?i)\b{_THINGS}\b|\b\w{{1,8}}_[0-9a-f]{{3,}}\b", what)
-    all_of = rf"(?i)\W*(?:everything|every|them all|all of (?:them|it)|all|each)\b(?:\s*(?:of|my|the|these|those|{_THINGS}))*\W*"
-    everything = re.fullmatch(all_of, what)
+    all_of = r"\W*(?:everything|every|them all|all of (?:them|it)|all|each)\b"
+    everything = re.fullmatch(rf"(?i){all_of}(?:\s*(?:of|my|the|these|those|{_THINGS}))*\W*", what)
     if not (named or everything or _STRONG_CANCEL.match(match[0])):
         return None
     if everything:

@@ -13,7 +13,7 @@ from typing import Any
 from ...clock import zone_label
 from ...handles import HandleError, Named, resolve, short_handle
 from ...text import code_block, one_line, plural, strip_ansi
-from ...timetext.format import say_schedule, say_stretch, say_time
+from ...timetext.format import say, say_stretch, say_time
 from ..providers.catalog import PROVIDERS, Provider, installed
 from ..trigger import RecallTrigger
 
@@ -190,7 +190,7 @@ def _due(trigger: RecallTrigger, zone: str, now: datetime) -> str:
     late = f", {say_stretch(trigger.lateness)} late" if trigger.lateness.total_seconds() >= 1 else ", on time"
     more = f"; it stands for {trigger.coalesced} earlier times, too" if trigger.coalesced else ""
     rule = (
-        f" ({say_schedule(trigger.recall, reader=zone)})"
+        f" ({say(trigger.recall.schedule, reader=zone)})"
         if trigger.recall and trigger.recall.schedule.kind != "once"
         else ""
     )

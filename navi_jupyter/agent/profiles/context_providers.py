@@ -21,7 +21,7 @@ from ...output_text import error_line
 from ...ports.agent import ToolContext, Turn
 from ...ports.jupyter import Cell, Notebook
 from ...text import one_line, truncate
-from ...timetext.format import say_schedule, say_time
+from ...timetext.format import say, say_time
 from ..tools.entry_points import EntryPoints
 from .definitions import Profile
 
@@ -225,7 +225,7 @@ async def _recalls(turn: Turn, context: ToolContext) -> str | None:
     zone = turn.session.timezone
     active = (RecallStatus.PENDING, RecallStatus.RUNNING)
     lines = [
-        f"- {one.title!r}, {say_schedule(one)}, next {say_time(one.next_at, zone, turn.now)} (id {one.id})"
+        f"- {one.title!r}, {say(one.schedule)}, next {say_time(one.next_at, zone, turn.now)} (id {one.id})"
         for one in await context.recalls.in_session(turn.session.id)
         if one.status in active and one.next_at is not None
     ]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from ...model.runs import Permission, RunLimits
 from ...model.sessions import OriginKind
 from ...ports.agent import ToolContext, Turn
-from ...timetext.format import say_schedule, say_stretch, say_time
+from ...timetext.format import say, say_stretch, say_time
 from ..tools.base import Tool, matches
 from ..trigger import RecallTrigger
 
@@ -188,7 +188,7 @@ def _reason(turn: Turn, trigger: RecallTrigger | None, zone: str) -> str:
         return "You run because the user wrote to you."
     text = "You run because a recall woke you; the prompt is its message, and the user may not be there to answer."
     if (recall := trigger.recall) is not None:
-        text += f" The recall: {recall.title!r} ({say_schedule(recall)}, id {recall.id})."
+        text += f" The recall: {recall.title!r} ({say(recall.schedule)}, id {recall.id})."
     if trigger.slot is not None:
         late = trigger.lateness.total_seconds() > 60
         text += f" It was due {say_time(trigger.slot, zone)}"

@@ -14,8 +14,8 @@ from ...model.base import Title
 from ...model.recalls import Once, Policy, Recall, RecallCreate, RecallMessage, ScheduleSpec, When, WhenEvent, WhenSpec
 from ...model.runs import Effect
 from ...ports.agent import ToolContext, tool_context
-from ...timetext.format import say_meaning, say_schedule, say_time
-from ...timetext.parse import read_until, read_when_in_thread
+from ...timetext.format import say_meaning, say, say_time
+from ...timetext.parse import read_until, read_when
 from .base import tool
 
 
@@ -28,7 +28,7 @@ def recall_info(recall: Recall, zone: str) -> dict[str, Any]:
         "title": recall.title,
         "message": recall.message,
         "status": recall.status.value,
-        "schedule": say_schedule(recall, reader=zone),
+        "schedule": say(recall.schedule, reader=zone),
         "recurring": schedule.repeat == "each" if isinstance(schedule, When) else not isinstance(schedule, Once),
         "fired": recall.fired,
     }
@@ -79,7 +79,7 @@ async def create_recall(
     zone = context.session.timezone
     spec, policy, note, period = schedule, Policy(), "", None
     if when is not None and schedule is None:
-        timed = await read_when_in_thread(when, now(), zone)
+        timed = await asyncio.to_thread(read_when, when, now(), zone)
         spec, policy, note, period = timed.schedule, timed.policy, timed.note, timed.period
     elif spec is None or when is not None:
         raise InvalidRequest("Give either `when` or `schedule`.", field="when")

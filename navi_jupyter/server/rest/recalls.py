@@ -17,7 +17,7 @@ from ...scheduling.schedules import checked_zone
 from ...scheduling.service import RecallService
 from ...timetext.events import read_event
 from ...timetext.format import say, say_meaning
-from ...timetext.parse import read_leading_in_thread, read_until, read_when_in_thread
+from ...timetext.parse import read_leading, read_until, read_when
 from ..bodies import parse
 from ..http import CURSOR, LIMIT, NOTHING, Query, Reply
 from ..wire import recalls as wire
@@ -207,7 +207,7 @@ class _Read:
 async def _read(text: str, at: datetime, zone: str, *, sentence: bool) -> _Read:
     if not sentence and (event := read_event(text)) is not None:
         return _Read(spec=event, phrase=text.strip())
-    timed = await (read_leading_in_thread if sentence else read_when_in_thread)(text, at, zone)
+    timed = await asyncio.to_thread(read_leading if sentence else read_when, text, at, zone)
     if timed is None:
         raise InvalidRequest(f"There is no time in {text[:80]!r}.", field="text")
     return _Read(
