@@ -14,7 +14,7 @@ from ...model.base import Title
 from ...model.recalls import Once, Policy, Recall, RecallCreate, RecallMessage, ScheduleSpec, When, WhenEvent, WhenSpec
 from ...model.runs import Effect
 from ...ports.agent import ToolContext, tool_context
-from ...timetext.format import say_meaning, say, say_time
+from ...timetext.format import say, say_meaning, say_time
 from ...timetext.parse import read_until, read_when
 from .base import tool
 
