@@ -30,12 +30,9 @@ class RecallState:
     due_at: datetime | None
     """The first slot that is not in the ledger yet; None when there are no more. Kept while paused. Only grows,
     except by an edit of the schedule."""
-    planned: int = 0
-    """Automatic firings in the ledger that ran or are to run: what ``max_fires`` limits."""
-    outcome: FiringStatus | None = None
-    """How the last automatic firing ended."""
-    version: int = 0
-    """Grows with each change, so that a plan made outside a transaction can be checked inside one."""
+    planned: int = 0  # Automatic firings in the ledger that ran or are to run: what ``max_fires`` limits.
+    outcome: FiringStatus | None = None  # How the last automatic firing ended.
+    version: int = 0  # Grows with each change, so that a plan made outside a transaction can be checked inside one.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,22 +45,16 @@ class FiringState:
     """Of the prompt that delivers it: the same for every try of one attempt, so that a repetition is a no-op."""
     key: str = ""
     """Empty for an automatic firing; for a manual one its identity (the client's idempotency key, else its id)."""
-    fence: int = 0
-    """Grows with each claim, release and finish. What was decided under an older one is void."""
+    fence: int = 0  # Grows with each claim, release and finish. What was decided under an older one is void.
     lease_owner: str | None = None
     lease_until: datetime | None = None
-    crashes: int = 0
-    """Deliveries that died half-way."""
-    wait_until: datetime | None = None
-    """After this it is not started any more."""
-    stop_at: datetime | None = None
-    """While running: when its run is to be stopped (``policy.timeout``)."""
-    deferred: bool = False
-    """It waits because its session was busy; an idle session wakes it."""
+    crashes: int = 0  # Deliveries that died half-way.
+    wait_until: datetime | None = None  # After this it is not started any more.
+    stop_at: datetime | None = None  # While running: when its run is to be stopped (``policy.timeout``).
+    deferred: bool = False  # It waits because its session was busy; an idle session wakes it.
     detail: str | None = None
     """Of an event: what its prompt has besides the message (the cell's source, output, traceback ...)."""
-    attachments: tuple[str, ...] = ()
-    """Of an event: ids of images that go along."""
+    attachments: tuple[str, ...] = ()  # Of an event: ids of images that go along.
 
     def command_of(self, attempt: int) -> str:
         """The command of one of its attempts, the first being 0.
@@ -86,10 +77,8 @@ class Claimed:
 class Absence:
     """What a session's recalls did not do while no server was there."""
 
-    since: datetime
-    """The first slot of it."""
-    late: int = 0
-    """Slots that run now, late."""
+    since: datetime  # The first slot of it.
+    late: int = 0  # Slots that run now, late.
     missed: int = 0
     """Slots that do not run: missed, skipped, or coalesced into a later one; and ends of waiting for an event."""
 
@@ -109,16 +98,11 @@ class RecallAudit:
     """What should be zero, and how many recalls are not over."""
 
     open: int = 0
-    awake: bool = False
-    """Whether one of these is not paused."""
-    overdue: int = 0
-    """Active recalls whose slot passed long ago without being planned."""
-    stuck: int = 0
-    """Firings marked as running whose run is over or gone."""
-    orphans: int = 0
-    """Claims whose lease ended long ago."""
-    aimless: int = 0
-    """Pending recalls with neither a next slot nor an open firing."""
+    awake: bool = False  # Whether one of these is not paused.
+    overdue: int = 0  # Active recalls whose slot passed long ago without being planned.
+    stuck: int = 0  # Firings marked as running whose run is over or gone.
+    orphans: int = 0  # Claims whose lease ended long ago.
+    aimless: int = 0  # Pending recalls with neither a next slot nor an open firing.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,23 +110,18 @@ class Happened:
     """Something that a ``when`` recall waits for has happened."""
 
     recall_id: str
-    key: str
-    """Identifies it: the same occurrence, reported twice (by two servers, after a restart), fires once."""
+    key: str  # Identifies it: the same occurrence, reported twice (by two servers, after a restart), fires once.
     at: datetime
-    detail: str
-    """For the prompt: at most 20,000 characters of Markdown."""
-    attachments: tuple[str, ...] = ()
-    """Ids of images that go along."""
+    detail: str  # For the prompt: at most 20,000 characters of Markdown.
+    attachments: tuple[str, ...] = ()  # Ids of images that go along.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seen:
     """When a session's owner last was there."""
 
-    wrote_at: datetime | None = None
-    """The last prompt of the user (not of a recall)."""
-    read_at: datetime | None = None
-    """When the user's mark in the session last moved."""
+    wrote_at: datetime | None = None  # The last prompt of the user (not of a recall).
+    read_at: datetime | None = None  # When the user's mark in the session last moved.
 
     def ends(self, recall: Recall) -> str | None:
         """Why the recall is not wanted any more (``cancel_on``), if so: the user was there after it was made.

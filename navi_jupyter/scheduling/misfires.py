@@ -215,8 +215,8 @@ class CatchUp:
         at = since + turn_of(number)
         if at <= now:
             return firing
-        limit = firing.wait_until or at
-        return replace(firing, firing=firing.firing.but(not_before=min(at, limit), reason=_TURN))
+        at = min(at, firing.wait_until or at)
+        return replace(firing, firing=firing.firing.but(not_before=at, reason=_TURN))
 
 
 def _late(firing: FiringState, now: datetime) -> bool:

@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Any
 from ..clock import format_duration
 from ..errors import InvalidRequest, InvalidSchedule, LimitReached, RecallNotFound, RecallOver, SessionNotFound
 from ..model.base import ordered_id
-from ..model.recalls import Cron, Every, Once, Recall, RecallCreate, RecallPatch, RecallStatus, Schedule, When
+from ..model.recalls import (
+    Cron,
+    Every,
+    Once,
+    Recall,
+    RecallCreate,
+    RecallPatch,
+    RecallStatus,
+    Schedule,
+    ScheduleSpec,
+    When,
+)
 from ..model.sessions import OriginKind
 from ..ports.recalls import FiringState, RecallState
 from .ledger import append_notices
@@ -39,9 +50,7 @@ def no_callback() -> None:
 def title_of(message: str) -> str:
     """The first line of a message, cut at a word."""
     line = message.strip().splitlines()[0].strip()
-    if len(line) <= TITLE_LENGTH:
-        return line
-    return line[: TITLE_LENGTH - 1].rsplit(" ", 1)[0] + "…"
+    return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rsplit(" ", 1)[0] + "…"
 
 
 class Mutations:
@@ -119,9 +128,7 @@ class Mutations:
         self, request: RecallCreate, *, owner: str, zone: str, now: datetime, by_agent: bool = False
     ) -> RecallState:
         """A new recall, not stored yet. Raises InvalidSchedule."""
-        schedule = resolve(request.schedule, now=now, zone=zone)
-        check_gap(schedule, self.min_interval, now)
-        self._must_be_watchable(schedule)
+        schedule = self._resolved(request.schedule, now, zone)
         recall = Recall(
             id=ordered_id("rec"),
             session_id=request.session_id,
@@ -136,9 +143,13 @@ class Mutations:
         )
         return with_first_time(RecallState(recall=recall, owner=owner, due_at=None), now)
 
-    def _must_be_watchable(self, schedule: Schedule) -> None:
+    def _resolved(self, spec: ScheduleSpec, now: datetime, zone: str) -> Schedule:
+        """The schedule, if this server allows it. Raises InvalidSchedule."""
+        schedule = resolve(spec, now=now, zone=zone)
+        check_gap(schedule, self.min_interval, now)
         if isinstance(schedule, When) and (why := self._why_not_watched(schedule)):
             raise InvalidSchedule(f"when: {why}.", field="schedule")
+        return schedule
 
     def patched(self, state: RecallState, patch: RecallPatch, now: datetime, zone: str) -> RecallState:
         """The state with what is there changed. Raises RecallOver, InvalidSchedule."""
@@ -148,12 +159,12 @@ class Mutations:
         }
         if patch.schedule is not None:
             own = recall.schedule.tz if isinstance(recall.schedule, (Cron, Every)) else None
-            update["schedule"] = resolve(patch.schedule, now=now, zone=own or zone)
-            check_gap(update["schedule"], self.min_interval, now)
-            self._must_be_watchable(update["schedule"])
+            update["schedule"] = self._resolved(patch.schedule, now, own or zone)
         moved = replace(state, recall=recall.model_copy(update=update))
         if patch.schedule is not None:
-            return with_first_time(replace(moved, outcome=None, planned=_kept_count(state, update["schedule"])), now)
+            # An event that is waited for anew has not happened yet; others go on counting for ``max_fires``.
+            anew = isinstance(update["schedule"], When) and one_time(update["schedule"])
+            return with_first_time(replace(moved, outcome=None, planned=0 if anew else state.planned), now)
         if patch.policy is not None and isinstance(recall.schedule, When):
             return with_first_time(moved, now)
         if patch.policy is not None and state.due_at is not None:
@@ -161,11 +172,6 @@ class Mutations:
         if patch.policy is not None and not one_time(recall.schedule):  # its end may have been put off: it goes on
             return replace(moved, due_at=first_due(moved, after=max(now, recall.last_at or now)))
         return moved
-
-
-def _kept_count(state: RecallState, schedule: Schedule) -> int:
-    """An event that is waited for anew has not happened yet; others go on counting for ``max_fires``."""
-    return 0 if isinstance(schedule, When) and one_time(schedule) else state.planned
 
 
 def paused(state: RecallState, _opens: Sequence[FiringState]) -> RecallState | None:

@@ -61,8 +61,7 @@ class RecallQueries:
 
     async def get(self, recall_id: str, *, owner: str) -> Recall:
         """Raises RecallNotFound."""
-        state = await self._store.recall_state(recall_id)
-        return require_owner(state, recall_id, owner).recall
+        return require_owner(await self._store.recall_state(recall_id), recall_id, owner).recall
 
     async def list(
         self,

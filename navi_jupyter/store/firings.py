@@ -98,10 +98,8 @@ class FiringRows(Statements):
     """The ledger in a transaction. Implements :class:`navi_jupyter.ports.recalls.FiringTx`."""
 
     async def add_firings(self, states: Iterable[FiringState]) -> int:
-        return await self.change_many(
-            f"INSERT OR IGNORE INTO firings ({NEW_FIRING_COLUMNS}) VALUES {{rows}}",
-            list(map(new_firing_values, states)),
-        )
+        text = f"INSERT OR IGNORE INTO firings ({NEW_FIRING_COLUMNS}) VALUES {{rows}}"
+        return await self.change_many(text, list(map(new_firing_values, states)))
 
     async def save_firings(self, states: Iterable[FiringState]) -> None:
         await self.change_many(_SAVE_FIRINGS, list(map(changed_firing_values, states)))
@@ -289,14 +287,12 @@ class FiringReads(Readers):
         return await self.write(unit)
 
     async def delivered(self, firing_id: str, error: str | None = None) -> None:
-        async def unit(tx: Statements) -> None:
-            await tx.change(
-                "UPDATE firings SET delivery = ?, delivery_error = ?, lease_until = NULL"
-                " WHERE id = ? AND delivery = 'pending'",
-                ("delivered" if error is None else "failed", error, firing_id),
-            )
-
-        await self.write(unit, durable=True)
+        text = (
+            "UPDATE firings SET delivery = ?, delivery_error = ?, lease_until = NULL"
+            " WHERE id = ? AND delivery = 'pending'"
+        )
+        values = ("delivered" if error is None else "failed", error, firing_id)
+        await self.write(lambda tx: tx.change(text, values), durable=True)
 
 
 async def _with_recalls(view: Statements, rows: Sequence[sqlite3.Row]) -> Sequence[Claimed]:

@@ -62,9 +62,8 @@ class RecallRows(FiringRows):
     """Recalls in a transaction. Implements :class:`navi_jupyter.ports.recalls.RecallTx`."""
 
     async def add_recalls(self, states: Iterable[RecallState]) -> None:
-        await self.change_many(
-            f"INSERT INTO recalls ({RECALL_COLUMNS}) VALUES {{rows}}", [recall_values(state) for state in states]
-        )
+        text = f"INSERT INTO recalls ({RECALL_COLUMNS}) VALUES {{rows}}"
+        await self.change_many(text, list(map(recall_values, states)))
 
     async def count_open_recalls(self, owner: str) -> int:
         row = await self.one(
@@ -219,7 +218,7 @@ class RecallReads(FiringReads):
 
     async def when_recalls(self) -> Sequence[RecallState]:
         rows = await self.fetch_all(
-            f'SELECT {RECALL_COLUMNS} FROM recalls WHERE substr(schedule, 1, 14) = \'{{"kind":"when"\''
+            f"SELECT {RECALL_COLUMNS} FROM recalls WHERE substr(schedule, 1, 14) = {_WHEN}"
             " AND status IN ('pending', 'running') ORDER BY number"
         )
         return [recall_state_of(row) for row in rows]
@@ -230,7 +229,7 @@ class RecallReads(FiringReads):
     async def ends_with_user(self, session_id: str) -> bool:
         row = await self.fetch_one(
             "SELECT 1 FROM recalls WHERE session_id = ? AND instr(policy, '\"cancel_on\"') > 0"
-            " AND status IN ('pending', 'running', 'paused') LIMIT 1",
+            f" AND status IN {_OPEN_RECALL} LIMIT 1",
             (session_id,),
         )
         return row is not None

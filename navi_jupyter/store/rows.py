@@ -118,13 +118,8 @@ def load_parts(row: sqlite3.Row) -> tuple[PromptPart, ...]:
 
 def dump_messages(messages: Sequence[Message]) -> str:
     """Messages as the JSON of ``runs.transcript``."""
-    return json.dumps([_message_row(message) for message in messages], ensure_ascii=False, separators=(",", ":"))
-
-
-def _message_row(message: Message) -> dict[str, Any]:
-    row = asdict(message)
-    row["origin"] = message.origin.model_dump(mode="json")
-    return row
+    rows = [asdict(message) | {"origin": message.origin.model_dump(mode="json")} for message in messages]
+    return json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
 
 
 def load_messages(text: str | None) -> tuple[Message, ...]:
