@@ -217,8 +217,7 @@ def of_scalar(value: Any) -> dict[str, Any]:
 
 def of_tensor(tensor: Any) -> dict[str, Any]:
     """A torch tensor. Its values stay where they are unless that is this computer's memory."""
-    local = tensor.device.type == "cpu"
-    preview = firsts(tensor.detach().reshape(-1)[:6].tolist(), tensor.shape) if local else "…"
+    preview = firsts(tensor.detach().reshape(-1)[:6].tolist(), tensor.shape) if tensor.device.type == "cpu" else "…"
     size = tensor.element_size() * tensor.nelement()
     return described(tensor.shape, f"{tensor.dtype} on {tensor.device}", size, preview)
 
@@ -314,7 +313,7 @@ def details(value: Any) -> list[Detail]:
         return [
             ("head", lambda: cut(str(value.head(8)), 3000)),
             ("describe", lambda: cut(str(value.describe()), 3000)),
-            ("missing", lambda: number_of_missing(value)),
+            ("missing", lambda: int(value.isna().sum() if hasattr(value, "isna") else value.null_count())),
         ]
     if (package, name) == ("numpy", "ndarray"):
         return of_whole_array(value)
@@ -338,21 +337,13 @@ def in_short(value: Any) -> str:
     return f"{type_name(value)}: {cut(SHORT.repr(value), 120)}"
 
 
-def number_of_missing(series: Any) -> int:
-    return int(series.isna().sum() if hasattr(series, "isna") else series.null_count())
-
-
-def missing_by_column(frame: Any) -> dict[str, int]:
-    return {str(name): int(count) for name, count in frame.isna().sum().items() if count}
-
-
 def of_whole_frame(frame: Any) -> list[Detail]:
     few = frame.iloc[:, :40]
     return [
         ("columns", lambda: {str(name): str(kind) for name, kind in itertools.islice(frame.dtypes.items(), 100)}),
         ("head", lambda: cut(few.head(5).to_string(max_colwidth=40), 3000)),
         ("describe", lambda: cut(few.describe().to_string(), 3000) if frame.size <= 20_000_000 else ""),
-        ("missing", lambda: missing_by_column(few) if frame.size < 5e7 else {}),
+        ("missing", lambda: {str(n): int(c) for n, c in few.isna().sum().items() if c} if frame.size < 5e7 else {}),
         ("index", lambda: cut(repr(frame.index), 300)),
     ]
 

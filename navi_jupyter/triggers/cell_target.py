@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..model.recalls import When, WhenEvent
 from ..navi_cells import is_navi_only_cell
@@ -37,8 +37,8 @@ class CellTarget:
     named: str | None = None  # an id of an `execute_request` or of a cell; None: the next cell that begins
     any: bool = False  # every cell
     after: str | None = None  # not this one
-    unknown: bool = field(default=False)  # it is the cell that runs, of which no message was seen yet
-    bound: bool = field(default=False)  # `named` is an `execute_request`
+    unknown: bool = False  # it is the cell that runs, of which no message was seen yet
+    bound: bool = False  # `named` is an `execute_request`
 
     @classmethod
     def of(cls, when: When, *, once: bool) -> CellTarget:
@@ -48,11 +48,7 @@ class CellTarget:
             return cls(after=cell.removeprefix(AFTER), any=not once)
         if cell.startswith(REQUEST):
             return cls(named=cell.removeprefix(REQUEST), bound=True)
-        if cell == "any":
-            return cls(any=True)
-        if cell == "running":
-            return cls()
-        return cls(named=cell)
+        return cls(named=None if cell in ("any", "running") else cell, any=cell == "any")
 
     def begin(self, running: Sequence[CellRun], *, busy: bool) -> CellRun | None:
         """What runs when the watching begins; the target, if it is known."""

@@ -37,9 +37,9 @@ class FileState:
     size: int
     digest: str = ""  # of small files
 
-    def same_content(self, other: FileState) -> bool:
-        """Whether nothing but the time differs, as far as is known."""
-        return bool(self.digest) and self.digest == other.digest and self.size == other.size
+    def same(self, other: FileState) -> bool:
+        """Whether nothing differs but perhaps the time, as far as is known."""
+        return self == other or (bool(self.digest) and (self.digest, self.size) == (other.digest, other.size))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +73,7 @@ class FileChange:
 
 
 class FileObserver:
-    """One pattern that is looked at. Blocks: call :meth:`look` in a thread, one call at a time."""
+    """The files of one pattern. Blocks: call :meth:`poll` in a thread, one call at a time."""
 
     def __init__(self, root: Path, pattern: str, *, since: datetime) -> None:
         self._root = root.resolve()
@@ -97,7 +97,7 @@ class FileObserver:
         seen = self._marks()
         if self._known is None:
             self._known = {path: mark for path, mark in seen.items() if not self._late(mark)}
-        changed = {path for path, mark in seen.items() if path in self._known and not _same(self._known[path], mark)}
+        changed = {path for path, mark in seen.items() if path in self._known and not self._known[path].same(mark)}
         created, deleted = seen.keys() - self._known.keys(), self._known.keys() - seen.keys()
         if not changed and not created and not deleted:
             # Also when only times have changed, so that a touched file is not hashed again at each poll.
@@ -177,10 +177,6 @@ class FileObserver:
         return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
-def _same(one: FileState, other: FileState) -> bool:
-    return one == other or one.same_content(other)
-
-
 def matching(root: Path, pattern: str) -> Iterator[Path]:
     """Files below ``root`` that match a glob (``*``, ``?``, ``[…]``, ``**``), or all below a folder that it names.
 
@@ -190,8 +186,7 @@ def matching(root: Path, pattern: str) -> Iterator[Path]:
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
     if pattern.startswith(("/", "~")) or ".." in parts or not parts:
         raise UnreadablePath(f"{pattern!r} is not a path below the server's root")
-    budget = [MAX_ENTRIES]
-    yield from _walk(root, parts, budget)
+    yield from _walk(root, parts, [MAX_ENTRIES])
 
 
 def _walk(folder: Path, parts: list[str], budget: list[int]) -> Iterator[Path]:

@@ -206,7 +206,13 @@ class Watch:
         elif (event is WhenEvent.KERNEL_DIED and lost.how == "died") or (
             event is WhenEvent.KERNEL_RESTARTED and lost.how == "restarted"
         ):
-            self._emit(f"{lost.kernel_id}:{lost.process}:{lost.how}", lambda: _loss_report(lost, self.session))
+            self._emit(f"{lost.kernel_id}:{lost.process}:{lost.how}", lambda: self._loss_report(lost))
+
+    def _loss_report(self, lost: KernelLost) -> TriggerReport:
+        what = _LOST[lost.how]
+        if lost.running:
+            return cell_report(lost.running[0], first=what, notebook=self.session.notebook_path)
+        return TriggerReport(detail=f"{what} It ran nothing then.{self._place}")
 
     @property
     def _pinned(self) -> bool:
@@ -296,8 +302,7 @@ class Watch:
     def _on_slow(self, run_id: str | None) -> None:
         if self.subscription is None:
             return
-        runs = self.subscription.running()
-        run = next((run for run in runs if run_id in (None, run.id)), None)
+        run = next((run for run in self.subscription.running() if run_id in (None, run.id)), None)
         longer = seconds_text(self.when.longer_than.total_seconds()) if self.when.longer_than else ""
         first = f"A cell runs for longer than {longer}."
         if run is not None:
@@ -351,11 +356,3 @@ _LOST: Mapping[LostHow, str] = {
     "restarted": "The kernel was restarted; its variables are gone.",
     "closed": "The kernel was shut down.",
 }
-
-
-def _loss_report(lost: KernelLost, session: Session) -> TriggerReport:
-    what = _LOST[lost.how]
-    if lost.running:
-        return cell_report(lost.running[0], first=what, notebook=session.notebook_path)
-    place = f"\nNotebook: {session.notebook_path}" if session.notebook_path else ""
-    return TriggerReport(detail=f"{what} It ran nothing then.{place}")

@@ -75,10 +75,6 @@ class SearchQuery:
             raise InvalidRequest("The expression takes too long; write a simpler one.", field="query") from None
         return -1 if found is None else int(found.start())
 
-    def may_be_in(self, text: str) -> bool:
-        """False when it is certainly not in the text, so that no line needs to be searched."""
-        return self.expression is not None or self.find(text) >= 0
-
 
 def search(
     tree: Tree, query: SearchQuery, path: str, limits: SearchLimits, stop: threading.Event, *, hide: Sequence[str] = ()
@@ -90,11 +86,8 @@ def search(
             with tree.file(path) as (descriptor, status):
                 scan.read(descriptor, status, normal(path))
         else:
-            opened = open_folder(place.folder, place.name)
-            try:
-                scan.below(opened, normal(path))
-            finally:
-                close(opened)
+            with tree.folder(path) as folder:
+                scan.below(folder, normal(path))
     return SearchResult(matches=tuple(scan.found), files=scan.files, why_incomplete=scan.limit_met)
 
 
@@ -162,7 +155,8 @@ class _Scan:
                 self._lines(path, source, cell)
             return
         text = _as_text(content)
-        if text is not None and self.query.may_be_in(text):
+        # Plain text that is nowhere in the file is in none of its lines, which then need no search.
+        if text is not None and (self.query.expression is not None or self.query.find(text) >= 0):
             self._lines(path, text, None)
 
     def _lines(self, path: str, text: str, cell: str | None) -> None:
@@ -192,11 +186,7 @@ def _as_text(content: bytes) -> str | None:
 
 def load_json(content: bytes | str) -> Any:
     """As ``json.loads``, but other threads run meanwhile: each object calls Python, where the interpreter switches."""
-    return json.loads(content, object_pairs_hook=_as_dict)
-
-
-def _as_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    return dict(pairs)
+    return json.loads(content, object_pairs_hook=lambda pairs: dict(pairs))
 
 
 def _sources(content: bytes) -> Iterator[tuple[str, str]]:

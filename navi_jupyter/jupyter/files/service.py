@@ -13,7 +13,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
@@ -124,7 +124,9 @@ class LocalFiles:
             first = next(content, b"")
             wide = next((name for mark, name in _WIDE if first.startswith(mark)), None)
             if wide is not None:
-                whole = first + self._rest(content, status.st_size, path)
+                if status.st_size > MAX_DECODED:
+                    raise FileRefused(f"{path} is in UTF-16 and larger than {MAX_DECODED >> 20} MB.", field="path")
+                whole = first + b"".join(content)
                 digest = hashlib.sha256(whole)
                 first, content = _as_utf8(whole, wide, path), iter(())
             elif digest is not None:
@@ -139,12 +141,6 @@ class LocalFiles:
                 if digest is not None:
                     digest.update(chunk)
             return reader.page(status.st_size, None if digest is None else digest.hexdigest(), wide)
-
-    @staticmethod
-    def _rest(content: Iterator[bytes], size: int, path: str) -> bytes:
-        if size > MAX_DECODED:
-            raise FileRefused(f"{path} is in UTF-16 and larger than {MAX_DECODED >> 20} MB.", field="path")
-        return b"".join(content)
 
     def _read_bytes(self, path: str, limit: int) -> bytes:
         with self.tree.file(path) as (descriptor, status), os_errors(path):
@@ -228,9 +224,10 @@ class _PageReader:
         if b"\0" in raw and wide is None:
             raise _binary(self._path, size)
         text = raw.decode("utf-8", errors="replace")
+        mark = "\N{REPLACEMENT CHARACTER}"
         notes = [
             f"was {wide}" if wide else "",
-            "has bytes that are no UTF-8, shown as \N{REPLACEMENT CHARACTER}" if _has_replaced(raw, text) else "",
+            f"has bytes that are no UTF-8, shown as {mark}" if text.count(mark) != raw.count(mark.encode()) else "",
             f"lines are cut after {MAX_LINE} bytes" if self._cut else "",
         ]
         return TextPage(
@@ -242,11 +239,6 @@ class _PageReader:
             sha256=sha256,
             note="; ".join(note for note in notes if note) or None,
         )
-
-
-def _has_replaced(raw: bytes, text: str) -> bool:
-    mark = "\N{REPLACEMENT CHARACTER}"
-    return text.count(mark) != raw.count(mark.encode())
 
 
 def _as_utf8(whole: bytes, encoding: str, path: str) -> bytes:

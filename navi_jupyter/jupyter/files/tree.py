@@ -150,12 +150,7 @@ class Tree:
                 os.close(descriptor)
 
     def write(
-        self,
-        path: str,
-        content: bytes | bytearray,
-        *,
-        expected_sha256: str | None = None,
-        make_folders: bool = False,
+        self, path: str, content: bytes | bytearray, *, expected_sha256: str | None = None, make_folders: bool = False
     ) -> os.stat_result:
         """Create or replace a file as a whole: at any instant there is the old one or the new one.
 

@@ -156,12 +156,11 @@ class KernelConnection:
 
     async def close(self) -> None:
         """Disconnect. Requests that wait end as if the kernel were gone."""
-        tasks, self._tasks = self._tasks, []
         current = asyncio.current_task()
+        tasks, self._tasks = [task for task in self._tasks if task is not current], []
         for task in tasks:
-            if task is not current:
-                task.cancel()
-        await asyncio.gather(*(task for task in tasks if task is not current), return_exceptions=True)
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._end_all()
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
@@ -285,8 +284,7 @@ class KernelConnection:
         if message.kind == "status":
             self._on_status(parent.id, message.content.get("execution_state"), request)
         elif message.kind == "execute_input":
-            code = str(message.content.get("code", ""))[:2000]
-            self.cells.add(parent.id, code=code, ours=request is not None)
+            self.cells.add(parent.id, code=str(message.content.get("code", ""))[:2000], ours=request is not None)
         elif request is not None:
             request.outputs.take(message)
 
@@ -375,8 +373,7 @@ def _wanted_by(session_id: str) -> Callable[[RawMessage], bool]:
     """
 
     def wanted(message: RawMessage) -> bool:
-        if message.parent.session == session_id:
-            return True
-        return message.parent.kind == "execute_request" and message.kind in ("status", "execute_input")
+        began_or_ended = message.parent.kind == "execute_request" and message.kind in ("status", "execute_input")
+        return began_or_ended or message.parent.session == session_id
 
     return wanted

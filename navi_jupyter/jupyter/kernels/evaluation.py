@@ -47,6 +47,5 @@ def value_of(reply: Mapping[str, Any]) -> Any:
 
 def _call(function: str, *given: Any) -> str:
     """An expression that calls a function of ``injected/evaluate.py``, whatever the user has named like a builtin."""
-    arguments = ", ".join(map(repr, given))
-    run = f"(b.exec({source('evaluate')!r}, g), g[{function!r}]({arguments}))[1]"
+    run = f"(b.exec({source('evaluate')!r}, g), g[{function!r}]({', '.join(map(repr, given))}))[1]"
     return f"(lambda b, g: {run})(__import__('builtins'), {{'__name__': 'navi'}})"

@@ -73,8 +73,7 @@ class KernelLookup:
     async def start(self, session: Session) -> str:
         """The session's kernel; started when there is none. Raises KernelUnavailable."""
         place = place_of(session)
-        lock = self._starting.setdefault(place, asyncio.Lock())
-        async with lock:
+        async with self._starting.setdefault(place, asyncio.Lock()):
             try:
                 # Shielded: a start that was cancelled half way would leave a kernel of which no session knows.
                 found = await self.find(session)

@@ -42,11 +42,8 @@ class RunningCells:
 
     def add(self, request_id: str, *, code: str | None = None, ours: bool = False) -> None:
         """It runs; called again when its code is known."""
-        known = self._cells.get(request_id)
-        if known is None:
-            self._cells[request_id] = RunningCell(since=time.monotonic(), code=code, ours=ours)
-        else:
-            self._cells[request_id] = RunningCell(since=known.since, code=code or known.code, ours=ours)
+        known = self._cells.get(request_id) or RunningCell(since=time.monotonic())
+        self._cells[request_id] = RunningCell(since=known.since, code=code or known.code, ours=ours)
         self._notify()
 
     def remove(self, *request_ids: str) -> None:

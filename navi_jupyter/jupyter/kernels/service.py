@@ -141,11 +141,8 @@ class KernelService:
             error=error_of(reply) if status == "error" else None,
         )
 
-    async def evaluate(self, session: Session, code: str, *, timeout: float = 10.0) -> Any:
-        """The code sees the user's names, may ``await``, and what it assigns goes nowhere."""
-        return await self._evaluate(session, code, timeout=timeout, clean=False)
-
-    async def _evaluate(self, session: Session, code: str, *, timeout: float, clean: bool) -> Any:
+    async def evaluate(self, session: Session, code: str, *, timeout: float = 10.0, clean: bool = False) -> Any:
+        """The code may ``await``, and what it assigns goes nowhere. ``clean``: it does not see the user's names."""
         kernel_id = await self._python_kernel(session)
         cell, expression = evaluation(code, clean=clean)
         async with self._turn(session, kernel_id) as connection:
@@ -177,12 +174,11 @@ class KernelService:
 
     async def variables(self, session: Session, *, pattern: str = "*", limit: int = 200) -> Mapping[str, Any]:
         code = inspection(f"variables({pattern!r}, {limit})")
-        found: Mapping[str, Any] = await self._evaluate(session, code, timeout=5.0, clean=True)
-        return found
+        return dict(await self.evaluate(session, code, timeout=5.0, clean=True))
 
     async def inspect(self, session: Session, expression: str) -> Mapping[str, Any]:
         code = inspection(f"inspect({expression!r})")
-        found: Mapping[str, Any] = await self._evaluate(session, code, timeout=8.0, clean=True)
+        found: Mapping[str, Any] = await self.evaluate(session, code, timeout=8.0, clean=True)
         if "error" in found:
             raise InvalidRequest(str(found["error"]), field="expression")
         return found
@@ -359,9 +355,8 @@ def _busy(connection: KernelConnection) -> KernelBusy:
     what = "other code of an agent" if cell.ours else "a cell of the user's"
     first = (cell.code or "").strip().splitlines()
     code = f": {first[0][:120]!r}{' …' if len(first) > 1 else ''}" if first else ""
-    seconds = time.monotonic() - cell.since
     return KernelBusy(
-        f"The kernel has been busy for {seconds:.0f} s with {what}{code}. "
+        f"The kernel has been busy for {time.monotonic() - cell.since:.0f} s with {what}{code}. "
         "Nothing was run. Try again later, or ask the user whether to interrupt it."
     )
 
@@ -372,5 +367,4 @@ def _since(request: ExecuteRequest) -> float:
 
 def _language_of(manager: Any) -> str | None:
     """By the kernel's specification; a gateway's is not at hand."""
-    spec = getattr(manager, "_kernel_spec", None)
-    return getattr(spec, "language", None)
+    return getattr(getattr(manager, "_kernel_spec", None), "language", None)

@@ -155,12 +155,7 @@ class RawMessage:
         else:
             decoded = json.loads(self.content)
         return IopubMessage(
-            kind=self.kind,
-            sender=self.sender,
-            parent=self.parent,
-            content=decoded,
-            left_out=left_out,
-            ending=ending,
+            kind=self.kind, sender=self.sender, parent=self.parent, content=decoded, left_out=left_out, ending=ending
         )
 
 
@@ -178,7 +173,8 @@ class MessageParser:
             signature, header, parent, metadata, content = frames[at + 1 : at + 6]
             if about and not any(kind in parent for kind in about):
                 return None  # comms of widgets come by the thousand: not worth their signature
-            if not self._signed(signature, header, parent, metadata, content):
+            parts = [header, parent, metadata, content]
+            if self._session.auth is not None and not compare_digest(signature, self._session.sign(parts)):
                 return None
             if parent != self._parent[0]:  # a cell's messages come one after the other, with the same parent
                 self._parent = parent, Parent.of(json.loads(parent))
@@ -186,9 +182,6 @@ class MessageParser:
             return RawMessage(str(decoded["msg_type"]), str(decoded.get("session", "")), self._parent[1], content)
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
-
-    def _signed(self, signature: bytes, *parts: bytes) -> bool:
-        return self._session.auth is None or compare_digest(signature, self._session.sign(list(parts)))
 
 
 async def next_message(channel: Any, parser: MessageParser) -> IopubMessage | None:
@@ -232,28 +225,20 @@ def cut_stream(raw: bytes, end: int = END) -> tuple[str, str, int, str]:
     first, last = start.end(), max(0, len(raw) - 200) + closing.start()
     head, tail = raw[first : first + end], raw[max(first + end, last - end) : last]
     left_out = max(0, last - first - len(head) - len(tail))
-    return name[1].decode() if name else "stdout", _decoded_start(head), left_out, _decoded_end(tail)
+    return name[1].decode() if name else "stdout", _decoded(head, start=True), left_out, _decoded(tail, start=False)
 
 
-def _decoded_start(raw: bytes) -> str:
-    """The text of the beginning of a JSON string that was cut anywhere: in a character, in an escape."""
+def _decoded(raw: bytes, *, start: bool) -> str:
+    """The text of the start (or end) of a JSON string that was cut anywhere: in a character, in an escape."""
     for dropped in range(16):  # a surrogate pair of escapes is twelve bytes
+        piece = raw[: len(raw) - dropped] if start else raw[dropped:]
         try:
-            text: str = json.loads(b'"' + raw[: len(raw) - dropped] + b'"', strict=False)
+            text: str = json.loads(b'"' + piece + b'"', strict=False)
         except ValueError:  # JSON or UTF-8
             continue
-        return well_formed(text[:-1] if _SURROGATE.match(text[-1:]) else text)
-    return ""
-
-
-def _decoded_end(raw: bytes) -> str:
-    """The text of the end of a JSON string that was cut anywhere."""
-    for dropped in range(16):
-        try:
-            text: str = json.loads(b'"' + raw[dropped:] + b'"', strict=False)
-        except ValueError:
-            continue
-        return well_formed(text[1:] if _SURROGATE.match(text) else text)
+        if _SURROGATE.match(text[-1:] if start else text):
+            text = text[:-1] if start else text[1:]
+        return well_formed(text)
     return ""
 
 

@@ -15,6 +15,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -115,7 +116,8 @@ class StoredNotebooks:
         return self._files
 
     async def _get(self, path: str) -> StoredNotebook:
-        await self._check(path)
+        if self._tree is not None:  # a contents manager of files follows links out of the root: walk the path first
+            await asyncio.to_thread(_check_inside, self._tree, path)
         model = await self._ask(path, content=True)
         return StoredNotebook(content=with_ids(model["content"]), stamp=_stamp(model))
 
@@ -140,11 +142,6 @@ class StoredNotebooks:
             if error.status_code == 404:
                 raise NotebookNotFound(f"There is no notebook {path}.", field="path") from None
             raise FileRefused(f"{path}: {error.log_message or error.reason}", field="path") from None
-
-    async def _check(self, path: str) -> None:
-        """A contents manager of files follows links out of the root; so the path is walked first."""
-        if self._tree is not None:
-            await asyncio.to_thread(_check_inside, self._tree, path)
 
 
 class _Merge:
@@ -196,23 +193,20 @@ class _LocalNotebooks:
 
     def _read(self, path: str) -> tuple[bytes, Content]:
         """Jupyter writes over a file in place: one that is half written is read again, for a moment."""
-        for attempt in range(1, HALF_WRITTEN + 1):
+        for _ in range(HALF_WRITTEN - 1):
             raw = _read_whole(self._tree, path)
-            try:
+            with suppress(FileRefused):
                 return raw, _parse(raw, path)
-            except FileRefused:
-                if attempt == HALF_WRITTEN:
-                    raise
             time.sleep(0.05)
-        raise AssertionError("the loop above returns or raises")
+        raw = _read_whole(self._tree, path)
+        return raw, _parse(raw, path)
 
     def save(self, path: str, stored: StoredNotebook) -> None:
         """Raises SavedMeanwhile."""
         content = _nbformat().from_dict(stored.content)
         self._trust(lambda notary: notary.check_cells(content) and notary.sign(content))
-        data = _as_bytes(content)
         try:
-            self._tree.write(path, data, expected_sha256=stored.stamp[0])
+            self._tree.write(path, _as_bytes(content), expected_sha256=stored.stamp[0])
         except FileConflict:
             raise SavedMeanwhile from None
 
@@ -288,16 +282,13 @@ def _notary_of_thread(given: Any) -> Any:
 def _is_plain(manager: Any) -> bool:
     """Whether it is one of Jupyter's own file managers, without additions."""
     kind = type(manager)
-    hooks = [
-        getattr(manager, name, None)
-        for name in ("pre_save_hook", "post_save_hook", "_pre_save_hooks", "_post_save_hooks")
-    ]
+    hooks = ("pre_save_hook", "post_save_hook", "_pre_save_hooks", "_post_save_hooks")
     notary = getattr(manager, "notary", None)
     store = getattr(notary, "store", None)
     signatures = getattr(notary, "db_file", ":memory:")
     return (
         f"{kind.__module__}.{kind.__qualname__}" in _OWN
-        and not any(hooks)
+        and not any(getattr(manager, name, None) for name in hooks)
         and type(notary).__name__ == "NotebookNotary"
         and (
             type(store).__name__ == "MemorySignatureStore"
@@ -311,8 +302,6 @@ def _check_inside(tree: Tree, path: str) -> None:
     try:
         with tree.file(path):
             return
-    except FileRefused:
-        raise
     except NotFound:
         raise NotebookNotFound(f"There is no notebook {path}.", field="path") from None
 

@@ -54,7 +54,8 @@ class Recording:
             index = int(output["index"])
             if index < len(self._places):
                 place = self._places[index]
-                self._outputs[place] = {**self._outputs[place], **_data_of(output)}
+                changed = {name: output[name] for name in ("data", "metadata") if name in output}
+                self._outputs[place] = {**self._outputs[place], **changed}
             self._grown = False
         else:
             self._append(output)
@@ -144,7 +145,3 @@ class Recording:
         )
         self._fresh, self._grown, self._written = False, True, True
         return record
-
-
-def _data_of(output: Output) -> dict[str, Any]:
-    return {name: output[name] for name in ("data", "metadata") if name in output}

@@ -20,7 +20,7 @@ from ..kernels.jupyter_services import JupyterServices
 from .cells import CellChange, DeleteCell, EditCell, InsertCell, RecordOutputs, checked, find
 from .contents import StoredNotebooks, local_root
 from .output_recorder import STOPPED_SECONDS, Recording
-from .shared_document import SharedDocuments, SharedNotebook
+from .shared_document import SharedDocuments
 
 
 class NotebookService:
@@ -107,8 +107,7 @@ class NotebookService:
             raise InvalidRequest("The path is empty.", field="path")
         if not names[-1].endswith(".ipynb"):
             raise InvalidRequest(f"{path} is no notebook (.ipynb).", field="path")
-        hidden = self._tree is not None and not all(self._tree.shown(name) for name in names)
-        if hidden:
+        if self._tree is not None and not all(self._tree.shown(name) for name in names):
             raise FileRefused(f"{path} is hidden, and this server does not show hidden files.", field="path")
         return "/".join(names)
 
@@ -123,7 +122,7 @@ class NotebookService:
         return path.lstrip("/") if self._tree is None else path
 
     async def _read(self, path: str) -> Notebook:
-        shared = await self._live(path)
+        shared = await self._shared.notebook(path)
         cells, metadata = await (self._stored.read(path) if shared is None else shared.read())
         return Notebook(path=path, live=shared is not None, cells=tuple(cells), metadata=metadata)
 
@@ -131,18 +130,15 @@ class NotebookService:
         """The cell, and whether the notebook is a shared document."""
         lock = self._locks.setdefault(path, asyncio.Lock())
         async with lock:
-            shared = await self._live(path)
+            shared = await self._shared.notebook(path)
             if shared is not None:
                 return shared.apply(change), True
             return await self._stored.change(path, change), False
 
-    async def _live(self, path: str) -> SharedNotebook | None:
-        return await self._shared.notebook(path)
-
     @asynccontextmanager
     async def _recorded(self, path: str, cell: str, on_output: OnOutput | None) -> AsyncIterator[Recording]:
         async def write(record: RecordOutputs) -> bool:
-            if record.outputs is None and await self._live(path) is None:
+            if record.outputs is None and await self._shared.notebook(path) is None:
                 return False  # nbformat has no place for "it runs"
             return (await self._change(path, record))[1]
 
@@ -151,11 +147,7 @@ class NotebookService:
         recording.task.add_done_callback(lambda _: self._recordings.discard(recording))
         try:
             yield recording
-        except NaviError:  # it did not begin
-            recording.finish(None)
-            await recording.settled(STOPPED_SECONDS)
-            raise
-        except asyncio.CancelledError:
+        except (NaviError, asyncio.CancelledError):  # it did not begin, or is stopped
             # Its task goes on by itself if this is not enough, or is cancelled too.
             recording.finish(None)
             await recording.settled(STOPPED_SECONDS)
@@ -171,7 +163,5 @@ def files_of(parts: JupyterServices) -> LocalFiles | None:
         return None
     manager = parts.contents_manager
     return LocalFiles(
-        root,
-        allow_hidden=bool(getattr(manager, "allow_hidden", False)),
-        hide=tuple(getattr(manager, "hide_globs", ())),
+        root, allow_hidden=bool(getattr(manager, "allow_hidden", False)), hide=tuple(getattr(manager, "hide_globs", ()))
     )
