@@ -1,23 +1,26 @@
 """Polling of files, and of expressions in kernels: a task for each recall that waits for one.
 
-Not responsible for what a change is (``file_changes``) or when an expression has turned true (``expressions``).
+Expressions are evaluated silently, between cells, within a time limit. Not responsible for what a change of files is
+(``file_changes``).
 """
 
 from __future__ import annotations
 
+import ast
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidRequest, KernelBusy, KernelUnavailable, NaviError
+from ..injected import source
 from ..log_setup import get_logger
 from ..model.recalls import WhenEvent
 from ..ports.jupyter import Kernels
-from .expressions import Edge, expression_code
 from .file_changes import FileChange, FileObserver, UnreadablePath
 from .report import TriggerReport, expression_report
 from .watch import Occurrence, Watch
@@ -30,6 +33,8 @@ SETTLE_FILE = 0.5  # seconds after which a file that changed is polled again: it
 POLL_THREADS = 4
 SLOW_POLL = 30.0  # seconds that a poll of files may take until that is reported as a problem
 MAX_BACKOFF = 30.0
+MAX_PROBLEM = 300
+MAX_PROBLEMS = 20  # of one recall that are reported
 
 
 class Poller:
@@ -137,3 +142,47 @@ class Poller:
             stamp = "first" if first else f"{watch.last_cell}:{int(now.timestamp() * 1000)}"
             key = f"{subscription.kernel_id}:{process}:{stamp}"
             self._emit(watch, Occurrence(key=key, at=now, report=expression_report(expr, turned=not first)))
+
+
+def expression_code(expr: str, *, seconds: float) -> str:
+    """Code that leaves in ``_navi_result`` whether the expression is true, and ends it when it takes longer than
+    ``seconds``. Raises SyntaxError.
+
+    ``not not``: the user may have given ``bool`` another meaning. An expression cannot assign: what a ``:=`` names
+    is gone with the frame that evaluates it.
+    """
+    tree = ast.parse(expr.strip(), mode="eval")
+    return (
+        f"_navi = {{'__name__': 'navi'}}\n__import__('builtins').exec({source('time_limit')!r}, _navi)\n"
+        f"with _navi['limited']({seconds!r}):\n    _navi_result = not not (\n{ast.unparse(tree)}\n)"
+    )
+
+
+@dataclass(eq=False)
+class Edge:
+    """Turns the values of polls into occurrences. A poll that raised counts as false."""
+
+    was: bool | None = None  # its value at the last poll in this process of the kernel; None before the first
+    process: str = ""
+    problems: set[str] = field(default_factory=set)  # what polls raised, as far as it was reported
+
+    def saw(self, value: bool, *, process: str) -> bool:
+        """A poll; whether it has turned true. True at the first poll counts: it may have turned true just before."""
+        self._in(process)
+        turned = value and self.was is not True
+        self.was = value
+        return turned
+
+    def raised(self, problem: str, *, process: str) -> str | None:
+        """A poll that raised. The problem to report; None when it was reported before, or enough were."""
+        self._in(process)
+        self.was = False
+        short = problem.strip()[:MAX_PROBLEM]
+        if short in self.problems or len(self.problems) >= MAX_PROBLEMS:
+            return None
+        self.problems.add(short)
+        return short
+
+    def _in(self, process: str) -> None:
+        if process != self.process:
+            self.process, self.was = process, None

@@ -366,7 +366,7 @@ async def test_a_shared_notebook_of_20_mb_is_read_and_changed_without_holding_th
     write(work, [code(f"n = {n}", f"c{n}", outputs=[image]) for n in range(210)])
     async with opened("work.ipynb") as ada:
         assert ada.document.cell_number == 210
-        server = await notebooks._live("work.ipynb")
+        server = await notebooks._shared.notebook("work.ipynb")
         assert server is not None
 
         steps: list[float] = []

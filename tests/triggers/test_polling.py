@@ -15,8 +15,8 @@ import pytest
 from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.model.recalls import RecallCreate, WhenSpec
 from navi_jupyter.triggers import file_changes, polling
-from navi_jupyter.triggers.expressions import Edge, expression_code
 from navi_jupyter.triggers.file_changes import FileChange, FileObserver, UnreadablePath
+from navi_jupyter.triggers.polling import Edge, expression_code
 from tests.support.trigger_world import OWNER, Place, begun, finished, interrupted, opened, over, until
 
 LONG_AGO = datetime.now(UTC) + timedelta(days=1)
