@@ -45,7 +45,6 @@ class AgentRouter:
         return self._offline if model.strip() == OFFLINE else self._model
 
     def run(self, turn: Turn, context: ToolContext) -> AsyncIterator[Event | TurnResult]:
-        """See ``ports.AgentLoop``."""
         # The backend's own iterator and no generator around it, so that closing it closes the backend's run at once.
         return self.backend_for(turn.model).run(turn, context)
 

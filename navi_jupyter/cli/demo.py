@@ -33,7 +33,7 @@ class StepFailed(Exception):
     """A step did not happen as it should; ``str()`` is the reason."""
 
 
-class Report:
+class StepReport:
     """Prints a line per step, for people or for programs."""
 
     def __init__(self, *, as_json: bool) -> None:
@@ -62,7 +62,7 @@ class Report:
 
 def demo(*, as_json: bool = False) -> int:
     """Run it; the exit status."""
-    report = Report(as_json=as_json)
+    report = StepReport(as_json=as_json)
     try:
         problem = asyncio.run(_demo(report))
     except KeyboardInterrupt:
@@ -81,7 +81,7 @@ def demo(*, as_json: bool = False) -> int:
     return 1
 
 
-async def _demo(report: Report) -> tuple[str, str] | None:
+async def _demo(report: StepReport) -> tuple[str, str] | None:
     """None when all steps succeeded, else what failed and the end of the server's log."""
     server: PrivateServer | None = None
     try:
@@ -98,7 +98,7 @@ async def _demo(report: Report) -> tuple[str, str] | None:
     return None
 
 
-async def _steps(server: PrivateServer, report: Report) -> None:
+async def _steps(server: PrivateServer, report: StepReport) -> None:
     client = Client(server.connection)
     health = await _healthy(client)
     report.step("server", f"a private server runs at {server.connection.url} (navi {health['version']})")
@@ -128,7 +128,7 @@ async def _healthy(client: Client) -> dict[str, Any]:
             await asyncio.sleep(0.05)
 
 
-async def _prompt(kernel: RemoteKernel, report: Report) -> None:
+async def _prompt(kernel: RemoteKernel, report: StepReport) -> None:
     began, first = time.monotonic(), 0.0
 
     def shown(output: CellOutput) -> None:
@@ -170,7 +170,11 @@ async def _following(client: Client, session: dict[str, Any]) -> AsyncIterator[A
 
 
 async def _recall(
-    kernel: RemoteKernel, client: Client, session: dict[str, Any], envelopes: AsyncIterator[Envelope], report: Report
+    kernel: RemoteKernel,
+    client: Client,
+    session: dict[str, Any],
+    envelopes: AsyncIterator[Envelope],
+    report: StepReport,
 ) -> None:
     await kernel.execute(f"%navi recall in 2s {MESSAGE}")
     recall = (await _next_recall(envelopes, "created"))["recall"]
@@ -223,7 +227,7 @@ async def _next_recall(envelopes: AsyncIterator[Envelope], action: str) -> dict[
     raise StepFailed(f"the log of the session ended before a recall was {action}")
 
 
-async def _durable(client: Client, session: dict[str, Any], report: Report) -> None:
+async def _durable(client: Client, session: dict[str, Any], report: StepReport) -> None:
     messages = (await client.request("GET", f"sessions/{session['id']}/messages"))["messages"]
     asked = [message["content"] for message in messages if message["role"] == "user"]
     if asked != [QUESTION, MESSAGE]:

@@ -15,7 +15,7 @@ from nbformat.v4 import new_markdown_cell, new_notebook
 from .. import __version__
 from ..model.sessions import OriginKind, Run, Session, Usage
 from ..ports.agent import Message
-from .http import JSON, Reply
+from .http import JSON, HttpReply
 from .wire.sessions import MessageInfo, ToolCallInfo
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _info(message: Message, spent: dict[str, Usage]) -> MessageInfo:
     return MessageInfo.model_validate(fields | {"usage": spent.get(message.run_id or "")}, from_attributes=True)
 
 
-async def download(orchestrator: Orchestrator, session_id: str, kind: str, *, owner: str) -> Reply:
+async def download(orchestrator: Orchestrator, session_id: str, kind: str, *, owner: str) -> HttpReply:
     """The file. ``kind`` is ``md``, ``ipynb`` or ``json``. Raises SessionNotFound."""
     view = await orchestrator.sessions.view(session_id, owner=owner)
     messages = await conversation(orchestrator, session_id, owner=owner)
@@ -61,7 +61,7 @@ async def download(orchestrator: Orchestrator, session_id: str, kind: str, *, ow
         content, content_type = json.dumps(as_notebook(view.session, messages), indent=1) + "\n", NOTEBOOK
     else:
         content, content_type = json.dumps(_as_data(view.session, messages), indent=1) + "\n", JSON
-    return Reply(content=content, content_type=content_type, filename=f"{_slug(view.session.title)}.{kind}")
+    return HttpReply(content=content, content_type=content_type, filename=f"{_slug(view.session.title)}.{kind}")
 
 
 def as_markdown(session: Session, messages: Sequence[MessageInfo]) -> str:

@@ -24,7 +24,7 @@ from tornado.web import HTTPError, RequestHandler
 
 from .. import __version__
 from ..errors import Forbidden, InvalidRequest, NaviError
-from .http import Action, EventStream, Reply, Request
+from .http import Action, EventStream, HttpReply, Request
 from .identity import owner_of
 from .lifecycle import Lifecycle
 
@@ -194,7 +194,7 @@ class ApiHandler(NaviHandler, APIHandler):
             query={name: self.get_query_argument(name) for name in self.request.query_arguments},
         )
 
-    async def _write(self, reply: Reply) -> None:
+    async def _write(self, reply: HttpReply) -> None:
         self.set_status(reply.status)
         for name, value in reply.headers.items():
             self.set_header(name, value)

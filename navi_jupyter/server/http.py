@@ -31,7 +31,7 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reply:
+class HttpReply:
     """An answer, ready to be written."""
 
     content: str | bytes | None
@@ -49,7 +49,7 @@ class EventStream:
     pages: AsyncGenerator[Sequence[tuple[int, str]]]
 
 
-NOTHING = Reply(content=None, status=204)
+NOTHING = HttpReply(content=None, status=204)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

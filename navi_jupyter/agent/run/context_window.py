@@ -288,7 +288,6 @@ class ContextWindowModel(WrapperModel):
         model_request_parameters: ModelRequestParameters,
         run_context: RunContext[Any] | None = None,
     ) -> AsyncGenerator[StreamedResponse]:
-        """See ``Model.request_stream``."""
         overhead = _overhead(messages, model_request_parameters)
         sent = await self._fit(messages, overhead, self._limit())
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from ..http import JSON, Reply
+from ..http import JSON, HttpReply
 from ..openapi import document
 from . import about, recalls, sessions, user
 from .routing import Call, OperationTable, Routes
@@ -16,9 +16,9 @@ TABLE = OperationTable()
 
 
 @TABLE.add("GET openapi.json", "read", answers="OpenApi")
-async def describe(call: Call) -> Reply:  # noqa: ARG001
+async def describe(call: Call) -> HttpReply:  # noqa: ARG001
     """This description."""
-    return Reply(content=json.dumps(document(ROUTES.operations)), content_type=JSON)
+    return HttpReply(content=json.dumps(document(ROUTES.operations)), content_type=JSON)
 
 
 ROUTES = Routes(

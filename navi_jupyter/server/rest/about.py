@@ -6,7 +6,7 @@ from ... import __version__
 from ...agent.mcp.connection import MISSING, ServerState, installed
 from ...errors import KernelUnavailable, LimitReached, NotFound, SessionNotFound, ToolUnavailable
 from ...model.runs import KernelFunctions
-from ..http import NOTHING, Query, Reply
+from ..http import NOTHING, HttpReply, Query
 from ..wire import agent as wire
 from .routing import Call, OperationTable, reply
 
@@ -14,7 +14,7 @@ TABLE = OperationTable()
 
 
 @TABLE.add("GET health", "read", answers="Health")
-async def health(call: Call) -> Reply:
+async def health(call: Call) -> HttpReply:
     """Whether Navi works on this server. 503 while it starts, and when its start failed."""
     stats = call.sessions.orchestrator.stats()
     return reply(
@@ -32,13 +32,13 @@ async def health(call: Call) -> Reply:
 
 
 @TABLE.add("GET profiles", "read", answers="ProfilePage")
-async def list_profiles(call: Call) -> Reply:
+async def list_profiles(call: Call) -> HttpReply:
     """The profiles: named configurations of the agent."""
     return reply(wire.ProfilePage(profiles=call.agent.profiles(), next=None))
 
 
 @TABLE.add("GET models", "read", answers="ModelPage")
-async def list_models(call: Call) -> Reply:
+async def list_models(call: Call) -> HttpReply:
     """The models, which of them can be used here, and what is missing for the others."""
     return reply(wire.ModelPage(models=await call.agent.models(), next=None))
 
@@ -50,7 +50,7 @@ async def list_models(call: Call) -> Reply:
     query=(Query(name="session_id", help="The tools of this session, with the permissions that hold there."),),
     errors=(SessionNotFound,),
 )
-async def list_tools(call: Call) -> Reply:
+async def list_tools(call: Call) -> HttpReply:
     """The tools, and what runs are allowed to do with them."""
     session_id = call.string("session_id")
     session = None if session_id is None else await call.sessions.find(session_id, owner=call.owner)
@@ -58,7 +58,7 @@ async def list_tools(call: Call) -> Reply:
 
 
 @TABLE.add("GET mcp", "read", answers="McpPage")
-async def list_mcp(call: Call) -> Reply:
+async def list_mcp(call: Call) -> HttpReply:
     """The MCP servers."""
     await call.agent.mcp.refresh()
     problems = tuple(wire.McpProblem(file=each.file, message=each.message) for each in call.agent.mcp.problems)
@@ -66,7 +66,7 @@ async def list_mcp(call: Call) -> Reply:
 
 
 @TABLE.add("POST mcp/{server}/restart", "execute", answers="McpServerInfo", errors=(NotFound,))
-async def restart_mcp(call: Call) -> Reply:
+async def restart_mcp(call: Call) -> HttpReply:
     """Stop an MCP server and start it again at once. Its calls in progress fail."""
     return reply(_server(await call.agent.mcp.restart(call.parameters["server"])))
 
@@ -96,7 +96,7 @@ def _server(state: ServerState) -> wire.McpServerInfo:
     answers="ToolPage",
     errors=(KernelUnavailable, LimitReached),
 )
-async def offer_functions(call: Call) -> Reply:
+async def offer_functions(call: Call) -> HttpReply:
     """Offer functions of a kernel as tools (`@navi.tool` does), or their new versions."""
     request: KernelFunctions = call.body()
     tools = call.agent.kernel_tools.offer(call.parameters["kid"], request.tools, owner=call.owner)
@@ -104,14 +104,14 @@ async def offer_functions(call: Call) -> Reply:
 
 
 @TABLE.add("GET kernels/{kid}/tools", "read", answers="ToolPage")
-async def list_functions(call: Call) -> Reply:
+async def list_functions(call: Call) -> HttpReply:
     """The functions that a kernel offers as tools."""
     tools = call.agent.kernel_tools.offered(call.parameters["kid"], owner=call.owner)
     return reply(wire.ToolPage(tools=call.agent.tool_infos(tools), next=None))
 
 
 @TABLE.add("DELETE kernels/{kid}/tools/{name}", "execute", status=204, errors=(ToolUnavailable,))
-async def withdraw_function(call: Call) -> Reply:
+async def withdraw_function(call: Call) -> HttpReply:
     """Stop offering a function."""
     call.agent.kernel_tools.withdraw(call.parameters["kid"], call.parameters["name"], owner=call.owner)
     return NOTHING

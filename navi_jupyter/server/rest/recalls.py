@@ -19,7 +19,7 @@ from ...timetext.events import read_event
 from ...timetext.format import say, say_meaning
 from ...timetext.parse import read_leading, read_until, read_when
 from ..bodies import parse
-from ..http import CURSOR, LIMIT, NOTHING, Query, Reply
+from ..http import CURSOR, LIMIT, NOTHING, HttpReply, Query
 from ..wire import recalls as wire
 from .routing import Call, OperationTable, reply
 
@@ -38,7 +38,7 @@ _SESSION = Query(name="session_id", help="Only those of this session.")
     status=201,
     errors=(InvalidSchedule, SessionNotFound, LimitReached),
 )
-async def create_recall(call: Call) -> Reply:
+async def create_recall(call: Call) -> HttpReply:
     """A new recall."""
     request: RecallCreate = call.body()
     # The session must be the caller's; its zone is the user's, for a schedule that names none.
@@ -60,7 +60,7 @@ async def create_recall(call: Call) -> Reply:
         Query(name="status", choices=tuple(RecallStatus), help="Only those with this status."),
     ),
 )
-async def list_recalls(call: Call) -> Reply:
+async def list_recalls(call: Call) -> HttpReply:
     """Your recalls, newest first."""
     status = call.string("status")
     recalls, following = await call.recalls.service.queries.list(
@@ -76,7 +76,7 @@ async def list_recalls(call: Call) -> Reply:
 
 
 @TABLE.add("GET recalls/{id}", "read", answers="Recall", errors=(RecallNotFound,))
-async def get_recall(call: Call) -> Reply:
+async def get_recall(call: Call) -> HttpReply:
     """A recall."""
     return reply(await call.recalls.service.queries.get(call.parameters["id"], owner=call.owner))
 
@@ -88,7 +88,7 @@ async def get_recall(call: Call) -> Reply:
     answers="Recall",
     errors=(RecallNotFound, RecallOver, InvalidSchedule),
 )
-async def change_recall(call: Call) -> Reply:
+async def change_recall(call: Call) -> HttpReply:
     """Change the fields in the body."""
     patch: RecallPatch = call.body()
     recall = await call.recalls.service.queries.get(call.parameters["id"], owner=call.owner)
@@ -98,14 +98,14 @@ async def change_recall(call: Call) -> Reply:
 
 
 @TABLE.add("DELETE recalls/{id}", "write", status=204, errors=(RecallNotFound,))
-async def delete_recall(call: Call) -> Reply:
+async def delete_recall(call: Call) -> HttpReply:
     """Cancel a recall if it is not over. Its ledger is kept."""
     await call.recalls.service.delete(call.parameters["id"], owner=call.owner)
     return NOTHING
 
 
 @TABLE.add("POST recalls/{id}/fire", "execute", answers="Recall", errors=(RecallNotFound, RecallOver))
-async def fire_recall(call: Call) -> Reply:
+async def fire_recall(call: Call) -> HttpReply:
     """Run a recall now, besides its schedule.
 
     The same `Idempotency-Key` header again changes nothing. Works for a one-time recall that has failed, too.
@@ -117,19 +117,19 @@ async def fire_recall(call: Call) -> Reply:
 
 
 @TABLE.add("POST recalls/{id}/pause", "write", answers="Recall", errors=(RecallNotFound, RecallOver))
-async def pause_recall(call: Call) -> Reply:
+async def pause_recall(call: Call) -> HttpReply:
     """Pause a recall: nothing fires until it is resumed."""
     return reply(await call.recalls.service.pause(call.parameters["id"], owner=call.owner))
 
 
 @TABLE.add("POST recalls/{id}/resume", "execute", answers="Recall", errors=(RecallNotFound, RecallOver))
-async def resume_recall(call: Call) -> Reply:
+async def resume_recall(call: Call) -> HttpReply:
     """Resume a recall: it goes on with the next slot."""
     return reply(await call.recalls.service.resume(call.parameters["id"], owner=call.owner))
 
 
 @TABLE.add("GET recalls/{id}/firings", "read", answers="FiringPage", query=(LIMIT, CURSOR), errors=(RecallNotFound,))
-async def list_firings(call: Call) -> Reply:
+async def list_firings(call: Call) -> HttpReply:
     """The ledger: every slot, its outcome and its runs (`attempts`, with those that were interrupted or failed),
     newest first.
     """
@@ -140,7 +140,7 @@ async def list_firings(call: Call) -> Reply:
 
 
 @TABLE.add("POST recalls/preview", "read", body="PreviewRequest", answers="Preview", errors=(InvalidSchedule,))
-async def preview(call: Call) -> Reply:
+async def preview(call: Call) -> HttpReply:
     """When a schedule, or a time in English, would fire, what it means, and what is odd. Stores nothing."""
     request: wire.PreviewRequest = call.body()
     return reply(await previewed(request, call.recalls.service, now()))
@@ -221,14 +221,14 @@ async def _read(text: str, at: datetime, zone: str, *, sentence: bool) -> _Read:
 
 
 @TABLE.add("POST recalls/pause", "write", answers="RecallsChanged", query=(_SESSION,))
-async def pause_all(call: Call) -> Reply:
+async def pause_all(call: Call) -> HttpReply:
     """Pause all of your recalls, or those of a session."""
     changed = await call.recalls.service.bulk.pause_all(owner=call.owner, session_id=call.string("session_id"))
     return reply(wire.RecallsChanged(changed=changed))
 
 
 @TABLE.add("POST recalls/resume", "execute", answers="RecallsChanged", query=(_SESSION,))
-async def resume_all(call: Call) -> Reply:
+async def resume_all(call: Call) -> HttpReply:
     """Resume all of your recalls, or those of a session."""
     changed = await call.recalls.service.bulk.resume_all(owner=call.owner, session_id=call.string("session_id"))
     return reply(wire.RecallsChanged(changed=changed))
@@ -242,7 +242,7 @@ async def resume_all(call: Call) -> Reply:
     status=201,
     errors=(RecallNotFound, InvalidSchedule, LimitReached),
 )
-async def clone_recall(call: Call) -> Reply:
+async def clone_recall(call: Call) -> HttpReply:
     """A copy of a recall, also of one that is over; the fields of the body replace its own."""
     patch: RecallPatch = call.body() if call.request.body.strip() else RecallPatch()
     recall = await call.recalls.service.clone(call.parameters["id"], patch, owner=call.owner)
@@ -250,10 +250,10 @@ async def clone_recall(call: Call) -> Reply:
 
 
 @TABLE.add("GET recalls/export", "read", query=(_SESSION,), other_types=(TOML,))
-async def export_recalls(call: Call) -> Reply:
+async def export_recalls(call: Call) -> HttpReply:
     """Your recalls that are not over, as TOML."""
     text = await call.recalls.service.bulk.export(owner=call.owner, session_id=call.string("session_id"))
-    return Reply(content=text, content_type=f"{TOML}; charset=UTF-8", filename="recalls.toml")
+    return HttpReply(content=text, content_type=f"{TOML}; charset=UTF-8", filename="recalls.toml")
 
 
 @TABLE.add(
@@ -268,7 +268,7 @@ async def export_recalls(call: Call) -> Reply:
     ),
     errors=(InvalidSchedule, SessionNotFound, LimitReached),
 )
-async def import_recalls(call: Call) -> Reply:
+async def import_recalls(call: Call) -> HttpReply:
     """Create the recalls of a TOML file, all or none. The body is the TOML, or JSON that contains it."""
     dry_run = call.string("dry_run") == "true"
     recalls = await call.recalls.service.bulk.take_in(

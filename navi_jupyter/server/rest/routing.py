@@ -14,15 +14,15 @@ from pydantic import BaseModel
 
 from ...errors import MethodNotAllowed, NaviError, NotFound
 from ..bodies import check_content_type, parse
-from ..http import Action, EventStream, Query, Reply, Request
+from ..http import Action, EventStream, HttpReply, Query, Request
 
 if TYPE_CHECKING:
     from ..services import AgentServices, RecallServices, Services, SessionServices
 
 
-def reply(value: BaseModel, status: int = 200, **headers: str) -> Reply:
+def reply(value: BaseModel, status: int = 200, **headers: str) -> HttpReply:
     """``value`` as JSON."""
-    return Reply(content=value.model_dump_json(by_alias=True), status=status, headers=headers)
+    return HttpReply(content=value.model_dump_json(by_alias=True), status=status, headers=headers)
 
 
 class Call:
@@ -85,7 +85,7 @@ class Call:
         return parse(self.operation.body or "", self.request.body)
 
 
-Run = Callable[[Call], Awaitable[Reply | EventStream]]
+Run = Callable[[Call], Awaitable[HttpReply | EventStream]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,7 +112,9 @@ class Operation:
     other_types: tuple[str, ...] = ()
     """Content types of the answer besides (or, when ``answers`` is None, instead of) JSON."""
 
-    async def call(self, request: Request, services: Services, parameters: Mapping[str, str]) -> Reply | EventStream:
+    async def call(
+        self, request: Request, services: Services, parameters: Mapping[str, str]
+    ) -> HttpReply | EventStream:
         """Run it. Raises any NaviError."""
         return await self.run(Call(self, request, services, parameters))
 

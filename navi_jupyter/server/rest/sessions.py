@@ -26,7 +26,7 @@ from ...model.sessions import RunStatus, Session, SessionCreate, SessionPatch, U
 from ...orchestrator.prompts import infos
 from ...ports.agent import Unrun
 from .. import export
-from ..http import CURSOR, JSON, LIMIT, NOTHING, EventStream, Query, Reply, read_cursor
+from ..http import CURSOR, JSON, LIMIT, NOTHING, EventStream, HttpReply, Query, read_cursor
 from ..wire import sessions as wire
 from .routing import Call, OperationTable, reply
 
@@ -42,7 +42,7 @@ LONGEST_WAIT = 30.0
 
 
 @TABLE.add("POST sessions", "write", body="SessionCreate", answers="SessionDetail", status=201, errors=(LimitReached,))
-async def create_session(call: Call) -> Reply:
+async def create_session(call: Call) -> HttpReply:
     """A new session."""
     request: SessionCreate = call.body()
     session = await call.sessions.directory.create(request, owner=call.owner)
@@ -56,7 +56,7 @@ async def create_session(call: Call) -> Reply:
     answers="SessionPage",
     query=(LIMIT, CURSOR, Query(name="notebook_path", help="Only those of this notebook.")),
 )
-async def list_sessions(call: Call) -> Reply:
+async def list_sessions(call: Call) -> HttpReply:
     """Your sessions, most recently used first."""
     sessions, following = await call.sessions.directory.page(
         call.owner,
@@ -70,13 +70,13 @@ async def list_sessions(call: Call) -> Reply:
 
 
 @TABLE.add("GET sessions/{sid}", "read", answers="SessionDetail", errors=(SessionNotFound,))
-async def get_session(call: Call) -> Reply:
+async def get_session(call: Call) -> HttpReply:
     """A session, with its run, its waiting prompts and its open questions."""
     return reply(await _detail(call))
 
 
 @TABLE.add("PATCH sessions/{sid}", "write", body="SessionPatch", answers="SessionDetail", errors=(SessionNotFound,))
-async def change_session(call: Call) -> Reply:
+async def change_session(call: Call) -> HttpReply:
     """Change the fields in the body."""
     patch: SessionPatch = call.body()
     await call.sessions.directory.change(call.parameters["sid"], patch, owner=call.owner)
@@ -84,7 +84,7 @@ async def change_session(call: Call) -> Reply:
 
 
 @TABLE.add("DELETE sessions/{sid}", "write", status=204, errors=(SessionNotFound,))
-async def delete_session(call: Call) -> Reply:
+async def delete_session(call: Call) -> HttpReply:
     """Delete a session with its log, its recalls and their ledger; a run is stopped."""
     await call.sessions.orchestrator.delete_session(call.parameters["sid"], owner=call.owner)
     return NOTHING
@@ -98,7 +98,7 @@ async def delete_session(call: Call) -> Reply:
     status=202,
     errors=(SessionNotFound, SessionBusy, CommandNotFound, InterruptNotFound, LimitReached),
 )
-async def submit(call: Call) -> Reply:
+async def submit(call: Call) -> HttpReply:
     """Submit a command. The same `command_id` again changes nothing and gets the same answer."""
     command: Command = call.body()
     acceptance = await call.sessions.submit(call.parameters["sid"], command, owner=call.owner)
@@ -127,7 +127,7 @@ async def submit(call: Call) -> Reply:
     errors=(SessionNotFound,),
     other_types=(EVENT_STREAM,),
 )
-async def read_events(call: Call) -> Reply | EventStream:
+async def read_events(call: Call) -> HttpReply | EventStream:
     """The log after a cursor: a page, a long poll, or (with `Accept: text/event-stream`) a stream."""
     session_id = call.parameters["sid"]
     after = call.optional_integer("after")
@@ -141,15 +141,13 @@ async def read_events(call: Call) -> Reply | EventStream:
         session_id, owner=call.owner, after=after or 0, limit=call.integer("limit"), wait=call.number("wait")
     )
     # The envelopes are JSON text already: parsing and writing them again would only cost time.
-    return Reply(content=f'{{"events":[{",".join(frames)}],"head_seq":{head}}}')
+    return HttpReply(content=f'{{"events":[{",".join(frames)}],"head_seq":{head}}}')
 
 
 def _last_event_id(call: Call) -> int | None:
     """The cursor of an EventSource that reconnects. It takes precedence over ``after``, which its URL still has."""
     text = (call.request.last_event_id or "").strip()
-    if not text:
-        return None
-    return read_cursor(text, "Last-Event-ID")
+    return read_cursor(text, "Last-Event-ID") if text else None
 
 
 async def _pages(call: Call, session_id: str, after: int | None) -> AsyncGenerator[Sequence[tuple[int, str]]]:
@@ -159,14 +157,14 @@ async def _pages(call: Call, session_id: str, after: int | None) -> AsyncGenerat
 
 
 @TABLE.add("GET sessions/{sid}/messages", "read", answers="MessagePage", errors=(SessionNotFound,))
-async def list_messages(call: Call) -> Reply:
+async def list_messages(call: Call) -> HttpReply:
     """The conversation: user, assistant and tool messages, oldest first."""
     messages = await export.conversation(call.sessions.orchestrator, call.parameters["sid"], owner=call.owner)
     return reply(wire.MessagePage(messages=messages, next=None))
 
 
 @TABLE.add("GET sessions/{sid}/runs", "read", answers="RunPage", query=(LIMIT, CURSOR), errors=(SessionNotFound,))
-async def list_runs(call: Call) -> Reply:
+async def list_runs(call: Call) -> HttpReply:
     """The session's runs, newest first."""
     runs, following = await call.sessions.directory.runs(
         call.parameters["sid"], owner=call.owner, limit=call.integer("limit"), cursor=call.string("cursor")
@@ -175,7 +173,7 @@ async def list_runs(call: Call) -> Reply:
 
 
 @TABLE.add("GET sessions/{sid}/runs/{rid}", "read", answers="Run", errors=(SessionNotFound, RunNotFound))
-async def get_run(call: Call) -> Reply:
+async def get_run(call: Call) -> HttpReply:
     """One run."""
     run = await call.sessions.directory.run(call.parameters["sid"], call.parameters["rid"], owner=call.owner)
     return reply(run)
@@ -188,7 +186,7 @@ async def get_run(call: Call) -> Reply:
     errors=(SessionNotFound,),
     other_types=(export.MARKDOWN, export.NOTEBOOK, JSON),
 )
-async def export_session(call: Call) -> Reply:
+async def export_session(call: Call) -> HttpReply:
     """The conversation as a download."""
     kind = call.string("format")
     if kind is None:
@@ -228,7 +226,7 @@ def _queued(queued: QueuedPrompt) -> wire.QueuedRun:
     answers="UsageReport",
     query=(Query(name="tz", default="UTC", help="The zone in which today begins at midnight."),),
 )
-async def report_usage(call: Call) -> Reply:
+async def report_usage(call: Call) -> HttpReply:
     """Tokens and, where known, US dollars of your runs: of today, of the last 30 days, of all."""
     name = call.string("tz") or "UTC"
     zone = find_zone(name)
@@ -253,7 +251,7 @@ def _fields(session: Session) -> dict[str, Any]:
     query=(LIMIT, Query(name="since", help="ISO 8601. Default: your last prompt, or when you last read in it.")),
     errors=(SessionNotFound,),
 )
-async def away(call: Call) -> Reply:
+async def away(call: Call) -> HttpReply:
     """What happened in a session since you were last there: what ran, and what did not and why."""
     session = await call.sessions.find(call.parameters["sid"], owner=call.owner)
     library = call.sessions.directory.history
@@ -312,7 +310,7 @@ def _past_instant(text: str | None) -> datetime | None:
 
 
 @TABLE.add("POST sessions/{sid}/read", "write", body="ReadRequest", answers="ReadMark", errors=(SessionNotFound,))
-async def mark_read(call: Call) -> Reply:
+async def mark_read(call: Call) -> HttpReply:
     """Mark the log as read up to `seq`. A mark never goes back."""
     request: wire.ReadRequest = call.body()
     marked = await call.sessions.mark_read(call.parameters["sid"], owner=call.owner, seq=request.seq, at=now())

@@ -13,7 +13,7 @@ from ...model.attachments import Attachment, FactCreate, FactPatch
 from ...notifications.apprise_sender import scheme_of
 from ...notifications.service import TargetState
 from ...text import IMAGE_TYPES
-from ..http import CURSOR, LIMIT, NOTHING, Query, Reply
+from ..http import CURSOR, LIMIT, NOTHING, HttpReply, Query
 from ..wire import agent as wire
 from ..wire import recalls as recall_bodies
 from .routing import Call, OperationTable, reply
@@ -33,7 +33,7 @@ _INLINE = (*IMAGE_TYPES, "image/svg+xml")
     query=(Query(name="name", help="Its file name."),),
     errors=(AttachmentRefused, LimitReached),
 )
-async def add_attachment(call: Call) -> Reply:
+async def add_attachment(call: Call) -> HttpReply:
     """Upload an image or a file, to be named in a prompt. The body is its content."""
     attachment = await call.sessions.attachments.add(
         call.request.body,
@@ -47,11 +47,11 @@ async def add_attachment(call: Call) -> Reply:
 @TABLE.add(
     "GET attachments/{id}", "read", errors=(AttachmentNotFound,), other_types=("application/octet-stream", *_INLINE)
 )
-async def get_attachment(call: Call) -> Reply:
+async def get_attachment(call: Call) -> HttpReply:
     """The content of an attachment."""
     attachment = await call.sessions.attachments.find(call.parameters["id"], owner=call.owner)
     content = await call.sessions.attachments.read(attachment.id, owner=call.owner)
-    return Reply(
+    return HttpReply(
         content=content,
         content_type=attachment.media_type if attachment.media_type in _INLINE else "application/octet-stream",
         headers=_protecting_headers(attachment),
@@ -59,7 +59,7 @@ async def get_attachment(call: Call) -> Reply:
 
 
 @TABLE.add("GET attachments/{id}/info", "read", answers="Attachment", errors=(AttachmentNotFound,))
-async def describe_attachment(call: Call) -> Reply:
+async def describe_attachment(call: Call) -> HttpReply:
     """Name, media type and size of an attachment."""
     return reply(await call.sessions.attachments.find(call.parameters["id"], owner=call.owner))
 
@@ -81,7 +81,7 @@ def _protecting_headers(attachment: Attachment) -> dict[str, str]:
     answers="MemoryPage",
     query=(LIMIT, CURSOR, Query(name="query", help="Words: facts with any of them are found.")),
 )
-async def list_memory(call: Call) -> Reply:
+async def list_memory(call: Call) -> HttpReply:
     """What the agent remembers about you, newest first; with `query` the best match first."""
     facts, following = await call.sessions.memory.facts(
         call.owner, query=call.string("query"), limit=call.integer("limit"), cursor=call.string("cursor")
@@ -90,7 +90,7 @@ async def list_memory(call: Call) -> Reply:
 
 
 @TABLE.add("POST memory", "write", body="FactCreate", answers="Fact", status=201, errors=(LimitReached,))
-async def add_fact(call: Call) -> Reply:
+async def add_fact(call: Call) -> HttpReply:
     """Remember a fact. The same text again is the same fact."""
     request: FactCreate = call.body()
     fact = await call.sessions.memory.add(request.text, owner=call.owner, source="user", session_id=request.session_id)
@@ -98,14 +98,14 @@ async def add_fact(call: Call) -> Reply:
 
 
 @TABLE.add("PATCH memory/{id}", "write", body="FactPatch", answers="Fact", errors=(FactNotFound,))
-async def change_fact(call: Call) -> Reply:
+async def change_fact(call: Call) -> HttpReply:
     """Change a fact."""
     request: FactPatch = call.body()
     return reply(await call.sessions.memory.change(call.parameters["id"], request.text, owner=call.owner))
 
 
 @TABLE.add("DELETE memory/{id}", "write", status=204, errors=(FactNotFound,))
-async def forget_fact(call: Call) -> Reply:
+async def forget_fact(call: Call) -> HttpReply:
     """Forget a fact."""
     await call.sessions.memory.forget(call.parameters["id"], owner=call.owner)
     return NOTHING
@@ -118,7 +118,7 @@ async def forget_fact(call: Call) -> Reply:
     query=(Query(name="id", help="The fact to forget; without it, all of them."),),
     errors=(FactNotFound,),
 )
-async def forget_facts(call: Call) -> Reply:
+async def forget_facts(call: Call) -> HttpReply:
     """Forget everything; with `id` one fact."""
     fact_id = call.string("id")
     if fact_id is None:
@@ -129,7 +129,7 @@ async def forget_facts(call: Call) -> Reply:
 
 
 @TABLE.add("GET notify", "read", answers="NotifyPage")
-async def list_targets(call: Call) -> Reply:
+async def list_targets(call: Call) -> HttpReply:
     """The targets of notifications about recalls, and how they went. Without the URLs, which are secret."""
     notify = call.recalls.notifications
     targets = await notify.targets()
@@ -148,7 +148,7 @@ async def list_targets(call: Call) -> Reply:
 
 
 @TABLE.add("POST notify/{name}/test", "execute", answers="NotifyTrial", errors=(NotFound, LimitReached))
-async def try_target(call: Call) -> Reply:
+async def try_target(call: Call) -> HttpReply:
     """Send a test message to a target, at once."""
     outcome = await call.recalls.notifications.send_test(call.parameters["name"], owner=call.owner)
     return reply(recall_bodies.NotifyTrial(delivered=outcome.problem is None, error=outcome.problem))
