@@ -15,8 +15,7 @@ from typing import Any
 
 from ..handles import row_number
 from .errors import UsageError
-from .options import MANY, take_options
-from .recall_command import NewRecall, read_recall
+from .recall_command import MANY, NewRecall, read_recall, take_options
 
 MODES = ("enqueue", "reject", "interrupt", "rollback", "steer", "collect")
 FORMATS = ("md", "ipynb", "json")

@@ -144,18 +144,14 @@ def say_when(schedule: When) -> str:
     cell = _say_cell(schedule.cell)
     longer = "" if schedule.longer_than is None else say_stretch(schedule.longer_than)
     event = _WHEN[schedule.event].format(
-        cell=cell,
-        longer=longer,
-        idle=f" for {longer}" if longer else "",
-        path=schedule.path,
-        expr=schedule.expr,
+        cell=cell, longer=longer, idle=f" for {longer}" if longer else "", path=schedule.path, expr=schedule.expr
     )
     pause = f", at most once in {say_stretch(schedule.cooldown)}" if schedule.cooldown else ""
     return f"{'when' if schedule.repeat == 'once' else 'each time'} {event}{pause}"
 
 
 _DAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_NAMES = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_DAY_OF = {key: name for number, name in enumerate(_DAYS) for key in (str(number), name[:3].lower())}
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
     "December",
@@ -163,6 +159,7 @@ _MONTHS = (
 _NTH = {"1": "first", "2": "second", "3": "third", "4": "fourth", "5": "fifth", "l": "last"}
 _DATES = {"l": "the last day", "lw": "the last weekday", "1w": "the first weekday"}
 _FAMILY = {"@hourly": "every hour", "@daily": "every day at 00:00", "@midnight": "every day at 00:00"}
+_STEP = re.compile(r"\*(?:/(\d{1,2}))?")
 _SPAN = re.compile(r"(\d{1,2})-(\d{1,2})(?:/(\d{1,2}))?", re.ASCII)
 
 
@@ -182,34 +179,33 @@ def cron_words(expr: str) -> str:
     return f"{days} {times}"
 
 
+def _each(step: int, unit: str) -> str:
+    return f"every {unit}" if step == 1 else f"every {step} {unit}s"
+
+
 def _cron_times(minute: str, hour: str) -> str | None:
-    if minute.isdigit() and all(part.isdigit() for part in hour.split(",")):
+    span, hours = _SPAN.fullmatch(hour), _STEP.fullmatch(hour)
+    if minutes := _STEP.fullmatch(minute):
+        step = int(minutes[1] or 1)
+        if not step or 60 % step:
+            return None
+        if span and not span[3] and int(span[1]) <= int(span[2]):
+            return f"{_each(step, 'minute')} from {int(span[1]):02}:00 to {int(span[2]):02}:{60 - step:02}"
+        return _each(step, "minute") if hour == "*" else None
+    if not minute.isdigit():
+        return None
+    if all(part.isdigit() for part in hour.split(",")):
         return f"at {join_words([f'{int(one):02}:{int(minute):02}' for one in hour.split(',')])}"
-    if minute.isdigit() and (span := _SPAN.fullmatch(hour)):
+    if span:
         first, last, step = int(span[1]), int(span[2]), int(span[3] or 1)
         if not step or last < first:
             return None
         final = first + (last - first) // step * step
-        each = "every hour" if step == 1 else f"every {step} hours"
-        return f"{each} from {first:02}:{int(minute):02} to {final:02}:{int(minute):02}"
-    if minute.isdigit() and hour == "*":
-        return "every hour" if int(minute) == 0 else f"every hour at minute {int(minute)}"
-    if minute.isdigit() and (step_text := re.fullmatch(r"\*/(\d{1,2})", hour)) and 24 % (int(step_text[1]) or 25) == 0:
-        return f"every {step_text[1]} hours" + ("" if int(minute) == 0 else f" at minute {int(minute)}")
-    if (step_text := re.fullmatch(r"\*(?:/(\d{1,2}))?", minute)) is not None:
-        return _cron_minutes(int(step_text[1] or 1), hour)
-    return None
-
-
-def _cron_minutes(step: int, hour: str) -> str | None:
-    if not step or 60 % step:
+        return f"{_each(step, 'hour')} from {first:02}:{int(minute):02} to {final:02}:{int(minute):02}"
+    step = int(hours[1] or 1) if hours else 0
+    if not step or 24 % step:
         return None
-    each = "every minute" if step == 1 else f"every {step} minutes"
-    if hour == "*":
-        return each
-    if (span := _SPAN.fullmatch(hour)) and not span[3] and int(span[1]) <= int(span[2]):
-        return f"{each} from {int(span[1]):02}:00 to {int(span[2]):02}:{60 - step:02}"
-    return None
+    return _each(step, "hour") + (f" at minute {int(minute)}" if int(minute) else "")
 
 
 def _cron_days(dom: str, month: str, dow: str) -> str | None:
@@ -241,7 +237,7 @@ def _cron_nths(dow: str) -> str | None:
     """``1#1,1#3``: the first and third Monday."""
     found = [re.fullmatch(r"([0-7]|[a-z]{3})(?:#([1-5])|(l))", one) for one in dow.split(",")]
     nths = [one for one in found if one]
-    days = {_day(one[1]) for one in nths}
+    days = {_DAY_OF.get(one[1]) for one in nths}
     if len(nths) != len(found) or len(days) != 1 or None in days:
         return None
     return f"the {join_words([_NTH[one[2] or one[3]] for one in nths])} {days.pop()}"
@@ -252,14 +248,7 @@ def _cron_weekdays(dow: str) -> str | None:
         return "every day"
     if dow in ("1-5", "mon-fri", "1,2,3,4,5"):
         return "weekdays"
-    days = [_day(part) for part in dow.split(",")]
+    days = [_DAY_OF.get(part) for part in dow.split(",")]
     if not all(days):
         return None
-    week = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-    return f"every {join_words(sorted({day for day in days if day}, key=week.index))}"
-
-
-def _day(text: str) -> str | None:
-    if text in _NAMES:
-        return _DAYS[_NAMES.index(text)]
-    return _DAYS[int(text)] if text.isdigit() and len(text) == 1 and int(text) <= 7 else None
+    return f"every {join_words(sorted({day for day in days if day}, key=_DAYS[1:].index))}"

@@ -13,12 +13,12 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from ..clock import Period, zone_label
 from ..errors import InvalidSchedule
-from ..model.recalls import CronSpec, EverySpec, OnceSpec, Policy
+from ..model.recalls import CronSpec, EverySpec, OnceSpec, Policy, ScheduleSpec
 from .dates import (
     ANOTHER_HOUR,
     CLOCK,
@@ -97,10 +97,10 @@ _said = functools.partial(zone_label, reader=None)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timed:
-    """A sentence with a time in it."""
+    """A sentence with a time in it, or with an event to wait for."""
 
-    schedule: OnceSpec | EverySpec | CronSpec
-    message: str
+    schedule: ScheduleSpec
+    message: str = ""
     """The sentence without the time; may be empty."""
     phrase: str
     """The words that were read as the time."""
@@ -193,7 +193,7 @@ def _exact_form(words: str, now: datetime, zone: str) -> Timed | None:
         return _after(read_duration(words), words)
     cron = re.fullmatch(rf"(?:cron:?\s+)?['\"]?((?:{_FIELD}\s+){{4,5}}{_FIELD}|@[a-z]+)['\"]?", words, re.IGNORECASE)
     if cron and re.match(r"[\d*@]", cron[1]):
-        return Timed(schedule=CronSpec(kind="cron", expr=cron[1], tz=zone), message="", phrase=words)
+        return Timed(schedule=CronSpec(kind="cron", expr=cron[1], tz=zone), phrase=words)
     try:
         at = datetime.fromisoformat(words)
     except ValueError:
@@ -246,7 +246,7 @@ def _read_recurring(match: re.Match[str], now: datetime, zone: str) -> Timed:
         schedule = _started(schedule, match, now, zone)
     if match["rlasting"]:
         policy = policy.model_copy(update={"until": read_duration(match["rlasting"]).after(now, ZoneInfo(zone))})
-    return Timed(schedule=schedule, message="", phrase=match[0], note=note, policy=policy)
+    return Timed(schedule=schedule, phrase=match[0], note=note, policy=policy)
 
 
 def read_until(phrase: str, now: datetime, zone: str) -> datetime:
@@ -255,7 +255,7 @@ def read_until(phrase: str, now: datetime, zone: str) -> datetime:
     if re.search(rf"{CLOCK}|tonight|\d[T ]\d|\d\s*[smh]", phrase, re.IGNORECASE):
         return at
     # A day alone counts as a whole.
-    return _at(datetime.combine(at.astimezone(ZoneInfo(zone)).date(), time(23, 59, 59)), zone)
+    return _on(at.astimezone(ZoneInfo(zone)).date(), time(23, 59, 59), zone)
 
 
 def _started(schedule: EverySpec | CronSpec, match: re.Match[str], now: datetime, zone: str) -> EverySpec:
@@ -286,30 +286,30 @@ def _read_elapsed(match: re.Match[str], now: datetime, zone: str) -> Timed:
 
 def _after(period: Period, phrase: str) -> Timed:
     schedule = OnceSpec.model_validate({"kind": "once", "in": period})
-    return Timed(schedule=schedule, message="", phrase=phrase, period=period)
+    return Timed(schedule=schedule, phrase=phrase, period=period)
 
 
 def _read_clock(match: re.Match[str], now: datetime, zone: str) -> Timed:
     part = (match["part"] or "").lower().split(" ")[-1] or None
     clock = read_clock(match["clock"], part=part)
-    at = _at(datetime.combine(now.date(), clock), zone)
+    at = _on(now.date(), clock, zone)
     if at <= now and (part in ("today", "tonight") or (match["part"] or "").lower().startswith("this")):
         later = f"; write {clock.hour + 12}:{clock:%M} for the evening" if clock.hour < 12 else ""
         raise InvalidSchedule(f"{match[0].strip()!r} is already past: it is {now:%H:%M} in {_said(zone)}{later}.")
     if at <= now:
-        at = _at(datetime.combine(now.date() + timedelta(days=1), clock), zone)
+        at = _on(now.date() + timedelta(days=1), clock, zone)
     return replace(_once(at, now, match[0]), note=morning_note(match["clock"], clock, part))
 
 
 def _read_part(match: re.Match[str], now: datetime, zone: str) -> Timed:
     part = match["part"].lower().split()[-1]
-    at = _at(datetime.combine(now.date(), PARTS_OF_DAY[part]), zone)
+    at = _on(now.date(), PARTS_OF_DAY[part], zone)
     if at <= now:
         if match["part"].lower().startswith("this"):
             raise InvalidSchedule(
                 f"{match[0].strip()!r} has begun: it is {now:%H:%M} in {_said(zone)}; give a time of day."
             )
-        at = _at(datetime.combine(now.date() + timedelta(days=1), PARTS_OF_DAY[part]), zone)
+        at = _on(now.date() + timedelta(days=1), PARTS_OF_DAY[part], zone)
     return _once(at, now, match[0])
 
 
@@ -322,8 +322,8 @@ def _read_day(match: re.Match[str], now: datetime, zone: str) -> Timed:
         raise InvalidSchedule(f"{day!r} is in the past; a recall needs a time to come.")
     counted = re.fullmatch(r"in (.*(?:day|week)s?)", day)
     period = read_duration(counted[1]) if counted else None
-    date = now.date() + timedelta(days=period.days) if period else read_date(day, now)
-    note = f"I read {day.removeprefix('on ')} as {date:%d %B %Y}" if "/" in day else ""
+    on = now.date() + timedelta(days=period.days) if period else read_date(day, now)
+    note = f"I read {day.removeprefix('on ')} as {on:%d %B %Y}" if "/" in day else ""
     if clock_text:
         clock = read_clock(clock_text, part="tonight" if day == "tonight" else part)
         note = note or morning_note(clock_text, clock, part or (day if day == "tonight" else None))
@@ -332,8 +332,8 @@ def _read_day(match: re.Match[str], now: datetime, zone: str) -> Timed:
         clock = _default_time(day, part, now)
         if not (note or part or day == "tonight" or _keeps_time(day)):
             note = f"no time of day given, so {clock:%H:%M}"
-    at = _at(datetime.combine(date, clock), zone)
-    if at <= now and date == now.date() and clock_text and clock.hour < 12 and not re.search(r"[ap]\.?m", clock_text):
+    at = _on(on, clock, zone)
+    if at <= now and on == now.date() and clock_text and clock.hour < 12 and not re.search(r"[ap]\.?m", clock_text):
         note = f" Write {clock.hour + 12}:{clock:%M} for the evening."
         raise InvalidSchedule(f"{match[0].strip()!r} is in the past: it is {now:%H:%M} in {_said(zone)}.{note}")
     return replace(_once(at, now, match[0]), note=note, period=None if part else period)
@@ -352,6 +352,10 @@ def _keeps_time(day: str) -> bool:
     return day.startswith("in ") or day in ("next week", "next month", "next year")
 
 
+def _on(day: date, clock: time, zone: str) -> datetime:
+    return _at(datetime.combine(day, clock), zone)
+
+
 def _at(wall: datetime, zone: str) -> datetime:
     """A wall-clock time in a zone; one that the change of the clocks leaves out is moved on by the gap."""
     return wall.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC).astimezone(ZoneInfo(zone))
@@ -362,7 +366,7 @@ def _once(at: datetime, now: datetime, phrase: str) -> Timed:
         raise InvalidSchedule(
             f"{phrase.strip()!r} is in the past: that was {at:%a %d %b %Y %H:%M} and it is {now:%a %d %b %Y %H:%M} now."
         )
-    return Timed(schedule=OnceSpec(kind="once", at=at), message="", phrase=phrase)
+    return Timed(schedule=OnceSpec(kind="once", at=at), phrase=phrase)
 
 
 _READERS = {

@@ -289,10 +289,7 @@ _FORMS: tuple[tuple[str, _Read], ...] = (
     ),
     (r"bi-?monthly", _refused("Bimonthly can mean two things; say every 2 months, or the 1st and 15th of each month.")),
     # steps within some hours, or on some days
-    (
-        rf"{_EVERY} {_STEP} (?:between|from) (?P<a>{_HOUR}){_TO}(?P<b>{_HOUR})(?:,? (?:on )?(?P<days>{_DAYS}))?",
-        _window,
-    ),
+    (rf"{_EVERY} {_STEP} (?:between|from) (?P<a>{_HOUR}){_TO}(?P<b>{_HOUR})(?:,? (?:on )?(?P<days>{_DAYS}))?", _window),
     (rf"{_EVERY} {_STEP},? (?:on )?(?P<days>{_DAYS})", _on_some_days),
     (rf"(?:{_EVERY} hour|hourly),? (?:on the hour|at :(?P<minute>\d\d))", _of_hour),
     (rf"(?:{_EVERY} hour|hourly),? at (?:minute )?(?P<minute>\d{{1,2}}) (?:minutes? )?past(?: the hour)?", _of_hour),

@@ -49,10 +49,7 @@ _PLANS: Mapping[str, Callable[[str], _Plan]] = {
     "list": lambda _: (replies.recall_list, [_RECALLS]),
     "history": lambda since: (replies.history, [("session_history", {"since": since[:100]} if since else {})]),
     "summary": lambda _: (replies.summary, [("session_history", {"limit": 200}), _RECALLS]),
-    "variables": lambda names: (
-        replies.variables,
-        [("list_variables", {} if names == "*" else {"pattern": names})],
-    ),
+    "variables": lambda names: (replies.variables, [("list_variables", {} if names == "*" else {"pattern": names})]),
     "inspect": lambda name: (replies.variable, [("inspect_variable", {"name": name})]),
     "help": lambda _: (replies.capabilities, ()),
     "greeting": lambda _: (lambda: replies.GREETING, ()),

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import datetime
 
-from ...clock import Period, now
+from ...clock import now
 from ...errors import InvalidRequest, InvalidSchedule, LimitReached, RecallNotFound, RecallOver, SessionNotFound
-from ...model.recalls import OnceSpec, Policy, RecallCreate, RecallPatch, RecallStatus, ScheduleSpec, When
+from ...model.recalls import OnceSpec, Policy, RecallCreate, RecallPatch, RecallStatus, When
 from ...scheduling.schedules import checked_zone
 from ...scheduling.service import RecallService
 from ...timetext.events import read_event
 from ...timetext.format import say, say_meaning
-from ...timetext.parse import read_leading, read_until, read_when
+from ...timetext.parse import Timed, read_leading, read_until, read_when
 from ..bodies import parse
 from ..http import CURSOR, LIMIT, NOTHING, HttpReply, Query
 from ..wire import recalls as wire
@@ -156,10 +156,10 @@ async def previewed(request: wire.PreviewRequest, recalls: RecallService, at: da
     if at.year not in _YEARS:
         raise InvalidRequest(f"after: {at.year} is not within {_YEARS[0]} to {_YEARS[-1]}", field="after")
     if request.schedule is not None and request.text is None:
-        read = _Read(spec=request.schedule)
+        read = Timed(schedule=request.schedule, phrase="")
     elif request.text is not None and request.schedule is None and request.end:
         end = await asyncio.to_thread(read_until, request.text, at, zone)
-        read = _Read(spec=OnceSpec(kind="once", at=end), phrase=request.text.strip())
+        read = Timed(schedule=OnceSpec(kind="once", at=end), phrase=request.text.strip())
     elif request.text is not None and request.schedule is None:
         read = await _read(request.text, at, zone, sentence=request.sentence)
     else:
@@ -168,13 +168,13 @@ async def previewed(request: wire.PreviewRequest, recalls: RecallService, at: da
     # An instant that a client names is past or not by the clock on the wall; what counts from now counts from ``at``.
     is_instant = isinstance(request.schedule, OnceSpec) and request.schedule.at is not None
     schedule, times, warnings = await recalls.foresee(
-        read.spec, n=request.n, after=request.after, as_of=None if is_instant else at, zone=zone
+        read.schedule, n=request.n, after=request.after, as_of=None if is_instant else at, zone=zone
     )
     times = _within(read.policy, times)
-    period = read.period or (read.spec.in_ if isinstance(read.spec, OnceSpec) else None)
+    period = read.period or (read.schedule.in_ if isinstance(read.schedule, OnceSpec) else None)
     return wire.Preview(
         times=tuple(times),
-        warnings=(*read.notes, *warnings),
+        warnings=(*filter(None, [read.note]), *warnings),
         schedule=schedule,
         policy=read.policy,
         meaning=say_meaning(schedule, read.policy, zone, at, period),
@@ -192,32 +192,13 @@ def _within(policy: Policy, times: Sequence[datetime]) -> Sequence[datetime]:
     return inside
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Read:
-    """A schedule, what bounds it, what was assumed, and the words that it was read from."""
-
-    spec: ScheduleSpec
-    policy: Policy = field(default_factory=Policy)
-    notes: tuple[str, ...] = ()
-    message: str = ""
-    phrase: str = ""
-    period: Period | None = None
-
-
-async def _read(text: str, at: datetime, zone: str, *, sentence: bool) -> _Read:
+async def _read(text: str, at: datetime, zone: str, *, sentence: bool) -> Timed:
     if not sentence and (event := read_event(text)) is not None:
-        return _Read(spec=event, phrase=text.strip())
+        return Timed(schedule=event, phrase=text.strip())
     timed = await asyncio.to_thread(read_leading if sentence else read_when, text, at, zone)
     if timed is None:
         raise InvalidRequest(f"There is no time in {text[:80]!r}.", field="text")
-    return _Read(
-        spec=timed.schedule,
-        policy=timed.policy,
-        notes=(timed.note,) if timed.note else (),
-        message=timed.message if sentence else "",
-        phrase=timed.phrase,
-        period=timed.period,
-    )
+    return timed if sentence else replace(timed, message="")
 
 
 @TABLE.add("POST recalls/pause", "write", answers="RecallsChanged", query=(_SESSION,))
