@@ -132,5 +132,4 @@ def _digits(item_id: str) -> str:
 def _list(items: Sequence[Named]) -> str:
     ids = [item.id for item in items]
     named = [f"{one_line(item.title, 40)!r} ({short_handle(item.id, ids)})" for item in items[:_LISTED]]
-    more = len(items) - len(named)
-    return join_words([*named, f"{more} more"] if more else named)
+    return join_words([*named, f"{len(items) - _LISTED} more"] if len(items) > _LISTED else named)

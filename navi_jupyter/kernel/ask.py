@@ -163,8 +163,6 @@ class PendingPrompt:
         # A tenth, and more for a long answer, since the front end renders all of it each time.
         return 0.1 + sum(len(part.content) for part in list(self.view.parts) if isinstance(part, TextPart)) / 200_000
 
-    # --- on the io thread --------------------------------------------------------------------------------------------
-
     async def _run(self) -> None:
         await self._follow(await self._submit())
 

@@ -97,15 +97,12 @@ def install(shell: Any) -> None:
         header = shell.get_parent().get("header") or {} if hasattr(shell, "get_parent") else {}
         return str(header.get("msg_id", ""))
 
-    def begins(*_: Any) -> None:
-        store.begin(request())
-
     def ends(result: Any) -> None:
         if result.execution_count is not None:
             store.end(request(), result.execution_count)
 
     publisher.register_hook(keep)
-    shell.events.register("pre_run_cell", begins)
+    shell.events.register("pre_run_cell", lambda *_: store.begin(request()))
     shell.events.register("post_run_cell", ends)
     for stream in (sys.stdout, sys.stderr):
         thread = getattr(stream, "pub_thread", None)
@@ -126,7 +123,9 @@ def outputs_of(shell: Any, which: str) -> tuple[list[KernelAttachment], str]:
         data = output.get("data") or {}
         kind = next((kind for kind in _IMAGE_SUFFIXES if isinstance(data.get(kind), (str, bytes))), None)
         if kind is not None:
-            files.append(_image_file(data[kind], kind, f"Out{number}-{len(files) + 1}.{_IMAGE_SUFFIXES[kind]}"))
+            content = base64.b64decode(data[kind]) if isinstance(data[kind], str) else data[kind]
+            name = f"Out{number}-{len(files) + 1}.{_IMAGE_SUFFIXES[kind]}"
+            files.append(KernelAttachment(name=name, content=content, media_type=kind))
         else:
             texts.append(str(output.get("text") or data.get("text/plain") or ""))
     text = "".join(texts).strip()
@@ -156,8 +155,3 @@ def _known(shell: Any, number: int) -> list[Mapping[str, Any]]:
         data, _ = shell.display_formatter.format(results[number])
         found.append({"data": data, "text": str(data.get("text/plain", "")) + "\n"})
     return found
-
-
-def _image_file(content: str | bytes, kind: str, name: str) -> KernelAttachment:
-    raw = base64.b64decode(content) if isinstance(content, str) else content
-    return KernelAttachment(name=name, content=raw, media_type=kind)

@@ -113,10 +113,13 @@ class Client:
 
     async def text(self, path: str, *, query: Query | None = None) -> str:
         """A download. Raises Refused, Unreachable."""
+        return bytes((await self._download(path, query)).body).decode()
+
+    async def _download(self, path: str, query: Query | None = None) -> HTTPResponse:
         response = await self.fetch("GET", path, query=query)
         if response.code >= 300:
-            _decode(response)
-        return bytes(response.body).decode()
+            _decode(response)  # raises its error
+        return response
 
     async def upload(self, content: bytes, *, name: str, media_type: str) -> dict[str, Any]:
         """Store a file on the server; its record there. Raises Refused, Unreachable."""
@@ -127,9 +130,7 @@ class Client:
 
     async def image(self, attachment_id: str) -> tuple[str, bytes]:
         """Media type and content of an attachment. Raises Refused, Unreachable."""
-        response = await self.fetch("GET", f"attachments/{_part(attachment_id)}")
-        if response.code >= 300:
-            _decode(response)
+        response = await self._download(f"attachments/{_part(attachment_id)}")
         return str(response.headers.get("Content-Type", "")).partition(";")[0], bytes(response.body)
 
     async def command(self, session_id: str, command: Mapping[str, Any]) -> dict[str, Any]:

@@ -114,9 +114,6 @@ def parse_prompt(line: str, *, cell: str = "") -> Prompt:
 _PROMPT_FLAGS = {"-b": "no-wait", "--no-wait": "no-wait", "-w": "wait", "--wait": "wait", "--raw": "raw"}
 
 
-# --- subcommands -----------------------------------------------------------------------------------------------------
-
-
 _BARE = ("approvals", "away", "chat", "mcp", "models", "profiles", "queue", "stop", "tools", "usage")
 """Subcommands without further words."""
 
@@ -167,9 +164,7 @@ def _with_name(name: str) -> _Shape:
 
 
 def _recalls(rest: str) -> Request | None:
-    if rest in ("", "--all", "-a"):
-        return Action(name="recalls", options={"all": ""} if rest else {})
-    return None
+    return Action(name="recalls", options={"all": ""} if rest else {}) if rest in ("", "--all", "-a") else None
 
 
 def _session(rest: str) -> Request | None:
@@ -258,9 +253,6 @@ _SHAPES: Mapping[str, _Shape] = {
 }
 
 
-# --- variables in prompts --------------------------------------------------------------------------------------------
-
-
 MAX_VALUE = 4000
 """Characters of one value, which keeps a data frame from filling the model's context."""
 
@@ -279,7 +271,10 @@ def interpolate(text: str, names: Mapping[str, Any], show: Callable[[Any], str] 
             return "{" + match[1] + "}"
         if match[2] not in names:
             return match[0]
-        return _cut(_value_text(names[match[2]], show))
+        text = _value_text(names[match[2]], show)
+        # The length is worth more to a model than a mere "…".
+        more = f"… (cut: {len(text):,} characters in all)" if len(text) > MAX_VALUE else ""
+        return text[:MAX_VALUE] + more
 
     return _VARIABLE.sub(value, text)
 
@@ -291,10 +286,3 @@ def _value_text(value: Any, show: Callable[[Any], str]) -> str:
         return str(show(value))
     except Exception as problem:  # noqa: BLE001 - the value's own code runs here, and may do anything
         return f"<{type(value).__name__} that cannot be shown: {type(problem).__name__}>"
-
-
-def _cut(text: str) -> str:
-    if len(text) <= MAX_VALUE:
-        return text
-    # The length is worth more to a model than a mere "…".
-    return f"{text[:MAX_VALUE]}… (cut: {len(text):,} characters in all)"

@@ -83,9 +83,6 @@ def read_connection_file(path: Path, *, source: str) -> Connection:
         raise ServerNotFound(f"{reason}: {ADVICE}.") from None
 
 
-# --- the places ------------------------------------------------------------------------------------------------------
-
-
 def _from_url(text: str, token: str | None, *, source: str) -> Connection:
     """A URL as it is pasted: with ``?token=`` and ``/lab`` or without."""
     parts = urlsplit(text.strip() if "//" in text else "http://" + text.strip())
@@ -137,9 +134,6 @@ def _hub(env: Mapping[str, str]) -> Connection | None:
         authorization=_header(token, "token"),
         source="JupyterHub's variables",
     )
-
-
-# --- files -----------------------------------------------------------------------------------------------------------
 
 
 def _from_file(path: Path, *, scheme: str, source: str) -> Connection:
@@ -208,9 +202,7 @@ def connection_files(env: Mapping[str, str] | None = None) -> Iterator[Path]:
 def _runtime_dir(env: Mapping[str, str]) -> Path:
     if env.get("JUPYTER_RUNTIME_DIR"):
         return Path(env["JUPYTER_RUNTIME_DIR"])
-    from jupyter_core.paths import (
-        jupyter_runtime_dir,
-    )  # late: pulls in platformdirs, needed in this case only
+    from jupyter_core.paths import jupyter_runtime_dir  # late: pulls in platformdirs, needed in this case only
 
     return Path(jupyter_runtime_dir())
 
@@ -237,5 +229,5 @@ def _alive(pid: int | None) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass  # it is another user's, and alive
     return True

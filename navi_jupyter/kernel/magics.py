@@ -171,9 +171,6 @@ def _shown(value: Any) -> str:
     return str(formatted.get("text/plain", repr(value)))
 
 
-# --- the other subcommands -------------------------------------------------------------------------------------------
-
-
 def _status_text() -> str:
     """One paragraph. A server that is not found is part of the status, not an error."""
     try:
@@ -192,8 +189,7 @@ def _status_text() -> str:
 
 def _change_all(action: Action) -> None:
     word = action.name.removesuffix("_all")
-    count = change_all(current_service(), word)
-    print(f"{plural(count, 'recall')} {word}d.")
+    print(f"{plural(change_all(current_service(), word), 'recall')} {word}d.")
 
 
 def _change_recall(action: Action) -> Recall:
@@ -233,8 +229,8 @@ def _setting(name: str, plural: str, action: Action) -> Listing[dict[str, Any]] 
         mark = "→" if item["name"] == chosen else ""
         return [mark, item["name"], item.get("description") or "", item.get("why") or ""]
 
-    columns = ("", name, "", "needs")
-    return Listing(current_service().call("GET", plural)[plural], columns, row, empty=f"There are no {plural}.")
+    items = current_service().call("GET", plural)[plural]
+    return Listing(items, ("", name, "", "needs"), row, empty=f"There are no {plural}.")
 
 
 def _export(action: Action) -> None:

@@ -45,15 +45,9 @@ def session_id(service: Service) -> str:
 
 def create(service: Service, **fields: Any) -> dict[str, Any]:
     """A new session for this notebook."""
-    here = {
-        "notebook_path": notebook_path(service.connection.root_dir),
-        "kernel_id": kernel_id(),
-        "timezone": local_zone(),
-        **fields,
-    }
-    body = {name: value for name, value in here.items() if value is not None}
-    session: dict[str, Any] = service.call("POST", "sessions", body)
-    return session
+    path = notebook_path(service.connection.root_dir)
+    here = {"notebook_path": path, "kernel_id": kernel_id(), "timezone": local_zone(), **fields}
+    return dict(service.call("POST", "sessions", {name: value for name, value in here.items() if value is not None}))
 
 
 def _existing(service: Service) -> str | None:

@@ -216,18 +216,17 @@ def read_words(service: Service, words: str, *, tz: str | None = None, **how: bo
     """A time in English as the server reads it: ``schedule``, ``policy``, ``meaning``, ``times``, ``warnings``; of a
     ``sentence`` also ``message``, the rest of it, and ``phrase``, the words of the time. ``end``: of a recurrence.
     Raises Refused."""
-    zone = tz or local_zone()
-    asked: dict[str, Any] = {"text": words, **({"tz": zone} if zone else {})}
-    found: dict[str, Any] = service.call("POST", "recalls/preview", asked | {name: True for name in how if how[name]})
-    return found
+    return _preview(service, {"text": words, **{name: True for name in how if how[name]}}, tz)
 
 
 def foresee(service: Service, schedule: Mapping[str, Any], *, tz: str | None = None) -> dict[str, Any]:
     """What a schedule would do; as :func:`read_words`."""
+    return _preview(service, {"schedule": dict(schedule)}, tz)
+
+
+def _preview(service: Service, asked: dict[str, Any], tz: str | None) -> dict[str, Any]:
     zone = tz or local_zone()
-    asked = {"schedule": dict(schedule), **({"tz": zone} if zone else {})}
-    found: dict[str, Any] = service.call("POST", "recalls/preview", asked)
-    return found
+    return dict(service.call("POST", "recalls/preview", asked | ({"tz": zone} if zone else {})))
 
 
 def change_all(service: Service, action: str, *, session_id: str | None = None) -> int:

@@ -27,9 +27,6 @@ _MAX_OUTPUT = 4000
 Bundle = dict[str, Any]
 
 
-# --- a run -----------------------------------------------------------------------------------------------------------
-
-
 def run_bundle(view: RunView, *, live: bool = False) -> Bundle:
     """The MIME bundle of a run. ``live`` adds a last line with its state, or the reason of its failure."""
     bundle = {"text/markdown": run_markdown(view, live=live), "text/plain": run_plain(view, live=live)}
@@ -39,31 +36,24 @@ def run_bundle(view: RunView, *, live: bool = False) -> Bundle:
 
 def run_html(view: RunView, *, live: bool = False) -> str | None:
     """Text rendered, each tool call as one line; None where there is nothing to render with."""
-    blocks = []
-    for part in _visible_parts(view):
-        block = _part_html(part, view)
-        if block is None:
-            return None
-        blocks.append(block)
+    blocks = [_part_html(part, view) for part in _visible_parts(view)]
+    if None in blocks:
+        return None
     if note := _note(view, live=live):
         blocks.append(f"<p><em>{escape(note)}</em></p>")
-    return '<div class="navi-answer">' + "".join(blocks) + "</div>"
+    return f'<div class="navi-answer">{"".join(map(str, blocks))}</div>'
 
 
 def run_markdown(view: RunView, *, live: bool = False) -> str:
     """Text as it is but defused, each tool call as one line."""
-    blocks = [_part_markdown(part) for part in _visible_parts(view)]
-    if note := _note(view, live=live):
-        blocks.append(f"*{markdown.literal(note)}*")
-    return "\n\n".join(blocks)
+    note = _note(view, live=live)
+    return "\n\n".join([*map(_part_markdown, _visible_parts(view)), *([f"*{markdown.literal(note)}*"] if note else [])])
 
 
 def run_plain(view: RunView, *, live: bool = False) -> str:
     """The same as plain text."""
-    blocks = [_part_plain(part) for part in _visible_parts(view)]
-    if note := _note(view, live=live):
-        blocks.append(f"({note})")
-    return "\n\n".join(blocks)
+    note = _note(view, live=live)
+    return "\n\n".join([*map(_part_plain, _visible_parts(view)), *([f"({note})"] if note else [])])
 
 
 def _note(view: RunView, *, live: bool) -> str:
@@ -112,7 +102,8 @@ def _part_html(part: Part, view: RunView) -> str | None:
         case ToolPart():
             return _tool_html(part) + _outputs_html(list(part.outputs), view.images)
         case QuestionPart():
-            return _question_html(part)
+            code = _asked_code(part) if part.status == "open" else ""
+            return f"<p>❓ <strong>{escape(_question_words(part))}</strong></p>{_preformatted(code)}"
         case SubagentPart():
             return f"<p><small>⤷ {escape(_subagent_words(part))}</small></p>"
 
@@ -144,12 +135,6 @@ def _part_plain(part: Part) -> str:
             return f"? {_question_words(part)}" + (f"\n{code}" if code else "")
         case SubagentPart():
             return f"> {_subagent_words(part)}"
-
-
-def _question_html(question: QuestionPart) -> str:
-    code = _asked_code(question) if question.status == "open" else ""
-    block = f"<pre>{escape(code)}</pre>" if code else ""
-    return f"<p>❓ <strong>{escape(_question_words(question))}</strong></p>{block}"
 
 
 def _question_words(question: QuestionPart) -> str:
@@ -184,13 +169,11 @@ def _tool_html(tool: ToolPart) -> str:
 
 
 def _tool_markdown(tool: ToolPart) -> str:
-    return f"> ⚙ `{_code(tool.name)}`" + (f" `{_code(_one_line(tool.args))}`" if tool.args else "") + _result(tool)
-
-
-def _result(tool: ToolPart) -> str:
+    words = [tool.name, _one_line(tool.args)] if tool.args else [tool.name]
+    code = " ".join("`" + word.replace("`", "'") + "`" for word in words)
     if tool.result is None:
-        return f" … {markdown.literal(tool.progress)}" if tool.progress else " …"
-    return f" → {markdown.literal(_one_line(tool.result))}"
+        return f"> ⚙ {code} … {markdown.literal(tool.progress)}".rstrip()
+    return f"> ⚙ {code} → {markdown.literal(_one_line(tool.result))}"
 
 
 def _tool_plain(tool: ToolPart) -> str:
@@ -201,10 +184,6 @@ def _tool_plain(tool: ToolPart) -> str:
 def _one_line(text: str) -> str:
     """A tool call's arguments or result; the model works with whole ids, a person with short handles."""
     return one_line(with_short_handles(text), _MAX_LINE)
-
-
-def _code(text: str) -> str:
-    return text.replace("`", "'")
 
 
 _SPEAKERS = {"user": "You", "assistant": "Navi"}
@@ -235,9 +214,6 @@ def transcript_html(messages: Iterable[dict[str, Any]]) -> str:
 
 def _is_shown(message: dict[str, Any]) -> bool:
     return message["role"] in _SPEAKERS and bool(message["content"])
-
-
-# --- outputs of tools ------------------------------------------------------------------------------------------------
 
 
 def _outputs_html(outputs: Sequence[Mapping[str, Any]], images: Mapping[str, tuple[str, bytes]]) -> str:

@@ -6,9 +6,10 @@ Not responsible for getting events (``client``) or for showing the state (``rend
 from __future__ import annotations
 
 import copy
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+from ..output_text import patched
 
 Envelope = dict[str, Any]
 Status = Literal["sent", "queued", "running", "completed", "waiting", "stopped", "failed", "withdrawn"]
@@ -68,6 +69,7 @@ class SubagentPart:
 
 
 Part = TextPart | ToolPart | QuestionPart | SubagentPart
+P = TypeVar("P", TextPart, ToolPart, QuestionPart, SubagentPart)
 
 
 @dataclass(eq=False)
@@ -140,10 +142,7 @@ class RunView:
             self.status = status  # type: ignore[assignment]  # a str that was just compared
         elif status in ("failed", "timed_out", "interrupted"):
             self.status = "failed"
-            self.error = (
-                (error or {}).get("code", status),
-                (error or {}).get("message", f"The run ended: {status}."),
-            )
+            self.error = ((error or {}).get("code", status), (error or {}).get("message", f"The run ended: {status}."))
 
     def _apply_run(self, kind: str | None, event: dict[str, Any]) -> None:
         match kind:
@@ -152,7 +151,9 @@ class RunView:
             case "TEXT_MESSAGE_START" if event.get("role") != "user":
                 self._text(event["messageId"])
             case "TEXT_MESSAGE_CONTENT":
-                self._append_text(event)
+                # The user's own message is in the run, too; it has no part here.
+                if (text := self._find(TextPart, event["messageId"])) is not None:
+                    text.content += event.get("delta", "")
             case "TOOL_CALL_START":
                 self._tool(event["toolCallId"], event.get("toolCallName", "tool"))
             case "TOOL_CALL_ARGS":
@@ -174,14 +175,10 @@ class RunView:
 
     def _apply_subagent(self, kind: str | None, event: dict[str, Any]) -> None:
         if kind == "SUBAGENT_STARTED":
-            self.parts.append(
-                SubagentPart(
-                    event["subagentRunId"], str(event.get("name", "subagent")), str(event.get("description") or "")
-                )
-            )
+            name, task = str(event.get("name", "subagent")), str(event.get("description") or "")
+            self.parts.append(SubagentPart(event["subagentRunId"], name, task))
             return
-        found = (part for part in self.parts if isinstance(part, SubagentPart) and part.id == event["subagentRunId"])
-        subagent = next(found, None)
+        subagent = self._find(SubagentPart, event["subagentRunId"])
         if subagent is None:
             return
         match kind:
@@ -208,7 +205,7 @@ class RunView:
         if content is None or not content.get("toolCallId"):
             return
         if event.get("patch"):
-            content = self._activities[key] = _patched(content, event["patch"])
+            content = self._activities[key] = patched(content, event["patch"])
         tool = self._tool(str(content["toolCallId"]))
         if event.get("activityType") == "navi.progress":
             tool.progress = _progress(content) or tool.progress
@@ -238,15 +235,10 @@ class RunView:
             self.status = "running" if action == "steered" else "queued"
 
     def _apply_interrupt(self, interrupt: dict[str, Any]) -> None:
-        question = next((p for p in self.parts if isinstance(p, QuestionPart) and p.id == interrupt["id"]), None)
+        question = self._find(QuestionPart, interrupt["id"])
         if question is None:
-            question = QuestionPart(
-                id=interrupt["id"],
-                kind=str(interrupt.get("kind", "question")),
-                message=str(interrupt.get("message", "")),
-                tool=interrupt.get("tool"),
-                args=interrupt.get("args") or {},
-            )
+            kind, message = str(interrupt.get("kind", "question")), str(interrupt.get("message", ""))
+            question = QuestionPart(interrupt["id"], kind, message, interrupt.get("tool"), interrupt.get("args") or {})
             self.parts.append(question)
         question.status = str(interrupt.get("status", "open"))
         if question.status == "resolved" and question.kind == "approval":
@@ -276,26 +268,18 @@ class RunView:
             elif message.get("role") == "tool":
                 self._tool(message["toolCallId"]).result = _text_of(message.get("content", ""))
 
-    def _append_text(self, event: dict[str, Any]) -> None:
-        # The user's own message is in the run, too; it has no part here.
-        for part in reversed(self.parts):
-            if isinstance(part, TextPart) and part.id == event["messageId"]:
-                part.content += event.get("delta", "")
-                return
+    def _find(self, kind: type[P], part_id: str) -> P | None:
+        return next((part for part in reversed(self.parts) if isinstance(part, kind) and part.id == part_id), None)
 
     def _text(self, message_id: str) -> TextPart:
-        for part in self.parts:
-            if isinstance(part, TextPart) and part.id == message_id:
-                return part
-        self.parts.append(made := TextPart(message_id))
-        return made
+        if (part := self._find(TextPart, message_id)) is None:
+            self.parts.append(part := TextPart(message_id))
+        return part
 
     def _tool(self, call_id: str, name: str = "tool") -> ToolPart:
-        for part in self.parts:
-            if isinstance(part, ToolPart) and part.id == call_id:
-                return part
-        self.parts.append(made := ToolPart(call_id, name))
-        return made
+        if (part := self._find(ToolPart, call_id)) is None:
+            self.parts.append(part := ToolPart(call_id, name))
+        return part
 
 
 def attachment_of(value: Any) -> str | None:
@@ -314,15 +298,3 @@ def _progress(content: dict[str, Any]) -> str:
     done, total = content.get("progress"), content.get("total")
     share = f"{done:g}/{total:g}" if done is not None and total else "" if done is None else f"{done:g}"
     return " ".join(part for part in (share, str(content.get("message") or "")) if part)
-
-
-def _patched(content: dict[str, Any], operations: list[dict[str, Any]]) -> dict[str, Any]:
-    """``content`` after a JSON Patch, changed in place."""
-    # Imported here: 13 ms that only a run with streaming tools costs, instead of every kernel that loads Navi.
-    from jsonpatch import JsonPatch, JsonPatchException, JsonPointerException
-
-    for operation in operations:
-        # One at a time, because another version's server may emit one that does not fit, and the others still count.
-        with suppress(JsonPatchException, JsonPointerException, LookupError, TypeError, ValueError):
-            JsonPatch([operation]).apply(content, in_place=True, atomic=True)
-    return content

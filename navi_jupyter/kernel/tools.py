@@ -119,9 +119,6 @@ def _register_with_server(definition: Mapping[str, Any]) -> None:
         warnings.warn(f"{definition['name']} is not offered to Navi: {error.message}", stacklevel=4)
 
 
-# --- called by the server, through the kernel ------------------------------------------------------------------------
-
-
 def call(name: str, arguments: str) -> dict[str, Any]:
     """Call the function that was offered under that name; ``arguments`` is JSON. Its result, or its error."""
     offered = _offered.get(name)
@@ -158,14 +155,8 @@ def _failed(error: Exception) -> dict[str, Any]:
         return {"failed": True, "content": {"error": "invalid_arguments", "message": "; ".join(wrong)}}
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__][-_FRAMES:]
     lines = [*traceback.format_list(frames), *traceback.format_exception_only(type(error), error)]
-    return {
-        "failed": True,
-        "content": {
-            "error": type(error).__name__,
-            "message": str(error)[:500],
-            "traceback": "".join(lines)[-_TRACEBACK:],
-        },
-    }
+    content = {"error": type(error).__name__, "message": str(error)[:500], "traceback": "".join(lines)[-_TRACEBACK:]}
+    return {"failed": True, "content": content}
 
 
 def _result_of(result: Any) -> dict[str, Any]:

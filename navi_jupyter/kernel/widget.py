@@ -103,8 +103,6 @@ class Relay:
         """Close every connection. Any thread."""
         io_thread().loop.call_soon_threadsafe(self._close)
 
-    # --- on the io thread --------------------------------------------------------------------------------------------
-
     def _handle(self, content: dict[str, Any]) -> None:
         if self._closed:
             return
@@ -140,8 +138,7 @@ class Relay:
         task.add_done_callback(self._requests.discard)
 
     async def _bundle(self) -> None:
-        text = await asyncio.to_thread(BUNDLE.read_text, "utf-8")
-        self._post("bundle", text=text)
+        self._post("bundle", text=await asyncio.to_thread(BUNDLE.read_text, "utf-8"))
 
     def _open(self, conn: str, content: dict[str, Any]) -> None:
         session_id, after = content.get("session_id"), content.get("after")
@@ -158,10 +155,7 @@ class Relay:
     async def _request(self, content: dict[str, Any]) -> None:
         request_id, method, path, body = (content.get(key) for key in ("id", "method", "path", "body"))
         if method not in _METHODS or not isinstance(path, str) or not _allowed(path):
-            answer: tuple[int, Any] = (
-                403,
-                {"code": "forbidden", "message": "The relay does not carry this request."},
-            )
+            answer: tuple[int, Any] = (403, {"code": "forbidden", "message": "The relay does not carry this request."})
         else:
             answer = await self._ask(str(method), path, body)
         self._post("response", id=request_id, status=answer[0], body=answer[1])

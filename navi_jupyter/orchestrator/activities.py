@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from jsonpatch import JsonPatch, JsonPatchException, JsonPointerException
-
 from ..events import ActivityDelta, ActivitySnapshot
+from ..output_text import patched
 
 
 @dataclass(slots=True)
@@ -63,14 +60,3 @@ class Activities:
             for activity in self._known.values()
             if activity.run_id == run_id
         ]
-
-
-def patched(document: dict[str, Any], operations: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """The document after a JSON Patch (RFC 6902), changed in place. An operation that does not fit is left out."""
-    for operation in operations:
-        # One at a time: another version's backend may emit one that does not fit, and the others still count.
-        with suppress(JsonPatchException, JsonPointerException, LookupError, TypeError, ValueError):
-            result = JsonPatch([operation]).apply(document, in_place=True, atomic=True)
-            if isinstance(result, dict):  # an operation on the whole document may make anything of it
-                document = result
-    return document
