@@ -59,6 +59,11 @@ def with_short_handles(text: str) -> str:
     return _ID_IN_TEXT.sub(lambda match: short_handle(match[0]), text)
 
 
+def lasting_handle(item_id: str) -> str:
+    """A handle for a text that stays, and is read beside items that are not there yet: eight characters."""
+    return _digits(item_id)[-2 * _SHORTEST :]
+
+
 def row_number(text: str) -> int | None:
     """``3`` or ``#3`` as the number of a row; None for anything else."""
     match = _NUMBER.fullmatch(text.strip())

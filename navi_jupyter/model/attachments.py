@@ -11,8 +11,6 @@ from pydantic import Base64Bytes, StringConstraints, model_validator
 
 from .base import Instant, Value
 
-# --- attachments -----------------------------------------------------------------------------------------------------
-
 
 class AttachmentRef(Value):
     """An image or a file that goes with a prompt: exactly one of ``id``, ``data`` and ``path``."""
@@ -53,9 +51,6 @@ class AttachmentInfo(Value):
     name: str
     media_type: str
     size: int
-
-
-# --- memory ----------------------------------------------------------------------------------------------------------
 
 
 FactText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4000)]

@@ -11,18 +11,11 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import (
-    AwareDatetime,
-    Field,
-    StringConstraints,
-    field_serializer,
-)
+from pydantic import AwareDatetime, Field, StringConstraints, field_serializer
 
 from ..clock import format_duration
 from .base import CalendarPeriod, Duration, Instant, Title, Value
 from .sessions import OriginKind, RunStatus
-
-# --- recalls ---------------------------------------------------------------------------------------------------------
 
 
 class Once(Value):

@@ -15,9 +15,6 @@ from .base import Duration, Instant, Value
 ToolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$")]
 
 
-# --- questions to the user -------------------------------------------------------------------------------------------
-
-
 class InterruptKind(StrEnum):
     """Why a run asks."""
 
@@ -77,9 +74,6 @@ class Approval(Value):
     """For the model; why not, for example."""
 
 
-# --- what tools may do -----------------------------------------------------------------------------------------------
-
-
 class Permission(StrEnum):
     """Whether a tool may be called. Later ones are stricter."""
 
@@ -103,9 +97,6 @@ class Effect(StrEnum):
     """Another program's (MCP, a package, a function of the user's) that does not say it only reads. Asks by default."""
 
 
-# --- functions of a kernel ------------------------------------------------------------------------------------------
-
-
 class KernelFunction(Value):
     """A function that the user offers as a tool (``@navi.tool``), as its kernel describes it."""
 
@@ -122,9 +113,6 @@ class KernelFunctions(Value):
     """Body of ``POST kernels/{kid}/tools``: functions that are new, or have changed."""
 
     tools: Annotated[tuple[KernelFunction, ...], Field(min_length=1, max_length=100)]
-
-
-# --- limits ----------------------------------------------------------------------------------------------------------
 
 
 class RunLimits(Value):

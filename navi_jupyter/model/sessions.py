@@ -10,10 +10,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import (
-    Field,
-    StringConstraints,
-)
+from pydantic import Field, StringConstraints
 
 from .base import Instant, ModelName, Names, ProfileName, Title, Value
 
@@ -35,9 +32,6 @@ class Origin(Value):
 
 USER = Origin(kind=OriginKind.USER)
 SYSTEM = Origin(kind=OriginKind.SYSTEM)
-
-
-# --- sessions and runs -----------------------------------------------------------------------------------------------
 
 
 class Session(Value):

@@ -74,8 +74,6 @@ class CommandHandler:
         self._server_id = server_id
         self._max_queued = max_queued
 
-    # --- prompts
-
     async def prompt(self, tx: SessionTx, arrival: Arrival, *, may_start: bool) -> Admission:
         """Put the user's message into the log, and start its run if nothing is in the way.
 
@@ -217,8 +215,6 @@ class CommandHandler:
             else:
                 await self._settle(tx, question, InterruptStatus.CANCELLED, None, arrival.user_id, arrival.origin)
 
-    # --- what waits
-
     async def stop(self, tx: SessionTx, stop: Stop, sender: Sender) -> Withdrawal:
         """Note that a run is to end; one that waits ends here. Accepted without effect when there is none."""
         if (before := await tx.acceptance(self._session_id, sender.command_id)) is not None:
@@ -278,8 +274,6 @@ class CommandHandler:
             return None
         return run
 
-    # --- questions
-
     async def answer(self, tx: SessionTx, answer: Answer, payload: Any, sender: Sender) -> Answered:
         """Settle a question. Raises InterruptNotFound when it is not open (any more)."""
         if (before := await tx.acceptance(self._session_id, sender.command_id)) is not None:
@@ -329,8 +323,6 @@ class CommandHandler:
         shown = {"title": session.title, "profile": session.profile, "model": session.model}
         event = custom("navi.session", changed=["allowed_tools"], session=shown)
         await tx.append(self._session_id, [Draft(event, run_id=None, origin=origin, at=at)])
-
-    # --- runs
 
     async def begin_next(self, tx: SessionTx) -> Run | None:
         """Go on with the run whose questions are answered, else start the prompt that is first in the queue.

@@ -20,11 +20,7 @@ log = get_logger("compaction")
 
 BATCH = 20
 """Runs per transaction."""
-_KEYS = {
-    "TEXT_MESSAGE_CONTENT": "messageId",
-    "REASONING_MESSAGE_CONTENT": "messageId",
-    "TOOL_CALL_ARGS": "toolCallId",
-}
+_KEYS = {"TEXT_MESSAGE_CONTENT": "messageId", "REASONING_MESSAGE_CONTENT": "messageId", "TOOL_CALL_ARGS": "toolCallId"}
 
 _ACTIVITIES: dict[str, type[ActivitySnapshot | ActivityDelta]] = {
     "ACTIVITY_SNAPSHOT": ActivitySnapshot,

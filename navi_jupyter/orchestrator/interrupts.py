@@ -81,9 +81,6 @@ async def withdraw(tx: SessionTx, interrupt_id: str) -> None:
     await settle(tx, question, InterruptStatus.CANCELLED, draft=draft)
 
 
-# --- answers
-
-
 async def checked_payload(question: Interrupt, answer: Answer) -> Any:
     """The payload as it is to be stored. Raises InvalidRequest when the question does not take it."""
     if answer.status == "cancelled":
@@ -123,9 +120,6 @@ def _misfit(schema: dict[str, Any], payload: Any) -> str | None:
     if found is None:
         return None
     return f"{found.json_path.removeprefix('$').removeprefix('.')} {found.message}".strip()
-
-
-# --- in memory
 
 
 class PendingInterrupts:

@@ -111,8 +111,6 @@ class Orchestrator:
         self._shared: SessionDependencies | None = None
         """Set by :meth:`start`; None before and after."""
 
-    # --- life
-
     async def start(self, recalls: RecallAccess, *listeners: RunEnded) -> None:
         """Close what dead servers left open, start the prompts that wait; then commands are accepted.
 
@@ -138,10 +136,7 @@ class Orchestrator:
             run_ended=self._run_ended,
             limits_of_profile=self._limits_of_profile,
         )
-        self._tasks = [
-            asyncio.create_task(self._event_writer.work(), name="navi-journal"),
-            *self._maintenance.tasks(),
-        ]
+        self._tasks = [asyncio.create_task(self._event_writer.work(), name="navi-journal"), *self._maintenance.tasks()]
         for session_id in await self._store.queued_sessions():
             self._poke(session_id)
 
@@ -180,8 +175,6 @@ class Orchestrator:
             delivered=self.log.delivered,
         )
 
-    # --- sessions
-
     def context_of(self, session: Session) -> ToolContext:
         """A tool context without a run, for listing a session's tools. Raises NotReady."""
         if self._shared is None:
@@ -201,8 +194,6 @@ class Orchestrator:
             actor.put(Close())
             await asyncio.wait([task], timeout=self.settings.stop_deadline)
         self.log.close_session(session_id)
-
-    # --- commands and following
 
     async def submit(
         self,
@@ -246,8 +237,6 @@ class Orchestrator:
         """Envelopes after a cursor, and the head. See :meth:`EventLog.page`."""
         await self.sessions.owned(session_id, owner)
         return await self.log.page(session_id, after=after, limit=limit, wait=wait)
-
-    # --- live sessions
 
     def _actor(self, session_id: str) -> SessionActor:
         if self._shared is None:

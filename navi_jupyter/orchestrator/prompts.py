@@ -34,10 +34,7 @@ class Arrival:
     def part(self) -> PromptPart:
         """What is stored of it while it waits."""
         return PromptPart(
-            command_id=self.command_id,
-            text=self.prompt.text,
-            display=self.prompt.display,
-            attachments=self.attachments,
+            command_id=self.command_id, text=self.prompt.text, display=self.prompt.display, attachments=self.attachments
         )
 
 

@@ -125,9 +125,6 @@ def _tokens(run: Run, spent: Usage) -> tuple[TokenUsage, ...] | None:
     return (TokenUsage(model=run.model, input_tokens=spent.input_tokens, output_tokens=spent.output_tokens),)
 
 
-# --- pauses
-
-
 async def pause_run(
     tx: SessionTx, run: Run, result: TurnResult, asked: Sequence[Interrupt], fold: TranscriptBuilder, *, server_id: str
 ) -> bool:

@@ -33,9 +33,6 @@ _RETRY = 1.0
 """Seconds after which a session looks for its next run again when the database has refused."""
 
 
-# --- what arrives in the inbox ---------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Submitted:
     """A command, and the future of its acceptance."""
@@ -165,8 +162,6 @@ class SessionActor:
             case _:
                 assert_never(item)
 
-    # --- commands
-
     async def _answer(self, item: Submitted) -> None:
         try:
             item.accept(await self._handle(item))
@@ -289,8 +284,6 @@ class SessionActor:
             self._deadline.cancel()
         late = Finished(active, forced=True)
         self._deadline = asyncio.get_running_loop().call_later(seconds, self.put, late)
-
-    # --- runs
 
     async def _start_next(self) -> None:
         """Go on with a run whose questions are answered, or start the prompt that is next, if a slot is free."""

@@ -52,12 +52,7 @@ def snapshot_events(snapshot: SessionSnapshot, at: datetime, *, since: int | Non
         asked = [question for question in snapshot.interrupts if question.run_id == run.id and question.durable]
         drafts.append(Draft(pause_event(run, asked), run_id=run.id, origin=run.origin, at=at))
     for recall in snapshot.recalls:
-        add(
-            Custom(
-                name="navi.recall",
-                value={"action": "created", "status": recall.status, "recall": recall.wire()},
-            )
-        )
+        add(Custom(name="navi.recall", value={"action": "created", "status": recall.status, "recall": recall.wire()}))
     return drafts
 
 

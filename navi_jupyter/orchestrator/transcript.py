@@ -272,8 +272,6 @@ class TranscriptBuilder:
         except ValidationError:
             return  # an event of another version: the figure is not worth failing for
 
-    # --- the result
-
     def messages(self) -> tuple[Message, ...]:
         """The conversation so far."""
         return tuple(self._finished(message) for message in self._messages.values())

@@ -52,23 +52,18 @@ class RecallAccess(Protocol):
 
         ``code``: one of the agent may wait for an expression, which is code that a kernel executes.
         """
-        ...
 
     async def in_session(self, session_id: str) -> Sequence[Recall]:
         """The session's recalls, the soonest first, then those that are over, the newest first."""
-        ...
 
     async def cancel(self, recall_id: str, *, owner: str) -> Recall:
         """End a recall. Raises RecallNotFound, RecallOver."""
-        ...
 
     async def firings(self, recall_id: str, *, owner: str, limit: int = 50) -> Sequence[Firing]:
         """The recall's ledger, newest first. Raises RecallNotFound."""
-        ...
 
     async def unrun(self, session_id: str, *, since: datetime | None, limit: int = 100) -> Sequence[Unrun]:
         """What did not run in a session, of slots from ``since`` on: the last ``limit``, oldest first."""
-        ...
 
 
 class SessionHistory(Protocol):
@@ -76,11 +71,9 @@ class SessionHistory(Protocol):
 
     async def messages(self, session_id: str) -> Sequence[Message]:
         """The conversation so far, oldest first, the present run included."""
-        ...
 
     async def runs(self, session_id: str, *, limit: int = 50) -> Sequence[Run]:
         """The session's runs, newest first."""
-        ...
 
 
 def ignore(event: Event) -> None:
@@ -146,7 +139,6 @@ class SubagentSpawner(Protocol):
 
     async def spawn(self, task: str, profile: str | None, instructions: str | None) -> SubagentResult:
         """Run a subagent to its end, in the present task. Raises ToolDenied for a profile that is not allowed."""
-        ...
 
 
 tool_call: ContextVar[str | None] = ContextVar("navi_tool_call", default=None)
@@ -309,11 +301,9 @@ class Steering(Protocol):
     @property
     def waiting(self) -> bool:
         """Whether there are any. Cheap; to be asked before each request."""
-        ...
 
     async def take(self) -> Sequence[SteeredPrompt]:
         """Those that have come, now part of this run: on return that is in the log. Withdrawn ones are left out."""
-        ...
 
 
 class Memory(Protocol):
@@ -321,57 +311,42 @@ class Memory(Protocol):
 
     async def add(self, text: str, *, owner: str, source: str, session_id: str | None = None) -> Fact:
         """Remember; a fact with the same text is returned as it is. Raises LimitReached, InvalidRequest."""
-        ...
 
     async def facts(
         self, owner: str, *, query: str | None = None, limit: int = 50, cursor: str | None = None
     ) -> tuple[Sequence[Fact], str | None]:
         """A page, newest first; with ``query`` (words, any of them) the best match first. And the next cursor."""
-        ...
 
     async def change(self, fact_id: str, text: str, *, owner: str) -> Fact:
         """Raises FactNotFound."""
-        ...
 
     async def forget(self, fact_id: str, *, owner: str) -> None:
         """Raises FactNotFound."""
-        ...
 
     async def forget_all(self, owner: str) -> int:
         """How many were forgotten."""
-        ...
 
 
 class Attachments(Protocol):
     """Files beside the database. Implemented by ``store``."""
 
     async def add(
-        self,
-        content: bytes,
-        *,
-        name: str | None,
-        media_type: str | None,
-        owner: str,
-        session_id: str | None = None,
+        self, content: bytes, *, name: str | None, media_type: str | None, owner: str, session_id: str | None = None
     ) -> Attachment:
         """Store, durable on return; the type is found from the content, not taken from the sender.
 
         It is kept as long as one of the sessions that show it; without ``session_id`` for a day, unless :meth:`keep`
         is called. Raises AttachmentRefused (too large, empty, a kind that is not taken), LimitReached.
         """
-        ...
 
     async def keep(self, attachment_ids: Sequence[str], *, session_id: str) -> None:
         """A session shows them from now on."""
-        ...
 
     async def find(self, attachment_id: str, *, owner: str) -> Attachment:
         """Raises AttachmentNotFound."""
-        ...
 
     async def read(self, attachment_id: str, *, owner: str) -> bytes:
         """Raises AttachmentNotFound."""
-        ...
 
 
 class Spending(Protocol):
@@ -381,7 +356,6 @@ class Spending(Protocol):
 
     async def of_user(self, owner: str, *, since: datetime) -> Usage:
         """Of all the user's runs that were created since then, deleted sessions not included."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

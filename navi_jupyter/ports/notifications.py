@@ -60,43 +60,33 @@ class NoticeStore(Protocol):
 
     async def add(self, claimed: Sequence[tuple[Claimed, Sequence[str]]], *, now: datetime) -> None:
         """A notice for each firing and each of its targets, due now; those that are there already are left alone."""
-        ...
 
     async def settle(self, firing_ids: Iterable[str]) -> Sequence[tuple[str, str | None]]:
         """Those of the firings of which nobody is still to be told, each with why somebody could not be."""
-        ...
 
     async def next_due(self) -> datetime | None:
         """When there is something to send."""
-        ...
 
     async def take(self, *, by: str, now: datetime, until: datetime, limit: int) -> Sequence[Notice]:
         """Due notices, oldest first, taken by somebody until then: nobody else gets them before."""
-        ...
 
     async def attempt(self, numbers: Iterable[int], *, by: str, until: datetime) -> Sequence[int]:
         """A message about them begins, which counts even when nothing is heard of it again. Those that are still taken
         by ``by``, until then: the others belong to somebody who found them due meanwhile."""
-        ...
 
     async def sent_at(self, owner: str, target: str, *, since: datetime) -> Sequence[datetime]:
         """When messages went to the target since then; a digest is one."""
-        ...
 
     async def hold(self, numbers: Iterable[int], *, by: str, until: datetime, why: Held | None) -> None:
         """Not before then, and together; with no reason, as before. No effect on what somebody else has taken."""
-        ...
 
     async def sent(self, numbers: Iterable[int], *, message_id: str, at: datetime) -> None:
         """They were told, in one message; whoever has taken them."""
-        ...
 
     async def failed(
         self, numbers: Iterable[int], *, by: str, error: str, at: datetime, again_at: datetime | None
     ) -> None:
         """The message did not go. They are tried again then, or (None) given up; not what others have taken."""
-        ...
 
     async def records(self, owner: str) -> Mapping[str, TargetRecord]:
         """What became of the owner's messages, by target."""
-        ...

@@ -34,27 +34,21 @@ class LogReads(Protocol):
 
     async def head(self, session_id: str) -> int | None:
         """The highest ``seq``; None when there is no such session."""
-        ...
 
     async def heads(self, session_ids: Iterable[str]) -> Mapping[str, int]:
         """:meth:`head` of several; those that are gone are left out."""
-        ...
 
     async def frames(self, session_id: str, *, after: int, limit: int) -> Sequence[tuple[int, str]]:
         """Stored envelopes with ``seq`` > ``after``, in order: at least one if there is any; large ones end early."""
-        ...
 
     async def gap(self, session_id: str, after: int) -> bool:
         """Whether a follower that has seen up to ``after`` cannot be served event by event any more."""
-        ...
 
     async def run_frames(self, session_id: str, run_id: str) -> Sequence[str]:
         """The run's envelopes so far, as JSON, in order."""
-        ...
 
     async def snapshot(self, session_id: str) -> SessionSnapshot | None:
         """A consistent view of the whole session, for a follower without a cursor."""
-        ...
 
 
 class RunReads(Protocol):
@@ -64,47 +58,36 @@ class RunReads(Protocol):
 
     async def runs(self, session_id: str, *, limit: int, cursor: str | None = None) -> tuple[Sequence[Run], str | None]:
         """A page, newest first, and the cursor of the next one."""
-        ...
 
     async def open_runs(self, session_id: str) -> Sequence[Run]:
         """The active run, if any, and those that wait, in the order in which they will start."""
-        ...
 
     async def past_turns(self, session_id: str) -> Sequence[PastTurn]:
         """The session's finished runs, oldest first."""
-        ...
 
     async def prompt(self, run_id: str) -> tuple[str, str]:
         """What the model is to read for this run, and the user who asked. Raises RunNotFound."""
-        ...
 
     async def parts(self, run_id: str) -> Sequence[PromptPart]:
         """The prompts that a run answers. Raises RunNotFound."""
-        ...
 
     async def queued_prompts(self, session_id: str) -> Sequence[QueuedPrompt]:
         """What waits, in the order in which it will start."""
-        ...
 
     async def paused(self, run_id: str) -> Paused | None:
         """With what a run that was resumed had paused; None when it never did."""
-        ...
 
     async def queued_sessions(self) -> Sequence[str]:
         """Sessions with a prompt that waits, or with a run that waited and can go on."""
-        ...
 
     async def ready_sessions(self) -> Sequence[str]:
         """Sessions with a waiting run none of whose questions is open any more."""
-        ...
 
     async def steered_sessions(self) -> Sequence[str]:
         """Sessions with a prompt of mode ``steer`` that waits."""
-        ...
 
     async def stops_for(self, server_id: str) -> Sequence[str]:
         """This server's runs that somebody asked to stop through another server."""
-        ...
 
 
 class InterruptReads(Protocol):
@@ -112,15 +95,12 @@ class InterruptReads(Protocol):
 
     async def expiring(self, *, at: datetime) -> bool:
         """Whether :meth:`SessionTx.expired_interrupts` would find something."""
-        ...
 
     async def interrupts(self, interrupt_ids: Iterable[str]) -> Sequence[Interrupt]:
         """Those questions, as they are now; those that are gone are left out."""
-        ...
 
     async def open_interrupts(self, session_id: str) -> Sequence[Interrupt]:
         """The session's open questions, oldest first."""
-        ...
 
 
 class SessionStore(LogReads, RunReads, InterruptReads, Spending, Protocol):
@@ -132,18 +112,15 @@ class SessionStore(LogReads, RunReads, InterruptReads, Spending, Protocol):
         An exception undoes this unit alone. ``durable`` asks that it survives a power cut (an fsync), not only a kill.
         Cancelling the waiter does not undo it. Raises StoreError when the disk refuses.
         """
-        ...
 
     def subscribe(self, listener: Callable[[str, list[tuple[int, str]]], None]) -> None:
         """Call ``listener(session_id, [(seq, frame), …])`` after each commit and before the units' callers go on.
 
         It must not block: the store's writer calls it.
         """
-        ...
 
     async def changed_elsewhere(self) -> bool:
         """Whether another process has committed since the last call."""
-        ...
 
     async def session(self, session_id: str) -> Session | None: ...
 
@@ -151,15 +128,12 @@ class SessionStore(LogReads, RunReads, InterruptReads, Spending, Protocol):
         self, owner: str, *, limit: int, cursor: str | None = None, notebook_path: str | None = None
     ) -> tuple[Sequence[Session], str | None]:
         """A page, most recently used first, and the cursor of the next one."""
-        ...
 
     async def known_servers(self) -> Sequence[Server]:
         """Those that are registered."""
-        ...
 
     async def runs_to_compact(self, *, ended_before: datetime, limit: int) -> Sequence[Run]:
         """Finished runs whose deltas are still apart, the longest finished first."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -42,23 +42,18 @@ class LogTx(Protocol):
 
     async def append(self, session_id: str, drafts: Sequence[Draft]) -> int:
         """Number and store events; return the last ``seq``. Raises SessionNotFound (deleted meanwhile)."""
-        ...
 
     async def append_all(self, batches: Mapping[str, Sequence[Draft]]) -> None:
         """:meth:`append` for many sessions at once; those that are gone are left out."""
-        ...
 
     async def run_frames(self, session_id: str, run_id: str) -> Sequence[str]:
         """The run's envelopes so far, as JSON, in order."""
-        ...
 
     async def fold_events(self, session_id: str, folded: Mapping[int, str], dropped: Sequence[int]) -> None:
         """Compaction: replace some frames and remove others."""
-        ...
 
     async def note_folded(self, session_id: str, run_id: str, stretches: Sequence[tuple[int, int]]) -> None:
         """Compaction: ``[first, last)`` cursors cannot go on event by event; the run is done with."""
-        ...
 
 
 class PromptTx(Protocol):
@@ -79,7 +74,6 @@ class PromptTx(Protocol):
 
         ``parts`` None: the prompt alone.
         """
-        ...
 
     async def repeat_run(self, interrupted_id: str, run: Run, *, priority: int = 0, mode: str = "enqueue") -> None:
         """A queued run for the prompt of an interrupted one, whose command has this run as its answer from now on.
@@ -87,23 +81,18 @@ class PromptTx(Protocol):
         The message stays in the log once. The model does not read the interrupted attempt, unless another prompt
         had joined that.
         """
-        ...
 
     async def queued_prompts(self, session_id: str) -> Sequence[QueuedPrompt]:
         """What waits, in the order in which it will start."""
-        ...
 
     async def change_prompt(self, run_id: str, parts: Sequence[PromptPart]) -> None:
         """Replace what a queued run is to answer."""
-        ...
 
     async def merge_run(self, run_id: str, into: str, *, at: datetime) -> bool:
         """A queued run is over because another took its prompt. False when it is not queued any more."""
-        ...
 
     async def roll_back(self, run_id: str) -> None:
         """Leave this run out of what the model reads of earlier ones."""
-        ...
 
 
 class RunTx(Protocol):
@@ -117,15 +106,12 @@ class RunTx(Protocol):
 
     async def start_run(self, run_id: str, *, server_id: str, at: datetime, lease_until: datetime) -> bool:
         """``queued`` -> ``running``. False when it is not queued any more or another run holds the session."""
-        ...
 
     async def pause_run(self, run_id: str, *, server_id: str, usage: Usage, conversation: bytes) -> bool:
         """``running`` -> ``waiting``, without a server. False when it is not this server's, or was asked to stop."""
-        ...
 
     async def resume_run(self, run_id: str, *, server_id: str, lease_until: datetime) -> bool:
         """``waiting`` -> ``running``. False when it does not wait, or one of its questions is open."""
-        ...
 
     async def end_run(
         self,
@@ -139,19 +125,15 @@ class RunTx(Protocol):
         transcript: Sequence[Message] = (),
     ) -> bool:
         """Give the run its final status. False when it had one already."""
-        ...
 
     async def held_runs(self, run_ids: Iterable[str], *, server_id: str) -> set[str]:
         """Those that are active and this server's: the fence in front of every write of a run."""
-        ...
 
     async def request_stop(self, run_id: str, command_id: str) -> None:
         """Ask the server that has the run to stop it."""
-        ...
 
     async def last_effect(self, run: Run) -> str | None:
         """The tool with an effect that the run has started last (``ToolContext.record_effect``); None: none."""
-        ...
 
 
 class InterruptTx(Protocol):
@@ -159,13 +141,11 @@ class InterruptTx(Protocol):
 
     async def add_interrupt(self, interrupt: Interrupt) -> None:
         """An open question. Those of one pause have one ``created_at``, later than any before."""
-        ...
 
     async def interrupt(self, interrupt_id: str) -> Interrupt | None: ...
 
     async def open_interrupts(self, run_id: str) -> Sequence[Interrupt]:
         """The run's open questions, oldest first."""
-        ...
 
     async def settle_interrupt(
         self,
@@ -177,11 +157,9 @@ class InterruptTx(Protocol):
         answered_by: str | None = None,
     ) -> Interrupt | None:
         """Close an open question; as it is now. None when it was closed before."""
-        ...
 
     async def expired_interrupts(self, *, at: datetime) -> Sequence[Interrupt]:
         """Open questions of waiting runs whose time has passed."""
-        ...
 
 
 class SessionTx(LogTx, PromptTx, RunTx, InterruptTx, Protocol):
@@ -189,18 +167,15 @@ class SessionTx(LogTx, PromptTx, RunTx, InterruptTx, Protocol):
 
     async def acceptance(self, session_id: str, command_id: str) -> Acceptance | None:
         """The answer that was given to this command, if it was accepted before."""
-        ...
 
     async def may_deliver(self, command_id: str, *, server_id: str) -> bool:
         """Whether the firing that this command delivers, if there is one, is this server's and its recall not paused.
 
         A server that was stopped between claiming and delivering may have lost its claim without knowing.
         """
-        ...
 
     async def accept(self, session_id: str, kind: str, acceptance: Acceptance, *, user_id: str) -> None:
         """Remember the answer to a command. Unique on (session, command_id)."""
-        ...
 
     async def session(self, session_id: str) -> Session | None: ...
 
@@ -212,17 +187,14 @@ class SessionTx(LogTx, PromptTx, RunTx, InterruptTx, Protocol):
 
     async def delete_session(self, session_id: str) -> None:
         """Remove it with its log, runs, recalls and ledger."""
-        ...
 
     async def beat(self, server: Server, *, at: datetime) -> None:
         """Renew the claims of a server on itself and on its runs."""
-        ...
 
     async def forget_server(self, server_id: str) -> None: ...
 
     async def servers(self) -> Sequence[tuple[Server, datetime]]:
         """Those that are registered, and until when each counts as alive."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,7 @@ from pydantic_core import to_json
 
 from ..clock import format_duration, timestamp
 from ..events import Draft, Event
-from ..handles import short_handle
+from ..handles import lasting_handle
 from ..model.recalls import Firing, FiringStatus, Policy, Recall
 from ..model.sessions import Origin, OriginKind
 from ..ports.recalls import FiringState
@@ -67,7 +67,7 @@ def with_advice(recall: Recall, move: Move) -> str | None:
     """The reason of a firing's end as its session shows it: with what to do where nothing follows by itself."""
     if move.reason is None or not move.reason.startswith("interrupted after "):
         return move.reason
-    handle = short_handle(recall.id)
+    handle = lasting_handle(recall.id)
     return f"{move.reason}, when its server ended; it is not run again by itself. To run it: %navi fire {handle}"
 
 

@@ -45,13 +45,7 @@ class AttachmentStore:
         self._max_bytes_per_user = max_bytes_per_user
 
     async def add(
-        self,
-        content: bytes,
-        *,
-        name: str | None,
-        media_type: str | None,
-        owner: str,
-        session_id: str | None = None,
+        self, content: bytes, *, name: str | None, media_type: str | None, owner: str, session_id: str | None = None
     ) -> Attachment:
         """See the port."""
         attachment = await asyncio.to_thread(self._describe, content, name, media_type, owner)
@@ -109,8 +103,6 @@ class AttachmentStore:
         await asyncio.to_thread(self._remove_strays, known, (at or now()) - _STRAY_AFTER)
         return removed
 
-    # --- rows
-
     @staticmethod
     async def _known(tx: Transaction, attachment: Attachment) -> Attachment | None:
         row = await tx.one(
@@ -131,8 +123,6 @@ class AttachmentStore:
                 f"Your attachments take {used // 2**20} of {self._max_bytes_per_user // 2**20} MiB already;"
                 " delete sessions that you do not need."
             )
-
-    # --- files
 
     def _describe(self, content: bytes, name: str | None, media_type: str | None, owner: str) -> Attachment:
         name = _clean(name)

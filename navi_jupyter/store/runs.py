@@ -115,8 +115,7 @@ class RunRows(Statements):
     async def request_stop(self, run_id: str, command_id: str) -> None:
         # Only the first request is kept: a run is stopped once, and that command is its reason.
         await self.change(
-            "UPDATE runs SET stop_command_id = ? WHERE id = ? AND stop_command_id IS NULL",
-            (command_id, run_id),
+            "UPDATE runs SET stop_command_id = ? WHERE id = ? AND stop_command_id IS NULL", (command_id, run_id)
         )
 
     async def active_runs(self) -> Sequence[RunOwner]:

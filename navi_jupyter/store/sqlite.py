@@ -133,8 +133,6 @@ class SqliteStore(SessionReads, RecallReads):
         self._data_version = version
         return changed
 
-    # --- the writer
-
     async def _write_units(self) -> None:
         while (first := await self._units.get()) is not None:
             batch = [first]

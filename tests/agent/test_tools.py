@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from navi_jupyter.agent.offline.backend import OfflineBackend
 from navi_jupyter.agent.profiles.definitions import PROFILES
 from navi_jupyter.agent.registry import AgentParts, default_parts
-from navi_jupyter.agent.tools.base import Tool, ToolNote, as_text, matches
+from navi_jupyter.agent.tools.base import Tool, ToolNote, ToolOutput, as_text, call_recorded, matches
 from navi_jupyter.agent.tools.builtin import BuiltinTools, builtin_tools
 from navi_jupyter.agent.tools.entry_points import PackageTools
 from navi_jupyter.model.runs import Effect, Permission
@@ -77,6 +79,23 @@ def test_built_in_tools_have_the_effect_of_what_they_do() -> None:
     assert effects["list_recalls"] is effects["session_history"] is effects["current_time"] is Effect.READ
     assert effects["create_recall"] is effects["cancel_recall"] is Effect.NOTE
     assert effects["recall_when_true"] is effects["run_code"] is Effect.RUN
+
+
+async def test_what_would_be_done_twice_is_on_record_before_it_starts(context: ToolContext) -> None:
+    recorded: list[str] = []
+
+    async def record(tool: str) -> None:
+        recorded.append(tool)
+
+    noting = replace(context, record_effect=record)
+    for name in ("current_time", "create_recall", "cancel_recall", "write_file"):
+        called = replace(builtin_tools()[name], call=_ok)
+        assert await call_recorded(called, {}, noting) == ToolOutput(content="ok")
+    assert recorded == ["create_recall", "write_file"]
+
+
+async def _ok(args: Mapping[str, Any]) -> ToolOutput:
+    return ToolOutput(content="ok")
 
 
 async def test_tools_whose_part_of_the_server_is_missing_are_not_offered_but_listed(context: ToolContext) -> None:

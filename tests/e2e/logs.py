@@ -89,7 +89,8 @@ def check_ledger(
     }
     for envelope in log:  # interrupted when its server ended, and started again: the ledger names the last attempt
         value = envelope["event"].get("value", {})
-        if envelope["event"].get("name") == "navi.queue" and value["action"] == "restarted":
+        restarted = envelope["event"].get("name") == "navi.queue" and value["action"] == "restarted"
+        if restarted and value["command_id"] in delivered:  # the session may have other recalls
             runs[value["command_id"]] = value["run_id"]
     strangers = set(runs.values()) - set(ran)
     # A prompt may be durable a moment before its firing's row says so.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from navi_jupyter.handles import short_handle
+from navi_jupyter.handles import lasting_handle
 from navi_jupyter.model.recalls import RecallStatus
 from navi_jupyter.model.sessions import Run, RunStatus
 from navi_jupyter.scheduling.decisions import MAX_CRASHES, SERVER_DIED, STARTED_AGAIN
@@ -74,7 +74,7 @@ async def test_a_run_that_had_started_a_tool_stays_interrupted_and_the_session_s
         assert await w.step(scheduler) == 0
         frames = await w.store.frames(session, after=0, limit=100)
         line = frames[-1][1]
-        assert f"%navi fire {short_handle(recall.id)}" in line
+        assert f"%navi fire {lasting_handle(recall.id)}" in line
         assert "interrupted after run_cell, when its server ended" in line
 
 

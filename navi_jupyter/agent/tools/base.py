@@ -49,11 +49,13 @@ class Tool:
 
 # What changes nothing outside Navi. `OUTSIDE` is not among them: it stands for what is not known.
 _HARMLESS = (Effect.READ, Effect.NOTE)
+# Of Navi's own things these are not the same when they are done twice: a run that is started again must not.
+_NOT_REPEATABLE = ("create_recall",)
 
 
 async def call_recorded(tool: Tool, args: Mapping[str, Any], context: ToolContext) -> ToolOutput:
-    """Call the tool; if it may change something outside Navi, it is on record before it starts."""
-    if tool.effect not in _HARMLESS:
+    """Call the tool; if it must not be called a second time after a crash, it is on record before it starts."""
+    if tool.effect not in _HARMLESS or tool.name in _NOT_REPEATABLE:
         await context.record_effect(tool.name)
     return await tool.call(args)
 
