@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from ..text import one_line
 from .client import Client, new_command_id
-from .errors import Interrupted, KernelError, Refused, RunDidNotComplete
+from .errors import Interrupted, KernelError, Refused
 from .io_thread import io_thread
 from .render import run_bundle, run_plain
 from .run_view import RunView, TextPart, ToolPart
@@ -295,6 +295,17 @@ class Reply:
             self._streamed_in = None
             return
         show(run_bundle(self._view, live=True), raw=True)
+
+
+class RunDidNotComplete(KernelError):
+    """The run that was waited for ended with an error: its ``run_code``, and what there is of an answer."""
+
+    code = "run_failed"
+
+    def __init__(self, message: str, *, run_code: str, reply: Reply) -> None:
+        super().__init__(message)
+        self.run_code = run_code
+        self.reply = reply
 
 
 def _cell_number() -> int | None:

@@ -5,12 +5,7 @@ Not responsible for the server's own errors: those are raised as :class:`Refused
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..errors import NaviError
-
-if TYPE_CHECKING:
-    from .ask import Reply
 
 _RED, _PLAIN = "\x1b[0;31m", "\x1b[0m"
 
@@ -61,17 +56,6 @@ class Refused(KernelError):
         super().__init__(message, field=field)
         self.server_code = server_code
         self.server_status = server_status
-
-
-class RunDidNotComplete(KernelError):
-    """The run that was waited for ended with an error: its ``run_code``, and what there is of an answer."""
-
-    code = "run_failed"
-
-    def __init__(self, message: str, *, run_code: str, reply: Reply) -> None:
-        super().__init__(message)
-        self.run_code = run_code
-        self.reply = reply
 
 
 class Interrupted(KeyboardInterrupt):

@@ -57,7 +57,7 @@ class SendResult:
     stopped: bool = False  # the server was stopped meanwhile; the message may have been sent
 
 
-class Sender(Protocol):
+class MessageSender(Protocol):
     """Sends one message."""
 
     def __call__(self, url: str, *, title: str, body: str) -> SendResult:

@@ -39,7 +39,7 @@ class Missed(_Reasoned):
     """Its time passed while no server could run it, or what it waited for cannot happen any more."""
 
 
-class Refused(_Reasoned):
+class PolicyRefused(_Reasoned):
     """The recall's policy does not let it run (``max_fires``, a cooldown, a pause)."""
 
 
@@ -50,12 +50,12 @@ class Overtaken(_Reasoned):
     by: datetime
 
 
-class Withdrawn(_Reasoned):
+class RecallCancelled(_Reasoned):
     """Its recall was cancelled."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Accepted:
+class PromptAccepted:
     """The session has the prompt, durably."""
 
     run_id: str | None
@@ -87,15 +87,15 @@ class Ended:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Interrupted(Ended):
+class RunInterrupted(Ended):
     """Its run was cut by the end of its server. ``tool``: the last one with an effect that it had started; None where
     there was none, so that nothing is done twice when the run is started again."""
 
     tool: str | None
 
 
-Outcome = Accepted | Busy | Died | Expired | Ended  # What is reported of a delivery or a run.
-Happening = Missed | Refused | Overtaken | Withdrawn | Outcome
+Outcome = PromptAccepted | Busy | Died | Expired | Ended  # What is reported of a delivery or a run.
+Happening = Missed | PolicyRefused | Overtaken | RecallCancelled | Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,18 +124,18 @@ def decide(recall: Recall, firing: FiringState, happening: Happening, now: datet
         # Before it runs
         case Missed(reason=why):
             return Move(FiringStatus.MISSED, why)
-        case Refused(reason=why):
+        case PolicyRefused(reason=why):
             return Move(FiringStatus.SKIPPED, why, silent=True)
         case Overtaken(by=by) if firing.firing.started_at:  # it did run, and waits for its next attempt
             return Move(FiringStatus.FAILED, f"its next attempt was overtaken by {timestamp(by)}")
         case Overtaken(reason=why):
             return Move(FiringStatus.COALESCED, why)
-        case Withdrawn() if status is RUNNING:  # a run in progress goes on
+        case RecallCancelled() if status is RUNNING:  # a run in progress goes on
             return Move(RUNNING)
-        case Withdrawn(reason=why):
+        case RecallCancelled(reason=why):
             return Move(FiringStatus.CANCELLED, why)
         # While it is delivered
-        case Accepted():
+        case PromptAccepted():
             return Move(RUNNING)
         case Busy(session=True, reason=why) if policy.busy == "skip":
             return Move(FiringStatus.SKIPPED, why)
@@ -152,9 +152,9 @@ def decide(recall: Recall, firing: FiringState, happening: Happening, now: datet
         # When its run is over
         case Ended() if status is not RUNNING:  # before its start was recorded: that comes first
             return Move(RUNNING)
-        case Interrupted(tool=None) if crashes_left:
+        case RunInterrupted(tool=None) if crashes_left:
             return Move(PENDING, STARTS_AGAIN, at=now + crash_delay(firing.crashes), crash=True)
-        case Interrupted(tool=tool) if not attempts_left:
+        case RunInterrupted(tool=tool) if not attempts_left:
             return Move(FiringStatus.FAILED, f"interrupted after {tool}" if tool else SERVER_DIED)
         case Ended(run=run) if succeeded(run):
             return Move(FiringStatus.SUCCEEDED, error_code(run) or firing.firing.reason)

@@ -17,7 +17,7 @@ from ..errors import LeaseLost, LimitReached, NaviError, NotReady, SessionBusy, 
 from ..log_setup import ROOT, get_logger
 from ..model.attachments import AttachmentRef
 from ..model.sessions import Origin, OriginKind
-from .decisions import Accepted, Busy, Died, Expired, Outcome, too_late
+from .decisions import Busy, Died, Expired, Outcome, PromptAccepted, too_late
 from .ledger import end_unwanted
 from .notices import prompt_mode, prompt_text
 
@@ -86,7 +86,7 @@ class RecallDelivery:
         if _logger.isEnabledFor(logging.INFO):  # structlog takes longer to find out
             late_by = (at - firing.firing.slot).total_seconds()
             log.info("recall_fired", recall_id=recall.id, run_id=acceptance.run_id, late_by=late_by)
-        return Accepted(run_id=acceptance.run_id, at=at)
+        return PromptAccepted(run_id=acceptance.run_id, at=at)
 
     def _refused(self, error: NaviError | TimeoutError) -> Outcome:
         """The outcome when the session did not accept the prompt."""

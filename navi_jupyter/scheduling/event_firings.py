@@ -15,7 +15,7 @@ from ..errors import StoreError
 from ..log_setup import get_logger
 from ..model.recalls import FiringStatus, RecallStatus, When
 from ..ports.recalls import FiringState, Happened, RecallState, Seen
-from .decisions import Missed, Overtaken, Refused
+from .decisions import Missed, Overtaken, PolicyRefused
 from .ledger import append_notices, end_unwanted
 from .notices import RecallNotice
 from .outcomes import end, of_event, watching, with_status
@@ -60,7 +60,7 @@ def occur(
     firing = of_event(state.recall, happened, now)
     slot = firing.firing.slot
     if (why := refusal(state, slot, near=near, pause=pause)) is not None:
-        row = end(state.recall, firing, Refused(reason=why), now)
+        row = end(state.recall, firing, PolicyRefused(reason=why), now)
         return Occurred(state=state, firing=row, notices=(RecallNotice.of_end(row.firing),))
     overtaken = Overtaken(by=slot, reason=f"still waiting when it happened again at {timestamp(slot)}")
     waiting = [f for f in opens if f.firing.kind == "event" and f.firing.status is FiringStatus.PENDING]

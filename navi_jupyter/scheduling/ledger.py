@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..model.recalls import FiringStatus, RecallStatus
 from ..model.sessions import RunStatus
 from ..ports.recalls import Claimed, FiringState
-from .decisions import Accepted, Busy, Died, Ended, Interrupted, Outcome, Withdrawn, decide
+from .decisions import Busy, Died, Ended, Outcome, PromptAccepted, RecallCancelled, RunInterrupted, decide
 from .misfires import Plan, supersede
 from .notices import RecallNotice
 from .outcomes import Step, end, first_due, settle, with_status
@@ -199,18 +199,18 @@ async def _verified(tx: RecallTx, firing: FiringState, outcome: Outcome, now: da
     it is not claimed then. A session that answers that it is busy has not accepted it.
     """
     if isinstance(outcome, Ended) and outcome.run.status is RunStatus.INTERRUPTED:
-        return Interrupted(run=outcome.run, tool=await tx.last_effect(outcome.run))
+        return RunInterrupted(run=outcome.run, tool=await tx.last_effect(outcome.run))
     doubtful = isinstance(outcome, Died) or (isinstance(outcome, Busy) and not outcome.session)
     return (await acceptance_of(tx, firing, now) if doubtful else None) or outcome
 
 
-async def acceptance_of(tx: RecallTx, firing: FiringState, now: datetime) -> Accepted | None:
+async def acceptance_of(tx: RecallTx, firing: FiringState, now: datetime) -> PromptAccepted | None:
     """That the session has the firing's prompt, if it has. The run of an attempt that is over does not count."""
     acceptance = await tx.acceptance(firing.session_id, firing.command_id)
     if acceptance is None or (acceptance.run_id is not None and acceptance.run_id == firing.firing.run_id):
         return None
     run = None if acceptance.run_id is None else await tx.run(acceptance.run_id)
-    return Accepted(run_id=acceptance.run_id, at=now if run is None else run.created_at)
+    return PromptAccepted(run_id=acceptance.run_id, at=now if run is None else run.created_at)
 
 
 def rescued(lost: Iterable[FiringState], *, server_id: str) -> list[Report]:
@@ -248,12 +248,12 @@ async def end_all(tx: RecallTx, ending: Sequence[tuple[RecallState, str]], now: 
     for before, why in ending:
         state, firings = before, opens[before.recall.id]
         for firing in firings:
-            if decide(before.recall, firing, Withdrawn(reason=why), now).to is FiringStatus.RUNNING:
+            if decide(before.recall, firing, RecallCancelled(reason=why), now).to is FiringStatus.RUNNING:
                 continue
             # Claimed, it may have been accepted just now by a server that has not recorded it.
             accepted = await acceptance_of(tx, firing, now) if firing.firing.status is FiringStatus.CLAIMED else None
             if accepted is None:
-                changed.append(end(before.recall, firing, Withdrawn(reason=why), now))
+                changed.append(end(before.recall, firing, RecallCancelled(reason=why), now))
                 continue
             step = settle(state, firing, accepted, now, others=[f for f in firings if f is not firing])
             state = step.state

@@ -19,7 +19,7 @@ from ..events import Custom, Draft
 from ..model.recalls import FiringStatus, Once, Recall, When
 from ..model.sessions import SYSTEM
 from ..ports.recalls import Absence, FiringState, RecallState
-from .decisions import Happening, Missed, Overtaken, Refused
+from .decisions import Happening, Missed, Overtaken, PolicyRefused
 from .notices import ENDED, LATE, RecallNotice
 from .outcomes import Step, allowed, automatic, end, first_due, with_status
 from .schedules import count, last_slots, next_after
@@ -91,7 +91,7 @@ def plan(state: RecallState, now: datetime, *, opens: Sequence[FiringState] = ()
     chosen, dropped = choose(state.recall, slots, now)
     if policy.max_fires is not None:  # after the grace: what is too late must not use the limit up
         room = max(0, policy.max_fires - state.planned)
-        dropped += [(slot, Refused(reason="max_fires is reached")) for slot in chosen[room:]]
+        dropped += [(slot, PolicyRefused(reason="max_fires is reached")) for slot in chosen[room:]]
         chosen = chosen[:room]
     firings = [automatic(state.recall, slot, now) for slot in chosen]
     unrun = [

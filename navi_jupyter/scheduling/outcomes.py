@@ -18,7 +18,7 @@ from ..model.base import ordered_id
 from ..model.recalls import Firing, FiringStatus, Once, Recall, RecallStatus, Schedule, When
 from ..ports.recalls import FiringState, Happened, RecallState
 from ..text import truncate_middle
-from .decisions import MAX_WAIT, STARTED_AGAIN, Accepted, Ended, Happening, Move, Outcome, decide
+from .decisions import MAX_WAIT, STARTED_AGAIN, Ended, Happening, Move, Outcome, PromptAccepted, decide
 from .notices import ENDED, RecallNotice, with_advice
 from .schedules import next_after, whole_ms
 
@@ -57,11 +57,11 @@ def settle(
     """
     move = decide(state.recall, firing, outcome, now)
     match move.to, outcome:
-        case FiringStatus.RUNNING, Accepted():
+        case FiringStatus.RUNNING, PromptAccepted():
             state, firing, notice = _start(state, firing, outcome, others)
             return Step(state=state, firing=firing, notices=(notice,))
         case FiringStatus.RUNNING, Ended(run=run):
-            begun = Accepted(run_id=run.id, at=run.started_at or run.created_at)
+            begun = PromptAccepted(run_id=run.id, at=run.started_at or run.created_at)
             state, firing, notice = _start(state, firing, begun, others)
             first = Step(state=state, firing=firing, notices=(notice,))
             return replace(settle(state, firing, outcome, now, others=others, last=last), earlier=first)
@@ -74,7 +74,7 @@ def settle(
 
 
 def _start(
-    state: RecallState, firing: FiringState, accepted: Accepted, others: Sequence[FiringState]
+    state: RecallState, firing: FiringState, accepted: PromptAccepted, others: Sequence[FiringState]
 ) -> tuple[RecallState, FiringState, RecallNotice]:
     slot, policy = firing.firing.slot, state.recall.policy
     begun = firing.firing.but(

@@ -1,4 +1,4 @@
-"""SQL for questions to the user: in a transaction (``InterruptRows``) and for readers (``InterruptReads``)."""
+"""SQL for questions to the user: in a transaction (``InterruptRows``) and for readers (``InterruptQueries``)."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class InterruptRows(Statements):
         return [interrupt_of(row) for row in rows]
 
 
-class InterruptReads(Readers):
+class InterruptQueries(Readers):
     """The reads of :class:`navi_jupyter.ports.SessionStore` that are about questions."""
 
     async def interrupts(self, interrupt_ids: Iterable[str]) -> Sequence[Interrupt]:

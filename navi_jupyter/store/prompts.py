@@ -94,7 +94,7 @@ class PromptRows(Statements):
 
 
 class PromptReads(Readers):
-    """Prompts for readers. Implements part of :class:`navi_jupyter.ports.store.RunReads`."""
+    """Prompts for readers. Implements part of :class:`navi_jupyter.ports.store.RunQueries`."""
 
     async def queued_prompts(self, session_id: str) -> Sequence[QueuedPrompt]:
         return [_queued_of(row) for row in await self.fetch_all(_QUEUED, (session_id,))]

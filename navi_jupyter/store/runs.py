@@ -1,4 +1,4 @@
-"""SQL for runs: in a transaction (``RunRows``) and for readers (``RunReads``)."""
+"""SQL for runs: in a transaction (``RunRows``) and for readers (``RunQueries``)."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class RunRows(Statements):
         ]
 
 
-class RunReads(Readers):
+class RunQueries(Readers):
     """The reads of :class:`navi_jupyter.ports.SessionStore` that are about runs."""
 
     async def run(self, run_id: str) -> Run | None:

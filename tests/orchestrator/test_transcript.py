@@ -38,8 +38,8 @@ from navi_jupyter.events import (
 )
 from navi_jupyter.model.runs import Interrupt, InterruptKind, InterruptStatus
 from navi_jupyter.model.sessions import USER, Run, RunStatus, Session
-from navi_jupyter.orchestrator.compaction import fold_run
 from navi_jupyter.orchestrator.event_writer import merge_deltas
+from navi_jupyter.orchestrator.maintenance import fold_run
 from navi_jupyter.orchestrator.run_endings import interrupt_event, pause_event
 from navi_jupyter.orchestrator.snapshot import agui_message, conversation, snapshot_events
 from navi_jupyter.orchestrator.transcript import TranscriptBuilder, fold_frames

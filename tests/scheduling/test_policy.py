@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from navi_jupyter.model.recalls import Cron, Every, FiringStatus, Once, Policy, Recall, RecallStatus, Schedule
 from navi_jupyter.model.sessions import SYSTEM, Run, RunStatus
 from navi_jupyter.ports.recalls import RecallState
-from navi_jupyter.scheduling.decisions import BACKOFF_MOST, MAX_CRASHES, STARTS_AGAIN, Interrupted, backoff, decide
+from navi_jupyter.scheduling.decisions import BACKOFF_MOST, MAX_CRASHES, STARTS_AGAIN, RunInterrupted, backoff, decide
 from navi_jupyter.scheduling.misfires import CATCH_UP, LEDGER_ROWS, Plan, plan
 from navi_jupyter.scheduling.notices import prompt_text
 from navi_jupyter.scheduling.outcomes import first_due, jitter
@@ -232,5 +232,5 @@ def test_a_run_that_its_server_did_not_survive_starts_again_unless_it_had_done_s
         model="m",
         created_at=START,
     )
-    move = decide(before.recall, running, Interrupted(run=run, tool=tool), START)
+    move = decide(before.recall, running, RunInterrupted(run=run, tool=tool), START)
     assert (move.to, move.reason, move.crash) == expected

@@ -12,7 +12,7 @@ from pathlib import Path
 from navi_jupyter.model.base import new_id
 from navi_jupyter.model.recalls import Cron, Firing, FiringStatus, Policy, Recall, RecallStatus
 from navi_jupyter.model.sessions import Origin, OriginKind, Run, RunStatus, Session
-from navi_jupyter.notifications.apprise_sender import Sender, why_unusable
+from navi_jupyter.notifications.apprise_sender import MessageSender, why_unusable
 from navi_jupyter.notifications.service import NotificationService
 from navi_jupyter.notifications.targets import TargetFiles
 from navi_jupyter.ports.agent import Message
@@ -37,7 +37,7 @@ class World:
         self.session_id = new_id("s")
         self._slots = itertools.count()
 
-    def new_service(self, send: Sender | None = None) -> NotificationService:
+    def new_service(self, send: MessageSender | None = None) -> NotificationService:
         """Another server on the same database, or this one after a restart. ``send``: by processes that are kept."""
         files = TargetFiles(lambda: [str(self.directory)], check=lambda url: why_unusable(url, allow_private=True))
         return NotificationService(
