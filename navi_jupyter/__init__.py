@@ -65,7 +65,8 @@ def _jupyter_server_extension_points() -> list[dict[str, Any]]:
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """``%load_ext navi_jupyter``: registers ``%navi`` and ``%%navi``. Sends nothing to a server yet."""
-    from .kernel import cell_outputs, input_transform
+    from .kernel import input_transform
+    from .kernel.display import cell_outputs
     from .kernel.magics import NaviMagics
     from .kernel.shell import install
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from tornado.httpclient import HTTPError
 
-from ..kernel.client import Client, Envelope
+from ..kernel.client.client import Client, Envelope
 from ..kernel.errors import KernelError, Refused, Unreachable
 from .demo_server import CellFailed, CellOutput, PrivateServer, RemoteKernel, ServerFailed, private_server, tail
 

@@ -21,7 +21,7 @@ from tornado.httpclient import HTTPRequest
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
-from ..kernel.connection import Connection
+from ..kernel.client.connection import Connection
 
 _DROPPED = ("JUPYTER", "JPY_", "NAVI_")
 _STOP_WITHIN = 5.0

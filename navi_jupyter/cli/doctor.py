@@ -26,8 +26,8 @@ from jupyter_core.paths import jupyter_config_path, jupyter_path
 
 from .. import __version__
 from ..errors import NaviError
-from ..kernel.client import Client
-from ..kernel.connection import Connection, connection_files, find_server, read_connection_file
+from ..kernel.client.client import Client
+from ..kernel.client.connection import Connection, connection_files, find_server, read_connection_file
 from ..kernel.errors import KernelError, ServerNotFound
 
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 from ..handles import Named
 from . import notebook
 from .ask import NoPainter, Reply, painter_here
-from .client import current_service, use_server
-from .listing import Listing, find_id
+from .client.client import current_service, use_server
+from .display.listing import Listing, find_id
+from .display.time_text import moment
 from .recalls import Recall, list_recalls, new_recall, policy_from, schedule_from
 from .session import Session, find_session
-from .time_text import moment
 
 if TYPE_CHECKING:
-    from .connection import Connection
-    from .widget import Chat
+    from .client.connection import Connection
+    from .display.widget import Chat
 
 
 def connect(url: str | None = None, token: str | None = None) -> Connection:
@@ -140,7 +140,9 @@ def forget(fact: str | int) -> None:
 
 def chat(session: str | int | Session | None = None, *, profile: str | None = None) -> Chat:
     """The chat widget on this notebook's session (or that one)."""
-    from .widget import Chat  # imported here: ipywidgets costs a kernel a third of a second, and only this needs it
+    from .display.widget import (
+        Chat,  # imported here: ipywidgets costs a kernel a third of a second, and only this needs it
+    )
 
     target = _session(session)
     if profile is not None:

@@ -17,11 +17,11 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ..text import one_line
-from .client import Client, new_command_id
+from .client.client import Client, new_command_id
+from .client.io_thread import io_thread
+from .display.render import run_bundle, run_plain
+from .display.run_view import RunView, TextPart, ToolPart
 from .errors import Interrupted, KernelError, Refused
-from .io_thread import io_thread
-from .render import run_bundle, run_plain
-from .run_view import RunView, TextPart, ToolPart
 from .shell import current_shell, show
 
 POLL = 0.5  # seconds; Windows does not interrupt an endless wait for Ctrl-C, so none is endless

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..text import IMAGE_TYPES
-from .client import Service
+from .client.client import Service
+from .client.io_thread import io_thread
 from .errors import UsageError
-from .io_thread import io_thread
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,19 +13,20 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 
 from ..handles import row_number, short_handle
 from ..text import plural
-from . import api, cell_outputs, notebook
+from . import api, notebook
 from .ask import Reply, painter_here
 from .attachments import KernelAttachment
-from .client import current_service
-from .command_line import Action, Prompt, Request, interpolate, parse_cell, parse_line, parse_prompt
+from .client.client import current_service
+from .display import cell_outputs
+from .display.listing import Listing
+from .display.render import usage_words
+from .display.time_text import clock_words, without_own_zone
 from .errors import Interrupted, KernelError, NoSuchItem, Refused, UsageError
-from .listing import Listing
-from .recall_command import RECALL_HELP, NewRecall, message_text
+from .grammar.command_line import Action, Prompt, Request, interpolate, parse_cell, parse_line, parse_prompt
+from .grammar.recall_command import RECALL_HELP, NewRecall, message_text
 from .recalls import Recall, change_all, find_recall, foresee, new_recall, policy_from, read_words
-from .render import usage_words
 from .session import Session, payload_from, sessions_table
 from .shell import current_shell, show
-from .time_text import clock_words, without_own_zone
 
 _LONGEST_SOURCE = 4000
 """Characters of a cell's source that go with its output."""

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .client import Service
+from .client.client import Service
+from .grammar.times import local_zone
 from .shell import kernel_id
-from .times import local_zone
 
 
 def notebook_path(root_dir: str | None, env: Mapping[str, str] | None = None) -> str | None:

@@ -11,12 +11,12 @@ from html import escape
 from typing import Any
 
 from ..handles import Named, short_handle
-from .client import Service
+from .client.client import Service
 from .current_cell import report_cell, with_cell
+from .display.listing import Listing, find_id
+from .display.time_text import clock_words, moment, schedule_words
 from .errors import Refused, UsageError
-from .listing import Listing, find_id
-from .time_text import clock_words, moment, schedule_words
-from .times import duration_text, instant_text, local_zone, take_instant
+from .grammar.times import duration_text, instant_text, local_zone, take_instant
 
 _DURATIONS = ("grace", "timeout", "jitter")
 _WAYS = "in_='10m', at='tomorrow 18:30', every='1h', cron='0 9 * * 1-5' or when='done'"

@@ -12,13 +12,13 @@ from typing import Any
 from ..handles import Named, row_number, short_handle
 from .ask import NoPainter, Painter, PendingPrompt, Reply
 from .attachments import upload
-from .client import Envelope, Service
+from .client.client import Envelope, Service
+from .client.io_thread import io_thread
+from .display.listing import Listing, find_id
+from .display.render import speaker, transcript_html, transcript_plain
+from .display.time_text import moment
 from .errors import NoSuchItem, UsageError
-from .io_thread import io_thread
-from .listing import Listing, find_id
 from .recalls import Recall, list_recalls, read_away
-from .render import speaker, transcript_html, transcript_plain
-from .time_text import moment
 
 
 class Messages(list[dict[str, Any]]):

@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints, overload
 
 from ..errors import NaviError
-from .client import current_service
+from .client.client import current_service
 from .errors import UsageError
 from .shell import current_shell, kernel_id
 

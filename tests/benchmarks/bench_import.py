@@ -21,7 +21,7 @@ CASES = {
     ),
     "what navi.chat() loads besides": (
         KERNEL + "; import navi_jupyter.kernel.magics",
-        "import navi_jupyter.kernel.widget",
+        "import navi_jupyter.kernel.display.widget",
     ),
     "the server extension, in a server": ("import jupyter_server.serverapp", "import navi_jupyter.server.app"),
     "the runtime (off the server's loop)": (

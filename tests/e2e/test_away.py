@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from navi_jupyter.kernel.client import Service
-from navi_jupyter.kernel.connection import find_server
+from navi_jupyter.kernel.client.client import Service
+from navi_jupyter.kernel.client.connection import find_server
 from navi_jupyter.kernel.session import Session
 from tests.e2e.client import log_of, new_session, ok, pages, prompt, until
 from tests.e2e.conftest import check_log

@@ -105,7 +105,7 @@ def test_what_cells_showed_is_bounded(open_kernel: Callable[..., Any]) -> None:
     kernel.ok(PREPARE)
     kernel.ok("for n in range(3): print('x' * 5_000_000)")
     kernel.ok(
-        "from navi_jupyter.kernel import cell_outputs\n"
+        "from navi_jupyter.kernel.display import cell_outputs\n"
         "assert sum(cell_outputs._store._sizes.values()) <= cell_outputs._BYTES\n"
         "assert max(cell_outputs._store._sizes.values()) <= cell_outputs._BYTES_OF_A_CELL"
     )

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from navi_jupyter.kernel.command_line import _SHAPES, Action, Prompt, parse_cell, parse_line
 from navi_jupyter.kernel.errors import UsageError
-from navi_jupyter.kernel.recall_command import NewRecall
+from navi_jupyter.kernel.grammar.command_line import _SHAPES, Action, Prompt, parse_cell, parse_line
+from navi_jupyter.kernel.grammar.recall_command import NewRecall
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from navi_jupyter.kernel.connection import find_server
+from navi_jupyter.kernel.client.connection import find_server
 from navi_jupyter.kernel.errors import ServerNotFound
 
 DEAD = 2**22 + 1  # above the largest process id

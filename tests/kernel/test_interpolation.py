@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from navi_jupyter.kernel.command_line import MAX_VALUE, interpolate
+from navi_jupyter.kernel.grammar.command_line import MAX_VALUE, interpolate
 
 
 class Broken:

@@ -27,7 +27,7 @@ def test_importing_it_imports_nothing_heavy() -> None:
 
 
 def test_the_kernels_side_needs_neither_the_server_nor_pydantic() -> None:
-    modules = "api, magics, widget, input_transform"
+    modules = "api, magics, input_transform\nfrom navi_jupyter.kernel.display import widget"
     loaded = python(f"import sys\nfrom navi_jupyter.kernel import {modules}\nprint(*sys.modules)").split()
     assert not {"jupyter_server", "pydantic", "pydantic_ai", "aiosqlite", "croniter"} & set(loaded)
     others = {name for name in loaded if name.startswith("navi_jupyter.") and ".kernel" not in name}

@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from navi_jupyter.kernel.listing import table_html
-from navi_jupyter.kernel.time_text import distance, moment, schedule_words, without_own_zone
+from navi_jupyter.kernel.display.listing import table_html
+from navi_jupyter.kernel.display.time_text import distance, moment, schedule_words, without_own_zone
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from navi_jupyter.kernel.render import run_bundle, run_html, run_plain
-from navi_jupyter.kernel.run_view import RunView
+from navi_jupyter.kernel.display.render import run_bundle, run_html, run_plain
+from navi_jupyter.kernel.display.run_view import RunView
 
 
 def envelope(event: dict[str, Any], *, run_id: str | None = "r_1") -> dict[str, Any]:

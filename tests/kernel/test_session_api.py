@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 
 from navi_jupyter.kernel.ask import PendingPrompt, Reply
-from navi_jupyter.kernel.client import Service
+from navi_jupyter.kernel.client.client import Service
+from navi_jupyter.kernel.display.listing import Listing
 from navi_jupyter.kernel.errors import UsageError
-from navi_jupyter.kernel.listing import Listing
 from navi_jupyter.kernel.recalls import Recall
 from navi_jupyter.kernel.session import Session
 

@@ -25,9 +25,9 @@ from navi_jupyter.agent.tools import recalls as recall_tools
 from navi_jupyter.agent.tools.recalls import create_recall
 from navi_jupyter.errors import NaviError
 from navi_jupyter.kernel import api, magics
-from navi_jupyter.kernel.command_line import Prompt, parse_line
 from navi_jupyter.kernel.errors import Refused, UsageError
-from navi_jupyter.kernel.recall_command import NewRecall
+from navi_jupyter.kernel.grammar.command_line import Prompt, parse_line
+from navi_jupyter.kernel.grammar.recall_command import NewRecall
 from navi_jupyter.model.recalls import Policy, RecallCreate, Schedule, ScheduleSpec
 from navi_jupyter.ports.agent import tool_context
 from navi_jupyter.scheduling.schedules import preview, resolve

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import UsageError
+from ..errors import UsageError
 from .times import UNIT_WORD, named_zone, take_duration, take_instant
 
 QUOTED = re.compile(r"""(["'])(.*?)\1(?=\s|$)""")

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..handles import row_number
-from .errors import UsageError
+from ...handles import row_number
+from ..errors import UsageError
 from .recall_command import MANY, NewRecall, read_recall, take_options
 
 MODES = ("enqueue", "reject", "interrupt", "rollback", "steer", "collect")

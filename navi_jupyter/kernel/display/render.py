@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ..handles import short_handle, with_short_handles
-from ..output_text import error_line, outputs_text
-from ..text import IMAGE_TYPES, code_block, one_line, plural, truncate_start
+from ...handles import short_handle, with_short_handles
+from ...output_text import error_line, outputs_text
+from ...text import IMAGE_TYPES, code_block, one_line, plural, truncate_start
 from . import markdown
 from .run_view import Part, QuestionPart, RunView, SubagentPart, TextPart, ToolPart, attachment_of
 

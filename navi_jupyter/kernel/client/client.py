@@ -25,8 +25,8 @@ from tornado.netutil import Resolver
 from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError, SimpleAsyncHTTPClient
 from tornado.websocket import WebSocketClientConnection, WebSocketError, websocket_connect
 
+from ..errors import Refused, Unreachable
 from .connection import Connection, find_server
-from .errors import Refused, Unreachable
 from .io_thread import io_thread
 
 Envelope = dict[str, Any]

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any, TypeVar
 
-from ..handles import HandleError, Named, is_full_id, resolve
-from ..text import one_line
-from .errors import NoSuchItem, UsageError
+from ...handles import HandleError, Named, is_full_id, resolve
+from ...text import one_line
+from ..errors import NoSuchItem, UsageError
 
 T = TypeVar("T")
 

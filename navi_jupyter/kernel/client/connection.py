@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
-from .errors import ServerNotFound
+from ..errors import ServerNotFound
 
 _APPS = ("lab", "tree", "notebooks", "doc", "navi")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")

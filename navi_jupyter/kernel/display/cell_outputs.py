@@ -13,8 +13,8 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
-from .attachments import KernelAttachment
-from .errors import UsageError
+from ..attachments import KernelAttachment
+from ..errors import UsageError
 
 # Enough for a working session; plots are some 50 kB each, and a kernel that keeps 64 MB beside the user's data is not
 # noticed. One cell that prints without end must not drop all others, so each has a bound of its own.

@@ -9,8 +9,8 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ..clock import zone_label, zone_or_utc
-from .times import local_tz, local_zone
+from ...clock import zone_label, zone_or_utc
+from ..grammar.times import local_tz, local_zone
 
 
 def moment(text: str | None, *, zone: str | None = None, now: datetime | None = None) -> str:

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from ..clock import find_zone
-from .errors import UsageError
+from ...clock import find_zone
+from ..errors import UsageError
 
 _UNITS = {
     "ms": ("ms", "millisecond", "milliseconds"),

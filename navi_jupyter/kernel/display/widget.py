@@ -19,14 +19,14 @@ import anywidget
 import traitlets
 from tornado.websocket import WebSocketClientConnection, WebSocketClosedError
 
-from .. import __version__
-from .client import Client, Service
-from .errors import KernelError, Refused
-from .io_thread import io_thread
+from ... import __version__
+from ..client.client import Client, Service
+from ..client.io_thread import io_thread
+from ..errors import KernelError, Refused
 from .render import transcript_html, transcript_plain
 
 MIME = "application/vnd.navi.session+json"
-_LOADER = Path(__file__).parent.parent / "static" / "widget.js"
+_LOADER = Path(__file__).parents[2] / "static" / "widget.js"
 
 
 class Chat(anywidget.AnyWidget):
@@ -70,7 +70,7 @@ class Chat(anywidget.AnyWidget):
         return {**data, **ours}, metadata
 
 
-BUNDLE = Path(__file__).parent.parent / "static" / "navi-chat.js"
+BUNDLE = Path(__file__).parents[2] / "static" / "navi-chat.js"
 
 # The page is code in a browser, which may loop: a kernel must not keep sockets and tasks for it without end.
 MAX_CONNECTIONS = 16

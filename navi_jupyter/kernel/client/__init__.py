@@ -1,0 +1,1 @@
+"""The client of the server: where it is, requests, and the log followed over a WebSocket."""
