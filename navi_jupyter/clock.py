@@ -90,7 +90,7 @@ def parse_duration(text: str) -> timedelta:
     if total <= 0:
         raise ValueError("a duration must be longer than zero")
     if total > _MAX_DURATION.total_seconds():
-        raise ValueError("a duration can not be longer than 36525 days")
+        raise ValueError("a duration cannot be longer than 36525 days")
     return timedelta(seconds=total)
 
 

@@ -40,19 +40,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _demo(as_json: bool) -> int:
-    from .demo import demo
+    from .demo import demo  # late: `navi --help` imports no Jupyter
 
     return demo(as_json=as_json)
 
 
 def _doctor(as_json: bool) -> int:
-    from .doctor import doctor
+    from .doctor import doctor  # late: as above
 
     return doctor(as_json=as_json)
 
 
 def _serve(arguments: list[str]) -> int:
-    from ..server.app import NaviExtension
+    from ..server.app import NaviExtension  # late: as above
 
     NaviExtension.launch_instance(arguments)  # type: ignore[no-untyped-call]  # Jupyter's
     return 0

@@ -148,7 +148,7 @@ def _within(path: str, roots: tuple[str, ...]) -> bool:
 
 
 def _proxies() -> frozenset[str]:
-    from urllib.parse import urlsplit
+    from urllib.parse import urlsplit  # late: where no proxy is set it is not needed
 
     found: set[str] = set()
     for name in ("http_proxy", "https_proxy", "all_proxy"):

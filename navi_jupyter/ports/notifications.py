@@ -15,7 +15,7 @@ Held = Literal["quiet", "rate", "silence"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Notice:
-    """One firing that one target is to be told of."""
+    """One firing of which one target is to be notified."""
 
     number: int
     firing_id: str
@@ -38,7 +38,7 @@ class Notice:
     reason: str | None
     slot: datetime
     answer: str
-    """What the run said last; empty when there was no run."""
+    """The last message of the run; empty when there was no run."""
     error: str | None
     """Why the run failed."""
 
@@ -62,13 +62,13 @@ class NoticeStore(Protocol):
         """A notice for each firing and each of its targets, due now; those that are there already are left alone."""
 
     async def settle(self, firing_ids: Iterable[str]) -> Sequence[tuple[str, str | None]]:
-        """Those of the firings of which nobody is still to be told, each with why somebody could not be."""
+        """Those of the firings whose notices are all final, each with the error of a target that failed."""
 
     async def next_due(self) -> datetime | None:
         """When there is something to send."""
 
     async def take(self, *, by: str, now: datetime, until: datetime, limit: int) -> Sequence[Notice]:
-        """Due notices, oldest first, taken by somebody until then: nobody else gets them before."""
+        """Due notices, oldest first, taken until then under a name: no other taker gets them before."""
 
     async def attempt(self, numbers: Iterable[int], *, by: str, until: datetime) -> Sequence[int]:
         """A message about them begins, which counts even when nothing is heard of it again. Those that are still taken
@@ -81,7 +81,7 @@ class NoticeStore(Protocol):
         """Not before then, and together; with no reason, as before. No effect on what somebody else has taken."""
 
     async def sent(self, numbers: Iterable[int], *, message_id: str, at: datetime) -> None:
-        """They were told, in one message; whoever has taken them."""
+        """They were sent, in one message; only those taken under that name."""
 
     async def failed(
         self, numbers: Iterable[int], *, by: str, error: str, at: datetime, again_at: datetime | None

@@ -63,7 +63,7 @@ def calendar_of(schedule: Cron) -> Calendar:
 
 async def load_cron_reader(schedules: Iterable[ScheduleSpec | Schedule | None]) -> None:
     """Call before reading these on the event loop; None: one that is stored, of any kind."""
-    # The first import of croniter takes 70 to 300 ms, in which the loop would serve nobody: it is made in a thread.
+    # The first import of croniter takes 70 to 300 ms, in which the loop would stand still: it is made in a thread.
     # Not at the start of a server: many never read a cron expression.
     if "croniter" not in sys.modules and any(each is None or isinstance(each, CronSpec | Cron) for each in schedules):
         await asyncio.to_thread(import_module, "croniter")

