@@ -31,16 +31,14 @@ class Event(BaseModel):
 class Attributed(Event):
     """Base of the events that a subagent (AG-UI: sub-agent) can cause, too."""
 
-    subagent_run_id: str | None = None
-    """The subagent that it is about; None: the run's own agent."""
+    subagent_run_id: str | None = None  # the subagent that it is about; None: the run's own agent
 
 
 class TextMessageStart(Attributed):
     type: Literal["TEXT_MESSAGE_START"] = "TEXT_MESSAGE_START"
     message_id: str
     role: Literal["user", "assistant"] = "assistant"
-    metadata: dict[str, Any] | None = None
-    """``{"attachments":[…]}`` of a user's message that has some."""
+    metadata: dict[str, Any] | None = None  # ``{"attachments":[…]}`` of a user's message that has some
 
 
 class TextMessageContent(Attributed):
@@ -165,8 +163,7 @@ class InterruptEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
     id: str
-    reason: str
-    """``approval`` or ``question``."""
+    reason: str  # ``approval`` or ``question``
     message: str | None = None
     tool_call_id: str | None = None
     response_schema: dict[str, Any] | None = None

@@ -15,10 +15,8 @@ from .text import join_words, one_line
 _FULL_ID = re.compile(r"[a-z]{1,8}_[0-9a-f]{24}")
 _ID_IN_TEXT = re.compile(rf"(?<![A-Za-z0-9_]){_FULL_ID.pattern}(?![A-Za-z0-9_])")
 _NUMBER = re.compile(r"#?([1-9]\d{0,3})")  # no leading zero: "0012" is the end of an id
-_SHORTEST = 4
-"""Characters of a short handle; more where two items share them (of a hundred, in one list of thirteen)."""
-_LISTED = 5
-"""Candidates that an error names."""
+_SHORTEST = 4  # characters of a short handle; more where two items share them (of a hundred, in one list of thirteen)
+_LISTED = 5  # candidates that an error names
 
 
 class Named(NamedTuple):
@@ -120,7 +118,7 @@ def _begins(text: str, item: Named) -> bool:
 
 
 def _has_word(text: str, item: Named) -> bool:
-    # A number is a whole word: "cancel 9" of a list of three must not take "check 95 files".
+    # a number is a whole word: "cancel 9" of a list of three must not take "check 95 files".
     end = r"(?!\w)" if text.isdecimal() else ""
     return re.search(rf"(?<!\w){re.escape(text)}{end}", item.title.casefold()) is not None
 

@@ -16,15 +16,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-MARK = "…"
-"""What stands where a secret was."""
-_SHORTEST = 8
-"""Characters. Replacing shorter values would spoil texts, and they hide nothing."""
+MARK = "…"  # what stands where a secret was
+_SHORTEST = 8  # characters. Replacing shorter values would spoil texts, and they hide nothing.
 _WORD = 12
 """Characters. Below that, letters or digits alone are words and numbers (``production``, ``20261123``), not keys."""
 _LARGEST_FILE = 64 * 1024
-_RECHECK = 1.0
-"""Seconds for which :func:`scrub` trusts what it knows of the environment."""
+_RECHECK = 1.0  # seconds for which :func:`scrub` trusts what it knows of the environment
 
 _SECRET_NAME = re.compile(
     r"(?:^|_)(?:API_?KEYS?|KEYS?|APIKEY|\w*TOKENS?|SECRETS?|\w*PASSWORDS?|PASS|PASSWD|PASSPHRASE|CREDENTIALS?|PAT|DSN"
@@ -101,8 +98,7 @@ class _Known:
         self._environ: dict[str, str] | None = None
         self._looked = 0.0
         self._values: tuple[str, ...] = ()
-        self.beginnings: frozenset[str] = frozenset()
-        """Every proper beginning of every value."""
+        self.beginnings: frozenset[str] = frozenset()  # every proper beginning of every value
         self.longest = 0
 
     def forget(self) -> None:

@@ -19,20 +19,14 @@ if TYPE_CHECKING:
 class Limits:
     """Where a run ends by itself. Budgets of zero are no limit."""
 
-    max_iterations: int = 50
-    """Requests to the model."""
+    max_iterations: int = 50  # requests to the model
     run_timeout: float = 600.0
     """Seconds from start to ``timed_out``; enforced by the session, here for the agent's own time-outs."""
-    run_token_budget: int = 0
-    """Input and output tokens of this run, its subagents included."""
-    run_cost_budget: float = 0.0
-    """US dollars of this run, where the price is known."""
-    session_token_budget: int = 0
-    """Tokens of all the session's runs together."""
-    daily_token_budget: int = 0
-    """Tokens of all the user's runs of the last 24 hours."""
-    daily_cost_budget: float = 0.0
-    """US dollars of the same, where the price is known."""
+    run_token_budget: int = 0  # input and output tokens of this run, its subagents included
+    run_cost_budget: float = 0.0  # US dollars of this run, where the price is known
+    session_token_budget: int = 0  # tokens of all the session's runs together
+    daily_token_budget: int = 0  # tokens of all the user's runs of the last 24 hours
+    daily_cost_budget: float = 0.0  # US dollars of the same, where the price is known
 
     def within(self, wanted: RunLimits) -> Limits:
         """These and those of a profile: the stricter of each."""
@@ -55,8 +49,7 @@ def _least(*limits: float | None) -> float:
 class Settings:
     """All settings. The fields, and those of ``limits``, have the names and units of the traits."""
 
-    database_url: str = ""
-    """``sqlite:///<absolute path>``."""
+    database_url: str = ""  # ``sqlite:///<absolute path>``
     default_profile: str = "assistant"
     default_model: str = "offline"
     replay_buffer_size: int = 1000
@@ -76,7 +69,6 @@ class Settings:
     compact_after: float = 86_400.0
     tool_ceiling: Mapping[str, str] = field(default_factory=dict)
     """Tools by name or pattern: the most that each may get, ``allow``, ``ask`` or ``deny``."""
-    mcp_config: str = ""
-    """A file with ``mcpServers`` besides those in Jupyter's configuration path; empty: none."""
+    mcp_config: str = ""  # a file with ``mcpServers`` besides those in Jupyter's configuration path; empty: none
     notify_allow_private: bool = False
     kernel_user: str = "local"

@@ -143,9 +143,7 @@ class Api:
     """The extension's HTTP and WebSocket, as a client sees them."""
 
     def __init__(
-        self,
-        fetch: Callable[..., Awaitable[Any]],
-        ws_fetch: Callable[..., Awaitable[WebSocketClientConnection]],
+        self, fetch: Callable[..., Awaitable[Any]], ws_fetch: Callable[..., Awaitable[WebSocketClientConnection]]
     ) -> None:
         self._fetch = fetch
         self._ws_fetch = ws_fetch

@@ -22,8 +22,7 @@ from ..kernel.client.client import Client, Envelope
 from ..kernel.errors import KernelError, Refused, Unreachable
 from .demo_server import CellFailed, CellOutput, PrivateServer, RemoteKernel, ServerFailed, private_server, tail
 
-LIMIT = 27.0
-"""Seconds for all steps; with the clean-up it stays below 30."""
+LIMIT = 27.0  # seconds for all steps; with the clean-up it stays below 30
 NOTEBOOK = "demo.ipynb"
 QUESTION = "What can you do?"
 MESSAGE = "Summarise this session"

@@ -86,7 +86,7 @@ async def _launch(home: Path, token: str) -> asyncio.subprocess.Process:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            # A process group of its own: Ctrl-C in the terminal must reach the demo alone, which then stops the server.
+            # a process group of its own: Ctrl-C in the terminal must reach the demo alone, which then stops the server.
             start_new_session=True,
         )
 
@@ -147,8 +147,7 @@ class CellOutput:
 
     texts: dict[str, str] = field(default_factory=dict)
     """Plain text by display id, the latest of each; other outputs under numbers."""
-    updates: int = 0
-    """How often something was shown or replaced."""
+    updates: int = 0  # how often something was shown or replaced
 
     @property
     def text(self) -> str:

@@ -38,8 +38,7 @@ class Finding:
     check: str
     status: Literal["ok", "warn", "fail"]
     text: str
-    fix: str | None = None
-    """What to do; None when there is nothing to do."""
+    fix: str | None = None  # what to do; None when there is nothing to do
 
 
 PACKAGE = Path(__file__).parent.parent
@@ -210,8 +209,7 @@ def _folder(path: Path) -> Finding:
     return Finding("database", "ok", f"a database can be written and locked in {folder}")
 
 
-_MOST_KERNELS = 8
-"""Each costs the start of an interpreter."""
+_MOST_KERNELS = 8  # each costs the start of an interpreter
 _PROBE = "import navi_jupyter, navi_jupyter.kernel.api as _; print(navi_jupyter.__version__)"
 
 

@@ -25,8 +25,7 @@ from .errors import Interrupted, KernelError, Refused
 from .shell import current_shell, show
 
 POLL = 0.5  # seconds; Windows does not interrupt an endless wait for Ctrl-C, so none is endless
-STOP_PATIENCE = 12.0
-"""Seconds to wait for the end of a stopped run: more than the server's ``stop_deadline`` of ten."""
+STOP_PATIENCE = 12.0  # seconds to wait for the end of a stopped run: more than the server's ``stop_deadline`` of ten
 
 
 class Painter(Protocol):
@@ -92,8 +91,7 @@ class PendingPrompt:
         self._painter = painter
         self._changed = threading.Event()
         """Set when the view has changed since it was painted, and when its run is over."""
-        self._submitted = asyncio.Event()
-        """Set once the server has accepted or refused the prompt."""
+        self._submitted = asyncio.Event()  # set once the server has accepted or refused the prompt
         self.view = RunView("", self._prompt["command_id"])
         """Written on the io thread only; readable anywhere. Its ``run_id`` is empty until the prompt is accepted."""
 
@@ -160,7 +158,7 @@ class PendingPrompt:
 
     def _interval(self) -> float:
         """Seconds between paintings."""
-        # A tenth, and more for a long answer, since the front end renders all of it each time.
+        # a tenth, and more for a long answer, since the front end renders all of it each time.
         return 0.1 + sum(len(part.content) for part in list(self.view.parts) if isinstance(part, TextPart)) / 200_000
 
     async def _run(self) -> None:

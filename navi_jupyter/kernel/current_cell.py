@@ -15,10 +15,8 @@ from .shell import current_kernel, current_request, kernel_id, seconds_running
 
 CELL_WORDS = ("done", "finished", "succeeded", "failed", "fails", "slow", "slower")
 CELL_EVENTS = ("cell_done", "cell_finished", "cell_failed", "cell_slow")
-AFTER = "after:"
-"""Prefix of a request's id: the cell that begins next after the one that this request runs."""
-REQUEST = "request:"
-"""Prefix of a request's id: the cell that it runs, in this execution."""
+AFTER = "after:"  # prefix of a request's id: the cell that begins next after the one that this request runs
+REQUEST = "request:"  # prefix of a request's id: the cell that it runs, in this execution
 
 COMM = "navi.cell"
 LONGEST_SOURCE = 20_000
@@ -58,7 +56,7 @@ def report_cell(schedule: Mapping[str, Any]) -> None:
     kernel = current_kernel()
     code = str((request.get("content") or {}).get("code") or "")[:LONGEST_SOURCE]
     data = {"code": code, "seconds": seconds_running(request)}
-    # A message of a comm that does not exist: front ends ignore that silently, but warn of an unknown message type.
+    # a message of a comm that does not exist: front ends ignore that silently, but warn of an unknown message type.
     kernel.send_response(kernel.iopub_socket, "comm_msg", {"comm_id": COMM, "data": data})
 
 

@@ -28,8 +28,7 @@ from .recalls import Recall, change_all, find_recall, foresee, new_recall, polic
 from .session import Session, payload_from, sessions_table
 from .shell import current_shell, show
 
-_LONGEST_SOURCE = 4000
-"""Characters of a cell's source that go with its output."""
+_LONGEST_SOURCE = 4000  # characters of a cell's source that go with its output
 
 HELP = """\
 %navi TEXT                              ask; the answer streams into the cell (-b: do not wait for it)
@@ -88,7 +87,7 @@ class NaviMagics(Magics):
             return _ACTIONS[action.name](action)
         except NoSuchItem as error:
             sentence = action.options.get("else")
-            # A single word is a misspelt title: what there is helps more than an agent that is asked to guess.
+            # a single word is a misspelt title: what there is helps more than an agent that is asked to guess.
             if sentence is None or len(action.args[-1].split()) == 1:
                 hint = "" if sentence is None else f" To ask Navi instead: %navi -- {sentence}"
                 raise NoSuchItem(error.message + hint) from None

@@ -29,20 +29,16 @@ class Recall:
     """
 
     id: str
-    handle: str
-    """The short form of ``id``, which every ``%navi`` command takes."""
+    handle: str  # the short form of ``id``, which every ``%navi`` command takes
     session_id: str
     title: str
     message: str
-    schedule: dict[str, Any]
-    """When it fires, in the contract's form."""
-    policy: dict[str, Any]
-    """What happens when it cannot simply run on time."""
+    schedule: dict[str, Any]  # when it fires, in the contract's form
+    policy: dict[str, Any]  # what happens when it cannot simply run on time
 
     def __init__(self, service: Service, content: Mapping[str, Any], last: Mapping[str, Any] | None = None) -> None:
         self._service = service
-        self._last = last
-        """The latest row of its ledger, where a list brought it along."""
+        self._last = last  # the latest row of its ledger, where a list brought it along
         self._update(content)
 
     def _update(self, content: Mapping[str, Any]) -> Recall:
@@ -168,7 +164,7 @@ def new_recall(service: Service, session_id: str, message: str, schedule: Mappin
         made = Recall(service, service.call("POST", "recalls", body | given))
         report_cell(schedule)
     except Refused as refused:
-        # A server without events answers with the kinds that it has, in the words of its validator.
+        # a server without events answers with the kinds that it has, in the words of its validator.
         if schedule["kind"] == "when" and refused.server_code == "invalid_request" and refused.field == "schedule":
             text = "Recalls on events (when …) are not available yet: use in, at, every or cron."
             raise UsageError(text, field="schedule") from None

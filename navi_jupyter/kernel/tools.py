@@ -30,13 +30,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _EFFECTS = ("read", "note", "write", "run", "outside")
-_TEXT = 200_000
-"""Characters of a result. It travels in one message; the server gives the model less."""
+_TEXT = 200_000  # characters of a result. It travels in one message; the server gives the model less.
 # The last frames are those of the user's code; a model needs no more to mend it.
 _TRACEBACK = 2_000
 _FRAMES = 6
-_MAX_IMAGE = 3_000_000
-"""Bytes."""
+_MAX_IMAGE = 3_000_000  # bytes
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,7 @@ class Attachment(Value):
     owner: str
     name: str
     media_type: str
-    size: int
-    """Bytes."""
+    size: int  # bytes
     sha256: str
     created_at: Instant
 
@@ -63,8 +62,7 @@ class Fact(Value):
     owner: str
     text: str
     source: Literal["user", "agent"]
-    session_id: str | None = None
-    """Where it was learned."""
+    session_id: str | None = None  # where it was learned
     created_at: Instant
     updated_at: Instant
 

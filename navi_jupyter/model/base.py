@@ -56,10 +56,7 @@ _DURATION_SCHEMA = WithJsonSchema(
     {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|[dhms]))+$", "examples": ["10m", "1h30m"]}
 )
 Duration = Annotated[
-    timedelta,
-    BeforeValidator(_read_duration),
-    PlainSerializer(format_duration, return_type=str),
-    _DURATION_SCHEMA,
+    timedelta, BeforeValidator(_read_duration), PlainSerializer(format_duration, return_type=str), _DURATION_SCHEMA
 ]
 
 
@@ -70,10 +67,7 @@ def _read_period(value: object) -> Period:
 
 
 CalendarPeriod = Annotated[
-    Period,
-    PlainValidator(_read_period),
-    PlainSerializer(str, return_type=str),
-    _DURATION_SCHEMA,
+    Period, PlainValidator(_read_period), PlainSerializer(str, return_type=str), _DURATION_SCHEMA
 ]
 """A :class:`~navi_jupyter.clock.Period`: like a duration on the wire, but its days are calendar days."""
 Instant = Annotated[AwareDatetime, PlainSerializer(lambda at: at.isoformat(), return_type=str, when_used="json")]

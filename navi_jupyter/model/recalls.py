@@ -52,19 +52,15 @@ class Cron(Value):
 class WhenEvent(StrEnum):
     """What can happen in a notebook, and wake a recall."""
 
-    CELL_DONE = "cell_done"
-    """It finished or failed."""
+    CELL_DONE = "cell_done"  # it finished or failed
     CELL_FINISHED = "cell_finished"
     CELL_FAILED = "cell_failed"
-    CELL_SLOW = "cell_slow"
-    """It runs for longer than ``longer_than``."""
-    KERNEL_IDLE = "kernel_idle"
-    """Nothing has run for ``longer_than`` (default: at once) after something did."""
+    CELL_SLOW = "cell_slow"  # it runs for longer than ``longer_than``
+    KERNEL_IDLE = "kernel_idle"  # nothing has run for ``longer_than`` (default: at once) after something did
     KERNEL_RESTARTED = "kernel_restarted"
     KERNEL_DIED = "kernel_died"
     FILE_CHANGED = "file_changed"
-    EXPRESSION = "expression"
-    """A Python expression in the kernel turned true."""
+    EXPRESSION = "expression"  # A Python expression in the kernel turned true
 
 
 class When(Value):
@@ -72,21 +68,17 @@ class When(Value):
 
     kind: Literal["when"] = "when"
     event: WhenEvent
-    kernel_id: str | None = None
-    """None: the kernel of the session's notebook, whichever that is then."""
+    kernel_id: str | None = None  # None: the kernel of the session's notebook, whichever that is then
     cell: str | None = None
     """Which cell: ``running`` (the one that runs now; the next one that starts when none does), ``any``, or the id of
     an ``execute_request`` or of a notebook cell. ``request:<id>``: that very execution, in the kernel ``kernel_id``;
     ``after:<id>``: the next one after it. None for events that are not of a cell."""
-    path: str | None = None
-    """Of ``file_changed``: a file or a glob, relative to the server's root."""
+    path: str | None = None  # of ``file_changed``: a file or a glob, relative to the server's root
     expr: str | None = None
     longer_than: Duration | None = None
-    every: Duration = timedelta(seconds=5)
-    """How often an expression or a file is looked at, besides after each cell."""
+    every: Duration = timedelta(seconds=5)  # how often an expression or a file is looked at, besides after each cell
     repeat: Literal["once", "each"] = "once"
-    cooldown: Duration | None = None
-    """After a firing, so long nothing fires (``each``)."""
+    cooldown: Duration | None = None  # after a firing, so long nothing fires (``each``)
 
 
 Schedule = Annotated[Once | Every | Cron | When, Field(discriminator="kind")]
@@ -187,12 +179,9 @@ class Recall(Value):
     schedule: Schedule
     policy: Policy
     status: RecallStatus
-    next_at: Instant | None
-    """The next slot; None when there is none (over, or paused)."""
-    last_at: Instant | None = None
-    """The slot that was last started."""
-    fired: int = 0
-    """How many firings have started."""
+    next_at: Instant | None  # the next slot; None when there is none (over, or paused)
+    last_at: Instant | None = None  # the slot that was last started
+    fired: int = 0  # how many firings have started
     created_at: Instant
     origin: OriginKind = OriginKind.USER
     """``user`` when a person asked for it over the API, ``system`` when the agent's tool made it."""
@@ -245,8 +234,7 @@ class FiringAttempt(Value):
 
     run_id: str
     status: RunStatus
-    reason: str | None = None
-    """Why it failed or was interrupted."""
+    reason: str | None = None  # why it failed or was interrupted
     started_at: Instant | None = None
     ended_at: Instant | None = None
 
@@ -263,13 +251,11 @@ class Firing(Value):
     reason: str | None = None
     run_id: str | None = None
     attempt: int = 0
-    coalesced: int = 0
-    """How many earlier slots this row stands for besides its own."""
+    coalesced: int = 0  # how many earlier slots this row stands for besides its own
     not_before: Instant
     started_at: Instant | None = None
     ended_at: Instant | None = None
-    lateness_ms: int | None = None
-    """Milliseconds from the slot to the start of its run."""
+    lateness_ms: int | None = None  # milliseconds from the slot to the start of its run
     delivery: Literal["none", "pending", "delivered", "failed"] = "none"
     """Whether people were notified (``notify``): apart from how the run went."""
     delivery_error: str | None = None

@@ -18,20 +18,16 @@ ToolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0
 class InterruptKind(StrEnum):
     """Why a run asks."""
 
-    APPROVAL = "approval"
-    """A tool call may run only if the user approves."""
-    QUESTION = "question"
-    """A value is missing (MCP elicitation, a subagent's question)."""
+    APPROVAL = "approval"  # a tool call may run only if the user approves
+    QUESTION = "question"  # a value is missing (MCP elicitation, a subagent's question)
 
 
 class InterruptStatus(StrEnum):
     """How far a question is. All but the first are final."""
 
     OPEN = "open"
-    RESOLVED = "resolved"
-    """Answered; for an approval, the payload has whether it may run."""
-    CANCELLED = "cancelled"
-    """Declined without an answer, or its run ended."""
+    RESOLVED = "resolved"  # answered; for an approval, the payload has whether it may run
+    CANCELLED = "cancelled"  # declined without an answer, or its run ended
     EXPIRED = "expired"
 
 
@@ -44,14 +40,10 @@ class Interrupt(Value):
     kind: InterruptKind
     message: str
     tool_call_id: str | None = None
-    tool: str | None = None
-    """Name of the tool; set for approvals."""
-    args: dict[str, Any] | None = None
-    """What the tool would be called with; set for approvals."""
-    response_schema: dict[str, Any] | None = None
-    """JSON schema of the payload of a ``resolved`` answer to a question."""
-    subagent_run_id: str | None = None
-    """The subagent that asks."""
+    tool: str | None = None  # name of the tool; set for approvals
+    args: dict[str, Any] | None = None  # what the tool would be called with; set for approvals
+    response_schema: dict[str, Any] | None = None  # JSON schema of the payload of a ``resolved`` answer to a question
+    subagent_run_id: str | None = None  # the subagent that asks
     durable: bool = True
     """Whether the run waits in the database, and goes on after a restart. Else it waits in the server's memory."""
     created_at: Instant
@@ -66,12 +58,9 @@ class Approval(Value):
     """The payload of an answer to an approval."""
 
     approved: bool
-    args: dict[str, Any] | None = None
-    """Call it with these instead."""
-    always: Literal["session"] | None = None
-    """``session``: do not ask again for this tool in this session."""
-    message: Annotated[str, StringConstraints(max_length=4000)] | None = None
-    """For the model; why not, for example."""
+    args: dict[str, Any] | None = None  # call it with these instead
+    always: Literal["session"] | None = None  # ``session``: do not ask again for this tool in this session
+    message: Annotated[str, StringConstraints(max_length=4000)] | None = None  # for the model; why not, for example
 
 
 class Permission(StrEnum):
@@ -85,14 +74,10 @@ class Permission(StrEnum):
 class Effect(StrEnum):
     """What calling a tool does to the world: decides whether it asks where no permission is set."""
 
-    READ = "read"
-    """Looks only. Allowed by default."""
-    NOTE = "note"
-    """Changes Navi's own things: recalls, memory. Allowed by default."""
-    WRITE = "write"
-    """Changes files or notebooks. Asks by default."""
-    RUN = "run"
-    """Executes code. Asks by default."""
+    READ = "read"  # looks only. Allowed by default.
+    NOTE = "note"  # changes Navi's own things: recalls, memory. Allowed by default.
+    WRITE = "write"  # changes files or notebooks. Asks by default.
+    RUN = "run"  # executes code. Asks by default.
     OUTSIDE = "outside"
     """Another program's (MCP, a package, a function of the user's) that does not say it only reads. Asks by default."""
 
@@ -102,11 +87,9 @@ class KernelFunction(Value):
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
     description: Annotated[str, StringConstraints(max_length=8000)] = ""
-    parameters: dict[str, Any]
-    """JSON schema of the arguments: an object."""
+    parameters: dict[str, Any]  # JSON schema of the arguments: an object
     effect: Effect = Effect.OUTSIDE
-    awaits: bool = False
-    """It is a coroutine function."""
+    awaits: bool = False  # it is a coroutine function
 
 
 class KernelFunctions(Value):
@@ -118,10 +101,7 @@ class KernelFunctions(Value):
 class RunLimits(Value):
     """What a profile may set; the traits of the server are the ceiling."""
 
-    max_iterations: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    """Requests to the model in one run."""
+    max_iterations: Annotated[int, Field(ge=1, le=10_000)] | None = None  # requests to the model in one run
     timeout: Duration | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    """Input and output tokens of one run."""
-    max_cost: Annotated[float, Field(gt=0)] | None = None
-    """US dollars of one run, where the price is known."""
+    max_tokens: Annotated[int, Field(ge=1)] | None = None  # input and output tokens of one run
+    max_cost: Annotated[float, Field(gt=0)] | None = None  # US dollars of one run, where the price is known

@@ -44,8 +44,7 @@ class Session(Value):
     model: str
     notebook_path: str | None = None
     kernel_id: str | None = None
-    timezone: str = "UTC"
-    """IANA zone of the user, for recalls that name none."""
+    timezone: str = "UTC"  # IANA zone of the user, for recalls that name none
     created_at: Instant
     updated_at: Instant
     head_seq: int = 0
@@ -135,7 +134,6 @@ class Run(Value):
     ended_at: Instant | None = None
     usage: Usage = Usage()
     error: Failure | None = None
-    merged_into: str | None = None
-    """The run that took this one's prompt over while it was in progress (mode ``steer``)."""
+    merged_into: str | None = None  # the run that took this one's prompt over while it was in progress (mode ``steer``)
     rolled_back: bool = False
     """Left out of what the model reads of earlier turns (mode ``rollback``); the log has it all."""

@@ -45,28 +45,22 @@ class ActiveRun:
         ask: AskUser,
     ) -> None:
         self.run = run
-        self.fold = fold
-        """The run's conversation so far, the prompt included."""
+        self.fold = fold  # the run's conversation so far, the prompt included
         self.time_limit = time_limit
         self.steering = steering
         self.lost = False
         """Set when the run was closed by another server (this one was silent for too long) or went with its session."""
-        self.abandoned = False
-        """Set when the task did not end in time: it may go on, but its events are dropped."""
-        self.over = False
-        """Set when its end is being written down: nothing more gets into the log."""
-        self.task: asyncio.Task[None]
-        """Set by :meth:`begin`."""
+        self.abandoned = False  # set when the task did not end in time: it may go on, but its events are dropped
+        self.over = False  # set when its end is being written down: nothing more gets into the log
+        self.task: asyncio.Task[None]  # set by :meth:`begin`
         self._cancelled = False
-        self._closing = False
-        """Set when the server stops or the session goes."""
+        self._closing = False  # set when the server stops or the session goes
         self._context = replace(context, emit=self.emit, ask=ask, steering=steering)
         self._loop = loop
         self._event_writer = event_writer
         self._scrubber = EventRedactor()
         self._result: TurnResult | None = None
-        self._seconds = 0.0
-        """The limit of its time."""
+        self._seconds = 0.0  # the limit of its time
 
     def begin(self, turn: Turn) -> None:
         """Put the agent to work."""
@@ -191,8 +185,7 @@ class ActiveRun:
         return Ending(RunStatus.FAILED, failure)
 
 
-_FOLDED_HERE = 50
-"""More frames than these are folded in a thread: it would hold up the loop."""
+_FOLDED_HERE = 50  # more frames than these are folded in a thread: it would hold up the loop
 
 
 async def launch(

@@ -14,10 +14,8 @@ from ..output_text import patched
 @dataclass(slots=True)
 class _Activity:
     run_id: str | None
-    event: ActivitySnapshot
-    """The last whole state."""
-    content: dict[str, Any]
-    """Its present state; a copy, changed in place by patches."""
+    event: ActivitySnapshot  # the last whole state
+    content: dict[str, Any]  # its present state; a copy, changed in place by patches
 
 
 class Activities:

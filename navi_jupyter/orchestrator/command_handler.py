@@ -29,14 +29,10 @@ class Admission:
     """What became of a prompt."""
 
     acceptance: Acceptance
-    started: Run | None = None
-    """Its run, when it could start at once."""
-    rival: Run | None = None
-    """The run that is in its way, as it was before."""
-    ended: Run | None = None
-    """A run that waited for an answer, and was ended for it."""
-    repeated: bool = False
-    """It had been accepted before."""
+    started: Run | None = None  # its run, when it could start at once
+    rival: Run | None = None  # the run that is in its way, as it was before
+    ended: Run | None = None  # a run that waited for an answer, and was ended for it
+    repeated: bool = False  # it had been accepted before
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +40,7 @@ class Withdrawal:
     """What became of a ``stop``, an ``unqueue`` or an ``edit``."""
 
     acceptance: Acceptance
-    target: Run | None = None
-    """The run that is to end (as it was before), or that was taken out of the queue."""
+    target: Run | None = None  # the run that is to end (as it was before), or that was taken out of the queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +48,7 @@ class Answered:
     """What became of an ``answer``."""
 
     acceptance: Acceptance
-    question: Interrupt | None = None
-    """As it is now; None when the command had been accepted before."""
+    question: Interrupt | None = None  # as it is now; None when the command had been accepted before
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,10 +26,8 @@ from .event_writer import EventWriter
 from .interrupts import PendingInterrupts
 from .run_slots import RunSlots
 
-IDLE_AFTER = 60.0
-"""Seconds without work after which a session leaves memory."""
-MAX_QUEUED_PROMPTS = 100
-"""Prompts that wait in one session: more come from a program that does not read its answers."""
+IDLE_AFTER = 60.0  # seconds without work after which a session leaves memory
+MAX_QUEUED_PROMPTS = 100  # prompts that wait in one session: more come from a program that does not read its answers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,8 +57,7 @@ class SessionDependencies:
     history: SessionHistory
     tool_services: ToolServices
     run_ended: RunEnded
-    limits_of_profile: Callable[[str], RunLimits]
-    """Raises InvalidRequest for a profile that cannot be used."""
+    limits_of_profile: Callable[[str], RunLimits]  # raises InvalidRequest for a profile that cannot be used
 
     def tool_context(self, session: Session, *, user_id: str, run_id: str, origin: Origin) -> ToolContext:
         """What the tools of a run work with; ``emit``, ``ask``, ``steering`` and ``record_effect`` are the run's."""

@@ -20,13 +20,10 @@ from .snapshot import snapshot_events
 
 PAGE_EVENTS = 500
 PAGE_BYTES = 256 * 1024
-KEPT_PAGES = 32
-"""Pages of one head that are kept for the next follower at the same cursor. Most followers are at one."""
-PAGES_PER_TURN = 16
-"""Pages that are handed to followers in one turn of the event loop."""
+KEPT_PAGES = 32  # pages of one head that are kept for the next follower at the same cursor. Most followers are at one.
+PAGES_PER_TURN = 16  # pages that are handed to followers in one turn of the event loop
 KEPT_REREADS = 8
-LONGEST_HOLD = 0.05
-"""Seconds by which a flush may be put off when serving the last one was expensive."""
+LONGEST_HOLD = 0.05  # seconds by which a flush may be put off when serving the last one was expensive
 HOLD_FACTOR = 2.0
 """A flush that took t to serve is followed by a pause of this times t: followers take a third of the loop at most."""
 
@@ -35,12 +32,9 @@ HOLD_FACTOR = 2.0
 class Page:
     """Envelopes for a follower: ready to send, the same bytes for everybody at the same cursor."""
 
-    text: bytes
-    """A WebSocket frame: one envelope, or ``{"batch":[...]}``."""
-    envelopes: Sequence[tuple[int, str]]
-    """(seq, envelope as JSON)."""
-    last_seq: int
-    """The reader's next cursor."""
+    text: bytes  # A WebSocket frame: one envelope, or ``{"batch":[...]}``
+    envelopes: Sequence[tuple[int, str]]  # (seq, envelope as JSON)
+    last_seq: int  # the reader's next cursor
 
 
 def make_page(envelopes: Sequence[tuple[int, str]]) -> Page:
@@ -70,8 +64,7 @@ class Ring:
     """The last frames of a session, bounded by count and bytes. Knows what it does not hold."""
 
     def __init__(self, *, max_events: int, max_bytes: int) -> None:
-        self.start = 0
-        """Every event with seq > start (and <= head) is held."""
+        self.start = 0  # every event with seq > start (and <= head) is held
         self.head = 0
         self._max_events = max_events
         self._max_bytes = max_bytes
@@ -117,7 +110,7 @@ class Ring:
         while drop < len(self._seqs) - 1 and self._bytes - spare > self._max_bytes:
             spare += _size(self._frames[drop])
             drop += 1
-        # A list is cut at the front in lumps: dropping one by one would move the rest each time.
+        # a list is cut at the front in lumps: dropping one by one would move the rest each time.
         if drop > max(16, len(self._seqs) // 4) or (drop and self._bytes > self._max_bytes):
             self.start = self._seqs[drop - 1]
             del self._seqs[:drop], self._frames[:drop]
@@ -135,16 +128,14 @@ class Feed:
         self.session_id = session_id
         self.ring = ring
         self.followers = 0
-        self.closed = False
-        """The session was deleted or the server stops: followers end."""
+        self.closed = False  # the session was deleted or the server stops: followers end
         self._grown = asyncio.Event()
         self._pages: dict[int, Page] = {}
         """Pages of the present head by cursor: cut once for all followers that are there."""
         self._rereads: dict[int, asyncio.Task[Page | None]] = {}
         """Pages from the store by cursor: followers that fell behind mostly did so together."""
         self._signalled_at = 0.0
-        self._serving = 0.0
-        """Seconds from the last signal to the last caught-up follower that was served in good time."""
+        self._serving = 0.0  # seconds from the last signal to the last caught-up follower that was served in good time
         self._held: asyncio.TimerHandle | None = None
 
     def extend(self, frames: Sequence[tuple[int, str]]) -> None:
@@ -186,12 +177,12 @@ class Feed:
         if reading is None:
             reading = self._rereads[cursor] = asyncio.create_task(read(self.session_id, cursor))
             reading.add_done_callback(lambda done: self._reread_done(cursor, done))
-        # A follower that leaves must not end the reading of the others.
+        # a follower that leaves must not end the reading of the others.
         return await asyncio.shield(reading)
 
     def _reread_done(self, cursor: int, reading: asyncio.Task[Page | None]) -> None:
         page = None if reading.cancelled() or reading.exception() else reading.result()
-        # A page that ends at what was the head then is not what the next one would get.
+        # a page that ends at what was the head then is not what the next one would get.
         if page is None or not page.envelopes or page.last_seq >= self.ring.start or self.followers < 2:
             del self._rereads[cursor]
         elif len(self._rereads) > KEPT_REREADS:
@@ -236,8 +227,7 @@ class EventLog:
         self._stopped = False
         self.in_use = asyncio.Event()
         """Set when a follower begins; the poll for other processes' commits clears it and sleeps."""
-        self.delivered = 0
-        """Envelopes handed to followers since the start, for the metrics."""
+        self.delivered = 0  # envelopes handed to followers since the start, for the metrics
         store.subscribe(self._appended)
 
     @property

@@ -17,12 +17,9 @@ from ..ports.transactions import SessionTx
 
 log = get_logger("journal")
 
-BATCH = 500
-"""Events per transaction: encoding more would hold up the loop, which kernels share."""
-ROOM = 2000
-"""Events that may wait for the database before writers are made to wait."""
-LONGEST_PAUSE = 5.0
-"""Seconds between attempts while the database refuses."""
+BATCH = 500  # events per transaction: encoding more would hold up the loop, which kernels share
+ROOM = 2000  # events that may wait for the database before writers are made to wait
+LONGEST_PAUSE = 5.0  # seconds between attempts while the database refuses
 
 
 class EventWriter:
@@ -33,12 +30,10 @@ class EventWriter:
         self._server_id = server_id
         self._pending: dict[str, list[Draft]] = {}
         self._count = 0
-        self._writers: dict[str, Callable[[str], None]] = {}
-        """By run: ends it, with the reason."""
+        self._writers: dict[str, Callable[[str], None]] = {}  # by run: ends it, with the reason
         self._wanted = asyncio.Event()
         self._in_flight: frozenset[str] = frozenset()
-        self._progress = asyncio.Event()
-        """Replaced at each commit, after being set."""
+        self._progress = asyncio.Event()  # replaced at each commit, after being set
         self._stopping = False
 
     def write(self, session_id: str, draft: Draft) -> None:
@@ -85,7 +80,7 @@ class EventWriter:
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
             except Exception:
-                # A defect, not the database: it must not end everybody's writing.
+                # a defect, not the database: it must not end everybody's writing.
                 log.exception("journal_broke", events=count)
                 if len(taken) > 1:
                     taken = await self._commit_apart(taken)

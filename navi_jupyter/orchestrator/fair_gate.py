@@ -15,8 +15,7 @@ class FairGate:
 
     def __init__(self, per_turn: int) -> None:
         self._per_turn = per_turn
-        self._passed = 0
-        """In this turn. Above zero, the next turn's opening is scheduled."""
+        self._passed = 0  # in this turn. Above zero, the next turn's opening is scheduled.
         self._line: deque[asyncio.Future[None]] = deque()
 
     async def passage(self) -> None:

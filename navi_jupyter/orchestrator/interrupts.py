@@ -113,7 +113,7 @@ def _misfit(schema: dict[str, Any], payload: Any) -> str | None:
     kind = validator_for(schema, default=Draft202012Validator)
     try:
         kind.check_schema(schema)
-        # An empty registry: a schema comes from another program, and must not make us fetch what it refers to.
+        # an empty registry: a schema comes from another program, and must not make us fetch what it refers to.
         found = best_match(kind(schema, registry=Registry()).iter_errors(payload))
     except (SchemaError, Unresolvable, RecursionError):
         return None
@@ -159,8 +159,7 @@ class PausableTimeout:
     def __init__(self, seconds: float) -> None:
         self._left = seconds
         self._holders = 0
-        self._timeout: asyncio.Timeout | None = None
-        """Set while the run works."""
+        self._timeout: asyncio.Timeout | None = None  # set while the run works
 
     def limit(self) -> asyncio.Timeout:
         """The time-out to work under. Call it once."""
@@ -219,8 +218,7 @@ class RunInterrupts:
         self._interrupts = interrupts
         self._approval_timeout = approval_timeout
         self._time_limit = time_limit
-        self._withdrawn = withdrawn
-        """Called with the id of a question that is not wanted any more; does not wait."""
+        self._withdrawn = withdrawn  # called with the id of a question that is not wanted any more; does not wait
 
     async def __call__(self, ask: Ask) -> Interrupt:
         await self._event_writer.flushed(self._run.session_id)  # what it asks about is in the log before it

@@ -26,12 +26,9 @@ from .session_actor import SessionActor
 
 log = get_logger("orchestrator")
 
-LOOK_EVERY = 0.05
-"""Seconds between looks for another process's commits, while somebody follows or a run goes on."""
-BEAT_EVERY = 10.0
-"""Seconds between renewals of our claims; a third of the lease."""
-PEERS_EVERY = 1.0
-"""Seconds between looks for other servers of this machine that have exited: a read of a few rows."""
+LOOK_EVERY = 0.05  # seconds between looks for another process's commits, while somebody follows or a run goes on
+BEAT_EVERY = 10.0  # seconds between renewals of our claims; a third of the lease
+PEERS_EVERY = 1.0  # seconds between looks for other servers of this machine that have exited: a read of a few rows
 QUESTIONS_EVERY = 0.5
 """Seconds between looks for questions that have expired, and for runs that can go on: two small indexes."""
 COMPACT_EVERY = 3600.0
@@ -56,13 +53,11 @@ class Maintenance:
         self._server = server
         self._log = events
         self._interrupts = interrupts
-        self._actors = actors
-        """The live sessions of this process."""
+        self._actors = actors  # the live sessions of this process
         self._poke = poke
         self._run_ended = run_ended
         self._compact_after = compact_after
-        self._stale = False
-        """Another process has committed what we have not looked at yet."""
+        self._stale = False  # another process has committed what we have not looked at yet
         self._beaten_at = now()
 
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -92,7 +87,7 @@ class Maintenance:
         """Has another process committed? Then followers may have more to read, or a run of ours is to stop."""
         if not self._actors() and not self._log.followers:
             self._log.in_use.clear()
-            await self._log.in_use.wait()  # An idle server sleeps; a follower begins at a head that it reads itself.
+            await self._log.in_use.wait()  # an idle server sleeps; a follower begins at a head that it reads itself.
         if await self._store.changed_elsewhere():
             self._stale = True
         if not self._stale:
@@ -145,8 +140,7 @@ class Maintenance:
 
 compaction_log = get_logger("compaction")
 
-BATCH = 20
-"""Runs per transaction."""
+BATCH = 20  # runs per transaction
 _KEYS = {"TEXT_MESSAGE_CONTENT": "messageId", "REASONING_MESSAGE_CONTENT": "messageId", "TOOL_CALL_ARGS": "toolCallId"}
 
 _ACTIVITIES: dict[str, type[ActivitySnapshot | ActivityDelta]] = {
@@ -159,8 +153,7 @@ _ACTIVITIES: dict[str, type[ActivitySnapshot | ActivityDelta]] = {
 class Folding:
     """What compaction does to one run's rows."""
 
-    folded: dict[int, str] = field(default_factory=dict)
-    """seq -> the envelope that takes its place."""
+    folded: dict[int, str] = field(default_factory=dict)  # seq -> the envelope that takes its place
     dropped: list[int] = field(default_factory=list)
     stretches: list[tuple[int, int]] = field(default_factory=list)
     """[first, last): a cursor in here has seen a part of a message that is now one event at ``last``."""

@@ -36,21 +36,17 @@ from .session_directory import SessionDirectory, accept_any, no_model
 
 log = get_logger("orchestrator")
 
-STOP_SECONDS = 5.0
-"""Seconds that runs get to unwind when the server stops."""
+STOP_SECONDS = 5.0  # seconds that runs get to unwind when the server stops
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stats:
     """Numbers for health and metrics."""
 
-    sessions: int
-    """In memory."""
-    runs: int
-    """In progress in this process."""
+    sessions: int  # in memory
+    runs: int  # in progress in this process
     followers: int
-    delivered: int
-    """Envelopes handed to followers since the start."""
+    delivered: int  # envelopes handed to followers since the start
 
 
 def _no_limits(profile: str) -> RunLimits:  # noqa: ARG001
@@ -108,8 +104,7 @@ class Orchestrator:
             compact_after=timedelta(seconds=self.settings.compact_after),
         )
         self._listeners: list[RunEnded] = []
-        self._shared: SessionDependencies | None = None
-        """Set by :meth:`start`; None before and after."""
+        self._shared: SessionDependencies | None = None  # set by :meth:`start`; None before and after
 
     async def start(self, recalls: RecallAccess, *listeners: RunEnded) -> None:
         """Close what dead servers left open, start the prompts that wait; then commands are accepted.

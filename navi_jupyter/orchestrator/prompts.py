@@ -108,14 +108,12 @@ class RunSteering:
         waiting: bool,
         joined: Callable[[Sequence[Draft], Sequence[str]], None],
     ) -> None:
-        self.waiting = waiting
-        """Set when such a prompt is accepted, here or elsewhere; cleared when they are taken."""
+        self.waiting = waiting  # set when such a prompt is accepted, here or elsewhere; cleared when they are taken
         self._run = run
         self._server_id = server_id
         self._store = store
         self._event_writer = event_writer
-        self._joined = joined
-        """Called with the events and the runs of the prompts that were taken."""
+        self._joined = joined  # called with the events and the runs of the prompts that were taken
 
     async def take(self) -> Sequence[SteeredPrompt]:
         self.waiting = False

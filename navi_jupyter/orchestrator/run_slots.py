@@ -11,8 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-INTERACTIVE_IN_A_ROW = 3
-"""So many interactive requests in a row get a slot although a background one could have it."""
+INTERACTIVE_IN_A_ROW = 3  # so many interactive requests in a row get a slot although a background one could have it
 
 
 def reserved(limit: int) -> int:
@@ -26,8 +25,7 @@ class SlotRequest:
 
     session_id: str
     owner: str
-    background: bool = False
-    """A recall asked for it: no user waits for it."""
+    background: bool = False  # a recall asked for it: no user waits for it
 
 
 class RunSlots:
@@ -39,8 +37,7 @@ class RunSlots:
         self._poke = poke
         self._lines = {False: _Line(), True: _Line()}
         """By ``background``. No request in them could be given a slot: one that can be is called at once."""
-        self._kept: dict[str, SlotRequest] = {}
-        """Slots of sessions that were poked, and have not taken them yet."""
+        self._kept: dict[str, SlotRequest] = {}  # slots of sessions that were poked, and have not taken them yet
         self._taken: dict[str, SlotRequest] = {}
         self._interactive_in_a_row = 0
 

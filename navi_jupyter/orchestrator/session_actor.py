@@ -29,8 +29,7 @@ from .run_slots import SlotRequest
 log = get_logger("session")
 T = TypeVar("T")
 
-_RETRY = 1.0
-"""Seconds after which a session looks for its next run again when the database has refused."""
+_RETRY = 1.0  # seconds after which a session looks for its next run again when the database has refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +40,7 @@ class Submitted:
     user_id: str
     origin: Origin
     accepted: asyncio.Future[Acceptance]
-    attachments: tuple[Attachment, ...] = ()
-    """What a prompt brings along, stored."""
+    attachments: tuple[Attachment, ...] = ()  # what a prompt brings along, stored
 
     def accept(self, acceptance: Acceptance) -> None:
         """Answer, unless that was done or the sender has stopped waiting."""
@@ -93,8 +91,7 @@ class SessionActor:
 
     def __init__(self, session_id: str, shared: SessionDependencies) -> None:
         self.session_id = session_id
-        self.current: ActiveRun | None = None
-        """The run of this process, from its start until its end is durable."""
+        self.current: ActiveRun | None = None  # the run of this process, from its start until its end is durable
         self._shared = shared
         self._inbox: asyncio.Queue[Item] = asyncio.Queue()
         self._deadline: asyncio.TimerHandle | None = None
@@ -234,7 +231,7 @@ class SessionActor:
         if rival is None or rival.status is RunStatus.WAITING:
             if not self._closing:
                 self._shared.slots.wait(request)  # to start it, or to go on with a run that it has answered
-        # A run of another server is stopped by that one, which finds the request in the run's row; steering likewise.
+        # a run of another server is stopped by that one, which finds the request in the run's row; steering likewise.
         elif prompt.mode in ("interrupt", "rollback"):
             self.stop_requested(rival.id)
         elif prompt.mode == "steer":

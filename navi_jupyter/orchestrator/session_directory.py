@@ -33,12 +33,9 @@ class SessionView:
     head_seq: int
     run: Run | None
     queue: Sequence[Run]
-    prompts: Sequence[QueuedPrompt]
-    """The queue again, each with its prompts."""
-    approvals: Sequence[Interrupt]
-    """PendingInterrupts that are open."""
-    usage: Usage
-    """Of all the session's runs."""
+    prompts: Sequence[QueuedPrompt]  # the queue again, each with its prompts
+    approvals: Sequence[Interrupt]  # PendingInterrupts that are open
+    usage: Usage  # of all the session's runs
 
 
 def accept_any(name: str) -> None:

@@ -45,8 +45,7 @@ class _Place:
     run_id: str | None
     origin: Origin
     at: str
-    subagent: str | None = None
-    """The ``subagent_run_id``: the subagents of one run write at the same time."""
+    subagent: str | None = None  # the ``subagent_run_id``: the subagents of one run write at the same time
 
 
 @dataclass(slots=True)
@@ -93,12 +92,9 @@ class _OpenMessage:
     parts: list[str] = field(default_factory=list)
     thoughts: list[_Reasoning] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
-    call_id: str | None = None
-    """Set exactly when it is a tool's result."""
-    implied: bool = False
-    """No event opened it: a tool call needed one to belong to."""
-    open: bool = True
-    """Between its START and its END."""
+    call_id: str | None = None  # set exactly when it is a tool's result
+    implied: bool = False  # no event opened it: a tool call needed one to belong to
+    open: bool = True  # between its START and its END
     attachments: tuple[dict[str, Any], ...] = ()
 
 
@@ -111,8 +107,7 @@ class _OpenCall:
     parent: str
     subagent: str | None = None
     parts: list[str] = field(default_factory=list)
-    open: bool = True
-    """Between its START and its END."""
+    open: bool = True  # between its START and its END
     result: str | None = None
 
     def snapshot_events(self) -> list[Event]:
@@ -129,8 +124,7 @@ class _OpenCall:
         return events
 
 
-ACTIVITY = "activity"
-"""The role of a message with what a tool has shown: views draw it, models do not read it."""
+ACTIVITY = "activity"  # the role of a message with what a tool has shown: views draw it, models do not read it
 
 
 class TranscriptBuilder:
@@ -143,14 +137,11 @@ class TranscriptBuilder:
         self._messages: dict[str, _OpenMessage] = {}
         self._calls: dict[str, _OpenCall] = {}
         self._reasoning: dict[str, _Reasoning] = {}
-        self._unattached: list[_Reasoning] = []
-        """Reasoning that no message has been started after."""
+        self._unattached: list[_Reasoning] = []  # reasoning that no message has been started after
         self._subagents: dict[str, _Subagent] = {}
         self._activities = Activities()
-        self.started = False
-        """Between RUN_STARTED and the run's end."""
-        self.usage: Usage | None = None
-        """The usage of the run so far, as its events report it."""
+        self.started = False  # between RUN_STARTED and the run's end
+        self.usage: Usage | None = None  # the usage of the run so far, as its events report it
 
     def apply(  # noqa: C901  one flat case per event type
         self, event: Event, *, run_id: str | None, origin: Origin, at: str

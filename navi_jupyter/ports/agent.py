@@ -164,8 +164,7 @@ class Message:
     """One message of the folded conversation."""
 
     id: str
-    role: str
-    """``user``, ``assistant`` or ``tool``."""
+    role: str  # ``user``, ``assistant`` or ``tool``
     content: str
     run_id: str | None
     origin: Origin
@@ -173,14 +172,10 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     reasoning: str = ""
-    queued: bool = False
-    """A prompt whose run has not started."""
-    partial: bool = False
-    """The run ended, or is still going, before the message was complete."""
-    subagent_run_id: str | None = None
-    """The subagent whose message it is."""
-    attachments: tuple[dict[str, Any], ...] = ()
-    """:class:`navi_jupyter.work.AttachmentInfo` each, as JSON."""
+    queued: bool = False  # a prompt whose run has not started
+    partial: bool = False  # the run ended, or is still going, before the message was complete
+    subagent_run_id: str | None = None  # the subagent whose message it is
+    attachments: tuple[dict[str, Any], ...] = ()  # :class:`navi_jupyter.work.AttachmentInfo` each, as JSON
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,8 +188,7 @@ class PastTurn:
     messages: tuple[Message, ...]
     conversation: bytes | None
     """The ``conversation`` of its :class:`TurnResult`; None when it never got there (stopped, failed, killed)."""
-    attachments: tuple[Attachment, ...] = ()
-    """What came with its prompts."""
+    attachments: tuple[Attachment, ...] = ()  # what came with its prompts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,10 +196,8 @@ class PromptPart:
     """One prompt of those that a run answers: a collected run has several."""
 
     command_id: str
-    text: str
-    """What the model reads."""
-    display: str | None = None
-    """What followers are shown instead."""
+    text: str  # what the model reads
+    display: str | None = None  # what followers are shown instead
     attachments: tuple[Attachment, ...] = ()
 
     @property
@@ -225,8 +217,7 @@ class Turn:
     history: tuple[PastTurn, ...]
     limits: Limits
     origin: Origin
-    now: datetime
-    """When the run started, in the session's zone."""
+    now: datetime  # when the run started, in the session's zone
     attachments: tuple[Attachment, ...] = ()
     """What came with the prompt; their content is in ``ToolContext.attachments``."""
     resumed: bytes | None = None
@@ -239,12 +230,10 @@ class Turn:
 class TurnResult:
     """The last thing an agent loop yields: what the next run needs to go on from here."""
 
-    conversation: bytes
-    """The loop's own JSON of this turn; comes back in :class:`PastTurn`. Opaque to others."""
+    conversation: bytes  # the loop's own JSON of this turn; comes back in :class:`PastTurn`. Opaque to others.
     asks: tuple[Ask, ...] = ()
     """Not empty: the run pauses until all of them are answered; then the loop runs again with ``Turn.resumed``."""
-    usage: Usage = field(default_factory=Usage)
-    """Of the whole run so far, what went before a pause included."""
+    usage: Usage = field(default_factory=Usage)  # of the whole run so far, what went before a pause included
     failure: Failure | None = None
     """Set when the turn ended by a limit (``max_iterations``): the run fails with it, the conversation is kept."""
 
@@ -267,14 +256,12 @@ class Ask:
 
     kind: InterruptKind
     message: str
-    tool_call_id: str | None = None
-    """As the log has it."""
+    tool_call_id: str | None = None  # as the log has it
     tool: str | None = None
     args: dict[str, Any] | None = None
     response_schema: dict[str, Any] | None = None
     subagent_run_id: str | None = None
-    expires_in: timedelta | None = None
-    """None: after the server's ``approval_timeout``."""
+    expires_in: timedelta | None = None  # None: after the server's ``approval_timeout``
 
 
 class AskUser(Protocol):

@@ -21,26 +21,19 @@ class Notice:
     firing_id: str
     owner: str
     target: str
-    attempts: int
-    """Messages that were begun for it before, whether or not anybody lived to see how they ended."""
-    held: Held | None
-    """Why it waited."""
+    attempts: int  # messages that were begun for it before, whether or not anybody lived to see how they ended
+    held: Held | None  # why it waited
     recall_id: str
     recall_title: str
     session_id: str
     session_title: str
-    zone: str
-    """IANA zone of the session."""
-    quiet: str | None
-    """The recall's own quiet hours."""
-    status: str
-    """Of the firing: ``succeeded``, ``failed``, ``skipped``, …"""
+    zone: str  # IANA zone of the session
+    quiet: str | None  # the recall's own quiet hours
+    status: str  # of the firing: ``succeeded``, ``failed``, ``skipped``, …
     reason: str | None
     slot: datetime
-    answer: str
-    """The last message of the run; empty when there was no run."""
-    error: str | None
-    """Why the run failed."""
+    answer: str  # the last message of the run; empty when there was no run
+    error: str | None  # why the run failed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,8 +44,7 @@ class TargetRecord:
     sent: int = 0
     failed: int = 0
     last_sent_at: datetime | None = None
-    last_error: str | None = None
-    """Of the last one, when that failed."""
+    last_error: str | None = None  # of the last one, when that failed
 
 
 class NoticeStore(Protocol):

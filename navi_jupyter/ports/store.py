@@ -141,8 +141,7 @@ class Paused:
     """How a run paused, and what became of its questions."""
 
     conversation: bytes
-    interrupts: tuple[Interrupt, ...]
-    """Those of its last pause, in their order."""
+    interrupts: tuple[Interrupt, ...]  # those of its last pause, in their order
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,17 +150,13 @@ class SessionSnapshot:
 
     session: Session
     head_seq: int
-    finished: Sequence[Message]
-    """Messages of all runs that are over, in the order of the conversation."""
+    finished: Sequence[Message]  # messages of all runs that are over, in the order of the conversation
     active: Run | None
-    frames: Sequence[str]
-    """The envelopes, as JSON, of the active and of the queued runs so far, by ``seq``."""
+    frames: Sequence[str]  # the envelopes, as JSON, of the active and of the queued runs so far, by ``seq``
     queued: Sequence[Run]
-    recalls: Sequence[Recall]
-    """Those that are not over."""
+    recalls: Sequence[Recall]  # those that are not over
     interrupts: Sequence[Interrupt] = ()
     """The open questions; of a run that waits also those that its pause has had answered, in their order."""
 
 
-DEFAULT_LEASE = timedelta(seconds=30)
-"""How long a server's claim on a run or a firing lasts without being renewed."""
+DEFAULT_LEASE = timedelta(seconds=30)  # how long a server's claim on a run or a firing lasts without being renewed

@@ -33,8 +33,7 @@ class RunOwner:
     session_id: str
     server_id: str
     lease_until: datetime
-    stop_requested: bool = False
-    """Whether somebody has asked to stop it."""
+    stop_requested: bool = False  # whether somebody has asked to stop it
 
 
 class LogTx(Protocol):

@@ -27,8 +27,7 @@ FREE: dict[str, Any] = {"lease_owner": None, "lease_until": None, "deferred": Fa
 _NOTIFIED = (FiringStatus.SUCCEEDED, FiringStatus.FAILED, FiringStatus.SKIPPED, FiringStatus.EXPIRED)
 """Ends of which people are notified; not what they cancelled themselves, nor what a later firing stands for."""
 
-MAX_DETAIL, MAX_ATTACHMENTS = 20_000, 10
-"""Characters and images of an event that its firing keeps."""
+MAX_DETAIL, MAX_ATTACHMENTS = 20_000, 10  # characters and images of an event that its firing keeps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +37,7 @@ class Step:
     state: RecallState
     firing: FiringState | None
     notices: tuple[RecallNotice, ...] = ()
-    earlier: Step | None = None  # A step that is taken in the same transaction, before this one.
+    earlier: Step | None = None  # a step that is taken in the same transaction, before this one.
 
 
 def settle(

@@ -183,8 +183,7 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         "Only a server whose identity provider distinguishes several people needs it.",
     )
 
-    lifecycle: Lifecycle | None = None
-    """Set once the extension is loaded."""
+    lifecycle: Lifecycle | None = None  # set once the extension is loaded
 
     def read_settings(self) -> Settings:
         """The traits as the value that everything is built from."""

@@ -95,8 +95,7 @@ class Workspace:
     """Kernels, notebooks and files of the Jupyter server; none without one. Opens nothing until it is used."""
 
     def __init__(self, jupyter: JupyterServices | None) -> None:
-        self.iopub = IopubReader()
-        """Shared by what executes in a kernel and what observes it."""
+        self.iopub = IopubReader()  # shared by what executes in a kernel and what observes it
         kernels = self._kernels = (
             None
             if jupyter is None
@@ -244,7 +243,7 @@ class OtherServers:
 
     async def __call__(self, address_known: bool) -> bool:
         """Whether a kernel may be theirs. ``address_known``: this machine's file of its address was read."""
-        # A kernel of another machine, or one whose connection file is gone here, can only be known elsewhere.
+        # a kernel of another machine, or one whose connection file is gone here, can only be known elsewhere.
         others = [one for one in await self._known() if one.id != self._here.id]
         return any(
             other.host != self._here.host or not address_known

@@ -140,8 +140,7 @@ class ApiHandler(NaviHandler, APIHandler):
 
     def initialize(self, name: str) -> None:
         super().initialize(name)
-        self.gone = asyncio.Event()
-        """Set when the client has closed the connection."""
+        self.gone = asyncio.Event()  # set when the client has closed the connection
 
     def on_connection_close(self) -> None:
         self.gone.set()
@@ -219,8 +218,7 @@ class ApiHandler(NaviHandler, APIHandler):
         await self.finish(json.dumps(body))
 
 
-KEEP_ALIVE = 15.0
-"""Seconds of silence after which a comment is sent: proxies close a silent connection after 60."""
+KEEP_ALIVE = 15.0  # seconds of silence after which a comment is sent: proxies close a silent connection after 60
 
 _SNAPSHOT = ',"snapshot":true}'  # only the text of a snapshot's envelope ends like this
 

@@ -20,8 +20,7 @@ JSON = "application/json"
 class Request:
     """The part of an HTTP request that operations may use."""
 
-    owner: str
-    """Whose sessions and recalls it can see."""
+    owner: str  # whose sessions and recalls it can see
     body: bytes
     content_type: str
     accept: str
@@ -38,8 +37,7 @@ class HttpReply:
     status: int = 200
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
-    filename: str | None = None
-    """Set for a download."""
+    filename: str | None = None  # set for a download
 
 
 @dataclass(frozen=True, slots=True)

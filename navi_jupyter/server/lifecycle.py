@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 
 State = Literal["starting", "ok", "failed", "stopping"]
 
-GRACE = 2.0
-"""Seconds that a request waits for the end of the start, so that the first requests of a page do not fail."""
-RETRY = 1.0
-"""Seconds between two attempts to start while another program locks the database."""
+GRACE = 2.0  # seconds that a request waits for the end of the start, so that the first requests of a page do not fail
+RETRY = 1.0  # seconds between two attempts to start while another program locks the database
 
 
 class Lifecycle:
@@ -43,14 +41,10 @@ class Lifecycle:
         self.sockets: set[WebSocketHandler] = set()
         self.lag = LoopLag()
         self.state: State = "starting"
-        self.failure: NaviError | None = None
-        """Why the state is ``failed``."""
-        self.obstacle: NaviError | None = None
-        """What the start waits for, while it does."""
-        self.routes: Routes
-        """Set before the state becomes ``ok``."""
-        self.services: Services | None = None
-        """Set exactly while the state is ``ok``."""
+        self.failure: NaviError | None = None  # why the state is ``failed``
+        self.obstacle: NaviError | None = None  # what the start waits for, while it does
+        self.routes: Routes  # set before the state becomes ``ok``
+        self.services: Services | None = None  # set exactly while the state is ``ok``
         self._log = log
         self._settled = asyncio.Event()  # set once it is no longer starting
         self._stop = asyncio.Event()

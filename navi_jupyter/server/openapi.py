@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     from .rest.routing import Operation
 
 _REFERENCE = "#/components/schemas/{model}"
-_ALWAYS: tuple[type[NaviError], ...] = (Forbidden, NotReady, StoreError)
-"""Errors that any operation can answer with."""
-_SOCKET_ERRORS = (InvalidRequest, Forbidden, SessionNotFound, NotReady)
-"""Errors before the upgrade to a WebSocket."""
+_ALWAYS: tuple[type[NaviError], ...] = (Forbidden, NotReady, StoreError)  # errors that any operation can answer with
+_SOCKET_ERRORS = (InvalidRequest, Forbidden, SessionNotFound, NotReady)  # errors before the upgrade to a WebSocket
 
 
 def document(operations: Iterable[Operation]) -> dict[str, Any]:

@@ -42,8 +42,7 @@ from .services import AgentServices, RecallServices, Services, SessionServices
 
 _log = get_logger("server")
 
-SWEEP_EVERY = 6 * 3600.0
-"""Seconds between two searches for attachments that no session shows any more."""
+SWEEP_EVERY = 6 * 3600.0  # seconds between two searches for attachments that no session shows any more
 
 
 @asynccontextmanager

@@ -27,12 +27,9 @@ from .http import read_cursor
 if TYPE_CHECKING:
     from .services import Services
 
-PING = 20.0
-"""Seconds between pings, and until the pong must come: nginx closes a silent connection after 60."""
-GONE = 4404
-"""Close code: the session was deleted; the client does not reconnect."""
-BROKEN = 1011
-"""Close code: an internal error; the client reconnects with its cursor."""
+PING = 20.0  # seconds between pings, and until the pong must come: nginx closes a silent connection after 60
+GONE = 4404  # close code: the session was deleted; the client does not reconnect
+BROKEN = 1011  # close code: an internal error; the client reconnects with its cursor
 SLACK = 16 * 2**20
 """Bytes above ``max_message_bytes`` that a frame may have and still be answered; above, the socket is closed (1009)."""
 
@@ -109,7 +106,7 @@ class StreamHandler(NaviHandler, WebSocketMixin, WebSocketHandler, JupyterHandle
         """One command. tornado reads the next frame when this is done."""
         self.settings["api_last_activity"] = utcnow()
         answer = await self._answer(message)
-        # A client that has gone meanwhile finds the accepted command in the log when it comes back.
+        # a client that has gone meanwhile finds the accepted command in the log when it comes back.
         with suppress(WebSocketClosedError):
             await self.write_message(json.dumps(answer))
 

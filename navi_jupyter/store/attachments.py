@@ -29,10 +29,8 @@ from .sqlite import SqliteStore, Transaction
 
 log = get_logger("store")
 
-UNUSED_AFTER = timedelta(days=1)
-"""How long one stays that no session shows."""
-_STRAY_AFTER = timedelta(hours=1)
-"""How long a file stays that has no row: its row may be about to come."""
+UNUSED_AFTER = timedelta(days=1)  # how long one stays that no session shows
+_STRAY_AFTER = timedelta(hours=1)  # how long a file stays that has no row: its row may be about to come
 
 
 class AttachmentStore:
@@ -47,7 +45,6 @@ class AttachmentStore:
     async def add(
         self, content: bytes, *, name: str | None, media_type: str | None, owner: str, session_id: str | None = None
     ) -> Attachment:
-        """See the port."""
         attachment = await asyncio.to_thread(self._describe, content, name, media_type, owner)
         await asyncio.to_thread(self._write, attachment, content)
 
@@ -64,12 +61,10 @@ class AttachmentStore:
         return await self._store.write(unit, durable=True)
 
     async def keep(self, attachment_ids: Sequence[str], *, session_id: str) -> None:
-        """See the port."""
         if attachment_ids:
             await self._store.write(lambda tx: _use(tx, session_id, attachment_ids))
 
     async def find(self, attachment_id: str, *, owner: str) -> Attachment:
-        """See the port."""
         row = await self._store.fetch_one(
             "SELECT * FROM attachments WHERE id = ? AND owner = ?", (attachment_id, owner)
         )
@@ -78,7 +73,6 @@ class AttachmentStore:
         return _attachment_of(row)
 
     async def read(self, attachment_id: str, *, owner: str) -> bytes:
-        """See the port."""
         attachment = await self.find(attachment_id, owner=owner)
         try:
             return await asyncio.to_thread(self._path(attachment).read_bytes)

@@ -18,13 +18,10 @@ import aiosqlite
 
 from ..errors import NaviError, StoreBusy, StoreDamaged, StoreError
 
-BUSY_TIMEOUT_MS = 10_000
-"""How long a statement waits for another process's transaction."""
+BUSY_TIMEOUT_MS = 10_000  # how long a statement waits for another process's transaction
 READERS = 3
-ROWS_AT_ONCE = 256
-"""So that a statement stays well below SQLite's limit of 32766 parameters."""
-_CLOSED = ("Connection closed", "no active connection")
-"""aiosqlite's ValueErrors for a connection that was closed."""
+ROWS_AT_ONCE = 256  # so that a statement stays well below SQLite's limit of 32766 parameters
+_CLOSED = ("Connection closed", "no active connection")  # aiosqlite's ValueErrors for a connection that was closed
 
 
 async def connect(path: Path, *, read_only: bool = False, uri_query: str = "") -> aiosqlite.Connection:

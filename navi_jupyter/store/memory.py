@@ -17,11 +17,9 @@ from ..model.base import new_id
 from .rows import from_micros, to_micros
 from .sqlite import SqliteStore, Transaction
 
-LONGEST = 4000
-"""Characters of a fact."""
+LONGEST = 4000  # characters of a fact
 _WORD = re.compile(r"\w+", re.UNICODE)
-_WORDS = 32
-"""Of a query; more do not make it better."""
+_WORDS = 32  # of a query; more do not make it better
 _LAST = 2**62
 
 
@@ -33,7 +31,6 @@ class FactStore:
         self._limit = max_facts_per_user
 
     async def add(self, text: str, *, owner: str, source: str, session_id: str | None = None) -> Fact:
-        """See the port."""
         text = _checked(text)
         at = now()
         fact = Fact(
@@ -65,7 +62,6 @@ class FactStore:
     async def facts(
         self, owner: str, *, query: str | None = None, limit: int = 50, cursor: str | None = None
     ) -> tuple[Sequence[Fact], str | None]:
-        """See the port."""
         if query is not None and query.strip():
             return await self._search(owner, query, limit=limit, skip=_number(cursor, default=0))
         rows = await self._store.fetch_all(
@@ -89,7 +85,6 @@ class FactStore:
         return [_fact_of(row) for row in page], str(skip + limit) if len(rows) > limit else None
 
     async def change(self, fact_id: str, text: str, *, owner: str) -> Fact:
-        """See the port."""
         text = _checked(text)
 
         async def unit(tx: Transaction) -> Fact:
@@ -106,7 +101,6 @@ class FactStore:
         return await self._store.write(unit, durable=True)
 
     async def forget(self, fact_id: str, *, owner: str) -> None:
-        """See the port."""
 
         async def unit(tx: Transaction) -> None:
             if not await tx.change("DELETE FROM facts WHERE id = ? AND owner = ?", (fact_id, owner)):
@@ -115,7 +109,6 @@ class FactStore:
         await self._store.write(unit, durable=True)
 
     async def forget_all(self, owner: str) -> int:
-        """See the port."""
         return await self._store.write(
             lambda tx: tx.change("DELETE FROM facts WHERE owner = ?", (owner,)), durable=True
         )
@@ -124,7 +117,7 @@ class FactStore:
 def full_text_query(text: str) -> str | None:
     """Words as FTS5 wants them: any of them, by their beginnings; nothing in them is syntax. None without a word."""
     words = dict.fromkeys(word.lower() for word in _WORD.findall(text[:2000]))
-    # A single letter begins half of all words.
+    # a single letter begins half of all words.
     wanted = [word for word in words if len(word) > 1] or list(words)
     return " OR ".join(f'"{word}"*' for word in wanted[:_WORDS]) or None
 

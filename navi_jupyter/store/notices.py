@@ -44,7 +44,6 @@ class SqliteNotices:
         self._store = store
 
     async def add(self, claimed: Sequence[tuple[Claimed, Sequence[str]]], *, now: datetime) -> None:
-        """See the port."""
         rows = [
             (claim.firing.firing.id, claim.recall.owner, target, to_micros(now))
             for claim, targets in claimed
@@ -58,7 +57,6 @@ class SqliteNotices:
             await self._store.write(unit, durable=True)
 
     async def settle(self, firing_ids: Iterable[str]) -> Sequence[tuple[str, str | None]]:
-        """See the port."""
         rows = await self._store.fetch_all(
             f"SELECT f.value AS id, (SELECT group_concat({_SAID}, '; ') FROM notices n WHERE n.firing_id = f.value"
             " AND n.status = 'failed') AS error FROM json_each(?) f"
@@ -68,12 +66,10 @@ class SqliteNotices:
         return [(row["id"], row["error"]) for row in rows]
 
     async def next_due(self) -> datetime | None:
-        """See the port."""
         row = await self._store.fetch_one("SELECT min(due_at) AS at FROM notices WHERE status = 'pending'")
         return None if row is None else optional_instant(row["at"])
 
     async def take(self, *, by: str, now: datetime, until: datetime, limit: int) -> Sequence[Notice]:
-        """See the port."""
 
         async def unit(tx: Transaction) -> list[sqlite3.Row]:
             taken = await tx.all(
@@ -88,7 +84,6 @@ class SqliteNotices:
         return await asyncio.to_thread(lambda: [_notice_of(row) for row in rows])
 
     async def attempt(self, numbers: Iterable[int], *, by: str, until: datetime) -> Sequence[int]:
-        """See the port."""
 
         async def unit(tx: Transaction) -> list[sqlite3.Row]:
             return await tx.all(
@@ -100,7 +95,6 @@ class SqliteNotices:
         return [row["number"] for row in await self._store.write(unit, durable=True)]
 
     async def sent_at(self, owner: str, target: str, *, since: datetime) -> Sequence[datetime]:
-        """See the port."""
         rows = await self._store.fetch_all(
             "SELECT min(ended_at) AS at FROM notices WHERE owner = ? AND target = ? AND status = 'sent'"
             " AND ended_at > ? GROUP BY message_id",
@@ -109,20 +103,17 @@ class SqliteNotices:
         return [from_micros(row["at"]) for row in rows]
 
     async def hold(self, numbers: Iterable[int], *, by: str, until: datetime, why: Held | None) -> None:
-        """See the port."""
         await self._change(
             "due_at = ?, held = coalesce(?, held), taken_by = NULL", (to_micros(until), why), numbers, by
         )
 
     async def sent(self, numbers: Iterable[int], *, message_id: str, at: datetime) -> None:
-        """See the port."""
         values = (message_id, to_micros(at))
         await self._change("status = 'sent', message_id = ?, ended_at = ?, error = NULL", values, numbers)
 
     async def failed(
         self, numbers: Iterable[int], *, by: str, error: str, at: datetime, again_at: datetime | None
     ) -> None:
-        """See the port."""
         if again_at is None:
             await self._change("status = 'failed', error = ?, ended_at = ?", (error, to_micros(at)), numbers, by)
         else:
@@ -130,7 +121,6 @@ class SqliteNotices:
             await self._change("error = ?, due_at = ?, taken_by = NULL", values, numbers, by, shown=True)
 
     async def records(self, owner: str) -> dict[str, TargetRecord]:
-        """See the port."""
         rows = await self._store.fetch_all(_RECORDS, (owner,))
         return {row["target"]: _record_of(row) for row in rows}
 

@@ -28,12 +28,9 @@ _COUNT = (
 class Marked:
     """What a look at a session changed."""
 
-    seq: int
-    """How far it is seen now."""
-    before: int
-    """Runs that were unread before."""
-    unread: int
-    """Runs that are unread now."""
+    seq: int  # how far it is seen now
+    before: int  # runs that were unread before
+    unread: int  # runs that are unread now
 
 
 class ReadMarks:

@@ -14,8 +14,7 @@ from ..ports.transactions import RunOwner
 from .connection import Readers, Statements
 from .rows import dump_messages, from_micros, load_messages, load_parts, run_of, to_micros
 
-_LAST = 2**62
-"""Beyond every key of a list that is paged downwards."""
+_LAST = 2**62  # beyond every key of a list that is paged downwards
 ACTIVE = "('running', 'waiting')"
 OPEN_RUNS = (
     "SELECT * FROM runs WHERE session_id = ? AND status IN ('queued', 'running', 'waiting')"
@@ -57,7 +56,7 @@ class RunRows(Statements):
         return changed == 1
 
     async def pause_run(self, run_id: str, *, server_id: str, usage: Usage, conversation: bytes) -> bool:
-        # A stop that was requested through another server meanwhile wins: the caller ends the run as stopped then.
+        # a stop that was requested through another server meanwhile wins: the caller ends the run as stopped then.
         changed = await self.change(
             "UPDATE runs SET status = 'waiting', server_id = NULL, lease_until = NULL, conversation = ?,"
             " input_tokens = ?, output_tokens = ?, requests = ?, cost = ?"
@@ -179,11 +178,9 @@ class RunQueries(Readers):
         return [run_of(row) for row in rows]
 
     async def of_session(self, session_id: str) -> Usage:
-        """See :class:`navi_jupyter.ports.agent.Spending`."""
         return _sum(await self.fetch_one(f"SELECT {_SUMS} FROM runs WHERE session_id = ?", (session_id,)))
 
     async def of_user(self, owner: str, *, since: datetime) -> Usage:
-        """See :class:`navi_jupyter.ports.agent.Spending`."""
         return _sum(
             await self.fetch_one(
                 f"SELECT {_SUMS} FROM runs WHERE user_id = ? AND created_at >= ?", (owner, to_micros(since))

@@ -22,20 +22,9 @@ from .recall_rows import recall_of
 from .rows import from_micros, run_of, server_of, session_of, to_micros
 from .runs import ACTIVE, FINISHED_TURNS, OPEN_RUNS, RunQueries, RunRows, marks, messages_of
 
-_LAST = 2**62
-"""Beyond every key of a list that is paged downwards."""
+_LAST = 2**62  # beyond every key of a list that is paged downwards
 _SESSION_COLUMNS = frozenset(
-    {
-        "title",
-        "profile",
-        "model",
-        "notebook_path",
-        "kernel_id",
-        "timezone",
-        "updated_at",
-        "allowed_tools",
-        "context",
-    }
+    {"title", "profile", "model", "notebook_path", "kernel_id", "timezone", "updated_at", "allowed_tools", "context"}
 )
 
 
@@ -48,8 +37,7 @@ def _column(value: Any) -> Any:
 
 READ_BYTES = 2**20
 """What one read of a log returns at most, but for its first event: a page of large events must not fill the memory."""
-_CHUNKS = (256, 32, 4, 1)
-"""Rows per statement: few sizes, so that the statements stay prepared."""
+_CHUNKS = (256, 32, 4, 1)  # rows per statement: few sizes, so that the statements stay prepared
 _INSERT_EVENTS = {
     size: "INSERT INTO events (session_id, seq, run_id, frame) VALUES " + ", ".join(["(?, ?, ?, ?)"] * size)
     for size in _CHUNKS
@@ -167,11 +155,7 @@ class LogQueries(Readers):
             frames = await view.all(
                 "SELECT frame FROM events WHERE session_id = ? AND seq >= ?"
                 f" AND run_id IN ({marks(open_rows)}) ORDER BY seq",
-                (
-                    session_id,
-                    min((r["first_seq"] for r in open_rows), default=0),
-                    *(r["id"] for r in open_rows),
-                ),
+                (session_id, min((r["first_seq"] for r in open_rows), default=0), *(r["id"] for r in open_rows)),
             )
             questions = await view.all(
                 f"SELECT * FROM interrupts WHERE session_id = ? AND (status = 'open' OR {OF_LAST_PAUSE})"

@@ -27,8 +27,7 @@ from .sessions import SessionReads, SessionRows
 T = TypeVar("T")
 log = get_logger("store")
 
-MAX_UNITS = 500
-"""Units per transaction, so that another process's turn comes."""
+MAX_UNITS = 500  # units per transaction, so that another process's turn comes
 
 OnAppend = Callable[[str, list[tuple[int, str]]], None]
 """Called with what a commit stored in a session's log: (session, [(seq, frame), ...]). Must not block or raise."""
@@ -67,8 +66,7 @@ class SqliteStore(SessionReads, RecallReads):
     def __init__(self, path: Path, db: aiosqlite.Connection) -> None:
         super().__init__()
         self.path = path
-        self.notice: str | None = None
-        """What the owner of the database should know although it opens."""
+        self.notice: str | None = None  # what the owner of the database should know although it opens
         self._listeners: list[OnAppend] = []
         self._db = db
         self._units: asyncio.Queue[_Unit[Any] | None] = asyncio.Queue()
@@ -114,7 +112,6 @@ class SqliteStore(SessionReads, RecallReads):
         await self._db.close()
 
     async def write(self, unit: Callable[[Transaction], Awaitable[T]], *, durable: bool = False) -> T:
-        """See :meth:`navi_jupyter.ports.SessionStore.write`."""
         if self._closing:
             raise StoreError("The database is being closed.")
         pending = _Unit(unit, durable=durable)
@@ -206,7 +203,6 @@ class SqliteStore(SessionReads, RecallReads):
             self._synchronous = wanted
 
     def subscribe(self, listener: OnAppend) -> None:
-        """See the port."""
         self._listeners.append(listener)
 
     def _publish(self, transaction: Transaction) -> None:

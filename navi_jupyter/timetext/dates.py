@@ -101,8 +101,7 @@ PARTS_OF_DAY = {
 }  # fmt: skip
 PART = r"(?:morning|afternoon|evening|night|noon|midnight|midday|lunchtime)"
 PART_OF_DAY = r"(?:in the|this|at)\s+(?:morning|afternoon|evening|night|lunchtime)"
-_SMALL_HOURS = 6
-"""The night goes on until then: ``3 at night`` is 03:00."""
+_SMALL_HOURS = 6  # the night goes on until then: ``3 at night`` is 03:00
 _OCLOCK = r"o['’]?clock"
 _AMPM = r"[ap]\.?m\b\.?"
 _HALF = rf"(?:half past|quarter past|quarter to)\s+(?:\d{{1,2}}|{'|'.join(w for w in NUMBER_WORDS if ' ' not in w)})"
@@ -292,7 +291,7 @@ def _on_past_day(match: re.Match[str], now: datetime) -> datetime:
         wanted = WEEKDAYS[re.sub(r"^(?:last|on) ", "", day)] - 1
         found -= timedelta(days=(now.weekday() - wanted) % 7 or 7)
     part = match["part"] or ("evening" if day == "last night" else None)
-    # A morning that is looked back on begins early.
+    # a morning that is looked back on begins early.
     at = time(6) if part == "morning" else PARTS_OF_DAY.get(part or "", time(0))
     return datetime.combine(found, read_clock(match["clock"], part=part) if match["clock"] else at, tzinfo=now.tzinfo)
 

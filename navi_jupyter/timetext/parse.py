@@ -54,8 +54,7 @@ _STRONG_DAY = (
 _LONG_OFFSET = (
     r"in\s+(?:\d{1,4}|a|an|one|two|three|four|five|six|seven|ten|a couple of|a few)\s+(?:days?|weeks?|months?|years?)\b"
 )
-_LONGEST = 1000
-"""Characters in which a time is looked for; what follows belongs to the message."""
+_LONGEST = 1000  # characters in which a time is looked for; what follows belongs to the message
 _ISO = r"\d{4}-\d{2}-\d{2}[T ]\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?(?:\s?(?:Z|[+-]\d{2}:?\d{2}))?(?![\d:])"
 _NEGATIVE = rf"\bin\s+(?:-\s*\d|minus\b)|\b{DURATION}\s+ago\b"
 _IN_PART = rf"(?:in\s+the|at|this)\s+{PART}"
@@ -100,16 +99,11 @@ class Timed:
     """A sentence with a time in it, or with an event to wait for."""
 
     schedule: ScheduleSpec
-    message: str = ""
-    """The sentence without the time; may be empty."""
-    phrase: str
-    """The words that were read as the time."""
-    note: str = ""
-    """What was assumed, as a sentence, when the words left something open."""
-    policy: Policy = _NO_LIMITS
-    """Where the sentence bounds a recurrence (``until …``, ``3 times``)."""
-    period: Period | None = None
-    """The days or hours from now, where the words count them."""
+    message: str = ""  # the sentence without the time; may be empty
+    phrase: str  # the words that were read as the time
+    note: str = ""  # what was assumed, as a sentence, when the words left something open
+    policy: Policy = _NO_LIMITS  # where the sentence bounds a recurrence (``until …``, ``3 times``)
+    period: Period | None = None  # the days or hours from now, where the words count them
 
 
 def read(text: str, now: datetime, zone: str) -> Timed | None:
@@ -254,7 +248,7 @@ def read_until(phrase: str, now: datetime, zone: str) -> datetime:
     at = _instant(phrase, now, zone, "until")
     if re.search(rf"{CLOCK}|tonight|\d[T ]\d|\d\s*[smh]", phrase, re.IGNORECASE):
         return at
-    # A day alone counts as a whole.
+    # a day alone counts as a whole.
     return _on(at.astimezone(ZoneInfo(zone)).date(), time(23, 59, 59), zone)
 
 

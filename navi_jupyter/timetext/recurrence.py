@@ -84,8 +84,7 @@ class _Reading:
         return datetime.combine(self.now.date() + timedelta(days=ahead), at, tzinfo=ZoneInfo(self.zone))
 
 
-_Groups = dict[str, str]
-"""What the named groups of a form matched, without those that matched nothing."""
+_Groups = dict[str, str]  # what the named groups of a form matched, without those that matched nothing
 _Read = Callable[[_Groups, _Reading], EverySpec | CronSpec]
 
 

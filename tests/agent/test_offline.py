@@ -38,11 +38,7 @@ async def test_remind_me_makes_a_recall_through_the_tool_and_confirms_its_time(b
     outcome = await bench.run("Remind me in 10 minutes to check the loss")
     (recall,) = bench.desk.recalls.values()
     assert outcome.tools == ["create_recall"]
-    assert json.loads(outcome.args) == {
-        "message": "Check the loss",
-        "when": "in 10 minutes",
-        "title": "Check the loss",
-    }
+    assert json.loads(outcome.args) == {"message": "Check the loss", "when": "in 10 minutes", "title": "Check the loss"}
     assert json.loads(outcome.results[0])["recall"]["id"] == recall.id
     assert recall.message == "Check the loss"
     assert recall.origin is OriginKind.SYSTEM
@@ -313,8 +309,7 @@ async def test_a_long_message_is_kept_whole(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["a " * 400_000, " " * 10**6, "\n" * 10**6, "summary " * 10**5, "summary" + " " * 990 + "x"],
+    "text", ["a " * 400_000, " " * 10**6, "\n" * 10**6, "summary " * 10**5, "summary" + " " * 990 + "x"]
 )
 async def test_whatever_is_pasted_is_answered_without_holding_the_loop(bench: Bench, text: str) -> None:
     began = time.process_time()
@@ -328,9 +323,7 @@ def _woken(recall_id: str) -> Origin:
 
 def _request(message: str) -> RecallCreate:
     return RecallCreate(
-        session_id="s_1",
-        message=message,
-        schedule=OnceSpec.model_validate({"kind": "once", "in": "10m"}),
+        session_id="s_1", message=message, schedule=OnceSpec.model_validate({"kind": "once", "in": "10m"})
     )
 
 

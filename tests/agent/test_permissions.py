@@ -47,9 +47,7 @@ def within(context: ToolContext, *allowed: str, origin: Origin = USER) -> ToolCo
 
 # --- the whole table -------------------------------------------------------------------------------------------------
 
-CASES = [
-    *product(Effect, (None, ALLOW, ASK, DENY), (False, True), (None, ALLOW, ASK, DENY), ("user", "queue", "deny")),
-]
+CASES = [*product(Effect, (None, ALLOW, ASK, DENY), (False, True), (None, ALLOW, ASK, DENY), ("user", "queue", "deny"))]
 
 
 @pytest.mark.parametrize(("effect", "profile", "session", "ceiling", "asked"), CASES)

@@ -18,8 +18,7 @@ def test_plugins_has_all_that_a_package_needs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "name"),
-    [("toolbox", "Tool"), ("toolbox", "ToolOutput"), ("contexts", "ContextProvider")],
+    ("path", "name"), [("toolbox", "Tool"), ("toolbox", "ToolOutput"), ("contexts", "ContextProvider")]
 )
 def test_a_former_path_still_has_the_name(path: str, name: str) -> None:
     assert getattr(import_module(f"navi_jupyter.agent.{path}"), name) is getattr(plugins, name)

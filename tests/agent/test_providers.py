@@ -56,10 +56,7 @@ HELLO = [ModelRequest(parts=[UserPromptPart(content="hello")])]
 
 async def said(model: Model, **settings: Any) -> ModelResponse:
     """One streamed request."""
-    async with (
-        model,
-        model.request_stream(list(HELLO), ModelSettings(**settings), ModelRequestParameters()) as stream,
-    ):
+    async with model, model.request_stream(list(HELLO), ModelSettings(**settings), ModelRequestParameters()) as stream:
         async for _ in stream:
             pass
         return stream.get()

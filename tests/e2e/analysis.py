@@ -46,9 +46,7 @@ def script() -> tuple[Reply, ...]:
             calls=(Call("list_files", {}, id="c1"), Call("read_file", {"path": "sensors.csv", "lines": 5}, id="c2")),
         ),
         Reply(calls=(Call("run_cell", {"cell": "load"}, id="c3"),)),
-        Reply(
-            calls=(Call("list_variables", {}, id="c4"), Call("inspect_variable", {"name": "df"}, id="c5")),
-        ),
+        Reply(calls=(Call("list_variables", {}, id="c4"), Call("inspect_variable", {"name": "df"}, id="c5"))),
         Reply("Now a plot.", calls=(Call("run_code", {"code": PLOT}, id="c6"),)),
         Reply(calls=(Call("run_code", {"code": FIND}, id="c7"),)),
         Reply(calls=(Call("read_notebook", {}, id="c8"),)),

@@ -103,10 +103,7 @@ async def test_a_profile_of_the_user_works_with_packages_and_a_kernel(
     )
     async with ScriptedProvider(*script) as provider:
         provider.point(monkeypatch)
-        env = {
-            "PYTHONPATH": os.pathsep.join((str(ROOT), str(site))),
-            "NAVI_TOOL_CEILING": "effect:write=ask",
-        }
+        env = {"PYTHONPATH": os.pathsep.join((str(ROOT), str(site))), "NAVI_TOOL_CEILING": "effect:write=ask"}
         server = await asyncio.to_thread(start, env=env)
 
         def work() -> None:

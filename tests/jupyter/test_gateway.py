@@ -10,11 +10,7 @@ from typing import Any
 
 import pytest
 from jupyter_server.gateway.gateway_client import GatewayClient
-from jupyter_server.gateway.managers import (
-    GatewayKernelSpecManager,
-    GatewayMappingKernelManager,
-    GatewaySessionManager,
-)
+from jupyter_server.gateway.managers import GatewayKernelSpecManager, GatewayMappingKernelManager, GatewaySessionManager
 from jupyter_server.services.contents.filemanager import AsyncFileContentsManager
 
 from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices

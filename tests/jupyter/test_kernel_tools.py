@@ -56,13 +56,7 @@ class Shelf:
         self.contents: dict[str, bytes] = {}
 
     async def add(
-        self,
-        content: bytes,
-        *,
-        name: str | None,
-        media_type: str | None,
-        owner: str,
-        session_id: str | None = None,
+        self, content: bytes, *, name: str | None, media_type: str | None, owner: str, session_id: str | None = None
     ) -> Attachment:
         self.contents[f"a_{len(self.contents)}"] = content
         return Attachment(

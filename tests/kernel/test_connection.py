@@ -72,12 +72,7 @@ def test_another_running_server_is_never_taken(places: dict[str, str]) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="modes and signals are POSIX")
 @pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"mode": 0o644}, "0600"),
-        ({"pid": DEAD}, "gone"),
-        ({"url": ""}, "names no server"),
-    ],
+    ("change", "reason"), [({"mode": 0o644}, "0600"), ({"pid": DEAD}, "gone"), ({"url": ""}, "names no server")]
 )
 def test_a_file_that_is_not_private_or_stale_is_passed_over(
     places: dict[str, str], change: dict[str, Any], reason: str

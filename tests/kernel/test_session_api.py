@@ -104,10 +104,7 @@ COMMANDS: list[tuple[Callable[[Session], Any], dict[str, Any]]] = [
     (lambda s: s.deny(interrupt_id=QUESTION), _answer({"approved": False})),
     (lambda s: s.deny(QUESTION, "no"), _answer({"approved": False, "message": "no"})),
     (lambda s: s.answer(interrupt_id=QUESTION, payload={"n": 3}), _answer({"n": 3})),
-    (
-        lambda s: s.decline(interrupt_id=QUESTION),
-        {"type": "answer", "interrupt_id": QUESTION, "status": "cancelled"},
-    ),
+    (lambda s: s.decline(interrupt_id=QUESTION), {"type": "answer", "interrupt_id": QUESTION, "status": "cancelled"}),
     (lambda s: s.stop(run_id="run_x"), {"type": "stop", "run_id": "run_x"}),
 ]
 

@@ -79,10 +79,7 @@ def test_a_function_can_be_withdrawn(server: JupyterServer, kernel: NotebookKern
     ("code", "said"),
     [
         ("@navi.tool\ndef f(*args): pass", "f cannot be a tool: *args has no name"),
-        (
-            "@navi.tool(effect='destroy')\ndef f(): pass",
-            "The effect is one of read, note, write, run, outside, not",
-        ),
+        ("@navi.tool(effect='destroy')\ndef f(): pass", "The effect is one of read, note, write, run, outside, not"),
         ("navi.tool(lambda x: x)", "'<lambda>' cannot be a tool"),
         ("@navi.tool\ndef f(x: 'Missing'): pass", "f cannot be a tool: name 'Missing' is not defined"),
         ("class Odd: pass\n@navi.tool\ndef f(x: Odd): pass", "f cannot be a tool: Unable to generate"),

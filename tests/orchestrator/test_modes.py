@@ -276,9 +276,7 @@ async def test_a_steered_prompt_becomes_part_of_the_run_that_takes_it(tmp_path: 
         )
 
 
-async def test_a_steered_prompt_that_comes_too_late_is_a_turn_of_its_own_before_those_that_wait(
-    tmp_path: Path,
-) -> None:
+async def test_a_steered_prompt_that_comes_too_late_is_a_turn_of_its_own_before_those_that_wait(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         sid = await w.session()
         one = await w.prompt(sid, "wait")

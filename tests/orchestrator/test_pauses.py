@@ -330,9 +330,7 @@ async def test_deleting_a_session_takes_its_questions_along(tmp_path: Path) -> N
         await w.until_end(other, done.run_id)
 
 
-async def test_a_stop_that_came_through_another_server_while_the_run_was_about_to_pause_ends_it(
-    tmp_path: Path,
-) -> None:
+async def test_a_stop_that_came_through_another_server_while_the_run_was_about_to_pause_ends_it(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         sid = await w.session()
         flushed = w.orchestrator._event_writer.flushed

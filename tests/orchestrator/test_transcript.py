@@ -48,15 +48,7 @@ from navi_jupyter.ports.store import SessionSnapshot
 from tests.support.log_reader import Reader
 
 AT = now()
-SESSION = Session(
-    id="s",
-    owner="local",
-    title="t",
-    profile="assistant",
-    model="offline",
-    created_at=AT,
-    updated_at=AT,
-)
+SESSION = Session(id="s", owner="local", title="t", profile="assistant", model="offline", created_at=AT, updated_at=AT)
 
 
 @dataclass(repr=False)

@@ -381,10 +381,7 @@ async def test_an_edit_while_it_runs_leaves_the_run_and_counts_the_new_schedule_
 # --- the ledger ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("edge_days_ago", "before_days_ago"),
-    [(10, 90), (90, 90), (400, 400)],
-)
+@pytest.mark.parametrize(("edge_days_ago", "before_days_ago"), [(10, 90), (90, 90), (400, 400)])
 def test_a_row_goes_when_it_is_old_and_not_among_the_last_thousand(edge_days_ago: int, before_days_ago: int) -> None:
     edge, before = (START - timedelta(days=days) for days in (edge_days_ago, before_days_ago))
     assert prunable_before(START, edge) == before

@@ -57,9 +57,7 @@ async def test_a_one_time_recall_whose_run_hit_its_limit_of_iterations_has_fired
         assert (await w.get(recall)).status == "fired"
 
 
-async def test_a_failed_run_is_tried_again_with_growing_pauses_and_then_the_recall_has_failed(
-    tmp_path: Path,
-) -> None:
+async def test_a_failed_run_is_tried_again_with_growing_pauses_and_then_the_recall_has_failed(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         scheduler, session = w.scheduler(), await w.add_session()
         recall = await w.recall(session, {"kind": "once", "in": "1s"}, {"retries": 2})

@@ -66,12 +66,7 @@ class TestABrokenDatabase:
         return {"database_url": f"sqlite:///{path}"}
 
     async def test_routes_say_why_and_the_server_goes_on(
-        self,
-        jp_serverapp: ServerApp,
-        jp_fetch: Any,
-        jp_ws_fetch: Any,
-        tmp_path: Path,
-        caplog: pytest.LogCaptureFixture,
+        self, jp_serverapp: ServerApp, jp_fetch: Any, jp_ws_fetch: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         await jp_serverapp.extension_manager.start_all_extensions()  # type: ignore[no-untyped-call]
         api = Api(jp_fetch, jp_ws_fetch)

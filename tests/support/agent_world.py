@@ -107,13 +107,7 @@ class MemoryLibrary:
         return list(reversed(self.done))[:limit]
 
     def add(
-        self,
-        prompt: str,
-        answer: str,
-        *,
-        at: datetime,
-        origin: Origin = USER,
-        status: RunStatus = RunStatus.COMPLETED,
+        self, prompt: str, answer: str, *, at: datetime, origin: Origin = USER, status: RunStatus = RunStatus.COMPLETED
     ) -> None:
         """A turn that is over."""
         run_id = new_id("u")
@@ -158,13 +152,7 @@ class MemoryAttachments:
         self._contents: dict[str, tuple[Attachment, bytes]] = {}
 
     async def add(
-        self,
-        content: bytes,
-        *,
-        name: str | None,
-        media_type: str | None,
-        owner: str,
-        session_id: str | None = None,
+        self, content: bytes, *, name: str | None, media_type: str | None, owner: str, session_id: str | None = None
     ) -> Attachment:
         one = Attachment(
             id=new_id("a"), owner=owner, name=name or "file", media_type=media_type or "application/octet-stream",

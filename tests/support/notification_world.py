@@ -41,12 +41,7 @@ class World:
         """Another server on the same database, or this one after a restart. ``send``: by processes that are kept."""
         files = TargetFiles(lambda: [str(self.directory)], check=lambda url: why_unusable(url, allow_private=True))
         return NotificationService(
-            self.store,
-            self.notices,
-            files,
-            send or WARM,
-            clock=self.clock,
-            base_url=lambda: BASE,
+            self.store, self.notices, files, send or WARM, clock=self.clock, base_url=lambda: BASE
         )
 
     def configure(self, text: str) -> None:

@@ -228,11 +228,7 @@ class World:
         return await self.store.write(unit)
 
     async def finish(
-        self,
-        scheduler: Scheduler,
-        session_id: str,
-        status: RunStatus = RunStatus.COMPLETED,
-        code: str | None = None,
+        self, scheduler: Scheduler, session_id: str, status: RunStatus = RunStatus.COMPLETED, code: str | None = None
     ) -> Run:
         """End the session's run and tell the scheduler, which writes it down."""
         run = await self.active_run(session_id)

@@ -48,12 +48,7 @@ class JupyterServer:
     """One server process and its directories below ``home``."""
 
     def __init__(
-        self,
-        home: Path,
-        *,
-        token: str | None = None,
-        env: Mapping[str, str] | None = None,
-        collaboration: bool = False,
+        self, home: Path, *, token: str | None = None, env: Mapping[str, str] | None = None, collaboration: bool = False
     ) -> None:
         self.home = home
         self._collaboration = collaboration

@@ -73,10 +73,7 @@ class Place:
         """A recall that is being watched on return."""
         spec = WhenSpec.model_validate({"kind": "when", "event": event, **fields})
         request = RecallCreate(
-            session_id=self.session_id,
-            message=f"on {event}",
-            schedule=spec,
-            policy=Policy.model_validate(policy or {}),
+            session_id=self.session_id, message=f"on {event}", schedule=spec, policy=Policy.model_validate(policy or {})
         )
         recall = await self.services.recalls.service.create(request, owner=OWNER, zone="UTC")
         assert await self.services.recalls.watcher.listening(recall.id, within=WITHIN)

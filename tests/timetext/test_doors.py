@@ -224,10 +224,7 @@ def differences(doors: Doors, check: Callable[[Doors, str], Iterator[str]]) -> l
 
 def quoted_lines(phrase: str) -> list[str]:
     """With and without options, in every place."""
-    return [
-        f'"{phrase}" {MESSAGE}',
-        f"'{phrase}' '{MESSAGE}'" if "'" not in phrase else f'"{phrase}" "{MESSAGE}"',
-    ]
+    return [f'"{phrase}" {MESSAGE}', f"'{phrase}' '{MESSAGE}'" if "'" not in phrase else f'"{phrase}" "{MESSAGE}"']
 
 
 def option_lines(time: str) -> list[str]:

@@ -37,13 +37,10 @@ from . import intents, replies
 from .intents import Intent, understand
 
 _CHUNK_DELAY = 0.012
-_ANSWER_TIME = 0.8
-"""Seconds that a normal answer streams at most, however long it is."""
+_ANSWER_TIME = 0.8  # seconds that a normal answer streams at most, however long it is
 _Events = AsyncIterator[Event]
-_Call = tuple[str, dict[str, Any]]
-"""A tool and its arguments."""
-_Plan = tuple[Callable[..., str], Sequence[_Call]]
-"""The tools to call, and what puts their results in words."""
+_Call = tuple[str, dict[str, Any]]  # a tool and its arguments
+_Plan = tuple[Callable[..., str], Sequence[_Call]]  # the tools to call, and what puts their results in words
 _RECALLS: _Call = ("list_recalls", {})
 _PLANS: Mapping[str, Callable[[str], _Plan]] = {
     "list": lambda _: (replies.recall_list, [_RECALLS]),
@@ -98,8 +95,7 @@ class OfflineRun:
         self._turn = turn
         self._context = context
         self._zone = turn.session.timezone
-        self._lead = ""
-        """What comes before the answer."""
+        self._lead = ""  # what comes before the answer
 
     async def events(self) -> AsyncIterator[Event | TurnResult]:
         """The run, and its result as the last item."""

@@ -22,7 +22,6 @@ class OfflineBackend:
         self._agent_parts = agent_parts or default_parts()
 
     async def run(self, turn: Turn, context: ToolContext) -> AsyncIterator[Event | TurnResult]:
-        """See ``ports.AgentLoop``."""
         answers = await asyncio.to_thread(_import_answers)
         async for item in answers.OfflineRun(turn, context, self._agent_parts).events():
             yield item

@@ -24,15 +24,12 @@ class Intent(NamedTuple):
     text: str = ""
     """The sentence that holds the time, the words that name a recall (``""``: the only one), since when, the pattern or
     name of variables, the place, or the number to count to."""
-    every: float = 0.0
-    """Seconds between the numbers of a count."""
+    every: float = 0.0  # seconds between the numbers of a count
 
 
 _UNKNOWN = Intent("unknown")
-_LONGEST = 1000
-"""Characters of a sentence that is looked at closely; what is pasted may be a megabyte."""
-_BLANKS = re.compile(r"[ \t\r\f\v]{8,}|\n{8,}")
-"""Runs of blanks, which make patterns slow and mean nothing."""
+_LONGEST = 1000  # characters of a sentence that is looked at closely; what is pasted may be a megabyte
+_BLANKS = re.compile(r"[ \t\r\f\v]{8,}|\n{8,}")  # runs of blanks, which make patterns slow and mean nothing
 _WORDS = frozenset((
     "remind", "reminder", "reminders", "recall", "recalls", "cancel", "delete", "remove", "check", "follow", "schedule",
     "summarise", "summarize", "summary", "happened", "session", "minutes", "minute", "hours", "hour", "seconds",

@@ -55,7 +55,7 @@ async def read_notebook(
     notebooks, context = _notebooks()
     notebook = await notebooks.read(context.session, path)
     chosen = chosen_cells(notebook.cells, cells)
-    # A notebook can be large: its text is made off the event loop.
+    # a notebook can be large: its text is made off the event loop.
     text = await asyncio.to_thread(_page, notebook, chosen, outputs != "none", start)
     shown = [one for cell in chosen for one in cell.outputs] if outputs == "images" else []
     return ToolOutput(content=text, images=await images_of(shown))
@@ -112,11 +112,7 @@ async def delete_cell(cell: CellArgument, path: PathArgument = None) -> Mapping[
     return {"deleted": gone.id, "index": gone.index, "source": truncate_middle(gone.source, SOURCE, head=2 / 3)}
 
 
-async def run_cell(
-    cell: CellArgument,
-    timeout: Timeout = 300.0,
-    path: PathArgument = None,
-) -> ToolOutput:
+async def run_cell(cell: CellArgument, timeout: Timeout = 300.0, path: PathArgument = None) -> ToolOutput:
     """Run a code cell in its notebook's kernel. Its outputs go into the notebook, and you get them.
 
     A kernel is started when there is none.

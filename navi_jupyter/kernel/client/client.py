@@ -29,11 +29,9 @@ from ..errors import Refused, Unreachable
 from .connection import Connection, find_server
 from .io_thread import io_thread
 
-Envelope = dict[str, Any]
-"""One row of a session's log; see docs/protocol.md."""
+Envelope = dict[str, Any]  # one row of a session's log; see docs/protocol.md
 
-Query = Mapping[str, str | float | None]
-"""Of a URL; None leaves a parameter out."""
+Query = Mapping[str, str | float | None]  # of a URL; None leaves a parameter out
 
 _LARGEST = 256 * 1024 * 1024  # a snapshot or an export; the default of 10 MiB is for requests
 _CONNECT = 10.0
@@ -102,7 +100,7 @@ class Client:
             allow_nonstandard_methods=True,
             connect_timeout=_CONNECT,
             request_timeout=timeout,
-            # A redirect leads to a login page, which is no answer of Navi; see ``_foreign_error``.
+            # a redirect leads to a login page, which is no answer of Navi; see ``_foreign_error``.
             follow_redirects=False,
             validate_cert=self.connection.verify,
         )
@@ -136,7 +134,7 @@ class Client:
     async def command(self, session_id: str, command: Mapping[str, Any]) -> dict[str, Any]:
         """Submit a command; its acceptance. Repeats it while the server starts: the command id makes that safe."""
         body = {"command_id": new_command_id(), **command}
-        # A restarting Jupyter server refuses connections, then answers 503 for about a second.
+        # a restarting Jupyter server refuses connections, then answers 503 for about a second.
         pauses = iter((0.2, 0.5, 1.0))
         while True:
             try:
@@ -275,8 +273,7 @@ class Service:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.client = Client(connection)
-        self.session_id: str | None = None
-        """The notebook's session, once it is known."""
+        self.session_id: str | None = None  # the notebook's session, once it is known
         self.lock = threading.Lock()
         """Held while the notebook's session is looked up: two threads must not both create one."""
 

@@ -29,16 +29,12 @@ ADVICE = (
 class Connection:
     """The address of a server and the credentials for it."""
 
-    url: str
-    """The Jupyter server's base URL; ends with a slash."""
+    url: str  # the Jupyter server's base URL; ends with a slash
     authorization: str | None = field(repr=False)
     """The value of the ``Authorization`` header; None for a server without authentication."""
-    source: str
-    """Where it was found, in words."""
-    sock: str | None = None
-    """The UNIX socket that the server listens on instead of a port."""
-    root_dir: str | None = None
-    """The folder that the server's notebook paths are relative to, when known."""
+    source: str  # where it was found, in words
+    sock: str | None = None  # the UNIX socket that the server listens on instead of a port
+    root_dir: str | None = None  # the folder that the server's notebook paths are relative to, when known
 
     @property
     def verify(self) -> bool:

@@ -23,8 +23,7 @@ class IoThread:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        """Set together with ``_thread``, never replaced."""
+        self._loop: asyncio.AbstractEventLoop | None = None  # set together with ``_thread``, never replaced
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -65,7 +64,7 @@ def io_thread() -> IoThread:
 
 
 def _forget() -> None:
-    # A forked child has no threads: it starts its own at the first use.
+    # a forked child has no threads: it starts its own at the first use.
     global _current
     _current = IoThread()
 

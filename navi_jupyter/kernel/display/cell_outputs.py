@@ -34,8 +34,7 @@ class CellOutputs:
         """By the id of the request that runs the cell, since its number is certain only when it has ended."""
         self._sizes: dict[str, int] = {}
         self._requests: dict[int, str] = {}
-        self.last: int | None = None
-        """The number of the cell that ended last."""
+        self.last: int | None = None  # the number of the cell that ended last
 
     def begin(self, request: str) -> None:
         """Open the record of a cell."""

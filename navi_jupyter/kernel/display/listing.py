@@ -16,10 +16,8 @@ from ..errors import NoSuchItem, UsageError
 
 T = TypeVar("T")
 
-_CELL = 160
-"""Characters of a table's cell in plain text; longer ones would break the columns of a terminal."""
-_LEFT = ' style="text-align:left"'
-"""Jupyter aligns the cells of tables to the right, for numbers."""
+_CELL = 160  # characters of a table's cell in plain text; longer ones would break the columns of a terminal
+_LEFT = ' style="text-align:left"'  # Jupyter aligns the cells of tables to the right, for numbers
 
 _shown: dict[str, tuple[str, ...]] = {}
 """By kind (``recall``): the ids of the list that was shown last in this kernel, in the order of its rows."""

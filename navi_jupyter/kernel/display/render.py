@@ -19,10 +19,8 @@ from ...output_text import error_line, outputs_text
 from ...text import IMAGE_TYPES, code_block, one_line, plural, truncate_start
 from .run_view import Part, QuestionPart, RunView, SubagentPart, TextPart, ToolPart, attachment_of
 
-_MAX_LINE = 160
-"""Characters of a tool call's arguments and of its result: each stands on one line."""
-_MAX_OUTPUT = 4000
-"""Characters of the text that a tool call emitted."""
+_MAX_LINE = 160  # characters of a tool call's arguments and of its result: each stands on one line
+_MAX_OUTPUT = 4000  # characters of the text that a tool call emitted
 
 Bundle = dict[str, Any]
 

@@ -16,8 +16,7 @@ Status = Literal["sent", "queued", "running", "completed", "waiting", "stopped",
 
 FINAL: frozenset[Status] = frozenset({"completed", "stopped", "failed", "withdrawn"})
 # ``waiting`` is not final: the run continues when its question is answered, here or in any other client.
-_MAX_OUTPUTS = 200
-"""Outputs of a tool call that a cell shows; earlier ones are left out."""
+_MAX_OUTPUTS = 200  # outputs of a tool call that a cell shows; earlier ones are left out
 
 
 @dataclass(eq=False)
@@ -51,8 +50,7 @@ class QuestionPart:
     tool: str | None
     args: dict[str, Any]
     status: str = "open"
-    approved: bool | None = None
-    """The outcome of a resolved approval."""
+    approved: bool | None = None  # the outcome of a resolved approval
 
 
 @dataclass(eq=False)
@@ -63,8 +61,7 @@ class SubagentPart:
     name: str
     description: str
     status: str = "running"
-    text: str = ""
-    """Its latest message."""
+    text: str = ""  # its latest message
     calls: int = 0
 
 
@@ -77,19 +74,14 @@ class RunView:
     """The state of run ``run_id``."""
 
     run_id: str
-    command_id: str | None = None
-    """The prompt's command, by which the queue's events name it."""
+    command_id: str | None = None  # the prompt's command, by which the queue's events name it
     status: Status = "sent"
-    parts: list[Part] = field(default_factory=list)
-    """In the order of their first event."""
-    error: tuple[str, str] | None = None
-    """Code and sentence; set exactly when the status is ``failed``."""
-    stopping: bool = False
-    """A stop was requested."""
+    parts: list[Part] = field(default_factory=list)  # in the order of their first event
+    error: tuple[str, str] | None = None  # code and sentence; set exactly when the status is ``failed``
+    stopping: bool = False  # a stop was requested
     reset: bool = False
     """A snapshot replaced the state. The status of a run that is over is not in it: read the run's record."""
-    usage: dict[str, Any] = field(default_factory=dict)
-    """Tokens and, where known, cost (US dollars) so far."""
+    usage: dict[str, Any] = field(default_factory=dict)  # tokens and, where known, cost (US dollars) so far
     images: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     """Media type and content of the attachments that were fetched, by id."""
     _activities: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -108,7 +100,7 @@ class RunView:
     @property
     def questions(self) -> list[QuestionPart]:
         """The open ones."""
-        # A copy, because the io thread appends while a cell's thread reads.
+        # a copy, because the io thread appends while a cell's thread reads.
         return [part for part in list(self.parts) if isinstance(part, QuestionPart) and part.status == "open"]
 
     def missing_images(self) -> set[str]:
@@ -199,7 +191,7 @@ class RunView:
         """``navi.output`` or ``navi.progress`` of a tool call: its whole content, or a patch of it."""
         key = event["messageId"]
         if event.get("content") is not None:
-            # A copy, since patches are applied in place.
+            # a copy, since patches are applied in place.
             self._activities[key] = copy.deepcopy(event["content"])
         content = self._activities.get(key)
         if content is None or not content.get("toolCallId"):

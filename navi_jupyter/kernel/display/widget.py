@@ -32,7 +32,7 @@ _LOADER = Path(__file__).parents[2] / "static" / "widget.js"
 class Chat(anywidget.AnyWidget):
     """The chat on one session. Several on the same session show the same."""
 
-    # A path to a file, so that it is read once; a few KB, because it is saved into notebooks per widget.
+    # a path to a file, so that it is read once; a few KB, because it is saved into notebooks per widget.
     _esm = _LOADER
 
     session_id = traitlets.Unicode(read_only=True).tag(sync=True)
@@ -75,8 +75,7 @@ BUNDLE = Path(__file__).parents[2] / "static" / "navi-chat.js"
 # The page is code in a browser, which may loop: a kernel must not keep sockets and tasks for it without end.
 MAX_CONNECTIONS = 16
 MAX_REQUESTS = 16
-MAX_WAITING = 64
-"""Commands of one connection that were not sent yet."""
+MAX_WAITING = 64  # commands of one connection that were not sent yet
 
 _PATHS = re.compile(r"(health|sessions|recalls|models|profiles|tools|usage|mcp|memory)(/[A-Za-z0-9_.-]+)*(\?[^#\s]*)?")
 _METHODS = ("GET", "POST", "PATCH", "DELETE")
@@ -148,7 +147,7 @@ class Relay:
         if (old := self._connections.pop(conn, None)) is not None:
             old.close()
         while len(self._connections) >= MAX_CONNECTIONS:
-            # A page that was reloaded closes nothing: the oldest connection is the likeliest to be dead.
+            # a page that was reloaded closes nothing: the oldest connection is the likeliest to be dead.
             self._connections[next(iter(self._connections))].end(1013, "too many connections")
         self._connections[conn] = _Connection(self, self._client, conn, str(session_id), after)
 

@@ -32,10 +32,8 @@ class Prompt:
     session: str | None = None
     model: str | None = None
     mode: str = "enqueue"
-    outputs: tuple[str, ...] = ()
-    """Numbers of cells (or ``last``) whose outputs go along."""
-    files: tuple[str, ...] = ()
-    """Paths on the kernel's disk."""
+    outputs: tuple[str, ...] = ()  # numbers of cells (or ``last``) whose outputs go along
+    files: tuple[str, ...] = ()  # paths on the kernel's disk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +46,7 @@ class Action:
 
 
 Request = Prompt | NewRecall | Action
-_Shape = Callable[[str], Request | None]
-"""Reads what follows a subcommand; None when the words do not have its shape."""
+_Shape = Callable[[str], Request | None]  # reads what follows a subcommand; None when the words do not have its shape
 
 
 def parse_line(line: str) -> Request:
@@ -253,8 +250,7 @@ _SHAPES: Mapping[str, _Shape] = {
 }
 
 
-MAX_VALUE = 4000
-"""Characters of one value, which keeps a data frame from filling the model's context."""
+MAX_VALUE = 4000  # characters of one value, which keeps a data frame from filling the model's context
 
 _VARIABLE = re.compile(r"\{\{([A-Za-z_]\w*)\}\}|\{([A-Za-z_]\w*)\}")
 

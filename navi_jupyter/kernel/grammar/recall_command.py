@@ -15,16 +15,14 @@ from ..errors import UsageError
 from .times import UNIT_WORD, named_zone, take_duration, take_instant
 
 QUOTED = re.compile(r"""(["'])(.*?)\1(?=\s|$)""")
-MANY = ("with-output", "attach")
-"""Options that may come more than once: their values are joined by line breaks."""
+MANY = ("with-output", "attach")  # options that may come more than once: their values are joined by line breaks
 _SEPARATORS = {"with-output": "\n", "attach": "\n", "notify": ",", "cancel-on": ","}
 _OPTION = re.compile(r"(--[a-z][a-z-]*|-[a-z])(?:=|(?=\s|$))")
 _END = re.compile(r"--(?:\s+|$)")
 POLICY = (
     "misfire", "grace", "busy", "retries", "timeout", "until", "max-fires", "jitter", "cancel-on", "notify", "quiet",
 )  # fmt: skip
-_LISTS = ("cancel-on", "notify")
-"""Policies that are lists: with commas."""
+_LISTS = ("cancel-on", "notify")  # policies that are lists: with commas
 _FLAGS = {"--each": "each"}
 _VALUES = ("tz", "title", "session", "cooldown", *POLICY)
 _LOOKS_LIKE_OPTION = re.compile(r"--?[a-z][a-z-]*(?==|\s|$)")
@@ -36,16 +34,13 @@ WHEN_HELP = "For example: %navi recall when done summarize the output"
 class NewRecall:
     """Schedule a message. ``schedule`` and ``policy`` are in the contract's form."""
 
-    message: str
-    """With ``sentence``: what follows ``--``, to be joined to the message in ``words``."""
+    message: str  # with ``sentence``: what follows ``--``, to be joined to the message in ``words``
     schedule: Mapping[str, Any]
     policy: Mapping[str, Any] = field(default_factory=dict)
     title: str | None = None
     session: str | None = None
-    words: str | None = None
-    """A time in English that the server is to read; ``schedule`` is empty then."""
-    sentence: bool = False
-    """``words`` have the message, too. They are a prompt when there is no time in them."""
+    words: str | None = None  # a time in English that the server is to read; ``schedule`` is empty then
+    sentence: bool = False  # ``words`` have the message, too. They are a prompt when there is no time in them.
     tz: str | None = None
 
 
@@ -183,8 +178,7 @@ _MAY_BE_TIME = (
     r"|weekends?|working\s+days?|business\s+days?|first|second|third|fourth|last|end|beginning|start|day\s+after"
     rf"|{_DAY_NAME})\b)"
 )
-_PAST = r"(?:last|this)\s+(?:week|month|year|night|time|session|run)\b"
-"""Then it is a question about what was."""
+_PAST = r"(?:last|this)\s+(?:week|month|year|night|time|session|run)\b"  # then it is a question about what was
 _GOES_ON = (
     r",?\s*(?:(?:at|on|every|each|until|till|between|from|for|starting|beginning|tomorrow|today|tonight|and|or|in|daily"
     r"|twice|\d+\s+times|except|excluding|but|before|after|during|of|later|noon|midnight|morning|afternoon|evening"

@@ -36,8 +36,7 @@ class Call:
         self.operation = operation
         self.request = request
         self.services = services
-        self.parameters = parameters
-        """The values of the braces in the path."""
+        self.parameters = parameters  # the values of the braces in the path
         self._query = {
             query.name: query.read(request.query[query.name]) if request.query.get(query.name) else query.default
             for query in operation.query
@@ -93,22 +92,16 @@ class Operation:
     """One method of one path."""
 
     method: str
-    path: str
-    """Relative to ``navi/api/``; a name in braces matches one segment."""
+    path: str  # relative to ``navi/api/``; a name in braces matches one segment
     run: Run
     summary: str
-    action: Action
-    """What Jupyter's authorizer is asked for. ``execute``: whatever makes the agent work, now or later."""
-    answers: str | None
-    """The name of the answer's schema; None for no content."""
+    action: Action  # what Jupyter's authorizer is asked for. ``execute``: whatever makes the agent work, now or later.
+    answers: str | None  # the name of the answer's schema; None for no content
     status: int = 200
-    body: str | None = None
-    """The name of the input's schema."""
-    upload: bool = False
-    """The body is the content of a file, and may be as large as an attachment."""
+    body: str | None = None  # the name of the input's schema
+    upload: bool = False  # the body is the content of a file, and may be as large as an attachment
     query: tuple[Query, ...] = ()
-    errors: tuple[type[NaviError], ...] = ()
-    """Beyond those that every operation has."""
+    errors: tuple[type[NaviError], ...] = ()  # beyond those that every operation has
     other_types: tuple[str, ...] = ()
     """Content types of the answer besides (or, when ``answers`` is None, instead of) JSON."""
 

@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 TABLE = OperationTable()
 
 EVENT_STREAM = "text/event-stream"
-LONGEST_WAIT = 30.0
-"""Seconds of a long poll: less than the 60 after which proxies close a silent connection."""
+LONGEST_WAIT = 30.0  # seconds of a long poll: less than the 60 after which proxies close a silent connection
 
 
 @TABLE.add("POST sessions", "write", body="SessionCreate", answers="SessionDetail", status=201, errors=(LimitReached,))
@@ -136,7 +135,7 @@ async def read_events(call: Call) -> HttpReply | EventStream:
         await call.sessions.find(session_id, owner=call.owner)
         last_seen = _last_event_id(call)
         return EventStream(_pages(call, session_id, after if last_seen is None else last_seen))
-    # A page without a cursor begins with the first event; only a stream begins with a snapshot.
+    # a page without a cursor begins with the first event; only a stream begins with a snapshot.
     frames, head = await call.sessions.orchestrator.page(
         session_id, owner=call.owner, after=after or 0, limit=call.integer("limit"), wait=call.number("wait")
     )

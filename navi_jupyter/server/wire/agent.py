@@ -15,12 +15,9 @@ class ProfileInfo(Value):
     name: str
     description: str
     builtin: bool
-    path: str | None
-    """The file that it comes from."""
-    model: str | None
-    """The model of new sessions with this profile that name none."""
-    tools: tuple[str, ...]
-    """Names or patterns; ``!`` excludes."""
+    path: str | None  # the file that it comes from
+    model: str | None  # the model of new sessions with this profile that name none
+    tools: tuple[str, ...]  # names or patterns; ``!`` excludes
     permissions: dict[str, Permission]
     headless: Literal["queue", "deny"]
     """What happens to questions of a run that a recall started: they wait for the user, or are denied."""
@@ -29,8 +26,7 @@ class ProfileInfo(Value):
     workers: tuple[str, ...]
     limits: RunLimits
     available: bool
-    why: str | None
-    """What is wrong with its file, with file and line; null when nothing is."""
+    why: str | None  # what is wrong with its file, with file and line; null when nothing is
 
 
 class ProfilePage(Value):
@@ -43,12 +39,10 @@ class ProfilePage(Value):
 class ModelInfo(Value):
     """A model."""
 
-    name: str
-    """As sessions and prompts name it."""
+    name: str  # as sessions and prompts name it
     provider: str
     available: bool
-    why: str | None
-    """What to do to make it usable; null when it is."""
+    why: str | None  # what to do to make it usable; null when it is
 
 
 class ModelPage(Value):
@@ -63,17 +57,13 @@ class ToolInfo(Value):
 
     name: str
     description: str
-    parameters: dict[str, Any]
-    """JSON schema of its arguments."""
-    effect: Effect | None
-    """Null for a tool that could not be loaded."""
-    source: str
-    """``builtin``, ``package:<distribution>``, ``kernel``, ``mcp:<server>``."""
+    parameters: dict[str, Any]  # JSON schema of its arguments
+    effect: Effect | None  # null for a tool that could not be loaded
+    source: str  # ``builtin``, ``package:<distribution>``, ``kernel``, ``mcp:<server>``
     permission: Permission | None
     """What holds when neither profile nor session decides; null for what could not be loaded."""
     available: bool
-    why: str | None
-    """What to do to make it usable; null when it is."""
+    why: str | None  # what to do to make it usable; null when it is
 
 
 class ToolPage(Value):
@@ -89,17 +79,12 @@ class McpServerInfo(Value):
     name: str
     status: Literal["configured", "starting", "ready", "failed", "stopped", "disabled"]
     """``configured``: not started, because no run has used it yet."""
-    available: bool
-    """Whether a run can use it, or will once it has started."""
-    why: str | None
-    """Why it cannot be used; null when it can."""
+    available: bool  # whether a run can use it, or will once it has started
+    why: str | None  # why it cannot be used; null when it can
     transport: Literal["stdio", "http"]
-    protocol: str | None
-    """The version of MCP in use; null when it is not ready."""
-    tools: int
-    """How many it has; 0 when it is not ready."""
-    file: str
-    """Where it is configured."""
+    protocol: str | None  # the version of MCP in use; null when it is not ready
+    tools: int  # how many it has; 0 when it is not ready
+    file: str  # where it is configured
 
 
 class McpProblem(Value):
@@ -129,14 +114,10 @@ class Health(Value):
 
     status: Literal["ok", "starting", "failed", "stopping"]
     version: str
-    sessions: int
-    """Sessions in memory."""
-    runs: int
-    """Runs in progress."""
-    recalls: int
-    """Recalls that are pending, running or paused, in the database."""
+    sessions: int  # sessions in memory
+    runs: int  # runs in progress
+    recalls: int  # recalls that are pending, running or paused, in the database
     followers: int
-    loop_lag_ms: float
-    """The longest delay of the event loop seen in the last ten seconds."""
+    loop_lag_ms: float  # the longest delay of the event loop seen in the last ten seconds
     message: str | None = None
     """Why it is not ok; or, when it is, what the owner should know (a damaged database is kept aside)."""

@@ -17,8 +17,7 @@ class RecallPage(Value):
     next: str | None
     last: dict[str, Firing] = Field(default_factory=dict)
     """The latest row of the ledger of each of them, by the recall's id."""
-    words: dict[str, str] = Field(default_factory=dict)
-    """The schedule of each of them in words, by the recall's id."""
+    words: dict[str, str] = Field(default_factory=dict)  # the schedule of each of them in words, by the recall's id
 
 
 class FiringPage(Value):
@@ -34,10 +33,8 @@ class PreviewRequest(Value):
     schedule: ScheduleSpec | None = None
     text: Annotated[str, StringConstraints(min_length=1, max_length=21_000)] | None = None
     """A time in English: ``every other Friday at 16:00``; or an event: ``when the cell is done``."""
-    sentence: bool = False
-    """``text`` has a message, too: ``every other Friday at 16:00 check the loss``."""
-    end: bool = False
-    """``text`` is the end of a recurrence: a day alone is the whole day."""
+    sentence: bool = False  # ``text`` has a message, too: ``every other Friday at 16:00 check the loss``
+    end: bool = False  # ``text`` is the end of a recurrence: a day alone is the whole day
     n: Annotated[int, Field(ge=1, le=100)] = 5
     after: AwareDatetime | None = None
     """A text is read, and what counts from now is counted, as of this instant; default now."""
@@ -50,16 +47,11 @@ class Preview(Value):
 
     times: tuple[Instant, ...]
     warnings: tuple[str, ...]
-    schedule: Schedule
-    """As it would be stored; to be sent with ``POST recalls``."""
-    policy: Policy
-    """The bounds in the text (``until``, ``max_fires``)."""
-    meaning: str
-    """The schedule in words."""
-    message: str = ""
-    """Of a sentence: the rest of it without the time."""
-    phrase: str = ""
-    """Of a text: the words that were read as the time."""
+    schedule: Schedule  # as it would be stored; to be sent with ``POST recalls``
+    policy: Policy  # the bounds in the text (``until``, ``max_fires``)
+    meaning: str  # the schedule in words
+    message: str = ""  # of a sentence: the rest of it without the time
+    phrase: str = ""  # of a text: the words that were read as the time
 
 
 class RecallsChanged(Value):
@@ -79,29 +71,22 @@ class Imported(Value):
 
     recalls: tuple[Recall, ...]
     dry_run: bool
-    words: dict[str, str] = Field(default_factory=dict)
-    """The schedule of each of them in words, by the recall's id."""
+    words: dict[str, str] = Field(default_factory=dict)  # the schedule of each of them in words, by the recall's id
 
 
 class NotifyTarget(Value):
     """Somewhere a notification can be sent."""
 
-    name: str
-    """As ``policy.notify`` names it."""
-    service: str | None
-    """The scheme of its URL; null when it cannot be used."""
-    source: str
-    """The file or the environment variable that it comes from."""
+    name: str  # as ``policy.notify`` names it
+    service: str | None  # the scheme of its URL; null when it cannot be used
+    source: str  # the file or the environment variable that it comes from
     available: bool
-    why: str | None
-    """What is wrong with it, with file and line; null when nothing is."""
-    waiting: int
-    """Notifications that are still to be sent, of your recalls."""
+    why: str | None  # what is wrong with it, with file and line; null when nothing is
+    waiting: int  # notifications that are still to be sent, of your recalls
     sent: int
     failed: int
     last_sent_at: Instant | None
-    last_error: str | None
-    """Why the last one was not sent, also while it is still tried; null when it was."""
+    last_error: str | None  # why the last one was not sent, also while it is still tried; null when it was
 
 
 class NotifyProblem(Value):
@@ -115,10 +100,8 @@ class NotifyPage(Value):
     """``GET notify``."""
 
     notify: tuple[NotifyTarget, ...]
-    quiet: str | None
-    """Hours without notifications, in the zone of each session."""
-    per_hour: int
-    """Messages to each target within an hour; what is more comes as one digest."""
+    quiet: str | None  # hours without notifications, in the zone of each session
+    per_hour: int  # messages to each target within an hour; what is more comes as one digest
     problems: tuple[NotifyProblem, ...]
     next: str | None
 

@@ -18,35 +18,26 @@ class QueuedPrompt(Value):
     """A prompt that waits; ``edit`` and ``unqueue`` name it by its ``command_id``."""
 
     command_id: str
-    text: str
-    """What the model will read."""
-    display: str | None
-    """What is shown instead; null: the text."""
+    text: str  # what the model will read
+    display: str | None  # what is shown instead; null: the text
     attachments: tuple[AttachmentInfo, ...]
 
 
 class QueuedRun(Run):
     """A run that waits for its turn."""
 
-    mode: str
-    """Of its first prompt."""
-    prompts: tuple[QueuedPrompt, ...]
-    """What it will answer: several in mode ``collect``."""
+    mode: str  # of its first prompt
+    prompts: tuple[QueuedPrompt, ...]  # what it will answer: several in mode ``collect``
 
 
 class SessionDetail(Session):
     """A session with what it is doing."""
 
-    run: Run | None
-    """The run in progress."""
-    queue: tuple[QueuedRun, ...]
-    """Waiting prompts, in the order in which they will start."""
-    approvals: tuple[Interrupt, ...]
-    """Questions to the user that are open, oldest first."""
-    usage: Usage
-    """Of all its runs that have paused or ended."""
-    unread: int = 0
-    """As in :class:`SessionInfo`."""
+    run: Run | None  # the run in progress
+    queue: tuple[QueuedRun, ...]  # waiting prompts, in the order in which they will start
+    approvals: tuple[Interrupt, ...]  # questions to the user that are open, oldest first
+    usage: Usage  # of all its runs that have paused or ended
+    unread: int = 0  # as in :class:`SessionInfo`
 
 
 class SessionInfo(Session):
@@ -92,15 +83,11 @@ class MessageInfo(Value):
     tool_calls: tuple[ToolCallInfo, ...]
     tool_call_id: str | None
     reasoning: str
-    queued: bool
-    """A prompt whose run has not started."""
-    partial: bool
-    """The run ended, or is still going, before the message was complete."""
-    subagent_run_id: str | None
-    """The subagent whose message it is; null: the run's own agent, or the user."""
+    queued: bool  # a prompt whose run has not started
+    partial: bool  # the run ended, or is still going, before the message was complete
+    subagent_run_id: str | None  # the subagent whose message it is; null: the run's own agent, or the user
     attachments: tuple[AttachmentInfo, ...]
-    usage: Usage | None
-    """Tokens of the run, on the last assistant message of each finished run; else null."""
+    usage: Usage | None  # tokens of the run, on the last assistant message of each finished run; else null
 
 
 class MessagePage(Value):
@@ -128,8 +115,7 @@ class RunPage(Value):
 class ReadRequest(Value):
     """Body of ``POST sessions/{sid}/read``."""
 
-    seq: Annotated[int, Field(ge=0, le=2**53)]
-    """The last event that the user has seen."""
+    seq: Annotated[int, Field(ge=0, le=2**53)]  # the last event that the user has seen
 
 
 class ReadMark(Value):
@@ -146,12 +132,9 @@ class AwayRun(Value):
     at: Instant
     status: RunStatus
     origin: Origin
-    prompt: str
-    """The beginning of what was asked."""
-    answer: str
-    """The beginning of what was answered."""
-    error: str | None
-    """The code of its failure."""
+    prompt: str  # the beginning of what was asked
+    answer: str  # the beginning of what was answered
+    error: str | None  # the code of its failure
 
 
 class AwaySlot(Value):
@@ -162,8 +145,7 @@ class AwaySlot(Value):
     slot: Instant
     status: str
     reason: str | None
-    coalesced: int
-    """How many earlier slots it stands for besides its own."""
+    coalesced: int  # how many earlier slots it stands for besides its own
 
 
 class Away(Value):
@@ -172,10 +154,8 @@ class Away(Value):
     since: Instant
     runs: tuple[AwayRun, ...]
     not_run: tuple[AwaySlot, ...]
-    missed: int
-    """Slots that did not run, those that are only counted included."""
-    failed: int
-    """Of the runs."""
+    missed: int  # slots that did not run, those that are only counted included
+    failed: int  # of the runs
 
 
 CommandType = Literal["prompt", "stop", "unqueue", "edit", "answer"]
@@ -214,18 +194,14 @@ class Batch(Value):
     batch: tuple[Envelope, ...]
 
 
-ServerFrame = Envelope | Batch | Accepted | Rejected
-"""What a server frame of the WebSocket is."""
+ServerFrame = Envelope | Batch | Accepted | Rejected  # what a server frame of the WebSocket is
 
 
 class ErrorBody(Value):
     """Every answer with a status of 400 or more."""
 
-    message: str
-    """One sentence: what happened, and what to do."""
-    reason: str
-    """The HTTP reason phrase."""
-    code: str
-    """Stable; listed in the reference."""
+    message: str  # one sentence: what happened, and what to do
+    reason: str  # the HTTP reason phrase
+    code: str  # stable; listed in the reference
     field: str | None = None
     """The path of the offending input field, e.g. ``policy.retries``; left out when there is none."""
