@@ -128,7 +128,6 @@ def _begins_briefly(text: str, item: Named) -> bool:
 
 
 def _digits(item_id: str) -> str:
-    """The id without its type."""
     return item_id.rpartition("_")[2]
 
 

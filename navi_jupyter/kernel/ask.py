@@ -157,8 +157,7 @@ class PendingPrompt:
                 time.sleep(self._interval())
 
     def _interval(self) -> float:
-        """Seconds between paintings."""
-        # a tenth, and more for a long answer, since the front end renders all of it each time.
+        # Seconds between paintings; more for a long answer, since the front end renders all of it each time.
         return 0.1 + sum(len(part.content) for part in list(self.view.parts) if isinstance(part, TextPart)) / 200_000
 
     async def _run(self) -> None:

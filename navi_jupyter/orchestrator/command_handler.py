@@ -173,7 +173,6 @@ class CommandHandler:
         return acceptance
 
     async def _collect(self, tx: SessionTx, arrival: Arrival, host: QueuedPrompt, rival: Run | None) -> Admission:
-        """Join a queued run."""
         at = now()
         seq = await tx.append(self._session_id, message_events(arrival, host.run.but(created_at=at)))
         await tx.change_prompt(host.run.id, [*host.parts, arrival.part])

@@ -42,8 +42,6 @@ class ToolServices:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SessionDependencies:
-    """See the module."""
-
     server_id: str
     settings: Settings
     idle_after: float = IDLE_AFTER

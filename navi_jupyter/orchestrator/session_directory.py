@@ -48,8 +48,6 @@ def no_model(profile: str) -> str | None:  # noqa: ARG001
 
 
 class SessionDirectory:
-    """See the module."""
-
     def __init__(
         self,
         store: SessionStore,

@@ -84,8 +84,6 @@ class _Reasoning:
 
 @dataclass(slots=True)
 class _OpenMessage:
-    """A message while it grows."""
-
     id: str
     role: str
     place: _Place
@@ -100,8 +98,6 @@ class _OpenMessage:
 
 @dataclass(slots=True)
 class _OpenCall:
-    """A tool call while it grows."""
-
     id: str
     name: str
     parent: str

@@ -36,8 +36,6 @@ stuck does not keep the deliveries of all others."""
 
 
 class RecallDelivery:
-    """See the module."""
-
     def __init__(
         self,
         store: RecallStore,

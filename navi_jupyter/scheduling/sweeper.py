@@ -43,8 +43,6 @@ class Swept:
 
 
 class Sweeper:
-    """See the module."""
-
     def __init__(self, store: RecallStore, submit: Submit, *, server_id: str, clock: Clock) -> None:
         self._store = store
         self._submit = submit

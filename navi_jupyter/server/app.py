@@ -22,7 +22,7 @@ from tornado import web
 from traitlets import Bool, Dict, Enum, Float, Int, TraitType, Unicode
 
 from .. import __version__
-from ..jupyter.kernels.jupyter_services import JupyterServices
+from ..jupyter.kernels.lookup import JupyterServices
 from ..settings import Limits, Settings
 from .handler import ApiHandler
 from .identity import LOCAL_USER, announce_connection_file, remove_connection_file, write_connection_file
@@ -51,20 +51,16 @@ class _FromEnvironment:
             raise ValueError(f"NAVI_{str(trait.name).upper()}={text!r} is not valid: {error}") from error
 
 
-class _Text(_FromEnvironment, Unicode):  # type: ignore[type-arg]
-    pass
+class _Text(_FromEnvironment, Unicode): ...  # type: ignore[type-arg]
 
 
-class _Count(_FromEnvironment, Int):  # type: ignore[type-arg]
-    pass
+class _Count(_FromEnvironment, Int): ...  # type: ignore[type-arg]
 
 
-class _Seconds(_FromEnvironment, Float):  # type: ignore[type-arg]
-    pass
+class _Seconds(_FromEnvironment, Float): ...  # type: ignore[type-arg]
 
 
-class _Flag(_FromEnvironment, Bool):  # type: ignore[type-arg]
-    pass
+class _Flag(_FromEnvironment, Bool): ...  # type: ignore[type-arg]
 
 
 class _Ceiling(_FromEnvironment, Dict):

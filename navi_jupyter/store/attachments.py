@@ -34,8 +34,6 @@ _STRAY_AFTER = timedelta(hours=1)  # how long a file stays that has no row: its 
 
 
 class AttachmentStore:
-    """See the module."""
-
     def __init__(self, store: SqliteStore, *, max_bytes: int = 20 * 2**20, max_bytes_per_user: int = 2**30) -> None:
         self._store = store
         self._folder = store.path.parent / f"{store.path.stem}-attachments"

@@ -20,7 +20,7 @@ from ..model.sessions import Run, RunStatus
 from ..ports.agent import Unrun
 from ..ports.recalls import Claimed, FiringState
 from .connection import Readers, Statements
-from .recall_rows import (
+from .rows import (
     FIRING_COLUMNS,
     FIRING_NAMES,
     NEW_FIRING_COLUMNS,
@@ -28,10 +28,14 @@ from .recall_rows import (
     RECALL_COLUMNS,
     changed_firing_values,
     firing_state_of,
+    from_micros,
     new_firing_values,
+    optional_instant,
+    optional_micros,
     recall_state_of,
+    run_of,
+    to_micros,
 )
-from .rows import from_micros, optional_instant, optional_micros, run_of, to_micros
 
 T = TypeVar("T")
 LAST = 2**62  # After all numbers and times: where a list without a cursor begins.

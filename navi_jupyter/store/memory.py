@@ -24,8 +24,6 @@ _LAST = 2**62
 
 
 class FactStore:
-    """See the module."""
-
     def __init__(self, store: SqliteStore, *, max_facts_per_user: int = 1000) -> None:
         self._store = store
         self._limit = max_facts_per_user

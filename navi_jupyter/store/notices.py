@@ -38,8 +38,6 @@ _RECORDS = (
 
 
 class SqliteNotices:
-    """See the module."""
-
     def __init__(self, store: SqliteStore) -> None:
         self._store = store
 

@@ -25,16 +25,18 @@ from .firings import (
     number_of,
     updates,
 )
-from .recall_rows import (
+from .rows import (
     PROGRESS_COLUMNS,
     RECALL_COLUMNS,
+    from_micros,
+    optional_instant,
     progress,
     recall_of,
     recall_state_of,
     recall_values,
     schedule_and_policy,
+    to_micros,
 )
-from .rows import from_micros, optional_instant, to_micros
 
 _OPEN_RECALL = "('pending', 'running', 'paused')"
 _OVERDUE = timedelta(seconds=60)

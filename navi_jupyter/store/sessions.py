@@ -18,8 +18,7 @@ from ..ports.transactions import Server
 from .connection import Readers, Statements
 from .interrupts import OF_LAST_PAUSE, InterruptQueries, InterruptRows, interrupt_of
 from .prompts import PromptReads, PromptRows
-from .recall_rows import recall_of
-from .rows import from_micros, run_of, server_of, session_of, to_micros
+from .rows import from_micros, recall_of, run_of, server_of, session_of, to_micros
 from .runs import ACTIVE, FINISHED_TURNS, OPEN_RUNS, RunQueries, RunRows, marks, messages_of
 
 _LAST = 2**62  # beyond every key of a list that is paged downwards

@@ -51,8 +51,6 @@ _log = get_logger("mcp")
 
 
 class McpClient:
-    """See the module."""
-
     def __init__(self, config: ServerConfig, signal: Callable[[Signal], None], root: Path | None) -> None:
         """``signal`` is called when the connection is lost and when the server's tools have changed."""
         self._config = config

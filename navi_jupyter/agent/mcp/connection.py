@@ -60,8 +60,6 @@ def installed() -> bool:
 
 
 class ServerConnection:
-    """See the module."""
-
     def __init__(
         self,
         config: ServerConfig,

@@ -36,8 +36,6 @@ MISSING_TOOL = "mcp_unavailable"
 
 
 class McpPool:
-    """See the module."""
-
     def __init__(
         self,
         files: ConfigFiles,

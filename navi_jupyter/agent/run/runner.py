@@ -276,8 +276,6 @@ class Subagents:
 
 
 class _SubagentRun:
-    """One subagent at work."""
-
     def __init__(self, scope: RunScope, profile: Profile, context: ToolContext, run_id: str, depth: int) -> None:
         self._scope = scope
         self._profile = profile

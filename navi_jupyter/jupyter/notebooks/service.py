@@ -20,7 +20,7 @@ from ...ports.jupyter import Cell, Execution, Kernels, Notebook, OnOutput, Outpu
 from ...text import joined
 from ..files.service import LocalFiles
 from ..files.tree import Tree, split
-from ..kernels.jupyter_services import JupyterServices
+from ..kernels.lookup import JupyterServices
 from .cells import CellChange, DeleteCell, EditCell, InsertCell, RecordOutputs, checked, find
 from .contents import StoredNotebooks, local_root
 from .shared_document import SharedDocuments
