@@ -160,5 +160,5 @@ async def test_a_turn_that_was_stopped_is_reported_with_the_names_of_what_came_w
 async def test_offline_answers_that_it_cannot_see_and_answers_all_the_same(bench: Bench) -> None:
     image = await attached(bench, "plot.png", "image/png")
     outcome = await bench.run("what time is it?", attachments=(image,))
-    assert "can not see `plot.png`" in outcome.text
+    assert "cannot see `plot.png`" in outcome.text
     assert "It is **" in outcome.text

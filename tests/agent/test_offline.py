@@ -427,3 +427,11 @@ def test_typos_are_set_right_at_the_beginning_only_for_a_long_text_would_hold_up
     pasted = "remind me in 5 minuts " + "word " * 200_000 + "minuts"
     assert fix_typos(pasted).startswith("remind me in 5 minutes ")
     assert fix_typos(pasted).endswith("minuts")
+
+
+def test_a_kernel_that_could_not_be_asked_is_not_reported_as_one_without_errors() -> None:
+    busy = {"error": "kernel_busy", "message": "The kernel is busy with cell In[3]."}
+    answer = replies.last_error(busy, {"text": ""})
+    assert "could not be asked" in answer
+    assert "In[3]" in answer
+    assert "nothing that failed" not in answer

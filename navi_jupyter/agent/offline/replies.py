@@ -353,6 +353,8 @@ def last_error(error: Outcome, notebook: Outcome | None = None) -> str:
     if failed:
         count, index, output = max(failed)
         return f"Cell {index} (In[{count}]) of the notebook failed:\n\n{code_block(strip_ansi(output))}"
+    if error.get("error") == "kernel_busy":
+        return f"The notebook shows no error, and the kernel could not be asked. {failure(error)}"
     unreadable = failure(error) if error.get("error") == "kernel_unavailable" else failure(notebook or {})
     return f"I found nothing that failed in this notebook.{f' ({unreadable})' if unreadable else ''}"
 
