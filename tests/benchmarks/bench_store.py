@@ -33,9 +33,10 @@ from navi_jupyter.store.sqlite import SqliteStore  # noqa: E402
 NEIGHBOUR = """
 import asyncio, sys, time
 from pathlib import Path
-from navi_jupyter.events import Custom, Draft  # noqa: E402
-from navi_jupyter.model import SYSTEM, now  # noqa: E402
-from navi_jupyter.store.sqlite import SqliteStore  # noqa: E402
+from navi_jupyter.events import Custom, Draft
+from navi_jupyter.clock import now
+from navi_jupyter.model.sessions import SYSTEM
+from navi_jupyter.store.sqlite import SqliteStore
 async def main():
     store = await SqliteStore.open(Path(sys.argv[1]))
     for _ in range(int(sys.argv[3])):
