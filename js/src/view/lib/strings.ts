@@ -7,7 +7,7 @@ const english = {
   name: "Navi",
   log: "Conversation",
   inputLabel: "Message to Navi",
-  placeholder: "Interrupt Navi, or say when to come back…",
+  placeholder: "Ask Navi, or say when to come back…",
   placeholderBusy: "Navi is working. Add something…",
   placeholderWaiting: "Navi waits for your answer above…",
   send: "Send",

@@ -18,6 +18,12 @@ export function shortTime(at: Date, now = new Date()): string {
   return at.toDateString() === now.toDateString() ? clock.format(at) : dayAndClock.format(at);
 }
 
+/** The server's words for a time without the reader's own zone: a zone is named only where it is another one. */
+export function withoutOwnZone(words: string, zone = Intl.DateTimeFormat().resolvedOptions().timeZone): string {
+  const escaped = zone.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+  return zone ? words.replace(new RegExp(` ${escaped}(?=[ ,;.]|$)`, "g"), "") : words;
+}
+
 export function fullTime(at: Date): string {
   return complete.format(at);
 }

@@ -8,7 +8,7 @@ import { icons } from "../lib/icons.js";
 import { ask, isRecall, meaningOf, notifyTargets, type RequestContext } from "./requests.js";
 import { boundsText, moment, worded } from "./time.js";
 import { strings } from "../lib/strings.js";
-import { scheduleText } from "../lib/time.js";
+import { scheduleText, withoutOwnZone } from "../lib/time.js";
 
 /** After the last key. */
 const PAUSE = 300;
@@ -148,7 +148,7 @@ export class RecallForm {
     if (found === null || text !== this.#when.trim()) return strings.recallUnderstanding;
     if (typeof found === "string") return html`<span class="navi-problem" data-navi="recall-problem" dir="auto">${found}</span>`;
     const { meaning, times, warnings } = found;
-    return html`<b>${strings.recallMeaning}:</b> <span data-navi="recall-parsed">${worded(meaning)}</span>
+    return html`<b>${strings.recallMeaning}:</b> <span data-navi="recall-parsed">${worded(withoutOwnZone(meaning))}</span>
       ${times.length ? html`<div>${strings.recallNextTimes}: ${times.map((at, index) => html`${index ? ", " : nothing}${moment(at)}`)}</div>` : nothing}
       ${warnings.map((warning) => html`<div class="navi-warning" data-navi="recall-warning">${icons.warning}<span>${worded(warning)}</span></div>`)}`;
   }

@@ -67,7 +67,7 @@ export class Ledger {
     const facts = [words, ...boundsText(recall.policy)].filter(Boolean);
     return html`<div class="navi-ledger" data-navi="ledger" role="group" tabindex="0" aria-label=${strings.recallHistory(recall.title)}>
       ${recall.message === recall.title ? nothing : html`<div class="navi-text navi-recall-message" data-navi="recall-whole" dir="auto">${recall.message}</div>`}
-      <p class="navi-none">${worded(facts.join(" · "))} · <code>${recall.id}</code></p>
+      <p class="navi-none">${worded(facts.join(" · "))} · <code>${recall.id.slice(-4)}</code></p>
       ${firings === null
         ? html`<p class="navi-none navi-late">${strings.loading}</p>`
         : firings.length

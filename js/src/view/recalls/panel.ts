@@ -15,7 +15,7 @@ import { Ledger } from "./ledger.js";
 import { ask, isRecall, readSummaries, type RequestContext, type RecallSummaries } from "./requests.js";
 import { moment, worded } from "./time.js";
 import { strings } from "../lib/strings.js";
-import { scheduleText } from "../lib/time.js";
+import { scheduleText, withoutOwnZone } from "../lib/time.js";
 
 /** So many that are over are shown, and each "more" shows as many again. */
 const PAST = 20;
@@ -216,7 +216,7 @@ export class RecallsPanel {
   /** The schedule in words; as it is stored until the server has answered with the words. */
   #words({ id, schedule }: Recall): string {
     const known = this.#summaries.words[id];
-    return known && known.of === JSON.stringify(schedule) ? known.text : scheduleText(schedule);
+    return known && known.of === JSON.stringify(schedule) ? withoutOwnZone(known.text) : scheduleText(schedule);
   }
 
   /** What matters most comes first: a narrow view shows only the beginning. */
