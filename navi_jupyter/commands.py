@@ -26,8 +26,7 @@ class Prompt(Value):
     type: Literal["prompt"] = "prompt"
     command_id: CommandId | None = None
     text: Annotated[str, StringConstraints(min_length=1)]
-    display: Annotated[str, StringConstraints(min_length=1)] | None = None
-    """What followers are shown instead of ``text``."""
+    display: Annotated[str, StringConstraints(min_length=1)] | None = None  # shown instead of ``text``
     images: _Attached = ()
     files: _Attached = ()
     model: ModelName | None = None

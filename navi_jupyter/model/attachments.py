@@ -15,8 +15,7 @@ from .base import Instant, Value
 class AttachmentRef(Value):
     """An image or a file that goes with a prompt: exactly one of ``id``, ``data`` and ``path``."""
 
-    id: Annotated[str, StringConstraints(max_length=64)] | None = None
-    """One that was uploaded before (``POST attachments``)."""
+    id: Annotated[str, StringConstraints(max_length=64)] | None = None  # uploaded before (``POST attachments``)
     data: Base64Bytes | None = None
     """The content itself, base64; small ones only (``max_message_bytes`` bounds the whole command)."""
     path: Annotated[str, StringConstraints(min_length=1, max_length=4096)] | None = None

@@ -89,8 +89,7 @@ class OnceSpec(Value):
 
     kind: Literal["once"]
     at: AwareDatetime | None = None
-    in_: CalendarPeriod | None = Field(default=None, alias="in")
-    """``1d`` is a calendar day in the user's zone, ``24h`` are 24 hours."""
+    in_: CalendarPeriod | None = Field(default=None, alias="in")  # ``1d``: a calendar day, ``24h``: 24 hours
 
 
 class EverySpec(Value):

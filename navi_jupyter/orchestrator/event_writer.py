@@ -15,7 +15,7 @@ from ..log_setup import get_logger
 from ..ports.store import SessionStore
 from ..ports.transactions import SessionTx
 
-log = get_logger("journal")
+log = get_logger("event_writer")
 
 BATCH = 500  # events per transaction: encoding more would hold up the loop, which kernels share
 ROOM = 2000  # events that may wait for the database before writers are made to wait

@@ -25,8 +25,9 @@ from ..ports.recalls import RunEnded
 from ..ports.store import SessionStore
 from ..settings import Settings
 from .dependencies import IDLE_AFTER, MAX_QUEUED_PROMPTS, SessionDependencies, ToolServices
-from .event_log import EventLog, Page
+from .event_log import EventLog
 from .event_writer import EventWriter
+from .followers import Page
 from .interrupts import PendingInterrupts
 from .maintenance import Maintenance
 from .run_slots import RunSlots
@@ -131,7 +132,10 @@ class Orchestrator:
             run_ended=self._run_ended,
             limits_of_profile=self._limits_of_profile,
         )
-        self._tasks = [asyncio.create_task(self._event_writer.work(), name="navi-journal"), *self._maintenance.tasks()]
+        self._tasks = [
+            asyncio.create_task(self._event_writer.work(), name="navi-event-writer"),
+            *self._maintenance.tasks(),
+        ]
         for session_id in await self._store.queued_sessions():
             self._poke(session_id)
 

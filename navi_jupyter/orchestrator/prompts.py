@@ -1,4 +1,7 @@
-"""Prompts: the events of the user's message and of its time in the queue, and prompts that join a run (``steer``)."""
+"""Prompts: the events of the user's message and of its time in the queue, and prompts that join a run (``steer``).
+
+Not responsible for accepting prompts: ``command_handler`` does, in the transaction that makes them durable.
+"""
 
 from __future__ import annotations
 

@@ -16,8 +16,9 @@ from navi_jupyter.clock import now
 from navi_jupyter.errors import SessionNotFound, StoreError
 from navi_jupyter.events import Custom, Draft, TextMessageContent, TextMessageStart
 from navi_jupyter.model.sessions import SYSTEM, USER, SessionPatch
-from navi_jupyter.orchestrator.event_log import EventLog, Page, Ring, make_page
+from navi_jupyter.orchestrator.event_log import EventLog
 from navi_jupyter.orchestrator.event_writer import EventWriter
+from navi_jupyter.orchestrator.followers import Page, Ring, make_page
 from navi_jupyter.orchestrator.maintenance import compact
 from tests.support.orchestrator_world import OWNER, Envelope, World, ends, eventually, text_of, world
 

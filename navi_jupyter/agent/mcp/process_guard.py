@@ -26,7 +26,7 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def _prctl(option: int, value: int) -> None:
-    import ctypes  # late: the guard has 4 MB, and only Linux gets here
+    import ctypes  # late: only Linux gets here
 
     ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 

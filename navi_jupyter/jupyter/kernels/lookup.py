@@ -122,8 +122,7 @@ class JupyterServices:
     session_manager: Any
     contents_manager: Any
     root_dir: str  # the server's root as an absolute path of the file system
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """The web application's: other extensions leave things there."""
+    settings: Mapping[str, Any] = field(default_factory=dict)  # the web application's; other extensions add to it
 
     @classmethod
     def of(cls, serverapp: ServerApp) -> JupyterServices:

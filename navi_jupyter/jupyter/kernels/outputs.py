@@ -1,7 +1,7 @@
 """The outputs of one execution, as a notebook would hold them, within bounds whatever the code prints.
 
-Follows what nbclient does with ``clear_output`` and ``update_display_data``. Here, and nowhere else, a kernel's output
-is bounded. Not responsible for how outputs are shown.
+Follows what nbclient does with ``clear_output`` and ``update_display_data``. A kernel's output is
+bounded here (``Bounds``), but for messages too large to decode (``transport.DecodeLimits``).
 """
 
 from __future__ import annotations

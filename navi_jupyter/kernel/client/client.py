@@ -59,8 +59,7 @@ class Client:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._resolver = _UnixResolver(sock=connection.sock) if connection.sock else None
-        self._http: SimpleAsyncHTTPClient | None = None
-        """Made at the first request: it belongs to the loop that is running then."""
+        self._http: SimpleAsyncHTTPClient | None = None  # made at the first request, in the loop that runs then
 
     async def request(
         self,

@@ -82,8 +82,7 @@ class RunView:
     reset: bool = False
     """A snapshot replaced the state. The status of a run that is over is not in it: read the run's record."""
     usage: dict[str, Any] = field(default_factory=dict)  # tokens and, where known, cost (US dollars) so far
-    images: dict[str, tuple[str, bytes]] = field(default_factory=dict)
-    """Media type and content of the attachments that were fetched, by id."""
+    images: dict[str, tuple[str, bytes]] = field(default_factory=dict)  # media type and content, by attachment id
     _activities: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The content of each activity, by its message: that is what its patches refer to."""
 

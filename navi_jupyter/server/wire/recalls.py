@@ -15,8 +15,7 @@ class RecallPage(Value):
 
     recalls: tuple[Recall, ...]
     next: str | None
-    last: dict[str, Firing] = Field(default_factory=dict)
-    """The latest row of the ledger of each of them, by the recall's id."""
+    last: dict[str, Firing] = Field(default_factory=dict)  # the latest row of each one's ledger, by the recall's id
     words: dict[str, str] = Field(default_factory=dict)  # the schedule of each of them in words, by the recall's id
 
 
@@ -38,8 +37,7 @@ class PreviewRequest(Value):
     n: Annotated[int, Field(ge=1, le=100)] = 5
     after: AwareDatetime | None = None
     """A text is read, and what counts from now is counted, as of this instant; default now."""
-    tz: Annotated[str, StringConstraints(max_length=64)] | None = None
-    """The zone for a schedule that names none; default UTC."""
+    tz: Annotated[str, StringConstraints(max_length=64)] | None = None  # for a schedule that names none; UTC
 
 
 class Preview(Value):
