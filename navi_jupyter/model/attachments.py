@@ -18,8 +18,7 @@ class AttachmentRef(Value):
     id: Annotated[str, StringConstraints(max_length=64)] | None = None  # uploaded before (``POST attachments``)
     data: Base64Bytes | None = None
     """The content itself, base64; small ones only (``max_message_bytes`` bounds the whole command)."""
-    path: Annotated[str, StringConstraints(min_length=1, max_length=4096)] | None = None
-    """A file under the server's root, read when the prompt is accepted."""
+    path: Annotated[str, StringConstraints(min_length=1, max_length=4096)] | None = None  # under the server's root
     name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255)] | None = None
     media_type: Annotated[str, StringConstraints(pattern=r"^[a-z]+/[A-Za-z0-9.+-]{1,100}$")] | None = None
 

@@ -34,7 +34,6 @@ class EventLog:
 
     @property
     def followers(self) -> int:
-        """How many are reading now."""
         return sum(feed.followers for feed in self._feeds.values())
 
     def followed(self) -> list[str]:
