@@ -135,7 +135,6 @@ class ActiveRun:
                 await self._event_writer.room()
 
     def _emit(self, event: Event) -> None:
-        """Write an event of this run to the log."""
         if isinstance(event, Custom):
             event.wire()  # The one kind that can fail to encode: here it fails this run, in the journal everybody's.
         self._write(self._scrubber.passed(event))  # wherever it came from: a kernel may print its environment

@@ -226,7 +226,6 @@ class SessionActor:
         return SlotRequest(self.session_id, sender.user_id, background=sender.origin.kind is not OriginKind.USER)
 
     def _await_turn(self, admission: Admission, prompt: Prompt, request: SlotRequest) -> None:
-        """A prompt was queued: see that it gets its turn."""
         rival = admission.rival
         if rival is None or rival.status is RunStatus.WAITING:
             if not self._closing:

@@ -82,7 +82,6 @@ class BulkChanges:
         return [state.recall for state in states]
 
     async def _zones(self, session_ids: Iterable[str], owner: str) -> dict[str, str]:
-        """The time zones of those sessions that are the owner's."""
 
         async def unit(tx: RecallTx) -> dict[str, str]:
             sessions = [await tx.session(session_id) for session_id in session_ids]

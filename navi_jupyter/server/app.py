@@ -22,7 +22,7 @@ from tornado import web
 from traitlets import Bool, Dict, Enum, Float, Int, TraitType, Unicode
 
 from .. import __version__
-from ..jupyter.kernels.lookup import JupyterServices
+from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..settings import Limits, Settings
 from .handler import ApiHandler
 from .identity import LOCAL_USER, announce_connection_file, remove_connection_file, write_connection_file

@@ -26,7 +26,7 @@ from ..commands import Acceptance, Command, Prompt
 from ..errors import AttachmentNotFound, StoreError
 from ..events import Custom
 from ..jupyter.kernels.iopub import IopubReader
-from ..jupyter.kernels.lookup import JupyterServices
+from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..jupyter.kernels.observer import KernelObserver
 from ..jupyter.kernels.service import KernelService
 from ..jupyter.notebooks.service import NotebookService, files_of

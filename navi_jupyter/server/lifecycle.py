@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import NaviError, NotReady, StoreBusy
-from ..jupyter.kernels.lookup import JupyterServices
+from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..settings import Settings
 from .identity import KernelToken
 from .metrics import LoopLag

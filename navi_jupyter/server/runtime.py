@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from ..agent.router import AgentRouter
 from ..errors import NaviError
-from ..jupyter.kernels.lookup import JupyterServices
+from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..log_setup import get_logger, send_to
 from ..model.sessions import OriginKind, Run
 from ..notifications.service import NotificationService

@@ -279,7 +279,6 @@ class Watcher:
         return [watch for watch in waiting.values() if not watch.over and watch.subscription is None]
 
     async def _close_unused(self) -> None:
-        """End the subscriptions that no watch uses."""
         watches = [watch for watch in self._watches.values() if not watch.over]
         used = {watch.subscription.kernel_id for watch in watches if watch.subscription is not None}
         for kernel_id in [one for one in self._subscriptions if one not in used]:

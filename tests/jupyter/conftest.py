@@ -14,7 +14,7 @@ from jupyter_client.session import Session as JupyterSession
 from jupyter_server.serverapp import ServerApp
 
 from navi_jupyter.events import Event
-from navi_jupyter.jupyter.kernels.lookup import JupyterServices
+from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.jupyter.kernels.service import KernelService
 from navi_jupyter.model.sessions import USER, Session
 from navi_jupyter.ports.agent import StopSignal, ToolContext, tool_context

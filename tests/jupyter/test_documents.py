@@ -25,7 +25,7 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 from traitlets.config import Config
 
 from navi_jupyter.errors import CellNotFound, NotebookConflict
-from navi_jupyter.jupyter.kernels.lookup import JupyterServices
+from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.jupyter.kernels.service import KernelService
 from navi_jupyter.jupyter.notebooks.service import NotebookService
 from navi_jupyter.jupyter.notebooks.shared_document import replace_text

@@ -13,7 +13,7 @@ from jupyter_server.gateway.gateway_client import GatewayClient
 from jupyter_server.gateway.managers import GatewayKernelSpecManager, GatewayMappingKernelManager, GatewaySessionManager
 from jupyter_server.services.contents.filemanager import AsyncFileContentsManager
 
-from navi_jupyter.jupyter.kernels.lookup import JupyterServices
+from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.jupyter.kernels.service import KernelService
 from tests.support.server import JupyterServer
 

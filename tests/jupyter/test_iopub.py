@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from navi_jupyter.jupyter.kernels.iopub import MAX_PENDING, IopubReader, LoopListener
-from navi_jupyter.jupyter.kernels.lookup import JupyterServices
+from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.jupyter.kernels.observer import KernelObserver
 from navi_jupyter.jupyter.kernels.service import KernelService
 from navi_jupyter.jupyter.kernels.transport import Parent, RawMessage

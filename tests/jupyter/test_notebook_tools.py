@@ -16,7 +16,7 @@ from navi_jupyter.agent.tools import files as file_tools
 from navi_jupyter.agent.tools import notebook as notebook_tools
 from navi_jupyter.agent.tools.base import ToolOutput
 from navi_jupyter.events import Event
-from navi_jupyter.jupyter.kernels.lookup import JupyterServices
+from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.jupyter.kernels.service import KernelService
 from navi_jupyter.jupyter.notebooks.service import NotebookService, files_of
 from navi_jupyter.model.runs import Effect

@@ -24,7 +24,7 @@ from navi_jupyter.errors import (
     NotebookConflict,
     NotebookNotFound,
 )
-from navi_jupyter.jupyter.kernels.lookup import JupyterServices
+from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.jupyter.kernels.service import KernelService
 from navi_jupyter.jupyter.notebooks.service import NotebookService, files_of
 from navi_jupyter.model.sessions import Session

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from navi_jupyter.errors import KernelUnavailable
-from navi_jupyter.jupyter.kernels.lookup import JupyterServices
+from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.jupyter.kernels.service import KernelService
 from navi_jupyter.model.sessions import Session
 

@@ -16,7 +16,7 @@ import pytest
 from navi_jupyter.errors import KernelBusy, KernelUnavailable
 from navi_jupyter.events import Custom, Event
 from navi_jupyter.jupyter.kernels import service as kernels_module
-from navi_jupyter.jupyter.kernels.lookup import JupyterServices
+from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.jupyter.kernels.service import KernelService
 from navi_jupyter.model.sessions import Session
 

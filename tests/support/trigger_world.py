@@ -15,7 +15,7 @@ from typing import Any
 
 from jupyter_client.asynchronous.client import AsyncKernelClient
 
-from navi_jupyter.jupyter.kernels.lookup import JupyterServices
+from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.model.recalls import Policy, Recall, RecallCreate, WhenSpec
 from navi_jupyter.model.sessions import SessionCreate
 from navi_jupyter.server.metrics import LoopLag

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from jupyter_server.serverapp import ServerApp
 
-from navi_jupyter.jupyter.kernels.lookup import JupyterServices
+from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from tests.support.trigger_world import Place, opened
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from navi_jupyter.clock import now
-from navi_jupyter.jupyter.kernels.lookup import JupyterServices
+from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.model.recalls import RecallStatus
 from navi_jupyter.model.sessions import SessionPatch
 from navi_jupyter.ports.recalls import Happened

@@ -13,7 +13,7 @@ import pytest
 from jupyter_server.gateway.managers import GatewayMappingKernelManager
 
 from navi_jupyter.errors import InvalidSchedule
-from navi_jupyter.jupyter.kernels.lookup import JupyterServices
+from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.jupyter.kernels.transport import address_answers
 from navi_jupyter.model.recalls import Recall, RecallCreate, RecallStatus, When, WhenEvent, WhenSpec
 from navi_jupyter.ports.transactions import Server

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from navi_jupyter.jupyter.kernels.lookup import JupyterServices
+from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.model.recalls import RecallCreate, WhenSpec
 from navi_jupyter.triggers import file_changes, polling
 from navi_jupyter.triggers.file_changes import FileChange, FileObserver, UnreadablePath

@@ -138,7 +138,6 @@ class OfflineRun:
             yield event
 
     async def _reply(self, reply: Callable[..., str], calls: Sequence[_Call]) -> _Events:
-        """Call tools, and put their results in words."""
         outcomes: list[dict[str, Any]] = []
         for name, arguments in calls:
             outcomes.append({})

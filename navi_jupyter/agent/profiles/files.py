@@ -136,7 +136,6 @@ class ProfileBook:
             self._resolve_all()
 
     def _form(self, document: Document) -> ProfileForm:
-        """The content of one file. Raises ConfigError."""
         try:
             TypeAdapter(ProfileName).validate_python(document.path.stem)
         except ValidationError as error:

@@ -102,7 +102,6 @@ class _Pruning:
         return kept
 
     def _pruned(self, values: Iterable[Any], depth: int) -> list[Any]:
-        """As many of them as there is room for."""
         kept: list[Any] = []
         for value in values:
             if self._left <= 0 or self._room <= 0:

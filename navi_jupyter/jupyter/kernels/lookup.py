@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jupyter_core.utils import ensure_async
 
@@ -14,9 +13,7 @@ from ...errors import KernelUnavailable
 from ...log_setup import get_logger
 from ...model.sessions import Session
 from ...text import joined
-
-if TYPE_CHECKING:
-    from jupyter_server.serverapp import ServerApp
+from .jupyter_services import JupyterServices
 
 log = get_logger("kernels")
 
@@ -112,25 +109,3 @@ class KernelLookup:
             log.info("kernel_name_not_known", path=path, error=repr(error))
             return None
         return name if name in specs else None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JupyterServices:
-    """Jupyter's managers, as they are configured here: local or of a gateway, of files or of something else."""
-
-    kernel_manager: Any  # an `AsyncMappingKernelManager`
-    session_manager: Any
-    contents_manager: Any
-    root_dir: str  # the server's root as an absolute path of the file system
-    settings: Mapping[str, Any] = field(default_factory=dict)  # the web application's; other extensions add to it
-
-    @classmethod
-    def of(cls, serverapp: ServerApp) -> JupyterServices:
-        """Those of a server that has been initialized."""
-        return cls(
-            kernel_manager=serverapp.kernel_manager,
-            session_manager=serverapp.session_manager,
-            contents_manager=serverapp.contents_manager,
-            root_dir=str(serverapp.root_dir),
-            settings=serverapp.web_app.settings,
-        )

@@ -23,7 +23,8 @@ from ...model.sessions import Session
 from ...ports.jupyter import CellEnded, CellRun, KernelLost, KernelNotice, LostHow, OnKernelNotice
 from .cell_executions import CellExecutions
 from .iopub import IopubReader, IopubSubscription
-from .lookup import JupyterServices, KernelLookup, cell_source
+from .jupyter_services import JupyterServices
+from .lookup import KernelLookup, cell_source
 from .transport import BUSY_PATIENCE, DecodeLimits, RawMessage, address_answers, is_alive, process_of, state_of
 
 log = get_logger("kernels")

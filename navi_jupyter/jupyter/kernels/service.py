@@ -23,7 +23,8 @@ from ...ports.jupyter import Execution, KernelState, KernelStatus, OnOutput
 from .connection import ExecuteRequest, KernelConnection
 from .evaluation import RESULT, evaluation, inspection, value_of
 from .iopub import IopubReader
-from .lookup import JupyterServices, KernelLookup
+from .jupyter_services import JupyterServices
+from .lookup import KernelLookup
 from .outputs import Outputs, error_of
 from .transport import process_of
 

@@ -20,7 +20,7 @@ from ...ports.jupyter import Cell, Execution, Kernels, Notebook, OnOutput, Outpu
 from ...text import joined
 from ..files.service import LocalFiles
 from ..files.tree import Tree, split
-from ..kernels.lookup import JupyterServices
+from ..kernels.jupyter_services import JupyterServices
 from .cells import CellChange, DeleteCell, EditCell, InsertCell, RecordOutputs, checked, find
 from .contents import StoredNotebooks, local_root
 from .shared_document import SharedDocuments
@@ -248,7 +248,6 @@ class Recording:
         self._places.append(len(self._outputs) - 1)
 
     def _all(self) -> list[dict[str, Any]]:
-        """All outputs, with their text joined."""
         if self._pieces:
             self._outputs[-1] = {**self._outputs[-1], "text": self._outputs[-1]["text"] + "".join(self._pieces)}
             self._pieces.clear()
