@@ -38,7 +38,7 @@ from .builders import (
     why_not_watched,
 )
 from .metrics import LoopLag, NaviCollector
-from .services import AgentServices, RecallServices, Services, SessionServices
+from .services import AgentServices, DrawnQuestions, RecallServices, Services, SessionServices
 
 _log = get_logger("server")
 
@@ -93,6 +93,7 @@ async def runtime(
                 memory=stores.memory,
                 read_marks=marks,
                 jupyter=workspace.access,
+                drawn=DrawnQuestions(),
                 user_wrote=recalls.service.occurrences.user_wrote,
                 user_read=recalls.service.occurrences.user_read,
             ),

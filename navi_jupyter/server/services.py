@@ -17,9 +17,9 @@ from ..agent.tools.base import Tool, ToolNote
 from ..agent.tools.kernel_functions import KernelTools
 from ..clock import now
 from ..commands import Acceptance, Command, Prompt
-from ..errors import AttachmentRefused, InvalidRequest, NaviError, SessionNotFound
+from ..errors import AttachmentRefused, InterruptNotFound, InvalidRequest, NaviError, SessionNotFound
 from ..model.attachments import Attachment, AttachmentRef
-from ..model.runs import Permission
+from ..model.runs import Interrupt, Permission
 from ..model.sessions import USER, Session
 from ..notifications.service import NotificationService
 from ..orchestrator.orchestrator import Orchestrator
@@ -39,6 +39,27 @@ from .metrics import LoopLag
 from .wire import agent as wire
 
 
+class DrawnQuestions:
+    """The questions that a page shows with buttons: a cell that waits does not ask for them a second time.
+
+    Of this process's memory, and the latest only: a page that comes back reports its questions again.
+    """
+
+    MOST = 1000
+
+    def __init__(self) -> None:
+        self._ids: dict[str, None] = {}
+
+    def add(self, interrupt_id: str) -> None:
+        """A page shows buttons for it."""
+        self._ids[interrupt_id] = None
+        if len(self._ids) > self.MOST:
+            del self._ids[next(iter(self._ids))]
+
+    def __contains__(self, interrupt_id: str) -> bool:
+        return interrupt_id in self._ids
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SessionServices:
     """Sessions, their logs, and what people put into them."""
@@ -50,6 +71,7 @@ class SessionServices:
     memory: FactStore
     read_marks: ReadMarks
     jupyter: JupyterAccess
+    drawn: DrawnQuestions
     user_wrote: Callable[[str, datetime], Awaitable[object]]
     """Awaited after a prompt of the user's own: (session, when)."""
     user_read: Callable[[str, datetime], Awaitable[object]]
@@ -65,6 +87,14 @@ class SessionServices:
         if session is None or session.owner != owner:
             raise SessionNotFound(f"There is no session {session_id[:100]}.")
         return session
+
+    async def question(self, session_id: str, interrupt_id: str, *, owner: str) -> Interrupt:
+        """A question of a session, open or settled. Raises SessionNotFound, InterruptNotFound."""
+        await self.find(session_id, owner=owner)
+        found = [each for each in await self.store.interrupts([interrupt_id]) if each.session_id == session_id]
+        if not found:
+            raise InterruptNotFound(f"There is no question {interrupt_id[:100]} in this session.")
+        return found[0]
 
     async def submit_text(self, session_id: str, text: str, *, owner: str) -> dict[str, Any]:
         """A command as JSON text, from a socket; the body of its ``accepted``. Raises any NaviError."""

@@ -22,6 +22,8 @@ CONTRACT = {
     "sessions/{sid}/messages": {"GET"},
     "sessions/{sid}/runs": {"GET"},
     "sessions/{sid}/runs/{rid}": {"GET"},
+    "sessions/{sid}/interrupts/{iid}": {"GET"},
+    "sessions/{sid}/interrupts/{iid}/drawn": {"POST"},
     "sessions/{sid}/export": {"GET"},
     "recalls": {"GET", "POST"},
     "recalls/{id}": {"GET", "PATCH", "DELETE"},

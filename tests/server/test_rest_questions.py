@@ -120,3 +120,21 @@ async def test_usage_is_summed_over_a_users_runs(api: Api) -> None:
     assert await api.ok("GET", "usage", tz="Europe/Berlin") == {"today": spent, "last_30_days": spent, "total": spent}
     refused = await api("GET", "usage", tz="Nowhere/Land")
     assert (refused.status, refused.json["field"]) == (400, "tz")
+
+
+@pytest.mark.usefixtures("asking")
+async def test_a_question_is_read_alone_and_knows_whether_a_page_shows_it(api: Api) -> None:
+    sid = await api.session()
+    (asked,) = (await waiting(api, sid))["approvals"]
+    path = f"sessions/{sid}/interrupts/{asked['id']}"
+    assert await api.ok("GET", path) == asked | {"drawn": False}
+    drawn = await api("POST", f"{path}/drawn")
+    assert drawn.status == 204
+    assert (await api.ok("GET", path))["drawn"] is True
+    await command(api, sid, type="answer", interrupt_id=asked["id"], status="resolved", payload={"approved": False})
+    settled = await api.ok("GET", path)
+    assert (settled["status"], settled["payload"]["approved"]) == ("resolved", False)
+    other = await api.session()
+    for method, foreign in (("GET", ""), ("POST", "/drawn")):
+        answer = await api(method, f"sessions/{other}/interrupts/{asked['id']}{foreign}")
+        assert (answer.status, answer.json["code"]) == (404, "interrupt_not_found")

@@ -562,6 +562,28 @@ export interface Prompt {
   readonly mode?: "reject" | "enqueue" | "interrupt" | "rollback" | "steer" | "collect";
 }
 
+/** `GET sessions/{sid}/interrupts/{iid}`: a question, open or settled. */
+export interface Question {
+  readonly id: string;
+  readonly session_id: string;
+  readonly run_id: string;
+  readonly kind: InterruptKind;
+  readonly message: string;
+  readonly tool_call_id: string | null;
+  readonly tool: string | null;
+  readonly args: Readonly<Record<string, unknown>> | null;
+  readonly response_schema: Readonly<Record<string, unknown>> | null;
+  readonly subagent_run_id: string | null;
+  readonly durable: boolean;
+  readonly created_at: string;
+  readonly expires_at: string | null;
+  readonly status: InterruptStatus;
+  readonly payload: unknown;
+  readonly answered_by: string | null;
+  readonly answered_at: string | null;
+  readonly drawn: boolean;
+}
+
 /** A prompt that waits; `edit` and `unqueue` name it by its `command_id`. */
 export interface QueuedPrompt {
   readonly command_id: string;

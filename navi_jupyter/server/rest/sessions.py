@@ -22,6 +22,7 @@ from ...errors import (
     SessionBusy,
     SessionNotFound,
 )
+from ...model.runs import Interrupt
 from ...model.sessions import RunStatus, Session, SessionCreate, SessionPatch, Usage
 from ...orchestrator.prompts import infos
 from ...ports.agent import Unrun
@@ -179,6 +180,29 @@ async def get_run(call: Call) -> HttpReply:
 
 
 @TABLE.add(
+    "GET sessions/{sid}/interrupts/{iid}", "read", answers="Question", errors=(SessionNotFound, InterruptNotFound)
+)
+async def get_question(call: Call) -> HttpReply:
+    """A question to the user, open or settled."""
+    interrupt_id = call.parameters["iid"]
+    found = await call.sessions.question(call.parameters["sid"], interrupt_id, owner=call.owner)
+    return reply(wire.Question(**_fields(found), drawn=interrupt_id in call.sessions.drawn))
+
+
+@TABLE.add(
+    "POST sessions/{sid}/interrupts/{iid}/drawn",
+    "write",
+    status=204,
+    errors=(SessionNotFound, InterruptNotFound),
+)
+async def mark_drawn(call: Call) -> HttpReply:
+    """A page shows buttons for this question: the cell that waits need not ask for it at a prompt."""
+    found = await call.sessions.question(call.parameters["sid"], call.parameters["iid"], owner=call.owner)
+    call.sessions.drawn.add(found.id)
+    return NOTHING
+
+
+@TABLE.add(
     "GET sessions/{sid}/export",
     "read",
     query=(Query(name="format", default="md", choices=("md", "ipynb", "json"), help="Which kind of file."),),
@@ -239,8 +263,8 @@ async def report_usage(call: Call) -> HttpReply:
     return reply(wire.UsageReport(today=today, last_30_days=month, total=total))
 
 
-def _fields(session: Session) -> dict[str, Any]:
-    return {name: getattr(session, name) for name in Session.model_fields}
+def _fields(noun: Session | Interrupt) -> dict[str, Any]:
+    return {name: getattr(noun, name) for name in type(noun).model_fields}
 
 
 @TABLE.add(

@@ -40,6 +40,12 @@ class SessionDetail(Session):
     unread: int = 0  # as in :class:`SessionInfo`
 
 
+class Question(Interrupt):
+    """``GET sessions/{sid}/interrupts/{iid}``: a question, open or settled."""
+
+    drawn: bool  # whether a page has reported that it shows buttons or a form for it
+
+
 class SessionInfo(Session):
     """A session as it is listed."""
 
