@@ -190,10 +190,7 @@ async def get_question(call: Call) -> HttpReply:
 
 
 @TABLE.add(
-    "POST sessions/{sid}/interrupts/{iid}/drawn",
-    "write",
-    status=204,
-    errors=(SessionNotFound, InterruptNotFound),
+    "POST sessions/{sid}/interrupts/{iid}/drawn", "write", status=204, errors=(SessionNotFound, InterruptNotFound)
 )
 async def mark_drawn(call: Call) -> HttpReply:
     """A page shows buttons for this question: the cell that waits need not ask for it at a prompt."""
