@@ -34,6 +34,14 @@ USER = Origin(kind=OriginKind.USER)
 SYSTEM = Origin(kind=OriginKind.SYSTEM)
 
 
+class NotebookLinkState(StrEnum):
+    """Whether a notebook carries the id of its session in ``metadata.navi.session_id``."""
+
+    LINKED = "linked"
+    PENDING = "pending"  # not until it is saved; meanwhile it is known by its cells
+    EARLIER = "earlier"  # it has another session now: this one still works with it and is not found by it
+
+
 class Session(Value):
     """One conversation, owned by one user."""
 
@@ -42,7 +50,10 @@ class Session(Value):
     title: str
     profile: str
     model: str
-    notebook_path: str | None = None
+    notebook_path: str | None = None  # where its notebook was last seen: the notebook is known by what it carries
+    notebook_link: NotebookLinkState | None = None
+    earlier_path: str | None = None
+    """Where the notebook was that it belonged to; set once it belongs to none, because another one is there."""
     kernel_id: str | None = None
     timezone: str = "UTC"  # IANA zone of the user, for recalls that name none
     created_at: Instant

@@ -117,6 +117,28 @@ class Notebook:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NotebookMark:
+    """What a notebook carries: the id of its session, and marks of its cells by which it is known before it has one."""
+
+    id: str | None = None  # `metadata.navi.session_id`
+    cells: frozenset[str] = frozenset()
+    """The ids of its cells, and a hash of each source that is not blank (``=`` before it)."""
+    fingerprint: tuple[str, ...] = ()  # those of `cells` that stay: to be stored with a link that is pending
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NotebookLink:
+    """Where a session's notebook was last seen. The notebook's own id decides, the path is a cache."""
+
+    session_id: str
+    owner: str
+    path: str | None = None  # relative to the server's root; None: no notebook, or its link was ended
+    kernel_id: str | None = None
+    linked: bool = False  # the notebook carries the id; False: the link is pending until the notebook is saved with it
+    fingerprint: tuple[str, ...] = ()  # of the notebook when it was bound, see :class:`NotebookMark`
+
+
 class Notebooks(Protocol):
     """Notebooks under the server's root. ``path`` None: the session's own. ``cell``: an id, or an index as text."""
 

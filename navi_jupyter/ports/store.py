@@ -15,6 +15,7 @@ from ..model.recalls import Recall
 from ..model.runs import Interrupt
 from ..model.sessions import Origin, Run, Session
 from .agent import Message, PastTurn, PromptPart, Spending
+from .jupyter import NotebookLink
 from .transactions import QueuedPrompt, Server, SessionTx
 
 T = TypeVar("T")
@@ -128,6 +129,23 @@ class SessionStore(LogReads, RunReads, InterruptReads, Spending, Protocol):
         self, owner: str, *, limit: int, cursor: str | None = None, notebook_path: str | None = None
     ) -> tuple[Sequence[Session], str | None]:
         """A page, most recently used first, and the cursor of the next one."""
+
+    async def link(self, session_id: str) -> NotebookLink | None:
+        """Where the session's notebook was last seen, and by what it is known; None when there is no such session."""
+
+    async def links(
+        self, owner: str, *, session_id: str | None = None, path: str | None = None, kernel_id: str | None = None
+    ) -> Sequence[NotebookLink]:
+        """The owner's session of that id, and those of that notebook's path or of that kernel, the newest first.
+
+        Without those that are only earlier sessions of their notebook, unless the id names one.
+        """
+
+    async def unmarked_paths(self, *, limit: int) -> Sequence[str]:
+        """Paths of sessions of earlier versions, which knew a notebook by its path alone: no fingerprint is stored."""
+
+    async def earlier_sessions(self, owner: str, path: str, *, limit: int) -> Sequence[Session]:
+        """Sessions that a notebook at this path had before its present one, the last used first."""
 
     async def known_servers(self) -> Sequence[Server]:
         """Those that are registered."""

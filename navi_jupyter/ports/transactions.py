@@ -182,7 +182,11 @@ class SessionTx(LogTx, PromptTx, RunTx, InterruptTx, Protocol):
 
     async def count_sessions(self, owner: str) -> int: ...
 
-    async def change_session(self, session_id: str, changes: Mapping[str, Any]) -> None: ...
+    async def change_session(self, session_id: str, changes: Mapping[str, Any]) -> None:
+        """Set these fields; ``fingerprint`` besides those of :class:`Session` (see :class:`NotebookLink`)."""
+
+    async def mark_notebook(self, path: str, fingerprint: Sequence[str]) -> None:
+        """Store the fingerprint of the notebook at a path for the sessions there that have none yet."""
 
     async def delete_session(self, session_id: str) -> None:
         """Remove it with its log, runs, recalls and ledger."""

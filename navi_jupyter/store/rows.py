@@ -52,6 +52,8 @@ def session_of(row: sqlite3.Row) -> Session:
         profile=row["profile"],
         model=row["model"],
         notebook_path=row["notebook_path"],
+        notebook_link=row["notebook_link"],
+        earlier_path=row["earlier_path"],
         kernel_id=row["kernel_id"],
         timezone=row["timezone"],
         created_at=from_micros(row["created_at"]),

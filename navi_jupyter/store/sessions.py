@@ -12,7 +12,8 @@ from typing import Any
 from ..commands import Acceptance
 from ..errors import InvalidRequest, SessionNotFound
 from ..events import Draft
-from ..model.sessions import Session
+from ..model.sessions import NotebookLinkState, Session
+from ..ports.jupyter import NotebookLink
 from ..ports.store import DEFAULT_LEASE, SessionSnapshot
 from ..ports.transactions import Server
 from .connection import Readers, Statements
@@ -23,7 +24,20 @@ from .runs import ACTIVE, FINISHED_TURNS, OPEN_RUNS, RunQueries, RunRows, marks,
 
 _LAST = 2**62  # beyond every key of a list that is paged downwards
 _SESSION_COLUMNS = frozenset(
-    {"title", "profile", "model", "notebook_path", "kernel_id", "timezone", "updated_at", "allowed_tools", "context"}
+    {
+        "title",
+        "profile",
+        "model",
+        "notebook_path",
+        "notebook_link",
+        "fingerprint",
+        "earlier_path",
+        "kernel_id",
+        "timezone",
+        "updated_at",
+        "allowed_tools",
+        "context",
+    }
 )
 
 
@@ -210,8 +224,8 @@ class SessionRows(LogRows, PromptRows, RunRows, InterruptRows):
 
     async def add_session(self, session: Session) -> None:
         await self.change(
-            "INSERT INTO sessions (id, owner, title, profile, model, notebook_path, kernel_id, timezone,"
-            " created_at, updated_at, allowed_tools, context) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO sessions (id, owner, title, profile, model, notebook_path, notebook_link, kernel_id, timezone,"
+            " created_at, updated_at, allowed_tools, context) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 session.id,
                 session.owner,
@@ -219,6 +233,7 @@ class SessionRows(LogRows, PromptRows, RunRows, InterruptRows):
                 session.profile,
                 session.model,
                 session.notebook_path,
+                session.notebook_link,
                 session.kernel_id,
                 session.timezone,
                 to_micros(session.created_at),
@@ -239,6 +254,12 @@ class SessionRows(LogRows, PromptRows, RunRows, InterruptRows):
         values = [_column(value) for value in changes.values()]
         assignments = ", ".join(f"{name} = ?" for name in changes)
         await self.change(f"UPDATE sessions SET {assignments} WHERE id = ?", (*values, session_id))
+
+    async def mark_notebook(self, path: str, fingerprint: Sequence[str]) -> None:
+        await self.change(
+            "UPDATE sessions SET fingerprint = ? WHERE notebook_path = ? AND fingerprint IS NULL",
+            (json.dumps(list(fingerprint)), path),
+        )
 
     async def delete_session(self, session_id: str) -> None:
         await self.change("DELETE FROM sessions WHERE id = ?", (session_id,))
@@ -283,8 +304,52 @@ class SessionReads(LogQueries, PromptReads, RunQueries, InterruptQueries):
         more = f"{page[-1]['updated_at']}:{page[-1]['id']}" if len(rows) > limit else None
         return [session_of(row) for row in page], more
 
+    async def link(self, session_id: str) -> NotebookLink | None:
+        row = await self.fetch_one(f"SELECT {_LINK} FROM sessions WHERE id = ?", (session_id,))
+        return None if row is None else _link_of(row)
+
+    async def links(
+        self, owner: str, *, session_id: str | None = None, path: str | None = None, kernel_id: str | None = None
+    ) -> Sequence[NotebookLink]:
+        rows = await self.fetch_all(
+            f"SELECT {_LINK} FROM sessions WHERE owner = ? AND (id = ? OR (notebook_link IS NOT 'earlier'"
+            " AND (notebook_path = ? OR kernel_id = ?))) ORDER BY created_at DESC, id DESC",
+            (owner, session_id, path, kernel_id),
+        )
+        return [_link_of(row) for row in rows]
+
+    async def unmarked_paths(self, *, limit: int) -> Sequence[str]:
+        rows = await self.fetch_all(
+            "SELECT DISTINCT notebook_path FROM sessions WHERE notebook_path IS NOT NULL AND fingerprint IS NULL"
+            " LIMIT ?",
+            (limit,),
+        )
+        return [row["notebook_path"] for row in rows]
+
+    async def earlier_sessions(self, owner: str, path: str, *, limit: int) -> Sequence[Session]:
+        rows = await self.fetch_all(
+            "SELECT * FROM sessions WHERE owner = ?1 AND (earlier_path = ?2"
+            " OR (notebook_path = ?2 AND notebook_link = 'earlier')) ORDER BY updated_at DESC, id LIMIT ?3",
+            (owner, path, limit),
+        )
+        return [session_of(row) for row in rows]
+
     async def known_servers(self) -> Sequence[Server]:
         return [server_of(row) for row in await self.fetch_all("SELECT * FROM servers")]
+
+
+_LINK = "id, owner, notebook_path, notebook_link, kernel_id, fingerprint"
+
+
+def _link_of(row: sqlite3.Row) -> NotebookLink:
+    return NotebookLink(
+        session_id=row["id"],
+        owner=row["owner"],
+        path=row["notebook_path"],
+        kernel_id=row["kernel_id"],
+        linked=row["notebook_link"] == NotebookLinkState.LINKED,
+        fingerprint=tuple(json.loads(row["fingerprint"] or "[]")),
+    )
 
 
 def _session_cursor(cursor: str | None) -> tuple[int, str]:

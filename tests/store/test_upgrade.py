@@ -40,3 +40,34 @@ async def test_sessions_runs_and_waiting_prompts_of_version_1_are_read_by_this_o
         assert await store.open_interrupts("s1") == []
     finally:
         await store.close()
+
+
+async def test_of_the_sessions_with_one_path_the_newest_is_the_notebooks_after_an_upgrade(tmp_path: Path) -> None:
+    path = tmp_path / "navi.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        database_file.migrate(db, target=3)
+        for name, owner, place, created in (
+            ("s1", "me", "a.ipynb", 1),
+            ("s2", "me", "a.ipynb", 2),
+            ("s3", "me", None, 3),
+            ("s4", "you", "a.ipynb", 1),
+        ):
+            db.execute(
+                "INSERT INTO sessions (id, owner, title, profile, model, notebook_path, timezone, created_at,"
+                " updated_at) VALUES (?, ?, 't', 'assistant', 'offline', ?, 'UTC', ?, 1)",
+                (name, owner, place, created),
+            )
+    store = await SqliteStore.open(path)
+    try:
+        found = [await store.session(name) for name in ("s1", "s2", "s3", "s4")]
+        assert [one and one.notebook_link for one in found] == ["earlier", "pending", None, "pending"]
+        assert [link.session_id for link in await store.links("me", path="a.ipynb")] == ["s2"]
+        assert [one.id for one in await store.earlier_sessions("me", "a.ipynb", limit=9)] == ["s1"]
+        assert await store.unmarked_paths(limit=9) == ["a.ipynb"]
+        await store.write(lambda tx: tx.mark_notebook("a.ipynb", ("c1", "c2")))
+        assert await store.unmarked_paths(limit=9) == []
+        link = await store.link("s2")
+        assert link is not None
+        assert (link.path, link.linked, link.fingerprint) == ("a.ipynb", False, ("c1", "c2"))
+    finally:
+        await store.close()

@@ -408,6 +408,9 @@ export interface ModelPage {
   readonly next: string | null;
 }
 
+/** Whether a notebook carries the id of its session in `metadata.navi.session_id`. */
+export type NotebookLinkState = "linked" | "pending" | "earlier";
+
 /** `GET notify`. */
 export interface NotifyPage {
   readonly notify: readonly NotifyTarget[];
@@ -788,6 +791,8 @@ export interface Session {
   readonly profile: string;
   readonly model: string;
   readonly notebook_path: string | null;
+  readonly notebook_link: NotebookLinkState | null;
+  readonly earlier_path: string | null;
   readonly kernel_id: string | null;
   readonly timezone: string;
   readonly created_at: string;
@@ -817,6 +822,8 @@ export interface SessionDetail {
   readonly profile: string;
   readonly model: string;
   readonly notebook_path: string | null;
+  readonly notebook_link: NotebookLinkState | null;
+  readonly earlier_path: string | null;
   readonly kernel_id: string | null;
   readonly timezone: string;
   readonly created_at: string;
@@ -839,6 +846,8 @@ export interface SessionInfo {
   readonly profile: string;
   readonly model: string;
   readonly notebook_path: string | null;
+  readonly notebook_link: NotebookLinkState | null;
+  readonly earlier_path: string | null;
   readonly kernel_id: string | null;
   readonly timezone: string;
   readonly created_at: string;
