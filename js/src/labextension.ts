@@ -1,17 +1,21 @@
 /**
- * The extension of JupyterLab and Notebook: draws outputs of `application/vnd.navi.session+json` as `<navi-chat>`. No
- * kernel is involved, so a chat survives a reload while its kernel is busy or gone.
+ * The extension of JupyterLab and Notebook: draws outputs of `application/vnd.navi.session+json` as `<navi-chat>`, and
+ * those of `application/vnd.navi.question+json` as `<navi-question>`. No kernel is involved, so a chat survives a reload
+ * while its kernel is busy or gone, and a question can be answered while its cell waits.
  *
  * Written as the module-federation container that JupyterLab's loader calls (init, get), by hand: this needs no bundler
  * of JupyterLab's. What it takes from JupyterLab comes out of the scope of shared packages.
  */
 
 import { readPageConfig } from "./connection/page-config.js";
+import { WebSocketTransport } from "./connection/ws.js";
 import { OpenNotebook, type Contents, type NotebookContext } from "./open-notebook.js";
 import type { NaviChat } from "./view/chat-element.js";
+import type { NaviQuestion } from "./view/question-element.js";
 
 const NAME = "navi-jupyter";
 const MIME_TYPE = "application/vnd.navi.session+json";
+const QUESTION_TYPE = "application/vnd.navi.question+json";
 /** Lower than any other: our renderer wins over the widget view that is in the same bundle. */
 const RANK = -100;
 
@@ -106,6 +110,14 @@ function installBadge(): void {
   document.head.append(style);
 }
 
+/** A cell that waits does not ask at a prompt for what has buttons here. Where this does not arrive, it does. */
+function reportDrawn(session: string, interrupt: string): void {
+  const config = readPageConfig();
+  if (!config) return;
+  const path = `sessions/${encodeURIComponent(session)}/interrupts/${encodeURIComponent(interrupt)}/drawn`;
+  new WebSocketTransport(config).request("POST", path).catch(() => null);
+}
+
 let loading: Promise<unknown> | null = null;
 
 /** The component's bundle, from the server; loaded when the first chat is shown. */
@@ -162,9 +174,27 @@ async function createPlugin(): Promise<object> {
     }
   }
 
+  class QuestionRenderer extends Widget {
+    async renderModel({ data }: MimeModel): Promise<void> {
+      const { session_id: session, interrupt_id: interrupt } = (data[QUESTION_TYPE] ?? {}) as { session_id?: unknown; interrupt_id?: unknown };
+      if (typeof session !== "string" || typeof interrupt !== "string") throw new Error(`${QUESTION_TYPE} without its ids`);
+      this.addClass("navi-output");
+      this.node.dataset["lmSuppressShortcuts"] = "true";
+      reportDrawn(session, interrupt); // before the bundle is there: the cell that waits is about to ask at a prompt
+      await loadBundle();
+      const present = this.node.querySelector<NaviQuestion>("navi-question");
+      const question = present ?? (document.createElement("navi-question") as NaviQuestion);
+      question.session = session;
+      question.interrupt = interrupt;
+      if (present) return;
+      question.addEventListener("navi-asks", (event) => markTab(this, (event as CustomEvent<{ open: number }>).detail.open > 0));
+      this.node.append(question);
+    }
+  }
+
   return {
     id: `${NAME}:mime`,
-    description: "Draws Navi sessions in outputs.",
+    description: "Draws Navi sessions and their questions in outputs.",
     autoStart: true,
     requires: [IRenderMimeRegistry],
     activate: (app: Application, rendermime: RenderMimeRegistry) => {
@@ -172,6 +202,7 @@ async function createPlugin(): Promise<object> {
       installBadge();
       const createRenderer = (): SessionRenderer => new SessionRenderer();
       rendermime.addFactory({ safe: true, mimeTypes: [MIME_TYPE], createRenderer }, RANK);
+      rendermime.addFactory({ safe: true, mimeTypes: [QUESTION_TYPE], createRenderer: () => new QuestionRenderer() }, RANK);
     },
   };
 }

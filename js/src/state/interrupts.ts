@@ -34,6 +34,11 @@ export function openInterrupts(state: ChatState): readonly Interrupt[] {
   return state.items.filter((item): item is Interrupt => item.kind === "interrupt" && item.status === "open");
 }
 
+/** A question as the REST API has it. */
+export function questionOf(fields: Fields): Interrupt | null {
+  return readInterrupt(fields, fields["status"] === "open" ? "opened" : fields["status"]);
+}
+
 const STATUS = { opened: "open", resolved: "resolved", cancelled: "cancelled", expired: "expired" } as const;
 
 function readInterrupt(interrupt: unknown, action: unknown): Interrupt | null {

@@ -1,6 +1,7 @@
 /** Puts the style sheet where the element is, once per document or shadow root. */
 
 import css from "./navi.css";
+import questionCss from "./question.css";
 import recallsCss from "./recalls.css";
 
 let sheet: CSSStyleSheet | null = null;
@@ -10,7 +11,9 @@ export function installStyle(element: Element): void {
   if (!(root instanceof Document || root instanceof ShadowRoot)) return;
   if (!sheet) {
     sheet = new CSSStyleSheet();
-    sheet.replaceSync(`${css}\n${recallsCss}`);
+    // A question below a cell looks as it does in the chat: the same rules, which name the chat.
+    const shared = css.replaceAll("navi-chat", ":is(navi-chat,navi-question)");
+    sheet.replaceSync(`${shared}\n${recallsCss}\n${questionCss}`);
   }
   if (!root.adoptedStyleSheets.includes(sheet)) root.adoptedStyleSheets = [...root.adoptedStyleSheets, sheet];
 }

@@ -31,14 +31,21 @@ const ONLY_USER = "local";
 
 let count = 0;
 
+/** How "always" is offered: a box beside the buttons in a conversation, a button of its own below a cell. */
+export interface CardOptions {
+  readonly always: "box" | "button";
+}
+
 export class InterruptCards {
   readonly #actions: InterruptActions;
+  readonly #options: CardOptions;
   readonly #locals = new Map<string, Local>();
   /** Ids in the document have to be of this view alone. */
   readonly #prefix = `navi-ask-${(count += 1)}`;
 
-  constructor(actions: InterruptActions) {
+  constructor(actions: InterruptActions, options: CardOptions = { always: "box" }) {
     this.#actions = actions;
+    this.#options = options;
   }
 
   reset(): void {
@@ -94,7 +101,8 @@ export class InterruptCards {
       const form = event.currentTarget as HTMLFormElement;
       const edited = isEditing ? readForm(form, fields) : {};
       if (edited === null) return;
-      const always = form.querySelector<HTMLInputElement>("[data-navi=ask-always]")?.checked === true;
+      const isAlwaysButton = event.submitter?.dataset["navi"] === "ask-always";
+      const always = isAlwaysButton || form.querySelector<HTMLInputElement>("input[data-navi=ask-always]")?.checked === true;
       this.#send(interrupt, "resolved", { approved: true, ...(isEditing ? { args: { ...args, ...edited } } : {}), ...(always ? { always: "session" } : {}) });
     };
     const deny = (event: Event): void => {
@@ -109,6 +117,9 @@ export class InterruptCards {
         <button type="submit" class="navi-button navi-primary" data-navi="ask-approve" ?disabled=${isSent}>
           ${isEditing ? strings.approveEdited : strings.approve}
         </button>
+        ${tool && this.#options.always === "button"
+          ? html`<button type="submit" class="navi-button" data-navi="ask-always" title=${strings.always(tool)} ?disabled=${isSent}>${strings.alwaysButton}</button>`
+          : nothing}
         <button type="button" class="navi-button" data-navi="ask-deny" ?disabled=${isSent} @click=${deny}>${strings.deny}</button>
         ${Object.keys(args).length
           ? html`<button
@@ -138,7 +149,7 @@ export class InterruptCards {
           }}
         />
       </div>
-      ${tool
+      ${tool && this.#options.always === "box"
         ? html`<label class="navi-ask-always"><input type="checkbox" data-navi="ask-always" ?disabled=${isSent} />${strings.always(tool)}</label>`
         : nothing}
       ${isSent ? html`<p class="navi-note navi-late">${strings.answering}</p>` : nothing}
