@@ -135,7 +135,9 @@ class NotebookLink:
     owner: str
     path: str | None = None  # relative to the server's root; None: no notebook, or its link was ended
     kernel_id: str | None = None
-    linked: bool = False  # the notebook carries the id; False: the link is pending until the notebook is saved with it
+    state: Literal["linked", "pending", "earlier"] = "pending"
+    """``linked``: the notebook carries the id. ``pending``: not until it is saved. ``earlier``: it belongs to another
+    session now; this one still works with it."""
     fingerprint: tuple[str, ...] = ()  # of the notebook when it was bound, see :class:`NotebookMark`
 
 

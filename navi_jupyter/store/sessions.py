@@ -12,7 +12,7 @@ from typing import Any
 from ..commands import Acceptance
 from ..errors import InvalidRequest, SessionNotFound
 from ..events import Draft
-from ..model.sessions import NotebookLinkState, Session
+from ..model.sessions import Session
 from ..ports.jupyter import NotebookLink
 from ..ports.store import DEFAULT_LEASE, SessionSnapshot
 from ..ports.transactions import Server
@@ -347,7 +347,7 @@ def _link_of(row: sqlite3.Row) -> NotebookLink:
         owner=row["owner"],
         path=row["notebook_path"],
         kernel_id=row["kernel_id"],
-        linked=row["notebook_link"] == NotebookLinkState.LINKED,
+        state=row["notebook_link"] or "pending",
         fingerprint=tuple(json.loads(row["fingerprint"] or "[]")),
     )
 

@@ -68,6 +68,6 @@ async def test_of_the_sessions_with_one_path_the_newest_is_the_notebooks_after_a
         assert await store.unmarked_paths(limit=9) == []
         link = await store.link("s2")
         assert link is not None
-        assert (link.path, link.linked, link.fingerprint) == ("a.ipynb", False, ("c1", "c2"))
+        assert (link.path, link.state, link.fingerprint) == ("a.ipynb", "pending", ("c1", "c2"))
     finally:
         await store.close()

@@ -13,7 +13,7 @@ import inspect
 import json
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,12 +23,15 @@ from typing import Any, TypeVar
 
 from ...errors import CellNotFound, FileConflict, FileRefused, NotebookConflict, NotebookNotFound, NotFound
 from ...log_setup import get_logger
-from ...ports.jupyter import Cell
+from ...ports.jupyter import Cell, NotebookMark
 from ..files.search import load_json
 from ..files.tree import Tree, chunks, os_errors
 from .cells import CellChange, Content, apply, as_cell, ids_of, pinned, touched, with_ids
+from .identity import mark_of
 
 T = TypeVar("T")
+Check = Callable[[MutableMapping[str, Any], NotebookMark], None]
+"""Called with a notebook's metadata and its marks, in the step that changes it. Raises to refuse."""
 log = get_logger("notebooks")
 ATTEMPTS = 5  # how often a change is applied again because the file was saved meanwhile
 HALF_WRITTEN = 6
@@ -49,6 +52,7 @@ class StoredNotebook:
 
     content: Content  # nbformat 4.5, each cell with an id; to be changed in place
     stamp: tuple[Any, ...]  # identifies this state of the file
+    mark: NotebookMark  # before ids were given to cells that had none
 
 
 class SavedMeanwhile(Exception):
@@ -81,27 +85,48 @@ class StoredNotebooks:
             return await self._in_thread(lambda: parts(files.read(path)))
         return parts(await self._get(path))
 
-    async def change(self, path: str, change: CellChange) -> Cell:
+    async def mark(self, path: str) -> NotebookMark:
+        """The id and the marks that it carries. Raises NotebookNotFound, FileRefused."""
+        files = self._own_files()
+        if files is not None:
+            return await self._in_thread(lambda: files.mark(path))
+        return (await self._get(path)).mark
+
+    async def change(self, path: str, change: CellChange, check: Check | None = None) -> Cell:
         """Apply a change to the newest state and save it; the cell as it is then.
 
         A save by another client meanwhile is merged: the change is applied again, by the cell's id, unless the other
-        one changed the same cell. Raises CellNotFound, NotebookConflict, NotebookNotFound, FileRefused.
+        one changed the same cell. ``check`` sees the very state that is changed; what it raises goes through.
+        Raises CellNotFound, NotebookConflict, NotebookNotFound, FileRefused.
         """
-        files = self._own_files()
         merge = _Merge(change)
+
+        def edit(stored: StoredNotebook) -> Cell:
+            if check is not None:
+                check(stored.content["metadata"], stored.mark)
+            return merge.apply(stored.content)
+
+        return await self._update(path, edit)
+
+    async def change_metadata(self, path: str, edit: Check) -> None:
+        """Change the metadata in place and save the notebook, unless ``edit`` raises. Raises as above."""
+        await self._update(path, lambda stored: edit(stored.content["metadata"], stored.mark))
+
+    async def _update(self, path: str, edit: Callable[[StoredNotebook], T]) -> T:
+        files = self._own_files()
         for _ in range(ATTEMPTS):
             try:
                 if files is not None:
-                    cell = await self._in_thread(lambda: _change_once(files, path, merge))
+                    result = await self._in_thread(lambda: _update_once(files, path, edit))
                     # Emitted on the loop, where the listeners of such events run.
                     self._manager.emit(data={"action": "save", "path": path})
-                    return cell
+                    return result
                 stored = await self._get(path)
-                cell = merge.apply(stored.content)
+                result = edit(stored)
                 await self._save(path, stored)
             except SavedMeanwhile:
                 continue
-            return cell
+            return result
         raise NotebookConflict(f"{path} is being changed all the time; try again later.")
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -119,7 +144,8 @@ class StoredNotebooks:
         if self._tree is not None:  # a contents manager of files follows links out of the root: walk the path first
             await asyncio.to_thread(_check_inside, self._tree, path)
         model = await self._ask(path, content=True)
-        return StoredNotebook(content=with_ids(model["content"]), stamp=_stamp(model))
+        mark = mark_of(model["content"])
+        return StoredNotebook(content=with_ids(model["content"]), stamp=_stamp(model), mark=mark)
 
     async def _save(self, path: str, stored: StoredNotebook) -> None:
         if _stamp(await self._ask(path, content=False)) != stored.stamp:
@@ -167,11 +193,11 @@ class _Merge:
         return apply(content, change)
 
 
-def _change_once(files: _LocalNotebooks, path: str, merge: _Merge) -> Cell:
+def _update_once(files: _LocalNotebooks, path: str, edit: Callable[[StoredNotebook], T]) -> T:
     stored = files.read(path)
-    cell = merge.apply(stored.content)
+    result = edit(stored)
     files.save(path, stored)
-    return cell
+    return result
 
 
 class _LocalNotebooks:
@@ -189,7 +215,12 @@ class _LocalNotebooks:
         for cell in content["cells"]:
             if cell["cell_type"] == "code":
                 cell["metadata"]["trusted"] = bool(trusted)
-        return StoredNotebook(content=with_ids(content), stamp=(hashlib.sha256(raw).hexdigest(),))
+        mark = mark_of(content)
+        return StoredNotebook(content=with_ids(content), stamp=(hashlib.sha256(raw).hexdigest(),), mark=mark)
+
+    def mark(self, path: str) -> NotebookMark:
+        """Raises as ``read``."""
+        return mark_of(self._read(path)[1])
 
     def _read(self, path: str) -> tuple[bytes, Content]:
         """Jupyter writes over a file in place: one that is half written is read again, for a moment."""

@@ -6,26 +6,34 @@ Which of the two to use is decided for every change: people open and close noteb
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from ...errors import FileRefused, InvalidRequest, KernelUnavailable, NaviError
+from jupyter_core.utils import ensure_async
+
+from ...errors import FileRefused, InvalidRequest, KernelUnavailable, NaviError, NotebookConflict, NotebookNotFound
 from ...log_setup import get_logger
 from ...model.sessions import Session
 from ...output_text import merge_streams
-from ...ports.jupyter import Cell, Execution, Kernels, Notebook, OnOutput, Output
+from ...ports.jupyter import Cell, Execution, Kernels, Notebook, NotebookMark, OnOutput, Output
 from ...text import joined
 from ..files.service import LocalFiles
 from ..files.tree import Tree, split
 from ..kernels.jupyter_services import JupyterServices
+from ..kernels.lookup import without_drive
 from .cells import CellChange, DeleteCell, EditCell, InsertCell, RecordOutputs, checked, find
 from .contents import StoredNotebooks, local_root
+from .identity import set_id
 from .shared_document import SharedDocuments
 
 log = get_logger("notebooks")
+
+
+class AlreadyThere(Exception):
+    """The notebook carries the id already: nothing is to be saved."""
 
 
 class NotebookService:
@@ -37,6 +45,7 @@ class NotebookService:
         self._tree = None if root is None else Tree(root, allow_hidden=hidden)
         self._root_dir = parts.root_dir
         self._kernels = kernels
+        self._sessions = parts.session_manager
         self._shared = SharedDocuments(parts.settings)
         self._stored = StoredNotebooks(parts.contents_manager, self._tree)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -100,6 +109,52 @@ class NotebookService:
             await recording.settled()
         return execution
 
+    async def mark(self, path: str) -> NotebookMark | None:
+        """What the notebook carries: the shared document's, where there is one. None: there is no such notebook."""
+        try:
+            shared = await self._shared.notebook(path)
+            return await self._stored.mark(path) if shared is None else shared.mark()
+        except (NotebookNotFound, FileRefused):
+            return None
+
+    async def write_id(self, path: str, session_id: str | None, *, expected: NotebookMark) -> bool:
+        """Have the notebook carry the id (None: no id); whether it does now.
+
+        False: a page has it open, whose next save brings the id (nothing is changed behind its back); or it is another
+        notebook now: it carries neither the id nor a cell of ``expected``.
+        """
+
+        def edit(metadata: MutableMapping[str, Any], now: NotebookMark) -> None:
+            if now.id not in (session_id, expected.id) or (now.cells and now.cells.isdisjoint(expected.cells)):
+                raise NotebookConflict(f"{path} is another notebook now.")
+            if not set_id(metadata, session_id):
+                raise AlreadyThere
+
+        try:
+            async with self._lock(path):
+                shared = await self._shared.notebook(path)
+                if shared is not None:
+                    with suppress(AlreadyThere):
+                        edit(shared.metadata(), shared.mark())
+                        shared.set_id(session_id)
+                elif await self._open_in_a_page(path):
+                    return False
+                else:
+                    with suppress(AlreadyThere):
+                        await self._stored.change_metadata(path, edit)
+        except (NotebookConflict, NotebookNotFound, FileRefused) as error:
+            log.info("id_not_written", path=path, reason=error.message)
+            return False
+        return True
+
+    async def _open_in_a_page(self, path: str) -> bool:
+        """Whether a front end is connected to the notebook's kernel; one without a kernel is not known here."""
+        rows = await ensure_async(self._sessions.list_sessions())
+        return any(
+            without_drive(str(row.get("path") or "")) == path and (row.get("kernel") or {}).get("connections", 0) > 0
+            for row in rows
+        )
+
     def _path(self, session: Session, path: str | None) -> str:
         """Relative to the root. Raises InvalidRequest, FileRefused."""
         if path is None:
@@ -131,10 +186,12 @@ class NotebookService:
         cells, metadata = await (self._stored.read(path) if shared is None else shared.read())
         return Notebook(path=path, live=shared is not None, cells=tuple(cells), metadata=metadata)
 
+    def _lock(self, path: str) -> asyncio.Lock:
+        return self._locks.setdefault(path, asyncio.Lock())
+
     async def _change(self, path: str, change: CellChange) -> tuple[Cell, bool]:
         """The cell, and whether the notebook is a shared document."""
-        lock = self._locks.setdefault(path, asyncio.Lock())
-        async with lock:
+        async with self._lock(path):
             shared = await self._shared.notebook(path)
             if shared is not None:
                 return shared.apply(change), True

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import NotebookConflict
-from ...ports.jupyter import Cell, Output
+from ...ports.jupyter import Cell, NotebookMark, Output
 from ...text import joined
 from .cells import (
     CellChange,
@@ -28,6 +28,7 @@ from .cells import (
     place_of,
     plain,
 )
+from .identity import mark_of, set_id
 
 EXTENSION = "jupyter_server_ydoc"
 OPENING_SECONDS = 10.0  # to wait for a document that is just being opened
@@ -85,14 +86,42 @@ class SharedNotebook:
 
     async def read(self) -> tuple[list[Cell], dict[str, Any]]:
         """Its cells, and the notebook's metadata. Gives way to others on the loop while a large one is read."""
-        from pycrdt import Map  # late: installed where there is a shared document, not elsewhere
-
-        meta = self._document.ydoc.get("meta", type=Map).to_py() or {}
+        metadata = self.metadata()
         for _ in range(5):
             cells = await self._read()
             if cells is not None:
-                return cells, dict(meta.get("metadata") or {})
+                return cells, metadata
         raise NotebookConflict("The notebook is being changed all the time; try again.")
+
+    def metadata(self) -> dict[str, Any]:
+        """The notebook's metadata, as a copy."""
+        return dict((self._meta().to_py() or {}).get("metadata") or {})
+
+    def _meta(self) -> Any:
+        from pycrdt import Map  # late: installed where there is a shared document, not elsewhere
+
+        return self._document.ydoc.get("meta", type=Map)
+
+    def mark(self) -> NotebookMark:
+        """The id and the marks that it carries."""
+        cells = [{"id": str(cell.get("id")), "source": str(cell.get("source"))} for cell in self._cells]
+        return mark_of({**(self._meta().to_py() or {}), "cells": cells})
+
+    def set_id(self, session_id: str | None) -> None:
+        """Write the id of the session into the metadata; seen in all browsers, saved as other changes are."""
+        from pycrdt import Map  # as above
+
+        metadata = self.metadata()
+        if set_id(metadata, session_id):
+            with self._document.ydoc.transaction():
+                shared = self._meta()
+                inner = shared.get("metadata")
+                if not isinstance(inner, Map):
+                    shared["metadata"] = Map(metadata)
+                elif "navi" in metadata:
+                    inner["navi"] = metadata["navi"]
+                else:
+                    del inner["navi"]
 
     async def _read(self) -> list[Cell] | None:
         """None: cells came or went meanwhile."""
