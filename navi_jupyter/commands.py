@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints
 
 from .model.attachments import AttachmentRef
 from .model.base import CommandId, ModelName, Value
+from .model.sessions import Asker
 
 PromptMode = Literal["reject", "enqueue", "interrupt", "rollback", "steer", "collect"]
 """``reject``: refuse with 409. ``enqueue``: wait for its turn. ``interrupt``: stop the run and come next. ``rollback``:
@@ -31,6 +32,8 @@ class Prompt(Value):
     files: _Attached = ()
     model: ModelName | None = None
     mode: PromptMode = "enqueue"
+    client: Asker | None = None
+    """Whose clock the times in ``text`` are of (:meth:`navi_jupyter.model.sessions.Session.seen_from`)."""
 
 
 class Stop(Value):

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Self
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -24,7 +25,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from ..clock import Period, format_duration, parse_duration
+from ..clock import Period, find_zone, format_duration, parse_duration
 
 
 def new_id(prefix: str) -> str:
@@ -71,6 +72,15 @@ CalendarPeriod = Annotated[
 ]
 """A :class:`~navi_jupyter.clock.Period`: like a duration on the wire, but its days are calendar days."""
 Instant = Annotated[AwareDatetime, PlainSerializer(lambda at: at.isoformat(), return_type=str, when_used="json")]
+
+
+def _known_zone(name: str) -> str:
+    if find_zone(name) is None:
+        raise ValueError(f"{name[:64]!r} is not a known time zone; use a name like Europe/Berlin")
+    return name
+
+
+ZoneName = Annotated[str, StringConstraints(max_length=64), AfterValidator(_known_zone)]
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 ModelName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 ProfileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]

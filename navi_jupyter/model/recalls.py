@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, Field, StringConstraints, field_serializer
 
 from ..clock import format_duration
 from .base import CalendarPeriod, Duration, Instant, Title, Value
-from .sessions import OriginKind, RunStatus
+from .sessions import Asker, OriginKind, RunStatus
 
 
 class Once(Value):
@@ -197,6 +197,8 @@ class RecallCreate(Value):
     title: Title | None = None
     schedule: ScheduleSpec
     policy: Policy = Policy()
+    client: Asker | None = None
+    """Whose clock counts for a ``schedule`` that names no zone; default: the session's."""
 
 
 class RecallPatch(Value):

@@ -8,11 +8,11 @@ on the wire ``90s``, ``10m``, ``1h30m``, ``2d``.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from .base import Instant, ModelName, Names, ProfileName, Title, Value
+from .base import Instant, ModelName, Names, ProfileName, Title, Value, ZoneName
 
 
 class OriginKind(StrEnum):
@@ -42,6 +42,30 @@ class NotebookLinkState(StrEnum):
     EARLIER = "earlier"  # it has another session now: this one still works with it and is not found by it
 
 
+class ZoneSource(StrEnum):
+    """Where the zone of a session comes from, the weakest first."""
+
+    DEFAULT = "default"
+    """No program has named one: it is UTC."""
+    KERNEL = "kernel"
+    """The zone of the machine of a kernel or program, which need not be the user's."""
+    BROWSER = "browser"
+    """The zone of the browser with which the user asked last, or opened the session."""
+    CHOSEN = "chosen"
+    """The user named it, and no other machine changes it."""
+
+
+_STRENGTHS = {source: strength for strength, source in enumerate(ZoneSource)}
+
+
+class Asker(Value):
+    """The machine of the one who asks: field ``client``, as the program there reports it."""
+
+    tz: ZoneName
+    source: Literal["browser", "kernel"] = "browser"
+    """What runs there: a program in which the user works, or a kernel, whose machine may be anywhere."""
+
+
 class Session(Value):
     """One conversation, owned by one user."""
 
@@ -55,7 +79,9 @@ class Session(Value):
     earlier_path: str | None = None
     """Where the notebook was that it belonged to; set once it belongs to none, because another one is there."""
     kernel_id: str | None = None
-    timezone: str = "UTC"  # IANA zone of the user, for recalls that name none
+    timezone: str = "UTC"
+    """IANA zone of the user. Times that name none are read in it, and its clock is the one that the agent reads."""
+    timezone_source: ZoneSource = ZoneSource.DEFAULT
     created_at: Instant
     updated_at: Instant
     head_seq: int = 0
@@ -63,6 +89,19 @@ class Session(Value):
     """Tools that the user has allowed for this session, so that they do not ask again."""
     context: dict[str, bool] = Field(default_factory=dict)
     """Context providers that are switched on or off here, whatever the profile has."""
+
+    def seen_from(self, client: Asker | None) -> Session:
+        """This session with the zone that counts when that client asks: the one rule of whose zone that is.
+
+        The zone that the user chose; else the browser's that asks, or the one that a browser had; else the kernel's
+        that asks. So the same words mean the same time in a cell, the chat, a form and a program.
+        """
+        if client is None or self.timezone_source is ZoneSource.CHOSEN:
+            return self
+        source = ZoneSource(client.source)
+        if _STRENGTHS[source] < _STRENGTHS[self.timezone_source]:
+            return self
+        return self.but(timezone=client.tz, timezone_source=source)
 
 
 class SessionCreate(Value):
@@ -74,6 +113,8 @@ class SessionCreate(Value):
     notebook_path: Annotated[str, StringConstraints(max_length=4096)] | None = None
     kernel_id: Annotated[str, StringConstraints(max_length=200)] | None = None
     timezone: Annotated[str, StringConstraints(max_length=64)] | None = None
+    timezone_source: ZoneSource | None = None
+    """Of ``timezone``. Left out: of a new session ``kernel`` (its program's), of a change ``chosen``."""
     allowed_tools: Annotated[Names, Field(max_length=200)] | None = None
     context: dict[Annotated[str, StringConstraints(max_length=64)], bool] | None = None
 
@@ -146,5 +187,7 @@ class Run(Value):
     usage: Usage = Usage()
     error: Failure | None = None
     merged_into: str | None = None  # the run that took this one's prompt over while it was in progress (mode ``steer``)
+    timezone: str | None = None
+    """IANA zone in which its prompt is read, from the client that sent it; None: that of the session."""
     rolled_back: bool = False
     """Left out of what the model reads of earlier turns (mode ``rollback``); the log has it all."""

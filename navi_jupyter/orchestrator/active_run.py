@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from zoneinfo import ZoneInfo
 
-from ..clock import now
+from ..clock import now, zone_or_utc
 from ..errors import LeaseLost, NaviError, RunFailed, SessionNotFound
 from ..event_redaction import EventRedactor
 from ..events import Custom, Draft, Event
@@ -325,6 +324,9 @@ async def _turn(shared: SessionDependencies, run: Run) -> tuple[Turn, str]:
     session = await store.session(run.session_id)
     if session is None:
         raise SessionNotFound(f"There is no session {run.session_id}.")
+    if run.timezone is not None:
+        # Its own zone for the whole run: what it reads and makes is in the zone of the one who asked.
+        session = session.but(timezone=run.timezone)
     prompt, user_id = await store.prompt(run.id)
     paused = await store.paused(run.id)
     turn = Turn(
@@ -335,7 +337,7 @@ async def _turn(shared: SessionDependencies, run: Run) -> tuple[Turn, str]:
         history=tuple(await store.past_turns(run.session_id)),
         limits=shared.settings.limits.within(shared.limits_of_profile(session.profile)),
         origin=run.origin,
-        now=now().astimezone(ZoneInfo(session.timezone)),
+        now=now().astimezone(zone_or_utc(session.timezone)),
         attachments=tuple(one for part in await store.parts(run.id) for one in part.attachments),
         resumed=None if paused is None else paused.conversation,
         answers=() if paused is None else paused.interrupts,

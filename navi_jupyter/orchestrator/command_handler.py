@@ -20,7 +20,7 @@ from ..model.sessions import Origin, OriginKind, Run, RunStatus, Session
 from ..ports.store import DEFAULT_LEASE
 from ..ports.transactions import QueuedPrompt, SessionTx
 from .prompts import PRIORITIES, Arrival, edited, holder_of, host_of, message_events, queue_event, without
-from .run_endings import Ending, close_run, custom, interrupt_event
+from .run_endings import Ending, close_run, custom, interrupt_event, session_event
 from .transcript import fold_frames
 
 
@@ -88,12 +88,13 @@ class CommandHandler:
             raise SessionBusy("The session is busy with another run.")
         if sum(len(queued.parts) for queued in waiting) >= self._max_queued:
             raise LimitReached(f"{self._max_queued} prompts are waiting in this session already.")
-        if mode == "collect" and (host := host_of(waiting, arrival)) is not None:
+        zone = await self._zone_of(tx, session, arrival)
+        if mode == "collect" and (host := host_of(waiting, arrival, zone)) is not None:
             return await self._collect(tx, arrival, host, rival)
         # No run to join: it is a prompt like any other.
         if mode == "steer" and rival is None:
             mode = "enqueue"
-        run = self._new_run(arrival, session)
+        run = self._new_run(arrival, session, zone)
         if before is None or interrupted is None:
             acceptance = await self._admit(tx, arrival, run, mode)
         else:
@@ -137,12 +138,24 @@ class CommandHandler:
         await tx.change_session(self._session_id, {"updated_at": run.created_at})
         return Acceptance(command_id=before.command_id, seq=before.seq, run_id=run.id)
 
+    async def _zone_of(self, tx: SessionTx, session: Session, arrival: Arrival) -> str | None:
+        """The zone in which a prompt is read; None when its client named none. The session keeps what it names."""
+        if arrival.prompt.client is None:
+            return None
+        seen = session.seen_from(arrival.prompt.client)
+        if seen != session:
+            zone = {"timezone": seen.timezone, "timezone_source": seen.timezone_source}
+            await tx.change_session(self._session_id, zone)
+            draft = Draft(session_event(seen, zone), run_id=None, origin=arrival.origin, at=now())
+            await tx.append(self._session_id, [draft])
+        return seen.timezone
+
     async def _check_lease(self, tx: SessionTx, arrival: Arrival) -> None:
         """A server that was stopped since it took the firing must not start what others have ended since."""
         if not await tx.may_deliver(arrival.command_id, server_id=self._server_id):
             raise LeaseLost("The firing was taken over, withdrawn or paused before it could start.")
 
-    def _new_run(self, arrival: Arrival, session: Session) -> Run:
+    def _new_run(self, arrival: Arrival, session: Session, zone: str | None) -> Run:
         return Run(
             id=new_id("r"),
             session_id=self._session_id,
@@ -151,6 +164,7 @@ class CommandHandler:
             origin=arrival.origin,
             model=arrival.prompt.model or session.model,
             created_at=now(),
+            timezone=zone,
         )
 
     async def _admit(self, tx: SessionTx, arrival: Arrival, run: Run, mode: str) -> Acceptance:
@@ -313,8 +327,7 @@ class CommandHandler:
         at = now()
         allowed = (*session.allowed_tools, question.tool)
         await tx.change_session(self._session_id, {"allowed_tools": allowed, "updated_at": at})
-        shown = {"title": session.title, "profile": session.profile, "model": session.model}
-        event = custom("navi.session", changed=["allowed_tools"], session=shown)
+        event = session_event(session, ["allowed_tools"])
         await tx.append(self._session_id, [Draft(event, run_id=None, origin=origin, at=at)])
 
     async def begin_next(self, tx: SessionTx) -> Run | None:

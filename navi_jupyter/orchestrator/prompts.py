@@ -66,10 +66,11 @@ def queue_event(action: str, command_id: str | None, run_id: str, **more: Any) -
     return Custom(name="navi.queue", value={name: one for name, one in value.items() if one is not None})
 
 
-def host_of(waiting: Sequence[QueuedPrompt], arrival: Arrival) -> QueuedPrompt | None:
-    """The queued run that a collected prompt joins: the same user's, for the same model."""
+def host_of(waiting: Sequence[QueuedPrompt], arrival: Arrival, zone: str | None) -> QueuedPrompt | None:
+    """The queued run that a collected prompt joins: the same user's, for the same model, read in the same zone."""
     for queued in waiting:
         same = queued.user_id == arrival.user_id and queued.run.origin == arrival.origin
+        same = same and queued.run.timezone == zone
         if queued.mode == "collect" and same and arrival.prompt.model in (None, queued.run.model):
             return queued
     return None

@@ -9,19 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from ..clock import now, zone_or_utc
+from ..clock import find_zone, now, zone_or_utc
 from ..errors import InvalidRequest, LimitReached, RunNotFound, SessionNotFound
 from ..events import Draft
 from ..model.base import new_id
 from ..model.runs import Interrupt
-from ..model.sessions import USER, Run, Session, SessionCreate, SessionPatch, Usage
+from ..model.sessions import USER, Run, Session, SessionCreate, SessionPatch, Usage, ZoneSource
 from ..ports.agent import Message
 from ..ports.store import SessionStore
 from ..ports.transactions import QueuedPrompt, SessionTx
 from ..settings import Settings
-from .run_endings import custom
+from .run_endings import session_event
 from .snapshot import TranscriptHistory
 
 
@@ -78,6 +77,7 @@ class SessionDirectory:
             notebook_path=request.notebook_path,
             kernel_id=request.kernel_id,
             timezone=request.timezone or "UTC",
+            timezone_source=request.timezone_source or (ZoneSource.KERNEL if request.timezone else ZoneSource.DEFAULT),
             created_at=at,
             updated_at=at,
             allowed_tools=request.allowed_tools or (),
@@ -98,9 +98,11 @@ class SessionDirectory:
         await self.owned(session_id, owner)
         self._check(patch)
         changes = patch.model_dump(exclude_unset=True)
-        for name in ("title", "profile", "model", "timezone", "allowed_tools", "context"):
+        for name in ("title", "profile", "model", "timezone", "timezone_source", "allowed_tools", "context"):
             if name in changes and changes[name] is None:
                 raise InvalidRequest(f"{name}: cannot be null", field=name)
+        if "timezone" in changes:
+            changes.setdefault("timezone_source", ZoneSource.CHOSEN)
 
         async def unit(tx: SessionTx) -> Session:
             if changes:
@@ -110,8 +112,7 @@ class SessionDirectory:
             if session is None:
                 raise SessionNotFound(f"There is no session {session_id[:100]}.")
             if changes:
-                shown = {"title": session.title, "profile": session.profile, "model": session.model}
-                event = custom("navi.session", changed=sorted(changes), session=shown)
+                event = session_event(session, changes)
                 await tx.append(session_id, [Draft(event, run_id=None, origin=USER, at=at)])
             return session
 
@@ -173,11 +174,9 @@ class SessionDirectory:
             self._check_model(request.model)
         if request.profile is not None:
             self._check_profile(request.profile)
-        if request.timezone is not None:
-            try:
-                ZoneInfo(request.timezone)
-            except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-                raise InvalidRequest(f"timezone: unknown zone {request.timezone!r}", field="timezone") from error
+        if request.timezone is not None and find_zone(request.timezone) is None:
+            message = f"timezone: {request.timezone!r} is not a known time zone; use a name like Europe/Berlin"
+            raise InvalidRequest(message, field="timezone")
 
 
 def default_title(request: SessionCreate) -> str:

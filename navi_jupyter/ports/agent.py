@@ -210,7 +210,7 @@ class PromptPart:
 class Turn:
     """The input of an agent loop: the run it is to do."""
 
-    session: Session
+    session: Session  # its ``timezone`` is that of the run's prompt
     run_id: str
     model: str
     prompt: str

@@ -32,7 +32,8 @@ class PromptRows(Statements):
     ) -> None:
         await self.change(
             "INSERT INTO runs (id, session_id, command_id, status, origin_kind, recall_id, user_id, model, prompt,"
-            " priority, first_seq, created_at, mode, parts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " priority, first_seq, created_at, timezone, mode, parts)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 run.id,
                 run.session_id,
@@ -46,6 +47,7 @@ class PromptRows(Statements):
                 priority,
                 first_seq,
                 to_micros(run.created_at),
+                run.timezone,
                 mode,
                 None if parts is None else dump_parts(parts),
             ),
@@ -55,8 +57,9 @@ class PromptRows(Statements):
         # Copied from the row, not from the command that is repeated: the user may have edited the prompt in the queue.
         await self.change(
             "INSERT INTO runs (id, session_id, command_id, status, origin_kind, recall_id, user_id, model, prompt,"
-            " priority, first_seq, created_at, mode, parts) SELECT ?, r.session_id, r.command_id, ?, r.origin_kind,"
-            " r.recall_id, r.user_id, ?, r.prompt, ?, s.head_seq + 1, ?, ?, r.parts"
+            " priority, first_seq, created_at, timezone, mode, parts)"
+            " SELECT ?, r.session_id, r.command_id, ?, r.origin_kind, r.recall_id,"
+            " r.user_id, ?, r.prompt, ?, s.head_seq + 1, ?, r.timezone, ?, r.parts"
             " FROM runs r JOIN sessions s ON s.id = r.session_id WHERE r.id = ?",
             (run.id, run.status.value, run.model, priority, to_micros(run.created_at), mode, interrupted_id),
         )

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from ..model.attachments import Attachment
 from ..model.recalls import Firing, FiringStatus, Policy, Recall, RecallStatus, Schedule
-from ..model.sessions import Failure, Origin, OriginKind, Run, RunStatus, Session, Usage
+from ..model.sessions import Failure, Origin, OriginKind, Run, RunStatus, Session, Usage, ZoneSource
 from ..ports.agent import Message, PromptPart, ToolCall
 from ..ports.recalls import FiringState, RecallState
 from ..ports.transactions import Server
@@ -56,6 +56,7 @@ def session_of(row: sqlite3.Row) -> Session:
         earlier_path=row["earlier_path"],
         kernel_id=row["kernel_id"],
         timezone=row["timezone"],
+        timezone_source=ZoneSource(row["timezone_source"]),
         created_at=from_micros(row["created_at"]),
         updated_at=from_micros(row["updated_at"]),
         head_seq=row["head_seq"],
@@ -85,6 +86,7 @@ def run_of(row: sqlite3.Row) -> Run:
         ),
         error=Failure(code=row["error_code"], message=row["error_message"]) if failed else None,
         merged_into=row["merged_into"],
+        timezone=row["timezone"],
         rolled_back=bool(row["rolled_back"]),
     )
 

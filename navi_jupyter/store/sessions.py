@@ -34,6 +34,7 @@ _SESSION_COLUMNS = frozenset(
         "earlier_path",
         "kernel_id",
         "timezone",
+        "timezone_source",
         "updated_at",
         "allowed_tools",
         "context",
@@ -225,7 +226,8 @@ class SessionRows(LogRows, PromptRows, RunRows, InterruptRows):
     async def add_session(self, session: Session) -> None:
         await self.change(
             "INSERT INTO sessions (id, owner, title, profile, model, notebook_path, notebook_link, kernel_id, timezone,"
-            " created_at, updated_at, allowed_tools, context) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " timezone_source, created_at, updated_at, allowed_tools, context)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 session.id,
                 session.owner,
@@ -236,6 +238,7 @@ class SessionRows(LogRows, PromptRows, RunRows, InterruptRows):
                 session.notebook_link,
                 session.kernel_id,
                 session.timezone,
+                session.timezone_source.value,
                 to_micros(session.created_at),
                 to_micros(session.updated_at),
                 _column(session.allowed_tools),

@@ -18,7 +18,7 @@ import pytest
 
 from navi_jupyter.clock import now
 from navi_jupyter.errors import StoreDamaged, StoreError, StoreLocked, StoreTooNew
-from navi_jupyter.model.sessions import Session
+from navi_jupyter.model.sessions import Asker, Session
 from navi_jupyter.store import database_file
 from navi_jupyter.store.sqlite import SqliteStore
 
@@ -66,6 +66,24 @@ async def test_the_schema_equals_all_migrations_from_each_earlier_version(tmp_pa
             database_file.migrate(db, target=version)
     assert await sessions_in(tmp_path / "old.db") == 0
     assert schema_of(tmp_path / "old.db") == schema_of(tmp_path / "new.db")
+
+
+async def test_zones_of_earlier_versions_are_guesses_that_a_browser_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "navi.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        database_file.migrate(db, target=3)
+        for zone in ("UTC", "Europe/Berlin"):
+            db.execute(
+                "INSERT INTO sessions (id, owner, title, profile, model, timezone, created_at, updated_at)"
+                " VALUES (?, 'me', 't', 'assistant', 'offline', ?, 0, 0)",
+                (f"s_{zone}", zone),
+            )
+    store = await SqliteStore.open(path)
+    found = {each.timezone: each for each in (await store.sessions("me", limit=9))[0]}
+    await store.close()
+    assert {zone: each.timezone_source for zone, each in found.items()} == {"UTC": "default", "Europe/Berlin": "kernel"}
+    seen = [each.seen_from(Asker(tz="Asia/Tokyo")).timezone for each in found.values()]
+    assert seen == ["Asia/Tokyo", "Asia/Tokyo"]
 
 
 async def test_before_a_migration_the_database_is_backed_up_with_what_is_in_its_log(

@@ -55,6 +55,12 @@ export interface Answer {
 
 export type AnyEvent = TextMessageStart | TextMessageContent | TextMessageEnd | ReasoningStart | ReasoningMessageStart | ReasoningMessageContent | ReasoningMessageEnd | ReasoningEnd | ToolCallStart | ToolCallArgs | ToolCallEnd | ToolCallResult | ActivitySnapshot | ActivityDelta | SubagentStarted | SubagentFinished | SubagentError | RunStarted | RunFinished | RunError | MessagesSnapshot | Custom;
 
+/** The machine of the one who asks: field `client`, as the program there reports it. */
+export interface Asker {
+  readonly tz: string;
+  readonly source?: "browser" | "kernel";
+}
+
 /** A stored file. Its content is immutable; the same content is stored once per owner. */
 export interface Attachment {
   readonly id: string;
@@ -527,6 +533,8 @@ export interface PreviewRequest {
   readonly n?: number;
   readonly after?: string | null;
   readonly tz?: string | null;
+  readonly session_id?: string | null;
+  readonly client?: Asker | null;
 }
 
 /** A named configuration of the agent. */
@@ -563,6 +571,7 @@ export interface Prompt {
   readonly files?: readonly AttachmentRef[];
   readonly model?: string | null;
   readonly mode?: "reject" | "enqueue" | "interrupt" | "rollback" | "steer" | "collect";
+  readonly client?: Asker | null;
 }
 
 /** `GET sessions/{sid}/interrupts/{iid}`: a question, open or settled. */
@@ -609,6 +618,7 @@ export interface QueuedRun {
   readonly usage: Usage;
   readonly error: Failure | null;
   readonly merged_into: string | null;
+  readonly timezone: string | null;
   readonly rolled_back: boolean;
   readonly mode: string;
   readonly prompts: readonly QueuedPrompt[];
@@ -680,6 +690,7 @@ export interface RecallCreate {
   readonly title?: string | null;
   readonly schedule: OnceSpec | EverySpec | CronSpec | WhenSpec;
   readonly policy?: PolicyInput;
+  readonly client?: Asker | null;
 }
 
 /** Body of `POST recalls/import`, which takes plain TOML as well. */
@@ -738,6 +749,7 @@ export interface Run {
   readonly usage: Usage;
   readonly error: Failure | null;
   readonly merged_into: string | null;
+  readonly timezone: string | null;
   readonly rolled_back: boolean;
 }
 
@@ -795,6 +807,7 @@ export interface Session {
   readonly earlier_path: string | null;
   readonly kernel_id: string | null;
   readonly timezone: string;
+  readonly timezone_source: ZoneSource;
   readonly created_at: string;
   readonly updated_at: string;
   readonly head_seq: number;
@@ -810,6 +823,7 @@ export interface SessionCreate {
   readonly notebook_path?: string | null;
   readonly kernel_id?: string | null;
   readonly timezone?: string | null;
+  readonly timezone_source?: ZoneSource | null;
   readonly allowed_tools?: readonly string[] | null;
   readonly context?: Readonly<Record<string, boolean>> | null;
 }
@@ -826,6 +840,7 @@ export interface SessionDetail {
   readonly earlier_path: string | null;
   readonly kernel_id: string | null;
   readonly timezone: string;
+  readonly timezone_source: ZoneSource;
   readonly created_at: string;
   readonly updated_at: string;
   readonly head_seq: number;
@@ -850,6 +865,7 @@ export interface SessionInfo {
   readonly earlier_path: string | null;
   readonly kernel_id: string | null;
   readonly timezone: string;
+  readonly timezone_source: ZoneSource;
   readonly created_at: string;
   readonly updated_at: string;
   readonly head_seq: number;
@@ -872,6 +888,7 @@ export interface SessionPatch {
   readonly notebook_path?: string | null;
   readonly kernel_id?: string | null;
   readonly timezone?: string | null;
+  readonly timezone_source?: ZoneSource | null;
   readonly allowed_tools?: readonly string[] | null;
   readonly context?: Readonly<Record<string, boolean>> | null;
 }
@@ -1046,3 +1063,6 @@ export interface WhenSpec {
   readonly repeat?: "once" | "each" | null;
   readonly cooldown?: string | null;
 }
+
+/** Where the zone of a session comes from, the weakest first. */
+export type ZoneSource = "default" | "kernel" | "browser" | "chosen";

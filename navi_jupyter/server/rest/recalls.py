@@ -42,7 +42,7 @@ async def create_recall(call: Call) -> HttpReply:
     """A new recall."""
     request: RecallCreate = call.body()
     # The session must be the caller's; its zone is the user's, for a schedule that names none.
-    session = await call.sessions.find(request.session_id, owner=call.owner)
+    session = (await call.sessions.find(request.session_id, owner=call.owner)).seen_from(request.client)
     recall = await call.recalls.service.create(request, owner=call.owner, zone=session.timezone)
     if isinstance(recall.schedule, When):  # created in a cell, whose next output may already be the event
         await call.recalls.watcher.listening(recall.id)
@@ -139,10 +139,15 @@ async def list_firings(call: Call) -> HttpReply:
     return reply(wire.FiringPage(firings=tuple(firings), next=following))
 
 
-@TABLE.add("POST recalls/preview", "read", body="PreviewRequest", answers="Preview", errors=(InvalidSchedule,))
+@TABLE.add(
+    "POST recalls/preview", "read", body="PreviewRequest", answers="Preview", errors=(InvalidSchedule, SessionNotFound)
+)
 async def preview(call: Call) -> HttpReply:
     """When a schedule, or a time in English, would fire, what it means, and what is odd. Stores nothing."""
     request: wire.PreviewRequest = call.body()
+    if request.tz is None and request.session_id is not None:
+        session = await call.sessions.find(request.session_id, owner=call.owner)
+        request = request.but(tz=session.seen_from(request.client).timezone)
     return reply(await previewed(request, call.recalls.service, now()))
 
 
@@ -151,7 +156,8 @@ async def previewed(request: wire.PreviewRequest, recalls: RecallService, at: da
 
     Raises InvalidRequest, InvalidSchedule.
     """
-    zone, at = request.tz or "UTC", request.after or at
+    zone = request.tz or (request.client.tz if request.client else "UTC")
+    at = request.after or at
     checked_zone(zone)
     if at.year not in _YEARS:
         raise InvalidRequest(f"after: {at.year} is not within {_YEARS[0]} to {_YEARS[-1]}", field="after")

@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, Field, StringConstraints
 
 from ...model.base import Instant, Value
 from ...model.recalls import Firing, Policy, Recall, Schedule, ScheduleSpec
+from ...model.sessions import Asker
 
 
 class RecallPage(Value):
@@ -37,7 +38,11 @@ class PreviewRequest(Value):
     n: Annotated[int, Field(ge=1, le=100)] = 5
     after: AwareDatetime | None = None
     """A text is read, and what counts from now is counted, as of this instant; default now."""
-    tz: Annotated[str, StringConstraints(max_length=64)] | None = None  # for a schedule that names none; UTC
+    tz: Annotated[str, StringConstraints(max_length=64)] | None = None
+    """The zone of a text or schedule that names none. Left out: the one that counts in the session for this client,
+    else the client's, else UTC."""
+    session_id: str | None = None
+    client: Asker | None = None
 
 
 class Preview(Value):
