@@ -1,8 +1,8 @@
 """A prompt and its reply: sent, shown while the answer streams, stopped by Ctrl-C.
 
-Events are applied on the io thread. A cell that waits is painted by its own thread; one that does not wait is painted
-by the io thread, in the context of that cell, so that the output goes to it. Not responsible for how a run looks
-(``render``).
+Events are applied on the io thread. A cell that waits is painted by its own thread, which also does what the io thread
+posts (``main_thread``); one that does not wait is painted by the io thread, in the context of that cell, so that the
+output goes to it. Not responsible for how a run looks (``render``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from ..text import one_line
@@ -22,6 +22,7 @@ from .client.io_thread import io_thread
 from .display.render import run_bundle, run_plain
 from .display.run_view import RunView, TextPart, ToolPart
 from .errors import Interrupted, KernelError, Refused
+from .main_thread import MainThreadQueue
 from .shell import current_shell, show
 
 POLL = 0.5  # seconds; Windows does not interrupt an endless wait for Ctrl-C, so none is endless
@@ -90,7 +91,8 @@ class PendingPrompt:
         self._prompt = {"type": "prompt", "command_id": new_command_id(), **prompt}
         self._painter = painter
         self._changed = threading.Event()
-        """Set when the view has changed since it was painted, and when its run is over."""
+        """Set when the view has changed since it was painted."""
+        self._wake: Callable[[], None] = lambda: None  # wakes the cell's thread, where that waits
         self._submitted = asyncio.Event()  # set once the server has accepted or refused the prompt
         self.view = RunView("", self._prompt["command_id"])
         """Written on the io thread only; readable anywhere. Its ``run_id`` is empty until the prompt is accepted."""
@@ -103,9 +105,11 @@ class PendingPrompt:
         RunDidNotComplete when the run failed, and other KernelErrors when the prompt was refused or the server lost.
         """
         work = io_thread().submit(self._run())
-        work.add_done_callback(lambda _: self._changed.set())
+        queue = MainThreadQueue()
+        self._wake = queue.wake
+        work.add_done_callback(lambda _: queue.wake())
         try:
-            self._paint_until_done(work)
+            self._paint_until_done(work, queue)
         except KeyboardInterrupt:
             if self.view.questions or self.view.status == "waiting":
                 work.cancel()
@@ -119,6 +123,8 @@ class PendingPrompt:
                 work.cancel()
                 self._painter.paint(self.view, live=False)
             raise Interrupted("Interrupted; the run was stopped.") from None
+        finally:
+            queue.close()
         work.result()
         self._painter.paint(self.view, live=False)
         return self.reply()
@@ -132,12 +138,19 @@ class PendingPrompt:
 
     async def run(self) -> Reply:
         """As :meth:`wait`, for ``await`` in a cell, with the kernel's loop free. Cancelling it stops the run."""
+        queue = MainThreadQueue(asyncio.get_running_loop())
         work = io_thread().submit(self._run_painted())
+        work.add_done_callback(lambda _: queue.wake())
         try:
-            await asyncio.wrap_future(work)
+            while not work.done():
+                if not await queue.run_next_async():
+                    await queue.wait_async(POLL)
         except asyncio.CancelledError:
             io_thread().submit(self._stop(work))
             raise
+        finally:
+            queue.close()
+        work.result()
         return self.reply()
 
     def reply(self, *, waited: bool = True) -> Reply:
@@ -148,13 +161,20 @@ class PendingPrompt:
             raise RunDidNotComplete(f"The run failed ({code}): {message}", run_code=code, reply=reply)
         return reply
 
-    def _paint_until_done(self, work: concurrent.futures.Future[None]) -> None:
+    def _paint_until_done(self, work: concurrent.futures.Future[None], queue: MainThreadQueue) -> None:
         self._painter.paint(self.view, live=True)
+        due = time.monotonic() + self._interval()
         while not work.done():
-            if self._changed.wait(POLL) and not work.done():
+            if queue.run_next():
+                continue
+            if not self._changed.is_set():
+                queue.wait(POLL)
+            elif (left := due - time.monotonic()) > 0:
+                queue.wait(min(POLL, left))
+            else:
                 self._changed.clear()
                 self._painter.paint(self.view, live=True)
-                time.sleep(self._interval())
+                due = time.monotonic() + self._interval()
 
     def _interval(self) -> float:
         # Seconds between paintings; more for a long answer, since the front end renders all of it each time.
@@ -184,7 +204,7 @@ class PendingPrompt:
                     self.view.apply(envelope)
                 if self.view.reset:
                     await self._read_ending()
-                self._changed.set()
+                self._notify()
                 await self._fetch_images()
                 if self.view.over:
                     return
@@ -205,7 +225,11 @@ class PendingPrompt:
             self.view.images[attachment_id] = ("image/png", b"")
             with contextlib.suppress(KernelError):
                 self.view.images[attachment_id] = await self._client.image(attachment_id)
-                self._changed.set()
+                self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._wake()
 
     async def _follow_painted(self, acceptance: Mapping[str, Any]) -> None:
         follow = asyncio.ensure_future(self._follow(acceptance))
