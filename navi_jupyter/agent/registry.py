@@ -6,12 +6,14 @@ Not responsible for how each part works: ``profiles``, ``tools``, ``mcp``.
 from __future__ import annotations
 
 import asyncio
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..errors import InvalidRequest
 from ..log_setup import get_logger
-from ..model.runs import Permission
+from ..model.runs import Effect, Permission
 from ..ports.agent import ToolContext
 from .profiles.context_providers import RunContexts
 from .profiles.definitions import Profile
@@ -59,6 +61,37 @@ class AgentParts:
                     note = replace(note, why=note.why or why)
                 found[note.name if note.name not in found else f"{note.name} {note.source}"] = note
         return list(found.values())
+
+    async def check_leave(self, names: Sequence[str], context: ToolContext) -> None:
+        """Whether a recall of the context's session can be allowed these tools and effects (``effect:run``).
+
+        Raises InvalidRequest for a name that there is not, and for one that the administrator's ceiling or the
+        profile never lets through: leave that means nothing must not look as if it did.
+        """
+        profile, notes = self.profiles.get(context.session.profile), await self.known(context)
+        for name in names:
+            kind, _, rest = name.partition(":")
+            effect = rest if kind == "effect" else None
+            found = [note for note in notes if _is_meant(note, name, effect)]
+            if not found and effect not in tuple(Effect):
+                known = sorted({note.name for note in notes} | set(Effect))
+                near = difflib.get_close_matches(rest if effect is not None else name, known, n=1, cutoff=0.5)
+                hint = f" Did you mean {near[0]!r}?" if near else f" Effects are {', '.join(Effect)}."
+                raise InvalidRequest(f"There is no tool or effect {name!r} to be allowed.{hint}", field="allow")
+            tools = [note.tool for note in found if note.tool is not None]
+            offered = [tool for tool in tools if profile.offers(tool)]
+            if tools and not offered:
+                raise InvalidRequest(f"The profile {profile.name!r} has no {name} to be allowed.", field="allow")
+            given = replace(context, leave=(name,))
+            verdicts = [self.permissions.judge(tool, profile, given) for tool in offered]
+            if verdicts and all(verdict.permission is not Permission.ALLOW for verdict in verdicts):
+                raise InvalidRequest(f"A recall cannot be allowed {name}: {verdicts[0].because}", field="allow")
+
+
+def _is_meant(note: ToolNote, name: str, effect: str | None) -> bool:
+    if effect is None:
+        return note.name == name
+    return note.tool is not None and note.tool.effect == effect
 
 
 def default_parts(

@@ -7,14 +7,16 @@ on the wire ``90s``, ``10m``, ``1h30m``, ``2d``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, StringConstraints, field_serializer
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, field_serializer
 
 from ..clock import format_duration
 from .base import CalendarPeriod, Duration, Instant, Title, Value
+from .runs import Effect
 from .sessions import Asker, OriginKind, RunStatus
 
 
@@ -151,6 +153,22 @@ class Policy(Value):
     """Hours of the user's clock (``22:00-07:00``) without notifications; those that came are sent at their end."""
 
 
+_EFFECTS = frozenset(effect.value for effect in Effect)
+
+
+def leave(names: Iterable[str]) -> tuple[str, ...]:
+    """Leave as it is stored: each name once, and effects as rules of permissions spell them (``effect:run``)."""
+    return tuple(dict.fromkeys(f"effect:{name}" if name in _EFFECTS else name for name in names))
+
+
+Leave = Annotated[
+    tuple[Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128)], ...],
+    Field(max_length=20),
+    AfterValidator(leave),
+]
+"""Names of tools (``run_code``), or effects (``run``, stored as ``effect:run``)."""
+
+
 class RecallStatus(StrEnum):
     """How far a recall is. The last four are final."""
 
@@ -184,6 +202,10 @@ class Recall(Value):
     created_at: Instant
     origin: OriginKind = OriginKind.USER
     """``user`` when a person asked for it over the API, ``system`` when the agent's tool made it."""
+    allow: tuple[str, ...] = ()
+    """What its runs may do without asking: names of tools, or effects as ``effect:run``. Never more than the
+    administrator's ceiling and the profile let."""
+    reason: str | None = None  # why it ended, where the user did not end it: ``session deleted``
 
 
 RecallMessage = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000)]
@@ -199,6 +221,7 @@ class RecallCreate(Value):
     policy: Policy = Policy()
     client: Asker | None = None
     """Whose clock counts for a ``schedule`` that names no zone; default: the session's."""
+    allow: Leave = ()  # what its runs may do without asking: tools (``run_code``) or effects (``run``)
 
 
 class RecallPatch(Value):
@@ -208,6 +231,14 @@ class RecallPatch(Value):
     title: Title | None = None
     schedule: ScheduleSpec | None = None
     policy: Policy | None = None
+    allow: Leave | None = None  # in place of what it may do so far; empty: it asks again
+
+
+class RecallFire(Value):
+    """Body of ``POST recalls/{id}/fire``; may be left out."""
+
+    allow: Leave = ()
+    """What its runs may do without asking from now on, besides what they may already."""
 
 
 class FiringStatus(StrEnum):

@@ -20,8 +20,8 @@ from ..log_setup import get_logger
 from ..model.attachments import Attachment
 from ..model.runs import RunLimits
 from ..model.sessions import SYSTEM, USER, Origin, Run, Session
-from ..ports.agent import AgentLoop, RecallAccess, ToolContext
-from ..ports.recalls import RunEnded
+from ..ports.agent import AgentLoop, ToolContext
+from ..ports.recalls import RunEnded, SessionRecalls
 from ..ports.store import SessionStore
 from ..settings import Settings
 from .dependencies import IDLE_AFTER, MAX_QUEUED_PROMPTS, SessionDependencies, ToolServices
@@ -104,10 +104,11 @@ class Orchestrator:
             run_ended=self._run_ended,
             compact_after=timedelta(seconds=self.settings.compact_after),
         )
+        self._recalls: SessionRecalls | None = None  # set by :meth:`start`
         self._listeners: list[RunEnded] = []
         self._shared: SessionDependencies | None = None  # set by :meth:`start`; None before and after
 
-    async def start(self, recalls: RecallAccess, *listeners: RunEnded) -> None:
+    async def start(self, recalls: SessionRecalls, *listeners: RunEnded) -> None:
         """Close what dead servers left open, start the prompts that wait; then commands are accepted.
 
         ``listeners`` are called with every run that ends here.
@@ -115,6 +116,7 @@ class Orchestrator:
         await self._store.write(lambda tx: tx.beat(self.server, at=now()))
         # Before the first command: a client must not find a run in progress that no server works on.
         await close_orphans(self._store, self.server)
+        self._recalls = recalls
         self._listeners = list(listeners)
         self._shared = SessionDependencies(
             server_id=self.server.id,
@@ -181,11 +183,13 @@ class Orchestrator:
         return self._shared.tool_context(session, user_id=session.owner, run_id="", origin=USER)
 
     async def delete_session(self, session_id: str, *, owner: str) -> None:
-        """Stop its run, end its followers, remove it with its log and recalls. Raises SessionNotFound."""
+        """Stop its run, end its followers, cancel its recalls, remove it with its log. Raises SessionNotFound."""
         await self.sessions.owned(session_id, owner)
+        if self._shared is None or self._recalls is None:
+            raise NotReady("Navi is stopping with this server.")
         live = self._actors.get(session_id)
         # First the rows, then the run: what it still writes finds no session and is dropped.
-        await self._store.write(lambda tx: tx.delete_session(session_id), durable=True)
+        await self._recalls.end_with_session(session_id, lambda tx: tx.delete_session(session_id))
         if live is not None:
             actor, task = live
             if actor.current is not None:

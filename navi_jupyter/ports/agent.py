@@ -103,6 +103,7 @@ class ToolContext:
     taken over by another server: the tool must not run then."""
     ask: AskUser | None = None
     steering: Steering | None = None
+    leave: tuple[str, ...] = ()  # what a recall's run may do without asking (``Recall.allow``), as of the last look
     jupyter: JupyterAccess = NO_JUPYTER
     memory: Memory | None = None
     attachments: Attachments | None = None

@@ -14,8 +14,8 @@ from typing import Protocol, TypeVar
 from ..clock import timestamp
 from ..events import Draft
 from ..model.recalls import Firing, FiringStatus, Recall, When
-from ..model.sessions import Run
-from .agent import Unrun
+from ..model.sessions import Run, Session
+from .agent import RecallAccess, Unrun
 from .transactions import SessionTx
 
 T = TypeVar("T")
@@ -235,6 +235,9 @@ class RecallTx(FiringTx, Protocol):
     async def ending_with(self, session_id: str) -> Sequence[RecallState]:
         """The session's recalls that are not over and have a ``cancel_on``."""
 
+    async def unfinished_in(self, session_id: str) -> Sequence[RecallState]:
+        """The session's recalls that are not over, or have a firing that is not."""
+
     async def note_absences(self, found: Mapping[str, Absence]) -> None:
         """Add to what is to be reported, by session; sessions that are gone are left out."""
 
@@ -325,5 +328,15 @@ class RecallStore(FiringStore, Protocol):
         """Whether the session has recalls that are not over and have a ``cancel_on``. Cheap: asked at each prompt."""
 
 
+class SessionRecalls(RecallAccess, Protocol):
+    """What sessions do with their recalls, beside what their tools may. Implemented by ``scheduling``."""
+
+    async def end_with_session(self, session_id: str, delete: Callable[[SessionTx], Awaitable[None]]) -> None:
+        """Cancel the recalls of a session and delete it, in one transaction. Their ledger stays."""
+
+
+LeaveCheck = Callable[[Session, Sequence[str]], Awaitable[None]]
+"""Called with what a new recall of a session is to do without asking. Raises InvalidRequest for a name that there is
+not (with the nearest one), or that the administrator or the session's profile never lets through."""
 RunEnded = Callable[[Run], Awaitable[None]]
 """Called with each run that reached a final status in this process, after that is durable."""

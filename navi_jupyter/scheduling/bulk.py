@@ -71,6 +71,9 @@ class BulkChanges:
         now = self._clock.now()
         entries = await asyncio.to_thread(read_recalls, text, session_id=session_id)
         known = await self._mutations.known_targets(name for entry in entries for name in entry.request.policy.notify)
+        for entry in entries:
+            if entry.request.allow:
+                await self._check_leave(entry, owner)
         zones = await self._zones({entry.request.session_id for entry in entries}, owner)
 
         states = await asyncio.to_thread(  # a thousand schedules are hundreds of milliseconds
@@ -80,6 +83,13 @@ class BulkChanges:
             await self._store.write(lambda tx: self._mutations.add(tx, states, owner, now), durable=True)
             self._mutations.notify(*(state.recall for state in states))
         return [state.recall for state in states]
+
+    async def _check_leave(self, entry: Entry, owner: str) -> None:
+        request = entry.request
+        try:
+            await self._mutations.check_leave(request.allow, session_id=request.session_id, owner=owner)
+        except NaviError as error:
+            raise type(error)(f"{entry.place.name('allow')}: {error.message}", field=error.field) from error
 
     async def _zones(self, session_ids: Iterable[str], owner: str) -> dict[str, str]:
 
@@ -112,7 +122,7 @@ _DEEP = re.compile(
 )
 """A dotted key takes tomllib the third power of its length; no key of ours, and no prose, has so many parts."""
 _KINDS = ("once", "every", "cron", "when")  # pydantic names the variant of a union; that is no field.
-_KNOWN = {"session", "title", "message", "paused", "schedule", "policy"}
+_KNOWN = {"session", "title", "message", "paused", "allow", "schedule", "policy"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +174,8 @@ def _lines(recall: Recall) -> Iterator[str]:
     yield f"message = {_value(recall.message)}"
     if recall.status is RecallStatus.PAUSED:
         yield "paused = true"
+    if recall.allow:
+        yield f"allow = {_value(recall.allow)}"
     yield "[recall.schedule]"
     yield from _pairs(recall.schedule.model_dump(mode="json", by_alias=True, exclude_none=True))
     if policy := recall.policy.model_dump(mode="json", exclude_defaults=True):
@@ -229,7 +241,7 @@ def _entry(table: dict[str, Any], place: Place, session_id: str | None) -> Entry
     paused = table.get("paused", False)
     if not isinstance(paused, bool):
         raise InvalidRequest(f"{place.name('paused')}: paused is true or false.", field=f"recall.{number}.paused")
-    fields = {name: table[name] for name in ("title", "message", "schedule", "policy") if name in table}
+    fields = {name: table[name] for name in ("title", "message", "allow", "schedule", "policy") if name in table}
     wanted = session_id or table.get("session")
     if wanted is None:
         raise InvalidRequest(f"{place.name()}: it has no session.", field=f"recall.{number}.session")

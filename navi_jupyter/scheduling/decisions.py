@@ -54,6 +54,10 @@ class RecallCancelled(_Reasoned):
     """Its recall was cancelled."""
 
 
+class SessionDeleted(_Reasoned):
+    """Its session was deleted, with the run that it may have had."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromptAccepted:
     """The session has the prompt, durably."""
@@ -95,7 +99,7 @@ class RunInterrupted(Ended):
 
 
 Outcome = PromptAccepted | Busy | Died | Expired | Ended  # What is reported of a delivery or a run.
-Happening = Missed | PolicyRefused | Overtaken | RecallCancelled | Outcome
+Happening = Missed | PolicyRefused | Overtaken | RecallCancelled | SessionDeleted | Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +136,7 @@ def decide(recall: Recall, firing: FiringState, happening: Happening, now: datet
             return Move(FiringStatus.COALESCED, why)
         case RecallCancelled() if status is RUNNING:  # a run in progress goes on
             return Move(RUNNING)
-        case RecallCancelled(reason=why):
+        case RecallCancelled(reason=why) | SessionDeleted(reason=why):
             return Move(FiringStatus.CANCELLED, why)
         # While it is delivered
         case PromptAccepted():

@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING
 from ..model.recalls import FiringStatus, RecallStatus
 from ..model.sessions import RunStatus
 from ..ports.recalls import Claimed, FiringState
-from .decisions import Busy, Died, Ended, Outcome, PromptAccepted, RecallCancelled, RunInterrupted, decide
+from .decisions import (
+    Busy,
+    Died,
+    Ended,
+    Outcome,
+    PromptAccepted,
+    RecallCancelled,
+    RunInterrupted,
+    SessionDeleted,
+    decide,
+)
 from .misfires import Plan, supersede
 from .notices import RecallNotice
 from .outcomes import Step, end, first_due, settle, with_status
@@ -25,6 +35,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ..events import Draft
+    from ..model.recalls import Recall
     from ..ports.recalls import RecallState, RecallTx, Seen
 
 _BREATH = 50  # After so many transitions the event loop gets its turn.
@@ -259,13 +270,34 @@ async def end_all(tx: RecallTx, ending: Sequence[tuple[RecallState, str]], now: 
             state = step.state
             changed.append(firing if step.firing is None else step.firing)
             notices.append((state, step.notices))
-        ended.append(replace(state, due_at=None, recall=state.recall.but(status=RecallStatus.CANCELLED, next_at=None)))
         reason = None if why == CANCELLED else why
+        ended.append(replace(state, due_at=None, recall=_cancelled(state.recall, reason)))
         notices.append((ended[-1], [RecallNotice(action="cancelled", reason=reason)]))
     await tx.save_firings(changed)
     await tx.save_recalls(ended)
     await append_notices(tx, notices, now)
     return ended
+
+
+async def end_with_session(tx: RecallTx, session_id: str, now: datetime) -> list[RecallState]:
+    """Cancel the recalls of a session that is deleted in this transaction; as they are then. Their ledger stays.
+
+    Its runs go with it, so that of these firings no end is ever reported.
+    """
+    states = await tx.unfinished_in(session_id)
+    gone = SessionDeleted(reason=SESSION_DELETED)
+    opens = by_recall(await tx.open_firings([state.recall.id for state in states]))
+    await tx.save_firings(end(state.recall, firing, gone, now) for state in states for firing in opens[state.recall.id])
+    ended = [replace(state, due_at=None, recall=_cancelled(state.recall, SESSION_DELETED)) for state in states]
+    await tx.save_recalls(ended)
+    return ended
+
+
+def _cancelled(recall: Recall, reason: str | None) -> Recall:
+    """One that is over already stays as it ended: only its last run may have been in progress."""
+    if recall.status.final:
+        return recall
+    return recall.but(status=RecallStatus.CANCELLED, next_at=None, reason=reason)
 
 
 async def end_unwanted(tx: RecallTx, session_id: str, seen: Seen, now: datetime) -> Sequence[RecallState]:
@@ -274,6 +306,7 @@ async def end_unwanted(tx: RecallTx, session_id: str, seen: Seen, now: datetime)
     return await end_all(tx, ending, now) if ending else []
 
 
+SESSION_DELETED = "session deleted"
 CANCELLED = "the recall was cancelled"  # The reason of those that a user cancels; their event has none.
 
 

@@ -34,7 +34,7 @@ from .schedules import resolve, shortest_gap, whole_ms
 
 if TYPE_CHECKING:
     from ..clock import Clock
-    from ..ports.recalls import RecallStore, RecallTx
+    from ..ports.recalls import LeaveCheck, RecallStore, RecallTx
 
 TITLE_LENGTH = 60
 _TICK = timedelta(microseconds=1)
@@ -67,6 +67,7 @@ class Mutations:
         whens_changed: Callable[[], None],
         why_not_watched: Callable[[When], str | None],
         targets: Callable[[], Awaitable[Sequence[str]]] | None,
+        leave_check: LeaveCheck | None,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -76,6 +77,7 @@ class Mutations:
         self._whens_changed = whens_changed
         self._why_not_watched = why_not_watched
         self._targets = targets
+        self._leave_check = leave_check
 
     def notify(self, *recalls: Recall) -> None:
         """After a change is committed: the scheduler and the watcher look again."""
@@ -124,6 +126,18 @@ class Mutations:
         reads files."""
         return await self._targets() if self._targets is not None and any(notify) else None
 
+    async def check_leave(self, names: Iterable[str], *, session_id: str, owner: str, kept: Iterable[str] = ()) -> None:
+        """Raises InvalidRequest for leave that cannot be given in that session, SessionNotFound. Before a transaction:
+        it asks where tools come from. What a recall has already is ``kept``: the call itself is judged anew each time.
+        """
+        new = [name for name in names if name not in set(kept)]
+        if not new or self._leave_check is None:
+            return
+        session = await self.store.write(lambda tx: tx.session(session_id))
+        if session is None or session.owner != owner:
+            raise SessionNotFound(f"There is no session {session_id[:100]}.", field="session_id")
+        await self._leave_check(session, new)
+
     def made(
         self, request: RecallCreate, *, owner: str, zone: str, now: datetime, by_agent: bool = False
     ) -> RecallState:
@@ -140,6 +154,7 @@ class Mutations:
             next_at=None,
             created_at=now,
             origin=OriginKind.SYSTEM if by_agent else OriginKind.USER,
+            allow=request.allow,
         )
         return with_first_time(RecallState(recall=recall, owner=owner, due_at=None), now)
 
@@ -155,7 +170,9 @@ class Mutations:
         """The state with what is there changed. Raises RecallOver, InvalidSchedule."""
         recall = must_be_open(state)
         update: dict[str, Any] = {
-            name: value for name in ("message", "title", "policy") if (value := getattr(patch, name)) is not None
+            name: value
+            for name in ("message", "title", "policy", "allow")
+            if (value := getattr(patch, name)) is not None
         }
         if patch.schedule is not None:
             own = recall.schedule.tz if isinstance(recall.schedule, (Cron, Every)) else None

@@ -21,7 +21,7 @@ from .decisions import Move
 
 Action = Literal[
     "created", "rescheduled", "deferred", "started", "fired", "skipped", "missed", "failed", "cancelled",
-    "paused", "resumed",
+    "paused", "resumed", "allowed", "revoked",
 ]  # fmt: skip
 ENDED: dict[FiringStatus, Action] = {
     FiringStatus.SUCCEEDED: "fired",

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ..clock import SystemClock
-from ..errors import InvalidRequest, InvalidSchedule, RecallOver
+from ..errors import InvalidRequest, InvalidSchedule, RecallOver, SessionNotFound
 from ..model.recalls import (
     Firing,
     FiringStatus,
@@ -28,7 +28,7 @@ from ..ports.recalls import RecallState
 from .bulk import BulkChanges
 from .decisions import agent_may_not
 from .event_firings import RecallOccurrences
-from .ledger import CANCELLED, append_notices, end_all
+from .ledger import CANCELLED, append_notices, end_all, end_with_session
 from .mutations import (
     Mutations,
     check_gap,
@@ -46,7 +46,8 @@ from .schedules import MIN_INTERVAL, load_cron_reader, preview, resolve, spec_of
 
 if TYPE_CHECKING:
     from ..clock import Clock
-    from ..ports.recalls import RecallStore, RecallTx
+    from ..ports.recalls import LeaveCheck, RecallStore, RecallTx
+    from ..ports.transactions import SessionTx
 
 MAX_PREVIEW = 100
 MAX_UNRUN = 500
@@ -119,10 +120,12 @@ class RecallService:
         whens_changed: Callable[[], None] = no_callback,
         why_not_watched: Callable[[When], str | None] = lambda _: None,
         targets: Callable[[], Awaitable[Sequence[str]]] | None = None,
+        leave_check: LeaveCheck | None = None,
     ) -> None:
         """``changed``: called after each change, so that the scheduler looks again. ``whens_changed``: called when
         what is to be watched may have changed. Neither blocks. ``why_not_watched``: why an event can never be noticed
         here, if so. ``targets``: names that ``policy.notify`` may have, in small letters; None: any.
+        ``leave_check``: None lets any leave through.
         """
         self._store = store
         self._clock = clock or SystemClock()
@@ -135,6 +138,7 @@ class RecallService:
             whens_changed=whens_changed,
             why_not_watched=why_not_watched,
             targets=targets,
+            leave_check=leave_check,
         )
         self.queries = RecallQueries(store, self._clock)
         self.bulk = BulkChanges(self._mutations)
@@ -175,6 +179,7 @@ class RecallService:
         """
         await load_cron_reader([request.schedule])
         check_targets(request.policy.notify, await self._mutations.known_targets(request.policy.notify))
+        await self._mutations.check_leave(request.allow, session_id=request.session_id, owner=owner)
         now = self._clock.now()
         state = self._mutations.made(request, owner=owner, zone=zone, now=now, by_agent=by_agent)
         if by_agent and (why := agent_may_not(state.recall.schedule, code=code)):
@@ -192,6 +197,7 @@ class RecallService:
             await load_cron_reader([patch.schedule])
         notify = patch.policy.notify if patch.policy else ()
         known = await self._mutations.known_targets(notify)
+        await self._check_leave(recall_id, patch.allow or (), owner)
         now = self._clock.now()
 
         async def unit(tx: RecallTx) -> Recall:
@@ -204,7 +210,7 @@ class RecallService:
             if not patch.model_fields_set:
                 return state.recall
             await tx.save_recalls([moved])
-            await append_notices(tx, [(moved, [RecallNotice(action="rescheduled")])], now)
+            await append_notices(tx, [(moved, [_change_notice(patch, state.recall)])], now)
             return moved.recall
 
         return await self._mutations.write(unit)
@@ -218,6 +224,7 @@ class RecallService:
         await load_cron_reader([patch.schedule])
         notify = patch.policy.notify if patch.policy else ()
         known = await self._mutations.known_targets(notify)
+        await self._check_leave(recall_id, patch.allow or (), owner)
         now = self._clock.now()
 
         async def unit(tx: RecallTx) -> Recall:
@@ -230,6 +237,7 @@ class RecallService:
                 title=patch.title or (recall.title if patch.message is None else None),
                 schedule=patch.schedule or spec_of(recall.schedule),
                 policy=patch.policy or recall.policy,
+                allow=recall.allow if patch.allow is None else patch.allow,
             )
             state = self._mutations.made(request, owner=owner, zone=session.timezone if session else "UTC", now=now)
             await self._mutations.add(tx, [state], owner, now)
@@ -257,6 +265,17 @@ class RecallService:
 
         return await self._mutations.write(unit)
 
+    async def end_with_session(self, session_id: str, delete: Callable[[SessionTx], Awaitable[None]]) -> None:
+        now = self._clock.now()
+
+        async def unit(tx: RecallTx) -> list[RecallState]:
+            ended = await end_with_session(tx, session_id, now)
+            await delete(tx)
+            return ended
+
+        ended = await self._store.write(unit, durable=True)
+        self._mutations.notify(*(state.recall for state in ended))
+
     async def delete(self, recall_id: str, *, owner: str) -> Recall:
         """:meth:`cancel`, and without effect on one that is over, so that it can be repeated. Raises RecallNotFound."""
         try:
@@ -264,26 +283,50 @@ class RecallService:
         except RecallOver:
             return await self.queries.get(recall_id, owner=owner)
 
-    async def fire(self, recall_id: str, *, owner: str, key: str | None = None) -> Recall:
+    async def fire(self, recall_id: str, *, owner: str, key: str | None = None, allow: tuple[str, ...] = ()) -> Recall:
         """Run it now, besides its schedule: no slot is used up. The same ``key`` again changes nothing.
 
-        A one-time recall that has failed is run once more. Raises RecallNotFound, RecallOver.
+        ``allow``: what its runs may do without asking from now on, besides what they may already. A one-time recall
+        that has failed is run once more. Raises RecallNotFound, RecallOver, SessionNotFound, InvalidRequest.
         """
+        await self._check_leave(recall_id, allow, owner)
         now = self._clock.now()
 
         async def unit(tx: RecallTx) -> Recall:
             state = await read_owned(tx, recall_id, owner)
+            if await tx.session(state.recall.session_id) is None:
+                raise SessionNotFound("The session of this recall was deleted.")
             # Asked twice (a second click, a repeated request): the first firing stands for both.
             if key is not None and await tx.keyed_firing(recall_id, "manual", key) is not None:
                 return state.recall
             state = _reopened(state)
+            before = state.recall
+            if more := [name for name in allow if name not in before.allow]:
+                state = replace(state, recall=before.but(allow=(*before.allow, *more)))
             firing = manual(state.recall, key, now)
             moved = with_status(state, [*await tx.open_firings([recall_id]), firing])
             await tx.add_firings([firing])
             await tx.save_recalls([moved])
+            if more:
+                await append_notices(tx, [(moved, [RecallNotice(action="allowed", reason=", ".join(more))])], now)
             return moved.recall
 
         return await self._mutations.write(unit)
+
+    async def _check_leave(self, recall_id: str, names: Sequence[str], owner: str) -> None:
+        """Before leave is given to a recall. Raises RecallNotFound, InvalidRequest."""
+        if names:
+            recall = await self.queries.get(recall_id, owner=owner)
+            await self._mutations.check_leave(names, session_id=recall.session_id, owner=owner, kept=recall.allow)
+
+
+def _change_notice(patch: RecallPatch, before: Recall) -> RecallNotice:
+    """The event of a change: ``allowed`` or ``revoked`` where it is of the leave alone."""
+    if patch.allow is None or patch.model_fields_set != {"allow"}:
+        return RecallNotice(action="rescheduled")
+    more = [name for name in patch.allow if name not in before.allow]
+    gone = [name for name in before.allow if name not in patch.allow]
+    return RecallNotice(action="allowed" if more else "revoked", reason=", ".join(more or gone) or None)
 
 
 def _reopened(state: RecallState) -> RecallState:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
+from ..agent.registry import AgentParts
 from ..agent.router import AgentRouter
 from ..errors import NaviError
 from ..jupyter.kernels.jupyter_services import JupyterServices
@@ -69,7 +70,10 @@ async def runtime(
         parts = build_agent(settings, mcp, workspace.kernel_tools)
         backends = AgentRouter(parts)
         orchestrator = build_orchestrator(settings, stores, workspace.access, parts, backends)
-        recalls, marks = _build_recalls(settings, stores, workspace, orchestrator, jupyter), ReadMarks(stores.sessions)
+        recalls, marks = (
+            _build_recalls(settings, stores, workspace, orchestrator, parts, jupyter),
+            ReadMarks(stores.sessions),
+        )
         await orchestrator.start(
             recalls.service,
             recalls.scheduler.on_run_ended,  # first: it settles the firing that the notification is about
@@ -119,6 +123,7 @@ def _build_recalls(
     stores: Stores,
     workspace: Workspace,
     orchestrator: Orchestrator,
+    parts: AgentParts,
     jupyter: JupyterServices | None,
 ) -> RecallServices:
     """The four parts of recalls. Each wakes another one, so their callbacks look the others up when they are called."""
@@ -130,6 +135,7 @@ def _build_recalls(
         whens_changed=lambda: watcher.changed(),
         why_not_watched=why_not_watched(jupyter),
         targets=lambda: notifications.names(),
+        leave_check=lambda session, names: parts.check_leave(names, orchestrator.context_of(session)),
     )
     notifications: NotificationService = build_notifications(settings, stores, jupyter)
     watcher: Watcher = build_triggers(

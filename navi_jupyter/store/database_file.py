@@ -16,7 +16,7 @@ from ..log_setup import get_logger
 
 log = get_logger("store")
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 APPLICATION_ID = 0x4E415649  # ``NAVI``: marks our files, so that another program's is not taken for one
 CHECKED_BYTES = 64 * 2**20  # up to this size every page is checked at start; beyond, only what opening reads
 BUSY_SECONDS = 10.0

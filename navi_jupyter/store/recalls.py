@@ -29,6 +29,7 @@ from .rows import (
     PROGRESS_COLUMNS,
     RECALL_COLUMNS,
     from_micros,
+    leave_and_reason,
     optional_instant,
     progress,
     recall_of,
@@ -54,9 +55,9 @@ _ADVANCE_RECALLS = (
     " FROM (VALUES {rows}) AS v WHERE recalls.id = v.column8 AND recalls.version = v.column9"
 )
 _SAVE_RECALLS = (
-    f"UPDATE recalls SET {updates((*PROGRESS_COLUMNS, 'title', 'message', 'schedule', 'policy'))},"
+    f"UPDATE recalls SET {updates((*PROGRESS_COLUMNS, 'title', 'message', 'schedule', 'policy', 'allow', 'reason'))},"
     " version = version + 1"
-    " FROM (VALUES {rows}) AS v WHERE recalls.id = v.column12 AND recalls.version = v.column13"
+    " FROM (VALUES {rows}) AS v WHERE recalls.id = v.column14 AND recalls.version = v.column15"
 )
 
 
@@ -83,7 +84,15 @@ class RecallRows(FiringRows):
 
     async def save_recalls(self, states: Iterable[RecallState]) -> int:
         rows = [
-            (*progress(s), s.recall.title, s.recall.message, *schedule_and_policy(s.recall), s.recall.id, s.version)
+            (
+                *progress(s),
+                s.recall.title,
+                s.recall.message,
+                *schedule_and_policy(s.recall),
+                *leave_and_reason(s.recall),
+                s.recall.id,
+                s.version,
+            )
             for s in states
         ]
         return await self.change_many(_SAVE_RECALLS, rows)
@@ -106,6 +115,14 @@ class RecallRows(FiringRows):
             (session_id,),
         )
         return [recall_state_of(row) for row in rows]
+
+    async def unfinished_in(self, session_id: str) -> Sequence[RecallState]:
+        rows = await self.all(
+            f"SELECT {RECALL_COLUMNS} FROM recalls WHERE session_id = ? AND (status IN {_OPEN_RECALL} OR EXISTS"
+            f" (SELECT 1 FROM firings f WHERE f.recall_id = recalls.id AND f.status IN {OPEN_FIRING}))",
+            (session_id,),
+        )
+        return await decoded(rows, recall_state_of)
 
     async def may_deliver(self, command_id: str, *, server_id: str) -> bool:
         row = await self.one(

@@ -152,7 +152,7 @@ _SCHEDULES: TypeAdapter[Schedule] = TypeAdapter(Schedule)
 
 RECALL_COLUMNS = (
     "id, session_id, owner, title, message, schedule, policy, status, next_at, last_at, fired, created_at,"
-    " origin, due_at, planned, outcome, version"
+    " origin, allow, reason, due_at, planned, outcome, version"
 )
 PROGRESS_COLUMNS = ("status", "next_at", "last_at", "fired", "due_at", "planned", "outcome")
 FIRING_COLUMNS = (
@@ -195,7 +195,7 @@ def recall_state_of(row: Iterable[Any]) -> RecallState:
     """A row of ``RECALL_COLUMNS``."""
     (
         recall_id, session_id, owner, title, message, schedule, policy, status, next_at, last_at, fired, created_at,
-        origin, due_at, planned, outcome, version,
+        origin, allow, reason, due_at, planned, outcome, version,
     ) = row  # fmt: skip
     recall = Recall.trusted(
         id=recall_id,
@@ -210,6 +210,8 @@ def recall_state_of(row: Iterable[Any]) -> RecallState:
         fired=fired,
         created_at=from_micros(created_at),
         origin=_ORIGIN[origin],
+        allow=tuple(allow.split("\n")) if allow else (),
+        reason=reason,
     )
     return RecallState(
         recall=recall,
@@ -227,12 +229,17 @@ def recall_values(state: RecallState) -> tuple[object, ...]:
     status, next_at, last_at, fired, *rest = progress(state)
     return (
         recall.id, recall.session_id, state.owner, recall.title, recall.message, *schedule_and_policy(recall),
-        status, next_at, last_at, fired, to_micros(recall.created_at), f"{recall.origin}", *rest, state.version,
+        status, next_at, last_at, fired, to_micros(recall.created_at), f"{recall.origin}", *leave_and_reason(recall),
+        *rest, state.version,
     )  # fmt: skip
 
 
 def schedule_and_policy(recall: Recall) -> tuple[str, str]:
     return recall.schedule.model_dump_json(), recall.policy.model_dump_json(exclude_defaults=True)
+
+
+def leave_and_reason(recall: Recall) -> tuple[str, str | None]:
+    return "\n".join(recall.allow), recall.reason
 
 
 def progress(state: RecallState) -> tuple[object, ...]:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import pytest
+
+from navi_jupyter.errors import SessionNotFound
+from navi_jupyter.model.recalls import RecallPatch
 from navi_jupyter.model.sessions import RunStatus
 from tests.support.scheduler_world import OWNER, world
 
@@ -313,14 +317,33 @@ async def test_a_stored_schedule_that_can_not_be_read_any_more_fails_alone(tmp_p
         assert (await w.get(good)).status == "running"
 
 
-async def test_deleting_the_session_takes_its_recalls_along(tmp_path: Path) -> None:
+async def test_deleting_the_session_cancels_its_recalls_and_keeps_their_ledger(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         scheduler, session = w.scheduler(), await w.add_session()
-        await w.recall(session, {"kind": "once", "in": "1s"})
-        await w.store.write(lambda tx: tx.delete_session(session))
-        w.clock.advance(timedelta(seconds=1))
+        over = await w.recall(session, {"kind": "once", "in": "1s"})
+        waiting = await w.recall(session, {"kind": "once", "in": "1h"})
+        running = await w.recall(session, {"kind": "every", "every": "2s"})
+        for _ in range(2):
+            w.clock.advance(timedelta(seconds=1))
+            assert await w.step(scheduler) == 1
+            if (await w.get(over)).status == "running":
+                await w.finish(scheduler, session)
+        await w.service.end_with_session(session, lambda tx: tx.delete_session(session))
+        w.clock.advance(timedelta(hours=2))
         assert await w.step(scheduler) == 0
-        assert await w.service.queries.list(OWNER) == ([], None)
+        listed, _ = await w.service.queries.list(OWNER)
+        assert [(recall.id, recall.status, recall.reason, recall.next_at) for recall in listed] == [
+            (running.id, "cancelled", "session deleted", None),
+            (waiting.id, "cancelled", "session deleted", None),
+            (over.id, "fired", None, None),
+        ]
+        assert await w.ledger(running) == [("cancelled", 2, "session deleted")]
+        assert await w.ledger(over) == [("succeeded", 1, None)]
+        with pytest.raises(SessionNotFound):
+            await w.service.fire(over.id, owner=OWNER)
+        with pytest.raises(SessionNotFound):
+            await w.service.clone(running.id, RecallPatch(), owner=OWNER)
+        assert (await w.service.queries.open_recalls()) == 0
 
 
 async def test_the_running_loop_fires_what_comes_due_and_sleeps_in_between(tmp_path: Path) -> None:

@@ -215,3 +215,65 @@ async def test_a_sentence_without_a_time_is_told_from_one_that_can_not_be_said(
     answer = await api("POST", "recalls/preview", {"text": text, "sentence": True})
     assert (answer.status, answer.json["code"]) == (400, code)
     assert says in answer.json["message"]
+
+
+async def test_a_recall_may_act_without_asking_as_far_as_it_was_allowed(api: Api) -> None:
+    sid = await api.session()
+    made = await recall(api, sid, allow=["run_code", "write", "run_code"])
+    assert made["allow"] == ["run_code", "effect:write"]
+    listed = await api.ok("GET", "recalls", session_id=sid, status="all")
+    assert listed["recalls"][0]["allow"] == ["run_code", "effect:write"]
+    plain = await recall(api, sid)
+    assert plain["allow"] == []
+    path = f"recalls/{plain['id']}"
+    assert (await api.ok("PATCH", path, {"allow": ["run"]}))["allow"] == ["effect:run"]
+    assert (await api.ok("PATCH", path, {"title": "another"}))["allow"] == ["effect:run"]
+    assert (await api.ok("POST", f"{path}/clone", {}))["allow"] == ["effect:run"]
+    assert (await api.ok("POST", f"{path}/clone", {"allow": []}))["allow"] == []
+    assert (await api.ok("POST", f"{path}/fire", {"allow": ["run_code", "run"]}))["allow"] == ["effect:run", "run_code"]
+    assert (await api.ok("PATCH", path, {"allow": []}))["allow"] == []
+    events = await api.ok("GET", f"sessions/{sid}/events", after=0)
+    values = [e["event"]["value"] for e in events["events"] if e["event"].get("name") == "navi.recall"]
+    said = [(value["action"], value.get("reason")) for value in values if value["recall"]["id"] == plain["id"]]
+    assert [one for one in said if one[0] in ("allowed", "revoked")] == [
+        ("allowed", "effect:run"), ("allowed", "run_code"), ("revoked", "effect:run, run_code"),
+    ]  # fmt: skip
+    text = (await api("GET", "recalls/export")).body.decode()
+    assert 'allow = ["run_code", "effect:write"]' in text
+    assert (await api.ok("POST", "recalls/import", {"toml": text}, dry_run="true"))["recalls"][0]["allow"] == [
+        "run_code", "effect:write",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("run_cod", "'run_code'"), ("runs", "'run'"), ("effect:rn", "'run'"), ("*", "Effects are"), ("effect:*", "")],
+)
+async def test_what_cannot_be_allowed_is_refused_with_the_nearest_name_that_can(api: Api, name: str, hint: str) -> None:
+    sid = await api.session()
+    body = {"session_id": sid, "message": "look", "schedule": HOURLY, "allow": [name]}
+    answer = await api("POST", "recalls", body)
+    assert (answer.status, answer.json["code"], answer.json["field"]) == (400, "invalid_request", "allow")
+    assert repr(name) in answer.json["message"]
+    assert hint in answer.json["message"]
+    made = await recall(api, sid)
+    for method, path in (("PATCH", ""), ("POST", "/fire"), ("POST", "/clone")):
+        assert (await api(method, f"recalls/{made['id']}{path}", {"allow": [name]})).status == 400
+    toml = f'[[recall]]\nmessage = "look"\nallow = ["{name}"]\nschedule = {{kind = "every", every = "1h"}}\n'
+    refused = await api("POST", "recalls/import", {"toml": toml}, session_id=sid)
+    assert refused.json["message"].startswith("recall 1, line 3: ")
+
+
+async def test_the_recalls_of_a_deleted_session_stay_as_cancelled_ones_with_their_ledger(api: Api) -> None:
+    sid = await api.session()
+    made = await recall(api, sid)
+    await api.ok("POST", f"recalls/{made['id']}/fire", {})
+    assert (await api("DELETE", f"sessions/{sid}")).status == 204
+    listed = await api.ok("GET", "recalls", status="all")
+    assert [(one["id"], one["status"], one["reason"]) for one in listed["recalls"]] == [
+        (made["id"], "cancelled", "session deleted")
+    ]
+    firings = (await api.ok("GET", f"recalls/{made['id']}/firings"))["firings"]
+    assert [one["status"] for one in firings] in (["cancelled"], ["succeeded"])
+    assert (await api("PATCH", f"recalls/{made['id']}", {"title": "x"})).json["code"] == "recall_over"
+    assert (await api("POST", f"recalls/{made['id']}/clone", {})).json["code"] == "session_not_found"

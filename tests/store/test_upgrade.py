@@ -71,3 +71,35 @@ async def test_of_the_sessions_with_one_path_the_newest_is_the_notebooks_after_a
         assert (link.path, link.state, link.fingerprint) == ("a.ipynb", "pending", ("c1", "c2"))
     finally:
         await store.close()
+
+
+async def test_recalls_and_their_ledger_of_version_3_are_read_by_this_one(tmp_path: Path) -> None:
+    path = tmp_path / "navi.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        database_file.migrate(db, target=3)
+        db.execute("PRAGMA foreign_keys = ON")
+        db.execute(
+            "INSERT INTO sessions (id, owner, title, profile, model, timezone, created_at, updated_at)"
+            " VALUES ('s1', 'me', 't', 'assistant', 'offline', 'UTC', 1, 1)"
+        )
+        db.execute(
+            "INSERT INTO recalls (number, id, session_id, owner, title, message, schedule, policy, status, created_at,"
+            " origin) VALUES (7, 'rec1', 's1', 'me', 't', 'm', ?, '{}', 'cancelled', 1, 'user')",
+            ('{"kind":"cron","expr":"0 9 * * *","tz":"UTC"}',),
+        )
+        db.execute(
+            "INSERT INTO firings (id, recall_id, session_id, slot, kind, status, command_id, not_before)"
+            " VALUES ('f1', 'rec1', 's1', 5, 'auto', 'succeeded', 'c', 5)"
+        )
+        db.execute("INSERT INTO notices (firing_id, owner, target, due_at) VALUES ('f1', 'me', 'phone', 5)")
+    store = await SqliteStore.open(path)
+    try:
+        (recall,), _ = await store.recalls("me", limit=10)
+        assert (recall.id, recall.allow, recall.reason) == ("rec1", (), None)
+        await store.write(lambda tx: tx.delete_session("s1"))
+        assert [firing.id for firing in (await store.firings("rec1", limit=10))[0]] == ["f1"]
+        assert await store.fetch_all("PRAGMA foreign_key_check") == []
+        (left,) = await store.fetch_all("SELECT count(*) AS n FROM notices")
+        assert left["n"] == 1
+    finally:
+        await store.close()

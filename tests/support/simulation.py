@@ -167,7 +167,7 @@ class House:
             await process.die()
 
         async def unit(tx: Any) -> None:
-            for table in ("sessions", "servers", "watched", "takes"):
+            for table in ("recalls", "sessions", "servers", "watched", "takes"):
                 await tx.change(f"DELETE FROM {table}")
 
         await self.users.write(unit)

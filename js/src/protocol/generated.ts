@@ -681,6 +681,8 @@ export interface Recall {
   readonly fired: number;
   readonly created_at: string;
   readonly origin: OriginKind;
+  readonly allow: readonly string[];
+  readonly reason: string | null;
 }
 
 /** Body of `POST recalls`. */
@@ -691,6 +693,12 @@ export interface RecallCreate {
   readonly schedule: OnceSpec | EverySpec | CronSpec | WhenSpec;
   readonly policy?: PolicyInput;
   readonly client?: Asker | null;
+  readonly allow?: readonly string[];
+}
+
+/** Body of `POST recalls/{id}/fire`; may be left out. */
+export interface RecallFire {
+  readonly allow?: readonly string[];
 }
 
 /** Body of `POST recalls/import`, which takes plain TOML as well. */
@@ -712,6 +720,7 @@ export interface RecallPatch {
   readonly title?: string | null;
   readonly schedule?: OnceSpec | EverySpec | CronSpec | WhenSpec | null;
   readonly policy?: PolicyInput | null;
+  readonly allow?: readonly string[] | null;
 }
 
 /** How far a recall is. The last four are final. */

@@ -81,7 +81,8 @@ class ToolPermissions:
         return self._under_ceiling(tool, _of_effect(tool)).permission
 
     def _before_ceiling(self, tool: Tool, profile: Profile, context: ToolContext) -> Verdict:
-        """A deny of the profile wins; then the user's permission in this session, the profile's rules, the effect."""
+        """A deny of the profile wins; then what the user allowed in this session or to this recall; then the profile's
+        rules; then the effect."""
         rule = rule_for(tool, profile.permissions)
         if rule is not None and rule[1] is Permission.DENY:
             return Verdict(
@@ -91,6 +92,10 @@ class ToolPermissions:
             )
         if any(matches(pattern, tool) for pattern in context.session.allowed_tools):
             return Verdict(permission=Permission.ALLOW, because=f"The user allowed {tool.name} for this session.")
+        if any(matches(name, tool) for name in context.leave):
+            return Verdict(
+                permission=Permission.ALLOW, because=f"The user allowed this recall {tool.name} without asking."
+            )
         if rule is not None:
             return Verdict(permission=rule[1], because=f"The profile {profile.name!r} has the rule {rule[0]!r}.")
         return _of_effect(tool)

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from ...clock import now
 from ...errors import InvalidRequest, InvalidSchedule, LimitReached, RecallNotFound, RecallOver, SessionNotFound
-from ...model.recalls import OnceSpec, Policy, RecallCreate, RecallPatch, RecallStatus, When
+from ...model.recalls import OnceSpec, Policy, RecallCreate, RecallFire, RecallPatch, RecallStatus, When
 from ...scheduling.schedules import checked_zone
 from ...scheduling.service import RecallService
 from ...timetext.events import read_event
@@ -57,7 +57,7 @@ async def create_recall(call: Call) -> HttpReply:
         LIMIT,
         CURSOR,
         Query(name="session_id", help="Only those of this session."),
-        Query(name="status", choices=tuple(RecallStatus), help="Only those with this status."),
+        Query(name="status", choices=(*RecallStatus, "all"), help="Only those with this status; `all`, the default."),
     ),
 )
 async def list_recalls(call: Call) -> HttpReply:
@@ -66,7 +66,7 @@ async def list_recalls(call: Call) -> HttpReply:
     recalls, following = await call.recalls.service.queries.list(
         call.owner,
         session_id=call.string("session_id"),
-        status=None if status is None else RecallStatus(status),
+        status=None if status in (None, "all") else RecallStatus(status),
         limit=call.integer("limit"),
         cursor=call.string("cursor"),
     )
@@ -91,10 +91,7 @@ async def get_recall(call: Call) -> HttpReply:
 async def change_recall(call: Call) -> HttpReply:
     """Change the fields in the body."""
     patch: RecallPatch = call.body()
-    recall = await call.recalls.service.queries.get(call.parameters["id"], owner=call.owner)
-    session = await call.sessions.find(recall.session_id, owner=call.owner)
-    changed = await call.recalls.service.patch(recall.id, patch, owner=call.owner, zone=session.timezone)
-    return reply(changed)
+    return reply(await call.recalls.service.patch(call.parameters["id"], patch, owner=call.owner))
 
 
 @TABLE.add("DELETE recalls/{id}", "write", status=204, errors=(RecallNotFound,))
@@ -104,16 +101,24 @@ async def delete_recall(call: Call) -> HttpReply:
     return NOTHING
 
 
-@TABLE.add("POST recalls/{id}/fire", "execute", answers="Recall", errors=(RecallNotFound, RecallOver))
+@TABLE.add(
+    "POST recalls/{id}/fire",
+    "execute",
+    body="RecallFire",
+    answers="Recall",
+    errors=(RecallNotFound, RecallOver, SessionNotFound),
+)
 async def fire_recall(call: Call) -> HttpReply:
-    """Run a recall now, besides its schedule.
+    """Run a recall now, besides its schedule; with `allow` in the body, with leave to do that without asking.
 
     The same `Idempotency-Key` header again changes nothing. Works for a one-time recall that has failed, too.
     """
     key = call.request.idempotency_key
     if key is not None and not 1 <= len(key) <= 128:
         raise InvalidRequest("Idempotency-Key must have 1 to 128 characters.", field="Idempotency-Key")
-    return reply(await call.recalls.service.fire(call.parameters["id"], owner=call.owner, key=key))
+    asked: RecallFire = call.body() if call.request.body.strip() else RecallFire()
+    fired = await call.recalls.service.fire(call.parameters["id"], owner=call.owner, key=key, allow=asked.allow)
+    return reply(fired)
 
 
 @TABLE.add("POST recalls/{id}/pause", "write", answers="Recall", errors=(RecallNotFound, RecallOver))

@@ -85,7 +85,7 @@ async def change_session(call: Call) -> HttpReply:
 
 @TABLE.add("DELETE sessions/{sid}", "write", status=204, errors=(SessionNotFound,))
 async def delete_session(call: Call) -> HttpReply:
-    """Delete a session with its log, its recalls and their ledger; a run is stopped."""
+    """Delete a session with its log; a run is stopped. Its recalls are cancelled, their ledger stays."""
     await call.sessions.orchestrator.delete_session(call.parameters["sid"], owner=call.owner)
     return NOTHING
 

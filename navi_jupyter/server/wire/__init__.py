@@ -10,7 +10,7 @@ from typing import Any
 
 from ...commands import Command
 from ...model.attachments import FactCreate, FactPatch
-from ...model.recalls import RecallCreate, RecallPatch
+from ...model.recalls import RecallCreate, RecallFire, RecallPatch
 from ...model.runs import KernelFunctions
 from ...model.sessions import SessionCreate, SessionPatch
 from .recalls import PreviewRequest, RecallImport
@@ -21,6 +21,7 @@ INPUTS: dict[str, Any] = {
     "SessionCreate": SessionCreate,
     "SessionPatch": SessionPatch,
     "RecallCreate": RecallCreate,
+    "RecallFire": RecallFire,
     "RecallPatch": RecallPatch,
     "PreviewRequest": PreviewRequest,
     "RecallImport": RecallImport,
