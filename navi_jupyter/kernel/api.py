@@ -91,17 +91,19 @@ def recall(
     ``when`` is ``"done"`` (the running cell), ``"failed"``, ``"slow 10m"``, ``"idle"``, ``"changed data.csv"``,
     ``"true loss < 0.1"``, or a mapping with the fields of the schedule.
 
-    ``at`` is ISO 8601, a datetime or English (``"tomorrow at 9"``), in ``tz``, else this machine's zone. A time of day
-    without am or pm is the next one on the 24-hour clock. Durations are text (``"1h30m"``), seconds or timedelta:
-    ``"1d"`` is a calendar day, ``"24h"``, numbers and timedeltas are elapsed time.
+    ``at`` is ISO 8601, a datetime or English (``"tomorrow at 9"``), in ``tz``, else the session's zone (a datetime:
+    this machine's). A time of day without am or pm is the next one on the 24-hour clock. Durations are text
+    (``"1h30m"``), seconds or timedelta: ``"1d"`` is a calendar day, ``"24h"``, numbers and timedeltas are elapsed time.
 
     Further keywords are the recall's policy: ``misfire``, ``grace``, ``busy``, ``retries``, ``timeout``, ``until``,
     ``max_fires``, ``jitter``, ``cancel_on``, ``notify``, ``quiet``. Raises NaviError.
     """
     service = current_service()
-    schedule = schedule_from(service, in_=in_, at=at, every=every, cron=cron, when=when, tz=tz, start=start)
     target = _session(session)
-    limits = policy_from(service, policy, tz=tz)
+    schedule = schedule_from(
+        service, in_=in_, at=at, every=every, cron=cron, when=when, tz=tz, start=start, session_id=target.id
+    )
+    limits = policy_from(service, policy, tz=tz, session_id=target.id)
     return new_recall(service, target.id, message, schedule, title=title, policy=limits)
 
 

@@ -25,7 +25,7 @@ from .errors import Interrupted, KernelError, NoSuchItem, Refused, UsageError
 from .grammar.command_line import Action, Prompt, Request, interpolate, parse_cell, parse_line, parse_prompt
 from .grammar.recall_command import RECALL_HELP, NewRecall, message_text
 from .recalls import Recall, change_all, find_recall, foresee, new_recall, policy_from, read_words
-from .session import Session, payload_from, sessions_table
+from .session import Session, payload_from, sessions_table, zone_words
 from .shell import current_shell, show
 
 _LONGEST_SOURCE = 4000  # characters of a cell's source that go with its output
@@ -52,6 +52,7 @@ HELP = """\
 %navi usage, tools, profiles, models, mcp
 %navi session [new | use 2 | list]      this notebook's session
 %navi model [NAME], %navi profile [NAME]
+%navi timezone [ZONE]                   whose clock counts for times that name no zone; auto: your browser's
 %navi export [md|ipynb|json] [FILE]     save the conversation
 %navi chat                              the chat, in this notebook
 %navi -- TEXT                           TEXT is a question, whatever its first word is
@@ -98,7 +99,9 @@ class NaviMagics(Magics):
         schedule, policy, message = request.schedule, request.policy, request.message
         if request.words is not None:
             try:
-                read = read_words(service, request.words, tz=request.tz, sentence=request.sentence)
+                read = read_words(
+                    service, request.words, tz=request.tz, session_id=target.id, sentence=request.sentence
+                )
             except Refused as refused:
                 if request.sentence and refused.server_code == "invalid_request":
                     rest = f" -- {message}" if message else ""
@@ -112,11 +115,11 @@ class NaviMagics(Magics):
             print(f"I read {read['phrase'] or request.words!r} as: {without_own_zone(read['meaning'])}")
             schedule = _print_times(read)
         elif schedule["kind"] != "when":
-            read = foresee(service, schedule, tz=request.tz)
+            read = foresee(service, schedule, tz=request.tz, session_id=target.id)
             if schedule["kind"] == "once":
                 print(f"When: {without_own_zone(read['meaning'])}")
             schedule = _print_times(read)
-        policy = policy_from(service, policy, tz=request.tz)
+        policy = policy_from(service, policy, tz=request.tz, session_id=target.id)
         recall = new_recall(service, target.id, self._filled(message), schedule, title=request.title, policy=policy)
         print(f"To cancel it: %navi cancel {recall.handle}")
         return recall
@@ -353,6 +356,7 @@ _ACTIONS: dict[str, Callable[[Action], Any]] = {
     "session": _session,
     **dict.fromkeys(("profile", "profiles"), lambda action: _setting("profile", "profiles", action)),
     **dict.fromkeys(("model", "models"), lambda action: _setting("model", "models", action)),
+    "timezone": lambda action: print(zone_words(api.session(), *action.args)),
     "export": _export,
     "chat": lambda _: show(api.chat()),
     "approve": _approve,

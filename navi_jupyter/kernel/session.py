@@ -18,6 +18,7 @@ from .display.listing import Listing, find_id
 from .display.render import speaker, transcript_html, transcript_plain
 from .display.time_text import moment
 from .errors import NoSuchItem, UsageError
+from .grammar.times import kernel_client, local_zone, named_zone
 from .recalls import Recall, list_recalls, read_away
 
 
@@ -76,7 +77,7 @@ class Session:
         """A prompt that has not been sent yet; its files have been uploaded. Raises UsageError, Refused."""
         if not text.strip():
             raise UsageError("There is nothing to ask: the text is empty.", field="text")
-        given = {name: value for name, value in prompt.items() if value is not None}
+        given = kernel_client() | {name: value for name, value in prompt.items() if value is not None}
         for name, things in (("images", images), ("files", files)):
             if things:
                 given[name] = upload(self._service, things)
@@ -223,6 +224,29 @@ class Session:
     def _repr_html_(self) -> str:
         title = escape(self.state["title"])
         return f"<div><strong>{title}</strong> <small><code>{short_handle(self.id)}</code></small></div>"
+
+
+_ZONE_SOURCES = {
+    "default": "while no program has named another",
+    "kernel": "of a kernel's machine, until a browser names yours",
+    "browser": "of your browser",
+    "chosen": "that you chose",
+}
+
+
+def zone_words(session: Session, wanted: str | None = None) -> str:
+    """Whose clock counts in a session, in words, once it is that of ``wanted``, if any. Raises UsageError, Refused.
+
+    ``auto`` gives a choice up: the next view that is opened, or asks, names its own zone.
+    """
+    if wanted == "auto":
+        state = session.change(timezone=local_zone() or "UTC", timezone_source="kernel")
+    elif wanted is not None:
+        state = session.change(timezone=named_zone(wanted).key)
+    else:
+        state = session.state
+    source = _ZONE_SOURCES.get(state["timezone_source"], "")
+    return f"Times that name no zone are in {state['timezone']}, the zone {source}."
 
 
 def _named(kind: str, text: str | int, listing: Callable[[], Listing[Any]]) -> str:

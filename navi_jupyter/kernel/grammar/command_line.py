@@ -151,7 +151,7 @@ _SENTENCE_WORDS = frozenset((
 
 
 def _with_name(name: str) -> _Shape:
-    """``profile`` or ``model``: alone it lists, with exactly one word it sets."""
+    """``profile``, ``model`` or ``timezone``: alone it shows, with exactly one word it sets."""
 
     def shape(rest: str) -> Request | None:
         words = rest.split()
@@ -245,7 +245,7 @@ _SHAPES: Mapping[str, _Shape] = {
     "memory": _memory,
     **{name: _bare(name) for name in _BARE},
     **{name: _naming(name) for name in ("cancel", "pause", "resume", "fire", "unqueue", "forget")},
-    **{name: _with_name(name) for name in ("profile", "model")},
+    **{name: _with_name(name) for name in ("profile", "model", "timezone")},
     **{name: _id_and_text(name) for name in ("deny", "answer")},
 }
 

@@ -64,14 +64,14 @@ def duration_text(value: str | float | timedelta) -> str:
 def take_instant(text: str, zone: str | None = None) -> tuple[str, str] | None:
     """``"2027-01-31T18:30 pay"`` -> the instant's wire form and ``"pay"``; None when ``text`` begins with no ISO 8601.
 
-    Without an offset it is in ``zone``, else the local one.
+    Without an offset it is in ``zone``; without that, too, it is left to the server, which knows whose clock counts.
     """
     match = _ISO.match(text)
     try:
         at = datetime.fromisoformat(match[0].rstrip(".")) if match else None
     except ValueError:
         return None
-    if match is None or at is None:
+    if match is None or at is None or (at.tzinfo is None and zone is None):
         return None
     return instant_text(at, zone), text[match.end() :].strip()
 
@@ -92,6 +92,12 @@ def local_zone() -> str | None:
         if not found:
             return None
     return name if find_zone(name) else None
+
+
+def kernel_client() -> dict[str, dict[str, str]]:
+    """The field ``client`` of a request that a kernel sends; empty where this machine's zone is not known."""
+    zone = local_zone()
+    return {"client": {"tz": zone, "source": "kernel"}} if zone else {}
 
 
 def local_tz() -> ZoneInfo | None:
