@@ -13,16 +13,17 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ..text import one_line
 from .client.client import Client, new_command_id
 from .client.io_thread import io_thread
-from .display.render import run_bundle, run_plain
-from .display.run_view import RunView, TextPart, ToolPart
+from .display.render import run_bundle, run_bundles, run_plain
+from .display.run_view import QuestionPart, RunView, TextPart, ToolPart
 from .errors import Interrupted, KernelError, Refused
 from .main_thread import MainThreadQueue
+from .questions import PromptedQuestions, line_input
 from .shell import current_shell, show
 
 POLL = 0.5  # seconds; Windows does not interrupt an endless wait for Ctrl-C, so none is endless
@@ -36,17 +37,21 @@ class Painter(Protocol):
 
 
 class CellPainter:
-    """One output of a notebook cell, replaced at each change."""
+    """Outputs of a notebook cell, each replaced when it has changed: the answer, and its questions in between."""
 
     def __init__(self) -> None:
-        self._handle: Any = None
+        self._shown: list[tuple[Any, dict[str, Any]]] = []
+        """The handle of each output, and what it shows."""
 
     def paint(self, view: RunView, *, live: bool) -> None:
-        bundle = run_bundle(view, live=live)
-        if self._handle is None:
-            self._handle = show(bundle, raw=True, display_id=True)
-        else:
-            self._handle.update(bundle, raw=True)
+        bundles = run_bundles(view, live=live)
+        bundles += [{"text/plain": ""}] * (len(self._shown) - len(bundles))
+        for place, bundle in enumerate(bundles):
+            if place == len(self._shown):
+                self._shown.append((show(bundle, raw=True, display_id=True), bundle))
+            elif (before := self._shown[place])[1] != bundle:
+                before[0].update(bundle, raw=True)
+                self._shown[place] = (before[0], bundle)
 
 
 class TerminalPainter:
@@ -94,7 +99,8 @@ class PendingPrompt:
         """Set when the view has changed since it was painted."""
         self._wake: Callable[[], None] = lambda: None  # wakes the cell's thread, where that waits
         self._submitted = asyncio.Event()  # set once the server has accepted or refused the prompt
-        self.view = RunView("", self._prompt["command_id"])
+        self._questions: PromptedQuestions | None = None  # where a cell waits
+        self.view = RunView("", self._prompt["command_id"], session_id=session_id)
         """Written on the io thread only; readable anywhere. Its ``run_id`` is empty until the prompt is accepted."""
 
     def wait(self) -> Reply:
@@ -104,14 +110,16 @@ class PendingPrompt:
         run waiting that waits for the user's answer: it can be answered in another cell or in any chat. Raises
         RunDidNotComplete when the run failed, and other KernelErrors when the prompt was refused or the server lost.
         """
-        work = io_thread().submit(self._run())
         queue = MainThreadQueue()
         self._wake = queue.wake
+        asking = self._ask_questions(queue)
+        work = io_thread().submit(self._run())
         work.add_done_callback(lambda _: queue.wake())
         try:
             self._paint_until_done(work, queue)
         except KeyboardInterrupt:
-            if self.view.questions or self.view.status == "waiting":
+            self.view.advice = None
+            if not asking.interrupted and (self.view.questions or self.view.status == "waiting"):
                 work.cancel()
                 self._painter.paint(self.view, live=False)
                 raise Interrupted(
@@ -125,6 +133,8 @@ class PendingPrompt:
             raise Interrupted("Interrupted; the run was stopped.") from None
         finally:
             queue.close()
+            asking.close()
+            self.view.advice = None
         work.result()
         self._painter.paint(self.view, live=False)
         return self.reply()
@@ -139,6 +149,7 @@ class PendingPrompt:
     async def run(self) -> Reply:
         """As :meth:`wait`, for ``await`` in a cell, with the kernel's loop free. Cancelling it stops the run."""
         queue = MainThreadQueue(asyncio.get_running_loop())
+        asking = self._ask_questions(queue)
         work = io_thread().submit(self._run_painted())
         work.add_done_callback(lambda _: queue.wake())
         try:
@@ -150,6 +161,8 @@ class PendingPrompt:
             raise
         finally:
             queue.close()
+            asking.close()
+            self.view.advice = None
         work.result()
         return self.reply()
 
@@ -161,10 +174,21 @@ class PendingPrompt:
             raise RunDidNotComplete(f"The run failed ({code}): {message}", run_code=code, reply=reply)
         return reply
 
+    def _ask_questions(self, queue: MainThreadQueue) -> PromptedQuestions:
+        """Have the questions of the run asked in this cell from now on."""
+        lines = line_input() if not isinstance(self._painter, NoPainter) else None
+        page = f"{self._client.connection.url}navi"
+        self.view.advice = "" if lines else f"waiting for your answer: in any chat of this session, or at {page}"
+        self._questions = PromptedQuestions(self._client, self._session_id, self.view, queue, lines)
+        self._questions.start()
+        return self._questions
+
     def _paint_until_done(self, work: concurrent.futures.Future[None], queue: MainThreadQueue) -> None:
         self._painter.paint(self.view, live=True)
         due = time.monotonic() + self._interval()
         while not work.done():
+            if self._questions is not None and self._questions.interrupted:
+                raise KeyboardInterrupt
             if queue.run_next():
                 continue
             if not self._changed.is_set():
@@ -230,6 +254,8 @@ class PendingPrompt:
     def _notify(self) -> None:
         self._changed.set()
         self._wake()
+        if self._questions is not None:
+            self._questions.notify()
 
     async def _follow_painted(self, acceptance: Mapping[str, Any]) -> None:
         follow = asyncio.ensure_future(self._follow(acceptance))
@@ -264,6 +290,29 @@ class PendingPrompt:
             await self._client.command(self._session_id, stop)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(work)), deadline - time.monotonic())
+
+
+class ContinuedRun(PendingPrompt):
+    """A run that goes on with the answer to its question, from there on to its end."""
+
+    def __init__(
+        self,
+        client: Client,
+        session_id: str,
+        acceptance: Mapping[str, Any],
+        painter: Painter,
+        open_questions: Sequence[QuestionPart],
+    ) -> None:
+        """``acceptance``: of the answer; ``open_questions``: what the run waits for besides."""
+        super().__init__(client, session_id, {}, painter)
+        self._acceptance = dict(acceptance)
+        self.view = RunView(str(acceptance["run_id"]), session_id=session_id)
+        self.view.parts.extend(open_questions)
+        self.view.status = "waiting" if open_questions else "running"
+
+    async def _submit(self) -> dict[str, Any]:
+        self._submitted.set()
+        return self._acceptance
 
 
 class Reply:

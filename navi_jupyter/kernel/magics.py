@@ -14,7 +14,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 from ..handles import row_number, short_handle
 from ..text import plural
 from . import api, notebook
-from .ask import Reply, painter_here
+from .ask import PendingPrompt, Reply, painter_here
 from .attachments import KernelAttachment
 from .client.client import current_service
 from .display import cell_outputs
@@ -24,8 +24,9 @@ from .display.time_text import clock_words, without_own_zone
 from .errors import Interrupted, KernelError, NoSuchItem, Refused, UsageError
 from .grammar.command_line import Action, Prompt, Request, interpolate, parse_cell, parse_line, parse_prompt
 from .grammar.recall_command import RECALL_HELP, NewRecall, message_text
+from .questions import UserAnswer, payload_from
 from .recalls import Recall, change_all, find_recall, foresee, new_recall, policy_from, read_words
-from .session import Session, payload_from, sessions_table, zone_words
+from .session import Session, sessions_table, zone_words
 from .shell import current_shell, show
 
 _LONGEST_SOURCE = 4000  # characters of a cell's source that go with its output
@@ -45,7 +46,8 @@ HELP = """\
 %navi recall pause all, resume all
 %navi away                              what ran while you were away, and what did not and why
 %navi stop                              stop what is running
-%navi approve|deny [2]                  allow a tool call that a run asks about, or not (--always; %navi approvals)
+%navi approve|deny [2]                  allow a tool call that a run asks about, or not (--always; %navi approvals);
+                                        the run goes on in this cell (-b: do not wait for it)
 %navi --with-output 7 TEXT              send along what cell [7] showed (or: last); --attach FILE a file
 %navi --mode steer TEXT                 steer the run in progress (interrupt, rollback, collect; queue, unqueue 1)
 %navi remember TEXT, memory, forget 2   what Navi knows about you in every session
@@ -138,12 +140,7 @@ class NaviMagics(Magics):
             images=[file for file in outputs if file.is_image],
             files=files,
         )
-        if not prompt.wait:
-            return pending.start()
-        try:
-            return pending.wait()
-        except Interrupted:
-            return pending.reply(waited=False)
+        return _waited(pending) if prompt.wait else pending.start()
 
     def _outputs(self, prompt: Prompt) -> tuple[list[KernelAttachment], str]:
         """The files of the outputs that ``--with-output`` names, and the source of their cells for the model."""
@@ -157,6 +154,13 @@ class NaviMagics(Magics):
 
     def _filled(self, text: str) -> str:
         return interpolate(text, current_shell().user_ns, _shown)
+
+
+def _waited(pending: PendingPrompt) -> Reply:
+    try:
+        return pending.wait()
+    except Interrupted:
+        return pending.reply(waited=False)
 
 
 def _print_times(read: dict[str, Any]) -> dict[str, Any]:
@@ -253,34 +257,35 @@ def _free_name(session_id: str, kind: str) -> Path:
     return next(path for path in names if not path.exists())
 
 
-def _approve(action: Action) -> None:
-    session = api.session()
-    asked = session.approvals
-    question = _question(asked, action.args[0] if action.args else "", kind="approval")
-    session.approve(question["id"], always="always" in action.options)
-    print(f"Approved: {question['message']}")
+def _approve(action: Action) -> Reply | None:
+    question = _question(api.session().approvals, action.args[0] if action.args else "", kind="approval")
+    always = {"always": "session"} if "always" in action.options else {}
+    return _decide(action, question, UserAnswer("resolved", {"approved": True, **always}), "Approved")
 
 
-def _deny(action: Action) -> None:
-    session = api.session()
-    asked = session.approvals
+def _deny(action: Action) -> Reply | None:
+    asked = api.session().approvals
     chosen, reason = _named_question(asked, *action.args, numbers=True)
     question = _question(asked, chosen)
-    if question["kind"] == "approval":
-        session.deny(question["id"], reason or None)
-    else:
-        session.decline(question["id"])
-    print(f"Denied: {question['message']}")
+    denial = {"approved": False, **({"message": reason} if reason else {})}
+    decision = UserAnswer("resolved", denial) if question["kind"] == "approval" else UserAnswer("cancelled")
+    return _decide(action, question, decision, "Denied")
 
 
-def _answer(action: Action) -> None:
-    session = api.session()
-    asked = session.approvals
+def _answer(action: Action) -> Reply | None:
+    asked = api.session().approvals
     # While one question is open, a number is the value that it asks for.
     chosen, text = _named_question(asked, *action.args, numbers=len(asked) > 1 and " " in action.args[1])
     question = _question(asked, chosen, kind="question")
-    session.answer(question["id"], payload_from(question.get("response_schema") or {}, text))
-    print(f"Answered: {question['message']}")
+    decision = UserAnswer("resolved", payload_from(question.get("response_schema") or {}, text))
+    return _decide(action, question, decision, "Answered")
+
+
+def _decide(action: Action, question: dict[str, Any], decision: UserAnswer, word: str) -> Reply | None:
+    """Answer, then wait here for the run that goes on, unless the line has ``-b``."""
+    going_on = api.session().decide(question["id"], decision, show=painter_here())
+    print(f"{word}: {question['message']}")
+    return None if "no-wait" in action.options else _waited(going_on)
 
 
 def _named_question(asked: Listing[dict[str, Any]], chosen: str, text: str, *, numbers: bool) -> tuple[str, str]:

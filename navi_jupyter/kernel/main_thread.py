@@ -36,6 +36,11 @@ class MainThreadQueue:
         """Whether work may return an awaitable."""
         return self._loop is not None
 
+    @property
+    def has_work(self) -> bool:
+        """Whether work waits to be done. Any thread."""
+        return bool(self._work)
+
     def post(self, work: Work) -> concurrent.futures.Future[Any]:
         """Have the cell's thread do ``work``; its result. Cancelled when the cell is over before, or by ``cancel()``.
 

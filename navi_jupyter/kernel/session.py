@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from html import escape
@@ -10,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from ..handles import Named, row_number, short_handle
-from .ask import NoPainter, Painter, PendingPrompt, Reply
+from .ask import ContinuedRun, NoPainter, Painter, PendingPrompt, Reply
 from .attachments import upload
 from .client.client import Envelope, Service
 from .client.io_thread import io_thread
 from .display.listing import Listing, find_id
 from .display.render import speaker, transcript_html, transcript_plain
+from .display.run_view import question_of
 from .display.time_text import moment
 from .errors import NoSuchItem, UsageError
 from .grammar.times import kernel_client, local_zone, named_zone
+from .questions import UserAnswer
 from .recalls import Recall, list_recalls, read_away
 
 
@@ -30,20 +31,6 @@ class Messages(list[dict[str, Any]]):
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002
         printer.text(transcript_plain(self))
-
-
-def payload_from(schema: dict[str, Any], text: str) -> Any:
-    """The payload of an answer that was typed: JSON, or the value of the schema's only field. Raises UsageError."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = text
-    names = list(schema.get("properties") or {})
-    if schema.get("type") == "object" and not isinstance(value, dict):
-        if len(names) != 1:
-            raise UsageError(f"The answer has these fields: {', '.join(names)}. Write it as JSON.")
-        return {names[0]: text if schema["properties"][names[0]].get("type") == "string" else value}
-    return value
 
 
 class Session:
@@ -152,6 +139,12 @@ class Session:
         self._command(
             "answer", interrupt_id=_named("question", interrupt_id, lambda: self.approvals), status="cancelled"
         )
+
+    def decide(self, interrupt_id: str, decision: UserAnswer, *, show: Painter) -> ContinuedRun:
+        """Answer a question; the run that goes on with it, to be waited for or not."""
+        acceptance = self._service.command(self.id, decision.command(interrupt_id))
+        others = [question for question in self.state["approvals"] if question["run_id"] == acceptance["run_id"]]
+        return ContinuedRun(self._service.client, self.id, acceptance, show, list(map(question_of, others)))
 
     def _command(self, kind: str, **fields: Any) -> None:
         self._service.command(self.id, {"type": kind, **fields})

@@ -55,6 +55,13 @@ def _zone(monkeypatch: pytest.MonkeyPatch) -> None:
         ("pause the loss", Action(name="pause", args=("the loss",), options={"else": "pause the loss"})),
         ("session use 2", Action(name="session", args=("use", "2"))),
         ("session use loss", Action(name="session", args=("use", "loss"), options={"else": "session use loss"})),
+        ("approve -b", Action(name="approve", options={"no-wait": ""})),
+        ("approve 2 --always -b", Action(name="approve", args=("2",), options={"always": "", "no-wait": ""})),
+        (
+            "deny -b wrong file",
+            Action(name="deny", args=("", "wrong file"), options={"no-wait": "", "else": "deny wrong file"}),
+        ),
+        ("answer -b i_0123456789ab 7", Action(name="answer", args=("i_0123456789ab", "7"), options={"no-wait": ""})),
         ("approve 2 --always", Action(name="approve", args=("2",), options={"always": ""})),
         ("unqueue 1", Action(name="unqueue", args=("1",))),
         ("forget 2", Action(name="forget", args=("2",))),

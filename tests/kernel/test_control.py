@@ -78,7 +78,7 @@ def test_a_tool_call_is_approved_from_a_cell_and_its_output_is_shown(notebook: N
     server.wait_for(asked(server, session))
     shown = kernel.ok("%navi approvals")
     assert "run_code" in shown.text
-    assert "Approved" in kernel.ok("%navi approve").stdout
+    assert "Approved" in kernel.ok("%navi approve -b").stdout
     run_id = kernel.ok("print(r.run_id)").stdout.strip()
     server.wait_for(ends(server, session, run_id))
     assert kernel.ok("print(answer)").stdout.strip() == "42"

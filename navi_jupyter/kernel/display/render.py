@@ -27,31 +27,68 @@ Bundle = dict[str, Any]
 
 def run_bundle(view: RunView, *, live: bool = False) -> Bundle:
     """The MIME bundle of a run. ``live`` adds a last line with its state, or the reason of its failure."""
-    bundle = {"text/markdown": run_markdown(view, live=live), "text/plain": run_plain(view, live=live)}
-    html = run_html(view, live=live)
+    return _bundle(view, _visible_parts(view), _note(view, live=live))
+
+
+def run_bundles(view: RunView, *, live: bool = False) -> list[Bundle]:
+    """The same as several outputs, since a question has one of its own, which front ends may draw with buttons."""
+    advice = view.advice or ""
+    note = "" if view.advice is not None and view.questions else _note(view, live=live)
+    bundles: list[Bundle] = []
+    group: list[Part] = []
+    for part in _visible_parts(view):
+        if not isinstance(part, QuestionPart):
+            group.append(part)
+            continue
+        if group:
+            bundles.append(_bundle(view, group, ""))
+        is_open = part.status == "open"
+        about = {QUESTION_MIME: {"session_id": view.session_id, "interrupt_id": part.id}} if is_open else {}
+        bundles.append(about | _bundle(view, [part], advice if is_open else ""))
+        group = []
+    return [*bundles, _bundle(view, group, note)] if group or note or not bundles else bundles
+
+
+QUESTION_MIME = "application/vnd.navi.question+json"
+"""Of an open question: the lab extension draws it with buttons, or with its form."""
+
+
+def _bundle(view: RunView, parts: Sequence[Part], note: str) -> Bundle:
+    bundle = {"text/markdown": _markdown(parts, note), "text/plain": _plain(parts, note)}
+    html = _html(view, parts, note)
     return bundle if html is None else {"text/html": html, **bundle}
 
 
 def run_html(view: RunView, *, live: bool = False) -> str | None:
     """Text rendered, each tool call as one line; None where there is nothing to render with."""
-    blocks = [_part_html(part, view) for part in _visible_parts(view)]
+    return _html(view, _visible_parts(view), _note(view, live=live))
+
+
+def _html(view: RunView, parts: Sequence[Part], note: str) -> str | None:
+    blocks = [_part_html(part, view) for part in parts]
     if None in blocks:
         return None
-    if note := _note(view, live=live):
+    if note:
         blocks.append(f"<p><em>{escape(note)}</em></p>")
     return f'<div class="navi-answer">{"".join(map(str, blocks))}</div>'
 
 
 def run_markdown(view: RunView, *, live: bool = False) -> str:
     """Text as it is but defused, each tool call as one line."""
-    note = _note(view, live=live)
-    return "\n\n".join([*map(_part_markdown, _visible_parts(view)), *([f"*{literal(note)}*"] if note else [])])
+    return _markdown(_visible_parts(view), _note(view, live=live))
+
+
+def _markdown(parts: Sequence[Part], note: str) -> str:
+    return "\n\n".join([*map(_part_markdown, parts), *([f"*{literal(note)}*"] if note else [])])
 
 
 def run_plain(view: RunView, *, live: bool = False) -> str:
     """The same as plain text."""
-    note = _note(view, live=live)
-    return "\n\n".join([*map(_part_plain, _visible_parts(view)), *([f"({note})"] if note else [])])
+    return _plain(_visible_parts(view), _note(view, live=live))
+
+
+def _plain(parts: Sequence[Part], note: str) -> str:
+    return "\n\n".join([*map(_part_plain, parts), *([f"({note})"] if note else [])])
 
 
 def _note(view: RunView, *, live: bool) -> str:
@@ -74,6 +111,8 @@ def _note(view: RunView, *, live: bool) -> str:
 
 def _how_to_answer(view: RunView) -> str:
     asked = view.questions
+    if view.advice is not None:  # other cells do not run before that one ends
+        return view.advice
     if not asked:
         return "waiting for your answer"
     if all(question.kind == "approval" for question in asked):

@@ -49,6 +49,7 @@ class QuestionPart:
     message: str
     tool: str | None
     args: dict[str, Any]
+    schema: dict[str, Any] | None = None  # of the payload of a question's answer
     status: str = "open"
     approved: bool | None = None  # the outcome of a resolved approval
 
@@ -79,6 +80,10 @@ class RunView:
     parts: list[Part] = field(default_factory=list)  # in the order of their first event
     error: tuple[str, str] | None = None  # code and sentence; set exactly when the status is ``failed``
     stopping: bool = False  # a stop was requested
+    session_id: str = ""
+    advice: str | None = None
+    """Set while a cell waits for the run, which asks its questions in that cell: where they can be answered if neither
+    buttons nor a prompt are there; empty where there is a prompt."""
     reset: bool = False
     """A snapshot replaced the state. The status of a run that is over is not in it: read the run's record."""
     usage: dict[str, Any] = field(default_factory=dict)  # tokens and, where known, cost (US dollars) so far
@@ -228,8 +233,7 @@ class RunView:
     def _apply_interrupt(self, interrupt: dict[str, Any]) -> None:
         question = self._find(QuestionPart, interrupt["id"])
         if question is None:
-            kind, message = str(interrupt.get("kind", "question")), str(interrupt.get("message", ""))
-            question = QuestionPart(interrupt["id"], kind, message, interrupt.get("tool"), interrupt.get("args") or {})
+            question = question_of(interrupt)
             self.parts.append(question)
         question.status = str(interrupt.get("status", "open"))
         if question.status == "resolved" and question.kind == "approval":
@@ -271,6 +275,13 @@ class RunView:
         if (part := self._find(ToolPart, call_id)) is None:
             self.parts.append(part := ToolPart(call_id, name))
         return part
+
+
+def question_of(interrupt: dict[str, Any]) -> QuestionPart:
+    """An interrupt, as events and the session have it, before it is known how it was settled."""
+    kind, message = str(interrupt.get("kind", "question")), str(interrupt.get("message", ""))
+    args, schema = interrupt.get("args") or {}, interrupt.get("response_schema")
+    return QuestionPart(interrupt["id"], kind, message, interrupt.get("tool"), args, schema)
 
 
 def attachment_of(value: Any) -> str | None:

@@ -108,7 +108,8 @@ def parse_prompt(line: str, *, cell: str = "") -> Prompt:
     )
 
 
-_PROMPT_FLAGS = {"-b": "no-wait", "--no-wait": "no-wait", "-w": "wait", "--wait": "wait", "--raw": "raw"}
+_NO_WAIT = {"-b": "no-wait", "--no-wait": "no-wait"}
+_PROMPT_FLAGS = {**_NO_WAIT, "-w": "wait", "--wait": "wait", "--raw": "raw"}
 
 
 _BARE = ("approvals", "away", "chat", "mcp", "models", "profiles", "queue", "stop", "tools", "usage")
@@ -196,25 +197,30 @@ def _recall(rest: str) -> Request | None:
 
 
 def _approve(rest: str) -> Request | None:
-    """``approve [question] [--always]``."""
+    """``approve [-b] [question] [--always]``."""
     words = rest.split()
-    always = {"always": ""} if "--always" in words else {}
-    named = [word for word in words if word != "--always"]
+    flags = {"--always": "always", **_NO_WAIT}
+    options = {flags[word]: "" for word in words if word in flags}
+    named = [word for word in words if word not in flags]
     if len(named) > 1:
         return None
-    return _named_action("approve", named[0], **always) if named else Action(name="approve", options=always)
+    return _named_action("approve", named[0], **options) if named else Action(name="approve", options=options)
 
 
 def _id_and_text(name: str) -> _Shape:
-    """``deny [question] [reason]``, ``answer [question] value``."""
+    """``deny [-b] [question] [reason]``, ``answer [-b] [question] value``."""
 
     def shape(rest: str) -> Request | None:
+        options = {}
         word, _, text = rest.partition(" ")
+        if word in _NO_WAIT:
+            options, rest = {_NO_WAIT[word]: ""}, text.strip()
+            word, _, text = rest.partition(" ")
         if _ID.fullmatch(word) and word.startswith("i_"):
-            return Action(name=name, args=(word, text.strip()))
+            return Action(name=name, args=(word, text.strip()), options=options)
         # Without an id it is an answer only while a question is open; else it is a prompt. A number may be the
         # question's or the value: that depends on how many are open, so it stays in the text.
-        return Action(name=name, args=("", rest), options={"else": f"{name} {rest}".strip()})
+        return Action(name=name, args=("", rest), options={**options, "else": f"{name} {rest}".strip()})
 
     return shape
 
