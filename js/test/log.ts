@@ -80,5 +80,7 @@ export function recall(id: string, status: RecallStatus = "pending", nextAt: str
     fired: 0,
     created_at: "2026-11-22T09:00:00+00:00",
     origin: "user",
+    allow: [],
+    reason: null,
   };
 }

@@ -122,6 +122,9 @@ export interface SessionInfo {
   readonly title: string;
   readonly model: string;
   readonly profile: string;
+  /** Whose clock counts for times that name no zone; empty where the server does not say. */
+  readonly timezone: string;
+  readonly zoneSource: string;
 }
 
 export interface McpServer {

@@ -215,7 +215,13 @@ export function withSession(state: ChatState, fields: Readonly<Record<string, un
     return typeof value === "string" ? value : (old ?? "");
   };
   const old = state.session;
-  const session = { title: text("title", old?.title), model: text("model", old?.model), profile: text("profile", old?.profile) };
+  const session = {
+    title: text("title", old?.title),
+    model: text("model", old?.model),
+    profile: text("profile", old?.profile),
+    timezone: text("timezone", old?.timezone),
+    zoneSource: text("timezone_source", old?.zoneSource),
+  };
   const usage = readUsage(fields["usage"]);
   return usage ? { ...state, session, spent: { ...state.spent, session: usage } } : { ...state, session };
 }

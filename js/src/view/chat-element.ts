@@ -39,6 +39,7 @@ import { SettingsPanel } from "./panels/settings.js";
 import { strings } from "./lib/strings.js";
 import { ToolCards } from "./conversation/tools.js";
 import { Unread } from "./panels/unread.js";
+import { asker } from "./lib/zone.js";
 
 /** A notebook moves its outputs about; only an element that stays out of the document this long is gone. Milliseconds. */
 const GONE_AFTER = 2_000;
@@ -160,6 +161,7 @@ export class NaviChat extends LitElement {
     const sent = this.#controller.send({
       type: "prompt",
       text,
+      ...asker(),
       ...(mode && mode !== "enqueue" ? { mode } : {}),
       ...(images.length ? { images } : {}),
       ...(files.length ? { files } : {}),

@@ -11,10 +11,13 @@ import type { Away, Envelope, Rejection } from "../protocol/generated.js";
 import { EMPTY, type ChatState } from "../state/model.js";
 import { reduceAll } from "../state/reduce.js";
 import { readAround } from "./lib/requests.js";
+import { browserZone } from "./lib/zone.js";
 import { readAway } from "./recalls/requests.js";
 
 /** When nothing came after opening, there was nothing new, and what is not in the log is read. Milliseconds. */
 const QUIET_AFTER = 400;
+/** Sources of a session's zone that no user has looked at. */
+const GUESSES = ["default", "kernel"];
 
 type Command = Parameters<SessionClient["send"]>[0];
 
@@ -139,6 +142,14 @@ export class SessionController {
     this.#hooks.redraw();
   }
 
+  /** A session that has only a guess of a machine somewhere gets the zone of the browser that its user looks at. */
+  async #nameZone(transport: Transport, session: string): Promise<void> {
+    const zone = browserZone();
+    if (zone === null || !GUESSES.includes(this.#state.session?.zoneSource ?? "")) return;
+    // Where it cannot be named, it goes along with each prompt all the same.
+    await transport.request("PATCH", `sessions/${encodeURIComponent(session)}`, { timezone: zone, timezone_source: "browser" }).catch(() => null);
+  }
+
   #connectionChanged(): void {
     const isOpen = this.status.state === "open";
     if (isOpen && !this.#wasOpen) {
@@ -161,6 +172,7 @@ export class SessionController {
     if (session !== this.#session) return;
     this.#state = merge(this.#state);
     this.#hooks.redraw();
+    void this.#nameZone(transport, session);
     const { unread } = merge;
     if (unread === null) return;
     // Asked before it is marked as seen: the server answers with what came after that.

@@ -1,4 +1,4 @@
-/** The panel below the bar: model and profile, what was used up, the MCP servers, and what is remembered. */
+/** The panel below the bar: model, profile and zone, what was used up, the MCP servers, and what is remembered. */
 
 import { html, nothing, type TemplateResult } from "lit";
 import { isOk, type Answer, type Method, type Transport } from "../../connection/transport.js";
@@ -10,6 +10,7 @@ import { keepKey } from "../lib/keyboard-guard.js";
 import { MemoryList } from "./memory.js";
 import { costText, tokensText, usageDetail } from "../lib/numbers.js";
 import { strings } from "../lib/strings.js";
+import { ZoneSetting } from "./zone.js";
 
 export interface SettingsActions {
   transport(): Transport | null;
@@ -26,6 +27,7 @@ const OTHER = "\u0000";
 export class SettingsPanel {
   readonly #actions: SettingsActions;
   readonly #memory: MemoryList;
+  readonly #zone = new ZoneSetting((fields, undo) => void this.#change(fields, undo));
   #models: readonly Choice[] | null = null;
   #profiles: readonly Choice[] | null = null;
   #isTyping = false;
@@ -62,6 +64,7 @@ export class SettingsPanel {
         ${this.#picker("model", strings.modelLabel, session?.model ?? "", this.#models, true)}
         ${this.#picker("profile", strings.profileLabel, session?.profile ?? "", this.#profiles, false)}
       </div>
+      ${this.#zone.render(session)}
       <section aria-label=${strings.usage} data-navi="usage">
         <h3>${strings.usage}</h3>
         <dl class="navi-usage">
@@ -82,7 +85,7 @@ export class SettingsPanel {
     const isListed = known.some(({ name }) => name === current);
     const change = (event: Event): void => {
       const select = event.currentTarget as HTMLSelectElement;
-      if (select.value !== OTHER) return void this.#change(field, select.value, () => (select.value = current));
+      if (select.value !== OTHER) return void this.#change({ [field]: select.value }, () => (select.value = current));
       select.value = current;
       this.#isTyping = true;
       this.#actions.redraw();
@@ -108,7 +111,7 @@ export class SettingsPanel {
       event.preventDefault();
       const name = (event.currentTarget as HTMLFormElement).querySelector("input")?.value.trim() ?? "";
       this.#isTyping = false;
-      if (name) void this.#change("model", name, () => {});
+      if (name) void this.#change({ model: name }, () => {});
       this.#actions.redraw();
     };
     return html`<form class="navi-typed" @submit=${submit}>
@@ -125,10 +128,10 @@ export class SettingsPanel {
   }
 
   /** The log tells every view of the change, this one too. */
-  async #change(field: "model" | "profile", value: string, undo: () => void): Promise<void> {
+  async #change(fields: Readonly<Record<string, string>>, undo: () => void): Promise<void> {
     const session = this.#actions.session();
     if (session === null) return;
-    if ((await this.#request("PATCH", `sessions/${encodeURIComponent(session)}`, { [field]: value })) === null) undo();
+    if ((await this.#request("PATCH", `sessions/${encodeURIComponent(session)}`, fields)) === null) undo();
   }
 
   /** The body of the answer; null when the request failed; the failure is shown. */

@@ -4,6 +4,7 @@ import { isOk, type Answer, type Method, type Transport } from "../../connection
 import { isObject } from "../../protocol/frames.js";
 import type { Away, Firing, FiringPage, Preview, Recall, RecallPage } from "../../protocol/generated.js";
 import { strings } from "../lib/strings.js";
+import { asker } from "../lib/zone.js";
 
 export interface RequestContext {
   transport(): Transport | null;
@@ -73,8 +74,7 @@ export async function history(context: RequestContext, recallId: string, cursor:
 
 /** What a time in words means, or why it means nothing. */
 export async function meaningOf(context: RequestContext, text: string): Promise<Preview | string> {
-  const tz = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
-  const { body, why } = await tryTo(context, "POST", "recalls/preview", { text, tz, n: 3 });
+  const { body, why } = await tryTo(context, "POST", "recalls/preview", { text, session_id: context.session(), ...asker(), n: 3 });
   if (why !== null) return why;
   return isObject(body) && typeof body["meaning"] === "string" ? (body as unknown as Preview) : strings.noServer;
 }
