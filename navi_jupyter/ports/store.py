@@ -141,11 +141,14 @@ class SessionStore(LogReads, RunReads, InterruptReads, Spending, Protocol):
         Without those that are only earlier sessions of their notebook, unless the id names one.
         """
 
+    def links_now(self, path: str, session_id: str | None) -> Sequence[NotebookLink]:
+        """Sessions of all users at a path, and the one with that id, the newest first: read at once, for a hook."""
+
     async def unmarked_paths(self, *, limit: int) -> Sequence[str]:
         """Paths of sessions of earlier versions, which knew a notebook by its path alone: no fingerprint is stored."""
 
-    async def earlier_sessions(self, owner: str, path: str, *, limit: int) -> Sequence[Session]:
-        """Sessions that a notebook at this path had before its present one, the last used first."""
+    async def earlier_sessions(self, owner: str, path: str, *, without: str | None, limit: int) -> Sequence[Session]:
+        """Sessions of notebooks at this path, also of those that were there before, but that one; last used first."""
 
     async def known_servers(self) -> Sequence[Server]:
         """Those that are registered."""

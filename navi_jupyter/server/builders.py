@@ -29,6 +29,7 @@ from ..jupyter.kernels.iopub import IopubReader
 from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..jupyter.kernels.observer import KernelObserver
 from ..jupyter.kernels.service import KernelService
+from ..jupyter.notebooks.save_hook import IdSaveHook
 from ..jupyter.notebooks.service import NotebookService, files_of
 from ..log_setup import get_logger
 from ..model.attachments import Attachment
@@ -95,15 +96,16 @@ class Workspace:
     """Kernels, notebooks and files of the Jupyter server; none without one. Opens nothing until it is used."""
 
     def __init__(self, jupyter: JupyterServices | None) -> None:
+        self._jupyter = jupyter
         self.iopub = IopubReader()  # shared by what executes in a kernel and what observes it
         kernels = self._kernels = (
             None
             if jupyter is None
             else KernelService(jupyter, self.iopub, on_lost=lambda *lost: self.kernel_tools.lost(*lost))
         )
-        self._notebooks = None if jupyter is None else NotebookService(jupyter, kernels)
+        self.notebooks = None if jupyter is None else NotebookService(jupyter, kernels)
         self.access = JupyterAccess(
-            kernels=kernels, notebooks=self._notebooks, files=None if jupyter is None else files_of(jupyter)
+            kernels=kernels, notebooks=self.notebooks, files=None if jupyter is None else files_of(jupyter)
         )
         self.kernel_tools = KernelTools(
             process_of=kernels.process_of if kernels else lambda _: None,
@@ -112,10 +114,18 @@ class Workspace:
         )
         """Functions of the kernels' users: a source of tools."""
 
+    def carry_ids(self, store: SqliteStore, *, saved: Callable[[str, str], Awaitable[None]]) -> Callable[[], None]:
+        """Have each save of a notebook carry the id of its session; ends with a call of what is returned."""
+        if self._jupyter is None or self.notebooks is None:
+            return lambda: None
+        hook = IdSaveHook(self._jupyter.contents_manager, store.links_now, self.notebooks.mark_now, saved)
+        hook.install()
+        return hook.remove
+
     async def close(self) -> None:
         """Close the connections to kernels; the kernels themselves go on."""
-        if self._notebooks is not None:
-            await self._notebooks.close()
+        if self.notebooks is not None:
+            await self.notebooks.close()
         if self._kernels is not None:
             await self._kernels.close()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
@@ -39,6 +39,7 @@ from .builders import (
     why_not_watched,
 )
 from .metrics import LoopLag, NaviCollector
+from .notebook_sessions import NotebookSessions
 from .services import AgentServices, DrawnQuestions, RecallServices, Services, SessionServices
 
 _log = get_logger("server")
@@ -87,6 +88,9 @@ async def runtime(
         stack.push_async_callback(recalls.notifications.stop)
         await recalls.watcher.start()
         stack.push_async_callback(recalls.watcher.stop)
+        notebooks = NotebookSessions(orchestrator.sessions, stores.sessions, workspace.notebooks, jupyter)
+        await stack.enter_async_context(_running(notebooks.upgrade(), "navi-notebooks-upgrade"))
+        stack.callback(workspace.carry_ids(stores.sessions, saved=notebooks.saved))
         services = Services(
             settings=settings,
             sessions=SessionServices(
@@ -97,6 +101,7 @@ async def runtime(
                 memory=stores.memory,
                 read_marks=marks,
                 jupyter=workspace.access,
+                notebooks=notebooks,
                 drawn=DrawnQuestions(),
                 user_wrote=recalls.service.occurrences.user_wrote,
                 user_read=recalls.service.occurrences.user_read,
@@ -114,7 +119,7 @@ async def runtime(
         )
         # Last in, first out: no metric is read from parts that are stopping.
         stack.enter_context(NaviCollector(services.metrics))
-        await stack.enter_async_context(_swept(stores.attachments))
+        await stack.enter_async_context(_running(_sweep(stores.attachments), "navi-attachments-sweep"))
         yield services
 
 
@@ -158,19 +163,20 @@ def _on_run_ended(
     return run_ended
 
 
+async def _sweep(attachments: AttachmentStore) -> None:
+    """Delete attachments that no session shows any more, now and then."""
+    while True:
+        try:
+            await attachments.sweep()
+        except NaviError as error:
+            _log.error("attachments_not_swept", error=error.message)
+        await asyncio.sleep(SWEEP_EVERY)
+
+
 @asynccontextmanager
-async def _swept(attachments: AttachmentStore) -> AsyncIterator[None]:
-    """Attachments that no session shows are deleted now and then while it is entered."""
-
-    async def sweep() -> None:
-        while True:
-            try:
-                await attachments.sweep()
-            except NaviError as error:
-                _log.error("attachments_not_swept", error=error.message)
-            await asyncio.sleep(SWEEP_EVERY)
-
-    task = asyncio.create_task(sweep(), name="navi-attachments-sweep")
+async def _running(work: Coroutine[None, None, None], name: str) -> AsyncIterator[None]:
+    """``work`` in a task of its own while it is entered."""
+    task = asyncio.create_task(work, name=name)
     try:
         yield
     finally:

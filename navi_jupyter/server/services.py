@@ -36,6 +36,7 @@ from ..text import IMAGE_TYPES
 from ..triggers.watcher import Watcher
 from .bodies import parse
 from .metrics import LoopLag
+from .notebook_sessions import NotebookSessions
 from .wire import agent as wire
 
 
@@ -71,6 +72,7 @@ class SessionServices:
     memory: FactStore
     read_marks: ReadMarks
     jupyter: JupyterAccess
+    notebooks: NotebookSessions
     drawn: DrawnQuestions
     user_wrote: Callable[[str, datetime], Awaitable[object]]
     """Awaited after a prompt of the user's own: (session, when)."""

@@ -6,7 +6,9 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from ..commands import Acceptance
@@ -290,6 +292,8 @@ class SessionRows(LogRows, PromptRows, RunRows, InterruptRows):
 class SessionReads(LogQueries, PromptReads, RunQueries, InterruptQueries):
     """The session half of what is read. Implements the reads of :class:`navi_jupyter.ports.store.SessionStore`."""
 
+    path: Path  # of the database
+
     async def session(self, session_id: str) -> Session | None:
         row = await self.fetch_one("SELECT * FROM sessions WHERE id = ?", (session_id,))
         return None if row is None else session_of(row)
@@ -321,6 +325,15 @@ class SessionReads(LogQueries, PromptReads, RunQueries, InterruptQueries):
         )
         return [_link_of(row) for row in rows]
 
+    def links_now(self, path: str, session_id: str | None) -> Sequence[NotebookLink]:
+        with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=0.2)) as db:
+            db.row_factory = sqlite3.Row
+            rows = db.execute(
+                f"SELECT {_LINK} FROM sessions WHERE notebook_path = ? OR id = ? ORDER BY created_at DESC, id DESC",
+                (path, session_id),
+            ).fetchall()
+        return [_link_of(row) for row in rows]
+
     async def unmarked_paths(self, *, limit: int) -> Sequence[str]:
         rows = await self.fetch_all(
             "SELECT DISTINCT notebook_path FROM sessions WHERE notebook_path IS NOT NULL AND fingerprint IS NULL"
@@ -329,11 +342,11 @@ class SessionReads(LogQueries, PromptReads, RunQueries, InterruptQueries):
         )
         return [row["notebook_path"] for row in rows]
 
-    async def earlier_sessions(self, owner: str, path: str, *, limit: int) -> Sequence[Session]:
+    async def earlier_sessions(self, owner: str, path: str, *, without: str | None, limit: int) -> Sequence[Session]:
         rows = await self.fetch_all(
-            "SELECT * FROM sessions WHERE owner = ?1 AND (earlier_path = ?2"
-            " OR (notebook_path = ?2 AND notebook_link = 'earlier')) ORDER BY updated_at DESC, id LIMIT ?3",
-            (owner, path, limit),
+            "SELECT * FROM sessions WHERE owner = ? AND (earlier_path = ? OR notebook_path = ?) AND id IS NOT ?"
+            " ORDER BY updated_at DESC, id LIMIT ?",
+            (owner, path, path, without, limit),
         )
         return [session_of(row) for row in rows]
 

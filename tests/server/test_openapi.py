@@ -16,6 +16,7 @@ from tests.conftest import Api
 CONTRACT = {
     "health": {"GET"},
     "sessions": {"GET", "POST"},
+    "sessions/find": {"POST"},
     "sessions/{sid}": {"GET", "PATCH", "DELETE"},
     "sessions/{sid}/commands": {"POST"},
     "sessions/{sid}/events": {"GET"},

@@ -62,7 +62,7 @@ async def test_of_the_sessions_with_one_path_the_newest_is_the_notebooks_after_a
         found = [await store.session(name) for name in ("s1", "s2", "s3", "s4")]
         assert [one and one.notebook_link for one in found] == ["earlier", "pending", None, "pending"]
         assert [link.session_id for link in await store.links("me", path="a.ipynb")] == ["s2"]
-        assert [one.id for one in await store.earlier_sessions("me", "a.ipynb", limit=9)] == ["s1"]
+        assert [one.id for one in await store.earlier_sessions("me", "a.ipynb", without="s2", limit=9)] == ["s1"]
         assert await store.unmarked_paths(limit=9) == ["a.ipynb"]
         await store.write(lambda tx: tx.mark_notebook("a.ipynb", ("c1", "c2")))
         assert await store.unmarked_paths(limit=9) == []

@@ -270,6 +270,15 @@ export interface FiringPage {
 /** How far a firing is. All but the first three are final. */
 export type FiringStatus = "pending" | "claimed" | "running" | "succeeded" | "failed" | "skipped" | "missed" | "coalesced" | "cancelled" | "expired";
 
+/** The session of a notebook, and how it was found. */
+export interface FoundSession {
+  readonly session: Session | null;
+  readonly how: "found" | "moved" | "copied" | "created" | "none";
+  readonly path: string | null;
+  readonly note: string | null;
+  readonly earlier: readonly Session[];
+}
+
 /** `GET health`. Counts are of this server process. */
 export interface Health {
   readonly status: "ok" | "starting" | "failed" | "stopping";
@@ -860,6 +869,22 @@ export interface SessionDetail {
   readonly approvals: readonly Interrupt[];
   readonly usage: Usage;
   readonly unread: number;
+}
+
+/** Body of `POST sessions/find`: what the asker knows of its notebook and kernel, and fields of a new session. */
+export interface SessionFind {
+  readonly title?: string | null;
+  readonly profile?: string | null;
+  readonly model?: string | null;
+  readonly notebook_path?: string | null;
+  readonly kernel_id?: string | null;
+  readonly timezone?: string | null;
+  readonly timezone_source?: ZoneSource | null;
+  readonly allowed_tools?: readonly string[] | null;
+  readonly context?: Readonly<Record<string, boolean>> | null;
+  readonly create?: boolean;
+  readonly cell_id?: string | null;
+  readonly session_id?: string | null;
 }
 
 /** A session as it is listed. */

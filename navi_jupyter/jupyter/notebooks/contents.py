@@ -13,7 +13,7 @@ import inspect
 import json
 import sqlite3
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ from ..files.search import load_json
 from ..files.tree import Tree, chunks, os_errors
 from .cells import CellChange, Content, apply, as_cell, ids_of, pinned, touched, with_ids
 from .identity import mark_of
+from .save_hook import is_ours
 
 T = TypeVar("T")
 Check = Callable[[MutableMapping[str, Any], NotebookMark], None]
@@ -91,6 +92,15 @@ class StoredNotebooks:
         if files is not None:
             return await self._in_thread(lambda: files.mark(path))
         return (await self._get(path)).mark
+
+    def mark_now(self, path: str) -> NotebookMark | None:
+        """As :meth:`mark`, without a thread; None when there is no such notebook. Raises LookupError: not local."""
+        if self._tree is None:
+            raise LookupError(path)
+        try:
+            return mark_of(_parse(_read_whole(self._tree, path), path))
+        except (NotebookNotFound, FileRefused):
+            return None
 
     async def change(self, path: str, change: CellChange, check: Check | None = None) -> Cell:
         """Apply a change to the newest state and save it; the cell as it is then.
@@ -319,7 +329,7 @@ def _is_plain(manager: Any) -> bool:
     signatures = getattr(notary, "db_file", ":memory:")
     return (
         f"{kind.__module__}.{kind.__qualname__}" in _OWN
-        and not any(getattr(manager, name, None) for name in hooks)
+        and not any(hook for name in hooks for hook in _hooks(getattr(manager, name, None)) if not is_ours(hook))
         and type(notary).__name__ == "NotebookNotary"
         and (
             type(store).__name__ == "MemorySignatureStore"
@@ -327,6 +337,10 @@ def _is_plain(manager: Any) -> bool:
             or (type(store).__name__ == "SQLiteSignatureStore" and signatures != ":memory:")
         )
     )
+
+
+def _hooks(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else () if value is None else (value,)
 
 
 def _check_inside(tree: Tree, path: str) -> None:

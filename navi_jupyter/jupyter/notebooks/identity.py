@@ -7,7 +7,7 @@ it, the link is *pending* and the notebook is known by its cells. Pure: no disk,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -67,8 +67,14 @@ def shares_cell(link: NotebookLink, notebook: NotebookMark) -> bool:
 
 
 def is_same(link: NotebookLink, notebook: NotebookMark) -> bool:
-    """Whether this is the notebook that the link was made for: it carries the id, or, where it never did, a cell."""
-    return notebook.id == link.session_id or (link.state != "linked" and shares_cell(link, notebook))
+    """Whether this is the notebook that the link was made for: it carries the id, or, where it never did, a cell.
+
+    A link that was made before there was a notebook is to the first one that appears.
+    """
+    if notebook.id == link.session_id:
+        return True
+    unseen = link.state == "pending" and not link.fingerprint and notebook.id is None
+    return unseen or (link.state != "linked" and shares_cell(link, notebook))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,31 +106,56 @@ def decide_link(
     """
     if path is None:
         return _of_kernel(by_kernel)
-    if notebook is None:  # not saved yet, or not here: only the kernel itself can name its session
-        mine = next((link for link in by_kernel if _may_be_found(link, elsewhere)), None)
+    if notebook is None:  # not saved yet, or not here: only the kernel, or a link that never saw it, names its session
+        unseen = [link for link in by_path if link.state == "pending" and not link.fingerprint]
+        mine = next((link for link in (*by_kernel, *unseen) if _may_be_found(link, elsewhere)), None)
         return LinkDecision(how="created") if mine is None else _known(mine, path, write=True)
     pending = [link for link in by_path if link.state == "pending" and link.path == path]
     # A pending link is newer than what the file carries: an open page has not saved since.
     for link in pending:
-        unmarked = not link.fingerprint and kernel_id is not None and link.kernel_id == kernel_id
+        unmarked = not notebook.cells and kernel_id is not None and link.kernel_id == kernel_id
         if unmarked or is_same(link, notebook):
             return _known(link, path, write=notebook.id != link.session_id, stale=_others(pending, link))
     stale = _others(pending, None)
-    if notebook.id is not None:
-        if by_id is None:  # deleted, of another user, of another server
-            return LinkDecision(how="created", write=True, stale=stale)
+    if notebook.id is not None and by_id is not None:
         if by_id.path != path and by_id.session_id in elsewhere:
             return LinkDecision(how="copied", write=True, stale=stale)
         return _known(by_id, path, write=False, stale=stale)
-    # It carried an id and does not any more: an older version was put back, or saved by a program that drops it.
+    # It carried this id and does not any more: an older version was put back, another user has written theirs over it
+    # (the id is then none of this owner's), or it was saved by a program that drops it.
     for link in (*by_path, *by_kernel):
         if _may_be_found(link, elsewhere) and shares_cell(link, notebook):
             return _known(link, path, write=True, stale=stale)
     # A kernel that had no notebook until now. (A session whose link was ended has lost its kernel, too.)
-    for link in by_kernel:
-        if link.path is None:
-            return _known(link, path, write=True, stale=stale)
+    console = next((link for link in by_kernel if link.path is None), None)
+    if console is not None and notebook.id is None:
+        return _known(console, path, write=True, stale=stale)
     return LinkDecision(how="created", write=True, stale=stale)
+
+
+def id_to_save(
+    path: str, notebook: NotebookMark, links: Sequence[NotebookLink], *, is_alive: Callable[[NotebookLink], bool]
+) -> str | None:
+    """The id with which a notebook is to be saved that a page has open; the page may not know its session yet.
+
+    ``links``: the sessions at the path and the one that the notebook names, of all users, the newest first.
+    ``is_alive``: whether a link's notebook is at that link's own path.
+    """
+    named = next((link for link in links if link.session_id == notebook.id), None)
+    here = [link for link in links if link.path == path and link.state != "earlier"]
+    owned = [link for link in here if named is None or named not in here or link.owner == named.owner]
+    for link in owned:
+        if link.state == "pending" and is_same(link, notebook):
+            return link.session_id
+    if named in here:
+        return notebook.id
+    # Its session is an earlier one, is at another notebook, or was ended; or it names none, or one that is not here.
+    mine = next((link.session_id for link in here if shares_cell(link, notebook)), None)
+    if mine is not None or named is None:
+        return mine or notebook.id
+    ended = named.path is None and named.state != "linked"
+    is_copy = named.path not in (None, path) and is_alive(named)
+    return None if ended or is_copy else notebook.id
 
 
 def _may_be_found(link: NotebookLink, elsewhere: Collection[str]) -> bool:

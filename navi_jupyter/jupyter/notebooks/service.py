@@ -117,6 +117,10 @@ class NotebookService:
         except (NotebookNotFound, FileRefused):
             return None
 
+    def mark_now(self, path: str) -> NotebookMark | None:
+        """What the notebook's file carries, read on the event loop. Raises LookupError where that is not possible."""
+        return self._stored.mark_now(path)
+
     async def write_id(self, path: str, session_id: str | None, *, expected: NotebookMark) -> bool:
         """Have the notebook carry the id (None: no id); whether it does now.
 

@@ -43,11 +43,18 @@ LONGEST_WAIT = 30.0  # seconds of a long poll: less than the 60 after which prox
 
 @TABLE.add("POST sessions", "write", body="SessionCreate", answers="SessionDetail", status=201, errors=(LimitReached,))
 async def create_session(call: Call) -> HttpReply:
-    """A new session."""
+    """A new session. With `notebook_path` it becomes that notebook's, which carries its id from then on."""
     request: SessionCreate = call.body()
-    session = await call.sessions.directory.create(request, owner=call.owner)
+    session = await call.sessions.notebooks.create(request, owner=call.owner)
     detail = wire.SessionDetail(**_fields(session), run=None, queue=(), approvals=(), usage=Usage())
     return reply(detail, 201, Location=f"sessions/{session.id}")
+
+
+@TABLE.add("POST sessions/find", "write", body="SessionFind", answers="FoundSession", errors=(LimitReached,))
+async def find_session(call: Call) -> HttpReply:
+    """The session of a notebook, known by what the notebook carries, or of a kernel without one; made where asked."""
+    request: wire.SessionFind = call.body()
+    return reply(await call.sessions.notebooks.find(request, owner=call.owner))
 
 
 @TABLE.add(
@@ -77,9 +84,9 @@ async def get_session(call: Call) -> HttpReply:
 
 @TABLE.add("PATCH sessions/{sid}", "write", body="SessionPatch", answers="SessionDetail", errors=(SessionNotFound,))
 async def change_session(call: Call) -> HttpReply:
-    """Change the fields in the body."""
+    """Change the fields in the body. `notebook_path` links it to that notebook; null: to none."""
     patch: SessionPatch = call.body()
-    await call.sessions.directory.change(call.parameters["sid"], patch, owner=call.owner)
+    await call.sessions.notebooks.change(call.parameters["sid"], patch, owner=call.owner)
     return reply(await _detail(call))
 
 

@@ -14,12 +14,13 @@ from ...model.recalls import RecallCreate, RecallFire, RecallPatch
 from ...model.runs import KernelFunctions
 from ...model.sessions import SessionCreate, SessionPatch
 from .recalls import PreviewRequest, RecallImport
-from .sessions import ReadRequest
+from .sessions import ReadRequest, SessionFind
 
 INPUTS: dict[str, Any] = {
     "Command": Command,
     "SessionCreate": SessionCreate,
     "SessionPatch": SessionPatch,
+    "SessionFind": SessionFind,
     "RecallCreate": RecallCreate,
     "RecallFire": RecallFire,
     "RecallPatch": RecallPatch,

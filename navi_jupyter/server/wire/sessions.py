@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from ...commands import Acceptance
 from ...events import Envelope
 from ...model.attachments import AttachmentInfo
 from ...model.base import Instant, Value
 from ...model.runs import Interrupt
-from ...model.sessions import Origin, Run, RunStatus, Session, Usage
+from ...model.sessions import Origin, Run, RunStatus, Session, SessionCreate, Usage
 
 
 class QueuedPrompt(Value):
@@ -59,6 +59,32 @@ class SessionPage(Value):
 
     sessions: tuple[SessionInfo, ...]
     next: str | None
+
+
+class SessionFind(SessionCreate):
+    """Body of ``POST sessions/find``: what the asker knows of its notebook and kernel, and fields of a new session."""
+
+    create: bool = False
+    """Whether to make a session when there is none."""
+    cell_id: Annotated[str, StringConstraints(max_length=200)] | None = None
+    """The cell that asks: it names one of several notebooks with the same kernel, and is known before it is saved."""
+    session_id: Annotated[str, StringConstraints(max_length=200)] | None = None
+    """The session that a program without notebook and kernel has used until now."""
+
+
+class FoundSession(Value):
+    """The session of a notebook, and how it was found."""
+
+    session: Session | None
+    how: Literal["found", "moved", "copied", "created", "none"]
+    """``moved``: the notebook was at another path before; ``copied``: it is a copy, and got a new session; ``none``:
+    there is none, and none was to be made."""
+    path: str | None
+    """Where the notebook is now, relative to the server's root; null: there is none."""
+    note: str | None
+    """What the user should know, in a sentence."""
+    earlier: tuple[Session, ...]
+    """Other sessions of this notebook, and of notebooks that were at its path before; the last used first."""
 
 
 class EventPage(Value):

@@ -1,0 +1,340 @@
+"""Notebooks and their sessions: found by what the notebook carries, bound, moved, copied, unlinked.
+
+The one door by which magics, chat widget and lab extension find the session of a notebook. Not responsible for the
+rules (``decide_link`` in ``jupyter.notebooks.identity``), for how an id gets into a notebook (``NotebookService``), or
+for what happens to notebooks meanwhile (``jupyter.notebooks``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+from jupyter_core.utils import ensure_async
+
+from ..clock import now
+from ..errors import InvalidRequest
+from ..events import Draft
+from ..jupyter.kernels.jupyter_services import JupyterServices
+from ..jupyter.kernels.lookup import without_drive
+from ..jupyter.notebooks.identity import decide_link, is_same, shares_cell
+from ..jupyter.notebooks.service import NotebookService
+from ..log_setup import get_logger
+from ..model.sessions import USER, NotebookLinkState, Session, SessionCreate, SessionPatch
+from ..orchestrator.run_endings import custom
+from ..orchestrator.session_directory import SessionDirectory
+from ..ports.jupyter import NotebookLink, NotebookMark
+from ..ports.transactions import SessionTx
+from ..store.sqlite import SqliteStore
+from .wire.sessions import FoundSession, SessionFind
+
+log = get_logger("notebooks")
+
+EMPTY: Final = ("-",)
+"""The fingerprint of a notebook without cells: no cell is equal to it, so that it is known by its id and kernel alone.
+
+No fingerprint at all means that there was no notebook yet: the first one that appears at the path is it.
+"""
+UPGRADE_SECONDS = 60.0  # how long the first start after an upgrade reads notebooks for their fingerprints
+MOST_CELLS = 400  # marks of cells that are stored of a notebook that is not saved yet
+EARLIER = 20  # earlier sessions of a notebook that an answer names
+
+_UNBOUND: Final[dict[str, Any]] = {"notebook_path": None, "notebook_link": None, "kernel_id": None}
+
+
+class NotebookSessions:
+    def __init__(
+        self,
+        directory: SessionDirectory,
+        store: SqliteStore,
+        notebooks: NotebookService | None,
+        jupyter: JupyterServices | None,
+    ) -> None:
+        self._directory = directory
+        self._store = store
+        self._notebooks = notebooks  # None: there are none on this server, so that only kernels can be known again
+        self._jupyter = jupyter
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """One per owner: two cells that ask at once must not make two sessions."""
+        self._upgraded = asyncio.Event()
+
+    async def upgrade(self) -> None:
+        """Take the fingerprints of notebooks with sessions of earlier versions. For a task; requests wait for it."""
+        deadline = time.monotonic() + UPGRADE_SECONDS
+        try:
+            while self._notebooks is not None and (paths := await self._store.unmarked_paths(limit=20)):
+                for path in paths:
+                    late = time.monotonic() > deadline
+                    mark = None if late else await self._notebooks.mark(path)
+                    # A notebook that is not there now never was seen: no other one at its path is it.
+                    marks = EMPTY if mark is None else mark.fingerprint or EMPTY
+                    await self._store.write(lambda tx, path=path, marks=marks: tx.mark_notebook(path, marks))  # type: ignore[misc]
+        except Exception:  # the task is not awaited: it is its own supervisor
+            log.exception("notebooks_not_marked")
+        finally:
+            self._upgraded.set()
+
+    async def find(self, request: SessionFind, *, owner: str) -> FoundSession:
+        """The session of a notebook or kernel; a new one if there is none and ``create``. Raises as ``create``."""
+        await self._upgraded.wait()
+        async with self._lock(owner):
+            path = await self._path_of(request)
+            if path is None and request.kernel_id is None:
+                return await self._by_id(request, owner)
+            mark = None if path is None or self._notebooks is None else await self._notebooks.mark(path)
+            links = await self._store.links(
+                owner, session_id=None if mark is None else mark.id, path=path, kernel_id=request.kernel_id
+            )
+            decision = decide_link(
+                path=path,
+                kernel_id=request.kernel_id,
+                notebook=mark,
+                by_id=next((link for link in links if mark and link.session_id == mark.id), None),
+                by_kernel=[link for link in links if link.kernel_id and link.kernel_id == request.kernel_id],
+                by_path=[link for link in links if link.path == path],
+                elsewhere=[link.session_id for link in links if await self._lives_elsewhere(link, path)],
+            )
+            if decision.session_id is None and not request.create:
+                return await self._answer(None, "none", owner=owner, path=path)
+            if decision.stale:
+                await self._change({session_id: _UNBOUND | {"earlier_path": path} for session_id in decision.stale})
+            if decision.session_id is None:
+                session = await self._create(request, path, owner=owner)
+            else:
+                session = await self._directory.owned(decision.session_id, owner)
+            session = await self._bind(session, path, mark, kernel_id=request.kernel_id, cell_id=request.cell_id)
+            note = COPIED if decision.how == "copied" else None
+            if decision.how == "moved" and mark is not None:
+                log.info("notebook_moved", session_id=session.id, path=path)
+            return await self._answer(session, decision.how, owner=owner, path=path, note=note)
+
+    async def create(self, request: SessionCreate, *, owner: str) -> Session:
+        """A new session, which becomes that of the notebook it names. Raises as the directory's."""
+        await self._upgraded.wait()
+        async with self._lock(owner):
+            path = self._relative(request.notebook_path) if request.notebook_path else None
+            session = await self._create(request, path, owner=owner)
+            if path is None:
+                return session
+            mark = None if self._notebooks is None else await self._notebooks.mark(path)
+            return await self._bind(session, path, mark, kernel_id=request.kernel_id, replacing=True)
+
+    async def change(self, session_id: str, patch: SessionPatch, *, owner: str) -> Session:
+        """As the directory's; with ``notebook_path`` the session is linked to that notebook, or (null) to none."""
+        await self._upgraded.wait()
+        if not patch.model_fields_set & {"notebook_path", "kernel_id"}:
+            return await self._directory.change(session_id, patch, owner=owner)
+        async with self._lock(owner):
+            if "notebook_path" not in patch.model_fields_set:
+                session = await self._directory.change(session_id, patch, owner=owner)
+                if session.kernel_id is not None and session.notebook_path is None:
+                    others = await self._others_of_kernel(session, session.kernel_id)
+                    await self._change({other: {"kernel_id": None} for other in others})
+                return session
+            before = await self._directory.owned(session_id, owner)
+            path = self._relative(patch.notebook_path) if patch.notebook_path else None
+            rest = patch.model_dump(exclude_unset=True, exclude={"notebook_path"})
+            session = await self._directory.change(session_id, SessionPatch(**rest), owner=owner) if rest else before
+            if path is None:
+                changes = _UNBOUND | ({"kernel_id": rest["kernel_id"]} if "kernel_id" in rest else {})
+                await self._change({session.id: {**changes, "earlier_path": before.notebook_path}}, announce=True)
+            else:
+                mark = None if self._notebooks is None else await self._notebooks.mark(path)
+                await self._bind(session, path, mark, kernel_id=session.kernel_id, replacing=True)
+                await self._change({session.id: {}}, announce=True)
+            if before.notebook_path is not None and before.notebook_path != path:
+                await self._leave(before)  # last: what is saved meanwhile gets the id of the session that is bound
+            return await self._directory.owned(session_id, owner)
+
+    async def saved(self, session_id: str, path: str) -> None:
+        """A notebook was saved with the id of its session for the first time."""
+
+        async def unit(tx: SessionTx) -> None:
+            session = await tx.session(session_id)
+            if session and session.notebook_path == path and session.notebook_link is NotebookLinkState.PENDING:
+                await tx.change_session(session_id, {"notebook_link": NotebookLinkState.LINKED})
+
+        await self._store.write(unit)
+
+    # --- binding ------------------------------------------------------------------------------------------------------
+
+    async def _create(self, request: SessionCreate, path: str | None, *, owner: str) -> Session:
+        fields = {
+            name: getattr(request, name) for name in request.model_fields_set if name in SessionCreate.model_fields
+        }
+        return await self._directory.create(SessionCreate(**{**fields, "notebook_path": path}), owner=owner)
+
+    async def _bind(
+        self,
+        session: Session,
+        path: str | None,
+        mark: NotebookMark | None,
+        *,
+        kernel_id: str | None,
+        cell_id: str | None = None,
+        replacing: bool = False,
+    ) -> Session:
+        """Make it the session of the notebook at the path, and have the notebook carry its id.
+
+        ``replacing``: the notebook's other sessions become its earlier ones. Stores nothing that is stored already.
+        """
+        link = await self._store.link(session.id)
+        is_linked = mark is not None and mark.id == session.id
+        wanted: dict[str, Any] = {"kernel_id": kernel_id or session.kernel_id, "notebook_path": path}
+        wanted["notebook_link"] = (
+            None if path is None else NotebookLinkState.LINKED if is_linked else NotebookLinkState.PENDING
+        )
+        present = {name: getattr(session, name) for name in wanted}
+        marks = _fingerprint(mark, cell_id, () if link is None or is_linked or link.path != path else link.fingerprint)
+        changes: dict[str, dict[str, Any]] = {}
+        if path is not None and (wanted != present or link is None or not set(marks) <= set(link.fingerprint)):
+            changes[session.id] = {**wanted, "fingerprint": marks, "earlier_path": None}
+        elif wanted != present:
+            changes[session.id] = wanted
+        if path is not None and (replacing or not is_linked):
+            changes |= {
+                other: {"notebook_link": NotebookLinkState.EARLIER} for other in await self._others(session, path, mark)
+            }
+        await self._change(changes)
+        if path is not None and mark is not None and not is_linked:
+            await self._write_id(session, path, mark)
+        return await self._directory.owned(session.id, session.owner)
+
+    async def _write_id(self, session: Session, path: str, mark: NotebookMark) -> None:
+        """Have the notebook carry the session's id, unless that has to wait for a page to save it."""
+        if self._notebooks is None or not await self._notebooks.write_id(path, session.id, expected=mark):
+            return
+        changes = {session.id: {"notebook_link": NotebookLinkState.LINKED}}
+        replaced = None if mark.id is None else await self._store.link(mark.id)
+        if replaced is not None and replaced.owner != session.owner and replaced.path == path:
+            # Another user's of the same file, who finds it by its cells.
+            changes[replaced.session_id] = {"notebook_link": NotebookLinkState.PENDING}
+        await self._change(changes)
+
+    async def _leave(self, session: Session) -> None:
+        """Take the session's id out of the notebook that it leaves; a page that has it open saves it without."""
+        path = session.notebook_path
+        mark = None if path is None or self._notebooks is None else await self._notebooks.mark(path)
+        if path is not None and mark is not None and mark.id == session.id and self._notebooks is not None:
+            await self._notebooks.write_id(path, None, expected=mark)
+
+    async def _others(self, session: Session, path: str, mark: NotebookMark | None) -> Sequence[str]:
+        """The notebook's other sessions of this owner. One that has only its path in common is not one of them."""
+        links = await self._store.links(session.owner, session_id=None if mark is None else mark.id, path=path)
+        return [
+            link.session_id
+            for link in links
+            if link.session_id != session.id
+            and link.path == path
+            and (mark is None or is_same(link, mark) or shares_cell(link, mark))
+        ]
+
+    async def _others_of_kernel(self, session: Session, kernel_id: str) -> Sequence[str]:
+        links = await self._store.links(session.owner, kernel_id=kernel_id)
+        return [link.session_id for link in links if link.session_id != session.id and link.path is None]
+
+    async def _change(self, changes: Mapping[str, Mapping[str, Any]], *, announce: bool = False) -> None:
+        """Store the fields of these sessions in one transaction; ``announce``: followers read of it."""
+        if not changes:
+            return
+
+        async def unit(tx: SessionTx) -> None:
+            for session_id, fields in changes.items():
+                if fields:
+                    await tx.change_session(session_id, fields)
+                session = await tx.session(session_id) if announce else None
+                if session is not None:
+                    shown = {"title": session.title, "profile": session.profile, "model": session.model}
+                    event = custom("navi.session", changed=["notebook_path"], session=shown)
+                    await tx.append(session_id, [Draft(event, run_id=None, origin=USER, at=now())])
+
+        await self._store.write(unit, durable=True)
+
+    # --- what is there ------------------------------------------------------------------------------------------------
+
+    async def _by_id(self, request: SessionFind, owner: str) -> FoundSession:
+        """For a program, which has neither notebook nor kernel: the session that it used until now."""
+        link = None if request.session_id is None else await self._store.link(request.session_id)
+        if link is not None and link.owner == owner:
+            return await self._answer(await self._directory.owned(link.session_id, owner), "found", owner=owner)
+        if not request.create:
+            return await self._answer(None, "none", owner=owner)
+        return await self._answer(await self._create(request, None, owner=owner), "created", owner=owner)
+
+    async def _answer(
+        self, session: Session | None, how: str, *, owner: str, path: str | None = None, note: str | None = None
+    ) -> FoundSession:
+        earlier: Sequence[Session] = ()
+        if path is not None:
+            without = None if session is None else session.id
+            earlier = await self._store.earlier_sessions(owner, path, without=without, limit=EARLIER)
+        if note is None and how == "created" and earlier:
+            note = NEW
+        return FoundSession.model_validate(
+            {"session": session, "how": how, "note": note, "path": path, "earlier": tuple(earlier)}
+        )
+
+    async def _lives_elsewhere(self, link: NotebookLink, path: str | None) -> bool:
+        """Whether the link's notebook is at its own path, which is another than this one."""
+        if link.path is None or link.path == path or self._notebooks is None:
+            return False
+        mark = await self._notebooks.mark(link.path)
+        return mark is not None and (is_same(link, mark) or (mark.id is None and shares_cell(link, mark)))
+
+    async def _path_of(self, request: SessionFind) -> str | None:
+        """The path of the asker's notebook as Jupyter knows it now; the one that the asker knows may be an old one."""
+        rows = [] if request.kernel_id is None else await self._rows_of(request.kernel_id)
+        if rows:
+            places = [
+                without_drive(str(row["path"])) for row in rows if row.get("type") == "notebook" and row.get("path")
+            ]
+            return await self._with_cell(places, request) if places else None
+        if request.notebook_path is None:
+            return None
+        path = self._relative(request.notebook_path)
+        return path if path.endswith(".ipynb") else None
+
+    async def _rows_of(self, kernel_id: str) -> list[dict[str, Any]]:
+        if self._jupyter is None:
+            return []
+        rows = await ensure_async(self._jupyter.session_manager.list_sessions())
+        return [row for row in rows if (row.get("kernel") or {}).get("id") == kernel_id]
+
+    async def _with_cell(self, places: Sequence[str], request: SessionFind) -> str:
+        """Of the notebooks that share a kernel, the one that the asking cell is in."""
+        if len(set(places)) > 1 and request.cell_id is not None and self._notebooks is not None:
+            for path in places:
+                mark = await self._notebooks.mark(path)
+                if mark is not None and request.cell_id in mark.cells:
+                    return path
+        known = self._relative(request.notebook_path or "")
+        return known if known in places else places[0]
+
+    def _relative(self, path: str) -> str:
+        """As the contents manager names it. Kernels may know their notebook by its absolute path."""
+        if "\0" in path:
+            raise InvalidRequest("notebook_path: not a path", field="notebook_path")
+        if self._jupyter is not None and Path(path).is_absolute():
+            for root in (Path(self._jupyter.root_dir), Path(self._jupyter.root_dir).resolve()):
+                if Path(path).is_relative_to(root):
+                    return str(PurePosixPath(Path(path).relative_to(root)))
+        return without_drive(path).strip("/") if not Path(path).is_absolute() else path
+
+    def _lock(self, owner: str) -> asyncio.Lock:
+        return self._locks.setdefault(owner, asyncio.Lock())
+
+
+COPIED: Final = "This notebook is a copy: it has a session of its own, and the other one keeps its own."
+NEW: Final = "There was another session of a notebook at this path. To continue it here: %navi session use 1"
+
+
+def _fingerprint(mark: NotebookMark | None, cell_id: str | None, known: Sequence[str]) -> tuple[str, ...]:
+    """What is stored to know the notebook again: its cells as they are saved, and those that have asked since."""
+    if mark is None:
+        return tuple(known)
+    asked = (cell_id,) if cell_id else ()
+    return tuple(dict.fromkeys((*asked, *(mark.fingerprint or EMPTY), *known)))[:MOST_CELLS]
