@@ -1,13 +1,18 @@
-"""What is typed at the prompt of a question: read, asked again, made an answer. Pure."""
+"""What is typed at the prompt of a question: read, asked again, made an answer; and what ends a prompt."""
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from navi_jupyter.kernel.display.run_view import QuestionPart
-from navi_jupyter.kernel.questions import UserAnswer, interview
+from navi_jupyter.kernel.client.io_thread import io_thread
+from navi_jupyter.kernel.display.run_view import QuestionPart, RunView
+from navi_jupyter.kernel.main_thread import MainThreadQueue
+from navi_jupyter.kernel.questions import PromptedQuestions, UserAnswer, interview
 
 APPROVED = UserAnswer("resolved", {"approved": True})
 ALWAYS = UserAnswer("resolved", {"approved": True, "always": "session"})
@@ -94,3 +99,104 @@ def test_a_question_is_declined_and_a_confirmation_is_yes_or_no() -> None:
     assert typed(value(**empty), "n")[0] == UserAnswer("cancelled")
     assert typed(value(), "", "price")[0] == UserAnswer("resolved", "price")
     assert typed(value(), "[1, 2]")[0] == UserAnswer("resolved", [1, 2])
+
+
+class Typist:
+    """A front end's input; nothing is typed before ``line`` is set."""
+
+    def __init__(self) -> None:
+        self.prompts: list[str] = []
+        self.shown = threading.Event()
+        self.line: str | None = None
+
+    def begin(self, prompt: str) -> None:
+        self.prompts.append(prompt)
+        self.shown.set()
+
+    def poll(self, timeout: float) -> str | None:
+        time.sleep(timeout)
+        line, self.line = self.line, None
+        return line
+
+
+class Server:
+    """What a server answers about the question."""
+
+    def __init__(self) -> None:
+        self.drawn = False
+        self.looks_since_drawn = 0
+        self.commands: list[dict[str, Any]] = []
+
+    async def request(self, *_: Any) -> dict[str, Any]:
+        self.looks_since_drawn += self.drawn
+        return {"drawn": self.drawn, "status": "open"}
+
+    async def command(self, _: str, command: dict[str, Any]) -> dict[str, Any]:
+        self.commands.append(command)
+        return {}
+
+
+def work_off(queue: MainThreadQueue, done: Callable[[], object]) -> None:
+    """Do the cell's work until then."""
+    deadline = time.monotonic() + 20
+    while not done():
+        assert time.monotonic() < deadline
+        if not queue.run_next():
+            queue.wait(0.05)
+
+
+def when_asked(typist: Typist, then: Callable[[], object]) -> threading.Thread:
+    """Does ``then`` once the next prompt is shown: as long as it is, the cell's thread reads."""
+    typist.shown.clear()
+
+    def wait() -> None:
+        if typist.shown.wait(20):
+            then()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+@pytest.fixture
+def cell() -> Iterator[tuple[PromptedQuestions, RunView, MainThreadQueue, Typist, Server]]:
+    """A cell that waits for a run with an open question."""
+    view, queue, typist, server = RunView("r_1"), MainThreadQueue(), Typist(), Server()
+    view.parts.append(approval())
+    asking = PromptedQuestions(server, "s_1", view, queue, typist)  # type: ignore[arg-type]
+    asking.start()
+    yield asking, view, queue, typist, server
+    asking.close()
+
+
+Cell = tuple[PromptedQuestions, RunView, MainThreadQueue, Typist, Server]
+
+
+def test_a_prompt_stands_back_for_other_work_of_the_cell_and_comes_again(cell: Cell) -> None:
+    _, _, queue, typist, server = cell
+    done: list[str] = []
+    poster = when_asked(typist, lambda: queue.post(lambda: done.append("code")))
+    work_off(queue, lambda: done)
+    poster.join()
+    person = when_asked(typist, lambda: setattr(typist, "line", "y"))
+    work_off(queue, lambda: server.commands)
+    person.join()
+    assert len(typist.prompts) == 2
+    assert server.commands[0]["payload"] == {"approved": True}
+
+
+def test_a_prompt_ends_when_a_page_shows_buttons_after_all(cell: Cell) -> None:
+    asking, view, queue, typist, server = cell
+    page = when_asked(typist, lambda: setattr(server, "drawn", True))
+    assert not server.commands
+    work_off(queue, lambda: server.looks_since_drawn > 1)
+    page.join()
+    server.drawn = False
+    second = QuestionPart("i_2", "approval", "Write it?", "write_file", {})
+    person = when_asked(typist, lambda: setattr(typist, "line", "n"))
+    view.parts.append(second)
+    io_thread().loop.call_soon_threadsafe(asking.notify)
+    work_off(queue, lambda: server.commands)
+    person.join()
+    assert [prompt.split("?")[0] for prompt in typist.prompts] == ["Allow run_code", "Allow write_file"]
+    assert server.commands[0]["interrupt_id"] == "i_2"

@@ -31,6 +31,8 @@ class Shown:
     """Displays and results, the latest of each, in the order of their first appearance."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """Every state that a display or result was in."""
+    prompts: list[str] = field(default_factory=list)
+    """What the cell asked at an input prompt."""
 
     @property
     def text(self) -> str:
@@ -74,13 +76,30 @@ class NotebookKernel:
             return client
         raise AssertionError(f"the kernel did not start:\n{self.server.log_tail()}")
 
-    def run(self, code: str, *, seen: Callable[[Shown], None] | None = None) -> Shown:
-        """Run a cell; what it showed when it is done. ``seen`` is called after each output."""
+    def run(
+        self,
+        code: str,
+        *,
+        seen: Callable[[Shown], None] | None = None,
+        typed: Callable[[str], str | None] | None = None,
+    ) -> Shown:
+        """Run a cell; what it showed when it is done. ``seen`` is called after each output.
+
+        ``typed`` makes a front end with input: it is called with each prompt; the line, or None to leave it unanswered.
+        """
         shown = Shown()
-        msg_id = self.client.execute(code, allow_stdin=False)
+        msg_id = self.client.execute(code, allow_stdin=typed is not None)
         deadline = time.monotonic() + CELL_WITHIN
         while True:
-            message = self.client.get_iopub_msg(timeout=max(0.1, deadline - time.monotonic()))
+            if typed is not None:
+                self._type(shown, typed)
+            wait = deadline - time.monotonic() if typed is None else 0.1
+            try:
+                message = self.client.get_iopub_msg(timeout=max(0.1, wait))
+            except queue.Empty:
+                if time.monotonic() < deadline:
+                    continue
+                raise
             if message["parent_header"].get("msg_id") != msg_id:
                 self._aside.append(message)
                 continue
@@ -100,6 +119,16 @@ class NotebookKernel:
         shown = self.run(code)
         assert shown.status == "ok", shown.error or shown
         return shown
+
+    def _type(self, shown: Shown, typed: Callable[[str], str | None]) -> None:
+        try:
+            request = self.client.get_stdin_msg(timeout=0)
+        except queue.Empty:
+            return
+        shown.prompts.append(request["content"]["prompt"])
+        line = typed(shown.prompts[-1])
+        if line is not None:
+            self.client.input(line)
 
     @staticmethod
     def _take(shown: Shown, kind: str, content: dict[str, Any]) -> bool:

@@ -185,11 +185,13 @@ def _question_words(question: QuestionPart) -> str:
 
 
 def _asked_code(question: QuestionPart) -> str:
-    """What would run or be written, as it would be; other arguments as JSON."""
-    for name in ("code", "source", "content"):
-        if isinstance(question.args.get(name), str):
-            return str(question.args[name])
-    return json.dumps(question.args, ensure_ascii=False, indent=2) if question.args else ""
+    """What would run or be written, as it would be, below the other arguments (which file, which cell)."""
+    name = next((name for name in ("code", "source", "content") if isinstance(question.args.get(name), str)), None)
+    if name is None:
+        return json.dumps(question.args, ensure_ascii=False, indent=2) if question.args else ""
+    others = [(other, value) for other, value in question.args.items() if other != name and value is not None]
+    lines = [f"{other}: {value if isinstance(value, str) else json.dumps(value)}" for other, value in others]
+    return "\n".join([*lines, *([""] if lines else []), str(question.args[name])])
 
 
 def _subagent_words(part: SubagentPart) -> str:
