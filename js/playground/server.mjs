@@ -106,6 +106,8 @@ const controls = {
       fired: 0,
       created_at: new Date().toISOString(),
       origin: "user",
+      allow: query.get("allow")?.split(",") ?? [],
+      reason: null,
     };
     session.recall(recall, "created");
     if (query.get("fire")) {

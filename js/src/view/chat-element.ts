@@ -31,6 +31,7 @@ import { QueuePanel, splitWaiting } from "./composer/queue.js";
 import { BrowserNotices } from "./panels/notifications.js";
 import { notifySetting } from "./panels/notify-setting.js";
 import { awayCard } from "./recalls/missed.js";
+import { runWithLeave } from "./recalls/leave.js";
 import { RecallsPanel } from "./recalls/panel.js";
 import { tick } from "./recalls/countdown.js";
 import { focusCard, focusRun, StickToEnd } from "./lib/scroll.js";
@@ -85,7 +86,7 @@ export class NaviChat extends LitElement {
     redraw: () => this.#redraw(),
   });
   readonly #log = new LogView(
-    { chooseModel: () => this.#settings.toggle(true), redraw: () => this.#redraw() },
+    { chooseModel: () => this.#settings.toggle(true), runWithLeave: (id, tools) => void runWithLeave(this.#requests, id, tools), redraw: () => this.#redraw() },
     { asks: this.#asks, tools: new ToolCards(this.#pictures), pictures: this.#pictures },
   );
   readonly #queue = new QueuePanel({

@@ -34,6 +34,13 @@ PREVIEW = {
 }  # fmt: skip
 
 
+TOOLS = [
+    {"name": name, "effect": effect, "permission": "ask", "available": True, "description": "", "parameters": {},
+     "source": "builtin", "why": None}
+    for name, effect in (("run_code", "run"), ("insert_cell", "write"), ("edit_cell", "write"))
+]  # fmt: skip
+
+
 def answer(body: Any, status: int = 200) -> Any:
     def fulfil(route: Route) -> None:
         route.fulfill(status=status, content_type="application/json", body=json.dumps(body))
@@ -54,6 +61,7 @@ def test_the_panel_its_form_its_history_and_the_card_are_accessible(
     page.route("**/navi/api/notify", answer({"notify": [{"name": "phone", "available": True}]}))
     page.route(f"**/navi/api/sessions/{session}", answer({"title": "t", "model": "m", "profile": "p", "unread": 2}))
     page.route("**/read", answer({"message": "no"}, 503))
+    page.route("**/tools?*", answer({"tools": TOOLS, "next": None}))
     page.reload()
     control(f"recall?session={session}&in=90000&title=daily&cron=0%209%20*%20*%201-5&id={session}")
     chat.find("recall").wait_for()
@@ -73,6 +81,72 @@ def test_the_panel_its_form_its_history_and_the_card_are_accessible(
     page.screenshot(path=str(OUT / f"recalls-{scheme}.png"))
     result = page.evaluate("async () => await axe.run()")
     assert [(found["id"], found["nodes"][0]["html"]) for found in result["violations"]] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_leave_is_given_shown_and_taken_back_by_keyboard_and_accessible(
+    open_chat: Any, control: Control, scheme: str
+) -> None:
+    session = f"leave-{scheme}"
+    chat = open_chat(session, color_scheme=scheme)
+    page = chat.page
+    asked: list[tuple[str, str, Any]] = []
+    last = {**FIRING, "recall_id": session, "status": "failed", "reason": "needed approval: run_code", "coalesced": 0}
+
+    def keep(body: Any) -> Any:
+        def fulfil(route: Route) -> None:
+            asked.append((route.request.method, route.request.url.rpartition("/api/")[2], route.request.post_data_json))
+            answer(body)(route)
+
+        return fulfil
+
+    control(f"recall?session={session}&in=90000&title=fit&cron=0%209%20*%20*%201-5&id={session}&allow=effect:write")
+    chat.find("recall").wait_for()
+    recall = page.evaluate("id => document.querySelector('navi-chat').state.recalls[id].recall", session)
+    page.route("**/recalls?session_id=*", answer({"recalls": [recall], "last": {session: last}, "next": None}))
+    page.route("**/recalls/preview", answer(PREVIEW))
+    page.route("**/tools?*", answer({"tools": TOOLS, "next": None}))
+    page.route(f"**/recalls/{session}/fire", keep(recall))
+    page.route(f"**/recalls/{session}", keep(recall))
+    page.route("**/navi/api/recalls", keep(recall))
+    page.route("**/firings*", answer({"firings": [last], "next": None}))
+    page.reload()
+    chat.find("recall-lacking").wait_for()
+    assert chat.find("recall-leave").first.inner_text() == "may change notebook and files without asking"
+    chat.find("recall-history").click()
+    chat.find("firing").wait_for()
+
+    chat.find("recall-new").focus()
+    page.keyboard.press("Enter")
+    chat.find("recall-allow-tools").wait_for()
+    page.keyboard.type("fit again")
+    page.keyboard.press("Tab")
+    page.keyboard.type("tomorrow at 9")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    assert chat.find("recall-may", "[value='effect:run']").is_checked()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    chat.find("recall-may", "[value=edit_cell]").wait_for()
+    page.add_script_tag(path=str(AXE))
+    OUT.mkdir(exist_ok=True)
+    page.screenshot(path=str(OUT / f"leave-{scheme}.png"))
+    result = page.evaluate("async () => await axe.run()")
+    assert [(found["id"], found["nodes"][0]["html"]) for found in result["violations"]] == []
+    chat.find("recall-parsed").wait_for()
+    chat.find("recall-save").focus()
+    page.keyboard.press("Enter")
+    chat.find("recall-form").wait_for(state="detached")
+    page.screenshot(path=str(OUT / f"leave-list-{scheme}.png"), clip={"x": 0, "y": 0, "width": 900, "height": 500})
+    for name in ("recall-revoke", "allow-again"):
+        chat.find(name).first.focus()
+        with page.expect_response(lambda found: f"/recalls/{session}" in found.url and found.request.method != "GET"):
+            page.keyboard.press("Enter")
+    (made, revoked, again) = asked
+    assert made[2]["allow"] == ["effect:run"]
+    assert revoked == ("PATCH", f"recalls/{session}", {"allow": []})
+    assert again == ("POST", f"recalls/{session}/fire", {"allow": ["run_code"]})
 
 
 def test_permission_for_notifications_is_asked_by_the_button_alone(open_chat: Any) -> None:

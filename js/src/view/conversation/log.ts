@@ -4,7 +4,7 @@ import { html, nothing, type TemplateResult } from "lit";
 import { guard } from "lit/directives/guard.js";
 import { repeat } from "lit/directives/repeat.js";
 import type { SentCommand } from "../../connection/outbox.js";
-import type { ActiveRun, Interrupt, Attached, ChatState, Item, Message, Reasoning, Subagent } from "../../state/model.js";
+import type { ActiveRun, Interrupt, Attached, ChatState, Item, Message, Reasoning, RunEnd, Subagent } from "../../state/model.js";
 import { firingOf, treeOf, type Tree } from "../../state/select.js";
 import type { InterruptCards } from "./approvals.js";
 import { end } from "./run-end.js";
@@ -21,6 +21,7 @@ const WINDOW = 150;
 
 export interface LogActions {
   chooseModel(): void;
+  runWithLeave(recallId: string, tools: readonly string[]): void;
   /** Draw again: something that is not in the state has changed. */
   redraw(): void;
 }
@@ -137,8 +138,15 @@ export class LogView {
       case "interrupt":
         return this.#parts.asks.render(item, askerOf(tree, item));
       case "end":
-        return end(item, isRolledBack(state, item), () => this.#actions.chooseModel());
+        return end(item, isRolledBack(state, item), { chooseModel: () => this.#actions.chooseModel(), allowAgain: this.#allowAgain(state, item) });
     }
+  }
+
+  /** For a run of a recall: how to run that again with leave for what it lacked. */
+  #allowAgain(state: ChatState, { runId }: RunEnd): ((tools: readonly string[]) => void) | null {
+    const prompt = state.items.find((item): item is Message => item.kind === "message" && item.role === "user" && item.runId === runId);
+    const recallId = prompt?.origin.recall_id ?? null;
+    return recallId === null ? null : (tools) => this.#actions.runWithLeave(recallId, tools);
   }
 
   #subagent(state: ChatState, tree: Tree, subagent: Subagent): TemplateResult {

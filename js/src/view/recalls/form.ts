@@ -5,6 +5,7 @@ import { ref } from "lit/directives/ref.js";
 import type { Policy, Preview, Recall } from "../../protocol/generated.js";
 import { keepKey } from "../lib/keyboard-guard.js";
 import { icons } from "../lib/icons.js";
+import { LeaveChoice } from "./leave.js";
 import { ask, isRecall, meaningOf, notifyTargets, type RequestContext } from "./requests.js";
 import { boundsText, moment, worded } from "./time.js";
 import { strings } from "../lib/strings.js";
@@ -20,6 +21,7 @@ type Meaning = { readonly text: string; readonly found: Preview | string | null 
 export class RecallForm {
   readonly #context: RequestContext;
   readonly #done: (recall: Recall | null) => void;
+  readonly #allow: LeaveChoice;
   #recall: Recall | null = null;
   #words = "";
   #isOpen = false;
@@ -47,6 +49,7 @@ export class RecallForm {
       },
     };
     this.#done = done;
+    this.#allow = new LeaveChoice(this.#context);
   }
 
   /** The recall that is being changed; null for a new one, undefined when there is no form. */
@@ -68,6 +71,7 @@ export class RecallForm {
     this.#when = "";
     this.#notify = new Set(recall?.policy.notify);
     this.#meaning = { text: "", found: null };
+    this.#allow.open(recall?.allow);
     void notifyTargets(this.#context).then((targets) => {
       this.#targets = targets;
       this.#context.redraw();
@@ -110,7 +114,7 @@ export class RecallForm {
         <input type="text" data-navi="recall-when" maxlength="300" autocomplete="off" dir="auto" placeholder=${hint} ?required=${!recall} .value=${this.#when} @input=${this.#timed} />
       </label>
       <div class="navi-meaning" data-navi="recall-meaning" role="status" data-ok=${this.#understood ? "yes" : "no"}>${this.#meaningText()}</div>
-      ${this.#tell()}
+      ${this.#allow.render()} ${this.#tell()}
       <div role="alert" data-navi="recall-refused">${this.#refused === null ? nothing : html`<span class="navi-problem" dir="auto">${this.#refused}</span>`}</div>
       <div class="navi-form-actions">
         <button type="submit" class="navi-button" data-navi="recall-save" ?disabled=${!this.#canSave}>${recall ? strings.recallSave : strings.recallMake}</button>
@@ -206,6 +210,7 @@ export class RecallForm {
     const message = this.#message.trim();
     const understood = this.#when.trim() ? this.#understood : null;
     const policy = this.#policy(recall, understood);
+    const allow = this.#allow.chosen;
     this.#refused = null;
     this.#isSaving = true;
     this.#context.redraw();
@@ -214,12 +219,14 @@ export class RecallForm {
           ...(message === recall.message ? {} : { message }),
           ...(understood ? { schedule: understood.schedule } : {}),
           ...(policy === null ? {} : { policy }),
+          ...(allow.join() === (recall.allow ?? []).join() ? {} : { allow }),
         })
       : await ask(this.#context, "POST", "recalls", {
           session_id: this.#context.session(),
           message,
           schedule: understood?.schedule,
           policy,
+          ...(allow.length ? { allow } : {}),
         });
     this.#isSaving = false;
     if (isRecall(saved)) {

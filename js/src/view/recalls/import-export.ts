@@ -4,6 +4,7 @@ import { html, nothing, type TemplateResult } from "lit";
 import { repeat } from "lit/directives/repeat.js";
 import { isObject } from "../../protocol/frames.js";
 import type { Imported, Recall } from "../../protocol/generated.js";
+import { leaveText } from "./leave.js";
 import { ask, type RequestContext } from "./requests.js";
 import { moment, worded } from "./time.js";
 import { strings } from "../lib/strings.js";
@@ -117,6 +118,6 @@ export class Exchange {
   }
 }
 
-function when({ schedule, next_at: nextAt }: Recall, words = scheduleText(schedule)): TemplateResult {
-  return html`${worded(words)}${nextAt === null ? nothing : html` · ${moment(nextAt)}`}`;
+function when({ schedule, next_at: nextAt, allow }: Recall, words = scheduleText(schedule)): TemplateResult {
+  return html`${worded(words)}${nextAt === null ? nothing : html` · ${moment(nextAt)}`}${allow?.length ? html` · ${leaveText(allow)}` : nothing}`;
 }

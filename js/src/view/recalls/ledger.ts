@@ -3,6 +3,7 @@
 import { html, nothing, type TemplateResult } from "lit";
 import { repeat } from "lit/directives/repeat.js";
 import type { Firing, Recall } from "../../protocol/generated.js";
+import { needed, runWithLeave } from "./leave.js";
 import { history, type RequestContext } from "./requests.js";
 import { boundsText, lateness, moment, worded } from "./time.js";
 import { strings } from "../lib/strings.js";
@@ -88,7 +89,8 @@ export class Ledger {
         </button>`;
     return html`<li data-navi="firing" data-status=${status}>
       ${moment(slot)} <b class="navi-firing-status">${strings.firingStatus[status] ?? status}</b>
-      <span class="navi-text" dir="auto">${details(firing).join(" · ")}</span> ${show}
+      <span class="navi-text" dir="auto">${details(firing).join(" · ")}</span>
+      ${firing === this.#firings?.[0] ? needed(firing.reason, (tools) => void runWithLeave(this.#context, firing.recall_id, tools)) : nothing} ${show}
     </li>`;
   }
 }

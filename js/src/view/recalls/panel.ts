@@ -11,6 +11,7 @@ import { icons } from "../lib/icons.js";
 import { Exchange } from "./import-export.js";
 import { RecallForm } from "./form.js";
 import { recallIcons } from "./icons.js";
+import { leaveText, needed, neededTools, runWithLeave } from "./leave.js";
 import { Ledger } from "./ledger.js";
 import { ask, isRecall, readSummaries, type RequestContext, type RecallSummaries } from "./requests.js";
 import { moment, worded } from "./time.js";
@@ -77,10 +78,15 @@ export class RecallsPanel {
     };
   }
 
-  async #ask(recallId: string, method: Method, path: string): Promise<unknown> {
+  async #ask(recallId: string, method: Method, path: string, body?: unknown): Promise<unknown> {
+    this.#begin();
+    return ask(this.#at(() => recallId), method, path, body);
+  }
+
+  /** Something else is tried: what went wrong before is no longer shown. */
+  #begin(): void {
     if (this.#refused !== null) this.#actions.redraw();
     this.#refused = this.#message = null;
-    return ask(this.#at(() => recallId), method, path);
   }
 
   render(state: ChatState, isShown: boolean): TemplateResult {
@@ -165,9 +171,20 @@ export class RecallsPanel {
         <span class="navi-recall-when">${this.#when(recall)}</span>
         <span class="navi-recall-actions">${this.#buttons(recall)}</span>
       </div>
-      ${this.#problem(id)} ${this.#form.of === id ? this.#form.render() : nothing}
+      ${leaveText(recall.allow)} ${this.#lacking(recall)} ${this.#problem(id)} ${this.#form.of === id ? this.#form.render() : nothing}
       ${this.#ledger.of === id ? this.#ledger.render(recall, this.#words(recall)) : nothing}
     </li>`;
+  }
+
+  /** That its last run needed leave that it did not have. */
+  #lacking({ id }: Recall): TemplateResult | typeof nothing {
+    const last = this.#summaries.last[id];
+    if (!last || last.status !== "failed" || !neededTools(last.reason).length) return nothing;
+    const again = (tools: readonly string[]): void => {
+      this.#begin();
+      void runWithLeave(this.#at(() => id), id, tools);
+    };
+    return html`<div class="navi-lacking" data-navi="recall-lacking">${icons.warning}<span dir="auto">${strings.recallLast(last.reason ?? "")}</span> ${needed(last.reason, again)}</div>`;
   }
 
   #buttons(recall: Recall): unknown {
@@ -186,6 +203,7 @@ export class RecallsPanel {
       status === "paused"
         ? button("resume", strings.recallResume(title), icons.play, post("resume"))
         : button("pause", strings.recallPause(title), icons.pause, post("pause")),
+      ...(recall.allow?.length ? [button("revoke", strings.leaveRevoke(title), recallIcons.revoke, () => void this.#ask(id, "PATCH", path, { allow: [] }))] : []),
       button("edit", strings.recallEdit(title), icons.edit, () => this.#open(recall), this.#form.of === id),
       ...always,
       button("cancel", strings.recallCancel(title), icons.close, () => void this.#ask(id, "DELETE", path)),
@@ -233,7 +251,7 @@ export class RecallsPanel {
     }
     if (schedule.kind !== "once") parts.push(worded(this.#words(recall)));
     const last = this.#summaries.last[id];
-    if (last && schedule.kind !== "once") {
+    if (last && schedule.kind !== "once" && !neededTools(last.reason).length) {
       const how = [strings.firingStatus[last.status] ?? last.status, last.reason].filter(Boolean).join(", ");
       parts.push(html`<span data-navi="recall-last" data-status=${last.status} dir="auto">${strings.recallLast(how)}</span>`);
     }
