@@ -7,6 +7,7 @@ on the wire ``90s``, ``10m``, ``1h30m``, ``2d``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -170,6 +171,19 @@ class Failure(Value):
 
     code: str
     message: str
+
+
+UNANSWERED = ("needed_approval", "needed_answer")  # Codes of a recall's run that needed the user, who was not there.
+
+
+def needed_approval(tools: Iterable[str]) -> Failure:
+    """Of a recall's run that needed these tools, and could not ask the user for them."""
+    return Failure(code="needed_approval", message=f"needed approval: {', '.join(dict.fromkeys(tools))}")
+
+
+def needed_answer(question: str) -> Failure:
+    """Of a recall's run that asked something other than whether it may call a tool."""
+    return Failure(code="needed_answer", message=f"needed an answer: {question}")
 
 
 class Run(Value):

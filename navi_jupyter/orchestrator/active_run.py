@@ -15,14 +15,15 @@ from ..errors import LeaseLost, NaviError, RunFailed, SessionNotFound
 from ..event_redaction import EventRedactor
 from ..events import Custom, Draft, Event
 from ..log_setup import get_logger
-from ..model.sessions import Failure, Run, RunStatus
-from ..ports.agent import AgentLoop, AskUser, ToolContext, Turn, TurnResult, tool_call, tool_context
+from ..model.runs import Interrupt
+from ..model.sessions import Failure, OriginKind, Run, RunStatus
+from ..ports.agent import AgentLoop, ToolContext, Turn, TurnResult, tool_call, tool_context
 from ..ports.transactions import SessionTx
 from .dependencies import SessionDependencies
 from .event_writer import EventWriter
 from .interrupts import PausableTimeout, RunInterrupts, opened
 from .prompts import RunSteering
-from .run_endings import Ending, close_run, custom, pause_run, persist_end
+from .run_endings import Ending, close_run, custom, pause_run, persist_end, unanswered
 from .transcript import TranscriptBuilder, fold_frames
 
 log = get_logger("session")
@@ -41,7 +42,7 @@ class ActiveRun:
         fold: TranscriptBuilder,
         time_limit: PausableTimeout,
         steering: RunSteering,
-        ask: AskUser,
+        ask: RunInterrupts,
     ) -> None:
         self.run = run
         self.fold = fold  # the run's conversation so far, the prompt included
@@ -52,6 +53,8 @@ class ActiveRun:
         self.abandoned = False  # set when the task did not end in time: it may go on, but its events are dropped
         self.over = False  # set when its end is being written down: nothing more gets into the log
         self.task: asyncio.Task[None]  # set by :meth:`begin`
+        self._ask = ask
+        self._unanswered: Ending | None = None  # set when a recall's run gets no answer
         self._cancelled = False
         self._closing = False  # set when the server stops or the session goes
         self._context = replace(context, emit=self.emit, ask=ask, steering=steering)
@@ -71,6 +74,16 @@ class ActiveRun:
         self._context.stop.set()
         self.task.cancel("stop")
 
+    def end_unanswered(self, questions: Sequence[Interrupt]) -> None:
+        """End it because these get no answer: a recall's run does not wait for one."""
+        self._unanswered = unanswered(questions)
+        self.task.cancel("unanswered")
+
+    def yield_session(self) -> None:
+        """The session is needed by others: a recall's run that waits for the user in memory does not hold it."""
+        if self.run.origin.kind is OriginKind.RECALL and self._ask.open and self._unanswered is None:
+            self.end_unanswered(list(self._ask.open.values()))
+
     def close(self) -> None:
         """End it because the session leaves."""
         self._closing = True
@@ -85,6 +98,8 @@ class ActiveRun:
     def grace(self) -> float:
         """Seconds that it may still take unless it is asked to end. Not over while the user is being asked."""
         if self.stopping or self._closing:
+            return 0.0
+        if self._unanswered is not None:
             return 0.0
         return max(self.time_limit.left, 1.0) if self.time_limit.held else max(self.time_limit.left, 0.0)
 
@@ -149,11 +164,15 @@ class ActiveRun:
         result = self._result
         if result is None or not result.asks or result.failure is not None or self.stopping or self.abandoned:
             return None
+        if self._unanswered is not None:
+            return None
         return result
 
     def ending(self) -> Ending:
         """What became of it. Called once: when the task is done, or given up."""
         result = self._result
+        if self._unanswered is not None:  # also where it came to its end before the cancellation did
+            return self._unanswered if result is None else replace(self._unanswered, usage=result.usage)
         if result is not None and result.failure is not None:
             return Ending(RunStatus.FAILED, result.failure, result.conversation, result.usage)
         if result is not None and not result.asks and not self.abandoned:
@@ -205,6 +224,9 @@ async def launch(
         active.note(drafts)
         joined(tuple(run_ids))
 
+    def end_unanswered(questions: Sequence[Interrupt]) -> None:
+        active.end_unanswered(questions)
+
     active = ActiveRun(
         run,
         context=replace(
@@ -232,6 +254,8 @@ async def launch(
             approval_timeout=shared.settings.approval_timeout,
             time_limit=time_limit,
             withdrawn=withdrawn,
+            followed=shared.followed,
+            unanswered=end_unanswered,
         ),
     )
     # Read last: the session is notified of prompts that come from now on.
@@ -264,7 +288,9 @@ async def record_pause(shared: SessionDependencies, active: ActiveRun, result: T
     ]
 
     async def unit(tx: SessionTx) -> None:
-        if not await pause_run(tx, run, result, asked, active.fold, server_id=shared.server_id):
+        if run.origin.kind is OriginKind.RECALL and await _is_left_alone(shared, tx, run):
+            await close_run(tx, run, unanswered(asked, result.usage), active.fold)
+        elif not await pause_run(tx, run, result, asked, active.fold, server_id=shared.server_id):
             # Asked to stop meanwhile, through another server.
             await close_run(tx, run, Ending(RunStatus.STOPPED, usage=result.usage), active.fold)
 
@@ -272,6 +298,11 @@ async def record_pause(shared: SessionDependencies, active: ActiveRun, result: T
     if not active.lost:
         await persist_end(shared.store, run, unit)
     log.info("run_pauses", session_id=run.session_id, run_id=run.id, questions=len(asked))
+
+
+async def _is_left_alone(shared: SessionDependencies, tx: SessionTx, run: Run) -> bool:
+    """Whether a recall's run must not wait: no view is open to answer in, or others need its session."""
+    return not shared.followed(run.session_id) or await tx.is_awaited(run.session_id)
 
 
 async def record_end(shared: SessionDependencies, active: ActiveRun, *, forced: bool) -> None:

@@ -20,7 +20,7 @@ from ..model.sessions import Origin, OriginKind, Run, RunStatus, Session
 from ..ports.store import DEFAULT_LEASE
 from ..ports.transactions import QueuedPrompt, SessionTx
 from .prompts import PRIORITIES, Arrival, edited, holder_of, host_of, message_events, queue_event, without
-from .run_endings import Ending, close_run, custom, interrupt_event, session_event
+from .run_endings import Ending, close_run, custom, interrupt_event, session_event, unanswered
 from .transcript import fold_frames
 
 
@@ -83,14 +83,18 @@ class CommandHandler:
             await self._check_lease(tx, arrival)
         rival = await tx.active_run(self._session_id)
         waiting = await tx.queued_prompts(self._session_id)
-        mode = arrival.prompt.mode
-        if mode == "reject" and (rival is not None or waiting):
+        mode, ended = arrival.prompt.mode, None
+        asked = await self._unanswered_by(tx, rival, arrival)
+        if mode == "reject" and ((rival is not None and not asked) or waiting):
             raise SessionBusy("The session is busy with another run.")
         if sum(len(queued.parts) for queued in waiting) >= self._max_queued:
             raise LimitReached(f"{self._max_queued} prompts are waiting in this session already.")
         zone = await self._zone_of(tx, session, arrival)
+        if rival is not None and asked:
+            await self._end_waiting(tx, rival, unanswered(asked))
+            ended, rival = rival, None
         if mode == "collect" and (host := host_of(waiting, arrival, zone)) is not None:
-            return await self._collect(tx, arrival, host, rival)
+            return await self._collect(tx, arrival, host, rival, ended)
         # No run to join: it is a prompt like any other.
         if mode == "steer" and rival is None:
             mode = "enqueue"
@@ -99,7 +103,6 @@ class CommandHandler:
             acceptance = await self._admit(tx, arrival, run, mode)
         else:
             acceptance = await self._admit_again(tx, interrupted, run, before, mode)
-        ended = None
         if rival is not None and mode in ("interrupt", "rollback"):
             ended = await self._interrupt_rival(tx, rival, arrival, forget=mode == "rollback")
             rival = None if ended is not None else rival
@@ -186,7 +189,19 @@ class CommandHandler:
         await tx.change_session(self._session_id, {"updated_at": run.created_at})
         return acceptance
 
-    async def _collect(self, tx: SessionTx, arrival: Arrival, host: QueuedPrompt, rival: Run | None) -> Admission:
+    async def _unanswered_by(self, tx: SessionTx, rival: Run | None, arrival: Arrival) -> Sequence[Interrupt]:
+        """What the run in the way has asked, if it does not hold the session for this prompt: a recall's run that
+        waits for the user makes way, unless this is their answer to it (``steer``) or ends it by itself."""
+        if rival is None or rival.status is not RunStatus.WAITING or rival.origin.kind is not OriginKind.RECALL:
+            return ()
+        own_way = arrival.prompt.mode in ("steer", "interrupt", "rollback")
+        if own_way and arrival.origin.kind is not OriginKind.RECALL:
+            return ()
+        return await tx.open_interrupts(rival.id)  # none: it has its answers, and is about to go on
+
+    async def _collect(
+        self, tx: SessionTx, arrival: Arrival, host: QueuedPrompt, rival: Run | None, ended: Run | None
+    ) -> Admission:
         at = now()
         seq = await tx.append(self._session_id, message_events(arrival, host.run.but(created_at=at)))
         await tx.change_prompt(host.run.id, [*host.parts, arrival.part])
@@ -195,7 +210,7 @@ class CommandHandler:
         acceptance = Acceptance(command_id=arrival.command_id, seq=seq, run_id=host.run.id)
         await tx.accept(self._session_id, arrival.prompt.type, acceptance, user_id=arrival.user_id)
         await tx.change_session(self._session_id, {"updated_at": at})
-        return Admission(acceptance, rival=rival)
+        return Admission(acceptance, rival=rival, ended=ended)
 
     async def _interrupt_rival(self, tx: SessionTx, rival: Run, arrival: Arrival, *, forget: bool) -> Run | None:
         """End the run in progress, or ask its owner to. The run, if it has ended here."""
@@ -204,14 +219,14 @@ class CommandHandler:
             event = queue_event("rolled_back", rival.command_id, rival.id)
             await tx.append(self._session_id, [Draft(event, run_id=rival.id, origin=arrival.origin, at=now())])
         if rival.status is RunStatus.WAITING:
-            await self._end_waiting(tx, rival)
+            await self._end_waiting(tx, rival, Ending(RunStatus.STOPPED))
             return rival
         await tx.request_stop(rival.id, arrival.command_id)
         return None
 
-    async def _end_waiting(self, tx: SessionTx, run: Run) -> None:
+    async def _end_waiting(self, tx: SessionTx, run: Run, ending: Ending) -> None:
         frames = await tx.run_frames(self._session_id, run.id)
-        await close_run(tx, run, Ending(RunStatus.STOPPED), await asyncio.to_thread(fold_frames, frames))
+        await close_run(tx, run, ending, await asyncio.to_thread(fold_frames, frames))
 
     async def _decline(self, tx: SessionTx, run: Run, arrival: Arrival) -> None:
         """A message instead of an answer declines what was asked, and is the reason."""
@@ -241,7 +256,7 @@ class CommandHandler:
             await tx.request_stop(target.id, sender.command_id)
         acceptance = await self._accept(tx, stop.type, sender, run_id, events)
         if target is not None and target.status is RunStatus.WAITING:
-            await self._end_waiting(tx, target)
+            await self._end_waiting(tx, target, Ending(RunStatus.STOPPED))
         return Withdrawal(acceptance, target)
 
     async def unqueue(self, tx: SessionTx, unqueue: Unqueue, sender: Sender) -> Withdrawal:

@@ -55,6 +55,7 @@ class SessionDependencies:
     history: SessionHistory
     tool_services: ToolServices
     run_ended: RunEnded
+    followed: Callable[[str], bool]  # whether a view of a session is open through this server
     limits_of_profile: Callable[[str], RunLimits]  # raises InvalidRequest for a profile that cannot be used
 
     def tool_context(self, session: Session, *, user_id: str, run_id: str, origin: Origin) -> ToolContext:

@@ -40,6 +40,11 @@ class EventLog:
         """The sessions that somebody is reading now."""
         return [session_id for session_id, feed in self._feeds.items() if feed.followers]
 
+    def is_followed(self, session_id: str) -> bool:
+        """Whether a view of this session is open."""
+        feed = self._feeds.get(session_id)
+        return feed is not None and feed.followers > 0
+
     def _appended(self, session_id: str, frames: list[tuple[int, str]]) -> None:
         feed = self._feeds.get(session_id)
         if feed is not None:

@@ -20,12 +20,13 @@ from ..errors import InvalidRequest
 from ..events import Draft
 from ..model.base import new_id
 from ..model.runs import Approval, Interrupt, InterruptKind, InterruptStatus
-from ..model.sessions import SYSTEM, Run
+from ..model.sessions import SYSTEM, OriginKind, Run
 from ..ports.agent import Ask
 from ..ports.store import SessionStore
 from ..ports.transactions import SessionTx
 from .event_writer import EventWriter
-from .run_endings import interrupt_event
+from .run_endings import close_run, interrupt_event, unanswered
+from .transcript import fold_frames
 
 
 def opened(ask: Ask, run: Run, at: datetime, *, approval_timeout: float, durable: bool) -> Interrupt:
@@ -57,15 +58,27 @@ async def settle(
     return settled
 
 
-async def expire(tx: SessionTx) -> None:
-    """Settle the questions of waiting runs whose time has passed."""
-    at = now()
+async def expire(tx: SessionTx) -> list[str]:
+    """Settle the questions of waiting runs whose time has passed; the ids of the runs that end by it.
+
+    A user's run goes on without the answer. A recall's ends: its model would make do without what it was woken for,
+    and that would look like success.
+    """
+    at, ended = now(), list[str]()
 
     def draft(settled: Interrupt) -> Draft:
         return Draft(interrupt_event("expired", settled), run_id=settled.run_id, origin=SYSTEM, at=at)
 
     for question in await tx.expired_interrupts(at=at):
-        await settle(tx, question, InterruptStatus.EXPIRED, draft=draft)
+        settled = await settle(tx, question, InterruptStatus.EXPIRED, draft=draft)
+        run = await tx.run(question.run_id)
+        if settled is None or run is None or run.origin.kind is not OriginKind.RECALL:
+            continue
+        left = [question, *await tx.open_interrupts(run.id)]
+        fold = fold_frames(await tx.run_frames(run.session_id, run.id))
+        if await close_run(tx, run, unanswered(left), fold):
+            ended.append(run.id)
+    return ended
 
 
 async def withdraw(tx: SessionTx, interrupt_id: str) -> None:
@@ -210,7 +223,10 @@ class RunInterrupts:
         approval_timeout: float,
         time_limit: PausableTimeout,
         withdrawn: Callable[[str], None],
+        followed: Callable[[str], bool],
+        unanswered: Callable[[Sequence[Interrupt]], None],
     ) -> None:
+        self.open: dict[str, Interrupt] = {}  # what it asks now, by id
         self._run = run
         self._server_id = server_id
         self._store = store
@@ -218,14 +234,21 @@ class RunInterrupts:
         self._interrupts = interrupts
         self._approval_timeout = approval_timeout
         self._time_limit = time_limit
+        self._followed = followed  # whether a view is open on the session
+        self._unanswered = unanswered
+        """Called with the questions of a recall's run that get no answer: it ends the run, and does not wait."""
         self._withdrawn = withdrawn  # called with the id of a question that is not wanted any more; does not wait
 
     async def __call__(self, ask: Ask) -> Interrupt:
         await self._event_writer.flushed(self._run.session_id)  # what it asks about is in the log before it
         question = opened(ask, self._run, now(), approval_timeout=self._approval_timeout, durable=False)
+        if self._run.origin.kind is OriginKind.RECALL and not self._followed(self._run.session_id):
+            self._unanswered([question])
+            return question.but(status=InterruptStatus.EXPIRED)
         # Before the question is in the database: an answer may come the moment it is committed.
         answer = self._interrupts.expect(question.id)
         self._time_limit.hold()
+        self.open[question.id] = question
         try:
             if not await self._open(question):
                 return question.but(status=InterruptStatus.CANCELLED)
@@ -234,6 +257,7 @@ class RunInterrupts:
             self._withdrawn(question.id)
             raise
         finally:
+            del self.open[question.id]
             self._time_limit.release()
             self._interrupts.forget(question.id)
 
@@ -259,6 +283,8 @@ class RunInterrupts:
 
         expired = await self._store.write(unit)
         if expired is not None:
+            if self._run.origin.kind is OriginKind.RECALL:
+                self._unanswered([question])
             return expired
         known: Sequence[Interrupt] = await self._store.interrupts([question.id])  # answered at the last moment
         return known[0] if known else question.but(status=InterruptStatus.CANCELLED)

@@ -130,7 +130,11 @@ class Maintenance:
     async def _expire(self) -> None:
         """Settle questions whose time has passed; let runs go on whose questions are settled."""
         if await self._store.expiring(at=now()):
-            await self._store.write(expire, durable=True)
+            for run_id in await self._store.write(expire, durable=True):
+                run = await self._store.run(run_id)
+                if run is not None:
+                    await self._run_ended(run)
+                    self._poke(run.session_id)
         for session_id in await self._store.ready_sessions():
             self._poke(session_id)
 

@@ -132,6 +132,7 @@ class Orchestrator:
             history=self.sessions.history,
             tool_services=self._tool_services,
             run_ended=self._run_ended,
+            followed=self.log.is_followed,
             limits_of_profile=self._limits_of_profile,
         )
         self._tasks = [

@@ -10,8 +10,8 @@ from ..clock import now, timestamp
 from ..errors import NaviError, SessionNotFound
 from ..events import Custom, Draft, Event, InterruptEntry, Outcome, RunError, RunFinished, RunStarted, TokenUsage
 from ..log_setup import get_logger
-from ..model.runs import Interrupt, InterruptStatus
-from ..model.sessions import Failure, Run, RunStatus, Session, Usage
+from ..model.runs import Interrupt, InterruptKind, InterruptStatus
+from ..model.sessions import Failure, Run, RunStatus, Session, Usage, needed_answer, needed_approval
 from ..ports.agent import TurnResult
 from ..ports.store import SessionStore
 from ..ports.transactions import SessionTx
@@ -39,6 +39,13 @@ def interrupted(tool: str | None) -> Ending:
     if tool is not None:
         message += f" It had started {tool}, so it is not started again by itself."
     return Ending(RunStatus.INTERRUPTED, Failure(code="interrupted", message=message))
+
+
+def unanswered(questions: Sequence[Interrupt], usage: Usage = NO_USAGE) -> Ending:
+    """The end of a recall's run whose questions got no answer."""
+    tools = [question.tool for question in questions if question.kind is InterruptKind.APPROVAL and question.tool]
+    failure = needed_approval(tools) if tools else needed_answer(questions[0].message)
+    return Ending(RunStatus.FAILED, failure, usage=usage)
 
 
 def custom(name: str, **value: object) -> Custom:

@@ -206,6 +206,8 @@ class SessionActor:
             origin=item.origin,
             attachments=item.attachments,
         )
+        if self.current is not None and prompt.mode not in ("steer", "interrupt", "rollback"):
+            self.current.yield_session()
         started: Run | None = None
         try:
             admission = await self._write(lambda tx: self._commands.prompt(tx, arrival, may_start=slot))

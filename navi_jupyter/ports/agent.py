@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ..events import Custom, Event
 from ..model.attachments import Attachment, Fact
-from ..model.recalls import Firing, Recall, RecallCreate
+from ..model.recalls import Firing, Recall, RecallCreate, RecallPatch
 from ..model.runs import Interrupt, InterruptKind
 from ..model.sessions import Failure, Origin, Run, RunStatus, Session, Usage
 from ..settings import Limits
@@ -52,6 +52,23 @@ class RecallAccess(Protocol):
 
         ``code``: one of the agent may wait for an expression, which is code that a kernel executes.
         """
+
+    async def check_leave(self, allow: Sequence[str], *, session_id: str, owner: str) -> None:
+        """Raises InvalidRequest for what a recall of the session cannot be allowed to do without asking."""
+
+    async def leave_of(self, recall_id: str) -> tuple[str, ...]:
+        """What the recall's runs may do without asking now; nothing when there is no such recall (any more)."""
+
+    async def patch(
+        self, recall_id: str, patch: RecallPatch, *, owner: str, zone: str | None = None, by_agent: bool = False
+    ) -> Recall:
+        """Change the fields that are there. Raises RecallNotFound, RecallOver, InvalidRequest, InvalidSchedule."""
+
+    async def pause(self, recall_id: str, *, owner: str) -> Recall:
+        """Nothing starts until it is resumed. Raises RecallNotFound, RecallOver."""
+
+    async def resume(self, recall_id: str, *, owner: str) -> Recall:
+        """Go on. Raises RecallNotFound, RecallOver."""
 
     async def in_session(self, session_id: str) -> Sequence[Recall]:
         """The session's recalls, the soonest first, then those that are over, the newest first."""

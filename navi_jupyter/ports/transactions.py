@@ -173,6 +173,9 @@ class SessionTx(LogTx, PromptTx, RunTx, InterruptTx, Protocol):
         A server that was stopped between claiming and delivering may have lost its claim without knowing.
         """
 
+    async def is_awaited(self, session_id: str) -> bool:
+        """Whether prompts wait in the session's queue, or firings of recalls for the session to be idle."""
+
     async def accept(self, session_id: str, kind: str, acceptance: Acceptance, *, user_id: str) -> None:
         """Remember the answer to a command. Unique on (session, command_id)."""
 

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 
 from ..clock import timestamp
 from ..model.recalls import FiringStatus, Recall, Schedule, When, WhenEvent
-from ..model.sessions import Run, RunStatus
+from ..model.sessions import UNANSWERED, Run, RunStatus
 from ..ports.recalls import FiringState
 
 MAX_WAIT = timedelta(days=7)  # How long a firing waits for a busy session when no ``grace`` sets a shorter time.
@@ -162,6 +162,8 @@ def decide(recall: Recall, firing: FiringState, happening: Happening, now: datet
             return Move(FiringStatus.FAILED, f"interrupted after {tool}" if tool else SERVER_DIED)
         case Ended(run=run) if succeeded(run):
             return Move(FiringStatus.SUCCEEDED, error_code(run) or firing.firing.reason)
+        case Ended(run=run) if run.error is not None and run.error.code in UNANSWERED:
+            return Move(FiringStatus.FAILED, run.error.message)  # tried again, it would ask again
         case Ended(run=run) if run.status is RunStatus.STOPPED and not timed_out(run, firing, now):
             return Move(FiringStatus.CANCELLED, "its run was stopped")
         case Ended(run=run):

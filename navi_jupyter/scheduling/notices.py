@@ -63,11 +63,19 @@ class RecallNotice:
         )
 
 
+NEEDED = "needed approval: "
+
+
 def with_advice(recall: Recall, move: Move) -> str | None:
     """The reason of a firing's end as its session shows it: with what to do where nothing follows by itself."""
-    if move.reason is None or not move.reason.startswith("interrupted after "):
-        return move.reason
+    if move.reason is None:
+        return None
     handle = lasting_handle(recall.id)
+    if move.to is FiringStatus.FAILED and move.reason.startswith(NEEDED):
+        tools = move.reason.removeprefix(NEEDED).replace(", ", ",")
+        return f"{move.reason}. To allow it and run it again: %navi fire {handle} --allow {tools}"
+    if not move.reason.startswith("interrupted after "):
+        return move.reason
     return f"{move.reason}, when its server ended; it is not run again by itself. To run it: %navi fire {handle}"
 
 

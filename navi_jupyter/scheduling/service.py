@@ -188,7 +188,16 @@ class RecallService:
         self._mutations.notify(state.recall)
         return state.recall
 
-    async def patch(self, recall_id: str, patch: RecallPatch, *, owner: str, zone: str | None = None) -> Recall:
+    async def check_leave(self, allow: Sequence[str], *, session_id: str, owner: str) -> None:
+        await self._mutations.check_leave(allow, session_id=session_id, owner=owner)
+
+    async def leave_of(self, recall_id: str) -> tuple[str, ...]:
+        state = await self._store.recall_state(recall_id)
+        return () if state is None else state.recall.allow
+
+    async def patch(
+        self, recall_id: str, patch: RecallPatch, *, owner: str, zone: str | None = None, by_agent: bool = False
+    ) -> Recall:
         """Change the fields that are there. A new schedule counts from now; what already fired or waits keeps its slot.
 
         Raises RecallNotFound, RecallOver, InvalidRequest, InvalidSchedule.
@@ -206,6 +215,8 @@ class RecallService:
             session = await tx.session(state.recall.session_id)
             own_zone = zone or (session.timezone if session else "UTC")
             patched = self._mutations.patched(state, patch, now, own_zone)
+            if by_agent and patch.schedule is not None and (why := agent_may_not(patched.recall.schedule, code=False)):
+                raise InvalidSchedule(why, field="schedule")
             moved = with_status(patched, await tx.open_firings([recall_id]))
             if not patch.model_fields_set:
                 return state.recall

@@ -266,6 +266,15 @@ class SessionRows(LogRows, PromptRows, RunRows, InterruptRows):
             (json.dumps(list(fingerprint)), path),
         )
 
+    async def is_awaited(self, session_id: str) -> bool:
+        row = await self.one(
+            "SELECT EXISTS (SELECT 1 FROM runs WHERE session_id = ? AND status = 'queued')"
+            " OR EXISTS (SELECT 1 FROM firings WHERE session_id = ? AND status = 'pending' AND deferred = 1)"
+            " AS awaited",
+            (session_id, session_id),
+        )
+        return row is not None and bool(row["awaited"])
+
     async def delete_session(self, session_id: str) -> None:
         await self.change("DELETE FROM sessions WHERE id = ?", (session_id,))
 

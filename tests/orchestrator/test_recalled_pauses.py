@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -15,30 +16,69 @@ from navi_jupyter.orchestrator.orchestrator import Orchestrator
 from navi_jupyter.scheduling.scheduler import Scheduler
 from navi_jupyter.scheduling.service import RecallService
 from navi_jupyter.store.sqlite import SqliteStore
-from tests.support.orchestrator_world import OWNER, Agent, Envelope, World, ends, kinds, pauses
+from tests.support.orchestrator_world import (
+    OWNER,
+    PATIENCE,
+    Agent,
+    Envelope,
+    World,
+    ends,
+    eventually,
+    kinds,
+    pauses,
+    told,
+)
 
 
 class Asker(Agent):
-    """Asks whatever it is prompted."""
+    """Asks whatever it is prompted; ``inner`` and ``say`` as every agent of these tests."""
 
     async def run(self, turn: Any, context: Any) -> AsyncIterator[Any]:
         self.turns.append(turn)
         self.contexts[turn.run_id] = context
-        async for item in self._ask(turn):
+        word, *rest = turn.prompt.split()
+        does = getattr(self, f"_{word}") if word in ("ask", "inner", "say", "twice", "wait") else self._ask
+        async for item in does(turn, *(rest if does != self._ask or word == "ask" else ())):
             yield item
 
 
 class Recalled(World):
     recalls: RecallService
 
-    async def recall(self, sid: str, **policy: Any) -> str:
+    async def recall(self, sid: str, message: str = "look", **policy: Any) -> str:
         request = RecallCreate(
             session_id=sid,
-            message="look",
+            message=message,
             schedule=OnceSpec.model_validate({"kind": "once", "in": "50ms"}),
             policy=Policy(**policy),
         )
         return (await self.recalls.create(request, owner=OWNER, zone="UTC")).id
+
+    async def outcome(self, recall_id: str) -> tuple[str, str | None]:
+        """How its last firing ended, once it has; without a view of the session."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                found = await self.recalls.firings(recall_id, owner=OWNER)
+                if found and found[0].status.final:
+                    break
+                await asyncio.sleep(0.01)
+        return found[0].status.value, found[0].reason
+
+    @asynccontextmanager
+    async def watched(self, sid: str) -> AsyncIterator[None]:
+        """A view of the session is open meanwhile."""
+
+        async def read() -> None:
+            async for _ in self.orchestrator.follow(sid, after=0, owner=OWNER):
+                pass
+
+        reader = asyncio.create_task(read())
+        await eventually(lambda: self.orchestrator.log.is_followed(sid))
+        try:
+            yield
+        finally:
+            reader.cancel()
+            await asyncio.wait([reader])
 
     async def paused(self, sid: str) -> tuple[str, str]:
         """The run that the recall has started, and its question, once it asks."""
@@ -67,13 +107,13 @@ async def recalled(folder: Path) -> AsyncIterator[Recalled]:
 
 
 def action(name: str, recall_id: str) -> Any:
-    def told(envelope: Envelope) -> bool:
+    def reported(envelope: Envelope) -> bool:
         event = envelope["event"]
         if event.get("name") != "navi.recall":
             return False
         return bool(event["value"]["action"] == name and event["value"]["recall"]["id"] == recall_id)
 
-    return told
+    return reported
 
 
 async def test_a_recall_whose_run_waits_is_running_until_the_run_has_ended(tmp_path: Path) -> None:
@@ -131,3 +171,130 @@ async def test_a_recall_that_finds_a_run_waiting_is_deferred_until_that_has_ende
         await w.answer(sid, log[-1]["event"]["outcome"]["interrupts"][0]["id"])
         await w.until(sid, ends(second))
         await w.until(sid, action("fired", recall_id))
+
+
+NEEDED = ("failed", "needed approval: run_code")
+
+
+async def test_a_recall_that_asks_where_no_view_is_open_fails_at_once_and_says_what_it_needed(tmp_path: Path) -> None:
+    async with recalled(tmp_path) as w:
+        sid = await w.session()
+        recall_id = await w.recall(sid, retries=3)
+        assert await w.outcome(recall_id) == NEEDED
+        (run,) = (await w.orchestrator.sessions.runs(sid, owner=OWNER, limit=9))[0]
+        assert run.error is not None
+        assert (run.status, run.error.code, run.error.message) == (
+            "failed", "needed_approval", "needed approval: run_code",
+        )  # fmt: skip
+        assert (await w.recalls.queries.get(recall_id, owner=OWNER)).status == "failed"
+        log = await w.log(sid)
+        (reported,) = [e["event"]["value"] for e in log if action("failed", recall_id)(e)]
+        handle = reported["reason"].split("%navi fire ")[1].split()[0]
+        assert reported["reason"].startswith("needed approval: run_code. ")
+        assert reported["reason"].endswith(f"%navi fire {handle} --allow run_code")
+        assert handle in recall_id
+        assert (await w.view(sid)).run is None, "it does not hold the session"
+        assert not any(told("opened")(e) for e in log), "what cannot be answered is not asked"
+        accepted = await w.prompt(sid, "say 1", mode="reject")
+        await w.until_end(sid, accepted.run_id)
+
+
+async def test_several_calls_that_needed_approval_are_named_once_each(tmp_path: Path) -> None:
+    async with recalled(tmp_path) as w:
+        sid = await w.session()
+        assert await w.outcome(await w.recall(sid, "ask 3")) == NEEDED
+        assert await w.outcome(await w.recall(sid, "twice")) == ("failed", "needed an answer: Which? 0")
+
+
+async def test_a_recall_that_waits_for_an_answer_makes_way_for_another_one(tmp_path: Path) -> None:
+    async with recalled(tmp_path) as w:
+        sid = await w.session()
+        async with w.watched(sid):
+            first = await w.recall(sid)
+            run_id, question = await w.paused(sid)
+            second = await w.recall(sid, "say 1")
+            log = await w.until(sid, action("fired", second))
+            assert await w.outcome(first) == NEEDED
+            assert await w.outcome(second) == ("succeeded", None)
+            assert await w.status(sid, run_id) == "failed"
+            assert any(told("cancelled", question)(e) for e in log)
+            assert sum(ends(run_id)(e) for e in log) == 1
+            assert not any(action("deferred", second)(e) for e in log), "it did not have to wait"
+
+
+@pytest.mark.parametrize("mode", ["enqueue", "reject", "collect"])
+async def test_a_recall_that_waits_for_an_answer_makes_way_for_the_users_prompt(tmp_path: Path, mode: str) -> None:
+    async with recalled(tmp_path) as w:
+        sid = await w.session()
+        async with w.watched(sid):
+            recall_id = await w.recall(sid)
+            run_id, _ = await w.paused(sid)
+            accepted = await w.prompt(sid, "say 1", mode=mode)
+            assert accepted.run_id != run_id
+            await w.until_end(sid, accepted.run_id)
+            assert await w.outcome(recall_id) == NEEDED
+
+
+async def test_a_prompt_that_came_before_the_question_is_not_kept_waiting_by_it(tmp_path: Path) -> None:
+    async with recalled(tmp_path) as w:
+        sid = await w.session()
+        async with w.watched(sid):
+            await w.prompt(sid, "wait")
+            first = await w.recall(sid)
+            second = await w.recall(sid, "ask", busy="queue")
+            await w.until(sid, action("deferred", first))
+            w.agent.gate.set()
+            assert await w.outcome(second) == NEEDED
+            _, question = await w.paused(sid)
+            await w.answer(sid, question)
+            assert await w.outcome(first) == ("succeeded", None)
+
+
+async def test_an_answer_in_time_counts_and_a_refusal_is_an_answer(tmp_path: Path) -> None:
+    async with recalled(tmp_path) as w:
+        sid = await w.session()
+        async with w.watched(sid):
+            for payload in ({"approved": True}, {"approved": False, "message": "not now"}):
+                recall_id = await w.recall(sid)
+                log = await w.until(sid, action("started", recall_id))
+                run_id = next(e["run_id"] for e in reversed(log) if e["event"]["type"] == "RUN_STARTED")
+                (question,) = await w.questions(sid, run_id)
+                await w.answer(sid, question, payload=payload)
+                assert await w.outcome(recall_id) == ("succeeded", None)
+
+
+async def test_a_question_of_a_recall_that_expires_ends_its_firing_as_failed(tmp_path: Path) -> None:
+    async with recalled(tmp_path) as w:
+        sid = await w.session()
+        async with w.watched(sid):
+            recall_id = await w.recall(sid, "ask 2 0.2")
+            assert await w.outcome(recall_id) == NEEDED
+            log = await w.log(sid)
+            assert "navi.interrupt:expired" in kinds(log)
+            assert len(w.agent.turns) == 1, "its model is not asked again"
+            asked = await w.prompt(sid, "ask 1 0.2")
+            await w.until_end(sid, asked.run_id)
+            assert await w.status(sid, asked.run_id) == "completed", "a user's own run goes on without"
+
+
+async def test_a_question_in_memory_of_a_recall_is_not_waited_for_either(tmp_path: Path) -> None:
+    async with recalled(tmp_path) as w:
+        sid = await w.session()
+        needed = ("failed", "needed an answer: How many?")
+        assert await w.outcome(await w.recall(sid, "inner 60")) == needed
+        async with w.watched(sid):
+            assert await w.outcome(await w.recall(sid, "inner 0.2")) == needed
+            waiting = await w.recall(sid, "inner 60")
+            await w.until(
+                sid, lambda e: told("opened")(e) and e["event"]["value"]["interrupt"]["run_id"] == e["run_id"]
+            )
+            await w.until(sid, action("started", waiting))
+            second = await w.recall(sid, "say 1")
+            assert await w.outcome(waiting) == needed
+            assert await w.outcome(second) == ("succeeded", None)
+            answered = await w.recall(sid, "inner 60")
+            log = await w.until(sid, action("started", answered))
+            run_id = [e["run_id"] for e in log if e["event"]["type"] == "RUN_STARTED"][-1]
+            log = await w.until(sid, lambda e: told("opened")(e) and e["run_id"] == run_id)
+            await w.answer(sid, log[-1]["event"]["value"]["interrupt"]["id"], payload={"n": 3})
+            assert await w.outcome(answered) == ("succeeded", None)

@@ -10,11 +10,11 @@ from zoneinfo import ZoneInfo
 from navi_jupyter.agent.registry import AgentParts, default_parts
 from navi_jupyter.agent.tools.base import Tool
 from navi_jupyter.clock import now
-from navi_jupyter.errors import AttachmentNotFound, RecallNotFound, RecallOver
+from navi_jupyter.errors import AttachmentNotFound, InvalidRequest, RecallNotFound, RecallOver
 from navi_jupyter.events import Event
 from navi_jupyter.model.attachments import Attachment
 from navi_jupyter.model.base import new_id
-from navi_jupyter.model.recalls import Firing, FiringStatus, Recall, RecallCreate, RecallStatus
+from navi_jupyter.model.recalls import Firing, FiringStatus, Recall, RecallCreate, RecallPatch, RecallStatus
 from navi_jupyter.model.runs import Interrupt, InterruptStatus
 from navi_jupyter.model.sessions import USER, Origin, OriginKind, Run, RunStatus, Session
 from navi_jupyter.ports.agent import (
@@ -55,6 +55,7 @@ class MemoryDesk:
             message=request.message,
             schedule=schedule,
             policy=request.policy,
+            allow=request.allow,
             status=RecallStatus.PENDING,
             next_at=next_after(schedule, at),
             created_at=at,
@@ -62,6 +63,31 @@ class MemoryDesk:
         )
         self.recalls[recall.id] = recall
         return recall
+
+    async def check_leave(self, allow: Sequence[str], *, session_id: str, owner: str) -> None:
+        if unknown := [name for name in allow if name.startswith("no_")]:
+            raise InvalidRequest(f"There is no tool or effect {unknown[0]!r}.", field="allow")
+
+    async def leave_of(self, recall_id: str) -> tuple[str, ...]:
+        return self.recalls[recall_id].allow if recall_id in self.recalls else ()
+
+    async def patch(
+        self, recall_id: str, patch: RecallPatch, *, owner: str, zone: str | None = None, by_agent: bool = False
+    ) -> Recall:
+        given = {name: getattr(patch, name) for name in patch.model_fields_set - {"schedule"}}
+        if patch.schedule is not None:
+            given["schedule"] = resolve(patch.schedule, now=now(), zone=zone or ZONE)
+        return self._become(recall_id, **given)
+
+    async def pause(self, recall_id: str, *, owner: str) -> Recall:
+        return self._become(recall_id, status=RecallStatus.PAUSED)
+
+    async def resume(self, recall_id: str, *, owner: str) -> Recall:
+        return self._become(recall_id, status=RecallStatus.PENDING)
+
+    def _become(self, recall_id: str, **changes: Any) -> Recall:
+        self.recalls[recall_id] = self.recalls[recall_id].model_copy(update=changes)
+        return self.recalls[recall_id]
 
     async def in_session(self, session_id: str) -> Sequence[Recall]:
         mine = [one for one in self.recalls.values() if one.session_id == session_id]

@@ -24,12 +24,13 @@ from ...events import (
     ToolCallStart,
 )
 from ...model.base import new_id
+from ...model.sessions import Failure, needed_approval
 from ...ports.agent import ToolContext, Turn, TurnResult, tool_context
 from ...text import truncate
 from ...timetext.dates import zone_of_place
 from ...timetext.parse import Timed, read
 from ..registry import AgentParts
-from ..run.approvals import ApprovalGate, rejected_call
+from ..run.approvals import Allowances, ApprovalGate, rejected_call
 from ..tools.base import as_text, call_recorded
 from ..tools.builtin import builtin_tools
 from ..trigger import RecallTrigger, trigger_of
@@ -64,6 +65,13 @@ class OfflineTools:
     def __init__(self, agent_parts: AgentParts, context: ToolContext) -> None:
         self._agent_parts = agent_parts
         self._context = context
+        self._allowances = Allowances()
+
+    @property
+    def failure(self) -> Failure | None:
+        """That a recall's run needed a tool and the user could not be asked; None where there was no such call."""
+        unasked = self._allowances.unasked
+        return needed_approval(unasked) if unasked else None
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> str:
         """The output of the tool as a model would read it: text, or JSON.
@@ -77,7 +85,8 @@ class OfflineTools:
         except InvalidRequest as error:  # the user's file of the profile is broken
             return rejected_call(error.message, error.code)
         # This backend cannot pause for an answer: a call that would ask is refused, with how to allow it.
-        objection = ApprovalGate(self._agent_parts.permissions, profile, self._context).objection(tool)
+        gate = ApprovalGate(self._agent_parts.permissions, profile, self._context, self._allowances)
+        objection = await gate.objection(tool, arguments)
         if objection is not None:
             return rejected_call(objection, ToolDenied.code)
         token = tool_context.set(self._context)
@@ -103,7 +112,7 @@ class OfflineRun:
         self._lead = replies.unreadable_attachments([one.name for one in self._turn.attachments])
         async for event in self._triggered(trigger) if trigger else self._answer(understand(self._turn.prompt)):
             yield event
-        yield TurnResult(conversation=b'{"format":"offline/1"}')
+        yield TurnResult(conversation=b'{"format":"offline/1"}', failure=self._tools.failure)
 
     def _triggered(self, trigger: RecallTrigger) -> _Events:
         """A recall has fired: do what its message asks, else repeat it; with the time when it was due."""

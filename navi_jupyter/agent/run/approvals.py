@@ -14,11 +14,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ...errors import NaviError
 from ...model.runs import Approval, Interrupt, InterruptKind, InterruptStatus, Permission
+from ...model.sessions import OriginKind
 from ...ports.agent import Ask, ToolContext
 from ..profiles.definitions import Profile
 from ..tools.base import Tool
-from ..tools.permissions import ToolPermissions
+from ..tools.permissions import ToolPermissions, Verdict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,10 +33,15 @@ class Decision:
 
 
 class Allowances:
-    """The tools that the user has allowed for the session during this run. Shared by the run's agent and subagents."""
+    """The tools that the user has allowed for the session during this run, and those that it could not ask for.
+
+    Shared by the run's agent and subagents.
+    """
 
     def __init__(self) -> None:
         self.names: set[str] = set()
+        self.unasked: dict[str, None] = {}
+        """Tools that a recall's run needed, and did not get since the user could not be asked; in their order."""
         self._changed = asyncio.Event()
 
     def add(self, name: str) -> None:
@@ -71,43 +78,64 @@ class ApprovalGate:
         """Whether a question is awaited in memory. A subagent cannot be suspended, so its questions are."""
         return self._subagent is not None
 
-    def decide(self, tool: Tool) -> Permission:
-        """Whether the tool may be called now."""
-        return self._permissions.decide(tool, self._profile, self._current_context())
+    async def decide(self, tool: Tool, args: Mapping[str, Any]) -> Verdict:
+        """Whether this call may be made now, and why.
 
-    def explain(self, tool: Tool) -> str:
-        """The reason for what :meth:`decide` returns."""
-        return self._permissions.explain(tool, self._profile, self._current_context())
+        A recall's leave is read anew for each call, so that a revocation counts at once.
+        """
+        context = await self._current_context()
+        try:
+            question = None if tool.asks is None else await tool.asks(args, context)
+        except NaviError as error:
+            return Verdict(permission=Permission.DENY, because=error.message)
+        verdict = self._permissions.judge(tool, self._profile, context, question)
+        if verdict.unasked:
+            self._allowances.unasked[tool.name] = None
+        return verdict
 
-    def objection(self, tool: Tool) -> str | None:
-        """Why a backend that cannot ask the user may not call the tool; None when it may."""
+    async def objection(self, tool: Tool, args: Mapping[str, Any]) -> str | None:
+        """Why a backend that cannot ask the user may not make the call; None when it may."""
         if not self._profile.offers(tool):
             return f"The profile {self._profile.name!r} has no {tool.name}."
-        match self.decide(tool):
+        verdict = await self.decide(tool, args)
+        match verdict.permission:
             case Permission.ALLOW:
                 return None
             case Permission.ASK:
+                self._note_unasked(tool)
                 return f"{tool.name} needs your approval, and this backend cannot ask for it: allow it in the session."
             case Permission.DENY:
-                return self.explain(tool)
+                return verdict.because
 
-    def _current_context(self) -> ToolContext:
-        """The run's context, with what was allowed since the run began."""
-        session = self._context.session
+    def _note_unasked(self, tool: Tool) -> None:
+        """A call needed the user, who cannot be asked. Where they wrote the prompt, they read it in the answer."""
+        if self._context.origin.kind is OriginKind.RECALL:
+            self._allowances.unasked[tool.name] = None
+
+    async def _current_context(self) -> ToolContext:
+        """The run's context, with what was allowed since the run began, and with what its recall may do now."""
+        context = self._context
+        leave: tuple[str, ...] = ()
+        if context.origin.kind is OriginKind.RECALL and context.origin.recall_id is not None:
+            leave = await context.recalls.leave_of(context.origin.recall_id)
+        session = context.session
         allowed = (*session.allowed_tools, *sorted(self._allowances.names.difference(session.allowed_tools)))
-        return replace(self._context, session=session.but(allowed_tools=allowed))
+        return replace(context, session=session.but(allowed_tools=allowed), leave=leave)
 
-    async def ask(self, tool: Tool, args: Mapping[str, Any], call_id: str | None) -> Decision:
+    async def ask(
+        self, tool: Tool, args: Mapping[str, Any], call_id: str | None, question: str | None = None
+    ) -> Decision:
         """Ask the user and wait, in memory. The question is withdrawn when the tool is allowed in the meantime."""
         if self._context.ask is None:
+            self._note_unasked(tool)
             return Decision(approved=False, message="It needs the user's approval, and this run cannot ask the user.")
-        ask = replace(approval_question(tool.name, dict(args), call_id), subagent_run_id=self._subagent)
+        ask = replace(approval_question(tool.name, dict(args), call_id, question), subagent_run_id=self._subagent)
         asking = asyncio.ensure_future(self._context.ask(ask))
         granted = asyncio.ensure_future(self._allowances.granted(tool.name))
         try:
             # Several subagents may ask about one tool at once: "allow for the session" answers all of them.
             await asyncio.wait({asking, granted}, return_when=asyncio.FIRST_COMPLETED)
-            if not asking.done() and self.decide(tool) is Permission.ALLOW:
+            if not asking.done() and (await self.decide(tool, args)).permission is Permission.ALLOW:
                 return Decision(approved=True)
             return self.take_answer(await asking)
         finally:
@@ -124,11 +152,10 @@ class ApprovalGate:
         return decision
 
 
-def approval_question(tool: str, args: dict[str, Any], call_id: str | None) -> Ask:
-    """The question whether a call may be made."""
-    return Ask(
-        kind=InterruptKind.APPROVAL, message=f"Navi wants to use {tool}.", tool_call_id=call_id, tool=tool, args=args
-    )
+def approval_question(tool: str, args: dict[str, Any], call_id: str | None, question: str | None = None) -> Ask:
+    """The question whether a call may be made, in the call's own words where it has some."""
+    message = question or f"Navi wants to use {tool}."
+    return Ask(kind=InterruptKind.APPROVAL, message=message, tool_call_id=call_id, tool=tool, args=args)
 
 
 def rejected_call(message: str, code: str = "not_approved") -> str:

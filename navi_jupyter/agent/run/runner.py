@@ -8,7 +8,7 @@ This module and those it imports load pydantic_ai (0.6 s): :mod:`.backend` impor
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pydantic_ai import DeferredToolResults, ToolApproved
@@ -20,7 +20,7 @@ from ...errors import NaviError, RunFailed, ToolDenied
 from ...events import Attributed, Event, SubagentError, SubagentFinished, SubagentStarted
 from ...log_setup import get_logger
 from ...model.base import new_id
-from ...model.sessions import Failure, OriginKind
+from ...model.sessions import Failure, OriginKind, needed_approval
 from ...ports.agent import SubagentResult, ToolContext, Turn, TurnResult, subagent, tool_call, tool_context
 from ..profiles.definitions import Profile, instructions
 from ..providers.models import build_model
@@ -92,7 +92,7 @@ async def run_agent(turn: Turn, context: ToolContext, agent_parts: AgentParts, e
             timeout=turn.limits.run_timeout,
         )
     )
-    return _turn_result(result, [*paused.messages, *result.messages], translator, scope)
+    return _turn_result(result, [*paused.messages, *result.messages], translator, scope, toolset.questions)
 
 
 async def _scope(turn: Turn, context: ToolContext, agent_parts: AgentParts, emit: Emit, paused: PausedRun) -> RunScope:
@@ -139,18 +139,26 @@ def _answers(turn: Turn, paused: PausedRun, gate: ApprovalGate, toolset: AgentTo
 
 
 def _turn_result(
-    result: AgentResult, messages: Sequence[ModelMessage], translator: Translator, scope: RunScope
+    result: AgentResult,
+    messages: Sequence[ModelMessage],
+    translator: Translator,
+    scope: RunScope,
+    questions: Mapping[str, str | None],
 ) -> TurnResult:
     usage = scope.meter.total
     if not result.waiting:
         kept = conversation.dump(messages, scope.summaries.dump())
-        return TurnResult(conversation=kept, usage=usage, failure=result.failure)
+        unasked = scope.allowances.unasked
+        failure = result.failure or (needed_approval(unasked) if unasked else None)
+        return TurnResult(conversation=kept, usage=usage, failure=failure)
     waiting = {call.tool_call_id: translator.our_id(call.tool_call_id) or "" for call in result.waiting}
     paused = PausedRun(
         messages=messages, calls=waiting, usage=usage, requests=result.requests, allowed=sorted(scope.allowances.names)
     )
     asks = tuple(
-        approval_question(call.tool_name, call.args_as_dict(), waiting[call.tool_call_id]) for call in result.waiting
+        approval_question(call.tool_name, call.args_as_dict(), our_id, questions.get(our_id))
+        for call in result.waiting
+        for our_id in [waiting[call.tool_call_id]]
     )
     return TurnResult(conversation=conversation.dump_paused(paused), asks=asks, usage=usage)
 

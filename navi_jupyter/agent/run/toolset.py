@@ -32,8 +32,6 @@ log = get_logger("agent")
 
 # A tool validates its arguments itself, with messages for the model: here they only have to be an object.
 _ANY_OBJECT = SchemaValidator(core_schema.dict_schema())
-# What changes a kernel or a file waits for the calls before it, and those after it wait for it.
-_SEQUENTIAL = (Effect.RUN, Effect.WRITE)
 # Corrections of a call are bounded by the run's number of requests, not by pydantic-ai's retries.
 _UNLIMITED_RETRIES = 1_000_000
 _MAX_IMAGES = 8  # of one call that a model is given
@@ -58,6 +56,7 @@ class AgentToolset(AbstractToolset[None]):
         self._takes_images = takes_images  # whether the model does
         # By our id of the call: the arguments that the user put in place of the model's.
         self.edited: dict[str, dict[str, Any]] = {}
+        self.questions: dict[str, str | None] = {}  # by our id of a call that waits: its question in its own words
         self.pausing = False  # set when a call of the present response waits for the user in the database
 
     @property
@@ -72,7 +71,9 @@ class AgentToolset(AbstractToolset[None]):
                     name=tool.name,
                     description=tool.description,
                     parameters_json_schema=dict(tool.parameters),
-                    sequential=tool.effect in _SEQUENTIAL,
+                    # What changes something waits for the calls before it, and those after it wait for it: a list
+                    # that is read behind it in the same answer has what it made.
+                    sequential=tool.effect is not Effect.READ,
                 ),
                 max_retries=_UNLIMITED_RETRIES,
                 args_validator=_ANY_OBJECT,
@@ -98,14 +99,16 @@ class AgentToolset(AbstractToolset[None]):
         self, tool: Tool, args: dict[str, Any], call_id: str | None, *, answered: bool
     ) -> tuple[dict[str, Any], str]:
         """The arguments to call it with, and a note for the model where the user has changed them."""
-        match self._gate.decide(tool):
+        verdict = await self._gate.decide(tool, args)
+        match verdict.permission:
             case Permission.DENY:
-                raise ToolFailed(rejected_call(self._gate.explain(tool), "not_allowed"))
+                raise ToolFailed(rejected_call(verdict.because, "not_allowed"))
             case Permission.ASK if not answered and not self._gate.in_memory:
                 self.pausing = True
+                self.questions[call_id or ""] = verdict.question
                 raise ApprovalRequired
             case Permission.ASK if not answered:
-                decision = await self._gate.ask(tool, args, call_id)
+                decision = await self._gate.ask(tool, args, call_id, verdict.question)
                 if not decision.approved:
                     raise ToolFailed(rejected_call(decision.message))
                 return decision.args or args, _note_of_change(decision.args)

@@ -33,6 +33,11 @@ class ToolOutput:
     failed: bool = False  # the call did not do what was asked; the content has the reason
 
 
+Question = Callable[[Mapping[str, Any], ToolContext], Awaitable[str | None]]
+"""From the arguments of a call, as the model gave them, to a question for the user; None: this call has none. Raises
+NaviError, such as ToolDenied, for a call that is not to be made at all."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tool:
     """A function that a model can call in a run."""
@@ -45,6 +50,7 @@ class Tool:
     # it is cancelled, it ends its work (a kernel's cell, an MCP request) before it raises CancelledError.
     call: Callable[[Mapping[str, Any]], Awaitable[ToolOutput]]
     source: str = "builtin"  # `builtin`, `package:<distribution>`, `kernel`, `mcp:<server>`
+    asks: Question | None = None  # what a call of it asks the user first, whatever permits it
 
 
 # What changes nothing outside Navi. `OUTSIDE` is not among them: it stands for what is not known.
@@ -126,7 +132,14 @@ def refusal(error: NaviError) -> ToolOutput:
     return ToolOutput(content=content, failed=True)
 
 
-def tool(function: Function, effect: Effect, *, name: str | None = None, source: str = "builtin") -> Tool:
+def tool(
+    function: Function,
+    effect: Effect,
+    *,
+    name: str | None = None,
+    source: str = "builtin",
+    asks: Question | None = None,
+) -> Tool:
     """``function`` as a tool: its signature is the schema, its docstring the description, its result the content.
 
     A parameter's type is what pydantic can validate; ``Annotated[..., Field(description=...)]`` describes it to the
@@ -154,4 +167,5 @@ def tool(function: Function, effect: Effect, *, name: str | None = None, source:
         effect=effect,
         call=call,
         source=source,
+        asks=asks,
     )

@@ -6,7 +6,7 @@ Not responsible for asking the user (``agent.run.approvals``) nor for a tool's e
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...model.runs import Effect, Permission
 from ...model.sessions import OriginKind
@@ -46,6 +46,8 @@ class Verdict:
 
     permission: Permission
     because: str  # A sentence for the model and the user. For `deny` it ends with how to allow it.
+    question: str | None = None  # what the call asks the user in its own words, whatever permits the tool
+    unasked: bool = False  # it is denied only because a recall's run is not to ask here
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,16 +65,24 @@ class ToolPermissions:
         """Why :meth:`decide` says so, for the model and the user; for ``deny`` with how to allow it."""
         return self.judge(tool, profile, context).because
 
-    def judge(self, tool: Tool, profile: Profile, context: ToolContext) -> Verdict:
-        """The administrator's ceiling can only make stricter what the profile, the user and the effect give."""
+    def judge(self, tool: Tool, profile: Profile, context: ToolContext, question: str | None = None) -> Verdict:
+        """The administrator's ceiling can only make stricter what the profile, the user and the effect give.
+
+        ``question``: what this very call has to ask the user, whatever permits the tool.
+        """
         verdict = self._under_ceiling(tool, self._before_ceiling(tool, profile, context))
+        if question is not None and verdict.permission is Permission.ALLOW:
+            verdict = Verdict(permission=Permission.ASK, because=question)
+        verdict = replace(verdict, question=question)
         headless = context.origin.kind is OriginKind.RECALL
         if verdict.permission is Permission.ASK and headless and profile.headless_asks == "deny":
             return Verdict(
                 permission=Permission.DENY,
                 because=f"{tool.name} needs the user's approval, but a recall started this run, and the profile "
-                f"{profile.name!r} denies what would need it then. To allow it, the user writes "
-                f'"{tool.name}" = "allow" under [permissions] of a profile, or headless = "queue" to be asked later.',
+                f"{profile.name!r} denies what would need it then. To allow it, the user allows this recall "
+                f'{tool.name}, or writes "{tool.name}" = "allow" under [permissions] of a profile, or headless = '
+                '"queue" to be asked where they are there.',
+                unasked=True,
             )
         return verdict
 

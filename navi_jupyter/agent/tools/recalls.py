@@ -1,19 +1,34 @@
-"""Recalls: make one for a time or for when an expression in the kernel turns true, list them, cancel one."""
+"""Recalls: make one for a time or for when an expression in the kernel turns true, list, change, pause, cancel them."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from ...clock import now
-from ...errors import InvalidRequest, InvalidSchedule, RecallNotFound
+from ...clock import Period, now
+from ...errors import InvalidRequest, InvalidSchedule, RecallNotFound, ToolDenied
 from ...handles import HandleError, Named, resolve
 from ...model.base import Title
-from ...model.recalls import Once, Policy, Recall, RecallCreate, RecallMessage, ScheduleSpec, When, WhenEvent, WhenSpec
+from ...model.recalls import (
+    Once,
+    Policy,
+    Recall,
+    RecallCreate,
+    RecallMessage,
+    RecallPatch,
+    ScheduleSpec,
+    When,
+    WhenEvent,
+    WhenSpec,
+    leave,
+)
 from ...model.runs import Effect
+from ...model.sessions import OriginKind
 from ...ports.agent import ToolContext, tool_context
+from ...text import join_words
 from ...timetext.format import say, say_meaning, say_time
 from ...timetext.parse import read_until, read_when
 from .base import tool
@@ -31,13 +46,26 @@ def recall_info(recall: Recall, zone: str) -> dict[str, Any]:
         "schedule": say(recall.schedule, reader=zone),
         "recurring": schedule.repeat == "each" if isinstance(schedule, When) else not isinstance(schedule, Once),
         "fired": recall.fired,
+        "allow": list(recall.allow),
     }
+    if recall.reason is not None:
+        info["reason"] = recall.reason
     if recall.next_at is not None:
         info |= {
             "next_at": recall.next_at.astimezone().isoformat(),
             "next": say_time(recall.next_at, zone, at, reader=zone),
         }
     return info
+
+
+_ALLOW_FIELD = Field(
+    description="What it may do then without asking: names of tools (`run_code`) or effects (`run`, `write`). The user "
+    "is asked whether to allow it. Without it, a recall that needs approval while the user is away fails.",
+    max_length=20,
+)
+_POLICY_FIELD = Field(
+    description="What happens when it cannot simply run on time: only the fields that are given count."
+)
 
 
 async def create_recall(
@@ -69,6 +97,8 @@ async def create_recall(
             max_length=10,
         ),
     ] = None,
+    policy: Annotated[Policy | None, _POLICY_FIELD] = None,
+    allow: Annotated[list[str] | None, _ALLOW_FIELD] = None,
 ) -> dict[str, Any]:
     """Come back later: store a reminder or a task that wakes you in this session at a time, once or again and again.
 
@@ -77,29 +107,55 @@ async def create_recall(
     """
     context = tool_context.get()
     zone = context.session.timezone
-    spec, policy, note, period = schedule, Policy(), "", None
-    if when is not None and schedule is None:
-        timed = await asyncio.to_thread(read_when, when, now(), zone)
-        spec, policy, note, period = timed.schedule, timed.policy, timed.note, timed.period
-    elif spec is None or when is not None:
+    spec, bounds, note, period = await _schedule(when, schedule, zone)
+    if spec is None:
         raise InvalidRequest("Give either `when` or `schedule`.", field="when")
     request = RecallCreate(
         session_id=context.session.id,
         message=message,
         title=title,
         schedule=spec,
-        policy=await _policy(policy, until, max_fires, notify, zone),
+        policy=await _policy(Policy(), policy, bounds, until, max_fires, notify, zone),
+        allow=tuple(allow or ()),
     )
     recall = await context.recalls.create(request, owner=context.user_id, zone=zone, by_agent=True)
+    return _changed(recall, zone, period, note)
+
+
+def _changed(recall: Recall, zone: str, period: Period | None, note: str) -> dict[str, Any]:
     meaning = say_meaning(recall.schedule, recall.policy, zone, now(), period, reader=zone)
     result = {"recall": recall_info(recall, zone), "meaning": meaning, "timezone": zone}
     return {**result, "note": note} if note else result
 
 
+async def _schedule(
+    when: str | None, schedule: ScheduleSpec | None, zone: str
+) -> tuple[ScheduleSpec | None, Policy, str, Period | None]:
+    """The schedule, with the bounds, the note and the period of one in English; None where neither is given.
+
+    Raises InvalidRequest for both.
+    """
+    if when is not None and schedule is not None:
+        raise InvalidRequest("Give either `when` or `schedule`.", field="when")
+    if when is None:
+        return schedule, Policy(), "", None
+    timed = await asyncio.to_thread(read_when, when, now(), zone)
+    return timed.schedule, timed.policy, timed.note, timed.period
+
+
 async def _policy(
-    policy: Policy, until: str | None, max_fires: int | None, notify: list[str] | None, zone: str
+    before: Policy,
+    given: Policy | None,
+    bounds: Policy,
+    until: str | None,
+    max_fires: int | None,
+    notify: list[str] | None,
+    zone: str,
 ) -> Policy:
-    changes: dict[str, Any] = {"notify": tuple(name.strip()[:64] for name in notify)} if notify else {}
+    """``before`` with the fields that were given; ``bounds`` are those within a time in English."""
+    changes = {name: getattr(each, name) for each in (given, bounds) if each for name in each.model_fields_set}
+    if notify is not None:
+        changes["notify"] = tuple(name.strip()[:64] for name in notify)
     if until is not None:
         try:
             changes["until"] = await asyncio.to_thread(read_until, until, now(), zone)
@@ -107,7 +163,7 @@ async def _policy(
             raise InvalidRequest(f"`until` needs a date and time: {error.message}", field="until") from None
     if max_fires is not None:
         changes["max_fires"] = max_fires
-    return policy.model_copy(update=changes)
+    return before.model_copy(update=changes)
 
 
 async def list_recalls(
@@ -126,11 +182,10 @@ async def list_recalls(
     }
 
 
-async def cancel_recall(
-    recall_id: Annotated[
-        str, Field(description="Its id or number in list_recalls, or the user's short id.", max_length=128)
-    ],
-) -> dict[str, Any]:
+_WHICH_FIELD = Field(description="Its id or number in list_recalls, or the user's short id.", max_length=128)
+
+
+async def cancel_recall(recall_id: Annotated[str, _WHICH_FIELD]) -> dict[str, Any]:
     """Cancel a recall of this session for good."""
     context = tool_context.get()
     chosen = await _find(context, recall_id)
@@ -138,17 +193,138 @@ async def cancel_recall(
     return {"recall": recall_info(recall, context.session.timezone)}
 
 
+async def change_recall(
+    recall_id: Annotated[str, _WHICH_FIELD],
+    message: Annotated[RecallMessage | None, Field(description="In place of its message.")] = None,
+    when: Annotated[
+        str | None, Field(description="In place of its schedule: a time as `create_recall` takes it.", max_length=300)
+    ] = None,
+    schedule: Annotated[ScheduleSpec | None, Field(description="The exact schedule, instead of `when`.")] = None,
+    title: Annotated[Title | None, Field(description="In place of its title.")] = None,
+    until: Annotated[str | None, Field(description="When it ends.", max_length=100)] = None,
+    max_fires: Annotated[int | None, Field(description="How often it fires at most.", ge=1)] = None,
+    notify: Annotated[
+        list[str] | None, Field(description="The notification targets; empty: none.", max_length=10)
+    ] = None,
+    policy: Annotated[Policy | None, _POLICY_FIELD] = None,
+    allow: Annotated[list[str] | None, _ALLOW_FIELD] = None,
+) -> dict[str, Any]:
+    """Change a recall of this session: what is given, in place of what it has. A new schedule counts from now."""
+    context = tool_context.get()
+    zone = context.session.timezone
+    chosen = await _recall_named(context, recall_id)
+    spec, bounds, note, period = await _schedule(when, schedule, zone)
+    merged = await _policy(chosen.policy, policy, bounds, until, max_fires, notify, zone)
+    given: dict[str, Any] = {"message": message, "title": title, "schedule": spec}
+    if merged != chosen.policy:
+        given["policy"] = merged
+    if allow is not None:
+        given["allow"] = tuple(allow)
+    patch = RecallPatch(**{name: value for name, value in given.items() if value is not None})
+    recall = await context.recalls.patch(chosen.id, patch, owner=context.user_id, zone=zone, by_agent=True)
+    return _changed(recall, zone, period, note)
+
+
+async def pause_recall(recall_id: Annotated[str, _WHICH_FIELD]) -> dict[str, Any]:
+    """Pause a recall of this session: nothing starts until it is resumed."""
+    context = tool_context.get()
+    recall = await context.recalls.pause(await _find(context, recall_id), owner=context.user_id)
+    return {"recall": recall_info(recall, context.session.timezone)}
+
+
+async def resume_recall(recall_id: Annotated[str, _WHICH_FIELD]) -> dict[str, Any]:
+    """Let a paused recall of this session go on."""
+    context = tool_context.get()
+    recall = await context.recalls.resume(await _find(context, recall_id), owner=context.user_id)
+    return {"recall": recall_info(recall, context.session.timezone)}
+
+
+async def _asks_for_new(args: Mapping[str, Any], context: ToolContext) -> str | None:
+    """What making a recall asks: whether it may have the leave that it is to have."""
+    return await _asks_for_leave(_leave_in(args), context)
+
+
+async def _asks_for_change(args: Mapping[str, Any], context: ToolContext) -> str | None:
+    """What a change asks: whether to give leave; and, of a recall that has some, whether it may do something else then.
+
+    Else an agent could turn a recall that the user has trusted into another one.
+    """
+    try:
+        chosen = await _recall_named(context, str(args.get("recall_id")))
+    except RecallNotFound:
+        return None  # the call reports it
+    more = [name for name in _leave_in(args) if name not in chosen.allow]
+    if more:
+        return await _asks_for_leave(more, context)
+    kept = chosen.allow if args.get("allow") is None else _leave_in(args)
+    if not kept or set(args) <= {"recall_id", "allow", "title"}:
+        return None
+    return f"May Navi change the recall “{chosen.title}”, which may {leave_words(kept)} without asking?"
+
+
+async def _asks_to_resume(args: Mapping[str, Any], context: ToolContext) -> str | None:
+    try:
+        chosen = await _recall_named(context, str(args.get("recall_id")))
+    except RecallNotFound:
+        return None
+    if not chosen.allow:
+        return None
+    return f"May the recall “{chosen.title}” go on, which may {leave_words(chosen.allow)} without asking?"
+
+
+def _leave_in(args: Mapping[str, Any]) -> tuple[str, ...]:
+    """The leave in the arguments of a call, which are not validated yet."""
+    given = args.get("allow")
+    names = [given] if isinstance(given, str) else given if isinstance(given, Sequence) else ()
+    return leave(name.strip() for name in names if isinstance(name, str))
+
+
+async def _asks_for_leave(wanted: Sequence[str], context: ToolContext) -> str | None:
+    """The question whether a recall may have this leave. Raises ToolDenied, InvalidRequest where it cannot have it."""
+    if not wanted:
+        return None
+    if context.origin.kind is OriginKind.RECALL and (more := [name for name in wanted if name not in context.leave]):
+        own = f"may {leave_words(context.leave)} without asking" if context.leave else "may do nothing without asking"
+        raise ToolDenied(
+            f"A recall started this run. It {own}, and cannot give a recall leave to {leave_words(more)}: only the user"
+            " can, when they are there."
+        )
+    await context.recalls.check_leave(wanted, session_id=context.session.id, owner=context.user_id)
+    return f"May this recall {leave_words(wanted)} without asking?"
+
+
+_LEAVE_WORDS = {
+    "run_code": "run code in your kernel",
+    "effect:run": "run code in your kernel",
+    "effect:write": "change notebooks and files",
+    "effect:read": "read notebooks, files and variables",
+    "effect:note": "change recalls and what is remembered",
+    "effect:outside": "use tools of other programs",
+}
+
+
+def leave_words(allow: Sequence[str]) -> str:
+    """What may be done with this leave, as a part of a sentence."""
+    return join_words(dict.fromkeys(_LEAVE_WORDS.get(name, f"use {name}") for name in allow))
+
+
 async def _find(context: ToolContext, text: str) -> str:
     """The id of the recall that ``text`` names. A tool works in its own session only, whatever else its user has."""
+    return (await _recall_named(context, text)).id
+
+
+async def _recall_named(context: ToolContext, text: str) -> Recall:
+    """The recall that ``text`` names. Raises RecallNotFound."""
     recalls = await context.recalls.in_session(context.session.id)
     named = [Named(recall.id, recall.title) for recall in recalls]
     # What is over last, as in list_recalls: a number is that of its rows, and a title means what is still planned.
     planned = [item for item, recall in zip(named, recalls, strict=True) if not recall.status.final]
     try:
-        return resolve(text, planned, named)
+        chosen = resolve(text, planned, named)
     except HandleError as error:
         message = str(error) if error.ambiguous else f"This session has no recall {text!r}."
         raise RecallNotFound(message, field="recall_id") from None
+    return next(recall for recall in recalls if recall.id == chosen)
 
 
 async def recall_when_true(
@@ -177,6 +353,13 @@ async def recall_when_true(
     return {"recall": recall_info(recall, zone), "timezone": zone}
 
 
-TOOLS = (tool(create_recall, Effect.NOTE), tool(list_recalls, Effect.READ), tool(cancel_recall, Effect.NOTE))
+TOOLS = (
+    tool(create_recall, Effect.NOTE, asks=_asks_for_new),
+    tool(list_recalls, Effect.READ),
+    tool(change_recall, Effect.NOTE, asks=_asks_for_change),
+    tool(pause_recall, Effect.NOTE),
+    tool(resume_recall, Effect.NOTE, asks=_asks_to_resume),
+    tool(cancel_recall, Effect.NOTE),
+)
 # It is code that the kernel executes again and again: it needs a kernel, and asks as running code does.
 CONDITION_TOOLS = (tool(recall_when_true, Effect.RUN),)
