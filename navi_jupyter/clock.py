@@ -68,6 +68,9 @@ def zone_label(name: str, reader: str | None) -> str:
 
     None for ``reader`` is a reader whose zone is not known.
     """
+    if fixed := re.fullmatch(r"Etc/GMT([+-])(\d+)", name):
+        # The database of zones counts the other way round.
+        return "" if name == reader else f"UTC{'-' if fixed[1] == '+' else '+'}{fixed[2]}"
     usual = "UTC" if name in _UTC_NAMES else name
     return "" if reader is not None and usual == ("UTC" if reader in _UTC_NAMES else reader) else usual
 

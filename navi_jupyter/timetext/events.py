@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ..errors import InvalidSchedule
 from ..model.recalls import WhenSpec
-from .dates import DURATION, read_duration
+from .durations import DURATION, read_duration
 
 _LONGEST = 490
 _OPENING = re.compile(r"\s*(?P<word>when(?:ever)?|(?:each|every) ?time|as soon as)\b[\s:,]*", re.IGNORECASE)

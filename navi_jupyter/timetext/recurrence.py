@@ -16,25 +16,9 @@ from zoneinfo import ZoneInfo
 from ..clock import Period
 from ..errors import InvalidSchedule
 from ..model.recalls import CronSpec, EverySpec
-from .dates import (
-    BARE_HOUR,
-    CLOCK,
-    DURATION,
-    EXACT_CLOCK,
-    MONTH,
-    MONTHS,
-    NUMBER,
-    PART,
-    UNIT,
-    WEEKDAY,
-    WEEKDAYS,
-    WORKDAY,
-    morning_note,
-    number,
-    period_of,
-    read_clock,
-    read_duration,
-)
+from .clocks import BARE_HOUR, CLOCK, EXACT_CLOCK, PART, morning_note, read_clock
+from .days import MONTH, MONTHS, WEEKDAY, WEEKDAYS, WORKDAY
+from .durations import DURATION, NUMBER, UNIT, number, period_of, read_duration
 
 _EVERY = r"(?:every single|every|each|once (?:a|per|each|every))"
 _ON = r"(?:on )?(?:the |every |each )?"
@@ -49,6 +33,8 @@ _SPAN = rf"{WEEKDAY}s?\s*(?:-|–|to|through|till)\s*{WEEKDAY}s?"
 _DAYS = rf"(?:{WORKDAY}s|weekends|{_SPAN}|{WEEKDAY}s(?:{_SEP}{WEEKDAY}s)*)"
 """Days in the plural, which repeat without an ``every``."""
 _NAMED = rf"(?:{_SPAN}|{WEEKDAY}s?(?:(?:{_SEP}|\s*&\s*|\s*/\s*| ){WEEKDAY}s?)*|{WORKDAY}|weekend)"
+_BETWEEN = r"(?:,\s*and |,\s*| and |\s*&\s*|\s*/\s*| )"
+_HALF_CLOCK = r"(?:\d{1,2}(?::\d\d)?\s?[ap]\.?m\b)"
 _STEP = rf"(?:(?P<n>{NUMBER}|other|second)\s*-?\s*)?(?P<unit>minutes?|mins?|m|hours?|hrs?|h)"
 _HOUR = rf"(?:{EXACT_CLOCK}|{BARE_HOUR})"
 _TO = r"\s*(?:and|to|till|until|-|–)\s*"
@@ -73,6 +59,8 @@ class _Reading:
     def cron(self, days: str, *, at: time = time(9), times: str = "") -> CronSpec:
         """On ``days`` (the last three fields) at ``times`` (the first two), else at the times of day, else ``at``."""
         clocks = self.clocks or [at]
+        if any(one.second for one in clocks):
+            raise InvalidSchedule("A rule has times of day in minutes, without seconds.")
         minutes, hours = sorted({one.minute for one in clocks}), sorted({one.hour for one in clocks})
         if len(minutes) * len(hours) != len({(one.hour, one.minute) for one in clocks}):
             raise InvalidSchedule("Different minutes at different hours need two recalls; make one for each time.")
@@ -227,6 +215,19 @@ def _named_days(groups: _Groups, reading: _Reading) -> CronSpec:
     return reading.cron(f"* * {_weekdays(groups.get('days', 'monday'))}")
 
 
+def _listed_days(groups: _Groups, reading: _Reading) -> CronSpec:
+    """``monday, wednesday at 9am``: several days make a rule."""
+    reading.note = reading.note or "each week, since it names several days; for once, make a recall for each day"
+    return _named_days(groups, reading)
+
+
+def _at_clock(_: _Groups, reading: _Reading) -> CronSpec:
+    """``every 9am``."""
+    if not reading.clocks:
+        raise InvalidSchedule("Every what? Say for example every day at 9, or every 2 hours.")
+    return reading.cron("* * *")
+
+
 def _weekdays(text: str) -> str:
     """The field day-of-week; ``*`` for no text."""
     if re.search(rf"\b{WORKDAY}s?\b", text):
@@ -299,7 +300,9 @@ _FORMS: tuple[tuple[str, _Read], ...] = (
     (rf"{_MONTHLY} on the (?P<nths>{_NTH_WORD}) (?P<day>{WEEKDAY})", _nth_weekdays),
     (rf"{_ON}(?P<end>first|last) (?:{WORKDAY}|day) {_OF_MONTH}", _end_of_month),
     (rf"{_MONTHLY} on the (?P<end>first|last) (?:{WORKDAY}|day)", _end_of_month),
-    (r"(?:at |by |on )?(?:the )?(?P<end>end|beginning|start) of (?:(?:the|each|every) )?month\b", _end_of_month),
+    # Without ``each`` it is one day, which ``days`` reads.
+    (r"(?:at |by |on )?(?:the )?(?P<end>end|beginning|start) of (?:each|every) month\b", _end_of_month),
+    (rf"{_EVERY} month ?end|(?P<end>end) of month (?:each|every) month", _end_of_month),
     (rf"{_ON}(?P<dates>{_ORD}(?:{_SEP}(?:the )?{_ORD})+)(?: {_OF_MONTH}|(?=\s+at\b)|(?=\W*$))", _dates),
     (rf"(?:on )?(?:the )?(?P<dates>{_DATE}) of (?:every|each) month", _dates),
     (rf"{_EVERY} (?P<dates>{_DATE}) of the month", _dates),
@@ -328,6 +331,8 @@ _FORMS: tuple[tuple[str, _Read], ...] = (
     (rf"{_PLURAL_DAYS}{_BEHIND}", _named_days),
     (rf"\A\s*(?P<days>{_DAYS})", _named_days),
     (rf"{_EVERY} (?P<days>{_NAMED})", _named_days),
+    (rf"(?:on )?(?P<days>{WEEKDAY}(?:{_BETWEEN}{WEEKDAY})+)(?! {_OF_MONTH})", _listed_days),
+    (rf"{_EVERY}(?=\s+{_HALF_CLOCK}|\Z)", _at_clock),
     # intervals, and every day
     (r"hourly", _every(Period(elapsed=timedelta(hours=1)))),
     (rf"{_EVERY} (?P<period>{_PERIOD})", _period),
@@ -340,22 +345,15 @@ _TIMES = (
     rf"(?:\s+(?:in the\s+)?(?P<rpart>{PART}))?"
     rf"(?:,?\s+(?P<rclock>{_CLOCKS})(?:\s+(?:in the|at)\s+(?P<rpart2>{PART}))?)?"
 )
-_LIMITS = (
-    rf"(?:,?\s+(?:starting|beginning|from)\s+(?:at\s+)?(?P<rstart>(?:tomorrow|today|next {WEEKDAY}"
-    rf"|on {WEEKDAY})(?:\s+{CLOCK})?|{CLOCK}|now))?(?:,?\s+(?:until|till)\s+(?P<runtil>(?:tomorrow|tonight|(?:next "
-    rf"|on )?{WEEKDAY})(?:\s+{CLOCK})?|{CLOCK}|\d{{1,2}}(?!\w)"
-    rf"|\d{{4}}-\d{{2}}-\d{{2}}))?(?:,?\s+for(?:\s+the\s+next)?\s+(?P<rlasting>{NUMBER}\s+(?:minutes?|hours?|days?"
-    rf"|weeks?))\b)?(?:,?\s+(?P<rtimes>\d{{1,4}})\s+times|,?\s+(?P<rtwice>twice)\b)?"
-)
 
 
 def recurring_pattern() -> str:
-    """Everything that repeats, with the times of day before it (``at 9 and 17 on weekdays``) or behind it, and limits.
+    """Everything that repeats, with the times of day before it (``at 9 and 17 on weekdays``) or behind it.
 
-    Named groups: rule, rpart, rclock, rpart2, rstart, runtil, rlasting, rtimes, rtwice.
+    Named groups: rbefore, rule, rpart, rclock, rpart2.
     """
     rules = "|".join(re.sub(r"\?P<\w+>", "?:", _spaced(form)) for form, _ in _FORMS)
-    return rf"(?:(?P<rbefore>{_CLOCKS}),?\s+)?(?P<rule>{rules}){_TIMES}{_LIMITS}"
+    return rf"(?:(?P<rbefore>{_CLOCKS}),?\s+)?(?P<rule>{rules}){_TIMES}"
 
 
 def _spaced(form: str) -> str:
@@ -363,7 +361,7 @@ def _spaced(form: str) -> str:
 
 
 def read_recurrence(match: re.Match[str], now: datetime, zone: str) -> tuple[EverySpec | CronSpec, str]:
-    """What matched :func:`recurring_pattern`, without its limits, and a note of what was assumed.
+    """What matched :func:`recurring_pattern`, and a note of what was assumed.
 
     Raises InvalidSchedule for what no schedule can express.
     """

@@ -18,7 +18,7 @@ from navi_jupyter.clock import now
 from navi_jupyter.model.base import new_id
 from navi_jupyter.model.recalls import Cron, Every, Firing, FiringStatus, Once, OnceSpec, RecallCreate, RecallStatus
 from navi_jupyter.model.sessions import Origin, OriginKind, RunStatus
-from navi_jupyter.timetext.dates import zone_of_place
+from navi_jupyter.timetext.zones import zone_of_place
 from tests.support.agent_world import Bench, Outcome
 
 

@@ -34,7 +34,8 @@ from navi_jupyter.ports.agent import tool_context
 from navi_jupyter.scheduling.schedules import preview, resolve
 from navi_jupyter.server.rest.recalls import previewed
 from navi_jupyter.server.wire.recalls import PreviewRequest
-from navi_jupyter.timetext.parse import read, read_when
+from navi_jupyter.timetext.parse import read
+from navi_jupyter.timetext.phrases import read_when
 from tests.support import agent_world
 from tests.support.agent_world import Bench
 

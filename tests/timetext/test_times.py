@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from navi_jupyter.errors import InvalidSchedule
 from navi_jupyter.model.recalls import EverySpec, When
 from navi_jupyter.scheduling.schedules import resolve
-from navi_jupyter.timetext.dates import read_past
+from navi_jupyter.timetext.days import read_past
 from navi_jupyter.timetext.format import say
-from navi_jupyter.timetext.parse import Timed, read, read_when
+from navi_jupyter.timetext.instants import Timed
+from navi_jupyter.timetext.parse import read
+from navi_jupyter.timetext.phrases import read_when
 
 ZONE = "Europe/Berlin"
 NOW = datetime(2026, 11, 23, 18, 0, tzinfo=ZoneInfo(ZONE))  # a Monday
@@ -209,7 +211,7 @@ def test_a_time_that_can_not_be_is_explained(text: str, says: str) -> None:
         ("at 05:00", ""),
         ("every day at 5", "05:00 is in the morning; write 17:00 for the afternoon"),
         ("on friday", "no time of day given, so 09:00"),
-        ("on 12/01/2027", "I read 12/01/2027 as 12 January 2027"),
+        ("on 31/01/2027", "I read 31/01/2027 as 31 January 2027"),
     ],
 )
 def test_what_was_assumed_is_said(text: str, note: str) -> None:

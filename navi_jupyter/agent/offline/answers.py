@@ -27,8 +27,9 @@ from ...model.base import new_id
 from ...model.sessions import Failure, needed_approval
 from ...ports.agent import ToolContext, Turn, TurnResult, tool_context
 from ...text import truncate
-from ...timetext.dates import zone_of_place
-from ...timetext.parse import Timed, read
+from ...timetext.instants import Timed
+from ...timetext.parse import read
+from ...timetext.zones import zone_of_place
 from ..registry import AgentParts
 from ..run.approvals import Allowances, ApprovalGate, rejected_call
 from ..tools.base import as_text, call_recorded

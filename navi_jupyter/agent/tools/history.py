@@ -15,7 +15,7 @@ from ...model.attachments import Fact
 from ...model.runs import Effect
 from ...model.sessions import OriginKind
 from ...ports.agent import Memory, ToolContext, Unrun, tool_context
-from ...timetext.dates import read_past
+from ...timetext.days import read_past
 from ...timetext.format import say_time
 from ..history_summary import SummarizedTurn, since_last_here, summarize_history
 from .base import available, tool

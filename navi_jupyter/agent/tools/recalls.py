@@ -30,7 +30,7 @@ from ...model.sessions import OriginKind
 from ...ports.agent import ToolContext, tool_context
 from ...text import join_words
 from ...timetext.format import say, say_meaning, say_time
-from ...timetext.parse import read_until, read_when
+from ...timetext.phrases import read_until, read_when
 from .base import tool
 
 

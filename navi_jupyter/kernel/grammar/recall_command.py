@@ -59,7 +59,7 @@ def read_recall(rest: str) -> NewRecall | None:
         return line.in_words(f"{kind} {quoted[2].strip()}", text[quoted.end() :])
     if kind in _SCHEDULES:
         taken = _SCHEDULES[kind](text, line.options.get("tz"))
-        if taken is not None and not (kind in ("in", "every") and re.match(_GOES_ON, taken[1], re.IGNORECASE)):
+        if taken is not None and (kind in ("cron", "when") or _is_apart(taken)):
             return line.scheduled(kind, *taken)
     if re.match(_MAY_BE_TIME, line.text, re.IGNORECASE) and not re.match(_PAST, line.text, re.IGNORECASE):
         return line.sentence()
@@ -179,21 +179,39 @@ _MAY_BE_TIME = (
     rf"|{_DAY_NAME})\b)"
 )
 _PAST = r"(?:last|this)\s+(?:week|month|year|night|time|session|run)\b"  # then it is a question about what was
-_GOES_ON = (
-    r",?\s*(?:(?:at|on|every|each|until|till|between|from|for|starting|beginning|tomorrow|today|tonight|and|or|in|daily"
-    r"|twice|\d+\s+times|except|excluding|but|before|after|during|of|later|noon|midnight|morning|afternoon|evening"
-    rf"|{_DAY_NAME})\b|\d{{1,2}}(?::\d\d|\s?[ap]\.?m\b|(?![\w.])))"
+_MORE_OF_A_TIME = (
+    r"\A\W*(?:[\d½¼¾]|[-–(]\s*\d|(?:and|or|to|from|before|after|between|during|except|excluding|but|within|past|in|on|by|for|of"
+    r"|around|about|a|an|the|then|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|half|quarter|next|this|coming"
+    r"|last|first|second|third|fourth|fifth|end|start|middle|later|not|utc|gmt|z|[ecmp][sd]t|[a-z]+/[a-z_]+|\w+\s+time)\b)"
+    r"|\b(?:every|each|until|till|starting|beginning|hourly|daily|nightly|(?:bi-?)?weekly|fortnightly|(?:bi-?)?monthly|quarterly"
+    r"|yearly|annually|for\s+the\s+next|at|noon|midday|midnight|lunchtime|mornings?|afternoons?|evenings?|nights?|tomorrow"
+    r"|today|tonight|yesterday|week\s?days?|weekends?|work\s?days?|business|"
+    rf"{_DAY_NAME}|{_MONTH}|\d\s?[ap]\.?m)\b|@\s*\d|\d[:h/]\d\d|,[^,]*\b(?:times|twice)\b"
 )
-"""With which more of a time may begin, behind what was read of it: ``every 2 hours between 9 and 17``."""
+"""What may be more of a time, next to what was read of it or further on: ``every 10m check the loss until 6pm``.
+
+Rather too much than too little: it only decides who reads the line.
+"""
 _NO_DURATION = (
     rf"$|-|\d[\d.,]*(?!\s*-?\s*(?:{UNIT_WORD}|months?|years?|quarters?|st|nd|rd|th|and|{_MONTH})\b"
-    r"|[\d.,]|\s*\d+\s*[a-z])"
+    r"|[\d.,:/½¼¾-]|\s*\d+\s*[a-z/]|\s+(?:to|or)\b)"
 )
 """No text, less than nothing, or a number without a unit."""
 
 _Taken = tuple[dict[str, Any], str] | None
 """What a form that is read here gives: the schedule and the rest of the text; None when it is none."""
 _CRON_FIELD = r"[0-9*?][0-9*/,?#L-]*|(?:MON|TUE|WED|THU|FRI|SAT|SUN)(?:[-,][A-Z0-9]+)*"
+
+
+def _is_apart(taken: tuple[dict[str, Any], str]) -> bool:
+    """Whether what was read here is all of the time. Where the rest may hold more of it, the server reads the line.
+
+    Milliseconds it does not read.
+    """
+    schedule, rest = taken
+    if not rest or QUOTED.fullmatch(rest) or any(str(value).endswith("ms") for value in schedule.values()):
+        return True
+    return not re.search(_MORE_OF_A_TIME, rest, re.IGNORECASE)
 
 
 def _duration(schedule: dict[str, Any], key: str) -> Callable[[str, str | None], _Taken]:

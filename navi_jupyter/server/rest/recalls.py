@@ -17,7 +17,9 @@ from ...scheduling.schedules import checked_zone
 from ...scheduling.service import RecallService
 from ...timetext.events import read_event
 from ...timetext.format import say, say_meaning
-from ...timetext.parse import Timed, read_leading, read_until, read_when
+from ...timetext.instants import Timed
+from ...timetext.parse import read_leading
+from ...timetext.phrases import read_until, read_when
 from ..bodies import parse
 from ..http import CURSOR, LIMIT, NOTHING, HttpReply, Query
 from ..wire import recalls as wire

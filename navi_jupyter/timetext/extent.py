@@ -1,0 +1,137 @@
+"""How far a time reaches in a sentence: words next to it that still read as time belong to it.
+
+A time is one stretch of words. What adjoins it and reads as time (a clock, a number with a unit, a day, a zone,
+``until``, ``every``, a preposition that wants a time) is part of the stretch, which is then understood as a whole or
+refused. Words further away are the message, also with a time in them, unless they could complete the time.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import InvalidSchedule
+from .clocks import AMPM, BARE_HOUR, CLOCK, EXACT_CLOCK, NOT_A_THING, PART, PART_OF_DAY
+from .days import DATE, MONTH, SLASHED, WEEKDAY, WORKDAY
+from .durations import DURATION, NUMBER, UNIT
+from .zones import zone_at
+
+_END = r"(?![\w/]|['’]\w|-[a-z])"
+_ADVERB = r"(?:hourly|daily|nightly|weekly|bi-?weekly|fortnightly|monthly|bi-?monthly|quarterly|yearly|annually)"
+_REPEATED = (
+    rf"(?:every|each)\s+(?:{NUMBER}|other|second|third|fourth|single|alternate|{UNIT}|month|year|quarter|{WEEKDAY}s?"
+    rf"|{PART}s?|{WORKDAY}|weekend|{MONTH}|fortnight|\d{{1,2}}(?:st|nd|rd|th)|{EXACT_CLOCK})"
+)
+_WHEN = (
+    rf"(?:{EXACT_CLOCK}|{DURATION}|(?:the\s+)?next\s+{NUMBER}\s+\w+|{NUMBER}\s+(?:month|year|quarter)s?|{DATE}|{SLASHED}|{WEEKDAY}s?|yesterday|today|tomorrow|tonight|eod|eow|eom|cob"
+    rf"|(?:next|this|coming|last)\s+(?:week|month|year|quarter|weekend|{PART}|{WEEKDAY})s?|{PART_OF_DAY}s?|{PART}s?"
+    rf"|{WORKDAY}s?|weekends?|{_ADVERB}|{_REPEATED}|(?:the\s+)?\d{{1,2}}(?:st|nd|rd|th)|weeks?"
+    rf"|(?:the\s+)?(?:first|second|third|fourth|fifth|last)\s+(?:{WEEKDAY}|day|week|{WORKDAY})"
+    rf"|(?:the\s+)?(?:end|beginning|start|middle)\s+of\s+(?:(?:the|this|next|each|every)\s+)?"
+    rf"(?:day|week|month|year|quarter)|christmas(?:\s+eve)?|new\s+year(?:['’]s)?(?:\s+(?:eve|day))?|easter"
+    rf"|(?:of|in)\s+(?:the|each|every|this|next)\s+(?:day|week|month|year|quarter)|(?:of|in)\s+{MONTH}"
+    rf"|{NUMBER}\s+times|twice|(?:january|february|april|june|july|august|september|october|november|december)"
+    rf"|{AMPM}|(?:utc|gmt)(?:[+-]\d\S*)?|(?-i:[A-Z][a-z]+/[A-Z]\w+)|\d{{4}}-\d\d-\d\dT\S+|[½¼¾]|business\s+hours|work(?:ing)?\s+hours){_END}"
+)
+"""What reads as time by itself."""
+_JOINT = (
+    r"(?:(?:on|of|until|till|from|before|after|by|at|in)\s+the|and|or|to|till|until|through|thru|from|between|before"
+    r"|after|on|at|by|of|in|for|starting|beginning|except|excluding|but|not|&|\+|@|/|-|–|—|~)"
+)
+_NUMBER = rf"(?:{BARE_HOUR}(?!['’.]\w|-[a-z])|\d{{3,4}}(?!\w){NOT_A_THING})"
+_AFTER_JOINT = (
+    rf"(?:and|or|to|till|until|through|thru|from|between|before|after|at|by|around|about|@|&|/|-|–|—|,)\s*{_NUMBER}"
+)
+_WANTS_TIME = r"(?:until|till|before|after|between|except|excluding|during|starting|beginning|from|past|within)\b"
+"""A preposition that wants a time: behind one, what it leads to belongs to the time."""
+_RIGHT = re.compile(
+    rf"[\s,]*\(?(?:{_JOINT}(?:[\s,]+|(?<=\W)|(?=\d))){{0,4}}(?:{_WHEN})\)?|[\s,]*{_AFTER_JOINT}{_END}"
+    rf"|[\s,]+(?:(?:and|or|but|not)\s+)*{_WANTS_TIME}(?:\s+(?!then\b)[^\s,;.!?]+)?"
+    rf"|(?<=hour|ours)\s+\d{{1,2}}\b(?!\w)|(?<=\w)[.'’](?=\w)\S*|(?<=\d),\d+|[-–]\d\S*"
+    rf"|[\s,]+(?:at|@)\s*\d\S*(?<!%){NOT_A_THING}|[\s,]+(?:every|each)(?=\W*$)|\s+{_NUMBER}{_END}",
+    re.IGNORECASE,
+)
+_LEFT = re.compile(
+    rf"(?<![\w/.'’-])(?:(?:(?:on|at|by|in|from|between|until|till|after|before)\s+)?(?:(?<!the\s)(?:{_WHEN})"
+    rf"|(?:at|by|from|between|until|till|after|before)\s+{_NUMBER})(?:[\s,]+|{_JOINT}(?=[\s\d]))*"
+    rf"|(?:(?:every|each|until|till|before|after|from|between|except|excluding|during|since|within|not|past"
+    rf"|starting|beginning|first|second|third|fourth|fifth|last)\s+)+(?:(?:the|about|around|on|at|of)\s+)*"
+    rf"|(?:(?:morning|evening|night|afternoon|day|week)\s+(?:of|before|after)\s+)"
+    rf"|(?:(?<=\Ame\s)|(?<=\sme\s)|(?<=\A))\d{{1,2}}\s+)\Z",
+    re.IGNORECASE,
+)
+_THING = r"(?:the|a|an|my|our|your|his|her|their|its|this|that|these|those|each|every|\w+['’]s)"
+_ADJECTIVE = re.compile(rf"\b{_THING}\s+(?:(?!at\b|on\b|in\b)\w+\s+)?\Z", re.IGNORECASE)
+
+
+def extent_of(text: str, start: int, end: int) -> tuple[int, int]:
+    """Where the time that was found at ``start`` to ``end`` begins and ends with what adjoins it.
+
+    Raises InvalidSchedule for a zone that is not known.
+    """
+    while True:
+        if zone := zone_at(text, end):
+            end = zone[1]
+        elif (more := _RIGHT.match(text, end)) and more.end() > end and not _names_report(text, start, more):
+            end = more.end()
+        else:
+            break
+    while before := _LEFT.search(text, 0, start):
+        start = before.start()
+    return start, end
+
+
+def _names_report(text: str, start: int, more: re.Match[str]) -> bool:
+    """Whether ``weekly``, behind a time that recurs already, belongs to a thing: ``every friday weekly report``."""
+    is_again = re.search(rf"\b(?:every|each|{_ADVERB}|{WEEKDAY}s)\b", text[start : more.start()], re.IGNORECASE)
+    return bool(
+        is_again
+        and re.fullmatch(rf"\s+{_ADVERB}", more[0], re.IGNORECASE)
+        and re.match(r"\s+(?!(?:at|on|by|until|for)\b)[a-z]", text[more.end() :], re.IGNORECASE)
+    )
+
+
+def is_adjective(text: str, start: int, end: int) -> bool:
+    """Whether a time is part of a thing's name: ``the 9am report``, ``my daily plan``, ``friday's list``."""
+    if re.match(r"['’]\w|-[a-z]", text[end:], re.IGNORECASE):
+        return True
+    leads = re.search(rf"\b{_THING}\s+\Z", text[:start], re.IGNORECASE)
+    return bool(
+        leads and re.match(r"\s+(?!(?:at|on|in|by|and|or|until|to|for|please)\b)[a-z]", text[end:], re.IGNORECASE)
+    )
+
+
+def completes(first: str, other: str) -> bool:
+    """Whether ``other``, elsewhere in a sentence, could complete the time ``first``: then they are not both read.
+
+    A duration is complete, and so is a day with its time of day.
+    """
+    is_again = re.search(rf"\b(?:{_REPEATED}|{_ADVERB})", other, re.IGNORECASE)
+    if is_again and not (re.fullmatch(_ADVERB, other, re.IGNORECASE) and re.search("every|each", first, re.IGNORECASE)):
+        return True
+    clocks = re.search(rf"{CLOCK}|{PART}|\d:\d|\d[T ]\d", first, re.IGNORECASE)
+    days = re.search(
+        rf"{WEEKDAY}|to(?:day|night|morrow)|{DATE}|{SLASHED}|every|each|{_ADVERB}|next|(?:day|week|month|year)s?\b|{MONTH}",
+        first,
+        re.IGNORECASE,
+    )
+    if not clocks and not days:
+        return False
+    if not clocks:
+        return re.search(rf"{CLOCK}", other, re.IGNORECASE) is not None
+    return (
+        not days
+        and re.search(rf"\b(?:{WEEKDAY}s?|tomorrow|tonight|{DATE}|next\s+\w+)", other, re.IGNORECASE) is not None
+    )
+
+
+class HalfRead(InvalidSchedule):
+    """A time has more of it beside it than was understood; ``hint``: how to write it."""
+
+    def __init__(self, understood: str, more: str, hint: str = "") -> None:
+        self.hint = hint
+        super().__init__(
+            f"I understand {understood.strip()!r} as a time, but not {more.strip(' ,')!r} with it."
+            f"{f' {hint}.' if hint else ''} Where the rest is the message, put the time alone in quotation marks:"
+            ' "tomorrow at 9" check the loss.',
+            field="text",
+        )
