@@ -120,7 +120,7 @@ class RunFailed(NaviError, code="run_failed"):
 
 
 class KernelUnavailable(NaviError, code="kernel_unavailable", status=409):
-    """There is no kernel, it is dead, or it does not respond."""
+    """There is no kernel, it is dead or silent, or it runs outside of this server and no cell of it waits."""
 
 
 class KernelBusy(NaviError, code="kernel_busy", status=409):

@@ -218,6 +218,8 @@ PROTOCOLS = {
     "navi_jupyter/agent/tools/base.py: ToolSource": "built-in, entry points, kernel functions, MCP",
     "navi_jupyter/agent/tools/base.py: ListedSource": "built-in, entry points, MCP",
     "navi_jupyter/jupyter/kernels/iopub.py: IopubListener": "the executing connection, the observer of cells",
+    "navi_jupyter/jupyter/kernels/lent_kernel.py: LoanSocket": "the server's handler, and the tests' socket",
+    "navi_jupyter/jupyter/kernels/requests.py: Executor": "the connection to a kernel, the loan of one",
     "navi_jupyter/kernel/ask.py: Painter": "cell, terminal, none",
     "navi_jupyter/notifications/apprise_sender.py: MessageSender": "AppriseSender, and the tests' sender",
 }

@@ -36,6 +36,7 @@ class KernelState:
     language: str | None = None
     busy_with: str | None = None  # the source of the cell that runs, when it is known
     busy_for: float | None = None  # seconds
+    note: str | None = None  # what else to know: that a cell that waits lends it, that it runs outside of this server
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,13 +48,18 @@ class Execution:
     execution_count: int | None = None
     duration: float = 0.0  # seconds from the request to the kernel's reply
     error: Mapping[str, Any] | None = None  # `{"ename","evalue","traceback"}` when the status is `error`
+    note: str | None = None  # what happened instead, where the status is `kernel_died` and that is not known
 
 
 class Kernels(Protocol):
-    """Kernels of this Jupyter server."""
+    """Kernels of this Jupyter server, and those that cells lend while they wait for an answer, wherever they run.
+
+    The kernel of a session: that of a cell which waits for this session, else ``session.kernel_id``, else that of its
+    notebook's Jupyter session. ``lent`` false: the waiting cell's only if it is also the one that ``session`` names.
+    """
 
     async def state(self, session: Session) -> KernelState:
-        """The kernel ``session.kernel_id``, else that of its notebook's Jupyter session. Never starts one."""
+        """The state of the session's kernel; ``idle`` while its waiting cell executes nothing. Never starts one."""
 
     async def execute(
         self,
@@ -64,6 +70,7 @@ class Kernels(Protocol):
         timeout: float | None = None,
         store_history: bool = True,
         start: bool = True,
+        lent: bool = True,
     ) -> Execution:
         """Run code as a cell and wait. Starts a kernel for the notebook when there is none and ``start``.
 
@@ -72,11 +79,11 @@ class Kernels(Protocol):
         Raises KernelUnavailable, KernelBusy (another client's cell runs for longer than a few seconds).
         """
 
-    async def evaluate(self, session: Session, code: str, *, timeout: float = 10.0) -> Any:
+    async def evaluate(self, session: Session, code: str, *, timeout: float = 10.0, lent: bool = True) -> Any:
         """Run code silently (no history, no outputs in any view); the JSON value that it leaves in ``_navi_result``."""
 
     async def interrupt(self, session: Session) -> bool:
-        """Interrupt what runs there. False when there is no kernel."""
+        """Interrupt what runs there, but never a cell that waits for an answer. False when there is no kernel."""
 
     async def restart(self, session: Session) -> KernelState:
         """Restart it; its variables are gone. Returns once it is ready. Raises KernelUnavailable."""

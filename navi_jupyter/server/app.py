@@ -27,7 +27,7 @@ from ..settings import Limits, Settings
 from .handler import ApiHandler
 from .identity import LOCAL_USER, announce_connection_file, remove_connection_file, write_connection_file
 from .lifecycle import Lifecycle
-from .websocket import StreamHandler
+from .websocket import LoanHandler, StreamHandler
 
 if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
@@ -199,10 +199,11 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         self.settings["navi_lifecycle"] = self.lifecycle
 
     def initialize_handlers(self) -> None:
-        """Three handlers: the page, the socket, and everything else under ``navi/api/``."""
+        """The page, the two sockets, and everything else under ``navi/api/``."""
         handlers: Sequence[tuple[str, type]] = [
             (r"/navi/?", PageHandler),
             (r"/navi/api/sessions/([^/]+)/ws", StreamHandler),
+            (r"/navi/api/kernels/([^/]+)/loan", LoanHandler),
             (r"/navi/api(?:/(.*))?", ApiHandler),
         ]
         self.handlers.extend(handlers)

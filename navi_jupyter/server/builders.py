@@ -27,6 +27,7 @@ from ..errors import AttachmentNotFound, StoreError
 from ..events import Custom
 from ..jupyter.kernels.iopub import IopubReader
 from ..jupyter.kernels.jupyter_services import JupyterServices
+from ..jupyter.kernels.loans import KernelLoans
 from ..jupyter.kernels.observer import KernelObserver
 from ..jupyter.kernels.service import KernelService
 from ..jupyter.notebooks.save_hook import IdSaveHook
@@ -98,10 +99,13 @@ class Workspace:
     def __init__(self, jupyter: JupyterServices | None) -> None:
         self._jupyter = jupyter
         self.iopub = IopubReader()  # shared by what executes in a kernel and what observes it
+        self.loans = KernelLoans(jupyter)
         kernels = self._kernels = (
             None
             if jupyter is None
-            else KernelService(jupyter, self.iopub, on_lost=lambda *lost: self.kernel_tools.lost(*lost))
+            else KernelService(
+                jupyter, self.iopub, loans=self.loans, on_lost=lambda *lost: self.kernel_tools.lost(*lost)
+            )
         )
         self.notebooks = None if jupyter is None else NotebookService(jupyter, kernels)
         self.access = JupyterAccess(

@@ -115,6 +115,7 @@ async def runtime(
                 mcp=mcp,
                 kernel_tools=workspace.kernel_tools,
             ),
+            loans=workspace.loans,
             lag=lag,
         )
         # Last in, first out: no metric is read from parts that are stopping.

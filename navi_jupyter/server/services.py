@@ -18,6 +18,7 @@ from ..agent.tools.kernel_functions import KernelTools
 from ..clock import now
 from ..commands import Acceptance, Command, Prompt
 from ..errors import AttachmentRefused, InterruptNotFound, InvalidRequest, NaviError, SessionNotFound
+from ..jupyter.kernels.loans import KernelLoans
 from ..model.attachments import Attachment, AttachmentRef
 from ..model.runs import Interrupt, Permission
 from ..model.sessions import USER, Session
@@ -233,6 +234,7 @@ class Services:
     sessions: SessionServices
     recalls: RecallServices
     agent: AgentServices
+    loans: KernelLoans
     lag: LoopLag
 
     def activity(self) -> Mapping[str, int]:

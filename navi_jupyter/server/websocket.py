@@ -1,15 +1,17 @@
-"""The WebSocket of a session: its log after a cursor in one direction, commands in the other.
+"""The WebSockets: a session's log after a cursor out, and commands in; a waiting cell that lends its kernel.
 
-A socket holds a cursor and nothing else. What the log has is written by one task per socket that waits for each frame
-to have left before it asks for the next: a reader that stops reading stops that task, and memory does not grow.
-Commands of one socket are processed in order, one at a time.
-Not responsible for the log (``orchestrator``). Imported at extension load: no pydantic.
+A session's socket holds a cursor and nothing else. What the log has is written by one task per socket that waits for
+each frame to have left before it asks for the next: a reader that stops reading stops that task, and memory does not
+grow. Commands of one socket are processed in order, one at a time.
+Not responsible for the log (``orchestrator``) or for loans (``jupyter.kernels.loans``). Imported at extension load: no
+pydantic.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Mapping
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,7 @@ from .handler import NaviHandler, internal_error
 from .http import read_cursor
 
 if TYPE_CHECKING:
+    from ..jupyter.kernels.lent_kernel import LentKernel
     from .services import Services
 
 PING = 20.0  # seconds between pings, and until the pong must come: nginx closes a silent connection after 60
@@ -34,14 +37,15 @@ SLACK = 16 * 2**20
 """Bytes above ``max_message_bytes`` that a frame may have and still be answered; above, the socket is closed (1009)."""
 
 
-class StreamHandler(NaviHandler, WebSocketMixin, WebSocketHandler, JupyterHandler):
-    """``sessions/{sid}/ws?after=N``."""
+LOAN_FRAME = 48 * 2**20  # bytes of a frame of a loan: all the displays that one execution may leave, escaped
+BAD_FRAME = 4400  # close code: a frame that breaks the protocol of loans; the kernel does not reconnect
+OVER = 4410  # close code: the loan is over; the kernel does not reconnect
+TURN = 0.004  # seconds of taking frames that have come already, until others on the loop get their turn
 
-    # Seconds, as tornado reads them; Jupyter's mixin has the same names in milliseconds, which turns pings off.
-    ping_interval = PING
-    ping_timeout = PING
 
-    _follower: asyncio.Task[None] | None = None
+class SocketHandler(NaviHandler, WebSocketMixin, WebSocketHandler, JupyterHandler):
+    """The base of both."""
+
     _services: Services
     _session_id: str
 
@@ -52,20 +56,33 @@ class StreamHandler(NaviHandler, WebSocketMixin, WebSocketHandler, JupyterHandle
         """None: most sockets are on loopback, and each would compress the one frame that all of them share."""
         return None
 
-    @property
-    def max_message_size(self) -> int:
-        return self.lifecycle.settings.max_message_bytes + SLACK
-
-    @allow_unauthenticated
-    async def get(self, session_id: str) -> None:
+    async def _refuse(self, session_id: str) -> None:
         """Refuse what can be refused before the upgrade: afterwards there is no HTTP answer any more."""
         await self.authorize("execute")
         if self.request.headers.get("Upgrade", "").lower() != "websocket":
             raise InvalidRequest("This route is a WebSocket; send a request to upgrade.", field="Upgrade")
         self._services = await self.lifecycle.ready()
         self._session_id = session_id
-        self._after = self._read_after()
         await self._services.sessions.find(session_id, owner=self.owner)
+
+
+class StreamHandler(SocketHandler):
+    """``sessions/{sid}/ws?after=N``."""
+
+    # Seconds, as tornado reads them; Jupyter's mixin has the same names in milliseconds, which turns pings off.
+    ping_interval = PING
+    ping_timeout = PING
+
+    _follower: asyncio.Task[None] | None = None
+
+    @property
+    def max_message_size(self) -> int:
+        return self.lifecycle.settings.max_message_bytes + SLACK
+
+    @allow_unauthenticated
+    async def get(self, session_id: str) -> None:
+        self._after = self._read_after()
+        await self._refuse(session_id)
         await super().get(session_id)
 
     def _read_after(self) -> int | None:
@@ -143,3 +160,74 @@ def _command_id(message: str | bytes) -> str | None:
         return None
     found = command.get("command_id") if isinstance(command, dict) else None
     return found if isinstance(found, str) and len(found) <= 128 else None
+
+
+class LoanHandler(SocketHandler):
+    """``kernels/{kid}/loan?session_id=…``: the kernel that a waiting cell lends to the runs of its session."""
+
+    # Pings keep proxies from closing it, but no pong is waited for: a kernel that computes in C for minutes sends none.
+    ping_interval = 0
+
+    _pinging: asyncio.Task[None] | None = None
+    _loan: LentKernel | None = None
+    _turn = 0.0
+
+    @property
+    def max_message_size(self) -> int:
+        return LOAN_FRAME
+
+    @allow_unauthenticated
+    async def get(self, kernel_id: str) -> None:
+        await self._refuse(self.get_query_argument("session_id"))
+        await super().get(kernel_id)
+
+    async def open(self, kernel_id: str) -> None:
+        """Wait for the first frame. Not among the lifecycle's sockets: runs that are stopped still need it."""
+        self.set_nodelay(True)
+        self._kernel_id = kernel_id
+        self._pinging = asyncio.create_task(self._ping(), name=f"navi-loan-ping {kernel_id[:8]}")
+
+    async def _ping(self) -> None:
+        with suppress(WebSocketClosedError):
+            while True:
+                await asyncio.sleep(PING)
+                self.ping(b"")
+
+    async def on_message(self, message: str | bytes) -> None:
+        """One frame. tornado reads the next one when this is done."""
+        self.settings["api_last_activity"] = utcnow()
+        try:
+            frame = json.loads(message)
+            if not isinstance(frame, dict):
+                raise InvalidRequest("A frame is a JSON object.", field="body")
+            if self._loan is None:
+                self._loan = self._services.loans.open(
+                    frame, self, kernel_id=self._kernel_id, session_id=self._session_id
+                )
+            else:
+                self._loan.take(frame)
+        except (ValueError, RecursionError):
+            self.close(BAD_FRAME, "a frame is no JSON")
+        except NaviError as error:
+            self.close(BAD_FRAME, error.message[:100])
+        if time.monotonic() - self._turn > TURN:
+            # A flood is always ready to be read, and would starve everything else on the loop.
+            await asyncio.sleep(0)
+            self._turn = time.monotonic()
+
+    def emit(self, frame: Mapping[str, Any]) -> None:
+        """A frame for the kernel. Not awaited: it gets one request at a time, and again when it comes back."""
+        with suppress(WebSocketClosedError):
+            written = self.write_message(json.dumps(frame))
+            written.add_done_callback(lambda future: future.cancelled() or future.exception())
+
+    def hang_up(self, *, for_good: bool) -> None:
+        """The loan is over, or has another socket."""
+        self.close(OVER if for_good else 1001, "the loan is over")
+
+    def on_close(self) -> None:
+        """Either side closed the socket; the kernel in good order when its cell has ended."""
+        if self._pinging is not None:
+            self._pinging.cancel()
+        if self._loan is not None:
+            self._loan.detach(self, closed=self.close_code in (1000, 1001))

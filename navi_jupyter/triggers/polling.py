@@ -128,7 +128,7 @@ class Poller:
         session = watch.session.model_copy(update={"kernel_id": subscription.kernel_id})
         try:
             code = expression_code(expr, seconds=EXPRESSION_SECONDS)
-            value = await self._kernels.evaluate(session, code, timeout=ANSWER_SECONDS)
+            value = await self._kernels.evaluate(session, code, timeout=ANSWER_SECONDS, lent=False)
         except KernelBusy:  # a cell began meanwhile; its end is the next time to poll
             return
         except (KernelUnavailable, InvalidRequest, SyntaxError) as error:

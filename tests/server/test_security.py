@@ -32,6 +32,7 @@ NOT_FOUND = {
 IDS = {"sid": "s_1", "iid": "x", "rid": "r_1", "id": "rec_1", "server": "x", "kid": "k", "name": "f"}
 WALK = [(op.method, op.path.format(**IDS)) for op in ROUTES.operations] + [
     ("GET", "sessions/s_1/ws"),
+    ("GET", "kernels/k/loan?session_id=s_1"),
     ("GET", "nothing/here"),
     ("HEAD", "health"),
     ("PUT", "sessions"),

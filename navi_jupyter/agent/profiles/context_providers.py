@@ -202,8 +202,10 @@ async def _kernel(turn: Turn, context: ToolContext) -> str | None:
         return None
     state = await kernels.state(context.session)
     if state.status == "none":
-        return "None is running."
+        return state.note or "None is running."
     text = f"{state.kernel_name or state.kernel_id} ({state.language or 'language unknown'}), {state.status}."
+    if state.note:
+        text = f"{text[:-1]}: {state.note}."
     if state.status == "busy" and state.busy_with:
         text += f" It runs: {one_line(state.busy_with, 200)}"
     if state.status != "idle" or state.language != "python":

@@ -90,7 +90,8 @@ def _headline(done: Execution) -> str:
         "error": f"failed with {(done.error or {}).get('ename', 'an error')}",
         "interrupted": "interrupted before it was done",
         "timed_out": "interrupted because it took too long; give a longer timeout if it needs more",
-        "kernel_died": "the kernel died while it ran: all variables are gone. Jupyter starts it again; "
+        "kernel_died": done.note
+        or "the kernel died while it ran: all variables are gone. Jupyter starts it again; "
         "perhaps it ran out of memory",
     }[done.status]
     return f"({number} {done.duration:.1f} s: {end})".replace("( ", "(")
@@ -111,7 +112,10 @@ async def kernel_status() -> Mapping[str, Any]:
 
 
 async def interrupt_kernel() -> Mapping[str, Any]:
-    """Interrupt what runs in the notebook's kernel, also a cell of the user's. Variables stay."""
+    """Interrupt what runs in the notebook's kernel, also a cell of the user's, if it does not wait for you.
+
+    Variables stay.
+    """
     kernels, context = _kernels()
     before = await kernels.state(context.session)
     interrupted = await kernels.interrupt(context.session)
@@ -131,6 +135,7 @@ def _state(state: KernelState) -> dict[str, Any]:
         "language": state.language,
         "busy_with": None if state.busy_with is None else state.busy_with[:500],
         "busy_for_seconds": None if state.busy_for is None else round(state.busy_for, 1),
+        "note": state.note,
     }
     return {name: value for name, value in described.items() if value is not None}
 

@@ -1,6 +1,7 @@
 """Functions of users' kernels as tools (``@navi.tool``): which kernel offers which, and calling them there.
 
-In memory: a kernel's functions die with its process, and no kernel outlives the server. Not responsible for the
+In memory: a kernel's functions die with its process, and no kernel of this server outlives it. A kernel that another
+program has started offers its functions too: they can be called while a cell of it waits. Not responsible for the
 function's schema and the checking of its arguments: that is done in the kernel, where its types are.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...errors import KernelUnavailable, LimitReached, NaviError, ToolUnavailable
+from ...errors import LimitReached, NaviError, ToolUnavailable
 from ...model.runs import Effect, KernelFunction
 from ...output_text import output_images
 from ...ports.agent import ToolContext, tool_context
@@ -19,6 +20,7 @@ from .base import Tool, ToolOutput, refusal
 
 SOURCE = "kernel"
 _MOST = 100  # functions of one kernel
+_MOST_OUTSIDE = 200  # kernels of other programs: of those it is not known when they end
 _TIMEOUT = 3600.0  # Seconds. Longer than a run may take, so that the run's own limit counts.
 _CALL = """\
 import sys
@@ -32,6 +34,7 @@ class _Offer:
     """The functions of one kernel process."""
 
     process: object  # an object that identifies the process; None where it is not known
+    known: bool  # whether it is a kernel of this server
     functions: dict[tuple[str, str], KernelFunction] = field(default_factory=dict)  # by owner and name
 
 
@@ -47,16 +50,12 @@ class KernelTools:
         self._offers: dict[str, _Offer] = {}
 
     def offer(self, kernel_id: str, functions: Sequence[KernelFunction], *, owner: str) -> list[Tool]:
-        """Add functions, or replace them by new versions. Raises KernelUnavailable, LimitReached.
+        """Add functions, or replace them by new versions. Raises LimitReached.
 
         Functions that an agent's own code offers get the effect ``outside``: otherwise a model could write itself a
         tool that needs no approval.
         """
-        if not self._known(kernel_id):
-            raise KernelUnavailable(f"There is no kernel {kernel_id[:100]} in this server.")
-        offer = self._current(kernel_id)
-        if offer is None:
-            offer = self._offers[kernel_id] = _Offer(process=self._process_of(kernel_id))
+        offer = self._current(kernel_id) or self._first_offer(kernel_id)
         if len(offer.functions.keys() | {(owner, one.name) for one in functions}) > _MOST:
             raise LimitReached(f"A kernel can offer {_MOST} functions.")
         if self._runs_ours(kernel_id):
@@ -93,9 +92,17 @@ class KernelTools:
             return ()
         return () if kernel_id is None else self.offered(kernel_id, owner=context.user_id)
 
+    def _first_offer(self, kernel_id: str) -> _Offer:
+        offer = _Offer(process=self._process_of(kernel_id), known=self._known(kernel_id))
+        self._offers[kernel_id] = offer
+        outside = [name for name, one in self._offers.items() if not one.known]
+        for oldest in outside[:-_MOST_OUTSIDE]:
+            del self._offers[oldest]
+        return offer
+
     def _current(self, kernel_id: str) -> _Offer | None:
         offer = self._offers.get(kernel_id)
-        if offer is not None and not (self._known(kernel_id) and self._process_of(kernel_id) == offer.process):
+        if offer is not None and (self._known(kernel_id), self._process_of(kernel_id)) != (offer.known, offer.process):
             del self._offers[kernel_id]
             return None
         return offer
@@ -125,7 +132,7 @@ class KernelTools:
         code = _CALL.format(call=call, name=function.name, arguments=json.dumps(dict(given)))
         # This kernel, although the notebook may have another one by now.
         session = context.session.but(kernel_id=kernel_id)
-        answer = await kernels.evaluate(session, code, timeout=_TIMEOUT)
+        answer = await kernels.evaluate(session, code, timeout=_TIMEOUT, lent=False)
         if answer.get("missing"):
             raise _unavailable(function.name)
         images, _ = output_images([{"data": answer.get("picture") or {}}], limit=1, max_bytes=4_000_000)

@@ -19,6 +19,7 @@ from tornado.web import HTTPError
 from ...errors import KernelUnavailable
 from .iopub import TURN, IopubReader, IopubSubscription, LoopListener
 from .outputs import Outputs
+from .requests import ExecuteRequest
 from .running_cells import UNKNOWN, RunningCells
 from .transport import (
     BUSY_PATIENCE,
@@ -43,19 +44,6 @@ _POLL_AT_REST = 5.0
 _IDLE_MISSING = 4.0  # seconds to wait for the end on IOPub once the reply is there: a flood may have washed it away
 _SETTLE_WITHIN = 0.5
 _DEAD = object()
-
-
-@dataclass(eq=False)
-class ExecuteRequest:
-    """Something that we asked the kernel to execute."""
-
-    id: str
-    outputs: Outputs
-    begun: asyncio.Future[float]  # the loop's time when the kernel began with it
-    ended: asyncio.Future[Mapping[str, Any] | None]
-    """Its reply, once all its outputs are here; None when the kernel died over it."""
-    reply: Mapping[str, Any] | None = None
-    idle: bool = False
 
 
 @dataclass(eq=False)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
+from jupyter_core.paths import jupyter_runtime_dir
 from jupyter_core.utils import ensure_async
 
 from ...errors import KernelUnavailable
@@ -14,6 +15,7 @@ from ...log_setup import get_logger
 from ...model.sessions import Session
 from ...text import joined
 from .jupyter_services import JupyterServices
+from .transport import address_answers
 
 log = get_logger("kernels")
 
@@ -67,6 +69,21 @@ class KernelLookup:
         # A console may be attached to the same path; the notebook's kernel is meant.
         mine.sort(key=lambda one: one.get("type") != "notebook")
         return str(mine[0]["kernel"]["id"]) if mine else None
+
+    async def lives(self, kernel_id: str) -> bool | None:
+        """Whether a process answers at that kernel's address, of any server or program. None: no address is known here.
+
+        By the file in which whatever starts a kernel writes how to reach it.
+        """
+        if PurePath(kernel_id).name != kernel_id:  # a path, from a request that was made by hand
+            return None
+        folder = getattr(self._parts.kernel_manager, "connection_dir", "") or jupyter_runtime_dir()
+        return await address_answers(Path(folder) / f"kernel-{kernel_id}.json")
+
+    async def runs_outside(self, session: Session) -> bool:
+        """Whether the session's kernel lives, but was started by another program (``jupyter console``, nbclient)."""
+        kernel_id = session.kernel_id
+        return kernel_id is not None and not self.known(kernel_id) and bool(await self.lives(kernel_id))
 
     async def start(self, session: Session) -> str:
         """The session's kernel; started when there is none. Raises KernelUnavailable."""

@@ -12,10 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path, PurePath
 from typing import Any
-
-from jupyter_core.paths import jupyter_runtime_dir
 
 from ...errors import KernelUnavailable
 from ...log_setup import get_logger
@@ -25,7 +22,7 @@ from .cell_executions import CellExecutions
 from .iopub import IopubReader, IopubSubscription
 from .jupyter_services import JupyterServices
 from .lookup import KernelLookup, cell_source
-from .transport import BUSY_PATIENCE, DecodeLimits, RawMessage, address_answers, is_alive, process_of, state_of
+from .transport import BUSY_PATIENCE, DecodeLimits, RawMessage, is_alive, process_of, state_of
 
 log = get_logger("kernels")
 
@@ -56,11 +53,7 @@ class KernelObserver:
         return self._lookup.known(kernel_id)
 
     async def lives(self, kernel_id: str) -> bool | None:
-        """By the file in which each kernel's server writes how to reach it."""
-        if PurePath(kernel_id).name != kernel_id:  # a path, from a recall that was made by hand
-            return None
-        folder = getattr(self._parts.kernel_manager, "connection_dir", "") or jupyter_runtime_dir()
-        return await address_answers(Path(folder) / f"kernel-{kernel_id}.json")
+        return await self._lookup.lives(kernel_id)
 
     async def subscribe(self, kernel_id: str, on_notice: OnKernelNotice) -> KernelSubscription:
         if not self._lookup.known(kernel_id):

@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
+
+from ...errors import KernelBusy
 
 UNKNOWN = "?"  # in place of the id of a cell that began before we listened
 
@@ -61,10 +64,10 @@ class RunningCells:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def until_none(self, timeout: float) -> bool:
-        """Wait until no cell runs. False when one still does after ``timeout`` seconds."""
+    async def until_none(self, timeout: float, *, unless: Callable[[], bool] = lambda: False) -> bool:
+        """Wait until no cell runs, or ``unless`` holds. False when one still does after ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
-        while self.longest is not None:
+        while self.longest is not None and not unless():
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
@@ -72,3 +75,22 @@ class RunningCells:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), min(left, 0.1))
         return True
+
+    def as_state(self) -> dict[str, Any]:
+        """That it is busy, with what and for how long, as fields of a ``KernelState``; empty when nothing runs."""
+        cell = self.longest
+        seconds = 0.0 if cell is None else time.monotonic() - cell.since
+        return {} if cell is None else {"status": "busy", "busy_with": cell.code, "busy_for": seconds}
+
+    def busy_error(self) -> KernelBusy:
+        """The error for a request that cannot run because of what runs."""
+        cell = self.longest
+        if cell is None:
+            return KernelBusy("The kernel is busy. Try again in a moment.")
+        what = "other code of an agent" if cell.ours else "a cell of the user's"
+        first = (cell.code or "").strip().splitlines()
+        code = f": {first[0][:120]!r}{' …' if len(first) > 1 else ''}" if first else ""
+        return KernelBusy(
+            f"The kernel has been busy for {time.monotonic() - cell.since:.0f} s with {what}{code}. "
+            "Nothing was run. Try again later, or ask the user whether to interrupt it."
+        )

@@ -1,7 +1,7 @@
-"""Kernels of this Jupyter server: ``ports.jupyter.Kernels`` over its kernel manager, with every browser closed.
+"""Kernels as ``ports.jupyter.Kernels``: those of this server, with every browser closed, and those that are lent.
 
-Not responsible for messages (``connection``), for bounding outputs (``outputs``) or for what is sent into kernels to
-evaluate and inspect (``evaluation``).
+Not responsible for messages (``connection``, ``loans``), for bounding outputs (``outputs``) or for what is sent into
+kernels to evaluate and inspect (``evaluation``).
 """
 
 from __future__ import annotations
@@ -10,28 +10,30 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 from jupyter_core.utils import ensure_async
 
-from ...errors import InvalidRequest, KernelBusy, KernelUnavailable
+from ...errors import InvalidRequest, KernelUnavailable
 from ...events import Custom, Event
 from ...log_setup import get_logger
 from ...model.sessions import Session
 from ...ports.agent import tool_context
-from ...ports.jupyter import Execution, KernelState, KernelStatus, OnOutput
-from .connection import ExecuteRequest, KernelConnection
+from ...ports.jupyter import Execution, KernelState, OnOutput
+from .connection import KernelConnection
 from .evaluation import RESULT, evaluation, inspection, value_of
 from .iopub import IopubReader
 from .jupyter_services import JupyterServices
+from .lent_kernel import LentKernel
+from .loans import LENT, OUTSIDE, KernelLoans
 from .lookup import KernelLookup
 from .outputs import Outputs, error_of
-from .transport import process_of
+from .requests import PATIENCE, ExecuteRequest, Executor, until_ended
+from .transport import language_of, process_of, status_of
 
 log = get_logger("kernels")
 
-PATIENCE = 5.0  # seconds to wait for another client's cell
-COME_BACK = 2.0  # seconds that interrupted code has to end
 UNUSED = 900.0  # seconds until the connection to a kernel that is not used is closed
 _MAX_RUNS = 50
 """Runs that are notified when a kernel dies. Those that have ended are not removed: their ``emit`` does nothing."""
@@ -44,10 +46,16 @@ class KernelService:
     """See the module. Opens a connection to a kernel when it is first asked about, and closes it when it is unused."""
 
     def __init__(
-        self, parts: JupyterServices, iopub: IopubReader | None = None, *, on_lost: OnKernelLost | None = None
+        self,
+        parts: JupyterServices,
+        iopub: IopubReader | None = None,
+        *,
+        loans: KernelLoans | None = None,
+        on_lost: OnKernelLost | None = None,
     ) -> None:
         self._parts = parts
         self._iopub = iopub or IopubReader()
+        self._loans = loans or KernelLoans(parts)
         self._lookup = KernelLookup(parts)
         self._connections: dict[str, KernelConnection] = {}
         self._runs: dict[str, dict[str, Callable[[Event], None]]] = {}
@@ -57,7 +65,8 @@ class KernelService:
         self._lost_listener = on_lost
 
     async def close(self) -> None:
-        """Close all connections; the kernels go on."""
+        """Close all connections, and end all loans; the kernels go on."""
+        self._loans.close()
         for task in list(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
@@ -70,36 +79,42 @@ class KernelService:
 
     async def state(self, session: Session) -> KernelState:
         """Also connects to the kernel, so that later it is known what it is busy with."""
-        kernel_id = await self._lookup.find(session)
+        kernel_id = await self._find(session)
         if kernel_id is None:
-            return KernelState(status="none")
+            return KernelState(status="none", note=OUTSIDE if await self._runs_outside(session) else None)
+        loan, state = self._loans.at(session.id, kernel_id), KernelState(status="idle", kernel_id=kernel_id)
+        if self.knows(kernel_id):
+            state = await self._state_of(self._connected(kernel_id))
+        if loan is None:
+            return state
+        busy = {"status": "idle", "busy_with": None, "busy_for": None} | loan.cells.as_state()
+        return replace(state, **busy, language=loan.language, note=LENT)
+
+    def _connected(self, kernel_id: str) -> KernelConnection:
+        """The connection to a kernel, which is opened in the background where it is not."""
         connection = self._connection(kernel_id)
         self._watch(kernel_id)
         # Not awaited: a kernel that starts takes a second, and a busy old one answers only between cells.
         if not connection.open:
             self._in_background(connection.connect())
-        return await self._state_of(connection)
+        return connection
 
     async def _state_of(self, connection: KernelConnection) -> KernelState:
-        cell = connection.cells.longest
-        status: KernelStatus = _STATUS.get(connection.state, "idle")
-        if cell is not None:
-            status = "busy"
-        elif status == "busy" and connection.listening:
+        status, busy = status_of(connection.manager), connection.cells.as_state()
+        if status == "busy" and connection.listening:
             status = "idle"  # the end of a cell reaches Jupyter a moment after us
-        return KernelState(
-            status=status if await connection.lives() else "dead",
+        state = KernelState(
+            status=status,
             kernel_id=connection.kernel_id,
             kernel_name=getattr(connection.manager, "kernel_name", None),
-            language=connection.language.get("name") or _language_of(connection.manager),
-            busy_with=cell.code if cell else None,
-            busy_for=time.monotonic() - cell.since if cell else None,
+            language=connection.language.get("name") or language_of(connection.manager),
         )
+        return replace(state, **busy) if await connection.lives() else replace(state, status="dead")
 
     def runs_ours(self, kernel_id: str) -> bool:
         """Whether the kernel executes code of an agent's run at this moment."""
         connection = self._connections.get(kernel_id)
-        return connection is not None and connection.cells.any_ours
+        return self._loans.executes(kernel_id) or (connection is not None and connection.cells.any_ours)
 
     def process_of(self, kernel_id: str) -> object:
         """Identifies the kernel's process; None where that is not known."""
@@ -118,56 +133,76 @@ class KernelService:
         timeout: float | None = None,
         store_history: bool = True,
         start: bool = True,
+        lent: bool = True,
     ) -> Execution:
-        kernel_id = await self._lookup.find(session) if start else await self._kernel_of(session)
+        kernel_id = await (self._find(session, lent=lent) if start else self._kernel_of(session, lent=lent))
         if kernel_id is None:
+            if await self._runs_outside(session):
+                raise KernelUnavailable(OUTSIDE)
             kernel_id = await self._lookup.start(session)
             self._watch(kernel_id)
             self._emit_status(kernel_id, "started")
         outputs = Outputs(on_output)
-        async with self._turn(session, kernel_id) as connection:
-            request = connection.send(code, outputs, silent=False, store_history=store_history, expressions={})
-            status = await self._finish(connection, request, timeout)
+        options: dict[str, Any] = {"silent": False, "store_history": store_history, "expressions": {}}
+        request, ending = await self._request(
+            session, kernel_id, timeout, lambda executor: executor.send(code, outputs, **options), lent=lent
+        )
         outputs.finish()
         reply = (request.ended.result() if request.ended.done() else None) or {}
-        if status == "ok" and reply.get("status") != "ok":
+        status: Literal["ok", "error", "interrupted", "timed_out", "kernel_died"] = ending
+        if ending == "ok" and reply.get("status") != "ok":
             interrupted = str(reply.get("ename")) == "KeyboardInterrupt"
             status = "interrupted" if interrupted or reply.get("status") == "aborted" else "error"
         return Execution(
             status=status,
             outputs=outputs.all(),
             execution_count=reply.get("execution_count"),
-            duration=_since(request),
+            duration=request.duration,
             error=error_of(reply) if status == "error" else None,
+            note=request.lost,
         )
 
-    async def evaluate(self, session: Session, code: str, *, timeout: float = 10.0, clean: bool = False) -> Any:
+    async def evaluate(
+        self, session: Session, code: str, *, timeout: float = 10.0, clean: bool = False, lent: bool = True
+    ) -> Any:
         """The code may ``await``, and what it assigns goes nowhere. ``clean``: it does not see the user's names."""
-        kernel_id = await self._python_kernel(session)
+        kernel_id = await self._python_kernel(session, lent=lent)
         cell, expression = evaluation(code, clean=clean)
-        async with self._turn(session, kernel_id) as connection:
-            request = connection.send(
-                cell, Outputs(), silent=True, store_history=False, expressions={RESULT: expression}
-            )
-            status = await self._finish(connection, request, timeout)
-        if status == "kernel_died":
-            raise KernelUnavailable("The kernel died during the evaluation.")
-        if status == "timed_out":
+        options: dict[str, Any] = {"silent": True, "store_history": False, "expressions": {RESULT: expression}}
+        request, ending = await self._request(
+            session, kernel_id, timeout, lambda executor: executor.send(cell, Outputs(), **options), lent=lent
+        )
+        if ending == "kernel_died":
+            raise KernelUnavailable(f"The evaluation has no result: {request.lost or 'the kernel died over it'}.")
+        if ending == "timed_out":
             ended = "" if request.ended.done() else " It ignores the interrupt; restart it."
             raise KernelUnavailable(f"The kernel did not answer within {timeout:g} s.{ended}")
         return value_of(request.ended.result() or {})
 
-    async def _kernel_of(self, session: Session) -> str:
-        kernel_id = await self._lookup.find(session)
+    async def _find(self, session: Session, *, lent: bool = True) -> str | None:
+        """The kernel's id: of the waiting cell, if there is one and ``lent``, else as ``lookup`` has it."""
+        loan = self._loans.at(session.id, session.kernel_id) or (self._loans.of(session.id) if lent else None)
+        return await self._lookup.find(session) if loan is None else loan.kernel_id
+
+    async def _kernel_of(self, session: Session, *, lent: bool = True) -> str:
+        kernel_id = await self._find(session, lent=lent)
         if kernel_id is None:
-            raise KernelUnavailable("No kernel runs for this conversation. Run some code to start one.")
+            none = "No kernel runs for this conversation. Run some code to start one."
+            raise KernelUnavailable(OUTSIDE if await self._runs_outside(session) else none)
         return kernel_id
 
-    async def _python_kernel(self, session: Session) -> str:
-        kernel_id = await self._kernel_of(session)
-        connection = self._connection(kernel_id)
-        await connection.connect()
-        language = str(connection.language.get("name") or _language_of(connection.manager) or "")
+    async def _runs_outside(self, session: Session) -> bool:
+        return self._loans.lent_from_outside(session.id) or await self._lookup.runs_outside(session)
+
+    async def _python_kernel(self, session: Session, *, lent: bool) -> str:
+        kernel_id = await self._kernel_of(session, lent=lent)
+        loan = self._loans.at(session.id, kernel_id)
+        if loan is not None:
+            language = loan.language
+        else:
+            connection = self._connection(kernel_id)
+            await connection.connect()
+            language = str(connection.language.get("name") or language_of(connection.manager) or "")
         if language and language != "python":
             raise KernelUnavailable(f"That needs a Python kernel; this one is {language}. Run code in it instead.")
         return kernel_id
@@ -184,18 +219,26 @@ class KernelService:
         return found
 
     async def interrupt(self, session: Session) -> bool:
-        kernel_id = await self._lookup.find(session)
+        kernel_id = await self._find(session)
         if kernel_id is None:
             return False
-        await self._connection(kernel_id).interrupt()
+        loan = self._loan(session, kernel_id)
+        if loan is not None:
+            loan.interrupt()
+        else:
+            await self._connection(kernel_id).interrupt()
         return True
 
     async def restart(self, session: Session) -> KernelState:
         kernel_id = await self._kernel_of(session)
+        lent = self._loan(session, kernel_id) is not None  # and not to another session
+        if not self.knows(kernel_id):
+            raise KernelUnavailable("The kernel runs outside of this server: only what has started it can restart it.")
         connection = self._connection(kernel_id)
         self._watch(kernel_id)
         try:
-            ready = await ensure_async(self._parts.kernel_manager.restart_kernel(kernel_id))
+            # A cell that waits has nothing to clean up, and would take the interrupt that comes first for Ctrl-C.
+            ready = await ensure_async(self._parts.kernel_manager.restart_kernel(kernel_id, now=lent))
         except Exception as error:  # noqa: BLE001
             # Jupyter, its provisioners and gateways raise errors of any kind; to the user it is one.
             log.warning("kernel_not_restarted", kernel_id=kernel_id, error=repr(error))
@@ -207,9 +250,51 @@ class KernelService:
         await connection.connect()
         return await self._state_of(connection)
 
+    async def _request(
+        self,
+        session: Session,
+        kernel_id: str,
+        timeout: float | None,
+        send: Callable[[Executor], ExecuteRequest],
+        *,
+        lent: bool,
+    ) -> tuple[ExecuteRequest, Literal["ok", "timed_out", "kernel_died"]]:
+        """Execute in the kernel, and wait for the end. Raises KernelUnavailable, KernelBusy."""
+        while True:
+            async with self._turn(session, kernel_id) as executor:
+                request = send(executor)
+                ending = await until_ended(executor, request, timeout)
+            if ending != "returned":
+                return request, ending
+            # The cell that lent the kernel ended before it began with this: the kernel takes it as from any client.
+            kernel_id = await self._kernel_of(session, lent=lent)
+
+    def _loan(self, session: Session, kernel_id: str) -> LentKernel | None:
+        """None: by messages. Raises KernelBusy when a cell waits there for another session, KernelUnavailable."""
+        loan = self._loans.of_kernel(kernel_id, session.id)
+        if loan is None and not self.knows(kernel_id):
+            raise KernelUnavailable(OUTSIDE)
+        return loan
+
     @asynccontextmanager
-    async def _turn(self, session: Session, kernel_id: str) -> AsyncIterator[KernelConnection]:
-        """The kernel for this session alone: connected, no other cell runs. Raises KernelUnavailable, KernelBusy."""
+    async def _turn(self, session: Session, kernel_id: str) -> AsyncIterator[Executor]:
+        """The kernel for one request of this session. Raises KernelUnavailable, KernelBusy."""
+        loan = self._loan(session, kernel_id)
+        if loan is None:
+            async with self._own_turn(session, kernel_id) as connection:
+                # What ran there may have been a cell of this session, which has just begun to wait.
+                loan = self._loan(session, kernel_id)
+                if loan is None:
+                    yield connection
+                    return
+        if self.knows(kernel_id):
+            self._connected(kernel_id)  # it reports to the run when the kernel is lost
+        async with loan.lock:
+            yield loan
+
+    @asynccontextmanager
+    async def _own_turn(self, session: Session, kernel_id: str) -> AsyncIterator[KernelConnection]:
+        """The kernel of this server for this session alone: connected, and no other cell runs, or one that lends it."""
         connection = self._connection(kernel_id)
         self._watch(kernel_id)
         await connection.connect()
@@ -220,59 +305,17 @@ class KernelService:
                 async with asyncio.timeout(PATIENCE):
                     await connection.lock.acquire()
             except TimeoutError:
-                raise _busy(connection) from None
+                raise connection.cells.busy_error() from None
         connection.holder = session.id
         try:
             # A cell of the user that was sent just before is in the queue before us: wait until it shows.
             await connection.settle()
-            if not await connection.cells.until_none(PATIENCE):
-                raise _busy(connection)
+            if not await connection.cells.until_none(PATIENCE, unless=lambda: self._loans.lent(kernel_id)):
+                raise connection.cells.busy_error()
             yield connection
         finally:
             connection.holder = None
             connection.lock.release()
-
-    async def _finish(self, connection: KernelConnection, request: ExecuteRequest, timeout: float | None) -> Any:
-        """Wait for the end; end it when we are cancelled or after ``timeout``. The status; never ``error``."""
-        try:
-            either: set[asyncio.Future[Any]] = {request.begun, request.ended}
-            await asyncio.wait(either, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
-            if not request.begun.done() and not request.ended.done():
-                # Another client was quicker between our check and our request: ours must not run after we gave up.
-                connection.abandon(request)
-                raise _busy(connection)
-            await asyncio.wait({request.ended}, timeout=timeout)
-        except asyncio.CancelledError:
-            await self._stop(connection, request)
-            raise
-        if request.ended.done():
-            return "kernel_died" if request.ended.result() is None else "ok"
-        await connection.end(request, COME_BACK)
-        return "timed_out"
-
-    async def _stop(self, connection: KernelConnection, request: ExecuteRequest) -> None:
-        """Our run was stopped: end our code and no other, and emit how that went."""
-        # A moment, in case the kernel begins with it just now: then it can be interrupted, and that reported.
-        await asyncio.wait({request.begun}, timeout=0.3)
-        if not request.begun.done():
-            # To interrupt now would hit the cell that runs instead, which is the user's.
-            connection.abandon(request)
-            self._emit_stop("the code had not begun, and will not run")
-            return
-        after = _since(request)
-        try:
-            if await connection.end(request, COME_BACK):
-                self._emit_stop(f"the cell was interrupted after {after:.1f} s")
-                return
-            self._emit_stop("the kernel ignores the interrupt: its cell still runs. Restart the kernel to end it")
-        except KernelUnavailable as error:
-            self._emit_stop(error.message)
-        connection.abandon(request)
-
-    def _emit_stop(self, message: str) -> None:
-        context = tool_context.get(None)
-        if context is not None:
-            context.report_stop("kernel", message)
 
     def _watch(self, kernel_id: str) -> None:
         """Have the present run, if any, notified of what becomes of this kernel."""
@@ -335,36 +378,3 @@ class KernelService:
 async def _quietly(work: Any) -> None:
     with suppress(KernelUnavailable):  # the next use of the kernel raises it again
         await work
-
-
-_STATUS: Mapping[str, KernelStatus] = {
-    "starting": "starting",
-    "restarting": "starting",
-    "autorestarting": "starting",
-    "idle": "idle",
-    "busy": "busy",
-    "dead": "dead",
-    "terminating": "dead",
-}
-
-
-def _busy(connection: KernelConnection) -> KernelBusy:
-    cell = connection.cells.longest
-    if cell is None:
-        return KernelBusy("The kernel is busy. Try again in a moment.")
-    what = "other code of an agent" if cell.ours else "a cell of the user's"
-    first = (cell.code or "").strip().splitlines()
-    code = f": {first[0][:120]!r}{' …' if len(first) > 1 else ''}" if first else ""
-    return KernelBusy(
-        f"The kernel has been busy for {time.monotonic() - cell.since:.0f} s with {what}{code}. "
-        "Nothing was run. Try again later, or ask the user whether to interrupt it."
-    )
-
-
-def _since(request: ExecuteRequest) -> float:
-    return time.monotonic() - request.begun.result() if request.begun.done() else 0.0
-
-
-def _language_of(manager: Any) -> str | None:
-    """By the kernel's specification; a gateway's is not at hand."""
-    return getattr(getattr(manager, "_kernel_spec", None), "language", None)

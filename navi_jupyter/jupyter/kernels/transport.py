@@ -22,6 +22,7 @@ from jupyter_core.utils import ensure_async
 from tornado.web import HTTPError
 
 from ...log_setup import get_logger
+from ...ports.jupyter import KernelStatus
 
 log = get_logger("kernels")
 
@@ -54,6 +55,27 @@ def ports_of(manager: Any) -> object:
 def state_of(manager: Any) -> str:
     """As Jupyter has it, which listens to the kernel too: ``starting idle busy dead …``."""
     return str(getattr(manager, "execution_state", None) or "starting")
+
+
+_STATUS: Mapping[str, KernelStatus] = {
+    "starting": "starting",
+    "restarting": "starting",
+    "autorestarting": "starting",
+    "idle": "idle",
+    "busy": "busy",
+    "dead": "dead",
+    "terminating": "dead",
+}
+
+
+def status_of(manager: Any) -> KernelStatus:
+    """The same in our words."""
+    return _STATUS.get(state_of(manager), "idle")
+
+
+def language_of(manager: Any) -> str | None:
+    """By the kernel's specification; a gateway's is not at hand."""
+    return getattr(getattr(manager, "_kernel_spec", None), "language", None)
 
 
 async def is_alive(manager: Any) -> bool:

@@ -102,9 +102,12 @@ class NotebookService:
         if target.kind != "code":
             raise InvalidRequest(f"Cell {cell} is {target.kind}; only code cells run.", field="cell")
         # Another notebook's cells run in that notebook's kernel, not in the session's.
-        owner = session if where == self._own_path(session) else session.but(notebook_path=where, kernel_id=None)
+        own = where == self._own_path(session)
+        owner = session if own else session.but(notebook_path=where, kernel_id=None)
         async with self._recorded(where, target.id, on_output) as recording:
-            execution = await self._kernels.execute(owner, target.source, on_output=recording.add, timeout=timeout)
+            execution = await self._kernels.execute(
+                owner, target.source, on_output=recording.add, timeout=timeout, lent=own
+            )
             recording.finish(execution)
             await recording.settled()
         return execution

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ... import __version__
 from ...agent.mcp.connection import MISSING, ServerState, installed
-from ...errors import KernelUnavailable, LimitReached, NotFound, SessionNotFound, ToolUnavailable
+from ...errors import LimitReached, NotFound, SessionNotFound, ToolUnavailable
 from ...model.runs import KernelFunctions
 from ..http import NOTHING, HttpReply, Query
 from ..wire import agent as wire
@@ -89,13 +89,7 @@ def _server(state: ServerState) -> wire.McpServerInfo:
     )
 
 
-@TABLE.add(
-    "POST kernels/{kid}/tools",
-    "execute",
-    body="KernelFunctions",
-    answers="ToolPage",
-    errors=(KernelUnavailable, LimitReached),
-)
+@TABLE.add("POST kernels/{kid}/tools", "execute", body="KernelFunctions", answers="ToolPage", errors=(LimitReached,))
 async def offer_functions(call: Call) -> HttpReply:
     """Offer functions of a kernel as tools (`@navi.tool` does), or their new versions."""
     request: KernelFunctions = call.body()
