@@ -76,12 +76,17 @@ function panelOf(output: LuminoWidget): NotebookPanel | null {
   return panel;
 }
 
-/** Marks the tab of the notebook that `output` is in, or takes the mark away. */
+/** The outputs with open questions, and the notebook of each: an output that is gone is in none any more. */
+const asking = new Map<LuminoWidget, NotebookPanel>();
+
+/** Marks the tab of the notebook that `output` is in while one of its outputs has an open question. */
 function markTab(output: LuminoWidget, isAsking: boolean): void {
-  const panel = panelOf(output);
+  const panel = asking.get(output) ?? panelOf(output);
   if (!panel) return;
+  if (isAsking) asking.set(output, panel);
+  else asking.delete(output);
   const others = panel.title.className.split(" ").filter((name) => name && name !== ASKS);
-  panel.title.className = [...others, ...(isAsking ? [ASKS] : [])].join(" ");
+  panel.title.className = [...others, ...([...asking.values()].includes(panel) ? [ASKS] : [])].join(" ");
 }
 
 /** Of the tab of a notebook with sessions in which something is unread; the class says how many. */
@@ -146,6 +151,7 @@ async function createPlugin(): Promise<object> {
     override dispose(): void {
       this.#notebook?.dispose();
       this.#notebook = null;
+      markTab(this, false);
       super.dispose();
     }
 
@@ -175,6 +181,11 @@ async function createPlugin(): Promise<object> {
   }
 
   class QuestionRenderer extends Widget {
+    override dispose(): void {
+      markTab(this, false);
+      super.dispose();
+    }
+
     async renderModel({ data }: MimeModel): Promise<void> {
       const { session_id: session, interrupt_id: interrupt } = (data[QUESTION_TYPE] ?? {}) as { session_id?: unknown; interrupt_id?: unknown };
       if (typeof session !== "string" || typeof interrupt !== "string") throw new Error(`${QUESTION_TYPE} without its ids`);

@@ -40,7 +40,7 @@ export class NaviQuestion extends LitElement {
   #timers: ReturnType<typeof setInterval>[] = [];
   readonly #cards = new InterruptCards(
     { answer: ({ id }, status, payload) => void this.#answer(id, status, payload), redraw: () => this.requestUpdate() },
-    { always: "button" },
+    { place: "cell" },
   );
 
   constructor() {

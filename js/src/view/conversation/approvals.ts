@@ -31,9 +31,9 @@ const ONLY_USER = "local";
 
 let count = 0;
 
-/** How "always" is offered: a box beside the buttons in a conversation, a button of its own below a cell. */
+/** In a conversation, or below a cell: there "always" is a button of its own, and a heading would belong to the notebook's. */
 export interface CardOptions {
-  readonly always: "box" | "button";
+  readonly place: "chat" | "cell";
 }
 
 export class InterruptCards {
@@ -43,7 +43,7 @@ export class InterruptCards {
   /** Ids in the document have to be of this view alone. */
   readonly #prefix = `navi-ask-${(count += 1)}`;
 
-  constructor(actions: InterruptActions, options: CardOptions = { always: "box" }) {
+  constructor(actions: InterruptActions, options: CardOptions = { place: "chat" }) {
     this.#actions = actions;
     this.#options = options;
   }
@@ -81,7 +81,7 @@ export class InterruptCards {
       tabindex="-1"
     >
       <header class="navi-ask-header">
-        ${icons.ask}<h3 id=${id}>${title}</h3>
+        ${icons.ask}${this.#options.place === "cell" ? html`<strong id=${id}>${title}</strong>` : html`<h3 id=${id}>${title}</h3>`}
         ${asker ? html`<span class="navi-ask-asker">${strings.asksOf(asker)}</span>` : nothing}
         ${interrupt.expiresAt && !isSent
           ? html`<span class="navi-ask-expiry" data-navi="ask-expiry">${strings.expiresIn} <span class="navi-countdown" data-due=${Date.parse(interrupt.expiresAt)}></span></span>`
@@ -117,7 +117,7 @@ export class InterruptCards {
         <button type="submit" class="navi-button navi-primary" data-navi="ask-approve" ?disabled=${isSent}>
           ${isEditing ? strings.approveEdited : strings.approve}
         </button>
-        ${tool && this.#options.always === "button"
+        ${tool && this.#options.place === "cell"
           ? html`<button type="submit" class="navi-button" data-navi="ask-always" title=${strings.always(tool)} ?disabled=${isSent}>${strings.alwaysButton}</button>`
           : nothing}
         <button type="button" class="navi-button" data-navi="ask-deny" ?disabled=${isSent} @click=${deny}>${strings.deny}</button>
@@ -149,7 +149,7 @@ export class InterruptCards {
           }}
         />
       </div>
-      ${tool && this.#options.always === "box"
+      ${tool && this.#options.place === "chat"
         ? html`<label class="navi-ask-always"><input type="checkbox" data-navi="ask-always" ?disabled=${isSent} />${strings.always(tool)}</label>`
         : nothing}
       ${isSent ? html`<p class="navi-note navi-late">${strings.answering}</p>` : nothing}
