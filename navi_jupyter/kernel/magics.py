@@ -26,7 +26,7 @@ from .grammar.command_line import Action, Prompt, Request, interpolate, parse_ce
 from .grammar.recall_command import RECALL_HELP, NewRecall, message_text
 from .questions import UserAnswer, payload_from
 from .recalls import Recall, change_all, find_recall, foresee, new_recall, policy_from, read_words
-from .session import Session, sessions_table, zone_words
+from .session import Session, sessions_listing, sessions_table, zone_words
 from .shell import current_shell, show
 
 _LONGEST_SOURCE = 4000  # characters of a cell's source that go with its output
@@ -52,7 +52,8 @@ HELP = """\
 %navi --mode steer TEXT                 steer the run in progress (interrupt, rollback, collect; queue, unqueue 1)
 %navi remember TEXT, memory, forget 2   what Navi knows about you in every session
 %navi usage, tools, profiles, models, mcp
-%navi session [new | use 2 | list]      this notebook's session
+%navi session [new | use 2 | list]      this notebook's session, and how the notebook is linked to it; another one
+                                        (use 2 --move: also one of another notebook); unlink: none
 %navi model [NAME], %navi profile [NAME]
 %navi timezone [ZONE]                   whose clock counts for times that name no zone; auto: your browser's
 %navi export [md|ipynb|json] [FILE]     save the conversation
@@ -97,7 +98,7 @@ class NaviMagics(Magics):
             return self._ask(parse_prompt(f"-- {sentence}"))
 
     def _recall(self, request: NewRecall) -> Recall | Reply | None:
-        service, target = current_service(), api.session(request.session)
+        service, target = current_service(), _target(request.session)
         schedule, policy, message = request.schedule, request.policy, request.message
         if request.words is not None:
             try:
@@ -131,7 +132,7 @@ class NaviMagics(Magics):
         # Images go to the model as images; everything else as files, which tools can read.
         outputs, sources = self._outputs(prompt)
         files = [*(file for file in outputs if not file.is_image), *prompt.files]
-        pending = api.session(prompt.session).asking(
+        pending = _target(prompt.session).asking(
             text + sources,
             show=painter_here(),
             model=prompt.model,
@@ -161,6 +162,15 @@ def _waited(pending: PendingPrompt) -> Reply:
         return pending.wait()
     except Interrupted:
         return pending.reply(waited=False)
+
+
+def _target(named: str | None) -> Session:
+    """The session that is named or this notebook's; what the user should know about the latter is printed once."""
+    session, service = api.session(named), current_service()
+    if service.note and named is None:
+        print(service.note)
+        service.note = None
+    return session
 
 
 def _print_times(read: dict[str, Any]) -> dict[str, Any]:
@@ -205,22 +215,27 @@ def _change_recall(action: Action) -> Recall:
     return change()
 
 
-def _session(action: Action) -> Session | Listing[dict[str, Any]]:
+def _session(action: Action) -> Session | Listing[dict[str, Any]] | None:
     service = current_service()
     match action.args:
         case ("list",):
             notebook.session_id(service)
             return sessions_table(service)
         case ("new",):
-            created = notebook.create(service)
-            service.session_id = created["id"]
+            notebook.create(service)
         case ("use", wanted):
             # Read first: an id that does not exist must not become this notebook's.
-            state = api.session(wanted).state
-            service.session_id = state["id"]
-            here = notebook.notebook_path(service.connection.root_dir)
-            if here and state["notebook_path"] != here:
-                print("This session belongs to another notebook: after a restart this kernel uses its own again.")
+            print(notebook.use(service, api.session(wanted).state, move="move" in action.options))
+        case ("unlink",):
+            print(notebook.unlink(service))
+            return None
+        case ():
+            session = api.session()
+            found = notebook.find(service)
+            print(notebook.describe(found))
+            if found["earlier"]:
+                show(sessions_listing(service, found["earlier"]))
+            return session
     return api.session()
 
 

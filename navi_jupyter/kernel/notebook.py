@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..handles import short_handle
 from .client.client import Service
+from .errors import UsageError
 from .grammar.times import local_zone
-from .shell import kernel_id
+from .shell import current_request, kernel_id
 
 
 def notebook_path(root_dir: str | None, env: Mapping[str, str] | None = None) -> str | None:
@@ -32,33 +34,105 @@ def notebook_path(root_dir: str | None, env: Mapping[str, str] | None = None) ->
 
 
 def session_id(service: Service) -> str:
-    """The notebook's session: looked up once per kernel, created when there is none.
+    """The notebook's session; made when there is none. ``NAVI_SESSION`` names one.
 
-    ``NAVI_SESSION`` names one; else the newest with this notebook's path; without a notebook the one of this kernel.
+    Asked of the server each time: the notebook may have been moved since, and its session deleted or replaced.
     """
     # Two threads that ask at once must not create two sessions.
     with service.lock:
-        if service.session_id is None:
-            service.session_id = os.environ.get("NAVI_SESSION") or _existing(service) or create(service)["id"]
+        named = os.environ.get("NAVI_SESSION")
+        if named:
+            service.session_id = named
+        elif service.chosen_session is None or not _is_there(service, service.chosen_session):
+            service.chosen_session = None
+            found = find(service)
+            service.session_id = str(found["session"]["id"])
+            service.note = found["note"] or service.note
+        else:
+            service.session_id = service.chosen_session
         return service.session_id
 
 
+def find(service: Service, *, create: bool = True) -> dict[str, Any]:
+    """What the server answers about this notebook's session: ``session``, ``how``, ``path``, ``note``, ``earlier``."""
+    body = _here(service) | {"create": create, "cell_id": _asking_cell(), "session_id": service.session_id}
+    return dict(
+        service.call("POST", "sessions/find", {name: value for name, value in body.items() if value is not None})
+    )
+
+
 def create(service: Service, **fields: Any) -> dict[str, Any]:
-    """A new session for this notebook."""
+    """A new session for this notebook, which is the notebook's from now on."""
+    body = _here(service) | {"notebook_path": find(service, create=False)["path"]} | fields
+    created = dict(service.call("POST", "sessions", {name: value for name, value in body.items() if value is not None}))
+    service.session_id, service.chosen_session = str(created["id"]), None
+    return created
+
+
+def use(service: Service, session: Mapping[str, Any], *, move: bool = False) -> str:
+    """Link this notebook to that session; a sentence about it.
+
+    Raises UsageError for a session of another notebook that is still there, unless ``move``. A kernel without a
+    notebook uses such a session until it restarts.
+    """
+    found, other = find(service, create=False), session["notebook_path"]
+    here, mine = found["path"], found["session"]
+    sentence = f"This notebook's session is now {session['title']!r}."
+    if here is None and other is not None:
+        service.session_id = service.chosen_session = str(session["id"])
+        return f"This session belongs to {other}: after a restart this kernel uses its own again."
+    if other not in (None, here) and not move:
+        there = service.call("POST", "sessions/find", {"notebook_path": other})["session"]
+        if there and there["id"] == session["id"]:
+            raise UsageError(
+                f"This session belongs to {other}, which would get a new one. To move it to this notebook: add --move"
+            )
+    if mine is None or mine["id"] != session["id"]:
+        change = {"kernel_id": kernel_id()} if here is None else {"kernel_id": kernel_id(), "notebook_path": here}
+        service.call("PATCH", f"sessions/{session['id']}", change)
+    service.session_id, service.chosen_session = str(session["id"]), None
+    return sentence if here is not None else sentence.replace("notebook", "kernel")
+
+
+def unlink(service: Service) -> str:
+    """End the link between this notebook and its session, which stays in the list; a sentence about it."""
+    session = find(service, create=False)["session"]
+    service.session_id = service.chosen_session = None
+    if session is None:
+        return "This notebook has no session."
+    service.call("PATCH", f"sessions/{session['id']}", {"notebook_path": None, "kernel_id": None})
+    return f"{session['title']!r} belongs to no notebook any more; the next question here starts a new session."
+
+
+def describe(found: Mapping[str, Any]) -> str:
+    """This notebook's session and how the two are linked, in a few lines."""
+    session = found["session"]
+    lines = [f"session   {session['title']!r} ({short_handle(session['id'])})"]
+    if found["path"] is None:
+        lines.append("notebook  none: the session is known by this kernel, until the kernel ends")
+    elif session["notebook_link"] == "linked":
+        lines.append(f"notebook  {found['path']}, linked: the notebook carries the session's id")
+    else:
+        lines.append(
+            f"notebook  {found['path']}, not saved yet: save the notebook, so that it carries the session's id"
+        )
+    if found["earlier"]:
+        lines.append("Other sessions of a notebook at this path; to continue one here: %navi session use 1")
+    return "\n".join(lines)
+
+
+def _here(service: Service) -> dict[str, Any]:
+    """This kernel and its notebook, as far as the kernel knows: its environment keeps the path of its start."""
     path = notebook_path(service.connection.root_dir)
-    here = {"notebook_path": path, "kernel_id": kernel_id(), "timezone": local_zone(), **fields}
-    return dict(service.call("POST", "sessions", {name: value for name, value in here.items() if value is not None}))
+    return {"notebook_path": path, "kernel_id": kernel_id(), "timezone": local_zone()}
 
 
-def _existing(service: Service) -> str | None:
-    path, kernel = notebook_path(service.connection.root_dir), kernel_id()
-    if path is None and kernel is None:
-        return None
-    # The server filters by path. A kernel without a notebook has none to filter by, and reads all sessions.
-    mine = [
-        session
-        for session in service.pages("sessions", "sessions", query={"notebook_path": path})
-        if path or (session["kernel_id"] == kernel and session["notebook_path"] is None)
-    ]
-    newest = max(mine, key=lambda session: str(session["created_at"]), default=None)
-    return newest["id"] if newest else None
+def _asking_cell() -> str | None:
+    """The id of the running cell, where the front end sends it."""
+    metadata = current_request().get("metadata") or {}
+    found = metadata.get("cellId") or metadata.get("cell_id")
+    return found if isinstance(found, str) else None
+
+
+def _is_there(service: Service, session_id: str) -> bool:
+    return service.call("POST", "sessions/find", {"session_id": session_id})["session"] is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -274,6 +274,11 @@ def _run_name(run: dict[str, Any]) -> Named:
 
 def sessions_table(service: Service) -> Listing[dict[str, Any]]:
     """The user's last 100 sessions, most recently used first."""
+    return sessions_listing(service, service.pages("sessions", "sessions", most=100))
+
+
+def sessions_listing(service: Service, sessions: Iterable[dict[str, Any]]) -> Listing[dict[str, Any]]:
+    """Those sessions as a table."""
     current = service.session_id
 
     def row(session: dict[str, Any]) -> list[str]:
@@ -282,14 +287,13 @@ def sessions_table(service: Service) -> Listing[dict[str, Any]]:
             mark,
             short_handle(session["id"]),
             session["title"],
-            session["notebook_path"] or "",
+            session["notebook_path"] or (f"(was {session['earlier_path']})" if session.get("earlier_path") else ""),
             session["model"],
             moment(session["updated_at"]),
             str(session.get("unread") or ""),
         ]
 
     columns = ("", "id", "title", "notebook", "model", "used", "unread")
-    sessions = service.pages("sessions", "sessions", most=100)
     return Listing(sessions, columns, row, empty="No session yet.", kind="session", named=_session_name)
 
 

@@ -79,7 +79,8 @@ def as_notebook(session: Session, messages: Sequence[MessageInfo]) -> dict[str, 
         source = f"**{_author(message)}** · {message.at}\n\n{_body(message)}"
         metadata = {"navi": {"message_id": message.id, "run_id": message.run_id}}
         cells.append(new_markdown_cell(source, id=f"m{number}", metadata=metadata))  # type: ignore[no-untyped-call]
-    metadata = {"navi": {"session_id": session.id, "version": __version__}}
+    # Not ``session_id``, by which a notebook is known: this one is about the session, and not the session's notebook.
+    metadata = {"navi": {"exported_session": session.id, "version": __version__}}
     return cast("dict[str, Any]", new_notebook(cells=cells, metadata=metadata))  # type: ignore[no-untyped-call]
 
 

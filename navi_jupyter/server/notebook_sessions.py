@@ -329,7 +329,7 @@ class NotebookSessions:
 
 
 COPIED: Final = "This notebook is a copy: it has a session of its own, and the other one keeps its own."
-NEW: Final = "There was another session of a notebook at this path. To continue it here: %navi session use 1"
+NEW: Final = "A new session. An earlier one of a notebook at this path is listed by %navi session, and can go on here."
 
 
 def _fingerprint(mark: NotebookMark | None, cell_id: str | None, known: Sequence[str]) -> tuple[str, ...]:

@@ -34,6 +34,8 @@ def _zone(monkeypatch: pytest.MonkeyPatch) -> None:
         ("session", Action(name="session")),
         ("session new", Action(name="session", args=("new",))),
         ("session list", Action(name="session", args=("list",))),
+        ("session unlink", Action(name="session", args=("unlink",))),
+        ("session use 2 --move", Action(name="session", args=("use", "2"), options={"move": ""})),
         ("session use s_0123", Action(name="session", args=("use", "s_0123"))),
         ("profile", Action(name="profile")),
         ("profile careful", Action(name="profile", args=("careful",))),

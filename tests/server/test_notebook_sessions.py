@@ -104,7 +104,7 @@ async def test_a_new_notebook_at_the_path_does_not_inherit_the_session(find: Fin
     assert new["how"] == "created"
     assert new["session"]["id"] != first["id"]
     assert [one["id"] for one in new["earlier"]] == [first["id"]]
-    assert "%navi session use" in new["note"]
+    assert "%navi session" in new["note"]
     moved = await find("away.ipynb", kernel_id="k3")
     assert (moved["how"], moved["session"]["id"]) == ("moved", first["id"])
     assert id_in(root / "work.ipynb") == new["session"]["id"]

@@ -272,7 +272,9 @@ class Service:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.client = Client(connection)
-        self.session_id: str | None = None  # the notebook's session, once it is known
+        self.session_id: str | None = None  # the notebook's session, as it was found last
+        self.chosen_session: str | None = None  # what a kernel without a notebook uses instead of its own
+        self.note: str | None = None  # what the user should know about the notebook's session, until it is shown
         self.lock = threading.Lock()
         """Held while the notebook's session is looked up: two threads must not both create one."""
 

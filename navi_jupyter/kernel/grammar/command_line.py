@@ -167,11 +167,14 @@ def _recalls(rest: str) -> Request | None:
 
 def _session(rest: str) -> Request | None:
     words = rest.split()
-    if words in ([], ["list"], ["new"]):
+    if words in ([], ["list"], ["new"], ["unlink"]):
         return Action(name="session", args=tuple(words))
+    move = {"move": ""} if words[0] == "use" and "--move" in words else {}
+    words = [word for word in words if not move or word != "--move"]
+    rest = " ".join(words) if move else rest
     if words == ["use"]:
         raise UsageError("Which one? Write %navi session use and its number or title; %navi session list shows them.")
-    return _named_action("session", rest.removeprefix("use").strip(), "use") if words[0] == "use" else None
+    return _named_action("session", rest.removeprefix("use").strip(), "use", **move) if words[0] == "use" else None
 
 
 def _export(rest: str) -> Request | None:
