@@ -89,3 +89,16 @@ def test_the_zone_is_shown_and_chosen_by_a_magic(server: JupyterServer, kernel: 
     assert "%navi timezone [ZONE]" in kernel.ok("%navi help").stdout
     question = kernel.ok("%navi timezone of Tokyo please")
     assert "time zone" not in question.stdout, "a sentence is a prompt"
+
+
+def test_a_cell_shows_times_by_the_clock_by_which_it_reads_them(server: JupyterServer, kernel: NotebookKernel) -> None:
+    kernel.ok(f"import os; os.environ['TZ'] = {LIMA!r}")
+    session = _session(server, kernel)
+    server.request("PATCH", f"navi/api/sessions/{session['id']}", {"timezone": TOKYO, "timezone_source": "browser"})
+    shown = kernel.ok("made = %navi recall tomorrow at 9 look\nprint(repr(made))").stdout
+    assert "09:00" in shown.splitlines()[-1]
+    assert TOKYO not in shown, "a zone is named only where it is not the reader's"
+    assert "09:00" in kernel.ok("print(repr(navi.recalls()))").stdout
+    told = kernel.ok("made = %navi recall tomorrow at 9 --tz Europe/Berlin look\nprint(repr(made))").stdout
+    assert BERLIN in told
+    assert "09:00" in kernel.ok("print(repr(navi.recalls()[1]))").stdout

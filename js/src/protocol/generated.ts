@@ -531,6 +531,7 @@ export interface Preview {
   readonly meaning: string;
   readonly message: string;
   readonly phrase: string;
+  readonly timezone: string;
 }
 
 /** Body of `POST recalls/preview`: exactly one of `schedule` and `text`. */

@@ -26,6 +26,7 @@ from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError, S
 from tornado.websocket import WebSocketClientConnection, WebSocketError, websocket_connect
 
 from ..errors import Refused, Unreachable
+from ..grammar.times import keep_reader_zone
 from .connection import Connection, find_server
 from .io_thread import io_thread
 
@@ -280,7 +281,12 @@ class Service:
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, query: Query | None = None) -> Any:
         """One request; see :meth:`Client.request`."""
-        return io_thread().wait(self.client.request(method, path, body, query=query))
+        answer = io_thread().wait(self.client.request(method, path, body, query=query))
+        if isinstance(answer, dict) and "tz" not in (body or {}):
+            for read in (answer, answer.get("session")):  # a session, or a preview in its zone
+                if isinstance(read, dict) and ("timezone_source" in read or "meaning" in read):
+                    keep_reader_zone(str(read.get("timezone")))
+        return answer
 
     def pages(
         self,

@@ -1,4 +1,4 @@
-"""Times and schedules as a cell shows them: on the reader's clock, which is that of this kernel. Pure but for its zone.
+"""Times and schedules as a cell shows them: on the reader's clock, which is that of the session. Pure but for the zone.
 
 Not responsible for reading what people write (``times``).
 """
@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ...clock import zone_label, zone_or_utc
-from ..grammar.times import local_tz, local_zone
+from ..grammar.times import reader_tz, reader_zone
 
 
 def moment(text: str | None, *, zone: str | None = None, now: datetime | None = None) -> str:
@@ -22,7 +22,7 @@ def moment(text: str | None, *, zone: str | None = None, now: datetime | None = 
     if not text:
         return "–"
     at, now = datetime.fromisoformat(text), now or datetime.now(UTC)
-    label = zone_label(zone, local_zone()) if zone else ""
+    label = zone_label(zone, reader_zone()) if zone else ""
     there = f"; {at.astimezone(zone_or_utc(str(zone))):%H:%M} {label}" if label else ""
     return f"{clock_words(text, now=now)} ({distance((at - now).total_seconds())}{there})"
 
@@ -32,7 +32,7 @@ def clock_words(text: str, *, now: datetime | None = None) -> str:
 
     Seconds are shown within ten minutes only, where they are what distinguishes two times.
     """
-    zone = local_tz()
+    zone = reader_tz()
     at = datetime.fromisoformat(text).astimezone(zone)
     today = (now or datetime.now(UTC)).astimezone(zone)
     year = "" if at.year == today.year else f" {at.year}"
@@ -42,7 +42,7 @@ def clock_words(text: str, *, now: datetime | None = None) -> str:
 
 def without_own_zone(text: str) -> str:
     """Words of the server, which names the zone of every time, without the name of the reader's own zone."""
-    zone = local_zone()
+    zone = reader_zone()
     if zone is None:
         return text
     return re.sub(rf" (?:{re.escape(zone)}|{re.escape(zone_label(zone, None))})(?![\w/])", "", text)
@@ -113,5 +113,5 @@ def schedule_words(schedule: dict[str, Any]) -> str:
 
 def _in_zone(schedule: dict[str, Any]) -> str:
     """`` (Asia/Tokyo)`` where the schedule's zone is not the reader's."""
-    label = zone_label(schedule["tz"], local_zone()) if schedule.get("tz") else ""
+    label = zone_label(schedule["tz"], reader_zone()) if schedule.get("tz") else ""
     return f" ({label})" if label else ""

@@ -94,6 +94,29 @@ def local_zone() -> str | None:
     return name if find_zone(name) else None
 
 
+_reader: tuple[str | None, str] | None = None
+"""The zone of the reader, as the server gave it last, behind the machine's at that time: a new ``TZ`` begins anew."""
+
+
+def keep_reader_zone(name: str) -> None:
+    """Note whose clock counts, as the server says."""
+    global _reader
+    if find_zone(name) is not None:
+        _reader = (local_zone(), name)
+
+
+def reader_zone() -> str | None:
+    """The zone on whose clock a cell shows times: the session's; until one was read this machine's, if it is known."""
+    here = local_zone()
+    return _reader[1] if _reader is not None and _reader[0] == here else here
+
+
+def reader_tz() -> ZoneInfo | None:
+    """:func:`reader_zone` with its rules."""
+    name = reader_zone()
+    return ZoneInfo(name) if name else None
+
+
 def kernel_client() -> dict[str, dict[str, str]]:
     """The field ``client`` of a request that a kernel sends; empty where this machine's zone is not known."""
     zone = local_zone()

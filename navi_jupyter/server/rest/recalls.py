@@ -193,6 +193,7 @@ async def previewed(request: wire.PreviewRequest, recalls: RecallService, at: da
         meaning=say_meaning(schedule, read.policy, zone, at, period),
         message=read.message,
         phrase=read.phrase,
+        timezone=zone,
     )
 
 

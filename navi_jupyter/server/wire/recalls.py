@@ -55,6 +55,7 @@ class Preview(Value):
     meaning: str  # the schedule in words
     message: str = ""  # of a sentence: the rest of it without the time
     phrase: str = ""  # of a text: the words that were read as the time
+    timezone: str = "UTC"  # the zone in which what names none was read
 
 
 class RecallsChanged(Value):
