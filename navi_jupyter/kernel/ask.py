@@ -20,7 +20,7 @@ from ..text import one_line
 from .client.client import Client, new_command_id
 from .client.io_thread import io_thread
 from .display.render import run_bundle, run_bundles, run_plain
-from .display.run_view import QuestionPart, RunView, TextPart, ToolPart
+from .display.run_view import Part, RunView, TextPart, ToolPart
 from .errors import Interrupted, KernelError, Refused
 from .main_thread import MainThreadQueue
 from .questions import PromptedQuestions, line_input
@@ -296,19 +296,14 @@ class ContinuedRun(PendingPrompt):
     """A run that goes on with the answer to its question, from there on to its end."""
 
     def __init__(
-        self,
-        client: Client,
-        session_id: str,
-        acceptance: Mapping[str, Any],
-        painter: Painter,
-        open_questions: Sequence[QuestionPart],
+        self, client: Client, session_id: str, acceptance: Mapping[str, Any], painter: Painter, parts: Sequence[Part]
     ) -> None:
-        """``acceptance``: of the answer; ``open_questions``: what the run waits for besides."""
+        """``acceptance``: of the answer; ``parts``: calls without a result, and questions that are open besides."""
         super().__init__(client, session_id, {}, painter)
         self._acceptance = dict(acceptance)
         self.view = RunView(str(acceptance["run_id"]), session_id=session_id)
-        self.view.parts.extend(open_questions)
-        self.view.status = "waiting" if open_questions else "running"
+        self.view.parts.extend(parts)
+        self.view.status = "waiting" if self.view.questions else "running"
 
     async def _submit(self) -> dict[str, Any]:
         self._submitted.set()

@@ -298,7 +298,7 @@ def _answer(action: Action) -> Reply | None:
 
 def _decide(action: Action, question: dict[str, Any], decision: UserAnswer, word: str) -> Reply | None:
     """Answer, then wait here for the run that goes on, unless the line has ``-b``."""
-    going_on = api.session().decide(question["id"], decision, show=painter_here())
+    going_on = api.session().decide(question, decision, show=painter_here())
     print(f"{word}: {question['message']}")
     return None if "no-wait" in action.options else _waited(going_on)
 

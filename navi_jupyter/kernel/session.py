@@ -15,7 +15,7 @@ from .client.client import Envelope, Service
 from .client.io_thread import io_thread
 from .display.listing import Listing, find_id
 from .display.render import speaker, transcript_html, transcript_plain
-from .display.run_view import question_of
+from .display.run_view import ToolPart, question_of
 from .display.time_text import moment
 from .errors import NoSuchItem, UsageError
 from .grammar.times import kernel_client, local_zone, named_zone
@@ -140,11 +140,20 @@ class Session:
             "answer", interrupt_id=_named("question", interrupt_id, lambda: self.approvals), status="cancelled"
         )
 
-    def decide(self, interrupt_id: str, decision: UserAnswer, *, show: Painter) -> ContinuedRun:
-        """Answer a question; the run that goes on with it, to be waited for or not."""
-        acceptance = self._service.command(self.id, decision.command(interrupt_id))
-        others = [question for question in self.state["approvals"] if question["run_id"] == acceptance["run_id"]]
-        return ContinuedRun(self._service.client, self.id, acceptance, show, list(map(question_of, others)))
+    def decide(self, question: dict[str, Any], given: UserAnswer, *, show: Painter) -> ContinuedRun:
+        """Answer a question of ``approvals``; the run that goes on with it, to be waited for or not."""
+        run_id = question["run_id"]
+        # Their results are still to come; what was before that is shown where the run was begun.
+        calls = [
+            ToolPart(call["id"], call["name"], call["args"])
+            for message in self.messages
+            if message["run_id"] == run_id and message["subagent_run_id"] is None
+            for call in message["tool_calls"]
+            if call["result"] is None
+        ]
+        acceptance = self._service.command(self.id, given.command(question["id"]))
+        asked = [question_of(other) for other in self.state["approvals"] if other["run_id"] == run_id]
+        return ContinuedRun(self._service.client, self.id, acceptance, show, [*calls, *asked])
 
     def _command(self, kind: str, **fields: Any) -> None:
         self._service.command(self.id, {"type": kind, **fields})

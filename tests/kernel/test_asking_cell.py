@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import select
+import subprocess
 import sys
 import threading
 import time
@@ -261,6 +264,7 @@ def test_after_an_interrupt_the_run_goes_on_in_the_cell_that_answers(
     assert word in shown.stdout
     assert "And so it ends." in shown.text
     assert "Let me see." not in shown.text
+    assert "[write_file]" in shown.text
     assert (server.root / "next.txt").exists() is is_written
 
 
@@ -282,3 +286,57 @@ def test_b_answers_without_waiting_and_what_else_is_open_is_asked_where_one_wait
     assert "Behind." not in shown.text
     server.wait_for(lambda: server.get(f"navi/api/sessions/{session}")["run"] is None)
     assert (server.root / "behind.txt").exists()
+
+
+def test_a_question_that_expires_is_shown_as_that_and_ends_its_prompt(
+    tmp_path: Path, provider: ScriptedProvider, play: Callable[..., None]
+) -> None:
+    play(Reply(calls=(writes("late.txt"),)), Reply("Then not."))
+    env = {"OPENAI_BASE_URL": f"{provider.url}/v1", "OPENAI_API_KEY": KEY, "NAVI_DEFAULT_MODEL": MODEL}
+    server = JupyterServer(tmp_path / "server", env=env)
+    with server.start(args=["--NaviExtension.approval_timeout=3"]):
+        kernel = NotebookKernel(server)
+        kernel.ok(PREPARE)
+        shown = kernel.run("%navi write it", typed=lambda _: None)
+        assert shown.status == "ok", shown.error
+        assert len(shown.prompts) == 1
+        assert "write_file: expired" in shown.text
+        assert "Then not." in shown.text
+        assert not (server.root / "late.txt").exists()
+        kernel.close()
+
+
+def test_in_a_terminal_the_question_is_asked_below_what_would_be_done(
+    server: JupyterServer, play: Callable[..., None]
+) -> None:
+    pty = pytest.importorskip("pty")  # a terminal of our own, where there are such
+    play(Reply(calls=(writes("terminal.txt"),)), Reply("It is written."))
+    ours, theirs = pty.openpty()
+    env = {**server.env(), "NAVI_SERVER_URL": server.url, "NAVI_TOKEN": server.token, "TERM": "dumb"}
+    command = [sys.executable, "-m", "IPython", "--no-banner", "--simple-prompt", "--colors=nocolor"]
+    with subprocess.Popen(
+        command, env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as shell:
+        os.close(theirs)
+        screen = ""
+
+        def until(text: str) -> None:
+            nonlocal screen
+            while text not in screen:
+                readable, _, _ = select.select([ours], [], [], 40)
+                assert readable, screen
+                screen += os.read(ours, 65536).decode(errors="replace")
+
+        for line, then in (
+            ("%load_ext navi_jupyter", "In [2]:"),
+            ("%navi write it", "Allow write_file? [y]es / [n]o / [a]lways:"),
+            ("y", "It is written."),
+        ):
+            until("In [1]:")
+            os.write(ours, f"{line}\n".encode())
+            until(then)
+        assert screen.index("path: terminal.txt") < screen.index("Allow write_file?")
+        os.write(ours, b"exit\n")
+        shell.wait(20)
+        os.close(ours)
+    assert (server.root / "terminal.txt").exists()
