@@ -130,7 +130,7 @@ class NotebookMark:
 
     id: str | None = None  # `metadata.navi.session_id`
     cells: frozenset[str] = frozenset()
-    """The ids of its cells, and a hash of each source that is not blank (``=`` before it)."""
+    """The ids of its cells, a hash of each source that is not blank (``=`` before it), and both together."""
     fingerprint: tuple[str, ...] = ()  # those of `cells` that stay: to be stored with a link that is pending
 
 

@@ -21,7 +21,7 @@ from ..errors import InvalidRequest
 from ..events import Draft
 from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..jupyter.kernels.lookup import without_drive
-from ..jupyter.notebooks.identity import decide_link, is_same, shares_cell
+from ..jupyter.notebooks.identity import MAX_FINGERPRINT, decide_link, is_same, shares_cell
 from ..jupyter.notebooks.service import NotebookService
 from ..log_setup import get_logger
 from ..model.sessions import USER, NotebookLinkState, Session, SessionCreate, SessionPatch
@@ -40,7 +40,6 @@ EMPTY: Final = ("-",)
 No fingerprint at all means that there was no notebook yet: the first one that appears at the path is it.
 """
 UPGRADE_SECONDS = 60.0  # how long the first start after an upgrade reads notebooks for their fingerprints
-MOST_CELLS = 400  # marks of cells that are stored of a notebook that is not saved yet
 EARLIER = 20  # earlier sessions of a notebook that an answer names
 
 _UNBOUND: Final[dict[str, Any]] = {"notebook_path": None, "notebook_link": None, "kernel_id": None}
@@ -337,4 +336,4 @@ def _fingerprint(mark: NotebookMark | None, cell_id: str | None, known: Sequence
     if mark is None:
         return tuple(known)
     asked = (cell_id,) if cell_id else ()
-    return tuple(dict.fromkeys((*asked, *(mark.fingerprint or EMPTY), *known)))[:MOST_CELLS]
+    return tuple(dict.fromkeys((*asked, *(mark.fingerprint or EMPTY), *known)))[:MAX_FINGERPRINT]

@@ -177,6 +177,17 @@ async def test_a_notebook_that_a_checkout_put_back_without_its_id_is_known_by_it
     assert id_in(path) == first
 
 
+async def test_a_notebook_made_anew_by_a_program_that_numbers_its_cells_is_another_one(find: Find, root: Path) -> None:
+    def write(source: str) -> None:
+        cells = [nbformat.v4.new_code_cell(source, id="c0")]
+        (root / "work.ipynb").write_text(nbformat.writes(nbformat.v4.new_notebook(cells=cells)))
+
+    write("a = 1")
+    first = (await find("work.ipynb"))["session"]["id"]
+    write("b = 2")
+    assert (await find("work.ipynb"))["session"]["id"] != first
+
+
 async def test_a_kernel_without_a_notebook_is_known_by_itself(find: Find) -> None:
     first = await find(None, kernel_id="k1")
     assert first["session"]["notebook_path"] is None

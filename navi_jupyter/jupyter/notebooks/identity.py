@@ -14,7 +14,7 @@ from typing import Any, Literal
 from ...ports.jupyter import NotebookLink, NotebookMark
 from ...text import joined
 
-MAX_FINGERPRINT = 400  # marks that are stored of one notebook: those of its first cells
+MAX_FINGERPRINT = 800  # marks that are stored of one notebook: those of its first cells
 
 How = Literal["found", "moved", "copied", "created"]
 
@@ -47,12 +47,22 @@ def mark_of(content: Mapping[str, Any]) -> NotebookMark:
     ids = [cell["id"] for cell in cells if isinstance(cell.get("id"), str)]
     sources = [hashed for cell in cells if (hashed := _source_mark(cell))]
     # Before nbformat 4.5 cells have no ids; those that a front end gives them live no longer than its page.
-    lasting = ids if int(content.get("nbformat_minor") or 0) >= 5 and ids else sources
+    lasting = [mark for cell in cells for mark in _marks(cell)] if _has_ids(content) else sources
     return NotebookMark(
         id=id_of(content.get("metadata")),
-        cells=frozenset(ids) | frozenset(sources),
+        cells=frozenset((*ids, *sources, *lasting)),
         fingerprint=tuple(dict.fromkeys(lasting))[:MAX_FINGERPRINT],
     )
+
+
+def _has_ids(content: Mapping[str, Any]) -> bool:
+    return int(content.get("nbformat_minor") or 0) >= 5 and any(cell.get("id") for cell in content.get("cells") or ())
+
+
+def _marks(cell: Mapping[str, Any]) -> Sequence[str]:
+    """Its id, and its id with a hash of its source."""
+    cell_id, source = cell.get("id"), _source_mark(cell)
+    return (*((cell_id,) if isinstance(cell_id, str) else ()), *((f"{cell_id}{source}",) if source else ()))
 
 
 def _source_mark(cell: Mapping[str, Any]) -> str:
@@ -62,8 +72,13 @@ def _source_mark(cell: Mapping[str, Any]) -> str:
 
 
 def shares_cell(link: NotebookLink, notebook: NotebookMark) -> bool:
-    """Whether a cell that the notebook had when it was last seen is still there."""
-    return not notebook.cells.isdisjoint(link.fingerprint)
+    """Whether a cell that the notebook had when it was last seen is still there.
+
+    One that has carried the id is known without it only by a cell with the same source: programs that make notebooks
+    may number their cells, and the next one has the same ids.
+    """
+    known = (mark for mark in link.fingerprint if link.state != "linked" or "=" in mark)
+    return not notebook.cells.isdisjoint(known)
 
 
 def is_same(link: NotebookLink, notebook: NotebookMark) -> bool:
