@@ -12,7 +12,8 @@ from .ask import NoPainter, Reply, painter_here
 from .client.client import current_service, use_server
 from .display.listing import Listing, find_id
 from .display.time_text import moment
-from .recalls import Recall, list_recalls, new_recall, policy_from, schedule_from
+from .recall_keywords import policy_from, schedule_from
+from .recalls import Recall, list_recalls, new_recall
 from .session import Session, find_session
 
 if TYPE_CHECKING:
@@ -92,18 +93,19 @@ def recall(
     ``"true loss < 0.1"``, or a mapping with the fields of the schedule.
 
     ``at`` is ISO 8601, a datetime or English (``"tomorrow at 9"``), in ``tz``, else the session's zone (a datetime:
-    this machine's). A time of day without am or pm is the next one on the 24-hour clock. Durations are text
-    (``"1h30m"``), seconds or timedelta: ``"1d"`` is a calendar day, ``"24h"``, numbers and timedeltas are elapsed time.
+    this machine's). ``every`` is a duration or English (``"friday at 16:00"``). A time of day without am or pm is the
+    next one on the 24-hour clock. Durations are text (``"1h30m"``), seconds or timedelta: ``"1d"`` is a calendar day,
+    ``"24h"``, numbers and timedeltas are elapsed time.
 
     Further keywords are the recall's policy: ``misfire``, ``grace``, ``busy``, ``retries``, ``timeout``, ``until``,
     ``max_fires``, ``jitter``, ``cancel_on``, ``notify``, ``quiet``. Raises NaviError.
     """
     service = current_service()
     target = _session(session)
-    schedule = schedule_from(
+    schedule, bounds = schedule_from(
         service, in_=in_, at=at, every=every, cron=cron, when=when, tz=tz, start=start, session_id=target.id
     )
-    limits = policy_from(service, policy, tz=tz, session_id=target.id)
+    limits = bounds | policy_from(service, policy, tz=tz, session_id=target.id)
     return new_recall(service, target.id, message, schedule, title=title, policy=limits)
 
 

@@ -25,7 +25,8 @@ from .errors import Interrupted, KernelError, NoSuchItem, Refused, UsageError
 from .grammar.command_line import Action, Prompt, Request, interpolate, parse_cell, parse_line, parse_prompt
 from .grammar.recall_command import RECALL_HELP, NewRecall, message_text
 from .questions import UserAnswer, payload_from
-from .recalls import Recall, change_all, find_recall, foresee, new_recall, policy_from, read_words
+from .recall_keywords import foresee, policy_from, read_words
+from .recalls import Recall, change_all, find_recall, new_recall
 from .session import Session, sessions_listing, sessions_table, zone_words
 from .shell import current_shell, show
 

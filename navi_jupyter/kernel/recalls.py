@@ -6,7 +6,7 @@ Not responsible for when anything fires: that is the server's, with or without t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from html import escape
 from typing import Any
 
@@ -16,10 +16,8 @@ from .current_cell import report_cell, with_cell
 from .display.listing import Listing, find_id
 from .display.time_text import clock_words, moment, schedule_words
 from .errors import Refused, UsageError
-from .grammar.times import duration_text, instant_text, kernel_client, take_instant
-
-_DURATIONS = ("grace", "timeout", "jitter")
-_WAYS = "in_='10m', at='tomorrow 18:30', every='1h', cron='0 9 * * 1-5' or when='done'"
+from .grammar.times import kernel_client
+from .recall_keywords import policy_from
 
 
 class Recall:
@@ -208,104 +206,10 @@ def _label(recall: Recall) -> str:
     return recall.message if made else f"{recall.title}: {recall.message}"
 
 
-def read_words(
-    service: Service, words: str, *, tz: str | None = None, session_id: str | None = None, **how: bool
-) -> dict[str, Any]:
-    """A time in English as the server reads it, in ``tz``, else by the clock that counts in that session.
-
-    It has ``schedule``, ``policy``, ``meaning``, ``times``, ``warnings``; of a ``sentence`` also ``message``, the rest
-    of it, and ``phrase``, the words of the time. ``end``: of a recurrence. Raises Refused.
-    """
-    return _preview(service, {"text": words, **{name: True for name in how if how[name]}}, tz, session_id)
-
-
-def foresee(
-    service: Service, schedule: Mapping[str, Any], *, tz: str | None = None, session_id: str | None = None
-) -> dict[str, Any]:
-    """What a schedule would do; as :func:`read_words`."""
-    return _preview(service, {"schedule": dict(schedule)}, tz, session_id)
-
-
-def _preview(service: Service, asked: dict[str, Any], tz: str | None, session_id: str | None) -> dict[str, Any]:
-    session_id = session_id or service.session_id
-    named = {"tz": tz} if tz else kernel_client() | ({"session_id": session_id} if session_id else {})
-    return dict(service.call("POST", "recalls/preview", asked | named))
-
-
 def change_all(service: Service, action: str, *, session_id: str | None = None) -> int:
     """``pause`` or ``resume`` all of the user's recalls, or those of a session; how many."""
     query = {"session_id": session_id} if session_id else None
     return int(service.call("POST", f"recalls/{action}", {}, query=query)["changed"])
-
-
-def schedule_from(
-    service: Service,
-    *,
-    in_: str | float | timedelta | None,
-    at: str | datetime | None,
-    every: str | float | timedelta | None,
-    cron: str | None,
-    when: Any,
-    tz: str | None,
-    start: str | datetime | None,
-    session_id: str,
-) -> dict[str, Any]:
-    """The contract's form of the keywords; the server reads what is in English. Raises UsageError, Refused."""
-    ways = {"in_": in_, "at": at, "every": every, "cron": cron, "when": when}
-    given = [name for name, value in ways.items() if value is not None]
-    if len(given) != 1:
-        raise UsageError(f"Say when, in exactly one way: {_WAYS}.", field="schedule")
-    if in_ is not None:
-        return _in_zone(service, {"kind": "once", "in": duration_text(in_)}, tz)
-    if at is not None:
-        return {"kind": "once", "at": _read_instant(service, at, tz, "at", session_id)}
-    if every is not None:
-        anchor = {} if start is None else {"start": _read_instant(service, start, tz, "start", session_id)}
-        return _in_zone(service, {"kind": "every", "every": duration_text(every), **anchor}, tz)
-    if cron is not None:
-        return {"kind": "cron", "expr": cron, **({} if tz is None else {"tz": tz})}
-    return {"kind": "when", **(when if isinstance(when, Mapping) else {"when": str(when)})}
-
-
-def _in_zone(service: Service, schedule: dict[str, Any], tz: str | None) -> dict[str, Any]:
-    """With its calendar days counted in that zone, where one is named; else the server takes the session's."""
-    return schedule if tz is None else dict(foresee(service, schedule, tz=tz)["schedule"])
-
-
-def _read_instant(
-    service: Service, value: str | datetime, tz: str | None, name: str, session_id: str | None = None
-) -> str:
-    """An instant's wire form: of a datetime, ISO 8601, or a single time in English that the server reads.
-
-    A datetime without a zone is by this machine's clock, as everywhere in Python; text by the session's.
-    """
-    if isinstance(value, datetime):
-        return instant_text(value, tz)
-    if not isinstance(value, str):
-        raise UsageError(f"{name}: {value!r} is not a time: write it like 'tomorrow 18:30', or a datetime.", field=name)
-    taken = take_instant(value.strip(), tz)
-    if taken is not None and not taken[1]:
-        return taken[0]
-    schedule = read_words(service, value, tz=tz, session_id=session_id, end=name == "until")["schedule"]
-    if schedule["kind"] != "once":
-        raise UsageError(f"{name}: {value[:60]!r} is more than one time; use every= or cron=.", field=name)
-    return str(schedule["at"])
-
-
-def policy_from(
-    service: Service, given: Mapping[str, Any], *, tz: str | None = None, session_id: str | None = None
-) -> dict[str, Any]:
-    """Policy keywords in the contract's form; durations and instants may be Python's. The server judges them."""
-    policy = dict(given)
-    for name in ("cancel_on", "notify"):
-        if isinstance(policy.get(name), str):
-            policy[name] = [policy[name]]
-    for name in _DURATIONS:
-        if isinstance(policy.get(name), (int, float, timedelta)) and not isinstance(policy[name], bool):
-            policy[name] = duration_text(policy[name])
-    if policy.get("until") is not None:
-        policy["until"] = _read_instant(service, policy["until"], tz, "until", session_id)
-    return policy
 
 
 _OPEN = ("pending", "running", "paused")

@@ -164,6 +164,18 @@ def test_a_time_of_day_and_calendar_days_are_read_alike_in_a_line_and_a_call(ker
     kernel.ok("for recall in (a, b, c, d, e, f): recall.cancel()")
 
 
+def test_every_and_in_may_be_words_as_in_a_line(kernel: NotebookKernel) -> None:
+    kernel.ok("a = navi.recall('look', every='friday at 16:00', tz='Europe/Berlin')")
+    assert kernel.ok("print(a.schedule['expr'], a.schedule['tz'])").stdout == "0 16 * * 5 Europe/Berlin\n"
+    kernel.ok("b = navi.recall('look', every='2 hours, 3 times')")
+    assert kernel.ok("print(b.schedule['every'], b.policy['max_fires'])").stdout == "2h 3\n"
+    kernel.ok("c = navi.recall('look', in_='an hour and a half', title='x')")
+    assert kernel.ok("print(c.schedule['kind'])").stdout == "once\n"
+    assert "I do not understand" in kernel.run("navi.recall('x', every='blue moon')").error
+    assert "start goes with a duration" in kernel.run("navi.recall('x', every='monday', start='tomorrow')").error
+    kernel.ok("for recall in (a, b, c): recall.cancel()")
+
+
 def test_a_recall_waits_for_the_running_cell_and_all_can_be_paused(kernel: NotebookKernel) -> None:
     kernel.ok("r = %navi recall when failed --each --cooldown 1h look why")
     assert kernel.ok("print(r.schedule['event'], r.next_at)").stdout == "cell_failed None\n"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ...clock import Period, now
+from ...clock import Period, now, zone_or_utc
 from ...errors import InvalidRequest, InvalidSchedule, RecallNotFound, ToolDenied
 from ...handles import HandleError, Named, resolve
 from ...model.base import Title
@@ -52,7 +52,7 @@ def recall_info(recall: Recall, zone: str) -> dict[str, Any]:
         info["reason"] = recall.reason
     if recall.next_at is not None:
         info |= {
-            "next_at": recall.next_at.astimezone().isoformat(),
+            "next_at": recall.next_at.astimezone(zone_or_utc(zone)).isoformat(),
             "next": say_time(recall.next_at, zone, at, reader=zone),
         }
     return info

@@ -5,12 +5,13 @@ Not responsible for times in English or times of day: the server reads them, and
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from ...clock import find_zone
 from ..errors import UsageError
@@ -85,13 +86,59 @@ def instant_text(at: datetime, zone: str | None = None) -> str:
 
 
 def local_zone() -> str | None:
-    """The IANA name of this machine's zone; None when it is not known."""
-    name = os.environ.get("TZ", "").lstrip(":")
+    """The IANA name of this machine's zone; None when it is not known.
+
+    ``TZ`` may name a zone, a file or a rule of POSIX, and does so behind a colon, too; empty it means UTC.
+    """
+    name = os.environ.get("TZ", "/etc/localtime").removeprefix(":")
+    if name.startswith("/"):
+        _, found, name = str(Path(name).resolve()).partition("zoneinfo/")
+        return name if found and find_zone(name) else None
     if not name:
-        _, found, name = str(Path("/etc/localtime").resolve()).partition("zoneinfo/")
-        if not found:
-            return None
-    return name if find_zone(name) else None
+        return "UTC"
+    return name if find_zone(name) else _zone_of_rule(name)
+
+
+_RULE = re.compile(
+    r"(?P<name>[A-Za-z]{3,}|<[A-Za-z0-9+-]{3,}>)(?P<sign>[+-]?)(?P<hours>\d{1,2})(?::(?P<minutes>\d\d))?"
+)
+
+
+@functools.lru_cache(maxsize=8)
+def _zone_of_rule(rule: str) -> str | None:
+    """A zone with the same clock as a rule of POSIX: ``UTC0``, ``CET-1CEST,M3.5.0,M10.5.0/3``; None where none has.
+
+    A rule has no name of a place, so any zone that agrees with it for the years to come is as good.
+    """
+    match = _RULE.match(rule)
+    if match is None:
+        return None
+    minutes = int(match["hours"]) * 60 + int(match["minutes"] or 0)
+    # POSIX counts to the west, so the clock is ahead where its number is negative; Etc/GMT-2 counts so, too.
+    sign = "-" if match["sign"] == "-" else "+"
+    if match.end() == len(rule):
+        fixed = f"Etc/GMT{sign}{minutes // 60}" if minutes else "UTC"
+        return fixed if minutes % 60 == 0 and find_zone(fixed) else _agreeing(timedelta(minutes=minutes), sign)
+    return _agreeing(timedelta(minutes=minutes), sign)
+
+
+def _agreeing(west: timedelta, sign: str) -> str | None:
+    """The first zone whose clock is this process's, for a year to come. Reads all of the zones: half a second."""
+    standard = west if sign == "-" else -west
+    begin = datetime.now(UTC).timestamp()
+    moments = [datetime.fromtimestamp(begin + hour * 3600, UTC) for hour in range(400 * 24)]
+    wanted = [moment.astimezone().utcoffset() for moment in moments]
+    if standard not in wanted:
+        return None  # the variable was set when the process ran, and its clock does not follow it
+    # Names of places, the usual continents first; what is only a rule itself (CET, EST5EDT) has no slash.
+    names = sorted(available_timezones(), key=lambda name: (name.startswith(("Antarctica", "Etc")), "/" in name, name))
+    for name in names:
+        zone = find_zone(name)
+        if zone and all(
+            moment.astimezone(zone).utcoffset() == offset for moment, offset in zip(moments, wanted, strict=True)
+        ):
+            return name
+    return None
 
 
 _reader: tuple[str | None, str] | None = None
