@@ -8,6 +8,10 @@ from __future__ import annotations
 import ast
 import re
 
+LENT_ERROR = "navi_lent"
+"""Set in the metadata of an ``error`` message of code that an agent executes in a cell which waits for its answer: the
+message is about that code, and not about the cell, in whose name it is sent."""
+
 _IGNORED_LINE = re.compile(
     r"^\s*(?:#.*|(?:[\w, ]+=\s*)?%navi\b.*|navi\s+[^=\s.(\[].*|%(?:load|reload)_ext\b.*|%%(?:time|capture)\b.*)?$"
 )

@@ -68,6 +68,26 @@ async def test_a_cell_that_fails_is_reported_with_its_traceback(place: Place) ->
     assert ended.status is RecallStatus.EXPIRED, "it would wait for ever"
 
 
+async def test_what_fails_in_code_that_an_agent_runs_in_a_waiting_cell_is_no_failure_of_the_cell(place: Place) -> None:
+    failed, fine = [await place.when(event) for event in ("cell_failed", "cell_finished")]
+    lent = """
+import sys
+from navi_jupyter.navi_cells import LENT_ERROR
+kernel = get_ipython().kernel
+content = {"ename": "ValueError", "evalue": "of the agent", "traceback": ["ValueError: of the agent"]}
+kernel.session.send(
+    kernel.iopub_socket, "error", content, parent=kernel.get_parent("shell"), metadata={LENT_ERROR: True})
+print("the cell goes on")
+"""
+    async with place.browser() as browser:
+        await finished(browser, lent)
+        report = await place.report(fine)
+        assert "ValueError: of the agent" in report  # it is an output of the cell
+        assert "the cell goes on" in report
+        (row,) = await place.firings(failed)
+    assert (row["status"], row["reason"]) == ("missed", "the cell did not fail: it finished without an error")
+
+
 async def test_a_cell_that_is_interrupted_is_reported(place: Place) -> None:
     recall = await place.when("cell_done")
     async with place.browser() as browser:

@@ -87,7 +87,7 @@ class CellExecutions:
             cell.source = well_formed(str(content.get("code", "")))[:MAX_SOURCE]
         elif kind == "comm_msg" and content.get("comm_id") == COMM and not cell.complete:
             cell.describe(content.get("data") or {})
-        elif kind == "error":
+        elif kind == "error" and not message.lent:
             cell.state = "interrupted" if content.get("ename") == "KeyboardInterrupt" else "failed"
         if status is None:
             cell.outputs.take(message)

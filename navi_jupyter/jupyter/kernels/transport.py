@@ -22,6 +22,7 @@ from jupyter_core.utils import ensure_async
 from tornado.web import HTTPError
 
 from ...log_setup import get_logger
+from ...navi_cells import LENT_ERROR
 from ...ports.jupyter import KernelStatus
 
 log = get_logger("kernels")
@@ -143,6 +144,7 @@ class IopubMessage:
     content: Mapping[str, Any]
     left_out: int = 0  # characters (about) that were cut out of the middle of a stream's text, after `content["text"]`
     ending: str = ""  # what came after them
+    lent: bool = False  # an error of code that an agent executes in a cell which waits: the cell itself goes on
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,6 +164,7 @@ class RawMessage:
     sender: str
     parent: Parent
     content: bytes
+    lent: bool = False
 
     def decode(self, limits: DecodeLimits) -> IopubMessage:
         """Raises ValueError when the content is no JSON."""
@@ -177,7 +180,13 @@ class RawMessage:
         else:
             decoded = json.loads(self.content)
         return IopubMessage(
-            kind=self.kind, sender=self.sender, parent=self.parent, content=decoded, left_out=left_out, ending=ending
+            kind=self.kind,
+            sender=self.sender,
+            parent=self.parent,
+            content=decoded,
+            left_out=left_out,
+            ending=ending,
+            lent=self.lent,
         )
 
 
@@ -201,7 +210,10 @@ class MessageParser:
             if parent != self._parent[0]:  # a cell's messages come one after the other, with the same parent
                 self._parent = parent, Parent.of(json.loads(parent))
             decoded = json.loads(header)
-            return RawMessage(str(decoded["msg_type"]), str(decoded.get("session", "")), self._parent[1], content)
+            kind = str(decoded["msg_type"])
+            # Only errors say something about their cell; nothing else is worth the decoding of its metadata.
+            lent = kind == "error" and bool(json.loads(metadata).get(LENT_ERROR))
+            return RawMessage(kind, str(decoded.get("session", "")), self._parent[1], content, lent)
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
 
