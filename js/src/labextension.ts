@@ -20,6 +20,8 @@ const QUESTION_TYPE = "application/vnd.navi.question+json";
 const RANK = -100;
 
 interface LuminoWidget {
+  /** Of an output area: its outputs, and its boxes for input. */
+  readonly widgets?: readonly LuminoWidget[];
   readonly node: HTMLElement;
   readonly parent: LuminoWidget | null;
   readonly title: { className: string };
@@ -115,6 +117,19 @@ function installBadge(): void {
   document.head.append(style);
 }
 
+/** How the kernel's prompts for a question can be known. */
+const PROMPT = /\[y\]es \/ \[n\]o|\(or: decline\)/;
+/** When a prompt may have come although there are buttons: a page that was slow to report them. Milliseconds. */
+const SLOW = [0, 1_000, 3_000, 10_000];
+
+/** Takes away the boxes of prompts that the kernel has given up, beside `output`: the host leaves them there. */
+function removePrompts(output: LuminoWidget): void {
+  let area = output.parent;
+  while (area && !area.node.classList.contains("jp-OutputArea")) area = area.parent;
+  const boxes = (area?.widgets ?? []).filter(({ node }) => PROMPT.test(node.querySelector(".jp-Stdin-prompt")?.textContent ?? ""));
+  for (const box of boxes) box.dispose();
+}
+
 /** A cell that waits does not ask at a prompt for what has buttons here. Where this does not arrive, it does. */
 function reportDrawn(session: string, interrupt: string): void {
   const config = readPageConfig();
@@ -183,6 +198,7 @@ async function createPlugin(): Promise<object> {
   class QuestionRenderer extends Widget {
     override dispose(): void {
       markTab(this, false);
+      removePrompts(this);
       super.dispose();
     }
 
@@ -192,6 +208,7 @@ async function createPlugin(): Promise<object> {
       this.addClass("navi-output");
       this.node.dataset["lmSuppressShortcuts"] = "true";
       reportDrawn(session, interrupt); // before the bundle is there: the cell that waits is about to ask at a prompt
+      for (const delay of SLOW) setTimeout(() => removePrompts(this), delay);
       await loadBundle();
       const present = this.node.querySelector<NaviQuestion>("navi-question");
       const question = present ?? (document.createElement("navi-question") as NaviQuestion);

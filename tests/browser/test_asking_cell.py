@@ -172,6 +172,21 @@ def test_after_an_interrupt_the_buttons_stay_and_the_next_cell_goes_on_with_the_
     shot(page, f"{host.app}-approved-below")
 
 
+def test_where_a_page_cannot_report_its_buttons_no_box_for_input_stays_beside_them(
+    host: Host, context: BrowserContext, play: Callable[..., None]
+) -> None:
+    play(Reply(calls=(writes("box.csv"),)), Reply("Done."))
+    page = opened(host, context, "box", "%navi do it")
+    page.route("**/interrupts/*/drawn", lambda route: route.abort())
+    run_cell(page, 1)
+    card(page, 1).wait_for()
+    page.locator(".jp-Stdin").wait_for()
+    page.locator(".jp-Stdin").wait_for(state="detached")
+    card(page, 1).locator("[data-navi=ask-approve]").click()
+    expect(output(page, 1)).to_contain_text("Done.")
+    done(page, 1)
+
+
 def test_a_question_below_a_cell_is_accessible_in_both_themes(
     host: Host, context: BrowserContext, play: Callable[..., None]
 ) -> None:
