@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from ..model.sessions import OriginKind, Run
+from ..model.sessions import OriginKind, Run, RunStatus
 from ..text import one_line
 
 if TYPE_CHECKING:
@@ -68,11 +68,15 @@ async def summarize_history(
 async def since_last_here(
     session_id: str, library: SessionHistory, *, leave_out: str | None = None, read_at: datetime | None = None
 ) -> datetime | None:
-    """When the user was last there: the end of the run of their last prompt, or when they read; None: never."""
+    """When the user was last there: the end of the run of their last prompt, or when they read; None: never.
+
+    A run that was cut by the end of its server is what they have to read of: they were there when they asked.
+    """
     runs = await library.runs(session_id, limit=MAX_RUNS)
     last = next((run for run in runs if run.origin.kind is OriginKind.USER and run.id != leave_out), None)
     # The instant after, so that this run itself is not among those since then.
-    wrote_at = (last.ended_at or last.created_at) + timedelta(microseconds=1) if last else None
+    ended_at = None if last is None or last.status is RunStatus.INTERRUPTED else last.ended_at
+    wrote_at = (ended_at or last.created_at) + timedelta(microseconds=1) if last else None
     return max((at for at in (wrote_at, read_at) if at is not None), default=None)
 
 

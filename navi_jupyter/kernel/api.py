@@ -13,7 +13,7 @@ from .client.client import current_service, use_server
 from .display.listing import Listing, find_id
 from .display.time_text import moment
 from .recall_keywords import policy_from, schedule_from
-from .recalls import Recall, list_recalls, new_recall
+from .recalls import Recall, list_recalls, names_in, new_recall
 from .session import Session, find_session
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def recall(
     start: str | datetime | None = None,
     title: str | None = None,
     session: str | int | Session | None = None,
+    allow: Sequence[str] = (),
     **policy: Any,
 ) -> Recall:
     """Schedule ``message`` for the session: once, at a time, regularly, by cron, or when something happens.
@@ -97,6 +98,8 @@ def recall(
     next one on the 24-hour clock. Durations are text (``"1h30m"``), seconds or timedelta: ``"1d"`` is a calendar day,
     ``"24h"``, numbers and timedeltas are elapsed time.
 
+    ``allow`` names tools (``"run_code"``) or effects (``"run"``) that its runs may use without asking.
+
     Further keywords are the recall's policy: ``misfire``, ``grace``, ``busy``, ``retries``, ``timeout``, ``until``,
     ``max_fires``, ``jitter``, ``cancel_on``, ``notify``, ``quiet``. Raises NaviError.
     """
@@ -106,7 +109,7 @@ def recall(
         service, in_=in_, at=at, every=every, cron=cron, when=when, tz=tz, start=start, session_id=target.id
     )
     limits = bounds | policy_from(service, policy, tz=tz, session_id=target.id)
-    return new_recall(service, target.id, message, schedule, title=title, policy=limits)
+    return new_recall(service, target.id, message, schedule, title=title, policy=limits, allow=names_in(allow))
 
 
 def recalls(*, session: str | int | Session | None = None, all: bool = False, over: bool = False) -> Listing[Recall]:  # noqa: A002

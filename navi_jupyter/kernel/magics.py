@@ -23,7 +23,7 @@ from .display.render import usage_words
 from .display.time_text import clock_words, without_own_zone
 from .errors import Interrupted, KernelError, NoSuchItem, Refused, UsageError
 from .grammar.command_line import Action, Prompt, Request, interpolate, parse_cell, parse_line, parse_prompt
-from .grammar.recall_command import RECALL_HELP, NewRecall, message_text
+from .grammar.recall_command import RECALL_HELP, NewRecall, leave_names, message_text
 from .questions import UserAnswer, payload_from
 from .recall_keywords import foresee, policy_from, read_words
 from .recalls import Recall, change_all, find_recall, new_recall
@@ -43,7 +43,10 @@ HELP = """\
                                         --tz Asia/Tokyo, --title, --notify phone, --max-fires 3, … (-- ends them)
 %navi recall when done summarize        come back when the running cell is done; also: failed, slow 10m, idle, died,
                                         changed FILE, true "loss < 0.1" (--each: every time it happens)
-%navi recalls [--all]                   what is scheduled; then: %navi cancel|pause|resume|fire 3
+%navi recalls [--all]                   what is scheduled (--all: also what is over, in all of your sessions);
+                                        then: %navi cancel|pause|resume|fire 3
+%navi recall --allow run_code at 18:30 update the plot    come back, and run code then without asking; of one that is
+                                        there: %navi allow 3 run_code, revoke 3, fire 3 --allow run_code (run it again)
 %navi recall pause all, resume all
 %navi away                              what ran while you were away, and what did not and why
 %navi stop                              stop what is running
@@ -124,7 +127,13 @@ class NaviMagics(Magics):
                 print(f"When: {without_own_zone(read['meaning'])}")
             schedule = _print_times(read)
         policy = policy_from(service, policy, tz=request.tz, session_id=target.id)
-        recall = new_recall(service, target.id, self._filled(message), schedule, title=request.title, policy=policy)
+        recall = new_recall(
+            service, target.id, self._filled(message), schedule, title=request.title, policy=policy, allow=request.allow
+        )
+        if recall.allowed:
+            print(
+                f"It may use {', '.join(recall.allowed)} without asking. To revoke that: %navi revoke {recall.handle}"
+            )
         print(f"To cancel it: %navi cancel {recall.handle}")
         return recall
 
@@ -212,8 +221,15 @@ def _change_all(action: Action) -> None:
 
 def _change_recall(action: Action) -> Recall:
     recall = find_recall(current_service(), action.args[0], session_id=api.session().id)
-    change: Callable[[], Recall] = getattr(recall, action.name)
-    return change()
+    names = leave_names(action.options.get("allow", ""))
+    match action.name:
+        case "allow":
+            return recall.allow(*names)
+        case "fire":
+            return recall.fire(allow=names)
+        case name:
+            change: Callable[[], Recall] = getattr(recall, name)
+            return change()
 
 
 def _session(action: Action) -> Session | Listing[dict[str, Any]] | None:
@@ -370,9 +386,9 @@ _ACTIONS: dict[str, Callable[[Action], Any]] = {
     "status": lambda _: print(f"{_status_text()}\n\n{HELP}", end=""),
     "help": lambda _: print(HELP, end=""),
     "stop": lambda _: print("Stopping." if api.session().stop() else "Nothing is running."),
-    "recalls": lambda action: api.recalls(all="all" in action.options),
+    "recalls": lambda action: api.recalls(all="all" in action.options, over="all" in action.options),
     "away": lambda _: api.session().away(),
-    **dict.fromkeys(("cancel", "pause", "resume", "fire"), _change_recall),
+    **dict.fromkeys(("cancel", "pause", "resume", "fire", "allow", "revoke"), _change_recall),
     **dict.fromkeys(("pause_all", "resume_all"), _change_all),
     "session": _session,
     **dict.fromkeys(("profile", "profiles"), lambda action: _setting("profile", "profiles", action)),

@@ -5,7 +5,7 @@ Not responsible for when anything fires: that is the server's, with or without t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from html import escape
 from typing import Any
@@ -33,6 +33,7 @@ class Recall:
     message: str
     schedule: dict[str, Any]  # when it fires, in the contract's form
     policy: dict[str, Any]  # what happens when it cannot simply run on time
+    allowed: tuple[str, ...]  # what its runs may do without asking: names of tools, effects as ``effect:run``
 
     def __init__(self, service: Service, content: Mapping[str, Any], last: Mapping[str, Any] | None = None) -> None:
         self._service = service
@@ -46,6 +47,7 @@ class Recall:
         self.session_id = str(content["session_id"])
         self.title, self.message = str(content["title"]), str(content["message"])
         self.schedule, self.policy = dict(content["schedule"]), dict(content["policy"])
+        self.allowed = tuple(content.get("allow") or ())
         return self
 
     @property
@@ -86,9 +88,19 @@ class Recall:
         """Continue with the next planned time."""
         return self._post("resume")
 
-    def fire(self) -> Recall:
-        """Run it now, in addition to its schedule."""
-        return self._post("fire")
+    def fire(self, *, allow: str | Sequence[str] = ()) -> Recall:
+        """Run it now, in addition to its schedule; ``allow``: with leave to use that without asking from now on."""
+        names = names_in(allow)
+        return self._post("fire", {"allow": names} if names else {})
+
+    def allow(self, *names: str) -> Recall:
+        """Let its runs use these tools (``"run_code"``) or effects (``"run"``) without asking, too."""
+        return self._change({"allow": [*self.refresh().allowed, *names]})
+
+    def revoke(self, *names: str) -> Recall:
+        """Let its runs ask again before they use these; without names, before all. Counts for a run in progress."""
+        gone = {each for name in names for each in (name, f"effect:{name}")}
+        return self._change({"allow": [name for name in self.refresh().allowed if names and name not in gone]})
 
     def cancel(self) -> Recall:
         """End it. Does nothing when it is over."""
@@ -101,6 +113,7 @@ class Recall:
         *,
         title: str | None = None,
         schedule: Mapping[str, Any] | None = None,
+        allow: str | Sequence[str] | None = None,
         **policy: Any,
     ) -> Recall:
         """A new recall like this one, with what is given in place of its own. This one may be over.
@@ -108,13 +121,17 @@ class Recall:
         ``schedule`` is in the contract's form; policy keywords as for ``recall`` change that part of its policy.
         """
         body: dict[str, Any] = {"message": message, "title": title, "schedule": schedule}
+        body["allow"] = None if allow is None else names_in(allow)
         if policy:
             body["policy"] = {**self.policy, **policy_from(self._service, policy, session_id=self.session_id)}
         given = {name: value for name, value in body.items() if value is not None}
         return Recall(self._service, self._service.call("POST", f"recalls/{self.id}/clone", given))
 
-    def _post(self, action: str) -> Recall:
-        return self._update(self._service.call("POST", f"recalls/{self.id}/{action}", {}))
+    def _post(self, action: str, body: Mapping[str, Any] | None = None) -> Recall:
+        return self._update(self._service.call("POST", f"recalls/{self.id}/{action}", body or {}))
+
+    def _change(self, body: Mapping[str, Any]) -> Recall:
+        return self._update(self._service.call("PATCH", f"recalls/{self.id}", body))
 
     def _read(self, field: str) -> Any:
         return self.refresh()._content[field]  # noqa: SLF001 - itself
@@ -129,7 +146,8 @@ class Recall:
             str(content["status"]),
             self._next(),
             moment(last["slot"] if last else content["last_at"]),
-            _outcome(last),
+            _outcome(last) or str(content.get("reason") or ""),
+            ", ".join(name.removeprefix("effect:") for name in self.allowed),
             str(content["fired"]),
         ]
 
@@ -142,18 +160,25 @@ class Recall:
     def __repr__(self) -> str:
         following = f", next {self._next()}" if self._content["next_at"] else ""
         words = schedule_words(self.schedule)
-        return f"<Recall {self.handle} {self._content['status']}: {self.message!r} {words}{following}>"
+        may = f", may {', '.join(self.allowed)}" if self.allowed else ""
+        return f"<Recall {self.handle} {self._content['status']}: {self.message!r} {words}{following}{may}>"
 
     def _repr_html_(self) -> str:
-        handle, message, schedule, status, following, *_ = map(escape, self.row())
+        handle, message, schedule, status, following, *_, may, _fired = map(escape, self.row())
+        leave = f", may use without asking: {may}" if may else ""
         return (
-            f"<div>⏰ <strong>{message}</strong> — {schedule}, {status}, next: {following} "
+            f"<div>⏰ <strong>{message}</strong> — {schedule}, {status}, next: {following}{leave} "
             f"<small><code>{handle}</code></small></div>"
         )
 
 
+def names_in(allow: str | Sequence[str]) -> list[str]:
+    """The names in an ``allow=``: one, several with commas, or a sequence of them."""
+    return allow.replace(",", " ").split() if isinstance(allow, str) else list(allow)
+
+
 def new_recall(service: Service, session_id: str, message: str, schedule: Mapping[str, Any], **rest: Any) -> Recall:
-    """Store a recall; ``schedule`` and ``rest`` (title, policy) in the contract's form."""
+    """Store a recall; ``schedule`` and ``rest`` (title, policy, allow) in the contract's form."""
     # In the kernel, since only it knows which cell is running.
     schedule = with_cell(schedule)
     body = {"session_id": session_id, "message": message, "schedule": schedule, **kernel_client()}
@@ -213,7 +238,7 @@ def change_all(service: Service, action: str, *, session_id: str | None = None) 
 
 
 _OPEN = ("pending", "running", "paused")
-_COLUMNS = ("id", "message", "schedule", "status", "next", "last", "last one", "fired")
+_COLUMNS = ("id", "message", "schedule", "status", "next", "last", "last one", "may", "fired")
 _FIRING_COLUMNS = ("planned", "kind", "status", "reason", "late", "try", "notified", "run")
 
 
@@ -270,7 +295,8 @@ def _instant(since: datetime | str) -> str:
 
 def _ran(run: Mapping[str, Any]) -> dict[str, Any]:
     what = f"⏰ {run['prompt']}" if run["origin"]["kind"] == "recall" else run["prompt"]
-    text = run["answer"] or (run["error"] or "").replace("_", " ")
+    needed = run.get("reason") if (run["error"] or "").startswith("needed_") else None
+    text = needed or run["answer"] or (run["error"] or "").replace("_", " ")
     return {"at": run["at"], "what": what, "status": run["status"], "told": text, "run_id": run["run_id"]}
 
 

@@ -128,6 +128,9 @@ class RunTx(Protocol):
     async def held_runs(self, run_ids: Iterable[str], *, server_id: str) -> set[str]:
         """Those that are active and this server's: the fence in front of every write of a run."""
 
+    async def is_awaited(self, session_id: str) -> bool:
+        """Whether prompts wait in the session's queue, or firings of recalls for the session to be idle."""
+
     async def request_stop(self, run_id: str, command_id: str) -> None:
         """Ask the server that has the run to stop it."""
 
@@ -172,9 +175,6 @@ class SessionTx(LogTx, PromptTx, RunTx, InterruptTx, Protocol):
 
         A server that was stopped between claiming and delivering may have lost its claim without knowing.
         """
-
-    async def is_awaited(self, session_id: str) -> bool:
-        """Whether prompts wait in the session's queue, or firings of recalls for the session to be idle."""
 
     async def accept(self, session_id: str, kind: str, acceptance: Acceptance, *, user_id: str) -> None:
         """Remember the answer to a command. Unique on (session, command_id)."""

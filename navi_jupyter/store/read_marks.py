@@ -19,7 +19,7 @@ from .sqlite import SqliteStore, Transaction
 
 _COUNT = (
     "SELECT s.id, (SELECT count(*) FROM runs WHERE session_id = s.id AND last_seq > coalesce(m.seq, 0)"
-    " AND merged_into IS NULL AND (origin_kind <> 'user' OR unattended = 1)) AS unread"
+    " AND merged_into IS NULL AND (origin_kind <> 'user' OR unattended = 1 OR status = 'interrupted')) AS unread"
     " FROM json_each(?) w JOIN sessions s ON s.id = w.value LEFT JOIN reads m ON m.session_id = s.id AND m.user_id = ?"
 )
 
@@ -35,7 +35,7 @@ class Marked:
 
 class ReadMarks:
     """A run is unread when it ended after what its session's owner has seen, and the user did not wait for it: a
-    recall or Navi itself began it, or the session had no follower when it ended."""
+    recall or Navi itself began it, the session had no follower when it ended, or the end of its server cut it."""
 
     def __init__(self, store: SqliteStore) -> None:
         self._store = store

@@ -218,3 +218,22 @@ def test_a_clock_that_was_set_back_while_the_server_was_off_fires_nothing_twice_
     assert ledger(server, waits) == []
     assert ok(server, "GET", f"recalls/{waits}")["next_at"] == due
     assert cards(server, sid) == []
+
+
+@pytest.mark.timeout(120)
+def test_a_run_that_the_end_of_the_server_cut_is_among_what_happened_meanwhile(server: JupyterServer) -> None:
+    server.start()
+    sid = new_session(server)
+    run = prompt(server, sid, "count to 900")["run_id"]
+    until(lambda: any(e["event"]["type"] == "TEXT_MESSAGE_CONTENT" and e["run_id"] == run for e in log_of(server, sid)))
+    server.kill9()
+    server.start()
+    away = ok(server, "GET", f"sessions/{sid}/away")
+    assert [(one["run_id"], one["status"], one["error"]) for one in away["runs"]] == [
+        (run, "interrupted", "interrupted")
+    ]
+    assert away["failed"] == 1
+    (listed,) = (one for one in ok(server, "GET", "sessions")["sessions"] if one["id"] == sid)
+    assert listed["unread"] == 1
+    (row,) = Session(Service(find_server(server.url, server.token)), sid).away()
+    assert (row["run_id"], row["status"]) == (run, "interrupted")

@@ -52,6 +52,17 @@ def _zone(monkeypatch: pytest.MonkeyPatch) -> None:
         ("memory polars", Action(name="memory", args=("polars",))),
         ("forget f_0123456789ab", Action(name="forget", args=("f_0123456789ab",))),
         ("cancel 3", Action(name="cancel", args=("3",))),
+        ("allow 3 run_code", Action(name="allow", args=("3",), options={"allow": "run_code"})),
+        (
+            "allow weekly report run_code,write",
+            Action(
+                name="allow",
+                args=("weekly report",),
+                options={"allow": "run_code,write", "else": "allow weekly report run_code,write"},
+            ),
+        ),
+        ("revoke 3", Action(name="revoke", args=("3",))),
+        ("fire 3 --allow run_code", Action(name="fire", args=("3",), options={"allow": "run_code"})),
         ("fire #3", Action(name="fire", args=("#3",))),
         ("cancel loss", Action(name="cancel", args=("loss",), options={"else": "cancel loss"})),
         ("pause the loss", Action(name="pause", args=("the loss",), options={"else": "pause the loss"})),
@@ -91,6 +102,9 @@ def test_a_subcommand_is_one_when_its_words_fit(line: str, action: Action) -> No
         "chat with me about pandas",
         "recalls are what exactly?",
         "cancel everything",
+        "allow me to explain this",
+        "allow",
+        "revoke everything",
         "cancel all of my recalls",
         "resume",
         "pause for a moment",
@@ -242,6 +256,7 @@ def test_a_recall_takes_a_title_and_its_policy() -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
+        ("allow 3", "What may it do without asking?"),
         ("cancel", "Which one?"),
         ("session use", "Which one?"),
         ("recall in 10m", "What should Navi do then?"),
@@ -376,3 +391,14 @@ def test_every_subcommand_has_its_place_in_the_readme() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     table = readme.partition("### From a cell")[2].partition("### ")[0]
     assert not [word for word in _SHAPES if not re.search(rf"\b{word}\b", table)]
+
+
+def test_a_recall_line_says_what_the_recall_may_do_without_asking() -> None:
+    for line in (
+        "recall --allow run_code,write in 10m look",
+        "recall in 10m look --allow run_code --allow write",
+        "recall in 10m --allow=run_code,write look",
+    ):
+        asked = parse_line(line)
+        assert isinstance(asked, NewRecall)
+        assert (asked.message, asked.allow) == ("look", ("run_code", "write"))

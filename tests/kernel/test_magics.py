@@ -209,6 +209,26 @@ def test_recalls_are_listed_paused_resumed_and_cancelled(kernel: NotebookKernel)
     assert kernel.ok("print(len(navi.recalls()), len(navi.recalls(over=True)))").stdout == "0 2\n"
 
 
+def test_a_recall_is_given_leave_and_loses_it(kernel: NotebookKernel) -> None:
+    made = kernel.ok("a = %navi recall every 1h --allow run_code,write --title plot update the plot")
+    assert "It may use run_code, effect:write without asking. To revoke that: %navi revoke " in made.stdout
+    table = kernel.ok("%navi recalls").text
+    assert "run_code, write" in table
+    kernel.ok("b = navi.recall('look', every='1h', allow='run')")
+    assert kernel.ok("print(a.allowed, b.allowed)").stdout == "('run_code', 'effect:write') ('effect:run',)\n"
+    kernel.ok("%navi revoke plot")
+    kernel.ok("b.revoke('run')\n%navi allow plot run_code")
+    assert kernel.ok("print(a.refresh().allowed, b.allowed)").stdout == "('run_code',) ()\n"
+    assert "may run_code" in kernel.ok("print(repr(a))").stdout
+    kernel.ok("%navi fire plot --allow write")
+    assert kernel.ok("print(a.refresh().allowed, a.clone(allow=[]).cancel().allowed)").stdout == (
+        "('run_code', 'effect:write') ()\n"
+    )
+    refused = kernel.run("%navi recall every 1h --allow run_cod look").error
+    assert "Did you mean 'run_code'?" in refused
+    kernel.ok("for recall in (a, b): recall.cancel()")
+
+
 def test_a_recall_is_named_by_its_number_its_title_or_a_short_form_of_its_id(kernel: NotebookKernel) -> None:
     made = kernel.ok("a = %navi recall every 1h --title loss check the curve\na")
     handle = kernel.ok("print(a.id[-4:])").stdout.strip()

@@ -107,6 +107,7 @@ export interface AwayRun {
   readonly prompt: string;
   readonly answer: string;
   readonly error: string | null;
+  readonly reason: string | null;
 }
 
 /** A slot that did not run, and why. */

@@ -15,7 +15,7 @@ from typing import Any
 
 from ...handles import row_number
 from ..errors import UsageError
-from .recall_command import MANY, NewRecall, read_recall, take_options
+from .recall_command import MANY, NewRecall, read_recall, take_options, take_options_anywhere
 
 MODES = ("enqueue", "reject", "interrupt", "rollback", "steer", "collect")
 FORMATS = ("md", "ipynb", "json")
@@ -131,6 +131,25 @@ def _naming(name: str) -> _Shape:
     return shape
 
 
+def _fire(rest: str) -> Request | None:
+    """``fire <recall> [--allow names]``."""
+    options, item, _ = take_options_anywhere(rest, flags={}, values=("allow",))
+    return _named_action("fire", item, **options)
+
+
+def _allow(rest: str) -> Request | None:
+    """``allow <recall> <names>``: the last word names what it may do, with commas where that is more than one."""
+    item, _, names = rest.rpartition(" ")
+    if not item:
+        if row_number(names) is not None or _ID.fullmatch(names):
+            raise UsageError(f"What may it do without asking? Write %navi allow {names} run_code")
+        return None
+    return _named_action("allow", item.strip(), allow=names) if _LEAVE.fullmatch(names) else None
+
+
+_LEAVE = re.compile(r"[A-Za-z_][\w.:-]*(?:,[A-Za-z_][\w.:-]*)*")
+
+
 def _named_action(name: str, item: str, *before: str, **options: str) -> Action | None:
     """The action on ``item``; None where its words begin a sentence.
 
@@ -140,7 +159,7 @@ def _named_action(name: str, item: str, *before: str, **options: str) -> Action 
     if not item or item.endswith("?") or item.split()[0].lower() in _SENTENCE_WORDS:
         return None
     if not _ID.fullmatch(item) and row_number(item) is None:
-        options["else"] = " ".join((name, *before, item))
+        options["else"] = " ".join((name, *before, item, *([options["allow"]] if name == "allow" else [])))
     return Action(name=name, args=(*before, item), options=options)
 
 
@@ -250,10 +269,12 @@ _SHAPES: Mapping[str, _Shape] = {
     "session": _session,
     "export": _export,
     "approve": _approve,
+    "fire": _fire,
+    "allow": _allow,
     "remember": _remember,
     "memory": _memory,
     **{name: _bare(name) for name in _BARE},
-    **{name: _naming(name) for name in ("cancel", "pause", "resume", "fire", "unqueue", "forget")},
+    **{name: _naming(name) for name in ("cancel", "pause", "resume", "revoke", "unqueue", "forget")},
     **{name: _with_name(name) for name in ("profile", "model", "timezone")},
     **{name: _id_and_text(name) for name in ("deny", "answer")},
 }

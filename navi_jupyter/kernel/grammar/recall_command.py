@@ -16,7 +16,7 @@ from .times import UNIT_WORD, named_zone, take_duration, take_instant
 
 QUOTED = re.compile(r"""(["'])(.*?)\1(?=\s|$)""")
 MANY = ("with-output", "attach")  # options that may come more than once: their values are joined by line breaks
-_SEPARATORS = {"with-output": "\n", "attach": "\n", "notify": ",", "cancel-on": ","}
+_SEPARATORS = {"with-output": "\n", "attach": "\n", "notify": ",", "cancel-on": ",", "allow": ","}
 _OPTION = re.compile(r"(--[a-z][a-z-]*|-[a-z])(?:=|(?=\s|$))")
 _END = re.compile(r"--(?:\s+|$)")
 POLICY = (
@@ -24,7 +24,7 @@ POLICY = (
 )  # fmt: skip
 _LISTS = ("cancel-on", "notify")  # policies that are lists: with commas
 _FLAGS = {"--each": "each"}
-_VALUES = ("tz", "title", "session", "cooldown", *POLICY)
+_VALUES = ("tz", "title", "session", "cooldown", "allow", *POLICY)
 _LOOKS_LIKE_OPTION = re.compile(r"--?[a-z][a-z-]*(?==|\s|$)")
 RECALL_HELP = "For example: %navi recall in 10m check the loss"
 WHEN_HELP = "For example: %navi recall when done summarize the output"
@@ -39,6 +39,7 @@ class NewRecall:
     policy: Mapping[str, Any] = field(default_factory=dict)
     title: str | None = None
     session: str | None = None
+    allow: tuple[str, ...] = ()  # what it may do without asking: tools or effects
     words: str | None = None  # a time in English that the server is to read; ``schedule`` is empty then
     sentence: bool = False  # ``words`` have the message, too. They are a prompt when there is no time in them.
     tz: str | None = None
@@ -98,6 +99,7 @@ class _Line:
             policy=_policy(self.options),
             title=self.options.get("title"),
             session=self.options.get("session"),
+            allow=leave_names(self.options.get("allow", "")),
             **more,
         )
 
@@ -141,6 +143,11 @@ class _Line:
         again = {"repeat": "each"} if "each" in self.options else {}
         cooldown = {"cooldown": self.options["cooldown"]} if "cooldown" in self.options else {}
         return {**schedule, **again, **cooldown}
+
+
+def leave_names(text: str) -> tuple[str, ...]:
+    """The names in the value of ``--allow``."""
+    return tuple(name for name in re.split(r"[,\s]+", text) if name)
 
 
 def _policy(options: Mapping[str, str]) -> dict[str, Any]:

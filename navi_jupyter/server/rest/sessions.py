@@ -295,9 +295,12 @@ async def away(call: Call) -> HttpReply:
             runs=tuple(map(_away_run, past.turns)),
             not_run=tuple(map(_away_slot, past.unrun)),
             missed=past.missed,
-            failed=sum(turn.run.status in (RunStatus.FAILED, RunStatus.TIMED_OUT) for turn in past.turns),
+            failed=sum(turn.run.status in _NOT_DONE for turn in past.turns),
         )
     )
+
+
+_NOT_DONE = (RunStatus.FAILED, RunStatus.TIMED_OUT, RunStatus.INTERRUPTED)
 
 
 def _away_run(turn: SummarizedTurn) -> wire.AwayRun:
@@ -309,6 +312,7 @@ def _away_run(turn: SummarizedTurn) -> wire.AwayRun:
         prompt=turn.prompt,
         answer=turn.answer,
         error=turn.run.error.code if turn.run.error else None,
+        reason=turn.run.error.message if turn.run.error else None,
     )
 
 

@@ -167,6 +167,7 @@ class AwayRun(Value):
     prompt: str  # the beginning of what was asked
     answer: str  # the beginning of what was answered
     error: str | None  # the code of its failure
+    reason: str | None = None  # its failure in words: ``needed approval: run_code``
 
 
 class AwaySlot(Value):
@@ -187,7 +188,7 @@ class Away(Value):
     runs: tuple[AwayRun, ...]
     not_run: tuple[AwaySlot, ...]
     missed: int  # slots that did not run, those that are only counted included
-    failed: int  # of the runs
+    failed: int  # of the runs: those that failed, took too long, or were cut by the end of their server
 
 
 CommandType = Literal["prompt", "stop", "unqueue", "edit", "answer"]
