@@ -22,7 +22,7 @@ from .display.listing import Listing
 from .display.render import usage_words
 from .display.time_text import clock_words, without_own_zone
 from .errors import Interrupted, KernelError, NoSuchItem, Refused, UsageError
-from .grammar.command_line import Action, Prompt, Request, interpolate, parse_cell, parse_line, parse_prompt
+from .grammar.command_line import HELP, Action, Prompt, Request, interpolate, parse_cell, parse_line, parse_prompt
 from .grammar.recall_command import RECALL_HELP, NewRecall, leave_names, message_text
 from .questions import UserAnswer, payload_from
 from .recall_keywords import foresee, policy_from, read_words
@@ -31,41 +31,6 @@ from .session import Session, sessions_listing, sessions_table, zone_words
 from .shell import current_shell, show
 
 _LONGEST_SOURCE = 4000  # characters of a cell's source that go with its output
-
-HELP = """\
-%navi TEXT                              ask; the answer streams into the cell (-b: do not wait for it)
-%%navi [-b] [--model M] [--mode M]      the same with the cell as the question; {name} takes a variable's value
-%navi recall in 10m check the loss      come back once; also: at 18:30 …, tomorrow 8:30 …, in 2 days … (1 day: the same
-                                        time tomorrow; 24h: 24 hours; at 9: the next 09:00; 9pm: in the evening)
-%navi recall every 1h check the loss    come back regularly; also: cron "0 9 * * 1-5" …
-%navi recall every other friday at 16:00 check the loss   a time in English (in quotes where it is not clear where
-                                        it ends); its meaning and the next times are shown. Options stand anywhere:
-                                        --tz Asia/Tokyo, --title, --notify phone, --max-fires 3, … (-- ends them)
-%navi recall when done summarize        come back when the running cell is done; also: failed, slow 10m, idle, died,
-                                        changed FILE, true "loss < 0.1" (--each: every time it happens)
-%navi recalls [--all]                   what is scheduled (--all: also what is over, in all of your sessions);
-                                        then: %navi cancel|pause|resume|fire 3
-%navi recall --allow run_code at 18:30 update the plot    come back, and run code then without asking; of one that is
-                                        there: %navi allow 3 run_code, revoke 3, fire 3 --allow run_code (run it again)
-%navi recall pause all, resume all
-%navi away                              what ran while you were away, and what did not and why
-%navi stop                              stop what is running
-%navi approve|deny [2]                  allow a tool call that a run asks about, or not (--always; %navi approvals);
-                                        the run goes on in this cell (-b: do not wait for it)
-%navi --with-output 7 TEXT              send along what cell [7] showed (or: last); --attach FILE a file
-%navi --mode steer TEXT                 steer the run in progress (interrupt, rollback, collect; queue, unqueue 1)
-%navi remember TEXT, memory, forget 2   what Navi knows about you in every session
-%navi usage, tools, profiles, models, mcp
-%navi session [new | use 2 | list]      this notebook's session, and how the notebook is linked to it; another one
-                                        (use 2 --move: also one of another notebook); unlink: none
-%navi model [NAME], %navi profile [NAME]
-%navi timezone [ZONE]                   whose clock counts for times that name no zone; auto: your browser's
-%navi export [md|ipynb|json] [FILE]     save the conversation
-%navi chat                              the chat, in this notebook
-%navi -- TEXT                           TEXT is a question, whatever its first word is
-
-Where a number stands, it is that of a list's row. A beginning of the title or the id will do as well: %navi cancel loss
-"""
 
 
 @magics_class
@@ -222,14 +187,10 @@ def _change_all(action: Action) -> None:
 def _change_recall(action: Action) -> Recall:
     recall = find_recall(current_service(), action.args[0], session_id=api.session().id)
     names = leave_names(action.options.get("allow", ""))
-    match action.name:
-        case "allow":
-            return recall.allow(*names)
-        case "fire":
-            return recall.fire(allow=names)
-        case name:
-            change: Callable[[], Recall] = getattr(recall, name)
-            return change()
+    if action.name == "allow":
+        return recall.allow(*names)
+    change: Callable[..., Recall] = getattr(recall, action.name)
+    return change(allow=names) if names else change()
 
 
 def _session(action: Action) -> Session | Listing[dict[str, Any]] | None:

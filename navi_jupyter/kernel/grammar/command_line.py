@@ -17,6 +17,41 @@ from ...handles import row_number
 from ..errors import UsageError
 from .recall_command import MANY, NewRecall, read_recall, take_options, take_options_anywhere
 
+HELP = """\
+%navi TEXT                              ask; the answer streams into the cell (-b: do not wait for it)
+%%navi [-b] [--model M] [--mode M]      the same with the cell as the question; {name} takes a variable's value
+%navi recall in 10m check the loss      come back once; also: at 18:30 …, tomorrow 8:30 …, in 2 days … (1 day: the same
+                                        time tomorrow; 24h: 24 hours; at 9: the next 09:00; 9pm: in the evening)
+%navi recall every 1h check the loss    come back regularly; also: cron "0 9 * * 1-5" …
+%navi recall every other friday at 16:00 check the loss   a time in English (in quotes where it is not clear where
+                                        it ends); its meaning and the next times are shown. Options stand anywhere:
+                                        --tz Asia/Tokyo, --title, --notify phone, --max-fires 3, … (-- ends them)
+%navi recall when done summarize        come back when the running cell is done; also: failed, slow 10m, idle, died,
+                                        changed FILE, true "loss < 0.1" (--each: every time it happens)
+%navi recalls [--all]                   what is scheduled (--all: also what is over, in all of your sessions);
+                                        then: %navi cancel|pause|resume|fire 3
+%navi recall --allow run_code at 18:30 update the plot    come back, and run code then without asking; of one that is
+                                        there: %navi allow 3 run_code, revoke 3, fire 3 --allow run_code (run it again)
+%navi recall pause all, resume all
+%navi away                              what ran while you were away, and what did not and why
+%navi stop                              stop what is running
+%navi approve|deny [2]                  allow a tool call that a run asks about, or not (--always; %navi approvals);
+                                        the run goes on in this cell (-b: do not wait for it)
+%navi --with-output 7 TEXT              send along what cell [7] showed (or: last); --attach FILE a file
+%navi --mode steer TEXT                 steer the run in progress (interrupt, rollback, collect; queue, unqueue 1)
+%navi remember TEXT, memory, forget 2   what Navi knows about you in every session
+%navi usage, tools, profiles, models, mcp
+%navi session [new | use 2 | list]      this notebook's session, and how the notebook is linked to it; another one
+                                        (use 2 --move: also one of another notebook); unlink: none
+%navi model [NAME], %navi profile [NAME]
+%navi timezone [ZONE]                   whose clock counts for times that name no zone; auto: your browser's
+%navi export [md|ipynb|json] [FILE]     save the conversation
+%navi chat                              the chat, in this notebook
+%navi -- TEXT                           TEXT is a question, whatever its first word is
+
+Where a number stands, it is that of a list's row. A beginning of the title or the id will do as well: %navi cancel loss
+"""
+
 MODES = ("enqueue", "reject", "interrupt", "rollback", "steer", "collect")
 FORMATS = ("md", "ipynb", "json")
 _ID = re.compile(r"[a-z]{1,8}_[0-9A-Za-z]{4,64}|[0-9a-f]{8,64}")
