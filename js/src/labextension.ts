@@ -9,7 +9,8 @@
 
 import { readPageConfig } from "./connection/page-config.js";
 import { WebSocketTransport } from "./connection/ws.js";
-import { OpenNotebook, type Contents, type NotebookContext } from "./open-notebook.js";
+import { OpenNotebook, carryId, type Contents, type NotebookContext } from "./open-notebook.js";
+import { isObject } from "./protocol/frames.js";
 import type { NaviChat } from "./view/chat-element.js";
 import type { NaviQuestion } from "./view/question-element.js";
 
@@ -138,6 +139,15 @@ function reportDrawn(session: string, interrupt: string): void {
   new WebSocketTransport(config).request("POST", path).catch(() => null);
 }
 
+/** The id of the session of the notebook at a path; null: it has none. */
+async function findSession(path: string): Promise<string | null> {
+  const config = readPageConfig();
+  if (!config) return null;
+  const { body } = await new WebSocketTransport(config).request("POST", "sessions/find", { notebook_path: path });
+  const session = isObject(body) ? body["session"] : null;
+  return isObject(session) && typeof session["id"] === "string" ? session["id"] : null;
+}
+
 let loading: Promise<unknown> | null = null;
 
 /** The component's bundle, from the server; loaded when the first chat is shown. */
@@ -176,6 +186,7 @@ async function createPlugin(): Promise<object> {
       if (!context || !contents) return;
       const notebook = (this.#notebook ??= new OpenNotebook(context, contents));
       chat.addEventListener("navi-notebook", () => void notebook.refresh());
+      carryId(context, findSession).catch(() => undefined); // the server's save hook does it as well
     }
 
     async renderModel({ data }: MimeModel): Promise<void> {

@@ -4,6 +4,8 @@
  * have changed is left alone, and JupyterLab asks when it is saved, as for every other change of the file.
  */
 
+import { isObject } from "./protocol/frames.js";
+
 export interface SharedCell {
   readonly cell_type: string;
   execution_count?: number | null;
@@ -18,6 +20,8 @@ export interface SharedNotebook {
   insertCell(index: number, cell: FileCell): unknown;
   deleteCell(index: number): void;
   transact(change: () => void): void;
+  getMetadata?(key: string): unknown;
+  setMetadata?(key: string, value: unknown): void;
 }
 
 interface Signal {
@@ -132,6 +136,20 @@ export class OpenNotebook {
     }
     if (!wasDirty) model.dirty = false; // it is what is in the file
   }
+}
+
+/**
+ * Has the page's notebook carry the id of its session, as it is on the server, so that the next save brings it to the
+ * file. `find` gives the id for a path; null: it has none. With real-time collaboration the server does this.
+ */
+export async function carryId(context: NotebookContext, find: (path: string) => Promise<string | null>): Promise<void> {
+  const { model, path } = context;
+  const id = await find(path);
+  const page = model.sharedModel;
+  if (id === null || context.isDisposed || context.path !== path || model.collaborative === true) return;
+  const ours = page.getMetadata?.("navi");
+  const known = isObject(ours) ? ours : {};
+  if (known["session_id"] !== id) page.setMetadata?.("navi", { ...known, session_id: id });
 }
 
 /** Null where a cell has no id: then cells cannot be matched. */

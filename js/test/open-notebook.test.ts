@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { OpenNotebook, type Contents, type FileCell, type NotebookContext, type SharedCell } from "../src/open-notebook.js";
+import { OpenNotebook, carryId, type Contents, type FileCell, type NotebookContext, type SharedCell } from "../src/open-notebook.js";
 
 /** A page with a notebook, and its file. */
 class Desk {
@@ -171,5 +171,31 @@ describe("A notebook that is open without collaboration", () => {
     await desk.saves(code("a", "theirs"), code("b", "2"));
     expect(desk.shown).toEqual({ a: "1" });
     expect(desk.told).toEqual([]);
+  });
+});
+
+describe("the id of the session", () => {
+  function page(navi: unknown, isCollaborative = false): { context: NotebookContext; set: unknown[] } {
+    const set: unknown[] = [];
+    const context = new Desk().context();
+    Object.assign(context.model.sharedModel, {
+      getMetadata: () => navi,
+      setMetadata: (key: string, value: unknown) => set.push([key, value]),
+    });
+    return { context: isCollaborative ? { ...context, model: { ...context.model, collaborative: true, dirty: false } } : context, set };
+  }
+
+  it("goes into the page, beside what is there", async () => {
+    const { context, set } = page({ note: "kept", session_id: "s_original" });
+    await carryId(context, () => Promise.resolve("s_1"));
+    expect(set).toEqual([["navi", { note: "kept", session_id: "s_1" }]]);
+  });
+
+  it("changes nothing where it is there, where there is none, and in a shared document", async () => {
+    for (const [navi, id, isCollaborative] of [[{ session_id: "s_1" }, "s_1", false], [undefined, null, false], [undefined, "s_1", true]] as const) {
+      const { context, set } = page(navi, isCollaborative);
+      await carryId(context, () => Promise.resolve(id));
+      expect(set).toEqual([]);
+    }
   });
 });
