@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 import re
 
+AGENT_USER = "navi"
+"""The user name in the headers of an agent's requests to kernels: all that read them see by it that an agent asked."""
 LENT_ERROR = "navi_lent"
 """Set in the metadata of an ``error`` message of code that an agent executes in a cell which waits for its answer: the
 message is about that code, and not about the cell, in whose name it is sent."""

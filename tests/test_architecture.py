@@ -220,7 +220,7 @@ PROTOCOLS = {
     "navi_jupyter/jupyter/kernels/iopub.py: IopubListener": "the executing connection, the observer of cells",
     "navi_jupyter/jupyter/kernels/lent_kernel.py: LoanSocket": "the server's handler, and the tests' socket",
     "navi_jupyter/jupyter/kernels/requests.py: Executor": "the connection to a kernel, the loan of one",
-    "navi_jupyter/kernel/ask.py: Painter": "cell, terminal, none",
+    "navi_jupyter/kernel/display/painters.py: Painter": "cell, terminal, none",
     "navi_jupyter/notifications/apprise_sender.py: MessageSender": "AppriseSender, and the tests' sender",
 }
 """Protocols outside of ports -> their implementations."""

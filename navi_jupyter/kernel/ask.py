@@ -10,81 +10,28 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from ..text import one_line
 from .client.client import Client, new_command_id
 from .client.io_thread import io_thread
-from .display.render import run_bundle, run_bundles, run_plain
+from .display.painters import NoPainter, Painter, TerminalPainter
+from .display.render import run_bundle, run_plain
 from .display.run_view import Part, RunView, TextPart, ToolPart
-from .errors import Interrupted, KernelError, Refused
+from .errors import AwaitInterrupted, Interrupted, KernelError, Refused
+from .lending.execution import CodeInterrupted
+from .lending.loan import KernelLoan, can_lend
+from .lending.signals import CellSignals
 from .main_thread import MainThreadQueue
 from .questions import PromptedQuestions, line_input
 from .shell import current_shell, show
 
 POLL = 0.5  # seconds; Windows does not interrupt an endless wait for Ctrl-C, so none is endless
+CALL_SEEN = 30  # hundredths of a second that code waits at most for the event of its call, which is shown before it
 STOP_PATIENCE = 12.0  # seconds to wait for the end of a stopped run: more than the server's ``stop_deadline`` of ten
-
-
-class Painter(Protocol):
-    """Displays a run, again each time it has changed."""
-
-    def paint(self, view: RunView, *, live: bool) -> None: ...
-
-
-class CellPainter:
-    """Outputs of a notebook cell, each replaced when it has changed: the answer, and its questions in between."""
-
-    def __init__(self) -> None:
-        self._shown: list[tuple[Any, dict[str, Any]]] = []
-        """The handle of each output, and what it shows."""
-
-    def paint(self, view: RunView, *, live: bool) -> None:
-        bundles = run_bundles(view, live=live)
-        bundles += [{"text/plain": ""}] * (len(self._shown) - len(bundles))
-        for place, bundle in enumerate(bundles):
-            if place == len(self._shown):
-                self._shown.append((show(bundle, raw=True, display_id=True), bundle))
-            elif (before := self._shown[place])[1] != bundle:
-                before[0].update(bundle, raw=True)
-                self._shown[place] = (before[0], bundle)
-
-
-class TerminalPainter:
-    """Plain text that only grows, for a terminal."""
-
-    def __init__(self) -> None:
-        self._printed = ""
-
-    def paint(self, view: RunView, *, live: bool) -> None:
-        text = run_plain(view)
-        if text.startswith(self._printed):
-            sys.stdout.write(text[len(self._printed) :])
-        else:  # an earlier part changed: a tool call got its result
-            sys.stdout.write("\n\n" + text)
-        self._printed = text
-        if not live or view.over:
-            sys.stdout.write("\n")
-        sys.stdout.flush()
-
-
-class NoPainter:
-    """Displays nothing, for programs outside of IPython."""
-
-    def paint(self, view: RunView, *, live: bool) -> None:
-        """No output."""
-
-
-def painter_here() -> Painter:
-    """The painter for the front end of this process."""
-    shell = current_shell()
-    if shell is None:
-        return NoPainter()
-    return CellPainter() if hasattr(shell, "kernel") else TerminalPainter()
 
 
 class PendingPrompt:
@@ -97,29 +44,37 @@ class PendingPrompt:
         self._painter = painter
         self._changed = threading.Event()
         """Set when the view has changed since it was painted."""
-        self._wake: Callable[[], None] = lambda: None  # wakes the cell's thread, where that waits
+        self._queue: MainThreadQueue | None = None  # of the cell's thread, where that waits
         self._submitted = asyncio.Event()  # set once the server has accepted or refused the prompt
         self._questions: PromptedQuestions | None = None  # where a cell waits
         self.view = RunView("", self._prompt["command_id"], session_id=session_id)
         """Written on the io thread only; readable anywhere. Its ``run_id`` is empty until the prompt is accepted."""
 
     def wait(self) -> Reply:
-        """Ask, paint until the run is over, return the reply.
+        """Ask, paint until the run is over, return the reply. Meanwhile this kernel is lent to the session's runs.
 
-        Ctrl-C stops the run, waits for its end and raises Interrupted; a second Ctrl-C does not wait. Ctrl-C leaves a
-        run waiting that waits for the user's answer: it can be answered in another cell or in any chat. Raises
-        RunDidNotComplete when the run failed, and other KernelErrors when the prompt was refused or the server lost.
+        Ctrl-C stops the run and the code that it runs here, waits for its end and raises Interrupted; a second Ctrl-C
+        does not wait. Ctrl-C leaves a run waiting that waits for the user's answer: it can be answered in another cell
+        or in any chat. Raises RunDidNotComplete when the run failed, and other KernelErrors when the prompt was
+        refused or the server lost.
         """
-        queue = MainThreadQueue()
-        self._wake = queue.wake
+        if not can_lend():
+            return self._wait(MainThreadQueue(), None)
+        with CellSignals() as signals:
+            return self._wait(MainThreadQueue(), signals)
+
+    def _wait(self, queue: MainThreadQueue, signals: CellSignals | None) -> Reply:
+        self._queue = queue
         asking = self._ask_questions(queue)
-        work = io_thread().submit(self._run())
+        work = io_thread().submit(self._run_lent(queue, signals, self._run))
         work.add_done_callback(lambda _: queue.wake())
         try:
             self._paint_until_done(work, queue)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as pressed:
+            queue.close()
             self.view.advice = None
-            if not asking.interrupted and (self.view.questions or self.view.status == "waiting"):
+            stops = asking.interrupted or isinstance(pressed, CodeInterrupted)
+            if not stops and (self.view.questions or self.view.status == "waiting"):
                 work.cancel()
                 self._painter.paint(self.view, live=False)
                 raise Interrupted(
@@ -149,16 +104,23 @@ class PendingPrompt:
     async def run(self) -> Reply:
         """As :meth:`wait`, for ``await`` in a cell, with the kernel's loop free. Cancelling it stops the run."""
         queue = MainThreadQueue(asyncio.get_running_loop())
+        if not can_lend():
+            return await self._wait_async(queue, None)
+        with CellSignals() as signals:
+            return await self._wait_async(queue, signals)
+
+    async def _wait_async(self, queue: MainThreadQueue, signals: CellSignals | None) -> Reply:
         asking = self._ask_questions(queue)
-        work = io_thread().submit(self._run_painted())
+        work = io_thread().submit(self._run_lent(queue, signals, self._run_painted))
         work.add_done_callback(lambda _: queue.wake())
         try:
             while not work.done():
                 if not await queue.run_next_async():
                     await queue.wait_async(POLL)
         except asyncio.CancelledError:
-            io_thread().submit(self._stop(work))
-            raise
+            queue.close()
+            await asyncio.wait((asyncio.wrap_future(io_thread().submit(self._stop(work))),))
+            raise AwaitInterrupted from None
         finally:
             queue.close()
             asking.close()
@@ -203,6 +165,40 @@ class PendingPrompt:
     def _interval(self) -> float:
         # Seconds between paintings; more for a long answer, since the front end renders all of it each time.
         return 0.1 + sum(len(part.content) for part in list(self.view.parts) if isinstance(part, TextPart)) / 200_000
+
+    async def _run_lent(
+        self, queue: MainThreadQueue, signals: CellSignals | None, run: Callable[[], Awaitable[None]]
+    ) -> None:
+        """``run`` while this kernel is lent to the session, where it can be."""
+        if signals is None:
+            await run()
+            return
+        loan = KernelLoan(self._client, self._session_id, queue, signals, self._before_code, self._after_code)
+        try:
+            await loan.open()
+            await run()
+        finally:
+            await loan.close()
+
+    async def _before_code(self, call: str | None) -> None:
+        """What comes before the code is printed above its outputs, where nothing that was printed can be replaced."""
+        if call is None or not isinstance(self._painter, TerminalPainter):
+            return
+        for _ in range(CALL_SEEN):
+            if self.view.has_call(call):
+                break
+            await asyncio.sleep(0.01)
+        self.view.code.append((call, len(self.view.parts)))
+        if self._queue is None:
+            self._painter.paint(self.view, live=True)
+        else:
+            self._queue.post(lambda: self._painter.paint(self.view, live=True))
+
+    def _after_code(self, call: str | None, shown: bool) -> None:
+        """What comes after the code is painted below its outputs."""
+        if shown and not (call and self.view.executed(call)):
+            self.view.code.append((call, len(self.view.parts)))
+            self._notify()
 
     async def _run(self) -> None:
         await self._follow(await self._submit())
@@ -253,7 +249,8 @@ class PendingPrompt:
 
     def _notify(self) -> None:
         self._changed.set()
-        self._wake()
+        if self._queue is not None:
+            self._queue.wake()
         if self._questions is not None:
             self._questions.notify()
 
@@ -287,7 +284,8 @@ class PendingPrompt:
             except Refused:  # it has started in the meantime
                 await self._client.command(self._session_id, stop)
         else:
-            await self._client.command(self._session_id, stop)
+            with contextlib.suppress(Refused):  # it has ended in the meantime
+                await self._client.command(self._session_id, stop)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(work)), deadline - time.monotonic())
 

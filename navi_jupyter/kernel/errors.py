@@ -5,6 +5,8 @@ Not responsible for the server's own errors: those are raised as :class:`Refused
 
 from __future__ import annotations
 
+import asyncio
+
 from ..errors import NaviError
 
 _RED, _PLAIN = "\x1b[0;31m", "\x1b[0m"
@@ -63,3 +65,10 @@ class Interrupted(KeyboardInterrupt):
 
     def _render_traceback_(self) -> list[str]:
         return [f"{_RED}navi:{_PLAIN} {self}"]
+
+
+class AwaitInterrupted(asyncio.CancelledError):
+    """Ctrl-C while awaiting. A CancelledError, which no event loop takes for its own end, but shown as one line."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{_RED}navi:{_PLAIN} Interrupted; the run was stopped."]

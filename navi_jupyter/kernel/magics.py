@@ -14,11 +14,12 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 from ..handles import row_number, short_handle
 from ..text import plural
 from . import api, notebook
-from .ask import PendingPrompt, Reply, painter_here
+from .ask import PendingPrompt, Reply
 from .attachments import KernelAttachment
 from .client.client import current_service
 from .display import cell_outputs
 from .display.listing import Listing
+from .display.painters import painter_here
 from .display.render import usage_words
 from .display.time_text import clock_words, without_own_zone
 from .errors import Interrupted, KernelError, NoSuchItem, Refused, UsageError

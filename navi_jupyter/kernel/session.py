@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from ..handles import Named, row_number, short_handle
-from .ask import ContinuedRun, NoPainter, Painter, PendingPrompt, Reply
+from .ask import ContinuedRun, PendingPrompt, Reply
 from .attachments import upload
 from .client.client import Envelope, Service
 from .client.io_thread import io_thread
 from .display.listing import Listing, find_id
+from .display.painters import NoPainter, Painter
 from .display.render import speaker, transcript_html, transcript_plain
 from .display.run_view import ToolPart, question_of
 from .display.time_text import moment
 from .errors import NoSuchItem, UsageError
 from .grammar.times import kernel_client, local_zone, named_zone
+from .lending.execution import refuse_nested
 from .questions import UserAnswer
 from .recalls import Recall, list_recalls, read_away
 
@@ -62,6 +64,7 @@ class Session:
         **prompt: Any,
     ) -> PendingPrompt:
         """A prompt that has not been sent yet; its files have been uploaded. Raises UsageError, Refused."""
+        refuse_nested()
         if not text.strip():
             raise UsageError("There is nothing to ask: the text is empty.", field="text")
         given = kernel_client() | {name: value for name, value in prompt.items() if value is not None}
@@ -142,6 +145,7 @@ class Session:
 
     def decide(self, question: dict[str, Any], given: UserAnswer, *, show: Painter) -> ContinuedRun:
         """Answer a question of ``approvals``; the run that goes on with it, to be waited for or not."""
+        refuse_nested()
         run_id = question["run_id"]
         # Their results are still to come; what was before that is shown where the run was begun.
         calls = [

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,16 @@ def install(shell: Any) -> None:
     """Note when cells begin. Does nothing for a shell that has it already."""
     if not getattr(shell, _BEGAN, None):
         shell.events.register("pre_run_cell", lambda *_: setattr(shell, _BEGAN, time.monotonic()))
+
+
+@contextmanager
+def keep_cell_began(shell: Any) -> Iterator[None]:
+    """Code that runs inside of a cell does not count as the beginning of a cell."""
+    began = getattr(shell, _BEGAN, None)
+    try:
+        yield
+    finally:
+        setattr(shell, _BEGAN, began)
 
 
 def seconds_running(request: Mapping[str, Any]) -> float:

@@ -27,6 +27,8 @@ class Shown:
     stderr: str = ""
     error: str = ""
     """The traceback as a front end prints it, without colours."""
+    errors: list[str] = field(default_factory=list)
+    """All of them."""
     bundles: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Displays and results, the latest of each, in the order of their first appearance."""
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -56,6 +58,8 @@ class NotebookKernel:
         else:
             body = {"path": path, "type": "notebook", "kernel": {"name": "python3"}}
             self.id = server.request("POST", "api/sessions", body | ({"name": name} if name else {}))["kernel"]["id"]
+        self.numbers: list[int] = []
+        """The execution counts in the replies to ``run``."""
         self._aside: list[dict[str, Any]] = []
         """What came for other cells while one ran; ``next_update`` looks there first."""
         self.client = self._connect()
@@ -112,6 +116,7 @@ class NotebookKernel:
             reply = self.client.get_shell_msg(timeout=10)
             if reply["parent_header"].get("msg_id") == msg_id:
                 shown.status = reply["content"]["status"]
+                self.numbers.append(reply["content"].get("execution_count"))
                 return shown
 
     def ok(self, code: str) -> Shown:
@@ -136,6 +141,7 @@ class NotebookKernel:
             setattr(shown, content["name"], getattr(shown, content["name"]) + content["text"])
         elif kind == "error":
             shown.error = _ANSI.sub("", "\n".join(content["traceback"]))
+            shown.errors.append(shown.error)
         elif kind in ("display_data", "update_display_data", "execute_result"):
             key = (content.get("transient") or {}).get("display_id") or str(len(shown.bundles))
             shown.bundles[key] = content["data"]

@@ -171,6 +171,12 @@ class ScriptedProvider:
             self._arrived.notify_all()
         return request, reply
 
+    def restart(self, *script: Reply) -> None:
+        """Begin another script, for another test."""
+        self.script, self._turn = list(script), 0
+        self._given.clear()
+        self.requests.clear()
+
     def _meant(self, body: dict[str, Any]) -> Reply | None:
         text = json.dumps(body)
         found = next((one for one in self.script if one.when and one.when in text and one not in self._given), None)

@@ -26,7 +26,7 @@ READY_WITHIN = 60.0
 """Seconds from start to the first good answer; a loaded machine is slow."""
 
 App = Literal["server", "lab", "notebook", "navi"]
-_DROPPED = ("JUPYTER", "JPY_", "NAVI_")
+_DROPPED = ("JUPYTER", "JPY_", "NAVI_", "PYTEST_CURRENT_TEST")  # by the last ipykernel captures no subprocesses
 
 
 class ServerDied(AssertionError):

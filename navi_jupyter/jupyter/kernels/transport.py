@@ -22,12 +22,11 @@ from jupyter_core.utils import ensure_async
 from tornado.web import HTTPError
 
 from ...log_setup import get_logger
-from ...navi_cells import LENT_ERROR
+from ...navi_cells import AGENT_USER, LENT_ERROR
 from ...ports.jupyter import KernelStatus
 
 log = get_logger("kernels")
 
-AGENT_USER = "navi"  # the user name in the headers of our requests: all that read IOPub see by it that an agent asked
 BUSY_PATIENCE = 3.0
 """Seconds to wait for the answer of a busy kernel: old ones serve the control channel only between cells."""
 SMALL = 64 * 1024  # bytes of content up to which a message is decoded on the loop: well under a millisecond

@@ -183,6 +183,14 @@ class Client:
     async def open_stream(self, session_id: str, *, after: int | None = None) -> WebSocketClientConnection:
         """The session's WebSocket, open. Raises Refused, Unreachable."""
         path = f"sessions/{_part(session_id)}/ws" + ("" if after is None else f"?after={after}")
+        return await self._open_socket(path, session_id)
+
+    async def open_loan(self, kernel_id: str, session_id: str) -> WebSocketClientConnection:
+        """The WebSocket by which a kernel is lent to a session, open. Raises Refused, Unreachable."""
+        path = f"kernels/{_part(kernel_id)}/loan?" + urlencode({"session_id": session_id})
+        return await self._open_socket(path, session_id)
+
+    async def _open_socket(self, path: str, session_id: str) -> WebSocketClientConnection:
         request = HTTPRequest(
             "ws" + self._api(path).removeprefix("http"),
             headers=self._headers(),

@@ -35,6 +35,11 @@ class IoThread:
                 self._thread.start()
             return self._loop
 
+    @property
+    def current(self) -> bool:
+        """Whether the caller is on it."""
+        return threading.current_thread() is self._thread
+
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Run ``work`` there, in a copy of the caller's context, by which ipykernel assigns a display to its cell."""
         return asyncio.run_coroutine_threadsafe(work, self.loop)

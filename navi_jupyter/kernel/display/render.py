@@ -10,6 +10,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from html import escape
 from typing import Any
@@ -27,26 +28,44 @@ Bundle = dict[str, Any]
 
 def run_bundle(view: RunView, *, live: bool = False) -> Bundle:
     """The MIME bundle of a run. ``live`` adds a last line with its state, or the reason of its failure."""
-    return _bundle(view, _visible_parts(view), _note(view, live=live))
+    return _bundle(view, visible_parts(view), note_of(view, live=live))
 
 
 def run_bundles(view: RunView, *, live: bool = False) -> list[Bundle]:
-    """The same as several outputs, since a question has one of its own, which front ends may draw with buttons."""
+    """The same as the several outputs of a waiting cell.
+
+    A question has one of its own, which front ends may draw with buttons. Where the cell itself shows the outputs of
+    code, these are left out, and what comes after is another output, below them.
+    """
     advice = view.advice or ""
-    note = "" if view.advice is not None and view.questions else _note(view, live=live)
+    note = "" if view.advice is not None and view.questions else note_of(view, live=live)
     bundles: list[Bundle] = []
     group: list[Part] = []
-    for part in _visible_parts(view):
-        if not isinstance(part, QuestionPart):
-            group.append(part)
-            continue
+
+    def close_group() -> None:
         if group:
             bundles.append(_bundle(view, group, ""))
-        is_open = part.status == "open"
-        about = {QUESTION_MIME: {"session_id": view.session_id, "interrupt_id": part.id}} if is_open else {}
-        bundles.append(about | _bundle(view, [part], advice if is_open else ""))
-        group = []
+            group.clear()
+
+    for number, segment in enumerate(view.segments()):
+        if number:
+            close_group()
+        for part in filter(_is_visible, segment):
+            if not isinstance(part, QuestionPart):
+                group.append(without_shown(part, view))
+                continue
+            close_group()
+            is_open = part.status == "open"
+            about = {QUESTION_MIME: {"session_id": view.session_id, "interrupt_id": part.id}} if is_open else {}
+            bundles.append(about | _bundle(view, [part], advice if is_open else ""))
     return [*bundles, _bundle(view, group, note)] if group or note or not bundles else bundles
+
+
+def without_shown(part: Part, view: RunView) -> Part:
+    """A part without what the waiting cell has shown itself."""
+    if isinstance(part, ToolPart) and view.executed(part.id):
+        return replace(part, outputs=[], shown=True)
+    return part
 
 
 QUESTION_MIME = "application/vnd.navi.question+json"
@@ -61,7 +80,7 @@ def _bundle(view: RunView, parts: Sequence[Part], note: str) -> Bundle:
 
 def run_html(view: RunView, *, live: bool = False) -> str | None:
     """Text rendered, each tool call as one line; None where there is nothing to render with."""
-    return _html(view, _visible_parts(view), _note(view, live=live))
+    return _html(view, visible_parts(view), note_of(view, live=live))
 
 
 def _html(view: RunView, parts: Sequence[Part], note: str) -> str | None:
@@ -73,25 +92,21 @@ def _html(view: RunView, parts: Sequence[Part], note: str) -> str | None:
     return f'<div class="navi-answer">{"".join(map(str, blocks))}</div>'
 
 
-def run_markdown(view: RunView, *, live: bool = False) -> str:
-    """Text as it is but defused, each tool call as one line."""
-    return _markdown(_visible_parts(view), _note(view, live=live))
-
-
 def _markdown(parts: Sequence[Part], note: str) -> str:
     return "\n\n".join([*map(_part_markdown, parts), *([f"*{literal(note)}*"] if note else [])])
 
 
 def run_plain(view: RunView, *, live: bool = False) -> str:
     """The same as plain text."""
-    return _plain(_visible_parts(view), _note(view, live=live))
+    return _plain(visible_parts(view), note_of(view, live=live))
 
 
 def _plain(parts: Sequence[Part], note: str) -> str:
-    return "\n\n".join([*map(_part_plain, parts), *([f"({note})"] if note else [])])
+    return "\n\n".join([*map(part_plain, parts), *([f"({note})"] if note else [])])
 
 
-def _note(view: RunView, *, live: bool) -> str:
+def note_of(view: RunView, *, live: bool) -> str:
+    """The last line: how the run ended, what it waits for; and where it is ``live``, its state."""
     if view.status == "stopped":
         return "stopped"
     if view.status == "withdrawn":
@@ -128,8 +143,13 @@ def usage_words(usage: dict[str, Any]) -> str:
     return ", ".join([*words, f"${cost:.2g}"] if cost else words)
 
 
-def _visible_parts(view: RunView) -> list[Part]:
-    return [part for part in list(view.parts) if not isinstance(part, TextPart) or part.content]
+def visible_parts(view: RunView) -> list[Part]:
+    """The parts that there is something to show of."""
+    return [part for part in list(view.parts) if _is_visible(part)]
+
+
+def _is_visible(part: Part) -> bool:
+    return not isinstance(part, TextPart) or bool(part.content)
 
 
 def _part_html(part: Part, view: RunView) -> str | None:
@@ -160,7 +180,8 @@ def _part_markdown(part: Part) -> str:
             return f"> ⤷ {literal(_subagent_words(part))}"
 
 
-def _part_plain(part: Part) -> str:
+def part_plain(part: Part) -> str:
+    """A part as plain text."""
     match part:
         case TextPart():
             return part.content
@@ -204,19 +225,21 @@ def _subagent_words(part: SubagentPart) -> str:
 def _tool_html(tool: ToolPart) -> str:
     arguments = f" <code>{escape(_one_line(tool.args))}</code>" if tool.args else ""
     result = f" … {escape(tool.progress)}" if tool.result is None else f" → {escape(_one_line(tool.result))}"
-    return f"<p><small>⚙ <code>{escape(tool.name)}</code>{arguments}{result}</small></p>"
+    return f"<p><small>⚙ <code>{escape(tool.name)}</code>{arguments}{'' if tool.shown else result}</small></p>"
 
 
 def _tool_markdown(tool: ToolPart) -> str:
     words = [tool.name, _one_line(tool.args)] if tool.args else [tool.name]
     code = " ".join("`" + word.replace("`", "'") + "`" for word in words)
+    if tool.shown:
+        return f"> ⚙ {code}"
     if tool.result is None:
         return f"> ⚙ {code} … {literal(tool.progress)}".rstrip()
     return f"> ⚙ {code} → {literal(_one_line(tool.result))}"
 
 
 def _tool_plain(tool: ToolPart) -> str:
-    result = "…" if tool.result is None else "→ " + _one_line(tool.result)
+    result = "" if tool.shown else "…" if tool.result is None else "→ " + _one_line(tool.result)
     return " ".join(part for part in (f"[{tool.name}]", _one_line(tool.args), result) if part)
 
 

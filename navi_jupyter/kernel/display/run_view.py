@@ -38,6 +38,7 @@ class ToolPart:
     outputs: list[dict[str, Any]] = field(default_factory=list)
     """nbformat's outputs, emitted while it ran; the content of an image is ``{"attachment": id}``."""
     progress: str = ""
+    shown: bool = False  # the waiting cell itself has shown what came of it
 
 
 @dataclass(eq=False)
@@ -88,6 +89,8 @@ class RunView:
     """A snapshot replaced the state. The status of a run that is over is not in it: read the run's record."""
     usage: dict[str, Any] = field(default_factory=dict)  # tokens and, where known, cost (US dollars) so far
     images: dict[str, tuple[str, bytes]] = field(default_factory=dict)  # media type and content, by attachment id
+    code: list[tuple[str | None, int]] = field(default_factory=list)
+    """Code of the run whose outputs the waiting cell shows itself: its tool call, and the number of parts before it."""
     _activities: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The content of each activity, by its message: that is what its patches refer to."""
 
@@ -106,6 +109,22 @@ class RunView:
         """The open ones."""
         # a copy, because the io thread appends while a cell's thread reads.
         return [part for part in list(self.parts) if isinstance(part, QuestionPart) and part.status == "open"]
+
+    def executed(self, call_id: str) -> bool:
+        """Whether the waiting cell shows the outputs of that tool call itself."""
+        return any(call == call_id for call, _ in self.code)
+
+    def has_call(self, call_id: str) -> bool:
+        """Whether that tool call has been seen."""
+        return self._find(ToolPart, call_id) is not None
+
+    def segments(self) -> list[list[Part]]:
+        """The parts, divided where the waiting cell shows the outputs of code; the last segment may be empty."""
+        parts = list(self.parts)
+        calls = {part.id: index + 1 for index, part in enumerate(parts) if isinstance(part, ToolPart)}
+        # A subagent's call is not among the parts: its outputs came when there were so many of them.
+        ends = sorted({min(calls.get(call or "", number), len(parts)) for call, number in self.code})
+        return [parts[start:end] for start, end in zip([0, *ends], [*ends, len(parts)], strict=True)]
 
     def missing_images(self) -> set[str]:
         """The attachments that outputs refer to and that were not fetched yet."""
