@@ -48,7 +48,7 @@ export const recallTexts = {
   leaveWithout: "without asking",
   leaveRevoke: (title: string) => `Let it ask again: ${title}`,
   leaveAgain: "Allow and run again",
-  leaveAgainFor: (tools: string) => `Allow ${tools} and run again`,
+  leaveAgainFor: (tools: string) => `Allow and run again: ${tools}`,
   recallSave: "Save",
   recallMake: "Make recall",
   recallMeaning: "This means",
