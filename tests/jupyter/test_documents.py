@@ -9,7 +9,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -384,3 +384,26 @@ def test_replacing_what_differs_gives_the_new_text(before: str, after: str) -> N
     doc["t"] = text = Text(before)
     replace_text(text, after)
     assert str(text) == after
+
+
+async def test_the_id_of_the_session_goes_into_the_shared_document_and_its_file(
+    notebooks: NotebookService, opened: Open, work: Path
+) -> None:
+    def saved_id() -> Any:
+        with suppress(ValueError):  # Jupyter is writing
+            return json.loads(work.read_text())["metadata"].get("navi")
+        return "half written"
+
+    async with opened("work.ipynb") as browser:
+        before = await notebooks.mark("work.ipynb")
+        assert before is not None
+        assert {"title", "one", "two"} <= set(before.fingerprint)
+        assert await notebooks.write_id("work.ipynb", "s_1", expected=before)
+        await browser.until(lambda: browser.document.get()["metadata"].get("navi") == {"session_id": "s_1"})
+        await until(lambda: saved_id() == {"session_id": "s_1"})
+        after = await notebooks.mark("work.ipynb")
+        assert after is not None
+        assert after.id == "s_1"
+        assert await notebooks.write_id("work.ipynb", None, expected=after)
+        await browser.until(lambda: "navi" not in browser.document.get()["metadata"])
+        await until(lambda: saved_id() is None)

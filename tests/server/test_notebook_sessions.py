@@ -14,6 +14,7 @@ import pytest
 from jupyter_server.serverapp import ServerApp
 
 from navi_jupyter.server.app import NaviExtension
+from navi_jupyter.server.wire.sessions import SessionFind
 from tests.conftest import Api
 
 pytestmark = pytest.mark.usefixtures("navi")
@@ -231,6 +232,38 @@ async def test_sessions_of_an_earlier_version_are_known_by_path_and_cells(
     (root / "work.ipynb").write_text(json.dumps(without_id(root / "work.ipynb")))
     await sessions.notebooks.upgrade()
     assert (await find("work.ipynb"))["session"]["id"] == first
+
+
+async def test_two_users_of_one_notebook_have_a_session_each_and_keep_it(navi: NaviExtension, root: Path) -> None:
+    make(root / "work.ipynb", "a = 1")
+    assert navi.lifecycle is not None
+    assert navi.lifecycle.services is not None
+    notebooks = navi.lifecycle.services.sessions.notebooks
+
+    async def ask(owner: str) -> str:
+        request = SessionFind(notebook_path="work.ipynb", kernel_id="k1", create=True)
+        found = await notebooks.find(request, owner=owner)
+        assert found.session is not None
+        return found.session.id
+
+    ada, bob = await ask("ada"), await ask("bob")
+    assert ada != bob
+    assert [await ask(owner) for owner in ("ada", "bob", "bob", "ada")] == [ada, bob, bob, ada]
+
+
+async def test_notebooks_that_share_a_kernel_are_distinguished_by_the_cell_that_asks(
+    find: Find, api: Api, root: Path, jp_fetch: Any
+) -> None:
+    for name in "ab":
+        cells = [nbformat.v4.new_code_cell("1", id=f"cell-{name}")]
+        (root / f"{name}.ipynb").write_text(nbformat.writes(nbformat.v4.new_notebook(cells=cells)))
+    kernel_id = await page(api, jp_fetch, "a.ipynb")
+    body = {"path": "b.ipynb", "type": "notebook", "kernel": {"id": kernel_id}}
+    await jp_fetch("api", "sessions", method="POST", body=json.dumps(body))
+    first = await find("a.ipynb", kernel_id=kernel_id, cell_id="cell-a")
+    second = await find("a.ipynb", kernel_id=kernel_id, cell_id="cell-b")
+    assert (first["path"], second["path"]) == ("a.ipynb", "b.ipynb")
+    assert first["session"]["id"] != second["session"]["id"]
 
 
 # --- an open page
