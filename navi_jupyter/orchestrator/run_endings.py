@@ -55,7 +55,7 @@ def custom(name: str, **value: object) -> Custom:
 
 def session_event(session: Session, changed: Iterable[str]) -> Custom:
     """The event that these fields of a session are changed; ``session`` is as it is now."""
-    shown = {name: getattr(session, name) for name in ("title", "profile", "model", "timezone")}
+    shown = {name: getattr(session, name) for name in ("title", "profile", "model", "timezone", "notebook_path")}
     shown["timezone_source"] = session.timezone_source.value
     return custom("navi.session", changed=sorted(changed), session=shown)
 

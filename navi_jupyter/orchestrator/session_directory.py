@@ -6,17 +6,19 @@ Raises SessionNotFound also for other people's sessions. Not responsible for wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from ..clock import find_zone, now, zone_or_utc
 from ..errors import InvalidRequest, LimitReached, RunNotFound, SessionNotFound
 from ..events import Draft
 from ..model.base import new_id
 from ..model.runs import Interrupt
-from ..model.sessions import USER, Run, Session, SessionCreate, SessionPatch, Usage, ZoneSource
+from ..model.sessions import SYSTEM, USER, Run, Session, SessionCreate, SessionPatch, Usage, ZoneSource
 from ..ports.agent import Message
+from ..ports.jupyter import NotebookLink, NotebookMark
 from ..ports.store import SessionStore
 from ..ports.transactions import QueuedPrompt, SessionTx
 from ..settings import Settings
@@ -184,3 +186,88 @@ def default_title(request: SessionCreate) -> str:
     if request.notebook_path:
         return request.notebook_path.rsplit("/", 1)[-1].removesuffix(".ipynb")[:200] or "Session"
     return f"Session of {now().astimezone(zone_or_utc(request.timezone or 'UTC')):%Y-%m-%d %H:%M}"
+
+
+class SessionLinks:
+    """The links of sessions to notebooks, as what happens to notebooks changes them.
+
+    Implements ``ports.jupyter.LinkStore``. A change of a path is an event of the session.
+    """
+
+    def __init__(self, store: SessionStore, follow_watches: Callable[[str, str, str | None], Awaitable[None]]) -> None:
+        """``follow_watches``: awaited with the old and new path, and the session (None: all) whose recalls follow."""
+        self._store = store
+        self._follow_watches = follow_watches
+        self.link = store.link
+        self.links_now = store.links_now
+
+    async def follow(self, source: str, target: str) -> None:
+        async def unit(tx: SessionTx) -> None:
+            for link in await tx.links_below(source):
+                path = target + (link.path or "").removeprefix(source)
+                await _change_link(tx, link.session_id, {"notebook_path": path})
+
+        await self._store.write(unit, durable=True)
+        await self._follow_watches(source, target, None)
+
+    async def relocate(self, session_id: str, path: str) -> None:
+        async def unit(tx: SessionTx) -> str | None:
+            session = await tx.session(session_id)
+            before = None if session is None else session.notebook_path
+            if before is not None and before != path:
+                await _change_link(tx, session_id, {"notebook_path": path})
+            return before
+
+        before = await self._store.write(unit, durable=True)
+        if before is not None and before != path:
+            await self._follow_watches(before, path, session_id)
+
+    async def forget(self, path: str) -> None:
+        async def unit(tx: SessionTx) -> None:
+            for link in await tx.links_below(path):
+                if link.state == "linked":
+                    # It may come back, and is known by its id then; a new one at its path is not it.
+                    await tx.change_session(link.session_id, {"fingerprint": NO_CELL})
+                else:
+                    ended = {"notebook_path": None, "notebook_link": None, "kernel_id": None}
+                    await _change_link(tx, link.session_id, {**ended, "earlier_path": link.path})
+
+        await self._store.write(unit, durable=True)
+
+    async def saved(self, path: str, mark: NotebookMark) -> None:
+        known = [link for link in self.links_now(path, None) if not _is_saved(link, mark)]
+        if not known:
+            return
+
+        async def unit(tx: SessionTx) -> None:
+            for link in await tx.links_below(path):
+                if link.path != path or link not in known:
+                    continue
+                if mark.id == link.session_id:
+                    changes = {"notebook_link": "linked", "fingerprint": mark.fingerprint}
+                    await _change_link(tx, link.session_id, changes, announce=link.state != "linked")
+                elif not mark.cells.isdisjoint(link.fingerprint):
+                    await tx.change_session(link.session_id, {"fingerprint": mark.fingerprint})
+
+        await self._store.write(unit)
+
+
+NO_CELL = ("-",)  # a fingerprint that no notebook has; an empty one is that of a notebook that was not there yet
+
+
+def _is_saved(link: NotebookLink, mark: NotebookMark) -> bool:
+    """Whether the save changes nothing about the link."""
+    if mark.id == link.session_id and link.state != "linked":
+        return False
+    return link.fingerprint == mark.fingerprint or (
+        mark.id != link.session_id and mark.cells.isdisjoint(link.fingerprint)
+    )
+
+
+async def _change_link(tx: SessionTx, session_id: str, changes: dict[str, Any], *, announce: bool = True) -> None:
+    at = now()
+    await tx.change_session(session_id, changes)
+    session = await tx.session(session_id) if announce else None
+    if session is not None:
+        event = session_event(session, ["notebook_path"])
+        await tx.append(session_id, [Draft(event, run_id=None, origin=SYSTEM, at=at)])

@@ -148,6 +148,28 @@ class NotebookLink:
     fingerprint: tuple[str, ...] = ()  # of the notebook when it was bound, see :class:`NotebookMark`
 
 
+class LinkStore(Protocol):
+    """Where the links of all sessions are stored, for what happens to notebooks. Implemented by ``orchestrator``."""
+
+    async def link(self, session_id: str) -> NotebookLink | None:
+        """None: there is no such session."""
+
+    def links_now(self, path: str, session_id: str | None) -> Sequence[NotebookLink]:
+        """Those with this path and that of this session, the newest first. Blocks for a moment."""
+
+    async def follow(self, source: str, target: str) -> None:
+        """The file or folder was renamed: the paths of notebooks in it, and of files that recalls wait for."""
+
+    async def relocate(self, session_id: str, path: str) -> None:
+        """The session's notebook was found at this path: its path, and that of recalls that wait for that file."""
+
+    async def forget(self, path: str) -> None:
+        """The file or folder was deleted: a pending link ends, one to a notebook with an id is known by that alone."""
+
+    async def saved(self, path: str, mark: NotebookMark) -> None:
+        """The notebook at the path was saved like this: a link whose id it carries is no longer pending."""
+
+
 class Notebooks(Protocol):
     """Notebooks under the server's root. ``path`` None: the session's own. ``cell``: an id, or an index as text."""
 

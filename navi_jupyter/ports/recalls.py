@@ -164,6 +164,12 @@ class Occurrences(Protocol):
         False when its schedule is not ``before`` any more, or it does not wait any more.
         """
 
+    async def follow(self, source: str, target: str, session_id: str | None = None) -> None:
+        """A file or folder has another path now: recalls that wait for files in it wait for them there.
+
+        ``session_id``: only those of that session.
+        """
+
 
 class FiringTx(SessionTx, Protocol):
     """One transaction's view of the ledger, beside that of sessions and logs."""
@@ -318,7 +324,7 @@ class RecallStore(FiringStore, Protocol):
     async def audit_recalls(self, now: datetime) -> RecallAudit:
         """Count what is and what should not be."""
 
-    async def when_recalls(self) -> Sequence[RecallState]:
+    async def when_recalls(self, *, paused: bool = False) -> Sequence[RecallState]:
         """The ``when`` recalls that are pending or running, of everybody."""
 
     async def seen(self, session_id: str, owner: str) -> Seen:

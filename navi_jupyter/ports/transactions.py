@@ -12,6 +12,7 @@ from ..events import Draft
 from ..model.runs import Interrupt, InterruptStatus
 from ..model.sessions import Failure, Run, RunStatus, Session, Usage
 from .agent import Message, PromptPart
+from .jupyter import NotebookLink
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,7 +165,17 @@ class InterruptTx(Protocol):
         """Open questions of waiting runs whose time has passed."""
 
 
-class SessionTx(LogTx, PromptTx, RunTx, InterruptTx, Protocol):
+class LinkTx(Protocol):
+    """One transaction's view of the links of sessions to notebooks."""
+
+    async def mark_notebook(self, path: str, fingerprint: Sequence[str]) -> None:
+        """Store the fingerprint of the notebook at a path for the sessions there that have none yet."""
+
+    async def links_below(self, path: str) -> Sequence[NotebookLink]:
+        """The links with this path, and those below it where it is a folder; of all users, the newest first."""
+
+
+class SessionTx(LogTx, PromptTx, RunTx, InterruptTx, LinkTx, Protocol):
     """One transaction's view of sessions, their runs and logs. Every method sees the writes before it."""
 
     async def acceptance(self, session_id: str, command_id: str) -> Acceptance | None:
@@ -187,9 +198,6 @@ class SessionTx(LogTx, PromptTx, RunTx, InterruptTx, Protocol):
 
     async def change_session(self, session_id: str, changes: Mapping[str, Any]) -> None:
         """Set these fields; ``fingerprint`` besides those of :class:`Session` (see :class:`NotebookLink`)."""
-
-    async def mark_notebook(self, path: str, fingerprint: Sequence[str]) -> None:
-        """Store the fingerprint of the notebook at a path for the sessions there that have none yet."""
 
     async def delete_session(self, session_id: str) -> None:
         """Remove it with its log, runs, recalls and ledger."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from glob import escape
 from typing import TYPE_CHECKING
 
 from ..clock import format_duration, timestamp
 from ..errors import StoreError
 from ..log_setup import get_logger
-from ..model.recalls import FiringStatus, RecallStatus, When
+from ..model.recalls import FiringStatus, Recall, RecallStatus, When
 from ..ports.recalls import FiringState, Happened, RecallState, Seen
 from .decisions import Missed, Overtaken, PolicyRefused
 from .ledger import append_notices, end_unwanted
@@ -114,6 +115,15 @@ def refusal(state: RecallState, at: datetime, *, near: datetime | None, pause: t
     return None
 
 
+def moved_pattern(pattern: str, source: str, target: str) -> str | None:
+    """A path or glob after a file or folder was renamed; None when it does not lead there by names alone."""
+    path = "/".join(part for part in pattern.split("/") if part not in ("", "."))
+    for name in (source, escape(source)):  # a name with brackets is written as a glob
+        if path == name or path.startswith(f"{name}/"):
+            return escape(target) + path[len(name) :]
+    return None
+
+
 class RecallOccurrences:
     """Takes in what happened in notebooks and what users did. Implements ``ports.recalls.Occurrences``."""
 
@@ -183,6 +193,24 @@ class RecallOccurrences:
             return True
 
         return await self._store.write(unit)
+
+    async def follow(self, source: str, target: str, session_id: str | None = None) -> None:
+        def moved(state: RecallState) -> RecallState | None:
+            when = state.recall.schedule
+            path = moved_pattern(when.path, source, target) if isinstance(when, When) and when.path else None
+            if not isinstance(when, When) or path is None or session_id not in (None, state.recall.session_id):
+                return None
+            return replace(state, recall=state.recall.but(schedule=when.model_copy(update={"path": path})))
+
+        async def unit(tx: RecallTx) -> list[Recall]:
+            now = await tx.recall_states(ids)
+            changed = [found for state in now.values() if not state.recall.status.final and (found := moved(state))]
+            await tx.save_recalls(changed)
+            return [state.recall for state in changed]
+
+        # Paused ones, too: they wait for the same file when they go on.
+        if ids := [state.recall.id for state in await self._store.when_recalls(paused=True) if moved(state)]:
+            self._mutations.notify(*await self._store.write(unit, durable=True))
 
     async def report_failure(self, recall_id: str, reason: str) -> None:
         # The watcher calls it once for each reason; each call is an event.

@@ -30,6 +30,7 @@ from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..jupyter.kernels.loans import KernelLoans
 from ..jupyter.kernels.observer import KernelObserver
 from ..jupyter.kernels.service import KernelService
+from ..jupyter.notebooks.links import NotebookLinks
 from ..jupyter.notebooks.save_hook import IdSaveHook
 from ..jupyter.notebooks.service import NotebookService, files_of
 from ..log_setup import get_logger
@@ -44,7 +45,7 @@ from ..orchestrator.dependencies import ToolServices
 from ..orchestrator.orchestrator import Orchestrator
 from ..orchestrator.servers import has_exited
 from ..ports.agent import Attachments
-from ..ports.jupyter import JupyterAccess
+from ..ports.jupyter import JupyterAccess, LinkStore, NotebookMark
 from ..ports.recalls import Occurrences
 from ..ports.transactions import Server
 from ..scheduling.scheduler import Scheduler
@@ -96,18 +97,31 @@ def database_path(url: str) -> Path:
 class Workspace:
     """Kernels, notebooks and files of the Jupyter server; none without one. Opens nothing until it is used."""
 
-    def __init__(self, jupyter: JupyterServices | None) -> None:
+    def __init__(
+        self, jupyter: JupyterServices | None, store: LinkStore, *, on_moved: Callable[[], None] = lambda: None
+    ) -> None:
+        """``on_moved``: called when notebooks or files have other paths."""
         self._jupyter = jupyter
         self.iopub = IopubReader()  # shared by what executes in a kernel and what observes it
         self.loans = KernelLoans(jupyter)
+        links = self.links = (
+            None
+            if jupyter is None
+            else NotebookLinks(jupyter, store, mark=lambda path: self.mark(path), on_moved=on_moved)
+        )
+        self.locate = None if links is None else links.located
         kernels = self._kernels = (
             None
             if jupyter is None
             else KernelService(
-                jupyter, self.iopub, loans=self.loans, on_lost=lambda *lost: self.kernel_tools.lost(*lost)
+                jupyter,
+                self.iopub,
+                loans=self.loans,
+                on_lost=lambda *lost: self.kernel_tools.lost(*lost),
+                locate=self.locate,
             )
         )
-        self.notebooks = None if jupyter is None else NotebookService(jupyter, kernels)
+        self.notebooks = None if jupyter is None else NotebookService(jupyter, kernels, links)
         self.access = JupyterAccess(
             kernels=kernels, notebooks=self.notebooks, files=None if jupyter is None else files_of(jupyter)
         )
@@ -126,8 +140,19 @@ class Workspace:
         hook.install()
         return hook.remove
 
+    async def mark(self, path: str) -> NotebookMark | None:
+        """What the notebook at a path carries; None: there is none."""
+        return None if self.notebooks is None else await self.notebooks.mark(path)
+
+    def start(self) -> None:
+        """Follow what happens to notebooks."""
+        if self.links is not None:
+            self.links.start()
+
     async def close(self) -> None:
         """Close the connections to kernels; the kernels themselves go on."""
+        if self.links is not None:
+            await self.links.stop()
         if self.notebooks is not None:
             await self.notebooks.close()
         if self._kernels is not None:
@@ -224,11 +249,12 @@ def build_triggers(
     return Watcher(
         occurrences,
         session=stores.sessions.session,
-        observer=KernelObserver(jupyter, workspace.iopub),
+        observer=KernelObserver(jupyter, workspace.iopub, workspace.locate),
         kernels=workspace.access.kernels,
         attachments=stores.attachments,
         root=Path(jupyter.root_dir),
         elsewhere=OtherServers(stores.sessions.known_servers, server),
+        locate=workspace.locate,
     )
 
 

@@ -22,12 +22,13 @@ from ..events import Draft
 from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..jupyter.kernels.lookup import without_drive
 from ..jupyter.notebooks.identity import MAX_FINGERPRINT, decide_link, is_same, shares_cell
+from ..jupyter.notebooks.links import NotebookLinks
 from ..jupyter.notebooks.service import NotebookService
 from ..log_setup import get_logger
 from ..model.sessions import USER, NotebookLinkState, Session, SessionCreate, SessionPatch
 from ..orchestrator.run_endings import custom
 from ..orchestrator.session_directory import SessionDirectory
-from ..ports.jupyter import NotebookLink, NotebookMark
+from ..ports.jupyter import NotebookMark
 from ..ports.transactions import SessionTx
 from ..store.sqlite import SqliteStore
 from .wire.sessions import FoundSession, SessionFind
@@ -52,11 +53,13 @@ class NotebookSessions:
         store: SqliteStore,
         notebooks: NotebookService | None,
         jupyter: JupyterServices | None,
+        links: NotebookLinks | None,
     ) -> None:
         self._directory = directory
         self._store = store
         self._notebooks = notebooks  # None: there are none on this server, so that only kernels can be known again
         self._jupyter = jupyter
+        self._links = links  # None as above
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """One per owner: two cells that ask at once must not make two sessions."""
         self._upgraded = asyncio.Event()
@@ -80,6 +83,8 @@ class NotebookSessions:
     async def find(self, request: SessionFind, *, owner: str) -> FoundSession:
         """The session of a notebook or kernel; a new one if there is none and ``create``. Raises as ``create``."""
         await self._upgraded.wait()
+        if self._links is not None:
+            await self._links.settled()  # of a rename a moment ago, the new path
         async with self._lock(owner):
             path = await self._path_of(request)
             if path is None and request.kernel_id is None:
@@ -95,7 +100,13 @@ class NotebookSessions:
                 by_id=next((link for link in links if mark and link.session_id == mark.id), None),
                 by_kernel=[link for link in links if link.kernel_id and link.kernel_id == request.kernel_id],
                 by_path=[link for link in links if link.path == path],
-                elsewhere=[link.session_id for link in links if await self._lives_elsewhere(link, path)],
+                elsewhere=[
+                    link.session_id
+                    for link in links
+                    if (link.path != path or mark is None or mark.id is None)
+                    and self._links is not None
+                    and await self._links.is_elsewhere(link, path)
+                ],
             )
             if decision.session_id is None and not request.create:
                 return await self._answer(None, "none", owner=owner, path=path)
@@ -276,13 +287,6 @@ class NotebookSessions:
         return FoundSession.model_validate(
             {"session": session, "how": how, "note": note, "path": path, "earlier": tuple(earlier)}
         )
-
-    async def _lives_elsewhere(self, link: NotebookLink, path: str | None) -> bool:
-        """Whether the link's notebook is at its own path, which is another than this one."""
-        if link.path is None or link.path == path or self._notebooks is None:
-            return False
-        mark = await self._notebooks.mark(link.path)
-        return mark is not None and (is_same(link, mark) or (mark.id is None and shares_cell(link, mark)))
 
     async def _path_of(self, request: SessionFind) -> str | None:
         """The path of the asker's notebook as Jupyter knows it now; the one that the asker knows may be an old one."""

@@ -20,6 +20,7 @@ from ..log_setup import get_logger, send_to
 from ..model.sessions import OriginKind, Run
 from ..notifications.service import NotificationService
 from ..orchestrator.orchestrator import Orchestrator
+from ..orchestrator.session_directory import SessionLinks
 from ..scheduling.scheduler import Scheduler
 from ..scheduling.service import RecallService
 from ..settings import Settings
@@ -64,7 +65,10 @@ async def runtime(
     async with AsyncExitStack() as stack:
         stores = await build_store(settings)
         stack.push_async_callback(stores.sessions.close)
-        workspace = Workspace(jupyter)
+        links = SessionLinks(
+            stores.sessions, lambda source, target, session: recalls.service.occurrences.follow(source, target, session)
+        )
+        workspace = Workspace(jupyter, links, on_moved=lambda: recalls.watcher.changed())
         stack.push_async_callback(workspace.close)
         mcp = build_mcp(settings, jupyter, on_status=lambda event: orchestrator.emit_to_followers(event))
         stack.push_async_callback(mcp.stop)  # after the runs, whose calls it carries
@@ -75,6 +79,7 @@ async def runtime(
             _build_recalls(settings, stores, workspace, orchestrator, parts, jupyter),
             ReadMarks(stores.sessions),
         )
+        workspace.start()
         await orchestrator.start(
             recalls.service,
             recalls.scheduler.on_run_ended,  # first: it settles the firing that the notification is about
@@ -88,7 +93,9 @@ async def runtime(
         stack.push_async_callback(recalls.notifications.stop)
         await recalls.watcher.start()
         stack.push_async_callback(recalls.watcher.stop)
-        notebooks = NotebookSessions(orchestrator.sessions, stores.sessions, workspace.notebooks, jupyter)
+        notebooks = NotebookSessions(
+            orchestrator.sessions, stores.sessions, workspace.notebooks, jupyter, workspace.links
+        )
         await stack.enter_async_context(_running(notebooks.upgrade(), "navi-notebooks-upgrade"))
         stack.callback(workspace.carry_ids(stores.sessions, saved=notebooks.saved))
         services = Services(

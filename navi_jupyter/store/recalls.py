@@ -235,10 +235,11 @@ class RecallReads(FiringReads):
         found = {key: row[key] for key in row.keys()}  # noqa: SIM118
         return RecallAudit(**found | {"awake": bool(found["awake"])})
 
-    async def when_recalls(self) -> Sequence[RecallState]:
+    async def when_recalls(self, *, paused: bool = False) -> Sequence[RecallState]:
         rows = await self.fetch_all(
             f"SELECT {RECALL_COLUMNS} FROM recalls WHERE substr(schedule, 1, 14) = {_WHEN}"
-            " AND status IN ('pending', 'running') ORDER BY number"
+            " AND (status IN ('pending', 'running') OR (? AND status = 'paused')) ORDER BY number",
+            (paused,),
         )
         return [recall_state_of(row) for row in rows]
 

@@ -205,7 +205,25 @@ def _waiting(rows: Sequence[sqlite3.Row]) -> str | None:
     return next((row["id"] for row in rows if row["status"] == "waiting"), None)
 
 
-class SessionRows(LogRows, PromptRows, RunRows, InterruptRows):
+class LinkRows(Statements):
+    """Links to notebooks in a transaction."""
+
+    async def mark_notebook(self, path: str, fingerprint: Sequence[str]) -> None:
+        await self.change(
+            "UPDATE sessions SET fingerprint = ? WHERE notebook_path = ? AND fingerprint IS NULL",
+            (json.dumps(list(fingerprint)), path),
+        )
+
+    async def links_below(self, path: str) -> Sequence[NotebookLink]:
+        rows = await self.all(
+            f"SELECT {_LINK} FROM sessions WHERE notebook_path = ?1"
+            " OR substr(notebook_path, 1, length(?1) + 1) = ?1 || '/' ORDER BY created_at DESC, id DESC",
+            (path,),
+        )
+        return [_link_of(row) for row in rows]
+
+
+class SessionRows(LogRows, LinkRows, PromptRows, RunRows, InterruptRows):
     """The session half of a transaction. Implements :class:`navi_jupyter.ports.transactions.SessionTx`."""
 
     async def acceptance(self, session_id: str, command_id: str) -> Acceptance | None:
@@ -259,12 +277,6 @@ class SessionRows(LogRows, PromptRows, RunRows, InterruptRows):
         values = [_column(value) for value in changes.values()]
         assignments = ", ".join(f"{name} = ?" for name in changes)
         await self.change(f"UPDATE sessions SET {assignments} WHERE id = ?", (*values, session_id))
-
-    async def mark_notebook(self, path: str, fingerprint: Sequence[str]) -> None:
-        await self.change(
-            "UPDATE sessions SET fingerprint = ? WHERE notebook_path = ? AND fingerprint IS NULL",
-            (json.dumps(list(fingerprint)), path),
-        )
 
     async def is_awaited(self, session_id: str) -> bool:
         row = await self.one(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -47,11 +47,14 @@ class Poller:
         kernels: Kernels | None,
         emit: Callable[[Watch, Occurrence], None],
         on_problem: Callable[[Watch, str], None],
+        is_meant: Callable[[Watch, FileChange], Awaitable[bool]],
     ) -> None:
+        """``is_meant``: whether a change of files is one that the recall waits for."""
         self._root = root
         self._kernels = kernels
         self._emit = emit
         self._on_problem = on_problem
+        self._is_meant = is_meant
         self._threads: ThreadPoolExecutor | None = None
 
     def start(self, watch: Watch) -> asyncio.Task[None] | None:
@@ -95,7 +98,7 @@ class Poller:
                 self._on_problem(watch, str(error))
                 change = None
             watch.ready.set()
-            if change is not None:
+            if change is not None and await self._is_meant(watch, change):
                 report = TriggerReport(detail=change.detail(when.path))
                 self._emit(watch, Occurrence(key=change.key, at=change.at, report=report))
             await asyncio.sleep(min(every, SETTLE_FILE) if files.unsettled else every)

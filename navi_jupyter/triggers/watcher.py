@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
-from ..errors import KernelUnavailable, NaviError
+from ..errors import KernelUnavailable, NaviError, NotebookNotFound
 from ..log_setup import get_logger
 from ..model.recalls import When
 from ..model.sessions import Session
@@ -20,6 +20,7 @@ from ..ports.jupyter import CellObserver, CellSubscription, KernelLost, KernelNo
 from ..ports.recalls import Occurrences, RecallState
 from .cell_target import CELL_EVENTS
 from .delivery import TriggerDelivery
+from .file_changes import FileChange
 from .polling import Poller
 from .watch import Watch
 
@@ -45,13 +46,20 @@ class Watcher:
         attachments: Attachments | None = None,
         root: Path | None = None,
         elsewhere: Callable[[bool], Awaitable[bool]] | None = None,
+        locate: Callable[[Session], Awaitable[str | None]] | None = None,
     ) -> None:
-        """``elsewhere``: whether another server may have a kernel, given whether its address is known here."""
+        """``elsewhere``: whether another server may have a kernel, given whether its address is known here.
+
+        ``locate``: the verified path of a session's notebook; raises NotebookNotFound. None: paths are not verified.
+        """
         self._occurrences = occurrences
         self._session = session
         self._observer = observer
         self._delivery = TriggerDelivery(occurrences, attachments, taken=self._on_taken)
-        self._poller = Poller(root=root, kernels=kernels, emit=self._delivery.add, on_problem=self._on_problem)
+        self._locate = locate
+        self._poller = Poller(
+            root=root, kernels=kernels, emit=self._delivery.add, on_problem=self._on_problem, is_meant=self._is_meant
+        )
         self._elsewhere = elsewhere
         self._closed: set[str] = set()  # kernels that were shut down here
         self._missing_since: dict[str, float] = {}
@@ -162,10 +170,26 @@ class Watcher:
             on_target_known=self._on_target_known,
             observer=self._observer,
         )
+        if _of_own_notebook(watch) and self._locate is not None:
+            with suppress(NotebookNotFound):  # it may come back
+                if await self._locate(session) != watch.when.path:
+                    return  # the recall waits for it at its new path from now on
         self._watches[watch.id] = watch
         polling = self._poller.start(watch)
         if polling is not None:
             self._polls[watch.id] = polling
+
+    async def _is_meant(self, watch: Watch, change: FileChange) -> bool:
+        """Whether a change is of what the recall waits for: another notebook in the place of its own is not."""
+        if not _of_own_notebook(watch) or self._locate is None:
+            return True
+        try:
+            return await self._locate(watch.session) == watch.when.path
+        except NotebookNotFound as error:
+            if change.created or change.changed:
+                self._on_problem(watch, error.message)
+                return False
+            return True  # it is gone, which is what happened
 
     def _end(self, recall_id: str) -> None:
         self._watches.pop(recall_id).close()
@@ -320,6 +344,11 @@ class Watcher:
         except NaviError as error:
             watch.problems.discard(reason)
             log.warning("problem_not_reported", recall_id=watch.id, reason=reason, error=error.message)
+
+
+def _of_own_notebook(watch: Watch) -> bool:
+    """Whether it waits for a change of the file of its session's notebook."""
+    return watch.when.path is not None and watch.when.path == watch.session.notebook_path
 
 
 def _stale(watch: Watch, state: RecallState | None) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from jupyter_core.paths import jupyter_runtime_dir
 from jupyter_core.utils import ensure_async
 
-from ...errors import KernelUnavailable
+from ...errors import KernelUnavailable, NotebookNotFound
 from ...log_setup import get_logger
 from ...model.sessions import Session
 from ...text import joined
@@ -22,9 +22,8 @@ log = get_logger("kernels")
 START_WITHIN = 60.0  # seconds that Jupyter may take to start a kernel's process
 
 
-def place_of(session: Session) -> str:
-    """The path under which Jupyter knows the session's kernel: its notebook's, or one of its own."""
-    return session.notebook_path or f"navi-{session.id}"
+Locate = Callable[[Session], Awaitable[str | None]]
+"""The path of a session's notebook, verified; None: it has none. Raises NotebookNotFound."""
 
 
 def without_drive(path: str) -> str:
@@ -33,23 +32,49 @@ def without_drive(path: str) -> str:
     return rest if colon and drive.isalnum() else path
 
 
-async def cell_source(parts: JupyterServices, session: Session, cell_id: str) -> str | None:
+async def has_page(parts: JupyterServices, path: str) -> bool:
+    """Whether a front end is connected to the kernel of a notebook; one without a kernel is not known here."""
+    return any(
+        without_drive(str(row.get("path") or "")) == path and (row.get("kernel") or {}).get("connections", 0) > 0
+        for row in await ensure_async(parts.session_manager.list_sessions())
+    )
+
+
+async def move_rows(parts: JupyterServices, source: str, target: str) -> None:
+    """Have Jupyter's own sessions of a notebook that was renamed, or of those in a folder, name its new path."""
+    for row in await ensure_async(parts.session_manager.list_sessions()):
+        path = str(row.get("path") or "")
+        plain = without_drive(path)
+        if plain == source or plain.startswith(f"{source}/"):
+            moved = path[: len(path) - len(plain)] + target + plain[len(source) :]
+            await ensure_async(
+                parts.session_manager.update_session(row["id"], path=moved, name=PurePosixPath(moved).name)
+            )
+
+
+async def cell_source(
+    parts: JupyterServices, session: Session, cell_id: str, locate: Locate | None = None
+) -> str | None:
     """The source of a cell of the session's notebook, as it is saved; None when there is no such cell."""
-    if session.notebook_path is None:
-        return None
+    path = session.notebook_path
     try:
-        model = await ensure_async(parts.contents_manager.get(session.notebook_path, content=True, type="notebook"))
+        path = path if locate is None else await locate(session)
+        if path is None:
+            return None
+        model = await ensure_async(parts.contents_manager.get(path, content=True, type="notebook"))
         cells: list[dict[str, Any]] = model["content"]["cells"]
     except Exception as error:  # noqa: BLE001 - of any contents manager; what it cannot read has no such cell
-        log.info("notebook_not_read", path=session.notebook_path, error=repr(error))
+        log.info("notebook_not_read", path=path, error=repr(error))
         return None
     found = next((cell for cell in cells if cell.get("id") == cell_id), None)
     return None if found is None else joined(found.get("source"))
 
 
 class KernelLookup:
-    def __init__(self, parts: JupyterServices) -> None:
+    def __init__(self, parts: JupyterServices, locate: Locate | None = None) -> None:
+        """``locate`` None: the paths of sessions are taken as they are."""
         self._parts = parts
+        self._locate = locate
         self._starting: dict[str, asyncio.Lock] = {}
 
     def known(self, kernel_id: str | None) -> bool:
@@ -57,13 +82,29 @@ class KernelLookup:
         return bool(kernel_id) and kernel_id in self._parts.kernel_manager
 
     async def find(self, session: Session) -> str | None:
-        """The kernel's id; None when there is none."""
-        if self.known(session.kernel_id):
+        """The kernel's id; None when there is none.
+
+        Never that of another notebook which is at the session's path now, or which has taken the kernel over.
+        """
+        known = self.known(session.kernel_id)
+        if known and (self._locate is None or session.notebook_path is None):
             return session.kernel_id
-        place = place_of(session)
+        missing = False
+        try:
+            path = await self._path(session)
+        except NotebookNotFound:
+            path, missing = None, True
+        # Only now: what is known of the notebook has moved these, too.
+        rows: list[Mapping[str, Any]] = await ensure_async(self._parts.session_manager.list_sessions())
+        places = _notebooks_of(rows, session.kernel_id)
+        if missing:
+            return session.kernel_id if known and not await self._any_exists(places) else None
+        if known and (path is None or not places or path in places):
+            return session.kernel_id
+        place = path or f"navi-{session.id}"
         mine = [
             one
-            for one in await ensure_async(self._parts.session_manager.list_sessions())
+            for one in rows
             if without_drive(str(one.get("path") or "")) == place and self.known((one.get("kernel") or {}).get("id"))
         ]
         # A console may be attached to the same path; the notebook's kernel is meant.
@@ -85,26 +126,35 @@ class KernelLookup:
         kernel_id = session.kernel_id
         return kernel_id is not None and not self.known(kernel_id) and bool(await self.lives(kernel_id))
 
+    async def _path(self, session: Session) -> str | None:
+        return session.notebook_path if self._locate is None else await self._locate(session)
+
+    async def _any_exists(self, paths: Sequence[str]) -> bool:
+        return any([await ensure_async(self._parts.contents_manager.file_exists(path)) for path in paths])
+
     async def start(self, session: Session) -> str:
-        """The session's kernel; started when there is none. Raises KernelUnavailable."""
-        place = place_of(session)
+        """The session's kernel; started when there is none. Raises KernelUnavailable, NotebookNotFound."""
+        path = await self._path(session)
+        place = path or f"navi-{session.id}"
         async with self._starting.setdefault(place, asyncio.Lock()):
             try:
                 # Shielded: a start that was cancelled half way would leave a kernel of which no session knows.
                 found = await self.find(session)
                 if found is None:
-                    found = await asyncio.shield(asyncio.wait_for(self._start(session, place), START_WITHIN))
+                    found = await asyncio.shield(asyncio.wait_for(self._start(place, path), START_WITHIN))
                 return found
             finally:
                 self._starting.pop(place, None)
 
-    async def _start(self, session: Session, place: str) -> str:
-        kind = "notebook" if session.notebook_path else "console"
-        wanted = await self._kernel_name(session.notebook_path)
+    async def _start(self, place: str, path: str | None) -> str:
+        wanted = await self._kernel_name(path)
         try:
             model: Mapping[str, Any] = await ensure_async(
                 self._parts.session_manager.create_session(
-                    path=place, name=PurePosixPath(place).name, type=kind, kernel_name=wanted
+                    path=place,
+                    name=PurePosixPath(place).name,
+                    type="notebook" if path else "console",
+                    kernel_name=wanted,
                 )
             )
         except Exception as error:  # noqa: BLE001
@@ -126,3 +176,12 @@ class KernelLookup:
             log.info("kernel_name_not_known", path=path, error=repr(error))
             return None
         return name if name in specs else None
+
+
+def _notebooks_of(rows: Sequence[Mapping[str, Any]], kernel_id: str | None) -> list[str]:
+    """The paths of the notebooks that have this kernel."""
+    return [
+        without_drive(str(row.get("path") or ""))
+        for row in rows
+        if row.get("type") == "notebook" and (row.get("kernel") or {}).get("id") == kernel_id
+    ]

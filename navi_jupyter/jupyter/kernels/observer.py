@@ -21,7 +21,7 @@ from ...ports.jupyter import CellEnded, CellRun, KernelLost, KernelNotice, LostH
 from .cell_executions import CellExecutions
 from .iopub import IopubReader, IopubSubscription
 from .jupyter_services import JupyterServices
-from .lookup import KernelLookup, cell_source
+from .lookup import KernelLookup, Locate, cell_source
 from .transport import BUSY_PATIENCE, DecodeLimits, RawMessage, is_alive, process_of, state_of
 
 log = get_logger("kernels")
@@ -38,16 +38,16 @@ _LIMITS = DecodeLimits(cut=64 * 1024, end=24 * 1024, largest=4 * 2**20)
 class KernelObserver:
     """Implements ``ports.jupyter.CellObserver``."""
 
-    def __init__(self, parts: JupyterServices, iopub: IopubReader) -> None:
-        self._parts, self._iopub = parts, iopub
-        self._lookup = KernelLookup(parts)
+    def __init__(self, parts: JupyterServices, iopub: IopubReader, locate: Locate | None = None) -> None:
+        self._parts, self._iopub, self._locate = parts, iopub, locate
+        self._lookup = KernelLookup(parts, locate)
         self._subscriptions: set[KernelSubscription] = set()
 
     async def kernel_of(self, session: Session) -> str | None:
         return await self._lookup.find(session)
 
     async def source_of(self, session: Session, cell_id: str) -> str | None:
-        return await cell_source(self._parts, session, cell_id)
+        return await cell_source(self._parts, session, cell_id, self._locate)
 
     def has(self, kernel_id: str) -> bool:
         return self._lookup.known(kernel_id)

@@ -27,7 +27,7 @@ from .iopub import IopubReader
 from .jupyter_services import JupyterServices
 from .lent_kernel import LentKernel
 from .loans import LENT, OUTSIDE, KernelLoans
-from .lookup import KernelLookup
+from .lookup import KernelLookup, Locate
 from .outputs import Outputs, error_of
 from .requests import PATIENCE, ExecuteRequest, Executor, until_ended
 from .transport import language_of, process_of, status_of
@@ -52,11 +52,13 @@ class KernelService:
         *,
         loans: KernelLoans | None = None,
         on_lost: OnKernelLost | None = None,
+        locate: Locate | None = None,
     ) -> None:
+        """``locate``: the verified path of a session's notebook; None: paths are taken as they are."""
         self._parts = parts
         self._iopub = iopub or IopubReader()
         self._loans = loans or KernelLoans(parts)
-        self._lookup = KernelLookup(parts)
+        self._lookup = KernelLookup(parts, locate)
         self._connections: dict[str, KernelConnection] = {}
         self._runs: dict[str, dict[str, Callable[[Event], None]]] = {}
         """By kernel id and run id: what emits events of a run that has used the kernel."""

@@ -38,6 +38,7 @@ ATTEMPTS = 5  # how often a change is applied again because the file was saved m
 HALF_WRITTEN = 6
 """How often a file that is no notebook is read, 50 ms apart: Jupyter may be in the middle of writing it."""
 MAX_NOTEBOOK = 200 << 20
+KNOWN_MARKS = 200  # notebooks whose marks are remembered
 # The managers whose work is done here, unless they have hooks.
 _OWN = {
     "jupyter_server.services.contents.filemanager.FileContentsManager",
@@ -98,7 +99,7 @@ class StoredNotebooks:
         if self._tree is None:
             raise LookupError(path)
         try:
-            return mark_of(_parse(_read_whole(self._tree, path), path))
+            return mark_of(parse_notebook(read_whole(self._tree, path), path))
         except (NotebookNotFound, FileRefused):
             return None
 
@@ -217,6 +218,7 @@ class _LocalNotebooks:
         self._tree = tree
         self._manager = manager
         self._notary: Any = None  # signs trusted notebooks; made in the thread
+        self._marks: dict[str, tuple[tuple[int, ...], NotebookMark]] = {}  # by path, with the state of the file
 
     def read(self, path: str) -> StoredNotebook:
         """Raises NotebookNotFound, FileRefused."""
@@ -229,18 +231,29 @@ class _LocalNotebooks:
         return StoredNotebook(content=with_ids(content), stamp=(hashlib.sha256(raw).hexdigest(),), mark=mark)
 
     def mark(self, path: str) -> NotebookMark:
-        """Raises as ``read``."""
-        return mark_of(self._read(path)[1])
+        """Raises as ``read``. Asked before each use of a notebook: read again only when the file is another one."""
+        try:
+            with self._tree.file(path) as (_, status):
+                stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+        except NotFound:
+            raise NotebookNotFound(f"There is no notebook {path}.", field="path") from None
+        known = self._marks.pop(path, None)
+        if known is None or known[0] != stamp:
+            known = stamp, mark_of(self._read(path)[1])
+        while len(self._marks) >= KNOWN_MARKS:
+            self._marks.pop(next(iter(self._marks)))
+        self._marks[path] = known
+        return known[1]
 
     def _read(self, path: str) -> tuple[bytes, Content]:
         """Jupyter writes over a file in place: one that is half written is read again, for a moment."""
         for _ in range(HALF_WRITTEN - 1):
-            raw = _read_whole(self._tree, path)
+            raw = read_whole(self._tree, path)
             with suppress(FileRefused):
-                return raw, _parse(raw, path)
+                return raw, parse_notebook(raw, path)
             time.sleep(0.05)
-        raw = _read_whole(self._tree, path)
-        return raw, _parse(raw, path)
+        raw = read_whole(self._tree, path)
+        return raw, parse_notebook(raw, path)
 
     def save(self, path: str, stored: StoredNotebook) -> None:
         """Raises SavedMeanwhile."""
@@ -262,7 +275,8 @@ class _LocalNotebooks:
             return False
 
 
-def _read_whole(tree: Tree, path: str) -> bytes:
+def read_whole(tree: Tree, path: str) -> bytes:
+    """The file of a notebook. Raises NotebookNotFound, FileRefused."""
     try:
         with tree.file(path) as (descriptor, status), os_errors(path):
             if status.st_size > MAX_NOTEBOOK:
@@ -272,8 +286,8 @@ def _read_whole(tree: Tree, path: str) -> bytes:
         raise NotebookNotFound(f"There is no notebook {path}.", field="path") from None
 
 
-def _parse(raw: bytes, path: str) -> Content:
-    """A notebook of any version as nbformat 4. Unlike ``nbformat.reads`` it makes no random ids."""
+def parse_notebook(raw: bytes, path: str) -> Content:
+    """A notebook of any version as nbformat 4. Unlike ``nbformat.reads`` it makes no random ids. Raises FileRefused."""
     nbformat = _nbformat()
     try:
         document = load_json(raw.decode("utf-8-sig"))

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from jupyter_core.utils import ensure_async
-
 from ...errors import FileRefused, InvalidRequest, KernelUnavailable, NaviError, NotebookConflict, NotebookNotFound
 from ...log_setup import get_logger
 from ...model.sessions import Session
@@ -23,13 +21,16 @@ from ...text import joined
 from ..files.service import LocalFiles
 from ..files.tree import Tree, split
 from ..kernels.jupyter_services import JupyterServices
-from ..kernels.lookup import without_drive
+from ..kernels.lookup import has_page
 from .cells import CellChange, DeleteCell, EditCell, InsertCell, RecordOutputs, checked, find
 from .contents import StoredNotebooks, local_root
-from .identity import set_id
+from .identity import id_of, set_id
+from .links import AnotherNotebook, NotebookLinks, NotebookOwner
 from .shared_document import SharedDocuments
 
 log = get_logger("notebooks")
+
+REPLACED = 3  # how often a change is begun again because another notebook was put in the place of the session's
 
 
 class AlreadyThere(Exception):
@@ -39,13 +40,15 @@ class AlreadyThere(Exception):
 class NotebookService:
     """Implements ``ports.jupyter.Notebooks``."""
 
-    def __init__(self, parts: JupyterServices, kernels: Kernels | None) -> None:
+    def __init__(self, parts: JupyterServices, kernels: Kernels | None, links: NotebookLinks | None = None) -> None:
+        """``links`` None: the paths of sessions are taken as they are."""
         root = local_root(parts.contents_manager, parts.root_dir)
         hidden = bool(getattr(parts.contents_manager, "allow_hidden", False))
         self._tree = None if root is None else Tree(root, allow_hidden=hidden)
         self._root_dir = parts.root_dir
         self._kernels = kernels
-        self._sessions = parts.session_manager
+        self._links = links
+        self._parts = parts
         self._shared = SharedDocuments(parts.settings)
         self._stored = StoredNotebooks(parts.contents_manager, self._tree)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -61,25 +64,25 @@ class NotebookService:
 
     async def read(self, session: Session, path: str | None = None) -> Notebook:
         """Raises NotebookNotFound, FileRefused."""
-        return await self._read(self._path(session, path))
+        return await self._read((await self._place(session, path))[0])
 
     async def insert(
         self, session: Session, source: str, *, kind: str = "code", after: str | None = None, path: str | None = None
     ) -> Cell:
         """Raises CellNotFound, NotebookConflict, NotebookNotFound, FileRefused."""
         change = InsertCell.of(source, kind, after)
-        return (await self._change(self._path(session, path), change))[0]
+        return (await self._change(session, path, change))[0]
 
     async def edit(
         self, session: Session, cell: str, source: str, *, expected: str | None = None, path: str | None = None
     ) -> Cell:
         """Raises as ``insert``."""
         change = EditCell(cell=cell, source=checked(source), expected=expected)
-        return (await self._change(self._path(session, path), change))[0]
+        return (await self._change(session, path, change))[0]
 
     async def delete(self, session: Session, cell: str, *, path: str | None = None) -> Cell:
         """The cell as it was. Raises as ``insert``."""
-        return (await self._change(self._path(session, path), DeleteCell(cell=cell)))[0]
+        return (await self._change(session, path, DeleteCell(cell=cell)))[0]
 
     async def run(
         self,
@@ -96,17 +99,17 @@ class NotebookService:
         """
         if self._kernels is None:
             raise KernelUnavailable("This server has no kernels.")
-        where = self._path(session, path)
+        where, owner = await self._place(session, path)
         notebook = await self._read(where)
         target = notebook.cells[find([one.id for one in notebook.cells], cell)]
         if target.kind != "code":
             raise InvalidRequest(f"Cell {cell} is {target.kind}; only code cells run.", field="cell")
         # Another notebook's cells run in that notebook's kernel, not in the session's.
-        own = where == self._own_path(session)
-        owner = session if own else session.but(notebook_path=where, kernel_id=None)
-        async with self._recorded(where, target.id, on_output) as recording:
+        own = owner is not None or where == self._own_path(session)
+        runs_in = session if own else session.but(id="", notebook_path=where, kernel_id=None)
+        async with self._recorded(session, path, target.id, on_output) as recording:
             execution = await self._kernels.execute(
-                owner, target.source, on_output=recording.add, timeout=timeout, lent=own
+                runs_in, target.source, on_output=recording.add, timeout=timeout, lent=own
             )
             recording.finish(execution)
             await recording.settled()
@@ -144,7 +147,7 @@ class NotebookService:
                     with suppress(AlreadyThere):
                         edit(shared.metadata(), shared.mark())
                         shared.set_id(session_id)
-                elif await self._open_in_a_page(path):
+                elif await has_page(self._parts, path):
                     return False
                 else:
                     with suppress(AlreadyThere):
@@ -154,13 +157,23 @@ class NotebookService:
             return False
         return True
 
-    async def _open_in_a_page(self, path: str) -> bool:
-        """Whether a front end is connected to the notebook's kernel; one without a kernel is not known here."""
-        rows = await ensure_async(self._sessions.list_sessions())
-        return any(
-            without_drive(str(row.get("path") or "")) == path and (row.get("kernel") or {}).get("connections", 0) > 0
-            for row in rows
-        )
+    async def _place(self, session: Session, path: str | None) -> tuple[str, NotebookOwner | None]:
+        """The path of a notebook, and whose it has to be, if it is the session's own: verified, and again at a change.
+
+        Raises InvalidRequest, FileRefused, NotebookNotFound, NotebookConflict.
+        """
+        if self._links is None:
+            return self._path(session, path), None
+        owner = await self._links.owner_of(session)
+        own = {self._path(session, None), owner.path} if owner is not None and session.notebook_path else set()
+        if path is not None and self._path(session, path) not in own:
+            return self._path(session, path), None
+        found = await self._links.located(session) if owner is not None else session.notebook_path
+        where = self._path(session.but(notebook_path=found), None)
+        if path is not None and self._path(session, path) != where:
+            # What a model has read of this notebook's path is old; the one that is there now is not meant.
+            raise NotebookConflict(f"The notebook of this conversation is at {where} now, not at {path}.")
+        return where, owner
 
     def _path(self, session: Session, path: str | None) -> str:
         """Relative to the root. Raises InvalidRequest, FileRefused."""
@@ -196,20 +209,35 @@ class NotebookService:
     def _lock(self, path: str) -> asyncio.Lock:
         return self._locks.setdefault(path, asyncio.Lock())
 
-    async def _change(self, path: str, change: CellChange) -> tuple[Cell, bool]:
+    async def _change(self, session: Session, path: str | None, change: CellChange) -> tuple[Cell, bool]:
         """The cell, and whether the notebook is a shared document."""
+        for _ in range(REPLACED):
+            where, owner = await self._place(session, path)
+            with suppress(AnotherNotebook):  # it was moved since it was located, and another one is there
+                return await self._change_at(where, change, owner)
+        raise NotebookConflict("The notebook of this conversation is being moved all the time; try again later.")
+
+    async def _change_at(self, path: str, change: CellChange, owner: NotebookOwner | None) -> tuple[Cell, bool]:
         async with self._lock(path):
             shared = await self._shared.notebook(path)
-            if shared is not None:
-                return shared.apply(change), True
-            return await self._stored.change(path, change), False
+            if shared is None:
+                return await self._stored.change(path, change, owner.check if owner else None), False
+            if owner is not None and not owner.is_named(shared.metadata()):
+                metadata = shared.metadata()
+                owner.check(metadata, shared.mark())
+                shared.set_id(id_of(metadata))
+            return shared.apply(change), True
 
     @asynccontextmanager
-    async def _recorded(self, path: str, cell: str, on_output: OnOutput | None) -> AsyncIterator[Recording]:
+    async def _recorded(
+        self, session: Session, path: str | None, cell: str, on_output: OnOutput | None
+    ) -> AsyncIterator[Recording]:
         async def write(record: RecordOutputs) -> bool:
-            if record.outputs is None and await self._shared.notebook(path) is None:
-                return False  # nbformat has no place for "it runs"
-            return (await self._change(path, record))[1]
+            if record.outputs is None:
+                where, _ = await self._place(session, path)
+                if await self._shared.notebook(where) is None:
+                    return False  # nbformat has no place for "it runs"
+            return (await self._change(session, path, record))[1]
 
         recording = Recording(cell, write, on_output)
         self._recordings.add(recording)
