@@ -19,7 +19,7 @@ const submit = (): boolean | undefined => find("recall-form")?.dispatchEvent(new
 
 const SLOT = "2026-11-22T09:00:00+00:00";
 const tool = (name: string, effect: string, permission: string): object => ({ name, effect, permission, available: true, description: "", parameters: {}, source: "builtin", why: null });
-const PREVIEW: Preview = { times: [SLOT], warnings: [], schedule: { kind: "once", at: SLOT }, policy: recall("a").policy, meaning: "at nine", message: "", phrase: "" };
+const PREVIEW: Preview = { times: [SLOT], warnings: [], schedule: { kind: "once", at: SLOT }, policy: recall("a").policy, meaning: "at nine", message: "", phrase: "", timezone: "UTC" };
 
 function failed(id: string, reason: string): Firing {
   return {
@@ -178,6 +178,10 @@ describe("a run that needed approval", () => {
     find("error")?.querySelector<HTMLElement>("[data-navi=allow-again]")?.click();
     await eventually(() => expect(find("notice")?.textContent).toContain("The recall is over."));
     expect(asked("POST", "recalls/a/fire")).toEqual([{ allow: ["run_code"] }]);
+    transport.last.envelopes(log.prompt("recall:a:manual:1", "fit", "r2", origin).started("r2").envelopes);
+    await drawn();
+    expect(find("error")).not.toBeNull();
+    expect(find("allow-again")).toBeNull();
   });
 
   it("of a user has no such button: it asks", async () => {

@@ -54,6 +54,7 @@ const FRIDAYS: Preview = {
   meaning: "every 2 weeks on Friday at 16:00",
   message: "",
   phrase: "every other friday at 16:00",
+  timezone: "UTC",
 };
 
 beforeEach(async () => {

@@ -128,10 +128,17 @@ class RunSteering:
             raise
         self._joined(drafts, [queued.run.id for queued in found])
         return [
-            SteeredPrompt(command_id=part.command_id, text=part.text, attachments=part.attachments)
+            SteeredPrompt(
+                command_id=part.command_id, text=part.text + self._clock_of(queued.run), attachments=part.attachments
+            )
             for queued in found
             for part in queued.parts
         ]
+
+    def _clock_of(self, steered: Run) -> str:
+        """For the model: whose clock the prompt is of, where that is not the one that this run reads."""
+        other = steered.timezone not in (None, self._run.timezone)
+        return f"\n\n[Times here that name no zone are in {steered.timezone}.]" if other else ""
 
     async def _merge(self) -> tuple[list[QueuedPrompt], list[Draft]]:
         await self._event_writer.flushed(self._run.session_id)  # they come after what the run has emitted

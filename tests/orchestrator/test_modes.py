@@ -276,6 +276,19 @@ async def test_a_steered_prompt_becomes_part_of_the_run_that_takes_it(tmp_path: 
         )
 
 
+async def test_a_prompt_that_joins_a_run_of_another_clock_names_its_own_to_the_model_alone(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        one = await w.prompt(sid, "listen", client={"tz": "UTC", "source": "kernel"})
+        await w.streaming(sid, one.run_id)
+        await w.prompt(sid, "at 9", mode="steer", client={"tz": "Asia/Tokyo"})
+        w.agent.gate.set()
+        log = await w.until(sid, ends(one.run_id))
+        assert text_of(log, f"m_{one.run_id}") == "0 1 at 9\n\n[Times here that name no zone are in Asia/Tokyo.]"
+        steered = next(e for e in log if e["event"].get("value", {}).get("action") == "steered")
+        assert steered["event"]["value"]["text"] == "at 9"
+
+
 async def test_a_steered_prompt_that_comes_too_late_is_a_turn_of_its_own_before_those_that_wait(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         sid = await w.session()

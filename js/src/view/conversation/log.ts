@@ -13,6 +13,7 @@ import { MarkdownView } from "../lib/markdown.js";
 import { sizeText } from "../lib/numbers.js";
 import { isImage, type Images } from "./images.js";
 import { strings } from "../lib/strings.js";
+import { neededTools } from "../recalls/leave.js";
 import { fullTime, shortTime } from "../lib/time.js";
 import type { ToolCards } from "./tools.js";
 
@@ -101,6 +102,8 @@ export class LogView {
         return [...own, this.#parts.asks.local(item.id), tree.subagents.get(item.subagentId ?? "")?.name];
       case "subagent":
         return [...own, ...this.#inside(tree, item).flatMap((inner) => this.#dependencies(state, tree, inner))];
+      case "end":
+        return [...own, recallLacking(state, item)];
       default:
         return own;
     }
@@ -137,16 +140,11 @@ export class LogView {
         return this.#subagent(state, tree, item);
       case "interrupt":
         return this.#parts.asks.render(item, askerOf(tree, item));
-      case "end":
-        return end(item, isRolledBack(state, item), { chooseModel: () => this.#actions.chooseModel(), allowAgain: this.#allowAgain(state, item) });
+      case "end": {
+        const recallId = recallLacking(state, item);
+        return end(item, isRolledBack(state, item), { chooseModel: () => this.#actions.chooseModel(), allowAgain: recallId === null ? null : (tools) => this.#actions.runWithLeave(recallId, tools) });
+      }
     }
-  }
-
-  /** For a run of a recall: how to run that again with leave for what it lacked. */
-  #allowAgain(state: ChatState, { runId }: RunEnd): ((tools: readonly string[]) => void) | null {
-    const prompt = state.items.find((item): item is Message => item.kind === "message" && item.role === "user" && item.runId === runId);
-    const recallId = prompt?.origin.recall_id ?? null;
-    return recallId === null ? null : (tools) => this.#actions.runWithLeave(recallId, tools);
   }
 
   #subagent(state: ChatState, tree: Tree, subagent: Subagent): TemplateResult {
@@ -302,4 +300,13 @@ function working(status: ActiveRun["status"]): TemplateResult {
 function timeOf(ts: string): string {
   const at = new Date(ts);
   return Number.isNaN(at.valueOf()) ? "" : fullTime(at);
+}
+
+/** The recall whose last run this was, where it lacked leave. Once it runs again, that is what counts. */
+function recallLacking(state: ChatState, { runId, message }: RunEnd): string | null {
+  if (!neededTools(message).length) return null;
+  const prompts = state.items.filter((item): item is Message => item.kind === "message" && item.role === "user");
+  const recallId = prompts.find((prompt) => prompt.runId === runId)?.origin.recall_id ?? null;
+  const last = prompts.findLast(({ origin }) => origin.recall_id === recallId);
+  return last?.runId === runId ? recallId : null;
 }

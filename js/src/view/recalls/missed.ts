@@ -34,7 +34,7 @@ export function awayCard(away: Away | null, actions: AwayActions): TemplateResul
 
 function runRow({ run_id: id, at, status, prompt, answer, error }: AwayRun, { showRun }: AwayActions): TemplateResult {
   return html`<li data-navi="away-run" data-status=${status}>
-    ${moment(at)} <b dir="auto">${prompt}</b> <span class="navi-text" dir="auto">${error ?? plain(answer)}</span>
+    ${moment(at)} <b dir="auto">${prompt}</b> <span class="navi-text" dir="auto">${error === null ? plain(answer) : (strings.ends[error]?.title ?? error)}</span>
     <button type="button" class="navi-link" data-run-id=${id} aria-label=${strings.recallShowRunAt(shortTime(new Date(at)))} @click=${() => showRun(id)}>${strings.recallShowRun}</button>
   </li>`;
 }
