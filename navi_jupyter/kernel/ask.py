@@ -47,6 +47,8 @@ class PendingPrompt:
         self._queue: MainThreadQueue | None = None  # of the cell's thread, where that waits
         self._submitted = asyncio.Event()  # set once the server has accepted or refused the prompt
         self._questions: PromptedQuestions | None = None  # where a cell waits
+        self._seq = 0  # of the event that was applied last
+        self._until = float("inf")  # the last event to apply: what comes after is shown by another cell
         self.view = RunView("", self._prompt["command_id"], session_id=session_id)
         """Written on the io thread only; readable anywhere. Its ``run_id`` is empty until the prompt is accepted."""
 
@@ -54,9 +56,9 @@ class PendingPrompt:
         """Ask, paint until the run is over, return the reply. Meanwhile this kernel is lent to the session's runs.
 
         Ctrl-C stops the run and the code that it runs here, waits for its end and raises Interrupted; a second Ctrl-C
-        does not wait. Ctrl-C leaves a run waiting that waits for the user's answer: it can be answered in another cell
-        or in any chat. Raises RunDidNotComplete when the run failed, and other KernelErrors when the prompt was
-        refused or the server lost.
+        does not wait. Ctrl-C leaves a run waiting that waits for the user's answer: it can be answered by its buttons,
+        in another cell or in any chat, and goes on here, or in the cell that answers. Raises RunDidNotComplete when the
+        run failed, and other KernelErrors when the prompt was refused or the server lost.
         """
         if not can_lend():
             return self._wait(MainThreadQueue(), None)
@@ -77,6 +79,7 @@ class PendingPrompt:
             if not stops and (self.view.questions or self.view.status == "waiting"):
                 work.cancel()
                 self._painter.paint(self.view, live=False)
+                self._go_on_here()
                 raise Interrupted(
                     "The run still waits for your answer: %navi approve, %navi deny, or %navi stop."
                 ) from None
@@ -93,6 +96,18 @@ class PendingPrompt:
         work.result()
         self._painter.paint(self.view, live=False)
         return self.reply()
+
+    def _go_on_here(self) -> None:
+        """Have the io thread show in this cell how the run goes on, until another cell answers and shows it."""
+        run_id = self.view.run_id
+        _left[run_id] = self
+        following = io_thread().submit(self._follow_painted({"seq": self._seq}))
+        following.add_done_callback(lambda _: _left.pop(run_id, None))
+
+    def hand_over(self, seq: int) -> None:
+        """Show nothing after that event: another cell does. On the io thread."""
+        self._until = seq
+        self.view.advice = "it goes on in another cell"
 
     def start(self) -> Reply:
         """Ask and return; the io thread continues to paint and to fill the reply. Raises KernelError when refused."""
@@ -218,10 +233,14 @@ class PendingPrompt:
 
     async def _follow(self, acceptance: Mapping[str, Any]) -> None:
         """Apply the session's events until the run is over."""
+        self._seq = acceptance["seq"]
         async with contextlib.aclosing(self._client.follow(self._session_id, acceptance["seq"])) as pages:
             async for page in pages:
                 for envelope in page:
+                    if envelope["seq"] > self._until:
+                        return
                     self.view.apply(envelope)
+                    self._seq = envelope["seq"]
                 if self.view.reset:
                     await self._read_ending()
                 self._notify()
@@ -290,6 +309,10 @@ class PendingPrompt:
             await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(work)), deadline - time.monotonic())
 
 
+_left: dict[str, PendingPrompt] = {}
+"""The runs that waited for an answer when their cell was interrupted, by id."""
+
+
 class ContinuedRun(PendingPrompt):
     """A run that goes on with the answer to its question, from there on to its end."""
 
@@ -304,6 +327,8 @@ class ContinuedRun(PendingPrompt):
         self.view.status = "waiting" if self.view.questions else "running"
 
     async def _submit(self) -> dict[str, Any]:
+        if (left := _left.pop(self.view.run_id, None)) is not None:
+            left.hand_over(self._acceptance["seq"])
         self._submitted.set()
         return self._acceptance
 

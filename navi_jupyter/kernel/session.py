@@ -134,6 +134,7 @@ class Session:
 
     def answer(self, interrupt_id: str | int, payload: Any) -> None:
         """Answer a question with what it asks for (see its ``response_schema``)."""
+        refuse_nested()
         question = _named("question", interrupt_id, lambda: self.approvals)
         self._command("answer", interrupt_id=question, status="resolved", payload=payload)
 

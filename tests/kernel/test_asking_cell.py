@@ -263,9 +263,24 @@ def test_after_an_interrupt_the_run_goes_on_in_the_cell_that_answers(
     shown = kernel.ok(f"%navi {command}")
     assert word in shown.stdout
     assert "And so it ends." in shown.text
+    assert not any("And so it ends." in str(message["content"]) for message in kernel._aside)  # in this cell only
     assert "Let me see." not in shown.text
     assert "[write_file]" in shown.text
     assert (server.root / "next.txt").exists() is is_written
+
+
+@pytest.mark.parametrize("command", ["%navi approve -b", None])
+def test_after_an_interrupt_an_answer_without_waiting_or_by_a_button_goes_on_in_the_first_cell(
+    server: JupyterServer, kernel: NotebookKernel, play: Callable[..., None], command: str | None
+) -> None:
+    play(Reply("Let me see. ", calls=(writes("first.txt"),)), Reply("And so it ends."))
+    interrupted(kernel, "%navi write it")
+    session = session_of(server, kernel)["id"]
+    if command:
+        assert "Approved" in kernel.ok(command).stdout
+    else:
+        answer(server, session, asked(server, session)[0], {"approved": True})
+    kernel.next_update(lambda data: "And so it ends." in data.get("text/plain", ""))
 
 
 def test_b_answers_without_waiting_and_what_else_is_open_is_asked_where_one_waits(
@@ -324,6 +339,8 @@ def test_in_a_terminal_the_question_is_asked_below_what_would_be_done(
             nonlocal screen
             while text not in screen:
                 readable, _, _ = select.select([ours], [], [], 40)
+                if not readable:
+                    shell.kill()
                 assert readable, screen
                 screen += os.read(ours, 65536).decode(errors="replace")
 
@@ -335,8 +352,8 @@ def test_in_a_terminal_the_question_is_asked_below_what_would_be_done(
             until("In [1]:")
             os.write(ours, f"{line}\n".encode())
             until(then)
-        assert screen.index("path: terminal.txt") < screen.index("Allow write_file?")
         os.write(ours, b"exit\n")
         shell.wait(20)
         os.close(ours)
+    assert screen.index("path: terminal.txt") < screen.index("Allow write_file?")
     assert (server.root / "terminal.txt").exists()

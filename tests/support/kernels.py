@@ -92,7 +92,7 @@ class NotebookKernel:
         ``typed`` makes a front end with input: it is called with each prompt; the line, or None to leave it unanswered.
         """
         shown = Shown()
-        msg_id = self.client.execute(code, allow_stdin=typed is not None)
+        msg_id = self._execute(code, allow_stdin=typed is not None)
         deadline = time.monotonic() + CELL_WITHIN
         while True:
             if typed is not None:
@@ -124,6 +124,13 @@ class NotebookKernel:
         shown = self.run(code)
         assert shown.status == "ok", shown.error or shown
         return shown
+
+    def _execute(self, code: str, *, allow_stdin: bool) -> str:
+        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "stop_on_error": True}
+        message = self.client.session.msg("execute_request", content | {"allow_stdin": allow_stdin})
+        message["metadata"] = {"cellId": "a-cell"}  # as notebooks send it: a console does not
+        self.client.shell_channel.send(message)
+        return str(message["header"]["msg_id"])
 
     def _type(self, shown: Shown, typed: Callable[[str], str | None]) -> None:
         try:

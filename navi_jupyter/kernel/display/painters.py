@@ -51,6 +51,8 @@ class TerminalPainter:
         for part in visible_parts(view):
             part = without_shown(part, view)
             if isinstance(part, ToolPart) and part.result is None and not part.shown and live and not view.over:
+                if view.questions:
+                    continue  # it is what the question below is about
                 break  # its line is complete only with its result
             self._print(part.id, part_plain(part), grows=isinstance(part, TextPart))
         note = note_of(view, live=False)
