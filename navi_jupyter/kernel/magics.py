@@ -25,6 +25,7 @@ from .display.time_text import clock_words, without_own_zone
 from .errors import Interrupted, KernelError, NoSuchItem, Refused, UsageError
 from .grammar.command_line import HELP, Action, Prompt, Request, interpolate, parse_cell, parse_line, parse_prompt
 from .grammar.recall_command import RECALL_HELP, NewRecall, leave_names, message_text
+from .grammar.times import reader_zone
 from .questions import UserAnswer, payload_from
 from .recall_keywords import foresee, policy_from, read_words
 from .recalls import Recall, change_all, find_recall, new_recall
@@ -315,7 +316,7 @@ def _unqueue(action: Action) -> None:
 
 
 def _usage(_: Action) -> None:
-    spent = current_service().call("GET", "usage")
+    spent = current_service().call("GET", "usage", query={"tz": reader_zone() or "UTC"})
     print(f"this session:  {usage_words(api.session().usage) or 'nothing yet'}")
     for name, words in (("today", "today"), ("last_30_days", "last 30 days"), ("total", "in all")):
         print(f"{words + ':':<14} {usage_words(spent.get(name) or {}) or 'nothing yet'}")

@@ -16,7 +16,7 @@ from .current_cell import report_cell, with_cell
 from .display.listing import Listing, find_id
 from .display.time_text import clock_words, moment, schedule_words
 from .errors import Refused, UsageError
-from .grammar.times import kernel_client
+from .grammar.times import instant_text, kernel_client, reader_zone
 from .recall_keywords import policy_from
 
 
@@ -290,7 +290,7 @@ def _instant(since: datetime | str) -> str:
         at = datetime.fromisoformat(since) if isinstance(since, str) else since
     except ValueError:
         raise UsageError(f"{since!r} is not a time in ISO 8601, such as 2026-11-24T09:00.", field="since") from None
-    return (at if at.tzinfo else at.astimezone()).isoformat()
+    return instant_text(at, reader_zone() if isinstance(since, str) else None)
 
 
 def _ran(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -102,3 +102,27 @@ def test_a_cell_shows_times_by_the_clock_by_which_it_reads_them(server: JupyterS
     told = kernel.ok("made = %navi recall tomorrow at 9 --tz Europe/Berlin look\nprint(repr(made))").stdout
     assert BERLIN in told
     assert "09:00" in kernel.ok("print(repr(navi.recalls()[1]))").stdout
+
+
+def test_what_happened_since_a_time_is_by_the_sessions_clock(server: JupyterServer, kernel: NotebookKernel) -> None:
+    kernel.ok(f"import os; os.environ['TZ'] = {LIMA!r}")
+    session = _session(server, kernel)
+    server.request("PATCH", f"navi/api/sessions/{session['id']}", {"timezone": TOKYO, "timezone_source": "browser"})
+    kernel.ok("_ = navi.ask('hi', show=False)")
+    since = datetime.now(ZoneInfo(TOKYO)).replace(tzinfo=None) - timedelta(hours=1)  # in Lima that is still to come
+    assert kernel.ok(f"print(len(navi.session().away({since.isoformat()!r})))").stdout == "1\n"
+
+
+def test_today_begins_at_midnight_of_the_sessions_clock(server: JupyterServer, kernel: NotebookKernel) -> None:
+    session = _session(server, kernel)
+    server.request("PATCH", f"navi/api/sessions/{session['id']}", {"timezone": TOKYO})
+    kernel.ok("navi.session().state")
+    asked = kernel.ok(
+        "from navi_jupyter.kernel.client.client import current_service\n"
+        "service, asked = current_service(), []\n"
+        "real = service.call\n"
+        "service.call = lambda *given, **more: (asked.append((given, more)), real(*given, **more))[1]\n"
+        "%navi usage\n"
+        "print([more for given, more in asked if given[1] == 'usage'])"
+    ).stdout
+    assert f"[{{'query': {{'tz': {TOKYO!r}}}}}]" in asked
