@@ -168,8 +168,9 @@ class InterruptTx(Protocol):
 class LinkTx(Protocol):
     """One transaction's view of the links of sessions to notebooks."""
 
-    async def mark_notebook(self, path: str, fingerprint: Sequence[str]) -> None:
-        """Store the fingerprint of the notebook at a path for the sessions there that have none yet."""
+    async def mark_notebook(self, path: str, fingerprint: Sequence[str], *, now_at: str) -> None:
+        """Store the fingerprint of the notebook at a path, and how the path is written now, for the sessions there
+        that have no fingerprint yet."""
 
     async def links_below(self, path: str) -> Sequence[NotebookLink]:
         """The links with this path, and those below it where it is a folder; of all users, the newest first."""

@@ -28,7 +28,7 @@ from ..log_setup import get_logger
 from ..model.sessions import USER, NotebookLinkState, Session, SessionCreate, SessionPatch
 from ..orchestrator.run_endings import custom
 from ..orchestrator.session_directory import SessionDirectory
-from ..ports.jupyter import NotebookMark
+from ..ports.jupyter import NotebookLink, NotebookMark
 from ..ports.transactions import SessionTx
 from ..store.sqlite import SqliteStore
 from .wire.sessions import FoundSession, SessionFind
@@ -71,10 +71,13 @@ class NotebookSessions:
             while self._notebooks is not None and (paths := await self._store.unmarked_paths(limit=20)):
                 for path in paths:
                     late = time.monotonic() > deadline
-                    mark = None if late else await self._notebooks.mark(path)
+                    here = self._relative(path)  # a kernel may have known it by its absolute path
+                    mark = None if late else await self._notebooks.mark(here)
                     # A notebook that is not there now never was seen: no other one at its path is it.
                     marks = EMPTY if mark is None else mark.fingerprint or EMPTY
-                    await self._store.write(lambda tx, path=path, marks=marks: tx.mark_notebook(path, marks))  # type: ignore[misc]
+                    await self._store.write(
+                        lambda tx, path=path, marks=marks, here=here: tx.mark_notebook(path, marks, now_at=here)  # type: ignore[misc]
+                    )
         except Exception:  # the task is not awaited: it is its own supervisor
             log.exception("notebooks_not_marked")
         finally:
@@ -110,8 +113,8 @@ class NotebookSessions:
             )
             if decision.session_id is None and not request.create:
                 return await self._answer(None, "none", owner=owner, path=path)
-            if decision.stale:
-                await self._change({session_id: _UNBOUND | {"earlier_path": path} for session_id in decision.stale})
+            stale = [link for link in links if link.session_id in decision.stale and await self._is_here(link)]
+            await self._change({link.session_id: _UNBOUND | {"earlier_path": path} for link in stale})
             if decision.session_id is None:
                 session = await self._create(request, path, owner=owner)
             else:
@@ -287,6 +290,11 @@ class NotebookSessions:
         return FoundSession.model_validate(
             {"session": session, "how": how, "note": note, "path": path, "earlier": tuple(earlier)}
         )
+
+    async def _is_here(self, link: NotebookLink) -> bool:
+        """Whether a link's path is one of this server: others on the same database may have another root."""
+        known = self._jupyter is not None and link.kernel_id in self._jupyter.kernel_manager
+        return known or len(await self._store.known_servers()) <= 1
 
     async def _path_of(self, request: SessionFind) -> str | None:
         """The path of the asker's notebook as Jupyter knows it now; the one that the asker knows may be an old one."""

@@ -208,10 +208,10 @@ def _waiting(rows: Sequence[sqlite3.Row]) -> str | None:
 class LinkRows(Statements):
     """Links to notebooks in a transaction."""
 
-    async def mark_notebook(self, path: str, fingerprint: Sequence[str]) -> None:
+    async def mark_notebook(self, path: str, fingerprint: Sequence[str], *, now_at: str) -> None:
         await self.change(
-            "UPDATE sessions SET fingerprint = ? WHERE notebook_path = ? AND fingerprint IS NULL",
-            (json.dumps(list(fingerprint)), path),
+            "UPDATE sessions SET fingerprint = ?, notebook_path = ? WHERE notebook_path = ? AND fingerprint IS NULL",
+            (json.dumps(list(fingerprint)), now_at, path),
         )
 
     async def links_below(self, path: str) -> Sequence[NotebookLink]:

@@ -104,11 +104,22 @@ async def test_a_new_notebook_at_the_path_does_not_inherit_the_session(find: Fin
     new = await find("work.ipynb", kernel_id="k2")
     assert new["how"] == "created"
     assert new["session"]["id"] != first["id"]
+    assert (new["earlier"], new["note"]) == ([], None)
+    assert (await api.ok("GET", f"sessions/{first['id']}"))["notebook_path"] == "away.ipynb"
+    moved = await find("away.ipynb", kernel_id="k3")
+    assert (moved["how"], moved["session"]["id"]) == ("found", first["id"])
+    assert id_in(root / "work.ipynb") == new["session"]["id"]
+
+
+async def test_where_a_notebook_was_deleted_a_new_one_names_the_earlier_session(find: Find, root: Path) -> None:
+    make(root / "work.ipynb", "a = 1")
+    first = (await find("work.ipynb", kernel_id="k1"))["session"]
+    (root / "work.ipynb").unlink()
+    make(root / "work.ipynb", "b = 2")
+    new = await find("work.ipynb", kernel_id="k1")
+    assert new["how"] == "created"
     assert [one["id"] for one in new["earlier"]] == [first["id"]]
     assert "%navi session" in new["note"]
-    moved = await find("away.ipynb", kernel_id="k3")
-    assert (moved["how"], moved["session"]["id"]) == ("moved", first["id"])
-    assert id_in(root / "work.ipynb") == new["session"]["id"]
 
 
 async def test_a_copy_gets_a_session_of_its_own(find: Find, root: Path) -> None:
@@ -232,6 +243,22 @@ async def test_sessions_of_an_earlier_version_are_known_by_path_and_cells(
     (root / "work.ipynb").write_text(json.dumps(without_id(root / "work.ipynb")))
     await sessions.notebooks.upgrade()
     assert (await find("work.ipynb"))["session"]["id"] == first
+
+
+async def test_an_absolute_path_of_an_earlier_version_becomes_relative(
+    find: Find, navi: NaviExtension, root: Path
+) -> None:
+    make(root / "work.ipynb", "a = 1")
+    first = (await find("work.ipynb"))["session"]["id"]
+    assert navi.lifecycle is not None
+    assert navi.lifecycle.services is not None
+    sessions = navi.lifecycle.services.sessions
+    old = {"notebook_link": "pending", "fingerprint": None, "notebook_path": str(root / "work.ipynb")}
+    await sessions.store.write(lambda tx: tx.change_session(first, old))
+    (root / "work.ipynb").write_text(json.dumps(without_id(root / "work.ipynb")))
+    await sessions.notebooks.upgrade()
+    again = await find("work.ipynb")
+    assert (again["session"]["id"], again["session"]["notebook_path"]) == (first, "work.ipynb")
 
 
 async def test_two_users_of_one_notebook_have_a_session_each_and_keep_it(navi: NaviExtension, root: Path) -> None:

@@ -64,7 +64,7 @@ async def test_of_the_sessions_with_one_path_the_newest_is_the_notebooks_after_a
         assert [link.session_id for link in await store.links("me", path="a.ipynb")] == ["s2"]
         assert [one.id for one in await store.earlier_sessions("me", "a.ipynb", without="s2", limit=9)] == ["s1"]
         assert await store.unmarked_paths(limit=9) == ["a.ipynb"]
-        await store.write(lambda tx: tx.mark_notebook("a.ipynb", ("c1", "c2")))
+        await store.write(lambda tx: tx.mark_notebook("a.ipynb", ("c1", "c2"), now_at="a.ipynb"))
         assert await store.unmarked_paths(limit=9) == []
         link = await store.link("s2")
         assert link is not None
