@@ -23,22 +23,26 @@ _PAST = (
     r"|\d{1,2}\s+(?:minutes?\s+)?past|\d{1,2}\s+minutes?\s+to)"
 )
 _HALF = rf"(?:{_PAST}\s+(?:\d{{1,2}}(?:\s?{AMPM})?|{_WORDS}))"
+_HOUR_WORD = r"(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)"
+_END = r"(?![\w%]|[:.]\d)"
 EXACT_CLOCK = (
-    rf"(?:\d{{1,2}}[:.h]\d{{2}}(?::\d{{2}})?(?:\s?{AMPM})?|\d{{1,2}}\s?{AMPM}|\d{{1,2}}\s?{_OCLOCK}(?:\s?{AMPM})?"
-    rf"|noon|midday|lunchtime|midnight|{_HALF})(?![\w:%]|\.\d)"
+    rf"(?:\d{{1,2}}[:h]\d{{2}}(?::\d{{2}})?(?:\s?{AMPM})?|(?:\d{{1,2}}(?:\.\d{{2}})?|{_HOUR_WORD})\s?{AMPM}"
+    rf"|(?:\d{{1,2}}|{_HOUR_WORD})\s?{_OCLOCK}(?:\s?{AMPM})?|noon|midday|lunchtime|midnight|{_HALF}){_END}"
 )
 """A time of day that is one by its form, with or without ``at`` before it."""
 NOT_A_THING = (
-    r"(?!\s*(?:%|-|/|\.\d|(?:percent|degrees?|nodes?|steps?|epochs?|iterations?|points?|items?|samples?|workers?"
-    r"|gpus?|cores?|cpus?|rows?|columns?|files?|pages?|times|places?|requests?|models?|runs?|cells?|layers?|tokens?|gb"
-    r"|mb|kb|k|per|people|users?|jobs?|tests?|plots?|images?|emails?|messages?|tasks?|things?|events?|eggs?)\b))"
+    r"(?!-|\s*(?:%|/|-\d|\.\d|(?:percent|degrees?|nodes?|steps?|epochs?|iterations?|points|items|samples|workers?"
+    r"|gpus?|cores?|cpus?|rows|columns|files|pages|times|places|requests|models|runs|cells|layers|tokens|gb"
+    r"|mb|kb|k|per|people|users|jobs|tests|plots|images|emails|messages|tasks|things|events|eggs)\b))"
 )
-_HOUR_WORD = r"(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)"
-BARE_HOUR = rf"(?:\d{{1,2}}(?![\w:%]|\.\d){NOT_A_THING}|{_HOUR_WORD}\b{NOT_A_THING})"
+"""Behind a number that may be an hour. Singular words would be orders: ``at 9 run the tests``."""
+DOTTED_CLOCK = rf"(?:\d{{1,2}}\.\d{{2}}{_END})"
+"""A number, but where something else says that it is a time of day."""
+BARE_HOUR = rf"(?:\d{{1,2}}(?![\w%]|[:.]\d){NOT_A_THING}|{_HOUR_WORD}\b{NOT_A_THING})"
 """An hour that needs an ``at`` before it to be one. ``at 5 nodes`` is none."""
 CLOCK = (
-    rf"(?:(?:(?:at|by)\s+(?:around|about)\s+|(?:at|by|around|about|@)\s*)(?:{EXACT_CLOCK}|{BARE_HOUR})|{EXACT_CLOCK}"
-    rf"|{BARE_HOUR}(?=\s+(?:in the\s+(?:morning|afternoon|evening)|at night)\b))(?:\s+sharp)?"
+    rf"(?:(?:(?:(?:exactly|precisely)\s+)?(?:at|by)\s+(?:(?:around|about|exactly|precisely)\s+)?|(?:around|about|@)\s*)(?:{EXACT_CLOCK}|{DOTTED_CLOCK}|{BARE_HOUR})|{EXACT_CLOCK}"
+    rf"|{BARE_HOUR}(?=\s+(?:in the\s+(?:morning|afternoon|evening)|at night)\b))(?:\s+(?:sharp|on\s+the\s+dot))?"
 )
 _CLOCK_FORM = re.compile(
     rf"^(?P<hour>\d{{1,2}})(?:[:.h](?P<minute>\d{{2}})(?::(?P<second>\d{{2}}))?)?\s*(?:{_OCLOCK})?\s*(?P<half>{AMPM})?$"
@@ -51,13 +55,14 @@ def read_clock(text: str, *, part: str | None = None) -> time:
 
     Raises InvalidSchedule.
     """
-    lowered = re.sub(r"\s+", " ", text.strip().lower()).removesuffix(" sharp")
-    lowered = re.sub(r"^(?:(?:at|by|around|about)\b\s*|@\s*)+", "", lowered)
+    lowered = re.sub(r"\s+", " ", text.strip().lower()).removesuffix(" sharp").removesuffix(" on the dot")
+    lowered = re.sub(r"^(?:(?:at|by|around|about|exactly|precisely)\b\s*|@\s*)+", "", lowered)
     if lowered in PARTS_OF_DAY:
         return PARTS_OF_DAY[lowered]
     if past := _PAST_FORM.fullmatch(lowered):
         return _read_past_hour(past, text, part)
-    match = _CLOCK_FORM.match(str(NUMBER_WORDS.get(lowered, lowered)))
+    in_digits = re.sub(rf"^{_HOUR_WORD}\b", lambda word: str(NUMBER_WORDS[word[0]]), lowered)
+    match = _CLOCK_FORM.match(in_digits)
     if match is None:
         raise InvalidSchedule(f"{text.strip()!r} is no time of day; write it like 8:30, 5pm or 17:00.")
     hour, minute, second = int(match["hour"]), int(match["minute"] or 0), int(match["second"] or 0)

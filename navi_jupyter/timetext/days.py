@@ -53,10 +53,10 @@ END_OF = (
 """One day, as no ``each`` makes it many: ``the end of the month``, ``the first of next month``."""
 DAY = (
     rf"(?:(?:the\s+)?day\s+after\s+tomorrow|tomorrow|today|tonight|(?:on\s+)?{DATE}|on\s+{SLASHED}"
-    rf"|on\s+\d{{1,2}}\.\d{{1,2}}(?![\w.])"
+    rf"|on\s+\d{{1,2}}[.-]\d{{1,2}}(?![\w.-])"
     rf"|on\s+the\s+\d{{1,2}}(?:st|nd|rd|th)|(?:on|next|this|coming|this\s+coming)\s+{WEEKDAY}\b"
     rf"|next\s+(?:week|month|year)|yesterday|last\s+(?:week|month|year|night|{WEEKDAY})|(?:in\s+)?{DURATION}\s+ago"
-    rf"|{COUNTED})"
+    rf"|{COUNTED}|(?:\d{{1,4}}|{NUMBER_WORD})\s+(?:months?|years?)\s+(?:from\s+now|later))"
 )
 """A day that is one wherever it stands."""
 
@@ -75,7 +75,7 @@ def dates_of(day: str, today: date) -> Iterator[date]:
     Raises InvalidSchedule for a day that no calendar has, or that can be two.
     """
     words = re.sub(r"\s+", " ", day.strip().lower())
-    counted = re.fullmatch(rf"in ({NUMBER}) (day|week|month|year)s?", words)
+    counted = re.fullmatch(rf"(?:in )?({NUMBER}) (day|week|month|year)s?(?: from now| later)?", words)
     if counted:
         return iter([_later(today, number(counted[1]), counted[2], day)])
     words = re.sub(r"^on ", "", words)

@@ -29,7 +29,7 @@ NUMBER = rf"(?:{_DIGITS}|{NUMBER_WORD})"
 UNIT = r"(?:seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|hr|h|days?|d|weeks?|wks?|w)"
 _MORE = r"(?:and\s+(?:a\s+half|half|a\s+quarter|three\s+quarters)(?!\s+(?:an?|of)\b))"
 _STEP = rf"(?:(?:{NUMBER}\s+(?:{_MORE}\s+)?|{_DIGITS}\s*-?){UNIT}(?![a-z]|\d*[a-z])(?:\s+{_MORE})?)"
-_COMPACT = r"(?:\d{1,6}\s?(?:d|h|hr|hrs|m|min|mins|s)){2,4}(?![a-z\d])"
+_COMPACT = r"(?:\d{1,6}\s?(?:days?|d|hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s)){2,4}(?![a-z\d])"
 _GLUED = r"(?:\d{1,3}h\d{2}(?![\w:]))"
 DURATION = (
     rf"(?:a fortnight|half an? hour|half a minute|half a day|(?:a |three )?quarters? of an hour"

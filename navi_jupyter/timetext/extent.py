@@ -30,12 +30,12 @@ _WHEN = (
     rf"(?:day|week|month|year|quarter)|christmas(?:\s+eve)?|new\s+year(?:['’]s)?(?:\s+(?:eve|day))?|easter"
     rf"|(?:of|in)\s+(?:the|each|every|this|next)\s+(?:day|week|month|year|quarter)|(?:of|in)\s+{MONTH}"
     rf"|{NUMBER}\s+times|twice|(?:january|february|april|june|july|august|september|october|november|december)"
-    rf"|{AMPM}|(?:utc|gmt)(?:[+-]\d\S*)?|(?-i:[A-Z][a-z]+/[A-Z]\w+)|\d{{4}}-\d\d-\d\dT\S+|[½¼¾]|business\s+hours|work(?:ing)?\s+hours){_END}"
+    rf"|{AMPM}|(?:utc|gmt)(?:[+-]\d\S*)?|(?-i:[A-Z][a-z]+/[A-Z]\w+)|\d{{4}}-\d\d-\d\dT\S+|[½¼¾]|on\s+the\s+(?:half|quarter)?[\s-]?hour|business\s+hours|work(?:ing)?\s+hours){_END}"
 )
 """What reads as time by itself."""
 _JOINT = (
     r"(?:(?:on|of|until|till|from|before|after|by|at|in)\s+the|and|or|to|till|until|through|thru|from|between|before"
-    r"|after|on|at|by|of|in|for|starting|beginning|except|excluding|but|not|&|\+|@|/|-|–|—|~)"
+    r"|after|on|at|by|of|in|for|starting|beginning|except|excluding|but|not|minus|plus|&|\+|@|/|-|–|—|~)"
 )
 _NUMBER = rf"(?:{BARE_HOUR}(?!['’.]\w|-[a-z])|\d{{3,4}}(?!\w){NOT_A_THING})"
 _AFTER_JOINT = (
@@ -47,13 +47,14 @@ _RIGHT = re.compile(
     rf"[\s,]*\(?(?:{_JOINT}(?:[\s,]+|(?<=\W)|(?=\d))){{0,4}}(?:{_WHEN})\)?|[\s,]*{_AFTER_JOINT}{_END}"
     rf"|[\s,]+(?:(?:and|or|but|not)\s+)*{_WANTS_TIME}(?:\s+(?!then\b)[^\s,;.!?]+)?"
     rf"|(?<=hour|ours)\s+\d{{1,2}}\b(?!\w)|(?<=\w)[.'’](?=\w)\S*|(?<=\d),\d+|[-–]\d\S*"
-    rf"|[\s,]+(?:at|@)\s*\d\S*(?<!%){NOT_A_THING}|[\s,]+(?:every|each)(?=\W*$)|\s+{_NUMBER}{_END}",
+    rf"|[\s,]+\d{{1,2}}(?::\d\d)?(?:\s?{AMPM})?\s*[-–—]\s*\d\S*|[\s,]+at\s+the\s+(?:latest|earliest)"
+    rf"|[\s,]*['’]\d\d\b|\s+and\s+a\s+(?:bit|little)\b|[\s,]+or\s+(?:so|later|earlier|sooner)\b|[\s,]+(?:at|@)\s*\d\S*(?<!%){NOT_A_THING}|[\s,]+(?:every|each)(?=\W*$)|\s+{_NUMBER}{_END}",
     re.IGNORECASE,
 )
 _LEFT = re.compile(
     rf"(?<![\w/.'’-])(?:(?:(?:on|at|by|in|from|between|until|till|after|before)\s+)?(?:(?<!the\s)(?:{_WHEN})"
     rf"|(?:at|by|from|between|until|till|after|before)\s+{_NUMBER})(?:[\s,]+|{_JOINT}(?=[\s\d]))*"
-    rf"|(?:(?:every|each|until|till|before|after|from|between|except|excluding|during|since|within|not|past"
+    rf"|(?:(?:no|not)\s+)?(?:later|earlier|sooner|longer|more|less)\s+than\s+(?:at\s+)?|(?:(?:every|each|until|till|before|after|from|between|except|excluding|during|since|within|not|past"
     rf"|starting|beginning|first|second|third|fourth|fifth|last)\s+)+(?:(?:the|about|around|on|at|of)\s+)*"
     rf"|(?:(?:morning|evening|night|afternoon|day|week)\s+(?:of|before|after)\s+)"
     rf"|(?:(?<=\Ame\s)|(?<=\sme\s)|(?<=\A))\d{{1,2}}\s+)\Z",

@@ -15,7 +15,17 @@ from zoneinfo import ZoneInfo
 from ..clock import Period, zone_label
 from ..errors import InvalidSchedule
 from ..model.recalls import OnceSpec, Policy, ScheduleSpec
-from .clocks import CLOCK, NOT_A_THING, PART, PART_OF_DAY, PARTS_OF_DAY, SMALL_HOURS, morning_note, read_clock
+from .clocks import (
+    CLOCK,
+    DOTTED_CLOCK,
+    NOT_A_THING,
+    PART,
+    PART_OF_DAY,
+    PARTS_OF_DAY,
+    SMALL_HOURS,
+    morning_note,
+    read_clock,
+)
 from .days import DAY, END_OF, SLASHED, WEEKDAY, dates_of
 from .durations import CLOCK_DURATION, DURATION, read_duration
 
@@ -30,9 +40,7 @@ def form_of(name: str, pattern: str, strength: int) -> tuple[str, re.Pattern[str
 @functools.cache
 def once_forms() -> tuple[tuple[str, re.Pattern[str], int], ...]:
     """What to look for: its reader's name, the pattern, how surely it is a time. Compiling them takes 40 ms: late."""
-    clock_behind = (
-        rf"(?P<clock2>{CLOCK}|\d{{1,2}}\.\d{{2}}(?![\w.]))(?:\s+{_IN_PART.replace(PART, f'(?P<part2>{PART})')})?"
-    )
+    clock_behind = rf"(?P<clock2>{CLOCK}|{DOTTED_CLOCK})(?:\s+{_IN_PART.replace(PART, f'(?P<part2>{PART})')})?"
     return (
         form_of("iso", rf"(?:(?:at|on)\s+)?(?P<iso>{_ISO})", 4),
         form_of(
@@ -44,15 +52,16 @@ def once_forms() -> tuple[tuple[str, re.Pattern[str], int], ...]:
         ),
         form_of(
             "elapsed",
-            rf"(?:(?:in|after)\s+(?:about\s+|around\s+)?(?P<elapsed>{DURATION})|in\s+(?P<stretch>{CLOCK_DURATION}))"
+            rf"(?:(?:in|after)\s+(?:(?:about|around|roughly|approximately|exactly)\s+)?(?P<elapsed>{DURATION})|in\s+(?P<stretch>{CLOCK_DURATION}))"
             r"(?:\s+from now|['’]\s+time)?",
             3,
         ),
         form_of("elapsed", rf"(?P<elapsed>{DURATION})\s+(?:from now|later)", 3),
         form_of("clock", rf"(?P<clock>{CLOCK})(?:\s+(?P<part>{PART_OF_DAY}|today|tonight))?", 2),
         form_of("clock", rf"(?P<part>{PART_OF_DAY}),?\s+(?P<clock>{CLOCK})", 2),
+        form_of("clock", rf"(?P<clock>{DOTTED_CLOCK})(?P<part>(?!))?", 2),
         form_of("part", rf"(?P<part>{PART_OF_DAY})", 2),
-        form_of("day", rf"(?P<day>{WEEKDAY}|{SLASHED})(?:\s+(?P<part>{PART}))?(?:,|\s+)\s*{clock_behind}", 2),
+        form_of("day", rf"(?P<day>{WEEKDAY}|{SLASHED})\.?(?:\s+(?P<part>{PART}))?(?:,|\s+)\s*{clock_behind}", 2),
         form_of("day", rf"(?<!the )(?P<day>{WEEKDAY}|\A{SLASHED}(?=\W*\Z))(?:\s+(?P<part>{PART}))?", 1),
     )
 
@@ -98,7 +107,7 @@ def _read_clock(match: re.Match[str], now: datetime, zone: str) -> Timed:
     is_today = part in ("today", "tonight") or (match["part"] or "").lower().startswith("this")
     if is_today and not (part == "tonight" and clock.hour < SMALL_HOURS):
         at = on_day(now.date(), clock, zone)
-        if at <= now:
+        if is_over(at, now):
             later = f"; write {clock.hour + 12}:{clock:%M} for the evening" if clock.hour < 12 else ""
             raise InvalidSchedule(
                 f"{match[0].strip()!r} is already past: it is {now:%H:%M} in {_zone_name(zone)}{later}."
@@ -115,9 +124,9 @@ def _next(days: Iterator[date], clock: time, now: datetime, zone: str) -> dateti
         at = on_day(day, clock, zone)
         # Where the clocks go back, a time comes twice in one night.
         again = at.replace(fold=1).astimezone(UTC).astimezone(ZoneInfo(zone))
-        if at <= now < again and again.time() == at.time():
+        if is_over(at, now) and not is_over(again, now) and again.time() == at.time():
             return again
-        if at > now:
+        if not is_over(at, now):
             break
     return at
 
@@ -125,7 +134,7 @@ def _next(days: Iterator[date], clock: time, now: datetime, zone: str) -> dateti
 def _read_part(match: re.Match[str], now: datetime, zone: str) -> Timed:
     part = match["part"].lower().split()[-1]
     at = on_day(now.date(), PARTS_OF_DAY[part], zone)
-    if at <= now:
+    if is_over(at, now):
         if match["part"].lower().startswith("this"):
             raise InvalidSchedule(
                 f"{match[0].strip()!r} has begun: it is {now:%H:%M} in {_zone_name(zone)}; give a time of day."
@@ -157,7 +166,13 @@ def _read_day(match: re.Match[str], now: datetime, zone: str) -> Timed:
     at = _next(days, clock, now, zone)
     if "/" in day:
         note = f"I read {day.removeprefix('on ')} as {at:%d %B %Y}"
-    if at <= now and at.date() == now.date() and clock_text and clock.hour < 12 and not re.search("[ap]m", clock_text):
+    if (
+        is_over(at, now)
+        and at.date() == now.date()
+        and clock_text
+        and clock.hour < 12
+        and not re.search("[ap]m", clock_text)
+    ):
         note = f" Write {clock.hour + 12}:{clock:%M} for the evening."
         raise InvalidSchedule(f"{match[0].strip()!r} is in the past: it is {now:%H:%M} in {_zone_name(zone)}.{note}")
     return replace(once_at(at, now, match[0]), note=note, period=period)
@@ -171,9 +186,16 @@ def _default_time(day: str, part: str | None, now: datetime) -> time:
     return now.time() if _keeps_time(day) else time(9)
 
 
+def is_over(at: datetime, now: datetime) -> bool:
+    """Whether an instant is not still to come. Two times of one zone would be compared without their offsets."""
+    return at.timestamp() <= now.timestamp()
+
+
 def _keeps_time(day: str) -> bool:
     """Whether such a day means "at this time of day": "in 3 days", "next week"."""
-    return day.startswith("in ") or day in ("next week", "next month", "next year")
+    return (
+        day.startswith("in ") or day.endswith(("from now", "later")) or day in ("next week", "next month", "next year")
+    )
 
 
 def on_day(day: date, clock: time, zone: str) -> datetime:
@@ -186,7 +208,7 @@ def wall_time(wall: datetime, zone: str) -> datetime:
 
 
 def once_at(at: datetime, now: datetime, phrase: str) -> Timed:
-    if at <= now:
+    if is_over(at, now):
         raise InvalidSchedule(
             f"{phrase.strip()!r} is in the past: that was {at:%a %d %b %Y %H:%M} and it is {now:%a %d %b %Y %H:%M} now."
         )

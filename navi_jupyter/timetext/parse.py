@@ -14,11 +14,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from .clocks import CLOCK
+from ..model.recalls import EverySpec, OnceSpec, ScheduleSpec
+from .clocks import CLOCK, DOTTED_CLOCK
 from .days import DAY, WEEKDAY
-from .durations import DURATION, NUMBER
+from .durations import DURATION, NUMBER, read_duration
 from .extent import HalfRead, completes, extent_of, is_adjective
 from .instants import Timed
 from .phrases import CRON_FIELD, exact_form, forms, read_stretch, read_when, refuse_vague
@@ -64,23 +65,31 @@ def _read_sentence(text: str, now: datetime, zone: str) -> Timed | None:
     start, end = extent_of(plain, *best)
     found = text[start:end].strip(" ,;:")
     timed = read_stretch(found, now, zone, understood=text[best[0] : best[1]])
-    _check_rest(plain, start, end)
+    _check_rest(plain, start, end, timed.schedule)
     return replace(timed, phrase=found, message=_rest(text, start, end))
 
 
-def _check_rest(text: str, start: int, end: int) -> None:
+def _check_rest(text: str, start: int, end: int, schedule: ScheduleSpec) -> None:
     """Raises HalfRead where words further away could complete the time."""
     found = text[start:end]
+    in_front = _leads(text, start)
     for other_start, other_end in _candidates(text):
         if other_end > start and other_start < end:
             continue
         other = text[other_start:other_end]
-        if completes(found, other):
+        if completes(found, other) or (not in_front and _leads(text, other_start)):
             raise HalfRead(found, other, f"Write all of the time in one place, as in {found} {other}")
     rest = f"{text[:start]} \0 {text[end:]}"
-    is_again = re.search(r"\b(?:every|each|hourly|daily|weekly|monthly)\b", found, re.IGNORECASE)
-    if is_again and (limit := _FAR_LIMIT.search(rest)):
-        raise HalfRead(found, limit[0], "Write all of the time in one place")
+    far = _FAR_ANCHOR.search(rest)
+    if not isinstance(schedule, OnceSpec):
+        far = far or _FAR_LIMIT.search(rest) or _far_lasting(rest, schedule)
+    if far:
+        raise HalfRead(found, far[0], "Write all of the time in one place")
+
+
+def _leads(text: str, position: int) -> bool:
+    """Whether what stands there begins the sentence, or follows the words that ask for a recall."""
+    return re.search(r"(?:\A\W*|\b(?:me|us|back|up|recall|again))[\s,:]*\Z", text[:position], re.IGNORECASE) is not None
 
 
 _FAR_LIMIT = re.compile(
@@ -89,6 +98,18 @@ _FAR_LIMIT = re.compile(
     re.IGNORECASE,
 )
 """A bound of a recurrence, far from it."""
+_FAR_ANCHOR = re.compile(
+    rf"\b(?:{DURATION}|the\s+(?:day|week|month|morning|evening|night))\s+(?:before|after|ahead\s+of|prior\s+to)\b",
+    re.IGNORECASE,
+)
+"""What is counted from something else: ``an hour before the meeting at 3pm``."""
+
+
+def _far_lasting(rest: str, schedule: ScheduleSpec) -> re.Match[str] | None:
+    """``check the loss for 2 hours``, of a recurrence of minutes; ``run for 30 minutes``, each day, is the message."""
+    lasting = re.search(rf"\bfor\s+({DURATION})\W*\Z", rest, re.IGNORECASE)
+    every = schedule.every.total if isinstance(schedule, EverySpec) else timedelta(days=1)
+    return lasting if lasting and read_duration(lasting[1]).total > every else None
 
 
 def _is_time(words: str, now: datetime, zone: str) -> bool:
@@ -141,9 +162,16 @@ def _matches(text: str) -> Iterator[tuple[int, re.Match[str]]]:
     for _, form, strength in forms():
         for match in form.finditer(text):
             # ``0.50`` is a number before it is a time of day.
-            is_number = re.fullmatch(r"\d{1,2}\.\d{2}", match[0]) and _NUMBER_BEFORE.search(text, 0, match.start())
-            if not is_number and not is_adjective(text, match.start(), match.end()):
+            if not _is_number(text, match) and not is_adjective(text, match.start(), match.end()):
                 yield strength, match
+
+
+def _is_number(text: str, match: re.Match[str]) -> bool:
+    """Whether ``3.12`` is one: it is a time of day only at an end of the sentence, where no word says otherwise."""
+    if re.fullmatch(DOTTED_CLOCK, match[0]) is None:
+        return False
+    at_an_end = not re.search(r"\w", text[: match.start()]) or not re.search(r"\w", text[match.end() :])
+    return not at_an_end or _NUMBER_BEFORE.search(text, 0, match.start()) is not None
 
 
 _NUMBER_BEFORE = re.compile(

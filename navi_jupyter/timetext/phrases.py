@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import replace
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from ..clock import Period
@@ -168,13 +168,20 @@ def _lasting(words: str, now: datetime, zone: str) -> datetime:
 def _beside(match: re.Match[str], now: datetime, zone: str) -> Timed:
     """``10 minutes before noon``, ``an hour after midnight``. Raises InvalidSchedule where the anchor is no instant."""
     period, side = read_duration(match["by"]), match["side"].lower()
-    # The anchor must be as late as makes the time itself lie ahead: at 11:55, it is noon tomorrow.
-    earliest = period.after(now, ZoneInfo(zone)) if side == "before" else now - period.total
-    anchor = _instant(match["anchor"], earliest, zone, f"count {side}")
+    anchor_as_of = now
+    if not _FROM_NOW.search(match["anchor"]):
+        # The next anchor that leaves the time itself ahead: of noon, at 11:55, that of tomorrow.
+        anchor_as_of = period.after(now, ZoneInfo(zone)) if side == "before" else now - period.total
+    anchor = _instant(match["anchor"], anchor_as_of, zone, f"count {side}")
     if side == "after":
         return once_at(period.after(anchor, ZoneInfo(zone)), now, match[0])
     wall = anchor.astimezone(ZoneInfo(zone)).replace(tzinfo=None) - timedelta(days=period.days)
-    return once_at(wall_time(wall, zone) - period.elapsed, now, match[0])
+    day = wall_time(wall, zone) if period.days else anchor
+    return once_at((day.astimezone(UTC) - period.elapsed).astimezone(ZoneInfo(zone)), now, match[0])
+
+
+_FROM_NOW = re.compile(r"\b(?:today|tonight|tomorrow|next|in|this|yesterday)\b", re.IGNORECASE)
+"""In a day that is counted from now."""
 
 
 CRON_FIELD = (
@@ -211,11 +218,21 @@ def _read_recurring(match: re.Match[str], now: datetime, zone: str) -> Timed:
 def read_until(phrase: str, now: datetime, zone: str) -> datetime:
     """The end of a recurrence: ``friday`` is that whole day, ``friday at 9`` an instant. Raises InvalidSchedule."""
     phrase = f"at {phrase}" if phrase.isdigit() else phrase
-    at = _instant(phrase, now, zone, "until")
-    if re.search(rf"{CLOCK}|tonight|\d[T ]\d|\d\s*[smh]", phrase, re.IGNORECASE):
-        return at
-    # a day alone counts as a whole.
-    return on_day(at.astimezone(ZoneInfo(zone)).date(), time(23, 59, 59), zone)
+    at = None if re.search(_HAS_CLOCK, phrase, re.IGNORECASE) else _whole_day(phrase, now, zone)
+    return at or _instant(phrase, now, zone, "until")
+
+
+_HAS_CLOCK = rf"{CLOCK}|tonight|\d[T ]\d|\d\s*[smh]\b|hours?\b|minutes?\b|seconds?\b"
+
+
+def _whole_day(phrase: str, now: datetime, zone: str) -> datetime | None:
+    """Its end, which is still to come on the day itself."""
+    try:
+        return _instant(f"{phrase} at 23:59:59", now, zone, "until")
+    except InvalidSchedule as error:
+        if error.field == "when":
+            return None  # no day
+        raise
 
 
 def _started(schedule: ScheduleSpec, begins: str, now: datetime, zone: str) -> ScheduleSpec:
@@ -245,7 +262,8 @@ def _instant(phrase: str, now: datetime, zone: str, what: str) -> datetime:
 
 
 _VAGUE = re.compile(
-    rf"\b(?:in|every|after|within)\s+(?:about\s+|around\s+)?{NUMBER}\s*(?:-|–|to|or)\s*{NUMBER}\s*-?(?:{UNIT}|months?|years?)\b",
+    rf"\b(?:in|every|after|within)\s+(?:about\s+|around\s+)?(?:\d+\s*[-–]\s*\d+|{NUMBER}\s+(?:to|or)\s+{NUMBER})"
+    rf"\s*-?(?:{UNIT}|months?|years?)\b",
     re.IGNORECASE,
 )
 """``in 5-10 minutes``."""

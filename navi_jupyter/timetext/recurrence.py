@@ -29,8 +29,10 @@ _DATE = r"(?:\d{1,2}(?:st|nd|rd|th)?|first|last day)"
 _NTH = {"first": 1, "1st": 1, "second": 2, "2nd": 2, "third": 3, "3rd": 3, "fourth": 4, "4th": 4, "last": 0}
 _NTH_WORD = rf"(?:{'|'.join(_NTH)})"
 _COUNT = rf"(?:other|second|third|fourth|2nd|3rd|4th|{NUMBER})"
+_PLURAL = r"(?:(?:mon|tues|wednes|thurs|fri|satur|sun)days)"
+"""By the whole name: ``thurs`` is one Thursday."""
 _SPAN = rf"{WEEKDAY}s?\s*(?:-|–|to|through|till)\s*{WEEKDAY}s?"
-_DAYS = rf"(?:{WORKDAY}s|weekends|{_SPAN}|{WEEKDAY}s(?:{_SEP}{WEEKDAY}s)*)"
+_DAYS = rf"(?:{WORKDAY}s|weekends|{_SPAN}|{_PLURAL}(?:{_SEP}{_PLURAL})*)"
 """Days in the plural, which repeat without an ``every``."""
 _NAMED = rf"(?:{_SPAN}|{WEEKDAY}s?(?:(?:{_SEP}|\s*&\s*|\s*/\s*| ){WEEKDAY}s?)*|{WORKDAY}|weekend)"
 _BETWEEN = r"(?:,\s*and |,\s*| and |\s*&\s*|\s*/\s*| )"
@@ -206,7 +208,7 @@ def _weeks(groups: _Groups, reading: _Reading) -> EverySpec:
     # From cron's Sunday 0 to Python's Monday 0.
     away = (WEEKDAYS[re.findall(rf"\b({WEEKDAY})s?\b", reading.rule)[-1]] - 1 - reading.now.weekday()) % 7
     start = reading.next_day(clock, away)
-    if start <= reading.now:
+    if start.timestamp() <= reading.now.timestamp():
         start = reading.next_day(clock, away + 7)
     return EverySpec(kind="every", every=Period(days=7 * int(weeks)), start=start, tz=reading.zone)
 
@@ -266,7 +268,7 @@ def _interval(every: Period, reading: _Reading) -> EverySpec:
     start = None
     if reading.clocks:
         start = reading.next_day(reading.clocks[0])
-        if start <= reading.now:
+        if start.timestamp() <= reading.now.timestamp():
             start = reading.next_day(reading.clocks[0], 1) if every.total >= timedelta(days=1) else start + every.total
     tz = reading.zone if every.days and not every.elapsed else None
     return EverySpec(kind="every", every=every, start=start, tz=tz)
@@ -327,7 +329,7 @@ _FORMS: tuple[tuple[str, _Read], ...] = (
         _with_exceptions,
     ),
     (rf"(?:{_EVERY} week|weekly)(?: on (?P<days>{WEEKDAY}s?))?", _named_days),
-    (rf"on (?P<days>{WEEKDAY}s(?:(?:{_SEP}|,? ){WEEKDAY}s)+|{WORKDAY}s|weekends|{WEEKDAY}s)", _named_days),
+    (rf"on (?P<days>{_PLURAL}(?:(?:{_SEP}|,? ){_PLURAL})+|{WORKDAY}s|weekends|{_PLURAL})", _named_days),
     (rf"{_PLURAL_DAYS}{_BEHIND}", _named_days),
     (rf"\A\s*(?P<days>{_DAYS})", _named_days),
     (rf"{_EVERY} (?P<days>{_NAMED})", _named_days),

@@ -105,6 +105,7 @@ class Doors:
         self.at = at
         self.zone = zone
         self._stored: dict[str, Any] = {}
+        self.note: str | None = None
         monkeypatch.setenv("TZ", zone)
         monkeypatch.setattr(magics, "current_service", lambda: self)
         monkeypatch.setattr(api, "session", lambda _=None: SimpleNamespace(id="s_1", approvals=()))

@@ -166,8 +166,9 @@ def _number(text: str) -> str | int:
 # every kernel that loads Navi imports this.
 
 _COUNT = (
-    r"(?:\d|an?\b|the\s|half|quarter|noon|midnight|lunchtime|one|two|three|four|five|six|seven|eight|nine|ten|eleven"
-    r"|twelve|fifteen|twenty|thirty|forty|fifty|sixty|ninety)"
+    r"(?:[\d½¼¾]|an?\b|the\s|half|quarter|noon|midnight|midday|lunchtime|about|around|roughly|approximately|exactly"
+    r"|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|twenty|thirty|forty|fifty|sixty"
+    r"|seventy|eighty|ninety)"
 )
 _DAY_NAME = r"(?:mon|tues?|wed(?:nes)?|thu(?:rs?)?|fri|sat(?:ur)?|sun)(?:days?)?"
 _MONTH = (
@@ -175,11 +176,11 @@ _MONTH = (
     r"|nov(?:ember)?|dec(?:ember)?)"
 )
 _MAY_BE_TIME = (
-    rf"(?:\d|\*\S*\s+[\d*]|@[a-z]|cron:|{_MONTH}\.?\s+\d|(?:in|at)\s+(?:(?:about|around)\s+)?(?:{_COUNT}|to(?:day"
+    rf"(?:[\d½¼¾]|\*\S*\s+[\d*]|@\s*[a-z\d]|cron:|{_MONTH}\.?\s+\d|(?:in|at)\s+(?:(?:about|around)\s+)?(?:{_COUNT}|to(?:day"
     rf"|morrow|night)|{_DAY_NAME}\b|{_MONTH}\b)|(?:an?|{_COUNT}|fortnight)\s+(?:\w+\s+)*?(?:{UNIT_WORD}"
-    rf"|fortnight)s?\b|(?:by|around|about|after)\s+{_COUNT}"
+    rf"|fortnight|month|year)s?\b|(?:by|around|about|after|before|until|till|since|from|between|exactly|precisely|no|not)\s+(?:at\s+)?(?:{_COUNT}|{_DAY_NAME}|before|than|later)"
     r"|the\s+(?:day|first|second|third|fourth|last|end|beginning|start|\d)"
-    r"|(?:half|quarter)\s+(?:past|to)\s|once\s+(?:a|per|each|every)\s"
+    rf"|(?:a\s+)?{_COUNT}\s*(?:minutes?\s+)?(?:past|to|o['’]?clock|[ap]\.?m\b)|once\s+(?:a|per|each|every)\s"
     r"|(?:every|each|on|next|this|coming|tomorrow|today|tonight|noon|midday|midnight|hourly|daily|nightly|weekly"
     r"|bi-?weekly|bi-?monthly|monthly|fortnightly|quarterly|yearly|annually|twice|three\s+times|weekdays?|workdays?"
     r"|weekends?|working\s+days?|business\s+days?|first|second|third|fourth|last|end|beginning|start|day\s+after"
@@ -189,9 +190,9 @@ _PAST = r"(?:last|this)\s+(?:week|month|year|night|time|session|run)\b"  # then 
 _MORE_OF_A_TIME = (
     r"\A\W*(?:[\d½¼¾]|[-–(]\s*\d|(?:and|or|to|from|before|after|between|during|except|excluding|but|within|past|in|on|by|for|of"
     r"|around|about|a|an|the|then|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|half|quarter|next|this|coming"
-    r"|last|first|second|third|fourth|fifth|end|start|middle|later|not|utc|gmt|z|[ecmp][sd]t|[a-z]+/[a-z_]+|\w+\s+time)\b)"
+    r"|last|minus|plus|first|second|third|fourth|fifth|end|start|middle|later|not|utc|gmt|z|[ecmp][sd]t|[a-z]+/[a-z_]+|\w+\s+time)\b)"
     r"|\b(?:every|each|until|till|starting|beginning|hourly|daily|nightly|(?:bi-?)?weekly|fortnightly|(?:bi-?)?monthly|quarterly"
-    r"|yearly|annually|for\s+the\s+next|at|noon|midday|midnight|lunchtime|mornings?|afternoons?|evenings?|nights?|tomorrow"
+    r"|yearly|annually|for\s+(?:the\s+next|\d+|an?|half|one|two|three|four|five|six|ten|twelve|twenty|thirty)|at|noon|midday|midnight|lunchtime|mornings?|afternoons?|evenings?|nights?|tomorrow"
     r"|today|tonight|yesterday|week\s?days?|weekends?|work\s?days?|business|"
     rf"{_DAY_NAME}|{_MONTH}|\d\s?[ap]\.?m)\b|@\s*\d|\d[:h/]\d\d|,[^,]*\b(?:times|twice)\b"
 )
@@ -201,7 +202,7 @@ Rather too much than too little: it only decides who reads the line.
 """
 _NO_DURATION = (
     rf"$|-|\d[\d.,]*(?!\s*-?\s*(?:{UNIT_WORD}|months?|years?|quarters?|st|nd|rd|th|and|{_MONTH})\b"
-    r"|[\d.,:/½¼¾-]|\s*\d+\s*[a-z/]|\s+(?:to|or)\b)"
+    r"|[\d.,:/½¼¾-]|[hm]\w*\d|\s?[ap]\.?m\b|\s*\d+\s*[a-z/]|\s+(?:to|or)\b)"
 )
 """No text, less than nothing, or a number without a unit."""
 
