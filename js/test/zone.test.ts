@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import "../src/navi-chat.js";
 import type { NaviChat } from "../src/view/chat-element.js";
 import { asker, browserZone } from "../src/view/lib/zone.js";
-import { Log, prelude } from "./log.js";
+import { Log, prelude, recall } from "./log.js";
 import { FakeTransport } from "./transport.js";
 
 let chat: NaviChat;
@@ -108,6 +108,18 @@ describe("the zone in the settings", () => {
     find("zone-own")?.click();
     expect(find("zone-own")?.textContent).toContain("Europe/Berlin");
     expect(patches()).toEqual([{ timezone: "America/Lima" }, { timezone: "Europe/Berlin", timezone_source: "browser" }]);
+  });
+
+  it("is on whose clock a recall was asked for, so that is shown beside the browser's", async () => {
+    await show("Asia/Tokyo", "chosen");
+    const log = new Log().recall({ ...recall("a"), schedule: { kind: "once", at: "2026-11-23T00:00:00+00:00" }, next_at: "2026-11-23T00:00:00+00:00" });
+    transport.last.envelopes(log.envelopes);
+    await drawn();
+    expect(find("recall")?.textContent).toMatch(/09:00( AM)? Asia\/Tokyo/);
+    const session = { title: "t", model: "m", profile: "p", timezone: "Asia/Tokyo", timezone_source: "browser" };
+    transport.last.envelopes(new Log(10).custom("navi.session", { changed: ["timezone"], session }).envelopes);
+    await drawn();
+    expect(find("recall")?.textContent).not.toContain("Asia/Tokyo");
   });
 
   it("is as it was when the server does not know the name, and says so", async () => {

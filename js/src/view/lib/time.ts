@@ -24,6 +24,16 @@ export function withoutOwnZone(words: string, zone = Intl.DateTimeFormat().resol
   return zone ? words.replace(new RegExp(` ${escaped}(?=[ ,;.]|$)`, "g"), "") : words;
 }
 
+/** The clock of a zone that is not this browser's: `09:00 AM Asia/Tokyo`; empty where it is, or is not known here. */
+export function clockThere(at: Date, zone: string): string {
+  if (zone === "" || zone === Intl.DateTimeFormat().resolvedOptions().timeZone) return "";
+  try {
+    return `${new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", timeZone: zone }).format(at)} ${zone}`;
+  } catch {
+    return "";
+  }
+}
+
 export function fullTime(at: Date): string {
   return complete.format(at);
 }

@@ -16,7 +16,7 @@ import { Ledger } from "./ledger.js";
 import { ask, isRecall, readSummaries, type RequestContext, type RecallSummaries } from "./requests.js";
 import { moment, worded } from "./time.js";
 import { strings } from "../lib/strings.js";
-import { scheduleText, withoutOwnZone } from "../lib/time.js";
+import { clockThere, scheduleText, withoutOwnZone } from "../lib/time.js";
 
 /** So many that are over are shown, and each "more" shows as many again. */
 const PAST = 20;
@@ -41,6 +41,8 @@ export class RecallsPanel {
   /** What did not work, and for which recall: it is shown where it was tried. */
   #refused: { readonly at: string; readonly text: string } | null = null;
   #message: string | null = null;
+  /** The zone that the user chose: what they wrote is on its clock. Empty: the browser's. */
+  #zone = "";
   /** The recalls that `#summaries` was read for. */
   #read: ChatState["recalls"] | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -91,6 +93,7 @@ export class RecallsPanel {
 
   render(state: ChatState, isShown: boolean): TemplateResult {
     if (isShown) this.#keepUp(state);
+    this.#zone = state.session?.zoneSource === "chosen" ? state.session.timezone : "";
     const open = openRecalls(state);
     const past = pastRecalls(state);
     return html`
@@ -250,6 +253,7 @@ export class RecallsPanel {
       else if (lastAt !== null && status !== "paused" && !isWaiting) parts.push(moment(lastAt));
     }
     if (schedule.kind !== "once") parts.push(worded(this.#words(recall)));
+    else if (status === "pending" || status === "paused") parts.push(...[clockThere(new Date(schedule.at), this.#zone)].filter(Boolean));
     const last = this.#summaries.last[id];
     if (last && schedule.kind !== "once" && !neededTools(last.reason).length) {
       const how = [strings.firingStatus[last.status] ?? last.status, last.reason].filter(Boolean).join(", ");
