@@ -120,6 +120,7 @@ class NotebookSessions:
             else:
                 session = await self._directory.owned(decision.session_id, owner)
             session = await self._bind(session, path, mark, kernel_id=request.kernel_id, cell_id=request.cell_id)
+            await self._release(session, links)
             note = COPIED if decision.how == "copied" else None
             if decision.how == "moved" and mark is not None:
                 log.info("notebook_moved", session_id=session.id, path=path)
@@ -228,6 +229,20 @@ class NotebookSessions:
             changes[replaced.session_id] = {"notebook_link": NotebookLinkState.PENDING}
         await self._change(changes)
 
+    async def _release(self, session: Session, links: Sequence[NotebookLink]) -> None:
+        """Take this session's kernel from the sessions of notebooks that had it before: saved under another name, the
+        page goes on with the copy and the kernel."""
+        if session.notebook_path is None or session.kernel_id is None:
+            return
+        places = {None, session.notebook_path, *_notebooks_in(await self._rows_of(session.kernel_id))}
+        await self._change(
+            {
+                link.session_id: {"kernel_id": None}
+                for link in links
+                if link.kernel_id == session.kernel_id and link.session_id != session.id and link.path not in places
+            }
+        )
+
     async def _leave(self, session: Session) -> None:
         """Take the session's id out of the notebook that it leaves; a page that has it open saves it without."""
         path = session.notebook_path
@@ -300,9 +315,7 @@ class NotebookSessions:
         """The path of the asker's notebook as Jupyter knows it now; the one that the asker knows may be an old one."""
         rows = [] if request.kernel_id is None else await self._rows_of(request.kernel_id)
         if rows:
-            places = [
-                without_drive(str(row["path"])) for row in rows if row.get("type") == "notebook" and row.get("path")
-            ]
+            places = _notebooks_in(rows)
             return await self._with_cell(places, request) if places else None
         if request.notebook_path is None:
             return None
@@ -341,6 +354,11 @@ class NotebookSessions:
 
 COPIED: Final = "This notebook is a copy: it has a session of its own, and the other one keeps its own."
 NEW: Final = "A new session. An earlier one of a notebook at this path is listed by %navi session, and can go on here."
+
+
+def _notebooks_in(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The paths of notebooks in Jupyter's own sessions."""
+    return [without_drive(str(row["path"])) for row in rows if row.get("type") == "notebook" and row.get("path")]
 
 
 def _fingerprint(mark: NotebookMark | None, cell_id: str | None, known: Sequence[str]) -> tuple[str, ...]:

@@ -364,6 +364,23 @@ async def test_a_copy_made_in_jupyter_does_not_carry_the_id(find: Find, root: Pa
     assert id_in(root / "work.ipynb") == first
 
 
+async def test_a_page_that_goes_on_with_the_copy_takes_the_kernel_along(
+    find: Find, api: Api, root: Path, jp_fetch: Any
+) -> None:
+    make(root / "work.ipynb", "a = 1")
+    kernel_id = await page(api, jp_fetch, "work.ipynb")
+    first = (await find("work.ipynb", kernel_id=kernel_id))["session"]["id"]
+    await save(jp_fetch, "saved-as.ipynb", json.loads((root / "work.ipynb").read_text()))
+    (row,) = json.loads((await jp_fetch("api", "sessions")).body)
+    moved = json.dumps({"path": "saved-as.ipynb", "name": "saved-as.ipynb"})
+    await jp_fetch("api", "sessions", row["id"], method="PATCH", body=moved)
+    second = (await find("work.ipynb", kernel_id=kernel_id))["session"]
+    assert (second["notebook_path"], second["kernel_id"]) == ("saved-as.ipynb", kernel_id)
+    assert second["id"] != first
+    original = await api.ok("GET", f"sessions/{first}")
+    assert (original["notebook_path"], original["kernel_id"]) == ("work.ipynb", None)
+
+
 async def test_what_a_page_saves_at_the_new_path_of_a_moved_notebook_keeps_the_id(
     find: Find, root: Path, jp_fetch: Any
 ) -> None:
