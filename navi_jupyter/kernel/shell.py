@@ -5,6 +5,8 @@ Imports neither: a program may use Navi without them, and a kernel has loaded bo
 
 from __future__ import annotations
 
+import os
+import secrets
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -12,6 +14,9 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+# As of nbclient, whose connection files are not named like a server's. The process, and no fork of it.
+_OWN_NAME = f"process-{os.getpid()}-{secrets.token_hex(4)}"
 
 # An attribute of the shell rather than a global: it survives a reload of this package.
 _BEGAN = "_navi_cell_began"
@@ -39,6 +44,13 @@ def kernel_id() -> str | None:
         return None
     matches = name.startswith("kernel-") and name.endswith(".json")
     return name.removeprefix("kernel-").removesuffix(".json") if matches else None
+
+
+def lent_kernel_id() -> str | None:
+    """The name under which this kernel is lent and offers functions: its id, or one of its own where it has none."""
+    if current_kernel() is None:
+        return None
+    return kernel_id() or _OWN_NAME
 
 
 def current_request() -> Mapping[str, Any]:

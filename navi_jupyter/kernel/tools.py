@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints, overload
 from ..errors import NaviError
 from .client.client import current_service
 from .errors import UsageError
-from .shell import current_shell, kernel_id
+from .shell import current_shell, lent_kernel_id
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -108,7 +108,7 @@ def _arguments_of(function: Callable[..., Any], name: str) -> type[BaseModel]:
 
 
 def _register_with_server(definition: Mapping[str, Any]) -> None:
-    kernel = kernel_id()
+    kernel = lent_kernel_id()
     if kernel is None:
         return  # a program outside of Jupyter, in which the decorator has no effect
     try:

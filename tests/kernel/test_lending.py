@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,14 @@ WAYS = {
 }
 
 
+def trust(home: Path) -> None:
+    """Give the server of ``home`` the profile ``trusted``, which asks nothing."""
+    profiles = home / "config" / "navi" / "profiles"
+    profiles.mkdir(parents=True)
+    text = 'description = "Asks nothing."\nextends = "assistant"\n[permissions]\n"*" = "allow"\n'
+    (profiles / "trusted.toml").write_text(text)
+
+
 @pytest.fixture(scope="module")
 def provider() -> Iterator[ScriptedProvider]:
     with provider_of(Reply("unscripted")) as scripted:
@@ -37,11 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, provider: ScriptedProvider)
     """A server whose model is scripted, shared by the tests of this module."""
     env = {"OPENAI_BASE_URL": f"{provider.url}/v1", "OPENAI_API_KEY": KEY, "NAVI_DEFAULT_MODEL": MODEL}
     home = tmp_path_factory.mktemp("server")
-    profiles = home / "config" / "navi" / "profiles"
-    profiles.mkdir(parents=True)
-    (profiles / "trusted.toml").write_text(
-        'description = "Asks nothing."\nextends = "assistant"\n[permissions]\n"*" = "allow"\n'
-    )
+    trust(home)
     with JupyterServer(home, env=env).start() as running:
         yield running
 

@@ -25,7 +25,7 @@ from ..client.client import Client
 from ..client.io_thread import io_thread
 from ..errors import KernelError, Refused
 from ..main_thread import MainThreadQueue
-from ..shell import current_kernel, current_request, kernel_id
+from ..shell import current_kernel, current_request, lent_kernel_id
 from .execution import LentExecution
 from .outputs import LentResults
 from .signals import AGAIN, CellSignals
@@ -65,7 +65,7 @@ class KernelLoan:
         self._before = before
         self._after = after
         self._id = "l_" + secrets.token_hex(8)
-        self._kernel_id = kernel_id() or f"process-{os.getpid()}"
+        self._kernel_id = str(lent_kernel_id())
         self._executions: dict[str, LentExecution] = {}  # requested, and not over
         self._work: dict[str, concurrent.futures.Future[Any]] = {}  # of these, on the cell's thread
         self._stopped: set[str] = set()  # of these, those that the server does not want any more
