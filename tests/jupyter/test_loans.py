@@ -501,6 +501,7 @@ async def test_a_kernel_outside_that_dies_is_reported_soon(kernels: KernelServic
         async with lending(loans, client, kernel_id, theirs.id):
             done = await asyncio.wait_for(kernels.execute(theirs, KILL), 9)
             assert done.status == "kernel_died"
+            assert "does not restart it" in (done.note or "")
 
 
 OFFERED = """

@@ -6,11 +6,13 @@ A scripted model behind a real server; what the cell shows and how code runs in 
 from __future__ import annotations
 
 import json
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from jupyter_client.manager import KernelManager
 
 from tests.support.kernels import NotebookKernel, Shown
 from tests.support.providers import KEY, Call, Reply, ScriptedProvider
@@ -148,3 +150,94 @@ def test_the_agent_restarts_the_kernel_of_the_cell_that_waits_and_goes_on(
     assert newest(server, session) == "completed"
     assert "restarted" in result(provider, "c1")
     assert "False" in result(provider, "c2")
+
+
+# --- a server that dies under a kernel which outlives it --------------------------------------------------------------
+
+
+class OutsideKernel:
+    """A kernel that another program has started, and its front end, without stdin."""
+
+    def __init__(self, server: JupyterServer) -> None:
+        self.manager = KernelManager()
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("JPY_", "NAVI_"))}
+        env = kept | {"NAVI_SERVER_URL": server.url, "NAVI_TOKEN": server.token}
+        self.manager.start_kernel(env=env)
+        self.client = self.manager.client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=60)
+        self.shown = ""
+
+    def begin(self, code: str, *, until: str) -> str:
+        """Run a cell, until it has shown that; its request."""
+        request = self.client.execute(code, allow_stdin=False)
+        self._read(request, lambda: until in self.shown)
+        return request
+
+    def _read(self, request: str, enough: Callable[[], bool]) -> None:
+        while not enough():
+            message = self.client.get_iopub_msg(timeout=60)
+            if message["parent_header"].get("msg_id") != request:
+                continue
+            content = message["content"]
+            self.shown += content.get("text") or str(content.get("data", {}).get("text/plain", ""))
+            self.shown += "\n".join(content.get("traceback", ()))
+            if content.get("execution_state") == "idle":
+                self.shown += "[idle]"
+
+    def end(self, request: str) -> str:
+        """What the cell has shown when it is over."""
+        self._read(request, lambda: self.shown.endswith("[idle]"))
+        shown, self.shown = self.shown, ""
+        return shown
+
+    def run(self, code: str) -> str:
+        return self.end(self.client.execute(code, allow_stdin=False))
+
+    def close(self) -> None:
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+
+@pytest.fixture
+def outside(server: JupyterServer) -> Iterator[OutsideKernel]:
+    opened = OutsideKernel(server)
+    opened.run(PREPARE)
+    yield opened
+    opened.close()
+
+
+def test_code_of_a_run_that_died_with_its_server_is_interrupted_and_the_cell_ends(
+    outside: OutsideKernel, server: JupyterServer, provider: ScriptedProvider
+) -> None:
+    provider.restart(runs("print('begun', flush=True)\nimport time; time.sleep(600)"), Reply("never"))
+    cell = outside.begin("%navi compute it", until="begun")
+    server.kill9()
+    server.start()
+    shown = outside.end(cell)
+    assert "KeyboardInterrupt" in shown
+    assert "interrupted" in shown
+    assert "quiet" in outside.run("import time; time.sleep(.5); print('quiet')")
+
+
+def test_a_question_that_outlives_the_server_is_answered_and_its_code_runs_in_the_cell_that_still_waits(
+    outside: OutsideKernel, server: JupyterServer, provider: ScriptedProvider
+) -> None:
+    outside.run("%navi profile assistant\nx = 1")  # which asks
+    provider.restart(runs("x = 41\nprint('x is set')"), Reply("It is done."))
+    session_id = outside.run("print('ID', navi.session().id)").split("ID ")[1].split()[0]
+    cell = outside.begin("%navi set it", until="run_code")
+    server.wait_for(lambda: bool(server.get(f"navi/api/sessions/{session_id}")["approvals"]))
+    server.kill9()
+    server.start()
+    (question,) = server.get(f"navi/api/sessions/{session_id}")["approvals"]
+    server.request(
+        "POST",
+        f"navi/api/sessions/{session_id}/commands",
+        {"type": "answer", "interrupt_id": question["id"], "status": "resolved", "payload": {"approved": True}},
+    )
+    shown = outside.end(cell)
+    assert "x is set" in shown
+    assert "It is done." in shown
+    assert "42" in outside.run("print(x + 1)")
+    assert not server.get("api/kernels")

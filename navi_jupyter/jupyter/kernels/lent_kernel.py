@@ -27,6 +27,7 @@ log = get_logger("kernels")
 GRACE = 10.0  # seconds for a kernel whose socket broke to come back
 POLL = 0.25  # seconds between polls of whether the kernel lives
 _KINDS = ("stream", "display_data", "update_display_data", "execute_result", "error", "clear_output")
+_DIED_OUTSIDE = "the kernel died while it ran: all variables are gone. This server does not restart it"
 _CONNECTION_LOST = "the connection to the cell that waits in it is lost, so it is not known how the code went on"
 
 Frame = Mapping[str, Any]
@@ -66,7 +67,8 @@ class LentKernel:
     kernel_id: str
     session_id: str
     language: str
-    lives: Callable[[], Awaitable[bool]] | None  # whether its process is there; None: not a kernel of this server
+    outside: bool  # another program than this server has started it
+    lives: Callable[[], Awaitable[bool]] | None  # whether its process is there; None: there is no way to know
     on_end: Callable[[LentKernel], object]
     poll: float = POLL
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # held for each request: one runs after another
@@ -120,10 +122,11 @@ class LentKernel:
         self.ended = how
         log.info("kernel_loan_ended", kernel_id=self.kernel_id, session_id=self.session_id, how=how)
         self.on_end(self)
+        lost = _CONNECTION_LOST if how != "died" else _DIED_OUTSIDE if self.outside else None
         for execution in list(self._executions.values()):
             request = execution.request
             request.returned = not request.begun.done() and (how in ("closed", "returned") or not execution.sent)
-            self._end(execution, lost=None if how == "died" else _CONNECTION_LOST)
+            self._end(execution, lost=lost)
         self.cells.clear()
         socket, self._socket = self._socket, None
         if socket is not None:

@@ -77,6 +77,7 @@ class KernelLoans:
                 kernel_id=kernel_id,
                 session_id=session_id,
                 language=language if isinstance(language, str) else "python",
+                outside=not self._manages(kernel_id),
                 lives=lives,
                 on_end=lambda ended: self._loans.pop(ended.id, None),
                 poll=poll,
