@@ -16,6 +16,8 @@ from .errors import UsageError
 from .grammar.times import local_zone
 from .shell import current_request, kernel_id
 
+LONGEST_SOURCE = 100_000  # characters of a cell that the server takes
+
 
 def notebook_path(root_dir: str | None, env: Mapping[str, str] | None = None) -> str | None:
     """The notebook's path as the server names it (relative to its root, with slashes); None outside of a notebook.
@@ -55,7 +57,7 @@ def session_id(service: Service) -> str:
 
 def find(service: Service, *, create: bool = True) -> dict[str, Any]:
     """What the server answers about this notebook's session: ``session``, ``how``, ``path``, ``note``, ``earlier``."""
-    body = _here(service) | {"create": create, "cell_id": _asking_cell(), "session_id": service.session_id}
+    body = _here(service) | _asking_cell() | {"create": create, "session_id": service.session_id}
     return dict(
         service.call("POST", "sessions/find", {name: value for name, value in body.items() if value is not None})
     )
@@ -127,11 +129,14 @@ def _here(service: Service) -> dict[str, Any]:
     return {"notebook_path": path, "kernel_id": kernel_id(), "timezone": local_zone()}
 
 
-def _asking_cell() -> str | None:
-    """The id of the running cell, where the front end sends it."""
-    metadata = current_request().get("metadata") or {}
-    found = metadata.get("cellId") or metadata.get("cell_id")
-    return found if isinstance(found, str) else None
+def _asking_cell() -> dict[str, Any]:
+    """The running cell: its source, and its id where the front end sends that."""
+    request = current_request()
+    metadata, source = request.get("metadata") or {}, str((request.get("content") or {}).get("code") or "")
+    return {
+        "cell_id": metadata.get("cellId") or metadata.get("cell_id"),
+        "cell_source": source if 0 < len(source) <= LONGEST_SOURCE else None,
+    }
 
 
 def _is_there(service: Service, session_id: str) -> bool:

@@ -18,7 +18,7 @@ from ..model.base import new_id
 from ..model.runs import Interrupt
 from ..model.sessions import SYSTEM, USER, Run, Session, SessionCreate, SessionPatch, Usage, ZoneSource
 from ..ports.agent import Message
-from ..ports.jupyter import NotebookLink, NotebookMark
+from ..ports.jupyter import NO_CELL, NotebookLink, NotebookMark
 from ..ports.store import SessionStore
 from ..ports.transactions import QueuedPrompt, SessionTx
 from ..settings import Settings
@@ -250,9 +250,6 @@ class SessionLinks:
                     await tx.change_session(link.session_id, {"fingerprint": mark.fingerprint})
 
         await self._store.write(unit)
-
-
-NO_CELL = ("-",)  # a fingerprint that no notebook has; an empty one is that of a notebook that was not there yet
 
 
 def _is_saved(link: NotebookLink, mark: NotebookMark) -> bool:

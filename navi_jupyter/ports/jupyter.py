@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from ..model.sessions import Session
 
@@ -132,6 +132,13 @@ class NotebookMark:
     cells: frozenset[str] = frozenset()
     """The ids of its cells, a hash of each source that is not blank (``=`` before it), and both together."""
     fingerprint: tuple[str, ...] = ()  # those of `cells` that stay: to be stored with a link that is pending
+
+
+NO_CELL: Final = ("-",)
+"""The fingerprint of a notebook without cells: no cell is equal to it, so that it is known by its id and kernel alone.
+
+No fingerprint at all means that there was no notebook yet: the first one that appears at the path is it.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,25 +21,20 @@ from ..errors import InvalidRequest
 from ..events import Draft
 from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..jupyter.kernels.lookup import without_drive
-from ..jupyter.notebooks.identity import MAX_FINGERPRINT, decide_link, is_same, shares_cell
+from ..jupyter.notebooks.identity import MAX_FINGERPRINT, decide_link, is_same, shares_cell, source_mark
 from ..jupyter.notebooks.links import NotebookLinks
 from ..jupyter.notebooks.service import NotebookService
 from ..log_setup import get_logger
 from ..model.sessions import USER, NotebookLinkState, Session, SessionCreate, SessionPatch
 from ..orchestrator.run_endings import custom
 from ..orchestrator.session_directory import SessionDirectory
-from ..ports.jupyter import NotebookLink, NotebookMark
+from ..ports.jupyter import NO_CELL, NotebookLink, NotebookMark
 from ..ports.transactions import SessionTx
 from ..store.sqlite import SqliteStore
 from .wire.sessions import FoundSession, SessionFind
 
 log = get_logger("notebooks")
 
-EMPTY: Final = ("-",)
-"""The fingerprint of a notebook without cells: no cell is equal to it, so that it is known by its id and kernel alone.
-
-No fingerprint at all means that there was no notebook yet: the first one that appears at the path is it.
-"""
 UPGRADE_SECONDS = 60.0  # how long the first start after an upgrade reads notebooks for their fingerprints
 EARLIER = 20  # earlier sessions of a notebook that an answer names
 
@@ -74,7 +69,7 @@ class NotebookSessions:
                     here = self._relative(path)  # a kernel may have known it by its absolute path
                     mark = None if late else await self._notebooks.mark(here)
                     # A notebook that is not there now never was seen: no other one at its path is it.
-                    marks = EMPTY if mark is None else mark.fingerprint or EMPTY
+                    marks = NO_CELL if mark is None else mark.fingerprint or NO_CELL
                     await self._store.write(
                         lambda tx, path=path, marks=marks, here=here: tx.mark_notebook(path, marks, now_at=here)  # type: ignore[misc]
                     )
@@ -119,7 +114,7 @@ class NotebookSessions:
                 session = await self._create(request, path, owner=owner)
             else:
                 session = await self._directory.owned(decision.session_id, owner)
-            session = await self._bind(session, path, mark, kernel_id=request.kernel_id, cell_id=request.cell_id)
+            session = await self._bind(session, path, mark, kernel_id=request.kernel_id, asking=_marks_of(request))
             await self._release(session, links)
             note = COPIED if decision.how == "copied" else None
             if decision.how == "moved" and mark is not None:
@@ -189,7 +184,7 @@ class NotebookSessions:
         mark: NotebookMark | None,
         *,
         kernel_id: str | None,
-        cell_id: str | None = None,
+        asking: Sequence[str] = (),
         replacing: bool = False,
     ) -> Session:
         """Make it the session of the notebook at the path, and have the notebook carry its id.
@@ -203,7 +198,7 @@ class NotebookSessions:
             None if path is None else NotebookLinkState.LINKED if is_linked else NotebookLinkState.PENDING
         )
         present = {name: getattr(session, name) for name in wanted}
-        marks = _fingerprint(mark, cell_id, () if link is None or is_linked or link.path != path else link.fingerprint)
+        marks = _fingerprint(mark, asking, () if link is None or is_linked or link.path != path else link.fingerprint)
         changes: dict[str, dict[str, Any]] = {}
         if path is not None and (wanted != present or link is None or not set(marks) <= set(link.fingerprint)):
             changes[session.id] = {**wanted, "fingerprint": marks, "earlier_path": None}
@@ -258,7 +253,7 @@ class NotebookSessions:
             for link in links
             if link.session_id != session.id
             and link.path == path
-            and (mark is None or is_same(link, mark) or shares_cell(link, mark))
+            and (mark is None or not mark.cells or is_same(link, mark) or shares_cell(link, mark))
         ]
 
     async def _others_of_kernel(self, session: Session, kernel_id: str) -> Sequence[str]:
@@ -361,9 +356,13 @@ def _notebooks_in(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [without_drive(str(row["path"])) for row in rows if row.get("type") == "notebook" and row.get("path")]
 
 
-def _fingerprint(mark: NotebookMark | None, cell_id: str | None, known: Sequence[str]) -> tuple[str, ...]:
+def _marks_of(request: SessionFind) -> Sequence[str]:
+    """The marks of the cell that asks."""
+    return [mark for mark in (request.cell_id, source_mark(request.cell_source or "")) if mark]
+
+
+def _fingerprint(mark: NotebookMark | None, asking: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
     """What is stored to know the notebook again: its cells as they are saved, and those that have asked since."""
     if mark is None:
         return tuple(known)
-    asked = (cell_id,) if cell_id else ()
-    return tuple(dict.fromkeys((*asked, *(mark.fingerprint or EMPTY), *known)))[:MAX_FINGERPRINT]
+    return tuple(dict.fromkeys((*asking, *(mark.fingerprint or NO_CELL), *known)))[:MAX_FINGERPRINT]

@@ -346,6 +346,20 @@ async def test_a_notebook_whose_page_never_saved_it_is_known_by_the_cell_that_as
     socket.close()
 
 
+async def test_a_notebook_without_ids_of_cells_is_known_by_the_source_of_the_cell_that_asked(
+    find: Find, api: Api, root: Path, jp_fetch: Any, jp_ws_fetch: Any
+) -> None:
+    make(root / "old.ipynb", "x", minor=4)
+    kernel_id = await page(api, jp_fetch, "old.ipynb")
+    socket = await jp_ws_fetch("api", "kernels", kernel_id, "channels")
+    first = (await find("old.ipynb", kernel_id=kernel_id, cell_source="%navi hello"))["session"]["id"]
+    content = without_id(root / "old.ipynb")
+    content["cells"][0]["source"] = "%navi hello\n"
+    await save(jp_fetch, "old.ipynb", content)
+    assert id_in(root / "old.ipynb") == first
+    socket.close()
+
+
 async def test_a_copy_made_in_jupyter_does_not_carry_the_id(find: Find, root: Path, jp_fetch: Any) -> None:
     make(root / "work.ipynb", "a = 1")
     first = (await find("work.ipynb"))["session"]["id"]

@@ -886,6 +886,7 @@ export interface SessionFind {
   readonly context?: Readonly<Record<string, boolean>> | null;
   readonly create?: boolean;
   readonly cell_id?: string | null;
+  readonly cell_source?: string | null;
   readonly session_id?: string | null;
 }
 

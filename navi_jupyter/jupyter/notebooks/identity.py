@@ -45,7 +45,7 @@ def mark_of(content: Mapping[str, Any]) -> NotebookMark:
     """The marks of a notebook as nbformat 4 has it, before ids are given to cells that have none."""
     cells: Sequence[Mapping[str, Any]] = content.get("cells") or ()
     ids = [cell["id"] for cell in cells if isinstance(cell.get("id"), str)]
-    sources = [hashed for cell in cells if (hashed := _source_mark(cell))]
+    sources = [hashed for cell in cells if (hashed := source_mark(joined(cell.get("source"))))]
     # Before nbformat 4.5 cells have no ids; those that a front end gives them live no longer than its page.
     lasting = [mark for cell in cells for mark in _marks(cell)] if _has_ids(content) else sources
     return NotebookMark(
@@ -61,14 +61,14 @@ def _has_ids(content: Mapping[str, Any]) -> bool:
 
 def _marks(cell: Mapping[str, Any]) -> Sequence[str]:
     """Its id, and its id with a hash of its source."""
-    cell_id, source = cell.get("id"), _source_mark(cell)
+    cell_id, source = cell.get("id"), source_mark(joined(cell.get("source")))
     return (*((cell_id,) if isinstance(cell_id, str) else ()), *((f"{cell_id}{source}",) if source else ()))
 
 
-def _source_mark(cell: Mapping[str, Any]) -> str:
-    """A hash of its source; empty for a blank cell, which every new notebook has."""
-    source = joined(cell.get("source")).strip()
-    return "=" + hashlib.sha256(source.encode("utf-8", "replace")).hexdigest()[:16] if source else ""
+def source_mark(source: str) -> str:
+    """The mark of a cell's source, a hash; empty for a blank cell, which every new notebook has."""
+    text = source.strip()
+    return "=" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16] if text else ""
 
 
 def shares_cell(link: NotebookLink, notebook: NotebookMark) -> bool:

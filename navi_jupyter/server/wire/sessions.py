@@ -68,6 +68,8 @@ class SessionFind(SessionCreate):
     """Whether to make a session when there is none."""
     cell_id: Annotated[str, StringConstraints(max_length=200)] | None = None
     """The cell that asks: it names one of several notebooks with the same kernel, and is known before it is saved."""
+    cell_source: Annotated[str, StringConstraints(max_length=100_000)] | None = None
+    """Its source, by which a notebook whose cells have no ids (before nbformat 4.5) is known."""
     session_id: Annotated[str, StringConstraints(max_length=200)] | None = None
     """The session that a program without notebook and kernel has used until now."""
 
