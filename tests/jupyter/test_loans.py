@@ -429,6 +429,25 @@ async def test_a_loan_that_ended_in_good_order_returns_what_had_not_begun() -> N
     assert loan.send("2", Outputs(), **HOW).returned
 
 
+@pytest.mark.parametrize("stopped", [True, False])
+async def test_code_in_which_the_user_pressed_ctrl_c_ends_with_the_stop_of_its_run(
+    stopped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lent_kernel, "STOP_WITHIN", WITHIN if stopped else 0.1)
+    loans, line = KernelLoans(None), Line()
+    loan = lend(loans, line)
+    request = loan.send("1", Outputs(), **HOW)
+    reply = {"status": "error", "ename": "KeyboardInterrupt"}
+    for frame in ({"type": "begun", "n": 1}, {"type": "interrupted"}, {"type": "ended", "n": 2, "reply": reply}):
+        loan.take({"id": request.id, **frame})
+    assert line.frames[-1]["type"] == "received"
+    assert not request.ended.done()  # else the model would be asked what to do next
+    if stopped:
+        assert await loan.end(request, 1.0)
+    assert await asyncio.wait_for(request.ended, WITHIN) == reply
+    loans.close()
+
+
 async def test_the_cell_that_waits_for_longest_lends_first_and_one_that_is_away_last() -> None:
     loans, first, second = KernelLoans(None), Line(), Line()
     one, two = lend(loans, first, "l_1"), lend(loans, second, "l_2")

@@ -24,6 +24,7 @@ from .transport import IopubMessage, Parent
 
 log = get_logger("kernels")
 
+STOP_WITHIN = 2.0  # seconds for the stop of a run to come, after the user pressed Ctrl-C in code of it
 GRACE = 10.0  # seconds for a kernel whose socket broke to come back
 POLL = 0.25  # seconds between polls of whether the kernel lives
 _KINDS = ("stream", "display_data", "update_display_data", "execute_result", "error", "clear_output")
@@ -52,6 +53,7 @@ class PendingExecution:
     request: ExecuteRequest
     frame: Frame
     sent: bool = False
+    by_user: bool = False  # the user pressed Ctrl-C in it, whose kernel stops the run as well
     interrupted: bool = False  # it was asked to end; the kernel interrupts it until it does
     last: int = 0  # the number of its last frame that came: after a reconnect they come again
 
@@ -153,6 +155,8 @@ class LentKernel:
             _take_output(execution.request.outputs, frame)
         elif kind == "ended":
             self._on_ended(execution, frame.get("reply"))
+        else:
+            execution.by_user = True
 
     def send(
         self, code: str, outputs: Outputs, *, silent: bool, store_history: bool, expressions: Mapping[str, str]
@@ -183,7 +187,9 @@ class LentKernel:
     async def end(self, request: ExecuteRequest, within: float) -> bool:
         """See ``Executor``. The kernel interrupts that very code until it ends, and drops what has not begun."""
         execution = self._executions.get(request.id)
-        if execution is not None:
+        if execution is not None and request.reply is not None:
+            self._end(execution)
+        elif execution is not None:
             self._interrupt(execution)
             await asyncio.wait({request.ended}, timeout=within)
         return request.ended.done()
@@ -222,7 +228,11 @@ class LentKernel:
             return
         self._on_begun(execution)
         request.reply = content
-        self._end(execution)
+        if execution.by_user:
+            # Its run is about to be stopped; until then the model must not be asked what to do about it.
+            asyncio.get_running_loop().call_later(STOP_WITHIN, self._end, execution)
+        else:
+            self._end(execution)
 
     def _interrupt(self, execution: PendingExecution) -> None:
         execution.interrupted = True
