@@ -302,7 +302,7 @@ async def record_pause(shared: SessionDependencies, active: ActiveRun, result: T
 
 async def _is_left_alone(shared: SessionDependencies, tx: SessionTx, run: Run) -> bool:
     """Whether a recall's run must not wait: no view is open to answer in, or others need its session."""
-    return not shared.followed(run.session_id) or await tx.is_awaited(run.session_id)
+    return not shared.followed(run.session_id) or await tx.is_awaited(run, at=now())
 
 
 async def record_end(shared: SessionDependencies, active: ActiveRun, *, forced: bool) -> None:

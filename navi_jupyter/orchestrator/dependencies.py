@@ -54,6 +54,7 @@ class SessionDependencies:
     recalls: RecallAccess
     history: SessionHistory
     tool_services: ToolServices
+    run_started: RunEnded  # called with each run that had waited in its session's queue and begins here
     run_ended: RunEnded
     followed: Callable[[str], bool]  # whether a view of a session is open through this server
     limits_of_profile: Callable[[str], RunLimits]  # raises InvalidRequest for a profile that cannot be used

@@ -55,6 +55,10 @@ def _no_limits(profile: str) -> RunLimits:  # noqa: ARG001
     return RunLimits()
 
 
+async def _ignore_run(run: Run) -> None:
+    """No listener."""
+
+
 class Orchestrator:
     """See the module. ``start`` before the first call, ``stop`` after the last."""
 
@@ -108,10 +112,11 @@ class Orchestrator:
         self._listeners: list[RunEnded] = []
         self._shared: SessionDependencies | None = None  # set by :meth:`start`; None before and after
 
-    async def start(self, recalls: SessionRecalls, *listeners: RunEnded) -> None:
+    async def start(self, recalls: SessionRecalls, *listeners: RunEnded, run_started: RunEnded | None = None) -> None:
         """Close what dead servers left open, start the prompts that wait; then commands are accepted.
 
-        ``listeners`` are called with every run that ends here.
+        ``listeners`` are called with every run that ends here, ``run_started`` with every one that had waited in its
+        session's queue and begins here.
         """
         await self._store.write(lambda tx: tx.beat(self.server, at=now()))
         # Before the first command: a client must not find a run in progress that no server works on.
@@ -131,6 +136,7 @@ class Orchestrator:
             recalls=recalls,
             history=self.sessions.history,
             tool_services=self._tool_services,
+            run_started=run_started or _ignore_run,
             run_ended=self._run_ended,
             followed=self.log.is_followed,
             limits_of_profile=self._limits_of_profile,

@@ -306,8 +306,9 @@ class SessionActor:
             raise
         if started is None:
             slots.give_back(self.session_id)
-        else:
-            await self._launch(started)
+            return
+        await self._shared.run_started(started)
+        await self._launch(started)
 
     async def _next_request(self) -> SlotRequest | None:
         """The slot that the session needs to go on; None: there is nothing to do.

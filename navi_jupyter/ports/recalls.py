@@ -56,6 +56,11 @@ class FiringState:
     """Of an event: what its prompt has besides the message (the cell's source, output, traceback ...)."""
     attachments: tuple[str, ...] = ()  # Of an event: ids of images that go along.
 
+    @property
+    def in_queue(self) -> bool:
+        """Its session has the prompt, in its queue: no server has to deliver it any more, and its run has not begun."""
+        return self.firing.status is FiringStatus.CLAIMED and self.lease_owner is None
+
     def command_of(self, attempt: int) -> str:
         """The command of one of its attempts, the first being 0.
 
@@ -267,6 +272,9 @@ class FiringStore(Protocol):
 
     async def ended_firings(self, *, limit: int) -> Sequence[Run]:
         """Final runs of firings that are still marked as claimed or running."""
+
+    async def begun_firings(self, *, limit: int) -> Sequence[Run]:
+        """Runs in progress of firings that are still marked as waiting in their session's queue."""
 
     async def overrunning(self, now: datetime, *, limit: int) -> Sequence[Claimed]:
         """Running firings past their ``stop_at`` whose runs were not asked to stop yet."""

@@ -100,6 +100,9 @@ class RunTx(Protocol):
 
     async def run(self, run_id: str) -> Run | None: ...
 
+    async def queued_runs(self, run_ids: Iterable[str]) -> set[str]:
+        """Those of them that have not begun."""
+
     async def active_run(self, session_id: str) -> Run | None: ...
 
     async def active_runs(self) -> Sequence[RunOwner]: ...
@@ -129,8 +132,8 @@ class RunTx(Protocol):
     async def held_runs(self, run_ids: Iterable[str], *, server_id: str) -> set[str]:
         """Those that are active and this server's: the fence in front of every write of a run."""
 
-    async def is_awaited(self, session_id: str) -> bool:
-        """Whether prompts wait in the session's queue, or firings of recalls for the session to be idle."""
+    async def is_awaited(self, run: Run, *, at: datetime) -> bool:
+        """Whether others need the run's session: a prompt in its queue, or a firing of a recall that is due."""
 
     async def request_stop(self, run_id: str, command_id: str) -> None:
         """Ask the server that has the run to stop it."""

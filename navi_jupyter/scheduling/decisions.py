@@ -3,6 +3,7 @@
 ::
 
     planned ──► PENDING ──► CLAIMED ──► RUNNING ──► SUCCEEDED, FAILED, CANCELLED
+                                (without a lease: in its session's queue)
                  ▲   │         │           │
                  └───┼── busy, server died, next attempt
                      └──► MISSED, COALESCED, SKIPPED, EXPIRED, CANCELLED (never ran), FAILED
@@ -60,10 +61,11 @@ class SessionDeleted(_Reasoned):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromptAccepted:
-    """The session has the prompt, durably."""
+    """The session has the prompt, durably; its run began ``at``, unless it is ``queued``."""
 
     run_id: str | None
     at: datetime
+    queued: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,11 +136,13 @@ def decide(recall: Recall, firing: FiringState, happening: Happening, now: datet
             return Move(FiringStatus.FAILED, f"its next attempt was overtaken by {timestamp(by)}")
         case Overtaken(reason=why):
             return Move(FiringStatus.COALESCED, why)
-        case RecallCancelled() if status is RUNNING:  # a run in progress goes on
-            return Move(RUNNING)
+        case RecallCancelled() if status is RUNNING or firing.in_queue:  # what the session has goes on
+            return Move(status)
         case RecallCancelled(reason=why) | SessionDeleted(reason=why):
             return Move(FiringStatus.CANCELLED, why)
         # While it is delivered
+        case PromptAccepted(queued=True):
+            return Move(FiringStatus.CLAIMED, IN_QUEUE)
         case PromptAccepted():
             return Move(RUNNING)
         case Busy(session=True, reason=why) if policy.busy == "skip":
@@ -154,6 +158,8 @@ def decide(recall: Recall, firing: FiringState, happening: Happening, now: datet
         case Died(reason=why):
             return Move(FiringStatus.FAILED, why)
         # When its run is over
+        case Ended(run=run) if status is not RUNNING and run.started_at is None:
+            return Move(FiringStatus.CANCELLED, "its prompt was taken out of the queue")
         case Ended() if status is not RUNNING:  # before its start was recorded: that comes first
             return Move(RUNNING)
         case RunInterrupted(tool=None) if crashes_left:
@@ -175,6 +181,7 @@ def decide(recall: Recall, firing: FiringState, happening: Happening, now: datet
             return Move(PENDING, follows, at=now + retry_delay(firing.firing.id, tries - 1), retry=True)
 
 
+IN_QUEUE = "it waits in its session's queue"
 SERVER_DIED = "its server died"
 STARTS_AGAIN = "its server died before its run had changed anything; it is started again"
 STARTED_AGAIN = "started again: its server died in an earlier attempt"

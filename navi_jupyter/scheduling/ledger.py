@@ -176,6 +176,8 @@ async def settle_all(tx: RecallTx, reports: Sequence[Report], now: datetime) -> 
     full = {k: r.recall for k, r in recalls.items() if r.due_at is None and r.recall.policy.max_fires is not None}
     last = await tx.last_slots(full) if full else {}
     await load_cron_reader(recall.schedule for recall in full.values())
+    begun = [report.outcome.run_id for report in reports if isinstance(report.outcome, PromptAccepted)]
+    waiting = await tx.queued_runs(run_id for run_id in begun if run_id is not None) if any(begun) else set()
     steps: list[Step] = []
     for number, (report, firing_id) in enumerate(zip(reports, ids, strict=True)):
         if number % _BREATH == _BREATH - 1:
@@ -186,6 +188,8 @@ async def settle_all(tx: RecallTx, reports: Sequence[Report], now: datetime) -> 
         recall_id = firing.firing.recall_id
         others = [f for f in opens.get(recall_id, ()) if f.firing.id != firing_id]
         outcome = await _verified(tx, firing, report.outcome, now)
+        if isinstance(outcome, PromptAccepted) and outcome.run_id in waiting:
+            outcome = replace(outcome, queued=True)
         step = settle(recalls[recall_id], firing, outcome, now, others=others, last=last.get(recall_id))
         recalls[recall_id] = step.state
         if step.firing is not None:
@@ -221,7 +225,10 @@ async def acceptance_of(tx: RecallTx, firing: FiringState, now: datetime) -> Pro
     if acceptance is None or (acceptance.run_id is not None and acceptance.run_id == firing.firing.run_id):
         return None
     run = None if acceptance.run_id is None else await tx.run(acceptance.run_id)
-    return PromptAccepted(run_id=acceptance.run_id, at=now if run is None else run.created_at)
+    if run is None:
+        return PromptAccepted(run_id=acceptance.run_id, at=now)
+    queued = run.status is RunStatus.QUEUED
+    return PromptAccepted(run_id=run.id, at=run.started_at or run.created_at, queued=queued)
 
 
 def rescued(lost: Iterable[FiringState], *, server_id: str) -> list[Report]:
@@ -244,6 +251,8 @@ def _outdated(firing: FiringState, report: Report) -> bool:
             return True
     elif running:
         return True  # the server that took the claim over has found its prompt
+    elif isinstance(report.outcome, PromptAccepted) and known is not None and known == report.outcome.run_id:
+        return True  # that run is over already: the firing waits for its next attempt, or is in it
     return firing.firing.status.final or (report.fence is not None and firing.fence != report.fence)
 
 
@@ -259,7 +268,7 @@ async def end_all(tx: RecallTx, ending: Sequence[tuple[RecallState, str]], now: 
     for before, why in ending:
         state, firings = before, opens[before.recall.id]
         for firing in firings:
-            if decide(before.recall, firing, RecallCancelled(reason=why), now).to is FiringStatus.RUNNING:
+            if decide(before.recall, firing, RecallCancelled(reason=why), now).to is not FiringStatus.CANCELLED:
                 continue
             # Claimed, it may have been accepted just now by a server that has not recorded it.
             accepted = await acceptance_of(tx, firing, now) if firing.firing.status is FiringStatus.CLAIMED else None

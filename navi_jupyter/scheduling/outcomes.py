@@ -56,6 +56,10 @@ def settle(
     """
     move = decide(state.recall, firing, outcome, now)
     match move.to, outcome:
+        case FiringStatus.CLAIMED, PromptAccepted():
+            queued = replace(firing, firing=firing.firing.but(reason=move.reason), **FREE)
+            notice = RecallNotice(action="deferred", slot=queued.firing.slot, reason=move.reason)
+            return Step(state=with_status(state, [*others, queued]), firing=queued, notices=(notice,))
         case FiringStatus.RUNNING, PromptAccepted():
             state, firing, notice = _start(state, firing, outcome, others)
             return Step(state=state, firing=firing, notices=(notice,))
@@ -220,7 +224,7 @@ def with_status(state: RecallState, opens: Sequence[FiringState]) -> RecallState
     # A ``when`` recall's due_at is the end of its waiting, which is no time that anything starts.
     running, first = False, None if isinstance(recall.schedule, When) else state.due_at
     for firing in opens:
-        if firing.firing.status is not FiringStatus.PENDING:
+        if firing.firing.status is not FiringStatus.PENDING and not firing.in_queue:
             running = True
         elif first is None or firing.firing.not_before < first:
             first = firing.firing.not_before

@@ -24,7 +24,7 @@ from ..errors import StoreError
 from ..log_setup import get_logger
 from ..model.recalls import When
 from ..model.sessions import OriginKind, Run
-from .decisions import Busy, Ended, Outcome
+from .decisions import Busy, Ended, Outcome, PromptAccepted
 from .delivery import RecallDelivery
 from .ledger import Lease, Report, current, settle_all, store_plans
 from .misfires import MissedReport, Plan
@@ -139,6 +139,12 @@ class Scheduler:
     def wake(self) -> None:
         """Run the loop now: a recall was made or changed."""
         self._signal.set()
+
+    async def on_run_started(self, run: Run) -> None:
+        """A run that had waited in its session's queue began in this process. Never blocks, never raises."""
+        if run.origin.kind is OriginKind.RECALL:
+            began = PromptAccepted(run_id=run.id, at=run.started_at or self._clock.now())
+            self._report(Report(outcome=began, command_id=run.command_id))
 
     async def on_run_ended(self, run: Run) -> None:
         """A run of this process reached its final status. Never blocks, never raises."""

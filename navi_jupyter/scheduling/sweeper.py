@@ -16,7 +16,7 @@ from ..errors import NaviError
 from ..log_setup import get_logger
 from ..model.recalls import FiringStatus
 from ..model.sessions import SYSTEM
-from .decisions import KEPT_FOR, KEPT_ROWS, Ended, prunable_before
+from .decisions import KEPT_FOR, KEPT_ROWS, Ended, PromptAccepted, prunable_before
 from .ledger import Report, rescued, settle_all
 from .outcomes import Step
 from .planner import BATCH
@@ -56,6 +56,10 @@ class Sweeper:
         waited_for = await self._store.deferred_sessions()
         runs = await self._store.ended_firings(limit=BATCH)
         ended = [Report(outcome=Ended(run=run), command_id=run.command_id) for run in runs]
+        ended += [
+            Report(outcome=PromptAccepted(run_id=run.id, at=run.started_at or now), command_id=run.command_id)
+            for run in await self._store.begun_firings(limit=BATCH)
+        ]
 
         async def unit(tx: RecallTx) -> tuple[Step, ...]:
             now = self._clock.now()  # not before it: the clock may have been set back while this waited

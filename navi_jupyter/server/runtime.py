@@ -84,6 +84,7 @@ async def runtime(
             recalls.service,
             recalls.scheduler.on_run_ended,  # first: it settles the firing that the notification is about
             _on_run_ended(orchestrator, marks, recalls.notifications),
+            run_started=recalls.scheduler.on_run_started,
         )
         stack.push_async_callback(orchestrator.stop)
         # Only now: what the scheduler finds due is submitted to the orchestrator at once.

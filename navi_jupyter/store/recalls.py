@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from ..model.recalls import Recall
+from ..model.sessions import Run
 from ..ports.recalls import Absence, RecallAudit, RecallState, Seen
 from .firings import (
     CLAIMED,
@@ -35,6 +36,7 @@ from .rows import (
     recall_of,
     recall_state_of,
     recall_values,
+    run_of,
     schedule_and_policy,
     to_micros,
 )
@@ -242,6 +244,16 @@ class RecallReads(FiringReads):
             (paused,),
         )
         return [recall_state_of(row) for row in rows]
+
+    async def begun_firings(self, *, limit: int) -> Sequence[Run]:
+        rows = await self.fetch_all(
+            "SELECT runs.* FROM firings f JOIN commands c ON c.session_id = f.session_id"
+            " AND c.command_id = f.command_id JOIN runs ON runs.id = c.run_id"
+            f" WHERE {CLAIMED.replace('status', 'f.status')} AND f.lease_owner IS NULL"
+            " AND runs.started_at IS NOT NULL AND runs.ended_at IS NULL LIMIT ?",
+            (limit,),
+        )
+        return [run_of(row) for row in rows]
 
     async def seen(self, session_id: str, owner: str) -> Seen:
         return _seen_of(await self.fetch_one(_SEEN, (session_id, session_id, owner)))

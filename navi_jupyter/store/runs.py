@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -30,6 +31,13 @@ class RunRows(Statements):
     async def run(self, run_id: str) -> Run | None:
         row = await self.one("SELECT * FROM runs WHERE id = ?", (run_id,))
         return None if row is None else run_of(row)
+
+    async def queued_runs(self, run_ids: Iterable[str]) -> set[str]:
+        rows = await self.all(
+            "SELECT id FROM runs WHERE id IN (SELECT value FROM json_each(?)) AND status = 'queued'",
+            (json.dumps(list(run_ids)),),
+        )
+        return {row["id"] for row in rows}
 
     async def active_run(self, session_id: str) -> Run | None:
         row = await self.one(f"SELECT * FROM runs WHERE session_id = ? AND status IN {ACTIVE}", (session_id,))

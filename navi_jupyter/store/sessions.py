@@ -14,7 +14,7 @@ from typing import Any
 from ..commands import Acceptance
 from ..errors import InvalidRequest, SessionNotFound
 from ..events import Draft
-from ..model.sessions import Session
+from ..model.sessions import Run, Session
 from ..ports.jupyter import NotebookLink
 from ..ports.store import DEFAULT_LEASE, SessionSnapshot
 from ..ports.transactions import Server
@@ -278,12 +278,13 @@ class SessionRows(LogRows, LinkRows, PromptRows, RunRows, InterruptRows):
         assignments = ", ".join(f"{name} = ?" for name in changes)
         await self.change(f"UPDATE sessions SET {assignments} WHERE id = ?", (*values, session_id))
 
-    async def is_awaited(self, session_id: str) -> bool:
+    async def is_awaited(self, run: Run, *, at: datetime) -> bool:
+        # Deferred, woken, or on its way to a session that is going to refuse it.
         row = await self.one(
-            "SELECT EXISTS (SELECT 1 FROM runs WHERE session_id = ? AND status = 'queued')"
-            " OR EXISTS (SELECT 1 FROM firings WHERE session_id = ? AND status = 'pending' AND deferred = 1)"
-            " AS awaited",
-            (session_id, session_id),
+            "SELECT EXISTS (SELECT 1 FROM runs WHERE session_id = ? AND status = 'queued') OR EXISTS"
+            " (SELECT 1 FROM firings WHERE session_id = ? AND status IN ('pending', 'claimed', 'running')"
+            " AND status <> 'running' AND (deferred = 1 OR not_before <= ?) AND command_id <> ?) AS awaited",
+            (run.session_id, run.session_id, to_micros(at), run.command_id),
         )
         return row is not None and bool(row["awaited"])
 

@@ -44,6 +44,7 @@ class Asker(Agent):
 
 class Recalled(World):
     recalls: RecallService
+    scheduler: Scheduler
 
     async def recall(self, sid: str, message: str = "look", **policy: Any) -> str:
         request = RecallCreate(
@@ -95,8 +96,9 @@ async def recalled(folder: Path) -> AsyncIterator[Recalled]:
     scheduler = Scheduler(
         store, orchestrator.submit, server_id=orchestrator.server.id, busy_delay=timedelta(seconds=0.1)
     )
+    made.scheduler = scheduler
     made.recalls = RecallService(store, changed=scheduler.wake)
-    await orchestrator.start(made.recalls, scheduler.on_run_ended)
+    await orchestrator.start(made.recalls, scheduler.on_run_ended, run_started=scheduler.on_run_started)
     await scheduler.start()
     try:
         yield made
@@ -298,3 +300,54 @@ async def test_a_question_in_memory_of_a_recall_is_not_waited_for_either(tmp_pat
             log = await w.until(sid, lambda e: told("opened")(e) and e["run_id"] == run_id)
             await w.answer(sid, log[-1]["event"]["value"]["interrupt"]["id"], payload={"n": 3})
             assert await w.outcome(answered) == ("succeeded", None)
+
+
+@pytest.mark.parametrize("heard", [True, False])
+async def test_a_recall_in_its_sessions_queue_has_started_when_its_run_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard: bool
+) -> None:
+    """``heard``: the scheduler is notified of the start; else its sweep finds it."""
+    if not heard:
+        monkeypatch.setattr(Scheduler, "on_run_started", lambda *_: asyncio.sleep(0))
+    async with recalled(tmp_path) as w:
+        sid = await w.session()
+        users = await w.prompt(sid, "wait")
+        await w.streaming(sid, users.run_id)
+        recall_id = await w.recall(sid, "wait", busy="queue")
+        log = await w.until(sid, action("deferred", recall_id))
+        (queued,) = [e["event"]["value"] for e in log if action("deferred", recall_id)(e)]
+        assert queued["reason"] == "it waits in its session's queue"
+        assert queued["status"] == "pending"
+        (firing,) = await w.recalls.firings(recall_id, owner=OWNER)
+        assert (firing.status, firing.started_at, firing.lateness_ms) == ("claimed", None, None)
+        assert firing.reason == "it waits in its session's queue"
+        assert (await w.recalls.queries.get(recall_id, owner=OWNER)).fired == 0
+        await asyncio.sleep(0.5)  # so that the two times differ
+        w.agent.gate.set()
+        await w.until_end(sid, users.run_id)
+        if not heard:
+            await w.scheduler.sweep()
+        log = await w.until(sid, action("fired", recall_id))
+        assert await w.outcome(recall_id) == ("succeeded", None)
+        (firing,) = await w.recalls.firings(recall_id, owner=OWNER)
+        run = await w.orchestrator.sessions.run(sid, firing.run_id or "", owner=OWNER)
+        assert firing.started_at == run.started_at
+        assert firing.lateness_ms is not None
+        assert firing.lateness_ms >= 500
+        order = [e["event"]["value"]["action"] for e in log if e["event"].get("name") == "navi.recall"]
+        assert order == ["created", "deferred", "started", "fired"]
+
+
+async def test_a_recalls_prompt_that_is_taken_out_of_the_queue_has_not_started(tmp_path: Path) -> None:
+    async with recalled(tmp_path) as w:
+        sid = await w.session()
+        users = await w.prompt(sid, "wait")
+        await w.streaming(sid, users.run_id)
+        recall_id = await w.recall(sid, "say 1", busy="queue")
+        await w.until(sid, action("deferred", recall_id))
+        ((queued,),) = [item.parts for item in (await w.view(sid)).prompts]
+        await w.unqueue(sid, queued.command_id)
+        assert await w.outcome(recall_id) == ("cancelled", "its prompt was taken out of the queue")
+        (firing,) = await w.recalls.firings(recall_id, owner=OWNER)
+        assert (firing.started_at, firing.run_id) == (None, None)
+        w.agent.gate.set()

@@ -335,7 +335,10 @@ class House:
 
     async def begin_next(self, process: Process, session_id: str) -> None:
         """As the session's actor, when nothing is in the way (any more)."""
-        self._begun(process, await process.store.write(self._intake(session_id, process).begin_next))
+        begun = await process.store.write(self._intake(session_id, process).begin_next)
+        self._begun(process, begun)
+        if begun is not None and self.dice.random() < 0.8:  # else its server dies before; the sweep finds it
+            await process.scheduler.on_run_started(begun)
 
     # --- what users do
 
