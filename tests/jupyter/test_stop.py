@@ -188,6 +188,29 @@ async def test_a_busy_kernel_is_refused_with_what_runs_there_and_for_how_long(
     assert text_of(done.outputs) == "False"
 
 
+@pytest.mark.parametrize("asking", ["%navi why is it slow", "%%navi\nwhy is it slow"])
+async def test_a_cell_that_waits_for_an_answer_without_lending_its_kernel_is_not_to_be_interrupted(
+    kernels: KernelService, session: Session, parts: JupyterServices, monkeypatch: pytest.MonkeyPatch, asking: str
+) -> None:
+    monkeypatch.setattr(kernels_module, "PATIENCE", 0.5)
+    waits = """
+import time
+from IPython.core.magic import register_line_cell_magic
+@register_line_cell_magic
+def navi(line, cell=None): time.sleep(600)
+"""
+    await kernels.execute(session, waits)
+    kernel_id = (await kernels.state(session)).kernel_id
+    assert kernel_id is not None
+    async with front_end(parts, kernel_id) as browser:
+        browser.execute(asking)
+        await until(browser, lambda m: m["msg_type"] == "execute_input")
+        with pytest.raises(KernelBusy, match="waits for Navi's answer") as refused:
+            await kernels.execute(session, "1")
+        assert "ask the user" not in refused.value.message
+        await kernels.interrupt(session)
+
+
 async def test_stop_while_the_users_cell_is_in_the_way_leaves_it_alone_and_never_runs_ours(
     kernels: KernelService,
     session: Session,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import KernelBusy
+from ...navi_cells import is_navi_only_cell
 
 UNKNOWN = "?"  # in place of the id of a cell that began before we listened
 
@@ -88,6 +89,11 @@ class RunningCells:
         if cell is None:
             return KernelBusy("The kernel is busy. Try again in a moment.")
         what = "other code of an agent" if cell.ours else "a cell of the user's"
+        if not cell.ours and is_navi_only_cell(cell.code or ""):
+            return KernelBusy(
+                "A cell of this kernel waits for Navi's answer, and does not lend the kernel. Nothing was run. Answer "
+                "without it; it can be used when the cell has its answer."
+            )
         first = (cell.code or "").strip().splitlines()
         code = f": {first[0][:120]!r}{' …' if len(first) > 1 else ''}" if first else ""
         return KernelBusy(
