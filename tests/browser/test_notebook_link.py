@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from tests.browser.hosts import KERNEL, PANEL, Host, chat_of, kernel_is, run_cell, save
+from tests.support.needs import needed
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
@@ -120,3 +122,51 @@ def test_a_chat_has_the_page_carry_the_id(host: Host, context: BrowserContext) -
     save(page)
     asks_nothing(page)
     assert id_in(host, "chat") == session
+
+
+def test_a_page_that_saves_its_notebook_under_another_name_goes_on_with_a_copy(
+    host: Host, context: BrowserContext
+) -> None:
+    if host.app != "lab":
+        pytest.skip("tried in JupyterLab only")
+    host.write("first", "import navi_jupyter as navi\nnavi.chat()", WHICH)
+    page = host.open(context, "first")
+    run_cell(page, 0)
+    session = chat_of(page).get_attribute("session")
+    page.wait_for_function(
+        f"id => {PANEL}.context.model.sharedModel.getMetadata('navi')?.session_id === id", arg=session
+    )
+    save(page)
+    page.evaluate("() => { jupyterapp.commands.execute('docmanager:save-as'); return null; }")
+    dialog = page.locator(".jp-Dialog")
+    dialog.locator("input").fill("second.ipynb")
+    dialog.locator(".jp-mod-accept").click()
+    page.wait_for_function(f"() => {PANEL}?.context?.path === 'second.ipynb'")
+    page.wait_for_function(f"() => {KERNEL.replace('.', '?.')}?.status === 'idle'")
+    own = which(page, 1)
+    assert own != session
+    save(page)
+    asks_nothing(page)
+    assert (id_in(host, "first"), id_in(host, "second")) == (session, own)
+
+
+def test_with_collaboration_the_id_is_in_the_shared_document_at_once(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    needed(find_spec("jupyter_server_ydoc"), "jupyter-collaboration")
+    host = Host("lab", tmp_path_factory.mktemp("together"), collaboration=True)
+    try:
+        context = browser.new_context(viewport={"width": 1200, "height": 900})
+        host.write("shared", WHICH, "a = 1")
+        page = host.open(context, "shared")
+        session = which(page)
+        page.wait_for_function(
+            f"id => {PANEL}.context.model.sharedModel.getMetadata('navi')?.session_id === id", arg=session
+        )
+        state = host.server.get(f"navi/api/sessions/{session}")
+        assert state["notebook_link"] == "linked"
+        host.server.wait_for(lambda: id_in(host, "shared") == session)
+        asks_nothing(page)
+        context.close()
+    finally:
+        host.server.stop()
