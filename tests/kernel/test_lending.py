@@ -334,3 +334,48 @@ def test_code_of_the_agent_that_asks_navi_is_refused_at_once(
     error_free(shown)
     assert "cannot ask Navi" in given_back(provider)
     assert "I see." in shown.last["text/plain"]
+
+
+# --- what else can happen ---------------------------------------------------------------------------------------------
+
+
+def test_a_captured_cell_keeps_its_capture_and_the_model_gets_the_outputs(
+    ask: Callable[..., Shown], provider: ScriptedProvider
+) -> None:
+    code = "from IPython.display import HTML, display\nprint('printed')\ndisplay(HTML('<i>drawn</i>'))\n'given'"
+    shown = error_free(ask(runs(code), Reply("Done."), before="%%capture captured"))
+    assert "printed" not in shown.stdout
+    assert "printed" in given_back(provider)
+    assert "HTML" in given_back(provider)
+    assert "given" in given_back(provider)
+
+
+def test_what_a_forked_process_prints_is_an_output_of_the_code(
+    ask: Callable[..., Shown], provider: ScriptedProvider
+) -> None:
+    code = (
+        "import multiprocessing, time\nfork = multiprocessing.get_context('fork')\n"
+        "child = fork.Process(target=print, args=('of a child',))\nchild.start()\nchild.join()\ntime.sleep(0.2)"
+    )
+    shown = error_free(ask(runs(code), Reply("Done.")))
+    assert "of a child" in shown.stdout
+    assert "of a child" in given_back(provider)
+
+
+def test_code_that_asks_for_input_gets_an_error_and_nobody_is_asked(
+    ask: Callable[..., Shown], provider: ScriptedProvider
+) -> None:
+    prompts: list[str] = []
+
+    def type_nothing(prompt: str) -> None:
+        prompts.append(prompt)
+
+    shown = error_free(ask(runs("input('your name? ')"), Reply("Done."), typed=type_nothing))
+    assert "StdinNotImplementedError" in shown.error
+    assert prompts == []
+
+
+def test_without_a_key_a_cell_can_ask_what_variables_there_are(kernel: NotebookKernel, server: JupyterServer) -> None:
+    kernel.ok("%navi model offline")
+    kernel.ok("prices = [3, 4, 5]")
+    assert "prices" in kernel.ok("%navi what variables are there").text

@@ -5,14 +5,16 @@ Not responsible for executing the code (``execution``) or for sending frames (``
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 import os
 import select
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ...navi_cells import LENT_ERROR
@@ -40,24 +42,65 @@ class PublishedOutputs:
     """
 
     def __init__(self, kernel: Any, take: Callable[[str, Content], None], *, hidden: bool) -> None:
+        self._shell = kernel.shell
         self._session = kernel.session
+        self._publisher = getattr(kernel.iopub_socket, "io_thread", None)  # ipykernel's thread for IOPub
         self._take = take
         self._hidden = hidden
         self._cell = _id_of(current_request())
         self._process = os.getpid()
         self._send: Any = None
+        self._sending = threading.local()
+        self._redirected = contextlib.ExitStack()
 
     def __enter__(self) -> None:
         _flush()
         self._send = self._session.send
         self._session.send = self._on_send
+        self._redirected.callback(delattr, self._session, "send")
+        if self._publisher is not None:
+            publish = self._publisher.send_multipart
+            self._publisher.send_multipart = lambda *args, **more: self._on_multipart(publish, *args, **more)
+            self._redirected.callback(delattr, self._publisher, "send_multipart")
+        self._read_captures()
 
     def __exit__(self, *_: object) -> None:
-        try:
+        with self._redirected:
             _drain_pipes()
             _flush()
-        finally:
-            del self._session.send
+
+    def _read_captures(self) -> None:
+        """What a cell captures (``%%capture``, ``redirect_stdout``) never gets to the session: it is taken before."""
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            if stream is not None and not hasattr(stream, "pub_thread"):
+                copied = _CopiedStream(stream, name, self._take, hidden=self._hidden)
+                setattr(sys, name, copied)
+                self._redirected.callback(_put_back, name, copied, stream)
+        captured = getattr(self._shell.display_pub, "outputs", None)
+        if isinstance(captured, list) and not hasattr(self._shell.display_pub, "pub_socket"):
+            before = len(captured)
+            self._redirected.callback(self._read_displays, captured, before)
+
+    def _read_displays(self, captured: list[Any], before: int) -> None:
+        for output in captured[before:]:
+            kind = "update_display_data" if output.get("update") else "display_data"
+            fields = {name: output.get(name) or {} for name in ("data", "metadata", "transient")}
+            self._take(kind, json.loads(json.dumps(fields, default=_as_text)))
+        if self._hidden:
+            del captured[before:]
+
+    def _on_multipart(self, publish: Callable[..., Any], message: Any, *rest: Any, **more: Any) -> Any:
+        # What is not on its way through the session's own send comes from a process that was forked off.
+        if os.getpid() == self._process and not getattr(self._sending, "now", False):
+            with contextlib.suppress(Exception):  # of a message in another form
+                _, parts = self._session.feed_identities(list(message))
+                found = self._session.deserialize(parts)
+                if found["msg_type"] in _OUTPUTS and _id_of(found["parent_header"]) == self._cell:
+                    self._take(found["msg_type"], found["content"])
+                    if self._hidden:
+                        return None
+        return publish(message, *rest, **more)
 
     def _on_send(
         self, stream: Any, message: Any, content: Any = None, parent: Any = None, *rest: Any, **more: Any
@@ -73,7 +116,40 @@ class PublishedOutputs:
                 if kind == "error" and isinstance(message, str):
                     # Of the code, and not of the cell in whose name it is sent: recalls on the cell do not mean it.
                     more["metadata"] = {**(more.get("metadata") or {}), LENT_ERROR: True}
-        return self._send(stream, message, content, parent, *rest, **more)
+        self._sending.now = True
+        try:
+            return self._send(stream, message, content, parent, *rest, **more)
+        finally:
+            self._sending.now = False
+
+
+class _CopiedStream:
+    """A stream that the user's cell has put in the place of stdout or stderr; what is written is taken as well."""
+
+    def __init__(self, stream: Any, name: str, take: Callable[[str, Content], None], *, hidden: bool) -> None:
+        self._stream, self._name, self._take, self._hidden = stream, name, take, hidden
+
+    def write(self, text: str) -> Any:
+        """As the stream does."""
+        self._take("stream", {"name": self._name, "text": text})
+        return len(text) if self._hidden else self._stream.write(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """As the stream does."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _put_back(name: str, copied: object, stream: object) -> None:
+    if getattr(sys, name) is copied:  # else the code has put another one there, and keeps it
+        setattr(sys, name, stream)
+
+
+def _as_text(value: Any) -> str:
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
 
 def _id_of(message: Any) -> str:
