@@ -48,7 +48,7 @@ DATE = (
 COUNTED = rf"(?:in\s+(?:\d{{1,7}}|{NUMBER_WORD})\s+(?:days?|weeks?|months?|years?)\b)"
 END_OF = (
     r"(?:(?:by|at|on)\s+)?(?:the\s+)?(?:end|last\s+day|beginning|start|first\s+day|first)\s+of"
-    r"\s+(?:(?:the|this|next)\s+)?(?:month|year)\b"
+    rf"\s+(?:(?:(?:the|this|next)\s+)?(?:month|year)\b|{MONTH}\b(?!\s+\d))"
 )
 """One day, as no ``each`` makes it many: ``the end of the month``, ``the first of next month``."""
 DAY = (
@@ -89,6 +89,8 @@ def dates_of(day: str, today: date) -> Iterator[date]:
         return iter([add_months(today, 12 if "year" in words else 1)])
     if end := re.fullmatch(r"(?:by |at )?(?:the )?(.*?) of (?:(the|this|next) )?(month|year)", words):
         return _ends(end[1], end[2] == "next", end[3] == "year", today)
+    if end := re.fullmatch(rf"(?:by |at )?(?:the )?(end|last day|beginning|start|first day|first) of ({MONTH})", words):
+        return _ends_of_named(end[1], MONTHS.index(end[2][:3]) + 1, today)
     if week := re.fullmatch(rf"(?:(last|next|this coming|coming|this) )?({WEEKDAY})", words):
         return _weekdays(week[1] or "", week[2], today)
     return _calendar_dates(words, day, today)
@@ -112,6 +114,16 @@ def _ends(which: str, is_next: bool, is_year: bool, today: date) -> Iterator[dat
         begins = add_months(begins_year, count * step)
         is_last = which in ("end", "last day")
         yield add_months(begins, step) - timedelta(days=1) if is_last else begins
+
+
+def _ends_of_named(which: str, month: int, today: date) -> Iterator[date]:
+    """The first or last day of that month, of this year and the next."""
+    for year in (today.year, today.year + 1):
+        begins = date(year, month, 1)
+        is_last = which in ("end", "last day")
+        found = add_months(begins, 1) - timedelta(days=1) if is_last else begins
+        if found >= today:
+            yield found
 
 
 def _weekdays(which: str, name: str, today: date) -> Iterator[date]:

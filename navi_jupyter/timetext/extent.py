@@ -27,21 +27,25 @@ _WHEN = (
     rf"|{WORKDAY}s?|weekends?|{_ADVERB}|{_REPEATED}|(?:the\s+)?\d{{1,2}}(?:st|nd|rd|th)|weeks?"
     rf"|(?:the\s+)?(?:first|second|third|fourth|fifth|last)\s+(?:{WEEKDAY}|day|week|{WORKDAY})"
     rf"|(?:the\s+)?(?:end|beginning|start|middle)\s+of\s+(?:(?:the|this|next|each|every)\s+)?"
-    rf"(?:day|week|month|year|quarter)|christmas(?:\s+eve)?|new\s+year(?:['’]s)?(?:\s+(?:eve|day))?|easter"
+    rf"(?:day|week|month|year|quarter|{MONTH})|christmas(?:\s+eve)?|new\s+year(?:['’]s)?(?:\s+(?:eve|day))?|easter"
     rf"|(?:of|in)\s+(?:the|each|every|this|next)\s+(?:day|week|month|year|quarter)|(?:of|in)\s+{MONTH}"
     rf"|{NUMBER}\s+times|twice|(?:january|february|april|june|july|august|september|october|november|december)"
-    rf"|{AMPM}|(?:utc|gmt)(?:[+-]\d\S*)?|(?-i:[A-Z][a-z]+/[A-Z]\w+)|\d{{4}}-\d\d-\d\dT\S+|[½¼¾]|on\s+the\s+(?:half|quarter)?[\s-]?hour|business\s+hours|work(?:ing)?\s+hours){_END}"
+    rf"|{AMPM}|(?:utc|gmt)(?:[+-]\d\S*)?|(?-i:[A-Z][a-z]+/[A-Z]\w+)|\d{{4}}-\d\d-\d\dT\S+|[½¼¾]|on\s+the\s+(?:half|quarter)?[\s-]?hour|(?:the\s+)?rest\s+of\s+(?:the|this)\s+\w+"
+    rf"|all\s+(?:day|night|week|month|{PART})|(?:at\s+)?:\d\d|(?:at\s+)?(?:half|quarter)\s+past|business\s+hours|work(?:ing)?\s+hours){_END}"
 )
 """What reads as time by itself."""
 _JOINT = (
-    r"(?:(?:on|of|until|till|from|before|after|by|at|in)\s+the|and|or|to|till|until|through|thru|from|between|before"
+    r"(?:(?:on|of|until|till|from|before|after|by|at|in)\s+the|and|or|to|untill?|['’]?till?|ending|up\s+to|through|thru|from|between|before"
     r"|after|on|at|by|of|in|for|starting|beginning|except|excluding|but|not|minus|plus|&|\+|@|/|-|–|—|~)"
 )
 _NUMBER = rf"(?:{BARE_HOUR}(?!['’.]\w|-[a-z])|\d{{3,4}}(?!\w){NOT_A_THING})"
 _AFTER_JOINT = (
     rf"(?:and|or|to|till|until|through|thru|from|between|before|after|at|by|around|about|@|&|/|-|–|—|,)\s*{_NUMBER}"
 )
-_WANTS_TIME = r"(?:until|till|before|after|between|except|excluding|during|starting|beginning|from|past|within)\b"
+_WANTS_TIME = (
+    r"(?:untill?|['’]?till?|ending|up\s+to|before|after|between|except|excluding|during|starting|beginning"
+    r"|from|past|within)\b"
+)
 """A preposition that wants a time: behind one, what it leads to belongs to the time."""
 _RIGHT = re.compile(
     rf"[\s,]*\(?(?:{_JOINT}(?:[\s,]+|(?<=\W)|(?=\d))){{0,4}}(?:{_WHEN})\)?|[\s,]*{_AFTER_JOINT}{_END}"
@@ -56,12 +60,13 @@ _LEFT = re.compile(
     rf"|(?:at|by|from|between|until|till|after|before)\s+{_NUMBER})(?:[\s,]+|{_JOINT}(?=[\s\d]))*"
     rf"|(?:(?:no|not)\s+)?(?:later|earlier|sooner|longer|more|less)\s+than\s+(?:at\s+)?|(?:(?:every|each|until|till|before|after|from|between|except|excluding|during|since|within|not|past"
     rf"|starting|beginning|first|second|third|fourth|fifth|last)\s+)+(?:(?:the|about|around|on|at|of)\s+)*"
+    rf"|(?:early|late|later|around|about|approximately|roughly|sometime|some\s+time|mid)\s+(?:on\s+|in\s+)?"
+    rf"|on\s+(?:the\s+)?\d{{1,2}},?\s+|:\d\d\s+"
     rf"|(?:(?:morning|evening|night|afternoon|day|week)\s+(?:of|before|after)\s+)"
     rf"|(?:(?<=\Ame\s)|(?<=\sme\s)|(?<=\A))\d{{1,2}}\s+)\Z",
     re.IGNORECASE,
 )
 _THING = r"(?:the|a|an|my|our|your|his|her|their|its|this|that|these|those|each|every|\w+['’]s)"
-_ADJECTIVE = re.compile(rf"\b{_THING}\s+(?:(?!at\b|on\b|in\b)\w+\s+)?\Z", re.IGNORECASE)
 
 
 def extent_of(text: str, start: int, end: int) -> tuple[int, int]:

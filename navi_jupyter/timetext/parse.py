@@ -93,7 +93,7 @@ def _leads(text: str, position: int) -> bool:
 
 
 _FAR_LIMIT = re.compile(
-    rf"\b(?:(?:until|till|starting|beginning)\s+(?:{DAY}|{CLOCK}|{WEEKDAY}|the\s+end)|for\s+the\s+next\s+{NUMBER}"
+    rf"\b(?:(?:until|till?|ending|up\s+to|starting|beginning)\s+(?:on\s+)?(?:{DAY}|{CLOCK}|{WEEKDAY}|the\s+end)|for\s+the\s+next\s+{NUMBER}"
     rf"|,\s*(?:{NUMBER}\s+times|twice)\W*\Z)",
     re.IGNORECASE,
 )

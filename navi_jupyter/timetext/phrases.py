@@ -91,7 +91,7 @@ _RANGE = re.compile(
 
 def _hint(words: str) -> str:
     """How to write what was not understood."""
-    if re.search(r"\b(?:until|till)\b", words):
+    if re.search(r"\b(?:until|till?|ending)\b", words):
         return "An end is a day or a time, as in every day at 9 until 24 december"
     if _RANGE.search(words):
         return "A recall has a moment and no range; name when it begins, as in at 13:30"
@@ -109,7 +109,7 @@ def _hint(words: str) -> str:
 
 
 _BOUND = re.compile(
-    rf",?\s*\b(?:(?P<until>until|till)\s|(?P<start>starting(?:\s+(?:at|on|from))?|beginning(?:\s+(?:at|on))?|from)\s"
+    rf",?\s*(?<!\w)(?:(?P<until>untill?|['’]?till?|through|thru|up\s+to|ending(?:\s+(?:on|at))?)\s|(?P<start>starting(?:\s+(?:at|on|from))?|beginning(?:\s+(?:at|on))?|from)\s"
     rf"|for\s+(?:the\s+next\s+)?(?=(?P<lasting>{NUMBER}\s+(?:minutes?|hours?|days?|weeks?|months?|years?)$))"
     rf"|(?:for\s+)?(?=(?P<times>{NUMBER}\s+times|twice)$))",
     re.IGNORECASE,
@@ -226,13 +226,14 @@ _HAS_CLOCK = rf"{CLOCK}|tonight|\d[T ]\d|\d\s*[smh]\b|hours?\b|minutes?\b|second
 
 
 def _whole_day(phrase: str, now: datetime, zone: str) -> datetime | None:
-    """Its end, which is still to come on the day itself."""
-    try:
-        return _instant(f"{phrase} at 23:59:59", now, zone, "until")
-    except InvalidSchedule as error:
-        if error.field == "when":
-            return None  # no day
-        raise
+    """Its end, which is still to come on the day itself; None where the words name no day."""
+    for day in (phrase, f"on {phrase}"):
+        try:
+            return _instant(f"{day} at 23:59:59", now, zone, "until")
+        except InvalidSchedule as error:
+            if error.field != "when":
+                raise
+    return None
 
 
 def _started(schedule: ScheduleSpec, begins: str, now: datetime, zone: str) -> ScheduleSpec:

@@ -295,7 +295,8 @@ _FORMS: tuple[tuple[str, _Read], ...] = (
     (rf"{_EVERY} {_STEP},? (?:on )?(?P<days>{_DAYS})", _on_some_days),
     (rf"(?:{_EVERY} hour|hourly),? (?:on the hour|at :(?P<minute>\d\d))", _of_hour),
     (rf"(?:{_EVERY} hour|hourly),? at (?:minute )?(?P<minute>\d{{1,2}}) (?:minutes? )?past(?: the hour)?", _of_hour),
-    (r"at (?P<part>half|quarter) past (?:every|each) hour", _of_hour),
+    (rf"(?:{_EVERY} hour|hourly),? at (?P<part>half|quarter) past", _of_hour),
+    (r"(?:at )?(?:a )?(?P<part>half|quarter) past (?:every|each) hour", _of_hour),
     # days of the month
     (rf"{_ON}(?P<nths>{_NTH_WORD}(?:{_SEP}(?:the )?{_NTH_WORD})*) (?P<day>{WEEKDAY}) {_OF_MONTH}", _nth_weekdays),
     (rf"{_ON}(?P<nths>{_NTH_WORD}(?:{_SEP}(?:the )?{_NTH_WORD})+) (?P<day>{WEEKDAY})", _nth_weekdays),

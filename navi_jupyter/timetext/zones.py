@@ -62,11 +62,12 @@ _NAMED = re.compile(
     r"(?:UTC|GMT)\s?(?P<sign>[+\-−])\s?(?P<hours>\d{1,2})(?::?(?P<minutes>\d{2}))?(?![\d:])"
     rf"|(?P<short>{'|'.join(_ONE_MEANING)})(?![\w/+-])"
     r"|(?P<vague>[ecmp][sd]t|cest?|bst|ist|aes?t|aedt|mesz?|mez|(?-i:[ECMP]T|WES?T|EES?T|MSK|NZ[SD]?T|BRT)"
-    r"|(?:eastern|central|mountain|pacific)\s+(?:standard\s+|daylight\s+)?time)\b"
+    r"|(?:eastern|central|mountain|pacific)\s+(?:standard\s+|daylight\s+)?time|(?-i:Eastern|Central|Mountain|Pacific)"
+    r"|(?:server|system|machine|kernel|your|their|his|her|standard|summer|winter|daylight)\s+time)\b"
     r"|(?P<name>[a-z]+/[a-z_]+(?:/[a-z_]+)?)\b"
     r"|(?P<own>(?:my|local|our)\s+time)\b"
     r"|(?P<place>[a-z]+(?:[ _][a-z]+){0,2}?)\s+(?:local\s+)?time\b"
-    r"|in\s+(?P<where>[a-z]+(?:[ _][a-z]+)?)\b"
+    r"|(?:in\s+)?(?P<where>[a-z]+(?:[ _][a-z]+)?)\b"
     r")\)?",
     re.IGNORECASE,
 )
@@ -105,8 +106,10 @@ def _named(match: re.Match[str]) -> tuple[str, int] | None:
             raise InvalidSchedule(f"There is no zone {match['name']}; write it like Europe/Berlin.")
         return (found, match.end()) if found else None
     if match["where"]:
+        is_named = match[0].strip(" (").lower().startswith("in ")
         for place in (match["where"], re.split("[ _]", match["where"])[0]):
-            if found := _zone_of(place):
+            # A city without ``in`` is one with a capital: ``9am Berlin``, not the words of a message.
+            if (found := _zone_of(place)) and (is_named or (place[0].isupper() and "/" in found)):
                 raise InvalidSchedule(
                     f"A time in {place} may be in its zone or in yours; write {found} behind the time, or put the"
                     " time in quotation marks."
