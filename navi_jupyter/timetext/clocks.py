@@ -26,7 +26,7 @@ _HALF = rf"(?:{_PAST}\s+(?:\d{{1,2}}(?:\s?{AMPM})?|{_WORDS}))"
 _HOUR_WORD = r"(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)"
 _END = r"(?![\w%]|[:.]\d)"
 EXACT_CLOCK = (
-    rf"(?:\d{{1,2}}[:h]\d{{2}}(?::\d{{2}})?(?:\s?{AMPM})?|(?:\d{{1,2}}(?:\.\d{{2}})?|{_HOUR_WORD})\s?{AMPM}"
+    rf"(?:\d{{1,2}}:\d{{2}}(?::\d{{2}})?(?:\s?{AMPM})?|(?:\d{{1,2}}(?:\.\d{{2}})?|{_HOUR_WORD})\s?{AMPM}"
     rf"|(?:\d{{1,2}}|{_HOUR_WORD})\s?{_OCLOCK}(?:\s?{AMPM})?|noon|midday|lunchtime|midnight|{_HALF}){_END}"
 )
 """A time of day that is one by its form, with or without ``at`` before it."""
@@ -36,8 +36,8 @@ NOT_A_THING = (
     r"|mb|kb|k|per|people|users|jobs|tests|plots|images|emails|messages|tasks|things|events|eggs)\b))"
 )
 """Behind a number that may be an hour. Singular words would be orders: ``at 9 run the tests``."""
-DOTTED_CLOCK = rf"(?:\d{{1,2}}\.\d{{2}}{_END})"
-"""A number, but where something else says that it is a time of day."""
+DOTTED_CLOCK = rf"(?:\d{{1,2}}[.h]\d{{2}}{_END})"
+"""A number or a duration, but where something else says that it is a time of day."""
 BARE_HOUR = rf"(?:\d{{1,2}}(?![\w%]|[:.]\d){NOT_A_THING}|{_HOUR_WORD}\b{NOT_A_THING})"
 """An hour that needs an ``at`` before it to be one. ``at 5 nodes`` is none."""
 CLOCK = (

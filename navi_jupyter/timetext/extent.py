@@ -31,7 +31,8 @@ _WHEN = (
     rf"|(?:of|in)\s+(?:the|each|every|this|next)\s+(?:day|week|month|year|quarter)|(?:of|in)\s+{MONTH}"
     rf"|{NUMBER}\s+times|twice|(?:january|february|april|june|july|august|september|october|november|december)"
     rf"|{AMPM}|(?:utc|gmt)(?:[+-]\d\S*)?|(?-i:[A-Z][a-z]+/[A-Z]\w+)|\d{{4}}-\d\d-\d\dT\S+|[½¼¾]|on\s+the\s+(?:half|quarter)?[\s-]?hour|(?:the\s+)?rest\s+of\s+(?:the|this)\s+\w+"
-    rf"|all\s+(?:day|night|week|month|{PART})|(?:at\s+)?:\d\d|(?:at\s+)?(?:half|quarter)\s+past|business\s+hours|work(?:ing)?\s+hours){_END}"
+    rf"|(?:at|by|around)\s+(?:dawn|dusk|sunrise|sunset|daybreak|nightfall|breakfast|lunch|dinner|supper|bedtime|teatime)"
+    rf"|\d{{1,2}}(?::\d\d)?\s?-?ish|x\s?\d+|\d+\s?x|all\s+(?:day|night|week|month|{PART})|(?:at\s+)?:\d\d|(?:at\s+)?(?:half|quarter)\s+past|business\s+hours|work(?:ing)?\s+hours){_END}"
 )
 """What reads as time by itself."""
 _JOINT = (
@@ -44,7 +45,7 @@ _AFTER_JOINT = (
 )
 _WANTS_TIME = (
     r"(?:untill?|['’]?till?|ending|up\s+to|before|after|between|except|excluding|during|starting|beginning"
-    r"|from|past|within)\b"
+    r"|from|past|within|into|afterwards?)\b"
 )
 """A preposition that wants a time: behind one, what it leads to belongs to the time."""
 _RIGHT = re.compile(
@@ -52,7 +53,8 @@ _RIGHT = re.compile(
     rf"|[\s,]+(?:(?:and|or|but|not)\s+)*{_WANTS_TIME}(?:\s+(?!then\b)[^\s,;.!?]+)?"
     rf"|(?<=hour|ours)\s+\d{{1,2}}\b(?!\w)|(?<=\w)[.'’](?=\w)\S*|(?<=\d),\d+|[-–]\d\S*"
     rf"|[\s,]+\d{{1,2}}(?::\d\d)?(?:\s?{AMPM})?\s*[-–—]\s*\d\S*|[\s,]+at\s+the\s+(?:latest|earliest)"
-    rf"|[\s,]*['’]\d\d\b|\s+and\s+a\s+(?:bit|little)\b|[\s,]+or\s+(?:so|later|earlier|sooner)\b|[\s,]+(?:at|@)\s*\d\S*(?<!%){NOT_A_THING}|[\s,]+(?:every|each)(?=\W*$)|\s+{_NUMBER}{_END}",
+    rf"|[\s,]*['’]\d\d\b|\s+and\s+a\s+(?:bit|little)\b|\s?p\b|\s+(?:hrs?|hours?|min(?:ute)?s?|sec(?:ond)?s?|uhr|h)\b"
+    rf"|[\s-]+(?:oh|fifteen|twenty|thirty|forty|fifty)\b|[\s,]+or\s+(?:so|later|earlier|sooner)\b|[\s,]+(?:at|@)\s*\d\S*(?<!%){NOT_A_THING}|[\s,]+(?:every|each)(?=\W*$)|\s+{_NUMBER}{_END}",
     re.IGNORECASE,
 )
 _LEFT = re.compile(

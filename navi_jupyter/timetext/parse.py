@@ -170,6 +170,8 @@ def _is_number(text: str, match: re.Match[str]) -> bool:
     """Whether ``3.12`` is one: it is a time of day only at an end of the sentence, where no word says otherwise."""
     if re.fullmatch(DOTTED_CLOCK, match[0]) is None:
         return False
+    if "h" in match[0]:
+        return True
     at_an_end = not re.search(r"\w", text[: match.start()]) or not re.search(r"\w", text[match.end() :])
     return not at_an_end or _NUMBER_BEFORE.search(text, 0, match.start()) is not None
 

@@ -61,7 +61,9 @@ def refuse_vague(words: str) -> None:
 def read_stretch(words: str, now: datetime, zone: str, *, understood: str) -> Timed:
     """The meaning of a stretch of words, all of it. Raises InvalidSchedule; HalfRead where it has none."""
     plain, zone = cut_zone(words, zone)
-    plain = re.sub(r"\s+", " ", plain).strip(" ,;:.!?")
+    plain = re.sub(r"\s+", " ", plain).strip(" ,;:!?")
+    if not re.search(r"(?<![\d.])\d{1,2}\.\d{1,2}\.$", plain):  # the point of ``24.12.`` belongs to it
+        plain = plain.rstrip(".")
     local = now.astimezone(ZoneInfo(zone))
     if (timed := _fitting(plain, local, zone)) is not None:
         return timed
@@ -131,6 +133,8 @@ def _bounded(words: str, now: datetime, zone: str) -> Timed | None:
     schedule: ScheduleSpec = timed.schedule
     for bound, value in bounds:
         if bound["until"]:
+            if _of_days(schedule) and not re.search(CLOCK, head, re.IGNORECASE) and (at := re.search(CLOCK, value)):
+                raise HalfRead(head, f"until {value}", f"Write {head} {at[0]} until {value.replace(at[0], '').strip()}")
             policy = policy.model_copy(update={"until": _end(words, value, now, zone)})
         elif bound["start"]:
             schedule = _started(schedule, value, now, zone)
@@ -140,6 +144,11 @@ def _bounded(words: str, now: datetime, zone: str) -> Timed | None:
             many = 2 if value.lower() == "twice" else int(number(value.lower().removesuffix("times").strip()))
             policy = policy.model_copy(update={"max_fires": many})
     return replace(timed, schedule=schedule, policy=policy)
+
+
+def _of_days(schedule: ScheduleSpec) -> bool:
+    """Whether it recurs on days, so that a time of day behind its end may be that of the rule."""
+    return isinstance(schedule, CronSpec) or (isinstance(schedule, EverySpec) and schedule.every.days > 0)
 
 
 def _end(words: str, value: str, now: datetime, zone: str) -> datetime:

@@ -61,6 +61,8 @@ class _Reading:
     def cron(self, days: str, *, at: time = time(9), times: str = "") -> CronSpec:
         """On ``days`` (the last three fields) at ``times`` (the first two), else at the times of day, else ``at``."""
         clocks = self.clocks or [at]
+        if times and self.clocks:
+            raise InvalidSchedule(f"{self.rule!r} has its times already; leave out the time of day beside it.")
         if any(one.second for one in clocks):
             raise InvalidSchedule("A rule has times of day in minutes, without seconds.")
         minutes, hours = sorted({one.minute for one in clocks}), sorted({one.hour for one in clocks})
@@ -266,6 +268,8 @@ def _period(groups: _Groups, reading: _Reading) -> EverySpec:
 def _interval(every: Period, reading: _Reading) -> EverySpec:
     """An interval; with a time of day it starts at the next one."""
     start = None
+    if len(reading.clocks) > 1:
+        raise InvalidSchedule("Two times of day in an interval need two recalls; make one for each time.")
     if reading.clocks:
         start = reading.next_day(reading.clocks[0])
         if start.timestamp() <= reading.now.timestamp():

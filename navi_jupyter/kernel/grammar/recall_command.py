@@ -190,8 +190,8 @@ _PAST = r"(?:last|this)\s+(?:week|month|year|night|time|session|run)\b"  # then 
 _MORE_OF_A_TIME = (
     r"\A\W*(?:[\d½¼¾]|[-–(]\s*\d|(?:and|or|to|from|before|after|between|during|except|excluding|but|within|past|in|on|by|for|of"
     r"|around|about|a|an|the|then|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|half|quarter|next|this|coming"
-    r"|last|minus|plus|first|second|third|fourth|fifth|end|start|middle|later|not|utc|gmt|z|[ecmp][sd]t|[a-z]+/[a-z_]+|\w+\s+time)\b)"
-    r"|\b(?:every|each|until|till|starting|beginning|hourly|daily|nightly|(?:bi-?)?weekly|fortnightly|(?:bi-?)?monthly|quarterly"
+    r"|last|minus|plus|x\s?\d+|into|up|through|thru|ending|til|afterwards?|rest|all|twice|thirty|first|second|third|fourth|fifth|end|start|middle|later|not|utc|gmt|z|[ecmp][sd]t|[a-z]+/[a-z_]+|\w+\s+time)\b)"
+    r"|\b(?:every|each|until|till?|ending|up\s+to|starting|beginning|hourly|daily|nightly|(?:bi-?)?weekly|fortnightly|(?:bi-?)?monthly|quarterly"
     r"|yearly|annually|for\s+(?:the\s+next|\d+|an?|half|one|two|three|four|five|six|ten|twelve|twenty|thirty)|at|noon|midday|midnight|lunchtime|mornings?|afternoons?|evenings?|nights?|tomorrow"
     r"|today|tonight|yesterday|week\s?days?|weekends?|work\s?days?|business|"
     rf"{_DAY_NAME}|{_MONTH}|\d\s?[ap]\.?m)\b|@\s*\d|\d[:h/]\d\d|,[^,]*\b(?:times|twice)\b"
