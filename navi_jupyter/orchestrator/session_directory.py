@@ -246,19 +246,22 @@ class SessionLinks:
                 if mark.id == link.session_id:
                     changes = {"notebook_link": "linked", "fingerprint": mark.fingerprint}
                     await _change_link(tx, link.session_id, changes, announce=link.state != "linked")
-                elif not mark.cells.isdisjoint(link.fingerprint):
-                    await tx.change_session(link.session_id, {"fingerprint": mark.fingerprint})
+                elif (mark.id is None or link.state == "earlier") and not mark.cells.isdisjoint(link.fingerprint):
+                    # Saved without the id, by a program that drops it: it is known by its cells until it has it again.
+                    lost = link.state == "linked" and mark.id is None
+                    changes = {"fingerprint": mark.fingerprint} | ({"notebook_link": "pending"} if lost else {})
+                    await tx.change_session(link.session_id, changes)
 
         await self._store.write(unit)
 
 
 def _is_saved(link: NotebookLink, mark: NotebookMark) -> bool:
     """Whether the save changes nothing about the link."""
-    if mark.id == link.session_id and link.state != "linked":
-        return False
-    return link.fingerprint == mark.fingerprint or (
-        mark.id != link.session_id and mark.cells.isdisjoint(link.fingerprint)
-    )
+    if mark.id == link.session_id:
+        return link.state == "linked" and link.fingerprint == mark.fingerprint
+    if mark.cells.isdisjoint(link.fingerprint) or (mark.id is not None and link.state != "earlier"):
+        return True
+    return link.fingerprint == mark.fingerprint and (link.state != "linked" or mark.id is not None)
 
 
 async def _change_link(tx: SessionTx, session_id: str, changes: dict[str, Any], *, announce: bool = True) -> None:

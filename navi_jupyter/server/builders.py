@@ -107,7 +107,13 @@ class Workspace:
         links = self.links = (
             None
             if jupyter is None
-            else NotebookLinks(jupyter, store, mark=lambda path: self.mark(path), on_moved=on_moved)
+            else NotebookLinks(
+                jupyter,
+                store,
+                mark=lambda path: self.mark(path),
+                remove_id=lambda path, mark: self.remove_id(path, mark),
+                on_moved=on_moved,
+            )
         )
         self.locate = None if links is None else links.located
         kernels = self._kernels = (
@@ -143,6 +149,10 @@ class Workspace:
     async def mark(self, path: str) -> NotebookMark | None:
         """What the notebook at a path carries; None: there is none."""
         return None if self.notebooks is None else await self.notebooks.mark(path)
+
+    async def remove_id(self, path: str, mark: NotebookMark) -> bool:
+        """Have a notebook carry no id, if it is still the one that had these marks."""
+        return self.notebooks is not None and await self.notebooks.write_id(path, None, expected=mark)
 
     def start(self) -> None:
         """Follow what happens to notebooks."""
@@ -249,7 +259,9 @@ def build_triggers(
     return Watcher(
         occurrences,
         session=stores.sessions.session,
-        observer=KernelObserver(jupyter, workspace.iopub, workspace.locate),
+        observer=KernelObserver(
+            jupyter, workspace.iopub, None if workspace.links is None else workspace.links.located_often
+        ),
         kernels=workspace.access.kernels,
         attachments=stores.attachments,
         root=Path(jupyter.root_dir),

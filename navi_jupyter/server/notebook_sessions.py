@@ -110,6 +110,8 @@ class NotebookSessions:
                 return await self._answer(None, "none", owner=owner, path=path)
             stale = [link for link in links if link.session_id in decision.stale and await self._is_here(link)]
             await self._change({link.session_id: _UNBOUND | {"earlier_path": path} for link in stale})
+            if decision.how == "moved" and decision.session_id and path and self._links is not None:
+                await self._links.relocate(decision.session_id, path)
             if decision.session_id is None:
                 session = await self._create(request, path, owner=owner)
             else:
@@ -117,8 +119,6 @@ class NotebookSessions:
             session = await self._bind(session, path, mark, kernel_id=request.kernel_id, asking=_marks_of(request))
             await self._release(session, links)
             note = COPIED if decision.how == "copied" else None
-            if decision.how == "moved" and mark is not None:
-                log.info("notebook_moved", session_id=session.id, path=path)
             return await self._answer(session, decision.how, owner=owner, path=path, note=note)
 
     async def create(self, request: SessionCreate, *, owner: str) -> Session:

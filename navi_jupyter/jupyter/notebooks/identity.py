@@ -149,12 +149,18 @@ def decide_link(
 
 
 def id_to_save(
-    path: str, notebook: NotebookMark, links: Sequence[NotebookLink], *, is_alive: Callable[[NotebookLink], bool]
+    path: str,
+    notebook: NotebookMark,
+    links: Sequence[NotebookLink],
+    *,
+    is_alive: Callable[[NotebookLink], bool],
+    is_there: Callable[[NotebookLink], bool] = lambda _: True,
 ) -> str | None:
     """The id with which a notebook is to be saved that a page has open; the page may not know its session yet.
 
     ``links``: the sessions at the path and the one that the notebook names, of all users, the newest first.
-    ``is_alive``: whether a link's notebook is at that link's own path.
+    ``is_alive``: whether a link's notebook is at that link's own path; ``is_there``: whether it may be the file that
+    is overwritten (and was not just renamed).
     """
     named = next((link for link in links if link.session_id == notebook.id), None)
     here = [link for link in links if link.path == path and link.state != "earlier"]
@@ -165,7 +171,7 @@ def id_to_save(
     if named in here:
         return notebook.id
     # Its session is an earlier one, is at another notebook, or was ended; or it names none, or one that is not here.
-    mine = next((link.session_id for link in here if shares_cell(link, notebook)), None)
+    mine = next((link.session_id for link in here if shares_cell(link, notebook) and is_there(link)), None)
     if mine is not None or named is None:
         return mine or notebook.id
     ended = named.path is None and named.state != "linked"

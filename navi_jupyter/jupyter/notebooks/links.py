@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMappi
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from ...errors import FileRefused, InvalidRequest, NaviError, NotebookNotFound, NotFound
 from ...log_setup import get_logger
@@ -46,18 +47,22 @@ class NotebookLinks:
         store: LinkStore,
         *,
         mark: Callable[[str], Awaitable[NotebookMark | None]],
+        remove_id: Callable[[str, NotebookMark], Awaitable[object]],
         on_moved: Callable[[], None],
     ) -> None:
-        """``mark``: what the notebook at a path carries now; ``on_moved``: called when paths have changed."""
+        """``mark``: what the notebook at a path carries now; ``remove_id``: has it carry no id, if it is still that;
+        ``on_moved``: called when paths have changed."""
         root = local_root(parts.contents_manager, parts.root_dir)
         hidden = bool(getattr(parts.contents_manager, "allow_hidden", False))
         self._tree = None if root is None else Tree(root, allow_hidden=hidden)
         self._parts, self._store = parts, store
-        self._mark, self._on_moved = mark, on_moved
+        self._mark, self._remove_id, self._on_moved = mark, remove_id, on_moved
+        self._moving = asyncio.Lock()
+        """Held while paths are stored: of a session first, then of what watches its notebook, in one order."""
         self._events: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
-        self._missing: dict[str, float] = {}  # by session: until when its notebook is not searched for again
-        self._searches: dict[str, asyncio.Lock] = {}
+        self._missing: dict[str, float] = {}  # by session: see `located_often`
+        self._searches: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def start(self) -> None:
         """Follow what the contents manager does from now on."""
@@ -85,7 +90,7 @@ class NotebookLinks:
     # --- following ------------------------------------------------------------------------------------------------
 
     async def _on_event(self, *, data: Mapping[str, Any], **_: Any) -> None:
-        if data.get("action") in ("rename", "delete", "save"):
+        if data.get("action") in ("rename", "delete", "save", "copy"):
             self._events.put_nowait(data)
 
     async def _run(self) -> None:
@@ -106,20 +111,51 @@ class NotebookLinks:
             source = str(event.get("source_path") or "").strip("/")
             if not source or source == path:
                 return
-            await self._store.follow(source, path)
+            async with self._moving:
+                await self._store.follow(source, path)
             self._missing.clear()
             # A page moves its own row in a moment; a kernel without a page has no one else to do it.
             await move_rows(self._parts, source, path)
             self._on_moved()
         elif action == "delete":
-            await self._store.forget(path)
+            async with self._moving:
+                await self._store.forget(path)
             self._on_moved()
+        elif action == "copy":
+            await self._follow_copy(str(event.get("source_path") or "").strip("/"), path)
         elif path.endswith(".ipynb"):
             self._missing.clear()
-            if self._store.links_now(path, None) and (mark := await self._mark(path)) is not None:
+            links = self._store.links_now(path, None)
+            mark = await self._mark(path) if links else None
+            if mark is not None:
+                for link in links:
+                    if mark.id is None:  # it may be another one, of which this is a copy
+                        await self.is_elsewhere(link, path)
                 await self._store.saved(path, mark)
 
+    async def _follow_copy(self, source: str, path: str) -> None:
+        """Of the two that carry an id now, the one that was copied is the session's notebook."""
+        original, made = await self._mark(source), await self._mark(path)
+        if original is None or original.id is None or made is None or made.id != original.id:
+            return
+        link = await self._store.link(original.id)
+        if link is None:
+            return
+        if link.path != source and not await self.is_elsewhere(link, source):
+            await self.relocate(link.session_id, source)
+        await self._remove_id(path, made)
+
     # --- verifying ------------------------------------------------------------------------------------------------
+
+    async def located_often(self, session: Session) -> str | None:
+        """As :meth:`located`, for what asks again and again: a search that found nothing is not repeated at once."""
+        if time.monotonic() < self._missing.get(session.id, 0.0):
+            raise NotebookNotFound("The notebook of this conversation was not found a moment ago.", field="path")
+        try:
+            return await self.located(session)
+        except NotebookNotFound:
+            self._missing[session.id] = time.monotonic() + SEARCH_AGAIN
+            raise
 
     async def located(self, session: Session) -> str | None:
         """The path of the session's notebook, verified; None: it has none. Raises NotebookNotFound, with what to do."""
@@ -145,7 +181,7 @@ class NotebookLinks:
                 " %navi session use links another notebook to this conversation.",
                 field="path",
             )
-        await self._relocate(session.id, found)
+        await self.relocate(session.id, found)
         return found
 
     async def is_elsewhere(self, link: NotebookLink, path: str | None) -> bool:
@@ -157,12 +193,14 @@ class NotebookLinks:
             return mark is not None and (is_same(link, mark) or (mark.id is None and shares_cell(link, mark)))
         found = await self._search(link, link.path) if link.state == "linked" else None
         if found is not None:
-            await self._relocate(link.session_id, found)
+            await self.relocate(link.session_id, found)
         return found is not None
 
-    async def _relocate(self, session_id: str, path: str) -> None:
+    async def relocate(self, session_id: str, path: str) -> None:
+        """The session's notebook was found at another path: what is stored of it, and what watches it, follows."""
         log.info("notebook_moved", session_id=session_id, path=path)
-        await self._store.relocate(session_id, path)
+        async with self._moving:
+            await self._store.relocate(session_id, path)
         self._on_moved()
 
     async def owner_of(self, session: Session) -> NotebookOwner | None:
@@ -181,14 +219,9 @@ class NotebookLinks:
         """Where the notebook is, if it is not at its path: by the id, or while that is pending by its cells."""
         if self._tree is None:
             return None
+        tree = self._tree
         async with self._searches.setdefault(link.session_id, asyncio.Lock()):
-            if time.monotonic() < self._missing.get(link.session_id, 0.0):
-                return None
-            tree = self._tree
-            found = await asyncio.to_thread(lambda: search(tree, link, path))
-            if found is None:
-                self._missing[link.session_id] = time.monotonic() + SEARCH_AGAIN
-            return found
+            return await asyncio.to_thread(lambda: search(tree, link, path))
 
 
 class AnotherNotebook(Exception):

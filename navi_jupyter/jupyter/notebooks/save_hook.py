@@ -14,7 +14,7 @@ from typing import Any
 from ...errors import NaviError
 from ...log_setup import get_logger
 from ...ports.jupyter import NotebookLink, NotebookMark
-from .identity import id_of, id_to_save, mark_of, set_id
+from .identity import id_of, id_to_save, mark_of, set_id, shares_cell
 
 log = get_logger("notebooks")
 
@@ -76,12 +76,20 @@ class IdSaveHook:
         carried = id_of(content.get("metadata"))
         links = self._links(path, carried)
         if links:
-            wanted = id_to_save(path, mark_of(content), links, is_alive=self._is_alive)
+            wanted = id_to_save(path, mark_of(content), links, is_alive=self._is_alive, is_there=self._is_there)
             if set_id(content.setdefault("metadata", {}), wanted):
                 log.info("id_corrected", path=path, session_id=wanted)
             self._first.pop(path, None)
             if wanted is not None and any(one.session_id == wanted and one.state == "pending" for one in links):
                 self._first[path] = wanted
+
+    def _is_there(self, link: NotebookLink) -> bool:
+        """Whether the file at the link's path is its notebook, with the id or without."""
+        try:
+            mark = None if link.path is None else self._mark(link.path)
+        except LookupError:
+            return True
+        return mark is not None and (mark.id == link.session_id or (mark.id is None and shares_cell(link, mark)))
 
     def _is_alive(self, link: NotebookLink) -> bool:
         """Whether the link's notebook is at its own path and carries the id."""
