@@ -92,7 +92,8 @@ async def test_deleting_a_session_stops_its_run_and_its_recalls(api: Api) -> Non
     await api.ok("POST", "recalls", {"session_id": sid, "message": "look", "schedule": IN_AN_HOUR})
     await api.prompt(sid, "what can you do?")
     assert (await api("DELETE", f"sessions/{sid}")).status == 204
-    assert (await api.ok("GET", "recalls"))["recalls"] == []
+    (recall,) = (await api.ok("GET", "recalls"))["recalls"]
+    assert (recall["status"], recall["reason"]) == ("cancelled", "session deleted"), "its ledger stays readable"
     assert (await api.ok("GET", "health"))["runs"] == 0
 
 
