@@ -6,13 +6,14 @@ Not responsible for requests to the server (``client``) or for what is done in t
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..handles import short_handle
 from .client.client import Service
-from .errors import UsageError
+from .errors import Refused, UsageError
 from .grammar.times import local_zone
 from .shell import current_request, kernel_id
 
@@ -58,9 +59,15 @@ def session_id(service: Service) -> str:
 def find(service: Service, *, create: bool = True) -> dict[str, Any]:
     """What the server answers about this notebook's session: ``session``, ``how``, ``path``, ``note``, ``earlier``."""
     body = _here(service) | _asking_cell() | {"create": create, "session_id": service.session_id}
-    return dict(
-        service.call("POST", "sessions/find", {name: value for name, value in body.items() if value is not None})
-    )
+    given = {name: value for name, value in body.items() if value is not None}
+    for pause in (0.2, 0.5, 1.0, 2.0):
+        try:
+            return dict(service.call("POST", "sessions/find", given))
+        except Refused as problem:  # the first request of a cell: a server that has just started is not ready yet
+            if problem.server_code != "not_ready":
+                raise
+        time.sleep(pause)
+    return dict(service.call("POST", "sessions/find", given))
 
 
 def create(service: Service, **fields: Any) -> dict[str, Any]:
