@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from navi_jupyter.agent.tools.kernel_functions import KernelTools
-from navi_jupyter.errors import KernelUnavailable, LimitReached, ToolUnavailable
+from navi_jupyter.errors import LimitReached, ToolUnavailable
 from navi_jupyter.model.runs import Effect, KernelFunction
 from tests.support.kernels import NotebookKernel
 from tests.support.server import JupyterServer
@@ -148,10 +148,19 @@ def test_functions_are_their_owners_and_their_processes() -> None:
     assert [one.name for one in tools.offered("k", owner="ada")] == ["g"]
 
 
-def test_unknown_kernels_and_floods_are_refused() -> None:
+def test_kernels_of_other_programs_offer_functions_too_and_the_latest_are_remembered() -> None:
     tools = Host().tools()
-    with pytest.raises(KernelUnavailable):
-        tools.offer("other", [function()], owner="ada")
+    for number in range(250):
+        tools.offer(f"outside-{number}", [function()], owner="ada")
+    tools.offer("k", [function()], owner="ada")
+    assert tools.offered("outside-0", owner="ada") == []
+    assert [one.name for one in tools.offered("outside-249", owner="ada")] == ["f"]
+    assert tools.offered("outside-249", owner="eve") == []
+    assert [one.name for one in tools.offered("k", owner="ada")] == ["f"]
+
+
+def test_floods_are_refused() -> None:
+    tools = Host().tools()
     tools.offer("k", [function(f"f{number}") for number in range(100)], owner="ada")
     tools.offer("k", [function("f7")], owner="ada")
     with pytest.raises(LimitReached):
