@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from navi_jupyter.commands import Acceptance, Command, Prompt, Stop
 from navi_jupyter.errors import LeaseLost, NaviError
 from navi_jupyter.model.recalls import Recall, RecallCreate, When
-from navi_jupyter.model.sessions import Failure, Origin, OriginKind, Run, RunStatus, Session
+from navi_jupyter.model.sessions import Failure, Origin, OriginKind, Run, RunStatus, Session, needed_approval
 from navi_jupyter.orchestrator import active_run, command_handler, maintenance, run_endings, servers
 from navi_jupyter.orchestrator.active_run import RunEffects
 from navi_jupyter.orchestrator.command_handler import CommandHandler, Sender
@@ -317,6 +317,8 @@ class House:
         process = next(p for p in self.processes if run.id in p.runs)
         del process.runs[run.id]
         error = Failure(code=code, message=code) if code else None
+        if code == "needed_approval":
+            error = needed_approval(["run_code"])
         self.acting = process
 
         async def unit(tx: Any) -> Run | None:

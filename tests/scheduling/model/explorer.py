@@ -26,6 +26,7 @@ MOVES = 140
 ROUNDS = 600
 """After so many rounds without faults everything must be over."""
 
+CODES = ["provider", "provider", "needed_approval"]
 ENDINGS = [RunStatus.COMPLETED, RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.INTERRUPTED, RunStatus.TIMED_OUT]
 
 
@@ -195,7 +196,7 @@ class Explorer:
                     await self.house.effect(process, run, self.dice.choice(TOOLS))
                 if self.dice.random() < 0.4 or stop:
                     status = RunStatus.STOPPED if stop else self.dice.choice(ENDINGS)
-                    code = "provider" if status is RunStatus.FAILED else None
+                    code = self.dice.choice(CODES) if status is RunStatus.FAILED else None
                     self.house.note(f"{run.id} of {run.command_id} ends: {status}")
                     await self.house.end(run, status, told=self.dice.random() < 0.7, code=code)
                     await check_move(self.house)

@@ -130,6 +130,7 @@ async def check_rest(house: House) -> None:
                 if len([other for other in rows if other.slot == row.slot]) == 1:  # events tell firings by slot
                     _check_words(row, log[recall.id], details[row.id])
             await _check_runs(house, recall, rows, details)
+            await _check_unanswered(house, recall, rows)
             await _check_interrupted(house, state.recall, rows, details)
             _check_manual(house, recall, rows)
         except Violation as error:
@@ -341,6 +342,19 @@ async def _check_runs(house: House, recall: Recall, rows: Sequence[Firing], made
     require(not strangers, f"I5: runs that no firing knows: {strangers}")
     ids = [row.run_id for row in rows if row.run_id is not None]
     require(len(set(ids)) == len(ids), "I5: two firings share a run")
+
+
+async def _check_unanswered(house: House, recall: Recall, rows: Sequence[Firing]) -> None:
+    """Q1: a firing whose run needed approval has failed, says what it needed, and is not tried again."""
+    found = await house.users.fetch_all(
+        "SELECT id FROM runs WHERE recall_id = ? AND error_code = 'needed_approval'", (recall.id,)
+    )
+    needed = {run["id"] for run in found}
+    ended = {row.run_id: row for row in rows if row.run_id in needed}
+    require(needed == set(ended), f"Q1: tried again: {sorted(needed - set(ended))}")
+    for row in rows:
+        says = row.status is FiringStatus.FAILED and row.reason == "needed approval: run_code"
+        require(says == (row.run_id in needed), f"Q1: {row.id} is {row.status} ({row.reason}), its run {row.run_id}")
 
 
 async def _check_interrupted(house: House, recall: Recall, rows: Sequence[Firing], made: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from navi_jupyter.commands import Prompt
 from navi_jupyter.model.recalls import FiringStatus, Recall, RecallStatus
 from navi_jupyter.orchestrator.command_handler import CommandHandler
 from navi_jupyter.ports.recalls import Claimed, FiringState
-from navi_jupyter.scheduling import delivery, ledger, misfires, outcomes, planner, scheduler, service
+from navi_jupyter.scheduling import decisions, delivery, ledger, misfires, outcomes, planner, scheduler, service
 from navi_jupyter.scheduling.decisions import Busy, Happening, Move, decide
 from navi_jupyter.scheduling.scheduler import Scheduler
 from navi_jupyter.store import firings as ledger_sql
@@ -163,6 +163,11 @@ def no_limit_of_attempts(_house: House, patch: Patch) -> None:
         return decide(recall.but(policy=recall.policy.but(retries=10)), firing, happening, now)
 
     patch(outcomes, "decide", always_again)
+
+
+@mistake
+def what_needed_approval_is_tried_again(_house: House, patch: Patch) -> None:
+    patch(decisions, "UNANSWERED", ())
 
 
 @mistake
