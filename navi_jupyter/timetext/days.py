@@ -54,7 +54,7 @@ END_OF = (
 DAY = (
     rf"(?:(?:the\s+)?day\s+after\s+tomorrow|tomorrow|today|tonight|(?:on\s+)?{DATE}|on\s+{SLASHED}"
     rf"|on\s+\d{{1,2}}[.-]\d{{1,2}}(?![\w.-])"
-    rf"|on\s+the\s+\d{{1,2}}(?:st|nd|rd|th)|(?:on|next|this|coming|this\s+coming)\s+{WEEKDAY}\b"
+    rf"|on\s+the\s+\d{{1,2}}(?:st|nd|rd|th)|(?:on|(?:the\s+)?(?:next|this\s+coming|this|coming))\s+{WEEKDAY}\b"
     rf"|next\s+(?:week|month|year)|yesterday|last\s+(?:week|month|year|night|{WEEKDAY})|(?:in\s+)?{DURATION}\s+ago"
     rf"|{COUNTED}|(?:\d{{1,4}}|{NUMBER_WORD})\s+(?:months?|years?)\s+(?:from\s+now|later))"
 )
@@ -91,7 +91,7 @@ def dates_of(day: str, today: date) -> Iterator[date]:
         return _ends(end[1], end[2] == "next", end[3] == "year", today)
     if end := re.fullmatch(rf"(?:by |at )?(?:the )?(end|last day|beginning|start|first day|first) of ({MONTH})", words):
         return _ends_of_named(end[1], MONTHS.index(end[2][:3]) + 1, today)
-    if week := re.fullmatch(rf"(?:(last|next|this coming|coming|this) )?({WEEKDAY})", words):
+    if week := re.fullmatch(rf"(?:(?:the )?(last|next|this coming|coming|this) )?({WEEKDAY})", words):
         return _weekdays(week[1] or "", week[2], today)
     return _calendar_dates(words, day, today)
 

@@ -8,6 +8,7 @@ refused. Words further away are the message, also with a time in them, unless th
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 
 from ..errors import InvalidSchedule
 from .clocks import AMPM, BARE_HOUR, CLOCK, EXACT_CLOCK, NOT_A_THING, PART, PART_OF_DAY
@@ -53,16 +54,16 @@ _RIGHT = re.compile(
     rf"|[\s,]+(?:(?:and|or|but|not)\s+)*{_WANTS_TIME}(?:\s+(?!then\b)[^\s,;.!?]+)?"
     rf"|(?<=hour|ours)\s+\d{{1,2}}\b(?!\w)|(?<=\w)[.'’](?=\w)\S*|(?<=\d),\d+|[-–]\d\S*"
     rf"|[\s,]+\d{{1,2}}(?::\d\d)?(?:\s?{AMPM})?\s*[-–—]\s*\d\S*|[\s,]+at\s+the\s+(?:latest|earliest)"
-    rf"|[\s,]*['’]\d\d\b|\s+and\s+a\s+(?:bit|little)\b|\s?p\b|\s+(?:hrs?|hours?|min(?:ute)?s?|sec(?:ond)?s?|uhr|h)\b"
+    rf"|[\s,]*['’]\d\d\b|\s+and\s+(?:a\s+)?(?:bit|little|half|quarter)\b|(?<=[dkhr]s)\s+time\b|(?<=day)\s+next\b|\s?p\b|\s+(?:hrs?|hours?|min(?:ute)?s?|sec(?:ond)?s?|uhr|h)\b"
     rf"|[\s-]+(?:oh|fifteen|twenty|thirty|forty|fifty)\b|[\s,]+or\s+(?:so|later|earlier|sooner)\b|[\s,]+(?:at|@)\s*\d\S*(?<!%){NOT_A_THING}|[\s,]+(?:every|each)(?=\W*$)|\s+{_NUMBER}{_END}",
     re.IGNORECASE,
 )
 _LEFT = re.compile(
     rf"(?<![\w/.'’-])(?:(?:(?:on|at|by|in|from|between|until|till|after|before)\s+)?(?:(?<!the\s)(?:{_WHEN})"
     rf"|(?:at|by|from|between|until|till|after|before)\s+{_NUMBER})(?:[\s,]+|{_JOINT}(?=[\s\d]))*"
-    rf"|(?:(?:no|not)\s+)?(?:later|earlier|sooner|longer|more|less)\s+than\s+(?:at\s+)?|(?:(?:every|each|until|till|before|after|from|between|except|excluding|during|since|within|not|past"
-    rf"|starting|beginning|first|second|third|fourth|fifth|last)\s+)+(?:(?:the|about|around|on|at|of)\s+)*"
-    rf"|(?:early|late|later|around|about|approximately|roughly|sometime|some\s+time|mid)\s+(?:on\s+|in\s+)?"
+    rf"|(?:(?:no|not)\s+)?(?:later|earlier|sooner|longer|more|less)\s+than\s+(?:at\s+)?|(?:(?:every|each|until|till|before|after|from|between|except|excluding|during|since|within|not"
+    r"|next|coming|past|starting|beginning|first|second|third|fourth|fifth|last)\s+)+(?:(?:the|about|around|on|at|of)\s+)*"
+    rf"|(?:(?:short|ahead|shy)\s+of|prior\s+to)\s+|(?:early|late|later|around|about|approximately|roughly|sometime|some\s+time|mid)\s+(?:on\s+|in\s+)?"
     rf"|on\s+(?:the\s+)?\d{{1,2}},?\s+|:\d\d\s+"
     rf"|(?:(?:morning|evening|night|afternoon|day|week)\s+(?:of|before|after)\s+)"
     rf"|(?:(?<=\Ame\s)|(?<=\sme\s)|(?<=\A))\d{{1,2}}\s+)\Z",
@@ -130,6 +131,27 @@ def completes(first: str, other: str) -> bool:
         not days
         and re.search(rf"\b(?:{WEEKDAY}s?|tomorrow|tonight|{DATE}|next\s+\w+)", other, re.IGNORECASE) is not None
     )
+
+
+_SHORT_FORMS = dict.fromkeys(("tmrw", "tmr", "tmw", "tomo", "2moro", "2morrow", "2mrw"), "tomorrow") | {
+    "2nite": "tonight", "tonite": "tonight", "2day": "today", "ev": "every",
+}  # fmt: skip
+_TIME_WORDS = (
+    "tomorrow", "tonight", "yesterday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday",
+    "morning", "afternoon", "evening", "midnight", "minutes", "hours", "weekday", "weekdays", "weekend", "january",
+    "february", "april", "august", "september", "october", "november", "december",
+)  # fmt: skip
+
+
+def misspelt(word: str) -> str | None:
+    """The word of time that a word beside a time seems to be meant for: ``tomorow``, ``tmrw``; else None."""
+    lowered = word.lower()
+    if lowered in _SHORT_FORMS:
+        return _SHORT_FORMS[lowered]
+    if len(lowered) < 5 or lowered in _TIME_WORDS or (lowered.endswith("s") and lowered[:-1] in _TIME_WORDS):
+        return None
+    close = get_close_matches(lowered, _TIME_WORDS, n=1, cutoff=0.83)
+    return close[0] if close and close[0][0] == lowered[0] else None
 
 
 class HalfRead(InvalidSchedule):

@@ -20,7 +20,7 @@ from ..model.recalls import EverySpec, OnceSpec, ScheduleSpec
 from .clocks import CLOCK, DOTTED_CLOCK
 from .days import DAY, WEEKDAY
 from .durations import DURATION, NUMBER, read_duration
-from .extent import HalfRead, completes, extent_of, is_adjective
+from .extent import HalfRead, completes, extent_of, is_adjective, misspelt
 from .instants import Timed
 from .phrases import CRON_FIELD, exact_form, forms, read_stretch, read_when, refuse_vague
 
@@ -79,6 +79,9 @@ def _check_rest(text: str, start: int, end: int, schedule: ScheduleSpec) -> None
         other = text[other_start:other_end]
         if completes(found, other) or (not in_front and _leads(text, other_start)):
             raise HalfRead(found, other, f"Write all of the time in one place, as in {found} {other}")
+    for word in (*re.findall(r"(\w+)[\s,]*\Z", text[:start]), *re.findall(r"\A[\s,]*(\w+)", text[end:])):
+        if meant := misspelt(word):
+            raise HalfRead(found, word, f"Write {meant} if that is meant")
     rest = f"{text[:start]} \0 {text[end:]}"
     far = _FAR_ANCHOR.search(rest)
     if not isinstance(schedule, OnceSpec):
@@ -147,7 +150,7 @@ def read_leading(text: str, now: datetime, zone: str) -> Timed | None:
 
 _LEADING = re.compile(
     rf"(?:(?:cron:?\s+)?(?:[\d*]\S*(?<=[\d*,/-])\s+(?:{CRON_FIELD}\s+){{3}}{CRON_FIELD}|@[a-z]+)"
-    rf"|{DURATION}(?!\s+(?:ago|from|later|before|after|of|in|on|at|until|and|every)\b|[^\s,;:]))(?=[\s,;:]|$)",
+    rf"|(?![0-2]\d[0-5]\d\s?h){DURATION}(?!\s+(?:ago|from|later|before|after|prior|ahead|short|shy|past|into|to|of|in|on|at|until|and|every)\b|[^\s,;:]))(?=[\s,;:]|$)",
     re.IGNORECASE,
 )
 """Cron fields and bare durations, which are times only where a sentence begins with them."""

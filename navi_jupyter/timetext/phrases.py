@@ -131,15 +131,20 @@ def _bounded(words: str, now: datetime, zone: str) -> Timed | None:
         return None
     policy = timed.policy
     schedule: ScheduleSpec = timed.schedule
-    for bound, value in bounds:
+    begins = now
+    # The start first: a length is counted from it.
+    for bound, value in sorted(bounds, key=lambda item: item[0]["start"] is None):
         if bound["until"]:
             if _of_days(schedule) and not re.search(CLOCK, head, re.IGNORECASE) and (at := re.search(CLOCK, value)):
                 raise HalfRead(head, f"until {value}", f"Write {head} {at[0]} until {value.replace(at[0], '').strip()}")
             policy = policy.model_copy(update={"until": _end(words, value, now, zone)})
         elif bound["start"]:
             schedule = _started(schedule, value, now, zone)
+            begins = (
+                schedule.start.astimezone(now.tzinfo) if isinstance(schedule, EverySpec) and schedule.start else now
+            )
         elif bound["lasting"]:
-            policy = policy.model_copy(update={"until": _lasting(bound["lasting"], now, zone)})
+            policy = policy.model_copy(update={"until": _lasting(bound["lasting"], begins, zone)})
         else:
             many = 2 if value.lower() == "twice" else int(number(value.lower().removesuffix("times").strip()))
             policy = policy.model_copy(update={"max_fires": many})
