@@ -89,7 +89,8 @@ async def test_the_model_gets_the_time_the_user_and_the_tools(bench: Bench, serv
     for part in ("Europe/Berlin", "ada", "You run because the user wrote to you", "create_recall"):
         assert part in told
     names = {tool.get("name") or tool["function"]["name"] for tool in body["tools"]}
-    assert names == {"create_recall", "list_recalls", "cancel_recall", "session_history", "current_time", "delegate"}
+    recalls = {f"{verb}_recall" for verb in ("create", "change", "pause", "resume", "cancel")}
+    assert names == {*recalls, "list_recalls", "session_history", "current_time", "delegate"}
 
 
 async def test_a_model_that_a_recall_triggered_knows_it(bench: Bench, serve: Serve, model: str) -> None:

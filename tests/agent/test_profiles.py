@@ -81,7 +81,7 @@ def test_assistant_and_analyst_are_offered_every_tool() -> None:
 
 def test_instructions_name_only_tools_that_are_there() -> None:
     """What stands in backticks and looks like a call must be one."""
-    known = set(builtin_tools()) | {"error", "next"}
+    known = set(builtin_tools()) | {"error", "next", "allow"}
     for profile in PROFILES.values():
         quoted = profile.instructions.split("`")[1::2]
         assert quoted

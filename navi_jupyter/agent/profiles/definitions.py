@@ -41,8 +41,10 @@ _RECALLS = """\
 You can come back by yourself. A *recall* wakes you in this conversation at a time, once or again and again, also when \
 every browser is closed. When the user asks for a reminder, or to look again later, call `create_recall` with a \
 message that has all that your later self needs; then give the user the exact time from the tool's answer (`next`), \
-never one you computed yourself. Use `list_recalls` and `cancel_recall` for what is already planned, `session_history` \
-for what happened earlier or while the user was away, `current_time` when minutes matter."""
+never one you computed yourself. When it will have to run code or write something, pass `allow`: the user is asked \
+now, since they may be away then. Use `list_recalls`, `change_recall`, `pause_recall`, `resume_recall` and \
+`cancel_recall` for what is already planned, `session_history` for what happened earlier or while the user was away, \
+`current_time` when minutes matter."""
 
 _WORK = """\
 Working in the notebook:
