@@ -299,6 +299,45 @@ def test_ctrl_c_in_the_code_ends_it_and_stops_the_run(
     assert kernel.ok("print('quiet')").stdout == "quiet\n"
 
 
+@pytest.mark.parametrize("way", ["navi.ask", "ask_async"])
+def test_ctrl_c_while_nothing_executes_stops_the_run_and_keeps_the_answer_so_far(
+    way: str, ask: Callable[..., Shown], kernel: NotebookKernel, server: JupyterServer
+) -> None:
+    session = session_of(server, kernel)["id"]
+    pressed: list[bool] = []
+
+    def press(shown: Shown) -> None:
+        if "Thinking" in shown.text and not pressed:
+            pressed.append(True)
+            kernel.interrupt()
+
+    shown = ask(Reply("Thinking", *(f" {n}" for n in range(200)), delay=0.2), way=way, seen=press)
+    assert shown.status == "error"
+    assert "navi: Interrupted; the run was stopped." in shown.error
+    assert "stopped" in shown.last["text/plain"]
+    (run, *_) = server.get(f"navi/api/sessions/{session}/runs")["runs"]
+    assert run["status"] == "stopped"
+
+
+def test_two_answers_awaited_at_once_each_have_the_outputs_of_their_own_code(
+    ask: Callable[..., Shown], kernel: NotebookKernel, provider: ScriptedProvider, server: JupyterServer
+) -> None:
+    find = "import asyncio\nfrom navi_jupyter.kernel import notebook\nfrom navi_jupyter.kernel.client import client"
+    kernel.ok(f"{find}\nother = notebook.create(client.current_service(), profile='trusted')['id']")
+    code = "import asyncio\nfor n in range(5):\n    print('{0}', n)\n    await asyncio.sleep(0.05)"
+    provider.restart(
+        Reply(calls=runs(code.format("ONE")).calls, when="question alpha"),
+        Reply(calls=runs(code.format("TWO")).calls, when="question beta"),
+        Reply("Done."),
+    )
+    both = "await asyncio.gather(navi.ask_async('question alpha'), navi.ask_async('question beta', session=other))"
+    shown = error_free(kernel.run(f"r = {both}"))
+    last = [request.body["messages"][-1] for request in provider.requests]
+    results = [json.dumps(message) for message in last if message["role"] == "tool"]
+    assert sorted(["ONE" in result, "TWO" in result] for result in results) == [[False, True], [True, False]]
+    assert shown.stdout.count("ONE") == shown.stdout.count("TWO") == 5
+
+
 # --- nested -----------------------------------------------------------------------------------------------------------
 
 

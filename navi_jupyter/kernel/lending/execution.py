@@ -26,6 +26,7 @@ from .signals import AGAIN, CellSignals
 _NEXT_NUMBER = "_navi_next_number"  # an attribute of the shell, which outlives a reload of this package
 
 _inside: ContextVar[bool] = ContextVar("navi_inside", default=False)
+_turn = asyncio.Lock()  # of code in cells that await, on the kernel's loop
 _executing: LentExecution | None = None  # the one in progress; there is one main thread
 
 
@@ -62,6 +63,7 @@ class LentExecution:
         self.code = str(request.get("code") or "")
         self.silent = bool(request.get("silent"))
         self.shown = False  # an output of it has appeared in the cell
+        self.dropped = False  # it is not wanted any more: if it has not begun, it does not
         self.by_user = False  # the user pressed Ctrl-C in it
         self.earlier_threads: WeakSet[threading.Thread] = WeakSet()
         self._store_history = bool(request.get("store_history")) and not self.silent
@@ -87,6 +89,14 @@ class LentExecution:
 
     async def run_async(self) -> None:
         """Execute, in a cell that awaits. Raises AwaitInterrupted afterwards when the user pressed Ctrl-C."""
+        # A cell may await several answers at once: their runs' code takes turns, or each took the other's outputs.
+        async with _turn:
+            if not self.dropped:
+                await self._run_async()
+        if self.by_user:
+            raise AwaitInterrupted
+
+    async def _run_async(self) -> None:
         self._results.begin()
         reply: Content = _interrupted()
         try:
@@ -101,8 +111,6 @@ class LentExecution:
                 reply = self._reply(shell, number, lambda _: None if task.cancelled() else task.result())
         finally:
             self._results.end(reply)
-        if self.by_user:
-            raise AwaitInterrupted
 
     def on_signal(self, by_user: bool) -> None:
         """SIGINT has come while it runs. Called in the signal's handler, on the main thread."""

@@ -194,7 +194,9 @@ class KernelLoan:
         work = self._work.get(request)
         if work is None or work.cancel():  # it has not begun, and will not
             return
-        await self._signals.interrupt(self._executions[request].on_signal)
+        execution = self._executions[request]
+        execution.dropped = True
+        await self._signals.interrupt(execution.on_signal)
 
     def _on_ctrl_c(self, request: str) -> None:
         # In a signal's handler, on the main thread. The end waits: else the run went on before it is stopped.
