@@ -205,7 +205,7 @@ async def test_a_sentence_is_previewed_with_the_message_that_is_left(api: Api) -
     ("text", "code", "says"),
     [
         ("in a nutshell what did we do", "invalid_request", "There is no time in"),
-        ("tomorrow at noon and at 6pm look", "invalid_schedule", "Put the whole time in quotation marks"),
+        ("tomorrow at noon and at 6pm look", "invalid_schedule", "in quotation marks"),
         ("twice a day look", "invalid_schedule", "leaves open when"),
     ],
 )
