@@ -22,13 +22,14 @@ import nbformat
 import pytest
 from jupyter_core.utils import ensure_async
 from jupyter_server.serverapp import ServerApp
+from nbformat.sign import NotebookNotary
 from tornado.web import HTTPError
 
 from navi_jupyter.errors import InvalidRequest, NotebookNotFound
 
 from .test_notebook_moves import World, sources
 
-HISTORIES = int(os.environ.get("NAVI_HISTORIES", "12"))
+HISTORIES = int(os.environ.get("NAVI_HISTORIES", "8"))
 SEED = int(os.environ.get("NAVI_SEED", "0"))
 STEPS = 16
 NAMES = ("work", "Work", "notes", "a b", "ä")
@@ -200,16 +201,17 @@ class History:
         if (book := self.any()) is not None and book.path is not None:
             model = await ensure_async(self.world.parts.contents_manager.copy(book.path, book.path.rpartition("/")[0]))
             await self.settle()
-            self.copied(book, model["path"])
-            book.copies.clear()  # it is the copy that carries no id
+            self.copied(book, model["path"], carries=book.session is not None and not book.carries)
             if book.carries:
                 book.seen = book.path
 
-    def copied(self, book: Book, path: str) -> None:
+    def copied(self, book: Book, path: str, *, carries: bool = True) -> None:
+        """``carries``: the copy may carry the id of the original, or be taken for it by its cells."""
         self.log.append(f"copy {book.path} -> {path}")
         made = Book(path=path, cells=list(book.cells), old=book.old)
         self.books.append(made)
-        book.copies.add(id(made))
+        if carries:
+            book.copies.add(id(made))
 
     async def delete(self) -> None:
         if (book := self.any(original=True)) is not None and book.path is not None:
@@ -380,11 +382,16 @@ class History:
         assert there == {book.path: book.cells for book in self.books if book.path is not None}
 
 
+@pytest.mark.timeout(120 + 4 * HISTORIES)
+@pytest.mark.parametrize("way", ["its own way to the file", "through the contents manager"])
 async def test_a_conversation_stays_with_its_notebook_whatever_is_done_to_it(
-    jp_serverapp: ServerApp, tmp_path: Path
+    jp_serverapp: ServerApp, tmp_path: Path, way: str
 ) -> None:
     manager = jp_serverapp.contents_manager
     manager.delete_to_trash = False
+    if way == "its own way to the file":  # see `notebooks.contents`: signatures in a file, as a server has them
+        signatures = str(tmp_path / "signatures.db")
+        manager.notary = NotebookNotary(parent=manager, db_file=signatures)  # type: ignore[no-untyped-call]
     kernel = await jp_serverapp.session_manager.create_session(path="x", name="x", type="console")
     kernel_id = kernel["kernel"]["id"]
     jp_serverapp.kernel_manager.notify_connect(kernel_id)
