@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from navi_jupyter.agent.offline.backend import OfflineBackend
 from navi_jupyter.agent.profiles.definitions import PROFILES, Profile
 from navi_jupyter.agent.registry import AgentParts
 from navi_jupyter.agent.run.backend import PydanticAIBackend
@@ -299,3 +300,18 @@ async def test_leave_that_could_never_be_used_is_refused_when_it_is_given() -> N
             with pytest.raises(InvalidRequest, match=why):
                 await lab.parts.check_leave([name], context)
         await lab.parts.check_leave(["write_file", "effect:write"], context)
+
+
+async def test_the_offline_backend_says_what_a_recall_needed_too() -> None:
+    lab = Lab(ceiling={"list_variables": Permission.ASK})
+    lab.bench.loop = OfflineBackend(lab.parts)
+    origin = await lab.recall()
+    assert origin.recall_id is not None
+    await lab.bench.desk.patch(origin.recall_id, RecallPatch(message="what variables are there?"), owner="ada")
+    by_recall = await lab.bench.run("what variables are there?", origin=origin)
+    assert by_recall.result is not None
+    assert by_recall.result.failure is not None
+    assert by_recall.result.failure.message == "needed approval: list_variables"
+    by_user = await lab.bench.run("what variables are there?")
+    assert by_user.result is not None
+    assert by_user.result.failure is None, "they read in the answer that it needs their approval"
