@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,3 +134,24 @@ def test_jupyter_console_shows_the_answer_and_the_outputs_of_code_that_ran_in_it
     finally:
         console.close()
     assert not server.get("api/kernels")
+
+
+def test_code_for_a_run_that_died_with_its_server_is_ended_by_the_kernel_itself(
+    server: JupyterServer, provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    began = tmp_path / "began"
+    code = f"import pathlib, time\npathlib.Path({str(began)!r}).write_text('yes')\ntime.sleep(600)"
+    provider.restart(runs(code), Reply("never"))
+    sources = (PREPARE, "%navi go on", "print('and on')")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    client = NotebookClient(notebook, timeout=100, kernel_name="python3", allow_errors=True)
+    executing = threading.Thread(target=client.execute, daemon=True)
+    executing.start()
+    server.wait_for(began.exists)
+    server.kill9()
+    server.start()
+    executing.join(90)
+    assert not executing.is_alive()
+    errors = [output.ename for output in notebook.cells[1].outputs if output.output_type == "error"]
+    assert errors == ["KeyboardInterrupt", "RunDidNotComplete"]
+    assert notebook.cells[2].outputs[0].text == "and on\n"
