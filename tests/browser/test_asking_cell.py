@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
-from tests.browser.hosts import AXE, PANEL, Host, kernel_is, run_cell, shot
+from tests.browser.hosts import AXE, PANEL, Host, chat_of, kernel_is, run_cell, shot
 from tests.browser.test_agent import EVERYTHING, PATIENCE, environment
 from tests.kernel.test_control import provider_of
 from tests.support.needs import needed
@@ -185,6 +186,71 @@ def test_where_a_page_cannot_report_its_buttons_no_box_for_input_stays_beside_th
     card(page, 1).locator("[data-navi=ask-approve]").click()
     expect(output(page, 1)).to_contain_text("Done.")
     done(page, 1)
+
+
+def runs(code: str, number: int = 1) -> Call:
+    return Call("run_code", {"code": code}, id=f"k-{number}")
+
+
+PLOT = "import matplotlib.pyplot as plt\nprint('drawing', n)\nplt.plot(range(n))\nplt.show()\nn + 1"
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_the_agent_sees_the_variables_and_runs_code_in_the_cell_that_waits(
+    host: Host, context: BrowserContext, play: Callable[..., None], provider: ScriptedProvider, door: str
+) -> None:
+    needed(find_spec("matplotlib") is not None, "matplotlib")
+    play(
+        Reply("I look. ", calls=(Call("list_variables", {}, id="k-0"),)),
+        Reply("Now the plot. ", calls=(runs(PLOT),)),
+        Reply("And a mistake. ", calls=(runs("1 / 0", 2),)),
+        Reply("All seen."),
+    )
+    page = opened(host, context, f"code-{door}", "n = 41", DOORS[door], "seen = n")
+    run_cell(page, 1)
+    done(page, 1)
+    run_cell(page, 2)
+    card(page, 2).locator("[data-navi=ask-always]").click()
+    expect(output(page, 2)).to_contain_text("All seen.")
+    done(page, 2)
+    text = output(page, 2).inner_text()
+    words = ["I look.", "Now the plot.", "drawing 41", "42", "And a mistake.", "ZeroDivisionError", "All seen."]
+    places = [text.index(word) for word in words]
+    assert places == sorted(places), text
+    assert output(page, 2).locator("img").count() == 1
+    answered = [str(request.body["messages"]) for request in provider.requests]
+    assert "41" in answered[1]
+    assert "drawing 41" in answered[2]
+    assert "ZeroDivisionError" in answered[3]
+    shot(page, f"{host.app}-code-{door}")
+
+
+CHAT = "navi.chat()"
+SLOW = "import time\nstep = 0\nprint('begun', flush=True)\nfor step in range(600):\n    time.sleep(0.1)"
+
+
+def allowed(page: Page, index: int) -> None:
+    card(page, index).locator("[data-navi=ask-approve]").click()
+    expect(output(page, index)).to_contain_text("begun")
+
+
+def test_a_stop_in_the_chat_ends_the_code_and_the_cell_that_waits(
+    host: Host, context: BrowserContext, play: Callable[..., None]
+) -> None:
+    play(Reply("I begin. ", calls=(runs(SLOW),)), Reply("unwanted"))
+    page = opened(host, context, "stop", CHAT, "%navi do it", "print('step', step)")
+    run_cell(page, 1)
+    chat = chat_of(page)
+    run_cell(page, 2)
+    allowed(page, 2)
+    chat.locator("[data-navi=stop]").click()
+    done(page, 2)
+    expect(output(page, 2)).to_contain_text("stopped")
+    assert "I begin." in output(page, 2).inner_text()
+    run_cell(page, 3)
+    done(page, 3)
+    expect(output(page, 3)).to_contain_text("step")
+    shot(page, f"{host.app}-stopped")
 
 
 def test_a_question_below_a_cell_is_accessible_in_both_themes(
