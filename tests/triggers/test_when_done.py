@@ -222,6 +222,6 @@ def test_a_time_in_english_is_read_back_with_its_next_times_before_it_is_stored(
     odd = kernel.ok('%navi recall cron "*/90 * * * *" look')
     assert "Note: a step of 90 minutes is longer than the hour" in odd.stdout
     refused = kernel.run("%navi recall tomorrow at noon and at 6pm look")
-    assert "Put the whole time in quotation marks" in refused.error
+    assert "in quotation marks" in refused.error
     for recall in server.get("navi/api/recalls?status=pending")["recalls"]:
         server.request("DELETE", f"navi/api/recalls/{recall['id']}")
