@@ -169,7 +169,7 @@ class NotebookLinks:
         mark = await self._mark(path)
         if mark is None and not link.fingerprint and link.state != "linked":
             return path  # it was bound before there was a file, and there is none yet
-        if mark is not None and is_same(link, mark):
+        if mark is not None and is_same(link, mark) and not self._is_claimed(link, path, mark):
             return path
         found = await self._search(link, path)
         if found is None and mark is not None and mark.id is None and shares_cell(link, mark):
@@ -221,7 +221,15 @@ class NotebookLinks:
             return None
         tree = self._tree
         async with self._searches.setdefault(link.session_id, asyncio.Lock()):
-            return await asyncio.to_thread(lambda: search(tree, link, path))
+            return await asyncio.to_thread(lambda: search(tree, link, path, self._is_claimed))
+
+    def _is_claimed(self, link: NotebookLink, path: str, mark: NotebookMark) -> bool:
+        """Whether a notebook is a copy that has a session of its own, whose id its page has not saved yet. Blocks."""
+        return any(
+            one.path == path and one.owner == link.owner and one.state == "pending" and shares_cell(one, mark)
+            for one in self._store.links_now(path, None)
+            if one.session_id != link.session_id and link.state != "earlier"
+        )
 
 
 class AnotherNotebook(Exception):
@@ -249,12 +257,14 @@ class NotebookOwner:
             set_id(metadata, link.session_id)
 
 
-def search(tree: Tree, link: NotebookLink, path: str) -> str | None:
+def search(
+    tree: Tree, link: NotebookLink, path: str, is_claimed: Callable[[NotebookLink, str, NotebookMark], bool]
+) -> str | None:
     """The path of the link's notebook below the root, another than ``path``. Blocks, for a bounded time."""
     needles = [link.session_id.encode()]
     if link.state != "linked":
         needles += [mark.encode() for mark in link.fingerprint if not mark.startswith(("=", "-"))]
-    carriers: list[tuple[float, str]] = []
+    carriers: list[tuple[int, float, str]] = []
     similar: list[str] = []
     for candidate, modified in _notebooks(tree, path):
         if candidate == path:
@@ -266,12 +276,15 @@ def search(tree: Tree, link: NotebookLink, path: str) -> str | None:
             mark = mark_of(parse_notebook(raw, candidate))
         except (NotFound, FileRefused, InvalidRequest):
             continue
+        if is_claimed(link, candidate, mark):
+            continue
         if mark.id == link.session_id:
-            carriers.append((modified, candidate))
+            carriers.append((-len(mark.cells.intersection(link.fingerprint)), modified, candidate))
         elif mark.id is None and is_same(link, mark):
             similar.append(candidate)
     if carriers:
-        return min(carriers)[1]  # a move keeps the time of the file, a copy does not
+        # Of copies the one with most of the cells that it had last; then the older one: a move keeps a file's time.
+        return min(carriers)[2]
     return similar[0] if len(similar) == 1 else None  # of several that share cells each may be it
 
 
