@@ -226,7 +226,8 @@ def test_the_agent_sees_the_variables_and_runs_code_in_the_cell_that_waits(
 
 
 CHAT = "navi.chat()"
-SLOW = "import time\nstep = 0\nprint('begun', flush=True)\nfor step in range(600):\n    time.sleep(0.1)"
+# The word that it prints is not in it: the question shows the code.
+SLOW = "import time\nstep = 0\nprint('be' + 'gun', flush=True)\nfor step in range(600):\n    time.sleep(0.1)"
 
 
 def allowed(page: Page, index: int) -> None:
@@ -251,6 +252,44 @@ def test_a_stop_in_the_chat_ends_the_code_and_the_cell_that_waits(
     done(page, 3)
     expect(output(page, 3)).to_contain_text("step")
     shot(page, f"{host.app}-stopped")
+
+
+@pytest.mark.parametrize("door", ["line", "awaited"])
+def test_the_interrupt_button_ends_the_code_the_run_and_the_cell(
+    host: Host, context: BrowserContext, play: Callable[..., None], door: str
+) -> None:
+    play(Reply("I begin. ", calls=(runs(SLOW),)), Reply("unwanted"))
+    page = opened(host, context, f"ctrl-c-{door}", DOORS[door], "print('step', step)")
+    run_cell(page, 1)
+    allowed(page, 1)
+    page.evaluate("() => { jupyterapp.commands.execute('notebook:interrupt-kernel'); return null; }")
+    done(page, 1)
+    run_cell(page, 2)
+    done(page, 2)
+    expect(output(page, 2)).to_contain_text("step")
+    session = host.server.get("navi/api/sessions")["sessions"][0]["id"]
+    host.server.wait_for(lambda: host.server.get(f"navi/api/sessions/{session}")["run"] is None)
+    (run, *_) = host.server.get(f"navi/api/sessions/{session}/runs")["runs"]
+    assert run["status"] == "stopped"
+    assert "unwanted" not in output(page, 1).inner_text()
+
+
+def test_a_restart_of_the_kernel_in_which_a_cell_waits_ends_its_code(
+    host: Host, context: BrowserContext, play: Callable[..., None]
+) -> None:
+    play(Reply("I begin. ", calls=(runs(SLOW),)), Reply("It was restarted."))
+    page = opened(host, context, "restart", "%navi do it", PREPARE)
+    run_cell(page, 1)
+    allowed(page, 1)
+    page.evaluate(f"async () => {{ await {PANEL}.sessionContext.restartKernel(); }}")
+    session = host.server.get("navi/api/sessions")["sessions"][0]["id"]
+    host.server.wait_for(lambda: host.server.get(f"navi/api/sessions/{session}")["run"] is None)
+    # Jupyter interrupts a kernel before it ends it: for the run that is Ctrl-C in its code.
+    (run, *_) = host.server.get(f"navi/api/sessions/{session}/runs")["runs"]
+    assert run["status"] in ("stopped", "completed")
+    kernel_is(page, "idle")
+    run_cell(page, 2)
+    done(page, 2)
 
 
 def test_a_question_below_a_cell_is_accessible_in_both_themes(
