@@ -135,13 +135,14 @@ class NotebookLinks:
 
     async def _follow_copy(self, source: str, path: str) -> None:
         """Of the two that carry an id now, the one that was copied is the session's notebook."""
+        async with self._moving:
+            await self._store.forget(path)  # a notebook that was there before is gone
         original, made = await self._mark(source), await self._mark(path)
-        if original is None or original.id is None or made is None or made.id != original.id:
+        if made is None or made.id is None:
             return
-        link = await self._store.link(original.id)
-        if link is None:
-            return
-        if link.path != source and not await self.is_elsewhere(link, source):
+        link = await self._store.link(made.id)
+        is_original = link is not None and original is not None and original.id == made.id
+        if link is not None and is_original and link.path != source and not await self.is_elsewhere(link, source):
             await self.relocate(link.session_id, source)
         await self._remove_id(path, made)
 
