@@ -28,9 +28,14 @@ from .event_writer import EventWriter
 from .run_endings import close_run, interrupt_event, unanswered
 from .transcript import fold_frames
 
+RECALL_PATIENCE = 60.0
+"""Seconds for which a recall's run waits for its user, who may have left the view open and gone."""
+
 
 def opened(ask: Ask, run: Run, at: datetime, *, approval_timeout: float, durable: bool) -> Interrupt:
     """The open question for what a run asks."""
+    if run.origin.kind is OriginKind.RECALL:
+        approval_timeout = min(approval_timeout, RECALL_PATIENCE)
     return Interrupt(
         id=new_id("i"),
         session_id=run.session_id,

@@ -130,7 +130,11 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
     max_iterations = _Count(50, min=1, help="Requests to the model in one run.")
     run_timeout = _Seconds(600.0, min=0.001, help="Seconds after which a run ends as timed out.")
     stop_deadline = _Seconds(10.0, min=0.0, help="Seconds from a stop that was asked for to the forced end of the run.")
-    approval_timeout = _Seconds(3600.0, min=0.001, help="Seconds until an unanswered question to the user expires.")
+    approval_timeout = _Seconds(
+        3600.0,
+        min=0.001,
+        help="Seconds until an unanswered question to the user expires; that of a recall's run after a minute at most.",
+    )
     run_token_budget = _Count(0, min=0, help="Tokens that one run may use up, in and out. 0: no limit.")
     run_cost_budget = _Seconds(
         0.0, min=0.0, help="US dollars that one run may cost, where the price is known. 0: no limit."

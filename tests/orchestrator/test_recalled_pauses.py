@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +277,25 @@ async def test_a_question_of_a_recall_that_expires_ends_its_firing_as_failed(tmp
             asked = await w.prompt(sid, "ask 1 0.2")
             await w.until_end(sid, asked.run_id)
             assert await w.status(sid, asked.run_id) == "completed", "a user's own run goes on without"
+
+
+async def test_a_question_of_a_recall_is_open_for_a_minute_at_most_though_a_view_is_open(tmp_path: Path) -> None:
+    # Seen to fail before: a tab that was left open kept the run waiting for an hour.
+    async with recalled(tmp_path) as w:
+        sid = await w.session()
+        async with w.watched(sid):
+            await w.recall(sid, "ask 1")
+            await w.until(sid, told("opened"))
+            prompt = await w.prompt(sid, "ask 1")
+            log = await w.until(sid, lambda e: told("opened")(e) and e["run_id"] == prompt.run_id)
+    by_recall, by_user = [e["event"]["value"]["interrupt"] for e in log if told("opened")(e)]
+    assert seconds_open(by_recall) == 60
+    assert seconds_open(by_user) == 3600
+
+
+def seconds_open(question: dict[str, Any]) -> float:
+    began, ends = (datetime.fromisoformat(question[name]) for name in ("created_at", "expires_at"))
+    return (ends - began).total_seconds()
 
 
 async def test_a_question_in_memory_of_a_recall_is_not_waited_for_either(tmp_path: Path) -> None:
