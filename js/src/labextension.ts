@@ -143,7 +143,7 @@ function reportDrawn(session: string, interrupt: string): void {
 async function findSession(path: string): Promise<string | null> {
   const config = readPageConfig();
   if (!config) return null;
-  const { body } = await new WebSocketTransport(config).request("POST", "sessions/find", { notebook_path: path });
+  const { body } = await new WebSocketTransport(config).request("POST", "sessions/find", { notebook_path: path, is_open: true });
   const session = isObject(body) ? body["session"] : null;
   return isObject(session) && typeof session["id"] === "string" ? session["id"] : null;
 }

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from ..handles import short_handle
 from .client.client import Service
@@ -18,6 +19,7 @@ from .grammar.times import local_zone
 from .shell import current_request, kernel_id
 
 LONGEST_SOURCE = 100_000  # characters of a cell that the server takes
+LONGEST_ID = 200
 
 
 def notebook_path(root_dir: str | None, env: Mapping[str, str] | None = None) -> str | None:
@@ -28,12 +30,31 @@ def notebook_path(root_dir: str | None, env: Mapping[str, str] | None = None) ->
     name = (os.environ if env is None else env).get("JPY_SESSION_NAME")
     if not name:
         return None
-    path = Path(name)
+    return _below(root_dir, Path(name)) or str(PurePosixPath(name))
+
+
+def _below(root_dir: str | None, path: Path) -> str | None:
+    """An absolute path relative to the server's root; None outside of it."""
     if root_dir and path.is_absolute():
         for root in (Path(root_dir), Path(root_dir).resolve()):
             if path.is_relative_to(root):
-                return str(PurePosixPath(path.relative_to(root)))
-    return str(PurePosixPath(path))
+                return PurePosixPath(path.relative_to(root)).as_posix()
+    return None
+
+
+VSCODE = "vscode-notebook-cell"  # the scheme of the addresses that it gives to cells
+
+
+def vscode_path(root_dir: str | None, cell_id: str) -> str | None:
+    """The notebook of a cell of VS Code, which names the file in the cell's address; None outside of the server's root.
+
+    There its kernel has no notebook of Jupyter's: at most one with a made-up name, another one at each start.
+    """
+    address = urlsplit(cell_id)
+    if address.scheme != VSCODE:
+        return None
+    path = unquote(address.path)
+    return _below(root_dir, Path(path.lstrip("/") if os.name == "nt" else path))
 
 
 def session_id(service: Service) -> str:
@@ -132,16 +153,25 @@ def describe(found: Mapping[str, Any]) -> str:
 
 def _here(service: Service) -> dict[str, Any]:
     """This kernel and its notebook, as far as the kernel knows: its environment keeps the path of its start."""
-    path = notebook_path(service.connection.root_dir)
-    return {"notebook_path": path, "kernel_id": kernel_id(), "timezone": local_zone()}
+    root_dir = service.connection.root_dir
+    here = {"notebook_path": notebook_path(root_dir), "kernel_id": kernel_id(), "timezone": local_zone()}
+    named = vscode_path(root_dir, _cell_id())
+    return here if named is None else here | {"notebook_path": named}
+
+
+def _cell_id() -> str:
+    """What the front end calls the running cell; empty where it does not say."""
+    metadata = current_request().get("metadata") or {}
+    return str(metadata.get("cellId") or metadata.get("cell_id") or "")
 
 
 def _asking_cell() -> dict[str, Any]:
-    """The running cell: its source, and its id where the front end sends that."""
-    request = current_request()
-    metadata, source = request.get("metadata") or {}, str((request.get("content") or {}).get("code") or "")
+    """The running cell: its source, and its id where the front end sends the one that the notebook has."""
+    source, cell_id = str((current_request().get("content") or {}).get("code") or ""), _cell_id()
+    is_vscode = cell_id.startswith(f"{VSCODE}:")
     return {
-        "cell_id": metadata.get("cellId") or metadata.get("cell_id"),
+        "cell_id": cell_id if 0 < len(cell_id) <= LONGEST_ID and not is_vscode else None,
+        "is_open": True if is_vscode else None,  # it asks what to do when a file that it shows is changed
         "cell_source": source if 0 < len(source) <= LONGEST_SOURCE else None,
     }
 

@@ -88,6 +88,8 @@ class NotebookSessions:
             if path is None and request.kernel_id is None:
                 return await self._by_id(request, owner)
             mark = None if path is None or self._notebooks is None else await self._notebooks.mark(path)
+            if path is not None and mark is None:
+                path, mark = await self._followed(path, request, owner)
             links = await self._store.links(
                 owner, session_id=None if mark is None else mark.id, path=path, kernel_id=request.kernel_id
             )
@@ -116,7 +118,9 @@ class NotebookSessions:
                 session = await self._create(request, path, owner=owner)
             else:
                 session = await self._directory.owned(decision.session_id, owner)
-            session = await self._bind(session, path, mark, kernel_id=request.kernel_id, asking=_marks_of(request))
+            session = await self._bind(
+                session, path, mark, kernel_id=request.kernel_id, asking=_marks_of(request), is_open=request.is_open
+            )
             await self._release(session, links)
             note = COPIED if decision.how == "copied" else None
             return await self._answer(session, decision.how, owner=owner, path=path, note=note)
@@ -186,6 +190,7 @@ class NotebookSessions:
         kernel_id: str | None,
         asking: Sequence[str] = (),
         replacing: bool = False,
+        is_open: bool = False,
     ) -> Session:
         """Make it the session of the notebook at the path, and have the notebook carry its id.
 
@@ -210,12 +215,14 @@ class NotebookSessions:
             }
         await self._change(changes)
         if path is not None and mark is not None and not is_linked:
-            await self._write_id(session, path, mark)
+            await self._write_id(session, path, mark, is_open=is_open)
         return await self._directory.owned(session.id, session.owner)
 
-    async def _write_id(self, session: Session, path: str, mark: NotebookMark) -> None:
+    async def _write_id(self, session: Session, path: str, mark: NotebookMark, *, is_open: bool) -> None:
         """Have the notebook carry the session's id, unless that has to wait for a page to save it."""
-        if self._notebooks is None or not await self._notebooks.write_id(path, session.id, expected=mark):
+        if self._notebooks is None:
+            return
+        if not await self._notebooks.write_id(path, session.id, expected=mark, is_open=is_open):
             return
         changes = {session.id: {"notebook_link": NotebookLinkState.LINKED}}
         replaced = None if mark.id is None else await self._store.link(mark.id)
@@ -306,9 +313,23 @@ class NotebookSessions:
         known = self._jupyter is not None and link.kernel_id in self._jupyter.kernel_manager
         return known or len(await self._store.known_servers()) <= 1
 
+    async def _followed(self, path: str, request: SessionFind, owner: str) -> tuple[str, NotebookMark | None]:
+        """Where the notebook of the asker's kernel is now, if it is not at the path that the asker knows any more:
+        renamed by another program while its kernel runs."""
+        if self._links is None or self._notebooks is None or request.kernel_id is None:
+            return path, None
+        for link in await self._store.links(owner, kernel_id=request.kernel_id):
+            if link.kernel_id == request.kernel_id and link.state == "linked":
+                found = await self._store.link(link.session_id) if await self._links.is_elsewhere(link, path) else None
+                if found is not None and found.path is not None:
+                    return found.path, await self._notebooks.mark(found.path)
+        return path, None
+
     async def _path_of(self, request: SessionFind) -> str | None:
         """The path of the asker's notebook as Jupyter knows it now; the one that the asker knows may be an old one."""
         rows = [] if request.kernel_id is None else await self._rows_of(request.kernel_id)
+        if rows and request.is_open and (request.notebook_path or "").endswith(".ipynb"):
+            rows = []  # VS Code gives its kernels rows with made-up paths, and names the file
         if rows:
             places = _notebooks_in(rows)
             return await self._with_cell(places, request) if places else None

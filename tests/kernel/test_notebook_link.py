@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from navi_jupyter.kernel.notebook import describe
+from navi_jupyter.kernel.notebook import describe, vscode_path
 from tests.support.kernels import NotebookKernel
 from tests.support.server import JupyterServer
 
@@ -168,3 +168,32 @@ def test_a_copy_says_that_it_has_a_session_of_its_own(server: JupyterServer, ope
     assert "This notebook is a copy" in copy.ok("%navi What can you do?").stdout
     assert "This notebook is a copy" not in copy.ok("%navi What can you do?").stdout
     assert which(copy) != session
+
+
+@pytest.mark.parametrize(
+    ("cell", "path"),
+    [
+        ("vscode-notebook-cell:/home/me/work/a%20b/n%C3%A4h.ipynb#W0sZmlsZQ%3D%3D", "a b/näh.ipynb"),
+        ("vscode-notebook-cell://ssh-remote%2Bhost/home/me/work/one.ipynb#X10sZmlsZQ%3D%3D", "one.ipynb"),
+        ("vscode-notebook-cell:/home/me/other/one.ipynb#W0sZmlsZQ%3D%3D", None),
+        ("vscode-notebook-cell:Untitled-1.ipynb?jupyter-notebook#W0sdW50aXRsZWQ%3D", None),
+        ("8f3a9c52", None),
+        ("", None),
+    ],
+)
+def test_the_cells_of_vscode_name_their_notebook(cell: str, path: str | None) -> None:
+    assert vscode_path("/home/me/work", cell) == path
+
+
+def test_a_notebook_in_vscode_keeps_its_session_and_its_file_as_it_is(server: JupyterServer, open_kernel: Open) -> None:
+    path = f"{'long-' * 40}name.ipynb"
+    make(server, path, WHICH)
+    before = (server.root / path).read_text()
+    found = set()
+    for number in "12":  # it is opened again: another kernel, and another made-up path
+        kernel = open_kernel(f"name-jvsc-{number}.ipynb")
+        kernel.cell = f"vscode-notebook-cell:{server.root}/{path}#W0sZmlsZQ%3D%3D"
+        found.add(which(kernel))
+    (session,) = found
+    assert server.get(f"navi/api/sessions/{session}")["notebook_path"] == path
+    assert (server.root / path).read_text() == before

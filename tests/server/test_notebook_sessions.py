@@ -332,6 +332,49 @@ async def test_behind_an_open_page_nothing_is_written_and_its_save_brings_the_id
     socket.close()
 
 
+async def test_behind_a_page_without_a_kernel_nothing_is_written_and_its_save_brings_the_id(
+    find: Find, root: Path, jp_fetch: Any
+) -> None:
+    make(root / "work.ipynb", "a = 1")
+    first = (await find("work.ipynb"))["session"]["id"]
+    content = without_id(root / "work.ipynb")
+    (root / "work.ipynb").write_text(json.dumps(content))  # an older version was put back
+    asked = await find("work.ipynb", is_open=True, create=False)
+    assert (asked["session"]["id"], asked["session"]["notebook_link"]) == (first, "pending")
+    assert id_in(root / "work.ipynb") is None
+    await save(jp_fetch, "work.ipynb", content)
+    assert id_in(root / "work.ipynb") == first
+
+
+async def test_a_notebook_in_a_front_end_that_gives_its_kernels_other_paths_is_known_by_its_file(
+    find: Find, api: Api, root: Path, jp_fetch: Any
+) -> None:
+    place = make(root / "work.ipynb", "a = 1")
+    before = place.read_text()
+    found = []
+    for number in "12":  # it is opened again: another kernel, and another made-up path
+        kernel_id = await page(api, jp_fetch, f"work-jvsc-{number}.ipynb")
+        found.append(await find(str(place), kernel_id=kernel_id, is_open=True, cell_source="a = 1"))
+    assert [one["path"] for one in found] == ["work.ipynb", "work.ipynb"]
+    assert found[0]["session"]["id"] == found[1]["session"]["id"]
+    assert place.read_text() == before
+
+
+async def test_a_notebook_that_another_program_renames_while_its_kernel_runs_keeps_its_session(
+    find: Find, api: Api, root: Path, jp_fetch: Any
+) -> None:
+    make(root / "work.ipynb", "a = 1")
+    kernel_id = await page(api, jp_fetch, "work.ipynb")
+    first = (await find("work.ipynb", kernel_id=kernel_id))["session"]["id"]
+    (root / "work.ipynb").rename(root / "moved.ipynb")
+    asked = await find("work.ipynb", kernel_id=kernel_id)
+    assert (asked["session"]["id"], asked["session"]["notebook_path"]) == (first, "moved.ipynb")
+    assert id_in(root / "moved.ipynb") == first
+    make(root / "work.ipynb", "b = 2")  # another one, which the kernel's row names now
+    assert (await find("work.ipynb", kernel_id=kernel_id))["session"]["id"] != first
+    assert (await find("moved.ipynb"))["session"]["id"] == first
+
+
 async def test_a_notebook_whose_page_never_saved_it_is_known_by_the_cell_that_asked(
     find: Find, api: Api, root: Path, jp_fetch: Any, jp_ws_fetch: Any
 ) -> None:

@@ -58,6 +58,8 @@ class NotebookKernel:
         else:
             body = {"path": path, "type": "notebook", "kernel": {"name": "python3"}}
             self.id = server.request("POST", "api/sessions", body | ({"name": name} if name else {}))["kernel"]["id"]
+        self.cell = "a-cell"
+        """How the front end names the cells that it runs."""
         self.numbers: list[int] = []
         """The execution counts in the replies to ``run``."""
         self._aside: list[dict[str, Any]] = []
@@ -119,14 +121,6 @@ class NotebookKernel:
                 self.numbers.append(reply["content"].get("execution_count"))
                 return shown
 
-    def _execute(self, code: str, *, allow_stdin: bool) -> str:
-        """Send a cell as a page does, which names it; its request's id."""
-        fields = {"silent": False, "store_history": True, "user_expressions": {}, "stop_on_error": True}
-        content = {"code": code, "allow_stdin": allow_stdin, **fields}
-        message = self.client.session.msg("execute_request", content, metadata={"cellId": "cell"})
-        self.client.shell_channel.send(message)
-        return str(message["header"]["msg_id"])
-
     def ok(self, code: str) -> Shown:
         """Run a cell that must not fail."""
         shown = self.run(code)
@@ -136,7 +130,7 @@ class NotebookKernel:
     def _execute(self, code: str, *, allow_stdin: bool) -> str:
         content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "stop_on_error": True}
         message = self.client.session.msg("execute_request", content | {"allow_stdin": allow_stdin})
-        message["metadata"] = {"cellId": "a-cell"}  # as notebooks send it: a console does not
+        message["metadata"] = {"cellId": self.cell}  # as notebooks send it: a console does not
         self.client.shell_channel.send(message)
         return str(message["header"]["msg_id"])
 

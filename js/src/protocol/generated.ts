@@ -887,6 +887,7 @@ export interface SessionFind {
   readonly create?: boolean;
   readonly cell_id?: string | null;
   readonly cell_source?: string | null;
+  readonly is_open?: boolean;
   readonly session_id?: string | null;
 }
 

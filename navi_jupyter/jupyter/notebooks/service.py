@@ -127,11 +127,13 @@ class NotebookService:
         """What the notebook's file carries, read on the event loop. Raises LookupError where that is not possible."""
         return self._stored.mark_now(path)
 
-    async def write_id(self, path: str, session_id: str | None, *, expected: NotebookMark) -> bool:
+    async def write_id(
+        self, path: str, session_id: str | None, *, expected: NotebookMark, is_open: bool = False
+    ) -> bool:
         """Have the notebook carry the id (None: no id); whether it does now.
 
-        False: a page has it open, whose next save brings the id (nothing is changed behind its back); or it is another
-        notebook now: it carries neither the id nor a cell of ``expected``.
+        False: a page has it open (``is_open``: also if it has no kernel), whose next save brings the id (nothing is
+        changed behind its back); or it is another notebook now: it carries neither the id nor a cell of ``expected``.
         """
 
         def edit(metadata: MutableMapping[str, Any], now: NotebookMark) -> None:
@@ -147,7 +149,7 @@ class NotebookService:
                     with suppress(AlreadyThere):
                         edit(shared.metadata(), shared.mark())
                         shared.set_id(session_id)
-                elif await has_page(self._parts, path):
+                elif is_open or await has_page(self._parts, path):
                     return False
                 else:
                     with suppress(AlreadyThere):

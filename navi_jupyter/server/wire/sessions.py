@@ -70,6 +70,9 @@ class SessionFind(SessionCreate):
     """The cell that asks: it names one of several notebooks with the same kernel, and is known before it is saved."""
     cell_source: Annotated[str, StringConstraints(max_length=100_000)] | None = None
     """Its source, by which a notebook whose cells have no ids (before nbformat 4.5) is known."""
+    is_open: bool = False
+    """Whether the asker has the notebook open, perhaps without a kernel of this server (a page that shows a chat, VS
+    Code): nothing is changed behind it, and its next save brings the id."""
     session_id: Annotated[str, StringConstraints(max_length=200)] | None = None
     """The session that a program without notebook and kernel has used until now."""
 
