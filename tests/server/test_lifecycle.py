@@ -240,7 +240,7 @@ async def test_stopping_what_never_started_does_nothing() -> None:
 
 
 def test_loading_the_extension_imports_nothing_heavy() -> None:
-    heavy = ("pydantic_ai", "pydantic", "aiosqlite", "structlog", "croniter", "dateparser", "navi_jupyter.model")
+    heavy = ("pydantic_ai", "pydantic", "aiosqlite", "structlog", "croniter", "navi_jupyter.model")
     code = (
         "import sys, jupyter_server.serverapp as _; before = set(sys.modules)\n"
         "import navi_jupyter.server.app\n"
