@@ -119,7 +119,12 @@ class NotebookSessions:
             else:
                 session = await self._directory.owned(decision.session_id, owner)
             session = await self._bind(
-                session, path, mark, kernel_id=request.kernel_id, asking=_marks_of(request), is_open=request.is_open
+                session,
+                path,
+                mark,
+                kernel_id=request.kernel_id,
+                asking=_marks_of(request, mark),
+                is_open=request.is_open,
             )
             await self._release(session, links)
             note = COPIED if decision.how == "copied" else None
@@ -377,9 +382,12 @@ def _notebooks_in(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [without_drive(str(row["path"])) for row in rows if row.get("type") == "notebook" and row.get("path")]
 
 
-def _marks_of(request: SessionFind) -> Sequence[str]:
-    """The marks of the cell that asks."""
-    return [mark for mark in (request.cell_id, source_mark(request.cell_source or "")) if mark]
+def _marks_of(request: SessionFind, notebook: NotebookMark | None) -> Sequence[str]:
+    """The marks of the cell that asks; its source only where ids do not last: another notebook may have the same."""
+    known = () if notebook is None else notebook.fingerprint
+    by_source = all(mark.startswith("=") for mark in known) if known else request.cell_id is None
+    source = source_mark(request.cell_source or "") if by_source else ""
+    return [mark for mark in (request.cell_id, source) if mark]
 
 
 def _fingerprint(mark: NotebookMark | None, asking: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:

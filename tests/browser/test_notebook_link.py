@@ -124,6 +124,31 @@ def test_a_chat_has_the_page_carry_the_id(host: Host, context: BrowserContext) -
     assert id_in(host, "chat") == session
 
 
+def test_a_page_that_shows_a_chat_before_it_has_a_kernel_sees_no_conflict(host: Host, context: BrowserContext) -> None:
+    host.write("opened", "import navi_jupyter as navi\nnavi.chat()", "a = 1")
+    page = host.open(context, "opened")
+    run_cell(page, 0)
+    session = chat_of(page).get_attribute("session")
+    carries = f"id => {PANEL.replace('.', '?.')}?.context?.model.sharedModel.getMetadata('navi')?.session_id === id"
+    page.wait_for_function(carries, arg=session)
+    kernel_is(page, "idle")
+    save(page)
+    page.close()
+    for row in host.server.get("api/sessions"):
+        host.server.request("DELETE", f"api/sessions/{row['id']}")
+    place = host.server.root / "opened.ipynb"
+    content = json.loads(place.read_text())
+    del content["metadata"]["navi"]
+    place.write_text(json.dumps(content))  # an older version was put back
+    page = host.open(context, "opened")
+    page.wait_for_function(carries, arg=session)
+    assert id_in(host, "opened") is None
+    type_into(page, "a = 2")
+    save(page)
+    asks_nothing(page)
+    assert id_in(host, "opened") == session
+
+
 def test_a_page_that_saves_its_notebook_under_another_name_goes_on_with_a_copy(
     host: Host, context: BrowserContext
 ) -> None:

@@ -531,3 +531,17 @@ async def test_agents_still_write_notebooks_off_the_event_loop(jp_serverapp: Ser
     jp_serverapp.contents_manager.notary.db_file = "signatures.db"  # in memory, as in tests, only Jupyter can use it
     assert jp_serverapp.contents_manager._pre_save_hooks  # ours
     assert notebooks._stored._own_files() is not None
+
+
+async def test_a_notebook_made_anew_with_the_same_question_in_it_is_another_one(
+    find: Find, api: Api, root: Path, jp_fetch: Any, jp_ws_fetch: Any
+) -> None:
+    make(root / "Untitled.ipynb", "")
+    kernel_id = await page(api, jp_fetch, "Untitled.ipynb")
+    socket = await jp_ws_fetch("api", "kernels", kernel_id, "channels")
+    first = await find("Untitled.ipynb", kernel_id=kernel_id, cell_id="c1", cell_source="%navi hello")
+    assert first["session"]["notebook_link"] == "pending"
+    socket.close()
+    make(root / "Untitled.ipynb", "%navi hello")
+    again = await find("Untitled.ipynb", kernel_id="another", cell_id="c2", cell_source="%navi hello")
+    assert again["session"]["id"] != first["session"]["id"]
