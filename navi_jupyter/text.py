@@ -17,6 +17,11 @@ _OVERWRITTEN = re.compile(r"[^\n]*\r(?!\n|\Z)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
+def approval_words(tool: str | None) -> str:
+    """The question whether ``tool`` may be used, for a call without words of its own."""
+    return f"Navi wants to use {tool}."
+
+
 def truncate(text: str, limit: int) -> str:
     """``text`` in at most ``limit`` characters; where it was shortened it ends with ``…``."""
     return text if len(text) <= limit else text[: max(0, limit - 1)].rstrip() + "…"

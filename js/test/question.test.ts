@@ -11,7 +11,7 @@ const OPEN = {
   session_id: "s_1",
   run_id: "r_1",
   kind: "approval",
-  message: "Run this code.",
+  message: "Navi wants to use run_code.",
   tool_call_id: "t_1",
   tool: "run_code",
   args: { code: "df.describe()" },
@@ -82,6 +82,13 @@ describe("a question below a cell", () => {
     await eventually(() => expect(question.querySelector("[data-navi=ask]")?.getAttribute("data-status")).toBe("resolved"));
     expect(commands()).toEqual([expect.objectContaining({ type: "answer", interrupt_id: "i_1", status: "resolved", payload })]);
     expect(find("ask-approve")).toBeNull();
+  });
+
+  it("has no Always for what a call asks in its own words: that is about this call", async () => {
+    await show({ ...OPEN, tool: "create_recall", message: "May this recall run code in your kernel without asking?" });
+    const labels = [...question.querySelectorAll(".navi-ask-actions button")].map(({ textContent }) => textContent?.trim());
+    expect(labels).toEqual(["Approve", "Deny", "Edit"]);
+    expect(question.textContent).toContain("May this recall run code");
   });
 
   it("denies with a reason", async () => {

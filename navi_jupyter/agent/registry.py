@@ -76,7 +76,7 @@ class AgentParts:
             if not found and effect not in tuple(Effect):
                 known = sorted({note.name for note in notes} | set(Effect))
                 near = difflib.get_close_matches(rest if effect is not None else name, known, n=1, cutoff=0.5)
-                hint = f" Did you mean {near[0]!r}?" if near else f" Effects are {', '.join(Effect)}."
+                hint = f" Did you mean {str(near[0])!r}?" if near else f" Effects are {', '.join(Effect)}."
                 raise InvalidRequest(f"There is no tool or effect {name!r} to be allowed.{hint}", field="allow")
             tools = [note.tool for note in found if note.tool is not None]
             offered = [tool for tool in tools if profile.offers(tool)]

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ..text import approval_words
 from .client.client import Client
 from .client.io_thread import io_thread
 from .display.run_view import QuestionPart, RunView
@@ -56,18 +57,20 @@ def interview(question: QuestionPart) -> Interview:
 
 
 def _approval(question: QuestionPart) -> Interview:
-    prompt = f"Allow {question.tool or question.message}? [y]es / [n]o / [a]lways: "
-    again = ""
+    about_the_tool = question.message == approval_words(question.tool)
+    prompt, again = f"{question.message} [y]es / [n]o: ", ""
+    if about_the_tool:
+        prompt = f"Allow {question.tool}? [y]es / [n]o / [a]lways: "
     while True:
         word, _, rest = (yield again + prompt).strip().partition(" ")
         word, reason = word.rstrip(",:;.").lower(), rest.strip()
         if word in _YES and not reason:
             return UserAnswer("resolved", {"approved": True})
-        if word in _ALWAYS and not reason:
+        if word in _ALWAYS and not reason and about_the_tool:
             return UserAnswer("resolved", {"approved": True, "always": "session"})
         if word in _NO:
             return UserAnswer("resolved", {"approved": False, **({"message": reason} if reason else {})})
-        again = "Type y, n or a; a reason may follow n. "
+        again = f"Type y{', n or a' if about_the_tool else ' or n'}; a reason may follow n. "
 
 
 def _values(question: QuestionPart) -> Interview:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
+from ..text import approval_words
 from .base import Duration, Instant, Value
 
 ToolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$")]
@@ -52,6 +53,12 @@ class Interrupt(Value):
     payload: Any = None
     answered_by: str | None = None
     answered_at: Instant | None = None
+
+    @property
+    def about_the_tool(self) -> bool:
+        """Whether it asks about a tool. Else about this very call, in its own words (leave for a recall), and an answer
+        holds for no other one: ``always`` does not count."""
+        return self.kind is InterruptKind.APPROVAL and self.message == approval_words(self.tool)
 
 
 class Approval(Value):

@@ -306,7 +306,7 @@ class CommandHandler:
         await self._allow(tx, question, payload, sender.origin)
         status = InterruptStatus(answer.status)
         settled, seq = await self._settle(tx, question, status, payload, sender.user_id, sender.origin)
-        if isinstance(payload, dict) and payload.get("approved") and payload.get("always"):
+        if isinstance(payload, dict) and payload.get("approved") and payload.get("always") and question.about_the_tool:
             seq = await self._approve_alike(tx, question, sender) or seq
         acceptance = Acceptance(command_id=sender.command_id, seq=seq, run_id=question.run_id)
         await tx.accept(self._session_id, answer.type, acceptance, user_id=sender.user_id)
@@ -326,14 +326,14 @@ class CommandHandler:
         """The other calls of a tool that asks no more need not be answered one by one."""
         seq = None
         for other in await tx.open_interrupts(question.run_id):
-            if other.durable and other.kind is InterruptKind.APPROVAL and other.tool == question.tool:
+            if other.durable and other.about_the_tool and other.tool == question.tool:
                 yes = Approval(approved=True).wire()
                 _, seq = await self._settle(tx, other, InterruptStatus.RESOLVED, yes, sender.user_id, sender.origin)
         return seq
 
     async def _allow(self, tx: SessionTx, question: Interrupt, payload: Any, origin: Origin) -> None:
         """``always``: the tool asks no more in this session."""
-        if question.kind is not InterruptKind.APPROVAL or question.tool is None or payload is None:
+        if not question.about_the_tool or question.tool is None or payload is None:
             return
         approval = Approval.model_validate(payload)
         session = await self._session(tx)

@@ -300,6 +300,8 @@ async def test_leave_that_could_never_be_used_is_refused_when_it_is_given() -> N
             with pytest.raises(InvalidRequest, match=why):
                 await lab.parts.check_leave([name], context)
         await lab.parts.check_leave(["write_file", "effect:write"], context)
+        with pytest.raises(InvalidRequest, match=r"Did you mean 'note'\?"):
+            await lab.parts.check_leave(["nope"], context)
 
 
 async def test_the_offline_backend_says_what_a_recall_needed_too() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ DENIED = UserAnswer("resolved", {"approved": False})
 
 
 def approval() -> QuestionPart:
-    return QuestionPart("i_1", "approval", "Run this code?", "run_code", {"code": "x = 1"})
+    return QuestionPart("i_1", "approval", "Navi wants to use run_code.", "run_code", {"code": "x = 1"})
 
 
 def value(**schema: Any) -> QuestionPart:
@@ -56,6 +57,13 @@ def test_an_approval_is_typed(line: str, decision: UserAnswer) -> None:
     found, prompts = typed(approval(), line)
     assert found == decision
     assert prompts == ["Allow run_code? [y]es / [n]o / [a]lways: "]
+
+
+def test_what_a_call_asks_in_its_own_words_is_asked_so_and_has_no_always() -> None:
+    question = replace(approval(), tool="create_recall", message="May this recall run code without asking?")
+    found, prompts = typed(question, "a", "y")
+    asked = "May this recall run code without asking? [y]es / [n]o: "
+    assert (found, prompts) == (APPROVED, [asked, f"Type y or n; a reason may follow n. {asked}"])
 
 
 @pytest.mark.parametrize("line", ["", "maybe", "yes but only once", "x = 1", "always the same", "yesterday"])
@@ -192,7 +200,7 @@ def test_a_prompt_ends_when_a_page_shows_buttons_after_all(cell: Cell) -> None:
     work_off(queue, lambda: server.looks_since_drawn > 1)
     page.join()
     server.drawn = False
-    second = QuestionPart("i_2", "approval", "Write it?", "write_file", {})
+    second = QuestionPart("i_2", "approval", "Navi wants to use write_file.", "write_file", {})
     person = when_asked(typist, lambda: setattr(typist, "line", "n"))
     view.parts.append(second)
     io_thread().loop.call_soon_threadsafe(asking.notify)

@@ -195,6 +195,19 @@ async def test_always_answers_the_other_open_questions_about_that_tool_too(tmp_p
         await check(w, sid)
 
 
+async def test_always_on_what_a_call_asks_in_its_own_words_is_for_this_call_only(tmp_path: Path) -> None:
+    """Else leave for one recall would give the leave that another one asks for."""
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        run_id, questions = await w.asking(sid, "ask 2 60 May-it?")
+        await w.answer(sid, questions[0], payload={"approved": True, "always": "session"})
+        view = await w.view(sid)
+        assert [one.id for one in view.approvals] == [questions[1]]
+        await w.answer(sid, questions[1], payload={"approved": False})
+        await w.until_end(sid, run_id)
+        assert (await w.view(sid)).session.allowed_tools == ()
+
+
 async def test_a_refusal_with_always_allows_nothing(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         sid = await w.session()

@@ -34,6 +34,7 @@ from navi_jupyter.ports.agent import Ask, ToolContext, Turn, TurnResult
 from navi_jupyter.scheduling.service import RecallService
 from navi_jupyter.settings import Limits, Settings
 from navi_jupyter.store.sqlite import SqliteStore
+from navi_jupyter.text import approval_words
 
 OWNER = "local"
 PATIENCE = 20.0
@@ -135,8 +136,13 @@ class Agent:
         return
         yield
 
-    async def _ask(self, turn: Turn, count: str = "1", seconds: str = "") -> AsyncIterator[Event | TurnResult]:
-        """Calls a tool that needs approval, ``count`` times; once it is answered says what came of it."""
+    async def _ask(
+        self, turn: Turn, count: str = "1", seconds: str = "", own: str = ""
+    ) -> AsyncIterator[Event | TurnResult]:
+        """Calls a tool that needs approval, ``count`` times; once it is answered says what came of it.
+
+        ``own``: what each call asks, in words of its own.
+        """
         if turn.resumed is None:
             async for event in self._open(turn, "2"):
                 yield event
@@ -151,7 +157,7 @@ class Agent:
                 asks=tuple(
                     Ask(
                         kind=InterruptKind.APPROVAL,
-                        message="Run this?",
+                        message=own or approval_words("run_code"),
                         tool_call_id=f"k{number}_{turn.run_id}",
                         tool="run_code",
                         args={"code": "1"},

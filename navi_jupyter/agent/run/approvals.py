@@ -18,6 +18,7 @@ from ...errors import NaviError
 from ...model.runs import Approval, Interrupt, InterruptKind, InterruptStatus, Permission
 from ...model.sessions import OriginKind
 from ...ports.agent import Ask, ToolContext
+from ...text import approval_words
 from ..profiles.definitions import Profile
 from ..tools.base import Tool
 from ..tools.permissions import ToolPermissions, Verdict
@@ -147,14 +148,15 @@ class ApprovalGate:
     def take_answer(self, interrupt: Interrupt) -> Decision:
         """The decision in an answer. "Allow for the session" in it holds for the calls that follow."""
         decision = decision_of(interrupt)
-        if decision.approved and interrupt.tool and _approval_of(interrupt).always == "session":
+        always = decision.approved and _approval_of(interrupt).always == "session"
+        if always and interrupt.tool and interrupt.about_the_tool:
             self._allowances.add(interrupt.tool)
         return decision
 
 
 def approval_question(tool: str, args: dict[str, Any], call_id: str | None, question: str | None = None) -> Ask:
     """The question whether a call may be made, in the call's own words where it has some."""
-    message = question or f"Navi wants to use {tool}."
+    message = question or approval_words(tool)
     return Ask(kind=InterruptKind.APPROVAL, message=message, tool_call_id=call_id, tool=tool, args=args)
 
 

@@ -96,6 +96,8 @@ export class InterruptCards {
     const args = interrupt.args ?? {};
     const fields = isEditing ? argumentFields(args) : [];
     const tool = interrupt.tool ?? "";
+    // A question in the call's own words (leave for a recall) is about this call: no other one is allowed with it.
+    const mayAlways = tool !== "" && interrupt.message === `${strings.askTitle(tool)}.`;
     const submit = (event: SubmitEvent): void => {
       event.preventDefault();
       const form = event.currentTarget as HTMLFormElement;
@@ -117,7 +119,7 @@ export class InterruptCards {
         <button type="submit" class="navi-button navi-primary" data-navi="ask-approve" ?disabled=${isSent}>
           ${isEditing ? strings.approveEdited : strings.approve}
         </button>
-        ${tool && this.#options.place === "cell"
+        ${mayAlways && this.#options.place === "cell"
           ? html`<button type="submit" class="navi-button" data-navi="ask-always" title=${strings.always(tool)} ?disabled=${isSent}>${strings.alwaysButton}</button>`
           : nothing}
         <button type="button" class="navi-button" data-navi="ask-deny" ?disabled=${isSent} @click=${deny}>${strings.deny}</button>
@@ -149,7 +151,7 @@ export class InterruptCards {
           }}
         />
       </div>
-      ${tool && this.#options.place === "chat"
+      ${mayAlways && this.#options.place === "chat"
         ? html`<label class="navi-ask-always"><input type="checkbox" data-navi="ask-always" ?disabled=${isSent} />${strings.always(tool)}</label>`
         : nothing}
       ${isSent ? html`<p class="navi-note navi-late">${strings.answering}</p>` : nothing}
