@@ -210,12 +210,14 @@ def _session(action: Action) -> Session | Listing[dict[str, Any]] | None:
             print(notebook.unlink(service))
             return None
         case ():
-            session = api.session()
-            found = notebook.find(service)
+            found = notebook.find(service, create=False)  # to look starts no session
+            if found["session"] is None and notebook.is_named(service):
+                found |= {"session": api.session().state}
             print(notebook.describe(found))
             if found["earlier"]:
                 show(sessions_listing(service, found["earlier"]))
-            return session
+            if found["session"] is None:
+                return None
     return api.session()
 
 

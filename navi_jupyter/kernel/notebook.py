@@ -77,6 +77,11 @@ def session_id(service: Service) -> str:
         return service.session_id
 
 
+def is_named(service: Service) -> bool:
+    """Whether this kernel uses a session that was named, and not the notebook's own."""
+    return bool(os.environ.get("NAVI_SESSION") or service.chosen_session)
+
+
 def find(service: Service, *, create: bool = True) -> dict[str, Any]:
     """What the server answers about this notebook's session: ``session``, ``how``, ``path``, ``note``, ``earlier``."""
     body = _here(service) | _asking_cell() | {"create": create, "session_id": service.session_id}
@@ -137,11 +142,17 @@ def unlink(service: Service) -> str:
 def describe(found: Mapping[str, Any]) -> str:
     """This notebook's session and how the two are linked, in a few lines."""
     session = found["session"]
-    lines = [f"session   {session['title']!r} ({short_handle(session['id'])})"]
-    if found["path"] is None:
+    lines = ["session   none yet: the next question here starts one"]
+    if session is not None:
+        lines = [f"session   {session['title']!r} ({short_handle(session['id'])})"]
+    if session is None:
+        lines += [f"notebook  {found['path']}"] if found["path"] else []
+    elif found["path"] is None:
         lines.append("notebook  none: the session is known by this kernel, until the kernel ends")
     elif session["notebook_link"] == "linked":
         lines.append(f"notebook  {found['path']}, linked: the notebook carries the session's id")
+    elif _cell_id().startswith(f"{VSCODE}:"):
+        lines.append(f"notebook  {found['path']}, known by its cells: VS Code does not save the session's id with it")
     else:
         lines.append(
             f"notebook  {found['path']}, not saved yet: save the notebook, so that it carries the session's id"

@@ -117,6 +117,22 @@ def test_the_link_is_shown_and_changed(server: JupyterServer, open_kernel: Open)
     assert second[-4:] in listing
 
 
+def test_to_look_at_the_link_starts_no_session(server: JupyterServer, open_kernel: Open) -> None:
+    make(server, "looked.ipynb", "a = 1")
+    before = (server.root / "looked.ipynb").read_text()
+    kernel = open_kernel("looked.ipynb")
+    kernel.ok("%load_ext navi_jupyter")
+    assert "none yet: the next question here starts one" in kernel.ok("%navi session").stdout
+    assert (server.root / "looked.ipynb").read_text() == before
+    first = which(kernel)
+    kernel.ok("%navi session unlink")
+    shown = kernel.ok("%navi session")
+    assert "none yet" in shown.stdout
+    assert first[-4:] in shown.text
+    kernel.ok("%navi session use 1")
+    assert which(kernel) == first
+
+
 def test_a_notebook_that_is_not_saved_yet_is_said_to_be() -> None:
     session = {"id": "s_0123456789abcdef01234567", "title": "work", "notebook_link": "pending"}
     shown = describe({"session": session, "path": "work.ipynb", "earlier": []})
@@ -194,6 +210,8 @@ def test_a_notebook_in_vscode_keeps_its_session_and_its_file_as_it_is(server: Ju
         kernel = open_kernel(f"name-jvsc-{number}.ipynb")
         kernel.cell = f"vscode-notebook-cell:{server.root}/{path}#W0sZmlsZQ%3D%3D"
         found.add(which(kernel))
+        kernel.ok("%load_ext navi_jupyter")
+        assert "known by its cells" in kernel.ok("%navi session").stdout
     (session,) = found
     assert server.get(f"navi/api/sessions/{session}")["notebook_path"] == path
     assert (server.root / path).read_text() == before
