@@ -25,6 +25,7 @@ from navi_jupyter.errors import (
     NotebookNotFound,
 )
 from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
+from navi_jupyter.jupyter.kernels.lookup import KernelLookup, cell_source
 from navi_jupyter.jupyter.kernels.service import KernelService
 from navi_jupyter.jupyter.notebooks.service import NotebookService, files_of
 from navi_jupyter.model.sessions import Session
@@ -543,3 +544,92 @@ async def test_hooks_of_the_server_see_every_save(notebooks: NotebookService, se
     manager.register_pre_save_hook(hook)
     await notebooks.insert(session, "x")
     assert seen == ["work.ipynb"]
+
+
+class SlowSaves(AsyncLargeFileManager):
+    """A save is held in its middle, where that of a large notebook is for seconds: its file is empty."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.begun, self.goes_on = asyncio.Event(), asyncio.Event()
+
+    async def _save_notebook(self, os_path: str, nb: Any, capture_validation_error: Any = None) -> None:
+        with self.atomic_writing(os_path, encoding="utf-8") as file:
+            self.begun.set()
+            await self.goes_on.wait()
+            nbformat.write(nb, file, version=nbformat.NO_CONVERT)
+
+
+def slow(serverapp: ServerApp, *, own: bool) -> SlowSaves:
+    """``own``: taken for one of Jupyter's own, with a hook."""
+    manager: SlowSaves = manager_of(SlowSaves, serverapp)
+    manager.register_pre_save_hook(lambda **_: None)
+    if own:
+        manager.__class__ = type(
+            "AsyncLargeFileManager", (SlowSaves,), {"__module__": AsyncLargeFileManager.__module__}
+        )
+    return manager
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("by", ["page", "tool"])
+@pytest.mark.parametrize("reader", ["mark", "read", "insert", "source", "kernel"])
+async def test_a_notebook_that_is_read_in_the_middle_of_a_save_keeps_what_is_saved(
+    parts: JupyterServices,
+    kernels: KernelService,
+    jp_serverapp: ServerApp,
+    session: Session,
+    work: Path,
+    own: bool,
+    by: str,
+    reader: str,
+) -> None:
+    manager = slow(jp_serverapp, own=own)
+    parts = replace(parts, contents_manager=manager)
+    notebooks = NotebookService(parts, kernels)
+    if by == "page":
+        content = json.loads(work.read_text())
+        content["cells"].append(nbformat.v4.new_code_cell("saved"))
+        saving = asyncio.create_task(
+            manager.save({"type": "notebook", "format": "json", "content": content}, "work.ipynb")
+        )
+    else:
+        saving = asyncio.create_task(notebooks.insert(session, "saved"))
+    await manager.begun.wait()
+    reads: dict[str, Callable[[], Any]] = {
+        "mark": lambda: notebooks.mark("work.ipynb"),
+        "read": lambda: notebooks.read(session),
+        "insert": lambda: notebooks.insert(session, "inserted"),
+        "source": lambda: cell_source(parts, session, "two"),
+        "kernel": lambda: KernelLookup(parts)._kernel_name("work.ipynb"),
+    }
+    reading = asyncio.create_task(reads[reader]())
+    await asyncio.sleep(0.5)  # it reads
+    manager.goes_on.set()
+    await saving
+    assert await reading is not None or reader == "kernel"  # the notebook names none
+    sources = ["".join(cell["source"]) for cell in json.loads(work.read_text())["cells"]]
+    assert sources[-1 if reader != "insert" else -2] == "saved"
+    assert not list(work.parent.glob("*.invalid"))
+    await notebooks.close()
+
+
+async def test_a_save_that_was_cut_off_is_left_to_jupyter(
+    parts: JupyterServices,
+    kernels: KernelService,
+    jp_serverapp: ServerApp,
+    session: Session,
+    work: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("navi_jupyter.jupyter.notebooks.notebook_file.SAVE_SECONDS", 0.2)
+    notebooks = NotebookService(replace(parts, contents_manager=slow(jp_serverapp, own=False)), kernels)
+    before, whole = work.with_name(".~work.ipynb"), work.read_bytes()
+    before.write_bytes(whole)
+    work.write_bytes(whole[:20])
+    with pytest.raises(FileRefused, match="cut off"):
+        await notebooks.insert(session, "x")
+    assert (work.read_bytes(), before.read_bytes()) == (whole[:20], whole)
+    work.write_bytes(whole)  # the other one is left behind: it means nothing
+    assert len((await notebooks.read(session)).cells) > 0
+    await notebooks.close()

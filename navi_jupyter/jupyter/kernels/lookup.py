@@ -14,6 +14,8 @@ from ...errors import KernelUnavailable, NotebookNotFound
 from ...log_setup import get_logger
 from ...model.sessions import Session
 from ...text import joined
+from ..files.tree import Tree
+from ..notebooks.notebook_file import local_root, until_saved
 from .jupyter_services import JupyterServices
 from .transport import address_answers
 
@@ -61,7 +63,7 @@ async def cell_source(
         path = path if locate is None else await locate(session)
         if path is None:
             return None
-        model = await ensure_async(parts.contents_manager.get(path, content=True, type="notebook"))
+        model = await _saved_notebook(parts, path)
         cells: list[dict[str, Any]] = model["content"]["cells"]
     except Exception as error:  # noqa: BLE001 - of any contents manager; what it cannot read has no such cell
         log.info("notebook_not_read", path=path, error=repr(error))
@@ -169,13 +171,19 @@ class KernelLookup:
         if path is None:
             return None
         try:
-            model = await ensure_async(self._parts.contents_manager.get(path, content=True, type="notebook"))
+            model = await _saved_notebook(self._parts, path)
             name = model["content"]["metadata"].get("kernelspec", {}).get("name")
             specs = await ensure_async(self._parts.kernel_manager.kernel_spec_manager.get_all_specs())
         except Exception as error:  # noqa: BLE001 - of any contents manager; the default kernel serves
             log.info("kernel_name_not_known", path=path, error=repr(error))
             return None
         return name if name in specs else None
+
+
+async def _saved_notebook(parts: JupyterServices, path: str) -> dict[str, Any]:
+    root = local_root(parts.contents_manager, parts.root_dir)
+    await until_saved(None if root is None else Tree(root), path)
+    return dict(await ensure_async(parts.contents_manager.get(path, content=True, type="notebook")))
 
 
 def _notebooks_of(rows: Sequence[Mapping[str, Any]], kernel_id: str | None) -> list[str]:

@@ -18,16 +18,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from ...errors import CellNotFound, FileConflict, FileRefused, NotebookConflict, NotebookNotFound, NotFound
 from ...log_setup import get_logger
 from ...ports.jupyter import Cell, NotebookMark
-from ..files.search import load_json
-from ..files.tree import Tree, chunks, os_errors
+from ..files.tree import Tree
 from .cells import CellChange, Content, apply, as_cell, ids_of, pinned, touched, with_ids
 from .identity import mark_of
+from .notebook_file import MOMENT, load_nbformat, parse_notebook, read_whole, until_saved
 from .save_hook import is_ours
 
 T = TypeVar("T")
@@ -35,9 +35,7 @@ Check = Callable[[MutableMapping[str, Any], NotebookMark], None]
 """Called with a notebook's metadata and its marks, in the step that changes it. Raises to refuse."""
 log = get_logger("notebooks")
 ATTEMPTS = 5  # how often a change is applied again because the file was saved meanwhile
-HALF_WRITTEN = 6
-"""How often a file that is no notebook is read, 50 ms apart: Jupyter may be in the middle of writing it."""
-MAX_NOTEBOOK = 200 << 20
+HALF_WRITTEN = 6  # how often a file that is no notebook is read, a moment apart
 KNOWN_MARKS = 200  # notebooks whose marks are remembered
 # The managers whose work is done here, unless they have hooks.
 _OWN = {
@@ -67,9 +65,11 @@ class StoredNotebooks:
     def __init__(self, contents_manager: Any, tree: Tree | None) -> None:
         self._manager = contents_manager
         self._tree = tree  # None: the contents manager's files are not on this machine
-        self._files: _LocalNotebooks | None = None
+        self._files = None if tree is None else _LocalNotebooks(tree, contents_manager)
         # One thread: the signatures' database connection belongs to the thread that made it.
         self._thread = ThreadPoolExecutor(1, "navi-notebooks")
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """By path. A file manager takes a notebook that is read while it is written for a broken one: see `_get`."""
 
     def close(self) -> None:
         """End the thread, without waiting for it."""
@@ -89,9 +89,10 @@ class StoredNotebooks:
 
     async def mark(self, path: str) -> NotebookMark:
         """The id and the marks that it carries. Raises NotebookNotFound, FileRefused."""
-        files = self._own_files()
-        if files is not None:
-            return await self._in_thread(lambda: files.mark(path))
+        files = self._files if _is_own(self._manager) else None
+        if files is not None:  # asked at any time, also in the middle of a save: see `_get`
+            with suppress(FileRefused):
+                return await self._in_thread(lambda: files.mark(path))
         return (await self._get(path)).mark
 
     def mark_now(self, path: str) -> NotebookMark | None:
@@ -147,22 +148,28 @@ class StoredNotebooks:
         """The way through the tree; None where the contents manager may do something else."""
         if self._tree is None or not _is_plain(self._manager):
             return None
-        if self._files is None:
-            self._files = _LocalNotebooks(self._tree, self._manager)
         return self._files
 
     async def _get(self, path: str) -> StoredNotebook:
         if self._tree is not None:  # a contents manager of files follows links out of the root: walk the path first
             await asyncio.to_thread(_check_inside, self._tree, path)
-        model = await self._ask(path, content=True)
+        # Jupyter's file managers write in place. A notebook that is read in the middle of that they take for one that a
+        # crash has broken: they put the version before back, and what is being saved is lost.
+        async with self._turn(path):
+            await until_saved(self._tree, path)
+            model = await self._ask(path, content=True)
         mark = mark_of(model["content"])
         return StoredNotebook(content=with_ids(model["content"]), stamp=_stamp(model), mark=mark)
 
     async def _save(self, path: str, stored: StoredNotebook) -> None:
-        if _stamp(await self._ask(path, content=False)) != stored.stamp:
-            raise SavedMeanwhile
-        model = {"type": "notebook", "format": "json", "content": stored.content}
-        await self._call(path, lambda: self._manager.save(model, path))
+        async with self._turn(path):
+            if _stamp(await self._ask(path, content=False)) != stored.stamp:
+                raise SavedMeanwhile
+            model = {"type": "notebook", "format": "json", "content": stored.content}
+            await self._call(path, lambda: self._manager.save(model, path))
+
+    def _turn(self, path: str) -> asyncio.Lock:
+        return self._turns.setdefault(path, asyncio.Lock())
 
     async def _ask(self, path: str, *, content: bool) -> dict[str, Any]:
         hashed = {"require_hash": True} if _can_hash(self._manager) else {}
@@ -251,13 +258,13 @@ class _LocalNotebooks:
             raw = read_whole(self._tree, path)
             with suppress(FileRefused):
                 return raw, parse_notebook(raw, path)
-            time.sleep(0.05)
+            time.sleep(MOMENT)
         raw = read_whole(self._tree, path)
         return raw, parse_notebook(raw, path)
 
     def save(self, path: str, stored: StoredNotebook) -> None:
         """Raises SavedMeanwhile."""
-        content = _nbformat().from_dict(stored.content)
+        content = load_nbformat().from_dict(stored.content)
         self._trust(lambda notary: notary.check_cells(content) and notary.sign(content))
         try:
             self._tree.write(path, _as_bytes(content), expected_sha256=stored.stamp[0])
@@ -275,34 +282,6 @@ class _LocalNotebooks:
             return False
 
 
-def read_whole(tree: Tree, path: str) -> bytes:
-    """The file of a notebook. Raises NotebookNotFound, FileRefused."""
-    try:
-        with tree.file(path) as (descriptor, status), os_errors(path):
-            if status.st_size > MAX_NOTEBOOK:
-                raise FileRefused(f"{path} has {status.st_size >> 20} MB: too large for a notebook.", field="path")
-            return b"".join(chunks(descriptor))
-    except NotFound:
-        raise NotebookNotFound(f"There is no notebook {path}.", field="path") from None
-
-
-def parse_notebook(raw: bytes, path: str) -> Content:
-    """A notebook of any version as nbformat 4. Unlike ``nbformat.reads`` it makes no random ids. Raises FileRefused."""
-    nbformat = _nbformat()
-    try:
-        document = load_json(raw.decode("utf-8-sig"))
-        if document.get("nbformat") == 4:
-            content: Content = nbformat.v4.to_notebook(document)
-        else:
-            content = nbformat.convert(nbformat.reads(raw.decode(), as_version=nbformat.NO_CONVERT), 4)
-        for cell in content["cells"]:
-            cell.setdefault("metadata", nbformat.from_dict({}))
-            _ = cell["cell_type"], cell["source"]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, nbformat.ValidationError) as error:
-        raise FileRefused(f"{path} is no notebook that can be read: {str(error)[:200]}", field="path") from None
-    return content
-
-
 def _as_bytes(content: Any) -> bytearray:
     """As ``nbformat.v4.writes_json``, but in pieces, so that other threads run meanwhile. Changes ``content``."""
     rwbase: Any = import_module("nbformat.v4.rwbase")  # late: as below
@@ -312,11 +291,6 @@ def _as_bytes(content: Any) -> bytearray:
         data += piece.encode("utf-8", "replace")
     data += b"\n"
     return data
-
-
-def _nbformat() -> Any:
-    """Late: not at the start of the server, which loads it itself at the first notebook."""
-    return import_module("nbformat")
 
 
 def _notary_of_thread(given: Any) -> Any:
@@ -334,15 +308,20 @@ def _notary_of_thread(given: Any) -> Any:
     return notary
 
 
+def _is_own(manager: Any) -> bool:
+    """Whether it is one of Jupyter's own file managers, whose notebooks are the files."""
+    kind = type(manager)
+    return f"{kind.__module__}.{kind.__qualname__}" in _OWN
+
+
 def _is_plain(manager: Any) -> bool:
     """Whether it is one of Jupyter's own file managers, without additions."""
-    kind = type(manager)
     hooks = ("pre_save_hook", "post_save_hook", "_pre_save_hooks", "_post_save_hooks")
     notary = getattr(manager, "notary", None)
     store = getattr(notary, "store", None)
     signatures = getattr(notary, "db_file", ":memory:")
     return (
-        f"{kind.__module__}.{kind.__qualname__}" in _OWN
+        _is_own(manager)
         and not any(hook for name in hooks for hook in _hooks(getattr(manager, name, None)) if not is_ours(hook))
         and type(notary).__name__ == "NotebookNotary"
         and (
@@ -372,13 +351,3 @@ def _stamp(model: dict[str, Any]) -> tuple[Any, ...]:
 def _can_hash(manager: Any) -> bool:
     parameters = inspect.signature(manager.get).parameters.values()
     return any(one.name == "require_hash" or one.kind is one.VAR_KEYWORD for one in parameters)
-
-
-def local_root(contents_manager: Any, root_dir: str) -> str | None:
-    """The folder that a contents manager serves; None when its files are not on this machine."""
-    from jupyter_server.services.contents.fileio import FileManagerMixin  # late: this is imported at start
-
-    if not isinstance(contents_manager, FileManagerMixin):
-        return None
-    root = str(getattr(contents_manager, "root_dir", "") or root_dir)
-    return root if Path(root).is_dir() else None

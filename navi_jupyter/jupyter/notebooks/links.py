@@ -24,8 +24,8 @@ from ...ports.jupyter import LinkStore, NotebookLink, NotebookMark
 from ..files.tree import Tree
 from ..kernels.jupyter_services import JupyterServices
 from ..kernels.lookup import move_rows
-from .contents import local_root, parse_notebook, read_whole
 from .identity import id_of, is_same, mark_of, set_id, shares_cell
+from .notebook_file import local_root, parse_notebook, read_whole
 
 log = get_logger("notebooks")
 

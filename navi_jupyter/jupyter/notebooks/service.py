@@ -23,9 +23,10 @@ from ..files.tree import Tree, split
 from ..kernels.jupyter_services import JupyterServices
 from ..kernels.lookup import has_page
 from .cells import CellChange, DeleteCell, EditCell, InsertCell, RecordOutputs, checked, find
-from .contents import StoredNotebooks, local_root
+from .contents import StoredNotebooks
 from .identity import id_of, set_id
 from .links import AnotherNotebook, NotebookLinks, NotebookOwner
+from .notebook_file import local_root
 from .shared_document import SharedDocuments
 
 log = get_logger("notebooks")

@@ -1,0 +1,93 @@
+"""A notebook's file: where it is, read whole, and parsed.
+
+Not responsible for what is done with a notebook (``contents``) or whose it is (``identity``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ...errors import FileRefused, NotebookNotFound, NotFound
+from ..files.search import load_json
+from ..files.tree import Tree, chunks, os_errors
+from .cells import Content
+
+MAX_NOTEBOOK = 200 << 20
+MOMENT = 0.05  # seconds between two looks at a file that is being written
+SAVE_SECONDS = 10.0  # that a save of a large notebook may take
+
+
+async def until_saved(tree: Tree | None, path: str) -> None:
+    """Return once no file manager of Jupyter is in the middle of writing the notebook (``tree`` None: cannot be known).
+
+    To be awaited at once before such a manager reads it: it would put the version before back. Raises FileRefused when
+    a save does not end.
+    """
+    if tree is None or not path.endswith(".ipynb"):
+        return
+    place = Path(tree.root, path)
+    before = place.with_name(f".~{place.name}")  # the version before, there while the notebook is written
+    deadline = time.monotonic() + SAVE_SECONDS
+    while before.exists():
+        if await asyncio.to_thread(_is_notebook, tree, path):
+            return  # the other one was left behind
+        if time.monotonic() > deadline:
+            raise FileRefused(f"{path} is being saved, or a save of it was cut off: open it again.", field="path")
+        await asyncio.sleep(MOMENT)
+
+
+def _is_notebook(tree: Tree, path: str) -> bool:
+    try:
+        parse_notebook(read_whole(tree, path), path)
+    except FileRefused:
+        return False
+    except NotebookNotFound:
+        return True  # the manager says it
+    return True
+
+
+def read_whole(tree: Tree, path: str) -> bytes:
+    """The file of a notebook. Raises NotebookNotFound, FileRefused."""
+    try:
+        with tree.file(path) as (descriptor, status), os_errors(path):
+            if status.st_size > MAX_NOTEBOOK:
+                raise FileRefused(f"{path} has {status.st_size >> 20} MB: too large for a notebook.", field="path")
+            return b"".join(chunks(descriptor))
+    except NotFound:
+        raise NotebookNotFound(f"There is no notebook {path}.", field="path") from None
+
+
+def parse_notebook(raw: bytes, path: str) -> Content:
+    """A notebook of any version as nbformat 4. Unlike ``nbformat.reads`` it makes no random ids. Raises FileRefused."""
+    nbformat = load_nbformat()
+    try:
+        document = load_json(raw.decode("utf-8-sig"))
+        if document.get("nbformat") == 4:
+            content: Content = nbformat.v4.to_notebook(document)
+        else:
+            content = nbformat.convert(nbformat.reads(raw.decode(), as_version=nbformat.NO_CONVERT), 4)
+        for cell in content["cells"]:
+            cell.setdefault("metadata", nbformat.from_dict({}))
+            _ = cell["cell_type"], cell["source"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, nbformat.ValidationError) as error:
+        raise FileRefused(f"{path} is no notebook that can be read: {str(error)[:200]}", field="path") from None
+    return content
+
+
+def load_nbformat() -> Any:
+    """Nbformat. Late: not at the start of the server, which loads it itself at the first notebook."""
+    return import_module("nbformat")
+
+
+def local_root(contents_manager: Any, root_dir: str) -> str | None:
+    """The folder that a contents manager serves; None when its files are not on this machine."""
+    from jupyter_server.services.contents.fileio import FileManagerMixin  # late: this is imported at start
+
+    if not isinstance(contents_manager, FileManagerMixin):
+        return None
+    root = str(getattr(contents_manager, "root_dir", "") or root_dir)
+    return root if Path(root).is_dir() else None
