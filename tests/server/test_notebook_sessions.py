@@ -545,3 +545,13 @@ async def test_a_notebook_made_anew_with_the_same_question_in_it_is_another_one(
     make(root / "Untitled.ipynb", "%navi hello")
     again = await find("Untitled.ipynb", kernel_id="another", cell_id="c2", cell_source="%navi hello")
     assert again["session"]["id"] != first["session"]["id"]
+
+
+async def test_a_notebook_made_anew_with_the_same_imports_is_another_one(find: Find, root: Path) -> None:
+    make(root / "old.ipynb", "import pandas", "a = 1", "b = 2", minor=4)
+    first = (await find("old.ipynb"))["session"]["id"]
+    make(root / "old.ipynb", "import pandas", "a = 1", minor=4)  # an older version is still the notebook
+    assert (await find("old.ipynb"))["session"]["id"] == first
+    (root / "old.ipynb").unlink()
+    make(root / "old.ipynb", "import pandas", "something = 'else'", minor=4)
+    assert (await find("old.ipynb"))["session"]["id"] != first
