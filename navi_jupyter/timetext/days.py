@@ -51,12 +51,20 @@ END_OF = (
     rf"\s+(?:(?:(?:the|this|next)\s+)?(?:month|year)\b|{MONTH}\b(?!\s+\d))"
 )
 """One day, as no ``each`` makes it many: ``the end of the month``, ``the first of next month``."""
+NTH = {"first": 1, "1st": 1, "second": 2, "2nd": 2, "third": 3, "3rd": 3, "fourth": 4, "4th": 4, "last": 0}
+"""Which one of a month; 0 for the last."""
+_IN_MONTH = (
+    rf"(?:on\s+)?(?:the\s+)?(?:(?:{'|'.join(NTH)})\s+{WEEKDAY}\s+(?:of|in)\s+(?:(?:next|this)\s+month\b|{MONTH}\b(?!\s+\d))"
+    r"|\d{1,2}(?:st|nd|rd|th)\s+(?:of\s+)?(?:next|this)\s+month\b)|next\s+month,?\s+on\s+the\s+\d{1,2}(?:st|nd|rd|th)"
+)
+"""One day of a month that is named: ``the first monday of next month``, ``the 15th of next month``."""
+_IN_WEEK = rf"(?:on\s+)?{WEEKDAY},?\s+(?:of\s+)?(?:next|this)\s+week\b|(?:next|this)\s+week,?\s+(?:on\s+)?{WEEKDAY}\b"
 DAY = (
-    rf"(?:(?:the\s+)?day\s+after\s+tomorrow|tomorrow|today|tonight|(?:on\s+)?{DATE}|on\s+{SLASHED}"
+    rf"(?:{_IN_MONTH}|{_IN_WEEK}|(?:on\s+)?(?:the\s+)?next\s+{WORKDAY}\b|in\s+(?:\d{{1,3}}|{NUMBER_WORD})\s+{WORKDAY}s?\b|(?:(?:on|over|at)\s+the|this)\s+weekend\b|(?:the\s+)?day\s+after\s+tomorrow|tomorrow|today|tonight|(?:on\s+)?{DATE}|on\s+{SLASHED}"
     rf"|on\s+\d{{1,2}}[.-]\d{{1,2}}(?![\w.-])"
     rf"|on\s+the\s+\d{{1,2}}(?:st|nd|rd|th)|(?:on|(?:the\s+)?(?:next|this\s+coming|this|coming))\s+{WEEKDAY}\b"
     rf"|next\s+(?:week|month|year)|yesterday|last\s+(?:week|month|year|night|{WEEKDAY})|(?:in\s+)?{DURATION}\s+ago"
-    rf"|{COUNTED}|(?:\d{{1,4}}|{NUMBER_WORD})\s+(?:months?|years?)\s+(?:from\s+now|later))"
+    rf"|{COUNTED}|(?:\d{{1,4}}|{NUMBER_WORD})\s+(?:months?|years?|(?:days?|weeks?)(?=\s+(?:from\s+now|later),?\s+(?:at\s|{CLOCK})))\s+(?:from\s+now|later))"
 )
 """A day that is one wherever it stands."""
 
@@ -87,6 +95,19 @@ def dates_of(day: str, today: date) -> Iterator[date]:
         return iter([today + timedelta(days=named)])
     if words in ("next month", "next year"):
         return iter([add_months(today, 12 if "year" in words else 1)])
+    if workdays := re.fullmatch(rf"(?:the )?next {WORKDAY}|in ({NUMBER}) {WORKDAY}s?", words):
+        return _workday(today, int(number(workdays[1] or "1")), day)
+    if words.endswith("weekend"):
+        return _weekend(today)
+    if week := re.fullmatch(rf"({WEEKDAY}),? (?:of )?(next|this) week|(next|this) week,? (?:on )?({WEEKDAY})", words):
+        return _of_week(week[1] or week[4], (week[2] or week[3]) == "next", today)
+    if found := re.fullmatch(
+        rf"(?:the )?({'|'.join(NTH)}) ({WEEKDAY}) (?:of|in) (?:(next|this) month|({MONTH}))", words
+    ):
+        return _nth_of_month(found, today)
+    if found := re.fullmatch(r"(?:the )?(\d+).. (?:of )?(next|this) month|next month,? on the (\d+)..", words):
+        first = add_months(today.replace(day=1), 0 if found[2] == "this" else 1)
+        return iter([_exact(int(found[1] or found[3]), first.month, first.year, day)])
     if end := re.fullmatch(r"(?:by |at )?(?:the )?(.*?) of (?:(the|this|next) )?(month|year)", words):
         return _ends(end[1], end[2] == "next", end[3] == "year", today)
     if end := re.fullmatch(rf"(?:by |at )?(?:the )?(end|last day|beginning|start|first day|first) of ({MONTH})", words):
@@ -135,6 +156,44 @@ def _weekdays(which: str, name: str, today: date) -> Iterator[date]:
     for weeks in range(2):
         if weeks or away or which not in ("next", "coming", "this coming"):
             yield today + timedelta(days=away + 7 * weeks)
+
+
+def _of_week(name: str, is_next: bool, today: date) -> Iterator[date]:
+    """That day of this week or the next; a week begins on a Monday."""
+    # From cron's Sunday 0 to Python's Monday 0.
+    yield today + timedelta(days=(WEEKDAYS[name] - 1) % 7 - today.weekday() + (7 if is_next else 0))
+
+
+def _workday(today: date, count: int, day: str) -> Iterator[date]:
+    """The day from Monday to Friday that is so many of them away."""
+    if count < 1:
+        raise InvalidSchedule(f"{day!r} is no time at all; say for example in 2 working days.")
+    while count:
+        today += timedelta(days=1)
+        count -= today.weekday() < 5
+    yield today
+
+
+def _weekend(today: date) -> Iterator[date]:
+    """The days of this weekend that are left, then the next one."""
+    for count in range(8):
+        if (today + timedelta(days=count)).weekday() >= 5:
+            yield today + timedelta(days=count)
+
+
+def _nth_of_month(match: re.Match[str], today: date) -> Iterator[date]:
+    """``first monday of next month``, ``last friday in june``."""
+    for years in range(1 if match[3] else 2):
+        begins = add_months(today.replace(day=1), 1 if match[3] == "next" else 12 * years)
+        begins = begins.replace(month=MONTHS.index(match[4][:3]) + 1) if match[4] else begins
+        nth, weekday = NTH[match[1]], (WEEKDAYS[match[2]] - 1) % 7
+        last = add_months(begins, 1) - timedelta(days=1)
+        if nth:
+            found = begins + timedelta(days=(weekday - begins.weekday()) % 7 + 7 * (nth - 1))
+        else:
+            found = last - timedelta(days=(last.weekday() - weekday) % 7)
+        if found >= today or match[3]:
+            yield found
 
 
 def _calendar_dates(words: str, day: str, today: date) -> Iterator[date]:

@@ -32,7 +32,7 @@ _STEP = rf"(?:(?:{NUMBER}\s+(?:{_MORE}\s+)?|{_DIGITS}\s*-?){UNIT}(?![a-z]|\d*[a-
 _COMPACT = r"(?:\d{1,6}\s?(?:days?|d|hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s)){2,4}(?![a-z\d])"
 _GLUED = r"(?:\d{1,3}h\d{2}(?![\w:]))"
 DURATION = (
-    rf"(?:a fortnight|half an? hour|half a minute|half a day|(?:a |three )?quarters? of an hour"
+    rf"(?:a fortnight|half an? hour|a half[- ]hour|half a minute|half a day|(?:a |three )?quarters? of an hour"
     rf"|{_COMPACT}|{_GLUED}|{_STEP}(?:(?:,?\s+and\s+|,\s*|\s+){_STEP}){{0,3}})"
 )
 """A stretch of time: ``10 minutes``, ``1h30m``, ``1h30``, ``an hour and a half``, ``2 days and 3 hours``."""
@@ -40,7 +40,8 @@ CLOCK_DURATION = r"(?:\d{1,3}:[0-5]\d(?::[0-5]\d)?(?![\w:])(?!\s*[ap]\.?m\b)(?:\
 """``1:30``, which are hours and minutes; a duration only behind ``in``."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _FIXED = {
-    "half an hour": 1800, "half a hour": 1800, "half a minute": 30, "half a day": 43200, "quarter of an hour": 900,
+    "half an hour": 1800, "half a hour": 1800, "a half hour": 1800, "a half-hour": 1800,
+    "half a minute": 30, "half a day": 43200, "quarter of an hour": 900,
     "a quarter of an hour": 900, "three quarters of an hour": 2700,
 }  # fmt: skip
 _PART = re.compile(

@@ -23,7 +23,7 @@ _REPEATED = (
     rf"|{PART}s?|{WORKDAY}|weekend|{MONTH}|fortnight|\d{{1,2}}(?:st|nd|rd|th)|{EXACT_CLOCK})"
 )
 _WHEN = (
-    rf"(?:{EXACT_CLOCK}|{DURATION}|(?:the\s+)?next\s+{NUMBER}\s+\w+|{NUMBER}\s+(?:month|year|quarter)s?|{DATE}|{SLASHED}|{WEEKDAY}s?|yesterday|today|tomorrow|tonight|eod|eow|eom|cob"
+    rf"(?:{EXACT_CLOCK}|{DURATION}|(?:the\s+)?next\s+{NUMBER}\s+\w+|{NUMBER}\s+(?:month|year|quarter)s?|{DATE}|{SLASHED}|{WEEKDAY}s?|yesterday|today|tomorrow|tonight|eod|eow|eom|cob|everyday|first\s+thing"
     rf"|(?:next|this|coming|last)\s+(?:week|month|year|quarter|weekend|{PART}|{WEEKDAY})s?|{PART_OF_DAY}s?|{PART}s?"
     rf"|{WORKDAY}s?|weekends?|{_ADVERB}|{_REPEATED}|(?:the\s+)?\d{{1,2}}(?:st|nd|rd|th)|weeks?"
     rf"|(?:the\s+)?(?:first|second|third|fourth|fifth|last)\s+(?:{WEEKDAY}|day|week|{WORKDAY})"
@@ -55,7 +55,7 @@ _RIGHT = re.compile(
     rf"|(?<=hour|ours)\s+\d{{1,2}}\b(?!\w)|(?<=\w)[.'’](?=\w)\S*|(?<=\d),\d+|[-–]\d\S*"
     rf"|[\s,]+\d{{1,2}}(?::\d\d)?(?:\s?{AMPM})?\s*[-–—]\s*\d\S*|[\s,]+at\s+the\s+(?:latest|earliest)"
     rf"|[\s,]*['’]\d\d\b|\s+and\s+(?:a\s+)?(?:bit|little|half|quarter)\b|(?<=[dkhr]s)\s+time\b|(?<=day)\s+next\b|\s?p\b|\s+(?:hrs?|hours?|min(?:ute)?s?|sec(?:ond)?s?|uhr|h)\b"
-    rf"|[\s-]+(?:oh|fifteen|twenty|thirty|forty|fifty)\b|[\s,]+or\s+(?:so|later|earlier|sooner)\b|[\s,]+(?:at|@)\s*\d\S*(?<!%){NOT_A_THING}|[\s,]+(?:every|each)(?=\W*$)|\s+{_NUMBER}{_END}",
+    rf"|[\s-]+(?:oh|fifteen|twenty|thirty|forty|fifty)\b|[\s,]+or\s+(?:so|later|earlier|sooner)\b|[\s,]+and\s+(?:again|then)\s+(?:at|in|on|every)\s+\S+|[\s,]+(?:at|@|um)\s*\d\S*(?<!%){NOT_A_THING}|[\s,]+(?:every|each|at|by|from)(?=\W*$)|[\s,]+\d{{1,2}}:\d\d\w*|\s+{_NUMBER}{_END}",
     re.IGNORECASE,
 )
 _LEFT = re.compile(
@@ -64,7 +64,8 @@ _LEFT = re.compile(
     rf"|(?:(?:no|not)\s+)?(?:later|earlier|sooner|longer|more|less)\s+than\s+(?:at\s+)?|(?:(?:every|each|until|till|before|after|from|between|except|excluding|during|since|within|not"
     r"|next|coming|past|starting|beginning|first|second|third|fourth|fifth|last)\s+)+(?:(?:the|about|around|on|at|of)\s+)*"
     rf"|(?:(?:short|ahead|shy)\s+of|prior\s+to)\s+|(?:early|late|later|around|about|approximately|roughly|sometime|some\s+time|mid)\s+(?:on\s+|in\s+)?"
-    rf"|on\s+(?:the\s+)?\d{{1,2}},?\s+|:\d\d\s+"
+    rf"|on\s+(?:the\s+)?\d{{1,2}},?\s+|:\d\d\s+|(?:in|within|after)\s+{NUMBER}\s+|(?:mwf|m-?f|tth|all)\s+"
+    rf"|(?:end|beginning|start|middle)\s+of\s+(?:the\s+)?|between\s+\d\S*\s+and\s+\d\S*\s+|\S*\*\S*\s+|@"
     rf"|(?:(?:morning|evening|night|afternoon|day|week)\s+(?:of|before|after)\s+)"
     rf"|(?:(?<=\Ame\s)|(?<=\sme\s)|(?<=\A))\d{{1,2}}\s+)\Z",
     re.IGNORECASE,

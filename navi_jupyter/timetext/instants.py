@@ -26,10 +26,13 @@ from .clocks import (
     morning_note,
     read_clock,
 )
-from .days import DAY, END_OF, SLASHED, WEEKDAY, dates_of
+from .days import DAY, END_OF, SLASHED, WEEKDAY, WORKDAY, dates_of
 from .durations import CLOCK_DURATION, DURATION, read_duration
 
 _ISO = r"\d{4}-\d{2}-\d{2}[T ]\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?(?:\s?(?:Z|[+-]\d{2}:?\d{2}))?(?![\d:])"
+_FIRST = r"(?P<part3>first\s+thing)\s+"
+_PART_OF = rf"(?:\s+(?:in\s+the\s+)?(?P<part>{PART}))?"
+_NTH_DAY = r"\d{1,2}(?:st|nd|rd|th)"
 _IN_PART = rf"(?:in\s+the|at|this)\s+{PART}"
 
 
@@ -45,8 +48,8 @@ def once_forms() -> tuple[tuple[str, re.Pattern[str], int], ...]:
         form_of("iso", rf"(?:(?:at|on)\s+)?(?P<iso>{_ISO})", 4),
         form_of(
             "day",
-            rf"(?:(?P<clock>{CLOCK})(?:\s+(?:in\s+the|at)\s+(?P<part0>{PART}))?,?\s+|at\s+)?"
-            rf"(?P<day>{END_OF}|{DAY})(?:\s+(?:in the\s+)?(?P<part>{PART}))?"
+            rf"(?:(?P<clock>{CLOCK})(?:\s+(?:in\s+the|at)\s+(?P<part0>{PART}))?,?\s+|{_FIRST}(?:on\s+)?|(?:at|by|for)\s+)?"
+            rf"(?P<day>{END_OF}|{DAY})(?:\s+(?:in\s+the\s+)?(?P<part>{PART}|first\s+thing)(?:(?<=thing)\s+in\s+the\s+morning)?)?"
             rf"(?:(?:,|\s+)\s*(?:{clock_behind}|(?P<hour>\d{{1,2}}(?![\w:./%]){NOT_A_THING})))?",
             3,
         ),
@@ -60,9 +63,19 @@ def once_forms() -> tuple[tuple[str, re.Pattern[str], int], ...]:
         form_of("clock", rf"(?P<clock>{CLOCK})(?:\s+(?P<part>{PART_OF_DAY}|today|tonight))?", 2),
         form_of("clock", rf"(?P<part>{PART_OF_DAY}),?\s+(?P<clock>{CLOCK})", 2),
         form_of("clock", rf"(?P<clock>{DOTTED_CLOCK})(?P<part>(?!))?", 2),
-        form_of("part", rf"(?P<part>{PART_OF_DAY})", 2),
-        form_of("day", rf"(?P<day>{WEEKDAY}|{SLASHED})\.?(?:\s+(?P<part>{PART}))?(?:,|\s+)\s*{clock_behind}", 2),
-        form_of("day", rf"(?<!the )(?P<day>{WEEKDAY}|\A{SLASHED}(?=\W*\Z))(?:\s+(?P<part>{PART}))?", 1),
+        form_of("part", rf"(?:first\s+thing\s+)?(?P<part>{PART_OF_DAY})", 2),
+        form_of(
+            "day",
+            rf"(?:(?:by|for)\s+)?(?P<day>{WEEKDAY}|{SLASHED}|(?:the\s+)?{_NTH_DAY})\.?{_PART_OF}(?:,|\s+)\s*{clock_behind}",
+            2,
+        ),
+        form_of("day", rf"(?P<clock>{CLOCK}),?\s+(?P<day>{WEEKDAY})", 2),
+        form_of(
+            "day",
+            rf"(?<!the )(?:(?:by|for)\s+|{_FIRST})?"
+            rf"(?P<day>{WEEKDAY}|\A(?:{SLASHED}|(?:the\s+)?{_NTH_DAY})(?=\W*\Z)){_PART_OF}",
+            1,
+        ),
     )
 
 
@@ -147,10 +160,12 @@ def _read_day(match: re.Match[str], now: datetime, zone: str) -> Timed:
     groups = {name: text.lower() for name, text in match.groupdict().items() if text is not None}
     clock_text = groups.get("clock") or groups.get("clock2") or groups.get("hour")
     part = groups.get("part") or groups.get("part2") or groups.get("part0")
+    if groups.get("part3") or (part or "").startswith("first"):
+        part = "morning"
     day = re.sub(r"\s+", " ", groups["day"])
     if day.endswith("ago"):
         raise InvalidSchedule(f"{day!r} is in the past; a recall needs a time to come.")
-    counted = re.fullmatch(r"in (.*(?:day|week)s?)", day)
+    counted = None if re.search(WORKDAY, day) else re.fullmatch(r"in (.*(?:day|week)s?)", day)
     period = read_duration(counted[1]) if counted and not (clock_text or part) else None
     note = ""
     if clock_text:
@@ -170,7 +185,7 @@ def _read_day(match: re.Match[str], now: datetime, zone: str) -> Timed:
         is_over(at, now)
         and at.date() == now.date()
         and clock_text
-        and clock.hour < 12
+        and 0 < clock.hour < 12
         and not re.search("[ap]m", clock_text)
     ):
         note = f" Write {clock.hour + 12}:{clock:%M} for the evening."
@@ -194,7 +209,9 @@ def is_over(at: datetime, now: datetime) -> bool:
 def _keeps_time(day: str) -> bool:
     """Whether such a day means "at this time of day": "in 3 days", "next week"."""
     return (
-        day.startswith("in ") or day.endswith(("from now", "later")) or day in ("next week", "next month", "next year")
+        (day.startswith("in ") and re.search(WORKDAY, day) is None)
+        or day.endswith(("from now", "later"))
+        or day in ("next week", "next month", "next year")
     )
 
 

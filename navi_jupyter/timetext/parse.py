@@ -203,7 +203,7 @@ def _best(text: str) -> tuple[int, int] | None:
 def _rest(text: str, start: int, end: int) -> str:
     before, after = text[:start].rstrip(" \t,;:-"), text[end:].lstrip(" \t,;:-").rstrip()
     if not before.strip():
-        after = re.sub(r"^\.(?=\s)\s*", "", after)
+        after = re.sub(r"^[.!](?=\s)\s*", "", after)
         after = re.sub(r"^(?:then|please)\b[ ,]*", "", after, flags=re.IGNORECASE)
     joined = f"{before.strip()} {after}".strip() if after[:1] not in ".!?" else f"{before.strip()}{after}"
     return re.sub(r"[ \t]{2,}", " ", joined).strip() if before.strip() else joined.strip()

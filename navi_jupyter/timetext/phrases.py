@@ -69,7 +69,9 @@ def read_stretch(words: str, now: datetime, zone: str, *, understood: str) -> Ti
         return timed
     if (timed := _bounded(plain, local, zone)) is not None:
         return timed
-    if beside := re.fullmatch(rf"(?P<by>{DURATION})\s+(?P<side>before|after)\s+(?P<anchor>.+)", plain, re.IGNORECASE):
+    if beside := re.fullmatch(
+        rf"(?P<by>{DURATION})\s+(?P<side>before|after|from)\s+(?P<anchor>.+)", plain, re.IGNORECASE
+    ):
         return _beside(beside, local, zone)
     more = plain.lower().replace(understood.strip().lower(), " … ").strip(" ,…") or plain
     raise HalfRead(understood, more, _hint(plain))
@@ -180,14 +182,16 @@ def _lasting(words: str, now: datetime, zone: str) -> datetime:
 
 
 def _beside(match: re.Match[str], now: datetime, zone: str) -> Timed:
-    """``10 minutes before noon``, ``an hour after midnight``. Raises InvalidSchedule where the anchor is no instant."""
+    """``10 minutes before noon``, ``a week from friday``. Raises InvalidSchedule where the anchor is no instant."""
     period, side = read_duration(match["by"]), match["side"].lower()
+    if period.elapsed and not re.search(_HAS_CLOCK, match["anchor"], re.IGNORECASE):
+        raise InvalidSchedule(f"{match[0]!r} needs a time of day to count from, as in 2 hours before friday at 9.")
     anchor_as_of = now
-    if not _FROM_NOW.search(match["anchor"]):
+    if side != "from" and not period.days and not _FROM_NOW.search(match["anchor"]):
         # The next anchor that leaves the time itself ahead: of noon, at 11:55, that of tomorrow.
         anchor_as_of = period.after(now, ZoneInfo(zone)) if side == "before" else now - period.total
     anchor = _instant(match["anchor"], anchor_as_of, zone, f"count {side}")
-    if side == "after":
+    if side != "before":
         return once_at(period.after(anchor, ZoneInfo(zone)), now, match[0])
     wall = anchor.astimezone(ZoneInfo(zone)).replace(tzinfo=None) - timedelta(days=period.days)
     day = wall_time(wall, zone) if period.days else anchor

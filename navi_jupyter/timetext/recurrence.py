@@ -17,31 +17,31 @@ from ..clock import Period
 from ..errors import InvalidSchedule
 from ..model.recalls import CronSpec, EverySpec
 from .clocks import BARE_HOUR, CLOCK, EXACT_CLOCK, PART, morning_note, read_clock
-from .days import MONTH, MONTHS, WEEKDAY, WEEKDAYS, WORKDAY
+from .days import MONTH, MONTHS, NTH, WEEKDAY, WEEKDAYS, WORKDAY
 from .durations import DURATION, NUMBER, UNIT, number, period_of, read_duration
 
-_EVERY = r"(?:every single|every|each|once (?:a|per|each|every))"
+_EVERY = r"(?:every single|every|each|once (?:an?|per|each|every))"
 _ON = r"(?:on )?(?:the |every |each )?"
 _OF_MONTH = r"(?:of|in) (?:the|each|every|a) month"
 _SEP = r"(?:,\s*and |,\s*| and )"
 _ORD = r"\d{1,2}(?:st|nd|rd|th)"
 _DATE = r"(?:\d{1,2}(?:st|nd|rd|th)?|first|last day)"
-_NTH = {"first": 1, "1st": 1, "second": 2, "2nd": 2, "third": 3, "3rd": 3, "fourth": 4, "4th": 4, "last": 0}
-_NTH_WORD = rf"(?:{'|'.join(_NTH)})"
+_NTH_WORD = rf"(?:{'|'.join(NTH)})"
 _COUNT = rf"(?:other|second|third|fourth|2nd|3rd|4th|{NUMBER})"
 _PLURAL = r"(?:(?:mon|tues|wednes|thurs|fri|satur|sun)days)"
 """By the whole name: ``thurs`` is one Thursday."""
-_SPAN = rf"{WEEKDAY}s?\s*(?:-|–|to|through|till)\s*{WEEKDAY}s?"
-_DAYS = rf"(?:{WORKDAY}s|weekends|{_SPAN}|{_PLURAL}(?:{_SEP}{_PLURAL})*)"
+_SPAN = rf"(?:from )?{WEEKDAY}s?\s*(?:-|–|to|through|till)\s*{WEEKDAY}s?"
+_DAYS = rf"(?:(?:all )?{WORKDAY}s|weekends|{_SPAN}|{_PLURAL}(?:{_SEP}{_PLURAL})*)"
 """Days in the plural, which repeat without an ``every``."""
 _NAMED = rf"(?:{_SPAN}|{WEEKDAY}s?(?:(?:{_SEP}|\s*&\s*|\s*/\s*| ){WEEKDAY}s?)*|{WORKDAY}|weekend)"
 _BETWEEN = r"(?:,\s*and |,\s*| and |\s*&\s*|\s*/\s*| )"
 _HALF_CLOCK = r"(?:\d{1,2}(?::\d\d)?\s?[ap]\.?m\b)"
 _STEP = rf"(?:(?P<n>{NUMBER}|other|second)\s*-?\s*)?(?P<unit>minutes?|mins?|m|hours?|hrs?|h)"
+_STEPS = rf"(?:{_EVERY} {_STEP}|hourly)"
 _HOUR = rf"(?:{EXACT_CLOCK}|{BARE_HOUR})"
 _TO = r"\s*(?:and|to|till|until|-|–)\s*"
 _LEFT_OUT = rf"(?:(?:the )?weekends?|{WEEKDAY}s?(?:(?:,\s*(?:and |or )?| and | or ){WEEKDAY}s?)*)"
-_EXCEPT = r"(?:except|but(?: not)?|excluding|other than|apart from|without)"
+_EXCEPT = r"(?:except|but(?: not)?|excluding|other than|apart from|without)(?: for)?(?: on)?"
 _PERIOD = (
     rf"(?:half(?: an?)?(?:\s|-)hour|hour and a half|quarter(?:\s|-)hour|{DURATION}(?![a-z])"
     rf"|{_COUNT}\s*-?\s*{UNIT}(?! {WEEKDAY})|hour|minute|second(?! {WEEKDAY}))\b"
@@ -76,6 +76,10 @@ class _Reading:
         return datetime.combine(self.now.date() + timedelta(days=ahead), at, tzinfo=ZoneInfo(self.zone))
 
 
+def _spaced(form: str) -> str:
+    return form.replace(" ", r"\s+")
+
+
 _Groups = dict[str, str]  # what the named groups of a form matched, without those that matched nothing
 _Read = Callable[[_Groups, _Reading], EverySpec | CronSpec]
 
@@ -94,7 +98,7 @@ def _on(days: str) -> _Read:
 def _window(groups: _Groups, reading: _Reading) -> CronSpec:
     """``every 3 hours between 9 and 17 on weekdays``."""
     step, (first, last), days = _step(groups), _between(groups["a"], groups["b"]), _weekdays(groups.get("days", ""))
-    if groups["unit"][0] == "h":
+    if groups.get("unit", "h")[0] == "h":
         end = last.hour if last.minute >= first.minute else last.hour - 1
         final = first.hour + (end - first.hour) // step * step
         if (final, first.minute) != (last.hour, last.minute):
@@ -171,7 +175,7 @@ def _day_of_year(groups: _Groups, reading: _Reading) -> CronSpec:
 
 def _nth_weekdays(groups: _Groups, reading: _Reading) -> CronSpec:
     day = WEEKDAYS[groups["day"]]
-    which = [_NTH[word] for word in re.findall(rf"\b{_NTH_WORD}\b", groups["nths"])]
+    which = [NTH[word] for word in re.findall(rf"\b{_NTH_WORD}\b", groups["nths"])]
     return reading.cron(f"* * {','.join(f'{day}#{nth}' if nth else f'{day}L' for nth in which)}")
 
 
@@ -281,9 +285,12 @@ def _interval(every: Period, reading: _Reading) -> EverySpec:
 _PLURAL_DAYS = rf"(?<!every\s)(?<!each\s)(?<!weekly\s)(?<!weekly\son\s)(?:on )?(?P<days>{_DAYS})"
 _BEHIND = r"(?=,?\s+(?:(?:at|by|around|@)\s|\d{1,2}(?::\d\d|\s?[ap]\.?m\b))|\W*$)"
 """What follows plural days without ``on`` or ``every``: a time of day, or nothing. A sentence may begin with them."""
+_EVERYDAY = rf"everyday(?=\s+(?:to|remind|tell|ping)\s)|everyday{_BEHIND}"
+_ALL_DAYS = rf"{_EVERY} (?:day|{WORKDAY})|everyday|daily|(?:on )?{WORKDAY}s"
 _NOT_OF_MONTH = rf"(?! {_OF_MONTH})"
 _OF_YEAR = r"of (?:the|each|every|a) year"
 _OF_QUARTER = r"of (?:the|each|every|a) quarter"
+_YEARLY = rf"(?:{_EVERY}(?: year on)?|yearly on|annually on)(?: the)?"
 _MONTHLY = rf"(?:monthly|{_EVERY} month)"
 
 # The first form that fits the whole rule reads it.
@@ -295,7 +302,7 @@ _FORMS: tuple[tuple[str, _Read], ...] = (
     ),
     (r"bi-?monthly", _refused("Bimonthly can mean two things; say every 2 months, or the 1st and 15th of each month.")),
     # steps within some hours, or on some days
-    (rf"{_EVERY} {_STEP} (?:between|from) (?P<a>{_HOUR}){_TO}(?P<b>{_HOUR})(?:,? (?:on )?(?P<days>{_DAYS}))?", _window),
+    (rf"{_STEPS} (?:between|from) (?P<a>{_HOUR}){_TO}(?P<b>{_HOUR})(?:,? (?:on )?(?P<days>{_DAYS}))?", _window),
     (rf"{_EVERY} {_STEP},? (?:on )?(?P<days>{_DAYS})", _on_some_days),
     (rf"(?:{_EVERY} hour|hourly),? (?:on the hour|at :(?P<minute>\d\d))", _of_hour),
     (rf"(?:{_EVERY} hour|hourly),? at (?:minute )?(?P<minute>\d{{1,2}}) (?:minutes? )?past(?: the hour)?", _of_hour),
@@ -320,30 +327,28 @@ _FORMS: tuple[tuple[str, _Read], ...] = (
     (rf"{_EVERY} quarter(?!\s+hour|-hour|\s+of)|quarterly|{_ON}first day {_OF_QUARTER}", _on("1 1,4,7,10 *")),
     (rf"{_ON}last day {_OF_QUARTER}", _on("L 3,6,9,12 *")),
     (rf"{_ON}last day {_OF_YEAR}", _on("L 12 *")),
-    (rf"yearly|annually|{_EVERY} year(?! on)|{_ON}first day {_OF_YEAR}", _on("1 1 *")),
-    (rf"{_EVERY} (?:year on (?:the )?)?(?P<date>\d{{1,2}})(?:st|nd|rd|th)? (?:of )?(?P<month>{MONTH})\b", _day_of_year),
-    (rf"{_EVERY} (?:year on (?:the )?)?(?P<month>{MONTH}) (?P<date>\d{{1,2}})(?:st|nd|rd|th)?\b", _day_of_year),
+    (rf"(?:yearly|annually|{_EVERY} year)(?! on)|{_ON}first day {_OF_YEAR}", _on("1 1 *")),
+    (rf"{_YEARLY} (?P<date>\d{{1,2}})(?:st|nd|rd|th)? (?:of )?(?P<month>{MONTH})\b", _day_of_year),
+    (rf"{_YEARLY} (?P<month>{MONTH}) (?P<date>\d{{1,2}})(?:st|nd|rd|th)?\b", _day_of_year),
     # weeks that are counted
     (rf"(?:on )?{_EVERY} (?P<count>{_COUNT}) {WEEKDAY}{_NOT_OF_MONTH}", _weeks),
     (rf"{_EVERY} (?P<count>{_COUNT}) weeks? on {WEEKDAY}s?", _weeks),
     (rf"(?:biweekly|fortnightly|{_EVERY} fortnight) on {WEEKDAY}s?", _weeks),
     (rf"biweekly|fortnightly|{_EVERY} fortnight", _every(Period(days=14))),
     # days of the week
-    (
-        rf"(?P<among>{_EVERY} (?:day|{WORKDAY})|daily|{WORKDAY}s),? {_EXCEPT} (?:for )?(?:on )?(?P<out>{_LEFT_OUT})",
-        _with_exceptions,
-    ),
+    (rf"(?P<among>{_ALL_DAYS}),? {_EXCEPT} (?P<out>{_LEFT_OUT})", _with_exceptions),
     (rf"(?:{_EVERY} week|weekly)(?: on (?P<days>{WEEKDAY}s?))?", _named_days),
     (rf"on (?P<days>{_PLURAL}(?:(?:{_SEP}|,? ){_PLURAL})+|{WORKDAY}s|weekends|{_PLURAL})", _named_days),
     (rf"{_PLURAL_DAYS}{_BEHIND}", _named_days),
     (rf"\A\s*(?P<days>{_DAYS})", _named_days),
+    (rf"(?:{_EVERY} day|daily),? (?P<days>{_SPAN})", _named_days),
     (rf"{_EVERY} (?P<days>{_NAMED})", _named_days),
     (rf"(?:on )?(?P<days>{WEEKDAY}(?:{_BETWEEN}{WEEKDAY})+)(?! {_OF_MONTH})", _listed_days),
     (rf"{_EVERY}(?=\s+{_HALF_CLOCK}|\Z)", _at_clock),
     # intervals, and every day
     (r"hourly", _every(Period(elapsed=timedelta(hours=1)))),
     (rf"{_EVERY} (?P<period>{_PERIOD})", _period),
-    (rf"{_EVERY} (?:day|{PART})|daily|nightly", _daily),
+    (rf"{_EVERY} (?:day|{PART})|daily|nightly|{_EVERYDAY}", _daily),
 )
 
 
@@ -351,20 +356,17 @@ _CLOCKS = rf"{CLOCK}(?:\s*(?:and|,|&)\s*(?:{CLOCK}|{BARE_HOUR}))*"
 _TIMES = (
     rf"(?:\s+(?:in the\s+)?(?P<rpart>{PART}))?"
     rf"(?:,?\s+(?P<rclock>{_CLOCKS})(?:\s+(?:in the|at)\s+(?P<rpart2>{PART}))?)?"
+    rf"(?:,?\s+{_spaced(_EXCEPT)}\s+(?P<rout>{_spaced(_LEFT_OUT)}))?"
 )
 
 
 def recurring_pattern() -> str:
     """Everything that repeats, with the times of day before it (``at 9 and 17 on weekdays``) or behind it.
 
-    Named groups: rbefore, rule, rpart, rclock, rpart2.
+    Named groups: rbefore, rule, rpart, rclock, rpart2, rout.
     """
     rules = "|".join(re.sub(r"\?P<\w+>", "?:", _spaced(form)) for form, _ in _FORMS)
     return rf"(?:(?P<rbefore>{_CLOCKS}),?\s+)?(?P<rule>{rules}){_TIMES}"
-
-
-def _spaced(form: str) -> str:
-    return form.replace(" ", r"\s+")
 
 
 def read_recurrence(match: re.Match[str], now: datetime, zone: str) -> tuple[EverySpec | CronSpec, str]:
@@ -374,6 +376,7 @@ def read_recurrence(match: re.Match[str], now: datetime, zone: str) -> tuple[Eve
     """
     rule = re.sub(r"\s+", " ", match["rule"].lower()).strip()
     clocks, note = _clocks(match, rule)
+    rule += f" except {' '.join(match['rout'].lower().split())}" if match["rout"] else ""
     reading = _Reading(rule, clocks, now, zone, note)
     for form, read in _FORMS:
         if found := re.fullmatch(_spaced(form), rule):

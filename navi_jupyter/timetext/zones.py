@@ -49,8 +49,8 @@ def zone_of_place(place: str) -> str | None:
 
 
 _ONE_MEANING = {
-    "utc": "UTC", "gmt": "UTC", "zulu": "UTC", "jst": "Asia/Tokyo", "kst": "Asia/Seoul", "hkt": "Asia/Hong_Kong",
-    "sgt": "Asia/Singapore",
+    "utc": "UTC", "gmt": "UTC", "zulu": "UTC", "z": "UTC", "jst": "Asia/Tokyo", "kst": "Asia/Seoul",
+    "hkt": "Asia/Hong_Kong", "sgt": "Asia/Singapore",
 }  # fmt: skip
 _FIXED = {
     330: "Asia/Kolkata", 345: "Asia/Kathmandu", 270: "Asia/Kabul", 210: "Asia/Tehran", 390: "Asia/Yangon",
@@ -60,7 +60,7 @@ _FIXED = {
 _NAMED = re.compile(
     r"[\s(]+\(?(?:"
     r"(?:UTC|GMT)\s?(?P<sign>[+\-−])\s?(?P<hours>\d{1,2})(?::?(?P<minutes>\d{2}))?(?![\d:])"
-    rf"|(?P<short>{'|'.join(_ONE_MEANING)})(?![\w/+-])"
+    rf"|(?P<short>{'|'.join(name for name in _ONE_MEANING if name != 'z')}|(?-i:Z))(?![\w/+-])"
     r"|(?P<vague>[ecmp][sd]t|cest?|bst|ist|aes?t|aedt|mesz?|mez|(?-i:[ECMP]T|WES?T|EES?T|MSK|NZ[SD]?T|BRT)"
     r"|(?:eastern|central|mountain|pacific)\s+(?:standard\s+|daylight\s+)?time|(?-i:Eastern|Central|Mountain|Pacific)"
     r"|(?:server|system|machine|kernel|your|their|his|her|standard|summer|winter|daylight)\s+time)\b"
@@ -71,7 +71,7 @@ _NAMED = re.compile(
     r")\)?",
     re.IGNORECASE,
 )
-_SHIFT = re.compile(r"(?<=\d)\s?(?P<sign>\+)(?P<hours>\d{2})(?::?(?P<minutes>\d{2}))?(?![\d:])")
+_SHIFT = re.compile(r"(?<=\d)(?P<zulu>Z)\b|(?<=\d)\s?(?P<sign>\+)(?P<hours>\d{2})(?::?(?P<minutes>\d{2}))?(?![\d:])")
 """``9:00+02:00``; with a minus it would be a range."""
 
 
@@ -81,7 +81,7 @@ def zone_at(text: str, position: int) -> tuple[str, int] | None:
     The zone is ``""`` for the reader's own. Raises InvalidSchedule for one that can be several, or is not known.
     """
     if shift := _SHIFT.match(text, position):
-        return _of_offset(shift), shift.end()
+        return "UTC" if shift["zulu"] else _of_offset(shift), shift.end()
     match = _NAMED.match(text, position)
     if match is None:
         return None

@@ -178,15 +178,16 @@ _MONTH = (
 _MAY_BE_TIME = (
     rf"(?:[\d½¼¾]|\*\S*\s+[\d*]|@\s*[a-z\d]|cron:|{_MONTH}\.?\s+\d|(?:in|at)\s+(?:(?:about|around)\s+)?(?:{_COUNT}|to(?:day"
     rf"|morrow|night)|{_DAY_NAME}\b|{_MONTH}\b)|(?:an?|{_COUNT}|fortnight)\s+(?:\w+\s+)*?(?:{UNIT_WORD}"
-    rf"|fortnight|month|year)s?\b|(?:by|around|about|after|before|until|till|since|from|between|exactly|precisely|no|not)\s+(?:at\s+)?(?:{_COUNT}|{_DAY_NAME}|before|than|later)"
+    rf"|fortnight|month|year)s?\b|(?:by|for|around|about|after|before|until|till|since|from|between|exactly|precisely|no|not)\s+(?:at\s+)?(?:{_COUNT}|{_DAY_NAME}|{_MONTH}\s|tomorrow|before|than|later)"
     r"|the\s+(?:next|coming|day|first|second|third|fourth|last|end|beginning|start|\d)"
-    rf"|(?:a\s+)?{_COUNT}\s*(?:minutes?\s+)?(?:past|to|in\s+the|at\s+night|o['’]?clock|[ap]\.?m\b)|once\s+(?:a|per|each|every)\s"
-    r"|(?:every|each|on|next|this|coming|tomorrow|today|tonight|noon|midday|midnight|hourly|daily|nightly|weekly"
+    rf"|(?:a\s+)?{_COUNT}\s*(?:minutes?\s+)?(?:past|to|in\s+the|at\s+night|o['’]?clock|[ap]\.?m\b)|once\s+(?:an?|per|each|every)\s"
+    r"|(?:every|each|everyday|all\s+(?:week|work)days|on|next|this|coming|tomorrow|today|tonight|noon|midday|midnight|hourly|daily|nightly|weekly"
     r"|bi-?weekly|bi-?monthly|monthly|fortnightly|quarterly|yearly|annually|twice|three\s+times|weekdays?|workdays?"
     r"|weekends?|working\s+days?|business\s+days?|first|second|third|fourth|last|end|beginning|start|day\s+after"
     rf"|{_DAY_NAME})\b)"
 )
-_PAST = r"(?:last|this)\s+(?:week|month|year|night|time|session|run)\b"  # then it is a question about what was
+_PAST = rf"(?:last|this)\s+(?:week(?!,?\s+(?:on\s+)?{_DAY_NAME}\b)|month|year|night|time|session|run)\b"
+"""Then it is a question about what was."""
 _MORE_OF_A_TIME = (
     r"\A\W*(?:[\d½¼¾]|[-–(]\s*\d|(?:and|or|to|from|before|after|between|during|except|excluding|but|within|past|in|on|by|for|of"
     r"|around|about|a|an|the|then|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|half|quarter|next|this|coming"
