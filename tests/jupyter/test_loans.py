@@ -21,6 +21,7 @@ from navi_jupyter.errors import InvalidRequest, KernelBusy
 from navi_jupyter.events import Custom, Event
 from navi_jupyter.jupyter.kernels import lent_kernel
 from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
+from navi_jupyter.jupyter.kernels.lent_kernel import LentKernel
 from navi_jupyter.jupyter.kernels.loans import KernelLoans
 from navi_jupyter.jupyter.kernels.outputs import Outputs
 from navi_jupyter.jupyter.kernels.service import KernelService
@@ -571,3 +572,17 @@ async def test_a_function_is_called_in_its_own_kernel_whichever_is_lent(
         named = session.but(kernel_id=relay.loan.kernel_id)
         assert await kernels.evaluate(named, "_navi_result = len(x)", lent=False) == 3
         assert line.frames == [{"type": "lent"}]
+
+
+async def test_after_ctrl_c_code_whose_stop_has_come_before_its_end_is_over_with_its_end() -> None:
+    lent = LentKernel("l1", "k1", "s1", "python", outside=True, lives=None, on_end=lambda _: None)
+    lent.attach(Line(), [])
+    request = lent.send("1", Outputs(), silent=False, store_history=True, expressions={})
+    lent.take({"type": "begun", "id": request.id, "n": 1})
+    lent.take({"type": "interrupted", "id": request.id})
+    stopping = asyncio.ensure_future(lent.end(request, within=WITHIN))
+    await asyncio.sleep(0)
+    lent.take({"type": "ended", "id": request.id, "n": 2, "reply": {"status": "error"}})
+    assert request.ended.done()  # and not only some seconds later
+    assert await stopping
+    lent.end_loan("closed")

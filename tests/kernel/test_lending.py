@@ -168,6 +168,16 @@ def test_an_error_is_shown_as_ipython_shows_it_and_the_model_gets_its_traceback(
     assert "Division by zero." in shown.last["text/plain"]
 
 
+@pytest.mark.parametrize("way", ["navi.ask", "ask_async"])
+def test_a_result_that_cannot_be_shown_does_not_fail_the_cell_that_waits(
+    way: str, ask: Callable[..., Shown], provider: ScriptedProvider
+) -> None:
+    code = "class Broken:\n    def __repr__(self):\n        raise ValueError('not shown')\nBroken()"
+    shown = error_free(ask(runs(code), Reply("I see."), way=way))
+    assert "not shown" in shown.error
+    assert "not shown" in given_back(provider)
+
+
 @pytest.mark.parametrize("code", ["import os; os.system('echo from below')", "!echo from below"])
 def test_what_a_subprocess_prints_is_an_output_of_the_code(
     code: str, ask: Callable[..., Shown], provider: ScriptedProvider
@@ -267,6 +277,7 @@ def test_a_stop_from_elsewhere_interrupts_the_code_and_the_cell_ends_with_its_an
     shown = ask(Reply("I begin.", calls=runs(SLEEPS[code]).calls), Reply("never"), way=way, seen=stop)
     error_free(shown)
     assert "KeyboardInterrupt" in shown.error
+    assert "_on_sigint" not in shown.error
     assert "I begin." in shown.text
     assert "stopped" in shown.last["text/plain"]
     # No interrupt is left over for the cells that come after.

@@ -228,7 +228,7 @@ class LentKernel:
             return
         self._on_begun(execution)
         request.reply = content
-        if execution.by_user:
+        if execution.by_user and not execution.interrupted:
             # Its run is about to be stopped; until then the model must not be asked what to do about it.
             asyncio.get_running_loop().call_later(STOP_WITHIN, self._end, execution)
         else:

@@ -14,7 +14,7 @@ import threading
 import types
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NoReturn
 from weakref import WeakSet
 
 from ...navi_cells import AGENT_USER
@@ -24,6 +24,8 @@ from .outputs import Content, LentResults, PublishedOutputs
 from .signals import AGAIN, CellSignals
 
 _NEXT_NUMBER = "_navi_next_number"  # an attribute of the shell, which outlives a reload of this package
+
+_DISPLAY_FAILED = "_last_traceback_during_displayhook"  # ipykernel (from 7 on) fails a cell by it, here the waiting one
 
 _inside: ContextVar[bool] = ContextVar("navi_inside", default=False)
 _turn = asyncio.Lock()  # of code in cells that await, on the kernel's loop
@@ -114,13 +116,14 @@ class LentExecution:
 
     def on_signal(self, by_user: bool) -> None:
         """SIGINT has come while it runs. Called in the signal's handler, on the main thread."""
+        __tracebackhide__ = True
         if by_user:
             self.by_user = True
             self._on_ctrl_c(self.id)
         if self._stepping or self._task is None or self._loop is None:
-            raise KeyboardInterrupt
+            _interrupt()
         if self._loop is _own_loop and asyncio.current_task(_own_loop) is not None:
-            raise KeyboardInterrupt  # in a task that it has started; on the kernel's loop that would end the kernel
+            _interrupt()  # in a task that it has started; on the kernel's loop that would end the kernel
         self._loop.call_soon_threadsafe(self._task.cancel)
 
     @contextlib.contextmanager
@@ -131,6 +134,7 @@ class LentExecution:
         kernel, payloads = shell.kernel, shell.payload_manager
         token, kept = _inside.set(True), list(payloads.read_payload())
         stdin = getattr(kernel, "_allow_stdin", False)
+        failed = getattr(shell, _DISPLAY_FAILED, None)
         self.earlier_threads = WeakSet(threading.enumerate())
         _executing = self
         try:
@@ -146,6 +150,8 @@ class LentExecution:
         finally:
             _executing = None
             kernel._allow_stdin = stdin  # noqa: SLF001
+            if failed is not None:
+                setattr(shell, _DISPLAY_FAILED, failed)
             # a pager or a next cell that the code asked for is not the waiting cell's.
             payloads.clear_payload()
             for payload in kept:
@@ -276,6 +282,11 @@ class LentExecution:
                 raised = KeyboardInterrupt()
             except BaseException as error:  # noqa: BLE001 - whatever is thrown in is the cell's
                 raised = error
+
+
+def _interrupt() -> NoReturn:
+    # The last line of the traceback that the user gets; the handler's own frames are hidden in it.
+    raise KeyboardInterrupt
 
 
 async def _ended(task: asyncio.Task[Any]) -> None:

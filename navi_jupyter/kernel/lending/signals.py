@@ -65,6 +65,7 @@ class CellSignals:
             return True
 
     def _on_sigint(self, number: int, frame: types.FrameType | None) -> None:
+        __tracebackhide__ = True  # in the traceback that the user gets
         requested, self._requested = self._requested, False
         if self._running is not None:
             if not requested or not _is_ending(frame):
