@@ -246,7 +246,7 @@ class SessionLinks:
                 if mark.id == link.session_id:
                     changes = {"notebook_link": "linked", "fingerprint": mark.fingerprint}
                     await _change_link(tx, link.session_id, changes, announce=link.state != "linked")
-                elif (mark.id is None or link.state == "earlier") and not mark.cells.isdisjoint(link.fingerprint):
+                elif (mark.id is None or link.state == "earlier") and link.shares_cell(mark):
                     # Saved without the id, by a program that drops it: it is known by its cells until it has it again.
                     lost = link.state == "linked" and mark.id is None
                     changes = {"fingerprint": mark.fingerprint} | ({"notebook_link": "pending"} if lost else {})
@@ -259,7 +259,7 @@ def _is_saved(link: NotebookLink, mark: NotebookMark) -> bool:
     """Whether the save changes nothing about the link."""
     if mark.id == link.session_id:
         return link.state == "linked" and link.fingerprint == mark.fingerprint
-    if mark.cells.isdisjoint(link.fingerprint) or (mark.id is not None and link.state != "earlier"):
+    if not link.shares_cell(mark) or (mark.id is not None and link.state != "earlier"):
         return True
     return link.fingerprint == mark.fingerprint and (link.state != "linked" or mark.id is not None)
 

@@ -7,7 +7,7 @@ another client meanwhile), FileRefused (outside the root, binary, too large), In
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, Protocol
@@ -153,6 +153,23 @@ class NotebookLink:
     """``linked``: the notebook carries the id. ``pending``: not until it is saved. ``earlier``: it belongs to another
     session now; this one still works with it."""
     fingerprint: tuple[str, ...] = ()  # of the notebook when it was bound, see :class:`NotebookMark`
+
+    def shares_cell(self, notebook: NotebookMark) -> bool:
+        """Whether a cell that the notebook had when it was last seen is still there.
+
+        One that has carried the id is known without it only by a cell with the same source: programs that make
+        notebooks may number their cells, and the next one has the same ids. Where cells have no ids, more than half of
+        the shorter one's sources are to be the same: many notebooks begin with the same imports.
+        """
+        known = {mark for mark in self.fingerprint if self.state != "linked" or "=" in mark}
+        common = known & notebook.cells
+        sources, known_sources, common_sources = map(_sources, (notebook.cells, known, common))
+        return len(common) > common_sources or 2 * common_sources > min(sources, known_sources)
+
+
+def _sources(marks: Collection[str]) -> int:
+    """How many of the marks are those of sources alone."""
+    return sum(mark.startswith("=") for mark in marks)
 
 
 class LinkStore(Protocol):

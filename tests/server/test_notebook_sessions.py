@@ -555,3 +555,23 @@ async def test_a_notebook_made_anew_with_the_same_imports_is_another_one(find: F
     (root / "old.ipynb").unlink()
     make(root / "old.ipynb", "import pandas", "something = 'else'", minor=4)
     assert (await find("old.ipynb"))["session"]["id"] != first
+
+
+async def test_a_notebook_with_the_same_numbers_of_cells_is_not_the_one_that_its_page_has_saved(
+    find: Find, api: Api, root: Path, jp_fetch: Any, jp_ws_fetch: Any
+) -> None:
+    def content(*sources: str, **metadata: Any) -> dict[str, Any]:
+        cells = [nbformat.v4.new_code_cell(source, id=f"c{number}") for number, source in enumerate(sources)]
+        return dict(nbformat.v4.new_notebook(cells=cells, metadata=metadata))
+
+    await save(jp_fetch, "work.ipynb", content("a = 1", "b = 2"))
+    kernel_id = await page(api, jp_fetch, "work.ipynb")
+    socket = await jp_ws_fetch("api", "kernels", kernel_id, "channels")
+    first = (await find("work.ipynb", kernel_id=kernel_id, cell_id="c0", cell_source="a = 1"))["session"]["id"]
+    await find("work.ipynb", is_open=True, create=False)
+    await save(jp_fetch, "work.ipynb", content("a = 1", "b = 2", navi={"session_id": first}))
+    assert (await find("work.ipynb"))["session"]["notebook_link"] == "linked"
+    (root / "work.ipynb").unlink()
+    await save(jp_fetch, "work.ipynb", content("fresh = 1"))
+    socket.close()
+    assert (await find("work.ipynb"))["session"]["id"] != first

@@ -72,21 +72,8 @@ def source_mark(source: str) -> str:
 
 
 def shares_cell(link: NotebookLink, notebook: NotebookMark) -> bool:
-    """Whether a cell that the notebook had when it was last seen is still there.
-
-    One that has carried the id is known without it only by a cell with the same source: programs that make notebooks
-    may number their cells, and the next one has the same ids. Where cells have no ids, more than half of the shorter
-    one's sources are to be the same: many notebooks begin with the same imports.
-    """
-    known = {mark for mark in link.fingerprint if link.state != "linked" or "=" in mark}
-    common = known & notebook.cells
-    sources, known_sources, common_sources = map(_sources, (notebook.cells, known, common))
-    return len(common) > common_sources or 2 * common_sources > min(sources, known_sources)
-
-
-def _sources(marks: Collection[str]) -> int:
-    """How many of the marks are those of sources alone."""
-    return sum(mark.startswith("=") for mark in marks)
+    """Whether a cell that the notebook had when it was last seen is still there."""
+    return link.shares_cell(notebook)
 
 
 def is_same(link: NotebookLink, notebook: NotebookMark) -> bool:
