@@ -115,7 +115,10 @@ def _check(database: Database, recalls: list[str], begin: datetime) -> str:
         accounted = sum(1 + coalesced for _, coalesced in rows)
         assert accounted == expected, f"{recall}: {expected} slots have come, {accounted} are accounted for"
         slots += expected
-    ledger = database.rows("SELECT command_id, run_id, status, reason FROM firings")
+    ledger = database.rows(  # the ledger of a deleted session stays; its log does not
+        "SELECT command_id, run_id, status, reason FROM firings WHERE recall_id IN"
+        " (SELECT id FROM recalls WHERE session_id IN (SELECT id FROM sessions))"
+    )
     started = {command: run for command, run, _, _ in ledger if run is not None}
     said = _prompts(database)
     doubled = [command for command, times in said.items() if times > 1]
