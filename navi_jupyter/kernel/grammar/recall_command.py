@@ -202,7 +202,7 @@ _MORE_OF_A_TIME = (
 Rather too much than too little: it only decides who reads the line.
 """
 _NO_DURATION = (
-    rf"$|-|\d[\d.,]*(?!\s*-?\s*(?:{UNIT_WORD}|months?|years?|quarters?|st|nd|rd|th|and|{_MONTH})\b"
+    rf"$|-|\d[\d.,]*(?!\s*-?\s*(?:{UNIT_WORD}|months?|years?|quarters?|working\s+days?|business\s+days?|week\s?days?|work\s?days?|st|nd|rd|th|and|{_MONTH})\b"
     r"|[\d.,:/½¼¾-]|[hm]\w*\d|\s?[ap]\.?m\b|\s*\d+\s*[a-z/]|\s+(?:to|or)\b)"
 )
 """No text, less than nothing, or a number without a unit."""
