@@ -65,7 +65,7 @@ _LEFT = re.compile(
     r"|next|coming|past|starting|beginning|first|second|third|fourth|fifth|last)\s+)+(?:(?:the|about|around|on|at|of)\s+)*"
     rf"|(?:(?:short|ahead|shy)\s+of|prior\s+to)\s+|(?:early|late|later|around|about|approximately|roughly|sometime|some\s+time|mid)\s+(?:on\s+|in\s+)?"
     rf"|on\s+(?:the\s+)?\d{{1,2}},?\s+|:\d\d\s+|(?:in|within|after)\s+{NUMBER}\s+|(?:mwf|m-?f|tth|all)\s+"
-    rf"|(?:end|beginning|start|middle)\s+of\s+(?:the\s+)?|between\s+\d\S*\s+and\s+\d\S*\s+|\S*\*\S*\s+|@"
+    rf"|(?:end|beginning|start|middle)\s+of\s+(?:the\s+)?|between\s+\d\S*\s+and\s+\d\S*\s+|\S*\*\S*\s+"
     rf"|(?:(?:morning|evening|night|afternoon|day|week)\s+(?:of|before|after)\s+)"
     rf"|(?:(?<=\Ame\s)|(?<=\sme\s)|(?<=\A))\d{{1,2}}\s+)\Z",
     re.IGNORECASE,
