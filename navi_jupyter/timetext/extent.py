@@ -16,30 +16,77 @@ from .days import DATE, MONTH, SLASHED, WEEKDAY, WORKDAY
 from .durations import DURATION, NUMBER, UNIT
 from .zones import zone_at
 
+
+def any_of(*forms: str) -> str:
+    """The pattern that matches any of them, the first one that does."""
+    return f"(?:{'|'.join(forms)})"
+
+
 _END = r"(?![\w/]|['’]\w|-[a-z])"
 _ADVERB = r"(?:hourly|daily|nightly|weekly|bi-?weekly|fortnightly|monthly|bi-?monthly|quarterly|yearly|annually)"
 _REPEATED = (
     rf"(?:every|each)\s+(?:{NUMBER}|other|second|third|fourth|single|alternate|{UNIT}|month|year|quarter|{WEEKDAY}s?"
     rf"|{PART}s?|{WORKDAY}|weekend|{MONTH}|fortnight|\d{{1,2}}(?:st|nd|rd|th)|{EXACT_CLOCK})"
 )
-_WHEN = (
-    rf"(?:{EXACT_CLOCK}|{DURATION}|(?:the\s+)?next\s+{NUMBER}\s+\w+|{NUMBER}\s+(?:month|year|quarter)s?|{DATE}|{SLASHED}|{WEEKDAY}s?|yesterday|today|tomorrow|tonight|eod|eow|eom|cob|everyday|first\s+thing"
-    rf"|(?:next|this|coming|last)\s+(?:week|month|year|quarter|weekend|{PART}|{WEEKDAY})s?|{PART_OF_DAY}s?|{PART}s?"
-    rf"|{WORKDAY}s?|weekends?|{_ADVERB}|{_REPEATED}|(?:the\s+)?\d{{1,2}}(?:st|nd|rd|th)|weeks?"
-    rf"|(?:the\s+)?(?:first|second|third|fourth|fifth|last)\s+(?:{WEEKDAY}|day|week|{WORKDAY})"
-    rf"|(?:the\s+)?(?:end|beginning|start|middle)\s+of\s+(?:(?:the|this|next|each|every)\s+)?"
-    rf"(?:day|week|month|year|quarter|{MONTH})|christmas(?:\s+eve)?|new\s+year(?:['’]s)?(?:\s+(?:eve|day))?|easter"
-    rf"|(?:of|in)\s+(?:the|each|every|this|next)\s+(?:day|week|month|year|quarter)|(?:of|in)\s+{MONTH}"
-    rf"|{NUMBER}\s+times|twice|(?:january|february|april|june|july|august|september|october|november|december)"
-    rf"|{AMPM}|(?:utc|gmt)(?:[+-]\d\S*)?|(?-i:[A-Z][a-z]+/[A-Z]\w+)|\d{{4}}-\d\d-\d\dT\S+|[½¼¾]|on\s+the\s+(?:half|quarter)?[\s-]?hour|(?:the\s+)?rest\s+of\s+(?:the|this)\s+\w+"
-    rf"|(?:at|by|around)\s+(?:dawn|dusk|sunrise|sunset|daybreak|nightfall|breakfast|lunch|dinner|supper|bedtime|teatime)"
-    rf"|\d{{1,2}}(?::\d\d)?\s?-?ish|x\s?\d+|\d+\s?x|all\s+(?:day|night|week|month|{PART})|(?:at\s+)?:\d\d|(?:at\s+)?(?:half|quarter)\s+past|business\s+hours|work(?:ing)?\s+hours){_END}"
-)
+_OF_PERIOD = r"(?:of|in)\s+(?:the|each|every|this|next)\s+(?:day|week|month|year|quarter)"
+_WHEN = any_of(
+    # A clock, a length, a day.
+    EXACT_CLOCK,
+    DURATION,
+    rf"(?:the\s+)?next\s+{NUMBER}\s+\w+",
+    rf"{NUMBER}\s+(?:month|year|quarter)s?",
+    DATE,
+    SLASHED,
+    rf"{WEEKDAY}s?",
+    *("yesterday", "today", "tomorrow", "tonight", "eod", "eow", "eom", "cob", "everyday", r"first\s+thing"),
+    rf"(?:next|this|coming|last)\s+(?:week|month|year|quarter|weekend|{PART}|{WEEKDAY})s?",
+    rf"{PART_OF_DAY}s?",
+    rf"{PART}s?",
+    rf"{WORKDAY}s?",
+    r"weekends?",
+    # What recurs, and places in a period.
+    _ADVERB,
+    _REPEATED,
+    r"(?:the\s+)?\d{1,2}(?:st|nd|rd|th)",
+    r"weeks?",
+    rf"(?:the\s+)?(?:first|second|third|fourth|fifth|last)\s+(?:{WEEKDAY}|day|week|{WORKDAY})",
+    r"(?:the\s+)?(?:end|beginning|start|middle)\s+of\s+(?:(?:the|this|next|each|every)\s+)?"
+    rf"(?:day|week|month|year|quarter|{MONTH})",
+    r"christmas(?:\s+eve)?",
+    r"new\s+year(?:['’]s)?(?:\s+(?:eve|day))?",
+    r"easter",
+    _OF_PERIOD,
+    rf"(?:of|in)\s+{MONTH}",
+    rf"{NUMBER}\s+times",
+    r"twice",
+    # Without "may" and "march", which are verbs, too.
+    r"(?:january|february|april|june|july|august|september|october|november|december)",
+    # Pieces of a clock, and zones.
+    AMPM,
+    r"(?:utc|gmt)(?:[+-]\d\S*)?",
+    r"(?-i:[A-Z][a-z]+/[A-Z]\w+)",
+    r"\d{4}-\d\d-\d\dT\S+",
+    r"[½¼¾]",
+    # What blurs a time: understood nowhere, so that it is refused beside a time.
+    r"on\s+the\s+(?:half|quarter)?[\s-]?hour",
+    r"(?:the\s+)?rest\s+of\s+(?:the|this)\s+\w+",
+    r"(?:at|by|around)\s+(?:dawn|dusk|sunrise|sunset|daybreak|nightfall|breakfast|lunch|dinner|supper|bedtime|teatime)",
+    r"\d{1,2}(?::\d\d)?\s?-?ish",
+    r"x\s?\d+",
+    r"\d+\s?x",
+    rf"all\s+(?:day|night|week|month|{PART})",
+    r"(?:at\s+)?:\d\d",
+    r"(?:at\s+)?(?:half|quarter)\s+past",
+    r"business\s+hours",
+    r"work(?:ing)?\s+hours",
+) + _END  # fmt: skip
 """What reads as time by itself."""
-_JOINT = (
-    r"(?:(?:on|of|until|till|from|before|after|by|at|in)\s+the|and|or|to|untill?|['’]?till?|ending|up\s+to|through|thru|from|between|before"
-    r"|after|on|at|by|of|in|for|starting|beginning|except|excluding|but|not|minus|plus|&|\+|@|/|-|–|—|~)"
-)
+_JOINT = any_of(
+    r"(?:on|of|until|till|from|before|after|by|at|in)\s+the",
+    *("and", "or", "to", "untill?", "['’]?till?", "ending", r"up\s+to", "through", "thru", "from", "between", "before"),
+    *("after", "on", "at", "by", "of", "in", "for", "starting", "beginning", "except", "excluding", "but", "not"),
+    *("minus", "plus", "&", r"\+", "@", "/", "-", "–", "—", "~"),
+)  # fmt: skip
 _NUMBER = rf"(?:{BARE_HOUR}(?!['’.]\w|-[a-z])|\d{{3,4}}(?!\w){NOT_A_THING})"
 _AFTER_JOINT = (
     rf"(?:and|or|to|till|until|through|thru|from|between|before|after|at|by|around|about|@|&|/|-|–|—|,)\s*{_NUMBER}"
@@ -50,26 +97,61 @@ _WANTS_TIME = (
 )
 """A preposition that wants a time: behind one, what it leads to belongs to the time."""
 _RIGHT = re.compile(
-    rf"[\s,]*\(?(?:{_JOINT}(?:[\s,]+|(?<=\W)|(?=\d))){{0,4}}(?:{_WHEN})\)?|[\s,]*{_AFTER_JOINT}{_END}"
-    rf"|[\s,]+(?:(?:and|or|but|not)\s+)*{_WANTS_TIME}(?:\s+(?!then\b)[^\s,;.!?]+)?"
-    rf"|(?<=hour|ours)\s+\d{{1,2}}\b(?!\w)|(?<=\w)[.'’](?=\w)\S*|(?<=\d),\d+|[-–]\d\S*"
-    rf"|[\s,]+\d{{1,2}}(?::\d\d)?(?:\s?{AMPM})?\s*[-–—]\s*\d\S*|[\s,]+at\s+the\s+(?:latest|earliest)"
-    rf"|[\s,]*['’]\d\d\b|\s+and\s+(?:a\s+)?(?:bit|little|half|quarter)\b|(?<=[dkhr]s)\s+time\b|(?<=day)\s+next\b|\s?p\b|\s+(?:hrs?|hours?|min(?:ute)?s?|sec(?:ond)?s?|uhr|h)\b"
-    rf"|[\s-]+(?:oh|fifteen|twenty|thirty|forty|fifty)\b|[\s,]+or\s+(?:so|later|earlier|sooner)\b|[\s,]+and\s+(?:again|then)\s+(?:at|in|on|every)\s+\S+|[\s,]+(?:at|@|um)\s*\d\S*(?<!%){NOT_A_THING}|[\s,]+(?:every|each|at|by|from)(?=\W*$)|[\s,]+\d{{1,2}}:\d\d\w*|\s+{_NUMBER}{_END}",
+    any_of(
+        rf"[\s,]*\(?(?:{_JOINT}(?:[\s,]+|(?<=\W)|(?=\d))){{0,4}}(?:{_WHEN})\)?",
+        rf"[\s,]*{_AFTER_JOINT}{_END}",
+        rf"[\s,]+(?:(?:and|or|but|not)\s+)*{_WANTS_TIME}(?:\s+(?!then\b)[^\s,;.!?]+)?",
+        # More digits: "in 1 hour 30", "9.30", "1,5", "9-17", "9 - 17:00", "12/3 '26".
+        r"(?<=hour|ours)\s+\d{1,2}\b(?!\w)",
+        r"(?<=\w)[.'’](?=\w)\S*",
+        r"(?<=\d),\d+",
+        r"[-–]\d\S*",
+        rf"[\s,]+\d{{1,2}}(?::\d\d)?(?:\s?{AMPM})?\s*[-–—]\s*\d\S*",
+        r"[\s,]+at\s+the\s+(?:latest|earliest)",
+        r"[\s,]*['’]\d\d\b",
+        r"\s+and\s+(?:a\s+)?(?:bit|little|half|quarter)\b",
+        # More words: "in 2 days time", "friday next", "9 p", "9 uhr", "nine thirty", "9 or so", "and again at 5".
+        r"(?<=[dkhr]s)\s+time\b",
+        r"(?<=day)\s+next\b",
+        r"\s?p\b",
+        r"\s+(?:hrs?|hours?|min(?:ute)?s?|sec(?:ond)?s?|uhr|h)\b",
+        r"[\s-]+(?:oh|fifteen|twenty|thirty|forty|fifty)\b",
+        r"[\s,]+or\s+(?:so|later|earlier|sooner)\b",
+        r"[\s,]+and\s+(?:again|then)\s+(?:at|in|on|every)\s+\S+",
+        rf"[\s,]+(?:at|@|um)\s*\d\S*(?<!%){NOT_A_THING}",
+        # A preposition at the very end, and numbers that nothing else explains.
+        r"[\s,]+(?:every|each|at|by|from)(?=\W*$)",
+        r"[\s,]+\d{1,2}:\d\d\w*",
+        rf"\s+{_NUMBER}{_END}",
+    ),
     re.IGNORECASE,
 )
+"""What belongs to a time that ends in front of it."""
 _LEFT = re.compile(
-    rf"(?<![\w/.'’-])(?:(?:(?:on|at|by|in|from|between|until|till|after|before)\s+)?(?:(?<!the\s)(?:{_WHEN})"
-    rf"|(?:at|by|from|between|until|till|after|before)\s+{_NUMBER})(?:[\s,]+|{_JOINT}(?=[\s\d]))*"
-    rf"|(?:(?:no|not)\s+)?(?:later|earlier|sooner|longer|more|less)\s+than\s+(?:at\s+)?|(?:(?:every|each|until|till|before|after|from|between|except|excluding|during|since|within|not"
-    r"|next|coming|past|starting|beginning|first|second|third|fourth|fifth|last)\s+)+(?:(?:the|about|around|on|at|of)\s+)*"
-    rf"|(?:(?:short|ahead|shy)\s+of|prior\s+to)\s+|(?:early|late|later|around|about|approximately|roughly|sometime|some\s+time|mid)\s+(?:on\s+|in\s+)?"
-    rf"|on\s+(?:the\s+)?\d{{1,2}},?\s+|:\d\d\s+|(?:in|within|after)\s+{NUMBER}\s+|(?:mwf|m-?f|tth|all)\s+"
-    rf"|(?:end|beginning|start|middle)\s+of\s+(?:the\s+)?|between\s+\d\S*\s+and\s+\d\S*\s+|\S*\*\S*\s+"
-    rf"|(?:(?:morning|evening|night|afternoon|day|week)\s+(?:of|before|after)\s+)"
-    rf"|(?:(?<=\Ame\s)|(?<=\sme\s)|(?<=\A))\d{{1,2}}\s+)\Z",
+    r"(?<![\w/.'’-])"
+    + any_of(
+        # Another time or a preposition with a number, and what joins it: "monday and", "from 9 to".
+        rf"(?:(?:on|at|by|in|from|between|until|till|after|before)\s+)?(?:(?<!the\s)(?:{_WHEN})"
+        rf"|(?:at|by|from|between|until|till|after|before)\s+{_NUMBER})(?:[\s,]+|{_JOINT}(?=[\s\d]))*",
+        r"(?:(?:no|not)\s+)?(?:later|earlier|sooner|longer|more|less)\s+than\s+(?:at\s+)?",
+        r"(?:(?:every|each|until|till|before|after|from|between|except|excluding|during|since|within|not"
+        r"|next|coming|past|starting|beginning|first|second|third|fourth|fifth|last)\s+)+(?:(?:the|about|around|on|at|of)\s+)*",
+        r"(?:(?:short|ahead|shy)\s+of|prior\s+to)\s+",
+        r"(?:early|late|later|around|about|approximately|roughly|sometime|some\s+time|mid)\s+(?:on\s+|in\s+)?",
+        r"on\s+(?:the\s+)?\d{1,2},?\s+",
+        r":\d\d\s+",
+        rf"(?:in|within|after)\s+{NUMBER}\s+",
+        r"(?:mwf|m-?f|tth|all)\s+",
+        r"(?:end|beginning|start|middle)\s+of\s+(?:the\s+)?",
+        r"between\s+\d\S*\s+and\s+\d\S*\s+",
+        r"\S*\*\S*\s+",  # cron fields
+        r"(?:(?:morning|evening|night|afternoon|day|week)\s+(?:of|before|after)\s+)",
+        r"(?:(?<=\Ame\s)|(?<=\sme\s)|(?<=\A))\d{1,2}\s+",
+    )
+    + r"\Z",
     re.IGNORECASE,
 )
+"""What belongs to a time that begins behind it."""
 _THING = r"(?:the|a|an|my|our|your|his|her|their|its|this|that|these|those|each|every|\w+['’]s)"
 
 

@@ -135,9 +135,10 @@ def read_leading(text: str, now: datetime, zone: str) -> Timed | None:
         if not _is_time(words, now, zone):
             return None  # it quotes something else
         return replace(read_when(words, now, zone), message=_rest(text, 0, quoted.end()))
-    exact = _LEADING.match(text)
+    head = text[:_LONGEST]
+    exact = _LEADING.match(head)
     if exact and (form := exact_form(exact[0].strip(), now, zone)) is not None:
-        _, end = extent_of(text, 0, exact.end())
+        _, end = extent_of(head, 0, exact.end())
         if end == exact.end():
             return replace(form, message=_rest(text, 0, end))
     timed = read(text, now, zone)
