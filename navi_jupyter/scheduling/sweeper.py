@@ -6,15 +6,13 @@ Not responsible for when it is called.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ..commands import Stop
 from ..errors import NaviError
 from ..log_setup import get_logger
-from ..model.recalls import FiringStatus
 from ..model.sessions import SYSTEM
 from .decisions import KEPT_FOR, KEPT_ROWS, Ended, PromptAccepted, prunable_before
 from .ledger import Report, rescued, settle_all
@@ -23,7 +21,7 @@ from .planner import BATCH
 
 if TYPE_CHECKING:
     from ..clock import Clock
-    from ..ports.recalls import Claimed, FiringState, RecallAudit, RecallStore, RecallTx
+    from ..ports.recalls import RecallAudit, RecallStore, RecallTx
     from ..ports.store import Submit
 
 log = get_logger("recalls")
@@ -83,8 +81,7 @@ class Sweeper:
         if not found:
             return 0
         stopped = 0
-        over = await self._store.write(lambda tx: _past_their_time(tx, found, self._clock.now()))
-        for claim in over:
+        for claim in found:
             run_id, session_id = claim.firing.firing.run_id or "", claim.firing.session_id
             stop = Stop(command_id=f"recall-stop:{run_id}", run_id=run_id)
             try:
@@ -92,7 +89,7 @@ class Sweeper:
                 stopped += 1
             except NaviError as error:  # the next sweep tries again
                 log.warning("recall_not_stopped", run_id=run_id, error=error.message)
-        return stopped + len(found) - len(over)
+        return stopped
 
     async def prune(self) -> int:
         """Once an hour: remove rows of the ledger that are old, a few at a time. How many."""
@@ -111,22 +108,3 @@ class Sweeper:
         while count := await self._store.write(unit):
             removed += count
         return removed
-
-
-async def _past_their_time(tx: RecallTx, found: Sequence[Claimed], now: datetime) -> list[Claimed]:
-    """Those whose runs are past their limit. Waiting in a queue spends none of it: the others' limits are put off."""
-    over: list[Claimed] = []
-    later: list[FiringState] = []
-    states = await tx.firing_states(claim.firing.firing.id for claim in found)
-    for claim in found:
-        firing, most = states.get(claim.firing.firing.id), claim.recall.recall.policy.timeout
-        if firing is None or firing.firing.status is not FiringStatus.RUNNING or firing.firing.run_id is None:
-            continue
-        run = await tx.run(firing.firing.run_id)
-        begun = now if run is None or run.started_at is None else run.started_at
-        if most is not None and begun + most > now:
-            later.append(replace(firing, stop_at=begun + most))
-        else:
-            over.append(claim)
-    await tx.save_firings(later)
-    return over

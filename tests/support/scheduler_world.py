@@ -126,6 +126,22 @@ class Sessions:
 
         return await self.store.write(unit)
 
+    async def begin_next(self, session_id: str) -> Run | None:
+        """Start the prompt that waits longest in the session's queue, as the owner of the session would."""
+        at = self.clock.now()
+
+        async def unit(tx: Any) -> Run | None:
+            row = await tx.one(
+                "SELECT id FROM runs WHERE session_id = ? AND status = 'queued' ORDER BY created_at, id", (session_id,)
+            )
+            if row is None:
+                return None
+            await tx.start_run(row["id"], server_id="test", at=at, lease_until=at + timedelta(days=1))
+            run: Run = await tx.run(row["id"])
+            return run
+
+        return await self.store.write(unit)
+
     async def record_effect(self, run: Run, tool: str) -> None:
         """As a run does before it starts a tool with an effect."""
         event = Custom(name="navi.tool", value={"action": "started", "tool": tool, "run_id": run.id})
@@ -230,11 +246,14 @@ class World:
     async def finish(
         self, scheduler: Scheduler, session_id: str, status: RunStatus = RunStatus.COMPLETED, code: str | None = None
     ) -> Run:
-        """End the session's run and tell the scheduler, which writes it down."""
+        """End the session's run and begin the next in its queue; the scheduler stores both."""
         run = await self.active_run(session_id)
         assert run is not None
         ended = await self.sessions.end(run.id, status, code)
         await scheduler.on_run_ended(ended)
+        begun = await self.sessions.begin_next(session_id)
+        if begun is not None:
+            await scheduler.on_run_started(begun)
         reports, scheduler._reports = scheduler._reports, []
         if reports:
             await scheduler.settle(reports)

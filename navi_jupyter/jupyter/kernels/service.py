@@ -103,8 +103,8 @@ class KernelService:
 
     async def _state_of(self, connection: KernelConnection) -> KernelState:
         status, busy = status_of(connection.manager), connection.cells.as_state()
-        if status == "busy" and connection.listening:
-            status = "idle"  # the end of a cell reaches Jupyter a moment after us
+        if status in ("busy", "starting") and connection.listening:
+            status = "idle"  # that a kernel has started, or ended a cell, reaches Jupyter a moment after us
         state = KernelState(
             status=status,
             kernel_id=connection.kernel_id,

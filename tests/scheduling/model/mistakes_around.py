@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,8 +10,8 @@ from navi_jupyter.events import Custom, Draft
 from navi_jupyter.model.recalls import FiringStatus
 from navi_jupyter.orchestrator.active_run import RunEffects
 from navi_jupyter.orchestrator.command_handler import CommandHandler
-from navi_jupyter.ports.recalls import Claimed, FiringState
-from navi_jupyter.scheduling import event_firings, ledger, misfires, outcomes, sweeper
+from navi_jupyter.ports.recalls import FiringState
+from navi_jupyter.scheduling import event_firings, ledger, misfires, outcomes
 from navi_jupyter.scheduling.decisions import Ended, Happening, Move, Overtaken
 from navi_jupyter.store.firings import FiringReads
 from navi_jupyter.store.notices import SqliteNotices
@@ -98,11 +97,11 @@ def a_run_ends_although_others_have_closed_it(_house: House, patch: Patch) -> No
 
 
 @mistake
-def a_time_limit_counts_the_time_in_the_queue(_house: House, patch: Patch) -> None:
-    async def all_of_them(_tx: Any, found: Sequence[Claimed], _now: datetime) -> list[Claimed]:
-        return list(found)
+def a_prompt_in_the_queue_counts_as_started(_house: House, patch: Patch) -> None:
+    async def none_of_them(_self: RunRows, _run_ids: Any) -> set[str]:
+        return set()
 
-    patch(sweeper, "_past_their_time", all_of_them)
+    patch(RunRows, "queued_runs", none_of_them)
 
 
 # --- runs that a server's end has interrupted -----------------------------------------------------------------------
