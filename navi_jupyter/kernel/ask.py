@@ -107,7 +107,7 @@ class PendingPrompt:
     def hand_over(self, seq: int) -> None:
         """Show nothing after that event: another cell does. On the io thread."""
         self._until = seq
-        self.view.advice = "it goes on in another cell"
+        self.view.handed_over = True
 
     def start(self) -> Reply:
         """Ask and return; the io thread continues to paint and to fill the reply. Raises KernelError when refused."""

@@ -107,6 +107,8 @@ def _plain(parts: Sequence[Part], note: str) -> str:
 
 def note_of(view: RunView, *, live: bool) -> str:
     """The last line: how the run ended, what it waits for; and where it is ``live``, its state."""
+    if view.handed_over and not view.over:
+        return "it goes on in another cell"
     if view.status == "stopped":
         return "stopped"
     if view.status == "withdrawn":

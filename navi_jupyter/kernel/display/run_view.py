@@ -85,6 +85,7 @@ class RunView:
     advice: str | None = None
     """Set while a cell waits for the run, which asks its questions in that cell: where they can be answered if neither
     buttons nor a prompt are there; empty where there is a prompt."""
+    handed_over: bool = False  # another cell shows how the run goes on
     reset: bool = False
     """A snapshot replaced the state. The status of a run that is over is not in it: read the run's record."""
     usage: dict[str, Any] = field(default_factory=dict)  # tokens and, where known, cost (US dollars) so far
