@@ -196,18 +196,12 @@ class PendingPrompt:
             await loan.close()
 
     async def _before_code(self, call: str | None) -> None:
-        """What comes before the code is shown above its outputs.
-
-        A display in a cell is there already, and is replaced where it stands, unless outputs of earlier code are below
-        it; what is printed in a terminal is not replaced.
-        """
+        """What comes before the code is shown above its outputs. (A display above them is replaced where it is.)"""
         printed = isinstance(self._painter, TerminalPainter)
         if call is None or not (printed or self.view.code):
             return
         for _ in range(CALL_SEEN):
-            if self.view.has_call(call):
-                break
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0 if self.view.has_call(call) else 0.01)
         if printed:
             self.view.code.append((call, len(self.view.parts)))
         if self._queue is None:
