@@ -5,6 +5,7 @@ Not responsible for accepting prompts: ``command_handler`` does, in the transact
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -121,12 +122,17 @@ class RunSteering:
 
     async def take(self) -> Sequence[SteeredPrompt]:
         self.waiting = False
+        merging = asyncio.ensure_future(self._merge())
         try:
-            found, drafts = await self._merge()
-        except BaseException:
+            found = await asyncio.shield(merging)
+        except asyncio.CancelledError:
+            # A stop meets the transaction, which is committed all the same: what it took belongs to this run, and has
+            # to be in its transcript before the run's end is stored.
+            await asyncio.wait({merging})
+            raise
+        except Exception:
             self.waiting = True  # they still wait, in the queue at least
             raise
-        self._joined(drafts, [queued.run.id for queued in found])
         return [
             SteeredPrompt(
                 command_id=part.command_id, text=part.text + self._clock_of(queued.run), attachments=part.attachments
@@ -140,7 +146,7 @@ class RunSteering:
         other = steered.timezone not in (None, self._run.timezone)
         return f"\n\n[Times here that name no zone are in {steered.timezone}.]" if other else ""
 
-    async def _merge(self) -> tuple[list[QueuedPrompt], list[Draft]]:
+    async def _merge(self) -> list[QueuedPrompt]:
         await self._event_writer.flushed(self._run.session_id)  # they come after what the run has emitted
 
         async def unit(tx: SessionTx) -> tuple[list[QueuedPrompt], list[Draft]]:
@@ -158,4 +164,6 @@ class RunSteering:
                 await tx.append(self._run.session_id, drafts)
             return found, drafts
 
-        return await self._store.write(unit, durable=True)
+        found, drafts = await self._store.write(unit, durable=True)
+        self._joined(drafts, [queued.run.id for queued in found])
+        return found

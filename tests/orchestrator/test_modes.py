@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from navi_jupyter.commands import Prompt, PromptMode
 from navi_jupyter.errors import CommandNotFound, SessionBusy
 from navi_jupyter.model.attachments import Attachment
+from navi_jupyter.orchestrator.prompts import RunSteering
 from tests.support.log_reader import Reader
 from tests.support.orchestrator_world import OWNER, Envelope, World, ends, eventually, kinds, text_of, told, world
 
@@ -287,6 +289,39 @@ async def test_a_prompt_that_joins_a_run_of_another_clock_names_its_own_to_the_m
         assert text_of(log, f"m_{one.run_id}") == "0 1 at 9\n\n[Times here that name no zone are in Asia/Tokyo.]"
         steered = next(e for e in log if e["event"].get("value", {}).get("action") == "steered")
         assert steered["event"]["value"]["text"] == "at 9"
+
+
+async def test_a_steered_prompt_that_a_stop_meets_while_it_is_taken_stays_in_the_transcript(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Seen to fail before: the prompt had joined the run in the database, and was missing in the run's transcript.
+    committed, init = asyncio.Event(), RunSteering.__init__
+
+    class SlowAfterCommit:
+        def __init__(self, store: Any) -> None:
+            self.store = store
+
+        async def write(self, unit: Any, *, durable: bool) -> Any:
+            result = await self.store.write(unit, durable=durable)
+            committed.set()
+            await asyncio.sleep(0.3)
+            return result
+
+    monkeypatch.setattr(
+        RunSteering,
+        "__init__",
+        lambda self, run, *, store, **more: init(self, run, store=SlowAfterCommit(store), **more),
+    )
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        one = await w.prompt(sid, "listen")
+        await w.streaming(sid, one.run_id)
+        await w.prompt(sid, "use logs", mode="steer", command_id="c2")
+        w.agent.gate.set()
+        await asyncio.wait_for(committed.wait(), 20)
+        await w.stop(sid, one.run_id)
+        await w.until_end(sid, one.run_id)
+        assert ("user", one.run_id, "use logs") in await conversation(w, sid)
 
 
 async def test_a_steered_prompt_that_comes_too_late_is_a_turn_of_its_own_before_those_that_wait(tmp_path: Path) -> None:
