@@ -25,6 +25,7 @@ from .transport import IopubMessage, Parent
 log = get_logger("kernels")
 
 STOP_WITHIN = 2.0  # seconds for the stop of a run to come, after the user pressed Ctrl-C in code of it
+RESTART_NOTICE = 0.1  # seconds for its kernel to read that it is restarted
 GRACE = 10.0  # seconds for a kernel whose socket broke to come back
 POLL = 0.25  # seconds between polls of whether the kernel lives
 _KINDS = ("stream", "display_data", "update_display_data", "execute_result", "error", "clear_output")
@@ -204,6 +205,11 @@ class LentKernel:
         else:
             request.returned = True
             self._end(execution)
+
+    async def announce_restart(self) -> None:
+        """The kernel is about to be restarted; Jupyter interrupts it first, which its cell must not take for Ctrl-C."""
+        self._emit({"type": "restart"})
+        await asyncio.sleep(RESTART_NOTICE)
 
     def interrupt(self) -> None:
         """Interrupt what it executes, and not the cell that waits."""

@@ -233,14 +233,16 @@ class KernelService:
 
     async def restart(self, session: Session) -> KernelState:
         kernel_id = await self._kernel_of(session)
-        lent = self._loan(session, kernel_id) is not None  # and not to another session
+        loan = self._loan(session, kernel_id)  # and not to another session
         if not self.knows(kernel_id):
             raise KernelUnavailable("The kernel runs outside of this server: only what has started it can restart it.")
         connection = self._connection(kernel_id)
         self._watch(kernel_id)
         try:
-            # A cell that waits has nothing to clean up, and would take the interrupt that comes first for Ctrl-C.
-            ready = await ensure_async(self._parts.kernel_manager.restart_kernel(kernel_id, now=lent))
+            if loan is not None:
+                await loan.announce_restart()
+            # A cell that waits has nothing to clean up.
+            ready = await ensure_async(self._parts.kernel_manager.restart_kernel(kernel_id, now=loan is not None))
         except Exception as error:  # noqa: BLE001
             # Jupyter, its provisioners and gateways raise errors of any kind; to the user it is one.
             log.warning("kernel_not_restarted", kernel_id=kernel_id, error=repr(error))

@@ -30,6 +30,7 @@ from .execution import LentExecution
 from .outputs import LentResults
 from .signals import AGAIN, CellSignals
 
+_RESTARTED_WITHIN = 3.0  # seconds after the notice of a restart
 _CELL_IS_OVER = 1000  # the code with which the socket is closed in good order
 _OPENED_WITHIN = 5.0  # seconds that a prompt waits for its kernel to be lent; it is sent then in any case
 
@@ -75,8 +76,6 @@ class KernelLoan:
         self._to_send = asyncio.Event()
         self._notices: list[dict[str, Any]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.buttons: set[str] = set()
-        """The questions for which a page shows buttons under the cell."""
 
     async def open(self) -> None:
         """Lend the kernel. Returns when the server knows, or when that takes too long: then it is lent later."""
@@ -164,9 +163,8 @@ class KernelLoan:
                 self._start(self._interrupt(request))
             case "received":
                 self._results.pop(request, None)
-            case "buttons":
-                self.buttons.add(str(frame.get("interrupt_id")))
-                self._queue.wake()
+            case "restart":
+                self._signals.ignore(_RESTARTED_WITHIN)
             case _:
                 pass
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import signal
 import threading
+import time
 import types
 from collections.abc import Callable, Iterator
 from typing import Any, Self
@@ -26,6 +27,7 @@ class CellSignals:
         self._lock = threading.Lock()
         self._running: OnSignal | None = None
         self._requested = False  # the signal that comes next was sent by us
+        self._ignored_until = 0.0  # by the monotonic clock
         self._before: Any = None
         self._handler = self._on_sigint  # one object: a bound method is a new one each time
 
@@ -36,6 +38,10 @@ class CellSignals:
     def __exit__(self, *_: object) -> None:
         if signal.getsignal(signal.SIGINT) is self._handler:
             signal.signal(signal.SIGINT, self._before)
+
+    def ignore(self, seconds: float) -> None:
+        """Ignore what comes so soon: Jupyter interrupts a kernel before it restarts it. On the io thread."""
+        self._ignored_until = time.monotonic() + seconds
 
     @contextlib.contextmanager
     def during(self, code: OnSignal) -> Iterator[None]:
@@ -67,6 +73,8 @@ class CellSignals:
     def _on_sigint(self, number: int, frame: types.FrameType | None) -> None:
         __tracebackhide__ = True  # in the traceback that the user gets
         requested, self._requested = self._requested, False
+        if time.monotonic() < self._ignored_until:
+            return
         if self._running is not None:
             if not requested or not _is_ending(frame):
                 self._running(not requested)
