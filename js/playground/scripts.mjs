@@ -18,7 +18,7 @@ export async function* play(text, session) {
     case "many": {
       const calls = [begin("write_file", { path: "notes.md", content: "# Notes\n\nThe loss is flat." }), begin("mcp__search", { query: "flat loss", limit: 5, deep: true, filters: { year: 2026 } })];
       yield calls.flatMap(({ events }) => events);
-      const answers = yield { ask: calls.map(({ id: tool_call_id, tool, args }) => ({ kind: "approval", message: "", tool_call_id, tool, args })) };
+      const answers = yield { ask: calls.map(({ id: tool_call_id, tool, args }) => ({ kind: "approval", message: `Navi wants to use ${tool}.`, tool_call_id, tool, args })) };
       for (const [index, answer] of answers.entries()) yield resultOf(calls[index].id, isApproved(answer) ? { ok: true } : { error: "tool_denied", message: "The user said no." });
       yield* say("Both are settled.", 10);
       return;
@@ -96,7 +96,7 @@ const isApproved = ({ status, payload }) => status === "resolved" && payload?.ap
 async function* approve(tool, args, result, more = {}) {
   const call = begin(tool, args);
   yield call.events;
-  const [answer] = yield { ask: [{ kind: "approval", message: "", tool_call_id: call.id, tool, args, ...more }] };
+  const [answer] = yield { ask: [{ kind: "approval", message: `Navi wants to use ${tool}.`, tool_call_id: call.id, tool, args, ...more }] };
   if (isApproved(answer)) yield resultOf(call.id, { ...result, used: answer.payload?.args ?? args });
   else yield resultOf(call.id, { error: "tool_denied", message: answer.payload?.message ?? `The question was ${answer.status}.` });
   return answer;
@@ -106,7 +106,7 @@ async function* approveCode(session) {
   yield* say("I will look at the numbers.", 5);
   const call = begin("run_code", { code: CODE, timeout: 60 });
   yield call.events;
-  const [answer] = yield { ask: [{ kind: "approval", message: "", tool_call_id: call.id, tool: "run_code", args: call.args, expires_at: new Date(Date.now() + 3_600_000).toISOString() }] };
+  const [answer] = yield { ask: [{ kind: "approval", message: "Navi wants to use run_code.", tool_call_id: call.id, tool: "run_code", args: call.args, expires_at: new Date(Date.now() + 3_600_000).toISOString() }] };
   if (!isApproved(answer)) {
     yield resultOf(call.id, { error: "tool_denied", message: answer.payload?.message ?? "The user said no." });
     yield* say(`Then I will not. ${answer.payload?.message ?? ""}`, 10);
@@ -154,7 +154,7 @@ async function* workers(session) {
   yield by(subs[0], [resultOf(look.id, { variables: ["df"] })]);
   const run = begin("run_code", { code: "df[df.z > 4]" });
   yield by(subs[0], run.events);
-  const [answer] = yield { ask: [{ kind: "approval", message: "", tool_call_id: run.id, tool: "run_code", args: run.args, subagent_run_id: subs[0].subagentRunId, durable: false }] };
+  const [answer] = yield { ask: [{ kind: "approval", message: "Navi wants to use run_code.", tool_call_id: run.id, tool: "run_code", args: run.args, subagent_run_id: subs[0].subagentRunId, durable: false }] };
   yield by(subs[0], [resultOf(run.id, isApproved(answer) ? "2 rows" : { error: "tool_denied", message: "no" })]);
   for await (const event of say("Rows 17 and 99 are odd.", 10)) yield by(subs[0], [event]);
   yield { type: "SUBAGENT_FINISHED", subagentRunId: subs[0].subagentRunId, result: "Rows 17 and 99 are odd." };
