@@ -7,6 +7,7 @@ Not responsible for numbering or storing: that is the log.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from .clock import timestamp
-from .model.sessions import Origin
+from .model.sessions import Origin, Session
 
 
 class Event(BaseModel):
@@ -226,6 +227,13 @@ class Custom(Event):
     type: Literal["CUSTOM"] = "CUSTOM"
     name: CustomName
     value: dict[str, Any]
+
+
+def session_event(session: Session, changed: Iterable[str], **more: Any) -> Custom:
+    """The event that these fields of a session are changed; ``session`` is as it is now."""
+    shown = {name: getattr(session, name) for name in ("title", "profile", "model", "timezone", "notebook_path")}
+    shown["timezone_source"] = session.timezone_source.value
+    return Custom(name="navi.session", value={"changed": sorted(changed), "session": shown, **more})
 
 
 AnyEvent = Annotated[

@@ -173,7 +173,7 @@ describe("a run that needed approval", () => {
     const log = new Log().recall(recall("a")).prompt("recall:a:2026-11-22T09:00:00Z", "fit", "r1", origin).started("r1").failed("r1", "needed_approval", "needed approval: run_code");
     transport.last.envelopes(log.envelopes);
     await drawn();
-    expect(find("error")?.textContent).toContain("It needed your approval, and nobody was there to give it");
+    expect(find("error")?.textContent).toContain("It needed your approval and did not get it");
     transport.answers["recalls/a/fire"] = { status: 409, body: { message: "The recall is over." } };
     find("error")?.querySelector<HTMLElement>("[data-navi=allow-again]")?.click();
     await eventually(() => expect(find("notice")?.textContent).toContain("The recall is over."));

@@ -13,14 +13,14 @@ from typing import Any
 from ..clock import now
 from ..commands import Acceptance, Answer, Edit, Stop, Unqueue
 from ..errors import CommandNotFound, InterruptNotFound, LeaseLost, LimitReached, SessionBusy, SessionNotFound
-from ..events import Draft, Event, RunStarted
+from ..events import Draft, Event, RunStarted, session_event
 from ..model.base import new_id
 from ..model.runs import Approval, Interrupt, InterruptKind, InterruptStatus
 from ..model.sessions import Origin, OriginKind, Run, RunStatus, Session
 from ..ports.store import DEFAULT_LEASE
 from ..ports.transactions import QueuedPrompt, SessionTx
 from .prompts import PRIORITIES, Arrival, edited, holder_of, host_of, message_events, queue_event, without
-from .run_endings import Ending, close_run, custom, interrupt_event, session_event, unanswered
+from .run_endings import Ending, close_run, custom, interrupt_event, unanswered
 from .transcript import fold_frames
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ..clock import now, timestamp
@@ -11,7 +11,7 @@ from ..errors import NaviError, SessionNotFound
 from ..events import Custom, Draft, Event, InterruptEntry, Outcome, RunError, RunFinished, RunStarted, TokenUsage
 from ..log_setup import get_logger
 from ..model.runs import Interrupt, InterruptKind, InterruptStatus
-from ..model.sessions import Failure, Run, RunStatus, Session, Usage, needed_answer, needed_approval
+from ..model.sessions import Failure, Run, RunStatus, Usage, needed_answer, needed_approval
 from ..ports.agent import TurnResult
 from ..ports.store import SessionStore
 from ..ports.transactions import SessionTx
@@ -51,13 +51,6 @@ def unanswered(questions: Sequence[Interrupt], usage: Usage = NO_USAGE) -> Endin
 def custom(name: str, **value: object) -> Custom:
     """One of our ``CUSTOM`` events."""
     return Custom.model_validate({"name": name, "value": value})
-
-
-def session_event(session: Session, changed: Iterable[str]) -> Custom:
-    """The event that these fields of a session are changed; ``session`` is as it is now."""
-    shown = {name: getattr(session, name) for name in ("title", "profile", "model", "timezone", "notebook_path")}
-    shown["timezone_source"] = session.timezone_source.value
-    return custom("navi.session", changed=sorted(changed), session=shown)
 
 
 async def close_run(tx: SessionTx, run: Run, ending: Ending, fold: TranscriptBuilder, *, forced: bool = False) -> bool:

@@ -6,6 +6,7 @@ Raises SessionNotFound also for other people's sessions. Not responsible for wha
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,7 @@ from typing import Any
 
 from ..clock import find_zone, now, zone_or_utc
 from ..errors import InvalidRequest, LimitReached, RunNotFound, SessionNotFound
-from ..events import Draft
+from ..events import Draft, session_event
 from ..model.base import new_id
 from ..model.runs import Interrupt
 from ..model.sessions import SYSTEM, USER, Run, Session, SessionCreate, SessionPatch, Usage, ZoneSource
@@ -22,7 +23,6 @@ from ..ports.jupyter import NO_CELL, NotebookLink, NotebookMark
 from ..ports.store import SessionStore
 from ..ports.transactions import QueuedPrompt, SessionTx
 from ..settings import Settings
-from .run_endings import session_event
 from .snapshot import TranscriptHistory
 
 
@@ -235,7 +235,8 @@ class SessionLinks:
         await self._store.write(unit, durable=True)
 
     async def saved(self, path: str, mark: NotebookMark) -> None:
-        known = [link for link in self.links_now(path, None) if not _is_saved(link, mark)]
+        links = await asyncio.to_thread(self.links_now, path, None)
+        known = [link for link in links if not _is_saved(link, mark)]
         if not known:
             return
 

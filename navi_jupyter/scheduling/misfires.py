@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, assert_never
 
 from ..clock import format_duration, timestamp
-from ..events import Custom, Draft
+from ..events import Draft, session_event
 from ..model.recalls import FiringStatus, Once, Recall, When
 from ..model.sessions import SYSTEM
 from ..ports.recalls import Absence, FiringState, RecallState
@@ -255,9 +255,7 @@ class MissedReport:
             batches = {}
             for session_id, absence in (await tx.take_absences()).items():
                 if (session := await tx.session(session_id)) is not None:
-                    shown = {"title": session.title, "profile": session.profile, "model": session.model}
-                    value = {"changed": ["away"], "session": shown, "away": absence.wire()}
-                    event = Custom(name="navi.session", value=value)
+                    event = session_event(session, ["away"], away=absence.wire())
                     batches[session_id] = [Draft(event, run_id=None, origin=SYSTEM, at=now)]
             if batches:
                 await tx.append_all(batches)

@@ -18,15 +18,14 @@ from jupyter_core.utils import ensure_async
 
 from ..clock import now
 from ..errors import InvalidRequest
-from ..events import Draft
+from ..events import Draft, session_event
 from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..jupyter.kernels.lookup import without_drive
-from ..jupyter.notebooks.identity import MAX_FINGERPRINT, decide_link, is_same, shares_cell, source_mark
+from ..jupyter.notebooks.identity import MAX_FINGERPRINT, decide_link, is_same, source_mark
 from ..jupyter.notebooks.links import NotebookLinks
 from ..jupyter.notebooks.service import NotebookService
 from ..log_setup import get_logger
 from ..model.sessions import USER, NotebookLinkState, Session, SessionCreate, SessionPatch
-from ..orchestrator.run_endings import custom
 from ..orchestrator.session_directory import SessionDirectory
 from ..ports.jupyter import NO_CELL, NotebookLink, NotebookMark
 from ..ports.transactions import SessionTx
@@ -265,7 +264,7 @@ class NotebookSessions:
             for link in links
             if link.session_id != session.id
             and link.path == path
-            and (mark is None or not mark.cells or is_same(link, mark) or shares_cell(link, mark))
+            and (mark is None or not mark.cells or is_same(link, mark) or link.shares_cell(mark))
         ]
 
     async def _others_of_kernel(self, session: Session, kernel_id: str) -> Sequence[str]:
@@ -283,8 +282,7 @@ class NotebookSessions:
                     await tx.change_session(session_id, fields)
                 session = await tx.session(session_id) if announce else None
                 if session is not None:
-                    shown = {"title": session.title, "profile": session.profile, "model": session.model}
-                    event = custom("navi.session", changed=["notebook_path"], session=shown)
+                    event = session_event(session, ["notebook_path"])
                     await tx.append(session_id, [Draft(event, run_id=None, origin=USER, at=now())])
 
         await self._store.write(unit, durable=True)

@@ -269,8 +269,6 @@ _TEXT_BY_ENDING = {
 }
 _CONTROL = re.compile(rb"[\x00-\x06\x0e-\x1a\x1c-\x1f\x7f]")
 """Bytes that no text has; tabs, line and page breaks and terminals' escapes are text."""
-IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
-"""Those that models take and browsers show without running anything."""
 
 
 def media_type_of(content: bytes, *, name: str | None = None) -> str | None:

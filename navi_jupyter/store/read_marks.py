@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ..errors import SessionNotFound
-from ..events import Custom, Draft
+from ..events import Draft, session_event
 from ..model.sessions import SYSTEM, Run, Session
 from .rows import to_micros
 from .sqlite import SqliteStore, Transaction
@@ -60,7 +60,7 @@ class ReadMarks:
             row = await tx.one("SELECT seq FROM reads WHERE session_id = ? AND user_id = ?", (session_id, owner))
             marked = Marked(seq=row["seq"] if row else seen, before=before, unread=await _unread(tx, session_id, owner))
             if marked.unread < before:
-                await tx.append(session_id, [_told(session, marked, at)])
+                await tx.append(session_id, [_read_draft(session, marked, at)])
             return marked
 
         return await self._store.write(unit)
@@ -87,8 +87,6 @@ def _counts(rows: Iterable[sqlite3.Row]) -> dict[str, int]:
     return {row["id"]: row["unread"] for row in rows}
 
 
-def _told(session: Session, marked: Marked, at: datetime) -> Draft:
-    shown = {"title": session.title, "profile": session.profile, "model": session.model}
-    read = {"seq": marked.seq, "unread": marked.unread}
-    event = Custom(name="navi.session", value={"changed": ["read"], "session": shown, "read": read})
+def _read_draft(session: Session, marked: Marked, at: datetime) -> Draft:
+    event = session_event(session, ["read"], read={"seq": marked.seq, "unread": marked.unread})
     return Draft(event, run_id=None, origin=SYSTEM, at=at)

@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_fanout.py [--followers 10 100 500] [--rounds 3]
 
 One Tornado process, readers in another one, everything committed to a real SQLite store by a real run before it is
-shown (group commit and journal are the same for both sides). Event bodies are 200 bytes and can not be merged.
+shown (group commit and journal are the same for both sides). Event bodies are 200 bytes and cannot be merged.
 A: ``asyncio.Queue`` per socket, ``json.dumps`` per subscriber, ``write_message`` per event.
 B: ``async for page in orchestrator.follow(...): await write_message(page.text)``, as the real handler does.
 

@@ -51,7 +51,7 @@ PENDING = 100_000
 LONE = 100
 Found = dict[str, float]
 FIRED: list[tuple[int, datetime]] = []
-"""What APScheduler's jobs noted; they are stored by the name of their function, so this can not be a closure."""
+"""What APScheduler's jobs noted; they are stored by the name of their function, so this cannot be a closure."""
 
 
 def _now() -> datetime:

@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_store.py [--events 20000]
 
 Reports: commit latency of a lone event (p50, p99; ``kill``: survives a killed process, ``power``: fsynced), events
-per second through the journal for 1 and for 50 sessions at once (events that can not be merged), and how long another
+per second through the journal for 1 and for 50 sessions at once (events that cannot be merged), and how long another
 process's commit takes to reach a follower here.
 """
 

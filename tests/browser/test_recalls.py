@@ -255,7 +255,7 @@ def tab_to(page: Page, name: str) -> None:
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.dataset.navi") == name:
             return
-    raise AssertionError(f"{name} can not be reached with the keyboard")
+    raise AssertionError(f"{name} cannot be reached with the keyboard")
 
 
 def violations(page: Page) -> list[tuple[str, str]]:

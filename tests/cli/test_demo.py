@@ -84,7 +84,7 @@ def test_it_is_readable_and_does_not_care_about_the_users_settings(tmp_path: Pat
 
 
 def test_a_failure_is_told_with_the_servers_log_and_a_status_of_1(tmp_path: Path) -> None:
-    # a server that can not start: the module it is run from is another one.
+    # a server that cannot start: the module it is run from is another one.
     broken = tmp_path / "broken"
     (broken / "jupyter_server").mkdir(parents=True)
     (broken / "jupyter_server" / "__init__.py").touch()

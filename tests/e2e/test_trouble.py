@@ -142,7 +142,7 @@ def _locked(database: Database, _server: JupyterServer) -> Iterator[None]:
 
 @contextmanager
 def _full(database: Database, server: JupyterServer) -> Iterator[None]:
-    """The disk is full: its own, if it has one; else files of the process can not grow."""
+    """The disk is full: its own, if it has one; else files of the process cannot grow."""
     folder = database.path.parent
     filler = folder / "filler"
     if folder.is_mount():

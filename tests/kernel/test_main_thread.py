@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 from concurrent.futures import CancelledError
 
 import pytest
 
+from navi_jupyter.kernel.lending.signals import CellSignals
 from navi_jupyter.kernel.main_thread import MainThreadQueue
 
 
@@ -88,3 +90,13 @@ async def test_in_a_cell_that_awaits_work_may_await_while_the_loop_goes_on() -> 
     while not await queue.run_next_async():
         await queue.wait_async(30)
     assert await answer == "done"
+
+
+def test_an_interrupt_that_was_announced_with_a_restart_is_no_ctrl_c() -> None:
+    # Jupyter interrupts a kernel before it restarts it: the cell that lent it stopped the run that had asked for that.
+    with CellSignals() as signals:
+        signals.ignore(60.0)
+        signal.raise_signal(signal.SIGINT)
+        signals.ignore(0.0)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)

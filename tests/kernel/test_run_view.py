@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from navi_jupyter.kernel.display.render import run_bundle, run_html, run_plain
+from navi_jupyter.kernel.display.render import run_bundle, run_plain
 from navi_jupyter.kernel.display.run_view import RunView
 
 
@@ -123,8 +123,7 @@ def test_what_a_tool_shows_is_shown_as_it_comes_and_its_pictures_are_asked_for()
     assert folded.missing_images() == {"a_9"}
     folded.images["a_9"] = ("image/png", b"\x89PNG")
     assert folded.missing_images() == set()
-    html = run_html(folded)
-    assert html is not None
+    html = run_bundle(folded)["text/html"]
     assert 'src="data:image/png;base64,iVBORw=="' in html
     assert "<script" not in html
 
@@ -148,8 +147,7 @@ def test_html_that_code_has_shown_is_not_drawn() -> None:
     evil = {"output_type": "display_data", "data": {"text/html": "<script>x</script>", "text/plain": "<b>plain</b>"}}
     start = {"type": "TOOL_CALL_START", "toolCallId": "t1", "toolCallName": "run_code"}
     folded = fold(start, activity("ACTIVITY_SNAPSHOT", content={"toolCallId": "t1", "outputs": [evil]}))
-    html = run_html(folded)
-    assert html is not None
+    html = run_bundle(folded)["text/html"]
     assert "<script" not in html
     assert "&lt;b&gt;plain" in html
 

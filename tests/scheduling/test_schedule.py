@@ -159,7 +159,7 @@ plain_fields = st.tuples(
 @settings(max_examples=EXAMPLES, deadline=None)
 @pytest.mark.timeout(120 + EXAMPLES / 4)
 def test_croniter_agrees_in_utc(fields: tuple[str, ...], day: int, second: int) -> None:
-    # croniter can not combine these with a day of the other kind.
+    # croniter cannot combine these with a day of the other kind.
     assume(fields[4] == "*" or not ({"L", "15W", "1W"} & {fields[2]}))
     assume(fields[2] == "*" or "#" not in fields[4])
     expr = " ".join(fields)

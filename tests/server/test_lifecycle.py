@@ -57,7 +57,7 @@ async def test_after_the_stop_every_route_says_so(api: Api, navi: NaviExtension)
 
 
 class TestABrokenDatabase:
-    """A database that can not be used."""
+    """A database that cannot be used."""
 
     @pytest.fixture
     def navi_config(self, tmp_path: Path) -> dict[str, Any]:

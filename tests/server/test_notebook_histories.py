@@ -46,7 +46,7 @@ class Book:
     seen: str | None = None  # where the server last had reason to know it
     carries: bool = False  # its file has the session's id
     page: bool = False  # open in a page, which does not know the id
-    copies: set[int] = field(default_factory=set)  # copies that nobody has asked in: which is the original is open
+    copies: set[int] = field(default_factory=set)  # copies without a question in them: which is the original is open
     trash: bytes | None = None
     recall: str | None = None  # waits for a change of its file
     old: str | None = None  # an older version without an id

@@ -513,6 +513,7 @@ async def test_followers_read_of_a_new_link(api: Api, root: Path) -> None:
     await api.ok("PATCH", f"sessions/{session}", {"notebook_path": "work.ipynb"})
     (event,) = (await api.ok("GET", f"sessions/{session}/events"))["events"]
     assert event["event"]["value"]["changed"] == ["notebook_path"]
+    assert event["event"]["value"]["session"]["notebook_path"] == "work.ipynb"
 
 
 async def test_a_session_can_be_bound_before_its_notebook_exists(

@@ -1,4 +1,4 @@
-"""``docs/reference.md`` can not rot: everything it must list is listed."""
+"""``docs/reference.md`` cannot rot: everything it must list is listed."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def sse(navi: NaviExtension, http_server_client: Any, jp_auth_header: dict[str, 
         try:
             yield events
         finally:
-            # Deleting the session ends its streams: a client of tornado's can not hang up by itself.
+            # Deleting the session ends its streams: a client of tornado's cannot hang up by itself.
             del request
 
     return connect

@@ -79,7 +79,7 @@ class Agent:
         yield TurnResult(conversation=b"{}", usage=Usage(input_tokens=1, output_tokens=2, requests=1))
 
     async def _storm(self, turn: Turn, count: str) -> AsyncIterator[Event | TurnResult]:
-        """Two messages alternate, so that their deltas can not be merged."""
+        """Two messages alternate, so that their deltas cannot be merged."""
         ids = (f"m_{turn.run_id}", f"n_{turn.run_id}")
         for message_id in ids:
             yield TextMessageStart(message_id=message_id)

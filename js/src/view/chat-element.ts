@@ -46,7 +46,6 @@ import { asker } from "./lib/zone.js";
 const GONE_AFTER = 2_000;
 /** The tools that change notebooks. */
 const OF_NOTEBOOKS = ["edit_cell", "insert_cell", "delete_cell", "run_cell"];
-
 const DRAGS = ["dragenter", "dragover", "dragleave", "drop"] as const;
 
 export class NaviChat extends LitElement {

@@ -6,7 +6,7 @@ kernel that is lent (``lent_kernel``), or for whether a run may execute code.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from socket import gethostname
 
 from ...errors import InvalidRequest, KernelBusy
@@ -96,13 +96,12 @@ class KernelLoans:
 
     def of(self, session_id: str) -> LentKernel | None:
         """The loan to a session. Of several the first: that cell's run is the one in progress, the others wait."""
-        mine = [loan for loan in self._loans.values() if loan.session_id == session_id]
-        return next((loan for loan in mine if loan.attached), mine[0] if mine else None)
+        return _first_attached([loan for loan in self._loans.values() if loan.session_id == session_id])
 
     def at(self, session_id: str, kernel_id: str | None) -> LentKernel | None:
         """The loan of that very kernel to a session."""
-        mine = [one for one in self._loans.values() if (one.session_id, one.kernel_id) == (session_id, kernel_id)]
-        return next((loan for loan in mine if loan.attached), mine[0] if mine else None)
+        wanted = (session_id, kernel_id)
+        return _first_attached([loan for loan in self._loans.values() if (loan.session_id, loan.kernel_id) == wanted])
 
     def of_kernel(self, kernel_id: str, session_id: str) -> LentKernel | None:
         """The same; None where the kernel is not lent. Raises KernelBusy when it is lent to another session alone."""
@@ -151,3 +150,8 @@ class KernelLoans:
             return kernel_id in kernels and process_of(manager) == process and await is_alive(manager)
 
         return lives, POLL if process is not None else _POLL_REMOTE
+
+
+def _first_attached(loans: Sequence[LentKernel]) -> LentKernel | None:
+    """The first whose socket is open, else the first."""
+    return next((loan for loan in loans if loan.attached), loans[0] if loans else None)

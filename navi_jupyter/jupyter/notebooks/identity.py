@@ -71,11 +71,6 @@ def source_mark(source: str) -> str:
     return "=" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16] if text else ""
 
 
-def shares_cell(link: NotebookLink, notebook: NotebookMark) -> bool:
-    """Whether a cell that the notebook had when it was last seen is still there."""
-    return link.shares_cell(notebook)
-
-
 def is_same(link: NotebookLink, notebook: NotebookMark) -> bool:
     """Whether this is the notebook that the link was made for: it carries the id, or, where it never did, a cell.
 
@@ -84,7 +79,12 @@ def is_same(link: NotebookLink, notebook: NotebookMark) -> bool:
     if notebook.id == link.session_id:
         return True
     unseen = link.state == "pending" and not link.fingerprint and notebook.id is None
-    return unseen or (link.state != "linked" and shares_cell(link, notebook))
+    return unseen or (link.state != "linked" and link.shares_cell(notebook))
+
+
+def is_recognized(link: NotebookLink, notebook: NotebookMark) -> bool:
+    """The same, or it carries no id and has a cell in common: an older version was put back, or the id was dropped."""
+    return is_same(link, notebook) or (notebook.id is None and link.shares_cell(notebook))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,7 +134,7 @@ def decide_link(
     # It carried this id and does not any more: an older version was put back, another user has written theirs over it
     # (the id is then none of this owner's), or it was saved by a program that drops it.
     for link in (*by_path, *by_kernel):
-        if _may_be_found(link, elsewhere) and shares_cell(link, notebook):
+        if _may_be_found(link, elsewhere) and link.shares_cell(notebook):
             return _known(link, path, write=True, stale=stale)
     # A kernel that had no notebook until now. (A session whose link was ended has lost its kernel, too.)
     console = next((link for link in by_kernel if link.path is None), None)
@@ -166,7 +166,7 @@ def id_to_save(
     if named in here:
         return notebook.id
     # Its session is an earlier one, is at another notebook, or was ended; or it names none, or one that is not here.
-    mine = next((link.session_id for link in here if shares_cell(link, notebook) and is_there(link)), None)
+    mine = next((link.session_id for link in here if link.shares_cell(notebook) and is_there(link)), None)
     if mine is not None or named is None:
         return mine or notebook.id
     ended = named.path is None and named.state != "linked"

@@ -24,7 +24,7 @@ from ...ports.jupyter import LinkStore, NotebookLink, NotebookMark
 from ..files.tree import Tree
 from ..kernels.jupyter_services import JupyterServices
 from ..kernels.lookup import move_rows
-from .identity import id_of, is_same, mark_of, set_id, shares_cell
+from .identity import id_of, is_recognized, is_same, mark_of, set_id
 from .notebook_file import local_root, parse_notebook, read_whole
 
 log = get_logger("notebooks")
@@ -32,9 +32,7 @@ log = get_logger("notebooks")
 EVENTS = "https://events.jupyter.org/jupyter_server/contents_service/v1"
 SEARCH_SECONDS = 5.0  # that a search may take
 SEARCHED_ENTRIES = 50_000  # files and folders that a search looks at
-SEARCH_AGAIN = (
-    30.0  # seconds until a notebook that was not found is searched for again, if nothing was renamed or saved
-)
+SEARCH_AGAIN = 30.0  # seconds until what was not found is searched for again, if nothing was renamed or saved
 NOT_SEARCHED = {"node_modules", "venv", "env", "site-packages", "__pycache__"}  # and hidden folders
 
 
@@ -125,7 +123,7 @@ class NotebookLinks:
             await self._follow_copy(str(event.get("source_path") or "").strip("/"), path)
         elif path.endswith(".ipynb"):
             self._missing.clear()
-            links = self._store.links_now(path, None)
+            links = await asyncio.to_thread(self._store.links_now, path, None)
             mark = await self._mark(path) if links else None
             if mark is not None:
                 for link in links:
@@ -170,10 +168,10 @@ class NotebookLinks:
         mark = await self._mark(path)
         if mark is None and not link.fingerprint and link.state != "linked":
             return path  # it was bound before there was a file, and there is none yet
-        if mark is not None and is_same(link, mark) and not self._is_claimed(link, path, mark):
+        if mark is not None and is_same(link, mark) and not await asyncio.to_thread(self._is_claimed, link, path, mark):
             return path
         found = await self._search(link, path)
-        if found is None and mark is not None and mark.id is None and shares_cell(link, mark):
+        if found is None and mark is not None and mark.id is None and link.shares_cell(mark):
             return path  # an older version without the id was put back
         if found is None:
             raise NotebookNotFound(
@@ -191,7 +189,7 @@ class NotebookLinks:
             return False
         if link.path != path:
             mark = await self._mark(link.path)
-            return mark is not None and (is_same(link, mark) or (mark.id is None and shares_cell(link, mark)))
+            return mark is not None and is_recognized(link, mark)
         found = await self._search(link, link.path) if link.state == "linked" else None
         if found is not None:
             await self.relocate(link.session_id, found)
@@ -227,7 +225,7 @@ class NotebookLinks:
     def _is_claimed(self, link: NotebookLink, path: str, mark: NotebookMark) -> bool:
         """Whether a notebook is a copy that has a session of its own, whose id its page has not saved yet. Blocks."""
         return any(
-            one.path == path and one.owner == link.owner and one.state == "pending" and shares_cell(one, mark)
+            one.path == path and one.owner == link.owner and one.state == "pending" and one.shares_cell(mark)
             for one in self._store.links_now(path, None)
             if one.session_id != link.session_id and link.state != "earlier"
         )
@@ -251,8 +249,7 @@ class NotebookOwner:
     def check(self, metadata: MutableMapping[str, Any], mark: NotebookMark) -> None:
         """Raises AnotherNotebook. A notebook without an id gets it in this step."""
         link = self._link
-        restored = mark.id is None and shares_cell(link, mark)
-        if not (is_same(link, mark) or restored):
+        if not is_recognized(link, mark):
             raise AnotherNotebook
         if link.state != "earlier":
             set_id(metadata, link.session_id)

@@ -14,7 +14,7 @@ from typing import Any
 from ...errors import NaviError
 from ...log_setup import get_logger
 from ...ports.jupyter import NotebookLink, NotebookMark
-from .identity import id_of, id_to_save, mark_of, set_id, shares_cell
+from .identity import id_of, id_to_save, mark_of, set_id
 
 log = get_logger("notebooks")
 
@@ -89,7 +89,7 @@ class IdSaveHook:
             mark = None if link.path is None else self._mark(link.path)
         except LookupError:
             return True
-        return mark is not None and (mark.id == link.session_id or (mark.id is None and shares_cell(link, mark)))
+        return mark is not None and (mark.id == link.session_id or (mark.id is None and link.shares_cell(mark)))
 
     def _is_alive(self, link: NotebookLink) -> bool:
         """Whether the link's notebook is at its own path and carries the id."""

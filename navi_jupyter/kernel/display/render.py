@@ -78,12 +78,8 @@ def _bundle(view: RunView, parts: Sequence[Part], note: str) -> Bundle:
     return bundle if html is None else {"text/html": html, **bundle}
 
 
-def run_html(view: RunView, *, live: bool = False) -> str | None:
-    """Text rendered, each tool call as one line; None where there is nothing to render with."""
-    return _html(view, visible_parts(view), note_of(view, live=live))
-
-
 def _html(view: RunView, parts: Sequence[Part], note: str) -> str | None:
+    """Text rendered, each tool call as one line; None where there is nothing to render with."""
     blocks = [_part_html(part, view) for part in parts]
     if None in blocks:
         return None

@@ -50,7 +50,7 @@ class Gate:
         self.fuse: int | None = None
         """After so many calls in the next transaction the process is killed in the middle of it."""
         self.refusing = False
-        """The database can not be written by this process."""
+        """The database cannot be written by this process."""
         self.dead = False
         self._go: asyncio.Future[None] | None = None
         self._one = asyncio.Lock()

@@ -126,8 +126,8 @@ const english = {
   ends: {
     interrupted: { title: "Interrupted: the server went away in the middle of this", todo: "What came so far is kept. Send your message again." },
     timed_out: { title: "Stopped: it took longer than a run may take", todo: "Ask for less at once, or raise run_timeout." },
-    needed_approval: { title: "It needed your approval, and nobody was there to give it", todo: "" },
-    needed_answer: { title: "It needed an answer, and nobody was there to give it", todo: "" },
+    needed_approval: { title: "It needed your approval and did not get it", todo: "" },
+    needed_answer: { title: "It needed your answer and did not get it", todo: "" },
     max_iterations: { title: "Stopped: too many steps", todo: "Say “go on” to continue from here." },
     budget_exceeded: { title: "Stopped: the budget is used up", todo: "" },
     model_unavailable: { title: "This model cannot be used here", todo: "" },

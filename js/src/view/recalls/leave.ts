@@ -12,7 +12,7 @@ const ASKING: readonly Effect[] = ["run", "write", "outside"];
 const OF_EFFECT = "effect:";
 const NEEDED = "needed approval: ";
 
-/** The tools whose calls ended a firing because nobody was there to approve them, by its reason. */
+/** The tools whose calls ended a firing because they were not approved, from its reason. */
 export function neededTools(reason: string | null): readonly string[] {
   return reason?.startsWith(NEEDED) ? reason.slice(NEEDED.length).split(", ").filter(Boolean) : [];
 }

@@ -42,7 +42,7 @@ export const recallTexts = {
     note: "keep notes and recalls",
   } as Readonly<Record<string, string>>,
   leaveTools: "Single tools",
-  leaveNone: "It asks. When nobody can answer, that time ends as failed, and says what it needed.",
+  leaveNone: "It asks. Without an answer that firing ends as failed, with what it needed.",
   leaveGiven: "It does this also while no page is open. You can take it back at any time.",
   leaveMay: "may",
   leaveWithout: "without asking",
