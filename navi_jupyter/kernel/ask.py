@@ -42,8 +42,7 @@ class PendingPrompt:
         self._session_id = session_id
         self._prompt = {"type": "prompt", "command_id": new_command_id(), **prompt}
         self._painter = painter
-        self._changed = threading.Event()
-        """Set when the view has changed since it was painted."""
+        self._changed = threading.Event()  # set when the view has changed since it was painted
         self._queue: MainThreadQueue | None = None  # of the cell's thread, where that waits
         self._submitted = asyncio.Event()  # set once the server has accepted or refused the prompt
         self._questions: PromptedQuestions | None = None  # where a cell waits
@@ -309,8 +308,7 @@ class PendingPrompt:
             await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(work)), deadline - time.monotonic())
 
 
-_left: dict[str, PendingPrompt] = {}
-"""The runs that waited for an answer when their cell was interrupted, by id."""
+_left: dict[str, PendingPrompt] = {}  # the runs that waited for an answer when their cell was interrupted, by id
 
 
 class ContinuedRun(PendingPrompt):

@@ -15,8 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-Work = Callable[[], Any]
-"""What is to be done. Where the cell awaits, it may return an awaitable, which is awaited."""
+Work = Callable[[], Any]  # what is to be done. Where the cell awaits, it may return an awaitable, which is awaited.
 
 
 class MainThreadQueue:

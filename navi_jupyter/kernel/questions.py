@@ -43,8 +43,7 @@ class UserAnswer:
         return fields if self.payload is None else {**fields, "payload": self.payload}
 
 
-Interview = Generator[str, str, UserAnswer]
-"""Yields prompts, is sent what was typed, returns the decision."""
+Interview = Generator[str, str, UserAnswer]  # yields prompts, is sent what was typed, returns the decision
 
 _YES, _NO, _ALWAYS = ("y", "yes"), ("n", "no"), ("a", "always")
 
@@ -262,8 +261,7 @@ class PromptedQuestions:
         self._settled: set[str] = set()  # answered here, drawn on a page, or given up by the end of input
         self._given_up = threading.Event()
         self._note = ""  # why the server did not take what was typed
-        self.interrupted = False
-        """Ctrl-C was pressed at the prompt."""
+        self.interrupted = False  # ctrl-C was pressed at the prompt
 
     def start(self) -> None:
         """Begin to ask what is asked from now on."""

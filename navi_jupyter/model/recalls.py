@@ -219,8 +219,7 @@ class RecallCreate(Value):
     title: Title | None = None
     schedule: ScheduleSpec
     policy: Policy = Policy()
-    client: Asker | None = None
-    """Whose clock counts for a ``schedule`` that names no zone; default: the session's."""
+    client: Asker | None = None  # whose clock counts for a ``schedule`` that names no zone; default: the session's
     allow: Leave = ()  # what its runs may do without asking: tools (``run_code``) or effects (``run``)
 
 
@@ -237,8 +236,7 @@ class RecallPatch(Value):
 class RecallFire(Value):
     """Body of ``POST recalls/{id}/fire``; may be left out."""
 
-    allow: Leave = ()
-    """What its runs may do without asking from now on, besides what they may already."""
+    allow: Leave = ()  # what its runs may do without asking from now on, besides what they may already
 
 
 class FiringStatus(StrEnum):

@@ -46,14 +46,10 @@ class NotebookLinkState(StrEnum):
 class ZoneSource(StrEnum):
     """Where the zone of a session comes from, the weakest first."""
 
-    DEFAULT = "default"
-    """No program has named one: it is UTC."""
-    KERNEL = "kernel"
-    """The zone of the machine of a kernel or program, which need not be the user's."""
-    BROWSER = "browser"
-    """The zone of the browser with which the user asked last, or opened the session."""
-    CHOSEN = "chosen"
-    """The user named it, and no other machine changes it."""
+    DEFAULT = "default"  # no program has named one: it is UTC
+    KERNEL = "kernel"  # the zone of the machine of a kernel or program, which need not be the user's
+    BROWSER = "browser"  # the zone of the browser with which the user asked last, or opened the session
+    CHOSEN = "chosen"  # the user named it, and no other machine changes it
 
 
 _STRENGTHS = {source: strength for strength, source in enumerate(ZoneSource)}

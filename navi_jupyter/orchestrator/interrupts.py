@@ -28,8 +28,7 @@ from .event_writer import EventWriter
 from .run_endings import close_run, interrupt_event, unanswered
 from .transcript import fold_frames
 
-RECALL_PATIENCE = 60.0
-"""Seconds for which a recall's run waits for its user, who may have left the view open and gone."""
+RECALL_PATIENCE = 60.0  # seconds for which a recall's run waits for its user, who may have left the view open and gone
 
 
 def opened(ask: Ask, run: Run, at: datetime, *, approval_timeout: float, durable: bool) -> Interrupt:

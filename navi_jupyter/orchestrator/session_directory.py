@@ -6,7 +6,6 @@ Raises SessionNotFound also for other people's sessions. Not responsible for wha
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -235,8 +234,7 @@ class SessionLinks:
         await self._store.write(unit, durable=True)
 
     async def saved(self, path: str, mark: NotebookMark) -> None:
-        links = await asyncio.to_thread(self.links_now, path, None)
-        known = [link for link in links if not _is_saved(link, mark)]
+        known = [link for link in self.links_now(path, None) if not _is_saved(link, mark)]
         if not known:
             return
 

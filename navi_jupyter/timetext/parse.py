@@ -30,8 +30,7 @@ _QUOTED_TIME = re.compile(
     rf"(?:\A\s*|\b(?:me|us|back|up|again|recall|reminder|alarm|timer)[\s,:]+){_QUOTED}", re.IGNORECASE
 )
 """A time in quotation marks, where a sentence begins with it or says what to do then."""
-_VERBATIM = re.compile(r"\s--\s")
-"""What is behind it is the message as it stands."""
+_VERBATIM = re.compile(r"\s--\s")  # what is behind it is the message as it stands
 _ANY_QUOTED = re.compile(r"(?<!\w)(?:\"[^\"]*\"|'[^']*'|“[^”]*”|`[^`]*`)(?!\w)")
 
 

@@ -196,7 +196,6 @@ class LentKernel:
         return request.ended.done()
 
     def abandon(self, request: ExecuteRequest) -> None:
-        """See ``Executor``. The kernel does the rest."""
         execution = self._executions.get(request.id)
         if execution is None:
             return

@@ -123,7 +123,7 @@ class NotebookLinks:
             await self._follow_copy(str(event.get("source_path") or "").strip("/"), path)
         elif path.endswith(".ipynb"):
             self._missing.clear()
-            links = await asyncio.to_thread(self._store.links_now, path, None)
+            links = self._store.links_now(path, None)  # not awaited: a session must not be found in between
             mark = await self._mark(path) if links else None
             if mark is not None:
                 for link in links:
@@ -168,7 +168,7 @@ class NotebookLinks:
         mark = await self._mark(path)
         if mark is None and not link.fingerprint and link.state != "linked":
             return path  # it was bound before there was a file, and there is none yet
-        if mark is not None and is_same(link, mark) and not await asyncio.to_thread(self._is_claimed, link, path, mark):
+        if mark is not None and is_same(link, mark) and not self._is_claimed(link, path, mark):
             return path
         found = await self._search(link, path)
         if found is None and mark is not None and mark.id is None and link.shares_cell(mark):

@@ -24,8 +24,7 @@ class CellPainter:
     """Outputs of a notebook cell, each replaced when it has changed: the answer, with questions and code in between."""
 
     def __init__(self) -> None:
-        self._shown: list[tuple[Any, dict[str, Any]]] = []
-        """The handle of each output, and what it shows."""
+        self._shown: list[tuple[Any, dict[str, Any]]] = []  # the handle of each output, and what it shows
 
     def paint(self, view: RunView, *, live: bool) -> None:
         bundles = run_bundles(view, live=live)

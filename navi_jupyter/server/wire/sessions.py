@@ -64,8 +64,7 @@ class SessionPage(Value):
 class SessionFind(SessionCreate):
     """Body of ``POST sessions/find``: what the asker knows of its notebook and kernel, and fields of a new session."""
 
-    create: bool = False
-    """Whether to make a session when there is none."""
+    create: bool = False  # whether to make a session when there is none
     cell_id: Annotated[str, StringConstraints(max_length=200)] | None = None
     """The cell that asks: it names one of several notebooks with the same kernel, and is known before it is saved."""
     cell_source: Annotated[str, StringConstraints(max_length=100_000)] | None = None
@@ -84,10 +83,8 @@ class FoundSession(Value):
     how: Literal["found", "moved", "copied", "created", "none"]
     """``moved``: the notebook was at another path before; ``copied``: it is a copy, and got a new session; ``none``:
     there is none, and none was to be made."""
-    path: str | None
-    """Where the notebook is now, relative to the server's root; null: there is none."""
-    note: str | None
-    """What the user should know, in a sentence."""
+    path: str | None  # where the notebook is now, relative to the server's root; null: there is none
+    note: str | None  # what the user should know, in a sentence
     earlier: tuple[Session, ...]
     """Other sessions of this notebook, and of notebooks that were at its path before; the last used first."""
 
