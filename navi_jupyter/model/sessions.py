@@ -59,8 +59,9 @@ class Asker(Value):
     """The machine of the one who asks: field ``client``, as the program there reports it."""
 
     tz: ZoneName
-    source: Literal["browser", "kernel"] = "browser"
-    """What runs there: a program in which the user works, or a kernel, whose machine may be anywhere."""
+    source: Literal["browser", "kernel"] | None = None
+    """How ``tz`` is known: it is the clock of the browser in which the user works, or of a kernel, whose machine may be
+    anywhere. None: it is named for this very request, and counts for it whatever the session has."""
 
 
 class Session(Value):
@@ -90,12 +91,15 @@ class Session(Value):
     def seen_from(self, client: Asker | None) -> Session:
         """This session with the zone that counts when that client asks: the one rule of whose zone that is.
 
-        The zone that the user chose; else the browser's that asks, or the one that a browser had; else the kernel's
-        that asks. So the same words mean the same time in a cell, the chat, a form and a program.
+        The one that is named for this very request; the zone that the user chose; else the browser's that asks, or the
+        one that a browser had; else the kernel's that asks. So the same words mean the same time in a cell, the chat, a
+        form and a program.
         """
-        if client is None or self.timezone_source is ZoneSource.CHOSEN:
+        if client is None:
             return self
-        source = ZoneSource(client.source)
+        if self.timezone_source is ZoneSource.CHOSEN:
+            return self if client.source is not None else self.but(timezone=client.tz)
+        source = ZoneSource(client.source or ZoneSource.BROWSER)
         if _STRENGTHS[source] < _STRENGTHS[self.timezone_source]:
             return self
         return self.but(timezone=client.tz, timezone_source=source)

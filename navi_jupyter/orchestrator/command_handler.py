@@ -16,7 +16,7 @@ from ..errors import CommandNotFound, InterruptNotFound, LeaseLost, LimitReached
 from ..events import Draft, Event, RunStarted, session_event
 from ..model.base import new_id
 from ..model.runs import Approval, Interrupt, InterruptKind, InterruptStatus
-from ..model.sessions import Origin, OriginKind, Run, RunStatus, Session
+from ..model.sessions import Origin, OriginKind, Run, RunStatus, Session, ZoneSource
 from ..ports.store import DEFAULT_LEASE
 from ..ports.transactions import QueuedPrompt, SessionTx
 from .prompts import PRIORITIES, Arrival, edited, holder_of, host_of, message_events, queue_event, without
@@ -146,7 +146,7 @@ class CommandHandler:
         if arrival.prompt.client is None:
             return None
         seen = session.seen_from(arrival.prompt.client)
-        if seen != session:
+        if seen != session and session.timezone_source is not ZoneSource.CHOSEN:
             zone = {"timezone": seen.timezone, "timezone_source": seen.timezone_source}
             await tx.change_session(self._session_id, zone)
             draft = Draft(session_event(seen, zone), run_id=None, origin=arrival.origin, at=now())

@@ -91,6 +91,9 @@ async def test_the_zone_that_the_user_chose_wins_over_every_machines(api: Api) -
         client = {"tz": TOKYO, "source": source}
         assert await _asked(api, sid, **client) == _nine(LIMA)
         assert await _previewed(api, sid, client=client) == _nine(LIMA)
+    # Seen to fail before: a program's zone for one request was dropped where the user had chosen one.
+    assert await _asked(api, sid, tz=TOKYO) == _nine(TOKYO)
+    assert await _previewed(api, sid, client={"tz": TOKYO}) == _nine(TOKYO)
     assert await _zone(api, sid) == (LIMA, "chosen")
     assert await _previewed(api, sid, tz=BERLIN) == _nine(BERLIN), "but a zone that goes with the words goes before"
 

@@ -58,7 +58,7 @@ export type AnyEvent = TextMessageStart | TextMessageContent | TextMessageEnd | 
 /** The machine of the one who asks: field `client`, as the program there reports it. */
 export interface Asker {
   readonly tz: string;
-  readonly source?: "browser" | "kernel";
+  readonly source?: "browser" | "kernel" | null;
 }
 
 /** A stored file. Its content is immutable; the same content is stored once per owner. */
