@@ -252,7 +252,7 @@ class TextPage:
     total: int  # how many the file has
     size: int  # bytes of the file
     sha256: str | None = None  # of the file, in hex; None where it is so large that it was not reckoned
-    note: str | None = None  # what was changed on the way to text: bytes that are no UTF-8, long lines that were cut
+    note: str | None = None  # encoding and line ends that the text does not show, bytes that are no UTF-8, cut lines
 
 
 class Files(Protocol):
@@ -269,8 +269,13 @@ class Files(Protocol):
     async def read_bytes(self, path: str, *, limit: int) -> bytes:
         """The whole of a file of at most ``limit`` bytes."""
 
-    async def write(self, path: str, content: str, *, expected_sha256: str | None = None) -> Mapping[str, Any]:
-        """Create or replace a text file. With ``expected_sha256``, only if that is what it holds now."""
+    async def write(
+        self, path: str, content: str, *, expected_sha256: str | None = None, encoding: str | None = None
+    ) -> Mapping[str, Any]:
+        """Create or replace a text file. With ``expected_sha256``, only if that is what it holds now.
+
+        It keeps the encoding, the line ends and the end that it has; ``encoding``: it is converted.
+        """
 
     async def search(self, query: str, *, path: str = "", regex: bool = False, limit: int = 100) -> SearchResult:
         """Lines that have ``query`` (in any case, when it is all lower case), in files and in cells of notebooks."""

@@ -269,13 +269,17 @@ async def test_text_comes_in_pages_of_lines(files: LocalFiles, root: Path) -> No
     ("raw", "text", "total", "note"),
     [
         (b"", "", 0, None),
-        (b"a", "a", 1, None),
-        (b"a\n\nb", "a\n\nb", 3, None),
+        (b"a", "a", 1, "no newline at the end"),
+        (b"a\n\nb\n", "a\n\nb", 3, None),
         (b"\n", "", 1, None),
-        (b"a\r\nb\r\n", "a\nb", 2, None),
-        (b"\xef\xbb\xbfa\n", "a", 1, None),
-        ("grüße\n".encode("utf-16"), "grüße", 1, "was utf-16"),
-        ("grüße\n".encode("latin-1"), "gr\ufffd\ufffde", 1, "no UTF-8"),
+        (b"a\r\nb\r\n", "a\nb", 2, "CRLF line ends"),
+        (b"a\r\nb\nc\r\n", "a\nb\nc", 3, "line ends: 2 CRLF, 1 LF"),
+        (b"a\rb\r", "a\nb", 2, "CR line ends"),
+        (b"\xef\xbb\xbfa\n", "a", 1, "utf-8 with a byte order mark"),
+        ("grüße\n".encode("utf-16"), "grüße", 1, "utf-16-le with a byte order mark"),
+        ("grüße\n".encode("utf-32"), "grüße", 1, "utf-32-le with a byte order mark"),
+        ("grüße\n".encode("latin-1"), "grüße", 1, "read as cp1252, which is a guess"),
+        ("ü".encode() + b" \xff\n", "ü \ufffd", 1, "bytes that are no UTF-8"),
         ("\ufffd\n".encode(), "\ufffd", 1, None),
         (b"x" * 10_000 + b"\ny", "x" * 4000 + "\ny", 2, "cut after"),
     ],
@@ -352,7 +356,7 @@ async def test_with_an_expected_hash_only_that_file_is_replaced(files: LocalFile
     with pytest.raises(InvalidRequest):
         await files.write("notes.md", "third", expected_sha256="ab")
 
-    assert (root / "notes.md").read_text() == "second"
+    assert (root / "notes.md").read_text() == "second\n"
     assert not (root / "gone.md").exists()
     assert [one.name for one in root.rglob(".~*")] == []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -89,9 +89,15 @@ async def write_file(
         str | None,
         Field(description="Replace it only if it still is what read_file showed.", pattern="^[0-9A-Fa-f]{8,64}$"),
     ] = None,
+    encoding: Annotated[
+        Literal["utf-8"] | None, Field(description="Convert a file in another encoding. Left out: it keeps its own.")
+    ] = None,
 ) -> Mapping[str, Any]:
-    """Create a text file, or replace all of it. For notebooks use insert_cell and edit_cell."""
-    return await _files().write(path, content, expected_sha256=expected_sha256)
+    """Create a text file, or replace all of it. For notebooks use insert_cell and edit_cell.
+
+    A file that is replaced keeps its encoding and its line ends, and has a newline at its end if it had one: write \\n.
+    """
+    return await _files().write(path, content, expected_sha256=expected_sha256, encoding=encoding)
 
 
 TOOLS = (

@@ -6,7 +6,6 @@ timeout and without the interpreter's lock, which ``re`` cannot.
 
 from __future__ import annotations
 
-import codecs
 import json
 import os
 import threading
@@ -19,6 +18,7 @@ from typing import Any
 
 from ...errors import InvalidRequest, NaviError
 from ...ports.jupyter import SearchMatch, SearchResult
+from .text_form import NoText, TextForm
 from .tree import Folder, Tree, chunks, close, normal, open_folder, open_regular, os_errors
 
 SKIPPED = frozenset({".git", ".hg", ".svn", "node_modules", ".ipynb_checkpoints", "__pycache__", ".venv", ".tox"})
@@ -177,11 +177,11 @@ def _around(line: str, at: int) -> str:
 
 
 def _as_text(content: bytes) -> str | None:
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16", errors="replace")
-    if b"\0" in content[:8192]:
+    try:
+        text = TextForm.of(content).decode(content)
+    except NoText:
         return None
-    return content.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors="replace")
+    return text.replace("\r", "\n") if "\n" not in text else text
 
 
 def load_json(content: bytes | str) -> Any:

@@ -13,28 +13,29 @@ import os
 import stat
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from ...errors import FileRefused, InvalidRequest, NaviError, NotFound
+from ...errors import FileConflict, FileRefused, InvalidRequest, NaviError, NotFound
 from ...ports.jupyter import SearchResult, TextPage
 from .search import SearchLimits, SearchQuery, glob_matches, load_json, search, walk
+from .text_form import WIDE_MARKS, CannotEncode, NoText, TextForm, describe_ends, rewritten, split
 from .tree import Tree, chunks, normal, os_errors
 
 T = TypeVar("T")
 MAX_PAGED = 1 << 30  # bytes of a file that is read by lines; all of it has to be counted
-MAX_DECODED = 16 << 20  # bytes of a file in UTF-16 or UTF-32, which is decoded as a whole
+MAX_DECODED = 16 << 20  # bytes of a file whose form (encoding, line ends) is looked at; larger ones are taken for UTF-8
 MAX_DIGESTED = 64 << 20
 MAX_WRITTEN = 10 << 20
 MAX_LINE = 4000  # bytes of one line that are given
 MAX_PAGE = 400_000  # bytes of one page
 MAX_LISTED = 50_000  # entries that one listing reads
 LISTING_SECONDS = 10.0
-_WIDE = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
-         (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
+WRITE_ATTEMPTS = 5  # how often a file is written again because another program changed it meanwhile
 
 
 class LocalFiles:
@@ -62,12 +63,15 @@ class LocalFiles:
         """Raises FileRefused for a larger one."""
         return await asyncio.to_thread(self._read_bytes, path, limit)
 
-    async def write(self, path: str, content: str, *, expected_sha256: str | None = None) -> Mapping[str, Any]:
-        """``{"path","size","sha256","created"}``. Folders on the way are made.
+    async def write(
+        self, path: str, content: str, *, expected_sha256: str | None = None, encoding: str | None = None
+    ) -> Mapping[str, Any]:
+        """``{"path","size","sha256","created","kept"}``. Folders on the way are made.
 
+        A file that is replaced keeps its form (``text_form``), which ``kept`` describes; ``encoding`` converts it.
         Raises FileConflict when it is not as expected, FileRefused for what must not be written so.
         """
-        return await asyncio.to_thread(self._write, path, content, expected_sha256)
+        return await asyncio.to_thread(self._write, path, content, expected_sha256, encoding)
 
     async def search(self, query: str, *, path: str = "", regex: bool = False, limit: int = 100) -> SearchResult:
         """Raises InvalidRequest for an expression that is none, or that takes too long."""
@@ -119,28 +123,30 @@ class LocalFiles:
             if status.st_size > MAX_PAGED:
                 raise FileRefused(f"{path} has {status.st_size >> 20} MB; up to {MAX_PAGED >> 20} MB are read.")
             reader = _PageReader(path, start, lines)
-            digest = hashlib.sha256() if status.st_size <= MAX_DIGESTED else None
-            content = chunks(descriptor)
-            first = next(content, b"")
-            wide = next((name for mark, name in _WIDE if first.startswith(mark)), None)
-            if wide is not None:
-                if status.st_size > MAX_DECODED:
-                    raise FileRefused(f"{path} is in UTF-16 and larger than {MAX_DECODED >> 20} MB.", field="path")
-                whole = first + b"".join(content)
-                digest = hashlib.sha256(whole)
-                first, content = _as_utf8(whole, wide, path), iter(())
-            elif digest is not None:
-                digest.update(first)
-            if wide is None and b"\0" in first[:8192]:
+            if status.st_size <= MAX_DECODED:
+                whole = b"".join(chunks(descriptor))
+                form, text = _decoded(whole, path)
+                reader.feed(text.replace("\r", "\n").encode() if "\n" not in text else text.encode())
+                ends = describe_ends(Counter(end for _, end in split(text)), ends=text.endswith(("\n", "\r")))
+                digest = hashlib.sha256(whole).hexdigest()
+                return reader.page(len(whole), digest, "; ".join(filter(None, (form.describe(), ends))))
+            return self._page_of_large(path, descriptor, status, reader, stop)
+
+    def _page_of_large(
+        self, path: str, descriptor: int, status: os.stat_result, reader: _PageReader, stop: threading.Event
+    ) -> TextPage:
+        digest = hashlib.sha256() if status.st_size <= MAX_DIGESTED else None
+        for number, chunk in enumerate(chunks(descriptor)):
+            if stop.is_set():
+                break
+            if number == 0 and chunk.startswith(WIDE_MARKS):
+                raise FileRefused(f"{path} is in UTF-16 and larger than {MAX_DECODED >> 20} MB.", field="path")
+            if number == 0 and b"\0" in chunk[:8192]:
                 raise _binary(path, status.st_size)
-            reader.feed(first.removeprefix(codecs.BOM_UTF8))
-            for chunk in content:
-                if stop.is_set():
-                    break
-                reader.feed(chunk)
-                if digest is not None:
-                    digest.update(chunk)
-            return reader.page(status.st_size, None if digest is None else digest.hexdigest(), wide)
+            reader.feed(chunk.removeprefix(codecs.BOM_UTF8) if number == 0 else chunk)
+            if digest is not None:
+                digest.update(chunk)
+        return reader.page(status.st_size, None if digest is None else digest.hexdigest(), "")
 
     def _read_bytes(self, path: str, limit: int) -> bytes:
         with self.tree.file(path) as (descriptor, status), os_errors(path):
@@ -155,18 +161,41 @@ class LocalFiles:
                 parts.append(chunk)
             return b"".join(parts)
 
-    def _write(self, path: str, content: str, expected: str | None) -> Mapping[str, Any]:
-        data = _encoded(content)
-        created = not self._exists(path)
+    def _write(self, path: str, content: str, expected: str | None, encoding: str | None) -> Mapping[str, Any]:
+        data, kept, created = _encoded(content), "", not self._exists(path)
         if path.lower().endswith(".ipynb"):
             _check_notebook(path, content, created=created)
-        status = self.tree.write(path, data, expected_sha256=expected, make_folders=True)
+        for _ in range(WRITE_ATTEMPTS):
+            before = None if created else self._before(path)
+            base = expected
+            if before is not None:
+                data, kept = _in_form_of(before, content, path, encoding)
+                # Made of these very bytes, so it must not replace others.
+                digest = hashlib.sha256(before).hexdigest()
+                base = digest if expected is None else expected
+            try:
+                status = self.tree.write(path, data, expected_sha256=base, make_folders=True)
+                break
+            except FileConflict:
+                if expected is not None:
+                    raise
+        else:
+            raise FileConflict(f"{path} is being changed all the time; try again later.", field="path")
         return {
             "path": normal(path),
             "size": status.st_size,
             "sha256": hashlib.sha256(data).hexdigest(),
             "created": created,
+            **({"kept": kept} if kept else {}),
         }
+
+    def _before(self, path: str) -> bytes | None:
+        """What a file has that is to be replaced; None where nothing of it is to be kept."""
+        try:
+            with self.tree.file(path) as (descriptor, status), os_errors(path):
+                return None if status.st_size > MAX_DECODED else b"".join(chunks(descriptor))
+        except NotFound:
+            return None
 
     def _exists(self, path: str) -> bool:
         try:
@@ -218,16 +247,17 @@ class _PageReader:
         line += taken
         self._size += len(taken) + 1
 
-    def page(self, size: int, sha256: str | None, wide: str | None) -> TextPage:
-        """The page. Raises FileRefused when it is no text."""
+    def page(self, size: int, sha256: str | None, form: str) -> TextPage:
+        """The page; ``form``: of the file, in words. Raises FileRefused when it is no text."""
         raw = b"\n".join(bytes(line.removesuffix(b"\r")) for line in self._kept)
-        if b"\0" in raw and wide is None:
+        if b"\0" in raw:
             raise _binary(self._path, size)
         text = raw.decode("utf-8", errors="replace")
         mark = "\N{REPLACEMENT CHARACTER}"
+        damaged = text.count(mark) != raw.count(mark.encode())
         notes = [
-            f"was {wide}" if wide else "",
-            f"has bytes that are no UTF-8, shown as {mark}" if text.count(mark) != raw.count(mark.encode()) else "",
+            form,
+            f"has bytes that are no UTF-8, shown as {mark}" if damaged else "",
             f"lines are cut after {MAX_LINE} bytes" if self._cut else "",
         ]
         return TextPage(
@@ -241,11 +271,26 @@ class _PageReader:
         )
 
 
-def _as_utf8(whole: bytes, encoding: str, path: str) -> bytes:
+def _decoded(whole: bytes, path: str) -> tuple[TextForm, str]:
     try:
-        return whole.decode(encoding).encode()
-    except UnicodeError:
+        form = TextForm.of(whole)
+    except NoText:
         raise _binary(path, len(whole)) from None
+    return form, form.decode(whole)
+
+
+def _in_form_of(before: bytes, content: str, path: str, encoding: str | None) -> tuple[bytes, str]:
+    try:
+        new = rewritten(before, content, encoding=encoding)
+    except NoText:  # another kind of file takes its place
+        return _encoded(content), ""
+    except CannotEncode as error:
+        raise FileRefused(
+            f"{path} is in {error.encoding}, which has no {error.character!r} (line {error.line}). Write it without"
+            ' that, or convert the file with encoding="utf-8".',
+            field="content",
+        ) from None
+    return new.data, new.kept
 
 
 def _binary(path: str, size: int) -> FileRefused:
