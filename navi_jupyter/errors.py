@@ -100,6 +100,10 @@ class StoreLocked(StoreError, code="store_locking_unsupported"):
     """The file system cannot lock the database file, so servers cannot share it safely."""
 
 
+class StoreForeign(StoreError, code="store_not_ours"):
+    """The file is another program's, or no database at all; it was not changed."""
+
+
 class StoreTooNew(StoreError, code="store_too_new"):
     """The database was written by a newer version of navi-jupyter."""
 

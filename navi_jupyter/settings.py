@@ -50,6 +50,7 @@ class Settings:
     """All settings. The fields, and those of ``limits``, have the names and units of the traits."""
 
     database_url: str = ""  # ``sqlite:///<absolute path>``
+    database_single_process: bool = False
     default_profile: str = "assistant"
     default_model: str = "offline"
     replay_buffer_size: int = 1000

@@ -135,31 +135,42 @@ MOVE = "set NAVI_DATABASE_URL (or c.NaviExtension.database_url) to sqlite:////<a
 
 def database() -> Iterator[Finding]:
     """The database that a server started here would use."""
-    path = _configured_path()
+    # Late: as in _configured.
+    from ..store.location import check_place
+
+    path, single_process = _configured()
+    try:
+        check_place(path)
+    except NaviError as problem:
+        yield Finding("database", "fail", problem.message, MOVE)
+        return
     if path.exists():
         yield _existing(path)
     else:
         yield Finding("database", "ok", f"{path} does not exist yet: the first start of a server creates it")
-    yield _folder(path)
+    yield _folder(path, single_process=single_process)
 
 
-def _configured_path() -> Path:
+def _configured() -> tuple[Path, bool]:
+    """The path of the database, and whether one process alone uses it."""
     # Late: the server's modules are the heavy ones, and other checks do not need them.
     from jupyter_server.serverapp import ServerApp
 
     from ..server.app import NaviExtension
-    from ..server.builders import database_path
+    from ..store.location import database_path
 
     # As a server reads its configuration: jupyter_config and jupyter_server_config, then the environment's defaults.
     server = ServerApp()
     server.config_file_name = "jupyter_server_config"
     server.load_config_file()
-    return database_path(NaviExtension(config=server.config).read_settings().database_url).resolve()
+    settings = NaviExtension(config=server.config).read_settings()
+    return database_path(settings.database_url).absolute(), settings.database_single_process
 
 
 def _existing(path: Path) -> Finding:
     """The file that exists, opened read-only."""
-    from ..store.database_file import APPLICATION_ID, SCHEMA_VERSION, damage_of, notice
+    from ..store.damage import APPLICATION_ID, damage_of, notice
+    from ..store.database_file import SCHEMA_VERSION
 
     # Reading makes companion files. Without a -wal file no server has it open, and immutable=1 prevents them.
     mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1"
@@ -193,20 +204,29 @@ def _existing(path: Path) -> Finding:
     return Finding("database", "ok", f"{path} opens, is whole ({size:.1f} MB, schema {found}{older})")
 
 
-def _folder(path: Path) -> Finding:
+def _folder(path: Path, *, single_process: bool) -> Finding:
     """Whether a new database can be created in the folder, tried with a file of our own: written, locked, migrated."""
     from ..store.database_file import prepare
+    from ..store.location import COMPANIONS, STATE, file_system_of
 
-    folder = next(parent for parent in path.parents if parent.exists())
+    folder = next(parent for parent in path.resolve().parents if parent.exists())
+    found = file_system_of(folder)
+    kind = "a file system of unknown type" if found is None else found.type
     probe = folder / f".navi-doctor-{os.getpid()}.db"
     try:
-        asyncio.run(prepare(probe))
+        asyncio.run(prepare(probe, single_process=single_process))
     except NaviError as problem:
         return Finding("database", "fail", f"{folder} cannot hold a database: {problem.message}", MOVE)
     finally:
-        for suffix in ("", "-wal", "-shm", "-journal"):
+        for suffix in ("", *COMPANIONS, STATE):
             probe.with_name(probe.name + suffix).unlink(missing_ok=True)
-    return Finding("database", "ok", f"a database can be written and locked in {folder}")
+    if found is not None and found.network:
+        text = (
+            f"{folder} is on {kind}; locks work between two processes of this machine, the write-ahead log is not used"
+        )
+        return Finding("database", "warn", text, "make sure that one server alone uses it, or use a local disk")
+    text = f"a database can be written and locked in {folder} ({kind}): locks and write-ahead log work"
+    return Finding("database", "ok", f"{text} between two processes")
 
 
 _MOST_KERNELS = 8  # each costs the start of an interpreter

@@ -118,6 +118,10 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
     database_url = _Text(
         "", help="Where everything is kept: `sqlite:///<path>`. Default: `navi/navi.db` in Jupyter's data directory."
     )
+    database_single_process = _Flag(
+        False,
+        help="Whether this server alone ever uses the database, which can then be on a network file system (NFS, …).",
+    )
     default_profile = _Text("assistant", help="The profile of a session that names none.")
     default_model = _Text(
         "offline",

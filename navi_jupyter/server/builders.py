@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from jupyter_core.paths import jupyter_config_path
 from jupyter_server.gateway.managers import GatewayMappingKernelManager
@@ -23,7 +23,7 @@ from ..agent.router import AgentRouter
 from ..agent.tools.kernel_functions import KernelTools
 from ..clock import SystemClock
 from ..commands import Acceptance, Command, Prompt
-from ..errors import AttachmentNotFound, StoreError
+from ..errors import AttachmentNotFound
 from ..events import Custom
 from ..jupyter.kernels.iopub import IopubReader
 from ..jupyter.kernels.jupyter_services import JupyterServices
@@ -51,6 +51,7 @@ from ..ports.transactions import Server
 from ..scheduling.scheduler import Scheduler
 from ..settings import Settings
 from ..store.attachments import AttachmentStore
+from ..store.location import database_path
 from ..store.memory import FactStore
 from ..store.notices import SqliteNotices
 from ..store.sqlite import SqliteStore
@@ -73,7 +74,8 @@ class Stores:
 
 async def build_store(settings: Settings) -> Stores:
     """Open, which creates or migrates the tables. Raises StoreError and its kinds when the database cannot be used."""
-    store = await SqliteStore.open(database_path(settings.database_url))
+    path = database_path(settings.database_url)
+    store = await SqliteStore.open(path, single_process=settings.database_single_process)
     return Stores(
         sessions=store,
         memory=FactStore(store, max_facts_per_user=settings.max_facts_per_user),
@@ -81,17 +83,6 @@ async def build_store(settings: Settings) -> Stores:
             store, max_bytes=settings.max_attachment_bytes, max_bytes_per_user=settings.max_attachments_bytes_per_user
         ),
     )
-
-
-def database_path(url: str) -> Path:
-    """The file of a ``sqlite:///`` URL, or a plain path. Raises StoreError for other databases."""
-    if "://" not in url:
-        return Path(url).expanduser()
-    parts = urlsplit(url)
-    if parts.scheme not in ("sqlite", "sqlite+aiosqlite") or parts.netloc or not parts.path.strip("/"):
-        raise StoreError(f"database_url must be like sqlite:////home/me/navi.db; it is {parts.scheme}://…")
-    # As SQLAlchemy reads it: three slashes before a relative path, four before an absolute one.
-    return Path(unquote(parts.path[1:])).expanduser()
 
 
 class Workspace:

@@ -7,39 +7,62 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 
-from ..errors import StoreBusy, StoreDamaged, StoreError, StoreLocked, StoreTooNew
+from ..errors import StoreError, StoreForeign, StoreLocked, StoreTooNew
 from ..log_setup import get_logger
+from .damage import APPLICATION_ID, damage_of, explained, refuse_foreign
+from .location import check_place, file_system_of, real_path
+from .locking import check_locking
 
 log = get_logger("store")
 
 SCHEMA_VERSION = 6
-APPLICATION_ID = 0x4E415649  # ``NAVI``: marks our files, so that another program's is not taken for one
 CHECKED_BYTES = 64 * 2**20  # up to this size every page is checked at start; beyond, only what opening reads
 BUSY_SECONDS = 10.0
-_COMPANIONS = ("", "-wal", "-shm")
 
 
-async def prepare(path: Path) -> None:
-    """Make ``path`` a whole database of the present version. Raises a StoreError with what to do."""
-    await asyncio.to_thread(_prepare, path)
+async def prepare(path: Path, *, single_process: bool = False) -> None:
+    """Make ``path`` a whole database of the present version. Raises a StoreError with what to do.
+
+    ``single_process``: no other process uses the database, so that it can be on a network file system.
+    """
+    await asyncio.to_thread(_prepare, path, single_process=single_process)
 
 
-def _prepare(path: Path) -> None:
+def _prepare(path: Path, *, single_process: bool) -> None:
+    check_place(path)
+    path = real_path(path)
+    journal = _journal_for(path, single_process=single_process)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise StoreError(f"The folder {path.parent} cannot be made ({error.strerror}).") from error
     try:
         _check_not_emptied(path)
-        _open_checked(path)
+        refuse_foreign(path)
+        check_locking(path, journal=journal)
+        _open_checked(path, journal)
     except sqlite3.DatabaseError as error:
-        raise _explained(path, error) from error
+        raise explained(path, error) from error
     except OSError as error:
         raise StoreError(f"The database {path} cannot be opened ({error.strerror}).") from error
+
+
+def _journal_for(path: Path, *, single_process: bool) -> str:
+    """SQLite's journal mode for the file system of ``path``. Raises StoreLocked where several machines may have it."""
+    found = file_system_of(path)
+    if found is None or not found.network:
+        return "WAL"
+    if single_process:
+        return "DELETE"  # a write-ahead log needs shared memory, which network file systems do not have
+    raise StoreLocked(
+        f"{path} is on a network file system ({found.type} at {found.mount_point}), where servers on several machines"
+        " would overwrite each other's data. Set NAVI_DATABASE_URL (NaviExtension.database_url) to a file on a local"
+        " disk, like sqlite:////var/tmp/<user>/navi.db. If this server alone ever uses the file, as with one server"
+        " per user under JupyterHub, set NAVI_DATABASE_SINGLE_PROCESS=true."
+    )
 
 
 def _check_not_emptied(path: Path) -> None:
@@ -53,25 +76,24 @@ def _wal_size(path: Path) -> int:
     return wal.stat().st_size if wal.exists() else 0
 
 
-def _open_checked(path: Path) -> None:
+def _open_checked(path: Path, journal: str) -> None:
     # isolation_level None: transactions are ours.
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:
-        _bring_up(connection, path)
+        _bring_up(connection, path, journal)
     except sqlite3.DatabaseError as error:
         # While it is open: closing it would delete the write-ahead log of a damaged file.
-        raise _explained(path, error) from error
+        raise explained(path, error) from error
     finally:
         connection.close()
 
 
-def _bring_up(connection: sqlite3.Connection, path: Path) -> None:
+def _bring_up(connection: sqlite3.Connection, path: Path, journal: str) -> None:
     _check_whole(connection, path)
     version = _check_ours(connection, path)
     path.chmod(0o600)
-    _check_locking(connection, path)
-    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-    if mode != "wal":
+    mode = connection.execute(f"PRAGMA journal_mode = {journal}").fetchone()[0]
+    if mode != journal.lower():
         log.warning("store_without_wal", journal_mode=mode, path=str(path))
     if version < SCHEMA_VERSION:
         if version:
@@ -103,61 +125,20 @@ def _check_whole(connection: sqlite3.Connection, path: Path) -> None:
         raise sqlite3.DatabaseError(f"database disk image is malformed: {found}")
 
 
-def damage_of(connection: sqlite3.Connection) -> str | None:
-    """What is wrong with the file, or None. Raises sqlite3.DatabaseError when it cannot even be read.
-
-    ``quick_check`` of some versions of SQLite reports problems that do not exist: each is checked again.
-    """
-    for check in ("quick_check", "integrity_check"):
-        found: str = connection.execute(f"PRAGMA {check}(1)").fetchone()[0]
-        if found == "ok":
-            return None
-    return found
-
-
 def _check_ours(connection: sqlite3.Connection, path: Path) -> int:
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     application: int = connection.execute("PRAGMA application_id").fetchone()[0]
     tables: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if tables and application != APPLICATION_ID:
-        raise StoreError(f"{path} is another program's database. Set NaviExtension.database_url to a file of its own.")
+        raise StoreForeign(
+            f"{path} is another program's database. Set NaviExtension.database_url to a file of its own."
+        )
     if version > SCHEMA_VERSION:
         raise StoreTooNew(
             f"{path} was written by a newer navi-jupyter (schema {version}; this one knows {SCHEMA_VERSION})."
             " Upgrade with: pip install -U navi-jupyter"
         )
     return version
-
-
-def _check_locking(connection: sqlite3.Connection, path: Path) -> None:
-    """Two connections must exclude each other; on some network file systems they do not, and data would be lost."""
-    connection.execute("PRAGMA busy_timeout = 1000")
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-    except sqlite3.OperationalError as error:
-        if _is_busy(error):
-            return  # another server excludes us: that is all that was to be known
-        raise
-    finally:
-        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
-    try:
-        other = sqlite3.connect(path, timeout=0, isolation_level=None)
-        try:
-            other.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError:
-            return
-        finally:
-            other.close()
-    finally:
-        connection.execute("ROLLBACK")
-    raise StoreLocked(
-        f"The file system of {path} does not lock files, so two servers would overwrite each other."
-        " Set NaviExtension.database_url to a file on a local disk."
-    )
-
-
-def _is_busy(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def migrate(connection: sqlite3.Connection, *, target: int = SCHEMA_VERSION) -> None:
@@ -193,45 +174,3 @@ def _statements(script: str) -> list[str]:
             statements.append(current)
             current = ""
     return statements
-
-
-def _explained(path: Path, error: sqlite3.DatabaseError) -> StoreError:
-    text = str(error)
-    if "malformed" in text or "not a database" in text:
-        aside = _set_aside(path)
-        return StoreDamaged(
-            f"The database {path} is damaged ({text}). It was kept as {aside.name}; nothing was deleted."
-            f" Restore a backup to {path.name}, or try: sqlite3 {aside.name} .recover | sqlite3 {path.name}."
-            " Starting the server again without that begins an empty database."
-        )
-    if _is_busy(error):
-        return StoreBusy(f"The database {path} is held by another program ({text}).")
-    if "locked" in text or "locking protocol" in text or "LOCK" in getattr(error, "sqlite_errorname", ""):
-        return StoreLocked(
-            f"The database {path} cannot be locked ({text}). If it is on a network file system, set"
-            " NaviExtension.database_url to a file on a local disk."
-        )
-    return StoreError(f"The database {path} cannot be opened ({text}). Check its folder's permissions and free space.")
-
-
-def notice(path: Path) -> str | None:
-    """What the owner of a database should know although it opens: that an earlier one was damaged and is kept."""
-    kept = sorted(path.parent.glob(f"{path.name}.damaged-*"))
-    kept = [name for name in kept if not name.name.endswith(("-wal", "-shm"))]
-    if not kept:
-        return None
-    return (
-        f"An earlier database was damaged and is kept as {kept[-1].name} in {path.parent}; sessions and recalls from"
-        " before are in there, not lost. Recover it or move it away."
-    )
-
-
-def _set_aside(path: Path) -> Path:
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
-    aside = path.with_name(f"{path.name}.damaged-{stamp}")
-    for suffix in _COMPANIONS:
-        companion = path.with_name(path.name + suffix)
-        if companion.exists():
-            companion.rename(aside.with_name(aside.name + suffix))
-    log.error("store_damaged", path=str(path), kept_as=str(aside))
-    return aside

@@ -20,7 +20,8 @@ import aiosqlite
 from ..errors import StoreError
 from ..log_setup import get_logger
 from .connection import connect, store_error
-from .database_file import notice, prepare
+from .damage import notice
+from .database_file import prepare
 from .recalls import RecallReads, RecallRows
 from .sessions import SessionReads, SessionRows
 
@@ -77,12 +78,14 @@ class SqliteStore(SessionReads, RecallReads):
         self._write_lock = asyncio.Lock()
 
     @classmethod
-    async def open(cls, path: Path) -> SqliteStore:
+    async def open(cls, path: Path, *, single_process: bool = False) -> SqliteStore:
         """Open the file, create or migrate its tables.
 
-        Raises StoreTooNew, StoreDamaged (after setting the file aside), StoreLocked, StoreBusy, StoreError.
+        ``single_process``: no other process uses it, so that it can be on a network file system.
+        Raises StoreTooNew, StoreDamaged (after setting the file aside), StoreForeign, StoreLocked, StoreBusy,
+        StoreError.
         """
-        await prepare(path)
+        await prepare(path, single_process=single_process)
         kept = await asyncio.to_thread(notice, path)
         if kept is not None:
             log.warning("store_notice", notice=kept)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -186,3 +187,19 @@ def test_help_and_version_are_quick_and_serve_passes_its_options_on() -> None:
 def test_serve_is_a_server_with_navi(tmp_path: Path) -> None:
     with JupyterServer(tmp_path).start("navi") as server:
         assert server.get("navi/api/health")["status"] == "ok"
+
+
+def test_the_file_system_of_the_database_is_named_with_what_works_on_it(place: Place) -> None:
+    _, findings = place.examine()
+    assert re.search(
+        r"\((\w|\.)+\): locks and write-ahead log work between two processes", findings["database"][-1]["text"]
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_database_that_is_no_file_is_a_failure_and_is_not_opened(place: Place) -> None:
+    place.database.parent.mkdir(parents=True)
+    os.mkfifo(place.database)
+    status, findings = place.examine()
+    assert status == 1
+    assert "is a pipe" in findings["database"][0]["text"]

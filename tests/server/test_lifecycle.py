@@ -17,11 +17,11 @@ from jupyter_server.serverapp import ServerApp
 
 from navi_jupyter.errors import NotReady, StoreError
 from navi_jupyter.server.app import NaviExtension
-from navi_jupyter.server.builders import database_path
 from navi_jupyter.server.lifecycle import Lifecycle
 from navi_jupyter.server.metrics import LoopLag
 from navi_jupyter.settings import Settings
 from navi_jupyter.store import connection, database_file
+from navi_jupyter.store.location import database_path
 from tests.conftest import Api, extension_of
 
 UNKNOWN = "sqlite:////dev/null/navi.db"
@@ -63,6 +63,7 @@ class TestABrokenDatabase:
     def navi_config(self, tmp_path: Path) -> dict[str, Any]:
         path = tmp_path / "navi.db"
         path.write_bytes(b"this is no database" * 100)
+        path.with_name("navi.db.v1.bak").touch()  # it once was one of ours
         return {"database_url": f"sqlite:///{path}"}
 
     async def test_routes_say_why_and_the_server_goes_on(
