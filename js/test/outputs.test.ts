@@ -1,6 +1,7 @@
+import { render } from "lit";
 import { describe, expect, it } from "vitest";
 import { diffLines, withoutDistant } from "../src/view/conversation/diff.js";
-import { fieldsOf } from "../src/view/lib/schema-form.js";
+import { fieldsOf, formFields } from "../src/view/lib/schema-form.js";
 import { TerminalText } from "../src/view/conversation/terminal.js";
 
 function written(...pieces: string[]): HTMLElement {
@@ -66,6 +67,14 @@ describe("a schema", () => {
       { name: "a", kind: "integer", required: false, choices: [] },
       { name: "b", kind: "choice", required: true, choices: [[1, "one"]] },
     ]);
+  });
+
+  it("has no pattern in the browser: the server matches it", () => {
+    const [field] = fieldsOf({ type: "object", properties: { a: { type: "string", pattern: "^(a+)+$", maxLength: 50 } } }) ?? [];
+    expect(field?.rules).toEqual({ type: "text", minlength: undefined, maxlength: 50 });
+    const place = document.createElement("form");
+    render(formFields(field ? [field] : [], "p"), place);
+    expect(place.querySelector("input")?.hasAttribute("pattern")).toBe(false);
   });
 
   it("that nests, or is no object, is none", () => {

@@ -18,6 +18,8 @@ from ..clock import now
 from ..commands import Answer
 from ..errors import InvalidRequest
 from ..events import Draft
+from ..json_schema import check
+from ..log_setup import get_logger
 from ..model.base import new_id
 from ..model.runs import Approval, Interrupt, InterruptKind, InterruptStatus
 from ..model.sessions import SYSTEM, OriginKind, Run
@@ -27,6 +29,8 @@ from ..ports.transactions import SessionTx
 from .event_writer import EventWriter
 from .run_endings import close_run, interrupt_event, unanswered
 from .transcript import fold_frames
+
+log = get_logger("orchestrator")
 
 RECALL_PATIENCE = 60.0  # seconds for which a recall's run waits for its user, who may have left the view open and gone
 
@@ -112,31 +116,13 @@ async def checked_payload(question: Interrupt, answer: Answer) -> Any:
             field = ".".join(["payload", *map(str, first["loc"])])
             raise InvalidRequest(f"{field}: {first['msg']}", field=field) from error
     if question.response_schema is not None:
-        # In a thread: importing jsonschema takes a quarter of a second, and only such an answer needs it.
-        wrong = await asyncio.to_thread(_misfit, question.response_schema, answer.payload)
-        if wrong is not None:
-            raise InvalidRequest(f"payload: {wrong}"[:500], field="payload")
+        # In a thread: the schema is a stranger's, and checking it may take a second.
+        found = await asyncio.to_thread(check, question.response_schema, answer.payload)
+        if found.unchecked is not None:
+            log.warning("answer_not_checked", interrupt=question.id, reason=found.unchecked)
+        if found.error is not None:
+            raise InvalidRequest(f"payload: {found.error}"[:500], field="payload")
     return answer.payload
-
-
-def _misfit(schema: dict[str, Any], payload: Any) -> str | None:
-    """Why a payload does not fit a schema; None when it does, or when the schema itself cannot be used."""
-    from jsonschema import SchemaError  # type: ignore[import-untyped]
-    from jsonschema.exceptions import best_match  # type: ignore[import-untyped]
-    from jsonschema.validators import Draft202012Validator, validator_for  # type: ignore[import-untyped]
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
-
-    kind = validator_for(schema, default=Draft202012Validator)
-    try:
-        kind.check_schema(schema)
-        # an empty registry: a schema comes from another program, and must not make us fetch what it refers to.
-        found = best_match(kind(schema, registry=Registry()).iter_errors(payload))
-    except (SchemaError, Unresolvable, RecursionError):
-        return None
-    if found is None:
-        return None
-    return f"{found.json_path.removeprefix('$').removeprefix('.')} {found.message}".strip()
 
 
 class PendingInterrupts:

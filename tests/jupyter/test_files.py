@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from navi_jupyter.errors import FileConflict, FileRefused, InvalidRequest, NaviError, NotFound
-from navi_jupyter.jupyter.files.search import glob_matches
+from navi_jupyter.jupyter.files.search import SearchLimits, SearchQuery, glob_matches, search
 from navi_jupyter.jupyter.files.service import LocalFiles
 from navi_jupyter.jupyter.files.tree import Tree
 
@@ -465,11 +465,54 @@ def loop_watched(most: float) -> Iterator[None]:
     assert max(stalls, default=0) < most, f"the loop was held for {max(stalls) * 1000:.0f} ms"
 
 
-async def test_an_expression_that_never_ends_holds_up_nobody_and_is_refused(files: LocalFiles, root: Path) -> None:
-    (root / "trap.txt").write_text("a" * 40 + "!\n")
+# Each takes `re` longer than anybody waits (nested repetition, overlapping alternatives), or is gigabytes compiled.
+SLOW_EXPRESSIONS = [r"^(a|a|aa)+$", r"^(a+)+$", r"(a?){500}b", r"^(([a-z])+.)+[A-Z]$", r"(.*)*(.*)*(.*)*x$"]
+HUGE_EXPRESSIONS = [r"(a{1000}){1000}", r"((((a{99}){99}){99}){99}){99}", "(" * 5000 + "a" + ")" * 5000]
 
-    with loop_watched(0.2), pytest.raises(InvalidRequest, match="too long"):
-        await asyncio.wait_for(files.search(r"^(a|a|aa)+$", regex=True, path="trap.txt"), 10)
+
+@pytest.mark.parametrize("expression", SLOW_EXPRESSIONS)
+async def test_no_expression_takes_long_or_holds_the_loop(files: LocalFiles, root: Path, expression: str) -> None:
+    (root / "trap.txt").write_text(("a" * 2000 + "!\n") * 50)
+
+    with loop_watched(0.2):
+        found = await asyncio.wait_for(files.search(expression, regex=True, path="trap.txt"), 10)
+    assert found.why_incomplete is None, "all lines were looked at"
+
+
+@pytest.mark.parametrize("expression", [*HUGE_EXPRESSIONS, r"(?=a)b", r"(a)\1"])
+async def test_an_expression_that_cannot_be_matched_in_linear_time_is_refused_at_once(
+    files: LocalFiles, root: Path, expression: str
+) -> None:
+    (root / "trap.txt").write_text("a" * 2000 + "!\n")
+
+    with loop_watched(0.2), pytest.raises(InvalidRequest, match="expression"):
+        await asyncio.wait_for(files.search(expression[:500], regex=True, path="trap.txt"), 5)
+
+
+async def test_after_a_stop_nothing_of_a_search_goes_on(files: LocalFiles, root: Path) -> None:
+    (root / "trap.txt").write_text(("é" * 2400 + "\n") * 900)  # 4 MB, a quarter of a second for each line
+    searching = asyncio.create_task(files.search(r"((.?){30}){30}q", regex=True, path="trap.txt"))
+    await asyncio.sleep(0.5)
+    searching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await searching
+    await asyncio.sleep(0.7)  # the line that it was at
+
+    before = time.process_time()
+    await asyncio.sleep(1.0)
+
+    assert time.process_time() - before < 0.3, "a core goes on burning"
+
+
+async def test_a_search_ends_with_its_seconds_whatever_the_expression(root: Path) -> None:
+    (root / "trap.txt").write_text(("é" * 2400 + "\n") * 900)
+    query, limits = SearchQuery.of(r"((.?){30}){30}q", regex=True), SearchLimits(seconds=0.5)
+
+    began = time.monotonic()
+    found = await asyncio.to_thread(search, Tree(str(root)), query, "", limits, threading.Event())
+
+    assert found.why_incomplete == "0.5 seconds"
+    assert time.monotonic() - began < 3
 
 
 async def test_a_file_of_200_mb_is_paged_searched_and_refused_without_holding_the_loop(

@@ -69,7 +69,7 @@ async def read_file(
 async def search_files(
     query: Annotated[str, Field(description="All lower case finds any case.", min_length=1, max_length=500)],
     path: Annotated[str, Field(description="A folder or file to search in.", max_length=4096)] = "",
-    regex: Annotated[bool, Field(description="The query is a regular expression.")] = False,
+    regex: Annotated[bool, Field(description="The query is a regular expression (RE2: no look-around).")] = False,
     limit: Annotated[int, Field(description="At most so many lines.", ge=1, le=500)] = 100,
 ) -> ToolOutput:
     """Find lines with a text in files and in cells of notebooks. Binary and very large files are left out."""

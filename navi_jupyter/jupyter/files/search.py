@@ -1,7 +1,7 @@
 """Search for text in the files below a folder, within limits of files, bytes and time.
 
-Blocks: call it in a thread. A regular expression cannot hold up the server: the library ``regex`` matches with a
-timeout and without the interpreter's lock, which ``re`` cannot.
+Blocks: call it in a thread. A regular expression cannot hold up the server: ``patterns`` matches it in linear time and
+without the interpreter's lock. The time and the stop are looked at before each line that an expression is searched in.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ...errors import InvalidRequest, NaviError
+from ...patterns import MAX_TEXT, Pattern, PatternRefused
 from ...ports.jupyter import SearchMatch, SearchResult
 from .text_form import NoText, TextForm
 from .tree import Folder, Tree, chunks, close, normal, open_folder, open_regular, os_errors
 
 SKIPPED = frozenset({".git", ".hg", ".svn", "node_modules", ".ipynb_checkpoints", "__pycache__", ".venv", ".tox"})
 """Folders that are entered only when they are named."""
-MAX_TEXT = 5 << 20
+MAX_TEXT_FILE = 5 << 20
 MAX_NOTEBOOK = 32 << 20
 MAX_QUERY = 500
-MAX_LINE = 20_000  # characters of a line that an expression is matched against
+MAX_LINE = MAX_TEXT  # characters of a line that an expression is matched against
 SHOWN = 240  # characters of a line that are shown
-LINE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +47,7 @@ class SearchQuery:
 
     text: str
     any_case: bool
-    expression: Any = None  # a compiled expression of `regex`; None for plain text
+    expression: Pattern | None = None  # None for plain text
 
     @classmethod
     def of(cls, query: str, *, regex: bool) -> SearchQuery:
@@ -57,29 +57,24 @@ class SearchQuery:
         any_case = query == query.lower()
         if not regex:
             return cls(text=query, any_case=any_case)
-        import regex as expressions  # late: only here
-
         try:
-            flags = expressions.IGNORECASE if any_case else 0
-            return cls(text=query, any_case=any_case, expression=expressions.compile(query, flags))
-        except (expressions.error, ValueError, OverflowError, RecursionError) as error:
-            raise InvalidRequest(f"That is no regular expression: {error}.", field="query") from None
+            return cls(text=query, any_case=any_case, expression=Pattern(query, ignore_case=any_case))
+        except PatternRefused as refused:
+            raise InvalidRequest(
+                f"That is no regular expression that can be used here: {refused}.", field="query"
+            ) from None
 
     def find(self, line: str) -> int:
-        """Where it begins in the line; -1 when it is not there. Raises InvalidRequest when that takes too long."""
+        """Where it begins in the line; -1 when it is not there, or only beyond ``MAX_LINE``."""
         if self.expression is None:
             return (line.lower() if self.any_case else line).find(self.text)
-        try:
-            found = self.expression.search(line[:MAX_LINE], timeout=LINE_SECONDS, concurrent=True)
-        except TimeoutError:
-            raise InvalidRequest("The expression takes too long; write a simpler one.", field="query") from None
-        return -1 if found is None else int(found.start())
+        return self.expression.find(line[:MAX_LINE])
 
 
 def search(
     tree: Tree, query: SearchQuery, path: str, limits: SearchLimits, stop: threading.Event, *, hide: Sequence[str] = ()
 ) -> SearchResult:
-    """Search below ``path``, or in that one file. Raises as ``Tree.place`` and ``SearchQuery.find``."""
+    """Search below ``path``, or in that one file. Raises as ``Tree.place``."""
     scan = _Scan(tree, query, limits, stop, hide)
     with tree.place(path) as place, os_errors(path):
         if not place.is_folder:
@@ -145,7 +140,7 @@ class _Scan:
     def read(self, descriptor: int, status: os.stat_result, path: str) -> None:
         """One open file."""
         notebook = path.endswith(".ipynb")
-        if status.st_size > (MAX_NOTEBOOK if notebook else MAX_TEXT):
+        if status.st_size > (MAX_NOTEBOOK if notebook else MAX_TEXT_FILE):
             return
         content = b"".join(chunks(descriptor))
         self.files += 1
@@ -160,12 +155,16 @@ class _Scan:
             self._lines(path, text, None)
 
     def _lines(self, path: str, text: str, cell: str | None) -> None:
+        # An expression can take a second for a long line; plain text takes nothing, and looking at the clock does.
+        often = 1 if self.query.expression is not None else 256
         for number, line in enumerate(text.split("\n"), 1):
+            if number % often == 0 and self.over():
+                return
             at = self.query.find(line)
             if at >= 0:
                 self.found.append(SearchMatch(path=path, line=number, text=_around(line, at), cell=cell))
-            if (at >= 0 or number % 256 == 0) and self.over():
-                return
+                if self.over():
+                    return
 
 
 def _around(line: str, at: int) -> str:

@@ -74,7 +74,7 @@ class LocalFiles:
         return await asyncio.to_thread(self._write, path, content, expected_sha256, encoding)
 
     async def search(self, query: str, *, path: str = "", regex: bool = False, limit: int = 100) -> SearchResult:
-        """Raises InvalidRequest for an expression that is none, or that takes too long."""
+        """Raises InvalidRequest for an expression that is none, or that cannot be matched in linear time."""
         limits = SearchLimits(matches=limit)
 
         def work(stop: threading.Event) -> SearchResult:

@@ -54,7 +54,8 @@ function fieldOf(name: string, property: Fields, required: boolean): Field | nul
     return { ...field, kind: type, rules: { type: "number", min: plain["minimum"], max: plain["maximum"], step: type === "integer" ? 1 : "any" } };
   }
   if (type !== "string") return null;
-  const rules = { type: TEXT_TYPES[String(plain["format"])] ?? "text", minlength: plain["minLength"], maxlength: plain["maxLength"], pattern: plain["pattern"] };
+  // No `pattern`: the browser would match a stranger's on the page's only thread, without a bound. The server checks it.
+  const rules = { type: TEXT_TYPES[String(plain["format"])] ?? "text", minlength: plain["minLength"], maxlength: plain["maxLength"] };
   const isLong = typeof plain["maxLength"] === "number" && plain["maxLength"] > 300;
   return { ...field, kind: isLong ? "long" : "text", rules };
 }
@@ -145,7 +146,6 @@ function input(field: Field, id: string): TemplateResult {
         step=${some("step")}
         minlength=${some("minlength")}
         maxlength=${some("maxlength")}
-        pattern=${some("pattern")}
         aria-describedby=${described}
         autocomplete="off"
         ?required=${required}
