@@ -16,12 +16,11 @@ from ..log_setup import get_logger
 from ..model.runs import Effect, Permission
 from ..ports.agent import ToolContext
 from .profiles.context_providers import RunContexts
-from .profiles.definitions import Profile
 from .profiles.files import FOLDER, ProfileBook
 from .tools.base import ListedSource, Tool, ToolNote, ToolSource
 from .tools.builtin import BuiltinTools
 from .tools.entry_points import PackageTools
-from .tools.permissions import ToolPermissions
+from .tools.permissions import Chain, ToolPermissions, offered_by
 
 log = get_logger("agent")
 
@@ -36,15 +35,15 @@ class AgentParts:
     # Where tools come from; of two tools with one name, that of the earlier source counts.
     sources: Sequence[ToolSource] = ()
 
-    async def tools(self, profile: Profile, context: ToolContext) -> list[Tool]:
-        """The tools that a run with this profile can call, each name once."""
-        if context.session.profile != profile.name:
-            # A subagent's profile: sources that start something for a profile (MCP servers) have to know which one.
-            context = replace(context, session=context.session.but(profile=profile.name))
+    async def tools(self, chain: Chain, context: ToolContext) -> list[Tool]:
+        """The tools that an agent bound by these profiles can call, each name once.
+
+        The context names them too: sources that start something for a profile (MCP servers) have to know.
+        """
         found: dict[str, Tool] = {}
         for tools in await asyncio.gather(*(_tools_from(source, context) for source in self.sources)):
             for tool in tools:
-                if profile.offers(tool):
+                if offered_by(chain, tool):
                     found.setdefault(tool.name, tool)
         return list(found.values())
 
@@ -65,10 +64,13 @@ class AgentParts:
     async def check_leave(self, names: Sequence[str], context: ToolContext) -> None:
         """Whether a recall of the context's session can be allowed these tools and effects (``effect:run``).
 
-        Raises InvalidRequest for a name that there is not, and for one that the administrator's ceiling or the
-        profile never lets through: leave that means nothing must not look as if it did.
+        Raises InvalidRequest for a name that there is not, and for one that the administrator's ceiling, the session's
+        profile or one of the context's never lets through: leave that means nothing must not look as if it did, and
+        an agent gives none that it could not be given.
         """
-        profile, notes = self.profiles.get(context.session.profile), await self.known(context)
+        names_of_profiles = dict.fromkeys((context.session.profile, *context.profiles))
+        chain, notes = [self.profiles.get(name) for name in names_of_profiles], await self.known(context)
+        judge = self.permissions.judge
         for name in names:
             kind, _, rest = name.partition(":")
             effect = rest if kind == "effect" else None
@@ -79,13 +81,18 @@ class AgentParts:
                 hint = f" Did you mean {str(near[0])!r}?" if near else f" Effects are {', '.join(Effect)}."
                 raise InvalidRequest(f"There is no tool or effect {name!r} to be allowed.{hint}", field="allow")
             tools = [note.tool for note in found if note.tool is not None]
-            offered = [tool for tool in tools if profile.offers(tool)]
+            offered = [tool for tool in tools if offered_by(chain, tool)]
             if tools and not offered:
-                raise InvalidRequest(f"The profile {profile.name!r} has no {name} to be allowed.", field="allow")
+                lacking = next((one for one in chain if not any(map(one.offers, tools))), chain[0])
+                raise InvalidRequest(f"The profile {lacking.name!r} has no {name} to be allowed.", field="allow")
             given = replace(context, leave=(name,))
-            verdicts = [self.permissions.judge(tool, profile, given) for tool in offered]
+            verdicts = [judge(tool, chain, given) for tool in offered]
             if verdicts and all(verdict.permission is not Permission.ALLOW for verdict in verdicts):
                 raise InvalidRequest(f"A recall cannot be allowed {name}: {verdicts[0].because}", field="allow")
+            # The recall's runs have the session's profile: what only the agent's own profile denies, they would do.
+            for verdict, own in ((judge(tool, chain, given), judge(tool, chain[:1], given)) for tool in tools):
+                if verdict.permission is Permission.DENY and own.permission is not Permission.DENY:
+                    raise InvalidRequest(f"A recall cannot be allowed {name}: {verdict.because}", field="allow")
 
 
 def _is_meant(note: ToolNote, name: str, effect: str | None) -> bool:

@@ -135,7 +135,10 @@ class RunSteering:
             raise
         return [
             SteeredPrompt(
-                command_id=part.command_id, text=part.text + self._clock_of(queued.run), attachments=part.attachments
+                command_id=part.command_id,
+                text=part.text + self._clock_of(queued.run),
+                origin=queued.run.origin,
+                attachments=part.attachments,
             )
             for queued in found
             for part in queued.parts

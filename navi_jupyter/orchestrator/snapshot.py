@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import SessionNotFound
 from ..events import Custom, Draft, Event, MessagesSnapshot, RunStarted
 from ..model.runs import InterruptStatus
-from ..model.sessions import SYSTEM, Run, RunStatus
+from ..model.sessions import SYSTEM, Run, RunStatus, Session
 from ..ports.agent import Message
 from ..ports.store import SessionSnapshot, SessionStore
 from .run_endings import interrupt_event, pause_event
@@ -93,6 +93,10 @@ class TranscriptHistory:
 
     def __init__(self, store: SessionStore) -> None:
         self._store = store
+
+    async def session(self, session_id: str) -> Session | None:
+        """The session as it is now; None when it was deleted."""
+        return await self._store.session(session_id)
 
     async def messages(self, session_id: str) -> Sequence[Message]:
         """All messages, the run in progress included, then the prompts that wait."""

@@ -53,8 +53,13 @@ class RecallAccess(Protocol):
         ``code``: one of the agent may wait for an expression, which is code that a kernel executes.
         """
 
-    async def check_leave(self, allow: Sequence[str], *, session_id: str, owner: str) -> None:
-        """Raises InvalidRequest for what a recall of the session cannot be allowed to do without asking."""
+    async def check_leave(
+        self, allow: Sequence[str], *, session_id: str, owner: str, profiles: Sequence[str] = ()
+    ) -> None:
+        """Raises InvalidRequest for what a recall of the session cannot be allowed to do without asking.
+
+        ``profiles``: those that bound the agent that would give it, besides the session's: none of them may deny it.
+        """
 
     async def leave_of(self, recall_id: str) -> tuple[str, ...]:
         """What the recall's runs may do without asking now; nothing when there is no such recall (any more)."""
@@ -85,6 +90,9 @@ class RecallAccess(Protocol):
 
 class SessionHistory(Protocol):
     """What tools may read of the session they run in. Implemented by ``orchestrator``."""
+
+    async def session(self, session_id: str) -> Session | None:
+        """The session as it is now; None when it was deleted."""
 
     async def messages(self, session_id: str) -> Sequence[Message]:
         """The conversation so far, oldest first, the present run included."""
@@ -120,6 +128,9 @@ class ToolContext:
     taken over by another server: the tool must not run then."""
     ask: AskUser | None = None
     steering: Steering | None = None
+    profiles: tuple[str, ...] = ()
+    """The names of the profiles that bound the agent, from the session's own to the agent's own; empty outside a run,
+    where the session's own counts."""
     leave: tuple[str, ...] = ()  # what a recall's run may do without asking (``Recall.allow``), as of the last look
     jupyter: JupyterAccess = NO_JUPYTER
     memory: Memory | None = None
@@ -153,7 +164,7 @@ class SubagentResult:
 
 
 class SubagentSpawner(Protocol):
-    """Starts the subagents of one agent. Implemented by ``agent.run.runner``."""
+    """Starts the subagents of one agent. Implemented by ``agent.run.subagents``."""
 
     async def spawn(self, task: str, profile: str | None, instructions: str | None) -> SubagentResult:
         """Run a subagent to its end, in the present task. Raises ToolDenied for a profile that is not allowed."""
@@ -297,6 +308,7 @@ class SteeredPrompt:
 
     command_id: str
     text: str
+    origin: Origin  # who wrote it; that of the run may be another
     attachments: tuple[Attachment, ...] = ()
 
 

@@ -349,8 +349,9 @@ class SessionRecalls(RecallAccess, Protocol):
         """Cancel the recalls of a session and delete it, in one transaction. Their ledger stays."""
 
 
-LeaveCheck = Callable[[Session, Sequence[str]], Awaitable[None]]
-"""Called with what a new recall of a session is to do without asking. Raises InvalidRequest for a name that there is
-not (with the nearest one), or that the administrator or the session's profile never lets through."""
+LeaveCheck = Callable[[Session, Sequence[str], Sequence[str]], Awaitable[None]]
+"""Called with what a new recall of a session is to do without asking, and with the names of the profiles that bound the
+agent that makes it. Raises InvalidRequest for a name that there is not (with the nearest one), or that the
+administrator, the session's profile or one of the agent's never lets through."""
 RunEnded = Callable[[Run], Awaitable[None]]
 """Called with each run that reached a final status in this process, after that is durable."""

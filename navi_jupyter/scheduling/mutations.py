@@ -126,9 +126,18 @@ class Mutations:
         reads files."""
         return await self._targets() if self._targets is not None and any(notify) else None
 
-    async def check_leave(self, names: Iterable[str], *, session_id: str, owner: str, kept: Iterable[str] = ()) -> None:
-        """Raises InvalidRequest for leave that cannot be given in that session, SessionNotFound. Before a transaction:
-        it asks where tools come from. What a recall has already is ``kept``: the call itself is judged anew each time.
+    async def check_leave(
+        self,
+        names: Iterable[str],
+        *,
+        session_id: str,
+        owner: str,
+        kept: Iterable[str] = (),
+        profiles: Sequence[str] = (),
+    ) -> None:
+        """Raises InvalidRequest for leave that cannot be given in that session, or by an agent that these profiles
+        bound; SessionNotFound. Before a transaction: it asks where tools come from. What a recall has already is
+        ``kept``: the call itself is judged anew each time.
         """
         new = [name for name in names if name not in set(kept)]
         if not new or self._leave_check is None:
@@ -136,7 +145,7 @@ class Mutations:
         session = await self.store.write(lambda tx: tx.session(session_id))
         if session is None or session.owner != owner:
             raise SessionNotFound(f"There is no session {session_id[:100]}.", field="session_id")
-        await self._leave_check(session, new)
+        await self._leave_check(session, new, profiles)
 
     def made(
         self, request: RecallCreate, *, owner: str, zone: str, now: datetime, by_agent: bool = False

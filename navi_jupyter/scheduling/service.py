@@ -188,8 +188,10 @@ class RecallService:
         self._mutations.notify(state.recall)
         return state.recall
 
-    async def check_leave(self, allow: Sequence[str], *, session_id: str, owner: str) -> None:
-        await self._mutations.check_leave(allow, session_id=session_id, owner=owner)
+    async def check_leave(
+        self, allow: Sequence[str], *, session_id: str, owner: str, profiles: Sequence[str] = ()
+    ) -> None:
+        await self._mutations.check_leave(allow, session_id=session_id, owner=owner, profiles=profiles)
 
     async def leave_of(self, recall_id: str) -> tuple[str, ...]:
         state = await self._store.recall_state(recall_id)

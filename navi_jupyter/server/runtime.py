@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 from ..agent.registry import AgentParts
@@ -149,7 +150,9 @@ def _build_recalls(
         whens_changed=lambda: watcher.changed(),
         why_not_watched=why_not_watched(jupyter),
         targets=lambda: notifications.names(),
-        leave_check=lambda session, names: parts.check_leave(names, orchestrator.context_of(session)),
+        leave_check=lambda session, names, profiles: parts.check_leave(
+            names, replace(orchestrator.context_of(session), profiles=tuple(profiles))
+        ),
     )
     notifications: NotificationService = build_notifications(settings, stores, jupyter)
     watcher: Watcher = build_triggers(

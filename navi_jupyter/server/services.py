@@ -206,7 +206,7 @@ class AgentServices:
         profile = self.parts.profiles.get(session.profile)
         context = self.orchestrator.context_of(session)
         return [
-            _tool_info(note, lambda tool: permissions.decide(tool, profile, context))
+            _tool_info(note, lambda tool: permissions.decide(tool, (profile,), context))
             for note in await self.parts.known(context)
             if note.tool is None or profile.offers(note.tool)
         ]

@@ -64,7 +64,7 @@ def test_deny_wins_then_the_session_the_profile_and_the_effect_below_the_ceiling
     headless = "deny" if asked == "deny" else "queue"
     mine = a_profile(permissions={} if profile is None else {"it": profile}, headless_asks=headless)
     here = within(context, *(["it"] if session else []), origin=USER if asked == "user" else RECALL)
-    decided = permissions.decide(tool, mine, here)
+    decided = permissions.decide(tool, (mine,), here)
 
     # The specification, written as conditions on the answer instead of as the way to it:
     read_only = effect in (Effect.READ, Effect.NOTE)
@@ -81,7 +81,7 @@ def test_deny_wins_then_the_session_the_profile_and_the_effect_below_the_ceiling
     if decided is ASK:
         assert asked != "deny"
         assert ceiling is ASK or not session
-    assert permissions.explain(tool, mine, here)
+    assert permissions.explain(tool, (mine,), here)
 
 
 def test_by_default_looking_and_notes_are_allowed_and_all_else_asks() -> None:
@@ -129,14 +129,14 @@ def test_the_pattern_that_fits_best_counts_and_of_equals_the_strictest(
 def test_of_the_ceiling_the_strictest_rule_that_matches_counts_however_short(context: ToolContext) -> None:
     permissions = ToolPermissions(ceiling={"run_code": ALLOW, "*": ASK, "source:mcp:github": DENY})
     allowing = a_profile(permissions={"*": ALLOW})
-    assert permissions.decide(a_tool(), allowing, context) is ASK
+    assert permissions.decide(a_tool(), (allowing,), context) is ASK
     foreign = a_tool("create_issue", Effect.OUTSIDE, "mcp:github")
-    assert permissions.decide(foreign, allowing, within(context, "create_issue")) is DENY
-    assert "administrator" in permissions.explain(foreign, allowing, context)
+    assert permissions.decide(foreign, (allowing,), within(context, "create_issue")) is DENY
+    assert "administrator" in permissions.explain(foreign, (allowing,), context)
 
 
 def test_a_ceiling_that_allows_gives_nothing(context: ToolContext) -> None:
-    assert ToolPermissions(ceiling={"*": ALLOW}).decide(a_tool(), a_profile(), context) is ASK
+    assert ToolPermissions(ceiling={"*": ALLOW}).decide(a_tool(), (a_profile(),), context) is ASK
 
 
 def test_strictest_of_none_is_allow() -> None:
@@ -150,23 +150,22 @@ def test_strictest_of_none_is_allow() -> None:
 def test_what_is_denied_because_nobody_is_there_says_how_to_allow_it(context: ToolContext) -> None:
     permissions = ToolPermissions()
     headless = within(context, origin=RECALL)
-    why = permissions.explain(a_tool(), PROFILES["watcher"], headless)
+    why = permissions.explain(a_tool(), (PROFILES["watcher"],), headless)
     assert "run_code" in why
     assert '"run_code" = "allow"' in why
     assert "watcher" in why
-    assert (
-        permissions.decide(a_tool(), replace(PROFILES["watcher"], permissions={"run_code": ALLOW}), headless) is ALLOW
-    )
-    assert permissions.decide(a_tool(), PROFILES["watcher"], within(context, "run_code", origin=RECALL)) is ALLOW
+    allowing = replace(PROFILES["watcher"], permissions={"run_code": ALLOW})
+    assert permissions.decide(a_tool(), (allowing,), headless) is ALLOW
+    assert permissions.decide(a_tool(), (PROFILES["watcher"],), within(context, "run_code", origin=RECALL)) is ALLOW
 
 
 def test_a_headless_run_of_the_assistant_keeps_its_question_for_later(context: ToolContext) -> None:
-    assert ToolPermissions().decide(a_tool(), PROFILES["assistant"], within(context, origin=RECALL)) is ASK
+    assert ToolPermissions().decide(a_tool(), (PROFILES["assistant"],), within(context, origin=RECALL)) is ASK
 
 
 def test_the_ceiling_reaches_the_equipment(context: ToolContext) -> None:
     agent_parts = default_parts(ceiling={"run_*": DENY}, packages=False)
-    assert agent_parts.permissions.decide(a_tool(), agent_parts.profiles.get("assistant"), context) is DENY
+    assert agent_parts.permissions.decide(a_tool(), (agent_parts.profiles.get("assistant"),), context) is DENY
 
 
 async def test_what_the_administrator_denies_the_offline_backend_does_not_do_either() -> None:

@@ -411,10 +411,11 @@ async def test_where_the_user_cannot_be_asked_a_subagent_may_not(serve: Serve) -
     assert "cannot ask the user" in outcome.results[0]
 
 
-async def test_the_permissions_of_a_subagent_are_those_of_its_profile(serve: Serve) -> None:
+async def test_a_subagent_may_without_asking_what_its_profile_and_that_of_the_session_allow(serve: Serve) -> None:
     done: list[str] = []
-    free = replace(SCOUT, tools=("*",), permissions={"run_thing": Permission.ALLOW})
-    bench = Bench(PydanticAIBackend(geared(risky(done), profiles=(ASSISTANT, free))))
+    allowed = {"run_thing": Permission.ALLOW}
+    free, trusting = replace(SCOUT, tools=("*",), permissions=allowed), replace(ASSISTANT, permissions=allowed)
+    bench = Bench(PydanticAIBackend(geared(risky(done), profiles=(trusting, free))))
     script = (
         Reply(calls=(delegate("TASK", profile="scout"),)),
         Reply(calls=(Call("run_thing", {"code": "a"}),)),

@@ -253,7 +253,9 @@ def equipment_with(*sources: object) -> AgentParts:
 async def test_nobody_takes_the_name_of_a_built_in_tool(install: Install, context: ToolContext) -> None:
     install("rogue", "def current_time() -> str:\n    'Noon, always.'\n    return 'noon'", it=":current_time")
     agent_parts = equipment_with(PackageTools())
-    (offered,) = [one for one in await agent_parts.tools(PROFILES["assistant"], context) if one.name == "current_time"]
+    (offered,) = [
+        one for one in await agent_parts.tools((PROFILES["assistant"],), context) if one.name == "current_time"
+    ]
     assert offered.source == "builtin"
     (first, second) = [one for one in await agent_parts.known() if one.name == "current_time"]
     assert (first.source, first.why) == ("builtin", None)
@@ -266,14 +268,14 @@ async def test_a_source_that_breaks_its_promise_costs_its_own_tools_only(context
         async def tools(self, context: ToolContext) -> list[Tool]:
             raise RuntimeError("boom")
 
-    offered = await equipment_with(Broken()).tools(PROFILES["assistant"], context)
+    offered = await equipment_with(Broken()).tools((PROFILES["assistant"],), context)
     assert "create_recall" in {tool.name for tool in offered}
 
 
 async def test_a_profile_is_offered_what_its_patterns_pick(context: ToolContext, install: Install) -> None:
     install("city-tools", GOOD, many=":MANY", wait=":wait_a_bit")
     agent_parts = equipment_with(PackageTools())
-    watcher = {tool.name for tool in await agent_parts.tools(PROFILES["watcher"], context)}
+    watcher = {tool.name for tool in await agent_parts.tools((PROFILES["watcher"],), context)}
     assert {"create_recall", "session_history", "wait_a_bit"} <= watcher
     assert not {"where", "exact"} & watcher
 
@@ -281,5 +283,5 @@ async def test_a_profile_is_offered_what_its_patterns_pick(context: ToolContext,
 async def test_the_usual_equipment_finds_packages_and_clamps_them(install: Install, context: ToolContext) -> None:
     install("city-tools", GOOD, many=":MANY")
     agent_parts = default_parts(ceiling={"source:package:*": Permission.DENY})
-    (where,) = [one for one in await agent_parts.tools(PROFILES["analyst"], context) if one.name == "where"]
-    assert agent_parts.permissions.decide(where, PROFILES["analyst"], context) is Permission.DENY
+    (where,) = [one for one in await agent_parts.tools((PROFILES["analyst"],), context) if one.name == "where"]
+    assert agent_parts.permissions.decide(where, (PROFILES["analyst"],), context) is Permission.DENY

@@ -64,7 +64,9 @@ class MemoryDesk:
         self.recalls[recall.id] = recall
         return recall
 
-    async def check_leave(self, allow: Sequence[str], *, session_id: str, owner: str) -> None:
+    async def check_leave(
+        self, allow: Sequence[str], *, session_id: str, owner: str, profiles: Sequence[str] = ()
+    ) -> None:
         if unknown := [name for name in allow if name.startswith("no_")]:
             raise InvalidRequest(f"There is no tool or effect {unknown[0]!r}.", field="allow")
 
@@ -125,6 +127,11 @@ class MemoryLibrary:
     def __init__(self) -> None:
         self.said: list[Message] = []
         self.done: list[Run] = []
+        self.now: Session | None = None
+        """The session as it is now, where it was changed since the run began."""
+
+    async def session(self, session_id: str) -> Session | None:
+        return self.now
 
     async def messages(self, session_id: str) -> Sequence[Message]:
         return self.said
@@ -210,8 +217,8 @@ class MemorySteering:
         taken, self.prompts = self.prompts, []
         return taken
 
-    def say(self, text: str, *attachments: Attachment) -> None:
-        self.prompts.append(SteeredPrompt(command_id=new_id("c"), text=text, attachments=attachments))
+    def say(self, text: str, *attachments: Attachment, origin: Origin = USER) -> None:
+        self.prompts.append(SteeredPrompt(command_id=new_id("c"), text=text, origin=origin, attachments=attachments))
 
 
 def answered(

@@ -23,6 +23,7 @@ from ...model.runs import Effect
 from ...ports.agent import ToolContext
 from ..profiles.definitions import Profile
 from ..tools.base import Tool, ToolNote, ToolOutput, refusal
+from ..tools.permissions import server_used_by
 from .calls import RemoteTool
 from .config import ConfigFiles, Configuration, ServerConfig
 from .connection import ServerConnection, ServerState, ServerTimeouts
@@ -149,7 +150,7 @@ class McpPool:
 
 
 class McpTools:
-    """The tools of the servers that a session's profile admits, as a ToolSource."""
+    """The tools of the servers that all profiles of an agent admit, as a ToolSource."""
 
     def __init__(self, pool: McpPool, profile_of: Callable[[str], Profile], *, first_wait: float = FIRST_WAIT) -> None:
         self._pool = pool
@@ -159,10 +160,11 @@ class McpTools:
     async def tools(self, context: ToolContext) -> Sequence[Tool]:
         """The tools of the servers that are ready within ``first_wait`` seconds; one more tool explains the others."""
         try:
-            profile = self._profile_of(context.session.profile)
+            chain = [self._profile_of(name) for name in context.profiles or (context.session.profile,)]
         except NaviError:
             return ()  # the run fails with the same error
-        states = [server.state for server in await self._pool.use(profile.uses_server, self._first_wait)]
+        used = await self._pool.use(lambda name: server_used_by(chain, name), self._first_wait)
+        states = [server.state for server in used]
         missing = [state for state in states if state.status != "ready"]
         return [*self._tools(states), *([_unavailable(missing)] if missing else ())]
 

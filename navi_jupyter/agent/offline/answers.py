@@ -66,7 +66,7 @@ class OfflineTools:
     def __init__(self, agent_parts: AgentParts, context: ToolContext) -> None:
         self._agent_parts = agent_parts
         self._context = context
-        self._allowances = Allowances()
+        self._allowances = Allowances(allowed=context.session.allowed_tools)
 
     @property
     def failure(self) -> Failure | None:
@@ -82,11 +82,12 @@ class OfflineTools:
         # In a thread: the first call imports the tools, whose schemas take some 50 ms.
         tool = (await asyncio.to_thread(builtin_tools))[name]
         try:
-            profile = self._agent_parts.profiles.get(self._context.session.profile)
+            profiles = self._agent_parts.profiles
+            profile = profiles.get(self._context.session.profile)
         except InvalidRequest as error:  # the user's file of the profile is broken
             return rejected_call(error.message, error.code)
         # This backend cannot pause for an answer: a call that would ask is refused, with how to allow it.
-        gate = ApprovalGate(self._agent_parts.permissions, profile, self._context, self._allowances)
+        gate = ApprovalGate(self._agent_parts.permissions, profiles.get, (profile,), self._context, self._allowances)
         objection = await gate.objection(tool, arguments)
         if objection is not None:
             return rejected_call(objection, ToolDenied.code)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,12 +16,12 @@ from pydantic import ValidationError
 
 from ...errors import NaviError
 from ...model.runs import Approval, Interrupt, InterruptKind, InterruptStatus, Permission
-from ...model.sessions import OriginKind
+from ...model.sessions import OriginKind, Session
 from ...ports.agent import Ask, ToolContext
 from ...text import approval_words
 from ..profiles.definitions import Profile
-from ..tools.base import Tool
-from ..tools.permissions import ToolPermissions, Verdict
+from ..tools.base import Tool, matches
+from ..tools.permissions import Chain, ToolPermissions, Verdict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,15 +34,23 @@ class Decision:
 
 
 class Allowances:
-    """The tools that the user has allowed for the session during this run, and those that it could not ask for.
+    """What the agents of one run share of its permissions: its session's word, and what the run has met so far.
 
-    Shared by the run's agent and subagents.
+    It keeps the stricter of what held when the run began and of what holds now, over pauses, too: who changes the
+    session's profile or its allowed tools meanwhile can take something from this run, and give the next one something.
     """
 
-    def __init__(self) -> None:
-        self.names: set[str] = set()
+    def __init__(self, profiles: Iterable[Profile] = (), allowed: Sequence[str] = ()) -> None:
+        """``profiles``: those that the session has had since the run began; ``allowed``: the tools that were allowed in
+        it then, by name or pattern."""
+        self.profiles = {profile.name: profile for profile in profiles}
+        self.allowed = tuple(allowed)
+        self.names: set[str] = set()  # tools that the user has allowed for the session during this run
         self.unasked: dict[str, None] = {}
         """Tools that a recall's run needed, and did not get since the user could not be asked; in their order."""
+        self.joined = False
+        """Whether a prompt of another origin has joined the run: what a recall may do without asking is not meant for
+        what the user wishes besides."""
         self._changed = asyncio.Event()
 
     def add(self, name: str) -> None:
@@ -56,6 +64,16 @@ class Allowances:
         while name not in self.names:
             await self._changed.wait()
 
+    def bounding(self, chain: Chain) -> Chain:
+        """All that bounds an agent of this chain: also the profiles that the session has had since the run began."""
+        names = {profile.name for profile in chain}
+        return (*(profile for profile in self.profiles.values() if profile.name not in names), *chain)
+
+    def allows(self, tool: Tool, session: Session | None) -> bool:
+        """Whether the user has allowed the tool for the session; ``session`` is what it is now, if that is known."""
+        given = tool.name in self.names or any(matches(pattern, tool) for pattern in self.allowed)
+        return given and (session is None or any(matches(pattern, tool) for pattern in session.allowed_tools))
+
 
 class ApprovalGate:
     """Decides about the calls of one agent, and asks the user where it has to."""
@@ -63,15 +81,19 @@ class ApprovalGate:
     def __init__(
         self,
         permissions: ToolPermissions,
-        profile: Profile,
+        profile_of: Callable[[str], Profile],
+        chain: Chain,
         context: ToolContext,
         allowances: Allowances | None = None,
         subagent: str | None = None,
     ) -> None:
+        """``profile_of`` raises InvalidRequest for a profile that cannot be used; ``chain`` bounds the agent."""
         self._permissions = permissions
-        self._profile = profile
+        self._profile_of = profile_of
+        self._chain = tuple(chain)
         self._context = context
-        self._allowances = allowances if allowances is not None else Allowances()
+        session = context.session
+        self._allowances = allowances or Allowances(self._chain[:1], session.allowed_tools)
         self._subagent = subagent
 
     @property
@@ -82,22 +104,29 @@ class ApprovalGate:
     async def decide(self, tool: Tool, args: Mapping[str, Any]) -> Verdict:
         """Whether this call may be made now, and why.
 
-        A recall's leave is read anew for each call, so that a revocation counts at once.
+        The session and a recall's leave are read anew for each call, so that what is taken away counts at once.
         """
-        context = await self._current_context()
         try:
+            session = await self._context.library.session(self._context.session.id)
+            chain = self._bounds(session)
+            context = await self._current_context(tool, session)
             question = None if tool.asks is None else await tool.asks(args, context)
         except NaviError as error:
             return Verdict(permission=Permission.DENY, because=error.message)
-        verdict = self._permissions.judge(tool, self._profile, context, question)
+        verdict = self._permissions.judge(tool, chain, context, question)
         if verdict.unasked:
             self._allowances.unasked[tool.name] = None
         return verdict
 
+    def _bounds(self, session: Session | None) -> Chain:
+        """The agent's chain, and the profiles that the session has had besides since the run began."""
+        profiles = self._allowances.profiles
+        if session is not None and session.profile not in profiles:
+            profiles[session.profile] = self._profile_of(session.profile)
+        return self._allowances.bounding(self._chain)
+
     async def objection(self, tool: Tool, args: Mapping[str, Any]) -> str | None:
         """Why a backend that cannot ask the user may not make the call; None when it may."""
-        if not self._profile.offers(tool):
-            return f"The profile {self._profile.name!r} has no {tool.name}."
         verdict = await self.decide(tool, args)
         match verdict.permission:
             case Permission.ALLOW:
@@ -113,15 +142,18 @@ class ApprovalGate:
         if self._context.origin.kind is OriginKind.RECALL:
             self._allowances.unasked[tool.name] = None
 
-    async def _current_context(self) -> ToolContext:
-        """The run's context, with what was allowed since the run began, and with what its recall may do now."""
-        context = self._context
+    async def _current_context(self, tool: Tool, session: Session | None) -> ToolContext:
+        """The run's context with what is allowed for this tool now: for the session, and to the recall that started it.
+
+        ``session``: what it is now, if that is known.
+        """
+        context, allowances = self._context, self._allowances
         leave: tuple[str, ...] = ()
-        if context.origin.kind is OriginKind.RECALL and context.origin.recall_id is not None:
+        by_recall = context.origin.kind is OriginKind.RECALL and not allowances.joined
+        if by_recall and context.origin.recall_id is not None:
             leave = await context.recalls.leave_of(context.origin.recall_id)
-        session = context.session
-        allowed = (*session.allowed_tools, *sorted(self._allowances.names.difference(session.allowed_tools)))
-        return replace(context, session=session.but(allowed_tools=allowed), leave=leave)
+        allowed = (tool.name,) if allowances.allows(tool, session) else ()
+        return replace(context, session=context.session.but(allowed_tools=allowed), leave=leave)
 
     async def ask(
         self, tool: Tool, args: Mapping[str, Any], call_id: str | None, question: str | None = None

@@ -56,6 +56,9 @@ class PausedRun:
     usage: Usage = field(default_factory=Usage)
     requests: int = 0  # requests to the model by the run's own agent, not by its subagents
     allowed: Sequence[str] = ()  # tools that the user has allowed for the session during this run
+    profiles: Sequence[str] = ()  # those that the session has had since the run began, which bound it on
+    session_allowed: Sequence[str] | None = None  # what was allowed in the session when it began; None: not stored
+    joined: bool = False  # whether a prompt of another origin has joined the run
 
 
 def dump(messages: Sequence[ModelMessage], summaries: Sequence[Mapping[str, str]] = ()) -> bytes:
@@ -83,6 +86,9 @@ def dump_paused(paused: PausedRun) -> bytes:
         "usage": paused.usage.wire(),
         "requests": paused.requests,
         "allowed": list(paused.allowed),
+        "profiles": list(paused.profiles),
+        "session_allowed": None if paused.session_allowed is None else list(paused.session_allowed),
+        "joined": paused.joined,
     }
     return _json(paused.messages, f',"paused":{json.dumps(state)}')
 
@@ -100,6 +106,10 @@ def load_paused(stored: bytes) -> PausedRun:
             usage=Usage.model_validate(state["usage"]),
             requests=int(state["requests"]),
             allowed=tuple(state["allowed"]),
+            # Earlier versions did not store these.
+            profiles=tuple(state.get("profiles", ())),
+            session_allowed=None if (given := state.get("session_allowed")) is None else tuple(given),
+            joined=bool(state.get("joined")),
         )
     except (ValueError, KeyError, TypeError) as error:
         log.warning("pause_unreadable", error=type(error).__name__)

@@ -31,7 +31,7 @@ from pydantic_ai.usage import RunUsage, UsageLimits
 from ...errors import RunFailed
 from ...events import Event
 from ...model.sessions import Failure
-from ...ports.agent import ToolContext, stop_reached
+from ...ports.agent import SteeredPrompt, ToolContext, stop_reached
 from ...text import plural
 from ..providers.errors import run_failure
 from ..providers.pricing import usage_of
@@ -68,6 +68,7 @@ class AgentTask:
     over_budget: Callable[[Sequence[ModelMessage]], Failure | None]
     max_requests: int  # to the model, those before a pause included
     timeout: float
+    steered: Callable[[SteeredPrompt], None] = lambda _: None  # called with each prompt that joins the run
     results: DeferredToolResults | None = None  # answers to the questions with which it paused
     requests: int = 0  # how many were made before that pause
 
@@ -211,6 +212,7 @@ class _GraphRun:
         if steering is None or not steering.waiting:
             return
         for prompt in await steering.take():
+            self.task.steered(prompt)
             content = await attachments.steering_content(
                 prompt.text, prompt.attachments, self.task.context, self.task.model
             )

@@ -1,11 +1,11 @@
-"""Whether a tool may run: by the administrator's ceiling, the user's permission, the profile, the tool's effect. Pure.
+"""Whether a tool may run: by the administrator's ceiling, the user's permission, the profiles, the tool's effect. Pure.
 
 Not responsible for asking the user (``agent.run.approvals``) nor for a tool's effect (each tool declares its own).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ...model.runs import Effect, Permission
@@ -50,6 +50,31 @@ class Verdict:
     unasked: bool = False  # it is denied only because a recall's run is not to ask here
 
 
+Chain = Sequence[Profile]
+"""The profiles that bound an agent, from the session's own to the agent's own; never empty. An agent has what all of
+them have: of what they say about a tool the strictest word counts, and what one of them does not offer is not there."""
+
+
+def offered_by(chain: Chain, tool: Tool) -> bool:
+    """Whether an agent that these profiles bound sees the tool."""
+    return all(profile.offers(tool) for profile in chain)
+
+
+def server_used_by(chain: Chain, name: str) -> bool:
+    """Whether an agent that these profiles bound has the tools of the MCP server."""
+    return all(profile.uses_server(name) for profile in chain)
+
+
+def delegated_by(chain: Chain, name: str) -> bool:
+    """Whether an agent that these profiles bound may have a subagent of the profile ``name``."""
+    return all(profile.delegates_to(name) for profile in chain)
+
+
+def silent_profile(chain: Chain) -> Profile | None:
+    """The first of the profiles under which a run of a recall does not ask (``headless = "deny"``); None: it asks."""
+    return next((profile for profile in chain if profile.headless_asks == "deny"), None)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ToolPermissions:
     """The rules for tools, with the administrator's ceiling (trait ``tool_ceiling``)."""
@@ -57,29 +82,30 @@ class ToolPermissions:
     # By name or pattern; the strictest that matches is the most that a tool gets.
     ceiling: Mapping[str, Permission] = field(default_factory=dict)
 
-    def decide(self, tool: Tool, profile: Profile, context: ToolContext) -> Permission:
+    def decide(self, tool: Tool, chain: Chain, context: ToolContext) -> Permission:
         """Whether this tool may be called now. For a headless run (of a recall) ``ask`` only where asks are queued."""
-        return self.judge(tool, profile, context).permission
+        return self.judge(tool, chain, context).permission
 
-    def explain(self, tool: Tool, profile: Profile, context: ToolContext) -> str:
+    def explain(self, tool: Tool, chain: Chain, context: ToolContext) -> str:
         """Why :meth:`decide` says so, for the model and the user; for ``deny`` with how to allow it."""
-        return self.judge(tool, profile, context).because
+        return self.judge(tool, chain, context).because
 
-    def judge(self, tool: Tool, profile: Profile, context: ToolContext, question: str | None = None) -> Verdict:
-        """The administrator's ceiling can only make stricter what the profile, the user and the effect give.
+    def judge(self, tool: Tool, chain: Chain, context: ToolContext, question: str | None = None) -> Verdict:
+        """The intersection of all that has a say. Each step can only make stricter what the profiles give, but for the
+        user's own word, which turns ``ask`` into ``allow``: for this session, or for this recall.
 
         ``question``: what this very call has to ask the user, whatever permits the tool.
         """
-        verdict = self._under_ceiling(tool, self._before_ceiling(tool, profile, context))
+        verdict = self._under_ceiling(tool, _lifted(tool, _strictest_link(tool, chain), context))
         if question is not None and verdict.permission is Permission.ALLOW:
             verdict = Verdict(permission=Permission.ASK, because=question)
         verdict = replace(verdict, question=question)
-        headless = context.origin.kind is OriginKind.RECALL
-        if verdict.permission is Permission.ASK and headless and profile.headless_asks == "deny":
+        silent = silent_profile(chain) if context.origin.kind is OriginKind.RECALL else None
+        if verdict.permission is Permission.ASK and silent is not None:
             return Verdict(
                 permission=Permission.DENY,
                 because=f"{tool.name} needs the user's approval, but a recall started this run, and the profile "
-                f"{profile.name!r} denies what would need it then. To allow it, the user allows this recall "
+                f"{silent.name!r} denies what would need it then. To allow it, the user allows this recall "
                 f'{tool.name}, or writes "{tool.name}" = "allow" under [permissions] of a profile, or headless = '
                 '"queue" to be asked where they are there.',
                 unasked=True,
@@ -90,26 +116,6 @@ class ToolPermissions:
         """The permission under a profile and a session without rules."""
         return self._under_ceiling(tool, _of_effect(tool)).permission
 
-    def _before_ceiling(self, tool: Tool, profile: Profile, context: ToolContext) -> Verdict:
-        """A deny of the profile wins; then what the user allowed in this session or to this recall; then the profile's
-        rules; then the effect."""
-        rule = rule_for(tool, profile.permissions)
-        if rule is not None and rule[1] is Permission.DENY:
-            return Verdict(
-                permission=Permission.DENY,
-                because=f"The profile {profile.name!r} denies {tool.name} ({rule[0]!r} under its permissions). "
-                "The user can change that there, or choose another profile.",
-            )
-        if any(matches(pattern, tool) for pattern in context.session.allowed_tools):
-            return Verdict(permission=Permission.ALLOW, because=f"The user allowed {tool.name} for this session.")
-        if any(matches(name, tool) for name in context.leave):
-            return Verdict(
-                permission=Permission.ALLOW, because=f"The user allowed this recall {tool.name} without asking."
-            )
-        if rule is not None:
-            return Verdict(permission=rule[1], because=f"The profile {profile.name!r} has the rule {rule[0]!r}.")
-        return _of_effect(tool)
-
     def _under_ceiling(self, tool: Tool, verdict: Verdict) -> Verdict:
         most = strictest(permission for pattern, permission in self.ceiling.items() if matches(pattern, tool))
         if strictest((most, verdict.permission)) is verdict.permission:
@@ -118,6 +124,44 @@ class ToolPermissions:
         if most is Permission.DENY:
             because = f"denies {tool.name} (setting tool_ceiling). Only they can allow it."
         return Verdict(permission=most, because=f"The administrator of this server {because}")
+
+
+def _strictest_link(tool: Tool, chain: Chain) -> Verdict:
+    """What the strictest profile of the chain says; of equals the first, which is nearest to the session."""
+    verdicts = [_of_profile(tool, profile) for profile in chain]
+    verdict = max(verdicts, key=lambda one: _STRICTNESS.index(one.permission))
+    if verdict.permission is Permission.DENY and verdicts[-1].permission is not Permission.DENY:
+        bounded = f"It bounds this agent, too, whose own profile is {chain[-1].name!r}."
+        return replace(verdict, because=f"{verdict.because} {bounded}")
+    return verdict
+
+
+def _of_profile(tool: Tool, profile: Profile) -> Verdict:
+    """What one profile says: that it does not have the tool, its rule, or what holds for the tool's effect."""
+    if not profile.offers(tool):
+        return Verdict(permission=Permission.DENY, because=f"The profile {profile.name!r} has no {tool.name}.")
+    rule = rule_for(tool, profile.permissions)
+    if rule is None:
+        return _of_effect(tool)
+    pattern, permission = rule
+    if permission is Permission.DENY:
+        return Verdict(
+            permission=permission,
+            because=f"The profile {profile.name!r} denies {tool.name} ({pattern!r} under its permissions). "
+            "The user can change that there, or choose another profile.",
+        )
+    return Verdict(permission=permission, because=f"The profile {profile.name!r} has the rule {pattern!r}.")
+
+
+def _lifted(tool: Tool, verdict: Verdict, context: ToolContext) -> Verdict:
+    """The user's word in place of a question: what they allowed in this session, or to this recall. Never of a deny."""
+    if verdict.permission is not Permission.ASK:
+        return verdict
+    if any(matches(pattern, tool) for pattern in context.session.allowed_tools):
+        return Verdict(permission=Permission.ALLOW, because=f"The user allowed {tool.name} for this session.")
+    if any(matches(name, tool) for name in context.leave):
+        return Verdict(permission=Permission.ALLOW, because=f"The user allowed this recall {tool.name} without asking.")
+    return verdict
 
 
 def _of_effect(tool: Tool) -> Verdict:

@@ -241,7 +241,7 @@ async def resume_recall(recall_id: Annotated[str, _WHICH_FIELD]) -> dict[str, An
 
 async def _asks_for_new(args: Mapping[str, Any], context: ToolContext) -> str | None:
     """What making a recall asks: whether it may have the leave that it is to have."""
-    return await _asks_for_leave(_leave_in(args), context)
+    return await _asks_for_leave(_leave_in(args), context) or _asks_beyond_profile("make a recall", context)
 
 
 async def _asks_for_change(args: Mapping[str, Any], context: ToolContext) -> str | None:
@@ -257,8 +257,10 @@ async def _asks_for_change(args: Mapping[str, Any], context: ToolContext) -> str
     if more:
         return await _asks_for_leave(more, context)
     kept = chosen.allow if args.get("allow") is None else _leave_in(args)
-    if not kept or set(args) <= {"recall_id", "allow", "title"}:
+    if set(args) <= {"recall_id", "allow", "title"}:
         return None
+    if not kept:
+        return _asks_beyond_profile(f"change the recall “{chosen.title}”", context)
     return f"May Navi change the recall “{chosen.title}”, which may {leave_words(kept)} without asking?"
 
 
@@ -268,8 +270,24 @@ async def _asks_to_resume(args: Mapping[str, Any], context: ToolContext) -> str 
     except RecallNotFound:
         return None
     if not chosen.allow:
-        return None
+        return _asks_beyond_profile(f"let the recall “{chosen.title}” go on", context)
     return f"May the recall “{chosen.title}” go on, which may {leave_words(chosen.allow)} without asking?"
+
+
+async def _asks_for_condition(_args: Mapping[str, Any], context: ToolContext) -> str | None:
+    return _asks_beyond_profile("make a recall", context)
+
+
+def _asks_beyond_profile(what: str, context: ToolContext) -> str | None:
+    """The question of an agent that more profiles bound than the session's, as a subagent: the recall's runs have the
+    session's alone, and might do what this agent may not."""
+    others = [name for name in context.profiles if name != context.session.profile]
+    if not others:
+        return None
+    return (
+        f"May a subagent of the profile {others[-1]} {what}? It runs with the permissions of this session's profile, "
+        f"{context.session.profile}, which may be more than the subagent has."
+    )
 
 
 def _leave_in(args: Mapping[str, Any]) -> tuple[str, ...]:
@@ -289,7 +307,9 @@ async def _asks_for_leave(wanted: Sequence[str], context: ToolContext) -> str | 
             f"A recall started this run. It {own}, and cannot give a recall leave to {leave_words(more)}: only the user"
             " can, when they are there."
         )
-    await context.recalls.check_leave(wanted, session_id=context.session.id, owner=context.user_id)
+    await context.recalls.check_leave(
+        wanted, session_id=context.session.id, owner=context.user_id, profiles=context.profiles
+    )
     return f"May this recall {leave_words(wanted)} without asking?"
 
 
@@ -362,4 +382,4 @@ TOOLS = (
     tool(cancel_recall, Effect.NOTE),
 )
 # It is code that the kernel executes again and again: it needs a kernel, and asks as running code does.
-CONDITION_TOOLS = (tool(recall_when_true, Effect.RUN),)
+CONDITION_TOOLS = (tool(recall_when_true, Effect.RUN, asks=_asks_for_condition),)
