@@ -63,7 +63,7 @@ def outputs_text(
     for output in merge_streams(outputs):
         data = output.get("data") or {}
         if output.get("output_type") == "stream":
-            text = terminal_text(output["text"])
+            text = terminal_text(joined(output.get("text")))
         elif output.get("output_type") == "error":
             text = traceback_text(output, traceback_limit) if traceback_limit is not None else ""
         elif name_images and is_image(data):
@@ -74,6 +74,65 @@ def outputs_text(
         pieces.append(text)
     lines = (f"{piece}\n" if not piece.endswith("\n") else piece for piece in pieces if piece)
     return "".join(lines).strip("\n")
+
+
+_KINDS = {"pyout": "execute_result", "pyerr": "error"}  # what nbformat 3 calls them; also found in files of 4
+_NAMES = {
+    "text": "text/plain",
+    "html": "text/html",
+    "latex": "text/latex",
+    "json": "application/json",
+    "javascript": "application/javascript",
+    "png": "image/png",
+    "jpeg": "image/jpeg",
+    "svg": "image/svg+xml",
+}
+"""Media types by the names that nbformat 3 has for them."""
+
+
+def readable_outputs(outputs: object) -> tuple[list[dict[str, Any]], list[str]]:
+    """Outputs of a file as nbformat 4 has them, whatever the file has; and what could not be read."""
+    if outputs is None:
+        return [], []
+    if not isinstance(outputs, Sequence) or isinstance(outputs, str):
+        return [], ["its outputs are no list"]
+    found, unread = [], []
+    for place, output in enumerate(outputs):
+        one = _readable(output) if isinstance(output, Mapping) else None
+        if one is None:
+            unread.append(f"outputs[{place}]{_kind_words(output)}")
+        else:
+            found.append(one)
+    return found, unread
+
+
+def _kind_words(output: object) -> str:
+    kind = output.get("output_type") if isinstance(output, Mapping) else None
+    return f" ({str(kind)[:40]})" if kind else ""
+
+
+def _readable(output: Mapping[str, Any]) -> dict[str, Any] | None:
+    """None: nothing of it can be shown."""
+    kind = output.get("output_type")
+    kind = _KINDS.get(kind, kind) if isinstance(kind, str) else None
+    if kind == "error":
+        trace = output.get("traceback")
+        lines = [trace] if isinstance(trace, str) else trace if isinstance(trace, Sequence) else ()
+        names = {name: str(output.get(name) or "") for name in ("ename", "evalue")}
+        return {**output, "output_type": kind, **names, "traceback": [str(line) for line in lines]}
+    data = output.get("data")
+    if not isinstance(data, Mapping):
+        data = {media: output[name] for name, media in _NAMES.items() if output.get(name) is not None}
+    if kind == "stream":
+        text, name = output.get("text"), output.get("name")
+        if not isinstance(text, str | list):
+            return None
+        return {**output, "text": joined(text), "name": name if isinstance(name, str) else "stdout"}
+    # Of a kind that is not known: what it displays can be shown all the same.
+    if not data:
+        return dict(output) if kind in ("display_data", "execute_result") and data == output.get("data") else None
+    kind = kind if kind in ("display_data", "execute_result") else "display_data"
+    return {**output, "output_type": kind, "data": {str(name): value for name, value in data.items()}}
 
 
 def _stream_key(output: Mapping[str, Any]) -> str | None:

@@ -112,6 +112,14 @@ class Cell:
     source: str
     execution_count: int | None = None
     outputs: Sequence[Output] = ()
+    unread: Sequence[str] = ()  # what of it breaks the notebook format and could not be read
+
+
+def kernel_name_of(metadata: object) -> str | None:
+    """The name of the kernel that a notebook's metadata ask for."""
+    spec = metadata.get("kernelspec") if isinstance(metadata, Mapping) else None
+    name = spec.get("name") if isinstance(spec, Mapping) else spec  # a name alone: some tools write that
+    return name if isinstance(name, str) and name else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,6 +130,7 @@ class Notebook:
     live: bool  # it is a shared document: all its front ends see a change at once
     cells: Sequence[Cell] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    unread: Sequence[str] = ()  # as of a cell
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -166,12 +166,15 @@ async def test_a_file_is_saved_byte_for_byte_as_jupyter_saves_it(
 ) -> None:
     text = {"output_type": "stream", "name": "stdout", "text": "grüße\n\u2028b\n"}
     write(work, [code("x = 1\ny", "one", outputs=[text], metadata={"tags": ["a"]}), code("", "two")])
-    await notebooks.edit(session, "two", "z")
-    ours = work.read_bytes()
     judge = manager_of(AsyncLargeFileManager, jp_serverapp)
-    model = await judge.get("work.ipynb")
+    await judge.save(await judge.get("work.ipynb"), "work.ipynb")
 
-    await judge.save(model, "work.ipynb")
+    await notebooks.edit(session, "two", "z\nz")
+    await notebooks.insert(session, "first\nline", kind="markdown", after="start")
+    await notebooks.insert(session, "last")
+    await notebooks.delete(session, "one")
+    ours = work.read_bytes()
+    await judge.save(await judge.get("work.ipynb"), "work.ipynb")
 
     assert work.read_bytes() == ours
 

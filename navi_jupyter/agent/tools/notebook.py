@@ -12,8 +12,8 @@ from ...errors import CellNotFound, InvalidRequest
 from ...model.runs import Effect
 from ...output_text import outputs_text
 from ...ports.agent import ToolContext, tool_context
-from ...ports.jupyter import Cell, Notebook, Notebooks
-from ...text import truncate_middle
+from ...ports.jupyter import Cell, Notebook, Notebooks, kernel_name_of
+from ...text import one_line, truncate_middle
 from .base import ToolOutput, available, tool
 from .kernel import TRACEBACK, Timeout, images_of, output_of
 from .output import OutputFeed
@@ -21,6 +21,7 @@ from .output import OutputFeed
 READ = 24_000  # characters that one reading gives
 SOURCE = 6_000
 OUTPUT = 2_000  # characters of one cell's source and of its outputs, when several cells are read
+UNREAD = 500  # of the list of what could not be read
 ALONE = 16_000  # of each, when it is the only one that is read
 
 PathArgument = Annotated[
@@ -154,6 +155,7 @@ def _range(cells: Sequence[Cell], name: str) -> Sequence[Cell]:
 
 def replaced(source: str, search: str, replace: str) -> str:
     """``source`` with the text ``search`` replaced. Raises InvalidRequest unless it occurs exactly once."""
+    search, replace = search.replace("\r\n", "\n"), replace.replace("\r\n", "\n")
     count = source.count(search)
     if count != 1:
         found = "is not in the cell" if count == 0 else f"is {count} times in the cell: give more of what is around it"
@@ -162,9 +164,11 @@ def replaced(source: str, search: str, replace: str) -> str:
 
 
 def _page(notebook: Notebook, chosen: Sequence[Cell], outputs: bool, start: int) -> str:
-    kernel = (notebook.metadata.get("kernelspec") or {}).get("name")
+    kernel = kernel_name_of(notebook.metadata)
     head = f"{notebook.path}: {len(notebook.cells)} cells"
     head += (f", kernel {kernel}" if kernel else "") + (", open, shared" if notebook.live else "")
+    if notebook.unread:
+        head += f"\n[not read: {one_line('; '.join(notebook.unread), UNREAD)}]"
     if len(chosen) == 1:
         return f"{head}\n\n{_single(chosen[0], outputs, start)}"
     parts, size = [head], 0
@@ -181,7 +185,8 @@ def _page(notebook: Notebook, chosen: Sequence[Cell], outputs: bool, start: int)
 
 def _title(cell: Cell) -> str:
     count = "" if cell.kind != "code" else f" In[{cell.execution_count or ' '}]"
-    return f"--- [{cell.index}] {cell.kind}{count} id={cell.id}"
+    unread = f"\n[not read: {one_line('; '.join(cell.unread), UNREAD)}]" if cell.unread else ""
+    return f"--- [{cell.index}] {cell.kind}{count} id={cell.id}{unread}"
 
 
 def _described(cell: Cell, outputs: bool) -> str:

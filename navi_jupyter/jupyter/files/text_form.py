@@ -180,6 +180,21 @@ def rewritten(before: bytes, content: str, *, encoding: str | None = None) -> Re
     return Rewritten(data=data, kept="; ".join(note for note in notes if note))
 
 
+def with_newlines(text: str) -> str:
+    """A text with its line ends made equal, to be compared."""
+    return text.replace("\r\n", "\n") if "\r\n" in text else text
+
+
+def with_ends_of(before: str, content: str) -> str:
+    """``content`` with the line ends of the text that it replaces; its last line as it is given."""
+    if "\r\n" not in before:
+        return content
+    old = [Line(body=b"", text=text, end=end) for text, end in split(before)]
+    new = list(split(with_newlines(content)))
+    ends = _ends(old, _sources([line.text for line in old], [text for text, _ in new]), last=content.endswith("\n"))
+    return "".join(text + end for (text, _), end in zip(new, ends, strict=True))
+
+
 def _bodies(
     old: Sequence[Line], new: Sequence[str], sources: Sequence[int | None], form: TextForm, target: TextForm
 ) -> tuple[list[bytes], int]:

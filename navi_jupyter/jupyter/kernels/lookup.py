@@ -13,6 +13,7 @@ from jupyter_core.utils import ensure_async
 from ...errors import KernelUnavailable, NotebookNotFound
 from ...log_setup import get_logger
 from ...model.sessions import Session
+from ...ports.jupyter import kernel_name_of
 from ...text import joined
 from ..files.tree import Tree
 from ..notebooks.notebook_file import local_root, until_saved
@@ -64,7 +65,7 @@ async def cell_source(
         if path is None:
             return None
         model = await _saved_notebook(parts, path)
-        cells: list[dict[str, Any]] = model["content"]["cells"]
+        cells = [cell for cell in model["content"].get("cells") or () if isinstance(cell, Mapping)]
     except Exception as error:  # noqa: BLE001 - of any contents manager; what it cannot read has no such cell
         log.info("notebook_not_read", path=path, error=repr(error))
         return None
@@ -172,7 +173,7 @@ class KernelLookup:
             return None
         try:
             model = await _saved_notebook(self._parts, path)
-            name = model["content"]["metadata"].get("kernelspec", {}).get("name")
+            name = kernel_name_of(model["content"].get("metadata"))
             specs = await ensure_async(self._parts.kernel_manager.kernel_spec_manager.get_all_specs())
         except Exception as error:  # noqa: BLE001 - of any contents manager; the default kernel serves
             log.info("kernel_name_not_known", path=path, error=repr(error))

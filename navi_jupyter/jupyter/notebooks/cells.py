@@ -13,8 +13,10 @@ from typing import Any
 from uuid import uuid4
 
 from ...errors import CellNotFound, InvalidRequest, NotebookConflict
+from ...output_text import readable_outputs
 from ...ports.jupyter import Cell, Output
 from ...text import joined
+from ..files.text_form import with_ends_of, with_newlines
 
 Content = MutableMapping[str, Any]  # a notebook as nbformat 4 has it
 KINDS = ("code", "markdown", "raw")
@@ -111,7 +113,7 @@ def place_of(change: InsertCell, ids: Sequence[str]) -> int:
 
 def check_expected(change: EditCell, source: str) -> None:
     """Raises NotebookConflict."""
-    if change.expected is not None and change.expected != source:
+    if change.expected is not None and with_newlines(change.expected) != with_newlines(source):
         raise NotebookConflict(
             f"Cell {change.cell} was changed meanwhile; it is now {len(source)} characters long: read it again."
         )
@@ -131,6 +133,39 @@ def new_cell(change: InsertCell) -> dict[str, Any]:
     return cell
 
 
+def clean(content: Content) -> tuple[str, ...]:
+    """Leave out of a notebook what breaks the format so that it cannot be worked with; what that was. In place."""
+    cells = content.get("cells")
+    listed = cells if isinstance(cells, list) else []
+    content["cells"] = [cell for cell in listed if isinstance(cell, MutableMapping)]
+    if not isinstance(content.get("metadata"), MutableMapping):
+        content["metadata"] = {}
+    return tuple(f"cells[{at}] is no cell" for at, cell in enumerate(listed) if not isinstance(cell, MutableMapping))
+
+
+def complete(content: Content) -> None:
+    """Give a notebook what Jupyter needs to save it, and no more. In place."""
+    for cell in content["cells"]:
+        cell.setdefault("metadata", {})
+        cell.setdefault("source", "")
+        if cell.get("cell_type") == "code":
+            cell.setdefault("execution_count", None)
+            outputs = cell.get("outputs")
+            cell["outputs"] = [_completed(one) for one in outputs] if isinstance(outputs, list) else []
+
+
+def _completed(output: Any) -> Any:
+    if not isinstance(output, MutableMapping):
+        return output
+    if output.get("output_type") == "stream":
+        output.setdefault("text", "")
+        output.setdefault("name", "stdout")
+    elif "output_type" not in output:
+        readable, _ = readable_outputs([output])
+        output.update(readable[0] if readable else {"output_type": "display_data", "data": {}, "metadata": {}})
+    return output
+
+
 def with_ids(content: Content) -> Content:
     """``content`` as nbformat 4.5, each cell with an id of its own; changed in place.
 
@@ -143,8 +178,14 @@ def with_ids(content: Content) -> Content:
             known = _made_id(cell, index, seen)
             cell["id"] = known
         seen.add(known)
-    content["nbformat_minor"] = max(5, int(content.get("nbformat_minor") or 0))
+    content["nbformat_minor"] = max(5, minor_of(content))
     return content
+
+
+def minor_of(content: Mapping[str, Any]) -> int:
+    """The minor version of the format; 0 where it is no number."""
+    minor = content.get("nbformat_minor")
+    return int(minor) if isinstance(minor, int | float) and abs(minor) < 1000 else 0
 
 
 def _made_id(cell: Mapping[str, Any], index: int, seen: set[str]) -> str:
@@ -163,7 +204,7 @@ def touched(content: Content, change: CellChange) -> tuple[str, str] | None:
     if isinstance(change, InsertCell | RecordOutputs):
         return None
     cell = content["cells"][find(ids_of(content), change.cell)]
-    return cell["cell_type"], joined(cell["source"])
+    return str(cell.get("cell_type")), joined(cell.get("source"))
 
 
 def apply(content: Content, change: CellChange) -> Cell:
@@ -180,20 +221,23 @@ def apply(content: Content, change: CellChange) -> Cell:
     if isinstance(change, DeleteCell):
         return as_cell(cells.pop(index), index)
     if isinstance(change, EditCell):
-        check_expected(change, joined(cells[index]["source"]))
-        cells[index]["source"] = change.source
+        before = joined(cells[index].get("source"))
+        check_expected(change, before)
+        cells[index]["source"] = with_ends_of(before, change.source)
     else:
         _record(cells[index], change)
     return as_cell(cells[index], index)
 
 
 def _record(cell: MutableMapping[str, Any], change: RecordOutputs) -> None:
-    if cell["cell_type"] != "code":
+    if cell.get("cell_type") != "code":
         raise NotebookConflict(f"Cell {change.cell} is no code cell any more.")
     if change.outputs is None:
         return
     cell["outputs"] = [plain(output) for output in change.outputs]
     cell["execution_count"] = change.count
+    if not isinstance(cell.get("metadata"), MutableMapping):
+        cell["metadata"] = {}
     cell["metadata"]["trusted"] = True  # as a front end does: these outputs were made here and now
 
 
@@ -208,11 +252,17 @@ def plain(output: Output) -> dict[str, Any]:
 def as_cell(cell: Mapping[str, Any], index: int) -> Cell:
     """A cell of the JSON as the port has it."""
     kind, count = cell.get("cell_type"), cell.get("execution_count")
+    outputs, unread = readable_outputs(cell.get("outputs")) if kind == "code" else ([], [])
+    if kind not in KINDS:
+        unread.insert(0, f"its kind is {str(kind)[:40]!r}")
+    if not isinstance(cell.get("source"), str | list):
+        unread.insert(0, "it has no source")
     return Cell(
         id=str(cell["id"]),
         index=index,
         kind="code" if kind == "code" else "markdown" if kind == "markdown" else "raw",
-        source=joined(cell.get("source")),
-        execution_count=int(count) if isinstance(count, int | float) else None,
-        outputs=tuple(cell.get("outputs") or ()) if kind == "code" else (),
+        source=with_newlines(joined(cell.get("source"))),
+        execution_count=int(count) if isinstance(count, int | float) and abs(count) < 1e15 else None,
+        outputs=tuple(outputs),
+        unread=tuple(unread),
     )

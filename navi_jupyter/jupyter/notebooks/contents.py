@@ -23,11 +23,12 @@ from weakref import WeakValueDictionary
 
 from ...errors import CellNotFound, FileConflict, FileRefused, NotebookConflict, NotebookNotFound, NotFound
 from ...log_setup import get_logger
-from ...ports.jupyter import Cell, NotebookMark
+from ...ports.jupyter import Cell, Notebook, NotebookMark
 from ..files.tree import Tree
-from .cells import CellChange, Content, apply, as_cell, ids_of, pinned, touched, with_ids
+from .cells import CellChange, Content, apply, as_cell, clean, complete, ids_of, pinned, touched, with_ids
 from .identity import mark_of
-from .notebook_file import MOMENT, load_nbformat, parse_notebook, read_whole, until_saved
+from .notebook_file import MOMENT, ParsedNotebook, as_raw, load_nbformat, parse_notebook, read_whole, until_saved
+from .notebook_text import NotebookText
 from .save_hook import is_ours
 
 T = TypeVar("T")
@@ -53,6 +54,11 @@ class StoredNotebook:
     content: Content  # nbformat 4.5, each cell with an id; to be changed in place
     stamp: tuple[Any, ...]  # identifies this state of the file
     mark: NotebookMark  # before ids were given to cells that had none
+    text: NotebookText | None = (
+        None  # of the file; None where Jupyter reads and writes it, or it is older than nbformat 4
+    )
+    trusted: bool = False  # its outputs were made here, as its signature says
+    unread: tuple[str, ...] = ()  # what of it could not be read
 
 
 class SavedMeanwhile(Exception):
@@ -75,12 +81,13 @@ class StoredNotebooks:
         """End the thread, without waiting for it."""
         self._thread.shutdown(wait=False)
 
-    async def read(self, path: str) -> tuple[list[Cell], dict[str, Any]]:
-        """Its cells and metadata. Raises NotebookNotFound, FileRefused."""
+    async def read(self, path: str) -> Notebook:
+        """Raises NotebookNotFound, FileRefused."""
 
-        def parts(stored: StoredNotebook) -> tuple[list[Cell], dict[str, Any]]:
-            cells = [as_cell(cell, index) for index, cell in enumerate(stored.content["cells"])]
-            return cells, dict(stored.content.get("metadata") or {})
+        def parts(stored: StoredNotebook) -> Notebook:
+            cells = tuple(as_cell(cell, index) for index, cell in enumerate(stored.content["cells"]))
+            metadata = dict(stored.content["metadata"])
+            return Notebook(path=path, live=False, cells=cells, metadata=metadata, unread=stored.unread)
 
         files = self._own_files()
         if files is not None:
@@ -100,7 +107,7 @@ class StoredNotebooks:
         if self._tree is None:
             raise LookupError(path)
         try:
-            return mark_of(parse_notebook(read_whole(self._tree, path), path))
+            return mark_of(parse_notebook(read_whole(self._tree, path), path).content)
         except (NotebookNotFound, FileRefused):
             return None
 
@@ -158,8 +165,11 @@ class StoredNotebooks:
         async with self._turn(path):
             await until_saved(self._tree, path)
             model = await self._ask(path, content=True)
-        mark = mark_of(model["content"])
-        return StoredNotebook(content=with_ids(model["content"]), stamp=_stamp(model), mark=mark)
+        content = model["content"]
+        mark = mark_of(content)
+        unread = clean(content)
+        complete(content)
+        return StoredNotebook(content=with_ids(content), stamp=_stamp(model), mark=mark, unread=unread)
 
     async def _save(self, path: str, stored: StoredNotebook) -> None:
         async with self._turn(path):
@@ -229,13 +239,17 @@ class _LocalNotebooks:
 
     def read(self, path: str) -> StoredNotebook:
         """Raises NotebookNotFound, FileRefused."""
-        raw, content = self._read(path)
-        trusted = self._trust(lambda notary: notary.check_signature(content))
-        for cell in content["cells"]:
-            if cell["cell_type"] == "code":
-                cell["metadata"]["trusted"] = bool(trusted)
-        mark = mark_of(content)
-        return StoredNotebook(content=with_ids(content), stamp=(hashlib.sha256(raw).hexdigest(),), mark=mark)
+        raw, parsed = self._read(path)
+        trusted = self._trust(lambda notary: notary.check_signature(_as_node(parsed.content)))
+        mark = mark_of(parsed.content)
+        return StoredNotebook(
+            content=with_ids(parsed.content),
+            stamp=(hashlib.sha256(raw).hexdigest(),),
+            mark=mark,
+            text=parsed.text,
+            trusted=bool(trusted),
+            unread=parsed.unread,
+        )
 
     def mark(self, path: str) -> NotebookMark:
         """Raises as ``read``. Asked before each use of a notebook: read again only when the file is another one."""
@@ -246,13 +260,13 @@ class _LocalNotebooks:
             raise NotebookNotFound(f"There is no notebook {path}.", field="path") from None
         known = self._marks.pop(path, None)
         if known is None or known[0] != stamp:
-            known = stamp, mark_of(self._read(path)[1])
+            known = stamp, mark_of(self._read(path)[1].content)
         while len(self._marks) >= KNOWN_MARKS:
             self._marks.pop(next(iter(self._marks)))
         self._marks[path] = known
         return known[1]
 
-    def _read(self, path: str) -> tuple[bytes, Content]:
+    def _read(self, path: str) -> tuple[bytes, ParsedNotebook]:
         """Jupyter writes over a file in place: one that is half written is read again, for a moment."""
         for _ in range(HALF_WRITTEN - 1):
             raw = read_whole(self._tree, path)
@@ -264,22 +278,44 @@ class _LocalNotebooks:
 
     def save(self, path: str, stored: StoredNotebook) -> None:
         """Raises SavedMeanwhile."""
-        content = load_nbformat().from_dict(stored.content)
-        self._trust(lambda notary: notary.check_cells(content) and notary.sign(content))
+        stored.content["nbformat"] = 4  # also where the file has no number
+        if stored.text is None:
+            data = _as_bytes(load_nbformat().from_dict(stored.content))
+        else:
+            data = bytearray(as_raw(stored.text.changed()))
+        self._trust(lambda notary: _sign(notary, stored))
         try:
-            self._tree.write(path, _as_bytes(content), expected_sha256=stored.stamp[0])
+            self._tree.write(path, data, expected_sha256=stored.stamp[0])
         except FileConflict:
             raise SavedMeanwhile from None
 
     def _trust(self, ask: Callable[[Any], Any]) -> Any:
-        """As Jupyter does: when the signatures' database cannot be used, nothing is trusted."""
+        """As Jupyter does: when the signatures' database cannot be used, nothing is trusted.
+
+        Nor is a notebook that breaks the format, on which the notary may fail in any way.
+        """
         try:
             if self._notary is None:
                 self._notary = _notary_of_thread(self._manager.notary)
             return ask(self._notary)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
             log.warning("notebook_signatures_unusable", error=str(error))
             return False
+
+
+def _as_node(content: Content) -> Any:
+    """A notebook as Jupyter has it after reading: a copy of ours, with texts as strings."""
+    return load_nbformat().v4.to_notebook(content)
+
+
+def _sign(notary: Any, stored: StoredNotebook) -> None:
+    """Sign a notebook whose outputs were all made here: those that were there, if it was signed, and the new ones."""
+    content = _as_node(stored.content)
+    for cell in content["cells"] if stored.trusted else ():
+        if cell["cell_type"] == "code":
+            cell["metadata"]["trusted"] = True
+    if notary.check_cells(content):
+        notary.sign(content)
 
 
 def _as_bytes(content: Any) -> bytearray:

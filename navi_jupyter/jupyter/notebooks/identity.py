@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from ...ports.jupyter import NotebookLink, NotebookMark
 from ...text import joined
+from .cells import minor_of
 
 MAX_FINGERPRINT = 800  # marks that are stored of one notebook: those of its first cells
 
@@ -21,7 +22,7 @@ How = Literal["found", "moved", "copied", "created"]
 
 def id_of(metadata: Mapping[str, Any] | None) -> str | None:
     """The id of the session in a notebook's metadata; None when it carries none."""
-    ours = (metadata or {}).get("navi")
+    ours = metadata.get("navi") if isinstance(metadata, Mapping) else None
     found = ours.get("session_id") if isinstance(ours, Mapping) else None
     return found if isinstance(found, str) and found else None
 
@@ -43,7 +44,7 @@ def set_id(metadata: MutableMapping[str, Any], session_id: str | None) -> bool:
 
 def mark_of(content: Mapping[str, Any]) -> NotebookMark:
     """The marks of a notebook as nbformat 4 has it, before ids are given to cells that have none."""
-    cells: Sequence[Mapping[str, Any]] = content.get("cells") or ()
+    cells = _cells(content)
     ids = [cell["id"] for cell in cells if isinstance(cell.get("id"), str)]
     sources = [hashed for cell in cells if (hashed := source_mark(joined(cell.get("source"))))]
     # Before nbformat 4.5 cells have no ids; those that a front end gives them live no longer than its page.
@@ -56,7 +57,12 @@ def mark_of(content: Mapping[str, Any]) -> NotebookMark:
 
 
 def _has_ids(content: Mapping[str, Any]) -> bool:
-    return int(content.get("nbformat_minor") or 0) >= 5 and any(cell.get("id") for cell in content.get("cells") or ())
+    return minor_of(content) >= 5 and any(cell.get("id") for cell in _cells(content))
+
+
+def _cells(content: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    cells = content.get("cells")
+    return [cell for cell in cells if isinstance(cell, Mapping)] if isinstance(cells, Sequence) else ()
 
 
 def _marks(cell: Mapping[str, Any]) -> Sequence[str]:

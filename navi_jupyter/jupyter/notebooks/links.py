@@ -271,7 +271,7 @@ def search(
             raw = read_whole(tree, candidate)
             if not any(needle in raw for needle in needles):
                 continue
-            mark = mark_of(parse_notebook(raw, candidate))
+            mark = mark_of(parse_notebook(raw, candidate).content)
         except (NotFound, FileRefused, InvalidRequest):
             continue
         if is_claimed(link, candidate, mark):

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ...errors import FileRefused, NotebookNotFound, NotFound
-from ..files.search import load_json
 from ..files.tree import Tree, chunks, os_errors
-from .cells import Content
+from .cells import Content, clean
+from .notebook_text import NotebookText
 
 MAX_NOTEBOOK = 200 << 20
 MOMENT = 0.05  # seconds between two looks at a file that is being written
@@ -61,21 +62,44 @@ def read_whole(tree: Tree, path: str) -> bytes:
         raise NotebookNotFound(f"There is no notebook {path}.", field="path") from None
 
 
-def parse_notebook(raw: bytes, path: str) -> Content:
-    """A notebook of any version as nbformat 4. Unlike ``nbformat.reads`` it makes no random ids. Raises FileRefused."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParsedNotebook:
+    """A notebook of any version as nbformat 4."""
+
+    content: Content  # ``cells`` and ``metadata`` are there, and every cell is an object; it may lack anything else
+    text: NotebookText | None = None  # of the file, for changing it; None where the file is older than nbformat 4
+    unread: tuple[str, ...] = ()  # what of it could not be read
+
+
+def parse_notebook(raw: bytes, path: str) -> ParsedNotebook:
+    """What a file has, also where it breaks the format. Unlike ``nbformat.reads`` it makes no random ids.
+
+    Raises FileRefused.
+    """
     nbformat = load_nbformat()
     try:
-        document = load_json(raw.decode("utf-8-sig"))
-        if document.get("nbformat") == 4:
-            content: Content = nbformat.v4.to_notebook(document)
-        else:
-            content = nbformat.convert(nbformat.reads(raw.decode(), as_version=nbformat.NO_CONVERT), 4)
-        for cell in content["cells"]:
-            cell.setdefault("metadata", nbformat.from_dict({}))
-            _ = cell["cell_type"], cell["source"]
+        # Bytes that are no UTF-8 are kept as they are.
+        text = NotebookText(raw.decode("utf-8", "surrogateescape"))
+        if _is_of_version_4(text.content):
+            return ParsedNotebook(content=text.content, text=text, unread=text.unread)
+        content = nbformat.convert(nbformat.reads(raw.decode("utf-8-sig"), as_version=nbformat.NO_CONVERT), 4)
+        unread = clean(content)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, nbformat.ValidationError) as error:
         raise FileRefused(f"{path} is no notebook that can be read: {str(error)[:200]}", field="path") from None
-    return content
+    return ParsedNotebook(content=content, unread=unread)
+
+
+def _is_of_version_4(content: Content) -> bool:
+    """Its number says so; or it has none, and looks like it."""
+    version = content.get("nbformat")
+    if isinstance(version, int | float) and not isinstance(version, bool):
+        return 4 <= version < 5
+    return bool(content["cells"])
+
+
+def as_raw(text: str) -> bytes:
+    """The bytes of a file, of its text as :func:`parse_notebook` has read it."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def load_nbformat() -> Any:

@@ -206,8 +206,10 @@ class NotebookService:
 
     async def _read(self, path: str) -> Notebook:
         shared = await self._shared.notebook(path)
-        cells, metadata = await (self._stored.read(path) if shared is None else shared.read())
-        return Notebook(path=path, live=shared is not None, cells=tuple(cells), metadata=metadata)
+        if shared is None:
+            return await self._stored.read(path)
+        cells, metadata = await shared.read()
+        return Notebook(path=path, live=True, cells=tuple(cells), metadata=metadata)
 
     def _lock(self, path: str) -> asyncio.Lock:
         return self._locks.setdefault(path, asyncio.Lock())

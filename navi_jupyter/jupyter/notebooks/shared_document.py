@@ -14,6 +14,7 @@ from typing import Any
 from ...errors import NotebookConflict
 from ...ports.jupyter import Cell, NotebookMark, Output
 from ...text import joined
+from ..files.text_form import with_ends_of
 from .cells import (
     CellChange,
     DeleteCell,
@@ -168,7 +169,7 @@ class SharedNotebook:
             raise NotebookConflict(f"Cell {change.cell} is no code cell any more.")
         with self._document.ydoc.transaction():
             if isinstance(change, EditCell):
-                replace_text(ycell["source"], change.source)
+                replace_text(ycell["source"], with_ends_of(str(ycell["source"]), change.source))
             else:
                 _record(ycell, change)
         return self._cell(index, change.cell)
