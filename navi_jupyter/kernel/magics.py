@@ -12,7 +12,7 @@ from typing import Any
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
 from ..handles import row_number, short_handle
-from ..text import plural
+from ..text import code_block, plural
 from . import api, notebook
 from .ask import PendingPrompt, Reply
 from .attachments import KernelAttachment
@@ -127,7 +127,7 @@ class NaviMagics(Magics):
             found, source = cell_outputs.outputs_of(current_shell(), which)
             files += found
             names = ", ".join(file.name for file in found)
-            sources += f"\n\n[{names}: the output of this cell]\n```\n{source[:_LONGEST_SOURCE].strip()}\n```"
+            sources += f"\n\n[{names}: the output of this cell]\n{code_block(source[:_LONGEST_SOURCE].strip())}"
         return files, sources
 
     def _filled(self, text: str) -> str:

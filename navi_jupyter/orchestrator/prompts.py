@@ -13,6 +13,7 @@ from typing import Any
 from ..clock import now
 from ..commands import Edit, Prompt
 from ..events import Custom, Draft, TextMessageContent, TextMessageEnd, TextMessageStart
+from ..markdown_text import closed
 from ..model.attachments import Attachment, AttachmentInfo
 from ..model.sessions import Origin, Run
 from ..ports.agent import PromptPart, SteeredPrompt
@@ -136,7 +137,7 @@ class RunSteering:
         return [
             SteeredPrompt(
                 command_id=part.command_id,
-                text=part.text + self._clock_of(queued.run),
+                text=self._with_clock(part.text, queued.run),
                 origin=queued.run.origin,
                 attachments=part.attachments,
             )
@@ -144,10 +145,11 @@ class RunSteering:
             for part in queued.parts
         ]
 
-    def _clock_of(self, steered: Run) -> str:
+    def _with_clock(self, text: str, steered: Run) -> str:
         """For the model: whose clock the prompt is of, where that is not the one that this run reads."""
-        other = steered.timezone not in (None, self._run.timezone)
-        return f"\n\n[Times here that name no zone are in {steered.timezone}.]" if other else ""
+        if steered.timezone in (None, self._run.timezone):
+            return text
+        return f"{closed(text)}\n\n[Times here that name no zone are in {steered.timezone}.]"
 
     async def _merge(self) -> list[QueuedPrompt]:
         await self._event_writer.flushed(self._run.session_id)  # they come after what the run has emitted

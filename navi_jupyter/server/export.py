@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 from .. import __version__
+from ..markdown_text import closed, defused, literal
 from ..model.sessions import OriginKind, Run, Session, Usage
 from ..ports.agent import Message
+from ..text import code_block, one_line
 from .http import JSON, HttpReply
 from .wire.sessions import MessageInfo, ToolCallInfo
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 MARKDOWN = "text/markdown; charset=utf-8"
 NOTEBOOK = "application/x-ipynb+json"
+_LONGEST_TITLE = 500  # characters
 
 
 async def conversation(orchestrator: Orchestrator, session_id: str, *, owner: str) -> tuple[MessageInfo, ...]:
@@ -66,7 +69,8 @@ async def download(orchestrator: Orchestrator, session_id: str, kind: str, *, ow
 
 def as_markdown(session: Session, messages: Sequence[MessageInfo]) -> str:
     """One heading per message."""
-    parts = [f"# {session.title}", f"_Exported from Navi; session `{session.id}`, model `{session.model}`._"]
+    model = session.model.replace("`", "'")
+    parts = [_heading(session), f"_Exported from Navi; session `{session.id}`, model `{model}`._"]
     for message in _shown_messages(messages):
         parts += [f"## {_author(message)} · {message.at}", _body(message)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -74,7 +78,7 @@ def as_markdown(session: Session, messages: Sequence[MessageInfo]) -> str:
 
 def as_notebook(session: Session, messages: Sequence[MessageInfo]) -> dict[str, Any]:
     """A notebook (nbformat 4.5) of Markdown cells, one per message, the raw message in the cell's metadata."""
-    cells = [new_markdown_cell(f"# {session.title}", id="title")]  # type: ignore[no-untyped-call]
+    cells = [new_markdown_cell(_heading(session), id="title")]  # type: ignore[no-untyped-call]
     for number, message in enumerate(_shown_messages(messages)):
         source = f"**{_author(message)}** · {message.at}\n\n{_body(message)}"
         metadata = {"navi": {"message_id": message.id, "run_id": message.run_id}}
@@ -99,8 +103,13 @@ def _author(message: MessageInfo) -> str:
     return "Recall" if message.origin.kind is OriginKind.RECALL else "You"
 
 
+def _heading(session: Session) -> str:
+    return f"# {literal(one_line(session.title, _LONGEST_TITLE))}"
+
+
 def _body(message: MessageInfo) -> str:
-    parts = [message.content]
+    # HTML in it would be live where the file is converted (nbconvert); code that a stop left open swallows the rest.
+    parts = [defused(closed(message.content))]
     parts += [_tool_call(call) for call in message.tool_calls]
     if message.queued:
         parts.append("_(waiting)_")
@@ -110,12 +119,8 @@ def _body(message: MessageInfo) -> str:
 
 
 def _tool_call(call: ToolCallInfo) -> str:
-    result = call.result or ""
-    # A fence longer than any run of backticks inside, so that nothing in the content closes it.
-    longest = max((len(ticks) for ticks in re.findall(r"`+", call.args + result)), default=0)
-    fence = "`" * max(3, longest + 1)
-    shown = f"{fence}\n{call.name}({call.args})\n{fence}"
-    return shown if call.result is None else f"{shown}\n\n{fence}\n{result}\n{fence}"
+    shown = code_block(f"{call.name}({call.args})")
+    return shown if call.result is None else f"{shown}\n\n{code_block(call.result)}"
 
 
 def _slug(title: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from ..errors import RunNotFound
+from ..markdown_text import closed
 from ..model.sessions import Run
 from ..ports.agent import PromptPart
 from ..ports.transactions import QueuedPrompt
@@ -79,7 +80,7 @@ class PromptRows(Statements):
         return [_queued_of(row) for row in await self.all(_QUEUED, (session_id,))]
 
     async def change_prompt(self, run_id: str, parts: Sequence[PromptPart]) -> None:
-        prompt = "\n\n".join(part.text for part in parts)
+        prompt = "\n\n".join(closed(part.text) for part in parts)
         await self.change(
             "UPDATE runs SET prompt = ?, parts = ? WHERE id = ? AND status = 'queued'",
             (prompt, dump_parts(parts), run_id),

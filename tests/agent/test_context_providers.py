@@ -167,6 +167,7 @@ async def test_the_time_is_reported_in_the_zone_of_the_session(bench: Bench) -> 
     text = await builtin(bench, "time")
     assert "Europe/Berlin" in text
     assert turn.now.isoformat()[:13] in text
+    assert text.split("(")[0].count(str(turn.now.year)) == 1, "in words, and once more in the exact time"
 
 
 async def test_the_next_recalls_are_reported_the_soonest_first(bench: Bench) -> None:

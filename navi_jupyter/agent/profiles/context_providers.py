@@ -129,7 +129,7 @@ def _as_text(value: Any) -> str | None:
 
 async def _time(turn: Turn, context: ToolContext) -> str | None:  # noqa: ARG001
     zone = turn.session.timezone
-    return f"{say_time(turn.now, zone)} {turn.now.year} ({turn.now.isoformat(timespec='seconds')})"
+    return f"{say_time(turn.now, zone)} ({turn.now.isoformat(timespec='seconds')})"
 
 
 async def _notebook(turn: Turn, context: ToolContext) -> str | None:  # noqa: ARG001

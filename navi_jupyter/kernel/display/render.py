@@ -1,7 +1,7 @@
 """A run and a transcript as Markdown, plain text and HTML for a cell. Pure.
 
 Everything that goes into HTML is escaped here, also the outputs of code that ran for the agent: HTML among them is not
-rendered. What the agent wrote goes through :func:`to_html`, which makes it safe.
+rendered. What the agent wrote goes through ``markdown.to_html``, which makes it safe.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from html import escape
 from typing import Any
 
 from ...handles import short_handle, with_short_handles
+from ...markdown_text import closed, defused, literal
 from ...output_text import error_line, outputs_text
 from ...text import IMAGE_TYPES, code_block, one_line, plural, truncate_start
+from .markdown import NOT_TYPESET, inert, to_html
 from .run_view import Part, QuestionPart, RunView, SubagentPart, TextPart, ToolPart, attachment_of
 
 _MAX_LINE = 160  # characters of a tool call's arguments and of its result: each stands on one line
@@ -84,8 +85,8 @@ def _html(view: RunView, parts: Sequence[Part], note: str) -> str | None:
     if None in blocks:
         return None
     if note:
-        blocks.append(f"<p><em>{escape(note)}</em></p>")
-    return f'<div class="navi-answer">{"".join(map(str, blocks))}</div>'
+        blocks.append(f"<p><em>{inert(note)}</em></p>")
+    return f'<div class="navi-answer {NOT_TYPESET}">{"".join(map(str, blocks))}</div>'
 
 
 def _markdown(parts: Sequence[Part], note: str) -> str:
@@ -158,9 +159,9 @@ def _part_html(part: Part, view: RunView) -> str | None:
             return _tool_html(part) + _outputs_html(list(part.outputs), view.images)
         case QuestionPart():
             code = _asked_code(part) if part.status == "open" else ""
-            return f"<p>❓ <strong>{escape(_question_words(part))}</strong></p>{_preformatted(code)}"
+            return f"<p>❓ <strong>{inert(_question_words(part))}</strong></p>{_preformatted(code)}"
         case SubagentPart():
-            return f"<p><small>⤷ {escape(_subagent_words(part))}</small></p>"
+            return f"<p><small>⤷ {inert(_subagent_words(part))}</small></p>"
 
 
 def _part_markdown(part: Part) -> str:
@@ -221,9 +222,9 @@ def _subagent_words(part: SubagentPart) -> str:
 
 
 def _tool_html(tool: ToolPart) -> str:
-    arguments = f" <code>{escape(_one_line(tool.args))}</code>" if tool.args else ""
-    result = f" … {escape(tool.progress)}" if tool.result is None else f" → {escape(_one_line(tool.result))}"
-    return f"<p><small>⚙ <code>{escape(tool.name)}</code>{arguments}{'' if tool.shown else result}</small></p>"
+    arguments = f" <code>{inert(_one_line(tool.args))}</code>" if tool.args else ""
+    result = f" … {inert(tool.progress)}" if tool.result is None else f" → {inert(_one_line(tool.result))}"
+    return f"<p><small>⚙ <code>{inert(tool.name)}</code>{arguments}{'' if tool.shown else result}</small></p>"
 
 
 def _tool_markdown(tool: ToolPart) -> str:
@@ -265,11 +266,11 @@ def transcript_plain(messages: Iterable[dict[str, Any]]) -> str:
 def transcript_html(messages: Iterable[dict[str, Any]]) -> str:
     """The transcript for places without JavaScript: no style sheet, no script, everything escaped."""
     paragraphs = "".join(
-        f'<p style="white-space:pre-wrap"><strong>{escape(speaker(m))}:</strong> {escape(m["content"])}</p>'
+        f'<p style="white-space:pre-wrap"><strong>{inert(speaker(m))}:</strong> {inert(m["content"])}</p>'
         for m in messages
         if _is_shown(m)
     )
-    return f'<div class="navi-transcript">{paragraphs or "<p><em>no messages yet</em></p>"}</div>'
+    return f'<div class="navi-transcript {NOT_TYPESET}">{paragraphs or "<p><em>no messages yet</em></p>"}</div>'
 
 
 def _is_shown(message: dict[str, Any]) -> bool:
@@ -313,84 +314,8 @@ def _image_html(data: Mapping[str, Any], images: Mapping[str, tuple[str, bytes]]
 def _image(kind: str, content: str) -> str:
     # The content comes from code that ran for the agent: only what base64 consists of gets into the attribute.
     safe = re.sub(r"[^A-Za-z0-9+/=]", "", content)
-    return f'<p><img src="data:{escape(kind, quote=True)};base64,{safe}" style="max-width:100%"></p>'
+    return f'<p><img src="data:{escape(kind)};base64,{safe}" style="max-width:100%"></p>'
 
 
 def _preformatted(text: str) -> str:
-    return f"<pre>{escape(text)}</pre>" if text.strip() else ""
-
-
-_FENCE = re.compile(r"(`{3,}|~{3,})([^`]*)")
-_TAG = re.compile(r"<(?=[A-Za-z/!?])(?!(?:https?:|mailto:)[^<>\s]*>)")
-_SCHEME = re.compile(r"(javascript|vbscript|data)(?=[\s\\]*:)", re.IGNORECASE)  # a backslash may stand before the colon
-_ENTITY = re.compile(r"&(?=#|colon|tab|newline)", re.IGNORECASE)
-_BREAK = "\u200b"  # invisible; between two characters it breaks a construct
-
-
-def defused(text: str) -> str:
-    """Markdown with images, HTML tags, entities and script links disabled, outside of fenced code.
-
-    Only a fence at the left margin counts, and none behind anything that another parser of Markdown could take for a
-    fence (in a list, in a quote): what may be outside of code is treated as outside.
-    """
-    lines, fence, clear = [], "", True
-    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
-        mark = _FENCE.match(line)
-        if fence:
-            if mark and mark[1].startswith(fence) and not mark[2].strip():
-                fence = ""
-            lines.append(line)
-            continue
-        if clear and mark and mark.end() == len(line):
-            fence = mark[1]
-        elif "```" in line or "~~~" in line:
-            clear = False
-        lines.append(_defused_line(line))
-    return "\n".join(lines)
-
-
-def _defused_line(line: str) -> str:
-    line = _TAG.sub("<" + _BREAK, line).replace("![", "!" + _BREAK + "[")
-    return _ENTITY.sub("&" + _BREAK, _SCHEME.sub(rf"\1{_BREAK}", line))
-
-
-def closed(text: str) -> str:
-    """``text`` with a fence at its left margin closed if it is still open, so that what follows is not swallowed."""
-    fence = ""
-    for line in text.split("\n"):
-        mark = _FENCE.match(line)
-        if mark and not fence:
-            fence = mark[1]
-        elif mark and mark[1].startswith(fence) and not mark[2].strip():
-            fence = ""
-    return f"{text}\n{fence}" if fence else text
-
-
-def literal(text: str) -> str:
-    """Markdown that shows ``text`` literally."""
-    return re.sub(r"([\\`*_\[\]<>!#|~&$])", r"\\\1", text)
-
-
-def to_html(text: str) -> str | None:
-    """``text`` as HTML that is safe in a page; None in a kernel without mistune (it comes with Jupyter's nbconvert)."""
-    converter = _converter()
-    return None if converter is None else str(converter(text))
-
-
-@lru_cache(maxsize=1)
-def _converter() -> Callable[[str], Any] | None:
-    try:
-        import mistune  # imported here: needed by the first answer, not by the import of this package
-    except ImportError:
-        return None
-
-    class Renderer(mistune.HTMLRenderer):
-        """Images become links: nothing is loaded before a click."""
-
-        def link(self, text: str, url: str, title: str | None = None) -> str:  # noqa: ARG002
-            return f'<a href="{self.safe_url(url)}" target="_blank" rel="noopener noreferrer">{text}</a>'
-
-        def image(self, text: str, url: str, title: str | None = None) -> str:  # noqa: ARG002
-            return self.link(mistune.escape(text) or "image", url)
-
-    return mistune.create_markdown(renderer=Renderer(escape=True), plugins=["strikethrough", "table", "math"])
+    return f"<pre>{inert(text)}</pre>" if text.strip() else ""

@@ -1,0 +1,150 @@
+"""Markdown as text: closed, made harmless, quoted literally, or without its marks. Pure.
+
+Not responsible for HTML (``kernel/display/markdown``).
+"""
+
+from __future__ import annotations
+
+import re
+
+_FENCE = re.compile(r"(`{3,}|~{3,})([^`]*)")
+_TAG = re.compile(r"<(?=[A-Za-z/!?])(?!(?:https?:|mailto:)[^<>\s]*>)")
+_SCHEME = re.compile(r"(javascript|vbscript|data)(?=[\s\\]*:)", re.IGNORECASE)  # a backslash may stand before the colon
+_ENTITY = re.compile(r"&(?=#|colon|tab|newline)", re.IGNORECASE)
+_BREAK = "\u200b"  # invisible; between two characters it breaks a construct
+
+
+def defused(text: str) -> str:
+    """Markdown with images, HTML tags, entities and script links disabled, outside of fenced code.
+
+    Only a fence at the left margin counts, and none behind anything that another parser of Markdown could take for a
+    fence (in a list, in a quote): what may be outside of code is treated as outside.
+    """
+    lines, fence, clear = [], "", True
+    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+        mark = _FENCE.match(line)
+        if fence:
+            if mark and mark[1].startswith(fence) and not mark[2].strip():
+                fence = ""
+            lines.append(line)
+            continue
+        if clear and mark and mark.end() == len(line):
+            fence = mark[1]
+        elif "```" in line or "~~~" in line:
+            clear = False
+        lines.append(_defused_line(line))
+    return "\n".join(lines)
+
+
+def _defused_line(line: str) -> str:
+    line = _TAG.sub("<" + _BREAK, line).replace("![", "!" + _BREAK + "[")
+    return _ENTITY.sub("&" + _BREAK, _SCHEME.sub(rf"\1{_BREAK}", line))
+
+
+# A fence of backticks has none in its info string; one of tildes may have anything.
+_FENCE_OPENS = re.compile(r" {0,3}(?:(`{3,})[^`]*|(~{3,}).*)\Z")
+_FENCE_ENDS = re.compile(r" {0,3}(`{3,}|~{3,})[ \t]*\Z")
+# Blocks of HTML that only their own end closes; the other kinds end at a blank line.
+_HTML_OPENS = re.compile(
+    r" {0,3}(?:<(pre|script|style|textarea)(?=[\s>]|\Z)|(<!--)|(<\?)|(<!\[CDATA\[)|(<![A-Za-z]))", re.IGNORECASE
+)
+_HTML_ENDS = ("", "-->", "?>", "]]>", ">")
+
+
+_ITEM = re.compile(r"( {0,3}(?:[-*+]|\d{1,9}[.)]) {1,4})(?=\S)")
+
+
+def closed(text: str) -> str:
+    """``text`` with the code or HTML closed that is still open at its end, so that what follows is not swallowed.
+
+    What stands in a list or a quote ends with it, and what is open in a paragraph (``**``, a backtick, a formula) ends
+    at the blank line that joins two texts.
+    """
+    end = ""  # what closes the open block; a fence is closed by a longer one, too
+    item = 0  # the indentation of what belongs to the present item of a list
+    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+        if end[:1] in ("`", "~") and end:
+            mark = _FENCE_ENDS.match(line)
+            end = "" if mark and mark[1].startswith(end) else end
+        elif end:
+            end = "" if end in line.lower() else end
+        elif found := _ITEM.match(line):
+            item = len(found[1])
+        elif item and (not line.strip() or line[:item].isspace()):
+            pass  # in the item
+        else:
+            item = 0
+            end = _opened(line)
+    return f"{text}\n{end}" if end else text
+
+
+def _opened(line: str) -> str:
+    """What closes the block of code or HTML that begins with ``line``; empty: none does, or it ends there."""
+    if mark := _FENCE_OPENS.match(line):
+        return mark[1] or mark[2]
+    if mark := _HTML_OPENS.match(line):
+        end = f"</{mark[1].lower()}>" if mark[1] else _HTML_ENDS[(mark.lastindex or 1) - 1]
+        return "" if end in line[mark.end() :].lower() else end
+    return ""
+
+
+def literal(text: str) -> str:
+    """Markdown that shows ``text`` literally."""
+    return re.sub(r"([\\`*_\[\]<>!#|~&$])", r"\\\1", text)
+
+
+_ACTIVE_WORD = re.compile(r"\S*(?:[*<\[\]\\$|&]|~~|(?<!\w)_|_(?!\w))\S*")
+
+
+def quoted(text: str) -> str:
+    """A line of Markdown that shows the words of ``text``: those in which a sign would act are shown as code."""
+    return _ACTIVE_WORD.sub(lambda word: f"`{word[0]}`", text.replace("`", "'"))
+
+
+_CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
+_FENCED = re.compile(r"^ {0,3}(`{3,}|~{3,})[^\n`]*\n(.*?)(?:^ {0,3}\1[`~]*[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"!?\[([^\[\]\n]*)\]\([^()\s]*(?:\([^()\s]*\)[^()\s]*)*(?:\s+\"[^\"\n]*\")?\)")
+_ESCAPE = re.compile(r"\\([!-/:-@\[-`{-~])")
+# Emphasis has a boundary outside and none inside: ``snake_case``, ``2*3*4`` and ``a * b`` have none.
+_EMPHASIS = re.compile(
+    r"(?<![\w*_~\\])(?:(\*{1,3})(?![\s*])(?P<stars>[^*\n]*[^*\s\\])\1|(_{1,3})(?![\s_])(?P<lines>[^\n]{0,200}?[^_\s\\])\3"
+    r"|(~~)(?![\s~])(?P<waves>[^~\n]*[^~\s\\])~~)(?![\w*_~])"
+)
+_NAME = re.compile(r"__\w+__|_[a-z]+_[a-z_]+_")  # ``__init__`` is the name of a method more often than a bold word
+_START = re.compile(r"^[ \t]*(?:(?:>[ \t]?)+|#{1,6}(?=[ \t])|\|(?=.*\|[ \t]*$))[ \t]*", re.MULTILINE)
+_END = re.compile(r"(?<=[ \t])#+[ \t]*$|[ \t]*\|[ \t]*$", re.MULTILINE)
+_RULE = re.compile(
+    r"^[ \t]*(?:(?:`{3,}|~{3,})[^\n`]*|\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?|[*_=]{3,})[ \t]*$",
+    re.MULTILINE,
+)
+
+
+def without_marks(text: str) -> str:
+    """``text`` without the marks of Markdown: emphasis, headings, quotes, links, fences. Words, names and code stay.
+
+    A sign goes only where it is a mark: ``OPENAI_API_KEY``, ``__init__``, ``2*3*4``, ``a~b``, ``<T>``, ``x | y`` stay.
+    """
+    kept: list[str] = []
+
+    def keep(words: str) -> str:
+        kept.append(words)
+        return f"\0{len(kept) - 1}\0"
+
+    plain = _FENCED.sub(lambda found: keep(found[2]), text.replace("\0", ""))
+    plain = _CODE.sub(lambda found: keep(found[2].strip()) if "\n\n" not in found[2] else found[0], plain)
+    plain = _ESCAPE.sub(lambda found: keep(found[1]), plain)
+    plain = _LINK.sub(r"\1", _RULE.sub("", plain))
+    rows = [_END.sub("", _START.sub("", line)) if _START.match(line) else line for line in plain.split("\n")]
+    plain = "\n".join(rows)
+    for _ in range(3):  # ``**bold _and_ italic**``
+        before, plain = plain, _EMPHASIS.sub(_emphasised, plain)
+        if plain == before:
+            break
+    plain = re.sub(r"`{3,}", "", plain)  # of a fence that was cut off, or is on one line
+    while "\0" in plain:
+        plain = re.sub("\0(\\d+)\0", lambda found: kept[int(found[1])], plain)
+    return plain
+
+
+def _emphasised(found: re.Match[str]) -> str:
+    return found[0] if _NAME.fullmatch(found[0]) else found["stars"] or found["lines"] or found["waves"]
