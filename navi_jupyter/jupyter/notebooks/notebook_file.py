@@ -84,7 +84,7 @@ def parse_notebook(raw: bytes, path: str) -> ParsedNotebook:
             return ParsedNotebook(content=text.content, text=text, unread=text.unread)
         content = nbformat.convert(nbformat.reads(raw.decode("utf-8-sig"), as_version=nbformat.NO_CONVERT), 4)
         unread = clean(content)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, nbformat.ValidationError) as error:
+    except Exception as error:  # noqa: BLE001 - nbformat converts older files, and fails on odd ones in any way
         raise FileRefused(f"{path} is no notebook that can be read: {str(error)[:200]}", field="path") from None
     return ParsedNotebook(content=content, unread=unread)
 
@@ -94,7 +94,7 @@ def _is_of_version_4(content: Content) -> bool:
     version = content.get("nbformat")
     if isinstance(version, int | float) and not isinstance(version, bool):
         return 4 <= version < 5
-    return bool(content["cells"])
+    return version == "4" or bool(content["cells"])
 
 
 def as_raw(text: str) -> bytes:
