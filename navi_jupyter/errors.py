@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from .json_input import well_formed
+
 
 class NaviError(Exception):
     """A failure that its reader can act on.
@@ -23,8 +25,9 @@ class NaviError(Exception):
         cls.code, cls.status = code or cls.code, status or cls.status
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        # Messages quote what came from outside.
+        self.message = well_formed(message)
+        super().__init__(self.message)
         self.field = field
 
 
