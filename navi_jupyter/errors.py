@@ -111,6 +111,10 @@ class StoreTooNew(StoreError, code="store_too_new"):
     """The database was written by a newer version of navi-jupyter."""
 
 
+class StoreReplaced(StoreError, code="store_replaced"):
+    """The database was deleted, moved or replaced while it was open; what was in it is kept in a file beside it."""
+
+
 class StoreDamaged(StoreError, code="store_damaged"):
     """The database file is damaged; it is kept aside, never treated as empty."""
 
