@@ -32,6 +32,18 @@ class InterruptStatus(StrEnum):
     EXPIRED = "expired"
 
 
+class CallDetail(Value):
+    """One part of what the user sees of a call before they decide about it: what it would do, as it is now."""
+
+    label: str  # what it is: `Code`, `Path`, `Change of the file`
+    text: str
+    kind: Literal["text", "code", "diff"] = "text"
+    """``diff``: lines that begin with a blank (as before), ``+``, ``-`` or ``@`` (where the next ones are)."""
+    language: str | None = None  # of code, as highlighters name it
+    foreign: bool = False  # words of another program (an MCP server, a package, a function of a kernel)
+    omitted: int = 0  # characters of the text that are left out at its end
+
+
 class Interrupt(Value):
     """Something that a run waits for (AG-UI's interrupt)."""
 
@@ -43,6 +55,12 @@ class Interrupt(Value):
     tool_call_id: str | None = None
     tool: str | None = None  # name of the tool; set for approvals
     args: dict[str, Any] | None = None  # what the tool would be called with; set for approvals
+    source: str | None = (
+        None  # of the tool, or of the one who asks: `builtin`, `mcp:<server>`, `kernel`, `package:<name>`
+    )
+    details: tuple[CallDetail, ...] = ()  # what the call would do, described when the question was made
+    fingerprint: str | None = None
+    """Of what the call was described from (a cell's source, a file). When that has changed, the call is not made."""
     response_schema: dict[str, Any] | None = None  # JSON schema of the payload of a ``resolved`` answer to a question
     subagent_run_id: str | None = None  # the subagent that asks
     durable: bool = True
@@ -86,7 +104,7 @@ class Effect(StrEnum):
     WRITE = "write"  # changes files or notebooks. Asks by default.
     RUN = "run"  # executes code. Asks by default.
     OUTSIDE = "outside"
-    """Another program's (MCP, a package, a function of the user's) that is not known to only read. Asks by default."""
+    """Another program's (MCP, a package, a function of the user's) that does not say it only reads. Asks by default."""
 
 
 class KernelFunction(Value):

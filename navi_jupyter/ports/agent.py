@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from ..events import Custom, Event
 from ..model.attachments import Attachment, Fact
 from ..model.recalls import Firing, Recall, RecallCreate, RecallPatch
-from ..model.runs import Interrupt, InterruptKind
+from ..model.runs import CallDetail, Interrupt, InterruptKind
 from ..model.sessions import Failure, Origin, Run, RunStatus, Session, Usage
 from ..settings import Limits
 from .jupyter import JupyterAccess
@@ -174,6 +174,9 @@ tool_call: ContextVar[str | None] = ContextVar("navi_tool_call", default=None)
 """The id, as the log has it, of the tool call that the present task executes."""
 subagent: ContextVar[str | None] = ContextVar("navi_subagent", default=None)
 """The ``subagent_run_id`` of the subagent that the present task is; None for a run's own agent."""
+call_expects: ContextVar[str | None] = ContextVar("navi_call_expects", default=None)
+"""What the call that the user has approved may change or run: the source of its cell, the SHA-256 of its file. Its tool
+refuses when it finds something else."""
 tool_context: ContextVar[ToolContext] = ContextVar("navi_tool_context")
 """The context of the run on whose behalf the present task works."""
 
@@ -288,6 +291,9 @@ class Ask:
     tool_call_id: str | None = None  # as the log has it
     tool: str | None = None
     args: dict[str, Any] | None = None
+    source: str | None = None  # of the tool, or of the one who asks
+    details: tuple[CallDetail, ...] = ()
+    fingerprint: str | None = None
     response_schema: dict[str, Any] | None = None
     subagent_run_id: str | None = None
     expires_in: timedelta | None = None  # None: after the server's ``approval_timeout``

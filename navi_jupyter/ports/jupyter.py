@@ -143,6 +143,7 @@ class NotebookMark:
     fingerprint: tuple[str, ...] = ()  # those of `cells` that stay: to be stored with a link that is pending
 
 
+NO_FILE: Final = "none"  # In place of a file's SHA-256: only if there is no such file.
 NO_CELL: Final = ("-",)
 """The fingerprint of a notebook without cells: no cell is equal to it, so that it is known by its id and kernel alone.
 
@@ -218,7 +219,10 @@ class Notebooks(Protocol):
     ) -> Cell:
         """Replace a cell's source. With ``expected``, only if that is its source now (else NotebookConflict)."""
 
-    async def delete(self, session: Session, cell: str, *, path: str | None = None) -> Cell: ...
+    async def delete(
+        self, session: Session, cell: str, *, expected: str | None = None, path: str | None = None
+    ) -> Cell:
+        """Remove a cell. With ``expected``, only if that is its source now (else NotebookConflict)."""
 
     async def run(
         self,
@@ -227,9 +231,11 @@ class Notebooks(Protocol):
         *,
         on_output: OnOutput | None = None,
         timeout: float | None = None,
+        expected: str | None = None,
         path: str | None = None,
     ) -> Execution:
-        """Execute a code cell in the notebook's kernel; its outputs and count go into the notebook as they come."""
+        """Execute a code cell in the notebook's kernel, if ``expected`` (if given) is its source now; its outputs and
+        count go into the notebook as they come."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

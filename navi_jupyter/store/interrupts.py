@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from ..model.runs import Interrupt, InterruptKind, InterruptStatus
+from ..model.runs import CallDetail, Interrupt, InterruptKind, InterruptStatus
 from ..ports.store import Paused
 from .connection import Readers, Statements
 from .rows import from_micros, optional_instant, optional_micros, to_micros
 
 _COLUMNS = (
     "id, session_id, run_id, kind, message, tool_call_id, tool, args, response_schema, subagent_run_id, durable,"
-    " created_at, expires_at, status"
+    " created_at, expires_at, status, source, details, fingerprint"
 )
 OF_LAST_PAUSE = (
     "durable = 1 AND run_id = ? AND created_at ="
@@ -40,6 +40,9 @@ def interrupt_of(row: sqlite3.Row) -> Interrupt:
         tool_call_id=row["tool_call_id"],
         tool=row["tool"],
         args=_load(row["args"]),
+        source=row["source"],
+        details=tuple(CallDetail.model_validate(one) for one in _load(row["details"]) or ()),
+        fingerprint=row["fingerprint"],
         response_schema=_load(row["response_schema"]),
         subagent_run_id=row["subagent_run_id"],
         durable=bool(row["durable"]),
@@ -65,7 +68,7 @@ class InterruptRows(Statements):
 
     async def add_interrupt(self, interrupt: Interrupt) -> None:
         await self.change(
-            f"INSERT INTO interrupts ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO interrupts ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 interrupt.id,
                 interrupt.session_id,
@@ -81,6 +84,9 @@ class InterruptRows(Statements):
                 to_micros(interrupt.created_at),
                 optional_micros(interrupt.expires_at),
                 interrupt.status.value,
+                interrupt.source,
+                _dump([one.wire() for one in interrupt.details] or None),
+                interrupt.fingerprint,
             ),
         )
 

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from navi_jupyter.agent.run.backend import PydanticAIBackend
 from navi_jupyter.agent.tools.base import tool
+from navi_jupyter.agent.tools.call_details import CallDescription, fingerprint_of, text_part
 from navi_jupyter.errors import RunFailed
 from navi_jupyter.model.runs import Effect, InterruptStatus
 from navi_jupyter.model.sessions import RunStatus
@@ -331,3 +332,62 @@ async def test_usage_is_reported_after_each_answer_and_adds_up_over_a_pause(
     assert [one["requests"] for one in usage_events(paused)] == [1]
     assert [one["requests"] for one in usage_events(outcome)] == [2]
     assert usage_events(outcome)[0]["output_tokens"] == 14
+
+
+# --- what was shown is what is done ----------------------------------------------------------------------------------
+
+
+class Paper:
+    """Something that a tool works on, and that others may change."""
+
+    def __init__(self) -> None:
+        self.text = "shown"
+        self.burnt: list[str] = []
+
+    async def burn(self) -> str:
+        """Burn it."""
+        self.burnt.append(self.text)
+        return f"burnt {self.text}"
+
+    async def describe(self, _args: Any, _context: Any) -> CallDescription:
+        return CallDescription(details=(text_part("Paper", self.text),), fingerprint=fingerprint_of(self.text))
+
+    def loop(self) -> PydanticAIBackend:
+        return PydanticAIBackend(agent_parts(tool(self.burn, Effect.WRITE, describes=self.describe)))
+
+
+async def test_a_question_shows_what_the_call_would_do_now(serve: Serve, model: str) -> None:
+    paper = Paper()
+    async with serve(Reply(calls=(Call("burn", {}),))):
+        paused = await Bench(paper.loop()).run("go", model=model)
+    assert [(part.label, part.text) for part in paused.asks[0].details] == [("Paper", "shown")]
+    assert paused.asks[0].source == "builtin"
+
+
+@pytest.mark.parametrize("payload", [{"approved": True}, {"approved": True, "always": "session"}, None])
+async def test_what_was_changed_after_the_question_is_not_done_and_asked_about_again(
+    serve: Serve, model: str, payload: object
+) -> None:
+    paper = Paper()
+    bench = Bench(paper.loop())
+    calls = [Reply(calls=(Call("burn", {}, id=f"call_{number}"),)) for number in (1, 2)]
+    async with serve(*calls, Reply("Done.")):
+        paused = await bench.run("go", model=model)
+        paper.text = "another"
+        bench.loop = paper.loop()  # as after a restart
+        outcome = await bench.resume(paused, answered(paused.asks[0], payload), model=model)
+    assert "changed_since_asked" in outcome.results[0]
+    if isinstance(payload, dict) and payload.get("always"):
+        assert paper.burnt == ["another"], "further calls of the tool are allowed"
+    else:
+        assert paper.burnt == []
+        assert outcome.asks[0].details[0].text == "another"
+
+
+async def test_what_is_as_it_was_shown_is_done(serve: Serve, model: str) -> None:
+    paper = Paper()
+    bench = Bench(paper.loop())
+    async with serve(Reply(calls=(Call("burn", {}),)), Reply("Done.")):
+        paused = await bench.run("go", model=model)
+        await bench.resume(paused, answered(paused.asks[0], {"approved": True}), model=model)
+    assert paper.burnt == ["shown"]

@@ -227,7 +227,8 @@ def answered(
     """What becomes of a question."""
     return Interrupt(
         id=new_id("i"), session_id="s_1", run_id=run_id, kind=ask.kind, message=ask.message,
-        tool_call_id=ask.tool_call_id, tool=ask.tool, args=ask.args, subagent_run_id=ask.subagent_run_id,
+        tool_call_id=ask.tool_call_id, tool=ask.tool, args=ask.args, details=ask.details,
+        fingerprint=ask.fingerprint, subagent_run_id=ask.subagent_run_id,
         created_at=now(), status=status, payload=payload,
     )  # fmt: skip
 

@@ -125,6 +125,16 @@ export interface Batch {
   readonly batch: readonly Envelope[];
 }
 
+/** One part of what the user sees of a call before they decide about it: what it would do, as it is now. */
+export interface CallDetail {
+  readonly label: string;
+  readonly text: string;
+  readonly kind: "text" | "code" | "diff";
+  readonly language: string | null;
+  readonly foreign: boolean;
+  readonly omitted: number;
+}
+
 export type Command = Prompt | Stop | Unqueue | Edit | Answer;
 
 /** Fires when the wall clock of `tz` matches `expr` (DST: Debian cron's policy). */
@@ -309,6 +319,9 @@ export interface Interrupt {
   readonly tool_call_id: string | null;
   readonly tool: string | null;
   readonly args: Readonly<Record<string, unknown>> | null;
+  readonly source: string | null;
+  readonly details: readonly CallDetail[];
+  readonly fingerprint: string | null;
   readonly response_schema: Readonly<Record<string, unknown>> | null;
   readonly subagent_run_id: string | null;
   readonly durable: boolean;
@@ -595,6 +608,9 @@ export interface Question {
   readonly tool_call_id: string | null;
   readonly tool: string | null;
   readonly args: Readonly<Record<string, unknown>> | null;
+  readonly source: string | null;
+  readonly details: readonly CallDetail[];
+  readonly fingerprint: string | null;
   readonly response_schema: Readonly<Record<string, unknown>> | null;
   readonly subagent_run_id: string | null;
   readonly durable: boolean;

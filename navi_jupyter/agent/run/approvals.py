@@ -21,7 +21,10 @@ from ...ports.agent import Ask, ToolContext
 from ...text import approval_words
 from ..profiles.definitions import Profile
 from ..tools.base import Tool, matches
+from ..tools.call_details import CallDescription
 from ..tools.permissions import Chain, ToolPermissions, Verdict
+
+NO_DESCRIPTION = CallDescription()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,13 +159,21 @@ class ApprovalGate:
         return replace(context, session=context.session.but(allowed_tools=allowed), leave=leave)
 
     async def ask(
-        self, tool: Tool, args: Mapping[str, Any], call_id: str | None, question: str | None = None
+        self,
+        tool: Tool,
+        args: Mapping[str, Any],
+        call_id: str | None,
+        question: str | None = None,
+        description: CallDescription = NO_DESCRIPTION,
     ) -> Decision:
         """Ask the user and wait, in memory. The question is withdrawn when the tool is allowed in the meantime."""
         if self._context.ask is None:
             self._note_unasked(tool)
             return Decision(approved=False, message="It needs the user's approval, and this run cannot ask the user.")
-        ask = replace(approval_question(tool.name, dict(args), call_id, question), subagent_run_id=self._subagent)
+        ask = replace(
+            approval_question(tool.name, dict(args), call_id, question, source=tool.source, description=description),
+            subagent_run_id=self._subagent,
+        )
         asking = asyncio.ensure_future(self._context.ask(ask))
         granted = asyncio.ensure_future(self._allowances.granted(tool.name))
         try:
@@ -186,10 +197,26 @@ class ApprovalGate:
         return decision
 
 
-def approval_question(tool: str, args: dict[str, Any], call_id: str | None, question: str | None = None) -> Ask:
-    """The question whether a call may be made, in the call's own words where it has some."""
-    message = question or approval_words(tool)
-    return Ask(kind=InterruptKind.APPROVAL, message=message, tool_call_id=call_id, tool=tool, args=args)
+def approval_question(
+    tool: str,
+    args: dict[str, Any],
+    call_id: str | None,
+    question: str | None = None,
+    *,
+    source: str | None = None,
+    description: CallDescription = NO_DESCRIPTION,
+) -> Ask:
+    """The question whether a call may be made, in the call's own words where it has some, with what it would do."""
+    return Ask(
+        kind=InterruptKind.APPROVAL,
+        message=question or approval_words(tool),
+        tool_call_id=call_id,
+        tool=tool,
+        args=args,
+        source=source,
+        details=description.details,
+        fingerprint=description.fingerprint,
+    )
 
 
 def rejected_call(message: str, code: str = "not_approved") -> str:

@@ -7,7 +7,7 @@ This module and those it imports load pydantic_ai (0.6 s): :mod:`.backend` impor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from pydantic_ai import DeferredToolResults, ToolApproved
@@ -15,7 +15,6 @@ from pydantic_ai import ToolDenied as CallDenied
 from pydantic_ai.messages import ModelMessage
 
 from ...events import Event
-from ...json_input import well_formed
 from ...model.sessions import needed_approval
 from ...ports.agent import ToolContext, Turn, TurnResult, tool_context
 from ..profiles.definitions import Profile, instructions
@@ -23,7 +22,7 @@ from ..registry import AgentParts
 from ..tools.permissions import Chain
 from ..trigger import trigger_of
 from . import attachments, conversation
-from .approvals import Allowances, ApprovalGate, approval_question, rejected_call
+from .approvals import Allowances, ApprovalGate, rejected_call
 from .budgets import Budget, UsageMeter
 from .conversation import PausedRun
 from .event_translation import Translator
@@ -83,7 +82,7 @@ async def run_agent(turn: Turn, context: ToolContext, agent_parts: AgentParts, e
             timeout=turn.limits.run_timeout,
         )
     )
-    return _turn_result(result, [*paused.messages, *result.messages], translator, scope, toolset.questions)
+    return await _turn_result(result, [*paused.messages, *result.messages], translator, scope, toolset)
 
 
 def _chain(profile: Profile, paused: PausedRun, agent_parts: AgentParts) -> Chain:
@@ -129,7 +128,7 @@ async def _scope(
 async def _instructions(profile: Profile, turn: Turn, context: ToolContext, agent_parts: AgentParts) -> str:
     text = instructions(profile, turn, context, await trigger_of(context, turn.now))
     gathered = await agent_parts.contexts.gather(profile, turn, context)
-    return well_formed(f"{text}\n\n{gathered}" if gathered else text)  # a notebook's text is among it
+    return f"{text}\n\n{gathered}" if gathered else text
 
 
 def _answers(turn: Turn, paused: PausedRun, gate: ApprovalGate, toolset: AgentToolset) -> DeferredToolResults:
@@ -143,6 +142,7 @@ def _answers(turn: Turn, paused: PausedRun, gate: ApprovalGate, toolset: AgentTo
             continue
         decision = gate.take_answer(answer)
         if decision.approved:
+            toolset.shown[our_id] = answer.fingerprint
             if decision.args is not None and decision.args != answer.args:
                 toolset.edited[our_id] = decision.args
             results.approvals[provider_id] = ToolApproved(override_args=toolset.edited.get(our_id))
@@ -151,12 +151,12 @@ def _answers(turn: Turn, paused: PausedRun, gate: ApprovalGate, toolset: AgentTo
     return results
 
 
-def _turn_result(
+async def _turn_result(
     result: AgentResult,
     messages: Sequence[ModelMessage],
     translator: Translator,
     scope: RunScope,
-    questions: Mapping[str, str | None],
+    toolset: AgentToolset,
 ) -> TurnResult:
     usage = scope.meter.total
     if not result.waiting:
@@ -176,9 +176,9 @@ def _turn_result(
         session_allowed=allowances.allowed,
         joined=allowances.joined,
     )
-    asks = tuple(
-        approval_question(call.tool_name, call.args_as_dict(), our_id, questions.get(our_id))
+    # Described last, when the other calls of the same answer have done what they do.
+    asks = [
+        await toolset.question(call.tool_name, call.args_as_dict(), waiting[call.tool_call_id])
         for call in result.waiting
-        for our_id in [waiting[call.tool_call_id]]
-    )
-    return TurnResult(conversation=conversation.dump_paused(paused), asks=asks, usage=usage)
+    ]
+    return TurnResult(conversation=conversation.dump_paused(paused), asks=tuple(asks), usage=usage)

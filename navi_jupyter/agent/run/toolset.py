@@ -18,15 +18,14 @@ from pydantic_ai.toolsets.abstract import ToolsetTool
 from pydantic_core import SchemaValidator, core_schema
 
 from ...errors import NaviError
-from ...json_input import well_formed
 from ...log_setup import get_logger
 from ...model.runs import Effect, Permission
-from ...ports.agent import ToolContext, stop_reached, tool_call
+from ...ports.agent import Ask, ToolContext, call_expects, stop_reached, tool_call
 from ...redaction import redact
 from ...text import plural
-from ..tools.base import Tool, ToolOutput, call_recorded, refusal
-from ..tools.result_text import cut, render
-from .approvals import ApprovalGate, rejected_call
+from ..tools.base import Tool, ToolOutput, call_recorded, describe_call, refusal
+from ..tools.result_text import cut, readable, render
+from .approvals import ApprovalGate, approval_question, rejected_call
 from .event_translation import Translator
 
 log = get_logger("agent")
@@ -35,6 +34,10 @@ log = get_logger("agent")
 _ANY_OBJECT = SchemaValidator(core_schema.dict_schema())
 # Corrections of a call are bounded by the run's number of requests, not by pydantic-ai's retries.
 _UNLIMITED_RETRIES = 1_000_000
+_CHANGED = (
+    "What this call works on was changed after the user was asked about it, so it was not made. Look at it as it is "
+    "now and call again if it is still right: the user is asked again, with what is there then."
+)
 _MAX_IMAGES = 8  # of one call that a model is given
 
 
@@ -58,6 +61,8 @@ class AgentToolset(AbstractToolset[None]):
         # By our id of the call: the arguments that the user put in place of the model's.
         self.edited: dict[str, dict[str, Any]] = {}
         self.questions: dict[str, str | None] = {}  # by our id of a call that waits: its question in its own words
+        self.shown: dict[str, str | None] = {}
+        """By our id of a call that the user has approved: the fingerprint of what they were shown."""
         self.pausing = False  # set when a call of the present response waits for the user in the database
 
     @property
@@ -92,8 +97,10 @@ class AgentToolset(AbstractToolset[None]):
         """Execute one call, in a task of its own. Raises ApprovalRequired, and ToolFailed for the model to read."""
         call_id = self._translator.our_id(ctx.tool_call_id or "")
         tool_call.set(call_id)
+        call_expects.set(None)
         found = self._tools[name]
         args, note = await self._approved_args(found, tool_args, call_id, answered=ctx.tool_call_approved)
+        await self._check_unchanged(found, args, call_id)
         return self._tool_return(await self._output(found, args, call_id), note)
 
     async def _approved_args(
@@ -109,13 +116,33 @@ class AgentToolset(AbstractToolset[None]):
                 self.questions[call_id or ""] = verdict.question
                 raise ApprovalRequired
             case Permission.ASK if not answered:
-                decision = await self._gate.ask(tool, args, call_id, verdict.question)
+                description = await describe_call(tool, args, self._context)
+                decision = await self._gate.ask(tool, args, call_id, verdict.question, description)
+                self.shown[call_id or ""] = description.fingerprint
                 if not decision.approved:
                     raise ToolFailed(rejected_call(decision.message))
                 return decision.args or args, _note_of_change(decision.args)
             case Permission.ASK | Permission.ALLOW:
                 # After a pause pydantic-ai has put the user's arguments in place already.
                 return args, _note_of_change(self.edited.get(call_id or ""))
+
+    async def _check_unchanged(self, tool: Tool, args: Mapping[str, Any], call_id: str | None) -> None:
+        """What the user was shown is what is done. Raises ToolFailed where it is not so any more."""
+        shown = self.shown.get(call_id or "")
+        if shown is None:
+            return
+        now = await describe_call(tool, args, self._context)
+        if now.fingerprint != shown:
+            raise ToolFailed(rejected_call(_CHANGED, "changed_since_asked"))
+        # Between here and the work there is time for one more change: the tool looks once more.
+        call_expects.set(now.expects)
+
+    async def question(self, name: str, args: dict[str, Any], call_id: str) -> Ask:
+        """The question about a call that waits, with what it would do as things are now."""
+        tool = self._tools[name]
+        description = await describe_call(tool, args, self._context)
+        own_words = self.questions.get(call_id)
+        return approval_question(name, args, call_id, own_words, source=tool.source, description=description)
 
     async def _output(self, tool: Tool, args: Mapping[str, Any], call_id: str | None) -> ToolOutput:
         """The output of the tool. What it raises becomes a failed output: the run goes on."""
@@ -171,5 +198,5 @@ def _note_of_change(args: Mapping[str, Any] | None) -> str:
 
 
 def _failed_output(tool: Tool, why: str) -> ToolOutput:
-    message = redact(well_formed(cut(f"{tool.name} failed: {why}", limit=2000)))
+    message = redact(readable(cut(f"{tool.name} failed: {why}", limit=2000)))
     return ToolOutput(content={"error": "tool_failed", "message": message}, failed=True)

@@ -10,18 +10,22 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Protocol, TypeVar, get_type_hints, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from ...errors import NaviError, ToolUnavailable
-from ...model.runs import Effect
+from ...log_setup import get_logger
+from ...model.runs import CallDetail, Effect
 from ...output_text import OutputImage
 from ...ports.agent import ToolContext
+from .call_details import CallDescription, argument_parts, fingerprint_of, text_part
 
 T = TypeVar("T")
+
+log = get_logger("agent")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +42,10 @@ Question = Callable[[Mapping[str, Any], ToolContext], Awaitable[str | None]]
 NaviError, such as ToolDenied, for a call that is not to be made at all."""
 
 
+Describes = Callable[[Mapping[str, Any], ToolContext], Awaitable[CallDescription]]
+"""From the arguments of a call, as the model gave them, to what it would do. Raises NaviError where it would fail."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tool:
     """A function that a model can call in a run."""
@@ -51,6 +59,7 @@ class Tool:
     call: Callable[[Mapping[str, Any]], Awaitable[ToolOutput]]
     source: str = "builtin"  # `builtin`, `package:<distribution>`, `kernel`, `mcp:<server>`
     asks: Question | None = None  # what a call of it asks the user first, whatever permits it
+    describes: Describes | None = None  # what the user sees of a call; None: its arguments
 
 
 # What changes nothing outside Navi. `OUTSIDE` is not among them: it stands for what is not known.
@@ -64,6 +73,39 @@ async def call_recorded(tool: Tool, args: Mapping[str, Any], context: ToolContex
     if tool.effect not in _HARMLESS or tool.name in _NOT_REPEATABLE:
         await context.record_effect(tool.name)
     return await tool.call(args)
+
+
+async def describe_call(tool: Tool, args: Mapping[str, Any], context: ToolContext) -> CallDescription:
+    """What a call of the tool would do, for the user who decides about it. Never raises."""
+    try:
+        if tool.describes is None:
+            described = CallDescription(details=tuple(argument_parts(args)))
+        else:
+            described = await tool.describes(args, context)
+    except NaviError as error:
+        described = _undescribed(args, f"As things are now the call would fail: {error.message}")
+    except Exception as error:  # arguments are a model's, and tools are other people's code: asked about all the same
+        log.warning("call_not_described", tool=tool.name, error=type(error).__name__, exc_info=True)
+        described = _undescribed(args, f"This call could not be described ({type(error).__name__}).")
+    return replace(described, details=(*_whose(tool), *described.details))
+
+
+def _undescribed(args: Mapping[str, Any], why: str) -> CallDescription:
+    # It has a fingerprint, so that it is asked about again once it can be described.
+    parts = (*argument_parts(args), text_part("Note", why))
+    return CallDescription(details=parts, fingerprint=fingerprint_of("undescribed", why))
+
+
+def _whose(tool: Tool) -> Sequence[CallDetail]:
+    """Whose tool it is, where it is not Navi's own; what another program writes about it is labelled as such."""
+    kind, _, name = tool.source.partition(":")
+    label = {"mcp": "Tool of the MCP server", "package": "Tool of the package", "kernel": "Function in your kernel"}
+    if kind not in label:
+        return ()
+    parts = [text_part(label[kind], name or tool.name)]
+    if tool.description:
+        parts.append(text_part("What it says about itself", tool.description, foreign=True))
+    return parts
 
 
 def available(part: T | None, name: str) -> T:
@@ -139,6 +181,7 @@ def tool(
     name: str | None = None,
     source: str = "builtin",
     asks: Question | None = None,
+    describes: Describes | None = None,
 ) -> Tool:
     """``function`` as a tool: its signature is the schema, its docstring the description, its result the content.
 
@@ -168,4 +211,5 @@ def tool(
         call=call,
         source=source,
         asks=asks,
+        describes=describes,
     )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from ...errors import ToolUnavailable
 from ...model.runs import Effect
-from ...ports.agent import tool_context
+from ...ports.agent import ToolContext, tool_context
 from .base import ToolOutput, tool
+from .call_details import CallDescription, argument_parts, text_part
 
 
 async def delegate(
@@ -44,6 +46,12 @@ async def delegate(
     return ToolOutput(content=content | ({"so_far": result.answer} if result.answer else {}), failed=True)
 
 
+async def _describe(args: Mapping[str, Any], context: ToolContext) -> CallDescription:
+    profile = args.get("profile") or f"{context.session.profile} (this conversation's own)"
+    details = [text_part("Profile of the subagent", profile), text_part("Task", args.get("task", ""))]
+    return CallDescription(details=(*details, *argument_parts(args, ("task", "profile"))))
+
+
 # It only reads: the calls of a subagent's own tools are approved one by one when it makes them.
-DELEGATE = tool(delegate, Effect.READ)
+DELEGATE = tool(delegate, Effect.READ, describes=_describe)
 TOOLS = (DELEGATE,)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import codecs
+import hashlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ...errors import FileRefused
+from ...errors import FileRefused, NotFound
 from ...model.runs import Effect
-from ...ports.agent import tool_context
-from ...ports.jupyter import Files
+from ...ports.agent import ToolContext, call_expects, tool_context
+from ...ports.jupyter import NO_FILE, Files
 from .base import ToolOutput, available, tool
+from .call_details import CallDescription, argument_parts, change_part, code_part, fingerprint_of, text_part
 
 PAGE = 24_000  # characters that one call returns
+_COMPARED = 4_000_000  # bytes of a file that is compared with what replaces it
 Path = Annotated[str, Field(description="From the server's folder, with slashes.", max_length=4096)]
 
 
@@ -97,12 +101,53 @@ async def write_file(
 
     A file that is replaced keeps its encoding and its line ends, and has a newline at its end if it had one: write \\n.
     """
-    return await _files().write(path, content, expected_sha256=expected_sha256, encoding=encoding)
+    # What the user has approved to replace; the model's own condition is one of the same file.
+    shown = call_expects.get()
+    expected = shown if shown is not None and _may_stand_for(shown, expected_sha256) else expected_sha256
+    return await _files().write(path, content, expected_sha256=expected, encoding=encoding)
+
+
+def _may_stand_for(shown: str, wanted: str | None) -> bool:
+    return wanted is None or shown.startswith(wanted.lower())
+
+
+async def _describe_write(args: Mapping[str, Any], context: ToolContext) -> CallDescription:
+    files = available(context.jupyter.files, "files on its own disk")
+    path, content = str(args.get("path")), str(args.get("content", ""))
+    head = (text_part("Path", path), *argument_parts(args, ("path", "content")))
+    language = path.rpartition(".")[2] if "." in path else None
+    try:
+        before = await files.read_bytes(path, limit=_COMPARED)
+    except NotFound:
+        detail = code_part("New file", content, language)
+        return CallDescription(details=(*head, detail), fingerprint=fingerprint_of(path, NO_FILE), expects=NO_FILE)
+    except FileRefused as error:
+        page = await files.page(path, lines=1)
+        note = text_part("Note", f"It replaces a file of {page.size:,} bytes, which is not compared: {error.message}")
+        detail = code_part("New content of the file", content, language)
+        known = fingerprint_of(path, page.sha256 or page.size)
+        return CallDescription(details=(*head, note, detail), fingerprint=known, expects=page.sha256)
+    digest = hashlib.sha256(before).hexdigest()
+    # Line ends are kept as the file has them, whatever the content has: they are no change.
+    detail = await change_part(
+        "Change of the file", _text_of(before).replace("\r\n", "\n"), content.replace("\r\n", "\n")
+    )
+    return CallDescription(details=(*head, detail), fingerprint=fingerprint_of(path, digest), expects=digest)
+
+
+def _text_of(content: bytes) -> str:
+    """The text of a file for the comparison; what is no text is shown by the characters of its bytes."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", errors="replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
 
 
 TOOLS = (
     tool(list_files, Effect.READ),
     tool(read_file, Effect.READ),
     tool(search_files, Effect.READ),
-    tool(write_file, Effect.WRITE),
+    tool(write_file, Effect.WRITE, describes=_describe_write),
 )

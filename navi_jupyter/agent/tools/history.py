@@ -19,6 +19,7 @@ from ...timetext.days import read_past
 from ...timetext.format import say_time
 from ..history_summary import SummarizedTurn, since_last_here, summarize_history
 from .base import available, tool
+from .call_details import CallDescription, argument_parts, text_part
 
 
 async def session_history(
@@ -145,5 +146,20 @@ def _described(fact: Fact) -> dict[str, Any]:
     return {"id": fact.id, "text": fact.text, "since": fact.created_at.date().isoformat(), "source": fact.source}
 
 
+async def _describe_remember(args: Mapping[str, Any], context: ToolContext) -> CallDescription:  # noqa: ARG001
+    return CallDescription(details=(text_part("Remembered for all your later conversations", args.get("text", "")),))
+
+
+async def _describe_forget(args: Mapping[str, Any], context: ToolContext) -> CallDescription:
+    facts, _ = await available(context.memory, "memory").facts(context.user_id, limit=200)
+    found = next((fact.text for fact in facts if fact.id == args.get("id")), None)
+    details = argument_parts(args) if found is None else [text_part("Forgotten", found)]
+    return CallDescription(details=tuple(details))
+
+
 TOOLS = (tool(session_history, Effect.READ), tool(current_time, Effect.READ))
-MEMORY_TOOLS = (tool(remember, Effect.NOTE), tool(search_memory, Effect.READ), tool(forget, Effect.NOTE))
+MEMORY_TOOLS = (
+    tool(remember, Effect.NOTE, describes=_describe_remember),
+    tool(search_memory, Effect.READ),
+    tool(forget, Effect.NOTE, describes=_describe_forget),
+)

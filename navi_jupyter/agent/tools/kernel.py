@@ -13,6 +13,7 @@ from ...output_text import OutputImage, output_images, outputs_text
 from ...ports.agent import ToolContext, tool_context
 from ...ports.jupyter import Execution, Kernels, KernelState
 from .base import ToolOutput, available, tool
+from .call_details import CallDescription, argument_parts, code_part, text_part
 from .output import OutputFeed
 from .result_text import LongOutputs
 
@@ -140,12 +141,26 @@ def _state(state: KernelState) -> dict[str, Any]:
     return {name: value for name, value in described.items() if value is not None}
 
 
+async def _describe_code(args: Mapping[str, Any], context: ToolContext) -> CallDescription:  # noqa: ARG001
+    code = code_part("Code that runs in your kernel", str(args.get("code", "")))
+    return CallDescription(details=(*argument_parts(args, ("code",)), code))
+
+
+async def _describe_kernel(args: Mapping[str, Any], context: ToolContext) -> CallDescription:  # noqa: ARG001
+    """Of an interrupt or a restart: which kernel, and what it does now."""
+    state = await available(context.jupyter.kernels, "kernels").state(context.session)
+    details = [text_part("Kernel", f"{state.kernel_name or 'of this notebook'}, {state.status}")]
+    if state.busy_with:
+        details.append(code_part("What it runs now", state.busy_with))
+    return CallDescription(details=tuple(details))
+
+
 TOOLS = (
     tool(list_variables, Effect.READ),
     tool(inspect_variable, Effect.READ),
-    tool(run_code, Effect.RUN),
+    tool(run_code, Effect.RUN, describes=_describe_code),
     tool(read_output, Effect.READ),
     tool(kernel_status, Effect.READ),
-    tool(interrupt_kernel, Effect.RUN),
-    tool(restart_kernel, Effect.RUN),
+    tool(interrupt_kernel, Effect.RUN, describes=_describe_kernel),
+    tool(restart_kernel, Effect.RUN, describes=_describe_kernel),
 )

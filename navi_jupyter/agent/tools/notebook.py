@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ...errors import CellNotFound, InvalidRequest
-from ...model.runs import Effect
+from ...model.runs import CallDetail, Effect
 from ...output_text import outputs_text
-from ...ports.agent import ToolContext, tool_context
+from ...ports.agent import ToolContext, call_expects, tool_context
 from ...ports.jupyter import Cell, Notebook, Notebooks, kernel_name_of
 from ...text import one_line, truncate_middle
 from .base import ToolOutput, available, tool
+from .call_details import CallDescription, argument_parts, change_part, code_part, fingerprint_of, text_part
 from .kernel import TRACEBACK, Timeout, images_of, output_of
 from .output import OutputFeed
 
@@ -95,11 +96,10 @@ async def edit_cell(
     notebooks, context = _notebooks()
     if (source is None) == (search is None):
         raise InvalidRequest("Give either source or search.", field="source")
+    if expected is None:
+        expected = call_expects.get()
     if source is None:
-        found = chosen_cells((await notebooks.read(context.session, path)).cells, cell)
-        if len(found) != 1:
-            raise InvalidRequest("Name one cell.", field="cell")
-        now = found[0]
+        now = _one_cell(await notebooks.read(context.session, path), cell)
         # By id from here on, and only if it still is what was searched: a user may change the notebook meanwhile.
         cell, expected = now.id, now.source if expected is None else expected
         source = replaced(now.source, search or "", replace)
@@ -109,7 +109,7 @@ async def edit_cell(
 async def delete_cell(cell: CellArgument, path: PathArgument = None) -> Mapping[str, Any]:
     """Take a cell out of a notebook. You get its source, should it be needed again."""
     notebooks, context = _notebooks()
-    gone = await notebooks.delete(context.session, cell, path=path)
+    gone = await notebooks.delete(context.session, cell, expected=call_expects.get(), path=path)
     return {"deleted": gone.id, "index": gone.index, "source": truncate_middle(gone.source, SOURCE, head=2 / 3)}
 
 
@@ -120,8 +120,18 @@ async def run_cell(cell: CellArgument, timeout: Timeout = 300.0, path: PathArgum
     """
     notebooks, context = _notebooks()
     async with OutputFeed(context) as feed:
-        done = await notebooks.run(context.session, cell, on_output=feed.take, timeout=timeout, path=path)
+        done = await notebooks.run(
+            context.session, cell, on_output=feed.take, timeout=timeout, expected=call_expects.get(), path=path
+        )
     return await output_of(done, context)
+
+
+def _one_cell(notebook: Notebook, cell: str) -> Cell:
+    """Raises CellNotFound, InvalidRequest."""
+    found = chosen_cells(notebook.cells, cell)
+    if len(found) != 1:
+        raise InvalidRequest("Name one cell.", field="cell")
+    return found[0]
 
 
 def chosen_cells(cells: Sequence[Cell], which: str | None) -> list[Cell]:
@@ -228,10 +238,93 @@ def _reference(cell: Cell) -> Mapping[str, Any]:
     return {"cell": cell.id, "index": cell.index, "kind": cell.kind}
 
 
+async def _named_notebook(args: Mapping[str, Any], context: ToolContext) -> Notebook:
+    notebooks = available(context.jupyter.notebooks, "notebooks")
+    path = args.get("path")
+    return await notebooks.read(context.session, None if path is None else str(path))
+
+
+async def _named_cell(args: Mapping[str, Any], context: ToolContext) -> tuple[Notebook, Cell]:
+    """The notebook and the cell that the arguments of a call name. Raises NaviError."""
+    notebook = await _named_notebook(args, context)
+    return notebook, _one_cell(notebook, str(args.get("cell")))
+
+
+def _place(notebook: Notebook, cell: Cell) -> str:
+    count = "" if cell.kind != "code" else f", In [{cell.execution_count or ' '}]"
+    return f"{cell.kind} cell {cell.index + 1} of {len(notebook.cells)}{count}, id {cell.id}"
+
+
+def _language(notebook: Notebook, kind: str) -> str:
+    if kind != "code":
+        return kind
+    metadata = notebook.metadata
+    found = [metadata.get(name) for name in ("kernelspec", "language_info")]
+    spec, info = [one if isinstance(one, Mapping) else {} for one in found]
+    return str(spec.get("language") or info.get("name") or "python")
+
+
+async def _describe_run(args: Mapping[str, Any], context: ToolContext) -> CallDescription:
+    notebook, cell = await _named_cell(args, context)
+    details = (
+        text_part("Notebook", notebook.path),
+        text_part("Cell", _place(notebook, cell)),
+        *argument_parts(args, ("cell", "path")),
+        code_part("Source of the cell", cell.source, _language(notebook, cell.kind)),
+    )
+    return _of_cell(notebook, cell, *details)
+
+
+async def _describe_edit(args: Mapping[str, Any], context: ToolContext) -> CallDescription:
+    notebook, cell = await _named_cell(args, context)
+    source, search = args.get("source"), args.get("search")
+    after = replaced(cell.source, str(search), str(args.get("replace") or "")) if source is None else str(source)
+    details = (
+        text_part("Notebook", notebook.path),
+        text_part("Cell", _place(notebook, cell)),
+        *argument_parts(args, ("cell", "path", "source", "search", "replace", "expected")),
+        await change_part("Change of the cell", cell.source, after),
+    )
+    return _of_cell(notebook, cell, *details)
+
+
+async def _describe_delete(args: Mapping[str, Any], context: ToolContext) -> CallDescription:
+    notebook, cell = await _named_cell(args, context)
+    details = (
+        text_part("Notebook", notebook.path),
+        text_part("Cell", _place(notebook, cell)),
+        await change_part("What is deleted", cell.source, ""),
+    )
+    return _of_cell(notebook, cell, *details)
+
+
+async def _describe_insert(args: Mapping[str, Any], context: ToolContext) -> CallDescription:
+    notebook = await _named_notebook(args, context)
+    kind, after = str(args.get("kind") or "code"), args.get("after")
+    before = None if after in (None, "start") else _one_cell(notebook, str(after))
+    place = "at the beginning" if after == "start" else f"at the end, after {len(notebook.cells)} cells"
+    if before is not None:
+        place = f"after the {_place(notebook, before)}"
+    return CallDescription(
+        details=(
+            text_part("Notebook", notebook.path),
+            text_part("Place", place),
+            *argument_parts(args, ("after", "path", "source")),
+            code_part("New cell", str(args.get("source", "")), _language(notebook, kind)),
+        ),
+        fingerprint=fingerprint_of(notebook.path, before.id if before is not None else after),
+    )
+
+
+def _of_cell(notebook: Notebook, cell: Cell, *details: CallDetail) -> CallDescription:
+    known = fingerprint_of(notebook.path, cell.id, cell.kind, cell.source)
+    return CallDescription(details=details, fingerprint=known, expects=cell.source)
+
+
 TOOLS = (
     tool(read_notebook, Effect.READ),
-    tool(insert_cell, Effect.WRITE),
-    tool(edit_cell, Effect.WRITE),
-    tool(delete_cell, Effect.WRITE),
-    tool(run_cell, Effect.RUN),
+    tool(insert_cell, Effect.WRITE, describes=_describe_insert),
+    tool(edit_cell, Effect.WRITE, describes=_describe_edit),
+    tool(delete_cell, Effect.WRITE, describes=_describe_delete),
+    tool(run_cell, Effect.RUN, describes=_describe_run),
 )

@@ -32,6 +32,8 @@ from ...text import join_words
 from ...timetext.format import say, say_meaning, say_time
 from ...timetext.phrases import read_until, read_when
 from .base import tool
+from .call_details import CallDescription
+from .recall_details import describe_change, describe_condition, describe_new, described
 
 
 def recall_info(recall: Recall, zone: str) -> dict[str, Any]:
@@ -373,13 +375,23 @@ async def recall_when_true(
     return {"recall": recall_info(recall, zone), "timezone": zone}
 
 
+async def _describe_change(args: Mapping[str, Any], context: ToolContext) -> CallDescription:
+    return await describe_change(await _recall_named(context, str(args.get("recall_id"))), args, context)
+
+
+async def _describe_named(args: Mapping[str, Any], context: ToolContext) -> CallDescription:
+    recall = await _recall_named(context, str(args.get("recall_id")))
+    details, known = described(recall, context.session.timezone)
+    return CallDescription(details=tuple(details), fingerprint=known)
+
+
 TOOLS = (
-    tool(create_recall, Effect.NOTE, asks=_asks_for_new),
+    tool(create_recall, Effect.NOTE, asks=_asks_for_new, describes=describe_new),
     tool(list_recalls, Effect.READ),
-    tool(change_recall, Effect.NOTE, asks=_asks_for_change),
-    tool(pause_recall, Effect.NOTE),
-    tool(resume_recall, Effect.NOTE, asks=_asks_to_resume),
-    tool(cancel_recall, Effect.NOTE),
+    tool(change_recall, Effect.NOTE, asks=_asks_for_change, describes=_describe_change),
+    tool(pause_recall, Effect.NOTE, describes=_describe_named),
+    tool(resume_recall, Effect.NOTE, asks=_asks_to_resume, describes=_describe_named),
+    tool(cancel_recall, Effect.NOTE, describes=_describe_named),
 )
 # It is code that the kernel executes again and again: it needs a kernel, and asks as running code does.
-CONDITION_TOOLS = (tool(recall_when_true, Effect.RUN, asks=_asks_for_condition),)
+CONDITION_TOOLS = (tool(recall_when_true, Effect.RUN, asks=_asks_for_condition, describes=describe_condition),)

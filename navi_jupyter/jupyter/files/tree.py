@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from ...errors import FileConflict, FileRefused, InvalidRequest, NotFound
+from ...ports.jupyter import NO_FILE
 
 MAX_LINKS = 40  # symbolic links on one path, as the Linux kernel has it
 MAX_PATH = 4096
@@ -341,6 +342,10 @@ def _check_expected(place: ResolvedPath, path: str, expected: str | None) -> Non
     if expected is None:
         return
     wanted = expected.strip().lower()
+    if wanted == NO_FILE:
+        if place.status is not None:
+            raise FileConflict(f"There is a file {path} now: read it first.", field="path")
+        return
     if not 8 <= len(wanted) <= 64:
         raise InvalidRequest("A SHA-256 has 64 hexadecimal digits; the first eight will do.", field="expected_sha256")
     if place.status is None:

@@ -51,9 +51,10 @@ class EditCell:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeleteCell:
-    """Remove a cell."""
+    """Remove a cell; with ``expected`` only if that is its source now."""
 
     cell: str
+    expected: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,11 +112,16 @@ def place_of(change: InsertCell, ids: Sequence[str]) -> int:
     return 0 if change.after == "start" else find(ids, change.after) + 1
 
 
-def check_expected(change: EditCell, source: str) -> None:
+def check_expected(change: EditCell | DeleteCell, source: str) -> None:
     """Raises NotebookConflict."""
-    if change.expected is not None and with_newlines(change.expected) != with_newlines(source):
+    check_source(change.cell, source, change.expected)
+
+
+def check_source(cell: str, source: str, expected: str | None) -> None:
+    """Raises NotebookConflict unless the source of the cell is the expected one."""
+    if expected is not None and with_newlines(expected) != with_newlines(source):
         raise NotebookConflict(
-            f"Cell {change.cell} was changed meanwhile; it is now {len(source)} characters long: read it again."
+            f"Cell {cell} was changed meanwhile; it is now {len(source)} characters long: read it again."
         )
 
 
@@ -219,6 +225,7 @@ def apply(content: Content, change: CellChange) -> Cell:
         return as_cell(cells[index], index)
     index = find(ids, change.cell)
     if isinstance(change, DeleteCell):
+        check_expected(change, joined(cells[index]["source"]))
         return as_cell(cells.pop(index), index)
     if isinstance(change, EditCell):
         before = joined(cells[index].get("source"))

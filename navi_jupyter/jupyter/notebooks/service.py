@@ -22,7 +22,7 @@ from ..files.service import LocalFiles
 from ..files.tree import Tree, split
 from ..kernels.jupyter_services import JupyterServices
 from ..kernels.lookup import has_page
-from .cells import CellChange, DeleteCell, EditCell, InsertCell, RecordOutputs, checked, find
+from .cells import CellChange, DeleteCell, EditCell, InsertCell, RecordOutputs, check_source, checked, find
 from .contents import StoredNotebooks
 from .identity import id_of, set_id
 from .links import AnotherNotebook, NotebookLinks, NotebookOwner
@@ -71,19 +71,19 @@ class NotebookService:
         self, session: Session, source: str, *, kind: str = "code", after: str | None = None, path: str | None = None
     ) -> Cell:
         """Raises CellNotFound, NotebookConflict, NotebookNotFound, FileRefused."""
-        change = InsertCell.of(source, kind, after)
-        return (await self._change(session, path, change))[0]
+        return (await self._change(session, path, InsertCell.of(source, kind, after)))[0]
 
     async def edit(
         self, session: Session, cell: str, source: str, *, expected: str | None = None, path: str | None = None
     ) -> Cell:
         """Raises as ``insert``."""
-        change = EditCell(cell=cell, source=checked(source), expected=expected)
-        return (await self._change(session, path, change))[0]
+        return (await self._change(session, path, EditCell(cell=cell, source=checked(source), expected=expected)))[0]
 
-    async def delete(self, session: Session, cell: str, *, path: str | None = None) -> Cell:
+    async def delete(
+        self, session: Session, cell: str, *, expected: str | None = None, path: str | None = None
+    ) -> Cell:
         """The cell as it was. Raises as ``insert``."""
-        return (await self._change(session, path, DeleteCell(cell=cell)))[0]
+        return (await self._change(session, path, DeleteCell(cell=cell, expected=expected)))[0]
 
     async def run(
         self,
@@ -92,6 +92,7 @@ class NotebookService:
         *,
         on_output: OnOutput | None = None,
         timeout: float | None = None,
+        expected: str | None = None,
         path: str | None = None,
     ) -> Execution:
         """Raises as ``insert`` and as ``Kernels.execute``.
@@ -105,6 +106,7 @@ class NotebookService:
         target = notebook.cells[find([one.id for one in notebook.cells], cell)]
         if target.kind != "code":
             raise InvalidRequest(f"Cell {cell} is {target.kind}; only code cells run.", field="cell")
+        check_source(cell, target.source, expected)
         # Another notebook's cells run in that notebook's kernel, not in the session's.
         own = owner is not None or where == self._own_path(session)
         runs_in = session if own else session.but(id="", notebook_path=where, kernel_id=None)

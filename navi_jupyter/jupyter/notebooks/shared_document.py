@@ -157,6 +157,7 @@ class SharedNotebook:
         index = find(ids, change.cell)
         if isinstance(change, DeleteCell):
             cell = self._cell(index, change.cell)
+            check_expected(change, cell.source)
             with self._document.ydoc.transaction():
                 del self._cells[index]
                 if len(self._cells) == 0:  # a notebook that is open has at least one

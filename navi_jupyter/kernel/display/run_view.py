@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from ...output_text import patched
-from ...text import plain_number
 
 Envelope = dict[str, Any]
 Status = Literal["sent", "queued", "running", "completed", "waiting", "stopped", "failed", "withdrawn"]
@@ -319,5 +318,5 @@ def _text_of(content: Any) -> str:
 
 def _progress(content: dict[str, Any]) -> str:
     done, total = content.get("progress"), content.get("total")
-    share = "" if done is None else plain_number(done) + (f"/{plain_number(total)}" if total else "")
+    share = f"{done:g}/{total:g}" if done is not None and total else "" if done is None else f"{done:g}"
     return " ".join(part for part in (share, str(content.get("message") or "")) if part)
