@@ -18,6 +18,8 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from .json_input import load_json
+
 T = TypeVar("T")
 KeyPath = tuple[str | int, ...]  # keys and indices, from the top
 Stamp = tuple[int, ...]  # changes when the file does
@@ -148,7 +150,7 @@ def _parse(path: Path, max_bytes: int) -> Document:
         raise ConfigError(f"{path}: the file is not UTF-8 text") from None
     kind = "JSON" if path.suffix == ".json" else "TOML"
     try:
-        content = tomllib.loads(text) if kind == "TOML" else json.loads(text) if text.strip() else None
+        content = tomllib.loads(text) if kind == "TOML" else load_json(text) if text.strip() else None
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path}:{error.lineno}: not JSON: {error.msg} (column {error.colno})") from None
     except tomllib.TOMLDecodeError as error:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from .json_input import well_formed
+
 
 class NaviError(Exception):
     """A failure that its reader can act on.
@@ -23,8 +25,9 @@ class NaviError(Exception):
         cls.code, cls.status = code or cls.code, status or cls.status
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        # Messages quote what came from outside.
+        self.message = well_formed(message)
+        super().__init__(self.message)
         self.field = field
 
 
@@ -106,6 +109,10 @@ class StoreForeign(StoreError, code="store_not_ours"):
 
 class StoreTooNew(StoreError, code="store_too_new"):
     """The database was written by a newer version of navi-jupyter."""
+
+
+class StoreReplaced(StoreError, code="store_replaced"):
+    """The database was deleted, moved or replaced while it was open; what was in it is kept in a file beside it."""
 
 
 class StoreDamaged(StoreError, code="store_damaged"):

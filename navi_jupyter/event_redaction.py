@@ -37,7 +37,8 @@ def scrubbed(event: Event) -> Event:
         case ActivitySnapshot() | ActivityDelta() | Custom() | SubagentFinished() | SubagentError() | ToolCallStart():
             wire = event.wire()
             clean = scrub(wire)
-            return event if clean is wire else type(event).model_validate_json(clean)
+            # ``wire`` has U+FFFD where the event has what cannot be stored: followers see what the log has.
+            return event if clean is wire and "\ufffd" not in wire else type(event).model_validate_json(clean)
         case _:
             return event
 

@@ -7,14 +7,17 @@ Not responsible for numbering or storing: that is the log.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticSerializationError
 
 from .clock import timestamp
+from .json_input import well_formed_json, well_formed_value
 from .model.sessions import Origin, Session
 
 
@@ -25,8 +28,15 @@ class Event(BaseModel):
     type: str
 
     def wire(self) -> str:
-        """The body as JSON text."""
-        return self.model_dump_json(by_alias=True, exclude_none=True)
+        """The body as JSON text, its texts well-formed: what tools and kernels put into ``Any`` need not be."""
+        try:
+            text = self.model_dump_json(by_alias=True, exclude_none=True)
+        except PydanticSerializationError as error:
+            if "surrogates not allowed" not in str(error):
+                raise
+            body = well_formed_value(self.model_dump(mode="json", by_alias=True, exclude_none=True))
+            text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+        return well_formed_json(text) if "\\u0000" in text else text
 
 
 class Attributed(Event):

@@ -5,6 +5,7 @@ Not responsible for what a caller says about the part that was left out: it give
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 
@@ -71,6 +72,17 @@ def terminal_text(text: str) -> str:
 def plural(count: int, noun: str, plural_noun: str | None = None) -> str:
     """``1 recall``, ``2 recalls``, ``1,000 recalls``."""
     return f"{count:,} {noun if count == 1 else plural_noun or noun + 's'}"
+
+
+def with_article(noun: str) -> str:
+    """``an integer``, ``a number``."""
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+
+
+def plain_number(value: float) -> str:
+    """A number as a person writes it: ``9007199254740992``, ``0.5``; never with an exponent where it is an integer."""
+    whole = isinstance(value, int) or (math.isfinite(value) and value.is_integer())
+    return str(int(value)) if whole else f"{value:.12g}"
 
 
 def join_words(words: Iterable[str], last: str = "and") -> str:

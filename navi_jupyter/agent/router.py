@@ -7,7 +7,6 @@ never at start. Each has a second to answer, and an answer is used again for a m
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -18,6 +17,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
 from ..errors import InvalidRequest
 from ..events import Event
+from ..json_input import load_json
 from ..log_setup import get_logger
 from ..ports.agent import AgentLoop, ToolContext, Turn, TurnResult
 from .offline.backend import OfflineBackend
@@ -171,6 +171,6 @@ async def _ask(url: str, secret: str | None) -> ServerModels:
 
 
 def _names(body: bytes) -> Iterator[str]:
-    for one in json.loads(body)["data"][:_MAX_MODELS]:
+    for one in load_json(body)["data"][:_MAX_MODELS]:
         if isinstance(one, dict) and isinstance(one.get("id"), str):
             yield one["id"][:150]

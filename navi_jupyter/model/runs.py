@@ -104,7 +104,7 @@ class Effect(StrEnum):
     WRITE = "write"  # changes files or notebooks. Asks by default.
     RUN = "run"  # executes code. Asks by default.
     OUTSIDE = "outside"
-    """Another program's (MCP, a package, a function of the user's) that does not say it only reads. Asks by default."""
+    """Another program's (MCP, a package, a function of the user's) that is not known to only read. Asks by default."""
 
 
 class KernelFunction(Value):

@@ -19,6 +19,7 @@ from ..model.runs import Interrupt
 from ..model.sessions import Failure, OriginKind, Run, RunStatus
 from ..ports.agent import AgentLoop, ToolContext, Turn, TurnResult, tool_call, tool_context
 from ..ports.transactions import SessionTx
+from ..text import plain_number
 from .dependencies import SessionDependencies
 from .event_writer import EventWriter
 from .interrupts import PausableTimeout, RunInterrupts, opened
@@ -189,7 +190,7 @@ class ActiveRun:
             case None:
                 failure = Failure(code="internal_error", message="The backend ended without a result.")
             case TimeoutError():
-                seconds = f"{self._seconds:g}"
+                seconds = plain_number(self._seconds)
                 failure = Failure(code="timed_out", message=f"The run took longer than {seconds} seconds.")
                 return Ending(RunStatus.TIMED_OUT, failure)
             case RunFailed():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from ..errors import InvalidRequest, InvalidSchedule, NaviError
+from ..json_input import decoded, load_json, well_formed_json
 from .wire import INPUTS
 
 _ADAPTERS: dict[str, TypeAdapter[Any]] = {}
@@ -31,11 +31,12 @@ def parse(name: str, text: bytes | str) -> Any:
     if adapter is None:  # built at first use: an adapter of a union costs milliseconds
         adapter = _ADAPTERS[name] = TypeAdapter(INPUTS[name])
     try:
+        text = well_formed_json(decoded(text))
         # Strict: "5" for 5, or 1 for true, is a mistake of the client that would else show up later.
         return adapter.validate_json(text, strict=True)
     except ValidationError as error:
         raise _error_of(error, text) from None
-    except (RecursionError, UnicodeError):
+    except UnicodeError:
         raise InvalidRequest("The body is not valid JSON.", field="body") from None
 
 
@@ -56,8 +57,8 @@ def _field_path(location: tuple[int | str, ...], text: bytes | str) -> str:
     if not location:
         return "body"
     try:
-        here: Any = json.loads(text)
-    except (ValueError, RecursionError):
+        here: Any = load_json(text)
+    except ValueError:
         return "body"
     path: list[str] = []
     for place, part in enumerate(location):

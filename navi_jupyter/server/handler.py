@@ -160,10 +160,13 @@ class ApiHandler(NaviHandler, APIHandler):
 
     async def _serve(self, path: str) -> None:
         # Health must answer at once, also while the start is waiting for something.
-        if path == "health" and self.lifecycle.services is None:
-            await self.authorize("read")
-            await self._write_unhealthy()
-            return
+        if path == "health":
+            services = self.lifecycle.services
+            failure = None if services is None else await services.sessions.store.failure()
+            if services is None or failure is not None:
+                await self.authorize("read")
+                await self._write_unhealthy(failure)
+                return
         services = await self.lifecycle.ready()
         # Found before it is authorized: what is asked for (read, write, execute) depends on the operation.
         operation, parameters = self.lifecycle.routes.find(self._method, path)
@@ -204,12 +207,15 @@ class ApiHandler(NaviHandler, APIHandler):
         else:
             await self.finish(reply.content, set_content_type=reply.content_type)
 
-    async def _write_unhealthy(self) -> None:
+    async def _write_unhealthy(self, failure: NaviError | None) -> None:
+        """``failure``: why a server that has started cannot save anything."""
         lifecycle = self.lifecycle
-        failure = lifecycle.failure or lifecycle.obstacle
+        state = "starting" if lifecycle.state == "ok" else lifecycle.state
+        state = "failed" if failure is not None else state
+        failure = failure or lifecycle.failure or lifecycle.obstacle
         self.set_status(503)
         body = {
-            "status": "starting" if lifecycle.state == "ok" else lifecycle.state,
+            "status": state,
             "version": __version__,
             "message": failure.message if failure else f"Navi is {lifecycle.state}.",
             "reason": responses[503],

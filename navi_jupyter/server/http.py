@@ -6,11 +6,13 @@ Not responsible for tornado (``handler``) or for bodies (``bodies``). Imported a
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..errors import InvalidRequest
+from ..json_input import well_formed
+from ..text import join_words, plain_number, truncate, with_article
 
 Action = Literal["read", "write", "execute"]
 JSON = "application/json"
@@ -69,7 +71,7 @@ class Query:
             return self._read_string(text)
         value = self._read_number(text)
         if not self.minimum <= value <= self.maximum:
-            limits = f"from {self.minimum:g} to {self.maximum:g}"
+            limits = f"from {plain_number(self.minimum)} to {plain_number(self.maximum)}"
             raise InvalidRequest(f"{self.name} must be {limits}.", field=self.name)
         return value
 
@@ -78,7 +80,7 @@ class Query:
             raise InvalidRequest(f"{self.name} must be one of: {', '.join(self.choices)}.", field=self.name)
         if len(text) > 500:
             raise InvalidRequest(f"{self.name} is longer than 500 characters.", field=self.name)
-        return text
+        return well_formed(text)
 
     def _read_number(self, text: str) -> float:
         try:
@@ -87,15 +89,31 @@ class Query:
                 raise ValueError
             value = int(text) if self.kind == "integer" else float(text)
         except ValueError:
-            raise InvalidRequest(f"{self.name} must be a {self.kind}.", field=self.name) from None
+            raise InvalidRequest(f"{self.name} must be {with_article(self.kind)}.", field=self.name) from None
         if not math.isfinite(value):
-            raise InvalidRequest(f"{self.name} must be a {self.kind}.", field=self.name)
+            raise InvalidRequest(f"{self.name} must be {with_article(self.kind)}.", field=self.name)
         return value
 
 
 LIMIT = Query(name="limit", kind="integer", default=50, minimum=1, maximum=1000, help="How many at most.")
 AFTER = Query(name="after", kind="integer", help="The last `seq` you have.")
 CURSOR = Query(name="cursor", help="`next` of the page before.")
+
+
+_OF_JUPYTER = frozenset(("token", "_xsrf", "_"))
+"""Query parameters that Jupyter reads itself, and ``_``, by which clients keep caches out."""
+
+
+def check_query(given: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse a parameter that nothing reads: a filter with a typing error would answer with everything.
+
+    Raises InvalidRequest with its name. A number as a name is JupyterLab's way to keep caches out.
+    """
+    unknown = sorted(name for name in given if name not in known and name not in _OF_JUPYTER and not name.isdecimal())
+    if unknown:
+        name = truncate(well_formed(unknown[0]), 100)
+        known_here = f"known here: {join_words(sorted(known))}" if known else "there are none here"
+        raise InvalidRequest(f"There is no query parameter {name!r}; {known_here}.", field=name)
 
 
 def read_cursor(text: str, name: str = "after") -> int:

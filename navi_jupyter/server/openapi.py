@@ -109,9 +109,7 @@ def _success(operation: Operation) -> dict[str, Any]:
 
 def _errors(operation: Operation) -> dict[str, Any]:
     kinds = [*_ALWAYS, *operation.errors]
-    if operation.body or operation.query:  # without input there is nothing to be wrong
-        kinds.append(InvalidRequest)
-    return _error_answers(kinds)
+    return _error_answers([*kinds, InvalidRequest])  # of the input; an unknown query parameter can come with any
 
 
 def _error_answers(kinds: Iterable[type[NaviError]]) -> dict[str, Any]:

@@ -23,8 +23,9 @@ from jupyter_server.base.websocket import WebSocketMixin
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from ..errors import InvalidRequest, NaviError, SessionNotFound
+from ..json_input import load_json
 from .handler import NaviHandler, internal_error
-from .http import read_cursor
+from .http import check_query, read_cursor
 
 if TYPE_CHECKING:
     from ..jupyter.kernels.lent_kernel import LentKernel
@@ -86,6 +87,7 @@ class StreamHandler(SocketHandler):
         await super().get(session_id)
 
     def _read_after(self) -> int | None:
+        check_query(self.request.query_arguments, ["after"])
         text = self.get_query_argument("after", None)
         return None if not text else read_cursor(text)
 
@@ -155,8 +157,8 @@ def _command_id(message: str | bytes) -> str | None:
     if len(message) > 1_100_000:  # beyond the default size limit: too expensive to parse only for an id
         return None
     try:
-        command = json.loads(message)
-    except (ValueError, RecursionError):
+        command = load_json(message)
+    except ValueError:
         return None
     found = command.get("command_id") if isinstance(command, dict) else None
     return found if isinstance(found, str) and len(found) <= 128 else None
@@ -178,6 +180,7 @@ class LoanHandler(SocketHandler):
 
     @allow_unauthenticated
     async def get(self, kernel_id: str) -> None:
+        check_query(self.request.query_arguments, ["session_id"])
         await self._refuse(self.get_query_argument("session_id"))
         await super().get(kernel_id)
 
@@ -197,7 +200,7 @@ class LoanHandler(SocketHandler):
         """One frame. tornado reads the next one when this is done."""
         self.settings["api_last_activity"] = utcnow()
         try:
-            frame = json.loads(message)
+            frame = load_json(message)
             if not isinstance(frame, dict):
                 raise InvalidRequest("A frame is a JSON object.", field="body")
             if self._loan is None:
@@ -206,7 +209,7 @@ class LoanHandler(SocketHandler):
                 )
             else:
                 self._loan.take(frame)
-        except (ValueError, RecursionError):
+        except ValueError:
             self.close(BAD_FRAME, "a frame is no JSON")
         except NaviError as error:
             self.close(BAD_FRAME, error.message[:100])

@@ -91,6 +91,8 @@ class Readers:
         """Open the pool. The file must exist."""
         for _ in range(READERS):
             connection = await connect(path, read_only=True)
+            # Opens all files now: what is there is still read when they are deleted later.
+            await connection.execute_fetchall("SELECT count(*) FROM sqlite_schema")
             self._readers.append(connection)
             self._free.put_nowait(connection)
 

@@ -17,12 +17,14 @@ from urllib.parse import quote
 
 from ..errors import StoreBusy, StoreDamaged, StoreError, StoreForeign, StoreLocked
 from ..log_setup import get_logger
+from .file_state import record_beside
+from .location import STATE
 
 log = get_logger("store")
 
 APPLICATION_ID = 0x4E415649  # ``NAVI``: marks our files, so that another program's is not taken for one
-_MOVED = ("", "-wal", "-shm")
-_LEAST = 512  # bytes of the smallest database; SQLite takes a shorter file for empty
+_MOVED = ("", "-wal", "-shm", STATE)
+LEAST = 512  # bytes of the smallest database; SQLite takes a shorter file for empty
 _FRAMES = 4096  # of a write-ahead log that are searched for the first page of the database
 _ELSE = "Nothing was changed. Set NaviExtension.database_url to a file of its own, or move this one away."
 
@@ -44,14 +46,20 @@ def refuse_foreign(path: Path) -> None:
 
     Before SQLite opens it for writing, which would take over what another program has not committed yet.
     """
-    if not path.exists() or not path.stat().st_size or is_ours(path):
+    if not path.exists() or not path.stat().st_size:
         return
     try:
         application, tables = header_of(path)
     except sqlite3.DatabaseError as error:
+        if is_ours(path):
+            return  # and damaged
         raise StoreForeign(f"{path} is no database of Navi ({error}). {_ELSE}") from error
-    if tables or application or path.stat().st_size < _LEAST or any(page.tables for page in _logged(path)):
-        raise StoreForeign(f"{path} is another program's database. {_ELSE}")
+    logged = list(_logged(path))
+    if application == APPLICATION_ID or any(page.application == APPLICATION_ID for page in logged):
+        return
+    short = path.stat().st_size < LEAST and not is_ours(path)
+    if tables or application or short or any(page.tables for page in logged):
+        raise StoreForeign(f"{path} is another program's file. {_ELSE}")
 
 
 def header_of(path: Path) -> tuple[int, int]:
@@ -69,7 +77,7 @@ def is_ours(path: Path) -> bool:
     """Whether anything shows that the file is, or was, a database of ours: its header, its log, what is beside it."""
     if _application_of(path) == APPLICATION_ID or any(page.application == APPLICATION_ID for page in _logged(path)):
         return True
-    return any(path.parent.glob(f"{_glob(path.name)}.v[0-9]*.bak"))
+    return record_beside(path) is not None or any(path.parent.glob(f"{_glob(path.name)}.v[0-9]*.bak"))
 
 
 def _glob(name: str) -> str:
@@ -139,7 +147,7 @@ def is_busy(error: sqlite3.Error) -> bool:
 def notice(path: Path) -> str | None:
     """What the owner of a database should know although it opens: that an earlier one was damaged and is kept."""
     kept = sorted(path.parent.glob(f"{_glob(path.name)}.damaged-*"))
-    kept = [name for name in kept if not name.name.endswith(("-wal", "-shm"))]
+    kept = [name for name in kept if not name.name.endswith(_MOVED[1:])]
     if not kept:
         return None
     return (

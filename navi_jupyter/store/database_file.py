@@ -12,26 +12,28 @@ from pathlib import Path
 
 from ..errors import StoreError, StoreForeign, StoreLocked, StoreTooNew
 from ..log_setup import get_logger
-from .damage import APPLICATION_ID, damage_of, explained, refuse_foreign
+from .damage import APPLICATION_ID, LEAST, damage_of, explained, notice, refuse_foreign
+from .file_state import missing_changes, record_beside, record_of
 from .location import check_place, file_system_of, real_path
 from .locking import check_locking
 
 log = get_logger("store")
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 CHECKED_BYTES = 64 * 2**20  # up to this size every page is checked at start; beyond, only what opening reads
 BUSY_SECONDS = 10.0
 
 
-async def prepare(path: Path, *, single_process: bool = False) -> None:
-    """Make ``path`` a whole database of the present version. Raises a StoreError with what to do.
+async def prepare(path: Path, *, single_process: bool = False) -> str | None:
+    """Make ``path`` a whole database of the present version; what its owner should know although it opens.
 
     ``single_process``: no other process uses the database, so that it can be on a network file system.
+    Raises a StoreError with what to do.
     """
-    await asyncio.to_thread(_prepare, path, single_process=single_process)
+    return await asyncio.to_thread(_prepare, path, single_process=single_process)
 
 
-def _prepare(path: Path, *, single_process: bool) -> None:
+def _prepare(path: Path, *, single_process: bool) -> str | None:
     check_place(path)
     path = real_path(path)
     journal = _journal_for(path, single_process=single_process)
@@ -43,11 +45,12 @@ def _prepare(path: Path, *, single_process: bool) -> None:
         _check_not_emptied(path)
         refuse_foreign(path)
         check_locking(path, journal=journal)
-        _open_checked(path, journal)
+        missing = _open_checked(path, journal)
     except sqlite3.DatabaseError as error:
         raise explained(path, error) from error
     except OSError as error:
         raise StoreError(f"The database {path} cannot be opened ({error.strerror}).") from error
+    return " ".join(each for each in (missing, notice(path)) if each) or None
 
 
 def _journal_for(path: Path, *, single_process: bool) -> str:
@@ -66,9 +69,11 @@ def _journal_for(path: Path, *, single_process: bool) -> str:
 
 
 def _check_not_emptied(path: Path) -> None:
-    """A journal without its database: SQLite would take the database for new, and delete the journal."""
+    """What SQLite would take for new: a journal without its database, which it would delete; one cut to nothing."""
     if _wal_size(path) and not (path.exists() and path.stat().st_size):
         raise sqlite3.DatabaseError("database disk image is malformed: it is empty, its write-ahead log is not")
+    if path.exists() and path.stat().st_size < LEAST and record_beside(path) is not None:
+        raise sqlite3.DatabaseError("database disk image is malformed: it is empty, and was not")
 
 
 def _wal_size(path: Path) -> int:
@@ -76,11 +81,17 @@ def _wal_size(path: Path) -> int:
     return wal.stat().st_size if wal.exists() else 0
 
 
-def _open_checked(path: Path, journal: str) -> None:
+def _open_checked(path: Path, journal: str) -> str | None:
+    """The database is opened, and closed again; what is missing in it."""
+    beside, has_log = record_beside(path), _wal_size(path) > 0
     # isolation_level None: transactions are ours.
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:
         _bring_up(connection, path, journal)
+        inside = record_of(connection)
+        if not inside.in_use:
+            connection.execute("UPDATE database_state SET in_use = 1")
+        return missing_changes(inside, beside, has_log=has_log)
     except sqlite3.DatabaseError as error:
         # While it is open: closing it would delete the write-ahead log of a damaged file.
         raise explained(path, error) from error

@@ -61,6 +61,7 @@ def check_locking(place: Path, *, journal: str = "WAL") -> None:
             first.execute(f"PRAGMA journal_mode = {journal}")
             first.execute("CREATE TABLE t (n)")
             first.execute("INSERT INTO t VALUES (1)")
+            first.execute("BEGIN IMMEDIATE")  # before there is a second process
             wrong = _tried(first, probe)
     finally:
         for companion in ("", *COMPANIONS):
@@ -100,7 +101,6 @@ def _outcome(first: sqlite3.Connection, second: subprocess.Popen[bytes], probe: 
     stdin, stdout = second.stdin, second.stdout
     if stdin is None or stdout is None:
         return None
-    first.execute("BEGIN IMMEDIATE")
     excluded = stdout.readline().strip()
     first.execute("ROLLBACK")
     if excluded == b"not-excluded":

@@ -11,17 +11,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import aiosqlite
 
-from ..errors import StoreError
+from ..errors import NaviError, StoreBusy, StoreError, StoreReplaced
 from ..log_setup import get_logger
 from .connection import connect, store_error
-from .damage import notice
 from .database_file import prepare
+from .file_state import CommitRecord, DatabaseFiles, rescue_places, set_closed
 from .recalls import RecallReads, RecallRows
 from .sessions import SessionReads, SessionRows
 
@@ -29,6 +31,10 @@ T = TypeVar("T")
 log = get_logger("store")
 
 MAX_UNITS = 500  # units per transaction, so that another process's turn comes
+LOOK_EVERY = 1.0  # seconds between two looks whether the files are still there, beside the look at each commit
+RESCUE_EVERY = 5.0  # seconds between two attempts to write what the open files hold to a new file
+FRESH = 3.0  # seconds for which it is known from the last commit whether the database can be written
+ANSWER_WITHIN = 1.0  # seconds that are waited for the commit that finds it out
 
 OnAppend = Callable[[str, list[tuple[int, str]]], None]
 """Called with what a commit stored in a session's log: (session, [(seq, frame), ...]). Must not block or raise."""
@@ -68,6 +74,14 @@ class SqliteStore(SessionReads, RecallReads):
         super().__init__()
         self.path = path
         self.notice: str | None = None  # what the owner of the database should know although it opens
+        self._files = DatabaseFiles(path)
+        self._files_changed: str | None = None  # what has become of them
+        self._refusing: StoreReplaced | None = None  # the files are not those of the path any more: nothing is written
+        self._rescued = False  # what the open files hold is in a new file
+        self._trouble: NaviError | None = None  # why the last commit failed; None when it did not
+        self._tried_at = time.monotonic()  # when a commit last ended, well or not
+        self._watch: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()  # set when the watch has something to do before its time
         self._listeners: list[OnAppend] = []
         self._db = db
         self._units: asyncio.Queue[_Unit[Any] | None] = asyncio.Queue()
@@ -85,16 +99,16 @@ class SqliteStore(SessionReads, RecallReads):
         Raises StoreTooNew, StoreDamaged (after setting the file aside), StoreForeign, StoreLocked, StoreBusy,
         StoreError.
         """
-        await prepare(path, single_process=single_process)
-        kept = await asyncio.to_thread(notice, path)
-        if kept is not None:
-            log.warning("store_notice", notice=kept)
+        known = await prepare(path, single_process=single_process)
+        if known is not None:
+            log.warning("store_notice", notice=known)
         try:
             store = cls(path, await connect(path))
             try:
-                store.notice = kept
+                store.notice = known
                 await store.open_readers(path)
                 await store.changed_elsewhere()
+                await store._remember_files(alone=single_process)
             except BaseException:
                 await store.close()
                 raise
@@ -109,14 +123,47 @@ class SqliteStore(SessionReads, RecallReads):
         self._closing = True
         self._units.put_nowait(None)
         await self._writer
+        self._wake.set()
+        if self._watch is not None:
+            await self._watch
         await self.close_readers()
-        with contextlib.suppress(sqlite3.Error):
-            await self._db.execute("PRAGMA optimize")
+        if self._refusing is None:
+            with contextlib.suppress(sqlite3.Error):
+                await self._db.execute("PRAGMA optimize")
+                # Other servers that still use it set this again with their next commit.
+                await self._db.execute("UPDATE database_state SET in_use = 0")
         await self._db.close()
+        self._files.close()
+
+    async def _remember_files(self, *, alone: bool) -> None:
+        def look() -> None:
+            self._files_changed = self._files.changed()
+
+        row = (await self.fetch_all("SELECT name, committed_at FROM database_state"))[0]
+        inside = CommitRecord(row["name"], row["committed_at"])
+        await self._db.create_function("navi_look_at_files", 0, look)
+        await asyncio.to_thread(self._files.open, inside, alone=alone)
+        self._watch = asyncio.create_task(self._watch_files(), name="navi-store-files")
+
+    async def failure(self) -> NaviError | None:
+        """Why nothing can be written at this moment; None when it can. Tries, unless it is known from a moment ago."""
+        if self._refusing is None and time.monotonic() - self._tried_at > FRESH and not self._closing:
+            with contextlib.suppress(NaviError, TimeoutError):
+                # Shielded: a unit that is cancelled would be left out, and this one is to find out.
+                await asyncio.wait_for(asyncio.shield(self.write(_nothing)), ANSWER_WITHIN)
+        if (
+            self._refusing is None
+            and self._trouble is None
+            and time.monotonic() - self._tried_at > FRESH + ANSWER_WITHIN
+        ):
+            return StoreBusy("The database has not taken a change for some seconds: another program may lock it.")
+        return self._refusing or self._trouble
 
     async def write(self, unit: Callable[[Transaction], Awaitable[T]], *, durable: bool = False) -> T:
         if self._closing:
             raise StoreError("The database is being closed.")
+        if self._refusing is not None:
+            raise self._refusing
         pending = _Unit(unit, durable=durable)
         self._units.put_nowait(pending)
         return await pending.done
@@ -151,24 +198,91 @@ class SqliteStore(SessionReads, RecallReads):
         done: list[tuple[_Unit[Any], Any]] = []
         try:
             await self._set_synchronous("FULL" if any(unit.durable for unit in batch) else "NORMAL")
-            await self._db.execute("BEGIN IMMEDIATE")
+            refusal = await self._begin()
             for unit in batch:
-                if unit.done.cancelled():
+                # What is accepted must not be kept where it will not be found; what has happened is kept with the rest.
+                if unit.done.cancelled() or (refusal is not None and unit.durable):
                     continue
                 done.append((unit, await self._perform(unit, transaction, alone=len(batch) == 1)))
             await self._db.execute("COMMIT")
         except (sqlite3.Error, ValueError) as error:
-            await self._abandon(batch, store_error(error))
+            self._tried_at, self._trouble = time.monotonic(), store_error(error)
+            what = await asyncio.to_thread(self._files.changed)  # SQLite fails in its own ways without its files
+            if what is not None and self._refusing is None:
+                self._refuse(what)
+            await self._abandon(batch, self._refusing or self._trouble)
             return
         except _RefusedError as refused:
             await self._abandon(batch, refused.error)
             return
+        if refusal is not None:
+            await self._abandon(batch, refusal)
+            return
+        self._files.committed()
+        self._tried_at, self._trouble = time.monotonic(), None
         self._publish(transaction)
         for unit, result in done:
             if isinstance(result, _RefusedError):
                 unit.refuse(result.error)
             else:
                 unit.resolve(result)
+
+    async def _begin(self) -> StoreReplaced | None:
+        """Begin a transaction; the refusal, when it is not in the files of the path any more. Raises sqlite3.Error."""
+        # One call: each is a round trip to the connection's thread, where a file system that hangs does no harm.
+        await self._db.executescript(f"BEGIN IMMEDIATE; SELECT navi_look_at_files(); {self._files.mark()}")
+        if self._files_changed is not None and self._refusing is None:
+            self._refuse(self._files_changed)
+        return self._refusing
+
+    def _refuse(self, what: str) -> None:
+        self._refusing = StoreReplaced(f"{what} while the server was running, so nothing is saved any more.")
+        log.error("store_replaced", what=what)
+        self._wake.set()
+
+    async def _watch_files(self) -> None:
+        """Notice files that are deleted while nothing is written, and keep what the open ones hold."""
+        while self._refusing is None and not self._closing:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), LOOK_EVERY)
+            what = await asyncio.to_thread(self._files.changed)
+            if what is not None and self._refusing is None:
+                self._refuse(what)
+        while self._refusing is not None and not self._rescued:
+            self._wake.clear()
+            self._rescued = await self._rescue(self._refusing)
+            if self._closing:
+                return  # with the last connection a deleted file is gone: that was the last chance
+            if not self._rescued:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), RESCUE_EVERY)
+
+    async def _rescue(self, refusal: StoreReplaced) -> bool:
+        """Write what the open files hold to a new file; whether that was done."""
+        for place in rescue_places(self.path):
+            try:
+                async with self._write_lock:
+                    await self._copy_to(place)
+            except (sqlite3.Error, OSError, ValueError) as error:
+                log.error("store_not_kept", place=str(place), error=str(error))
+                continue
+            self._refusing = StoreReplaced(
+                f"{refusal.message} What it held is kept in {place}. To go on with it: stop all servers that use the"
+                f" database, move that file to {self.path}, start again."
+            )
+            log.error("store_kept", place=str(place))
+            return True
+        return False
+
+    async def _copy_to(self, place: Path) -> None:
+        await asyncio.to_thread(place.touch, 0o600, exist_ok=False)
+        try:
+            with closing(sqlite3.connect(place, check_same_thread=False)) as copy:
+                await self._db.backup(copy)
+            await asyncio.to_thread(set_closed, place)
+        except BaseException:
+            place.unlink(missing_ok=True)  # noqa: ASYNC240 - a half copy must not be taken for a whole one
+            raise
 
     async def _perform(self, unit: _Unit[Any], transaction: Transaction, *, alone: bool) -> Any:
         """The unit's result, or a _RefusedError after undoing it. A lone unit's failure undoes all: no savepoint."""
@@ -219,6 +333,10 @@ class SqliteStore(SessionReads, RecallReads):
                 except Exception:
                     # The writer serves everybody: one listener's defect must not end it.
                     log.exception("listener_failed", session_id=session_id)
+
+
+async def _nothing(_: Transaction) -> None:
+    """A unit that shows whether anything can be committed."""
 
 
 class _RefusedError(Exception):

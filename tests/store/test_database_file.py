@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from navi_jupyter.clock import now
-from navi_jupyter.errors import StoreDamaged, StoreError, StoreTooNew
+from navi_jupyter.errors import StoreDamaged, StoreError, StoreForeign, StoreTooNew
 from navi_jupyter.model.sessions import Asker, Session
 from navi_jupyter.store import database_file
 from navi_jupyter.store.sqlite import SqliteStore
@@ -191,7 +191,6 @@ async def test_a_damaged_file_is_set_aside_whole_and_never_taken_for_empty(
 ) -> None:
     path = tmp_path / "navi.db"
     await make(path, sessions=50)
-    known_as_ours(path)
     damage(path)
     content = path.read_bytes()
     with pytest.raises(StoreDamaged, match="nothing was deleted"):
@@ -223,7 +222,6 @@ async def test_the_log_of_a_damaged_file_is_kept_with_it(tmp_path: Path, damage:
 async def test_a_later_start_says_that_a_damaged_database_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "navi.db"
     await make(path)
-    known_as_ours(path)
     random_bytes(path)
     with pytest.raises(StoreDamaged):
         await SqliteStore.open(path)
@@ -267,7 +265,7 @@ async def test_another_programs_database_is_refused_and_not_touched(tmp_path: Pa
         db.commit()
     path.chmod(0o644)
     content = path.read_bytes()
-    with pytest.raises(StoreError, match="another program"):
+    with pytest.raises(StoreForeign, match="another program"):
         await SqliteStore.open(path)
     assert path.read_bytes() == content
     assert path.stat().st_mode & 0o777 == 0o644

@@ -13,7 +13,7 @@ import binascii
 import json
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -29,10 +29,12 @@ from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp.shared.exceptions import MCPError
 from pydantic import FileUrl, ValidationError
 
+from ...json_input import decoded, load_json, well_formed_json
 from ...log_setup import get_logger
 from ...model.runs import InterruptStatus
 from ...output_text import OutputImage
-from ...text import IMAGE_TYPES, truncate_middle
+from ...text import IMAGE_TYPES, plain_number, truncate_middle
+from ..providers.sse_text import EventTooLarge, WellFormedEvents
 from ..tools.base import ToolOutput
 from . import stdio
 from .calls import PendingCall, PendingCalls, RemoteTool
@@ -119,7 +121,7 @@ class McpClient:
         except MCPError as error:
             return self._failed(error)
         except TimeoutError:
-            seconds = f"{self._config.call_timeout:g}"
+            seconds = plain_number(self._config.call_timeout)
             return ToolOutput(content=f"It did not answer within {seconds} s; the call was cancelled.", failed=True)
         except (ValidationError, RuntimeError, ValueError, OSError, ExceptionGroup) as error:
             # The SDK raises any of these for an answer that is not as the protocol or the tool's schema says.
@@ -215,30 +217,57 @@ def _remote(tool: types.Tool) -> RemoteTool:
     )
 
 
-class _BoundedBody(httpx2.AsyncByteStream):
-    """A body that fails once it is longer than a message may be."""
+class _WellFormedStream(httpx2.AsyncByteStream):
+    """An event stream whose events are of bounded size, with text that the SDK can read."""
 
     def __init__(self, stream: httpx2.AsyncByteStream) -> None:
         self._stream = stream
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        size = 0
+        events = WellFormedEvents(stdio.MAX_MESSAGE)
+        try:
+            async for chunk in self._stream:
+                if complete := events.add(chunk):
+                    yield complete
+        except EventTooLarge as error:
+            raise httpx2.StreamError(str(error)) from None
+        if rest := events.rest():
+            yield rest
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class _BoundedBody(httpx2.AsyncByteStream):
+    """A body that fails once it is longer than a message may be; with text that the SDK can read."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        body = bytearray()
         async for chunk in self._stream:
-            size += len(chunk)
-            if size > stdio.MAX_MESSAGE:
+            body += chunk
+            if len(body) > stdio.MAX_MESSAGE:
                 # Of this class, because the SDK turns such errors into a failed answer to the request.
                 raise httpx2.StreamError(f"the answer is too large (more than {stdio.MAX_MESSAGE // 1_000_000} MB)")
-            yield chunk
+        with suppress(ValueError):  # another encoding is the SDK's to refuse
+            body = bytearray(well_formed_json(decoded(bytes(body))).encode())
+        yield bytes(body)
 
     async def aclose(self) -> None:
         await self._stream.aclose()
 
 
 async def _bound(response: httpx2.Response) -> None:
-    """Bound the size of a body. An event stream is endless, and the SDK bounds each of its events."""
+    """Bound the size of a body, or of each event of a stream, and make its text well-formed."""
+    if not isinstance(response.stream, httpx2.AsyncByteStream):
+        return
     kind = response.headers.get("content-type", "").lower()
-    if not kind.startswith("text/event-stream") and isinstance(response.stream, httpx2.AsyncByteStream):
+    if not kind.startswith("text/event-stream"):
         response.stream = _BoundedBody(response.stream)
+    elif response.headers.get("content-encoding", "identity") == "identity":
+        response.stream = _WellFormedStream(response.stream)
 
 
 @asynccontextmanager
@@ -290,8 +319,8 @@ def _repeats(text: str, structure: Any) -> bool:
     if len(text) > MAX_TEXT or text[:1] not in ("{", "["):
         return isinstance(structure, str | int | float | bool) and str(structure) == text
     try:
-        parsed = json.loads(text)
-    except (ValueError, RecursionError):
+        parsed = load_json(text)
+    except ValueError:
         return False
     return bool(parsed == structure or parsed == {"result": structure})
 

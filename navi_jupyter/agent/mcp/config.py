@@ -42,6 +42,7 @@ class _Entry(BaseModel):
     url: Text | None = None
     headers: dict[str, Text] = Field(default_factory=dict)
     disabled: bool = False
+    trust_hints: bool = False
     protocol: Literal["auto", "legacy"] = "auto"
     call_timeout: Annotated[float, Field(gt=0, le=86_400)] = 300.0
 
@@ -74,6 +75,7 @@ class ServerConfig:
     url: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     disabled: bool = False
+    trust_hints: bool = False  # whether what it says of its own tools (that one only reads) decides what asks
     # `legacy`: the handshake of 2025-11-25 and before, without asking for a newer one first.
     protocol: Literal["auto", "legacy"] = "auto"
     call_timeout: float = 300.0  # seconds without an answer or progress until a call is given up
@@ -164,6 +166,7 @@ def _server(name: str, raw: Any, document: Document) -> ServerConfig:
             url=fill(entry.url, "url") if entry.url else "",
             headers={key: fill(value, "headers", key, secret=True) for key, value in entry.headers.items()},
             disabled=entry.disabled,
+            trust_hints=entry.trust_hints,
             protocol=entry.protocol,
             call_timeout=entry.call_timeout,
             secrets=_by_length(variables.secrets),

@@ -19,6 +19,7 @@ from ...errors import ToolUnavailable
 from ...events import Custom
 from ...log_setup import get_logger
 from ...ports.agent import tool_call, tool_context
+from ...text import plain_number
 from ..tools.base import ToolOutput, refusal
 from .calls import PendingCall, RemoteTool
 from .config import ServerConfig, redact
@@ -206,7 +207,7 @@ class ServerConnection:
                 self._settled.set()
                 await self._until_lost(client)
         except TimeoutError:
-            why = f"It did not {'answer' if ready else 'start'} within {self._timeouts.start:g} s."
+            why = f"It did not {'answer' if ready else 'start'} within {plain_number(self._timeouts.start)} s."
         except ImportError as error:
             why = MISSING if not installed() else f"The MCP client cannot be imported: {error}"
         except Exception as error:  # noqa: BLE001 - the supervisor: any error of a connection ends that connection only

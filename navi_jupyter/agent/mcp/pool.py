@@ -173,22 +173,22 @@ class McpTools:
         return [ToolNote(name=tool.name, source=tool.source, tool=tool) for tool in self._tools(self._pool.states)]
 
     def _tools(self, states: Sequence[ServerState]) -> list[Tool]:
-        offered = [(state.config.name, tool) for state in states if state.status == "ready" for tool in state.tools]
-        names = names_of([(server, tool.name) for server, tool in offered])
-        return [self._tool(server, tool, name) for (server, tool), name in zip(offered, names, strict=True)]
+        offered = [(state.config, tool) for state in states if state.status == "ready" for tool in state.tools]
+        names = names_of([(config.name, tool.name) for config, tool in offered])
+        return [self._tool(config, tool, name) for (config, tool), name in zip(offered, names, strict=True)]
 
-    def _tool(self, server: str, remote: RemoteTool, name: str) -> Tool:
+    def _tool(self, config: ServerConfig, remote: RemoteTool, name: str) -> Tool:
         async def call(given: Mapping[str, Any]) -> ToolOutput:
-            return await self._pool.call(server, remote.name, given)
+            return await self._pool.call(config.name, remote.name, given)
 
         return Tool(
             name=name,
             description=remote.description,
             parameters=remote.parameters,
-            # The server's own hint counts: the user who configured it trusts it. A profile can overrule it.
-            effect=Effect.READ if remote.reads_only else Effect.OUTSIDE,
+            # A hint is the word of the server about itself: it counts where the configuration says that it is trusted.
+            effect=Effect.READ if remote.reads_only and config.trust_hints else Effect.OUTSIDE,
             call=call,
-            source=f"{SOURCE}{server}",
+            source=f"{SOURCE}{config.name}",
         )
 
 

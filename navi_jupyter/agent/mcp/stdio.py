@@ -25,6 +25,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from mcp.client._transport import TransportStreams
 from mcp.shared.message import SessionMessage
 
+from ...json_input import decoded, well_formed_json
 from . import process_guard
 from .config import ServerConfig, environment
 
@@ -169,7 +170,9 @@ class Lines:
         if not line.strip():
             return None
         try:
-            return SessionMessage(types.jsonrpc_message_adapter.validate_json(line, by_name=False))
+            return SessionMessage(
+                types.jsonrpc_message_adapter.validate_json(well_formed_json(decoded(line)), by_name=False)
+            )
         except ValueError as error:
             return error
 

@@ -21,13 +21,16 @@ from weakref import WeakKeyDictionary
 import httpx2
 from pydantic_ai.models import Model
 
+from ...errors import RunFailed
+from .sse_text import EVENT_END, EventTooLarge, WellFormedEvents
+
 # Seconds between two reads of one stream: about a frame of a screen, so a reader sees no difference.
 _SHORTEST_PAUSE = 0.015
 _LONGEST_PAUSE = 0.1
 _READING = 0.002  # seconds that it takes to read what has come meanwhile: some rounds of the loop
 _READS_PER_SECOND = 500  # of all streams of this process together: at 1 to 2 ms each, what the loop can afford
+_READ_AHEAD = 2**20  # bytes that are read before the reader has taken them
 _PIECES_PER_ROUND = 25  # pieces that are read before other tasks of the loop get their turn
-_EVENT_END = b"\n\n"
 # Fields of an event that differ from one to the next and mean nothing for the text.
 _VARYING = ("sequence_number", "obfuscation", "created")
 
@@ -92,7 +95,9 @@ class CoalescedStream(httpx2.AsyncByteStream):
     def __init__(self, stream: httpx2.AsyncByteStream) -> None:
         self._stream = stream
         self._pieces: list[bytes] = []
-        self._rest = b""  # the beginning of an event
+        self._size = 0  # bytes of these
+        self._taken = asyncio.Event()  # set when the reader has taken them
+        self._events = WellFormedEvents()
         self._changed = asyncio.Event()  # set when there is something to take, or nothing more will come
         # Not set during a pause: nothing is read then, and one read gets all that has come.
         self._reading = asyncio.Event()
@@ -105,21 +110,28 @@ class CoalescedStream(httpx2.AsyncByteStream):
         self._reading.set()
         while not task.done() or self._pieces:
             await self._changed.wait()
-            pieces, self._pieces = self._pieces, []
+            pieces, self._pieces, self._size = self._pieces, [], 0
+            self._taken.set()
             if not task.done():
                 self._changed.clear()
-            complete, self._rest = _split(self._rest + b"".join(pieces))
-            if complete:
+            if complete := self._complete(b"".join(pieces)):
                 await _own_round()
                 yield _coalesced(complete)
             if not task.done():
                 await self._pause()
-        rest, self._rest = self._rest, b""
-        if rest:
+        if rest := self._events.rest():
             yield rest
         if task.cancelled():
             raise httpx2.ReadError("The stream was closed while it was read.")
         task.result()
+
+    def _complete(self, data: bytes) -> bytes:
+        try:
+            return self._events.add(data)
+        except EventTooLarge as error:
+            # No package knows this error, so it passes through all of them, and a run has its code.
+            message = f"The provider's answer cannot be read: {error}. Try again, or switch to another model."
+            raise RunFailed(message, run_code="answer_too_long") from None
 
     async def _pause(self) -> None:
         self._reading.clear()
@@ -144,8 +156,12 @@ class CoalescedStream(httpx2.AsyncByteStream):
         try:
             async for piece in self._stream:
                 self._pieces.append(piece)
+                self._size += len(piece)
                 self._changed.set()
                 await self._reading.wait()
+                while self._size > _READ_AHEAD:
+                    self._taken.clear()
+                    await self._taken.wait()
                 if len(self._pieces) % _PIECES_PER_ROUND == 0:
                     await asyncio.sleep(0)
         finally:
@@ -153,19 +169,11 @@ class CoalescedStream(httpx2.AsyncByteStream):
             self._changed.set()
 
 
-def _split(data: bytes) -> tuple[bytes, bytes]:
-    """The complete events, and the beginning of the next one."""
-    if b"\r" in data:  # other line ends than the providers of today send: passed on as it is
-        return data, b""
-    end = data.rfind(_EVENT_END) + len(_EVENT_END) if _EVENT_END in data else 0
-    return data[:end], data[end:]
-
-
 def _coalesced(events: bytes) -> bytes:
     """Complete events, where those in a row that differ in their text only have become one."""
-    if events.count(_EVENT_END) < 2 or b"\r" in events:
+    if events.count(EVENT_END) < 2:
         return events
-    return b"".join(_groups(events.split(_EVENT_END)[:-1]))
+    return b"".join(_groups(events.split(EVENT_END)[:-1]))
 
 
 def _groups(events: Sequence[bytes]) -> Iterator[bytes]:
@@ -178,7 +186,7 @@ def _groups(events: Sequence[bytes]) -> Iterator[bytes]:
             yield group.written()
         group = event
         if event is None:
-            yield raw + _EVENT_END
+            yield raw + EVENT_END
     if group is not None:
         yield group.written()
 
@@ -205,9 +213,9 @@ class _TextEvent:
     def written(self) -> bytes:
         """As it goes on to the reader."""
         if len(self._pieces) == 1:
-            return self._raw + _EVENT_END
+            return self._raw + EVENT_END
         _put(self._body, self._path, "".join(self._pieces))
-        return self._head + json.dumps(self._body).encode() + _EVENT_END
+        return self._head + json.dumps(self._body).encode() + EVENT_END
 
 
 def _text_event(raw: bytes) -> _TextEvent | None:
@@ -218,7 +226,7 @@ def _text_event(raw: bytes) -> _TextEvent | None:
         return None
     try:
         body = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     path = _text_path(body) if isinstance(body, dict) else None
     return None if path is None else _TextEvent(raw, head, body, path)

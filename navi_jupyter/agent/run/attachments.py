@@ -12,10 +12,11 @@ from pydantic_ai.messages import BinaryContent, UserContent
 from pydantic_ai.models import Model
 
 from ...errors import NaviError, RunFailed
+from ...json_input import well_formed
 from ...model.attachments import Attachment
 from ...ports.agent import ToolContext
 from ...text import IMAGE_TYPES
-from ..tools.result_text import cut, readable
+from ..tools.result_text import cut
 
 UNSUPPORTED = "attachment_unsupported"
 
@@ -61,7 +62,7 @@ async def prompt_content(
         raw = await _read(one, context)
         if is_text(one):
             # Four bytes are the most that a character takes: no more of a large file has to be decoded.
-            decoded = readable(raw[: 4 * _TEXT_LIMIT].decode(errors="replace"))
+            decoded = well_formed(raw[: 4 * _TEXT_LIMIT].decode(errors="replace"))
             file_text = cut(decoded, limit=max(min(_TEXT_LIMIT, room), 500))
             room -= len(file_text)
             parts.append(f'<file name="{one.name}" type="{one.media_type}">\n{file_text}\n</file>')

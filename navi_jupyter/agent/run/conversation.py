@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import takewhile
 from typing import Any
 
@@ -27,6 +27,7 @@ from pydantic_ai.messages import (
 )
 
 from ...errors import RunFailed
+from ...json_input import load_json, well_formed_json, well_formed_value
 from ...log_setup import get_logger
 from ...model.sessions import RunStatus, Usage
 from ...ports.agent import Message, PastTurn, ToolCall
@@ -68,6 +69,24 @@ def dump(messages: Sequence[ModelMessage], summaries: Sequence[Mapping[str, str]
     """
     more = f',"summaries":{json.dumps(list(summaries))}' if summaries else ""
     return _json([_without_files(message) for message in messages], more)
+
+
+def make_well_formed(response: ModelResponse) -> None:
+    """Replace in a model's answer what no provider takes back and no tool can use: see :mod:`navi_jupyter.json_input`.
+
+    In place: pydantic-ai works with this object. The provider's stream had most of it repaired before.
+    """
+    for part in response.parts:
+        for one in fields(part):
+            value = getattr(part, one.name)
+            if one.name == "args" and isinstance(value, str):
+                clean: Any = well_formed_json(value)
+            elif isinstance(value, str | dict | list):
+                clean = well_formed_value(value)
+            else:
+                continue
+            if clean is not value:
+                setattr(part, one.name, clean)
 
 
 def stored_summaries(turns: Sequence[PastTurn]) -> list[dict[str, str]]:
@@ -216,7 +235,7 @@ def _response(message: Message) -> ModelResponse:
 def _valid_args(args: str) -> str:
     """The arguments of a call, ``{}`` where they were cut off: providers refuse a conversation with invalid JSON."""
     try:
-        return args if isinstance(json.loads(args), dict) else "{}"
+        return args if isinstance(load_json(args), dict) else "{}"
     except ValueError:
         return "{}"
 

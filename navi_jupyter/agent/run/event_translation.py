@@ -44,6 +44,7 @@ from ...events import (
     ToolCallResult,
     ToolCallStart,
 )
+from ...json_input import JsonPieces, well_formed, well_formed_json
 from ...model.base import new_id
 
 
@@ -59,7 +60,7 @@ class _Text:
             self.open = True
             yield TextMessageStart(message_id=self.id, role="assistant")
         if text:
-            yield TextMessageContent(message_id=self.id, delta=text)
+            yield TextMessageContent(message_id=self.id, delta=well_formed(text))
 
     def end(self) -> Iterator[Event]:
         if self.open:
@@ -80,7 +81,7 @@ class _Reasoning:
             yield ReasoningStart(message_id=self.id)
             yield ReasoningMessageStart(message_id=self.id)
         if text:
-            yield ReasoningMessageContent(message_id=self.id, delta=text)
+            yield ReasoningMessageContent(message_id=self.id, delta=well_formed(text))
 
     def end(self) -> Iterator[Event]:
         if self.open:
@@ -98,6 +99,7 @@ class _Call:
     parent: str | None
     open: bool = False
     sent: bool = False
+    pieces: JsonPieces = field(default_factory=JsonPieces)
 
     def start(self) -> Iterator[Event]:
         self.open = True
@@ -106,7 +108,8 @@ class _Call:
     def add(self, args: str | dict[str, Any] | None) -> Iterator[Event]:
         if isinstance(args, str) and args:
             self.sent = True
-            yield ToolCallArgs(tool_call_id=self.id, delta=args)
+            if known := self.pieces.add(args):
+                yield ToolCallArgs(tool_call_id=self.id, delta=known)
 
     def end(self, args: str | dict[str, Any] | None = None) -> Iterator[Event]:
         if not self.open:
@@ -114,7 +117,9 @@ class _Call:
         self.open = False
         if not self.sent:
             text = args if isinstance(args, str) else json.dumps(args or {}, ensure_ascii=False, default=str)
-            yield ToolCallArgs(tool_call_id=self.id, delta=text or "{}")
+            yield ToolCallArgs(tool_call_id=self.id, delta=well_formed_json(text) or "{}")
+        elif rest := self.pieces.rest():
+            yield ToolCallArgs(tool_call_id=self.id, delta=rest)
         yield ToolCallEnd(tool_call_id=self.id)
 
 
@@ -172,7 +177,7 @@ class Translator:
             case BaseToolCallPart():
                 call_id = self._calls[part.tool_call_id] = new_id("t")
                 self._unanswered[call_id] = None
-                call = self._open[index] = _Call(call_id, part.tool_name, self._parent_message())
+                call = self._open[index] = _Call(call_id, well_formed(part.tool_name), self._parent_message())
                 yield from call.start()
                 yield from call.add(part.args if isinstance(part.args, str) else None)
             case BaseToolReturnPart():  # a tool that the provider itself ran
@@ -208,5 +213,5 @@ class Translator:
             return  # answers a call of an earlier run, which the log has closed already
         self._unanswered.pop(call_id, None)
         # pydantic-ai wraps failures for providers; people read the bare text.
-        content = part.model_response_str(wrap_if_error=False)
+        content = well_formed(part.model_response_str(wrap_if_error=False))
         yield ToolCallResult(message_id=new_id("m"), tool_call_id=call_id, content=content)

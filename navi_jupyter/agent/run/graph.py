@@ -37,6 +37,7 @@ from ..providers.errors import run_failure
 from ..providers.pricing import usage_of
 from . import attachments
 from .budgets import UsageMeter
+from .conversation import make_well_formed
 from .event_translation import Translator
 from .toolset import AgentToolset
 
@@ -172,6 +173,7 @@ class _GraphRun:
                 await self._steer()
                 await self._request(node)
             elif Agent.is_call_tools_node(node):
+                make_well_formed(node.model_response)
                 async with node.stream(self.run.ctx) as results:
                     async for result in results:
                         self._emit(result)

@@ -15,6 +15,7 @@ from pydantic_ai import ToolDenied as CallDenied
 from pydantic_ai.messages import ModelMessage
 
 from ...events import Event
+from ...json_input import well_formed
 from ...model.sessions import needed_approval
 from ...ports.agent import ToolContext, Turn, TurnResult, tool_context
 from ..profiles.definitions import Profile, instructions
@@ -128,7 +129,7 @@ async def _scope(
 async def _instructions(profile: Profile, turn: Turn, context: ToolContext, agent_parts: AgentParts) -> str:
     text = instructions(profile, turn, context, await trigger_of(context, turn.now))
     gathered = await agent_parts.contexts.gather(profile, turn, context)
-    return f"{text}\n\n{gathered}" if gathered else text
+    return well_formed(f"{text}\n\n{gathered}" if gathered else text)  # a notebook's text is among it
 
 
 def _answers(turn: Turn, paused: PausedRun, gate: ApprovalGate, toolset: AgentToolset) -> DeferredToolResults:

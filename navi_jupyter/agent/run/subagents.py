@@ -17,6 +17,7 @@ from pydantic_ai.models import Model
 
 from ...errors import NaviError, RunFailed, ToolDenied
 from ...events import Attributed, Event, SubagentError, SubagentFinished, SubagentStarted
+from ...json_input import well_formed
 from ...log_setup import get_logger
 from ...model.base import new_id
 from ...model.sessions import Failure, OriginKind
@@ -227,7 +228,9 @@ class _SubagentRun:
                 model_name=name,
                 prompt=task,
                 history=(),
-                instructions="\n\n".join(filter(None, (profile.instructions, _ROLE, instructions, gathered))),
+                instructions=well_formed(
+                    "\n\n".join(filter(None, (profile.instructions, _ROLE, instructions, gathered)))
+                ),
                 toolset=toolset,
                 translator=self._translator,
                 emit=self._emit,

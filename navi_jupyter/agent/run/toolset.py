@@ -18,13 +18,14 @@ from pydantic_ai.toolsets.abstract import ToolsetTool
 from pydantic_core import SchemaValidator, core_schema
 
 from ...errors import NaviError
+from ...json_input import well_formed
 from ...log_setup import get_logger
 from ...model.runs import Effect, Permission
 from ...ports.agent import Ask, ToolContext, call_expects, stop_reached, tool_call
 from ...redaction import redact
 from ...text import plural
 from ..tools.base import Tool, ToolOutput, call_recorded, describe_call, refusal
-from ..tools.result_text import cut, readable, render
+from ..tools.result_text import cut, render
 from .approvals import ApprovalGate, approval_question, rejected_call
 from .event_translation import Translator
 
@@ -198,5 +199,5 @@ def _note_of_change(args: Mapping[str, Any] | None) -> str:
 
 
 def _failed_output(tool: Tool, why: str) -> ToolOutput:
-    message = redact(readable(cut(f"{tool.name} failed: {why}", limit=2000)))
+    message = redact(well_formed(cut(f"{tool.name} failed: {why}", limit=2000)))
     return ToolOutput(content={"error": "tool_failed", "message": message}, failed=True)

@@ -12,6 +12,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from ...errors import NotFound
+from ...json_input import well_formed
 from ...model.base import new_id
 from ...redaction import redact_output, scrub
 from ...text import truncate_middle
@@ -34,7 +35,7 @@ def render(content: Any, *, limit: int = LIMIT) -> str:
         content = json.dumps(
             _Pruning(limit).value(content), ensure_ascii=False, default=lambda value: cut(str(value), limit=1000)
         )
-    return readable(str(redact_output(cut(content, limit=limit))))
+    return well_formed(str(redact_output(cut(content, limit=limit))))
 
 
 def cut(text: str, *, limit: int = LIMIT) -> str:
@@ -49,11 +50,6 @@ def cut(text: str, *, limit: int = LIMIT) -> str:
     )
     # Secrets are removed before the cut: half of one at the cut would not be recognized.
     return scrub(text[: head + _MARGIN])[:head] + note + scrub(text[-tail - _MARGIN :])[-tail:]
-
-
-def readable(text: str) -> str:
-    """``text`` without what no JSON parser, database or model takes: NUL and lone surrogates."""
-    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def _decoded(content: bytes, limit: int) -> str:

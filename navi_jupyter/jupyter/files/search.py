@@ -17,8 +17,10 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ...errors import InvalidRequest, NaviError
+from ...json_input import JsonTooDeep, check_depth
 from ...patterns import MAX_TEXT, Pattern, PatternRefused
 from ...ports.jupyter import SearchMatch, SearchResult
+from ...text import plain_number
 from .text_form import NoText, TextForm
 from .tree import Folder, Tree, chunks, close, normal, open_folder, open_regular, os_errors
 
@@ -114,7 +116,7 @@ class _Scan:
             elif self.size >= self.limits.size:
                 self.limit_met = f"{self.limits.size >> 20} MB"
             elif time.monotonic() > self.until or self.stop.is_set():
-                self.limit_met = f"{self.limits.seconds:g} seconds"
+                self.limit_met = f"{plain_number(self.limits.seconds)} seconds"
         return self.limit_met is not None
 
     def below(self, folder: Folder, prefix: str) -> None:
@@ -184,8 +186,16 @@ def _as_text(content: bytes) -> str | None:
 
 
 def load_json(content: bytes | str) -> Any:
-    """As ``json.loads``, but other threads run meanwhile: each object calls Python, where the interpreter switches."""
-    return json.loads(content, object_pairs_hook=lambda pairs: dict(pairs))
+    """As ``json.loads``, but other threads run meanwhile: each object calls Python, where the interpreter switches.
+
+    Raises ValueError, JsonTooDeep among them.
+    """
+    try:
+        value = json.loads(content, object_pairs_hook=lambda pairs: dict(pairs))
+    except RecursionError:
+        raise JsonTooDeep from None
+    check_depth(value)
+    return value
 
 
 def _sources(content: bytes) -> Iterator[tuple[str, str]]:

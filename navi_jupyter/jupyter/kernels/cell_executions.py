@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ...json_input import well_formed
 from ...navi_cells import AGENT_USER
 from ...ports.jupyter import CellBegan, CellEnded, CellRun, CellState, LostHow
 from .outputs import Bounds, Outputs
-from .transport import IopubMessage, well_formed
+from .transport import IopubMessage
 
 COMM = "navi.cell"  # the comm over which our code in the kernel describes the cell that runs (`kernel.current_cell`)
 BOUNDS = Bounds(head=10_000, tail=10_000, rich=24 * 2**20, count=100, latest=True)

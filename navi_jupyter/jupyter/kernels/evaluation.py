@@ -6,12 +6,12 @@ a user expression, so that no front end shows it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from ...errors import InvalidRequest
 from ...injected import source
+from ...json_input import load_json
 from .outputs import error_of
 
 RESULT = "navi"  # the name of the user expression that gives the value
@@ -42,7 +42,7 @@ def value_of(reply: Mapping[str, Any]) -> Any:
         failed = error_of(shown if shown.get("status") == "error" else reply)
         raise InvalidRequest(f"{failed['ename'] or 'Error'}: {failed['evalue']}"[:2000])
     # NaN and the infinities are Python's, not JSON's.
-    return json.loads(shown["data"][_RESULT_TYPE], parse_constant=lambda _: None)
+    return load_json(shown["data"][_RESULT_TYPE], parse_constant=lambda _: None)
 
 
 def _call(function: str, *given: Any) -> str:

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...json_input import well_formed
 from ...output_text import is_image, merge_streams
 from ...ports.jupyter import OnOutput, Output
-from .transport import IopubMessage, well_formed
+from .transport import IopubMessage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

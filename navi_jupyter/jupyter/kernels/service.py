@@ -21,6 +21,7 @@ from ...log_setup import get_logger
 from ...model.sessions import Session
 from ...ports.agent import tool_context
 from ...ports.jupyter import Execution, KernelState, OnOutput
+from ...text import plain_number
 from .connection import KernelConnection
 from .evaluation import RESULT, evaluation, inspection, value_of
 from .iopub import IopubReader
@@ -178,7 +179,7 @@ class KernelService:
             raise KernelUnavailable(f"The evaluation has no result: {request.lost or 'the kernel died over it'}.")
         if ending == "timed_out":
             ended = "" if request.ended.done() else " It ignores the interrupt; restart it."
-            raise KernelUnavailable(f"The kernel did not answer within {timeout:g} s.{ended}")
+            raise KernelUnavailable(f"The kernel did not answer within {plain_number(timeout)} s.{ended}")
         return value_of(request.ended.result() or {})
 
     async def _find(self, session: Session, *, lent: bool = True) -> str | None:

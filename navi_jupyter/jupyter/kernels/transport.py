@@ -21,6 +21,7 @@ from jupyter_client.session import Session as JupyterSession
 from jupyter_core.utils import ensure_async
 from tornado.web import HTTPError
 
+from ...json_input import load_json, well_formed
 from ...log_setup import get_logger
 from ...navi_cells import AGENT_USER, LENT_ERROR
 from ...ports.jupyter import KernelStatus
@@ -177,7 +178,7 @@ class RawMessage:
             # For whatever it is: a display, an error, an input.
             decoded = {"data": {"text/plain": note}, "ename": "Error", "evalue": note, "traceback": [], "code": note}
         else:
-            decoded = json.loads(self.content)
+            decoded = load_json(self.content)
         return IopubMessage(
             kind=self.kind,
             sender=self.sender,
@@ -273,8 +274,3 @@ def _decoded(raw: bytes, *, start: bool) -> str:
             text = text[:-1] if start else text[1:]
         return well_formed(text)
     return ""
-
-
-def well_formed(text: str) -> str:
-    """``text`` without halves of surrogate pairs, which no encoder takes."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

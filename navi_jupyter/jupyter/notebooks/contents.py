@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from ...errors import CellNotFound, FileConflict, FileRefused, NotebookConflict, NotebookNotFound, NotFound
+from ...json_input import well_formed
 from ...log_setup import get_logger
 from ...ports.jupyter import Cell, Notebook, NotebookMark
 from ..files.tree import Tree
@@ -324,7 +325,7 @@ def _as_bytes(content: Any) -> bytearray:
     encoder = json.JSONEncoder(ensure_ascii=False, indent=1, sort_keys=True, separators=(",", ": "))
     data = bytearray()
     for piece in encoder.iterencode(rwbase.strip_transient(rwbase.split_lines(content))):
-        data += piece.encode("utf-8", "replace")
+        data += well_formed(piece).encode()
     data += b"\n"
     return data
 

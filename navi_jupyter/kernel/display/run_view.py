@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from ...output_text import patched
+from ...text import plain_number
 
 Envelope = dict[str, Any]
 Status = Literal["sent", "queued", "running", "completed", "waiting", "stopped", "failed", "withdrawn"]
@@ -318,5 +319,5 @@ def _text_of(content: Any) -> str:
 
 def _progress(content: dict[str, Any]) -> str:
     done, total = content.get("progress"), content.get("total")
-    share = f"{done:g}/{total:g}" if done is not None and total else "" if done is None else f"{done:g}"
+    share = "" if done is None else plain_number(done) + (f"/{plain_number(total)}" if total else "")
     return " ".join(part for part in (share, str(content.get("message") or "")) if part)

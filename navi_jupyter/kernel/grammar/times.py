@@ -14,6 +14,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, available_timezones
 
 from ...clock import find_zone
+from ...text import plain_number
 from ..errors import UsageError
 
 _UNITS = {
@@ -37,7 +38,7 @@ def take_duration(text: str) -> tuple[str, str] | None:
     out, position = "", 0
     while match := _GLUED.match(text, position) or _PART.match(text, position):
         count, unit = match[1], _UNIT_OF[match[2].lower()]
-        out += f"{float(count) * 7:g}d" if unit == "w" else count + unit
+        out += f"{plain_number(float(count) * 7)}d" if unit == "w" else count + unit
         position = match.end()
     rest = text[position:]
     if not out or (rest and not rest[0].isspace()):
@@ -59,7 +60,7 @@ def duration_text(value: str | float | timedelta) -> str:
         raise UsageError(f"{value!r} is not a duration: write it like '10m', in seconds, or as a timedelta.")
     milliseconds = round(value * 1000)
     seconds, rest = divmod(milliseconds, 1000)
-    return f"{seconds}s" + (f"{rest}ms" if rest else "") if milliseconds > 0 else f"{value:g}s"
+    return f"{seconds}s" + (f"{rest}ms" if rest else "") if milliseconds > 0 else f"{plain_number(value)}s"
 
 
 def take_instant(text: str, zone: str | None = None) -> tuple[str, str] | None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from ...errors import MethodNotAllowed, NaviError, NotFound
 from ..bodies import check_content_type, parse
-from ..http import Action, EventStream, HttpReply, Query, Request
+from ..http import Action, EventStream, HttpReply, Query, Request, check_query
 
 if TYPE_CHECKING:
     from ..services import AgentServices, RecallServices, Services, SessionServices
@@ -37,6 +37,7 @@ class Call:
         self.request = request
         self.services = services
         self.parameters = parameters  # the values of the braces in the path
+        check_query(request.query, [query.name for query in operation.query])
         self._query = {
             query.name: query.read(request.query[query.name]) if request.query.get(query.name) else query.default
             for query in operation.query

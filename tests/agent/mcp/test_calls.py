@@ -54,7 +54,7 @@ async def test_the_tools_of_a_server_are_tools_of_a_run(world: McpWorld, everyth
     assert tools["all__add"].source == "mcp:all"
     assert tools["all__add"].description == "Adds two numbers."
     assert tools["all__add"].parameters["required"] == ["a", "b"]
-    assert tools["all__add"].effect is Effect.READ  # it says that it only reads
+    assert tools["all__add"].effect is Effect.OUTSIDE, "it says that it only reads; that is no reason to believe it"
     assert tools["all__shout"].effect is Effect.OUTSIDE
     assert [entry["status"] for entry in world.statuses] == ["starting", "ready"]
 

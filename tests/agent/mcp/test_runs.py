@@ -28,9 +28,29 @@ def results(envelopes: list[dict[str, Any]]) -> list[str]:
     return [each["event"]["content"] for each in envelopes if each["event"]["type"] == "TOOL_CALL_RESULT"]
 
 
-async def test_a_model_uses_a_tool_that_only_reads_without_asking(
+async def test_what_a_server_says_of_its_tools_counts_only_where_the_configuration_trusts_it(
     navi: NaviExtension, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """``add`` says that it only reads."""
+    async with ScriptedProvider(Reply(calls=(Call("all__add", {"a": 20, "b": 22}),))) as provider:
+        provider.point(monkeypatch)
+        session = await api.session(model=MODEL)
+        await api.ok("POST", "mcp/all/restart")
+        async with api.socket(session) as socket:
+            accepted = await socket.answer({"type": "prompt", "text": "20 + 22?"})
+            envelopes = await socket.until_run_ends(accepted["accepted"]["run_id"])
+    assert results(envelopes) == []
+    (asked,) = (await api.ok("GET", f"sessions/{session}"))["approvals"]
+    assert asked["tool"] == "all__add"
+    (listed,) = [one for one in (await api.ok("GET", "tools"))["tools"] if one["name"] == "all__add"]
+    assert (listed["effect"], listed["permission"]) == ("outside", "ask")
+
+
+async def test_a_model_uses_a_tool_that_only_reads_of_a_trusted_server_without_asking(
+    navi: NaviExtension, api: Api, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trusted = {"mcpServers": {"all": STDIO | {"trust_hints": True}}}
+    (tmp_path / "mcp.json").write_text(json.dumps(trusted))
     async with ScriptedProvider(Reply(calls=(Call("all__add", {"a": 20, "b": 22}),)), Reply("It is 42.")) as provider:
         provider.point(monkeypatch)
         session = await api.session(model=MODEL)

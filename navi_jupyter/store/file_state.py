@@ -1,0 +1,200 @@
+"""The files of an open database: whether they are still those at their path, and a record of the last commit.
+
+SQLite goes on with files that were deleted or replaced: everything would be accepted, and gone at the next start. It
+also takes a database without its write-ahead log for whole. Not responsible for what is done about either (``sqlite``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ..errors import StoreLocked
+from ..log_setup import get_logger
+from .location import STATE
+
+log = get_logger("store")
+
+Identity = tuple[int, int]  # device and inode
+
+_RECORD = 160  # bytes: always as long, so that writing it needs no space on a disk that became full
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRecord:
+    """The database's own row about itself, or the record beside it."""
+
+    database: str  # made up when its tables were created
+    committed_at: int  # of the last commit, in microseconds since 1970; it only grows
+    in_use: bool = False  # whether no server has closed it in order since its last commit
+
+
+def record_of(connection: sqlite3.Connection) -> CommitRecord:
+    """The row in the database."""
+    name, at, in_use = connection.execute("SELECT name, committed_at, in_use FROM database_state").fetchone()
+    return CommitRecord(name, at, bool(in_use))
+
+
+def record_beside(path: Path) -> CommitRecord | None:
+    """The record in the file beside the database; None when there is none that can be read."""
+    try:
+        found = json.loads(path.with_name(path.name + STATE).read_bytes()[: 2 * _RECORD])
+        return CommitRecord(str(found["database"]), int(found["committed_at"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def missing_changes(inside: CommitRecord, beside: CommitRecord | None, *, has_log: bool) -> str | None:
+    """What to tell the owner of a database that does not have all that was committed to it. Pure.
+
+    ``has_log``: whether there was a write-ahead log before it was opened.
+    """
+    if beside is not None and beside.database == inside.database:
+        if inside.committed_at >= beside.committed_at:
+            return None
+        return (
+            f"Changes are missing: what was saved from {_shown(inside.committed_at)} until"
+            f" {_shown(beside.committed_at)} is not in the database. Its write-ahead log (the file that ends with -wal)"
+            " was removed or cut off, or an older copy of the database was put in its place. If you have that file,"
+            " stop the server and put it back."
+        )
+    if not inside.in_use or has_log:
+        return None
+    return (
+        f"Changes may be missing: what was saved after {_shown(inside.committed_at)} was in a write-ahead log (the file"
+        " that ends with -wal), which is not there although no server has closed the database in order. It was removed,"
+        " or the database was copied without it. If you have that file, stop the server and put it back."
+    )
+
+
+def _shown(micros: int) -> str:
+    return datetime.fromtimestamp(micros / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+class DatabaseFiles:
+    """The files of one open database. ``changed`` may be called from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        real = path.resolve()
+        # The path as it was given: a link that leads to another file now has replaced the database, too.
+        self._names = {"": str(path), "-wal": f"{real}-wal", "-shm": f"{real}-shm"}
+        self._known: dict[str, Identity] = {}
+        self._record = real.with_name(real.name + STATE)
+        self._handle: int | None = None
+        self._database = ""
+        self._last = 0  # microseconds
+
+    def open(self, inside: CommitRecord, *, alone: bool) -> None:
+        """Remember which files they are, once they are open; begin the record. ``alone``: no other server may use them.
+
+        Raises StoreLocked when another server does.
+        """
+        self._database, self._last = inside.database, inside.committed_at
+        for companion, name in self._names.items():
+            with contextlib.suppress(OSError):
+                self._known[companion] = _identity(name)
+        try:
+            self._handle = os.open(self._record, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        except OSError as error:
+            log.warning("store_record_not_written", path=str(self._record), error=error.strerror)
+            return
+        self._claim(alone=alone)
+        self.committed()
+
+    def _claim(self, *, alone: bool) -> None:
+        if sys.platform == "win32" or self._handle is None:  # there, an open file can be neither deleted nor replaced
+            return
+        import fcntl  # late: not on Windows
+
+        try:
+            fcntl.flock(self._handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise StoreLocked(
+                f"Another server uses the database {self._path}, and database_single_process promises that one server"
+                " alone does. Stop the other one, or use a local disk without that setting."
+            ) from None
+        except OSError as error:  # such a file system has no such locks; those of SQLite were tried
+            log.warning("store_record_not_locked", path=str(self._record), error=error.strerror)
+
+    def close(self) -> None:
+        """Close the record, which stays."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def changed(self) -> str | None:
+        """What has become of the files: None as long as they are those that were opened. Takes some 5 microseconds."""
+        for companion, known in self._known.items():
+            name = self._names[companion]
+            try:
+                found = _identity(name)
+            except (FileNotFoundError, NotADirectoryError):
+                return f"{name} was deleted or moved" + _log_too(companion)
+            except OSError:
+                continue  # no permission, no answer: nothing is known, and writing will report it
+            if found != known:
+                if found not in _open_here():
+                    return f"{name} was replaced by another file" + _log_too(companion)
+                self._known[companion] = found  # a file system that numbers its files anew (some of FUSE do)
+        return None
+
+    def mark(self) -> str:
+        """The statement by which the present transaction records when it was made."""
+        self._last = max(self._last + 1, time.time_ns() // 1000)
+        return f"UPDATE database_state SET committed_at = max(committed_at + 1, {self._last}), in_use = 1"
+
+    def committed(self) -> None:
+        """Record beside the database that this transaction was committed. No disk is waited for."""
+        if self._handle is None:
+            return
+        content = json.dumps({"database": self._database, "committed_at": self._last})
+        with contextlib.suppress(OSError):
+            os.pwrite(self._handle, f"{content:<{_RECORD - 1}}\n".encode(), 0)
+
+
+def _log_too(companion: str) -> str:
+    return "" if companion == "" else ", which belongs to the open database"
+
+
+def _identity(name: str) -> Identity:
+    status = os.stat(name)  # noqa: PTH116 - half the time of Path.stat, at each commit
+    return status.st_dev, status.st_ino
+
+
+def _open_here() -> set[Identity]:
+    """The files that this process has open, on Linux."""
+    found: set[Identity] = set()
+    with contextlib.suppress(OSError):
+        for entry in os.scandir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                found.add(_identity(entry.path))
+    return found
+
+
+def rescue_places(path: Path) -> Iterator[Path]:
+    """Where a copy of the open database ``path`` can be written: beside it, above its folder, among temporary files."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    name = f"{path.name}.recovered-{stamp}-{os.getpid()}"
+    above = [folder for folder in path.absolute().parents if folder.is_dir()]
+    for folder in (*above[:1], Path(tempfile.gettempdir())):
+        yield folder / name
+
+
+def set_closed(place: Path) -> None:
+    """Mark a copy as a whole database of its own: it needs no log that was left elsewhere. Raises sqlite3.Error."""
+    with closing(sqlite3.connect(place, isolation_level=None)) as copy:
+        # No log and no shared memory: the copy may be on any file system, and is one file.
+        copy.execute("PRAGMA journal_mode = DELETE")
+        copy.execute("UPDATE database_state SET in_use = 0")
