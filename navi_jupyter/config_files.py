@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -129,17 +130,20 @@ class WatchedFiles(Generic[T]):
 def _stamp(path: Path) -> Stamp | None:
     """None for a file that does not exist."""
     try:
-        stat = path.stat()
+        status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         return (error.errno or 0,)
     # The size and the inode for file systems with coarse times; the mode because a reader may ask for it.
-    return (stat.st_mtime_ns, stat.st_size, stat.st_ino, stat.st_mode)
+    return (status.st_mtime_ns, status.st_size, status.st_ino, status.st_mode)
 
 
 def _parse(path: Path, max_bytes: int) -> Document:
     """The content of a ``.toml`` or ``.json`` file. Raises ConfigError, OSError."""
+    if not stat.S_ISREG(mode := path.stat().st_mode) and not stat.S_ISDIR(mode):
+        # Opening a pipe would wait for somebody who writes to it.
+        raise ConfigError(f"{path}: a device, a pipe or a socket, not a file")
     with path.open("rb") as file:
         raw = file.read(max_bytes + 1)
     if len(raw) > max_bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -33,6 +35,27 @@ class Messages(list[dict[str, Any]]):
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002
         printer.text(transcript_plain(self))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all: on a full disk, half a conversation must not take the place of an older one.
+
+    Raises UsageError with the reason.
+    """
+    target = Path(os.path.realpath(path))  # what a link leads to is replaced, not the link
+    draft = target.with_name(f".~{target.name[:80]}.{os.getpid()}")
+    try:
+        if path.exists() and not path.is_file():  # a terminal, a pipe: written as it is
+            path.write_text(text, encoding="utf-8")
+            return
+        draft.write_text(text, encoding="utf-8")
+        if path.exists():
+            draft.chmod(path.stat().st_mode & 0o777)
+        draft.replace(target)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}.", field="path") from None
 
 
 class Session:
@@ -212,7 +235,7 @@ class Session:
         client = self._service.client
         text = io_thread().wait(client.text(f"sessions/{self.id}/export", query={"format": kind}))
         if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
+            write_whole(Path(path), text)
         return text
 
     def change(self, **fields: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Imported at every server start, so nothing heavy is imported here: ``lifecycle``
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,7 @@ from .websocket import LoanHandler, StreamHandler
 if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
 
+CONNECTION_FILE_EVERY = 10.0  # seconds between two attempts to write the connection file, after one failed
 PACKAGE = Path(__file__).parent.parent
 
 
@@ -188,6 +190,7 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
     )
 
     lifecycle: Lifecycle | None = None  # set once the extension is loaded
+    _connecting: asyncio.Task[None] | None = None  # while the connection file cannot be written
 
     def read_settings(self) -> Settings:
         """The traits as the value that everything is built from."""
@@ -221,12 +224,34 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         """Called when the loop runs and the port is known."""
         if self.lifecycle is None:
             return
-        write_connection_file(serverapp, self.lifecycle.kernel_token.value)
+        if not self._write_connection_file(serverapp, self.lifecycle.kernel_token.value):
+            self._connecting = asyncio.create_task(self._retry_connection_file(serverapp), name="navi-connection-file")
         # Not awaited: the server must answer, and kernels must work, while the database is opened.
         self.lifecycle.start(JupyterServices.of(serverapp))
 
+    def _write_connection_file(self, serverapp: ServerApp, token: str) -> bool:
+        try:
+            write_connection_file(serverapp, token)
+        except OSError as error:
+            # Jupyter and the chat work without: a full disk must not keep the server from starting.
+            self.log.error(
+                "navi_connection_file_not_written message=%r",
+                f"Kernels cannot find this server: {error}. It is tried again.",
+            )
+            return False
+        return True
+
+    async def _retry_connection_file(self, serverapp: ServerApp) -> None:
+        """Write it as soon as the disk takes it."""
+        while self.lifecycle is not None:
+            await asyncio.sleep(CONNECTION_FILE_EVERY)
+            if self._write_connection_file(serverapp, self.lifecycle.kernel_token.value):
+                return
+
     async def stop_extension(self) -> None:
         """Called when the server shuts down, also when it never started."""
+        if self._connecting is not None:
+            self._connecting.cancel()
         remove_connection_file()
         if self.lifecycle is not None:
             await self.lifecycle.stop()

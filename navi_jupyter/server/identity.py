@@ -12,6 +12,7 @@ import hmac
 import json
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -88,7 +89,7 @@ def announce_connection_file() -> None:
 
 
 def write_connection_file(serverapp: ServerApp, token: str) -> None:
-    """Write the file for a server that has its port."""
+    """Write the file for a server that has its port. Raises OSError."""
     path = connection_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"url": serverapp.connection_url, "token": token, "pid": os.getpid(), "sock": serverapp.sock}
@@ -100,6 +101,7 @@ def write_connection_file(serverapp: ServerApp, token: str) -> None:
 def remove_connection_file() -> None:
     """Delete the file and the variable that points to it."""
     path = connection_file()
-    path.unlink(missing_ok=True)
+    with suppress(OSError):  # a disk that is read-only by now: kernels see that the process is gone
+        path.unlink(missing_ok=True)
     if os.environ.get(VARIABLE) == str(path):
         del os.environ[VARIABLE]

@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import NaviError, NotReady, StoreBusy
+from ..errors import NaviError, NotReady, StoreBusy, StoreDamaged, StoreError, StoreTooNew
 from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..settings import Settings
 from .identity import KernelToken
@@ -30,6 +30,7 @@ State = Literal["starting", "ok", "failed", "stopping"]
 
 GRACE = 2.0  # seconds that a request waits for the end of the start, so that the first requests of a page do not fail
 RETRY = 1.0  # seconds between two attempts to start while another program locks the database
+LONGEST_RETRY = 30.0  # seconds between two attempts after the first ones, while the database cannot be used
 
 
 class Lifecycle:
@@ -116,7 +117,11 @@ class Lifecycle:
                 socket.close(1001, "the server is stopping")
 
     async def _enter(self, stack: AsyncExitStack, module: Any) -> Services | None:
-        """The services, once no other program locks the database any more. None when the server stops before that."""
+        """The services, once the database can be used. None when the server stops before that.
+
+        A full or read-only disk, missing permissions, another program's lock: all of them can end without a restart.
+        """
+        delay = RETRY
         while not self._stop.is_set():
             try:
                 runtime = module.runtime(self.settings, self.lag, self._log, self._parts)
@@ -125,16 +130,28 @@ class Lifecycle:
                 # Another program (a backup, a migration) may lock the file for minutes: no reason to give up.
                 self.obstacle = error
                 self._log.warning("navi_start_waits code=%s message=%r", error.code, error.message)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), RETRY)
+                await self._wait(RETRY)
+            except (StoreDamaged, StoreTooNew):
+                raise  # a damaged one was set aside: to try again would begin an empty one
+            except StoreError as error:
+                self._fail(error)
+                self._settled.set()
+                await self._wait(delay)
+                delay = min(2 * delay, LONGEST_RETRY)
             else:
-                self.obstacle = None
+                self.obstacle = self.failure = None
                 return services
         return None
 
+    async def _wait(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), seconds)
+
     def _fail(self, error: NaviError) -> None:
         self.state = "failed"
-        self.failure = error
+        known, self.failure = self.failure, error
+        if known is not None and known.message == error.message:
+            return  # one line in the log for as long as it lasts
         self._log.error("navi_not_available code=%s message=%r", error.code, error.message)
 
 

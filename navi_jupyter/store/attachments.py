@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from ..clock import now
-from ..errors import AttachmentNotFound, AttachmentRefused, LimitReached
+from ..errors import AttachmentNotFound, AttachmentRefused, LimitReached, StoreError
 from ..log_setup import get_logger
 from ..model.attachments import Attachment
 from ..model.base import new_id
@@ -44,7 +44,16 @@ class AttachmentStore:
         self, content: bytes, *, name: str | None, media_type: str | None, owner: str, session_id: str | None = None
     ) -> Attachment:
         attachment = await asyncio.to_thread(self._describe, content, name, media_type, owner)
-        await asyncio.to_thread(self._write, attachment, content)
+        if (failure := await self._store.failure()) is not None:
+            raise failure  # before there is a file that no row will name
+        try:
+            await asyncio.to_thread(self._write, attachment, content)
+        except OSError as error:
+            log.error("attachment_not_stored", folder=str(self._folder), error=error.strerror)
+            raise StoreError(
+                f"{attachment.name} cannot be stored ({error.strerror or error}). Check the free space and the"
+                " permissions of the folder that has Navi's database, and try again."
+            ) from error
 
         async def unit(tx: Transaction) -> Attachment:
             kept = await self._known(tx, attachment)
@@ -159,7 +168,8 @@ class AttachmentStore:
                 os.fsync(file.fileno())
             draft.replace(path)
         finally:
-            draft.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a disk that is read-only by now
+                draft.unlink(missing_ok=True)
         _sync_folder(path.parent)
 
     def _remove_strays(self, known: set[tuple[str, str]], before: datetime) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from navi_jupyter.config_files import WatchedFiles
 from navi_jupyter.notifications.apprise_sender import why_unusable
 from navi_jupyter.notifications.targets import TargetFiles, Targets
 
@@ -185,3 +186,19 @@ def test_a_key_that_got_into_the_wrong_place_is_not_shown_either(tmp_path: Path,
     shown += [f"{name} {target.name} {target.wrong}" for name, target in found.targets.items()]
     assert shown
     assert "verysecret" not in repr((shown, found))
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("suffix", [".toml", ".json"])
+def test_a_configuration_file_that_is_a_pipe_or_a_device_is_a_problem_and_is_not_opened(
+    tmp_path: Path, suffix: str
+) -> None:
+    pipe, device = tmp_path / f"pipe{suffix}", tmp_path / f"device{suffix}"
+    os.mkfifo(pipe, 0o644)
+    device.symlink_to("/dev/zero")
+    watched = WatchedFiles(lambda document: document.content, max_bytes=1000)
+    watched.refresh([pipe, device])
+    assert [each.message.partition(": ")[2] for each in watched.problems] == [
+        "a device, a pipe or a socket, not a file"
+    ] * 2
+    assert pipe.stat().st_mode & 0o777 == 0o644

@@ -249,3 +249,16 @@ def test_loading_the_extension_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+async def test_a_server_whose_connection_file_cannot_be_written_starts_and_writes_it_later(
+    jp_serverapp: ServerApp, jp_fetch: Any, jp_ws_fetch: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "other").touch()  # a file, where a folder should be
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "other"))
+    monkeypatch.setattr("navi_jupyter.server.app.CONNECTION_FILE_EVERY", 0.05)
+    await jp_serverapp.extension_manager.start_all_extensions()  # type: ignore[no-untyped-call]
+    assert (await Api(jp_fetch, jp_ws_fetch)("GET", "sessions")).status == 200
+    (tmp_path / "other").unlink()
+    while not list(tmp_path.glob("other/navi-*.json")):  # noqa: ASYNC110
+        await asyncio.sleep(0.02)

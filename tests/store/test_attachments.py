@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import zlib
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from navi_jupyter.clock import now
-from navi_jupyter.errors import AttachmentNotFound, AttachmentRefused, LimitReached
+from navi_jupyter.errors import AttachmentNotFound, AttachmentRefused, LimitReached, StoreError
 from navi_jupyter.store.attachments import AttachmentStore, media_type_of
 from navi_jupyter.store.sqlite import SqliteStore
 
@@ -163,3 +164,26 @@ async def test_content_that_somebody_deleted_is_said_to_be_gone(tmp_path: Path) 
         files(tmp_path)[0].unlink()
         with pytest.raises(AttachmentNotFound, match=r"a\.png"):
             await attachments.read(added.id, owner="ada")
+
+
+@pytest.mark.parametrize("trouble", ["a file", "a pipe", "a full disk"])
+async def test_a_folder_of_attachments_that_cannot_be_written_is_a_refusal_that_says_why(
+    tmp_path: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as (_, attachments):
+        folder = tmp_path / "navi-attachments"
+        if trouble == "a file":
+            folder.touch()
+        elif trouble == "a pipe":
+            os.mkfifo(folder, 0o644)
+        else:
+
+            def full(_: int) -> None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+            monkeypatch.setattr(os, "fsync", full)
+        before = folder.stat().st_mode if folder.exists() else None
+        with pytest.raises(StoreError, match="cannot be stored"):
+            await attachments.add(png(), name="plot.png", media_type=None, owner="ada")
+        assert files(tmp_path) == []
+        assert before is None or folder.stat().st_mode == before
