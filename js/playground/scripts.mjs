@@ -1,5 +1,10 @@
 // What the playground's agent plays back, by the first word of the prompt.
 
+import { readFileSync } from "node:fs";
+
+/** Texts that nest deep or would take long, as the tests of cells have them. */
+const HEAVY = JSON.parse(readFileSync(new URL("../../tests/kernel/heavy_markdown.json", import.meta.url), "utf8"));
+
 const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 let count = 0;
@@ -65,6 +70,9 @@ export async function* play(text, session) {
       yield* call("list_recalls", {}, { recalls: [] }, 300);
       yield* call("schedule_recall", { message: "check the loss", in: "10m" }, { id: "rc_1", next_at: new Date(Date.now() + 600_000).toISOString() }, 900);
       yield* say("Done. I will be back **in ten minutes** to check the loss.", 15);
+      return;
+    case "heavy": // by number
+      yield* say(Object.values(HEAVY)[Number(number ?? 0)].map(([part, count]) => part.repeat(count)).join(""), 5, 100_000);
       return;
     case "evil":
       yield* say(EVIL, 5, 60);

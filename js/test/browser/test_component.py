@@ -5,7 +5,9 @@ Screenshots of all its parts go to ``js/playground/out``, to be looked at.
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,6 +65,32 @@ def test_nothing_that_an_agent_wrote_runs_or_loads(open_chat: Any) -> None:
     markdown = chat.views[0].locator(".navi-markdown")
     assert markdown.locator("script, style, form, input, iframe, svg, video, [style], [id], .jp-Dialog").count() == 0
     assert "image not loaded" in markdown.inner_text()
+
+
+def test_a_text_that_nests_deep_or_would_take_long_is_drawn_once_and_affects_no_other(open_chat: Any) -> None:
+    heavy = json.loads((Path(__file__).parents[3] / "tests/kernel/heavy_markdown.json").read_text(encoding="utf-8"))
+    chat = open_chat("heavy")
+    problems: list[str] = []
+    chat.page.on("pageerror", lambda error: problems.append(str(error)))
+    names = [
+        "quotes",
+        "nested emphasis",
+        "open links",
+        "nested fractions",
+        "combining marks",
+        "deep lists",
+        "a long word",
+    ]
+    for name in names:
+        chat.say(f"heavy {list(heavy).index(name)}")
+        chat.settled()
+    chat.say("evil")
+    chat.settled()
+    chat.find("message", "[data-role=assistant]").nth(len(names)).wait_for()
+    # Each prompt and each answer is there once, and none is blank.
+    assert chat.find("message").count() == 2 * (len(names) + 1)
+    assert all(text.strip() for text in chat.texts())
+    assert problems == []
 
 
 def test_two_views_are_identical_also_when_one_joins_in_the_middle(open_chat: Any) -> None:

@@ -11,6 +11,7 @@ import { end } from "./run-end.js";
 import { icons } from "../lib/icons.js";
 import { MarkdownView } from "../lib/markdown.js";
 import { sizeText } from "../lib/numbers.js";
+import { drawable } from "../lib/plain-text.js";
 import { isImage, type Images } from "./images.js";
 import { strings } from "../lib/strings.js";
 import { neededTools } from "../recalls/leave.js";
@@ -123,8 +124,15 @@ export class LogView {
     </button>`;
   }
 
+  /** One item that cannot be drawn is shown as text: an error in the middle of a list would leave it drawn twice. */
   #item(state: ChatState, tree: Tree, item: Item): unknown {
-    const drawn = this.#drawn(state, tree, item);
+    let drawn: TemplateResult;
+    try {
+      drawn = this.#drawn(state, tree, item);
+    } catch (problem) {
+      console.error("navi: an item could not be drawn", item.id, problem);
+      drawn = notDrawn(item);
+    }
     return isRolledBack(state, item) && item.kind !== "end" ? html`<div class="navi-forgotten" title=${strings.rolledBack}>${drawn}</div>` : drawn;
   }
 
@@ -186,7 +194,7 @@ export class LogView {
     >
       ${kind === "user" ? html`<h3 class="navi-hidden">${strings.you}</h3>` : badge(state, message)}
       ${message.attachments.length && kind === "user" ? this.#attachments(message) : nothing}
-      <div class="navi-text" dir="auto" title=${timeOf(message.ts)}>${message.text}</div>
+      <div class="navi-text" dir="auto" title=${timeOf(message.ts)}>${drawable(message.text)}</div>
       ${message.attachments.length && kind !== "user" ? this.#attachments(message) : nothing}
       ${message.status === "refused" ? html`<div class="navi-note"><span>${strings.refused}</span></div>` : nothing}
     </article>`;
@@ -226,7 +234,7 @@ export class LogView {
     const streams = reasoning.status === "streaming";
     return html`<details class="navi-card navi-reasoning" data-navi="reasoning" data-status=${reasoning.status} aria-live="off">
       <summary>${icons.chevron}${icons.thought}<span>${streams ? strings.thinking : strings.thought}</span></summary>
-      <div class="navi-card-body navi-text" dir="auto">${reasoning.text}</div>
+      <div class="navi-card-body navi-text" dir="auto">${drawable(reasoning.text)}</div>
     </details>`;
   }
 
@@ -235,6 +243,15 @@ export class LogView {
     if (!view) this.#markdown.set(id, (view = new MarkdownView(() => this.#actions.redraw())));
     return view;
   }
+}
+
+/** The text of an item, and that it is no more than that. */
+function notDrawn(item: Item): TemplateResult {
+  const text = "text" in item ? item.text : "args" in item ? String(item.args) : "";
+  return html`<article class="navi-message navi-answer" data-navi="message" data-message-id=${item.id}>
+    <div class="navi-text" dir="auto">${drawable(text)}</div>
+    <div class="navi-note"><span>${strings.notShown}</span></div>
+  </article>`;
 }
 
 function isRolledBack(state: ChatState, item: Item): boolean {

@@ -15,16 +15,18 @@ import sql from "highlight.js/lib/languages/sql";
 import typescript from "highlight.js/lib/languages/typescript";
 import xml from "highlight.js/lib/languages/xml";
 import yaml from "highlight.js/lib/languages/yaml";
+import { drawable } from "./plain-text.js";
 
 const languages = { bash, cpp, diff, javascript, json, julia, markdown, python, "python-repl": pythonRepl, r, sql, typescript, xml, yaml };
 for (const [name, language] of Object.entries(languages)) hljs.registerLanguage(name, language);
 hljs.registerAliases(["ipython", "ipython3"], { languageName: "python" });
 
 /** Longer code is shown plain: colouring it would be felt. */
-const LONGEST = 40_000;
+const LONGEST = 20_000;
 
 /** The code as HTML, escaped; coloured when the language is known. */
-export function highlight(code: string, language: string): string {
+export function highlight(source: string, language: string): string {
+  const code = drawable(source);
   if (code.length <= LONGEST && hljs.getLanguage(language)) {
     return hljs.highlight(code, { language, ignoreIllegals: true }).value;
   }

@@ -220,6 +220,8 @@ const english = {
   noServer: "the server does not answer",
   dismiss: "Dismiss",
   remoteImage: "image not loaded",
+  shownAsText: "shown as text: too much Markdown at once",
+  notShown: "shown as text: it could not be drawn",
 };
 
 export type Strings = typeof english;

@@ -60,14 +60,22 @@ export function worded(text: string): (string | TemplateResult)[] {
   return text.split("`").map((part, index) => (index % 2 ? html`<code dir="ltr">${part}</code>` : part));
 }
 
-/** An answer in one line, without what its Markdown is written with. */
+// Emphasis has a boundary outside and none inside: `snake_case`, `2*3*4` and `a * b` have none. `__init__` is a name.
+const EMPHASIS =
+  /(?<![\p{L}\p{N}*_~\\])(?:(\*{1,3})(?![\s*])([^*\n]*[^*\s\\])\1|(?!__[\p{L}\p{N}_]+__)(_{1,3})(?![\s_])([^\n]{0,200}?[^_\s\\])\3|~~(?![\s~])([^~\n]*[^~\s\\])~~)(?![\p{L}\p{N}*_~])/gu;
+
+/** An answer in one line, without what its Markdown is written with. Names keep their characters. */
 export function plain(markdown: string): string {
-  return markdown
+  const kept: string[] = [];
+  const keep = (words: string): string => `\0${kept.push(words) - 1}\0`;
+  let text = markdown
+    .replaceAll("\0", "")
+    .replace(/(?<!`)(`{1,2})(?!`)([^\n]+?)(?<!`)\1(?!`)/g, (_, __, code: string) => keep(code.trim()))
+    .replace(/^[ \t]*(?:`{3,}|~{3,})[^\n`]*$/gm, "")
+    .replace(/\\([!-/:-@[-`{-~])/g, (_, sign: string) => keep(sign))
     .replace(/^\s*(?:#{1,6}|>|[-*+])\s+/gm, "")
-    .replace(/(\*\*|__)(?=\S)(.+?)\1/gs, "$2")
-    .replace(/(?<![\w*_])([*_])(?=\S)(.+?)(?<=\S)\1(?![\w*_])/gs, "$2")
-    .replace(/`+([^`]+)`+/g, "$1")
-    .replace(/!?\[([^\]]*)\]\([^)\s]*\)/g, "$1")
-    .replace(/\s+/g, " ")
-    .trim();
+    .replace(/!?\[([^\]\n]*)\]\([^)\s]*\)/g, "$1");
+  for (let rounds = 0; rounds < 3; rounds += 1) text = text.replace(EMPHASIS, (_, __, stars?: string, ___?: string, lines?: string, waves?: string) => stars ?? lines ?? waves ?? "");
+  while (text.includes("\0")) text = text.replace(/\0(\d+)\0/g, (_, index: string) => kept[Number(index)] ?? "");
+  return text.replace(/\s+/g, " ").trim();
 }
