@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -30,6 +32,28 @@ class SystemClock:
 def now() -> datetime:
     """The wall clock, in UTC. The only place that reads it; everything else takes time as an argument."""
     return datetime.now(UTC)
+
+
+def boot_time() -> float:
+    """Seconds since the machine started, the same for all its processes. Cannot be set; on Linux sleep counts."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
+
+
+class ClockSteps:
+    """Notices when somebody sets the wall clock, by a clock that cannot be set."""
+
+    def __init__(self, steady: Callable[[], float], wall: Callable[[], datetime]) -> None:
+        self._steady = steady
+        self._wall = wall
+        self._last = self._steady(), self._wall()
+
+    def since_last(self) -> timedelta:
+        """By how much the wall clock was set since the last call, or since this was made: below zero, back."""
+        (steady, wall), (last_steady, last_wall) = (self._steady(), self._wall()), self._last
+        self._last = steady, wall
+        return wall - last_wall - timedelta(seconds=steady - last_steady)
 
 
 def timestamp(at: datetime) -> str:

@@ -76,7 +76,7 @@ class SessionBusy(NaviError, code="session_busy", status=409):
 
 
 class LeaseLost(NaviError, code="lease_lost", status=409):
-    """The firing that this prompt delivers was taken over, withdrawn or paused meanwhile: it must not start."""
+    """What this was for was taken over, withdrawn or paused meanwhile, or may have been: it must not start."""
 
 
 class RecallOver(NaviError, code="recall_over", status=409):

@@ -46,6 +46,17 @@ def _least(*limits: float | None) -> float:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ServerLease:
+    """A server's claim on its runs, in seconds. The same for all servers of a database; not for users to set."""
+
+    duration: float = 30.0  # how long the claim lasts in the database without being renewed
+    trust: float = 25.0
+    """How long the server itself relies on it, counted from before the renewal: shorter than the claim by what clocks
+    may differ (2 s), and by the time in which what runs for it is ended."""
+    renewed_every: float = 5.0  # so that four renewals may fail in a row
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """All settings. The fields, and those of ``limits``, have the names and units of the traits."""
 
@@ -73,3 +84,4 @@ class Settings:
     mcp_config: str = ""  # a file with ``mcpServers`` besides those in Jupyter's configuration path; empty: none
     notify_allow_private: bool = False
     kernel_user: str = "local"
+    lease: ServerLease = ServerLease()

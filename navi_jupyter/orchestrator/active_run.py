@@ -105,8 +105,14 @@ class ActiveRun:
         return max(self.time_limit.left, 1.0) if self.time_limit.held else max(self.time_limit.left, 0.0)
 
     def cut(self, reason: str) -> None:
-        """End it because its events cannot be stored: another server has the run (``lost``), or there is a defect."""
-        self.lost = self.lost or reason == "lost"
+        """End it because its events cannot be stored: another server has the run (``lost``), or there is a defect.
+
+        ``lost`` also when another server may have it. Then no step of it may follow, and what another thread does for
+        it finds it stopped. May be called in the handler of a signal.
+        """
+        if reason == "lost":
+            self.lost = True
+            self._context.stop.cut()
         self.task.cancel(reason)
 
     def emit(self, event: Event) -> None:
@@ -262,6 +268,7 @@ async def launch(
     # Read last: the session is notified of prompts that come from now on.
     if any(queued.mode == "steer" for queued in await shared.store.queued_prompts(run.session_id)):
         active.steering.waiting = True
+    shared.trust.require()  # the transaction that made it active may have waited for long
     active.begin(turn)
     shared.event_writer.watch(run.id, active.cut)
     return active
@@ -348,6 +355,8 @@ class RunEffects:
         await shared.store.write(unit, durable=not self._recorded)
         self._recorded = True
         self._noted(draft)
+        # After the commit, with nothing awaited before the tool begins: the process may have been stopped in between.
+        shared.trust.require()
 
 
 async def _turn(shared: SessionDependencies, run: Run) -> tuple[Turn, str]:

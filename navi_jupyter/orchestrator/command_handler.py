@@ -17,8 +17,7 @@ from ..events import Draft, Event, RunStarted, session_event
 from ..model.base import new_id
 from ..model.runs import Approval, Interrupt, InterruptKind, InterruptStatus
 from ..model.sessions import Origin, OriginKind, Run, RunStatus, Session, ZoneSource
-from ..ports.store import DEFAULT_LEASE
-from ..ports.transactions import QueuedPrompt, SessionTx
+from ..ports.transactions import DEFAULT_LEASE, QueuedPrompt, SessionTx
 from .prompts import PRIORITIES, Arrival, edited, holder_of, host_of, message_events, queue_event, without
 from .run_endings import Ending, close_run, custom, interrupt_event, unanswered
 from .transcript import fold_frames

@@ -15,16 +15,17 @@ from ..ports.agent import (
     RecallAccess,
     SessionHistory,
     Spending,
-    StopSignal,
     ToolContext,
 )
 from ..ports.jupyter import JupyterAccess
 from ..ports.recalls import RunEnded
+from ..ports.stop import StopSignal
 from ..ports.store import SessionStore
 from ..settings import Settings
 from .event_writer import EventWriter
 from .interrupts import PendingInterrupts
 from .run_slots import RunSlots
+from .servers import Trust
 
 IDLE_AFTER = 60.0  # seconds without work after which a session leaves memory
 MAX_QUEUED_PROMPTS = 100  # prompts that wait in one session: more come from a program that does not read its answers
@@ -43,6 +44,7 @@ class ToolServices:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SessionDependencies:
     server_id: str
+    trust: Trust
     settings: Settings
     idle_after: float = IDLE_AFTER
     max_queued_prompts: int = MAX_QUEUED_PROMPTS
@@ -67,6 +69,7 @@ class SessionDependencies:
             run_id=run_id,
             origin=origin,
             stop=StopSignal(),
+            require_lease=self.trust.require,
             recalls=self.recalls,
             library=self.history,
             jupyter=self.tool_services.jupyter,

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from ..clock import now
+from ..clock import ClockSteps, now
 from ..errors import NaviError
 from ..events import ActivityDelta, ActivitySnapshot
 from ..log_setup import get_logger
@@ -18,20 +19,25 @@ from ..model.sessions import Run
 from ..ports.recalls import RunEnded
 from ..ports.store import SessionStore
 from ..ports.transactions import Server, SessionTx
+from ..settings import ServerLease
 from .activities import Activities
 from .event_log import EventLog
 from .interrupts import PendingInterrupts, expire
-from .servers import close_orphans, has_exited
+from .servers import JudgedByLease, Trust, always, close_orphans, has_exited, never
 from .session_actor import SessionActor
 
 log = get_logger("orchestrator")
 
 LOOK_EVERY = 0.05  # seconds between looks for another process's commits, while somebody follows or a run goes on
-BEAT_EVERY = 10.0  # seconds between renewals of our claims; a third of the lease
-PEERS_EVERY = 1.0  # seconds between looks for other servers of this machine that have exited: a read of a few rows
+PEERS_EVERY = 1.0
+"""Seconds between looks for other servers of this machine that have exited: a read of a few rows. At the second look
+that finds it gone its runs are taken over: what it had begun in kernels and MCP servers has ended by then, too."""
 QUESTIONS_EVERY = 0.5
 """Seconds between looks for questions that have expired, and for runs that can go on: two small indexes."""
-COMPACT_EVERY = 3600.0
+COMPACT_FIRST = 5.0  # seconds after the start, so that a server that never lives long compacts as well
+COMPACT_EVERY = 300.0  # seconds until the next look, once there is nothing left to compact
+COMPACT_PAUSE = 0.5  # seconds between two transactions that compact: others have their turn
+SKEW = timedelta(seconds=2)  # by which the clocks of two servers may differ
 
 
 class Maintenance:
@@ -48,9 +54,16 @@ class Maintenance:
         poke: Callable[[str], None],
         run_ended: RunEnded,
         compact_after: timedelta,
+        lease: ServerLease,
+        trust: Trust,
+        flushed: Callable[[str], Awaitable[None]],
     ) -> None:
+        """``flushed``: returns once what was written for a session is durable."""
         self._store = store
         self._server = server
+        self._lease = lease
+        self._trust = trust
+        self._flushed = flushed
         self._log = events
         self._interrupts = interrupts
         self._actors = actors  # the live sessions of this process
@@ -58,30 +71,49 @@ class Maintenance:
         self._run_ended = run_ended
         self._compact_after = compact_after
         self._stale = False  # another process has committed what we have not looked at yet
-        self._beaten_at = now()
+        self._beaten_at = trust.clock()
+        self._steps = ClockSteps(trust.clock, lambda: now())
+        self._judges_from = trust.clock() + lease.duration
+        """When the leases of others, which are times of the wall clock, may be judged: once that has gone evenly."""
+        self._exited: frozenset[str] = frozenset()  # servers that the last look has found gone
 
     def tasks(self) -> list[asyncio.Task[None]]:
         """Begin. Each goes on until it is cancelled."""
+        works = (
+            ("navi-look", LOOK_EVERY, self._look),
+            ("navi-beat", self._lease.renewed_every, self._beat),
+            ("navi-peers", PEERS_EVERY, self._look_for_dead),
+            ("navi-questions", QUESTIONS_EVERY, self._expire),
+        )
         return [
-            asyncio.create_task(self._repeat(name, every, work), name=name)
-            for name, every, work in (
-                ("navi-look", LOOK_EVERY, self._look),
-                ("navi-beat", BEAT_EVERY, self._beat),
-                ("navi-peers", PEERS_EVERY, self._look_for_dead),
-                ("navi-questions", QUESTIONS_EVERY, self._expire),
-                ("navi-compact", COMPACT_EVERY, self._compact),
-            )
+            asyncio.create_task(self._trust.watch(), name="navi-trust"),
+            *(asyncio.create_task(self._repeat(name, every, work), name=name) for name, every, work in works),
+            asyncio.create_task(self._compact_forever(), name="navi-compact"),
         ]
+
+    async def _compact_forever(self) -> None:
+        pause = COMPACT_FIRST
+        while True:
+            await asyncio.sleep(pause)
+            pause = COMPACT_EVERY
+            with self._guarded("navi-compact"):
+                if await compact_batch(self._store, older_than=self._compact_after):
+                    pause = COMPACT_PAUSE
 
     async def _repeat(self, name: str, every: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(every)
-            try:
+            with self._guarded(name):
                 await work()
-            except NaviError as error:
-                log.error("periodic_work_failed", work=name, error=str(error))
-            except Exception:
-                log.exception("periodic_work_broke", work=name)
+
+    @contextmanager
+    def _guarded(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except NaviError as error:
+            log.error("periodic_work_failed", work=name, error=str(error))
+        except Exception:
+            log.exception("periodic_work_broke", work=name)
 
     async def _look(self) -> None:
         """Has another process committed? Then followers may have more to read, or a run of ours is to stop."""
@@ -96,7 +128,13 @@ class Maintenance:
         await self._log.refresh()
         await self._interrupts.refresh(self._store)
         steered = set(await self._store.steered_sessions())
-        stops = await self._store.stops_for(self._server.id)
+        # Before the rows are read: a run that begins meanwhile is not in them.
+        working = [(actor, actor.current) for actor in self._actors()]
+        runs = await self._store.runs_of(self._server.id)
+        for actor, active in working:
+            if active is not None and actor.current is active and not active.over and active.run.id not in runs:
+                active.cut("lost")  # another server has taken it over
+        stops = [run_id for run_id, stopping in runs.items() if stopping]
         actors = self._actors()
         for actor in actors:
             if actor.session_id in steered:
@@ -105,27 +143,53 @@ class Maintenance:
 
     async def _beat(self) -> None:
         """Renew our claims; end what servers that died meanwhile left open, and start what waits behind it."""
-        at = now()
-        slept = at - self._beaten_at > 2 * timedelta(seconds=BEAT_EVERY)
-        self._beaten_at = at
-        await self._store.write(lambda tx: tx.beat(self._server, at=at))
-        if slept:
-            return  # The whole machine may have: the others' claims look old too, and get one beat to renew them.
-        await self._take_over()
+        since, at, lease = self._trust.clock(), now(), timedelta(seconds=self._lease.duration)
+        # The whole machine may have slept, or its clock was set: the others' leases look old, too.
+        if since - self._beaten_at > 2 * self._lease.renewed_every + 1 or abs(self._steps.since_last()) > SKEW:
+            self._judges_from = since + self._lease.duration
+        self._beaten_at = since
+
+        async def renew(tx: SessionTx) -> None:
+            await tx.beat(self._server, at=at, lease=lease)
+            await tx.bound_leases(until=at + lease + SKEW)
+
+        await self._store.write(renew)
+        was_held = self._trust.held
+        self._trust.renewed(since)
+        if not was_held:
+            log.warning("lease_renewed_late", server=self._server.id)
+        await self._take_over(always if since >= self._judges_from else never)
 
     async def _look_for_dead(self) -> None:
-        """A server of this machine that has exited is seen at once, without waiting for its lease."""
-        if any(has_exited(server, here=self._server) for server in await self._store.known_servers()):
-            await self._take_over()
+        """A server of this machine that has exited is seen soon, without waiting for its lease."""
+        known = await self._store.known_servers()
+        exited = frozenset(server.id for server in known if has_exited(server, here=self._server))
+        again, self._exited = bool(exited & self._exited), exited
+        if again:
+            await self._take_over(never)
 
-    async def _take_over(self) -> None:
-        """End what dead servers left open, and start what waits behind it."""
-        for owner in await close_orphans(self._store, self._server):
+    async def _take_over(self, by_lease: JudgedByLease) -> None:
+        """End what dead servers left open, and what this one had given up; start what waits behind it."""
+        if not self._trust.held:
+            return
+        given_up = await self._ended_here()
+        ended = await close_orphans(self._store, self._server, by_lease=by_lease, given_up=given_up)
+        for run_id in given_up:
+            self._trust.given_up.pop(run_id, None)
+        for owner in ended:
             run = await self._store.run(owner.run_id)
             if run is not None:
                 await self._run_ended(run)
         for session_id in await self._store.queued_sessions():
             self._poke(session_id)
+
+    async def _ended_here(self) -> list[str]:
+        """The runs that were given up and whose tasks are over, with all that they wrote in the log."""
+        going_on = {actor.current.run.id for actor in self._actors() if actor.current is not None}
+        given_up = [run_id for run_id in self._trust.given_up if run_id not in going_on]
+        for run_id in given_up:
+            await self._flushed(self._trust.given_up[run_id])
+        return given_up
 
     async def _expire(self) -> None:
         """Settle questions whose time has passed; let runs go on whose questions are settled."""
@@ -137,9 +201,6 @@ class Maintenance:
                     self._poke(run.session_id)
         for session_id in await self._store.ready_sessions():
             self._poke(session_id)
-
-    async def _compact(self) -> None:
-        await compact(self._store, older_than=self._compact_after)
 
 
 compaction_log = get_logger("compaction")
@@ -204,12 +265,18 @@ def _shown(group: Sequence[dict[str, Any]]) -> ActivitySnapshot | None:
 async def compact(store: SessionStore, *, older_than: timedelta) -> int:
     """Fold all runs that ended longer ago than ``older_than``; returns how many."""
     done = 0
-    while runs := await store.runs_to_compact(ended_before=now() - older_than, limit=BATCH):
-        await store.write(lambda tx, runs=tuple(runs): _compact(tx, runs))  # type: ignore[misc]
-        done += len(runs)
-    if done:
-        compaction_log.info("runs_compacted", runs=done)
+    while runs := await compact_batch(store, older_than=older_than):
+        done += runs
     return done
+
+
+async def compact_batch(store: SessionStore, *, older_than: timedelta) -> int:
+    """The same, for as many as one transaction folds."""
+    runs = tuple(await store.runs_to_compact(ended_before=now() - older_than, limit=BATCH))
+    if runs:
+        await store.write(lambda tx: _compact(tx, runs))
+        compaction_log.info("runs_compacted", runs=len(runs))
+    return len(runs)
 
 
 async def _compact(tx: SessionTx, runs: Sequence[Run]) -> None:

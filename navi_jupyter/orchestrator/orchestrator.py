@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -31,7 +31,7 @@ from .followers import Page
 from .interrupts import PendingInterrupts
 from .maintenance import Maintenance
 from .run_slots import RunSlots
-from .servers import close_orphans, this_server
+from .servers import Trust, close_orphans, this_server
 from .session_actor import Close, Poke, SessionActor, Submitted
 from .session_directory import SessionDirectory, accept_any, no_model
 
@@ -95,6 +95,7 @@ class Orchestrator:
         self._tool_services = tool_services or ToolServices()
         self._interrupts = PendingInterrupts()
         self._event_writer = EventWriter(store, self.server.id)
+        self.trust = Trust(self.settings.lease, on_lost=self._lose_runs)
         self._slots = RunSlots(self.settings.max_concurrent_runs, self._poke)
         self._actors: dict[str, tuple[SessionActor, asyncio.Task[None]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -107,7 +108,11 @@ class Orchestrator:
             poke=self._poke,
             run_ended=self._run_ended,
             compact_after=timedelta(seconds=self.settings.compact_after),
+            lease=self.settings.lease,
+            trust=self.trust,
+            flushed=self._event_writer.flushed,
         )
+        self._stack = ExitStack()
         self._recalls: SessionRecalls | None = None  # set by :meth:`start`
         self._listeners: list[RunEnded] = []
         self._shared: SessionDependencies | None = None  # set by :meth:`start`; None before and after
@@ -118,13 +123,16 @@ class Orchestrator:
         ``listeners`` are called with every run that ends here, ``run_started`` with every one that had waited in its
         session's queue and begins here.
         """
-        await self._store.write(lambda tx: tx.beat(self.server, at=now()))
-        # Before the first command: a client must not find a run in progress that no server works on.
-        await close_orphans(self._store, self.server)
+        lease, since = timedelta(seconds=self.settings.lease.duration), self.trust.clock()
+        await self._store.write(lambda tx: tx.beat(self.server, at=now(), lease=lease))
+        # Before the first command: a client must not find a run in progress that no server works on. A process of this
+        # machine that lives is left alone until its lease was observed for a while: our clock may be wrong.
+        await close_orphans(self._store, self.server, by_lease=lambda server: server.host != self.server.host)
         self._recalls = recalls
         self._listeners = list(listeners)
         self._shared = SessionDependencies(
             server_id=self.server.id,
+            trust=self.trust,
             settings=self.settings,
             idle_after=self._idle_after,
             max_queued_prompts=self._max_queued_prompts,
@@ -141,6 +149,8 @@ class Orchestrator:
             followed=self.log.is_followed,
             limits_of_profile=self._limits_of_profile,
         )
+        self.trust.renewed(since)
+        self._stack.enter_context(self.trust.checked_on_continue())
         self._tasks = [
             asyncio.create_task(self._event_writer.work(), name="navi-event-writer"),
             *self._maintenance.tasks(),
@@ -169,6 +179,7 @@ class Orchestrator:
                 task.cancel()  # The database refuses: what is not written yet will be marked as interrupted.
             await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        self._stack.close()
         try:
             await self._store.write(lambda tx: tx.forget_server(self.server.id))
         except NaviError as error:
@@ -271,6 +282,11 @@ class Orchestrator:
     def _poke(self, session_id: str) -> None:
         if self._shared is not None:
             self._actor(session_id).put(Poke())
+
+    def _lose_runs(self) -> None:
+        """Another server may have the runs by now: end them here. Called as ``Trust`` says."""
+        for actor, _ in list(self._actors.values()):
+            actor.lose()
 
     async def _run_ended(self, run: Run) -> None:
         for listener in self._listeners:

@@ -33,9 +33,16 @@ class Ending:
     usage: Usage = NO_USAGE
 
 
-def interrupted(tool: str | None) -> Ending:
-    """The end of a run whose server is gone. ``tool``: the one with an effect that the run had started last."""
+def interrupted(tool: str | None, *, given_up: bool = False) -> Ending:
+    """The end of a run whose server is gone. ``tool``: the one with an effect that the run had started last.
+
+    ``given_up``: that server is this one, which had ended the run because it could not renew its lease.
+    """
     message = "The server ended while this run was in progress."
+    if given_up:
+        message = (
+            "The server was stopped, or could not write its database, for too long while this run was in progress."
+        )
     if tool is not None:
         message += f" It had started {tool}, so it is not started again by itself."
     return Ending(RunStatus.INTERRUPTED, Failure(code="interrupted", message=message))

@@ -1,25 +1,117 @@
-"""The servers that share the database: which of them are dead, and closing what those left open."""
+"""The servers that share the database: how long this one may rely on its lease, which others are dead, and closing what
+those left open.
+
+A server that has not renewed its lease for a while may have been replaced: it was stopped, the machine slept, or the
+database cannot be reached. Only the database knows, and that may not answer. So it relies on its lease for less than
+the lease's own time (:class:`Trust`), by a clock that cannot be set; then it ends its runs by itself, before another
+server starts others in their sessions.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
+import signal
 import socket
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from types import FrameType
 
-from ..clock import now
+from ..clock import boot_time, now
+from ..errors import LeaseLost
 from ..log_setup import get_logger
 from ..model.sessions import RunStatus
 from ..ports.store import SessionStore
 from ..ports.transactions import RunOwner, Server, SessionTx
+from ..settings import ServerLease
 from .run_endings import Ending, close_run, interrupted
 from .transcript import fold_frames
 
 log = get_logger("peers")
 
 _PROC = Path("/proc/self/stat").exists()
+
+
+TRUST_POLL = 0.1  # seconds between looks at the trust while it is held: timers stand still while the machine sleeps
+
+
+class Trust:
+    """Whether this server may act for its runs and claims now. Belongs to the event loop's thread.
+
+    ``on_lost`` is called once each time that it ends. It may be called in the handler of a signal, between any two
+    instructions of the main thread: it must not block, log or raise.
+    """
+
+    def __init__(
+        self, lease: ServerLease, *, on_lost: Callable[[], None], clock: Callable[[], float] = boot_time
+    ) -> None:
+        self.clock = clock
+        self.until = float("-inf")  # by the clock
+        self.given_up: dict[str, str] = {}
+        """Runs, and their sessions, that were ended here because it was lost, and not in the database yet."""
+        self._window = lease.trust
+        self._on_lost = on_lost
+        self._lost = True
+
+    @property
+    def held(self) -> bool:
+        """Whether the lease can be relied on at this instant."""
+        return self.clock() < self.until
+
+    def renewed(self, since: float) -> None:
+        """The lease was renewed in the database; ``since``: the time on the clock before that was begun."""
+        self.until = max(self.until, since + self._window)
+        if self.held:
+            self._lost = False
+
+    def check(self) -> bool:
+        """:attr:`held`; where it has ended, what runs here is ended first."""
+        if self.held:
+            return True
+        if not self._lost:
+            self._lost = True
+            self._on_lost()
+        return False
+
+    def require(self) -> None:
+        """Raises LeaseLost unless it is held. Called right before what must not happen on two servers."""
+        if not self.check():
+            raise LeaseLost(
+                "This server could not renew its lease in time, so that another one may have taken over the run."
+            )
+
+    async def watch(self) -> None:
+        """Notice its end without being asked. A task of its own."""
+        while True:
+            self.check()
+            await asyncio.sleep(TRUST_POLL)
+
+    @contextmanager
+    def checked_on_continue(self) -> Iterator[None]:
+        """Check it first when this process goes on after it was stopped, before the timers that have come meanwhile.
+
+        A handler of ``asyncio`` would come behind them. Without effect outside of the main thread, and on Windows.
+        """
+        if not hasattr(signal, "SIGCONT") or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.getsignal(signal.SIGCONT)
+
+        def on_continue(number: int, frame: FrameType | None) -> None:
+            self.check()
+            if callable(before):
+                before(number, frame)
+
+        signal.signal(signal.SIGCONT, on_continue)
+        try:
+            yield
+        finally:
+            if signal.getsignal(signal.SIGCONT) is on_continue:
+                signal.signal(signal.SIGCONT, before if before is not None else signal.SIG_DFL)
 
 
 def this_server() -> Server:
@@ -60,12 +152,28 @@ def _host() -> str:
     return socket.gethostname() + suffix
 
 
-def is_dead(server: Server, lease_until: datetime, *, here: Server, at: datetime) -> bool:
+JudgedByLease = Callable[[Server], bool]
+"""Whether the end of a server's lease, as this server's clock has it, shows that it is dead."""
+
+
+def always(_: Server) -> bool:
+    """The clock of this server, and the others with it, have gone on evenly for longer than a lease."""
+    return True
+
+
+def never(_: Server) -> bool:
+    """The clock was set, or this server did not look for a while: every lease may seem to be over."""
+    return False
+
+
+def is_dead(
+    server: Server, lease_until: datetime, *, here: Server, at: datetime, by_lease: JudgedByLease = always
+) -> bool:
     """Whether a server is gone: known at once for processes of this machine, by its lease for others."""
     if server.id == here.id:
         return False
     # A stopped or stuck process keeps its pid; its lease ends when it is to be given up.
-    return has_exited(server, here=here) or lease_until < at
+    return has_exited(server, here=here) or (lease_until < at and by_lease(server))
 
 
 def has_exited(server: Server, *, here: Server) -> bool:
@@ -79,31 +187,41 @@ def has_exited(server: Server, *, here: Server) -> bool:
     return started is None or abs(started - server.pid_started) > 1.0
 
 
-async def close_orphans(store: SessionStore, here: Server) -> Sequence[RunOwner]:
-    """End every run whose server is dead, with its partial text kept. Returns those that this call ended."""
+async def close_orphans(
+    store: SessionStore, here: Server, *, by_lease: JudgedByLease = always, given_up: Collection[str] = ()
+) -> Sequence[RunOwner]:
+    """End every run whose server is dead, with its partial text kept. Returns those that this call ended.
+
+    ``given_up``: runs of this server that it has ended without being able to write that, when its lease was over.
+    """
 
     async def unit(tx: SessionTx) -> list[RunOwner]:
         # One transaction: who is alive and what they own cannot change in between, and two servers that take over at
         # the same time end each run once.
         at = now()
         known = await tx.servers()
-        alive = {server.id for server, until in known if not is_dead(server, until, here=here, at=at)} | {here.id}
+        dead = {server.id for server, until in known if is_dead(server, until, here=here, at=at, by_lease=by_lease)}
+        alive = {server.id for server, _ in known} - dead | {here.id}
         ended = []
         for owner in await tx.active_runs():
-            if owner.server_id in alive:
+            ours = owner.server_id == here.id and owner.run_id in given_up
+            if owner.server_id in alive and not ours:
                 continue
             run = await tx.run(owner.run_id)
             if run is None:
                 continue
             fold = fold_frames(await tx.run_frames(owner.session_id, owner.run_id))
             # What the user stopped has ended as asked, and is not started again as an interrupted recall is.
-            ending = Ending(RunStatus.STOPPED) if owner.stop_requested else interrupted(await tx.last_effect(run))
+            ending = (
+                Ending(RunStatus.STOPPED)
+                if owner.stop_requested
+                else interrupted(await tx.last_effect(run), given_up=ours)
+            )
             if await close_run(tx, run, ending, fold):
                 log.warning("run_interrupted", run_id=run.id, session_id=run.session_id, server=owner.server_id)
                 ended.append(owner)
-        for server, _ in known:
-            if server.id not in alive:
-                await tx.forget_server(server.id)
+        for server_id in dead:
+            await tx.forget_server(server_id)
         return ended
 
     return await store.write(unit, durable=True)

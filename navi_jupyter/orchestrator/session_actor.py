@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar, assert_never
 
 from ..commands import Acceptance, Answer, Command, Edit, Prompt, Stop, Unqueue
-from ..errors import NaviError, NotReady, SessionNotFound, StoreError
+from ..errors import LeaseLost, NaviError, NotReady, SessionNotFound, StoreError
 from ..log_setup import get_logger
 from ..model.attachments import Attachment
 from ..model.base import new_id
@@ -198,7 +198,7 @@ class SessionActor:
         slots = self._shared.slots
         request = self._slot_request(sender)
         free = self.current is None and not self._closing and not slots.expects(self.session_id)
-        slot = free and slots.take(request)
+        slot = free and self._shared.trust.check() and slots.take(request)
         arrival = Arrival(
             prompt=prompt,
             command_id=sender.command_id,
@@ -277,16 +277,23 @@ class SessionActor:
             self._give_up_after(active, self._shared.settings.stop_deadline)
         return True
 
+    def lose(self) -> None:
+        """End the current run, which another server may have by now. May be called in the handler of a signal."""
+        active = self.current
+        if active is not None and not active.over and not active.lost:
+            self._shared.trust.given_up[active.run.id] = self.session_id
+            active.cut("lost")
+            self._give_up_after(active, self._shared.settings.stop_deadline)
+
     def _give_up_after(self, active: ActiveRun, seconds: float) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        late = Finished(active, forced=True)
-        self._deadline = asyncio.get_running_loop().call_later(seconds, self.put, late)
+        self._deadline = asyncio.get_running_loop().call_later(seconds, self.put, Finished(active, forced=True))
 
     async def _start_next(self) -> None:
         """Go on with a run whose questions are answered, or start the prompt that is next, if a slot is free."""
         slots = self._shared.slots
-        if self.current is not None or self._closing:
+        if self.current is not None or self._closing or not self._shared.trust.check():
             slots.renounce(self.session_id)
             return
         if slots.waits(self.session_id):
@@ -332,6 +339,10 @@ class SessionActor:
             active = await launch(
                 self._shared, run, joined=joined, withdrawn=lambda interrupt_id: self.put(Withdrawn(interrupt_id))
             )
+        except LeaseLost:  # ended as interrupted once the lease is renewed, unless another server was quicker
+            self._shared.trust.given_up[run.id] = self.session_id
+            self._shared.slots.give_back(self.session_id)
+            return
         except Exception as error:
             # What the user can act on (a broken profile) is no defect: its message is enough.
             trace = None if isinstance(error, NaviError) else error

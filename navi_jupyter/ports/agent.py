@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from ..events import Custom, Event
+from ..events import Event
 from ..model.attachments import Attachment, Fact
 from ..model.recalls import Firing, Recall, RecallCreate, RecallPatch
 from ..model.runs import CallDetail, Interrupt, InterruptKind
 from ..model.sessions import Failure, Origin, Run, RunStatus, Session, Usage
 from ..settings import Limits
 from .jupyter import JupyterAccess
+from .stop import StopSignal, stop_reached
 
 NO_JUPYTER = JupyterAccess()
-
-
-class StopSignal:
-    """The request that a run ends. Set once, never cleared. Readable from any thread."""
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-        # By tool call, what of its work the stop has ended, and how: see :meth:`ToolContext.report_stop`.
-        self.reports: dict[str, tuple[str, str]] = {}
-
-    def set(self) -> None:
-        """Ask the run to end. Loop thread only."""
-        self._event.set()
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the run was asked to end."""
-        return self._event.is_set()
-
-    async def wait(self) -> None:
-        """Return once the run was asked to end."""
-        await self._event.wait()
 
 
 class RecallAccess(Protocol):
@@ -105,6 +83,10 @@ def ignore(event: Event) -> None:
     """Emits nothing."""
 
 
+def require_nothing() -> None:
+    """Requires nothing: for work outside of a run."""
+
+
 async def record_nothing(tool: str) -> None:
     """Records nothing: for work outside of a run."""
 
@@ -125,7 +107,9 @@ class ToolContext:
     record_effect: Callable[[str], Awaitable[None]] = record_nothing
     """Awaited with a tool's name before the tool changes anything outside Navi. Durable on return: a recall's run that
     its server's death interrupts is started again only if it has recorded nothing. Raises LeaseLost when the run was
-    taken over by another server: the tool must not run then."""
+    taken over by another server, or may have been: the tool must not run then."""
+    require_lease: Callable[[], None] = require_nothing
+    """Called right before each request to a model. Raises LeaseLost when this server may not work on the run now."""
     ask: AskUser | None = None
     steering: Steering | None = None
     profiles: tuple[str, ...] = ()
@@ -148,11 +132,6 @@ class ToolContext:
             self.emit(stop_reached(self.run_id, what, message))
         else:
             self.stop.reports[call] = (what, message)
-
-
-def stop_reached(run_id: str, what: str, message: str) -> Event:
-    """The event that a stop has ended this work of a run."""
-    return Custom(name="navi.stop", value={"action": "reached", "run_id": run_id, "what": what, "message": message})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

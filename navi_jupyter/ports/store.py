@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol, TypeVar
 
 from ..commands import Acceptance, Command
@@ -87,8 +87,8 @@ class RunReads(Protocol):
     async def steered_sessions(self) -> Sequence[str]:
         """Sessions with a prompt of mode ``steer`` that waits."""
 
-    async def stops_for(self, server_id: str) -> Sequence[str]:
-        """This server's runs that somebody asked to stop through another server."""
+    async def runs_of(self, server_id: str) -> Mapping[str, bool]:
+        """The runs that a server has, and of each whether somebody asked to stop it."""
 
 
 class InterruptReads(Protocol):
@@ -178,6 +178,3 @@ class SessionSnapshot:
     recalls: Sequence[Recall]  # those that are not over
     interrupts: Sequence[Interrupt] = ()
     """The open questions; of a run that waits also those that its pause has had answered, in their order."""
-
-
-DEFAULT_LEASE = timedelta(seconds=30)  # how long a server's claim on a run or a firing lasts without being renewed

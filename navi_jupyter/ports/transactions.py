@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from ..commands import Acceptance
 from ..events import Draft
 from ..model.runs import Interrupt, InterruptStatus
 from ..model.sessions import Failure, Run, RunStatus, Session, Usage
+from ..settings import ServerLease
 from .agent import Message, PromptPart
 from .jupyter import NotebookLink
+
+DEFAULT_LEASE = timedelta(seconds=ServerLease().duration)  # of a server on itself and on its runs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,8 +103,8 @@ class RunTx(Protocol):
 
     async def run(self, run_id: str) -> Run | None: ...
 
-    async def queued_runs(self, run_ids: Iterable[str]) -> set[str]:
-        """Those of them that have not begun."""
+    async def starts_of(self, run_ids: Iterable[str]) -> Mapping[str, datetime | None]:
+        """When each began; None for one that waits in its queue. Those that never will are left out."""
 
     async def active_run(self, session_id: str) -> Run | None: ...
 
@@ -206,8 +209,11 @@ class SessionTx(LogTx, PromptTx, RunTx, InterruptTx, LinkTx, Protocol):
     async def delete_session(self, session_id: str) -> None:
         """Remove it with its log, runs, recalls and ledger."""
 
-    async def beat(self, server: Server, *, at: datetime) -> None:
-        """Renew the claims of a server on itself and on its runs."""
+    async def beat(self, server: Server, *, at: datetime, lease: timedelta = DEFAULT_LEASE) -> None:
+        """Renew the claims of a server on itself and on its runs: they last until ``at + lease``."""
+
+    async def bound_leases(self, *, until: datetime) -> None:
+        """Have no server's lease end later: a clock that was ahead made them too long."""
 
     async def forget_server(self, server_id: str) -> None: ...
 

@@ -177,7 +177,7 @@ async def settle_all(tx: RecallTx, reports: Sequence[Report], now: datetime) -> 
     last = await tx.last_slots(full) if full else {}
     await load_cron_reader(recall.schedule for recall in full.values())
     begun = [report.outcome.run_id for report in reports if isinstance(report.outcome, PromptAccepted)]
-    waiting = await tx.queued_runs(run_id for run_id in begun if run_id is not None) if any(begun) else set()
+    starts = await tx.starts_of(run_id for run_id in begun if run_id is not None) if any(begun) else {}
     steps: list[Step] = []
     for number, (report, firing_id) in enumerate(zip(reports, ids, strict=True)):
         if number % _BREATH == _BREATH - 1:
@@ -188,8 +188,10 @@ async def settle_all(tx: RecallTx, reports: Sequence[Report], now: datetime) -> 
         recall_id = firing.firing.recall_id
         others = [f for f in opens.get(recall_id, ()) if f.firing.id != firing_id]
         outcome = await _verified(tx, firing, report.outcome, now)
-        if isinstance(outcome, PromptAccepted) and outcome.run_id in waiting:
-            outcome = replace(outcome, queued=True)
+        if isinstance(outcome, PromptAccepted) and outcome.run_id is not None and outcome.run_id in starts:
+            # It may have waited in the queue since it was accepted: its time limit counts from its start.
+            started = starts[outcome.run_id]
+            outcome = replace(outcome, queued=started is None, at=max(outcome.at, started or outcome.at))
         step = settle(recalls[recall_id], firing, outcome, now, others=others, last=last.get(recall_id))
         recalls[recall_id] = step.state
         if step.firing is not None:

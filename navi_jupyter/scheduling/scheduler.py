@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
-from ..clock import SystemClock
+from ..clock import SystemClock, boot_time
 from ..errors import StoreError
 from ..log_setup import get_logger
 from ..model.recalls import When
@@ -43,6 +43,7 @@ log = get_logger("recalls")
 LONGEST_SLEEP = timedelta(seconds=30)  # So that a suspended machine or a stepped clock is noticed.
 LEASE = timedelta(seconds=10)
 """A delivery takes milliseconds; when its server dies in it, others take over after this at the latest."""
+RELIED_ON = LEASE - timedelta(seconds=2)  # So long a claim is acted on: the clocks of servers differ.
 SETTLE_BATCH = 256
 IN_FLIGHT = 1024  # Claims that wait for or are in delivery.
 HELD_REPORTS = 10_000  # So many outcomes may wait to be recorded while more is due.
@@ -63,6 +64,7 @@ class Scheduler:
         server_id: str,
         busy_delay: timedelta = timedelta(seconds=60),
         clock: Clock | None = None,
+        trusted: Callable[[], bool] = lambda: True,
         whens_changed: Callable[[], None] = no_callback,
         notices_changed: Callable[[], None] = no_callback,
     ) -> None:
@@ -70,6 +72,7 @@ class Scheduler:
         self._whens_changed = whens_changed  # Called when what is to be watched may have changed; never blocks.
         self._notices_changed = notices_changed  # Called when people are to be notified of a firing; never blocks.
         self._server_id = server_id
+        self._trusted = trusted  # Whether this server may act for what it has claimed; else nothing is started.
         self._clock = clock or SystemClock()
         self._planner = Planner(store)
         self._delivery = RecallDelivery(
@@ -77,7 +80,8 @@ class Scheduler:
         )
         self._sweeper = Sweeper(store, submit, server_id=server_id, clock=self._clock)
         self._signal = asyncio.Event()
-        self._groups: deque[list[Claimed]] = deque()  # Claims to deliver, by session.
+        self._groups: deque[tuple[float, list[Claimed]]] = deque()
+        """Claims to deliver, by session, and since when they are claimed at most (``boot_time``)."""
         self._called: asyncio.Queue[None] = asyncio.Queue()
         """An entry calls one more delivery to the groups: a queue of the groups themselves costs as much as they do."""
         self._in_flight = 0
@@ -190,6 +194,9 @@ class Scheduler:
         """Sleep until something is due, or do what is."""
         self._signal.clear()  # before looking: what changes meanwhile sets it again
         now = self._clock.now()
+        if not self._trusted():
+            await self._clock.wait(self._signal, until=now + RETRY)
+            return
         self._missed_report.turned(now)
         due = now if self._more_since is not None else await self._store.next_wake()
         if due is not None and due <= now:
@@ -210,9 +217,9 @@ class Scheduler:
             # The leases run from the claim on: more than can be delivered in time would only be rescued again.
             await self._clock.wait(self._signal, until=now + RETRY)
             return
-        burst = self._more_since is not None
+        burst, since = self._more_since is not None, boot_time()
         planned, claimed = await self.plan_and_claim(now)
-        self._hand_out(claimed)
+        self._hand_out(claimed, since)
         if self._reports:
             self._reported.set()
         if not planned and not claimed and not burst and not await self.sweep():
@@ -239,13 +246,13 @@ class Scheduler:
             self._notices_changed()
         return planned, claimed
 
-    def _hand_out(self, claimed: Sequence[Claimed]) -> None:
+    def _hand_out(self, claimed: Sequence[Claimed], since: float) -> None:
         """Queue claims for delivery: those of one session one after the other, in the order of their times."""
         groups: dict[str, list[Claimed]] = {}
         for claim in claimed:
             groups.setdefault(claim.firing.session_id, []).append(claim)
         self._in_flight += len(claimed)
-        self._groups.extend(groups.values())
+        self._groups.extend((since, group) for group in groups.values())
         for _ in range(min(len(groups), DELIVERIES)):
             self._called.put_nowait(None)
 
@@ -255,7 +262,11 @@ class Scheduler:
             since = time.perf_counter()
             while self._groups:
                 # One session's firings in turn: the second finds it busy with the first, in the order of their times.
-                for claim in self._groups.popleft():
+                claimed_at, group = self._groups.popleft()
+                for claim in group:
+                    if not self._trusted() or boot_time() - claimed_at >= RELIED_ON.total_seconds():
+                        self._in_flight -= 1  # another server may have it; else the next sweep puts it back
+                        continue
                     outcome, row = await self.deliver(claim), claim.firing
                     self._in_flight -= 1
                     self._report(

@@ -213,6 +213,7 @@ def build_scheduler(
         PromptSubmitter(orchestrator.submit, stores.attachments),
         server_id=orchestrator.server.id,
         busy_delay=timedelta(seconds=settings.recall_busy_delay),
+        trusted=orchestrator.trust.check,
         whens_changed=triggers_changed,
         notices_changed=notices_changed,
     )

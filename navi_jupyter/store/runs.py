@@ -1,19 +1,19 @@
-"""SQL for runs: in a transaction (``RunRows``) and for readers (``RunQueries``)."""
+"""SQL for runs and the servers that have them: in a transaction (``RunRows``) and for readers (``RunQueries``)."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 
 from ..errors import InvalidRequest
 from ..model.sessions import Failure, Run, RunStatus, Usage
 from ..ports.agent import Message, PastTurn
-from ..ports.transactions import RunOwner
+from ..ports.transactions import DEFAULT_LEASE, RunOwner, Server
 from .connection import Readers, Statements
-from .rows import dump_messages, from_micros, load_messages, load_parts, run_of, to_micros
+from .rows import dump_messages, from_micros, load_messages, load_parts, run_of, server_of, to_micros
 
 _LAST = 2**62  # beyond every key of a list that is paged downwards
 ACTIVE = "('running', 'waiting')"
@@ -25,19 +25,46 @@ FINISHED_TURNS = "ended_at IS NOT NULL AND started_at IS NOT NULL"
 """Runs that were a turn of the conversation; not those that were withdrawn or merged into another."""
 
 
-class RunRows(Statements):
+class ServerRows(Statements):
+    """Servers in a transaction."""
+
+    async def beat(self, server: Server, *, at: datetime, lease: timedelta = DEFAULT_LEASE) -> None:
+        # The server's lease and those of its runs in one transaction: no other server sees one without the other.
+        until = to_micros(at + lease)
+        await self.change(
+            "INSERT INTO servers (id, host, pid, pid_started, lease_until) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until",
+            (server.id, server.host, server.pid, server.pid_started, until),
+        )
+        await self.change(
+            f"UPDATE runs SET lease_until = ? WHERE server_id = ? AND status IN {ACTIVE}", (until, server.id)
+        )
+
+    async def bound_leases(self, *, until: datetime) -> None:
+        await self.change("UPDATE servers SET lease_until = ?1 WHERE lease_until > ?1", (to_micros(until),))
+
+    async def forget_server(self, server_id: str) -> None:
+        await self.change("DELETE FROM servers WHERE id = ?", (server_id,))
+
+    async def servers(self) -> Sequence[tuple[Server, datetime]]:
+        rows = await self.all("SELECT * FROM servers")
+        return [(server_of(row), from_micros(row["lease_until"])) for row in rows]
+
+
+class RunRows(ServerRows):
     """Runs in a transaction. Implements :class:`navi_jupyter.ports.transactions.RunTx`."""
 
     async def run(self, run_id: str) -> Run | None:
         row = await self.one("SELECT * FROM runs WHERE id = ?", (run_id,))
         return None if row is None else run_of(row)
 
-    async def queued_runs(self, run_ids: Iterable[str]) -> set[str]:
+    async def starts_of(self, run_ids: Iterable[str]) -> Mapping[str, datetime | None]:
         rows = await self.all(
-            "SELECT id FROM runs WHERE id IN (SELECT value FROM json_each(?)) AND status = 'queued'",
+            "SELECT id, started_at FROM runs WHERE id IN (SELECT value FROM json_each(?))"
+            " AND (status = 'queued' OR started_at IS NOT NULL)",
             (json.dumps(list(run_ids)),),
         )
-        return {row["id"] for row in rows}
+        return {row["id"]: None if row["started_at"] is None else from_micros(row["started_at"]) for row in rows}
 
     async def active_run(self, session_id: str) -> Run | None:
         row = await self.one(f"SELECT * FROM runs WHERE session_id = ? AND status IN {ACTIVE}", (session_id,))
@@ -170,12 +197,12 @@ class RunQueries(Readers):
         )
         return await asyncio.to_thread(_turns_of, rows)
 
-    async def stops_for(self, server_id: str) -> Sequence[str]:
+    async def runs_of(self, server_id: str) -> Mapping[str, bool]:
         rows = await self.fetch_all(
-            f"SELECT id FROM runs WHERE status IN {ACTIVE} AND server_id = ? AND stop_command_id IS NOT NULL",
+            f"SELECT id, stop_command_id IS NOT NULL AS stopping FROM runs WHERE status IN {ACTIVE} AND server_id = ?",
             (server_id,),
         )
-        return [row["id"] for row in rows]
+        return {row["id"]: bool(row["stopping"]) for row in rows}
 
     async def runs_to_compact(self, *, ended_before: datetime, limit: int) -> Sequence[Run]:
         rows = await self.fetch_all(

@@ -16,13 +16,13 @@ from ..errors import InvalidRequest, SessionNotFound
 from ..events import Draft
 from ..model.sessions import Run, Session
 from ..ports.jupyter import NotebookLink
-from ..ports.store import DEFAULT_LEASE, SessionSnapshot
+from ..ports.store import SessionSnapshot
 from ..ports.transactions import Server
 from .connection import Readers, Statements
 from .interrupts import OF_LAST_PAUSE, InterruptQueries, InterruptRows, interrupt_of
 from .prompts import PromptReads, PromptRows
-from .rows import from_micros, recall_of, run_of, server_of, session_of, to_micros
-from .runs import ACTIVE, FINISHED_TURNS, OPEN_RUNS, RunQueries, RunRows, marks, messages_of
+from .rows import recall_of, run_of, server_of, session_of, to_micros
+from .runs import FINISHED_TURNS, OPEN_RUNS, RunQueries, RunRows, marks, messages_of
 
 _LAST = 2**62  # beyond every key of a list that is paged downwards
 _SESSION_COLUMNS = frozenset(
@@ -290,25 +290,6 @@ class SessionRows(LogRows, LinkRows, PromptRows, RunRows, InterruptRows):
 
     async def delete_session(self, session_id: str) -> None:
         await self.change("DELETE FROM sessions WHERE id = ?", (session_id,))
-
-    async def beat(self, server: Server, *, at: datetime) -> None:
-        # The server's lease and those of its runs in one transaction: no other server sees one without the other.
-        until = to_micros(at + DEFAULT_LEASE)
-        await self.change(
-            "INSERT INTO servers (id, host, pid, pid_started, lease_until) VALUES (?, ?, ?, ?, ?)"
-            " ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until",
-            (server.id, server.host, server.pid, server.pid_started, until),
-        )
-        await self.change(
-            f"UPDATE runs SET lease_until = ? WHERE server_id = ? AND status IN {ACTIVE}", (until, server.id)
-        )
-
-    async def forget_server(self, server_id: str) -> None:
-        await self.change("DELETE FROM servers WHERE id = ?", (server_id,))
-
-    async def servers(self) -> Sequence[tuple[Server, datetime]]:
-        rows = await self.all("SELECT * FROM servers")
-        return [(server_of(row), from_micros(row["lease_until"])) for row in rows]
 
 
 class SessionReads(LogQueries, PromptReads, RunQueries, InterruptQueries):

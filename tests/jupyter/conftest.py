@@ -17,8 +17,9 @@ from navi_jupyter.events import Event
 from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.jupyter.kernels.service import KernelService
 from navi_jupyter.model.sessions import USER, Session
-from navi_jupyter.ports.agent import StopSignal, ToolContext, tool_context
+from navi_jupyter.ports.agent import ToolContext, tool_context
 from navi_jupyter.ports.jupyter import JupyterAccess
+from navi_jupyter.ports.stop import StopSignal
 
 
 def session_of(path: str | None = "work.ipynb", **fields: Any) -> Session:

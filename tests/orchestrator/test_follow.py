@@ -16,6 +16,7 @@ from navi_jupyter.clock import now
 from navi_jupyter.errors import SessionNotFound, StoreError
 from navi_jupyter.events import Custom, Draft, TextMessageContent, TextMessageStart
 from navi_jupyter.model.sessions import SYSTEM, USER, SessionPatch
+from navi_jupyter.orchestrator import maintenance
 from navi_jupyter.orchestrator.event_log import EventLog
 from navi_jupyter.orchestrator.event_writer import EventWriter
 from navi_jupyter.orchestrator.followers import Page, Ring, make_page
@@ -467,3 +468,22 @@ async def test_a_stopped_log_lets_nobody_in(tmp_path: Path) -> None:
         log.close()
         with pytest.raises(SessionNotFound):
             await anext(log.follow(sid, after=0))
+
+
+async def test_what_is_old_enough_is_compacted_soon_after_the_start_in_one_batch_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "BATCH", 2)
+    monkeypatch.setattr(maintenance, "COMPACT_PAUSE", 0.01)
+    assert maintenance.COMPACT_FIRST < 60
+    assert maintenance.COMPACT_EVERY <= 300
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        for _ in range(5):
+            run = await w.prompt(sid, "storm 20")
+            await w.until_end(sid, run.run_id)
+        assert len(await w.store.runs_to_compact(ended_before=now(), limit=9)) == 5
+    monkeypatch.setattr(maintenance, "COMPACT_FIRST", 0.05)
+    async with world(tmp_path, compact_after=0.0) as w, asyncio.timeout(20):
+        while await w.store.runs_to_compact(ended_before=now(), limit=9):  # noqa: ASYNC110  nothing else tells
+            await asyncio.sleep(0.02)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.orchestrator_process import Process
+from tests.support.orchestrator_process import Process, put_to_sleep
 
 KILLS = int(os.environ.get("NAVI_TEST_KILLS", "8"))
 """At random instants; 30 in long runs."""
@@ -340,20 +340,6 @@ def test_a_run_is_steered_and_a_waiting_one_stopped_through_the_other_server(tmp
         assert one.until_end(sid, waiting)["event"]["outcome"] == {"type": "cancelled"}
         log = [json.loads(frame) for frame in Witness(tmp_path).log().values()]
         assert steered not in [e["run_id"] for e in log if e["event"]["type"] == "RUN_STARTED"]
-
-
-def put_to_sleep(server: Process, folder: Path) -> None:
-    """Stop it between two transactions. Within one it holds SQLite's lock, and nobody writes until it wakes or dies."""
-    while True:
-        os.kill(server.pid, signal.SIGSTOP)
-        with closing(sqlite3.connect(folder / "navi.db", timeout=0.5, isolation_level=None)) as db:
-            try:
-                db.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError:
-                os.kill(server.pid, signal.SIGCONT)
-                continue
-            db.execute("ROLLBACK")
-            return
 
 
 @pytest.mark.parametrize("text", ["drip 100000", "silent"])

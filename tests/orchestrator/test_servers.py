@@ -8,11 +8,8 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
-
 from navi_jupyter.clock import now
 from navi_jupyter.model.sessions import USER, Run, RunStatus
-from navi_jupyter.orchestrator import maintenance
 from navi_jupyter.orchestrator.servers import process_started
 from navi_jupyter.ports.transactions import SessionTx
 from tests.support.orchestrator_world import world
@@ -21,9 +18,8 @@ FAR = timedelta(hours=1)
 
 
 async def test_a_server_of_this_machine_that_exits_is_replaced_without_waiting_for_its_lease_or_our_beat(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(maintenance, "BEAT_EVERY", 1000.0)
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
         async with world(tmp_path) as w:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from navi_jupyter.clock import boot_time
 from navi_jupyter.commands import Prompt
 from navi_jupyter.errors import StoreError
 from navi_jupyter.model.recalls import FiringStatus, Once, Policy, Recall, RecallStatus
@@ -20,7 +21,7 @@ from navi_jupyter.model.sessions import USER
 from navi_jupyter.ports.recalls import FiringState, RecallState
 from navi_jupyter.scheduling.decisions import MAX_WAIT, Busy
 from navi_jupyter.scheduling.outcomes import manual, settle
-from navi_jupyter.scheduling.scheduler import LONGEST_SLEEP
+from navi_jupyter.scheduling.scheduler import LEASE, LONGEST_SLEEP
 from navi_jupyter.store import connection
 from tests.support.scheduler_world import OWNER, START, World, world
 
@@ -236,3 +237,27 @@ def _untouched(after: FiringState, before: FiringState) -> bool:
         and after.command_id == before.command_id
         and after.firing.run_id is None
     )
+
+
+async def test_a_claim_that_may_be_another_servers_by_now_is_not_delivered(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        trusted = [True]
+        scheduler, session = w.scheduler(trusted=lambda: trusted[0]), await w.add_session()
+        recall = await w.recall(session, {"kind": "once", "in": "1s"})
+        w.clock.advance(SECOND)
+        _, claims = await scheduler.plan_and_claim(w.clock.now())
+        trusted[0] = False
+        scheduler._hand_out(claims, boot_time())
+        delivering = asyncio.create_task(scheduler._deliver_forever())
+        await until(lambda: scheduler._in_flight == 0)
+        trusted[0] = True
+        scheduler._hand_out(claims, boot_time() - LEASE.total_seconds())
+        await until(lambda: scheduler._in_flight == 0)
+        delivering.cancel()
+        assert not w.sessions.prompts
+        w.clock.advance(LEASE + SECOND)
+        await scheduler.sweep()
+        assert await w.step(scheduler) == 1
+        assert len(w.sessions.prompts) == 1
+        await w.finish(scheduler, session)
+        assert [row[0] for row in await w.ledger(recall)] == ["succeeded"]

@@ -24,12 +24,12 @@ from navi_jupyter.ports.agent import (
     Message,
     PastTurn,
     SteeredPrompt,
-    StopSignal,
     ToolContext,
     Turn,
     TurnResult,
     Unrun,
 )
+from navi_jupyter.ports.stop import StopSignal
 from navi_jupyter.scheduling.schedules import next_after, resolve
 from navi_jupyter.settings import Limits
 

@@ -10,11 +10,14 @@ import asyncio
 import json
 import os
 import queue
+import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 
@@ -143,6 +146,20 @@ class Process:
         return self._popen.wait(PATIENCE)
 
 
+def put_to_sleep(server: Process, folder: Path) -> None:
+    """Stop it between two transactions. Within one it holds SQLite's lock, and nobody writes until it wakes or dies."""
+    while True:
+        os.kill(server.pid, signal.SIGSTOP)
+        with closing(sqlite3.connect(folder / "navi.db", timeout=0.5, isolation_level=None)) as db:
+            try:
+                db.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                os.kill(server.pid, signal.SIGCONT)
+                continue
+            db.execute("ROLLBACK")
+            return
+
+
 # --- the other side
 
 
@@ -152,7 +169,41 @@ def tell(**message: Any) -> None:
 
 class Drip:
     """``drip N``: N words, one every two milliseconds. ``silent``: nothing until it is stopped. ``listen``: takes what
-    it is steered to. ``ask N`` drips, asks, and drips again once it was answered; ``inner N`` asks from within."""
+    it is steered to. ``ask N`` drips, asks, and drips again once it was answered; ``inner N`` asks from within.
+    ``effects N`` calls a tool that has an effect every ten milliseconds without end; ``threads N`` one in a thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self.effects = folder / "effects.txt"
+        """A line for each effect: the process, and the time on the clock that all processes share."""
+
+    def _affect(self) -> None:
+        from navi_jupyter.clock import boot_time
+
+        with self.effects.open("a") as file:
+            file.write(f"{os.getpid()} {boot_time()}\n")
+
+    async def _work(self, context: Any) -> None:
+        from navi_jupyter.agent.tools.base import call_recorded, tool
+        from navi_jupyter.model.runs import Effect
+
+        async def act() -> None:
+            while True:
+                self._affect()
+                await asyncio.sleep(0.01)
+
+        await call_recorded(tool(act, Effect.WRITE), {}, context)
+
+    async def _work_in_thread(self, context: Any) -> None:
+        from navi_jupyter.agent.tools.base import call_recorded
+        from navi_jupyter.agent.tools.entry_points import tools_of
+
+        def act() -> None:
+            """Act without end."""
+            while True:
+                self._affect()
+                time.sleep(0.01)
+
+        await call_recorded(*tools_of("act", act, "package:test"), {}, context)
 
     async def run(self, turn: Any, context: Any) -> AsyncIterator[Any]:
         from navi_jupyter.events import (
@@ -182,6 +233,10 @@ class Drip:
         if word == "inner":
             said = await context.ask(ask)
             yield TextMessageContent(message_id=message_id, delta=said.status)
+        if word == "effects":
+            await self._work(context)
+        if word == "threads":
+            await self._work_in_thread(context)
         while word == "listen" and not context.steering.waiting:  # noqa: ASYNC110  as a loop looks: before each request
             await asyncio.sleep(0.002)
         for prompt in await context.steering.take() if word == "listen" else ():
@@ -225,49 +280,64 @@ async def settle_all(conductor: Any, sid: str) -> None:
         await settle(conductor, sid, f"a-{question.id}", interrupt_id=question.id)
 
 
-async def serve(folder: Path, lease: float) -> None:
-    from datetime import timedelta
+async def break_store(store: Any, how: str) -> None:
+    """``refuse``: the database can be read, and not be written by this server, until ``accept``. ``cut_off``: nothing
+    that it asks the database is answered any more."""
 
+    async def unanswered(*_: Any, **__: Any) -> Any:
+        await asyncio.Event().wait()
+
+    if how == "cut_off":
+        store.write = store.fetch_all = unanswered
+    else:
+        await store._db.execute(f"PRAGMA query_only = {'ON' if how == 'refuse' else 'OFF'}")
+
+
+async def follow(conductor: Any, sid: str, after: int) -> None:
+    async for page in conductor.follow(sid, after=after, owner="local"):
+        at = time.monotonic()
+        for _, frame in page.envelopes:
+            tell(seen=sid, frame=frame, at=at)
+
+
+async def obey(conductor: Any, store: Any, command: Message) -> None:
     from navi_jupyter.commands import Stop
     from navi_jupyter.model.sessions import SessionCreate
-    from navi_jupyter.orchestrator import command_handler, maintenance, orchestrator
-    from navi_jupyter.store import sessions
+
+    match command.pop("do"):
+        case "session":
+            tell(session=(await conductor.sessions.create(SessionCreate(), owner="local")).id)
+        case "follow":
+            await follow(conductor, command["sid"], command["after"])
+        case "prompt":
+            await prompt(conductor, **command)
+        case "answer":
+            await settle(conductor, **command)
+        case "answer_all":
+            await settle_all(conductor, command["sid"])
+        case "fault":
+            await break_store(store, command["how"])
+        case "stop":
+            answer = await conductor.submit(command["sid"], Stop(), user_id="local")
+            tell(stopped=command["sid"], run_id=answer.run_id)
+
+
+async def serve(folder: Path, lease: float) -> None:
+    from navi_jupyter.orchestrator import orchestrator
+    from navi_jupyter.settings import ServerLease, Settings
     from navi_jupyter.store.sqlite import SqliteStore
 
-    sessions.DEFAULT_LEASE = command_handler.DEFAULT_LEASE = timedelta(seconds=lease)
-    maintenance.BEAT_EVERY = lease / 3
+    terms = ServerLease(duration=lease, trust=lease * 25 / 30, renewed_every=lease / 6)
     store = await SqliteStore.open(folder / "navi.db")
-    conductor = orchestrator.Orchestrator(store, Drip())
+    conductor = orchestrator.Orchestrator(store, Drip(folder), settings=Settings(lease=terms))
     await conductor.start(None)  # type: ignore[arg-type]
     tell(ready=True)
-
-    async def follow(sid: str, after: int) -> None:
-        async for page in conductor.follow(sid, after=after, owner="local"):
-            at = time.monotonic()
-            for _, frame in page.envelopes:
-                tell(seen=sid, frame=frame, at=at)
-
-    async def obey(command: Message) -> None:
-        match command.pop("do"):
-            case "session":
-                tell(session=(await conductor.sessions.create(SessionCreate(), owner="local")).id)
-            case "follow":
-                await follow(command["sid"], command["after"])
-            case "prompt":
-                await prompt(conductor, **command)
-            case "answer":
-                await settle(conductor, **command)
-            case "answer_all":
-                await settle_all(conductor, command["sid"])
-            case "stop":
-                answer = await conductor.submit(command["sid"], Stop(), user_id="local")
-                tell(stopped=command["sid"], run_id=answer.run_id)
 
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     tasks = set()
     while line := await reader.readline():
-        tasks.add(asyncio.create_task(obey(json.loads(line))))
+        tasks.add(asyncio.create_task(obey(conductor, store, json.loads(line))))
     await conductor.stop()
     await asyncio.gather(*tasks)
     await store.close()

@@ -167,7 +167,7 @@ class World:
         if self._last is not None:
             self._last.wake()
 
-    def scheduler(self, server_id: str = "server-1", **callbacks: Callable[[], None]) -> Scheduler:
+    def scheduler(self, server_id: str = "server-1", **callbacks: Callable[[], Any]) -> Scheduler:
         callbacks = {"whens_changed": lambda: self.whens.append("scheduler"), **callbacks}
         self._last = Scheduler(self.store, self.sessions, server_id=server_id, clock=self.clock, **callbacks)
         return self._last

@@ -128,6 +128,8 @@ class House:
     def reset(self) -> None:
         """As on the first day."""
         self.wall = START
+        self.steady = 0.0
+        """Seconds on the clock that nobody sets. Those count in which the machine slept."""
         self.trace: list[str] = []
         self.sessions: list[str] = []
         self.recalls: list[Recall] = []
@@ -215,7 +217,8 @@ class House:
         arrival = Arrival(prompt=command, command_id=command.command_id, user_id=user_id, origin=origin)
         before = await self._startable(command.command_id)
         admission = await process.store.write(
-            lambda tx: self._intake(session_id, process).prompt(tx, arrival, may_start=True), durable=True
+            lambda tx: self._intake(session_id, process).prompt(tx, arrival, may_start=process.trust.check()),
+            durable=True,
         )
         if origin.kind is OriginKind.RECALL and not admission.repeated and before is not None:
             # Not raised: the scheduler would take it for a failure of the session.
@@ -235,8 +238,12 @@ class House:
 
     @staticmethod
     def _begun(process: Process, run: Run | None) -> None:
-        if run is not None:
+        if run is None:
+            return
+        if process.trust.check():
             process.runs[run.id] = run
+        else:
+            process.trust.given_up[run.id] = run.session_id
 
     async def _startable(self, command_id: str) -> str | None:
         """Why a prompt of a recall must not start now."""
@@ -262,7 +269,8 @@ class House:
         )
         with suppress(NaviError):  # the queue is full
             admission = await process.store.write(
-                lambda tx: self._intake(session_id, process).prompt(tx, arrival, may_start=True), durable=True
+                lambda tx: self._intake(session_id, process).prompt(tx, arrival, may_start=process.trust.check()),
+                durable=True,
             )
             self._begun(process, admission.started)
             if told:
@@ -288,11 +296,26 @@ class House:
 
     async def effect(self, process: Process, run: Run, tool: str) -> None:
         """The run starts a tool with an effect, unless others have closed it meanwhile."""
-        shared: Any = SimpleNamespace(event_writer=process.journal, store=process.store, server_id=process.id)
+        shared: Any = SimpleNamespace(
+            event_writer=process.journal, store=process.store, server_id=process.id, trust=process.trust
+        )
         with suppress(LeaseLost):
             await RunEffects(shared, run, noted=lambda _: None)(tool)
             self.effects[run.id] = tool
+            process.acting[run.id] = tool
             self.note(f"{run.id} starts {tool}")
+            await self.acts(process, run)
+
+    async def acts(self, process: Process, run: Run) -> None:
+        """A tool that the run has started has another effect, of which the database knows nothing.
+
+        Not if its server has noticed that it may have lost the run: nothing is left to it then but that.
+        """
+        if run.id not in process.acting or not process.trust.check():
+            return
+        row = await self.users.fetch_one("SELECT server_id, status FROM runs WHERE id = ?", (run.id,))
+        if row is None or row["status"] != "running" or row["server_id"] != process.id:
+            raise Violation(f"I3: {process.id} works on {run.id}, which another server has ended: two executors")
 
     async def user_stops(self, session_id: str, process: Process, command_id: str) -> None:
         """The user stops what runs, through any server."""
@@ -337,6 +360,8 @@ class House:
 
     async def begin_next(self, process: Process, session_id: str) -> None:
         """As the session's actor, when nothing is in the way (any more)."""
+        if not process.trust.check():
+            return
         begun = await process.store.write(self._intake(session_id, process).begin_next)
         self._begun(process, begun)
         if begun is not None and self.dice.random() < 0.8:  # else its server dies before; the sweep finds it

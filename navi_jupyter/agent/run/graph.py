@@ -31,7 +31,8 @@ from pydantic_ai.usage import RunUsage, UsageLimits
 from ...errors import RunFailed
 from ...events import Event
 from ...model.sessions import Failure
-from ...ports.agent import SteeredPrompt, ToolContext, stop_reached
+from ...ports.agent import SteeredPrompt, ToolContext
+from ...ports.stop import stop_reached
 from ...text import plural
 from ..providers.errors import run_failure
 from ..providers.pricing import usage_of
@@ -184,7 +185,8 @@ class _GraphRun:
         return None
 
     async def _request(self, node: Any) -> None:
-        """One request to the model, streamed; its usage counts, however it ends."""
+        """One request to the model, streamed; its usage counts, however it ends. Raises LeaseLost."""
+        self.task.context.require_lease()
         stream = None
         complete = False
         try:

@@ -21,7 +21,8 @@ from ...errors import NaviError
 from ...json_input import well_formed
 from ...log_setup import get_logger
 from ...model.runs import Effect, Permission
-from ...ports.agent import Ask, ToolContext, call_expects, stop_reached, tool_call
+from ...ports.agent import Ask, ToolContext, call_expects, tool_call
+from ...ports.stop import stop_reached
 from ...redaction import redact
 from ...text import plural
 from ..tools.base import Tool, ToolOutput, call_recorded, describe_call, refusal

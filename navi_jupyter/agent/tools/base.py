@@ -72,7 +72,8 @@ async def call_recorded(tool: Tool, args: Mapping[str, Any], context: ToolContex
     """Call the tool; if it must not be called a second time after a crash, it is on record before it starts."""
     if tool.effect not in _HARMLESS or tool.name in _NOT_REPEATABLE:
         await context.record_effect(tool.name)
-    return await tool.call(args)
+    with context.stop.ends_call():
+        return await tool.call(args)
 
 
 async def describe_call(tool: Tool, args: Mapping[str, Any], context: ToolContext) -> CallDescription:

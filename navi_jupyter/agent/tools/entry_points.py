@@ -13,6 +13,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
@@ -156,12 +158,63 @@ def _function_tool(function: Callable[..., Any], source: str) -> Tool:
 
 
 def _async(function: Callable[..., Any]) -> Function:
-    """A synchronous function runs in a thread, with the run's context. A cancelled run leaves it behind there."""
+    """A synchronous function runs in a thread of its own, with the run's context, and ends with the call."""
     if inspect.iscoroutinefunction(function):
         return function
 
     @functools.wraps(function)
     async def in_thread(**arguments: Any) -> Any:
-        return await asyncio.to_thread(function, **arguments)
+        return await _Threaded(functools.partial(function, **arguments)).result()
 
     return in_thread
+
+
+class _CallEnded(BaseException):
+    """Raised in the thread of a call that was cancelled. Not an Exception: the function must not go on with it."""
+
+
+class _Threaded:
+    """A call in a thread of its own. Not one of a pool: what is raised in it must not hit the next one's work."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._context = copy_context()
+        self._loop = asyncio.get_running_loop()
+        self._done: asyncio.Future[Any] = self._loop.create_future()
+
+    async def result(self) -> Any:
+        """What the function returns or raises. Cancelled, it ends between two of its steps, unless it waits in C."""
+        # A daemon: one that waits for something that never comes must not hold up the end of the server.
+        thread = threading.Thread(target=self._work, name="navi-tool", daemon=True)
+        thread.start()
+        try:
+            return await self._done
+        except asyncio.CancelledError:
+            if thread.ident is not None and thread.is_alive():
+                import ctypes  # late: most calls are not cancelled
+
+                # The only way to end code in a thread: an exception at its next instruction of Python.
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_CallEnded))
+            raise
+
+    def _work(self) -> None:
+        settle: Callable[[Any], None]
+        with suppress(_CallEnded):
+            try:
+                settle, value = self._settle, self._context.run(self._function)
+            except _CallEnded:
+                raise
+            except BaseException as error:  # noqa: BLE001 - the function's own, for its caller
+                settle, value = self._fail, error
+            with suppress(RuntimeError):  # the loop is closed: the server has stopped meanwhile
+                self._loop.call_soon_threadsafe(settle, value)
+
+    def _settle(self, value: Any) -> None:
+        if not self._done.done():
+            self._done.set_result(value)
+
+    def _fail(self, error: BaseException) -> None:
+        # SystemExit would end the server, and a future refuses StopIteration.
+        ordinary = isinstance(error, Exception) and not isinstance(error, StopIteration)
+        if not self._done.done():
+            self._done.set_exception(error if ordinary else RuntimeError(repr(error)))

@@ -18,7 +18,8 @@ from navi_jupyter.agent.tools.base import Tool, ToolOutput
 from navi_jupyter.clock import now
 from navi_jupyter.events import Custom, Event
 from navi_jupyter.model.sessions import USER, Session
-from navi_jupyter.ports.agent import AskUser, StopSignal, ToolContext, tool_call, tool_context
+from navi_jupyter.ports.agent import AskUser, ToolContext, tool_call, tool_context
+from navi_jupyter.ports.stop import StopSignal
 
 SCRIPT = Path(__file__).with_name("everything.py")
 STDIO: dict[str, Any] = {"command": sys.executable, "args": [str(SCRIPT)]}

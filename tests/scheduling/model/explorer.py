@@ -150,7 +150,7 @@ class Explorer:
             works += [process.settle] * 6
         if process.happenings:
             works += [process.happen] * 6
-        if process.clock.now() - process.beaten_at >= 10 * SECOND:
+        if process.clock.now() - process.beaten_at >= 10 * SECOND or not process.trust.held:
             works += [process.beat] * 6
         self.house.holding = self.dice.random() < 0.2
         work = self.dice.choice(works)
@@ -180,21 +180,25 @@ class Explorer:
     def _time_passes(self) -> None:
         passed = SECOND * self.dice.choice([0.3, 1, 2, 5, 5, 11, 20, 60])
         self.house.wall += passed
+        self.house.steady += passed.total_seconds()
         self.steady += passed
 
     async def _runs_go_on(self) -> None:
         """Runs write into the log, and end, where their servers can."""
         for process in self.house.processes:
-            if process.gate.refusing or self.stalled.get(process, timedelta()) > self.steady:
+            if self.stalled.get(process, timedelta()) > self.steady:
                 continue
+            process.trust.check()
             for run in list(process.runs.values()):
+                await self.house.acts(process, run)
+            for run in [] if process.gate.refusing else list(process.runs.values()):
                 self.house.acting = process
                 stop = await self.house.to_stop(run)
                 if self.dice.random() < 0.2:
                     await process.speak(run)
-                if self.dice.random() < 0.1:
+                if self.dice.random() < 0.2:
                     await self.house.effect(process, run, self.dice.choice(TOOLS))
-                if self.dice.random() < 0.4 or stop:
+                if self.dice.random() < (0.15 if run.id in process.acting else 0.4) or stop:
                     status = RunStatus.STOPPED if stop else self.dice.choice(ENDINGS)
                     code = self.dice.choice(CODES) if status is RunStatus.FAILED else None
                     self.house.note(f"{run.id} of {run.command_id} ends: {status}")
@@ -289,6 +293,7 @@ class Explorer:
                 house.wall += timedelta(hours=jump)
                 house.set_back += jump < 0
             case 1:
+                house.steady += 8 * 3600
                 house.wall += timedelta(hours=8)  # suspended: nobody moved, and no time passed for the processes
             case 2:
                 for dead in [server for server, noticed in house.dead.items() if not noticed]:
@@ -297,7 +302,7 @@ class Explorer:
             case 3 if self.free_stores:
                 await self._start_process()
             case 4 if house.processes:
-                process = dice.choice(house.processes)
+                process = dice.choice([one for one in house.processes if one.acting] or house.processes)
                 process.gate.refusing = not process.gate.refusing
             case _ if house.processes:
                 await self._kill(dice.choice(house.processes), "by the operator")
@@ -349,7 +354,9 @@ class Explorer:
         waits = await self._waits_for()
         if not waits:
             return True
-        house.wall = max(house.wall, min(waits)) + SECOND
+        passed = max(house.wall, min(waits)) + SECOND - house.wall
+        house.wall += passed
+        house.steady += passed.total_seconds()
         return False
 
     async def _waits_for(self) -> list[datetime]:

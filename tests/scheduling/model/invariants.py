@@ -95,6 +95,9 @@ async def _check_transition(house: House, row: Any) -> None:
             "SELECT 1 FROM recalls r JOIN firings f ON f.recall_id = r.id WHERE f.id = ? AND r.status = 'cancelled'",
             (firing,),
         )
+        begun = await house.users.fetch_one("SELECT server_id FROM runs WHERE id = ?", (row["run"],))
+        if status == "running" and begun and house.acting is not None and begun["server_id"] == house.acting.id:
+            return  # its prompt had waited in the session's queue, and began on another server than the one it came by
         if ended:
             return  # whoever finds that the user came ends all of it, and leaves what the session has accepted to run
         known = ran_out or await house.users.fetch_one("SELECT 1 FROM servers WHERE id = ?", (row["old_owner"],))

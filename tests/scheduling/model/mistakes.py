@@ -11,6 +11,7 @@ from typing import Any
 from navi_jupyter.commands import Prompt
 from navi_jupyter.model.recalls import FiringStatus, Recall, RecallStatus
 from navi_jupyter.orchestrator.command_handler import CommandHandler
+from navi_jupyter.orchestrator.servers import Trust
 from navi_jupyter.ports.recalls import Claimed, FiringState
 from navi_jupyter.scheduling import decisions, delivery, ledger, misfires, outcomes, planner, scheduler, service
 from navi_jupyter.scheduling.decisions import Busy, Happening, Move, decide
@@ -109,6 +110,11 @@ def the_fence_starts_again_at_a_release(_house: House, patch: Patch) -> None:
 
     patch(outcomes, "put_back", afresh)
     patch(ledger_sql, "_SAVE_FIRINGS", ledger_sql._SAVE_FIRINGS.split(" AND firings.fence <=")[0])
+
+
+@mistake
+def no_self_fence(_house: House, patch: Patch) -> None:
+    patch(Trust, "held", property(lambda self: self.until > 0))
 
 
 @mistake

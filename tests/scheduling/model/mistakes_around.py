@@ -98,10 +98,10 @@ def a_run_ends_although_others_have_closed_it(_house: House, patch: Patch) -> No
 
 @mistake
 def a_prompt_in_the_queue_counts_as_started(_house: House, patch: Patch) -> None:
-    async def none_of_them(_self: RunRows, _run_ids: Any) -> set[str]:
-        return set()
+    async def none_of_them(_self: RunRows, _run_ids: Any) -> dict[str, Any]:
+        return {}
 
-    patch(RunRows, "queued_runs", none_of_them)
+    patch(RunRows, "starts_of", none_of_them)
 
 
 # --- runs that a server's end has interrupted -----------------------------------------------------------------------

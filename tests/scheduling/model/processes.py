@@ -19,11 +19,13 @@ from navi_jupyter.events import Custom, Draft
 from navi_jupyter.model.sessions import Origin, Run
 from navi_jupyter.orchestrator.event_writer import EventWriter
 from navi_jupyter.orchestrator.maintenance import Maintenance
+from navi_jupyter.orchestrator.servers import Trust
 from navi_jupyter.ports.transactions import Server
 from navi_jupyter.scheduling.decisions import Expired
 from navi_jupyter.scheduling.ledger import Report
 from navi_jupyter.scheduling.scheduler import Scheduler
 from navi_jupyter.scheduling.service import RecallService
+from navi_jupyter.settings import ServerLease
 
 from .telling import teller
 
@@ -170,6 +172,9 @@ class Process:
         """Runs that it goes on with, as far as it knows."""
         self.journal = EventWriter(store, self.id)
         self.beaten_at = self.clock.now()
+        self.acting: dict[str, str] = {}
+        """By run the tool with an effect that it has started, and goes on with."""
+        self.trust = Trust(ServerLease(), on_lost=self._lose_runs, clock=lambda: house.steady)
         self._poked: list[str] = []
         nobody: Any = None
         self._upkeep = Maintenance(
@@ -181,6 +186,9 @@ class Process:
             poke=self._poked.append,
             run_ended=self._orphan_ended,
             compact_after=timedelta(days=1),
+            lease=ServerLease(renewed_every=30),  # the explorer's processes get to it when they are moved
+            trust=self.trust,
+            flushed=self._flushed,
         )
         self.happenings: list[Happened] = []
         """What its watcher has seen and not told yet: lost when it dies."""
@@ -190,6 +198,16 @@ class Process:
 
     async def register(self) -> None:
         await self.store.write(lambda tx: tx.beat(self.server, at=self.clock.now()))
+        self.trust.renewed(self.house.steady)
+
+    def _lose_runs(self) -> None:
+        """As the orchestrator: what runs here ends, and its end is written when the lease is renewed."""
+        self.trust.given_up.update({run.id: run.session_id for run in self.runs.values()})
+        self.runs.clear()
+        self.acting.clear()
+
+    async def _flushed(self, session_id: str) -> None:
+        """What a run writes is committed at once here."""
 
     # --- being moved
 
