@@ -229,6 +229,7 @@ CustomName = Literal[
     "navi.kernel",
     "navi.tool",
     "navi.usage",
+    "navi.notice",
     "navi.gap",
 ]
 

@@ -41,6 +41,19 @@ describe("a run", () => {
     expect(state.run).toBeNull();
   });
 
+  it("has a notice where its answer is not what it should be, live and when it is read later", () => {
+    const notice = { code: "answer_cut", message: "The answer is cut off. Ask to go on." };
+    const log = new Log().prompt("c1", "hi", "r1").started("r1").begin("m1", "Hel", "r1").done("m1", "r1");
+    const state = after(log.custom("navi.notice", { run_id: "r1", ...notice }, "r1").finished("r1"));
+    expect(shown(state)).toEqual(["user:hi:done", "assistant:Hel:done", "end:answer_cut"]);
+    expect(state.items.at(-1)).toMatchObject(notice);
+    expect(state.run).toBeNull();
+    const before = after(new Log().prompt("c1", "hi", "r1").started("r1").begin("m1", "Hel", "r1").done("m1", "r1").finished("r1"));
+    const run = { id: "r1", status: "completed", error: null, notice, rolled_back: false } as unknown as Run;
+    expect(shown(withRuns(before, [run]))).toEqual(["user:hi:done", "assistant:Hel:done", "end:answer_cut"]);
+    expect(shown(withRuns(state, [run]))).toEqual(shown(state));
+  });
+
   it("shows its prompt also when it ends without having started", () => {
     expect(shown(after(new Log().prompt("c1", "hi", "r1").failed("r1", "interrupted", "")))).toEqual(["user:hi:done", "end:interrupted"]);
   });

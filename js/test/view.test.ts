@@ -86,6 +86,15 @@ describe("the conversation", () => {
     expect(find("run-end")?.dataset["code"]).toBe("cancelled");
   });
 
+  it("says in a line under the answer what is the matter with it, and what to do", async () => {
+    const notice = { run_id: "r1", code: "answer_cut", message: "The answer is cut off. Ask to go on." };
+    await show(new Log().prompt("c1", "a", "r1").started("r1").begin("m1", "One, two", "r1").done("m1", "r1").custom("navi.notice", notice, "r1").finished("r1"));
+    expect(find("notice")?.dataset["code"]).toBe("answer_cut");
+    expect(find("notice")?.textContent).toContain("Ask to go on");
+    expect(find("error")).toBeNull();
+    expect(find("message")!.compareDocumentPosition(find("notice")!) & Node.DOCUMENT_POSITION_FOLLOWING).toBeTruthy();
+  });
+
   it("has a bounded part of a long log in the document, and the rest on request", async () => {
     const log = new Log();
     for (let index = 0; index < 1000; index += 1) log.prompt(`c${index}`, `text ${index}`, `r${index}`).started(`r${index}`).finished(`r${index}`);

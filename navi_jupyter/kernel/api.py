@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..handles import Named
 from . import notebook
-from .ask import Reply
 from .client.client import current_service, use_server
 from .display.listing import Listing, find_id
 from .display.painters import NoPainter, painter_here
 from .display.time_text import moment
 from .recall_keywords import policy_from, schedule_from
 from .recalls import Recall, list_recalls, names_in, new_recall
+from .reply import Reply
 from .session import Session, find_session
 
 if TYPE_CHECKING:

@@ -15,19 +15,17 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from ..text import one_line
 from .client.client import Client, new_command_id
 from .client.io_thread import io_thread
 from .display.painters import NoPainter, Painter, TerminalPainter
-from .display.render import run_bundle, run_plain
-from .display.run_view import Part, RunView, TextPart, ToolPart
+from .display.run_view import Part, RunView, TextPart
 from .errors import AwaitInterrupted, Interrupted, KernelError, Refused
 from .lending.execution import CodeInterrupted
 from .lending.loan import KernelLoan, can_lend
 from .lending.signals import CellSignals
 from .main_thread import MainThreadQueue
 from .questions import PromptedQuestions, line_input
-from .shell import current_shell, show
+from .reply import Reply, RunDidNotComplete
 
 POLL = 0.5  # seconds; Windows does not interrupt an endless wait for Ctrl-C, so none is endless
 CALL_SEEN = 30  # hundredths of a second that code waits at most for the event of its call, which is shown before it
@@ -254,7 +252,7 @@ class PendingPrompt:
             if not run.get("merged_into"):
                 break
             self.view.run_id = str(run["merged_into"])
-        self.view.end(run["status"], run.get("error"))
+        self.view.end(run)
 
     async def _fetch_images(self) -> None:
         """Fetch the images that outputs refer to. One that cannot be fetched is left out."""
@@ -329,70 +327,3 @@ class ContinuedRun(PendingPrompt):
             left.hand_over(self._acceptance["seq"])
         self._submitted.set()
         return self._acceptance
-
-
-class Reply:
-    """The answer to a prompt. It grows while its run is in progress (``send``, ``%navi -b``)."""
-
-    def __init__(self, session_id: str, view: RunView, *, shown: bool) -> None:
-        self.session_id = session_id
-        self._view = view
-        self._streamed_in = _cell_number() if shown else None
-        """The cell that streamed it, whose result is not displayed a second time."""
-
-    @property
-    def run_id(self) -> str:
-        """The run's id."""
-        return self._view.run_id
-
-    @property
-    def text(self) -> str:
-        """The agent's words, without its tool calls."""
-        return self._view.text
-
-    @property
-    def status(self) -> str:
-        """``sent``, ``queued``, ``running``; then ``completed``, ``waiting``, ``stopped``, ``failed``, ``withdrawn``"""
-        return self._view.status
-
-    @property
-    def tool_calls(self) -> list[dict[str, Any]]:
-        """``name``, ``args`` (JSON text) and ``result`` of each."""
-        return [
-            {"name": part.name, "args": part.args, "result": part.result}
-            for part in self._view.parts
-            if isinstance(part, ToolPart)
-        ]
-
-    def __str__(self) -> str:
-        return self.text
-
-    def __repr__(self) -> str:
-        return f"<Reply {self.status}: {one_line(self.text, 60)!r}>"
-
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        return run_bundle(self._view, live=True)
-
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002
-        printer.text(run_plain(self._view, live=True))
-
-    def _ipython_display_(self) -> None:
-        if self._streamed_in is not None and self._streamed_in == _cell_number():
-            self._streamed_in = None
-            return
-        show(run_bundle(self._view, live=True), raw=True)
-
-
-class RunDidNotComplete(KernelError):
-    """The run that was waited for ended with an error: its ``run_code``, and what there is of an answer."""
-
-    code = "run_failed"
-
-    def __init__(self, message: str, *, run_code: str, reply: Reply) -> None:
-        super().__init__(message)
-        self.run_code = run_code
-        self.reply = reply
-
-
-def _cell_number() -> int | None:
-    return getattr(current_shell(), "execution_count", None)

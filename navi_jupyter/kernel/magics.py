@@ -14,7 +14,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 from ..handles import row_number, short_handle
 from ..text import code_block, plural
 from . import api, notebook
-from .ask import PendingPrompt, Reply
+from .ask import PendingPrompt
 from .attachments import KernelAttachment
 from .client.client import current_service
 from .display import cell_outputs
@@ -29,6 +29,7 @@ from .grammar.times import reader_zone
 from .questions import UserAnswer, payload_from
 from .recall_keywords import foresee, policy_from, read_words
 from .recalls import Recall, change_all, find_recall, new_recall
+from .reply import Reply
 from .session import Session, sessions_listing, sessions_table, zone_words
 from .shell import current_shell, show
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..handles import Named, row_number, short_handle
-from .ask import ContinuedRun, PendingPrompt, Reply
+from .ask import ContinuedRun, PendingPrompt
 from .attachments import upload
 from .client.client import Envelope, Service
 from .client.io_thread import io_thread
@@ -25,6 +25,7 @@ from .grammar.times import kernel_client, local_zone, named_zone
 from .lending.execution import refuse_nested
 from .questions import UserAnswer
 from .recalls import Recall, list_recalls, read_away
+from .reply import Reply
 
 
 class Messages(list[dict[str, Any]]):

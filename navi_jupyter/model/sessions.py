@@ -173,6 +173,16 @@ class Failure(Value):
     message: str
 
 
+class AnswerNotice(Value):
+    """What is the matter with the answer of a run that completed: a stable code and a sentence with what to do.
+
+    ``answer_cut``, ``answer_filtered``, ``answer_empty``.
+    """
+
+    code: str
+    message: str
+
+
 UNANSWERED = ("needed_approval", "needed_answer")  # Codes of a recall's run that needed the user, who was not there.
 
 
@@ -200,6 +210,7 @@ class Run(Value):
     ended_at: Instant | None = None
     usage: Usage = Usage()
     error: Failure | None = None
+    notice: AnswerNotice | None = None  # set when it completed and its answer is cut, filtered or empty
     merged_into: str | None = None  # the run that took this one's prompt over while it was in progress (mode ``steer``)
     timezone: str | None = None
     """IANA zone in which its prompt is read, from the client that sent it; None: that of the session."""

@@ -183,7 +183,9 @@ class ActiveRun:
         if result is not None and result.failure is not None:
             return Ending(RunStatus.FAILED, result.failure, result.conversation, result.usage)
         if result is not None and not result.asks and not self.abandoned:
-            return Ending(RunStatus.COMPLETED, conversation=result.conversation, usage=result.usage)
+            return Ending(
+                RunStatus.COMPLETED, conversation=result.conversation, usage=result.usage, notice=result.notice
+            )
         if self.stopping:
             return Ending(RunStatus.STOPPED)
         if self._closing or self._cancelled or self.task.cancelled():

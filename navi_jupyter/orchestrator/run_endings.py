@@ -11,7 +11,7 @@ from ..errors import NaviError, SessionNotFound
 from ..events import Custom, Draft, Event, InterruptEntry, Outcome, RunError, RunFinished, RunStarted, TokenUsage
 from ..log_setup import get_logger
 from ..model.runs import Interrupt, InterruptKind, InterruptStatus
-from ..model.sessions import Failure, Run, RunStatus, Usage, needed_answer, needed_approval
+from ..model.sessions import AnswerNotice, Failure, Run, RunStatus, Usage, needed_answer, needed_approval
 from ..ports.agent import TurnResult
 from ..ports.store import SessionStore
 from ..ports.transactions import SessionTx
@@ -31,6 +31,7 @@ class Ending:
     error: Failure | None = None
     conversation: bytes | None = None
     usage: Usage = NO_USAGE
+    notice: AnswerNotice | None = None  # of a run that completed
 
 
 def interrupted(tool: str | None, *, given_up: bool = False) -> Ending:
@@ -75,7 +76,7 @@ async def close_run(tx: SessionTx, run: Run, ending: Ending, fold: TranscriptBui
         status=ending.status,
         at=at,
         usage=ending.usage,
-        error=ending.error,
+        error=ending.error or ending.notice,
         conversation=ending.conversation,
         transcript=transcript,
     ):
@@ -87,6 +88,8 @@ async def close_run(tx: SessionTx, run: Run, ending: Ending, fold: TranscriptBui
         events.append(custom("navi.stop", action="forced", command_id=None, run_id=run.id))
     if run.status is RunStatus.WAITING:
         events.append(RunStarted(thread_id=run.session_id, run_id=run.id))  # its pause has finished it, for readers
+    if ending.notice is not None:
+        events.append(custom("navi.notice", run_id=run.id, **ending.notice.wire()))
     events.append(_last_event(run, ending))
     await tx.append(run.session_id, [Draft(event, run_id=run.id, origin=run.origin, at=at) for event in events])
     return True

@@ -12,7 +12,7 @@ from ..events import Event
 from ..model.attachments import Attachment, Fact
 from ..model.recalls import Firing, Recall, RecallCreate, RecallPatch
 from ..model.runs import CallDetail, Interrupt, InterruptKind
-from ..model.sessions import Failure, Origin, Run, RunStatus, Session, Usage
+from ..model.sessions import AnswerNotice, Failure, Origin, Run, RunStatus, Session, Usage
 from ..settings import Limits
 from .jupyter import JupyterAccess
 from .stop import StopSignal, stop_reached
@@ -247,6 +247,8 @@ class TurnResult:
     usage: Usage = field(default_factory=Usage)  # of the whole run so far, what went before a pause included
     failure: Failure | None = None
     """Set when the turn ended by a limit (``max_iterations``): the run fails with it, the conversation is kept."""
+    notice: AnswerNotice | None = None
+    """Set when the answer is not what it should be: cut, filtered, empty."""
 
 
 class AgentLoop(Protocol):

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ..commands import Acceptance
 from ..events import Draft
 from ..model.runs import Interrupt, InterruptStatus
-from ..model.sessions import Failure, Run, RunStatus, Session, Usage
+from ..model.sessions import AnswerNotice, Failure, Run, RunStatus, Session, Usage
 from ..settings import ServerLease
 from .agent import Message, PromptPart
 from .jupyter import NotebookLink
@@ -126,11 +126,11 @@ class RunTx(Protocol):
         status: RunStatus,
         at: datetime,
         usage: Usage | None = None,
-        error: Failure | None = None,
+        error: Failure | AnswerNotice | None = None,
         conversation: bytes | None = None,
         transcript: Sequence[Message] = (),
     ) -> bool:
-        """Give the run its final status. False when it had one already."""
+        """Give the run its final status. False when it had one already. ``error``: of a completed run, its notice."""
 
     async def held_runs(self, run_ids: Iterable[str], *, server_id: str) -> set[str]:
         """Those that are active and this server's: the fence in front of every write of a run."""

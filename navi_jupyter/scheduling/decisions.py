@@ -167,7 +167,8 @@ def decide(recall: Recall, firing: FiringState, happening: Happening, now: datet
         case RunInterrupted(tool=tool) if not attempts_left:
             return Move(FiringStatus.FAILED, f"interrupted after {tool}" if tool else SERVER_DIED)
         case Ended(run=run) if succeeded(run):
-            return Move(FiringStatus.SUCCEEDED, error_code(run) or firing.firing.reason)
+            noticed = run.notice.message if run.notice else None  # in the ledger, since an empty answer shows nothing
+            return Move(FiringStatus.SUCCEEDED, error_code(run) or noticed or firing.firing.reason)
         case Ended(run=run) if run.error is not None and run.error.code in UNANSWERED:
             return Move(FiringStatus.FAILED, run.error.message)  # tried again, it would ask again
         case Ended(run=run) if run.status is RunStatus.STOPPED and not timed_out(run, firing, now):

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 from .. import __version__
 from ..markdown_text import closed, defused, literal
-from ..model.sessions import OriginKind, Run, Session, Usage
+from ..model.sessions import AnswerNotice, OriginKind, Run, Session, Usage
 from ..ports.agent import Message
 from ..text import code_block, one_line
 from .http import JSON, HttpReply
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MARKDOWN = "text/markdown; charset=utf-8"
 NOTEBOOK = "application/x-ipynb+json"
 _LONGEST_TITLE = 500  # characters
+Notices = Mapping[str, AnswerNotice]  # by run, oldest first
+NO_NOTICES: Notices = {}
 
 
 async def conversation(orchestrator: Orchestrator, session_id: str, *, owner: str) -> tuple[MessageInfo, ...]:
@@ -58,29 +60,31 @@ async def download(orchestrator: Orchestrator, session_id: str, kind: str, *, ow
     """The file. ``kind`` is ``md``, ``ipynb`` or ``json``. Raises SessionNotFound."""
     view = await orchestrator.sessions.view(session_id, owner=owner)
     messages = await conversation(orchestrator, session_id, owner=owner)
+    runs = await _runs(orchestrator, session_id, owner=owner)
+    notices = {run.id: run.notice for run in reversed(runs) if run.notice is not None}
     if kind == "md":
-        content, content_type = as_markdown(view.session, messages), MARKDOWN
+        content, content_type = as_markdown(view.session, messages, notices), MARKDOWN
     elif kind == "ipynb":
-        content, content_type = json.dumps(as_notebook(view.session, messages), indent=1) + "\n", NOTEBOOK
+        content, content_type = json.dumps(as_notebook(view.session, messages, notices), indent=1) + "\n", NOTEBOOK
     else:
-        content, content_type = json.dumps(_as_data(view.session, messages), indent=1) + "\n", JSON
+        content, content_type = json.dumps(_as_data(view.session, messages, notices), indent=1) + "\n", JSON
     return HttpReply(content=content, content_type=content_type, filename=f"{_slug(view.session.title)}.{kind}")
 
 
-def as_markdown(session: Session, messages: Sequence[MessageInfo]) -> str:
+def as_markdown(session: Session, messages: Sequence[MessageInfo], notices: Notices = NO_NOTICES) -> str:
     """One heading per message."""
     model = session.model.replace("`", "'")
     parts = [_heading(session), f"_Exported from Navi; session `{session.id}`, model `{model}`._"]
-    for message in _shown_messages(messages):
-        parts += [f"## {_author(message)} · {message.at}", _body(message)]
+    for message, notice in _shown_messages(messages, notices):
+        parts += [f"## {_author(message)} · {message.at}", _body(message, notice)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def as_notebook(session: Session, messages: Sequence[MessageInfo]) -> dict[str, Any]:
+def as_notebook(session: Session, messages: Sequence[MessageInfo], notices: Notices = NO_NOTICES) -> dict[str, Any]:
     """A notebook (nbformat 4.5) of Markdown cells, one per message, the raw message in the cell's metadata."""
     cells = [new_markdown_cell(_heading(session), id="title")]  # type: ignore[no-untyped-call]
-    for number, message in enumerate(_shown_messages(messages)):
-        source = f"**{_author(message)}** · {message.at}\n\n{_body(message)}"
+    for number, (message, notice) in enumerate(_shown_messages(messages, notices)):
+        source = f"**{_author(message)}** · {message.at}\n\n{_body(message, notice)}"
         metadata = {"navi": {"message_id": message.id, "run_id": message.run_id}}
         cells.append(new_markdown_cell(source, id=f"m{number}", metadata=metadata))  # type: ignore[no-untyped-call]
     # Not ``session_id``, by which a notebook is known: this one is about the session, and not the session's notebook.
@@ -88,13 +92,26 @@ def as_notebook(session: Session, messages: Sequence[MessageInfo]) -> dict[str, 
     return cast("dict[str, Any]", new_notebook(cells=cells, metadata=metadata))  # type: ignore[no-untyped-call]
 
 
-def _as_data(session: Session, messages: Sequence[MessageInfo]) -> dict[str, Any]:
-    return {"version": __version__, "session": session.wire(), "messages": [message.wire() for message in messages]}
+def _as_data(session: Session, messages: Sequence[MessageInfo], notices: Notices) -> dict[str, Any]:
+    return {
+        "version": __version__,
+        "session": session.wire(),
+        "messages": [message.wire() for message in messages],
+        "notices": [{"run_id": run_id, **notice.wire()} for run_id, notice in notices.items()],
+    }
 
 
-def _shown_messages(messages: Sequence[MessageInfo]) -> list[MessageInfo]:
-    """Without the tools' own messages: a call is shown, with its result, where the assistant made it."""
-    return [message for message in messages if message.role != "tool"]
+def _shown_messages(
+    messages: Sequence[MessageInfo], notices: Notices
+) -> Iterator[tuple[MessageInfo, AnswerNotice | None]]:
+    """Each with the notice that its run ended with, the last one of the run alone.
+
+    Without the tools' own messages: a call is shown, with its result, where the assistant made it.
+    """
+    shown = [message for message in messages if message.role != "tool"]
+    last = {message.run_id: message.id for message in shown if message.subagent_run_id is None}
+    for message in shown:
+        yield message, notices.get(message.run_id or "") if last.get(message.run_id) == message.id else None
 
 
 def _author(message: MessageInfo) -> str:
@@ -107,7 +124,7 @@ def _heading(session: Session) -> str:
     return f"# {literal(one_line(session.title, _LONGEST_TITLE))}"
 
 
-def _body(message: MessageInfo) -> str:
+def _body(message: MessageInfo, notice: AnswerNotice | None) -> str:
     # HTML in it would be live where the file is converted (nbconvert); code that a stop left open swallows the rest.
     parts = [defused(closed(message.content))]
     parts += [_tool_call(call) for call in message.tool_calls]
@@ -115,6 +132,8 @@ def _body(message: MessageInfo) -> str:
         parts.append("_(waiting)_")
     elif message.partial:
         parts.append("_(incomplete)_")
+    if notice is not None:
+        parts.append(f"_({literal(notice.message)})_")
     return "\n\n".join(part for part in parts if part)
 
 

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from ..model.attachments import Attachment
 from ..model.recalls import Firing, FiringStatus, Policy, Recall, RecallStatus, Schedule
-from ..model.sessions import Failure, Origin, OriginKind, Run, RunStatus, Session, Usage, ZoneSource
+from ..model.sessions import AnswerNotice, Failure, Origin, OriginKind, Run, RunStatus, Session, Usage, ZoneSource
 from ..ports.agent import Message, PromptPart, ToolCall
 from ..ports.recalls import FiringState, RecallState
 from ..ports.transactions import Server
@@ -67,12 +67,14 @@ def session_of(row: sqlite3.Row) -> Session:
 
 def run_of(row: sqlite3.Row) -> Run:
     """A row of ``runs``."""
-    failed = row["error_code"] is not None
+    code, status = row["error_code"], RunStatus(row["status"])
+    # One pair of columns for both: a run that completed has no failure, and no other has a notice.
+    about = None if code is None else {"code": code, "message": row["error_message"]}
     return Run(
         id=row["id"],
         session_id=row["session_id"],
         command_id=row["command_id"],
-        status=RunStatus(row["status"]),
+        status=status,
         origin=Origin(kind=OriginKind(row["origin_kind"]), recall_id=row["recall_id"]),
         model=row["model"],
         created_at=from_micros(row["created_at"]),
@@ -84,7 +86,8 @@ def run_of(row: sqlite3.Row) -> Run:
             requests=row["requests"],
             cost=row["cost"],
         ),
-        error=Failure(code=row["error_code"], message=row["error_message"]) if failed else None,
+        error=Failure(**about) if about and status is not RunStatus.COMPLETED else None,
+        notice=AnswerNotice(**about) if about and status is RunStatus.COMPLETED else None,
         merged_into=row["merged_into"],
         timezone=row["timezone"],
         rolled_back=bool(row["rolled_back"]),

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from ..errors import InvalidRequest
-from ..model.sessions import Failure, Run, RunStatus, Usage
+from ..model.sessions import AnswerNotice, Failure, Run, RunStatus, Usage
 from ..ports.agent import Message, PastTurn
 from ..ports.transactions import DEFAULT_LEASE, RunOwner, Server
 from .connection import Readers, Statements
@@ -124,7 +124,7 @@ class RunRows(ServerRows):
         status: RunStatus,
         at: datetime,
         usage: Usage | None = None,
-        error: Failure | None = None,
+        error: Failure | AnswerNotice | None = None,
         conversation: bytes | None = None,
         transcript: Sequence[Message] = (),
     ) -> bool:

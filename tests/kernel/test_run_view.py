@@ -210,7 +210,7 @@ def test_a_snapshot_replaces_what_was_known_and_the_runs_record_ends_it() -> Non
     ]
     folded.apply(envelope({"type": "MESSAGES_SNAPSHOT", "messages": messages}, run_id=None))
     assert folded.reset
-    folded.end("timed_out", {"code": "timed_out", "message": "too slow"})
+    folded.end({"status": "timed_out", "error": {"code": "timed_out", "message": "too slow"}})
     assert run_plain(folded) == "Let me look.\n\n[look] {} → seen"
     assert folded.error == ("timed_out", "too slow")
 

@@ -7,11 +7,12 @@ from typing import Any, cast
 
 import pytest
 
-from navi_jupyter.kernel.ask import PendingPrompt, Reply
+from navi_jupyter.kernel.ask import PendingPrompt
 from navi_jupyter.kernel.client.client import Service
 from navi_jupyter.kernel.display.listing import Listing
 from navi_jupyter.kernel.errors import UsageError
 from navi_jupyter.kernel.recalls import Recall
+from navi_jupyter.kernel.reply import Reply
 from navi_jupyter.kernel.session import Session
 
 SESSION = "s_064f1a2b3c4d5e6f70810001"

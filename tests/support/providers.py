@@ -54,12 +54,15 @@ class Reply:
         cut_first: bool = False,
         usage: tuple[int, int] = (11, 7),
         filtered: bool = False,
+        full: bool = False,
         refusal: str = "",
         gives_up: dict[str, Any] | None = None,
     ) -> None:
         self.text = text
         self.filtered = filtered
         """The provider's filter ends the answer."""
+        self.full = full
+        """The answer ends because it has reached the most that the model writes at once."""
         self.refusal = refusal
         """OpenAI's own field for the model's refusal."""
         self.when = when
@@ -308,7 +311,8 @@ class _OpenAI(_Protocol):
                 yield self._chunk({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})
 
     def closing(self, reply: Reply) -> Iterator[str]:
-        yield self._chunk({}, "content_filter" if reply.filtered else "tool_calls" if reply.calls else "stop")
+        usual = "tool_calls" if reply.calls else "stop"
+        yield self._chunk({}, "length" if reply.full else "content_filter" if reply.filtered else usual)
         asked, said = reply.usage
         usage = {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
         last = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1795000000, "model": "scripted"}
@@ -379,7 +383,8 @@ class _Anthropic(_Protocol):
             index += 1
 
     def closing(self, reply: Reply) -> Iterator[str]:
-        reason = "refusal" if reply.filtered else "tool_use" if reply.calls else "end_turn"
+        usual = "tool_use" if reply.calls else "end_turn"
+        reason = "max_tokens" if reply.full else "refusal" if reply.filtered else usual
         delta = {"stop_reason": reason, "stop_sequence": None}
         yield self._frame("message_delta", delta=delta, usage={"output_tokens": reply.usage[1]})
         yield self._frame("message_stop")
@@ -471,6 +476,10 @@ class _Responses(_Protocol):
             "input_tokens": asked, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": said,
             "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": asked + said,
         }  # fmt: skip
+        if reply.full or reply.filtered:
+            why = {"incomplete_details": {"reason": "max_output_tokens" if reply.full else "content_filter"}}
+            yield self._frame("response.incomplete", response=self._response("incomplete", usage=usage, **why))
+            return
         yield self._frame("response.completed", response=self._response("completed", usage=usage))
 
     def sorry(self, error: dict[str, Any]) -> str:
@@ -511,7 +520,8 @@ class _Google(_Protocol):
     def closing(self, reply: Reply) -> Iterator[str]:
         asked, said = reply.usage
         usage = {"promptTokenCount": asked, "candidatesTokenCount": said, "totalTokenCount": asked + said}
-        yield self._chunk({"text": ""}, finish="STOP", usageMetadata=usage)
+        finish = "MAX_TOKENS" if reply.full else "SAFETY" if reply.filtered else "STOP"
+        yield self._chunk({"text": ""}, finish=finish, usageMetadata=usage)
 
     def garbage(self) -> str:
         return 'data: {"candidates": [{"content": {"parts": [{"te\n\n'

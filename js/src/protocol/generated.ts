@@ -53,6 +53,16 @@ export interface Answer {
   readonly payload?: unknown;
 }
 
+/**
+ * What is the matter with the answer of a run that completed: a stable code and a sentence with what to do.
+ *
+ * `answer_cut`, `answer_filtered`, `answer_empty`.
+ */
+export interface AnswerNotice {
+  readonly code: string;
+  readonly message: string;
+}
+
 export type AnyEvent = TextMessageStart | TextMessageContent | TextMessageEnd | ReasoningStart | ReasoningMessageStart | ReasoningMessageContent | ReasoningMessageEnd | ReasoningEnd | ToolCallStart | ToolCallArgs | ToolCallEnd | ToolCallResult | ActivitySnapshot | ActivityDelta | SubagentStarted | SubagentFinished | SubagentError | RunStarted | RunFinished | RunError | MessagesSnapshot | Custom;
 
 /** The machine of the one who asks: field `client`, as the program there reports it. */
@@ -153,7 +163,7 @@ export interface CronSpec {
 
 export interface Custom {
   readonly type: "CUSTOM";
-  readonly name: "navi.queue" | "navi.stop" | "navi.interrupt" | "navi.recall" | "navi.mcp" | "navi.session" | "navi.kernel" | "navi.tool" | "navi.usage" | "navi.gap";
+  readonly name: "navi.queue" | "navi.stop" | "navi.interrupt" | "navi.recall" | "navi.mcp" | "navi.session" | "navi.kernel" | "navi.tool" | "navi.usage" | "navi.notice" | "navi.gap";
   readonly value: Readonly<Record<string, unknown>>;
 }
 
@@ -644,6 +654,7 @@ export interface QueuedRun {
   readonly ended_at: string | null;
   readonly usage: Usage;
   readonly error: Failure | null;
+  readonly notice: AnswerNotice | null;
   readonly merged_into: string | null;
   readonly timezone: string | null;
   readonly rolled_back: boolean;
@@ -784,6 +795,7 @@ export interface Run {
   readonly ended_at: string | null;
   readonly usage: Usage;
   readonly error: Failure | null;
+  readonly notice: AnswerNotice | null;
   readonly merged_into: string | null;
   readonly timezone: string | null;
   readonly rolled_back: boolean;

@@ -94,7 +94,7 @@ export interface Reached {
   readonly message: string;
 }
 
-/** How a run ended, when that is worth saying. `code` is that of `RUN_ERROR`, or `cancelled`. */
+/** How a run ended, when that is worth saying. `code` is that of `RUN_ERROR` or `navi.notice`, or `cancelled`. */
 export interface RunEnd extends Placed {
   readonly kind: "end";
   readonly runId: string;

@@ -137,6 +137,11 @@ function applyCustom(state: ChatState, { name, value }: Custom, { seq, run_id: r
       if (typeof server !== "string") return state;
       return withServer(state, { name: server, status: String(status), message: typeof message === "string" ? message : "" });
     }
+    case "navi.notice": {
+      const { run_id: about, code, message } = value;
+      if (typeof about !== "string" || typeof code !== "string") return state;
+      return append(state, runEnd(about, { code, message: typeof message === "string" ? message : "" }));
+    }
     case "navi.kernel":
     case "navi.tool":
     case "navi.gap":
@@ -242,6 +247,7 @@ function withRolledBack(state: ChatState, runIds: readonly string[]): ChatState 
 }
 
 function endOf(run: Run): RunEnd | null {
+  if (run.notice) return runEnd(run.id, run.notice);
   const code = run.status === "stopped" ? "cancelled" : run.status;
   if (code !== "cancelled" && code !== "failed" && code !== "timed_out" && code !== "interrupted") return null;
   const why = code === "cancelled" ? { code, message: "" } : { code: run.error?.code ?? code, message: run.error?.message ?? "" };

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pydantic_ai.exceptions import (
     AgentRunError,
     ContentFilterError,
+    IncompleteToolCall,
     ModelAPIError,
     ModelAuthenticationError,
     ModelConnectionError,
@@ -65,9 +66,9 @@ _RULES: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], str, str]]
     (ModelUnavailableError, "provider_overloaded", "the provider is overloaded. Try again {when}."),
     (ModelServerError, "provider_error", "the provider has a problem of its own. Try again in a moment."),
     (
-        OutputTokenLimitExceeded,
-        "provider_error",
-        "the answer reached the most that the model writes at once. Ask for less.",
+        (OutputTokenLimitExceeded, IncompleteToolCall),
+        "answer_cut",
+        "the model reached the most that it writes at once before its answer was of use. Ask for less, or for a part.",
     ),
     (ModelAPIError, "provider_error", "the provider answered with an error."),
     (

@@ -20,6 +20,7 @@ from pydantic_ai.messages import (
     ModelRequest,
     ModelResponse,
     TextPart,
+    ThinkingPart,
     ToolCallPart,
     UserContent,
     UserPromptPart,
@@ -30,7 +31,7 @@ from pydantic_ai.usage import RunUsage, UsageLimits
 
 from ...errors import RunFailed
 from ...events import Event
-from ...model.sessions import Failure
+from ...model.sessions import AnswerNotice, Failure
 from ...ports.agent import SteeredPrompt, ToolContext
 from ...ports.stop import stop_reached
 from ...text import plural
@@ -83,6 +84,7 @@ class AgentResult:
     requests: int
     waiting: Sequence[ToolCallPart] = ()  # calls that the user has to be asked about; not empty: it paused
     failure: Failure | None = None  # the limit that ended it
+    notice: AnswerNotice | None = None  # what is the matter with its last response
 
     @property
     def answer(self) -> str:
@@ -157,11 +159,13 @@ class _GraphRun:
         except UsageLimitExceeded:
             failure = _out_of_requests(self.task.max_requests)
         output = self.run.result.output if self.run.result is not None else None
+        messages = self._messages()
         return AgentResult(
-            messages=self._messages(),
+            messages=messages,
             requests=self.run.usage.requests,
             waiting=tuple(output.approvals) if isinstance(output, DeferredToolRequests) else (),
             failure=failure,
+            notice=None if failure is not None else _notice_of(messages),
         )
 
     async def _steps(self) -> Failure | None:
@@ -236,6 +240,37 @@ class _GraphRun:
         if self.undelivered:
             messages.append(ModelRequest(parts=list(self.undelivered)))
         return messages
+
+
+def _notice_of(messages: Sequence[ModelMessage]) -> AnswerNotice | None:
+    """What is the matter with the last response; None when nothing is, or when it is not the last word (a pause)."""
+    last = messages[-1] if messages else None
+    if not isinstance(last, ModelResponse) or last.tool_calls:
+        return None
+    match last.finish_reason:
+        case "length":
+            return AnswerNotice(
+                code="answer_cut",
+                message="The answer is cut off: it reached the most that this model writes at once. Ask to go on.",
+            )
+        case "error":
+            return AnswerNotice(
+                code="answer_cut",
+                message="The answer is cut off: the provider ended it with an error. Ask to go on, or ask again.",
+            )
+        case "content_filter":
+            return AnswerNotice(
+                code="answer_filtered",
+                message="The provider's filter ended the answer. Ask in other words, or switch to another model.",
+            )
+        case _ if any(isinstance(part, TextPart) and part.content.strip() for part in last.parts):
+            return None
+        case _:
+            more = " It only shows its reasoning." if any(isinstance(one, ThinkingPart) for one in last.parts) else ""
+            return AnswerNotice(
+                code="answer_empty",
+                message=f"The model ended without an answer.{more} Ask again, or switch to another model.",
+            )
 
 
 def _out_of_requests(limit: int) -> Failure:

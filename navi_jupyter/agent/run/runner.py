@@ -164,7 +164,7 @@ async def _turn_result(
         kept = conversation.dump(messages, scope.summaries.dump())
         unasked = scope.allowances.unasked
         failure = result.failure or (needed_approval(unasked) if unasked else None)
-        return TurnResult(conversation=kept, usage=usage, failure=failure)
+        return TurnResult(conversation=kept, usage=usage, failure=failure, notice=result.notice)
     waiting = {call.tool_call_id: translator.our_id(call.tool_call_id) or "" for call in result.waiting}
     allowances = scope.allowances
     paused = PausedRun(

@@ -182,8 +182,11 @@ class Subagents:
             failure = Failure(code="internal_error", message=f"The subagent failed ({type(error).__name__}).")
         else:
             if result.failure is None:
-                emit(SubagentFinished(subagent_run_id=run_id, result=cut(result.answer, limit=_MAX_SHOWN)))
-                return SubagentResult(answer=result.answer)
+                answer = result.answer
+                if result.notice is not None:  # the agent that asked must not take a part for the whole
+                    answer = f"{answer}\n\n({result.notice.message})".strip()
+                emit(SubagentFinished(subagent_run_id=run_id, result=cut(answer, limit=_MAX_SHOWN)))
+                return SubagentResult(answer=answer)
             return self._failed(nested, run_id, result.failure, result.answer)
         return self._failed(nested, run_id, failure)
 

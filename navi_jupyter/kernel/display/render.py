@@ -112,12 +112,13 @@ def note_of(view: RunView, *, live: bool) -> str:
         return "withdrawn from the queue"
     if view.status == "waiting" or (view.questions and not view.over):
         return _how_to_answer(view)
+    noticed = view.notice[1] if view.notice and view.over else ""
     if not live:
-        return ""
+        return noticed
     if view.status == "failed" and view.error:
         return f"failed ({view.error[0]}): {view.error[1]}"
     if view.over:
-        return usage_words(view.usage)
+        return " · ".join(filter(None, (noticed, usage_words(view.usage))))
     if view.stopping:
         return "stopping …"
     return {"sent": "…", "queued": "waiting for the session's other run …"}.get(view.status, "" if view.text else "…")

@@ -81,6 +81,7 @@ class RunView:
     status: Status = "sent"
     parts: list[Part] = field(default_factory=list)  # in the order of their first event
     error: tuple[str, str] | None = None  # code and sentence; set exactly when the status is ``failed``
+    notice: tuple[str, str] | None = None  # code and sentence: the answer is cut, filtered or empty
     stopping: bool = False  # a stop was requested
     session_id: str = ""
     advice: str | None = None
@@ -152,11 +153,13 @@ class RunView:
             else:
                 self._apply_run(kind, event)
 
-    def end(self, status: str, error: dict[str, str] | None) -> None:
+    def end(self, run: dict[str, Any]) -> None:
         """Set how the run ended from its record (``GET runs/{id}``), where its last event was not seen."""
         self.reset = False
+        status, error, notice = run["status"], run.get("error"), run.get("notice")
+        self.notice = (str(notice["code"]), str(notice["message"])) if notice else None
         if status in ("completed", "stopped", "waiting"):
-            self.status = status  # type: ignore[assignment]  # a str that was just compared
+            self.status = status
         elif status in ("failed", "timed_out", "interrupted"):
             self.status = "failed"
             self.error = ((error or {}).get("code", status), (error or {}).get("message", f"The run ended: {status}."))
@@ -234,6 +237,8 @@ class RunView:
             self._apply_queue(str(value.get("action")), value)
         elif name == "navi.stop" and value.get("run_id") == self.run_id:
             self.stopping = True
+        elif name == "navi.notice" and value.get("run_id") == self.run_id:
+            self.notice = (str(value.get("code")), str(value.get("message")))
         elif name == "navi.usage" and value.get("run_id") == self.run_id:
             self.usage.update(value.get("usage") or {})
         elif name == "navi.interrupt":

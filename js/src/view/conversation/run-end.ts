@@ -1,4 +1,4 @@
-/** How runs end: quietly when they were stopped, else what went wrong, its code, and what to do. */
+/** How runs end: quietly when they were stopped, with a notice about the answer, or with what went wrong; and what to do. */
 
 import { html, nothing, type TemplateResult } from "lit";
 import type { RunEnd } from "../../state/model.js";
@@ -9,6 +9,9 @@ import { strings } from "../lib/strings.js";
 /** Where another model helps. */
 const OF_THE_MODEL = /^(?:provider_|model_unavailable$|context_too_long$|content_refused$|attachment_unsupported$)/;
 
+/** The run completed, and its answer is not what it should be. */
+const OF_THE_ANSWER = /^answer_(?:cut|filtered|empty)$/;
+
 export interface EndActions {
   chooseModel(): void;
   /** Runs the recall that this run was of again, with leave for these tools; null for a run of none. */
@@ -18,9 +21,11 @@ export interface EndActions {
 export function end({ code, message, runId, reached }: RunEnd, isRolledBack: boolean, { chooseModel, allowAgain }: EndActions): TemplateResult {
   const quiet = code === "cancelled";
   const known = strings.ends[code];
+  const look = quiet ? "quiet" : OF_THE_ANSWER.test(code) ? "notice" : "error";
   return html`<div
-    class="navi-end ${quiet ? "navi-end-quiet" : "navi-end-error"}"
-    data-navi=${quiet ? "run-end" : "error"}
+    class="navi-end navi-end-${look}"
+    data-navi=${quiet ? "run-end" : look}
+    role=${look === "notice" ? "note" : nothing}
     data-code=${code}
     data-run-id=${runId}
   >
