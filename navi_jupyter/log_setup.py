@@ -6,11 +6,12 @@ Bound to our own loggers, below ``navi``, so that neither Jupyter's nor a kernel
 from __future__ import annotations
 
 import logging
-from typing import cast
+from typing import Any, cast
 
 import structlog
 
 from .redaction import redact_log
+from .text import printable
 
 ROOT = "navi"
 
@@ -24,10 +25,16 @@ def get_logger(part: str) -> structlog.stdlib.BoundLogger:
             structlog.stdlib.filter_by_level,
             structlog.processors.format_exc_info,
             redact_log,
+            _printable,
             structlog.processors.LogfmtRenderer(key_order=["event"]),
         ],
     )
     return cast("structlog.stdlib.BoundLogger", logger)
+
+
+def _printable(_logger: Any, _method: str, event: Any) -> Any:
+    """A log line may hold words of a model or of another program, and a console does what control characters say."""
+    return {key: printable(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
 def send_to(logger: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> None:

@@ -17,6 +17,9 @@ _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)
 _OVERWRITTEN = re.compile(r"[^\n]*\r(?!\n|\Z)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
+# Controls of C0 (but tab and line feed) and C1, separators that some terminals break lines at, halves of characters.
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
 
 def approval_words(tool: str | None) -> str:
     """The question whether ``tool`` may be used, for a call without words of its own."""
@@ -67,6 +70,18 @@ def terminal_text(text: str) -> str:
     if "\r" in plain:
         plain = _OVERWRITTEN.sub("", plain).replace("\r", "")
     return _CONTROL.sub("\ufffd", plain)
+
+
+def printable(text: str) -> str:
+    """``text`` for a terminal: nothing in it moves the cursor, clears the screen, sets a title or the clipboard.
+
+    Each control character is shown as its code. What the beginning of a text is shown as stays the same when the text
+    grows, so that an answer can be printed as it comes.
+    """
+    if not _UNPRINTABLE.search(text):
+        return text
+    lines = text.removesuffix("\r").replace("\r\n", "\n")
+    return _UNPRINTABLE.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", lines)
 
 
 def plural(count: int, noun: str, plural_noun: str | None = None) -> str:

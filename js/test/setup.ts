@@ -1,5 +1,9 @@
 /** What browsers have and jsdom has not. */
 
+import { arming } from "../src/view/conversation/approvals.js";
+
+arming.delay = 0; // a test that is about it sets its own
+
 globalThis.ResizeObserver ??= class {
   observe(): void {}
   unobserve(): void {}

@@ -20,6 +20,7 @@ from tornado.httpclient import HTTPError
 
 from ..kernel.client.client import Client, Envelope
 from ..kernel.errors import KernelError, Refused, Unreachable
+from ..text import printable
 from .demo_server import CellFailed, CellOutput, PrivateServer, RemoteKernel, ServerFailed, private_server, tail
 
 LIMIT = 27.0  # seconds for all steps; with the clean-up it stays below 30
@@ -55,7 +56,7 @@ class StepReport:
             line = json.dumps({"step": name, "ok": ok, "seconds": round(seconds, 3), "text": sentence, **facts})
         else:
             line = f"{'ok  ' if ok else 'FAIL'} {seconds:6.2f} s  {sentence}"
-        sys.stdout.write(line + "\n")
+        sys.stdout.write(printable(line) + "\n")
         sys.stdout.flush()
 
 
@@ -76,7 +77,7 @@ def demo(*, as_json: bool = False) -> int:
     sentence, log = problem
     report.end(ok=False, sentence=sentence, log_tail=log)
     if log and not as_json:
-        sys.stderr.write(f"\nThe end of the server's log:\n{log}\n")
+        sys.stderr.write(f"\nThe end of the server's log:\n{printable(log)}\n")
     return 1
 
 

@@ -29,6 +29,7 @@ from ..errors import NaviError
 from ..kernel.client.client import Client
 from ..kernel.client.connection import Connection, connection_files, find_server, read_connection_file
 from ..kernel.errors import KernelError, ServerNotFound
+from ..text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +342,7 @@ def doctor(*, as_json: bool = False) -> int:
     for name, check in CHECKS:
         for finding in _findings(name, check):
             failed = failed or finding.status == "fail"
-            sys.stdout.write(_line(finding, as_json=as_json) + "\n")
+            sys.stdout.write(printable(_line(finding, as_json=as_json)) + "\n")
             sys.stdout.flush()
     return 1 if failed else 0
 

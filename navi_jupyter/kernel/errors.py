@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from ..errors import NaviError
+from ..text import printable
 
 _RED, _PLAIN = "\x1b[0;31m", "\x1b[0m"
 
@@ -18,7 +19,7 @@ class KernelError(NaviError):
     code = "kernel_error"
 
     def _render_traceback_(self) -> list[str]:
-        return [f"{_RED}navi:{_PLAIN} {self.message}"]
+        return [f"{_RED}navi:{_PLAIN} {printable(self.message)}"]
 
 
 class UsageError(KernelError):
@@ -64,7 +65,7 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C while waiting. A KeyboardInterrupt, so that loops end, but shown as one line."""
 
     def _render_traceback_(self) -> list[str]:
-        return [f"{_RED}navi:{_PLAIN} {self}"]
+        return [f"{_RED}navi:{_PLAIN} {printable(str(self))}"]
 
 
 class AwaitInterrupted(asyncio.CancelledError):

@@ -20,6 +20,7 @@ from .client.client import current_service
 from .display import cell_outputs
 from .display.listing import Listing
 from .display.painters import painter_here
+from .display.question_text import QuestionListing, question_message
 from .display.render import usage_words
 from .display.time_text import clock_words, without_own_zone
 from .errors import Interrupted, KernelError, NoSuchItem, Refused, UsageError
@@ -31,7 +32,7 @@ from .recall_keywords import foresee, policy_from, read_words
 from .recalls import Recall, change_all, find_recall, new_recall
 from .reply import Reply
 from .session import Session, sessions_listing, sessions_table, zone_words
-from .shell import current_shell, show
+from .shell import current_shell, print_line, show
 
 _LONGEST_SOURCE = 4000  # characters of a cell's source that go with its output
 
@@ -87,22 +88,22 @@ class NaviMagics(Magics):
                 message = message_text(read["message"], message)
             if not message:
                 raise UsageError(f"What should Navi do then? {RECALL_HELP}")
-            print(f"I read {read['phrase'] or request.words!r} as: {without_own_zone(read['meaning'])}")
+            print_line(f"I read {read['phrase'] or request.words!r} as: {without_own_zone(read['meaning'])}")
             schedule = _print_times(read)
         elif schedule["kind"] != "when":
             read = foresee(service, schedule, tz=request.tz, session_id=target.id)
             if schedule["kind"] == "once":
-                print(f"When: {without_own_zone(read['meaning'])}")
+                print_line(f"When: {without_own_zone(read['meaning'])}")
             schedule = _print_times(read)
         policy = policy_from(service, policy, tz=request.tz, session_id=target.id)
         recall = new_recall(
             service, target.id, self._filled(message), schedule, title=request.title, policy=policy, allow=request.allow
         )
         if recall.allowed:
-            print(
+            print_line(
                 f"It may use {', '.join(recall.allowed)} without asking. To revoke that: %navi revoke {recall.handle}"
             )
-        print(f"To cancel it: %navi cancel {recall.handle}")
+        print_line(f"To cancel it: %navi cancel {recall.handle}")
         return recall
 
     def _ask(self, prompt: Prompt) -> Reply | None:
@@ -146,7 +147,7 @@ def _target(named: str | None) -> Session:
     """The session that is named or this notebook's; what the user should know about the latter is printed once."""
     session, service = api.session(named), current_service()
     if service.note and named is None:
-        print(service.note)
+        print_line(service.note)
         service.note = None
     return session
 
@@ -154,9 +155,9 @@ def _target(named: str | None) -> Session:
 def _print_times(read: dict[str, Any]) -> dict[str, Any]:
     """The schedule of a preview, once its next times and what is odd about it are shown."""
     if len(read["times"]) > 1:
-        print(f"Next: {', '.join(map(clock_words, read['times'][:3]))}, …")
+        print_line(f"Next: {', '.join(map(clock_words, read['times'][:3]))}, …")
     for warning in read["warnings"]:
-        print(f"Note: {without_own_zone(warning)}")
+        print_line(f"Note: {without_own_zone(warning)}")
     return dict(read["schedule"])
 
 
@@ -184,7 +185,7 @@ def _status_text() -> str:
 
 def _change_all(action: Action) -> None:
     word = action.name.removesuffix("_all")
-    print(f"{plural(change_all(current_service(), word), 'recall')} {word}d.")
+    print_line(f"{plural(change_all(current_service(), word), 'recall')} {word}d.")
 
 
 def _change_recall(action: Action) -> Recall:
@@ -206,15 +207,15 @@ def _session(action: Action) -> Session | Listing[dict[str, Any]] | None:
             notebook.create(service)
         case ("use", wanted):
             # Read first: an id that does not exist must not become this notebook's.
-            print(notebook.use(service, api.session(wanted).state, move="move" in action.options))
+            print_line(notebook.use(service, api.session(wanted).state, move="move" in action.options))
         case ("unlink",):
-            print(notebook.unlink(service))
+            print_line(notebook.unlink(service))
             return None
         case ():
             found = notebook.find(service, create=False)  # to look starts no session
             if found["session"] is None and notebook.is_named(service):
                 found |= {"session": api.session().state}
-            print(notebook.describe(found))
+            print_line(notebook.describe(found))
             if found["earlier"]:
                 show(sessions_listing(service, found["earlier"]))
             if found["session"] is None:
@@ -226,7 +227,7 @@ def _setting(name: str, plural: str, action: Action) -> Listing[dict[str, Any]] 
     """Without a name, the list of what is available; with one, use it in this session."""
     session = api.session()
     if action.args:
-        print(f"The session's {name} is now {session.change(**{name: action.args[0]})[name]}.")
+        print_line(f"The session's {name} is now {session.change(**{name: action.args[0]})[name]}.")
         return None
     chosen = session.state[name]
 
@@ -246,7 +247,7 @@ def _export(action: Action) -> None:
     if path.exists() and "force" not in action.options:
         raise UsageError(f"{path} is there already: add --force to replace it.")
     session.export(path, format=kind)
-    print(f"Saved the conversation as {path}.")
+    print_line(f"Saved the conversation as {path}.")
 
 
 def _free_name(session_id: str, kind: str) -> Path:
@@ -282,7 +283,7 @@ def _answer(action: Action) -> Reply | None:
 def _decide(action: Action, question: dict[str, Any], decision: UserAnswer, word: str) -> Reply | None:
     """Answer, then wait here for the run that goes on, unless the line has ``-b``."""
     going_on = api.session().decide(question, decision, show=painter_here())
-    print(f"{word}: {question['message']}")
+    print_line(f"{word}: {question_message(question['message'], question.get('source'))}")
     return None if "no-wait" in action.options else _waited(going_on)
 
 
@@ -315,14 +316,14 @@ def _unqueue(action: Action) -> None:
     queue = session.queue
     command_id = queue.find(action.args[0])
     session.unqueue(command_id)
-    print(f"Withdrawn: {next((name.title for name in queue.names if name.id == command_id), 'the prompt')}")
+    print_line(f"Withdrawn: {next((name.title for name in queue.names if name.id == command_id), 'the prompt')}")
 
 
 def _usage(_: Action) -> None:
     spent = current_service().call("GET", "usage", query={"tz": reader_zone() or "UTC"})
-    print(f"this session:  {usage_words(api.session().usage) or 'nothing yet'}")
+    print_line(f"this session:  {usage_words(api.session().usage) or 'nothing yet'}")
     for name, words in (("today", "today"), ("last_30_days", "last 30 days"), ("total", "in all")):
-        print(f"{words + ':':<14} {usage_words(spent.get(name) or {}) or 'nothing yet'}")
+        print_line(f"{words + ':':<14} {usage_words(spent.get(name) or {}) or 'nothing yet'}")
 
 
 def _tools(_: Action) -> Listing[dict[str, Any]]:
@@ -345,13 +346,13 @@ def _mcp(_: Action) -> Listing[dict[str, Any]]:
 
 def _forget(action: Action) -> None:
     api.forget(action.args[0])
-    print("Forgotten.")
+    print_line("Forgotten.")
 
 
 _ACTIONS: dict[str, Callable[[Action], Any]] = {
-    "status": lambda _: print(f"{_status_text()}\n\n{HELP}", end=""),
-    "help": lambda _: print(HELP, end=""),
-    "stop": lambda _: print("Stopping." if api.session().stop() else "Nothing is running."),
+    "status": lambda _: print_line(f"{_status_text()}\n\n{HELP}", end=""),
+    "help": lambda _: print_line(HELP, end=""),
+    "stop": lambda _: print_line("Stopping." if api.session().stop() else "Nothing is running."),
     "recalls": lambda action: api.recalls(all="all" in action.options, over="all" in action.options),
     "away": lambda _: api.session().away(),
     **dict.fromkeys(("cancel", "pause", "resume", "fire", "allow", "revoke"), _change_recall),
@@ -359,19 +360,19 @@ _ACTIONS: dict[str, Callable[[Action], Any]] = {
     "session": _session,
     **dict.fromkeys(("profile", "profiles"), lambda action: _setting("profile", "profiles", action)),
     **dict.fromkeys(("model", "models"), lambda action: _setting("model", "models", action)),
-    "timezone": lambda action: print(zone_words(api.session(), *action.args)),
+    "timezone": lambda action: print_line(zone_words(api.session(), *action.args)),
     "export": _export,
     "chat": lambda _: show(api.chat()),
     "approve": _approve,
     "deny": _deny,
     "answer": _answer,
-    "approvals": lambda _: api.session().approvals,
+    "approvals": lambda action: QuestionListing(api.session().approvals, whole="all" in action.options),
     "queue": lambda _: api.session().queue,
     "unqueue": _unqueue,
     "usage": _usage,
     "tools": _tools,
     "mcp": _mcp,
-    "remember": lambda action: print(f"Remembered: {api.remember(action.args[0])['text']}"),
+    "remember": lambda action: print_line(f"Remembered: {api.remember(action.args[0])['text']}"),
     "memory": lambda action: api.memory(*action.args),
     "forget": _forget,
 }

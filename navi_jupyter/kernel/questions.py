@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..text import approval_words
+from ..visible_text import marked_line
 from .client.client import Client
 from .client.io_thread import io_thread
+from .display.question_text import hidden_words, question_message
 from .display.run_view import QuestionPart, RunView
 from .errors import KernelError, Refused, UsageError
 from .main_thread import MainThreadQueue
@@ -57,9 +59,11 @@ def interview(question: QuestionPart) -> Interview:
 
 def _approval(question: QuestionPart) -> Interview:
     about_the_tool = question.message == approval_words(question.tool)
-    prompt, again = f"{question.message} [y]es / [n]o: ", ""
+    prompt, again = f"{marked_line(question.message)} [y]es / [n]o: ", ""
     if about_the_tool:
-        prompt = f"Allow {question.tool}? [y]es / [n]o / [a]lways: "
+        prompt = f"Allow {marked_line(question.tool or '')}? [y]es / [n]o / [a]lways: "
+    if hidden := hidden_words(question.details):
+        prompt = f"{hidden} {prompt}"
     while True:
         word, _, rest = (yield again + prompt).strip().partition(" ")
         word, reason = word.rstrip(",:;.").lower(), rest.strip()
@@ -74,16 +78,17 @@ def _approval(question: QuestionPart) -> Interview:
 
 def _values(question: QuestionPart) -> Interview:
     schema = question.schema or {}
+    asks = question_message(question.message, question.source)
     properties = schema.get("properties")
     if schema.get("type") != "object" or not isinstance(properties, dict):
-        typed = yield from _required(f"{question.message} (or: decline) ")
+        typed = yield from _required(f"{asks} (or: decline) ")
         return UserAnswer("cancelled") if _declines(typed) else UserAnswer("resolved", payload_from(schema, typed))
     if not properties:
-        typed = yield from _required(f"{question.message} [y]es / [n]o: ", (*_YES, *_NO))
+        typed = yield from _required(f"{asks} [y]es / [n]o: ", (*_YES, *_NO))
         return UserAnswer("resolved", {}) if typed.lower() in _YES else UserAnswer("cancelled")
     required = schema.get("required") or ()
     values: dict[str, Any] = {}
-    before = f"{question.message} (or: decline) "
+    before = f"{asks} (or: decline) "
     for name, about in properties.items():
         about = about if isinstance(about, dict) else {}
         again = ""
@@ -122,7 +127,7 @@ def _field_prompt(name: str, about: Mapping[str, Any], *, required: bool) -> str
         hints.append("yes / no")
     if not required:
         hints.append("Enter: none")
-    return str(about.get("title") or name) + (f" ({'; '.join(hints)})" if hints else "") + ": "
+    return marked_line(str(about.get("title") or name) + (f" ({'; '.join(hints)})" if hints else "")) + ": "
 
 
 def _kind(about: Mapping[str, Any]) -> str:
@@ -214,7 +219,11 @@ class TerminalInput:
     """The terminal of an IPython that is no kernel."""
 
     def begin(self, prompt: str) -> None:
-        """Print it."""
+        """Print it. What was typed before it was shown was meant for something else, and answers nothing."""
+        with suppress(ImportError, OSError, ValueError):  # no terminal, or Windows
+            import termios  # late: a kernel needs it not, and Windows has it not
+
+            termios.tcflush(sys.stdin, termios.TCIFLUSH)
         sys.stdout.write(prompt)
         sys.stdout.flush()
 

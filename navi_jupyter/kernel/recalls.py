@@ -11,6 +11,7 @@ from html import escape
 from typing import Any
 
 from ..handles import Named, short_handle
+from ..text import printable
 from .client.client import Service
 from .current_cell import report_cell, with_cell
 from .display.listing import Listing, find_id
@@ -161,7 +162,7 @@ class Recall:
         following = f", next {self._next()}" if self._content["next_at"] else ""
         words = schedule_words(self.schedule)
         may = f", may {', '.join(self.allowed)}" if self.allowed else ""
-        return f"<Recall {self.handle} {self._content['status']}: {self.message!r} {words}{following}{may}>"
+        return printable(f"<Recall {self.handle} {self._content['status']}: {self.message!r} {words}{following}{may}>")
 
     def _repr_html_(self) -> str:
         handle, message, schedule, status, following, *_, may, _fired = map(escape, self.row())

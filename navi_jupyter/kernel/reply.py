@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..text import one_line
+from ..text import one_line, printable
 from .display.render import run_bundle, run_plain
 from .display.run_view import RunView, ToolPart
 from .errors import KernelError
@@ -53,7 +53,7 @@ class Reply:
         ]
 
     def __str__(self) -> str:
-        return self.text
+        return printable(self.text)
 
     def __repr__(self) -> str:
         return f"<Reply {self.status}: {one_line(self.text, 60)!r}>"

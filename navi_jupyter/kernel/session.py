@@ -17,6 +17,7 @@ from .client.client import Envelope, Service
 from .client.io_thread import io_thread
 from .display.listing import Listing, find_id
 from .display.painters import NoPainter, Painter
+from .display.question_text import QuestionListing
 from .display.render import speaker, transcript_html, transcript_plain
 from .display.run_view import ToolPart, question_of
 from .display.time_text import moment
@@ -133,16 +134,9 @@ class Session:
         self._command("unqueue", target=_named("prompt", command_id, lambda: self.queue))
 
     @property
-    def approvals(self) -> Listing[dict[str, Any]]:
+    def approvals(self) -> QuestionListing:
         """The open questions, oldest first: approvals of tool calls, and values that a run asks for."""
-        return Listing(
-            self.state["approvals"],
-            ("asks", "tool", "expires"),
-            lambda item: [item["message"], item.get("tool") or "", moment(item.get("expires_at"))],
-            empty="No question is open.",
-            kind="question",
-            named=lambda item: Named(item["id"], item["message"]),
-        )
+        return QuestionListing(self.state["approvals"])
 
     def approve(self, interrupt_id: str | int, *, args: dict[str, Any] | None = None, always: bool = False) -> None:
         """Let a tool call run, with other arguments if given; ``always``: do not ask for this tool again here.

@@ -15,6 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ..text import printable
+
 # As of nbclient, whose connection files are not named like a server's. The process, and no fork of it.
 _OWN_NAME = f"process-{os.getpid()}-{secrets.token_hex(4)}"
 
@@ -90,3 +92,8 @@ def show(thing: Any, *, raw: bool = False, display_id: bool | None = None) -> An
     from IPython.display import display  # late: only where there is a shell
 
     return display(thing, raw=raw, display_id=display_id)  # type: ignore[no-untyped-call]
+
+
+def print_line(text: str, *, end: str = "\n") -> None:
+    """Print a line that may hold words of a model or of another program: a terminal does nothing that they say."""
+    print(printable(text), end=end)

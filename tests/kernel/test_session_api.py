@@ -135,7 +135,8 @@ def test_the_queue_and_the_open_questions_are_lists(session: Session) -> None:
         {"command_id": "mine", "text": "", "mode": "enqueue", "run_id": "run_2"},
     ]
     assert session.approvals == STATE["approvals"]
-    assert type(session.queue) is type(session.approvals) is Listing
+    assert isinstance(session.queue, Listing)
+    assert isinstance(session.approvals, Listing)
 
 
 def test_title_and_usage_are_read_from_the_state(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 import { isObject } from "../protocol/frames.js";
 import { appendAfterCall, changeItem, indexOf } from "./items.js";
-import type { Interrupt, ChatState } from "./model.js";
+import type { CallDetail, ChatState, Interrupt } from "./model.js";
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -39,6 +39,17 @@ export function questionOf(fields: Fields): Interrupt | null {
   return readInterrupt(fields, fields["status"] === "open" ? "opened" : fields["status"]);
 }
 
+function readDetail({ label, text, kind, language, foreign, omitted }: Fields): CallDetail {
+  return {
+    label: String(label ?? ""),
+    text: String(text ?? ""),
+    kind: kind === "code" || kind === "diff" ? kind : "text",
+    language: typeof language === "string" ? language : null,
+    foreign: foreign === true,
+    omitted: typeof omitted === "number" ? omitted : 0,
+  };
+}
+
 const STATUS = { opened: "open", resolved: "resolved", cancelled: "cancelled", expired: "expired" } as const;
 
 function readInterrupt(interrupt: unknown, action: unknown): Interrupt | null {
@@ -57,6 +68,8 @@ function readInterrupt(interrupt: unknown, action: unknown): Interrupt | null {
     toolCallId: text("tool_call_id"),
     tool: text("tool"),
     args: fields("args"),
+    source: text("source"),
+    details: Array.isArray(interrupt["details"]) ? interrupt["details"].filter(isObject).map(readDetail) : [],
     schema: fields("response_schema"),
     durable: interrupt["durable"] !== false,
     expiresAt: text("expires_at"),

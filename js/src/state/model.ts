@@ -70,6 +70,19 @@ export interface Subagent extends Placed {
   readonly problem: string | null;
 }
 
+/** One part of what a call would do, as the server describes it. */
+export interface CallDetail {
+  readonly label: string;
+  readonly text: string;
+  /** Of `diff`, each line begins with a blank, `+`, `-` or `@`. */
+  readonly kind: "text" | "code" | "diff";
+  readonly language: string | null;
+  /** Words of another program. */
+  readonly foreign: boolean;
+  /** Characters that are left out at the end. */
+  readonly omitted: number;
+}
+
 /** Something that a run asks the user. */
 export interface Interrupt extends Placed {
   readonly kind: "interrupt";
@@ -78,6 +91,9 @@ export interface Interrupt extends Placed {
   readonly toolCallId: string | null;
   readonly tool: string | null;
   readonly args: Fields | null;
+  /** Whose tool it is, or who asks: `builtin`, `mcp:<server>`, `kernel`, `package:<name>`. */
+  readonly source: string | null;
+  readonly details: readonly CallDetail[];
   readonly schema: Fields | null;
   /** Whether the run pauses for it. */
   readonly durable: boolean;

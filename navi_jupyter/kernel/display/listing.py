@@ -11,7 +11,7 @@ from html import escape
 from typing import Any, TypeVar
 
 from ...handles import HandleError, Named, is_full_id, resolve
-from ...text import one_line
+from ...text import one_line, printable
 from ..errors import NoSuchItem, UsageError
 
 T = TypeVar("T")
@@ -88,7 +88,7 @@ def find_id(kind: str, text: str | int, scopes: Callable[[], Sequence[Sequence[N
 
 def table_plain(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> str:
     """Columns padded to their widest cell."""
-    body = [[one_line(cell, _CELL) for cell in row] for row in rows]
+    body = [[one_line(printable(cell), _CELL) for cell in row] for row in rows]
     if not body:
         return empty
     widths = [max(len(line[i]) for line in [list(columns), *body]) for i in range(len(columns))]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Protocol
 
+from ...text import printable
 from ..shell import current_request, current_shell, show
 from .render import note_of, part_plain, run_bundles, visible_parts, without_shown
 from .run_view import RunView, TextPart, ToolPart
@@ -64,6 +65,7 @@ class TerminalPainter:
         sys.stdout.flush()
 
     def _print(self, part: str, text: str, *, grows: bool) -> None:
+        text = printable(text)
         before = self._printed.get(part)
         if text == before:
             return

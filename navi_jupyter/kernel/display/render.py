@@ -7,7 +7,6 @@ rendered. What the agent wrote goes through ``markdown.to_html``, which makes it
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -17,8 +16,10 @@ from typing import Any
 from ...handles import short_handle, with_short_handles
 from ...markdown_text import closed, defused, literal
 from ...output_text import error_line, outputs_text
-from ...text import IMAGE_TYPES, code_block, one_line, plural, truncate_start
+from ...text import IMAGE_TYPES, code_block, one_line, plural, printable, truncate_start
+from ...visible_text import marked_line
 from .markdown import NOT_TYPESET, inert, to_html
+from .question_text import details_html, details_plain, question_message
 from .run_view import Part, QuestionPart, RunView, SubagentPart, TextPart, ToolPart, attachment_of
 
 _MAX_LINE = 160  # characters of a tool call's arguments and of its result: each stands on one line
@@ -99,7 +100,7 @@ def run_plain(view: RunView, *, live: bool = False) -> str:
 
 
 def _plain(parts: Sequence[Part], note: str) -> str:
-    return "\n\n".join([*map(part_plain, parts), *([f"({note})"] if note else [])])
+    return printable("\n\n".join([*map(part_plain, parts), *([f"({note})"] if note else [])]))
 
 
 def note_of(view: RunView, *, live: bool) -> str:
@@ -159,8 +160,8 @@ def _part_html(part: Part, view: RunView) -> str | None:
         case ToolPart():
             return _tool_html(part) + _outputs_html(list(part.outputs), view.images)
         case QuestionPart():
-            code = _asked_code(part) if part.status == "open" else ""
-            return f"<p>❓ <strong>{inert(_question_words(part))}</strong></p>{_preformatted(code)}"
+            details = details_html(part.details) if part.status == "open" else ""
+            return f"<p>❓ <strong>{inert(_question_words(part))}</strong></p>{details}"
         case SubagentPart():
             return f"<p><small>⤷ {inert(_subagent_words(part))}</small></p>"
 
@@ -173,9 +174,8 @@ def _part_markdown(part: Part) -> str:
             output = _outputs_plain(list(part.outputs))
             return _tool_markdown(part) + (f"\n\n{code_block(output)}" if output else "")
         case QuestionPart():
-            return f"> ❓ {literal(_question_words(part))}" + (
-                f"\n\n{code_block(code)}" if part.status == "open" and (code := _asked_code(part)) else ""
-            )
+            details = details_plain(part.details) if part.status == "open" else ""
+            return f"> ❓ {literal(_question_words(part))}" + (f"\n\n{code_block(details)}" if details else "")
         case SubagentPart():
             return f"> ⤷ {literal(_subagent_words(part))}"
 
@@ -189,30 +189,20 @@ def part_plain(part: Part) -> str:
             output = _outputs_plain(list(part.outputs))
             return _tool_plain(part) + (f"\n{output}" if output else "")
         case QuestionPart():
-            code = _asked_code(part) if part.status == "open" else ""
-            return f"? {_question_words(part)}" + (f"\n{code}" if code else "")
+            details = details_plain(part.details) if part.status == "open" else ""
+            return f"? {_question_words(part)}" + (f"\n{details}" if details else "")
         case SubagentPart():
             return f"> {_subagent_words(part)}"
 
 
 def _question_words(question: QuestionPart) -> str:
     if question.status == "open":
-        return f"{question.message} [{short_handle(question.id)}]"
+        return f"{question_message(question.message, question.source)} [{short_handle(question.id)}]"
     if question.status == "resolved":
         outcome = {True: "approved", False: "denied", None: "answered"}[question.approved]
     else:
         outcome = "declined" if question.status == "cancelled" else question.status
-    return f"{question.tool or question.message}: {outcome}"
-
-
-def _asked_code(question: QuestionPart) -> str:
-    """What would run or be written, as it would be, below the other arguments (which file, which cell)."""
-    name = next((name for name in ("code", "source", "content") if isinstance(question.args.get(name), str)), None)
-    if name is None:
-        return json.dumps(question.args, ensure_ascii=False, indent=2) if question.args else ""
-    others = [(other, value) for other, value in question.args.items() if other != name and value is not None]
-    lines = [f"{other}: {value if isinstance(value, str) else json.dumps(value)}" for other, value in others]
-    return "\n".join([*lines, *([""] if lines else []), str(question.args[name])])
+    return f"{marked_line(question.tool or question.message)}: {outcome}"
 
 
 def _subagent_words(part: SubagentPart) -> str:
@@ -261,7 +251,8 @@ def speaker(message: dict[str, Any]) -> str:
 
 def transcript_plain(messages: Iterable[dict[str, Any]]) -> str:
     """``You: …`` paragraphs; tool results are left out."""
-    return "\n\n".join(f"{speaker(m)}: {m['content']}" for m in messages if _is_shown(m)) or "(no messages yet)"
+    text = "\n\n".join(f"{speaker(m)}: {m['content']}" for m in messages if _is_shown(m))
+    return printable(text) or "(no messages yet)"
 
 
 def transcript_html(messages: Iterable[dict[str, Any]]) -> str:

@@ -6,11 +6,13 @@ Not responsible for getting events (``client``) or for showing the state (``rend
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from ...output_text import patched
 from ...text import plain_number
+from .question_text import details_of
 
 Envelope = dict[str, Any]
 Status = Literal["sent", "queued", "running", "completed", "waiting", "stopped", "failed", "withdrawn"]
@@ -52,6 +54,8 @@ class QuestionPart:
     tool: str | None
     args: dict[str, Any]
     schema: dict[str, Any] | None = None  # of the payload of a question's answer
+    source: str | None = None  # whose tool it is, or who asks: `mcp:<server>`
+    details: list[Mapping[str, Any]] = field(default_factory=list)  # what the call would do
     status: str = "open"
     approved: bool | None = None  # the outcome of a resolved approval
 
@@ -307,7 +311,10 @@ def question_of(interrupt: dict[str, Any]) -> QuestionPart:
     """An interrupt, as events and the session have it, before it is known how it was settled."""
     kind, message = str(interrupt.get("kind", "question")), str(interrupt.get("message", ""))
     args, schema = interrupt.get("args") or {}, interrupt.get("response_schema")
-    return QuestionPart(interrupt["id"], kind, message, interrupt.get("tool"), args, schema)
+    source, details = interrupt.get("source"), details_of(interrupt)
+    return QuestionPart(
+        interrupt["id"], kind, message, interrupt.get("tool"), args, schema, source=source, details=details
+    )
 
 
 def attachment_of(value: Any) -> str | None:

@@ -35,8 +35,8 @@ HELP = """\
 %navi recall pause all, resume all
 %navi away                              what ran while you were away, and what did not and why
 %navi stop                              stop what is running
-%navi approve|deny [2]                  allow a tool call that a run asks about, or not (--always; %navi approvals);
-                                        the run goes on in this cell (-b: do not wait for it)
+%navi approve|deny [2]                  allow a tool call that a run asks about, or not (--always; the run goes on
+                                        in this cell, -b: do not wait); %navi approvals [--all]
 %navi --with-output 7 TEXT              send along what cell [7] showed (or: last); --attach FILE a file
 %navi --mode steer TEXT                 steer the run in progress (interrupt, rollback, collect; queue, unqueue 1)
 %navi remember TEXT, memory, forget 2   what Navi knows about you in every session
@@ -147,7 +147,7 @@ _NO_WAIT = {"-b": "no-wait", "--no-wait": "no-wait"}
 _PROMPT_FLAGS = {**_NO_WAIT, "-w": "wait", "--wait": "wait", "--raw": "raw"}
 
 
-_BARE = ("approvals", "away", "chat", "mcp", "models", "profiles", "queue", "stop", "tools", "usage")
+_BARE = ("away", "chat", "mcp", "models", "profiles", "queue", "stop", "tools", "usage")
 """Subcommands without further words."""
 
 
@@ -253,6 +253,13 @@ def _recall(rest: str) -> Request | None:
     return read_recall(rest)
 
 
+def _approvals(rest: str) -> Request | None:
+    """``approvals [--all]``."""
+    if rest not in ("", "--all"):
+        return None
+    return Action(name="approvals", options={"all": ""} if rest else {})
+
+
 def _approve(rest: str) -> Request | None:
     """``approve [-b] [question] [--always]``."""
     words = rest.split()
@@ -309,6 +316,7 @@ _SHAPES: Mapping[str, _Shape] = {
     "remember": _remember,
     "memory": _memory,
     **{name: _bare(name) for name in _BARE},
+    "approvals": _approvals,
     **{name: _naming(name) for name in ("cancel", "pause", "resume", "revoke", "unqueue", "forget")},
     **{name: _with_name(name) for name in ("profile", "model", "timezone")},
     **{name: _id_and_text(name) for name in ("deny", "answer")},

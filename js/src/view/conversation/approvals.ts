@@ -3,12 +3,12 @@
 import { html, nothing, type TemplateResult } from "lit";
 import { isObject } from "../../protocol/frames.js";
 import type { Interrupt } from "../../state/model.js";
-import { codeView, partsOf } from "./code.js";
-import { diffView } from "./diff.js";
+import { detailsOfArguments, detailsView, hiddenOf, type Hidden } from "./call-details.js";
 import { argumentFields, fieldsOf, formFields, freeField, readForm, type Field } from "../lib/schema-form.js";
 import { keepKey } from "../lib/keyboard-guard.js";
 import { icons } from "../lib/icons.js";
 import { strings } from "../lib/strings.js";
+import { markedLine, visibleText } from "../lib/visible-text.js";
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -22,10 +22,16 @@ interface Local {
   readonly isEditing: boolean;
   /** Answered here; what came of it has not come back yet. */
   readonly isSent: boolean;
+  /** Nothing of what would happen is out of sight. */
+  readonly isWhole: boolean;
+  /** It has been on the screen for a moment: a key or click that was meant for something else does not answer it. */
+  readonly isArmed: boolean;
 }
 
-const IDLE: Local = { isEditing: false, isSent: false };
-const SHORT = 120;
+const IDLE: Local = { isEditing: false, isSent: false, isWhole: false, isArmed: false };
+
+/** Milliseconds from the drawing of a question until its buttons take an answer. A test may have none. */
+export const arming = { delay: 500 };
 /** What a server that has but one user calls them. */
 const ONLY_USER = "local";
 
@@ -40,6 +46,7 @@ export class InterruptCards {
   readonly #actions: InterruptActions;
   readonly #options: CardOptions;
   readonly #locals = new Map<string, Local>();
+  readonly #arming = new Set<string>();
   /** Ids in the document have to be of this view alone. */
   readonly #prefix = `navi-ask-${(count += 1)}`;
 
@@ -50,6 +57,7 @@ export class InterruptCards {
 
   reset(): void {
     this.#locals.clear();
+    this.#arming.clear();
   }
 
   /** What the drawing of a card depends on besides the question. */
@@ -66,7 +74,16 @@ export class InterruptCards {
     return interrupt.status === "open" ? this.#open(interrupt, asker) : settled(interrupt);
   }
 
+  /** The buttons take answers from a moment after the first drawing on. */
+  #arm(id: string): void {
+    if (this.#arming.has(id)) return;
+    this.#arming.add(id);
+    if (arming.delay === 0) this.#locals.set(id, { ...this.local(id), isArmed: true });
+    else setTimeout(() => this.#set(id, { isArmed: true }), arming.delay);
+  }
+
   #open(interrupt: Interrupt, asker: string): TemplateResult {
+    this.#arm(interrupt.id);
     const { isSent } = this.local(interrupt.id);
     const title = titleOf(interrupt);
     const id = `${this.#prefix}-${interrupt.id}`;
@@ -82,7 +99,7 @@ export class InterruptCards {
     >
       <header class="navi-ask-header">
         ${icons.ask}${this.#options.place === "cell" ? html`<strong id=${id}>${title}</strong>` : html`<h3 id=${id}>${title}</h3>`}
-        ${asker ? html`<span class="navi-ask-asker">${strings.asksOf(asker)}</span>` : nothing}
+        ${asker ? html`<span class="navi-ask-asker">${strings.asksOf(markedLine(asker))}</span>` : nothing}
         ${interrupt.expiresAt && !isSent
           ? html`<span class="navi-ask-expiry" data-navi="ask-expiry">${strings.expiresIn} <span class="navi-countdown" data-due=${Date.parse(interrupt.expiresAt)}></span></span>`
           : nothing}
@@ -92,8 +109,11 @@ export class InterruptCards {
   }
 
   #approval(interrupt: Interrupt, id: string): TemplateResult {
-    const { isEditing, isSent } = this.local(interrupt.id);
+    const { isEditing, isSent, isWhole, isArmed } = this.local(interrupt.id);
+    const isOff = isSent || !isArmed;
     const args = interrupt.args ?? {};
+    const details = interrupt.details.length ? interrupt.details : detailsOfArguments(args);
+    const showAll = (): void => this.#set(interrupt.id, { isWhole: true });
     const fields = isEditing ? argumentFields(args) : [];
     const tool = interrupt.tool ?? "";
     // A question in the call's own words (leave for a recall) is about this call: no other one is allowed with it.
@@ -113,16 +133,18 @@ export class InterruptCards {
       this.#send(interrupt, "resolved", { approved: false, ...(message ? { message } : {}) });
     };
     return html`<form class="navi-ask-form" @submit=${submit} @keydown=${keepKey} novalidate>
-      ${interrupt.message && !saysNoMore(interrupt) ? html`<p class="navi-ask-message navi-text" dir="auto">${interrupt.message}</p>` : nothing}
-      ${isEditing ? html`<div class="navi-fields" data-navi="ask-edit-fields">${formFields(fields, id)}</div>` : argumentsView(tool, args)}
+      ${interrupt.message && !saysNoMore(interrupt) ? html`<p class="navi-ask-message navi-text" dir="auto">${visibleText(interrupt.message)}</p>` : nothing}
+      ${details.length ? detailsView(details, isWhole, showAll) : html`<p class="navi-none">${strings.noArguments}</p>`}
+      ${isEditing ? html`<div class="navi-fields" data-navi="ask-edit-fields">${formFields(fields, id)}</div>` : nothing}
+      ${hiddenNote(hiddenOf(details, isWhole), showAll)}
       <div class="navi-ask-actions">
-        <button type="submit" class="navi-button navi-primary" data-navi="ask-approve" ?disabled=${isSent}>
+        <button type="submit" class="navi-button navi-primary" data-navi="ask-approve" ?disabled=${isOff}>
           ${isEditing ? strings.approveEdited : strings.approve}
         </button>
         ${mayAlways && this.#options.place === "cell"
-          ? html`<button type="submit" class="navi-button" data-navi="ask-always" title=${strings.always(tool)} ?disabled=${isSent}>${strings.alwaysButton}</button>`
+          ? html`<button type="submit" class="navi-button" data-navi="ask-always" title=${strings.always(tool)} ?disabled=${isOff}>${strings.alwaysButton}</button>`
           : nothing}
-        <button type="button" class="navi-button" data-navi="ask-deny" ?disabled=${isSent} @click=${deny}>${strings.deny}</button>
+        <button type="button" class="navi-button" data-navi="ask-deny" ?disabled=${isOff} @click=${deny}>${strings.deny}</button>
         ${Object.keys(args).length
           ? html`<button
               type="button"
@@ -159,7 +181,8 @@ export class InterruptCards {
   }
 
   #question(interrupt: Interrupt, id: string): TemplateResult {
-    const { isSent } = this.local(interrupt.id);
+    const { isSent, isArmed } = this.local(interrupt.id);
+    const isOff = isSent || !isArmed;
     const known = fieldsOf(interrupt.schema);
     const takesNothing = interrupt.schema !== null && known === null && isEmptySchema(interrupt.schema);
     const fields: readonly Field[] = takesNothing ? [] : (known ?? [freeField(interrupt.schema)]);
@@ -169,11 +192,12 @@ export class InterruptCards {
       if (values !== null) this.#send(interrupt, "resolved", known || takesNothing ? values : values[""]);
     };
     return html`<form class="navi-ask-form" @submit=${submit} @keydown=${keepKey} novalidate>
-      <p class="navi-ask-message navi-text" dir="auto">${interrupt.message}</p>
+      ${isForeign(interrupt) ? html`<p class="navi-foreign">${strings.foreignAsks}</p>` : nothing}
+      <p class="navi-ask-message navi-text" dir="auto">${visibleText(interrupt.message)}</p>
       ${fields.length ? html`<div class="navi-fields">${formFields(fields, id)}</div>` : nothing}
       <div class="navi-ask-actions">
-        <button type="submit" class="navi-button navi-primary" data-navi="ask-answer" ?disabled=${isSent}>${strings.answer}</button>
-        <button type="button" class="navi-button" data-navi="ask-decline" ?disabled=${isSent} @click=${() => this.#send(interrupt, "cancelled")}>
+        <button type="submit" class="navi-button navi-primary" data-navi="ask-answer" ?disabled=${isOff}>${strings.answer}</button>
+        <button type="button" class="navi-button" data-navi="ask-decline" ?disabled=${isOff} @click=${() => this.#send(interrupt, "cancelled")}>
           ${strings.decline}
         </button>
       </div>
@@ -200,29 +224,26 @@ function saysNoMore(interrupt: Interrupt): boolean {
 }
 
 export function titleOf(interrupt: Interrupt): string {
-  if (interrupt.about === "question") return strings.questionTitle;
-  return strings.askTitles[interrupt.tool ?? ""] ?? strings.askTitle(interrupt.tool ?? "");
+  const source = interrupt.source ?? "";
+  if (interrupt.about === "question") return isForeign(interrupt) ? strings.questionOf(markedLine(source.slice(source.indexOf(":") + 1))) : strings.questionTitle;
+  const tool = interrupt.tool ?? "";
+  // Another program may name its tool as one of ours.
+  const own = source === "" || source === "builtin" ? strings.askTitles[tool] : undefined;
+  return own ?? strings.askTitle(markedLine(tool));
 }
 
-/** What a call would do: code, changes, and the rest as a table. */
-export function argumentsView(tool: string, args: Fields): TemplateResult {
-  const { code, change, others } = partsOf(tool, args);
-  if (!code.length && !change && !others.length) return html`<p class="navi-none">${strings.noArguments}</p>`;
-  return html`
-    ${others.length
-      ? html`<dl class="navi-args">
-          ${others.map(([name, value]) => html`<div><dt>${name}</dt><dd>${valueView(value)}</dd></div>`)}
-        </dl>`
-      : nothing}
-    ${change ? diffView(change.before, change.after) : nothing} ${code.map(({ text, language, name }) => codeView(text, language, name))}
-  `;
+/** Whether another program asks. */
+function isForeign({ source }: Interrupt): boolean {
+  return source?.startsWith("mcp:") === true;
 }
 
-function valueView(value: unknown): unknown {
-  if (typeof value === "boolean") return value ? strings.yes : strings.no;
-  const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
-  if (text.length <= SHORT && !text.includes("\n")) return html`<span class="navi-value" dir="auto">${text}</span>`;
-  return html`<pre class="navi-value" tabindex="0" role="group" aria-label=${strings.toolArguments}>${text.slice(0, 20_000)}</pre>`;
+/** Beside the buttons: what of it has not been on the screen. */
+function hiddenNote(hidden: Hidden, showAll: () => void): TemplateResult | typeof nothing {
+  if (!hidden.characters && !hidden.omitted) return nothing;
+  return html`<p class="navi-ask-hidden" data-navi="ask-hidden" role="note">
+    ${hidden.characters ? html`${strings.askHidden(hidden.lines, hidden.characters)} <button type="button" class="navi-link" data-navi="ask-all" @click=${showAll}>${strings.showAll}</button>` : nothing}
+    ${hidden.omitted ? strings.askOmitted(hidden.omitted) : nothing}
+  </p>`;
 }
 
 function settled(interrupt: Interrupt): TemplateResult {
@@ -239,7 +260,7 @@ function settled(interrupt: Interrupt): TemplateResult {
   >
     ${mark}<span
       >${text}${interrupt.tool ? html` <code>${interrupt.tool}</code>` : nothing}${interrupt.answeredBy && interrupt.answeredBy !== ONLY_USER ? html` ${strings.askBy(interrupt.answeredBy)}` : nothing}${why
-        ? html`: <q dir="auto">${why}</q>`
+        ? html`: <q dir="auto">${visibleText(why)}</q>`
         : nothing}</span
     >
   </div>`;

@@ -46,8 +46,11 @@ function languageOf(tool: string, name: string, args: Fields): string {
 
 const LANGUAGES: Readonly<Record<string, string>> = { py: "python", js: "javascript", ts: "typescript", md: "markdown", sh: "bash", yml: "yaml", html: "xml", R: "r", jl: "julia" };
 
-/** Escaped by the highlighter, which is what makes it safe here. */
 export function codeView(text: string, language: string, label = strings.toolCode): TemplateResult {
-  const coloured = highlight(text, LANGUAGES[language] ?? language);
-  return html`<pre class="navi-code" tabindex="0" role="group" aria-label=${label}><code>${unsafeHTML(coloured)}</code></pre>`;
+  return html`<pre class="navi-code" tabindex="0" role="group" aria-label=${label}>${highlightedCode(text, language)}</pre>`;
+}
+
+/** Escaped by the highlighter, which is what makes it safe here. */
+export function highlightedCode(text: string, language: string): TemplateResult {
+  return html`<code>${unsafeHTML(highlight(text, LANGUAGES[language] ?? language))}</code>`;
 }

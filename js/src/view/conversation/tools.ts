@@ -10,6 +10,7 @@ import { durationText } from "../lib/numbers.js";
 import { OutputView } from "./outputs.js";
 import type { Images } from "./images.js";
 import { strings } from "../lib/strings.js";
+import { visibleText } from "../lib/visible-text.js";
 
 /** Longer results are shown in part: laying out megabytes would block the browser. */
 const LONGEST_DETAIL = 20_000;
@@ -48,8 +49,8 @@ export class ToolCards {
         aria-live="off"
       >
         <summary>
-          ${icons.chevron}${icons.tool}<code>${call.name}</code>
-          <span class="navi-gist">${gist(call)}</span>
+          ${icons.chevron}${icons.tool}<code>${visibleText(call.name)}</code>
+          <span class="navi-gist">${visibleText(gist(call))}</span>
           <span class="navi-tool-status">${took(call)}${toolMark(status)}<span>${strings.toolStatus[status]}</span></span>
         </summary>
         <div class="navi-card-body">${callDetail(call)} ${resultDetail(call)}</div>

@@ -4,6 +4,7 @@ import type { ChatState, Item } from "../../state/model.js";
 import { openInterrupts } from "../../state/interrupts.js";
 import { titleOf } from "../conversation/approvals.js";
 import { strings } from "./strings.js";
+import { marked } from "./visible-text.js";
 
 const LONGEST = 600;
 
@@ -24,7 +25,7 @@ export class Announcer {
     for (const interrupt of openInterrupts(after)) {
       if (this.#announced.has(interrupt.id)) continue;
       this.#announced.add(interrupt.id);
-      this.#say(`${titleOf(interrupt)} ${interrupt.message}`);
+      this.#say(`${titleOf(interrupt)} ${marked(interrupt.message)}`);
     }
     const streamed = new Set(before.items.filter((item) => item.kind === "message" && item.status === "streaming").map(({ id }) => id));
     for (const item of after.items.slice(-20)) {

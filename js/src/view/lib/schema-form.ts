@@ -5,6 +5,7 @@ import { isObject } from "../../protocol/frames.js";
 import { isCode } from "../conversation/code.js";
 import { keepInput } from "./keyboard-guard.js";
 import { strings } from "./strings.js";
+import { markedLine, visibleText } from "./visible-text.js";
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -101,8 +102,8 @@ export function formFields(fields: readonly Field[], place: string): TemplateRes
 }
 
 function row(field: Field, id: string): TemplateResult {
-  const hint = field.hint ? html`<span class="navi-hint" id=${`${id}-hint`}>${field.hint}</span>` : nothing;
-  const label = html`<label for=${id}>${field.title}${field.required && field.name && field.kind !== "boolean" ? html` <span class="navi-required">${strings.required}</span>` : nothing}</label>`;
+  const hint = field.hint ? html`<span class="navi-hint" id=${`${id}-hint`}>${visibleText(field.hint)}</span>` : nothing;
+  const label = html`<label for=${id}>${visibleText(field.title)}${field.required && field.name && field.kind !== "boolean" ? html` <span class="navi-required">${strings.required}</span>` : nothing}</label>`;
   if (field.kind === "boolean") return html`<div class="navi-field navi-field-check">${input(field, id)}${label}${hint}</div>`;
   return html`<div class="navi-field">${label}${input(field, id)}${hint}</div>`;
 }
@@ -117,7 +118,7 @@ function input(field: Field, id: string): TemplateResult {
     case "choice":
       return html`<select id=${id} data-field=${name} aria-describedby=${described} ?required=${required}>
         ${initial === undefined ? html`<option value="">${strings.choose}</option>` : nothing}
-        ${field.choices.map(([value, text], index) => html`<option value=${index} ?selected=${value === initial}>${text}</option>`)}
+        ${field.choices.map(([value, text], index) => html`<option value=${index} ?selected=${value === initial}>${markedLine(text)}</option>`)}
       </select>`;
     case "long":
     case "code":

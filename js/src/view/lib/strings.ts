@@ -2,6 +2,11 @@
 
 import { recallTexts } from "../recalls/strings.js";
 
+/** How much of a text is meant: lines, or of one long line its characters. */
+function amount(lines: number, characters: number): string {
+  return lines > 1 ? `${lines.toLocaleString("en")} lines` : `${characters.toLocaleString("en")} characters`;
+}
+
 const english = {
   ...recallTexts,
   name: "Navi",
@@ -87,6 +92,12 @@ const english = {
     interrupt_kernel: "Navi wants to interrupt the kernel",
   } as Readonly<Record<string, string>>,
   questionTitle: "Navi has a question",
+  questionOf: (server: string) => `The MCP server ${server} has a question`,
+  foreignAsks: "In the words of that server, not of Navi:",
+  foreignWords: "in the words of that program, not of Navi",
+  showRest: (lines: number, characters: number) => `Show all (${amount(lines, characters)} more)`,
+  askHidden: (lines: number, characters: number) => `Not all of it is shown: ${amount(lines, characters)} more.`,
+  askOmitted: (characters: number) => `${characters.toLocaleString("en")} more characters are part of the call and are not shown here.`,
   asksOf: (subagent: string) => `asked by ${subagent}`,
   approve: "Approve",
   approveEdited: "Approve with changes",

@@ -8,6 +8,7 @@ import { isObject } from "../../protocol/frames.js";
 import type { Envelope } from "../../protocol/generated.js";
 import type { ChatState } from "../../state/model.js";
 import { strings } from "../lib/strings.js";
+import { markedLine } from "../lib/visible-text.js";
 import { endsRun } from "./unread.js";
 
 const SETTING = "navi:notify";
@@ -141,9 +142,9 @@ export class BrowserNotices {
   #show({ id, recallId, what }: News): void {
     const state = this.#actions.state();
     const recall = recallId === null ? undefined : state.recalls[recallId]?.recall;
-    const title = recall?.title ?? state.session?.title ?? strings.name;
+    const title = markedLine(recall?.title ?? state.session?.title ?? strings.name);
     const text = what === "done" ? strings.toldDone(title) : what === "failed" ? strings.toldFailed(title) : strings.toldAsks(title);
-    const shown = new Notification(text, { body: state.session?.title ?? "", tag: `navi:${id}` });
+    const shown = new Notification(text, { body: markedLine(state.session?.title ?? ""), tag: `navi:${id}` });
     this.#shown.add(shown);
     shown.onclose = () => this.#shown.delete(shown);
     shown.onclick = () => {
