@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 _FUTURE = "from __future__ import annotations\n"
-_SIBLING = re.compile(r"^from \.\w+ import .*\n", re.MULTILINE)
+_SIBLING = re.compile(r"^from \.\w+ import (?:\([^)]*\)|.*)\n", re.MULTILINE)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -145,6 +146,164 @@ async def test_hostile_objects_are_survived(kernels: KernelService, session: Ses
         assert shown["name"] == name
     assert (await kernels.execute(session, "1 + 1")).status == "ok"
     assert (await kernels.state(session)).status == "idle"
+
+
+TELLTALES = """\
+import collections, os, types
+ran = []
+def note(what): ran.append(what)
+class Meta(type):
+    def __getattribute__(cls, name):
+        note('meta getattribute ' + name)
+        return type.__getattribute__(cls, name)
+    def __eq__(cls, other): note('meta eq'); return True
+    def __hash__(cls): note('meta hash'); return 1
+    def __instancecheck__(cls, one): note('meta instancecheck'); return True
+    def __subclasscheck__(cls, one): note('meta subclasscheck'); return True
+    __module__ = property(lambda cls: note('meta module') or 'pandas')
+    __name__ = property(lambda cls: note('meta name') or 'DataFrame')
+def evil(base, metaclass=type):
+    def noting(name, result=None):
+        def method(self, *args, **more):
+            note(f'{base.__name__}.{name}')
+            return result
+        return method
+    names = ('__repr__ __str__ __len__ __iter__ __getitem__ __contains__ __eq__ __hash__ __bool__ __sizeof__ __format__'
+             ' __dir__ __next__ __reversed__ __index__ __int__ __float__ __missing__ keys items values get head iloc'
+             ' describe __array__ _repr_html_ __fspath__ __call__ __get__ __reduce__ tolist to_string to_list').split()
+    zero = ('__len__', '__hash__', '__sizeof__', '__index__', '__int__')
+    space = {name: noting(name, 0 if name in zero else None) for name in names}
+    space['__class__'] = property(lambda self: note(base.__name__ + '.__class__') or dict)
+    space['__dict__'] = property(lambda self: note(base.__name__ + '.__dict__') or {})
+    for name in 'shape dtype columns size nbytes __doc__ __traceback__ args __dataclass_fields__ x'.split():
+        space[name] = property(lambda self, name=name: note(base.__name__ + '.' + name))
+    space['__getattribute__'] = lambda self, name: note('getattribute ' + name) or object.__getattribute__(self, name)
+    space['__getattr__'] = lambda self, name: note(base.__name__ + '.getattr ' + name)
+    space['__module__'] = 'pandas'
+    return metaclass('DataFrame', (base,), space)
+class Descriptor:
+    def __get__(self, one, kind=None): note('descriptor'); return 5
+    def __set__(self, one, value): pass
+class Plain:
+    computed = Descriptor()
+    kept = property(lambda self: note('property'))
+    def __init__(self): self.stored = 3
+class Slotted:
+    __slots__ = ('inside',)
+class Fails(Exception):
+    def __str__(self): note('str of an error'); return 'x'
+slotted = Slotted(); slotted.inside = [1]
+plain, of_object, of_meta = Plain(), evil(object)(), evil(object, Meta)()
+of_list, of_dict, of_str = evil(list)([1]), evil(dict)(a=1), evil(str)('x')
+of_int, of_tuple = evil(int)(5), evil(tuple)((1,))
+of_set, of_error, of_module = evil(set)([1]), evil(ValueError)('x'), evil(types.ModuleType)('m')
+raised = Fails(of_object); wrapped = ValueError(of_object, of_meta)
+inside, mapped = [of_object, of_meta, of_list], {'a': of_dict, 'b': of_str}
+keyed = {}
+dict.__setitem__(keyed, evil(int)(7), 1)
+ordered, deck = collections.OrderedDict(a=of_object), collections.deque([of_object])
+def function(x=of_object, *, y: of_meta = of_meta): return x
+function.__signature__ = of_object; function.__wrapped__ = of_object; function.__doc__ = 'Does it.'
+Class = type(of_object)
+MetaClass = type(of_meta)
+ran.clear()
+"""
+LIBRARY_TELLTALES = """\
+import numpy as np, pandas as pd
+class Noisy:
+    __repr__ = lambda self: note('repr') or 'x'
+    __str__ = lambda self: note('str') or 'x'
+    __eq__ = lambda self, other: note('eq') or False
+    __hash__ = lambda self: note('hash') or 1
+    __class__ = property(lambda self: note('class') or int)
+    __float__ = lambda self: note('float') or 1.0
+objects = np.empty(3, dtype=object)
+objects[0], objects[1], objects[2] = Plain(), raised, 1
+class Array(np.ndarray):
+    def __repr__(self): note('array repr'); return 'x'
+    def __array_finalize__(self, other): pass
+    shape = property(lambda self: note('array shape'))
+array = np.arange(3).view(Array)
+column = pd.Series([Noisy(), Noisy()], dtype=object)
+frame = pd.DataFrame({'a': [1, 2], 'b': column})
+named = pd.DataFrame({'a': [1, 2]}, index=pd.Index([Noisy(), Noisy()], dtype=object))
+class Frame(pd.DataFrame):
+    def __repr__(self): note('frame repr'); return 'x'
+    def head(self, n=5): note('head')
+    @property
+    def shape(self): note('frame shape')
+special = Frame({'a': [1]})
+patched = pd.DataFrame({'a': [1]})
+object.__setattr__(patched, 'describe', lambda: note('patched'))
+np.set_printoptions(formatter={'all': lambda one: note('formatter') or 'x'})
+pd.options.display.float_format = lambda one: note('float format') or 'x'
+numbers = pd.DataFrame({'a': [1.5, 2.5]}); floats = np.array([1.5])
+ran.clear()
+"""
+
+
+@pytest.mark.parametrize("library", [False, True], ids=["plain", "libraries"])
+async def test_no_method_property_or_descriptor_of_the_user_is_called(
+    kernels: KernelService, session: Session, library: bool
+) -> None:
+    code = TELLTALES + (LIBRARY_TELLTALES if library else "")
+    done = await kernels.execute(session, code)
+    assert done.status == "ok", done
+    await kernels.execute(session, "ran.clear()")
+    found = by_name(await kernels.variables(session))
+    assert len(found) > 15
+    parts = ("of_object.x", "of_meta.x", "of_object['a']", "of_dict['a']", "of_list[0]", "of_str[0]", "plain.computed")
+    parts += ("plain.kept", "keyed[7]", "mapped['a']", "inside[1]", "inside[0].shape", "of_module.x", "Class.x")
+    parts += ("frame['b']", "frame['b'][0]", "frame.b", "column[0]", "objects[0]") if library else ()
+    functions = ("function", "Class", "MetaClass", "Meta", "evil", "Plain")
+    for expression in (*found, *parts, *functions):
+        with contextlib.suppress(InvalidRequest):
+            await kernels.inspect(session, expression)
+    ran = await kernels.evaluate(session, "_navi_result = list(ran)")
+    assert ran == []
+
+
+async def test_what_is_stored_is_still_shown(kernels: KernelService, session: Session) -> None:
+    await kernels.execute(session, TELLTALES)
+    assert (await kernels.inspect(session, "plain"))["attributes"] == {"stored": "int: 3"}
+    assert (await kernels.inspect(session, "plain.stored"))["preview"] == "3"
+    assert (await kernels.inspect(session, "slotted.inside"))["preview"] == "[1]"
+    assert (await kernels.inspect(session, "mapped"))["items"]["'a'"] == "pandas.DataFrame: <pandas.DataFrame>"
+    function = await kernels.inspect(session, "function")
+    assert function["signature"].startswith("(x=<pandas.DataFrame>, *, y: ")
+    assert (function["doc"], "return x" in function["source"]) == ("Does it.", True)
+    with pytest.raises(InvalidRequest, match="computed by code when it is read"):
+        await kernels.inspect(session, "plain.kept")
+    shown = (await kernels.inspect(session, "raised"))["traceback"]
+    assert shown.endswith("Fails: <pandas.DataFrame>")
+
+
+async def test_an_environment_is_not_read_whatever_holds_it(kernels: KernelService, session: Session) -> None:
+    code = """\
+import os, posix, pandas as pd
+os.environ['A_HARMLESS_NAME'] = 'the value of it'
+environ, copied, encoded, items = os.environ, dict(os.environ), os.environb, list(os.environ.items())
+lines = [f'{name}={value}' for name, value in os.environ.items()]
+start = posix.environ
+class Holds:
+    def __init__(self): self.environ, self.env = os.environ, dict(os.environ)
+holds, nested, column = Holds(), {'env': dict(os.environ)}, pd.Series(dict(os.environ))
+class Is(dict): pass
+subclass = Is(os.environ)
+"""
+    assert (await kernels.execute(session, code)).status == "ok"
+    seen = [await kernels.variables(session)]
+    names = ("environ", "copied", "encoded", "items", "lines", "start", "holds", "nested", "column", "subclass")
+    names += ("os", "os.environ", "os.environ._data")
+    parts = ("os.environ['A_HARMLESS_NAME']", "copied['A_HARMLESS_NAME']", "holds.env['A_HARMLESS_NAME']", "holds.env")
+    parts += ("nested['env']", "nested['env']['A_HARMLESS_NAME']", "items[0]", "column[0]", "environ._data")
+    for expression in (*names, *parts):
+        with contextlib.suppress(InvalidRequest):
+            seen.append(await kernels.inspect(session, expression))
+    assert "the value of it" not in str(seen)
+    assert "not shown" in str(seen)
+    usual = await kernels.inspect(session, "nested")
+    assert usual["items"] == {"'env'": "dict: (an environment, which is not shown)"}
 
 
 async def test_the_users_own_alarm_is_not_touched(kernels: KernelService, session: Session) -> None:

@@ -32,7 +32,7 @@ def evaluation(code: str, *, clean: bool) -> tuple[str, str]:
 
 def inspection(call: str) -> str:
     """Code to evaluate: the value of a call of a function in ``injected/inspect.py``."""
-    return f"{source('time_limit', 'inspect')}\n_navi_result = {call}\n"
+    return f"{source('time_limit', 'safe_values', 'library_values', 'inspect')}\n_navi_result = {call}\n"
 
 
 def value_of(reply: Mapping[str, Any]) -> Any:
