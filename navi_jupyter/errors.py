@@ -43,6 +43,10 @@ class Forbidden(NaviError, code="forbidden", status=403):
     """The user is known and is not allowed to do this."""
 
 
+class KernelTokenScope(Forbidden, code="kernel_token_scope"):
+    """The kernels' token does not do this now: it takes a cell of the user's, or the chat."""
+
+
 class NotFound(NaviError, code="not_found", status=404):
     """No such route or resource."""
 

@@ -305,11 +305,12 @@ class Draft:
         return copy
 
     def frame(self, session_id: str, seq: int, *, snapshot: bool = False) -> str:
-        """The envelope as JSON text. ``session_id`` and ``run_id`` are ours and need no escaping."""
+        """The envelope as JSON text. The ids have no characters that need escaping."""
         run = "null" if self.run_id is None else f'"{self.run_id}"'
         recall = "null" if self.origin.recall_id is None else f'"{self.origin.recall_id}"'
+        kernel = "" if self.origin.kernel_id is None else f',"kernel_id":"{self.origin.kernel_id}"'
         mark = ',"snapshot":true' if snapshot else ""
         return (
             f'{{"seq":{seq},"session_id":"{session_id}","run_id":{run},"ts":"{self.ts}",'
-            f'"origin":{{"kind":"{self.origin.kind}","recall_id":{recall}}},"event":{self.event.wire()}{mark}}}'
+            f'"origin":{{"kind":"{self.origin.kind}","recall_id":{recall}{kernel}}},"event":{self.event.wire()}{mark}}}'
         )

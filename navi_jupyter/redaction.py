@@ -12,6 +12,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -24,15 +25,43 @@ _LARGEST_FILE = 64 * 1024
 _RECHECK = 1.0  # seconds for which :func:`scrub` trusts what it knows of the environment
 
 _SECRET_NAME = re.compile(
-    r"(?:^|_)(?:API_?KEYS?|KEYS?|APIKEY|\w*TOKENS?|SECRETS?|\w*PASSWORDS?|PASS|PASSWD|PASSPHRASE|CREDENTIALS?|PAT|DSN"
-    r"|AUTHORIZATION|COOKIE|CONNECTION_STRING)(?:_\w+)?$"
+    r"(?:^|_)(?:KEYS?|\w*(?:API|AUTH|ACCESS|PRIVATE|SECRET|SERVICE|MASTER|SIGNING|ACCOUNT|SHARED|LICENSE)_?KEYS?"
+    r"|\w*TOKENS?|\w*SECRETS?|\w*PASSWORDS?|PASS|PASSWD|\w*PASSPHRASE|CREDENTIALS?|CREDS|PAT|DSN|JWT|SAS|MNEMONIC"
+    r"|AUTHORIZATION|COOKIE|CONNECTION_?STRING|CONN_STR)(?:_\w+)?$"
+    r"|_(?:PWD|PW|AUTH|SALT|PEPPER|CERT_DATA|SERVICE_ACCOUNT|SA_JSON)$|(?:^|_)SERVICE_?ACCOUNT_(?:JSON|INFO|B64|BASE64)$"
+    r"|AUTH_CONFIG$|(?:^|_)KUBE_?CONFIG_(?:DATA|JSON|B64|BASE64)$|^(?:BW|OP)_SESSION"
 )
 _NO_SECRET_NAME = re.compile(
     r"_(?:FILE|PATH|DIR|HOME|URL|URI|SOCK|NAME|TYPE|ID|LIMIT|MAX|COUNT|TIMEOUT|PARALLELISM|ENDPOINT|HOST|PORT"
-    r"|USER|EXPIRES?\w*|TTL)$|^GOOGLE_APPLICATION_CREDENTIALS$"
+    r"|USER|EXPIRES?\w*|TTL|METHOD|ALGORITHM|LENGTH|REGION|VERSION|HEADER|PREFIX)$|^GOOGLE_APPLICATION_CREDENTIALS$"
 )
+_ALWAYS_SECRET_NAME = re.compile(
+    r"(?:ACCESS|APPLICATION)_KEY_ID$|(?:^|_)(?:SAS|SIGNED|PRESIGNED)_UR[LI]$|PRIVATE_KEY_ID$"
+    r"|(?:^|_)WEBHOOKS?(?:_UR[LI]S?)?"
+    r"(?:_(?!(?:HOST|PORT|PATH|NAME|TIMEOUT|ID|TYPE|EVENTS?|ENABLED|RETRIES|METHOD|USER)$)[A-Z0-9]+)*$"
+)
+"""Names that :data:`_NO_SECRET_NAME` would take for harmless ones: who has such an address or id may use it."""
 _MOUNTED = "_FILE"
-_URL_PASSWORD = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")
+_IN_ADDRESSES = (
+    re.compile(r"://[^/\s:@]*:([^/\s@]+)@"),
+    re.compile(r"://([^/\s:@]{20,})@"),  # a token in place of the user's name
+    re.compile(
+        r"[?&](?:sig|signature|\w*token|\w*key|\w*secret|\w*password|x-amz-signature|x-amz-security-token|code)=([^&\s#]+)",
+        re.IGNORECASE,
+    ),
+)
+"""Secrets in the addresses that variables of any name hold."""
+_WEBHOOKS = re.compile(
+    r"https://(?:hooks\.slack\.com/(?:services|workflows|triggers)|(?:ptb\.|canary\.)?discord(?:app)?\.com/api/webhooks"
+    r"|[\w.-]+\.webhook\.office\.com|outlook\.office(?:365)?\.com/webhook|hooks\.zapier\.com/hooks)/\S+"
+)
+"""Addresses that are secret by themselves, in variables of any name."""
+_IN_SETTINGS = re.compile(
+    r"(?:^|[;\s])(?:account_?key|shared_?access_?key|shared_?access_?signature|password|pwd)\s*=\s*([^;\s]+)",
+    re.IGNORECASE,
+)
+"""Secrets in connection strings: ``Name=value;Name=value``, and libpq's with blanks."""
+_LINE = 24  # characters of a line of a secret of several lines (a private key) from which it is one by itself
 
 _FORMS = re.compile(
     r"\b(?:sk|pk|rk|gsk|xai|hf|r8|AIza|ghp|glpat)[-_]?[A-Za-z0-9_*.-]{8,}"
@@ -56,6 +85,8 @@ def remember(secret: str) -> None:
 def is_secret(name: str) -> bool:
     """Whether a variable of this name holds a secret."""
     upper = name.upper()
+    if _ALWAYS_SECRET_NAME.search(upper):
+        return True
     return bool(_SECRET_NAME.search(upper)) and not _NO_SECRET_NAME.search(upper)
 
 
@@ -73,12 +104,48 @@ def values_in(environ: Mapping[str, str]) -> set[str]:
     found: set[str] = set()
     for name, value in environ.items():
         if is_secret(name):
-            found.add(value.strip())
+            found.update(_parts(value.strip(), name))
         elif name.upper().endswith(_MOUNTED) and is_secret(name[: -len(_MOUNTED)]):
-            found.add(mounted(value))
+            found.update(_parts(mounted(value), name))
         if "://" in value:
-            found.update(part for part in _URL_PASSWORD.findall(value))
+            found.update(part for form in _IN_ADDRESSES for part in form.findall(value))
+            found.update(part for address in _WEBHOOKS.findall(value) for part in _of_webhook(address))
+        if "=" in value:
+            found.update(_IN_SETTINGS.findall(value))
     return {value for value in found if _can_be_hidden(value)}
+
+
+def _parts(value: str, name: str) -> Iterator[str]:
+    """A secret, and what of it is one by itself: lines of a key, secret fields of JSON, the path of a webhook."""
+    yield value
+    lines = value.replace("\\n", "\n").splitlines()
+    if len(lines) > 1:
+        yield from (line for line in lines if len(line) >= _LINE and "-----" not in line)
+    if value[:1] == "{":
+        with suppress(ValueError, RecursionError):
+            yield from _fields(json.loads(value))
+    if "://" in value and _ALWAYS_SECRET_NAME.search(name.upper()):
+        yield from _of_webhook(value)
+
+
+def _of_webhook(address: str) -> Iterator[str]:
+    """The address, its path, and the last part of that, which is the token."""
+    path = address.partition("://")[2].partition("/")[2]
+    yield address
+    if len(path) >= _LINE:
+        yield path
+    last = path.rpartition("/")[2]
+    if len(last) >= _WORD:
+        yield last
+
+
+def _fields(content: Any) -> Iterator[str]:
+    pairs = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for name, value in pairs:
+        if not isinstance(value, str):
+            yield from _fields(value)
+        elif name == "auth" or (isinstance(name, str) and is_secret(name)):
+            yield from _parts(value, name)
 
 
 def _can_be_hidden(value: str) -> bool:

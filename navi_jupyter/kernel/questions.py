@@ -24,7 +24,7 @@ from .display.question_text import hidden_words, question_message
 from .display.run_view import QuestionPart, RunView
 from .errors import KernelError, Refused, UsageError
 from .main_thread import MainThreadQueue
-from .shell import current_kernel, current_request, current_shell
+from .shell import claim_as, current_kernel, current_request, current_shell, waiting_claim
 
 BUTTONS_WITHIN = 0.5  # seconds in which a page has reported that it shows buttons; then the cell asks at a prompt
 _READ_EVERY = 1.0  # seconds between two looks whether a page shows buttons after all
@@ -266,6 +266,7 @@ class PromptedQuestions:
         """``lines``: None where the front end takes no input, so that nothing is asked."""
         self._client, self._session_id, self._view = client, session_id, view
         self._queue, self._lines = queue, lines
+        self._claim = waiting_claim()
         self._changed = asyncio.Event()
         self._settled: set[str] = set()  # answered here, drawn on a page, or given up by the end of input
         self._given_up = threading.Event()
@@ -287,6 +288,7 @@ class PromptedQuestions:
 
     async def _run(self) -> None:
         """Ask what is open, until cancelled."""
+        claim_as(self._claim)
         lines = self._lines
         if lines is None:
             return
@@ -340,8 +342,8 @@ class PromptedQuestions:
         try:
             await self._client.command(self._session_id, decision.command(question.id))
         except KernelError as problem:
-            # Refused for another reason than its form: it was answered elsewhere, or is not there any more.
-            if not isinstance(problem, Refused) or problem.server_code == "invalid_request":
+            # Refused for any other reason: it was answered elsewhere, or is not there any more.
+            if not isinstance(problem, Refused) or problem.server_code in ("invalid_request", "kernel_token_scope"):
                 self._settled.discard(question.id)
                 self._note = f"{problem.message} "
 

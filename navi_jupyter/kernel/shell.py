@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from ..text import printable
 
 # As of nbclient, whose connection files are not named like a server's. The process, and no fork of it.
 _OWN_NAME = f"process-{os.getpid()}-{secrets.token_hex(4)}"
+
+_MOST_KEYS = 20  # cells that wait at the same time, at most
 
 # An attribute of the shell rather than a global: it survives a reload of this package.
 _BEGAN = "_navi_cell_began"
@@ -59,6 +62,34 @@ def current_request() -> Mapping[str, Any]:
     """The ``execute_request`` of the running cell; empty outside of a kernel."""
     get_parent = getattr(current_kernel(), "get_parent", None)
     return (get_parent("shell") or {}) if get_parent is not None else {}
+
+
+_claim: ContextVar[str | None] = ContextVar("navi_claim", default=None)  # what ``claim_as`` set
+
+
+def cell_claim(key: str = "-") -> str:
+    """The value of the header ``Navi-Cell``: for which cell of which kernel a request is. The server checks it."""
+    if (claimed := _claim.get()) is not None:
+        return claimed
+    request = (current_request().get("header") or {}).get("msg_id")
+    return f"{lent_kernel_id() or '-'} {request or '-'} {os.getpid()} {key}"
+
+
+def claim_as(claim: str) -> None:
+    """The requests of this task are for that cell from now on, whatever the kernel works on by then."""
+    _claim.set(claim)
+
+
+_keys: dict[str, str] = {}  # of cells that have waited, by the id of their request
+
+
+def waiting_claim() -> str:
+    """That of a cell that waits, with a key that it shares with the server before code of an agent runs in it."""
+    request = str((current_request().get("header") or {}).get("msg_id"))
+    key = _keys.setdefault(request, secrets.token_hex(16))
+    while len(_keys) > _MOST_KEYS:
+        del _keys[next(iter(_keys))]
+    return cell_claim(key)
 
 
 def install(shell: Any) -> None:

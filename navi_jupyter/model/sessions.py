@@ -29,6 +29,13 @@ class Origin(Value):
 
     kind: OriginKind = OriginKind.USER
     recall_id: str | None = None
+    kernel_id: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The kernel that sent it in the user's name, with the kernels' token, as it says; left out where the user's page
+    or program did."""
+
+    def sender(self, user_id: str) -> str:
+        """Who has sent something in that user's name: the user, or ``kernel:<id>``."""
+        return user_id if self.kernel_id is None else f"kernel:{self.kernel_id}"
 
 
 USER = Origin(kind=OriginKind.USER)

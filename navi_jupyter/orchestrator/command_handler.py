@@ -315,7 +315,8 @@ class CommandHandler:
         self, tx: SessionTx, question: Interrupt, status: InterruptStatus, payload: Any, user_id: str, origin: Origin
     ) -> tuple[Interrupt, int]:
         at = now()
-        settled = await tx.settle_interrupt(question.id, status=status, at=at, payload=payload, answered_by=user_id)
+        by = origin.sender(user_id)
+        settled = await tx.settle_interrupt(question.id, status=status, at=at, payload=payload, answered_by=by)
         settled = settled or question
         event = interrupt_event("resolved" if status is InterruptStatus.RESOLVED else "cancelled", settled)
         seq = await tx.append(self._session_id, [Draft(event, run_id=question.run_id, origin=origin, at=at)])

@@ -73,7 +73,7 @@ class RecallDelivery:
                         images=tuple(AttachmentRef(id=attachment) for attachment in firing.attachments),
                     ),
                     user_id=claim.recall.owner,
-                    origin=Origin.trusted(kind=OriginKind.RECALL, recall_id=recall.id),
+                    origin=Origin.trusted(kind=OriginKind.RECALL, recall_id=recall.id, kernel_id=None),
                 )
         except (NaviError, TimeoutError) as error:
             return self._refused(error)

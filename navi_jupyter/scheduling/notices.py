@@ -51,7 +51,7 @@ class RecallNotice:
 
     def draft(self, recall: Recall, at: datetime) -> Draft:
         """The event, with the recall as it is after the transition."""
-        origin = Origin.trusted(kind=OriginKind.RECALL, recall_id=recall.id)
+        origin = Origin.trusted(kind=OriginKind.RECALL, recall_id=recall.id, kernel_id=None)
         return Draft(_Encoded(text=self._wire(recall)), run_id=None, origin=origin, at=at)
 
     def _wire(self, recall: Recall) -> str:

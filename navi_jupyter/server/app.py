@@ -26,7 +26,13 @@ from .. import __version__
 from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..settings import Limits, Settings
 from .handler import ApiHandler
-from .identity import LOCAL_USER, announce_connection_file, remove_connection_file, write_connection_file
+from .identity import (
+    LOCAL_USER,
+    announce_connection_file,
+    remember_secrets,
+    remove_connection_file,
+    write_connection_file,
+)
 from .lifecycle import Lifecycle
 from .websocket import LoanHandler, StreamHandler
 
@@ -185,8 +191,9 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
     )
     kernel_user = _Text(
         "",
-        help="The user that kernels of this server act as. Default: the user of JupyterHub, else `local`. "
-        "Only a server whose identity provider distinguishes several people needs it.",
+        help="The one user that all kernels of this server act as, also those that others start. Default: the user of "
+        "JupyterHub, else `local`. Where an identity provider distinguishes people, kernels have no access unless it "
+        "is set.",
     )
 
     lifecycle: Lifecycle | None = None  # set once the extension is loaded
@@ -224,6 +231,7 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         """Called when the loop runs and the port is known."""
         if self.lifecycle is None:
             return
+        remember_secrets(serverapp, self.lifecycle.kernel_token.value)
         if not self._write_connection_file(serverapp, self.lifecycle.kernel_token.value):
             self._connecting = asyncio.create_task(self._retry_connection_file(serverapp), name="navi-connection-file")
         # Not awaited: the server must answer, and kernels must work, while the database is opened.

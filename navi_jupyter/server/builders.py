@@ -30,6 +30,7 @@ from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..jupyter.kernels.loans import KernelLoans
 from ..jupyter.kernels.observer import KernelObserver
 from ..jupyter.kernels.service import KernelService
+from ..jupyter.kernels.user_cells import UserCells
 from ..jupyter.notebooks.links import NotebookLinks
 from ..jupyter.notebooks.save_hook import IdSaveHook
 from ..jupyter.notebooks.service import NotebookService, files_of
@@ -94,7 +95,8 @@ class Workspace:
         """``on_moved``: called when notebooks or files have other paths."""
         self._jupyter = jupyter
         self.iopub = IopubReader()  # shared by what executes in a kernel and what observes it
-        self.loans = KernelLoans(jupyter)
+        self.cells = None if jupyter is None else UserCells(jupyter, self.iopub)
+        self.loans = KernelLoans(jupyter, self.cells.note_code if self.cells else lambda _: None)
         links = self.links = (
             None
             if jupyter is None
@@ -146,12 +148,16 @@ class Workspace:
         return self.notebooks is not None and await self.notebooks.write_id(path, None, expected=mark)
 
     def start(self) -> None:
-        """Follow what happens to notebooks."""
+        """Follow what happens to notebooks, and which cells run."""
         if self.links is not None:
             self.links.start()
+        if self.cells is not None:
+            self.cells.start()
 
     async def close(self) -> None:
         """Close the connections to kernels; the kernels themselves go on."""
+        if self.cells is not None:
+            await self.cells.close()
         if self.links is not None:
             await self.links.stop()
         if self.notebooks is not None:

@@ -25,7 +25,8 @@ from tornado.web import HTTPError, RequestHandler
 from .. import __version__
 from ..errors import Forbidden, InvalidRequest, NaviError
 from .http import Action, EventStream, HttpReply, Request
-from .identity import owner_of
+from .identity import LOCAL_USER, identifies_people, owner_of
+from .kernel_caller import HEADER, KernelCaller, read_caller
 from .lifecycle import Lifecycle
 
 _STATUS_CODES: Mapping[int, str] = {
@@ -37,6 +38,12 @@ _STATUS_CODES: Mapping[int, str] = {
     503: "not_ready",
 }
 """The code for errors that Jupyter or tornado raise, by their status."""
+
+
+_UNASSIGNED = (
+    "Kernels have no access to Navi here: several people log in to this server, and it is not set whose they are. "
+    "Use the chat, or ask the administrator to set NaviExtension.kernel_user."
+)
 
 
 def error_body(error: NaviError) -> dict[str, str]:
@@ -88,11 +95,17 @@ class NaviHandler(ExtensionHandlerMixin, _Mixed):
     def _has_kernel_token(self) -> bool:
         return self.lifecycle.kernel_token.matches(self.request.headers)
 
+    kernel: KernelCaller | None = None
+    """Who sends the request with the kernels' token; None: the user's page or program. Only after ``prepare``."""
+
     async def prepare(self) -> None:  # type: ignore[override]
         """Authenticate the request. Raises 403 when neither Jupyter nor the kernels' token knows the user."""
         await ensure_async(super().prepare())  # type: ignore[arg-type]
         if self._has_kernel_token:
+            if identifies_people(self.identity_provider) and self.lifecycle.kernel_token.user.username == LOCAL_USER:
+                raise Forbidden(_UNASSIGNED)
             self.current_user = self.lifecycle.kernel_token.user
+            self.kernel = read_caller(self.request.headers.get(HEADER, ""), self.request.connection)
         elif self.current_user is None and self.request.method != "OPTIONS":
             raise HTTPError(403, "Log in to this Jupyter server, or send its token.")
 
@@ -194,6 +207,7 @@ class ApiHandler(NaviHandler, APIHandler):
             last_event_id=self.request.headers.get("Last-Event-ID"),
             idempotency_key=self.request.headers.get("Idempotency-Key"),
             query={name: self.get_query_argument(name) for name in self.request.query_arguments},
+            kernel=self.kernel,
         )
 
     async def _write(self, reply: HttpReply) -> None:

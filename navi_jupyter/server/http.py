@@ -13,6 +13,7 @@ from typing import Literal
 from ..errors import InvalidRequest
 from ..json_input import well_formed
 from ..text import join_words, plain_number, truncate, with_article
+from .kernel_caller import KernelCaller
 
 Action = Literal["read", "write", "execute"]
 JSON = "application/json"
@@ -29,6 +30,7 @@ class Request:
     last_event_id: str | None
     idempotency_key: str | None
     query: Mapping[str, str]
+    kernel: KernelCaller | None = None  # who sends it with the kernels' token; None: the user's page or program
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,6 +12,7 @@ import hmac
 import json
 import os
 import secrets
+from base64 import b64encode
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING, Final
 from jupyter_core.paths import jupyter_runtime_dir, secure_write
 from jupyter_server.auth import User
 from jupyter_server.auth.identity import IdentityProvider, LegacyIdentityProvider
+
+from ..redaction import is_secret, mounted, remember
 
 if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
@@ -73,6 +76,22 @@ class KernelToken:
         """Whether a request carries it."""
         scheme, _, value = headers.get("Authorization", "").partition(" ")
         return scheme.lower() == "navi" and hmac.compare_digest(value.strip().encode(), self.value.encode())
+
+
+def remember_secrets(serverapp: ServerApp, kernel_token: str) -> None:
+    """Have the secrets that let somebody into this server masked as a provider's keys are (``redaction``).
+
+    Those of JupyterHub (``JPY_API_TOKEN`` …) are in the environment, and known by their names.
+    """
+    remember(kernel_token)
+    provider = serverapp.identity_provider
+    for name in filter(is_secret, provider.trait_names()):
+        if isinstance(value := getattr(provider, name, None), str):
+            remember(value)
+    secret = serverapp.cookie_secret
+    # Jupyter derives it from the file, which is text.
+    for text in (secret.hex(), b64encode(secret).decode(), *mounted(serverapp.cookie_secret_file).splitlines()):
+        remember(text)
 
 
 VARIABLE = "NAVI_CONNECTION_FILE"

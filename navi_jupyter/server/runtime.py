@@ -40,6 +40,7 @@ from .builders import (
     build_triggers,
     why_not_watched,
 )
+from .kernel_scope import KernelScope
 from .metrics import LoopLag, NaviCollector
 from .notebook_sessions import NotebookSessions
 from .services import AgentServices, DrawnQuestions, RecallServices, Services, SessionServices
@@ -100,6 +101,7 @@ async def runtime(
         )
         await stack.enter_async_context(_running(notebooks.upgrade(), "navi-notebooks-upgrade"))
         stack.callback(workspace.carry_ids(stores.sessions, saved=notebooks.saved))
+        scope = KernelScope(jupyter, workspace.cells, workspace.loans, stores.sessions.works_for)
         services = Services(
             settings=settings,
             sessions=SessionServices(
@@ -112,6 +114,7 @@ async def runtime(
                 jupyter=workspace.access,
                 notebooks=notebooks,
                 drawn=DrawnQuestions(),
+                kernel_scope=scope,
                 user_wrote=recalls.service.occurrences.user_wrote,
                 user_read=recalls.service.occurrences.user_read,
             ),
@@ -125,6 +128,7 @@ async def runtime(
                 kernel_tools=workspace.kernel_tools,
             ),
             loans=workspace.loans,
+            kernel_scope=scope,
             lag=lag,
         )
         # Last in, first out: no metric is read from parts that are stopping.

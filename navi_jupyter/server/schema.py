@@ -85,7 +85,9 @@ def definitions(ref_template: str = "#/$defs/{model}") -> dict[str, Any]:
         for name, schema in _schemas(OUTPUTS, "serialization", _Complete, ref_template).items()
         if name == "Origin" or name not in sparse
     }
-    outputs["ErrorBody"]["required"].remove("field")  # the one field that is left out instead of null
+    # The fields that are left out instead of null.
+    outputs["ErrorBody"]["required"].remove("field")
+    outputs["Origin"]["required"].remove("kernel_id")
     twice = [name for name, schema in inputs.items() if outputs.get(name, schema) != schema]
     renamed = {ref_template.format(model=name): ref_template.format(model=f"{name}Input") for name in twice}
     inputs = {

@@ -16,9 +16,10 @@ from ..agent.router import AgentRouter
 from ..agent.tools.base import Tool, ToolNote
 from ..agent.tools.kernel_functions import KernelTools
 from ..clock import now
-from ..commands import Acceptance, Command, Prompt
+from ..commands import Acceptance, Answer, Command, Prompt
 from ..errors import AttachmentRefused, InterruptNotFound, InvalidRequest, NaviError, SessionNotFound
 from ..jupyter.kernels.loans import KernelLoans
+from ..log_setup import get_logger
 from ..model.attachments import Attachment, AttachmentRef
 from ..model.runs import Interrupt, Permission
 from ..model.sessions import USER, Session
@@ -36,9 +37,13 @@ from ..store.sqlite import SqliteStore
 from ..text import IMAGE_TYPES
 from ..triggers.watcher import Watcher
 from .bodies import parse
+from .kernel_caller import KernelCaller
+from .kernel_scope import KernelScope, needs_cell
 from .metrics import LoopLag
 from .notebook_sessions import NotebookSessions
 from .wire import agent as wire
+
+log = get_logger("server")
 
 
 class DrawnQuestions:
@@ -75,6 +80,7 @@ class SessionServices:
     jupyter: JupyterAccess
     notebooks: NotebookSessions
     drawn: DrawnQuestions
+    kernel_scope: KernelScope
     user_wrote: Callable[[str, datetime], Awaitable[object]]
     """Awaited after a prompt of the user's own: (session, when)."""
     user_read: Callable[[str, datetime], Awaitable[object]]
@@ -99,22 +105,35 @@ class SessionServices:
             raise InterruptNotFound(f"There is no question {interrupt_id[:100]} in this session.")
         return found[0]
 
-    async def submit_text(self, session_id: str, text: str, *, owner: str) -> dict[str, Any]:
+    async def submit_text(
+        self, session_id: str, text: str, *, owner: str, kernel: KernelCaller | None = None
+    ) -> dict[str, Any]:
         """A command as JSON text, from a socket; the body of its ``accepted``. Raises any NaviError."""
         command: Command = parse("Command", text)
-        acceptance = await self.submit(session_id, command, owner=owner)
+        acceptance = await self.submit(session_id, command, owner=owner, kernel=kernel)
         return acceptance.wire() | {"type": command.type}
 
-    async def submit(self, session_id: str, command: Command, *, owner: str) -> Acceptance:
-        """A command of the user's, with the attachments that it names. Raises any NaviError."""
+    async def submit(
+        self, session_id: str, command: Command, *, owner: str, kernel: KernelCaller | None = None
+    ) -> Acceptance:
+        """A command of the user's, with the attachments that it names; ``kernel``: which has sent it, if one has.
+
+        Raises any NaviError.
+        """
+        if kernel is not None and needs_cell(command):
+            await self.kernel_scope.require_cell(kernel, owner=owner)
+        origin = USER if kernel is None else USER.but(kernel_id=kernel.name)
         attached: Sequence[Attachment] = ()
         if isinstance(command, Prompt) and (command.images or command.files):
             # Before anything is stored: a foreign session must not keep attachments.
             await self.find(session_id, owner=owner)
             attached = await self._attach(command, session_id, owner)
         acceptance = await self.orchestrator.submit(
-            session_id, command, user_id=owner, origin=USER, attachments=attached
+            session_id, command, user_id=owner, origin=origin, attachments=attached
         )
+        if isinstance(command, Answer):
+            by = origin.sender(owner)
+            log.info("question_answered", session_id=session_id, interrupt_id=command.interrupt_id, by=by)
         # After it is accepted: a refused prompt must not end the recalls that wait for the user's next one.
         if isinstance(command, Prompt):
             await self.user_wrote(session_id, now())
@@ -235,6 +254,7 @@ class Services:
     recalls: RecallServices
     agent: AgentServices
     loans: KernelLoans
+    kernel_scope: KernelScope
     lag: LoopLag
 
     def activity(self) -> Mapping[str, int]:

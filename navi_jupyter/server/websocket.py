@@ -144,7 +144,8 @@ class StreamHandler(SocketHandler):
             raise InvalidRequest("Send commands as text frames, not binary ones.", field="body")
         if len(message) > limit or len(message.encode(errors="replace")) > limit:
             raise InvalidRequest(f"The command is larger than {limit} bytes.", field="body")
-        return await self._services.sessions.submit_text(self._session_id, message, owner=self.owner)
+        sessions = self._services.sessions
+        return await sessions.submit_text(self._session_id, message, owner=self.owner, kernel=self.kernel)
 
 
 def _rejected(message: str | bytes, error: NaviError) -> dict[str, Any]:
@@ -188,6 +189,8 @@ class LoanHandler(SocketHandler):
         """Wait for the first frame. Not among the lifecycle's sockets: runs that are stopped still need it."""
         self.set_nodelay(True)
         self._kernel_id = kernel_id
+        if self.kernel is not None:  # before the first frame: a run's code comes after that
+            await self._services.kernel_scope.note_cell(self.kernel)
         self._pinging = asyncio.create_task(self._ping(), name=f"navi-loan-ping {kernel_id[:8]}")
 
     async def _ping(self) -> None:
@@ -205,7 +208,11 @@ class LoanHandler(SocketHandler):
                 raise InvalidRequest("A frame is a JSON object.", field="body")
             if self._loan is None:
                 self._loan = self._services.loans.open(
-                    frame, self, kernel_id=self._kernel_id, session_id=self._session_id
+                    frame,
+                    self,
+                    kernel_id=self._kernel_id,
+                    session_id=self._session_id,
+                    key=self.kernel.key if self.kernel else None,
                 )
             else:
                 self._loan.take(frame)

@@ -32,9 +32,9 @@ class PromptRows(Statements):
         parts: Sequence[PromptPart] | None = None,
     ) -> None:
         await self.change(
-            "INSERT INTO runs (id, session_id, command_id, status, origin_kind, recall_id, user_id, model, prompt,"
-            " priority, first_seq, created_at, timezone, mode, parts)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO runs (id, session_id, command_id, status, origin_kind, recall_id, origin_kernel, user_id,"
+            " model, prompt, priority, first_seq, created_at, timezone, mode, parts)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 run.id,
                 run.session_id,
@@ -42,6 +42,7 @@ class PromptRows(Statements):
                 run.status.value,
                 run.origin.kind.value,
                 run.origin.recall_id,
+                run.origin.kernel_id,
                 user_id,
                 run.model,
                 prompt,
@@ -57,9 +58,9 @@ class PromptRows(Statements):
     async def repeat_run(self, interrupted_id: str, run: Run, *, priority: int = 0, mode: str = "enqueue") -> None:
         # Copied from the row, not from the command that is repeated: the user may have edited the prompt in the queue.
         await self.change(
-            "INSERT INTO runs (id, session_id, command_id, status, origin_kind, recall_id, user_id, model, prompt,"
-            " priority, first_seq, created_at, timezone, mode, parts)"
-            " SELECT ?, r.session_id, r.command_id, ?, r.origin_kind, r.recall_id,"
+            "INSERT INTO runs (id, session_id, command_id, status, origin_kind, recall_id, origin_kernel, user_id,"
+            " model, prompt, priority, first_seq, created_at, timezone, mode, parts)"
+            " SELECT ?, r.session_id, r.command_id, ?, r.origin_kind, r.recall_id, r.origin_kernel,"
             " r.user_id, ?, r.prompt, ?, s.head_seq + 1, ?, r.timezone, ?, r.parts"
             " FROM runs r JOIN sessions s ON s.id = r.session_id WHERE r.id = ?",
             (run.id, run.status.value, run.model, priority, to_micros(run.created_at), mode, interrupted_id),

@@ -75,7 +75,7 @@ def run_of(row: sqlite3.Row) -> Run:
         session_id=row["session_id"],
         command_id=row["command_id"],
         status=status,
-        origin=Origin(kind=OriginKind(row["origin_kind"]), recall_id=row["recall_id"]),
+        origin=Origin(kind=OriginKind(row["origin_kind"]), recall_id=row["recall_id"], kernel_id=row["origin_kernel"]),
         model=row["model"],
         created_at=from_micros(row["created_at"]),
         started_at=optional_instant(row["started_at"]),

@@ -186,6 +186,15 @@ class RunQueries(Readers):
         page = rows[:limit]
         return [run_of(row) for row in page], str(page[-1]["number"]) if len(rows) > limit else None
 
+    async def works_for(self, owner: str) -> bool:
+        """Whether a run of this user's is in progress, or waits for an answer, on any server."""
+        row = await self.fetch_one(
+            "SELECT 1 FROM runs JOIN sessions ON sessions.id = runs.session_id"
+            f" WHERE runs.status IN {ACTIVE} AND sessions.owner = ? LIMIT 1",
+            (owner,),
+        )
+        return row is not None
+
     async def open_runs(self, session_id: str) -> Sequence[Run]:
         return [run_of(row) for row in await self.fetch_all(OPEN_RUNS, (session_id,))]
 

@@ -63,6 +63,27 @@ def test_every_key_of_the_catalog_is_known_as_a_secret() -> None:
         "SENTRY_DSN",
         "db_password",
         "DB_PASS",
+        # One per service, as its documentation names it.
+        *"""
+        SLACK_WEBHOOK_URL SLACK_WEBHOOK DISCORD_WEBHOOK_URL TEAMS_WEBHOOK_URI DEPLOY_WEBHOOK_URL_PROD
+        STRIPE_WEBHOOK_SECRET
+        AWS_ACCESS_KEY_ID AWS_SESSION_TOKEN B2_APPLICATION_KEY_ID AZURE_STORAGE_SAS AZURE_STORAGE_SAS_TOKEN BLOB_SAS_URL
+        AZURE_STORAGE_KEY AZURE_STORAGE_CONNECTION_STRING AZURE_CLIENT_SECRET AZURE_DEVOPS_EXT_PAT SYSTEM_ACCESSTOKEN
+        APPLICATIONINSIGHTS_CONNECTION_STRING GH_TOKEN GITHUB_TOKEN GITLAB_TOKEN CI_JOB_TOKEN ACTIONS_RUNTIME_TOKEN
+        NPM_TOKEN NODE_AUTH_TOKEN NPM_CONFIG__AUTH PYPI_TOKEN TWINE_PASSWORD POETRY_PYPI_TOKEN_PYPI UV_PUBLISH_TOKEN
+        DOCKER_PASSWORD DOCKER_AUTH_CONFIG KAGGLE_KEY HF_TOKEN HUGGING_FACE_HUB_TOKEN WANDB_API_KEY NEPTUNE_API_TOKEN
+        MLFLOW_TRACKING_PASSWORD DATABRICKS_TOKEN SNOWSQL_PWD SNOWFLAKE_PRIVATE_KEY_PASSPHRASE MYSQL_PWD
+        MYSQL_ROOT_PASSWORD REDISCLI_AUTH RABBITMQ_DEFAULT_PASS SENTRY_AUTH_TOKEN STRIPE_SECRET_KEY TWILIO_AUTH_TOKEN
+        SENDGRID_API_KEY TELEGRAM_BOT_TOKEN SLACK_BOT_TOKEN SLACK_SIGNING_SECRET DD_API_KEY DD_APP_KEY
+        NEW_RELIC_LICENSE_KEY PAGERDUTY_ROUTING_KEY VAULT_TOKEN CONSUL_HTTP_TOKEN CLOUDFLARE_API_TOKEN
+        DIGITALOCEAN_ACCESS_TOKEN HEROKU_API_KEY NETLIFY_AUTH_TOKEN SUPABASE_SERVICE_ROLE_KEY GOOGLE_CREDENTIALS
+        GCP_SA_KEY GCP_SERVICE_ACCOUNT GOOGLE_SERVICE_ACCOUNT_JSON ANTHROPIC_AUTH_TOKEN SSH_PRIVATE_KEY GPG_PASSPHRASE
+        BW_SESSION BW_CLIENTSECRET OP_SESSION_my OP_SERVICE_ACCOUNT_TOKEN JWT_SECRET SECRET_KEY_BASE DJANGO_SECRET_KEY
+        JUPYTER_TOKEN JUPYTERHUB_CRYPT_KEY CONFIGPROXY_AUTH_TOKEN MINIO_ROOT_PASSWORD SMTP_PASS EMAIL_HOST_PASSWORD
+        LDAP_BIND_PW AIRFLOW__CORE__FERNET_KEY OAUTH_CLIENT_SECRET REFRESH_TOKEN NGROK_AUTHTOKEN TS_AUTHKEY
+        KUBECONFIG_DATA
+        HASHIDS_SALT LITELLM_MASTER_KEY CODECOV_TOKEN S3_SECRET
+        """.split(),  # noqa: SIM905 - a table of words
     ],
 )
 def test_names_that_say_so_hold_secrets(name: str) -> None:
@@ -71,8 +92,15 @@ def test_names_that_say_so_hold_secrets(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["PATH", "HOME", "SSH_AUTH_SOCK", "KEYBOARD", "MONKEY", "TOKENIZERS_PARALLELISM", "AWS_ACCESS_KEY_ID", "PWD",
-     "GOOGLE_APPLICATION_CREDENTIALS", "OPENAI_API_KEY_FILE", "COMPASS", "XPATH"],
+    ["PATH", "HOME", "SSH_AUTH_SOCK", "KEYBOARD", "MONKEY", "TOKENIZERS_PARALLELISM", "PWD",
+     "GOOGLE_APPLICATION_CREDENTIALS", "OPENAI_API_KEY_FILE", "COMPASS", "XPATH", "OLDPWD", "AWS_REGION", "AWS_PROFILE",
+     "AWS_DEFAULT_REGION", "AWS_ROLE_ARN", "AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_OPENAI_ENDPOINT",
+     "OPENAI_BASE_URL", "GITHUB_REPOSITORY", "GITHUB_ACTOR", "HF_HOME", "WANDB_PROJECT", "MLFLOW_TRACKING_URI",
+     "PGUSER", "DATABASE_URL", "REDIS_HOST", "GPG_TTY", "XDG_SESSION_ID", "DESKTOP_SESSION", "PASSWORD_STORE_DIR",
+     "SLACK_CHANNEL",
+     "KUBECONFIG", "VAULT_ADDR", "WEBHOOK_HOST", "WEBHOOK_PORT", "GITHUB_WEBHOOK_PATH", "POSTGRES_HOST_AUTH_METHOD",
+     "NPM_CONFIG_REGISTRY", "JWT_ALGORITHM", "SASL_MECHANISM", "AUTHOR", "GIT_AUTHOR_NAME", "DBUS_SESSION_BUS_ADDRESS",
+     "SSH_KEY_PATH", "TWILIO_ACCOUNT_SID", "COMPOSE_PROJECT_NAME", "PASSENGER_ROOT", "SESSION_MANAGER"],
 )  # fmt: skip
 def test_other_names_do_not(name: str) -> None:
     assert not redaction.is_secret(name)
@@ -90,6 +118,54 @@ def test_words_and_numbers_are_no_secrets_or_texts_would_be_spoiled(
 def test_a_password_in_an_address_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WAREHOUSE", "postgresql://me:pa55w0rd!@host:5432/db")
     assert scrub_now("it is pa55w0rd! indeed") == "it is … indeed"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secrets"),
+    [
+        ("SLACK_WEBHOOK_URL", "https://hooks.slack.com/services/T0AB/B0CD/x1y2z3w4v5u6", ["x1y2z3w4v5u6"]),
+        ("NOTIFY", "https://hooks.slack.com/services/T0AB/B0CD/x1y2z3w4v5u6", ["x1y2z3w4v5u6"]),
+        ("ALERTS", "https://discord.com/api/webhooks/123/abcDEF-12345", ["abcDEF-12345"]),
+        ("MY_WEBHOOK", "https://ci.example.org/trigger/9f8e7d6c5b4a39281706", ["9f8e7d6c5b4a39281706"]),
+        ("BLOB", "https://a.blob.core.windows.net/c?sv=2024&sig=abc%2Fdef123456%3D", ["abc%2Fdef123456%3D"]),
+        ("BUCKET", "https://s3.aws/x?X-Amz-Signature=0123456789abcdef&X-Amz-Date=1", ["0123456789abcdef"]),
+        ("REMOTE", "https://ghx_0123456789abcdefghij@github.com/a/b", ["ghx_0123456789abcdefghij"]),
+        ("BROKER", "redis://:s3cr3tpass@cache:6379/0", ["s3cr3tpass"]),
+        ("STORE", "DefaultEndpointsProtocol=https;AccountName=lab;AccountKey=Zm9vYmFyYmF6cXV4==;",
+         ["Zm9vYmFyYmF6cXV4=="]),
+        ("PGCONN", "host=db user=ann password=t0psecret1 dbname=x", ["t0psecret1"]),
+        ("GCP_SA_KEY",
+         '{"type": "service_account", "private_key": "-----BEGIN KEY-----\\nMIIEvQIBADANBgkqhkiG9w0BAQE\\n"}',
+         ["MIIEvQIBADANBgkqhkiG9w0BAQE"]),
+        ("DOCKER_AUTH_CONFIG", '{"auths": {"r.io": {"auth": "dXNlcjpwYXNzd29yZA=="}}}', ["dXNlcjpwYXNzd29yZA=="]),
+        ("SSH_PRIVATE_KEY", "-----BEGIN KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5v\n-----END KEY-----",
+         ["b3BlbnNzaC1rZXktdjEAAAAABG5v"]),
+    ],
+)  # fmt: skip
+def test_what_of_a_value_is_a_secret_is_hidden_alone_too(
+    name: str, value: str, secrets: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    for secret in (value, *secrets):
+        shown = scrub_now(f"line: {secret} ends")
+        assert not any(part in shown for part in secrets), shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_REGION", "eu-central-1"),
+        ("OPENAI_BASE_URL", "https://api.example.org/v1"),
+        ("DATABASE_URL", "postgresql://db.example.org/prices"),
+        ("PIP_INDEX_URL", "https://pypi.example.org/simple"),
+        ("MLFLOW_TRACKING_URI", "https://ml.example.org/?page=2&order=name"),
+        ("WEBHOOK_HOST", "hooks.example.org"),
+        ("LS_COLORS", "rs=0:di=01;34:ln=01;36"),
+    ],
+)
+def test_usual_values_stay(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    assert scrub_now(f"it is {value}") == f"it is {value}"
 
 
 def test_a_mounted_secret_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -222,6 +222,20 @@ class TestSeveralPeople:
         claimed = await api("POST", "sessions", {"owner": "ann"}, headers=BOB)
         assert (claimed.status, claimed.json["field"]) == (400, "owner")
 
+    async def test_kernels_have_no_access_where_it_is_not_set_whose_they_are(
+        self, api: Api, navi: NaviExtension
+    ) -> None:
+        kernel = {"Authorization": f"navi {token_of(navi)}"}
+        for method, path in (("GET", "sessions"), ("POST", "sessions"), ("GET", "health")):
+            refused = await api(method, path, {} if method == "POST" else None, headers=kernel)
+            assert (refused.status, refused.json["code"]) == (403, "forbidden")
+            assert "kernel_user" in refused.json["message"]
+        sid = (await api("POST", "sessions", {}, headers=ANN)).json["id"]
+        with pytest.raises(HTTPClientError) as closed:
+            async with api.socket(sid, headers=kernel):
+                pass
+        assert closed.value.code == 403
+
     class TestWithAKernelUser:
         """``kernel_user`` says whose the kernels are."""
 

@@ -502,6 +502,7 @@ export interface OnceSpec {
 export interface Origin {
   readonly kind: OriginKind;
   readonly recall_id: string | null;
+  readonly kernel_id?: string | null;
 }
 
 /** Who caused something. */

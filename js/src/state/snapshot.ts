@@ -111,6 +111,7 @@ function originOf(fields: Fields): Origin {
   return {
     kind: kind === "recall" || kind === "system" ? kind : "user",
     recall_id: typeof origin["recall_id"] === "string" ? origin["recall_id"] : null,
+    ...(typeof origin["kernel_id"] === "string" ? { kernel_id: origin["kernel_id"] } : {}),
   };
 }
 

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ...log_setup import get_logger
@@ -29,6 +30,18 @@ _PARKED_POLL_MS = 10  # between looks at whether a listener that had enough take
 _RECONNECT_MS = 20
 _REQUESTS = (b"execute_request", b"kernel_info_request")
 """The kinds of request that listeners know; what is about others (comms, completions) is dropped unread."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IopubSelection:
+    """Which messages of a kernel a listener gets."""
+
+    topic: bytes = b""
+    """The beginning of their ZMQ topic: the kernel sends no others to the socket. Empty: all."""
+    about: tuple[bytes, ...] = _REQUESTS  # the kinds of request that they are about
+
+
+EVERYTHING = IopubSelection()
 
 
 class IopubListener(Protocol):
@@ -85,9 +98,10 @@ class LoopListener:
 class _Channel:
     """IOPub of one kernel process's ports, and a control socket to make it say something."""
 
-    def __init__(self, kernel_id: str, address: Mapping[str, Any], session: Any) -> None:
+    def __init__(self, kernel_id: str, address: Mapping[str, Any], session: Any, selection: IopubSelection) -> None:
         self.kernel_id = kernel_id
         self.address = address
+        self.selection = selection
         self.listeners: tuple[IopubListener, ...] = ()
         """Replaced as a whole, on the loop: the thread sees the old ones or the new ones."""
         self.established = asyncio.Event()
@@ -107,7 +121,7 @@ class _Channel:
 
     def dispatch(self, batch: Sequence[Sequence[bytes]]) -> bool:
         """Hand messages to all listeners. Whether they take more."""
-        about = _REQUESTS if self._any_message else ()
+        about = self.selection.about if self._any_message or self.selection.topic else ()
         parsed = [message for frames in batch if (message := self._parser.parse(frames, about)) is not None]
         if parsed and not self._any_message:
             self._any_message = True
@@ -129,6 +143,11 @@ class IopubSubscription:
         self.channel, self.listener = channel, listener
 
     @property
+    def address(self) -> Mapping[str, Any]:
+        """Where it listens."""
+        return self.channel.address
+
+    @property
     def established(self) -> bool:
         """Whether a message has come: none is missed from then on."""
         return self.channel.established.is_set()
@@ -145,16 +164,19 @@ class IopubReader:
         self._channels: list[_Channel] = []
         self._thread: _ReaderThread | None = None
 
-    def subscribe(self, kernel_id: str, manager: Any, listener: IopubListener) -> IopubSubscription:
+    def subscribe(
+        self, kernel_id: str, manager: Any, listener: IopubListener, selection: IopubSelection = EVERYTHING
+    ) -> IopubSubscription:
         """Listen to a kernel where it is now (a restart can move it to other ports: then subscribe again).
 
         Nothing is missed once the subscription is established, or once a request that was sent after this is answered.
         """
         address = dict(manager.get_connection_info())
-        at = (channel for channel in self._channels if (channel.kernel_id, channel.address) == (kernel_id, address))
+        wanted = (kernel_id, address, selection)
+        at = (each for each in self._channels if (each.kernel_id, each.address, each.selection) == wanted)
         channel = next(at, None)
         if channel is None:
-            channel = _Channel(kernel_id, address, manager.session)
+            channel = _Channel(kernel_id, address, manager.session, selection)
             self._channels.append(channel)
             if self._thread is None:
                 self._thread = _ReaderThread()
@@ -252,18 +274,17 @@ class _ReaderThread:
 
     def open(self, channel: _Channel) -> None:
         """Connect its sockets."""
-        channel.iopub = self._connected(self._zmq.SUB, channel.address, "iopub_port")
-        channel.control = self._connected(self._zmq.DEALER, channel.address, "control_port")
+        channel.iopub = self._connected(self._zmq.SUB, channel.address, "iopub_port", channel.selection.topic)
         self._channels[channel.iopub] = channel
         self._poller.register(channel.iopub, self._zmq.POLLIN)
 
-    def _connected(self, kind: int, address: Mapping[str, Any], port: str) -> Any:
+    def _connected(self, kind: int, address: Mapping[str, Any], port: str, topic: bytes = b"") -> Any:
         socket = self._context.socket(kind)
         socket.linger = 0
         socket.reconnect_ivl = _RECONNECT_MS  # a kernel that restarts listens at the same ports again
         if kind == self._zmq.SUB:
             socket.rcvhwm = QUEUED
-            socket.setsockopt(self._zmq.SUBSCRIBE, b"")
+            socket.setsockopt(self._zmq.SUBSCRIBE, topic)
         public = address.get("curve_publickey")
         if public is not None:
             socket.curve_publickey = socket.curve_serverkey = public.encode()
@@ -274,8 +295,11 @@ class _ReaderThread:
 
     def ask(self, channel: _Channel) -> None:
         """Send it a probe."""
-        if channel.control is not None:
-            channel.control.send_multipart(channel.probe(), self._zmq.NOBLOCK)
+        if channel.iopub is None:
+            return
+        if channel.control is None:
+            channel.control = self._connected(self._zmq.DEALER, channel.address, "control_port")
+        channel.control.send_multipart(channel.probe(), self._zmq.NOBLOCK)
 
     def close(self, channel: _Channel) -> None:
         """Close its sockets."""
@@ -286,5 +310,6 @@ class _ReaderThread:
             self._poller.unregister(channel.iopub)
         self._parked.discard(channel)
         channel.iopub.close(0)
-        channel.control.close(0)
+        if channel.control is not None:
+            channel.control.close(0)
         channel.iopub = channel.control = None

@@ -73,16 +73,26 @@ class LentKernel:
     outside: bool  # another program than this server has started it
     lives: Callable[[], Awaitable[bool]] | None  # whether its process is there; None: there is no way to know
     on_end: Callable[[LentKernel], object]
+    on_code: Callable[[LentKernel], object] = lambda _: None  # called before code of an agent is sent
+    pid: int | None = None  # of the process that lends it, as that says; None: on another machine
+    key: str | None = None  # known to the cell that lends it alone (`server.kernel_scope`)
     poll: float = POLL
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # held for each request: one runs after another
     ended: LoanEnd | None = None
 
     def __post_init__(self) -> None:
         self.cells = RunningCells(at_rest=lambda: False)
+        self.shared = False
+        """Code of an agent has been executed in the cell that waits, and may have left a thread behind."""
         self._socket: LoanSocket | None = None
         self._executions: dict[str, PendingExecution] = {}
         self._changed = asyncio.Event()  # it has a request, another socket, or has ended
         self._watching = asyncio.create_task(self._watch(), name=f"navi-loan-{self.kernel_id[:8]}")
+
+    @property
+    def executes(self) -> bool:
+        """Whether it may be executing something of a run: that is known to have ended, and not when it begins."""
+        return any(execution.sent for execution in self._executions.values())
 
     @property
     def attached(self) -> bool:
@@ -245,6 +255,9 @@ class LentKernel:
 
     def _emit_request(self, execution: PendingExecution) -> None:
         execution.sent = True
+        if not execution.frame["silent"]:
+            self.shared = True
+            self.on_code(self)
         self._emit(execution.frame)
 
     def _emit(self, frame: Frame) -> None:

@@ -6,13 +6,14 @@ kernel that is lent (``lent_kernel``), or for whether a run may execute code.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from socket import gethostname
 
 from ...errors import InvalidRequest, KernelBusy
 from ...log_setup import get_logger
 from .jupyter_services import JupyterServices
 from .lent_kernel import POLL, Frame, LentKernel, LoanSocket
+from .local_process import LocalProcess
 from .transport import is_alive, process_of
 
 log = get_logger("kernels")
@@ -25,41 +26,23 @@ OUTSIDE = (
 )
 
 
-class LocalProcess:
-    """A kernel's process on this machine."""
-
-    def __init__(self, pid: int) -> None:
-        import psutil  # late: a server without loans needs none of it
-
-        self._gone: type[Exception] = psutil.Error
-        try:
-            self._process: psutil.Process | None = psutil.Process(pid)
-        except psutil.Error:
-            self._process = None
-
-    def lives(self) -> bool:
-        """Whether it is still there. One that its parent has not waited for is not."""
-        try:
-            return self._process is not None and self._process.is_running() and self._process.status() != "zombie"
-        except self._gone:
-            return False
-
-    async def lives_async(self) -> bool:
-        return self.lives()
-
-
 class KernelLoans:
     """The loans of this server's sessions."""
 
-    def __init__(self, parts: JupyterServices | None) -> None:
+    def __init__(self, parts: JupyterServices | None, on_code: Callable[[str], object] = lambda _: None) -> None:
+        """``on_code``: called with a kernel's id before code of an agent is executed in a cell of it that waits."""
         self._parts = parts
+        self._on_code = on_code
         self._loans: dict[str, LentKernel] = {}  # by id, the oldest first
         self._outside: dict[str, LocalProcess] = {}
         """By session, the process of the kernel that was lent to it last, if another program has started that."""
 
-    def open(self, frame: Frame, socket: LoanSocket, *, kernel_id: str, session_id: str) -> LentKernel:
+    def open(
+        self, frame: Frame, socket: LoanSocket, *, kernel_id: str, session_id: str, key: str | None = None
+    ) -> LentKernel:
         """A new loan, or the one that ``frame`` (``lend``) names, whose kernel has come back. On the event loop.
 
+        ``key``: by which the cell is known that lends it (``server.kernel_scope``).
         Raises InvalidRequest for a frame that breaks the protocol.
         """
         loan_id, language, held = frame.get("loan_id"), frame.get("language"), frame.get("unacknowledged")
@@ -80,6 +63,9 @@ class KernelLoans:
                 outside=not self._manages(kernel_id),
                 lives=lives,
                 on_end=lambda ended: self._loans.pop(ended.id, None),
+                on_code=lambda lent: self._on_code(lent.kernel_id),
+                pid=None if process is None else pid,
+                key=key,
                 poll=poll,
             )
             self._note_outside(session_id, kernel_id, process)
@@ -119,7 +105,11 @@ class KernelLoans:
 
     def executes(self, kernel_id: str) -> bool:
         """Whether a run's code is executed there now by a cell that waits."""
-        return any(loan.kernel_id == kernel_id and loan.cells.any_ours for loan in self._loans.values())
+        return any(loan.kernel_id == kernel_id and loan.executes for loan in self._loans.values())
+
+    def by(self, pids: Collection[int]) -> Sequence[LentKernel]:
+        """The loans of these processes."""
+        return [loan for loan in self._loans.values() if loan.pid in pids]
 
     def close(self) -> None:
         """End all loans: the server stops."""

@@ -27,6 +27,7 @@ from tornado.websocket import WebSocketClientConnection, WebSocketError, websock
 
 from ..errors import Refused, Unreachable
 from ..grammar.times import keep_reader_zone
+from ..shell import cell_claim
 from .connection import Connection, find_server
 from .io_thread import io_thread
 
@@ -216,7 +217,8 @@ class Client:
         return f"{self.connection.url}navi/api/{path}"
 
     def _headers(self) -> dict[str, str]:
-        return {"Authorization": self.connection.authorization} if self.connection.authorization else {}
+        authorization = self.connection.authorization
+        return {"Authorization": authorization, "Navi-Cell": cell_claim()} if authorization else {}
 
     def _unreachable(self, problem: BaseException) -> Unreachable:
         reason = str(problem) or type(problem).__name__

@@ -14,15 +14,16 @@ import re
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import anywidget
 import traitlets
-from tornado.websocket import WebSocketClientConnection, WebSocketClosedError
 
 from ... import __version__
 from ..client.client import Client, Service
 from ..client.io_thread import io_thread
 from ..errors import KernelError, Refused
+from ..shell import cell_claim, claim_as
 from .render import transcript_html, transcript_plain
 
 MIME = "application/vnd.navi.session+json"
@@ -96,15 +97,17 @@ class Relay:
     def receive(self, content: object) -> None:
         """Handle a message of the page. Any thread; returns at once."""
         if isinstance(content, dict) and content.get("navi") == 1:
-            io_thread().loop.call_soon_threadsafe(self._handle, content)
+            # Read here, where the page's message is the request that the kernel works on.
+            io_thread().loop.call_soon_threadsafe(self._handle, content, cell_claim())
 
     def close(self) -> None:
         """Close every connection. Any thread."""
         io_thread().loop.call_soon_threadsafe(self._close)
 
-    def _handle(self, content: dict[str, Any]) -> None:
+    def _handle(self, content: dict[str, Any], claim: str) -> None:
         if self._closed:
             return
+        claim_as(claim)
         conn = content.get("conn")
         match content.get("m"):
             case "get_bundle":
@@ -112,7 +115,7 @@ class Relay:
             case "open" if _short(conn):
                 self._open(str(conn), content)
             case "send" if _short(conn) and str(conn) in self._connections:
-                self._connections[str(conn)].send(content.get("data"))
+                self._connections[str(conn)].send(content.get("data"), claim)
             case "close" if _short(conn) and str(conn) in self._connections:
                 self._connections.pop(str(conn)).close()
             case "request":
@@ -156,10 +159,11 @@ class Relay:
         if method not in _METHODS or not isinstance(path, str) or not _allowed(path):
             answer: tuple[int, Any] = (403, {"code": "forbidden", "message": "The relay does not carry this request."})
         else:
-            answer = await self._ask(str(method), path, body)
+            answer = await self.ask(str(method), path, body)
         self._post("response", id=request_id, status=answer[0], body=answer[1])
 
-    async def _ask(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+    async def ask(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        """Status and body of a request for the page."""
         try:
             response = await self._client.fetch(method, path, body)
         except KernelError as problem:
@@ -188,13 +192,13 @@ class _Connection:
         self.name = name
         self._relay = relay
         self._client = client
-        self._waiting: asyncio.Queue[str] = asyncio.Queue(MAX_WAITING)
+        self._session_id = session_id
+        self._waiting: asyncio.Queue[tuple[object, str]] = asyncio.Queue(MAX_WAITING)
         self._task = asyncio.get_running_loop().create_task(self._run(session_id, after), name=f"navi-relay {name}")
 
-    def send(self, data: object) -> None:
-        text = data if isinstance(data, str) else json.dumps(data)
+    def send(self, data: object, claim: str) -> None:
         try:
-            self._waiting.put_nowait(text)
+            self._waiting.put_nowait((data, claim))
         except asyncio.QueueFull:  # the page would wait for an acceptance in vain: let it reconnect
             self.end(1013, "too many commands at once")
 
@@ -213,7 +217,7 @@ class _Connection:
             gone = isinstance(problem, Refused) and problem.server_status == 404
             self._relay.emit(self, "closed", code=4404 if gone else 1006, reason=problem.message[:200])
             return
-        sender = asyncio.get_running_loop().create_task(self._send_all(stream))
+        sender = asyncio.get_running_loop().create_task(self._send_all())
         try:
             self._relay.emit(self, "opened")
             while (text := await stream.read_message()) is not None:
@@ -223,10 +227,29 @@ class _Connection:
             sender.cancel()
             stream.close()
 
-    async def _send_all(self, stream: WebSocketClientConnection) -> None:
-        with contextlib.suppress(WebSocketClosedError):
-            while True:
-                await stream.write_message(await self._waiting.get())
+    async def _send_all(self) -> None:
+        # Over HTTP: each command is for another message of the page, and the socket was opened for an earlier one.
+        while True:
+            data, claim = await self._waiting.get()
+            claim_as(claim)
+            command = _decoded(data)
+            path = f"sessions/{quote(self._session_id, safe='')}/commands"
+            status, body = await self._relay.ask("POST", path, command)
+            named = command if isinstance(command, dict) else {}
+            if status < 300:
+                answer = {"accepted": {**body, "type": named.get("type")}}
+            else:
+                problem = body if isinstance(body, dict) else {"code": "internal_error", "message": str(body)}
+                kept = {name: problem[name] for name in ("code", "message", "field") if name in problem}
+                answer = {"rejected": {"command_id": named.get("command_id"), **kept}}
+            self._relay.emit(self, "frame", data=json.dumps(answer))
+
+
+def _decoded(data: object) -> Any:
+    """A command of the page; what is no JSON is refused by the server."""
+    with contextlib.suppress(ValueError):
+        return json.loads(data) if isinstance(data, str) else data
+    return data
 
 
 def _short(value: object) -> bool:

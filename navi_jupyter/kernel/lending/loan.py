@@ -25,7 +25,7 @@ from ..client.client import Client
 from ..client.io_thread import io_thread
 from ..errors import KernelError, Refused
 from ..main_thread import MainThreadQueue
-from ..shell import current_kernel, current_request, lent_kernel_id
+from ..shell import claim_as, current_kernel, current_request, lent_kernel_id, waiting_claim
 from .execution import LentExecution
 from .outputs import LentResults
 from .signals import AGAIN, CellSignals
@@ -67,6 +67,7 @@ class KernelLoan:
         self._after = after
         self._id = "l_" + secrets.token_hex(8)
         self._kernel_id = str(lent_kernel_id())
+        self._claim = waiting_claim()
         self._executions: dict[str, LentExecution] = {}  # requested, and not over
         self._work: dict[str, concurrent.futures.Future[Any]] = {}  # of these, on the cell's thread
         self._stopped: set[str] = set()  # of these, those that the server does not want any more
@@ -105,6 +106,7 @@ class KernelLoan:
 
     async def _serve(self) -> None:
         """Keep the socket open until the loan is over, or the server does not lend."""
+        claim_as(self._claim)
         pause = 0.05
         while True:
             try:

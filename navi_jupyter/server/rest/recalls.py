@@ -32,6 +32,21 @@ _YEARS = range(1970, 2201)
 _SESSION = Query(name="session_id", help="Only those of this session.")
 
 
+async def _asks_leave(call: Call) -> bool:
+    """Whether the body gives leave to do something without asking."""
+    request: RecallCreate | RecallFire | None = call.body() if call.request.body.strip() else None
+    return bool(request and request.allow)
+
+
+async def _uses_leave(call: Call) -> bool:
+    """Whether a change gives leave, or changes what is done with the leave that a recall has."""
+    patch: RecallPatch = call.body() if call.request.body.strip() else RecallPatch()
+    if patch.allow is not None:
+        return bool(patch.allow)
+    recall = await call.recalls.service.queries.get(call.parameters["id"], owner=call.owner)
+    return bool(recall.allow)
+
+
 @TABLE.add(
     "POST recalls",
     "execute",
@@ -39,6 +54,7 @@ _SESSION = Query(name="session_id", help="Only those of this session.")
     answers="Recall",
     status=201,
     errors=(InvalidSchedule, SessionNotFound, LimitReached),
+    in_cell=_asks_leave,
 )
 async def create_recall(call: Call) -> HttpReply:
     """A new recall."""
@@ -89,6 +105,7 @@ async def get_recall(call: Call) -> HttpReply:
     body="RecallPatch",
     answers="Recall",
     errors=(RecallNotFound, RecallOver, InvalidSchedule),
+    in_cell=_uses_leave,
 )
 async def change_recall(call: Call) -> HttpReply:
     """Change the fields in the body."""
@@ -96,7 +113,7 @@ async def change_recall(call: Call) -> HttpReply:
     return reply(await call.recalls.service.patch(call.parameters["id"], patch, owner=call.owner))
 
 
-@TABLE.add("DELETE recalls/{id}", "write", status=204, errors=(RecallNotFound,))
+@TABLE.add("DELETE recalls/{id}", "write", status=204, errors=(RecallNotFound,), in_cell=False)
 async def delete_recall(call: Call) -> HttpReply:
     """Cancel a recall if it is not over. Its ledger is kept."""
     await call.recalls.service.delete(call.parameters["id"], owner=call.owner)
@@ -109,6 +126,7 @@ async def delete_recall(call: Call) -> HttpReply:
     body="RecallFire",
     answers="Recall",
     errors=(RecallNotFound, RecallOver, SessionNotFound),
+    in_cell=_asks_leave,
 )
 async def fire_recall(call: Call) -> HttpReply:
     """Run a recall now, besides its schedule; with `allow` in the body, with leave to do that without asking.
@@ -123,13 +141,13 @@ async def fire_recall(call: Call) -> HttpReply:
     return reply(fired)
 
 
-@TABLE.add("POST recalls/{id}/pause", "write", answers="Recall", errors=(RecallNotFound, RecallOver))
+@TABLE.add("POST recalls/{id}/pause", "write", answers="Recall", errors=(RecallNotFound, RecallOver), in_cell=False)
 async def pause_recall(call: Call) -> HttpReply:
     """Pause a recall: nothing fires until it is resumed."""
     return reply(await call.recalls.service.pause(call.parameters["id"], owner=call.owner))
 
 
-@TABLE.add("POST recalls/{id}/resume", "execute", answers="Recall", errors=(RecallNotFound, RecallOver))
+@TABLE.add("POST recalls/{id}/resume", "execute", answers="Recall", errors=(RecallNotFound, RecallOver), in_cell=False)
 async def resume_recall(call: Call) -> HttpReply:
     """Resume a recall: it goes on with the next slot."""
     return reply(await call.recalls.service.resume(call.parameters["id"], owner=call.owner))
@@ -215,14 +233,14 @@ async def _read(text: str, at: datetime, zone: str, *, sentence: bool) -> Timed:
     return timed if sentence else replace(timed, message="")
 
 
-@TABLE.add("POST recalls/pause", "write", answers="RecallsChanged", query=(_SESSION,))
+@TABLE.add("POST recalls/pause", "write", answers="RecallsChanged", query=(_SESSION,), in_cell=False)
 async def pause_all(call: Call) -> HttpReply:
     """Pause all of your recalls, or those of a session."""
     changed = await call.recalls.service.bulk.pause_all(owner=call.owner, session_id=call.string("session_id"))
     return reply(wire.RecallsChanged(changed=changed))
 
 
-@TABLE.add("POST recalls/resume", "execute", answers="RecallsChanged", query=(_SESSION,))
+@TABLE.add("POST recalls/resume", "execute", answers="RecallsChanged", query=(_SESSION,), in_cell=False)
 async def resume_all(call: Call) -> HttpReply:
     """Resume all of your recalls, or those of a session."""
     changed = await call.recalls.service.bulk.resume_all(owner=call.owner, session_id=call.string("session_id"))
@@ -236,6 +254,7 @@ async def resume_all(call: Call) -> HttpReply:
     answers="Recall",
     status=201,
     errors=(RecallNotFound, InvalidSchedule, LimitReached),
+    in_cell=_uses_leave,
 )
 async def clone_recall(call: Call) -> HttpReply:
     """A copy of a recall, also of one that is over; the fields of the body replace its own."""

@@ -28,7 +28,7 @@ def reply(value: BaseModel, status: int = 200, **headers: str) -> HttpReply:
 class Call:
     """One call of an operation. Its input is checked when it is read."""
 
-    __slots__ = ("_query", "operation", "parameters", "request", "services")
+    __slots__ = ("_body", "_query", "operation", "parameters", "request", "services")
 
     def __init__(
         self, operation: Operation, request: Request, services: Services, parameters: Mapping[str, str]
@@ -37,6 +37,7 @@ class Call:
         self.request = request
         self.services = services
         self.parameters = parameters  # the values of the braces in the path
+        self._body: Any = None
         check_query(request.query, [query.name for query in operation.query])
         self._query = {
             query.name: query.read(request.query[query.name]) if request.query.get(query.name) else query.default
@@ -81,11 +82,14 @@ class Call:
 
         Raises InvalidRequest, InvalidSchedule.
         """
-        check_content_type(self.request.content_type)
-        return parse(self.operation.body or "", self.request.body)
+        if self._body is None:
+            check_content_type(self.request.content_type)
+            self._body = parse(self.operation.body or "", self.request.body)
+        return self._body
 
 
 Run = Callable[[Call], Awaitable[HttpReply | EventStream]]
+InCell = Callable[[Call], Awaitable[bool]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +102,8 @@ class Operation:
     summary: str
     action: Action  # what Jupyter's authorizer is asked for. ``execute``: whatever makes the agent work, now or later.
     answers: str | None  # the name of the answer's schema; None for no content
+    in_cell: bool | InCell
+    """Whether a kernel does this only for a cell of the user's, while an agent works (``kernel_scope``)."""
     status: int = 200
     body: str | None = None  # the name of the input's schema
     upload: bool = False  # the body is the content of a file, and may be as large as an attachment
@@ -110,7 +116,12 @@ class Operation:
         self, request: Request, services: Services, parameters: Mapping[str, str]
     ) -> HttpReply | EventStream:
         """Run it. Raises any NaviError."""
-        return await self.run(Call(self, request, services, parameters))
+        call = Call(self, request, services, parameters)
+        if request.kernel is not None:
+            needs_cell = self.in_cell if isinstance(self.in_cell, bool) else await self.in_cell(call)
+            if needs_cell:
+                await services.kernel_scope.require_cell(request.kernel, owner=request.owner)
+        return await self.run(call)
 
     @property
     def segments(self) -> tuple[str, ...]:
@@ -135,8 +146,12 @@ class OperationTable:
         query: tuple[Query, ...] = (),
         errors: tuple[type[NaviError], ...] = (),
         other_types: tuple[str, ...] = (),
+        in_cell: bool | InCell = True,
     ) -> Callable[[Run], Run]:
-        """``route`` is the method and the path; the docstring is the summary. See :class:`Operation` for the rest."""
+        """``route`` is the method and the path; the docstring is the summary. See :class:`Operation` for the rest.
+
+        ``in_cell``: of what reads it is never asked; what is not declared harmless needs a cell.
+        """
         method, _, path = route.partition(" ")
 
         def register(run: Run) -> Run:
@@ -146,6 +161,7 @@ class OperationTable:
                 run=run,
                 summary=" ".join((run.__doc__ or "").split()),
                 action=action,
+                in_cell=in_cell if action != "read" else False,
                 answers=answers,
                 body=body,
                 status=status,

@@ -28,6 +28,7 @@ from ...orchestrator.prompts import infos
 from ...ports.agent import Unrun
 from .. import export
 from ..http import CURSOR, JSON, LIMIT, NOTHING, EventStream, HttpReply, Query, read_cursor
+from ..kernel_scope import widens
 from ..wire import sessions as wire
 from .routing import Call, OperationTable, reply
 
@@ -41,7 +42,26 @@ EVENT_STREAM = "text/event-stream"
 LONGEST_WAIT = 30.0  # seconds of a long poll: less than the 60 after which proxies close a silent connection
 
 
-@TABLE.add("POST sessions", "write", body="SessionCreate", answers="SessionDetail", status=201, errors=(LimitReached,))
+async def _widens_new(call: Call) -> bool:
+    settings = call.services.settings
+    return widens(call.body(), profile=settings.default_profile, model=settings.default_model)
+
+
+async def _widens(call: Call) -> bool:
+    now = await call.sessions.find(call.parameters["sid"], owner=call.owner)
+    patch: SessionPatch = call.body()
+    return widens(patch, profile=now.profile, model=now.model, allowed=now.allowed_tools, context=now.context)
+
+
+@TABLE.add(
+    "POST sessions",
+    "write",
+    body="SessionCreate",
+    answers="SessionDetail",
+    status=201,
+    errors=(LimitReached,),
+    in_cell=_widens_new,
+)
 async def create_session(call: Call) -> HttpReply:
     """A new session. With `notebook_path` it becomes that notebook's, which carries its id from then on."""
     request: SessionCreate = call.body()
@@ -50,7 +70,14 @@ async def create_session(call: Call) -> HttpReply:
     return reply(detail, 201, Location=f"sessions/{session.id}")
 
 
-@TABLE.add("POST sessions/find", "write", body="SessionFind", answers="FoundSession", errors=(LimitReached,))
+@TABLE.add(
+    "POST sessions/find",
+    "write",
+    body="SessionFind",
+    answers="FoundSession",
+    errors=(LimitReached,),
+    in_cell=_widens_new,
+)
 async def find_session(call: Call) -> HttpReply:
     """The session of a notebook, known by what the notebook carries, or of a kernel without one; made where asked."""
     request: wire.SessionFind = call.body()
@@ -82,7 +109,14 @@ async def get_session(call: Call) -> HttpReply:
     return reply(await _detail(call))
 
 
-@TABLE.add("PATCH sessions/{sid}", "write", body="SessionPatch", answers="SessionDetail", errors=(SessionNotFound,))
+@TABLE.add(
+    "PATCH sessions/{sid}",
+    "write",
+    body="SessionPatch",
+    answers="SessionDetail",
+    errors=(SessionNotFound,),
+    in_cell=_widens,
+)
 async def change_session(call: Call) -> HttpReply:
     """Change the fields in the body. `notebook_path` links it to that notebook; null: to none."""
     patch: SessionPatch = call.body()
@@ -104,11 +138,14 @@ async def delete_session(call: Call) -> HttpReply:
     answers="Acceptance",
     status=202,
     errors=(SessionNotFound, SessionBusy, CommandNotFound, InterruptNotFound, LimitReached),
+    in_cell=False,  # decided by the kind of command, as over the socket: ``kernel_scope.needs_cell``
 )
 async def submit(call: Call) -> HttpReply:
     """Submit a command. The same `command_id` again changes nothing and gets the same answer."""
     command: Command = call.body()
-    acceptance = await call.sessions.submit(call.parameters["sid"], command, owner=call.owner)
+    acceptance = await call.sessions.submit(
+        call.parameters["sid"], command, owner=call.owner, kernel=call.request.kernel
+    )
     return reply(acceptance, 202)
 
 
@@ -340,7 +377,14 @@ def _past_instant(text: str | None) -> datetime | None:
     return at
 
 
-@TABLE.add("POST sessions/{sid}/read", "write", body="ReadRequest", answers="ReadMark", errors=(SessionNotFound,))
+@TABLE.add(
+    "POST sessions/{sid}/read",
+    "write",
+    body="ReadRequest",
+    answers="ReadMark",
+    errors=(SessionNotFound,),
+    in_cell=False,
+)
 async def mark_read(call: Call) -> HttpReply:
     """Mark the log as read up to `seq`. A mark never goes back."""
     request: wire.ReadRequest = call.body()

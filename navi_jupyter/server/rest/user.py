@@ -32,6 +32,7 @@ _INLINE = (*IMAGE_TYPES, "image/svg+xml")
     upload=True,
     query=(Query(name="name", help="Its file name."),),
     errors=(AttachmentRefused, LimitReached),
+    in_cell=False,
 )
 async def add_attachment(call: Call) -> HttpReply:
     """Upload an image or a file, to be named in a prompt. The body is its content."""

@@ -182,7 +182,8 @@ export class LogView {
   }
 
   #user(state: ChatState, message: Message): TemplateResult {
-    const { kind } = message.origin;
+    const { kind, kernel_id: kernel } = message.origin;
+    const title = [timeOf(message.ts), ...(kernel ? [strings.fromKernel(kernel)] : [])].join(", ");
     return html`<article
       class="navi-message navi-said navi-from-${kind}"
       data-navi="message"
@@ -194,7 +195,7 @@ export class LogView {
     >
       ${kind === "user" ? html`<h3 class="navi-hidden">${strings.you}</h3>` : badge(state, message)}
       ${message.attachments.length && kind === "user" ? this.#attachments(message) : nothing}
-      <div class="navi-text" dir="auto" title=${timeOf(message.ts)}>${drawable(message.text)}</div>
+      <div class="navi-text" dir="auto" title=${title}>${drawable(message.text)}</div>
       ${message.attachments.length && kind !== "user" ? this.#attachments(message) : nothing}
       ${message.status === "refused" ? html`<div class="navi-note"><span>${strings.refused}</span></div>` : nothing}
     </article>`;
