@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
@@ -18,7 +18,7 @@ from typing import Any
 from .patterns import Pattern, PatternRefused
 from .text import truncate
 
-SECONDS = 1.0  # of one check
+SECONDS = 1.0  # of one check, of the processor's time: on a busy machine it may wait longer than it works
 MAX_STEPS = 100_000  # keywords that are applied in one check
 MAX_DEPTH = 64  # of a schema, and of a value
 MAX_SCHEMA_NODES = 10_000  # objects, lists and single values of a schema
@@ -67,6 +67,9 @@ def measure(value: Any, *, nodes: int = MAX_SCHEMA_NODES) -> frozenset[str]:
 
 def check(schema: Mapping[str, Any], value: Any) -> SchemaCheck:
     """Whether ``value`` fits ``schema``. Never raises for what either of them holds."""
+    from jsonschema import validators  # type: ignore[import-untyped]  # noqa: F401  late, and before the clock runs
+
+    _specifications()
     budget = _Budget()
     try:
         names = measure(schema)
@@ -88,6 +91,7 @@ def mistake_in(schema: Any) -> str | None:
     from jsonschema.validators import Draft202012Validator  # type: ignore[import-untyped]  # late: see _first_error
 
     measure(schema)
+    _specifications()  # read before the clock runs
     return _mistake(Draft202012Validator, schema, _Budget())
 
 
@@ -95,13 +99,15 @@ def mistake_in(schema: Any) -> str | None:
 class _Budget:
     """What one check may still cost, and what it could not check."""
 
-    until: float = field(default_factory=lambda: time.monotonic() + SECONDS)
+    until: float = field(default_factory=lambda: time.thread_time() + SECONDS)
     steps: int = 0
     left_out: dict[str, None] = field(default_factory=dict)
+    # By reference and value: the first mistake, or None. References that double are followed once for each value.
+    referred: dict[tuple[str, int], str | None] = field(default_factory=dict)
 
     def step(self) -> None:
         self.steps += 1
-        if self.steps > MAX_STEPS or time.monotonic() > self.until:
+        if self.steps > MAX_STEPS or time.thread_time() > self.until:
             raise BoundMet("checking it takes too long")
 
     def matches(self, pattern: str, text: str) -> bool | None:
@@ -211,6 +217,9 @@ class _Keywords:
             "patternProperties": self.pattern_properties,
             "additionalProperties": self.additional_properties,
             "uniqueItems": self.unique_items,
+            "$ref": self.reference,
+            "anyOf": self.any_of,
+            "oneOf": self.one_of,
         }
         if "unevaluatedProperties" in self.kind.VALIDATORS:
             ours["unevaluatedProperties"] = self.unevaluated_properties
@@ -254,8 +263,44 @@ class _Keywords:
                     return
                 seen.add(text)
 
+    def reference(self, validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+        key = (value, id(instance))  # a value of the one that is checked, so that no other one gets its id
+        if key in self.budget.referred:
+            if (known := self.budget.referred[key]) is not None:
+                yield _mistake_of(known)
+            return
+        first: str | None = None
+        for error in self.kind.VALIDATORS["$ref"](validator, value, instance, schema) or ():
+            first = first or error.message
+            if "$id" not in self.names:  # with which a reference means another thing in another place
+                self.budget.referred[key] = first
+            yield error
+        if "$id" not in self.names:
+            self.budget.referred[key] = first
 
-def _mistake_of(message: str) -> Exception:
+    def any_of(self, validator: Any, value: Any, instance: Any, _schema: Any) -> Iterator[Any]:
+        mistakes = []
+        for index, subschema in enumerate(value):
+            # The first of each, without what led to it. The library keeps them all: of a schema that doubles, so many
+            # that Python's garbage collector holds the interpreter for most of a second.
+            first = next(validator.descend(instance, subschema, schema_path=index), None)
+            if first is None:
+                return
+            first.context = []
+            mistakes.append(first)
+        yield _mistake_of(f"{_shown(instance)} is not valid under any of the given schemas", mistakes)
+
+    def one_of(self, validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+        yield from self.any_of(validator, value, instance, schema)
+        if sum(validator.evolve(schema=subschema).is_valid(instance) for subschema in value) > 1:
+            yield _mistake_of(f"{_shown(instance)} is valid under more than one of the given schemas")
+
+
+def _shown(instance: Any) -> str:
+    return "it" if isinstance(instance, dict | list) else truncate(repr(instance), 200)
+
+
+def _mistake_of(message: str, context: Sequence[Any] = ()) -> Exception:
     from jsonschema.exceptions import ValidationError  # late: as in _first_error
 
-    return ValidationError(message)  # type: ignore[no-any-return]
+    return ValidationError(message, context=context)  # type: ignore[no-any-return]

@@ -48,6 +48,9 @@ MISFITS: list[tuple[dict[str, Any], Any, str]] = [
     ({"contains": {"pattern": EVIL}}, [A40], "does not contain"),
     ({"uniqueItems": True}, [{"a": 1, "b": 2}, {"b": 2, "a": 1}], "not all different"),
     ({"type": "object", "required": ["n"]}, {}, "'n' is a required property"),
+    (doubling(40), 5, "is not of type 'string'"),
+    ({"anyOf": [{"items": {"type": "string"}}] * 200}, list(range(50_000)), "is not valid under any"),
+    ({"oneOf": [{"type": "integer"}, {"minimum": 1}]}, 5, "more than one"),
     ({"pattern": "^[\\u0041-\\u005a]+$"}, "abc", "does not match"),
 ]
 
@@ -68,6 +71,7 @@ FITS: list[tuple[dict[str, Any], Any]] = [
     ({"patternProperties": {"^x-": {"type": "integer"}}, "additionalProperties": False}, {"x-a": 1}),
     ({"uniqueItems": True}, [1, True, "1", None, [1], {"a": 1}]),
     ({"uniqueItems": True}, list(range(50_000))),
+    (doubling(40), "x"),
     ({"format": "regex"}, "(" * 100),  # a format is a remark, and compiling this one is work
     ({"$schema": "https://example.org/own", "type": "string"}, "x"),
     ({"properties": {"$schema": {"type": "string"}}}, {"$schema": "x"}),
@@ -86,7 +90,7 @@ UNCHECKED: list[tuple[dict[str, Any], Any, str]] = [
     ({"pattern": "(a{1000}){1000}"}, "zz", "pattern"),
     ({"pattern": "(" * 3000}, "zz", "characters"),
     ({"pattern": "a"}, "x" * (MAX_TEXT + 1), "not searched"),
-    (doubling(40), "x", "too long"),
+    ({"items": {"allOf": [{"minimum": 0}] * 100}}, list(range(50_000)), "too long"),
     ({"$ref": "#"}, "x", "RecursionError"),
     ({"allOf": [{"$ref": "#"}, {"$ref": "#"}]}, "x", "RecursionError"),
     (nested(500), {}, "levels deep"),
@@ -94,7 +98,6 @@ UNCHECKED: list[tuple[dict[str, Any], Any, str]] = [
     ({"enum": list(range(30_000))}, 1, "too large"),
     ({"items": {}}, list(range(200_000)), "too large"),
     ({"type": "string"}, "x" * 3_000_000, "too large"),
-    ({"anyOf": [{"items": {"type": "string"}}] * 200}, list(range(50_000)), "too long"),
     ({"$ref": "http://127.0.0.1:1/schema"}, "x", "refers to"),
     ({"$ref": "file:///etc/passwd"}, "x", "refers to"),
     ({"properties": {"a": {"$schema": DRAFT_7, "pattern": EVIL}}}, {"a": A40}, "dialect"),
@@ -178,5 +181,6 @@ async def test_an_answer_is_checked_by_a_strangers_schema_while_the_loop_goes_on
     unchecked = {"type": "object", "properties": {"a": {"pattern": "(?=a)b"}}}
     assert await checked_payload(question(unchecked), answer({"a": "x"})) == {"a": "x"}
     assert await checked_payload(question(doubling(40)), answer("x")) == "x"
+    assert await checked_payload(question({"items": {"allOf": [{}] * 5000}}), answer([0] * 500)) == [0] * 500
     beating.cancel()
-    assert longest < 0.2
+    assert longest < 0.5

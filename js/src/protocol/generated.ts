@@ -395,7 +395,14 @@ export interface McpServerInfo {
   readonly transport: "stdio" | "http";
   readonly protocol: string | null;
   readonly tools: number;
+  readonly notes: readonly McpToolNote[];
   readonly file: string;
+}
+
+/** A tool of an MCP server that runs are not offered, or whose results are not checked. */
+export interface McpToolNote {
+  readonly tool: string;
+  readonly why: string;
 }
 
 /** `GET memory`: what the agent remembers about the user. */

@@ -6,7 +6,7 @@
  */
 
 import { isObject, isRecall } from "../protocol/frames.js";
-import type { Custom, Envelope, McpServerInfo, Outcome, Recall, Run } from "../protocol/generated.js";
+import type { Custom, Envelope, McpServerInfo, McpToolNote, Outcome, Recall, Run } from "../protocol/generated.js";
 import { changeActivity, snapshotActivity } from "./activity.js";
 import { applyInterrupt, withWaiting } from "./interrupts.js";
 import { append, changeItem, endRun, moveToEnd, place, placeRun, runEnd, without } from "./items.js";
@@ -133,9 +133,9 @@ function applyCustom(state: ChatState, { name, value }: Custom, { seq, run_id: r
       return isObject(session) ? withSession(state, session) : state;
     }
     case "navi.mcp": {
-      const { server, status, message } = value;
+      const { server, status, message, notes } = value;
       if (typeof server !== "string") return state;
-      return withServer(state, { name: server, status: String(status), message: typeof message === "string" ? message : "" });
+      return withServer(state, { name: server, status: String(status), message: typeof message === "string" ? message : toolNotes(notes) });
     }
     case "navi.notice": {
       const { run_id: about, code, message } = value;
@@ -233,8 +233,14 @@ export function withSession(state: ChatState, fields: Readonly<Record<string, un
 
 /** The MCP servers as `GET mcp` listed them; those that it does not name are gone. */
 export function withServers(state: ChatState, listed: readonly McpServerInfo[]): ChatState {
-  const mcp = Object.fromEntries(listed.map(({ name, status, why }) => [name, { name, status, message: why ?? "" }]));
+  const mcp = Object.fromEntries(listed.map(({ name, status, why, notes }) => [name, { name, status, message: why ?? toolNotes(notes) }]));
   return { ...state, mcp };
+}
+
+/** What is to be known of a server's tools, one a line. */
+function toolNotes(notes: unknown): string {
+  const known = Array.isArray(notes) ? notes.filter((note): note is McpToolNote => typeof note?.tool === "string" && typeof note?.why === "string") : [];
+  return known.map(({ tool, why }) => `${tool}: ${why}`).join("\n");
 }
 
 function withServer(state: ChatState, server: McpServer): ChatState {

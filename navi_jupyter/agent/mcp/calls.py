@@ -29,6 +29,18 @@ class RemoteTool:
     reads_only: bool
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeftOutTool:
+    """A tool that its server lists and that no run is offered, or what of its results is not checked."""
+
+    name: str
+    why: str  # without a full stop
+
+
+class SessionLost(Exception):
+    """The server does not know the session any more, so the call was not executed: it is made again in a new one."""
+
+
 class PendingCall:
     """One call. Lives from before its request to after its answer."""
 
@@ -148,6 +160,11 @@ class PendingCalls:
                 yield
             finally:
                 self._calls.remove(call)
+
+    @property
+    def running(self) -> bool:
+        """Whether there are any."""
+        return bool(self._calls)
 
     def asking(self) -> PendingCall | None:
         """The call that asks the question which the present task answers. None when it cannot be determined."""

@@ -8,9 +8,6 @@ of the event loop.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import json
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -18,37 +15,30 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-import httpx2
 import mcp_types as types
 from mcp.client._transport import TransportStreams
 from mcp.client.client import Client
 from mcp.client.session import ClientRequestContext, IncomingMessage
 from mcp.client.stdio import StdioServerParameters, stdio_client
-from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp.shared.exceptions import MCPError
 from pydantic import FileUrl, ValidationError
 
-from ...json_input import decoded, load_json, well_formed_json
+from ...json_schema import BoundMet, check, measure
 from ...log_setup import get_logger
 from ...model.runs import InterruptStatus
-from ...output_text import OutputImage
-from ...text import IMAGE_TYPES, plain_number, truncate_middle
-from ..providers.sse_text import EventTooLarge, WellFormedEvents
+from ...text import plain_number, truncate_middle
 from ..tools.base import ToolOutput
-from . import stdio
-from .calls import PendingCall, PendingCalls, RemoteTool
+from . import http, stdio
+from .answers import SESSION_GONE, Answers
+from .calls import LeftOutTool, PendingCall, PendingCalls, RemoteTool, SessionLost
 from .config import ServerConfig, environment
+from .results import output_of
 
-Signal = Literal["lost", "changed"]
+# "session": the server does not know ours any more.
+Signal = Literal["lost", "changed", "session"]
 MAX_PAGES = 50
-MAX_TOOLS = 500
 RESUBSCRIBE_DELAY = 5.0  # seconds until a lost subscription is renewed
-CONNECT_TIMEOUT = 15.0
-MAX_TEXT = 60_000  # characters of a result that a model gets
-MAX_IMAGES = 8
-MAX_IMAGE_BYTES = 5 * 1024 * 1024
-_NOTE = "ask the tool for less"
 _log = get_logger("mcp")
 
 
@@ -60,8 +50,10 @@ class McpClient:
         self._root = root
         self._calls = PendingCalls()
         self._trace = stdio.Trace()
+        self._answers = Answers(config.name, self._version)
+        self._unchecked: dict[str, LeftOutTool] = {}  # by tool: what of its results was not checked
         self._client = Client(
-            self._transport(),
+            self._answers.mending(self._transport()),
             mode=config.protocol,
             client_info=types.Implementation(name="navi-jupyter", version=_version()),
             elicitation_callback=self._elicit,
@@ -72,7 +64,7 @@ class McpClient:
 
     def _transport(self) -> AbstractAsyncContextManager[TransportStreams]:
         if self._config.url:
-            return _http_streams(self._config, self._trace)
+            return http.connect(self._config, self._trace, self._answers.session_gone)
         if sys.platform == "win32":
             # The job object that the SDK makes ends with this process and takes the server along, as the guard does.
             program, *arguments = self._config.command
@@ -91,6 +83,12 @@ class McpClient:
                 listener.cancel()
                 await asyncio.gather(listener, return_exceptions=True)
 
+    def _version(self) -> str | None:
+        try:
+            return self._client.protocol_version
+        except RuntimeError:  # not agreed on yet
+            return None
+
     @property
     def protocol(self) -> str:
         return self._client.protocol_version
@@ -101,20 +99,38 @@ class McpClient:
         ended = "" if code is None else f"It ended with code {code}. "
         return self._trace.answered or (f"{ended}It wrote: {tail}" if tail else ended.strip())
 
+    @property
+    def notes(self) -> tuple[LeftOutTool, ...]:
+        """The tools that were left out of the last listing, and those whose results were not checked."""
+        return (*self._answers.left_out, *self._unchecked.values())
+
     async def tools(self) -> tuple[RemoteTool, ...]:
-        """What the server offers now."""
+        """What the server offers now. Raises SessionLost."""
         found: list[types.Tool] = []
         cursor: str | None = None
-        for _ in range(MAX_PAGES):
-            page = await self._client.list_tools(cursor=cursor)
-            found += page.tools
-            cursor = page.next_cursor
-            if cursor is None or len(found) >= MAX_TOOLS:
-                break
-        return tuple(_remote(tool) for tool in found[:MAX_TOOLS])
+        try:
+            for _ in range(MAX_PAGES):
+                page = await self._client.list_tools(cursor=cursor)
+                found += page.tools
+                cursor = page.next_cursor
+                if cursor is None:
+                    break
+        except MCPError as error:
+            if error.data is SESSION_GONE:
+                raise SessionLost from None
+            if error.code != types.METHOD_NOT_FOUND:  # which a server without tools answers
+                raise
+        return tuple(_remote(tool) for tool in found)
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until no call is running any more, at most so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._calls.running:  # noqa: ASYNC110  a call has no event for its end
+                    await asyncio.sleep(0.02)
 
     async def call(self, tool: str, arguments: Mapping[str, Any], pending: PendingCall) -> ToolOutput:
-        """Call a tool. Errors become a failed output; a cancellation is passed on to the server."""
+        """Call a tool. Errors become a failed output; a cancellation is passed on to the server. Raises SessionLost."""
         try:
             async with self._calls.track(pending), pending.running():
                 result = await self._client.call_tool(tool, dict(arguments), progress_callback=pending.progress)
@@ -124,16 +140,34 @@ class McpClient:
             seconds = plain_number(self._config.call_timeout)
             return ToolOutput(content=f"It did not answer within {seconds} s; the call was cancelled.", failed=True)
         except (ValidationError, RuntimeError, ValueError, OSError, ExceptionGroup) as error:
-            # The SDK raises any of these for an answer that is not as the protocol or the tool's schema says.
+            # The SDK raises any of these for an answer that is not as the protocol says.
             _log.warning("mcp_bad_answer", server=self._config.name, tool=tool, error=type(error).__name__)
             why = truncate_middle(f"The server's answer cannot be used: {error}", 1000)
             return ToolOutput(content=why, failed=True)
+        return await self._checked(tool, result)
+
+    async def _checked(self, tool: str, result: types.CallToolResult) -> ToolOutput:
+        """The output; failed when its structured content does not fit the schema that the server gives for it."""
+        schema = self._answers.output_schemas.get(tool)
+        if schema is None or result.is_error or result.structured_content is None:
+            return output_of(result)  # also where it gives only text, which many servers do
+        found = await asyncio.to_thread(check, schema, result.structured_content)
+        if found.unchecked is not None and tool not in self._unchecked:
+            _log.warning("mcp_result_not_checked", server=self._config.name, tool=tool, reason=found.unchecked)
+            why = f"its results are not checked by its outputSchema: {found.unchecked}"
+            self._unchecked[tool] = LeftOutTool(name=tool, why=truncate_middle(why, 500))
+        if found.error is not None:
+            why = f"The server's answer does not fit the schema that it gives for this tool: {found.error}"
+            return ToolOutput(content=truncate_middle(why, 1000), failed=True)
         return output_of(result)
 
     def _failed(self, error: MCPError) -> ToolOutput:
+        if error.data is SESSION_GONE:
+            self._signal("session")
+            raise SessionLost from error
         message = error.message
-        # The SDK's own texts: a server's error has another code or message.
-        if (error.code, message) == (types.CONNECTION_CLOSED, "Connection closed") or message == "Session terminated":
+        # The SDK's own text: a server's error has another code or message.
+        if (error.code, message) == (types.CONNECTION_CLOSED, "Connection closed"):
             self._signal("lost")
             message = "The MCP server went away during the call; it is restarted. "
             message += "Whether it did what was asked is not known."
@@ -181,6 +215,11 @@ class McpClient:
             message += f"\n\nOpen {params.url[:2000]} in your browser, then confirm here."
         else:
             schema = dict(params.requested_schema)
+            try:
+                measure(schema)
+            except BoundMet as met:
+                _log.warning("mcp_question_cancelled", server=self._config.name, reason=str(met))
+                return types.ElicitResult(action="cancel")
         answer = await pending.ask(message, schema)
         if answer is None or answer.status is InterruptStatus.EXPIRED:
             return types.ElicitResult(action="cancel")
@@ -207,147 +246,9 @@ def _version() -> str:
 
 def _remote(tool: types.Tool) -> RemoteTool:
     hints = tool.annotations
-    parameters = dict(tool.input_schema)
-    parameters.setdefault("type", "object")
     return RemoteTool(
         name=tool.name,
         description=truncate_middle(tool.description or (hints and hints.title) or tool.name, 4000),
-        parameters=parameters,
+        parameters=tool.input_schema,
         reads_only=bool(hints and hints.read_only_hint),
     )
-
-
-class _WellFormedStream(httpx2.AsyncByteStream):
-    """An event stream whose events are of bounded size, with text that the SDK can read."""
-
-    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
-        self._stream = stream
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        events = WellFormedEvents(stdio.MAX_MESSAGE)
-        try:
-            async for chunk in self._stream:
-                if complete := events.add(chunk):
-                    yield complete
-        except EventTooLarge as error:
-            raise httpx2.StreamError(str(error)) from None
-        if rest := events.rest():
-            yield rest
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
-class _BoundedBody(httpx2.AsyncByteStream):
-    """A body that fails once it is longer than a message may be; with text that the SDK can read."""
-
-    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
-        self._stream = stream
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        body = bytearray()
-        async for chunk in self._stream:
-            body += chunk
-            if len(body) > stdio.MAX_MESSAGE:
-                # Of this class, because the SDK turns such errors into a failed answer to the request.
-                raise httpx2.StreamError(f"the answer is too large (more than {stdio.MAX_MESSAGE // 1_000_000} MB)")
-        with suppress(ValueError):  # another encoding is the SDK's to refuse
-            body = bytearray(well_formed_json(decoded(bytes(body))).encode())
-        yield bytes(body)
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
-async def _bound(response: httpx2.Response) -> None:
-    """Bound the size of a body, or of each event of a stream, and make its text well-formed."""
-    if not isinstance(response.stream, httpx2.AsyncByteStream):
-        return
-    kind = response.headers.get("content-type", "").lower()
-    if not kind.startswith("text/event-stream"):
-        response.stream = _BoundedBody(response.stream)
-    elif response.headers.get("content-encoding", "identity") == "identity":
-        response.stream = _WellFormedStream(response.stream)
-
-
-@asynccontextmanager
-async def _http_streams(config: ServerConfig, trace: stdio.Trace) -> AsyncIterator[TransportStreams]:
-    """Streams to a running server. Failures of the network end them; ``trace`` gets the HTTP status of a refusal."""
-
-    async def record_status(response: httpx2.Response) -> None:
-        if response.request.method == "POST":
-            answer = f"The server answered {response.status_code} {response.reason_phrase}."
-            trace.answered = answer if response.status_code >= 400 else ""
-
-    # No time-out for reading: a subscription can be silent for hours, and calls have their own.
-    timeout, hooks = httpx2.Timeout(CONNECT_TIMEOUT, read=None), [_bound, record_status]
-    async with (
-        httpx2.AsyncClient(headers=dict(config.headers), timeout=timeout, event_hooks={"response": hooks}) as client,
-        streamable_http_client(config.url, http_client=client, max_sse_event_size=stdio.MAX_MESSAGE) as streams,
-    ):
-        yield streams
-
-
-def output_of(result: types.CallToolResult) -> ToolOutput:
-    """A tool's result. Text and structured content are the content; images go beside; other content is only named."""
-    texts: list[str] = []
-    images: list[OutputImage] = []
-    for block in result.content:
-        _add_block(block, texts, images)
-    text = "\n\n".join(texts)
-    content: Any = truncate_middle(text, MAX_TEXT, note=_NOTE)
-    if result.structured_content is not None and not _repeats(text, result.structured_content):
-        content = _with_structure(text, result.structured_content)
-    if content == "" and not images:
-        content = "It failed without a message." if result.is_error else "Done; it returned nothing."
-    return ToolOutput(content=content, images=tuple(images), failed=result.is_error)
-
-
-def _with_structure(text: str, structure: Any) -> Any:
-    dumped = json.dumps(structure, ensure_ascii=False, default=str)
-    if len(dumped) > MAX_TEXT:
-        return truncate_middle(f"{text}\n\n{dumped}" if text else dumped, MAX_TEXT, note=_NOTE)
-    return {"text": truncate_middle(text, MAX_TEXT, note=_NOTE), "structured": structure} if text else structure
-
-
-def _repeats(text: str, structure: Any) -> bool:
-    """Whether a text is the structured content again, which servers send for older clients."""
-    if isinstance(structure, dict) and list(structure) == ["result"]:
-        if structure["result"] == text:
-            return True
-        structure = structure["result"]
-    if len(text) > MAX_TEXT or text[:1] not in ("{", "["):
-        return isinstance(structure, str | int | float | bool) and str(structure) == text
-    try:
-        parsed = load_json(text)
-    except ValueError:
-        return False
-    return bool(parsed == structure or parsed == {"result": structure})
-
-
-def _add_block(block: types.ContentBlock, texts: list[str], images: list[OutputImage]) -> None:
-    match block:
-        case types.TextContent(text=text):
-            texts.append(text)
-        case types.ImageContent(data=data, mime_type=kind):
-            _add_image(data, kind, "image", texts, images)
-        case types.AudioContent(data=data, mime_type=kind):
-            texts.append(f"[audio, {kind}, {len(data) * 3 // 4} bytes: not shown]")
-        case types.EmbeddedResource(resource=types.TextResourceContents() as resource):
-            texts.append(f"[resource {resource.uri}, {resource.mime_type or 'unknown type'}]\n{resource.text}")
-        case types.EmbeddedResource(resource=types.BlobResourceContents() as resource):
-            kind = resource.mime_type or "unknown type"
-            _add_image(resource.blob, kind, f"resource {resource.uri}", texts, images)
-        case types.ResourceLink(uri=uri, name=name):
-            texts.append(f"[resource {name}: {uri}]")
-
-
-def _add_image(data: str, kind: str, name: str, texts: list[str], images: list[OutputImage]) -> None:
-    size = len(data) * 3 // 4  # four characters of base64 are three bytes
-    if kind not in IMAGE_TYPES or size > MAX_IMAGE_BYTES or len(images) >= MAX_IMAGES:
-        texts.append(f"[{name}, {kind}, {size} bytes: not shown]")
-        return
-    try:
-        images.append(OutputImage(media_type=kind, content=base64.b64decode(data, validate=True)))
-    except (binascii.Error, ValueError):
-        texts.append(f"[{name}, {kind}: not valid base64]")

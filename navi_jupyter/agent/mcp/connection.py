@@ -21,7 +21,7 @@ from ...log_setup import get_logger
 from ...ports.agent import tool_call, tool_context
 from ...text import plain_number
 from ..tools.base import ToolOutput, refusal
-from .calls import PendingCall, RemoteTool
+from .calls import LeftOutTool, PendingCall, RemoteTool, SessionLost
 from .config import ServerConfig, redact
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 Status = Literal["configured", "starting", "ready", "failed", "stopped", "disabled"]
 MISSING = 'The MCP client is not installed here: pip install "navi-jupyter[mcp]"'
-Signals = asyncio.Queue[Literal["lost", "changed", "stop"]]
+Signals = asyncio.Queue[Literal["lost", "changed", "session", "stop"]]
+DRAIN_SECONDS = 2.0  # that other calls of a lost session have to be refused, too, and not cut off
+NEW_SESSIONS_APART = 5.0  # seconds between two new sessions that are opened without a delay
 _log = get_logger("mcp")
 
 
@@ -53,6 +55,7 @@ class ServerState:
     message: str | None
     tools: tuple[RemoteTool, ...]
     protocol: str | None
+    notes: tuple[LeftOutTool, ...] = ()  # tools that no run is offered, and those whose results are not checked
 
 
 def installed() -> bool:
@@ -95,6 +98,7 @@ class ServerConnection:
             message=self._message,
             tools=self._tools,
             protocol=None if self._client is None else self._client.protocol,
+            notes=() if self._client is None else self._notes(self._client),
         )
 
     @property
@@ -132,17 +136,30 @@ class ServerConnection:
         return self._client is not None
 
     async def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolOutput:
-        """Call one of its tools for the run of the present task. A cancellation is passed on to the server."""
-        self.ensure_started()
-        if not await self.wait_started(self._timeouts.start) or self._client is None:
-            why = self._message or f"it is {self._status}"
-            return refusal(ToolUnavailable(f"The MCP server {self.config.name} cannot be used now: {why}"))
+        """Call one of its tools for the run of the present task. A cancellation is passed on to the server.
+
+        A server that does not know the session any more has executed nothing: the call is made once more, in a new one.
+        """
+        for _ in range(2):
+            self.ensure_started()
+            if not await self.wait_started(self._timeouts.start) or (client := self._client) is None:
+                why = self._message or f"it is {self._status}"
+                return refusal(ToolUnavailable(f"The MCP server {self.config.name} cannot be used now: {why}"))
+            try:
+                return await self._call(client, tool, arguments)
+            except SessionLost:
+                if self._client is client:
+                    self._settled.clear()  # until the supervisor, which has the signal, has opened a new one
+        refused = f"The MCP server {self.config.name} does not know the session that it has opened itself."
+        return refusal(ToolUnavailable(refused))
+
+    async def _call(self, client: McpClient, tool: str, arguments: Mapping[str, Any]) -> ToolOutput:
         context = tool_context.get()
         pending = PendingCall(
             context, tool_call.get(), self.config.call_timeout, lambda text: redact(text, self.config.keys)
         )
         try:
-            return self._redacted(await self._client.call(tool, arguments, pending))
+            return self._redacted(await client.call(tool, arguments, pending))
         except asyncio.CancelledError:
             context.report_stop("mcp", f"The call of {tool} was cancelled at the MCP server {self.config.name}.")
             raise
@@ -165,6 +182,7 @@ class ServerConnection:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         delay = self._timeouts.first_delay
+        renewed = float("-inf")
         while True:
             await self._wanted.wait()
             if self._stopping.is_set():
@@ -172,9 +190,13 @@ class ServerConnection:
             self._settled.clear()
             self._set_status("starting", None)
             began = loop.time()
-            why, was_ready = await self._run_once()
+            why, was_ready, renew = await self._run_once()
             if self._stopping.is_set():
                 return
+            if renew and loop.time() - renewed >= NEW_SESSIONS_APART:
+                renewed = loop.time()
+                _log.info("mcp_session_renewed", server=self.config.name)
+                continue
             if was_ready and loop.time() - began >= self._timeouts.steady:
                 delay = self._timeouts.first_delay
             if not was_ready:
@@ -188,10 +210,10 @@ class ServerConnection:
                 return
             delay = min(delay * 2, self._timeouts.longest_delay)
 
-    async def _run_once(self) -> tuple[str, bool]:
-        """From a start to the next end of the connection: why it ended, and whether it was ready."""
+    async def _run_once(self) -> tuple[str, bool, bool]:
+        """From a start to the next end of the connection: why it ended, whether it was ready, whether to renew it."""
         client: McpClient | None = None
-        ready = False
+        ready = renew = False
         why = "The connection ended."
         try:
             async with AsyncExitStack() as stack:
@@ -203,9 +225,13 @@ class ServerConnection:
                     self._tools = await client.tools()
                 ready = True
                 self._client = client
-                self._set_status("ready", None)
+                self._set_ready(client)
                 self._settled.set()
-                await self._until_lost(client)
+                renew = await self._until_lost(client)
+                if renew:
+                    self._client = None
+                    self._settled.clear()  # calls wait for the new session
+                    await client.drain(DRAIN_SECONDS)
         except TimeoutError:
             why = f"It did not {'answer' if ready else 'start'} within {plain_number(self._timeouts.start)} s."
         except ImportError as error:
@@ -217,19 +243,39 @@ class ServerConnection:
             self._client = None
             self._tools = ()
         output = client.last_output() if client is not None else ""
-        return redact(f"{why} {output}".strip(), self.config.secrets)[:3000], ready
+        return redact(f"{why} {output}".strip(), self.config.secrets)[:3000], ready, renew
 
-    async def _until_lost(self, client: McpClient) -> None:
-        """List the tools again when they have changed, until the connection is lost or the server is stopped."""
+    async def _until_lost(self, client: McpClient) -> bool:
+        """List the tools again when they have changed, until the connection is lost or the server is stopped.
+
+        True when the server does not know the session any more.
+        """
         while not self._stopping.is_set():
             signals = {await self._signals.get()}
             while not self._signals.empty():  # a burst of changes needs one listing
                 signals.add(self._signals.get_nowait())
             if signals != {"changed"}:
-                return
-            async with asyncio.timeout(self._timeouts.start):
-                self._tools = await client.tools()
-            self._set_status("ready", None)
+                return "session" in signals and not signals & {"lost", "stop"}
+            try:
+                async with asyncio.timeout(self._timeouts.start):
+                    self._tools = await client.tools()
+            except SessionLost:
+                return True
+            self._set_ready(client)
+        return False
+
+    def _set_ready(self, client: McpClient) -> None:
+        """Ready; its event has the tools that were left out."""
+        self._status, self._message = "ready", None
+        notes = [{"tool": note.name, "why": note.why} for note in self._notes(client)]
+        value = {"server": self.config.name, "status": "ready"} | ({"notes": notes} if notes else {})
+        self._emit(Custom(name="navi.mcp", value=value))
+
+    def _notes(self, client: McpClient) -> tuple[LeftOutTool, ...]:
+        secrets = self.config.secrets
+        return tuple(
+            LeftOutTool(name=redact(note.name, secrets), why=redact(note.why, secrets)) for note in client.notes
+        )
 
     def _set_status(self, status: Status, message: str | None) -> None:
         self._status, self._message = status, message

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 import sys
 from collections import deque
@@ -19,14 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import mcp_types as types
 import psutil
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.client._transport import TransportStreams
 from mcp.shared.message import SessionMessage
 
-from ...json_input import decoded, well_formed_json
-from . import process_guard
+from . import messages, process_guard
 from .config import ServerConfig, environment
 
 MAX_MESSAGE = 16 * 1024 * 1024  # Bytes of one message. A longer one is dropped, and the call that it answers fails.
@@ -34,7 +31,6 @@ MAX_MESSAGE = 16 * 1024 * 1024  # Bytes of one message. A longer one is dropped,
 EXIT_GRACE = process_guard.EOF_GRACE + process_guard.TERM_GRACE + 1.0
 Inbox = MemoryObjectSendStream[SessionMessage | Exception]
 _CHUNK = 64 * 1024
-_ID = re.compile(rb'"id"\s*:\s*(\d{1,15}|"[^"\\]{1,100}")')
 
 
 class Trace:
@@ -145,11 +141,11 @@ class Lines:
     def feed(self, chunk: bytes) -> list[SessionMessage | Exception]:
         """The messages that this chunk completes; an exception for each line that is not a message."""
         *ends, rest = chunk.split(b"\n")
-        found = []
+        found: list[SessionMessage | Exception] = []
         for end in ends:
             self._add(end)
-            if self._size and (message := self._finish()) is not None:
-                found.append(message)
+            if self._size:
+                found += self._finish()
         self._add(rest)
         return found
 
@@ -161,32 +157,16 @@ class Lines:
             self._head = self._head or kept[:1000]
             self._parts = [kept[-1000:]]
 
-    def _finish(self) -> SessionMessage | Exception | None:
+    def _finish(self) -> list[SessionMessage | Exception]:
         line = b"".join(self._parts)
         head, size = self._head, self._size
         self._parts, self._size, self._head = [], 0, b""
         if head:
-            return _too_long(head, line, size)
-        if not line.strip():
-            return None
-        try:
-            return SessionMessage(
-                types.jsonrpc_message_adapter.validate_json(well_formed_json(decoded(line)), by_name=False)
-            )
-        except ValueError as error:
-            return error
-
-
-def _too_long(head: bytes, tail: bytes, size: int) -> SessionMessage | Exception:
-    """An error answer to the same request, so that its caller does not wait until the time-out."""
-    found = _ID.search(head) or _ID.search(tail)
-    message = f"the answer is too large ({size // 1_000_000} MB; at most {MAX_MESSAGE // 1_000_000} MB)"
-    if found is None:
-        return ValueError(message)
-    text = found[1].decode()
-    request: int | str = text[1:-1] if text.startswith('"') else int(text)
-    error = types.ErrorData(code=types.INTERNAL_ERROR, message=message)
-    return SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=request, error=error))
+            why = f"the answer is too large ({size // 1_000_000} MB; at most {MAX_MESSAGE // 1_000_000} MB)"
+            failed = messages.unreadable(head, line, why)
+            return [SessionMessage(failed) if failed is not None else ValueError(why)]
+        found = messages.read(line) if line.strip() else []
+        return [one if isinstance(one, Exception) else SessionMessage(one) for one in found]
 
 
 async def _write(stdin: asyncio.StreamWriter, outbox: MemoryObjectReceiveStream[SessionMessage], inbox: Inbox) -> None:

@@ -85,6 +85,7 @@ def _server(state: ServerState) -> wire.McpServerInfo:
         transport=state.config.transport,
         protocol=state.protocol,
         tools=len(state.tools),
+        notes=tuple(wire.McpToolNote(tool=note.name, why=note.why) for note in state.notes),
         file=state.config.file,
     )
 

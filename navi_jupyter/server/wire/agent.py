@@ -73,6 +73,13 @@ class ToolPage(Value):
     next: str | None
 
 
+class McpToolNote(Value):
+    """A tool of an MCP server that runs are not offered, or whose results are not checked."""
+
+    tool: str  # its name at the server
+    why: str
+
+
 class McpServerInfo(Value):
     """A configured MCP server."""
 
@@ -83,7 +90,8 @@ class McpServerInfo(Value):
     why: str | None  # why it cannot be used; null when it can
     transport: Literal["stdio", "http"]
     protocol: str | None  # the version of MCP in use; null when it is not ready
-    tools: int  # how many it has; 0 when it is not ready
+    tools: int  # how many of its tools can be used; 0 when it is not ready
+    notes: tuple[McpToolNote, ...] = ()
     file: str  # where it is configured
 
 
