@@ -1,13 +1,18 @@
-"""Text for people and for models: shortening, plain text from terminal output, counts and lists in words. Pure.
+"""Text for people and for models: shortening, plain text from terminal output, counts and lists in words, fences.
 
-Not responsible for what a caller says about the part that was left out: it gives the note.
+A fence has text of others as data in what a model reads (cells, outputs, names, remembered facts, what an agent noted
+for later): it stands between two lines with a random mark, which it cannot write. That is a help for the model and no
+wall: what a model may do is decided elsewhere (``agent.tools.permissions``), and a prompt with a fence counts as one
+with foreign text. Not responsible for what a caller says about a part that was left out: it gives the note.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 """Media types of images that browsers draw and models look at, the preferred one first."""
@@ -118,3 +123,43 @@ def joined(value: object) -> str:
     if isinstance(value, str):
         return value
     return "".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, bytes) else ""
+
+
+# They are among the unseen characters, and a part of what people write: white space, the joiners of letters and emoji,
+# and the two selectors of how an emoji is drawn.
+_WRITTEN = re.compile(r"[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000\u200c\u200d\ufe0e\ufe0f]")
+_OPENED = re.compile(r"^<<<([\w-]{4,64})$", re.MULTILINE)
+_MOST_OPENED = 100  # lines that open a fence; a text with more was written to have them, and counts as one with a fence
+
+
+def inert(text: str) -> str:
+    """``text`` with U+FFFD for each character that is not seen. Lines stay."""
+    plain = strip_ansi(text).replace("\r\n", "\n").replace("\r", "\n")
+    return _unseen().sub(lambda one: one[0] if _WRITTEN.match(one[0]) else "\ufffd", plain)
+
+
+def inert_line(text: str, limit: int) -> str:
+    """``text`` as a part of a line: each run of white space is one blank, in at most ``limit`` characters."""
+    return truncate(inert(" ".join(strip_ansi(text).split())), limit)
+
+
+def fenced(text: str, mark: str | None = None) -> str:
+    """``text`` between the two lines of a fence. ``mark``: a random word that its writer cannot have known."""
+    word = mark or f"data-{os.urandom(5).hex()}"
+    return f"<<<{word}\n{inert(text)}\n{word}>>>"
+
+
+def has_fence(text: str) -> bool:
+    """Whether a part of the text is fenced."""
+    for count, opened in enumerate(_OPENED.finditer(text)):
+        if count == _MOST_OPENED or text.find(f"\n{opened[1]}>>>", opened.end()) >= 0:
+            return True
+    return False
+
+
+@cache
+def _unseen() -> re.Pattern[str]:
+    # Imported and compiled when it is first needed: a kernel's start pays for nothing that it may not use.
+    from .visible_text import UNSEEN, character_class
+
+    return re.compile(f"[{character_class(UNSEEN)}]")

@@ -43,9 +43,9 @@ class AgentParts:
         found: dict[str, Tool] = {}
         for tools in await asyncio.gather(*(_tools_from(source, context) for source in self.sources)):
             for tool in tools:
-                if offered_by(chain, tool):
-                    found.setdefault(tool.name, tool)
-        return list(found.values())
+                found.setdefault(tool.name, tool)
+        # Chosen after the names are given: a name that a profile does not offer stays that of its tool.
+        return [tool for tool in found.values() if offered_by(chain, tool)]
 
     async def known(self, context: ToolContext | None = None) -> list[ToolNote]:
         """All tools for ``GET tools``, also those that cannot be called, each with the reason.

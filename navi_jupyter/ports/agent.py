@@ -116,6 +116,9 @@ class ToolContext:
     """The names of the profiles that bound the agent, from the session's own to the agent's own; empty outside a run,
     where the session's own counts."""
     leave: tuple[str, ...] = ()  # what a recall's run may do without asking (``Recall.allow``), as of the last look
+    foreign: bool = False
+    """Whether the conversation that the model reads has foreign text in it, as of the last look: what neither the user
+    wrote to Navi nor Navi itself (files, notebooks, outputs, pages, results of other programs)."""
     jupyter: JupyterAccess = NO_JUPYTER
     memory: Memory | None = None
     attachments: Attachments | None = None

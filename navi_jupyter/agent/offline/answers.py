@@ -26,7 +26,7 @@ from ...events import (
 from ...model.base import new_id
 from ...model.sessions import Failure, needed_approval
 from ...ports.agent import ToolContext, Turn, TurnResult, tool_context
-from ...text import truncate
+from ...text import inert, truncate
 from ...timetext.instants import Timed
 from ...timetext.parse import read
 from ...timetext.zones import zone_of_place
@@ -119,7 +119,7 @@ class OfflineRun:
     def _triggered(self, trigger: RecallTrigger) -> _Events:
         """A recall has fired: do what its message asks, else repeat it; with the time when it was due."""
         recall, prompt, now = trigger.recall, self._turn.prompt, self._turn.now
-        message = recall.message if recall and recall.message in prompt else prompt
+        message = recall.message if recall and inert(recall.message) in prompt else prompt  # it may be in a fence
         intent = understand(message)
         if intent.kind not in _NO_REQUEST:
             self._lead = replies.requested_by_recall(message, trigger, self._zone, now)

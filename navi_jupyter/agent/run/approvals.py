@@ -20,7 +20,7 @@ from ...model.sessions import OriginKind, Session
 from ...ports.agent import Ask, ToolContext
 from ...text import approval_words
 from ..profiles.definitions import Profile
-from ..tools.base import Tool, matches
+from ..tools.base import BUILTIN, Tool, matches
 from ..tools.call_details import CallDescription
 from ..tools.permissions import Chain, ToolPermissions, Verdict
 
@@ -54,6 +54,7 @@ class Allowances:
         self.joined = False
         """Whether a prompt of another origin has joined the run: what a recall may do without asking is not meant for
         what the user wishes besides."""
+        self.foreign = False  # whether the conversation has foreign text in it (``ToolContext.foreign``)
         self._changed = asyncio.Event()
 
     def add(self, name: str) -> None:
@@ -128,6 +129,11 @@ class ApprovalGate:
             profiles[session.profile] = self._profile_of(session.profile)
         return self._allowances.bounding(self._chain)
 
+    def note_call(self, tool: Tool) -> None:
+        """A call is made: the agent reads its result."""
+        if not (tool.own and tool.source == BUILTIN):
+            self._allowances.foreign = True
+
     async def objection(self, tool: Tool, args: Mapping[str, Any]) -> str | None:
         """Why a backend that cannot ask the user may not make the call; None when it may."""
         verdict = await self.decide(tool, args)
@@ -156,7 +162,8 @@ class ApprovalGate:
         if by_recall and context.origin.recall_id is not None:
             leave = await context.recalls.leave_of(context.origin.recall_id)
         allowed = (tool.name,) if allowances.allows(tool, session) else ()
-        return replace(context, session=context.session.but(allowed_tools=allowed), leave=leave)
+        session_now = context.session.but(allowed_tools=allowed)
+        return replace(context, session=session_now, leave=leave, foreign=allowances.foreign)
 
     async def ask(
         self,

@@ -15,7 +15,7 @@ from ...errors import NaviError, RunFailed
 from ...json_input import well_formed
 from ...model.attachments import Attachment
 from ...ports.agent import ToolContext
-from ...text import IMAGE_TYPES
+from ...text import IMAGE_TYPES, fenced, inert_line
 from ..tools.result_text import cut
 
 UNSUPPORTED = "attachment_unsupported"
@@ -65,9 +65,10 @@ async def prompt_content(
             decoded = well_formed(raw[: 4 * _TEXT_LIMIT].decode(errors="replace"))
             file_text = cut(decoded, limit=max(min(_TEXT_LIMIT, room), 500))
             room -= len(file_text)
-            parts.append(f'<file name="{one.name}" type="{one.media_type}">\n{file_text}\n</file>')
+            name = inert_line(one.name, 200).replace('"', "'")
+            parts.append(f'<file name="{name}" type="{one.media_type}">\n{fenced(file_text)}\n</file>')
         else:
-            parts += [f"[{one.name}, {one.media_type}:]", BinaryContent(raw, media_type=one.media_type)]
+            parts += [f"[{_named(one)}:]", BinaryContent(raw, media_type=one.media_type)]
     return parts
 
 
@@ -88,7 +89,11 @@ def is_text(attachment: Attachment) -> bool:
 
 def attachment_note(name: str, media_type: str) -> str:
     """What later turns have in the place of an attachment."""
-    return f"[attached here: {name} ({media_type}); its content is not repeated]"
+    return f"[attached here: {inert_line(name, 200)} ({inert_line(media_type, 100)}); its content is not repeated]"
+
+
+def _named(one: Attachment) -> str:
+    return f"{inert_line(one.name, 200)}, {inert_line(one.media_type, 100)}"
 
 
 def _check(one: Attachment, model: Model) -> None:

@@ -60,6 +60,7 @@ class PausedRun:
     profiles: Sequence[str] = ()  # those that the session has had since the run began, which bound it on
     session_allowed: Sequence[str] | None = None  # what was allowed in the session when it began; None: not stored
     joined: bool = False  # whether a prompt of another origin has joined the run
+    foreign: bool = False  # whether its conversation has foreign text in it
 
 
 def dump(messages: Sequence[ModelMessage], summaries: Sequence[Mapping[str, str]] = ()) -> bytes:
@@ -108,6 +109,7 @@ def dump_paused(paused: PausedRun) -> bytes:
         "profiles": list(paused.profiles),
         "session_allowed": None if paused.session_allowed is None else list(paused.session_allowed),
         "joined": paused.joined,
+        "foreign": paused.foreign,
     }
     return _json(paused.messages, f',"paused":{json.dumps(state)}')
 
@@ -129,6 +131,7 @@ def load_paused(stored: bytes) -> PausedRun:
             profiles=tuple(state.get("profiles", ())),
             session_allowed=None if (given := state.get("session_allowed")) is None else tuple(given),
             joined=bool(state.get("joined")),
+            foreign=bool(state.get("foreign", True)),
         )
     except (ValueError, KeyError, TypeError) as error:
         log.warning("pause_unreadable", error=type(error).__name__)

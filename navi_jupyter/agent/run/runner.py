@@ -27,6 +27,7 @@ from .approvals import Allowances, ApprovalGate, rejected_call
 from .budgets import Budget, UsageMeter
 from .conversation import PausedRun
 from .event_translation import Translator
+from .foreign_text import has_foreign_text
 from .graph import AgentResult, AgentTask, run_task
 from .subagents import RunScope, Subagents, bound, most_requests, tools_for
 from .summarizer import Summaries
@@ -114,6 +115,7 @@ async def _scope(
     allowed = turn.session.allowed_tools if paused.session_allowed is None else paused.session_allowed
     allowances = Allowances(chain, allowed)
     allowances.joined = paused.joined
+    allowances.foreign = paused.foreign or await has_foreign_text(turn)
     for name in paused.allowed:
         allowances.add(name)
     return RunScope(
@@ -176,6 +178,7 @@ async def _turn_result(
         profiles=tuple(allowances.profiles),
         session_allowed=allowances.allowed,
         joined=allowances.joined,
+        foreign=allowances.foreign,
     )
     # Described last, when the other calls of the same answer have done what they do.
     asks = [

@@ -34,6 +34,7 @@ from .approvals import Allowances, ApprovalGate
 from .budgets import Budget, UsageMeter
 from .context_window import ContextWindowModel
 from .event_translation import Translator
+from .foreign_text import is_foreign_prompt
 from .graph import AgentResult, AgentTask, run_task
 from .summarizer import Summaries
 from .token_estimates import DEFAULT_WINDOW, tokens_of
@@ -72,6 +73,8 @@ class RunScope:
         """A prompt has joined the run. One of another origin ends what the run's recall may do without asking."""
         if prompt.origin != self.turn.origin:
             self.allowances.joined = True
+        if is_foreign_prompt(prompt.text, prompt.attachments):
+            self.allowances.foreign = True
 
     async def model(self, name: str) -> Model:
         """A model by its string, which sends only what it can read. Raises RunFailed."""

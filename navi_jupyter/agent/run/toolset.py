@@ -103,6 +103,7 @@ class AgentToolset(AbstractToolset[None]):
         found = self._tools[name]
         args, note = await self._approved_args(found, tool_args, call_id, answered=ctx.tool_call_approved)
         await self._check_unchanged(found, args, call_id)
+        self._gate.note_call(found)
         return self._tool_return(await self._output(found, args, call_id), note)
 
     async def _approved_args(

@@ -44,6 +44,7 @@ NaviError, such as ToolDenied, for a call that is not to be made at all."""
 
 Describes = Callable[[Mapping[str, Any], ToolContext], Awaitable[CallDescription]]
 """From the arguments of a call, as the model gave them, to what it would do. Raises NaviError where it would fail."""
+BUILTIN = "builtin"  # the source of the tools that come with Navi
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,9 +58,11 @@ class Tool:
     # Takes the arguments as the model gave them, validates them, and reports a mistake in them as a failed output. When
     # it is cancelled, it ends its work (a kernel's cell, an MCP request) before it raises CancelledError.
     call: Callable[[Mapping[str, Any]], Awaitable[ToolOutput]]
-    source: str = "builtin"  # `builtin`, `package:<distribution>`, `kernel`, `mcp:<server>`
+    source: str = BUILTIN  # or `package:<distribution>`, `kernel`, `mcp:<server>`
     asks: Question | None = None  # what a call of it asks the user first, whatever permits it
     describes: Describes | None = None  # what the user sees of a call; None: its arguments
+    # Of a built-in tool: its results hold only what Navi itself knows or has made, no text of files, outputs or pages.
+    own: bool = False
 
 
 # What changes nothing outside Navi. `OUTSIDE` is not among them: it stands for what is not known.
@@ -180,9 +183,10 @@ def tool(
     effect: Effect,
     *,
     name: str | None = None,
-    source: str = "builtin",
+    source: str = BUILTIN,
     asks: Question | None = None,
     describes: Describes | None = None,
+    own: bool = False,
 ) -> Tool:
     """``function`` as a tool: its signature is the schema, its docstring the description, its result the content.
 
@@ -213,4 +217,5 @@ def tool(
         source=source,
         asks=asks,
         describes=describes,
+        own=own,
     )

@@ -52,6 +52,7 @@ async def _describe(args: Mapping[str, Any], context: ToolContext) -> CallDescri
     return CallDescription(details=(*details, *argument_parts(args, ("task", "profile"))))
 
 
-# It only reads: the calls of a subagent's own tools are approved one by one when it makes them.
-DELEGATE = tool(delegate, Effect.READ, describes=_describe)
+# It only reads: the calls of a subagent's own tools are approved one by one when it makes them. What the subagent has
+# read counts for the run by those calls, too.
+DELEGATE = tool(delegate, Effect.READ, describes=_describe, own=True)
 TOOLS = (DELEGATE,)

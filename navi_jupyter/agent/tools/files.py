@@ -149,5 +149,5 @@ TOOLS = (
     tool(list_files, Effect.READ),
     tool(read_file, Effect.READ),
     tool(search_files, Effect.READ),
-    tool(write_file, Effect.WRITE, describes=_describe_write),
+    tool(write_file, Effect.WRITE, describes=_describe_write, own=True),
 )

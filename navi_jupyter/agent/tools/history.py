@@ -15,8 +15,10 @@ from ...model.attachments import Fact
 from ...model.runs import Effect
 from ...model.sessions import OriginKind
 from ...ports.agent import Memory, ToolContext, Unrun, tool_context
+from ...text import truncate
 from ...timetext.days import read_past
 from ...timetext.format import say_time
+from ...visible_text import marked_line
 from ..history_summary import SummarizedTurn, since_last_here, summarize_history
 from .base import available, tool
 from .call_details import CallDescription, argument_parts, text_part
@@ -157,9 +159,25 @@ async def _describe_forget(args: Mapping[str, Any], context: ToolContext) -> Cal
     return CallDescription(details=tuple(details))
 
 
-TOOLS = (tool(session_history, Effect.READ), tool(current_time, Effect.READ))
+async def _asks_to_remember(args: Mapping[str, Any], context: ToolContext) -> str | None:
+    """What remembering asks where a text may have asked for it that neither the user nor Navi wrote: a fact is read by
+    all later conversations, and would carry the wish of that text into each of them."""
+    text = args.get("text")
+    if not context.foreign or not isinstance(text, str) or not text.strip():
+        return None
+    fact = truncate(marked_line(text), _SHOWN)
+    return (
+        f"May Navi remember “{fact}” for all later conversations? It has read text here that is not yours, such as "
+        "files, outputs or pages."
+    )
+
+
+_SHOWN = 4_000  # characters of a fact in a question; longer facts are refused
+
+# What earlier runs answered may quote what they read: the history is not Navi's own text.
+TOOLS = (tool(session_history, Effect.READ), tool(current_time, Effect.READ, own=True))
 MEMORY_TOOLS = (
-    tool(remember, Effect.NOTE, describes=_describe_remember),
-    tool(search_memory, Effect.READ),
-    tool(forget, Effect.NOTE, describes=_describe_forget),
+    tool(remember, Effect.NOTE, asks=_asks_to_remember, describes=_describe_remember, own=True),
+    tool(search_memory, Effect.READ, own=True),
+    tool(forget, Effect.NOTE, describes=_describe_forget, own=True),
 )

@@ -323,7 +323,7 @@ def _of_cell(notebook: Notebook, cell: Cell, *details: CallDetail) -> CallDescri
 
 TOOLS = (
     tool(read_notebook, Effect.READ),
-    tool(insert_cell, Effect.WRITE, describes=_describe_insert),
+    tool(insert_cell, Effect.WRITE, describes=_describe_insert, own=True),
     tool(edit_cell, Effect.WRITE, describes=_describe_edit),
     tool(delete_cell, Effect.WRITE, describes=_describe_delete),
     tool(run_cell, Effect.RUN, describes=_describe_run),

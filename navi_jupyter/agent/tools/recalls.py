@@ -386,12 +386,14 @@ async def _describe_named(args: Mapping[str, Any], context: ToolContext) -> Call
 
 
 TOOLS = (
-    tool(create_recall, Effect.NOTE, asks=_asks_for_new, describes=describe_new),
-    tool(list_recalls, Effect.READ),
-    tool(change_recall, Effect.NOTE, asks=_asks_for_change, describes=_describe_change),
-    tool(pause_recall, Effect.NOTE, describes=_describe_named),
-    tool(resume_recall, Effect.NOTE, asks=_asks_to_resume, describes=_describe_named),
-    tool(cancel_recall, Effect.NOTE, describes=_describe_named),
+    tool(create_recall, Effect.NOTE, asks=_asks_for_new, describes=describe_new, own=True),
+    tool(list_recalls, Effect.READ, own=True),
+    tool(change_recall, Effect.NOTE, asks=_asks_for_change, describes=_describe_change, own=True),
+    tool(pause_recall, Effect.NOTE, describes=_describe_named, own=True),
+    tool(resume_recall, Effect.NOTE, asks=_asks_to_resume, describes=_describe_named, own=True),
+    tool(cancel_recall, Effect.NOTE, describes=_describe_named, own=True),
 )
 # It is code that the kernel executes again and again: it needs a kernel, and asks as running code does.
-CONDITION_TOOLS = (tool(recall_when_true, Effect.RUN, asks=_asks_for_condition, describes=describe_condition),)
+CONDITION_TOOLS = (
+    tool(recall_when_true, Effect.RUN, asks=_asks_for_condition, describes=describe_condition, own=True),
+)
