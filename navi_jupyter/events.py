@@ -20,6 +20,9 @@ from .clock import timestamp
 from .json_input import well_formed_json, well_formed_value
 from .model.sessions import Origin, Session
 
+MAX_DELTA = 64 * 1024
+"""Characters of one piece of text in a log: a frame that every client and proxy takes."""
+
 
 class Event(BaseModel):
     """Base of all event bodies: frozen; camelCase on the wire; fields without value left out."""

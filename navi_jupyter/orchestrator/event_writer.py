@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from ..errors import NaviError
-from ..events import ActivityDelta, Draft, Event, ReasoningMessageContent, TextMessageContent, ToolCallArgs
+from ..events import MAX_DELTA, ActivityDelta, Draft, Event, ReasoningMessageContent, TextMessageContent, ToolCallArgs
 from ..log_setup import get_logger
 from ..ports.store import SessionStore
 from ..ports.transactions import SessionTx
@@ -184,9 +184,10 @@ def merge_deltas(events: Sequence[Event]) -> list[Event]:
     """Consecutive text, reasoning or argument deltas of one message become one."""
     merged: list[Event] = []
     parts: list[str] = []
+    size = 0
     for event in events:
         last = merged[-1] if merged else None
-        if last is not None and _continues(last, event):
+        if last is not None and _continues(last, event) and (size := size + len(_delta(event))) <= MAX_DELTA:
             parts.append(_delta(event))
             continue
         if isinstance(event, ActivityDelta) and isinstance(last, ActivityDelta) and _same(last, event):
@@ -195,6 +196,7 @@ def merge_deltas(events: Sequence[Event]) -> list[Event]:
         _settle(merged, parts)
         merged.append(event)
         parts = [_delta(event)] if isinstance(event, _DELTAS) else []
+        size = len(parts[0]) if parts else 0
     _settle(merged, parts)
     return merged
 

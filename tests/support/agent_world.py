@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from navi_jupyter.agent.registry import AgentParts, default_parts
 from navi_jupyter.agent.tools.base import Tool
 from navi_jupyter.clock import now
-from navi_jupyter.errors import AttachmentNotFound, InvalidRequest, RecallNotFound, RecallOver
+from navi_jupyter.errors import AttachmentNotFound, InvalidRequest, RecallNotFound, RecallOver, RunFailed
 from navi_jupyter.events import Event
 from navi_jupyter.model.attachments import Attachment
 from navi_jupyter.model.base import new_id
@@ -325,6 +325,18 @@ class Bench:
             raise
         outcome.check(whole=True)
         return outcome
+
+    async def run_to_failure(self, prompt: str, **how: object) -> str:
+        """A turn that fails; its code."""
+        try:
+            outcome = Outcome()
+            async for item in self.events(prompt, **how):
+                outcome.add(item)
+        except RunFailed as error:
+            return error.run_code
+        assert outcome.result is not None
+        assert outcome.result.failure is not None
+        return outcome.result.failure.code
 
 
 class Outcome:

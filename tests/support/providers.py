@@ -32,6 +32,13 @@ class Call:
     name: str
     args: dict[str, Any]
     id: str = "call_1"
+    raw: str = ""
+    """The text of the arguments, in place of ``args``: need not be JSON."""
+
+    @property
+    def text(self) -> str:
+        """The arguments as the model writes them."""
+        return self.raw or json.dumps(self.args)
 
 
 class Reply:
@@ -55,12 +62,15 @@ class Reply:
         usage: tuple[int, int] = (11, 7),
         filtered: bool = False,
         full: bool = False,
+        raw_event: str = "",
         refusal: str = "",
         gives_up: dict[str, Any] | None = None,
     ) -> None:
         self.text = text
         self.filtered = filtered
         """The provider's filter ends the answer."""
+        self.raw_event = raw_event
+        """The data of an event, sent as it is after the text."""
         self.full = full
         """The answer ends because it has reached the most that the model writes at once."""
         self.refusal = refusal
@@ -245,6 +255,8 @@ class _Protocol(RequestHandler):
             self.write(self.sorry(reply.gives_up))
             await self.finish()
             return
+        if reply.raw_event:
+            self.write(f"data: {reply.raw_event}\n\n")
         if reply.malformed:
             self.write(self.garbage())
             await self.flush()
@@ -306,7 +318,7 @@ class _OpenAI(_Protocol):
         for index, call in enumerate(reply.calls):
             head = {"index": index, "id": call.id, "type": "function", "function": {"name": call.name, "arguments": ""}}
             yield self._chunk({"tool_calls": [head]})
-            args = json.dumps(call.args)
+            args = call.text
             for piece in (args[: len(args) // 2], args[len(args) // 2 :]):
                 yield self._chunk({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})
 
@@ -374,7 +386,7 @@ class _Anthropic(_Protocol):
         for call in reply.calls:
             block = {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
             yield self._frame("content_block_start", index=index, content_block=block)
-            args = json.dumps(call.args)
+            args = call.text
             for piece in (args[: len(args) // 2], args[len(args) // 2 :]):
                 yield self._frame(
                     "content_block_delta", index=index, delta={"type": "input_json_delta", "partial_json": piece}
@@ -457,7 +469,7 @@ class _Responses(_Protocol):
                 "status": "in_progress",
             }  # fmt: skip
             yield self._frame("response.output_item.added", output_index=index, item=item)
-            args = json.dumps(call.args)
+            args = call.text
             for piece in (args[: len(args) // 2], args[len(args) // 2 :]):
                 yield self._frame(
                     "response.function_call_arguments.delta", item_id=ident, output_index=index, delta=piece

@@ -30,6 +30,7 @@ from pydantic_ai.messages import (
 )
 
 from ...events import (
+    MAX_DELTA,
     Event,
     ReasoningEnd,
     ReasoningMessageContent,
@@ -48,6 +49,11 @@ from ...json_input import JsonPieces, well_formed, well_formed_json
 from ...model.base import new_id
 
 
+def _pieces(text: str) -> Iterator[str]:
+    """The text in pieces that an event may have; none for an empty one."""
+    return (text[at : at + MAX_DELTA] for at in range(0, len(text), MAX_DELTA))
+
+
 @dataclass(slots=True)
 class _Text:
     """An assistant's message. Opened by its first character: some models send empty parts before a tool call."""
@@ -59,8 +65,8 @@ class _Text:
         if text and not self.open:
             self.open = True
             yield TextMessageStart(message_id=self.id, role="assistant")
-        if text:
-            yield TextMessageContent(message_id=self.id, delta=well_formed(text))
+        for piece in _pieces(well_formed(text)):
+            yield TextMessageContent(message_id=self.id, delta=piece)
 
     def end(self) -> Iterator[Event]:
         if self.open:
@@ -80,8 +86,8 @@ class _Reasoning:
             self.open = True
             yield ReasoningStart(message_id=self.id)
             yield ReasoningMessageStart(message_id=self.id)
-        if text:
-            yield ReasoningMessageContent(message_id=self.id, delta=well_formed(text))
+        for piece in _pieces(well_formed(text)):
+            yield ReasoningMessageContent(message_id=self.id, delta=piece)
 
     def end(self) -> Iterator[Event]:
         if self.open:
@@ -108,8 +114,7 @@ class _Call:
     def add(self, args: str | dict[str, Any] | None) -> Iterator[Event]:
         if isinstance(args, str) and args:
             self.sent = True
-            if known := self.pieces.add(args):
-                yield ToolCallArgs(tool_call_id=self.id, delta=known)
+            yield from self._args(self.pieces.add(args))
 
     def end(self, args: str | dict[str, Any] | None = None) -> Iterator[Event]:
         if not self.open:
@@ -117,10 +122,14 @@ class _Call:
         self.open = False
         if not self.sent:
             text = args if isinstance(args, str) else json.dumps(args or {}, ensure_ascii=False, default=str)
-            yield ToolCallArgs(tool_call_id=self.id, delta=well_formed_json(text) or "{}")
-        elif rest := self.pieces.rest():
-            yield ToolCallArgs(tool_call_id=self.id, delta=rest)
+            yield from self._args(well_formed_json(text) or "{}")
+        else:
+            yield from self._args(self.pieces.rest())
         yield ToolCallEnd(tool_call_id=self.id)
+
+    def _args(self, text: str) -> Iterator[Event]:
+        for piece in _pieces(text):
+            yield ToolCallArgs(tool_call_id=self.id, delta=piece)
 
 
 class Translator:

@@ -30,11 +30,12 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RunUsage, UsageLimits
 
 from ...errors import RunFailed
-from ...events import Event
+from ...events import Event, ReasoningMessageContent, TextMessageContent, ToolCallArgs
+from ...json_input import well_formed
 from ...model.sessions import AnswerNotice, Failure
 from ...ports.agent import SteeredPrompt, ToolContext
 from ...ports.stop import stop_reached
-from ...text import plural
+from ...text import plural, truncate_middle
 from ..providers.errors import run_failure
 from ..providers.pricing import usage_of
 from . import attachments
@@ -47,6 +48,10 @@ Prompt = str | list[UserContent]
 
 # Seconds without a byte from the provider until a request is given up. Reasoning models are silent for long.
 _REQUEST_TIMEOUT = 300.0
+MAX_ANSWER, MAX_RUN = 4 * 2**20, 16 * 2**20
+"""Characters (of text, reasoning and arguments of calls) in one response, and in all of a run. The longest that models
+write are some 500,000; a server that never ends its stream would fill memory and database."""
+_KEPT = 40_000  # characters of a response that was too long which the model reads in later turns
 # The model is asked again when its output cannot be parsed; with plain text as output that happens rarely.
 _OUTPUT_RETRIES = 3
 # Words by which a provider's refusal is taken to be about an attached file: there is no code for it.
@@ -127,6 +132,10 @@ async def run_task(task: AgentTask) -> AgentResult:
             return await _GraphRun(task, run).result()
     except (AgentRunError, UserError) as error:
         raise _failure_of(error, task) from error
+    except RecursionError:
+        # Of the provider's package, which reads JSON of any depth; its traceback has a thousand frames.
+        message = f"{task.model_name}: the provider's answer is nested too deeply to be read. Try again."
+        raise RunFailed(message, run_code="provider_error") from None
 
 
 def _failure_of(error: Exception, task: AgentTask) -> RunFailed:
@@ -145,6 +154,10 @@ def _has_files(prompt: Prompt | None) -> bool:
     return isinstance(prompt, list) and any(isinstance(one, BinaryContent) for one in prompt)
 
 
+class _AnswerTooLong(Exception):
+    """The model has written more than an answer, or all answers of a run, may have."""
+
+
 @dataclass(slots=True)
 class _GraphRun:
     task: AgentTask
@@ -152,12 +165,17 @@ class _GraphRun:
     unsent: ModelRequest | None = None  # the request that is to be sent next; not among the run's messages until it is
     # Steering prompts that were taken and have not reached the model.
     undelivered: list[UserPromptPart] = field(default_factory=list)
+    answer_size: int = 0  # characters that the model has written in the present response
+    run_size: int = 0  # and in the run
+    cut: ModelResponse | None = None  # what is kept of a response that was too long
 
     async def result(self) -> AgentResult:
         try:
             failure = await self._steps()
         except UsageLimitExceeded:
             failure = _out_of_requests(self.task.max_requests)
+        except _AnswerTooLong:
+            failure = _too_long(whole_run=self.answer_size <= MAX_ANSWER)
         output = self.run.result.output if self.run.result is not None else None
         messages = self._messages()
         return AgentResult(
@@ -193,6 +211,7 @@ class _GraphRun:
         self.task.context.require_lease()
         stream = None
         complete = False
+        self.answer_size = 0
         try:
             async with node.stream(self.run.ctx) as stream:
                 self.unsent = None
@@ -200,6 +219,9 @@ class _GraphRun:
                     self._emit(event)
             complete = True
             self.undelivered.clear()
+        except _AnswerTooLong:
+            self.cut = None if stream is None else _beginning_of(stream.response)
+            raise
         except asyncio.CancelledError:
             context = self.task.context
             if context.stop.stopping:
@@ -230,6 +252,11 @@ class _GraphRun:
 
     def _emit(self, stream_event: object) -> None:
         for event in self.task.translator.translate(stream_event):
+            if isinstance(event, TextMessageContent | ReasoningMessageContent | ToolCallArgs):
+                self.answer_size += len(event.delta)
+                self.run_size += len(event.delta)
+                if self.answer_size > MAX_ANSWER or self.run_size > MAX_RUN:
+                    raise _AnswerTooLong
             self.task.emit(event)
 
     def _messages(self) -> list[ModelMessage]:
@@ -237,6 +264,9 @@ class _GraphRun:
         messages = list(self.run.new_messages())
         if self.unsent is not None and all(message is not self.unsent for message in messages):
             messages.append(self.unsent)
+        if self.cut is not None:
+            # pydantic-ai may have kept the beginning of the response, at its whole length.
+            messages = [*messages[:-1], self.cut] if isinstance(messages[-1], ModelResponse) else [*messages, self.cut]
         if self.undelivered:
             messages.append(ModelRequest(parts=list(self.undelivered)))
         return messages
@@ -271,6 +301,21 @@ def _notice_of(messages: Sequence[ModelMessage]) -> AnswerNotice | None:
                 code="answer_empty",
                 message=f"The model ended without an answer.{more} Ask again, or switch to another model.",
             )
+
+
+def _beginning_of(response: ModelResponse) -> ModelResponse:
+    """What later turns read of a response that was too long: its text, shortened. Its calls were not made."""
+    text = "".join(part.content for part in response.parts if isinstance(part, TextPart))
+    note = "(This answer ended here: it was too long.)"
+    return ModelResponse(parts=[TextPart(content=well_formed(f"{truncate_middle(text, _KEPT)}\n\n{note}".strip()))])
+
+
+def _too_long(*, whole_run: bool) -> Failure:
+    most = f"{MAX_RUN // 2**20} MB in one run" if whole_run else f"{MAX_ANSWER // 2**20} MB in one answer"
+    return Failure(
+        code="answer_too_long",
+        message=f"Stopped: the model wrote more than {most}. What was shown is kept; ask for less at once.",
+    )
 
 
 def _out_of_requests(limit: int) -> Failure:
