@@ -1,4 +1,4 @@
-"""The ``navi`` command: ``demo``, ``doctor``, ``serve``.
+"""The ``navi`` command: ``demo``, ``doctor``, ``serve``, ``backup``, ``restore``.
 
 Each subcommand's module is imported when it is called, so that ``navi --help`` is quick.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from .. import __version__
 
@@ -23,6 +24,13 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--json", action="store_true", help="one JSON object per line")
     doctor = commands.add_parser("doctor", help="check this installation, and show how to repair what is wrong")
     doctor.add_argument("--json", action="store_true", help="one JSON object per line")
+    backup = commands.add_parser("backup", help="the database and its attachments as one file, while servers run")
+    backup.add_argument("file", type=Path, help="the file to write; one that exists is not replaced")
+    backup.add_argument("--force", action="store_true", help="replace the file if it exists")
+    restore = commands.add_parser("restore", help="put a backup in the place of the database; no server may use it")
+    restore.add_argument("file", type=Path, help="a file that `navi backup` has written")
+    for each in (backup, restore):
+        each.add_argument("--database", metavar="URL", help="another database than the configured one: a path or URL")
     serve = commands.add_parser(
         "serve", help="a Jupyter server with Navi alone, as `jupyter navi`; takes its options", add_help=False
     )
@@ -36,7 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if words[:1] == ["serve"]:  # all that follows belongs to the server, also what begins with a dash
         sys.exit(_serve(words[1:]))
     given = parser().parse_args(words)
-    sys.exit(_demo(given.json) if given.command == "demo" else _doctor(given.json))
+    match given.command:
+        case "demo":
+            sys.exit(_demo(given.json))
+        case "doctor":
+            sys.exit(_doctor(given.json))
+        case _:
+            sys.exit(_archive(given))
 
 
 def _demo(as_json: bool) -> int:
@@ -49,6 +63,21 @@ def _doctor(as_json: bool) -> int:
     from .doctor import doctor  # late: as above
 
     return doctor(as_json=as_json)
+
+
+def _archive(given: argparse.Namespace) -> int:
+    from ..store.location import database_path  # late: as above
+    from .backup import back_up, reported
+    from .doctor import configured_database
+    from .restoration import restore
+
+    def work() -> str:
+        path = configured_database()[0] if given.database is None else database_path(given.database).absolute()
+        if given.command == "backup":
+            return back_up(path, given.file, force=given.force)
+        return restore(given.file, path)
+
+    return reported(work)
 
 
 def _serve(arguments: list[str]) -> int:

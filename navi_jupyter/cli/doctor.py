@@ -136,10 +136,10 @@ MOVE = "set NAVI_DATABASE_URL (or c.NaviExtension.database_url) to sqlite:////<a
 
 def database() -> Iterator[Finding]:
     """The database that a server started here would use."""
-    # Late: as in _configured.
+    # Late: as in configured_database.
     from ..store.location import check_place
 
-    path, single_process = _configured()
+    path, single_process = configured_database()
     try:
         check_place(path)
     except NaviError as problem:
@@ -152,7 +152,7 @@ def database() -> Iterator[Finding]:
     yield _folder(path, single_process=single_process)
 
 
-def _configured() -> tuple[Path, bool]:
+def configured_database() -> tuple[Path, bool]:
     """The path of the database, and whether one process alone uses it."""
     # Late: the server's modules are the heavy ones, and other checks do not need them.
     from jupyter_server.serverapp import ServerApp

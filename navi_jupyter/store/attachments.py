@@ -24,6 +24,7 @@ from ..errors import AttachmentNotFound, AttachmentRefused, LimitReached, StoreE
 from ..log_setup import get_logger
 from ..model.attachments import Attachment
 from ..model.base import new_id
+from .location import attachments_folder
 from .rows import from_micros, to_micros
 from .sqlite import SqliteStore, Transaction
 
@@ -36,7 +37,7 @@ _STRAY_AFTER = timedelta(hours=1)  # how long a file stays that has no row: its 
 class AttachmentStore:
     def __init__(self, store: SqliteStore, *, max_bytes: int = 20 * 2**20, max_bytes_per_user: int = 2**30) -> None:
         self._store = store
-        self._folder = store.path.parent / f"{store.path.stem}-attachments"
+        self._folder = attachments_folder(store.path)
         self.max_bytes = max_bytes
         self._max_bytes_per_user = max_bytes_per_user
 

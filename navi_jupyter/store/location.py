@@ -80,6 +80,11 @@ def database_path(url: str) -> Path:
         raise StoreError(f"{_LIKE}; {error}") from None
 
 
+def attachments_folder(path: Path) -> Path:
+    """Where the attachments of the database ``path`` are."""
+    return path.parent / f"{path.stem}-attachments"
+
+
 def _shown(scheme: str) -> str:
     return scheme[:20]
 
