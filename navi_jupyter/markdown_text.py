@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from .formulas import formula_at
+
 _FENCE = re.compile(r"(`{3,}|~{3,})([^`]*)")
 _TAG = re.compile(r"<(?=[A-Za-z/!?])(?!(?:https?:|mailto:)[^<>\s]*>)")
 _SCHEME = re.compile(r"(javascript|vbscript|data)(?=[\s\\]*:)", re.IGNORECASE)  # a backslash may stand before the colon
@@ -39,6 +41,52 @@ def defused(text: str) -> str:
 def _defused_line(line: str) -> str:
     line = _TAG.sub("<" + _BREAK, line).replace("![", "!" + _BREAK + "[")
     return _ENTITY.sub("&" + _BREAK, _SCHEME.sub(rf"\1{_BREAK}", line))
+
+
+def with_plain_dollars(text: str) -> str:
+    """Markdown for a notebook's cell, in which formulas are those of ``formulas`` and other dollars are no marks.
+
+    In Jupyter ``\\$148 to \\$19`` is typeset: MathJax sees the page, where the backslashes are gone. A dollar in an
+    element of its own is none of its marks, and a reader of Markdown that looks for formulas first sees no dollar.
+    """
+    written: list[str] = []
+    prose: list[str] = []  # lines since the last code: a formula may have several
+    fence = ""
+    for line in text.split("\n"):
+        if fence:
+            mark = _FENCE_ENDS.match(line)
+            fence = "" if mark and mark[1].startswith(fence) else fence
+        elif mark := _FENCE_OPENS.match(line):
+            fence = mark[1] or mark[2]
+        else:
+            prose.append(line)
+            continue
+        if prose:
+            written.append(_plain_dollars("\n".join(prose)))
+            prose.clear()
+        written.append(line)
+    return "\n".join([*written, *([_plain_dollars("\n".join(prose))] if prose else [])])
+
+
+_SPAN_OR_MARK = re.compile(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)|\\[\\`$]|\$\$?|\\[(\[]")
+
+
+def _plain_dollars(prose: str) -> str:
+    written, at = [], 0
+    while found := _SPAN_OR_MARK.search(prose, at):
+        written.append(prose[at : found.start()])
+        at = found.end()
+        if found[0][0] == "`" or found[0] in ("\\\\", "\\`"):
+            written.append(found[0])
+        elif found[0] != "\\$" and (formula := formula_at(prose, found.start())) is not None:
+            mark = "$$" if formula.is_display else "$"
+            written.append(f"{mark}{formula.tex}{mark}")
+            at = formula.end
+        elif "$" in found[0]:
+            written.append("<span>&#36;</span>" * found[0].count("$"))
+        else:
+            written.append(found[0])
+    return "".join([*written, prose[at:]])
 
 
 # A fence of backticks has none in its info string; one of tildes may have anything.

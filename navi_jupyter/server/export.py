@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 from .. import __version__
-from ..markdown_text import closed, defused, literal
+from ..markdown_text import closed, defused, literal, with_plain_dollars
 from ..model.sessions import AnswerNotice, OriginKind, Run, Session, Usage
 from ..ports.agent import Message
 from ..text import code_block, one_line
@@ -82,10 +82,11 @@ def as_markdown(session: Session, messages: Sequence[MessageInfo], notices: Noti
 
 def as_notebook(session: Session, messages: Sequence[MessageInfo], notices: Notices = NO_NOTICES) -> dict[str, Any]:
     """A notebook (nbformat 4.5) of Markdown cells, one per message, the raw message in the cell's metadata."""
-    cells = [new_markdown_cell(_heading(session), id="title")]  # type: ignore[no-untyped-call]
+    cells = [new_markdown_cell(with_plain_dollars(_heading(session)), id="title")]  # type: ignore[no-untyped-call]
     for number, (message, notice) in enumerate(_shown_messages(messages, notices)):
         source = f"**{_author(message)}** · {message.at}\n\n{_body(message, notice)}"
         metadata = {"navi": {"message_id": message.id, "run_id": message.run_id}}
+        source = with_plain_dollars(source)
         cells.append(new_markdown_cell(source, id=f"m{number}", metadata=metadata))  # type: ignore[no-untyped-call]
     # Not ``session_id``, by which a notebook is known: this one is about the session, and not the session's notebook.
     metadata = {"navi": {"exported_session": session.id, "version": __version__}}

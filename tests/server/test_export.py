@@ -90,3 +90,20 @@ def test_what_a_stop_left_open_swallows_nothing_that_follows(text: str) -> None:
 def test_code_and_links_are_exported_as_they_are() -> None:
     text = "See `x < y` and [a](https://example.org):\n\n```html\n<b>x</b>\n```"
     assert text in as_markdown(session(), [message(text)])
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("$148 to $19", "<span>&#36;</span>148 to <span>&#36;</span>19"),
+        (r"\$148 to \$19", "<span>&#36;</span>148 to <span>&#36;</span>19"),
+        ("`$x$`, $x$ and $5", "`$x$`, $x$ and <span>&#36;</span>5"),
+        (r"\(e\) and \[x = 1\]", "$e$ and $$x = 1$$"),
+        ("$$\nx\n= 1\n$$", "$$x\n= 1$$"),
+        ("```\n$PATH:$HOME\n```\n$PATH:$HOME", "```\n$PATH:$HOME\n```\n<span>&#36;</span>PATH:<span>&#36;</span>HOME"),
+        (r"a \\ b and \` $5", r"a \\ b and \` <span>&#36;</span>5"),
+    ],
+)
+def test_dollars_of_an_exported_notebook_are_no_formulas_to_its_front_end(text: str, source: str) -> None:
+    assert as_notebook(session(), [message(text)])["cells"][1]["source"].split("\n\n", 1)[1] == source
+    assert "$148" in as_markdown(session("costs $148"), [message("$148 to $19")])
