@@ -78,6 +78,8 @@ class Settings:
     max_attachments_bytes_per_user: int = 1_073_741_824
     max_facts_per_user: int = 1000
     keep_alive_for_recalls: bool = False
+    save_transcripts: bool = True
+    """Whether notebooks are saved with what Navi answered in their cells, and with the transcripts of their chats."""
     compact_after: float = 86_400.0
     tool_ceiling: Mapping[str, str] = field(default_factory=dict)
     """Tools by name or pattern: the most that each may get, ``allow``, ``ask`` or ``deny``."""

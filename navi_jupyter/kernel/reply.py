@@ -5,10 +5,11 @@ Not responsible for waiting (``ask``) or for how a run looks (``display.render``
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..text import one_line, printable
-from .display.render import run_bundle, run_plain
+from .display.render import TRANSCRIPT, run_bundle, run_plain
 from .display.run_view import RunView, ToolPart
 from .errors import KernelError
 from .shell import current_shell, show
@@ -58,8 +59,8 @@ class Reply:
     def __repr__(self) -> str:
         return f"<Reply {self.status}: {one_line(self.text, 60)!r}>"
 
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        return run_bundle(self._view, live=True)
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], Mapping[str, Any]]:
+        return run_bundle(self._view, live=True), TRANSCRIPT
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002
         printer.text(run_plain(self._view, live=True))
@@ -68,7 +69,7 @@ class Reply:
         if self._streamed_in is not None and self._streamed_in == _cell_number():
             self._streamed_in = None
             return
-        show(run_bundle(self._view, live=True), raw=True)
+        show(run_bundle(self._view, live=True), raw=True, metadata=TRANSCRIPT)
 
 
 class RunDidNotComplete(KernelError):

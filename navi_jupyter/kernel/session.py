@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from html import escape
@@ -18,7 +18,7 @@ from .client.io_thread import io_thread
 from .display.listing import Listing, find_id
 from .display.painters import NoPainter, Painter
 from .display.question_text import QuestionListing
-from .display.render import speaker, transcript_html, transcript_plain
+from .display.render import TRANSCRIPT, speaker, transcript_html, transcript_plain
 from .display.run_view import ToolPart, question_of
 from .display.time_text import moment
 from .errors import NoSuchItem, UsageError
@@ -31,6 +31,9 @@ from .reply import Reply
 
 class Messages(list[dict[str, Any]]):
     """The conversation, oldest first: ``role``, ``content``, ``run_id``, ``origin``, ``tool_calls``, ``usage`` …"""
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], Mapping[str, Any]]:
+        return {"text/html": self._repr_html_(), "text/plain": transcript_plain(self)}, TRANSCRIPT
 
     def _repr_html_(self) -> str:
         return transcript_html(self)

@@ -118,11 +118,11 @@ def seconds_running(request: Mapping[str, Any]) -> float:
     return max(0.0, time.time() - sent.timestamp()) if isinstance(sent, datetime) else 0.0
 
 
-def show(thing: Any, *, raw: bool = False, display_id: bool | None = None) -> Any:
+def show(thing: Any, *, raw: bool = False, display_id: bool | None = None, metadata: Any = None) -> Any:
     """Display ``thing``, or the MIME bundle that it is when ``raw``; a handle to update it when ``display_id``."""
     from IPython.display import display  # late: only where there is a shell
 
-    return display(thing, raw=raw, display_id=display_id)  # type: ignore[no-untyped-call]
+    return display(thing, raw=raw, display_id=display_id, metadata=metadata)  # type: ignore[no-untyped-call]
 
 
 def print_line(text: str, *, end: str = "\n") -> None:

@@ -175,6 +175,11 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
     keep_alive_for_recalls = _Flag(
         False, help="Whether waiting recalls count as activity, so that an idle server is not shut down."
     )
+    save_transcripts = _Flag(
+        True,
+        help="Whether notebooks are saved with Navi's answers in their cells and with the transcripts of their chats. "
+        "Off: a saved notebook has a note in their place; the conversation is in Navi alone.",
+    )
     compact_after = _Seconds(
         86_400.0, min=0.0, help="Seconds after the end of a run until the pieces of its messages are joined in the log."
     )

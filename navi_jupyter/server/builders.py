@@ -131,11 +131,19 @@ class Workspace:
         )
         """Functions of the kernels' users: a source of tools."""
 
-    def carry_ids(self, store: SqliteStore, *, saved: Callable[[str, str], Awaitable[None]]) -> Callable[[], None]:
+    def carry_ids(
+        self, store: SqliteStore, *, saved: Callable[[str, str], Awaitable[None]], save_transcripts: bool
+    ) -> Callable[[], None]:
         """Have each save of a notebook carry the id of its session; ends with a call of what is returned."""
         if self._jupyter is None or self.notebooks is None:
             return lambda: None
-        hook = IdSaveHook(self._jupyter.contents_manager, store.links_now, self.notebooks.mark_now, saved)
+        hook = IdSaveHook(
+            self._jupyter.contents_manager,
+            store.links_now,
+            self.notebooks.mark_now,
+            saved,
+            save_transcripts=save_transcripts,
+        )
         hook.install()
         return hook.remove
 

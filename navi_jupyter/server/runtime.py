@@ -100,7 +100,8 @@ async def runtime(
             orchestrator.sessions, stores.sessions, workspace.notebooks, jupyter, workspace.links
         )
         await stack.enter_async_context(_running(notebooks.upgrade(), "navi-notebooks-upgrade"))
-        stack.callback(workspace.carry_ids(stores.sessions, saved=notebooks.saved))
+        kept = settings.save_transcripts
+        stack.callback(workspace.carry_ids(stores.sessions, saved=notebooks.saved, save_transcripts=kept))
         scope = KernelScope(jupyter, workspace.cells, workspace.loans, stores.sessions.works_for)
         services = Services(
             settings=settings,

@@ -31,6 +31,8 @@ class Shown:
     """All of them."""
     bundles: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Displays and results, the latest of each, in the order of their first appearance."""
+    metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of each of them."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """Every state that a display or result was in."""
     prompts: list[str] = field(default_factory=list)
@@ -154,6 +156,7 @@ class NotebookKernel:
         elif kind in ("display_data", "update_display_data", "execute_result"):
             key = (content.get("transient") or {}).get("display_id") or str(len(shown.bundles))
             shown.bundles[key] = content["data"]
+            shown.metadata[key] = content.get("metadata") or {}
             shown.history.append(content["data"])
         else:
             return False

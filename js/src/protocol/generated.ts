@@ -308,6 +308,7 @@ export interface Health {
   readonly runs: number;
   readonly recalls: number;
   readonly followers: number;
+  readonly save_transcripts: boolean;
   readonly loop_lag_ms: number;
   readonly message: string | null;
 }

@@ -44,8 +44,11 @@ class SessionLost(Exception):
 class PendingCall:
     """One call. Lives from before its request to after its answer."""
 
-    def __init__(self, context: ToolContext, call_id: str | None, timeout: float, hide: Callable[[str], str]) -> None:
+    def __init__(
+        self, context: ToolContext, server: str, call_id: str | None, timeout: float, hide: Callable[[str], str]
+    ) -> None:
         self._context = context
+        self._server = server
         self.call_id = call_id
         self.run_id = context.run_id
         self._subagent = subagent.get()
@@ -93,6 +96,7 @@ class PendingCall:
         question = Ask(
             kind=InterruptKind.QUESTION,
             message=self._hide(message),
+            source=f"mcp:{self._server}",  # these are its words: views say so
             tool_call_id=self.call_id,
             response_schema=schema,
             subagent_run_id=self._subagent,

@@ -156,7 +156,11 @@ class ServerConnection:
     async def _call(self, client: McpClient, tool: str, arguments: Mapping[str, Any]) -> ToolOutput:
         context = tool_context.get()
         pending = PendingCall(
-            context, tool_call.get(), self.config.call_timeout, lambda text: redact(text, self.config.keys)
+            context,
+            self.config.name,
+            tool_call.get(),
+            self.config.call_timeout,
+            lambda text: redact(text, self.config.keys),
         )
         try:
             return self._redacted(await client.call(tool, arguments, pending))

@@ -1,4 +1,4 @@
-"""The hook by which each save of a notebook carries the id of its session, and a copy does not carry another one's.
+"""The hook by which each save of a notebook carries the id of its session, and no transcript where none is to be saved.
 
 A page of JupyterLab that has a notebook open saves the metadata that it knows: without the id, if the session was
 bound since, and with that of the original, if the notebook is a copy. Nothing is written behind the page's back.
@@ -28,11 +28,14 @@ class IdSaveHook:
         links: Callable[[str, str | None], Sequence[NotebookLink]],
         mark: Callable[[str], NotebookMark | None],
         saved: Callable[[str, str], Awaitable[None]],
+        *,
+        save_transcripts: bool = True,
     ) -> None:
         self._manager = manager
         self._links = links  # the sessions at a path and the one with an id, of all users, the newest first
         self._mark = mark  # of the notebook at a path. Raises LookupError where it cannot be known at once
         self._saved = saved  # awaited when a notebook was saved with an id for the first time: (session, path)
+        self._save_transcripts = save_transcripts  # else what Navi answered is left out of what is saved
         self._first: dict[str, str] = {}  # the ids with which notebooks are being saved for the first time, by path
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -54,6 +57,8 @@ class IdSaveHook:
         try:
             content = model.get("content")
             if model.get("type") == "notebook" and isinstance(content, dict) and content.get("nbformat") == 4:
+                if not self._save_transcripts:
+                    remove_transcripts(content)
                 self._correct(content, path)
         except Exception:  # see above
             log.exception("id_not_saved", path=path)
@@ -98,6 +103,32 @@ class IdSaveHook:
         except LookupError:
             return False
         return mark is not None and mark.id == link.session_id
+
+
+NOT_SAVED = "(Navi's words are not saved in this notebook: the setting save_transcripts is off.)"
+_WIDGETS = "application/vnd.jupyter.widget-state+json"
+
+
+def remove_transcripts(content: dict[str, Any]) -> None:
+    """Take what Navi answered out of a notebook that is about to be saved: its cells' outputs, and chats' transcripts.
+
+    The kernel's side marks such outputs (``metadata.navi.transcript``). What names a session stays, so that the lab
+    extension draws it from the server.
+    """
+    for cell in content.get("cells") or ():
+        for output in cell.get("outputs") or ():
+            about = (output.get("metadata") or {}).get("navi")
+            if isinstance(about, dict) and about.get("transcript"):
+                kept = {kind: value for kind, value in output.get("data", {}).items() if kind.startswith(_KEPT)}
+                output["data"] = {**kept, "text/plain": NOT_SAVED}
+    widgets = ((content.get("metadata") or {}).get("widgets") or {}).get(_WIDGETS) or {}
+    for model in (widgets.get("state") or {}).values():
+        state = model.get("state") or {}
+        if "snapshot" in state and "session_id" in state:
+            state["snapshot"] = ""
+
+
+_KEPT = ("application/vnd.navi.", "application/vnd.jupyter.widget-view")
 
 
 def is_ours(hook: object) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ...text import printable
 from ..shell import current_request, current_shell, show
-from .render import note_of, part_plain, run_bundles, visible_parts, without_shown
+from .render import TRANSCRIPT, note_of, part_plain, run_bundles, visible_parts, without_shown
 from .run_view import RunView, TextPart, ToolPart
 
 
@@ -32,9 +32,9 @@ class CellPainter:
         bundles += [{"text/plain": ""}] * (len(self._shown) - len(bundles))
         for place, bundle in enumerate(bundles):
             if place == len(self._shown):
-                self._shown.append((show(bundle, raw=True, display_id=True), bundle))
+                self._shown.append((show(bundle, raw=True, display_id=True, metadata=TRANSCRIPT), bundle))
             elif (before := self._shown[place])[1] != bundle:
-                before[0].update(bundle, raw=True)
+                before[0].update(bundle, raw=True, metadata=TRANSCRIPT)
                 self._shown[place] = (before[0], bundle)
 
 

@@ -27,6 +27,9 @@ _MAX_OUTPUT = 4000  # characters of the text that a tool call emitted
 
 Bundle = dict[str, Any]
 
+TRANSCRIPT: Mapping[str, Any] = {"navi": {"transcript": True}}
+"""The metadata of an output that has words of the conversation: a server that is to save none leaves them out."""
+
 
 def run_bundle(view: RunView, *, live: bool = False) -> Bundle:
     """The MIME bundle of a run. ``live`` adds a last line with its state, or the reason of its failure."""

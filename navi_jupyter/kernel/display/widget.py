@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import re
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -24,9 +25,20 @@ from ..client.client import Client, Service
 from ..client.io_thread import io_thread
 from ..errors import KernelError, Refused
 from ..shell import cell_claim, claim_as
-from .render import transcript_html, transcript_plain
+from .render import TRANSCRIPT, transcript_html, transcript_plain
 
 MIME = "application/vnd.navi.session+json"
+NO_TRANSCRIPT = "A chat with Navi. Its transcript is not saved here (setting save_transcripts)."
+
+
+def saves_transcripts(service: Service) -> bool:
+    """Whether a notebook may have the transcript: as the server's setting says, and NAVI_SAVE_TRANSCRIPTS here."""
+    here = os.environ.get("NAVI_SAVE_TRANSCRIPTS", "").strip().lower()
+    if here in ("0", "false", "no", "off"):
+        return False
+    return bool(service.call("GET", "health").get("save_transcripts", True))
+
+
 _LOADER = Path(__file__).parents[2] / "static" / "widget.js"
 
 
@@ -42,11 +54,13 @@ class Chat(anywidget.AnyWidget):
     """The transcript at the time of the call, as HTML, for pages that find neither server nor kernel."""
 
     def __init__(self, service: Service, session_id: str) -> None:
-        messages = service.call("GET", f"sessions/{session_id}/messages")["messages"]
-        self._plain = transcript_plain(messages)
+        snapshot, self._plain = "", NO_TRANSCRIPT
+        if saves_transcripts(service):
+            messages = service.call("GET", f"sessions/{session_id}/messages")["messages"]
+            snapshot, self._plain = transcript_html(messages), transcript_plain(messages)
         with self.hold_trait_notifications():
             self.set_trait("session_id", session_id)
-            self.set_trait("snapshot", transcript_html(messages))
+            self.set_trait("snapshot", snapshot)
         super().__init__()
         self._relay = Relay(service.client, self._to_page)
         self.on_msg(lambda _widget, content, _buffers: self._relay.receive(content))
@@ -65,10 +79,10 @@ class Chat(anywidget.AnyWidget):
         data, metadata = super()._repr_mimebundle_() or ({}, {})
         ours = {
             MIME: {"session_id": self.session_id, "version": self.version},
-            "text/html": self.snapshot,
+            "text/html": self.snapshot or f"<p>{NO_TRANSCRIPT}</p>",
             "text/plain": self._plain,
         }
-        return {**data, **ours}, metadata
+        return {**data, **ours}, {**metadata, **TRANSCRIPT}
 
 
 BUNDLE = Path(__file__).parents[2] / "static" / "navi-chat.js"

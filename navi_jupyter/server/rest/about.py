@@ -25,6 +25,7 @@ async def health(call: Call) -> HttpReply:
             runs=stats.runs,
             recalls=await call.recalls.service.queries.open_recalls(),
             followers=stats.followers,
+            save_transcripts=call.services.settings.save_transcripts,
             loop_lag_ms=call.services.lag.milliseconds,
             message=call.sessions.store.notice,
         )

@@ -126,6 +126,7 @@ class Health(Value):
     runs: int  # runs in progress
     recalls: int  # recalls that are pending, running or paused, in the database
     followers: int
+    save_transcripts: bool = True  # whether notebooks are saved with answers and transcripts
     loop_lag_ms: float  # the longest delay of the event loop seen in the last ten seconds
     message: str | None = None
     """Why it is not ok; or, when it is, what the owner should know (a damaged database is kept aside)."""
