@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -345,6 +346,8 @@ class _OpenAI(_Protocol):
                 return f"tool_call_ids did not have response messages: {', '.join(open_calls)}"
             for call in message.get("tool_calls") or ():
                 json.loads(call["function"]["arguments"])
+                if not 0 < len(call["id"]) <= 64 or call["id"] in open_calls:
+                    return "tool_calls[].id: a text of 1 to 64 characters that no other call has"
                 open_calls.add(call["id"])
         return f"tool_call_ids did not have response messages: {', '.join(open_calls)}" if open_calls else None
 
@@ -412,6 +415,7 @@ class _Anthropic(_Protocol):
 
     def refuses(self, body: dict[str, Any]) -> str | None:
         open_calls: set[str] = set()
+        known: set[str] = set()
         for message in body["messages"]:
             content = message["content"]
             blocks = content if isinstance(content, list) else []
@@ -419,7 +423,14 @@ class _Anthropic(_Protocol):
                 open_calls -= {block["tool_use_id"] for block in blocks if block["type"] == "tool_result"}
             if open_calls:
                 return "`tool_use` ids were found without `tool_result` blocks immediately after"
-            open_calls |= {block["id"] for block in blocks if block["type"] == "tool_use"}
+            for block in blocks:
+                if block["type"] == "tool_use":
+                    if block["id"] in known:
+                        return "`tool_use` ids must be unique"
+                    if not re.fullmatch(r"[A-Za-z0-9_-]+", block["id"]):
+                        return "tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'"
+                    known.add(block["id"])
+                    open_calls.add(block["id"])
         return "`tool_use` ids were found without `tool_result` blocks" if open_calls else None
 
 

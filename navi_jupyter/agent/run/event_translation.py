@@ -11,7 +11,8 @@ Imports pydantic_ai: only modules that :mod:`.runner` loads may import this one.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ from pydantic_ai.messages import (
     BaseToolCallPart,
     BaseToolReturnPart,
     FunctionToolResultEvent,
+    ModelResponse,
     PartDeltaEvent,
     PartEndEvent,
     PartStartEvent,
@@ -26,6 +28,7 @@ from pydantic_ai.messages import (
     TextPartDelta,
     ThinkingPart,
     ThinkingPartDelta,
+    ToolCallPart,
     ToolCallPartDelta,
 )
 
@@ -47,6 +50,8 @@ from ...events import (
 )
 from ...json_input import JsonPieces, well_formed, well_formed_json
 from ...model.base import new_id
+
+_USUAL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def _pieces(text: str) -> Iterator[str]:
@@ -140,11 +145,31 @@ class Translator:
         # Providers may repeat ids in a session ("call_0" every time). Ours are unique; theirs stay in the conversation.
         self._calls: dict[str, str] = dict(calls or {})
         self._unanswered: dict[str, None] = dict.fromkeys(self._calls.values())  # our ids, in the order of the calls
+        # Of the present response: our ids by the place of the part, until ``name_calls``.
+        self._begun: dict[int, str] = {}
         self._parent: str | None = None  # the latest text message of the present response
 
     def our_id(self, tool_call_id: str) -> str | None:
         """The log's id of the latest call with this id of the provider's."""
         return self._calls.get(tool_call_id)
+
+    def name_calls(self, response: ModelResponse, used: Iterable[str]) -> None:
+        """Give each call of a complete response an id that no other one in the conversation has, where it needs one.
+
+        Providers send one id twice, none, or one that the next provider refuses (Anthropic takes letters, digits, ``_``
+        and ``-``, OpenAI 64 characters, and Anthropic no id twice in a conversation). Results, approvals and the
+        provider's own checks go by these ids; such a call gets ours. ``used``: the ids of all earlier calls.
+        """
+        taken = set(used)
+        parts = [part for part in response.parts if isinstance(part, BaseToolCallPart)]
+        for part, (_, our_id) in zip(parts, sorted(self._begun.items()), strict=False):
+            if not isinstance(part, ToolCallPart):
+                continue  # a call that the provider itself has made
+            if part.tool_call_id in taken or not _USUAL_ID.fullmatch(part.tool_call_id):
+                part.tool_call_id = our_id
+            taken.add(part.tool_call_id)
+            self._calls[part.tool_call_id] = our_id
+        self._begun.clear()
 
     def translate(self, event: object) -> Iterator[Event]:
         """The AG-UI events for one event of a node's stream."""
@@ -184,7 +209,7 @@ class Translator:
                 reasoning = self._open[index] = _Reasoning()
                 yield from reasoning.add(content)
             case BaseToolCallPart():
-                call_id = self._calls[part.tool_call_id] = new_id("t")
+                call_id = self._calls[part.tool_call_id] = self._begun[index] = new_id("t")
                 self._unanswered[call_id] = None
                 call = self._open[index] = _Call(call_id, well_formed(part.tool_name), self._parent_message())
                 yield from call.start()

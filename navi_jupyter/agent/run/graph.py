@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from pydantic_ai import Agent, DeferredToolRequests, DeferredToolResults
 from pydantic_ai.agent import AgentRun
 from pydantic_ai.exceptions import AgentRunError, ModelHTTPError, UsageLimitExceeded, UserError
 from pydantic_ai.messages import (
+    BaseToolCallPart,
     BinaryContent,
     ModelMessage,
     ModelRequest,
@@ -196,6 +197,7 @@ class _GraphRun:
                 await self._steer()
                 await self._request(node)
             elif Agent.is_call_tools_node(node):
+                self.task.translator.name_calls(node.model_response, self._earlier_calls(node.model_response))
                 make_well_formed(node.model_response)
                 async with node.stream(self.run.ctx) as results:
                     async for result in results:
@@ -205,6 +207,12 @@ class _GraphRun:
                 if not self.task.toolset.pausing:
                     await self._steer()
         return None
+
+    def _earlier_calls(self, response: ModelResponse) -> Iterator[str]:
+        """The ids of all calls of the conversation before this response."""
+        for message in self.run.all_messages():
+            if isinstance(message, ModelResponse) and message is not response:
+                yield from (part.tool_call_id for part in message.parts if isinstance(part, BaseToolCallPart))
 
     async def _request(self, node: Any) -> None:
         """One request to the model, streamed; its usage counts, however it ends. Raises LeaseLost."""
