@@ -26,9 +26,9 @@ _RECHECK = 1.0  # seconds for which :func:`scrub` trusts what it knows of the en
 
 _SECRET_NAME = re.compile(
     r"(?:^|_)(?:KEYS?|\w*(?:API|AUTH|ACCESS|PRIVATE|SECRET|SERVICE|MASTER|SIGNING|ACCOUNT|SHARED|LICENSE)_?KEYS?"
-    r"|\w*TOKENS?|\w*SECRETS?|\w*PASSWORDS?|PASS|PASSWD|\w*PASSPHRASE|CREDENTIALS?|CREDS|PAT|DSN|JWT|SAS|MNEMONIC"
+    r"|\w*TOKENS?|\w*SECRETS?|\w*PASSWORDS?|PASS|PASSWD|\w*PASSPHRASE|CREDENTIALS?|CREDS|PAT|DSN|MNEMONIC"
     r"|AUTHORIZATION|COOKIE|CONNECTION_?STRING|CONN_STR)(?:_\w+)?$"
-    r"|_(?:PWD|PW|AUTH|SALT|PEPPER|CERT_DATA|SERVICE_ACCOUNT|SA_JSON)$|(?:^|_)SERVICE_?ACCOUNT_(?:JSON|INFO|B64|BASE64)$"
+    r"|(?:^|_)(?:JWT|SAS)$|_(?:PWD|PW|AUTH|SALT|PEPPER|CERT_DATA|SERVICE_ACCOUNT|SA_JSON)$|(?:^|_)SERVICE_?ACCOUNT_(?:JSON|INFO|B64|BASE64)$"
     r"|AUTH_CONFIG$|(?:^|_)KUBE_?CONFIG_(?:DATA|JSON|B64|BASE64)$|^(?:BW|OP)_SESSION"
 )
 _NO_SECRET_NAME = re.compile(
@@ -44,9 +44,9 @@ _ALWAYS_SECRET_NAME = re.compile(
 _MOUNTED = "_FILE"
 _IN_ADDRESSES = (
     re.compile(r"://[^/\s:@]*:([^/\s@]+)@"),
-    re.compile(r"://([^/\s:@]{20,})@"),  # a token in place of the user's name
+    re.compile(r"://(?=[^/\s:@]*\d)([^/\s:@]{20,})@"),  # a token in place of the user's name
     re.compile(
-        r"[?&](?:sig|signature|\w*token|\w*key|\w*secret|\w*password|x-amz-signature|x-amz-security-token|code)=([^&\s#]+)",
+        r"[?&](?:sig|signature|\w*token|(?:api|access|account|secret|private|auth|function)?[-_]?key|\w*secret|\w*password|x-amz-signature|x-amz-security-token|code)=([^&\s#]+)",
         re.IGNORECASE,
     ),
 )

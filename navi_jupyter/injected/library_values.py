@@ -12,7 +12,19 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from .safe_values import NUMBERS, is_any, is_environment, of_library, own_dict, shown, type_name
+from .safe_values import (
+    LEFT_OUT,
+    NUMBERS,
+    bases_of,
+    is_any,
+    is_environment,
+    name_of,
+    namespace_of,
+    of_library,
+    own_dict,
+    shown,
+    type_name,
+)
 
 PLAIN = (*NUMBERS, str)
 LONGEST_SCAN = 200_000  # items of a column of objects that are looked at, to find that all of them are plain
@@ -21,8 +33,10 @@ _KINDS = "iufcbmM"  # numpy's kinds of dtypes without objects in them
 
 def original(value: Any) -> bool:
     """Whether an instance has none of its methods replaced."""
-    own = own_dict(value)
-    return own is None or all(type(name) is str and name.startswith("_") for name in own)
+    own, bases = own_dict(value), bases_of(type(value))
+    return own is None or not any(
+        type(name) is not str or (name[:1] != "_" and any(name in namespace_of(base) for base in bases)) for name in own
+    )
 
 
 def library_of(value: Any) -> str:
@@ -31,8 +45,17 @@ def library_of(value: Any) -> str:
     for package in ("pandas", "numpy", "polars", "torch"):
         name = of_library(kind, package)
         if name and original(value):
-            return f"{package}.{name}"
+            return f"{package}.{name}" if package != "pandas" or _made_of_theirs(value) else ""
     return ""
+
+
+def _made_of_theirs(value: Any) -> bool:
+    """Whether a frame or a column of pandas consists of arrays and an index of pandas and numpy, no one else's."""
+    manager = own_dict(value) or {}
+    if "_mgr" not in manager:
+        return all(of_library(type(each), "pandas", "numpy") for name, each in manager.items() if name == "_data")
+    axes, arrays = list(manager["_mgr"].axes), list(manager["_mgr"].arrays)
+    return all(of_library(type(each), "pandas", "numpy") for each in (*axes, *arrays))
 
 
 def sides(shape: Any) -> list[int]:
@@ -262,3 +285,23 @@ def library_item(value: Any, key: Any) -> Any:
     if name == "pandas.Series":
         return (value.iloc[key],) if type(key) is int and not is_environment_like(value) else ()
     return (value[key],) if name in ("numpy.ndarray", "polars.DataFrame", "polars.Series") else ()
+
+
+def newest(space: Any, most: int) -> list[Any]:
+    """How many variables there are, and the names, types and sizes of the newest of them."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    hidden = {} if shell is None else shell.user_ns_hidden
+    found = [
+        (name, value)
+        for name, value in list(dict.items(space))
+        if type(name) is str and name[:1] != "_" and name not in hidden and not issubclass(type(value), LEFT_OUT)
+    ]
+    return [len(found), [f"{name}: {name_of(type(value))[1]}{_size(value)}" for name, value in found[-most:]]]
+
+
+def _size(value: Any) -> str:
+    if is_any(type(value), (list, dict, set, tuple, str, bytes, frozenset)):
+        return f" ({len(value)})"
+    shape = getattr(value, "shape", None) if library_of(value) else None
+    return f" {tuple(sides(shape))}" if shape is not None else ""

@@ -96,7 +96,8 @@ class Workspace:
         self._jupyter = jupyter
         self.iopub = IopubReader()  # shared by what executes in a kernel and what observes it
         self.cells = None if jupyter is None else UserCells(jupyter, self.iopub)
-        self.loans = KernelLoans(jupyter, self.cells.note_code if self.cells else lambda _: None)
+        on_code = self.cells.note_code if self.cells else lambda _: None
+        self.loans = KernelLoans(jupyter, on_code)
         links = self.links = (
             None
             if jupyter is None
@@ -117,6 +118,7 @@ class Workspace:
                 self.iopub,
                 loans=self.loans,
                 on_lost=lambda *lost: self.kernel_tools.lost(*lost),
+                on_code=on_code,
                 locate=self.locate,
             )
         )

@@ -160,6 +160,9 @@ def test_what_of_a_value_is_a_secret_is_hidden_alone_too(
         ("PIP_INDEX_URL", "https://pypi.example.org/simple"),
         ("MLFLOW_TRACKING_URI", "https://ml.example.org/?page=2&order=name"),
         ("WEBHOOK_HOST", "hooks.example.org"),
+        ("LISTING", "https://api.example.org/v1?sort_key=created_at&code=utf-8"),
+        ("JWT_ISSUER", "https://login.example.org"),
+        ("REPOSITORY", "https://some-long-organization-name@dev.example.org/repo"),
         ("LS_COLORS", "rs=0:di=01;34:ln=01;36"),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from navi_jupyter.agent.profiles.context_providers import variables_code
 from navi_jupyter.errors import InvalidRequest, KernelUnavailable
 from navi_jupyter.jupyter.kernels.service import KernelService
 from navi_jupyter.model.sessions import Session
@@ -233,6 +234,26 @@ class Frame(pd.DataFrame):
     @property
     def shape(self): note('frame shape')
 special = Frame({'a': [1]})
+class Labels(pd.Index):
+    def __getitem__(self, at): note('labels'); return super().__getitem__(at)
+labelled = pd.DataFrame({'a': [1]})
+labelled.columns = Labels._simple_new(np.array(['a'], dtype=object))
+class Own(pd.api.extensions.ExtensionDtype):
+    name, type, kind = 'own', object, 'O'
+    @classmethod
+    def construct_array_type(cls): return OwnArray
+class OwnArray(pd.api.extensions.ExtensionArray):
+    dtype = property(lambda self: note('dtype') or Own())
+    nbytes = property(lambda self: note('nbytes') or 1)
+    def __len__(self): note('len'); return 2
+    def __getitem__(self, at): note('getitem'); return 1 if isinstance(at, int) else self
+    def isna(self): note('isna'); return np.array([False, False])
+    def copy(self): return self
+    @classmethod
+    def _from_sequence(cls, scalars, *, dtype=None, copy=False): return cls()
+    def _formatter(self, boxed=False): note('formatter'); return str
+    def take(self, *args, **more): note('take'); return self
+foreign = pd.Series(OwnArray())
 patched = pd.DataFrame({'a': [1]})
 object.__setattr__(patched, 'describe', lambda: note('patched'))
 np.set_printoptions(formatter={'all': lambda one: note('formatter') or 'x'})
@@ -259,6 +280,8 @@ async def test_no_method_property_or_descriptor_of_the_user_is_called(
     for expression in (*found, *parts, *functions):
         with contextlib.suppress(InvalidRequest):
             await kernels.inspect(session, expression)
+    count, newest = await kernels.evaluate(session, variables_code())
+    assert (count > 15, len(newest)) == (True, 15)
     ran = await kernels.evaluate(session, "_navi_result = list(ran)")
     assert ran == []
 
@@ -276,6 +299,31 @@ async def test_what_is_stored_is_still_shown(kernels: KernelService, session: Se
         await kernels.inspect(session, "plain.kept")
     shown = (await kernels.inspect(session, "raised"))["traceback"]
     assert shown.endswith("Fails: <pandas.DataFrame>")
+
+
+async def test_all_kinds_of_columns_of_pandas_are_described(kernels: KernelService, session: Session) -> None:
+    code = """\
+import pandas as pd
+frame = pd.DataFrame({'i': [1, 2], 'f': [1.5, None], 's': ['a', None], 'b': [True, False], 'o': [1, 'a']})
+frame['when'] = pd.to_datetime(['2026-01-01', '2026-01-02']).tz_localize('UTC')
+frame['n'] = pd.array([1, None], dtype='Int64')
+frame['c'] = pd.Categorical(['x', 'y'])
+frame['t'] = pd.array(['x', None], dtype='string')
+frame['d'] = pd.to_timedelta(['1h', '2h'])
+frame.note_of_mine = 'stays'
+dated = frame.set_index('when')
+"""
+    assert (await kernels.execute(session, code)).status == "ok"
+    for name in ("frame", "dated"):
+        shown = await kernels.inspect(session, name)
+        assert set(shown["columns"]) == set("ifsbonctd") | ({"when"} if name == "frame" else set()), shown
+        assert shown["size"] > 0
+        for column in ("1.5", "a", "True", "x"):
+            assert column in shown["head"], shown["head"]
+        assert (shown["missing"]["f"], shown["missing"]["s"], shown["missing"]["n"]) == (1, 1, 1)
+        assert "mean" in shown["describe"]
+    for column in "ifsbotnd":
+        assert (await kernels.inspect(session, f"frame['{column}']"))["head"], column
 
 
 async def test_an_environment_is_not_read_whatever_holds_it(kernels: KernelService, session: Session) -> None:

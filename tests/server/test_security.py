@@ -17,8 +17,11 @@ from tornado.httputil import HTTPHeaders
 from tornado.web import RequestHandler
 from traitlets.config import Config
 
+from navi_jupyter.commands import Answer, Command, Edit, Prompt, Stop, Unqueue
 from navi_jupyter.server.app import NaviExtension
 from navi_jupyter.server.identity import KernelToken, identifies_people
+from navi_jupyter.server.kernel_caller import read_caller
+from navi_jupyter.server.kernel_scope import needs_cell
 from navi_jupyter.server.rest import ROUTES
 from tests.conftest import Api
 
@@ -342,3 +345,67 @@ def read_connection_file(path: str) -> tuple[int, Any]:
     """Its permissions and what it says."""
     file = Path(path)
     return file.stat().st_mode & 0o777, json.loads(file.read_text())
+
+
+def test_what_a_kernel_may_always_do_is_this_and_everything_else_takes_a_cell() -> None:
+    changes = [each for each in ROUTES.operations if each.action != "read"]
+    always = {f"{each.method} {each.path}" for each in changes if each.in_cell is False}
+    by_its_body = {f"{each.method} {each.path}" for each in changes if callable(each.in_cell)}
+    assert always == {
+        "POST sessions/{sid}/commands",  # by the kind of command: below
+        "POST sessions/{sid}/read",
+        "POST attachments",
+        "DELETE recalls/{id}",
+        "POST recalls/{id}/pause",
+        "POST recalls/{id}/resume",
+        "POST recalls/pause",
+        "POST recalls/resume",
+    }
+    assert by_its_body == {
+        "POST sessions",
+        "POST sessions/find",
+        "PATCH sessions/{sid}",
+        "POST recalls",
+        "PATCH recalls/{id}",
+        "POST recalls/{id}/fire",
+        "POST recalls/{id}/clone",
+    }
+    assert not any(each.in_cell for each in ROUTES.operations if each.action == "read")
+
+
+@pytest.mark.parametrize(
+    ("command", "takes_a_cell"),
+    [
+        (Prompt(text="x"), False),
+        (Prompt(text="x", mode="steer"), False),
+        (Prompt(text="x", model="offline"), True),
+        (Stop(), False),
+        (Unqueue(target="c"), False),
+        (Edit(target="c", text="y"), True),
+        (Answer(interrupt_id="i", status="resolved"), True),
+        (Answer(interrupt_id="i", status="cancelled"), True),
+    ],
+)
+def test_which_commands_of_a_kernel_take_a_cell(command: Command, takes_a_cell: bool) -> None:
+    assert needs_cell(command) is takes_a_cell
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "k",
+        "k c 1",
+        "k c x -",
+        'k"} c 1 -',
+        "k c 1 short",
+        "k c 1 - more",
+        "k\tc 1 -",
+        "ü c 1 -",
+        "k" * 300 + " c 1 -",
+    ],
+)
+def test_a_header_that_is_not_as_it_must_be_names_no_cell(header: str) -> None:
+    caller = read_caller(header, None)
+    assert (caller.kernel_id, caller.request_id, caller.pid, caller.key) == ("", "", None, None)
+    assert read_caller(f"k c_1 7 {'a' * 32}", None).key == "a" * 32

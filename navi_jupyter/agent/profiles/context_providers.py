@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import NaviError, NotebookNotFound
+from ...injected import source
 from ...log_setup import get_logger
 from ...model.attachments import Fact
 from ...model.recalls import RecallStatus
@@ -182,24 +183,13 @@ def _last_run(cells: Sequence[Cell]) -> list[str]:
     ]
 
 
-# Names, types and sizes of the newest 15 variables. Calls no method of an object of an unknown type.
-_LIST_VARIABLES = """\
-def _navi_list(names):
-    def size(value):
-        kind = type(value)
-        if kind.__module__.partition(".")[0] in ("numpy", "pandas", "polars", "torch", "xarray", "jax", "jaxlib"):
-            shape = getattr(value, "shape", None)
-            return " " + str(tuple(shape)) if isinstance(shape, tuple) else ""
-        return " (%d)" % len(value) if kind in (list, dict, set, tuple, str, bytes, frozenset) else ""
-    skip = (type(_navi_list), type, type(__import__("sys")))
-    try:
-        hidden = get_ipython().user_ns_hidden
-    except NameError:
-        hidden = {}
-    found = [(n, v) for n, v in list(names.items()) if n[:1] != "_" and n not in hidden and not isinstance(v, skip)]
-    return [len(found), [n + ": " + type(v).__name__ + size(v) for n, v in found[-15:]]]
-_navi_result = _navi_list(globals())
-del _navi_list
+def variables_code() -> str:
+    """Code for names, types and sizes of the newest 15 variables. It calls no code of the user's."""
+    return f"""\
+_navi_scope = {{"__name__": "navi"}}
+exec({source("safe_values", "library_values")!r}, _navi_scope)
+_navi_result = _navi_scope["newest"](globals(), 15)
+del _navi_scope
 """
 
 
@@ -220,7 +210,7 @@ async def _kernel(turn: Turn, context: ToolContext) -> str | None:
         return text
     try:
         async with asyncio.timeout(_KERNEL_TIMEOUT):
-            count, newest = await kernels.evaluate(context.session, _LIST_VARIABLES, timeout=_KERNEL_TIMEOUT)
+            count, newest = await kernels.evaluate(context.session, variables_code(), timeout=_KERNEL_TIMEOUT)
     except (NaviError, TimeoutError, TypeError, ValueError) as error:
         # The variables are an extra: a kernel that is slow, busy by now or odd is described without them.
         log.info("kernel_context_failed", run_id=turn.run_id, error=f"{type(error).__name__}: {error}")

@@ -53,9 +53,13 @@ class KernelService:
         *,
         loans: KernelLoans | None = None,
         on_lost: OnKernelLost | None = None,
+        on_code: Callable[[str], object] = lambda _: None,
         locate: Locate | None = None,
     ) -> None:
-        """``locate``: the verified path of a session's notebook; None: paths are taken as they are."""
+        """``on_code``: called with a kernel's id before an expression or a function runs there that an agent may have
+        chosen; what it executes otherwise shows itself.
+        ``locate``: the verified path of a session's notebook; None: paths are taken as they are.
+        """
         self._parts = parts
         self._iopub = iopub or IopubReader()
         self._loans = loans or KernelLoans(parts)
@@ -66,6 +70,7 @@ class KernelService:
         self._context: Any = None
         self._background: set[asyncio.Task[None]] = set()
         self._lost_listener = on_lost
+        self._on_code = on_code
 
     async def close(self) -> None:
         """Close all connections, and end all loans; the kernels go on."""
@@ -172,6 +177,8 @@ class KernelService:
         kernel_id = await self._python_kernel(session, lent=lent)
         cell, expression = evaluation(code, clean=clean)
         options: dict[str, Any] = {"silent": True, "store_history": False, "expressions": {RESULT: expression}}
+        if not lent:  # not one of our own descriptions
+            self._on_code(kernel_id)
         request, ending = await self._request(
             session, kernel_id, timeout, lambda executor: executor.send(cell, Outputs(), **options), lent=lent
         )

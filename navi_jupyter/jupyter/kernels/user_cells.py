@@ -191,7 +191,8 @@ class UserCells:
     async def keep_key(self, kernel_id: str, request_id: str, key: str) -> None:
         """Keep the key by which the cell that begins to wait is known once code of an agent has run in it."""
         self.refresh()
-        await _until(lambda: kernel_id in self._kernels and self._kernels[kernel_id][0].keep_key(request_id, key))
+        if kernel_id in self._kernels:
+            await _until(lambda: kernel_id in self._kernels and self._kernels[kernel_id][0].keep_key(request_id, key))
 
     async def run(self, kernel_id: str, request_id: str, key: str | None) -> bool:
         """Whether this request is the user's, runs now, and alone: no code of an agent is executed in the kernel."""
@@ -200,7 +201,7 @@ class UserCells:
         def proven() -> bool:
             return kernel_id in self._kernels and self._kernels[kernel_id][0].has(request_id, key)
 
-        if not await _until(proven):
+        if kernel_id not in self._kernels or not await _until(proven):
             return False
         await asyncio.sleep(SETTLED)
         return proven()
