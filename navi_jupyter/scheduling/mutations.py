@@ -175,7 +175,9 @@ class Mutations:
             raise InvalidSchedule(f"when: {why}.", field="schedule")
         return schedule
 
-    def patched(self, state: RecallState, patch: RecallPatch, now: datetime, zone: str) -> RecallState:
+    def patched(
+        self, state: RecallState, patch: RecallPatch, now: datetime, zone: str, *, by_agent: bool = False
+    ) -> RecallState:
         """The state with what is there changed. Raises RecallOver, InvalidSchedule."""
         recall = must_be_open(state)
         update: dict[str, Any] = {
@@ -183,6 +185,8 @@ class Mutations:
             for name in ("message", "title", "policy", "allow")
             if (value := getattr(patch, name)) is not None
         }
+        if patch.message is not None:
+            update["origin"] = OriginKind.SYSTEM if by_agent else OriginKind.USER  # that of its message
         if patch.schedule is not None:
             own = recall.schedule.tz if isinstance(recall.schedule, (Cron, Every)) else None
             update["schedule"] = self._resolved(patch.schedule, now, own or zone)

@@ -23,6 +23,7 @@ from ..model.recalls import (
     ScheduleSpec,
     When,
 )
+from ..model.sessions import OriginKind
 from ..ports.agent import Unrun
 from ..ports.recalls import RecallState
 from .bulk import BulkChanges
@@ -216,7 +217,7 @@ class RecallService:
             check_targets(notify, known, kept=state.recall.policy.notify)
             session = await tx.session(state.recall.session_id)
             own_zone = zone or (session.timezone if session else "UTC")
-            patched = self._mutations.patched(state, patch, now, own_zone)
+            patched = self._mutations.patched(state, patch, now, own_zone, by_agent=by_agent)
             if by_agent and patch.schedule is not None and (why := agent_may_not(patched.recall.schedule, code=False)):
                 raise InvalidSchedule(why, field="schedule")
             moved = with_status(patched, await tx.open_firings([recall_id]))
@@ -252,7 +253,13 @@ class RecallService:
                 policy=patch.policy or recall.policy,
                 allow=recall.allow if patch.allow is None else patch.allow,
             )
-            state = self._mutations.made(request, owner=owner, zone=session.timezone if session else "UTC", now=now)
+            state = self._mutations.made(
+                request,
+                owner=owner,
+                zone=session.timezone if session else "UTC",
+                now=now,
+                by_agent=recall.origin is not OriginKind.USER and patch.message is None,
+            )
             await self._mutations.add(tx, [state], owner, now)
             return state.recall
 

@@ -56,10 +56,11 @@ _ADVANCE_RECALLS = (
     f"UPDATE recalls SET {updates(PROGRESS_COLUMNS)}, version = version + 1"
     " FROM (VALUES {rows}) AS v WHERE recalls.id = v.column8 AND recalls.version = v.column9"
 )
+_CHANGED = ("title", "message", "schedule", "policy", "origin", "allow", "reason")
 _SAVE_RECALLS = (
-    f"UPDATE recalls SET {updates((*PROGRESS_COLUMNS, 'title', 'message', 'schedule', 'policy', 'allow', 'reason'))},"
+    f"UPDATE recalls SET {updates((*PROGRESS_COLUMNS, *_CHANGED))},"
     " version = version + 1"
-    " FROM (VALUES {rows}) AS v WHERE recalls.id = v.column14 AND recalls.version = v.column15"
+    " FROM (VALUES {rows}) AS v WHERE recalls.id = v.column15 AND recalls.version = v.column16"
 )
 
 
@@ -91,6 +92,7 @@ class RecallRows(FiringRows):
                 s.recall.title,
                 s.recall.message,
                 *schedule_and_policy(s.recall),
+                f"{s.recall.origin}",
                 *leave_and_reason(s.recall),
                 s.recall.id,
                 s.version,

@@ -54,6 +54,19 @@ async def test_another_users_recall_is_not_found_whatever_is_asked_of_it(tmp_pat
         assert await w.service.queries.list("eve") == ([], None)
 
 
+async def test_a_recalls_origin_is_that_of_its_message(tmp_path: Path) -> None:
+    """What an agent wrote does not pass for the user's words because the user made the recall, or copied it."""
+    async with world(tmp_path) as w:
+        recall = await w.recall(await w.add_session(), HOURLY)
+        by_agent = await w.service.patch(recall.id, patch(message="mine"), owner=OWNER, by_agent=True)
+        assert (by_agent.origin, (await w.get(recall)).origin) == ("system", "system")
+        assert (await w.service.patch(recall.id, patch(title="t"), owner=OWNER)).origin == "system"
+        assert (await w.service.clone(recall.id, patch(title="u"), owner=OWNER)).origin == "system"
+        assert (await w.service.clone(recall.id, patch(message="v"), owner=OWNER)).origin == "user"
+        assert (await w.service.patch(recall.id, patch(message="w"), owner=OWNER)).origin == "user"
+        assert (await w.get(recall)).origin == "user"
+
+
 async def test_a_recall_needs_a_session_of_ones_own(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         session = await w.add_session(owner="eve")
