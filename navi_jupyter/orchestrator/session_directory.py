@@ -159,6 +159,11 @@ class SessionDirectory:
         await self.owned(session_id, owner)
         return await self.history.messages(session_id)
 
+    async def questions(self, session_id: str, *, owner: str) -> Sequence[Interrupt]:
+        """All questions to the user, open and settled, the oldest first. Raises SessionNotFound."""
+        await self.owned(session_id, owner)
+        return await self._store.session_interrupts(session_id)
+
     async def usage_of(self, owner: str, *, since: datetime) -> Usage:
         """The usage of all of a user's runs that were created since then."""
         return await self._store.of_user(owner, since=since)

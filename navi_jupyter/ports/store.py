@@ -103,6 +103,9 @@ class InterruptReads(Protocol):
     async def open_interrupts(self, session_id: str) -> Sequence[Interrupt]:
         """The session's open questions, oldest first."""
 
+    async def session_interrupts(self, session_id: str) -> Sequence[Interrupt]:
+        """All questions of the session, open and settled, the oldest first."""
+
 
 class SessionStore(LogReads, RunReads, InterruptReads, Spending, Protocol):
     """Sessions, runs and logs, durable. One writer commits all units that have gathered in one transaction."""

@@ -14,15 +14,19 @@ from nbformat.v4 import new_markdown_cell, new_notebook
 
 from .. import __version__
 from ..markdown_text import closed, defused, literal, with_plain_dollars
+from ..model.runs import CallDetail, Interrupt, InterruptStatus
 from ..model.sessions import AnswerNotice, OriginKind, Run, Session, Usage
 from ..ports.agent import Message
 from ..text import code_block, one_line
+from ..visible_text import marked, marked_line
 from .http import JSON, HttpReply
 from .wire.sessions import MessageInfo, ToolCallInfo
 
 if TYPE_CHECKING:
     from ..orchestrator.orchestrator import Orchestrator
 
+Asked = Mapping[str, Interrupt]
+"""What the user was asked, by the call that it is about."""
 MARKDOWN = "text/markdown; charset=utf-8"
 NOTEBOOK = "application/x-ipynb+json"
 _LONGEST_TITLE = 500  # characters
@@ -61,30 +65,45 @@ async def download(orchestrator: Orchestrator, session_id: str, kind: str, *, ow
     view = await orchestrator.sessions.view(session_id, owner=owner)
     messages = await conversation(orchestrator, session_id, owner=owner)
     runs = await _runs(orchestrator, session_id, owner=owner)
+    questions = await orchestrator.sessions.questions(session_id, owner=owner)
     notices = {run.id: run.notice for run in reversed(runs) if run.notice is not None}
     if kind == "md":
-        content, content_type = as_markdown(view.session, messages, notices), MARKDOWN
+        content, content_type = as_markdown(view.session, messages, notices, questions), MARKDOWN
     elif kind == "ipynb":
-        content, content_type = json.dumps(as_notebook(view.session, messages, notices), indent=1) + "\n", NOTEBOOK
+        notebook = as_notebook(view.session, messages, notices, questions)
+        content, content_type = json.dumps(notebook, indent=1) + "\n", NOTEBOOK
     else:
-        content, content_type = json.dumps(_as_data(view.session, messages, notices), indent=1) + "\n", JSON
+        data = _as_data(view.session, messages, notices, questions)
+        content, content_type = json.dumps(data, indent=1) + "\n", JSON
     return HttpReply(content=content, content_type=content_type, filename=f"{_slug(view.session.title)}.{kind}")
 
 
-def as_markdown(session: Session, messages: Sequence[MessageInfo], notices: Notices = NO_NOTICES) -> str:
-    """One heading per message."""
+def as_markdown(
+    session: Session,
+    messages: Sequence[MessageInfo],
+    notices: Notices = NO_NOTICES,
+    questions: Sequence[Interrupt] = (),
+) -> str:
+    """One heading per message; below a call what the user was asked about it, and what they answered."""
+    asked = _by_call(questions)
     model = session.model.replace("`", "'")
     parts = [_heading(session), f"_Exported from Navi; session `{session.id}`, model `{model}`._"]
     for message, notice in _shown_messages(messages, notices):
-        parts += [f"## {_author(message)} · {message.at}", _body(message, notice)]
+        parts += [f"## {_author(message)} · {message.at}", _body(message, notice, asked)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def as_notebook(session: Session, messages: Sequence[MessageInfo], notices: Notices = NO_NOTICES) -> dict[str, Any]:
+def as_notebook(
+    session: Session,
+    messages: Sequence[MessageInfo],
+    notices: Notices = NO_NOTICES,
+    questions: Sequence[Interrupt] = (),
+) -> dict[str, Any]:
     """A notebook (nbformat 4.5) of Markdown cells, one per message, the raw message in the cell's metadata."""
+    asked = _by_call(questions)
     cells = [new_markdown_cell(with_plain_dollars(_heading(session)), id="title")]  # type: ignore[no-untyped-call]
     for number, (message, notice) in enumerate(_shown_messages(messages, notices)):
-        source = f"**{_author(message)}** · {message.at}\n\n{_body(message, notice)}"
+        source = f"**{_author(message)}** · {message.at}\n\n{_body(message, notice, asked)}"
         metadata = {"navi": {"message_id": message.id, "run_id": message.run_id}}
         source = with_plain_dollars(source)
         cells.append(new_markdown_cell(source, id=f"m{number}", metadata=metadata))  # type: ignore[no-untyped-call]
@@ -93,11 +112,14 @@ def as_notebook(session: Session, messages: Sequence[MessageInfo], notices: Noti
     return cast("dict[str, Any]", new_notebook(cells=cells, metadata=metadata))  # type: ignore[no-untyped-call]
 
 
-def _as_data(session: Session, messages: Sequence[MessageInfo], notices: Notices) -> dict[str, Any]:
+def _as_data(
+    session: Session, messages: Sequence[MessageInfo], notices: Notices, questions: Sequence[Interrupt]
+) -> dict[str, Any]:
     return {
         "version": __version__,
         "session": session.wire(),
         "messages": [message.wire() for message in messages],
+        "questions": [question.wire() for question in questions],
         "notices": [{"run_id": run_id, **notice.wire()} for run_id, notice in notices.items()],
     }
 
@@ -125,10 +147,10 @@ def _heading(session: Session) -> str:
     return f"# {literal(one_line(session.title, _LONGEST_TITLE))}"
 
 
-def _body(message: MessageInfo, notice: AnswerNotice | None) -> str:
+def _body(message: MessageInfo, notice: AnswerNotice | None, asked: Asked) -> str:
     # HTML in it would be live where the file is converted (nbconvert); code that a stop left open swallows the rest.
     parts = [defused(closed(message.content))]
-    parts += [_tool_call(call) for call in message.tool_calls]
+    parts += [_tool_call(call, asked.get(call.id)) for call in message.tool_calls]
     if message.queued:
         parts.append("_(waiting)_")
     elif message.partial:
@@ -138,9 +160,32 @@ def _body(message: MessageInfo, notice: AnswerNotice | None) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _tool_call(call: ToolCallInfo) -> str:
-    shown = code_block(f"{call.name}({call.args})")
-    return shown if call.result is None else f"{shown}\n\n{code_block(call.result)}"
+def _tool_call(call: ToolCallInfo, question: Interrupt | None) -> str:
+    parts = [code_block(f"{call.name}({call.args})")]
+    if question is not None:
+        parts += [f"_({literal(_answer_words(question))})_", *map(_detail, question.details)]
+    if call.result is not None:
+        parts.append(code_block(call.result))
+    return "\n\n".join(parts)
+
+
+def _by_call(questions: Sequence[Interrupt]) -> Asked:
+    return {question.tool_call_id: question for question in questions if question.tool_call_id is not None}
+
+
+def _answer_words(question: Interrupt) -> str:
+    """Whether the user approved the call, and who did."""
+    who = "" if question.answered_by is None else f" by {question.answered_by}"
+    if question.status is not InterruptStatus.RESOLVED:
+        return f"The user was asked; the question is {question.status.value}{who}."
+    refused = isinstance(question.payload, dict) and question.payload.get("approved") is False
+    return f"{'Denied' if refused else 'Approved'}{who}; this was shown:"
+
+
+def _detail(detail: CallDetail) -> str:
+    # As it was shown: with marks in the place of what cannot be seen.
+    omitted = f" ({detail.omitted:,} more characters were not kept)" if detail.omitted else ""
+    return f"{literal(marked_line(detail.label))}{omitted}:\n\n{code_block(marked(detail.text))}"
 
 
 def _slug(title: str) -> str:

@@ -135,6 +135,10 @@ class InterruptQueries(Readers):
         )
         return [interrupt_of(row) for row in rows]
 
+    async def session_interrupts(self, session_id: str) -> Sequence[Interrupt]:
+        rows = await self.fetch_all("SELECT * FROM interrupts WHERE session_id = ? ORDER BY number", (session_id,))
+        return [interrupt_of(row) for row in rows]
+
     async def paused(self, run_id: str) -> Paused | None:
         async with self.reading() as view:
             row = await view.one("SELECT conversation FROM runs WHERE id = ? AND ended_at IS NULL", (run_id,))

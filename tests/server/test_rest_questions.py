@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from navi_jupyter.events import Event, ToolCallEnd, ToolCallResult, ToolCallStart
-from navi_jupyter.model.runs import InterruptKind
+from navi_jupyter.model.runs import CallDetail, InterruptKind
 from navi_jupyter.model.sessions import Usage
 from navi_jupyter.ports.agent import Ask, ToolContext, Turn, TurnResult
 from navi_jupyter.server.app import NaviExtension
@@ -27,7 +28,17 @@ class Asking:
         elif turn.resumed is None:
             yield ToolCallStart(tool_call_id=call, tool_call_name="run_code")
             yield ToolCallEnd(tool_call_id=call)
-            ask = Ask(kind=InterruptKind.APPROVAL, message="Run it?", tool_call_id=call, tool="run_code", args={"n": 1})
+            shown = CallDetail(label="Source of the cell", text="x = 1\nevil()\u202e", kind="code")
+            ask = Ask(
+                kind=InterruptKind.APPROVAL,
+                message="Run it?",
+                tool_call_id=call,
+                tool="run_code",
+                args={"n": 1},
+                source="builtin",
+                details=(shown,),
+                fingerprint="f",
+            )
             yield TurnResult(conversation=b"{}", asks=(ask,), usage=spent)
             return
         for answer in turn.answers:
@@ -77,6 +88,23 @@ async def test_an_open_question_is_in_the_session_and_is_answered_by_a_command(a
     assert (given.status, given.json["run_id"]) == (202, run_id)
     late = await command(api, sid, type="answer", interrupt_id=question["id"], status="cancelled")
     assert (late.status, late.json["code"]) == (404, "interrupt_not_found")
+
+
+@pytest.mark.usefixtures("asking")
+async def test_what_was_shown_of_a_call_and_the_answer_are_in_the_api_and_in_exports(api: Api) -> None:
+    sid = await api.session()
+    (question,) = (await waiting(api, sid))["approvals"]
+    assert question["details"][0]["text"] == "x = 1\nevil()\u202e"
+    assert question["source"] == "builtin"
+    fields = {"interrupt_id": question["id"], "status": "resolved", "payload": {"approved": True}}
+    await api.until_run_ends(sid, (await command(api, sid, type="answer", **fields)).json["run_id"])
+    (kept,) = (await api("GET", f"sessions/{sid}/export", format="json")).json["questions"]
+    assert (kept["details"], kept["payload"]["approved"]) == (question["details"], True)
+    for kind in ("md", "ipynb"):
+        text = (await api("GET", f"sessions/{sid}/export", format=kind)).body.decode()
+        assert "Approved by" in text
+        shown = text if kind == "md" else "".join(cell["source"] for cell in json.loads(text)["cells"])
+        assert "evil()⟨U+202E⟩" in shown
 
 
 @pytest.mark.usefixtures("asking")
