@@ -161,7 +161,8 @@ class DatabaseFiles:
             return
         content = json.dumps({"database": self._database, "committed_at": self._last})
         with contextlib.suppress(OSError):
-            os.pwrite(self._handle, f"{content:<{_RECORD - 1}}\n".encode(), 0)
+            os.lseek(self._handle, 0, os.SEEK_SET)  # no pwrite: Windows has none
+            os.write(self._handle, f"{content:<{_RECORD - 1}}\n".encode())
 
 
 def _log_too(companion: str) -> str:

@@ -95,10 +95,12 @@ def check_place(path: Path) -> None:
     Raises StoreError. Opening a device or a pipe would already have an effect, or never end.
     """
     place = real_path(path)
-    found = file_system_of(place)
-    if (found is not None and found.type in _OF_THE_KERNEL) or _below_dev(place):
-        where = "a folder of devices" if found is None or found.type not in _OF_THE_KERNEL else f"a {found.type}"
-        raise StoreError(f"The database cannot be {path}: {where} keeps no files. {_ELSEWHERE}")
+    if not place.name:
+        raise StoreError(f"The database cannot be {path}: that is a folder. {_ELSEWHERE}")
+    for name in (Path(os.path.abspath(path)), place):  # noqa: PTH100 - /proc/self/fd/1 is no file, wherever it leads to
+        found = _mounted_at(name)
+        if (found is not None and found.type in _OF_THE_KERNEL) or _below_dev(name):
+            raise StoreError(f"The database cannot be {path}: {name.parent} is for devices and processes. {_ELSEWHERE}")
     for companion in ("", *COMPANIONS, STATE):
         name = place.with_name(place.name + companion)
         try:
@@ -149,6 +151,10 @@ class FileSystem:
 
 def file_system_of(path: Path) -> FileSystem | None:
     """The file system that holds ``path``, which need not exist. None where the system does not say."""
+    return _mounted_at(path.resolve())
+
+
+def _mounted_at(path: Path) -> FileSystem | None:
     try:
         mounts = mounts_of(Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape"))
     except OSError:
@@ -158,7 +164,7 @@ def file_system_of(path: Path) -> FileSystem | None:
             mounts = [FileSystem(each.fstype, each.mountpoint) for each in psutil.disk_partitions(all=True)]
         except (OSError, RuntimeError, psutil.Error):
             return None
-    return mounted_at(path.resolve(), mounts)
+    return mounted_at(path, mounts)
 
 
 def mounts_of(mountinfo: str) -> list[FileSystem]:

@@ -57,6 +57,27 @@ def test_a_database_deleted_under_a_server_is_refused_reported_and_restored_whol
 
 
 @pytest.mark.timeout(180)
+def test_a_database_deleted_in_mid_run_keeps_the_text_up_to_then_and_the_server_stops_in_order(start: Start) -> None:
+    server = start()
+    sid = new_session(server)
+    prompt(server, sid, "count to 2000 every 20 ms")
+    until(lambda: len(ok(server, "GET", f"sessions/{sid}/events")["events"]) > 8)
+    path = database_of(server)
+    for name in path.parent.glob("navi.db*"):
+        name.unlink()
+    until(lambda: "is kept in" in str(health(server)[1].get("message")))
+    (kept,) = path.parent.glob("navi.db.recovered-*")
+    server.stop()
+    assert "Traceback" not in server.log.read_text()
+    kept.rename(path)
+    server.start()
+    messages = ok(server, "GET", f"sessions/{sid}/messages")["messages"]
+    assert any(each["role"] == "assistant" and "1" in each["content"] for each in messages)
+    runs = ok(server, "GET", f"sessions/{sid}/runs")["runs"]
+    assert [each["status"] for each in runs] == ["interrupted"]
+
+
+@pytest.mark.timeout(180)
 def test_two_servers_on_a_database_that_is_replaced_both_refuse_and_leave_the_new_file_alone(
     start: Start, tmp_path: Path
 ) -> None:

@@ -138,7 +138,11 @@ async def test_a_companion_that_is_no_file_is_refused_before_anything_is_changed
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's places")
 @pytest.mark.parametrize(
-    "place", ["/dev/null", "/dev/zero", "/dev/full", "/dev/navi.db", "/dev/fd/0", "/proc/self/mem", "/proc/navi.db"]
+    "place",
+    [
+        *("/dev/null", "/dev/zero", "/dev/full", "/dev/navi.db", "/dev/fd/0", "/dev/stdin", "/dev", "/"),
+        *("/proc/self/mem", "/proc/navi.db", "/proc/self/fd/0", "/proc/self/cwd/none.db", "/sys/navi.db"),
+    ],
 )
 async def test_places_of_the_kernel_are_refused_before_anything_is_changed(place: str) -> None:
     path = Path(place)

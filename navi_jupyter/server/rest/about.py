@@ -15,7 +15,7 @@ TABLE = OperationTable()
 
 @TABLE.add("GET health", "read", answers="Health")
 async def health(call: Call) -> HttpReply:
-    """Whether Navi works on this server. 503 while it starts, and when its start failed."""
+    """Whether Navi works on this server. 503 while it starts, when its start failed, and while nothing can be saved."""
     stats = call.sessions.orchestrator.stats()
     return reply(
         wire.Health(
