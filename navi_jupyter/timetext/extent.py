@@ -155,6 +155,9 @@ _LEFT = re.compile(
 _THING = r"(?:the|a|an|my|our|your|his|her|their|its|this|that|these|those|each|every|\w+['’]s)"
 
 
+_NEAR = 120  # characters in which the words that belong to a time, or to what it is a part of, are looked for
+
+
 def extent_of(text: str, start: int, end: int) -> tuple[int, int]:
     """Where the time that was found at ``start`` to ``end`` begins and ends with what adjoins it.
 
@@ -167,7 +170,8 @@ def extent_of(text: str, start: int, end: int) -> tuple[int, int]:
             end = more.end()
         else:
             break
-    while before := _LEFT.search(text, 0, start):
+    # What adjoins it is a few words: each search begins near enough to cost the same in any text.
+    while before := _LEFT.search(text, max(0, start - _NEAR), start):
         start = before.start()
     return start, end
 
@@ -186,7 +190,7 @@ def is_adjective(text: str, start: int, end: int) -> bool:
     """Whether a time is part of a thing's name: ``the 9am report``, ``my daily plan``, ``friday's list``."""
     if re.match(r"['’]\w|-[a-z]", text[end:], re.IGNORECASE):
         return True
-    leads = re.search(rf"\b{_THING}\s+\Z", text[:start], re.IGNORECASE)
+    leads = re.search(rf"\b{_THING}\s+\Z", text[max(0, start - _NEAR) : start], re.IGNORECASE)
     return bool(
         leads and re.match(r"\s+(?!(?:at|on|in|by|and|or|until|to|for|please)\b)[a-z]", text[end:], re.IGNORECASE)
     )

@@ -91,7 +91,14 @@ def _check_rest(text: str, start: int, end: int, schedule: ScheduleSpec) -> None
 
 def _leads(text: str, position: int) -> bool:
     """Whether what stands there begins the sentence, or follows the words that ask for a recall."""
-    return re.search(r"(?:\A\W*|\b(?:me|us|back|up|recall|again))[\s,:]*\Z", text[:position], re.IGNORECASE) is not None
+    if re.search(r"\w", text[:position]) is None:
+        return True
+    # Its last seven characters hold the longest of the words and the sign before it: as cheap in any text.
+    return _ASKS.search(text[:position].rstrip(_BETWEEN)[-7:]) is not None
+
+
+_BETWEEN = " \t\n\r\f\v\u00a0\u2009\u202f,:"
+_ASKS = re.compile(r"(?:\A|\W)(?:me|us|back|up|recall|again)\Z", re.IGNORECASE)
 
 
 _FAR_LIMIT = re.compile(
@@ -176,7 +183,7 @@ def _is_number(text: str, match: re.Match[str]) -> bool:
     if "h" in match[0]:
         return True
     at_an_end = not re.search(r"\w", text[: match.start()]) or not re.search(r"\w", text[match.end() :])
-    return not at_an_end or _NUMBER_BEFORE.search(text, 0, match.start()) is not None
+    return not at_an_end or _NUMBER_BEFORE.search(text, max(0, match.start() - 100), match.start()) is not None
 
 
 _NUMBER_BEFORE = re.compile(
@@ -192,7 +199,12 @@ def _best(text: str) -> tuple[int, int] | None:
     def rank(item: tuple[int, re.Match[str]]) -> tuple[int, bool, int, int]:
         strength, match = item
         # Also behind "remind me", "check back", …
-        follows_trigger = text[: match.start()].rstrip().lower().endswith(("me", "back", "up", "recall", "again"))
+        follows_trigger = (
+            text[max(0, match.start() - 100) : match.start()]
+            .rstrip()
+            .lower()
+            .endswith(("me", "back", "up", "recall", "again"))
+        )
         outer = match.start() <= start or match.end() >= end or follows_trigger
         return (strength, outer, match.end() - match.start(), -match.start())
 

@@ -58,10 +58,17 @@ def refuse_vague(words: str) -> None:
         raise InvalidSchedule(f"{vague[0]!r} leaves open when; name one duration, such as in 10 minutes.")
 
 
+MAX_PHRASE = 200
+"""Characters of one time. The longest in use has some 80; each level of ``a day after a day after …`` reads all."""
+
+
 def read_stretch(words: str, now: datetime, zone: str, *, understood: str) -> Timed:
     """The meaning of a stretch of words, all of it. Raises InvalidSchedule; HalfRead where it has none."""
+    words = re.sub(r"\s+", " ", words)
+    if len(words) > MAX_PHRASE:
+        raise InvalidSchedule(f"{words[:40].strip()!r} … is too long for a time: at most {MAX_PHRASE} characters.")
     plain, zone = cut_zone(words, zone)
-    plain = re.sub(r"\s+", " ", plain).strip(" ,;:!?")
+    plain = plain.strip(" ,;:!?")
     if not re.search(r"(?<![\d.])\d{1,2}\.\d{1,2}\.$", plain):  # the point of ``24.12.`` belongs to it
         plain = plain.rstrip(".")
     local = now.astimezone(ZoneInfo(zone))
