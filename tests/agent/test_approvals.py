@@ -391,3 +391,27 @@ async def test_what_is_as_it_was_shown_is_done(serve: Serve, model: str) -> None
         paused = await bench.run("go", model=model)
         await bench.resume(paused, answered(paused.asks[0], {"approved": True}), model=model)
     assert paper.burnt == ["shown"]
+
+
+async def test_arguments_that_the_user_changes_to_name_something_else_are_asked_about_with_what_is_there(
+    serve: Serve, model: str
+) -> None:
+    done: list[str] = []
+
+    async def burn(name: str) -> str:
+        """Burn it."""
+        done.append(name)
+        return "burnt"
+
+    async def describe(args: Any, _context: Any) -> CallDescription:
+        return CallDescription(details=(text_part("Name", args["name"]),), fingerprint=fingerprint_of(args["name"]))
+
+    bench = Bench(PydanticAIBackend(agent_parts(tool(burn, Effect.WRITE, describes=describe))))
+    calls = [Reply(calls=(Call("burn", {"name": name}, id=f"call_{name}"),)) for name in ("a", "b")]
+    async with serve(*calls):
+        paused = await bench.run("go", model=model)
+        answer = answered(paused.asks[0], {"approved": True, "args": {"name": "b"}})
+        outcome = await bench.resume(paused, answer, model=model)
+    assert done == []
+    assert 'arguments to {\\"name\\": \\"b\\"}' in outcome.results[0]
+    assert outcome.asks[0].details[0].text == "b"

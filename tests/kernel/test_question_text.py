@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 
 from navi_jupyter.kernel.display import listing
+from navi_jupyter.kernel.display.listing import table_plain
 from navi_jupyter.kernel.display.question_text import QuestionListing, details_html, details_plain, hidden_words
-from navi_jupyter.kernel.display.render import run_bundle
-from navi_jupyter.kernel.display.run_view import QuestionPart, RunView, question_of
+from navi_jupyter.kernel.display.render import run_bundle, transcript_plain
+from navi_jupyter.kernel.display.run_view import QuestionPart, RunView, TextPart, question_of
 from navi_jupyter.kernel.questions import interview
+from navi_jupyter.kernel.reply import Reply
+from navi_jupyter.log_setup import get_logger
 from navi_jupyter.text import printable
 
 
@@ -156,3 +159,20 @@ def test_what_is_typed_before_a_question_is_shown_answers_nothing() -> None:
     process.wait()
     os.close(leader)
     os.close(follower)
+
+
+def test_lists_transcripts_replies_and_log_lines_carry_no_control_sequence(caplog: pytest.LogCaptureFixture) -> None:
+    attack = "".join(ATTACKS)
+    messages = [{"role": "assistant", "content": attack, "origin": {}}]
+    view = RunView("u_1", session_id="s_1", status="completed", parts=[TextPart("m_1", attack)])
+    get_logger("test").warning("tried", text=attack)
+    shown = [
+        table_plain(["a"], [[attack]], empty=""),
+        transcript_plain(messages),
+        str(Reply("s_1", view, shown=False)),
+        run_bundle(view)["text/plain"],
+        *(record.getMessage() for record in caplog.records),
+    ]
+    assert len(shown) == 5
+    for text in shown:
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text)

@@ -40,6 +40,10 @@ _CHANGED = (
     "What this call works on was changed after the user was asked about it, so it was not made. Look at it as it is "
     "now and call again if it is still right: the user is asked again, with what is there then."
 )
+_EDITED = (
+    "The user changed the arguments to {args}. What is there was not shown to them, or was changed since, so the call "
+    "was not made. Call with exactly these arguments: the user is asked again, with what is there then."
+)
 _MAX_IMAGES = 8  # of one call that a model is given
 
 
@@ -102,7 +106,7 @@ class AgentToolset(AbstractToolset[None]):
         call_expects.set(None)
         found = self._tools[name]
         args, note = await self._approved_args(found, tool_args, call_id, answered=ctx.tool_call_approved)
-        await self._check_unchanged(found, args, call_id)
+        await self._check_unchanged(found, args, call_id, edited=bool(note))
         self._gate.note_call(found)
         return self._tool_return(await self._output(found, args, call_id), note)
 
@@ -129,14 +133,15 @@ class AgentToolset(AbstractToolset[None]):
                 # After a pause pydantic-ai has put the user's arguments in place already.
                 return args, _note_of_change(self.edited.get(call_id or ""))
 
-    async def _check_unchanged(self, tool: Tool, args: Mapping[str, Any], call_id: str | None) -> None:
+    async def _check_unchanged(self, tool: Tool, args: Mapping[str, Any], call_id: str | None, *, edited: bool) -> None:
         """What the user was shown is what is done. Raises ToolFailed where it is not so any more."""
         shown = self.shown.get(call_id or "")
         if shown is None:
             return
         now = await describe_call(tool, args, self._context)
         if now.fingerprint != shown:
-            raise ToolFailed(rejected_call(_CHANGED, "changed_since_asked"))
+            message = _EDITED.format(args=_written(args)) if edited else _CHANGED
+            raise ToolFailed(rejected_call(message, "changed_since_asked"))
         # Between here and the work there is time for one more change: the tool looks once more.
         call_expects.set(now.expects)
 
@@ -196,8 +201,11 @@ def _note_of_change(args: Mapping[str, Any] | None) -> str:
     """For the transcript and for the model: the call was not made as the model wrote it."""
     if args is None:
         return ""
-    written = cut(json.dumps(args, ensure_ascii=False, default=str), limit=10_000)
-    return f"(The user changed the arguments. It was called with {written}.)\n"
+    return f"(The user changed the arguments. It was called with {_written(args)}.)\n"
+
+
+def _written(args: Mapping[str, Any]) -> str:
+    return cut(json.dumps(args, ensure_ascii=False, default=str), limit=10_000)
 
 
 def _failed_output(tool: Tool, why: str) -> ToolOutput:
