@@ -390,3 +390,27 @@ def test_the_tokens_of_the_server_go_neither_to_the_model_nor_into_the_database(
         assert secret not in sent
         assert secret not in log
         assert secret.encode() not in kept
+
+
+def test_the_user_answers_in_the_chat_of_a_cell_whose_page_reaches_the_server_through_the_kernel(
+    server: JupyterServer, kernel: NotebookKernel, provider: ScriptedProvider
+) -> None:
+    session = session_of(server, kernel)["id"]
+    comm = kernel.ok("chat = navi.chat()\nprint(chat.comm.comm_id)").stdout.strip()
+    provider.restart(Reply(calls=(code("x = 1"),)), Reply(calls=(write(),)), Reply("Then not."))
+    begin(server, session)
+    server.wait_for(lambda: bool(questions(server, session)))
+    (question,) = questions(server, session)
+    kernel.comm_send(comm, {"navi": 1, "m": "open", "conn": "k", "session_id": session})
+    kernel.comm_receive(comm, "opened")
+    answer = {"type": "answer", "interrupt_id": question["id"], "status": "resolved", "payload": {"approved": False}}
+    kernel.comm_send(comm, {"navi": 1, "m": "send", "conn": "k", "data": json.dumps(answer | {"command_id": "mine"})})
+    while "accepted" not in (frame := json.loads(kernel.comm_receive(comm, "frame")["data"])):
+        assert "rejected" not in frame, frame
+    assert (frame["accepted"]["command_id"], frame["accepted"]["type"]) == ("mine", "answer")
+    kernel.comm_send(comm, {"navi": 1, "m": "send", "conn": "k", "data": json.dumps(answer)})
+    while "rejected" not in (frame := json.loads(kernel.comm_receive(comm, "frame")["data"])):
+        pass
+    assert frame["rejected"]["code"] == "interrupt_not_found"
+    settled = server.get(f"navi/api/sessions/{session}/interrupts/{question['id']}")
+    assert settled["answered_by"] == f"kernel:{kernel.id}"

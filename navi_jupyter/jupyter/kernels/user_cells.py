@@ -27,7 +27,7 @@ from .transport import RawMessage
 log = get_logger("kernels")
 
 EVENTS = "https://events.jupyter.org/jupyter_server/kernel_actions/v1"
-SEEN_WITHIN = 1.0  # seconds for the beginning of a cell to reach us: its request may be quicker
+SEEN_WITHIN = 3.0  # seconds for the beginning of a cell to reach us: its request may be quicker; or for ours to end
 SETTLED = 0.1  # seconds after which the same must still be true: the end of a cell may be on its way
 COMM_GRACE = 5.0  # seconds: the kernel is done with a widget's message before what that asks for is sent
 _POLL = 0.02
@@ -52,6 +52,7 @@ class WatchedKernel:
         self._users: dict[str, _Request] = {}
         self._agents: dict[str, None] = {}
         self._comms: deque[tuple[str, float]] = deque(maxlen=_MOST)  # messages of widgets that were handled, and when
+        self._over: deque[str] = deque(maxlen=_MOST)  # requests that have ended, of anybody
         self._sender = ""
         self._touched = False
 
@@ -88,6 +89,7 @@ class WatchedKernel:
                     del running[next(iter(running))]
             elif state == "idle" and parent.id in running:
                 del running[parent.id]
+                self._over.append(parent.id)
                 if parent.kind == "comm_msg" and not ours:
                     self._comms.append((parent.id, time.monotonic()))
 
@@ -109,18 +111,22 @@ class WatchedKernel:
                 request.key = key
             return request is not None
 
-    def has(self, request_id: str, key: str | None) -> bool:
-        """Whether the user's request goes on (a widget's: was handled just now), and no code of an agent does."""
+    def has(self, request_id: str, key: str | None) -> bool | None:
+        """Whether the user's request goes on (a widget's: was handled just now), and no code of an agent does.
+
+        None: not yet. Its beginning may be on its way, and what runs besides may end.
+        """
         with self._lock:
-            if self._agents:
-                return False
             request = self._users.get(request_id)
-            if request is None:
-                since = time.monotonic() - COMM_GRACE
-                return any(each == request_id and at >= since for each, at in self._comms)
-            return not request.shared or (
-                key is not None and request.key is not None and compare_digest(key, request.key)
-            )
+            since = time.monotonic() - COMM_GRACE
+            if request is not None and request.shared:
+                known = key is not None and request.key is not None and compare_digest(key, request.key)
+            else:
+                handled = any(each == request_id and at >= since for each, at in self._comms)
+                known = request is not None or handled
+            if known:
+                return None if self._agents else True
+            return False if request is not None or request_id in self._agents or request_id in self._over else None
 
 
 class UserCells:
@@ -198,13 +204,14 @@ class UserCells:
         """Whether this request is the user's, runs now, and alone: no code of an agent is executed in the kernel."""
         self.refresh()
 
-        def proven() -> bool:
-            return kernel_id in self._kernels and self._kernels[kernel_id][0].has(request_id, key)
+        def state() -> bool | None:
+            return self._kernels[kernel_id][0].has(request_id, key) if kernel_id in self._kernels else False
 
-        if kernel_id not in self._kernels or not await _until(proven):
+        await _until(lambda: state() is not None)
+        if not state():
             return False
         await asyncio.sleep(SETTLED)
-        return proven()
+        return bool(state())
 
 
 async def _until(true: Callable[[], bool]) -> bool:
