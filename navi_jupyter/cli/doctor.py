@@ -14,12 +14,12 @@ import platform
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 from jupyter_core.paths import jupyter_config_path, jupyter_path
@@ -274,7 +274,7 @@ def _kernel(name: str, executable: str, env: dict[str, str]) -> Finding:
 def server() -> Iterator[Finding]:
     """Whether the server of this kernel answers; in a terminal, every running server with the extension."""
     with contextlib.suppress(ServerNotFound):  # as usual in a terminal, which is not a kernel
-        yield _answer_of(find_server())
+        yield from _answers_of(find_server())
         return
     running = 0
     for path in connection_files():
@@ -283,23 +283,42 @@ def server() -> Iterator[Finding]:
         except ServerNotFound:
             continue  # left behind by a server that was killed
         running += 1
-        yield _answer_of(connection)
+        yield from _answers_of(connection)
     if not running:
         yield Finding("server", "warn", "no Jupyter server with Navi is running", "start one: jupyter lab")
 
 
-def _answer_of(connection: Connection) -> Finding:
+def _answers_of(connection: Connection) -> Iterator[Finding]:
+    """Whether the server answers, and what it says of its MCP servers."""
+
+    async def asked() -> tuple[Any, Any]:
+        client = Client(connection)
+        return await client.request("GET", "health", timeout=5), await client.request("GET", "mcp", timeout=10)
+
     try:
-        health = asyncio.run(Client(connection).request("GET", "health", timeout=5))
+        health, mcp = asyncio.run(asked())
     except KernelError as problem:
-        return Finding(
+        yield Finding(
             "server",
             "fail",
             f"{connection.url} (from {connection.source}): {problem.message}",
             "read the log of that server",
         )
+        return
     text = f"{connection.url} (from {connection.source}) answers: Navi {health['version']} is {health['status']}"
-    return Finding("server", "ok", text)
+    yield Finding("server", "ok", text)
+    for one in mcp["mcp"]:
+        yield from _mcp_server(one)
+
+
+def _mcp_server(one: Mapping[str, Any]) -> Iterator[Finding]:
+    text = f"{one['name']}: {one['status']}, tools: {one['tools']}"
+    if one["available"] or one["status"] == "disabled":
+        yield Finding("mcp", "ok", text)
+    else:
+        yield Finding("mcp", "warn", text, one["why"])
+    for note in one.get("notes", ()):
+        yield Finding("mcp", "warn", f"{one['name']}: the tool {note['tool']}: {note['why']}")
 
 
 def models() -> Iterator[Finding]:

@@ -8,6 +8,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,27 @@ def test_a_running_server_is_asked_as_its_kernels_ask(place: Place) -> None:
     place.server.kill9()
     _, findings = place.examine()
     assert statuses(findings["server"]) == ["warn"]
+
+
+def test_a_running_server_says_which_tools_of_its_mcp_servers_cannot_be_used(place: Place, tmp_path: Path) -> None:
+    tools = [{"name": "good", "inputSchema": {"type": "object"}}, {"name": "odd", "inputSchema": {"anyOf": []}}]
+    doing = tmp_path / "doing.json"
+    doing.write_text(json.dumps({"tools": tools}))
+    script = ROOT / "tests" / "agent" / "mcp" / "strange.py"
+    entry = {"command": sys.executable, "args": [str(script), str(doing)], "protocol": "legacy"}
+    file = place.home / "config" / "navi" / "mcp.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"mcpServers": {"it": entry}}))
+    place.server.start()
+    place.server.request("POST", "navi/api/mcp/it/restart", {})
+    for _ in range(300):
+        if place.server.get("navi/api/mcp")["mcp"][0]["status"] == "ready":
+            break
+        time.sleep(0.1)
+    _, findings = place.examine()
+    assert statuses(findings["mcp"]) == ["ok", "warn"]
+    assert findings["mcp"][0]["text"] == "it: ready, tools: 1"
+    assert findings["mcp"][1]["text"].startswith("it: the tool odd: ")
 
 
 def test_keys_are_named_and_never_shown(place: Place) -> None:

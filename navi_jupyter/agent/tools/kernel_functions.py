@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...errors import LimitReached, NaviError, ToolUnavailable
+from ...errors import InvalidRequest, LimitReached, NaviError, ToolUnavailable
 from ...model.runs import Effect, KernelFunction
 from ...output_text import output_images
 from ...ports.agent import ToolContext, tool_context
+from .argument_schemas import SchemaRefused, argument_schema
 from .base import Tool, ToolOutput, refusal
 
 SOURCE = "kernel"
@@ -36,6 +37,21 @@ class _Offer:
     process: object  # an object that identifies the process; None where it is not known
     known: bool  # whether it is a kernel of this server
     functions: dict[tuple[str, str], KernelFunction] = field(default_factory=dict)  # by owner and name
+
+
+def with_usable_schemas(functions: Sequence[KernelFunction]) -> list[KernelFunction]:
+    """The functions with the schemas of their arguments as every provider of models takes them.
+
+    One that no provider takes would make every run of the session fail. Raises InvalidRequest. Takes milliseconds for
+    each function: call it in a thread.
+    """
+    usable = []
+    for one in functions:
+        try:
+            usable.append(one.but(parameters=argument_schema(one.parameters)))
+        except SchemaRefused as refused:
+            raise InvalidRequest(f"The function {one.name} cannot be a tool: {refused}.", field="tools") from None
+    return usable
 
 
 class KernelTools:

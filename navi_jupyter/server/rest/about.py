@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from ... import __version__
 from ...agent.mcp.connection import MISSING, ServerState, installed
+from ...agent.tools.kernel_functions import with_usable_schemas
 from ...errors import LimitReached, NotFound, SessionNotFound, ToolUnavailable
 from ...model.runs import KernelFunctions
 from ..http import NOTHING, HttpReply, Query
@@ -95,7 +98,8 @@ def _server(state: ServerState) -> wire.McpServerInfo:
 async def offer_functions(call: Call) -> HttpReply:
     """Offer functions of a kernel as tools (`@navi.tool` does), or their new versions."""
     request: KernelFunctions = call.body()
-    tools = call.agent.kernel_tools.offer(call.parameters["kid"], request.tools, owner=call.owner)
+    functions = await asyncio.to_thread(with_usable_schemas, request.tools)
+    tools = call.agent.kernel_tools.offer(call.parameters["kid"], functions, owner=call.owner)
     return reply(wire.ToolPage(tools=call.agent.tool_infos(tools), next=None))
 
 

@@ -17,6 +17,9 @@ from tornado.web import Application, RequestHandler
 
 from navi_jupyter.agent.mcp.stdio import Lines
 from navi_jupyter.agent.tools.argument_schemas import argument_schema
+from navi_jupyter.agent.tools.kernel_functions import with_usable_schemas
+from navi_jupyter.errors import InvalidRequest
+from navi_jupyter.model.runs import KernelFunction
 from tests.agent.mcp.mcp_world import McpWorld, until
 from tests.agent.mcp.strange import INITIALIZED, OBJECT, answer_of
 
@@ -407,3 +410,14 @@ async def test_a_compressed_answer_that_was_not_asked_for_is_not_unpacked(
     output = await world.run(strange.tools["it__good"], {})
     assert output.failed
     assert "compressed" in output.content
+
+
+def test_the_schema_of_a_function_of_a_kernel_is_one_that_providers_take_or_the_function_is_refused() -> None:
+    def function(parameters: dict[str, Any]) -> KernelFunction:
+        return KernelFunction(name="f", parameters=parameters)
+
+    usable = with_usable_schemas([function({"type": "object", "properties": {"a": {"type": "array"}}})])
+    assert usable[0].parameters["properties"] == {"a": {"type": "array", "items": {}}}
+    for odd in ({"anyOf": [OBJECT]}, doubling(30), deep(100), {"type": "array"}):
+        with pytest.raises(InvalidRequest, match="f cannot be a tool"):
+            with_usable_schemas([function(odd)])
