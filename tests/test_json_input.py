@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from navi_jupyter.event_redaction import scrubbed
 from navi_jupyter.events import ActivitySnapshot, Custom
 from navi_jupyter.json_input import MAX_DEPTH, JsonPieces, load_json, well_formed, well_formed_json, well_formed_value
+from navi_jupyter.jupyter.kernels.transport import DELIM, DecodeLimits, MessageParser
+from navi_jupyter.kernel.questions import payload_from
 from navi_jupyter.text import plain_number, with_article
 
 ANY_TEXT = st.text(st.characters() | st.characters(categories=["Cs"]) | st.sampled_from('\x00\\"ud8De0'))
@@ -83,3 +86,23 @@ def test_numbers_and_articles_are_written_as_people_write_them() -> None:
     ]  # fmt: skip
     assert "e" not in plain_number(1e300)
     assert [with_article(one) for one in ("integer", "number", "string")] == ["an integer", "a number", "a string"]
+
+
+DEEP = "[" * 5_000 + "]" * 5_000
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_a_message_of_a_kernel_that_is_nested_too_deeply_is_passed_over(place: int) -> None:
+    parts = [b'{"msg_type": "error"}', b"{}", b"{}", b"{}"]
+    parts[place] = b'{"deep": ' + DEEP.encode() + b"}"
+    session = SimpleNamespace(auth=None)
+    raw = MessageParser(session).parse([DELIM, b"", *parts])
+    assert raw is None
+    content = MessageParser(session).parse([DELIM, b"", b'{"msg_type": "display_data"}', b"{}", b"{}", DEEP.encode()])
+    assert content is not None
+    with pytest.raises(ValueError, match="nested"):
+        content.decode(DecodeLimits())
+
+
+def test_an_answer_that_is_typed_and_nested_too_deeply_is_text() -> None:
+    assert payload_from({"type": "string"}, DEEP) == DEEP

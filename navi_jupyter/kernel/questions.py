@@ -7,7 +7,6 @@ for how a question looks (``display.render``) or for what a waiting cell does be
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ..json_input import load_json
 from ..text import approval_words
 from ..visible_text import marked_line
 from .client.client import Client
@@ -152,7 +152,7 @@ def _value(about: Mapping[str, Any], typed: str) -> Any:
             raise ValueError("Type yes or no.")
         return typed.lower() in (*_YES, "true")
     try:
-        value = json.loads(typed)
+        value = load_json(typed)
     except ValueError:
         value = None if kind in ("number", "integer", "array", "object") else typed
     fits = {"number": (int, float), "integer": (int,), "array": (list,), "object": (dict,)}.get(kind)
@@ -164,7 +164,7 @@ def _value(about: Mapping[str, Any], typed: str) -> Any:
 def payload_from(schema: Mapping[str, Any], text: str) -> Any:
     """The payload of an answer that was typed: JSON, or the value of the schema's only field. Raises UsageError."""
     try:
-        value = json.loads(text)
+        value = load_json(text)
     except ValueError:
         value = text
     names = list(schema.get("properties") or {})

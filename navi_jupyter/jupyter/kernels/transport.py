@@ -208,11 +208,11 @@ class MessageParser:
             if self._session.auth is not None and not compare_digest(signature, self._session.sign(parts)):
                 return None
             if parent != self._parent[0]:  # a cell's messages come one after the other, with the same parent
-                self._parent = parent, Parent.of(json.loads(parent))
-            decoded = json.loads(header)
+                self._parent = parent, Parent.of(load_json(parent))
+            decoded = load_json(header)
             kind = str(decoded["msg_type"])
             # Only errors say something about their cell; nothing else is worth the decoding of its metadata.
-            lent = kind == "error" and bool(json.loads(metadata).get(LENT_ERROR))
+            lent = kind == "error" and bool(load_json(metadata).get(LENT_ERROR))
             return RawMessage(kind, str(decoded.get("session", "")), self._parent[1], content, lent)
         except (ValueError, TypeError, KeyError, AttributeError):
             return None

@@ -8,7 +8,6 @@ kernel that floods its outputs costs nothing here. Not responsible for what need
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
 from collections import deque
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Any
 
+from ...json_input import load_json
 from ...log_setup import get_logger
 from ...navi_cells import AGENT_USER
 from .iopub import IopubReader, IopubSelection, IopubSubscription
@@ -81,7 +81,7 @@ class WatchedKernel:
         if message.kind != "status":
             return
         with suppress(ValueError):
-            state = json.loads(message.content).get("execution_state")
+            state = load_json(message.content).get("execution_state")
             running: dict[str, Any] = self._agents if ours else self._users
             if state == "busy":
                 running[parent.id] = _Request()
