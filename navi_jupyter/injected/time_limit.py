@@ -28,6 +28,16 @@ def possible() -> bool:
     )
 
 
+def failed(error: BaseException) -> dict[str, str]:
+    """What was raised, in short: the traceback of an expression may have thousands of lines. Its text is user code."""
+    try:
+        with limited(0.2):
+            text = str(error)
+    except Exception:  # noqa: BLE001 - whatever the user's class raises
+        text = ""
+    return {"error": type(error).__name__[:100], "text": " ".join(str.__getitem__(text, slice(0, 2000)).split())[:300]}
+
+
 @contextlib.contextmanager
 def limited(seconds: float) -> Iterator[None]:
     """Raises TimeoutError for what takes longer; where that is not possible, nothing is limited."""

@@ -39,6 +39,8 @@ _WORDS = {
     "changes": WhenEvent.FILE_CHANGED,
     "true": WhenEvent.EXPRESSION,
 } | {event.value: event for event in WhenEvent}
+_MAX_DEPTH = 64
+"""Levels of an expression: deeper ones exhaust the stack of a kernel or of this server, whichever looks at it."""
 _KNOWN = "done, finished, failed, slow 10m, idle, restarted, died, changed <path>, true <expression>"
 
 
@@ -143,13 +145,25 @@ def _expression(text: str) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an invalid escape is shown where the expression runs
             tree = ast.parse(expr, mode="eval")
+            if (depth := _depth(tree)) <= _MAX_DEPTH:
+                compile(tree, "<when>", "eval")
     except SyntaxError as error:
         _refuse(f"{expr[:60]!r} is no Python expression: {error.msg}", "schedule.expr")
     except (ValueError, RecursionError, MemoryError):
         _refuse("the expression cannot be read", "schedule.expr")
+    if depth > _MAX_DEPTH:
+        _refuse(f"the expression is nested more than {_MAX_DEPTH} levels deep", "schedule.expr")
     if isinstance(tree.body, ast.Constant):
         _refuse(f"{expr[:60]!r} never changes", "schedule.expr")
     return expr
+
+
+def _depth(tree: ast.AST) -> int:
+    """How many nodes lie within one another. Without recursion, which is what a deep one would exhaust."""
+    depth, level = 0, [tree]
+    while level:
+        depth, level = depth + 1, [child for node in level for child in ast.iter_child_nodes(node)]
+    return depth
 
 
 def _refuse(why: str, field: str) -> Never:

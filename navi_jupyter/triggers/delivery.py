@@ -43,7 +43,7 @@ class TriggerDelivery:
             log.warning("occurrence_left_out", recall_id=watch.id, key=occurrence.key)
             return
         # At once, before the ledger has it: a second cell that ends meanwhile must not count.
-        watch.over = watch.once
+        watch.over = watch.once or occurrence.never is not None
         watch.pending += 1
         self._queues.setdefault(watch.id, asyncio.Queue()).put_nowait((watch, occurrence))
         if watch.id not in self._tasks:
@@ -93,7 +93,7 @@ class TriggerDelivery:
             else:
                 log.info("occurrence", recall_id=watch.id, key=occurrence.key, taken=taken)
                 # Not taken (the recall was paused or changed meanwhile): it goes on waiting.
-                watch.over = watch.over and (taken or not watch.once)
+                watch.over = watch.over and taken
                 self._taken(watch)
                 return
             await asyncio.sleep(pause)

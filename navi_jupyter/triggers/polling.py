@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -35,6 +36,10 @@ SLOW_POLL = 30.0  # seconds that a poll of files may take until that is reported
 MAX_BACKOFF = 30.0
 MAX_PROBLEM = 300
 MAX_PROBLEMS = 20  # of one recall that are reported
+MAX_FAILURES = 20  # evaluations in a row that may raise; each that takes too long holds the kernel for a second
+GIVEN_UP_AFTER = 86_400.0  # seconds of failing for what a cell may still heal
+_HEALS = ("NameError", "AttributeError", "KeyError", "IndexError", "TypeError", "ZeroDivisionError")
+_NEVER_HEALS = ("SyntaxError", "IndentationError", "RecursionError", "MemoryError", "OverflowError")
 
 
 class Poller:
@@ -134,10 +139,17 @@ class Poller:
             value = await self._kernels.evaluate(session, code, timeout=ANSWER_SECONDS, lent=False)
         except KernelBusy:  # a cell began meanwhile; its end is the next time to poll
             return
-        except (KernelUnavailable, InvalidRequest, SyntaxError) as error:
-            problem = edge.raised(str(getattr(error, "message", error)), process=process)
-            if problem is not None:
-                self._on_problem(watch, f"the expression could not be evaluated: {problem}")
+        except KernelUnavailable as error:
+            self._report(watch, edge.raised(error.message, process=process))
+            return
+        except InvalidRequest as error:  # the kernel could not even compile it
+            self._on_raised(watch, edge, error.message, process)
+            return
+        except (SyntaxError, RecursionError, MemoryError, ValueError) as error:
+            self._on_raised(watch, edge, f"{type(error).__name__}: {error}", process)
+            return
+        if isinstance(value, dict):
+            self._on_raised(watch, edge, f"{value.get('error')}: {value.get('text')}", process)
             return
         if edge.saw(bool(value), process=process):
             now = datetime.now(UTC)
@@ -146,10 +158,29 @@ class Poller:
             key = f"{subscription.kernel_id}:{process}:{stamp}"
             self._emit(watch, Occurrence(key=key, at=now, report=expression_report(expr, turned=not first)))
 
+    def _report(self, watch: Watch, problem: str | None) -> None:
+        if problem is not None:
+            self._on_problem(watch, f"the expression could not be evaluated: {problem}")
+
+    def _on_raised(self, watch: Watch, edge: Edge, error: str, process: str) -> None:
+        """An evaluation raised: reported once, and the end of the recall when it will not heal."""
+        self._report(watch, edge.raised(error, process=process))
+        if (why := edge.hopeless(error)) is not None:
+            now = datetime.now(UTC)
+            reason = f"the expression {why}: {one_line(error)}"
+            key = f"hopeless:{int(now.timestamp() * 1000)}"
+            self._emit(watch, Occurrence(key=key, at=now, report=TriggerReport(detail=reason), never=reason))
+
+
+def one_line(text: str) -> str:
+    """An error as one line of bounded length."""
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_PROBLEM else line[: MAX_PROBLEM - 1] + "…"
+
 
 def expression_code(expr: str, *, seconds: float) -> str:
     """Code that leaves in ``_navi_result`` whether the expression is true, and ends it when it takes longer than
-    ``seconds``. Raises SyntaxError.
+    ``seconds``. What it raises is left there as ``{"error", "text"}``, in short. Raises SyntaxError, RecursionError.
 
     ``not not``: the user may have given ``bool`` another meaning. An expression cannot assign: what a ``:=`` names
     is gone with the frame that evaluates it.
@@ -157,7 +188,8 @@ def expression_code(expr: str, *, seconds: float) -> str:
     tree = ast.parse(expr.strip(), mode="eval")
     return (
         f"_navi = {{'__name__': 'navi'}}\n__import__('builtins').exec({source('time_limit')!r}, _navi)\n"
-        f"with _navi['limited']({seconds!r}):\n    _navi_result = not not (\n{ast.unparse(tree)}\n)"
+        f"try:\n with _navi['limited']({seconds!r}):\n  _navi_result = not not (\n{ast.unparse(tree)}\n)\n"
+        "except __import__('builtins').Exception as _navi_error:\n _navi_result = _navi['failed'](_navi_error)"
     )
 
 
@@ -168,10 +200,13 @@ class Edge:
     was: bool | None = None  # its value at the last poll in this process of the kernel; None before the first
     process: str = ""
     problems: set[str] = field(default_factory=set)  # what polls raised, as far as it was reported
+    failures: int = 0  # polls that raised since the last one that did not
+    failing_since: float = 0.0  # by the event loop's clock
 
     def saw(self, value: bool, *, process: str) -> bool:
         """A poll; whether it has turned true. True at the first poll counts: it may have turned true just before."""
         self._in(process)
+        self.failures = 0
         turned = value and self.was is not True
         self.was = value
         return turned
@@ -180,11 +215,25 @@ class Edge:
         """A poll that raised. The problem to report; None when it was reported before, or enough were."""
         self._in(process)
         self.was = False
-        short = problem.strip()[:MAX_PROBLEM]
+        short = one_line(problem)
         if short in self.problems or len(self.problems) >= MAX_PROBLEMS:
             return None
         self.problems.add(short)
         return short
+
+    def hopeless(self, error: str) -> str | None:
+        """Why it is to be evaluated no more, after a poll that raised ``error`` (``ValueError: …``); None to go on."""
+        kind, now = error.partition(":")[0], time.monotonic()
+        if not self.failures:
+            self.failing_since = now
+        self.failures += 1
+        if kind in _NEVER_HEALS:
+            return "cannot be evaluated"
+        if kind in _HEALS:
+            # The cell that makes the variable may come any time.
+            lasting = now - self.failing_since > GIVEN_UP_AFTER
+            return "has failed for a day" if lasting and self.failures >= MAX_FAILURES else None
+        return f"has failed {self.failures} times in a row" if self.failures >= MAX_FAILURES else None
 
     def _in(self, process: str) -> None:
         if process != self.process:

@@ -329,7 +329,7 @@ class Watcher:
         self._signal.set()
 
     def _on_taken(self, watch: Watch) -> None:
-        if watch.once:  # it is not open any more: its kernel may not need to be observed
+        if watch.over:  # it is not open any more: its kernel may not need to be observed
             self._signal.set()
 
     def _on_problem(self, watch: Watch, reason: str) -> None:

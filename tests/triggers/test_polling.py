@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from navi_jupyter.errors import InvalidSchedule
 from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.model.recalls import RecallCreate, WhenSpec
+from navi_jupyter.scheduling.event_triggers import resolve_when
 from navi_jupyter.triggers import file_changes, polling
 from navi_jupyter.triggers.file_changes import FileChange, FileObserver, UnreadablePath
 from navi_jupyter.triggers.polling import Edge, expression_code
@@ -294,6 +296,59 @@ async def test_an_expression_that_hangs_is_ended_and_reported(place: Place) -> N
         done = await place.when("cell_done")
         await finished(browser, "print('the kernel is free')")
         assert "the kernel is free" in await place.report(done)
+
+
+DEEP = {
+    "parentheses": "(" * 900 + "1" + ")" * 900,
+    "signs": "-" * 1900 + "x",
+    "attributes": "x" + ".a" * 900,
+    "sums": "+".join(["x"] * 900),
+    "subscripts": "x" + "[0]" * 600,
+    "nots": "not " * 450 + "x",
+}
+
+
+@pytest.mark.parametrize("expr", DEEP.values(), ids=DEEP)
+def test_an_expression_that_no_stack_holds_is_refused_when_it_is_given(expr: str) -> None:
+    spec = WhenSpec.model_validate({"kind": "when", "event": "expression", "expr": expr})
+    with pytest.raises(InvalidSchedule) as refused:
+        resolve_when(spec)
+    assert len(refused.value.message) < 200
+
+
+def test_as_deep_as_is_allowed_is_evaluated() -> None:
+    resolve_when(WhenSpec.model_validate({"kind": "when", "event": "expression", "expr": "x" + ".a" * 30}))
+    assert "not not" in expression_code("x" + ".a" * 30, seconds=1.0)
+
+
+def test_an_expression_that_will_not_heal_is_given_up_and_one_that_a_cell_heals_is_not() -> None:
+    edge = Edge()
+    assert edge.raised("E: " + "x" * 9000 + "\ntraceback\n", process="1") == "E: " + "x" * 296 + "…"
+    assert edge.hopeless("RecursionError: too deep") == "cannot be evaluated"
+    assert [edge.hopeless("NameError: loss") for _ in range(200)] == [None] * 200
+    edge.saw(False, process="1")
+    told = [edge.hopeless("TimeoutError: it takes longer than 1 s") for _ in range(polling.MAX_FAILURES)]
+    assert told == [None] * (polling.MAX_FAILURES - 1) + [f"has failed {polling.MAX_FAILURES} times in a row"]
+
+
+@pytest.mark.parametrize("repeat", ["once", "each"])
+async def test_an_expression_that_exhausts_the_stack_ends_its_recall_with_one_line_and_leaves_the_kernel(
+    place: Place, caplog: pytest.LogCaptureFixture, repeat: str
+) -> None:
+    async with place.browser() as browser:
+        await finished(browser, "def deep():\n    return deep()")
+        recall = await place.when("expression", expr="deep()", every="1s", repeat=repeat)
+        (row,) = await place.firings(recall)
+        assert row["status"] == "missed"
+        assert row["reason"].startswith("the expression cannot be evaluated: RecursionError: ")
+        assert "\n" not in row["reason"]
+        assert len(row["reason"]) < 400
+        state = await place.services.recalls.service.get(recall.id, owner=OWNER)
+        assert state.status == "expired"
+        await finished(browser, "print('the kernel lives')")
+    assert len(await place.troubles(recall)) == 1
+    assert not [record for record in caplog.records if "Traceback" in record.getMessage() or record.exc_info]
+    assert len(place.rows(recall)) == 1
 
 
 LIMITED = """
