@@ -201,6 +201,16 @@ class FiringTx(SessionTx, Protocol):
         """The slot of an event less than ``within`` before or after ``at`` that fired, or is to (not of one that was
         only written down)."""
 
+    async def times_that_ran(self, recall_id: str, *, after: datetime) -> set[datetime]:
+        """The slots of the schedule behind ``after`` for which something was started: a clock was ahead."""
+
+    async def drop_times(self, recall_id: str, *, after: datetime) -> int:
+        """Remove the rows of slots of the schedule behind ``after`` for which nothing was started; how many waited."""
+
+    async def shift_times(self, *, now: datetime, back: timedelta, lease_until: datetime) -> None:
+        """The clock was set back: end claims at ``lease_until`` at most, and what began behind ``now`` as much earlier
+        (time limits of runs, waiting that was put off, questions to the user)."""
+
     async def prune_firings(self, recall_id: str, *, before: datetime, limit: int) -> int:
         """Remove rows of slots before ``before`` that are over and notified of; how many."""
 

@@ -19,11 +19,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
-from ..clock import SystemClock, boot_time
+from ..clock import ClockSteps, SystemClock, boot_time
 from ..errors import StoreError
 from ..log_setup import get_logger
 from ..model.recalls import When
 from ..model.sessions import OriginKind, Run
+from .clock_steps import NOTICED, bound_times, plan_anew
 from .decisions import Busy, Ended, Outcome, PromptAccepted
 from .delivery import RecallDelivery
 from .ledger import Lease, Report, current, settle_all, store_plans
@@ -65,6 +66,7 @@ class Scheduler:
         busy_delay: timedelta = timedelta(seconds=60),
         clock: Clock | None = None,
         trusted: Callable[[], bool] = lambda: True,
+        steady: Callable[[], float] | None = None,
         whens_changed: Callable[[], None] = no_callback,
         notices_changed: Callable[[], None] = no_callback,
     ) -> None:
@@ -96,6 +98,10 @@ class Scheduler:
         self._more_since: datetime | None = None
         """Since when each turn has found a full batch: outcomes are recorded after the rest has started."""
         self._missed_report = MissedReport(store)
+        steady = steady or (boot_time if clock is None else lambda: self._clock.now().timestamp())
+        self._steps = ClockSteps(steady, self._clock.now)
+        self._set_back = timedelta(0)  # By how much the clock was set back, while that is not dealt with.
+        self._planned_anew = False  # Once after the start: the clock may have been set back while no server ran.
         self._stopping = False
         self._periodic: Any = None
         self.open = 0  # Recalls that are not over, as of the last sweep.
@@ -197,12 +203,17 @@ class Scheduler:
         if not self._trusted():
             await self._clock.wait(self._signal, until=now + RETRY)
             return
+        await self._follow_clock(now)
         self._missed_report.turned(now)
         due = now if self._more_since is not None else await self._store.next_wake()
         if due is not None and due <= now:
             await self._advance(now)
             return
         await self._missed_report.publish(now)
+        if not self._planned_anew:
+            await plan_anew(self._store, now)
+            self._planned_anew = True
+            return  # what it has planned may be due
         if self._reports:
             self._reported.set()
         until = now + LONGEST_SLEEP
@@ -210,6 +221,17 @@ class Scheduler:
             await self._planner.prepare(due)
         else:
             await self._clock.wait(self._signal, until=until)
+
+    async def _follow_clock(self, now: datetime) -> None:
+        """Bound what a clock that was ahead has set the end of, once it is set back. Raises StoreError: then again."""
+        step = self._steps.since_last()
+        if step < -NOTICED:
+            self._set_back -= step
+            self._planned_anew = False
+        if self._set_back:
+            log.warning("clock_set_back", seconds=self._set_back.total_seconds())
+            await bound_times(self._store, now, self._set_back, LEASE)
+            self._set_back = timedelta(0)
 
     async def _advance(self, now: datetime) -> None:
         """Plan and claim what is due. Sweeps when neither was it: a lease or a time limit has passed."""

@@ -94,7 +94,7 @@ class Sweeper:
     async def prune(self) -> int:
         """Once an hour: remove rows of the ledger that are old, a few at a time. How many."""
         now = self._clock.now()
-        if self._pruned_at is not None and now - self._pruned_at < PRUNE_EVERY:
+        if self._pruned_at is not None and timedelta(0) <= now - self._pruned_at < PRUNE_EVERY:
             return 0
         self._pruned_at = now  # first: a failure waits for the next hour, not for the next sweep
         edges = await self._store.old_firings(now - KEPT_FOR, keep=KEPT_ROWS, limit=BATCH)

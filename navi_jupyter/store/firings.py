@@ -53,6 +53,8 @@ TO_STOP = (
 IN = "IN (SELECT value FROM json_each(?))"
 _UNRUN = "('skipped', 'missed', 'coalesced', 'expired')"
 _OF_F = ", ".join(f"f.{name}" for name in FIRING_NAMES)
+_AHEAD = "recall_id = ? AND kind = 'auto' AND slot > ?"
+_STARTED = "(started_at IS NOT NULL OR run_id IS NOT NULL OR status IN ('claimed', 'running'))"
 _OPEN_OF = (
     f"SELECT {FIRING_COLUMNS} FROM firings WHERE recall_id {IN} AND status IN {OPEN_FIRING} ORDER BY slot, number"
 )
@@ -137,6 +139,45 @@ class FiringRows(Statements):
             (recall_id, to_micros(at - within), to_micros(at + within)),
         )
         return None if row is None else from_micros(row["slot"])
+
+    async def times_that_ran(self, recall_id: str, *, after: datetime) -> set[datetime]:
+        rows = await self.all(f"SELECT slot FROM firings WHERE {_AHEAD} AND {_STARTED}", (recall_id, to_micros(after)))
+        return {from_micros(row["slot"]) for row in rows}
+
+    async def drop_times(self, recall_id: str, *, after: datetime) -> int:
+        ahead = f"FROM firings WHERE {_AHEAD} AND NOT {_STARTED}"
+        given = (recall_id, to_micros(after))
+        row = await self.one(f"SELECT count(*) AS waiting {ahead} AND status = 'pending'", given)
+        await self.change(f"DELETE {ahead}", given)
+        return 0 if row is None else int(row["waiting"])
+
+    async def shift_times(self, *, now: datetime, back: timedelta, lease_until: datetime) -> None:
+        at, step, lease = to_micros(now), int(back.total_seconds() * 1e6), to_micros(lease_until)
+        await self.change(
+            "UPDATE firings SET lease_until = ?2 WHERE status = 'claimed' AND lease_until > ?2", (at, lease)
+        )
+        await self.change(
+            "UPDATE firings SET stop_at = stop_at - ?2, started_at = ?1"
+            " WHERE status = 'running' AND stop_at IS NOT NULL AND started_at > ?1",
+            (at, step),
+        )
+        # Put off while the clock was ahead: it had shown at least this time then.
+        await self.change(
+            "UPDATE firings SET not_before = max(slot, not_before - ?2),"
+            " wait_until = max(not_before - ?2, wait_until - ?2)"
+            " WHERE status = 'pending' AND slot <= ?1 AND (attempt > 0 OR deferred OR reason IS NOT NULL)"
+            " AND not_before > ?1 + ?2 / 2",
+            (at, step),
+        )
+        # Also where quiet hours hold them back: that is looked at again before they are sent.
+        await self.change(
+            "UPDATE notices SET due_at = due_at - ?2 WHERE status = 'pending' AND due_at > ?1 + ?2 / 2", (at, step)
+        )
+        await self.change(
+            "UPDATE interrupts SET expires_at = expires_at - ?2, created_at = ?1"
+            " WHERE status = 'open' AND expires_at IS NOT NULL AND created_at > ?1",
+            (at, step),
+        )
 
     async def prune_firings(self, recall_id: str, *, before: datetime, limit: int) -> int:
         return await self.change(

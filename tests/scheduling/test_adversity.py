@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import sqlite3
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from navi_jupyter.model.recalls import FiringStatus, Once, Policy, Recall, Recal
 from navi_jupyter.model.sessions import USER
 from navi_jupyter.ports.recalls import FiringState, RecallState
 from navi_jupyter.scheduling.decisions import MAX_WAIT, Busy
+from navi_jupyter.scheduling.ledger import Report
 from navi_jupyter.scheduling.outcomes import manual, settle
 from navi_jupyter.scheduling.scheduler import LEASE, LONGEST_SLEEP
 from navi_jupyter.store import connection
@@ -188,8 +190,6 @@ async def test_of_a_user_and_a_recall_in_the_same_instant_both_get_their_turn_on
         await w.sessions(session, Prompt(command_id="u1", text="hello"), user_id=OWNER, origin=USER)
         outcome = await scheduler.deliver(claims[0])
         assert isinstance(outcome, Busy), "the user was first"
-        from navi_jupyter.scheduling.ledger import Report
-
         firing = claims[0].firing
         await scheduler.settle(
             [Report(outcome=outcome, firing_id=firing.firing.id, fence=firing.fence, session_id=session)]
@@ -261,3 +261,112 @@ async def test_a_claim_that_may_be_another_servers_by_now_is_not_delivered(tmp_p
         assert len(w.sessions.prompts) == 1
         await w.finish(scheduler, session)
         assert [row[0] for row in await w.ledger(recall)] == ["succeeded"]
+
+
+# --- C4: a clock that was ahead ---------------------------------------------------------------------------------------
+
+
+class Steady:
+    """Seconds that really pass, whatever the wall clock shows."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+async def _turns(w: World, scheduler: Any, session: str) -> None:
+    """The loop's turns until it would sleep."""
+
+    async def at_once(_signal: asyncio.Event, *, until: Any) -> None:
+        await asyncio.sleep(0)
+
+    w.clock.wait = at_once  # type: ignore[method-assign]
+    for _ in range(6):
+        await scheduler._turn()
+        while scheduler._groups:
+            _, group = scheduler._groups.popleft()
+            for claim in group:
+                outcome = await scheduler.deliver(claim)
+                scheduler._in_flight -= 1
+                row = claim.firing
+                scheduler._report(
+                    Report(outcome=outcome, firing_id=row.firing.id, fence=row.fence, session_id=row.session_id)
+                )
+        if scheduler._reports:
+            batch = list(scheduler._reports)
+            await scheduler.settle(batch)
+            scheduler._reports = [report for report in scheduler._reports if report not in batch]
+        if await w.active_run(session) is not None:
+            await w.finish(scheduler, session)
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["noticed", "found at the next start"])
+@pytest.mark.parametrize(
+    ("spec", "ahead"),
+    [
+        ({"kind": "every", "every": "3s"}, 24 * HOUR),
+        ({"kind": "every", "every": "1m"}, HOUR),
+        ({"kind": "cron", "expr": "* * * * *", "tz": "UTC"}, 24 * HOUR),
+        ({"kind": "every", "every": "3s"}, 3650 * 24 * HOUR),
+    ],
+)
+async def test_a_clock_that_was_ahead_for_a_moment_silences_no_recall_and_that_is_told(
+    tmp_path: Path, spec: dict[str, Any], ahead: timedelta, restarted: bool
+) -> None:
+    async with world(tmp_path) as w:
+        steady, session = Steady(), await w.add_session()
+        scheduler = w.scheduler(steady=steady)
+        recall = await w.recall(session, spec, {"busy": "queue"})
+
+        async def passes(seconds: float) -> None:
+            w.clock.advance(timedelta(seconds=seconds))
+            steady.at += seconds
+            await _turns(w, scheduler, session)
+
+        for _ in range(3):
+            await passes(60)
+        before = len(w.sessions.prompts)
+        assert before >= 2
+        w.clock.advance(ahead)
+        await passes(12)
+        assert len(w.sessions.prompts) > before
+        w.clock.advance(-ahead)
+        if restarted:
+            scheduler = w.scheduler("server-2", steady=steady)
+        prompts = len(w.sessions.prompts)
+        await passes(1)
+        state = await w.get(recall)
+        assert state.next_at is not None
+        assert state.next_at - w.clock.now() <= MINUTE
+        for _ in range(5):
+            await passes(60)
+        assert len(w.sessions.prompts) - prompts >= 4
+        ran = [row[1] for row in await w.ledger(recall) if row[0] == "succeeded"]
+        assert len(ran) == len(set(ran)), "nothing ran twice for a time"
+        frames = [json.loads(frame)["event"] for _, frame in await w.store.frames(session, after=0, limit=10_000)]
+        values = [event["value"] for event in frames if event.get("name") == "navi.recall"]
+        told = [value for value in values if value["action"] == "rescheduled"]
+        assert len(told) == 1
+        assert "the clock was ahead" in told[0]["reason"]
+
+
+async def test_what_was_put_off_while_the_clock_was_ahead_is_put_off_no_longer_than_it_was_to_be(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as w:
+        steady, session = Steady(), await w.add_session()
+        scheduler = w.scheduler(steady=steady)
+        await w.recall(session, {"kind": "once", "in": "1s"}, message="the one that runs")
+        recall = await w.recall(session, {"kind": "once", "in": "2s"})
+        w.clock.advance(24 * HOUR)
+        await scheduler._follow_clock(w.clock.now())
+        await w.step(scheduler)
+        waits = (await w.get(recall)).next_at
+        assert waits is not None
+        w.clock.advance(SECOND * 10 - 24 * HOUR)
+        steady.at += 10
+        await scheduler._follow_clock(w.clock.now())
+        rows = await w.store.firings_open([recall.id])
+        assert all(row.firing.not_before <= w.clock.now() + 2 * MINUTE for row in rows)
