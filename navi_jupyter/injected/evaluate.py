@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import inspect as python_inspect
 import json
 from typing import Any
@@ -43,7 +44,9 @@ def shell() -> Any:
 def evaluate(code: str, clean: bool = False) -> Shown:
     """Run statements; their ``_navi_result``. They see the user's names unless ``clean``; what they assign is gone."""
     names: dict[str, Any] = {"__name__": "navi"} if clean else dict(shell().user_ns)
-    builtins.exec(compile(code, "<navi>", "exec"), names)  # noqa: S102 - what the server asks for
+    guard = shell().__dict__.get("_navi_guard")  # ``execution_guard``, which does not see what is evaluated here
+    with contextlib.nullcontext() if guard is None else guard.execution():
+        builtins.exec(compile(code, "<navi>", "exec"), names)  # noqa: S102 - what the server asks for
     return Shown(names.get("_navi_result"))
 
 

@@ -75,7 +75,9 @@ class Orchestrator:
         model_of_profile: Callable[[str], str | None] = no_model,
         limits_of_profile: Callable[[str], RunLimits] = _no_limits,
         tool_services: ToolServices | None = None,
+        lease_renewed: Callable[[float], None] = lambda _: None,
     ) -> None:
+        """``lease_renewed``: called with the time (``boot_time``) until which this server may act."""
         self.server = this_server()
         self.settings = settings or Settings()
         self.sessions = SessionDirectory(
@@ -95,7 +97,7 @@ class Orchestrator:
         self._tool_services = tool_services or ToolServices()
         self._interrupts = PendingInterrupts()
         self._event_writer = EventWriter(store, self.server.id)
-        self.trust = Trust(self.settings.lease, on_lost=self._lose_runs)
+        self.trust = Trust(self.settings.lease, on_lost=self._lose_runs, on_renewed=lease_renewed)
         self._slots = RunSlots(self.settings.max_concurrent_runs, self._poke)
         self._actors: dict[str, tuple[SessionActor, asyncio.Task[None]]] = {}
         self._tasks: list[asyncio.Task[None]] = []

@@ -47,7 +47,12 @@ class Trust:
     """
 
     def __init__(
-        self, lease: ServerLease, *, on_lost: Callable[[], None], clock: Callable[[], float] = boot_time
+        self,
+        lease: ServerLease,
+        *,
+        on_lost: Callable[[], None],
+        on_renewed: Callable[[float], None] = lambda _: None,
+        clock: Callable[[], float] = boot_time,
     ) -> None:
         self.clock = clock
         self.until = float("-inf")  # by the clock
@@ -55,6 +60,7 @@ class Trust:
         """Runs, and their sessions, that were ended here because it was lost, and not in the database yet."""
         self._window = lease.trust
         self._on_lost = on_lost
+        self._on_renewed = on_renewed  # with the time until which it is held
         self._lost = True
 
     @property
@@ -67,6 +73,7 @@ class Trust:
         self.until = max(self.until, since + self._window)
         if self.held:
             self._lost = False
+            self._on_renewed(self.until)
 
     def check(self) -> bool:
         """:attr:`held`; where it has ended, what runs here is ended first."""

@@ -176,7 +176,21 @@ class Occurrences(Protocol):
         """
 
 
-class FiringTx(SessionTx, Protocol):
+class ClockTx(Protocol):
+    """What a clock that was ahead has left in the ledger."""
+
+    async def times_that_ran(self, recall_id: str, *, after: datetime) -> set[datetime]:
+        """The slots of the schedule behind ``after`` for which something was started: a clock was ahead."""
+
+    async def drop_times(self, recall_id: str, *, after: datetime) -> int:
+        """Remove the rows of slots of the schedule behind ``after`` for which nothing was started; how many waited."""
+
+    async def shift_times(self, *, now: datetime, back: timedelta, lease_until: datetime) -> None:
+        """The clock was set back: end claims at ``lease_until`` at most, and what began behind ``now`` as much earlier
+        (time limits of runs, waiting that was put off, questions to the user)."""
+
+
+class FiringTx(ClockTx, SessionTx, Protocol):
     """One transaction's view of the ledger, beside that of sessions and logs."""
 
     async def add_firings(self, states: Iterable[FiringState]) -> int:
@@ -200,16 +214,6 @@ class FiringTx(SessionTx, Protocol):
     async def event_near(self, recall_id: str, at: datetime, *, within: timedelta) -> datetime | None:
         """The slot of an event less than ``within`` before or after ``at`` that fired, or is to (not of one that was
         only written down)."""
-
-    async def times_that_ran(self, recall_id: str, *, after: datetime) -> set[datetime]:
-        """The slots of the schedule behind ``after`` for which something was started: a clock was ahead."""
-
-    async def drop_times(self, recall_id: str, *, after: datetime) -> int:
-        """Remove the rows of slots of the schedule behind ``after`` for which nothing was started; how many waited."""
-
-    async def shift_times(self, *, now: datetime, back: timedelta, lease_until: datetime) -> None:
-        """The clock was set back: end claims at ``lease_until`` at most, and what began behind ``now`` as much earlier
-        (time limits of runs, waiting that was put off, questions to the user)."""
 
     async def prune_firings(self, recall_id: str, *, before: datetime, limit: int) -> int:
         """Remove rows of slots before ``before`` that are over and notified of; how many."""

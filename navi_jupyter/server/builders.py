@@ -34,6 +34,7 @@ from ..jupyter.kernels.user_cells import UserCells
 from ..jupyter.notebooks.links import NotebookLinks
 from ..jupyter.notebooks.save_hook import IdSaveHook
 from ..jupyter.notebooks.service import NotebookService, files_of
+from ..lease_file import LeaseFile
 from ..log_setup import get_logger
 from ..model.attachments import Attachment
 from ..model.recalls import When, WhenEvent
@@ -57,6 +58,7 @@ from ..store.memory import FactStore
 from ..store.notices import SqliteNotices
 from ..store.sqlite import SqliteStore
 from ..triggers.watcher import Watcher
+from .identity import connection_file
 
 if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
@@ -94,10 +96,12 @@ class Workspace:
     ) -> None:
         """``on_moved``: called when notebooks or files have other paths."""
         self._jupyter = jupyter
+        # Beside the connection file, where only this user reads. Kernels of another machine do not find it.
+        self.lease_file = LeaseFile(None if jupyter is None else connection_file().parent)
         self.iopub = IopubReader()  # shared by what executes in a kernel and what observes it
         self.cells = None if jupyter is None else UserCells(jupyter, self.iopub)
         on_code = self.cells.note_code if self.cells else lambda _: None
-        self.loans = KernelLoans(jupyter, on_code)
+        self.loans = KernelLoans(jupyter, on_code, lease_path=lambda: self.lease_file.path)
         links = self.links = (
             None
             if jupyter is None
@@ -120,6 +124,7 @@ class Workspace:
                 on_lost=lambda *lost: self.kernel_tools.lost(*lost),
                 on_code=on_code,
                 locate=self.locate,
+                lease_path=lambda: self.lease_file.path,
             )
         )
         self.notebooks = None if jupyter is None else NotebookService(jupyter, kernels, links)
@@ -166,6 +171,7 @@ class Workspace:
 
     async def close(self) -> None:
         """Close the connections to kernels; the kernels themselves go on."""
+        self.lease_file.remove()
         if self.cells is not None:
             await self.cells.close()
         if self.links is not None:
@@ -189,16 +195,23 @@ def build_agent(settings: Settings, mcp: McpPool, kernel_tools: KernelTools) -> 
 
 
 def build_mcp(
-    settings: Settings, jupyter: JupyterServices | None, *, on_status: Callable[[Custom], Awaitable[None]]
+    settings: Settings,
+    jupyter: JupyterServices | None,
+    *,
+    on_status: Callable[[Custom], Awaitable[None]],
+    lease_file: LeaseFile,
 ) -> McpPool:
     """The MCP servers of the configuration files; each starts when a run first needs it."""
     return McpPool(
-        ConfigFiles(settings.mcp_config), root=Path(jupyter.root_dir) if jupyter else None, on_status=on_status
+        ConfigFiles(settings.mcp_config),
+        root=Path(jupyter.root_dir) if jupyter else None,
+        on_status=on_status,
+        lease_file=lease_file,
     )
 
 
 def build_orchestrator(
-    settings: Settings, stores: Stores, access: JupyterAccess, parts: AgentParts, backends: AgentRouter
+    settings: Settings, stores: Stores, workspace: Workspace, parts: AgentParts, backends: AgentRouter
 ) -> Orchestrator:
     """Sessions and their runs."""
     return Orchestrator(
@@ -206,12 +219,13 @@ def build_orchestrator(
         backends,
         settings=settings,
         tool_services=ToolServices(
-            jupyter=access, memory=stores.memory, attachments=stores.attachments, spending=stores.sessions
+            jupyter=workspace.access, memory=stores.memory, attachments=stores.attachments, spending=stores.sessions
         ),
         check_model=backends.validate,
         check_profile=parts.profiles.get,
         model_of_profile=parts.profiles.model_of,
         limits_of_profile=parts.profiles.limits_of,
+        lease_renewed=workspace.lease_file.write,
     )
 
 

@@ -72,11 +72,16 @@ async def runtime(
         )
         workspace = Workspace(jupyter, links, on_moved=lambda: recalls.watcher.changed())
         stack.push_async_callback(workspace.close)
-        mcp = build_mcp(settings, jupyter, on_status=lambda event: orchestrator.emit_to_followers(event))
+        mcp = build_mcp(
+            settings,
+            jupyter,
+            on_status=lambda event: orchestrator.emit_to_followers(event),
+            lease_file=workspace.lease_file,
+        )
         stack.push_async_callback(mcp.stop)  # after the runs, whose calls it carries
         parts = build_agent(settings, mcp, workspace.kernel_tools)
         backends = AgentRouter(parts)
-        orchestrator = build_orchestrator(settings, stores, workspace.access, parts, backends)
+        orchestrator = build_orchestrator(settings, stores, workspace, parts, backends)
         recalls, marks = (
             _build_recalls(settings, stores, workspace, orchestrator, parts, jupyter),
             ReadMarks(stores.sessions),

@@ -100,45 +100,8 @@ _SAVE_FIRINGS = (
 )
 
 
-class FiringRows(Statements):
-    """The ledger in a transaction. Implements :class:`navi_jupyter.ports.recalls.FiringTx`."""
-
-    async def add_firings(self, states: Iterable[FiringState]) -> int:
-        text = f"INSERT OR IGNORE INTO firings ({NEW_FIRING_COLUMNS}) VALUES {{rows}}"
-        return await self.change_many(text, list(map(new_firing_values, states)))
-
-    async def save_firings(self, states: Iterable[FiringState]) -> None:
-        await self.change_many(_SAVE_FIRINGS, list(map(changed_firing_values, states)))
-
-    async def firing_states(self, firing_ids: Iterable[str]) -> dict[str, FiringState]:
-        rows = await self.all(f"SELECT {FIRING_COLUMNS} FROM firings WHERE id {IN}", (json_list(firing_ids),))
-        return {state.firing.id: state for state in await decoded(rows, firing_state_of)}
-
-    async def firings_of_commands(self, command_ids: Iterable[str]) -> Sequence[FiringState]:
-        rows = await self.all(f"SELECT {FIRING_COLUMNS} FROM firings WHERE command_id {IN}", (json_list(command_ids),))
-        return await decoded(rows, firing_state_of)
-
-    async def keyed_firing(self, recall_id: str, kind: str, key: str) -> FiringState | None:
-        row = await self.one(
-            f"SELECT {FIRING_COLUMNS} FROM firings WHERE recall_id = ? AND key = ? AND kind = ?", (recall_id, key, kind)
-        )
-        return None if row is None else firing_state_of(row)
-
-    async def last_slots(self, recall_ids: Iterable[str]) -> dict[str, datetime]:
-        rows = await self.all(
-            "SELECT r.value AS id, (SELECT slot FROM firings WHERE recall_id = r.value AND kind = 'auto'"
-            " ORDER BY slot DESC LIMIT 1) AS slot FROM json_each(?) r",
-            (json_list(recall_ids),),
-        )
-        return {row["id"]: from_micros(row["slot"]) for row in rows if row["slot"] is not None}
-
-    async def event_near(self, recall_id: str, at: datetime, *, within: timedelta) -> datetime | None:
-        row = await self.one(
-            "SELECT slot FROM firings WHERE recall_id = ? AND slot > ? AND slot < ? AND kind = 'event'"
-            " AND (started_at IS NOT NULL OR ended_at IS NULL OR status = 'coalesced') ORDER BY slot DESC LIMIT 1",
-            (recall_id, to_micros(at - within), to_micros(at + within)),
-        )
-        return None if row is None else from_micros(row["slot"])
+class ClockRows(Statements):
+    """What a clock that was ahead has left in the ledger. Implements ``ports.recalls.ClockTx``."""
 
     async def times_that_ran(self, recall_id: str, *, after: datetime) -> set[datetime]:
         rows = await self.all(f"SELECT slot FROM firings WHERE {_AHEAD} AND {_STARTED}", (recall_id, to_micros(after)))
@@ -178,6 +141,47 @@ class FiringRows(Statements):
             " WHERE status = 'open' AND expires_at IS NOT NULL AND created_at > ?1",
             (at, step),
         )
+
+
+class FiringRows(ClockRows):
+    """The ledger in a transaction. Implements :class:`navi_jupyter.ports.recalls.FiringTx`."""
+
+    async def add_firings(self, states: Iterable[FiringState]) -> int:
+        text = f"INSERT OR IGNORE INTO firings ({NEW_FIRING_COLUMNS}) VALUES {{rows}}"
+        return await self.change_many(text, list(map(new_firing_values, states)))
+
+    async def save_firings(self, states: Iterable[FiringState]) -> None:
+        await self.change_many(_SAVE_FIRINGS, list(map(changed_firing_values, states)))
+
+    async def firing_states(self, firing_ids: Iterable[str]) -> dict[str, FiringState]:
+        rows = await self.all(f"SELECT {FIRING_COLUMNS} FROM firings WHERE id {IN}", (json_list(firing_ids),))
+        return {state.firing.id: state for state in await decoded(rows, firing_state_of)}
+
+    async def firings_of_commands(self, command_ids: Iterable[str]) -> Sequence[FiringState]:
+        rows = await self.all(f"SELECT {FIRING_COLUMNS} FROM firings WHERE command_id {IN}", (json_list(command_ids),))
+        return await decoded(rows, firing_state_of)
+
+    async def keyed_firing(self, recall_id: str, kind: str, key: str) -> FiringState | None:
+        row = await self.one(
+            f"SELECT {FIRING_COLUMNS} FROM firings WHERE recall_id = ? AND key = ? AND kind = ?", (recall_id, key, kind)
+        )
+        return None if row is None else firing_state_of(row)
+
+    async def last_slots(self, recall_ids: Iterable[str]) -> dict[str, datetime]:
+        rows = await self.all(
+            "SELECT r.value AS id, (SELECT slot FROM firings WHERE recall_id = r.value AND kind = 'auto'"
+            " ORDER BY slot DESC LIMIT 1) AS slot FROM json_each(?) r",
+            (json_list(recall_ids),),
+        )
+        return {row["id"]: from_micros(row["slot"]) for row in rows if row["slot"] is not None}
+
+    async def event_near(self, recall_id: str, at: datetime, *, within: timedelta) -> datetime | None:
+        row = await self.one(
+            "SELECT slot FROM firings WHERE recall_id = ? AND slot > ? AND slot < ? AND kind = 'event'"
+            " AND (started_at IS NOT NULL OR ended_at IS NULL OR status = 'coalesced') ORDER BY slot DESC LIMIT 1",
+            (recall_id, to_micros(at - within), to_micros(at + within)),
+        )
+        return None if row is None else from_micros(row["slot"])
 
     async def prune_firings(self, recall_id: str, *, before: datetime, limit: int) -> int:
         return await self.change(

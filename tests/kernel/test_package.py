@@ -36,11 +36,14 @@ def test_the_kernels_side_needs_neither_the_server_nor_pydantic() -> None:
         "errors",
         "formulas",
         "handles",
+        "injected",
+        "injected.execution_guard",
         "json_input",
         "markdown_text",
         "navi_cells",
         "output_text",
         "text",
+        "visible_text",
     )
     assert others <= {f"navi_jupyter.{leaf}" for leaf in leaves}
 

@@ -53,6 +53,7 @@ async def test_a_kernel_is_lent_while_its_socket_is_open(api: Api, lend: Any, lo
         outputs = Outputs()
         request = loan.send("print(1)", outputs, **HOW)
         frame = await socket.read()
+        assert frame.pop("lease").endswith(".lease")
         assert frame == {
             "type": "execute",
             "id": request.id,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from mcp.shared.exceptions import MCPError
 from pydantic import FileUrl, ValidationError
 
 from ...json_schema import BoundMet, check, measure
+from ...lease_file import LeaseFile
 from ...log_setup import get_logger
 from ...model.runs import InterruptStatus
 from ...text import plain_number, truncate_middle
@@ -43,7 +44,13 @@ _log = get_logger("mcp")
 
 
 class McpClient:
-    def __init__(self, config: ServerConfig, signal: Callable[[Signal], None], root: Path | None) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        signal: Callable[[Signal], None],
+        root: Path | None,
+        lease_file: LeaseFile | None = None,
+    ) -> None:
         """``signal`` is called when the connection is lost and when the server's tools have changed."""
         self._config = config
         self._signal = signal
@@ -52,6 +59,7 @@ class McpClient:
         self._trace = stdio.Trace()
         self._answers = Answers(config.name, self._version)
         self._unchecked: dict[str, LeftOutTool] = {}  # by tool: what of its results was not checked
+        self._mark = None if lease_file is None else lease_file.call_mark()
         self._client = Client(
             self._answers.mending(self._transport()),
             mode=config.protocol,
@@ -70,7 +78,7 @@ class McpClient:
             program, *arguments = self._config.command
             env = environment(self._config.env)
             return stdio_client(StdioServerParameters(command=program, args=arguments, env=env, cwd=self._config.cwd))
-        return stdio.connect(self._config, self._trace, lambda: self._signal("lost"))
+        return stdio.connect(self._config, self._trace, lambda: self._signal("lost"), self._mark)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -132,8 +140,10 @@ class McpClient:
     async def call(self, tool: str, arguments: Mapping[str, Any], pending: PendingCall) -> ToolOutput:
         """Call a tool. Errors become a failed output; a cancellation is passed on to the server. Raises SessionLost."""
         try:
+            marked = nullcontext() if self._mark is None else self._mark.call()
             async with self._calls.track(pending), pending.running():
-                result = await self._client.call_tool(tool, dict(arguments), progress_callback=pending.progress)
+                with marked:
+                    result = await self._client.call_tool(tool, dict(arguments), progress_callback=pending.progress)
         except MCPError as error:
             return self._failed(error)
         except TimeoutError:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ...errors import ToolUnavailable
 from ...events import Custom
+from ...lease_file import LeaseFile
 from ...log_setup import get_logger
 from ...ports.agent import tool_call, tool_context
 from ...text import plain_number
@@ -71,8 +72,11 @@ class ServerConnection:
         emit: Callable[[Custom], None],
         root: Path | None = None,
         timeouts: ServerTimeouts | None = None,
+        lease_file: LeaseFile | None = None,
     ) -> None:
-        """``emit`` gets the ``navi.mcp`` event of every change of the status."""
+        """``emit`` gets the ``navi.mcp`` event of every change of the status. ``lease_file``: a program that serves a
+        call ends with the time in it."""
+        self._lease_file = lease_file
         self.config = config
         self._emit = emit
         self._root = root
@@ -224,7 +228,7 @@ class ServerConnection:
                 async with asyncio.timeout(self._timeouts.start):
                     client_class = await asyncio.to_thread(_import_client)
                     self._signals = asyncio.Queue()
-                    client = client_class(self.config, self._signals.put_nowait, self._root)
+                    client = client_class(self.config, self._signals.put_nowait, self._root, self._lease_file)
                     await stack.enter_async_context(client.open())
                     self._tools = await client.tools()
                 ready = True

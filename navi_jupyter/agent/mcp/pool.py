@@ -18,6 +18,7 @@ from typing import Any
 from ...config_files import FileProblem
 from ...errors import NaviError, NotFound, ToolUnavailable
 from ...events import Custom
+from ...lease_file import LeaseFile
 from ...log_setup import get_logger
 from ...model.runs import Effect
 from ...ports.agent import ToolContext
@@ -44,9 +45,11 @@ class McpPool:
         root: Path | None = None,
         timeouts: ServerTimeouts | None = None,
         on_status: Callable[[Custom], Awaitable[None]] | None = None,
+        lease_file: LeaseFile | None = None,
     ) -> None:
         """``on_status`` gets the ``navi.mcp`` event of every change of a server's status."""
         self._files = files
+        self._lease_file = lease_file  # by it the programs see until when this server may act
         self._root = root  # the directory that servers may ask for as their root
         self._timeouts = timeouts or ServerTimeouts()
         self._servers: dict[str, ServerConnection] = {}
@@ -146,7 +149,9 @@ class McpPool:
                 fresh.ensure_started()
 
     def _connection(self, config: ServerConfig) -> ServerConnection:
-        return ServerConnection(config, emit=self._emit, root=self._root, timeouts=self._timeouts)
+        return ServerConnection(
+            config, emit=self._emit, root=self._root, timeouts=self._timeouts, lease_file=self._lease_file
+        )
 
 
 class McpTools:

@@ -1,5 +1,8 @@
 """Runs one program so that no process of it outlives the parent: ``process_guard.py <parent pid> command …``.
 
+With ``--lease <file> <mark>`` before the command it is killed, too, when the parent may not act any more by its lease's
+file (``navi_jupyter/lease_file.py``) while the mark is there: while the program has a call of the parent.
+
 A process of its own, because a parent that is killed with ``kill -9`` cannot clean up. The program gets the guard's
 stdin, stdout and stderr; the guard copies nothing, and waits for the first of: the program ends; the parent ends; its
 stdin is closed at the other end (the orderly stop); SIGTERM. Then the program and all its descendants are ended: by the
@@ -20,6 +23,7 @@ EOF_GRACE = 2.0  # seconds that a program gets to end by itself after its input 
 TERM_GRACE = 0.5  # seconds between SIGTERM and SIGKILL
 LAST_GRACE = 2.0  # seconds after which what SIGKILL does not end (a process stuck in the kernel) is left alone
 POLL = 500  # milliseconds between checks of the parent's id: the only sign of its end where there is no pidfd
+LEASE_POLL = 100  # milliseconds between looks at a lease that is over: it may be renewed, or a call be in progress
 LINUX = sys.platform == "linux"
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -74,8 +78,11 @@ def _kill(pid: int, number: int) -> None:
 class ProcessGuard:
     """One program and its descendants."""
 
-    def __init__(self, parent: int, command: list[str]) -> None:
+    def __init__(self, parent: int, command: list[str], lease: str = "", mark: str = "") -> None:
         self._parent = parent
+        self._lease = lease
+        self._mark = mark
+        self._until = float("-inf") if lease else float("inf")
         self._status: int | None = None
         self._wake, wake_end = os.pipe()
         for end in (self._wake, wake_end):
@@ -97,7 +104,7 @@ class ProcessGuard:
         event = self._wait()
         if event == "input":
             event = self._wait(EOF_GRACE, watch_input=False)
-        if self._status is None and event != "ended":
+        if self._status is None and event not in ("ended", "lease"):
             _kill(-self._program, signal.SIGTERM)
             self._wait(TERM_GRACE, watch_input=False, watch_parent=False)
         self._sweep()
@@ -110,7 +117,7 @@ class ProcessGuard:
         self._terminated = True
 
     def _wait(self, seconds: float = 1e9, *, watch_input: bool = True, watch_parent: bool = True) -> str:
-        """The first event: ``ended``, ``input``, ``parent``, ``term`` or, after so many seconds, ``late``."""
+        """The first: ``ended``, ``input``, ``parent``, ``term``, ``lease`` or, after so many seconds, ``late``."""
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
         if watch_input:
@@ -128,7 +135,11 @@ class ProcessGuard:
                 left = until - time.monotonic()
                 if left <= 0:
                     return "late"
-                for fd, _ in poll.poll(min(POLL, left * 1000 + 1)):
+                lease = self._lease_left()
+                if lease <= 0 and os.path.exists(self._mark):  # noqa: PTH110
+                    return "lease"
+                lease = lease * 1000 + 1 if lease > 0 else LEASE_POLL
+                for fd, _ in poll.poll(min(POLL, left * 1000 + 1, lease)):
                     if fd == self._wake:
                         os.read(self._wake, 4096)
                     elif fd == parent:
@@ -138,6 +149,18 @@ class ProcessGuard:
         finally:
             if parent >= 0:
                 os.close(parent)
+
+    def _lease_left(self) -> float:
+        """Seconds for which the parent may act. The file is read when the time that is known has passed."""
+        clock = getattr(time, "CLOCK_BOOTTIME", None)
+        now = time.monotonic() if clock is None else time.clock_gettime(clock)
+        if now >= self._until:
+            try:
+                with open(self._lease) as file:  # noqa: PTH123
+                    self._until = float(file.read().split()[0])
+            except (OSError, ValueError, IndexError):
+                pass  # the parent stops in good order, and ends its programs by itself
+        return self._until - now
 
     def _watch_parent(self, poll: "select.poll") -> int:
         if not hasattr(os, "pidfd_open"):
@@ -172,4 +195,6 @@ class ProcessGuard:
 
 
 if __name__ == "__main__":
+    if sys.argv[2] == "--lease":
+        sys.exit(ProcessGuard(int(sys.argv[1]), sys.argv[5:], sys.argv[3], sys.argv[4]).run())
     sys.exit(ProcessGuard(int(sys.argv[1]), sys.argv[2:]).run())

@@ -23,6 +23,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from mcp.client._transport import TransportStreams
 from mcp.shared.message import SessionMessage
 
+from ...lease_file import CallMark
 from . import messages, process_guard
 from .config import ServerConfig, environment
 
@@ -51,9 +52,14 @@ class Trace:
 
 
 @asynccontextmanager
-async def connect(config: ServerConfig, trace: Trace, ended: Callable[[], None]) -> AsyncIterator[TransportStreams]:
-    """Start the server, and end it on leaving. ``ended`` is called when it ends before that. May raise OSError."""
-    process = await _start(config)
+async def connect(
+    config: ServerConfig, trace: Trace, ended: Callable[[], None], mark: CallMark | None = None
+) -> AsyncIterator[TransportStreams]:
+    """Start the server, and end it on leaving. ``ended`` is called when it ends before that. May raise OSError.
+
+    With a ``mark`` it is ended also when this process may not act any more while it has a call.
+    """
+    process = await _start(config, mark)
     stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
     if stdin is None or stdout is None or stderr is None:
         raise OSError("no pipes")  # never: _start asks for them
@@ -70,12 +76,16 @@ async def connect(config: ServerConfig, trace: Trace, ended: Callable[[], None])
     finally:
         with anyio.CancelScope(shield=True):
             await complete(_finish(process, tasks))
+            if mark is not None:
+                mark.remove()
             for stream in (inbox, read_stream, write_stream, outbox):
                 stream.close()
 
 
-async def _start(config: ServerConfig) -> asyncio.subprocess.Process:
-    guard = (sys.executable, "-I", "-S", str(Path(process_guard.__file__)), str(os.getpid()), *config.command)
+async def _start(config: ServerConfig, mark: CallMark | None) -> asyncio.subprocess.Process:
+    lease = () if mark is None else ("--lease", mark.lease_path, str(mark.path))
+    script = str(Path(process_guard.__file__))
+    guard = (sys.executable, "-I", "-S", script, str(os.getpid()), *lease, *config.command)
     pipe, env = asyncio.subprocess.PIPE, environment(config.env)
     spawn = asyncio.create_task(
         asyncio.create_subprocess_exec(

@@ -60,6 +60,7 @@ class KernelConnection:
     used: float = field(default_factory=time.monotonic)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while a session executes here
     holder: str | None = None  # the session that has the lock
+    guarded: object = None  # the process in which our code ends by itself when this server's lease is over
 
     def __post_init__(self) -> None:
         self.cells = RunningCells(at_rest=lambda: self.state == "idle")

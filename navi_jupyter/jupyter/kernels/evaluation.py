@@ -7,12 +7,18 @@ a user expression, so that no front end shows it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import InvalidRequest
 from ...injected import source
 from ...json_input import load_json
-from .outputs import error_of
+from ...navi_cells import AGENT_USER
+from .outputs import Outputs, error_of
+from .requests import PATIENCE, until_ended
+from .transport import ports_of, process_of
+
+if TYPE_CHECKING:
+    from .connection import KernelConnection
 
 RESULT = "navi"  # the name of the user expression that gives the value
 _RESULT_TYPE = "application/vnd.navi.result"
@@ -35,6 +41,21 @@ def inspection(call: str) -> str:
     return f"{source('time_limit', 'safe_values', 'library_values', 'inspect')}\n_navi_result = {call}\n"
 
 
+async def guard(connection: KernelConnection, path: str | None) -> None:
+    """Have the kernel's process, of this machine, end our code when this server may not act any more: once for each.
+
+    ``path``: of the file that says so (``lease_file``). Called by the holder of the lock, while nothing runs.
+    """
+    process = process_of(connection.manager)
+    local = ports_of(connection.manager) is not None and process is not None and connection.guarded != process
+    if path is None or not local or connection.language.get("name") != "python":
+        return
+    expressions = {RESULT: _call_of("execution_guard", "guard", path, AGENT_USER)}
+    request = connection.send("", Outputs(), silent=True, store_history=False, expressions=expressions)
+    if await until_ended(connection, request, PATIENCE) == "ok":
+        connection.guarded = process
+
+
 def value_of(reply: Mapping[str, Any]) -> Any:
     """The value in the reply to an evaluation. Raises InvalidRequest with the error when there is none."""
     shown = (reply.get("user_expressions") or {}).get(RESULT) or {}
@@ -47,5 +68,9 @@ def value_of(reply: Mapping[str, Any]) -> Any:
 
 def _call(function: str, *given: Any) -> str:
     """An expression that calls a function of ``injected/evaluate.py``, whatever the user has named like a builtin."""
-    run = f"(b.exec({source('evaluate')!r}, g), g[{function!r}]({', '.join(map(repr, given))}))[1]"
+    return _call_of("evaluate", function, *given)
+
+
+def _call_of(module: str, function: str, *given: Any) -> str:
+    run = f"(b.exec({source(module)!r}, g), g[{function!r}]({', '.join(map(repr, given))}))[1]"
     return f"(lambda b, g: {run})(__import__('builtins'), {{'__name__': 'navi'}})"

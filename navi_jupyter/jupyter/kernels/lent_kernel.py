@@ -77,6 +77,7 @@ class LentKernel:
     pid: int | None = None  # of the process that lends it, as that says; None: on another machine
     key: str | None = None  # known to the cell that lends it alone (`server.kernel_scope`)
     poll: float = POLL
+    lease_path: Callable[[], str | None] = lambda: None  # the file that shows until when this server may act
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # held for each request: one runs after another
     ended: LoanEnd | None = None
 
@@ -185,6 +186,7 @@ class LentKernel:
             "store_history": store_history and not silent,
             "expressions": dict(expressions),
             "tool_call_id": tool_call.get(None),
+            "lease": self.lease_path(),
         }
         execution = self._executions[request.id] = PendingExecution(request, frame)
         if self.ended is not None:

@@ -29,10 +29,17 @@ OUTSIDE = (
 class KernelLoans:
     """The loans of this server's sessions."""
 
-    def __init__(self, parts: JupyterServices | None, on_code: Callable[[str], object] = lambda _: None) -> None:
-        """``on_code``: called with a kernel's id before code of an agent is executed in a cell of it that waits."""
+    def __init__(
+        self,
+        parts: JupyterServices | None,
+        on_code: Callable[[str], object] = lambda _: None,
+        lease_path: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        """``on_code``: called with a kernel's id before code of an agent is executed in a cell of it that waits.
+        ``lease_path``: the file by which the kernel sees until when this server may act."""
         self._parts = parts
         self._on_code = on_code
+        self._lease_path = lease_path
         self._loans: dict[str, LentKernel] = {}  # by id, the oldest first
         self._outside: dict[str, LocalProcess] = {}
         """By session, the process of the kernel that was lent to it last, if another program has started that."""
@@ -59,6 +66,7 @@ class KernelLoans:
                 id=loan_id,
                 kernel_id=kernel_id,
                 session_id=session_id,
+                lease_path=self._lease_path,
                 language=language if isinstance(language, str) else "python",
                 outside=not self._manages(kernel_id),
                 lives=lives,

@@ -23,7 +23,7 @@ from ...ports.agent import tool_context
 from ...ports.jupyter import Execution, KernelState, OnOutput
 from ...text import plain_number
 from .connection import KernelConnection
-from .evaluation import RESULT, evaluation, inspection, value_of
+from .evaluation import RESULT, evaluation, guard, inspection, value_of
 from .iopub import IopubReader
 from .jupyter_services import JupyterServices
 from .lent_kernel import LentKernel
@@ -55,12 +55,13 @@ class KernelService:
         on_lost: OnKernelLost | None = None,
         on_code: Callable[[str], object] = lambda _: None,
         locate: Locate | None = None,
+        lease_path: Callable[[], str | None] = lambda: None,
     ) -> None:
         """``on_code``: called with a kernel's id before an expression or a function runs there that an agent may have
-        chosen; what it executes otherwise shows itself.
-        ``locate``: the verified path of a session's notebook; None: paths are taken as they are.
-        """
+        chosen; what it executes otherwise shows itself. ``locate``: the verified path of a session's notebook; None:
+        paths are taken as they are. ``lease_path``: the file that shows until when this server may act."""
         self._parts = parts
+        self._lease_path = lease_path
         self._iopub = iopub or IopubReader()
         self._loans = loans or KernelLoans(parts)
         self._lookup = KernelLookup(parts, locate)
@@ -324,6 +325,7 @@ class KernelService:
             await connection.settle()
             if not await connection.cells.until_none(PATIENCE, unless=lambda: self._loans.lent(kernel_id)):
                 raise connection.cells.busy_error()
+            await guard(connection, self._lease_path())
             yield connection
         finally:
             connection.holder = None

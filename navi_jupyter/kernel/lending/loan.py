@@ -21,6 +21,7 @@ from typing import Any
 from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClientConnection, WebSocketClosedError
 
+from ...injected.execution_guard import POLL, LeaseReader, machine
 from ..client.client import Client
 from ..client.io_thread import io_thread
 from ..errors import KernelError, Refused
@@ -180,12 +181,28 @@ class KernelLoan:
         work = self._work[request] = self._queue.post(execution.run_async if self._queue.awaits else execution.run)
         if request in self._stopped:
             work.cancel()
+        self._start(self._end_with_lease(request, str(frame.get("lease") or "")))
         await asyncio.wait((asyncio.wrap_future(work),))
         if not results.ended:  # it has not begun, and will not
             results.end({"status": "aborted", "execution_count": None, "user_expressions": {}})
         if not execution.silent:
             self._after(call, execution.shown)
         del self._executions[request], self._work[request]
+
+    async def _end_with_lease(self, request: str, path: str) -> None:
+        """End it when the server may not act any more, which says so in the file at ``path`` of this machine."""
+        try:
+            lease = LeaseReader(path)
+        except (OSError, ValueError):
+            return  # the server is on another machine, or older
+        try:
+            while request in self._executions and lease.machine == machine():
+                if lease.over():
+                    await self._interrupt(request)
+                    return
+                await asyncio.sleep(POLL)
+        finally:
+            lease.close()
 
     async def _interrupt(self, request: str) -> None:
         if request in self._stopped:
