@@ -355,5 +355,5 @@ def test_in_a_terminal_the_question_is_asked_below_what_would_be_done(
         os.write(ours, b"exit\n")
         shell.wait(20)
         os.close(ours)
-    assert screen.index("path: terminal.txt") < screen.index("Allow write_file?")
+    assert screen.index("Path: terminal.txt") < screen.index("Allow write_file?")
     assert (server.root / "terminal.txt").exists()
