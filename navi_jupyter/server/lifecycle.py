@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 State = Literal["starting", "ok", "failed", "stopping"]
 
-GRACE = 2.0  # seconds that a request waits for the end of the start, so that the first requests of a page do not fail
+GRACE = 10.0  # seconds that a request waits for the end of the start: on a busy machine that takes more than a moment
 RETRY = 1.0  # seconds between two attempts to start while another program locks the database
 LONGEST_RETRY = 30.0  # seconds between two attempts after the first ones, while the database cannot be used
 
