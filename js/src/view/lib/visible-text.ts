@@ -5,7 +5,7 @@
  */
 
 import { html, type TemplateResult } from "lit";
-import { ALIKE, DOUBLES, FOREIGN, LATIN, LONGEST_BLANKS, MOST_BLANK_LINES, MOST_TABS, UNSEEN } from "./visible-table.js";
+import { ALIKE, CYRILLIC, DOUBLES, FOREIGN, GREEK, LATIN, LONGEST_BLANKS, MOST_BLANK_LINES, MOST_STACKED, MOST_TABS, OVERLAYS, RARE, UNSEEN } from "./visible-table.js";
 
 type Ranges = readonly (readonly [number, number])[];
 
@@ -23,9 +23,10 @@ const PATTERN = new RegExp(
   [
     `(?<lines>(?:(?<=\\n)|(?<![^]))(?:[ \\t]*\\n){${MOST_BLANK_LINES + 1},})`,
     `(?<blanks>[ \\t]{${LONGEST_BLANKS + 1},}|\\t{${MOST_TABS + 1},})`,
-    `(?<unseen>([${characters(UNSEEN)}])\\4*)`,
+    `(?<unseen>([${characters(UNSEEN)}${characters(OVERLAYS)}])\\4*)`,
+    `(?<stack>[\\p{Mn}\\p{Me}]{${MOST_STACKED + 1},})`,
     `(?<double>[${characters(DOUBLES)}])`,
-    `(?<word>[${WORD}]+)`,
+    `(?<word>(?:(?![${characters(DOUBLES)}\\p{Mn}\\p{Me}])[${WORD}])+)`,
   ].join("|"),
   "gu",
 );
@@ -34,7 +35,9 @@ const FOREIGN_LETTER = new RegExp(`[${characters(FOREIGN)}]`, "u");
 const BEFORE = new RegExp(`[${WORD}]+(?= $)`, "u");
 const AFTER = new RegExp(`(?<=^ )[${WORD}]+`, "u");
 const PLAIN = /^[\x21-\x7e]*$/;
-const ALIKE_LETTERS = new Set(ALIKE);
+const ALIKE_LETTER = new RegExp(`[${ALIKE}${characters(RARE)}]`, "u");
+const GREEK_LETTER = new RegExp(`[${characters(GREEK)}]`, "u");
+const CYRILLIC_LETTER = new RegExp(`[${characters(CYRILLIC)}]`, "u");
 
 const isForeign = (letter: string): boolean => FOREIGN_LETTER.test(letter);
 
@@ -85,10 +88,11 @@ const codeOf = (character: string): string => `U+${(character.codePointAt(0) ?? 
 
 function marksOf(match: RegExpExecArray, text: string): readonly Piece[] | null {
   const found = match[0];
-  const { lines, blanks, double, word } = match.groups ?? {};
+  const { lines, blanks, stack, double, word } = match.groups ?? {};
   if (lines !== undefined) return [mark(`··· ${found.split("\n").length - 1} blank lines ···`), { text: "\n", mark: false }];
   if (blanks !== undefined) return [mark(`··· ${blankWords(found)} ···`)];
   if (word !== undefined) return wordMarks(found, match.index, text);
+  if (stack !== undefined) return [mark(`⟨${[...found].length} marks on one letter⟩`)];
   if (double !== undefined) return [mark(`⟨${found} ${codeOf(found)}⟩`)];
   const { length } = [...found];
   return [mark(`⟨${codeOf(found)}${length > 1 ? ` ×${length}` : ""}⟩`)];
@@ -102,8 +106,8 @@ function blankWords(found: string): string {
 
 function wordMarks(word: string, start: number, text: string): readonly Piece[] | null {
   if (PLAIN.test(word) || !FOREIGN_LETTER.test(word)) return null;
-  if (!LATIN_LETTER.test(word)) {
-    if (!lettersOf(word).every((letter) => ALIKE_LETTERS.has(letter))) return null;
+  if (!LATIN_LETTER.test(word) && !isMixed(lettersOf(word))) {
+    if (!lettersOf(word).every((letter) => ALIKE_LETTER.test(letter))) return null;
     const end = start + word.length;
     const others = [BEFORE.exec(text.slice(Math.max(0, start - NEIGHBOURHOOD), start)), AFTER.exec(text.slice(end, end + NEIGHBOURHOOD))];
     if (others.some((other) => other !== null && isOfAnotherScript(other[0]))) return null;
@@ -113,7 +117,12 @@ function wordMarks(word: string, start: number, text: string): readonly Piece[] 
 
 const lettersOf = (word: string): readonly string[] => [...word].filter(isForeign);
 
+/** Whether letters are of more than one script. */
+function isMixed(letters: readonly string[]): boolean {
+  return new Set(letters.map((letter) => (GREEK_LETTER.test(letter) ? "greek" : CYRILLIC_LETTER.test(letter) ? "cyrillic" : ""))).size > 1;
+}
+
 /** Beyond doubt. */
 function isOfAnotherScript(word: string): boolean {
-  return !LATIN_LETTER.test(word) && lettersOf(word).some((letter) => !ALIKE_LETTERS.has(letter));
+  return !LATIN_LETTER.test(word) && lettersOf(word).some((letter) => !ALIKE_LETTER.test(letter));
 }
