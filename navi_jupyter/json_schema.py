@@ -223,6 +223,7 @@ class _Keywords:
         }
         if "unevaluatedProperties" in self.kind.VALIDATORS:
             ours["unevaluatedProperties"] = self.unevaluated_properties
+            ours["unevaluatedItems"] = self.unevaluated_items
         return ours
 
     def pattern(self, _validator: Any, value: Any, instance: Any, _schema: Any) -> Iterator[Any]:
@@ -246,11 +247,63 @@ class _Keywords:
             else:
                 yield from validator.descend(one, value, path=name)
 
-    def unevaluated_properties(self, validator: Any, value: Any, instance: Any, schema: Any) -> Any:
-        if "patternProperties" in self.names:  # the library would match these patterns with `re`
-            self.budget.left_out["unevaluatedProperties beside patternProperties"] = None
-            return ()
-        return self.kind.VALIDATORS["unevaluatedProperties"](validator, value, instance, schema)
+    def unevaluated_properties(self, validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+        if isinstance(instance, dict):
+            evaluated = self._evaluated(validator, instance, {**schema, "unevaluatedProperties": None})
+            rest = {name: one for name, one in instance.items() if name not in evaluated}
+            yield from _unevaluated(validator, value, rest, "properties")
+
+    def unevaluated_items(self, validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+        if isinstance(instance, list):
+            evaluated = self._evaluated(validator, instance, {**schema, "unevaluatedItems": None})
+            rest = {index: one for index, one in enumerate(instance) if index not in evaluated}
+            yield from _unevaluated(validator, value, rest, "items")
+
+    def _evaluated(self, validator: Any, instance: Any, schema: Any) -> set[Any]:
+        """The names or indexes of ``instance`` that a schema which it fits has something to say about.
+
+        The library's own search follows `dependentSchemas` without a bound, and searches in lists and with `re`.
+        """
+        self.budget.step()
+        found: set[Any] = set()
+        if not isinstance(schema, dict):
+            return found
+        if "$dynamicRef" in schema or "$recursiveRef" in schema:
+            raise BoundMet("references that depend on the way to them are not followed for unevaluated parts")
+        if "$ref" in schema:
+            there = validator._resolver.lookup(schema["$ref"])  # noqa: SLF001  the library has no public way
+            below = validator.evolve(schema=there.contents, _resolver=there.resolver)
+            found |= self._evaluated(below, instance, there.contents)
+        found |= self._named(instance, schema) if isinstance(instance, dict) else _counted(validator, instance, schema)
+        for subschema in self._applied(validator, instance, schema):
+            found |= self._evaluated(validator, instance, subschema)
+        return found
+
+    def _named(self, instance: Mapping[str, Any], schema: Mapping[str, Any]) -> set[str]:
+        if schema.get("additionalProperties") is not None or schema.get("unevaluatedProperties") is not None:
+            return set(instance)
+        found = set(instance) & set(schema.get("properties", {}))
+        for expression in schema.get("patternProperties", ()):
+            # A name that a pattern cannot be checked for counts as one of that pattern, as above.
+            found |= {name for name in instance if self.budget.matches(expression, name) is not False}
+        return found
+
+    def _applied(self, validator: Any, instance: Any, schema: Mapping[str, Any]) -> Iterator[Any]:
+        """The schemas within this one that apply to the same value."""
+
+        def fits(subschema: Any) -> bool:
+            return next(validator.descend(instance, subschema), None) is None
+
+        for keyword in ("allOf", "anyOf", "oneOf"):
+            yield from (subschema for subschema in schema.get(keyword, ()) if fits(subschema))
+        if "if" in schema and fits(schema["if"]):
+            yield schema["if"]
+            yield schema.get("then", True)
+        elif "if" in schema:
+            yield schema.get("else", True)
+        if isinstance(instance, dict):
+            dependent = schema.get("dependentSchemas", {})
+            yield from (subschema for name, subschema in dependent.items() if name in instance)
 
     def unique_items(self, _validator: Any, value: Any, instance: Any, _schema: Any) -> Iterator[Any]:
         if value is True and isinstance(instance, list):
@@ -294,6 +347,30 @@ class _Keywords:
         yield from self.any_of(validator, value, instance, schema)
         if sum(validator.evolve(schema=subschema).is_valid(instance) for subschema in value) > 1:
             yield _mistake_of(f"{_shown(instance)} is valid under more than one of the given schemas")
+
+
+def _counted(validator: Any, instance: Sequence[Any], schema: Mapping[str, Any]) -> set[int]:
+    """The indexes of a list that a schema has something to say about."""
+    items, every = schema.get("items"), set(range(len(instance)))
+    if schema.get("unevaluatedItems") is not None or schema.get("additionalItems") is not None:
+        return every
+    if items is not None and not isinstance(items, list):
+        return every
+    first = len(schema.get("prefixItems", items or ()))
+    contained = schema.get("contains")
+    return set(range(min(first, len(instance)))) | {
+        index
+        for index, one in enumerate(instance)
+        if contained is not None and next(validator.descend(one, contained), None) is None
+    }
+
+
+def _unevaluated(validator: Any, value: Any, rest: Mapping[Any, Any], what: str) -> Iterator[Any]:
+    for name, one in rest.items():
+        if value is False:
+            yield _mistake_of(f"Unevaluated {what} are not allowed ({truncate(repr(name), 200)} was unexpected)")
+        else:
+            yield from validator.descend(one, value, path=name)
 
 
 def _shown(instance: Any) -> str:

@@ -34,6 +34,12 @@ def doubling(depth: int) -> dict[str, Any]:
     return {"$ref": "#/$defs/d0", "$defs": {**links, f"d{depth}": {"type": "string"}}}
 
 
+# Two references to the next definition in each, which no keyword of its own applies.
+DEPENDENT = {
+    **{f"d{at}": {"dependentSchemas": {one: {"$ref": f"#/$defs/d{at + 1}"} for one in "ab"}} for at in range(40)},
+    "d40": {"type": "object"},
+}
+
 MISFITS: list[tuple[dict[str, Any], Any, str]] = [
     ({"type": "string", "pattern": EVIL}, A40, "does not match"),
     ({"properties": {"a": {"pattern": EVIL}}}, {"a": A40}, "does not match"),
@@ -52,6 +58,9 @@ MISFITS: list[tuple[dict[str, Any], Any, str]] = [
     ({"anyOf": [{"items": {"type": "string"}}] * 200}, list(range(50_000)), "is not valid under any"),
     ({"oneOf": [{"type": "integer"}, {"minimum": 1}]}, 5, "more than one"),
     ({"pattern": "^[\\u0041-\\u005a]+$"}, "abc", "does not match"),
+    ({"patternProperties": {EVIL: True}, "unevaluatedProperties": False}, {A40: 1}, "unexpected"),
+    ({"anyOf": [{"properties": {"a": True}}, {"required": ["b"]}], "unevaluatedProperties": False}, {"c": 1}, "'c'"),
+    ({"prefixItems": [True], "unevaluatedItems": {"type": "string"}}, ["x", 1], "not of type"),
 ]
 
 
@@ -74,6 +83,12 @@ FITS: list[tuple[dict[str, Any], Any]] = [
     (doubling(40), "x"),
     ({"format": "regex"}, "(" * 100),  # a format is a remark, and compiling this one is work
     ({"$schema": "https://example.org/own", "type": "string"}, "x"),
+    ({"additionalProperties": True, "unevaluatedProperties": False}, {f"k{n}": n for n in range(40_000)}),
+    ({"contains": {"type": "integer"}, "unevaluatedItems": {"type": "integer"}}, list(range(9_000))),
+    (
+        {"allOf": [{"properties": {"a": True}}, {"patternProperties": {"^b": True}}], "unevaluatedProperties": False},
+        {"a": 1, "b1": 2},
+    ),
     ({"properties": {"$schema": {"type": "string"}}}, {"$schema": "x"}),
 ]
 
@@ -102,7 +117,8 @@ UNCHECKED: list[tuple[dict[str, Any], Any, str]] = [
     ({"$ref": "file:///etc/passwd"}, "x", "refers to"),
     ({"properties": {"a": {"$schema": DRAFT_7, "pattern": EVIL}}}, {"a": A40}, "dialect"),
     ({"$schema": "http://json-schema.org/draft-03/schema#", "pattern": EVIL}, A40, "cannot be applied"),
-    ({"patternProperties": {EVIL: True}, "unevaluatedProperties": False}, {A40: 1}, "unevaluatedProperties"),
+    ({"$ref": "#/$defs/d0", "$defs": DEPENDENT, "unevaluatedProperties": False}, {"a": 1, "b": 2, "c": 3}, "too long"),
+    ({"$dynamicRef": "#", "unevaluatedItems": False}, [1], "RecursionError"),
     ({"type": "objekt"}, {}, "no JSON schema"),
     ({"required": "abc"}, {}, "no JSON schema"),
     ({"minimum": "5"}, 3, "no JSON schema"),
