@@ -6,6 +6,7 @@ known by its status: the texts of servers differ.
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -113,9 +114,11 @@ def _mended_events(events: bytes) -> bytes:
 
 
 def _event_line(line: bytes) -> bytes:
-    data = line[5:].strip() if line.startswith(b"data:") else b""
+    given = line[5:].strip() if line.startswith(b"data:") else b""
+    data = given.removeprefix(codecs.BOM_UTF8)
     if data[:1] not in (b"{", b"["):
         return line
+    line = line if data is given else b"data: " + data
     try:
         types.jsonrpc_message_adapter.validate_json(data, by_name=False)
     except ValueError:

@@ -6,6 +6,7 @@ not wait until the time-out.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from typing import Any
@@ -16,14 +17,18 @@ from pydantic import ValidationError
 from ...json_input import decoded, well_formed_json
 
 Message = types.JSONRPCMessage
-_ID = re.compile(rb'"id"\s*:\s*(\d{1,15}|"[^"\\]{1,100}")')
-_OUTCOME = re.compile(rb'"(?:result|error)"\s*:')
-_OURS = re.compile(rb'"(?:jsonrpc|result|error)"\s*:')
+# In quotes of either kind: some write Python's form of a value.
+_ID = re.compile(rb"""["']id["']\s*:\s*(\d{1,15}|"[^"\\]{1,100}"|'[^'\\]{1,100}')""")
+_OUTCOME = re.compile(rb"""["'](?:result|error)["']\s*:""")
+_OURS = re.compile(rb"""["'](?:jsonrpc|result|error)["']\s*:""")
+_METHOD = re.compile(rb"""["']method["']""")
+_LONE_ID = re.compile(rb"""\s*["']id["']\s*:\s*(\d{1,15}|"[^"\\]{1,100}")\s*,?\s*""")  # a message over several lines
 _MAX_DEPTH = 200  # of a message: about as deep as the strict reader goes
 
 
 def read(line: bytes) -> list[Message | Exception]:
     """The messages of a line or body: one, or those of a batch. An exception for what is none, and answers none."""
+    line = line.removeprefix(codecs.BOM_UTF8)
     try:
         text = well_formed_json(decoded(line))
         return [types.jsonrpc_message_adapter.validate_json(text, by_name=False)]
@@ -33,7 +38,8 @@ def read(line: bytes) -> list[Message | Exception]:
 
 def unreadable(head: bytes, tail: bytes, why: str) -> Message | None:
     """An error answer to the request that this was the answer to; None when it was none, or its id is not found."""
-    if b'"method"' in head[:200] or not (_OURS.search(head) or _OURS.search(tail)):
+    lone = _LONE_ID.fullmatch(head)
+    if lone is None and (_METHOD.search(head[:200]) or not (_OURS.search(head) or _OURS.search(tail))):
         return None  # a request or notification of the server, or a line of its log
     outcome = _OUTCOME.search(head)
     before = _ID.search(head, 0, outcome.start() if outcome else len(head))
@@ -42,7 +48,7 @@ def unreadable(head: bytes, tail: bytes, why: str) -> Message | None:
     if found is None:
         return None
     text = found[1].decode("utf-8", "replace")
-    request: int | str = text[1:-1] if text.startswith('"') else int(text)
+    request: int | str = text[1:-1] if text[0] in "\"'" else int(text)
     error = types.ErrorData(code=types.PARSE_ERROR, message=why)
     return types.JSONRPCError(jsonrpc="2.0", id=request, error=error)
 
@@ -56,6 +62,9 @@ def _mended(line: bytes, strict: ValueError) -> list[Message | Exception]:
     except (ValueError, RecursionError) as error:
         why = strict.errors()[0]["msg"] if isinstance(strict, ValidationError) else str(error)
         failed = unreadable(line, line, f"The server's answer cannot be read: {why}")
+        return [failed if failed is not None else strict]
+    if not messages and isinstance(value, dict):
+        failed = unreadable(line, line, "The server's answer has neither a result nor an error.")
         return [failed if failed is not None else strict]
     return [*messages] or [strict]
 

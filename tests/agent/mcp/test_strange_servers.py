@@ -263,10 +263,16 @@ UNREADABLE = [
     '{"jsonrpc": "2.0", "result": {"content": [{"id": 77, "x": tru, "id": "z"}]}, "id": $ID}',
     '{"jsonrpc": "2.0", "id": $ID, "result": ' + "[" * 5000 + "]" * 5000 + "}",
     '{"jsonrpc": "2.0", "id": $ID, "result": {"n": ' + "9" * 5000 + "}}",
+    "{'jsonrpc': '2.0', 'id': $ID, 'result': {'content': []}}",
+    '{"jsonrpc": "2.0", "id": $ID}',
+    '{"jsonrpc": "2.0", "id": $ID, "results": {"content": []}}',
+    '{\n  "jsonrpc": "2.0",\n  "id": $ID,\n  "result": {\n    "content": [],\n  }\n}',
 ]
 
 
-@pytest.mark.parametrize("line", UNREADABLE, ids=["cut", "id at the end", "deep", "long number"])
+@pytest.mark.parametrize(
+    "line", UNREADABLE, ids=["cut", "id at the end", "deep", "long number", "Python", "bare", "misspelt", "lines"]
+)
 async def test_an_answer_that_cannot_be_read_fails_its_call_at_once(strange: Strange, line: str) -> None:
     await strange.does({"tools": [GOOD, {"name": "bad", "inputSchema": OBJECT}], "lines": {"bad": line}})
     began = time.monotonic()
@@ -283,6 +289,7 @@ READABLE = [
     ('{"jsonrpc": "2.0", "id": $ID, "result": {"content": [{"type": "text", "text": "x \ud83d y"}]}}', "x \ufffd y"),
     ('{"jsonrpc": "2.0", "id": $ID.0, "result": {"content": [{"type": "text", "text": "float"}]}}', "float"),
     ('{"jsonrpc": "2.0", "id": $ID, "result": "bare"}', "bare"),
+    ('\ufeff{"jsonrpc": "2.0", "id": $ID, "result": {"content": [{"type": "text", "text": "mark"}]}}', "mark"),
     ('{"jsonrpc": "2.0", "id": $ID, "result": null}', "Done; it returned nothing."),
     ('[{"jsonrpc": "2.0", "id": $ID, "result": {"content": [{"type": "text", "text": "batch"}]}}]', "batch"),
 ]
@@ -318,6 +325,7 @@ async def test_an_odd_error_fails_its_call_at_once(strange: Strange, line: str) 
 def test_a_line_of_a_log_fails_no_call() -> None:
     lines = Lines()
     log = b'{"level": "info", "id": 7, "msg": "started"}\nINFO id: 7 {"id": 7\n{"id": 7, "method": "ping", oops}\n'
+    log += b'{"level": "info", "id": 7}\n{"id": 7}\n'
     assert all(isinstance(one, Exception) for one in lines.feed(log))
 
 
