@@ -15,9 +15,10 @@ from hmac import compare_digest
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from ..agent.mcp import process_guard
 from ..commands import Command, Prompt, Stop, Unqueue
 from ..errors import KernelTokenScope
-from ..jupyter.kernels.local_process import has_connection, lineage, started_by_kernel_of
+from ..jupyter.kernels.local_process import has_connection, lineage, runs_script, started_by_kernel_of
 from ..jupyter.kernels.transport import process_of
 from ..log_setup import get_logger
 from ..model.sessions import SessionCreate
@@ -109,7 +110,8 @@ class KernelScope:
         return proven and not self._loans.executes(caller.kernel_id)
 
     def _is_other_program(self, caller: KernelCaller) -> bool:
-        """Whether the request comes from a program that no kernel of this server has started, and no agent works in.
+        """Whether the request comes from a program that neither a kernel nor an MCP connection of this server has
+        started, and no agent works in.
 
         Of kernels that others have started no executions are seen, so this is weaker than a cell. For a thread.
         """
@@ -120,7 +122,8 @@ class KernelScope:
             return False
         pids, kernels = lineage(pid), self._jupyter.kernel_manager
         own = {process_of(kernels.get_kernel(each)) for each in list(kernels.list_kernel_ids())}
-        if own & set(pids):
+        # An MCP server runs as the user, and so can read the token. Its guard adopts whatever it leaves behind.
+        if own & set(pids) or runs_script(pids, process_guard.__file__):
             return False
         return all(
             not loan.executes

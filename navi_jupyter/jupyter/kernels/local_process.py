@@ -52,6 +52,21 @@ def lineage(pid: int) -> Collection[int]:
     return found
 
 
+def runs_script(pids: Collection[int], script: str) -> bool:
+    """Whether one of these processes was started with that file. True where that cannot be seen of one that lives."""
+    import psutil  # late: see above
+
+    for pid in pids:
+        try:
+            if script in psutil.Process(pid).cmdline():
+                return True
+        except psutil.NoSuchProcess:
+            continue
+        except psutil.Error:
+            return True
+    return False
+
+
 def started_by_kernel_of(pid: int, server: int) -> bool:
     """Whether its environment is that of a kernel which the server with that process id has started."""
     import psutil  # late: see above

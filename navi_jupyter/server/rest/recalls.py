@@ -38,13 +38,21 @@ async def _asks_leave(call: Call) -> bool:
     return bool(request and request.allow)
 
 
+async def _has_leave(call: Call) -> bool:
+    """Whether the recall has leave, which it uses when it is made to run."""
+    recall = await call.recalls.service.queries.get(call.parameters["id"], owner=call.owner)
+    return bool(recall.allow)
+
+
+async def _fires_with_leave(call: Call) -> bool:
+    """Whether a recall that is run now has leave, or is given some."""
+    return await _asks_leave(call) or await _has_leave(call)
+
+
 async def _uses_leave(call: Call) -> bool:
     """Whether a change gives leave, or changes what is done with the leave that a recall has."""
     patch: RecallPatch = call.body() if call.request.body.strip() else RecallPatch()
-    if patch.allow is not None:
-        return bool(patch.allow)
-    recall = await call.recalls.service.queries.get(call.parameters["id"], owner=call.owner)
-    return bool(recall.allow)
+    return bool(patch.allow) if patch.allow is not None else await _has_leave(call)
 
 
 @TABLE.add(
@@ -126,7 +134,7 @@ async def delete_recall(call: Call) -> HttpReply:
     body="RecallFire",
     answers="Recall",
     errors=(RecallNotFound, RecallOver, SessionNotFound),
-    in_cell=_asks_leave,
+    in_cell=_fires_with_leave,
 )
 async def fire_recall(call: Call) -> HttpReply:
     """Run a recall now, besides its schedule; with `allow` in the body, with leave to do that without asking.
@@ -147,7 +155,9 @@ async def pause_recall(call: Call) -> HttpReply:
     return reply(await call.recalls.service.pause(call.parameters["id"], owner=call.owner))
 
 
-@TABLE.add("POST recalls/{id}/resume", "execute", answers="Recall", errors=(RecallNotFound, RecallOver), in_cell=False)
+@TABLE.add(
+    "POST recalls/{id}/resume", "execute", answers="Recall", errors=(RecallNotFound, RecallOver), in_cell=_has_leave
+)
 async def resume_recall(call: Call) -> HttpReply:
     """Resume a recall: it goes on with the next slot."""
     return reply(await call.recalls.service.resume(call.parameters["id"], owner=call.owner))
@@ -240,7 +250,7 @@ async def pause_all(call: Call) -> HttpReply:
     return reply(wire.RecallsChanged(changed=changed))
 
 
-@TABLE.add("POST recalls/resume", "execute", answers="RecallsChanged", query=(_SESSION,), in_cell=False)
+@TABLE.add("POST recalls/resume", "execute", answers="RecallsChanged", query=(_SESSION,))  # some may have leave
 async def resume_all(call: Call) -> HttpReply:
     """Resume all of your recalls, or those of a session."""
     changed = await call.recalls.service.bulk.resume_all(owner=call.owner, session_id=call.string("session_id"))
