@@ -116,7 +116,7 @@ class StoreTooNew(StoreError, code="store_too_new"):
 
 
 class StoreReplaced(StoreError, code="store_replaced"):
-    """The database was deleted, moved or replaced while it was open; what was in it is kept in a file beside it."""
+    """The database was deleted, replaced or overwritten while open; what was in it is kept in a file beside it."""
 
 
 class StoreDamaged(StoreError, code="store_damaged"):

@@ -20,14 +20,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from .. import __version__
 from ..errors import NaviError, StoreDamaged, StoreError, StoreForeign, StoreTooNew
-from ..store.damage import APPLICATION_ID, damage_of, refuse_foreign
+from ..store.damage import APPLICATION_ID, refuse_foreign
 from ..store.database_file import SCHEMA_VERSION, migrate
-from ..store.file_state import set_closed
-from ..store.location import attachments_folder, check_place, kind_of, real_path
+from ..store.file_state import damage_of, set_closed
+from ..store.location import COMPANIONS, STATE, attachments_folder, check_place, kind_of, real_path
+from ..text import printable
 
 FORMAT, FORMAT_VERSION = "navi-backup", 1
 MANIFEST, DATABASE, ATTACHMENTS = "manifest.json", "navi.db", "attachments"
@@ -56,17 +57,25 @@ def back_up(path: Path, target: Path, *, force: bool) -> str:
 
 def _checked_target(target: Path, path: Path, *, force: bool) -> Path:
     target = target.expanduser().absolute()
+    _refuse_part_of(path, target)
     try:
         mode = target.stat().st_mode
     except FileNotFoundError:
         return target
     if not stat.S_ISREG(mode):
         raise StoreError(f"{target} is {kind_of(mode)}, not a file. Nothing was changed.")
-    if target.samefile(path):
-        raise StoreError(f"{target} is the database itself. Nothing was changed.")
     if not force:
         raise StoreError(f"{target} exists already. Name another file, or replace it with --force.")
     return target
+
+
+def _refuse_part_of(path: Path, target: Path) -> None:
+    """The backup must not take the place of the database, of what SQLite and we keep beside it, or of an attachment."""
+    place, name = real_path(path), real_path(target)
+    parts = {place, *(place.with_name(place.name + each) for each in (*COMPANIONS, STATE))}
+    same = name in parts or (target.exists() and path.exists() and target.samefile(path))
+    if same or name.is_relative_to(attachments_folder(place)):
+        raise StoreError(f"{target} is the database itself or a part of it. Nothing was changed.")
 
 
 @contextmanager
@@ -222,11 +231,18 @@ def sync_folder(folder: Path) -> None:
 def reported(work: Callable[[], str]) -> int:
     """Do it, print what was done or one line with what is wrong; the exit status."""
     try:
-        sys.stdout.write(work() + "\n")
+        _say(sys.stdout, work())
     except NaviError as error:
-        sys.stderr.write(f"navi: {error.message}\n")
+        _say(sys.stderr, f"navi: {error.message}")
         return 1
     except OSError as error:
-        sys.stderr.write(f"navi: {error.filename or 'the disk'}: {error.strerror or error}\n")
+        name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else error.filename
+        _say(sys.stderr, f"navi: {name or 'the disk'}: {error.strerror or error}")
         return 1
     return 0
+
+
+def _say(stream: TextIO, sentence: str) -> None:
+    """Print it: names of files and what an archive says can have control characters, or bytes that are no UTF-8."""
+    line = printable(sentence) + "\n"
+    stream.write(line.encode(stream.encoding or "utf-8", "backslashreplace").decode(stream.encoding or "utf-8"))

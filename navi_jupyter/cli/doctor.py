@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
 
 from jupyter_core.paths import jupyter_config_path, jupyter_path
 
@@ -170,13 +169,14 @@ def configured_database() -> tuple[Path, bool]:
 
 def _existing(path: Path) -> Finding:
     """The file that exists, opened read-only."""
-    from ..store.damage import APPLICATION_ID, damage_of, notice
+    from ..store.damage import APPLICATION_ID, notice
     from ..store.database_file import SCHEMA_VERSION
+    from ..store.file_state import damage_of
 
     # Reading makes companion files. Without a -wal file no server has it open, and immutable=1 prevents them.
     mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1"
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True, timeout=5)) as connection:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=5)) as connection:
             found = connection.execute("PRAGMA user_version").fetchone()[0]
             application = connection.execute("PRAGMA application_id").fetchone()[0]
             damage = damage_of(connection)

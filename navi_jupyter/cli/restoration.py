@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import sqlite3
+import stat
 import struct
 import sys
 import zipfile
@@ -25,7 +26,7 @@ from typing import IO, Any
 from ..errors import StoreBusy, StoreDamaged, StoreError, StoreTooNew
 from ..store.damage import refuse_foreign
 from ..store.database_file import SCHEMA_VERSION
-from ..store.location import STATE, attachments_folder, check_place, real_path
+from ..store.location import STATE, attachments_folder, check_place, kind_of, real_path
 from .backup import (
     ATTACHMENTS,
     DATABASE,
@@ -52,10 +53,13 @@ def restore(source: Path, path: Path) -> str:
     """
     check_place(path)
     path = real_path(path)
+    source = source.expanduser()
+    if not stat.S_ISREG(mode := source.stat().st_mode):  # a pipe or a device would be waited for, or read for ever
+        raise StoreError(f"{source} is {kind_of(mode)}, not a file. Nothing was changed.")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     refuse_foreign(path)
     try:
-        with zipfile.ZipFile(source.expanduser()) as packed, private_folder(path.parent) as folder:
+        with zipfile.ZipFile(source) as packed, private_folder(path.parent) as folder:
             manifest = _read_manifest(packed, source)
             _check_room(manifest, path.parent)
             _unpack(packed, manifest, folder, source)
@@ -65,7 +69,7 @@ def restore(source: Path, path: Path) -> str:
     except _UNREADABLE as error:
         raise StoreDamaged(f"{source} is no whole backup ({error}). Nothing was changed.") from error
     kept = f" What was there before is kept as {aside}." if aside else ""
-    made = str(manifest["made_at"])[:40]
+    made = datetime.fromisoformat(manifest["made_at"]).isoformat(timespec="seconds")
     return f"{path} and {len(manifest['attachments'])} attachments are as of {made}.{kept}"
 
 
@@ -88,13 +92,17 @@ def _read_manifest(packed: zipfile.ZipFile, source: Path) -> Mapping[str, Any]:
         manifest = json.loads(packed.read(MANIFEST))
         if manifest["format"] != FORMAT:
             raise wrong
-        version, schema = int(manifest["format_version"]), int(manifest["schema"])
-        expected = {DATABASE: int(manifest["database"]["size"])}
+        version, schema = manifest["format_version"], manifest["schema"]
+        expected = {DATABASE: manifest["database"]["size"]}
         for each in manifest["attachments"]:
-            expected[f"{ATTACHMENTS}/{each['owner']}/{each['sha256']}"] = int(each["size"])
-        made = manifest["made_at"]
+            expected[f"{ATTACHMENTS}/{each['owner']}/{each['sha256']}"] = each["size"]
+        made = datetime.fromisoformat(manifest["made_at"])
+        checksums = [each["sha256"] for each in (manifest["database"], *manifest["attachments"])]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise wrong from None
+    numbers = [version, schema, *expected.values()]
+    if any(type(each) is not int for each in numbers) or any(type(each) is not str for each in checksums):
+        raise wrong
     if version > FORMAT_VERSION or schema > SCHEMA_VERSION:
         raise StoreTooNew(
             f"{source} was made by a newer navi-jupyter ({str(manifest.get('navi_jupyter'))[:40]}, schema {schema};"
@@ -102,7 +110,8 @@ def _read_manifest(packed: zipfile.ZipFile, source: Path) -> Mapping[str, Any]:
         )
     names = expected.keys() - {DATABASE}
     sizes = {name: info.file_size for name, info in infos.items() if name != MANIFEST}
-    if not isinstance(made, str) or sizes != expected or not all(_ATTACHMENT.fullmatch(name) for name in names):
+    twice = len(expected) != len(checksums)
+    if twice or made.tzinfo is None or sizes != expected or not all(_ATTACHMENT.fullmatch(name) for name in names):
         raise wrong
     result: Mapping[str, Any] = manifest
     return result

@@ -13,32 +13,18 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
 
 from ..errors import StoreBusy, StoreDamaged, StoreError, StoreForeign, StoreLocked
 from ..log_setup import get_logger
-from .file_state import record_beside
+from .file_state import LEAST, record_beside
 from .location import STATE
 
 log = get_logger("store")
 
 APPLICATION_ID = 0x4E415649  # ``NAVI``: marks our files, so that another program's is not taken for one
 _MOVED = ("", "-wal", "-shm", STATE)
-LEAST = 512  # bytes of the smallest database; SQLite takes a shorter file for empty
 _FRAMES = 4096  # of a write-ahead log that are searched for the first page of the database
 _ELSE = "Nothing was changed. Set NaviExtension.database_url to a file of its own, or move this one away."
-
-
-def damage_of(connection: sqlite3.Connection) -> str | None:
-    """What is wrong with the file, or None. Raises sqlite3.DatabaseError when it cannot even be read.
-
-    ``quick_check`` of some versions of SQLite reports problems that do not exist: each is checked again.
-    """
-    for check in ("quick_check", "integrity_check"):
-        found: str = connection.execute(f"PRAGMA {check}(1)").fetchone()[0]
-        if found == "ok":
-            return None
-    return found
 
 
 def refuse_foreign(path: Path) -> None:
@@ -67,7 +53,7 @@ def header_of(path: Path) -> tuple[int, int]:
 
     Through SQLite: to close a handle of our own would drop all locks that this process holds on the file.
     """
-    with closing(sqlite3.connect(f"file:{quote(str(path))}?immutable=1", uri=True)) as connection:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as connection:
         application: int = connection.execute("PRAGMA application_id").fetchone()[0]
         tables: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     return application, tables

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ..errors import StoreError, StoreForeign, StoreLocked, StoreTooNew
 from ..log_setup import get_logger
-from .damage import APPLICATION_ID, LEAST, damage_of, explained, notice, refuse_foreign
-from .file_state import missing_changes, record_beside, record_of
+from .damage import APPLICATION_ID, explained, notice, refuse_foreign
+from .file_state import LEAST, damage_of, missing_changes, record_beside, record_of
 from .location import check_place, file_system_of, real_path
 from .locking import check_locking
 

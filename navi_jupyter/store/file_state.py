@@ -27,6 +27,11 @@ log = get_logger("store")
 
 Identity = tuple[int, int]  # device and inode
 
+_Written = tuple[int, int]  # when it was last written, in nanoseconds, and its size
+LEAST = 512  # bytes of the smallest database; SQLite takes a shorter file for empty
+_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+_CHECKPOINT = 0.2  # seconds between two looks at a file that seems to be another one
+
 _RECORD = 160  # bytes: always as long, so that writing it needs no space on a disk that became full
 
 
@@ -39,18 +44,25 @@ class CommitRecord:
     in_use: bool = False  # whether no server has closed it in order since its last commit
 
 
+_NEVER = 253_402_300_800_000_000  # microseconds: the year 10000, which no date shows
+
+
 def record_of(connection: sqlite3.Connection) -> CommitRecord:
-    """The row in the database."""
-    name, at, in_use = connection.execute("SELECT name, committed_at, in_use FROM database_state").fetchone()
-    return CommitRecord(name, at, bool(in_use))
+    """The row in the database. Raises sqlite3.Error, also where somebody has removed it."""
+    row = connection.execute("SELECT name, committed_at, in_use FROM database_state").fetchone()
+    if row is None:
+        raise sqlite3.OperationalError("its table database_state has no row")
+    return CommitRecord(row[0], row[1], bool(row[2]))
 
 
 def record_beside(path: Path) -> CommitRecord | None:
     """The record in the file beside the database; None when there is none that can be read."""
     try:
-        found = json.loads(path.with_name(path.name + STATE).read_bytes()[: 2 * _RECORD])
-        return CommitRecord(str(found["database"]), int(found["committed_at"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        with path.with_name(path.name + STATE).open("rb") as file:
+            found = json.loads(file.read(_RECORD))  # what is behind it is not ours
+        at = int(found["committed_at"])
+        return CommitRecord(str(found["database"]), at) if 0 <= at < _NEVER else None
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
@@ -94,6 +106,13 @@ class DatabaseFiles:
         self._handle: int | None = None
         self._database = ""
         self._last = 0  # microseconds
+        self._committed = 0  # the same, of what was committed
+        self._in_file = 0  # the same, of what was last seen in the file without its log
+        self.lost = (
+            False  # whether the open files hold what another program wrote, so that nothing is to be added to it
+        )
+        self._header_seen: _Written | None = None  # as the file was when its header was last looked at
+        self._content_seen: _Written | None = None  # and its content
 
     def open(self, inside: CommitRecord, *, alone: bool) -> None:
         """Remember which files they are, once they are open; begin the record. ``alone``: no other server may use them.
@@ -134,21 +153,78 @@ class DatabaseFiles:
             os.close(self._handle)
             self._handle = None
 
+    def replaced_within(self, database: str | None, committed_at: int | None) -> str | None:
+        """Whether another program has replaced the content through SQLite (``.restore``): the row in it tells."""
+        if database == self._database and committed_at is not None and committed_at >= self._committed:
+            return None
+        self.lost = True
+        return f"The content of {self._path} was replaced by another program"
+
     def changed(self) -> str | None:
         """What has become of the files: None as long as they are those that were opened. Takes some 5 microseconds."""
         for companion, known in self._known.items():
             name = self._names[companion]
             try:
-                found = _identity(name)
+                status = os.stat(name)  # noqa: PTH116 - half the time of Path.stat, at each commit
             except (FileNotFoundError, NotADirectoryError):
                 return f"{name} was deleted or moved" + _log_too(companion)
             except OSError:
                 continue  # no permission, no answer: nothing is known, and writing will report it
+            found = status.st_dev, status.st_ino
+            if companion == "" and found == known:
+                written = status.st_mtime_ns, status.st_size
+                if written != self._header_seen:
+                    if status.st_size < LEAST:
+                        return f"{name} was emptied"
+                    if _is_no_database(name):
+                        return f"{name} was overwritten"
+                    self._header_seen = written
             if found != known:
                 if found not in _open_here():
                     return f"{name} was replaced by another file" + _log_too(companion)
                 self._known[companion] = found  # a file system that numbers its files anew (some of FUSE do)
         return None
+
+    def overwritten(self) -> str | None:
+        """Whether another database, or an older copy, was written into the file, as ``cp`` does: the inode is the same.
+
+        Reads the file without its log when it was changed since the last look, twice: a checkpoint may be going on.
+        """
+        name = self._names[""]
+        for attempt in range(2):
+            try:
+                status = os.stat(name)  # noqa: PTH116 - as in ``changed``
+            except OSError:
+                return None  # ``changed`` reports it
+            written = status.st_mtime_ns, status.st_size
+            if written == self._content_seen:
+                return None
+            found = _record_in(name)
+            if found is None or (found.database == self._database and found.committed_at >= self._in_file):
+                self._content_seen = written
+                self._in_file = self._in_file if found is None else found.committed_at
+                return None
+            if attempt == 0:
+                time.sleep(_CHECKPOINT)
+        return f"{name} was overwritten with another database, or an older one"
+
+    def damage_of_copy(self, place: Path) -> str | None:
+        """What is wrong with a copy of the open database, as the end of a sentence: None when it is whole and of it.
+
+        Raises sqlite3.Error when it cannot be written.
+        """
+        try:
+            set_closed(place)
+            with closing(sqlite3.connect(place)) as copy:
+                record = record_of(copy)
+                if self.lost or self.replaced_within(record.database, record.committed_at) is not None:
+                    return "has what the other program wrote"
+                damage = damage_of(copy)
+                return None if damage is None else f"is damaged ({damage})"
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK:
+                raise
+            return f"is damaged ({error})"
 
     def mark(self) -> str:
         """The statement by which the present transaction records when it was made."""
@@ -157,12 +233,48 @@ class DatabaseFiles:
 
     def committed(self) -> None:
         """Record beside the database that this transaction was committed. No disk is waited for."""
+        self._committed = self._last
         if self._handle is None:
             return
         content = json.dumps({"database": self._database, "committed_at": self._last})
         with contextlib.suppress(OSError):
             os.lseek(self._handle, 0, os.SEEK_SET)  # no pwrite: Windows has none
             os.write(self._handle, f"{content:<{_RECORD - 1}}\n".encode())
+
+
+def damage_of(connection: sqlite3.Connection) -> str | None:
+    """What is wrong with the file, or None. Raises sqlite3.DatabaseError when it cannot even be read.
+
+    ``quick_check`` of some versions of SQLite reports problems that do not exist: each is checked again.
+    """
+    for check in ("quick_check", "integrity_check"):
+        found: str = connection.execute(f"PRAGMA {check}(1)").fetchone()[0]
+        if found == "ok":
+            return None
+    return found
+
+
+def _is_no_database(name: str) -> bool:
+    try:
+        with closing(_without_log(name)) as connection:
+            connection.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.Error as error:
+        return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB
+    return False
+
+
+def _record_in(name: str) -> CommitRecord | None:
+    """What the file says of itself without its log; None when nothing (it may be in the log)."""
+    try:
+        with closing(_without_log(name)) as connection:
+            return record_of(connection)
+    except sqlite3.Error:
+        return None
+
+
+def _without_log(name: str) -> sqlite3.Connection:
+    # Through SQLite: to close a handle of our own would drop all locks that this process holds on the file.
+    return sqlite3.connect(f"{Path(name).absolute().as_uri()}?immutable=1", uri=True)
 
 
 def _log_too(companion: str) -> str:

@@ -23,11 +23,12 @@ from ..errors import NaviError, StoreBusy, StoreError, StoreReplaced
 from ..log_setup import get_logger
 from .connection import connect, store_error
 from .database_file import prepare
-from .file_state import CommitRecord, DatabaseFiles, rescue_places, set_closed
+from .file_state import CommitRecord, DatabaseFiles, rescue_places
 from .recalls import RecallReads, RecallRows
 from .sessions import SessionReads, SessionRows
 
 T = TypeVar("T")
+_LOOK = "SELECT navi_look_at_files((SELECT name FROM database_state), (SELECT committed_at FROM database_state))"
 log = get_logger("store")
 
 MAX_UNITS = 500  # units per transaction, so that another process's turn comes
@@ -136,12 +137,12 @@ class SqliteStore(SessionReads, RecallReads):
         self._files.close()
 
     async def _remember_files(self, *, alone: bool) -> None:
-        def look() -> None:
-            self._files_changed = self._files.changed()
+        def look(name: str | None, committed_at: int | None) -> None:
+            self._files_changed = self._files.changed() or self._files.replaced_within(name, committed_at)
 
         row = (await self.fetch_all("SELECT name, committed_at FROM database_state"))[0]
         inside = CommitRecord(row["name"], row["committed_at"])
-        await self._db.create_function("navi_look_at_files", 0, look)
+        await self._db.create_function("navi_look_at_files", 2, look)
         await asyncio.to_thread(self._files.open, inside, alone=alone)
         self._watch = asyncio.create_task(self._watch_files(), name="navi-store-files")
 
@@ -199,6 +200,9 @@ class SqliteStore(SessionReads, RecallReads):
         try:
             await self._set_synchronous("FULL" if any(unit.durable for unit in batch) else "NORMAL")
             refusal = await self._begin()
+            if refusal is not None and self._files.lost:
+                await self._abandon(batch, refusal)
+                return
             for unit in batch:
                 # What is accepted must not be kept where it will not be found; what has happened is kept with the rest.
                 if unit.done.cancelled() or (refusal is not None and unit.durable):
@@ -230,7 +234,7 @@ class SqliteStore(SessionReads, RecallReads):
     async def _begin(self) -> StoreReplaced | None:
         """Begin a transaction; the refusal, when it is not in the files of the path any more. Raises sqlite3.Error."""
         # One call: each is a round trip to the connection's thread, where a file system that hangs does no harm.
-        await self._db.executescript(f"BEGIN IMMEDIATE; SELECT navi_look_at_files(); {self._files.mark()}")
+        await self._db.executescript(f"BEGIN IMMEDIATE; {_LOOK}; {self._files.mark()}")
         if self._files_changed is not None and self._refusing is None:
             self._refuse(self._files_changed)
         return self._refusing
@@ -245,7 +249,7 @@ class SqliteStore(SessionReads, RecallReads):
         while self._refusing is None and not self._closing:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), LOOK_EVERY)
-            what = await asyncio.to_thread(self._files.changed)
+            what = await asyncio.to_thread(self._look_closely)
             if what is not None and self._refusing is None:
                 self._refuse(what)
         while self._refusing is not None and not self._rescued:
@@ -257,15 +261,25 @@ class SqliteStore(SessionReads, RecallReads):
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), RESCUE_EVERY)
 
+    def _look_closely(self) -> str | None:
+        return self._files.changed() or self._files.overwritten()
+
     async def _rescue(self, refusal: StoreReplaced) -> bool:
         """Write what the open files hold to a new file; whether that was done."""
         for place in rescue_places(self.path):
             try:
                 async with self._write_lock:
-                    await self._copy_to(place)
+                    damage = await self._copy_to(place)
             except (sqlite3.Error, OSError, ValueError) as error:
                 log.error("store_not_kept", place=str(place), error=str(error))
                 continue
+            if damage is not None:
+                self._refusing = StoreReplaced(
+                    f"{refusal.message} What could still be read is kept in {place}, which {damage}. Stop all servers"
+                    " that use the database, then restore a backup; or try sqlite3's .recover on that file."
+                )
+                log.error("store_kept_damaged", place=str(place), damage=damage)
+                return True
             self._refusing = StoreReplaced(
                 f"{refusal.message} What it held is kept in {place}. To go on with it: stop all servers that use the"
                 f" database, move that file to {self.path}, start again."
@@ -274,12 +288,13 @@ class SqliteStore(SessionReads, RecallReads):
             return True
         return False
 
-    async def _copy_to(self, place: Path) -> None:
+    async def _copy_to(self, place: Path) -> str | None:
+        """Write the copy; what is wrong with it, when the files were overwritten before it could be made."""
         await asyncio.to_thread(place.touch, 0o600, exist_ok=False)
         try:
             with closing(sqlite3.connect(place, check_same_thread=False)) as copy:
                 await self._db.backup(copy)
-            await asyncio.to_thread(set_closed, place)
+            return await asyncio.to_thread(self._files.damage_of_copy, place)
         except BaseException:
             place.unlink(missing_ok=True)  # noqa: ASYNC240 - a half copy must not be taken for a whole one
             raise

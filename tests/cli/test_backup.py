@@ -26,6 +26,7 @@ from navi_jupyter.cli.restoration import _alone, restore
 from navi_jupyter.errors import NaviError, StoreDamaged, StoreError, StoreForeign, StoreTooNew
 from navi_jupyter.store.attachments import AttachmentStore
 from navi_jupyter.store.database_file import SCHEMA_VERSION
+from navi_jupyter.store.location import database_path
 from navi_jupyter.store.sqlite import SqliteStore
 from tests.store.test_attachments import png
 from tests.store.test_database_file import session
@@ -143,6 +144,21 @@ async def test_a_file_that_exists_is_replaced_only_when_that_is_asked_for(tmp_pa
     assert target.read_text() == "precious"
     back_up(tmp_path / "navi.db", target, force=True)
     assert zipfile.is_zipfile(target)
+
+
+@pytest.mark.parametrize("force", [False, True])
+async def test_a_target_that_is_a_part_of_the_database_is_refused(tmp_path: Path, force: bool) -> None:
+    path = tmp_path / "navi.db"
+    await fill(path, 0, 1)
+    (tmp_path / "link").symlink_to(path)
+    (tmp_path / "hard").hardlink_to(path)
+    (attachment,) = [each for each in (tmp_path / "navi-attachments").rglob("*") if each.is_file()]
+    companions = [tmp_path / f"navi.db{each}" for each in ("-wal", "-shm", "-journal", ".state")]
+    before = tree(tmp_path)
+    for target in (*companions, tmp_path / "link", tmp_path / "hard", attachment, attachment.with_name("new")):
+        with pytest.raises(StoreError, match="a part of it"):
+            back_up(path, target, force=force)
+    assert tree(tmp_path) == before
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -303,7 +319,37 @@ def another_schema(_: Members, manifest: Manifest) -> None:
     manifest["schema"] = SCHEMA_VERSION - 1
 
 
+def with_value(*keys: str | int, value: object) -> Callable[[Members, Manifest], None]:
+    """The manifest with another value at a place in it; None stands for a key that is missing."""
+
+    def change(_: Members, manifest: Manifest) -> None:
+        *before, last = keys
+        inner: Any = manifest
+        for key in before:
+            inner = inner[key]
+        if value is None:
+            del inner[last]
+        else:
+            inner[last] = value(inner[last]) if callable(value) else value
+
+    return change
+
+
+def an_attachment_twice(_: Members, manifest: Manifest) -> None:
+    manifest["attachments"].append(manifest["attachments"][0])
+
+
+ODD = [
+    *(with_value(key, value=value) for key in ("format_version", "schema") for value in (float("inf"), "1", True, [])),
+    *(with_value("database", "size", value=value) for value in (str, float, None, float("nan"))),
+    *(with_value("attachments", 0, "size", value=value) for value in (str, float, None)),
+    *(with_value("database", "sha256", value=value) for value in (None, 1, {})),
+    *(with_value("made_at", value=value) for value in (None, 1, "\x1b[2J", "\ud83d", "2026-12-01", "x" * 9999)),
+    *(with_value("attachments", 0, "owner", value=value) for value in (None, {}, "\ud83d")),
+    an_attachment_twice,
+]
 HOSTILE = [
+    *ODD,
     *(traversal, absolute, traversal_in_the_manifest, another_file, without_a_manifest, without_the_database),
     *(a_changed_attachment, a_changed_database, a_database_that_is_none, another_programs_database, a_trigger),
     *(a_wrong_size, odd_values, no_schema, another_schema),
@@ -329,6 +375,58 @@ async def test_an_archive_that_is_not_what_was_written_is_refused_and_nothing_is
         restore(hostile, place / "data" / "navi.db")
     assert tree(place) == before
     assert not Path("/tmp/evil").exists()
+
+
+def navi(*arguments: object) -> subprocess.CompletedProcess[bytes]:
+    """The command as a user gives it."""
+    command = [sys.executable, "-c", _COMMAND, *map(os.fsencode, map(str, arguments))]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "nothing"])
+async def test_a_source_that_is_no_file_is_refused_at_once_and_nothing_is_made(tmp_path: Path, kind: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    source = {"pipe": tmp_path / "pipe", "device": "/dev/zero", "folder": tmp_path, "nothing": tmp_path / "nothing"}[
+        kind
+    ]
+    ended = navi("restore", source, "--database", tmp_path / "new" / "navi.db")
+    assert (ended.returncode, ended.stdout) == (1, b"")
+    assert ended.stderr.startswith(b"navi: ")
+    assert ended.stderr.count(b"\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+async def test_names_that_are_no_utf_8_or_have_control_characters_are_taken_and_shown(tmp_path: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\x1b[2J\x1b]52;c;AA\x07"))
+    odd.mkdir()
+    path, archive = odd / "d\udcff.db", odd / "backup.zip"
+    with pytest.raises(StoreError, match="control character"):
+        back_up(database_path(str(path)), archive, force=False)
+    await fill(tmp_path / "navi.db", 0, 2)
+    for arguments in (
+        ("backup", archive, "--database", tmp_path / "navi.db"),
+        ("backup", archive, "--database", tmp_path / "navi.db"),
+        ("restore", archive, "--database", os.fsdecode(os.fsencode(tmp_path) + b"/\xfe/n\xfe.db")),
+        ("backup", tmp_path / "b", "--database", os.fsdecode(os.fsencode(tmp_path) + b"/\xfe/n\xfe.db")),
+        ("restore", odd / "nothing", "--database", tmp_path / "navi.db"),
+    ):
+        ended = navi(*arguments)
+        said = ended.stdout + ended.stderr
+        assert said.count(b"\n") == 1, said
+        assert b"\x1b" not in said
+    assert zipfile.is_zipfile(tmp_path / "b")
+
+
+async def test_a_newer_backup_shows_no_control_characters_of_its_version(tmp_path: Path) -> None:
+    def newer(_: Members, manifest: Manifest) -> None:
+        manifest |= {"schema": 999, "navi_jupyter": "\x1b]52;c;AAAA\x07\x1b[2J\ud83d"}
+
+    place = await furnished(tmp_path)
+    ended = navi("restore", changed(place / "b", newer), "--database", place / "data" / "navi.db")
+    assert ended.returncode == 1
+    assert b"Upgrade with" in ended.stderr
+    assert b"\x1b" not in ended.stderr
+    assert ended.stderr.count(b"\n") == 1
 
 
 async def test_an_archive_that_was_cut_anywhere_is_refused_and_nothing_is_changed(tmp_path: Path) -> None:

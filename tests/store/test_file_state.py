@@ -116,6 +116,92 @@ async def test_a_database_that_is_taken_away_takes_nothing_more_and_all_of_it_is
     assert await sessions_in(path) == 2
 
 
+# --- overwritten in its place: the file is the same one
+
+
+def in_another_process(program: str, *arguments: object) -> None:
+    subprocess.run(
+        [sys.executable, "-c", f"import sys, sqlite3\n{program}", *map(str, arguments)], check=True, timeout=60
+    )
+
+
+def emptied(path: Path, _: Path) -> None:
+    os.truncate(path, 0)
+
+
+def first_page_zeroed(path: Path, _: Path) -> None:
+    in_another_process("f = open(sys.argv[1], 'r+b'); f.write(bytes(4096)); f.close()", path)
+
+
+def another_kind_of_file(path: Path, _: Path) -> None:
+    in_another_process("f = open(sys.argv[1], 'wb'); f.write(b'\\xff\\xd8JPEG' * 9999); f.close()", path)
+
+
+def copied_over(path: Path, other: Path) -> None:
+    in_another_process("import shutil; shutil.copyfile(sys.argv[2], sys.argv[1])", path, other)
+
+
+def restored_by_sqlite(path: Path, other: Path) -> None:
+    in_another_process("sqlite3.connect(sys.argv[2]).backup(sqlite3.connect(sys.argv[1]))", path, other)
+
+
+def row_removed(path: Path, _: Path) -> None:
+    in_another_process("c = sqlite3.connect(sys.argv[1]); c.execute('DELETE FROM database_state'); c.commit()", path)
+
+
+@pytest.mark.parametrize("older", [False, True])
+@pytest.mark.parametrize(
+    "overwrite", [emptied, first_page_zeroed, another_kind_of_file, copied_over, restored_by_sqlite, row_removed]
+)
+async def test_a_database_that_is_overwritten_takes_nothing_more_and_what_is_left_of_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: Callable[[Path, Path], None], older: bool
+) -> None:
+    monkeypatch.setattr(sqlite, "LOOK_EVERY", 0.05)
+    path, other = tmp_path / "navi.db", tmp_path / "other.db"
+    store = await SqliteStore.open(path if older else other)  # an older copy of this database, or another one
+    await add(store, "s_0")
+    await store.close()
+    if older:
+        shutil.copy(path, other)
+    store = await SqliteStore.open(path)
+    await add(store, "s_1")
+    await store.close()
+    store = await SqliteStore.open(path)
+    await add(store, "s_2")
+    await asyncio.sleep(0.3)
+    overwrite(path, other)
+    kept = await asyncio.wait_for(rescued(store, tmp_path), 20)
+    failure = await store.failure()
+    assert failure is not None
+    with pytest.raises(StoreReplaced, match="nothing is saved any more"):
+        await add(store, "s_3")
+    whole = "What it held is kept in" in failure.message
+    assert whole or "What could still be read is kept in" in failure.message
+    if whole:
+        assert {"s_1", "s_2"} <= ids_in(kept)
+    await store.close()
+
+
+async def test_what_other_programs_may_do_to_a_database_is_not_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "LOOK_EVERY", 0.02)
+    path = tmp_path / "navi.db"
+    first, second = await SqliteStore.open(path), await SqliteStore.open(path)
+    for number in range(40):
+        await add(first, f"s_{number}")
+        await add(second, f"t_{number}", durable=False)
+        if number % 10 == 5:
+            in_another_process("sqlite3.connect(sys.argv[1]).execute('VACUUM')", path)
+            in_another_process("sqlite3.connect(sys.argv[1]).execute('PRAGMA wal_checkpoint(TRUNCATE)')", path)
+    assert await first.failure() is None
+    assert await second.failure() is None
+    await second.close()
+    await add(first, "last")
+    await first.close()
+    assert await sessions_in(path) == 81
+
+
 @pytest.mark.parametrize("take", [deleted, replaced])
 async def test_it_is_noticed_also_while_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, take: Callable[[Path], None]
@@ -222,7 +308,9 @@ async def test_what_keeps_its_files_is_not_refused(tmp_path: Path) -> None:
 
 def test_to_look_at_the_files_takes_a_few_microseconds(tmp_path: Path) -> None:
     files = DatabaseFiles(tmp_path / "navi.db")
-    for companion in ("", "-wal", "-shm"):
+    with closing(sqlite3.connect(tmp_path / "navi.db")) as db:
+        database_file.migrate(db)
+    for companion in ("-wal", "-shm"):
         (tmp_path / f"navi.db{companion}").touch()
     files.open(CommitRecord("d", 0), alone=False)
     took = []
@@ -357,12 +445,29 @@ async def test_a_database_that_was_closed_in_order_can_be_copied_and_nothing_is_
     assert await notice_of(path) is None
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"database": 1}', b'{"committed_at": 1e999}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff\xfe",
+        b'{"database": 1}',
+        b'{"committed_at": 1e999}',
+        b'{"database": "NAME", "committed_at": 1e999}',
+        b'{"database": "NAME", "committed_at": 99999999999999999999999}',
+        b'{"database": "NAME", "committed_at": -9999999999999999999}',
+        b'{"database": "NAME", "committed_at": []}',
+        b"[" * 200_000,
+    ],
+)
 async def test_a_record_that_cannot_be_read_is_written_anew(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "navi.db"
     store = await SqliteStore.open(path)
     await store.close()
-    path.with_name("navi.db.state").write_bytes(content)
+    with closing(sqlite3.connect(path)) as db:
+        name = db.execute("SELECT name FROM database_state").fetchone()[0]
+    path.with_name("navi.db.state").write_bytes(content.replace(b"NAME", name.encode()))
     assert await notice_of(path) is None
     crashed(path)
     without_log(path)
