@@ -38,6 +38,8 @@ _THREE_WORDS = re.compile(rf"{_LETTER}{{2,}}[,;:.]?\s+{_LETTER}{{2,}}[,;:.]?\s+{
 _AMOUNT = re.compile(rf"\d\s+{_LETTER}{{3,}}|\d\s*/\s*{_LETTER}{{2,}}|\d\s+{_LETTER}{{2,}}\s+\d")
 _SIGN = re.compile(r"[\\^_=+<>*|]")
 _WORD = re.compile(rf"{_LETTER}{{3,}}")
+# No word of TeX is as long; what the patterns above do for one grows with its square.
+_ENDLESS = re.compile(r"\w{200}")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|[a-z]{2,}(?:_[a-z]{2,})+")
 _REFERENCE = re.compile(r"[\d\s,;–-]+|[A-Za-z]{3,}")
 
@@ -72,7 +74,7 @@ def _follows_a_word(text: str, start: int, mark: str) -> bool:
 
 def is_formula(tex: str) -> bool:
     """Whether what stands between two marks looks like TeX, and not like prose, an amount of money or a path."""
-    if not tex or _VARIABLE.fullmatch(tex):
+    if not tex or _ENDLESS.search(tex) or _VARIABLE.fullmatch(tex):
         return False
     has_command = _COMMAND.search(tex) is not None
     bare = _FUNCTION.sub("·", _COMMAND.sub("·", _TEXT_COMMAND.sub("·", tex)))

@@ -52,6 +52,7 @@ def with_plain_dollars(text: str) -> str:
     written: list[str] = []
     prose: list[str] = []  # lines since the last code: a formula may have several
     fence = ""
+    left = _MAX_MISSES
     for line in text.split("\n"):
         if fence:
             mark = _FENCE_ENDS.match(line)
@@ -62,31 +63,40 @@ def with_plain_dollars(text: str) -> str:
             prose.append(line)
             continue
         if prose:
-            written.append(_plain_dollars("\n".join(prose)))
+            plain, left = _plain_dollars("\n".join(prose), left)
+            written.append(plain)
             prose.clear()
         written.append(line)
-    return "\n".join([*written, *([_plain_dollars("\n".join(prose))] if prose else [])])
+    return "\n".join([*written, *([_plain_dollars("\n".join(prose), left)[0]] if prose else [])])
 
 
 _SPAN_OR_MARK = re.compile(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)|\\[\\`$]|\$\$?|\\[(\[]")
 
 
-def _plain_dollars(prose: str) -> str:
+_MAX_MISSES = 2_000  # marks in one text that open no formula: each is searched for its end, and those behind are plain
+
+
+def _plain_dollars(prose: str, left: int) -> tuple[str, int]:
+    """``left``: how many marks may still be searched in vain; returned less those that were."""
     written, at = [], 0
     while found := _SPAN_OR_MARK.search(prose, at):
         written.append(prose[at : found.start()])
         at = found.end()
         if found[0][0] == "`" or found[0] in ("\\\\", "\\`"):
             written.append(found[0])
-        elif found[0] != "\\$" and (formula := formula_at(prose, found.start())) is not None:
+            continue
+        formula = formula_at(prose, found.start()) if left > 0 and found[0] != "\\$" else None
+        if formula is not None:
             mark = "$$" if formula.is_display else "$"
             written.append(f"{mark}{formula.tex}{mark}")
             at = formula.end
-        elif "$" in found[0]:
+            continue
+        left -= found[0] != "\\$"
+        if "$" in found[0]:
             written.append("<span>&#36;</span>" * found[0].count("$"))
         else:
             written.append(found[0])
-    return "".join([*written, prose[at:]])
+    return "".join([*written, prose[at:]]), left
 
 
 # A fence of backticks has none in its info string; one of tildes may have anything.

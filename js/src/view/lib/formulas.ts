@@ -32,6 +32,8 @@ const AMOUNT = /\d\s+\p{L}{3,}|\d\s*\/\s*\p{L}{2,}|\d\s+\p{L}{2,}\s+\d/u;
 const SIGN = /[\\^_=+<>*|]/;
 const WORD = /\p{L}{3,}/u;
 const ONE_WORD = /^\p{L}+$/u;
+// No word of TeX is as long; what the patterns above do for one grows with its square.
+const ENDLESS = /[\p{L}\p{N}_]{200}/u;
 const VARIABLE = /^(?:[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|[a-z]{2,}(?:_[a-z]{2,})+)$/;
 const REFERENCE = /^(?:[\d\s,;–-]+|[A-Za-z]{3,})$/;
 
@@ -52,7 +54,7 @@ export function formulaAt(text: string, start: number, before = ""): Formula | n
 
 /** Whether what stands between two marks looks like TeX, and not like prose, an amount of money or a path. */
 function isFormula(tex: string): boolean {
-  if (!tex || VARIABLE.test(tex)) return false;
+  if (!tex || ENDLESS.test(tex) || VARIABLE.test(tex)) return false;
   const bare = tex.replace(TEXT_COMMAND, "·").replace(COMMAND, "·").replace(FUNCTION, "·");
   if (tex.search(COMMAND) >= 0) return !THREE_WORDS.test(bare);
   if (TWO_WORDS.test(bare) || AMOUNT.test(tex)) return false;
