@@ -88,7 +88,11 @@ class RecallOver(NaviError, code="recall_over", status=409):
 
 
 class LimitReached(NaviError, code="limit_reached", status=429):
-    """A configured limit (sessions, recalls, queue) is reached."""
+    """A configured limit (sessions, recalls, queue, connections, what is unfinished) is reached."""
+
+
+class InputTimeout(NaviError, code="request_timeout", status=408):
+    """The body of a request, or a message of a socket, did not go on."""
 
 
 class NotReady(NaviError, code="not_ready", status=503):

@@ -94,6 +94,7 @@ class _Ceiling(_FromEnvironment, Dict):
 _PERMISSIONS = ("allow", "ask", "deny")
 
 
+@web.stream_request_body
 class PageHandler(ExtensionHandlerJinjaMixin, ExtensionHandlerMixin, JupyterHandler):
     """The plain page, ``<base_url>navi``: the chat where there is no JupyterLab. ``jupyter navi`` opens it.
 
@@ -101,6 +102,9 @@ class PageHandler(ExtensionHandlerJinjaMixin, ExtensionHandlerMixin, JupyterHand
     """
 
     auth_resource = "navi"
+
+    def data_received(self, chunk: bytes) -> None:
+        """Nothing is kept of what is sent to it."""
 
     @web.authenticated
     @authorized("read")  # type: ignore[untyped-decorator]

@@ -6,6 +6,7 @@ Not responsible for what a route does (``rest``, ``websocket``). Imported at ext
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 import secrets
@@ -19,15 +20,18 @@ from jupyter_core.utils import ensure_async
 from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.base.handlers import APIHandler, JupyterHandler
 from jupyter_server.extension.handler import ExtensionHandlerMixin
+from tornado.escape import utf8
 from tornado.iostream import StreamClosedError
-from tornado.web import HTTPError, RequestHandler
+from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from .. import __version__
-from ..errors import Forbidden, InvalidRequest, NaviError
+from ..errors import Forbidden, InvalidRequest, LimitReached, NaviError
 from .http import Action, EventStream, HttpReply, Request
 from .identity import LOCAL_USER, identifies_people, owner_of
 from .kernel_caller import HEADER, KernelCaller, read_caller
 from .lifecycle import Lifecycle
+from .request_body import RequestBody
+from .unfinished import PATIENCE, Transfer
 
 _STATUS_CODES: Mapping[int, str] = {
     400: "invalid_request",
@@ -108,6 +112,14 @@ class NaviHandler(ExtensionHandlerMixin, _Mixed):
             self.kernel = read_caller(self.request.headers.get(HEADER, ""), self.request.connection)
         elif self.current_user is None and self.request.method != "OPTIONS":
             raise HTTPError(403, "Log in to this Jupyter server, or send its token.")
+        self.expect_body()
+
+    def expect_body(self) -> None:
+        """Called before the first byte of a body is read, once it is known who sends it. Here: none is wanted."""
+        cast("Any", self.request.connection).set_body_timeout(PATIENCE)
+
+    def data_received(self, chunk: bytes) -> None:
+        """A part of the body. Dropped where none is wanted."""
 
     def check_xsrf_cookie(self) -> None:
         """Not needed with the kernels' token: a foreign page cannot know it, so the request cannot be forged."""
@@ -148,8 +160,11 @@ class NaviHandler(ExtensionHandlerMixin, _Mixed):
             super().log_exception(*exc_info)
 
 
+@stream_request_body  # so that ``prepare`` comes before the body: nothing is kept of somebody who is not known
 class ApiHandler(NaviHandler, APIHandler):
     """``navi/api/…``: finds the operation in the table of routes, calls it, writes its reply."""
+
+    _body: RequestBody | None = None
 
     def initialize(self, name: str) -> None:
         super().initialize(name)
@@ -157,7 +172,43 @@ class ApiHandler(NaviHandler, APIHandler):
 
     def on_connection_close(self) -> None:
         self.gone.set()
+        self._end_body()
         super().on_connection_close()
+
+    def on_finish(self) -> None:
+        self._end_body()
+        super().on_finish()
+
+    def expect_body(self) -> None:
+        """Keep what comes, up to the limit of the operation."""
+        if self.current_user is None:
+            super().expect_body()
+        elif "Content-Length" in self.request.headers or "Transfer-Encoding" in self.request.headers:
+            unfinished = self.lifecycle.unfinished
+            self._body = RequestBody(unfinished, self.owner, limit=self._body_limit(), refuse=self._refuse_body)
+
+    def _body_limit(self) -> int:
+        settings = self.lifecycle.settings
+        if self.lifecycle.services is None:  # it is starting, and may be ready when the body has come
+            return max(settings.max_attachment_bytes, settings.max_message_bytes)
+        try:
+            operation, _ = self.lifecycle.routes.find(self._method, self.path_args[0] or "")
+        except NaviError:
+            return 0  # answered when the body has come
+        return settings.max_attachment_bytes if operation.upload else settings.max_message_bytes
+
+    def data_received(self, chunk: bytes) -> None:
+        """A part of the body."""
+        if self._body is not None:
+            self._body.add(chunk)
+
+    def _refuse_body(self, error: NaviError) -> None:
+        if not self._finished:
+            self.send_error(error.status, exc_info=(type(error), error, None))
+
+    def _end_body(self) -> None:
+        if self._body is not None:
+            self._body.end()
 
     @property
     def _track_activity(self) -> bool:  # type: ignore[override]
@@ -166,6 +217,8 @@ class ApiHandler(NaviHandler, APIHandler):
 
     @allow_unauthenticated
     async def get(self, path: str | None) -> None:
+        if self._body is not None:
+            self._body.complete()
         await self._serve(path or "")
 
     # Which methods a path has is decided by the table of routes, not here.
@@ -186,7 +239,7 @@ class ApiHandler(NaviHandler, APIHandler):
         await self.authorize(operation.action)
         reply = await operation.call(self._request(upload=operation.upload), services, parameters)
         if isinstance(reply, EventStream):
-            await stream_events(self, reply, self.gone)
+            await self._stream(reply)
         else:
             await self._write(reply)
 
@@ -197,11 +250,12 @@ class ApiHandler(NaviHandler, APIHandler):
     def _request(self, *, upload: bool) -> Request:
         settings = self.lifecycle.settings
         limit = settings.max_attachment_bytes if upload else settings.max_message_bytes
-        if len(self.request.body) > limit:
+        body = b"" if self._body is None else self._body.content()
+        if len(body) > limit:  # it came while the server was starting
             raise InvalidRequest(f"The body is larger than {limit} bytes.", field="body")
         return Request(
             owner=self.owner,
-            body=self.request.body,
+            body=body,
             content_type=self.request.headers.get("Content-Type", ""),
             accept=self.request.headers.get("Accept", ""),
             last_event_id=self.request.headers.get("Last-Event-ID"),
@@ -209,6 +263,19 @@ class ApiHandler(NaviHandler, APIHandler):
             query={name: self.get_query_argument(name) for name in self.request.query_arguments},
             kernel=self.kernel,
         )
+
+    async def _stream(self, stream: EventStream) -> None:
+        unfinished, owner = self.lifecycle.unfinished, self.owner
+        try:
+            unfinished.require_connection(owner)
+        except LimitReached:
+            await stream.pages.aclose()
+            raise
+        unfinished.connect(owner, self)
+        try:
+            await stream_events(self, stream, self.gone)
+        finally:
+            unfinished.disconnect(owner, self)
 
     async def _write(self, reply: HttpReply) -> None:
         self.set_status(reply.status)
@@ -218,8 +285,36 @@ class ApiHandler(NaviHandler, APIHandler):
             self.set_attachment_header(reply.filename)
         if reply.content is None:
             await self.finish()
-        else:
+        elif len(reply.content) < SMALL or self.request.method == "HEAD":
             await self.finish(reply.content, set_content_type=reply.content_type)
+        else:
+            await self._write_large(utf8(reply.content), reply.content_type)
+
+    async def _write_large(self, content: bytes, content_type: str) -> None:
+        """Piece by piece, as the client reads: tornado would keep a second copy for one that does not."""
+        transfer = Transfer(self.lifecycle.unfinished, self.owner, self._cut)
+        try:
+            transfer.hold(len(content))
+            self.set_header("Content-Type", content_type)
+            self.set_header("Content-Length", str(len(content)))
+            self.set_header("Etag", f'"{hashlib.sha256(content).hexdigest()}"')
+            if self.check_etag_header():
+                self.clear_header("Content-Length")
+                self.set_status(304)
+                await self.finish(set_content_type=content_type)
+                return
+            with suppress(StreamClosedError):
+                for start in range(0, len(content), SMALL):
+                    piece = content[start : start + SMALL]
+                    self.write(piece)
+                    await self.flush()
+                    transfer.move(len(piece))
+                await self.finish()
+        finally:
+            transfer.end()
+
+    def _cut(self, _: NaviError) -> None:
+        cast("Any", self.request.connection).close()
 
     async def _write_unhealthy(self, failure: NaviError | None) -> None:
         """``failure``: why a server that has started cannot save anything."""
@@ -238,6 +333,7 @@ class ApiHandler(NaviHandler, APIHandler):
         await self.finish(json.dumps(body))
 
 
+SMALL = 2**18  # bytes of an answer, or a piece of one, that is not counted
 KEEP_ALIVE = 15.0  # seconds of silence after which a comment is sent: proxies close a silent connection after 60
 
 _SNAPSHOT = ',"snapshot":true}'  # only the text of a snapshot's envelope ends like this

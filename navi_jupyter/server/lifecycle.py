@@ -19,6 +19,7 @@ from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..settings import Settings
 from .identity import KernelToken
 from .metrics import LoopLag
+from .unfinished import Unfinished
 
 if TYPE_CHECKING:
     from tornado.websocket import WebSocketHandler
@@ -40,6 +41,7 @@ class Lifecycle:
         self.settings = settings
         self.kernel_token = KernelToken(settings.kernel_user)
         self.sockets: set[WebSocketHandler] = set()
+        self.unfinished = Unfinished(settings)
         self.lag = LoopLag()
         self.state: State = "starting"
         self.failure: NaviError | None = None  # why the state is ``failed``

@@ -10,7 +10,16 @@ from http.client import responses
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..errors import Forbidden, InvalidRequest, NaviError, NotReady, SessionNotFound, StoreError
+from ..errors import (
+    Forbidden,
+    InputTimeout,
+    InvalidRequest,
+    LimitReached,
+    NaviError,
+    NotReady,
+    SessionNotFound,
+    StoreError,
+)
 from . import schema
 
 if TYPE_CHECKING:
@@ -18,8 +27,20 @@ if TYPE_CHECKING:
     from .rest.routing import Operation
 
 _REFERENCE = "#/components/schemas/{model}"
-_ALWAYS: tuple[type[NaviError], ...] = (Forbidden, NotReady, StoreError)  # errors that any operation can answer with
-_SOCKET_ERRORS = (InvalidRequest, Forbidden, SessionNotFound, NotReady)  # errors before the upgrade to a WebSocket
+_ALWAYS: tuple[type[NaviError], ...] = (
+    Forbidden,
+    InputTimeout,
+    LimitReached,
+    NotReady,
+    StoreError,
+)  # errors that any operation can answer with
+_SOCKET_ERRORS = (
+    InvalidRequest,
+    Forbidden,
+    SessionNotFound,
+    LimitReached,
+    NotReady,
+)  # errors before the upgrade to a WebSocket
 
 
 def document(operations: Iterable[Operation]) -> dict[str, Any]:
@@ -134,7 +155,8 @@ def _socket() -> dict[str, Any]:
         "operationId": "follow_session",
         "summary": "A WebSocket: the log after a cursor, live, and commands in the other direction.",
         "description": "Asks Jupyter's authorizer for `execute` on `navi`. Text frames; the server's are `ServerFrame`,"
-        " the client's are `Command`. Close codes: 1001 the server stops, 4404 the session was deleted.",
+        " the client's are `Command`. Close codes: 1001 the server stops, 1008 a message did not go on, 1009 too much"
+        " of them is unfinished, 4404 the session was deleted.",
         "parameters": [
             _path_parameter("sid"),
             {

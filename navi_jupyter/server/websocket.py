@@ -20,12 +20,15 @@ from jupyter_server._tz import utcnow
 from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.base.websocket import WebSocketMixin
-from tornado.websocket import WebSocketClosedError, WebSocketHandler
+from tornado.web import stream_request_body
+from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol, WebSocketProtocol13
 
 from ..errors import InvalidRequest, NaviError, SessionNotFound
 from ..json_input import load_json
 from .handler import NaviHandler, internal_error
 from .http import check_query, read_cursor
+from .unfinished import LARGEST_MESSAGE
+from .websocket_protocol import BoundedProtocol
 
 if TYPE_CHECKING:
     from ..jupyter.kernels.lent_kernel import LentKernel
@@ -37,18 +40,18 @@ BROKEN = 1011  # close code: an internal error; the client reconnects with its c
 SLACK = 16 * 2**20
 """Bytes above ``max_message_bytes`` that a frame may have and still be answered; above, the socket is closed (1009)."""
 
-
-LOAN_FRAME = 48 * 2**20  # bytes of a frame of a loan: all the displays that one execution may leave, escaped
 BAD_FRAME = 4400  # close code: a frame that breaks the protocol of loans; the kernel does not reconnect
 OVER = 4410  # close code: the loan is over; the kernel does not reconnect
 TURN = 0.004  # seconds of taking frames that have come already, until others on the loop get their turn
 
 
+@stream_request_body  # so that no body is kept: there is none with a request to upgrade
 class SocketHandler(NaviHandler, WebSocketMixin, WebSocketHandler, JupyterHandler):
     """The base of both."""
 
     _services: Services
     _session_id: str
+    _connected: str | None = None  # as whom
 
     def set_default_headers(self) -> None:
         """None: an upgrade carries no headers of ours."""
@@ -65,6 +68,24 @@ class SocketHandler(NaviHandler, WebSocketMixin, WebSocketHandler, JupyterHandle
         self._services = await self.lifecycle.ready()
         self._session_id = session_id
         await self._services.sessions.find(session_id, owner=self.owner)
+        self.lifecycle.unfinished.require_connection(self.owner)
+
+    def get_websocket_protocol(self) -> WebSocketProtocol | None:
+        """tornado's, with bounds over all sockets of the user."""
+        base = super().get_websocket_protocol()
+        if not isinstance(base, WebSocketProtocol13):
+            return base
+        return BoundedProtocol(base, self.lifecycle.unfinished, self.owner)
+
+    def _connect(self) -> None:
+        self._connected = self.owner
+        self.lifecycle.unfinished.connect(self._connected, self)
+        self.set_nodelay(True)  # frames are small and each is a flush already; Nagle would delay them
+
+    def on_close(self) -> None:
+        """Either side closed the socket."""
+        if self._connected is not None:
+            self.lifecycle.unfinished.disconnect(self._connected, self)
 
 
 class StreamHandler(SocketHandler):
@@ -93,12 +114,13 @@ class StreamHandler(SocketHandler):
 
     async def open(self, session_id: str) -> None:  # noqa: ARG002
         """Start following. Jupyter's ``open`` is not called: it would start a second pinger, in milliseconds."""
-        self.set_nodelay(True)  # frames are small and each is a flush already; Nagle would delay them
+        self._connect()
         self.lifecycle.sockets.add(self)
         self._follower = asyncio.create_task(self._follow(), name=f"navi-socket {self._session_id}")
 
     def on_close(self) -> None:
         """Either side closed the socket. Only the following ends; a run goes on."""
+        super().on_close()
         self.lifecycle.sockets.discard(self)
         if self._follower is not None:
             self._follower.cancel()
@@ -177,7 +199,7 @@ class LoanHandler(SocketHandler):
 
     @property
     def max_message_size(self) -> int:
-        return LOAN_FRAME
+        return LARGEST_MESSAGE
 
     @allow_unauthenticated
     async def get(self, kernel_id: str) -> None:
@@ -187,7 +209,7 @@ class LoanHandler(SocketHandler):
 
     async def open(self, kernel_id: str) -> None:
         """Wait for the first frame. Not among the lifecycle's sockets: runs that are stopped still need it."""
-        self.set_nodelay(True)
+        self._connect()
         self._kernel_id = kernel_id
         if self.kernel is not None:  # before the first frame: a run's code comes after that
             await self._services.kernel_scope.note_cell(self.kernel)
@@ -237,6 +259,7 @@ class LoanHandler(SocketHandler):
 
     def on_close(self) -> None:
         """Either side closed the socket; the kernel in good order when its cell has ended."""
+        super().on_close()
         if self._pinging is not None:
             self._pinging.cancel()
         if self._loan is not None:
