@@ -18,6 +18,7 @@ from ..errors import StoreBusy, StoreDamaged, StoreError, StoreForeign, StoreLoc
 from ..log_setup import get_logger
 from .file_state import LEAST, record_beside
 from .location import STATE
+from .locking import is_busy
 
 log = get_logger("store")
 
@@ -123,11 +124,6 @@ def explained(path: Path, error: sqlite3.DatabaseError) -> StoreError:
             " NaviExtension.database_url to a file on a local disk."
         )
     return StoreError(f"The database {path} cannot be opened ({text}). Check its folder's permissions and free space.")
-
-
-def is_busy(error: sqlite3.Error) -> bool:
-    """Whether another program holds the database."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def notice(path: Path) -> str | None:

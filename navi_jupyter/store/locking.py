@@ -37,6 +37,7 @@ try:
 except sqlite3.OperationalError:
     print("excluded", flush=True)
 sys.stdin.readline()
+sys.excepthook = lambda kind, error, _: print("failed", error, flush=True)
 c.execute("PRAGMA busy_timeout = 5000")
 c.execute("PRAGMA synchronous = OFF")
 print("saw-%d" % c.execute("SELECT max(n) FROM t").fetchone()[0], flush=True)
@@ -63,6 +64,11 @@ def check_locking(place: Path, *, journal: str = "WAL") -> None:
             first.execute("INSERT INTO t VALUES (1)")
             first.execute("BEGIN IMMEDIATE")  # before there is a second process
             wrong = _tried(first, probe)
+    except sqlite3.OperationalError as error:
+        # No other program has this file: it is a file system that has no locks (NFS without its lock service).
+        if not is_busy(error):
+            raise
+        wrong = "refuses locks"
     finally:
         for companion in ("", *COMPANIONS):
             with contextlib.suppress(OSError):
@@ -72,6 +78,11 @@ def check_locking(place: Path, *, journal: str = "WAL") -> None:
             f"The file system of {place} {wrong}, so two servers would overwrite each other."
             " Set NaviExtension.database_url (NAVI_DATABASE_URL) to a file on a local disk."
         )
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether another program holds the database."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _tried(first: sqlite3.Connection, probe: Path) -> str | None:
@@ -109,6 +120,8 @@ def _outcome(first: sqlite3.Connection, second: subprocess.Popen[bytes], probe: 
         stdin.write(b"\n")
         stdin.flush()
     saw, wrote = stdout.readline().strip(), stdout.readline().strip()
+    if (failed := saw if saw.startswith(b"failed") else wrote).startswith(b"failed"):
+        return f"lets no second process use a file ({failed[7:200].decode(errors='replace')})"
     if saw and saw != b"saw-1":
         return _UNSEEN
     if wrote != b"wrote":

@@ -239,11 +239,12 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 _OPEN = (
-    "import asyncio, sys; from pathlib import Path; from navi_jupyter.errors import NaviError\n"
+    "import asyncio, os, sys; from pathlib import Path; from navi_jupyter.errors import NaviError\n"
     "from navi_jupyter.store.sqlite import SqliteStore\n"
     "async def main():\n"
     "    store = await SqliteStore.open(Path(sys.argv[1]))\n"
     "    await store.close()\n"
+    "if 'FIRST' in os.environ:\n    os.environ['FIRST'] = str(os.getpid())\n"
     "try:\n    asyncio.run(main()); print('opened')\n"
     "except NaviError as error:\n    print(error.code, error.message)"
 )
@@ -264,7 +265,12 @@ def opened_with(path: Path, **env: str) -> str:
 
 @pytest.mark.parametrize(
     ("fault", "said"),
-    [("NO_LOCKS", "does not lock files"), ("NO_SHARING", "does not show one process what another wrote")],
+    [
+        ("NO_LOCKS", "does not lock files"),
+        ("NO_SHARING", "does not show one process what another wrote"),
+        ("REFUSED_LOCKS", "refuses locks"),
+        ("ONE_PROCESS", "lets no second process use a file"),
+    ],
 )
 def test_a_file_system_on_which_processes_do_not_exclude_or_see_each_other_is_refused(
     tmp_path: Path, library: Callable[[str], Path], fault: str, said: str
@@ -272,7 +278,8 @@ def test_a_file_system_on_which_processes_do_not_exclude_or_see_each_other_is_re
     path = tmp_path / "navi.db"
     assert opened_with(path) == "opened"
     before = state_of(tmp_path)
-    answer = opened_with(path, LD_PRELOAD=str(library(fault)))
+    more = {"FIRST": ""} if fault == "ONE_PROCESS" else {}
+    answer = opened_with(path, LD_PRELOAD=str(library(fault)), **more)
     assert answer.startswith("store_locking_unsupported")
     assert said in answer
     assert "NAVI_DATABASE_URL" in answer

@@ -1,15 +1,28 @@
 /* A file system with a fault, for the process that loads this with LD_PRELOAD and for its children.
-   -DNO_LOCKS: locks are granted to everybody. -DNO_SHARING: memory of a file is not shared between processes. */
+   -DNO_LOCKS: locks are granted to everybody. -DREFUSED_LOCKS: they are refused, as by NFS without its lock service.
+   -DONE_PROCESS: they are refused to every process but the one that FIRST names. -DNO_SHARING: memory of a file is not shared between processes. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
-#ifdef NO_LOCKS
+#if defined(NO_LOCKS) || defined(REFUSED_LOCKS) || defined(ONE_PROCESS)
 static int faulty(int fd, int command, void *argument) {
     static int (*real)(int, int, ...);
-    if (command == F_SETLK || command == F_SETLKW || command == F_OFD_SETLK || command == F_OFD_SETLKW) return 0;
+    int locks = command == F_SETLK || command == F_SETLKW || command == F_OFD_SETLK || command == F_OFD_SETLKW;
+#ifdef NO_LOCKS
+    if (locks) return 0;
+#else
+    const char *first = getenv("FIRST");
+    if (locks && (!first || atoi(first) != getpid())) {
+        errno = first ? EIO : ENOLCK;
+        return -1;
+    }
+#endif
     if (command == F_GETLK || command == F_OFD_GETLK) {
         ((struct flock *)argument)->l_type = F_UNLCK;
         return 0;
