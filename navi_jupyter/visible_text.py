@@ -267,6 +267,16 @@ def marked(text: str) -> str:
     return "".join(piece.text for piece in pieces(text))
 
 
+def is_blank(text: str) -> bool:
+    """Whether nothing of it is seen: spaces, controls, zero-width characters, U+FFFD for what was no character."""
+    return not _blank().sub("", text)
+
+
+@cache
+def _blank() -> re.Pattern[str]:
+    return re.compile(f"(?:\\s|\\ufffd|[{character_class(UNSEEN)}])+")
+
+
 def has_marks(text: str) -> bool:
     """Whether there is something in ``text`` that would not be seen, or looks like something else."""
     return any(piece.mark for piece in pieces(text))

@@ -55,6 +55,13 @@ KINDS = {
     "filtered": (Reply("It is", filtered=True), "answer_filtered", "other words"),
     "empty": (Reply(), "answer_empty", "without an answer"),
     "blank": (Reply(" ", "\n"), "answer_empty", "without an answer"),
+    "a zero-width space": (Reply("\u200b"), "answer_empty", "without an answer"),
+    "joiners": (Reply("\u2060", "\u200d\ufeff\n"), "answer_empty", "without an answer"),
+    "controls": (Reply("\x1b\x07\u202e"), "answer_empty", "without an answer"),
+    "NUL": (Reply("\x00"), "answer_empty", "without an answer"),
+    "half a character": (Reply("\ud83d"), "answer_empty", "without an answer"),
+    "a filler": (Reply("\u3164\u2800"), "answer_empty", "without an answer"),
+    "one character": (Reply("\U0001f44d\ufe0f"), None, ""),
     "reasoning alone": (Reply(reasoning="hm"), "answer_empty", "without an answer"),
     "whole": (Reply("It is."), None, ""),
 }

@@ -37,6 +37,7 @@ from ...model.sessions import AnswerNotice, Failure
 from ...ports.agent import SteeredPrompt, ToolContext
 from ...ports.stop import stop_reached
 from ...text import plural, truncate_middle
+from ...visible_text import is_blank
 from ..providers.errors import run_failure
 from ..providers.pricing import usage_of
 from . import attachments
@@ -301,7 +302,7 @@ def _notice_of(messages: Sequence[ModelMessage]) -> AnswerNotice | None:
                 code="answer_filtered",
                 message="The provider's filter ended the answer. Ask in other words, or switch to another model.",
             )
-        case _ if any(isinstance(part, TextPart) and part.content.strip() for part in last.parts):
+        case _ if any(isinstance(part, TextPart) and not is_blank(part.content) for part in last.parts):
             return None
         case _:
             more = " It only shows its reasoning." if any(isinstance(one, ThinkingPart) for one in last.parts) else ""
