@@ -43,6 +43,9 @@ class Inline:
     async def executemany(self, sql: str, rows: Iterable[Iterable[Any]]) -> sqlite3.Cursor:
         return self._db.executemany(sql, [tuple(row) for row in rows])
 
+    async def create_function(self, name: str, parameters: int, function: Callable[..., Any]) -> None:
+        self._db.create_function(name, parameters, function)
+
     async def close(self) -> None:
         self._db.close()
 
