@@ -76,6 +76,7 @@ class Maintenance:
         self._judges_from = trust.clock() + lease.duration
         """When the leases of others, which are times of the wall clock, may be judged: once that has gone evenly."""
         self._exited: frozenset[str] = frozenset()  # servers that the last look has found gone
+        self._gone: frozenset[str] = frozenset()  # those that the look before had found gone as well
 
     def tasks(self) -> list[asyncio.Task[None]]:
         """Begin. Each goes on until it is cancelled."""
@@ -164,8 +165,8 @@ class Maintenance:
         """A server of this machine that has exited is seen soon, without waiting for its lease."""
         known = await self._store.known_servers()
         exited = frozenset(server.id for server in known if has_exited(server, here=self._server))
-        again, self._exited = bool(exited & self._exited), exited
-        if again:
+        self._gone, self._exited = exited & self._exited, exited
+        if self._gone:
             await self._take_over(never)
 
     async def _take_over(self, by_lease: JudgedByLease) -> None:
@@ -173,7 +174,8 @@ class Maintenance:
         if not self._trust.held:
             return
         given_up = await self._ended_here()
-        ended = await close_orphans(self._store, self._server, by_lease=by_lease, given_up=given_up)
+        # Not who has exited at this moment: also a renewal waits for the second look.
+        ended = await close_orphans(self._store, self._server, by_lease=by_lease, gone=self._gone, given_up=given_up)
         for run_id in given_up:
             self._trust.given_up.pop(run_id, None)
         for owner in ended:

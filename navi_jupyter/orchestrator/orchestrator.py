@@ -29,9 +29,9 @@ from .event_log import EventLog
 from .event_writer import EventWriter
 from .followers import Page
 from .interrupts import PendingInterrupts
-from .maintenance import Maintenance
+from .maintenance import PEERS_EVERY, Maintenance
 from .run_slots import RunSlots
-from .servers import Trust, close_orphans, this_server
+from .servers import Trust, close_orphans, has_exited, this_server
 from .session_actor import Close, Poke, SessionActor, Submitted
 from .session_directory import SessionDirectory, accept_any, no_model
 
@@ -129,7 +129,12 @@ class Orchestrator:
         await self._store.write(lambda tx: tx.beat(self.server, at=now(), lease=lease))
         # Before the first command: a client must not find a run in progress that no server works on. A process of this
         # machine that lives is left alone until its lease was observed for a while: our clock may be wrong.
-        await close_orphans(self._store, self.server, by_lease=lambda server: server.host != self.server.host)
+        gone = [other.id for other in await self._store.known_servers() if has_exited(other, here=self.server)]
+        if gone:
+            await asyncio.sleep(PEERS_EVERY)  # killed just now, perhaps: what it had begun elsewhere ends within that
+        await close_orphans(
+            self._store, self.server, by_lease=lambda server: server.host != self.server.host, gone=gone
+        )
         self._recalls = recalls
         self._listeners = list(listeners)
         self._shared = SessionDependencies(

@@ -174,13 +174,23 @@ def never(_: Server) -> bool:
 
 
 def is_dead(
-    server: Server, lease_until: datetime, *, here: Server, at: datetime, by_lease: JudgedByLease = always
+    server: Server,
+    lease_until: datetime,
+    *,
+    here: Server,
+    at: datetime,
+    by_lease: JudgedByLease = always,
+    gone: Collection[str] | None = None,
 ) -> bool:
-    """Whether a server is gone: known at once for processes of this machine, by its lease for others."""
+    """Whether a server is gone: known soon for processes of this machine, by its lease for others.
+
+    ``gone``: those of this machine whose process is no more; without it that is looked at now.
+    """
     if server.id == here.id:
         return False
     # A stopped or stuck process keeps its pid; its lease ends when it is to be given up.
-    return has_exited(server, here=here) or (lease_until < at and by_lease(server))
+    exited = has_exited(server, here=here) if gone is None else server.id in gone
+    return exited or (lease_until < at and by_lease(server))
 
 
 def has_exited(server: Server, *, here: Server) -> bool:
@@ -195,11 +205,17 @@ def has_exited(server: Server, *, here: Server) -> bool:
 
 
 async def close_orphans(
-    store: SessionStore, here: Server, *, by_lease: JudgedByLease = always, given_up: Collection[str] = ()
+    store: SessionStore,
+    here: Server,
+    *,
+    by_lease: JudgedByLease = always,
+    gone: Collection[str] | None = None,
+    given_up: Collection[str] = (),
 ) -> Sequence[RunOwner]:
     """End every run whose server is dead, with its partial text kept. Returns those that this call ended.
 
-    ``given_up``: runs of this server that it has ended without being able to write that, when its lease was over.
+    ``gone``: as in :func:`is_dead`. ``given_up``: runs of this server that it has ended without being able to write
+    that, when its lease was over.
     """
 
     async def unit(tx: SessionTx) -> list[RunOwner]:
@@ -207,7 +223,11 @@ async def close_orphans(
         # the same time end each run once.
         at = now()
         known = await tx.servers()
-        dead = {server.id for server, until in known if is_dead(server, until, here=here, at=at, by_lease=by_lease)}
+        dead = {
+            server.id
+            for server, until in known
+            if is_dead(server, until, here=here, at=at, by_lease=by_lease, gone=gone)
+        }
         alive = {server.id for server, _ in known} - dead | {here.id}
         ended = []
         for owner in await tx.active_runs():

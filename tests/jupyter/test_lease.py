@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from navi_jupyter.clock import boot_time
+from navi_jupyter.errors import InvalidRequest
 from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.jupyter.kernels.service import KernelService
 from navi_jupyter.lease_file import LeaseFile, machine
@@ -40,7 +41,31 @@ while True:
     "program": """
 import os
 os.system(f"while true; do cut -d' ' -f1 /proc/uptime >> {path}; sleep 0.05; done")""",
+    "program that ignores interrupts": """
+import signal, subprocess
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the program inherits
+program = subprocess.Popen(["sh", "-c", "while true; do cut -d' ' -f1 /proc/uptime >> {path}; sleep 0.05; done"])
+signal.signal(signal.SIGINT, signal.default_int_handler)
+time.sleep(60)""",
+    "program of a shell": """
+import os, sys
+loop = "while true; do cut -d' ' -f1 /proc/uptime >> {path}; sleep 0.05; done"
+os.system(f'sh -c "{loop}; true"; true')""",
+    "program with a session of its own": """
+import subprocess
+loop = "while true; do cut -d' ' -f1 /proc/uptime >> {path}; sleep 0.05; done"
+subprocess.run(["sh", "-c", loop], start_new_session=True)""",
+    "program left by its shell": """
+import os
+os.system("(trap '' INT; while true; do cut -d' ' -f1 /proc/uptime >> {path}; sleep 0.05; done) &")
+time.sleep(60)""",
+    "after a cell within it": """
+get_ipython().run_cell("1 + 1")
+get_ipython().run_cell("")
+while True: act(); time.sleep(0.02)""",
 }
+GUARDED = "__import__('IPython').get_ipython()._navi_guard.current._frame is None"  # the evaluation itself
+PROMPT = ("python", "awaits", "busy", "program", "after a cell within it")
 
 
 @pytest.fixture
@@ -80,6 +105,7 @@ async def ended(task: asyncio.Task[Execution], path: Path) -> float:
     """When it had its last effect."""
     async with asyncio.timeout(20):
         await task
+    await asyncio.sleep(0.5)  # a program that ignores interrupts gets a moment
     last = effects(path)[-1]
     await asyncio.sleep(0.5)
     assert effects(path)[-1] == last
@@ -98,10 +124,43 @@ async def test_code_has_no_effect_after_the_lease_of_its_server_is_over(
     lease.write(longer := boot_time() + 2.5)
     last = await ended(task, path)
     assert until < last, "it was renewed meanwhile"
-    assert last < longer + (1.2 if loop == "catches" else 0.5)
+    assert last < longer + (0.5 if loop in PROMPT else 1.2)
     lease.write(boot_time() + 60)
+    idle = await guarded.evaluate(session, f"_navi_result = {GUARDED}", timeout=10)
+    assert idle is True, "nothing of the agent is left to be ended"
     after = await guarded.execute(session, "2 + 2")
     assert after.status == "ok", "the kernel and what comes next are untouched"
+
+
+async def test_code_that_begins_after_the_lease_of_its_server_is_over_has_no_effect(
+    guarded: KernelService, session: Session, lease: LeaseFile, tmp_path: Path
+) -> None:
+    path = tmp_path / "effects.txt"
+    await prepared(guarded, session, path)
+    lease.write(boot_time() - 1)
+    late = await guarded.execute(session, "act()")
+    assert (late.status, (late.error or {}).get("ename")) == ("error", "InputRejected")
+    with pytest.raises(InvalidRequest, match="did not begin"):
+        await guarded.evaluate(session, "_navi_result = act()", timeout=10)
+    assert not effects(path)
+    lease.write(boot_time() + 60)
+    assert (await guarded.execute(session, "act()")).status == "ok"
+    assert len(effects(path)) == 1
+
+
+async def test_programs_of_the_user_go_on_when_code_of_the_agent_is_ended(
+    guarded: KernelService, session: Session, lease: LeaseFile, tmp_path: Path
+) -> None:
+    path = tmp_path / "effects.txt"
+    await prepared(guarded, session, path)
+    await guarded.execute(session, "import subprocess; mine = subprocess.Popen(['sleep', '60'])")
+    lease.write(boot_time() + 1.5)
+    task = await begin(guarded, session, path, LOOPS["python"])
+    await ended(task, path)
+    await asyncio.sleep(1.0)
+    lease.write(boot_time() + 60)
+    shown = await guarded.execute(session, "alive = mine.poll() is None\nmine.kill()\nprint('alive', alive)")
+    assert "alive True" in str(shown)
 
 
 async def test_code_ends_when_the_process_of_its_server_does(
@@ -127,6 +186,8 @@ async def test_a_cell_of_the_user_goes_on_whatever_becomes_of_the_lease(
     guarded: KernelService, parts: JupyterServices, session: Session, lease: LeaseFile, tmp_path: Path
 ) -> None:
     assert (await guarded.execute(session, "1")).status == "ok"
+    assert (await guarded.execute(session, "import asyncio\nawait asyncio.sleep(0)")).status == "ok"
+    assert (await guarded.execute(session, "get_ipython().run_cell('')")).status == "ok"
     lease.write(boot_time() - 1)
     kernel_id = (await guarded.state(session)).kernel_id
     async with front_end(parts, kernel_id or "") as client:

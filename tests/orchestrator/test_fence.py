@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import sqlite3
+import sys
 import time
 from contextlib import closing
 from datetime import timedelta
@@ -16,11 +18,12 @@ import pytest
 from navi_jupyter.clock import now
 from navi_jupyter.errors import LeaseLost
 from navi_jupyter.orchestrator import maintenance, servers
-from navi_jupyter.orchestrator.servers import Trust
+from navi_jupyter.orchestrator.orchestrator import Orchestrator
+from navi_jupyter.orchestrator.servers import Trust, process_started
 from navi_jupyter.ports.transactions import Server
 from navi_jupyter.settings import ServerLease
 from tests.support.orchestrator_process import Process, put_to_sleep
-from tests.support.orchestrator_world import world
+from tests.support.orchestrator_world import Agent, World, world
 
 LEASE = 2.4
 
@@ -135,6 +138,44 @@ async def test_the_leases_of_others_are_not_judged_by_a_clock_that_was_just_set(
         assert {server.id for server in await w.store.known_servers()} == {"other", w.orchestrator.server.id}
         longest = max(until for _, until in await w.store.write(lambda tx: tx.servers()))
         assert longest <= now() + ahead + timedelta(seconds=32), "a lease made by a wrong clock does not last"
+
+
+async def killed_server(w: World) -> str:
+    """Another server of this machine, whose process has ended just now."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
+    started = process_started(process.pid)
+    await process.wait()
+    other = Server(id="other", host=w.orchestrator.server.host, pid=process.pid, pid_started=started or 0.0)
+    await w.store.write(lambda tx: tx.beat(other, at=now()))
+    return other.id
+
+
+async def test_a_renewal_just_after_another_server_was_killed_does_not_take_over_what_still_runs_elsewhere(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as w:
+        killed = await killed_server(w)
+        upkeep = w.orchestrator._maintenance
+        for work in (upkeep._beat, upkeep._look_for_dead, upkeep._beat):
+            await work()
+            assert killed in {server.id for server in await w.store.known_servers()}
+        await upkeep._look_for_dead()  # a second later: its kernels and MCP servers have noticed by now
+        assert killed not in {server.id for server in await w.store.known_servers()}
+
+
+async def test_a_server_that_starts_when_another_was_just_killed_waits_until_what_that_began_has_ended(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as w:
+        killed = await killed_server(w)
+        second = Orchestrator(w.store, Agent())
+        began = time.monotonic()
+        await second.start(None)  # type: ignore[arg-type]
+        try:
+            assert time.monotonic() - began >= maintenance.PEERS_EVERY
+            assert killed not in {server.id for server in await w.store.known_servers()}
+        finally:
+            await second.stop()
 
 
 class Time:

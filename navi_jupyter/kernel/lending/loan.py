@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import secrets
+import signal
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from socket import gethostname
@@ -21,7 +22,7 @@ from typing import Any
 from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClientConnection, WebSocketClosedError
 
-from ...injected.execution_guard import POLL, LeaseReader, machine
+from ...injected.execution_guard import POLL, LeaseReader, Programs, machine
 from ..client.client import Client
 from ..client.io_thread import io_thread
 from ..errors import KernelError, Refused
@@ -174,6 +175,7 @@ class KernelLoan:
     async def _execute(self, request: str, frame: Mapping[str, Any]) -> None:
         results = self._results[request]
         execution = self._executions[request] = LentExecution(frame, results, self._signals, self._on_ctrl_c)
+        programs = Programs()  # before it begins: those that are there are the user's
         call = frame.get("tool_call_id")
         call = str(call) if call else None
         if not execution.silent:
@@ -181,7 +183,7 @@ class KernelLoan:
         work = self._work[request] = self._queue.post(execution.run_async if self._queue.awaits else execution.run)
         if request in self._stopped:
             work.cancel()
-        self._start(self._end_with_lease(request, str(frame.get("lease") or "")))
+        self._start(self._end_with_lease(request, str(frame.get("lease") or ""), programs))
         await asyncio.wait((asyncio.wrap_future(work),))
         if not results.ended:  # it has not begun, and will not
             results.end({"status": "aborted", "execution_count": None, "user_expressions": {}})
@@ -189,7 +191,7 @@ class KernelLoan:
             self._after(call, execution.shown)
         del self._executions[request], self._work[request]
 
-    async def _end_with_lease(self, request: str, path: str) -> None:
+    async def _end_with_lease(self, request: str, path: str, programs: Programs) -> None:
         """End it when the server may not act any more, which says so in the file at ``path`` of this machine."""
         try:
             lease = LeaseReader(path)
@@ -198,11 +200,18 @@ class KernelLoan:
         try:
             while request in self._executions and lease.machine == machine():
                 if lease.over():
-                    await self._interrupt(request)
+                    self._start(self._interrupt(request))
+                    await self._end_programs(programs, at_once=lease.exited())
                     return
                 await asyncio.sleep(POLL)
         finally:
             lease.close()
+
+    async def _end_programs(self, programs: Programs, *, at_once: bool) -> None:
+        """End what the code has started, which an interrupt of the code does not reach."""
+        if not at_once and programs.send(signal.SIGINT):
+            await asyncio.sleep(AGAIN)
+        programs.send(getattr(signal, "SIGKILL", signal.SIGTERM))
 
     async def _interrupt(self, request: str) -> None:
         if request in self._stopped:
