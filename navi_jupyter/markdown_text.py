@@ -109,7 +109,7 @@ _HTML_OPENS = re.compile(
 _HTML_ENDS = ("", "-->", "?>", "]]>", ">")
 
 
-_ITEM = re.compile(r"( {0,3}(?:[-*+]|\d{1,9}[.)]) {1,4})(?=\S)")
+_ITEM = re.compile(r"( {0,3}(?:[-*+]|\d{1,9}[.)])(?: {1,4}(?=\S)|(?=[ \t]*\Z)))")
 
 
 def closed(text: str) -> str:
@@ -120,6 +120,7 @@ def closed(text: str) -> str:
     """
     end = ""  # what closes the open block; a fence is closed by a longer one, too
     item = 0  # the indentation of what belongs to the present item of a list
+    is_empty = False  # nothing is in it so far: a blank line ends it
     for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
         if end[:1] in ("`", "~") and end:
             mark = _FENCE_ENDS.match(line)
@@ -127,9 +128,12 @@ def closed(text: str) -> str:
         elif end:
             end = "" if end in line.lower() else end
         elif found := _ITEM.match(line):
-            item = len(found[1])
-        elif item and (not line.strip() or line[:item].isspace()):
-            pass  # in the item
+            is_empty = not line[found.end() :].strip()
+            item = len(found[1]) + is_empty
+        elif item and not is_empty and not line.strip():
+            pass  # a blank line in the item
+        elif item and line[:item].isspace() and line.strip():
+            is_empty = False
         else:
             item = 0
             end = _opened(line)

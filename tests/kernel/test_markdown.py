@@ -342,6 +342,13 @@ def test_what_follows_a_closed_text_is_not_swallowed(text: str) -> None:
     assert "<h2>next</h2>" in html
 
 
+@pytest.mark.parametrize("text", ["-\n  ```\n  x", "1.\n   ~~~\n   x", "-\n\n  ```\n  x", "* \n```\nx", "-\n```\nx"])
+def test_a_fence_below_an_empty_item_of_a_list_swallows_nothing(text: str) -> None:
+    html = to_html(f"{closed(text)}\n\n## next")
+    assert html is not None
+    assert "<h2>next</h2>" in html
+
+
 def test_an_open_fence_is_closed() -> None:
     assert closed("a\n```py\nx = 1") == "a\n```py\nx = 1\n```"
     assert closed("a\n```py\nx = 1\n```\nb") == "a\n```py\nx = 1\n```\nb"
