@@ -9,12 +9,15 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
+from typing import Any
 
 import psutil
 import pytest
 
-from tests.e2e.client import BINARY, PING, PONG, TEXT, Wire, call, new_session, ok
+from tests.e2e.client import BINARY, PING, PONG, TEXT, Wire, call, new_session, ok, prompt, until
 from tests.e2e.conftest import Start
+from tests.kernel.test_control import MODEL, provider_of
+from tests.support.providers import KEY, Reply
 from tests.support.server import JupyterServer
 
 MB = 2**20
@@ -178,6 +181,31 @@ def test_answers_that_nobody_reads_leave_memory_flat(server: JupyterServer) -> N
         # and what threads read from the disk at once for those who are refused then
         assert most_memory(server, ask) < GROWTH + 140 * MB
         assert ok(server, "GET", "health")["status"] == "ok"
+
+
+def test_a_model_that_streams_without_end_leaves_memory_flat(start: Start) -> None:
+    endless = Reply(*["x" * (MB // 4)] * 400)
+    with provider_of(endless) as provider:
+        env = {"OPENAI_BASE_URL": f"{provider.url}/v1", "OPENAI_API_KEY": KEY, "NAVI_DEFAULT_MODEL": MODEL}
+        server = start(env=env)
+        sid = new_session(server)
+
+        def ask() -> None:
+            run_id = prompt(server, sid, "hi")["run_id"]
+            run = until(lambda: _ended(ok(server, "GET", f"sessions/{sid}/runs/{run_id}")))
+            assert run["error"]["code"] == "answer_too_long"
+            ended.append(run_id)
+
+        ended: list[str] = []
+        with ExitStack() as stack:
+            for _ in range(5):  # followers that never read
+                stack.enter_context(closing(Wire(server, f"sessions/{sid}/ws?after=0")))
+            assert most_memory(server, ask) < 200 * MB  # pydantic-ai itself, and 4 MB of answer a few times
+        assert ended
+
+
+def _ended(run: dict[str, Any]) -> dict[str, Any] | None:
+    return run if run["status"] == "failed" else None
 
 
 # --- numbers
