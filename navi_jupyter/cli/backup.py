@@ -28,9 +28,11 @@ from ..store.damage import APPLICATION_ID, refuse_foreign
 from ..store.database_file import SCHEMA_VERSION, migrate
 from ..store.file_state import damage_of, set_closed
 from ..store.location import COMPANIONS, STATE, attachments_folder, check_place, kind_of, real_path
+from ..store.locking import is_busy
 from ..text import printable
 
 FORMAT, FORMAT_VERSION = "navi-backup", 1
+PATIENCE = 30.0  # seconds for another program that has locked the database
 MANIFEST, DATABASE, ATTACHMENTS = "manifest.json", "navi.db", "attachments"
 
 
@@ -104,12 +106,13 @@ def _copy_database(path: Path, copy: Path) -> int:
 def _opened(path: Path) -> sqlite3.Connection:
     """The database, never created; read without its companions where they cannot be made (a read-only disk)."""
     uri = path.absolute().as_uri()
-    connection = sqlite3.connect(f"{uri}?mode=rw", uri=True, timeout=30)
+    connection = sqlite3.connect(f"{uri}?mode=rw", uri=True, timeout=PATIENCE)
     try:
         connection.execute("SELECT count(*) FROM sqlite_schema")
-    except sqlite3.OperationalError:
+    except sqlite3.OperationalError as error:
         connection.close()
-        if path.with_name(f"{path.name}-wal").exists():
+        # In use by somebody, or with changes that are not in the file: what is in the file alone is not whole.
+        if is_busy(error) or any(path.with_name(path.name + each).exists() for each in ("-wal", "-journal")):
             raise
         return sqlite3.connect(f"{uri}?immutable=1", uri=True)
     return connection

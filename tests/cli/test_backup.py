@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from navi_jupyter.cli import backup
 from navi_jupyter.cli.backup import back_up
 from navi_jupyter.cli.restoration import _alone, restore
 from navi_jupyter.errors import NaviError, StoreDamaged, StoreError, StoreForeign, StoreTooNew
@@ -184,6 +185,20 @@ async def test_what_is_no_database_of_ours_is_not_backed_up_and_not_touched(tmp_
         with pytest.raises(StoreError):
             back_up(tmp_path / name, tmp_path / "b", force=False)
     assert tree(tmp_path) == before
+
+
+async def test_a_database_that_another_program_holds_is_not_read_past_its_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backup, "PATIENCE", 0.1)
+    path = tmp_path / "navi.db"
+    await fill(path, 0, 1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = DELETE")
+        db.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreError, match="locked"):
+            back_up(path, tmp_path / "b", force=False)
+    assert not (tmp_path / "b").exists()
 
 
 async def test_an_attachment_whose_file_is_gone_or_changed_is_counted_and_keeps_no_other_from_being_kept(
