@@ -1,9 +1,10 @@
 """What the kernels' token may do: everything that is harmless always, the rest in a cell of the user's.
 
-All code in a kernel knows the token, the agent's too: it runs in the same process. So while an agent works, and as long
-as code of one has run in a kernel that lives, a request with the token that could widen what agents may do has to come
-from a cell of the user's (:class:`~navi_jupyter.jupyter.kernels.user_cells.UserCells`). Which requests these are is
-declared with each operation (``rest``) and for commands below. Not responsible for who has the token (``identity``).
+All code in a kernel knows the token, the agent's too: it runs in the same process. So while an agent works, and once
+code of one has run in a kernel, which may have left programs behind, a request with the token that could widen what
+agents may do has to come from a cell of the user's (:class:`~navi_jupyter.jupyter.kernels.user_cells.UserCells`). Which
+requests these are is declared with each operation (``rest``) and for commands below. Not responsible for who has the
+token (``identity``).
 """
 
 from __future__ import annotations

@@ -306,6 +306,32 @@ def test_what_an_agents_code_left_behind_widens_nothing_after_the_run_either(
     assert server.get(f"navi/api/sessions/{session}")["allowed_tools"] == []
 
 
+ORPHAN = """
+import attack, json, sys, time
+session, out = sys.argv[1:]
+while attack.request("GET", "sessions/" + session)[1]["run"]: time.sleep(0.1)
+given, until = [], time.monotonic() + 12  # the kernel ends meanwhile
+while time.monotonic() < until and set(given) <= {403}:
+    time.sleep(1)
+    given.append(attack.request("PATCH", "sessions/" + session, {"allowed_tools": ["*"]})[0])
+json.dump(given, open(out, "w"))
+"""
+
+
+def test_a_program_that_outlives_its_kernel_widens_nothing(
+    server: JupyterServer, kernel: NotebookKernel, provider: ScriptedProvider, ids: str, tmp_path: Path
+) -> None:
+    session, out = session_of(server, kernel)["id"], tmp_path / "given.json"
+    arguments = f"sys.executable, '-c', {ORPHAN!r}, {session!r}, {str(out)!r}"
+    left = f"{ids}subprocess.Popen([{arguments}], start_new_session=True)"
+    provider.restart(Reply(calls=(code(left),)), Reply("Done."))
+    begin(server, session)
+    server.wait_for(lambda: len(provider.requests) >= 2 and not server.get(f"navi/api/sessions/{session}")["run"])
+    server.request("DELETE", f"api/kernels/{kernel.id}")
+    assert set(statuses(out)) == {403}
+    assert server.get(f"navi/api/sessions/{session}")["allowed_tools"] == []
+
+
 def test_over_a_socket_an_agents_code_answers_nothing(
     server: JupyterServer, kernel: NotebookKernel, provider: ScriptedProvider, ids: str, tmp_path: Path
 ) -> None:

@@ -58,7 +58,7 @@ class WatchedKernel:
 
     @property
     def touched(self) -> bool:
-        """Whether code of an agent has run in the present process."""
+        """Whether code of an agent has run in this kernel, in an earlier process of it, too."""
         return self._touched
 
     def take(self, messages: Sequence[RawMessage]) -> bool:
@@ -72,7 +72,6 @@ class WatchedKernel:
         if message.sender != self._sender:  # another process: nothing goes on from the one before
             self._users.clear()
             self._agents.clear()
-            self._touched &= not self._sender
             self._sender = message.sender
         parent = message.parent
         ours = parent.username == AGENT_USER
@@ -136,6 +135,7 @@ class UserCells:
         self._parts, self._iopub = parts, iopub
         self._kernels: dict[str, tuple[WatchedKernel, IopubSubscription]] = {}
         self._closed = False
+        self._touched = False  # whether code of an agent has run in a kernel that is gone
 
     def start(self) -> None:
         """Watch all kernels from now on, each from its start."""
@@ -181,13 +181,14 @@ class UserCells:
     def _drop(self, kernel_id: str) -> None:
         watched = self._kernels.pop(kernel_id, None)
         if watched is not None:
+            self._touched |= watched[0].touched
             task = asyncio.ensure_future(self._iopub.unsubscribe(watched[1]))
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     @property
     def touched(self) -> bool:
-        """Whether code of an agent has run in a kernel that lives: it may have left something behind there."""
-        return any(watched.touched for watched, _ in self._kernels.values())
+        """Whether code of an agent has run in a kernel: a program that it has left behind outlives that kernel."""
+        return self._touched or any(watched.touched for watched, _ in self._kernels.values())
 
     def note_code(self, kernel_id: str) -> None:
         """Code of an agent is about to run in a cell that lends this kernel."""
