@@ -76,7 +76,7 @@ def _answer(content: bytes, request: str | int) -> bytes:
     answers = [one for one in found if isinstance(one, types.JSONRPCResponse | types.JSONRPCError)]
     if len(found) == 1 and answers and answers[0].id == request and content.lstrip()[:1] == b"{":
         try:
-            types.jsonrpc_message_adapter.validate_json(content, by_name=False)
+            messages.strict(content)
         except ValueError:
             pass  # it was mended
         else:
@@ -120,7 +120,7 @@ def _event_line(line: bytes) -> bytes:
         return line
     line = line if data is given else b"data: " + data
     try:
-        types.jsonrpc_message_adapter.validate_json(data, by_name=False)
+        messages.strict(data)
     except ValueError:
         found = [one for one in messages.read(data) if not isinstance(one, Exception)]
         if found:

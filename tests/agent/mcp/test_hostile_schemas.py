@@ -98,6 +98,20 @@ async def test_a_result_is_checked_within_bounds_and_off_the_loop(
             assert says in output.content
 
 
+@pytest.mark.parametrize("head", ['"id": $ID', '"jsonrpc": "1.0", "id": $ID', '"jsonrpc": "2.0", "id": [$ID]'])
+async def test_a_large_answer_with_an_odd_head_does_not_hold_the_loop(
+    world: McpWorld,
+    http: tuple[StrangeHttp, str],  # noqa: F811
+    head: str,
+) -> None:
+    strange = Strange(world, http, "stdio")  # noqa: F811
+    many = ", ".join(["[]"] * 300_000)
+    line = f'{{{head}, "result": {{"content": [], "structuredContent": {{"a": [{many}]}}}}}}'
+    await strange.does({"tools": [{"name": "t", "inputSchema": OBJECT}], "lines": {"t": line}})
+    with loop_watched(2.0):
+        await asyncio.wait_for(strange.world.call("it__t"), 30)
+
+
 async def test_a_hostile_output_schema_does_no_harm_over_any_transport(strange: Strange) -> None:  # noqa: F811
     tools = [{"name": "t", "inputSchema": OBJECT, "outputSchema": OUTPUTS[0][0]}]
     await strange.does({"tools": tools, "results": {"t": {"structuredContent": {"a": A40}}}})
