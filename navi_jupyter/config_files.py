@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from .json_input import load_json
+from .input.json_input import load_json
 
 T = TypeVar("T")
 KeyPath = tuple[str | int, ...]  # keys and indices, from the top

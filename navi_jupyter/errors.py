@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from .json_input import well_formed
+from .input.json_input import well_formed
 
 
 class NaviError(Exception):

@@ -17,7 +17,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticSerializationError
 
 from .clock import timestamp
-from .json_input import well_formed_json, well_formed_value
+from .input.json_input import well_formed_json, well_formed_value
 from .model.sessions import Origin, Session
 
 MAX_DELTA = 64 * 1024

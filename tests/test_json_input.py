@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from navi_jupyter.event_redaction import scrubbed
 from navi_jupyter.events import ActivitySnapshot, Custom
-from navi_jupyter.json_input import MAX_DEPTH, JsonPieces, load_json, well_formed, well_formed_json, well_formed_value
+from navi_jupyter.input.json_input import (
+    MAX_DEPTH,
+    JsonPieces,
+    load_json,
+    well_formed,
+    well_formed_json,
+    well_formed_value,
+)
 from navi_jupyter.jupyter.kernels.transport import DELIM, DecodeLimits, MessageParser
 from navi_jupyter.kernel.questions import payload_from
 from navi_jupyter.text import plain_number, with_article

@@ -11,10 +11,10 @@ import pytest
 from navi_jupyter.clock import now
 from navi_jupyter.commands import Answer
 from navi_jupyter.errors import InvalidRequest
-from navi_jupyter.json_schema import BoundMet, check, measure, mistake_in
+from navi_jupyter.input.json_schema import BoundMet, check, measure, mistake_in
+from navi_jupyter.input.patterns import MAX_PATTERN, MAX_TEXT, Pattern, PatternRefused
 from navi_jupyter.model.runs import Interrupt, InterruptKind
 from navi_jupyter.orchestrator.interrupts import checked_payload
-from navi_jupyter.patterns import MAX_PATTERN, MAX_TEXT, Pattern, PatternRefused
 
 EVIL = "^(a+)+$"
 A40 = "a" * 40 + "!"

@@ -17,7 +17,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
 from ..errors import InvalidRequest
 from ..events import Event
-from ..json_input import load_json
+from ..input.json_input import load_json
 from ..log_setup import get_logger
 from ..ports.agent import AgentLoop, ToolContext, Turn, TurnResult
 from .offline.backend import OfflineBackend

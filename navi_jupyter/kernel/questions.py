@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..json_input import load_json
+from ..input.json_input import load_json
 from ..text import approval_words
 from ..visible_text import marked_line
 from .client.client import Client

@@ -18,7 +18,7 @@ from ..clock import now
 from ..commands import Answer
 from ..errors import InvalidRequest
 from ..events import Draft
-from ..json_schema import check
+from ..input.json_schema import check
 from ..log_setup import get_logger
 from ..model.base import new_id
 from ..model.runs import Approval, Interrupt, InterruptKind, InterruptStatus

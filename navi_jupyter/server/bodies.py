@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from ..errors import InvalidRequest, InvalidSchedule, NaviError
-from ..json_input import decoded, load_json, well_formed_json
+from ..input.json_input import decoded, load_json, well_formed_json
 from .wire import INPUTS
 
 _ADAPTERS: dict[str, TypeAdapter[Any]] = {}

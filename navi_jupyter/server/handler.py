@@ -30,8 +30,8 @@ from .http import Action, EventStream, HttpReply, Request
 from .identity import LOCAL_USER, identifies_people, owner_of
 from .kernel_caller import HEADER, KernelCaller, read_caller
 from .lifecycle import Lifecycle
-from .request_body import RequestBody
-from .unfinished import PATIENCE, Transfer
+from .transfers.request_body import RequestBody
+from .transfers.unfinished import PATIENCE, Transfer
 
 _STATUS_CODES: Mapping[int, str] = {
     400: "invalid_request",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..errors import InvalidRequest
-from ..json_input import well_formed
+from ..input.json_input import well_formed
 from ..text import join_words, plain_number, truncate, with_article
 from .kernel_caller import KernelCaller
 

@@ -19,7 +19,7 @@ from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..settings import Settings
 from .identity import KernelToken
 from .metrics import LoopLag
-from .unfinished import Unfinished
+from .transfers.unfinished import Unfinished
 
 if TYPE_CHECKING:
     from tornado.websocket import WebSocketHandler

@@ -24,11 +24,11 @@ from tornado.web import stream_request_body
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol, WebSocketProtocol13
 
 from ..errors import InvalidRequest, NaviError, SessionNotFound
-from ..json_input import load_json
+from ..input.json_input import load_json
 from .handler import NaviHandler, internal_error
 from .http import check_query, read_cursor
-from .unfinished import LARGEST_MESSAGE
-from .websocket_protocol import BoundedProtocol
+from .transfers.unfinished import LARGEST_MESSAGE
+from .transfers.websocket_protocol import BoundedProtocol
 
 if TYPE_CHECKING:
     from ..jupyter.kernels.lent_kernel import LentKernel

@@ -22,7 +22,7 @@ from mcp.shared.message import SessionMessage
 from mcp_types import methods
 from pydantic import ValidationError
 
-from ...json_schema import BoundMet, measure
+from ...input.json_schema import BoundMet, measure
 from ...log_setup import get_logger
 from ...text import truncate
 from ..tools.argument_schemas import SchemaRefused, argument_schema

@@ -24,7 +24,7 @@ from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp.shared.exceptions import MCPError
 from pydantic import FileUrl, ValidationError
 
-from ...json_schema import BoundMet, check, measure
+from ...input.json_schema import BoundMet, check, measure
 from ...lease_file import LeaseFile
 from ...log_setup import get_logger
 from ...model.runs import InterruptStatus

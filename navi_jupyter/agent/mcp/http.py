@@ -17,7 +17,7 @@ from mcp.client._transport import TransportStreams
 from mcp.client.streamable_http import MCP_SESSION_ID, streamable_http_client
 from pydantic_core import from_json
 
-from ...json_input import decoded, well_formed_json
+from ...input.json_input import decoded, well_formed_json
 from ..providers.sse_text import EventTooLarge, WellFormedEvents
 from . import messages, stdio
 from .config import ServerConfig

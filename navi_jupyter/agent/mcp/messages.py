@@ -15,7 +15,7 @@ import mcp_types as types
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from ...json_input import decoded, well_formed_json
+from ...input.json_input import decoded, well_formed_json
 
 Message = types.JSONRPCMessage
 # In quotes of either kind: some write Python's form of a value.

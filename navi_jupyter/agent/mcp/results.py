@@ -12,7 +12,7 @@ from typing import Any
 
 import mcp_types as types
 
-from ...json_input import load_json
+from ...input.json_input import load_json
 from ...output_text import OutputImage
 from ...text import IMAGE_TYPES, truncate_middle
 from ..tools.base import ToolOutput

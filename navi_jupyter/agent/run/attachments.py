@@ -12,7 +12,7 @@ from pydantic_ai.messages import BinaryContent, UserContent
 from pydantic_ai.models import Model
 
 from ...errors import NaviError, RunFailed
-from ...json_input import well_formed
+from ...input.json_input import well_formed
 from ...model.attachments import Attachment
 from ...ports.agent import ToolContext
 from ...text import IMAGE_TYPES, fenced, inert_line

@@ -27,7 +27,7 @@ from pydantic_ai.messages import (
 )
 
 from ...errors import RunFailed
-from ...json_input import load_json, well_formed_json, well_formed_value
+from ...input.json_input import load_json, well_formed_json, well_formed_value
 from ...log_setup import get_logger
 from ...model.sessions import RunStatus, Usage
 from ...ports.agent import Message, PastTurn, ToolCall
@@ -73,7 +73,7 @@ def dump(messages: Sequence[ModelMessage], summaries: Sequence[Mapping[str, str]
 
 
 def make_well_formed(response: ModelResponse) -> None:
-    """Replace in a model's answer what no provider takes back and no tool can use: see :mod:`navi_jupyter.json_input`.
+    """Replace in an answer what no provider takes back and no tool can use (:mod:`navi_jupyter.input.json_input`).
 
     In place: pydantic-ai works with this object. The provider's stream had most of it repaired before.
     """

@@ -48,7 +48,7 @@ from ...events import (
     ToolCallResult,
     ToolCallStart,
 )
-from ...json_input import JsonPieces, well_formed, well_formed_json
+from ...input.json_input import JsonPieces, well_formed, well_formed_json
 from ...model.base import new_id
 
 _USUAL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")

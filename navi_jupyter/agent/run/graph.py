@@ -32,7 +32,7 @@ from pydantic_ai.usage import RunUsage, UsageLimits
 
 from ...errors import RunFailed
 from ...events import Event, ReasoningMessageContent, TextMessageContent, ToolCallArgs
-from ...json_input import well_formed
+from ...input.json_input import well_formed
 from ...model.sessions import AnswerNotice, Failure
 from ...ports.agent import SteeredPrompt, ToolContext
 from ...ports.stop import stop_reached

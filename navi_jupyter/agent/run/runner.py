@@ -15,7 +15,7 @@ from pydantic_ai import ToolDenied as CallDenied
 from pydantic_ai.messages import ModelMessage
 
 from ...events import Event
-from ...json_input import well_formed
+from ...input.json_input import well_formed
 from ...model.sessions import needed_approval
 from ...ports.agent import ToolContext, Turn, TurnResult, tool_context
 from ..profiles.definitions import Profile, instructions

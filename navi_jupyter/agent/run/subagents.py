@@ -17,7 +17,7 @@ from pydantic_ai.models import Model
 
 from ...errors import NaviError, RunFailed, ToolDenied
 from ...events import Attributed, Event, SubagentError, SubagentFinished, SubagentStarted
-from ...json_input import well_formed
+from ...input.json_input import well_formed
 from ...log_setup import get_logger
 from ...model.base import new_id
 from ...model.sessions import Failure, OriginKind

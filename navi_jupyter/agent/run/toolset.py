@@ -18,7 +18,7 @@ from pydantic_ai.toolsets.abstract import ToolsetTool
 from pydantic_core import SchemaValidator, core_schema
 
 from ...errors import NaviError
-from ...json_input import well_formed
+from ...input.json_input import well_formed
 from ...log_setup import get_logger
 from ...model.runs import Effect, Permission
 from ...ports.agent import Ask, ToolContext, call_expects, tool_call

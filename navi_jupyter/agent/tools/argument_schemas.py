@@ -11,8 +11,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ...json_schema import BoundMet, measure, mistake_in
-from ...patterns import Pattern, PatternRefused
+from ...input.json_schema import BoundMet, measure, mistake_in
+from ...input.patterns import Pattern, PatternRefused
 from ...text import truncate
 
 MAX_CHARACTERS = 100_000  # of a schema as JSON: it is sent with each request to a model

@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from ...errors import NotFound
-from ...json_input import well_formed
+from ...input.json_input import well_formed
 from ...model.base import new_id
 from ...redaction import redact_output, scrub
 from ...text import truncate_middle

@@ -17,8 +17,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ...errors import InvalidRequest, NaviError
-from ...json_input import JsonTooDeep, check_depth
-from ...patterns import MAX_TEXT, Pattern, PatternRefused
+from ...input.json_input import JsonTooDeep, check_depth
+from ...input.patterns import MAX_TEXT, Pattern, PatternRefused
 from ...ports.jupyter import SearchMatch, SearchResult
 from ...text import plain_number
 from .text_form import NoText, TextForm

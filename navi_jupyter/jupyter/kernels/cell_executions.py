@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ...json_input import well_formed
+from ...input.json_input import well_formed
 from ...navi_cells import AGENT_USER
 from ...ports.jupyter import CellBegan, CellEnded, CellRun, CellState, LostHow
 from .outputs import Bounds, Outputs

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import InvalidRequest
 from ...injected import source
-from ...json_input import load_json
+from ...input.json_input import load_json
 from ...navi_cells import AGENT_USER
 from .outputs import Outputs, error_of
 from .requests import PATIENCE, until_ended

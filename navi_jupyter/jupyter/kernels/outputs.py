@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...json_input import well_formed
+from ...input.json_input import well_formed
 from ...output_text import is_image, merge_streams
 from ...ports.jupyter import OnOutput, Output
 from .transport import IopubMessage

@@ -21,7 +21,7 @@ from jupyter_client.session import Session as JupyterSession
 from jupyter_core.utils import ensure_async
 from tornado.web import HTTPError
 
-from ...json_input import load_json, well_formed
+from ...input.json_input import load_json, well_formed
 from ...log_setup import get_logger
 from ...navi_cells import AGENT_USER, LENT_ERROR
 from ...ports.jupyter import KernelStatus

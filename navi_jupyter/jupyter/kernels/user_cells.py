@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Any
 
-from ...json_input import load_json
+from ...input.json_input import load_json
 from ...log_setup import get_logger
 from ...navi_cells import AGENT_USER
 from .iopub import IopubReader, IopubSelection, IopubSubscription

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from ...errors import CellNotFound, FileConflict, FileRefused, NotebookConflict, NotebookNotFound, NotFound
-from ...json_input import well_formed
+from ...input.json_input import well_formed
 from ...log_setup import get_logger
 from ...ports.jupyter import Cell, Notebook, NotebookMark
 from ..files.tree import Tree

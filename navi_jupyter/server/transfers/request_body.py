@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from ..errors import InvalidRequest, LimitReached, NaviError
+from ...errors import InvalidRequest, LimitReached, NaviError
 from .unfinished import Transfer, Unfinished
 
 LINGER = 2.0

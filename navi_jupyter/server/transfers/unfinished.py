@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from ..errors import InputTimeout, LimitReached, NaviError
-from ..settings import Settings
+from ...errors import InputTimeout, LimitReached, NaviError
+from ...settings import Settings
 
 if TYPE_CHECKING:
     from tornado.web import RequestHandler

@@ -13,7 +13,7 @@ from typing import Any
 
 from tornado.websocket import WebSocketProtocol13
 
-from ..errors import LimitReached, NaviError
+from ...errors import LimitReached, NaviError
 from .unfinished import Transfer, Unfinished
 
 STALLED = 1008  # close code: a message did not go on

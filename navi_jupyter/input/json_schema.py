@@ -15,8 +15,8 @@ from functools import cache
 from itertools import islice
 from typing import Any
 
+from ..text import truncate
 from .patterns import Pattern, PatternRefused
-from .text import truncate
 
 SECONDS = 1.0  # of one check, of the processor's time: on a busy machine it may wait longer than it works
 MAX_STEPS = 100_000  # keywords that are applied in one check
