@@ -340,6 +340,9 @@ class RecallStore(FiringStore, Protocol):
     async def due_recalls(self, now: datetime, *, limit: int) -> Sequence[RecallState]:
         """Active recalls with a slot at or before ``now``, the longest overdue first."""
 
+    async def expired_recalls(self, *, until_after: datetime) -> Sequence[RecallState]:
+        """Recalls that have expired although they were to go on until a time after this one."""
+
     async def next_wake(self) -> datetime | None:
         """The earliest instant at which there is something to do."""
 

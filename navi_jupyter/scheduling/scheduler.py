@@ -24,7 +24,7 @@ from ..errors import StoreError
 from ..log_setup import get_logger
 from ..model.recalls import When
 from ..model.sessions import OriginKind, Run
-from .clock_steps import NOTICED, bound_times, plan_anew
+from .clock_steps import LOOK_EVERY, NOTICED, SKEW, bound_times, plan_anew
 from .decisions import Busy, Ended, Outcome, PromptAccepted
 from .delivery import RecallDelivery
 from .ledger import Lease, Report, current, settle_all, store_plans
@@ -98,10 +98,11 @@ class Scheduler:
         self._more_since: datetime | None = None
         """Since when each turn has found a full batch: outcomes are recorded after the rest has started."""
         self._missed_report = MissedReport(store)
-        steady = steady or (boot_time if clock is None else lambda: self._clock.now().timestamp())
-        self._steps = ClockSteps(steady, self._clock.now)
+        self._steady = steady or (boot_time if clock is None else lambda: self._clock.now().timestamp())
+        self._steps = ClockSteps(self._steady, self._clock.now)
         self._set_back = timedelta(0)  # By how much the clock was set back, while that is not dealt with.
-        self._planned_anew = False  # Once after the start: the clock may have been set back while no server ran.
+        # When it was looked for what a clock that was ahead has planned: this server's, or another one's.
+        self._planned_anew_at: float | None = None
         self._stopping = False
         self._periodic: Any = None
         self.open = 0  # Recalls that are not over, as of the last sweep.
@@ -210,9 +211,7 @@ class Scheduler:
             await self._advance(now)
             return
         await self._missed_report.publish(now)
-        if not self._planned_anew:
-            await plan_anew(self._store, now)
-            self._planned_anew = True
+        if await self._plan_anew(now):
             return  # what it has planned may be due
         if self._reports:
             self._reported.set()
@@ -227,11 +226,21 @@ class Scheduler:
         step = self._steps.since_last()
         if step < -NOTICED:
             self._set_back -= step
-            self._planned_anew = False
+            self._planned_anew_at = None
         if self._set_back:
             log.warning("clock_set_back", seconds=self._set_back.total_seconds())
             await bound_times(self._store, now, self._set_back, LEASE)
             self._set_back = timedelta(0)
+
+    async def _plan_anew(self, now: datetime) -> bool:
+        """Plan anew what a clock that was ahead has planned, if it is time to look; whether there was any."""
+        at, last = self._steady(), self._planned_anew_at
+        if last is not None and 0 <= at - last < LOOK_EVERY:
+            return False
+        # Once whatever the difference: the clock may have been set back while no server ran.
+        changed = await plan_anew(self._store, now, more_than=timedelta(0) if last is None else SKEW)
+        self._planned_anew_at = at
+        return bool(changed) or last is None
 
     async def _advance(self, now: datetime) -> None:
         """Plan and claim what is due. Sweeps when neither was it: a lease or a time limit has passed."""

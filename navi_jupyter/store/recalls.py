@@ -206,6 +206,13 @@ class RecallReads(FiringReads):
         )
         return await decoded(rows, recall_state_of)
 
+    async def expired_recalls(self, *, until_after: datetime) -> Sequence[RecallState]:
+        rows = await self.fetch_all(
+            f"SELECT {RECALL_COLUMNS} FROM recalls WHERE status = 'expired' AND instr(policy, '\"until\"') > 0"
+        )
+        states = await decoded(rows, recall_state_of)
+        return [one for one in states if one.recall.policy.until is not None and one.recall.policy.until > until_after]
+
     # The minimum of four indexed lookups, each of which stops at its first row.
     async def next_wake(self) -> datetime | None:
         row = await self.fetch_one(

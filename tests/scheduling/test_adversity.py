@@ -352,6 +352,65 @@ async def test_a_clock_that_was_ahead_for_a_moment_silences_no_recall_and_that_i
         assert "the clock was ahead" in told[0]["reason"]
 
 
+@pytest.mark.parametrize("restarted", [False, True], ids=["noticed", "found at the next start"])
+async def test_a_recall_that_a_clock_ahead_took_for_over_goes_on_until_its_end(tmp_path: Path, restarted: bool) -> None:
+    async with world(tmp_path) as w:
+        steady, session = Steady(), await w.add_session()
+        scheduler = w.scheduler(steady=steady)
+        end = w.clock.now() + 3 * HOUR
+        recall = await w.recall(session, {"kind": "every", "every": "1m"}, {"busy": "queue", "until": end.isoformat()})
+
+        async def passes(seconds: float) -> None:
+            w.clock.advance(timedelta(seconds=seconds))
+            steady.at += seconds
+            await _turns(w, scheduler, session)
+
+        await passes(61)
+        w.clock.advance(24 * HOUR)
+        await passes(12)
+        assert (await w.get(recall)).status is RecallStatus.EXPIRED
+        w.clock.advance(-24 * HOUR)
+        if restarted:
+            scheduler = w.scheduler("server-2", steady=steady)
+        prompts = len(w.sessions.prompts)
+        for _ in range(5):
+            await passes(60)
+
+        assert len(w.sessions.prompts) - prompts >= 4
+        w.clock.advance(3 * HOUR)
+        steady.at += 3 * 3600
+        await passes(60)
+        await passes(600)
+        assert (await w.get(recall)).status is RecallStatus.EXPIRED, "its end is its end"
+
+
+async def test_what_a_server_whose_clock_was_ahead_has_planned_is_planned_anew_by_another_one(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        steady, session = Steady(), await w.add_session()
+        scheduler = w.scheduler(steady=steady)
+        recall = await w.recall(session, {"kind": "every", "every": "1m"}, {"busy": "queue"})
+
+        async def passes(seconds: float) -> None:
+            w.clock.advance(timedelta(seconds=seconds))
+            steady.at += seconds
+            await _turns(w, scheduler, session)
+
+        await passes(61)
+        w.clock.advance(24 * HOUR)
+        await _turns(w, w.scheduler("server-2", steady=Steady()), session)
+        w.clock.advance(-24 * HOUR)  # the other server is gone; this one's clock was right all the time
+        state = await w.get(recall)
+        assert state.next_at is not None
+        assert state.next_at > w.clock.now() + 20 * HOUR
+        for _ in range(6):
+            await passes(60)
+
+        prompts = len(w.sessions.prompts)
+        for _ in range(3):
+            await passes(60)
+        assert len(w.sessions.prompts) - prompts >= 2
+
+
 async def test_what_was_put_off_while_the_clock_was_ahead_is_put_off_no_longer_than_it_was_to_be(
     tmp_path: Path,
 ) -> None:
