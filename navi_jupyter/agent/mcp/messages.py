@@ -24,12 +24,17 @@ _OUTCOME = re.compile(rb"""["'](?:result|error)["']\s*:""")
 _OURS = re.compile(rb"""["'](?:jsonrpc|result|error)["']\s*:""")
 _METHOD = re.compile(rb"""["']method["']""")
 _LONE_ID = re.compile(rb"""\s*["']id["']\s*:\s*(\d{1,15}|"[^"\\]{1,100}")\s*,?\s*""")  # a message over several lines
+_MOST_CONTAINERS = 200_000  # lists and objects of a message: reading as many takes some 0.3 s of the event loop
 _MAX_DEPTH = 200  # of a message: about as deep as the strict reader goes
 
 
 def read(line: bytes) -> list[Message | Exception]:
     """The messages of a line or body: one, or those of a batch. An exception for what is none, and answers none."""
     line = line.removeprefix(codecs.BOM_UTF8)
+    if line.count(b"[") + line.count(b"{") > _MOST_CONTAINERS:
+        why = ValueError(f"it has more than {_MOST_CONTAINERS:,} lists and objects")
+        failed = unreadable(line, line, f"The server's answer is not read: {why}.")
+        return [failed if failed is not None else why]
     try:
         return [strict(well_formed_json(decoded(line)))]
     except ValueError as error:

@@ -112,6 +112,22 @@ async def test_a_large_answer_with_an_odd_head_does_not_hold_the_loop(
         await asyncio.wait_for(strange.world.call("it__t"), 30)
 
 
+@pytest.mark.parametrize("head", ['"jsonrpc": "2.0", "id": $ID', '"id": $ID'])
+async def test_an_answer_of_millions_of_values_is_not_read_on_the_loop(
+    world: McpWorld,
+    http: tuple[StrangeHttp, str],  # noqa: F811
+    head: str,
+) -> None:
+    strange = Strange(world, http, "stdio")  # noqa: F811
+    many = ",".join(["[]"] * 3_300_000)
+    line = f'{{{head}, "result": {{"content": [], "structuredContent": {{"a": [{many}]}}}}}}'
+    await strange.does({"tools": [{"name": "t", "inputSchema": OBJECT}], "lines": {"t": line}})
+    with loop_watched(1.5):
+        output = await asyncio.wait_for(strange.world.call("it__t"), 30)
+    assert output.failed
+    assert "lists and objects" in str(output.content)
+
+
 async def test_a_hostile_output_schema_does_no_harm_over_any_transport(strange: Strange) -> None:  # noqa: F811
     tools = [{"name": "t", "inputSchema": OBJECT, "outputSchema": OUTPUTS[0][0]}]
     await strange.does({"tools": tools, "results": {"t": {"structuredContent": {"a": A40}}}})
