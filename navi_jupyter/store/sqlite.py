@@ -219,6 +219,10 @@ class SqliteStore(SessionReads, RecallReads):
         except _RefusedError as refused:
             await self._abandon(batch, refused.error)
             return
+        except Exception as error:  # the writer must not end by a defect: every later change would wait for ever
+            log.exception("store_write_broke", units=len(batch))
+            await self._abandon(batch, error)
+            return
         if refusal is not None:
             await self._abandon(batch, refusal)
             return

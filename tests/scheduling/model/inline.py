@@ -40,6 +40,9 @@ class Inline:
     async def execute_fetchall(self, sql: str, parameters: Iterable[Any] = ()) -> list[sqlite3.Row]:
         return self._db.execute(sql, tuple(parameters)).fetchall()
 
+    async def executescript(self, script: str) -> sqlite3.Cursor:
+        return self._db.executescript(script)
+
     async def executemany(self, sql: str, rows: Iterable[Iterable[Any]]) -> sqlite3.Cursor:
         return self._db.executemany(sql, [tuple(row) for row in rows])
 
