@@ -49,7 +49,8 @@ def planned_too_late(states: Sequence[RecallState], now: datetime, *, more_than:
         if due is None and not (expired and until is not None and until > now):
             continue
         try:
-            first = first_due(state, after=now) if expired else next_after(schedule, now)
+            after = max(now, state.recall.created_at)  # none before it was made, whatever the clock was then
+            first = first_due(state, after=after) if expired else next_after(schedule, after)
         except InvalidSchedule:
             continue  # it fails visibly when it is due
         if first is not None and (due is None or first + more_than < due):
@@ -81,7 +82,7 @@ async def _plan_anew(tx: RecallTx, recall_ids: Sequence[str], now: datetime) -> 
         state = states[recall_id]
         before = state.due_at
         ran = await tx.times_that_ran(recall_id, after=now)
-        after = now
+        after = max(now, state.recall.created_at)
         while (due := first_due(state, after=after)) is not None and due in ran:
             after = due
         if due is None or (before is not None and due >= before):

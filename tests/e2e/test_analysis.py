@@ -139,7 +139,8 @@ async def test_the_same_through_a_real_mcp_server(
     config.parent.mkdir(parents=True)
     program = tmp_path / "tables.py"
     program.write_text(MCP_SERVER)
-    config.write_text(json.dumps({"mcpServers": {"tables": {"command": sys.executable, "args": [str(program)]}}}))
+    entry = {"command": sys.executable, "args": [str(program)], "trust_hints": True}
+    config.write_text(json.dumps({"mcpServers": {"tables": entry}}))
     async with ScriptedProvider(*script) as provider:
         provider.point(monkeypatch)
         server = await asyncio.to_thread(start)
