@@ -357,9 +357,7 @@ def test_what_a_kernel_may_always_do_is_this_and_everything_else_takes_a_cell() 
         "POST attachments",
         "DELETE recalls/{id}",
         "POST recalls/{id}/pause",
-        "POST recalls/{id}/resume",
         "POST recalls/pause",
-        "POST recalls/resume",
     }
     assert by_its_body == {
         "POST sessions",
@@ -369,6 +367,7 @@ def test_what_a_kernel_may_always_do_is_this_and_everything_else_takes_a_cell() 
         "PATCH recalls/{id}",
         "POST recalls/{id}/fire",
         "POST recalls/{id}/clone",
+        "POST recalls/{id}/resume",
     }
     assert not any(each.in_cell for each in ROUTES.operations if each.action == "read")
 
