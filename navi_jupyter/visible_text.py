@@ -277,11 +277,6 @@ def _blank() -> re.Pattern[str]:
     return re.compile(f"(?:\\s|\\ufffd|[{character_class(UNSEEN)}])+")
 
 
-def has_marks(text: str) -> bool:
-    """Whether there is something in ``text`` that would not be seen, or looks like something else."""
-    return any(piece.mark for piece in pieces(text))
-
-
 def marked_line(text: str) -> str:
     """The same on one line: also line breaks and tabs are marked."""
     return marked(text).replace("\n", "⟨U+000A⟩").replace("\t", "⟨U+0009⟩")

@@ -7,39 +7,18 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
-from navi_jupyter.agent.run.backend import PydanticAIBackend
 from navi_jupyter.errors import RunFailed
 from navi_jupyter.model.sessions import USER, Origin, OriginKind, RunStatus
 from navi_jupyter.ports.agent import Message, PastTurn, ToolCall
 from navi_jupyter.settings import Limits
-from tests.support.agent_world import Bench, Outcome, agent_parts
-from tests.support.providers import KEY, Call, Reply, ScriptedProvider
+from tests.support.agent_world import Bench, Outcome
+from tests.support.providers import KEY, Call, Reply, ScriptedProvider, Serve
 
 MODELS = ("openai-chat:gpt-6-luna", "anthropic:claude-haiku-5-5")
 REMIND = Call("create_recall", {"message": "check the loss", "when": "in 10 minutes"})
-
-Serve = Callable[..., AbstractAsyncContextManager[ScriptedProvider]]
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench(PydanticAIBackend(agent_parts()))
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
-    @asynccontextmanager
-    async def serving(*script: Reply) -> AsyncIterator[ScriptedProvider]:
-        async with ScriptedProvider(*script) as provider:
-            provider.point(monkeypatch)
-            yield provider
-
-    return serving
 
 
 @pytest.fixture(params=MODELS)

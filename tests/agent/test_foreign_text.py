@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from navi_jupyter.agent.providers.sse_text import WellFormedEvents
-from navi_jupyter.agent.run.backend import PydanticAIBackend
 from navi_jupyter.model.sessions import RunStatus
 from tests.agent.test_whole import ask, said, seen, services, session_of
-from tests.support.agent_world import Bench, agent_parts
-from tests.support.providers import Call, Reply, ScriptedProvider
+from tests.support.agent_world import Bench
+from tests.support.providers import Call, Reply, ScriptedProvider, Serve
 
 MODELS = (
     "openai-chat:gpt-6-luna",
@@ -33,24 +30,6 @@ LONE = {
     "a NUL": ("a\x00b", "a\ufffdb"),
     "a written escape": ("a\\ud83d \\u0000", "a\\ud83d \\u0000"),
 }
-
-Serve = Callable[..., AbstractAsyncContextManager[ScriptedProvider]]
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench(PydanticAIBackend(agent_parts()))
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
-    @asynccontextmanager
-    async def serving(*script: Reply) -> AsyncIterator[ScriptedProvider]:
-        async with ScriptedProvider(*script) as provider:
-            provider.point(monkeypatch)
-            yield provider
-
-    return serving
 
 
 @pytest.fixture(params=MODELS)

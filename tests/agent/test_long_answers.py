@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import tracemalloc
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from navi_jupyter.agent.run.backend import PydanticAIBackend
 from navi_jupyter.agent.run.graph import MAX_ANSWER, MAX_RUN
 from navi_jupyter.errors import RunFailed
 from navi_jupyter.events import MAX_DELTA, TextMessageContent
 from navi_jupyter.model.sessions import RunStatus
 from navi_jupyter.orchestrator.event_writer import merge_deltas
 from tests.agent.test_whole import ask, said, services, session_of
-from tests.support.agent_world import Bench, agent_parts
-from tests.support.providers import Call, Reply, ScriptedProvider
+from tests.support.agent_world import Bench
+from tests.support.providers import Call, Reply, ScriptedProvider, Serve
 
 MODELS = (
     "openai-chat:gpt-6-luna",
@@ -27,23 +24,6 @@ MODELS = (
     "google:gemini-3.8-flash",
 )
 MB = 2**20
-Serve = Callable[..., AbstractAsyncContextManager[ScriptedProvider]]
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench(PydanticAIBackend(agent_parts()))
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
-    @asynccontextmanager
-    async def serving(*script: Reply) -> AsyncIterator[ScriptedProvider]:
-        async with ScriptedProvider(*script) as provider:
-            provider.point(monkeypatch)
-            yield provider
-
-    return serving
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from navi_jupyter.agent.run.backend import PydanticAIBackend
 from navi_jupyter.errors import RunFailed
 from navi_jupyter.kernel.display.render import run_bundle, run_plain
 from navi_jupyter.kernel.display.run_view import RunView
@@ -17,8 +14,8 @@ from navi_jupyter.model.recalls import FiringStatus, OnceSpec, RecallCreate
 from navi_jupyter.model.sessions import RunStatus
 from navi_jupyter.server.export import download
 from tests.agent.test_whole import ask, ended, seen, services, session_of
-from tests.support.agent_world import Bench, agent_parts
-from tests.support.providers import Call, Reply, ScriptedProvider
+from tests.support.agent_world import Bench
+from tests.support.providers import Call, Reply, ScriptedProvider, Serve
 
 MODELS = (
     "openai-chat:gpt-6-luna",
@@ -26,23 +23,6 @@ MODELS = (
     "anthropic:claude-haiku-5-5",
     "google:gemini-3.8-flash",
 )
-Serve = Callable[..., AbstractAsyncContextManager[ScriptedProvider]]
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench(PydanticAIBackend(agent_parts()))
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
-    @asynccontextmanager
-    async def serving(*script: Reply) -> AsyncIterator[ScriptedProvider]:
-        async with ScriptedProvider(*script) as provider:
-            provider.point(monkeypatch)
-            yield provider
-
-    return serving
 
 
 @pytest.fixture(params=MODELS)

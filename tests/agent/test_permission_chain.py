@@ -269,7 +269,7 @@ CASES: list[tuple[str, Row, str]] = [
     ("an always that is taken back counts at once", Row(links("ask"), always=True, allowed_now=False), "ask"),
     ("a question in its own words asks whatever allows the tool", Row(links("allow"), allowed=True, asks=True), "ask"),
     ("leave does not answer it", Row(links("allow"), recall=True, leave=True, asks=True), "ask"),
-    ("where nobody is asked it is denied", Row((Link("allow", headless="deny"),), recall=True, asks=True), "deny"),
+    ("a run that cannot ask denies it", Row((Link("allow", headless="deny"),), recall=True, asks=True), "deny"),
     ("a tool that only reads is allowed", Row(links(None, None), effect="read"), "allow"),
     ("one that only reads and is denied above is denied", Row(links("deny", None), effect="read"), "deny"),
     ("one that only reads and is to ask above asks", Row(links("ask", None), effect="read"), "ask"),

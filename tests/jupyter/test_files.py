@@ -11,8 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from navi_jupyter.errors import FileConflict, FileRefused, InvalidRequest, NaviE
 from navi_jupyter.jupyter.files.search import SearchLimits, SearchQuery, glob_matches, search
 from navi_jupyter.jupyter.files.service import LocalFiles
 from navi_jupyter.jupyter.files.tree import Tree
+from tests.support.event_loop import loop_watched
 
 SECRET = "the family jewels"
 
@@ -443,26 +444,6 @@ async def test_search_stops_at_its_limits_and_says_so(files: LocalFiles, root: P
 
 
 # --- the event loop --------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def loop_watched(most: float) -> Iterator[None]:
-    """The running loop is never held for longer than ``most`` seconds."""
-    loop = asyncio.get_running_loop()
-    stalls: list[float] = []
-
-    async def beat() -> None:
-        while True:
-            before = loop.time()
-            await asyncio.sleep(0.002)
-            stalls.append(loop.time() - before)
-
-    beating = loop.create_task(beat())
-    try:
-        yield
-    finally:
-        beating.cancel()
-    assert max(stalls, default=0) < most, f"the loop was held for {max(stalls) * 1000:.0f} ms"
 
 
 # Each takes `re` longer than anybody waits (nested repetition, overlapping alternatives), or is gigabytes compiled.

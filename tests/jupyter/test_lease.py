@@ -1,4 +1,4 @@
-"""Code of the agent in a kernel ends by itself when its server may not act any more: nobody else can end it then."""
+"""Code of the agent in a kernel ends by itself when its server may not act any more: a stopped server cannot end it."""
 
 from __future__ import annotations
 

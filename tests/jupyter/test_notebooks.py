@@ -29,9 +29,9 @@ from navi_jupyter.jupyter.kernels.lookup import KernelLookup, cell_source
 from navi_jupyter.jupyter.kernels.service import KernelService
 from navi_jupyter.jupyter.notebooks.service import NotebookService, files_of
 from navi_jupyter.model.sessions import Session
+from tests.support.event_loop import loop_watched
 
 from .conftest import session_of, text_of
-from .test_files import loop_watched
 
 
 class Subclass(AsyncLargeFileManager):

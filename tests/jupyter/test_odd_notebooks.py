@@ -91,7 +91,7 @@ CELLS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "a kind to come": (code("odd", cell_type="sql"), ("its kind is 'sql'", "x = 1")),
     "a heading of nbformat 3": ({"cell_type": "heading", "level": 1, "source": "Title", "id": "odd"}, ("Title",)),
     "attachments that are a list": (code("odd", cell_type="markdown", attachments=[1]), ("x = 1",)),
-    "a field that nobody knows": (code("odd", colour="red"), ("x = 1",)),
+    "an unknown field": (code("odd", colour="red"), ("x = 1",)),
     "the id of another cell": (code("first", "y"), ("y",)),
     "an id that is a number": (code("odd", id=7), ("x = 1",)),
     "an id that is empty": (code("odd", id=""), ("x = 1",)),
@@ -114,7 +114,7 @@ FRAMES: dict[str, Callable[[list[Any]], Any]] = {
     "a version with a point": lambda cells: frame(cells, nbformat=4.0),
     "no version": lambda cells: without(frame(cells), "nbformat"),
     "a version that is a text": lambda cells: frame(cells, nbformat="4"),
-    "a field that nobody knows": lambda cells: frame(cells, more={"z": 1, "a": [1, 2.50]}),
+    "an unknown field": lambda cells: frame(cells, more={"z": 1, "a": [1, 2.50]}),
     "navi metadata that are a text": lambda cells: frame(cells, metadata={"navi": "x"}),
 }
 STYLES: dict[str, Callable[[Any], str]] = {

@@ -1,4 +1,4 @@
-"""Text that no UTF-8 can hold, and query parameters that nobody reads, from clients of the API."""
+"""Text that no UTF-8 can hold, and unknown query parameters, from clients of the API."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ class Process:
 
 
 def put_to_sleep(server: Process, folder: Path) -> None:
-    """Stop it between two transactions. Within one it holds SQLite's lock, and nobody writes until it wakes or dies."""
+    """Stop it between two transactions. Within one it holds SQLite's lock until it wakes or ends."""
     while True:
         os.kill(server.pid, signal.SIGSTOP)
         with closing(sqlite3.connect(folder / "navi.db", timeout=0.5, isolation_level=None)) as db:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -583,3 +584,7 @@ class _Models(RequestHandler):
             return
         data = [{"id": name, "object": "model"} for name in self._provider.models]
         self.write({"object": "list", "data": data})
+
+
+Serve = Callable[..., AbstractAsyncContextManager[ScriptedProvider]]
+"""Enters a provider with a script of replies, to which all models of this process are pointed."""

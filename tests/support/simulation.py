@@ -129,7 +129,7 @@ class House:
         """As on the first day."""
         self.wall = START
         self.steady = 0.0
-        """Seconds on the clock that nobody sets. Those count in which the machine slept."""
+        """Seconds on a clock that cannot be set. Those count in which the machine slept."""
         self.trace: list[str] = []
         self.sessions: list[str] = []
         self.recalls: list[Recall] = []

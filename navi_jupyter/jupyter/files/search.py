@@ -185,7 +185,7 @@ def _as_text(content: bytes) -> str | None:
     return text.replace("\r", "\n") if "\n" not in text else text
 
 
-def load_json(content: bytes | str) -> Any:
+def load_notebook_json(content: bytes | str) -> Any:
     """As ``json.loads``, but other threads run meanwhile: each object calls Python, where the interpreter switches.
 
     Raises ValueError, JsonTooDeep among them.
@@ -201,7 +201,7 @@ def load_json(content: bytes | str) -> Any:
 def _sources(content: bytes) -> Iterator[tuple[str, str]]:
     """Id and source of each cell; nothing for what is no notebook."""
     try:
-        document = load_json(content)
+        document = load_notebook_json(content)
     except (ValueError, RecursionError):
         return
     cells = document.get("cells") if isinstance(document, dict) else None

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from ...errors import FileConflict, FileRefused, InvalidRequest, NaviError, NotFound
 from ...ports.jupyter import SearchResult, TextPage
-from .search import SearchLimits, SearchQuery, glob_matches, load_json, search, walk
+from .search import SearchLimits, SearchQuery, glob_matches, load_notebook_json, search, walk
 from .text_form import WIDE_MARKS, CannotEncode, NoText, TextForm, describe_ends, rewritten, split
 from .tree import Tree, chunks, normal, os_errors
 
@@ -318,7 +318,7 @@ def _check_notebook(path: str, content: str, *, created: bool) -> None:
     import nbformat  # late: only here
 
     try:
-        nbformat.validate(load_json(content))
+        nbformat.validate(load_notebook_json(content))
     except (nbformat.ValidationError, ValueError, TypeError, AttributeError, RecursionError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise InvalidRequest(f"The content is no valid notebook: {reason}", field="content") from None

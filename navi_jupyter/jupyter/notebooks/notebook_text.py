@@ -119,10 +119,11 @@ class NotebookText:
             parts += self._cell_parts(self._fields["cells"])
         elif self.content["cells"]:
             parts.append(self._field("cells", [as_stored(cell, None) for cell in self.content["cells"]]))
-        text = self._text
-        for start, end, new in sorted(parts, reverse=True):
-            text = text[:start] + new + text[end:]
-        return text
+        pieces, at = [], 0
+        for start, end, new in sorted(parts):
+            pieces += [self._text[at:start], new]
+            at = end
+        return "".join([*pieces, self._text[at:]])
 
     def _field(self, name: str, value: Any) -> tuple[int, int, str]:
         style = self._style

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from tests.agent.mcp.strange import OBJECT
 from tests.agent.mcp.test_calls import answering
 from tests.agent.mcp.test_strange_servers import Strange, StrangeHttp, doubling, http, strange  # noqa: F401  fixtures
 from tests.e2e.client import call, new_session, ok, until
+from tests.support.event_loop import loop_watched
 from tests.support.providers import KEY, Call, Reply, ScriptedProvider
 from tests.support.server import JupyterServer
 
@@ -27,26 +27,6 @@ SCRIPT = Path(__file__).with_name("strange.py")
 EVIL = "^(a+)+$"
 A40 = "a" * 40 + "!"
 TEXT = {"type": "string"}
-
-
-@contextmanager
-def loop_watched(most: float) -> Iterator[None]:
-    """The running loop is never held for longer than ``most`` seconds."""
-    loop = asyncio.get_running_loop()
-    stalls: list[float] = []
-
-    async def beat() -> None:
-        while True:
-            before = loop.time()
-            await asyncio.sleep(0.002)
-            stalls.append(loop.time() - before)
-
-    beating = loop.create_task(beat())
-    try:
-        yield
-    finally:
-        beating.cancel()
-    assert max(stalls, default=0) < most, f"the loop was held for {max(stalls) * 1000:.0f} ms"
 
 
 def of(schema: Any) -> dict[str, Any]:
