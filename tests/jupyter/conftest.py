@@ -52,6 +52,9 @@ def session() -> Session:
 class Nothing:
     """Stands where a tool of kernels has nothing to look for."""
 
+    async def session(self, session_id: str) -> None:
+        """Permissions look up the session as it is now: here it is in no database."""
+
 
 @pytest.fixture
 def written() -> list[Event]:
