@@ -31,6 +31,7 @@ from .sqlite import SqliteStore, Transaction
 log = get_logger("store")
 
 UNUSED_AFTER = timedelta(days=1)  # how long one stays that no session shows
+READ_AT_ONCE = 4  # attachments that are read from the disk at the same time
 _STRAY_AFTER = timedelta(hours=1)  # how long a file stays that has no row: its row may be about to come
 
 
@@ -40,6 +41,7 @@ class AttachmentStore:
         self._folder = attachments_folder(store.path)
         self.max_bytes = max_bytes
         self._max_bytes_per_user = max_bytes_per_user
+        self._reading = asyncio.Semaphore(READ_AT_ONCE)
 
     async def add(
         self, content: bytes, *, name: str | None, media_type: str | None, owner: str, session_id: str | None = None
@@ -83,7 +85,9 @@ class AttachmentStore:
     async def read(self, attachment_id: str, *, owner: str) -> bytes:
         attachment = await self.find(attachment_id, owner=owner)
         try:
-            return await asyncio.to_thread(self._path(attachment).read_bytes)
+            # Whole in memory before it is known whether there is room for the answer: so only some at once.
+            async with self._reading:
+                return await asyncio.to_thread(self._path(attachment).read_bytes)
         except OSError as error:
             log.error("attachment_unreadable", attachment_id=attachment_id, error=error.strerror)
             raise AttachmentNotFound(f"The content of the attachment {attachment.name} is gone.") from None

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.agent.test_backend import Serve, bench, past, serve  # noqa: F401  fixtures
+from tests.agent.test_backend import past
 from tests.support.agent_world import Bench, Outcome
-from tests.support.providers import Call, Reply, Request
+from tests.support.providers import Call, Reply, Request, Serve
 
 GOOGLE = "google:gemini-3-flash"
 MODELS = ("openai-chat:gpt-6-luna", "anthropic:claude-haiku-5-5", GOOGLE)
@@ -66,10 +66,7 @@ PAIRS = [
 
 @pytest.mark.parametrize("ids", PAIRS, ids=lambda ids: repr(ids)[:30])
 async def test_calls_of_one_answer_are_two_calls_whatever_their_ids(
-    bench: Bench,  # noqa: F811
-    serve: Serve,  # noqa: F811
-    model: str,
-    ids: tuple[str, str],
+    bench: Bench, serve: Serve, model: str, ids: tuple[str, str]
 ) -> None:
     calls = (remind("one", ids[0]), remind("two", ids[1]), Call("current_time", {}, id="call_3"))
     async with serve(Reply("Both. ", calls=calls), Reply("Done.")) as provider:
@@ -87,9 +84,7 @@ async def test_calls_of_one_answer_are_two_calls_whatever_their_ids(
 
 
 async def test_ids_that_come_again_in_later_answers_and_runs_are_different_calls(
-    bench: Bench,  # noqa: F811
-    serve: Serve,  # noqa: F811
-    model: str,
+    bench: Bench, serve: Serve, model: str
 ) -> None:
     script = (
         Reply(calls=(remind("one", "call_0"),)),
@@ -108,13 +103,13 @@ async def test_ids_that_come_again_in_later_answers_and_runs_are_different_calls
     assert sorted(given) == sorted(answered)
 
 
-async def test_a_usual_id_stays_the_providers(bench: Bench, serve: Serve, model: str) -> None:  # noqa: F811
+async def test_a_usual_id_stays_the_providers(bench: Bench, serve: Serve, model: str) -> None:
     async with serve(Reply(calls=(remind("one", "call_abc-1"),)), Reply("Done.")) as provider:
         await bench.run("one", model=model)
     assert sent_ids(provider.requests[1]) == (["call_abc-1"], ["call_abc-1"])
 
 
-async def test_questions_about_calls_with_one_id_are_answered_each(bench: Bench, serve: Serve, model: str) -> None:  # noqa: F811
+async def test_questions_about_calls_with_one_id_are_answered_each(bench: Bench, serve: Serve, model: str) -> None:
     calls = (
         Call("write_file", {"path": "a.txt", "content": "1"}, id="call_1"),
         Call("write_file", {"path": "b.txt", "content": "2"}, id="call_1"),

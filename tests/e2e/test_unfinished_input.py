@@ -165,7 +165,7 @@ def test_a_body_that_is_a_little_too_large_gets_an_answer_with_the_reason(server
     assert (answer.status, answer.json["field"]) == (400, "body")
 
 
-def test_answers_that_nobody_reads_leave_memory_flat(server: JupyterServer) -> None:
+def test_answers_that_are_not_read_leave_memory_flat(server: JupyterServer) -> None:
     found = call(server, "POST", "attachments?name=a.txt", raw=b"a" * (20 * MB)).json["id"]
     with ExitStack() as stack:
 

@@ -438,6 +438,7 @@ def test_the_user_answers_in_the_chat_of_a_cell_whose_page_reaches_the_server_th
     while "accepted" not in (frame := json.loads(kernel.comm_receive(comm, "frame")["data"])):
         assert "rejected" not in frame, frame
     assert (frame["accepted"]["command_id"], frame["accepted"]["type"]) == ("mine", "answer")
+    server.wait_for(lambda: not server.get(f"navi/api/sessions/{session}")["run"])
     kernel.comm_send(comm, {"navi": 1, "m": "send", "conn": "k", "data": json.dumps(answer)})
     while "rejected" not in (frame := json.loads(kernel.comm_receive(comm, "frame")["data"])):
         pass

@@ -71,8 +71,9 @@ def test_a_server_that_cannot_renew_its_lease_has_no_effect_after_the_other_one_
             before = effects(tmp_path, one.pid)
             os.kill(one.pid, signal.SIGCONT)
             after = settled(tmp_path, one.pid)
-            # A thread goes on at the same instant as the loop that ends it: it may be in the middle of one.
-            assert len(after) - len(before) <= (1 if tool.startswith("threads") else 0)
+            # A thread goes on at the same instant as the loop that ends it, which the machine may let run later: it is
+            # over within a tenth of a second, where one that is not ended has an effect every hundredth.
+            assert len(after) - len(before) <= (10 if tool.startswith("threads") else 0)
             return
         lost, won = settled(tmp_path, one.pid), effects(tmp_path, two.pid)
         assert lost[-1] < won[0]

@@ -6,9 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from navi_jupyter.events import Custom, Draft
 from navi_jupyter.model.recalls import FiringStatus
-from navi_jupyter.orchestrator.active_run import RunEffects
 from navi_jupyter.orchestrator.command_handler import CommandHandler
 from navi_jupyter.orchestrator.servers import Trust
 from navi_jupyter.ports.recalls import FiringState
@@ -153,17 +151,6 @@ def what_the_user_stopped_counts_as_interrupted(_house: House, patch: Patch) -> 
         return [replace(owner, stop_requested=False) for owner in await active_runs(self)]
 
     patch(RunRows, "active_runs", not_stopped)
-
-
-@mistake
-def a_tool_is_started_by_a_server_that_has_lost_the_run(_house: House, patch: Patch) -> None:
-    async def call(self: RunEffects, tool: str) -> None:
-        run = self._run
-        event = Custom(name="navi.tool", value={"action": "started", "tool": tool})
-        draft = Draft(event, run_id=run.id, origin=run.origin, at=_house.clock())
-        await self._shared.store.write(lambda tx: tx.append(run.session_id, [draft]))
-
-    patch(RunEffects, "__call__", call)
 
 
 # --- telling people --------------------------------------------------------------------------------------------------
