@@ -1,4 +1,5 @@
 // A session as the real server keeps one, in memory and scripted: a log, its followers, and an agent that plays back.
+import { detailsOf } from "./details.mjs";
 import { prelude } from "./prelude.mjs";
 
 const USER = { kind: "user", recall_id: null };
@@ -139,7 +140,7 @@ export class PlaySession {
       const interrupt = {
         id, session_id: this.id, run_id: runId, kind: "approval", message: "", tool_call_id: null, tool: null, args: null, response_schema: null,
         subagent_run_id: null, durable: true, created_at: new Date().toISOString(), expires_at: null, status: "open", payload: null,
-        answered_by: null, answered_at: null, ...question,
+        answered_by: null, answered_at: null, source: question.tool ? "builtin" : null, details: question.tool ? detailsOf(question.args) : [], ...question,
       };
       return new Promise((resolve) => {
         this.asks.set(id, { interrupt, resolve });

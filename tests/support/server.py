@@ -16,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from socket import socket
 from typing import Any, Literal, Self
@@ -38,10 +38,16 @@ _COLLABORATION_IN_LAB = ("@jupyter/collaboration-extension", "@jupyter/docprovid
 
 
 def free_port() -> int:
-    """A port of the loopback interface that is free now."""
-    with closing(socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback interface that is free now, and that the system gives to none that asks for any port.
+
+    Those it gives (from 32768 on) are taken by kernels of other tests between this answer and the server's start, and
+    between a server that is killed and the next one.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with closing(socket()) as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class JupyterServer:
