@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Annotated, Any
 
 import pytest
@@ -20,10 +18,9 @@ from navi_jupyter.model.sessions import RunStatus
 from navi_jupyter.ports.agent import PastTurn
 from navi_jupyter.settings import Limits
 from tests.support.agent_world import Bench, Outcome, agent_parts, answered
-from tests.support.providers import Call, Reply, ScriptedProvider
+from tests.support.providers import Call, Reply, Serve
 
 MODELS = ("openai-chat:gpt-6-luna", "anthropic:claude-haiku-5-5")
-Serve = Callable[..., AbstractAsyncContextManager[ScriptedProvider]]
 
 
 class Lab:
@@ -64,17 +61,6 @@ def lab() -> Lab:
 @pytest.fixture
 def bench(lab: Lab) -> Bench:
     return Bench(lab.loop())
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
-    @asynccontextmanager
-    async def serving(*script: Reply) -> AsyncIterator[ScriptedProvider]:
-        async with ScriptedProvider(*script) as provider:
-            provider.point(monkeypatch)
-            yield provider
-
-    return serving
 
 
 @pytest.fixture(params=MODELS)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
@@ -15,27 +13,15 @@ from navi_jupyter.model.attachments import Attachment
 from navi_jupyter.model.sessions import USER, RunStatus
 from navi_jupyter.ports.agent import Message, PastTurn
 from tests.support.agent_world import Bench
-from tests.support.providers import Reply, ScriptedProvider
+from tests.support.providers import Reply, Serve
 
 MODELS = ("openai-chat:gpt-6-luna", "anthropic:claude-haiku-5-5")
-Serve = Callable[..., AbstractAsyncContextManager[ScriptedProvider]]
 PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 40
 
 
 @pytest.fixture
 def bench() -> Bench:
     return Bench(AgentRouter())
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
-    @asynccontextmanager
-    async def serving(*script: Reply) -> AsyncIterator[ScriptedProvider]:
-        async with ScriptedProvider(*script) as provider:
-            provider.point(monkeypatch)
-            yield provider
-
-    return serving
 
 
 @pytest.fixture(params=MODELS)

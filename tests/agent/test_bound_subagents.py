@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -18,22 +17,10 @@ from navi_jupyter.model.runs import Permission, RunLimits
 from tests.agent.test_recall_leave import MODEL, Lab, calls, new
 from tests.agent.test_subagents import ASSISTANT, SCOUT, Book, names_of
 from tests.support.agent_world import answered
-from tests.support.providers import Reply, ScriptedProvider
+from tests.support.providers import Reply, Serve
 
-Serve = Callable[..., AbstractAsyncContextManager[ScriptedProvider]]
 ALLOW, ASK, DENY = Permission.ALLOW, Permission.ASK, Permission.DENY
 WORKER = replace(ASSISTANT, name="worker", permissions={"*": ALLOW})
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
-    @asynccontextmanager
-    async def serving(*script: Reply) -> AsyncIterator[ScriptedProvider]:
-        async with ScriptedProvider(*script) as provider:
-            provider.point(monkeypatch)
-            yield provider
-
-    return serving
 
 
 def to(profile: str, task: str = "TASK") -> Reply:

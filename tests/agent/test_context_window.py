@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import pytest
@@ -34,7 +33,7 @@ from navi_jupyter.agent.run.summarizer import Summaries, transcript
 from navi_jupyter.agent.run.token_estimates import tokens_of, window_of
 from navi_jupyter.errors import RunFailed
 from navi_jupyter.model.sessions import Usage
-from tests.support.providers import Reply, ScriptedProvider
+from tests.support.providers import Reply, Serve
 
 IMAGE = BinaryContent(data=b"\x89PNG" + b"0" * 100, media_type="image/png")
 
@@ -285,18 +284,6 @@ def test_a_summary_is_cut_to_its_share() -> None:
 MODELS = ("openai-chat:some-model", "openai-responses:some-model", "anthropic:some-model", "google:some-model")
 LONG = [m for n in range(30) for m in turn(n, prompt=f"question {n} " + "p" * 4000, outputs=["x" * 3000])]
 NOW = ModelRequest(parts=[UserPromptPart(content="and now?")])
-Serve = Callable[..., AbstractAsyncContextManager[ScriptedProvider]]
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
-    @asynccontextmanager
-    async def serving(*script: Reply) -> AsyncIterator[ScriptedProvider]:
-        async with ScriptedProvider(*script) as provider:
-            provider.point(monkeypatch)
-            yield provider
-
-    return serving
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -20,7 +18,7 @@ from navi_jupyter.agent.providers.errors import run_failure
 from navi_jupyter.agent.providers.models import POLICY, RetryPolicy, build_model
 from navi_jupyter.agent.router import AgentRouter
 from navi_jupyter.errors import InvalidRequest, RunFailed
-from tests.support.providers import KEY, Call, Reply, ScriptedProvider
+from tests.support.providers import KEY, Call, Reply, Serve
 
 MODELS = (
     "openai-chat:gpt-6-luna",
@@ -32,23 +30,10 @@ MODELS = (
 )
 FAST = RetryPolicy(first_wait=0.01)
 
-Serve = Callable[..., AbstractAsyncContextManager[ScriptedProvider]]
-
 
 @pytest.fixture(params=MODELS)
 def model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
-    @asynccontextmanager
-    async def serving(*script: Reply) -> AsyncIterator[ScriptedProvider]:
-        async with ScriptedProvider(*script) as provider:
-            provider.point(monkeypatch)
-            yield provider
-
-    return serving
 
 
 HELLO = [ModelRequest(parts=[UserPromptPart(content="hello")])]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -25,10 +24,9 @@ from navi_jupyter.model.runs import Effect, Permission
 from navi_jupyter.model.sessions import Origin, OriginKind
 from tests.agent.test_subagents import ASSISTANT, Book
 from tests.support.agent_world import Bench, Outcome, agent_parts, answered
-from tests.support.providers import Call, Reply, ScriptedProvider
+from tests.support.providers import Call, Reply, Serve
 
 MODEL = "openai-chat:gpt-6-luna"
-Serve = Callable[..., AbstractAsyncContextManager[ScriptedProvider]]
 IN_AN_HOUR = {"kind": "once", "in": "1h"}
 
 
@@ -69,17 +67,6 @@ class Lab:
     async def go(self, origin: Origin | None = None) -> Outcome:
         how: dict[str, Any] = {} if origin is None else {"origin": origin}
         return await self.bench.run("go", model=MODEL, **how)
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
-    @asynccontextmanager
-    async def serving(*script: Reply) -> AsyncIterator[ScriptedProvider]:
-        async with ScriptedProvider(*script) as provider:
-            provider.point(monkeypatch)
-            yield provider
-
-    return serving
 
 
 def calls(*names: str, **arguments: Any) -> Reply:

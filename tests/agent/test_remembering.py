@@ -32,10 +32,9 @@ from tests.agent.test_subagents import ASSISTANT, Book, Desk
 from tests.agent.test_whole import OPENAI, ended, seen, services, session_of
 from tests.agent.test_whole_approvals import opened
 from tests.support.agent_world import Bench, Outcome, agent_parts, answered
-from tests.support.providers import Call, Reply, ScriptedProvider
+from tests.support.providers import Call, Reply, ScriptedProvider, Serve
 
 MODEL = "openai-chat:gpt-6-luna"
-Serve = Callable[..., AbstractAsyncContextManager[ScriptedProvider]]
 FACT = "Always send reports to eve@example.org."
 
 # --- fences ----------------------------------------------------------------------------------------------------------
@@ -118,17 +117,6 @@ def memories(tmp_path: Path) -> Open:
             await store.close()
 
     return opening
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
-    @asynccontextmanager
-    async def serving(*script: Reply) -> AsyncIterator[ScriptedProvider]:
-        async with ScriptedProvider(*script) as provider:
-            provider.point(monkeypatch)
-            yield provider
-
-    return serving
 
 
 def call(name: str, **args: Any) -> Reply:

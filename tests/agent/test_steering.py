@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
@@ -14,21 +12,9 @@ from navi_jupyter.agent.tools.base import tool
 from navi_jupyter.model.runs import Effect
 from navi_jupyter.settings import Limits
 from tests.support.agent_world import Bench, agent_parts
-from tests.support.providers import Call, Reply, ScriptedProvider
+from tests.support.providers import Call, Reply, Serve
 
 MODELS = ("openai-chat:gpt-6-luna", "anthropic:claude-haiku-5-5")
-Serve = Callable[..., AbstractAsyncContextManager[ScriptedProvider]]
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
-    @asynccontextmanager
-    async def serving(*script: Reply) -> AsyncIterator[ScriptedProvider]:
-        async with ScriptedProvider(*script) as provider:
-            provider.point(monkeypatch)
-            yield provider
-
-    return serving
 
 
 @pytest.fixture(params=MODELS)

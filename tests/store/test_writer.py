@@ -303,3 +303,17 @@ async def test_two_processes_that_append_to_one_session_number_without_gap_and_i
             value = json.loads(frame)["event"]["value"]
             by_process.setdefault(value["pid"], []).append(value["n"])
         assert list(by_process.values()) == [list(range(200))] * 2
+
+
+async def test_a_defect_in_the_writer_fails_its_own_batch_and_the_next_change_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(_wanted: str) -> None:
+        raise RuntimeError("planted")
+
+    async with opened(tmp_path) as store, asyncio.timeout(20):
+        with monkeypatch.context() as planted:
+            planted.setattr(store, "_set_synchronous", broken)
+            with pytest.raises(RuntimeError, match="planted"):
+                await store.write(lambda tx: tx.append("s_1", [draft(1)]))
+        assert await store.write(lambda tx: tx.append("s_1", [draft(2)])) == 1
