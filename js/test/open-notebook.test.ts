@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { OpenNotebook, carryId, type Contents, type FileCell, type NotebookContext, type SharedCell } from "../src/open-notebook.js";
+import { OpenNotebook, carryId, type Contents, type FileCell, type NotebookContext, type SharedCell } from "../src/lab/open-notebook.js";
 
 /** A page with a notebook, and its file. */
 class Desk {

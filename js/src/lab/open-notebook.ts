@@ -4,7 +4,7 @@
  * have changed is left alone, and JupyterLab asks when it is saved, as for every other change of the file.
  */
 
-import { isObject } from "./protocol/frames.js";
+import { isObject } from "../protocol/frames.js";
 
 export interface SharedCell {
   readonly cell_type: string;
