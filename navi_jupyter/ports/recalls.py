@@ -16,6 +16,7 @@ from ..events import Draft
 from ..model.recalls import Firing, FiringStatus, Recall, When
 from ..model.sessions import Run, Session
 from .agent import RecallAccess, Unrun
+from .recall_overview import RecallOverviewStore
 from .transactions import SessionTx
 
 T = TypeVar("T")
@@ -315,7 +316,7 @@ class FiringStore(Protocol):
         """People were notified, or (with ``error``) cannot be: the delivery is over."""
 
 
-class RecallStore(FiringStore, Protocol):
+class RecallStore(FiringStore, RecallOverviewStore, Protocol):
     """Recalls, durable. Writes as for :class:`navi_jupyter.ports.store.SessionStore`."""
 
     async def write(self, unit: Callable[[RecallTx], Awaitable[T]], *, durable: bool = False) -> T:

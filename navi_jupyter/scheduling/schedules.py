@@ -225,6 +225,26 @@ def last_slots(schedule: Schedule, after: datetime, upto: datetime, n: int) -> l
     return out[-n:] if n else []
 
 
+def slots_by_day(schedule: Schedule, bounds: tuple[datetime, ...]) -> tuple[tuple[int, datetime, int], ...]:
+    """For each stretch from one of ``bounds`` to before the next one that has slots: its index, the first of them, and
+    how many there are. Cheap however many there are.
+    """
+    out = []
+    at = next_after(schedule, bounds[0] - _TICK)
+    for index, (_, end) in enumerate(pairwise(bounds)):
+        if at is None or at >= end:
+            continue
+        # Most have one a day: asking for the next one answers for this day and for the one after it.
+        following = next_after(schedule, at)
+        if following is None or following >= end:
+            out.append((index, at, 1))
+        else:
+            out.append((index, at, 1 + count(schedule, at, end - _TICK)))
+            following = next_after(schedule, end - _TICK)
+        at = following
+    return tuple(out)
+
+
 def zone_of(schedule: Schedule, default: str) -> ZoneInfo:
     """The zone in which a schedule is shown: its own, else ``default``, else UTC."""
     own = schedule.tz if isinstance(schedule, (Cron, Every)) else None

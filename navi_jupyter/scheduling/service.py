@@ -47,6 +47,7 @@ from .schedules import MIN_INTERVAL, load_cron_reader, preview, resolve, spec_of
 
 if TYPE_CHECKING:
     from ..clock import Clock
+    from ..ports.recall_overview import OverviewRows
     from ..ports.recalls import LeaveCheck, RecallStore, RecallTx
     from ..ports.transactions import SessionTx
 
@@ -98,6 +99,14 @@ class RecallQueries:
         if not 0 < limit <= MAX_UNRUN:
             raise InvalidRequest(f"limit must be from 1 to {MAX_UNRUN}.", field="limit")
         return await self._store.unrun(session_id, since=since, limit=limit)
+
+    async def overview(
+        self, owner: str, *, days: Sequence[tuple[datetime, datetime]], coming: int, waiting: int, per_day: int
+    ) -> OverviewRows:
+        """The owner's recalls over all sessions, as :class:`~navi_jupyter.ports.recall_overview.OverviewRows`."""
+        return await self._store.recall_overview(
+            owner, now=self._clock.now(), days=days, coming=coming, waiting=waiting, per_day=per_day
+        )
 
     async def open_recalls(self) -> int:
         """How many recalls, of all owners, are not over."""

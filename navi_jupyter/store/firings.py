@@ -51,7 +51,7 @@ TO_STOP = (
 )
 """Running under a time limit, and its run was not asked to stop yet."""
 IN = "IN (SELECT value FROM json_each(?))"
-_UNRUN = "('skipped', 'missed', 'coalesced', 'expired')"
+UNRUN = "('skipped', 'missed', 'coalesced', 'expired')"
 _OF_F = ", ".join(f"f.{name}" for name in FIRING_NAMES)
 _AHEAD = "recall_id = ? AND kind = 'auto' AND slot > ?"
 _STARTED = "(started_at IS NOT NULL OR run_id IS NOT NULL OR status IN ('claimed', 'running'))"
@@ -302,7 +302,7 @@ class FiringReads(Readers):
     async def unrun(self, session_id: str, *, since: datetime | None, limit: int) -> Sequence[Unrun]:
         rows = await self.fetch_all(
             f"SELECT {_OF_F}, r.title FROM recalls r JOIN firings f ON f.recall_id = r.id"
-            f" WHERE r.session_id = ? AND f.slot >= ? AND f.status IN {_UNRUN}"
+            f" WHERE r.session_id = ? AND f.slot >= ? AND f.status IN {UNRUN}"
             " ORDER BY f.slot DESC, f.number DESC LIMIT ?",
             (session_id, optional_micros(since) or 0, limit),
         )

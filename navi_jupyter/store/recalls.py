@@ -8,10 +8,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from ..model.recalls import Recall
 from ..model.sessions import Run
+from ..ports.recall_overview import OpenRecall, OverviewEntry, OverviewRows
 from ..ports.recalls import Absence, RecallAudit, RecallState, Seen
+from .connection import Statements
 from .firings import (
     CLAIMED,
     IN,
@@ -19,6 +22,7 @@ from .firings import (
     OPEN_FIRING,
     STARTABLE,
     TO_STOP,
+    UNRUN,
     FiringReads,
     FiringRows,
     decoded,
@@ -27,8 +31,10 @@ from .firings import (
     updates,
 )
 from .rows import (
+    FIRING_NAMES,
     PROGRESS_COLUMNS,
     RECALL_COLUMNS,
+    firing_state_of,
     from_micros,
     leave_and_reason,
     optional_instant,
@@ -61,6 +67,44 @@ _SAVE_RECALLS = (
     f"UPDATE recalls SET {updates((*PROGRESS_COLUMNS, *_CHANGED))},"
     " version = version + 1"
     " FROM (VALUES {rows}) AS v WHERE recalls.id = v.column15 AND recalls.version = v.column16"
+)
+
+# CROSS JOIN keeps the order: without statistics SQLite would go through all recalls of the owner, over or not.
+_BESIDE = (
+    "r.title, s.title AS session_title, d.at AS read_at, runs.status AS run_status"
+    " FROM {firings} CROSS JOIN recalls r ON r.id = f.recall_id LEFT JOIN sessions s ON s.id = f.session_id"
+    " LEFT JOIN reads d ON d.session_id = f.session_id AND d.user_id = r.owner LEFT JOIN runs ON runs.id = f.run_id"
+)
+ENDED_ON = (
+    "SELECT f.*, g.ran, g.failed, g.missed, "
+    + _BESIDE.format(
+        firings="(SELECT number, max(ended_at) AS at, sum(status = 'succeeded') AS ran,"
+        f" sum(status = 'failed') AS failed, sum(status IN {UNRUN} AND status <> 'coalesced') AS missed"
+        " FROM (SELECT e.number, e.recall_id, e.status, e.ended_at FROM firings e CROSS JOIN recalls o"
+        "  ON o.id = e.recall_id WHERE e.ended_at >= ? AND e.ended_at < ? AND o.owner = ?"
+        "  AND e.status NOT IN ('coalesced', 'cancelled') ORDER BY e.ended_at DESC LIMIT 10000)"
+        " GROUP BY recall_id ORDER BY at DESC LIMIT ?) g CROSS JOIN firings f ON f.number = g.number"
+    )
+    + " ORDER BY g.at DESC"
+)
+"""Of each recall that had a firing end on a day: the last one (with max(), SQLite takes the row that has it)."""
+ACTIVE = (
+    "SELECT f.*, 0 AS ran, 0 AS failed, 0 AS missed, "
+    + _BESIDE.format(
+        firings="(SELECT number FROM firings WHERE status IN ('claimed', 'running')"
+        " UNION ALL SELECT number FROM firings WHERE status = 'pending' AND slot <= ?) g"
+        " CROSS JOIN firings f ON f.number = g.number"
+    )
+    + " WHERE r.owner = ? ORDER BY f.slot, f.number LIMIT ?"
+)
+_WITH_SESSION = "SELECT r.*, s.title AS session_title FROM recalls r LEFT JOIN sessions s ON s.id = r.session_id"
+COMING = (  # By the index of what is due; the plus keeps SQLite from sorting all of the owner's.
+    f"{_WITH_SESSION} WHERE +r.owner = ? AND r.due_at IS NOT NULL AND r.status IN ('pending', 'running')"
+    " ORDER BY r.due_at LIMIT ?"
+)
+WAITING = (
+    f"{_WITH_SESSION} WHERE r.owner = ? AND r.status IN {_OPEN_RECALL}"
+    " AND (r.due_at IS NULL OR r.status = 'paused') ORDER BY r.number DESC LIMIT ?"
 )
 
 
@@ -165,7 +209,62 @@ class RecallRows(FiringRows):
         }
 
 
-class RecallReads(FiringReads):
+class OverviewReads(FiringReads):
+    """What is read over all sessions. Implements :class:`navi_jupyter.ports.recall_overview.RecallOverviewStore`."""
+
+    async def recall_overview(
+        self,
+        owner: str,
+        *,
+        now: datetime,
+        days: Sequence[tuple[datetime, datetime]],
+        coming: int,
+        waiting: int,
+        per_day: int,
+    ) -> OverviewRows:
+        async with self.reading() as view:
+            counts = await view.one(
+                "SELECT count(*) AS open, coalesce(sum(status = 'paused'), 0) AS paused FROM recalls"
+                f" WHERE owner = ? AND status IN {_OPEN_RECALL}",
+                (owner,),
+            )
+            ended = [
+                await view.all(ENDED_ON, (to_micros(start), to_micros(end), owner, per_day)) for start, end in days
+            ]
+            active = await view.all(ACTIVE, (to_micros(now), owner, per_day))
+            return OverviewRows(
+                open=0 if counts is None else counts["open"],
+                paused=0 if counts is None else counts["paused"],
+                days=[list(map(_entry_of, rows)) for rows in ended],
+                active=list(map(_entry_of, active)),
+                coming=await self._open(view, COMING, owner, coming),
+                waiting=await self._open(view, WAITING, owner, waiting),
+            )
+
+    async def _open(self, view: Statements, query: str, owner: str, limit: int) -> Sequence[OpenRecall]:
+        rows = await view.all(query, (owner, limit)) if limit else []
+        return await decoded(rows, _open_recall)
+
+
+def _open_recall(row: Any) -> OpenRecall:
+    return OpenRecall(recall=recall_of(row), session_title=row["session_title"])
+
+
+def _entry_of(row: sqlite3.Row) -> OverviewEntry:
+    return OverviewEntry(
+        firing=firing_state_of([row[name] for name in FIRING_NAMES]).firing,
+        title=row["title"],
+        session_id=row["session_id"],
+        session_title=row["session_title"],
+        read_at=optional_instant(row["read_at"]),
+        asks=row["run_status"] == "waiting",
+        ran=row["ran"],
+        failed=row["failed"],
+        missed=row["missed"],
+    )
+
+
+class RecallReads(OverviewReads):
     """What is read of recalls. Implements the reads of :class:`navi_jupyter.ports.recalls.RecallStore`."""
 
     async def recall_state(self, recall_id: str) -> RecallState | None:

@@ -32,6 +32,7 @@ CONTRACT = {
     "recalls/{id}/pause": {"POST"},
     "recalls/{id}/resume": {"POST"},
     "recalls/{id}/firings": {"GET"},
+    "recalls/overview": {"GET"},
     "recalls/preview": {"POST"},
     "recalls/pause": {"POST"},
     "recalls/resume": {"POST"},

@@ -135,6 +135,14 @@ export interface Batch {
   readonly batch: readonly Envelope[];
 }
 
+/** A day to come in the reader's zone. */
+export interface CalendarDay {
+  readonly date: string;
+  readonly count: number;
+  readonly more: number;
+  readonly coming: readonly ComingTimes[];
+}
+
 /** One part of what the user sees of a call before they decide about it: what it would do, as it is now. */
 export interface CallDetail {
   readonly label: string;
@@ -143,6 +151,16 @@ export interface CallDetail {
   readonly language: string | null;
   readonly foreign: boolean;
   readonly omitted: number;
+}
+
+/** A recall on a day to come: its first time on that day, and how many there are. */
+export interface ComingTimes {
+  readonly recall_id: string;
+  readonly title: string;
+  readonly session_id: string;
+  readonly session_title: string | null;
+  readonly at: string;
+  readonly times: number;
 }
 
 export type Command = Prompt | Stop | Unqueue | Edit | Answer;
@@ -522,6 +540,28 @@ export interface Outcome {
   readonly interrupts?: readonly InterruptEntry[] | null;
 }
 
+/** What ended on a day in the reader's zone: of each recall the last firing, the latest first, 50 at most. */
+export interface OverviewDay {
+  readonly date: string;
+  readonly ran: number;
+  readonly failed: number;
+  readonly missed: number;
+  readonly firings: readonly OverviewFiring[];
+}
+
+/** A firing in the overview, with its recall and session. */
+export interface OverviewFiring {
+  readonly firing: Firing;
+  readonly title: string;
+  readonly session_id: string;
+  readonly session_title: string | null;
+  readonly unseen: boolean;
+  readonly asks: boolean;
+  readonly ran: number;
+  readonly failed: number;
+  readonly missed: number;
+}
+
 /** Whether a tool may be called. Later ones are stricter. */
 export type Permission = "allow" | "ask" | "deny";
 
@@ -776,6 +816,23 @@ export type RecallStatus = "pending" | "running" | "paused" | "fired" | "failed"
 /** How many recalls were changed. */
 export interface RecallsChanged {
   readonly changed: number;
+}
+
+/** `GET recalls/overview`: recalls of all sessions. */
+export interface RecallsOverview {
+  readonly now: string;
+  readonly timezone: string;
+  readonly open: number;
+  readonly paused: number;
+  readonly next: ComingTimes | null;
+  readonly needs: readonly OverviewFiring[];
+  readonly active: readonly OverviewFiring[];
+  readonly past: readonly OverviewDay[];
+  readonly recalls: readonly Recall[];
+  readonly words: Readonly<Record<string, string>>;
+  readonly sessions: Readonly<Record<string, string>>;
+  readonly coming: readonly CalendarDay[];
+  readonly complete: boolean;
 }
 
 /** Your command was refused. Only on the socket that sent it; the socket stays open. */

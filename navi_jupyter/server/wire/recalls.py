@@ -78,6 +78,68 @@ class Imported(Value):
     words: dict[str, str] = Field(default_factory=dict)  # the schedule of each of them in words, by the recall's id
 
 
+class OverviewFiring(Value):
+    """A firing in the overview, with its recall and session."""
+
+    firing: Firing
+    title: str  # of its recall
+    session_id: str
+    session_title: str | None  # null: the session was deleted
+    unseen: bool  # it has ended since you last saw its session
+    asks: bool = False  # its run waits for your answer
+    ran: int = 0  # how many firings of this recall ended well on that day, this one included
+    failed: int = 0
+    missed: int = 0  # skipped, missed or expired
+
+
+class OverviewDay(Value):
+    """What ended on a day in the reader's zone: of each recall the last firing, the latest first, 50 at most."""
+
+    date: str  # ISO 8601
+    ran: int
+    failed: int
+    missed: int
+    firings: tuple[OverviewFiring, ...]
+
+
+class ComingTimes(Value):
+    """A recall on a day to come: its first time on that day, and how many there are."""
+
+    recall_id: str
+    title: str
+    session_id: str
+    session_title: str | None
+    at: Instant
+    times: int
+
+
+class CalendarDay(Value):
+    """A day to come in the reader's zone."""
+
+    date: str  # ISO 8601
+    count: int  # times of all recalls
+    more: int  # recalls on this day beyond those in `coming`
+    coming: tuple[ComingTimes, ...]
+
+
+class RecallsOverview(Value):
+    """``GET recalls/overview``: recalls of all sessions."""
+
+    now: Instant
+    timezone: str
+    open: int  # recalls that are not over
+    paused: int  # of these
+    next: ComingTimes | None
+    needs: tuple[OverviewFiring, ...]  # runs that ask, and what failed or did not run since you last saw its session
+    active: tuple[OverviewFiring, ...]  # due, starting or running
+    past: tuple[OverviewDay, ...]  # today first; a week, or today alone
+    recalls: tuple[Recall, ...]  # those that are not over: the soonest first, then those without a next time
+    words: dict[str, str] = Field(default_factory=dict)  # the schedule of each of them in words, by the recall's id
+    sessions: dict[str, str] = Field(default_factory=dict)  # titles of their sessions, by id
+    coming: tuple[CalendarDay, ...] = ()  # two weeks, today first
+    complete: bool = True  # false: `coming` leaves out recalls that are later than the first 500
+
+
 class NotifyTarget(Value):
     """Somewhere a notification can be sent."""
 
