@@ -127,3 +127,34 @@ describe("a key or a click that was meant for something else", () => {
     expect(answers.length).toBe(1);
   });
 });
+
+describe("a question of the agent", () => {
+  const schemaOf = (properties: object, required: readonly string[] = ["answer"]): object => ({ type: "object", properties, required });
+  const asks = (properties: object, more: object = {}): void =>
+    ask([], { kind: "question", tool: null, args: null, message: "Which column?", response_schema: schemaOf(properties), ...more });
+
+  it("with few choices has a button for each, which answers at once", () => {
+    asks({ answer: { type: "string", title: "Answer", enum: ["price", "volume"] } });
+    const buttons = [...place.querySelectorAll<HTMLButtonElement>('[data-navi="ask-choice"]')];
+    expect(buttons.map(({ textContent }) => textContent?.trim())).toEqual(["price", "volume"]);
+    expect(find("ask-answer")).toBeNull();
+    buttons[1]?.click();
+    buttons[0]?.click(); // the second answer does not count
+    expect(answers).toEqual([[question, "resolved", { answer: "volume" }]]);
+  });
+
+  it("with many choices, or another field beside them, is a form", () => {
+    asks({ answer: { type: "string", enum: Array.from({ length: 9 }, (_, index) => `c${index}`) } });
+    expect(find("ask-choice")).toBeNull();
+    expect(place.querySelector("select")).not.toBeNull();
+    asks({ answer: { type: "string", enum: ["a", "b"] }, other: { type: "string" } });
+    expect(find("ask-choice")).toBeNull();
+    expect(find("ask-answer")).not.toBeNull();
+  });
+
+  it("shows once it is answered what was asked and what was answered", () => {
+    asks({ answer: { type: "string", enum: ["price", "volume"] } }, { status: "resolved", payload: { answer: "price" } });
+    expect(shown()).toContain("Which column?");
+    expect(find("ask-given")?.textContent).toBe("price");
+  });
+});

@@ -298,7 +298,8 @@ async def record_pause(shared: SessionDependencies, active: ActiveRun, result: T
     ]
 
     async def unit(tx: SessionTx) -> None:
-        if run.origin.kind is OriginKind.RECALL and await _is_left_alone(shared, tx, run):
+        waits = run.origin.kind is not OriginKind.RECALL or all(ask.waits for ask in result.asks)
+        if not waits and await _is_left_alone(shared, tx, run):
             await close_run(tx, run, unanswered(asked, result.usage), active.fold)
         elif not await pause_run(tx, run, result, asked, active.fold, server_id=shared.server_id):
             # Asked to stop meanwhile, through another server.

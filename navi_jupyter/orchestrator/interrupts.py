@@ -37,7 +37,7 @@ RECALL_PATIENCE = 60.0  # seconds for which a recall's run waits for its user, w
 
 def opened(ask: Ask, run: Run, at: datetime, *, approval_timeout: float, durable: bool) -> Interrupt:
     """The open question for what a run asks."""
-    if run.origin.kind is OriginKind.RECALL:
+    if run.origin.kind is OriginKind.RECALL and not ask.waits:
         approval_timeout = min(approval_timeout, RECALL_PATIENCE)
     return Interrupt(
         id=new_id("i"),
@@ -235,7 +235,7 @@ class RunInterrupts:
     async def __call__(self, ask: Ask) -> Interrupt:
         await self._event_writer.flushed(self._run.session_id)  # what it asks about is in the log before it
         question = opened(ask, self._run, now(), approval_timeout=self._approval_timeout, durable=False)
-        if self._run.origin.kind is OriginKind.RECALL and not self._followed(self._run.session_id):
+        if self._run.origin.kind is OriginKind.RECALL and not (ask.waits or self._followed(self._run.session_id)):
             self._unanswered([question])
             return question.but(status=InterruptStatus.EXPIRED)
         # Before the question is in the database: an answer may come the moment it is committed.

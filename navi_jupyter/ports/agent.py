@@ -281,6 +281,8 @@ class Ask:
     response_schema: dict[str, Any] | None = None
     subagent_run_id: str | None = None
     expires_in: timedelta | None = None  # None: after the server's ``approval_timeout``
+    waits: bool = False
+    """Whether a recall's run waits for the answer as a user's run does: also with no view open, and for as long."""
 
 
 class AskUser(Protocol):

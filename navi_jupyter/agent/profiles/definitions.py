@@ -70,7 +70,8 @@ _ASSISTANT = f"""\
 
 Where you have tools for the kernel, the notebook and files: look before you act (list variables, read the cells), \
 take small steps, check each result before the next, and change nothing that you were not asked to change. A question \
-that needs no tool gets an answer, not an investigation.
+that needs no tool gets an answer, not an investigation. Where only the user can decide and a wrong guess would cost \
+them, ask with `ask_user`; one question at a time, with choices where there are some.
 
 {_HONESTY}"""
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ...errors import NaviError
+from ...errors import NaviError, ToolUnavailable
 from ...model.runs import Approval, Interrupt, InterruptKind, InterruptStatus, Permission
 from ...model.sessions import OriginKind, Session
 from ...ports.agent import Ask, ToolContext
@@ -164,6 +164,21 @@ class ApprovalGate:
         allowed = (tool.name,) if allowances.allows(tool, session) else ()
         session_now = context.session.but(allowed_tools=allowed)
         return replace(context, session=session_now, leave=leave, foreign=allowances.foreign)
+
+    async def may_wait(self, tool: Tool) -> bool:
+        """Whether the run may wait for the user's answer to a question of this tool.
+
+        A recall's run is headless: it may only with the recall's leave for this very tool, or when the user has joined.
+        """
+        context = await self._current_context(tool, None)
+        headless = context.origin.kind is OriginKind.RECALL and not self._allowances.joined
+        return not headless or tool.name in context.leave
+
+    async def answer(self, ask: Ask) -> Interrupt:
+        """The settled question, awaited in memory: for an agent that cannot be suspended."""
+        if self._context.ask is None:
+            raise ToolUnavailable("This run cannot ask the user.")
+        return await self._context.ask(replace(ask, subagent_run_id=self._subagent))
 
     async def ask(
         self,

@@ -16,6 +16,7 @@ from pydantic_ai.messages import ModelMessage
 
 from ...events import Event
 from ...input.json_input import well_formed
+from ...model.runs import InterruptKind
 from ...model.sessions import needed_approval
 from ...ports.agent import ToolContext, Turn, TurnResult, tool_context
 from ..profiles.definitions import Profile, instructions
@@ -142,6 +143,10 @@ def _answers(turn: Turn, paused: PausedRun, gate: ApprovalGate, toolset: AgentTo
         answer = answers.get(our_id)
         if answer is None:
             results.approvals[provider_id] = CallDenied(rejected_call("The user was not asked about this call."))
+            continue
+        if answer.kind is InterruptKind.QUESTION:  # its call makes the answer its result
+            toolset.answers[our_id] = answer
+            results.approvals[provider_id] = ToolApproved()
             continue
         decision = gate.take_answer(answer)
         if decision.approved:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic_ai import RunContext, ToolDefinition
@@ -17,14 +18,15 @@ from pydantic_ai.toolsets import AbstractToolset
 from pydantic_ai.toolsets.abstract import ToolsetTool
 from pydantic_core import SchemaValidator, core_schema
 
-from ...errors import NaviError
+from ...errors import NaviError, ToolUnavailable
 from ...input.json_input import well_formed
 from ...log_setup import get_logger
-from ...model.runs import Effect, Permission
+from ...model.runs import Effect, Interrupt, Permission
 from ...ports.agent import Ask, ToolContext, call_expects, tool_call
 from ...ports.stop import stop_reached
 from ...redaction import redact
 from ...text import plural
+from ..tools.ask_user import NO_ONE_TO_ASK, answer_output
 from ..tools.base import Tool, ToolOutput, call_recorded, describe_call, refusal
 from ..tools.result_text import cut, render
 from .approvals import ApprovalGate, approval_question, rejected_call
@@ -69,6 +71,7 @@ class AgentToolset(AbstractToolset[None]):
         self.questions: dict[str, str | None] = {}  # by our id of a call that waits: its question in its own words
         self.shown: dict[str, str | None] = {}
         """By our id of a call that the user has approved: the fingerprint of what they were shown."""
+        self.answers: dict[str, Interrupt] = {}  # by our id of a call that asked the user something: what they answered
         self.pausing = False  # set when a call of the present response waits for the user in the database
 
     @property
@@ -105,10 +108,37 @@ class AgentToolset(AbstractToolset[None]):
         tool_call.set(call_id)
         call_expects.set(None)
         found = self._tools[name]
+        if found.inquires is not None:
+            return self._tool_return(await self._answer(found, tool_args, call_id), "")
         args, note = await self._approved_args(found, tool_args, call_id, answered=ctx.tool_call_approved)
         await self._check_unchanged(found, args, call_id, edited=bool(note))
         self._gate.note_call(found)
         return self._tool_return(await self._output(found, args, call_id), note)
+
+    async def _answer(self, tool: Tool, args: Mapping[str, Any], call_id: str | None) -> ToolOutput:
+        """The user's answer to the question that this call is. The run pauses for it; a subagent waits in memory."""
+        verdict = await self._gate.decide(tool, args)
+        if verdict.permission is Permission.DENY:
+            raise ToolFailed(rejected_call(verdict.because, "not_allowed"))
+        answer = self.answers.pop(call_id or "", None)
+        try:
+            if answer is None:
+                ask = await self._inquiry(tool, args, call_id)
+                if not self._gate.in_memory:
+                    self.pausing = True
+                    raise ApprovalRequired
+                answer = await self._gate.answer(ask)
+        except NaviError as error:
+            return refusal(error)
+        return answer_output(answer)
+
+    async def _inquiry(self, tool: Tool, args: Mapping[str, Any], call_id: str | None) -> Ask:
+        """The question that a call is. Raises NaviError where it is none, or nobody can be asked."""
+        if tool.inquires is None:
+            raise TypeError(f"{tool.name} asks the user nothing")
+        if not await self._gate.may_wait(tool):
+            raise ToolUnavailable(NO_ONE_TO_ASK)
+        return replace(tool.inquires(args, self._context), tool_call_id=call_id, waits=True)
 
     async def _approved_args(
         self, tool: Tool, args: dict[str, Any], call_id: str | None, *, answered: bool
@@ -148,6 +178,8 @@ class AgentToolset(AbstractToolset[None]):
     async def question(self, name: str, args: dict[str, Any], call_id: str) -> Ask:
         """The question about a call that waits, with what it would do as things are now."""
         tool = self._tools[name]
+        if tool.inquires is not None:  # it was made once before the call paused, so it is one
+            return replace(tool.inquires(args, self._context), tool_call_id=call_id, waits=True)
         description = await describe_call(tool, args, self._context)
         own_words = self.questions.get(call_id)
         return approval_question(name, args, call_id, own_words, source=tool.source, description=description)

@@ -20,7 +20,7 @@ from ...errors import NaviError, ToolUnavailable
 from ...log_setup import get_logger
 from ...model.runs import CallDetail, Effect
 from ...output_text import OutputImage
-from ...ports.agent import ToolContext
+from ...ports.agent import Ask, ToolContext
 from .call_details import CallDescription, argument_parts, fingerprint_of, text_part
 
 T = TypeVar("T")
@@ -42,6 +42,11 @@ Question = Callable[[Mapping[str, Any], ToolContext], Awaitable[str | None]]
 NaviError, such as ToolDenied, for a call that is not to be made at all."""
 
 
+Inquiry = Callable[[Mapping[str, Any], ToolContext], Ask]
+"""From the arguments of a call, as the model gave them, to a question whose answer is the result of the call. Raises
+NaviError where they make none."""
+
+
 Describes = Callable[[Mapping[str, Any], ToolContext], Awaitable[CallDescription]]
 """From the arguments of a call, as the model gave them, to what it would do. Raises NaviError where it would fail."""
 BUILTIN = "builtin"  # the source of the tools that come with Navi
@@ -61,6 +66,7 @@ class Tool:
     source: str = BUILTIN  # or `package:<distribution>`, `kernel`, `mcp:<server>`
     asks: Question | None = None  # what a call of it asks the user first, whatever permits it
     describes: Describes | None = None  # what the user sees of a call; None: its arguments
+    inquires: Inquiry | None = None  # what a call of it is: a question to the user, whose answer is its result
     # Of a built-in tool: its results hold only what Navi itself knows or has made, no text of files, outputs or pages.
     own: bool = False
 
@@ -170,6 +176,12 @@ def arguments_of(function: Function, name: str) -> type[BaseModel]:
     return create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
 
 
+def mistakes_in(error: ValidationError) -> str:
+    """What is wrong with arguments, for the model: the first five mistakes, each with its place."""
+    wrong = [f"{'.'.join(map(str, one['loc'])) or 'arguments'}: {one['msg']}" for one in error.errors()[:5]]
+    return "; ".join(wrong)
+
+
 def refusal(error: NaviError) -> ToolOutput:
     """An error as an output that the model can read and act on."""
     content: dict[str, Any] = {"error": error.code, "message": error.message}
@@ -200,8 +212,7 @@ def tool(
         try:
             valid = arguments.model_validate(dict(given))
         except ValidationError as error:  # as an output from which the model can correct them
-            wrong = [f"{'.'.join(map(str, one['loc'])) or 'arguments'}: {one['msg']}" for one in error.errors()[:5]]
-            return ToolOutput(content={"error": "invalid_arguments", "message": "; ".join(wrong)}, failed=True)
+            return ToolOutput(content={"error": "invalid_arguments", "message": mistakes_in(error)}, failed=True)
         try:
             result = await function(**{field: getattr(valid, field) for field in valid.model_fields_set})
         except NaviError as error:

@@ -17,7 +17,7 @@ from .base import Tool, ToolNote
 def _groups() -> Sequence[tuple[Sequence[Tool], Callable[[ToolContext], bool]]]:
     """The tools in the order in which they are shown, each group with whether it works in a run."""
     # Imported here: making the schemas takes some 50 ms, which would delay the start of every server.
-    from . import delegate, files, history, kernel, notebook, recalls
+    from . import ask_user, delegate, files, history, kernel, notebook, recalls
 
     return (
         (recalls.TOOLS, lambda _: True),
@@ -28,6 +28,7 @@ def _groups() -> Sequence[tuple[Sequence[Tool], Callable[[ToolContext], bool]]]:
         (files.TOOLS, lambda context: context.jupyter.files is not None),
         (history.MEMORY_TOOLS, lambda context: context.memory is not None),
         (delegate.TOOLS, lambda _: True),
+        (ask_user.TOOLS, lambda _: True),
     )
 
 

@@ -316,6 +316,7 @@ async def _asks_for_leave(wanted: Sequence[str], context: ToolContext) -> str | 
 
 
 _LEAVE_WORDS = {
+    "ask_user": "wait for your answers to its questions",
     "run_code": "run code in your kernel",
     "effect:run": "run code in your kernel",
     "effect:write": "change notebooks and files",

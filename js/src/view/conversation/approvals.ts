@@ -191,12 +191,19 @@ export class InterruptCards {
       const values = readForm(event.currentTarget as HTMLFormElement, fields);
       if (values !== null) this.#send(interrupt, "resolved", known || takesNothing ? values : values[""]);
     };
+    const single = choicesAtOnce(fields);
+    const choose = (value: string | number): void => this.#send(interrupt, "resolved", { [single?.name ?? ""]: value });
     return html`<form class="navi-ask-form" @submit=${submit} @keydown=${keepKey} novalidate>
       ${isForeign(interrupt) ? html`<p class="navi-foreign">${strings.foreignAsks}</p>` : nothing}
       <p class="navi-ask-message navi-text" dir="auto">${visibleText(interrupt.message)}</p>
-      ${fields.length ? html`<div class="navi-fields">${formFields(fields, id)}</div>` : nothing}
+      ${fields.length && !single ? html`<div class="navi-fields">${formFields(fields, id)}</div>` : nothing}
       <div class="navi-ask-actions">
-        <button type="submit" class="navi-button navi-primary" data-navi="ask-answer" ?disabled=${isOff}>${strings.answer}</button>
+        ${single
+          ? single.choices.map(
+              ([value, name]) =>
+                html`<button type="button" class="navi-button navi-choice" data-navi="ask-choice" dir="auto" ?disabled=${isOff} @click=${() => choose(value)}>${visibleText(name)}</button>`,
+            )
+          : html`<button type="submit" class="navi-button navi-primary" data-navi="ask-answer" ?disabled=${isOff}>${strings.answer}</button>`}
         <button type="button" class="navi-button" data-navi="ask-decline" ?disabled=${isOff} @click=${() => this.#send(interrupt, "cancelled")}>
           ${strings.decline}
         </button>
@@ -215,6 +222,25 @@ export class InterruptCards {
     this.#locals.set(id, { ...this.local(id), ...change });
     this.#actions.redraw();
   }
+}
+
+/** How many choices have a button each; more are a list to choose from. */
+const MOST_BUTTONS = 8;
+
+/** The one field of a form that is a choice among few: a button each answers at once. */
+function choicesAtOnce(fields: readonly Field[]): Field | null {
+  const [field] = fields;
+  if (fields.length !== 1 || field?.kind !== "choice" || !field.required || field.initial !== undefined) return null;
+  return field.choices.length <= MOST_BUTTONS ? field : null;
+}
+
+/** A settled question in the user's eyes: what was answered, by value where it is one, else by name. */
+function answerText({ about, status, payload }: Interrupt): string {
+  if (about !== "question" || status !== "resolved" || !isObject(payload)) return "";
+  const given = Object.entries(payload).filter(([, value]) => value !== "" && value !== null);
+  const [only] = given;
+  const text = given.length === 1 && only ? String(only[1]) : given.map(([name, value]) => `${name}: ${String(value)}`).join(", ");
+  return text.length > 300 ? `${text.slice(0, 300)}…` : text;
 }
 
 /** Whether the message is what the title says already. */
@@ -249,7 +275,8 @@ function hiddenNote(hidden: Hidden, showAll: () => void): TemplateResult | typeo
 function settled(interrupt: Interrupt): TemplateResult {
   const [mark, text] = outcome(interrupt);
   const { payload } = interrupt;
-  const why = isObject(payload) && typeof payload["message"] === "string" ? payload["message"] : "";
+  const given = answerText(interrupt);
+  const why = interrupt.about === "approval" && isObject(payload) && typeof payload["message"] === "string" ? payload["message"] : "";
   return html`<div
     class="navi-ask-settled"
     data-navi="ask"
@@ -261,7 +288,7 @@ function settled(interrupt: Interrupt): TemplateResult {
     ${mark}<span
       >${text}${interrupt.tool ? html` <code>${interrupt.tool}</code>` : nothing}${interrupt.answeredBy && interrupt.answeredBy !== ONLY_USER ? html` ${strings.askBy(interrupt.answeredBy)}` : nothing}${why
         ? html`: <q dir="auto">${visibleText(why)}</q>`
-        : nothing}</span
+        : nothing}${given ? html`: <span class="navi-ask-question" dir="auto">${visibleText(interrupt.message)}</span> <q data-navi="ask-given" dir="auto">${visibleText(given)}</q>` : nothing}</span
     >
   </div>`;
 }
