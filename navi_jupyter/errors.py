@@ -87,6 +87,10 @@ class RecallOver(NaviError, code="recall_over", status=409):
     """The recall has ended (fired, failed, cancelled or expired) and cannot be changed like this."""
 
 
+class ProviderSet(NaviError, code="provider_set", status=409):
+    """The key or address of a provider comes from the server's environment: nothing that is stored would count."""
+
+
 class LimitReached(NaviError, code="limit_reached", status=429):
     """A configured limit (sessions, recalls, queue, connections, what is unfinished) is reached."""
 

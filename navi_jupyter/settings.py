@@ -79,6 +79,7 @@ class Settings:
     max_facts_per_user: int = 1000
     keep_alive_for_recalls: bool = False
     save_transcripts: bool = True
+    store_keys: bool = True  # whether users may store keys of providers on this server
     """Whether notebooks are saved with what Navi answered in their cells, and with the transcripts of their chats."""
     compact_after: float = 86_400.0
     tool_ceiling: Mapping[str, str] = field(default_factory=dict)

@@ -9,21 +9,32 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
-from ..errors import InvalidRequest
+from ..errors import InvalidRequest, ProviderSet
 from ..events import Event
 from ..input.json_input import load_json
 from ..log_setup import get_logger
 from ..ports.agent import AgentLoop, ToolContext, Turn, TurnResult
 from .offline.backend import OfflineBackend
-from .providers.catalog import OFFLINE, all_providers, endpoints, first_key, key, provider_of
+from .providers.catalog import (
+    OFFLINE,
+    all_providers,
+    checked_value,
+    endpoints,
+    environment,
+    first_key,
+    key,
+    provider_of,
+    variable_of,
+)
+from .providers.stored_settings import STORED
 from .registry import AgentParts, default_parts
-from .run.backend import PydanticAIBackend
+from .run.backend import PydanticAIBackend, check_model
 
 log = get_logger("agent")
 
@@ -88,6 +99,31 @@ class AgentRouter:
             names |= dict.fromkeys(f"{prefix}:{model}" for model in server.models)
         return [self._entry(name, listed.get(name.partition(":")[0])) for name in names]
 
+    async def servers_here(self) -> list[FoundServer]:
+        """Servers of models on this machine that are not set up yet."""
+        return await self._discovery.on_this_machine()
+
+    def set_provider(self, name: str, value: str | None) -> None:
+        """Store the key or the address of a provider, or forget it. Blocks on the disk. Raises NaviError."""
+        variable = variable_of(name, value or "")
+        if variable in os.environ or f"{variable}_FILE" in os.environ:
+            raise ProviderSet(f"{variable} is set in the environment of the Jupyter server, which goes before it.")
+        if value is None:
+            STORED.remove(variable)
+        else:
+            STORED.set(variable, checked_value(variable, value))
+        self._discovery.forget()
+
+    async def test(self, model: str) -> float:
+        """Have the model answer a short request; the seconds that it took. Raises InvalidRequest, RunFailed."""
+        self.validate(model)
+        began = time.monotonic()
+        if model.strip() != OFFLINE:
+            check_model(model)
+            try_model = await asyncio.to_thread(_import_try_model)
+            await try_model(model.strip())
+        return time.monotonic() - began
+
     @staticmethod
     def _names(*also: str) -> dict[str, None]:
         suggested = (f"{prefix}:{model}" for prefix, one in all_providers().items() for model in one.models)
@@ -99,6 +135,12 @@ class AgentRouter:
         provider = all_providers().get(prefix)
         label = "built in, no language model" if name == OFFLINE else provider.label if provider else prefix
         return {"name": name, "usable": reason is None, "reason": reason, "provider": label}
+
+
+def _import_try_model() -> Callable[[str], Awaitable[None]]:
+    from .providers.models import try_model  # pydantic-ai takes 0.6 s to import: only where a model is used
+
+    return try_model
 
 
 _TIMEOUT = 1.0  # seconds that a server has to answer: the list is for a menu that somebody has just opened
@@ -117,6 +159,26 @@ class ServerModels:
     problem: str | None = None  # why there is no answer; None when there is one
 
 
+_ON_THIS_MACHINE = (
+    ("ollama", "Ollama", 11434),
+    ("vllm", "vLLM", 8000),
+    ("lm-studio", "LM Studio", 1234),
+    ("llama-cpp", "llama.cpp", 8080),
+    ("jan", "Jan", 1337),
+)
+"""Programs that serve models where they are started without settings, each with its port."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundServer:
+    """A server of models on this machine."""
+
+    name: str  # the prefix of its model strings
+    label: str
+    url: str
+    models: tuple[str, ...]
+
+
 class ModelDiscovery:
     """Asks servers for their models. One per Jupyter server."""
 
@@ -125,13 +187,35 @@ class ModelDiscovery:
 
     async def models(self) -> Mapping[str, ServerModels]:
         """By the prefix of the model strings. Takes a second at most; never raises for a server that is away."""
+        known = environment()
         addresses = {
             name: url
             for name, provider in all_providers().items()
-            if provider.base_url and (url := os.environ.get(provider.base_url, "").strip().rstrip("/"))
+            if provider.base_url and (url := known.get(provider.base_url, "").strip().rstrip("/"))
         }
         answers = await asyncio.gather(*(self._cached(name, url) for name, url in addresses.items()))
         return dict(zip(addresses, answers, strict=True))
+
+    async def on_this_machine(self) -> list[FoundServer]:
+        """Servers that list models at the usual ports of this machine and are not set up. Takes a second at most."""
+        known = all_providers()
+        variables = environment()
+        taken = {variables.get(one.base_url, "").rstrip("/") for one in known.values() if one.base_url}
+        places = [
+            (name, label, f"http://127.0.0.1:{port}/v1")
+            for name, label, port in _ON_THIS_MACHINE
+            if not {f"http://{host}:{port}/v1" for host in ("127.0.0.1", "localhost")} & taken
+        ]
+        answers = await asyncio.gather(*(_ask(url, None) for _, _, url in places))
+        return [
+            FoundServer(name=name, label=label, url=url, models=answer.models)
+            for (name, label, url), answer in zip(places, answers, strict=True)
+            if answer.models
+        ]
+
+    def forget(self) -> None:
+        """A key or an address has changed: ask again."""
+        self._answers.clear()
 
     async def _cached(self, name: str, url: str) -> ServerModels:
         answered_at, answer = self._answers.get(url, (float("-inf"), ServerModels()))

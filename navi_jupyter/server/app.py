@@ -29,6 +29,7 @@ from .handler import ApiHandler
 from .identity import (
     LOCAL_USER,
     announce_connection_file,
+    identifies_people,
     remember_secrets,
     remove_connection_file,
     write_connection_file,
@@ -184,6 +185,11 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         help="Whether notebooks are saved with Navi's answers in their cells and with the transcripts of their chats. "
         "Off: a saved notebook has a note in their place; the conversation is in Navi alone.",
     )
+    store_keys = _Flag(
+        True,
+        help="Whether the user may store keys and addresses of model providers on this server, in the settings of the "
+        "chat (`navi/providers.json` in Jupyter's data directory). Off where several people log in to one server.",
+    )
     compact_after = _Seconds(
         86_400.0, min=0.0, help="Seconds after the end of a run until the pieces of its messages are joined in the log."
     )
@@ -218,7 +224,15 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
             Settings(**values(Settings), limits=Limits(**values(Limits))),
             database_url=self.database_url or f"sqlite:///{quote(_default_database())}",
             kernel_user=self.kernel_user or os.environ.get("JUPYTERHUB_USER") or LOCAL_USER,
+            store_keys=self.store_keys and not self._is_shared,
         )
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether several people log in: the key or the address that one of them stores would serve all of them."""
+        server = self.serverapp
+        on_hub = "JUPYTERHUB_USER" in os.environ  # there each user has a server
+        return server is not None and not on_hub and identifies_people(server.identity_provider)
 
     def initialize_settings(self) -> None:
         """Create the lifecycle; handlers find it in the web application's settings."""

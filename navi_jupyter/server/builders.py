@@ -18,6 +18,7 @@ from jupyter_server.gateway.managers import GatewayMappingKernelManager
 
 from ..agent.mcp.config import ConfigFiles
 from ..agent.mcp.pool import McpPool, McpTools
+from ..agent.providers.stored_settings import STORED
 from ..agent.registry import AgentParts, default_parts
 from ..agent.router import AgentRouter
 from ..agent.tools.kernel_functions import KernelTools
@@ -184,6 +185,7 @@ class Workspace:
 
 def build_agent(settings: Settings, mcp: McpPool, kernel_tools: KernelTools) -> AgentParts:
     """Profiles, tools, permissions and context providers: built in, of packages, of files, of MCP servers."""
+    STORED.allow(settings.store_keys)
     # The lambda looks the profiles up when a run asks for tools: they are made by the very call that gets it.
     parts: AgentParts = default_parts(
         config_path=jupyter_config_path(),

@@ -392,6 +392,14 @@ export interface KernelFunctions {
   readonly tools: readonly KernelFunction[];
 }
 
+/** A server of models that answers on this machine and is not set up yet. */
+export interface LocalServer {
+  readonly name: string;
+  readonly label: string;
+  readonly url: string;
+  readonly models: readonly string[];
+}
+
 /** `GET mcp`. */
 export interface McpPage {
   readonly mcp: readonly McpServerInfo[];
@@ -471,6 +479,18 @@ export interface ModelInfo {
 export interface ModelPage {
   readonly models: readonly ModelInfo[];
   readonly next: string | null;
+}
+
+/** Body of `POST models/test`. */
+export interface ModelTest {
+  readonly model: string;
+}
+
+/** Whether a model answered a short request. */
+export interface ModelTestResult {
+  readonly ok: boolean;
+  readonly message: string;
+  readonly seconds: number;
 }
 
 /** Whether a notebook carries the id of its session in `metadata.navi.session_id`. */
@@ -655,6 +675,31 @@ export interface Prompt {
   readonly model?: string | null;
   readonly mode?: "reject" | "enqueue" | "interrupt" | "rollback" | "steer" | "collect";
   readonly client?: Asker | null;
+}
+
+/** A provider of models, and the one thing that it needs. */
+export interface ProviderInfo {
+  readonly name: string;
+  readonly label: string;
+  readonly setting: string;
+  readonly kind: "key" | "address";
+  readonly source: "environment" | "stored" | null;
+  readonly available: boolean;
+  readonly why: string | null;
+}
+
+/** `GET providers`. */
+export interface ProviderPage {
+  readonly providers: readonly ProviderInfo[];
+  readonly local: readonly LocalServer[];
+  readonly may_store: boolean;
+  readonly file: string | null;
+  readonly next: string | null;
+}
+
+/** Body of `PUT providers/{name}`: a key, or an address. */
+export interface ProviderSetting {
+  readonly value: string;
 }
 
 /** `GET sessions/{sid}/interrupts/{iid}`: a question, open or settled. */

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -22,8 +23,15 @@ from urllib.parse import urlsplit
 
 from ...errors import InvalidRequest
 from ...redaction import mounted, remember
+from .stored_settings import STORED
 
 OFFLINE = "offline"
+
+
+def environment() -> Mapping[str, str]:
+    """The variables that say what can be used: those of the server's environment, then those that the user stored."""
+    stored = STORED.values()
+    return ChainMap(os.environ, dict(stored)) if stored else os.environ
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +50,7 @@ class Provider:
 
     def has_key(self, environ: Mapping[str, str] | None = None) -> bool:
         """Whether a key is set, or one of the variables that make it unnecessary."""
-        env = os.environ if environ is None else environ
+        env = environment() if environ is None else environ
         return not self.keys or any(env.get(name) for name in self.instead) or first_key(self.keys, env) is not None
 
     def missing(self, environ: Mapping[str, str] | None = None) -> str | None:
@@ -51,7 +59,8 @@ class Provider:
             return f'{self.label} support is not installed. Run: pip install "{self.install}" and restart the server.'
         if not self.has_key(environ):
             what = "an address" if self.keys[0].endswith("_URL") else "a key"
-            return f"{self.label} needs {what}: set {self.keys[0]} in the Jupyter server's environment and restart it."
+            here = "give it in the settings of the chat, or " if STORED.allowed else ""
+            return f"{self.label} needs {what}: {here}set {self.keys[0]} in the Jupyter server's environment."
         return None
 
 
@@ -154,7 +163,7 @@ def _variable(name: str) -> str:
 
 def endpoints(environ: Mapping[str, str] | None = None) -> Mapping[str, Endpoint]:
     """The endpoints that the environment names, by their prefix. Names of known providers cannot be taken."""
-    env = os.environ if environ is None else environ
+    env = environment() if environ is None else environ
     found: dict[str, Endpoint] = {}
     for variable, url in sorted(env.items()):
         if (named := _ENDPOINT.match(variable)) is None or not _is_address(url):
@@ -212,19 +221,53 @@ def key(name: str, environ: Mapping[str, str] | None = None) -> str | None:
     """The secret ``name``; None when it is set nowhere.
 
     Read at each request from the environment, else from the file that ``<NAME>_FILE`` names (mounted secrets of
-    JupyterHub, Docker, Kubernetes): a key that changes needs no restart. Never taken from a cell or a request.
+    JupyterHub, Docker, Kubernetes), else from what the user stored: a key that changes needs no restart. Never taken
+    from a cell.
     """
     env = os.environ if environ is None else environ
-    if value := env.get(name, "").strip():
-        remember(value)  # so that redaction keeps it out of all texts
-        return value
     path = env.get(f"{name}_FILE", "").strip()
-    if not path or not (value := mounted(path)):
+    stored = STORED.values() if environ is None else {}
+    value = env.get(name, "").strip() or (mounted(path) if path else None) or stored.get(name, "").strip()
+    if not value:
         return None
-    remember(value)
+    remember(value)  # so that redaction keeps it out of all texts
     return value
 
 
 def first_key(names: tuple[str, ...], environ: Mapping[str, str] | None = None) -> str | None:
     """The first of these that is set."""
     return next((value for name in names if (value := key(name, environ))), None)
+
+
+_NAME = re.compile(r"^[a-z][a-z0-9]*(?:-[a-z0-9]+)*$")
+
+
+def variable_of(name: str, value: str) -> str:
+    """The variable of what a provider needs: its key, its address, or the address of a server of the user's own.
+
+    Raises InvalidRequest for a provider that needs nothing of the kind.
+    """
+    if (provider := PROVIDERS.get(name)) is not None:
+        if not provider.keys:
+            raise InvalidRequest(
+                f"{provider.label} has no key that can be stored: see its documentation.", field="name"
+            )
+        return provider.keys[0]
+    if not _NAME.match(name) or name == OFFLINE or (value and not _is_address(value)):
+        raise InvalidRequest(
+            f"{name[:40]!r} is no known provider. A server of your own takes a name of small letters, and its address "
+            "(https://llm.example.org/v1).",
+            field="name",
+        )
+    return f"{_variable(name)}_URL"
+
+
+def checked_value(variable: str, value: str) -> str:
+    """A key or an address as it is to be stored. Raises InvalidRequest, without the value in its message."""
+    if variable.endswith("_URL"):
+        if not _is_address(value):
+            raise InvalidRequest("The address begins with http:// or https://, and names a host.", field="value")
+        return value.rstrip("/")
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise InvalidRequest("A key has no blanks and only plain letters, digits and signs.", field="value")
+    return value

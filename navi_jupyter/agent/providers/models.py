@@ -10,6 +10,7 @@ Imports pydantic_ai: only modules that the runner loads may import this one.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -18,7 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic_ai import RunContext
+from pydantic_ai.direct import model_request_stream
 from pydantic_ai.exceptions import (
+    AgentRunError,
     ModelAPIError,
     ModelConnectionError,
     ModelHTTPError,
@@ -26,8 +29,9 @@ from pydantic_ai.exceptions import (
     ModelServerError,
     ModelTimeoutError,
     ModelUnavailableError,
+    UserError,
 )
-from pydantic_ai.messages import ModelMessage
+from pydantic_ai.messages import ModelMessage, ModelRequest
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse, infer_model
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.profiles import ModelProfile
@@ -40,6 +44,7 @@ from ...log_setup import get_logger
 from .catalog import PROVIDERS, Endpoint, endpoints, first_key, key, provider_of
 from .errors import run_failure
 from .sse_coalescing import with_coalesced_streams
+from .stored_settings import STORED
 
 log = get_logger("agent")
 
@@ -183,11 +188,32 @@ def _provider(prefix: str) -> ModelProvider[Any]:
     """A provider with our key, which may be from a mounted file; without one, as pydantic-ai itself makes it."""
     names = PROVIDERS[prefix].keys
     secret = first_key(tuple(one for one in names if one.endswith(("_KEY", "_TOKEN"))) or _optional_key(prefix))
-    if secret is None:
+    given = {} if secret is None else {"api_key": secret}
+    address = PROVIDERS[prefix].base_url
+    if address is not None and (stored := STORED.values().get(address)) and not os.environ.get(address):
+        given["base_url"] = stored  # one in the environment is read by pydantic-ai itself
+    if not given:
         return infer_provider(prefix)
-    return infer_provider_class(prefix)(api_key=secret)  # type: ignore[call-arg]  # those with a key take one
+    return infer_provider_class(prefix)(**given)  # those with a key take one
 
 
 def _optional_key(prefix: str) -> tuple[str, ...]:
     """The variable with the key that a server of the user's own may need."""
     return (f"{prefix.upper()}_API_KEY",) if prefix in ("ollama", "vllm", "litellm") else ()
+
+
+_TEST_TIMEOUT = 30.0  # seconds
+_TEST_TOKENS = 200  # that the answer may take: a reasoning model uses some before its first word
+
+
+async def try_model(name: str) -> None:
+    """Have the model answer a short request. Raises RunFailed with what to do."""
+    model = await build_model(name, policy=RetryPolicy(tries=1))
+    settings = ModelSettings(max_tokens=_TEST_TOKENS, timeout=_TEST_TIMEOUT, request_timeout=_TEST_TIMEOUT)
+    request = ModelRequest.user_text_prompt("Answer with the word OK.")
+    try:
+        async with model, model_request_stream(model, [request], model_settings=settings) as stream:
+            async for _ in stream:
+                return  # it answers: more of it would only cost
+    except (AgentRunError, UserError) as error:
+        raise run_failure(error, name) from error

@@ -133,7 +133,7 @@ class AgentToolset(AbstractToolset[None]):
         return answer_output(answer)
 
     async def _inquiry(self, tool: Tool, args: Mapping[str, Any], call_id: str | None) -> Ask:
-        """The question that a call is. Raises NaviError where it is none, or nobody can be asked."""
+        """The question that a call is. Raises NaviError where it is none, or the run must not ask."""
         if tool.inquires is None:
             raise TypeError(f"{tool.name} asks the user nothing")
         if not await self._gate.may_wait(tool):

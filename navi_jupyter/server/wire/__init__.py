@@ -13,6 +13,7 @@ from ...model.attachments import FactCreate, FactPatch
 from ...model.recalls import RecallCreate, RecallFire, RecallPatch
 from ...model.runs import KernelFunctions
 from ...model.sessions import SessionCreate, SessionPatch
+from .agent import ModelTest, ProviderSetting
 from .recalls import PreviewRequest, RecallImport
 from .sessions import ReadRequest, SessionFind
 
@@ -30,5 +31,7 @@ INPUTS: dict[str, Any] = {
     "FactCreate": FactCreate,
     "FactPatch": FactPatch,
     "KernelFunctions": KernelFunctions,
+    "ProviderSetting": ProviderSetting,
+    "ModelTest": ModelTest,
 }
 """What clients send, by the name it has in the schema."""

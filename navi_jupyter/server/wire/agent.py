@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import StringConstraints
 
 from ...model.attachments import Fact
 from ...model.base import Value
@@ -64,6 +66,57 @@ class ToolInfo(Value):
     """What holds when neither profile nor session decides; null for what could not be loaded."""
     available: bool
     why: str | None  # what to do to make it usable; null when it is
+
+
+class ProviderInfo(Value):
+    """A provider of models, and the one thing that it needs."""
+
+    name: str  # the prefix of its model strings
+    label: str
+    setting: str  # the environment variable, or the name under which it is stored
+    kind: Literal["key", "address"]
+    source: Literal["environment", "stored"] | None  # where it is set; null: nowhere
+    available: bool
+    why: str | None  # why it cannot be used; null when it can
+
+
+class LocalServer(Value):
+    """A server of models that answers on this machine and is not set up yet."""
+
+    name: str  # the prefix of its model strings once its address is stored
+    label: str
+    url: str
+    models: tuple[str, ...]
+
+
+class ProviderPage(Value):
+    """``GET providers``."""
+
+    providers: tuple[ProviderInfo, ...]
+    local: tuple[LocalServer, ...]
+    may_store: bool  # whether keys and addresses may be stored on this server
+    file: str | None  # where they are; null when they may not
+    next: str | None
+
+
+class ProviderSetting(Value):
+    """Body of ``PUT providers/{name}``: a key, or an address."""
+
+    value: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4000)]
+
+
+class ModelTest(Value):
+    """Body of ``POST models/test``."""
+
+    model: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+
+
+class ModelTestResult(Value):
+    """Whether a model answered a short request."""
+
+    ok: bool
+    message: str  # what to do; how long it took when it answered
+    seconds: float
 
 
 class ToolPage(Value):
