@@ -25,6 +25,7 @@ from .display.render import usage_words
 from .display.time_text import clock_words, without_own_zone
 from .errors import Interrupted, KernelError, NoSuchItem, Refused, UsageError
 from .grammar.command_line import HELP, Action, Prompt, Request, interpolate, parse_cell, parse_line, parse_prompt
+from .grammar.mistakes import is_sentence
 from .grammar.recall_command import RECALL_HELP, NewRecall, leave_names, message_text
 from .grammar.times import reader_zone
 from .questions import UserAnswer, payload_from
@@ -55,6 +56,8 @@ class NaviMagics(Magics):
             case NewRecall():
                 return self._recall(request)
             case Action(name="deny" | "answer", options={"else": words}) if not api.session().approvals:
+                if not is_sentence(words):
+                    raise NoSuchItem(f"No question is open in this session. To ask Navi instead: %navi -- {words}")
                 return self._ask(parse_prompt(f"-- {words}"))
             case Action():
                 return self._act(request)
@@ -64,8 +67,8 @@ class NaviMagics(Magics):
             return _ACTIONS[action.name](action)
         except NoSuchItem as error:
             sentence = action.options.get("else")
-            # a single word is a misspelt title: what there is helps more than an agent that is asked to guess.
-            if sentence is None or len(action.args[-1].split()) == 1:
+            # A misspelt title: what there is helps more than an agent that is asked to guess.
+            if sentence is None or not is_sentence(sentence):
                 hint = "" if sentence is None else f" To ask Navi instead: %navi -- {sentence}"
                 raise NoSuchItem(error.message + hint) from None
             return self._ask(parse_prompt(f"-- {sentence}"))

@@ -103,10 +103,8 @@ def test_a_subcommand_is_one_when_its_words_fit(line: str, action: Action) -> No
         "recalls are what exactly?",
         "cancel everything",
         "allow me to explain this",
-        "allow",
         "revoke everything",
         "cancel all of my recalls",
-        "resume",
         "pause for a moment",
         "session notes from today",
         "session use of memory is high, why?",
@@ -126,6 +124,114 @@ def test_a_subcommand_is_one_when_its_words_fit(line: str, action: Action) -> No
     ],
 )
 def test_any_other_words_are_a_prompt(line: str) -> None:
+    assert parse_line(line) == Prompt(text=line)
+
+
+# --- mistyped subcommands: never a prompt
+
+
+OF_ITEMS = ("cancel", "pause", "resume", "fire", "revoke", "allow", "unqueue", "forget")
+ALONE = ("away", "chat", "help", "mcp", "models", "profiles", "queue", "status", "stop", "tools", "usage")
+TAKING_WORDS = ("approve", "approvals", "deny", "answer", "export", "memory", "model", "profile", "recall", "recalls")
+REST = ("session", "timezone", "remember")
+
+
+def test_the_tables_below_have_every_subcommand() -> None:
+    assert sorted(OF_ITEMS + ALONE + TAKING_WORDS + REST) == sorted(_SHAPES)
+
+
+def usage_error(line: str) -> str:
+    """The message of the usage error that a line is; it says how to ask Navi all the same."""
+    with pytest.raises(UsageError) as error:
+        parse_line(line)
+    assert "\n" not in error.value.message
+    assert not isinstance(parse_line(f"-- {line}"), Action)
+    return error.value.message
+
+
+@pytest.mark.parametrize("name", [*OF_ITEMS, "recall", "remember"])
+def test_a_subcommand_without_what_it_is_about_is_a_usage_error(name: str) -> None:
+    assert f"%navi {name} " in usage_error(name)
+
+
+@pytest.mark.parametrize("name", [*ALONE, "recalls", "approvals", "session", "export"])
+@pytest.mark.parametrize("words", ["foo", "now please", "pdf"])
+def test_words_that_a_subcommand_does_not_take_are_a_usage_error(name: str, words: str) -> None:
+    message = usage_error(f"{name} {words}")
+    assert f"%navi {name} does not take '{words}'" in message
+    assert f"%navi -- {name} {words}" in message
+
+
+@pytest.mark.parametrize("line", ["approve 2 please", "model gpt five", "profile careful please", "timezone mars x"])
+def test_more_words_than_a_subcommand_takes_are_a_usage_error(line: str) -> None:
+    assert f"Write %navi {line.split()[0]} " in usage_error(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("recal in 10m x", "recall in 10m x"),
+        ("recal every other friday at 16:00 check the loss", "recall every other friday at 16:00 check the loss"),
+        ("recall evry 1h check the loss", "recall every 1h check the loss"),
+        ("recal", "recall"),
+        ("Recall in 10m x", "recall in 10m x"),
+        ("Stop", "stop"),
+        ("stp", "stop"),
+        ("sesion list", "session list"),
+        ("session lst", "session list"),
+        ("sessions", "session"),
+        ("cancle 3", "cancel 3"),
+        ("cancle loss", "cancel loss"),
+        ("exprot md", "export md"),
+        ("modle openai:gpt", "model openai:gpt"),
+        ("rember that I prefer polars", "remember that I prefer polars"),
+        ("aprove 2 --always", "approve 2 --always"),
+        ("quue", "queue"),
+        ("hlep", "help"),
+        ("timezon Asia/Tokyo", "timezone Asia/Tokyo"),
+    ],
+)
+def test_a_misspelt_subcommand_is_a_usage_error_with_the_right_line(line: str, meant: str) -> None:
+    message = usage_error(line)
+    assert message.startswith(f"Did you mean %navi {meant}?")
+    assert message.endswith(f"%navi -- {line}")
+
+
+def misspellings(word: str) -> list[str]:
+    """One letter left out, one twice, two exchanged: anywhere but at the beginning."""
+    places = range(1, len(word))
+    left_out = [word[:n] + word[n + 1 :] for n in places]
+    twice = [word[:n] + word[n] + word[n:] for n in places]
+    exchanged = [word[:n] + word[n + 1] + word[n] + word[n + 2 :] for n in range(1, len(word) - 1)]
+    return [one for one in (*left_out, *twice, *exchanged) if one not in _SHAPES and one != word]
+
+
+@pytest.mark.parametrize("name", [name for name in _SHAPES if len(name) > 3])
+def test_no_misspelling_of_a_subcommand_alone_is_a_prompt(name: str) -> None:
+    for word in misspellings(name):
+        assert "Did you mean %navi" in usage_error(word), word
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "stop the training if the loss is nan",
+        "export the table to csv please",
+        "recall crop yields of 2024 in a table",
+        "Recall what we did last week",
+        "what is this?",
+        "what",
+        "chart loss",
+        "parse data.csv",
+        "plot it",
+        "hello",
+        "find outliers",
+        "usage today?",
+        "cancel all",
+        "Models of heat flow are what?",
+    ],
+)
+def test_a_sentence_that_begins_like_a_subcommand_stays_a_prompt(line: str) -> None:
     assert parse_line(line) == Prompt(text=line)
 
 
@@ -258,6 +364,8 @@ def test_a_recall_takes_a_title_and_its_policy() -> None:
     [
         ("allow 3", "What may it do without asking?"),
         ("cancel", "Which one?"),
+        ("resume", "Which one?"),
+        ("allow", "Which one?"),
         ("session use", "Which one?"),
         ("recall in 10m", "What should Navi do then?"),
         ("recall in", "not a duration"),

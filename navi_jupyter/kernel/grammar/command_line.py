@@ -1,8 +1,9 @@
 """The grammar of a ``%navi`` line: text in, one request out; and ``{name}`` in a prompt. Pure.
 
-The first word is a subcommand only when the rest has that subcommand's shape; else all of it is a prompt. So
-``%navi stop`` stops, and ``%navi stop the presses please`` asks. ``%navi -- anything`` is always a prompt.
-Not responsible for doing what is requested (``magics``).
+The first word is a subcommand when the rest has that subcommand's shape. Else the line is a prompt if it is a sentence,
+and a usage error if it is not (``mistakes``): ``%navi stop`` stops, ``%navi stop the presses please`` asks, and
+``%navi stop now`` is refused. ``%navi -- anything`` is always a prompt. Not responsible for doing what is requested
+(``magics``).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from ...handles import row_number
 from ..errors import UsageError
+from .mistakes import is_sentence, misspelled, names_sentence, nearest, usage_of
 from .recall_command import MANY, NewRecall, read_recall, take_options, take_options_anywhere
 
 HELP = """\
@@ -87,12 +89,52 @@ _Shape = Callable[[str], Request | None]  # reads what follows a subcommand; Non
 def parse_line(line: str) -> Request:
     """The meaning of ``%navi <line>``. Raises UsageError."""
     text = line.strip()
-    if not text or text in ("help", "status", "-h", "--help", "?"):
-        return Action(name="status" if text in ("", "status") else "help")
-    word, _, rest = text.partition(" ")
-    shape = _SHAPES.get(word)
-    request = shape(rest.strip()) if shape else None
+    if not text or text in ("-h", "--help", "?"):
+        return Action(name="help" if text else "status")
+    request = _command(text)
+    if request is None and (problem := _mistake(text)) is not None:
+        raise UsageError(problem)
     return request or parse_prompt(text)
+
+
+def _command(text: str) -> Request | None:
+    """The subcommand that a line is; None when its words do not have the shape of one. Raises UsageError."""
+    word, rest = _split(text)
+    shape = _SHAPES.get(word)
+    return shape(rest) if shape else None
+
+
+def _split(text: str) -> tuple[str, str]:
+    word, *rest = text.split(maxsplit=1)
+    return word, rest[0] if rest else ""
+
+
+def _mistake(text: str) -> str | None:
+    """What is wrong with a line that is no subcommand, if it was to be one: the message of a usage error."""
+    word, rest = _split(text)
+    second = _SECOND_WORDS.get(word, ())
+    if rest and (meant := nearest(rest.split()[0], second)) not in (None, rest.split()[0]):
+        corrected = f"{word} {meant}{rest[len(rest.split()[0]) :]}"
+        if _is_meant(corrected, with_mistakes=False):  # "recall crop yields" has nothing to do with cron
+            return misspelled(text, corrected)
+    if word in _SHAPES:
+        return None if is_sentence(text) else usage_of(word, rest)
+    name = nearest(word, _SHAPES)
+    if name is None:
+        return None
+    corrected = f"{name} {rest}".strip()
+    if _is_meant(corrected) or not is_sentence(text):
+        return misspelled(text, corrected)
+    return None
+
+
+def _is_meant(corrected: str, *, with_mistakes: bool = True) -> bool:
+    """Whether a line is a subcommand for certain: one that names an item by its title may be a sentence."""
+    try:
+        request = _command(corrected)
+    except UsageError:
+        return with_mistakes
+    return request is not None and not (isinstance(request, Action) and "else" in request.options)
 
 
 def parse_cell(line: str, cell: str) -> Prompt | NewRecall:
@@ -147,7 +189,7 @@ _NO_WAIT = {"-b": "no-wait", "--no-wait": "no-wait"}
 _PROMPT_FLAGS = {**_NO_WAIT, "-w": "wait", "--wait": "wait", "--raw": "raw"}
 
 
-_BARE = ("away", "chat", "mcp", "models", "profiles", "queue", "stop", "tools", "usage")
+_BARE = ("away", "chat", "help", "mcp", "models", "profiles", "queue", "status", "stop", "tools", "usage")
 """Subcommands without further words."""
 
 
@@ -159,8 +201,6 @@ def _naming(name: str) -> _Shape:
     """A subcommand with the item that it is about: ``cancel 3``, ``cancel loss``."""
 
     def shape(rest: str) -> Request | None:
-        if not rest and name == "cancel":  # the other words, alone, are a prompt: "resume"
-            raise UsageError(f"Which one? Write %navi {name} and its number or title; %navi recalls lists them.")
         return _named_action(name, rest)
 
     return shape
@@ -191,18 +231,11 @@ def _named_action(name: str, item: str, *before: str, **options: str) -> Action 
     Whether a title has these words only the server can say. Where none has, the line is a prompt, so it goes along
     as ``else``; a number and an id can only be an item.
     """
-    if not item or item.endswith("?") or item.split()[0].lower() in _SENTENCE_WORDS:
+    if not item or names_sentence(item):
         return None
     if not _ID.fullmatch(item) and row_number(item) is None:
         options["else"] = " ".join((name, *before, item, *([options["allow"]] if name == "allow" else [])))
     return Action(name=name, args=(*before, item), options=options)
-
-
-# The words with which one talks to an agent about recalls rather than names one: "cancel everything".
-_SENTENCE_WORDS = frozenset((
-    "about", "all", "any", "anything", "both", "every", "everything", "everyone", "for", "in", "it", "me", "my", "none",
-    "of", "on", "our", "that", "them", "this", "those", "to", "what", "when", "whatever", "with", "your",
-))  # fmt: skip
 
 
 def _with_name(name: str) -> _Shape:
@@ -321,6 +354,13 @@ _SHAPES: Mapping[str, _Shape] = {
     **{name: _with_name(name) for name in ("profile", "model", "timezone")},
     **{name: _id_and_text(name) for name in ("deny", "answer")},
 }
+
+_SECOND_WORDS: Mapping[str, tuple[str, ...]] = {
+    "recall": ("every", "cron", "when", "tomorrow", "pause", "resume"),
+    "session": ("new", "use", "list", "unlink"),
+    "export": FORMATS,
+}
+"""The words of which a subcommand's second one may be a misspelling."""
 
 
 MAX_VALUE = 4000  # characters of one value, which keeps a data frame from filling the model's context
