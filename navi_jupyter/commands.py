@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints
 
 from .model.attachments import AttachmentRef
 from .model.base import CommandId, ModelName, Value
-from .model.sessions import Asker
+from .model.notebooks import PromptClient
 
 PromptMode = Literal["reject", "enqueue", "interrupt", "rollback", "steer", "collect"]
 """``reject``: refuse with 409. ``enqueue``: wait for its turn. ``interrupt``: stop the run and come next. ``rollback``:
@@ -32,8 +32,9 @@ class Prompt(Value):
     files: _Attached = ()
     model: ModelName | None = None
     mode: PromptMode = "enqueue"
-    client: Asker | None = None
-    """Whose clock the times in ``text`` are of (:meth:`navi_jupyter.model.sessions.Session.seen_from`)."""
+    client: PromptClient | None = None
+    """Whose clock the times in ``text`` are of (:meth:`navi_jupyter.model.sessions.Session.seen_from`), and what the
+    page shows of its notebook: stored with the prompt, read by the model as data, not shown as words of the user's."""
 
 
 class Stop(Value):

@@ -162,6 +162,10 @@ class NotebookConflict(NaviError, code="notebook_conflict", status=409):
     """The notebook was changed meanwhile: read it again."""
 
 
+class NotebookRequestGone(NaviError, code="notebook_request_gone", status=404):
+    """A page was asked to change its notebook: that is over, or another page does it."""
+
+
 class FileRefused(NaviError, code="file_refused", status=403):
     """Outside the server's root, hidden, binary, or too large."""
 

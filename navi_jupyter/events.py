@@ -230,6 +230,7 @@ CustomName = Literal[
     "navi.mcp",
     "navi.session",
     "navi.kernel",
+    "navi.notebook",
     "navi.tool",
     "navi.usage",
     "navi.notice",

@@ -14,6 +14,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 from ..handles import row_number, short_handle
 from ..text import code_block, plural
 from . import api, notebook
+from .answer_code import WISH, insert_code
 from .ask import PendingPrompt
 from .attachments import KernelAttachment
 from .client.client import current_service
@@ -114,6 +115,7 @@ class NaviMagics(Magics):
         # Images go to the model as images; everything else as files, which tools can read.
         outputs, sources = self._outputs(prompt)
         files = [*(file for file in outputs if not file.is_image), *prompt.files]
+        sources += f"\n\n{WISH}" if prompt.insert else ""
         pending = _target(prompt.session).asking(
             text + sources,
             show=painter_here(),
@@ -123,7 +125,12 @@ class NaviMagics(Magics):
             images=[file for file in outputs if file.is_image],
             files=files,
         )
-        return _waited(pending) if prompt.wait else pending.start()
+        if not prompt.wait:
+            return pending.start()
+        reply = _waited(pending)
+        if prompt.insert and reply.status == "completed":
+            insert_code(reply.text)
+        return reply
 
     def _outputs(self, prompt: Prompt) -> tuple[list[KernelAttachment], str]:
         """The files of the outputs that ``--with-output`` names, and the source of their cells for the model."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..text import one_line, printable
+from .display.markdown import code_blocks
 from .display.render import TRANSCRIPT, run_bundle, run_plain
 from .display.run_view import RunView, ToolPart
 from .errors import KernelError
@@ -33,6 +34,11 @@ class Reply:
     def text(self) -> str:
         """The agent's words, without its tool calls."""
         return self._view.text
+
+    @property
+    def code(self) -> list[str]:
+        """The code blocks of its words, in order."""
+        return [code for _, code in code_blocks(self.text)]
 
     @property
     def status(self) -> str:

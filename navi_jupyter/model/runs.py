@@ -32,6 +32,15 @@ class InterruptStatus(StrEnum):
     EXPIRED = "expired"
 
 
+class CellPlace(Value):
+    """A cell of a notebook, by which a view finds it: a page that shows the notebook can go there."""
+
+    path: str
+    id: str
+    index: int  # from zero
+    execution_count: int | None = None  # drawn as ``In [7]``
+
+
 class CallDetail(Value):
     """One part of what the user sees of a call before they decide about it: what it would do, as it is now."""
 
@@ -42,6 +51,8 @@ class CallDetail(Value):
     language: str | None = None  # of code, as highlighters name it
     foreign: bool = False  # words of another program (an MCP server, a package, a function of a kernel)
     omitted: int = 0  # characters of the text that are left out at its end
+    cell: CellPlace | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The cell that the text names: the one that is changed or run, or after which one is added."""
 
 
 class Interrupt(Value):

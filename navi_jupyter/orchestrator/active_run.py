@@ -17,7 +17,7 @@ from ..events import Custom, Draft, Event
 from ..log_setup import get_logger
 from ..model.runs import Interrupt
 from ..model.sessions import Failure, OriginKind, Run, RunStatus
-from ..ports.agent import AgentLoop, ToolContext, Turn, TurnResult, tool_call, tool_context
+from ..ports.agent import AgentLoop, PromptPage, ToolContext, Turn, TurnResult, tool_call, tool_context
 from ..ports.transactions import SessionTx
 from ..text import plain_number
 from .dependencies import SessionDependencies
@@ -241,6 +241,7 @@ async def launch(
         context=replace(
             shared.tool_context(turn.session, user_id=user_id, run_id=run.id, origin=run.origin),
             record_effect=RunEffects(shared, run, noted=lambda draft: active.note([draft])),
+            page=PromptPage(shown=turn.shown),
         ),
         loop=shared.agent,
         event_writer=shared.event_writer,
@@ -385,6 +386,7 @@ async def _turn(shared: SessionDependencies, run: Run) -> tuple[Turn, str]:
         attachments=tuple(one for part in await store.parts(run.id) for one in part.attachments),
         resumed=None if paused is None else paused.conversation,
         answers=() if paused is None else paused.interrupts,
+        shown=await store.shown(run.id),
     )
     return turn, user_id
 

@@ -173,7 +173,7 @@ class CommandHandler:
         """The message, the queued run, the acceptance."""
         message = message_events(arrival, run)
         seq = await tx.append(self._session_id, message)
-        apart = arrival.attachments or mode in ("steer", "collect")  # else the prompt alone is enough
+        apart = arrival.metadata is not None or mode in ("steer", "collect")  # else the prompt alone is enough
         await tx.add_run(
             run,
             prompt=arrival.prompt.text,
@@ -183,6 +183,7 @@ class CommandHandler:
             mode=mode,
             parts=(arrival.part,) if apart else None,
         )
+        await arrival.keep_shown(tx, run)
         acceptance = Acceptance(command_id=arrival.command_id, seq=seq, run_id=run.id)
         await tx.accept(self._session_id, arrival.prompt.type, acceptance, user_id=arrival.user_id)
         await tx.change_session(self._session_id, {"updated_at": run.created_at})
@@ -204,6 +205,7 @@ class CommandHandler:
         at = now()
         seq = await tx.append(self._session_id, message_events(arrival, host.run.but(created_at=at)))
         await tx.change_prompt(host.run.id, [*host.parts, arrival.part])
+        await arrival.keep_shown(tx, host.run)
         event = queue_event("collected", arrival.command_id, host.run.id, text=arrival.part.shown)
         await tx.append(self._session_id, [Draft(event, run_id=host.run.id, origin=arrival.origin, at=at)])
         acceptance = Acceptance(command_id=arrival.command_id, seq=seq, run_id=host.run.id)
@@ -266,6 +268,7 @@ class CommandHandler:
         left = without(queued.parts, unqueue.target)
         if left:
             await tx.change_prompt(queued.run.id, left)
+            await tx.forget_shown(queued.run.id, unqueue.target)
         else:
             await tx.end_run(queued.run.id, status=RunStatus.STOPPED, at=now())
         event = queue_event("cancelled", unqueue.target, queued.run.id)
@@ -353,8 +356,7 @@ class CommandHandler:
         active = await tx.active_run(self._session_id)
         if active is not None:
             return await self._resume(tx, active)
-        waiting = await tx.queued_prompts(self._session_id)
-        if not waiting:
+        if not (waiting := await tx.queued_prompts(self._session_id)):
             return None
         run, first = waiting[0].run, waiting[0].parts[0]
         draft = Draft(queue_event("started", first.command_id, run.id), run_id=run.id, origin=run.origin, at=now())

@@ -17,6 +17,7 @@ from ..ports.agent import (
     Spending,
     ToolContext,
 )
+from ..ports.edits import NotebookEdits
 from ..ports.jupyter import JupyterAccess
 from ..ports.recalls import RunEnded
 from ..ports.stop import StopSignal
@@ -39,6 +40,7 @@ class ToolServices:
     memory: Memory | None = None
     attachments: Attachments | None = None
     spending: Spending | None = None
+    edits: NotebookEdits | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,4 +78,5 @@ class SessionDependencies:
             memory=self.tool_services.memory,
             attachments=self.tool_services.attachments,
             spending=self.tool_services.spending,
+            edits=self.tool_services.edits,
         )

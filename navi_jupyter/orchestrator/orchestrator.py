@@ -251,6 +251,11 @@ class Orchestrator:
         if batches:
             await self._store.write(lambda tx: tx.append_all(batches))
 
+    async def emit(self, session_id: str, event: Event) -> None:
+        """Append an event that belongs to no run to a session's log. Raises SessionNotFound."""
+        draft = Draft(event, run_id=None, origin=SYSTEM, at=now())
+        await self._store.write(lambda tx: tx.append(session_id, [draft]))
+
     async def follow(self, session_id: str, *, after: int | None, owner: str) -> AsyncGenerator[Page]:
         """See :meth:`EventLog.follow`. Raises SessionNotFound at the first step, also for other people's."""
         await self.sessions.owned(session_id, owner)

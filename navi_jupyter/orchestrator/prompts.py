@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..clock import now
@@ -15,6 +15,7 @@ from ..commands import Edit, Prompt
 from ..events import Custom, Draft, TextMessageContent, TextMessageEnd, TextMessageStart
 from ..markdown_text import closed
 from ..model.attachments import Attachment, AttachmentInfo
+from ..model.notebooks import ClientNotebook, ShownNotebook
 from ..model.sessions import Origin, Run
 from ..ports.agent import PromptPart, SteeredPrompt
 from ..ports.store import SessionStore
@@ -39,8 +40,30 @@ class Arrival:
     def part(self) -> PromptPart:
         """What is stored of it while it waits."""
         return PromptPart(
-            command_id=self.command_id, text=self.prompt.text, display=self.prompt.display, attachments=self.attachments
+            command_id=self.command_id,
+            text=self.prompt.text,
+            display=self.prompt.display,
+            attachments=self.attachments,
+            from_page=self.notebook is not None,
         )
+
+    @property
+    def notebook(self) -> ClientNotebook | None:
+        """What the sender's page shows."""
+        return self.prompt.client.notebook if self.prompt.client is not None else None
+
+    @property
+    def metadata(self) -> dict[str, Any] | None:
+        """What the log has of it besides its text; None: nothing."""
+        found: dict[str, Any] = {"attachments": infos(self.attachments)} if self.attachments else {}
+        if self.notebook is not None:
+            found["notebook"] = ShownNotebook(notebook=self.notebook, at=now()).summary()
+        return found or None
+
+    async def keep_shown(self, tx: SessionTx, run: Run) -> None:
+        """Store what the sender's page shows, for the run that is to answer the prompt."""
+        if self.notebook is not None:
+            await tx.keep_shown(run.id, self.command_id, ShownNotebook(notebook=self.notebook, at=now()))
 
 
 def infos(attachments: Sequence[Attachment]) -> list[dict[str, Any]]:
@@ -53,9 +76,8 @@ def infos(attachments: Sequence[Attachment]) -> list[dict[str, Any]]:
 def message_events(arrival: Arrival, run: Run) -> list[Draft]:
     """The events of the user's message."""
     message_id = arrival.command_id
-    shown = {"attachments": infos(arrival.attachments)} if arrival.attachments else None
     events = (
-        TextMessageStart(message_id=message_id, role="user", metadata=shown),
+        TextMessageStart(message_id=message_id, role="user", metadata=arrival.metadata),
         TextMessageContent(message_id=message_id, delta=arrival.part.shown),
         TextMessageEnd(message_id=message_id),
     )
@@ -91,9 +113,7 @@ def without(parts: Sequence[PromptPart], command_id: str) -> list[PromptPart]:
 def edited(parts: Sequence[PromptPart], edit: Edit) -> list[PromptPart]:
     """The prompts after one of them was changed."""
     return [
-        part
-        if part.command_id != edit.target
-        else PromptPart(command_id=part.command_id, text=edit.text, display=edit.display, attachments=part.attachments)
+        part if part.command_id != edit.target else replace(part, text=edit.text, display=edit.display)
         for part in parts
     ]
 
@@ -126,6 +146,7 @@ class RunSteering:
         merging = asyncio.ensure_future(self._merge())
         try:
             found = await asyncio.shield(merging)
+            shown = {queued.run.id: await self._store.shown(queued.run.id) for queued in found}
         except asyncio.CancelledError:
             # A stop meets the transaction, which is committed all the same: what it took belongs to this run, and has
             # to be in its transcript before the run's end is stored.
@@ -140,6 +161,7 @@ class RunSteering:
                 text=self._with_clock(part.text, queued.run),
                 origin=queued.run.origin,
                 attachments=part.attachments,
+                shown=shown[queued.run.id],
             )
             for queued in found
             for part in queued.parts
@@ -163,6 +185,8 @@ class RunSteering:
                 await tx.merge_run(queued.run.id, self._run.id, at=at)
                 for part in queued.parts:
                     shown: dict[str, Any] = {"attachments": infos(part.attachments)} if part.attachments else {}
+                    if (page := await tx.shown(queued.run.id)) is not None:
+                        shown["notebook"] = page.summary()
                     event = queue_event("steered", part.command_id, self._run.id, text=part.shown, **shown)
                     drafts.append(Draft(event, run_id=self._run.id, origin=queued.run.origin, at=at))
             if drafts:

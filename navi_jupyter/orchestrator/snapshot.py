@@ -81,6 +81,8 @@ def agui_message(message: Message) -> dict[str, Any]:
         body["subagentRunId"] = message.subagent_run_id
     if message.attachments:
         body["attachments"] = list(message.attachments)
+    if message.notebook is not None:
+        body["notebook"] = message.notebook
     if message.queued:
         body["queued"] = True
     if message.partial:

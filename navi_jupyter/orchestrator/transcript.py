@@ -94,6 +94,7 @@ class _OpenMessage:
     implied: bool = False  # no event opened it: a tool call needed one to belong to
     open: bool = True  # between its START and its END
     attachments: tuple[dict[str, Any], ...] = ()
+    notebook: dict[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -151,6 +152,7 @@ class TranscriptBuilder:
             case TextMessageStart(message_id=message_id, role=role):
                 message = self._message(message_id, role, _Place(run_id, origin, at, event.subagent_run_id))
                 message.attachments = tuple((event.metadata or {}).get("attachments", ()))
+                message.notebook = (event.metadata or {}).get("notebook")
             case TextMessageContent(message_id=message_id, delta=delta):
                 self._messages[message_id].parts.append(delta)
             case TextMessageEnd(message_id=message_id):
@@ -251,6 +253,7 @@ class TranscriptBuilder:
                 message = self._message(command_id, "user", place)
                 message.parts = [str(value.get("text", ""))]
                 message.attachments = tuple(value.get("attachments", ()))
+                message.notebook = value.get("notebook")
                 message.open = False
 
     def _spend(self, value: dict[str, Any]) -> None:
@@ -280,6 +283,7 @@ class TranscriptBuilder:
             partial=message.open,
             subagent_run_id=message.place.subagent,
             attachments=message.attachments,
+            notebook=message.notebook,
         )
 
     def closing_events(self) -> list[Event]:
@@ -364,8 +368,12 @@ class TranscriptBuilder:
             return [*events, result]
         if not message.implied:
             role: Literal["user", "assistant"] = "user" if message.role == "user" else "assistant"
-            shown = {"attachments": list(message.attachments)} if message.attachments else None
-            events.append(TextMessageStart(message_id=message.id, role=role, metadata=shown, subagent_run_id=who))
+            shown: dict[str, Any] = {"attachments": list(message.attachments)} if message.attachments else {}
+            if message.notebook is not None:
+                shown["notebook"] = message.notebook
+            events.append(
+                TextMessageStart(message_id=message.id, role=role, metadata=shown or None, subagent_run_id=who)
+            )
             if content:
                 events.append(TextMessageContent(message_id=message.id, delta=content, subagent_run_id=who))
             if not message.open:

@@ -10,10 +10,12 @@ from typing import Any, Protocol
 
 from ..events import Event
 from ..model.attachments import Attachment, Fact
+from ..model.notebooks import ShownNotebook
 from ..model.recalls import Firing, Recall, RecallCreate, RecallPatch
 from ..model.runs import CallDetail, Interrupt, InterruptKind
 from ..model.sessions import AnswerNotice, Failure, Origin, Run, RunStatus, Session, Usage
 from ..settings import Limits
+from .edits import NotebookEdits
 from .jupyter import JupyterAccess
 from .stop import StopSignal, stop_reached
 
@@ -91,6 +93,13 @@ async def record_nothing(tool: str) -> None:
     """Records nothing: for work outside of a run."""
 
 
+@dataclass(slots=True)
+class PromptPage:
+    """The page that a run's prompts come from. One per run, shared by its agents: a prompt that joins changes it."""
+
+    shown: ShownNotebook | None = None  # what it showed when the latest prompt came
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ToolContext:
     """Who and what a tool works for. In :data:`tool_context` while a run's tools execute."""
@@ -120,9 +129,11 @@ class ToolContext:
     """Whether the conversation that the model reads has foreign text in it, as of the last look: what neither the user
     wrote to Navi nor Navi itself (files, notebooks, outputs, pages, results of other programs)."""
     jupyter: JupyterAccess = NO_JUPYTER
+    page: PromptPage = field(default_factory=PromptPage)
     memory: Memory | None = None
     attachments: Attachments | None = None
     spending: Spending | None = None
+    edits: NotebookEdits | None = None  # None: what tools change in notebooks is not kept
     subagents: SubagentSpawner | None = None  # None: this run cannot delegate
 
     def report_stop(self, what: str, message: str) -> None:
@@ -190,6 +201,7 @@ class Message:
     partial: bool = False  # the run ended, or is still going, before the message was complete
     subagent_run_id: str | None = None  # the subagent whose message it is
     attachments: tuple[dict[str, Any], ...] = ()  # :class:`navi_jupyter.work.AttachmentInfo` each, as JSON
+    notebook: dict[str, Any] | None = None  # of a user's message: ``ShownNotebook.summary`` of what its page showed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,6 +215,7 @@ class PastTurn:
     conversation: bytes | None
     """The ``conversation`` of its :class:`TurnResult`; None when it never got there (stopped, failed, killed)."""
     attachments: tuple[Attachment, ...] = ()  # what came with its prompts
+    from_page: bool = False  # whether a page sent what it showed with one of its prompts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -213,6 +226,7 @@ class PromptPart:
     text: str  # what the model reads
     display: str | None = None  # what followers are shown instead
     attachments: tuple[Attachment, ...] = ()
+    from_page: bool = False  # whether a :class:`ShownNotebook` is stored with it
 
     @property
     def shown(self) -> str:
@@ -236,6 +250,7 @@ class Turn:
     """What came with the prompt; their content is in ``ToolContext.attachments``."""
     resumed: bytes | None = None
     """Set when the run goes on after it had asked: the ``conversation`` of the TurnResult with which it paused."""
+    shown: ShownNotebook | None = None  # what the page of its prompt showed; of several prompts, the latest
     answers: tuple[Interrupt, ...] = ()
     """Set exactly when ``resumed`` is: every question of that TurnResult, each with its final status."""
 
@@ -302,6 +317,7 @@ class SteeredPrompt:
     text: str
     origin: Origin  # who wrote it; that of the run may be another
     attachments: tuple[Attachment, ...] = ()
+    shown: ShownNotebook | None = None  # what its page showed
 
 
 class Steering(Protocol):

@@ -1,4 +1,4 @@
-"""The user's kernels, notebooks and files, as tools reach them: on the server, with every browser closed.
+"""The user's kernels and notebooks, as tools reach them: on the server, with every browser closed.
 
 Implemented by ``jupyter``. Every method raises a NaviError that a model and a user can act on: KernelUnavailable
 (none, dead, not responding), KernelBusy, NotebookNotFound, CellNotFound, NotebookConflict (changed by
@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, Final, Literal, Protocol
 
 from ..model.sessions import Session
+from .files import Files
 
 Output = Mapping[str, Any]  # an output as nbformat 4 has it: `stream`, `display_data`, `execute_result`, `error`
 OnOutput = Callable[[Output], None]
@@ -113,6 +114,7 @@ class Cell:
     execution_count: int | None = None
     outputs: Sequence[Output] = ()
     unread: Sequence[str] = ()  # what of it breaks the notebook format and could not be read
+    by_page: bool = False  # of a cell that was changed: a page that has the notebook open has done it, and saved
 
 
 def kernel_name_of(metadata: object) -> str | None:
@@ -131,6 +133,11 @@ class Notebook:
     cells: Sequence[Cell] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     unread: Sequence[str] = ()  # as of a cell
+    modified: datetime | None = None  # when the file was written last; None where it is a shared document
+    has_page: bool = (
+        False  # whether a page has it open that is no client of a shared document: it may have unsaved cells
+    )
+    shown_at: datetime | None = None  # set when the cells are those that a page showed then, not those of the file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,7 +150,6 @@ class NotebookMark:
     fingerprint: tuple[str, ...] = ()  # those of `cells` that stay: to be stored with a link that is pending
 
 
-NO_FILE: Final = "none"  # In place of a file's SHA-256: only if there is no such file.
 NO_CELL: Final = ("-",)
 """The fingerprint of a notebook without cells: no cell is equal to it, so that it is known by its id and kernel alone.
 
@@ -210,9 +216,19 @@ class Notebooks(Protocol):
     async def read(self, session: Session, path: str | None = None) -> Notebook: ...
 
     async def insert(
-        self, session: Session, source: str, *, kind: str = "code", after: str | None = None, path: str | None = None
+        self,
+        session: Session,
+        source: str,
+        *,
+        kind: str = "code",
+        after: str | None = None,
+        path: str | None = None,
+        cell_id: str | None = None,
     ) -> Cell:
-        """A new cell after that one; ``after`` None: at the end; ``"start"``: at the top."""
+        """A new cell after that one; ``after`` None: at the end; ``"start"``: at the top. ``cell_id``: its id."""
+
+    async def restore(self, session: Session, cell: Cell, *, after: str | None = None, path: str | None = None) -> Cell:
+        """A cell that was deleted, with its id and its outputs, at a place as of ``insert``."""
 
     async def edit(
         self, session: Session, cell: str, source: str, *, expected: str | None = None, path: str | None = None
@@ -236,64 +252,6 @@ class Notebooks(Protocol):
     ) -> Execution:
         """Execute a code cell in the notebook's kernel, if ``expected`` (if given) is its source now; its outputs and
         count go into the notebook as they come."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SearchMatch:
-    """A line that matched a search."""
-
-    path: str
-    line: int  # from one; of the cell's source in a notebook
-    text: str  # the line, cut around the match when it is long
-    cell: str | None = None  # id of the notebook's cell; None in other files
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SearchResult:
-    """What a search has found."""
-
-    matches: Sequence[SearchMatch] = ()
-    files: int = 0  # how many were searched
-    why_incomplete: str | None = None  # the limit that it met; None when it saw everything
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TextPage:
-    """Some lines of a text file."""
-
-    text: str
-    start: int  # number of the first line, from one
-    lines: int  # how many lines `text` has
-    total: int  # how many the file has
-    size: int  # bytes of the file
-    sha256: str | None = None  # of the file, in hex; None where it is so large that it was not reckoned
-    note: str | None = None  # encoding and line ends that the text does not show, bytes that are no UTF-8, cut lines
-
-
-class Files(Protocol):
-    """Files under the server's root. Paths are relative to it, with ``/``. Nothing outside is read or written."""
-
-    async def list(
-        self, path: str = "", *, pattern: str | None = None, limit: int = 200
-    ) -> Sequence[Mapping[str, Any]]:
-        """``{"path","kind","size","modified"}`` each; with a glob pattern, recursively."""
-
-    async def page(self, path: str, *, start: int = 1, lines: int = 400) -> TextPage:
-        """Some lines of a text file."""
-
-    async def read_bytes(self, path: str, *, limit: int) -> bytes:
-        """The whole of a file of at most ``limit`` bytes."""
-
-    async def write(
-        self, path: str, content: str, *, expected_sha256: str | None = None, encoding: str | None = None
-    ) -> Mapping[str, Any]:
-        """Create or replace a text file. With ``expected_sha256``, only if that is what it holds now.
-
-        It keeps the encoding, the line ends and the end that it has; ``encoding``: it is converted.
-        """
-
-    async def search(self, query: str, *, path: str = "", regex: bool = False, limit: int = 100) -> SearchResult:
-        """Lines that have ``query`` (in any case, when it is all lower case), in files and in cells of notebooks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

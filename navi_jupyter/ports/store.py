@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from ..commands import Acceptance, Command
+from ..model.notebooks import ShownNotebook
 from ..model.recalls import Recall
 from ..model.runs import Interrupt
 from ..model.sessions import Origin, Run, Session
@@ -107,7 +108,14 @@ class InterruptReads(Protocol):
         """All questions of the session, open and settled, the oldest first."""
 
 
-class SessionStore(LogReads, RunReads, InterruptReads, Spending, Protocol):
+class PageReads(Protocol):
+    """What the pages of prompts showed, for readers."""
+
+    async def shown(self, run_id: str) -> ShownNotebook | None:
+        """Of the run's latest prompt; None: no page sent anything, or the run has ended."""
+
+
+class SessionStore(LogReads, RunReads, InterruptReads, PageReads, Spending, Protocol):
     """Sessions, runs and logs, durable. One writer commits all units that have gathered in one transaction."""
 
     async def write(self, unit: Callable[[SessionTx], Awaitable[T]], *, durable: bool = False) -> T:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from ..commands import Acceptance
 from ..events import Draft
+from ..model.notebooks import ShownNotebook
 from ..model.runs import Interrupt, InterruptStatus
 from ..model.sessions import AnswerNotice, Failure, Run, RunStatus, Session, Usage
 from ..settings import ServerLease
@@ -96,6 +97,15 @@ class PromptTx(Protocol):
 
     async def roll_back(self, run_id: str) -> None:
         """Leave this run out of what the model reads of earlier ones."""
+
+    async def keep_shown(self, run_id: str, command_id: str, shown: ShownNotebook) -> None:
+        """What the page of a prompt showed: kept until the run that answers it has ended."""
+
+    async def forget_shown(self, run_id: str, command_id: str) -> None:
+        """The prompt was withdrawn."""
+
+    async def shown(self, run_id: str) -> ShownNotebook | None:
+        """What the page of the run's latest prompt showed, those that joined it included."""
 
 
 class RunTx(Protocol):

@@ -33,6 +33,7 @@ from ..jupyter.kernels.observer import KernelObserver
 from ..jupyter.kernels.service import KernelService
 from ..jupyter.kernels.user_cells import UserCells
 from ..jupyter.notebooks.links import NotebookLinks
+from ..jupyter.notebooks.open_pages import OpenPages
 from ..jupyter.notebooks.save_hook import IdSaveHook
 from ..jupyter.notebooks.service import NotebookService, files_of
 from ..lease_file import LeaseFile
@@ -56,6 +57,7 @@ from ..settings import Settings
 from ..store.attachments import AttachmentStore
 from ..store.location import database_path
 from ..store.memory import FactStore
+from ..store.notebooks.edits import NotebookEditStore
 from ..store.notices import SqliteNotices
 from ..store.sqlite import SqliteStore
 from ..triggers.watcher import Watcher
@@ -74,6 +76,7 @@ class Stores:
     sessions: SqliteStore
     memory: FactStore
     attachments: AttachmentStore
+    edits: NotebookEditStore
 
 
 async def build_store(settings: Settings) -> Stores:
@@ -83,6 +86,7 @@ async def build_store(settings: Settings) -> Stores:
     return Stores(
         sessions=store,
         memory=FactStore(store, max_facts_per_user=settings.max_facts_per_user),
+        edits=NotebookEditStore(store),
         attachments=AttachmentStore(
             store, max_bytes=settings.max_attachment_bytes, max_bytes_per_user=settings.max_attachments_bytes_per_user
         ),
@@ -93,7 +97,12 @@ class Workspace:
     """Kernels, notebooks and files of the Jupyter server; none without one. Opens nothing until it is used."""
 
     def __init__(
-        self, jupyter: JupyterServices | None, store: LinkStore, *, on_moved: Callable[[], None] = lambda: None
+        self,
+        jupyter: JupyterServices | None,
+        store: LinkStore,
+        *,
+        pages: OpenPages | None = None,
+        on_moved: Callable[[], None] = lambda: None,
     ) -> None:
         """``on_moved``: called when notebooks or files have other paths."""
         self._jupyter = jupyter
@@ -128,7 +137,7 @@ class Workspace:
                 lease_path=lambda: self.lease_file.path,
             )
         )
-        self.notebooks = None if jupyter is None else NotebookService(jupyter, kernels, links)
+        self.notebooks = None if jupyter is None else NotebookService(jupyter, kernels, links, pages)
         self.access = JupyterAccess(
             kernels=kernels, notebooks=self.notebooks, files=None if jupyter is None else files_of(jupyter)
         )
@@ -221,7 +230,11 @@ def build_orchestrator(
         backends,
         settings=settings,
         tool_services=ToolServices(
-            jupyter=workspace.access, memory=stores.memory, attachments=stores.attachments, spending=stores.sessions
+            jupyter=workspace.access,
+            memory=stores.memory,
+            attachments=stores.attachments,
+            spending=stores.sessions,
+            edits=stores.edits,
         ),
         check_model=backends.validate,
         check_profile=parts.profiles.get,

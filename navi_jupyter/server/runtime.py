@@ -16,7 +16,10 @@ from datetime import timedelta
 from ..agent.registry import AgentParts
 from ..agent.router import AgentRouter
 from ..errors import NaviError
+from ..events import Custom
 from ..jupyter.kernels.jupyter_services import JupyterServices
+from ..jupyter.notebooks.open_pages import OpenPages
+from ..jupyter.notebooks.undo import RunEdits
 from ..log_setup import get_logger, send_to
 from ..model.sessions import OriginKind, Run
 from ..notifications.service import NotificationService
@@ -70,7 +73,10 @@ async def runtime(
         links = SessionLinks(
             stores.sessions, lambda source, target, session: recalls.service.occurrences.follow(source, target, session)
         )
-        workspace = Workspace(jupyter, links, on_moved=lambda: recalls.watcher.changed())
+        pages = OpenPages(
+            lambda session_id, value: orchestrator.emit(session_id, Custom(name="navi.notebook", value=dict(value)))
+        )
+        workspace = Workspace(jupyter, links, pages=pages, on_moved=lambda: recalls.watcher.changed())
         stack.push_async_callback(workspace.close)
         mcp = build_mcp(
             settings,
@@ -119,6 +125,8 @@ async def runtime(
                 read_marks=marks,
                 jupyter=workspace.access,
                 notebooks=notebooks,
+                edits=RunEdits(workspace.notebooks, stores.edits),
+                pages=pages,
                 drawn=DrawnQuestions(),
                 kernel_scope=scope,
                 user_wrote=recalls.service.occurrences.user_wrote,

@@ -17,6 +17,7 @@ from pydantic_core import core_schema
 from .. import commands, events
 from ..model import attachments, recalls, sessions
 from .wire import INPUTS, agent
+from .wire import edits as edit_bodies
 from .wire import recalls as recall_bodies
 from .wire import sessions as session_bodies
 
@@ -25,7 +26,7 @@ SCHEMA_FILE = Path(__file__).parent.parent / "schema.json"
 
 OUTPUTS: dict[str, Any] = {
     name: value
-    for module in (agent, recall_bodies, session_bodies)
+    for module in (agent, edit_bodies, recall_bodies, session_bodies)
     for name, value in vars(module).items()
     if isinstance(value, type)
     and issubclass(value, BaseModel)

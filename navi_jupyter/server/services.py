@@ -19,6 +19,8 @@ from ..clock import now
 from ..commands import Acceptance, Answer, Command, Prompt
 from ..errors import AttachmentRefused, InterruptNotFound, InvalidRequest, NaviError, SessionNotFound
 from ..jupyter.kernels.loans import KernelLoans
+from ..jupyter.notebooks.open_pages import OpenPages
+from ..jupyter.notebooks.undo import RunEdits
 from ..log_setup import get_logger
 from ..model.attachments import Attachment, AttachmentRef
 from ..model.runs import Interrupt, Permission
@@ -79,6 +81,8 @@ class SessionServices:
     read_marks: ReadMarks
     jupyter: JupyterAccess
     notebooks: NotebookSessions
+    edits: RunEdits
+    pages: OpenPages
     drawn: DrawnQuestions
     kernel_scope: KernelScope
     user_wrote: Callable[[str, datetime], Awaitable[object]]
@@ -123,6 +127,9 @@ class SessionServices:
         if kernel is not None and needs_cell(command):
             await self.kernel_scope.require_cell(kernel, owner=owner)
         origin = USER if kernel is None else USER.but(kernel_id=kernel.name)
+        if kernel is not None and isinstance(command, Prompt) and command.client is not None:
+            # Tools show it as the notebook, and code of an agent could make it up: it has to come from the page.
+            command = command.but(client=command.client.but(notebook=None))
         attached: Sequence[Attachment] = ()
         if isinstance(command, Prompt) and (command.images or command.files):
             # Before anything is stored: a foreign session must not keep attachments.

@@ -96,6 +96,7 @@ class StreamHandler(SocketHandler):
     ping_timeout = PING
 
     _follower: asyncio.Task[None] | None = None
+    _is_page = False
 
     @property
     def max_message_size(self) -> int:
@@ -117,6 +118,9 @@ class StreamHandler(SocketHandler):
         self._connect()
         self.lifecycle.sockets.add(self)
         self._follower = asyncio.create_task(self._follow(), name=f"navi-socket {self._session_id}")
+        self._is_page = self.kernel is None  # a cell that waits has no notebook open
+        if self._is_page:
+            self._services.sessions.pages.view_opened(self._session_id)
 
     def on_close(self) -> None:
         """Either side closed the socket. Only the following ends; a run goes on."""
@@ -124,6 +128,8 @@ class StreamHandler(SocketHandler):
         self.lifecycle.sockets.discard(self)
         if self._follower is not None:
             self._follower.cancel()
+        if self._is_page:
+            self._services.sessions.pages.view_closed(self._session_id)
 
     async def _follow(self) -> None:
         # The log ends a follower in two cases only, and both close codes tell the client whether to come back.

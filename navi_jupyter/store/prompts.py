@@ -8,13 +8,19 @@ from datetime import datetime
 
 from ..errors import RunNotFound
 from ..markdown_text import closed
+from ..model.notebooks import ClientNotebook, ShownNotebook
 from ..model.sessions import Run
 from ..ports.agent import PromptPart
 from ..ports.transactions import QueuedPrompt
 from .connection import Readers, Statements
-from .rows import dump_parts, load_parts, run_of, to_micros
+from .rows import dump_parts, from_micros, load_parts, run_of, to_micros
 
 _QUEUED = "SELECT * FROM runs WHERE session_id = ? AND status = 'queued' ORDER BY priority DESC, number"
+
+_SHOWN = (
+    "SELECT at, notebook FROM shown_notebooks WHERE run_id = ?"
+    " OR run_id IN (SELECT id FROM runs WHERE merged_into = ?) ORDER BY at DESC LIMIT 1"
+)
 
 
 class PromptRows(Statements):
@@ -97,6 +103,18 @@ class PromptRows(Statements):
     async def roll_back(self, run_id: str) -> None:
         await self.change("UPDATE runs SET rolled_back = 1 WHERE id = ?", (run_id,))
 
+    async def keep_shown(self, run_id: str, command_id: str, shown: ShownNotebook) -> None:
+        await self.change(
+            "INSERT INTO shown_notebooks (run_id, command_id, at, notebook) VALUES (?, ?, ?, ?)",
+            (run_id, command_id, to_micros(shown.at), shown.notebook.model_dump_json(exclude_defaults=True)),
+        )
+
+    async def forget_shown(self, run_id: str, command_id: str) -> None:
+        await self.change("DELETE FROM shown_notebooks WHERE run_id = ? AND command_id = ?", (run_id, command_id))
+
+    async def shown(self, run_id: str) -> ShownNotebook | None:
+        return _shown_of(await self.one(_SHOWN, (run_id, run_id)))
+
 
 class PromptReads(Readers):
     """Prompts for readers. Implements part of :class:`navi_jupyter.ports.store.RunQueries`."""
@@ -116,9 +134,19 @@ class PromptReads(Readers):
             raise RunNotFound(f"There is no run {run_id}.")
         return load_parts(row)
 
+    async def shown(self, run_id: str) -> ShownNotebook | None:
+        return _shown_of(await self.fetch_one(_SHOWN, (run_id, run_id)))
+
     async def steered_sessions(self) -> Sequence[str]:
         rows = await self.fetch_all("SELECT session_id FROM runs WHERE status = 'queued' AND mode = 'steer'")
         return [row["session_id"] for row in rows]
+
+
+def _shown_of(row: sqlite3.Row | None) -> ShownNotebook | None:
+    if row is None:
+        return None
+    notebook = ClientNotebook.model_validate_json(row["notebook"])
+    return ShownNotebook(notebook=notebook, at=from_micros(row["at"]))
 
 
 def _queued_of(row: sqlite3.Row) -> QueuedPrompt:

@@ -110,6 +110,8 @@ def _part_row(part: PromptPart) -> dict[str, Any]:
         row["display"] = part.display
     if part.attachments:
         row["attachments"] = [attachment.model_dump(mode="json") for attachment in part.attachments]
+    if part.from_page:
+        row["from_page"] = True
     return row
 
 
@@ -123,6 +125,7 @@ def load_parts(row: sqlite3.Row) -> tuple[PromptPart, ...]:
             text=part["text"],
             display=part.get("display"),
             attachments=tuple(Attachment.model_validate(one) for one in part.get("attachments", ())),
+            from_page=bool(part.get("from_page")),
         )
         for part in json.loads(row["parts"])
     )

@@ -144,6 +144,11 @@ class RunRows(ServerRows):
                 run_id,
             ),
         )
+        # Nothing reads it any more, and it is large.
+        await self.change(
+            "DELETE FROM shown_notebooks WHERE run_id = ? OR run_id IN (SELECT id FROM runs WHERE merged_into = ?)",
+            (run_id, run_id),
+        )
         return changed == 1
 
     async def request_stop(self, run_id: str, command_id: str) -> None:
@@ -260,17 +265,21 @@ def messages_of(rows: Sequence[sqlite3.Row]) -> list[Message]:
 
 
 def _turns_of(rows: Sequence[sqlite3.Row]) -> list[PastTurn]:
-    return [
-        PastTurn(
-            run_id=row["id"],
-            status=RunStatus(row["status"]),
-            prompt=row["prompt"],
-            messages=load_messages(row["transcript"]),
-            conversation=row["conversation"],
-            attachments=tuple(attachment for part in load_parts(row) for attachment in part.attachments),
+    turns: list[PastTurn] = []
+    for row in rows:
+        parts = load_parts(row)
+        turns.append(
+            PastTurn(
+                run_id=row["id"],
+                status=RunStatus(row["status"]),
+                prompt=row["prompt"],
+                messages=load_messages(row["transcript"]),
+                conversation=row["conversation"],
+                attachments=tuple(attachment for part in parts for attachment in part.attachments),
+                from_page=any(part.from_page for part in parts),
+            )
         )
-        for row in rows
-    ]
+    return turns
 
 
 def _number_cursor(cursor: str | None) -> int:

@@ -170,7 +170,10 @@ async def builtin(bench: Bench, name: str, prompt: str = "x", **parts: Any) -> s
 
 def test_time_notebook_kernel_recalls_and_memory_are_built_in() -> None:
     assert [one.name for one in context_providers.BUILTIN] == ["time", "notebook", "kernel", "recalls", "memory"]
-    assert all(one.default and one.max_tokens <= 400 and one.patience <= 0.5 for one in context_providers.BUILTIN)
+    assert all(
+        one.default and one.max_tokens <= (2_000 if one.name == "notebook" else 400) and one.patience <= 0.5
+        for one in context_providers.BUILTIN
+    )
 
 
 async def test_the_time_is_reported_in_the_zone_of_the_session(bench: Bench) -> None:
@@ -293,7 +296,7 @@ async def test_of_the_notebook_its_size_its_headings_and_the_last_run_cell_are_r
     ]
     text = await builtin(bench, "notebook", jupyter=JupyterAccess(notebooks=Here(cells=cells)))  # type: ignore[arg-type]
     assert text.splitlines() == [
-        "work/sales.ipynb (on disk): 4 cells, 3 of them code.",
+        "work/sales.ipynb (from the file): 4 cells, 3 of them code.",
         "Last run: cell 2 (id c, [4]). It failed: KeyError: 'price'",
         "    df['price']",
         "Headings:",

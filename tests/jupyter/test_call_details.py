@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from navi_jupyter.agent.tools import delegate, files, history, kernel, notebook, recalls
+from navi_jupyter.agent.tools import delegate, files, history, kernel, recalls
 from navi_jupyter.agent.tools.base import Tool, ToolOutput, describe_call
 from navi_jupyter.agent.tools.call_details import CallDescription, change_part
+from navi_jupyter.agent.tools.notebook import tools as notebook
 from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.jupyter.kernels.service import KernelService
 from navi_jupyter.jupyter.notebooks.service import NotebookService, files_of
@@ -124,8 +125,8 @@ async def test_editing_and_deleting_show_the_difference(describe: Describe, work
 async def test_inserting_shows_the_source_and_the_place(describe: Describe, work: Path) -> None:
     seen = await describe("insert_cell", source="z = 3", after="one")
     assert "z = 3" in shown(seen)
-    assert "after the code cell 1 of 2" in shown(seen)
-    assert "at the end" in shown(await describe("insert_cell", source="z = 3"))
+    assert "code cell 1 of 2" in shown(seen)
+    assert "At the end" in str(await describe("insert_cell", source="z = 3"))
 
 
 async def test_writing_a_file_shows_its_path_and_the_difference(

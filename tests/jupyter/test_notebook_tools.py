@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from navi_jupyter.agent.tools import files as file_tools
-from navi_jupyter.agent.tools import notebook as notebook_tools
 from navi_jupyter.agent.tools.base import ToolOutput
+from navi_jupyter.agent.tools.notebook import tools as notebook_tools
+from navi_jupyter.agent.tools.notebook.cell_text import chosen_cells
 from navi_jupyter.events import Event
 from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.jupyter.kernels.service import KernelService
@@ -84,8 +85,10 @@ async def test_a_notebook_is_read_as_text(call: Call, work: Path) -> None:
 
     output = await call("read_notebook")
 
-    assert output.content == (
-        "work.ipynb: 2 cells\n\n--- [0] code In[3] id=p\nplot()\n--- output\na\nb\n[image 1] <Figure>\n"
+    head, state, rest = output.content.split("\n", 2)
+    assert (head, state) == ("work.ipynb: 2 cells", "[from the file, which was saved 0 seconds ago]")
+    assert rest == (
+        "\n--- [0] code In[3] id=p\nplot()\n--- output\na\nb\n[image 1] <Figure>\n"
         "[image/png 12 kB]\n\n--- [1] code In[ ] id=y\ny"
     )
     assert not output.images
@@ -124,7 +127,7 @@ async def test_a_long_notebook_is_cut_and_each_cut_says_how_to_read_on(call: Cal
 )
 def test_cells_are_chosen_by_index_range_and_id(which: str | None, indexes: list[int]) -> None:
     cells = [Cell(id=name, index=index, kind="code", source="") for index, name in enumerate("abcd")]
-    assert [cell.index for cell in notebook_tools.chosen_cells(cells, which)] == indexes
+    assert [cell.index for cell in chosen_cells(cells, which)] == indexes
 
 
 async def test_a_place_in_a_cell_is_replaced_only_when_it_is_one_place(call: Call, work: Path) -> None:

@@ -454,7 +454,7 @@ async def test_a_stopped_cell_keeps_what_it_has_said_so_far(
 async def test_outputs_come_into_the_file_while_a_long_cell_still_runs(
     notebooks: NotebookService, session: Session, work: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("navi_jupyter.jupyter.notebooks.service.FILE_SECONDS", 0.1)
+    monkeypatch.setattr("navi_jupyter.jupyter.notebooks.recording.FILE_SECONDS", 0.1)
     await notebooks.edit(
         session,
         "one",

@@ -14,7 +14,7 @@ from jupyter_server.serverapp import ServerApp
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 from tornado.web import HTTPError
 
-from navi_jupyter.agent.tools.notebook import _page
+from navi_jupyter.agent.tools.notebook.cell_text import page_text
 from navi_jupyter.errors import FileRefused
 from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.jupyter.kernels.service import KernelService
@@ -170,7 +170,7 @@ async def test_the_rest_of_an_odd_notebook_is_shown_and_what_could_not_be_read_i
 
     read = await notebooks.read(session)
 
-    text = _page(read, read.cells, True, 1)
+    text = page_text(read, read.cells, True, 1)
     for words in ("a = 'grüße'\nb", "--- [", *expected):
         assert words in text
     assert read.cells[0].source == "a = 'grüße'\nb"

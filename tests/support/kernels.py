@@ -35,6 +35,8 @@ class Shown:
     """Of each of them."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """Every state that a display or result was in."""
+    cells: list[str] = field(default_factory=list)
+    """The sources of the cells that the front end is to insert below."""
     prompts: list[str] = field(default_factory=list)
     """What the cell asked at an input prompt."""
 
@@ -120,6 +122,8 @@ class NotebookKernel:
             reply = self.client.get_shell_msg(timeout=10)
             if reply["parent_header"].get("msg_id") == msg_id:
                 shown.status = reply["content"]["status"]
+                payload = reply["content"].get("payload") or []
+                shown.cells = [one["text"] for one in payload if one["source"] == "set_next_input"]
                 self.numbers.append(reply["content"].get("execution_count"))
                 return shown
 

@@ -151,6 +151,30 @@ export interface CallDetail {
   readonly language: string | null;
   readonly foreign: boolean;
   readonly omitted: number;
+  readonly cell: CellPlace | null;
+}
+
+/** A cell of a notebook, by which a view finds it: a page that shows the notebook can go there. */
+export interface CellPlace {
+  readonly path: string;
+  readonly id: string;
+  readonly index: number;
+  readonly execution_count: number | null;
+}
+
+/** The answer to a claim. */
+export interface ClaimedRequest {
+  readonly change: NotebookChange | null;
+}
+
+/** The notebook that the page of a prompt shows. */
+export interface ClientNotebook {
+  readonly path: string;
+  readonly cells?: readonly ShownCell[] | null;
+  readonly active?: string | null;
+  readonly selection?: ShownSelection | null;
+  readonly error?: ShownError | null;
+  readonly unsaved?: boolean;
 }
 
 /** A recall on a day to come: its first time on that day, and how many there are. */
@@ -181,7 +205,7 @@ export interface CronSpec {
 
 export interface Custom {
   readonly type: "CUSTOM";
-  readonly name: "navi.queue" | "navi.stop" | "navi.interrupt" | "navi.recall" | "navi.mcp" | "navi.session" | "navi.kernel" | "navi.tool" | "navi.usage" | "navi.notice" | "navi.gap";
+  readonly name: "navi.queue" | "navi.stop" | "navi.interrupt" | "navi.recall" | "navi.mcp" | "navi.session" | "navi.kernel" | "navi.notebook" | "navi.tool" | "navi.usage" | "navi.notice" | "navi.gap";
   readonly value: Readonly<Record<string, unknown>>;
 }
 
@@ -192,6 +216,17 @@ export interface Edit {
   readonly target: string;
   readonly text: string;
   readonly display?: string | null;
+}
+
+/** Body of `POST runs/{rid}/undo` and `POST runs/{rid}/keep`: may be missing. */
+export interface EditChoice {
+  readonly cells?: readonly string[] | null;
+}
+
+/** A cell of a notebook. */
+export interface EditedCell {
+  readonly path: string;
+  readonly cell: string;
 }
 
 /** What calling a tool does to the world: decides whether it asks where no permission is set. */
@@ -392,6 +427,13 @@ export interface KernelFunctions {
   readonly tools: readonly KernelFunction[];
 }
 
+/** A cell that was not brought back. */
+export interface LeftCell {
+  readonly path: string;
+  readonly cell: string;
+  readonly reason: string;
+}
+
 /** A server of models that answers on this machine and is not set up yet. */
 export interface LocalServer {
   readonly name: string;
@@ -493,8 +535,30 @@ export interface ModelTestResult {
   readonly seconds: number;
 }
 
+/** What a page is to do with the notebook that it has open. */
+export interface NotebookChange {
+  readonly path: string;
+  readonly action: "insert" | "edit" | "delete" | "save";
+  readonly cell: string | null;
+  readonly source: string | null;
+  readonly expected: string | null;
+  readonly after: string | null;
+  readonly new_cell: Readonly<Record<string, unknown>> | null;
+}
+
+/** Body of `POST sessions/{sid}/notebook-requests/{nid}/claim`: a page has the notebook open. */
+export interface NotebookClaim {
+  readonly unsaved: boolean;
+}
+
 /** Whether a notebook carries the id of its session in `metadata.navi.session_id`. */
 export type NotebookLinkState = "linked" | "pending" | "earlier";
+
+/** Body of `POST sessions/{sid}/notebook-requests/{nid}/report`: the page has made the change, or cannot. */
+export interface NotebookReport {
+  readonly cell?: ReportedCell | null;
+  readonly refusal?: "changed" | "not_found" | null;
+}
 
 /** `GET notify`. */
 export interface NotifyPage {
@@ -674,7 +738,14 @@ export interface Prompt {
   readonly files?: readonly AttachmentRef[];
   readonly model?: string | null;
   readonly mode?: "reject" | "enqueue" | "interrupt" | "rollback" | "steer" | "collect";
-  readonly client?: Asker | null;
+  readonly client?: PromptClient | null;
+}
+
+/** Field `client` of a prompt: the machine of the one who asks, and what its page shows. */
+export interface PromptClient {
+  readonly tz: string;
+  readonly source?: "browser" | "kernel" | null;
+  readonly notebook?: ClientNotebook | null;
 }
 
 /** A provider of models, and the one thing that it needs. */
@@ -893,6 +964,14 @@ export interface Rejection {
   readonly field: string | null;
 }
 
+/** A cell that a page has added, changed or deleted: as it is then, or was. */
+export interface ReportedCell {
+  readonly id: string;
+  readonly index: number;
+  readonly type: "code" | "markdown" | "raw";
+  readonly source: string;
+}
+
 /** One turn of the agent in a session. */
 export interface Run {
   readonly id: string;
@@ -910,6 +989,26 @@ export interface Run {
   readonly merged_into: string | null;
   readonly timezone: string | null;
   readonly rolled_back: boolean;
+}
+
+/** A cell that a run has changed, added or deleted. */
+export interface RunEdit {
+  readonly path: string;
+  readonly cell: string;
+  readonly kind: "code" | "markdown" | "raw";
+  readonly before: string | null;
+  readonly after: string | null;
+  readonly place: string;
+  readonly omitted: boolean;
+  readonly state: "open" | "kept" | "undone";
+  readonly at: string;
+}
+
+/** `GET runs/{rid}/edits`: in the order of each cell's last change. */
+export interface RunEditList {
+  readonly run_id: string;
+  readonly session_id: string;
+  readonly edits: readonly RunEdit[];
 }
 
 export interface RunError {
@@ -1070,6 +1169,30 @@ export interface SessionPatch {
   readonly context?: Readonly<Record<string, boolean>> | null;
 }
 
+/** A cell as the page shows it. */
+export interface ShownCell {
+  readonly id: string;
+  readonly type?: "code" | "markdown" | "raw";
+  readonly source?: string | null;
+  readonly execution_count?: number | null;
+  readonly output?: string | null;
+  readonly error?: string | null;
+}
+
+/** The last error that the page shows. */
+export interface ShownError {
+  readonly cell?: string | null;
+  readonly ename: string;
+  readonly evalue?: string;
+  readonly traceback?: string | null;
+}
+
+/** The text that is selected in a cell's editor. */
+export interface ShownSelection {
+  readonly cell?: string | null;
+  readonly text: string;
+}
+
 /** Stop a run (the current one when `run_id` is missing). Accepted, and without effect, when none is running. */
 export interface Stop {
   readonly type: "stop";
@@ -1185,6 +1308,13 @@ export interface ToolInfo {
 export interface ToolPage {
   readonly tools: readonly ToolInfo[];
   readonly next: string | null;
+}
+
+/** What an undo has done. */
+export interface UndoneEdits {
+  readonly run_id: string;
+  readonly undone: readonly EditedCell[];
+  readonly left: readonly LeftCell[];
 }
 
 /** Withdraw a prompt that is still waiting. */

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...clock import now
 from ...errors import NaviError, NotebookNotFound
 from ...injected import source
 from ...log_setup import get_logger
@@ -24,7 +25,9 @@ from ...ports.jupyter import Cell, Notebook
 from ...text import fenced, inert_line
 from ...timetext.format import say, say_time
 from ..tools.entry_points import EntryPoints
+from ..tools.notebook.cell_text import state_words
 from .definitions import Profile
+from .page_context import around_page
 
 log = get_logger("agent")
 
@@ -67,7 +70,7 @@ class RunContexts:
 
     async def gather(self, profile: Profile, turn: Turn, context: ToolContext) -> str:
         """The text for this run's instructions, each provider within its limit of tokens. Never raises."""
-        wanted = [one for one in await self.providers() if _is_on(one, profile, context)]
+        wanted = [one for one in await self.providers() if is_switched_on(one, profile, context)]
         texts = await asyncio.gather(*(_text_of(one, turn, context) for one in wanted))
         parts = [
             f"## {inert_line(one.title, 100)}\n{cut_lines(text, one.max_tokens)}"
@@ -84,7 +87,8 @@ _PREFACE = (
 )
 
 
-def _is_on(provider: ContextProvider, profile: Profile, context: ToolContext) -> bool:
+def is_switched_on(provider: ContextProvider, profile: Profile, context: ToolContext) -> bool:
+    """Whether a run has it: as the session switches it, else the profile, else by default."""
     return context.session.context.get(provider.name, profile.context.get(provider.name, provider.default))
 
 
@@ -137,8 +141,15 @@ async def _time(turn: Turn, context: ToolContext) -> str | None:  # noqa: ARG001
     return f"{say_time(turn.now, zone)} ({turn.now.isoformat(timespec='seconds')})"
 
 
-async def _notebook(turn: Turn, context: ToolContext) -> str | None:  # noqa: ARG001
+async def _notebook(turn: Turn, context: ToolContext) -> str | None:
     path = context.session.notebook_path
+    if turn.shown is not None and turn.shown.notebook.path == path:
+        return around_page(turn.shown)
+    own = await _own_notebook(path, context)
+    return own if turn.shown is None else f"{own or ''}\n{around_page(turn.shown)}"
+
+
+async def _own_notebook(path: str | None, context: ToolContext) -> str | None:
     if path is None:
         return None
     if context.jupyter.notebooks is None:
@@ -155,7 +166,7 @@ _PATH = 300  # characters of a path
 
 def _notebook_text(notebook: Notebook) -> str:
     code = sum(cell.kind == "code" for cell in notebook.cells)
-    where = "open, shared live" if notebook.live else "on disk"
+    where = state_words(notebook, now())
     lines = [f"{inert_line(notebook.path, _PATH)} ({where}): {len(notebook.cells)} cells, {code} of them code."]
     headings = [
         f"- cell {cell.index}: {inert_line(cell.source.strip().splitlines()[0], 80)}"
@@ -246,9 +257,12 @@ async def _memory(turn: Turn, context: ToolContext) -> str | None:
     return "\n".join(f"- {inert_line(fact.text, 300)}" for fact in facts.values())
 
 
+NOTEBOOK = ContextProvider(
+    name="notebook", title="The notebook of this conversation", gather=_notebook, max_tokens=2_000
+)
 BUILTIN: Sequence[ContextProvider] = (
     ContextProvider(name="time", title="Time", gather=_time, max_tokens=50),
-    ContextProvider(name="notebook", title="The notebook of this conversation", gather=_notebook),
+    NOTEBOOK,
     ContextProvider(name="kernel", title="Its kernel", gather=_kernel),
     ContextProvider(name="recalls", title="Recalls due in this conversation", gather=_recalls),
     ContextProvider(name="memory", title="What you remember about the user", gather=_memory),

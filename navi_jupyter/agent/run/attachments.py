@@ -14,8 +14,10 @@ from pydantic_ai.models import Model
 from ...errors import NaviError, RunFailed
 from ...input.json_input import well_formed
 from ...model.attachments import Attachment
+from ...model.notebooks import ShownNotebook
 from ...ports.agent import ToolContext
 from ...text import IMAGE_TYPES, fenced, inert_line
+from ..profiles.page_context import with_page
 from ..tools.result_text import cut
 
 UNSUPPORTED = "attachment_unsupported"
@@ -49,9 +51,13 @@ def takes_documents(model: Model) -> bool:
 
 
 async def prompt_content(
-    text: str, attachments: Sequence[Attachment], context: ToolContext, model: Model
+    text: str, attachments: Sequence[Attachment], context: ToolContext, model: Model, shown: ShownNotebook | None = None
 ) -> str | list[UserContent]:
-    """A prompt as the model gets it. Raises RunFailed ``attachment_unsupported`` before anything is sent."""
+    """A prompt as the model gets it, with what its page showed.
+
+    Raises RunFailed ``attachment_unsupported`` before anything is sent.
+    """
+    text = with_page(text, shown)
     if not attachments:
         return text
     for one in attachments:
@@ -73,13 +79,13 @@ async def prompt_content(
 
 
 async def steering_content(
-    text: str, attachments: Sequence[Attachment], context: ToolContext, model: Model
+    text: str, attachments: Sequence[Attachment], context: ToolContext, model: Model, shown: ShownNotebook | None = None
 ) -> str | list[UserContent]:
     """The same for a prompt that joins a run: what the model cannot take is named, and the run goes on."""
     try:
-        return await prompt_content(text, attachments, context, model)
+        return await prompt_content(text, attachments, context, model, shown)
     except NaviError as error:
-        return f"{text}\n\n({error.message})"
+        return f"{with_page(text, shown)}\n\n({error.message})"
 
 
 def is_text(attachment: Attachment) -> bool:

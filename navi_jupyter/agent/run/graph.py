@@ -252,8 +252,10 @@ class _GraphRun:
             return
         for prompt in await steering.take():
             self.task.steered(prompt)
+            if prompt.shown is not None:
+                self.task.context.page.shown = prompt.shown
             content = await attachments.steering_content(
-                prompt.text, prompt.attachments, self.task.context, self.task.model
+                prompt.text, prompt.attachments, self.task.context, self.task.model, prompt.shown
             )
             part = UserPromptPart(content=content)
             self.undelivered.append(part)

@@ -19,6 +19,7 @@ from ...input.json_input import well_formed
 from ...model.runs import InterruptKind
 from ...model.sessions import needed_approval
 from ...ports.agent import ToolContext, Turn, TurnResult, tool_context
+from ..profiles.context_providers import NOTEBOOK, is_switched_on
 from ..profiles.definitions import Profile, instructions
 from ..registry import AgentParts
 from ..tools.permissions import Chain
@@ -53,7 +54,8 @@ async def run_agent(turn: Turn, context: ToolContext, agent_parts: AgentParts, e
     model = await scope.model(turn.model)
     prompt = None
     if turn.resumed is None:
-        prompt = await attachments.prompt_content(turn.prompt, turn.attachments, context, model)
+        shown = turn.shown if is_switched_on(NOTEBOOK, profile, context) else None
+        prompt = await attachments.prompt_content(turn.prompt, turn.attachments, context, model, shown)
     context = replace(context, subagents=Subagents(scope, chain, context, turn.model, 0))
     tool_context.set(context)
     gate = scope.gate(chain, context)

@@ -73,7 +73,7 @@ class RunScope:
         """A prompt has joined the run. One of another origin ends what the run's recall may do without asking."""
         if prompt.origin != self.turn.origin:
             self.allowances.joined = True
-        if is_foreign_prompt(prompt.text, prompt.attachments):
+        if is_foreign_prompt(prompt.text, prompt.attachments) or prompt.shown is not None:
             self.allowances.foreign = True
 
     async def model(self, name: str) -> Model:

@@ -17,7 +17,8 @@ from .base import Tool, ToolNote
 def _groups() -> Sequence[tuple[Sequence[Tool], Callable[[ToolContext], bool]]]:
     """The tools in the order in which they are shown, each group with whether it works in a run."""
     # Imported here: making the schemas takes some 50 ms, which would delay the start of every server.
-    from . import ask_user, delegate, files, history, kernel, notebook, recalls
+    from . import ask_user, delegate, files, history, kernel, recalls
+    from .notebook import tools as notebook
 
     return (
         (recalls.TOOLS, lambda _: True),

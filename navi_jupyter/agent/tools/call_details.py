@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
-from ...model.runs import CallDetail
+from ...model.runs import CallDetail, CellPlace
 from ...redaction import redact
 
 LONGEST = 400_000  # characters of one part that are stored and shown; how many are left out is in it
@@ -31,10 +31,10 @@ class CallDescription:
     expects: str | None = None  # what the tool has to find when it is called: see ``ports.agent.call_expects``
 
 
-def text_part(label: str, value: Any, *, foreign: bool = False) -> CallDetail:
-    """A value that stands beside its label; ``foreign``: words of another program."""
+def text_part(label: str, value: Any, *, foreign: bool = False, cell: CellPlace | None = None) -> CallDetail:
+    """A value that stands beside its label; ``foreign``: words of another program; ``cell``: which one it names."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2, default=str)
-    return _bounded(label, text, foreign=foreign)
+    return _bounded(label, text, foreign=foreign, cell=cell)
 
 
 def code_part(label: str, text: str, language: str | None = "python") -> CallDetail:

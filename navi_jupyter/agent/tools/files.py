@@ -12,7 +12,7 @@ from pydantic import Field
 from ...errors import FileRefused, NotFound
 from ...model.runs import Effect
 from ...ports.agent import ToolContext, call_expects, tool_context
-from ...ports.jupyter import NO_FILE, Files
+from ...ports.files import NO_FILE, Files
 from .base import ToolOutput, available, tool
 from .call_details import CallDescription, argument_parts, change_part, code_part, fingerprint_of, text_part
 

@@ -19,7 +19,7 @@ from typing import Any
 from ...errors import InvalidRequest, NaviError
 from ...input.json_input import JsonTooDeep, check_depth
 from ...input.patterns import MAX_TEXT, Pattern, PatternRefused
-from ...ports.jupyter import SearchMatch, SearchResult
+from ...ports.files import SearchMatch, SearchResult
 from ...text import plain_number
 from .text_form import NoText, TextForm
 from .tree import Folder, Tree, chunks, close, normal, open_folder, open_regular, os_errors

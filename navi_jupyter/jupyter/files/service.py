@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ...errors import FileConflict, FileRefused, InvalidRequest, NaviError, NotFound
-from ...ports.jupyter import SearchResult, TextPage
+from ...ports.files import SearchResult, TextPage
 from .search import SearchLimits, SearchQuery, glob_matches, load_notebook_json, search, walk
 from .text_form import WIDE_MARKS, CannotEncode, NoText, TextForm, describe_ends, rewritten, split
 from .tree import Tree, chunks, normal, os_errors

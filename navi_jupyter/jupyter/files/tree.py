@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from ...errors import FileConflict, FileRefused, InvalidRequest, NotFound
-from ...ports.jupyter import NO_FILE
+from ...ports.files import NO_FILE
 
 MAX_LINKS = 40  # symbolic links on one path, as the Linux kernel has it
 MAX_PATH = 4096

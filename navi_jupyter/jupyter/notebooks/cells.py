@@ -31,13 +31,15 @@ class InsertCell:
     kind: str = "code"
     after: str | None = None
     id: str = ""  # of the new cell: made once, so that applying it again makes the same cell
+    outputs: Sequence[Output] = ()  # of a cell that was deleted and comes back
+    execution_count: int | None = None
 
     @classmethod
-    def of(cls, source: str, kind: str, after: str | None) -> InsertCell:
+    def of(cls, source: str, kind: str, after: str | None, cell_id: str | None = None) -> InsertCell:
         """Raises InvalidRequest."""
         if kind not in KINDS:
             raise InvalidRequest(f"A cell is {', '.join(KINDS)}, not {kind!r}.", field="kind")
-        return cls(source=checked(source), kind=kind, after=after, id=uuid4().hex[:8])
+        return cls(source=checked(source), kind=kind, after=after, id=cell_id or new_cell_id())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +72,11 @@ class RecordOutputs:
 
 
 CellChange = InsertCell | EditCell | DeleteCell | RecordOutputs
+
+
+def new_cell_id() -> str:
+    """An id for a new cell."""
+    return uuid4().hex[:8]
 
 
 def checked(source: str) -> str:
@@ -131,11 +138,11 @@ def new_cell(change: InsertCell) -> dict[str, Any]:
         "id": change.id,
         "cell_type": change.kind,
         # A cell without outputs is no reason to trust the notebook less.
-        "metadata": {"trusted": True} if change.kind == "code" else {},
+        "metadata": {"trusted": True} if change.kind == "code" and not change.outputs else {},
         "source": change.source,
     }
     if change.kind == "code":
-        cell |= {"execution_count": None, "outputs": []}
+        cell |= {"execution_count": change.execution_count, "outputs": [plain(one) for one in change.outputs]}
     return cell
 
 

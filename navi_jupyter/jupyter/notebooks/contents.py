@@ -10,25 +10,34 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
-import json
 import sqlite3
 import time
 from collections.abc import Callable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from ...errors import CellNotFound, FileConflict, FileRefused, NotebookConflict, NotebookNotFound, NotFound
-from ...input.json_input import well_formed
+from ...errors import CellNotFound, FileConflict, FileRefused, NaviError, NotebookConflict, NotebookNotFound, NotFound
 from ...log_setup import get_logger
 from ...ports.jupyter import Cell, Notebook, NotebookMark
 from ..files.tree import Tree
 from .cells import CellChange, Content, apply, as_cell, clean, complete, ids_of, pinned, touched, with_ids
 from .identity import mark_of
-from .notebook_file import MOMENT, ParsedNotebook, as_raw, load_nbformat, parse_notebook, read_whole, until_saved
+from .notebook_file import (
+    MOMENT,
+    ParsedNotebook,
+    as_bytes,
+    as_raw,
+    check_inside,
+    load_nbformat,
+    parse_notebook,
+    read_whole,
+    until_saved,
+)
 from .notebook_text import NotebookText
 from .save_hook import is_ours
 
@@ -60,6 +69,7 @@ class StoredNotebook:
     )
     trusted: bool = False  # its outputs were made here, as its signature says
     unread: tuple[str, ...] = ()  # what of it could not be read
+    modified: datetime | None = None  # when it was written last
 
 
 class SavedMeanwhile(Exception):
@@ -88,7 +98,9 @@ class StoredNotebooks:
         def parts(stored: StoredNotebook) -> Notebook:
             cells = tuple(as_cell(cell, index) for index, cell in enumerate(stored.content["cells"]))
             metadata = dict(stored.content["metadata"])
-            return Notebook(path=path, live=False, cells=cells, metadata=metadata, unread=stored.unread)
+            return Notebook(
+                path=path, live=False, cells=cells, metadata=metadata, unread=stored.unread, modified=stored.modified
+            )
 
         files = self._own_files()
         if files is not None:
@@ -160,7 +172,7 @@ class StoredNotebooks:
 
     async def _get(self, path: str) -> StoredNotebook:
         if self._tree is not None:  # a contents manager of files follows links out of the root: walk the path first
-            await asyncio.to_thread(_check_inside, self._tree, path)
+            await asyncio.to_thread(check_inside, self._tree, path)
         # Jupyter's file managers write in place. A notebook that is read in the middle of that they take for one that a
         # crash has broken: they put the version before back, and what is being saved is lost.
         async with self._turn(path):
@@ -170,7 +182,13 @@ class StoredNotebooks:
         mark = mark_of(content)
         unread = clean(content)
         complete(content)
-        return StoredNotebook(content=with_ids(content), stamp=_stamp(model), mark=mark, unread=unread)
+        return StoredNotebook(
+            content=with_ids(content),
+            stamp=_stamp(model),
+            mark=mark,
+            unread=unread,
+            modified=model.get("last_modified"),
+        )
 
     async def _save(self, path: str, stored: StoredNotebook) -> None:
         async with self._turn(path):
@@ -240,6 +258,7 @@ class _LocalNotebooks:
 
     def read(self, path: str) -> StoredNotebook:
         """Raises NotebookNotFound, FileRefused."""
+        modified = self._modified(path)  # before it is read: a save in between makes it newer than this
         raw, parsed = self._read(path)
         trusted = self._trust(lambda notary: notary.check_signature(_as_node(parsed.content)))
         mark = mark_of(parsed.content)
@@ -250,7 +269,13 @@ class _LocalNotebooks:
             text=parsed.text,
             trusted=bool(trusted),
             unread=parsed.unread,
+            modified=modified,
         )
+
+    def _modified(self, path: str) -> datetime | None:
+        with suppress(NaviError), self._tree.file(path) as (_, status):
+            return datetime.fromtimestamp(status.st_mtime, UTC)
+        return None  # what is the matter is found when it is read
 
     def mark(self, path: str) -> NotebookMark:
         """Raises as ``read``. Asked before each use of a notebook: read again only when the file is another one."""
@@ -281,7 +306,7 @@ class _LocalNotebooks:
         """Raises SavedMeanwhile."""
         stored.content["nbformat"] = 4  # also where the file has no number
         if stored.text is None:
-            data = _as_bytes(load_nbformat().from_dict(stored.content))
+            data = as_bytes(load_nbformat().from_dict(stored.content))
         else:
             data = bytearray(as_raw(stored.text.changed()))
         self._trust(lambda notary: _sign(notary, stored))
@@ -317,17 +342,6 @@ def _sign(notary: Any, stored: StoredNotebook) -> None:
             cell["metadata"]["trusted"] = True
     if notary.check_cells(content):
         notary.sign(content)
-
-
-def _as_bytes(content: Any) -> bytearray:
-    """As ``nbformat.v4.writes_json``, but in pieces, so that other threads run meanwhile. Changes ``content``."""
-    rwbase: Any = import_module("nbformat.v4.rwbase")  # late: as below
-    encoder = json.JSONEncoder(ensure_ascii=False, indent=1, sort_keys=True, separators=(",", ": "))
-    data = bytearray()
-    for piece in encoder.iterencode(rwbase.strip_transient(rwbase.split_lines(content))):
-        data += well_formed(piece).encode()
-    data += b"\n"
-    return data
 
 
 def _notary_of_thread(given: Any) -> Any:
@@ -371,14 +385,6 @@ def _is_plain(manager: Any) -> bool:
 
 def _hooks(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list) else () if value is None else (value,)
-
-
-def _check_inside(tree: Tree, path: str) -> None:
-    try:
-        with tree.file(path):
-            return
-    except NotFound:
-        raise NotebookNotFound(f"There is no notebook {path}.", field="path") from None
 
 
 def _stamp(model: dict[str, Any]) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ Not responsible for what is done with a notebook (``contents``) or whose it is (
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from dataclasses import dataclass
 from importlib import import_module
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import FileRefused, NotebookNotFound, NotFound
+from ...input.json_input import well_formed
 from ..files.tree import Tree, chunks, os_errors
 from .cells import Content, clean
 from .notebook_text import NotebookText
@@ -115,3 +117,23 @@ def local_root(contents_manager: Any, root_dir: str) -> str | None:
         return None
     root = str(getattr(contents_manager, "root_dir", "") or root_dir)
     return root if Path(root).is_dir() else None
+
+
+def as_bytes(content: Any) -> bytearray:
+    """As ``nbformat.v4.writes_json``, but in pieces, so that other threads run meanwhile. Changes ``content``."""
+    rwbase: Any = import_module("nbformat.v4.rwbase")  # late: as below
+    encoder = json.JSONEncoder(ensure_ascii=False, indent=1, sort_keys=True, separators=(",", ": "))
+    data = bytearray()
+    for piece in encoder.iterencode(rwbase.strip_transient(rwbase.split_lines(content))):
+        data += well_formed(piece).encode()
+    data += b"\n"
+    return data
+
+
+def check_inside(tree: Tree, path: str) -> None:
+    """Raises NotebookNotFound, FileRefused unless the path leads to a file below the root."""
+    try:
+        with tree.file(path):
+            return
+    except NotFound:
+        raise NotebookNotFound(f"There is no notebook {path}.", field="path") from None

@@ -6,8 +6,9 @@ Which of the two to use is decided for every change: people open and close noteb
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -15,9 +16,7 @@ from weakref import WeakValueDictionary
 from ...errors import FileRefused, InvalidRequest, KernelUnavailable, NaviError, NotebookConflict, NotebookNotFound
 from ...log_setup import get_logger
 from ...model.sessions import Session
-from ...output_text import merge_streams
-from ...ports.jupyter import Cell, Execution, Kernels, Notebook, NotebookMark, OnOutput, Output
-from ...text import joined
+from ...ports.jupyter import Cell, Execution, Kernels, Notebook, NotebookMark, OnOutput
 from ..files.service import LocalFiles
 from ..files.tree import Tree, split
 from ..kernels.jupyter_services import JupyterServices
@@ -27,6 +26,8 @@ from .contents import StoredNotebooks
 from .identity import id_of, set_id
 from .links import AnotherNotebook, NotebookLinks, NotebookOwner
 from .notebook_file import local_root
+from .open_pages import OpenPages
+from .recording import STOPPED_SECONDS, Recording
 from .shared_document import SharedDocuments
 
 log = get_logger("notebooks")
@@ -41,14 +42,21 @@ class AlreadyThere(Exception):
 class NotebookService:
     """Implements ``ports.jupyter.Notebooks``."""
 
-    def __init__(self, parts: JupyterServices, kernels: Kernels | None, links: NotebookLinks | None = None) -> None:
-        """``links`` None: the paths of sessions are taken as they are."""
+    def __init__(
+        self,
+        parts: JupyterServices,
+        kernels: Kernels | None,
+        links: NotebookLinks | None = None,
+        pages: OpenPages | None = None,
+    ) -> None:
+        """``links`` None: the paths of sessions are taken as they are. ``pages`` None: no page is asked."""
         root = local_root(parts.contents_manager, parts.root_dir)
         hidden = bool(getattr(parts.contents_manager, "allow_hidden", False))
         self._tree = None if root is None else Tree(root, allow_hidden=hidden)
         self._root_dir = parts.root_dir
         self._kernels = kernels
         self._links = links
+        self._pages = pages
         self._parts = parts
         self._shared = SharedDocuments(parts.settings)
         self._stored = StoredNotebooks(parts.contents_manager, self._tree)
@@ -68,10 +76,23 @@ class NotebookService:
         return await self._read((await self._place(session, path))[0])
 
     async def insert(
-        self, session: Session, source: str, *, kind: str = "code", after: str | None = None, path: str | None = None
+        self,
+        session: Session,
+        source: str,
+        *,
+        kind: str = "code",
+        after: str | None = None,
+        path: str | None = None,
+        cell_id: str | None = None,
     ) -> Cell:
         """Raises CellNotFound, NotebookConflict, NotebookNotFound, FileRefused."""
-        return (await self._change(session, path, InsertCell.of(source, kind, after)))[0]
+        return (await self._change(session, path, InsertCell.of(source, kind, after, cell_id)))[0]
+
+    async def restore(self, session: Session, cell: Cell, *, after: str | None = None, path: str | None = None) -> Cell:
+        """Raises as ``insert``."""
+        change = InsertCell.of(cell.source, cell.kind, after, cell.id)
+        change = replace(change, outputs=cell.outputs, execution_count=cell.execution_count)
+        return (await self._change(session, path, change))[0]
 
     async def edit(
         self, session: Session, cell: str, source: str, *, expected: str | None = None, path: str | None = None
@@ -102,6 +123,8 @@ class NotebookService:
         if self._kernels is None:
             raise KernelUnavailable("This server has no kernels.")
         where, owner = await self._place(session, path)
+        if self._pages is not None and await self._shared.notebook(where) is None:
+            await self._pages.save(session.id, where)  # what the user sees in the cell is what runs
         notebook = await self._read(where)
         target = notebook.cells[find([one.id for one in notebook.cells], cell)]
         if target.kind != "code":
@@ -209,7 +232,7 @@ class NotebookService:
     async def _read(self, path: str) -> Notebook:
         shared = await self._shared.notebook(path)
         if shared is None:
-            return await self._stored.read(path)
+            return replace(await self._stored.read(path), has_page=await has_page(self._parts, path))
         cells, metadata = await shared.read()
         return Notebook(path=path, live=True, cells=tuple(cells), metadata=metadata)
 
@@ -221,12 +244,18 @@ class NotebookService:
         for _ in range(REPLACED):
             where, owner = await self._place(session, path)
             with suppress(AnotherNotebook):  # it was moved since it was located, and another one is there
-                return await self._change_at(where, change, owner)
+                return await self._change_at(session.id, where, change, owner)
         raise NotebookConflict("The notebook of this conversation is being moved all the time; try again later.")
 
-    async def _change_at(self, path: str, change: CellChange, owner: NotebookOwner | None) -> tuple[Cell, bool]:
+    async def _change_at(
+        self, session_id: str, path: str, change: CellChange, owner: NotebookOwner | None
+    ) -> tuple[Cell, bool]:
         async with self._lock(path):
             shared = await self._shared.notebook(path)
+            if shared is None and self._pages is not None and not isinstance(change, RecordOutputs):
+                made = await self._pages.make(session_id, path, change)
+                if made is not None:
+                    return made, False
             if shared is None:
                 return await self._stored.change(path, change, owner.check if owner else None), False
             if owner is not None and not owner.is_named(shared.metadata()):
@@ -269,132 +298,3 @@ def files_of(parts: JupyterServices) -> LocalFiles | None:
     return LocalFiles(
         root, allow_hidden=bool(getattr(manager, "allow_hidden", False)), hide=tuple(getattr(manager, "hide_globs", ()))
     )
-
-
-LIVE_SECONDS = 0.1  # between two changes of a shared document
-FILE_SECONDS = 3.0  # between two saves of a file
-STOPPED_SECONDS = 2.0  # how long a run that is stopped waits for what came so far to be written
-
-Write = Callable[[RecordOutputs], Awaitable[bool]]
-"""Stores outputs in the notebook; whether that is a shared document now."""
-
-
-class Recording:
-    """One execution of one cell."""
-
-    def __init__(self, cell: str, write: Write, on_output: OnOutput | None) -> None:
-        self._cell = cell
-        self._write = write
-        self._on_output = on_output
-        self._outputs: list[dict[str, Any]] = []
-        """Outputs since they were last cleared, adjacent pieces of a stream as one."""
-        self._pieces: list[str] = []
-        """More text of the last of them, a stream. Joined when it is written: a cell may print a million times."""
-        self._places: list[int] = []  # for each output that came since then, its index in them
-        self._fresh = False  # something is not in the notebook yet
-        self._grown = True  # the outputs in the notebook are the first of ours (see `RecordOutputs.grown`)
-        self._written = False
-        self._count: int | None = None
-        self._over = False
-        self._news = asyncio.Event()
-        self.task = asyncio.create_task(self._run(), name=f"navi-recording-{cell}")
-
-    def add(self, output: Output) -> None:
-        """An output came. See ``ports.jupyter.OnOutput`` for those that change earlier ones."""
-        kind = output["output_type"]
-        if kind == "clear_output":
-            self._replace([])
-        elif kind == "update_display_data":
-            index = int(output["index"])
-            if index < len(self._places):
-                place = self._places[index]
-                changed = {name: output[name] for name in ("data", "metadata") if name in output}
-                self._outputs[place] = {**self._outputs[place], **changed}
-            self._grown = False
-        else:
-            self._append(output)
-        self._fresh = True
-        self._news.set()
-        if self._on_output is not None:
-            self._on_output(output)
-
-    def finish(self, execution: Execution | None) -> None:
-        """The execution is over; None when it was stopped before its end, or did not begin."""
-        if execution is not None:
-            self._count = execution.execution_count
-            # These are bounded at both ends; what came piece by piece lacks the end of a flood.
-            final = merge_streams(execution.outputs)
-            if final != self._all():
-                self._replace(final)
-            self._fresh = True
-        self._over = True
-        self._news.set()
-
-    async def settled(self, within: float | None = None) -> None:
-        """Return once all is written, or after ``within`` seconds; the writing goes on."""
-        await asyncio.wait({self.task}, timeout=within)
-
-    def _append(self, output: Output) -> None:
-        last = self._outputs[-1] if self._outputs else None
-        if output["output_type"] != "stream":
-            self._all()
-            self._outputs.append(dict(output))
-        elif last is not None and last["output_type"] == "stream" and last["name"] == output["name"]:
-            self._pieces.append(joined(output["text"]))
-        else:
-            self._all()
-            self._outputs.append({**output, "text": joined(output["text"])})
-        self._places.append(len(self._outputs) - 1)
-
-    def _all(self) -> list[dict[str, Any]]:
-        if self._pieces:
-            self._outputs[-1] = {**self._outputs[-1], "text": self._outputs[-1]["text"] + "".join(self._pieces)}
-            self._pieces.clear()
-        return self._outputs
-
-    def _replace(self, outputs: list[dict[str, Any]]) -> None:
-        self._outputs, self._grown = outputs, False
-        self._pieces.clear()
-        self._places.clear()
-
-    async def _run(self) -> None:
-        try:
-            live = await self._write(RecordOutputs(cell=self._cell, outputs=None, running=True))
-            while not self._over:
-                await self._news.wait()
-                self._news.clear()
-                if self._fresh and not self._over:
-                    live = await self._write(self._record(running=True))
-                    await self._pause(LIVE_SECONDS if live else FILE_SECONDS)
-            await self._write(self._record(running=False))
-        except NaviError as error:
-            # The cell is gone, or the notebook: the run has its result all the same.
-            log.warning("outputs_not_kept", cell=self._cell, error=str(error))
-        except Exception:  # the task is not awaited: it is its own supervisor
-            log.exception("outputs_not_kept", cell=self._cell)
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait for more outputs to write at once; the end of the cell does not wait."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
-        while not self._over and (rest := deadline - loop.time()) > 0:
-            try:
-                await asyncio.wait_for(self._news.wait(), rest)
-            except TimeoutError:
-                break
-            self._news.clear()
-        if self._fresh:  # cleared above, but not written yet
-            self._news.set()
-
-    def _record(self, *, running: bool) -> RecordOutputs:
-        if not self._fresh and not self._written:
-            return RecordOutputs(cell=self._cell, outputs=None, running=running)
-        record = RecordOutputs(
-            cell=self._cell,
-            outputs=tuple(self._all()),
-            count=self._count,
-            running=running,
-            grown=self._grown and self._written,
-        )
-        self._fresh, self._grown, self._written = False, True, True
-        return record

@@ -1,4 +1,4 @@
-"""The outputs of this kernel's cells, for ``%navi --with-output 7``.
+"""The outputs of this kernel's cells and the errors that they ended with, for ``%navi --with-output 7``.
 
 Installed by ``%load_ext``: of cells that ran before, only the ``Out`` value is known. Bounded: the oldest cells are
 dropped first. Uses ipykernel's hooks; where one is missing (text before ipykernel 7), that kind is not kept.
@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
+from ...text import strip_ansi, truncate_middle
 from ..attachments import KernelAttachment
 from ..errors import UsageError
 
@@ -22,6 +23,7 @@ _CELLS = 200
 _BYTES_OF_A_CELL = 8 * 2**20
 _BYTES = 64 * 2**20
 _LONGEST_TEXT = 200_000
+_LONGEST_TRACEBACK = 20_000
 _IMAGE_SUFFIXES = {"image/png": "png", "image/jpeg": "jpg", "image/gif": "gif", "image/webp": "webp"}
 
 
@@ -97,6 +99,8 @@ def install(shell: Any) -> None:
         return str(header.get("msg_id", ""))
 
     def ends(result: Any) -> None:
+        if not result.success and (text := _traceback_text(shell, result)):
+            store.add(request(), {"text": text}, len(text))
         if result.execution_count is not None:
             store.end(request(), result.execution_count)
 
@@ -108,6 +112,20 @@ def install(shell: Any) -> None:
         if thread is not None and hasattr(stream, "register_hook"):
             # Hooks of a stream are kept per thread, and the publishing thread is the one that calls them.
             thread.schedule(lambda stream=stream: stream.register_hook(keep))
+
+
+def _traceback_text(shell: Any, result: Any) -> str:
+    """The error that a cell has ended with, as the notebook shows it, without colours.
+
+    As ipykernel has just sent it: to make it a second time would run the user's code (a ``__repr__``) again.
+    """
+    shown = getattr(shell, "_last_traceback", None)
+    if isinstance(shown, list) and shown:
+        text = "\n".join(map(str, shown))
+    else:
+        error = result.error_in_exec or result.error_before_exec
+        text = f"{type(error).__name__}: {error}" if error is not None else ""
+    return truncate_middle(strip_ansi(text), _LONGEST_TRACEBACK, head=0.3) + "\n" if text else ""
 
 
 def outputs_of(shell: Any, which: str) -> tuple[list[KernelAttachment], str]:

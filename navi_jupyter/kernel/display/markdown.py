@@ -69,6 +69,26 @@ def to_html(text: str) -> str | None:
         return as_text(text)
 
 
+def code_blocks(text: str) -> list[tuple[str, str]]:
+    """The fenced and indented code of a text, in order: language (in lower case, often empty) and code.
+
+    Those in lists and quotes, too. Nothing for a text that is too long to be read, or in a kernel without mistune.
+    """
+    read = _reader()
+    if read is None or len(text) > MAX_TEXT:
+        return []
+    found: list[tuple[str, str]] = []
+    waiting = list(read(text))[::-1]
+    while waiting:
+        token = waiting.pop()
+        if token.get("type") == "block_code":
+            info = str((token.get("attrs") or {}).get("info") or "").split()
+            found.append((info[0].lower() if info else "", str(token.get("raw") or "").rstrip("\n")))
+        children = token.get("children")
+        waiting += reversed(children) if isinstance(children, list) else ()
+    return found
+
+
 @lru_cache(maxsize=1)
 def _reader() -> Callable[[str], Iterable[Token]] | None:
     """Reads a text into mistune's tokens."""

@@ -39,7 +39,8 @@ HELP = """\
 %navi stop                              stop what is running
 %navi approve|deny [2]                  allow a tool call that a run asks about, or not (--always; the run goes on
                                         in this cell, -b: do not wait); %navi approvals [--all]
-%navi --with-output 7 TEXT              send along what cell [7] showed (or: last); --attach FILE a file
+%navi --with-output 7 TEXT              send along what cell [7] showed, its error too (or: last); --attach FILE a file
+%navi --insert TEXT                     put the code of the answer into a new cell below
 %navi --mode steer TEXT                 steer the run in progress (interrupt, rollback, collect; queue, unqueue 1)
 %navi remember TEXT, memory, forget 2   what Navi knows about you in every session
 %navi usage, tools, profiles, models, mcp
@@ -71,6 +72,7 @@ class Prompt:
     mode: str = "enqueue"
     outputs: tuple[str, ...] = ()  # numbers of cells (or ``last``) whose outputs go along
     files: tuple[str, ...] = ()  # paths on the kernel's disk
+    insert: bool = False  # whether the code of the answer goes into a new cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,18 +177,19 @@ def parse_prompt(line: str, *, cell: str = "") -> Prompt:
         raise UsageError("There is nothing to ask: write the question behind %navi.")
     return Prompt(
         text=whole,
-        wait="no-wait" not in options,
+        wait="no-wait" not in options or "insert" in options,  # the cell below is made when this one ends
         interpolate="raw" not in options,
         session=options.get("session"),
         model=options.get("model"),
         mode=mode,
         outputs=tuple(word for word in re.split(r"[,\n]", options.get("with-output", "")) if word),
         files=tuple(word for word in options.get("attach", "").split("\n") if word),
+        insert="insert" in options,
     )
 
 
 _NO_WAIT = {"-b": "no-wait", "--no-wait": "no-wait"}
-_PROMPT_FLAGS = {**_NO_WAIT, "-w": "wait", "--wait": "wait", "--raw": "raw"}
+_PROMPT_FLAGS = {**_NO_WAIT, "-w": "wait", "--wait": "wait", "--raw": "raw", "--insert": "insert"}
 
 
 _BARE = ("away", "chat", "help", "mcp", "models", "profiles", "queue", "status", "stop", "tools", "usage")

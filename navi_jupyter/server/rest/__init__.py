@@ -9,7 +9,7 @@ import json
 
 from ..http import JSON, HttpReply
 from ..openapi import document
-from . import about, overview, providers, recalls, sessions, user
+from . import about, edits, overview, providers, recalls, sessions, user
 from .routing import Call, OperationTable, Routes
 
 TABLE = OperationTable()
@@ -23,6 +23,9 @@ async def describe(call: Call) -> HttpReply:  # noqa: ARG001
 
 ROUTES = Routes(
     operation
-    for table in (about.TABLE, providers.TABLE, TABLE, sessions.TABLE, recalls.TABLE, overview.TABLE, user.TABLE)
+    for table in (
+        *(about.TABLE, providers.TABLE, TABLE, sessions.TABLE, edits.TABLE),
+        *(recalls.TABLE, overview.TABLE, user.TABLE),
+    )
     for operation in table.operations
 )

@@ -14,6 +14,7 @@ from ...model.recalls import RecallCreate, RecallFire, RecallPatch
 from ...model.runs import KernelFunctions
 from ...model.sessions import SessionCreate, SessionPatch
 from .agent import ModelTest, ProviderSetting
+from .edits import EditChoice, NotebookClaim, NotebookReport
 from .recalls import PreviewRequest, RecallImport
 from .sessions import ReadRequest, SessionFind
 
@@ -28,6 +29,9 @@ INPUTS: dict[str, Any] = {
     "PreviewRequest": PreviewRequest,
     "RecallImport": RecallImport,
     "ReadRequest": ReadRequest,
+    "EditChoice": EditChoice,
+    "NotebookClaim": NotebookClaim,
+    "NotebookReport": NotebookReport,
     "FactCreate": FactCreate,
     "FactPatch": FactPatch,
     "KernelFunctions": KernelFunctions,

@@ -1,0 +1,1 @@
+"""SQL about notebooks: what runs have changed in them."""
