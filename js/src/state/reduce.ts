@@ -142,6 +142,7 @@ function applyCustom(state: ChatState, { name, value }: Custom, { seq, run_id: r
       if (typeof about !== "string" || typeof code !== "string") return state;
       return append(state, runEnd(about, { code, message: typeof message === "string" ? message : "" }));
     }
+    case "navi.notebook": // for the page around the chat: see host-events
     case "navi.kernel":
     case "navi.tool":
     case "navi.gap":
