@@ -67,6 +67,7 @@ class Settings:
     replay_buffer_size: int = 1000
     recall_busy_delay: float = 60.0
     limits: Limits = Limits()
+    notebook_timeout: float = 3600.0
     stop_deadline: float = 10.0
     approval_timeout: float = 3600.0
     max_concurrent_runs: int = 32

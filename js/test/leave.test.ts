@@ -19,7 +19,7 @@ const submit = (): boolean | undefined => find("recall-form")?.dispatchEvent(new
 
 const SLOT = "2026-11-22T09:00:00+00:00";
 const tool = (name: string, effect: string, permission: string): object => ({ name, effect, permission, available: true, description: "", parameters: {}, source: "builtin", why: null });
-const PREVIEW: Preview = { times: [SLOT], warnings: [], schedule: { kind: "once", at: SLOT }, policy: recall("a").policy, meaning: "at nine", message: "", phrase: "", timezone: "UTC" };
+const PREVIEW: Preview = { times: [SLOT], warnings: [], schedule: { kind: "once", at: SLOT }, policy: recall("a").policy, meaning: "at nine", message: "", phrase: "", timezone: "UTC", run: null };
 
 function failed(id: string, reason: string): Firing {
   return {

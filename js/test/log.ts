@@ -82,5 +82,7 @@ export function recall(id: string, status: RecallStatus = "pending", nextAt: str
     origin: "user",
     allow: [],
     reason: null,
+    run: { kind: "prompt" },
+    last_result: null,
   };
 }

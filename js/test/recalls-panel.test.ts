@@ -55,6 +55,7 @@ const FRIDAYS: Preview = {
   message: "",
   phrase: "every other friday at 16:00",
   timezone: "UTC",
+  run: null,
 };
 
 beforeEach(async () => {

@@ -20,6 +20,7 @@ from ..events import Event
 from ..input.json_input import load_json
 from ..log_setup import get_logger
 from ..ports.agent import AgentLoop, ToolContext, Turn, TurnResult
+from .notebook_jobs import NotebookJobBackend
 from .offline.backend import OfflineBackend
 from .providers.catalog import (
     OFFLINE,
@@ -49,6 +50,7 @@ class AgentRouter:
         agent_parts = agent_parts or default_parts()
         self._offline = OfflineBackend(agent_parts)
         self._model = PydanticAIBackend(agent_parts)
+        self._jobs = NotebookJobBackend(agent_parts, self.backend_for)
         self._discovery = ModelDiscovery()
 
     def backend_for(self, model: str) -> AgentLoop:
@@ -57,6 +59,8 @@ class AgentRouter:
 
     def run(self, turn: Turn, context: ToolContext) -> AsyncIterator[Event | TurnResult]:
         # The backend's own iterator and no generator around it, so that closing it closes the backend's run at once.
+        if turn.job is not None and turn.resumed is None:  # else it had asked in the prompt after its notebook
+            return self._jobs.run(turn, context)
         return self.backend_for(turn.model).run(turn, context)
 
     @staticmethod

@@ -19,6 +19,7 @@ class RecallTrigger:
     slot: datetime | None  # the planned time
     lateness: timedelta
     coalesced: int = 0  # how many earlier planned times this run stands for besides its own
+    since: datetime | None = None  # when it fired before; the first time, when it was made
 
 
 async def trigger_of(context: ToolContext, now: datetime) -> RecallTrigger | None:
@@ -42,4 +43,11 @@ async def trigger_of(context: ToolContext, now: datetime) -> RecallTrigger | Non
     lateness = max(now - slot, timedelta(0)) if slot else timedelta(0)
     if firing and firing.lateness_ms is not None:
         lateness = timedelta(milliseconds=max(firing.lateness_ms, 0))
-    return RecallTrigger(recall=recall, slot=slot, lateness=lateness, coalesced=firing.coalesced if firing else 0)
+    earlier = (one.started_at for one in firings if one is not firing and one.started_at is not None)
+    return RecallTrigger(
+        recall=recall,
+        slot=slot,
+        lateness=lateness,
+        coalesced=firing.coalesced if firing else 0,
+        since=next(earlier, recall.created_at if recall else None),
+    )

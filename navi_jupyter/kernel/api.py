@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ from .client.client import current_service, use_server
 from .display.listing import Listing, find_id
 from .display.painters import NoPainter, painter_here
 from .display.time_text import moment
+from .errors import UsageError
+from .grammar.notebook_job import job_from
 from .recall_keywords import policy_from, schedule_from
 from .recalls import Recall, list_recalls, names_in, new_recall
 from .reply import Reply
@@ -75,7 +77,7 @@ async def ask_async(
 
 
 def recall(
-    message: str,
+    message: str = "",
     *,
     in_: str | float | timedelta | None = None,
     at: str | datetime | None = None,
@@ -87,6 +89,11 @@ def recall(
     title: str | None = None,
     session: str | int | Session | None = None,
     allow: Sequence[str] = (),
+    run: str | Mapping[str, Any] | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    kernel: str | None = None,
+    output: str | None = None,
+    then: str | None = None,
     **policy: Any,
 ) -> Recall:
     """Schedule ``message`` for the session: once, at a time, regularly, by cron, or when something happens.
@@ -101,6 +108,10 @@ def recall(
 
     ``allow`` names tools (``"run_code"``) or effects (``"run"``) that its runs may use without asking.
 
+    ``run`` is the path of a notebook that is executed instead, without a model; its outputs go into a dated copy in the
+    folder ``output``. ``parameters`` are variables that are set after its cell with the tag ``parameters``; ``kernel``
+    names another kernel than its own; ``then`` is a prompt about its result.
+
     Further keywords are the recall's policy: ``misfire``, ``grace``, ``busy``, ``retries``, ``timeout``, ``until``,
     ``max_fires``, ``jitter``, ``cancel_on``, ``notify``, ``quiet``. Raises NaviError.
     """
@@ -110,7 +121,11 @@ def recall(
         service, in_=in_, at=at, every=every, cron=cron, when=when, tz=tz, start=start, session_id=target.id
     )
     limits = bounds | policy_from(service, policy, tz=tz, session_id=target.id)
-    return new_recall(service, target.id, message, schedule, title=title, policy=limits, allow=names_in(allow))
+    given = {"kernel": kernel, "output": output, "then": then}
+    if run is None and (wrong := next((name for name in given if given[name] is not None), None)):
+        raise UsageError(f"{wrong} goes with run='notebook.ipynb'.", field=wrong)
+    job = None if run is None else job_from(run, parameters, given, lambda: target.state["notebook_path"])
+    return new_recall(service, target.id, message, schedule, title=title, policy=limits, allow=names_in(allow), run=job)
 
 
 def recalls(*, session: str | int | Session | None = None, all: bool = False, over: bool = False) -> Listing[Recall]:  # noqa: A002

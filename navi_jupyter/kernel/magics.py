@@ -27,6 +27,7 @@ from .display.time_text import clock_words, without_own_zone
 from .errors import Interrupted, KernelError, NoSuchItem, Refused, UsageError
 from .grammar.command_line import HELP, Action, Prompt, Request, interpolate, parse_cell, parse_line, parse_prompt
 from .grammar.mistakes import is_sentence
+from .grammar.notebook_job import job_of
 from .grammar.recall_command import RECALL_HELP, NewRecall, leave_names, message_text
 from .grammar.times import reader_zone
 from .questions import UserAnswer, payload_from
@@ -100,8 +101,10 @@ class NaviMagics(Magics):
                 print_line(f"When: {without_own_zone(read['meaning'])}")
             schedule = _print_times(read)
         policy = policy_from(service, policy, tz=request.tz, session_id=target.id)
+        message = self._filled(message)
+        run = job_of(message, request.job, lambda: target.state["notebook_path"])
         recall = new_recall(
-            service, target.id, self._filled(message), schedule, title=request.title, policy=policy, allow=request.allow
+            service, target.id, message, schedule, title=request.title, policy=policy, allow=request.allow, run=run
         )
         if recall.allowed:
             print_line(

@@ -182,7 +182,8 @@ def new_recall(service: Service, session_id: str, message: str, schedule: Mappin
     """Store a recall; ``schedule`` and ``rest`` (title, policy, allow) in the contract's form."""
     # In the kernel, since only it knows which cell is running.
     schedule = with_cell(schedule)
-    body = {"session_id": session_id, "message": message, "schedule": schedule, **kernel_client()}
+    named = {"message": message} if message or not rest.get("run") else {}
+    body = {"session_id": session_id, "schedule": schedule, **named, **kernel_client()}
     given = {name: value for name, value in rest.items() if value}
     try:
         made = Recall(service, service.call("POST", "recalls", body | given))

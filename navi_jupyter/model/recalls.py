@@ -7,12 +7,22 @@ on the wire ``90s``, ``10m``, ``1h30m``, ``2d``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import keyword
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, field_serializer
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    Field,
+    JsonValue,
+    StringConstraints,
+    field_serializer,
+    model_validator,
+)
 
 from ..clock import format_duration
 from .base import CalendarPeriod, Duration, Instant, Title, Value
@@ -169,6 +179,55 @@ Leave = Annotated[
 """Names of tools (``run_code``), or effects (``run``, stored as ``effect:run``)."""
 
 
+MAX_PARAMETERS, MAX_PARAMETERS_TEXT = 100, 20_000  # of a notebook job: names, and characters of their JSON
+
+
+def _notebook_path(path: str) -> str:
+    names = [name for name in path.split("/") if name not in ("", ".")]
+    if ".." in names or not path.lower().endswith(".ipynb") or not names:
+        raise ValueError("it is the path of a notebook (.ipynb) below the server's folder, without '..'")
+    return "/".join(names)
+
+
+def _parameters(given: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    wrong = next((name for name in given if not name.isidentifier() or keyword.iskeyword(name)), None)
+    if wrong is not None:
+        raise ValueError(f"{wrong[:64]!r} is no name that a variable can have")
+    if len(given) > MAX_PARAMETERS or len(json.dumps(given, allow_nan=False)) > MAX_PARAMETERS_TEXT:
+        raise ValueError(f"at most {MAX_PARAMETERS} parameters, and {MAX_PARAMETERS_TEXT} characters of JSON")
+    return given
+
+
+class PromptJob(Value):
+    """What a recall does when it fires: its message is a prompt for the agent."""
+
+    kind: Literal["prompt"] = "prompt"
+
+
+class NotebookJob(Value):
+    """What a recall does when it fires: a notebook is executed, in a kernel of its own. It needs no model.
+
+    The notebook itself stays as it is; what it shows goes into a dated copy of it.
+    """
+
+    kind: Literal["notebook"] = "notebook"
+    path: Annotated[str, StringConstraints(min_length=1, max_length=1000), AfterValidator(_notebook_path)]
+    """Relative to the server's root."""
+    parameters: Annotated[dict[str, JsonValue], AfterValidator(_parameters)] = Field(default_factory=dict)
+    """Variables that are set after the cell with the tag ``parameters``, by name; at the top where there is none."""
+    output: Annotated[str, StringConstraints(min_length=1, max_length=1000)] | None = None
+    """The folder of the dated copies, relative to that of the notebook; with a ``/`` before it to the server's root.
+    Default: ``<name>-results`` beside the notebook."""
+    kernel: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
+    """The name of the kernel (``jupyter kernelspec list``); default: the one that the notebook names."""
+    then: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000)] | None = None
+    """A prompt that the same run goes on with, once the notebook has run without an error: its result comes along."""
+
+
+RecallRun = Annotated[PromptJob | NotebookJob, Field(discriminator="kind")]
+PROMPT_JOB = PromptJob()
+
+
 class RecallStatus(StrEnum):
     """How far a recall is. The last four are final."""
 
@@ -206,21 +265,47 @@ class Recall(Value):
     """What its runs may do without asking: names of tools, or effects as ``effect:run``. Never more than the
     administrator's ceiling and the profile let."""
     reason: str | None = None  # why it ended, where the user did not end it: ``session deleted``
+    run: RecallRun = PROMPT_JOB
+    last_result: str | None = None
+    """The path of the dated copy of its notebook that it has made last, relative to the server's root."""
 
 
 RecallMessage = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000)]
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    """An empty message is no message: it is left out."""
+    del schema["default"]
 
 
 class RecallCreate(Value):
     """Body of ``POST recalls``."""
 
     session_id: str
-    message: RecallMessage
+    message: RecallMessage = Field(default="", json_schema_extra=_without_default)
+    """The prompt. Of a notebook job it only names it, and may be left out."""
     title: Title | None = None
     schedule: ScheduleSpec
     policy: Policy = Policy()
     client: Asker | None = None  # whose clock counts for a ``schedule`` that names no zone; default: the session's
     allow: Leave = ()  # what its runs may do without asking: tools (``run_code``) or effects (``run``)
+    run: RecallRun = PROMPT_JOB
+
+    @model_validator(mode="after")
+    def _has_message(self) -> Self:
+        if not self.message and isinstance(self.run, PromptJob):
+            raise ValueError("message: it is missing")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_by_its_notebook(cls, given: Any) -> Any:
+        """A notebook job without a message gets one, for lists and the log."""
+        if not isinstance(given, Mapping) or given.get("message") is not None:
+            return given
+        run = given.get("run")
+        path = run.path if isinstance(run, NotebookJob) else run.get("path") if isinstance(run, Mapping) else None
+        return {**given, "message": f"Run {path[:1000]}"} if isinstance(path, str) else given
 
 
 class RecallPatch(Value):
@@ -231,6 +316,7 @@ class RecallPatch(Value):
     schedule: ScheduleSpec | None = None
     policy: Policy | None = None
     allow: Leave | None = None  # in place of what it may do so far; empty: it asks again
+    run: RecallRun | None = None
 
 
 class RecallFire(Value):

@@ -193,6 +193,10 @@ class AnswerNotice(Value):
 UNANSWERED = ("needed_approval", "needed_answer")  # Codes of a recall's run that needed the user, who was not there.
 
 
+CELL_FAILED, NOT_EXECUTED = "notebook_failed", "notebook_not_run"
+"""Codes of a recall's run whose notebook failed at a cell, or could not be executed at all. Their messages say why."""
+
+
 def needed_approval(tools: Iterable[str]) -> Failure:
     """Of a recall's run that needed these tools, and could not ask the user for them."""
     return Failure(code="needed_approval", message=f"needed approval: {', '.join(dict.fromkeys(tools))}")

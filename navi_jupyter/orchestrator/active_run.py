@@ -374,16 +374,19 @@ async def _turn(shared: SessionDependencies, run: Run) -> tuple[Turn, str]:
         session = session.but(timezone=run.timezone)
     prompt, user_id = await store.prompt(run.id)
     paused = await store.paused(run.id)
+    job, limits = await shared.job_of(run)
+    wanted = shared.limits_of_profile(session.profile)
     turn = Turn(
         session=session,
         run_id=run.id,
         model=run.model,
         prompt=prompt,
         history=tuple(await store.past_turns(run.session_id)),
-        limits=shared.settings.limits.within(shared.limits_of_profile(session.profile)),
+        limits=limits.within(wanted if job is None else wanted.but(timeout=None)),
         origin=run.origin,
         now=now().astimezone(zone_or_utc(session.timezone)),
         attachments=tuple(one for part in await store.parts(run.id) for one in part.attachments),
+        job=job,
         resumed=None if paused is None else paused.conversation,
         answers=() if paused is None else paused.interrupts,
         shown=await store.shown(run.id),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ..model.recalls import NotebookJob
 from ..model.runs import RunLimits
-from ..model.sessions import Origin, Session
+from ..model.sessions import Origin, OriginKind, Run, Session
 from ..ports.agent import (
     NO_JUPYTER,
     AgentLoop,
@@ -18,11 +19,12 @@ from ..ports.agent import (
     ToolContext,
 )
 from ..ports.edits import NotebookEdits
+from ..ports.jobs import JobResults, NotebookJobs
 from ..ports.jupyter import JupyterAccess
 from ..ports.recalls import RunEnded
 from ..ports.stop import StopSignal
 from ..ports.store import SessionStore
-from ..settings import Settings
+from ..settings import Limits, Settings
 from .event_writer import EventWriter
 from .interrupts import PendingInterrupts
 from .run_slots import RunSlots
@@ -41,6 +43,8 @@ class ToolServices:
     attachments: Attachments | None = None
     spending: Spending | None = None
     edits: NotebookEdits | None = None
+    jobs: NotebookJobs | None = None
+    results: JobResults | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,4 +83,18 @@ class SessionDependencies:
             attachments=self.tool_services.attachments,
             spending=self.tool_services.spending,
             edits=self.tool_services.edits,
+            jobs=self.tool_services.jobs,
+            results=self.tool_services.results,
         )
+
+    async def job_of(self, run: Run) -> tuple[NotebookJob | None, Limits]:
+        """The notebook that a run executes, if its recall says so; and its own limits, before those of a profile."""
+        limits, origin = self.settings.limits, run.origin
+        if origin.kind is not OriginKind.RECALL or origin.recall_id is None:
+            return None, limits
+        recall = await self.recalls.recall_of(origin.recall_id)
+        if recall is None or not isinstance(recall.run, NotebookJob):
+            return None, limits
+        own = recall.policy.timeout
+        seconds = self.settings.notebook_timeout if own is None else own.total_seconds()
+        return recall.run, replace(limits, run_timeout=seconds)

@@ -11,11 +11,12 @@ from typing import Any, Protocol
 from ..events import Event
 from ..model.attachments import Attachment, Fact
 from ..model.notebooks import ShownNotebook
-from ..model.recalls import Firing, Recall, RecallCreate, RecallPatch
+from ..model.recalls import Firing, NotebookJob, Recall, RecallCreate, RecallPatch
 from ..model.runs import CallDetail, Interrupt, InterruptKind
 from ..model.sessions import AnswerNotice, Failure, Origin, Run, RunStatus, Session, Usage
 from ..settings import Limits
 from .edits import NotebookEdits
+from .jobs import JobResults, NotebookJobs
 from .jupyter import JupyterAccess
 from .stop import StopSignal, stop_reached
 
@@ -41,8 +42,9 @@ class RecallAccess(Protocol):
         ``profiles``: those that bound the agent that would give it, besides the session's: none of them may deny it.
         """
 
-    async def leave_of(self, recall_id: str) -> tuple[str, ...]:
-        """What the recall's runs may do without asking now; nothing when there is no such recall (any more)."""
+    async def recall_of(self, recall_id: str) -> Recall | None:
+        """A recall as it is now, for its own runs: what they may do without asking, what they execute. None when there
+        is no such recall (any more)."""
 
     async def patch(
         self, recall_id: str, patch: RecallPatch, *, owner: str, zone: str | None = None, by_agent: bool = False
@@ -134,6 +136,8 @@ class ToolContext:
     attachments: Attachments | None = None
     spending: Spending | None = None
     edits: NotebookEdits | None = None  # None: what tools change in notebooks is not kept
+    jobs: NotebookJobs | None = None
+    results: JobResults | None = None
     subagents: SubagentSpawner | None = None  # None: this run cannot delegate
 
     def report_stop(self, what: str, message: str) -> None:
@@ -248,6 +252,7 @@ class Turn:
     now: datetime  # when the run started, in the session's zone
     attachments: tuple[Attachment, ...] = ()
     """What came with the prompt; their content is in ``ToolContext.attachments``."""
+    job: NotebookJob | None = None  # the notebook that the run executes instead of answering its prompt
     resumed: bytes | None = None
     """Set when the run goes on after it had asked: the ``conversation`` of the TurnResult with which it paused."""
     shown: ShownNotebook | None = None  # what the page of its prompt showed; of several prompts, the latest

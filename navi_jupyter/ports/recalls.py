@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 from ..clock import timestamp
 from ..events import Draft
-from ..model.recalls import Firing, FiringStatus, Recall, When
+from ..model.recalls import Firing, FiringStatus, NotebookJob, Recall, When
 from ..model.sessions import Run, Session
 from .agent import RecallAccess, Unrun
 from .recall_overview import RecallOverviewStore
@@ -371,5 +371,8 @@ LeaveCheck = Callable[[Session, Sequence[str], Sequence[str]], Awaitable[None]]
 """Called with what a new recall of a session is to do without asking, and with the names of the profiles that bound the
 agent that makes it. Raises InvalidRequest for a name that there is not (with the nearest one), or that the
 administrator, the session's profile or one of the agent's never lets through."""
+JobCheck = Callable[[NotebookJob, Session, Sequence[str]], Awaitable[None]]
+"""Called with a notebook job before it is stored, its session, and the profiles that bound the agent that makes it
+(none: a user does). Raises InvalidRequest, NotebookNotFound where it could not be executed."""
 RunEnded = Callable[[Run], Awaitable[None]]
 """Called with each run that reached a final status in this process, after that is durable."""

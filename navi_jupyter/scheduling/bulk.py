@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from ..errors import InvalidRequest, NaviError, SessionNotFound
-from ..model.recalls import Recall, RecallCreate, RecallStatus
+from ..input.json_input import load_json
+from ..model.recalls import NotebookJob, Recall, RecallCreate, RecallStatus
 from ..ports.recalls import RecallState
 from .ledger import append_notices, by_recall
 from .mutations import Change, Mutations, check_targets, paused, resumed
@@ -72,8 +74,7 @@ class BulkChanges:
         entries = await asyncio.to_thread(read_recalls, text, session_id=session_id)
         known = await self._mutations.known_targets(name for entry in entries for name in entry.request.policy.notify)
         for entry in entries:
-            if entry.request.allow:
-                await self._check_leave(entry, owner)
+            await self._check(entry, owner)
         zones = await self._zones({entry.request.session_id for entry in entries}, owner)
 
         states = await asyncio.to_thread(  # a thousand schedules are hundreds of milliseconds
@@ -84,12 +85,16 @@ class BulkChanges:
             self._mutations.notify(*(state.recall for state in states))
         return [state.recall for state in states]
 
-    async def _check_leave(self, entry: Entry, owner: str) -> None:
-        request = entry.request
+    async def _check(self, entry: Entry, owner: str) -> None:
+        """Its leave and its notebook: what has to be asked before a transaction."""
+        request, session_id = entry.request, entry.request.session_id
+        key = "allow"
         try:
-            await self._mutations.check_leave(request.allow, session_id=request.session_id, owner=owner)
+            await self._mutations.check_leave(request.allow, session_id=session_id, owner=owner)
+            key = "run"
+            await self._mutations.check_job(request.run, session_id=session_id, owner=owner)
         except NaviError as error:
-            raise type(error)(f"{entry.place.name('allow')}: {error.message}", field=error.field) from error
+            raise type(error)(f"{entry.place.name(key)}: {error.message}", field=error.field) from error
 
     async def _zones(self, session_ids: Iterable[str], owner: str) -> dict[str, str]:
 
@@ -121,8 +126,15 @@ _DEEP = re.compile(
     r"""(?<![\w.-])(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')(?:[ \t]*\.[ \t]*(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')){12}"""
 )
 """A dotted key takes tomllib the third power of its length; no key of ours, and no prose, has so many parts."""
-_KINDS = ("once", "every", "cron", "when")  # pydantic names the variant of a union; that is no field.
-_KNOWN = {"session", "title", "message", "paused", "allow", "schedule", "policy"}
+_KINDS = (
+    "once",
+    "every",
+    "cron",
+    "when",
+    "prompt",
+    "notebook",
+)  # pydantic names the variant of a union; that is no field.
+_KNOWN = {"session", "title", "message", "paused", "allow", "schedule", "policy", "run"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +193,12 @@ def _lines(recall: Recall) -> Iterator[str]:
     if policy := recall.policy.model_dump(mode="json", exclude_defaults=True):
         yield "[recall.policy]"
         yield from _pairs(policy)
+    if isinstance(recall.run, NotebookJob):
+        yield "[recall.run]"
+        yield from _pairs(recall.run.model_dump(mode="json", exclude_none=True, exclude={"parameters"}))
+        if recall.run.parameters:
+            # As JSON: TOML has no null, and no lists of different things before 1.0.
+            yield f"parameters = {_value(json.dumps(recall.run.parameters, ensure_ascii=False))}"
     yield ""
 
 
@@ -241,7 +259,14 @@ def _entry(table: dict[str, Any], place: Place, session_id: str | None) -> Entry
     paused = table.get("paused", False)
     if not isinstance(paused, bool):
         raise InvalidRequest(f"{place.name('paused')}: paused is true or false.", field=f"recall.{number}.paused")
-    fields = {name: table[name] for name in ("title", "message", "allow", "schedule", "policy") if name in table}
+    fields = {name: table[name] for name in _KNOWN - {"session", "paused"} if name in table}
+    run = fields.get("run")
+    if isinstance(run, dict) and isinstance(run.get("parameters"), str):
+        try:
+            fields["run"] = {**run, "parameters": load_json(run["parameters"])}
+        except ValueError:
+            why = f"{place.name('parameters')}: run.parameters: that is no JSON."
+            raise InvalidRequest(why, field=f"recall.{number}.run.parameters") from None
     wanted = session_id or table.get("session")
     if wanted is None:
         raise InvalidRequest(f"{place.name()}: it has no session.", field=f"recall.{number}.session")

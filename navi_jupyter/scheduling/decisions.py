@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 
 from ..clock import timestamp
 from ..model.recalls import FiringStatus, Recall, Schedule, When, WhenEvent
-from ..model.sessions import UNANSWERED, Run, RunStatus
+from ..model.sessions import CELL_FAILED, NOT_EXECUTED, UNANSWERED, Run, RunStatus
 from ..ports.recalls import FiringState
 
 MAX_WAIT = timedelta(days=7)  # How long a firing waits for a busy session when no ``grace`` sets a shorter time.
@@ -174,7 +174,7 @@ def decide(recall: Recall, firing: FiringState, happening: Happening, now: datet
         case Ended(run=run) if run.status is RunStatus.STOPPED and not timed_out(run, firing, now):
             return Move(FiringStatus.CANCELLED, "its run was stopped")
         case Ended(run=run):
-            why = "timed_out" if run.status is RunStatus.STOPPED else error_code(run) or run.status.value
+            why = "timed_out" if run.status is RunStatus.STOPPED else _why(run)
             if not attempts_left:
                 return Move(FiringStatus.FAILED, why)
             tries = firing.firing.attempt + 1
@@ -201,6 +201,13 @@ def timed_out(run: Run, firing: FiringState, now: datetime) -> bool:
 
 def error_code(run: Run) -> str | None:
     return run.error.code if run.error else None
+
+
+def _why(run: Run) -> str:
+    """Why a run has failed, as the ledger has it: the code; of a notebook the cell and its error."""
+    if run.error is not None and run.error.code in (CELL_FAILED, NOT_EXECUTED):
+        return run.error.message
+    return error_code(run) or run.status.value
 
 
 def backoff(tries: int) -> timedelta:

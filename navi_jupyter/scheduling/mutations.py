@@ -16,16 +16,18 @@ from ..model.base import ordered_id
 from ..model.recalls import (
     Cron,
     Every,
+    NotebookJob,
     Once,
     Recall,
     RecallCreate,
     RecallPatch,
+    RecallRun,
     RecallStatus,
     Schedule,
     ScheduleSpec,
     When,
 )
-from ..model.sessions import OriginKind
+from ..model.sessions import OriginKind, Session
 from ..ports.recalls import FiringState, RecallState
 from .ledger import append_notices
 from .notices import RecallNotice
@@ -34,7 +36,7 @@ from .schedules import resolve, shortest_gap, whole_ms
 
 if TYPE_CHECKING:
     from ..clock import Clock
-    from ..ports.recalls import LeaveCheck, RecallStore, RecallTx
+    from ..ports.recalls import JobCheck, LeaveCheck, RecallStore, RecallTx
 
 TITLE_LENGTH = 60
 _TICK = timedelta(microseconds=1)
@@ -68,6 +70,7 @@ class Mutations:
         why_not_watched: Callable[[When], str | None],
         targets: Callable[[], Awaitable[Sequence[str]]] | None,
         leave_check: LeaveCheck | None,
+        job_check: JobCheck | None,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -78,6 +81,7 @@ class Mutations:
         self._why_not_watched = why_not_watched
         self._targets = targets
         self._leave_check = leave_check
+        self._job_check = job_check
 
     def notify(self, *recalls: Recall) -> None:
         """After a change is committed: the scheduler and the watcher look again."""
@@ -142,10 +146,25 @@ class Mutations:
         new = [name for name in names if name not in set(kept)]
         if not new or self._leave_check is None:
             return
+        await self._leave_check(await self._session_of(session_id, owner), new, profiles)
+
+    async def check_job(
+        self, run: RecallRun | None, *, session_id: str, owner: str, profiles: Sequence[str] = ()
+    ) -> None:
+        """Raises InvalidRequest, NotebookNotFound for a notebook that cannot be executed here, SessionNotFound. Before
+        a transaction: it reads the notebook. It is judged anew each time that it is executed.
+        """
+        if not isinstance(run, NotebookJob):
+            return
+        if self._job_check is None:
+            raise InvalidRequest("This server cannot execute notebooks.", field="run")
+        await self._job_check(run, await self._session_of(session_id, owner), profiles)
+
+    async def _session_of(self, session_id: str, owner: str) -> Session:
         session = await self.store.write(lambda tx: tx.session(session_id))
         if session is None or session.owner != owner:
             raise SessionNotFound(f"There is no session {session_id[:100]}.", field="session_id")
-        await self._leave_check(session, new, profiles)
+        return session
 
     def made(
         self, request: RecallCreate, *, owner: str, zone: str, now: datetime, by_agent: bool = False
@@ -164,6 +183,7 @@ class Mutations:
             created_at=now,
             origin=OriginKind.SYSTEM if by_agent else OriginKind.USER,
             allow=request.allow,
+            run=request.run,
         )
         return with_first_time(RecallState(recall=recall, owner=owner, due_at=None), now)
 
@@ -182,7 +202,7 @@ class Mutations:
         recall = must_be_open(state)
         update: dict[str, Any] = {
             name: value
-            for name in ("message", "title", "policy", "allow")
+            for name in ("message", "title", "policy", "allow", "run")
             if (value := getattr(patch, name)) is not None
         }
         if patch.message is not None:

@@ -15,9 +15,11 @@ from ..errors import InvalidRequest, InvalidSchedule, RecallOver, SessionNotFoun
 from ..model.recalls import (
     Firing,
     FiringStatus,
+    NotebookJob,
     Recall,
     RecallCreate,
     RecallPatch,
+    RecallRun,
     RecallStatus,
     Schedule,
     ScheduleSpec,
@@ -48,7 +50,7 @@ from .schedules import MIN_INTERVAL, load_cron_reader, preview, resolve, spec_of
 if TYPE_CHECKING:
     from ..clock import Clock
     from ..ports.recall_overview import OverviewRows
-    from ..ports.recalls import LeaveCheck, RecallStore, RecallTx
+    from ..ports.recalls import JobCheck, LeaveCheck, RecallStore, RecallTx
     from ..ports.transactions import SessionTx
 
 MAX_PREVIEW = 100
@@ -131,11 +133,12 @@ class RecallService:
         why_not_watched: Callable[[When], str | None] = lambda _: None,
         targets: Callable[[], Awaitable[Sequence[str]]] | None = None,
         leave_check: LeaveCheck | None = None,
+        job_check: JobCheck | None = None,
     ) -> None:
         """``changed``: called after each change, so that the scheduler looks again. ``whens_changed``: called when
         what is to be watched may have changed. Neither blocks. ``why_not_watched``: why an event can never be noticed
         here, if so. ``targets``: names that ``policy.notify`` may have, in small letters; None: any.
-        ``leave_check``: None lets any leave through.
+        ``leave_check``: None lets any leave through. ``job_check``: None lets no notebook job through.
         """
         self._store = store
         self._clock = clock or SystemClock()
@@ -149,6 +152,7 @@ class RecallService:
             why_not_watched=why_not_watched,
             targets=targets,
             leave_check=leave_check,
+            job_check=job_check,
         )
         self.queries = RecallQueries(store, self._clock)
         self.bulk = BulkChanges(self._mutations)
@@ -185,15 +189,18 @@ class RecallService:
         """Validate and store a recall, durable on return. Raises InvalidRequest, InvalidSchedule, LimitReached,
         SessionNotFound.
 
-        ``code``: one of the agent may wait for an expression, which is code that a kernel executes.
+        ``code``: one of the agent may wait for an expression or execute a notebook, which are code.
         """
         await load_cron_reader([request.schedule])
         check_targets(request.policy.notify, await self._mutations.known_targets(request.policy.notify))
         await self._mutations.check_leave(request.allow, session_id=request.session_id, owner=owner)
+        await self._mutations.check_job(request.run, session_id=request.session_id, owner=owner)
         now = self._clock.now()
         state = self._mutations.made(request, owner=owner, zone=zone, now=now, by_agent=by_agent)
         if by_agent and (why := agent_may_not(state.recall.schedule, code=code)):
             raise InvalidSchedule(why, field="schedule")
+        if by_agent and not code and isinstance(request.run, NotebookJob):
+            raise InvalidRequest("A notebook is code: `recall_notebook` is the tool for it.", field="run")
         await self._store.write(lambda tx: self._mutations.add(tx, [state], owner, now), durable=True)
         self._mutations.notify(state.recall)
         return state.recall
@@ -203,9 +210,9 @@ class RecallService:
     ) -> None:
         await self._mutations.check_leave(allow, session_id=session_id, owner=owner, profiles=profiles)
 
-    async def leave_of(self, recall_id: str) -> tuple[str, ...]:
+    async def recall_of(self, recall_id: str) -> Recall | None:
         state = await self._store.recall_state(recall_id)
-        return () if state is None else state.recall.allow
+        return None if state is None else state.recall
 
     async def patch(
         self, recall_id: str, patch: RecallPatch, *, owner: str, zone: str | None = None, by_agent: bool = False
@@ -219,6 +226,7 @@ class RecallService:
         notify = patch.policy.notify if patch.policy else ()
         known = await self._mutations.known_targets(notify)
         await self._check_leave(recall_id, patch.allow or (), owner)
+        await self._check_job(recall_id, patch.run, owner)
         now = self._clock.now()
 
         async def unit(tx: RecallTx) -> Recall:
@@ -248,6 +256,7 @@ class RecallService:
         notify = patch.policy.notify if patch.policy else ()
         known = await self._mutations.known_targets(notify)
         await self._check_leave(recall_id, patch.allow or (), owner)
+        await self._check_job(recall_id, patch.run, owner)
         now = self._clock.now()
 
         async def unit(tx: RecallTx) -> Recall:
@@ -261,6 +270,7 @@ class RecallService:
                 schedule=patch.schedule or spec_of(recall.schedule),
                 policy=patch.policy or recall.policy,
                 allow=recall.allow if patch.allow is None else patch.allow,
+                run=patch.run or recall.run,
             )
             state = self._mutations.made(
                 request,
@@ -347,6 +357,12 @@ class RecallService:
         if names:
             recall = await self.queries.get(recall_id, owner=owner)
             await self._mutations.check_leave(names, session_id=recall.session_id, owner=owner, kept=recall.allow)
+
+    async def _check_job(self, recall_id: str, run: RecallRun | None, owner: str) -> None:
+        """Before a recall gets another notebook. Raises RecallNotFound, InvalidRequest, NotebookNotFound."""
+        if isinstance(run, NotebookJob):
+            recall = await self.queries.get(recall_id, owner=owner)
+            await self._mutations.check_job(run, session_id=recall.session_id, owner=owner)
 
 
 def _change_notice(patch: RecallPatch, before: Recall) -> RecallNotice:

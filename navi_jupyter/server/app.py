@@ -146,6 +146,11 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
     recall_busy_delay = _Seconds(60.0, min=0.001, help="Seconds that a recall is deferred when its session is busy.")
     max_iterations = _Count(50, min=1, help="Requests to the model in one run.")
     run_timeout = _Seconds(600.0, min=0.001, help="Seconds after which a run ends as timed out.")
+    notebook_timeout = _Seconds(
+        3600.0,
+        min=0.001,
+        help="Seconds that a recall's notebook may run, where the recall has no `timeout` of its own.",
+    )
     stop_deadline = _Seconds(10.0, min=0.0, help="Seconds from a stop that was asked for to the forced end of the run.")
     approval_timeout = _Seconds(
         3600.0,

@@ -26,6 +26,7 @@ from ..clock import SystemClock
 from ..commands import Acceptance, Command, Prompt
 from ..errors import AttachmentNotFound
 from ..events import Custom
+from ..jupyter.jobs.service import NotebookJobService
 from ..jupyter.kernels.iopub import IopubReader
 from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..jupyter.kernels.loans import KernelLoans
@@ -58,7 +59,7 @@ from ..store.attachments import AttachmentStore
 from ..store.location import database_path
 from ..store.memory import FactStore
 from ..store.notebooks.edits import NotebookEditStore
-from ..store.notices import SqliteNotices
+from ..store.notices import ResultStore, SqliteNotices
 from ..store.sqlite import SqliteStore
 from ..triggers.watcher import Watcher
 from .identity import connection_file
@@ -77,6 +78,7 @@ class Stores:
     memory: FactStore
     attachments: AttachmentStore
     edits: NotebookEditStore
+    results: ResultStore
 
 
 async def build_store(settings: Settings) -> Stores:
@@ -90,6 +92,7 @@ async def build_store(settings: Settings) -> Stores:
         attachments=AttachmentStore(
             store, max_bytes=settings.max_attachment_bytes, max_bytes_per_user=settings.max_attachments_bytes_per_user
         ),
+        results=ResultStore(store),
     )
 
 
@@ -138,6 +141,11 @@ class Workspace:
             )
         )
         self.notebooks = None if jupyter is None else NotebookService(jupyter, kernels, links, pages)
+        self.jobs = (
+            None
+            if jupyter is None
+            else NotebookJobService(jupyter, lease_path=lambda: self.lease_file.path, on_code=on_code)
+        )
         self.access = JupyterAccess(
             kernels=kernels, notebooks=self.notebooks, files=None if jupyter is None else files_of(jupyter)
         )
@@ -235,6 +243,8 @@ def build_orchestrator(
             attachments=stores.attachments,
             spending=stores.sessions,
             edits=stores.edits,
+            jobs=workspace.jobs,
+            results=stores.results,
         ),
         check_model=backends.validate,
         check_profile=parts.profiles.get,

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 
+from ..agent.notebook_jobs import check_job
 from ..agent.registry import AgentParts
 from ..agent.router import AgentRouter
 from ..errors import NaviError
@@ -71,7 +72,7 @@ async def runtime(
         stores = await build_store(settings)
         stack.push_async_callback(stores.sessions.close)
         links = SessionLinks(
-            stores.sessions, lambda source, target, session: recalls.service.occurrences.follow(source, target, session)
+            stores.sessions, lambda source, target, session: recalls.follow_files(source, target, session)
         )
         pages = OpenPages(
             lambda session_id, value: orchestrator.emit(session_id, Custom(name="navi.notebook", value=dict(value)))
@@ -171,6 +172,9 @@ def _build_recalls(
         leave_check=lambda session, names, profiles: parts.check_leave(
             names, replace(orchestrator.context_of(session), profiles=tuple(profiles))
         ),
+        job_check=lambda job, session, profiles: check_job(
+            job, workspace.jobs, parts, replace(orchestrator.context_of(session), profiles=tuple(profiles))
+        ),
     )
     notifications: NotificationService = build_notifications(settings, stores, jupyter)
     watcher: Watcher = build_triggers(
@@ -179,7 +183,14 @@ def _build_recalls(
     scheduler: Scheduler = build_scheduler(
         settings, stores, orchestrator, triggers_changed=watcher.changed, notices_changed=notifications.wake
     )
-    return RecallServices(service=service, scheduler=scheduler, watcher=watcher, notifications=notifications)
+    return RecallServices(
+        service=service,
+        scheduler=scheduler,
+        watcher=watcher,
+        notifications=notifications,
+        jobs=workspace.jobs,
+        results=stores.results,
+    )
 
 
 def _on_run_ended(

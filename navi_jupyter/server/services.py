@@ -28,6 +28,7 @@ from ..model.sessions import USER, Session
 from ..notifications.service import NotificationService
 from ..orchestrator.orchestrator import Orchestrator
 from ..orchestrator.session_directory import SessionDirectory
+from ..ports.jobs import JobResults, NotebookJobs
 from ..ports.jupyter import JupyterAccess
 from ..scheduling.scheduler import Scheduler
 from ..scheduling.service import RecallService
@@ -193,6 +194,14 @@ class RecallServices:
     scheduler: Scheduler
     watcher: Watcher
     notifications: NotificationService
+    jobs: NotebookJobs | None
+    results: JobResults
+
+    async def follow_files(self, source: str, target: str, session_id: str | None) -> None:
+        """A file or folder was renamed: recalls that wait for files in it, or execute notebooks in it, follow.
+        ``session_id``: only those of that session."""
+        await self.service.occurrences.follow(source, target, session_id)
+        await self.results.follow(source, target, session_id)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

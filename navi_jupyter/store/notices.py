@@ -1,6 +1,6 @@
-"""SQL for notifications. Implements :class:`navi_jupyter.ports.notifications.NoticeStore`.
+"""SQL for what comes of firings: notifications (``ports.notifications``) and results of notebooks (``ports.jobs``).
 
-Not responsible for when anything is sent, or how: that is ``notify``.
+Not responsible for when anything is sent, or how (``notifications``), nor for what results are (``jupyter.jobs``).
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
+from ..model.sessions import RunStatus
+from ..ports.jobs import JobResult
 from ..ports.notifications import Held, Notice, TargetRecord
 from ..ports.recalls import Claimed
+from .firings import number_of
 from .rows import from_micros, load_messages, optional_instant, to_micros
 from .sqlite import SqliteStore, Transaction
 
@@ -38,6 +41,8 @@ _RECORDS = (
 
 
 class SqliteNotices:
+    """Implements :class:`navi_jupyter.ports.notifications.NoticeStore`."""
+
     def __init__(self, store: SqliteStore) -> None:
         self._store = store
 
@@ -195,3 +200,66 @@ def _answer(transcript: str | None) -> str:
         if message.role == "assistant" and message.subagent_run_id is None and message.content.strip()
     ]
     return errors[-1] if errors else ""
+
+
+_PATH = "json_extract(run, '$.path')"
+
+
+class ResultStore:
+    """The dated copies that recalls' notebooks have made. Implements :class:`navi_jupyter.ports.jobs.JobResults`."""
+
+    def __init__(self, database: SqliteStore) -> None:
+        self._database = database
+
+    async def add(self, recall_id: str, run_id: str, path: str, *, at: datetime) -> None:
+        async def unit(tx: Transaction) -> None:
+            await tx.change(
+                "INSERT OR IGNORE INTO results (run_id, recall_id, path, created_at) VALUES (?, ?, ?, ?)",
+                (run_id, recall_id, path, to_micros(at)),
+            )
+            # No new version: it is in no plan and in no form, and only this writes it.
+            await tx.change("UPDATE recalls SET last_result = ? WHERE id = ?", (path, recall_id))
+
+        await self._database.write(unit, durable=True)
+
+    async def of_recall(
+        self, recall_id: str, *, limit: int, cursor: str | None = None
+    ) -> tuple[Sequence[JobResult], str | None]:
+        rows = await self._database.fetch_all(
+            "SELECT r.number, r.run_id, r.recall_id, r.path, r.created_at, runs.status, runs.error_message"
+            " FROM results r LEFT JOIN runs ON runs.id = r.run_id WHERE r.recall_id = ? AND r.number < ?"
+            " ORDER BY r.number DESC LIMIT ?",
+            (recall_id, number_of(cursor), limit + 1),
+        )
+        more = str(rows[limit - 1]["number"]) if len(rows) > limit else None
+        return [_result_of(row) for row in rows[:limit]], more
+
+    async def follow(self, source: str, target: str, session_id: str | None = None) -> None:
+        async def unit(tx: Transaction) -> None:
+            length = len(source) + 1
+            moved = f"? || substr({{0}}, {length}) WHERE ({{0}} = ? OR substr({{0}}, 1, {length}) = ?)"
+            values = (target, source, f"{source}/")
+            of_session = "" if session_id is None else " AND session_id = ?"
+            whose = () if session_id is None else (session_id,)
+            new_path = moved.format(_PATH).replace(" WHERE", "), version = version + 1 WHERE", 1)
+            await tx.change(
+                f"UPDATE recalls SET run = json_set(run, '$.path', {new_path} AND run IS NOT NULL{of_session}",
+                (*values, *whose),
+            )
+            if session_id is None:
+                for table, column in (("recalls", "last_result"), ("results", "path")):
+                    await tx.change(f"UPDATE {table} SET {column} = {moved.format(column)}", values)
+
+        await self._database.write(unit, durable=True)
+
+
+def _result_of(row: sqlite3.Row) -> JobResult:
+    return JobResult(
+        number=row["number"],
+        run_id=row["run_id"],
+        recall_id=row["recall_id"],
+        path=row["path"],
+        created_at=from_micros(row["created_at"]),
+        status=RunStatus(row["status"] or RunStatus.INTERRUPTED),  # the run of a session that was deleted
+        reason=row["error_message"],
+    )

@@ -36,6 +36,7 @@ from .rows import (
     RECALL_COLUMNS,
     firing_state_of,
     from_micros,
+    job_text,
     leave_and_reason,
     optional_instant,
     progress,
@@ -62,11 +63,11 @@ _ADVANCE_RECALLS = (
     f"UPDATE recalls SET {updates(PROGRESS_COLUMNS)}, version = version + 1"
     " FROM (VALUES {rows}) AS v WHERE recalls.id = v.column8 AND recalls.version = v.column9"
 )
-_CHANGED = ("title", "message", "schedule", "policy", "origin", "allow", "reason")
+_CHANGED = ("title", "message", "schedule", "policy", "origin", "allow", "reason", "run")
 _SAVE_RECALLS = (
     f"UPDATE recalls SET {updates((*PROGRESS_COLUMNS, *_CHANGED))},"
     " version = version + 1"
-    " FROM (VALUES {rows}) AS v WHERE recalls.id = v.column15 AND recalls.version = v.column16"
+    " FROM (VALUES {rows}) AS v WHERE recalls.id = v.column16 AND recalls.version = v.column17"
 )
 
 # CROSS JOIN keeps the order: without statistics SQLite would go through all recalls of the owner, over or not.
@@ -138,6 +139,7 @@ class RecallRows(FiringRows):
                 *schedule_and_policy(s.recall),
                 f"{s.recall.origin}",
                 *leave_and_reason(s.recall),
+                job_text(s.recall),
                 s.recall.id,
                 s.version,
             )

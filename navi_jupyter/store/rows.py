@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ..model.attachments import Attachment
-from ..model.recalls import Firing, FiringStatus, Policy, Recall, RecallStatus, Schedule
+from ..model.recalls import PROMPT_JOB, Firing, FiringStatus, NotebookJob, Policy, Recall, RecallStatus, Schedule
 from ..model.sessions import AnswerNotice, Failure, Origin, OriginKind, Run, RunStatus, Session, Usage, ZoneSource
 from ..ports.agent import Message, PromptPart, ToolCall
 from ..ports.recalls import FiringState, RecallState
@@ -158,7 +158,7 @@ _SCHEDULES: TypeAdapter[Schedule] = TypeAdapter(Schedule)
 
 RECALL_COLUMNS = (
     "id, session_id, owner, title, message, schedule, policy, status, next_at, last_at, fired, created_at,"
-    " origin, allow, reason, due_at, planned, outcome, version"
+    " origin, allow, reason, run, last_result, due_at, planned, outcome, version"
 )
 PROGRESS_COLUMNS = ("status", "next_at", "last_at", "fired", "due_at", "planned", "outcome")
 FIRING_COLUMNS = (
@@ -188,6 +188,11 @@ def _policy(text: str) -> Policy:
 
 
 @lru_cache(maxsize=4096)
+def _job(text: str) -> NotebookJob:
+    return NotebookJob.model_validate_json(text)
+
+
+@lru_cache(maxsize=4096)
 def _schedule(text: str) -> Schedule:
     return _SCHEDULES.validate_json(text)
 
@@ -201,7 +206,7 @@ def recall_state_of(row: Iterable[Any]) -> RecallState:
     """A row of ``RECALL_COLUMNS``."""
     (
         recall_id, session_id, owner, title, message, schedule, policy, status, next_at, last_at, fired, created_at,
-        origin, allow, reason, due_at, planned, outcome, version,
+        origin, allow, reason, run, last_result, due_at, planned, outcome, version,
     ) = row  # fmt: skip
     recall = Recall.trusted(
         id=recall_id,
@@ -218,6 +223,8 @@ def recall_state_of(row: Iterable[Any]) -> RecallState:
         origin=_ORIGIN[origin],
         allow=tuple(allow.split("\n")) if allow else (),
         reason=reason,
+        run=PROMPT_JOB if run is None else _job(run),
+        last_result=last_result,
     )
     return RecallState(
         recall=recall,
@@ -236,7 +243,7 @@ def recall_values(state: RecallState) -> tuple[object, ...]:
     return (
         recall.id, recall.session_id, state.owner, recall.title, recall.message, *schedule_and_policy(recall),
         status, next_at, last_at, fired, to_micros(recall.created_at), f"{recall.origin}", *leave_and_reason(recall),
-        *rest, state.version,
+        job_text(recall), recall.last_result, *rest, state.version,
     )  # fmt: skip
 
 
@@ -246,6 +253,11 @@ def schedule_and_policy(recall: Recall) -> tuple[str, str]:
 
 def leave_and_reason(recall: Recall) -> tuple[str, str | None]:
     return "\n".join(recall.allow), recall.reason
+
+
+def job_text(recall: Recall) -> str | None:
+    """Its notebook job as JSON; None where it has a prompt."""
+    return None if recall.run is PROMPT_JOB or recall.run == PROMPT_JOB else recall.run.model_dump_json()
 
 
 def progress(state: RecallState) -> tuple[object, ...]:

@@ -38,6 +38,8 @@ CONTRACT = {
     "recalls/{id}/resume": {"POST"},
     "recalls/{id}/firings": {"GET"},
     "recalls/overview": {"GET"},
+    "recalls/{id}/results": {"GET"},
+    "recalls/{id}/results/diff": {"GET"},
     "recalls/preview": {"POST"},
     "recalls/pause": {"POST"},
     "recalls/resume": {"POST"},

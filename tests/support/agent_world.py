@@ -70,8 +70,8 @@ class MemoryDesk:
         if unknown := [name for name in allow if name.startswith("no_")]:
             raise InvalidRequest(f"There is no tool or effect {unknown[0]!r}.", field="allow")
 
-    async def leave_of(self, recall_id: str) -> tuple[str, ...]:
-        return self.recalls[recall_id].allow if recall_id in self.recalls else ()
+    async def recall_of(self, recall_id: str) -> Recall | None:
+        return self.recalls.get(recall_id)
 
     async def patch(
         self, recall_id: str, patch: RecallPatch, *, owner: str, zone: str | None = None, by_agent: bool = False

@@ -154,6 +154,15 @@ export interface CallDetail {
   readonly cell: CellPlace | null;
 }
 
+/** A cell whose outputs, or whose source, differ between two results. */
+export interface CellDiff {
+  readonly cell: string | null;
+  readonly number: number | null;
+  readonly source: string;
+  readonly diff: string;
+  readonly omitted: number;
+}
+
 /** A cell of a notebook, by which a view finds it: a page that shows the notebook can go there. */
 export interface CellPlace {
   readonly path: string;
@@ -413,6 +422,8 @@ export type InterruptKind = "approval" | "question";
 /** How far a question is. All but the first are final. */
 export type InterruptStatus = "open" | "resolved" | "cancelled" | "expired";
 
+export type JsonValue = unknown;
+
 /** A function that the user offers as a tool (`@navi.tool`), as its kernel describes it. */
 export interface KernelFunction {
   readonly name: string;
@@ -549,6 +560,34 @@ export interface NotebookChange {
 /** Body of `POST sessions/{sid}/notebook-requests/{nid}/claim`: a page has the notebook open. */
 export interface NotebookClaim {
   readonly unsaved: boolean;
+}
+
+/**
+ * What a recall does when it fires: a notebook is executed, in a kernel of its own. It needs no model.
+ *
+ * The notebook itself stays as it is; what it shows goes into a dated copy of it.
+ */
+export interface NotebookJob {
+  readonly kind: "notebook";
+  readonly path: string;
+  readonly parameters: Readonly<Record<string, JsonValue>>;
+  readonly output: string | null;
+  readonly kernel: string | null;
+  readonly then: string | null;
+}
+
+/**
+ * What a recall does when it fires: a notebook is executed, in a kernel of its own. It needs no model.
+ *
+ * The notebook itself stays as it is; what it shows goes into a dated copy of it.
+ */
+export interface NotebookJobInput {
+  readonly kind: "notebook";
+  readonly path: string;
+  readonly parameters?: Readonly<Record<string, JsonValue>>;
+  readonly output?: string | null;
+  readonly kernel?: string | null;
+  readonly then?: string | null;
 }
 
 /** Whether a notebook carries the id of its session in `metadata.navi.session_id`. */
@@ -689,6 +728,7 @@ export interface Preview {
   readonly message: string;
   readonly phrase: string;
   readonly timezone: string;
+  readonly run: NotebookJob | null;
 }
 
 /** Body of `POST recalls/preview`: exactly one of `schedule` and `text`. */
@@ -746,6 +786,11 @@ export interface PromptClient {
   readonly tz: string;
   readonly source?: "browser" | "kernel" | null;
   readonly notebook?: ClientNotebook | null;
+}
+
+/** What a recall does when it fires: its message is a prompt for the agent. */
+export interface PromptJob {
+  readonly kind: "prompt";
 }
 
 /** A provider of models, and the one thing that it needs. */
@@ -886,17 +931,20 @@ export interface Recall {
   readonly origin: OriginKind;
   readonly allow: readonly string[];
   readonly reason: string | null;
+  readonly run: PromptJob | NotebookJob;
+  readonly last_result: string | null;
 }
 
 /** Body of `POST recalls`. */
 export interface RecallCreate {
   readonly session_id: string;
-  readonly message: string;
+  readonly message?: string;
   readonly title?: string | null;
   readonly schedule: OnceSpec | EverySpec | CronSpec | WhenSpec;
   readonly policy?: PolicyInput;
   readonly client?: Asker | null;
   readonly allow?: readonly string[];
+  readonly run?: PromptJob | NotebookJobInput;
 }
 
 /** Body of `POST recalls/{id}/fire`; may be left out. */
@@ -924,6 +972,17 @@ export interface RecallPatch {
   readonly schedule?: OnceSpec | EverySpec | CronSpec | WhenSpec | null;
   readonly policy?: PolicyInput | null;
   readonly allow?: readonly string[] | null;
+  readonly run?: PromptJob | NotebookJobInput | null;
+}
+
+/** A dated copy of a recall's notebook, with the outputs of one run. */
+export interface RecallResult {
+  readonly run_id: string;
+  readonly path: string;
+  readonly created_at: string;
+  readonly status: RunStatus;
+  readonly reason: string | null;
+  readonly exists: boolean;
 }
 
 /** How far a recall is. The last four are final. */
@@ -970,6 +1029,20 @@ export interface ReportedCell {
   readonly index: number;
   readonly type: "code" | "markdown" | "raw";
   readonly source: string;
+}
+
+/** `GET recalls/{id}/results/diff`: what of the outputs has changed from one result to another. */
+export interface ResultDiff {
+  readonly old: RecallResult;
+  readonly new: RecallResult;
+  readonly cells: readonly CellDiff[];
+  readonly unchanged: number;
+}
+
+/** `GET recalls/{id}/results`: the dated copies, newest first. */
+export interface ResultPage {
+  readonly results: readonly RecallResult[];
+  readonly next: string | null;
 }
 
 /** One turn of the agent in a session. */

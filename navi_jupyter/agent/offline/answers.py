@@ -10,9 +10,10 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from ...errors import InvalidRequest, InvalidSchedule, ToolDenied
+from ...errors import InvalidRequest, InvalidSchedule, NaviError, ToolDenied
 from ...events import (
     Event,
     TextMessageContent,
@@ -28,8 +29,10 @@ from ...model.sessions import Failure, needed_approval
 from ...ports.agent import ToolContext, Turn, TurnResult, tool_context
 from ...text import inert, truncate
 from ...timetext.instants import Timed
+from ...timetext.notebook_jobs import read_job
 from ...timetext.parse import read
 from ...timetext.zones import zone_of_place
+from ..history_summary import summarize_history
 from ..registry import AgentParts
 from ..run.approvals import Allowances, ApprovalGate, rejected_call
 from ..tools.base import as_text, call_recorded
@@ -39,6 +42,7 @@ from . import intents, replies
 from .intents import Intent, understand
 
 _CHUNK_DELAY = 0.012
+_LOOKED_THROUGH = 100  # runs since a recall fired before
 _ANSWER_TIME = 0.8  # seconds that a normal answer streams at most, however long it is
 _Events = AsyncIterator[Event]
 _Call = tuple[str, dict[str, Any]]  # a tool and its arguments
@@ -107,11 +111,13 @@ class OfflineRun:
         self._context = context
         self._zone = turn.session.timezone
         self._lead = ""  # what comes before the answer
+        self._recalled = False  # whether a recall asks: then nothing is explained about how it is answered
 
     async def events(self) -> AsyncIterator[Event | TurnResult]:
         """The run, and its result as the last item."""
         trigger = await trigger_of(self._context, self._turn.now)
-        self._lead = replies.unreadable_attachments([one.name for one in self._turn.attachments])
+        if trigger is None:
+            self._lead = replies.unreadable_attachments([one.name for one in self._turn.attachments])
         async for event in self._triggered(trigger) if trigger else self._answer(understand(self._turn.prompt)):
             yield event
         yield TurnResult(conversation=b'{"format":"offline/1"}', failure=self._tools.failure)
@@ -121,15 +127,29 @@ class OfflineRun:
         recall, prompt, now = trigger.recall, self._turn.prompt, self._turn.now
         message = recall.message if recall and inert(recall.message) in prompt else prompt  # it may be in a fence
         intent = understand(message)
-        if intent.kind not in _NO_REQUEST:
-            self._lead = replies.requested_by_recall(message, trigger, self._zone, now)
-            return self._answer(intent)
-        text = replies.reminder(message, trigger, self._zone, now)
-        if not re.match(r"(?:check|look|see|follow|come back|get back|monitor|watch)\b", message, re.IGNORECASE):
-            return self._text(text)
-        # Asked to look at something: what it can look at is the session.
-        since = {"since": recall.created_at.isoformat()} if recall else {}
-        return self._reply(lambda outcome: f"{text}\n\n{replies.session_since(outcome)}", [("session_history", since)])
+        if intent.kind in _NO_REQUEST:
+            return self._remind(message, trigger)
+        self._recalled = True
+        self._lead = f"{replies.reminder(message, trigger, self._zone, now)}\n\n"
+        return self._answer(intent)
+
+    async def _remind(self, message: str, trigger: RecallTrigger) -> _Events:
+        """The message itself: it asks for nothing that could be done here."""
+        now, zone, since = self._turn.now, self._zone, trigger.since
+        lines = [replies.reminder(message, trigger, zone, now), replies.happened(self._turn.prompt)]
+        if since is not None:
+            with suppress(NaviError):  # a reminder is one without it, too
+                found = await summarize_history(
+                    self._context.session.id,
+                    library=self._context.library,
+                    recalls=self._context.recalls,
+                    since=since,
+                    limit=_LOOKED_THROUGH,
+                    leave_out=self._context.run_id,
+                )
+                lines.append(replies.since_then(found, since, zone, now))
+        async for event in self._text("\n\n".join(filter(None, lines))):
+            yield event
 
     async def _answer(self, intent: Intent) -> _Events:
         match intent.kind:
@@ -143,6 +163,8 @@ class OfflineRun:
                 events = self._reply(*await self._schedule(intent))
             case "time":
                 events = self._reply(*await self._time(intent.text))
+            case "summary" if self._recalled:
+                events = self._reply(replies.summary_alone, _PLANS["summary"]("")[1])
             case kind:
                 events = self._reply(*_PLANS[kind](intent.text))
         async for event in events:
@@ -166,6 +188,8 @@ class OfflineRun:
         if timed is None:
             return (lambda: refusal if is_sure else replies.no_language_model()), ()
         message = intents.message_of(timed.message)
+        if read_job(message) is not None:
+            return (lambda: replies.notebook_by_cell(timed.phrase, message)), ()
         if not message and not is_sure:
             return (lambda: replies.time_without_message(timed.phrase)), ()
         arguments = {"message": message or "You asked to be reminded.", "when": timed.phrase}

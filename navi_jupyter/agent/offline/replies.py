@@ -15,6 +15,7 @@ from ...handles import HandleError, Named, resolve, short_handle
 from ...markdown_text import closed, quoted, without_marks
 from ...text import code_block, one_line, plural, strip_ansi
 from ...timetext.format import say, say_stretch, say_time
+from ..history_summary import HistorySummary
 from ..providers.catalog import PROVIDERS, Provider, installed
 from ..trigger import RecallTrigger
 
@@ -107,6 +108,11 @@ def time_without_message(phrase: str) -> str:
     return f"I understood the time (“{phrase}”), not what to do then. Say for example {example}."
 
 
+def notebook_by_cell(phrase: str, message: str) -> str:
+    """A notebook is code: without a model there is nothing here that could ask whether it may be executed."""
+    return f"To have a notebook executed, write it in a cell:\n\n{code_block(f'%navi recall {phrase} {message}')}"
+
+
 def recall_list(outcome: Outcome) -> str:
     """What is planned."""
     if error := failure(outcome):
@@ -188,7 +194,7 @@ def cancelled(*outcomes: Outcome) -> str:
 def _due(trigger: RecallTrigger, zone: str, now: datetime) -> str:
     if trigger.slot is None:
         return ""
-    late = f", {say_stretch(trigger.lateness)} late" if trigger.lateness.total_seconds() >= 1 else ", on time"
+    late = f", {say_stretch(trigger.lateness)} late" if trigger.lateness.total_seconds() >= 1 else ""
     more = f"; it stands for {trigger.coalesced} earlier times, too" if trigger.coalesced else ""
     rule = (
         f" ({say(trigger.recall.schedule, reader=zone)})"
@@ -204,18 +210,26 @@ def reminder(message: str, trigger: RecallTrigger, zone: str, now: datetime) -> 
     return f"{text}\n\n_{due}_" if (due := _due(trigger, zone, now)) else text
 
 
-def requested_by_recall(message: str, trigger: RecallTrigger, zone: str, now: datetime) -> str:
-    """A recall that is a request: what comes before its answer."""
-    due = _due(trigger, zone, now)
-    return f"⏰ You asked me to come back for this: {_in_a_line(message)}\n\n" + (f"_{due}_\n\n" if due else "")
+_FENCED = re.compile(r"<<<(f_\w+)\n(.*?)\n\1>>>", re.DOTALL)  # as the prompt of a firing has what happened
 
 
-def session_since(outcome: Outcome) -> str:
-    """What it could look at."""
-    say = "I am no language model, so I cannot look at it myself. "
-    if failure(outcome) or not outcome.get("turns"):
-        return say + "Nothing else happened in this session since you asked."
-    return say + f"In this session since you asked:\n\n{_turns(outcome['turns'])}"
+def happened(prompt: str) -> str:
+    """The first line of what happened in the notebook, where that has made the recall fire."""
+    fences = _FENCED.findall(prompt) if "[What happened in the notebook" in prompt else []
+    return quoted(one_line(fences[-1][1].splitlines()[0], 200)) if fences else ""
+
+
+def since_then(found: HistorySummary, since: datetime, zone: str, now: datetime) -> str:
+    """One line about what has happened in the session since then; nothing where nothing has."""
+    turns = [turn for turn in found.turns if turn.run.created_at >= since]
+    parts = []
+    if turns:
+        last = turns[-1]
+        answer = f" → {_short(last.answer, 120)}" if last.answer else ""
+        parts.append(f"{plural(len(turns), 'turn')}, the last “{_short(last.prompt, 80)}”{answer}")
+    if found.missed:
+        parts.append(f"{plural(found.missed, 'planned time')} did not run")
+    return f"Since {say_time(since, zone, now, reader=zone)}: {'; '.join(parts)}." if parts else ""
 
 
 def history(outcome: Outcome) -> str:
@@ -269,6 +283,13 @@ def _missed(rows: Sequence[Outcome]) -> str:
 
 def summary(past: Outcome, planned: Outcome) -> str:
     """The session in short. It counts and quotes: it does not understand."""
+    text = summary_alone(past, planned)
+    explained = bool(past.get("turns"))
+    return f"{text}\n\n_A list, not an understanding: I am no language model._" if explained else text
+
+
+def summary_alone(past: Outcome, planned: Outcome) -> str:
+    """:func:`summary` without a word about itself."""
     if error := failure(past):
         return f"I could not look: {error}"
     turns = past["turns"]
@@ -281,8 +302,7 @@ def summary(past: Outcome, planned: Outcome) -> str:
     text += f", {len(bad)} not completed" if bad else ""
     shown = turns if len(turns) <= 12 else [*turns[:4], *turns[-8:]]
     left = f"\n\n({len(turns) - len(shown)} in between left out.)" if len(shown) < len(turns) else ""
-    honest = "_A list, not an understanding: I am no language model._"
-    return f"{text}.\n\n{_turns(shown)}{left}{_planned(planned)}\n\n{honest}"
+    return f"{text}.\n\n{_turns(shown)}{left}{_planned(planned)}"
 
 
 def _planned(planned: Outcome) -> str:

@@ -160,7 +160,8 @@ class ApprovalGate:
         leave: tuple[str, ...] = ()
         by_recall = context.origin.kind is OriginKind.RECALL and not allowances.joined
         if by_recall and context.origin.recall_id is not None:
-            leave = await context.recalls.leave_of(context.origin.recall_id)
+            recall = await context.recalls.recall_of(context.origin.recall_id)
+            leave = () if recall is None else recall.allow
         allowed = (tool.name,) if allowances.allows(tool, session) else ()
         session_now = context.session.but(allowed_tools=allowed)
         return replace(context, session=session_now, leave=leave, foreign=allowances.foreign)

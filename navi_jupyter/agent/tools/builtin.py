@@ -17,13 +17,14 @@ from .base import Tool, ToolNote
 def _groups() -> Sequence[tuple[Sequence[Tool], Callable[[ToolContext], bool]]]:
     """The tools in the order in which they are shown, each group with whether it works in a run."""
     # Imported here: making the schemas takes some 50 ms, which would delay the start of every server.
-    from . import ask_user, delegate, files, history, kernel, recalls
+    from . import ask_user, delegate, files, history, kernel, notebook_recalls, recalls
     from .notebook import tools as notebook
 
     return (
         (recalls.TOOLS, lambda _: True),
         (history.TOOLS, lambda _: True),
         (recalls.CONDITION_TOOLS, lambda context: context.jupyter.kernels is not None),
+        (notebook_recalls.TOOLS, lambda context: context.jobs is not None),
         (kernel.TOOLS, lambda context: context.jupyter.kernels is not None),
         (notebook.TOOLS, lambda context: context.jupyter.notebooks is not None),
         (files.TOOLS, lambda context: context.jupyter.files is not None),

@@ -14,6 +14,7 @@ from ...model.recalls import (
     CronSpec,
     Every,
     EverySpec,
+    NotebookJob,
     Once,
     OnceSpec,
     Policy,
@@ -25,6 +26,7 @@ from ...model.recalls import (
 )
 from ...model.runs import CallDetail
 from ...ports.agent import ToolContext
+from ...text import join_words
 from ...timetext.format import say, say_meaning
 from ...timetext.phrases import read_when
 from .call_details import CallDescription, argument_parts, change_part, code_part, fingerprint_of, text_part
@@ -37,7 +39,7 @@ async def describe_new(args: Mapping[str, Any], context: ToolContext) -> CallDes
     """What ``create_recall`` would make. Raises InvalidSchedule."""
     zone = context.session.timezone
     details = [
-        text_part("When", await _time_words(args, zone)),
+        text_part("When", await time_words(args, zone)),
         text_part("What it does then", str(args.get("message", ""))),
         *_leave(args),
         *argument_parts(args, ("when", "schedule", "message", "allow")),
@@ -62,9 +64,11 @@ def described(recall: Recall, zone: str) -> tuple[list[CallDetail], str]:
         text_part("When", _schedule_words(recall.schedule, recall.policy, zone)),
         text_part("What it does then", recall.message),
     ]
+    if isinstance(recall.run, NotebookJob):
+        details.append(text_part("Notebook that it executes", recall.run.wire()))
     if recall.allow:
         details.append(text_part("What it may do without asking", ", ".join(recall.allow)))
-    known = (recall.message, recall.schedule.wire(), recall.policy.wire(), recall.allow)
+    known = (recall.message, recall.schedule.wire(), recall.policy.wire(), recall.allow, recall.run.wire())
     return details, fingerprint_of(recall.id, *known)
 
 
@@ -73,7 +77,7 @@ async def describe_change(recall: Recall, args: Mapping[str, Any], context: Tool
     zone = context.session.timezone
     details, known = described(recall, zone)
     if args.get("when") is not None or args.get("schedule") is not None:
-        details.append(text_part("When, from then on", await _time_words(args, zone)))
+        details.append(text_part("When, from then on", await time_words(args, zone)))
     if args.get("message") is not None:
         details.append(await change_part("Change of what it does", recall.message, str(args["message"])))
     if args.get("allow") is not None:
@@ -90,7 +94,7 @@ def _leave(args: Mapping[str, Any]) -> list[CallDetail]:
     return [text_part("What it may do without asking, each time", ", ".join(map(str, names)))]
 
 
-async def _time_words(args: Mapping[str, Any], zone: str) -> str:
+async def time_words(args: Mapping[str, Any], zone: str) -> str:
     """The schedule in the arguments of a call, in words and as it was written. Raises InvalidSchedule."""
     when = args.get("when")
     if when is not None:
@@ -134,3 +138,25 @@ def _schedule_of(spec: ScheduleSpec, zone: str) -> Schedule | None:
             return When.model_validate(fields)
         case _:
             return None
+
+
+_LEAVE_WORDS = {
+    "ask_user": "wait for your answers to its questions",
+    "run_code": "run code in your kernel",
+    "effect:run": "run code in your kernel",
+    "effect:write": "change notebooks and files",
+    "effect:read": "read notebooks, files and variables",
+    "effect:note": "change recalls and what is remembered",
+    "effect:outside": "use tools of other programs",
+}
+
+
+def leave_words(allow: Sequence[str]) -> str:
+    """What may be done with this leave, as a part of a sentence."""
+    return join_words(dict.fromkeys(_LEAVE_WORDS.get(name, f"use {name}") for name in allow))
+
+
+def powers_of(recall: Recall, kept: Sequence[str]) -> str:
+    """What a recall does without asking, as a part of a sentence: its notebook, what it has leave for; else empty."""
+    notebook = (f"execute the notebook {recall.run.path}",) if isinstance(recall.run, NotebookJob) else ()
+    return join_words([*notebook, *([leave_words(kept)] if kept else [])])

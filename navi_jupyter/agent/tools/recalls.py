@@ -13,6 +13,7 @@ from ...errors import InvalidRequest, InvalidSchedule, RecallNotFound, ToolDenie
 from ...handles import HandleError, Named, resolve
 from ...model.base import Title
 from ...model.recalls import (
+    NotebookJob,
     Once,
     Policy,
     Recall,
@@ -28,12 +29,11 @@ from ...model.recalls import (
 from ...model.runs import Effect
 from ...model.sessions import OriginKind
 from ...ports.agent import ToolContext, tool_context
-from ...text import join_words
 from ...timetext.format import say, say_meaning, say_time
 from ...timetext.phrases import read_until, read_when
 from .base import tool
 from .call_details import CallDescription
-from .recall_details import describe_change, describe_condition, describe_new, described
+from .recall_details import describe_change, describe_condition, describe_new, described, leave_words, powers_of
 
 
 def recall_info(recall: Recall, zone: str) -> dict[str, Any]:
@@ -50,6 +50,8 @@ def recall_info(recall: Recall, zone: str) -> dict[str, Any]:
         "fired": recall.fired,
         "allow": list(recall.allow),
     }
+    if isinstance(recall.run, NotebookJob):
+        info |= {"runs": recall.run.path, "last_result": recall.last_result}
     if recall.reason is not None:
         info["reason"] = recall.reason
     if recall.next_at is not None:
@@ -65,7 +67,7 @@ _ALLOW_FIELD = Field(
     "is asked whether to allow it. Without it, a recall that needs approval while the user is away fails.",
     max_length=20,
 )
-_POLICY_FIELD = Field(
+POLICY_FIELD = Field(
     description="What happens when it cannot simply run on time: only the fields that are given count."
 )
 
@@ -99,7 +101,7 @@ async def create_recall(
             max_length=10,
         ),
     ] = None,
-    policy: Annotated[Policy | None, _POLICY_FIELD] = None,
+    policy: Annotated[Policy | None, POLICY_FIELD] = None,
     allow: Annotated[list[str] | None, _ALLOW_FIELD] = None,
 ) -> dict[str, Any]:
     """Come back later: store a reminder or a task that wakes you in this session at a time, once or again and again.
@@ -109,7 +111,7 @@ async def create_recall(
     """
     context = tool_context.get()
     zone = context.session.timezone
-    spec, bounds, note, period = await _schedule(when, schedule, zone)
+    spec, bounds, note, period = await schedule_in(when, schedule, zone)
     if spec is None:
         raise InvalidRequest("Give either `when` or `schedule`.", field="when")
     request = RecallCreate(
@@ -117,20 +119,20 @@ async def create_recall(
         message=message,
         title=title,
         schedule=spec,
-        policy=await _policy(Policy(), policy, bounds, until, max_fires, notify, zone),
+        policy=await policy_in(Policy(), policy, bounds, until, max_fires, notify, zone),
         allow=tuple(allow or ()),
     )
     recall = await context.recalls.create(request, owner=context.user_id, zone=zone, by_agent=True)
-    return _changed(recall, zone, period, note)
+    return changed_result(recall, zone, period, note)
 
 
-def _changed(recall: Recall, zone: str, period: Period | None, note: str) -> dict[str, Any]:
+def changed_result(recall: Recall, zone: str, period: Period | None, note: str) -> dict[str, Any]:
     meaning = say_meaning(recall.schedule, recall.policy, zone, now(), period, reader=zone)
     result = {"recall": recall_info(recall, zone), "meaning": meaning, "timezone": zone}
     return {**result, "note": note} if note else result
 
 
-async def _schedule(
+async def schedule_in(
     when: str | None, schedule: ScheduleSpec | None, zone: str
 ) -> tuple[ScheduleSpec | None, Policy, str, Period | None]:
     """The schedule, with the bounds, the note and the period of one in English; None where neither is given.
@@ -145,7 +147,7 @@ async def _schedule(
     return timed.schedule, timed.policy, timed.note, timed.period
 
 
-async def _policy(
+async def policy_in(
     before: Policy,
     given: Policy | None,
     bounds: Policy,
@@ -208,15 +210,15 @@ async def change_recall(
     notify: Annotated[
         list[str] | None, Field(description="The notification targets; empty: none.", max_length=10)
     ] = None,
-    policy: Annotated[Policy | None, _POLICY_FIELD] = None,
+    policy: Annotated[Policy | None, POLICY_FIELD] = None,
     allow: Annotated[list[str] | None, _ALLOW_FIELD] = None,
 ) -> dict[str, Any]:
     """Change a recall of this session: what is given, in place of what it has. A new schedule counts from now."""
     context = tool_context.get()
     zone = context.session.timezone
     chosen = await _recall_named(context, recall_id)
-    spec, bounds, note, period = await _schedule(when, schedule, zone)
-    merged = await _policy(chosen.policy, policy, bounds, until, max_fires, notify, zone)
+    spec, bounds, note, period = await schedule_in(when, schedule, zone)
+    merged = await policy_in(chosen.policy, policy, bounds, until, max_fires, notify, zone)
     given: dict[str, Any] = {"message": message, "title": title, "schedule": spec}
     if merged != chosen.policy:
         given["policy"] = merged
@@ -224,7 +226,7 @@ async def change_recall(
         given["allow"] = tuple(allow)
     patch = RecallPatch(**{name: value for name, value in given.items() if value is not None})
     recall = await context.recalls.patch(chosen.id, patch, owner=context.user_id, zone=zone, by_agent=True)
-    return _changed(recall, zone, period, note)
+    return changed_result(recall, zone, period, note)
 
 
 async def pause_recall(recall_id: Annotated[str, _WHICH_FIELD]) -> dict[str, Any]:
@@ -261,9 +263,9 @@ async def _asks_for_change(args: Mapping[str, Any], context: ToolContext) -> str
     kept = chosen.allow if args.get("allow") is None else _leave_in(args)
     if set(args) <= {"recall_id", "allow", "title"}:
         return None
-    if not kept:
+    if not (powers := powers_of(chosen, kept)):
         return _asks_beyond_profile(f"change the recall “{chosen.title}”", context)
-    return f"May Navi change the recall “{chosen.title}”, which may {leave_words(kept)} without asking?"
+    return f"May Navi change the recall “{chosen.title}”, which may {powers} without asking?"
 
 
 async def _asks_to_resume(args: Mapping[str, Any], context: ToolContext) -> str | None:
@@ -271,9 +273,9 @@ async def _asks_to_resume(args: Mapping[str, Any], context: ToolContext) -> str 
         chosen = await _recall_named(context, str(args.get("recall_id")))
     except RecallNotFound:
         return None
-    if not chosen.allow:
+    if not (powers := powers_of(chosen, chosen.allow)):
         return _asks_beyond_profile(f"let the recall “{chosen.title}” go on", context)
-    return f"May the recall “{chosen.title}” go on, which may {leave_words(chosen.allow)} without asking?"
+    return f"May the recall “{chosen.title}” go on, which may {powers} without asking?"
 
 
 async def _asks_for_condition(_args: Mapping[str, Any], context: ToolContext) -> str | None:
@@ -313,22 +315,6 @@ async def _asks_for_leave(wanted: Sequence[str], context: ToolContext) -> str | 
         wanted, session_id=context.session.id, owner=context.user_id, profiles=context.profiles
     )
     return f"May this recall {leave_words(wanted)} without asking?"
-
-
-_LEAVE_WORDS = {
-    "ask_user": "wait for your answers to its questions",
-    "run_code": "run code in your kernel",
-    "effect:run": "run code in your kernel",
-    "effect:write": "change notebooks and files",
-    "effect:read": "read notebooks, files and variables",
-    "effect:note": "change recalls and what is remembered",
-    "effect:outside": "use tools of other programs",
-}
-
-
-def leave_words(allow: Sequence[str]) -> str:
-    """What may be done with this leave, as a part of a sentence."""
-    return join_words(dict.fromkeys(_LEAVE_WORDS.get(name, f"use {name}") for name in allow))
 
 
 async def _find(context: ToolContext, text: str) -> str:

@@ -50,10 +50,15 @@ async def guard(connection: KernelConnection, path: str | None) -> None:
     local = ports_of(connection.manager) is not None and process is not None and connection.guarded != process
     if path is None or not local or connection.language.get("name") != "python":
         return
-    expressions = {RESULT: _call_of("execution_guard", "guard", path, AGENT_USER)}
+    expressions = guard_expressions(path)
     request = connection.send("", Outputs(), silent=True, store_history=False, expressions=expressions)
     if await until_ended(connection, request, PATIENCE) == "ok":
         connection.guarded = process
+
+
+def guard_expressions(path: str) -> dict[str, str]:
+    """The user expressions of a silent request that makes a kernel guard our code: see :func:`guard`."""
+    return {RESULT: _call_of("execution_guard", "guard", path, AGENT_USER)}
 
 
 def value_of(reply: Mapping[str, Any]) -> Any:

@@ -322,7 +322,7 @@ class _LocalNotebooks:
         """
         try:
             if self._notary is None:
-                self._notary = _notary_of_thread(self._manager.notary)
+                self._notary = notary_of_thread(self._manager.notary)
             return ask(self._notary)
         except (sqlite3.Error, OSError, LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
             log.warning("notebook_signatures_unusable", error=str(error))
@@ -344,7 +344,7 @@ def _sign(notary: Any, stored: StoredNotebook) -> None:
         notary.sign(content)
 
 
-def _notary_of_thread(given: Any) -> Any:
+def notary_of_thread(given: Any) -> Any:
     """Like the server's, with a database connection of this thread's own."""
     sign: Any = import_module("nbformat.sign")  # late: as below
     notary = sign.NotebookNotary(

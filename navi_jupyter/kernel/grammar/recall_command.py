@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import UsageError
+from . import notebook_job
 from .times import UNIT_WORD, named_zone, take_duration, take_instant
 
 QUOTED = re.compile(r"""(["'])(.*?)\1(?=\s|$)""")
@@ -24,7 +25,7 @@ POLICY = (
 )  # fmt: skip
 _LISTS = ("cancel-on", "notify")  # policies that are lists: with commas
 _FLAGS = {"--each": "each"}
-_VALUES = ("tz", "title", "session", "cooldown", "allow", *POLICY)
+_VALUES = ("tz", "title", "session", "cooldown", "allow", *POLICY, *notebook_job.OPTIONS)
 _LOOKS_LIKE_OPTION = re.compile(r"--?[a-z][a-z-]*(?==|\s|$)")
 RECALL_HELP = "For example: %navi recall in 10m check the loss"
 WHEN_HELP = "For example: %navi recall when done summarize the output"
@@ -43,6 +44,7 @@ class NewRecall:
     words: str | None = None  # a time in English that the server is to read; ``schedule`` is empty then
     sentence: bool = False  # ``words`` have the message, too. They are a prompt when there is no time in them.
     tz: str | None = None
+    job: Mapping[str, str] = field(default_factory=dict)  # options of a recall that executes a notebook
 
 
 def read_recall(rest: str) -> NewRecall | None:
@@ -100,6 +102,7 @@ class _Line:
             title=self.options.get("title"),
             session=self.options.get("session"),
             allow=leave_names(self.options.get("allow", "")),
+            job={name: self.options[name] for name in notebook_job.OPTIONS if name in self.options},
             **more,
         )
 
@@ -377,6 +380,8 @@ def _take_one(
         options[flags[name]] = ""
         return rest.lstrip()
     key = name.removeprefix("--")
+    if name in ("-p", "--param") and "param" in values:
+        return notebook_job.add_parameter(options, rest)
     if not name.startswith("--") or key not in values:
         return None
     rest = rest if has_value else rest.lstrip()

@@ -9,7 +9,7 @@ import json
 
 from ..http import JSON, HttpReply
 from ..openapi import document
-from . import about, edits, overview, providers, recalls, sessions, user
+from . import about, edits, overview, providers, recall_results, recalls, sessions, user
 from .routing import Call, OperationTable, Routes
 
 TABLE = OperationTable()
@@ -25,7 +25,7 @@ ROUTES = Routes(
     operation
     for table in (
         *(about.TABLE, providers.TABLE, TABLE, sessions.TABLE, edits.TABLE),
-        *(recalls.TABLE, overview.TABLE, user.TABLE),
+        *(recalls.TABLE, recall_results.TABLE, overview.TABLE, user.TABLE),
     )
     for operation in table.operations
 )

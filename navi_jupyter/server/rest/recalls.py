@@ -10,14 +10,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from pydantic import ValidationError
+
 from ...clock import now
 from ...errors import InvalidRequest, InvalidSchedule, LimitReached, RecallNotFound, RecallOver, SessionNotFound
-from ...model.recalls import OnceSpec, Policy, RecallCreate, RecallFire, RecallPatch, RecallStatus, When
+from ...model.recalls import (
+    NotebookJob,
+    OnceSpec,
+    Policy,
+    RecallCreate,
+    RecallFire,
+    RecallPatch,
+    RecallRun,
+    RecallStatus,
+    When,
+)
 from ...scheduling.schedules import checked_zone
 from ...scheduling.service import RecallService
 from ...timetext.events import read_event
 from ...timetext.format import say, say_meaning
 from ...timetext.instants import Timed
+from ...timetext.notebook_jobs import read_job
 from ...timetext.parse import read_leading
 from ...timetext.phrases import read_until, read_when
 from ..bodies import parse
@@ -33,15 +46,19 @@ _SESSION = Query(name="session_id", help="Only those of this session.")
 
 
 async def _asks_leave(call: Call) -> bool:
-    """Whether the body gives leave to do something without asking."""
+    """Whether the body gives leave to do something without asking, as the execution of a notebook does."""
     request: RecallCreate | RecallFire | None = call.body() if call.request.body.strip() else None
-    return bool(request and request.allow)
+    return bool(request and (request.allow or (isinstance(request, RecallCreate) and _executes(request.run))))
+
+
+def _executes(run: RecallRun | None) -> bool:
+    return isinstance(run, NotebookJob)
 
 
 async def _has_leave(call: Call) -> bool:
-    """Whether the recall has leave, which it uses when it is made to run."""
+    """Whether the recall has leave, or executes a notebook, when it is made to run."""
     recall = await call.recalls.service.queries.get(call.parameters["id"], owner=call.owner)
-    return bool(recall.allow)
+    return bool(recall.allow) or _executes(recall.run)
 
 
 async def _fires_with_leave(call: Call) -> bool:
@@ -52,7 +69,12 @@ async def _fires_with_leave(call: Call) -> bool:
 async def _uses_leave(call: Call) -> bool:
     """Whether a change gives leave, or changes what is done with the leave that a recall has."""
     patch: RecallPatch = call.body() if call.request.body.strip() else RecallPatch()
-    return bool(patch.allow) if patch.allow is not None else await _has_leave(call)
+    if patch.allow or _executes(patch.run):
+        return True
+    if patch.allow is None:
+        return await _has_leave(call)
+    recall = await call.recalls.service.queries.get(call.parameters["id"], owner=call.owner)
+    return _executes(recall.run)
 
 
 @TABLE.add(
@@ -222,7 +244,19 @@ async def previewed(request: wire.PreviewRequest, recalls: RecallService, at: da
         message=read.message,
         phrase=read.phrase,
         timezone=zone,
+        run=_job_in(read.message) if request.sentence else None,
     )
+
+
+def _job_in(message: str) -> NotebookJob | None:
+    """The notebook that the message of a sentence asks to execute. Raises InvalidRequest for an odd path."""
+    written = read_job(message)
+    if written is None:
+        return None
+    try:
+        return NotebookJob.model_validate(written)
+    except ValidationError as error:
+        raise InvalidRequest(f"{error.errors()[0]['msg'].removeprefix('Value error, ')}.", field="text") from None
 
 
 def _within(policy: Policy, times: Sequence[datetime]) -> Sequence[datetime]:

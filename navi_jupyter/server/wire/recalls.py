@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from ...model.base import Instant, Value
-from ...model.recalls import Firing, Policy, Recall, Schedule, ScheduleSpec
-from ...model.sessions import Asker
+from ...model.recalls import Firing, NotebookJob, Policy, Recall, Schedule, ScheduleSpec
+from ...model.sessions import Asker, RunStatus
 
 
 class RecallPage(Value):
@@ -56,6 +56,45 @@ class Preview(Value):
     message: str = ""  # of a sentence: the rest of it without the time
     phrase: str = ""  # of a text: the words that were read as the time
     timezone: str = "UTC"  # the zone in which what names none was read
+    run: NotebookJob | None = None
+    """Of a sentence whose message is ``run report.ipynb``: what is to be executed. To be sent with ``POST recalls``."""
+
+
+class RecallResult(Value):
+    """A dated copy of a recall's notebook, with the outputs of one run."""
+
+    run_id: str
+    path: str  # relative to the server's root
+    created_at: Instant
+    status: RunStatus
+    reason: str | None = None  # why the run did not complete
+    exists: bool = True  # whether the file is still there
+
+
+class ResultPage(Value):
+    """``GET recalls/{id}/results``: the dated copies, newest first."""
+
+    results: tuple[RecallResult, ...]
+    next: str | None
+
+
+class CellDiff(Value):
+    """A cell whose outputs, or whose source, differ between two results."""
+
+    cell: str | None  # its id; null where the notebook's cells have none
+    number: int | None  # its execution count in the newer one
+    source: str  # the first line of its source
+    diff: str  # of the outputs as text, in the unified format; of the source, where that has changed
+    omitted: int = 0  # lines that are left out at the end
+
+
+class ResultDiff(Value):
+    """``GET recalls/{id}/results/diff``: what of the outputs has changed from one result to another."""
+
+    old: RecallResult
+    new: RecallResult
+    cells: tuple[CellDiff, ...]
+    unchanged: int  # code cells that are the same in both
 
 
 class RecallsChanged(Value):
