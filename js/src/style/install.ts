@@ -1,5 +1,6 @@
 /** Puts the style sheet where the element is, once per document or shadow root. */
 
+import layoutCss from "./layout.css";
 import css from "./navi.css";
 import questionCss from "./question.css";
 import recallsCss from "./recalls.css";
@@ -13,7 +14,7 @@ export function installStyle(element: Element): void {
     sheet = new CSSStyleSheet();
     // A question below a cell looks as it does in the chat: the same rules, which name the chat.
     const shared = css.replaceAll("navi-chat", ":is(navi-chat,navi-question)");
-    sheet.replaceSync(`${shared}\n${recallsCss}\n${questionCss}`);
+    sheet.replaceSync(`${shared}\n${layoutCss}\n${recallsCss}\n${questionCss}`);
   }
   if (!root.adoptedStyleSheets.includes(sheet)) root.adoptedStyleSheets = [...root.adoptedStyleSheets, sheet];
 }

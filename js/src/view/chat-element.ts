@@ -9,43 +9,40 @@ import { html, LitElement, nothing, type PropertyValues, type TemplateResult } f
 import type { Status } from "../connection/client.js";
 import type { SentCommand } from "../connection/outbox.js";
 import { readPageConfig } from "../connection/page-config.js";
-import { readStored, writeStored } from "../connection/storage.js";
 import type { Transport } from "../connection/transport.js";
 import { WebSocketTransport } from "../connection/ws.js";
 import type { Envelope, Rejection } from "../protocol/generated.js";
 import { openInterrupts } from "../state/interrupts.js";
 import type { ChatState, Item } from "../state/model.js";
-import { openRecalls } from "../state/select.js";
-import { totalUsage } from "../state/usage.js";
 import { installStyle } from "../style/install.js";
-import { Announcer } from "./lib/announcer.js";
-import { InterruptCards } from "./conversation/approvals.js";
+import { chatLayout } from "./chat-layout.js";
 import { Composer, type Written } from "./composer/composer.js";
-import { copyCode } from "./lib/copy.js";
-import { emptyNote, header, notice, statusLine, storedConversation, waitingLine } from "./conversation/activity-frame.js";
-import { icons } from "./lib/icons.js";
-import { LogView } from "./conversation/log.js";
-import { whenMathLoads } from "./lib/math.js";
-import { Images } from "./conversation/images.js";
 import { QueuePanel, splitWaiting } from "./composer/queue.js";
-import { BrowserNotices } from "./panels/notifications.js";
-import { notifySetting } from "./panels/notify-setting.js";
-import { awayCard } from "./recalls/missed.js";
-import { runWithLeave } from "./recalls/leave.js";
-import { RecallsPanel } from "./recalls/panel.js";
-import { tick } from "./recalls/countdown.js";
-import { focusCard, focusRun, StickToEnd } from "./lib/scroll.js";
-import { SessionController } from "./session-controller.js";
-import { SettingsPanel } from "./panels/settings.js";
-import { strings } from "./lib/strings.js";
+import { emptyNote, storedConversation } from "./conversation/activity-frame.js";
+import { InterruptCards } from "./conversation/approvals.js";
+import { CodeActions } from "./conversation/code-actions.js";
+import { Images } from "./conversation/images.js";
+import { LogView } from "./conversation/log.js";
+import { MessageActions } from "./conversation/message-actions.js";
 import { ToolCards } from "./conversation/tools.js";
-import { Unread } from "./panels/unread.js";
+import { features, type ChatContext, type ChatFeature } from "./features.js";
+import type { HeaderButton } from "./header.js";
+import { HostEvents } from "./host-events.js";
+import { Announcer } from "./lib/announcer.js";
+import { whenMathLoads } from "./lib/math.js";
+import { StickToEnd } from "./lib/scroll.js";
+import { strings } from "./lib/strings.js";
 import { asker } from "./lib/zone.js";
+import { Overlays } from "./overlays.js";
+import { SettingsPanel } from "./panels/settings.js";
+import { Unread } from "./panels/unread.js";
+import { Places } from "./places.js";
+import { tick } from "./recalls/countdown.js";
+import { runWithLeave } from "./recalls/leave.js";
+import { SessionController } from "./session-controller.js";
 
 /** A notebook moves its outputs about; only an element that stays out of the document this long is gone. Milliseconds. */
 const GONE_AFTER = 2_000;
-/** The tools that change notebooks. */
-const OF_NOTEBOOKS = ["edit_cell", "insert_cell", "delete_cell", "run_cell"];
 const DRAGS = ["dragenter", "dragover", "dragleave", "drop"] as const;
 
 export class NaviChat extends LitElement {
@@ -62,7 +59,6 @@ export class NaviChat extends LitElement {
   declare snapshot: string | null;
 
   #notice: string | null = null;
-  #showRecalls: boolean | null = null;
   #scroll: StickToEnd | null = null;
   #frame = 0;
   #leaving: ReturnType<typeof setTimeout> | undefined;
@@ -77,7 +73,14 @@ export class NaviChat extends LitElement {
   readonly #announcer = new Announcer(() => this.querySelector("[data-navi=announcer]"));
   /** How the prompts that were sent here wait: the log need not say. */
   readonly #modes = new Map<string, string>();
-  #openInterrupts = 0;
+  readonly #hostEvents = new HostEvents(this);
+  readonly #overlays = new Overlays(this, () => this.#redraw());
+  readonly #headerButtons: HeaderButton[] = [];
+  readonly #messageActions = new MessageActions();
+  readonly #codeActions = new CodeActions(() => {
+    this.#log.invalidate();
+    this.#redraw();
+  });
   readonly #pictures = new Images(() => this.#redraw());
   readonly #asks = new InterruptCards({
     answer: ({ id }, status, payload) =>
@@ -85,8 +88,8 @@ export class NaviChat extends LitElement {
     redraw: () => this.#redraw(),
   });
   readonly #log = new LogView(
-    { chooseModel: () => this.#settings.toggle(true), runWithLeave: (id, tools) => void runWithLeave(this.#requests, id, tools), redraw: () => this.#redraw() },
-    { asks: this.#asks, tools: new ToolCards(this.#pictures), pictures: this.#pictures },
+    { chooseModel: () => this.#overlays.toggle("settings", true), runWithLeave: (id, tools) => void runWithLeave(this.#requests, id, tools), redraw: () => this.#redraw() },
+    { asks: this.#asks, tools: new ToolCards(this.#pictures), pictures: this.#pictures, messageActions: this.#messageActions, codeActions: this.#codeActions },
   );
   readonly #queue = new QueuePanel({
     withdraw: (target) => this.#controller.send({ type: "unqueue", target }),
@@ -100,23 +103,23 @@ export class NaviChat extends LitElement {
     redraw: () => this.#redraw(),
   };
   readonly #settings = new SettingsPanel(this.#requests);
-  readonly #recalls = new RecallsPanel({ ...this.#requests, showRun: (runId) => void this.#showRun(runId) });
+  readonly #places = new Places(this, {
+    state: () => this.#controller.state,
+    reveal: (item) => this.#reveal(item),
+    uncover: async () => {
+      this.#overlays.close(false);
+      this.requestUpdate();
+      await this.updateComplete;
+    },
+  });
+  readonly #showRun = (runId: string): Promise<void> => this.#places.showRun(runId);
   readonly #unread = new Unread(this, {
     ...this.#requests,
     lookBack: () => this.#controller.lookBack(({ runs, missed }) => this.#controller.away !== null || runs.length > 1 || missed > 0),
     head: () => this.#controller.state.head,
     changed: (count) => {
-      this.dispatchEvent(new CustomEvent("navi-unread", { bubbles: true, detail: { count } }));
+      this.#hostEvents.reportUnread(count);
       this.#redraw();
-    },
-  });
-  readonly #notices = new BrowserNotices({
-    session: () => this.session,
-    state: () => this.#controller.state,
-    isSeen: () => this.#unread.isSeen,
-    focus: () => {
-      this.scrollIntoView({ block: "nearest" });
-      this.focus();
     },
   });
   readonly #composer = new Composer(this, {
@@ -127,15 +130,30 @@ export class NaviChat extends LitElement {
     redraw: () => this.#redraw(),
   });
 
+  readonly #features: readonly ChatFeature[];
+
   constructor() {
     super();
     this.session = null;
     this.transport = null;
     this.snapshot = null;
-    whenMathLoads(() => {
-      this.#log.invalidate();
-      this.#redraw();
-    });
+    whenMathLoads(() => this.#codeActions.refresh());
+    this.#overlays.add(this.#settings);
+    const context: ChatContext = {
+      ...this.#requests,
+      element: this,
+      composer: this.#composer,
+      overlays: this.#overlays,
+      headerButtons: this.#headerButtons,
+      messageActions: this.#messageActions,
+      codeActions: this.#codeActions,
+      controller: this.#controller,
+      state: () => this.#controller.state,
+      isSeen: () => this.#unread.isSeen,
+      command: (command) => this.#controller.send(command),
+      showRun: this.#showRun,
+    };
+    this.#features = features.map((make) => make(context));
   }
 
   /** The conversation as this view knows it. */
@@ -191,11 +209,11 @@ export class NaviChat extends LitElement {
     clearTimeout(this.#leaving);
     this.#controller.start();
     this.#unread.start();
-    this.#notices.start();
     this.#ticking ??= setInterval(() => tick(this), 1000);
-    this.addEventListener("click", this.#clicked);
+    this.addEventListener("click", this.#codeActions.clicked);
     this.addEventListener("pointerdown", this.#pressed);
     for (const type of DRAGS) this.addEventListener(type, this.#composer.dragged);
+    for (const feature of this.#features) feature.connected?.();
     this.#redraw();
   }
 
@@ -203,13 +221,14 @@ export class NaviChat extends LitElement {
     super.disconnectedCallback();
     clearInterval(this.#ticking);
     this.#ticking = undefined;
-    this.removeEventListener("click", this.#clicked);
+    this.removeEventListener("click", this.#codeActions.clicked);
     this.removeEventListener("pointerdown", this.#pressed);
     for (const type of DRAGS) this.removeEventListener(type, this.#composer.dragged);
     this.#unread.stop();
+    for (const feature of this.#features) feature.disconnected?.();
     this.#leaving = setTimeout(() => {
       this.#controller.stop();
-      this.#notices.stop();
+      for (const feature of this.#features) feature.gone?.();
     }, GONE_AFTER);
   }
 
@@ -231,23 +250,16 @@ export class NaviChat extends LitElement {
     this.setAttribute("aria-label", `${strings.name}: ${this.#controller.state.session?.title || strings.name}`);
     this.#scroll?.follow();
     tick(this);
-    this.#reportInterrupts();
-  }
-
-  /** Hosts show that there are questions; the event says how many. */
-  #reportInterrupts(): void {
-    const { length } = openInterrupts(this.#controller.state);
-    if (length === this.#openInterrupts) return;
-    this.#openInterrupts = length;
-    this.dispatchEvent(new CustomEvent("navi-asks", { bubbles: true, detail: { open: length } }));
+    this.#overlays.drawn();
+    this.#hostEvents.reportInterrupts(this.#controller.state);
   }
 
   /** Begins with another session: nothing of the old one stays. */
   #enter(): void {
     this.#log.reset();
     this.#queue.reset();
+    this.#overlays.reset();
     this.#settings.reset();
-    this.#recalls.reset();
     this.#unread.reset();
     this.#composer.reset();
     this.#modes.clear();
@@ -256,8 +268,7 @@ export class NaviChat extends LitElement {
     const transport = this.transport ?? (config ? new WebSocketTransport(config) : null);
     this.#pictures.reset(transport);
     this.#controller.enter(this.session, transport);
-    const stored = this.session && transport ? readStored(`recalls:${this.session}`) : null;
-    this.#showRecalls = stored === null ? null : stored === "open";
+    for (const feature of this.#features) feature.reset?.();
     if (this.isConnected) this.#controller.start();
   }
 
@@ -265,16 +276,9 @@ export class NaviChat extends LitElement {
     if (before.gap && isPrelude) this.#notice = strings.restored;
     if (isPrelude) this.#log.invalidate();
     else this.#announcer.announce(before, this.state);
-    this.#reportNotebookChanges(envelopes);
+    this.#hostEvents.reportNotebookChanges(this.state, envelopes);
     this.#unread.receive(envelopes);
-    this.#notices.receive(envelopes);
-  }
-
-  /** Hosts show what became of the notebook: an event says that a tool has changed it. */
-  #reportNotebookChanges(envelopes: readonly Envelope[]): void {
-    const done = envelopes.flatMap(({ event }) => (event.type === "TOOL_CALL_RESULT" ? [event.toolCallId] : []));
-    const isOne = (item: Item): boolean => item.kind === "tool" && done.includes(item.id) && OF_NOTEBOOKS.includes(item.name);
-    if (done.length && this.#controller.state.items.some(isOne)) this.dispatchEvent(new CustomEvent("navi-notebook", { bubbles: true }));
+    for (const feature of this.#features) feature.received?.(before, envelopes, isPrelude);
   }
 
   #rejected(command: SentCommand | undefined, rejection: Rejection): void {
@@ -297,77 +301,32 @@ export class NaviChat extends LitElement {
 
   protected override render(): TemplateResult {
     const state = this.#controller.state;
-    const recalls = openRecalls(state);
-    const showRecalls = this.#showRecalls ?? recalls.length > 0;
     const outbox = this.#controller.outbox;
     const { panel, inLog, unsent } = splitWaiting(state, outbox, this.#modes);
     const isEmpty = !state.items.length && !state.waiting.length && !outbox.length;
-    return html`
-      ${header({
-        title: state.session?.title || strings.name,
-        model: state.session?.model ?? "",
-        profile: state.session?.profile ?? "",
-        usage: totalUsage(state),
-        servers: Object.values(state.mcp),
-        showSettings: this.#settings.isOpen,
-        toggleSettings: () => this.#settings.toggle(),
-        unread: this.#unread.count,
-        recalls,
-        showRecalls,
-        toggleRecalls: () => this.#toggleRecalls(!showRecalls),
+    const kind = this.#controller.transport?.kind ?? null;
+    const isPinned = this.#scroll?.pinned ?? true;
+    return chatLayout({
+      header: { state, overlays: this.#overlays, buttons: this.#headerButtons, unread: this.#unread.count, status: this.status, kind },
+      overlays: this.#overlays.render(state),
+      isCovered: this.#overlays.open !== null,
+      cards: this.#features.map((feature) => feature.card?.(state) ?? nothing),
+      status: {
         status: this.status,
-        kind: this.#controller.transport?.kind ?? null,
-      })}
-      ${this.#settings.render(state)}
-      <div class="navi-recalls" role="group" data-navi="recalls" aria-label=${strings.recalls} ?hidden=${!showRecalls}>
-        ${this.#recalls.render(state, showRecalls)} ${showRecalls ? notifySetting(this.#notices, () => this.#redraw()) : nothing}
-      </div>
-      ${awayCard(this.#controller.away, { showRun: (runId) => void this.#showRun(runId), dismiss: () => this.#controller.dismissAway() })}
-      <div class="navi-log-frame">
-        ${statusLine({
-          status: this.status,
-          unsent: outbox.length,
-          loginUrl: this.#controller.transport?.loginUrl ?? "",
-          retry: () => this.#controller.reconnect(),
-        })}
-        <div class="navi-log" data-navi="log" role="log" aria-live="polite" aria-label=${strings.log} tabindex="0">
-          ${this.snapshot && state.head === null ? storedConversation(this.snapshot) : nothing}
-          ${isEmpty && state.head !== null ? emptyNote((text) => this.#composer.suggest(text)) : nothing}
-          ${this.#log.render(state, inLog, unsent, this.#scroll?.pinned ?? true)}
-        </div>
-        <button
-          type="button"
-          class="navi-jump"
-          data-navi="jump"
-          ?hidden=${this.#scroll?.pinned ?? true}
-          @click=${() => this.#scroll?.jump()}
-          aria-label=${strings.jumpToLatest}
-          title=${strings.jumpToLatest}
-        >
-          ${icons.down}
-        </button>
-      </div>
-      ${notice(this.#notice, () => this.#notify(null))}
-      ${waitingLine(openInterrupts(state).length, () => void this.#showAsk())} ${this.#queue.render(panel)}
-      ${this.#composer.render(state.run, !this.#controller.canSend)}
-      <div class="navi-hidden" data-navi="announcer" aria-live="polite"></div>
-    `;
-  }
-
-  /** Leads to the oldest open question. */
-  async #showAsk(): Promise<void> {
-    const [interrupt] = openInterrupts(this.#controller.state);
-    if (!interrupt) return;
-    await this.#reveal(interrupt);
-    focusCard(this, interrupt.id);
-  }
-
-  /** Leads to the first message of a run. */
-  async #showRun(runId: string): Promise<void> {
-    const item = this.#controller.state.items.find((each) => each.runId === runId);
-    if (!item) return;
-    await this.#reveal(item);
-    focusRun(this, runId);
+        unsent: outbox.length,
+        loginUrl: this.#controller.transport?.loginUrl ?? "",
+        retry: () => this.#controller.reconnect(),
+      },
+      log: html`${this.snapshot && state.head === null ? storedConversation(this.snapshot) : nothing}
+      ${isEmpty && state.head !== null ? emptyNote((text) => this.#composer.suggest(text)) : nothing} ${this.#log.render(state, inLog, unsent, isPinned)}`,
+      jump: isPinned ? null : () => this.#scroll?.jump(),
+      notice: this.#notice,
+      dismissNotice: () => this.#notify(null),
+      asks: openInterrupts(state).length,
+      showAsk: () => void this.#places.showAsk(),
+      aboveComposer: [...this.#features.map((feature) => feature.aboveComposer?.(state) ?? nothing), this.#queue.render(panel)],
+      composer: this.#composer.render(state.run, !this.#controller.canSend),
+    });
   }
 
   /** Draws an item of the log that is folded away. */
@@ -383,18 +342,7 @@ export class NaviChat extends LitElement {
     this.#redraw();
   }
 
-  #toggleRecalls(show: boolean): void {
-    this.#showRecalls = show;
-    if (this.session) writeStored(`recalls:${this.session}`, show ? "open" : "closed");
-    this.#redraw();
-  }
-
   readonly #pressed = (event: Event): void => {
     if (!(event.target instanceof Element && event.target.closest(".navi-modes"))) this.#composer.closeMenu();
-  };
-
-  readonly #clicked = (event: Event): void => {
-    const button = event.target instanceof Element ? event.target.closest<HTMLButtonElement>("[data-navi=copy]") : null;
-    if (button) void copyCode(button);
   };
 }

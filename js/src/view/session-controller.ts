@@ -19,7 +19,7 @@ const QUIET_AFTER = 400;
 /** Sources of a session's zone that no user has looked at. */
 const GUESSES = ["default", "kernel"];
 
-type Command = Parameters<SessionClient["send"]>[0];
+export type Command = Parameters<SessionClient["send"]>[0];
 
 export interface SessionHooks {
   /** New envelopes are in the state; `before` is the state without them. */

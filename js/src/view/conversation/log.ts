@@ -7,6 +7,8 @@ import type { SentCommand } from "../../connection/outbox.js";
 import type { ActiveRun, Interrupt, Attached, ChatState, Item, Message, Reasoning, RunEnd, Subagent } from "../../state/model.js";
 import { firingOf, treeOf, type Tree } from "../../state/select.js";
 import type { InterruptCards } from "./approvals.js";
+import type { CodeActions } from "./code-actions.js";
+import type { MessageActions } from "./message-actions.js";
 import { end } from "./run-end.js";
 import { icons } from "../lib/icons.js";
 import { MarkdownView } from "../lib/markdown.js";
@@ -33,6 +35,8 @@ export interface LogParts {
   readonly asks: InterruptCards;
   readonly tools: ToolCards;
   readonly pictures: Images;
+  readonly messageActions: MessageActions;
+  readonly codeActions: CodeActions;
 }
 
 export class LogView {
@@ -96,7 +100,7 @@ export class LogView {
     const own = [item, this.#epoch, isRolledBack(state, item)];
     switch (item.kind) {
       case "message":
-        return [...own, recallTitle(state, item)];
+        return [...own, recallTitle(state, item), this.#parts.messageActions.key(item, state)];
       case "tool":
         return [...own, tree.asking.has(item.id)];
       case "interrupt":
@@ -139,7 +143,7 @@ export class LogView {
   #drawn(state: ChatState, tree: Tree, item: Item): TemplateResult {
     switch (item.kind) {
       case "message":
-        return item.role === "user" ? this.#user(state, item) : this.#assistant(item);
+        return item.role === "user" ? this.#user(state, item) : this.#assistant(state, item);
       case "reasoning":
         return this.#reasoning(item);
       case "tool":
@@ -198,6 +202,7 @@ export class LogView {
       <div class="navi-text" dir="auto" title=${title}>${drawable(message.text)}</div>
       ${message.attachments.length && kind !== "user" ? this.#attachments(message) : nothing}
       ${message.status === "refused" ? html`<div class="navi-note"><span>${strings.refused}</span></div>` : nothing}
+      ${this.#parts.messageActions.render(message, state)}
     </article>`;
   }
 
@@ -213,7 +218,7 @@ export class LogView {
     </ul>`;
   }
 
-  #assistant(message: Message): TemplateResult {
+  #assistant(state: ChatState, message: Message): TemplateResult {
     const streams = message.status === "streaming";
     return html`<article
       class="navi-message navi-answer ${streams ? "navi-streaming" : ""}"
@@ -228,6 +233,7 @@ export class LogView {
     >
       <h3 class="navi-hidden">${strings.name}</h3>
       <div class="navi-markdown" dir="auto">${this.#view(message.id).update(message.text, streams)}</div>
+      ${this.#parts.messageActions.render(message, state)}
     </article>`;
   }
 
@@ -241,7 +247,7 @@ export class LogView {
 
   #view(id: string): MarkdownView {
     let view = this.#markdown.get(id);
-    if (!view) this.#markdown.set(id, (view = new MarkdownView(() => this.#actions.redraw())));
+    if (!view) this.#markdown.set(id, (view = new MarkdownView(() => this.#actions.redraw(), this.#parts.codeActions.buttons)));
     return view;
   }
 }

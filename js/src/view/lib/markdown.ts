@@ -176,8 +176,12 @@ interface Block {
 /** When reading a streaming text took this many milliseconds, it is read less often. */
 const COSTLY = 8;
 
+/** The buttons for a block of code, beside the copy button. */
+type CodeButtons = (block: { readonly code: string; readonly language: string }) => readonly HTMLButtonElement[];
+
 export class MarkdownView {
   readonly #redraw: () => void;
+  readonly #buttons: CodeButtons;
   #text: string | null = null;
   /** What is still drawn at once of the text that is being read. */
   #free = 0;
@@ -188,8 +192,9 @@ export class MarkdownView {
   #doneAt = 0;
   #later: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(redraw: () => void) {
+  constructor(redraw: () => void, buttons: CodeButtons = () => []) {
     this.#redraw = redraw;
+    this.#buttons = buttons;
   }
 
   /** The elements that show `text`, in order. The same elements as before where the source is the same. */
@@ -221,8 +226,8 @@ export class MarkdownView {
     const element = document.createElement("div");
     element.className = "navi-block";
     this.#free -= token.raw.length + BLOCK_SIZE;
-    const block = { element, token, isWanted: () => this.#elements.has(element), drawn: this.#redraw };
-    if (this.#free >= 0 && token.type !== "section") draw(element, token);
+    const block = { element, token, isWanted: () => this.#elements.has(element), drawn: this.#redraw, buttons: this.#buttons };
+    if (this.#free >= 0 && token.type !== "section") draw(element, token, this.#buttons);
     else drawing.add(block);
     return element;
   }
@@ -237,6 +242,7 @@ export class MarkdownView {
 interface Waiting {
   readonly element: HTMLElement;
   readonly token: Token;
+  readonly buttons: CodeButtons;
   isWanted(): boolean;
   drawn(): void;
 }
@@ -298,15 +304,15 @@ class Drawing {
 
   #draw(block: Waiting): void {
     if (block.token.type === "section") this.#drawSection(block);
-    else draw(block.element, block.token);
+    else draw(block.element, block.token, block.buttons);
   }
 
-  #drawSection({ element, token, isWanted, drawn }: Waiting): void {
+  #drawSection({ element, token, isWanted, drawn, buttons }: Waiting): void {
     element.className = "navi-block navi-section";
     const blocks = blocksIn(token.raw).map((block) => {
       const inner = document.createElement("div");
       inner.className = "navi-block";
-      this.add({ element: inner, token: block, isWanted, drawn });
+      this.add({ element: inner, token: block, isWanted, drawn, buttons });
       return inner;
     });
     element.replaceChildren(...blocks);
@@ -316,11 +322,11 @@ class Drawing {
 const drawing = new Drawing();
 
 /** Fills the element of a block. One that cannot be drawn is shown as text, and no other is affected. */
-function draw(element: HTMLElement, token: Token): void {
+function draw(element: HTMLElement, token: Token, buttons: CodeButtons): void {
   try {
     if (token.type === "bounded") throw new RangeError("too large");
     const fragment = sanitize(marked.parser([token]), strings.remoteImage);
-    for (const pre of fragment.querySelectorAll<HTMLPreElement>("pre")) frameCode(pre);
+    for (const pre of fragment.querySelectorAll<HTMLPreElement>("pre")) frameCode(pre, buttons);
     for (const table of fragment.querySelectorAll("table")) wrap(table, "navi-table");
     element.replaceChildren(fragment);
   } catch {
@@ -333,8 +339,8 @@ function draw(element: HTMLElement, token: Token): void {
   }
 }
 
-/** Puts the language and a copy button above a code block. */
-function frameCode(pre: HTMLPreElement): void {
+/** Puts the language and the buttons above a code block. */
+function frameCode(pre: HTMLPreElement, buttons: CodeButtons): void {
   const code = pre.querySelector("code");
   if (code && !code.firstElementChild) fillPlain(code, code.textContent);
   const language = [...(code?.classList ?? [])].find((name) => name.startsWith("language-"))?.slice(9) ?? "";
@@ -349,7 +355,7 @@ function frameCode(pre: HTMLPreElement): void {
   copy.dataset["navi"] = "copy";
   copy.setAttribute("aria-label", strings.copyCode);
   copy.textContent = strings.copy;
-  bar.append(label, copy);
+  bar.append(label, ...buttons({ code: code?.textContent ?? "", language }), copy);
   frame.prepend(bar);
   pre.tabIndex = 0; // wide code scrolls, by keyboard too
 }

@@ -59,20 +59,40 @@ export class StickToEnd {
   }
 }
 
+/**
+ * Scrolls `scroller`, and nothing around it, until `element` is in sight. `scrollIntoView` would scroll every box around
+ * it: that of the chat, too, which then stays cut off, and the notebook.
+ */
+export function bringIntoSight(scroller: Element, element: Element, where: "nearest" | "start"): void {
+  const view = scroller.getBoundingClientRect();
+  const box = element.getBoundingClientRect();
+  const above = box.top - view.top - MARGIN;
+  const below = box.bottom - view.bottom + MARGIN;
+  if (where === "start" || above < 0) scroller.scrollTop += above;
+  else if (below > 0) scroller.scrollTop += Math.min(above, below);
+}
+
+/** Pixels that stay free around what was brought into sight. */
+const MARGIN = 6;
+
 /** Brings the card of an interrupt into view, opens what it is folded into, and focuses it. */
 export function focusCard(chat: Element, interruptId: string): void {
   const cards = [...chat.querySelectorAll<HTMLElement>("[data-navi=ask]")];
   const card = cards.find(({ dataset }) => dataset["interruptId"] === interruptId);
   for (let outer = card?.closest("details"); outer; outer = outer.parentElement?.closest("details")) outer.open = true;
-  card?.scrollIntoView({ block: "nearest" });
-  card?.focus({ preventScroll: true });
+  focusInLog(chat, card, "nearest");
 }
 
 /** Brings the first message of a run into view and focuses it. */
 export function focusRun(chat: Element, runId: string): void {
   const messages = [...chat.querySelectorAll<HTMLElement>("[data-navi=log] [data-navi=message]")];
-  const message = messages.find(({ dataset }) => dataset["runId"] === runId);
-  message?.scrollIntoView({ block: "start" });
-  if (message && !message.hasAttribute("tabindex")) message.tabIndex = -1;
-  message?.focus({ preventScroll: true });
+  focusInLog(chat, messages.find(({ dataset }) => dataset["runId"] === runId), "start");
+}
+
+function focusInLog(chat: Element, element: HTMLElement | undefined, where: "nearest" | "start"): void {
+  const log = chat.querySelector("[data-navi=log]");
+  if (!element || !log) return;
+  bringIntoSight(log, element, where);
+  if (!element.hasAttribute("tabindex")) element.tabIndex = -1;
+  element.focus({ preventScroll: true });
 }

@@ -1,4 +1,4 @@
-/** The panel below the bar: model, profile and zone, what was used up, the MCP servers, and what is remembered. */
+/** The overlay of the settings: model, profile and zone, what was used up, the MCP servers, and what is remembered. */
 
 import { html, nothing, type TemplateResult } from "lit";
 import { isOk, type Answer, type Method, type Transport } from "../../connection/transport.js";
@@ -6,10 +6,10 @@ import { isObject } from "../../protocol/frames.js";
 import type { ModelInfo, ProfileInfo, Usage } from "../../protocol/generated.js";
 import type { ChatState, McpServer } from "../../state/model.js";
 import { totalUsage } from "../../state/usage.js";
-import { keepKey } from "../lib/keyboard-guard.js";
 import { MemoryList } from "./memory.js";
 import { costText, tokensText, usageDetail } from "../lib/numbers.js";
 import { strings } from "../lib/strings.js";
+import type { Overlay } from "../overlays.js";
 import { ZoneSetting } from "./zone.js";
 
 export interface SettingsActions {
@@ -24,14 +24,14 @@ type Choice = Pick<ModelInfo, "name" | "available" | "why">;
 /** Of the select: a name that is typed. No model is called so. */
 const OTHER = "\u0000";
 
-export class SettingsPanel {
+export class SettingsPanel implements Overlay {
   readonly #actions: SettingsActions;
   readonly #memory: MemoryList;
   readonly #zone = new ZoneSetting((fields, undo) => void this.#change(fields, undo));
   #models: readonly Choice[] | null = null;
   #profiles: readonly Choice[] | null = null;
   #isTyping = false;
-  isOpen = false;
+  readonly name = "settings";
 
   constructor(actions: SettingsActions) {
     this.#actions = actions;
@@ -39,24 +39,21 @@ export class SettingsPanel {
   }
 
   reset(): void {
-    this.isOpen = this.#isTyping = false;
+    this.#isTyping = false;
     this.#models = this.#profiles = null;
     this.#memory.reset();
   }
 
-  toggle(isOpen = !this.isOpen): void {
-    this.isOpen = isOpen;
-    if (isOpen) void this.#load(); // each time: keys and files may have come since
-    this.#actions.redraw();
+  label(): string {
+    return strings.settings;
+  }
+
+  /** Each time it is opened: keys and files may have come since. */
+  opened(): void {
+    void this.#load();
   }
 
   render(state: ChatState): TemplateResult {
-    return html`<div class="navi-settings" role="group" data-navi="settings" aria-label=${strings.settings} ?hidden=${!this.isOpen} @keydown=${this.#keydown}>
-      ${this.isOpen ? this.#content(state) : nothing}
-    </div>`;
-  }
-
-  #content(state: ChatState): TemplateResult {
     const { session, spent } = state;
     const total = totalUsage(state);
     return html`
@@ -142,11 +139,6 @@ export class SettingsPanel {
     this.#actions.problem(strings.failed(why ?? (answer ? `HTTP ${answer.status}` : strings.noServer)));
     return null;
   }
-
-  readonly #keydown = (event: KeyboardEvent): void => {
-    keepKey(event);
-    if (event.key === "Escape") this.toggle(false);
-  };
 }
 
 function usageRow(label: string, usage: Usage | null): TemplateResult {

@@ -1,0 +1,53 @@
+/** What can be done with one message: the buttons under answers and prompts. Features add theirs. */
+
+import { html, nothing, type TemplateResult } from "lit";
+import { repeat } from "lit/directives/repeat.js";
+import type { ChatState, Message } from "../../state/model.js";
+import { strings } from "../lib/strings.js";
+
+export interface MessageAction {
+  /** Its `data-navi`, unique among these. */
+  readonly name: string;
+  readonly icon: TemplateResult;
+  /** What it does, as the name of its button. */
+  label(message: Message): string;
+  /** Whether it is offered. Asked often: it must be quick, and depend on nothing but these two. */
+  applies(message: Message, state: ChatState): boolean;
+  /** `button`: what was pressed, where a menu can be put. */
+  run(message: Message, button: HTMLElement): void;
+}
+
+export class MessageActions {
+  readonly #all: MessageAction[] = [];
+
+  /** Those that are added first stand first. */
+  add(action: MessageAction): void {
+    this.#all.push(action);
+  }
+
+  /** A message's buttons are drawn again when this is another. */
+  key(message: Message, state: ChatState): string {
+    return this.#offered(message, state)
+      .map(({ name }) => name)
+      .join(" ");
+  }
+
+  render(message: Message, state: ChatState): TemplateResult | typeof nothing {
+    const offered = this.#offered(message, state);
+    if (!offered.length) return nothing;
+    return html`<div class="navi-actions" data-navi="message-actions" role="group" aria-label=${strings.messageActions}>
+      ${repeat(offered, ({ name }) => name, (action) => button(action, message))}
+    </div>`;
+  }
+
+  #offered(message: Message, state: ChatState): readonly MessageAction[] {
+    if (message.status !== "done" || message.subagentId !== null) return [];
+    return this.#all.filter((action) => action.applies(message, state));
+  }
+}
+
+function button(action: MessageAction, message: Message): TemplateResult {
+  const label = action.label(message);
+  const press = (event: Event): void => action.run(message, event.currentTarget as HTMLElement);
+  return html`<button type="button" class="navi-icon-button" data-navi=${action.name} aria-label=${label} title=${label} @click=${press}>${action.icon}</button>`;
+}

@@ -1,0 +1,51 @@
+/**
+ * The place to add to a chat: each feature is made once per chat, with what it may use, and is called when something
+ * happens. A new feature is one line in `features`.
+ */
+
+import type { SentCommand } from "../connection/outbox.js";
+import type { Envelope } from "../protocol/generated.js";
+import type { ChatState } from "../state/model.js";
+import type { NaviChat } from "./chat-element.js";
+import type { Composer } from "./composer/composer.js";
+import type { CodeActions } from "./conversation/code-actions.js";
+import type { MessageActions } from "./conversation/message-actions.js";
+import type { HeaderButton } from "./header.js";
+import { recallsFeature } from "./recalls/feature.js";
+import type { RequestContext } from "./recalls/requests.js";
+import type { Command, SessionController } from "./session-controller.js";
+import type { Overlays } from "./overlays.js";
+
+/** What a feature may use of its chat. */
+export interface ChatContext extends RequestContext {
+  readonly element: NaviChat;
+  readonly composer: Composer;
+  readonly overlays: Overlays;
+  readonly headerButtons: HeaderButton[];
+  readonly messageActions: MessageActions;
+  readonly codeActions: CodeActions;
+  readonly controller: SessionController;
+  state(): ChatState;
+  /** Whether the user looks at this view now. */
+  isSeen(): boolean;
+  /** Sends a command of any kind; undefined where there is no session. Prompts go by `NaviChat.send`. */
+  command(command: Command): SentCommand | undefined;
+  /** Shows the first message of a run, from wherever the user is. */
+  showRun(runId: string): Promise<void>;
+}
+
+export interface ChatFeature {
+  /** Another session is shown: nothing of the old one stays. */
+  reset?(): void;
+  /** The chat is in a document; it has left it; it has been out for so long that it will not come back. */
+  connected?(): void;
+  disconnected?(): void;
+  gone?(): void;
+  /** New envelopes are in the state; `before` is the state without them. */
+  received?(before: ChatState, envelopes: readonly Envelope[], isPrelude: boolean): void;
+  /** What is drawn above the conversation, and between it and the composer. */
+  card?(state: ChatState): unknown;
+  aboveComposer?(state: ChatState): unknown;
+}
+
+export const features: readonly ((chat: ChatContext) => ChatFeature)[] = [recallsFeature];

@@ -1,0 +1,138 @@
+/**
+ * The panels that open over the conversation, of which one is open at a time: settings, recalls, and those that features
+ * add. They take no room from the conversation or the composer, however small the view is. Escape closes, and the focus
+ * goes back to what had it.
+ */
+
+import { html, nothing, type TemplateResult } from "lit";
+import type { ChatState } from "../state/model.js";
+import { icons } from "./lib/icons.js";
+import { keepKey } from "./lib/keyboard-guard.js";
+import { strings } from "./lib/strings.js";
+
+export interface Overlay {
+  /** Its `data-navi`, unique in the view. */
+  readonly name: string;
+  /** What it is called, for its bar and for screen readers. */
+  label(): string;
+  /** What is in it. Called only while it is open. */
+  render(state: ChatState): unknown;
+  /** It was opened: what it shows can be read from the server. */
+  opened?(): void;
+  /** It was closed, or another session is shown. */
+  closed?(): void;
+}
+
+const FOCUSABLE = "button:not(:disabled), input:not(:disabled), select, textarea, a[href], summary, [tabindex='0']";
+
+export class Overlays {
+  readonly #host: HTMLElement;
+  readonly #redraw: () => void;
+  readonly #all: Overlay[] = [];
+  #open: Overlay | null = null;
+  /** What had the focus when it was opened. */
+  #opener: HTMLElement | null = null;
+  /** Opened, and not in the document yet. */
+  #mustFocus = false;
+
+  constructor(host: HTMLElement, redraw: () => void) {
+    this.#host = host;
+    this.#redraw = redraw;
+  }
+
+  add(overlay: Overlay): void {
+    this.#all.push(overlay);
+  }
+
+  /** The name of the one that is open. */
+  get open(): string | null {
+    return this.#open?.name ?? null;
+  }
+
+  toggle(name: string, isOpen = this.open !== name): void {
+    const overlay = this.#all.find((each) => each.name === name) ?? null;
+    if (overlay === null || isOpen === (this.#open === overlay)) return;
+    if (!isOpen) return this.close();
+    if (this.#open === null) this.#opener = focused(this.#host);
+    else this.#open.closed?.();
+    this.#open = overlay;
+    this.#mustFocus = true;
+    overlay.opened?.();
+    this.#redraw();
+  }
+
+  /** `returns`: the focus goes back to where it was, unless it has gone elsewhere by itself. */
+  close(returns = true): void {
+    const closed = this.#open;
+    if (closed === null) return;
+    const element = this.#element(closed.name);
+    const hadFocus = element?.contains(focused(this.#host)) === true;
+    this.#open = null;
+    this.#mustFocus = false;
+    closed.closed?.();
+    const opener = this.#opener;
+    this.#opener = null;
+    if (returns && hadFocus && opener?.isConnected) opener.focus();
+    this.#redraw();
+  }
+
+  /** Another session is shown. */
+  reset(): void {
+    this.#open?.closed?.();
+    this.#open = this.#opener = null;
+    this.#mustFocus = false;
+  }
+
+  render(state: ChatState): TemplateResult {
+    return html`<div class="navi-scrim" ?hidden=${this.#open === null} @click=${() => this.close()}></div>
+      ${this.#all.map((overlay) => this.#panel(overlay, state))}`;
+  }
+
+  /** Call after each drawing. */
+  drawn(): void {
+    if (!this.#mustFocus || this.#open === null) return;
+    this.#mustFocus = false;
+    const panel = this.#element(this.#open.name);
+    const first = panel?.querySelector<HTMLElement>(`.navi-overlay-body :is(${FOCUSABLE})`);
+    (first ?? panel)?.focus({ preventScroll: true });
+  }
+
+  #panel(overlay: Overlay, state: ChatState): TemplateResult {
+    const isOpen = overlay === this.#open;
+    return html`<section
+      class="navi-overlay navi-${overlay.name}"
+      role="dialog"
+      data-navi=${overlay.name}
+      aria-label=${overlay.label()}
+      tabindex="-1"
+      ?hidden=${!isOpen}
+      @keydown=${this.#keydown}
+    >
+      ${isOpen
+        ? html`<div class="navi-overlay-bar">
+              <h3>${overlay.label()}</h3>
+              <button type="button" class="navi-icon-button" data-navi="overlay-close" aria-label=${strings.closePanel} title=${strings.closePanel} @click=${() => this.close()}>
+                ${icons.close}
+              </button>
+            </div>
+            <div class="navi-overlay-body">${overlay.render(state)}</div>`
+        : nothing}
+    </section>`;
+  }
+
+  #element(name: string): HTMLElement | null {
+    return this.#host.querySelector<HTMLElement>(`.navi-overlay[data-navi="${name}"]`);
+  }
+
+  readonly #keydown = (event: KeyboardEvent): void => {
+    keepKey(event);
+    if (event.key === "Escape" && !event.defaultPrevented && !event.isComposing) this.close();
+  };
+}
+
+/** What has the focus, if it is in `host`; the page itself has none. */
+function focused(host: HTMLElement): HTMLElement | null {
+  const root = host.getRootNode();
+  const active = root instanceof Document || root instanceof ShadowRoot ? root.activeElement : null;
+  return active instanceof HTMLElement && host.contains(active) ? active : null;
+}

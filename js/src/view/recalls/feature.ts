@@ -1,0 +1,36 @@
+/** The recalls of a session as a part of its chat: their overlay, what happened while the user was away, and browser notifications. */
+
+import { html } from "lit";
+import type { ChatContext, ChatFeature } from "../features.js";
+import { BrowserNotices } from "../panels/notifications.js";
+import { notifySetting } from "../panels/notify-setting.js";
+import { strings } from "../lib/strings.js";
+import { awayCard } from "./missed.js";
+import { RecallsPanel } from "./panel.js";
+
+export function recallsFeature(chat: ChatContext): ChatFeature {
+  const { controller, element } = chat;
+  const showRun = (runId: string): void => void chat.showRun(runId);
+  const panel = new RecallsPanel({ ...chat, showRun });
+  const notices = new BrowserNotices({
+    session: chat.session,
+    state: chat.state,
+    isSeen: chat.isSeen,
+    focus: () => {
+      element.scrollIntoView({ block: "nearest" });
+      element.focus();
+    },
+  });
+  chat.overlays.add({
+    name: "recalls",
+    label: () => strings.recalls,
+    render: (state) => html`${panel.render(state, true)} ${notifySetting(notices, chat.redraw)}`,
+  });
+  return {
+    reset: () => panel.reset(),
+    connected: () => notices.start(),
+    gone: () => notices.stop(),
+    received: (_before, envelopes) => notices.receive(envelopes),
+    card: () => awayCard(controller.away, { showRun, dismiss: () => controller.dismissAway() }),
+  };
+}
