@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join, relative, sep } from "node:path";
+import { gzipSync } from "node:zlib";
 import { fileURLToPath } from "node:url";
 import * as esbuild from "esbuild";
 
@@ -37,16 +38,60 @@ const common = {
   logLevel: "warning",
 };
 
+/** What the server hands out: the first part, and chunks that it imports when something of them is needed. */
 const component = {
   ...common,
-  entryPoints: { "navi-chat": "src/navi-chat.ts", "navi-math": "src/view/lib/math-engine.ts" },
+  define: { ...common.define, __NAVI_SINGLE__: "false" },
+  entryPoints: { "navi-chat": "src/navi-chat.ts" },
   outdir: staticFolder,
+  splitting: true,
+  chunkNames: "chunk-[hash]",
+  metafile: true,
 };
 
-/** The options for what loads the component: servers let browsers keep it for years under the same `?v=`. */
-async function loading() {
+/** The same in one file, which a kernel hands over where there is no server beside the page. Formulas stay TeX there. */
+async function buildSingle() {
+  const define = { ...common.define, __NAVI_SINGLE__: "true" };
+  const result = await esbuild.build({ ...common, define, entryPoints: ["src/navi-chat.ts"], write: false });
+  await writeFile(join(staticFolder, "navi-single.js.gz"), gzip(result.outputFiles[0].contents));
+}
+
+/** Compressed once, here, and served so: `server/app.py`. */
+function gzip(contents) {
+  return gzipSync(contents, { level: 9 });
+}
+
+/** The bundle's id: what the URLs of the component end with, so that browsers keep it for years and never use an old one. */
+async function bundleId() {
   const digest = createHash("sha256").update(await readFile(join(staticFolder, "navi-chat.js"))).digest("hex");
-  return { ...common, define: { ...common.define, __NAVI_BUNDLE__: JSON.stringify(`${version}-${digest.slice(0, 8)}`) } };
+  return `${version}-${digest.slice(0, 8)}`; // it names its chunks, whose names have their digests
+}
+
+async function buildComponent() {
+  for (const file of await readdir(staticFolder)) if (/\.(js|gz)$/.test(file)) await rm(join(staticFolder, file));
+  const { metafile } = await esbuild.build(component);
+  for (const output of Object.keys(metafile.outputs)) {
+    const file = join(js, output);
+    await writeFile(`${file}.gz`, gzip(await readFile(file)));
+  }
+  await writeFile(join(staticFolder, "bundle.json"), JSON.stringify({ id: await bundleId(), first: firstLoad(metafile) }) + "\n");
+}
+
+/** The files that a page loads before it can show a chat: the component, and what it imports at once. */
+function firstLoad({ outputs }) {
+  const found = new Set();
+  const add = (path) => {
+    if (found.has(path)) return;
+    found.add(path);
+    for (const { path: imported, kind } of outputs[path].imports) if (kind === "import-statement") add(imported);
+  };
+  add(Object.keys(outputs).find((path) => path.endsWith("/navi-chat.js")));
+  return [...found].map((path) => path.split("/").at(-1));
+}
+
+/** The options for what loads the component. */
+async function loading() {
+  return { ...common, define: { ...common.define, __NAVI_BUNDLE__: JSON.stringify(await bundleId()) } };
 }
 
 /** The anywidget loader. */
@@ -110,8 +155,8 @@ async function walk(path, found) {
 
 await mkdir(staticFolder, { recursive: true });
 await rm(stampFile, { force: true });
-await esbuild.build(component);
-await Promise.all([buildWidget(), buildLabExtension(), collectLicenses()]);
+await buildComponent();
+await Promise.all([buildSingle(), buildWidget(), buildLabExtension(), collectLicenses()]);
 await stamp(); // last: it says that all of the above is there
 if (process.argv.includes("--watch")) {
   await (await esbuild.context({ ...component, sourcemap: "inline", logLevel: "info" })).watch();

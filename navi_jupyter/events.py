@@ -220,6 +220,7 @@ class RunError(Event):
 class MessagesSnapshot(Event):
     type: Literal["MESSAGES_SNAPSHOT"] = "MESSAGES_SNAPSHOT"
     messages: tuple[dict[str, Any], ...]
+    earlier: str | None = None  # cursor of the messages before these; None: these begin with the first one
 
 
 CustomName = Literal[

@@ -1,7 +1,7 @@
 // What a joiner is told instead of the log: see "Following" in docs/protocol.md.
 
 /** `log`: envelopes. `run`: the id of the run in progress, or null. `queued`: command ids. */
-export function prelude({ log, run, sessionId, queued, recalls, asks }) {
+export function prelude({ log, run, sessionId, queued, recalls, asks, past = [] }) {
   const steered = new Map(); // command id -> the run that it joined
   const withdrawn = new Set();
   const edited = new Map();
@@ -15,8 +15,10 @@ export function prelude({ log, run, sessionId, queued, recalls, asks }) {
   const isUsers = ({ event }) => event.type === "TEXT_MESSAGE_START" && event.role === "user";
   const users = new Set(log.filter(isUsers).map(({ event }) => event.messageId));
   const isLive = ({ run_id: runId, event }) => run !== null && runId === run && !users.has(event.messageId);
-  const messages = snapshot(log.filter((envelope) => !isLive(envelope)), { queued, withdrawn, edited, skip: (id) => steered.get(id) === run && run !== null });
-  const events = [{ type: "MESSAGES_SNAPSHOT", messages }];
+  const last = past.slice(-150);
+  const present = snapshot(log.filter((envelope) => !isLive(envelope)), { queued, withdrawn, edited, skip: (id) => steered.get(id) === run && run !== null });
+  const earlier = past.length > last.length ? { earlier: String(past.length - last.length) } : {};
+  const events = [{ type: "MESSAGES_SNAPSHOT", messages: [...last, ...present], ...earlier }];
   if (run !== null) events.push({ type: "RUN_STARTED", threadId: sessionId, runId: run }, ...retold(log, isLive));
   for (const recall of recalls) events.push({ type: "CUSTOM", name: "navi.recall", value: { action: "created", status: recall.status, recall } });
   for (const interrupt of asks) events.push({ type: "CUSTOM", name: "navi.interrupt", value: { action: "opened", interrupt } });

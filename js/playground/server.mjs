@@ -88,6 +88,8 @@ const controls = {
     session.history = session.log;
     session.log = session.log.slice(-1);
   },
+  /** Messages from before: `count` of them. */
+  fill: (query) => sessionOf(query.get("session")).fill(Number(query.get("count"))),
   recall: (query) => {
     const session = sessionOf(query.get("session"));
     const seconds = Number(query.get("in") ?? 600);
@@ -141,6 +143,7 @@ const server = createServer(async (request, response) => {
   const [kind, id, action] = url.pathname.slice("/navi/api/".length).split("/");
   if (kind === "sessions") {
     const session = sessionOf(id);
+    if (action === "transcript") return json(200, session.transcript(url.searchParams.get("before"), Number(url.searchParams.get("limit") ?? 150)));
     if (action === "runs") return json(200, { runs: [...session.runs].reverse(), next: null });
     if (request.method === "PATCH") session.patch(JSON.parse(Buffer.concat(await request.toArray())));
     return json(200, session.detail());

@@ -24,6 +24,7 @@ export class PlaySession {
     /** Open questions by id, each with what ends its wait. */
     this.asks = new Map();
     this.attachments = new Map();
+    this.past = [];
   }
 
   append(events, { runId = this.run?.id ?? null, origin = USER } = {}) {
@@ -244,6 +245,27 @@ export class PlaySession {
       queued: new Set(this.queue.map(({ commandId }) => commandId)),
       recalls: [...this.recalls.values()].filter(({ status }) => ["pending", "running", "paused"].includes(status)),
       asks: [...this.asks.values()].map(({ interrupt }) => interrupt),
+      past: this.past,
     });
+  }
+
+  /** Messages that were said before the log begins. */
+  fill(count) {
+    const ts = (index) => new Date(Date.UTC(2026, 0, 1) + index * 60_000).toISOString();
+    this.past = Array.from({ length: count }, (_, index) => ({
+      id: `past_${index}`,
+      role: index % 2 ? "assistant" : "user",
+      content: index % 2 ? `Answer ${index}: **the loss** is \`0.${index}\`.\n\n- one point\n- another one, which is longer than a line of a narrow view and so goes on in the next` : `Question ${index}: how is the loss now?`,
+      runId: `past_r${Math.floor(index / 2)}`,
+      origin: USER,
+      timestamp: ts(index),
+    }));
+  }
+
+  /** A page of them, which goes back in time. */
+  transcript(before, limit) {
+    const end = before === null ? this.past.length : before.startsWith("past_r") ? 2 * Number(before.slice(6)) : Number(before);
+    const start = Math.max(0, end - limit);
+    return { messages: this.past.slice(start, end), runs: [], earlier: start > 0 ? String(start) : null };
   }
 }

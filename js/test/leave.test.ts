@@ -61,13 +61,14 @@ beforeEach(async () => {
   await drawn();
   transport.last.open().envelopes(prelude(0, [{ type: "MESSAGES_SNAPSHOT", messages: [] }]));
   await drawn();
+  press("recalls-toggle");
+  await drawn();
 });
 
 afterEach(() => chat.remove());
 
 describe("the form", () => {
   it("asks whether the recall may act, offers what would ask here and can be allowed, and gives no leave by itself", async () => {
-    press("recalls-toggle");
     press("recall-new");
     await eventually(() => expect(all("recall-may").map((each) => (each as HTMLInputElement).value)).toEqual(["effect:run", "effect:write", "run_code", "insert_cell"]));
     expect(find("recall-allow")?.textContent).toContain("May Navi do this then without asking you?");
@@ -83,7 +84,6 @@ describe("the form", () => {
   });
 
   it("sends the leave that was given, and shows what the server has against it", async () => {
-    press("recalls-toggle");
     press("recall-new");
     await eventually(() => expect(box("run_code")).not.toBeNull());
     write("recall-message", "fit again");
@@ -120,8 +120,6 @@ describe("a recall's leave", () => {
   });
 
   it("is shown of what a file would make, before it is made", async () => {
-    press("recalls-toggle");
-    await drawn();
     transport.answers["recalls/import?session_id=s"] = { status: 200, body: { recalls: [{ ...recall("x"), allow: ["effect:run"] }], dry_run: true } };
     const input = find("recall-file") as HTMLInputElement;
     const file = Object.assign(new File([""], "mine.toml"), { text: () => Promise.resolve("[[recall]]") });

@@ -69,6 +69,8 @@ beforeEach(async () => {
   await drawn();
   transport.last.open().envelopes(prelude(0, [{ type: "MESSAGES_SNAPSHOT", messages: [] }]));
   await drawn();
+  press("recalls-toggle");
+  await drawn();
 });
 
 afterEach(() => chat.remove());
@@ -190,7 +192,6 @@ describe("the form", () => {
   it("shows what a time means before it can be saved, and saves just that", async () => {
     transport.answers["recalls/preview"] = { status: 200, body: FRIDAYS };
     transport.answers["recalls"] = { status: 201, body: recall("new") };
-    press("recalls-toggle");
     press("recall-new");
     await eventually(() => expect(all("recall-notify").map((box) => (box as HTMLInputElement).value)).toEqual(["browser", "phone"]));
     write("recall-message", "check the loss");
@@ -211,7 +212,6 @@ describe("the form", () => {
 
   it("cannot be saved while the time means nothing, and says why", async () => {
     transport.answers["recalls/preview"] = { status: 400, body: { message: "That is no time." } };
-    press("recalls-toggle");
     press("recall-new");
     await drawn();
     write("recall-message", "x");
@@ -230,7 +230,6 @@ describe("the form", () => {
       return new Promise((resolve) => (answer = resolve));
     };
     transport.answers["recalls/preview"] = { status: 200, body: { ...FRIDAYS, meaning: "the second" } };
-    press("recalls-toggle");
     press("recall-new");
     await drawn();
     write("recall-when", "first");
@@ -272,7 +271,6 @@ describe("the form", () => {
   it("says in itself why it was not saved, and keeps what was written", async () => {
     transport.answers["recalls/preview"] = { status: 200, body: FRIDAYS };
     transport.answers["recalls"] = { status: 409, body: { message: "You have 1000 recalls." } };
-    press("recalls-toggle");
     press("recall-new");
     await drawn();
     write("recall-message", "one more");
@@ -345,8 +343,6 @@ describe("a file of recalls", () => {
 
   it("is looked at first, and its recalls are made when that is wanted", async () => {
     transport.answers["recalls/import?session_id=s"] = { status: 200, body: { recalls: [recall("x"), recall("y")], dry_run: true } };
-    press("recalls-toggle");
-    await drawn();
     await choose("[[recall]]");
     await eventually(() => expect(find("recall-offer")?.textContent).toMatch(/mine\.toml has 2 recalls.*title of x.*title of y/s));
     expect(transport.requests.filter(({ path }) => path.includes("import")).map(({ path, body }) => [path, body])).toEqual([["recalls/import?session_id=s&dry_run=true", { toml: "[[recall]]" }]]);
@@ -358,8 +354,6 @@ describe("a file of recalls", () => {
 
   it("that is none is refused where it was chosen", async () => {
     transport.answers["recalls/import"] = { status: 400, body: { message: "line 3: unknown field whn" } };
-    press("recalls-toggle");
-    await drawn();
     await choose("whn = 1");
     await eventually(() => expect(find("recalls-problem")?.textContent).toContain("line 3: unknown field whn"));
     expect(find("recall-offer")).toBeNull();

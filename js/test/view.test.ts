@@ -238,6 +238,11 @@ describe("the connection", () => {
 });
 
 describe("recalls", () => {
+  beforeEach(async () => {
+    find("recalls-toggle")?.click();
+    await drawn();
+  });
+
   it("are listed with what can be done to them", async () => {
     await show(new Log().recall(recall("a", "pending", new Date(Date.now() + 90_500).toISOString())).recall(recall("b", "paused", null)));
     expect(all("recall").map(({ dataset }) => [dataset["recallId"], dataset["status"]])).toEqual([["a", "pending"], ["b", "paused"]]);

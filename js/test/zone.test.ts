@@ -115,6 +115,8 @@ describe("the zone in the settings", () => {
     const log = new Log().recall({ ...recall("a"), schedule: { kind: "once", at: "2026-11-23T00:00:00+00:00" }, next_at: "2026-11-23T00:00:00+00:00" });
     transport.last.envelopes(log.envelopes);
     await drawn();
+    find("recalls-toggle")?.click();
+    await drawn();
     expect(find("recall")?.textContent).toMatch(/09:00( AM)? Asia\/Tokyo/);
     const session = { title: "t", model: "m", profile: "p", timezone: "Asia/Tokyo", timezone_source: "browser" };
     transport.last.envelopes(new Log(10).custom("navi.session", { changed: ["timezone"], session }).envelopes);

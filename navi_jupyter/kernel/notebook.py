@@ -25,10 +25,11 @@ LONGEST_ID = 200
 def notebook_path(root_dir: str | None, env: Mapping[str, str] | None = None) -> str | None:
     """The notebook's path as the server names it (relative to its root, with slashes); None outside of a notebook.
 
-    Jupyter puts the path into ``JPY_SESSION_NAME``, absolute or relative depending on who started the kernel.
+    Jupyter puts the path into ``JPY_SESSION_NAME``, absolute or relative depending on who started the kernel. Pages
+    that give their sessions an empty name (nbclassic) have the notebook's folder there, which is no notebook.
     """
     name = (os.environ if env is None else env).get("JPY_SESSION_NAME")
-    if not name:
+    if not name or name.endswith(("/", os.sep)):
         return None
     return _below(root_dir, Path(name)) or str(PurePosixPath(name))
 

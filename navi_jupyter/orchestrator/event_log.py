@@ -13,7 +13,7 @@ from ..clock import now
 from ..errors import SessionNotFound
 from ..ports.store import SessionStore
 from .followers import PAGE_EVENTS, FairGate, Feed, Page, Ring, cut_page, make_page
-from .snapshot import snapshot_events
+from .snapshot import PRELUDE_MESSAGES, snapshot_events
 
 PAGES_PER_TURN = 16  # pages that are handed to followers in one turn of the event loop
 
@@ -164,7 +164,7 @@ class EventLog:
         return cursor < feed.ring.start and await self._store.gap(feed.session_id, cursor)
 
     async def _snapshot_page(self, session_id: str, *, since: int | None) -> Page:
-        snapshot = await self._store.snapshot(session_id)
+        snapshot = await self._store.snapshot(session_id, last=PRELUDE_MESSAGES)
         if snapshot is None:
             raise SessionNotFound(f"There is no session {session_id}.")
         drafts = await asyncio.to_thread(snapshot_events, snapshot, now(), since=since)

@@ -14,9 +14,12 @@ from ..events import Custom, Draft, Event, MessagesSnapshot, RunStarted
 from ..model.runs import InterruptStatus
 from ..model.sessions import SYSTEM, Run, RunStatus, Session
 from ..ports.agent import Message
-from ..ports.store import SessionSnapshot, SessionStore
+from ..ports.store import SessionSnapshot, SessionStore, TranscriptSlice
 from .run_endings import interrupt_event, pause_event
 from .transcript import ACTIVITY, fold_frames
+
+PRELUDE_MESSAGES = 150
+"""Messages of finished runs that a follower gets at first: several screens. It reads earlier ones itself."""
 
 
 def snapshot_events(snapshot: SessionSnapshot, at: datetime, *, since: int | None = None) -> list[Draft]:
@@ -39,7 +42,7 @@ def snapshot_events(snapshot: SessionSnapshot, at: datetime, *, since: int | Non
     messages = [agui_message(message) for message in snapshot.finished]
     messages += [agui_message(message) for message in complete if message.run_id not in queued]
     messages += [{**agui_message(message), "queued": True} for message in complete if message.run_id in queued]
-    add(MessagesSnapshot(messages=tuple(messages)))
+    add(MessagesSnapshot(messages=tuple(messages), earlier=snapshot.earlier))
     if snapshot.active is not None:
         run = snapshot.active
         drafts.append(Draft(RunStarted(thread_id=session_id, run_id=run.id), run_id=run.id, origin=run.origin, at=at))
@@ -106,6 +109,10 @@ class TranscriptHistory:
         if snapshot is None:
             raise SessionNotFound(f"There is no session {session_id}.")
         return await asyncio.to_thread(conversation, snapshot)
+
+    async def page(self, session_id: str, *, before: str | None, limit: int) -> TranscriptSlice:
+        """A page of the conversation of finished runs, which goes back in time. Raises InvalidRequest."""
+        return await self._store.transcript(session_id, before=before, limit=limit)
 
     async def runs(self, session_id: str, *, limit: int = 50) -> Sequence[Run]:
         """Newest first."""

@@ -49,8 +49,11 @@ class LogReads(Protocol):
     async def run_frames(self, session_id: str, run_id: str) -> Sequence[str]:
         """The run's envelopes so far, as JSON, in order."""
 
-    async def snapshot(self, session_id: str) -> SessionSnapshot | None:
-        """A consistent view of the whole session, for a follower without a cursor."""
+    async def transcript(self, session_id: str, *, before: str | None, limit: int) -> TranscriptSlice:
+        """The last messages of finished runs, or those before a cursor or a run. Raises InvalidRequest for others."""
+
+    async def snapshot(self, session_id: str, *, last: int | None = None) -> SessionSnapshot | None:
+        """A consistent view of the session, for a follower without a cursor: with its ``last`` messages, or all."""
 
 
 class RunReads(Protocol):
@@ -177,15 +180,25 @@ class Paused:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TranscriptSlice:
+    """Consecutive messages of finished runs, oldest first: from a message of the user or the agent on, not a result."""
+
+    messages: Sequence[Message]
+    runs: Sequence[Run]  # those that the messages are of, oldest first
+    earlier: str | None  # cursor of what comes before; None: it begins with the session's first message
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SessionSnapshot:
     """A session at one instant."""
 
     session: Session
     head_seq: int
-    finished: Sequence[Message]  # messages of all runs that are over, in the order of the conversation
+    finished: Sequence[Message]  # messages of the runs that are over, in the order of the conversation
     active: Run | None
     frames: Sequence[str]  # the envelopes, as JSON, of the active and of the queued runs so far, by ``seq``
     queued: Sequence[Run]
     recalls: Sequence[Recall]  # those that are not over
     interrupts: Sequence[Interrupt] = ()
     """The open questions; of a run that waits also those that its pause has had answered, in their order."""
+    earlier: str | None = None  # cursor of the messages before ``finished``; None: there are none

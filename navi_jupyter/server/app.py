@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import mimetypes
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -16,10 +18,11 @@ from urllib.parse import quote
 
 from jupyter_core.paths import jupyter_data_dir
 from jupyter_server.auth.decorator import authorized
-from jupyter_server.base.handlers import JupyterHandler
+from jupyter_server.base.handlers import FileFindHandler, JupyterHandler
 from jupyter_server.extension.application import ExtensionApp, ExtensionAppJinjaMixin
 from jupyter_server.extension.handler import ExtensionHandlerJinjaMixin, ExtensionHandlerMixin
 from tornado import web
+from tornado.web import StaticFileHandler
 from traitlets import Bool, Dict, Enum, Float, Int, TraitType, Unicode
 
 from .. import __version__
@@ -115,7 +118,58 @@ class PageHandler(ExtensionHandlerJinjaMixin, ExtensionHandlerMixin, JupyterHand
         config = json.dumps({"baseUrl": self.base_url, "token": "", "appName": "Navi"}).replace("</", "<\\/")
         self.set_header("Cache-Control", "no-store")
         self.set_header("Referrer-Policy", "same-origin")  # the URL of the page may contain the token
-        await self.finish(self.render_template("navi.html", config=config, version=__version__))
+        await self.finish(self.render_template("navi.html", config=config, bundle=bundle_id()))
+
+
+def bundle_id() -> str:
+    """The id of the bundle of scripts: what its URLs end with, the same wherever it is loaded from."""
+    try:
+        return str(json.loads((PACKAGE / "static" / "bundle.json").read_text(encoding="utf-8"))["id"])
+    except (OSError, ValueError, KeyError):
+        return __version__  # not built: the page says itself that its script is missing
+
+
+class ScriptHandler(FileFindHandler):
+    """Our scripts, compressed where the browser takes that: each is stored beside itself as gzip makes it."""
+
+    @classmethod
+    def is_immutable(cls, path: str) -> bool:
+        """Whether a file never changes under its name: that of a chunk is a digest of it."""
+        return Path(path).name.startswith("chunk-")
+
+    def validate_absolute_path(self, root: Any, absolute_path: str) -> str | None:
+        """The compressed file where there is one and the browser says that it takes it."""
+        found = super().validate_absolute_path(root, absolute_path)
+        self.compressed = found is not None and takes_gzip(self.request.headers) and Path(f"{found}.gz").is_file()
+        return f"{found}.gz" if self.compressed else found
+
+    def compute_etag(self) -> str | None:
+        """By the content, so that the two forms of a file have two."""
+        return StaticFileHandler.compute_etag(self)
+
+    def get_content_type(self) -> str:
+        """That of the script, however it is sent."""
+        if not self.compressed:
+            return super().get_content_type()
+        return mimetypes.guess_type(str(self.absolute_path).removesuffix(".gz"))[0] or "application/octet-stream"
+
+    def set_headers(self) -> None:
+        """As Jupyter's, with what caches have to know of the two forms."""
+        super().set_headers()
+        self.add_header("Vary", "Accept-Encoding")
+        if self.compressed:
+            self.set_header("Content-Encoding", "gzip")
+        if self.is_immutable(self.path) or self.get_query_argument("v", "") == bundle_id():
+            self.set_header("Cache-Control", "public, max-age=31536000, immutable")
+
+
+def takes_gzip(headers: Mapping[str, str]) -> bool:
+    """Whether a request takes an answer that is compressed with gzip."""
+    for part in headers.get("Accept-Encoding", "").split(","):
+        name, _, weight = part.strip().lower().partition(";")
+        if name.strip() == "gzip":
+            return re.fullmatch(r"\s*q\s*=\s*0(\.0*)?\s*", weight) is None
+    return False
 
 
 class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
@@ -245,9 +299,11 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         self.settings["navi_lifecycle"] = self.lifecycle
 
     def initialize_handlers(self) -> None:
-        """The page, the two sockets, and everything else under ``navi/api/``."""
-        handlers: Sequence[tuple[str, type]] = [
+        """The page and its scripts, the two sockets, and everything else under ``navi/api/``."""
+        handlers: Sequence[tuple[str, type] | tuple[str, type, dict[str, Any]]] = [
             (r"/navi/?", PageHandler),
+            # Before the route that Jupyter adds for ``static_paths``, which sends everything as it is.
+            (rf"/static/{self.name}/(.*)", ScriptHandler, {"path": self.static_paths}),
             (r"/navi/api/sessions/([^/]+)/ws", StreamHandler),
             (r"/navi/api/kernels/([^/]+)/loan", LoanHandler),
             (r"/navi/api(?:/(.*))?", ApiHandler),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 from ..errors import InvalidRequest
 from ..model.sessions import AnswerNotice, Failure, Run, RunStatus, Usage
 from ..ports.agent import Message, PastTurn
+from ..ports.store import TranscriptSlice
 from ..ports.transactions import DEFAULT_LEASE, RunOwner, Server
 from .connection import Readers, Statements
 from .rows import dump_messages, from_micros, load_messages, load_parts, run_of, server_of, to_micros
@@ -23,6 +25,19 @@ OPEN_RUNS = (
 )
 FINISHED_TURNS = "ended_at IS NOT NULL AND started_at IS NOT NULL"
 """Runs that were a turn of the conversation; not those that were withdrawn or merged into another."""
+_OLDEST_TURN = (
+    f"SELECT started_at, number FROM runs WHERE session_id = ? AND {FINISHED_TURNS} ORDER BY started_at, number LIMIT 1"
+)
+_LAST_TURNS = (
+    "SELECT * FROM (SELECT *, SUM(COALESCE(LENGTH(transcript), 0)) OVER (ORDER BY started_at DESC, number DESC)"
+    " - COALESCE(LENGTH(transcript), 0) AS newer"
+    f" FROM (SELECT * FROM runs WHERE session_id = ? AND {FINISHED_TURNS} AND (started_at, number) <= (?, ?)"
+    " ORDER BY started_at DESC, number DESC LIMIT ?)) WHERE newer < ? ORDER BY started_at DESC, number DESC"
+)
+"""Turns up to one, newest first: so many at most, and fewer when they are long."""
+SLICE_SIZE = 120_000
+"""Characters of a slice of the conversation, but for what belongs together: a view waits for the first one."""
+_SPEAKERS = ("user", "assistant")
 
 
 class ServerRows(Statements):
@@ -203,6 +218,12 @@ class RunQueries(Readers):
     async def open_runs(self, session_id: str) -> Sequence[Run]:
         return [run_of(row) for row in await self.fetch_all(OPEN_RUNS, (session_id,))]
 
+    async def transcript(self, session_id: str, *, before: str | None, limit: int) -> TranscriptSlice:
+        async with self.reading() as view:
+            start = None if before is None else await _position(view, session_id, before)
+            decode = await read_turns(view, session_id, last=limit, start=start)
+        return await asyncio.to_thread(decode)
+
     async def past_turns(self, session_id: str) -> Sequence[PastTurn]:
         rows = await self.fetch_all(
             "SELECT id, status, command_id, prompt, parts, transcript, conversation FROM runs"
@@ -262,6 +283,77 @@ def marks(values: Sequence[object]) -> str:
 def messages_of(rows: Sequence[sqlite3.Row]) -> list[Message]:
     """The messages of finished runs. Not on the event loop: a long session has megabytes of them."""
     return [message for row in rows for message in load_messages(row["transcript"])]
+
+
+_Position = tuple[int, int, int]
+"""Of a message: when its run started and that run's number, which are the order of runs; and its index in there."""
+
+
+async def read_turns(
+    view: Statements, session_id: str, *, last: int | None, start: _Position | None = None
+) -> Callable[[], TranscriptSlice]:
+    """Reads finished turns; the answer makes the last messages of them, or all. It is not for the event loop."""
+    if last is None:
+        sql = f"SELECT transcript FROM runs WHERE session_id = ? AND {FINISHED_TURNS} ORDER BY started_at, number"
+        whole = await view.all(sql, (session_id,))
+        return lambda: TranscriptSlice(messages=messages_of(whole), runs=(), earlier=None)
+    started_at, number, index = start or (_LAST, _LAST, 0)
+    # Each turn has a message at least, and the one that was begun may give the beginning of this.
+    bounds = (session_id, started_at, number if index else number - 1, last + 1, SLICE_SIZE)
+    rows = await view.all(_LAST_TURNS, bounds)
+    oldest = await view.one(_OLDEST_TURN, (session_id,))
+    return partial(_slice_of, rows, oldest, limit=last, start=start)
+
+
+def _slice_of(
+    rows: Sequence[sqlite3.Row], oldest: sqlite3.Row | None, *, limit: int, start: _Position | None
+) -> TranscriptSlice:
+    """The last ``limit`` messages of turns, which come newest first, or those before ``start``."""
+    taken: list[Message] = []  # newest first
+    runs: list[Run] = []
+    size = 0
+    end: str | None = None
+    for row in rows:
+        messages = load_messages(row["transcript"])
+        if start is not None and (row["started_at"], row["number"]) == start[:2]:
+            messages = messages[: start[2]]
+        is_new = True
+        for index in reversed(range(len(messages))):
+            message = messages[index]
+            is_full = len(taken) >= limit or size + _length(message) > SLICE_SIZE
+            # Results belong to the message that called: a slice that begins with one could not show it.
+            if is_full and taken and taken[-1].role in _SPEAKERS:
+                end = f"{row['started_at']}.{row['number']}.{index + 1}"
+                break
+            taken.append(message)
+            size += _length(message)
+            if is_new:
+                runs.append(run_of(row))
+            is_new = False
+        if end is not None:
+            break
+    else:
+        last = rows[-1] if rows else None
+        if last is not None and oldest is not None and last["number"] != oldest["number"]:
+            end = f"{last['started_at']}.{last['number']}.0"
+    return TranscriptSlice(messages=taken[::-1], runs=runs[::-1], earlier=end)
+
+
+def _length(message: Message) -> int:
+    return len(message.content) + len(message.reasoning) + sum(len(call.args) for call in message.tool_calls)
+
+
+async def _position(view: Statements, session_id: str, cursor: str) -> _Position:
+    parts = cursor.split(".")
+    if len(parts) == 3 and all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):
+        started_at, number, index = map(int, parts)
+        return started_at, number, index
+    # A view that has dropped what is far up knows the run at which it did.
+    sql = "SELECT started_at, number FROM runs WHERE session_id = ? AND id = ? AND started_at IS NOT NULL"
+    row = await view.one(sql, (session_id, cursor))
+    if row is None:
+        raise InvalidRequest("before: not a cursor of this conversation, nor one of its runs", field="before")
+    return row["started_at"], row["number"], 0
 
 
 def _turns_of(rows: Sequence[sqlite3.Row]) -> list[PastTurn]:

@@ -22,7 +22,7 @@ from .connection import Readers, Statements
 from .interrupts import OF_LAST_PAUSE, InterruptQueries, InterruptRows, interrupt_of
 from .prompts import PromptReads, PromptRows
 from .rows import recall_of, run_of, server_of, session_of, to_micros
-from .runs import FINISHED_TURNS, OPEN_RUNS, RunQueries, RunRows, marks, messages_of
+from .runs import OPEN_RUNS, RunQueries, RunRows, marks, read_turns
 
 _LAST = 2**62  # beyond every key of a list that is paged downwards
 _SESSION_COLUMNS = frozenset(
@@ -158,15 +158,12 @@ class LogQueries(Readers):
         )
         return row is not None
 
-    async def snapshot(self, session_id: str) -> SessionSnapshot | None:
+    async def snapshot(self, session_id: str, *, last: int | None = None) -> SessionSnapshot | None:
         async with self.reading() as view:
             row = await view.one("SELECT * FROM sessions WHERE id = ?", (session_id,))
             if row is None:
                 return None
-            finished = await view.all(
-                f"SELECT transcript FROM runs WHERE session_id = ? AND {FINISHED_TURNS} ORDER BY started_at, number",
-                (session_id,),
-            )
+            decode_turns = await read_turns(view, session_id, last=last)
             open_rows = await view.all(OPEN_RUNS, (session_id,))
             frames = await view.all(
                 "SELECT frame FROM events WHERE session_id = ? AND seq >= ?"
@@ -184,15 +181,17 @@ class LogQueries(Readers):
                 (session_id,),
             )
         runs = [run_of(r) for r in open_rows]
+        turns = await asyncio.to_thread(decode_turns)
         return SessionSnapshot(
             session=session_of(row),
             head_seq=row["head_seq"],
-            finished=await asyncio.to_thread(messages_of, finished),
+            finished=turns.messages,
             active=next((run for run in runs if run.status.active), None),
             frames=[r["frame"] for r in frames],
             queued=[run for run in runs if not run.status.active],
             recalls=[recall_of(r) for r in recalls],
             interrupts=[interrupt_of(r) for r in questions],
+            earlier=turns.earlier,
         )
 
     async def run_frames(self, session_id: str, run_id: str) -> Sequence[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -63,7 +64,8 @@ def test_the_widget_carries_the_small_loader_only(kernel: NotebookKernel, comm_i
 
 def test_the_relay_hands_out_the_bundle(kernel: NotebookKernel, comm_id: str) -> None:
     answer = exchange(kernel, comm_id, {"m": "get_bundle"}, "bundle")
-    assert answer["text"] == (ROOT / "navi_jupyter" / "static" / "navi-chat.js").read_text()
+    assert answer["text"].encode() == gzip.decompress((ROOT / "navi_jupyter/static/navi-single.js.gz").read_bytes())
+    assert "import(" not in answer["text"], "there is nothing beside it that could be loaded"
 
 
 def test_the_relay_carries_a_whole_conversation(kernel: NotebookKernel, comm_id: str) -> None:

@@ -21,6 +21,7 @@ CONTRACT = {
     "sessions/{sid}/commands": {"POST"},
     "sessions/{sid}/events": {"GET"},
     "sessions/{sid}/messages": {"GET"},
+    "sessions/{sid}/transcript": {"GET"},
     "sessions/{sid}/runs": {"GET"},
     "sessions/{sid}/runs/{rid}": {"GET"},
     "sessions/{sid}/interrupts/{iid}": {"GET"},

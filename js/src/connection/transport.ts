@@ -3,6 +3,8 @@
 export interface Transport {
   /** `ws`: straight to the server. `comm`: through the kernel. */
   readonly kind: "ws" | "comm";
+  /** Views whose transports have the same one reach a session in the same way, and can share a connection. */
+  readonly shareKey?: string;
   /** Begins to open a channel; its events go to `listener`, never before this returns. */
   open(session: string, after: number | null, listener: ChannelListener): Channel;
   /** A request below `navi/api/`. Rejects when no answer came; any status is an answer. */

@@ -6,12 +6,14 @@ import type { Answer, Channel, ChannelListener, Method, Transport } from "./tran
 export class WebSocketTransport implements Transport {
   readonly kind = "ws";
   readonly loginUrl: string;
+  readonly shareKey: string;
   readonly #api: URL;
   /** Only another origin needs the token: this one's cookie goes along by itself, and a URL with a token may leak. */
   readonly #token: string;
 
   constructor(config: PageConfig) {
     this.#api = new URL("navi/api/", config.baseUrl);
+    this.shareKey = this.#api.href;
     this.#token = config.baseUrl.origin === location.origin ? "" : config.token;
     this.loginUrl = new URL(`login?next=${encodeURIComponent(location.pathname + location.search)}`, config.baseUrl).href;
   }

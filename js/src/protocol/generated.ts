@@ -518,6 +518,7 @@ export interface MessagePage {
 export interface MessagesSnapshot {
   readonly type: "MESSAGES_SNAPSHOT";
   readonly messages: readonly Readonly<Record<string, unknown>>[];
+  readonly earlier?: string | null;
 }
 
 /** A model. */
@@ -1381,6 +1382,13 @@ export interface ToolInfo {
 export interface ToolPage {
   readonly tools: readonly ToolInfo[];
   readonly next: string | null;
+}
+
+/** `GET sessions/{sid}/transcript`: messages of finished runs, oldest first, as in `MESSAGES_SNAPSHOT`. */
+export interface TranscriptPage {
+  readonly messages: readonly Readonly<Record<string, unknown>>[];
+  readonly runs: readonly Run[];
+  readonly earlier: string | null;
 }
 
 /** What an undo has done. */

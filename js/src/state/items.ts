@@ -19,6 +19,11 @@ export function appendAfterCall(state: ChatState, item: Interrupt): ChatState {
   return { ...state, items: state.items.toSpliced(at, 0, item) };
 }
 
+/** Of an item, unique in a conversation. */
+export function keyOf({ kind, id }: Item): string {
+  return `${kind}:${id}`;
+}
+
 export function indexOf(items: readonly Item[], kind: Item["kind"], id: string): number {
   return items.findLastIndex((item) => item.kind === kind && item.id === id); // what changes is nearly always at the end
 }

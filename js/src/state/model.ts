@@ -157,11 +157,21 @@ export interface Spent {
   readonly run: { readonly id: string; readonly usage: Usage; readonly isOver: boolean } | null;
 }
 
+/** That there is more of the conversation than what is in the state. */
+export interface Earlier {
+  /** Of the page before the first item, for the server. */
+  readonly cursor: string;
+  /** Results and activities whose calls are in that page, as messages of a snapshot. */
+  readonly loose: readonly Fields[];
+}
+
 export interface ChatState {
   /** The highest seq that is in here, which is where to go on after a reconnect; null before anything came. */
   readonly head: number | null;
   /** The conversation in its order, without prompts that wait for their run. */
   readonly items: readonly Item[];
+  /** What comes before the first item; null where it is the first of the session. */
+  readonly earlier: Earlier | null;
   /** Prompts that wait for their run, oldest first. */
   readonly waiting: readonly Message[];
   readonly run: ActiveRun | null;
@@ -178,6 +188,7 @@ export interface ChatState {
 export const EMPTY: ChatState = {
   head: null,
   items: [],
+  earlier: null,
   waiting: [],
   run: null,
   recalls: {},

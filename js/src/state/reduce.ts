@@ -11,7 +11,7 @@ import { changeActivity, snapshotActivity } from "./activity.js";
 import { applyInterrupt, withWaiting } from "./interrupts.js";
 import { append, changeItem, endRun, moveToEnd, place, placeRun, runEnd, without } from "./items.js";
 import { EMPTY, type ChatState, type McpServer, type Message, type RunEnd } from "./model.js";
-import { readAttached, foldSnapshot } from "./snapshot.js";
+import { foldPrelude, readAttached } from "./snapshot.js";
 import { applyUsage, readUsage, settleUsage } from "./usage.js";
 
 export function reduce(state: ChatState, envelope: Envelope): ChatState {
@@ -29,7 +29,7 @@ export function reduceAll(state: ChatState, envelopes: readonly Envelope[]): Cha
 /** A prelude starts over with `MESSAGES_SNAPSHOT`; its other events follow with the same seq. */
 function reduceSnapshot(state: ChatState, envelope: Envelope): ChatState {
   if (envelope.event.type === "MESSAGES_SNAPSHOT") {
-    const folded = foldSnapshot(envelope.event.messages, envelope.ts);
+    const folded = foldPrelude(envelope.event, envelope.ts);
     // What is read from the server, or emitted into all sessions, is no part of a prelude.
     const { session, mcp, spent, rolledBack } = state;
     return { ...EMPTY, ...folded, session, mcp, spent, rolledBack, head: envelope.seq };
@@ -100,7 +100,7 @@ function apply(state: ChatState, envelope: Envelope): ChatState {
       if (runId === null) return state;
       return endRun(settleUsage(state, runId, event.usage), runId, { code: event.code, message: event.message });
     case "MESSAGES_SNAPSHOT":
-      return { ...state, ...foldSnapshot(event.messages, ts) };
+      return { ...state, ...foldPrelude(event, ts) };
     case "CUSTOM":
       return applyCustom(state, event, envelope, at);
     default:

@@ -6,8 +6,14 @@ import type { Activity, Attached, ChatState, Item, Message, Reasoning, ToolCall 
 
 type Fields = Readonly<Record<string, unknown>>;
 
-export function foldSnapshot(messages: MessagesSnapshot["messages"], ts: string): Pick<ChatState, "items" | "waiting"> {
+export interface Folded extends Pick<ChatState, "items" | "waiting"> {
+  /** Results and activities whose calls are not among the messages: they come with an earlier page. */
+  readonly loose: readonly Fields[];
+}
+
+export function foldSnapshot(messages: readonly Fields[], ts: string): Folded {
   const items: Item[] = [];
+  const loose: Fields[] = [];
   const waiting: Message[] = [];
   const subagents = new Set<string>();
   for (const fields of messages) {
@@ -35,14 +41,21 @@ export function foldSnapshot(messages: MessagesSnapshot["messages"], ts: string)
         items.push(thought(id, owner, textOf(fields["content"])));
         break;
       case "tool":
-        addResult(items, textOf(fields["toolCallId"]), textOf(fields["content"]));
+        if (!addResult(items, textOf(fields["toolCallId"]), textOf(fields["content"]))) loose.push(fields);
         break;
       case "activity": // AG-UI's message of an activity
-        if (isObject(fields["content"])) addActivity(items, { id, type: textOf(fields["activityType"]), content: fields["content"] });
+        if (!isObject(fields["content"])) break;
+        if (!addActivity(items, { id, type: textOf(fields["activityType"]), content: fields["content"] })) loose.push(fields);
         break;
     }
   }
-  return { items, waiting };
+  return { items, waiting, loose };
+}
+
+/** A prelude's snapshot: the end of the conversation, with where to read what comes before. */
+export function foldPrelude({ messages, earlier }: MessagesSnapshot, ts: string): Pick<ChatState, "items" | "waiting" | "earlier"> {
+  const { items, waiting, loose } = foldSnapshot(messages, ts);
+  return { items, waiting, earlier: typeof earlier === "string" ? { cursor: earlier, loose } : null };
 }
 
 type Owner = Pick<Message, "runId" | "subagentId">;
@@ -91,17 +104,20 @@ function toolCalls(fields: Fields, owner: Owner): ToolCall[] {
   });
 }
 
-function addActivity(items: Item[], activity: Activity): void {
+/** Whether the call is there. */
+function addActivity(items: Item[], activity: Activity): boolean {
   const { toolCallId } = activity.content;
   const index = items.findLastIndex((item) => item.kind === "tool" && item.id === toolCallId);
   const call = items[index];
   if (call?.kind === "tool") items[index] = { ...call, activities: [...call.activities, activity] };
+  return call?.kind === "tool";
 }
 
-function addResult(items: Item[], toolCallId: string, result: string): void {
+function addResult(items: Item[], toolCallId: string, result: string): boolean {
   const index = items.findLastIndex((item) => item.kind === "tool" && item.id === toolCallId);
   const call = items[index];
   if (call?.kind === "tool") items[index] = { ...call, result, status: "done" };
+  return call?.kind === "tool";
 }
 
 function originOf(fields: Fields): Origin {

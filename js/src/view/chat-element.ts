@@ -22,6 +22,7 @@ import { emptyNote, storedConversation } from "./conversation/activity-frame.js"
 import { InterruptCards } from "./conversation/approvals.js";
 import { CodeActions } from "./conversation/code-actions.js";
 import { Images } from "./conversation/images.js";
+import { LogFocus } from "./conversation/log-focus.js";
 import { LogView } from "./conversation/log.js";
 import { MessageActions } from "./conversation/message-actions.js";
 import { ToolCards } from "./conversation/tools.js";
@@ -29,8 +30,9 @@ import { features, type ChatContext, type ChatFeature } from "./features.js";
 import type { HeaderButton } from "./header.js";
 import { HostEvents } from "./host-events.js";
 import { Announcer } from "./lib/announcer.js";
-import { whenMathLoads } from "./lib/math.js";
-import { StickToEnd } from "./lib/scroll.js";
+import { FocusKeeper } from "./lib/focus.js";
+import { whenPartsLoad } from "./lib/lazy.js";
+import { LogScroll } from "./lib/scroll.js";
 import { strings } from "./lib/strings.js";
 import { asker } from "./lib/zone.js";
 import { Overlays } from "./overlays.js";
@@ -59,8 +61,9 @@ export class NaviChat extends LitElement {
   declare snapshot: string | null;
 
   #notice: string | null = null;
-  #scroll: StickToEnd | null = null;
+  #scroll: LogScroll | null = null;
   #frame = 0;
+  #ignoreParts: (() => void) | null = null;
   #leaving: ReturnType<typeof setTimeout> | undefined;
   #ticking: ReturnType<typeof setInterval> | undefined;
   readonly #controller = new SessionController({
@@ -69,11 +72,13 @@ export class NaviChat extends LitElement {
     counted: (unread) => this.#unread.counted(unread),
     problem: (text) => this.#notify(text),
     redraw: () => this.#redraw(),
+    isAtEnd: () => this.#scroll?.pinned ?? true,
   });
   readonly #announcer = new Announcer(() => this.querySelector("[data-navi=announcer]"));
   /** How the prompts that were sent here wait: the log need not say. */
   readonly #modes = new Map<string, string>();
   readonly #hostEvents = new HostEvents(this);
+  readonly #focus = new FocusKeeper(this);
   readonly #overlays = new Overlays(this, () => this.#redraw());
   readonly #headerButtons: HeaderButton[] = [];
   readonly #messageActions = new MessageActions();
@@ -88,7 +93,7 @@ export class NaviChat extends LitElement {
     redraw: () => this.#redraw(),
   });
   readonly #log = new LogView(
-    { chooseModel: () => this.#overlays.toggle("settings", true), runWithLeave: (id, tools) => void runWithLeave(this.#requests, id, tools), redraw: () => this.#redraw() },
+    { chooseModel: () => this.#overlays.toggle("settings", true), runWithLeave: (id, tools) => void runWithLeave(this.#requests, id, tools), redraw: () => this.#redraw(), readEarlier: (again) => void this.#controller.readEarlier(again) },
     { asks: this.#asks, tools: new ToolCards(this.#pictures), pictures: this.#pictures, messageActions: this.#messageActions, codeActions: this.#codeActions },
   );
   readonly #queue = new QueuePanel({
@@ -105,6 +110,8 @@ export class NaviChat extends LitElement {
   readonly #settings = new SettingsPanel(this.#requests);
   readonly #places = new Places(this, {
     state: () => this.#controller.state,
+    readEarlier: () => this.#controller.readEarlier(),
+    problem: (text) => this.#notify(text),
     reveal: (item) => this.#reveal(item),
     uncover: async () => {
       this.#overlays.close(false);
@@ -137,7 +144,6 @@ export class NaviChat extends LitElement {
     this.session = null;
     this.transport = null;
     this.snapshot = null;
-    whenMathLoads(() => this.#codeActions.refresh());
     this.#overlays.add(this.#settings);
     const context: ChatContext = {
       ...this.#requests,
@@ -207,6 +213,7 @@ export class NaviChat extends LitElement {
     this.classList.add("navi");
     this.setAttribute("role", "group"); // no landmark: a notebook may have many
     clearTimeout(this.#leaving);
+    this.#ignoreParts ??= whenPartsLoad(() => this.#codeActions.refresh());
     this.#controller.start();
     this.#unread.start();
     this.#ticking ??= setInterval(() => tick(this), 1000);
@@ -228,6 +235,8 @@ export class NaviChat extends LitElement {
     for (const feature of this.#features) feature.disconnected?.();
     this.#leaving = setTimeout(() => {
       this.#controller.stop();
+      this.#ignoreParts?.();
+      this.#ignoreParts = null;
       for (const feature of this.#features) feature.gone?.();
     }, GONE_AFTER);
   }
@@ -238,11 +247,19 @@ export class NaviChat extends LitElement {
 
   protected override willUpdate(changed: PropertyValues<this>): void {
     if (changed.has("session") || changed.has("transport")) this.#enter();
+    this.#scroll?.hold();
+    this.#focus.hold();
   }
 
   protected override firstUpdated(): void {
     const log = this.querySelector<HTMLElement>("[data-navi=log]");
-    if (log) this.#scroll = new StickToEnd(log, () => this.#redraw());
+    if (!log) return;
+    new LogFocus(log, () => this.focus());
+    this.#scroll = new LogScroll(log, {
+      changed: () => this.#redraw(),
+      nearStart: () => this.#log.nearStart(),
+      nearEnd: () => this.#log.nearEnd(),
+    });
   }
 
   protected override updated(changed: PropertyValues<this>): void {
@@ -250,6 +267,7 @@ export class NaviChat extends LitElement {
     this.setAttribute("aria-label", `${strings.name}: ${this.#controller.state.session?.title || strings.name}`);
     this.#scroll?.follow();
     tick(this);
+    this.#focus.follow();
     this.#overlays.drawn();
     this.#hostEvents.reportInterrupts(this.#controller.state);
   }
@@ -318,13 +336,14 @@ export class NaviChat extends LitElement {
         retry: () => this.#controller.reconnect(),
       },
       log: html`${this.snapshot && state.head === null ? storedConversation(this.snapshot) : nothing}
-      ${isEmpty && state.head !== null ? emptyNote((text) => this.#composer.suggest(text)) : nothing} ${this.#log.render(state, inLog, unsent, isPinned)}`,
+      ${isEmpty && state.head !== null ? emptyNote((text) => this.#composer.suggest(text)) : nothing} ${this.#log.render(state, inLog, unsent, isPinned, this.#controller.earlier)}`,
       jump: isPinned ? null : () => this.#scroll?.jump(),
       notice: this.#notice,
       dismissNotice: () => this.#notify(null),
       asks: openInterrupts(state).length,
       showAsk: () => void this.#places.showAsk(),
       aboveComposer: [...this.#features.map((feature) => feature.aboveComposer?.(state) ?? nothing), this.#queue.render(panel)],
+      write: () => this.focus(),
       composer: this.#composer.render(state.run, !this.#controller.canSend),
     });
   }

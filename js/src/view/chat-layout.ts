@@ -26,11 +26,14 @@ export interface ChatParts {
   readonly showAsk: () => void;
   /** What stands between the conversation and the composer, from top to bottom. */
   readonly aboveComposer: readonly unknown[];
+  /** Goes to the composer: the first thing that the keyboard reaches, so that nothing has to be passed. */
+  readonly write: () => void;
   readonly composer: TemplateResult;
 }
 
 export function chatLayout(parts: ChatParts): TemplateResult {
   return html`
+    <button type="button" class="navi-skip" data-navi="skip" @click=${parts.write}>${strings.skip}</button>
     ${header(parts.header)} ${parts.cards}
     <div class="navi-log-frame">
       ${statusLine(parts.status)}

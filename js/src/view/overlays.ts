@@ -6,6 +6,7 @@
 
 import { html, nothing, type TemplateResult } from "lit";
 import type { ChatState } from "../state/model.js";
+import { focusedIn } from "./lib/focus.js";
 import { icons } from "./lib/icons.js";
 import { keepKey } from "./lib/keyboard-guard.js";
 import { strings } from "./lib/strings.js";
@@ -53,7 +54,7 @@ export class Overlays {
     const overlay = this.#all.find((each) => each.name === name) ?? null;
     if (overlay === null || isOpen === (this.#open === overlay)) return;
     if (!isOpen) return this.close();
-    if (this.#open === null) this.#opener = focused(this.#host);
+    if (this.#open === null) this.#opener = focusedIn(this.#host);
     else this.#open.closed?.();
     this.#open = overlay;
     this.#mustFocus = true;
@@ -66,7 +67,7 @@ export class Overlays {
     const closed = this.#open;
     if (closed === null) return;
     const element = this.#element(closed.name);
-    const hadFocus = element?.contains(focused(this.#host)) === true;
+    const hadFocus = element?.contains(focusedIn(this.#host)) === true;
     this.#open = null;
     this.#mustFocus = false;
     closed.closed?.();
@@ -128,11 +129,4 @@ export class Overlays {
     keepKey(event);
     if (event.key === "Escape" && !event.defaultPrevented && !event.isComposing) this.close();
   };
-}
-
-/** What has the focus, if it is in `host`; the page itself has none. */
-function focused(host: HTMLElement): HTMLElement | null {
-  const root = host.getRootNode();
-  const active = root instanceof Document || root instanceof ShadowRoot ? root.activeElement : null;
-  return active instanceof HTMLElement && host.contains(active) ? active : null;
 }

@@ -14,6 +14,8 @@ import { questionOf } from "../state/interrupts.js";
 import type { Interrupt } from "../state/model.js";
 import { installStyle } from "../style/install.js";
 import { InterruptCards } from "./conversation/approvals.js";
+import { FocusKeeper } from "./lib/focus.js";
+import { whenPartsLoad } from "./lib/lazy.js";
 import { strings } from "./lib/strings.js";
 import { tick } from "./recalls/countdown.js";
 
@@ -38,6 +40,8 @@ export class NaviQuestion extends LitElement {
   #isGone = false;
   #problem = "";
   #timers: ReturnType<typeof setInterval>[] = [];
+  #ignoreParts: (() => void) | null = null;
+  readonly #focus = new FocusKeeper(this);
   readonly #cards = new InterruptCards(
     { answer: ({ id }, status, payload) => void this.#answer(id, status, payload), redraw: () => this.requestUpdate() },
     { place: "cell" },
@@ -55,12 +59,14 @@ export class NaviQuestion extends LitElement {
     installStyle(this);
     this.dataset["lmSuppressShortcuts"] = "true";
     this.classList.add("navi");
+    this.#ignoreParts = whenPartsLoad(() => this.requestUpdate());
     this.#timers = [setInterval(() => tick(this), 1_000), setInterval(() => void this.#readAgain(), READ_EVERY)];
     window.addEventListener("focus", this.#readAgain);
   }
 
   override disconnectedCallback(): void {
     super.disconnectedCallback();
+    this.#ignoreParts?.();
     for (const timer of this.#timers) clearInterval(timer);
     window.removeEventListener("focus", this.#readAgain);
   }
@@ -70,6 +76,7 @@ export class NaviQuestion extends LitElement {
   }
 
   protected override willUpdate(changed: PropertyValues<this>): void {
+    this.#focus.hold();
     if (!changed.has("session") && !changed.has("interrupt") && !changed.has("transport")) return;
     this.#question = null;
     this.#isGone = false;
@@ -79,6 +86,7 @@ export class NaviQuestion extends LitElement {
 
   protected override updated(): void {
     tick(this);
+    this.#focus.follow();
   }
 
   get #path(): string {

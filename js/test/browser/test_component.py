@@ -212,6 +212,7 @@ def test_recalls_count_down_fire_and_can_be_cancelled(open_chat: Any, control: C
     chat = open_chat("recalls")
     control("recall?session=recalls&in=2&fire=1&title=check%20the%20loss&id=one")
     control("recall?session=recalls&in=600&title=later&id=two")
+    chat.find("recalls-toggle").click()
     chat.find("recall", "[data-recall-id=two]").wait_for()
     assert re.search(r"\b(9:5\d|10:00)\b", chat.find("recall", "[data-recall-id=two]").inner_text())
     message = chat.find("message", "[data-role=user][data-origin=recall]")

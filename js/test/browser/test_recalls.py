@@ -64,6 +64,7 @@ def test_the_panel_its_form_its_history_and_the_card_are_accessible(
     page.route("**/tools?*", answer({"tools": TOOLS, "next": None}))
     page.reload()
     control(f"recall?session={session}&in=90000&title=daily&cron=0%209%20*%20*%201-5&id={session}")
+    chat.find("recalls-toggle").click()
     chat.find("recall").wait_for()
     chat.find("away").wait_for()
     assert "1 time nothing ran" in chat.find("away-summary").inner_text()
@@ -101,6 +102,7 @@ def test_leave_is_given_shown_and_taken_back_by_keyboard_and_accessible(
         return fulfil
 
     control(f"recall?session={session}&in=90000&title=fit&cron=0%209%20*%20*%201-5&id={session}&allow=effect:write")
+    chat.find("recalls-toggle").click()
     chat.find("recall").wait_for()
     recall = page.evaluate("id => document.querySelector('navi-chat').state.recalls[id].recall", session)
     page.route("**/recalls?session_id=*", answer({"recalls": [recall], "last": {session: last}, "next": None}))
@@ -111,6 +113,7 @@ def test_leave_is_given_shown_and_taken_back_by_keyboard_and_accessible(
     page.route("**/navi/api/recalls", keep(recall))
     page.route("**/firings*", answer({"firings": [last], "next": None}))
     page.reload()
+    chat.find("recalls-toggle").click()
     chat.find("recall-lacking").wait_for()
     assert chat.find("recall-leave").first.inner_text() == "may change notebook and files without asking"
     chat.find("recall-history").click()

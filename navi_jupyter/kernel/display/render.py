@@ -16,7 +16,7 @@ from typing import Any
 from ...handles import short_handle, with_short_handles
 from ...markdown_text import closed, defused, literal
 from ...output_text import error_line, outputs_text
-from ...text import IMAGE_TYPES, code_block, one_line, plural, printable, truncate_start
+from ...text import IMAGE_TYPES, code_block, one_line, plural, printable, truncate, truncate_start
 from ...visible_text import marked_line
 from .markdown import NOT_TYPESET, inert, to_html
 from .question_text import details_html, details_plain, question_message
@@ -241,6 +241,7 @@ def _one_line(text: str) -> str:
     return one_line(with_short_handles(text), _MAX_LINE)
 
 
+NO_MESSAGES = "<p><em>no messages yet</em></p>"
 _SPEAKERS = {"user": "You", "assistant": "Navi"}
 
 
@@ -258,14 +259,34 @@ def transcript_plain(messages: Iterable[dict[str, Any]]) -> str:
     return printable(text) or "(no messages yet)"
 
 
-def transcript_html(messages: Iterable[dict[str, Any]]) -> str:
-    """The transcript for places without JavaScript: no style sheet, no script, everything escaped."""
-    paragraphs = "".join(
-        f'<p style="white-space:pre-wrap"><strong>{inert(speaker(m))}:</strong> {inert(m["content"])}</p>'
-        for m in messages
-        if _is_shown(m)
-    )
-    return f'<div class="navi-transcript {NOT_TYPESET}">{paragraphs or "<p><em>no messages yet</em></p>"}</div>'
+def transcript_html(messages: Sequence[dict[str, Any]], *, is_end: bool = False, limit: int | None = None) -> str:
+    """The transcript for places without JavaScript: no style sheet, no script; answers rendered, all else escaped.
+
+    ``limit``: characters, of which the last messages are shown. ``is_end``: there are messages before these.
+    """
+    parts: list[str] = []  # newest first
+    size = 0
+    for message in reversed([m for m in messages if _is_shown(m)]):
+        part = _message_html(message)
+        if limit is not None and parts and size + len(part) > limit:
+            is_end = True
+            break
+        if limit is not None and len(part) > limit:
+            part = _spoken(message, f"<p>{inert(truncate(message['content'], limit // 2))}</p>")
+        parts.append(part)
+        size += len(part)
+    if is_end:
+        parts.append("<p><em>Earlier messages are in Navi.</em></p>")
+    return f'<div class="navi-transcript {NOT_TYPESET}">{"".join(parts[::-1]) or NO_MESSAGES}</div>'
+
+
+def _message_html(message: dict[str, Any]) -> str:
+    answer = to_html(message["content"]) if message["role"] == "assistant" else None
+    return _spoken(message, answer or f'<p style="white-space:pre-wrap">{inert(message["content"])}</p>')
+
+
+def _spoken(message: dict[str, Any], content: str) -> str:
+    return f"<p><strong>{inert(speaker(message))}:</strong></p>{content}"
 
 
 def _is_shown(message: dict[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 import os
 import re
@@ -21,6 +22,7 @@ import anywidget
 import traitlets
 
 from ... import __version__
+from ...text import truncate_start
 from ..client.client import Client, Service
 from ..client.io_thread import io_thread
 from ..errors import KernelError, Refused
@@ -28,6 +30,9 @@ from ..shell import cell_claim, claim_as
 from .render import TRANSCRIPT, transcript_html, transcript_plain
 
 MIME = "application/vnd.navi.session+json"
+SAVED_MESSAGES = 20
+SAVED_HTML = 20_000  # characters
+SAVED_PLAIN = 500  # characters: the HTML has more
 NO_TRANSCRIPT = "A chat with Navi. Its transcript is not saved here (setting save_transcripts)."
 
 
@@ -51,13 +56,15 @@ class Chat(anywidget.AnyWidget):
     session_id = traitlets.Unicode(read_only=True).tag(sync=True)
     version = traitlets.Unicode(__version__, read_only=True).tag(sync=True)
     snapshot = traitlets.Unicode(read_only=True).tag(sync=True)
-    """The transcript at the time of the call, as HTML, for pages that find neither server nor kernel."""
+    """The end of the conversation at the time of the call, as HTML, for pages that find neither server nor kernel."""
 
     def __init__(self, service: Service, session_id: str) -> None:
         snapshot, self._plain = "", NO_TRANSCRIPT
         if saves_transcripts(service):
-            messages = service.call("GET", f"sessions/{session_id}/messages")["messages"]
-            snapshot, self._plain = transcript_html(messages), transcript_plain(messages)
+            # Saved with the notebook each time it is: what there is to read at once, not the conversation.
+            page = service.call("GET", f"sessions/{session_id}/transcript?limit={SAVED_MESSAGES}")
+            snapshot = transcript_html(page["messages"], is_end=page["earlier"] is not None, limit=SAVED_HTML)
+            self._plain = truncate_start(transcript_plain(page["messages"]), SAVED_PLAIN)
         with self.hold_trait_notifications():
             self.set_trait("session_id", session_id)
             self.set_trait("snapshot", snapshot)
@@ -85,7 +92,7 @@ class Chat(anywidget.AnyWidget):
         return {**data, **ours}, {**metadata, **TRANSCRIPT}
 
 
-BUNDLE = Path(__file__).parents[2] / "static" / "navi-chat.js"
+BUNDLE = Path(__file__).parents[2] / "static" / "navi-single.js.gz"
 
 # The page is code in a browser, which may loop: a kernel must not keep sockets and tasks for it without end.
 MAX_CONNECTIONS = 16
@@ -154,7 +161,7 @@ class Relay:
         task.add_done_callback(self._requests.discard)
 
     async def _bundle(self) -> None:
-        self._post("bundle", text=await asyncio.to_thread(BUNDLE.read_text, "utf-8"))
+        self._post("bundle", text=await asyncio.to_thread(_bundle_text))
 
     def _open(self, conn: str, content: dict[str, Any]) -> None:
         session_id, after = content.get("session_id"), content.get("after")
@@ -197,6 +204,10 @@ class Relay:
             if kind == "closed":
                 del self._connections[connection.name]
             self._post(kind, conn=connection.name, **fields)
+
+
+def _bundle_text() -> str:
+    return gzip.decompress(BUNDLE.read_bytes()).decode()
 
 
 class _Connection:

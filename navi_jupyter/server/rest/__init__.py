@@ -9,7 +9,7 @@ import json
 
 from ..http import JSON, HttpReply
 from ..openapi import document
-from . import about, edits, overview, providers, recall_results, recalls, sessions, user
+from . import about, conversations, edits, overview, providers, recall_results, recalls, sessions, user
 from .routing import Call, OperationTable, Routes
 
 TABLE = OperationTable()
@@ -21,11 +21,16 @@ async def describe(call: Call) -> HttpReply:  # noqa: ARG001
     return HttpReply(content=json.dumps(document(ROUTES.operations)), content_type=JSON)
 
 
-ROUTES = Routes(
-    operation
-    for table in (
-        *(about.TABLE, providers.TABLE, TABLE, sessions.TABLE, edits.TABLE),
-        *(recalls.TABLE, recall_results.TABLE, overview.TABLE, user.TABLE),
-    )
-    for operation in table.operations
+_TABLES = (
+    about.TABLE,
+    providers.TABLE,
+    TABLE,
+    sessions.TABLE,
+    conversations.TABLE,
+    edits.TABLE,
+    recalls.TABLE,
+    recall_results.TABLE,
+    overview.TABLE,
+    user.TABLE,
 )
+ROUTES = Routes(operation for table in _TABLES for operation in table.operations)

@@ -5,8 +5,6 @@ Not responsible for what a session does (``orchestrator``) or for how the log is
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +24,7 @@ from ...model.runs import Interrupt
 from ...model.sessions import RunStatus, Session, SessionCreate, SessionPatch, Usage
 from ...orchestrator.prompts import infos
 from ...ports.agent import Unrun
-from .. import export
-from ..http import CURSOR, JSON, LIMIT, NOTHING, EventStream, HttpReply, Query, read_cursor
+from ..http import CURSOR, LIMIT, NOTHING, HttpReply, Query
 from ..kernel_scope import widens
 from ..wire import sessions as wire
 from .routing import Call, OperationTable, reply
@@ -37,9 +34,6 @@ if TYPE_CHECKING:
     from ...ports.transactions import QueuedPrompt
 
 TABLE = OperationTable()
-
-EVENT_STREAM = "text/event-stream"
-LONGEST_WAIT = 30.0  # seconds of a long poll: less than the 60 after which proxies close a silent connection
 
 
 async def _widens_new(call: Call) -> bool:
@@ -149,64 +143,6 @@ async def submit(call: Call) -> HttpReply:
     return reply(acceptance, 202)
 
 
-@TABLE.add(
-    "GET sessions/{sid}/events",
-    "read",
-    answers="EventPage",
-    query=(
-        Query(
-            name="after",
-            kind="integer",
-            help="The last `seq` you have. Without it, a page starts at 0, a stream with the snapshot.",
-        ),
-        Query(name="limit", kind="integer", default=500, minimum=1, maximum=5000, help="How many at most."),
-        Query(
-            name="wait",
-            kind="number",
-            default=0,
-            maximum=LONGEST_WAIT,
-            help="Seconds to wait for an event when there is none yet.",
-        ),
-    ),
-    errors=(SessionNotFound,),
-    other_types=(EVENT_STREAM,),
-)
-async def read_events(call: Call) -> HttpReply | EventStream:
-    """The log after a cursor: a page, a long poll, or (with `Accept: text/event-stream`) a stream."""
-    session_id = call.parameters["sid"]
-    after = call.optional_integer("after")
-    if EVENT_STREAM in call.request.accept:
-        # The session is looked up first: once the stream has begun, an error cannot be answered any more.
-        await call.sessions.find(session_id, owner=call.owner)
-        last_seen = _last_event_id(call)
-        return EventStream(_pages(call, session_id, after if last_seen is None else last_seen))
-    # a page without a cursor begins with the first event; only a stream begins with a snapshot.
-    frames, head = await call.sessions.orchestrator.page(
-        session_id, owner=call.owner, after=after or 0, limit=call.integer("limit"), wait=call.number("wait")
-    )
-    # The envelopes are JSON text already: parsing and writing them again would only cost time.
-    return HttpReply(content=f'{{"events":[{",".join(frames)}],"head_seq":{head}}}')
-
-
-def _last_event_id(call: Call) -> int | None:
-    """The cursor of an EventSource that reconnects. It takes precedence over ``after``, which its URL still has."""
-    text = (call.request.last_event_id or "").strip()
-    return read_cursor(text, "Last-Event-ID") if text else None
-
-
-async def _pages(call: Call, session_id: str, after: int | None) -> AsyncGenerator[Sequence[tuple[int, str]]]:
-    async with aclosing(call.sessions.orchestrator.follow(session_id, after=after, owner=call.owner)) as pages:
-        async for page in pages:
-            yield page.envelopes
-
-
-@TABLE.add("GET sessions/{sid}/messages", "read", answers="MessagePage", errors=(SessionNotFound,))
-async def list_messages(call: Call) -> HttpReply:
-    """The conversation: user, assistant and tool messages, oldest first."""
-    messages = await export.conversation(call.sessions.orchestrator, call.parameters["sid"], owner=call.owner)
-    return reply(wire.MessagePage(messages=messages, next=None))
-
-
 @TABLE.add("GET sessions/{sid}/runs", "read", answers="RunPage", query=(LIMIT, CURSOR), errors=(SessionNotFound,))
 async def list_runs(call: Call) -> HttpReply:
     """The session's runs, newest first."""
@@ -241,21 +177,6 @@ async def mark_drawn(call: Call) -> HttpReply:
     found = await call.sessions.question(call.parameters["sid"], call.parameters["iid"], owner=call.owner)
     call.sessions.drawn.add(found.id)
     return NOTHING
-
-
-@TABLE.add(
-    "GET sessions/{sid}/export",
-    "read",
-    query=(Query(name="format", default="md", choices=("md", "ipynb", "json"), help="Which kind of file."),),
-    errors=(SessionNotFound,),
-    other_types=(export.MARKDOWN, export.NOTEBOOK, JSON),
-)
-async def export_session(call: Call) -> HttpReply:
-    """The conversation as a download."""
-    kind = call.string("format")
-    if kind is None:
-        raise InvalidRequest("format must be one of: md, ipynb, json.", field="format")
-    return await export.download(call.sessions.orchestrator, call.parameters["sid"], kind, owner=call.owner)
 
 
 async def _detail(call: Call) -> wire.SessionDetail:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -129,6 +129,14 @@ class MessagePage(Value):
 
     messages: tuple[MessageInfo, ...]
     next: str | None
+
+
+class TranscriptPage(Value):
+    """``GET sessions/{sid}/transcript``: messages of finished runs, oldest first, as in ``MESSAGES_SNAPSHOT``."""
+
+    messages: tuple[dict[str, Any], ...]
+    runs: tuple[Run, ...]  # those that the messages are of: how each ended
+    earlier: str | None  # `before` of the page before this; null: this begins with the session's first message
 
 
 class UsageReport(Value):

@@ -4,6 +4,7 @@ import { html, nothing, type TemplateResult } from "lit";
 import { isObject } from "../../protocol/frames.js";
 import type { Interrupt } from "../../state/model.js";
 import { detailsOfArguments, detailsView, hiddenOf, type Hidden } from "./call-details.js";
+import { focusCard } from "../lib/focus.js";
 import { argumentFields, fieldsOf, formFields, freeField, readForm, type Field } from "../lib/schema-form.js";
 import { keepKey } from "../lib/keyboard-guard.js";
 import { icons } from "../lib/icons.js";
@@ -214,6 +215,7 @@ export class InterruptCards {
 
   #send(interrupt: Interrupt, status: "resolved" | "cancelled", payload?: unknown): void {
     if (this.local(interrupt.id).isSent) return;
+    focusCard(); // its buttons are switched off now
     this.#set(interrupt.id, { isSent: true });
     this.#actions.answer(interrupt, status, payload);
   }

@@ -5,6 +5,7 @@ import { guard } from "lit/directives/guard.js";
 import { repeat } from "lit/directives/repeat.js";
 import type { SentCommand } from "../../connection/outbox.js";
 import type { ActiveRun, Interrupt, Attached, ChatState, Item, Message, Reasoning, RunEnd, Subagent } from "../../state/model.js";
+import { keyOf } from "../../state/items.js";
 import { firingOf, treeOf, type Tree } from "../../state/select.js";
 import type { InterruptCards } from "./approvals.js";
 import type { CodeActions } from "./code-actions.js";
@@ -16,19 +17,22 @@ import { sizeText } from "../lib/numbers.js";
 import { drawable } from "../lib/plain-text.js";
 import { isImage, type Images } from "./images.js";
 import { strings } from "../lib/strings.js";
+import { LogWindow } from "./window.js";
 import { neededTools } from "../recalls/leave.js";
 import { fullTime, shortTime } from "../lib/time.js";
 import type { ToolCards } from "./tools.js";
-
-/** How many items are in the document at first, and how many more each "show earlier" adds. */
-const WINDOW = 150;
 
 export interface LogActions {
   chooseModel(): void;
   runWithLeave(recallId: string, tools: readonly string[]): void;
   /** Draw again: something that is not in the state has changed. */
   redraw(): void;
+  /** Reads what comes before the first item that is known. `again`: also where that has failed. */
+  readEarlier(again: boolean): void;
 }
+
+/** Of what comes before the first item: `none` where nothing does. */
+export type EarlierStatus = "none" | "more" | "reading" | "failed";
 
 /** The views that have more than what is in the state. */
 export interface LogParts {
@@ -39,11 +43,16 @@ export interface LogParts {
   readonly codeActions: CodeActions;
 }
 
+/** Markdown of so many messages that left the state is kept until it is dropped at once. */
+const KEPT = 300;
+
 export class LogView {
   readonly #actions: LogActions;
   readonly #parts: LogParts;
   readonly #markdown = new Map<string, MarkdownView>();
-  #first = 0;
+  readonly #window = new LogWindow();
+  /** The items of the last drawing. */
+  #items: readonly Item[] = [];
   /** Counts up when everything has to be drawn anew. */
   #epoch = 0;
 
@@ -56,7 +65,8 @@ export class LogView {
     this.#markdown.clear();
     this.#parts.asks.reset();
     this.#parts.tools.reset();
-    this.#first = 0;
+    this.#window.reset();
+    this.#items = [];
   }
 
   invalidate(): void {
@@ -64,17 +74,20 @@ export class LogView {
     for (const view of this.#markdown.values()) view.invalidate();
   }
 
-  /** `pinned`: the end is in sight, so what scrolled far away may leave the document. `waiting`, `unsent`: those to be shown here. */
-  render(state: ChatState, waiting: readonly Message[], unsent: readonly SentCommand[], pinned: boolean): TemplateResult {
+  /** `pinned`: the end is in sight. `waiting`, `unsent`: those to be shown here. `earlier`: of what is not in the state. */
+  render(state: ChatState, waiting: readonly Message[], unsent: readonly SentCommand[], pinned: boolean, earlier: EarlierStatus): TemplateResult {
     const tree = treeOf(state.items);
-    const items = tree.top;
-    if (pinned || this.#first > items.length) this.#first = Math.max(this.#first, items.length - 2 * WINDOW, 0);
-    if (this.#first > items.length) this.#first = Math.max(0, items.length - WINDOW);
+    const items = (this.#items = tree.top);
+    const shown = this.#window.of(items, pinned);
+    this.#forget(state);
+    const before = this.#window.hasBefore ? "more" : earlier;
+    const isAtEnd = this.#window.isAtEnd(items);
+    // One template for both: another one would make all nodes anew, and take the focus and the place from the user.
     return html`
-      ${this.#first > 0 ? this.#earlierButton() : nothing} ${this.#items(state, tree, items.slice(this.#first))}
-      ${state.run && state.run.status !== "waiting" && !isSpeaking(items.at(-1)) ? working(state.run.status) : nothing}
-      ${repeat(waiting, ({ id }) => id, (message) => this.#user(state, message))}
-      ${repeat(unsent, ({ command_id: id }) => id, (command) => unsentPrompt(command))}
+      ${this.#earlierRow(before)} ${this.#draw(state, tree, shown)}
+      ${isAtEnd && state.run && state.run.status !== "waiting" && !isSpeaking(items.at(-1)) ? working(state.run.status) : nothing}
+      ${repeat(isAtEnd ? waiting : [], ({ id }) => id, (message) => this.#user(state, message))}
+      ${repeat(isAtEnd ? unsent : [], ({ command_id: id }) => id, (command) => unsentPrompt(command))}
     `;
   }
 
@@ -82,15 +95,33 @@ export class LogView {
   reveal(state: ChatState, item: Item): boolean {
     const { top } = treeOf(state.items);
     const index = top.findIndex((other) => other === item || other.id === item.subagentId);
-    if (index < 0 || index >= this.#first) return false;
-    this.#first = Math.max(0, index - 5);
-    return true;
+    return index >= 0 && this.#window.reveal(top, index);
   }
 
-  #items(state: ChatState, tree: Tree, items: readonly Item[]): unknown {
+  /** The user comes near the first item that is in the document. */
+  nearStart(isAsked = false): void {
+    if (this.#window.extendUp(this.#items)) this.#actions.redraw();
+    else this.#actions.readEarlier(isAsked);
+  }
+
+  /** The user comes near the last one. True: there are more. */
+  nearEnd(): boolean {
+    const isMore = this.#window.extendDown(this.#items);
+    if (isMore) this.#actions.redraw();
+    return isMore;
+  }
+
+  /** The Markdown of messages that are in the state no more. */
+  #forget({ items }: ChatState): void {
+    if (this.#markdown.size <= items.length + KEPT) return;
+    const known = new Set(items.map(({ id }) => id));
+    for (const id of this.#markdown.keys()) if (!known.has(id)) this.#markdown.delete(id);
+  }
+
+  #draw(state: ChatState, tree: Tree, items: readonly Item[]): unknown {
     return repeat(
       items,
-      (item) => `${item.kind}:${item.id}`,
+      keyOf,
       (item) => guard(this.#dependencies(state, tree, item), () => this.#item(state, tree, item)),
     );
   }
@@ -118,13 +149,12 @@ export class LogView {
     return tree.inside.get(subagent.id) ?? [];
   }
 
-  #earlierButton(): TemplateResult {
-    const show = (): void => {
-      this.#first = Math.max(0, this.#first - WINDOW);
-      this.#actions.redraw();
-    };
-    return html`<button type="button" class="navi-earlier" data-navi="earlier" @click=${show}>
-      ${strings.showEarlier(Math.min(WINDOW, this.#first))}
+  /** More comes by itself as the user scrolls; the button is for where that does not work. */
+  #earlierRow(status: EarlierStatus): TemplateResult | typeof nothing {
+    if (status === "none") return nothing;
+    const text = status === "reading" ? strings.earlierReading : status === "failed" ? strings.earlierFailed : strings.earlierShow;
+    return html`<button type="button" class="navi-earlier" data-navi="earlier" data-status=${status} ?disabled=${status === "reading"} @click=${() => this.nearStart(true)}>
+      ${text}
     </button>`;
   }
 
@@ -180,7 +210,7 @@ export class LogView {
         </span>
       </summary>
       <div class="navi-worker-body">
-        ${this.#items(state, tree, inside)} ${problem ? html`<p class="navi-worker-problem navi-text" dir="auto">${problem}</p>` : nothing}
+        ${this.#draw(state, tree, inside)} ${problem ? html`<p class="navi-worker-problem navi-text" dir="auto">${problem}</p>` : nothing}
       </div>
     </details>`;
   }

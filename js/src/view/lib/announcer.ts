@@ -3,6 +3,7 @@
 import type { ChatState, Item } from "../../state/model.js";
 import { openInterrupts } from "../../state/interrupts.js";
 import { titleOf } from "../conversation/approvals.js";
+import { plain } from "../recalls/time.js";
 import { strings } from "./strings.js";
 import { marked } from "./visible-text.js";
 
@@ -31,7 +32,7 @@ export class Announcer {
     for (const item of after.items.slice(-20)) {
       if (!streamed.has(item.id) || !isDone(item) || this.#announced.has(item.id)) continue;
       this.#announced.add(item.id);
-      this.#say(`${strings.name}: ${item.text.slice(0, LONGEST)}`);
+      this.#say(strings.announced(plain(item.text.slice(0, 4 * LONGEST)).slice(0, LONGEST)));
     }
   }
 

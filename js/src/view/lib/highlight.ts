@@ -1,25 +1,11 @@
-/** Colours code of the languages that notebooks talk about. */
+/** Code as HTML: coloured once the highlighter has been loaded, plain until then. */
 
-import hljs from "highlight.js/lib/core";
-import bash from "highlight.js/lib/languages/bash";
-import cpp from "highlight.js/lib/languages/cpp";
-import diff from "highlight.js/lib/languages/diff";
-import javascript from "highlight.js/lib/languages/javascript";
-import json from "highlight.js/lib/languages/json";
-import julia from "highlight.js/lib/languages/julia";
-import markdown from "highlight.js/lib/languages/markdown";
-import python from "highlight.js/lib/languages/python";
-import pythonRepl from "highlight.js/lib/languages/python-repl";
-import r from "highlight.js/lib/languages/r";
-import sql from "highlight.js/lib/languages/sql";
-import typescript from "highlight.js/lib/languages/typescript";
-import xml from "highlight.js/lib/languages/xml";
-import yaml from "highlight.js/lib/languages/yaml";
+import { Lazy } from "./lazy.js";
 import { drawable } from "./plain-text.js";
 
-const languages = { bash, cpp, diff, javascript, json, julia, markdown, python, "python-repl": pythonRepl, r, sql, typescript, xml, yaml };
-for (const [name, language] of Object.entries(languages)) hljs.registerLanguage(name, language);
-hljs.registerAliases(["ipython", "ipython3"], { languageName: "python" });
+type Colour = (code: string, language: string) => string | null;
+
+const engine = new Lazy<Colour>(async () => (await import("./highlight-engine.js")).colour);
 
 /** Longer code is shown plain: colouring it would be felt. */
 const LONGEST = 20_000;
@@ -27,10 +13,8 @@ const LONGEST = 20_000;
 /** The code as HTML, escaped; coloured when the language is known. */
 export function highlight(source: string, language: string): string {
   const code = drawable(source);
-  if (code.length <= LONGEST && hljs.getLanguage(language)) {
-    return hljs.highlight(code, { language, ignoreIllegals: true }).value;
-  }
-  return escapeHtml(code);
+  const coloured = language && code.length <= LONGEST ? (engine.get()?.(code, language) ?? null) : null;
+  return coloured ?? escapeHtml(code);
 }
 
 export function escapeHtml(text: string): string {

@@ -3,37 +3,18 @@
 import type { MarkedExtension, RendererExtension, TokenizerExtension, Tokens } from "marked";
 import { formulaAt, type Formula } from "./formulas.js";
 import { escapeHtml } from "./highlight.js";
+import { Lazy } from "./lazy.js";
 
 type Engine = (tex: string, display: boolean) => string;
 
-let engine: Engine | null = null;
-let loading: Promise<void> | null = null;
-const loaded = new Set<() => void>();
-
-/** Calls `listener` once formulas that were shown as TeX can be drawn. */
-export function whenMathLoads(listener: () => void): void {
-  if (!engine) loaded.add(listener);
-}
-
-function load(): void {
-  // Beside this bundle on the server; a bundle that came through the kernel (blob:) has nothing beside it.
-  if (loading || !/^https?:/.test(import.meta.url)) return;
-  const url = new URL("navi-math.js", import.meta.url);
-  url.search = new URL(import.meta.url).search;
-  loading = import(url.href)
-    .then((module: { toMathML: Engine }) => {
-      engine = module.toMathML;
-      for (const listener of loaded) listener();
-      loaded.clear();
-    })
-    .catch(() => {}); // TeX stays readable
-}
+// Where everything is in one file, KaTeX would be most of it: TeX stays readable.
+const engine = new Lazy<Engine | null>(async () => (__NAVI_SINGLE__ ? null : (await import("./math-engine.js")).toMathML));
 
 function draw(tex: string, display: boolean): string {
-  if (!engine) load();
-  if (engine) {
+  const toMathML = engine.get();
+  if (toMathML) {
     try {
-      return engine(tex, display);
+      return toMathML(tex, display);
     } catch {
       // A formula that is too deep or too long for the engine: the TeX.
     }

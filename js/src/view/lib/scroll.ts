@@ -1,17 +1,30 @@
-/** Keeps the end of a scrolling element in sight while the user is there, and leaves it alone while not. */
+/** Keeps the end of a scrolling element in sight while the user is there; else what the user reads stays where it is. */
 
 const NEAR = 32;
+/** So near one end of what is in the document, pixels, more is asked for. */
+const SOON = 800;
 
-export class StickToEnd {
+export interface ScrollActions {
+  /** `pinned` is another. */
+  changed(): void;
+  /** The user comes near the beginning. */
+  nearStart(): void;
+  /** The user comes near the end of what is in the document. True: there is more behind it. */
+  nearEnd(): boolean;
+}
+
+export class LogScroll {
   readonly #element: HTMLElement;
-  readonly #changed: () => void;
+  readonly #actions: ScrollActions;
   readonly #resized = new ResizeObserver(() => this.follow());
   #pinned = true;
   #lastTop = 0;
+  /** What the user reads, and how far below the upper edge it is. */
+  #held: { readonly element: Element; readonly top: number } | null = null;
 
-  constructor(element: HTMLElement, changed: () => void) {
+  constructor(element: HTMLElement, actions: ScrollActions) {
     this.#element = element;
-    this.#changed = changed;
+    this.#actions = actions;
     element.addEventListener("scroll", this.#scrolled, { passive: true });
     this.#resized.observe(element);
   }
@@ -21,11 +34,30 @@ export class StickToEnd {
     return this.#pinned;
   }
 
+  /** Call before the content changes. */
+  hold(): void {
+    this.#held = this.#pinned ? null : this.#inSight();
+  }
+
   /** Call after the content has changed. */
   follow(): void {
-    if (!this.#pinned) return;
-    this.#element.scrollTop = this.#element.scrollHeight;
-    this.#lastTop = this.#element.scrollTop;
+    const { scrollHeight, clientHeight } = this.#element;
+    if (this.#pinned) {
+      this.#element.scrollTop = scrollHeight;
+      this.#lastTop = this.#element.scrollTop;
+    } else if (this.#held?.element.isConnected) {
+      const moved = this.#offset(this.#held.element) - this.#held.top;
+      if (moved) this.#lastTop = this.#element.scrollTop += moved;
+    }
+    this.#held = null;
+    // What has come may not be enough; and what does not overflow cannot be scrolled.
+    if (scrollHeight <= clientHeight || (!this.#pinned && this.#element.scrollTop < SOON)) this.#actions.nearStart();
+    if (!this.#pinned && this.#left < SOON) this.#actions.nearEnd();
+  }
+
+  get #left(): number {
+    const { scrollTop, scrollHeight, clientHeight } = this.#element;
+    return scrollHeight - scrollTop - clientHeight;
   }
 
   jump(): void {
@@ -44,18 +76,43 @@ export class StickToEnd {
   }
 
   readonly #scrolled = (): void => {
-    const { scrollTop, scrollHeight, clientHeight } = this.#element;
-    const atEnd = scrollHeight - scrollTop - clientHeight < NEAR;
-    // Content that grew moves the end away without the user having moved: only scrolling up releases the end.
-    if (atEnd) this.#set(true);
-    else if (scrollTop < this.#lastTop) this.#set(false);
+    const { scrollTop } = this.#element;
+    const left = this.#left;
+    const isUp = scrollTop < this.#lastTop;
     this.#lastTop = scrollTop;
+    if (scrollTop < SOON && isUp) this.#actions.nearStart();
+    if (left < SOON && !this.#pinned && this.#actions.nearEnd()) return;
+    // Content that grew moves the end away without the user having moved: only scrolling up releases the end.
+    if (left < NEAR) this.#set(true);
+    else if (isUp) this.#set(false);
   };
 
   #set(pinned: boolean): void {
     if (pinned === this.#pinned) return;
     this.#pinned = pinned;
-    this.#changed();
+    // Where the end is kept in sight, the browser must not keep something else in its place.
+    this.#element.style.overflowAnchor = pinned ? "none" : "auto";
+    this.#actions.changed();
+  }
+
+  /** The first child that is in sight. */
+  #inSight(): { readonly element: Element; readonly top: number } | null {
+    const { children } = this.#element;
+    let [low, high] = [0, children.length - 1];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      const box = (children[middle] as Element).getBoundingClientRect();
+      if (box.bottom > this.#element.getBoundingClientRect().top) high = middle;
+      else low = middle + 1;
+    }
+    // The button above the first item stays at the top, whatever comes below it.
+    const found = children[low];
+    const element = found?.matches(".navi-earlier") ? found.nextElementSibling : found;
+    return element ? { element, top: this.#offset(element) } : null;
+  }
+
+  #offset(element: Element): number {
+    return element.getBoundingClientRect().top - this.#element.getBoundingClientRect().top;
   }
 }
 
@@ -63,12 +120,13 @@ export class StickToEnd {
  * Scrolls `scroller`, and nothing around it, until `element` is in sight. `scrollIntoView` would scroll every box around
  * it: that of the chat, too, which then stays cut off, and the notebook.
  */
-export function bringIntoSight(scroller: Element, element: Element, where: "nearest" | "start"): void {
+export function bringIntoSight(scroller: Element, element: Element, where: "nearest" | "start" | "end"): void {
   const view = scroller.getBoundingClientRect();
   const box = element.getBoundingClientRect();
   const above = box.top - view.top - MARGIN;
   const below = box.bottom - view.bottom + MARGIN;
-  if (where === "start" || above < 0) scroller.scrollTop += above;
+  if (where === "end" && box.height > view.height) scroller.scrollTop += below;
+  else if (where === "start" || above < 0) scroller.scrollTop += above;
   else if (below > 0) scroller.scrollTop += Math.min(above, below);
 }
 

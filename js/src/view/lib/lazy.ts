@@ -1,0 +1,34 @@
+/** Parts of the bundle that are loaded when they are first needed, and what is drawn again then. */
+
+const listeners = new Set<() => void>();
+
+/** Calls `listener` each time that a part is there which something was drawn without. The answer ends that. */
+export function whenPartsLoad(listener: () => void): () => void {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
+export class Lazy<T> {
+  readonly #load: () => Promise<T>;
+  #part: T | null = null;
+  #isLoading = false;
+
+  constructor(load: () => Promise<T>) {
+    this.#load = load;
+  }
+
+  /** The part; null until it has been loaded, which begins now. Where it cannot be loaded it stays null. */
+  get(): T | null {
+    if (this.#part === null && !this.#isLoading) {
+      this.#isLoading = true;
+      this.#load().then(
+        (part) => {
+          this.#part = part;
+          for (const listener of listeners) listener();
+        },
+        () => undefined,
+      );
+    }
+    return this.#part;
+  }
+}
