@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,19 @@ from tornado.httpclient import HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 from traitlets.config import Config
 
+from navi_jupyter import clock
+from navi_jupyter.agent.tools.notebook import tools as notebook_tools
 from navi_jupyter.errors import CellNotFound, NotebookConflict
 from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.jupyter.kernels.service import KernelService
 from navi_jupyter.jupyter.notebooks.service import NotebookService
 from navi_jupyter.jupyter.notebooks.shared_document import replace_text
-from navi_jupyter.model.sessions import Session
+from navi_jupyter.jupyter.notebooks.undo import RunEdits
+from navi_jupyter.model.sessions import USER, Run, RunStatus, Session
+from navi_jupyter.ports.agent import ToolContext, tool_context
+from navi_jupyter.ports.jupyter import JupyterAccess
+from navi_jupyter.store.notebooks.edits import NotebookEditStore
+from navi_jupyter.store.sqlite import SqliteStore
 
 from .conftest import text_of
 from .test_notebooks import code, loaded, sources, until, write
@@ -220,6 +228,65 @@ async def test_every_browser_sees_a_change_at_once_and_the_file_gets_it(
             await browser.until(lambda b=browser: b.sources() == ["x = 1", "y = 2", "print(x, y)"])
         assert ada.cells()[1]["id"] == new.id
         await until_saved(work, lambda now: now == ["x = 1", "y = 2", "print(x, y)"])
+        nbformat.validate(loaded(work))
+
+
+@pytest.fixture
+def tools(
+    run: Callable[..., ToolContext], notebooks: NotebookService, session: Session, tmp_path: Path
+) -> Callable[..., Any]:
+    """Calls tools in a run whose edits are kept in a real database; and what undoes them."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[tuple[Callable[..., Awaitable[Any]], RunEdits, str]]:
+        store = await SqliteStore.open(tmp_path / "navi.db")
+        edits, at = NotebookEditStore(store), clock.now()
+        works = Run(
+            id="r_1",
+            session_id=session.id,
+            command_id="c",
+            status=RunStatus.QUEUED,
+            origin=USER,
+            model="m",
+            created_at=at,
+        )
+        await store.write(lambda tx: tx.add_session(session))
+        await store.write(lambda tx: tx.add_run(works, prompt="go", user_id="ada", first_seq=0))
+
+        async def call(name: str, **arguments: Any) -> Any:
+            context = replace(run(), jupyter=JupyterAccess(notebooks=notebooks), edits=edits)
+            tool_context.set(context)
+            tool = next(one for one in notebook_tools.TOOLS if one.name == name)
+            return await tool.call(arguments)
+
+        try:
+            yield call, RunEdits(notebooks, edits), works.id
+        finally:
+            await store.close()
+
+    return opened
+
+
+async def test_an_undo_is_seen_by_every_browser_and_leaves_what_one_has_changed(
+    session: Session, work: Path, opened: Open, tools: Callable[..., Any]
+) -> None:
+    async with opened("work.ipynb") as ada, opened("work.ipynb") as bob, tools() as (call, edits, run_id):
+        await call("edit_cell", cell="one", source="x = 10")
+        await call("edit_cell", cell="two", source="print(10)")
+        await call("delete_cell", cell="title")
+        await call("insert_cell", source="new = 1")
+        await ada.until(lambda: ada.sources() == ["x = 10", "print(10)", "new = 1"])
+        text = ada.document.ycells[1]["source"]
+        text += "  # ada"
+        await bob.until(lambda: bob.sources()[1] == "print(10)  # ada")
+
+        result = await edits.undo(session, run_id)
+
+        assert [(edit.cell, reason) for edit, reason in result.left] == [("two", "It was changed since.")]
+        for browser in (ada, bob):
+            await browser.until(lambda b=browser: b.sources() == ["# Title", "x = 1", "print(10)  # ada"])
+        assert ada.cells()[0]["id"] == "title"
+        await until_saved(work, lambda now: now == ["# Title", "x = 1", "print(10)  # ada"])
         nbformat.validate(loaded(work))
 
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from navi_jupyter.server.app import NaviExtension
 from tests.conftest import Api
 from tests.server.test_bad_input import check_error
+from tests.server.test_security import token_of
 
 CELL = {"id": "a", "type": "code", "source": "x = 1"}
 
@@ -62,3 +64,18 @@ async def test_a_mistake_is_named(api: Api, notebook: dict[str, Any], field: str
     sid = await api.session()
     answer = await api("POST", f"sessions/{sid}/commands", prompt(**notebook))
     check_error(answer, 400, "invalid_request", field)
+
+
+async def test_what_a_kernel_sends_as_the_page_is_dropped(api: Api, navi: NaviExtension) -> None:
+    """Tools show it as the notebook: code of an agent could make it up."""
+    sid = await api.session()
+    kernel = {"Authorization": f"navi {token_of(navi)}", "Navi-Cell": "k c 1 -"}
+    accepted = await api("POST", f"sessions/{sid}/commands", prompt(cells=[CELL]), headers=kernel)
+    assert accepted.status == 202, accepted.body
+    events = await api.until_run_ends(sid, accepted.json["run_id"])
+    (start,) = [one["event"] for one in events if one["event"].get("role") == "user"]
+    assert "metadata" not in start
+    accepted = await api("POST", f"sessions/{sid}/commands", prompt(cells=[CELL], unsaved=True))
+    events = await api.until_run_ends(sid, accepted.json["run_id"])
+    start = [one["event"] for one in events if one["event"].get("role") == "user"][-1]
+    assert start["metadata"]["notebook"]["unsaved"] is True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -251,3 +252,35 @@ async def test_of_more_text_than_is_kept_the_cells_are_listed_and_left(
         result = await built.sessions.edits.undo(session, accepted.run_id)
         assert [one.cell for one in result.undone] == ["one"]
         assert [(one.cell, reason) for one, reason in result.left] == [("four", NOT_KEPT)]
+
+
+async def test_an_undo_is_of_the_notebook_that_was_changed_whatever_the_session_has_now(
+    api: Api, work: Path, jp_root_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sid, run_id = await edited(api, calls(("delete_cell", {"cell": "two"})), monkeypatch)
+    write(jp_root_dir / "other.ipynb", [code("a = 1", "one")])
+    await api.ok("PATCH", f"sessions/{sid}", {"notebook_path": "other.ipynb"})
+    assert (await api.ok("POST", f"runs/{run_id}/undo"))["left"] == []
+    assert sources(jp_root_dir / "other.ipynb") == ["a = 1"]
+    assert sources(work) == ["x = 1", "print(x)", "y = 2", "z = 3"]
+
+
+async def test_the_edits_go_with_their_session_and_with_age(
+    tmp_path: Path, jp_serverapp: ServerApp, work: Path
+) -> None:
+    async with served(tmp_path, jp_serverapp) as built:
+        runs = []
+        for _ in range(2):
+            session = await built.sessions.notebooks.create(SessionCreate(notebook_path="work.ipynb"), owner="ada")
+            accepted = await built.sessions.orchestrator.submit(session.id, Prompt(text="count to 1"), user_id="ada")
+            await ended(built, session.id, str(accepted.run_id))
+            runs.append(str(accepted.run_id))
+        store, notebook = built.sessions.edits._edits, await built.sessions.jupyter.notebooks.read(session)  # type: ignore[union-attr]
+        cell = notebook.cells[0]
+        for run_id, age in ((runs[0], timedelta(days=31)), (runs[1], timedelta())):
+            await store.begin(
+                edit_of(notebook, cell, run_id=run_id, own=True, before="a", after="b", at=clock.now() - age)
+            )
+        assert [len(await store.of_run(run_id)) for run_id in runs] == [0, 1]
+        await built.sessions.orchestrator.delete_session(session.id, owner="ada")
+        assert await store.of_run(runs[1]) == []

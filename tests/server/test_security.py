@@ -30,9 +30,10 @@ NOT_FOUND = {
     "recalls": "recall_not_found",
     "memory": "fact_not_found",
     "attachments": "attachment_not_found",
+    "runs": "run_not_found",
 }
 """What belongs to somebody, by the first word of its path, and how it is not found."""
-IDS = {"sid": "s_1", "iid": "x", "rid": "r_1", "id": "rec_1", "server": "x", "kid": "k", "name": "f"}
+IDS = {"sid": "s_1", "iid": "x", "nid": "n_1", "rid": "r_1", "id": "rec_1", "server": "x", "kid": "k", "name": "f"}
 WALK = [(op.method, op.path.format(**IDS)) for op in ROUTES.operations] + [
     ("GET", "sessions/s_1/ws"),
     ("GET", "kernels/k/loan?session_id=s_1"),
@@ -181,13 +182,15 @@ class TestSeveralPeople:
             ("PATCH", "recalls/{id}"): {"title": "mine"},
             ("PATCH", "memory/{id}"): {"text": "mine"},
             ("POST", "sessions/{sid}/read"): {"seq": 1},
+            ("POST", "sessions/{sid}/notebook-requests/{nid}/claim"): {"unsaved": True},
+            ("POST", "sessions/{sid}/notebook-requests/{nid}/report"): {},
         }
         tried = 0
         for op in ROUTES.operations:
             kind = op.path.partition("/")[0]
             if "{" not in op.path or kind not in NOT_FOUND:
                 continue
-            path = op.path.format(sid=sid, rid=rid, iid="i_1", id=ids.get(kind))
+            path = op.path.format(sid=sid, rid=rid, iid="i_1", nid="n_1", id=ids.get(kind))
             answer = await api(op.method, path, bodies.get((op.method, op.path)), headers=BOB)
             assert answer.status == 404, (op.method, op.path, answer.status, answer.body)
             assert answer.json["code"] == NOT_FOUND[kind]

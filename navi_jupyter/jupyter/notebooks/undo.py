@@ -11,10 +11,10 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from ...errors import CellNotFound, NaviError, NotebookConflict
+from ...errors import CellNotFound, NaviError, NotebookConflict, NotebookNotFound
 from ...model.sessions import Session
 from ...ports.edits import TOP, CellEdit, NotebookEdits
-from ...ports.jupyter import Cell, Notebooks
+from ...ports.jupyter import Cell, Notebook, Notebooks
 
 CHANGED = "It was changed since."
 DELETED = "It was deleted since."
@@ -72,8 +72,8 @@ class RunEdits:
         notebooks = self._notebooks
         if notebooks is None:
             return "This server has no notebooks."
-        path = None if edit.own else edit.path
-        now = {cell.id: cell for cell in (await notebooks.read(session, path)).cells}
+        path, notebook = await _notebook_of(notebooks, session, edit)
+        now = {cell.id: cell for cell in notebook.cells}
         here = now.get(edit.cell)
         source = None if here is None else here.source
         if source == edit.before:
@@ -94,6 +94,22 @@ class RunEdits:
         except CellNotFound:
             return DELETED
         return None
+
+
+async def _notebook_of(notebooks: Notebooks, session: Session, edit: CellEdit) -> tuple[str | None, Notebook]:
+    """The notebook that was changed, and its path (None: it is the session's own).
+
+    The session's notebook may have moved since, and the session may have another notebook since: then the one at the
+    path is meant. Raises NaviError.
+    """
+    if edit.own:
+        own = await notebooks.read(session)
+        if own.path == edit.path:
+            return None, own
+        with suppress(NotebookNotFound, NotebookConflict):  # none there, or it was moved away
+            return edit.path, await notebooks.read(session, edit.path)
+        return None, own
+    return edit.path, await notebooks.read(session, edit.path)
 
 
 def _cell_of(edit: CellEdit) -> Cell:

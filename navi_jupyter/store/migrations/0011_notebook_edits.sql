@@ -3,8 +3,8 @@
 CREATE TABLE notebook_edits (
     run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
     path TEXT NOT NULL,
-    own INTEGER NOT NULL,
     cell_id TEXT NOT NULL,
+    own INTEGER NOT NULL,
     number INTEGER NOT NULL,
     kind TEXT NOT NULL,
     before TEXT,

@@ -165,7 +165,15 @@ async def recorded(
         yield
         return
     after = None if after is None else after.replace("\r\n", "\n")  # as it is read again
-    edit = edit_of(notebook, cell, run_id=context.run_id, own=path is None, before=before, after=after, at=clock.now())
+    edit = edit_of(
+        notebook,
+        cell,
+        run_id=context.run_id,
+        own=path is None or notebook.path == context.session.notebook_path,
+        before=before,
+        after=after,
+        at=clock.now(),
+    )
     if after is None:
         edit = replace_fields(edit, outputs=json.dumps([dict(one) for one in cell.outputs], default=str))
     await context.edits.begin(edit)
