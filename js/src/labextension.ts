@@ -4,6 +4,7 @@
  * shared packages.
  */
 
+import { createCellsPlugin } from "./lab/cells-plugin.js";
 import { createOutputsPlugin } from "./lab/outputs.js";
 import { useScope, type ShareScope } from "./lab/shared-packages.js";
 
@@ -15,7 +16,7 @@ const container = {
   },
   async get(module: string): Promise<() => unknown> {
     if (module !== "./extension") throw new Error(`${NAME} has no ${module}`);
-    const plugins = await Promise.all([createOutputsPlugin()]);
+    const plugins = await Promise.all([createOutputsPlugin(), createCellsPlugin()]);
     return () => ({ __esModule: true, default: plugins });
   },
 };

@@ -1,6 +1,7 @@
-/** The bundle navi-chat.js: defines `<navi-chat>` and `<navi-question>`, and offers what hosts need to mount it. */
+/** The bundle navi-chat.js: defines `<navi-chat>`, `<navi-question>` and `<navi-cell-edit>`, and offers what hosts need to mount it. */
 
 import { NaviChat } from "./view/chat-element.js";
+import { NaviCellEdit } from "./view/notebook/cell-edit-element.js";
 import { NaviQuestion } from "./view/question-element.js";
 
 export { CommTransport } from "./connection/comm.js";
@@ -10,8 +11,9 @@ export { mount } from "./mount.js";
 export { reduce, reduceAll } from "./state/reduce.js";
 export { EMPTY } from "./state/model.js";
 export { setStrings } from "./view/lib/strings.js";
-export { NaviChat, NaviQuestion };
+export { NaviCellEdit, NaviChat, NaviQuestion };
 export const version = __NAVI_VERSION__;
 
 if (!customElements.get("navi-chat")) customElements.define("navi-chat", NaviChat);
 if (!customElements.get("navi-question")) customElements.define("navi-question", NaviQuestion);
+if (!customElements.get("navi-cell-edit")) customElements.define("navi-cell-edit", NaviCellEdit);

@@ -46,6 +46,7 @@ export interface FileCell {
   readonly source: string | readonly string[];
   readonly outputs?: readonly unknown[];
   readonly execution_count?: number | null;
+  readonly metadata?: Readonly<Record<string, unknown>>;
 }
 
 interface ContentsModel {

@@ -7,7 +7,9 @@
 import type { NaviChat } from "../view/chat-element.js";
 import type { NaviQuestion } from "../view/question-element.js";
 import { panelOf, type Lumino, type LuminoWidget, type Plugin } from "./jupyterlab.js";
+import type { Panel } from "./notebook-types.js";
 import { carryId, OpenNotebook, type Contents } from "./open-notebook.js";
+import { pageNotebook } from "./page-context.js";
 import { findSession, loadBundle, reportDrawn } from "./server.js";
 import { shared } from "./shared-packages.js";
 import { countOnTab, installTabMarks, markTab } from "./tab-marks.js";
@@ -65,8 +67,10 @@ export async function createOutputsPlugin(): Promise<Plugin> {
 
     /** Where no collaboration does it: what the agent changes in the file is to be seen in the notebook around us. */
     #follow(chat: NaviChat): void {
-      const context = panelOf(this)?.context;
-      if (!context || !contents) return;
+      const panel = panelOf(this) as Panel | null;
+      if (!panel || !contents) return;
+      const { context } = panel;
+      chat.host = pageNotebook(panel).host(this.node);
       const notebook = (this.#notebook ??= new OpenNotebook(context, contents));
       chat.addEventListener("navi-notebook", () => void notebook.refresh());
       carryId(context, findSession).catch(() => undefined); // the server's save hook does it as well

@@ -2,6 +2,7 @@
 
 import layoutCss from "./layout.css";
 import css from "./navi.css";
+import notebookCss from "./notebook.css";
 import questionCss from "./question.css";
 import recallsCss from "./recalls.css";
 
@@ -13,8 +14,8 @@ export function installStyle(element: Element): void {
   if (!sheet) {
     sheet = new CSSStyleSheet();
     // A question below a cell looks as it does in the chat: the same rules, which name the chat.
-    const shared = css.replaceAll("navi-chat", ":is(navi-chat,navi-question)");
-    sheet.replaceSync(`${shared}\n${layoutCss}\n${recallsCss}\n${questionCss}`);
+    const shared = css.replaceAll("navi-chat", ":is(navi-chat,navi-question,navi-cell-edit)");
+    sheet.replaceSync(`${shared}\n${layoutCss}\n${recallsCss}\n${notebookCss}\n${questionCss}`);
   }
   if (!root.adoptedStyleSheets.includes(sheet)) root.adoptedStyleSheets = [...root.adoptedStyleSheets, sheet];
 }

@@ -11,7 +11,7 @@ import type { SentCommand } from "../connection/outbox.js";
 import { readPageConfig } from "../connection/page-config.js";
 import type { Transport } from "../connection/transport.js";
 import { WebSocketTransport } from "../connection/ws.js";
-import type { Envelope, Rejection } from "../protocol/generated.js";
+import type { ClientNotebook, Envelope, Rejection } from "../protocol/generated.js";
 import { openInterrupts } from "../state/interrupts.js";
 import type { ChatState, Item } from "../state/model.js";
 import { installStyle } from "../style/install.js";
@@ -28,13 +28,14 @@ import { MessageActions } from "./conversation/message-actions.js";
 import { ToolCards } from "./conversation/tools.js";
 import { features, type ChatContext, type ChatFeature } from "./features.js";
 import type { HeaderButton } from "./header.js";
+import type { NotebookHost } from "./host.js";
 import { HostEvents } from "./host-events.js";
 import { Announcer } from "./lib/announcer.js";
 import { FocusKeeper } from "./lib/focus.js";
 import { whenPartsLoad } from "./lib/lazy.js";
 import { LogScroll } from "./lib/scroll.js";
 import { strings } from "./lib/strings.js";
-import { asker } from "./lib/zone.js";
+import { promptClient } from "./lib/zone.js";
 import { Overlays } from "./overlays.js";
 import { SettingsPanel } from "./panels/settings.js";
 import { Unread } from "./panels/unread.js";
@@ -52,6 +53,7 @@ export class NaviChat extends LitElement {
     session: { type: String, reflect: true },
     transport: { attribute: false },
     snapshot: { attribute: false },
+    host: { attribute: false },
   };
 
   declare session: string | null;
@@ -59,6 +61,8 @@ export class NaviChat extends LitElement {
   declare transport: Transport | null;
   /** HTML of the conversation as it was, shown while there is no connection. */
   declare snapshot: string | null;
+  /** The notebook of the page; null: the page has none. */
+  declare host: NotebookHost | null;
 
   #notice: string | null = null;
   #scroll: LogScroll | null = null;
@@ -87,11 +91,14 @@ export class NaviChat extends LitElement {
     this.#redraw();
   });
   readonly #pictures = new Images(() => this.#redraw());
-  readonly #asks = new InterruptCards({
-    answer: ({ id }, status, payload) =>
-      this.#controller.send({ type: "answer", interrupt_id: id, status, ...(payload === undefined ? {} : { payload }) }),
-    redraw: () => this.#redraw(),
-  });
+  readonly #asks = new InterruptCards(
+    {
+      answer: ({ id }, status, payload) =>
+        this.#controller.send({ type: "answer", interrupt_id: id, status, ...(payload === undefined ? {} : { payload }) }),
+      redraw: () => this.#redraw(),
+    },
+    { place: "chat", host: () => this.host },
+  );
   readonly #log = new LogView(
     { chooseModel: () => this.#overlays.toggle("settings", true), runWithLeave: (id, tools) => void runWithLeave(this.#requests, id, tools), redraw: () => this.#redraw(), readEarlier: (again) => void this.#controller.readEarlier(again) },
     { asks: this.#asks, tools: new ToolCards(this.#pictures), pictures: this.#pictures, messageActions: this.#messageActions, codeActions: this.#codeActions },
@@ -144,6 +151,7 @@ export class NaviChat extends LitElement {
     this.session = null;
     this.transport = null;
     this.snapshot = null;
+    this.host = null;
     this.#overlays.add(this.#settings);
     const context: ChatContext = {
       ...this.#requests,
@@ -176,16 +184,17 @@ export class NaviChat extends LitElement {
     return this.#unread.count;
   }
 
-  send(text: string): SentCommand | undefined {
-    return this.#send({ text, mode: null, images: [], files: [] });
+  /** `notebook`: what goes along; by default what the page shows now. */
+  send(text: string, notebook?: ClientNotebook | null): SentCommand | undefined {
+    return this.#send({ text, mode: null, images: [], files: [] }, notebook);
   }
 
-  #send({ text, mode, images, files }: Written): SentCommand | undefined {
+  #send({ text, mode, images, files }: Written, notebook = this.#shownNotebook()): SentCommand | undefined {
     this.#notice = null;
     const sent = this.#controller.send({
       type: "prompt",
       text,
-      ...asker(),
+      ...promptClient(notebook),
       ...(mode && mode !== "enqueue" ? { mode } : {}),
       ...(images.length ? { images } : {}),
       ...(files.length ? { files } : {}),
@@ -193,6 +202,10 @@ export class NaviChat extends LitElement {
     if (sent && mode) this.#modes.set(sent.command_id, mode);
     this.#scroll?.jump();
     return sent;
+  }
+
+  #shownNotebook(): ClientNotebook | null {
+    return this.#features.reduce<ClientNotebook | null>((found, feature) => feature.notebook?.() ?? found, null);
   }
 
   stop(): void {

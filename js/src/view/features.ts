@@ -4,12 +4,13 @@
  */
 
 import type { SentCommand } from "../connection/outbox.js";
-import type { Envelope } from "../protocol/generated.js";
+import type { ClientNotebook, Envelope } from "../protocol/generated.js";
 import type { ChatState } from "../state/model.js";
 import type { NaviChat } from "./chat-element.js";
 import type { Composer } from "./composer/composer.js";
 import type { CodeActions } from "./conversation/code-actions.js";
 import type { MessageActions } from "./conversation/message-actions.js";
+import { NotebookFeature } from "./notebook/feature.js";
 import type { HeaderButton } from "./header.js";
 import { recallsFeature } from "./recalls/feature.js";
 import type { RequestContext } from "./recalls/requests.js";
@@ -35,6 +36,8 @@ export interface ChatContext extends RequestContext {
 }
 
 export interface ChatFeature {
+  /** What of the page goes along with a prompt that is being sent. */
+  notebook?(): ClientNotebook | null;
   /** Another session is shown: nothing of the old one stays. */
   reset?(): void;
   /** The chat is in a document; it has left it; it has been out for so long that it will not come back. */
@@ -48,4 +51,4 @@ export interface ChatFeature {
   aboveComposer?(state: ChatState): unknown;
 }
 
-export const features: readonly ((chat: ChatContext) => ChatFeature)[] = [recallsFeature];
+export const features: readonly ((chat: ChatContext) => ChatFeature)[] = [recallsFeature, (chat) => new NotebookFeature(chat)];

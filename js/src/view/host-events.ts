@@ -8,10 +8,10 @@ import type { ChatState, Item } from "../state/model.js";
 const OF_NOTEBOOKS = ["edit_cell", "insert_cell", "delete_cell", "run_cell"];
 
 export class HostEvents {
-  readonly #element: Element;
+  readonly #element: HTMLElement & { readonly session: string | null };
   #openInterrupts = 0;
 
-  constructor(element: Element) {
+  constructor(element: HTMLElement & { readonly session: string | null }) {
     this.#element = element;
   }
 
@@ -27,11 +27,22 @@ export class HostEvents {
     this.#emit("navi-unread", { count });
   }
 
-  /** A tool has changed a notebook. `state`: with the envelopes in it. */
+  /** A tool has changed a notebook, or a run has begun. `state`: with the envelopes in it. */
   reportNotebookChanges(state: ChatState, envelopes: readonly Envelope[]): void {
+    const { session } = this.#element;
+    for (const { event, run_id: run, snapshot } of envelopes) if (event.type === "RUN_STARTED" && !snapshot) this.#emit("navi-run", { session, run });
+    for (const { event, snapshot } of envelopes) if (!snapshot && event.type === "CUSTOM" && event.name === "navi.notebook") this.#reportRequest(event.value);
     const done = envelopes.flatMap(({ event }) => (event.type === "TOOL_CALL_RESULT" ? [event.toolCallId] : []));
     const isOne = (item: Item): boolean => item.kind === "tool" && done.includes(item.id) && OF_NOTEBOOKS.includes(item.name);
-    if (done.length && state.items.some(isOne)) this.#emit("navi-notebook");
+    const changed = done.length ? state.items.findLast(isOne) : undefined;
+    if (changed) this.#emit("navi-notebook", { session, run: changed.runId });
+  }
+
+  /** The server asks the page that has a notebook open to change it, or another page has kept or undone changes. */
+  #reportRequest({ action, request_id: request, path, run_id: run }: Readonly<Record<string, unknown>>): void {
+    const { session } = this.#element;
+    if (action === "requested") this.#emit("navi-notebook-request", { session, request, path });
+    else if (action === "kept" || action === "undone") this.#emit("navi-notebook", { session, run });
   }
 
   #emit(name: string, detail?: object): void {

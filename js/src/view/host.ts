@@ -5,48 +5,7 @@
  * Cells are named by their ids. What a host reads is the page's own state, so it has what is not saved.
  */
 
-/** A cell as the page shows it. */
-export interface ShownCell {
-  readonly id: string;
-  readonly type: "code" | "markdown" | "raw";
-  /** Null: left out, because the cell or the notebook is too long. */
-  readonly source: string | null;
-  readonly execution_count: number | null;
-  /** The text of its outputs, shortened; null: it has none. */
-  readonly output: string | null;
-  /** The error that it ended with, in a line. */
-  readonly error: string | null;
-}
-
-/** The text that is selected in a cell's editor. */
-export interface ShownSelection {
-  readonly cell: string | null;
-  readonly text: string;
-}
-
-/** An error that the page shows. */
-export interface ShownError {
-  readonly cell: string | null;
-  readonly ename: string;
-  readonly evalue: string;
-  /** As text: without codes of a terminal. */
-  readonly traceback: string | null;
-}
-
-/** What goes along with a prompt: the field `client.notebook` of the command. Bounded here; the server bounds it again. */
-export interface ClientNotebook {
-  /** From the server's folder. */
-  readonly path: string;
-  /** All cells, in order; null: there are too many. */
-  readonly cells: readonly ShownCell[] | null;
-  /** The id of the active cell; for a chat in an output, the cell that was active before the chat's own. */
-  readonly active: string | null;
-  readonly selection: ShownSelection | null;
-  /** Of the cell that was asked for; else of the cell that failed last. */
-  readonly error: ShownError | null;
-  /** Whether the page has changes that are not in the file. */
-  readonly unsaved: boolean;
-}
+import type { ClientNotebook } from "../protocol/generated.js";
 
 /** What of the page would go along, for a line in the composer. */
 export interface ContextSummary {

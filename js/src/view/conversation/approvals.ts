@@ -3,6 +3,8 @@
 import { html, nothing, type TemplateResult } from "lit";
 import { isObject } from "../../protocol/frames.js";
 import type { Interrupt } from "../../state/model.js";
+import { askedCell } from "../notebook/asked-cell.js";
+import type { NotebookHost } from "../host.js";
 import { detailsOfArguments, detailsView, hiddenOf, type Hidden } from "./call-details.js";
 import { focusCard } from "../lib/focus.js";
 import { argumentFields, fieldsOf, formFields, freeField, readForm, type Field } from "../lib/schema-form.js";
@@ -41,6 +43,8 @@ let count = 0;
 /** In a conversation, or below a cell: there "always" is a button of its own, and a heading would belong to the notebook's. */
 export interface CardOptions {
   readonly place: "chat" | "cell";
+  /** The notebook of the page, which knows cells by the labels that its user sees. */
+  readonly host?: () => NotebookHost | null;
 }
 
 export class InterruptCards {
@@ -100,6 +104,7 @@ export class InterruptCards {
     >
       <header class="navi-ask-header">
         ${icons.ask}${this.#options.place === "cell" ? html`<strong id=${id}>${title}</strong>` : html`<h3 id=${id}>${title}</h3>`}
+        ${askedCell(interrupt, this.#options.host?.() ?? null)}
         ${asker ? html`<span class="navi-ask-asker">${strings.asksOf(markedLine(asker))}</span>` : nothing}
         ${interrupt.expiresAt && !isSent
           ? html`<span class="navi-ask-expiry" data-navi="ask-expiry">${strings.expiresIn} <span class="navi-countdown" data-due=${Date.parse(interrupt.expiresAt)}></span></span>`

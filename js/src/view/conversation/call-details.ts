@@ -3,6 +3,7 @@
 import { html, nothing, type TemplateResult } from "lit";
 import type { CallDetail } from "../../state/model.js";
 import { highlightedCode } from "./code.js";
+import { diffRows, type DrawnLine } from "./diff.js";
 import { strings } from "../lib/strings.js";
 import { drawn, pieces, visibleText, type Piece } from "../lib/visible-text.js";
 
@@ -106,7 +107,7 @@ function partView(detail: CallDetail, isWhole: boolean, showAll: () => void): Te
 }
 
 function body(shown: readonly Piece[], { kind, language }: CallDetail): unknown {
-  if (kind === "diff") return linesOf(shown).map(diffLine);
+  if (kind === "diff") return diffRows(linesOf(shown).map(diffLine));
   // Where there are marks, they count more than colours: the highlighter takes text alone.
   if (kind === "text" || shown.some(({ mark }) => mark)) return drawn(shown);
   return highlightedCode(shown.map(({ text }) => text).join(""), language ?? "");
@@ -123,16 +124,12 @@ function linesOf(shown: readonly Piece[]): readonly (readonly Piece[])[] {
   return lines;
 }
 
-const LINE_KINDS: Readonly<Record<string, string>> = { "+": "added", "-": "removed", "@": "far" };
+const LINE_KINDS: Readonly<Record<string, DrawnLine["kind"]>> = { "+": "added", "-": "removed", "@": "far" };
 
-function diffLine(line: readonly Piece[]): TemplateResult {
+function diffLine(line: readonly Piece[]): DrawnLine {
   const [sign, ...others] = line;
-  const kind = LINE_KINDS[sign?.text[0] ?? ""] ?? "same";
-  const rest = drawn([{ mark: false, text: sign?.text.slice(1) ?? "" }, ...others]);
-  if (kind === "far") return html`<span class="navi-diff-far">⋯${rest}\n</span>`;
-  if (kind === "same") return html`<span class="navi-diff-same">  ${rest}\n</span>`;
-  const label = kind === "added" ? strings.added : strings.removed;
-  return html`<span class="navi-diff-${kind}"><span class="navi-hidden">${label}: </span><span aria-hidden="true">${kind === "added" ? "+ " : "− "}</span>${rest}\n</span>`;
+  const content = drawn([{ mark: false, text: sign?.text.slice(1) ?? "" }, ...others]);
+  return { kind: LINE_KINDS[sign?.text[0] ?? ""] ?? "same", content };
 }
 
 /** The arguments of a call that the server has not described (a question of an earlier version). */

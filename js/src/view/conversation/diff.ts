@@ -34,16 +34,43 @@ export function withoutDistant(lines: readonly DiffLine[]): readonly (DiffLine |
   return lines.map((line, index) => (near(index) ? line : null)).filter((line, index, all) => line !== null || all[index - 1] !== null);
 }
 
-export function diffView(before: string, after: string): TemplateResult {
-  return html`<pre class="navi-code navi-diff" data-navi="diff" tabindex="0" role="group" aria-label=${strings.toolCode}>${withoutDistant(
-      diffLines(before, after),
-    ).map(row)}</pre>`;
+/** A line as it is drawn. `far`: stands for what is left out. */
+export interface DrawnLine {
+  readonly kind: DiffLine["kind"] | "far";
+  readonly content: unknown;
 }
 
-function row(line: DiffLine | null): TemplateResult {
-  if (line === null) return html`<span class="navi-diff-far">⋯</span>`;
-  const { kind, text } = line;
-  if (kind === "same") return html`<span class="navi-diff-same">  ${text}\n</span>`;
+/** The lines of a difference. Lines that replace others stand beside them where there is room. */
+export function diffRows(lines: readonly DrawnLine[]): readonly TemplateResult[] {
+  const rows: TemplateResult[] = [];
+  for (let at = 0; at < lines.length; ) {
+    const old = runOf(lines, at, "removed");
+    const fresh = old.length ? runOf(lines, at + old.length, "added") : [];
+    if (fresh.length) {
+      rows.push(html`<span class="navi-diff-pair"><span class="navi-diff-old">${old.map(row)}</span><span class="navi-diff-new">${fresh.map(row)}</span></span>`);
+      at += old.length + fresh.length;
+    } else rows.push(row(lines[at++] as DrawnLine));
+  }
+  return rows;
+}
+
+/** The lines of a kind that follow one another. */
+function runOf(lines: readonly DrawnLine[], start: number, kind: DrawnLine["kind"]): readonly DrawnLine[] {
+  let end = start;
+  while (lines[end]?.kind === kind) end += 1;
+  return lines.slice(start, end);
+}
+
+function row({ kind, content }: DrawnLine): TemplateResult {
+  if (kind === "far") return html`<span class="navi-diff-far">⋯${content}\n</span>`;
+  if (kind === "same") return html`<span class="navi-diff-same">  ${content}\n</span>`;
   const label = kind === "added" ? strings.added : strings.removed;
-  return html`<span class="navi-diff-${kind}"><span class="navi-hidden">${label}: </span><span aria-hidden="true">${kind === "added" ? "+ " : "− "}</span>${text}\n</span>`;
+  return html`<span class="navi-diff-${kind}"><span class="navi-hidden">${label}: </span><span aria-hidden="true">${kind === "added" ? "+ " : "− "}</span>${content}\n</span>`;
+}
+
+export function diffView(before: string, after: string): TemplateResult {
+  // A text that is not there has no empty line either.
+  const all = diffLines(before, after).filter(({ kind, text }) => text !== "" || !((kind === "added" && after === "") || (kind === "removed" && before === "")));
+  const lines = withoutDistant(all).map((line): DrawnLine => (line ? { kind: line.kind, content: line.text } : { kind: "far", content: "" }));
+  return html`<pre class="navi-code navi-diff" data-navi="diff" tabindex="0" role="group" aria-label=${strings.toolCode}>${diffRows(lines)}</pre>`;
 }

@@ -1,5 +1,6 @@
 /** Every text that a user reads. `setStrings` replaces some of them, for other languages. */
 
+import { notebookTexts } from "../notebook/strings.js";
 import { recallTexts } from "../recalls/strings.js";
 
 /** How much of a text is meant: lines, or of one long line its characters. */
@@ -9,6 +10,7 @@ function amount(lines: number, characters: number): string {
 
 const english = {
   ...recallTexts,
+  ...notebookTexts,
   name: "Navi",
   log: "Conversation",
   inputLabel: "Message to Navi",

@@ -1,0 +1,69 @@
+/** The plug-in that adds to the cells of notebooks: what can be asked about an error, and what a run has changed. */
+
+import type { NaviChat } from "../view/chat-element.js";
+import { drawErrorActions } from "./cell-actions.js";
+import { installCellStyle } from "./cell-style.js";
+import { drawEdits } from "./edits.js";
+import type { Application, Plugin } from "./jupyterlab.js";
+import type { NotebookTracker, Panel } from "./notebook-types.js";
+import { answerRequests } from "./notebook-requests.js";
+import { OpenNotebook } from "./open-notebook.js";
+import { findSession, loadBundle } from "./server.js";
+import { shared } from "./shared-packages.js";
+
+/** Opens the panel with the chat. */
+const OPEN = "navi:open";
+/** How long the chat may take to be there, and how often that is looked at. Milliseconds. */
+const PATIENCE = 15_000;
+const LOOK_EVERY = 50;
+
+interface Commands {
+  hasCommand(id: string): boolean;
+  execute(id: string, args?: object): Promise<unknown>;
+}
+
+export async function createCellsPlugin(): Promise<Plugin> {
+  const { INotebookTracker } = await shared<{ readonly INotebookTracker: object }>("@jupyterlab/notebook");
+  return {
+    id: "navi-jupyter:cells",
+    description: "Asks Navi about the error of a cell, and shows what a run has changed.",
+    autoStart: true,
+    requires: [INotebookTracker],
+    activate: (app, service) => {
+      const tracker = service as NotebookTracker;
+      const followed = new WeakMap<Panel, OpenNotebook>();
+      installCellStyle();
+      answerRequests(tracker);
+      drawErrorActions(tracker, (panel) => openChat(app, panel));
+      drawEdits(tracker, {
+        findSession,
+        loadBundle,
+        follow: (panel) => {
+          if (followed.has(panel)) return;
+          const notebook = new OpenNotebook(panel.context, app.serviceManager.contents);
+          followed.set(panel, notebook);
+          panel.disposed.connect(() => notebook.dispose());
+        },
+        refresh: (panel) => followed.get(panel)?.refresh() ?? Promise.resolve(),
+      });
+    },
+  };
+}
+
+/** The chat of the panel beside the notebooks; where there is no panel, that in an output of the notebook. */
+async function openChat(app: Application & { readonly commands?: Commands }, panel: Panel): Promise<NaviChat | null> {
+  const { commands } = app;
+  if (!commands?.hasCommand(OPEN)) {
+    const chat = panel.node.querySelector<NaviChat>("navi-chat");
+    chat?.scrollIntoView({ block: "nearest" });
+    chat?.focus();
+    return chat;
+  }
+  await commands.execute(OPEN);
+  const until = performance.now() + PATIENCE;
+  for (; performance.now() < until; await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY))) {
+    const side = document.querySelector<HTMLElement & { notebook: string | null; isPinned: boolean; chat: NaviChat | null }>("navi-panel");
+    if (side?.chat && (side.isPinned || side.notebook === panel.context.path)) return side.chat;
+  }
+  return null;
+}
