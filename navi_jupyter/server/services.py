@@ -19,6 +19,7 @@ from ..clock import now
 from ..commands import Acceptance, Answer, Command, Prompt
 from ..errors import AttachmentRefused, InterruptNotFound, InvalidRequest, NaviError, SessionNotFound
 from ..jupyter.kernels.loans import KernelLoans
+from ..jupyter.kernels.lookup import without_drive
 from ..jupyter.notebooks.open_pages import OpenPages
 from ..jupyter.notebooks.undo import RunEdits
 from ..log_setup import get_logger
@@ -128,9 +129,11 @@ class SessionServices:
         if kernel is not None and needs_cell(command):
             await self.kernel_scope.require_cell(kernel, owner=owner)
         origin = USER if kernel is None else USER.but(kernel_id=kernel.name)
-        if kernel is not None and isinstance(command, Prompt) and command.client is not None:
+        if isinstance(command, Prompt) and command.client is not None and command.client.notebook is not None:
+            shown = command.client.notebook
             # Tools show it as the notebook, and code of an agent could make it up: it has to come from the page.
-            command = command.but(client=command.client.but(notebook=None))
+            kept = shown.but(path=without_drive(shown.path)) if kernel is None else None
+            command = command.but(client=command.client.but(notebook=kept))
         attached: Sequence[Attachment] = ()
         if isinstance(command, Prompt) and (command.images or command.files):
             # Before anything is stored: a foreign session must not keep attachments.

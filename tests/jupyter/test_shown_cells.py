@@ -116,3 +116,31 @@ async def test_a_cell_is_changed_only_if_the_file_has_what_the_page_showed(call:
     assert sources(work) == ["x = 1", "print(x)"]
     await call("edit_cell", page(), cell="1", source="print(x, 2)")
     assert sources(work) == ["x = 1", "print(x, 2)"]
+
+
+async def test_a_page_that_has_the_notebook_open_is_named_where_the_file_is_read(
+    call: Tools, work: Path, parts: JupyterServices, jp_ws_fetch: Callable[..., Any]
+) -> None:
+    made = await parts.session_manager.create_session(
+        path="work.ipynb", name="work.ipynb", type="notebook", kernel_name="python3"
+    )
+    assert "a page has it open" not in await call("read_notebook")
+    socket = await jp_ws_fetch("api", "kernels", made["kernel"]["id"], "channels")
+    try:
+        assert "a page has it open, and what is not saved there is not in this" in await call("read_notebook")
+        assert "what is unsaved there stays" in await call("insert_cell", source="new = 1")
+    finally:
+        socket.close()
+
+
+async def test_a_notebook_of_five_megabytes_is_read_within_bounds(call: Tools, work: Path) -> None:
+    """Its page has left out the sources that are far from the active cell."""
+    write(work, [code("x" * 10_000, f"c{n}") for n in range(500)])
+    an_hour_ago = (now() - timedelta(hours=1)).timestamp()
+    os.utime(work, (an_hour_ago, an_hour_ago))
+    cells = [{"id": f"c{n}", "source": f"near {n}" if 240 <= n < 260 else None} for n in range(500)]
+    text = await call("read_notebook", page(cells=cells), cells="239-241")
+    assert "the one of the file" in text
+    assert "near 240" in text
+    assert "near 241" in text
+    assert len(await call("read_notebook", page(cells=cells))) < 40_000

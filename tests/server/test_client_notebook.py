@@ -75,7 +75,8 @@ async def test_what_a_kernel_sends_as_the_page_is_dropped(api: Api, navi: NaviEx
     events = await api.until_run_ends(sid, accepted.json["run_id"])
     (start,) = [one["event"] for one in events if one["event"].get("role") == "user"]
     assert "metadata" not in start
-    accepted = await api("POST", f"sessions/{sid}/commands", prompt(cells=[CELL], unsaved=True))
+    body = prompt(cells=[CELL], unsaved=True, path="RTC:a.ipynb")  # as a page names it that collaborates
+    accepted = await api("POST", f"sessions/{sid}/commands", body)
     events = await api.until_run_ends(sid, accepted.json["run_id"])
     start = [one["event"] for one in events if one["event"].get("role") == "user"][-1]
-    assert start["metadata"]["notebook"]["unsaved"] is True
+    assert (start["metadata"]["notebook"]["path"], start["metadata"]["notebook"]["unsaved"]) == ("a.ipynb", True)
