@@ -59,6 +59,14 @@ class SessionNotFound(NotFound, code="session_not_found"):
     """No such session, or it belongs to another user."""
 
 
+class SessionReadOnly(Forbidden, code="session_read_only"):
+    """The session is shared with this user, who may read it and nothing else."""
+
+
+class MessageNotFound(NotFound, code="message_not_found"):
+    """No such message in this session, or its run is in progress."""
+
+
 class RunNotFound(NotFound, code="run_not_found"):
     """No such run in this session."""
 

@@ -82,6 +82,7 @@ class Settings:
     save_transcripts: bool = True
     store_keys: bool = True  # whether users may store keys of providers on this server
     """Whether notebooks are saved with what Navi answered in their cells, and with the transcripts of their chats."""
+    title_by_model: bool = True  # whether the model of a session writes its title, after the first exchange
     compact_after: float = 86_400.0
     tool_ceiling: Mapping[str, str] = field(default_factory=dict)
     """Tools by name or pattern: the most that each may get, ``allow``, ``ask`` or ``deny``."""

@@ -5,6 +5,7 @@ import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { fileURLToPath } from "node:url";
 import { WebSocketServer } from "ws";
+import { PlayList } from "./session-list.mjs";
 import { PlaySession } from "./session.mjs";
 import { play } from "./scripts.mjs";
 
@@ -12,6 +13,7 @@ const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const sessions = new Map();
 const sockets = new Set();
 const uploads = new Map();
+const list = new PlayList();
 /** What the next requests meet: "ok", "gone" (404), "auth" (403), "down" (connections are cut). */
 let mood = "ok";
 
@@ -75,6 +77,10 @@ const controls = {
     mcp = [...mcp.filter(({ name }) => name !== server.name), server];
     for (const session of sessions.values()) session.custom("navi.mcp", { server: server.name, status: server.status, ...(server.why ? { message: server.why } : {}) }, null);
   },
+  /** What `GET sessions` lists. */
+  seed: (query) => list.seed(Number(query.get("count") ?? 12)),
+  /** Changes a session of the list behind the page. */
+  listed: (query) => Object.assign(list.sessions.get(query.get("id")), JSON.parse(query.get("fields"))),
   facts: () => (facts = [{ id: "f_0", text: "Prefers polars to pandas", source: "agent" }]),
   expire: (query) => {
     const session = sessionOf(query.get("session"));
@@ -141,6 +147,12 @@ const server = createServer(async (request, response) => {
   if (mood === "gone") return json(404, { message: "no such session", code: "session_not_found" });
   if (mood === "auth" || request.headers["x-xsrftoken"] !== "play") return json(403, { message: "Forbidden", code: "forbidden" });
   const [kind, id, action] = url.pathname.slice("/navi/api/".length).split("/");
+  if (kind === "sessions" && (!id || list.sessions.has(id))) {
+    const body = Buffer.concat(await request.toArray()).toString();
+    const found = list.answer(request.method, id, action, url.searchParams, body ? JSON.parse(body) : {});
+    if (found !== undefined && found[0] !== 204) return json(...found);
+    if (found !== undefined) return response.writeHead(204).end();
+  }
   if (kind === "sessions") {
     const session = sessionOf(id);
     if (action === "transcript") return json(200, session.transcript(url.searchParams.get("before"), Number(url.searchParams.get("limit") ?? 150)));

@@ -19,6 +19,7 @@ from ..errors import InvalidRequest, ProviderSet
 from ..events import Event
 from ..input.json_input import load_json
 from ..log_setup import get_logger
+from ..model.sessions import Usage
 from ..ports.agent import AgentLoop, ToolContext, Turn, TurnResult
 from .notebook_jobs import NotebookJobBackend
 from .offline.backend import OfflineBackend
@@ -62,6 +63,12 @@ class AgentRouter:
         if turn.job is not None and turn.resumed is None:  # else it had asked in the prompt after its notebook
             return self._jobs.run(turn, context)
         return self.backend_for(turn.model).run(turn, context)
+
+    async def write_title(self, model: str, prompt: str, answer: str) -> tuple[str, Usage] | None:
+        """A title for a conversation that begins with this exchange, and what it took; None without such a model."""
+        if self.problem(model) is not None or self.backend_for(model) is not self._model:
+            return None
+        return await self._model.write_title(model.strip(), prompt, answer)
 
     @staticmethod
     def validate(model: str) -> str:

@@ -13,7 +13,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 
 from ..handles import row_number, short_handle
 from ..text import code_block, plural
-from . import api, notebook
+from . import api
 from .answer_code import WISH, insert_code
 from .ask import PendingPrompt
 from .attachments import KernelAttachment
@@ -34,7 +34,8 @@ from .questions import UserAnswer, payload_from
 from .recall_keywords import foresee, policy_from, read_words
 from .recalls import Recall, change_all, find_recall, new_recall
 from .reply import Reply
-from .session import Session, sessions_listing, sessions_table, zone_words
+from .session import Session, zone_words
+from .session_list import session_action
 from .shell import current_shell, print_line, show
 
 _LONGEST_SOURCE = 4000  # characters of a cell's source that go with its output
@@ -210,32 +211,6 @@ def _change_recall(action: Action) -> Recall:
     return change(allow=names) if names else change()
 
 
-def _session(action: Action) -> Session | Listing[dict[str, Any]] | None:
-    service = current_service()
-    match action.args:
-        case ("list",):
-            notebook.session_id(service)
-            return sessions_table(service)
-        case ("new",):
-            notebook.create(service)
-        case ("use", wanted):
-            # Read first: an id that does not exist must not become this notebook's.
-            print_line(notebook.use(service, api.session(wanted).state, move="move" in action.options))
-        case ("unlink",):
-            print_line(notebook.unlink(service))
-            return None
-        case ():
-            found = notebook.find(service, create=False)  # to look starts no session
-            if found["session"] is None and notebook.is_named(service):
-                found |= {"session": api.session().state}
-            print_line(notebook.describe(found))
-            if found["earlier"]:
-                show(sessions_listing(service, found["earlier"]))
-            if found["session"] is None:
-                return None
-    return api.session()
-
-
 def _setting(name: str, plural: str, action: Action) -> Listing[dict[str, Any]] | None:
     """Without a name, the list of what is available; with one, use it in this session."""
     session = api.session()
@@ -370,7 +345,7 @@ _ACTIONS: dict[str, Callable[[Action], Any]] = {
     "away": lambda _: api.session().away(),
     **dict.fromkeys(("cancel", "pause", "resume", "fire", "allow", "revoke"), _change_recall),
     **dict.fromkeys(("pause_all", "resume_all"), _change_all),
-    "session": _session,
+    "session": session_action,
     **dict.fromkeys(("profile", "profiles"), lambda action: _setting("profile", "profiles", action)),
     **dict.fromkeys(("model", "models"), lambda action: _setting("model", "models", action)),
     "timezone": lambda action: print_line(zone_words(api.session(), *action.args)),

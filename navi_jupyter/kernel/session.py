@@ -22,6 +22,7 @@ from .display.render import TRANSCRIPT, speaker, transcript_html, transcript_pla
 from .display.run_view import ToolPart, question_of
 from .display.time_text import moment
 from .errors import NoSuchItem, UsageError
+from .grammar.command_line import FORMATS
 from .grammar.times import kernel_client, local_zone, named_zone
 from .lending.execution import refuse_nested
 from .questions import UserAnswer
@@ -228,8 +229,8 @@ class Session:
     def export(self, path: str | Path | None = None, *, format: str | None = None) -> str:  # noqa: A002 - the contract's name
         """The conversation as ``md`` (default), ``ipynb`` or ``json``; written to ``path`` if given."""
         kind = format or (Path(path).suffix.lstrip(".") if path else "") or "md"
-        if kind not in ("md", "ipynb", "json"):
-            raise UsageError(f"The format is md, ipynb or json, not {kind!r}.", field="format")
+        if kind not in FORMATS:
+            raise UsageError(f"The format is one of {', '.join(FORMATS)}, not {kind!r}.", field="format")
         client = self._service.client
         text = io_thread().wait(client.text(f"sessions/{self.id}/export", query={"format": kind}))
         if path is not None:

@@ -264,7 +264,8 @@ class Recall(Value):
     allow: tuple[str, ...] = ()
     """What its runs may do without asking: names of tools, or effects as ``effect:run``. Never more than the
     administrator's ceiling and the profile let."""
-    reason: str | None = None  # why it ended, where the user did not end it: ``session deleted``
+    reason: str | None = None
+    """Why it ended or is paused, where the user did not do just that: ``session deleted``, ``session archived``."""
     run: RecallRun = PROMPT_JOB
     last_result: str | None = None
     """The path of the dated copy of its notebook that it has made last, relative to the server's root."""

@@ -59,6 +59,15 @@ class ZoneSource(StrEnum):
     CHOSEN = "chosen"  # the user named it, and no other machine changes it
 
 
+class TitleSource(StrEnum):
+    """Who made the title of a session."""
+
+    DEFAULT = "default"  # it is new: the name of its notebook, or when it began
+    WORDS = "words"  # the words of its first prompt
+    MODEL = "model"  # its model, after the first exchange
+    USER = "user"  # the user, and nothing else changes it
+
+
 _STRENGTHS = {source: strength for strength, source in enumerate(ZoneSource)}
 
 
@@ -94,6 +103,11 @@ class Session(Value):
     """Tools that the user has allowed for this session, so that they do not ask again."""
     context: dict[str, bool] = Field(default_factory=dict)
     """Context providers that are switched on or off here, whatever the profile has."""
+    title_source: TitleSource = TitleSource.USER
+    archived_at: Instant | None = None
+    """Set while it is out of the list that is shown by default; its recalls are paused."""
+    deleted_at: Instant | None = None
+    """Set once it is deleted: it can be restored until it is removed for good."""
 
     def seen_from(self, client: Asker | None) -> Session:
         """This session with the zone that counts when that client asks: the one rule of whose zone that is.

@@ -34,6 +34,7 @@ from .run_slots import RunSlots
 from .servers import Trust, close_orphans, has_exited, this_server
 from .session_actor import Close, Poke, SessionActor, Submitted
 from .session_directory import SessionDirectory, accept_any, no_model
+from .session_list.retention import remove_session, set_deleted
 
 log = get_logger("orchestrator")
 
@@ -207,14 +208,18 @@ class Orchestrator:
             raise NotReady("Navi is stopping with this server.")
         return self._shared.tool_context(session, user_id=session.owner, run_id="", origin=USER)
 
-    async def delete_session(self, session_id: str, *, owner: str) -> None:
-        """Stop its run, end its followers, cancel its recalls, remove it with its log. Raises SessionNotFound."""
+    async def delete_session(self, session_id: str, *, owner: str, forever: bool = False) -> None:
+        """Stop its run, end its followers, cancel its recalls. It can be restored for some days, unless ``forever``.
+
+        Raises SessionNotFound, SessionReadOnly.
+        """
         await self.sessions.owned(session_id, owner)
         if self._shared is None or self._recalls is None:
             raise NotReady("Navi is stopping with this server.")
         live = self._actors.get(session_id)
+        remove = remove_session if forever else set_deleted
         # First the rows, then the run: what it still writes finds no session and is dropped.
-        await self._recalls.end_with_session(session_id, lambda tx: tx.delete_session(session_id))
+        await self._recalls.end_with_session(session_id, lambda tx: remove(tx, session_id))
         if live is not None:
             actor, task = live
             if actor.current is not None:
@@ -257,19 +262,28 @@ class Orchestrator:
         await self._store.write(lambda tx: tx.append(session_id, [draft]))
 
     async def follow(self, session_id: str, *, after: int | None, owner: str) -> AsyncGenerator[Page]:
-        """See :meth:`EventLog.follow`. Raises SessionNotFound at the first step, also for other people's."""
-        await self.sessions.owned(session_id, owner)
+        """See :meth:`EventLog.follow`; also for who it is shared with. Raises SessionNotFound, where it is not (any
+        more) at the next page."""
+        session = await self.sessions.readable(session_id, owner)
         # Closed with this one, at once: the log counts its followers.
         async with aclosing(self.log.follow(session_id, after=after)) as pages:
             async for page in pages:
+                await self._require_shared(session, owner)
                 yield page
 
     async def page(
         self, session_id: str, *, owner: str, after: int, limit: int, wait: float = 0
     ) -> tuple[Sequence[str], int]:
         """Envelopes after a cursor, and the head. See :meth:`EventLog.page`."""
-        await self.sessions.owned(session_id, owner)
-        return await self.log.page(session_id, after=after, limit=limit, wait=wait)
+        session = await self.sessions.readable(session_id, owner)
+        found = await self.log.page(session_id, after=after, limit=limit, wait=wait)
+        await self._require_shared(session, owner)
+        return found
+
+    async def _require_shared(self, session: Session, user_id: str) -> None:
+        """Raises SessionNotFound where a session of somebody else is not shared with the user any more."""
+        if session.owner != user_id:
+            await self.sessions.readable(session.id, user_id)
 
     def _actor(self, session_id: str) -> SessionActor:
         if self._shared is None:

@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import Any
 
 from ..clock import find_zone, now, zone_or_utc
-from ..errors import InvalidRequest, LimitReached, RunNotFound, SessionNotFound
+from ..errors import InvalidRequest, LimitReached, RunNotFound, SessionNotFound, SessionReadOnly
 from ..events import Draft, session_event
 from ..model.base import new_id
 from ..model.runs import Interrupt
-from ..model.sessions import SYSTEM, USER, Run, Session, SessionCreate, SessionPatch, Usage, ZoneSource
+from ..model.sessions import SYSTEM, USER, Run, Session, SessionCreate, SessionPatch, TitleSource, Usage, ZoneSource
 from ..ports.agent import Message
 from ..ports.jupyter import NO_CELL, NotebookLink, NotebookMark
 from ..ports.store import SessionStore
@@ -83,16 +83,18 @@ class SessionDirectory:
             updated_at=at,
             allowed_tools=request.allowed_tools or (),
             context=request.context or {},
+            title_source=TitleSource.USER if request.title else TitleSource.DEFAULT,
         )
 
-        async def unit(tx: SessionTx) -> None:
-            if await tx.count_sessions(owner) >= self._settings.max_sessions_per_user:
-                limit = self._settings.max_sessions_per_user
-                raise LimitReached(f"You have {limit} sessions, the most this server allows. Delete one first.")
-            await tx.add_session(session)
-
-        await self._store.write(unit, durable=True)
+        await self._store.write(lambda tx: self.add(tx, session), durable=True)
         return session
+
+    async def add(self, tx: SessionTx, session: Session) -> None:
+        """Store a new session. Raises LimitReached."""
+        limit = self._settings.max_sessions_per_user
+        if await tx.count_sessions(session.owner) >= limit:
+            raise LimitReached(f"You have {limit} sessions, the most this server allows. Delete one first.")
+        await tx.add_session(session)
 
     async def change(self, session_id: str, patch: SessionPatch, *, owner: str) -> Session:
         """Change the fields that the patch has; followers read of it. Raises SessionNotFound, InvalidRequest."""
@@ -104,6 +106,8 @@ class SessionDirectory:
                 raise InvalidRequest(f"{name}: cannot be null", field=name)
         if "timezone" in changes:
             changes.setdefault("timezone_source", ZoneSource.CHOSEN)
+        if "title" in changes:
+            changes["title_source"] = TitleSource.USER
 
         async def unit(tx: SessionTx) -> Session:
             if changes:
@@ -119,15 +123,9 @@ class SessionDirectory:
 
         return await self._store.write(unit, durable=True)
 
-    async def page(
-        self, owner: str, *, limit: int, cursor: str | None = None, notebook_path: str | None = None
-    ) -> tuple[Sequence[Session], str | None]:
-        """A page of the owner's sessions, most recently used first, and the next page's cursor."""
-        return await self._store.sessions(owner, limit=limit, cursor=cursor, notebook_path=notebook_path)
-
     async def view(self, session_id: str, *, owner: str) -> SessionView:
         """A session with its open runs, prompts and questions."""
-        session = await self.owned(session_id, owner)
+        session = await self.readable(session_id, owner)
         runs = await self._store.open_runs(session_id)
         return SessionView(
             session=session,
@@ -143,12 +141,12 @@ class SessionDirectory:
         self, session_id: str, *, owner: str, limit: int, cursor: str | None = None
     ) -> tuple[Sequence[Run], str | None]:
         """A page of the session's runs, newest first."""
-        await self.owned(session_id, owner)
+        await self.readable(session_id, owner)
         return await self._store.runs(session_id, limit=limit, cursor=cursor)
 
     async def run(self, session_id: str, run_id: str, *, owner: str) -> Run:
         """One run. Raises SessionNotFound, RunNotFound."""
-        await self.owned(session_id, owner)
+        await self.readable(session_id, owner)
         run = await self._store.run(run_id)
         if run is None or run.session_id != session_id:
             raise RunNotFound(f"There is no run {run_id[:100]} in this session.")
@@ -156,12 +154,12 @@ class SessionDirectory:
 
     async def messages(self, session_id: str, *, owner: str) -> Sequence[Message]:
         """The conversation so far. Raises SessionNotFound."""
-        await self.owned(session_id, owner)
+        await self.readable(session_id, owner)
         return await self.history.messages(session_id)
 
     async def questions(self, session_id: str, *, owner: str) -> Sequence[Interrupt]:
         """All questions to the user, open and settled, the oldest first. Raises SessionNotFound."""
-        await self.owned(session_id, owner)
+        await self.readable(session_id, owner)
         return await self._store.session_interrupts(session_id)
 
     async def usage_of(self, owner: str, *, since: datetime) -> Usage:
@@ -169,11 +167,20 @@ class SessionDirectory:
         return await self._store.of_user(owner, since=since)
 
     async def owned(self, session_id: str, owner: str) -> Session:
-        """The session alone."""
+        """The session alone. Raises SessionNotFound; SessionReadOnly where the user may read it."""
         session = await self._store.session(session_id)
-        if session is None or session.owner != owner:
-            raise SessionNotFound(f"There is no session {session_id[:100]}.")
-        return session
+        if session is not None and session.owner == owner:
+            return session
+        if session is not None and await self._store.is_shared(session_id, owner):
+            raise SessionReadOnly(f"This session is shared with you by {session.owner}, to read and nothing else.")
+        raise SessionNotFound(f"There is no session {session_id[:100]}.")
+
+    async def readable(self, session_id: str, user_id: str) -> Session:
+        """The session alone, the user's own or one that is shared with the user. Raises SessionNotFound."""
+        session = await self._store.session(session_id)
+        if session is not None and (session.owner == user_id or await self._store.is_shared(session_id, user_id)):
+            return session
+        raise SessionNotFound(f"There is no session {session_id[:100]}.")
 
     def _check(self, request: SessionCreate) -> None:
         if request.model is not None:

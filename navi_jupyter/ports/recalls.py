@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 from ..clock import timestamp
 from ..events import Draft
-from ..model.recalls import Firing, FiringStatus, NotebookJob, Recall, When
+from ..model.recalls import Firing, FiringStatus, NotebookJob, Recall, RecallStatus, When
 from ..model.sessions import Run, Session
 from .agent import RecallAccess, Unrun
 from .recall_overview import RecallOverviewStore
@@ -232,7 +232,17 @@ class FiringTx(ClockTx, SessionTx, Protocol):
         """Make the oldest deferred firing of each session due now; how many there were."""
 
 
-class RecallTx(FiringTx, Protocol):
+class DeletedRecallTx(Protocol):
+    """What the recalls of a deleted session were before, in one transaction."""
+
+    async def note_statuses(self, session_id: str) -> None:
+        """Before the session's recalls are cancelled: remember the status of those that are not over."""
+
+    async def cancelled_with(self, session_id: str, reason: str) -> Sequence[tuple[RecallState, RecallStatus]]:
+        """The session's recalls that were cancelled for this reason, each with the status that was remembered."""
+
+
+class RecallTx(FiringTx, DeletedRecallTx, Protocol):
     """One transaction's view of recalls, beside that of their ledger."""
 
     async def append_all(self, batches: Mapping[str, Sequence[Draft]]) -> None:

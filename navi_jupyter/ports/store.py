@@ -17,6 +17,7 @@ from ..model.runs import Interrupt
 from ..model.sessions import Origin, Run, Session
 from .agent import Message, PastTurn, PromptPart, Spending
 from .jupyter import NotebookLink
+from .session_list import SessionListReads
 from .transactions import QueuedPrompt, Server, SessionTx
 
 T = TypeVar("T")
@@ -118,7 +119,7 @@ class PageReads(Protocol):
         """Of the run's latest prompt; None: no page sent anything, or the run has ended."""
 
 
-class SessionStore(LogReads, RunReads, InterruptReads, PageReads, Spending, Protocol):
+class SessionStore(LogReads, RunReads, InterruptReads, PageReads, SessionListReads, Spending, Protocol):
     """Sessions, runs and logs, durable. One writer commits all units that have gathered in one transaction."""
 
     async def write(self, unit: Callable[[SessionTx], Awaitable[T]], *, durable: bool = False) -> T:
@@ -138,11 +139,6 @@ class SessionStore(LogReads, RunReads, InterruptReads, PageReads, Spending, Prot
         """Whether another process has committed since the last call."""
 
     async def session(self, session_id: str) -> Session | None: ...
-
-    async def sessions(
-        self, owner: str, *, limit: int, cursor: str | None = None, notebook_path: str | None = None
-    ) -> tuple[Sequence[Session], str | None]:
-        """A page, most recently used first, and the cursor of the next one."""
 
     async def link(self, session_id: str) -> NotebookLink | None:
         """Where the session's notebook was last seen, and by what it is known; None when there is no such session."""
@@ -169,6 +165,23 @@ class SessionStore(LogReads, RunReads, InterruptReads, PageReads, Spending, Prot
 
     async def runs_to_compact(self, *, ended_before: datetime, limit: int) -> Sequence[Run]:
         """Finished runs whose deltas are still apart, the longest finished first."""
+
+
+class RecallsOfSession(Protocol):
+    """What the recalls of a session do when it is archived or restored. Implemented by ``scheduling``.
+
+    Each runs ``change`` in the same transaction; that raises SessionNotFound where there is nothing to change.
+    """
+
+    async def pause_with(self, session_id: str, change: Callable[[SessionTx], Awaitable[T]], *, owner: str) -> T:
+        """Pause what is not over and not paused, for the reason that the session is archived."""
+
+    async def resume_with(self, session_id: str, change: Callable[[SessionTx], Awaitable[T]], *, owner: str) -> T:
+        """Resume what was paused for that reason."""
+
+    async def restore_with(self, session_id: str, change: Callable[[SessionTx], Awaitable[T]], since: datetime) -> T:
+        """Bring back what was cancelled when the session was deleted, at ``since``. Times that passed meanwhile are
+        as for a recall that was paused."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,6 +15,7 @@ from ..model.sessions import AnswerNotice, Failure, Run, RunStatus, Session, Usa
 from ..settings import ServerLease
 from .agent import Message, PromptPart
 from .jupyter import NotebookLink
+from .session_list import SessionListTx
 
 DEFAULT_LEASE = timedelta(seconds=ServerLease().duration)  # of a server on itself and on its runs
 
@@ -192,7 +193,7 @@ class LinkTx(Protocol):
         """The links with this path, and those below it where it is a folder; of all users, the newest first."""
 
 
-class SessionTx(LogTx, PromptTx, RunTx, InterruptTx, LinkTx, Protocol):
+class SessionTx(LogTx, PromptTx, RunTx, InterruptTx, LinkTx, SessionListTx, Protocol):
     """One transaction's view of sessions, their runs and logs. Every method sees the writes before it."""
 
     async def acceptance(self, session_id: str, command_id: str) -> Acceptance | None:
@@ -217,7 +218,7 @@ class SessionTx(LogTx, PromptTx, RunTx, InterruptTx, LinkTx, Protocol):
         """Set these fields; ``fingerprint`` besides those of :class:`Session` (see :class:`NotebookLink`)."""
 
     async def delete_session(self, session_id: str) -> None:
-        """Remove it with its log, runs, recalls and ledger."""
+        """Remove it with its log and runs."""
 
     async def beat(self, server: Server, *, at: datetime, lease: timedelta = DEFAULT_LEASE) -> None:
         """Renew the claims of a server on itself and on its runs: they last until ``at + lease``."""

@@ -6,10 +6,10 @@ import asyncio
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -17,12 +17,17 @@ from ..errors import InvalidRequest, NaviError, SessionNotFound
 from ..input.json_input import load_json
 from ..model.recalls import NotebookJob, Recall, RecallCreate, RecallStatus
 from ..ports.recalls import RecallState
-from .ledger import append_notices, by_recall
+from .ledger import SESSION_ARCHIVED, SESSION_DELETED, append_notices, by_recall
 from .mutations import Change, Mutations, check_targets, paused, resumed
 from .notices import RecallNotice
+from .outcomes import first_due, with_status
+from .schedules import load_cron_reader
 
 if TYPE_CHECKING:
-    from ..ports.recalls import RecallTx
+    from ..ports.recalls import FiringState, RecallTx
+    from ..ports.transactions import SessionTx
+
+T = TypeVar("T")
 
 
 class BulkChanges:
@@ -45,16 +50,74 @@ class BulkChanges:
         now = self._clock.now()
 
         async def unit(tx: RecallTx) -> list[RecallState]:
-            states = await tx.open_recalls_of(owner, session_id=session_id)
-            opens = by_recall(await tx.open_firings([state.recall.id for state in states]))
-            moved = [new for state in states if (new := change(state, opens[state.recall.id])) is not None]
-            await tx.save_recalls(moved)
-            await append_notices(tx, [(state, [notice]) for state in moved], now)
-            return moved
+            return await self._change_in(tx, owner, session_id, change, notice, now)
 
         moved = await self._store.write(unit, durable=True)
         self._mutations.notify(*(state.recall for state in moved))
         return len(moved)
+
+    async def pause_with(self, session_id: str, change: Callable[[SessionTx], Awaitable[T]], *, owner: str) -> T:
+        """See ``ports.store.RecallsOfSession``, which this class implements."""
+
+        def archived(state: RecallState, opens: Sequence[FiringState]) -> RecallState | None:
+            moved = paused(state, opens)
+            return None if moved is None else replace(moved, recall=moved.recall.but(reason=SESSION_ARCHIVED))
+
+        notice = RecallNotice(action="paused", reason=SESSION_ARCHIVED)
+        return await self._change_with(owner, session_id, archived, notice, change)
+
+    async def resume_with(self, session_id: str, change: Callable[[SessionTx], Awaitable[T]], *, owner: str) -> T:
+        """See ``ports.store.RecallsOfSession``."""
+
+        def unarchived(state: RecallState, opens: Sequence[FiringState]) -> RecallState | None:
+            return resumed(state, opens) if state.recall.reason == SESSION_ARCHIVED else None
+
+        return await self._change_with(owner, session_id, unarchived, RecallNotice(action="resumed"), change)
+
+    async def restore_with(self, session_id: str, change: Callable[[SessionTx], Awaitable[T]], since: datetime) -> T:
+        """See ``ports.store.RecallsOfSession``."""
+        now = self._clock.now()
+
+        async def unit(tx: RecallTx) -> tuple[T, list[RecallState]]:
+            result = await change(tx)
+            ended = await tx.cancelled_with(session_id, SESSION_DELETED)
+            await load_cron_reader([state.recall.schedule for state, _ in ended])
+            back = [_brought_back(state, status, since) for state, status in ended]
+            await tx.save_recalls(back)
+            await append_notices(tx, [(state, [RecallNotice(action="resumed")]) for state in back], now)
+            return result, back
+
+        result, back = await self._store.write(unit, durable=True)
+        self._mutations.notify(*(state.recall for state in back))
+        return result
+
+    async def _change_with(
+        self,
+        owner: str,
+        session_id: str,
+        change_recall: Change,
+        notice: RecallNotice,
+        change: Callable[[SessionTx], Awaitable[T]],
+    ) -> T:
+        now = self._clock.now()
+
+        async def unit(tx: RecallTx) -> tuple[T, list[RecallState]]:
+            result = await change(tx)
+            return result, await self._change_in(tx, owner, session_id, change_recall, notice, now)
+
+        result, moved = await self._store.write(unit, durable=True)
+        self._mutations.notify(*(state.recall for state in moved))
+        return result
+
+    async def _change_in(
+        self, tx: RecallTx, owner: str, session_id: str | None, change: Change, notice: RecallNotice, now: datetime
+    ) -> list[RecallState]:
+        states = await tx.open_recalls_of(owner, session_id=session_id)
+        opens = by_recall(await tx.open_firings([state.recall.id for state in states]))
+        moved = [new for state in states if (new := change(state, opens[state.recall.id])) is not None]
+        await tx.save_recalls(moved)
+        await append_notices(tx, [(state, [notice]) for state in moved], now)
+        return moved
 
     async def export(self, *, owner: str, session_id: str | None = None) -> str:
         """The owner's recalls that are not over, as TOML."""
@@ -135,6 +198,13 @@ _KINDS = (
     "notebook",
 )  # pydantic names the variant of a union; that is no field.
 _KNOWN = {"session", "title", "message", "paused", "allow", "schedule", "policy", "run"}
+
+
+def _brought_back(state: RecallState, status: RecallStatus, since: datetime) -> RecallState:
+    """A recall that was cancelled at ``since`` as it was before, but for the firings that ended then."""
+    status = RecallStatus.PAUSED if status is RecallStatus.PAUSED else RecallStatus.PENDING
+    opened = replace(state, recall=state.recall.but(status=status, reason=None))
+    return with_status(replace(opened, due_at=first_due(opened, after=since)), ())
 
 
 @dataclass(frozen=True, slots=True)

@@ -295,6 +295,7 @@ async def end_with_session(tx: RecallTx, session_id: str, now: datetime) -> list
 
     Its runs go with it, so that of these firings no end is ever reported.
     """
+    await tx.note_statuses(session_id)
     states = await tx.unfinished_in(session_id)
     gone = SessionDeleted(reason=SESSION_DELETED)
     opens = by_recall(await tx.open_firings([state.recall.id for state in states]))
@@ -318,6 +319,7 @@ async def end_unwanted(tx: RecallTx, session_id: str, seen: Seen, now: datetime)
 
 
 SESSION_DELETED = "session deleted"
+SESSION_ARCHIVED = "session archived"  # Why a recall is paused that its user has not paused.
 CANCELLED = "the recall was cancelled"  # The reason of those that a user cancels; their event has none.
 
 

@@ -235,7 +235,7 @@ def resumed(state: RecallState, opens: Sequence[FiringState]) -> RecallState | N
     """A :data:`Change`: it goes on; the misfire policy decides about the times that passed meanwhile."""
     if state.recall.status is not RecallStatus.PAUSED:
         return None
-    return with_status(replace(state, recall=state.recall.but(status=RecallStatus.PENDING)), opens)
+    return with_status(replace(state, recall=state.recall.but(status=RecallStatus.PENDING, reason=None)), opens)
 
 
 def check_targets(notify: Iterable[str], known: Sequence[str] | None, *, kept: Iterable[str] = ()) -> None:

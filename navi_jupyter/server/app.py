@@ -249,6 +249,11 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         help="Whether the user may store keys and addresses of model providers on this server, in the settings of the "
         "chat (`navi/providers.json` in Jupyter's data directory). Off where several people log in to one server.",
     )
+    title_by_model = _Flag(
+        True,
+        help="Whether the model of a session writes its title after the first exchange, in one short request. Off: the "
+        "title is the first words of the first prompt.",
+    )
     compact_after = _Seconds(
         86_400.0, min=0.0, help="Seconds after the end of a run until the pieces of its messages are joined in the log."
     )

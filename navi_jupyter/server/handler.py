@@ -26,7 +26,7 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from .. import __version__
 from ..errors import Forbidden, InvalidRequest, LimitReached, NaviError
-from .http import Action, EventStream, HttpReply, Request
+from .http import RESOURCE, Action, EventStream, HttpReply, Request
 from .identity import LOCAL_USER, identifies_people, owner_of
 from .kernel_caller import HEADER, KernelCaller, read_caller
 from .lifecycle import Lifecycle
@@ -82,7 +82,7 @@ class NaviHandler(ExtensionHandlerMixin, _Mixed):
     before it can be checked. So ``prepare`` refuses everyone who is not authenticated, also where Jupyter would not.
     """
 
-    auth_resource = "navi"
+    auth_resource = RESOURCE
 
     @property
     def lifecycle(self) -> Lifecycle:
@@ -126,11 +126,11 @@ class NaviHandler(ExtensionHandlerMixin, _Mixed):
         if not self._has_kernel_token:
             super().check_xsrf_cookie()
 
-    async def authorize(self, action: Action) -> None:
+    async def authorize(self, action: Action, resource: str = RESOURCE) -> None:
         """Ask Jupyter's authorizer. Raises Forbidden."""
-        may = self.authorizer.is_authorized(self, self.current_user, action, self.auth_resource)
+        may = self.authorizer.is_authorized(self, self.current_user, action, resource)
         if not await ensure_async(may):
-            raise Forbidden(f"You are not allowed to {action} {self.auth_resource} on this Jupyter server.")
+            raise Forbidden(f"You are not allowed to {action} {resource} on this Jupyter server.")
 
     # --- errors ------------------------------------------------------------------------------------------------------
 
@@ -236,7 +236,8 @@ class ApiHandler(NaviHandler, APIHandler):
         services = await self.lifecycle.ready()
         # Found before it is authorized: what is asked for (read, write, execute) depends on the operation.
         operation, parameters = self.lifecycle.routes.find(self._method, path)
-        await self.authorize(operation.action)
+        for resource in operation.resources:
+            await self.authorize(operation.action, resource)
         reply = await operation.call(self._request(upload=operation.upload), services, parameters)
         if isinstance(reply, EventStream):
             await self._stream(reply)

@@ -17,6 +17,8 @@ from .kernel_caller import KernelCaller
 
 Action = Literal["read", "write", "execute"]
 JSON = "application/json"
+RESOURCE = "navi"
+"""What Jupyter's authorizer is asked for, with each action."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

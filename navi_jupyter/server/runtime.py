@@ -26,11 +26,14 @@ from ..model.sessions import OriginKind, Run
 from ..notifications.service import NotificationService
 from ..orchestrator.orchestrator import Orchestrator
 from ..orchestrator.session_directory import SessionLinks
+from ..orchestrator.session_list.service import SessionListService
+from ..orchestrator.session_list.titles import SessionTitles
 from ..scheduling.scheduler import Scheduler
 from ..scheduling.service import RecallService
 from ..settings import Settings
 from ..store.attachments import AttachmentStore
 from ..store.read_marks import ReadMarks
+from ..store.session_list.index import SearchIndex
 from ..triggers.watcher import Watcher
 from .builders import (
     Stores,
@@ -93,11 +96,13 @@ async def runtime(
             _build_recalls(settings, stores, workspace, orchestrator, parts, jupyter),
             ReadMarks(stores.sessions),
         )
+        session_list = _build_session_list(settings, stores, orchestrator, recalls.service, backends)
         workspace.start()
         await orchestrator.start(
             recalls.service,
             recalls.scheduler.on_run_ended,  # first: it settles the firing that the notification is about
             _on_run_ended(orchestrator, marks, recalls.notifications),
+            session_list.run_ended,
             run_started=recalls.scheduler.on_run_started,
         )
         stack.push_async_callback(orchestrator.stop)
@@ -108,6 +113,7 @@ async def runtime(
         stack.push_async_callback(recalls.notifications.stop)
         await recalls.watcher.start()
         stack.push_async_callback(recalls.watcher.stop)
+        await stack.enter_async_context(_running(session_list.work(), "navi-session-list"))
         notebooks = NotebookSessions(
             orchestrator.sessions, stores.sessions, workspace.notebooks, jupyter, workspace.links
         )
@@ -128,6 +134,7 @@ async def runtime(
                 notebooks=notebooks,
                 edits=RunEdits(workspace.notebooks, stores.edits),
                 pages=pages,
+                session_list=session_list,
                 drawn=DrawnQuestions(),
                 kernel_scope=scope,
                 user_wrote=recalls.service.occurrences.user_wrote,
@@ -190,6 +197,19 @@ def _build_recalls(
         notifications=notifications,
         jobs=workspace.jobs,
         results=stores.results,
+    )
+
+
+def _build_session_list(
+    settings: Settings, stores: Stores, orchestrator: Orchestrator, recalls: RecallService, backends: AgentRouter
+) -> SessionListService:
+    """What users do with the list of their sessions, and what keeps its titles and its search."""
+    return SessionListService(
+        orchestrator,
+        stores.sessions,
+        recalls.bulk,
+        SearchIndex(stores.sessions),
+        SessionTitles(stores.sessions, backends.write_title if settings.title_by_model else None),
     )
 
 

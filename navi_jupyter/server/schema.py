@@ -19,6 +19,7 @@ from ..model import attachments, recalls, sessions
 from .wire import INPUTS, agent
 from .wire import edits as edit_bodies
 from .wire import recalls as recall_bodies
+from .wire import session_list as session_list_bodies
 from .wire import sessions as session_bodies
 
 _Field = core_schema.ModelField | core_schema.DataclassField | core_schema.TypedDictField
@@ -26,7 +27,7 @@ SCHEMA_FILE = Path(__file__).parent.parent / "schema.json"
 
 OUTPUTS: dict[str, Any] = {
     name: value
-    for module in (agent, edit_bodies, recall_bodies, session_bodies)
+    for module in (agent, edit_bodies, recall_bodies, session_bodies, session_list_bodies)
     for name, value in vars(module).items()
     if isinstance(value, type)
     and issubclass(value, BaseModel)

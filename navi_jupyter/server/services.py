@@ -17,7 +17,7 @@ from ..agent.tools.base import Tool, ToolNote
 from ..agent.tools.kernel_functions import KernelTools
 from ..clock import now
 from ..commands import Acceptance, Answer, Command, Prompt
-from ..errors import AttachmentRefused, InterruptNotFound, InvalidRequest, NaviError, SessionNotFound
+from ..errors import AttachmentRefused, InterruptNotFound, InvalidRequest, NaviError
 from ..jupyter.kernels.loans import KernelLoans
 from ..jupyter.kernels.lookup import without_drive
 from ..jupyter.notebooks.open_pages import OpenPages
@@ -29,6 +29,7 @@ from ..model.sessions import USER, Session
 from ..notifications.service import NotificationService
 from ..orchestrator.orchestrator import Orchestrator
 from ..orchestrator.session_directory import SessionDirectory
+from ..orchestrator.session_list.service import SessionListService
 from ..ports.jobs import JobResults, NotebookJobs
 from ..ports.jupyter import JupyterAccess
 from ..scheduling.scheduler import Scheduler
@@ -85,6 +86,7 @@ class SessionServices:
     notebooks: NotebookSessions
     edits: RunEdits
     pages: OpenPages
+    session_list: SessionListService
     drawn: DrawnQuestions
     kernel_scope: KernelScope
     user_wrote: Callable[[str, datetime], Awaitable[object]]
@@ -97,11 +99,9 @@ class SessionServices:
         return self.orchestrator.sessions
 
     async def find(self, session_id: str, *, owner: str) -> Session:
-        """The session alone, without its run and queue. Raises SessionNotFound, also for other people's."""
-        session = await self.store.session(session_id)
-        if session is None or session.owner != owner:
-            raise SessionNotFound(f"There is no session {session_id[:100]}.")
-        return session
+        """The session alone, without its run and queue. Raises SessionNotFound, also for other people's, and
+        SessionReadOnly for one that is shared with the user."""
+        return await self.directory.owned(session_id, owner)
 
     async def question(self, session_id: str, interrupt_id: str, *, owner: str) -> Interrupt:
         """A question of a session, open or settled. Raises SessionNotFound, InterruptNotFound."""
@@ -148,6 +148,7 @@ class SessionServices:
         # After it is accepted: a refused prompt must not end the recalls that wait for the user's next one.
         if isinstance(command, Prompt):
             await self.user_wrote(session_id, now())
+            await self.session_list.user_wrote(session_id, owner=owner)
         return acceptance
 
     async def _attach(self, prompt: Prompt, session_id: str, owner: str) -> Sequence[Attachment]:

@@ -67,8 +67,12 @@ class SocketHandler(NaviHandler, WebSocketMixin, WebSocketHandler, JupyterHandle
             raise InvalidRequest("This route is a WebSocket; send a request to upgrade.", field="Upgrade")
         self._services = await self.lifecycle.ready()
         self._session_id = session_id
-        await self._services.sessions.find(session_id, owner=self.owner)
+        await self._require(session_id)
         self.lifecycle.unfinished.require_connection(self.owner)
+
+    async def _require(self, session_id: str) -> None:
+        """Raises SessionNotFound, SessionReadOnly where the socket is not for this user."""
+        await self._services.sessions.find(session_id, owner=self.owner)
 
     def get_websocket_protocol(self) -> WebSocketProtocol | None:
         """tornado's, with bounds over all sockets of the user."""
@@ -107,6 +111,10 @@ class StreamHandler(SocketHandler):
         self._after = self._read_after()
         await self._refuse(session_id)
         await super().get(session_id)
+
+    async def _require(self, session_id: str) -> None:
+        """Who it is shared with may follow it; a command of theirs is refused."""
+        await self._services.sessions.directory.readable(session_id, self.owner)
 
     def _read_after(self) -> int | None:
         check_query(self.request.query_arguments, ["after"])

@@ -82,6 +82,16 @@ class AttachmentStore:
             raise AttachmentNotFound(f"There is no attachment {attachment_id[:100]}.")
         return _attachment_of(row)
 
+    async def owner_for(self, attachment_id: str, user_id: str) -> str:
+        """Whose attachment the user may read: that of an owner who shares a session that shows it; else the user's."""
+        row = await self._store.fetch_one(
+            "SELECT a.owner FROM attachments a JOIN attachment_uses u ON u.attachment_id = a.id"
+            " JOIN sessions s ON s.id = u.session_id AND s.owner = a.owner AND s.deleted_at IS NULL"
+            " JOIN shares ON shares.session_id = s.id WHERE a.id = ? AND shares.user_id = ? LIMIT 1",
+            (attachment_id, user_id),
+        )
+        return user_id if row is None else str(row["owner"])
+
     async def read(self, attachment_id: str, *, owner: str) -> bytes:
         attachment = await self.find(attachment_id, owner=owner)
         try:

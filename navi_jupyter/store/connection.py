@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from ..errors import NaviError, StoreBusy, StoreDamaged, StoreError
 BUSY_TIMEOUT_MS = 10_000  # how long a statement waits for another process's transaction
 READERS = 3
 ROWS_AT_ONCE = 256  # so that a statement stays well below SQLite's limit of 32766 parameters
+Parameters = Sequence[object] | Mapping[str, object]  # of a statement: for its ``?``, or by their names
 _CLOSED = ("Connection closed", "no active connection")  # aiosqlite's ValueErrors for a connection that was closed
 
 
@@ -44,11 +45,11 @@ class Statements:
 
     db: aiosqlite.Connection
 
-    async def all(self, sql: str, parameters: Sequence[object] = ()) -> list[sqlite3.Row]:
+    async def all(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
         """Every row."""
         return list(await self.db.execute_fetchall(sql, parameters))
 
-    async def one(self, sql: str, parameters: Sequence[object] = ()) -> sqlite3.Row | None:
+    async def one(self, sql: str, parameters: Parameters = ()) -> sqlite3.Row | None:
         """The first row, if any."""
         rows = await self.all(sql, parameters)
         return rows[0] if rows else None
@@ -120,7 +121,7 @@ class Readers:
             finally:
                 self._free.put_nowait(connection)
 
-    async def fetch_all(self, sql: str, parameters: Sequence[object] = ()) -> list[sqlite3.Row]:
+    async def fetch_all(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
         """Every row of one statement. Raises StoreError."""
         connection = await self._free.get()
         try:
@@ -129,7 +130,7 @@ class Readers:
         finally:
             self._free.put_nowait(connection)
 
-    async def fetch_one(self, sql: str, parameters: Sequence[object] = ()) -> sqlite3.Row | None:
+    async def fetch_one(self, sql: str, parameters: Parameters = ()) -> sqlite3.Row | None:
         """The first row of one statement, if any."""
         rows = await self.fetch_all(sql, parameters)
         return rows[0] if rows else None

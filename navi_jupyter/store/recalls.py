@@ -198,7 +198,7 @@ class RecallRows(FiringRows):
         await self.change_many(
             "INSERT INTO absences (session_id, since, late, missed)"
             " SELECT s.id, v.column2, v.column3, v.column4 FROM (VALUES {rows}) AS v"
-            " JOIN sessions s ON s.id = v.column1 WHERE true ON CONFLICT (session_id) DO UPDATE"
+            " JOIN sessions s ON s.id = v.column1 WHERE s.deleted_at IS NULL ON CONFLICT (session_id) DO UPDATE"
             " SET since = min(since, excluded.since), late = late + excluded.late, missed = missed + excluded.missed",
             [(session_id, to_micros(each.since), each.late, each.missed) for session_id, each in found.items()],
         )

@@ -14,7 +14,18 @@ from pydantic import TypeAdapter
 
 from ..model.attachments import Attachment
 from ..model.recalls import PROMPT_JOB, Firing, FiringStatus, NotebookJob, Policy, Recall, RecallStatus, Schedule
-from ..model.sessions import AnswerNotice, Failure, Origin, OriginKind, Run, RunStatus, Session, Usage, ZoneSource
+from ..model.sessions import (
+    AnswerNotice,
+    Failure,
+    Origin,
+    OriginKind,
+    Run,
+    RunStatus,
+    Session,
+    TitleSource,
+    Usage,
+    ZoneSource,
+)
 from ..ports.agent import Message, PromptPart, ToolCall
 from ..ports.recalls import FiringState, RecallState
 from ..ports.transactions import Server
@@ -62,6 +73,9 @@ def session_of(row: sqlite3.Row) -> Session:
         head_seq=row["head_seq"],
         allowed_tools=tuple(json.loads(row["allowed_tools"])),
         context=json.loads(row["context"]),
+        title_source=TitleSource(row["title_source"]),
+        archived_at=optional_instant(row["archived_at"]),
+        deleted_at=optional_instant(row["deleted_at"]),
     )
 
 

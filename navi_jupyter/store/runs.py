@@ -210,7 +210,7 @@ class RunQueries(Readers):
         """Whether a run of this user's is in progress, or waits for an answer, on any server."""
         row = await self.fetch_one(
             "SELECT 1 FROM runs JOIN sessions ON sessions.id = runs.session_id"
-            f" WHERE runs.status IN {ACTIVE} AND sessions.owner = ? LIMIT 1",
+            f" WHERE runs.status IN {ACTIVE} AND sessions.owner = ? AND sessions.deleted_at IS NULL LIMIT 1",
             (owner,),
         )
         return row is not None

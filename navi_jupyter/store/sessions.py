@@ -23,11 +23,15 @@ from .interrupts import OF_LAST_PAUSE, InterruptQueries, InterruptRows, interrup
 from .prompts import PromptReads, PromptRows
 from .rows import recall_of, run_of, server_of, session_of, to_micros
 from .runs import OPEN_RUNS, RunQueries, RunRows, marks, read_turns
+from .session_list.listing import SessionListQueries, SessionListRows
+from .session_list.search import SearchReads
 
-_LAST = 2**62  # beyond every key of a list that is paged downwards
 _SESSION_COLUMNS = frozenset(
     {
         "title",
+        "title_source",
+        "archived_at",
+        "deleted_at",
         "profile",
         "model",
         "notebook_path",
@@ -71,7 +75,7 @@ class LogRows(Statements):
     """What this transaction stored in logs: (session, seq, frame), in order. Published after the commit."""
 
     async def append(self, session_id: str, drafts: Sequence[Draft]) -> int:
-        row = await self.one("SELECT head_seq FROM sessions WHERE id = ?", (session_id,))
+        row = await self.one("SELECT head_seq FROM sessions WHERE id = ? AND deleted_at IS NULL", (session_id,))
         if row is None:
             raise SessionNotFound(f"There is no session {session_id}.")
         # The only counter of a log. Read and raised in one transaction, so that two servers never give a number twice.
@@ -82,7 +86,8 @@ class LogRows(Statements):
     async def append_all(self, batches: Mapping[str, Sequence[Draft]]) -> None:
         """:meth:`append` for many sessions in three statements. Sessions that are gone are left out."""
         rows = await self.all(
-            f"SELECT id, head_seq FROM sessions WHERE id IN ({marks(tuple(batches))})", tuple(batches)
+            f"SELECT id, head_seq FROM sessions WHERE id IN ({marks(tuple(batches))}) AND deleted_at IS NULL",
+            tuple(batches),
         )
         heads = {row["id"]: row["head_seq"] for row in rows}
         await self._insert({session: batches[session] for session in heads}, heads)
@@ -134,12 +139,14 @@ class LogQueries(Readers):
     """Logs for readers. Implements :class:`navi_jupyter.ports.store.LogQueries`."""
 
     async def head(self, session_id: str) -> int | None:
-        row = await self.fetch_one("SELECT head_seq FROM sessions WHERE id = ?", (session_id,))
+        row = await self.fetch_one("SELECT head_seq FROM sessions WHERE id = ? AND deleted_at IS NULL", (session_id,))
         return None if row is None else int(row["head_seq"])
 
     async def heads(self, session_ids: Iterable[str]) -> dict[str, int]:
         wanted = tuple(session_ids)
-        rows = await self.fetch_all(f"SELECT id, head_seq FROM sessions WHERE id IN ({marks(wanted)})", wanted)
+        rows = await self.fetch_all(
+            f"SELECT id, head_seq FROM sessions WHERE id IN ({marks(wanted)}) AND deleted_at IS NULL", wanted
+        )
         return {row["id"]: row["head_seq"] for row in rows}
 
     async def frames(self, session_id: str, *, after: int, limit: int) -> Sequence[tuple[int, str]]:
@@ -160,7 +167,7 @@ class LogQueries(Readers):
 
     async def snapshot(self, session_id: str, *, last: int | None = None) -> SessionSnapshot | None:
         async with self.reading() as view:
-            row = await view.one("SELECT * FROM sessions WHERE id = ?", (session_id,))
+            row = await view.one("SELECT * FROM sessions WHERE id = ? AND deleted_at IS NULL", (session_id,))
             if row is None:
                 return None
             decode_turns = await read_turns(view, session_id, last=last)
@@ -215,14 +222,14 @@ class LinkRows(Statements):
 
     async def links_below(self, path: str) -> Sequence[NotebookLink]:
         rows = await self.all(
-            f"SELECT {_LINK} FROM sessions WHERE notebook_path = ?1"
-            " OR substr(notebook_path, 1, length(?1) + 1) = ?1 || '/' ORDER BY created_at DESC, id DESC",
+            f"SELECT {_LINK} FROM sessions WHERE deleted_at IS NULL AND (notebook_path = ?1"
+            " OR substr(notebook_path, 1, length(?1) + 1) = ?1 || '/') ORDER BY created_at DESC, id DESC",
             (path,),
         )
         return [_link_of(row) for row in rows]
 
 
-class SessionRows(LogRows, LinkRows, PromptRows, RunRows, InterruptRows):
+class SessionRows(LogRows, LinkRows, PromptRows, RunRows, InterruptRows, SessionListRows):
     """The session half of a transaction. Implements :class:`navi_jupyter.ports.transactions.SessionTx`."""
 
     async def acceptance(self, session_id: str, command_id: str) -> Acceptance | None:
@@ -239,14 +246,14 @@ class SessionRows(LogRows, LinkRows, PromptRows, RunRows, InterruptRows):
         )
 
     async def session(self, session_id: str) -> Session | None:
-        row = await self.one("SELECT * FROM sessions WHERE id = ?", (session_id,))
+        row = await self.one("SELECT * FROM sessions WHERE id = ? AND deleted_at IS NULL", (session_id,))
         return None if row is None else session_of(row)
 
     async def add_session(self, session: Session) -> None:
         await self.change(
             "INSERT INTO sessions (id, owner, title, profile, model, notebook_path, notebook_link, kernel_id, timezone,"
-            " timezone_source, created_at, updated_at, allowed_tools, context)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " timezone_source, created_at, updated_at, allowed_tools, context, title_source)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 session.id,
                 session.owner,
@@ -262,11 +269,12 @@ class SessionRows(LogRows, LinkRows, PromptRows, RunRows, InterruptRows):
                 to_micros(session.updated_at),
                 _column(session.allowed_tools),
                 _column(session.context),
+                session.title_source.value,
             ),
         )
 
     async def count_sessions(self, owner: str) -> int:
-        row = await self.one("SELECT count(*) AS n FROM sessions WHERE owner = ?", (owner,))
+        row = await self.one("SELECT count(*) AS n FROM sessions WHERE owner = ? AND deleted_at IS NULL", (owner,))
         return 0 if row is None else int(row["n"])
 
     async def change_session(self, session_id: str, changes: Mapping[str, Any]) -> None:
@@ -291,38 +299,26 @@ class SessionRows(LogRows, LinkRows, PromptRows, RunRows, InterruptRows):
         await self.change("DELETE FROM sessions WHERE id = ?", (session_id,))
 
 
-class SessionReads(LogQueries, PromptReads, RunQueries, InterruptQueries):
+class SessionReads(LogQueries, PromptReads, RunQueries, InterruptQueries, SessionListQueries, SearchReads):
     """The session half of what is read. Implements the reads of :class:`navi_jupyter.ports.store.SessionStore`."""
 
     path: Path  # of the database
 
     async def session(self, session_id: str) -> Session | None:
-        row = await self.fetch_one("SELECT * FROM sessions WHERE id = ?", (session_id,))
+        row = await self.fetch_one("SELECT * FROM sessions WHERE id = ? AND deleted_at IS NULL", (session_id,))
         return None if row is None else session_of(row)
 
-    async def sessions(
-        self, owner: str, *, limit: int, cursor: str | None = None, notebook_path: str | None = None
-    ) -> tuple[Sequence[Session], str | None]:
-        at, last_id = _session_cursor(cursor)
-        rows = await self.fetch_all(
-            "SELECT * FROM sessions WHERE owner = ? AND (updated_at < ? OR (updated_at = ? AND id > ?))"
-            " AND (? IS NULL OR notebook_path = ?) ORDER BY updated_at DESC, id LIMIT ?",
-            (owner, at, at, last_id, notebook_path, notebook_path, limit + 1),
-        )
-        page = rows[:limit]
-        more = f"{page[-1]['updated_at']}:{page[-1]['id']}" if len(rows) > limit else None
-        return [session_of(row) for row in page], more
-
     async def link(self, session_id: str) -> NotebookLink | None:
-        row = await self.fetch_one(f"SELECT {_LINK} FROM sessions WHERE id = ?", (session_id,))
+        row = await self.fetch_one(f"SELECT {_LINK} FROM sessions WHERE id = ? AND deleted_at IS NULL", (session_id,))
         return None if row is None else _link_of(row)
 
     async def links(
         self, owner: str, *, session_id: str | None = None, path: str | None = None, kernel_id: str | None = None
     ) -> Sequence[NotebookLink]:
         rows = await self.fetch_all(
-            f"SELECT {_LINK} FROM sessions WHERE owner = ? AND (id = ? OR (notebook_link IS NOT 'earlier'"
-            " AND (notebook_path = ? OR kernel_id = ?))) ORDER BY created_at DESC, id DESC",
+            f"SELECT {_LINK} FROM sessions WHERE owner = ? AND deleted_at IS NULL AND (id = ? OR"
+            " (notebook_link IS NOT 'earlier' AND (notebook_path = ? OR kernel_id = ?)))"
+            " ORDER BY created_at DESC, id DESC",
             (owner, session_id, path, kernel_id),
         )
         return [_link_of(row) for row in rows]
@@ -331,7 +327,8 @@ class SessionReads(LogQueries, PromptReads, RunQueries, InterruptQueries):
         with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=0.2)) as db:
             db.row_factory = sqlite3.Row
             rows = db.execute(
-                f"SELECT {_LINK} FROM sessions WHERE notebook_path = ? OR id = ? ORDER BY created_at DESC, id DESC",
+                f"SELECT {_LINK} FROM sessions WHERE (notebook_path = ? OR id = ?) AND deleted_at IS NULL"
+                " ORDER BY created_at DESC, id DESC",
                 (path, session_id),
             ).fetchall()
         return [_link_of(row) for row in rows]
@@ -347,7 +344,7 @@ class SessionReads(LogQueries, PromptReads, RunQueries, InterruptQueries):
     async def earlier_sessions(self, owner: str, path: str, *, without: str | None, limit: int) -> Sequence[Session]:
         rows = await self.fetch_all(
             "SELECT * FROM sessions WHERE owner = ? AND (earlier_path = ? OR notebook_path = ?) AND id IS NOT ?"
-            " ORDER BY updated_at DESC, id LIMIT ?",
+            " AND deleted_at IS NULL ORDER BY updated_at DESC, id LIMIT ?",
             (owner, path, path, without, limit),
         )
         return [session_of(row) for row in rows]
@@ -368,12 +365,3 @@ def _link_of(row: sqlite3.Row) -> NotebookLink:
         state=row["notebook_link"] or "pending",
         fingerprint=tuple(json.loads(row["fingerprint"] or "[]")),
     )
-
-
-def _session_cursor(cursor: str | None) -> tuple[int, str]:
-    if cursor is None:
-        return _LAST, ""
-    at, _, session_id = cursor.partition(":")
-    if not (at.isascii() and at.isdigit() and len(at) < 19):
-        raise InvalidRequest("cursor: not a cursor of this list", field="cursor")
-    return int(at), session_id

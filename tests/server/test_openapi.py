@@ -32,6 +32,10 @@ CONTRACT = {
     "runs/{rid}/keep": {"POST"},
     "runs/{rid}/undo": {"POST"},
     "sessions/{sid}/export": {"GET"},
+    "sessions/{sid}/search": {"GET"},
+    **{
+        f"sessions/{{sid}}/{what}": {"POST"} for what in ("archive", "unarchive", "restore", "fork", "share", "unshare")
+    },
     "recalls": {"GET", "POST"},
     "recalls/{id}": {"GET", "PATCH", "DELETE"},
     "recalls/{id}/fire": {"POST"},

@@ -184,6 +184,8 @@ class TestSeveralPeople:
             ("POST", "sessions/{sid}/read"): {"seq": 1},
             ("POST", "sessions/{sid}/notebook-requests/{nid}/claim"): {"unsaved": True},
             ("POST", "sessions/{sid}/notebook-requests/{nid}/report"): {},
+            ("POST", "sessions/{sid}/share"): {"user": "carl"},
+            ("POST", "sessions/{sid}/unshare"): {"user": "carl"},
         }
         tried = 0
         for op in ROUTES.operations:

@@ -24,6 +24,7 @@ from tornado.iostream import StreamClosedError
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
+TITLE = "Write a title for a conversation"
 KEY = "sk-test-0123456789abcdefSECRET"
 
 
@@ -132,6 +133,9 @@ class ScriptedProvider:
         """What ``GET models`` lists; None: it is not there."""
         self.listed: list[dict[str, str]] = []
         """The headers of each request for them."""
+        self.title: Reply | None = None
+        """The answer to requests for a session's title, which are no part of the script; None: they are refused."""
+        self.title_requests: list[Request] = []
         self._arrived = asyncio.Condition()
         self._server: HTTPServer | None = None
         self.url = ""
@@ -180,6 +184,9 @@ class ScriptedProvider:
     async def take(self, path: str, body: dict[str, Any], headers: dict[str, str]) -> tuple[Request, Reply]:
         """Note a request; its reply."""
         request = Request(path, body, headers)
+        if TITLE in json.dumps(body):
+            self.title_requests.append(request)
+            return request, self.title or Reply(status=404)
         reply = self._meant(body) or self._in_turn()
         async with self._arrived:
             self.requests.append(request)

@@ -353,6 +353,12 @@ export interface FiringPage {
 /** How far a firing is. All but the first three are final. */
 export type FiringStatus = "pending" | "claimed" | "running" | "succeeded" | "failed" | "skipped" | "missed" | "coalesced" | "cancelled" | "expired";
 
+/** Body of `POST sessions/{sid}/fork`. */
+export interface ForkRequest {
+  readonly message_id?: string | null;
+  readonly title?: string | null;
+}
+
 /** The session of a notebook, and how it was found. */
 export interface FoundSession {
   readonly session: Session | null;
@@ -373,6 +379,19 @@ export interface Health {
   readonly save_transcripts: boolean;
   readonly loop_lag_ms: number;
   readonly message: string | null;
+}
+
+/** `GET sessions/{sid}/search`: the newest first. */
+export interface HitPage {
+  readonly hits: readonly SearchHit[];
+  readonly next: string | null;
+  readonly complete: boolean;
+}
+
+/** A piece of a text, and whether it is what was searched for. */
+export interface HitPart {
+  readonly text: string;
+  readonly match: boolean;
 }
 
 /** `POST recalls/import`: what was made or, with `dry_run`, would be. */
@@ -884,6 +903,11 @@ export interface ReadRequest {
   readonly seq: number;
 }
 
+/** With whom a session is shared, to read. */
+export interface ReaderList {
+  readonly readers: readonly string[];
+}
+
 export interface ReasoningEnd {
   readonly type: "REASONING_END";
   readonly subagentRunId?: string | null;
@@ -1125,6 +1149,15 @@ export type RunStatus = "queued" | "running" | "waiting" | "completed" | "stoppe
 
 export type Schedule = Once | Every | Cron | When;
 
+/** Where something was found: a message, or the title of a session. */
+export interface SearchHit {
+  readonly role: "user" | "assistant" | "title";
+  readonly message_id: string | null;
+  readonly run_id: string | null;
+  readonly at: string;
+  readonly snippet: readonly HitPart[];
+}
+
 export type ServerFrame = Envelope | Batch | Accepted | Rejected;
 
 /** One conversation, owned by one user. */
@@ -1145,7 +1178,13 @@ export interface Session {
   readonly head_seq: number;
   readonly allowed_tools: readonly string[];
   readonly context: Readonly<Record<string, boolean>>;
+  readonly title_source: TitleSource;
+  readonly archived_at: string | null;
+  readonly deleted_at: string | null;
 }
+
+/** What a session is doing. */
+export type SessionActivity = "idle" | "running" | "waiting";
 
 /** Body of `POST sessions`. */
 export interface SessionCreate {
@@ -1178,11 +1217,16 @@ export interface SessionDetail {
   readonly head_seq: number;
   readonly allowed_tools: readonly string[];
   readonly context: Readonly<Record<string, boolean>>;
+  readonly title_source: TitleSource;
+  readonly archived_at: string | null;
+  readonly deleted_at: string | null;
   readonly run: Run | null;
   readonly queue: readonly QueuedRun[];
   readonly approvals: readonly Interrupt[];
   readonly usage: Usage;
   readonly unread: number;
+  readonly access: "owner" | "reader";
+  readonly readers: readonly string[];
 }
 
 /** Body of `POST sessions/find`: what the asker knows of its notebook and kernel, and fields of a new session. */
@@ -1221,13 +1265,21 @@ export interface SessionInfo {
   readonly head_seq: number;
   readonly allowed_tools: readonly string[];
   readonly context: Readonly<Record<string, boolean>>;
+  readonly title_source: TitleSource;
+  readonly archived_at: string | null;
+  readonly deleted_at: string | null;
   readonly unread: number;
+  readonly activity: SessionActivity;
+  readonly access: "owner" | "reader";
+  readonly hit: SearchHit | null;
+  readonly hits: number;
 }
 
-/** `GET sessions`: most recently used first. */
+/** `GET sessions`: most recently used first; in a search, the session with the newest find first. */
 export interface SessionPage {
   readonly sessions: readonly SessionInfo[];
   readonly next: string | null;
+  readonly complete: boolean;
 }
 
 /** Body of `PATCH sessions/{sid}`: the fields that are there are changed. */
@@ -1241,6 +1293,11 @@ export interface SessionPatch {
   readonly timezone_source?: ZoneSource | null;
   readonly allowed_tools?: readonly string[] | null;
   readonly context?: Readonly<Record<string, boolean>> | null;
+}
+
+/** Body of `POST sessions/{sid}/share` and `unshare`. */
+export interface ShareRequest {
+  readonly user: string;
 }
 
 /** A cell as the page shows it. */
@@ -1319,6 +1376,9 @@ export interface TextMessageStart {
   readonly role: "user" | "assistant";
   readonly metadata?: Readonly<Record<string, unknown>> | null;
 }
+
+/** Who made the title of a session. */
+export type TitleSource = "default" | "words" | "model" | "user";
 
 /** AG-UI's token counts for one model. */
 export interface TokenUsage {

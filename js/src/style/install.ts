@@ -5,6 +5,7 @@ import css from "./navi.css";
 import notebookCss from "./notebook.css";
 import questionCss from "./question.css";
 import recallsCss from "./recalls.css";
+import sessionsCss from "./sessions.css";
 
 let sheet: CSSStyleSheet | null = null;
 
@@ -14,8 +15,8 @@ export function installStyle(element: Element): void {
   if (!sheet) {
     sheet = new CSSStyleSheet();
     // A question below a cell looks as it does in the chat: the same rules, which name the chat.
-    const shared = css.replaceAll("navi-chat", ":is(navi-chat,navi-question,navi-cell-edit)");
-    sheet.replaceSync(`${shared}\n${layoutCss}\n${recallsCss}\n${notebookCss}\n${questionCss}`);
+    const shared = css.replaceAll("navi-chat", ":is(navi-chat,navi-question,navi-cell-edit,navi-sessions)");
+    sheet.replaceSync(`${shared}\n${layoutCss}\n${recallsCss}\n${notebookCss}\n${questionCss}\n${sessionsCss}`);
   }
   if (!root.adoptedStyleSheets.includes(sheet)) root.adoptedStyleSheets = [...root.adoptedStyleSheets, sheet];
 }

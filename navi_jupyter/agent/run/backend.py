@@ -6,13 +6,14 @@ Not responsible for which model answers a turn (``router``) nor for the run's de
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
 from ...errors import InvalidRequest, RunFailed
 from ...events import Event
 from ...log_setup import get_logger
+from ...model.sessions import Usage
 from ...ports.agent import ToolContext, Turn, TurnResult
 from ..providers.catalog import provider_of
 from ..registry import AgentParts
@@ -69,6 +70,20 @@ class PydanticAIBackend:
             stopper.cancel()
             queue.detach()
             await _end(task, turn.run_id)
+
+    @staticmethod
+    async def write_title(model: str, prompt: str, answer: str) -> tuple[str, Usage]:
+        """A title for a conversation that begins with this exchange: one short request. Raises what a provider does."""
+        build, write = await asyncio.to_thread(_import_title_writer)
+        return await write(await build(model), prompt, answer)
+
+
+def _import_title_writer() -> tuple[Callable[[str], Awaitable[Any]], Callable[..., Awaitable[tuple[str, Usage]]]]:
+    """As for :func:`_import_runner`; a run of the same model has imported it already."""
+    from ..providers.models import build_model
+    from .summarizer import write_title
+
+    return build_model, write_title
 
 
 def _import_runner() -> RunAgent:

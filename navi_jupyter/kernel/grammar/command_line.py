@@ -18,6 +18,7 @@ from ...handles import row_number
 from ..errors import UsageError
 from .mistakes import is_sentence, misspelled, names_sentence, nearest, usage_of
 from .recall_command import MANY, NewRecall, read_recall, take_options, take_options_anywhere
+from .session_command import SESSION_WORDS, read_session
 
 HELP = """\
 %navi TEXT                              ask; the answer streams into the cell (-b: do not wait for it)
@@ -46,9 +47,11 @@ HELP = """\
 %navi usage, tools, profiles, models, mcp
 %navi session [new | use 2 | list]      this notebook's session, and how the notebook is linked to it; another one
                                         (use 2 --move: also one of another notebook); unlink: none
+%navi session search TEXT, rename TITLE, archive [2], delete 2   find what was asked or answered in any session; archive
+                                        and delete can be undone: unarchive 2, restore 2; list --archived, --deleted
 %navi model [NAME], %navi profile [NAME]
 %navi timezone [ZONE]                   whose clock counts for times that name no zone; auto: your browser's
-%navi export [md|ipynb|json] [FILE]     save the conversation
+%navi export [md|ipynb|html|json] [FILE]   save the conversation
 %navi chat                              the chat, in this notebook
 %navi -- TEXT                           TEXT is a question, whatever its first word is
 
@@ -56,7 +59,7 @@ Where a number stands, it is that of a list's row. A beginning of the title or t
 """
 
 MODES = ("enqueue", "reject", "interrupt", "rollback", "steer", "collect")
-FORMATS = ("md", "ipynb", "json")
+FORMATS = ("md", "ipynb", "html", "json")
 _ID = re.compile(r"[a-z]{1,8}_[0-9A-Za-z]{4,64}|[0-9a-f]{8,64}")
 
 
@@ -256,19 +259,16 @@ def _recalls(rest: str) -> Request | None:
 
 
 def _session(rest: str) -> Request | None:
-    words = rest.split()
-    if words in ([], ["list"], ["new"], ["unlink"]):
-        return Action(name="session", args=tuple(words))
-    move = {"move": ""} if words[0] == "use" and "--move" in words else {}
-    words = [word for word in words if not move or word != "--move"]
-    rest = " ".join(words) if move else rest
-    if words == ["use"]:
-        raise UsageError("Which one? Write %navi session use and its number or title; %navi session list shows them.")
-    return _named_action("session", rest.removeprefix("use").strip(), "use", **move) if words[0] == "use" else None
+    read = read_session(rest)
+    if read is None:
+        return None
+    if read.item is not None:
+        return _named_action("session", read.item, *read.args, **read.options)
+    return Action(name="session", args=read.args, options=read.options)
 
 
 def _export(rest: str) -> Request | None:
-    """``export [md|ipynb|json] [FILE] [--force]``."""
+    """``export [md|ipynb|html|json] [FILE] [--force]``."""
     try:
         words = shlex.split(rest)
     except ValueError:
@@ -360,7 +360,7 @@ _SHAPES: Mapping[str, _Shape] = {
 
 _SECOND_WORDS: Mapping[str, tuple[str, ...]] = {
     "recall": ("every", "cron", "when", "tomorrow", "pause", "resume"),
-    "session": ("new", "use", "list", "unlink"),
+    "session": SESSION_WORDS,
     "export": FORMATS,
 }
 """The words of which a subcommand's second one may be a misspelling."""

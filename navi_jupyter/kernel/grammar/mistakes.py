@@ -28,8 +28,8 @@ _OF_RECALLS = "its number in %navi recalls, or its title"
 FORMS: Mapping[str, tuple[str, str]] = {
     "recall": ("recall in 10m check the loss", "or at 18:30 …, every 1h …, when done …"),
     "recalls": ("recalls [--all]", ""),
-    "session": ("session [new | use 2 | list | unlink]", ""),
-    "export": ("export [md|ipynb|json] [FILE]", ""),
+    "session": ("session [new | use 2 | list | search TEXT | rename TITLE | archive | delete 2 | unlink]", ""),
+    "export": ("export [md|ipynb|html|json] [FILE]", ""),
     "approve": ("approve [2] [--always]", "the number of a question in %navi approvals"),
     "approvals": ("approvals [--all]", ""),
     "deny": ("deny [2] [REASON]", "the number of a question in %navi approvals"),

@@ -9,7 +9,7 @@ import json
 
 from ..http import JSON, HttpReply
 from ..openapi import document
-from . import about, conversations, edits, overview, providers, recall_results, recalls, sessions, user
+from . import about, conversations, edits, overview, providers, recall_results, recalls, session_list, sessions, user
 from .routing import Call, OperationTable, Routes
 
 TABLE = OperationTable()
@@ -26,6 +26,7 @@ _TABLES = (
     providers.TABLE,
     TABLE,
     sessions.TABLE,
+    session_list.TABLE,
     conversations.TABLE,
     edits.TABLE,
     recalls.TABLE,

@@ -6,12 +6,12 @@ Not responsible for how the log is streamed (``handler``, ``websocket``).
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from ...errors import InvalidRequest, SessionNotFound
 from ...orchestrator.snapshot import agui_message
 from .. import export
-from ..http import JSON, EventStream, HttpReply, Query, read_cursor
+from ..http import EventStream, HttpReply, Query, read_cursor
 from ..wire import sessions as wire
 from .routing import Call, OperationTable, reply
 
@@ -49,7 +49,7 @@ async def read_events(call: Call) -> HttpReply | EventStream:
     after = call.optional_integer("after")
     if EVENT_STREAM in call.request.accept:
         # The session is looked up first: once the stream has begun, an error cannot be answered any more.
-        await call.sessions.find(session_id, owner=call.owner)
+        await call.sessions.directory.readable(session_id, call.owner)
         last_seen = _last_event_id(call)
         return EventStream(_pages(call, session_id, after if last_seen is None else last_seen))
     # a page without a cursor begins with the first event; only a stream begins with a snapshot.
@@ -67,9 +67,10 @@ def _last_event_id(call: Call) -> int | None:
 
 
 async def _pages(call: Call, session_id: str, after: int | None) -> AsyncGenerator[Sequence[tuple[int, str]]]:
-    async with aclosing(call.sessions.orchestrator.follow(session_id, after=after, owner=call.owner)) as pages:
-        async for page in pages:
-            yield page.envelopes
+    with suppress(SessionNotFound):  # it is not shared any more
+        async with aclosing(call.sessions.orchestrator.follow(session_id, after=after, owner=call.owner)) as pages:
+            async for page in pages:
+                yield page.envelopes
 
 
 @TABLE.add("GET sessions/{sid}/messages", "read", answers="MessagePage", errors=(SessionNotFound,))
@@ -91,7 +92,7 @@ async def list_messages(call: Call) -> HttpReply:
 )
 async def read_transcript(call: Call) -> HttpReply:
     """A page of the messages of finished runs, which goes back in time: what views show above the first prelude."""
-    await call.sessions.find(call.parameters["sid"], owner=call.owner)
+    await call.sessions.directory.readable(call.parameters["sid"], call.owner)
     part = await call.sessions.directory.history.page(
         call.parameters["sid"], before=call.string("before"), limit=call.integer("limit")
     )
@@ -102,13 +103,13 @@ async def read_transcript(call: Call) -> HttpReply:
 @TABLE.add(
     "GET sessions/{sid}/export",
     "read",
-    query=(Query(name="format", default="md", choices=("md", "ipynb", "json"), help="Which kind of file."),),
+    query=(Query(name="format", default="md", choices=export.KINDS, help="Which kind of file."),),
     errors=(SessionNotFound,),
-    other_types=(export.MARKDOWN, export.NOTEBOOK, JSON),
+    other_types=export.FILE_TYPES,
 )
 async def export_session(call: Call) -> HttpReply:
     """The conversation as a download."""
     kind = call.string("format")
     if kind is None:
-        raise InvalidRequest("format must be one of: md, ipynb, json.", field="format")
+        raise InvalidRequest(f"format must be one of: {', '.join(export.KINDS)}.", field="format")
     return await export.download(call.sessions.orchestrator, call.parameters["sid"], kind, owner=call.owner)

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from ...errors import MethodNotAllowed, NaviError, NotFound
 from ..bodies import check_content_type, parse
-from ..http import Action, EventStream, HttpReply, Query, Request, check_query
+from ..http import RESOURCE, Action, EventStream, HttpReply, Query, Request, check_query
 
 if TYPE_CHECKING:
     from ..services import AgentServices, RecallServices, Services, SessionServices
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 def reply(value: BaseModel, status: int = 200, **headers: str) -> HttpReply:
     """``value`` as JSON."""
     return HttpReply(content=value.model_dump_json(by_alias=True), status=status, headers=headers)
+
+
+def fields_of(noun: BaseModel) -> dict[str, Any]:
+    """The fields of a value, for one that has them and more."""
+    return {name: getattr(noun, name) for name in type(noun).model_fields}
 
 
 class Call:
@@ -107,6 +112,7 @@ class Operation:
     status: int = 200
     body: str | None = None  # the name of the input's schema
     upload: bool = False  # the body is the content of a file, and may be as large as an attachment
+    resources: tuple[str, ...] = (RESOURCE,)  # what Jupyter's authorizer is asked for: each must be allowed
     query: tuple[Query, ...] = ()
     errors: tuple[type[NaviError], ...] = ()  # beyond those that every operation has
     other_types: tuple[str, ...] = ()
@@ -147,6 +153,7 @@ class OperationTable:
         errors: tuple[type[NaviError], ...] = (),
         other_types: tuple[str, ...] = (),
         in_cell: bool | InCell = True,
+        resource: str | None = None,
     ) -> Callable[[Run], Run]:
         """``route`` is the method and the path; the docstring is the summary. See :class:`Operation` for the rest.
 
@@ -166,6 +173,7 @@ class OperationTable:
                 body=body,
                 status=status,
                 upload=upload,
+                resources=(RESOURCE,) if resource is None else (RESOURCE, resource),
                 query=query,
                 errors=errors,
                 other_types=other_types,

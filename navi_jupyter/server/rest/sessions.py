@@ -6,7 +6,7 @@ Not responsible for what a session does (``orchestrator``) or for how the log is
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...agent.history_summary import SummarizedTurn, since_last_here, summarize_history
 from ...clock import find_zone, now
@@ -20,14 +20,13 @@ from ...errors import (
     SessionBusy,
     SessionNotFound,
 )
-from ...model.runs import Interrupt
-from ...model.sessions import RunStatus, Session, SessionCreate, SessionPatch, Usage
+from ...model.sessions import RunStatus, SessionCreate, SessionPatch, Usage
 from ...orchestrator.prompts import infos
 from ...ports.agent import Unrun
 from ..http import CURSOR, LIMIT, NOTHING, HttpReply, Query
 from ..kernel_scope import widens
 from ..wire import sessions as wire
-from .routing import Call, OperationTable, reply
+from .routing import Call, OperationTable, fields_of, reply
 
 if TYPE_CHECKING:
     from ...orchestrator.session_directory import SessionView
@@ -60,7 +59,7 @@ async def create_session(call: Call) -> HttpReply:
     """A new session. With `notebook_path` it becomes that notebook's, which carries its id from then on."""
     request: SessionCreate = call.body()
     session = await call.sessions.notebooks.create(request, owner=call.owner)
-    detail = wire.SessionDetail(**_fields(session), run=None, queue=(), approvals=(), usage=Usage())
+    detail = wire.SessionDetail(**fields_of(session), run=None, queue=(), approvals=(), usage=Usage())
     return reply(detail, 201, Location=f"sessions/{session.id}")
 
 
@@ -78,29 +77,10 @@ async def find_session(call: Call) -> HttpReply:
     return reply(await call.sessions.notebooks.find(request, owner=call.owner))
 
 
-@TABLE.add(
-    "GET sessions",
-    "read",
-    answers="SessionPage",
-    query=(LIMIT, CURSOR, Query(name="notebook_path", help="Only those of this notebook.")),
-)
-async def list_sessions(call: Call) -> HttpReply:
-    """Your sessions, most recently used first."""
-    sessions, following = await call.sessions.directory.page(
-        call.owner,
-        limit=call.integer("limit"),
-        cursor=call.string("cursor"),
-        notebook_path=call.string("notebook_path"),
-    )
-    unread = await call.sessions.read_marks.unread((session.id for session in sessions), owner=call.owner)
-    listed = tuple(wire.SessionInfo(**_fields(session), unread=unread.get(session.id, 0)) for session in sessions)
-    return reply(wire.SessionPage(sessions=listed, next=following))
-
-
 @TABLE.add("GET sessions/{sid}", "read", answers="SessionDetail", errors=(SessionNotFound,))
 async def get_session(call: Call) -> HttpReply:
     """A session, with its run, its waiting prompts and its open questions."""
-    return reply(await _detail(call))
+    return reply(await detail(call, call.parameters["sid"]))
 
 
 @TABLE.add(
@@ -115,14 +95,7 @@ async def change_session(call: Call) -> HttpReply:
     """Change the fields in the body. `notebook_path` links it to that notebook; null: to none."""
     patch: SessionPatch = call.body()
     await call.sessions.notebooks.change(call.parameters["sid"], patch, owner=call.owner)
-    return reply(await _detail(call))
-
-
-@TABLE.add("DELETE sessions/{sid}", "write", status=204, errors=(SessionNotFound,))
-async def delete_session(call: Call) -> HttpReply:
-    """Delete a session with its log; a run is stopped. Its recalls are cancelled, their ledger stays."""
-    await call.sessions.orchestrator.delete_session(call.parameters["sid"], owner=call.owner)
-    return NOTHING
+    return reply(await detail(call, call.parameters["sid"]))
 
 
 @TABLE.add(
@@ -166,7 +139,7 @@ async def get_question(call: Call) -> HttpReply:
     """A question to the user, open or settled."""
     interrupt_id = call.parameters["iid"]
     found = await call.sessions.question(call.parameters["sid"], interrupt_id, owner=call.owner)
-    return reply(wire.Question(**_fields(found), drawn=interrupt_id in call.sessions.drawn))
+    return reply(wire.Question(**fields_of(found), drawn=interrupt_id in call.sessions.drawn))
 
 
 @TABLE.add(
@@ -179,16 +152,20 @@ async def mark_drawn(call: Call) -> HttpReply:
     return NOTHING
 
 
-async def _detail(call: Call) -> wire.SessionDetail:
-    view: SessionView = await call.sessions.directory.view(call.parameters["sid"], owner=call.owner)
-    fields = _fields(view.session) | {"head_seq": view.head_seq}
+async def detail(call: Call, session_id: str) -> wire.SessionDetail:
+    """A session with what it is doing, as its owner or a reader of it may see it."""
+    view: SessionView = await call.sessions.directory.view(session_id, owner=call.owner)
+    is_own = view.session.owner == call.owner
+    unread = await call.sessions.read_marks.unread([session_id], owner=call.owner) if is_own else {}
     return wire.SessionDetail(
-        **fields,
+        **fields_of(view.session) | {"head_seq": view.head_seq},
         run=view.run,
         queue=tuple(_queued(queued) for queued in view.prompts),
         approvals=tuple(view.approvals),
         usage=view.usage,
-        unread=(await call.sessions.read_marks.unread([view.session.id], owner=call.owner)).get(view.session.id, 0),
+        unread=unread.get(session_id, 0),
+        access="owner" if is_own else "reader",
+        readers=tuple(await call.sessions.store.readers(session_id)) if is_own else (),
     )
 
 
@@ -223,10 +200,6 @@ async def report_usage(call: Call) -> HttpReply:
     usage_of = call.sessions.directory.usage_of
     today, month, total = [await usage_of(call.owner, since=start.astimezone(UTC)) for start in since]
     return reply(wire.UsageReport(today=today, last_30_days=month, total=total))
-
-
-def _fields(noun: Session | Interrupt) -> dict[str, Any]:
-    return {name: getattr(noun, name) for name in type(noun).model_fields}
 
 
 @TABLE.add(

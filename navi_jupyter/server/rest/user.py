@@ -50,8 +50,8 @@ async def add_attachment(call: Call) -> HttpReply:
 )
 async def get_attachment(call: Call) -> HttpReply:
     """The content of an attachment."""
-    attachment = await call.sessions.attachments.find(call.parameters["id"], owner=call.owner)
-    content = await call.sessions.attachments.read(attachment.id, owner=call.owner)
+    attachment = await _readable(call)
+    content = await call.sessions.attachments.read(attachment.id, owner=attachment.owner)
     return HttpReply(
         content=content,
         content_type=attachment.media_type if attachment.media_type in _INLINE else "application/octet-stream",
@@ -62,7 +62,14 @@ async def get_attachment(call: Call) -> HttpReply:
 @TABLE.add("GET attachments/{id}/info", "read", answers="Attachment", errors=(AttachmentNotFound,))
 async def describe_attachment(call: Call) -> HttpReply:
     """Name, media type and size of an attachment."""
-    return reply(await call.sessions.attachments.find(call.parameters["id"], owner=call.owner))
+    return reply(await _readable(call))
+
+
+async def _readable(call: Call) -> Attachment:
+    """The user's own, or one that a session shows which is shared with the user. Raises AttachmentNotFound."""
+    attachment_id = call.parameters["id"]
+    owner = await call.sessions.attachments.owner_for(attachment_id, call.owner)
+    return await call.sessions.attachments.find(attachment_id, owner=owner)
 
 
 def _protecting_headers(attachment: Attachment) -> dict[str, str]:

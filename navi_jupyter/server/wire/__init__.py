@@ -16,6 +16,7 @@ from ...model.sessions import SessionCreate, SessionPatch
 from .agent import ModelTest, ProviderSetting
 from .edits import EditChoice, NotebookClaim, NotebookReport
 from .recalls import PreviewRequest, RecallImport
+from .session_list import ForkRequest, ShareRequest
 from .sessions import ReadRequest, SessionFind
 
 INPUTS: dict[str, Any] = {
@@ -32,6 +33,8 @@ INPUTS: dict[str, Any] = {
     "EditChoice": EditChoice,
     "NotebookClaim": NotebookClaim,
     "NotebookReport": NotebookReport,
+    "ForkRequest": ForkRequest,
+    "ShareRequest": ShareRequest,
     "FactCreate": FactCreate,
     "FactPatch": FactPatch,
     "KernelFunctions": KernelFunctions,

@@ -30,6 +30,10 @@ class QueuedRun(Run):
     prompts: tuple[QueuedPrompt, ...]  # what it will answer: several in mode ``collect``
 
 
+Access = Literal["owner", "reader"]
+"""What the user may do with a session: everything, or read one that somebody else shares."""
+
+
 class SessionDetail(Session):
     """A session with what it is doing."""
 
@@ -38,27 +42,14 @@ class SessionDetail(Session):
     approvals: tuple[Interrupt, ...]  # questions to the user that are open, oldest first
     usage: Usage  # of all its runs that have paused or ended
     unread: int = 0  # as in :class:`SessionInfo`
+    access: Access = "owner"
+    readers: tuple[str, ...] = ()  # the users with whom its owner shares it; empty for these
 
 
 class Question(Interrupt):
     """``GET sessions/{sid}/interrupts/{iid}``: a question, open or settled."""
 
     drawn: bool  # whether a page has reported that it shows buttons or a form for it
-
-
-class SessionInfo(Session):
-    """A session as it is listed."""
-
-    unread: int
-    """Runs that ended after what its owner has seen, and that the owner did not wait for: of recalls, of Navi itself,
-    or ended while no view followed the session."""
-
-
-class SessionPage(Value):
-    """``GET sessions``: most recently used first."""
-
-    sessions: tuple[SessionInfo, ...]
-    next: str | None
 
 
 class SessionFind(SessionCreate):

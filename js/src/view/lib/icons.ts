@@ -27,5 +27,8 @@ export const icons = {
   sliders: icon(svg`<path d="M2 4.5h6.5M12 4.5h2M2 11.5h2M7.5 11.5H14" stroke="currentColor" stroke-width="1.4" stroke-linecap="round"/><circle cx="10.2" cy="4.5" r="1.7" fill="none" stroke="currentColor" stroke-width="1.3"/><circle cx="5.8" cy="11.5" r="1.7" fill="none" stroke="currentColor" stroke-width="1.3"/>`),
   plug: icon(svg`<path d="M6 1.8v3M10 1.8v3M4.5 4.8h7v2.5a3.5 3.5 0 0 1-7 0zM8 10.8v3.4" fill="none" stroke="currentColor" stroke-width="1.3" stroke-linecap="round" stroke-linejoin="round"/>`),
   check: icon(svg`<path d="M3.5 8.5l3 3 6-6.5" fill="none" stroke="currentColor" stroke-width="1.6" stroke-linecap="round" stroke-linejoin="round"/>`),
+  plus: icon(svg`<path d="M8 3.2v9.6M3.2 8h9.6" stroke="currentColor" stroke-width="1.6" stroke-linecap="round"/>`),
+  more: icon(svg`<path d="M3.4 8h.01M8 8h.01M12.6 8h.01" stroke="currentColor" stroke-width="2.4" stroke-linecap="round"/>`),
+  sessions: icon(svg`<path d="M2.5 4h11M2.5 8h11M2.5 12h7" fill="none" stroke="currentColor" stroke-width="1.5" stroke-linecap="round"/>`),
   warning: icon(svg`<path d="M8 2.2l6.3 11.2H1.7zM8 6.5v3.2M8 11.4v.1" fill="none" stroke="currentColor" stroke-width="1.3" stroke-linejoin="round" stroke-linecap="round"/>`),
 };

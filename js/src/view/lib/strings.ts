@@ -2,6 +2,7 @@
 
 import { notebookTexts } from "../notebook/strings.js";
 import { recallTexts } from "../recalls/strings.js";
+import { sessionTexts } from "../sessions/strings.js";
 
 /** How much of a text is meant: lines, or of one long line its characters. */
 function amount(lines: number, characters: number): string {
@@ -11,6 +12,7 @@ function amount(lines: number, characters: number): string {
 const english = {
   ...recallTexts,
   ...notebookTexts,
+  ...sessionTexts,
   name: "Navi",
   log: "Conversation",
   inputLabel: "Message to Navi",

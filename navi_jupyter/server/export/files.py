@@ -1,4 +1,4 @@
-"""A session as a file: Markdown for reading, a notebook, JSON for programs.
+"""A session as a file: Markdown and HTML for reading, a notebook, JSON for programs.
 
 Reads the session through the orchestrator, so a file has what a follower sees. Not responsible for routes (``rest``).
 """
@@ -12,23 +12,26 @@ from typing import TYPE_CHECKING, Any, cast
 
 from nbformat.v4 import new_markdown_cell, new_notebook
 
-from .. import __version__
-from ..markdown_text import closed, defused, literal, with_plain_dollars
-from ..model.runs import CallDetail, Interrupt, InterruptStatus
-from ..model.sessions import AnswerNotice, OriginKind, Run, Session, Usage
-from ..ports.agent import Message
-from ..text import code_block, one_line
-from ..visible_text import marked, marked_line
-from .http import JSON, HttpReply
-from .wire.sessions import MessageInfo, ToolCallInfo
+from ... import __version__
+from ...markdown_text import closed, defused, literal, with_plain_dollars
+from ...model.runs import CallDetail, Interrupt, InterruptStatus
+from ...model.sessions import AnswerNotice, OriginKind, Run, Session, Usage
+from ...ports.agent import Message
+from ...text import code_block, one_line
+from ...visible_text import marked, marked_line
+from ..http import JSON, HttpReply
+from ..wire.sessions import MessageInfo, ToolCallInfo
+from .html_page import HTML, PageBlock, PageMessage, html_page
 
 if TYPE_CHECKING:
-    from ..orchestrator.orchestrator import Orchestrator
+    from ...orchestrator.orchestrator import Orchestrator
 
 Asked = Mapping[str, Interrupt]
 """What the user was asked, by the call that it is about."""
 MARKDOWN = "text/markdown; charset=utf-8"
 NOTEBOOK = "application/x-ipynb+json"
+KINDS = ("md", "ipynb", "html", "json")
+FILE_TYPES = (MARKDOWN, NOTEBOOK, HTML, JSON)
 _LONGEST_TITLE = 500  # characters
 Notices = Mapping[str, AnswerNotice]  # by run, oldest first
 NO_NOTICES: Notices = {}
@@ -61,7 +64,7 @@ def _info(message: Message, spent: dict[str, Usage]) -> MessageInfo:
 
 
 async def download(orchestrator: Orchestrator, session_id: str, kind: str, *, owner: str) -> HttpReply:
-    """The file. ``kind`` is ``md``, ``ipynb`` or ``json``. Raises SessionNotFound."""
+    """The file. ``kind`` is one of ``KINDS``. Raises SessionNotFound."""
     view = await orchestrator.sessions.view(session_id, owner=owner)
     messages = await conversation(orchestrator, session_id, owner=owner)
     runs = await _runs(orchestrator, session_id, owner=owner)
@@ -72,6 +75,8 @@ async def download(orchestrator: Orchestrator, session_id: str, kind: str, *, ow
     elif kind == "ipynb":
         notebook = as_notebook(view.session, messages, notices, questions)
         content, content_type = json.dumps(notebook, indent=1) + "\n", NOTEBOOK
+    elif kind == "html":
+        content, content_type = as_page(view.session, messages, notices, questions), HTML
     else:
         data = _as_data(view.session, messages, notices, questions)
         content, content_type = json.dumps(data, indent=1) + "\n", JSON
@@ -110,6 +115,48 @@ def as_notebook(
     # Not ``session_id``, by which a notebook is known: this one is about the session, and not the session's notebook.
     metadata = {"navi": {"exported_session": session.id, "version": __version__}}
     return cast("dict[str, Any]", new_notebook(cells=cells, metadata=metadata))  # type: ignore[no-untyped-call]
+
+
+def as_page(
+    session: Session,
+    messages: Sequence[MessageInfo],
+    notices: Notices = NO_NOTICES,
+    questions: Sequence[Interrupt] = (),
+) -> str:
+    """An HTML page that needs nothing besides itself."""
+    asked = _by_call(questions)
+    about = f"Exported from Navi; session {session.id}, model {session.model}."
+    shown = [
+        PageMessage(
+            id=message.id,
+            role=message.role,
+            author=_author(message),
+            at=str(message.at),
+            blocks=tuple(_page_blocks(message, notice, asked)),
+        )
+        for message, notice in _shown_messages(messages, notices)
+    ]
+    return html_page(one_line(session.title, _LONGEST_TITLE), about, shown)
+
+
+def _page_blocks(message: MessageInfo, notice: AnswerNotice | None, asked: Asked) -> Iterator[PageBlock]:
+    if message.content:
+        yield PageBlock(text=message.content)
+    for attachment in message.attachments:
+        yield PageBlock(text=f"Attached: {attachment.name}", note=True)
+    for call in message.tool_calls:
+        yield PageBlock(summary=call.name, text=marked(f"{call.name}({call.args})"))
+        question = asked.get(call.id)
+        if question is not None:
+            yield PageBlock(text=_answer_words(question), note=True)
+            for detail in question.details:
+                yield PageBlock(summary=marked_line(detail.label), text=marked(detail.text))
+        if call.result is not None:
+            yield PageBlock(summary=f"Result of {call.name}", text=call.result)
+    if message.queued or message.partial:
+        yield PageBlock(text="waiting" if message.queued else "incomplete", note=True)
+    if notice is not None:
+        yield PageBlock(text=notice.message, note=True)
 
 
 def _as_data(

@@ -1,0 +1,242 @@
+"""The list of sessions in a real browser, by mouse and by keyboard alone; the server's answers are the playground's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+from views import AXE, OUT, Control
+
+pytestmark = pytest.mark.browser
+
+
+class List:
+    """A page with the list alone."""
+
+    def __init__(self, page: Page, address: str, *, width: int = 420) -> None:
+        self.page = page
+        page.goto(f"{address}?sessions=beside-the-list")
+        page.evaluate(
+            """width => {
+              const list = document.createElement("navi-sessions");
+              list.session = "s_00001";
+              const box = document.createElement("div");
+              box.style = `position: fixed; inset: 0 auto 0 0; width: ${width}px; z-index: 9`;
+              box.append(list);
+              document.body.append(box);
+              window.opened = [];
+              const note = (name, act) =>
+                document.addEventListener(name, event => window.opened.push(act(event.detail)));
+              note("navi-session-open", detail => detail);
+              note("navi-session-gone", ({ session }) => ({ gone: session }));
+            }""",
+            width,
+        )
+        self.root = page.locator("navi-sessions")
+        self.find("session-row").first.wait_for()
+
+    def find(self, name: str, more: str = "") -> Locator:
+        return self.root.locator(f"[data-navi={name}]{more}")
+
+    def row(self, number: int) -> Locator:
+        return self.root.locator(f"[data-session-id=s_{number:05}]")
+
+    def opened(self) -> Any:
+        return self.page.evaluate("window.opened")
+
+    def focused(self) -> str:
+        return str(self.page.evaluate("document.activeElement.closest('[data-session-id]')?.dataset.sessionId ?? ''"))
+
+
+@pytest.fixture
+def open_list(browser: Browser, address: str, control: Control) -> Iterator[Callable[..., List]]:
+    contexts = []
+
+    def open_(count: int = 12, width: int = 420, height: int = 800, **options: Any) -> List:
+        control(f"seed?count={count}")
+        contexts.append(browser.new_context(viewport={"width": max(width, 420), "height": height}, **options))
+        return List(contexts[-1].new_page(), address, width=width)
+
+    yield open_
+    for context in contexts:
+        context.close()
+
+
+def test_sessions_are_shown_by_day_with_what_they_do_and_what_is_unread(open_list: Callable[..., List]) -> None:
+    sessions = open_list()
+    assert sessions.find("sessions-day").all_inner_texts()[:2] == ["Today", "Yesterday"]
+    first = sessions.row(0)
+    expect(first).to_have_attribute("data-unread", "2")
+    expect(first).to_contain_text("loss curves of the new model.ipynb")
+    expect(sessions.row(1)).to_have_attribute("data-activity", "running")
+    expect(sessions.row(1).locator("[aria-current=true]")).to_have_count(1)
+    expect(sessions.row(2)).to_have_attribute("data-activity", "waiting")
+    expect(sessions.row(3)).to_contain_text("shared by grace")
+    sessions.row(0).locator("[data-navi=session-open]").click()
+    assert sessions.opened() == [{"session": "s_00000", "message": None}]
+
+
+def test_a_search_shows_where_it_was_found_as_text_and_leads_there(open_list: Callable[..., List]) -> None:
+    sessions = open_list()
+    sessions.find("sessions-search").fill("curves")
+    snippet = sessions.find("session-snippet").first
+    expect(snippet.locator("mark")).to_have_text("curves")
+    expect(snippet).to_contain_text("<b>this</b>")
+    sessions.page.keyboard.press("ArrowDown")
+    sessions.page.keyboard.press("Enter")
+    (opened,) = sessions.opened()
+    assert opened == {"session": "s_00000", "message": "m_s_00000"}
+    sessions.find("sessions-search").fill("no such words at all")
+    expect(sessions.find("sessions-none")).to_be_visible()
+    sessions.find("sessions-search").fill("")
+    expect(sessions.find("session-row")).to_have_count(12)
+
+
+def test_everything_goes_by_keyboard_alone(open_list: Callable[..., List]) -> None:
+    sessions = open_list()
+    keys = sessions.page.keyboard
+    sessions.find("sessions-search").focus()
+    keys.press("ArrowDown")
+    assert sessions.focused() == "s_00000"
+    keys.press("ArrowDown")
+    keys.press("ArrowDown")
+    keys.press("ArrowUp")
+    assert sessions.focused() == "s_00001"
+    keys.press("F2")
+    expect(sessions.find("session-title-input")).to_be_focused()
+    keys.type("A better title")
+    keys.press("Enter")
+    expect(sessions.row(1)).to_contain_text("A better title")
+    expect(sessions.row(1).locator("[data-navi=session-open]")).to_be_focused()
+    keys.press("F2")
+    keys.press("Escape")
+    expect(sessions.find("session-title-input")).to_have_count(0)
+    assert sessions.focused() == "s_00001"
+    keys.press("Delete")
+    expect(sessions.row(1)).to_have_count(0)
+    expect(sessions.find("sessions-undo")).to_contain_text("A better title")
+    assert sessions.focused() == "s_00002", "the focus is on the next one, not lost"
+    assert sessions.opened() == [{"gone": "s_00001"}]
+    sessions.find("session-undo").focus()
+    keys.press("Enter")
+    expect(sessions.row(1)).to_be_visible()
+    expect(sessions.row(1).locator("[data-navi=session-open]")).to_be_focused()
+    keys.press("Tab")
+    expect(sessions.row(1).locator("[data-navi=session-actions]")).to_be_focused()
+    keys.press("Enter")
+    expect(sessions.find("session-rename")).to_be_focused()
+    keys.press("Escape")
+    keys.press("End")
+    assert sessions.focused() == "s_00011"
+    keys.press("Enter")
+    assert sessions.opened()[-1] == {"session": "s_00011", "message": None}
+
+
+def test_the_list_is_two_tab_stops_and_its_bar_whatever_its_length(open_list: Callable[..., List]) -> None:
+    sessions = open_list(80)
+    assert sessions.root.locator("button:not([tabindex='-1']), input, select").count() == 3 + 2
+
+
+def test_archive_and_delete_can_be_undone_at_once_and_later(open_list: Callable[..., List]) -> None:
+    sessions = open_list()
+    for name, shown, back in (("archive", "archived", "unarchive"), ("delete", "deleted", "restore")):
+        row = sessions.row(4)
+        row.locator("[data-navi=session-actions]").click()
+        row.locator(f"[data-navi=session-{name}]").click()
+        expect(sessions.row(4)).to_have_count(0)
+        sessions.find("session-undo").click()
+        expect(sessions.row(4)).to_be_visible()
+        row.locator("[data-navi=session-actions]").click()
+        row.locator(f"[data-navi=session-{name}]").click()
+        expect(sessions.row(4)).to_have_count(0)
+        sessions.find("sessions-show").select_option(shown)
+        expect(sessions.find("session-row")).to_have_count(1)
+        row.locator("[data-navi=session-actions]").click()
+        row.locator(f"[data-navi=session-{back}]").click()
+        expect(sessions.find("sessions-none")).to_be_visible()
+        sessions.find("sessions-show").select_option("active")
+        expect(sessions.row(4)).to_be_visible()
+
+
+def test_sharing_says_with_whom_and_why_it_is_refused(open_list: Callable[..., List]) -> None:
+    sessions = open_list()
+    sessions.row(0).locator("[data-navi=session-actions]").click()
+    sessions.find("session-share").click()
+    reader = sessions.find("session-reader")
+    expect(reader).to_be_focused()
+    reader.fill("grace")
+    reader.press("Enter")
+    expect(sessions.find("session-unshare")).to_have_count(1)
+    reader.fill("nobody-allowed")
+    reader.press("Enter")
+    expect(sessions.find("sessions-problem")).to_contain_text("not allowed")
+    sessions.find("session-unshare").click()
+    expect(sessions.find("session-unshare")).to_have_count(0)
+
+
+def test_a_session_is_saved_as_a_file_of_each_kind(open_list: Callable[..., List]) -> None:
+    sessions = open_list()
+    sessions.row(1).locator("[data-navi=session-actions]").click()
+    for kind in ("md", "ipynb", "html", "json"):
+        with sessions.page.expect_download() as download:
+            sessions.find("session-export", f"[data-format={kind}]").click()
+        assert download.value.suggested_filename == f"明天的会议记录-1.{kind}"
+
+
+def test_what_changes_on_the_server_changes_in_the_list(open_list: Callable[..., List], control: Control) -> None:
+    sessions = open_list()
+    sessions.row(5).locator("[data-navi=session-open]").focus()
+    fields = {"title": "Titled by its model", "unread": 1, "updated_at": "2099-01-01T00:00:00+00:00"}
+    control(f"listed?id=s_00005&fields={quote(json.dumps(fields))}")
+    expect(sessions.row(5)).to_contain_text("Titled by its model", timeout=8_000)
+    assert sessions.find("session-row").first.get_attribute("data-session-id") == "s_00005"
+    assert sessions.focused() == "s_00005", "it has moved with the focus"
+
+
+def test_a_thousand_sessions_are_read_page_by_page(open_list: Callable[..., List]) -> None:
+    sessions = open_list(1000)
+    expect(sessions.find("session-row")).to_have_count(100)
+    for _ in range(30):
+        if sessions.find("session-row").count() == 1000:
+            break
+        sessions.find("sessions-list").evaluate("list => list.scrollTo(0, list.scrollHeight)")
+        sessions.page.wait_for_timeout(120)
+    expect(sessions.find("session-row")).to_have_count(1000)
+    assert len(set(sessions.find("session-row").evaluate_all("rows => rows.map(row => row.dataset.sessionId)"))) == 1000
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [300, 1400])
+def test_it_is_accessible_in_each_state(open_list: Callable[..., List], scheme: str, width: int) -> None:
+    sessions = open_list(width=width, color_scheme=scheme)
+    page = sessions.page
+    page.add_script_tag(path=str(AXE))
+
+    def check(name: str) -> None:
+        OUT.mkdir(exist_ok=True)
+        page.screenshot(path=OUT / f"sessions-{name}-{scheme}-{width}.png")
+        found = page.evaluate("axe.run('navi-sessions', { rules: { region: { enabled: false } } })")
+        problems = [(one["id"], [node["html"][:160] for node in one["nodes"]]) for one in found["violations"]]
+        assert problems == [], name
+        assert sessions.root.evaluate("list => list.scrollWidth <= list.clientWidth"), f"{name}: it is cut off"
+
+    check("list")
+    sessions.row(0).locator("[data-navi=session-actions]").click()
+    check("actions")
+    sessions.find("session-share").click()
+    sessions.find("session-reader").fill("grace")
+    sessions.find("session-reader").press("Enter")
+    sessions.find("session-unshare").wait_for()
+    check("share")
+    page.keyboard.press("Escape")
+    sessions.row(1).locator("[data-navi=session-open]").focus()
+    page.keyboard.press("Delete")
+    sessions.find("session-undo").wait_for()
+    check("undo")
+    sessions.find("sessions-search").fill("loss")
+    sessions.find("session-snippet").first.wait_for()
+    check("search")
