@@ -170,6 +170,7 @@ describe("a recall", () => {
     const rows = [firing("f2", { run_id: "r1", lateness_ms: 65_000, attempts: [attempt("r0", "interrupted"), attempt("r1", "completed")] }), firing("f1", { status: "missed", reason: "the server was off", coalesced: 3, delivery: "failed", delivery_error: "phone: 503" })];
     transport.answers["recalls/a/firings?limit=30&cursor="] = { status: 200, body: { firings: [firing("f0", { kind: "manual" })], next: null } };
     transport.answers["recalls/a/firings"] = { status: 200, body: { firings: rows, next: "12:3" } };
+    await eventually(() => expect(asked("GET", "recalls?").length).toBeGreaterThan(1)); // what the panel reads by itself
     press("recall-history");
     await eventually(() => expect(all("firing")).toHaveLength(2));
     const [ran, missed] = all("firing");

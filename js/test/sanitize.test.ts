@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from "vitest";
-import { MarkdownView } from "../src/view/lib/markdown.js";
+import { MarkdownView } from "../src/view/lib/markdown-engine.js";
 import { sanitize } from "../src/view/lib/sanitize.js";
 
 function clean(html: string): string {

@@ -2,9 +2,13 @@
 
 import { arming } from "../src/view/conversation/approvals.js";
 import { highlight } from "../src/view/lib/highlight.js";
+import { loadMarkdown } from "../src/view/lib/markdown.js";
 
-highlight("1", "python"); // the highlighter is loaded when it is first needed; here it is there from the beginning
+highlight("1", "python"); // what is loaded when it is first needed is there from the beginning here
+loadMarkdown();
 await import("../src/view/lib/highlight-engine.js");
+await import("../src/view/lib/markdown-engine.js");
+await Promise.all([import("../src/view/recalls/panel.js"), import("../src/view/panels/settings.js")]);
 arming.delay = 0; // a test that is about it sets its own
 
 globalThis.ResizeObserver ??= class {

@@ -36,8 +36,7 @@ import { whenPartsLoad } from "./lib/lazy.js";
 import { LogScroll } from "./lib/scroll.js";
 import { strings } from "./lib/strings.js";
 import { promptClient } from "./lib/zone.js";
-import { Overlays } from "./overlays.js";
-import { SettingsPanel } from "./panels/settings.js";
+import { lazyOverlay, Overlays, type Overlay } from "./overlays.js";
 import { Unread } from "./panels/unread.js";
 import { Places } from "./places.js";
 import { tick } from "./recalls/countdown.js";
@@ -114,7 +113,6 @@ export class NaviChat extends LitElement {
     problem: (text: string) => this.#notify(text),
     redraw: () => this.#redraw(),
   };
-  readonly #settings = new SettingsPanel(this.#requests);
   readonly #places = new Places(this, {
     state: () => this.#controller.state,
     readEarlier: () => this.#controller.readEarlier(),
@@ -152,7 +150,8 @@ export class NaviChat extends LitElement {
     this.transport = null;
     this.snapshot = null;
     this.host = null;
-    this.#overlays.add(this.#settings);
+    const settings = async (): Promise<Overlay> => new (await import("./panels/settings.js")).SettingsPanel(this.#requests);
+    this.#overlays.add(lazyOverlay("settings", () => strings.settings, settings, () => this.#redraw()));
     const context: ChatContext = {
       ...this.#requests,
       element: this,
@@ -290,7 +289,6 @@ export class NaviChat extends LitElement {
     this.#log.reset();
     this.#queue.reset();
     this.#overlays.reset();
-    this.#settings.reset();
     this.#unread.reset();
     this.#composer.reset();
     this.#modes.clear();

@@ -20,8 +20,33 @@ export interface Overlay {
   render(state: ChatState): unknown;
   /** It was opened: what it shows can be read from the server. */
   opened?(): void;
-  /** It was closed, or another session is shown. */
   closed?(): void;
+  /** Another session is shown: nothing of the old one stays. */
+  reset?(): void;
+}
+
+/** An overlay whose content is a part of the bundle that is loaded when it is first opened. */
+export function lazyOverlay(name: string, label: () => string, load: () => Promise<Pick<Overlay, "render" | "opened" | "closed" | "reset">>, redraw: () => void): Overlay {
+  let part: Pick<Overlay, "render" | "opened" | "closed" | "reset"> | null = null;
+  let problem = false;
+  const open = async (): Promise<void> => {
+    problem = false;
+    try {
+      part ??= await load();
+    } catch {
+      problem = true; // the next opening tries again
+    }
+    part?.opened?.();
+    redraw();
+  };
+  return {
+    name,
+    label,
+    render: (state) => part?.render(state) ?? html`<p class="navi-none" role="status">${problem ? strings.notLoaded(strings.noServer) : strings.loading}</p>`,
+    opened: () => void open(),
+    closed: () => part?.closed?.(),
+    reset: () => part?.reset?.(),
+  };
 }
 
 const FOCUSABLE = "button:not(:disabled), input:not(:disabled), select, textarea, a[href], summary, [tabindex='0']";
@@ -82,6 +107,7 @@ export class Overlays {
     this.#open?.closed?.();
     this.#open = this.#opener = null;
     this.#mustFocus = false;
+    for (const overlay of this.#all) overlay.reset?.();
   }
 
   render(state: ChatState): TemplateResult {
@@ -92,9 +118,11 @@ export class Overlays {
   /** Call after each drawing. */
   drawn(): void {
     if (!this.#mustFocus || this.#open === null) return;
-    this.#mustFocus = false;
     const panel = this.#element(this.#open.name);
-    const first = panel?.querySelector<HTMLElement>(`.navi-overlay-body :is(${FOCUSABLE})`);
+    const first = panel?.querySelector<HTMLElement>(`.navi-overlay-body :is(${FOCUSABLE})`) ?? null;
+    const now = focusedIn(this.#host);
+    // What is still being loaded is focused when it is there, unless the user has gone elsewhere.
+    this.#mustFocus = first === null && (now === panel || now === this.#opener);
     (first ?? panel)?.focus({ preventScroll: true });
   }
 

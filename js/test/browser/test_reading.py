@@ -5,6 +5,8 @@ Screenshots go to ``js/playground/out``, to be looked at.
 
 from __future__ import annotations
 
+import gzip
+import json
 from typing import Any
 
 import pytest
@@ -250,3 +252,22 @@ def test_twenty_chats_of_four_sessions_have_four_sockets(open_chat: Any, control
     page.evaluate("document.querySelectorAll('navi-chat')[3].stop()")  # another view of it is still connected
     assert page.evaluate("document.querySelectorAll('navi-chat')[3].status.state") == "open"
     assert page.evaluate("window.sockets") == 4
+
+
+def test_the_first_load_is_small_and_the_rest_comes_when_it_is_needed(open_chat: Any) -> None:
+    static = OUT.parents[2] / "navi_jupyter" / "static"
+    first = json.loads((static / "bundle.json").read_text())["first"]
+    assert sum((static / f"{name}.gz").stat().st_size for name in first) <= 80 * 1024
+    assert all(gzip.decompress((static / f"{n}.gz").read_bytes()) == (static / n).read_bytes() for n in first)
+    chat = open_chat("parts")
+    loaded: list[str] = []
+    chat.page.on("request", lambda request: loaded.append(request.url.rpartition("/")[2]))
+    chat.page.reload()
+    chat.find("empty").wait_for()
+    scripts = [name.split("?")[0] for name in loaded if name.split("?")[0].endswith(".js")]
+    assert sorted(scripts) == sorted(first)
+    loaded.clear()
+    chat.say("hello")
+    chat.settled()
+    expect(chat.views[0].locator("code [class^=hljs-]").first).to_be_visible()
+    assert any(name.startswith("chunk-") for name in loaded)

@@ -1,10 +1,11 @@
 /** What is around the conversation: the connection's state, notices, and what an empty session shows. */
 
 import { html, nothing, type TemplateResult } from "lit";
+import { ref } from "lit/directives/ref.js";
 import type { Status } from "../../connection/client.js";
 import { statusText } from "../header.js";
 import { icons } from "../lib/icons.js";
-import { sanitize } from "../lib/sanitize.js";
+import { fillSafely } from "../lib/markdown.js";
 import { strings } from "../lib/strings.js";
 
 /** Says that the run waits for the user, and leads there. */
@@ -65,6 +66,6 @@ export function emptyNote(suggest: (text: string) => void): TemplateResult {
 export function storedConversation(stored: string): TemplateResult {
   return html`<div class="navi-snapshot" data-navi="snapshot">
     <p class="navi-none navi-late">${strings.readOnly}</p>
-    ${sanitize(stored, strings.remoteImage)}
+    <div ${ref((element) => element && fillSafely(element, stored, strings.remoteImage))}></div>
   </div>`;
 }

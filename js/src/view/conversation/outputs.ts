@@ -4,9 +4,8 @@
  */
 
 import { isObject } from "../../protocol/frames.js";
-import { markdownBlock } from "../lib/markdown.js";
+import { fillSafely, markdownBlock } from "../lib/markdown.js";
 import type { Images } from "./images.js";
-import { sanitize } from "../lib/sanitize.js";
 import { strings } from "../lib/strings.js";
 import { TerminalText } from "./terminal.js";
 
@@ -105,7 +104,7 @@ export class OutputView {
   #data(output: Fields): HTMLElement | null {
     const data = isObject(output["data"]) ? output["data"] : {};
     for (const type of EMBEDDED) if (type in data) return this.#image(type, data[type], joined(data["text/plain"]));
-    if ("text/html" in data) return rich(sanitize(joined(data["text/html"]).slice(0, LONGEST_HTML), strings.remoteImage));
+    if ("text/html" in data) return rich(joined(data["text/html"]).slice(0, LONGEST_HTML));
     if ("text/markdown" in data) return markdownBlock(joined(data["text/markdown"]));
     const svg = data["image/svg+xml"];
     if (svg !== undefined && !("text/plain" in data)) return this.#image("image/svg+xml", svg, "");
@@ -180,14 +179,15 @@ function hasShrunk(body: HTMLElement): boolean {
   return [...body.querySelectorAll("img")].some((image) => image.clientWidth > 0 && image.clientWidth + 4 < Math.min(image.naturalWidth, body.clientWidth));
 }
 
-function rich(content: DocumentFragment): HTMLElement {
+function rich(markup: string): HTMLElement {
   const frame = document.createElement("div");
   frame.className = "navi-markdown navi-output-html";
   frame.tabIndex = 0;
   frame.setAttribute("role", "group");
   frame.setAttribute("aria-label", strings.toolResult);
-  frame.append(content);
-  for (const header of frame.querySelectorAll("th:empty")) header.replaceWith(document.createElement("td")); // pandas' corner
+  fillSafely(frame, markup, strings.remoteImage, () => {
+    for (const header of frame.querySelectorAll("th:empty")) header.replaceWith(document.createElement("td")); // pandas' corner
+  });
   return frame;
 }
 

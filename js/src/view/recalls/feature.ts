@@ -5,13 +5,12 @@ import type { ChatContext, ChatFeature } from "../features.js";
 import { BrowserNotices } from "../panels/notifications.js";
 import { notifySetting } from "../panels/notify-setting.js";
 import { strings } from "../lib/strings.js";
+import { lazyOverlay, type Overlay } from "../overlays.js";
 import { awayCard } from "./missed.js";
-import { RecallsPanel } from "./panel.js";
 
 export function recallsFeature(chat: ChatContext): ChatFeature {
   const { controller, element } = chat;
   const showRun = (runId: string): void => void chat.showRun(runId);
-  const panel = new RecallsPanel({ ...chat, showRun });
   const notices = new BrowserNotices({
     session: chat.session,
     state: chat.state,
@@ -21,13 +20,12 @@ export function recallsFeature(chat: ChatContext): ChatFeature {
       element.focus();
     },
   });
-  chat.overlays.add({
-    name: "recalls",
-    label: () => strings.recalls,
-    render: (state) => html`${panel.render(state, true)} ${notifySetting(notices, chat.redraw)}`,
-  });
+  const load = async (): Promise<Pick<Overlay, "render" | "reset">> => {
+    const panel = new (await import("./panel.js")).RecallsPanel({ ...chat, showRun });
+    return { render: (state) => html`${panel.render(state, true)} ${notifySetting(notices, chat.redraw)}`, reset: () => panel.reset() };
+  };
+  chat.overlays.add(lazyOverlay("recalls", () => strings.recalls, load, chat.redraw));
   return {
-    reset: () => panel.reset(),
     connected: () => notices.start(),
     gone: () => notices.stop(),
     received: (_before, envelopes) => notices.receive(envelopes),
