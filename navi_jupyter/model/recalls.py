@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import keyword
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
     AfterValidator,
@@ -20,9 +20,11 @@ from pydantic import (
     Field,
     JsonValue,
     StringConstraints,
+    ValidationInfo,
     field_serializer,
-    model_validator,
+    field_validator,
 )
+from pydantic_core import PydanticKnownError
 
 from ..clock import format_duration
 from .base import CalendarPeriod, Duration, Instant, Title, Value
@@ -283,30 +285,26 @@ class RecallCreate(Value):
     """Body of ``POST recalls``."""
 
     session_id: str
-    message: RecallMessage = Field(default="", json_schema_extra=_without_default)
-    """The prompt. Of a notebook job it only names it, and may be left out."""
     title: Title | None = None
     schedule: ScheduleSpec
     policy: Policy = Policy()
     client: Asker | None = None  # whose clock counts for a ``schedule`` that names no zone; default: the session's
     allow: Leave = ()  # what its runs may do without asking: tools (``run_code``) or effects (``run``)
     run: RecallRun = PROMPT_JOB
+    message: RecallMessage = Field(default=cast("str", None), validate_default=True, json_schema_extra=_without_default)
+    """The prompt. Of a notebook job it only names it, and may be left out."""
 
-    @model_validator(mode="after")
-    def _has_message(self) -> Self:
-        if not self.message and isinstance(self.run, PromptJob):
-            raise ValueError("message: it is missing")
-        return self
-
-    @model_validator(mode="before")
+    # Of the field: before a whole model, a validator makes strict JSON take no list for a tuple any more.
+    @field_validator("message", mode="before")
     @classmethod
-    def _named_by_its_notebook(cls, given: Any) -> Any:
+    def _named_by_its_notebook(cls, message: object, info: ValidationInfo) -> object:
         """A notebook job without a message gets one, for lists and the log."""
-        if not isinstance(given, Mapping) or given.get("message") is not None:
-            return given
-        run = given.get("run")
-        path = run.path if isinstance(run, NotebookJob) else run.get("path") if isinstance(run, Mapping) else None
-        return {**given, "message": f"Run {path[:1000]}"} if isinstance(path, str) else given
+        run = info.data.get("run")
+        if message is None and isinstance(run, NotebookJob):
+            return f"Run {run.path}"
+        if message is None:
+            raise PydanticKnownError("missing")
+        return message
 
 
 class RecallPatch(Value):

@@ -44,6 +44,8 @@ def test_the_kernels_side_needs_neither_the_server_nor_pydantic() -> None:
         "navi_cells",
         "output_text",
         "text",
+        "timetext",
+        "timetext.notebook_jobs",
         "visible_text",
     )
     assert others <= {f"navi_jupyter.{leaf}" for leaf in leaves}

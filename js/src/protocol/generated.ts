@@ -963,13 +963,13 @@ export interface Recall {
 /** Body of `POST recalls`. */
 export interface RecallCreate {
   readonly session_id: string;
-  readonly message?: string;
   readonly title?: string | null;
   readonly schedule: OnceSpec | EverySpec | CronSpec | WhenSpec;
   readonly policy?: PolicyInput;
   readonly client?: Asker | null;
   readonly allow?: readonly string[];
   readonly run?: PromptJob | NotebookJobInput;
+  readonly message?: string;
 }
 
 /** Body of `POST recalls/{id}/fire`; may be left out. */
