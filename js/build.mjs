@@ -99,6 +99,15 @@ async function buildWidget() {
   await esbuild.build({ ...(await loading()), entryPoints: { widget: "src/widget.ts" }, outdir: staticFolder });
 }
 
+const panelSchema = {
+  title: "Navi",
+  description: "The panel with Navi's chat",
+  "jupyter.lab.shortcuts": [{ command: "navi:focus-composer", keys: ["Alt Shift N"], selector: "body" }],
+  properties: {},
+  additionalProperties: false,
+  type: "object",
+};
+
 /** The hand-written module-federation container that JupyterLab and Notebook load. */
 async function buildLabExtension() {
   const result = await esbuild.build({
@@ -113,14 +122,19 @@ async function buildLabExtension() {
   const manifest = {
     name: "navi-jupyter",
     version,
-    description: "Renders Navi sessions in JupyterLab and Notebook.",
+    description: "Navi in JupyterLab and Notebook: a panel, and its chats in outputs.",
     license: "BSD-3-Clause",
-    jupyterlab: { extension: true, _build: { load: entry, extension: "./extension" } },
+    jupyterlab: { extension: true, schemaDir: "schemas", _build: { load: entry, extension: "./extension" } },
   };
   await rm(labFolder, { recursive: true, force: true });
   await mkdir(join(labFolder, "static"), { recursive: true });
   await writeFile(join(labFolder, entry), code);
   await writeFile(join(labFolder, "package.json"), JSON.stringify(manifest, null, 2) + "\n");
+  // Read by the server of JupyterLab: what can be set, and the shortcuts, which users can change there.
+  const schemas = join(labFolder, "schemas", manifest.name);
+  await mkdir(schemas, { recursive: true });
+  await writeFile(join(schemas, "panel.json"), JSON.stringify(panelSchema, null, 2) + "\n");
+  await writeFile(join(schemas, "package.json.orig"), JSON.stringify(manifest, null, 2) + "\n");
 }
 
 /** Their licences ask to be passed on with the code. */

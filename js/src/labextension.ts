@@ -6,6 +6,7 @@
 
 import { createCellsPlugin } from "./lab/cells-plugin.js";
 import { createOutputsPlugin } from "./lab/outputs.js";
+import { createPanelPlugin } from "./lab/panel.js";
 import { useScope, type ShareScope } from "./lab/shared-packages.js";
 
 const NAME = "navi-jupyter";
@@ -16,7 +17,9 @@ const container = {
   },
   async get(module: string): Promise<() => unknown> {
     if (module !== "./extension") throw new Error(`${NAME} has no ${module}`);
-    const plugins = await Promise.all([createOutputsPlugin(), createCellsPlugin()]);
+    const made = await Promise.allSettled([createOutputsPlugin(), createCellsPlugin(), createPanelPlugin()]);
+    for (const each of made) if (each.status === "rejected") console.error(`${NAME}:`, each.reason); // the others work without it
+    const plugins = made.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
     return () => ({ __esModule: true, default: plugins });
   },
 };

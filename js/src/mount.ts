@@ -5,6 +5,7 @@ import { FallbackTransport } from "./connection/fallback.js";
 import { readPageConfig } from "./connection/page-config.js";
 import type { Transport } from "./connection/transport.js";
 import { WebSocketTransport } from "./connection/ws.js";
+import { keepHeight } from "./view/lib/kept-height.js";
 import type { NaviChat } from "./view/chat-element.js";
 
 export interface WidgetModel extends CommModel {
@@ -25,6 +26,7 @@ export function mount(model: WidgetModel, el: HTMLElement): () => void {
   follow();
   model.on("change:session_id", follow);
   model.on("change:snapshot", follow);
+  keepHeight(chat);
   el.dataset["lmSuppressShortcuts"] = "true";
   el.append(chat);
   return () => {

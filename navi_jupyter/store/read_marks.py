@@ -1,4 +1,4 @@
-"""SQL for how far each user has seen each session, and what came after that.
+"""SQL for how far each user has seen each session, what came after that, and what waits for the user.
 
 Not responsible for what else follows when a user sees a session: that is for the caller of :meth:`ReadMarks.mark`.
 """
@@ -17,11 +17,35 @@ from ..model.sessions import SYSTEM, Run, Session
 from .rows import to_micros
 from .sqlite import SqliteStore, Transaction
 
+_UNREAD_RUNS = (
+    "(SELECT count(*) FROM runs WHERE session_id = s.id AND last_seq > coalesce(m.seq, 0)"
+    " AND merged_into IS NULL AND (origin_kind <> 'user' OR unattended = 1 OR status = 'interrupted'))"
+)
+
 _COUNT = (
-    "SELECT s.id, (SELECT count(*) FROM runs WHERE session_id = s.id AND last_seq > coalesce(m.seq, 0)"
-    " AND merged_into IS NULL AND (origin_kind <> 'user' OR unattended = 1 OR status = 'interrupted')) AS unread"
+    f"SELECT s.id, {_UNREAD_RUNS} AS unread"
     " FROM json_each(?) w JOIN sessions s ON s.id = w.value LEFT JOIN reads m ON m.session_id = s.id AND m.user_id = ?"
 )
+
+_WAITING = (
+    "SELECT id, title, notebook_path, unread, questions FROM ("
+    f"SELECT s.id, s.title, s.notebook_path, s.updated_at, {_UNREAD_RUNS} AS unread,"
+    " (SELECT count(*) FROM interrupts WHERE session_id = s.id AND status = 'open') AS questions"
+    " FROM sessions s LEFT JOIN reads m ON m.session_id = s.id AND m.user_id = s.owner WHERE s.owner = ?"
+    " AND s.archived_at IS NULL AND s.deleted_at IS NULL)"
+    " WHERE unread > 0 OR questions > 0 ORDER BY updated_at DESC"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionAttention:
+    """A session in which something waits for its owner."""
+
+    id: str
+    title: str
+    notebook_path: str | None
+    unread: int  # runs
+    questions: int  # that are open
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +93,10 @@ class ReadMarks:
         """How many runs are unread in each of the sessions that exist."""
         rows = await self._store.fetch_all(_COUNT, (json.dumps(list(session_ids)), owner))
         return _counts(rows)
+
+    async def waiting(self, owner: str) -> list[SessionAttention]:
+        """The sessions of a user with unread runs or open questions, last used first; archived ones are left out."""
+        return [SessionAttention(**dict(row)) for row in await self._store.fetch_all(_WAITING, (owner,))]
 
     async def nobody_there(self, run: Run) -> None:
         """A run of the user's ended while its session had no follower."""

@@ -69,6 +69,7 @@ CONTRACT = {
     "kernels/{kid}/tools/{name}": {"DELETE"},
     "memory": {"GET", "POST", "DELETE"},
     "memory/{id}": {"PATCH", "DELETE"},
+    "attention": {"GET"},
     "attachments": {"POST"},
     "attachments/{id}": {"GET"},
     "attachments/{id}/info": {"GET"},

@@ -7,7 +7,7 @@ import { drawEdits } from "./edits.js";
 import type { Application, Plugin } from "./jupyterlab.js";
 import type { NotebookTracker, Panel } from "./notebook-types.js";
 import { answerRequests } from "./notebook-requests.js";
-import { OpenNotebook } from "./open-notebook.js";
+import { openNotebook } from "./open-notebook.js";
 import { findSession, loadBundle } from "./server.js";
 import { shared } from "./shared-packages.js";
 
@@ -16,11 +16,6 @@ const OPEN = "navi:open";
 /** How long the chat may take to be there, and how often that is looked at. Milliseconds. */
 const PATIENCE = 15_000;
 const LOOK_EVERY = 50;
-
-interface Commands {
-  hasCommand(id: string): boolean;
-  execute(id: string, args?: object): Promise<unknown>;
-}
 
 export async function createCellsPlugin(): Promise<Plugin> {
   const { INotebookTracker } = await shared<{ readonly INotebookTracker: object }>("@jupyterlab/notebook");
@@ -31,29 +26,23 @@ export async function createCellsPlugin(): Promise<Plugin> {
     requires: [INotebookTracker],
     activate: (app, service) => {
       const tracker = service as NotebookTracker;
-      const followed = new WeakMap<Panel, OpenNotebook>();
       installCellStyle();
       answerRequests(tracker);
       drawErrorActions(tracker, (panel) => openChat(app, panel));
       drawEdits(tracker, {
         findSession,
         loadBundle,
-        follow: (panel) => {
-          if (followed.has(panel)) return;
-          const notebook = new OpenNotebook(panel.context, app.serviceManager.contents);
-          followed.set(panel, notebook);
-          panel.disposed.connect(() => notebook.dispose());
-        },
-        refresh: (panel) => followed.get(panel)?.refresh() ?? Promise.resolve(),
+        follow: (panel) => void openNotebook(panel.context, app.serviceManager.contents),
+        refresh: (panel) => openNotebook(panel.context, app.serviceManager.contents).refresh(),
       });
     },
   };
 }
 
 /** The chat of the panel beside the notebooks; where there is no panel, that in an output of the notebook. */
-async function openChat(app: Application & { readonly commands?: Commands }, panel: Panel): Promise<NaviChat | null> {
+async function openChat(app: Application, panel: Panel): Promise<NaviChat | null> {
   const { commands } = app;
-  if (!commands?.hasCommand(OPEN)) {
+  if (!commands.hasCommand(OPEN)) {
     const chat = panel.node.querySelector<NaviChat>("navi-chat");
     chat?.scrollIntoView({ block: "nearest" });
     chat?.focus();

@@ -58,6 +58,15 @@ export interface Contents {
   get(path: string, options: { content: boolean; type?: "notebook"; hash?: boolean }): Promise<ContentsModel>;
 }
 
+const notebooks = new WeakMap<NotebookContext, OpenNotebook>();
+
+/** The notebook of a context: one for all chats that show its session. It ends with the context, whose signals do. */
+export function openNotebook(context: NotebookContext, contents: Contents): OpenNotebook {
+  let notebook = notebooks.get(context);
+  if (!notebook) notebooks.set(context, (notebook = new OpenNotebook(context, contents)));
+  return notebook;
+}
+
 /** A cell as it was in the file. */
 interface Known {
   readonly source: string;

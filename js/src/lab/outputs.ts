@@ -5,10 +5,11 @@
  */
 
 import type { NaviChat } from "../view/chat-element.js";
+import { keepHeight } from "../view/lib/kept-height.js";
 import type { NaviQuestion } from "../view/question-element.js";
 import { panelOf, type Lumino, type LuminoWidget, type Plugin } from "./jupyterlab.js";
 import type { Panel } from "./notebook-types.js";
-import { carryId, OpenNotebook, type Contents } from "./open-notebook.js";
+import { carryId, openNotebook, type Contents } from "./open-notebook.js";
 import { pageNotebook } from "./page-context.js";
 import { findSession, loadBundle, reportDrawn } from "./server.js";
 import { shared } from "./shared-packages.js";
@@ -56,11 +57,7 @@ export async function createOutputsPlugin(): Promise<Plugin> {
   let contents: Contents | null = null;
 
   class SessionRenderer extends Widget {
-    #notebook: OpenNotebook | null = null;
-
     override dispose(): void {
-      this.#notebook?.dispose();
-      this.#notebook = null;
       markTab(this, false);
       super.dispose();
     }
@@ -71,9 +68,9 @@ export async function createOutputsPlugin(): Promise<Plugin> {
       if (!panel || !contents) return;
       const { context } = panel;
       chat.host = pageNotebook(panel).host(this.node);
-      const notebook = (this.#notebook ??= new OpenNotebook(context, contents));
+      const notebook = openNotebook(context, contents);
       chat.addEventListener("navi-notebook", () => void notebook.refresh());
-      carryId(context, findSession).catch(() => undefined); // the server's save hook does it as well
+      carryId(context, (path) => findSession(path)).catch(() => undefined); // the server's save hook does it as well
     }
 
     async renderModel({ data }: MimeModel): Promise<void> {
@@ -88,6 +85,7 @@ export async function createOutputsPlugin(): Promise<Plugin> {
       if (present) return;
       chat.addEventListener("navi-asks", (event) => markTab(this, (event as CustomEvent<{ open: number }>).detail.open > 0));
       chat.addEventListener("navi-unread", () => countOnTab(this));
+      keepHeight(chat);
       this.node.append(chat);
       this.#follow(chat);
     }

@@ -1,8 +1,11 @@
 /** What the extension asks of the server of its page. */
 
 import { readPageConfig } from "../connection/page-config.js";
+import { isOk, type Answer, type Method } from "../connection/transport.js";
 import { WebSocketTransport } from "../connection/ws.js";
 import { isObject } from "../protocol/frames.js";
+import type { Attention } from "../protocol/generated.js";
+import type { SessionSource } from "./followed-session.js";
 
 /** The server of the page; null: the page is not a Jupyter server's. */
 export function serverOfPage(): WebSocketTransport | null {
@@ -10,17 +13,66 @@ export function serverOfPage(): WebSocketTransport | null {
   return config ? new WebSocketTransport(config) : null;
 }
 
+/** Rejects where no answer came, or the page is not a Jupyter server's. */
+async function ask(method: Method, path: string, body?: unknown): Promise<Answer> {
+  const server = serverOfPage();
+  if (!server) throw new Error("not a page of a Jupyter server");
+  return server.request(method, path, body);
+}
+
+/** As `ask`; rejects for an error, too, with its message. */
+async function read(method: Method, path: string, body?: unknown): Promise<Readonly<Record<string, unknown>>> {
+  return contentOf(await ask(method, path, body));
+}
+
+function contentOf(answer: Answer): Readonly<Record<string, unknown>> {
+  const content = isObject(answer.body) ? answer.body : {};
+  if (isOk(answer)) return content;
+  throw new Error(typeof content["message"] === "string" ? content["message"] : `HTTP ${answer.status}`);
+}
+
 /** A cell that waits does not ask at a prompt for what has buttons here. Where this does not arrive, it does. */
 export function reportDrawn(session: string, interrupt: string): void {
-  const path = `sessions/${encodeURIComponent(session)}/interrupts/${encodeURIComponent(interrupt)}/drawn`;
-  serverOfPage()?.request("POST", path).catch(() => null);
+  ask("POST", `sessions/${encodeURIComponent(session)}/interrupts/${encodeURIComponent(interrupt)}/drawn`).catch(() => null);
+}
+
+function idOf(session: unknown): string | null {
+  return isObject(session) && typeof session["id"] === "string" ? session["id"] : null;
 }
 
 /** The id of the session of the notebook at a path; null: it has none. */
-export async function findSession(path: string): Promise<string | null> {
-  const answer = await serverOfPage()?.request("POST", "sessions/find", { notebook_path: path, is_open: true });
-  const session = isObject(answer?.body) ? answer.body["session"] : null;
-  return isObject(session) && typeof session["id"] === "string" ? session["id"] : null;
+export async function findSession(path: string, create = false): Promise<string | null> {
+  return idOf((await read("POST", "sessions/find", { notebook_path: path, is_open: true, create }))["session"]);
+}
+
+export const sessionSource: SessionSource = {
+  find: findSession,
+  async create(path) {
+    const id = idOf(await read("POST", "sessions", path === null ? {} : { notebook_path: path }));
+    if (id === null) throw new Error("the server made no session");
+    return id;
+  },
+  async last() {
+    const { sessions } = await read("GET", "sessions?limit=1");
+    return Array.isArray(sessions) ? idOf(sessions[0]) : null;
+  },
+  async notebookOf(session) {
+    const answer = await ask("GET", `sessions/${encodeURIComponent(session)}`);
+    if (answer.status === 404) return undefined;
+    const { notebook_path: notebook } = contentOf(answer);
+    return typeof notebook === "string" ? notebook : null;
+  },
+};
+
+/** What waits for the user in all sessions. Rejects as `read`. */
+export async function readAttention(): Promise<Attention> {
+  return (await read("GET", "attention")) as unknown as Attention;
+}
+
+/** The address of the page with all sessions; empty where the page is not a Jupyter server's. */
+export function pageAddress(): string {
+  const config = readPageConfig();
+  return config ? new URL("navi", config.baseUrl).href : "";
 }
 
 let loading: Promise<unknown> | null = null;

@@ -99,6 +99,13 @@ export interface AttachmentRef {
   readonly media_type?: string | null;
 }
 
+/** `GET attention`: what waits for you in all sessions. */
+export interface Attention {
+  readonly unread: number;
+  readonly questions: number;
+  readonly sessions: readonly WaitingSession[];
+}
+
 /** `GET sessions/{sid}/away`: what happened in a session since then, oldest first. */
 export interface Away {
   readonly since: string;
@@ -1478,6 +1485,15 @@ export interface UsageReport {
   readonly today: Usage;
   readonly last_30_days: Usage;
   readonly total: Usage;
+}
+
+/** A session in which something waits for you. */
+export interface WaitingSession {
+  readonly id: string;
+  readonly title: string;
+  readonly notebook_path: string | null;
+  readonly unread: number;
+  readonly questions: number;
 }
 
 /** Fires when something happens, not at a time: it has no slots ahead, `next_at` is None. */

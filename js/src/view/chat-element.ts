@@ -41,7 +41,8 @@ import { Unread } from "./panels/unread.js";
 import { Places } from "./places.js";
 import { tick } from "./recalls/countdown.js";
 import { runWithLeave } from "./recalls/leave.js";
-import { SessionController } from "./session-controller.js";
+import { SessionStart, type NewSession } from "./new-session.js";
+import { SessionController, type Command } from "./session-controller.js";
 
 /** A notebook moves its outputs about; only an element that stays out of the document this long is gone. Milliseconds. */
 const GONE_AFTER = 2_000;
@@ -53,6 +54,7 @@ export class NaviChat extends LitElement {
     transport: { attribute: false },
     snapshot: { attribute: false },
     host: { attribute: false },
+    newSession: { attribute: false },
   };
 
   declare session: string | null;
@@ -62,6 +64,8 @@ export class NaviChat extends LitElement {
   declare snapshot: string | null;
   /** The notebook of the page; null: the page has none. */
   declare host: NotebookHost | null;
+  /** Makes the session when it is needed for the first time; null: the view cannot. */
+  declare newSession: NewSession | null;
 
   #notice: string | null = null;
   #scroll: LogScroll | null = null;
@@ -82,7 +86,7 @@ export class NaviChat extends LitElement {
   readonly #modes = new Map<string, string>();
   readonly #hostEvents = new HostEvents(this);
   readonly #focus = new FocusKeeper(this);
-  readonly #overlays = new Overlays(this, () => this.#redraw());
+  readonly #overlays = new Overlays(this, () => this.#redraw(), () => this.#start.prepare());
   readonly #headerButtons: HeaderButton[] = [];
   readonly #messageActions = new MessageActions();
   readonly #codeActions = new CodeActions(() => {
@@ -142,6 +146,8 @@ export class NaviChat extends LitElement {
     redraw: () => this.#redraw(),
   });
 
+  readonly #start = new SessionStart(this, this.#composer, { ...this.#requests, send: (command) => void this.#controller.send(command) });
+
   readonly #features: readonly ChatFeature[];
 
   constructor() {
@@ -150,6 +156,7 @@ export class NaviChat extends LitElement {
     this.transport = null;
     this.snapshot = null;
     this.host = null;
+    this.newSession = null;
     const settings = async (): Promise<Overlay> => new (await import("./panels/settings.js")).SettingsPanel(this.#requests);
     this.#overlays.add(lazyOverlay("settings", () => strings.settings, settings, () => this.#redraw()));
     const context: ChatContext = {
@@ -173,7 +180,6 @@ export class NaviChat extends LitElement {
   get state(): ChatState {
     return this.#controller.state;
   }
-
   get status(): Status {
     return this.#controller.status;
   }
@@ -190,14 +196,16 @@ export class NaviChat extends LitElement {
 
   #send({ text, mode, images, files }: Written, notebook = this.#shownNotebook()): SentCommand | undefined {
     this.#notice = null;
-    const sent = this.#controller.send({
+    const command: Command = {
       type: "prompt",
       text,
       ...promptClient(notebook),
       ...(mode && mode !== "enqueue" ? { mode } : {}),
       ...(images.length ? { images } : {}),
       ...(files.length ? { files } : {}),
-    });
+    };
+    if (this.#start.wanted) return void this.#start.send(command);
+    const sent = this.#controller.send(command);
     if (sent && mode) this.#modes.set(sent.command_id, mode);
     this.#scroll?.jump();
     return sent;
@@ -274,8 +282,8 @@ export class NaviChat extends LitElement {
     });
   }
 
-  protected override updated(changed: PropertyValues<this>): void {
-    if (changed.has("session") && this.session) this.#composer.restoreDraft(this.session);
+  protected override updated(): void {
+    if (this.session || this.newSession) this.#composer.restoreDraft(this.session ?? `new:${this.newSession?.key}`);
     this.setAttribute("aria-label", `${strings.name}: ${this.#controller.state.session?.title || strings.name}`);
     this.#scroll?.follow();
     tick(this);
@@ -335,19 +343,21 @@ export class NaviChat extends LitElement {
     const isEmpty = !state.items.length && !state.waiting.length && !outbox.length;
     const kind = this.#controller.transport?.kind ?? null;
     const isPinned = this.#scroll?.pinned ?? true;
+    const isNew = this.#start.wanted !== null; // connected, as far as can be known
+    const status: Status = isNew ? { state: "open" } : this.status;
     return chatLayout({
-      header: { state, overlays: this.#overlays, buttons: this.#headerButtons, unread: this.#unread.count, status: this.status, kind },
+      header: { state, overlays: this.#overlays, buttons: this.#headerButtons, unread: this.#unread.count, status, kind },
       overlays: this.#overlays.render(state),
       isCovered: this.#overlays.open !== null,
       cards: this.#features.map((feature) => feature.card?.(state) ?? nothing),
       status: {
-        status: this.status,
+        status,
         unsent: outbox.length,
         loginUrl: this.#controller.transport?.loginUrl ?? "",
         retry: () => this.#controller.reconnect(),
       },
       log: html`${this.snapshot && state.head === null ? storedConversation(this.snapshot) : nothing}
-      ${isEmpty && state.head !== null ? emptyNote((text) => this.#composer.suggest(text)) : nothing} ${this.#log.render(state, inLog, unsent, isPinned, this.#controller.earlier)}`,
+      ${isEmpty && (isNew || state.head !== null) ? emptyNote((text) => this.#composer.suggest(text)) : nothing} ${this.#log.render(state, inLog, unsent, isPinned, this.#controller.earlier)}`,
       jump: isPinned ? null : () => this.#scroll?.jump(),
       notice: this.#notice,
       dismissNotice: () => this.#notify(null),
@@ -355,7 +365,7 @@ export class NaviChat extends LitElement {
       showAsk: () => void this.#places.showAsk(),
       aboveComposer: [...this.#features.map((feature) => feature.aboveComposer?.(state) ?? nothing), this.#queue.render(panel)],
       write: () => this.focus(),
-      composer: this.#composer.render(state.run, !this.#controller.canSend),
+      composer: this.#composer.render(state.run, !isNew && !this.#controller.canSend),
     });
   }
 

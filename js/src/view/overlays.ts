@@ -54,6 +54,7 @@ const FOCUSABLE = "button:not(:disabled), input:not(:disabled), select, textarea
 export class Overlays {
   readonly #host: HTMLElement;
   readonly #redraw: () => void;
+  readonly #prepare: () => Promise<boolean> | null;
   readonly #all: Overlay[] = [];
   #open: Overlay | null = null;
   /** What had the focus when it was opened. */
@@ -61,9 +62,11 @@ export class Overlays {
   /** Opened, and not in the document yet. */
   #mustFocus = false;
 
-  constructor(host: HTMLElement, redraw: () => void) {
+  /** `prepare`: what has to be done before one can be opened, and whether it was; null: nothing. */
+  constructor(host: HTMLElement, redraw: () => void, prepare: () => Promise<boolean> | null = () => null) {
     this.#host = host;
     this.#redraw = redraw;
+    this.#prepare = prepare;
   }
 
   add(overlay: Overlay): void {
@@ -79,6 +82,8 @@ export class Overlays {
     const overlay = this.#all.find((each) => each.name === name) ?? null;
     if (overlay === null || isOpen === (this.#open === overlay)) return;
     if (!isOpen) return this.close();
+    const prepared = this.#prepare();
+    if (prepared) return void prepared.then((isReady) => isReady && this.toggle(name, true));
     if (this.#open === null) this.#opener = focusedIn(this.#host);
     else this.#open.closed?.();
     this.#open = overlay;

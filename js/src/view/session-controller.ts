@@ -16,6 +16,7 @@ export type { Command, SessionHooks } from "./shared-session.js";
 export class SessionController {
   readonly #hooks: SessionHooks;
   #session: string | null = null;
+  #transport: Transport | null = null;
   #shared: SharedSession | null = null;
 
   constructor(hooks: SessionHooks) {
@@ -30,9 +31,9 @@ export class SessionController {
     return this.#shared?.status ?? { state: "closed" };
   }
 
-  /** The way to the present session; null where there is none, or no server. */
+  /** The way to the present session, or to the server where there is none yet; null where there is no server. */
   get transport(): Transport | null {
-    return this.#shared?.transport ?? null;
+    return this.#shared?.transport ?? this.#transport;
   }
 
   get outbox(): readonly SentCommand[] {
@@ -58,6 +59,7 @@ export class SessionController {
   enter(session: string | null, transport: Transport | null): void {
     this.#shared?.leave(this.#hooks);
     this.#session = session;
+    this.#transport = transport;
     this.#shared = session && transport ? shareSession(session, transport) : null;
     this.#shared?.join(this.#hooks);
   }

@@ -1,4 +1,4 @@
-"""What belongs to a user besides sessions and recalls: attachments, memory, and the targets of notifications.
+"""What belongs to a user besides sessions and recalls: attention, attachments, memory, targets of notifications.
 
 What is downloaded never runs in the origin of the page. Memory is the facts that the agent remembers about the user.
 No answer contains the URL of a target: it has the key to the service in it.
@@ -6,6 +6,7 @@ No answer contains the URL of a target: it has the key to the service in it.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from urllib.parse import quote
 
 from ...errors import AttachmentNotFound, AttachmentRefused, FactNotFound, LimitReached, NotFound
@@ -16,12 +17,24 @@ from ...text import IMAGE_TYPES
 from ..http import CURSOR, LIMIT, NOTHING, HttpReply, Query
 from ..wire import agent as wire
 from ..wire import recalls as recall_bodies
+from ..wire import sessions as session_bodies
 from .routing import Call, OperationTable, reply
 
 TABLE = OperationTable()
 
 _INLINE = (*IMAGE_TYPES, "image/svg+xml")
 """Types that may be shown inline. SVG, too: its scripts do not run in an image, and opened alone it is sandboxed."""
+
+_MOST_WAITING = 50  # sessions that an answer names; the counts are of all
+
+
+@TABLE.add("GET attention", "read", answers="Attention")
+async def read_attention(call: Call) -> HttpReply:
+    """What is unread and which questions are open, over all your sessions."""
+    waiting = await call.sessions.read_marks.waiting(call.owner)
+    listed = tuple(session_bodies.WaitingSession(**asdict(each)) for each in waiting[:_MOST_WAITING])
+    counts = {"unread": sum(each.unread for each in waiting), "questions": sum(each.questions for each in waiting)}
+    return reply(session_bodies.Attention(**counts, sessions=listed))
 
 
 @TABLE.add(

@@ -52,6 +52,24 @@ class Question(Interrupt):
     drawn: bool  # whether a page has reported that it shows buttons or a form for it
 
 
+class WaitingSession(Value):
+    """A session in which something waits for you."""
+
+    id: str
+    title: str
+    notebook_path: str | None
+    unread: int  # as in :class:`SessionInfo`
+    questions: int  # that are open
+
+
+class Attention(Value):
+    """``GET attention``: what waits for you in all sessions."""
+
+    unread: int
+    questions: int
+    sessions: tuple[WaitingSession, ...]  # the last used first; at most 50 of them
+
+
 class SessionFind(SessionCreate):
     """Body of ``POST sessions/find``: what the asker knows of its notebook and kernel, and fields of a new session."""
 

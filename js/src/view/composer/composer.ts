@@ -82,8 +82,9 @@ export class Composer {
     this.#menu.close();
   }
 
-  /** Call after the first drawing of a session. */
+  /** Call after the drawings of a session, or of a view that has none yet: puts its draft into the composer, once. */
   restoreDraft(session: string): void {
+    if (this.#draftKey === `draft:${session}`) return;
     this.#draftKey = `draft:${session}`;
     this.text = readStored(this.#draftKey) ?? "";
   }

@@ -1,6 +1,8 @@
 /** Every text that a user reads. `setStrings` replaces some of them, for other languages. */
 
 import { notebookTexts } from "../notebook/strings.js";
+import { labTexts } from "../../lab/strings.js";
+import { panelTexts } from "../panel/strings.js";
 import { recallTexts } from "../recalls/strings.js";
 import { sessionTexts } from "../sessions/strings.js";
 
@@ -13,6 +15,8 @@ const english = {
   ...recallTexts,
   ...notebookTexts,
   ...sessionTexts,
+  ...panelTexts,
+  ...labTexts,
   name: "Navi",
   log: "Conversation",
   inputLabel: "Message to Navi",

@@ -1,0 +1,117 @@
+/** The commands of the panel, and where they are offered: palette, menu, launcher, keyboard. */
+
+import type { NaviChat } from "../view/chat-element.js";
+import type { LabIcon } from "./icon.js";
+import type { Application, Lumino, Menu } from "./jupyterlab.js";
+import type { PanelView } from "./panel-view.js";
+import { pageAddress } from "./server.js";
+import { labTexts } from "./strings.js";
+
+export const COMMANDS = {
+  open: "navi:open",
+  newSession: "navi:new-session",
+  composer: "navi:focus-composer",
+  pin: "navi:pin",
+  page: "navi:open-page",
+} as const;
+
+/** As in the schema that build.mjs ships: free in JupyterLab, in Notebook and in browsers. */
+const SHORTCUT = "Alt Shift N";
+
+export interface Places {
+  readonly palette: { addItem(item: { readonly command: string; readonly category: string }): unknown } | null;
+  readonly mainMenu: { addMenu(menu: Menu, update: boolean, options: { readonly rank: number }): void } | null;
+  readonly launcher: { add(item: { readonly command: string; readonly category: string; readonly rank: number }): unknown } | null;
+  readonly Menu: Lumino["Menu"];
+}
+
+export interface PanelActions {
+  readonly panel: PanelView;
+  readonly icon: LabIcon;
+  /** Shows the panel and goes to where one writes. */
+  open(): Promise<NaviChat>;
+  /** Goes to where one writes, or from there back. */
+  toggle(): void;
+}
+
+export interface PanelCommands {
+  /** What is toggled may be different. */
+  changed(): void;
+  addShortcut(): void;
+}
+
+/** Between Kernel and Settings. */
+const MENU_RANK = 85;
+
+export function addCommands(app: Application, actions: PanelActions, places: Places): PanelCommands {
+  const { commands } = app;
+  const { panel, icon, open, toggle } = actions;
+  commands.addCommand(COMMANDS.open, { label: labTexts.labOpen, caption: labTexts.labOpenCaption, icon, execute: () => void open() });
+  commands.addCommand(COMMANDS.newSession, {
+    label: labTexts.labNewSession,
+    execute: async () => {
+      await open();
+      panel.followed.startNew();
+      await open();
+    },
+  });
+  commands.addCommand(COMMANDS.composer, { label: labTexts.labComposer, execute: toggle });
+  commands.addCommand(COMMANDS.pin, {
+    label: labTexts.labPin,
+    isToggled: () => panel.followed.shown?.isPinned ?? false,
+    isEnabled: () => panel.followed.shown !== null,
+    execute: () => panel.followed.setPinned(!panel.followed.shown?.isPinned),
+  });
+  commands.addCommand(COMMANDS.page, {
+    label: labTexts.labPage,
+    execute: () => {
+      const session = panel.followed.shown?.session;
+      window.open(`${pageAddress()}${session ? `?session=${encodeURIComponent(session)}` : ""}`, "_blank", "noopener");
+    },
+  });
+  for (const command of Object.values(COMMANDS)) places.palette?.addItem({ command, category: labTexts.labCategory });
+  if (places.mainMenu) addMenu(places.mainMenu, new places.Menu({ commands }));
+  places.launcher?.add({ command: COMMANDS.open, category: "Other", rank: 1 });
+  watchShortcut(app, toggle);
+  return {
+    changed: () => commands.notifyCommandChanged(COMMANDS.pin),
+    addShortcut: () => void commands.addKeyBinding({ command: COMMANDS.composer, keys: [SHORTCUT], selector: "body" }),
+  };
+}
+
+function addMenu(mainMenu: NonNullable<Places["mainMenu"]>, menu: Menu): void {
+  menu.id = "jp-mainmenu-navi";
+  menu.title.label = labTexts.labMenu;
+  const items = [COMMANDS.open, COMMANDS.composer, null, COMMANDS.newSession, COMMANDS.pin, null, COMMANDS.page];
+  for (const command of items) menu.addItem(command === null ? { type: "separator" } : { command });
+  mainMenu.addMenu(menu, false, { rank: MENU_RANK });
+}
+
+/** The host takes no shortcuts from inside of a chat, where keys are text: the way back is taken here. */
+function watchShortcut({ commands }: Application, toggle: () => void): void {
+  document.addEventListener(
+    "keydown",
+    (event) => {
+      if (!(event.target instanceof Element && event.target.closest(".navi"))) return;
+      const binding = commands.keyBindings.find(({ command }) => command === COMMANDS.composer);
+      if (binding?.keys.length !== 1 || !isPressed(event, binding.keys[0] ?? "")) return;
+      event.preventDefault();
+      event.stopPropagation();
+      toggle();
+    },
+    true,
+  );
+}
+
+const IS_MAC = /mac|iphone|ipad/i.test(navigator.platform);
+
+/** Whether an event is the keystroke that a binding names, as in "Alt Shift N". By the place of the key: Option changes what it writes. */
+export function isPressed(event: KeyboardEvent, keystroke: string): boolean {
+  const parts = keystroke.split(/\s+/);
+  const key = parts.at(-1) ?? "";
+  const held = (name: string): boolean => parts.slice(0, -1).includes(name);
+  const accel = held("Accel");
+  if (event.altKey !== held("Alt") || event.shiftKey !== held("Shift")) return false;
+  if (event.ctrlKey !== (held("Ctrl") || (accel && !IS_MAC)) || event.metaKey !== (held("Cmd") || (accel && IS_MAC))) return false;
+  return event.code === `Key${key.toUpperCase()}` || event.code === `Digit${key}` || event.key.toLowerCase() === key.toLowerCase();
+}

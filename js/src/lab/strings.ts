@@ -1,0 +1,19 @@
+/** The texts of commands, menu and icon in JupyterLab and Notebook. */
+
+export const labTexts = {
+  labMenu: "Navi",
+  labCategory: "Navi",
+  labOpen: "Open Chat",
+  labOpenCaption: "Open the chat with Navi beside the notebook",
+  labLauncher: "Navi",
+  labNewSession: "New Session",
+  labComposer: "Go to the Chat and Back",
+  labPin: "Stay on This Session",
+  labPage: "Open Navi's Page",
+  labPanel: "Navi",
+  labUnread: (count: number) => (count === 1 ? "1 unread" : `${count} unread`),
+  labQuestions: (count: number) => (count === 1 ? "1 question waits for you" : `${count} questions wait for you`),
+  /** What the icon says when something waits; `parts` are the two texts above. */
+  labWaiting: (parts: readonly string[]) => `Navi: ${parts.join(", ")}`,
+  labNoServer: "The server does not answer. It is asked again every few seconds.",
+};

@@ -1,0 +1,113 @@
+/**
+ * `<navi-panel>`: a chat beside the work, and a bar above it that says of which notebook it is. What it shows is set from
+ * outside; what the user wants comes out as events: `navi-pin` (`detail.pinned`), `navi-new`.
+ *
+ * Not responsible for which session is shown (`lab/followed-session`).
+ */
+
+import { html, LitElement, nothing, type TemplateResult } from "lit";
+import { installStyle } from "../../style/install.js";
+import type { NaviChat } from "../chat-element.js";
+import type { NotebookHost } from "../host.js";
+import { strings } from "../lib/strings.js";
+import type { NewSession } from "../new-session.js";
+import { panelIcons } from "./icons.js";
+
+export class NaviPanel extends LitElement {
+  static override properties = {
+    session: { type: String, reflect: true },
+    newSession: { attribute: false },
+    host: { attribute: false },
+    notebook: { type: String, reflect: true },
+    isPinned: { attribute: false },
+    page: { type: String },
+    problem: { attribute: false },
+  };
+
+  declare session: string | null;
+  /** Makes the session at the first prompt. Without this and `session` nothing is known yet. */
+  declare newSession: NewSession | null;
+  /** The notebook that the chat reads and changes; null: none is open here. */
+  declare host: NotebookHost | null;
+  /** The path of the notebook whose session is shown; null: it is of none. */
+  declare notebook: string | null;
+  declare isPinned: boolean;
+  /** The address of the page with all sessions. */
+  declare page: string;
+  /** What is wrong, while nothing can be shown. */
+  declare problem: string | null;
+
+  constructor() {
+    super();
+    this.session = null;
+    this.newSession = null;
+    this.host = null;
+    this.notebook = null;
+    this.isPinned = false;
+    this.page = "";
+    this.problem = null;
+  }
+
+  /** The chat; null while nothing is known. */
+  get chat(): NaviChat | null {
+    return this.querySelector<NaviChat>("navi-chat");
+  }
+
+  /** To where the next message is written. */
+  override focus(): void {
+    this.chat?.focus();
+  }
+
+  override connectedCallback(): void {
+    super.connectedCallback();
+    installStyle(this);
+    this.dataset["lmSuppressShortcuts"] = "true";
+    this.classList.add("navi");
+  }
+
+  protected override createRenderRoot(): HTMLElement {
+    return this;
+  }
+
+  protected override render(): TemplateResult {
+    return html`${this.#bar()} ${this.session || this.newSession ? this.#conversation() : this.#nothingYet()}`;
+  }
+
+  #conversation(): TemplateResult {
+    return html`<navi-chat fill .session=${this.session} .newSession=${this.newSession} .host=${this.host}></navi-chat>`;
+  }
+
+  #nothingYet(): TemplateResult {
+    return html`<p class="navi-panel-note" role="status" data-navi="panel-note">${this.problem ?? strings.panelLoading}</p>`;
+  }
+
+  #bar(): TemplateResult {
+    const { notebook, isPinned, page } = this;
+    const name = notebook === null ? strings.panelNoNotebook : (notebook.split("/").at(-1) ?? notebook).replace(/^[^:/]+:/, ""); // a drive's name
+    const pin = isPinned ? strings.panelPinned : strings.panelPin;
+    return html`<div class="navi-panel-bar" role="group" aria-label=${strings.panelBar} data-navi="panel-bar">
+      <button
+        type="button"
+        class="navi-panel-button"
+        data-navi="panel-pin"
+        aria-pressed=${isPinned ? "true" : "false"}
+        aria-label=${strings.panelPin}
+        title=${pin}
+        @click=${() => this.#emit("navi-pin", { pinned: !isPinned })}
+      >
+        ${isPinned ? panelIcons.pinned : panelIcons.pin}
+      </button>
+      <span class="navi-panel-notebook" data-navi="panel-notebook" dir="auto" title=${notebook === null ? nothing : strings.panelNotebook(notebook)}>${name}</span>
+      <button type="button" class="navi-panel-button" data-navi="panel-new" aria-label=${strings.panelNew} title=${strings.panelNew} @click=${() => this.#emit("navi-new")}>
+        ${panelIcons.plus}
+      </button>
+      <a class="navi-panel-button" data-navi="panel-page" href=${this.session ? `${page}?session=${encodeURIComponent(this.session)}` : page} target="_blank" rel="noopener" aria-label=${strings.panelPage} title=${strings.panelPage}>
+        ${panelIcons.page}
+      </a>
+    </div>`;
+  }
+
+  #emit(type: string, detail: unknown = null): void {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
