@@ -115,7 +115,6 @@ class Cell:
     outputs: Sequence[Output] = ()
     unread: Sequence[str] = ()  # what of it breaks the notebook format and could not be read
     by_page: bool = False  # of a cell that was changed: a page that has the notebook open has done it, and saved
-    unseen: bool = False  # of one that was changed in the file: a page has it open, and does not notice
 
 
 def kernel_name_of(metadata: object) -> str | None:

@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
-from tests.browser.hosts import AXE, PANEL, Host, answers, asked, chat_of, run_cell, say, shot
+from tests.browser.hosts import AXE, PANEL, Host, answers, asked, run_cell, say, shot
 from tests.kernel.test_control import provider_of
 from tests.support.needs import needed
 from tests.support.providers import KEY, Call, Reply, ScriptedProvider
@@ -144,12 +144,19 @@ def told(provider: ScriptedProvider) -> str:
     return json.dumps(provider.requests[-1].body, ensure_ascii=False)
 
 
+def chat_in(page: Page) -> Locator:
+    """The chat in an output of the notebook: a panel beside it may have another one."""
+    chat = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) navi-chat")
+    chat.locator("[data-navi=status][data-state=open]").wait_for(state="attached")
+    return chat
+
+
 def opened(host: Host, context: BrowserContext, name: str, *more: str) -> tuple[Page, Locator]:
     """A notebook with a chat in its first cell, and two cells of work."""
     host.write(name, CHAT, "x = 1", "y = 2", *more)
     page = host.open(context, name)
     run_cell(page, 0)
-    return page, chat_of(page)
+    return page, chat_in(page)
 
 
 # --- code of an answer -----------------------------------------------------------------------------------------------
@@ -309,7 +316,7 @@ def test_an_error_that_was_there_when_the_notebook_was_opened_is_asked_about_by_
     host.go(page, "opened")
     bar = cell(page, 3).locator("[data-navi=error-actions]")
     bar.wait_for()
-    chat_of(page)
+    chat_in(page)
     bar.locator("[data-navi=fix]").focus()
     page.keyboard.press("Enter")
     expect(answers(chat).last).to_contain_text("Fixed.", timeout=PATIENCE)
@@ -338,6 +345,17 @@ def test_what_is_added_to_cells_is_accessible_in_both_themes(
             "async () => (await axe.run({include: ['navi-chat', '.navi-error-actions']})).violations"
         )
         assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
+    page.set_viewport_size({"width": 420, "height": 900})
+    page.evaluate("() => { jupyterapp.shell.collapseLeft?.(); }")
+    code = block(chat, "total = 6")
+    code.scroll_into_view_if_needed()
+    frame = code.bounding_box()
+    assert frame is not None
+    for button in code.locator("button").all():
+        box = button.bounding_box()
+        assert box is not None
+        assert frame["x"] <= box["x"] < box["x"] + box["width"] <= frame["x"] + frame["width"]
+    shot(page, f"{host.app}-cells-8-narrow")
 
 
 # --- what a run has changed ------------------------------------------------------------------------------------------
@@ -369,8 +387,8 @@ def lines(page: Page) -> Locator:
 
 
 def on_disk(host: Host, name: str) -> list[str]:
-    notebook = nbformat.read(host.server.root / f"{name}.ipynb", as_version=4)
-    return [cell.source for cell in notebook.cells]
+    text = (host.server.root / f"{name}.ipynb").read_text()  # empty while it is being written
+    return [cell.source for cell in nbformat.reads(text, as_version=4).cells] if text else []
 
 
 def test_what_a_run_changed_is_kept_or_undone_in_the_notebook_also_after_a_reload(

@@ -128,7 +128,7 @@ async def test_a_page_that_has_the_notebook_open_is_named_where_the_file_is_read
     socket = await jp_ws_fetch("api", "kernels", made["kernel"]["id"], "channels")
     try:
         assert "a page has it open, and what is not saved there is not in this" in await call("read_notebook")
-        assert "shows it when it is loaded again" in await call("insert_cell", source="new = 1")
+        assert "what is unsaved there stays" in await call("insert_cell", source="new = 1")
     finally:
         socket.close()
 

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nbclient import NotebookClient
-from nbformat.v4 import new_code_cell, new_notebook
 
 from navi_jupyter.kernel.answer_code import cell_of
 from navi_jupyter.kernel.display.markdown import code_blocks
@@ -120,21 +118,3 @@ def test_a_long_traceback_is_bounded_and_keeps_its_end(server: JupyterServer, ke
     text = content(server, kernel, f"Out{number}.txt").decode()
     assert len(text) < 30_000
     assert text.rstrip().endswith("the end")
-
-
-# --- front ends
-
-
-def test_a_notebook_that_is_executed_without_a_front_end_has_the_code_in_its_output(
-    server: JupyterServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in server.env().items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("NAVI_CONNECTION_FILE", str(server.connection_file))
-    cells = [new_code_cell("%load_ext navi_jupyter"), new_code_cell("%%navi --insert\nload the file a")]
-    notebook = new_notebook(cells=cells)
-    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
-    assert len(notebook.cells) == 2
-    shown = "".join(output.get("text", "") for output in notebook.cells[1].outputs)
-    assert "Nothing is inserted: this front end takes no new cell from a kernel." in shown
-    assert "data = json.load(open('a'))" in shown

@@ -5,7 +5,7 @@ import { drawErrorActions } from "./cell-actions.js";
 import { installCellStyle } from "./cell-style.js";
 import { drawEdits } from "./edits.js";
 import type { Application, Plugin } from "./jupyterlab.js";
-import type { NotebookTracker, Panel } from "./notebook-types.js";
+import { serverPath, type NotebookTracker, type Panel } from "./notebook-types.js";
 import { answerRequests } from "./notebook-requests.js";
 import { openNotebook } from "./open-notebook.js";
 import { findSession, loadBundle } from "./server.js";
@@ -52,7 +52,7 @@ async function openChat(app: Application, panel: Panel): Promise<NaviChat | null
   const until = performance.now() + PATIENCE;
   for (; performance.now() < until; await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY))) {
     const side = document.querySelector<HTMLElement & { notebook: string | null; isPinned: boolean; chat: NaviChat | null }>("navi-panel");
-    if (side?.chat && (side.isPinned || side.notebook === panel.context.path)) return side.chat;
+    if (side?.chat && (side.isPinned || side.notebook === serverPath(panel))) return side.chat;
   }
   return null;
 }

@@ -7,7 +7,7 @@ import { isObject } from "../protocol/frames.js";
 import type { NaviChat } from "../view/chat-element.js";
 import type { NaviCellEdit } from "../view/notebook/cell-edit-element.js";
 import { notebookTexts as strings } from "../view/notebook/strings.js";
-import type { CellWidget, NotebookTracker, Panel } from "./notebook-types.js";
+import { serverPath, type CellWidget, type NotebookTracker, type Panel } from "./notebook-types.js";
 import { lastRun, readEdits, settleEdits, type RunEdit, type RunName } from "./run-edits.js";
 
 /** In the place of the id of the cell before: there was none. */
@@ -73,11 +73,11 @@ class NotebookEdits {
   }
 
   async #begin(): Promise<void> {
-    const { content, context } = this.#panel;
+    const { content } = this.#panel;
     if (this.#panel.isDisposed) return;
     content.model?.contentChanged.connect(this.#plan);
     content.model?.cells.changed.connect(this.#plan);
-    const session = await this.#setup.findSession(context.path);
+    const session = await this.#setup.findSession(serverPath(this.#panel));
     const run = session === null ? null : await lastRun(session);
     if (run && this.#run === null) await this.#read(run);
   }
@@ -91,7 +91,7 @@ class NotebookEdits {
 
   /** A session begins a run: what an earlier one has changed is taken for kept. `path`: of the chat's notebook. */
   began({ session, run }: RunName, path: string | undefined): void {
-    if (path === this.#panel.context.path) this.#setup.follow(this.#panel);
+    if (path === serverPath(this.#panel)) this.#setup.follow(this.#panel);
     if (this.#run?.session !== session || this.#run.run === run) return;
     this.clear();
   }
@@ -107,7 +107,7 @@ class NotebookEdits {
   }
 
   async #read(name: RunName): Promise<void> {
-    const edits = await readEdits(name, this.#panel.context.path);
+    const edits = await readEdits(name, serverPath(this.#panel));
     if (this.#panel.isDisposed || (!edits.length && this.#run?.run !== name.run)) return;
     if (edits.length) this.#setup.follow(this.#panel);
     await this.#setup.loadBundle();
@@ -213,7 +213,7 @@ class NotebookEdits {
     this.#problem = problem === null ? "" : strings.undoFailed(problem);
     if (problem === null) {
       await this.#setup.refresh(this.#panel);
-      this.#edits = await readEdits(run, this.#panel.context.path);
+      this.#edits = await readEdits(run, serverPath(this.#panel));
     }
     this.#leave();
   }

@@ -6,7 +6,7 @@
 
 import { isObject } from "../protocol/frames.js";
 import { isOk } from "../connection/transport.js";
-import type { CellWidget, NotebookTracker, Panel } from "./notebook-types.js";
+import { serverPath, type CellWidget, type NotebookTracker, type Panel } from "./notebook-types.js";
 import type { FileCell } from "./open-notebook.js";
 import { serverOfPage } from "./server.js";
 
@@ -42,7 +42,7 @@ export function answerRequests(tracker: NotebookTracker): void {
     if (!announced || seen.has(announced.request)) return;
     seen.add(announced.request);
     tracker.forEach((panel) => {
-      if (panel.context.path === announced.path && panel.context.model.collaborative !== true) void answer(panel, announced).catch(() => undefined);
+      if (serverPath(panel) === announced.path && panel.context.model.collaborative !== true) void answer(panel, announced).catch(() => undefined);
     });
   });
 }

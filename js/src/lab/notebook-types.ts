@@ -80,6 +80,11 @@ export interface Panel {
   readonly disposed: Signal;
 }
 
+/** The path that the server knows: real-time collaboration puts the name of its drive before it. */
+export function serverPath({ context }: Panel): string {
+  return context.path.replace(/^[^:/]+:/, "");
+}
+
 export interface NotebookTracker {
   readonly widgetAdded: Signal<NotebookTracker, Panel>;
   readonly currentWidget: Panel | null;

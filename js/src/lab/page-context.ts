@@ -8,7 +8,7 @@ import type { ContextSummary, Mention, NotebookHost } from "../view/host.js";
 import { isObject } from "../protocol/frames.js";
 import { notebookTexts as strings } from "../view/notebook/strings.js";
 import { cellFor, isRunnable } from "./code-language.js";
-import type { Actions, CellModel, CellWidget, Panel } from "./notebook-types.js";
+import { serverPath, type Actions, type CellModel, type CellWidget, type Panel } from "./notebook-types.js";
 import { shared } from "./shared-packages.js";
 import { errorLine, errorOf, hasError, outputsText } from "./output-text.js";
 
@@ -157,7 +157,7 @@ class CellHost implements NotebookHost {
   }
 
   get path(): string {
-    return this.#panel.context.path;
+    return serverPath(this.#panel);
   }
 
   get canEdit(): boolean {

@@ -62,10 +62,6 @@ class OpenPages:
         if self._views[session_id] <= 0:
             del self._views[session_id]
 
-    def has_view(self, session_id: str) -> bool:
-        """Whether a page follows the session."""
-        return session_id in self._views
-
     async def make(self, session_id: str, path: str, change: CellChange) -> Cell | None:
         """Have the page make a change. The cell as it is then (or was); None: there is no page with unsaved changes.
 
@@ -88,7 +84,7 @@ class OpenPages:
     async def _ask(self, request: _Request) -> bool:
         """Whether a page has made it. On return its ``made`` is done."""
         session_id = request.session_id
-        if not self.has_view(session_id) or self._silent.get(session_id, 0) > time.monotonic():
+        if session_id not in self._views or self._silent.get(session_id, 0) > time.monotonic():
             return False
         request_id = new_id("n")
         self._open[request_id] = request

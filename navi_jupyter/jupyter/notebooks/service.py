@@ -257,20 +257,12 @@ class NotebookService:
                 if made is not None:
                     return made, False
             if shared is None:
-                cell = await self._stored.change(path, change, owner.check if owner else None)
-                unseen = not isinstance(change, RecordOutputs) and await self._is_unseen(session_id, path)
-                return replace(cell, unseen=unseen), False
+                return await self._stored.change(path, change, owner.check if owner else None), False
             if owner is not None and not owner.is_named(shared.metadata()):
                 metadata = shared.metadata()
                 owner.check(metadata, shared.mark())
                 shared.set_id(id_of(metadata))
             return shared.apply(change), True
-
-    async def _is_unseen(self, session_id: str, path: str) -> bool:
-        """Whether a page has the notebook open and takes no change of its file over: none follows the session."""
-        if self._pages is not None and self._pages.has_view(session_id):
-            return False
-        return await has_page(self._parts, path)
 
     @asynccontextmanager
     async def _recorded(

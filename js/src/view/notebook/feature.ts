@@ -9,6 +9,9 @@ import { icons } from "../lib/icons.js";
 import { strings } from "../lib/strings.js";
 import { marked } from "../lib/visible-text.js";
 
+/** Milliseconds for which what the page has is not read again, unless it says that it has changed. */
+const FRESH = 500;
+
 export class NotebookFeature implements ChatFeature {
   readonly #chat: ChatContext;
   /** The host that the chat had at its last drawing. */
@@ -16,6 +19,8 @@ export class NotebookFeature implements ChatFeature {
   #unsubscribe: (() => void) | null = null;
   /** Nothing of the page goes along with the next prompt. */
   #isOff = false;
+  /** What the page had a moment ago: an answer that streams is drawn many times a second, and a notebook may be long. */
+  #read: { readonly host: NotebookHost; readonly at: number; readonly summary: ContextSummary | null } | null = null;
 
   constructor(chat: ChatContext) {
     this.#chat = chat;
@@ -43,8 +48,14 @@ export class NotebookFeature implements ChatFeature {
       // Not in the middle of a drawing.
       queueMicrotask(() => this.#chat.codeActions.refresh());
     }
-    const summary = host?.summary() ?? null;
+    const summary = host ? this.#summaryOf(host) : null;
     return summary ? this.#line(summary) : nothing;
+  }
+
+  #summaryOf(host: NotebookHost): ContextSummary | null {
+    const now = performance.now();
+    if (this.#read?.host !== host || now - this.#read.at > FRESH) this.#read = { host, at: now, summary: host.summary() };
+    return this.#read.summary;
   }
 
   /** What goes along with a prompt that is being sent. */
@@ -56,7 +67,11 @@ export class NotebookFeature implements ChatFeature {
 
   #follow(): void {
     this.#unsubscribe?.();
-    this.#unsubscribe = this.#chat.element.isConnected ? (this.#host?.subscribe(() => this.#chat.redraw()) ?? null) : null;
+    const changed = (): void => {
+      this.#read = null;
+      this.#chat.redraw();
+    };
+    this.#unsubscribe = this.#chat.element.isConnected ? (this.#host?.subscribe(changed) ?? null) : null;
   }
 
   #line(summary: ContextSummary): TemplateResult {

@@ -195,11 +195,6 @@ def _note(notebook: Notebook, changed: Cell) -> str | None:
     """Where a change was made, if the user may have something unsaved."""
     if changed.by_page:
         return "The user's page had unsaved changes: it made this one in what it shows, and saved all of them."
-    if changed.unseen:
-        return (
-            "This is in the file. The page that has the notebook open shows it when it is loaded again, and asks "
-            "before it saves over it: say so to the user."
-        )
     if notebook.shown_at is not None or (notebook.has_page and not notebook.live):
         return "This is in the file, and comes into the page that has the notebook open; what is unsaved there stays."
     return None
