@@ -243,6 +243,8 @@ def test_an_agents_code_widens_nothing_while_it_runs(
         ("POST", "sessions/find", {"create": True, "kernel_id": "none", "profile": "trusted"}),
         ("POST", f"kernels/{kernel.id}/tools", {"tools": [tool]}),
         ("POST", "recalls", {**new, "allow": ["run_code"]}),
+        ("POST", "recalls", {**new, "run": {"kind": "notebook", "path": "any.ipynb"}}),
+        ("PATCH", f"recalls/{plain}", {"run": {"kind": "notebook", "path": "any.ipynb"}}),
         ("PATCH", f"recalls/{plain}", {"allow": ["run_code"]}),
         ("PATCH", f"recalls/{recall}", {"message": "something else"}),
         ("POST", f"recalls/{plain}/fire", {"allow": ["run_code"]}),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
 from tests.conftest import Api
@@ -58,6 +60,48 @@ async def test_recalls_go_out_as_toml_and_come_back(api: Api) -> None:
     bad = await api("POST", "recalls/import", {"toml": text.replace("0 9 * * 1-5", "0 9 * *")})
     assert (bad.status, bad.json["code"]) == (400, "invalid_schedule")
     assert "recall 1 (“standup”), line 3" in bad.json["message"]
+
+
+@pytest.fixture
+def notebook(jp_root_dir: Path) -> str:
+    """The path of a notebook."""
+    (jp_root_dir / "work").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")]), jp_root_dir / "work" / "r.ipynb")
+    return "work/r.ipynb"
+
+
+async def test_a_notebook_job_goes_out_as_toml_and_comes_back(api: Api, notebook: str) -> None:
+    sid = await api.session()
+    run = {"kind": "notebook", "path": notebook, "parameters": {"n": 7, "x": None, "l": [1, "ü"]}, "then": "look"}
+    made = await recall(api, sid, run=run)
+    assert (made["message"], made["last_result"]) == ("look", None)
+    text = (await api("GET", "recalls/export")).body.decode()
+    (back,) = (await api.ok("POST", "recalls/import", {"toml": text}))["recalls"]
+    assert back["run"] == made["run"] == {**run, "output": None, "kernel": None}
+    table = text.replace("parameters = ", "# ") + "[recall.run.parameters]\nn = 8\n"
+    (again,) = (await api.ok("POST", "recalls/import", {"toml": table}))["recalls"]
+    assert again["run"]["parameters"] == {"n": 8}
+    gone = await api("POST", "recalls/import", {"toml": text.replace(notebook, "gone.ipynb")})
+    assert (gone.status, gone.json["code"]) == (404, "notebook_not_found")
+    assert "recall 1 (“look”), line" in gone.json["message"]
+    copy = await api("POST", f"recalls/{made['id']}/clone", {})
+    assert copy.json["run"] == made["run"]
+    changed = await api.ok("PATCH", f"recalls/{made['id']}", {"run": {"kind": "prompt"}})
+    assert changed["run"] == {"kind": "prompt"}
+    assert await api.ok("GET", f"recalls/{made['id']}/results") == {"results": [], "next": None}
+    none = await api("GET", f"recalls/{made['id']}/results/diff")
+    assert (none.status, none.json["code"]) == (404, "run_not_found")
+
+
+async def test_a_sentence_about_a_notebook_is_read_as_a_job(api: Api) -> None:
+    read = await api.ok(
+        "POST", "recalls/preview", {"text": "every weekday at 9 run r.ipynb with n=7 then look", "sentence": True}
+    )
+    assert read["schedule"]["expr"] == "0 9 * * 1-5"
+    assert read["run"] == {
+        "kind": "notebook", "path": "r.ipynb", "parameters": {"n": 7}, "output": None, "kernel": None, "then": "look",
+    }  # fmt: skip
+    assert (await api.ok("POST", "recalls/preview", {"text": "in 10m run the tests", "sentence": True}))["run"] is None
 
 
 @pytest.mark.parametrize(

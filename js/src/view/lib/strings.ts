@@ -156,6 +156,8 @@ const english = {
     timed_out: { title: "Stopped: it took longer than a run may take", todo: "Ask for less at once, or raise run_timeout." },
     needed_approval: { title: "It needed your approval and did not get it", todo: "" },
     needed_answer: { title: "It needed your answer and did not get it", todo: "" },
+    notebook_failed: { title: "The notebook failed", todo: "" },
+    notebook_not_run: { title: "The notebook was not executed", todo: "" },
     max_iterations: { title: "Stopped: too many steps", todo: "Say “go on” to continue from here." },
     budget_exceeded: { title: "Stopped: the budget is used up", todo: "" },
     model_unavailable: { title: "This model cannot be used here", todo: "" },
