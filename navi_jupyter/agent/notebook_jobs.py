@@ -195,17 +195,16 @@ def result_of(outcome: JobOutcome) -> dict[str, Any]:
 
 def ended(job: NotebookJob, outcome: JobOutcome) -> str:
     """The message about a notebook that was executed, as Markdown."""
-    result = f"Result: {_code(outcome.path)}"
     if outcome.failed is None:
         count = plural(outcome.cells, "cell")
-        return f"{_code(job.path)} has run: {count} in {_seconds(outcome.seconds)}.\n\n{result}"
+        return f"{_code(job.path)} has run: {count} in {_seconds(outcome.seconds)}.\n\nResult: {_code(outcome.path)}"
     failed = outcome.failed
     name = _cell_name(failed)
     head = (
         f"{_code(job.path)} failed in **{name}** (cell {outcome.cells + 1} of {outcome.total}): {_code(failed.source)}"
     )
     trace = code_block(failed.traceback or failed.error)
-    return f"{head}\n\n{trace}\n\nWhat it showed until then is in the result.\n\n{result}"
+    return f"{head}\n\n{trace}\n\nResult until then: {_code(outcome.path)}"
 
 
 def not_run(job: NotebookJob, why: str) -> str:
@@ -216,7 +215,7 @@ def not_run(job: NotebookJob, why: str) -> str:
 def cut(job: NotebookJob, step: JobStep, path: str | None) -> str:
     """The message about a notebook whose run ended before it did: stopped, out of time, at the end of the server."""
     where = f"cell {step.number} of {step.total}: {_code(step.source)}"
-    result = f"\n\nWhat it showed until then is in the result: {_code(path)}" if path else ""
+    result = f"\n\nResult until then: {_code(path)}" if path else ""
     return f"{_code(job.path)} was ended while it was at {where}{result}"
 
 

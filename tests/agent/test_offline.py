@@ -356,7 +356,7 @@ async def test_a_recall_that_is_a_request_is_carried_out(bench: Bench) -> None:
     bench.library.add("a question", "an answer", at=now() - timedelta(minutes=3))
     outcome = await _wake(bench, "Summarise this session")
     assert outcome.tools == ["session_history", "list_recalls"]
-    assert outcome.text.startswith("⏰ **Reminder:** Summarise this session")
+    assert outcome.text.startswith("**Reminder:** Summarise this session")
     assert "a question" in outcome.text
     assert "language model" not in outcome.text
 
@@ -368,7 +368,7 @@ async def test_a_recall_that_is_a_request_is_carried_out(bench: Bench) -> None:
 async def test_a_reminder_is_its_message_and_when_it_was_due_and_nothing_else(bench: Bench, message: str) -> None:
     outcome = await _wake(bench, message)
     lines = [line for line in outcome.text.splitlines() if line]
-    assert lines[0] == f"⏰ **Reminder:** {message}"
+    assert lines[0] == f"**Reminder:** {message}"
     assert lines[1].startswith("_Due ")
     assert len(lines) == 2
     assert not outcome.tools, "no tool card"

@@ -206,7 +206,7 @@ def _due(trigger: RecallTrigger, zone: str, now: datetime) -> str:
 
 def reminder(message: str, trigger: RecallTrigger, zone: str, now: datetime) -> str:
     """A recall that is a message to the user."""
-    text = closed(f"⏰ **Reminder:** {message.strip()}")
+    text = closed(f"**Reminder:** {message.strip()}")
     return f"{text}\n\n_{due}_" if (due := _due(trigger, zone, now)) else text
 
 
