@@ -5,9 +5,9 @@ Not responsible for who asked: that is what the server authenticated, and travel
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from .model.attachments import AttachmentRef
 from .model.base import CommandId, ModelName, Value
@@ -18,6 +18,7 @@ PromptMode = Literal["reject", "enqueue", "interrupt", "rollback", "steer", "col
 the same, and the model does not read the stopped turn. ``steer``: give it to the run before its next request to the
 model. ``collect``: wait; what is collected until the run ends becomes one prompt."""
 
+MentionToken = Annotated[str, StringConstraints(pattern=r"^@\S[^\n]*$", max_length=300)]
 _Attached = Annotated[tuple[AttachmentRef, ...], Field(max_length=20)]
 
 
@@ -35,6 +36,18 @@ class Prompt(Value):
     client: PromptClient | None = None
     """Whose clock the times in ``text`` are of (:meth:`navi_jupyter.model.sessions.Session.seen_from`), and what the
     page shows of its notebook: stored with the prompt, read by the model as data, not shown as words of the user's."""
+    mentions: Annotated[tuple[MentionToken, ...], Field(max_length=20)] = ()
+    """What ``text`` names with ``@``, each as it stands there: its content goes along, as files."""
+    replaces: str | None = None
+    """A run of this session that has ended: the model does not read it any more (edit and send again, answer again)."""
+    again: bool = False
+    """The prompt of the run that it ``replaces``, as it was sent: ``text`` only says what is shown of it."""
+
+    @model_validator(mode="after")
+    def _repeats_one(self) -> Self:
+        if self.again and self.replaces is None:
+            raise ValueError("again: name the run whose prompt is sent again in replaces")
+        return self
 
 
 class Stop(Value):

@@ -1,4 +1,4 @@
-"""Configuration files of users (TOML and JSON): read again when they changed, each mistake with its file and line.
+"""Configuration files of users (TOML, JSON, Markdown): read again when they changed, each mistake with file and line.
 
 A file with a mistake leaves its last good content in use. Not responsible for what a file means: the reader that is
 given to :class:`WatchedFiles` is. Blocks on the disk: a few ``stat`` calls unless something has changed.
@@ -47,7 +47,7 @@ class Document:
 
     path: Path
     text: str
-    content: Any  # None for an empty JSON file
+    content: Any  # None for an empty JSON file, and for Markdown, whose reader reads ``text``
 
     @cached_property
     def lines(self) -> Mapping[KeyPath, int]:
@@ -140,7 +140,7 @@ def _stamp(path: Path) -> Stamp | None:
 
 
 def _parse(path: Path, max_bytes: int) -> Document:
-    """The content of a ``.toml`` or ``.json`` file. Raises ConfigError, OSError."""
+    """The content of a ``.toml``, ``.json`` or ``.md`` file. Raises ConfigError, OSError."""
     if not stat.S_ISREG(mode := path.stat().st_mode) and not stat.S_ISDIR(mode):
         # Opening a pipe would wait for somebody who writes to it.
         raise ConfigError(f"{path}: a device, a pipe or a socket, not a file")
@@ -152,6 +152,8 @@ def _parse(path: Path, max_bytes: int) -> Document:
         text = raw.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: the file is not UTF-8 text") from None
+    if path.suffix == ".md":
+        return Document(path=path, text=text, content=None)
     kind = "JSON" if path.suffix == ".json" else "TOML"
     try:
         content = tomllib.loads(text) if kind == "TOML" else load_json(text) if text.strip() else None

@@ -118,6 +118,23 @@ def code_block(text: str, language: str = "") -> str:
     return f"{fence}{language}\n{text}\n{fence}"
 
 
+def closeness(query: str, name: str) -> tuple[int, int] | None:
+    """How well a name (or a path) fits what somebody has typed of it: the smaller, the better. None: not at all.
+
+    The letters have to be there in order; those in one piece, and those at the beginning of the last part, fit better.
+    """
+    wanted, whole = query.casefold(), name.casefold()
+    last = whole.rstrip("/").rpartition("/")[2]
+    for rank, fits in enumerate((last.startswith(wanted), wanted in last, wanted in whole)):
+        if fits:
+            return rank, len(name)
+    for rank, text in enumerate((last, whole), 3):
+        letters = iter(text)
+        if all(letter in letters for letter in wanted):
+            return rank, len(name)
+    return None
+
+
 def joined(value: object) -> str:
     """A text of nbformat, which is a string or a list of strings; empty for anything else."""
     if isinstance(value, str):

@@ -70,7 +70,7 @@ class CommandHandler:
     async def prompt(self, tx: SessionTx, arrival: Arrival, *, may_start: bool) -> Admission:
         """Put the user's message into the log, and start its run if nothing is in the way.
 
-        Raises SessionNotFound, SessionBusy (mode ``reject``), LimitReached, LeaseLost.
+        Raises SessionNotFound, SessionBusy (mode ``reject``), LimitReached, LeaseLost, RunNotFound (``replaces``).
         """
         # In the transaction that would accept it: two deliveries of one command may run at the same time.
         before = await tx.acceptance(self._session_id, arrival.command_id)
@@ -88,6 +88,7 @@ class CommandHandler:
             raise SessionBusy("The session is busy with another run.")
         if sum(len(queued.parts) for queued in waiting) >= self._max_queued:
             raise LimitReached(f"{self._max_queued} prompts are waiting in this session already.")
+        await arrival.replace_run(tx, self._session_id)
         zone = await self._zone_of(tx, session, arrival)
         if rival is not None and asked:
             await self._end_waiting(tx, rival, unanswered(asked))
@@ -216,9 +217,7 @@ class CommandHandler:
     async def _interrupt_rival(self, tx: SessionTx, rival: Run, arrival: Arrival, *, forget: bool) -> Run | None:
         """End the run in progress, or ask its owner to. The run, if it has ended here."""
         if forget:
-            await tx.roll_back(rival.id)
-            event = queue_event("rolled_back", rival.command_id, rival.id)
-            await tx.append(self._session_id, [Draft(event, run_id=rival.id, origin=arrival.origin, at=now())])
+            await arrival.roll_back(tx, rival)
         if rival.status is RunStatus.WAITING:
             await self._end_waiting(tx, rival, Ending(RunStatus.STOPPED))
             return rival

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..clock import now
 from ..commands import Edit, Prompt
+from ..errors import RunNotFound, SessionBusy
 from ..events import Custom, Draft, TextMessageContent, TextMessageEnd, TextMessageStart
 from ..markdown_text import closed
 from ..model.attachments import Attachment, AttachmentInfo
@@ -64,6 +65,24 @@ class Arrival:
         """Store what the sender's page shows, for the run that is to answer the prompt."""
         if self.notebook is not None:
             await tx.keep_shown(run.id, self.command_id, ShownNotebook(notebook=self.notebook, at=now()))
+
+    async def roll_back(self, tx: SessionTx, run: Run) -> None:
+        """Leave a run out of what the model reads, for this prompt, and say so in the log."""
+        await tx.roll_back(run.id)
+        event = queue_event("rolled_back", run.command_id, run.id)
+        await tx.append(run.session_id, [Draft(event, run_id=run.id, origin=self.origin, at=now())])
+
+    async def replace_run(self, tx: SessionTx, session_id: str) -> None:
+        """Take the turn out in the place of which it is sent, if it names one. Raises RunNotFound, SessionBusy."""
+        if (run_id := self.prompt.replaces) is None:
+            return
+        run = await tx.run(run_id)
+        if run is None or run.session_id != session_id:
+            raise RunNotFound(f"There is no run {run_id[:100]} in this session.")
+        if not run.status.final:
+            raise SessionBusy("The run to be replaced has not ended. The mode rollback replaces a run in progress.")
+        if not run.rolled_back:
+            await self.roll_back(tx, run)
 
 
 def infos(attachments: Sequence[Attachment]) -> list[dict[str, Any]]:

@@ -49,9 +49,10 @@ class Files(Protocol):
     """Files under the server's root. Paths are relative to it, with ``/``. Nothing outside is read or written."""
 
     async def list(
-        self, path: str = "", *, pattern: str | None = None, limit: int = 200
+        self, path: str = "", *, pattern: str | None = None, query: str | None = None, limit: int = 200
     ) -> Sequence[Mapping[str, Any]]:
-        """``{"path","kind","size","modified"}`` each; with a glob pattern, recursively."""
+        """``{"path","kind","size","modified"}`` each; recursively with a glob pattern, or with ``query``: those whose
+        path has its letters in order, the best first."""
 
     async def page(self, path: str, *, start: int = 1, lines: int = 400) -> TextPage:
         """Some lines of a text file."""

@@ -12,8 +12,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
+
+from jupyter_core.paths import jupyter_config_path
 
 from ..agent.notebook_jobs import check_job
+from ..agent.profiles.prompt_files import PROMPTS_FOLDER, PromptBook
 from ..agent.registry import AgentParts
 from ..agent.router import AgentRouter
 from ..errors import NaviError
@@ -48,6 +52,8 @@ from .builders import (
     why_not_watched,
 )
 from .kernel_scope import KernelScope
+from .mentions.candidates import MentionIndex
+from .mentions.contents import MentionReader
 from .metrics import LoopLag, NaviCollector
 from .notebook_sessions import NotebookSessions
 from .services import AgentServices, DrawnQuestions, RecallServices, Services, SessionServices
@@ -135,6 +141,15 @@ async def runtime(
                 edits=RunEdits(workspace.notebooks, stores.edits),
                 pages=pages,
                 session_list=session_list,
+                prompts=PromptBook([Path(folder, PROMPTS_FOLDER) for folder in jupyter_config_path()]),
+                mentions=MentionIndex(workspace.access, session_list.reads, recalls.service.queries),
+                contents=MentionReader(
+                    workspace.access,
+                    session_list.reads,
+                    orchestrator.sessions,
+                    recalls.service.queries,
+                    max_bytes=settings.max_attachment_bytes,
+                ),
                 drawn=DrawnQuestions(),
                 kernel_scope=scope,
                 user_wrote=recalls.service.occurrences.user_wrote,

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from ..agent.mcp.pool import McpPool
+from ..agent.profiles.prompt_files import PromptBook
 from ..agent.registry import AgentParts
 from ..agent.router import AgentRouter
 from ..agent.tools.base import Tool, ToolNote
@@ -44,6 +45,9 @@ from ..triggers.watcher import Watcher
 from .bodies import parse
 from .kernel_caller import KernelCaller
 from .kernel_scope import KernelScope, needs_cell
+from .mentions.candidates import MentionIndex
+from .mentions.contents import MentionReader
+from .mentions.page import live_cells, page_parts
 from .metrics import LoopLag
 from .notebook_sessions import NotebookSessions
 from .wire import agent as wire
@@ -87,6 +91,9 @@ class SessionServices:
     edits: RunEdits
     pages: OpenPages
     session_list: SessionListService
+    prompts: PromptBook
+    mentions: MentionIndex
+    contents: MentionReader
     drawn: DrawnQuestions
     kernel_scope: KernelScope
     user_wrote: Callable[[str, datetime], Awaitable[object]]
@@ -135,10 +142,8 @@ class SessionServices:
             kept = shown.but(path=without_drive(shown.path)) if kernel is None else None
             command = command.but(client=command.client.but(notebook=kept))
         attached: Sequence[Attachment] = ()
-        if isinstance(command, Prompt) and (command.images or command.files):
-            # Before anything is stored: a foreign session must not keep attachments.
-            await self.find(session_id, owner=owner)
-            attached = await self._attach(command, session_id, owner)
+        if isinstance(command, Prompt):
+            command, attached = await self._prepared(command, session_id, owner)
         acceptance = await self.orchestrator.submit(
             session_id, command, user_id=owner, origin=origin, attachments=attached
         )
@@ -151,8 +156,43 @@ class SessionServices:
             await self.session_list.user_wrote(session_id, owner=owner)
         return acceptance
 
-    async def _attach(self, prompt: Prompt, session_id: str, owner: str) -> Sequence[Attachment]:
-        """What a prompt brings along, stored and kept by its session. What a model can take, the run finds out.
+    async def _prepared(self, prompt: Prompt, session_id: str, owner: str) -> tuple[Prompt, Sequence[Attachment]]:
+        """A prompt as it is accepted: a prompt by name in full, what it mentions and brings along stored.
+
+        Raises as ``_attach`` does, and RunNotFound.
+        """
+        page = prompt.client.notebook if prompt.client is not None else None
+        if prompt.again:
+            return await self._as_sent(prompt, session_id, owner)
+        if prompt.text.startswith("/"):
+            full = self.prompts.expanded(prompt.text, {} if page is None else page_parts(page))
+            if full is not None:
+                prompt = prompt.but(text=full, display=prompt.display or prompt.text)
+        if not (prompt.images or prompt.files or prompt.mentions):
+            return prompt, ()
+        # Before anything is stored: a foreign session must not keep attachments.
+        session = await self.find(session_id, owner=owner)
+        attached = [*await self._attach(prompt, owner)]
+        if prompt.mentions:
+            live = None if page is None else live_cells(page)
+            named = await self.contents.contents(prompt.mentions, session, live=live)
+            add = self.attachments.add
+            attached += [await add(one.data, name=one.name, media_type=one.media_type, owner=owner) for one in named]
+        await self.attachments.keep([one.id for one in attached], session_id=session_id)
+        return prompt, attached
+
+    async def _as_sent(self, prompt: Prompt, session_id: str, owner: str) -> tuple[Prompt, Sequence[Attachment]]:
+        """The prompt of an earlier run once more: its text as the model read it, its files."""
+        await self.find(session_id, owner=owner)
+        run_id = prompt.replaces or ""
+        await self.directory.run(session_id, run_id, owner=owner)
+        text, _ = await self.store.prompt(run_id)
+        attached = tuple(one for part in await self.store.parts(run_id) for one in part.attachments)
+        shown = prompt.display or prompt.text
+        return prompt.but(text=text, display=None if shown == text else shown), attached
+
+    async def _attach(self, prompt: Prompt, owner: str) -> Sequence[Attachment]:
+        """What a prompt brings along, stored. What a model can take, the run finds out.
 
         Raises InvalidRequest, AttachmentRefused, AttachmentNotFound, FileRefused, LimitReached, naming the field.
         """
@@ -170,7 +210,6 @@ class SessionServices:
                 error.field = field
                 raise
             stored[attachment.id] = attachment  # one that is named twice is kept once
-        await self.attachments.keep(list(stored), session_id=session_id)
         return list(stored.values())
 
     async def _stored(self, ref: AttachmentRef, owner: str) -> Attachment:

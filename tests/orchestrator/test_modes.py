@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from navi_jupyter.commands import Prompt, PromptMode
-from navi_jupyter.errors import CommandNotFound, SessionBusy
+from navi_jupyter.errors import CommandNotFound, RunNotFound, SessionBusy
 from navi_jupyter.model.attachments import Attachment
 from navi_jupyter.orchestrator.prompts import RunSteering
 from tests.support.log_reader import Reader
@@ -140,6 +140,43 @@ async def test_a_turn_that_was_rolled_back_stays_in_the_log_and_is_not_told_to_t
         run = await w.orchestrator.sessions.run(sid, gone.run_id or "", owner=OWNER)
         assert (run.status.value, run.rolled_back) == ("stopped", True)
         assert ("assistant", gone.run_id, "0 1 ") in await conversation(w, sid)
+
+
+# --- replaces
+
+
+async def test_a_prompt_that_replaces_a_finished_turn_takes_it_out_of_what_the_model_reads(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        kept = await w.prompt(sid, "say 1")
+        await w.until_end(sid, kept.run_id)
+        old = await w.prompt(sid, "say 2")
+        await w.until_end(sid, old.run_id)
+        new = await w.prompt(sid, "say 3", replaces=old.run_id, command_id="n")
+        log = await w.until(sid, ends(new.run_id))
+        assert [turn.run_id for turn in w.agent.turns[-1].history] == [kept.run_id]
+        (event,) = [e["event"]["value"] for e in log if e["event"].get("value", {}).get("action") == "rolled_back"]
+        assert event["run_id"] == old.run_id
+        run = await w.orchestrator.sessions.run(sid, old.run_id or "", owner=OWNER)
+        assert (run.status.value, run.rolled_back) == ("completed", True)
+        assert await w.prompt(sid, "say 3", replaces=old.run_id, command_id="n") == new, "a repetition changes nothing"
+        await check(w, sid)
+
+
+async def test_only_a_run_of_the_session_that_is_over_can_be_replaced(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sid, other = await w.session(), await w.session()
+        foreign = await w.prompt(other, "say 1")
+        await w.until_end(other, foreign.run_id)
+        running = await w.prompt(sid, "wait")
+        await w.streaming(sid, running.run_id)
+        before = await w.log(sid)
+        for run_id in (foreign.run_id, "r_000000000000000000000000", "\ufffd" * 300):
+            with pytest.raises(RunNotFound):
+                await w.prompt(sid, "say 1", replaces=run_id)
+        with pytest.raises(SessionBusy, match="has not ended"):
+            await w.prompt(sid, "say 1", replaces=running.run_id)
+        assert await w.log(sid) == before, "what is refused leaves nothing"
 
 
 # --- collect

@@ -59,6 +59,8 @@ CONTRACT = {
     "notify": {"GET"},
     "notify/{name}/test": {"POST"},
     "profiles": {"GET"},
+    "prompts": {"GET"},
+    "sessions/{sid}/mentions": {"GET"},
     "models": {"GET"},
     "tools": {"GET"},
     "mcp": {"GET"},

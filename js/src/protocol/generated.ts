@@ -517,6 +517,21 @@ export interface MemoryPage {
   readonly next: string | null;
 }
 
+/** Something that a prompt can mention. */
+export interface MentionInfo {
+  readonly kind: "cell" | "error" | "variable" | "file" | "session" | "recall";
+  readonly token: string;
+  readonly label: string;
+  readonly detail: string;
+}
+
+/** `GET sessions/{sid}/mentions`: the best ones first. */
+export interface MentionPage {
+  readonly mentions: readonly MentionInfo[];
+  readonly notes: readonly string[];
+  readonly next: string | null;
+}
+
 /** One message of the folded conversation. */
 export interface MessageInfo {
   readonly id: string;
@@ -571,6 +586,23 @@ export interface ModelTestResult {
   readonly ok: boolean;
   readonly message: string;
   readonly seconds: number;
+}
+
+/** A prompt by name: a prompt that begins with `/name` is sent as its text. */
+export interface NamedPromptInfo {
+  readonly name: string;
+  readonly description: string;
+  readonly text: string;
+  readonly builtin: boolean;
+  readonly path: string | null;
+  readonly available: boolean;
+  readonly why: string | null;
+}
+
+/** `GET prompts`: the built-in ones, then those of files. */
+export interface NamedPromptPage {
+  readonly prompts: readonly NamedPromptInfo[];
+  readonly next: string | null;
 }
 
 /** What a page is to do with the notebook that it has open. */
@@ -806,6 +838,9 @@ export interface Prompt {
   readonly model?: string | null;
   readonly mode?: "reject" | "enqueue" | "interrupt" | "rollback" | "steer" | "collect";
   readonly client?: PromptClient | null;
+  readonly mentions?: readonly string[];
+  readonly replaces?: string | null;
+  readonly again?: boolean;
 }
 
 /** Field `client` of a prompt: the machine of the one who asks, and what its page shows. */

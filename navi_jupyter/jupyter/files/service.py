@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from ...errors import FileConflict, FileRefused, InvalidRequest, NaviError, NotFound
 from ...ports.files import SearchResult, TextPage
+from ...text import closeness
 from .search import SearchLimits, SearchQuery, glob_matches, load_notebook_json, search, walk
 from .text_form import WIDE_MARKS, CannotEncode, NoText, TextForm, describe_ends, rewritten, split
 from .tree import Tree, chunks, normal, os_errors
@@ -35,6 +36,8 @@ MAX_LINE = 4000  # bytes of one line that are given
 MAX_PAGE = 400_000  # bytes of one page
 MAX_LISTED = 50_000  # entries that one listing reads
 LISTING_SECONDS = 10.0
+FINDING_SECONDS = 1.0
+MAX_FOUND = 200  # of which the best are given
 WRITE_ATTEMPTS = 5  # how often a file is written again because another program changed it meanwhile
 
 
@@ -46,9 +49,15 @@ class LocalFiles:
         self._hide = tuple(hide)  # shell patterns of names that are not listed
 
     async def list(
-        self, path: str = "", *, pattern: str | None = None, limit: int = 200
+        self, path: str = "", *, pattern: str | None = None, query: str | None = None, limit: int = 200
     ) -> Sequence[Mapping[str, Any]]:
-        """``{"path","kind","size","modified"}`` each; ``kind`` is ``file``, ``notebook``, ``folder`` or ``other``."""
+        """``{"path","kind","size","modified"}`` each; ``kind`` is ``file``, ``notebook``, ``folder`` or ``other``.
+
+        ``query``: those whose path has its letters in order, the best first, of what is seen in a second: it is asked
+        while somebody types.
+        """
+        if query is not None:
+            return await _cancellable(partial(self._find, path, query, limit))
         if pattern is not None and len(pattern) > 256:
             raise InvalidRequest("The pattern is longer than 256 characters.", field="pattern")
         return await asyncio.to_thread(self._list, path, pattern, limit)
@@ -96,6 +105,20 @@ class LocalFiles:
                     if pattern is None or glob_matches(pattern, where.removeprefix(f"{prefix}/")):
                         found.append(self._describe(entry, where))
         return found
+
+    def _find(self, path: str, query: str, limit: int, stop: threading.Event) -> Sequence[Mapping[str, Any]]:
+        prefix, until = normal(path), time.monotonic() + FINDING_SECONDS
+        found: list[tuple[tuple[int, int], str, Mapping[str, Any]]] = []
+        with self.tree.folder(path) as folder, closing(walk(self.tree, folder, prefix, hide=self._hide)) as entries:
+            for number, (_, entry, where) in enumerate(entries):
+                if number >= MAX_LISTED or stop.is_set() or time.monotonic() > until:
+                    break
+                if (close := closeness(query, where)) is not None:
+                    # Described at once: the folder of the entry is open only now.
+                    found.append((close, where, self._describe(entry, where)))
+                if len(found) >= 2 * MAX_FOUND:
+                    found = sorted(found, key=lambda one: one[:2])[:MAX_FOUND]
+        return [described for _, _, described in sorted(found, key=lambda one: one[:2])[:limit]]
 
     def _describe(self, entry: os.DirEntry[str], path: str) -> Mapping[str, Any]:
         try:

@@ -99,7 +99,9 @@ MAX_CONNECTIONS = 16
 MAX_REQUESTS = 16
 MAX_WAITING = 64  # commands of one connection that were not sent yet
 
-_PATHS = re.compile(r"(health|sessions|recalls|models|profiles|tools|usage|mcp|memory)(/[A-Za-z0-9_.-]+)*(\?[^#\s]*)?")
+_PATHS = re.compile(
+    r"(health|sessions|recalls|models|profiles|prompts|tools|usage|mcp|memory)(/[A-Za-z0-9_.-]+)*(\?[^#\s]*)?"
+)
 _METHODS = ("GET", "POST", "PATCH", "DELETE")
 
 Send = Callable[[dict[str, Any]], None]

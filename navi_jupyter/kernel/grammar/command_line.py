@@ -53,6 +53,7 @@ HELP = """\
 %navi timezone [ZONE]                   whose clock counts for times that name no zone; auto: your browser's
 %navi export [md|ipynb|html|json] [FILE]   save the conversation
 %navi chat                              the chat, in this notebook
+%navi /fix, /explain, /document, /test  a prompt by its name; your own: /NAME for navi/prompts/NAME.md
 %navi -- TEXT                           TEXT is a question, whatever its first word is
 
 Where a number stands, it is that of a list's row. A beginning of the title or the id will do as well: %navi cancel loss
@@ -128,9 +129,7 @@ def _mistake(text: str) -> str | None:
     if name is None:
         return None
     corrected = f"{name} {rest}".strip()
-    if _is_meant(corrected) or not is_sentence(text):
-        return misspelled(text, corrected)
-    return None
+    return misspelled(text, corrected) if _is_meant(corrected) or not is_sentence(text) else None
 
 
 def _is_meant(corrected: str, *, with_mistakes: bool = True) -> bool:
@@ -358,12 +357,11 @@ _SHAPES: Mapping[str, _Shape] = {
     **{name: _id_and_text(name) for name in ("deny", "answer")},
 }
 
-_SECOND_WORDS: Mapping[str, tuple[str, ...]] = {
+_SECOND_WORDS: Mapping[str, tuple[str, ...]] = {  # of which a subcommand's second word may be a misspelling
     "recall": ("every", "cron", "when", "tomorrow", "pause", "resume"),
     "session": SESSION_WORDS,
     "export": FORMATS,
 }
-"""The words of which a subcommand's second one may be a misspelling."""
 
 
 MAX_VALUE = 4000  # characters of one value, which keeps a data frame from filling the model's context

@@ -183,3 +183,42 @@ class Health(Value):
     loop_lag_ms: float  # the longest delay of the event loop seen in the last ten seconds
     message: str | None = None
     """Why it is not ok; or, when it is, what the owner should know (a damaged database is kept aside)."""
+
+
+class NamedPromptInfo(Value):
+    """A prompt by name: a prompt that begins with `/name` is sent as its text."""
+
+    name: str
+    description: str
+    text: str  # with its placeholders; empty for a file that never was without a mistake
+    builtin: bool
+    path: str | None  # the file that it comes from
+    available: bool
+    why: str | None  # what is wrong with its file, with file and line; null when nothing is
+
+
+class NamedPromptPage(Value):
+    """``GET prompts``: the built-in ones, then those of files."""
+
+    prompts: tuple[NamedPromptInfo, ...]
+    next: str | None
+
+
+MentionKind = Literal["cell", "error", "variable", "file", "session", "recall"]
+
+
+class MentionInfo(Value):
+    """Something that a prompt can mention."""
+
+    kind: MentionKind
+    token: str  # what stands in the prompt: `@df`, `@cell:In[3]`, `@"my data.csv"`
+    label: str
+    detail: str  # the first line of a cell, the type of a variable, the size of a file
+
+
+class MentionPage(Value):
+    """``GET sessions/{sid}/mentions``: the best ones first."""
+
+    mentions: tuple[MentionInfo, ...]
+    notes: tuple[str, ...]  # what could not be looked at, and why
+    next: str | None
