@@ -1,8 +1,7 @@
-/** The bundle navi-chat.js: defines `<navi-chat>`, `<navi-question>`, `<navi-cell-edit>` and `<navi-sessions>`, and offers what hosts need to mount it. */
+/** The bundle navi-chat.js: defines `<navi-chat>`, `<navi-question>` and `<navi-cell-edit>`, and offers what hosts need to mount it. */
 
 import { NaviChat } from "./view/chat-element.js";
 import { NaviCellEdit } from "./view/notebook/cell-edit-element.js";
-import { NaviSessions } from "./view/sessions/list-element.js";
 import { NaviPanel } from "./view/panel/panel-element.js";
 import { NaviQuestion } from "./view/question-element.js";
 
@@ -12,12 +11,12 @@ export { WebSocketTransport } from "./connection/ws.js";
 export { mount } from "./mount.js";
 export { reduce, reduceAll } from "./state/reduce.js";
 export { EMPTY } from "./state/model.js";
+export { loadSessionList } from "./view/sessions/feature.js";
 export { setStrings } from "./view/lib/strings.js";
-export { NaviCellEdit, NaviChat, NaviPanel, NaviQuestion, NaviSessions };
+export { NaviCellEdit, NaviChat, NaviPanel, NaviQuestion };
 export const version = __NAVI_VERSION__;
 
 if (!customElements.get("navi-chat")) customElements.define("navi-chat", NaviChat);
 if (!customElements.get("navi-question")) customElements.define("navi-question", NaviQuestion);
 if (!customElements.get("navi-cell-edit")) customElements.define("navi-cell-edit", NaviCellEdit);
-if (!customElements.get("navi-sessions")) customElements.define("navi-sessions", NaviSessions);
 if (!customElements.get("navi-panel")) customElements.define("navi-panel", NaviPanel);

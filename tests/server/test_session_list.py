@@ -14,9 +14,11 @@ from tornado.web import RequestHandler
 from traitlets.config import Config
 
 from navi_jupyter.orchestrator.session_list import service
+from navi_jupyter.orchestrator.session_list.titles import title_from_words
 from navi_jupyter.server.app import NaviExtension
 from navi_jupyter.server.rest import ROUTES
 from tests.conftest import Answer, Api
+from tests.support.providers import Reply, ScriptedProvider
 
 IN_AN_HOUR = {"kind": "once", "in": "1h"}
 EVERY_HOUR = {"kind": "every", "every": "1h"}
@@ -159,7 +161,7 @@ async def test_a_deleted_session_is_gone_and_comes_back_with_everything(api: Api
     assert (await api("DELETE", f"sessions/{sid}")).status == 204
     for operation in ROUTES.operations:
         if operation.method == "GET" and "sessions/{sid}" in operation.path and "{rid}" not in operation.path:
-            path = operation.path.format(sid=sid, iid="i_1")
+            path = operation.path.format(sid=sid, iid="i_1", nid="n_1")
             assert (await api("GET", path)).json["code"] == "session_not_found", path
     prompt = {"type": "prompt", "text": "hello"}
     assert (await api("POST", f"sessions/{sid}/commands", prompt)).json["code"] == "session_not_found"
@@ -384,13 +386,15 @@ class TestTwoPeople:
             "POST read": {"seq": 1},
             "POST share": {"user": "carl"},
             "POST unshare": {"user": "bob"},
+            "POST notebook-requests/{nid}/claim": {"unsaved": True},
+            "POST notebook-requests/{nid}/report": {},
         }
         tried = 0
         for operation in ROUTES.operations:
             rest = operation.path.removeprefix("sessions/{sid}").strip("/")
             if not operation.path.startswith("sessions/{sid}"):
                 continue
-            path = operation.path.format(sid=sid, rid=run_id, iid="i_1")
+            path = operation.path.format(sid=sid, rid=run_id, iid="i_1", nid="n_1")
             answer = await api(operation.method, path, bodies.get(f"{operation.method} {rest}"), headers=BOB)
             if operation.method == "GET" and rest in READ:
                 assert answer.status == 200, (operation.path, answer.body)
@@ -458,3 +462,92 @@ class TestTwoPeople:
             await asyncio.sleep(0.05)
         assert [session["id"] for session in found] == [sid]
         assert (await api("GET", "sessions", query="what can", headers=CARL)).json["sessions"] == []
+
+
+# --- titles by the model
+
+
+async def test_the_model_writes_a_title_after_the_first_exchange_and_its_cost_is_counted(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ScriptedProvider(Reply("The learning rate is too low.")) as provider:
+        provider.point(monkeypatch)
+        provider.title = Reply('"Flat loss\u202e of the new model."', usage=(30, 5))
+        sid = (await api.ok("POST", "sessions", {"model": "openai-chat:scripted"}))["id"]
+        await asked(api, sid, "why is the loss flat?")
+        session = await until(api, f"sessions/{sid}", lambda session: session["title_source"] == "model")
+        assert session["title"].startswith("Flat loss")
+        assert "\u202e" not in session["title"]
+        assert not session["title"].endswith(('"', "."))
+        assert (session["usage"]["input_tokens"], session["usage"]["requests"]) == (11 + 30, 2)
+        await asked(api, sid, "and now?")
+        await asked(api, sid, "and then?")
+        assert len(provider.title_requests) == 1, "once"
+        body = json.dumps(provider.title_requests[0].body)
+        assert "why is the loss flat?" in body
+        assert "tools" not in provider.title_requests[0].body
+
+
+@pytest.mark.parametrize("title", [None, Reply(""), Reply("```"), Reply(cut_first=True)])
+async def test_where_the_model_gives_no_title_the_words_of_the_prompt_do(
+    api: Api, monkeypatch: pytest.MonkeyPatch, title: Reply | None
+) -> None:
+    async with ScriptedProvider(Reply("It is.")) as provider:
+        provider.point(monkeypatch)
+        provider.title = title
+        sid = (await api.ok("POST", "sessions", {"model": "openai-chat:scripted"}))["id"]
+        run_id = await asked(api, sid, "why is the loss flat?")
+        session = await until(api, f"sessions/{sid}", lambda session: session["title_source"] != "default")
+        assert (session["title"], session["title_source"]) == ("why is the loss flat?", "words")
+        assert (await api.ok("GET", f"sessions/{sid}/runs/{run_id}"))["status"] == "completed"
+
+
+async def test_a_title_never_holds_a_run_up_and_that_of_the_user_wins(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ScriptedProvider(Reply("It is.")) as provider:
+        provider.point(monkeypatch)
+        provider.title = Reply("Made by the model", hold_first=True)
+        sid = (await api.ok("POST", "sessions", {"model": "openai-chat:scripted"}))["id"]
+        await asked(api, sid, "why is the loss flat?")
+        await asked(api, sid, "a second run does not wait for it")
+        await api.ok("PATCH", f"sessions/{sid}", {"title": "Mine"})
+        provider.title.release.set()
+        await asyncio.sleep(0.3)
+        assert (await api.ok("GET", f"sessions/{sid}"))["title"] == "Mine"
+
+
+class TestTitlesOfWords:
+    """A server on which models write no titles."""
+
+    @pytest.fixture
+    def navi_config(self) -> dict[str, Any]:
+        return {"title_by_model": False}
+
+    async def test_no_model_is_asked(self, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with ScriptedProvider(Reply("It is.")) as provider:
+            provider.point(monkeypatch)
+            sid = (await api.ok("POST", "sessions", {"model": "openai-chat:scripted"}))["id"]
+            await asked(api, sid, "why is the loss flat?")
+            await until(api, f"sessions/{sid}", lambda session: session["title_source"] == "words")
+            assert provider.title_requests == []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "title"),
+    [
+        ("Why is the loss flat? It was fine yesterday.", "Why is the loss flat?"),
+        ('@train.py @"my data.csv" compare these', "compare these"),
+        ("# Heading\n\n- **plot** the `loss`", "Heading"),
+        ("```python\nprint(1)\n```\nexplain this", "explain this"),
+        ("为什么损失不下降?请看第三个单元格。", "为什么损失不下降?请看第三个单元格"),
+        ("明天开会。请提醒我。", "明天开会"),
+        ("Use 3.5 as the rate", "Use 3.5 as the rate"),
+        ("x" * 100, "x" * 59 + "…"),
+        ("word " * 30, ("word " * 11).strip() + "…"),
+        ("   \n???", ""),
+        ("write to ada@example.org", "write to ada@example.org"),
+    ],
+)
+def test_the_words_of_a_prompt_as_a_title(prompt: str, title: str) -> None:
+    assert title_from_words(prompt) == title

@@ -13,6 +13,7 @@ import type { MessageActions } from "./conversation/message-actions.js";
 import { NotebookFeature } from "./notebook/feature.js";
 import type { HeaderButton } from "./header.js";
 import { recallsFeature } from "./recalls/feature.js";
+import { sessionsFeature } from "./sessions/feature.js";
 import type { RequestContext } from "./recalls/requests.js";
 import type { Command, SessionController } from "./session-controller.js";
 import type { Overlays } from "./overlays.js";
@@ -51,4 +52,4 @@ export interface ChatFeature {
   aboveComposer?(state: ChatState): unknown;
 }
 
-export const features: readonly ((chat: ChatContext) => ChatFeature)[] = [recallsFeature, (chat) => new NotebookFeature(chat)];
+export const features: readonly ((chat: ChatContext) => ChatFeature)[] = [recallsFeature, (chat) => new NotebookFeature(chat), sessionsFeature];

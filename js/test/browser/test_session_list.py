@@ -21,7 +21,8 @@ class List:
         self.page = page
         page.goto(f"{address}?sessions=beside-the-list")
         page.evaluate(
-            """width => {
+            """async width => {
+              await (await import("/static/navi/navi-chat.js")).loadSessionList();
               const list = document.createElement("navi-sessions");
               list.session = "s_00001";
               const box = document.createElement("div");
@@ -77,7 +78,7 @@ def test_sessions_are_shown_by_day_with_what_they_do_and_what_is_unread(open_lis
     expect(sessions.row(2)).to_have_attribute("data-activity", "waiting")
     expect(sessions.row(3)).to_contain_text("shared by grace")
     sessions.row(0).locator("[data-navi=session-open]").click()
-    assert sessions.opened() == [{"session": "s_00000", "message": None}]
+    assert sessions.opened() == [{"session": "s_00000", "message": None, "run": None}]
 
 
 def test_a_search_shows_where_it_was_found_as_text_and_leads_there(open_list: Callable[..., List]) -> None:
@@ -89,7 +90,7 @@ def test_a_search_shows_where_it_was_found_as_text_and_leads_there(open_list: Ca
     sessions.page.keyboard.press("ArrowDown")
     sessions.page.keyboard.press("Enter")
     (opened,) = sessions.opened()
-    assert opened == {"session": "s_00000", "message": "m_s_00000"}
+    assert opened == {"session": "s_00000", "message": "m_s_00000", "run": "r"}
     sessions.find("sessions-search").fill("no such words at all")
     expect(sessions.find("sessions-none")).to_be_visible()
     sessions.find("sessions-search").fill("")
@@ -133,7 +134,7 @@ def test_everything_goes_by_keyboard_alone(open_list: Callable[..., List]) -> No
     keys.press("End")
     assert sessions.focused() == "s_00011"
     keys.press("Enter")
-    assert sessions.opened()[-1] == {"session": "s_00011", "message": None}
+    assert sessions.opened()[-1] == {"session": "s_00011", "message": None, "run": None}
 
 
 def test_the_list_is_two_tab_stops_and_its_bar_whatever_its_length(open_list: Callable[..., List]) -> None:
@@ -240,3 +241,36 @@ def test_it_is_accessible_in_each_state(open_list: Callable[..., List], scheme: 
     sessions.find("sessions-search").fill("loss")
     sessions.find("session-snippet").first.wait_for()
     check("search")
+
+
+def test_in_a_chat_the_list_opens_over_the_conversation_and_leads_to_another_session(
+    open_chat: Any, control: Control
+) -> None:
+    control("seed?count=12")
+    chat = open_chat("in-a-chat")
+    chat.say("hello")
+    chat.settled()
+    page = chat.page
+    chat.find("sessions-toggle").click()
+    row = page.locator("[data-session-id=s_00002] [data-navi=session-open]")
+    row.wait_for()
+    page.screenshot(path=OUT / "sessions-in-chat.png")
+    row.click()
+    expect(chat.views[0]).to_have_attribute("session", "s_00002")
+    expect(chat.find("session-list")).to_have_count(0)
+
+
+def test_a_session_goes_on_from_a_message_in_one_of_its_own(open_chat: Any, control: Control) -> None:
+    control("seed?count=3")
+    chat = open_chat("s_00001")
+    chat.say("hello")
+    chat.settled()
+    chat.find("session-fork-here").last.click()
+    expect(chat.views[0]).to_have_attribute("session", "s_00001f")
+
+
+def test_a_reader_reads_that_the_session_is_somebody_elses(open_chat: Any, control: Control) -> None:
+    control("seed?count=4")
+    chat = open_chat("s_00003")
+    expect(chat.find("session-read-only")).to_contain_text("grace")
+    assert chat.find("session-fork-here").count() == 0

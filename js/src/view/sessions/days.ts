@@ -12,6 +12,13 @@ export interface Day {
 const thisYear = new Intl.DateTimeFormat(undefined, { weekday: "long", month: "long", day: "numeric" });
 const otherYear = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "long", day: "numeric" });
 
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+
+/** The time of a session below its day. */
+export function clockTime(at: Date): string {
+  return clock.format(at);
+}
+
 /** Groups by the day of their last use, in the reader's zone; the order stays. */
 export function byDay(sessions: readonly SessionInfo[], now = new Date()): readonly Day[] {
   const days: { key: string; name: string; sessions: SessionInfo[] }[] = [];

@@ -3,7 +3,7 @@
  * the server's own page.
  *
  * Keys: the arrows go from session to session, Enter opens, F2 renames, Delete deletes (with a way back), Escape closes what
- * is open below a session. Emits `navi-session-open` (`detail.session`, `detail.message`: where something was found) and
+ * is open below a session. Emits `navi-session-open` (`detail.session`; `detail.message` and `detail.run`: where something was found) and
  * `navi-session-gone` (`detail.session`: it was deleted). Not responsible for showing a session (`chat-element`).
  */
 
@@ -196,14 +196,14 @@ export class NaviSessions extends LitElement {
     if (!fork) return;
     this.#toggle(session, null);
     await this.#read();
-    this.dispatchEvent(new CustomEvent("navi-session-open", { bubbles: true, cancelable: true, detail: { session: fork.id, message: null } }));
+    this.dispatchEvent(new CustomEvent("navi-session-open", { bubbles: true, cancelable: true, detail: { session: fork.id, message: null, run: null } }));
   }
 
   async #create(): Promise<void> {
     const made = await this.#requests.create();
     if (!made) return;
     await this.#read();
-    this.dispatchEvent(new CustomEvent("navi-session-open", { bubbles: true, cancelable: true, detail: { session: made.id, message: null } }));
+    this.dispatchEvent(new CustomEvent("navi-session-open", { bubbles: true, cancelable: true, detail: { session: made.id, message: null, run: null } }));
   }
 
   /** Does it, reads the list again, and keeps the focus in the list. Whether it was done. */
@@ -246,8 +246,8 @@ export class NaviSessions extends LitElement {
   }
 
   #emitOpen(session: SessionInfo): void {
-    const message = session.hit?.message_id ?? null;
-    this.dispatchEvent(new CustomEvent("navi-session-open", { bubbles: true, cancelable: true, detail: { session: session.id, message } }));
+    const detail = { session: session.id, message: session.hit?.message_id ?? null, run: session.hit?.run_id ?? null };
+    this.dispatchEvent(new CustomEvent("navi-session-open", { bubbles: true, cancelable: true, detail }));
   }
 
   #toggle(session: SessionInfo | null, below: Below | null): void {
@@ -312,7 +312,7 @@ export class NaviSessions extends LitElement {
   // --- drawing -------------------------------------------------------------------------------------------------------
 
   protected override render(): TemplateResult {
-    return html`<section class="navi-sessions" data-navi="sessions" aria-label=${strings.sessions} @keydown=${this.#keydown}>
+    return html`<section class="navi-sessions" data-navi="session-list" aria-label=${strings.sessions} @keydown=${this.#keydown}>
       ${this.#bar()}
       ${this.#problem ? html`<p class="navi-problem" role="alert" data-navi="sessions-problem">${this.#problem}</p>` : nothing}
       <div class="navi-sessions-list" data-navi="sessions-list" @scroll=${this.#scrolled}>${this.#list()}</div>
@@ -356,7 +356,7 @@ export class NaviSessions extends LitElement {
       const share = below === "share" ? this.#share.render() : nothing;
       return sessionRow(
         session,
-        { isCurrent: session.id === this.session, isTabStop: session.id === stop, below, share, canExport: this.#requests.canExport },
+        { isCurrent: session.id === this.session, isTabStop: session.id === stop, isByDay: !isSearch, below, share, canExport: this.#requests.canExport },
         this.#actions,
       );
     };
@@ -394,3 +394,5 @@ export class NaviSessions extends LitElement {
     if (list.scrollHeight - list.scrollTop - list.clientHeight < NEAR_END) void this.#readOn();
   };
 }
+
+if (!customElements.get("navi-sessions")) customElements.define("navi-sessions", NaviSessions);

@@ -6,6 +6,7 @@ import type { SearchHit, SessionInfo } from "../../protocol/generated.js";
 import { icons } from "../lib/icons.js";
 import { strings } from "../lib/strings.js";
 import { fullTime, shortTime } from "../lib/time.js";
+import { clockTime } from "./days.js";
 import { FORMATS, type Format } from "./requests.js";
 
 /** What is open below a row. */
@@ -27,6 +28,8 @@ export interface RowView {
   readonly isCurrent: boolean;
   /** Whether the key Tab leads to it: to one row of the list. */
   readonly isTabStop: boolean;
+  /** Whether it stands below its day. */
+  readonly isByDay: boolean;
   readonly below: Below | null;
   readonly share: TemplateResult | typeof nothing;
   readonly canExport: boolean;
@@ -57,7 +60,7 @@ export function sessionRow(session: SessionInfo, view: RowView, actions: RowActi
           ${unread ? html`<span class="navi-session-unread" title=${strings.sessionUnread(unread)}>${unread}</span>` : nothing}
         </span>
         <span class="navi-session-about">
-          <time datetime=${session.updated_at} title=${fullTime(at)}>${shortTime(at)}</time>
+          <time datetime=${session.updated_at} title=${fullTime(at)}>${view.isByDay ? clockTime(at) : shortTime(at)}</time>
           ${session.notebook_path ? html`<span class="navi-session-notebook" dir="auto" title=${session.notebook_path}>${icons.file} ${fileName(session.notebook_path)}</span>` : nothing}
           ${access === "reader" ? html`<span>${strings.sessionOf(session.owner)}</span>` : nothing}
           ${session.hit ? html`<span>${strings.sessionHits(session.hits)}</span>` : nothing}

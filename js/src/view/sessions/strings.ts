@@ -27,6 +27,7 @@ export const sessionTexts = {
   sessionArchive: "Archive",
   sessionUnarchive: "Back to the list",
   sessionFork: "Copy",
+  sessionForkHere: "New session from here",
   sessionShare: "Share…",
   sessionExport: "Export",
   sessionExportAs: (format: string) => `Export as ${format}`,
