@@ -139,9 +139,9 @@ class ScriptHandler(FileFindHandler):
 
     def validate_absolute_path(self, root: Any, absolute_path: str) -> str | None:
         """The compressed file where there is one and the browser says that it takes it."""
-        found = super().validate_absolute_path(root, absolute_path)
-        self.compressed = found is not None and takes_gzip(self.request.headers) and Path(f"{found}.gz").is_file()
-        return f"{found}.gz" if self.compressed else found
+        packed = f"{absolute_path}.gz"
+        self.compressed = takes_gzip(self.request.headers) and Path(packed).is_file()
+        return super().validate_absolute_path(root, packed if self.compressed else absolute_path)
 
     def compute_etag(self) -> str | None:
         """By the content, so that the two forms of a file have two."""

@@ -60,7 +60,10 @@ class _Model(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+        if not body.get("stream"):  # a summary of what is too long to be sent
+            self._answer({"role": "assistant", "content": "It was about the loss."})
+            return
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
@@ -74,7 +77,16 @@ class _Model(BaseHTTPRequestHandler):
                 self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
                 time.sleep(max(0.0, start + (count + 1) / TOKENS_PER_SECOND - time.monotonic()))
         except OSError:
-            return  # the run was stopped
+            pass  # the run was stopped
+
+    def _answer(self, message: dict[str, Any]) -> None:
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        content = json.dumps({"id": "c", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]})
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content.encode())
 
     def log_message(self, *_: object) -> None:
         """Nothing: the benchmark prints its own lines."""
@@ -105,7 +117,7 @@ def tree_of(ref: str) -> Iterator[Path]:
 def measure(browser: Browser, tree: Path, messages: int, minutes: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as home, model() as address:
         env = {"PYTHONPATH": str(tree), "OPENAI_API_KEY": "none", "OPENAI_BASE_URL": address}
-        with JupyterServer(Path(home), env=env) as server:
+        with JupyterServer(Path(home), env=env).start() as server:
             sid = server.request("POST", "navi/api/sessions", {"title": "long"})["id"]
             prompt = {"type": "prompt", "text": "hello"}
             run = server.request("POST", f"navi/api/sessions/{sid}/commands", prompt)["run_id"]

@@ -277,9 +277,10 @@ def test_a_recall_is_made_in_words_with_the_keyboard_alone_and_lives_in_all_view
     here, there = visit(server, context, sid), visit(server, context, sid)
     page = here.page
     page.bring_to_front()
+    part(there, "recalls-toggle").click()
     tab_to(page, "recalls-toggle")
     page.keyboard.press("Enter")
-    tab_to(page, "recall-new")
+    expect(part(here, "recall-new")).to_be_focused()
     page.keyboard.press("Enter")
     expect(part(here, "recall-message")).to_be_focused()
     page.keyboard.type("write the report")

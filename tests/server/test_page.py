@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from typing import Any
 
-from navi_jupyter.server.app import NaviExtension
+import pytest
+from tornado.httpclient import HTTPResponse
+
+from navi_jupyter.server.app import PACKAGE, NaviExtension, bundle_id
+
+STATIC = PACKAGE / "static"
 
 
 async def test_the_page_has_the_chat_and_says_where_its_server_is_and_no_secret(
@@ -23,9 +29,59 @@ async def test_the_page_has_the_chat_and_says_where_its_server_is_and_no_secret(
         assert "navi-chat" in text
 
 
-async def test_the_page_s_script_is_served(navi: NaviExtension, jp_fetch: Any) -> None:
-    response = await jp_fetch("static", "navi", "navi-chat.js")
-    assert response.code == 200
+async def script(jp_fetch: Any, name: str, accepts: str = "", *, v: str | None = None, **headers: str) -> HTTPResponse:
+    """The answer to a request for a script, as it comes over the network."""
+    response: HTTPResponse = await jp_fetch(
+        *("static", "navi", name),
+        params={} if v is None else {"v": v},
+        headers={"Accept-Encoding": accepts, **headers},
+        decompress_response=False,
+        raise_error=False,
+    )
+    return response
+
+
+async def test_the_page_s_script_is_sent_compressed_where_the_browser_takes_that(
+    navi: NaviExtension, jp_fetch: Any
+) -> None:
+    plain = await script(jp_fetch, "navi-chat.js")
+    compressed = await script(jp_fetch, "navi-chat.js", "gzip, deflate, br")
+    assert (plain.code, compressed.code) == (200, 200)
+    assert "Content-Encoding" not in plain.headers
+    assert compressed.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(compressed.body) == plain.body == (STATIC / "navi-chat.js").read_bytes()
+    assert len(compressed.body) < len(plain.body) / 2
+    for response in (plain, compressed):
+        assert "javascript" in response.headers["Content-Type"]
+        assert "Accept-Encoding" in response.headers["Vary"]
+    assert plain.headers["Etag"] != compressed.headers["Etag"], "a cache must not take one for the other"
+
+
+@pytest.mark.parametrize("accepts", ["identity", "gzip;q=0", "br, gzip; q=0.0", "deflate"])
+async def test_a_browser_that_does_not_take_gzip_gets_none(navi: NaviExtension, jp_fetch: Any, accepts: str) -> None:
+    assert "Content-Encoding" not in (await script(jp_fetch, "navi-chat.js", accepts)).headers
+
+
+async def test_scripts_are_kept_for_good_under_the_url_that_names_them_and_asked_for_under_others(
+    navi: NaviExtension, jp_fetch: Any
+) -> None:
+    chunk = next(path.name for path in STATIC.glob("chunk-*.js"))
+    for response in (await script(jp_fetch, "navi-chat.js", "gzip", v=bundle_id()), await script(jp_fetch, chunk)):
+        assert "immutable" in response.headers["Cache-Control"]
+    bare = await script(jp_fetch, "navi-chat.js", "gzip")
+    assert bare.headers["Cache-Control"] == "no-cache"
+    again = await script(jp_fetch, "navi-chat.js", "gzip", **{"If-None-Match": bare.headers["Etag"]})
+    assert (again.code, again.body) == (304, b"")
+
+
+async def test_the_page_and_the_lab_extension_load_the_component_under_one_url(
+    navi: NaviExtension, jp_fetch: Any
+) -> None:
+    page = (await jp_fetch("navi")).body.decode()
+    assert f"static/navi/navi-chat.js?v={bundle_id()}" in page
+    (entry,) = (PACKAGE / "labextension" / "static").glob("remoteEntry.*.js")
+    for loader in (entry, STATIC / "widget.js"):
+        assert bundle_id() in loader.read_text(encoding="utf-8")
 
 
 def test_jupyter_navi_opens_the_page() -> None:
