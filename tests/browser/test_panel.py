@@ -226,6 +226,52 @@ def test_a_new_session_is_the_notebooks_from_its_first_prompt_on(host: Host, con
     assert (link.get_attribute("href") or "").endswith(f"/navi?session={second}")
 
 
+def test_the_list_of_sessions_leads_to_another_one_and_the_pin_back(host: Host, context: BrowserContext) -> None:
+    host.write("listed", "a = 1")
+    other = host.server.request("POST", "navi/api/sessions", {"title": "Elsewhere altogether"})["id"]
+    page = host.open(context, "listed")
+    icon(page).click()
+    chat = chat_in(page)
+    asked(chat, "what time is it")
+    own = chat.get_attribute("session")
+    panel_of(page).locator("[data-navi=panel-sessions]").click()
+    expect(panel_of(page).locator("[data-navi=sessions-search]")).to_be_focused()
+    shot(page, f"panel-{host.app}-sessions")
+    panel_of(page).locator(f"[data-session-id={other}] [data-navi=session-open]").click()
+    expect(chat).to_have_attribute("session", other)
+    expect(panel_of(page).locator("[data-navi=panel-notebook]")).to_have_text("No notebook")
+    pin = panel_of(page).locator("[data-navi=panel-pin]")
+    expect(pin).to_have_attribute("aria-pressed", "true")
+    pin.click()
+    expect(chat).to_have_attribute("session", own or "")
+
+
+def test_the_page_shows_the_same_list_and_makes_a_session_with_the_first_prompt(
+    host: Host, context: BrowserContext
+) -> None:
+    if host.app != "lab":
+        pytest.skip("it is the same page")
+    session = host.server.request("POST", "navi/api/sessions", {"title": "On the page"})["id"]
+    page = context.new_page()
+    page.goto(f"{host.server.url}navi?token={host.server.token}#{session}")
+    chat = page.locator("main navi-chat")
+    expect(chat.locator("[data-navi=input]")).to_be_enabled()
+    row = page.locator(f"nav [data-session-id={session}]")
+    row.locator("[aria-current=true]").wait_for()
+    asked(chat, "what time is it")
+    shot(page, "page-list")
+    page.locator("nav [data-navi=session-new]").click()
+    expect(chat).not_to_have_attribute("session", session)
+    made = chat.get_attribute("session")
+    page.go_back()
+    expect(chat).to_have_attribute("session", session)
+    assert made
+    host.server.request("DELETE", f"navi/api/sessions/{made}")
+    page.set_viewport_size({"width": 420, "height": 800})
+    shot(page, "page-420")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 420
+
+
 def test_the_icon_counts_what_is_unread_until_it_is_seen(host: Host, context: BrowserContext) -> None:
     host.write("unread", "a = 1")
     page = host.open(context, "unread")

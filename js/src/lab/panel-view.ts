@@ -109,6 +109,7 @@ export class PanelView {
         element.addEventListener("navi-pin", (event) => {
           void this.followed.setPinned((event as CustomEvent<{ pinned: boolean }>).detail.pinned);
         });
+        element.addEventListener("navi-session-gone", () => void this.followed.refresh());
         element.addEventListener("navi-new", () => {
           this.followed.startNew();
           void element.updateComplete.then(() => element.focus());

@@ -1,6 +1,7 @@
 /**
  * `<navi-panel>`: a chat beside the work, and a bar above it that says of which notebook it is. What it shows is set from
- * outside; what the user wants comes out as events: `navi-pin` (`detail.pinned`), `navi-new`.
+ * outside; what the user wants comes out as events: `navi-pin` (`detail.pinned`), `navi-new`, and `navi-open-session`
+ * (`detail.session`), which its list of sessions and lists in the chat emit.
  *
  * Not responsible for which session is shown (`lab/followed-session`).
  */
@@ -11,6 +12,7 @@ import type { NaviChat } from "../chat-element.js";
 import type { NotebookHost } from "../host.js";
 import { strings } from "../lib/strings.js";
 import type { NewSession } from "../new-session.js";
+import { recallIcons } from "../recalls/icons.js";
 import { panelIcons } from "./icons.js";
 
 export class NaviPanel extends LitElement {
@@ -22,6 +24,7 @@ export class NaviPanel extends LitElement {
     isPinned: { attribute: false },
     page: { type: String },
     problem: { attribute: false },
+    isListing: { state: true },
   };
 
   declare session: string | null;
@@ -36,6 +39,8 @@ export class NaviPanel extends LitElement {
   declare page: string;
   /** What is wrong, while nothing can be shown. */
   declare problem: string | null;
+  /** The list of sessions is shown in the place of the chat. */
+  declare isListing: boolean;
 
   constructor() {
     super();
@@ -46,6 +51,7 @@ export class NaviPanel extends LitElement {
     this.isPinned = false;
     this.page = "";
     this.problem = null;
+    this.isListing = false;
   }
 
   /** The chat; null while nothing is known. */
@@ -70,11 +76,36 @@ export class NaviPanel extends LitElement {
   }
 
   protected override render(): TemplateResult {
-    return html`${this.#bar()} ${this.session || this.newSession ? this.#conversation() : this.#nothingYet()}`;
+    const chat = this.session || this.newSession ? this.#conversation() : this.#nothingYet();
+    return html`${this.#bar()} ${this.isListing ? this.#list() : nothing} ${chat}`;
   }
 
+  #list(): TemplateResult {
+    return html`<navi-sessions .session=${this.session} @navi-session-open=${this.#chosen} @navi-session-gone=${this.#gone} @keydown=${this.#keydown}></navi-sessions>`;
+  }
+
+  #toggleList(isListing: boolean): void {
+    this.isListing = isListing;
+    void this.updateComplete.then(() => (isListing ? this.querySelector<HTMLElement>("navi-sessions") : this)?.focus());
+  }
+
+  readonly #chosen = (event: Event): void => {
+    const { session } = (event as CustomEvent<{ session: string }>).detail;
+    this.#toggleList(false);
+    if (session !== this.session) this.#emit("navi-open-session", { session });
+  };
+
+  /** The session that is shown was deleted: the host finds another one. */
+  readonly #gone = (event: Event): void => {
+    if ((event as CustomEvent<{ session: string }>).detail.session === this.session) this.#emit("navi-session-gone");
+  };
+
+  readonly #keydown = (event: KeyboardEvent): void => {
+    if (event.key === "Escape" && !event.defaultPrevented && !event.isComposing) this.#toggleList(false);
+  };
+
   #conversation(): TemplateResult {
-    return html`<navi-chat fill .session=${this.session} .newSession=${this.newSession} .host=${this.host}></navi-chat>`;
+    return html`<navi-chat fill ?hidden=${this.isListing} .session=${this.session} .newSession=${this.newSession} .host=${this.host}></navi-chat>`;
   }
 
   #nothingYet(): TemplateResult {
@@ -98,7 +129,18 @@ export class NaviPanel extends LitElement {
         ${isPinned ? panelIcons.pinned : panelIcons.pin}
       </button>
       <span class="navi-panel-notebook" data-navi="panel-notebook" dir="auto" title=${notebook === null ? nothing : strings.panelNotebook(notebook)}>${name}</span>
-      <button type="button" class="navi-panel-button" data-navi="panel-new" aria-label=${strings.panelNew} title=${strings.panelNew} @click=${() => this.#emit("navi-new")}>
+      <button
+        type="button"
+        class="navi-panel-button"
+        data-navi="panel-sessions"
+        aria-expanded=${this.isListing ? "true" : "false"}
+        aria-label=${strings.sessions}
+        title=${strings.sessions}
+        @click=${() => this.#toggleList(!this.isListing)}
+      >
+        ${recallIcons.list}
+      </button>
+      <button type="button" class="navi-panel-button" data-navi="panel-new" aria-label=${strings.panelNew} title=${strings.panelNew} @click=${() => this.#startNew()}>
         ${panelIcons.plus}
       </button>
       <a class="navi-panel-button" data-navi="panel-page" href=${this.session ? `${page}?session=${encodeURIComponent(this.session)}` : page} target="_blank" rel="noopener" aria-label=${strings.panelPage} title=${strings.panelPage}>
@@ -107,7 +149,12 @@ export class NaviPanel extends LitElement {
     </div>`;
   }
 
+  #startNew(): void {
+    this.isListing = false;
+    this.#emit("navi-new");
+  }
+
   #emit(type: string, detail: unknown = null): void {
-    this.dispatchEvent(new CustomEvent(type, { detail }));
+    this.dispatchEvent(new CustomEvent(type, { bubbles: true, detail }));
   }
 }
