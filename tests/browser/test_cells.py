@@ -324,6 +324,29 @@ def test_an_error_that_was_there_when_the_notebook_was_opened_is_asked_about_by_
     assert "Fix the error of In [2]" in told(provider)
 
 
+def test_in_a_notebook_without_a_chat_one_click_on_an_error_opens_the_panel_and_its_code_goes_into_the_cell(
+    host: Host, context: BrowserContext, provider: ScriptedProvider, play: Callable[..., None]
+) -> None:
+    play(Reply("Do not divide by nothing:\n\n```python\nmean([1, 2])\n```"))
+    host.write("panel", "x = 1", FAILS)
+    page = host.open(context, "panel")
+    go(page, 1)
+    run_cell(page, 1)
+    hand = Hand()
+    hand.click(cell(page, 1).locator("[data-navi=fix]"))
+    chat = page.locator("navi-panel navi-chat")
+    expect(answers(chat)).to_have_count(1)
+    assert hand.presses == 1
+    expect(chat.locator("[data-navi=message][data-role=user]")).to_contain_text("Fix the error of In [1]")
+    assert "ZeroDivisionError" in told(provider)
+    assert page.evaluate(f"() => {PANEL}.content.activeCellIndex") == 1
+    expect(chat.locator("[data-navi=context-toggle]")).to_contain_text("panel.ipynb · In [1] · its error")
+    shot(page, f"{host.app}-cells-9-panel")
+    hand.click(within(block(chat, "mean([1, 2])"), "replace-cell"))
+    page.wait_for_function(f"() => {PANEL}.content.widgets[1].model.sharedModel.getSource() === 'mean([1, 2])'")
+    assert hand.presses == 2
+
+
 def test_what_is_added_to_cells_is_accessible_in_both_themes(
     host: Host, context: BrowserContext, play: Callable[..., None]
 ) -> None:
@@ -413,6 +436,10 @@ def test_what_a_run_changed_is_kept_or_undone_in_the_notebook_also_after_a_reloa
     expect(page.locator("navi-cell-edit[data-kind=deleted] .navi-diff-removed")).to_contain_text("y = 2")
     lines(page).last.scroll_into_view_if_needed()
     shot(page, f"{host.app}-edits-2-changed")
+    if AXE.exists():
+        page.add_script_tag(path=str(AXE))
+        found = page.evaluate("async () => (await axe.run({include: ['navi-cell-edit']})).violations")
+        assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
 
     page.locator("navi-cell-edit[data-kind=inserted] [data-navi=edit-keep]").click()
     expect(lines(page)).to_have_count(2)
