@@ -6,6 +6,7 @@ import { createServer } from "node:http";
 import { fileURLToPath } from "node:url";
 import { WebSocketServer } from "ws";
 import { PlayList } from "./session-list.mjs";
+import { addFiring, forgetFirings, overview } from "./overview.mjs";
 import { PlaySession } from "./session.mjs";
 import { play } from "./scripts.mjs";
 
@@ -96,6 +97,11 @@ const controls = {
   },
   /** Messages from before: `count` of them. */
   fill: (query) => sessionOf(query.get("session")).fill(Number(query.get("count"))),
+  /** No session, recall or firing is known any more. */
+  fresh: () => (sessions.clear(), forgetFirings()),
+  /** A firing for the view over all sessions. */
+  firing: (query) => addFiring(query, sessionOf(query.get("session"))),
+  title: (query) => (sessionOf(query.get("session")).title = query.get("is")),
   recall: (query) => {
     const session = sessionOf(query.get("session"));
     const seconds = Number(query.get("in") ?? 600);
@@ -160,6 +166,7 @@ const server = createServer(async (request, response) => {
     if (request.method === "PATCH") session.patch(JSON.parse(Buffer.concat(await request.toArray())));
     return json(200, session.detail());
   }
+  if (kind === "recalls" && id === "overview") return json(200, overview(sessions, url.searchParams));
   if (kind === "recalls" && !id) {
     return json(200, { recalls: [...sessionOf(url.searchParams.get("session_id")).recalls.values()], next: null });
   }
@@ -167,6 +174,10 @@ const server = createServer(async (request, response) => {
     const session = [...sessions.values()].find(({ recalls }) => recalls.has(id));
     const recall = session?.recalls.get(id);
     if (!recall) return json(404, { message: "no such recall", code: "recall_not_found" });
+    if (request.method === "PATCH") {
+      session.recall({ ...recall, ...JSON.parse(Buffer.concat(await request.toArray())) }, "rescheduled");
+      return json(200, session.recalls.get(id));
+    }
     const change = { DELETE: ["cancelled", "cancelled"], pause: ["paused", "paused"], resume: ["pending", "resumed"], fire: ["fired", "fired"] };
     const [status, done] = change[request.method === "DELETE" ? "DELETE" : action];
     session.recall({ ...recall, status }, done);

@@ -7,6 +7,7 @@
 import { createCellsPlugin } from "./lab/cells-plugin.js";
 import { createOutputsPlugin } from "./lab/outputs.js";
 import { createPanelPlugin } from "./lab/panel.js";
+import { createRecallsPlugin } from "./lab/recalls.js";
 import { useScope, type ShareScope } from "./lab/shared-packages.js";
 
 const NAME = "navi-jupyter";
@@ -17,7 +18,7 @@ const container = {
   },
   async get(module: string): Promise<() => unknown> {
     if (module !== "./extension") throw new Error(`${NAME} has no ${module}`);
-    const made = await Promise.allSettled([createOutputsPlugin(), createCellsPlugin(), createPanelPlugin()]);
+    const made = await Promise.allSettled([createOutputsPlugin(), createCellsPlugin(), createPanelPlugin(), createRecallsPlugin()]);
     for (const each of made) if (each.status === "rejected") console.error(`${NAME}:`, each.reason); // the others work without it
     const plugins = made.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
     return () => ({ __esModule: true, default: plugins });

@@ -73,7 +73,8 @@ _SAVE_RECALLS = (
 # CROSS JOIN keeps the order: without statistics SQLite would go through all recalls of the owner, over or not.
 _BESIDE = (
     "r.title, s.title AS session_title, d.at AS read_at, runs.status AS run_status"
-    " FROM {firings} CROSS JOIN recalls r ON r.id = f.recall_id LEFT JOIN sessions s ON s.id = f.session_id"
+    " FROM {firings} CROSS JOIN recalls r ON r.id = f.recall_id"
+    " LEFT JOIN sessions s ON s.id = f.session_id AND s.deleted_at IS NULL"
     " LEFT JOIN reads d ON d.session_id = f.session_id AND d.user_id = r.owner LEFT JOIN runs ON runs.id = f.run_id"
 )
 ENDED_ON = (

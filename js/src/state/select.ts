@@ -101,3 +101,9 @@ function groupByCall(subagents: ReadonlyMap<string, Subagent>, calls: ReadonlyMa
   }
   return groups;
 }
+
+/** The text of the prompt that an answer was given to; empty where it is not known here. */
+export function promptOf({ items }: ChatState, { runId }: Message): string {
+  const prompt = items.find((item) => item.kind === "message" && item.role === "user" && item.runId === runId);
+  return prompt?.kind === "message" ? prompt.text : "";
+}

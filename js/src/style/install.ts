@@ -5,6 +5,7 @@ import css from "./navi.css";
 import notebookCss from "./notebook.css";
 import panelCss from "./panel.css";
 import questionCss from "./question.css";
+import overviewCss from "./overview.css";
 import recallsCss from "./recalls.css";
 import sessionsCss from "./sessions.css";
 
@@ -17,7 +18,7 @@ export function installStyle(element: Element): void {
     sheet = new CSSStyleSheet();
     // A question below a cell looks as it does in the chat: the same rules, which name the chat.
     const shared = css.replaceAll("navi-chat", ":is(navi-chat,navi-question,navi-cell-edit,navi-sessions)");
-    sheet.replaceSync(`${shared}\n${layoutCss}\n${recallsCss}\n${notebookCss}\n${questionCss}\n${sessionsCss}\n${panelCss}`);
+    sheet.replaceSync(`${shared}\n${layoutCss}\n${recallsCss}\n${overviewCss}\n${notebookCss}\n${questionCss}\n${sessionsCss}\n${panelCss}`);
   }
   if (!root.adoptedStyleSheets.includes(sheet)) root.adoptedStyleSheets = [...root.adoptedStyleSheets, sheet];
 }

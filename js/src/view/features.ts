@@ -12,6 +12,7 @@ import type { CodeActions } from "./conversation/code-actions.js";
 import type { MessageActions } from "./conversation/message-actions.js";
 import { NotebookFeature } from "./notebook/feature.js";
 import type { HeaderButton } from "./header.js";
+import { overviewFeature } from "./overview/feature.js";
 import { recallsFeature } from "./recalls/feature.js";
 import { sessionsFeature } from "./sessions/feature.js";
 import type { RequestContext } from "./recalls/requests.js";
@@ -52,4 +53,4 @@ export interface ChatFeature {
   aboveComposer?(state: ChatState): unknown;
 }
 
-export const features: readonly ((chat: ChatContext) => ChatFeature)[] = [recallsFeature, (chat) => new NotebookFeature(chat), sessionsFeature];
+export const features: readonly ((chat: ChatContext) => ChatFeature)[] = [overviewFeature, recallsFeature, (chat) => new NotebookFeature(chat), sessionsFeature];

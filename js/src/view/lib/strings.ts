@@ -3,6 +3,8 @@
 import { notebookTexts } from "../notebook/strings.js";
 import { labTexts } from "../../lab/strings.js";
 import { panelTexts } from "../panel/strings.js";
+import { labRecallTexts } from "../../lab/recall-strings.js";
+import { overviewTexts } from "../overview/strings.js";
 import { recallTexts } from "../recalls/strings.js";
 import { sessionTexts } from "../sessions/strings.js";
 
@@ -17,6 +19,8 @@ const english = {
   ...sessionTexts,
   ...panelTexts,
   ...labTexts,
+  ...overviewTexts,
+  ...labRecallTexts,
   name: "Navi",
   log: "Conversation",
   inputLabel: "Message to Navi",

@@ -7,17 +7,15 @@
 import { isObject } from "../../protocol/frames.js";
 import type { Envelope } from "../../protocol/generated.js";
 import type { ChatState } from "../../state/model.js";
+import { claim, readShared, writeShared } from "../lib/claims.js";
 import { strings } from "../lib/strings.js";
 import { markedLine } from "../lib/visible-text.js";
 import { endsRun } from "./unread.js";
 
 const SETTING = "navi:notify";
-const NOTIFIED = "navi:told";
 const CHANNEL = "navi-notify";
 /** How long a tab that is looked at has to say so. */
 const ANSWER = 250;
-/** Events that are remembered as notified. */
-const REMEMBERED = 50;
 
 export interface BrowserNoticeActions {
   session(): string | null;
@@ -78,18 +76,18 @@ export class BrowserNotices {
     if (typeof Notification === "undefined" || !window.isSecureContext) return "missing";
     if (Notification.permission === "denied") return "denied";
     if (Notification.permission !== "granted") return "ask";
-    return read(SETTING) === "off" ? "off" : "on";
+    return readShared(SETTING) === "off" ? "off" : "on";
   }
 
   /** Only ever by the user's press of a button. */
   async allow(): Promise<Permission> {
     if (this.permission === "ask") await Notification.requestPermission();
-    if (this.permission === "off" || this.permission === "on") write(SETTING, "on");
+    if (this.permission === "off" || this.permission === "on") writeShared(SETTING, "on");
     return this.permission;
   }
 
   turnOff(): void {
-    write(SETTING, "off");
+    writeShared(SETTING, "off");
   }
 
   receive(envelopes: readonly Envelope[]): void {
@@ -152,33 +150,5 @@ export class BrowserNotices {
       this.#actions.focus();
       shown.close();
     };
-  }
-}
-
-/** Whether this tab is the one to tell of it. */
-async function claim(id: string): Promise<boolean> {
-  const take = (): boolean => {
-    const notified = (read(NOTIFIED) ?? "").split(" ").filter(Boolean);
-    if (notified.includes(id)) return false;
-    write(NOTIFIED, [...notified, id].slice(-REMEMBERED).join(" "));
-    return true;
-  };
-  // Notifications need a secure context, and that has locks; without, two tabs may both tell, with the same tag.
-  return "locks" in navigator ? await navigator.locks.request(NOTIFIED, take) : take();
-}
-
-function read(key: string): string | null {
-  try {
-    return localStorage.getItem(key);
-  } catch {
-    return null;
-  }
-}
-
-function write(key: string, value: string): void {
-  try {
-    localStorage.setItem(key, value);
-  } catch {
-    // A private mode: the setting lasts as long as the page.
   }
 }

@@ -4,8 +4,11 @@ import { html } from "lit";
 import type { ChatContext, ChatFeature } from "../features.js";
 import { BrowserNotices } from "../panels/notifications.js";
 import { notifySetting } from "../panels/notify-setting.js";
+import { icons } from "../lib/icons.js";
 import { strings } from "../lib/strings.js";
+import { promptOf } from "../../state/select.js";
 import { lazyOverlay, type Overlay } from "../overlays.js";
+import { toggleRemindMenu, type RecallDraft } from "../overview/remind.js";
 import { awayCard } from "./missed.js";
 
 export function recallsFeature(chat: ChatContext): ChatFeature {
@@ -20,11 +23,31 @@ export function recallsFeature(chat: ChatContext): ChatFeature {
       element.focus();
     },
   });
-  const load = async (): Promise<Pick<Overlay, "render" | "reset">> => {
+  /** What the form is to begin with, once the panel is there. */
+  let proposed: RecallDraft | null = null;
+  const load = async (): Promise<Pick<Overlay, "render" | "opened" | "reset">> => {
     const panel = new (await import("./panel.js")).RecallsPanel({ ...chat, showRun });
-    return { render: (state) => html`${panel.render(state, true)} ${notifySetting(notices, chat.redraw)}`, reset: () => panel.reset() };
+    return {
+      render: (state) => html`${panel.render(state, true)} ${notifySetting(notices, chat.redraw)}`,
+      opened: () => {
+        if (proposed) panel.propose(proposed);
+        proposed = null;
+      },
+      reset: () => panel.reset(),
+    };
   };
   chat.overlays.add(lazyOverlay("recalls", () => strings.recalls, load, chat.redraw));
+  chat.messageActions.add({
+    name: "remind",
+    icon: icons.clock,
+    label: () => strings.remind,
+    applies: ({ role }) => role === "assistant",
+    run: (message, button) =>
+      toggleRemindMenu(button, promptOf(chat.state(), message), (draft) => {
+        proposed = draft;
+        chat.overlays.toggle("recalls", true);
+      }),
+  });
   return {
     connected: () => notices.start(),
     gone: () => notices.stop(),

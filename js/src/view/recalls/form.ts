@@ -10,6 +10,7 @@ import { ask, isRecall, meaningOf, notifyTargets, type RequestContext } from "./
 import { boundsText, moment, worded } from "./time.js";
 import { strings } from "../lib/strings.js";
 import { scheduleText, withoutOwnZone } from "../lib/time.js";
+import type { RecallDraft } from "../overview/remind.js";
 
 /** After the last key. */
 const PAUSE = 300;
@@ -36,6 +37,10 @@ export class RecallForm {
   #refused: string | null = null;
   /** Whether the first field is to have the focus once it is there. */
   #isNew = false;
+  /** The first field. */
+  #field: HTMLElement | null = null;
+  /** Begun with a message: the time has the focus, where Enter makes the recall. */
+  #isProposed = false;
   /** What had the focus before. */
   #from: HTMLElement | null = null;
 
@@ -62,6 +67,7 @@ export class RecallForm {
     clearTimeout(this.#timer);
     if (!this.#isOpen) this.#from = document.activeElement instanceof HTMLElement ? document.activeElement : null;
     this.#isNew = true;
+    this.#isProposed = false;
     this.#refused = null;
     this.#recall = recall;
     this.#words = words;
@@ -79,6 +85,16 @@ export class RecallForm {
     this.#context.redraw();
   }
 
+  /** A new recall that needs only to be confirmed. */
+  propose({ message, when }: RecallDraft): void {
+    this.open(null);
+    this.#isProposed = true;
+    this.#message = message;
+    this.#when = when;
+    if (when) void this.#understand();
+    this.#context.redraw();
+  }
+
   close(): void {
     clearTimeout(this.#timer);
     this.#isOpen = false;
@@ -86,17 +102,20 @@ export class RecallForm {
     this.#refused = null;
   }
 
-  /** Back to where the user was. */
+  /** Back to where the user was; to the panel where that is covered by it. */
   #giveBack(): void {
-    if (this.#from?.isConnected) this.#from.focus();
-    this.#from = null;
+    const from = this.#from;
+    if (from?.isConnected && !from.closest("[inert]")) from.focus();
+    else this.#field?.closest(".navi-overlay-body")?.querySelector<HTMLElement>("button")?.focus();
+    this.#from = this.#field = null;
   }
 
   /** The keyboard goes where the form has opened. The element is not in the document yet. */
   readonly #appeared = (element?: Element): void => {
     if (!element || !this.#isNew) return;
     this.#isNew = false;
-    setTimeout(() => (element as HTMLElement).focus());
+    this.#field = element as HTMLElement;
+    setTimeout(() => this.#field?.focus());
   };
 
   render(): TemplateResult {
@@ -107,11 +126,11 @@ export class RecallForm {
     return html`<form class="navi-recall-form" data-navi="recall-form" aria-label=${label} @submit=${this.#submit} @keydown=${this.#keydown}>
       <label>
         <span>${strings.recallWhat}</span>
-        <textarea data-navi="recall-message" rows="2" maxlength="20000" required dir="auto" ${ref(this.#appeared)} .value=${this.#message} @input=${this.#wrote}></textarea>
+        <textarea data-navi="recall-message" rows="2" maxlength="20000" required dir="auto" ${ref(this.#isProposed ? undefined : this.#appeared)} .value=${this.#message} @input=${this.#wrote}></textarea>
       </label>
       <label>
         <span>${strings.recallWhen}</span>
-        <input type="text" data-navi="recall-when" maxlength="300" autocomplete="off" dir="auto" placeholder=${hint} ?required=${!recall} .value=${this.#when} @input=${this.#timed} />
+        <input type="text" data-navi="recall-when" maxlength="300" autocomplete="off" dir="auto" placeholder=${hint} ${ref(this.#isProposed ? this.#appeared : undefined)} ?required=${!recall} .value=${this.#when} @input=${this.#timed} />
       </label>
       <div class="navi-meaning" data-navi="recall-meaning" role="status" data-ok=${this.#understood ? "yes" : "no"}>${this.#meaningText()}</div>
       ${this.#allow.render()} ${this.#tell()}
@@ -194,8 +213,8 @@ export class RecallForm {
   };
 
   #leave(): void {
-    this.close();
     this.#giveBack();
+    this.close();
     this.#done(null);
     this.#context.redraw();
   }
@@ -230,8 +249,8 @@ export class RecallForm {
         });
     this.#isSaving = false;
     if (isRecall(saved)) {
-      this.close();
       this.#giveBack();
+      this.close();
       this.#done(saved);
     }
     this.#context.redraw();

@@ -15,8 +15,9 @@ import { leaveText, needed, neededTools, runWithLeave } from "./leave.js";
 import { Ledger } from "./ledger.js";
 import { ask, isRecall, readSummaries, type RequestContext, type RecallSummaries } from "./requests.js";
 import { moment, worded } from "./time.js";
+import type { RecallDraft } from "../overview/remind.js";
 import { strings } from "../lib/strings.js";
-import { clockThere, scheduleText, withoutOwnZone } from "../lib/time.js";
+import { clockThere, scheduleText, shortTime, withoutOwnZone } from "../lib/time.js";
 
 /** So many that are over are shown, and each "more" shows as many again. */
 const PAST = 20;
@@ -41,6 +42,8 @@ export class RecallsPanel {
   /** What did not work, and for which recall: it is shown where it was tried. */
   #refused: { readonly at: string; readonly text: string } | null = null;
   #message: string | null = null;
+  /** The form was opened from an answer. */
+  #isProposed = false;
   /** The zone that the user chose: what they wrote is on its clock. Empty: the browser's. */
   #zone = "";
   /** The recalls that `#summaries` was read for. */
@@ -51,7 +54,10 @@ export class RecallsPanel {
     this.#actions = actions;
     this.#ledger = new Ledger(this.#at(() => this.#ledger.of ?? BAR), (runId) => actions.showRun(runId));
     this.#form = new RecallForm(actions, (recall) => {
-      if (recall) this.#read = null;
+      if (!recall) return;
+      this.#read = null;
+      if (this.#isProposed) this.#message = recall.next_at === null ? strings.recallMade : strings.recallMadeFor(shortTime(new Date(recall.next_at)));
+      this.#isProposed = false;
     });
     this.#exchange = new Exchange(this.#at(() => BAR), (text) => {
       this.#refused = null;
@@ -67,6 +73,13 @@ export class RecallsPanel {
     this.#summaries = NO_SUMMARIES;
     this.#past = PAST;
     this.#message = this.#read = this.#refused = null;
+  }
+
+  /** Opens the form of a new recall with what it is to begin with. */
+  propose(draft: RecallDraft): void {
+    this.#refused = this.#message = null;
+    this.#form.propose(draft);
+    this.#isProposed = true;
   }
 
   /** Requests made at one place of the panel: their problems are shown there. */

@@ -51,6 +51,8 @@ export const recallTexts = {
   leaveAgainFor: (tools: string) => `Allow and run again: ${tools}`,
   recallSave: "Save",
   recallMake: "Make recall",
+  recallMade: "The recall is made.",
+  recallMadeFor: (when: string) => `The recall is made. Navi comes back at ${when}.`,
   recallMeaning: "This means",
   recallNextTimes: "Next",
   recallUnderstanding: "…",

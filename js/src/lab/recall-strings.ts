@@ -1,0 +1,16 @@
+/** The texts of recalls in JupyterLab and Notebook. */
+
+export const labRecallTexts = {
+  cellWhenDone: "Come Back When This Cell Is Done",
+  cellWhenDoneCaption: "Navi writes in the notebook's session when this cell is done",
+  cellWhenDoneShort: "Come back when this cell is done",
+  cellTitle: (cell: string, line: string) => line || cell,
+  cellMessage: (cell: string, line: string) => (line ? `${cell} is done: ${line}` : `${cell} is done.`),
+  cellWaits: (cell: string) => `Navi comes back when ${cell} is done.`,
+  cellUndo: "Undo",
+  cellNumber: (count: number) => `In [${count}]`,
+  cellThis: "this cell",
+  recallShow: "Show",
+  recallNoServer: "The server does not answer.",
+  cellProblem: (why: string) => `No recall was made: ${why}`,
+};

@@ -1,0 +1,18 @@
+/** What a toast says. */
+
+import type { RecallNews } from "./news.js";
+import type { overviewTexts } from "./strings.js";
+
+/** `texts`: those of the page, or of JupyterLab's extension, which has only a part of them. */
+export function newsText({ kind, title }: RecallNews, texts: typeof overviewTexts): string {
+  switch (kind) {
+    case "done":
+      return texts.toastDone(title);
+    case "failed":
+      return texts.toastFailed(title);
+    case "missed":
+      return texts.toastMissed(title);
+    case "asks":
+      return texts.toastAsks(title);
+  }
+}

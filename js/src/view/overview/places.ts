@@ -1,0 +1,13 @@
+/** A place in a session, and the events that lead there. Without Lit: JupyterLab's extension has this, too. */
+
+/** What the host of a chat gets: it shows that session, and cancels the event. */
+export const OPEN_SESSION = "navi-open-session";
+
+export interface SessionPlace {
+  readonly session: string;
+  /** Null: its end. */
+  readonly runId: string | null;
+}
+
+/** What a chat gets that is to show what a run said, once it shows that session. */
+export const SHOW_RUN = "navi-show-run";
