@@ -4,6 +4,7 @@ import { NaviChat } from "./view/chat-element.js";
 import { NaviCellEdit } from "./view/notebook/cell-edit-element.js";
 import { NaviPanel } from "./view/panel/panel-element.js";
 import { NaviQuestion } from "./view/question-element.js";
+import { loadSessionList } from "./view/sessions/feature.js";
 
 export { CommTransport } from "./connection/comm.js";
 export { FallbackTransport } from "./connection/fallback.js";
@@ -11,12 +12,13 @@ export { WebSocketTransport } from "./connection/ws.js";
 export { mount } from "./mount.js";
 export { reduce, reduceAll } from "./state/reduce.js";
 export { EMPTY } from "./state/model.js";
-export { loadSessionList } from "./view/sessions/feature.js";
 export { setStrings } from "./view/lib/strings.js";
-export { NaviCellEdit, NaviChat, NaviPanel, NaviQuestion };
+export { loadSessionList, NaviCellEdit, NaviChat, NaviPanel, NaviQuestion };
 export const version = __NAVI_VERSION__;
 
 if (!customElements.get("navi-chat")) customElements.define("navi-chat", NaviChat);
 if (!customElements.get("navi-question")) customElements.define("navi-question", NaviQuestion);
 if (!customElements.get("navi-cell-edit")) customElements.define("navi-cell-edit", NaviCellEdit);
 if (!customElements.get("navi-panel")) customElements.define("navi-panel", NaviPanel);
+// No part of what loads first; and a list that a page has in its HTML becomes one without asking for it.
+setTimeout(() => void loadSessionList().catch(() => undefined), 500);

@@ -181,11 +181,19 @@ class ScriptedProvider:
             await self._arrived.wait_for(lambda: len(self.requests) > index)
         return self.requests[index]
 
+    async def title_request(self) -> Request:
+        """The first request for a title, once it has arrived."""
+        async with self._arrived:
+            await self._arrived.wait_for(lambda: bool(self.title_requests))
+        return self.title_requests[0]
+
     async def take(self, path: str, body: dict[str, Any], headers: dict[str, str]) -> tuple[Request, Reply]:
         """Note a request; its reply."""
         request = Request(path, body, headers)
         if TITLE in json.dumps(body):
-            self.title_requests.append(request)
+            async with self._arrived:
+                self.title_requests.append(request)
+                self._arrived.notify_all()
             return request, self.title or Reply(status=404)
         reply = self._meant(body) or self._in_turn()
         async with self._arrived:
