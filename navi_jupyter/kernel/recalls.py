@@ -167,8 +167,10 @@ class Recall:
     def _repr_html_(self) -> str:
         handle, message, schedule, status, following, *_, may, _fired = map(escape, self.row())
         leave = f", may use without asking: {may}" if may else ""
+        last_result = self._content.get("last_result")
+        result = f", last result: <code>{escape(last_result)}</code>" if last_result else ""
         return (
-            f"<div>⏰ <strong>{message}</strong> — {schedule}, {status}, next: {following}{leave} "
+            f"<div>⏰ <strong>{message}</strong> — {schedule}, {status}, next: {following}{leave}{result} "
             f"<small><code>{handle}</code></small></div>"
         )
 

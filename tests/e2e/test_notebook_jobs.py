@@ -156,6 +156,7 @@ def test_what_cannot_be_executed_is_refused_at_once_and_fails_clearly_later(star
     assert refusal({"path": "../x.ipynb"})[0] == 400
     assert refusal({"path": "other.txt"})[0] == 400
     assert refusal({"path": "other.ipynb", "parameters": {"a b": 1}})[0] == 400
+    assert "could lead out of" in refusal({"path": "other.ipynb", "kernel": "python3", "output": "../out"})[1]
     recall = made(server, sid, "other.ipynb", run={"kernel": "python3"})
     assert outcome(server, recall) == ("succeeded", None)
     # What has changed since it was made is in the ledger.

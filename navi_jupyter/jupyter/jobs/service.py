@@ -26,6 +26,7 @@ from ...output_text import outputs_text
 from ...ports.jobs import JobOutcome, OnCopy, OnStep, ResultCell
 from ...ports.jupyter import kernel_name_of
 from ...text import truncate_middle
+from ..files.tree import split
 from ..kernels.jupyter_services import JupyterServices
 from ..kernels.transport import language_of, ports_of, process_of
 from .comparison import compared
@@ -72,7 +73,7 @@ class NotebookJobService:
     async def check(self, job: NotebookJob) -> None:
         content = await self._files.read(job.path)
         await self._kernel_name(job, content)
-        copy_paths(job, datetime.now(UTC))
+        split(copy_paths(job, datetime.now(UTC))[0])  # a folder outside of the server's is refused at once
 
     async def exists(self, path: str) -> bool:
         return await self._files.exists(path)

@@ -31,6 +31,7 @@ HELP = """\
                                         --tz Asia/Tokyo, --title, --notify phone, --max-fires 3, … (-- ends them)
 %navi recall when done summarize        come back when the running cell is done; also: failed, slow 10m, idle, died,
                                         changed FILE, true "loss < 0.1" (--each: every time it happens)
+%navi recall every weekday at 9 run report.ipynb -p n 7   execute a notebook, its outputs go into a dated copy
 %navi recalls [--all]                   what is scheduled (--all: also what is over, in all of your sessions);
                                         then: %navi cancel|pause|resume|fire 3
 %navi recall --allow run_code at 18:30 update the plot    come back, and run code then without asking; of one that is
