@@ -18,7 +18,7 @@ export interface Transport {
   dispose?(): void;
 }
 
-export type Method = "GET" | "POST" | "PATCH" | "DELETE";
+export type Method = "GET" | "POST" | "PATCH" | "PUT" | "DELETE";
 
 export interface Channel {
   /** Hands over a frame; it may be lost with the channel. */

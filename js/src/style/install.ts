@@ -8,6 +8,7 @@ import questionCss from "./question.css";
 import overviewCss from "./overview.css";
 import recallsCss from "./recalls.css";
 import sessionsCss from "./sessions.css";
+import setupCss from "./setup.css";
 
 let sheet: CSSStyleSheet | null = null;
 
@@ -18,7 +19,8 @@ export function installStyle(element: Element): void {
     sheet = new CSSStyleSheet();
     // A question below a cell looks as it does in the chat: the same rules, which name the chat.
     const shared = css.replaceAll("navi-chat", ":is(navi-chat,navi-question,navi-cell-edit,navi-sessions)");
-    sheet.replaceSync(`${shared}\n${layoutCss}\n${recallsCss}\n${overviewCss}\n${notebookCss}\n${questionCss}\n${sessionsCss}\n${panelCss}`);
+    const sheets = [shared, layoutCss, recallsCss, overviewCss, setupCss, notebookCss, questionCss, sessionsCss, panelCss];
+    sheet.replaceSync(sheets.join("\n"));
   }
   if (!root.adoptedStyleSheets.includes(sheet)) root.adoptedStyleSheets = [...root.adoptedStyleSheets, sheet];
 }

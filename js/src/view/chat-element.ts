@@ -32,7 +32,7 @@ import type { NotebookHost } from "./host.js";
 import { HostEvents } from "./host-events.js";
 import { Announcer } from "./lib/announcer.js";
 import { FocusKeeper } from "./lib/focus.js";
-import { whenPartsLoad } from "./lib/lazy.js";
+import { Lazy, whenPartsLoad } from "./lib/lazy.js";
 import { LogScroll } from "./lib/scroll.js";
 import { strings } from "./lib/strings.js";
 import { promptClient } from "./lib/zone.js";
@@ -149,6 +149,8 @@ export class NaviChat extends LitElement {
   readonly #start = new SessionStart(this, this.#composer, { ...this.#requests, send: (command) => void this.#controller.send(command) });
 
   readonly #features: readonly ChatFeature[];
+
+  readonly #setup = new Lazy(async () => new (await import("./panels/model-setup.js")).ModelSetup(this.#requests));
 
   constructor() {
     super();
@@ -357,7 +359,7 @@ export class NaviChat extends LitElement {
         retry: () => this.#controller.reconnect(),
       },
       log: html`${this.snapshot && state.head === null ? storedConversation(this.snapshot) : nothing}
-      ${isEmpty && (isNew || state.head !== null) ? emptyNote((text) => this.#composer.suggest(text)) : nothing} ${this.#log.render(state, inLog, unsent, isPinned, this.#controller.earlier)}`,
+      ${isEmpty && (isNew || state.head !== null) ? emptyNote((text) => this.#composer.suggest(text), this.#setupCard(state.session?.model ?? "")) : nothing} ${this.#log.render(state, inLog, unsent, isPinned, this.#controller.earlier)}`,
       jump: isPinned ? null : () => this.#scroll?.jump(),
       notice: this.#notice,
       dismissNotice: () => this.#notify(null),
@@ -375,6 +377,11 @@ export class NaviChat extends LitElement {
     if (!this.#log.reveal(this.#controller.state, item)) return;
     this.requestUpdate();
     await this.updateComplete;
+  }
+
+  /** How a model is set up, where an empty conversation has none. */
+  #setupCard(model: string): unknown {
+    return model === "offline" ? this.#setup.get()?.card(model) : nothing;
   }
 
   #notify(text: string | null): void {

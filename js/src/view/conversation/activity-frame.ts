@@ -51,7 +51,8 @@ export function notice(text: string | null, dismiss: () => void): TemplateResult
   </div>`;
 }
 
-export function emptyNote(suggest: (text: string) => void): TemplateResult {
+/** `card`: what stands below the suggestions. */
+export function emptyNote(suggest: (text: string) => void, card: unknown): TemplateResult {
   return html`<div class="navi-empty" data-navi="empty">
     <span class="navi-mark">${icons.navi}</span>
     <p class="navi-empty-title">${strings.emptyTitle}</p>
@@ -59,6 +60,7 @@ export function emptyNote(suggest: (text: string) => void): TemplateResult {
     <div class="navi-suggestions">
       ${strings.suggestions.map((text) => html`<button type="button" @click=${() => suggest(text)}>${text}</button>`)}
     </div>
+    ${card}
   </div>`;
 }
 

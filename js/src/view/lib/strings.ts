@@ -5,6 +5,7 @@ import { labTexts } from "../../lab/strings.js";
 import { panelTexts } from "../panel/strings.js";
 import { labRecallTexts } from "../../lab/recall-strings.js";
 import { overviewTexts } from "../overview/strings.js";
+import { modelTexts } from "../panels/model-strings.js";
 import { recallTexts } from "../recalls/strings.js";
 import { sessionTexts } from "../sessions/strings.js";
 
@@ -21,6 +22,7 @@ const english = {
   ...labTexts,
   ...overviewTexts,
   ...labRecallTexts,
+  ...modelTexts,
   name: "Navi",
   log: "Conversation",
   inputLabel: "Message to Navi",
@@ -207,7 +209,7 @@ const english = {
   profileLabel: "Profile",
   otherModel: "Another…",
   otherModelName: "Name of the model, e.g. anthropic:claude-sonnet-5",
-  notUsable: (name: string, why: string) => `${name} — ${why}`,
+  notUsable: "Cannot be used here",
   use: "Use",
   loading: "Loading…",
   notLoaded: (why: string) => `Could not be loaded: ${why}`,

@@ -7,6 +7,7 @@ import type { ModelInfo, ProfileInfo, Usage } from "../../protocol/generated.js"
 import type { ChatState, McpServer } from "../../state/model.js";
 import { totalUsage } from "../../state/usage.js";
 import { MemoryList } from "./memory.js";
+import { ModelSetup } from "./model-setup.js";
 import { costText, tokensText, usageDetail } from "../lib/numbers.js";
 import { strings } from "../lib/strings.js";
 import type { Overlay } from "../overlays.js";
@@ -27,6 +28,8 @@ const OTHER = "\u0000";
 export class SettingsPanel implements Overlay {
   readonly #actions: SettingsActions;
   readonly #memory: MemoryList;
+  /** How a model is set up; an empty conversation shows it, too. */
+  readonly #setup: ModelSetup;
   readonly #zone = new ZoneSetting((fields, undo) => void this.#change(fields, undo));
   #models: readonly Choice[] | null = null;
   #profiles: readonly Choice[] | null = null;
@@ -35,6 +38,7 @@ export class SettingsPanel implements Overlay {
 
   constructor(actions: SettingsActions) {
     this.#actions = actions;
+    this.#setup = new ModelSetup(actions);
     this.#memory = new MemoryList({ request: (method, path, body) => this.#request(method, path, body), session: actions.session, redraw: actions.redraw });
   }
 
@@ -42,6 +46,7 @@ export class SettingsPanel implements Overlay {
     this.#isTyping = false;
     this.#models = this.#profiles = null;
     this.#memory.reset();
+    this.#setup.reset();
   }
 
   label(): string {
@@ -61,7 +66,7 @@ export class SettingsPanel implements Overlay {
         ${this.#picker("model", strings.modelLabel, session?.model ?? "", this.#models, true)}
         ${this.#picker("profile", strings.profileLabel, session?.profile ?? "", this.#profiles, false)}
       </div>
-      ${this.#zone.render(session)}
+      ${this.#setup.section(session?.model ?? "")} ${this.#zone.render(session)}
       <section aria-label=${strings.usage} data-navi="usage">
         <h3>${strings.usage}</h3>
         <dl class="navi-usage">
@@ -91,11 +96,9 @@ export class SettingsPanel implements Overlay {
         <span>${label}</span>
         <select data-navi=${`${field}-picker`} @change=${change}>
           ${isListed ? nothing : html`<option value=${current} selected>${current}</option>`}
-          ${known.map(
-            ({ name, available, why }) =>
-              html`<option value=${name} ?selected=${name === current} ?disabled=${!available && name !== current} title=${why ?? ""}>
-                ${available ? name : strings.notUsable(name, why ?? "")}
-              </option>`,
+          ${known.filter(({ name, available }) => available || name === current).map(({ name }) => html`<option value=${name} ?selected=${name === current}>${name}</option>`)}
+          ${unusable(known, current).map(
+            ([why, names]) => html`<optgroup label=${why}>${names.map((name) => html`<option value=${name} disabled>${name}</option>`)}</optgroup>`,
           )}
           ${isFree ? html`<option value=${OTHER}>${strings.otherModel}</option>` : nothing}
         </select>
@@ -139,6 +142,17 @@ export class SettingsPanel implements Overlay {
     this.#actions.problem(strings.failed(why ?? (answer ? `HTTP ${answer.status}` : strings.noServer)));
     return null;
   }
+}
+
+/** What cannot be used, by the reason: it is said once for all that it holds for. */
+function unusable(choices: readonly Choice[], current: string): readonly (readonly [string, readonly string[]])[] {
+  const groups = new Map<string, string[]>();
+  for (const { name, available, why } of choices) {
+    if (available || name === current) continue;
+    const reason = why ?? strings.notUsable;
+    groups.set(reason, [...(groups.get(reason) ?? []), name]);
+  }
+  return [...groups];
 }
 
 function usageRow(label: string, usage: Usage | null): TemplateResult {

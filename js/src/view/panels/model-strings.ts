@@ -1,0 +1,25 @@
+/** Texts about choosing a model. Part of `strings`. */
+
+export const modelTexts = {
+  setupTitle: "Choose a language model",
+  setupText: "Reminders and questions about this session work without one. With a language model, Navi can read, explain and do your work.",
+  setupSection: "Add a model",
+  setupDismiss: "Not now",
+  setupUsable: "Ready to use:",
+  setupLocal: (label: string) => `${label}, found on this machine:`,
+  setupProvider: "Provider",
+  setupKey: (label: string) => `Key of ${label}`,
+  setupAddress: (label: string) => `Address of ${label}`,
+  setupSave: "Save and test",
+  setupWhere: "Kept on the server, in a file that only you can read. Never in a notebook, a log or an export.",
+  setupForbidden: "The administrator of this server does not allow keys to be stored here.",
+  setupNothing: "No provider is installed that takes a key. Run: pip install \"navi-jupyter[openai,anthropic,google]\"",
+  setupSaving: "Saving…",
+  setupTesting: (model: string) => `Asking ${model}…`,
+  setupSaved: (label: string) => `Saved. Choose a model of ${label} above.`,
+  setupRefused: (why: string) => `The key is not kept: ${why}`,
+  setupAnswered: (model: string, how: string) => `${model} is used from now on. ${how}`,
+  setupStored: "Stored on this server",
+  setupRemove: "Remove",
+  setupForget: (label: string) => `Remove what is stored for ${label}`,
+};
