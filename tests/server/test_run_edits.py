@@ -282,5 +282,5 @@ async def test_the_edits_go_with_their_session_and_with_age(
                 edit_of(notebook, cell, run_id=run_id, own=True, before="a", after="b", at=clock.now() - age)
             )
         assert [len(await store.of_run(run_id)) for run_id in runs] == [0, 1]
-        await built.sessions.orchestrator.delete_session(session.id, owner="ada")
+        await built.sessions.orchestrator.delete_session(session.id, owner="ada", forever=True)
         assert await store.of_run(runs[1]) == []
