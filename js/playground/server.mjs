@@ -31,6 +31,19 @@ const models = [
 ];
 const profiles = ["assistant", "analyst"].map((name) => ({ name, description: name, tools: [], builtin: true, available: true, why: null }));
 profiles.push({ name: "mine", description: "", tools: [], builtin: false, available: false, why: "mine.toml:3: unknown key 'modell'" });
+const prompts = ["fix", "explain", "document", "test"].map((name) => ({ name, description: `To ${name} something`, text: "…", builtin: true, path: null, available: true, why: null }));
+prompts.push({ name: "weekly", description: "The week in a few lines", text: "Summarize: {input}", builtin: false, path: "weekly.md", available: true, why: null });
+prompts.push({ name: "broken", description: "", text: "", builtin: false, path: "broken.md", available: false, why: "broken.md:2: 'modell' is no setting of a prompt; there is: description" });
+const mentions = [
+  { kind: "cell", token: "@cell:In[3]", label: "In [3]", detail: "loss.plot()" },
+  { kind: "error", token: "@error", label: "The last error", detail: "ValueError: nan" },
+  { kind: "variable", token: "@df", label: "df", detail: "DataFrame (1000, 4)" },
+  { kind: "file", token: "@data/sales.csv", label: "data/sales.csv", detail: "file, 4,096 bytes" },
+  { kind: "file", token: '@"data/my sales of the second quarter, with a long name.csv"', label: "data/my sales of the second quarter, with a long name.csv", detail: "file, 120 bytes" },
+  { kind: "session", token: '@session:"Why is the loss flat?"', label: "Why is the loss flat?", detail: "0a1b2c3d" },
+  { kind: "recall", token: '@recall:"check the loss"', label: "check the loss", detail: "9f8e7d6c" },
+  ...Array.from({ length: 20 }, (_, n) => ({ kind: "variable", token: `@var_${n}`, label: `var_${n}`, detail: "int" })),
+];
 let mcp = [];
 let facts = [];
 
@@ -40,6 +53,7 @@ async function other(request, response, json, kind, id, url) {
   const body = async () => Buffer.concat(await request.toArray());
   const parsed = async () => JSON.parse(await body());
   if (kind === "models") return json(200, { models, next: null });
+  if (kind === "prompts") return json(200, { prompts, next: null });
   if (kind === "profiles") return json(200, { profiles, next: null });
   if (kind === "mcp") return json(200, { mcp, next: null });
   if (kind === "attachments" && method === "POST") {
@@ -162,11 +176,28 @@ const server = createServer(async (request, response) => {
   if (kind === "sessions") {
     const session = sessionOf(id);
     if (action === "transcript") return json(200, session.transcript(url.searchParams.get("before"), Number(url.searchParams.get("limit") ?? 150)));
+    if (action === "mentions") {
+      const [query, kinds] = [url.searchParams.get("query").toLowerCase(), url.searchParams.get("kind").split(",")];
+      const found = mentions.filter((one) => kinds.includes(one.kind) && `${one.token} ${one.label}`.toLowerCase().includes(query));
+      return json(200, { mentions: found, notes: ["The kernel is busy: its variables cannot be listed now."], next: null });
+    }
+    if (action === "export") return response.writeHead(200, { "Content-Type": "text/markdown" }).end(`# ${session.title}`);
     if (action === "runs") return json(200, { runs: [...session.runs].reverse(), next: null });
     if (request.method === "PATCH") session.patch(JSON.parse(Buffer.concat(await request.toArray())));
     return json(200, session.detail());
   }
   if (kind === "recalls" && id === "overview") return json(200, overview(sessions, url.searchParams));
+  if (kind === "recalls" && request.method === "POST" && id === "preview") {
+    const { text } = JSON.parse(Buffer.concat(await request.toArray()));
+    const [, time, message] = /^(in \w+)\s*(.*)$/.exec(text) ?? [];
+    if (!time) return json(400, { message: `${text} has no time in it.`, code: "invalid_request" });
+    return json(200, { times: [], warnings: [], schedule: { kind: "once", in: time.slice(3) }, policy: {}, meaning: time, message, phrase: time, timezone: "UTC" });
+  }
+  if (kind === "recalls" && request.method === "POST" && !id) {
+    const body = JSON.parse(Buffer.concat(await request.toArray()));
+    controls.recall(new URLSearchParams({ session: body.session_id, in: "600", title: body.message }));
+    return json(201, [...sessionOf(body.session_id).recalls.values()].at(-1));
+  }
   if (kind === "recalls" && !id) {
     return json(200, { recalls: [...sessionOf(url.searchParams.get("session_id")).recalls.values()], next: null });
   }

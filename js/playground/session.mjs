@@ -96,12 +96,14 @@ export class PlaySession {
       runId = ask.interrupt.run_id;
       this.settle(command.interrupt_id, command.status, command.payload ?? null, "ada", id);
     }
+    this.last = command;
     const answer = { accepted: { command_id: id, seq: this.seq, run_id: runId, type } };
     this.accepted.set(id, answer);
     return answer;
   }
 
-  prompt(commandId, text, origin, { images = [], files = [], mode = "enqueue" } = {}) {
+  prompt(commandId, text, origin, { images = [], files = [], mode = "enqueue", replaces } = {}) {
+    if (replaces) this.custom("navi.queue", { action: "rolled_back", run_id: replaces }, replaces);
     const collecting = mode === "collect" && this.run ? this.queue.find((one) => one.mode === "collect") : undefined;
     const runId = collecting?.runId ?? `r_${this.seq}`;
     const attachments = [...images, ...files].map(({ id }) => this.attachments.get(id)).map(({ content: _, ...info }) => info);

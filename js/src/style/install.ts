@@ -9,6 +9,7 @@ import overviewCss from "./overview.css";
 import recallsCss from "./recalls.css";
 import sessionsCss from "./sessions.css";
 import setupCss from "./setup.css";
+import writingCss from "./writing.css";
 
 let sheet: CSSStyleSheet | null = null;
 
@@ -19,7 +20,7 @@ export function installStyle(element: Element): void {
     sheet = new CSSStyleSheet();
     // A question below a cell looks as it does in the chat: the same rules, which name the chat.
     const shared = css.replaceAll("navi-chat", ":is(navi-chat,navi-question,navi-cell-edit,navi-sessions)");
-    const sheets = [shared, layoutCss, recallsCss, overviewCss, setupCss, notebookCss, questionCss, sessionsCss, panelCss];
+    const sheets = [shared, layoutCss, recallsCss, writingCss, overviewCss, setupCss, notebookCss, questionCss, sessionsCss, panelCss];
     sheet.replaceSync(sheets.join("\n"));
   }
   if (!root.adoptedStyleSheets.includes(sheet)) root.adoptedStyleSheets = [...root.adoptedStyleSheets, sheet];

@@ -173,6 +173,7 @@ export class NaviChat extends LitElement {
       state: () => this.#controller.state,
       isSeen: () => this.#unread.isSeen,
       command: (command) => this.#controller.send(command),
+      prompt: (written) => this.#send(written),
       showRun: this.#showRun,
     };
     this.#features = features.map((make) => make(context));
@@ -196,7 +197,7 @@ export class NaviChat extends LitElement {
     return this.#send({ text, mode: null, images: [], files: [] }, notebook);
   }
 
-  #send({ text, mode, images, files }: Written, notebook = this.#shownNotebook()): SentCommand | undefined {
+  #send({ text, mode, images, files, mentions = [], replaces, again }: Written, notebook = this.#shownNotebook()): SentCommand | undefined {
     this.#notice = null;
     const command: Command = {
       type: "prompt",
@@ -205,6 +206,8 @@ export class NaviChat extends LitElement {
       ...(mode && mode !== "enqueue" ? { mode } : {}),
       ...(images.length ? { images } : {}),
       ...(files.length ? { files } : {}),
+      ...(mentions.length ? { mentions } : {}),
+      ...(replaces === undefined ? {} : { replaces, ...(again ? { again } : {}) }),
     };
     if (this.#start.wanted) return void this.#start.send(command);
     const sent = this.#controller.send(command);

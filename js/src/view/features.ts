@@ -7,7 +7,8 @@ import type { SentCommand } from "../connection/outbox.js";
 import type { ClientNotebook, Envelope } from "../protocol/generated.js";
 import type { ChatState } from "../state/model.js";
 import type { NaviChat } from "./chat-element.js";
-import type { Composer } from "./composer/composer.js";
+import type { Composer, Written } from "./composer/composer.js";
+import { writingFeature } from "./composer/feature.js";
 import type { CodeActions } from "./conversation/code-actions.js";
 import type { MessageActions } from "./conversation/message-actions.js";
 import { NotebookFeature } from "./notebook/feature.js";
@@ -31,8 +32,10 @@ export interface ChatContext extends RequestContext {
   state(): ChatState;
   /** Whether the user looks at this view now. */
   isSeen(): boolean;
-  /** Sends a command of any kind; undefined where there is no session. Prompts go by `NaviChat.send`. */
+  /** Sends a command of any kind; undefined where there is no session. Prompts go by `prompt`. */
   command(command: Command): SentCommand | undefined;
+  /** Sends a prompt, with what goes along with each. */
+  prompt(written: Written): SentCommand | undefined;
   /** Shows the first message of a run, from wherever the user is. */
   showRun(runId: string): Promise<void>;
 }
@@ -53,4 +56,4 @@ export interface ChatFeature {
   aboveComposer?(state: ChatState): unknown;
 }
 
-export const features: readonly ((chat: ChatContext) => ChatFeature)[] = [overviewFeature, recallsFeature, (chat) => new NotebookFeature(chat), sessionsFeature];
+export const features: readonly ((chat: ChatContext) => ChatFeature)[] = [overviewFeature, recallsFeature, writingFeature, (chat) => new NotebookFeature(chat), sessionsFeature];

@@ -7,6 +7,7 @@ import { isObject } from "../../protocol/frames.js";
 import type { AttachmentRef } from "../../protocol/generated.js";
 import { icons } from "../lib/icons.js";
 import { sizeText } from "../lib/numbers.js";
+import type { Attached } from "../../state/model.js";
 import { isImage } from "../conversation/images.js";
 import { strings } from "../lib/strings.js";
 
@@ -75,6 +76,13 @@ export class AttachmentList {
       if (problem !== null) this.#actions.problem(problem);
       else void this.#upload(file);
     }
+  }
+
+  /** Files that the server has already: those of an earlier message. */
+  addStored(attached: readonly Attached[]): void {
+    const stored = attached.map(({ id, name, mediaType, size }): Entry => ({ key: (this.#count += 1), name, mediaType, size, preview: null, ref: { id } }));
+    this.#entries = [...this.#entries, ...stored];
+    this.#actions.changed();
   }
 
   render(): TemplateResult | typeof nothing {

@@ -3,17 +3,45 @@
 import { html, nothing, type TemplateResult } from "lit";
 import { readStored, writeStored } from "../../connection/storage.js";
 import type { Transport } from "../../connection/transport.js";
-import type { ActiveRun } from "../../state/model.js";
+import type { ActiveRun, Attached } from "../../state/model.js";
 import { keepInput } from "../lib/keyboard-guard.js";
 import { icons } from "../lib/icons.js";
 import { ModeMenu, type Mode } from "./modes.js";
 import { strings } from "../lib/strings.js";
 import { AttachmentList, type Attachments } from "./attachments.js";
+import { Completion, type Suggestions } from "./completion.js";
+import { PromptHistory } from "./history.js";
+import { commandOf, mentionsIn, type CommandLine, type Trigger } from "./triggers.js";
 
 /** What is sent. `mode` is null while no run is active. */
 export interface Written extends Attachments {
   readonly text: string;
   readonly mode: Mode | null;
+  /** What the text names with `@`. */
+  readonly mentions?: readonly string[];
+  /** A run that has ended, in the place of which it is sent; `again`: its prompt as it was. */
+  readonly replaces?: string;
+  readonly again?: boolean;
+}
+
+/** An earlier message that is being changed. */
+export interface Earlier {
+  readonly runId: string | null;
+  readonly text: string;
+  readonly attachments: readonly Attached[];
+}
+
+/** What is known outside of the text: what can complete it, what was written before. */
+export interface WritingSupport {
+  suggestions(trigger: Trigger): Promise<Suggestions>;
+  /** Whether a line is for the chat itself, and no prompt. */
+  isCommand(line: CommandLine): boolean;
+  /** Does it. Answers whether it was possible; if not, the line stays to be changed. */
+  run(line: CommandLine): Promise<boolean>;
+  /** The prompts of the session, newest first. */
+  prompts(): readonly string[];
+  /** Whether a run is the last one of the conversation, and over: then its prompt can be replaced. */
+  isReplaceable(runId: string): boolean;
 }
 
 export interface ComposerActions {
@@ -29,6 +57,11 @@ export class Composer {
   readonly #actions: ComposerActions;
   readonly #menu: ModeMenu;
   readonly tray: AttachmentList;
+  readonly #completion: Completion;
+  readonly #history = new PromptHistory(() => this.#support?.prompts() ?? []);
+  #support: WritingSupport | null = null;
+  /** The message that is being changed, and what was in the composer before. */
+  #editing: { readonly earlier: Earlier; readonly draft: string } | null = null;
   #draftKey = "";
   #isBusy = false;
 
@@ -36,6 +69,11 @@ export class Composer {
     this.#host = host;
     this.#actions = actions;
     this.#menu = new ModeMenu(host, () => actions.redraw(), () => this.focus());
+    this.#completion = new Completion({
+      suggestions: (trigger) => this.#support?.suggestions(trigger) ?? Promise.resolve({ options: [], notes: [] }),
+      changed: () => this.#changed(),
+      redraw: () => actions.redraw(),
+    });
     this.tray = new AttachmentList({
       transport: () => actions.transport(),
       problem: (text) => actions.problem(text),
@@ -71,9 +109,29 @@ export class Composer {
     this.focus();
   }
 
+  /** Called once, when the rest of the chat is there. */
+  use(support: WritingSupport): void {
+    this.#support = support;
+  }
+
+  /** Puts an earlier message into the composer, to be changed and sent again. */
+  edit(earlier: Earlier): void {
+    this.#editing = { earlier, draft: this.#editing?.draft ?? this.text };
+    this.tray.clear();
+    // What it mentions is read anew.
+    this.tray.addStored(earlier.attachments.filter(({ name }) => !name.startsWith("@")));
+    this.suggest(earlier.text);
+    const input = this.#input;
+    input?.setSelectionRange(input.value.length, input.value.length);
+    this.#actions.redraw();
+  }
+
   /** Another session: what was attached for the old one is not for this. */
   reset(): void {
     this.#menu.reset();
+    this.#completion.close();
+    this.#history.reset();
+    this.#editing = null;
     this.tray.clear();
   }
 
@@ -94,8 +152,8 @@ export class Composer {
     if (!run) this.#menu.reset();
     const placeholder = run === null ? strings.placeholder : run.status === "waiting" ? strings.placeholderWaiting : strings.placeholderBusy;
     const label = run ? strings.sendAs(strings.modes[this.#menu.mode].name) : strings.send;
-    return html`<form class="navi-composer" @submit=${this.#submit}>
-      ${this.tray.render()}
+    return html`<form class="navi-composer" @submit=${this.#submit} @focusout=${this.#left}>
+      ${this.#completion.render()} ${this.#editing ? this.#editBar(this.#editing.earlier) : nothing} ${this.tray.render()}
       <div class="navi-composer-row">
         <button
           type="button"
@@ -117,9 +175,15 @@ export class Composer {
           title=${strings.sendHint}
           placeholder=${placeholder}
           enterkeyhint="send"
+          aria-autocomplete="list"
+          aria-haspopup="listbox"
+          aria-controls=${this.#completion.listId ?? nothing}
+          aria-activedescendant=${this.#completion.activeId ?? nothing}
           ?disabled=${disabled}
           @beforeinput=${keepInput}
-          @input=${this.#changed}
+          @input=${this.#written}
+          @click=${this.#moved}
+          @keyup=${this.#moved}
           @keydown=${this.#keydown}
           @paste=${this.#pasted}
         ></textarea>
@@ -152,9 +216,60 @@ export class Composer {
   #send(mode: Mode): void {
     const text = this.text.trim();
     if (!text || this.tray.isBusy) return;
+    const line = commandOf(text);
+    if (line && this.#support?.isCommand(line)) return void this.#run(line, text);
     this.text = "";
+    this.#history.add(text);
     this.#menu.mode = "enqueue"; // what stops or forgets something is chosen each time
-    this.#actions.send({ text, mode: this.#isBusy ? mode : null, ...this.tray.take() });
+    const runId = this.#editing?.earlier.runId ?? null;
+    const replaces = runId !== null && this.#support?.isReplaceable(runId) ? { replaces: runId } : {};
+    this.#editing = null;
+    this.#actions.send({ text, mode: this.#isBusy ? mode : null, ...this.tray.take(), mentions: mentionsIn(text), ...replaces });
+  }
+
+  /** A line that is for the chat itself. */
+  async #run(line: CommandLine, text: string): Promise<void> {
+    this.text = "";
+    this.#history.add(text);
+    if (!(await this.#support?.run(line)) && this.text === "") this.text = text;
+  }
+
+  #editBar({ runId }: Earlier): TemplateResult {
+    const isReplaced = runId !== null && this.#support?.isReplaceable(runId);
+    return html`<div class="navi-edit-bar" data-navi="edit-bar" role="status">
+      ${icons.edit}
+      <span>${strings.editing}. <span class="navi-edit-what">${isReplaced ? strings.editingReplaces : strings.editingAnew}</span></span>
+      <button type="button" class="navi-icon-button" data-navi="edit-cancel" aria-label=${strings.editingCancel} title=${strings.editingCancel} @click=${() => this.#endEdit()}>
+        ${icons.close}
+      </button>
+    </div>`;
+  }
+
+  /** Gives back what was in the composer before. */
+  #endEdit(): void {
+    const { draft } = this.#editing ?? { draft: "" };
+    this.#editing = null;
+    this.tray.clear();
+    this.suggest(draft);
+    this.#actions.redraw();
+  }
+
+  /** An earlier prompt in the place of the text, by the arrow keys in its first or last line. */
+  #recalled(event: KeyboardEvent): boolean {
+    if (event.shiftKey || event.altKey || event.ctrlKey || event.metaKey || this.#editing) return false;
+    const input = event.currentTarget as HTMLTextAreaElement;
+    const { value, selectionStart: from, selectionEnd: to } = input;
+    if (from !== to) return false;
+    const isUp = event.key === "ArrowUp";
+    if (isUp ? value.slice(0, from).includes("\n") : value.slice(to).includes("\n")) return false;
+    const text = isUp ? this.#history.older(value) : this.#history.newer(value);
+    if (text === null) return false;
+    event.preventDefault();
+    this.text = text;
+    // At the end of the first line, so that the next key goes on from there.
+    const caret = isUp ? text.split("\n", 1)[0]?.length ?? 0 : text.length;
+    input.setSelectionRange(caret, caret);
+    return true;
   }
 
   #enable(): void {
@@ -172,8 +287,23 @@ export class Composer {
     if (this.#draftKey) writeStored(this.#draftKey, input.value || null);
   };
 
+  readonly #written = (): void => {
+    this.#changed();
+    this.#moved();
+  };
+
+  /** The caret may be elsewhere. */
+  readonly #moved = (): void => {
+    if (this.#input) this.#completion.update(this.#input);
+  };
+
+  readonly #left = ({ currentTarget, relatedTarget }: FocusEvent): void => {
+    if (!(relatedTarget instanceof Node && (currentTarget as Element).contains(relatedTarget))) this.#completion.close();
+  };
+
   readonly #keydown = (event: KeyboardEvent): void => {
     if (event.isComposing || event.keyCode === 229) return; // an input method is at work; Enter is its own
+    if (this.#completion.keydown(event)) return;
     if (event.key === "Enter") {
       event.stopPropagation(); // the notebook would run the cell
       if (event.shiftKey || event.altKey) return;
@@ -182,7 +312,10 @@ export class Composer {
       else (event.currentTarget as HTMLTextAreaElement).form?.requestSubmit();
     } else if (event.key === "Escape") {
       event.stopPropagation();
-      this.#actions.stop();
+      if (this.#editing) this.#endEdit();
+      else this.#actions.stop();
+    } else if (event.key === "ArrowUp" || event.key === "ArrowDown") {
+      if (this.#recalled(event)) event.stopPropagation();
     }
   };
 

@@ -139,7 +139,7 @@ export class LogView {
       case "subagent":
         return [...own, ...this.#inside(tree, item).flatMap((inner) => this.#dependencies(state, tree, inner))];
       case "end":
-        return [...own, recallLacking(state, item)];
+        return [...own, recallLacking(state, item), this.#parts.messageActions.retryOf(item.runId, state) === null];
       default:
         return own;
     }
@@ -184,7 +184,7 @@ export class LogView {
         return this.#parts.asks.render(item, askerOf(tree, item));
       case "end": {
         const recallId = recallLacking(state, item);
-        return end(item, isRolledBack(state, item), { chooseModel: () => this.#actions.chooseModel(), allowAgain: recallId === null ? null : (tools) => this.#actions.runWithLeave(recallId, tools) });
+        return end(item, isRolledBack(state, item), { chooseModel: () => this.#actions.chooseModel(), allowAgain: recallId === null ? null : (tools) => this.#actions.runWithLeave(recallId, tools), retry: this.#parts.messageActions.retryOf(item.runId, state) });
       }
     }
   }

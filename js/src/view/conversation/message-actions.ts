@@ -17,12 +17,27 @@ export interface MessageAction {
   run(message: Message, button: HTMLElement): void;
 }
 
+/** How a run that failed is tried again. */
+export interface RetryAction {
+  /** As that of a message's action. */
+  applies(runId: string, state: ChatState): boolean;
+  run(runId: string): void;
+}
+
 export class MessageActions {
   readonly #all: MessageAction[] = [];
+  /** Set by the feature that has it. */
+  retry: RetryAction | null = null;
 
   /** Those that are added first stand first. */
   add(action: MessageAction): void {
     this.#all.push(action);
+  }
+
+  /** Tries a run again; null where that is not offered. */
+  retryOf(runId: string, state: ChatState): (() => void) | null {
+    const { retry } = this;
+    return retry?.applies(runId, state) ? () => retry.run(runId) : null;
   }
 
   /** A message's buttons are drawn again when this is another. */

@@ -16,9 +16,11 @@ export interface EndActions {
   chooseModel(): void;
   /** Runs the recall that this run was of again, with leave for these tools; null for a run of none. */
   readonly allowAgain: ((tools: readonly string[]) => void) | null;
+  /** Sends its prompt once more; null where that cannot be. */
+  readonly retry: (() => void) | null;
 }
 
-export function end({ code, message, runId, reached }: RunEnd, isRolledBack: boolean, { chooseModel, allowAgain }: EndActions): TemplateResult {
+export function end({ code, message, runId, reached }: RunEnd, isRolledBack: boolean, { chooseModel, allowAgain, retry }: EndActions): TemplateResult {
   const quiet = code === "cancelled";
   const known = strings.ends[code];
   const look = quiet ? "quiet" : OF_THE_ANSWER.test(code) ? "notice" : "error";
@@ -37,9 +39,9 @@ export function end({ code, message, runId, reached }: RunEnd, isRolledBack: boo
       ${reached.map(({ what, message: how }) => html`<div class="navi-reached" data-navi="reached">${how || strings.reached[what] || what}</div>`)}
       ${allowAgain === null ? nothing : needed(message, allowAgain)}
       ${isRolledBack ? html`<div class="navi-reached" data-navi="rolled-back">${strings.rolledBack}</div>` : nothing}
-      ${known?.todo || OF_THE_MODEL.test(code)
+      ${known?.todo || OF_THE_MODEL.test(code) || retry
         ? html`<div class="navi-todo">
-            ${known?.todo}
+            ${known?.todo} ${retry ? html`<button type="button" class="navi-link" data-navi="retry" @click=${retry}>${strings.retryRun}</button>` : nothing}
             ${OF_THE_MODEL.test(code)
               ? html`<button type="button" class="navi-link" data-navi="choose-model" @click=${chooseModel}>${strings.chooseModel}</button>`
               : nothing}

@@ -9,7 +9,7 @@ export async function copyCode(button: HTMLButtonElement): Promise<void> {
   setTimeout(() => (button.textContent = strings.copy), 1500);
 }
 
-async function writeClipboard(text: string): Promise<void> {
+export async function writeClipboard(text: string): Promise<void> {
   try {
     await navigator.clipboard.writeText(text);
   } catch {

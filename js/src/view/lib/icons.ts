@@ -23,6 +23,8 @@ export const icons = {
   attach: icon(svg`<path d="M12.8 7.4l-4.9 4.9a3 3 0 0 1-4.3-4.3l5.2-5.2a2 2 0 0 1 2.9 2.9l-5.1 5.1a1 1 0 0 1-1.5-1.4l4.5-4.5" fill="none" stroke="currentColor" stroke-width="1.3" stroke-linecap="round" stroke-linejoin="round"/>`),
   file: icon(svg`<path d="M4 1.8h5l3 3v9.4H4zM9 1.8v3h3" fill="none" stroke="currentColor" stroke-width="1.3" stroke-linejoin="round"/>`),
   edit: icon(svg`<path d="M10.6 2.7l2.7 2.7-7.5 7.5-3.3.6.6-3.3z" fill="none" stroke="currentColor" stroke-width="1.3" stroke-linejoin="round"/>`),
+  copy: icon(svg`<path d="M6 5.5h7.5v8.3H6zM10.5 5.5V2.2H2.5v8.6H6" fill="none" stroke="currentColor" stroke-width="1.3" stroke-linejoin="round"/>`),
+  again: icon(svg`<path d="M13.2 8a5.2 5.2 0 1 1-1.6-3.8M13.4 1.8v3.1h-3.1" fill="none" stroke="currentColor" stroke-width="1.4" stroke-linecap="round" stroke-linejoin="round"/>`),
   subagent: icon(svg`<circle cx="8" cy="5" r="2.6" fill="none" stroke="currentColor" stroke-width="1.3"/><path d="M3 13.8c.4-2.9 2.4-4.2 5-4.2s4.6 1.3 5 4.2" fill="none" stroke="currentColor" stroke-width="1.3" stroke-linecap="round"/>`),
   sliders: icon(svg`<path d="M2 4.5h6.5M12 4.5h2M2 11.5h2M7.5 11.5H14" stroke="currentColor" stroke-width="1.4" stroke-linecap="round"/><circle cx="10.2" cy="4.5" r="1.7" fill="none" stroke="currentColor" stroke-width="1.3"/><circle cx="5.8" cy="11.5" r="1.7" fill="none" stroke="currentColor" stroke-width="1.3"/>`),
   plug: icon(svg`<path d="M6 1.8v3M10 1.8v3M4.5 4.8h7v2.5a3.5 3.5 0 0 1-7 0zM8 10.8v3.4" fill="none" stroke="currentColor" stroke-width="1.3" stroke-linecap="round" stroke-linejoin="round"/>`),

@@ -6,6 +6,7 @@ import { panelTexts } from "../panel/strings.js";
 import { labRecallTexts } from "../../lab/recall-strings.js";
 import { overviewTexts } from "../overview/strings.js";
 import { modelTexts } from "../panels/model-strings.js";
+import { writingTexts } from "../composer/strings.js";
 import { recallTexts } from "../recalls/strings.js";
 import { sessionTexts } from "../sessions/strings.js";
 
@@ -23,6 +24,7 @@ const english = {
   ...overviewTexts,
   ...labRecallTexts,
   ...modelTexts,
+  ...writingTexts,
   name: "Navi",
   log: "Conversation",
   inputLabel: "Message to Navi",

@@ -1,0 +1,37 @@
+/** Prompts and answers as the conversation has them. Pure. */
+
+import type { ChatState, Item, Message } from "../../state/model.js";
+
+/** The texts of the user's own prompts, newest first. */
+export function prompts(state: ChatState): readonly string[] {
+  const isOwn = (item: Item): item is Message => item.kind === "message" && item.role === "user" && item.origin.kind === "user" && item.subagentId === null;
+  return [...state.items, ...state.waiting].filter(isOwn).map(({ text }) => text).reverse();
+}
+
+/** The last run of the conversation that the model still reads; null: there is none. */
+export function lastRun(state: ChatState): string | null {
+  const last = state.items.findLast(({ runId }) => runId !== null && !state.rolledBack.includes(runId));
+  return last?.runId ?? null;
+}
+
+/** The prompt of a run: the first of those that it answers. Looked for from the end: asked for the latest run. */
+export function promptOf(state: ChatState, runId: string): Message | null {
+  let found: Message | null = null;
+  for (let at = state.items.length - 1; at >= 0; at -= 1) {
+    const item = state.items[at];
+    if (item?.kind === "message" && item.role === "user" && item.runId === runId) found = item;
+    else if (found !== null && item?.runId !== runId) break;
+  }
+  return found;
+}
+
+/** The whole answer of a message's run, as Markdown. */
+export function answerOf(state: ChatState, { runId, text }: Message): string {
+  if (runId === null) return text;
+  const isPart = (item: Item): item is Message => item.kind === "message" && item.role === "assistant" && item.runId === runId && item.subagentId === null;
+  return state.items
+    .filter(isPart)
+    .map((part) => part.text.trim())
+    .filter((part) => part !== "")
+    .join("\n\n");
+}

@@ -1,0 +1,98 @@
+/** Writing as a part of a chat: suggestions and commands of the composer, and what can be done with messages. */
+
+import type { ChatContext, ChatFeature } from "../features.js";
+import type { SessionPlace } from "../sessions/feature.js";
+import { icons } from "../lib/icons.js";
+import { writeClipboard } from "../lib/copy.js";
+import { strings } from "../lib/strings.js";
+import type { ChatState, Message } from "../../state/model.js";
+import { answerOf, lastRun, promptOf, prompts } from "./answers.js";
+import { Commands } from "./commands.js";
+import { mentionSuggestions } from "./mentions.js";
+
+/** How long a button says that it has copied. Milliseconds. */
+const SAID = 1_500;
+
+export function writingFeature(chat: ChatContext): ChatFeature {
+  const { composer, element, messageActions } = chat;
+  const commands = new Commands({
+    ...chat,
+    report: chat.problem,
+    notebookPath: () => element.host?.path ?? null,
+    title: () => chat.state().session?.title ?? "",
+    enter: (session) => {
+      const event = new CustomEvent<SessionPlace>("navi-session-open", { bubbles: true, cancelable: true, detail: { session, message: null, run: null } });
+      if (element.dispatchEvent(event)) element.session = session;
+    },
+  });
+  composer.use({
+    suggestions: ({ kind, query, command }) => {
+      if (kind === "command") return commands.suggestions(query);
+      return kind === "argument" ? commands.choices(command, query) : mentionSuggestions(chat, element.host, query);
+    },
+    isCommand: (line) => commands.isOwn(line),
+    run: (line) => commands.run(line),
+    prompts: () => prompts(chat.state()),
+    isReplaceable: (runId) => isReplaceable(chat.state(), runId),
+  });
+  const again = (runId: string): void => {
+    const prompt = promptOf(chat.state(), runId);
+    if (prompt) chat.prompt({ text: prompt.text, mode: null, images: [], files: [], replaces: runId, again: true });
+  };
+  messageActions.add({
+    name: "edit-message",
+    icon: icons.edit,
+    label: () => strings.editMessage,
+    applies: ({ role, origin }) => role === "user" && origin.kind === "user",
+    run: ({ runId, text, attachments }) => composer.edit({ runId, text, attachments }),
+  });
+  messageActions.add({
+    name: "copy-answer",
+    icon: icons.copy,
+    label: () => strings.copyAnswer,
+    applies: (message, state) => isEndOfAnswer(state, message),
+    run: (message, button) => void copy(answerOf(chat.state(), message), button),
+  });
+  messageActions.add({
+    name: "regenerate",
+    icon: icons.again,
+    label: () => strings.regenerate,
+    applies: (message, state) => isEndOfAnswer(state, message) && message.runId !== null && canRepeat(state, message.runId),
+    run: ({ runId }) => runId !== null && again(runId),
+  });
+  messageActions.retry = { applies: (runId, state) => canRepeat(state, runId), run: again };
+  return { reset: () => commands.reset() };
+}
+
+/** Whether a run is the last one, and over. */
+function isReplaceable(state: ChatState, runId: string): boolean {
+  return state.run === null && lastRun(state) === runId;
+}
+
+/** Whether the same prompt can be sent once more: a recall's is sent by its recall. */
+function canRepeat(state: ChatState, runId: string): boolean {
+  return isReplaceable(state, runId) && promptOf(state, runId)?.origin.kind === "user";
+}
+
+function isEndOfAnswer(state: ChatState, message: Message): boolean {
+  if (message.role !== "assistant" || message.text === "") return false;
+  if (message.runId === state.run?.id && message.runId !== null) return false;
+  const at = state.items.lastIndexOf(message);
+  const next = state.items.slice(at + 1).find((item) => item.kind === "message" && item.subagentId === null);
+  return next === undefined || next.runId !== message.runId;
+}
+
+async function copy(text: string, button: HTMLElement): Promise<void> {
+  await writeClipboard(text);
+  const label = button.getAttribute("aria-label") ?? "";
+  const say = (words: string): void => {
+    button.title = words;
+    button.setAttribute("aria-label", words);
+  };
+  say(strings.copiedAnswer);
+  button.classList.add("navi-done");
+  setTimeout(() => {
+    say(label);
+    button.classList.remove("navi-done");
+  }, SAID);
+}

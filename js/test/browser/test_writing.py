@@ -1,0 +1,286 @@
+"""Writing in the component, as a person does: suggestions, commands, earlier prompts, actions on messages."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+from views import OUT, Chat
+
+pytestmark = pytest.mark.browser
+
+
+def sent(chat: Chat) -> dict[str, Any]:
+    """The last prompt that the page has sent."""
+    return dict(chat.page.evaluate("() => window.sent.at(-1)"))
+
+
+@pytest.fixture
+def chat(open_chat: Any, request: pytest.FixtureRequest) -> Chat:
+    made: Chat = open_chat(re.sub(r"\W", "-", request.node.name))
+    made.page.evaluate(
+        """() => {
+            window.sent = [];
+            const send = WebSocket.prototype.send;
+            WebSocket.prototype.send = function (text) {
+                const frame = JSON.parse(text);
+                if (frame.type === "prompt") window.sent.push(frame);
+                return send.call(this, text);
+            };
+        }"""
+    )
+    return made
+
+
+def options(chat: Chat) -> list[str]:
+    return chat.find("suggestion").locator(".navi-suggestion-label").all_inner_texts()
+
+
+def value(chat: Chat) -> str:
+    return str(chat.find("input").input_value())
+
+
+def test_an_at_sign_completes_by_keyboard_and_the_mention_goes_along(chat: Chat) -> None:
+    box = chat.find("input")
+    box.press_sequentially("compare @")
+    expect(chat.find("suggestion").first).to_be_visible()
+    assert options(chat)[:4] == ["In [3]", "The last error", "df", "data/sales.csv"]
+    active = chat.views[0].locator("[data-navi=suggestion][aria-selected=true]")
+    assert box.get_attribute("aria-activedescendant") == active.get_attribute("id")
+    box.press("ArrowDown")
+    box.press("ArrowDown")
+    expect(active.locator(".navi-suggestion-label")).to_have_text("df")
+    box.press("ArrowUp")
+    box.press("ArrowUp")
+    box.press("ArrowUp")
+    expect(active.locator(".navi-suggestion-label")).to_have_text("var_19")
+    box.press_sequentially("sal")
+    expect(chat.find("suggestion")).to_have_count(2)
+    box.press("Tab")
+    expect(box).to_be_focused()
+    assert value(chat) == "compare @data/sales.csv "
+    expect(chat.find("suggestions")).to_be_hidden()
+    assert box.get_attribute("aria-activedescendant") is None
+    box.press_sequentially("and @cell")
+    expect(chat.find("suggestion")).to_have_count(1)
+    box.press("Enter")
+    assert value(chat) == "compare @data/sales.csv and @cell:In[3] "
+    box.press("Enter")
+    chat.settled()
+    assert sent(chat)["mentions"] == ["@data/sales.csv", "@cell:In[3]"]
+
+
+def test_escape_closes_the_list_and_stops_no_run(chat: Chat) -> None:
+    chat.say("slow 40")
+    chat.find("stop").wait_for()
+    box = chat.find("input")
+    box.press_sequentially("@d")
+    expect(chat.find("suggestion").first).to_be_visible()
+    box.press("Escape")
+    expect(chat.find("suggestions")).to_be_hidden()
+    box.press_sequentially("f")
+    chat.page.wait_for_timeout(400)
+    expect(chat.find("suggestions")).to_be_hidden()
+    assert "Stopping" not in chat.find("stop").inner_text()
+    box.press_sequentially(" @")
+    expect(chat.find("suggestion").first).to_be_visible()
+
+
+def test_a_click_takes_a_suggestion_and_the_focus_stays_in_the_text(chat: Chat) -> None:
+    chat.find("input").press_sequentially("look at @loss")
+    chat.find("suggestion").filter(has_text="Why is the loss flat?").click()
+    assert value(chat) == 'look at @session:"Why is the loss flat?" '
+    expect(chat.find("input")).to_be_focused()
+
+
+def test_an_address_or_code_is_no_mention(chat: Chat) -> None:
+    chat.say("write to me@example.com about `@df`")
+    chat.settled()
+    assert "mentions" not in sent(chat)
+
+
+def test_a_slash_lists_commands_and_the_users_prompts_with_their_mistakes(chat: Chat) -> None:
+    box = chat.find("input")
+    box.press("/")
+    expect(chat.find("suggestion").first).to_be_visible()
+    shown = options(chat)
+    assert {"/fix", "/explain", "/document", "/test", "/weekly", "/new"} <= set(shown)
+    assert "/broken" not in shown
+    expect(chat.find("suggestions")).to_contain_text("broken.md:2: 'modell' is no setting")
+    box.press_sequentially("wee")
+    expect(chat.find("suggestion")).to_have_count(1)
+    box.press("Enter")
+    assert value(chat) == "/weekly "
+    box.press_sequentially("short")
+    box.press("Enter")
+    chat.settled()
+    assert sent(chat)["text"] == "/weekly short"
+
+
+def test_model_and_profile_are_chosen_by_a_command(chat: Chat) -> None:
+    box = chat.find("input")
+    box.press_sequentially("/model ")
+    expect(chat.find("suggestion")).to_have_count(2)
+    assert "openai-chat:gpt-5" not in options(chat), "one that cannot be used cannot be chosen"
+    box.press_sequentially("claude")
+    expect(chat.find("suggestion")).to_have_count(1)
+    box.press("Enter")
+    assert value(chat) == "/model anthropic:claude-sonnet-5 "
+    box.press("Enter")
+    expect(chat.find("notice")).to_contain_text("The model of this conversation is now anthropic:claude-sonnet-5")
+    expect(chat.find("settings-toggle")).to_contain_text("claude-sonnet-5")
+    assert value(chat) == ""
+
+
+def test_recall_hands_the_rest_to_a_recall_and_keeps_a_line_that_has_no_time(chat: Chat) -> None:
+    box = chat.find("input")
+    box.fill("/recall in 10m check the loss")
+    box.press("Enter")
+    expect(chat.find("notice")).to_contain_text("in 10m")
+    expect(chat.find("message", "[data-role=user]")).to_have_count(0)
+    box.fill("/recall someday")
+    box.press("Enter")
+    expect(chat.find("notice")).to_contain_text("has no time in it")
+    assert value(chat) == "/recall someday"
+    box.fill("/recall")
+    box.press("Enter")
+    expect(chat.find("notice")).to_contain_text("/recall in 10m")
+
+
+def test_new_shows_another_conversation_and_export_saves_this_one(chat: Chat) -> None:
+    chat.say("hello there")
+    chat.settled()
+    box = chat.find("input")
+    box.fill("/export md")
+    with chat.page.expect_download() as download:
+        box.press("Enter")
+    assert download.value.suggested_filename == "Training-run.md"
+    box.fill("/export pdf")
+    box.press("Enter")
+    expect(chat.find("notice")).to_contain_text("/export md")
+    box.fill("/new")
+    box.press("Enter")
+    expect(chat.views[0]).to_have_attribute("session", re.compile("s_new"))
+    expect(chat.find("message")).to_have_count(0)
+
+
+def test_the_up_key_calls_up_earlier_prompts_and_down_leads_back(chat: Chat) -> None:
+    box = chat.find("input")
+    for text in ("first", "second\nwith two lines"):
+        box.fill(text)
+        box.press("Enter")
+        chat.settled()
+    box.press("ArrowUp")
+    assert value(chat) == "second\nwith two lines"
+    box.press("ArrowUp")
+    assert value(chat) == "first"
+    box.press("ArrowDown")
+    assert value(chat) == "second\nwith two lines"
+    box.press("ArrowDown")
+    assert value(chat) == ""
+    box.press_sequentially("my draft")
+    box.press("ArrowUp")
+    assert value(chat) == "my draft"
+
+
+def test_the_last_message_is_changed_in_place_of_the_old_one_and_escape_gives_the_draft_back(chat: Chat) -> None:
+    chat.say("what is the loss?")
+    chat.settled()
+    chat.find("input").fill("a draft")
+    mine = chat.find("message", "[data-role=user]").first
+    mine.hover()
+    mine.locator("[data-navi=edit-message]").click()
+    assert value(chat) == "what is the loss?"
+    expect(chat.find("edit-bar")).to_be_visible()
+    chat.find("input").press("Escape")
+    assert value(chat) == "a draft"
+    expect(chat.find("edit-bar")).to_have_count(0)
+    mine.hover()
+    mine.locator("[data-navi=edit-message]").click()
+    chat.find("input").fill("what is the accuracy?")
+    chat.find("input").press("Enter")
+    chat.settled()
+    frame = sent(chat)
+    assert frame["text"] == "what is the accuracy?"
+    assert frame["replaces"]
+    expect(chat.views[0].locator(".navi-forgotten").first).to_be_visible()
+    # The first one is not the last one any more: it is sent anew.
+    mine.hover()
+    mine.locator("[data-navi=edit-message]").click()
+    chat.find("input").press("Enter")
+    chat.settled()
+    assert "replaces" not in sent(chat)
+
+
+def test_an_answer_is_copied_whole_and_made_again(chat: Chat) -> None:
+    chat.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    chat.say("slow 2")
+    chat.settled()
+    answer = chat.find("message", "[data-role=assistant]").last
+    answer.hover()
+    answer.locator("[data-navi=copy-answer]").click()
+    copied = chat.page.evaluate("() => navigator.clipboard.readText()")
+    assert copied == ("one two three four five six seven eight nine ten " * 2).strip()
+    answer.locator("[data-navi=regenerate]").click()
+    chat.find("stop").wait_for()
+    chat.settled()
+    frame = sent(chat)
+    assert (frame["text"], frame["again"]) == ("slow 2", True)
+    assert frame["replaces"]
+
+
+def test_a_failed_run_is_tried_again_with_one_click(chat: Chat) -> None:
+    chat.say("error")
+    chat.settled()
+    chat.find("error").locator("[data-navi=retry]").click()
+    chat.page.wait_for_function("() => window.sent.length === 2")
+    assert sent(chat)["again"] is True
+
+
+def test_files_are_dropped_and_pictures_pasted(chat: Chat) -> None:
+    chat.page.evaluate(
+        """() => {
+            const box = document.querySelector("[data-navi=input]");
+            const files = new DataTransfer();
+            files.items.add(new File([new Uint8Array([137, 80, 78, 71])], "", {type: "image/png"}));
+            box.dispatchEvent(new ClipboardEvent("paste", {clipboardData: files, bubbles: true, cancelable: true}));
+            const dropped = new DataTransfer();
+            dropped.items.add(new File(["a,b"], "sales.csv", {type: "text/csv"}));
+            box.dispatchEvent(new DragEvent("drop", {dataTransfer: dropped, bubbles: true, cancelable: true}));
+        }"""
+    )
+    expect(chat.find("attachment", "[data-status=ready]")).to_have_count(2)
+    chat.say("look")
+    chat.settled()
+    frame = sent(chat)
+    assert (len(frame["images"]), len(frame["files"])) == (1, 1)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [420, 1400])
+def test_suggestions_and_the_edit_bar_are_accessible_at_any_width(open_chat: Any, scheme: str, width: int) -> None:
+    chat: Chat = open_chat(f"look-{scheme}-{width}", color_scheme=scheme)
+    chat.page.set_viewport_size({"width": width, "height": 700})
+    chat.say("slow 2")
+    chat.settled()
+    mine = chat.find("message", "[data-role=user]").first
+    mine.hover()
+    mine.locator("[data-navi=edit-message]").click()
+    chat.find("input").press("End")
+    chat.find("input").press_sequentially(" and @")
+    expect(chat.find("suggestion").first).to_be_visible()
+    OUT.mkdir(exist_ok=True)
+    chat.page.screenshot(path=str(OUT / f"writing-{scheme}-{width}.png"))
+    assert chat.violations() == []
+    box, view = chat.find("suggestions").bounding_box(), chat.views[0].bounding_box()
+    assert box
+    assert view
+    assert box["x"] >= view["x"]
+    assert box["x"] + box["width"] <= view["x"] + view["width"]
+    chat.find("input").fill("")
+    chat.find("input").press("/")
+    expect(chat.find("suggestion").first).to_be_visible()
+    chat.page.screenshot(path=str(OUT / f"commands-{scheme}-{width}.png"))
+    assert chat.violations() == []
