@@ -122,7 +122,7 @@ def measure(browser: Browser, tree: Path, messages: int, minutes: float) -> dict
             prompt = {"type": "prompt", "text": "hello"}
             run = server.request("POST", f"navi/api/sessions/{sid}/commands", prompt)["run_id"]
             server.wait_for(lambda: server.get(f"navi/api/sessions/{sid}/runs/{run}")["status"] == "completed")
-            lengthen(next(Path(home).rglob("navi.db")), run, messages // 2 - 1)
+            lengthen(next(Path(home).rglob("navi.db")), run, messages // 2 - 1, rolled_back=True)
             server.request("PATCH", f"navi/api/sessions/{sid}", {"model": "openai-chat:endless"})
             found = read_alone(browser, server, sid, minutes)
             return {**found, "sockets": count_sockets(browser, server)}

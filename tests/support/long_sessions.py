@@ -11,8 +11,18 @@ from pathlib import Path
 ANSWER = "The loss is at 0.042 after this epoch, and the plot shows why: the rate was halved. " * 4
 
 
-def lengthen(database: Path, run_id: str, copies: int, answer: Callable[[int], str] = lambda _: ANSWER) -> None:
-    """Copies a finished run ``copies`` times, each a second earlier than the next; the run itself stays the last."""
+def lengthen(
+    database: Path,
+    run_id: str,
+    copies: int,
+    answer: Callable[[int], str] = lambda _: ANSWER,
+    *,
+    rolled_back: bool = False,
+) -> None:
+    """Copies a finished run ``copies`` times, each a second earlier than the next; the run itself stays the last.
+
+    ``rolled_back``: the copies are, so that no model reads them.
+    """
     with closing(sqlite3.connect(database)) as db, db:
         db.row_factory = sqlite3.Row
         run = dict(db.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone())
@@ -31,4 +41,5 @@ def lengthen(database: Path, run_id: str, copies: int, answer: Callable[[int], s
             back = (copies - index) * 1_000_000
             times = {key: run[key] - back for key in ("created_at", "started_at", "ended_at")}
             row = {**run, **times, "id": name, "command_id": f"c_copy_{index}", "transcript": json.dumps(own)}
+            row["rolled_back"] = int(rolled_back)
             db.execute(sql, [*(row[key] for key in run), index + 1])
