@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { mkdir, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join, relative, sep } from "node:path";
-import { gzipSync } from "node:zlib";
+import { brotliCompressSync, gzipSync } from "node:zlib";
 import { fileURLToPath } from "node:url";
 import * as esbuild from "esbuild";
 
@@ -68,11 +68,13 @@ async function bundleId() {
 }
 
 async function buildComponent() {
-  for (const file of await readdir(staticFolder)) if (/\.(js|gz)$/.test(file)) await rm(join(staticFolder, file));
+  for (const file of await readdir(staticFolder)) if (/\.(js|gz|br)$/.test(file)) await rm(join(staticFolder, file));
   const { metafile } = await esbuild.build(component);
   for (const output of Object.keys(metafile.outputs)) {
     const file = join(js, output);
-    await writeFile(`${file}.gz`, gzip(await readFile(file)));
+    const contents = await readFile(file);
+    await writeFile(`${file}.gz`, gzip(contents));
+    await writeFile(`${file}.br`, brotliCompressSync(contents)); // smaller; browsers take it from this machine and over HTTPS
   }
   await writeFile(join(staticFolder, "bundle.json"), JSON.stringify({ id: await bundleId(), first: firstLoad(metafile) }) + "\n");
 }

@@ -130,7 +130,7 @@ def bundle_id() -> str:
 
 
 class ScriptHandler(FileFindHandler):
-    """Our scripts, compressed where the browser takes that: each is stored beside itself as gzip makes it."""
+    """Our scripts, compressed where the browser takes that: each is stored beside itself as brotli and gzip make it."""
 
     @classmethod
     def is_immutable(cls, path: str) -> bool:
@@ -139,9 +139,11 @@ class ScriptHandler(FileFindHandler):
 
     def validate_absolute_path(self, root: Any, absolute_path: str) -> str | None:
         """The compressed file where there is one and the browser says that it takes it."""
-        packed = f"{absolute_path}.gz"
-        self.compressed = takes_gzip(self.request.headers) and Path(packed).is_file()
-        return super().validate_absolute_path(root, packed if self.compressed else absolute_path)
+        taken = encodings_taken(self.request.headers)
+        forms = [form for form in _FORMS if form in taken and Path(f"{absolute_path}.{_FORMS[form]}").is_file()]
+        self.encoding = forms[0] if forms else None
+        suffix = f".{_FORMS[forms[0]]}" if forms else ""
+        return super().validate_absolute_path(root, f"{absolute_path}{suffix}")
 
     def compute_etag(self) -> str | None:
         """By the content, so that the two forms of a file have two."""
@@ -149,27 +151,28 @@ class ScriptHandler(FileFindHandler):
 
     def get_content_type(self) -> str:
         """That of the script, however it is sent."""
-        if not self.compressed:
+        if self.encoding is None:
             return super().get_content_type()
-        return mimetypes.guess_type(str(self.absolute_path).removesuffix(".gz"))[0] or "application/octet-stream"
+        return mimetypes.guess_type(str(self.absolute_path)[:-3])[0] or "application/octet-stream"
 
     def set_headers(self) -> None:
         """As Jupyter's, with what caches have to know of the two forms."""
         super().set_headers()
         self.add_header("Vary", "Accept-Encoding")
-        if self.compressed:
-            self.set_header("Content-Encoding", "gzip")
+        if self.encoding is not None:
+            self.set_header("Content-Encoding", self.encoding)
         if self.is_immutable(self.path) or self.get_query_argument("v", "") == bundle_id():
             self.set_header("Cache-Control", "public, max-age=31536000, immutable")
 
 
-def takes_gzip(headers: Mapping[str, str]) -> bool:
-    """Whether a request takes an answer that is compressed with gzip."""
-    for part in headers.get("Accept-Encoding", "").split(","):
-        name, _, weight = part.strip().lower().partition(";")
-        if name.strip() == "gzip":
-            return re.fullmatch(r"\s*q\s*=\s*0(\.0*)?\s*", weight) is None
-    return False
+_FORMS = {"br": "br", "gzip": "gz"}
+"""The encodings in which scripts are stored, the smaller one first, and what their files end with."""
+
+
+def encodings_taken(headers: Mapping[str, str]) -> set[str]:
+    """In which encodings a request takes its answer."""
+    parts = (part.strip().lower().partition(";") for part in headers.get("Accept-Encoding", "").split(","))
+    return {name.strip() for name, _, weight in parts if re.fullmatch(r"\s*q\s*=\s*0(\.0*)?\s*", weight) is None}
 
 
 class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):

@@ -45,7 +45,7 @@ async def test_the_page_s_script_is_sent_compressed_where_the_browser_takes_that
     navi: NaviExtension, jp_fetch: Any
 ) -> None:
     plain = await script(jp_fetch, "navi-chat.js")
-    compressed = await script(jp_fetch, "navi-chat.js", "gzip, deflate, br")
+    compressed = await script(jp_fetch, "navi-chat.js", "gzip, deflate")
     assert (plain.code, compressed.code) == (200, 200)
     assert "Content-Encoding" not in plain.headers
     assert compressed.headers["Content-Encoding"] == "gzip"
@@ -57,7 +57,15 @@ async def test_the_page_s_script_is_sent_compressed_where_the_browser_takes_that
     assert plain.headers["Etag"] != compressed.headers["Etag"], "a cache must not take one for the other"
 
 
-@pytest.mark.parametrize("accepts", ["identity", "gzip;q=0", "br, gzip; q=0.0", "deflate"])
+async def test_the_smaller_form_is_sent_where_both_are_taken(navi: NaviExtension, jp_fetch: Any) -> None:
+    smaller = await script(jp_fetch, "navi-chat.js", "gzip, deflate, br, zstd")
+    assert smaller.headers["Content-Encoding"] == "br"
+    assert "javascript" in smaller.headers["Content-Type"]
+    assert smaller.body == (STATIC / "navi-chat.js.br").read_bytes()
+    assert len(smaller.body) < (STATIC / "navi-chat.js.gz").stat().st_size
+
+
+@pytest.mark.parametrize("accepts", ["identity", "gzip;q=0", "br;q=0, gzip; q=0.0", "deflate"])
 async def test_a_browser_that_does_not_take_gzip_gets_none(navi: NaviExtension, jp_fetch: Any, accepts: str) -> None:
     assert "Content-Encoding" not in (await script(jp_fetch, "navi-chat.js", accepts)).headers
 

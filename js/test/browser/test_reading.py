@@ -257,7 +257,7 @@ def test_twenty_chats_of_four_sessions_have_four_sockets(open_chat: Any, control
 def test_the_first_load_is_small_and_the_rest_comes_when_it_is_needed(open_chat: Any) -> None:
     static = OUT.parents[2] / "navi_jupyter" / "static"
     first = json.loads((static / "bundle.json").read_text())["first"]
-    assert sum((static / f"{name}.gz").stat().st_size for name in first) <= 80 * 1024
+    assert sum((static / f"{name}.br").stat().st_size for name in first) <= 80 * 1024
     assert all(gzip.decompress((static / f"{n}.gz").read_bytes()) == (static / n).read_bytes() for n in first)
     chat = open_chat("parts")
     loaded: list[str] = []
