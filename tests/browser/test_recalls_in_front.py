@@ -65,6 +65,9 @@ def test_a_cell_that_runs_for_some_seconds_offers_to_come_back_and_lab_says_when
     done = notification(page, "for epoch in range(14):: done")
     done.wait_for()
     shot(page, "toast-in-lab")
+    page.locator(".Toastify__toast button, .jp-toast-button").filter(has_text="Show").first.click()
+    panel = page.locator("navi-panel navi-chat")
+    expect(panel.locator("[data-navi=message]").first).to_be_focused()
     (after,) = recalls(host)
     assert after["status"] == "fired"
     sessions = host.server.get("navi/api/sessions")["sessions"]

@@ -8,7 +8,7 @@ import { isOk, type Method } from "../connection/transport.js";
 import { WebSocketTransport } from "../connection/ws.js";
 import { isObject } from "../protocol/frames.js";
 import { OverviewFeed, readerOf } from "../view/overview/feed.js";
-import { OPEN_SESSION, type SessionPlace } from "../view/overview/places.js";
+import { OPEN_SESSION, SHOW_RUN, type SessionPlace } from "../view/overview/places.js";
 import type { RecallNews } from "../view/overview/news.js";
 import { newsText } from "../view/overview/news-text.js";
 import { browserZone } from "../view/lib/zone.js";
@@ -16,6 +16,7 @@ import { overviewTexts } from "../view/overview/strings.js";
 import { watchNews } from "../view/overview/watch.js";
 import { CellRecalls, type CellRecallServer, type CellsPanel, type NotebookCell } from "./cell-recalls.js";
 import type { Plugin } from "./jupyterlab.js";
+import { panelDoor } from "./panel.js";
 import { labRecallTexts as texts } from "./recall-strings.js";
 import { shared, sharedIfAny } from "./shared-packages.js";
 
@@ -80,15 +81,21 @@ function notifyOfRecalls(notifications: Notifications): void {
   if (!config) return;
   const show = (news: RecallNews): void => {
     const { kind, session, runId, sessionTitle } = news;
-    const where = sessionTitle === null ? [] : [{ label: texts.recallShow, callback: () => open(config.baseUrl, { session, runId }) }];
+    const where = sessionTitle === null ? [] : [{ label: texts.recallShow, callback: () => void open(config.baseUrl, { session, runId }) }];
     notifications.emit(newsText(news, overviewTexts), kind === "done" ? "success" : kind === "asks" ? "warning" : "error", { autoClose: kind === "done" ? SHOWN_FOR : false, actions: where });
   };
   watchNews(new OverviewFeed(readerOf(new WebSocketTransport(config))), show, true);
 }
 
 /** The panel shows it; where there is none, the server's page does. */
-function open(server: URL, { session, runId }: SessionPlace): void {
-  if (!document.dispatchEvent(new CustomEvent(OPEN_SESSION, { cancelable: true, detail: { session, runId } }))) return;
+async function open(server: URL, place: SessionPlace): Promise<void> {
+  const { session, runId } = place;
+  const chat = await panelDoor.open().catch(() => null);
+  if (chat) {
+    if (chat.session !== session) chat.dispatchEvent(new CustomEvent(OPEN_SESSION, { bubbles: true, cancelable: true, detail: place }));
+    chat.dispatchEvent(new CustomEvent(SHOW_RUN, { detail: place }));
+    return;
+  }
   const url = new URL("navi", server);
   url.searchParams.set("session", session);
   if (runId !== null) url.searchParams.set("run", runId);
