@@ -430,7 +430,7 @@ async def test_deleting_a_session_while_prompts_arrive_leaves_nothing_behind(tmp
             sid = await w.session()
             prompts = [asyncio.create_task(w.prompt(sid, "say 3")) for _ in range(5)]
             await asyncio.sleep(0)
-            await w.orchestrator.delete_session(sid, owner=OWNER)
+            await w.orchestrator.delete_session(sid, owner=OWNER, forever=True)
             await asyncio.gather(*prompts, return_exceptions=True)
         other = await w.session()
         runs = [await w.prompt(other, "say 1") for _ in range(3)]
@@ -464,7 +464,7 @@ async def test_runs_and_sessions_are_paged_newest_first(tmp_path: Path) -> None:
         await w.until_end(ids[0], last.run_id)
         seen, cursor = [], None
         while True:
-            page, cursor = await w.orchestrator.sessions.page(OWNER, limit=2, cursor=cursor)
+            page, cursor = await w.store.sessions(OWNER, limit=2, cursor=cursor)
             seen += [session.id for session in page]
             if cursor is None:
                 break

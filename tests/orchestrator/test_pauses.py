@@ -332,12 +332,18 @@ async def test_stopping_a_waiting_run_ends_it_at_once_and_withdraws_its_question
         await check(w, sid)
 
 
-async def test_deleting_a_session_takes_its_questions_along(tmp_path: Path) -> None:
+@pytest.mark.parametrize("forever", [False, True])
+async def test_deleting_a_session_takes_its_questions_along(tmp_path: Path, forever: bool) -> None:
     async with world(tmp_path) as w:
         sid = await w.session()
-        await w.asking(sid)
-        await w.orchestrator.delete_session(sid, owner=OWNER)
-        assert await w.store.fetch_all("SELECT * FROM interrupts") == []
+        run_id, _ = await w.asking(sid)
+        await w.orchestrator.delete_session(sid, owner=OWNER, forever=forever)
+        rows = await w.store.fetch_all("SELECT status FROM interrupts")
+        assert {row["status"] for row in rows} == (set() if forever else {"cancelled"}), (
+            "it may come back, without them"
+        )
+        run = await w.store.run(run_id)
+        assert (run is None) if forever else (run is not None and run.status.value == "stopped")
         other = await w.session()
         done = await w.prompt(other, "say 1")
         await w.until_end(other, done.run_id)
