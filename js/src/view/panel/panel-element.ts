@@ -11,6 +11,8 @@ import { installStyle } from "../../style/install.js";
 import type { NaviChat } from "../chat-element.js";
 import type { NotebookHost } from "../host.js";
 import { strings } from "../lib/strings.js";
+import { loadSessionList } from "../sessions/feature.js";
+import type { NaviSessions } from "../sessions/list-element.js";
 import type { NewSession } from "../new-session.js";
 import { recallIcons } from "../recalls/icons.js";
 import { panelIcons } from "./icons.js";
@@ -86,7 +88,16 @@ export class NaviPanel extends LitElement {
 
   #toggleList(isListing: boolean): void {
     this.isListing = isListing;
-    void this.updateComplete.then(() => (isListing ? this.querySelector<HTMLElement>("navi-sessions") : this)?.focus());
+    if (isListing) void this.#focusList();
+    else void this.updateComplete.then(() => this.focus());
+  }
+
+  /** To the search of the list, when its script is there and it is drawn. */
+  async #focusList(): Promise<void> {
+    await Promise.all([loadSessionList().catch(() => undefined), this.updateComplete]); // without server there is no list
+    const list = this.querySelector<NaviSessions>("navi-sessions");
+    await list?.updateComplete;
+    list?.focus();
   }
 
   readonly #chosen = (event: Event): void => {
