@@ -297,9 +297,10 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
     @property
     def _is_shared(self) -> bool:
         """Whether several people log in: the key or the address that one of them stores would serve all of them."""
-        server = self.serverapp
+        # Where only the settings are read, Jupyter has made none.
+        provider = getattr(self.serverapp, "identity_provider", None)
         on_hub = "JUPYTERHUB_USER" in os.environ  # there each user has a server
-        return server is not None and not on_hub and identifies_people(server.identity_provider)
+        return provider is not None and not on_hub and identifies_people(provider)
 
     def initialize_settings(self) -> None:
         """Create the lifecycle; handlers find it in the web application's settings."""

@@ -167,6 +167,11 @@ class TestSeveralPeople:
             }
         )
 
+    async def test_a_key_that_would_serve_all_of_them_is_not_stored(self, api: Api) -> None:
+        assert not (await api("GET", "providers", headers=ANN)).json["may_store"]
+        answer = await api("PUT", "providers/openai-chat", {"value": "sk-0123456789"}, headers=ANN)
+        assert (answer.status, answer.json["code"]) == (403, "forbidden")
+
     async def test_what_is_anothers_is_not_found_on_any_route(self, api: Api) -> None:
         sid = (await api("POST", "sessions", {}, headers=ANN)).json["id"]
         prompt = {"type": "prompt", "text": "what can you do?"}
