@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
-from tests.browser.hosts import AXE, PANEL, Host, answers, asked, run_cell, say, shot
+from tests.browser.hosts import AXE, PANEL, Host, answers, asked, run_cell, save, say, shot
 from tests.support.needs import needed
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
@@ -294,6 +294,35 @@ def test_the_icon_counts_what_is_unread_until_it_is_seen(host: Host, context: Br
         expect(icon(page)).to_have_attribute("data-navi-count", str(left))
     else:
         expect(icon(page)).not_to_have_attribute("data-navi-count", str(waiting["unread"]))
+
+
+def test_a_chat_in_a_cell_keeps_the_height_that_it_was_given(host: Host, context: BrowserContext) -> None:
+    host.write("height", "import navi_jupyter as navi\nnavi.chat()")
+    page = host.open(context, "height")
+    run_cell(page, 0)
+    chat = page.locator(".navi-output navi-chat")
+    expect(chat.locator("[data-navi=input]")).to_be_enabled(timeout=30_000)
+    before = chat.bounding_box()
+    assert before is not None
+    x, y = before["x"] + before["width"] - 4, before["y"] + before["height"] - 4
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x, y + 60, steps=3)
+    page.mouse.move(x, y + 120, steps=3)
+    page.mouse.up()
+    height = chat.evaluate("chat => chat.offsetHeight")
+    assert height > before["height"] + 60
+    run_cell(page, 0)
+    page.wait_for_function("() => document.querySelectorAll('.navi-output navi-chat').length === 1")
+    page.wait_for_function(
+        "height => Math.abs(document.querySelector('.navi-output navi-chat').offsetHeight - height) < 2", arg=height
+    )
+    save(page)
+    come_back(host, page, "height")
+    page.wait_for_function(
+        "height => Math.abs((document.querySelector('.navi-output navi-chat')?.offsetHeight ?? 0) - height) < 2",
+        arg=height,
+    )
 
 
 def test_commands_are_in_the_palette_and_the_menu(host: Host, context: BrowserContext) -> None:
