@@ -199,3 +199,15 @@ describe("the id of the session", () => {
     }
   });
 });
+
+describe("A cell that both have changed", () => {
+  it("is a conflict still when the file is looked at again: JupyterLab asks before one is written over", async () => {
+    const desk = new Desk(code("a", "1"), code("b", "2"));
+    await desk.notebook.refresh();
+    desk.types("a", "mine");
+    await desk.saves(code("a", "theirs"), code("b", "two"));
+    await desk.notebook.refresh();
+    expect(desk.shown).toEqual({ a: "mine", b: "two" });
+    expect(desk.told).toEqual([]);
+  });
+});

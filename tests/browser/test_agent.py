@@ -501,19 +501,18 @@ def test_without_collaboration_an_open_notebook_shows_the_agents_changes_and_kee
     assert dialog.count() == 0
     assert on_disk(alone, "alone") == shown
 
-    # The page is asked to make the change: a cell that the user is working on is left, and the file as it was.
-    failed = part(chat, "tool", "[data-tool-name=edit_cell][data-status=failed]")
     play(edits("agent = 1"), Reply("Again."))
     type_into(page, "mean", "person = 1")
     say(chat, "and now both")
     press(question(chat, "edit_cell"), "ask-approve")
     assert last_answer(chat) == "Again."
-    expect(failed).to_have_count(1)
-    assert sources(page)["mean"] == "person = 1"
-    assert on_disk(alone, "alone")["mean"] == analysis.FIXED
     page.evaluate(saves)
+    dialog.wait_for()  # JupyterLab asks
+    shot(page, "alone-2-both")
+    assert sources(page)["mean"] == "person = 1"
+    assert on_disk(alone, "alone")["mean"] == "agent = 1"
+    dialog.get_by_role("button", name="Overwrite").click()
     page.wait_for_function(settles)
-    assert dialog.count() == 0
     assert on_disk(alone, "alone")["mean"] == "person = 1"
 
     play(edits("agent = 2", expected="agent = 1"), Reply("Then not."))
@@ -521,6 +520,6 @@ def test_without_collaboration_an_open_notebook_shows_the_agents_changes_and_kee
     press(question(chat, "edit_cell"), "ask-approve")
     assert last_answer(chat) == "Then not."
     assert "error" in analysis.told(provider.requests[-1].body, "edit-agent-2")
-    expect(failed).to_have_count(2)
+    expect(part(chat, "tool", "[data-tool-name=edit_cell][data-status=failed]")).to_have_count(1)
     assert on_disk(alone, "alone")["mean"] == "person = 1"
     shot(page, "alone-3-conflict")

@@ -136,8 +136,9 @@ export class OpenNotebook {
     model.sharedModel.transact(() => {
       isWhole = merge(model.sharedModel, base, next, cells);
     });
-    this.#base = next;
+    // What could not be brought over is a conflict still when this is asked again: the host asks when it is saved.
     if (!isWhole) return;
+    this.#base = next;
     this.#isOurs = true;
     try {
       this.#context._updateContentsModel?.(file);
