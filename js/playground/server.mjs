@@ -54,6 +54,7 @@ async function other(request, response, json, kind, id, url) {
   const parsed = async () => JSON.parse(await body());
   if (kind === "models") return json(200, { models, next: null });
   if (kind === "prompts") return json(200, { prompts, next: null });
+  if (kind === "providers") return json(200, { providers: [], local: [], forbidden: null, next: null });
   if (kind === "profiles") return json(200, { profiles, next: null });
   if (kind === "mcp") return json(200, { mcp, next: null });
   if (kind === "attachments" && method === "POST") {
