@@ -69,7 +69,7 @@ async def test_the_model_gets_the_time_the_user_and_the_tools(bench: Bench, serv
         assert part in told
     names = {tool.get("name") or tool["function"]["name"] for tool in body["tools"]}
     recalls = {f"{verb}_recall" for verb in ("create", "change", "pause", "resume", "cancel")}
-    assert names == {*recalls, "list_recalls", "session_history", "current_time", "delegate"}
+    assert names == {*recalls, "list_recalls", "session_history", "current_time", "delegate", "ask_user"}
 
 
 async def test_a_model_that_a_recall_triggered_knows_it(bench: Bench, serve: Serve, model: str) -> None:
