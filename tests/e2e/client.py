@@ -76,8 +76,8 @@ def ok(server: JupyterServer, method: str, path: str, body: Any = None) -> Any:
 
 
 def new_session(server: JupyterServer, **fields: Any) -> str:
-    """A new session's id."""
-    return str(ok(server, "POST", "sessions", fields)["id"])
+    """A new session's id. It has a title: another one would get one from its first exchange, in an event of its own."""
+    return str(ok(server, "POST", "sessions", {"title": "Tested", **fields})["id"])
 
 
 def prompt(server: JupyterServer, sid: str, text: str, **fields: Any) -> Any:
