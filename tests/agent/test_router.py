@@ -81,7 +81,9 @@ def test_models_are_described_with_why_they_cannot_be_used(monkeypatch: pytest.M
     assert "OPENAI_API_KEY" in by_name["openai-chat:mine"]["reason"]
     assert 'pip install "pydantic-ai-slim[mistral]"' in by_name["mistral:x"]["reason"]
     assert "GOOGLE_API_KEY" in by_name["google:gemini-4-argon"]["reason"]
-    assert "an address: give it in the settings of the chat, or set OLLAMA_BASE_URL" in str(AgentRouter.problem("ollama:x"))
+    assert "an address: give it in the settings of the chat, or set OLLAMA_BASE_URL" in str(
+        AgentRouter.problem("ollama:x")
+    )
     monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:1/v1")
     assert AgentRouter.problem("openai-chat:mine") is None, "a server of one's own needs no key"
 

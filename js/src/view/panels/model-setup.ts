@@ -21,6 +21,9 @@ const DISMISSED = "model-setup";
 /** Models of one place that are offered; the others are in the picker. */
 const MOST_OFFERED = 6;
 
+/** Where the server does not say: an older one, or one that cannot be reached. */
+const NOTHING_KNOWN: ProviderPage = { providers: [], local: [], may_store: false, file: null, next: null };
+
 type Outcome = { readonly kind: "busy" | "good" | "bad"; readonly text: string };
 
 export class ModelSetup {
@@ -179,8 +182,8 @@ export class ModelSetup {
     this.#isLoading = true;
     try {
       const [providers, models] = await Promise.all([tryTo(this.#context, "GET", "providers?local=1"), tryTo(this.#context, "GET", "models")]);
-      this.#providers = isObject(providers.body) ? (providers.body as unknown as ProviderPage) : { providers: [], local: [], may_store: false, file: null, next: null };
-      this.#models = isObject(models.body) ? (models.body as unknown as ModelPage).models : [];
+      this.#providers = isProviderPage(providers.body) ? providers.body : NOTHING_KNOWN;
+      this.#models = isObject(models.body) && Array.isArray(models.body["models"]) ? (models.body as unknown as ModelPage).models : [];
     } finally {
       this.#isLoading = false;
       this.#context.redraw();
@@ -233,6 +236,10 @@ export class ModelSetup {
     if (why !== null) this.#report("bad", why);
     await this.#load();
   }
+}
+
+function isProviderPage(body: unknown): body is ProviderPage {
+  return isObject(body) && Array.isArray(body["providers"]) && Array.isArray(body["local"]);
 }
 
 function rank(name: string): number {
