@@ -56,23 +56,23 @@ export class ModelSetup {
     if (this.#session !== this.#context.session()) this.reset();
     this.#session = this.#context.session();
     if (!this.wants(model)) return nothing;
-    return html`<section class="navi-setup navi-setup-card" data-navi="model-setup" aria-label=${strings.setupTitle}>
+    return html`<div class="navi-setup navi-setup-card" role="group" data-navi="model-setup" aria-label=${strings.setupTitle}>
       <header>
         <h3>${strings.setupTitle}</h3>
         <button type="button" class="navi-icon-button" data-navi="setup-dismiss" aria-label=${strings.setupDismiss} title=${strings.setupDismiss} @click=${() => this.#dismiss()}>${icons.close}</button>
       </header>
       <p>${strings.setupText}</p>
       ${this.#content(model)}
-    </section>`;
+    </div>`;
   }
 
   /** The same in the settings, with the keys that are stored. */
   section(model: string): TemplateResult | typeof nothing {
     if (this.#context.transport()?.kind !== "ws") return nothing;
-    return html`<section class="navi-setup" data-navi="model-setup" aria-label=${strings.setupSection}>
+    return html`<div class="navi-setup" role="group" data-navi="model-setup" aria-label=${strings.setupSection}>
       <h3>${strings.setupSection}</h3>
       ${this.#content(model)} ${this.#stored()}
-    </section>`;
+    </div>`;
   }
 
   #content(model: string): TemplateResult {
