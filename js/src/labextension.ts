@@ -9,6 +9,7 @@ import { createOutputsPlugin } from "./lab/outputs.js";
 import { createPanelPlugin } from "./lab/panel.js";
 import { createRecallsPlugin } from "./lab/recalls.js";
 import { useScope, type ShareScope } from "./lab/shared-packages.js";
+import { createLanguagePlugin } from "./lab/texts.js";
 
 const NAME = "navi-jupyter";
 
@@ -18,7 +19,7 @@ const container = {
   },
   async get(module: string): Promise<() => unknown> {
     if (module !== "./extension") throw new Error(`${NAME} has no ${module}`);
-    const made = await Promise.allSettled([createOutputsPlugin(), createCellsPlugin(), createPanelPlugin(), createRecallsPlugin()]);
+    const made = await Promise.allSettled([createLanguagePlugin(), createOutputsPlugin(), createCellsPlugin(), createPanelPlugin(), createRecallsPlugin()]);
     for (const each of made) if (each.status === "rejected") console.error(`${NAME}:`, each.reason); // the others work without it
     const plugins = made.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
     return () => ({ __esModule: true, default: plugins });

@@ -1,6 +1,7 @@
 /** The bundle navi-chat.js: defines `<navi-chat>`, `<navi-question>` and `<navi-cell-edit>`, and offers what hosts need to mount it. */
 
 import { NaviChat } from "./view/chat-element.js";
+import { pageLanguage, useLanguage } from "./view/lib/language.js";
 import { NaviCellEdit } from "./view/notebook/cell-edit-element.js";
 import { NaviPanel } from "./view/panel/panel-element.js";
 import { NaviQuestion } from "./view/question-element.js";
@@ -12,9 +13,12 @@ export { WebSocketTransport } from "./connection/ws.js";
 export { mount } from "./mount.js";
 export { reduce, reduceAll } from "./state/reduce.js";
 export { EMPTY } from "./state/model.js";
-export { setStrings } from "./view/lib/strings.js";
+export { english, setStrings } from "./view/lib/strings.js";
 export { loadSessionList, NaviCellEdit, NaviChat, NaviPanel, NaviQuestion };
 export const version = __NAVI_VERSION__;
+
+// Before an element is drawn: nobody sees one language turn into another.
+await useLanguage(pageLanguage());
 
 if (!customElements.get("navi-chat")) customElements.define("navi-chat", NaviChat);
 if (!customElements.get("navi-question")) customElements.define("navi-question", NaviQuestion);

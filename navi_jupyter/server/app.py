@@ -38,6 +38,7 @@ from .identity import (
     write_connection_file,
 )
 from .lifecycle import Lifecycle
+from .page_language import TEXTS, page_language
 from .websocket import LoanHandler, StreamHandler
 
 if TYPE_CHECKING:
@@ -118,7 +119,11 @@ class PageHandler(ExtensionHandlerJinjaMixin, ExtensionHandlerMixin, JupyterHand
         config = json.dumps({"baseUrl": self.base_url, "token": "", "appName": "Navi"}).replace("</", "<\\/")
         self.set_header("Cache-Control", "no-store")
         self.set_header("Referrer-Policy", "same-origin")  # the URL of the page may contain the token
-        await self.finish(self.render_template("navi.html", config=config, bundle=bundle_id()))
+        language = page_language(self.request.headers.get("Accept-Language", ""))
+        texts = TEXTS[language]
+        await self.finish(
+            self.render_template("navi.html", config=config, bundle=bundle_id(), language=language, texts=texts)
+        )
 
 
 def bundle_id() -> str:

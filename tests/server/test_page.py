@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,3 +96,44 @@ async def test_the_page_and_the_lab_extension_load_the_component_under_one_url(
 def test_jupyter_navi_opens_the_page() -> None:
     assert NaviExtension().default_url == "/navi"
     assert not NaviExtension.load_other_extensions
+
+
+async def page_language(jp_fetch: Any, accepted: str) -> str:
+    """The language that the page names, to a browser with this header."""
+    text = (await jp_fetch("navi", headers={"Accept-Language": accepted})).body.decode()
+    found = re.search(r'<html lang="([^"]*)">', text)
+    assert found is not None
+    return found.group(1)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "language"),
+    [
+        ("de-AT,de;q=0.9,en;q=0.8", "de"),
+        ("fr,en;q=0.3,zh-TW;q=0.5", "zh-CN"),
+        ("fr-FR", "en"),
+        ("de;q=0,en", "en"),
+        ("", "en"),
+        (";;q=,,*", "en"),
+    ],
+)
+async def test_the_page_is_in_the_browser_s_language_where_jupyterlab_has_none(
+    navi: NaviExtension, jp_fetch: Any, accepted: str, language: str
+) -> None:
+    assert await page_language(jp_fetch, accepted) == language
+
+
+async def test_the_page_is_in_the_language_that_was_chosen_in_jupyterlab(
+    navi: NaviExtension, jp_fetch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUPYTERLAB_SETTINGS_DIR", str(tmp_path))
+    file = tmp_path / "@jupyterlab" / "translation-extension" / "plugin.jupyterlab-settings"
+    file.parent.mkdir(parents=True)
+    for stored, language in [("de_DE", "de"), ("zh_CN", "zh-CN"), ("fr_FR", "en"), ("default", "zh-CN")]:
+        # As JupyterLab writes it: what is not changed is in comments.
+        file.write_text(
+            f'{{\n    // "locale": "de_DE"\n    // Language.\n    "locale": "{stored}"\n}}', encoding="utf-8"
+        )
+        assert (stored, await page_language(jp_fetch, "zh")) == (stored, language)
+    text = (await jp_fetch("navi", headers={"Accept-Language": "zh"})).body.decode()
+    assert 'aria-label="会话"' in text

@@ -1,6 +1,6 @@
 /** How much waits for the user in all sessions: read now and then while the page is visible, and when a chat reports a change. */
 
-import { labTexts } from "./strings.js";
+import { texts } from "./texts.js";
 
 export interface Waiting {
   readonly unread: number;
@@ -54,8 +54,8 @@ export class AttentionWatch {
 
 /** What an icon says. */
 export function attentionText({ unread, questions }: Waiting): string {
-  const parts = [...(questions ? [labTexts.labQuestions(questions)] : []), ...(unread ? [labTexts.labUnread(unread)] : [])];
-  return parts.length ? labTexts.labWaiting(parts) : labTexts.labPanel;
+  const parts = [...(questions ? [texts.labQuestions(questions)] : []), ...(unread ? [texts.labUnread(unread)] : [])];
+  return parts.length ? texts.labWaiting(parts) : texts.labPanel;
 }
 
 /** The number on an icon; empty for none. */

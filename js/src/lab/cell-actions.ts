@@ -4,10 +4,10 @@
  */
 
 import type { NaviChat } from "../view/chat-element.js";
-import { notebookTexts as strings } from "../view/notebook/strings.js";
 import type { CellWidget, NotebookTracker, OutputsModel, Panel } from "./notebook-types.js";
 import { hasError } from "./output-text.js";
 import { pageNotebook } from "./page-context.js";
+import { texts } from "./texts.js";
 
 /** Opens the chat of a notebook, and puts the focus there. Null: it could not be opened. */
 export type OpenChat = (panel: Panel) => Promise<NaviChat | null>;
@@ -77,10 +77,10 @@ class ErrorActions {
     bar.dataset["navi"] = "error-actions";
     bar.dataset["lmSuppressShortcuts"] = "true"; // Enter presses a button, and does not enter the cell
     bar.setAttribute("role", "group");
-    bar.setAttribute("aria-label", strings.errorActions);
+    bar.setAttribute("aria-label", texts.errorActions);
     bar.append(
-      this.#button("explain", strings.explain, strings.explainTitle, () => this.#ask(cellId, strings.explainPrompt)),
-      this.#button("fix", strings.fix, strings.fixTitle, () => this.#ask(cellId, strings.fixPrompt)),
+      this.#button("explain", texts.explain, texts.explainTitle, () => this.#ask(cellId, texts.explainPrompt)),
+      this.#button("fix", texts.fix, texts.fixTitle, () => this.#ask(cellId, texts.fixPrompt)),
     );
     return bar;
   }
@@ -106,7 +106,7 @@ class ErrorActions {
     const host = pageNotebook(this.#panel).host(null);
     const [text, notebook] = [prompt(host.cellLabel(cellId) ?? ""), host.context(cellId)];
     const chat = await this.#open(this.#panel);
-    if (!chat) throw new Error(strings.noChat);
+    if (!chat) throw new Error(texts.noChat);
     chat.send(text, notebook);
   }
 }

@@ -5,7 +5,7 @@
  * Not responsible for noticing that it is done: the server does, with every page closed.
  */
 
-import { labRecallTexts as texts } from "./recall-strings.js";
+import { texts } from "./texts.js";
 
 /** A cell that has run for so long gets a button. Milliseconds. */
 const LONG = 5_000;

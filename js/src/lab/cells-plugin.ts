@@ -10,6 +10,7 @@ import { answerRequests } from "./notebook-requests.js";
 import { openNotebook } from "./open-notebook.js";
 import { findSession, loadBundle } from "./server.js";
 import { shared } from "./shared-packages.js";
+import { LANGUAGE } from "./texts.js";
 
 /** Opens the panel with the chat. */
 const OPEN = "navi:open";
@@ -24,6 +25,7 @@ export async function createCellsPlugin(): Promise<Plugin> {
     description: "Asks Navi about the error of a cell, and shows what a run has changed.",
     autoStart: true,
     requires: [INotebookTracker],
+    optional: [LANGUAGE],
     activate: (app, service) => {
       const tracker = service as NotebookTracker;
       installCellStyle();

@@ -6,9 +6,9 @@
 import { isObject } from "../protocol/frames.js";
 import type { NaviChat } from "../view/chat-element.js";
 import type { NaviCellEdit } from "../view/notebook/cell-edit-element.js";
-import { notebookTexts as strings } from "../view/notebook/strings.js";
 import { serverPath, type CellWidget, type NotebookTracker, type Panel } from "./notebook-types.js";
 import { lastRun, readEdits, settleEdits, type RunEdit, type RunName } from "./run-edits.js";
+import { texts } from "./texts.js";
 
 /** In the place of the id of the cell before: there was none. */
 const START = "start";
@@ -210,7 +210,7 @@ class NotebookEdits {
     const asLeft = this.#edits.filter((edit) => cells.includes(edit.cell) && !this.#isChangedSince(edit));
     const problem = asLeft.length ? await settleEdits(run, "undo", asLeft.map(({ cell }) => cell)) : null;
     if (this.#panel.isDisposed || this.#run !== run) return;
-    this.#problem = problem === null ? "" : strings.undoFailed(problem);
+    this.#problem = problem === null ? "" : texts.undoFailed(problem);
     if (problem === null) {
       await this.#setup.refresh(this.#panel);
       this.#edits = await readEdits(run, serverPath(this.#panel));

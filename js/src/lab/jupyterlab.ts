@@ -95,7 +95,9 @@ export interface Plugin {
   readonly requires: readonly object[];
   /** Of these, what a page has not is null. */
   readonly optional?: readonly object[];
-  activate(app: Application, ...services: readonly unknown[]): void;
+  /** The token of the service that `activate` answers. */
+  readonly provides?: object;
+  activate(app: Application, ...services: readonly unknown[]): unknown;
 }
 
 /** The notebook that a widget is in. */

@@ -14,6 +14,7 @@ import { pageNotebook } from "./page-context.js";
 import { findSession, loadBundle, reportDrawn } from "./server.js";
 import { shared } from "./shared-packages.js";
 import { countOnTab, installTabMarks, markTab } from "./tab-marks.js";
+import { LANGUAGE } from "./texts.js";
 
 const MIME_TYPE = "application/vnd.navi.session+json";
 const QUESTION_TYPE = "application/vnd.navi.question+json";
@@ -121,6 +122,7 @@ export async function createOutputsPlugin(): Promise<Plugin> {
     description: "Draws Navi sessions and their questions in outputs.",
     autoStart: true,
     requires: [IRenderMimeRegistry],
+    optional: [LANGUAGE], // the page has its language before a chat is drawn in it
     activate: (app, rendermime) => {
       contents = app.serviceManager.contents;
       installTabMarks();

@@ -6,11 +6,11 @@
 import type { ClientNotebook, ShownCell, ShownSelection } from "../protocol/generated.js";
 import type { ContextSummary, Mention, NotebookHost } from "../view/host.js";
 import { isObject } from "../protocol/frames.js";
-import { notebookTexts as strings } from "../view/notebook/strings.js";
 import { cellFor, isRunnable } from "./code-language.js";
 import { serverPath, type Actions, type CellModel, type CellWidget, type Panel } from "./notebook-types.js";
 import { shared } from "./shared-packages.js";
 import { errorLine, errorOf, hasError, outputsText } from "./output-text.js";
+import { texts } from "./texts.js";
 
 /** Characters of all cells that go along: a command has at most a mebibyte, and a prompt has other parts. */
 const MOST = 200_000;
@@ -210,7 +210,7 @@ class CellHost implements NotebookHost {
 
   #labelOf(cell: CellWidget): string {
     if (cell.model.type === "code") return `In [${cell.model.executionCount ?? " "}]`;
-    return strings.cellPlace(this.#notebook.cells.indexOf(cell) + 1);
+    return texts.cellPlace(this.#notebook.cells.indexOf(cell) + 1);
   }
 
   revealCell(cellId: string): boolean {

@@ -5,7 +5,7 @@ import type { LabIcon } from "./icon.js";
 import type { Application, Lumino, Menu } from "./jupyterlab.js";
 import type { PanelView } from "./panel-view.js";
 import { pageAddress } from "./server.js";
-import { labTexts } from "./strings.js";
+import { texts } from "./texts.js";
 
 export const COMMANDS = {
   open: "navi:open",
@@ -46,30 +46,30 @@ const MENU_RANK = 85;
 export function addCommands(app: Application, actions: PanelActions, places: Places): PanelCommands {
   const { commands } = app;
   const { panel, icon, open, toggle } = actions;
-  commands.addCommand(COMMANDS.open, { label: labTexts.labOpen, caption: labTexts.labOpenCaption, icon, execute: () => void open() });
+  commands.addCommand(COMMANDS.open, { label: texts.labOpen, caption: texts.labOpenCaption, icon, execute: () => void open() });
   commands.addCommand(COMMANDS.newSession, {
-    label: labTexts.labNewSession,
+    label: texts.labNewSession,
     execute: async () => {
       await open();
       panel.followed.startNew();
       await open();
     },
   });
-  commands.addCommand(COMMANDS.composer, { label: labTexts.labComposer, execute: toggle });
+  commands.addCommand(COMMANDS.composer, { label: texts.labComposer, execute: toggle });
   commands.addCommand(COMMANDS.pin, {
-    label: labTexts.labPin,
+    label: texts.labPin,
     isToggled: () => panel.followed.shown?.isPinned ?? false,
     isEnabled: () => panel.followed.shown !== null,
     execute: () => panel.followed.setPinned(!panel.followed.shown?.isPinned),
   });
   commands.addCommand(COMMANDS.page, {
-    label: labTexts.labPage,
+    label: texts.labPage,
     execute: () => {
       const session = panel.followed.shown?.session;
       window.open(`${pageAddress()}${session ? `?session=${encodeURIComponent(session)}` : ""}`, "_blank", "noopener");
     },
   });
-  for (const command of Object.values(COMMANDS)) places.palette?.addItem({ command, category: labTexts.labCategory });
+  for (const command of Object.values(COMMANDS)) places.palette?.addItem({ command, category: texts.labCategory });
   if (places.mainMenu) addMenu(places.mainMenu, new places.Menu({ commands }));
   places.launcher?.add({ command: COMMANDS.open, category: "Other", rank: 1 });
   watchShortcut(app, toggle);
@@ -81,7 +81,7 @@ export function addCommands(app: Application, actions: PanelActions, places: Pla
 
 function addMenu(mainMenu: NonNullable<Places["mainMenu"]>, menu: Menu): void {
   menu.id = "jp-mainmenu-navi";
-  menu.title.label = labTexts.labMenu;
+  menu.title.label = texts.labMenu;
   const items = [COMMANDS.open, COMMANDS.composer, null, COMMANDS.newSession, COMMANDS.pin, null, COMMANDS.page];
   for (const command of items) menu.addItem(command === null ? { type: "separator" } : { command });
   mainMenu.addMenu(menu, false, { rank: MENU_RANK });

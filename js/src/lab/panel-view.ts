@@ -12,7 +12,7 @@ import { FollowedSession, type Pin, type PinStorage } from "./followed-session.j
 import type { OpenPanel } from "./jupyterlab.js";
 import { carryId, openNotebook, type Contents, type NotebookContext } from "./open-notebook.js";
 import { findSession, loadBundle, pageAddress, sessionSource } from "./server.js";
-import { labTexts } from "./strings.js";
+import { texts } from "./texts.js";
 
 /** A notebook that is clicked through on the way to another one is not asked for. Milliseconds. */
 const SETTLED = 150;
@@ -119,7 +119,7 @@ export class PanelView {
       },
       () => {
         this.#loading = null; // tried again when the panel is shown again
-        this.#node.textContent = labTexts.labNoServer;
+        this.#node.textContent = texts.labNoServer;
       },
     );
     return this.#loading;
@@ -130,7 +130,7 @@ export class PanelView {
     const element = this.#element;
     if (!element) return;
     const { shown, problem } = this.followed;
-    element.problem = problem === null ? null : problem instanceof Error && problem.message ? problem.message : labTexts.labNoServer;
+    element.problem = problem === null ? null : problem instanceof Error && problem.message ? problem.message : texts.labNoServer;
     if (!shown) return;
     const panel = this.#panel;
     element.session = shown.session;

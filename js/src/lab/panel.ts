@@ -16,7 +16,7 @@ import { pageNotebook } from "./page-context.js";
 import { PanelView } from "./panel-view.js";
 import { readAttention } from "./server.js";
 import { shared, sharedIfAny } from "./shared-packages.js";
-import { labTexts } from "./strings.js";
+import { LANGUAGE, texts } from "./texts.js";
 
 const ID = "navi-jupyter:panel";
 const PANEL = "navi-panel";
@@ -110,7 +110,7 @@ export async function createPanelPlugin(): Promise<Plugin> {
     description: "The panel with Navi's chat, its icon, and its commands.",
     autoStart: true,
     requires: [],
-    optional,
+    optional: [...optional, LANGUAGE],
     activate: (app, ...services) => {
       const [tracker, restorer, labShell, settings, palette, menu, launcher] = services as [
         Tracker | null,
@@ -142,7 +142,7 @@ export async function createPanelPlugin(): Promise<Plugin> {
       );
       const title: Title = panel.title;
       title.icon = icon;
-      title.caption = labTexts.labPanel;
+      title.caption = texts.labPanel;
       installPanelStyle();
       app.shell.add(panel, "right", { rank: RANK });
       restorer?.add(panel, PANEL);
@@ -225,8 +225,8 @@ function addTopButton(app: Application, widget: LuminoWidget, icon: LabIcon, pre
   button.type = "button";
   button.dataset["navi"] = "panel-open";
   button.className = "navi-top-button";
-  button.title = labTexts.labOpenCaption;
-  button.setAttribute("aria-label", labTexts.labPanel);
+  button.title = texts.labOpenCaption;
+  button.setAttribute("aria-label", texts.labPanel);
   icon.element({ container: button, tag: "span", height: "18px", width: "18px" });
   button.addEventListener("click", press);
   widget.id = "navi-top";

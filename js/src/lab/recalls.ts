@@ -12,13 +12,12 @@ import { OPEN_SESSION, SHOW_RUN, type SessionPlace } from "../view/overview/plac
 import type { RecallNews } from "../view/overview/news.js";
 import { newsText } from "../view/overview/news-text.js";
 import { browserZone } from "../view/lib/zone.js";
-import { overviewTexts } from "../view/overview/strings.js";
 import { watchNews } from "../view/overview/watch.js";
 import { CellRecalls, type CellRecallServer, type CellsPanel, type NotebookCell } from "./cell-recalls.js";
 import type { Plugin } from "./jupyterlab.js";
 import { panelDoor } from "./panel.js";
-import { labRecallTexts as texts } from "./recall-strings.js";
 import { shared, sharedIfAny } from "./shared-packages.js";
+import { LANGUAGE, texts } from "./texts.js";
 
 const ID = "navi-jupyter:recalls";
 const WHEN_DONE = "navi:when-cell-done";
@@ -66,7 +65,7 @@ export async function createRecallsPlugin(): Promise<Plugin> {
     description: "Recalls at cells, and notifications of recalls that have run.",
     autoStart: true,
     requires: [],
-    optional: [notebooks?.["INotebookTracker"] ?? { name: "INotebookTracker" }, apputils.ICommandPalette],
+    optional: [notebooks?.["INotebookTracker"] ?? { name: "INotebookTracker" }, apputils.ICommandPalette, LANGUAGE],
     activate: (app, ...services) => {
       const [tracker, palette] = services as [Tracker | null, Palette | null];
       if (notifications) notifyOfRecalls(notifications);
@@ -82,7 +81,7 @@ function notifyOfRecalls(notifications: Notifications): void {
   const show = (news: RecallNews): void => {
     const { kind, session, runId, sessionTitle } = news;
     const where = sessionTitle === null ? [] : [{ label: texts.recallShow, callback: () => void open(config.baseUrl, { session, runId }) }];
-    notifications.emit(newsText(news, overviewTexts), kind === "done" ? "success" : kind === "asks" ? "warning" : "error", { autoClose: kind === "done" ? SHOWN_FOR : false, actions: where });
+    notifications.emit(newsText(news, texts), kind === "done" ? "success" : kind === "asks" ? "warning" : "error", { autoClose: kind === "done" ? SHOWN_FOR : false, actions: where });
   };
   watchNews(new OverviewFeed(readerOf(new WebSocketTransport(config))), show, true);
 }

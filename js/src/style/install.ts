@@ -1,4 +1,4 @@
-/** Puts the style sheet where the element is, once per document or shadow root. */
+/** What each of our elements needs where it is: the style sheet, once per document or shadow root, and its language. */
 
 import layoutCss from "./layout.css";
 import css from "./navi.css";
@@ -10,10 +10,12 @@ import recallsCss from "./recalls.css";
 import sessionsCss from "./sessions.css";
 import setupCss from "./setup.css";
 import writingCss from "./writing.css";
+import { language } from "../view/lib/language.js";
 
 let sheet: CSSStyleSheet | null = null;
 
-export function installStyle(element: Element): void {
+export function prepareElement(element: HTMLElement): void {
+  element.lang = language(); // of what is ours in it; of what others wrote the language is not known, which lang="" says
   const root = element.getRootNode();
   if (!(root instanceof Document || root instanceof ShadowRoot)) return;
   if (!sheet) {

@@ -14,7 +14,7 @@ import { WebSocketTransport } from "../connection/ws.js";
 import type { ClientNotebook, Envelope, Rejection } from "../protocol/generated.js";
 import { openInterrupts } from "../state/interrupts.js";
 import type { ChatState, Item } from "../state/model.js";
-import { installStyle } from "../style/install.js";
+import { prepareElement } from "../style/install.js";
 import { chatLayout } from "./chat-layout.js";
 import { Composer, type Written } from "./composer/composer.js";
 import { QueuePanel, splitWaiting } from "./composer/queue.js";
@@ -233,7 +233,7 @@ export class NaviChat extends LitElement {
 
   override connectedCallback(): void {
     super.connectedCallback();
-    installStyle(this);
+    prepareElement(this);
     this.dataset["lmSuppressShortcuts"] = "true";
     this.classList.add("navi");
     this.setAttribute("role", "group"); // no landmark: a notebook may have many
@@ -362,7 +362,7 @@ export class NaviChat extends LitElement {
         retry: () => this.#controller.reconnect(),
       },
       log: html`${this.snapshot && state.head === null ? storedConversation(this.snapshot) : nothing}
-      ${isEmpty && (isNew || state.head !== null) ? emptyNote((text) => this.#composer.suggest(text), this.#setupCard(state.session?.model ?? "")) : nothing} ${this.#log.render(state, inLog, unsent, isPinned, this.#controller.earlier)}`,
+      ${isEmpty && (isNew || state.head !== null) ? emptyNote((text) => this.#composer.suggest(text), state.session?.model ?? "", this.#setupCard(state.session?.model ?? "")) : nothing} ${this.#log.render(state, inLog, unsent, isPinned, this.#controller.earlier)}`,
       jump: isPinned ? null : () => this.#scroll?.jump(),
       notice: this.#notice,
       dismissNotice: () => this.#notify(null),

@@ -31,7 +31,7 @@ export function header(parts: HeaderParts): TemplateResult {
   const text = statusText(status, kind);
   return html`<div class="navi-header" role="group" aria-label=${strings.headerLabel}>
     <span class="navi-mark">${icons.navi}</span>
-    <h2 class="navi-title" dir="auto">${state.session?.title || strings.name}</h2>
+    <h2 class="navi-title" dir="auto" lang="">${state.session?.title || strings.name}</h2>
     ${unread ? html`<span class="navi-unread" data-navi="unread">${strings.unread(unread)}</span>` : nothing}
     ${settingsButton(state, overlays)} ${serverMark(state, overlays)} ${recallsButton(state, overlays)} ${buttons.map((button) => button.render(state))}
     <span class="navi-status" role="status" data-navi="status" data-state=${status.state} data-reason=${status.reason ?? nothing} title=${text}>

@@ -12,7 +12,7 @@ import { WebSocketTransport } from "../connection/ws.js";
 import { isObject, newCommandId } from "../protocol/frames.js";
 import { questionOf } from "../state/interrupts.js";
 import type { Interrupt } from "../state/model.js";
-import { installStyle } from "../style/install.js";
+import { prepareElement } from "../style/install.js";
 import { InterruptCards } from "./conversation/approvals.js";
 import { FocusKeeper } from "./lib/focus.js";
 import { whenPartsLoad } from "./lib/lazy.js";
@@ -56,7 +56,7 @@ export class NaviQuestion extends LitElement {
 
   override connectedCallback(): void {
     super.connectedCallback();
-    installStyle(this);
+    prepareElement(this);
     this.dataset["lmSuppressShortcuts"] = "true";
     this.classList.add("navi");
     this.#ignoreParts = whenPartsLoad(() => this.requestUpdate());

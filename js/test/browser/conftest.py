@@ -60,9 +60,9 @@ def control(address: str) -> Iterator[Control]:
 def open_chat(browser: Browser, address: str) -> Iterator[Callable[..., Chat]]:
     contexts = []
 
-    def open_(*sessions: str, **options: Any) -> Chat:
-        contexts.append(browser.new_context(viewport={"width": 900, "height": 1000}, **options))
-        return Chat(contexts[-1].new_page(), address, *sessions)
+    def open_(*sessions: str, query: str = "", **options: Any) -> Chat:
+        contexts.append(browser.new_context(**{"viewport": {"width": 900, "height": 1000}, **options}))
+        return Chat(contexts[-1].new_page(), address, *sessions, query=query)
 
     yield open_
     for context in contexts:

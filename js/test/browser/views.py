@@ -20,9 +20,9 @@ Control = Callable[[str], None]
 class Chat:
     """A page with the chats of some sessions; the first one is meant unless told otherwise."""
 
-    def __init__(self, page: Page, address: str, *sessions: str) -> None:
+    def __init__(self, page: Page, address: str, *sessions: str, query: str = "") -> None:
         self.page = page
-        page.goto(f"{address}?sessions={','.join(sessions)}")
+        page.goto(f"{address}?sessions={','.join(sessions)}&{query}")
         self.views = [page.locator("navi-chat").nth(index) for index in range(len(sessions))]
         for view in self.views:
             view.locator("[data-navi=status][data-state=open]").wait_for(timeout=10_000, state="attached")

@@ -92,7 +92,7 @@ export class QueuePanel {
       ${mode ? html`<span class="navi-mode-chip" title=${mode.what}>${mode.name}</span>` : nothing}
       ${isEditing
         ? this.#editor(one)
-        : html`<div class="navi-text" dir="auto" title=${text}>${text}</div>
+        : html`<div class="navi-text" dir="auto" lang="" title=${text}>${text}</div>
             ${one.attachments.length ? html`<span class="navi-waiting-files" title=${one.attachments.map(({ name }) => name).join(", ")}>${icons.attach}${one.attachments.length}</span>` : nothing}
             ${status === "queued"
               ? html`<span class="navi-waiting-actions">

@@ -52,13 +52,14 @@ export function notice(text: string | null, dismiss: () => void): TemplateResult
 }
 
 /** `card`: what stands below the suggestions. */
-export function emptyNote(suggest: (text: string) => void, card: unknown): TemplateResult {
+/** `model`: empty where it is not known. */
+export function emptyNote(suggest: (text: string) => void, model: string, card: unknown): TemplateResult {
   return html`<div class="navi-empty" data-navi="empty">
     <span class="navi-mark">${icons.navi}</span>
     <p class="navi-empty-title">${strings.emptyTitle}</p>
     <p>${strings.emptyText}</p>
     <div class="navi-suggestions">
-      ${strings.suggestions.map((text) => html`<button type="button" @click=${() => suggest(text)}>${text}</button>`)}
+      ${(model === "offline" ? strings.suggestionsOffline : strings.suggestions).map((text) => html`<button type="button" @click=${() => suggest(text)}>${text}</button>`)}
     </div>
     ${card}
   </div>`;

@@ -10,7 +10,7 @@ import { focusCard } from "../lib/focus.js";
 import { argumentFields, fieldsOf, formFields, freeField, readForm, type Field } from "../lib/schema-form.js";
 import { keepKey } from "../lib/keyboard-guard.js";
 import { icons } from "../lib/icons.js";
-import { strings } from "../lib/strings.js";
+import { strings, textOf } from "../lib/strings.js";
 import { markedLine, visibleText } from "../lib/visible-text.js";
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -139,7 +139,7 @@ export class InterruptCards {
       this.#send(interrupt, "resolved", { approved: false, ...(message ? { message } : {}) });
     };
     return html`<form class="navi-ask-form" @submit=${submit} @keydown=${keepKey} novalidate>
-      ${interrupt.message && !saysNoMore(interrupt) ? html`<p class="navi-ask-message navi-text" dir="auto">${visibleText(interrupt.message)}</p>` : nothing}
+      ${interrupt.message && !saysNoMore(interrupt) ? html`<p class="navi-ask-message navi-text" dir="auto" lang="">${visibleText(interrupt.message)}</p>` : nothing}
       ${details.length ? detailsView(details, isWhole, showAll) : html`<p class="navi-none">${strings.noArguments}</p>`}
       ${isEditing ? html`<div class="navi-fields" data-navi="ask-edit-fields">${formFields(fields, id)}</div>` : nothing}
       ${hiddenNote(hiddenOf(details, isWhole), showAll)}
@@ -201,7 +201,7 @@ export class InterruptCards {
     const choose = (value: string | number): void => this.#send(interrupt, "resolved", { [single?.name ?? ""]: value });
     return html`<form class="navi-ask-form" @submit=${submit} @keydown=${keepKey} novalidate>
       ${isForeign(interrupt) ? html`<p class="navi-foreign">${strings.foreignAsks}</p>` : nothing}
-      <p class="navi-ask-message navi-text" dir="auto">${visibleText(interrupt.message)}</p>
+      <p class="navi-ask-message navi-text" dir="auto" lang="">${visibleText(interrupt.message)}</p>
       ${fields.length && !single ? html`<div class="navi-fields">${formFields(fields, id)}</div>` : nothing}
       <div class="navi-ask-actions">
         ${single
@@ -261,7 +261,7 @@ export function titleOf(interrupt: Interrupt): string {
   if (interrupt.about === "question") return isForeign(interrupt) ? strings.questionOf(markedLine(source.slice(source.indexOf(":") + 1))) : strings.questionTitle;
   const tool = interrupt.tool ?? "";
   // Another program may name its tool as one of ours.
-  const own = source === "" || source === "builtin" ? strings.askTitles[tool] : undefined;
+  const own = source === "" || source === "builtin" ? textOf(strings.askTitles, tool) : undefined;
   return own ?? strings.askTitle(markedLine(tool));
 }
 
@@ -294,8 +294,8 @@ function settled(interrupt: Interrupt): TemplateResult {
   >
     ${mark}<span
       >${text}${interrupt.tool ? html` <code>${interrupt.tool}</code>` : nothing}${interrupt.answeredBy && interrupt.answeredBy !== ONLY_USER ? html` ${strings.askBy(interrupt.answeredBy)}` : nothing}${why
-        ? html`: <q dir="auto">${visibleText(why)}</q>`
-        : nothing}${given ? html`: <span class="navi-ask-question" dir="auto">${visibleText(interrupt.message)}</span> <q data-navi="ask-given" dir="auto">${visibleText(given)}</q>` : nothing}</span
+        ? html`: <q dir="auto" lang="">${visibleText(why)}</q>`
+        : nothing}${given ? html`: <span class="navi-ask-question" dir="auto" lang="">${visibleText(interrupt.message)}</span> <q data-navi="ask-given" dir="auto" lang="">${visibleText(given)}</q>` : nothing}</span
     >
   </div>`;
 }

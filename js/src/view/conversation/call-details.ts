@@ -42,7 +42,7 @@ interface Shown {
 
 /** The beginning of a part that is shown at first, as it is drawn: 200 blank lines are one mark, and hide nothing. */
 function shownOf({ kind, text }: CallDetail, isWhole: boolean): Shown {
-  const all = pieces(kind === "diff" ? text.replace(BLANK_CHANGES, (found, sign) => `${sign}··· ${found.trimEnd().split("\n").length} blank lines ···\n`) : text);
+  const all = pieces(kind === "diff" ? text.replace(BLANK_CHANGES, (found, sign) => `${sign}··· ${strings.blankLines(found.trimEnd().split("\n").length)} ···\n`) : text);
   const whole = { pieces: all, lines: 0, characters: 0 };
   if (isWhole || sizeOf(all).characters <= CHARACTERS * LITTLE && sizeOf(all).lines <= LINES * LITTLE) return whole;
   const shown: Piece[] = [];

@@ -210,7 +210,7 @@ export class LogView {
         </span>
       </summary>
       <div class="navi-worker-body">
-        ${this.#draw(state, tree, inside)} ${problem ? html`<p class="navi-worker-problem navi-text" dir="auto">${problem}</p>` : nothing}
+        ${this.#draw(state, tree, inside)} ${problem ? html`<p class="navi-worker-problem navi-text" dir="auto" lang="">${problem}</p>` : nothing}
       </div>
     </details>`;
   }
@@ -229,7 +229,7 @@ export class LogView {
     >
       ${kind === "user" ? html`<h3 class="navi-hidden">${strings.you}</h3>` : badge(state, message)}
       ${message.attachments.length && kind === "user" ? this.#attachments(message) : nothing}
-      <div class="navi-text" dir="auto" title=${title}>${drawable(message.text)}</div>
+      <div class="navi-text" dir="auto" lang="" title=${title}>${drawable(message.text)}</div>
       ${message.attachments.length && kind !== "user" ? this.#attachments(message) : nothing}
       ${message.status === "refused" ? html`<div class="navi-note"><span>${strings.refused}</span></div>` : nothing}
       ${this.#parts.messageActions.render(message, state)}
@@ -262,7 +262,7 @@ export class LogView {
       aria-busy=${streams ? "true" : nothing}
     >
       <h3 class="navi-hidden">${strings.name}</h3>
-      <div class="navi-markdown" dir="auto">${this.#view(message.id).update(message.text, streams)}</div>
+      <div class="navi-markdown" dir="auto" lang="">${this.#view(message.id).update(message.text, streams)}</div>
       ${this.#parts.messageActions.render(message, state)}
     </article>`;
   }
@@ -271,7 +271,7 @@ export class LogView {
     const streams = reasoning.status === "streaming";
     return html`<details class="navi-card navi-reasoning" data-navi="reasoning" data-status=${reasoning.status} aria-live="off">
       <summary>${icons.chevron}${icons.thought}<span>${streams ? strings.thinking : strings.thought}</span></summary>
-      <div class="navi-card-body navi-text" dir="auto">${drawable(reasoning.text)}</div>
+      <div class="navi-card-body navi-text" dir="auto" lang="">${drawable(reasoning.text)}</div>
     </details>`;
   }
 
@@ -286,7 +286,7 @@ export class LogView {
 function notDrawn(item: Item): TemplateResult {
   const text = "text" in item ? item.text : "args" in item ? String(item.args) : "";
   return html`<article class="navi-message navi-answer" data-navi="message" data-message-id=${item.id}>
-    <div class="navi-text" dir="auto">${drawable(text)}</div>
+    <div class="navi-text" dir="auto" lang="">${drawable(text)}</div>
     <div class="navi-note"><span>${strings.notShown}</span></div>
   </article>`;
 }
@@ -324,7 +324,7 @@ function badge(state: ChatState, message: Message): TemplateResult {
   if (!firing) return html`<h3 class="navi-badge">${icons.navi}<span>${strings.system}</span></h3>`;
   const slot = firing.slot ?? new Date(message.ts);
   return html`<h3 class="navi-badge" data-navi="badge">
-    ${icons.clock}<span>${strings.recall}${firing.title ? html`: <b dir="auto">${firing.title}</b>` : nothing}</span>
+    ${icons.clock}<span>${strings.recall}${firing.title ? html`: <b dir="auto" lang="">${firing.title}</b>` : nothing}</span>
     <time datetime=${slot.toISOString()} title=${fullTime(slot)}>${firing.isEvent ? strings.happened(shortTime(slot)) : strings.slot(shortTime(slot))}</time>
   </h3>`;
 }
@@ -340,7 +340,7 @@ function unsentPrompt(command: SentCommand): TemplateResult {
     data-status="sending"
   >
     <h3 class="navi-hidden">${strings.you}</h3>
-    <div class="navi-text" dir="auto">${text}</div>
+    <div class="navi-text" dir="auto" lang="">${text}</div>
     <div class="navi-note navi-late"><span>${strings.sending}</span></div>
   </article>`;
 }

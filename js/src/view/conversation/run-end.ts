@@ -4,7 +4,7 @@ import { html, nothing, type TemplateResult } from "lit";
 import type { RunEnd } from "../../state/model.js";
 import { needed } from "../recalls/leave.js";
 import { icons } from "../lib/icons.js";
-import { strings } from "../lib/strings.js";
+import { english, strings, textOf } from "../lib/strings.js";
 
 /** Where another model helps. */
 const OF_THE_MODEL = /^(?:provider_|model_unavailable$|context_too_long$|content_refused$|attachment_unsupported$)/;
@@ -22,7 +22,7 @@ export interface EndActions {
 
 export function end({ code, message, runId, reached }: RunEnd, isRolledBack: boolean, { chooseModel, allowAgain, retry }: EndActions): TemplateResult {
   const quiet = code === "cancelled";
-  const known = strings.ends[code];
+  const known = textOf(strings.ends, code);
   const look = quiet ? "quiet" : OF_THE_ANSWER.test(code) ? "notice" : "error";
   return html`<div
     class="navi-end navi-end-${look}"
@@ -35,8 +35,8 @@ export function end({ code, message, runId, reached }: RunEnd, isRolledBack: boo
     <div>
       <strong>${quiet ? strings.endCancelled : (known?.title ?? strings.endFailed)}</strong>
       ${quiet ? nothing : html`<code class="navi-code-name">${code}</code>`}
-      ${message && message !== known?.title ? html`<div class="navi-text" dir="auto">${message}</div>` : nothing}
-      ${reached.map(({ what, message: how }) => html`<div class="navi-reached" data-navi="reached">${how || strings.reached[what] || what}</div>`)}
+      ${message && message !== textOf(english.ends, code)?.title ? html`<div class="navi-text" dir="auto" lang="">${message}</div>` : nothing}
+      ${reached.map(({ what, message: how }) => html`<div class="navi-reached" data-navi="reached">${how || textOf(strings.reached, what) || what}</div>`)}
       ${allowAgain === null ? nothing : needed(message, allowAgain)}
       ${isRolledBack ? html`<div class="navi-reached" data-navi="rolled-back">${strings.rolledBack}</div>` : nothing}
       ${known?.todo || OF_THE_MODEL.test(code) || retry

@@ -3,6 +3,7 @@
  * time that grows with the piece alone; keeps the end of what it was given.
  */
 
+import { countText } from "../lib/numbers.js";
 import { strings } from "../lib/strings.js";
 
 /** At most so many characters are in the document; what came before is dropped. */
@@ -116,7 +117,7 @@ export class TerminalText {
       this.#note.className = "navi-cut";
       element.prepend(this.#note);
     }
-    this.#note.textContent = `${strings.outputCut(this.#dropped.toLocaleString())}\n`;
+    this.#note.textContent = `${strings.outputCut(countText(this.#dropped))}\n`;
   }
 
   #forget(characters: number): void {

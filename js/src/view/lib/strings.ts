@@ -1,10 +1,11 @@
-/** Every text that a user reads. `setStrings` replaces some of them, for other languages. */
+/**
+ * Every text that a user reads, in English. `strings-de` and `strings-zh` have the same in other languages, held to that by
+ * their type; `language` decides which are used. `setStrings` replaces some of them.
+ */
 
 import { notebookTexts } from "../notebook/strings.js";
-import { labTexts } from "../../lab/strings.js";
 import { panelTexts } from "../panel/strings.js";
-import { labRecallTexts } from "../../lab/recall-strings.js";
-import { overviewTexts } from "../overview/strings.js";
+import { overviewTexts, toastTexts } from "../overview/strings.js";
 import { modelTexts } from "../panels/model-strings.js";
 import { writingTexts } from "../composer/strings.js";
 import { recallTexts } from "../recalls/strings.js";
@@ -15,16 +16,7 @@ function amount(lines: number, characters: number): string {
   return lines > 1 ? `${lines.toLocaleString("en")} lines` : `${characters.toLocaleString("en")} characters`;
 }
 
-const english = {
-  ...recallTexts,
-  ...notebookTexts,
-  ...sessionTexts,
-  ...panelTexts,
-  ...labTexts,
-  ...overviewTexts,
-  ...labRecallTexts,
-  ...modelTexts,
-  ...writingTexts,
+export const coreTexts = {
   name: "Navi",
   log: "Conversation",
   inputLabel: "Message to Navi",
@@ -77,6 +69,8 @@ const english = {
   emptyTitle: "What can I do for you?",
   emptyText: "I live in this Jupyter server. I can answer now, and come back later by myself.",
   suggestions: ["What can you do?", "Remind me in 10 minutes to check the loss", "Every weekday at 9, summarise what happened"],
+  /** Where there is no language model: English in every language, since that is what is understood then. */
+  suggestionsOffline: ["What can you do?", "Remind me in 10 minutes to check the loss", "Every weekday at 9, summarise what happened"],
   you: "You",
   recall: "Recall",
   system: "Navi itself",
@@ -95,6 +89,7 @@ const english = {
   toolOutput: (name: string) => `Output of ${name}`,
   progress: (name: string) => `Progress of ${name}`,
   outputCut: (count: string) => `… ${count} characters before this are not shown`,
+  blankLines: (count: number) => `${count} blank lines`,
   outputsCut: (count: number) => `… ${count} outputs before this are not shown`,
   showAll: "Show all",
   showLess: "Show less",
@@ -114,7 +109,7 @@ const english = {
     write_file: "Navi wants to write a file",
     restart_kernel: "Navi wants to restart the kernel",
     interrupt_kernel: "Navi wants to interrupt the kernel",
-  } as Readonly<Record<string, string>>,
+  },
   questionTitle: "Navi has a question",
   questionOf: (server: string) => `The MCP server ${server} has a question`,
   foreignAsks: "In the words of that server, not of Navi:",
@@ -183,9 +178,9 @@ const english = {
     answer_empty: { title: "There is no answer", todo: "" },
     answer_too_long: { title: "Stopped: the answer is too long", todo: "What came so far is kept. Ask for less at once." },
     internal_error: { title: "Something went wrong inside Navi", todo: "The server's log has the details." },
-  } as Readonly<Record<string, { readonly title: string; readonly todo: string }>>,
+  },
   chooseModel: "Choose another model",
-  reached: { model: "model", kernel: "kernel", mcp: "MCP", worker: "subagent", tool: "tool" } as Readonly<Record<string, string>>,
+  reached: { model: "model", kernel: "kernel", mcp: "MCP", worker: "subagent", tool: "tool" },
   connecting: "Connecting…",
   open: "Connected",
   openThroughKernel: "Connected through the kernel",
@@ -205,7 +200,7 @@ const english = {
     kernel: "of a kernel's machine",
     browser: "of your browser",
     chosen: "chosen by you",
-  } as Readonly<Record<string, string>>,
+  },
   zoneOwn: (zone: string) => `Use this browser's: ${zone}`,
   modelLabel: "Model",
   profileLabel: "Profile",
@@ -266,10 +261,37 @@ const english = {
   notShown: "shown as text: it could not be drawn",
 };
 
+/** The texts of all features. */
+export const english = {
+  ...recallTexts,
+  ...notebookTexts,
+  ...sessionTexts,
+  ...panelTexts,
+  ...overviewTexts,
+  ...toastTexts,
+  ...modelTexts,
+  ...writingTexts,
+  ...coreTexts,
+};
+
+/** A catalogue: neither fewer texts than in English nor more. */
 export type Strings = typeof english;
 
+let catalogue: Strings = english;
 export let strings: Strings = english;
 
+/** Takes all texts from another catalogue. */
+export function useCatalogue(all: Strings): void {
+  catalogue = all;
+  strings = all;
+}
+
+/** Replaces some texts of the catalogue. */
 export function setStrings(some: Partial<Strings>): void {
-  strings = { ...english, ...some };
+  strings = { ...catalogue, ...some };
+}
+
+/** The text for a code that came from elsewhere; undefined: this version knows none. */
+export function textOf<T>(texts: Readonly<Record<string, T>>, code: string): T | undefined {
+  return Object.hasOwn(texts, code) ? texts[code] : undefined;
 }

@@ -5,7 +5,7 @@
  */
 
 import { html, LitElement, nothing, type TemplateResult } from "lit";
-import { installStyle } from "../../style/install.js";
+import { prepareElement } from "../../style/install.js";
 import { diffView } from "../conversation/diff.js";
 import { icons } from "../lib/icons.js";
 import { strings } from "../lib/strings.js";
@@ -46,7 +46,7 @@ export class NaviCellEdit extends LitElement {
 
   override connectedCallback(): void {
     super.connectedCallback();
-    installStyle(this);
+    prepareElement(this);
     this.dataset["lmSuppressShortcuts"] = "true"; // Enter presses a button, and does not enter the cell
     this.dataset["navi"] = "cell-edit";
     this.classList.add("navi");

@@ -5,7 +5,8 @@ import { repeat } from "lit/directives/repeat.js";
 import type { CalendarDay, ComingTimes } from "../../protocol/generated.js";
 import { keepKey } from "../lib/keyboard-guard.js";
 import { strings } from "../lib/strings.js";
-import { clockTime, dayName, dayNumber, fullDay, weekday } from "./days.js";
+import { clockTime } from "../lib/time.js";
+import { dayName, dayNumber, fullDay, weekday } from "./days.js";
 
 const WEEK = 7;
 /** So many of a day stand in its cell. */
@@ -96,7 +97,7 @@ export class Calendar {
   #list({ coming, more }: CalendarDay): TemplateResult {
     return html`<ul>
         ${repeat(coming, (one) => one.recall_id, (one) => html`<li class="navi-agenda-entry" data-navi="calendar-recall" data-recall-id=${one.recall_id}>
-          <span class="navi-agenda-time">${when(one)}</span> <b dir="auto">${one.title}</b>
+          <span class="navi-agenda-time">${when(one)}</span> <b dir="auto" lang="">${one.title}</b>
           ${one.session_title === null
             ? nothing
             : html`<button type="button" class="navi-link" @click=${() => this.#actions.goTo(one.session_id)}><span dir="auto">${one.session_title || strings.overviewUntitled}</span></button>`}
@@ -142,5 +143,5 @@ export class Calendar {
 
 /** "09:00", and how many more there are on that day. */
 function when({ at, times }: ComingTimes): TemplateResult {
-  return html`<time datetime=${at}>${clockTime(at)}</time>${times > 1 ? html` <span class="navi-none">${strings.overviewTimes(times)}</span>` : nothing}`;
+  return html`<time datetime=${at}>${clockTime(new Date(at))}</time>${times > 1 ? html` <span class="navi-none">${strings.overviewTimes(times)}</span>` : nothing}`;
 }

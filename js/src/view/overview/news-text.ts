@@ -1,10 +1,10 @@
 /** What a toast says. */
 
 import type { RecallNews } from "./news.js";
-import type { overviewTexts } from "./strings.js";
+import type { toastTexts } from "./strings.js";
 
-/** `texts`: those of the page, or of JupyterLab's extension, which has only a part of them. */
-export function newsText({ kind, title }: RecallNews, texts: typeof overviewTexts): string {
+/** `texts`: those of the page, or of JupyterLab's extension. */
+export function newsText({ kind, title }: RecallNews, texts: typeof toastTexts): string {
   switch (kind) {
     case "done":
       return texts.toastDone(title);

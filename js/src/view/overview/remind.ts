@@ -3,6 +3,7 @@
 import { html, render } from "lit";
 import { keepKey } from "../lib/keyboard-guard.js";
 import { strings } from "../lib/strings.js";
+import { clockTime } from "../lib/time.js";
 
 /** What the form of a new recall begins with. */
 export interface RecallDraft {
@@ -12,7 +13,6 @@ export interface RecallDraft {
 }
 
 const LONGEST = 1_000;
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 
 interface Choice {
   readonly name: string;
@@ -27,7 +27,7 @@ export function choices(now: Date): readonly Choice[] {
     { name: "soon", label: strings.remindSoon, when: "in 10 minutes" },
     { name: "hour", label: strings.remindHour, when: "in 1 hour" },
     { name: "tomorrow", label: strings.remindTomorrow, when: "tomorrow at 9:00" },
-    { name: "daily", label: strings.remindDaily(clock.format(now)), when: `every day at ${two(now.getHours())}:${two(now.getMinutes())}` },
+    { name: "daily", label: strings.remindDaily(clockTime(now)), when: `every day at ${two(now.getHours())}:${two(now.getMinutes())}` },
     { name: "cell", label: strings.remindCell, when: "when the cell is done" },
     { name: "custom", label: strings.remindCustom, when: "" },
   ];

@@ -3,13 +3,12 @@
 import { html, nothing, type TemplateResult } from "lit";
 import type { OverviewFiring, Recall } from "../../protocol/generated.js";
 import { icons } from "../lib/icons.js";
-import { strings } from "../lib/strings.js";
-import { fullTime, scheduleText, shortTime, withoutOwnZone } from "../lib/time.js";
+import { strings, textOf } from "../lib/strings.js";
+import { clockTime, fullTime, scheduleText, shortTime, withoutOwnZone } from "../lib/time.js";
 import { needed } from "../recalls/leave.js";
 import { details } from "../recalls/ledger.js";
 import { recallIcons } from "../recalls/icons.js";
 import { moment, worded } from "../recalls/time.js";
-import { clockTime } from "./days.js";
 
 export interface RowActions {
   goTo(session: string, runId: string | null): void;
@@ -37,15 +36,15 @@ export function firingRow(entry: OverviewFiring, group: string, isOfDay: boolean
   const { firing, title, session_id: session, session_title: sessionTitle, asks, unseen } = entry;
   const { recall_id: id, run_id: runId, status } = firing;
   const at = firing.ended_at ?? firing.started_at ?? firing.slot;
-  const state = asks ? strings.overviewAsks : (strings.firingStatus[status] ?? status);
+  const state = asks ? strings.overviewAsks : (textOf(strings.firingStatus, status) ?? status);
   const several = entry.ran + entry.failed + entry.missed > 1 ? strings.overviewDay(entry.ran, entry.failed, entry.missed) : null;
   const more = [several, ...details(firing)].filter((part) => part !== null);
   const canShow = runId !== null && sessionTitle !== null;
   const label = asks ? strings.overviewAnswer(title) : strings.overviewShowOf(title, fullTime(new Date(at)));
   return html`<li class="navi-overview-row" data-navi="overview-firing" data-recall-id=${id} data-status=${asks ? "asks" : status} data-unseen=${unseen ? "yes" : "no"}>
     <div class="navi-overview-line">
-      <span class="navi-overview-when"><time datetime=${at} title=${fullTime(new Date(at))}>${isOfDay ? clockTime(at) : shortTime(new Date(at))}</time></span>
-      <span class="navi-overview-what"><b dir="auto">${title}</b> <span class="navi-firing-status">${state}</span></span>
+      <span class="navi-overview-when"><time datetime=${at} title=${fullTime(new Date(at))}>${isOfDay ? clockTime(new Date(at)) : shortTime(new Date(at))}</time></span>
+      <span class="navi-overview-what"><b dir="auto" lang="">${title}</b> <span class="navi-firing-status">${state}</span></span>
       <span class="navi-overview-actions">
         ${canShow
           ? html`<button type="button" class="navi-button" data-navi="overview-show" aria-label=${label} title=${label} @click=${() => actions.goTo(session, runId)}>${strings.overviewShow}</button>`
@@ -73,7 +72,7 @@ export function recallRow(recall: Recall, words: string | undefined, sessionTitl
   return html`<li class="navi-overview-row" data-navi="overview-recall" data-recall-id=${id} data-status=${status}>
     <div class="navi-overview-line">
       <span class="navi-overview-when">${due}</span>
-      <span class="navi-overview-what"><b dir="auto" title=${recall.message}>${title}</b></span>
+      <span class="navi-overview-what"><b dir="auto" lang="" title=${recall.message}>${title}</b></span>
       <span class="navi-overview-actions">
         ${iconButton("overview-run", strings.overviewRun(title), icons.fire, () => actions.again(id, title))}
         ${isPaused

@@ -40,14 +40,6 @@ export const overviewTexts = {
   calendarNone: "Nothing is to come in these two weeks.",
   calendarIncomplete: "Recalls that come later than the first 500 are left out.",
   calendarHint: "Arrow keys move from day to day; Enter shows a day.",
-  toasts: "Recalls that have just run",
-  toastDone: (title: string) => `${title}: done`,
-  toastFailed: (title: string) => `${title}: failed`,
-  toastMissed: (title: string) => `${title}: did not run`,
-  toastAsks: (title: string) => `${title}: asks you`,
-  toastIn: (session: string) => `in “${session}”`,
-  toastShow: "Show",
-  toastDismiss: (text: string) => `Dismiss: ${text}`,
   remind: "Remind me",
   remindMenu: "When Navi is to come back to this",
   remindSoon: "In 10 minutes",
@@ -58,4 +50,16 @@ export const overviewTexts = {
   remindCell: "When this cell is done",
   /** Read by the server, in English whatever the language of the page. */
   remindMessage: (prompt: string) => `Again: ${prompt}`,
+};
+
+/** What is said where a recall has just run, in a chat and by JupyterLab. */
+export const toastTexts = {
+  toasts: "Recalls that have just run",
+  toastDone: (title: string) => `${title}: done`,
+  toastFailed: (title: string) => `${title}: failed`,
+  toastMissed: (title: string) => `${title}: did not run`,
+  toastAsks: (title: string) => `${title}: asks you`,
+  toastIn: (session: string) => `in “${session}”`,
+  toastShow: "Show",
+  toastDismiss: (text: string) => `Dismiss: ${text}`,
 };

@@ -2,7 +2,7 @@
 
 import { html, LitElement, nothing, type TemplateResult } from "lit";
 import { repeat } from "lit/directives/repeat.js";
-import { installStyle } from "../../style/install.js";
+import { prepareElement } from "../../style/install.js";
 import { icons } from "../lib/icons.js";
 import { strings } from "../lib/strings.js";
 import type { RecallNews } from "./news.js";
@@ -18,7 +18,7 @@ export class NaviToasts extends LitElement {
 
   override connectedCallback(): void {
     super.connectedCallback();
-    installStyle(this);
+    prepareElement(this);
     this.classList.add("navi");
     this.addEventListener("pointerenter", this.#hold);
     this.addEventListener("pointerleave", this.#release);

@@ -7,7 +7,7 @@
  */
 
 import { html, LitElement, nothing, type TemplateResult } from "lit";
-import { installStyle } from "../../style/install.js";
+import { prepareElement } from "../../style/install.js";
 import type { NaviChat } from "../chat-element.js";
 import type { NotebookHost } from "../host.js";
 import { strings } from "../lib/strings.js";
@@ -68,7 +68,7 @@ export class NaviPanel extends LitElement {
 
   override connectedCallback(): void {
     super.connectedCallback();
-    installStyle(this);
+    prepareElement(this);
     this.dataset["lmSuppressShortcuts"] = "true";
     this.classList.add("navi");
   }

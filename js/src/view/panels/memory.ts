@@ -68,7 +68,7 @@ export class MemoryList {
     const button = (name: string, label: string, icon: TemplateResult, act: () => void): TemplateResult =>
       html`<button type="button" class="navi-icon-button" data-navi=${name} aria-label=${label} title=${label} @click=${act}>${icon}</button>`;
     return html`<li data-navi="fact" data-fact-id=${id}>
-      <span class="navi-text" dir="auto">${text}</span>
+      <span class="navi-text" dir="auto" lang="">${text}</span>
       ${source === "agent" ? html`<small>${strings.memoryByAgent}</small>` : nothing}
       ${button("fact-edit", strings.memoryEdit(text), icons.edit, () => this.#edit(id))}
       ${button("fact-forget", strings.memoryForget(text), icons.close, () => void this.#forget(id))}

@@ -3,7 +3,7 @@
 import { html, nothing, type TemplateResult } from "lit";
 import type { ZoneSource } from "../../protocol/generated.js";
 import type { SessionInfo } from "../../state/model.js";
-import { strings } from "../lib/strings.js";
+import { strings, textOf } from "../lib/strings.js";
 import { browserZone, zoneNames } from "../lib/zone.js";
 
 /** Changes the session; `undo` is called when that was refused. */
@@ -37,7 +37,7 @@ export class ZoneSetting {
         <input type="text" data-navi="zone-name" list=${this.#list} maxlength="64" autocomplete="off" spellcheck="false" dir="ltr" .value=${timezone} @change=${choose} />
       </label>
       <datalist id=${this.#list}>${zoneNames().map((name) => html`<option value=${name}></option>`)}</datalist>
-      <small data-navi="zone-source">${strings.zoneSource[zoneSource] ?? nothing}</small>
+      <small data-navi="zone-source">${textOf(strings.zoneSource, zoneSource) ?? nothing}</small>
       ${isOwn
         ? nothing
         : html`<button type="button" class="navi-link" data-navi="zone-own" @click=${() => this.#change({ timezone: own, timezone_source: "browser" }, () => {})}>

@@ -53,7 +53,7 @@ export class Exchange {
     return html`<section class="navi-recall-form" data-navi="recall-offer" role="group" aria-label=${strings.recallImport}>
       <p>${recalls.length ? strings.recallImportCheck(name, recalls.length) : strings.recallImportNone(name)}</p>
       <ul class="navi-recall-offer">
-        ${repeat(recalls, (_, index) => index, (recall) => html`<li><b dir="auto">${recall.title}</b> <span class="navi-recall-when">${when(recall, words[recall.id])}</span></li>`)}
+        ${repeat(recalls, (_, index) => index, (recall) => html`<li><b dir="auto" lang="">${recall.title}</b> <span class="navi-recall-when">${when(recall, words[recall.id])}</span></li>`)}
       </ul>
       <div class="navi-form-actions">
         <button type="button" class="navi-button" data-navi="recall-import-make" ?disabled=${!recalls.length || this.#isBusy} @click=${() => void this.#make(offer)}>

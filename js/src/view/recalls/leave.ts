@@ -4,7 +4,7 @@ import { html, nothing, type TemplateResult } from "lit";
 import { isObject } from "../../protocol/frames.js";
 import type { Effect, ToolInfo } from "../../protocol/generated.js";
 import { icons } from "../lib/icons.js";
-import { strings } from "../lib/strings.js";
+import { strings, textOf } from "../lib/strings.js";
 import { tryTo, type RequestContext } from "./requests.js";
 
 /** What tools do that ask as a rule. */
@@ -19,7 +19,7 @@ export function neededTools(reason: string | null): readonly string[] {
 
 /** `run_code` and what tools of an effect do, in words. */
 function worded(name: string): string | TemplateResult {
-  const effect = name.startsWith(OF_EFFECT) ? strings.leaveEffect[name.slice(OF_EFFECT.length)] : undefined;
+  const effect = name.startsWith(OF_EFFECT) ? textOf(strings.leaveEffect, name.slice(OF_EFFECT.length)) : undefined;
   return effect ?? html`<code dir="ltr">${name}</code>`;
 }
 
@@ -70,7 +70,7 @@ export class LeaveChoice {
     const single = [...new Set([...(tools ?? []).map(({ name }) => name), ...this.chosen.filter((name) => !name.startsWith(OF_EFFECT))])];
     return html`<fieldset class="navi-allow" data-navi="recall-allow">
       <legend>${strings.leaveAsk}</legend>
-      <div class="navi-tell">${[...new Set(offered)].map((name) => this.#box(name, strings.leaveBox[name.slice(OF_EFFECT.length)] ?? name))}</div>
+      <div class="navi-tell">${[...new Set(offered)].map((name) => this.#box(name, textOf(strings.leaveBox, name.slice(OF_EFFECT.length)) ?? name))}</div>
       ${single.length
         ? html`<details class="navi-allow-tools" data-navi="recall-allow-tools" ?open=${this.#hasSingle}>
             <summary>${icons.chevron}<span>${strings.leaveTools}</span></summary>

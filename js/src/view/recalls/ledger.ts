@@ -6,7 +6,7 @@ import type { Firing, Recall } from "../../protocol/generated.js";
 import { needed, runWithLeave } from "./leave.js";
 import { history, type RequestContext } from "./requests.js";
 import { boundsText, lateness, moment, worded } from "./time.js";
-import { strings } from "../lib/strings.js";
+import { strings, textOf } from "../lib/strings.js";
 import { fullTime } from "../lib/time.js";
 
 export class Ledger {
@@ -67,7 +67,7 @@ export class Ledger {
     const firings = this.#firings;
     const facts = [words, ...boundsText(recall.policy)].filter(Boolean);
     return html`<div class="navi-ledger" data-navi="ledger" role="group" tabindex="0" aria-label=${strings.recallHistory(recall.title)}>
-      ${recall.message === recall.title ? nothing : html`<div class="navi-text navi-recall-message" data-navi="recall-whole" dir="auto">${recall.message}</div>`}
+      ${recall.message === recall.title ? nothing : html`<div class="navi-text navi-recall-message" data-navi="recall-whole" dir="auto" lang="">${recall.message}</div>`}
       <p class="navi-none">${worded(facts.join(" · "))} · <code>${recall.id.slice(-4)}</code></p>
       ${firings === null
         ? html`<p class="navi-none navi-late">${strings.loading}</p>`
@@ -88,7 +88,7 @@ export class Ledger {
           ${strings.recallShowRun}
         </button>`;
     return html`<li data-navi="firing" data-status=${status}>
-      ${moment(slot)} <b class="navi-firing-status">${strings.firingStatus[status] ?? status}</b>
+      ${moment(slot)} <b class="navi-firing-status">${textOf(strings.firingStatus, status) ?? status}</b>
       <span class="navi-text" dir="auto">${details(firing).join(" · ")}</span>
       ${firing === this.#firings?.[0] ? needed(firing.reason, (tools) => void runWithLeave(this.#context, firing.recall_id, tools)) : nothing} ${show}
     </li>`;
@@ -98,7 +98,7 @@ export class Ledger {
 /** What is worth saying about a firing besides its slot and status. */
 export function details(firing: Firing): string[] {
   const { kind, reason, lateness_ms: late, attempts, coalesced, delivery, delivery_error: undelivered } = firing;
-  const delivered = strings.recallDelivery[delivery] ?? "";
+  const delivered = textOf(strings.recallDelivery, delivery) ?? "";
   return [
     kind === "manual" ? strings.recallManual : kind === "event" ? strings.recallEvent : null,
     reason,

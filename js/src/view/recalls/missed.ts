@@ -7,7 +7,7 @@ import { html, nothing, type TemplateResult } from "lit";
 import type { Away, AwayRun, AwaySlot } from "../../protocol/generated.js";
 import { icons } from "../lib/icons.js";
 import { moment, plain } from "./time.js";
-import { strings } from "../lib/strings.js";
+import { strings, textOf } from "../lib/strings.js";
 import { shortTime } from "../lib/time.js";
 
 export interface AwayActions {
@@ -34,12 +34,12 @@ export function awayCard(away: Away | null, actions: AwayActions): TemplateResul
 
 function runRow({ run_id: id, at, status, prompt, answer, error }: AwayRun, { showRun }: AwayActions): TemplateResult {
   return html`<li data-navi="away-run" data-status=${status}>
-    ${moment(at)} <b dir="auto">${prompt}</b> <span class="navi-text" dir="auto">${error === null ? plain(answer) : (strings.ends[error]?.title ?? error)}</span>
+    ${moment(at)} <b dir="auto" lang="">${prompt}</b> <span class="navi-text" dir="auto">${error === null ? plain(answer) : (textOf(strings.ends, error)?.title ?? error)}</span>
     <button type="button" class="navi-link" data-run-id=${id} aria-label=${strings.recallShowRunAt(shortTime(new Date(at)))} @click=${() => showRun(id)}>${strings.recallShowRun}</button>
   </li>`;
 }
 
 function slotRow({ title, slot, status, reason, coalesced }: AwaySlot): TemplateResult {
-  const parts = [strings.firingStatus[status] ?? status, reason, coalesced ? strings.recallCoalesced(coalesced) : null].filter(Boolean);
-  return html`<li data-navi="away-slot" data-status=${status}>${moment(slot)} <b dir="auto">${title}</b> <span class="navi-text" dir="auto">${parts.join(" · ")}</span></li>`;
+  const parts = [textOf(strings.firingStatus, status) ?? status, reason, coalesced ? strings.recallCoalesced(coalesced) : null].filter(Boolean);
+  return html`<li data-navi="away-slot" data-status=${status}>${moment(slot)} <b dir="auto" lang="">${title}</b> <span class="navi-text" dir="auto">${parts.join(" · ")}</span></li>`;
 }

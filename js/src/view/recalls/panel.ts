@@ -16,7 +16,7 @@ import { Ledger } from "./ledger.js";
 import { ask, isRecall, readSummaries, type RequestContext, type RecallSummaries } from "./requests.js";
 import { moment, worded } from "./time.js";
 import type { RecallDraft } from "../overview/remind.js";
-import { strings } from "../lib/strings.js";
+import { strings, textOf } from "../lib/strings.js";
 import { clockThere, scheduleText, shortTime, withoutOwnZone } from "../lib/time.js";
 
 /** So many that are over are shown, and each "more" shows as many again. */
@@ -269,7 +269,7 @@ export class RecallsPanel {
     else if (status === "pending" || status === "paused") parts.push(...[clockThere(new Date(schedule.at), this.#zone)].filter(Boolean));
     const last = this.#summaries.last[id];
     if (last && schedule.kind !== "once" && !neededTools(last.reason).length) {
-      const how = [strings.firingStatus[last.status] ?? last.status, last.reason].filter(Boolean).join(", ");
+      const how = [textOf(strings.firingStatus, last.status) ?? last.status, last.reason].filter(Boolean).join(", ");
       parts.push(html`<span data-navi="recall-last" data-status=${last.status} dir="auto">${strings.recallLast(how)}</span>`);
     }
     return parts.map((part, index) => html`${index ? " · " : nothing}${part}`);

@@ -4,25 +4,7 @@ import { html, type TemplateResult } from "lit";
 import type { Policy } from "../../protocol/generated.js";
 import { durationText } from "../lib/numbers.js";
 import { strings } from "../lib/strings.js";
-import { fullTime, shortTime } from "../lib/time.js";
-
-const STEPS = [
-  [86_400_000, 3_600_000],
-  [3_600_000, 60_000],
-  [60_000, 1000],
-] as const;
-
-/** `2d 3h`, `1h 5m`, `4m 7s`, `12s`. */
-export function span(milliseconds: number): string {
-  const left = Math.max(0, Math.round(milliseconds / 1000)) * 1000;
-  const units = { 86_400_000: "d", 3_600_000: "h", 60_000: "m", 1000: "s" } as const;
-  for (const [large, small] of STEPS) {
-    if (left < large) continue;
-    const rest = Math.floor((left % large) / small);
-    return `${Math.floor(left / large)}${units[large]}${rest ? ` ${rest}${units[small]}` : ""}`;
-  }
-  return `${left / 1000}s`;
-}
+import { fullTime, shortTime, span } from "../lib/time.js";
 
 /** An instant, absolutely; relatively when it is pointed at. */
 export function moment(iso: string, now = Date.now()): TemplateResult {

@@ -1,6 +1,7 @@
 /** Sessions in the order and the groups in which a list shows them. Pure. */
 
 import type { SessionInfo } from "../../protocol/generated.js";
+import { dateFormat } from "../lib/language.js";
 import { strings } from "../lib/strings.js";
 
 export interface Day {
@@ -9,15 +10,8 @@ export interface Day {
   readonly sessions: readonly SessionInfo[];
 }
 
-const thisYear = new Intl.DateTimeFormat(undefined, { weekday: "long", month: "long", day: "numeric" });
-const otherYear = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "long", day: "numeric" });
-
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-
-/** The time of a session below its day. */
-export function clockTime(at: Date): string {
-  return clock.format(at);
-}
+const THIS_YEAR: Intl.DateTimeFormatOptions = { weekday: "long", month: "long", day: "numeric" };
+const OTHER_YEAR: Intl.DateTimeFormatOptions = { year: "numeric", month: "long", day: "numeric" };
 
 /** Groups by the day of their last use, in the reader's zone; the order stays. */
 export function byDay(sessions: readonly SessionInfo[], now = new Date()): readonly Day[] {
@@ -36,7 +30,7 @@ function dayName(at: Date, now: Date): string {
   const yesterday = new Date(now.getFullYear(), now.getMonth(), now.getDate() - 1);
   if (at.toDateString() === now.toDateString()) return strings.sessionsToday;
   if (at.toDateString() === yesterday.toDateString()) return strings.sessionsYesterday;
-  return (at.getFullYear() === now.getFullYear() ? thisYear : otherYear).format(at);
+  return dateFormat(at.getFullYear() === now.getFullYear() ? THIS_YEAR : OTHER_YEAR).format(at);
 }
 
 /**

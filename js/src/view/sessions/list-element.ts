@@ -13,10 +13,10 @@ import { readPageConfig } from "../../connection/page-config.js";
 import type { Transport } from "../../connection/transport.js";
 import { WebSocketTransport } from "../../connection/ws.js";
 import type { SessionInfo } from "../../protocol/generated.js";
-import { installStyle } from "../../style/install.js";
+import { prepareElement } from "../../style/install.js";
 import { icons } from "../lib/icons.js";
 import { keepKey } from "../lib/keyboard-guard.js";
-import { strings } from "../lib/strings.js";
+import { strings, textOf } from "../lib/strings.js";
 import { byDay, merged } from "./days.js";
 import { SessionRequests, SHOWN, type Format, type Shown } from "./requests.js";
 import { sessionRow, type Below, type RowActions } from "./row.js";
@@ -96,7 +96,7 @@ export class NaviSessions extends LitElement {
 
   override connectedCallback(): void {
     super.connectedCallback();
-    installStyle(this);
+    prepareElement(this);
     this.dataset["lmSuppressShortcuts"] = "true";
     this.classList.add("navi");
     this.#timer = setInterval(() => void this.#readAgain(), READ_EVERY);
@@ -340,7 +340,7 @@ export class NaviSessions extends LitElement {
         @input=${this.#typed}
       />
       <select data-navi="sessions-show" aria-label=${strings.sessionsShow} @change=${this.#chosen} ?disabled=${this.#query !== ""}>
-        ${SHOWN.map((show) => html`<option value=${show} ?selected=${show === this.#show}>${strings.sessionsShown[show] ?? show}</option>`)}
+        ${SHOWN.map((show) => html`<option value=${show} ?selected=${show === this.#show}>${textOf(strings.sessionsShown, show) ?? show}</option>`)}
       </select>
       <button type="button" class="navi-icon-button" data-navi="session-new" aria-label=${strings.sessionsNew} title=${strings.sessionsNew} @click=${() => void this.#create()}>${icons.plus}</button>
     </div>`;
@@ -362,7 +362,7 @@ export class NaviSessions extends LitElement {
     };
     const list = (some: readonly SessionInfo[], label: string): TemplateResult => html`<ul aria-label=${label}>${repeat(some, ({ id }) => id, row)}</ul>`;
     return html`
-      ${sessions.length === 0 ? html`<p class="navi-none" data-navi="sessions-none">${isSearch ? strings.sessionsNotFound : (strings.sessionsNone[this.#show] ?? "")}</p>` : nothing}
+      ${sessions.length === 0 ? html`<p class="navi-none" data-navi="sessions-none">${isSearch ? strings.sessionsNotFound : (textOf(strings.sessionsNone, this.#show) ?? "")}</p>` : nothing}
       ${isSearch
         ? list(sessions, strings.sessionsSearch)
         : repeat(byDay(sessions), ({ key }) => key, ({ name, sessions: some }) => html`<h3 data-navi="sessions-day">${name}</h3>${list(some, name)}`)}

@@ -4,9 +4,8 @@ import { html, nothing, type TemplateResult } from "lit";
 import { live } from "lit/directives/live.js";
 import type { SearchHit, SessionInfo } from "../../protocol/generated.js";
 import { icons } from "../lib/icons.js";
-import { strings } from "../lib/strings.js";
-import { fullTime, shortTime } from "../lib/time.js";
-import { clockTime } from "./days.js";
+import { strings, textOf } from "../lib/strings.js";
+import { clockTime, fullTime, shortTime } from "../lib/time.js";
 import { FORMATS, type Format } from "./requests.js";
 
 /** What is open below a row. */
@@ -40,7 +39,7 @@ export function sessionRow(session: SessionInfo, view: RowView, actions: RowActi
   const at = new Date(session.updated_at);
   const marks = [
     view.isCurrent ? strings.sessionCurrent : "",
-    strings.sessionActivity[activity] ?? "",
+    textOf(strings.sessionActivity, activity) ?? "",
     unread ? strings.sessionUnread(unread) : "",
   ].filter(Boolean);
   return html`<li data-navi="session-row" data-session-id=${id} data-activity=${activity} data-unread=${unread} ?data-current=${view.isCurrent}>
@@ -54,9 +53,9 @@ export function sessionRow(session: SessionInfo, view: RowView, actions: RowActi
         ?disabled=${deleted !== null}
         @click=${() => actions.open(session)}
       >
-        <span class="navi-session-title" dir="auto">${title}</span>
+        <span class="navi-session-title" dir="auto" lang="">${title}</span>
         <span class="navi-session-marks">
-          ${activity === "idle" ? nothing : html`<span class="navi-session-dot" data-activity=${activity} title=${strings.sessionActivity[activity] ?? ""}></span>`}
+          ${activity === "idle" ? nothing : html`<span class="navi-session-dot" data-activity=${activity} title=${textOf(strings.sessionActivity, activity) ?? ""}></span>`}
           ${unread ? html`<span class="navi-session-unread" title=${strings.sessionUnread(unread)}>${unread}</span>` : nothing}
         </span>
         <span class="navi-session-about">
@@ -117,7 +116,7 @@ function buttons(session: SessionInfo, view: RowView, actions: RowActions): Temp
       ? html`<span class="navi-session-formats" role="group" aria-label=${strings.sessionExport}>
           <span aria-hidden="true">${strings.sessionExport}</span>
           ${FORMATS.map((format) => {
-            const name = strings.sessionFormats[format] ?? format;
+            const name = textOf(strings.sessionFormats, format) ?? format;
             return html`<button type="button" class="navi-link" data-navi="session-export" data-format=${format} aria-label=${strings.sessionExportAs(name)} @click=${() => actions.save(session, format)}>${name}</button>`;
           })}
         </span>`
@@ -142,7 +141,7 @@ function renameForm(session: SessionInfo, actions: RowActions): TemplateResult {
 
 /** Each piece is text: what was found is marked by an element of ours. */
 function snippet({ snippet: parts }: SearchHit): TemplateResult {
-  return html`<span class="navi-session-snippet" data-navi="session-snippet" dir="auto">${parts.map(({ text, match }) => (match ? html`<mark>${text}</mark>` : text))}</span>`;
+  return html`<span class="navi-session-snippet" data-navi="session-snippet" dir="auto" lang="">${parts.map(({ text, match }) => (match ? html`<mark>${text}</mark>` : text))}</span>`;
 }
 
 function fileName(path: string): string {

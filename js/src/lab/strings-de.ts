@@ -1,0 +1,36 @@
+/** The texts of JupyterLab's and Notebook's commands, menu, icon and cells in German. */
+
+import type { labRecallTexts as englishRecalls } from "./recall-strings.js";
+import type { labTexts as english } from "./strings.js";
+
+export const labTexts: typeof english = {
+  labMenu: "Navi",
+  labCategory: "Navi",
+  labOpen: "Chat öffnen",
+  labOpenCaption: "Den Chat mit Navi neben dem Notebook öffnen",
+  labLauncher: "Navi",
+  labNewSession: "Neue Sitzung",
+  labComposer: "Zum Chat und zurück",
+  labPin: "Bei dieser Sitzung bleiben",
+  labPage: "Die Seite von Navi öffnen",
+  labPanel: "Navi",
+  labUnread: (count) => `${count} ungelesen`,
+  labQuestions: (count) => (count === 1 ? "1 Frage wartet" : `${count} Fragen warten`),
+  labWaiting: (parts) => `Navi: ${parts.join(", ")}`,
+  labNoServer: "Der Server antwortet nicht. Er wird alle paar Sekunden erneut gefragt.",
+};
+
+export const labRecallTexts: typeof englishRecalls = {
+  cellWhenDone: "Wiederkommen, wenn diese Zelle fertig ist",
+  cellWhenDoneCaption: "Navi schreibt in der Sitzung des Notebooks, wenn diese Zelle fertig ist",
+  cellWhenDoneShort: "Wiederkommen, wenn diese Zelle fertig ist",
+  cellTitle: (cell, line) => line || cell,
+  cellMessage: (cell, line) => (line ? `${cell} ist fertig: ${line}` : `${cell} ist fertig.`),
+  cellWaits: (cell) => `Navi kommt wieder, wenn ${cell} fertig ist.`,
+  cellUndo: "Rückgängig",
+  cellNumber: (count) => `In [${count}]`,
+  cellThis: "diese Zelle",
+  recallShow: "Zeigen",
+  recallNoServer: "Der Server antwortet nicht.",
+  cellProblem: (why) => `Es wurde keine Wiedervorlage angelegt: ${why}`,
+};

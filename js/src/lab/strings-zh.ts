@@ -1,0 +1,36 @@
+/** The texts of JupyterLab's and Notebook's commands, menu, icon and cells in Simplified Chinese. */
+
+import type { labRecallTexts as englishRecalls } from "./recall-strings.js";
+import type { labTexts as english } from "./strings.js";
+
+export const labTexts: typeof english = {
+  labMenu: "Navi",
+  labCategory: "Navi",
+  labOpen: "打开聊天",
+  labOpenCaption: "在笔记本旁打开与 Navi 的聊天",
+  labLauncher: "Navi",
+  labNewSession: "新建会话",
+  labComposer: "转到聊天或返回",
+  labPin: "停留在此会话",
+  labPage: "打开 Navi 的页面",
+  labPanel: "Navi",
+  labUnread: (count) => `${count} 条未读`,
+  labQuestions: (count) => `${count} 个问题等待你回答`,
+  labWaiting: (parts) => `Navi：${parts.join("，")}`,
+  labNoServer: "服务器没有响应。每隔几秒会重新询问。",
+};
+
+export const labRecallTexts: typeof englishRecalls = {
+  cellWhenDone: "此单元格完成时再来",
+  cellWhenDoneCaption: "此单元格完成时，Navi 会在笔记本的会话中留言",
+  cellWhenDoneShort: "此单元格完成时再来",
+  cellTitle: (cell, line) => line || cell,
+  cellMessage: (cell, line) => (line ? `${cell} 已完成：${line}` : `${cell} 已完成。`),
+  cellWaits: (cell) => `${cell} 完成时 Navi 会再来。`,
+  cellUndo: "撤销",
+  cellNumber: (count) => `In [${count}]`,
+  cellThis: "此单元格",
+  recallShow: "查看",
+  recallNoServer: "服务器没有响应。",
+  cellProblem: (why) => `未能创建预约：${why}`,
+};
