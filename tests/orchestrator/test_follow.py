@@ -209,7 +209,7 @@ async def test_changing_a_session_is_told_to_its_followers(tmp_path: Path) -> No
         waiting = asyncio.create_task(w.until(sid, lambda e: e["event"].get("name") == "navi.session"))
         await w.orchestrator.sessions.change(sid, SessionPatch(title="new"), owner=OWNER)
         value = (await waiting)[-1]["event"]["value"]
-        assert (value["changed"], value["session"]["title"]) == (["title"], "new")
+        assert (value["changed"], value["session"]["title"]) == (["title", "title_source"], "new")
 
 
 async def test_followers_leave_nothing_behind(tmp_path: Path) -> None:

@@ -218,6 +218,9 @@ async def test_unknown_ids_are_not_found_on_every_route(api: Api) -> None:
         "RecallPatch": {"title": "x"},
         "FactPatch": {"text": "x"},
         "ReadRequest": {"seq": 1},
+        "ShareRequest": {"user": "x"},
+        "NotebookClaim": {"unsaved": True},
+        "NotebookReport": {"refusal": "not_found"},
     }
     codes = {
         "sessions": "session_not_found",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from navi_jupyter.orchestrator.orchestrator import Orchestrator
-from navi_jupyter.orchestrator.session_directory import SessionDirectory
+from navi_jupyter.orchestrator.session_list.service import SessionListReader
 from tests.conftest import Api
 
 SECRET = "something unforeseen"
@@ -22,7 +22,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     async def bug(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError(SECRET)
 
-    monkeypatch.setattr(SessionDirectory, "page", bug)
+    monkeypatch.setattr(SessionListReader, "page", bug)
     monkeypatch.setattr(Orchestrator, "submit", bug)
 
 

@@ -72,7 +72,7 @@ async def test_no_route_ignores_a_query_parameter(api: Api, method: str, path: s
 async def test_the_refusal_names_the_parameter_and_the_known_ones(api: Api, name: str) -> None:
     answer = await api("GET", "sessions", **{name: "x"})
     check_error(answer, 400, "invalid_request")
-    assert "cursor, limit and notebook_path" in answer.json["message"]
+    assert "cursor, limit, notebook_path, query and show" in answer.json["message"]
 
 
 @pytest.mark.parametrize("name", ["token", "_", "_xsrf", "1795000000123"])

@@ -167,6 +167,7 @@ async def fork_session(call: Call) -> HttpReply:
 async def share_session(call: Call) -> HttpReply:
     """Let another user of this server read a session: follow and export it, and nothing else."""
     request: wire.ShareRequest = call.body()
+    await call.sessions.find(call.parameters["sid"], owner=call.owner)
     if call.owner == LOCAL_USER:
         raise InvalidRequest(
             "This server does not distinguish its users: everyone who can log in sees all sessions already.",
