@@ -95,6 +95,10 @@ class RecallOver(NaviError, code="recall_over", status=409):
     """The recall has ended (fired, failed, cancelled or expired) and cannot be changed like this."""
 
 
+class ModelUnavailable(NaviError, code="model_unavailable", status=409):
+    """A model that cannot be used here is chosen: its package or key is missing, or a test of it was refused."""
+
+
 class ProviderSet(NaviError, code="provider_set", status=409):
     """The key or address of a provider comes from the server's environment: nothing that is stored would count."""
 

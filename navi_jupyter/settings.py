@@ -80,8 +80,9 @@ class Settings:
     max_facts_per_user: int = 1000
     keep_alive_for_recalls: bool = False
     save_transcripts: bool = True
-    store_keys: bool = True  # whether users may store keys of providers on this server
     """Whether notebooks are saved with what Navi answered in their cells, and with the transcripts of their chats."""
+    store_keys: bool = True  # whether users may store keys of providers on this server
+    find_local_models: bool = True  # whether the usual ports of this machine are asked for servers of models
     title_by_model: bool = True  # whether the model of a session writes its title, after the first exchange
     compact_after: float = 86_400.0
     tool_ceiling: Mapping[str, str] = field(default_factory=dict)

@@ -14,7 +14,7 @@ class Server extends FakeTransport {
 
   override request(method: Method, path: string, body?: unknown): Promise<Answer> {
     this.requests.push({ method, path, body });
-    const key = Object.keys(this.replies).find((beginning) => `${method} ${path}`.startsWith(beginning));
+    const key = Object.keys(this.replies).sort((one, other) => other.length - one.length).find((beginning) => `${method} ${path}`.startsWith(beginning));
     return Promise.resolve(key === undefined ? { status: 404, body: { message: `no ${method} ${path}` } } : (this.replies[key] as Answer));
   }
 }
@@ -25,7 +25,7 @@ let place: HTMLElement;
 
 const ok = (body: unknown): Answer => ({ status: 200, body });
 const openai = (more: Partial<ProviderInfo> = {}): ProviderInfo => ({
-  name: "openai-chat", label: "OpenAI", setting: "OPENAI_API_KEY", kind: "key", source: null, available: false, why: "OpenAI needs a key", ...more,
+  name: "openai-chat", label: "OpenAI", setting: "OPENAI_API_KEY", kind: "key", prefixes: ["sk-proj-"], installed: true, source: null, available: false, why: "OpenAI needs a key", ...more,
 });
 const models = (available: boolean): Answer => ok({ models: [{ name: "offline", provider: "", available: true, why: null }, { name: MODEL, provider: "OpenAI", available, why: null }], next: null });
 const page = (more: object = {}): Answer => ok({ providers: [openai()], local: [], may_store: true, file: "/x", next: null, ...more });
@@ -116,6 +116,50 @@ describe("a model to begin with", () => {
     expect(asked("PUT providers/ollama")).toEqual([{ value: "http://127.0.0.1:11434/v1" }]);
   });
 
+  it("is there before there is a session, and keeps the model for the first one", async () => {
+    setup = new ModelSetup({ transport: () => server, session: () => null, problem: () => undefined, redraw: () => render(setup.card(null), place) });
+    server.replies["GET models/preferred"] = ok({ model: "offline", chosen: null, why: null, default: "offline" });
+    server.replies["GET models"] = models(true);
+    Object.assign(server.replies, { "POST models/test": ok({ ok: true, message: "It answered in 0.4 s.", seconds: 0.4 }), "PUT models/preferred": ok({}) });
+    render(setup.card(null), place);
+    await vi.waitFor(() => expect(find("setup-use")).not.toBeNull());
+    find("setup-use")?.click();
+    await vi.waitFor(() => expect(find("setup-outcome")?.dataset["kind"]).toBe("good"));
+    expect(asked("PUT models/preferred")).toEqual([{ model: MODEL }]);
+    expect(asked("PATCH")).toEqual([]);
+  });
+
+  it("is not there where new sessions have a model, and says why a chosen one is not used", async () => {
+    const redraw = (): void => void render(setup.card(null), place);
+    const make = (preferred: object): void => {
+      server.replies["GET models/preferred"] = ok(preferred);
+      setup = new ModelSetup({ transport: () => server, session: () => null, problem: () => undefined, redraw });
+      redraw();
+    };
+    make({ model: MODEL, chosen: MODEL, why: null, default: "offline" });
+    await vi.waitFor(() => expect(asked("GET models/preferred")).toHaveLength(1));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(find("model-setup")).toBeNull();
+    make({ model: "offline", chosen: MODEL, why: `${MODEL} cannot be used here any more.`, default: "offline" });
+    await vi.waitFor(() => expect(find("setup-why")?.textContent).toContain("cannot be used here any more"));
+  });
+
+  it("chooses the provider whose key is pasted", async () => {
+    server.replies["GET providers"] = page({ providers: [openai(), openai({ name: "anthropic", label: "Anthropic", prefixes: ["sk-ant-"] })] });
+    await shown();
+    const select = (): HTMLSelectElement => find<HTMLSelectElement>("setup-provider") as HTMLSelectElement;
+    expect(select().value).toBe("anthropic");
+    const input = find<HTMLInputElement>("setup-value") as HTMLInputElement;
+    expect(input.type).toBe("password");
+    input.value = " sk-proj-planted-0123";
+    input.dispatchEvent(new InputEvent("input"));
+    expect(select().value).toBe("openai-chat");
+    expect(input.value).toBe(" sk-proj-planted-0123");
+    input.value = "sk-unknown";
+    input.dispatchEvent(new InputEvent("input"));
+    expect(select().value).toBe("openai-chat");
+  });
+
   it("asks for no key where the administrator forbids it", async () => {
     server.replies["GET providers"] = page({ may_store: false });
     await shown();
@@ -125,7 +169,7 @@ describe("a model to begin with", () => {
 
   it("asks for no key of a provider whose package is not installed, and lists what is stored in the settings", async () => {
     server.replies["GET providers"] = page({
-      providers: [openai({ name: "groq", label: "Groq", why: 'Groq support is not installed. Run: pip install "x"' }), openai({ source: "stored", available: true, why: null })],
+      providers: [openai({ name: "groq", label: "Groq", installed: false, why: 'Groq support is not installed. Run: pip install "x"' }), openai({ source: "stored", available: true, why: null })],
     });
     await shown();
     expect([...place.querySelectorAll("option")].map(({ value }) => value)).toEqual(["openai-chat"]);

@@ -10,12 +10,13 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
-from ..errors import InvalidRequest, ProviderSet
+from ..errors import InvalidRequest, ModelUnavailable, ProviderSet, RunFailed
 from ..events import Event
 from ..input.json_input import load_json
 from ..log_setup import get_logger
@@ -53,6 +54,7 @@ class AgentRouter:
         self._model = PydanticAIBackend(agent_parts)
         self._jobs = NotebookJobBackend(agent_parts, self.backend_for)
         self._discovery = ModelDiscovery()
+        self._refusals = Refusals()
 
     def backend_for(self, model: str) -> AgentLoop:
         """The backend that answers with this model. Whether it can is found out by running it."""
@@ -74,7 +76,7 @@ class AgentRouter:
     def validate(model: str) -> str:
         """A model string as it is to be stored. Raises InvalidRequest for an unknown provider or a wrong form.
 
-        A model whose extra or key is missing is valid: both may come later, and the run's error names what to do.
+        A model whose extra or key is missing is valid: both may come later. It cannot be chosen until then (``check``).
         """
         name = model.strip()
         if name.lower() == OFFLINE:
@@ -82,13 +84,24 @@ class AgentRouter:
         provider_of(name)
         return name
 
-    @staticmethod
-    def problem(model: str) -> str | None:
-        """Why a model cannot be used here, and the one thing that changes that; None when it can."""
-        if model.strip() == OFFLINE:
+    def check(self, model: str) -> str:
+        """A model that is chosen, as it is to be stored. Raises InvalidRequest as ``validate``, and ModelUnavailable.
+
+        Only what is known to fail is refused: a model of a server of the user's own may be there at the next prompt.
+        """
+        name = self.validate(model)
+        reason = self.problem(name)
+        if reason is not None:
+            raise ModelUnavailable(f"{name} cannot be used here. {reason}", field="model")
+        return name
+
+    def problem(self, model: str) -> str | None:
+        """Why a model cannot be used here, and the one thing that changes that; None when it can, it seems."""
+        name = model.strip()
+        if name == OFFLINE:
             return None
         try:
-            return provider_of(model.strip()).missing()
+            return provider_of(name).missing() or self._refusals.reason(name)
         except InvalidRequest as error:
             return error.message
 
@@ -122,7 +135,7 @@ class AgentRouter:
         if value is None:
             STORED.remove(variable)
         else:
-            STORED.set(variable, checked_value(variable, value))
+            STORED.set(variable, checked_value(name, value))
         self._discovery.forget()
 
     async def test(self, model: str) -> float:
@@ -132,7 +145,8 @@ class AgentRouter:
         if model.strip() != OFFLINE:
             check_model(model)
             try_model = await asyncio.to_thread(_import_try_model)
-            await try_model(model.strip())
+            with self._refusals.tried(model.strip()):
+                await try_model(model.strip())
         return time.monotonic() - began
 
     @staticmethod
@@ -154,10 +168,58 @@ def _import_try_model() -> Callable[[str], Awaitable[None]]:
     return try_model
 
 
+class Refusals:
+    """What tests of models have shown: a key or a model that its provider refuses, until the key or address changes.
+
+    In this process's memory, and for a while only: an account that is put in order needs no other key.
+    """
+
+    LASTS = 600.0  # seconds
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[float, object, str]] = {}
+        """By model, or by prefix where the key is refused: when, with which key and address, why."""
+
+    @contextmanager
+    def tried(self, model: str) -> Iterator[None]:
+        """Around a test: keeps why the provider has refused. A test that succeeds ends what was found before."""
+        prefix = model.partition(":")[0]
+        try:
+            yield
+        except RunFailed as error:
+            if error.run_code in ("provider_auth", "model_unavailable"):
+                what = prefix if error.run_code == "provider_auth" else model
+                self._found[what] = (time.monotonic(), _access_of(prefix), error.message)
+            raise
+        self._found.pop(prefix, None)
+        self._found.pop(model, None)
+
+    def reason(self, model: str) -> str | None:
+        """Why the provider refuses it; None: it was not asked, or does not."""
+        prefix = model.partition(":")[0]
+        for what in (prefix, model):
+            at, access, why = self._found.get(what, (float("-inf"), None, ""))
+            if time.monotonic() - at < self.LASTS and access == _access_of(prefix):
+                return why
+        return None
+
+
+def _access_of(prefix: str) -> object:
+    """The key and the address with which a provider is asked now."""
+    known = environment()
+    if (own := endpoints().get(prefix)) is not None:
+        return own.url, key(own.key_name)
+    provider = all_providers().get(prefix)
+    names = () if provider is None else (*provider.keys, *provider.instead)
+    return first_key(names), tuple(known.get(name) for name in names)
+
+
 _TIMEOUT = 1.0  # seconds that a server has to answer: the list is for a menu that somebody has just opened
 _CACHE_TIME = 60.0  # seconds for which an answer is used again; that of a server which did not answer, too
 _MAX_MODELS = 200
-_MAX_BYTES = 4 * 1024 * 1024
+_MAX_BYTES = 4 * 1024 * 1024  # of an answer, which is parsed on the event loop
+_MAX_HEADER_BYTES = 32 * 1024
+_LONGEST_NAME = 150  # characters; a shortened name would be that of no model
 _TORNADO_NO_ANSWER = 599  # Tornado's status for a connection that failed or took too long
 _NO_ANSWER = "The server at its address does not answer. Start it, or correct its address."
 
@@ -217,7 +279,7 @@ class ModelDiscovery:
             for name, label, port in _ON_THIS_MACHINE
             if not {f"http://{host}:{port}/v1" for host in ("127.0.0.1", "localhost")} & taken
         ]
-        answers = await asyncio.gather(*(_ask(url, None) for _, _, url in places))
+        answers = await asyncio.gather(*(_ask(url, None, most=_MAX_BYTES // 8) for _, _, url in places))
         return [
             FoundServer(name=name, label=label, url=url, models=answer.models)
             for (name, label, url), answer in zip(places, answers, strict=True)
@@ -243,13 +305,19 @@ def _key_of(name: str) -> str | None:
     return first_key((f"{name.split('-')[0].upper()}_API_KEY",))
 
 
-async def _ask(url: str, secret: str | None) -> ServerModels:
+async def _ask(url: str, secret: str | None, *, most: int = _MAX_BYTES) -> ServerModels:
+    """``most``: bytes of its answer."""
     headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {secret}"} if secret else {})
     # No redirects: the key would be sent along to another host.
     request = HTTPRequest(
-        f"{url}/models", headers=headers, connect_timeout=_TIMEOUT, request_timeout=_TIMEOUT, follow_redirects=False
+        f"{url}/models",
+        headers=headers,
+        connect_timeout=_TIMEOUT,
+        request_timeout=_TIMEOUT,
+        follow_redirects=False,
+        decompress_response=False,  # a small answer may unpack to any size
     )
-    client = AsyncHTTPClient(force_instance=True, max_body_size=_MAX_BYTES)
+    client = AsyncHTTPClient(force_instance=True, max_body_size=most, max_header_size=_MAX_HEADER_BYTES)
     try:
         # Tornado's time-outs do not cover all of it: a name server that hangs, for example.
         async with asyncio.timeout(_TIMEOUT):
@@ -258,9 +326,9 @@ async def _ask(url: str, secret: str | None) -> ServerModels:
     except HTTPClientError as error:
         # Any status of the server's own means that it is there; not all servers list their models.
         return ServerModels(problem=_NO_ANSWER if error.code == _TORNADO_NO_ANSWER else None)
-    except (OSError, ValueError, KeyError, TypeError) as error:  # TimeoutError is an OSError
+    except Exception as error:  # noqa: BLE001 - whatever listens there: Tornado has errors of its own for odd answers
         log.info("models_not_listed", error=type(error).__name__)
-        return ServerModels(problem=_NO_ANSWER if isinstance(error, OSError) else None)
+        return ServerModels(problem=_NO_ANSWER if isinstance(error, OSError) else None)  # TimeoutError is one, too
     finally:
         client.close()
 
@@ -268,4 +336,6 @@ async def _ask(url: str, secret: str | None) -> ServerModels:
 def _names(body: bytes) -> Iterator[str]:
     for one in load_json(body)["data"][:_MAX_MODELS]:
         if isinstance(one, dict) and isinstance(one.get("id"), str):
-            yield one["id"][:150]
+            name = one["id"]
+            if name and len(name) <= _LONGEST_NAME and name.isprintable() and " " not in name:
+                yield name

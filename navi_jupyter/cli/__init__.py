@@ -67,8 +67,7 @@ def _doctor(as_json: bool) -> int:
 
 def _archive(given: argparse.Namespace) -> int:
     from ..store.location import database_path  # late: as above
-    from .backup import back_up, reported
-    from .doctor import configured_database
+    from .backup import back_up, configured_database, reported
     from .restoration import restore
 
     def work() -> str:

@@ -24,6 +24,7 @@ from typing import Any, TextIO
 
 from .. import __version__
 from ..errors import NaviError, StoreDamaged, StoreError, StoreForeign, StoreTooNew
+from ..installation import upgrade_command
 from ..store.damage import APPLICATION_ID, refuse_foreign
 from ..store.database_file import SCHEMA_VERSION, migrate
 from ..store.file_state import damage_of, set_closed
@@ -34,6 +35,22 @@ from ..text import printable
 FORMAT, FORMAT_VERSION = "navi-backup", 1
 PATIENCE = 30.0  # seconds for another program that has locked the database
 MANIFEST, DATABASE, ATTACHMENTS = "manifest.json", "navi.db", "attachments"
+
+
+def configured_database() -> tuple[Path, bool]:
+    """The path of the database, and whether one process alone uses it."""
+    # Late: the server's modules are the heavy ones, and other checks do not need them.
+    from jupyter_server.serverapp import ServerApp
+
+    from ..server.app import NaviExtension
+    from ..store.location import database_path
+
+    # As a server reads its configuration: jupyter_config and jupyter_server_config, then the environment's defaults.
+    server = ServerApp()
+    server.config_file_name = "jupyter_server_config"
+    server.load_config_file()
+    settings = NaviExtension(config=server.config).read_settings()
+    return database_path(settings.database_url).absolute(), settings.database_single_process
 
 
 def back_up(path: Path, target: Path, *, force: bool) -> str:
@@ -128,7 +145,7 @@ def check_database(copy: Path, shown: Path) -> int:
         if schema > SCHEMA_VERSION:
             raise StoreTooNew(
                 f"{shown} was written by a newer navi-jupyter (schema {schema}; this one knows {SCHEMA_VERSION})."
-                " Upgrade with: pip install -U navi-jupyter"
+                f" Upgrade with: {upgrade_command()}"
             )
         if (damage := damage_of(connection)) is not None:
             raise StoreDamaged(f"{shown} is damaged: {damage}. Nothing was changed.")

@@ -18,6 +18,7 @@ from typing import Any
 
 from tornado.httpclient import HTTPError
 
+from ..installation import start_command
 from ..kernel.client.client import Client, Envelope
 from ..kernel.errors import KernelError, Refused, Unreachable
 from ..text import printable
@@ -69,16 +70,23 @@ def demo(*, as_json: bool = False) -> int:
         report.end(ok=False, sentence="interrupted; the server and its files are removed")
         return 130
     if problem is None:
-        report.end(
-            ok=True,
-            sentence="all steps succeeded, and all files are removed. Next: jupyter lab, then %load_ext navi_jupyter",
-        )
+        report.end(ok=True, sentence=f"all steps succeeded, and all files are removed. Next: {next_step()}")
         return 0
     sentence, log = problem
     report.end(ok=False, sentence=sentence, log_tail=log)
     if log and not as_json:
         sys.stderr.write(f"\nThe end of the server's log:\n{printable(log)}\n")
     return 1
+
+
+def next_step() -> str:
+    """What to do then, in what is installed here."""
+    command = start_command()
+    if command in ("jupyter lab", "jupyter notebook"):
+        return f"{command}, then press the star at the side (Alt+Shift+N)"
+    if command == "jupyter navi":
+        return f"{command} opens the chat in the browser; in a notebook of another program: %load_ext navi_jupyter"
+    return f"{command}, then %load_ext navi_jupyter and %navi chat in a cell"
 
 
 async def _demo(report: StepReport) -> tuple[str, str] | None:

@@ -25,10 +25,20 @@ from jupyter_core.paths import jupyter_config_path, jupyter_path
 
 from .. import __version__
 from ..errors import NaviError
+from ..installation import (
+    DISTRIBUTION,
+    HOMES,
+    has_distribution,
+    install_command,
+    reinstall_command,
+    start_command,
+    upgrade_command,
+)
 from ..kernel.client.client import Client
 from ..kernel.client.connection import Connection, connection_files, find_server, read_connection_file
 from ..kernel.errors import KernelError, ServerNotFound
 from ..text import printable
+from .backup import configured_database
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +52,8 @@ class Finding:
 
 
 PACKAGE = Path(__file__).parent.parent
-REINSTALL = "pip install --force-reinstall --no-deps navi-jupyter"
 _NEEDED = ("jupyter_server", "ipykernel", "anywidget", "tornado", "pydantic", "pydantic-ai-slim", "aiosqlite")
-_OPTIONAL = ("jupyterlab", "notebook")
+_EXTRAS = ("jupyter-collaboration", "mcp", "apprise", "openai", "anthropic", "google-genai")
 _BUILT = ("widget.js", "navi-chat.js")
 
 
@@ -56,7 +65,7 @@ def python() -> Iterator[Finding]:
 def packages() -> Iterator[Finding]:
     """The packages that Navi needs or works in, with their versions."""
     found, missing = [f"navi-jupyter {__version__}"], []
-    for name in (*_NEEDED, *_OPTIONAL):
+    for name in (*_NEEDED, *HOMES, *_EXTRAS):
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
@@ -64,7 +73,7 @@ def packages() -> Iterator[Finding]:
                 missing.append(name)
     yield Finding("packages", "ok", ", ".join(found))
     if missing:
-        yield Finding("packages", "fail", f"missing: {', '.join(missing)}", "pip install navi-jupyter")
+        yield Finding("packages", "fail", f"missing: {', '.join(missing)}", install_command(DISTRIBUTION))
 
 
 def extension() -> Iterator[Finding]:
@@ -81,7 +90,7 @@ def extension() -> Iterator[Finding]:
 
         name = _jupyter_server_extension_points()[0]["app"].name
     except ImportError as problem:
-        yield Finding("extension", "fail", f"it cannot be imported: {problem}", REINSTALL)
+        yield Finding("extension", "fail", f"it cannot be imported: {problem}", reinstall_command())
     else:
         yield Finding("extension", "ok", f"can be loaded as {name!r}")
 
@@ -103,7 +112,8 @@ def javascript() -> Iterator[Finding]:
     """The JavaScript bundle, which the wheel contains and a checkout builds."""
     missing = [name for name in _BUILT if not _has_content(PACKAGE / "static" / name)]
     if missing:
-        fix = f"in a git checkout: pip install -e . (without NAVI_SKIP_JS); otherwise: {REINSTALL}"
+        in_checkout = install_command(".", options="--editable")
+        fix = f"in a git checkout: {in_checkout} (without NAVI_SKIP_JS); otherwise: {reinstall_command()}"
         yield Finding("javascript", "fail", f"not built: {', '.join(missing)}", fix)
         return
     sizes = ", ".join(f"{name} {(PACKAGE / 'static' / name).stat().st_size // 1024} KB" for name in _BUILT)
@@ -120,10 +130,14 @@ def labextension() -> Iterator[Finding]:
                 yield Finding("labextension", "ok", str(manifest.parent))
             else:
                 text = f"{manifest.parent} is version {installed}, the package is {__version__}"
-                yield Finding("labextension", "warn", text, REINSTALL)
+                yield Finding("labextension", "warn", text, reinstall_command())
             return
-    text = "not installed: after a reload of JupyterLab a chat is lost while its kernel is busy or gone"
-    yield Finding("labextension", "warn", text, REINSTALL)
+    homes = [HOMES[name].label for name in ("jupyterlab", "notebook") if has_distribution(name)]
+    if not homes:
+        yield Finding("labextension", "ok", "not needed: neither JupyterLab nor Notebook is installed here")
+        return
+    text = f"not installed: {' and '.join(homes)} will have no panel, and lose a chat when they are reloaded"
+    yield Finding("labextension", "warn", text, reinstall_command())
 
 
 def _has_content(path: Path) -> bool:
@@ -149,22 +163,6 @@ def database() -> Iterator[Finding]:
     else:
         yield Finding("database", "ok", f"{path} does not exist yet: the first start of a server creates it")
     yield _folder(path, single_process=single_process)
-
-
-def configured_database() -> tuple[Path, bool]:
-    """The path of the database, and whether one process alone uses it."""
-    # Late: the server's modules are the heavy ones, and other checks do not need them.
-    from jupyter_server.serverapp import ServerApp
-
-    from ..server.app import NaviExtension
-    from ..store.location import database_path
-
-    # As a server reads its configuration: jupyter_config and jupyter_server_config, then the environment's defaults.
-    server = ServerApp()
-    server.config_file_name = "jupyter_server_config"
-    server.load_config_file()
-    settings = NaviExtension(config=server.config).read_settings()
-    return database_path(settings.database_url).absolute(), settings.database_single_process
 
 
 def _existing(path: Path) -> Finding:
@@ -195,7 +193,7 @@ def _existing(path: Path) -> Finding:
         )
     if found > SCHEMA_VERSION:
         text = f"{path} was written by a newer navi-jupyter (schema {found}; this one knows {SCHEMA_VERSION})"
-        return Finding("database", "fail", text, "pip install -U navi-jupyter")
+        return Finding("database", "fail", text, upgrade_command())
     if (kept := notice(path)) is not None:
         return Finding(
             "database", "warn", f"{path} opens. {kept}", "move the damaged file away when you no longer need it"
@@ -242,7 +240,7 @@ def kernels() -> Iterator[Finding]:
     # Kernels of other languages cannot load a Python extension and are none of our business.
     python = {name: spec["spec"] for name, spec in specs.items() if spec["spec"]["language"] == "python"}
     if not python:
-        yield Finding("kernels", "fail", "Jupyter has no Python kernel", "pip install ipykernel")
+        yield Finding("kernels", "fail", "Jupyter has no Python kernel", install_command("ipykernel"))
     for name, spec in list(python.items())[:_MOST_KERNELS]:
         yield _kernel(name, _interpreter(spec["argv"][0]), spec.get("env") or {})
 
@@ -253,7 +251,8 @@ def _interpreter(program: str) -> str:
 
 
 def _kernel(name: str, executable: str, env: dict[str, str]) -> Finding:
-    fix = f"{executable} -m pip install navi-jupyter"
+    # How packages get into another environment is not known; this works in each.
+    fix = install_command(DISTRIBUTION) if executable == sys.executable else f"{executable} -m pip install navi-jupyter"
     try:
         done = subprocess.run(  # noqa: S603 - the kernel's own interpreter, as Jupyter would start it
             [executable, "-c", _PROBE],
@@ -285,7 +284,7 @@ def server() -> Iterator[Finding]:
         running += 1
         yield from _answers_of(connection)
     if not running:
-        yield Finding("server", "warn", "no Jupyter server with Navi is running", "start one: jupyter lab")
+        yield Finding("server", "warn", "no Jupyter server with Navi is running", f"start one: {start_command()}")
 
 
 def _answers_of(connection: Connection) -> Iterator[Finding]:
@@ -322,24 +321,37 @@ def _mcp_server(one: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def models() -> Iterator[Finding]:
-    """Which providers have a key in this environment."""
+    """Which providers of models are installed, and have a key: here, or stored by the user in the chat."""
     from ..agent.providers.catalog import PROVIDERS
+    from ..agent.providers.stored_settings import STORED
 
     yield Finding("models", "ok", "offline: built in, needs neither key nor network; it is not a language model")
-    seen: set[str] = set()
+    stored, seen = STORED.values(), set[str]()
     for provider in PROVIDERS.values():
-        key = next((name for name in (*provider.keys, *provider.instead) if os.environ.get(name)), None)
+        names = (*provider.keys, *provider.instead)
+        key = next((name for name in names if os.environ.get(name) or name in stored), None)
         if key is None or provider.label in seen:
             continue
         seen.add(provider.label)
+        where = "is set" if os.environ.get(key) else "is stored"
         why = provider.missing()
         if why is None:
-            yield Finding("models", "ok", f"{provider.label}: {key} is set")
+            yield Finding("models", "ok", f"{provider.label}: {key} {where}")
         else:
-            yield Finding("models", "warn", f"{provider.label}: {key} is set, but its package is not installed", why)
+            yield Finding("models", "warn", f"{provider.label}: {key} {where}, but its package is not installed", why)
     if not seen:
-        fix = "set, for example, ANTHROPIC_API_KEY, and: pip install 'navi-jupyter[anthropic]'"
-        yield Finding("models", "warn", "no key of a model provider is set, so only the offline model can be used", fix)
+        yield Finding("models", "warn", "no language model is set up, so only the offline model can be used", _first())
+
+
+def _first() -> str:
+    """What to do where no key is set, by what is installed."""
+    from ..agent.providers.catalog import PROVIDERS
+
+    usual = [PROVIDERS[name] for name in ("anthropic", "openai-chat", "google")]
+    ready = [one for one in usual if one.is_installed]
+    one = (ready or usual)[0]
+    begin = "" if ready else f"{install_command(one.install)}, then "
+    return f"{begin}give a key in the settings of the chat, or set {one.keys[0]} where the server is started"
 
 
 CHECKS: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (

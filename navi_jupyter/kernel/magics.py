@@ -215,7 +215,8 @@ def _setting(name: str, plural: str, action: Action) -> Listing[dict[str, Any]] 
     """Without a name, the list of what is available; with one, use it in this session."""
     session = api.session()
     if action.args:
-        print_line(f"The session's {name} is now {session.change(**{name: action.args[0]})[name]}.")
+        also = "; new sessions have it, too" if name == "model" else ""  # the server keeps it for them
+        print_line(f"The session's {name} is now {session.change(**{name: action.args[0]})[name]}{also}.")
         return None
     chosen = session.state[name]
 

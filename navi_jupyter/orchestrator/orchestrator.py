@@ -7,7 +7,7 @@ Holds the live ones in a dict (looked up and inserted with no ``await`` between)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from datetime import timedelta
@@ -74,11 +74,14 @@ class Orchestrator:
         check_model: Callable[[str], object] = accept_any,
         check_profile: Callable[[str], object] = accept_any,
         model_of_profile: Callable[[str], str | None] = no_model,
+        model_of_owner: Callable[[str], Awaitable[str]] | None = None,
         limits_of_profile: Callable[[str], RunLimits] = _no_limits,
         tool_services: ToolServices | None = None,
         lease_renewed: Callable[[float], None] = lambda _: None,
     ) -> None:
-        """``lease_renewed``: called with the time (``boot_time``) until which this server may act."""
+        """``model_of_owner``: the model of new sessions; None: the default one.
+
+        ``lease_renewed``: called with the time (``boot_time``) until which this server may act."""
         self.server = this_server()
         self.settings = settings or Settings()
         self.sessions = SessionDirectory(
@@ -87,6 +90,7 @@ class Orchestrator:
             check_model=check_model,
             check_profile=check_profile,
             model_of_profile=model_of_profile,
+            model_of_owner=model_of_owner,
         )
         self.log = EventLog(store, ring_events=self.settings.replay_buffer_size)
         self._store = store

@@ -15,7 +15,7 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -252,3 +252,21 @@ async def close_orphans(
         return ended
 
     return await store.write(unit, durable=True)
+
+
+class OtherServers:
+    """Other servers on the same database, which may have kernels that this one does not know."""
+
+    def __init__(self, known: Callable[[], Awaitable[Sequence[Server]]], here: Server) -> None:
+        self._known = known
+        self._here = here
+
+    async def __call__(self, address_known: bool) -> bool:
+        """Whether a kernel may be theirs. ``address_known``: this machine's file of its address was read."""
+        # a kernel of another machine, or one whose connection file is gone here, can only be known elsewhere.
+        others = [one for one in await self._known() if one.id != self._here.id]
+        return any(
+            other.host != self._here.host or not address_known
+            for other in others
+            if not has_exited(other, here=self._here)
+        )

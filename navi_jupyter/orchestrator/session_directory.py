@@ -56,13 +56,16 @@ class SessionDirectory:
         check_model: Callable[[str], object] = accept_any,
         check_profile: Callable[[str], object] = accept_any,
         model_of_profile: Callable[[str], str | None] = no_model,
+        model_of_owner: Callable[[str], Awaitable[str]] | None = None,
     ) -> None:
+        """``model_of_owner``: the model of a user's new sessions whose profile names none; None: the default one."""
         self.history = TranscriptHistory(store)
         self._store = store
         self._settings = settings
         self._check_model = check_model
         self._check_profile = check_profile
         self._model_of_profile = model_of_profile
+        self._model_of_owner = model_of_owner
 
     async def create(self, request: SessionCreate, *, owner: str) -> Session:
         """A new session. Raises LimitReached, InvalidRequest."""
@@ -74,7 +77,7 @@ class SessionDirectory:
             owner=owner,
             title=request.title or default_title(request),
             profile=profile,
-            model=request.model or self._model_of_profile(profile) or self._settings.default_model,
+            model=request.model or self._model_of_profile(profile) or await self._usual_model(owner),
             notebook_path=request.notebook_path,
             kernel_id=request.kernel_id,
             timezone=request.timezone or "UTC",
@@ -181,6 +184,9 @@ class SessionDirectory:
         if session is not None and (session.owner == user_id or await self._store.is_shared(session_id, user_id)):
             return session
         raise SessionNotFound(f"There is no session {session_id[:100]}.")
+
+    async def _usual_model(self, owner: str) -> str:
+        return self._settings.default_model if self._model_of_owner is None else await self._model_of_owner(owner)
 
     def _check(self, request: SessionCreate) -> None:
         if request.model is not None:

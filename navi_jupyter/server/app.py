@@ -257,6 +257,11 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         help="Whether the user may store keys and addresses of model providers on this server, in the settings of the "
         "chat (`navi/providers.json` in Jupyter's data directory). Off where several people log in to one server.",
     )
+    find_local_models = _Flag(
+        True,
+        help="Whether the chat looks for servers of models at their usual ports of this machine (Ollama, vLLM, LM "
+        "Studio, llama.cpp, Jan) when it offers models. On JupyterHub only where this is set.",
+    )
     title_by_model = _Flag(
         True,
         help="Whether the model of a session writes its title after the first exchange, in one short request. Off: the "
@@ -297,7 +302,14 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
             database_url=self.database_url or f"sqlite:///{quote(_default_database())}",
             kernel_user=self.kernel_user or os.environ.get("JUPYTERHUB_USER") or LOCAL_USER,
             store_keys=self.store_keys and not self._is_shared,
+            find_local_models=self.find_local_models and self._looks_around,
         )
+
+    @property
+    def _looks_around(self) -> bool:
+        """Whether other programs of this machine may be asked: another user of it could listen at such a port."""
+        is_set = "find_local_models" in self.config.get("NaviExtension", {}) or "NAVI_FIND_LOCAL_MODELS" in os.environ
+        return is_set or "JUPYTERHUB_USER" not in os.environ
 
     @property
     def _is_shared(self) -> bool:

@@ -6,7 +6,7 @@ Nothing is started here. Not responsible for the order of start and stop (``runt
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -48,7 +48,7 @@ from ..notifications.service import NotificationService
 from ..notifications.targets import TargetFiles
 from ..orchestrator.dependencies import ToolServices
 from ..orchestrator.orchestrator import Orchestrator
-from ..orchestrator.servers import has_exited
+from ..orchestrator.servers import OtherServers
 from ..ports.agent import Attachments
 from ..ports.jupyter import JupyterAccess, LinkStore, NotebookMark
 from ..ports.recalls import Occurrences
@@ -57,7 +57,7 @@ from ..scheduling.scheduler import Scheduler
 from ..settings import Settings
 from ..store.attachments import AttachmentStore
 from ..store.location import database_path
-from ..store.memory import FactStore
+from ..store.memory import FactStore, PreferenceStore
 from ..store.notebooks.edits import NotebookEditStore
 from ..store.notices import ResultStore, SqliteNotices
 from ..store.sqlite import SqliteStore
@@ -76,6 +76,7 @@ class Stores:
 
     sessions: SqliteStore
     memory: FactStore
+    preferences: PreferenceStore
     attachments: AttachmentStore
     edits: NotebookEditStore
     results: ResultStore
@@ -88,6 +89,7 @@ async def build_store(settings: Settings) -> Stores:
     return Stores(
         sessions=store,
         memory=FactStore(store, max_facts_per_user=settings.max_facts_per_user),
+        preferences=PreferenceStore(store),
         edits=NotebookEditStore(store),
         attachments=AttachmentStore(
             store, max_bytes=settings.max_attachment_bytes, max_bytes_per_user=settings.max_attachments_bytes_per_user
@@ -230,7 +232,13 @@ def build_mcp(
 
 
 def build_orchestrator(
-    settings: Settings, stores: Stores, workspace: Workspace, parts: AgentParts, backends: AgentRouter
+    settings: Settings,
+    stores: Stores,
+    workspace: Workspace,
+    parts: AgentParts,
+    backends: AgentRouter,
+    *,
+    model_of_owner: Callable[[str], Awaitable[str]],
 ) -> Orchestrator:
     """Sessions and their runs."""
     return Orchestrator(
@@ -246,9 +254,10 @@ def build_orchestrator(
             jobs=workspace.jobs,
             results=stores.results,
         ),
-        check_model=backends.validate,
+        check_model=backends.check,
         check_profile=parts.profiles.get,
         model_of_profile=parts.profiles.model_of,
+        model_of_owner=model_of_owner,
         limits_of_profile=parts.profiles.limits_of,
         lease_renewed=workspace.lease_file.write,
     )
@@ -331,24 +340,6 @@ def why_not_watched(jupyter: JupyterServices | None) -> Callable[[When], str | N
         )
 
     return why
-
-
-class OtherServers:
-    """Other servers on the same database, which may have kernels that this one does not know."""
-
-    def __init__(self, known: Callable[[], Awaitable[Sequence[Server]]], here: Server) -> None:
-        self._known = known
-        self._here = here
-
-    async def __call__(self, address_known: bool) -> bool:
-        """Whether a kernel may be theirs. ``address_known``: this machine's file of its address was read."""
-        # a kernel of another machine, or one whose connection file is gone here, can only be known elsewhere.
-        others = [one for one in await self._known() if one.id != self._here.id]
-        return any(
-            other.host != self._here.host or not address_known
-            for other in others
-            if not has_exited(other, here=self._here)
-        )
 
 
 def build_notifications(settings: Settings, stores: Stores, jupyter: JupyterServices | None) -> NotificationService:

@@ -55,6 +55,7 @@ from .kernel_scope import KernelScope
 from .mentions.candidates import MentionIndex
 from .mentions.contents import MentionReader
 from .metrics import LoopLag, NaviCollector
+from .model_choice import ModelChoice
 from .notebook_sessions import NotebookSessions
 from .services import AgentServices, DrawnQuestions, RecallServices, Services, SessionServices
 
@@ -97,7 +98,10 @@ async def runtime(
         stack.push_async_callback(mcp.stop)  # after the runs, whose calls it carries
         parts = build_agent(settings, mcp, workspace.kernel_tools)
         backends = AgentRouter(parts)
-        orchestrator = build_orchestrator(settings, stores, workspace, parts, backends)
+        choice = ModelChoice(stores.preferences, backends, default=settings.default_model)
+        orchestrator = build_orchestrator(
+            settings, stores, workspace, parts, backends, model_of_owner=choice.of_new_session
+        )
         recalls, marks = (
             _build_recalls(settings, stores, workspace, orchestrator, parts, jupyter),
             ReadMarks(stores.sessions),
@@ -161,6 +165,7 @@ async def runtime(
                 orchestrator=orchestrator,
                 parts=parts,
                 backends=backends,
+                choice=choice,
                 mcp=mcp,
                 kernel_tools=workspace.kernel_tools,
             ),

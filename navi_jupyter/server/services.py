@@ -49,6 +49,7 @@ from .mentions.candidates import MentionIndex
 from .mentions.contents import MentionReader
 from .mentions.page import live_cells, page_parts
 from .metrics import LoopLag
+from .model_choice import ModelChoice
 from .notebook_sessions import NotebookSessions
 from .wire import agent as wire
 
@@ -255,6 +256,7 @@ class AgentServices:
     orchestrator: Orchestrator
     parts: AgentParts
     backends: AgentRouter
+    choice: ModelChoice
     mcp: McpPool
     kernel_tools: KernelTools
 

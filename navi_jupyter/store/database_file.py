@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from ..errors import StoreError, StoreForeign, StoreLocked, StoreTooNew
+from ..installation import upgrade_command
 from ..log_setup import get_logger
 from .damage import APPLICATION_ID, explained, notice, refuse_foreign
 from .file_state import LEAST, damage_of, missing_changes, record_beside, record_of
@@ -19,7 +20,7 @@ from .locking import check_locking
 
 log = get_logger("store")
 
-SCHEMA_VERSION = 13
+SCHEMA_VERSION = 14
 CHECKED_BYTES = 64 * 2**20  # up to this size every page is checked at start; beyond, only what opening reads
 BUSY_SECONDS = 10.0
 
@@ -147,7 +148,7 @@ def _check_ours(connection: sqlite3.Connection, path: Path) -> int:
     if version > SCHEMA_VERSION:
         raise StoreTooNew(
             f"{path} was written by a newer navi-jupyter (schema {version}; this one knows {SCHEMA_VERSION})."
-            " Upgrade with: pip install -U navi-jupyter"
+            f" Upgrade with: {upgrade_command()}"
         )
     return version
 

@@ -1,4 +1,6 @@
-"""Facts about users: SQL and full-text search. Implements :class:`navi_jupyter.ports.agent.Memory`.
+"""What is kept about users: facts, with full-text search, and the model that they have chosen.
+
+Implements :class:`navi_jupyter.ports.agent.Memory`.
 
 Not responsible for which facts a model reads.
 """
@@ -21,6 +23,29 @@ LONGEST = 4000  # characters of a fact
 _WORD = re.compile(r"\w+", re.UNICODE)
 _WORDS = 32  # of a query; more do not make it better
 _LAST = 2**62
+
+
+class PreferenceStore:
+    """What users have chosen for all sessions to come."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+
+    async def model(self, owner: str) -> str | None:
+        """The model for new sessions; None: none was chosen."""
+        row = await self._store.fetch_one("SELECT model FROM preferences WHERE owner = ?", (owner,))
+        return None if row is None else str(row["model"])
+
+    async def set_model(self, owner: str, model: str | None) -> None:
+        """Choose it; None: none any more."""
+
+        async def unit(tx: Transaction) -> None:
+            if model is None:
+                await tx.change("DELETE FROM preferences WHERE owner = ?", (owner,))
+            else:
+                await tx.change("INSERT OR REPLACE INTO preferences (owner, model) VALUES (?, ?)", (owner, model))
+
+        await self._store.write(unit, durable=True)
 
 
 class FactStore:

@@ -250,8 +250,7 @@ def test_the_command_that_fixes_it_depends_on_what_is_here(monkeypatch: pytest.M
     def installed(module: str) -> bool:
         return module in here
 
-    monkeypatch.setattr(catalog, "installed", installed)
-    monkeypatch.setattr(replies, "installed", installed)
+    monkeypatch.setattr(catalog, "has_package", installed)
     assert 'pip install "navi-jupyter[openai]"' in replies.how_to_get_one()
     monkeypatch.setenv("ANTHROPIC_API_KEY", "x")
     assert 'pip install "navi-jupyter[anthropic]"' in replies.how_to_get_one()
@@ -259,6 +258,7 @@ def test_the_command_that_fixes_it_depends_on_what_is_here(monkeypatch: pytest.M
     assert "```\n%navi model anthropic:" in replies.how_to_get_one()
     monkeypatch.delenv("ANTHROPIC_API_KEY")
     assert "export ANTHROPIC_API_KEY=" in replies.how_to_get_one()
+    assert "Give a key in the settings of the chat" in replies.how_to_get_one()
 
 
 async def test_it_streams_in_small_pieces_within_a_second_and_a_half(bench: Bench) -> None:
@@ -446,6 +446,10 @@ async def test_a_recall_that_is_gone_still_gets_its_message_said(bench: Bench) -
         ("what's in the kernel?", Intent("variables", "*")),
         ("show variables like df*", Intent("variables", "df*")),
         ("show df", Intent("inspect", "df")),
+        ("plot losses", Intent("plot", "losses")),
+        ("Please draw me a plot of `df.loss`.", Intent("plot", "df.loss")),
+        ("plot losses\n\n[The code goes into a new cell: give all of it.]", Intent("plot", "losses")),
+        ("plot it", Intent("maybe schedule", "plot it")),
         ("show me the variable df_2", Intent("inspect", "df_2")),
         ("describe `config.paths`", Intent("inspect", "config.paths")),
         ("what is in df?", Intent("inspect", "df")),

@@ -11,7 +11,6 @@ import pytest
 from navi_jupyter.agent.offline.answers import OfflineTools
 from navi_jupyter.agent.offline.backend import OfflineBackend
 from navi_jupyter.agent.profiles.definitions import DEFAULT_PROFILE, PROFILES, instructions
-from navi_jupyter.agent.providers import catalog
 from navi_jupyter.agent.providers.catalog import OFFLINE, PROVIDERS
 from navi_jupyter.agent.registry import default_parts
 from navi_jupyter.agent.router import AgentRouter
@@ -20,6 +19,7 @@ from navi_jupyter.agent.tools.builtin import builtin_tools
 from navi_jupyter.agent.trigger import RecallTrigger
 from navi_jupyter.clock import now
 from navi_jupyter.errors import InvalidRequest
+from navi_jupyter.installation import has_package
 from navi_jupyter.model.recalls import RecallCreate
 from navi_jupyter.model.sessions import Origin, OriginKind
 from navi_jupyter.timetext.format import say, say_stretch, say_time
@@ -82,10 +82,10 @@ def test_models_are_described_with_why_they_cannot_be_used(monkeypatch: pytest.M
     assert 'pip install "pydantic-ai-slim[mistral]"' in by_name["mistral:x"]["reason"]
     assert "GOOGLE_API_KEY" in by_name["google:gemini-4-argon"]["reason"]
     assert "an address: give it in the settings of the chat, or set OLLAMA_BASE_URL" in str(
-        AgentRouter.problem("ollama:x")
+        AgentRouter().problem("ollama:x")
     )
     monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:1/v1")
-    assert AgentRouter.problem("openai-chat:mine") is None, "a server of one's own needs no key"
+    assert AgentRouter().problem("openai-chat:mine") is None, "a server of one's own needs no key"
 
 
 def test_the_catalog_knows_what_pydantic_ai_knows() -> None:
@@ -103,7 +103,7 @@ def test_the_catalog_knows_what_pydantic_ai_knows() -> None:
 
 
 def test_looking_for_a_package_whose_parent_is_missing_is_no_error() -> None:
-    assert catalog.installed("no_such_package.below") is False
+    assert has_package("no_such_package.below") is False
 
 
 # --- profiles --------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from navi_jupyter.server.metrics import LoopLag
 from navi_jupyter.server.runtime import runtime
 from navi_jupyter.server.services import Services
 from navi_jupyter.settings import Limits, Settings
-from tests.support.providers import Call, Reply, ScriptedProvider
+from tests.support.providers import KEY, Call, Reply, ScriptedProvider
 
 OPENAI = "openai-chat:gpt-6-luna"
 
@@ -124,7 +124,9 @@ async def test_a_missing_key_ends_the_run_with_what_to_do(tmp_path: Path, monkey
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     async with services(tmp_path) as built:
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
         session_id = await session_of(built, OPENAI)
+        monkeypatch.delenv("OPENAI_API_KEY")
         run = await ask(built, session_id, "hello")
         assert run.status is RunStatus.FAILED
         assert run.error is not None

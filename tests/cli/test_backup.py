@@ -79,6 +79,17 @@ async def test_what_was_backed_up_is_there_again_and_what_was_there_is_kept(tmp_
     assert await read(aside) == names(0, 9)
 
 
+async def test_keys_that_are_stored_beside_the_database_are_not_in_a_backup(tmp_path: Path) -> None:
+    path = tmp_path / "navi" / "navi.db"
+    await fill(path, 0, 2)
+    key = "sk-planted-0123456789abcdef"
+    (path.parent / "providers.json").write_text(json.dumps({"OPENAI_API_KEY": key}))
+    back_up(path, tmp_path / "it.navi", force=False)
+    with zipfile.ZipFile(tmp_path / "it.navi") as archive:
+        contents = [archive.read(name) for name in archive.namelist()]
+    assert not [one for one in contents if key.encode() in one or b"providers.json" in one]
+
+
 async def test_a_backup_is_restored_at_another_path_and_in_an_empty_place(tmp_path: Path) -> None:
     await fill(tmp_path / "navi.db", 0, 3)
     back_up(tmp_path / "navi.db", tmp_path / "b", force=False)

@@ -320,7 +320,7 @@ def test_the_status_and_the_settings_of_the_session(kernel: NotebookKernel) -> N
     assert re.search(r"idle, model offline, profile \S+, 0 recalls waiting", status)
     assert "%navi TEXT" in status
     assert "→  offline" in kernel.ok("%navi model").text
-    assert kernel.ok("%navi model offline").stdout == "The session's model is now offline.\n"
+    assert kernel.ok("%navi model offline").stdout == "The session's model is now offline; new sessions have it, too.\n"
     assert kernel.ok("%navi profile").text
 
 

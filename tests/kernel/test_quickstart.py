@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 import nbformat
@@ -37,10 +38,28 @@ def test_it_runs_from_the_first_cell_to_the_last(server: JupyterServer, monkeypa
     monkeypatch.setenv("NAVI_CONNECTION_FILE", str(server.connection_file))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     NotebookClient(notebook, timeout=60, resources={"metadata": {"path": os.fspath(server.root)}}).execute()
-    assert "recall" in outputs(notebook, "ask-1").lower()
-    assert "Summarise this session" in outputs(notebook, "recall-3")
-    assert "Recall: Summarise this session" in outputs(notebook, "python-1")
-    assert "cancelled" in outputs(notebook, "python-2")
-    assert "%navi recall in 10m" in outputs(notebook, "help")
+    assert "0.91" in outputs(notebook, "ask-1")
+    assert "plt.plot(losses)" in outputs(notebook, "insert-1")
+    assert "09:00" in outputs(notebook, "recall-1")
+    assert "what happened since yesterday?" in outputs(notebook, "recall-1")
     chat = next(cell for cell in notebook.cells if cell.id == "chat-1").outputs[0].data
     assert "application/vnd.navi.session+json" in chat
+    (recall,) = server.get("navi/api/recalls")["recalls"]
+    assert (recall["schedule"]["kind"], recall["schedule"]["expr"]) == ("cron", "0 9 * * *")
+    answer = came_back(server, recall)
+    assert "what is losses?" in answer, "it reports what was asked in this notebook"
+    assert server.get(f"navi/api/recalls/{recall['id']}")["status"] == "pending", "and comes again tomorrow"
+
+
+def came_back(server: JupyterServer, recall: dict[str, Any]) -> str:
+    """The answer of the run that the recall has started."""
+    for _ in range(300):
+        firings = server.get(f"navi/api/recalls/{recall['id']}/firings")["firings"]
+        if firings and firings[0]["status"] == "succeeded":
+            break
+        time.sleep(0.1)
+    assert [one["status"] for one in firings] == ["succeeded"]
+    messages = server.get(f"navi/api/sessions/{recall['session_id']}/messages")["messages"]
+    return "".join(
+        one["content"] for one in messages if one["run_id"] == firings[0]["run_id"] and one["role"] == "assistant"
+    )

@@ -56,6 +56,7 @@ CONTRACT = {
     "providers": {"GET"},
     "providers/{name}": {"PUT", "DELETE"},
     "models/test": {"POST"},
+    "models/preferred": {"GET", "PUT", "DELETE"},
     "notify": {"GET"},
     "notify/{name}/test": {"POST"},
     "profiles": {"GET"},

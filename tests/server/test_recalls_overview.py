@@ -6,6 +6,8 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
+
 from tests.conftest import Api
 
 DAILY = {"kind": "cron", "expr": "0 9 * * *", "tz": "Europe/Berlin"}
@@ -64,10 +66,12 @@ async def test_the_brief_form_has_today_and_the_next_time_alone(api: Api) -> Non
     assert found["past"][0]["date"] == datetime.fromisoformat(found["now"]).date().isoformat()
 
 
-async def test_what_failed_needs_the_user_until_the_session_was_seen(api: Api) -> None:
+async def test_what_failed_needs_the_user_until_the_session_was_seen(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     sid = await api.session()
     made = await recall(api, sid, DAILY, message="/model none:none", title="broken", policy={"timeout": "1s"})
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-planted-0123456789")
     await api.ok("PATCH", f"sessions/{sid}", {"model": "openai-chat:gpt-5"})
+    monkeypatch.delenv("OPENAI_API_KEY")
     await api.ok("POST", f"recalls/{made['id']}/fire", {})
     for _ in range(200):
         found = await api.ok("GET", "recalls/overview")

@@ -576,9 +576,12 @@ export interface ModelPage {
   readonly next: string | null;
 }
 
-/** Body of `POST models/test`. */
-export interface ModelTest {
+/** The model of your new sessions. */
+export interface ModelPreference {
   readonly model: string;
+  readonly chosen: string | null;
+  readonly why: string | null;
+  readonly default: string;
 }
 
 /** Whether a model answered a short request. */
@@ -586,6 +589,11 @@ export interface ModelTestResult {
   readonly ok: boolean;
   readonly message: string;
   readonly seconds: number;
+}
+
+/** Body of `POST models/test` and `PUT models/preferred`. */
+export interface NamedModel {
+  readonly model: string;
 }
 
 /** A prompt by name: a prompt that begins with `/name` is sent as its text. */
@@ -861,6 +869,8 @@ export interface ProviderInfo {
   readonly label: string;
   readonly setting: string;
   readonly kind: "key" | "address";
+  readonly prefixes: readonly string[];
+  readonly installed: boolean;
   readonly source: "environment" | "stored" | null;
   readonly available: boolean;
   readonly why: string | null;

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ...errors import ToolUnavailable
 from ...events import Custom
+from ...installation import install_command
 from ...lease_file import LeaseFile
 from ...log_setup import get_logger
 from ...ports.agent import tool_call, tool_context
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from .client import McpClient
 
 Status = Literal["configured", "starting", "ready", "failed", "stopped", "disabled"]
-MISSING = 'The MCP client is not installed here: pip install "navi-jupyter[mcp]"'
+MISSING = f"The MCP client is not installed here: {install_command('navi-jupyter[mcp]')}"
 Signals = asyncio.Queue[Literal["lost", "changed", "session", "stop"]]
 DRAIN_SECONDS = 2.0  # that other calls of a lost session have to be refused, too, and not cut off
 NEW_SESSIONS_APART = 5.0  # seconds between two new sessions that are opened without a delay

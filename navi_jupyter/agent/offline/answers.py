@@ -54,6 +54,7 @@ _PLANS: Mapping[str, Callable[[str], _Plan]] = {
     "summary": lambda _: (replies.summary, [("session_history", {"limit": 200}), _RECALLS]),
     "variables": lambda names: (replies.variables, [("list_variables", {} if names == "*" else {"pattern": names})]),
     "inspect": lambda name: (replies.variable, [("inspect_variable", {"name": name})]),
+    "plot": lambda name: (lambda found: replies.plot(name, found), [("inspect_variable", {"name": name})]),
     "help": lambda _: (replies.capabilities, ()),
     "greeting": lambda _: (lambda: replies.GREETING, ()),
     "thanks": lambda _: (lambda: "You are welcome.", ()),

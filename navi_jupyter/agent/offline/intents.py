@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from typing import Literal, NamedTuple
 
 Kind = Literal[
-    "schedule", "maybe schedule", "list", "cancel", "cancel all", "history", "summary", "variables", "inspect",
+    "schedule", "maybe schedule", "list", "cancel", "cancel all", "history", "summary", "variables", "inspect", "plot",
     "last error", "time", "count", "help", "greeting", "thanks", "unknown",
 ]  # fmt: skip
 """``maybe schedule``: an order, which is meant for later only if there is a time in it."""
@@ -118,6 +118,12 @@ _INSPECT = re.compile(
     r"|columns of))?(?: the)? `?(?P<name>[A-Za-z_]\w{0,99}(?:\.[A-Za-z_]\w*|\[[\w'\"., -]{1,60}\])*)`?"
     r"(?: (?:now|please|look like|contain|hold|again))*$"
 )
+_PLOT = re.compile(
+    r"(?i)(?:plot|graph|chart|draw|visuali[sz]e|(?:show|give|make|draw)(?: me)? an? (?:plot|graph|chart) of"
+    r"|code (?:to|that) plots?)(?: (?:the|my|a|variable))* `?(?P<name>[A-Za-z_]\w{0,99}(?:\.[A-Za-z_]\w*)*)`?"
+    r"(?: (?:now|please|again))*$"
+)
+_ASIDE = re.compile(r"(?:\n\n\[[^\[\]\n]{1,300}\])+\s*$")  # what a program has added for a model, as ``--insert`` does
 _NO_VARIABLES = frozenset((
     "me", "it", "this", "that", "them", "everything", "all", "help", "up", "here", "navi", "you", "a", "an", "the",
     "there",
@@ -149,6 +155,7 @@ _IMPERATIVE = re.compile(
 def understand(written: str) -> Intent:
     """The intent of a sentence. A long text has none of these, unless it begins as a reminder."""
     written = _BLANKS.sub(" ", written.strip())
+    written = _ASIDE.sub("", written) if len(written) <= _LONGEST else written
     text = _POLITE.sub("", written) or written
     if len(text) > _LONGEST:
         return _schedule(text) if _TRIGGER.match(text) else _UNKNOWN
@@ -203,8 +210,14 @@ def _schedule(plain: str) -> Intent:
 
 
 def _inspect(plain: str) -> Intent | None:
-    match = _INSPECT.match(plain)
-    return Intent("inspect", match["name"]) if match and match["name"].lower() not in _NO_VARIABLES else None
+    for pattern, kind in _OF_VARIABLE:
+        match = pattern.match(plain)
+        if match and match["name"].lower() not in _NO_VARIABLES:
+            return Intent(kind, match["name"])
+    return None
+
+
+_OF_VARIABLE: tuple[tuple[re.Pattern[str], Kind], ...] = ((_PLOT, "plot"), (_INSPECT, "inspect"))
 
 
 def _summary(match: re.Match[str]) -> Intent | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from difflib import SequenceMatcher
@@ -16,7 +16,7 @@ from ...markdown_text import closed, quoted, without_marks
 from ...text import code_block, one_line, plural, strip_ansi
 from ...timetext.format import say, say_stretch, say_time
 from ..history_summary import HistorySummary
-from ..providers.catalog import PROVIDERS, Provider, installed
+from ..providers.catalog import how_to_get_one
 from ..trigger import RecallTrigger
 
 Outcome = Mapping[str, Any]
@@ -28,7 +28,7 @@ I can do these without a language model, a key or the network:
 `remind me tomorrow at 8:30 to call Bob`, `every weekday at 9 summarise this session`
 - **Show and cancel what is planned**: `list recalls`, `cancel the reminder about loss`, `cancel all`
 - **Report what happened**: `what happened since yesterday`, `what happened while I was away`, `summarise this session`
-- **Look into the kernel**: `what variables are there`, `show df`, `what failed`
+- **Look into the kernel**: `what variables are there`, `show df`, `plot losses`, `what failed`
 - **Show the time**: `what time is it`, `what time is it in Tokyo`
 - **Show streaming and stop**: `count to 200`, `count to 50 every 500 ms`, `count to 100 slowly`
 
@@ -51,28 +51,6 @@ def no_language_model() -> str:
         f"{how_to_get_one()}\n\nWhat I can do without one: reminders and recalls, what happened, summaries, "
         "your variables and errors, the time. Ask `what can you do`."
     )
-
-
-def how_to_get_one() -> str:
-    """The next step to a real model, by what is installed and which keys are there."""
-    usual = [(prefix, PROVIDERS[prefix]) for prefix in ("openai-chat", "anthropic", "google")]
-    place = "in the environment of the Jupyter server, restart that, then write `%navi model {model}`:"
-
-    def first(fits: Callable[[Provider], bool]) -> tuple[str, Provider] | None:
-        return next((item for item in usual if fits(item[1])), None)
-
-    if found := first(lambda one: one.missing() is None):
-        text, command = "{label} is ready here; switch to it with:", "%navi model {model}"
-    elif found := first(lambda one: one.has_key()):
-        text = "A key for {label} is set, its package is missing. Install it, restart the server, then write "
-        text, command = text + "`%navi model {model}`:", 'pip install "{install}"'
-    elif found := first(lambda one: installed(one.module)):
-        text, command = f"The package for {{label}} is installed, a key is missing. Set it {place}", "export {key}=…"
-    else:
-        text, command = f"To get one, install a provider, set its key (`{{key}}`) {place}", 'pip install "{install}"'
-    prefix, one = found or usual[0]
-    names = {"label": one.label, "model": f"{prefix}:{one.models[0]}", "install": one.install, "key": one.keys[0]}
-    return f"{text}\n\n```\n{command}\n```".format(**names)
 
 
 def failure(outcome: Outcome) -> str | None:
@@ -344,6 +322,21 @@ def variable(outcome: Outcome) -> str:
         listed = missing if not isinstance(missing, Mapping) else ", ".join(f"{key} {n}" for key, n in missing.items())
         parts.append(f"Missing values: {listed}")
     return "\n\n".join(parts)
+
+
+def plot(name: str, outcome: Outcome) -> str:
+    """Code that plots a variable: a language model would choose what to show; this has one line for each kind."""
+    if error := failure(outcome):
+        return f"I could not look at it: {error}"
+    kind = str(outcome.get("type", ""))
+    if kind.rpartition(".")[2] in ("DataFrame", "Series"):
+        code = f"{name}.plot();"
+    elif kind == "dict":
+        code = f"plt.bar([str(key) for key in {name}], {name}.values());"
+    else:
+        code = f"plt.plot({name});"
+    code = code if ".plot()" in code else f'import matplotlib.pyplot as plt\n\n{code[:-1]}\nplt.title("{name}");'
+    return f"This plots `{name}`, {_about({**outcome, 'preview': ''})}:\n\n{code_block(code, 'python')}"
 
 
 def _about(one: Outcome) -> str:

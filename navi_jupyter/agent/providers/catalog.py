@@ -15,13 +15,13 @@ from __future__ import annotations
 import os
 import re
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
 from ...errors import InvalidRequest
+from ...installation import has_package, install_command
 from ...redaction import mounted, remember
 from .stored_settings import STORED
 
@@ -47,6 +47,12 @@ class Provider:
     models: tuple[str, ...] = ()  # models to suggest
     # Environment variable with the address of a server that can be asked for its models (``GET <address>/models``).
     base_url: str | None = None
+    prefixes: tuple[str, ...] = ()  # what its keys begin with, where no other provider's do
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether its package is here."""
+        return has_package(self.module)
 
     def has_key(self, environ: Mapping[str, str] | None = None) -> bool:
         """Whether a key is set, or one of the variables that make it unnecessary."""
@@ -55,8 +61,10 @@ class Provider:
 
     def missing(self, environ: Mapping[str, str] | None = None) -> str | None:
         """Why it cannot be used here and the one thing that changes that; None when it can."""
-        if not installed(self.module):
-            return f'{self.label} support is not installed. Run: pip install "{self.install}" and restart the server.'
+        if not self.is_installed:
+            return (
+                f"{self.label} support is not installed. Run: {install_command(self.install)} and restart the server."
+            )
         if not self.has_key(environ):
             what = "an address" if self.keys[0].endswith("_URL") else "a key"
             here = "give it in the settings of the chat, or " if STORED.allowed else ""
@@ -64,22 +72,14 @@ class Provider:
         return None
 
 
-def installed(module: str) -> bool:
-    """Whether a package can be imported, without importing it (its parents are, for dotted names)."""
-    try:
-        return find_spec(module) is not None
-    except (ImportError, ValueError):
-        return False
-
-
 def _openai(label: str, *keys: str, **more: Any) -> Provider:
     """A provider that is reached with OpenAI's package."""
     return Provider(label=label, module="openai", install="navi-jupyter[openai]", keys=keys, **more)
 
 
-def _other(label: str, module: str, extra: str, *keys: str, models: tuple[str, ...] = ()) -> Provider:
+def _other(label: str, module: str, extra: str, *keys: str, **more: Any) -> Provider:
     """A provider that pydantic-ai knows and that has no extra of this package."""
-    return Provider(label=label, module=module, install=f"pydantic-ai-slim[{extra}]", keys=keys, models=models)
+    return Provider(label=label, module=module, install=f"pydantic-ai-slim[{extra}]", keys=keys, **more)
 
 
 _OPENAI_MODELS = ("gpt-6.1-sol", "gpt-6.1-terra", "gpt-6-luna")
@@ -87,7 +87,7 @@ _OPENAI = _openai("OpenAI", "OPENAI_API_KEY", instead=("OPENAI_BASE_URL",), mode
 
 # By the prefix of the model string, the usual ones first.
 PROVIDERS: Mapping[str, Provider] = {
-    "openai-chat": replace(_OPENAI, base_url="OPENAI_BASE_URL"),
+    "openai-chat": replace(_OPENAI, base_url="OPENAI_BASE_URL", prefixes=("sk-proj-", "sk-svcacct-")),
     "openai": _OPENAI,
     "openai-responses": _openai("OpenAI", "OPENAI_API_KEY", instead=("OPENAI_BASE_URL",)),
     "anthropic": Provider(
@@ -96,6 +96,7 @@ PROVIDERS: Mapping[str, Provider] = {
         install="navi-jupyter[anthropic]",
         keys=("ANTHROPIC_API_KEY",),
         models=("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5"),
+        prefixes=("sk-ant-",),
     ),
     "google": Provider(
         label="Google",
@@ -103,30 +104,31 @@ PROVIDERS: Mapping[str, Provider] = {
         install="navi-jupyter[google]",
         keys=("GOOGLE_API_KEY", "GEMINI_API_KEY"),
         models=("gemini-4-argon", "gemini-3.8-flash"),
+        prefixes=("AIza",),
     ),
     "google-cloud": Provider(label="Google Cloud", module="google.genai", install="navi-jupyter[google]"),
     "ollama": _openai("Ollama", "OLLAMA_BASE_URL", base_url="OLLAMA_BASE_URL"),
     "vllm": _openai("vLLM", "VLLM_BASE_URL", base_url="VLLM_BASE_URL"),
     "litellm": _openai("LiteLLM"),
-    "openrouter": _openai("OpenRouter", "OPENROUTER_API_KEY"),
+    "openrouter": _openai("OpenRouter", "OPENROUTER_API_KEY", prefixes=("sk-or-",)),
     "deepseek": _openai("DeepSeek", "DEEPSEEK_API_KEY"),
     "azure": _openai("Azure OpenAI", "AZURE_OPENAI_API_KEY"),
     "azure-responses": _openai("Azure OpenAI", "AZURE_OPENAI_API_KEY"),
     "together": _openai("Together", "TOGETHER_API_KEY"),
     "fireworks": _openai("Fireworks", "FIREWORKS_API_KEY"),
     "moonshotai": _openai("Moonshot AI", "MOONSHOTAI_API_KEY"),
-    "cerebras": _openai("Cerebras", "CEREBRAS_API_KEY"),
+    "cerebras": _openai("Cerebras", "CEREBRAS_API_KEY", prefixes=("csk-",)),
     "nebius": _openai("Nebius", "NEBIUS_API_KEY"),
     "ovhcloud": _openai("OVHcloud", "OVHCLOUD_API_KEY"),
     "alibaba": _openai("Alibaba Cloud", "ALIBABA_API_KEY", "DASHSCOPE_API_KEY"),
     "sambanova": _openai("SambaNova", "SAMBANOVA_API_KEY"),
     "zai": _openai("Z.AI", "ZAI_API_KEY"),
     "meta": _openai("Meta", "META_API_KEY"),
-    "groq": _other("Groq", "groq", "groq", "GROQ_API_KEY"),
+    "groq": _other("Groq", "groq", "groq", "GROQ_API_KEY", prefixes=("gsk_",)),
     "mistral": _other("Mistral", "mistralai", "mistral", "MISTRAL_API_KEY"),
     "cohere": _other("Cohere", "cohere", "cohere", "CO_API_KEY"),
-    "xai": _other("xAI", "xai_sdk", "xai", "XAI_API_KEY"),
-    "huggingface": _other("Hugging Face", "huggingface_hub", "huggingface", "HF_TOKEN"),
+    "xai": _other("xAI", "xai_sdk", "xai", "XAI_API_KEY", prefixes=("xai-",)),
+    "huggingface": _other("Hugging Face", "huggingface_hub", "huggingface", "HF_TOKEN", prefixes=("hf_",)),
     "bedrock": _other("Amazon Bedrock", "boto3", "bedrock"),
 }
 
@@ -186,7 +188,10 @@ def endpoints(environ: Mapping[str, str] | None = None) -> Mapping[str, Endpoint
 
 
 def _is_address(url: str) -> bool:
-    parts = urlsplit(url.strip())
+    try:
+        parts = urlsplit(url.strip())
+    except ValueError:  # a bracket that is not closed
+        return False
     return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
@@ -262,12 +267,63 @@ def variable_of(name: str, value: str) -> str:
     return f"{_variable(name)}_URL"
 
 
-def checked_value(variable: str, value: str) -> str:
-    """A key or an address as it is to be stored. Raises InvalidRequest, without the value in its message."""
+_ASSIGNED = re.compile(r"(?:export\s+|set\s+|\$env:)?[A-Z][A-Z0-9]*_[A-Z0-9_]+\s*=\s*(?P<value>.+)", re.DOTALL)
+_BEARER = re.compile(r"(?:authorization:\s*)?bearer\s+(?P<value>\S.*)", re.DOTALL | re.IGNORECASE)
+_UNSEEN = re.compile(r"\s*[\r\n\t]\s*|[\u200b-\u200d\u2060\ufeff]")
+
+
+def checked_value(name: str, value: str) -> str:
+    """A key or an address of a provider as it is to be stored, whatever was pasted around it.
+
+    Raises InvalidRequest, without the value in its message.
+    """
+    variable = variable_of(name, value)
+    # A key that was copied from a terminal has line ends in it, one from a page signs that cannot be seen.
+    text = _UNSEEN.sub("", value).strip()
+    if (assigned := _ASSIGNED.fullmatch(text) or _BEARER.fullmatch(text)) is not None:
+        text = assigned["value"].strip()
+    text = text.strip("\"'`“”‘’ ")
     if variable.endswith("_URL"):
-        if not _is_address(value):
+        if not _is_address(text):
             raise InvalidRequest("The address begins with http:// or https://, and names a host.", field="value")
-        return value.rstrip("/")
-    if not value.isascii() or not value.isprintable() or " " in value:
+        return text.rstrip("/")
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
         raise InvalidRequest("A key has no blanks and only plain letters, digits and signs.", field="value")
-    return value
+    own_server = f"{variable.removesuffix('_API_KEY')}_BASE_URL" in environment()  # where any key may be the right one
+    other = None if own_server else _provider_of_key(text)
+    if other is not None and variable not in other.keys:
+        raise InvalidRequest(
+            f"This is a key of {other.label}, not of {PROVIDERS[name].label}. Choose {other.label}, and give it there.",
+            field="value",
+        )
+    return text
+
+
+def _provider_of_key(text: str) -> Provider | None:
+    """The provider whose keys alone begin so."""
+    return next((one for one in PROVIDERS.values() if one.prefixes and text.startswith(one.prefixes)), None)
+
+
+def how_to_get_one() -> str:
+    """The next step to a language model as Markdown, by what is installed and which keys are there."""
+    usual = [(prefix, PROVIDERS[prefix]) for prefix in ("openai-chat", "anthropic", "google")]
+    server = "in the environment of the Jupyter server, and restart that"
+
+    def first(fits: Callable[[Provider], bool]) -> tuple[str, Provider] | None:
+        return next((item for item in usual if fits(item[1])), None)
+
+    if found := first(lambda one: one.missing() is None):
+        text, command = "{label} is ready here; switch to it with:", "%navi model {model}"
+    elif found := first(lambda one: one.has_key()):
+        text, command = "A key for {label} is set, its package is missing. Install it and restart the server:", "{pip}"
+    elif (found := first(lambda one: one.is_installed)) and STORED.allowed:
+        text = "Give a key in the settings of the chat: it is tried, and kept for you on this server. Or set it "
+        text, command = text + server + ":", "export {key}=…"
+    elif found:
+        text, command = f"The package for {{label}} is installed, a key is missing. Set it {server}:", "export {key}=…"
+    else:
+        text = "To get one, install a provider and restart the server; then give its key in the settings of the chat"
+        text, command = text + (":" if STORED.allowed else f", or set it (`{{key}}`) {server}:"), "{pip}"
+    prefix, one = found or usual[0]
+    model, pip = f"{prefix}:{one.models[0]}", install_command(one.install)
+    return f"{text}\n\n```\n{command}\n```".format(label=one.label, model=model, pip=pip, key=one.keys[0])

@@ -10,7 +10,7 @@ from typing import Literal
 
 from ...agent.providers.catalog import all_providers, environment, variable_of
 from ...agent.providers.stored_settings import STORED
-from ...errors import Forbidden, InvalidRequest, ProviderSet, RunFailed, StoreError
+from ...errors import Forbidden, InvalidRequest, ModelUnavailable, ProviderSet, RunFailed, StoreError
 from ..http import NOTHING, HttpReply, Query
 from ..wire import agent as wire
 from .routing import Call, OperationTable, reply
@@ -29,7 +29,9 @@ _SAME = {"openai": "openai-chat", "openai-responses": "openai-chat", "azure-resp
 )
 async def list_providers(call: Call) -> HttpReply:
     """The providers of models that take a key or an address, and whether it is set. Never the key itself."""
-    found = await call.agent.backends.servers_here() if call.string("local") == "1" else []
+    # Where nothing may be stored, an address that was found cannot be used either.
+    looks = call.string("local") == "1" and call.services.settings.find_local_models and STORED.allowed
+    found = await call.agent.backends.servers_here() if looks else []
     return reply(
         wire.ProviderPage(
             providers=tuple(_info(name) for name in all_providers() if name not in _SAME and _takes_something(name)),
@@ -65,6 +67,8 @@ def _info(name: str) -> wire.ProviderInfo:
         label=provider.label,
         setting=setting,
         kind="address" if setting.endswith("_URL") else "key",
+        prefixes=provider.prefixes,
+        installed=provider.is_installed,
         source=source,
         available=why is None,
         why=why,
@@ -93,12 +97,33 @@ async def forget_provider(call: Call) -> HttpReply:
     return NOTHING
 
 
-@TABLE.add("POST models/test", "execute", body="ModelTest", answers="ModelTestResult")
+@TABLE.add("POST models/test", "execute", body="NamedModel", answers="ModelTestResult")
 async def test_model(call: Call) -> HttpReply:
     """Whether a model answers: one short request, which may cost a fraction of a cent."""
-    body: wire.ModelTest = call.body()
+    body: wire.NamedModel = call.body()
     try:
         seconds = await call.agent.backends.test(body.model)
     except RunFailed as error:
         return reply(wire.ModelTestResult(ok=False, message=error.message, seconds=0.0))
     return reply(wire.ModelTestResult(ok=True, message=f"It answered in {seconds:.1f} s.", seconds=round(seconds, 2)))
+
+
+@TABLE.add("GET models/preferred", "read", answers="ModelPreference")
+async def preferred_model(call: Call) -> HttpReply:
+    """The model of your new sessions: the one that you have chosen last, else the administrator's default."""
+    return reply(await call.agent.choice.preference(call.owner))
+
+
+@TABLE.add(
+    "PUT models/preferred", "write", body="NamedModel", answers="ModelPreference", errors=(ModelUnavailable, StoreError)
+)
+async def prefer_model(call: Call) -> HttpReply:
+    """Choose the model of new sessions. Choosing that of a session (`PATCH sessions/{sid}`) does it, too."""
+    body: wire.NamedModel = call.body()
+    return reply(await call.agent.choice.choose(call.owner, body.model))
+
+
+@TABLE.add("DELETE models/preferred", "write", answers="ModelPreference", errors=(StoreError,))
+async def forget_preferred_model(call: Call) -> HttpReply:
+    """Have new sessions use the administrator's default again."""
+    return reply(await call.agent.choice.choose(call.owner, None))

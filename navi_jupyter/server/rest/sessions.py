@@ -16,6 +16,7 @@ from ...errors import (
     InterruptNotFound,
     InvalidRequest,
     LimitReached,
+    ModelUnavailable,
     RunNotFound,
     SessionBusy,
     SessionNotFound,
@@ -52,7 +53,7 @@ async def _widens(call: Call) -> bool:
     body="SessionCreate",
     answers="SessionDetail",
     status=201,
-    errors=(LimitReached,),
+    errors=(LimitReached, ModelUnavailable),
     in_cell=_widens_new,
 )
 async def create_session(call: Call) -> HttpReply:
@@ -68,13 +69,17 @@ async def create_session(call: Call) -> HttpReply:
     "write",
     body="SessionFind",
     answers="FoundSession",
-    errors=(LimitReached,),
+    errors=(LimitReached, ModelUnavailable),
     in_cell=_widens_new,
 )
 async def find_session(call: Call) -> HttpReply:
     """The session of a notebook, known by what the notebook carries, or of a kernel without one; made where asked."""
     request: wire.SessionFind = call.body()
-    return reply(await call.sessions.notebooks.find(request, owner=call.owner))
+    found = await call.sessions.notebooks.find(request, owner=call.owner)
+    if found.how == "created" and found.session is not None:
+        note = await call.agent.choice.note(call.owner, found.session.model)
+        found = found.but(note=" ".join(filter(None, [note, found.note])) or None)
+    return reply(found)
 
 
 @TABLE.add("GET sessions/{sid}", "read", answers="SessionDetail", errors=(SessionNotFound,))
@@ -88,13 +93,15 @@ async def get_session(call: Call) -> HttpReply:
     "write",
     body="SessionPatch",
     answers="SessionDetail",
-    errors=(SessionNotFound,),
+    errors=(SessionNotFound, ModelUnavailable),
     in_cell=_widens,
 )
 async def change_session(call: Call) -> HttpReply:
-    """Change the fields in the body. `notebook_path` links it to that notebook; null: to none."""
+    """Change the fields in the body. `notebook_path`: null links it to none. `model` counts for new sessions, too."""
     patch: SessionPatch = call.body()
     await call.sessions.notebooks.change(call.parameters["sid"], patch, owner=call.owner)
+    if patch.model is not None:
+        await call.agent.choice.remember(call.owner, patch.model)
     return reply(await detail(call, call.parameters["sid"]))
 
 
@@ -104,7 +111,7 @@ async def change_session(call: Call) -> HttpReply:
     body="Command",
     answers="Acceptance",
     status=202,
-    errors=(SessionNotFound, SessionBusy, CommandNotFound, InterruptNotFound, LimitReached),
+    errors=(SessionNotFound, SessionBusy, CommandNotFound, InterruptNotFound, LimitReached, ModelUnavailable),
     in_cell=False,  # decided by the kind of command, as over the socket: ``kernel_scope.needs_cell``
 )
 async def submit(call: Call) -> HttpReply:

@@ -13,7 +13,7 @@ from ...model.attachments import FactCreate, FactPatch
 from ...model.recalls import RecallCreate, RecallFire, RecallPatch
 from ...model.runs import KernelFunctions
 from ...model.sessions import SessionCreate, SessionPatch
-from .agent import ModelTest, ProviderSetting
+from .agent import NamedModel, ProviderSetting
 from .edits import EditChoice, NotebookClaim, NotebookReport
 from .recalls import PreviewRequest, RecallImport
 from .session_list import ForkRequest, ShareRequest
@@ -39,6 +39,6 @@ INPUTS: dict[str, Any] = {
     "FactPatch": FactPatch,
     "KernelFunctions": KernelFunctions,
     "ProviderSetting": ProviderSetting,
-    "ModelTest": ModelTest,
+    "NamedModel": NamedModel,
 }
 """What clients send, by the name it has in the schema."""

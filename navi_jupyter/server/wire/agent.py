@@ -75,6 +75,8 @@ class ProviderInfo(Value):
     label: str
     setting: str  # the environment variable, or the name under which it is stored
     kind: Literal["key", "address"]
+    prefixes: tuple[str, ...] = ()  # what its keys begin with, where those of no other provider do
+    installed: bool  # whether its package is there
     source: Literal["environment", "stored"] | None  # where it is set; null: nowhere
     available: bool
     why: str | None  # why it cannot be used; null when it can
@@ -105,10 +107,19 @@ class ProviderSetting(Value):
     value: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4000)]
 
 
-class ModelTest(Value):
-    """Body of ``POST models/test``."""
+class NamedModel(Value):
+    """Body of ``POST models/test`` and ``PUT models/preferred``."""
 
     model: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+
+
+class ModelPreference(Value):
+    """The model of your new sessions."""
+
+    model: str  # what a session gets that names none
+    chosen: str | None  # what you have chosen; null: nothing
+    why: str | None  # why the one that you have chosen is not used, in a sentence; null where it is
+    default: str  # what it is where nothing is chosen: the administrator's
 
 
 class ModelTestResult(Value):

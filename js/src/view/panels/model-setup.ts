@@ -8,7 +8,7 @@
 import { html, nothing, type TemplateResult } from "lit";
 import { readStored, writeStored } from "../../connection/storage.js";
 import { isObject } from "../../protocol/frames.js";
-import type { LocalServer, ModelInfo, ModelPage, ModelTestResult, ProviderInfo, ProviderPage } from "../../protocol/generated.js";
+import type { LocalServer, ModelInfo, ModelPage, ModelPreference, ModelTestResult, ProviderInfo, ProviderPage } from "../../protocol/generated.js";
 import { icons } from "../lib/icons.js";
 import { keepInput, keepKey } from "../lib/keyboard-guard.js";
 import { strings } from "../lib/strings.js";
@@ -30,6 +30,8 @@ export class ModelSetup {
   readonly #context: RequestContext;
   #providers: ProviderPage | null = null;
   #models: readonly ModelInfo[] = [];
+  /** What new sessions get; null: the server does not say. */
+  #preference: ModelPreference | null = null;
   #isLoading = false;
   #chosen = "";
   #outcome: Outcome | null = null;
@@ -43,6 +45,7 @@ export class ModelSetup {
   reset(): void {
     this.#providers = null;
     this.#models = [];
+    this.#preference = null;
     this.#outcome = null;
   }
 
@@ -51,16 +54,25 @@ export class ModelSetup {
     return (model === OFFLINE || this.#outcome !== null) && this.#context.transport()?.kind === "ws" && readStored(DISMISSED, "browser") === null;
   }
 
-  /** The card of an empty conversation. Loads what it needs when it is drawn first. */
-  card(model: string): TemplateResult | typeof nothing {
+  /**
+   * The card of an empty conversation. Loads what it needs when it is drawn first. `known`: the model of the session; null
+   * while there is no session: it will have the one that is chosen for new ones.
+   */
+  card(known: string | null): TemplateResult | typeof nothing {
     if (this.#session !== this.#context.session()) this.reset();
     this.#session = this.#context.session();
+    if (known === null && this.#providers === null && this.wants(OFFLINE)) {
+      void this.#load();
+      return nothing;
+    }
+    const model = known ?? this.#preference?.model ?? "";
     if (!this.wants(model)) return nothing;
     return html`<div class="navi-setup navi-setup-card" role="group" data-navi="model-setup" aria-label=${strings.setupTitle}>
       <header>
         <h3>${strings.setupTitle}</h3>
         <button type="button" class="navi-icon-button" data-navi="setup-dismiss" aria-label=${strings.setupDismiss} title=${strings.setupDismiss} @click=${() => this.#dismiss()}>${icons.close}</button>
       </header>
+      ${this.#preference?.why && this.#outcome === null ? html`<p data-navi="setup-why">${this.#preference.why}</p>` : nothing}
       <p>${strings.setupText}</p>
       ${this.#content(model)}
     </div>`;
@@ -110,7 +122,7 @@ export class ModelSetup {
   }
 
   #keyForm({ providers }: ProviderPage): TemplateResult {
-    const offered = providers.filter(({ source, why }) => source !== "environment" && !isMissingPackage(why));
+    const offered = providers.filter(({ source, installed }) => source !== "environment" && installed);
     const sorted = [...offered].sort((one, other) => rank(one.name) - rank(other.name));
     const chosen = sorted.find(({ name }) => name === this.#chosen) ?? sorted[0];
     if (!chosen) return html`<p class="navi-none">${strings.setupNothing}</p>`;
@@ -125,7 +137,7 @@ export class ModelSetup {
     };
     return html`<form class="navi-setup-form" data-navi="setup-form" @submit=${submit} @keydown=${keepKey}>
       <select data-navi="setup-provider" aria-label=${strings.setupProvider} ?disabled=${this.#isBusy} @change=${(event: Event) => this.#choose((event.currentTarget as HTMLSelectElement).value)}>
-        ${sorted.map(({ name, label }) => html`<option value=${name} ?selected=${name === chosen.name}>${label}</option>`)}
+        ${sorted.map(({ name, label }) => html`<option value=${name} .selected=${name === chosen.name}>${label}</option>`)}
       </select>
       <input
         data-navi="setup-value"
@@ -137,6 +149,7 @@ export class ModelSetup {
         placeholder=${isKey ? strings.setupKey(chosen.label) : strings.setupAddress(chosen.label)}
         ?disabled=${this.#isBusy}
         @beforeinput=${keepInput}
+        @input=${(event: Event) => this.#recognise((event.currentTarget as HTMLInputElement).value, sorted, chosen)}
       />
       <button type="submit" class="navi-button navi-primary" data-navi="setup-save" ?disabled=${this.#isBusy}>${strings.setupSave}</button>
       <small>${strings.setupWhere}</small>
@@ -161,6 +174,13 @@ export class ModelSetup {
     return this.#outcome?.kind === "busy";
   }
 
+  /** A key that only another provider's can be: that one is chosen, so that it is sent to no other. */
+  #recognise(value: string, offered: readonly ProviderInfo[], chosen: ProviderInfo): void {
+    const key = value.trim();
+    const owner = offered.find(({ prefixes }) => prefixes.some((beginning) => key.startsWith(beginning)));
+    if (owner && owner.name !== chosen.name) this.#choose(owner.name);
+  }
+
   #choose(name: string): void {
     this.#chosen = name;
     this.#context.redraw();
@@ -181,9 +201,11 @@ export class ModelSetup {
     if (this.#isLoading) return;
     this.#isLoading = true;
     try {
-      const [providers, models] = await Promise.all([tryTo(this.#context, "GET", "providers?local=1"), tryTo(this.#context, "GET", "models")]);
-      this.#providers = isProviderPage(providers.body) ? providers.body : NOTHING_KNOWN;
-      this.#models = isObject(models.body) && Array.isArray(models.body["models"]) ? (models.body as unknown as ModelPage).models : [];
+      const paths = ["providers?local=1", "models", "models/preferred"];
+      const [providers, models, preferred] = await Promise.all(paths.map((path) => tryTo(this.#context, "GET", path)));
+      this.#providers = isProviderPage(providers?.body) ? providers.body : NOTHING_KNOWN;
+      this.#models = isObject(models?.body) && Array.isArray(models.body["models"]) ? (models.body as unknown as ModelPage).models : [];
+      this.#preference = isObject(preferred?.body) && typeof preferred.body["model"] === "string" ? (preferred.body as unknown as ModelPreference) : null;
     } finally {
       this.#isLoading = false;
       this.#context.redraw();
@@ -210,7 +232,7 @@ export class ModelSetup {
     return why === null;
   }
 
-  /** Tries a model, and makes it the session's when it answers. */
+  /** Tries a model, and makes it the session's when it answers; that of new sessions where there is none yet. */
   async #use(model: string): Promise<boolean> {
     this.#report("busy", strings.setupTesting(model));
     const { body, why } = await tryTo(this.#context, "POST", "models/test", { model });
@@ -220,12 +242,14 @@ export class ModelSetup {
       this.#report("bad", why ?? result?.message ?? "");
       return false;
     }
-    if (session !== null) {
-      const changed = await tryTo(this.#context, "PATCH", `sessions/${encodeURIComponent(session)}`, { model });
-      if (changed.why !== null) {
-        this.#report("bad", changed.why);
-        return false;
-      }
+    // The server keeps what a session is given for new ones, too.
+    const changed =
+      session === null
+        ? await tryTo(this.#context, "PUT", "models/preferred", { model })
+        : await tryTo(this.#context, "PATCH", `sessions/${encodeURIComponent(session)}`, { model });
+    if (changed.why !== null) {
+      this.#report("bad", changed.why);
+      return false;
     }
     this.#report("good", strings.setupAnswered(model, result.message));
     return true;
@@ -245,9 +269,4 @@ function isProviderPage(body: unknown): body is ProviderPage {
 function rank(name: string): number {
   const place = USUAL.indexOf(name);
   return place < 0 ? USUAL.length : place;
-}
-
-/** A provider whose package is not installed takes no key yet: its reason says what to run. */
-function isMissingPackage(why: string | null): boolean {
-  return why?.includes("pip install") === true;
 }
