@@ -87,7 +87,7 @@ it("the first prompt goes to the session that was made for it although the view 
   await drawn();
   answer("s_1");
   await vi.waitFor(() => expect(transport.requests.map(({ method, path }) => `${method} ${path}`)).toContain("POST sessions/s_1/commands"));
-  expect(transport.requests.at(-1)?.body).toMatchObject({ type: "prompt", text: "hello" });
+  expect(transport.requests.find(({ path }) => path === "sessions/s_1/commands")?.body).toMatchObject({ type: "prompt", text: "hello" });
   expect(chat.session).toBeNull();
   expect(prompts()).toEqual([]);
 });

@@ -362,7 +362,7 @@ export class NaviChat extends LitElement {
         retry: () => this.#controller.reconnect(),
       },
       log: html`${this.snapshot && state.head === null ? storedConversation(this.snapshot) : nothing}
-      ${isEmpty && (isNew || state.head !== null) ? emptyNote((text) => this.#composer.suggest(text), state.session?.model ?? "", this.#setupCard(isNew ? null : (state.session?.model ?? ""))) : nothing} ${this.#log.render(state, inLog, unsent, isPinned, this.#controller.earlier)}`,
+      ${isEmpty && (isNew || state.head !== null) ? emptyNote((text) => this.#composer.suggest(text), state.session?.model ?? (isNew ? this.#setup.get()?.modelOfNew : null) ?? "", this.#setupCard(isNew ? null : (state.session?.model ?? ""))) : nothing} ${this.#log.render(state, inLog, unsent, isPinned, this.#controller.earlier)}`,
       jump: isPinned ? null : () => this.#scroll?.jump(),
       notice: this.#notice,
       dismissNotice: () => this.#notify(null),

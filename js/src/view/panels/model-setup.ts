@@ -49,6 +49,11 @@ export class ModelSetup {
     this.#outcome = null;
   }
 
+  /** The model of a session that is not made yet; empty where it is not known. */
+  get modelOfNew(): string {
+    return this.#preference?.model ?? "";
+  }
+
   /** Whether the card is to be shown in an empty conversation: there is no language model, and it was not dismissed. */
   wants(model: string): boolean {
     return (model === OFFLINE || this.#outcome !== null) && this.#context.transport()?.kind === "ws" && readStored(DISMISSED, "browser") === null;
@@ -65,7 +70,7 @@ export class ModelSetup {
       void this.#load();
       return nothing;
     }
-    const model = known ?? this.#preference?.model ?? "";
+    const model = known ?? this.modelOfNew;
     if (!this.wants(model)) return nothing;
     return html`<div class="navi-setup navi-setup-card" role="group" data-navi="model-setup" aria-label=${strings.setupTitle}>
       <header>
