@@ -72,6 +72,27 @@ describe("the session of the panel", () => {
     expect(followed.shown).toMatchObject({ session: made, notebook: "b.ipynb" });
   });
 
+  it("waits for a pin that is read later, and what the user chooses meanwhile counts", async () => {
+    const server = new Server();
+    server.sessions.set("a.ipynb", "s_a").set("b.ipynb", "s_b");
+    let found: (pin: Pin) => void = () => undefined;
+    const written: (Pin | null)[] = [];
+    const pins = { read: () => new Promise<Pin>((resolve) => (found = resolve)), write: (pin: Pin | null) => void written.push(pin) };
+    const followed = new FollowedSession(server, pins, () => undefined);
+    const shown = followed.show("b.ipynb");
+    expect(followed.shown).toBeNull();
+    found({ session: "s_a", notebook: "a.ipynb" });
+    await shown;
+    expect(followed.shown).toMatchObject({ session: "s_a", notebook: "a.ipynb", isPinned: true });
+
+    const other = new FollowedSession(server, pins, () => undefined);
+    void other.show("b.ipynb");
+    await other.choose("s_b");
+    found({ session: "s_a", notebook: "a.ipynb" });
+    await other.refresh();
+    expect(other.shown).toMatchObject({ session: "s_b", isPinned: false });
+  });
+
   it("is that of the notebook in front", async () => {
     const server = new Server();
     server.sessions.set("a.ipynb", "s_a").set("b.ipynb", "s_b");

@@ -1,6 +1,6 @@
 import { html, render } from "lit";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import "../src/navi-chat.js";
+import { loadElement } from "../src/navi-chat.js";
 import { questionOf } from "../src/state/interrupts.js";
 import { InterruptCards } from "../src/view/conversation/approvals.js";
 import { diffView } from "../src/view/conversation/diff.js";
@@ -10,6 +10,8 @@ import type { ContextSummary, NotebookHost } from "../src/view/host.js";
 import type { CellChange, NaviCellEdit } from "../src/view/notebook/cell-edit-element.js";
 import { Log, prelude } from "./log.js";
 import { FakeTransport } from "./transport.js";
+
+await loadElement("navi-cell-edit");
 
 const SHOWN: ClientNotebook = { path: "work/a.ipynb", cells: [], active: "c1", selection: null, error: null, unsaved: true };
 
@@ -120,6 +122,7 @@ describe("A code block of an answer", () => {
   it("goes into the notebook at one press", async () => {
     await answered("```Python\nprint(1)\n```");
     for (const name of ["insert-below", "replace-cell", "run-code"]) find(name)?.click();
+    await vi.waitFor(() => expect(host.done).toHaveLength(3)); // what is run is looked at first
     expect(host.done).toEqual([
       ["insert", "print(1)", "python"],
       ["replace", "print(1)", "python"],

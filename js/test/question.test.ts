@@ -1,7 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import "../src/navi-chat.js";
+import { loadElement } from "../src/navi-chat.js";
 import type { NaviQuestion } from "../src/view/question-element.js";
 import { FakeTransport } from "./transport.js";
+
+await loadElement("navi-question");
 
 let question: NaviQuestion;
 let transport: FakeTransport;

@@ -120,10 +120,8 @@ class PageHandler(ExtensionHandlerJinjaMixin, ExtensionHandlerMixin, JupyterHand
         self.set_header("Cache-Control", "no-store")
         self.set_header("Referrer-Policy", "same-origin")  # the URL of the page may contain the token
         language = page_language(self.request.headers.get("Accept-Language", ""))
-        texts = TEXTS[language]
-        await self.finish(
-            self.render_template("navi.html", config=config, bundle=bundle_id(), language=language, texts=texts)
-        )
+        known = {"language": language, "texts": TEXTS[language], "bundle": bundle_id(), "scripts": first_scripts()}
+        await self.finish(self.render_template("navi.html", config=config, **known))
 
 
 def bundle_id() -> str:
@@ -132,6 +130,15 @@ def bundle_id() -> str:
         return str(json.loads((PACKAGE / "static" / "bundle.json").read_text(encoding="utf-8"))["id"])
     except (OSError, ValueError, KeyError):
         return __version__  # not built: the page says itself that its script is missing
+
+
+def first_scripts() -> list[str]:
+    """The scripts of the first load, as their URLs below ``static/navi/`` end: for the page to ask for all at once."""
+    try:
+        bundle = json.loads((PACKAGE / "static" / "bundle.json").read_text(encoding="utf-8"))
+        return [name if name.startswith("chunk-") else f"{name}?v={bundle['id']}" for name in bundle["first"]]
+    except (OSError, ValueError, KeyError):
+        return []  # not built
 
 
 class ScriptHandler(FileFindHandler):

@@ -2,17 +2,21 @@
 
     python tests/benchmarks/bench_reading.py [--before REF] [--messages N] [--minutes M]
 
-Starts a Jupyter server of the tree as it is, and one of the commit REF (default: none), each with a session of N
-messages, and opens the server's page in Chromium. Prints one JSON object per tree:
+Starts a Jupyter server of the commit REF (default: none), and one of the tree as it is, each with a session of N
+messages, and opens the server's page in Chromium. Prints a table with a column for each tree; with ``--json``, JSON:
 
-- `first_load`: bytes of scripts over the network until the first message is drawn; `prelude`: bytes of the first frames
-- `first_message`: seconds from the navigation to the first message that is drawn
-- `scroll_fps`: frames per second while the wheel turns up for three seconds
-- `typing_p95`: milliseconds from a key to the next frame, while an answer streams at 50 tokens a second
-- `heap`: megabytes after garbage collection, before and after M minutes of streaming (default: half a minute)
+- `first load`: kilobytes, over the network, of the scripts without which nothing is shown; `to the first message`: of
+  all scripts until then
+- `prelude`: kilobytes of the first frames
+- `first message`: seconds from the navigation to the frame with the first message that is drawn
+- `scrolling`: frames per second while the wheel turns up for three seconds
+- `typing`: milliseconds from a key to the next frame, median and 95 of 100, while an answer streams at 50 tokens/s
+- `heap`, `nodes`, `listeners`: of the page after garbage collection, at the start, in the middle and at the end of M
+  minutes of streaming, answer after answer (default: half a minute; `--minutes 30` is the long form)
 - `sockets`: of a page with 20 chats of four sessions
 
-Needs Playwright, Chromium (NAVI_CHROMIUM, or on the path), and for REF Node with the packages of `js/`.
+For a try, ``--messages 300 --minutes 0.2`` takes half a minute. Needs Playwright, Chromium (NAVI_CHROMIUM, or on the
+path), and for REF Node with the packages of ``js/``.
 """
 
 from __future__ import annotations
@@ -42,12 +46,20 @@ from tests.support.long_sessions import lengthen  # noqa: E402 - a script finds 
 from tests.support.server import JupyterServer  # noqa: E402
 
 TOKENS_PER_SECOND = 50
+TOKENS = 2_000
+"""Of one answer: 40 seconds."""
 VIEW = {"width": 900, "height": 700}
 PROBES = """
 window.sockets = 0;
 const Real = WebSocket;
 window.WebSocket = class extends Real { constructor(...given) { super(...given); window.sockets += 1; } };
 window.keys = [];
+window.firstMessage = null;
+new MutationObserver((_, observer) => {
+  if (!document.querySelector("navi-chat [data-navi=message]")) return;
+  observer.disconnect();
+  requestAnimationFrame(() => setTimeout(() => { window.firstMessage = performance.now(); }));
+}).observe(document, { childList: true, subtree: true });
 addEventListener("keydown", (event) => requestAnimationFrame(() => setTimeout(() => {
   window.keys.push(performance.now() - event.timeStamp);
 })), true);
@@ -55,7 +67,7 @@ addEventListener("keydown", (event) => requestAnimationFrame(() => setTimeout(()
 
 
 class _Model(BaseHTTPRequestHandler):
-    """An answer without end, as a provider streams it."""
+    """Long answers, as a provider streams them."""
 
     protocol_version = "HTTP/1.1"
 
@@ -70,12 +82,15 @@ class _Model(BaseHTTPRequestHandler):
         self.end_headers()
         start = time.monotonic()
         try:
-            for count in range(10**9):
+            for count in range(TOKENS):
                 text = f"word{count} " if count % 12 else f"\n\n**Paragraph {count}** has `code` in it. "
                 choice = {"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": None}
                 chunk = {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "m", "choices": [choice]}
                 self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
                 time.sleep(max(0.0, start + (count + 1) / TOKENS_PER_SECOND - time.monotonic()))
+            end = {"index": 0, "delta": {}, "finish_reason": "stop"}
+            chunk = {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "m", "choices": [end]}
+            self.wfile.write(f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n".encode())
         except OSError:
             pass  # the run was stopped
 
@@ -124,54 +139,85 @@ def measure(browser: Browser, tree: Path, messages: int, minutes: float) -> dict
             server.wait_for(lambda: server.get(f"navi/api/sessions/{sid}/runs/{run}")["status"] == "completed")
             lengthen(next(Path(home).rglob("navi.db")), run, messages // 2 - 1, rolled_back=True)
             server.request("PATCH", f"navi/api/sessions/{sid}", {"model": "openai-chat:endless"})
-            found = read_alone(browser, server, sid, minutes)
+            found = read_alone(browser, server, sid, minutes, first_files(tree))
             return {**found, "sockets": count_sockets(browser, server)}
 
 
-def read_alone(browser: Browser, server: JupyterServer, sid: str, minutes: float) -> dict[str, Any]:
+def read_alone(browser: Browser, server: JupyterServer, sid: str, minutes: float, first: list[str]) -> dict[str, Any]:
     page = browser.new_page(viewport=VIEW)
     page.add_init_script(PROBES)
     network = page.context.new_cdp_session(page)
     network.send("Network.enable")
-    sizes = {"scripts": 0, "frames": 0}
-    scripts: set[str] = set()
-    network.on("Network.responseReceived", lambda e: e["type"] == "Script" and scripts.add(e["requestId"]))
+    frames = [0]
+    urls: dict[str, str] = {}
+    loaded: dict[str, int] = {}
 
-    def loaded(event: dict[str, Any]) -> None:
-        if event["requestId"] in scripts:
-            sizes["scripts"] += int(event["encodedDataLength"])
+    def answered(event: dict[str, Any]) -> None:
+        url = event["response"]["url"]
+        if url.split("?")[0].endswith(".js"):
+            urls[event["requestId"]] = url
+
+    def finished(event: dict[str, Any]) -> None:
+        if url := urls.get(event["requestId"]):
+            loaded[url] = int(event["encodedDataLength"])
 
     def received(event: dict[str, Any]) -> None:
-        sizes["frames"] += len(event["response"]["payloadData"])
+        frames[0] += len(event["response"]["payloadData"])
 
-    network.on("Network.loadingFinished", loaded)
+    network.on("Network.responseReceived", answered)
+    network.on("Network.loadingFinished", finished)
     network.on("Network.webSocketFrameReceived", received)
     page.goto(f"{server.url}navi?token={server.token}")  # logs in; what is measured begins below
     page.goto("about:blank")
     network.send("Network.clearBrowserCache")
-    sizes.update(scripts=0, frames=0)
-    start = time.monotonic()
+    loaded.clear()
+    frames[0] = 0
     page.goto(f"{server.url}navi#{sid}")
-    page.locator("navi-chat [data-navi=message]").last.wait_for(timeout=120_000)
-    first = time.monotonic() - start
+    page.wait_for_function("window.firstMessage !== null", timeout=120_000)
+    found: dict[str, Any] = {"first message": round(page.evaluate("window.firstMessage") / 1000, 2)}
     page.wait_for_timeout(1_500)
-    found = {"first_message": round(first, 2), "first_load": sizes["scripts"], "prelude": sizes["frames"]}
-    found["scroll_fps"] = scroll(page)
+    before = sum(size for url, size in loaded.items() if url.rpartition("/")[2].split("?")[0] in first)
+    found |= {"first load": kilobytes(before), "to the first message": kilobytes(sum(loaded.values()))}
+    found["prelude"] = kilobytes(frames[0])
+    found["scrolling"] = scroll(page)
     page.locator("[data-navi=jump]").click()
-    page.locator("[data-navi=input]").fill("go")
-    page.keyboard.press("Enter")
-    page.locator("[data-navi=message][data-status=streaming]").wait_for(timeout=60_000)
+    ask(page)
     page.wait_for_timeout(2_000)
-    before = heap(network)
     page.evaluate("window.keys.length = 0")
     page.locator("[data-navi=input]").press_sequentially("what I write while it streams " * 4, delay=60)
     keys = sorted(page.evaluate("window.keys"))
-    found["typing_p50"], found["typing_p95"] = round(statistics.median(keys), 1), round(keys[int(len(keys) * 0.95)], 1)
-    page.wait_for_timeout(minutes * 60_000)
-    found["heap"] = [before, heap(network)]
-    page.locator("[data-navi=stop]").click()
+    found["typing"] = [round(statistics.median(keys), 1), round(keys[int(len(keys) * 0.95)], 1)]
+    samples = [sample(network)]
+    start = time.monotonic()
+    for part in (0.5, 1.0):
+        while time.monotonic() - start < part * minutes * 60:
+            page.wait_for_timeout(500)
+            if not page.locator("[data-navi=stop]").count():
+                ask(page)
+        samples.append(sample(network))
+    found |= {name: [each[name] for each in samples] for name in samples[0]}
     page.close()
     return found
+
+
+def ask(page: Page) -> None:
+    """Ask for one more answer, and wait until it streams."""
+    page.locator("[data-navi=input]").fill("go on")
+    page.keyboard.press("Enter")
+    page.locator("[data-navi=message][data-status=streaming]").wait_for(timeout=60_000)
+
+
+def first_files(tree: Path) -> list[str]:
+    """The scripts without which nothing is shown; a tree that does not say has but one."""
+    bundle = tree / "navi_jupyter" / "static" / "bundle.json"
+    found: list[str] = (
+        json.loads(bundle.read_text()).get("first", ["navi-chat.js"]) if bundle.exists() else ["navi-chat.js"]
+    )
+    return found
+
+
+def kilobytes(size: int) -> float:
+    return round(size / 1000, 1)
 
 
 def scroll(page: Page) -> float:
@@ -186,10 +232,16 @@ def scroll(page: Page) -> float:
     return round((page.evaluate("window.frames_") - first) / (time.monotonic() - start), 1)
 
 
-def heap(network: Any) -> float:
-    """Megabytes."""
+def sample(network: Any) -> dict[str, float]:
+    """What the page keeps: megabytes, nodes of documents, listeners."""
     network.send("HeapProfiler.collectGarbage")
-    return round(network.send("Runtime.getHeapUsage")["usedSize"] / 2**20, 1)
+    network.send("Performance.enable")
+    metrics = {each["name"]: each["value"] for each in network.send("Performance.getMetrics")["metrics"]}
+    return {
+        "heap": round(metrics["JSHeapUsedSize"] / 2**20, 1),
+        "nodes": int(metrics["Nodes"]),
+        "listeners": int(metrics["JSEventListeners"]),
+    }
 
 
 def count_sockets(browser: Browser, server: JupyterServer) -> int:
@@ -220,15 +272,45 @@ def main() -> None:
     parser.add_argument("--before", metavar="REF")
     parser.add_argument("--messages", type=int, default=10_000)
     parser.add_argument("--minutes", type=float, default=0.5)
+    parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     path = os.environ.get("NAVI_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        found: dict[str, dict[str, Any]] = {}
         if chosen.before:
             with tree_of(chosen.before) as tree:
-                print(json.dumps({"tree": chosen.before, **measure(browser, tree, chosen.messages, chosen.minutes)}))
-        print(json.dumps({"tree": "this", **measure(browser, ROOT, chosen.messages, chosen.minutes)}))
+                found[chosen.before[:10]] = measure(browser, tree, chosen.messages, chosen.minutes)
+        found["this"] = measure(browser, ROOT, chosen.messages, chosen.minutes)
         browser.close()
+    print(json.dumps(found) if chosen.json else table(found))
+
+
+MEASURES = {
+    "first load": "KB, <= 80",
+    "to the first message": "KB",
+    "prelude": "KB, < 200",
+    "first message": "s, <= 1",
+    "scrolling": "frames/s, >= 55",
+    "typing": "ms, p95 < 50",
+    "heap": "MB, flat",
+    "nodes": "",
+    "listeners": "",
+    "sockets": "<= 4",
+}
+"""What is printed, in which unit, and what is aimed at."""
+
+
+def table(found: dict[str, dict[str, Any]]) -> str:
+    """One line for each measure, one column for each tree."""
+
+    def text(value: Any) -> str:
+        return " / ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    rows = [["", *found, "unit, aim"]]
+    rows += [[name, *(text(tree[name]) for tree in found.values()), unit] for name, unit in MEASURES.items()]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
 
 if __name__ == "__main__":

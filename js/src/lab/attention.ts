@@ -7,7 +7,11 @@ export interface Waiting {
   readonly questions: number;
 }
 
+/** On the document: recalls have run, wherever their sessions are. */
+export const RECALLS_RAN = "navi-recalls-ran";
+
 const READ_EVERY = 20_000;
+const REASONS = ["navi-unread", "navi-asks", RECALLS_RAN];
 /** A chat that marks its session as read reports it in the same moment as the server. Milliseconds. */
 const SOON = 300;
 
@@ -23,13 +27,13 @@ export class AttentionWatch {
   }
 
   start(): void {
-    for (const type of ["navi-unread", "navi-asks"]) document.addEventListener(type, this.#soon);
+    for (const type of REASONS) document.addEventListener(type, this.#soon);
     document.addEventListener("visibilitychange", this.#soon);
     this.#plan(SOON);
   }
 
   stop(): void {
-    for (const type of ["navi-unread", "navi-asks"]) document.removeEventListener(type, this.#soon);
+    for (const type of REASONS) document.removeEventListener(type, this.#soon);
     document.removeEventListener("visibilitychange", this.#soon);
     clearTimeout(this.#timer);
   }

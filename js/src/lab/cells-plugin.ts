@@ -8,7 +8,7 @@ import type { Application, Plugin } from "./jupyterlab.js";
 import { serverPath, type NotebookTracker, type Panel } from "./notebook-types.js";
 import { answerRequests } from "./notebook-requests.js";
 import { openNotebook } from "./open-notebook.js";
-import { findSession, loadBundle } from "./server.js";
+import { findSession, loadElement } from "./server.js";
 import { shared } from "./shared-packages.js";
 import { LANGUAGE } from "./texts.js";
 
@@ -33,7 +33,7 @@ export async function createCellsPlugin(): Promise<Plugin> {
       drawErrorActions(tracker, (panel) => openChat(app, panel));
       drawEdits(tracker, {
         findSession,
-        loadBundle,
+        loadBundle: () => loadElement("navi-cell-edit"),
         follow: (panel) => void openNotebook(panel.context, app.serviceManager.contents),
         refresh: (panel) => openNotebook(panel.context, app.serviceManager.contents).refresh(),
       });

@@ -17,9 +17,9 @@ export interface SessionSource {
   notebookOf(session: string): Promise<string | null | undefined>;
 }
 
-/** Where the pin is kept over a reload. */
+/** Where the pin is kept over a reload. `read` is called once; until it has answered nothing is shown. */
 export interface PinStorage {
-  read(): Pin | null;
+  read(): Pin | null | Promise<Pin | null>;
   write(pin: Pin | null): void;
 }
 
@@ -47,7 +47,9 @@ export class FollowedSession {
   readonly #changed: () => void;
   /** The notebook in front. */
   #active: string | null = null;
-  #pin: Pin | null;
+  #pin: Pin | null = null;
+  /** The pin of before the reload, while it is being read. */
+  #kept: Promise<Pin | null> | null;
   /** A new session was asked for and has no prompt yet. */
   #isNew = false;
   #shown: ShownSession | null = null;
@@ -60,7 +62,7 @@ export class FollowedSession {
     this.#source = source;
     this.#pins = pins;
     this.#changed = changed;
-    this.#pin = pins.read();
+    this.#kept = Promise.resolve(pins.read());
   }
 
   /** Null: not known yet. */
@@ -154,6 +156,12 @@ export class FollowedSession {
   }
 
   async #find(): Promise<ShownSession> {
+    const kept = this.#kept;
+    const pinned = await kept?.catch(() => null);
+    if (kept && this.#kept === kept) {
+      this.#kept = null;
+      this.#pin = pinned ?? null;
+    }
     const notebook = this.#notebook;
     if (this.#isNew) return shownOf(null, notebook, this.#pin !== null, true);
     const pin = this.#pin;
@@ -168,6 +176,7 @@ export class FollowedSession {
   }
 
   #setPin(pin: Pin | null): void {
+    this.#kept = null; // what the user chose meanwhile counts
     this.#pin = pin;
     this.#pins.write(pin);
   }

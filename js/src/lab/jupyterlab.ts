@@ -56,7 +56,7 @@ export interface Tracker {
 }
 
 export interface Command {
-  readonly label: string;
+  readonly label: string | ((args: Readonly<Record<string, unknown>>) => string);
   readonly caption?: string;
   readonly icon?: unknown;
   isEnabled?(): boolean;

@@ -11,7 +11,7 @@ import { panelOf, type Lumino, type LuminoWidget, type Plugin } from "./jupyterl
 import type { Panel } from "./notebook-types.js";
 import { carryId, openNotebook, type Contents } from "./open-notebook.js";
 import { pageNotebook } from "./page-context.js";
-import { findSession, loadBundle, reportDrawn } from "./server.js";
+import { findSession, loadBundle, loadElement, reportDrawn } from "./server.js";
 import { shared } from "./shared-packages.js";
 import { countOnTab, installTabMarks, markTab } from "./tab-marks.js";
 import { LANGUAGE } from "./texts.js";
@@ -106,7 +106,7 @@ export async function createOutputsPlugin(): Promise<Plugin> {
       this.node.dataset["lmSuppressShortcuts"] = "true";
       reportDrawn(session, interrupt); // before the bundle is there: the cell that waits is about to ask at a prompt
       for (const delay of SLOW) setTimeout(() => removePrompts(this), delay);
-      await loadBundle();
+      await loadElement("navi-question");
       const present = this.node.querySelector<NaviQuestion>("navi-question");
       const question = present ?? (document.createElement("navi-question") as NaviQuestion);
       question.session = session;

@@ -21,7 +21,7 @@ const SHORTCUT = "Alt Shift N";
 export interface Places {
   readonly palette: { addItem(item: { readonly command: string; readonly category: string }): unknown } | null;
   readonly mainMenu: { addMenu(menu: Menu, update: boolean, options: { readonly rank: number }): void } | null;
-  readonly launcher: { add(item: { readonly command: string; readonly category: string; readonly rank: number }): unknown } | null;
+  readonly launcher: { add(item: { readonly command: string; readonly args: object; readonly category: string; readonly rank: number }): unknown } | null;
   readonly Menu: Lumino["Menu"];
 }
 
@@ -46,7 +46,7 @@ const MENU_RANK = 85;
 export function addCommands(app: Application, actions: PanelActions, places: Places): PanelCommands {
   const { commands } = app;
   const { panel, icon, open, toggle } = actions;
-  commands.addCommand(COMMANDS.open, { label: texts.labOpen, caption: texts.labOpenCaption, icon, execute: () => void open() });
+  commands.addCommand(COMMANDS.open, { label: ({ isLauncher }) => (isLauncher ? texts.labLauncher : texts.labOpen), caption: texts.labOpenCaption, icon, execute: () => void open() });
   commands.addCommand(COMMANDS.newSession, {
     label: texts.labNewSession,
     execute: async () => {
@@ -71,7 +71,7 @@ export function addCommands(app: Application, actions: PanelActions, places: Pla
   });
   for (const command of Object.values(COMMANDS)) places.palette?.addItem({ command, category: texts.labCategory });
   if (places.mainMenu) addMenu(places.mainMenu, new places.Menu({ commands }));
-  places.launcher?.add({ command: COMMANDS.open, category: "Other", rank: 1 });
+  places.launcher?.add({ command: COMMANDS.open, args: { isLauncher: true }, category: "Other", rank: 1 });
   watchShortcut(app, toggle);
   return {
     changed: () => commands.notifyCommandChanged(COMMANDS.pin),

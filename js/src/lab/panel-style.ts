@@ -5,6 +5,8 @@ const STYLE = `
 /* Wider than JupyterLab has it for lists of files: there is text to be read. */
 :is(#jp-left-stack, #jp-right-stack) .navi-side-panel { min-width: 300px; }
 @media (max-width: 600px) { :is(#jp-left-stack, #jp-right-stack) .navi-side-panel { min-width: 240px; } }
+.navi-side-note { margin: 0; padding: 16px; font: 12.5px/1.5 var(--jp-ui-font-family, sans-serif); color: var(--jp-ui-font-color1); }
+.navi-side-note a { color: var(--jp-content-link-color, #1565c0); text-decoration: underline; }
 :is(.lm-TabBar-tab[data-navi="panel-tab"], .navi-top-button) { position: relative; }
 :is(.lm-TabBar-tab[data-navi="panel-tab"], .navi-top-button)[data-navi-count]::after {
   content: attr(data-navi-count); position: absolute; inset-block-start: 2px; inset-inline-end: 2px; box-sizing: border-box; min-width: 14px; height: 14px;

@@ -3,22 +3,24 @@
  * Nothing is loaded or asked before the panel is shown for the first time.
  */
 
-import { readStored, writeStored } from "../connection/storage.js";
-import { isObject } from "../protocol/frames.js";
 import type { NaviChat } from "../view/chat-element.js";
 import type { NotebookHost } from "../view/host.js";
 import type { NaviPanel } from "../view/panel/panel-element.js";
-import { FollowedSession, type Pin, type PinStorage } from "./followed-session.js";
+import { FollowedSession, type PinStorage } from "./followed-session.js";
 import type { OpenPanel } from "./jupyterlab.js";
 import { carryId, openNotebook, type Contents, type NotebookContext } from "./open-notebook.js";
-import { findSession, loadBundle, pageAddress, sessionSource } from "./server.js";
-import { texts } from "./texts.js";
+import { diagnose, drawDiagnosis, type Diagnosis } from "./diagnosis.js";
+import { findSession, loadElement, pageAddress, sessionSource } from "./server.js";
 
 /** A notebook that is clicked through on the way to another one is not asked for. Milliseconds. */
 const SETTLED = 150;
+/** What could not be loaded is tried again. Milliseconds. */
+const AGAIN_AFTER = 5_000;
 
 export interface PanelSurroundings {
   readonly contents: Contents;
+  /** Where the pin is kept. */
+  readonly pins: PinStorage;
   /** The open notebook at a path. */
   panelAt(path: string): OpenPanel | null;
   /** What a chat reads of a notebook and does to it. */
@@ -40,13 +42,16 @@ export class PanelView {
   #hostOf: OpenPanel | null = null;
   readonly #carried = new WeakMap<NotebookContext, string>();
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #again: ReturnType<typeof setTimeout> | undefined;
+  /** What the panel says is wrong. */
+  #problem: unknown = null;
   /** Those who wait for the chat of a session, or of an empty chat. */
   #waiting: ((chat: NaviChat) => void)[] = [];
 
   constructor(node: HTMLElement, around: PanelSurroundings) {
     this.#node = node;
     this.#around = around;
-    this.followed = new FollowedSession(sessionSource, pinStorage, () => this.#draw());
+    this.followed = new FollowedSession(sessionSource, around.pins, () => this.#draw());
     node.addEventListener("navi-notebook", () => {
       const panel = this.#panel;
       if (panel) void openNotebook(panel.context, around.contents).refresh();
@@ -102,7 +107,7 @@ export class PanelView {
   }
 
   #load(): Promise<void> {
-    this.#loading ??= loadBundle().then(
+    this.#loading ??= loadElement("navi-panel").then(
       () => {
         const element = (this.#element = document.createElement("navi-panel") as NaviPanel);
         element.page = pageAddress();
@@ -117,9 +122,11 @@ export class PanelView {
         this.#node.replaceChildren(element);
         this.#draw();
       },
-      () => {
-        this.#loading = null; // tried again when the panel is shown again
-        this.#node.textContent = texts.labNoServer;
+      async (problem: unknown) => {
+        this.#loading = null;
+        drawDiagnosis(this.#node, await diagnose(problem));
+        clearTimeout(this.#again);
+        this.#again = setTimeout(() => this.#isShown && void this.#load(), AGAIN_AFTER);
       },
     );
     return this.#loading;
@@ -130,7 +137,7 @@ export class PanelView {
     const element = this.#element;
     if (!element) return;
     const { shown, problem } = this.followed;
-    element.problem = problem === null ? null : problem instanceof Error && problem.message ? problem.message : texts.labNoServer;
+    if (problem !== this.#problem) void this.#diagnose(problem);
     if (!shown) return;
     const panel = this.#panel;
     element.session = shown.session;
@@ -146,6 +153,15 @@ export class PanelView {
     });
   }
 
+  /** Says in the panel what is wrong, while it is. */
+  async #diagnose(problem: unknown): Promise<void> {
+    this.#problem = problem;
+    const diagnosis: Diagnosis | null = problem === null ? null : await diagnose(problem);
+    if (problem !== this.#problem || !this.#element) return;
+    this.#element.problem = diagnosis?.text ?? null;
+    this.#element.problemLink = diagnosis?.link ?? null;
+  }
+
   /** Once for each notebook and session: the notebook carries the id, and what the agent changes in its file is seen. */
   #carry({ context }: OpenPanel, session: string): void {
     openNotebook(context, this.#around.contents);
@@ -153,23 +169,4 @@ export class PanelView {
     this.#carried.set(context, session);
     carryId(context, (path) => findSession(path)).catch(() => undefined); // the server's save hook does it as well
   }
-}
-
-const PIN = "panel:pin";
-
-const pinStorage: PinStorage = {
-  read() {
-    try {
-      const pin: unknown = JSON.parse(readStored(PIN) ?? "null");
-      return isObject(pin) ? pinOf(pin) : null;
-    } catch {
-      return null;
-    }
-  },
-  write: (pin) => writeStored(PIN, pin === null ? null : JSON.stringify(pin)),
-};
-
-function pinOf(pin: Readonly<Record<string, unknown>>): Pin {
-  const text = (value: unknown): string | null => (typeof value === "string" ? value : null);
-  return { session: text(pin["session"]), notebook: text(pin["notebook"]) };
 }

@@ -14,6 +14,7 @@ import { addCommands, type PanelCommands, type Places } from "./panel-commands.j
 import type { Panel } from "./notebook-types.js";
 import { pageNotebook } from "./page-context.js";
 import { PanelView } from "./panel-view.js";
+import { tabPins, workspacePins, type StateDatabase } from "./pins.js";
 import { readAttention } from "./server.js";
 import { shared, sharedIfAny } from "./shared-packages.js";
 import { LANGUAGE, texts } from "./texts.js";
@@ -65,6 +66,7 @@ export async function createPanelPlugin(): Promise<Plugin> {
       ["@jupyterlab/apputils", "ICommandPalette"],
       ["@jupyterlab/mainmenu", "IMainMenu"],
       ["@jupyterlab/launcher", "ILauncher"],
+      ["@jupyterlab/statedb", "IStateDB"],
     ]),
   ]);
 
@@ -112,7 +114,7 @@ export async function createPanelPlugin(): Promise<Plugin> {
     requires: [],
     optional: [...optional, LANGUAGE],
     activate: (app, ...services) => {
-      const [tracker, restorer, labShell, settings, palette, menu, launcher] = services as [
+      const [tracker, restorer, labShell, settings, palette, menu, launcher, state] = services as [
         Tracker | null,
         Restorer | null,
         object | null,
@@ -120,6 +122,7 @@ export async function createPanelPlugin(): Promise<Plugin> {
         Places["palette"],
         Places["mainMenu"],
         Places["launcher"],
+        StateDatabase | null,
       ];
       const icon = makeIcon(components);
       let isRestored = false;
@@ -129,6 +132,7 @@ export async function createPanelPlugin(): Promise<Plugin> {
         (node) =>
           new PanelView(node, {
             contents: app.serviceManager.contents,
+            pins: labShell && state ? workspacePins(state) : tabPins,
             panelAt: (path) => tracker?.find(({ context }) => context.path === path || withoutDrive(context.path) === path) ?? null,
             hostOf: (each) => pageNotebook(each as unknown as Panel).host(null),
             changed: () => commands?.changed(),

@@ -9,10 +9,11 @@ import { WebSocketTransport } from "../connection/ws.js";
 import { isObject } from "../protocol/frames.js";
 import { OverviewFeed, readerOf } from "../view/overview/feed.js";
 import { OPEN_SESSION, SHOW_RUN, type SessionPlace } from "../view/overview/places.js";
-import type { RecallNews } from "../view/overview/news.js";
+import { newsSince, type RecallNews } from "../view/overview/news.js";
 import { newsText } from "../view/overview/news-text.js";
 import { browserZone } from "../view/lib/zone.js";
 import { watchNews } from "../view/overview/watch.js";
+import { RECALLS_RAN } from "./attention.js";
 import { CellRecalls, type CellRecallServer, type CellsPanel, type NotebookCell } from "./cell-recalls.js";
 import type { Plugin } from "./jupyterlab.js";
 import { panelDoor } from "./panel.js";
@@ -83,7 +84,13 @@ function notifyOfRecalls(notifications: Notifications): void {
     const where = sessionTitle === null ? [] : [{ label: texts.recallShow, callback: () => void open(config.baseUrl, { session, runId }) }];
     notifications.emit(newsText(news, texts), kind === "done" ? "success" : kind === "asks" ? "warning" : "error", { autoClose: kind === "done" ? SHOWN_FOR : false, actions: where });
   };
-  watchNews(new OverviewFeed(readerOf(new WebSocketTransport(config))), show, true);
+  const feed = new OverviewFeed(readerOf(new WebSocketTransport(config)));
+  watchNews(feed, show, true);
+  // Not only what is shown: the answer of a recall counts where its session is in view or another tab says it, too.
+  const told = (): void => {
+    if (feed.overview && newsSince(feed.before, feed.overview).length) document.dispatchEvent(new Event(RECALLS_RAN));
+  };
+  feed.subscribe({ changed: told, wantsAll: () => false });
 }
 
 /** The panel shows it; where there is none, the server's page does. */

@@ -4,7 +4,9 @@ import { readPageConfig } from "../connection/page-config.js";
 import { isOk, type Answer, type Method } from "../connection/transport.js";
 import { WebSocketTransport } from "../connection/ws.js";
 import { isObject } from "../protocol/frames.js";
+import type { ElementName } from "../navi-chat.js";
 import type { Attention } from "../protocol/generated.js";
+import { ServerProblem } from "./diagnosis.js";
 import type { SessionSource } from "./followed-session.js";
 
 /** The server of the page; null: the page is not a Jupyter server's. */
@@ -28,7 +30,7 @@ async function read(method: Method, path: string, body?: unknown): Promise<Reado
 function contentOf(answer: Answer): Readonly<Record<string, unknown>> {
   const content = isObject(answer.body) ? answer.body : {};
   if (isOk(answer)) return content;
-  throw new Error(typeof content["message"] === "string" ? content["message"] : `HTTP ${answer.status}`);
+  throw new ServerProblem(answer.status, typeof content["message"] === "string" ? content["message"] : `HTTP ${answer.status}`);
 }
 
 /** A cell that waits does not ask at a prompt for what has buttons here. Where this does not arrive, it does. */
@@ -75,14 +77,23 @@ export function pageAddress(): string {
   return config ? new URL("navi", config.baseUrl).href : "";
 }
 
-let loading: Promise<unknown> | null = null;
+let loading: Promise<Bundle> | null = null;
+
+interface Bundle {
+  loadElement(name: ElementName): Promise<void>;
+}
+
+/** Defines an element that is a part of the component of its own. */
+export async function loadElement(name: ElementName): Promise<void> {
+  await (await loadBundle()).loadElement(name);
+}
 
 /** The component's bundle, from the server; loaded when the first chat is shown. */
-export function loadBundle(): Promise<unknown> {
+export function loadBundle(): Promise<Bundle> {
   const config = readPageConfig();
   if (!config) return Promise.reject(new Error("not a page of a Jupyter server"));
   const url = new URL(`static/navi/navi-chat.js?v=${__NAVI_BUNDLE__}`, config.baseUrl);
-  loading ??= import(url.href).catch((problem: unknown) => {
+  loading ??= (import(url.href) as Promise<Bundle>).catch((problem: unknown) => {
     loading = null;
     throw problem;
   });

@@ -18,6 +18,10 @@ export const labTexts: typeof english = {
   labQuestions: (count) => (count === 1 ? "1 Frage wartet" : `${count} Fragen warten`),
   labWaiting: (parts) => `Navi: ${parts.join(", ")}`,
   labNoServer: "Der Server antwortet nicht. Er wird alle paar Sekunden erneut gefragt.",
+  labNoExtension: "Dieser Server hat kein Navi. navi-jupyter dort installieren, wo Jupyter läuft, mit „jupyter server extension enable navi_jupyter“ einschalten und den Server neu starten.",
+  labOtherVersion: "Der Server hat eine andere Version von Navi als diese Seite. Die Seite neu laden.",
+  labLoggedOut: "Die Anmeldung bei diesem Server ist abgelaufen.",
+  labLogIn: "Anmelden",
 };
 
 export const labRecallTexts: typeof englishRecalls = {

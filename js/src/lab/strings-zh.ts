@@ -18,6 +18,10 @@ export const labTexts: typeof english = {
   labQuestions: (count) => `${count} 个问题等待你回答`,
   labWaiting: (parts) => `Navi：${parts.join("，")}`,
   labNoServer: "服务器没有响应。每隔几秒会重新询问。",
+  labNoExtension: "此服务器上没有 Navi。请在运行 Jupyter 的环境中安装 navi-jupyter，用“jupyter server extension enable navi_jupyter”启用它，然后重启服务器。",
+  labOtherVersion: "服务器上的 Navi 与此页面的版本不同。请重新加载页面。",
+  labLoggedOut: "您在此服务器上的登录已失效。",
+  labLogIn: "登录",
 };
 
 export const labRecallTexts: typeof englishRecalls = {

@@ -16,4 +16,8 @@ export const labTexts = {
   /** What the icon says when something waits; `parts` are the two texts above. */
   labWaiting: (parts: readonly string[]) => `Navi: ${parts.join(", ")}`,
   labNoServer: "The server does not answer. It is asked again every few seconds.",
+  labNoExtension: "This server has no Navi. Install navi-jupyter where Jupyter runs, enable it with “jupyter server extension enable navi_jupyter”, and restart the server.",
+  labOtherVersion: "The server has another version of Navi than this page. Reload the page.",
+  labLoggedOut: "You are not logged in to this server any more.",
+  labLogIn: "Log in",
 };

@@ -102,6 +102,16 @@ function groupByCall(subagents: ReadonlyMap<string, Subagent>, calls: ReadonlyMa
   return groups;
 }
 
+const forgotten = new WeakMap<readonly string[], ReadonlySet<string>>();
+
+/** Whether the model does not get a run any more. Asked for each item with each drawing. */
+export function isRolledBack({ rolledBack }: ChatState, runId: string | null): boolean {
+  if (runId === null || !rolledBack.length) return false;
+  let known = forgotten.get(rolledBack);
+  if (!known) forgotten.set(rolledBack, (known = new Set(rolledBack)));
+  return known.has(runId);
+}
+
 /** The text of the prompt that an answer was given to; empty where it is not known here. */
 export function promptOf({ items }: ChatState, { runId }: Message): string {
   const prompt = items.find((item) => item.kind === "message" && item.role === "user" && item.runId === runId);

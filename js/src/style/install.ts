@@ -1,18 +1,31 @@
-/** What each of our elements needs where it is: the style sheet, once per document or shadow root, and its language. */
+/**
+ * What each of our elements needs where it is: the style sheet, once per document or shadow root, and its language. Parts
+ * of the bundle that are loaded later bring their own rules, which all of these places get then.
+ */
 
 import layoutCss from "./layout.css";
 import css from "./navi.css";
 import notebookCss from "./notebook.css";
-import panelCss from "./panel.css";
-import questionCss from "./question.css";
-import overviewCss from "./overview.css";
-import recallsCss from "./recalls.css";
-import sessionsCss from "./sessions.css";
-import setupCss from "./setup.css";
+import todayCss from "./today.css";
 import writingCss from "./writing.css";
 import { language } from "../view/lib/language.js";
 
+// A question below a cell looks as it does in the chat: the same rules, which name the chat.
+const FAMILY = ":is(navi-chat,navi-question,navi-cell-edit,navi-sessions)";
+
+const texts: string[] = [shared(css), layoutCss, writingCss, todayCss, notebookCss];
 let sheet: CSSStyleSheet | null = null;
+
+/** Rules for `navi-chat` that all elements of its kind have. */
+export function shared(rules: string): string {
+  return rules.replaceAll("navi-chat", FAMILY);
+}
+
+/** Adds the rules of a part that has been loaded; call once, where its module is evaluated. */
+export function addStyle(rules: string): void {
+  texts.push(rules);
+  sheet?.replaceSync(texts.join("\n"));
+}
 
 export function prepareElement(element: HTMLElement): void {
   element.lang = language(); // of what is ours in it; of what others wrote the language is not known, which lang="" says
@@ -20,10 +33,7 @@ export function prepareElement(element: HTMLElement): void {
   if (!(root instanceof Document || root instanceof ShadowRoot)) return;
   if (!sheet) {
     sheet = new CSSStyleSheet();
-    // A question below a cell looks as it does in the chat: the same rules, which name the chat.
-    const shared = css.replaceAll("navi-chat", ":is(navi-chat,navi-question,navi-cell-edit,navi-sessions)");
-    const sheets = [shared, layoutCss, recallsCss, writingCss, overviewCss, setupCss, notebookCss, questionCss, sessionsCss, panelCss];
-    sheet.replaceSync(sheets.join("\n"));
+    sheet.replaceSync(texts.join("\n"));
   }
   if (!root.adoptedStyleSheets.includes(sheet)) root.adoptedStyleSheets = [...root.adoptedStyleSheets, sheet];
 }

@@ -19,13 +19,12 @@ import { chatLayout } from "./chat-layout.js";
 import { Composer, type Written } from "./composer/composer.js";
 import { QueuePanel, splitWaiting } from "./composer/queue.js";
 import { emptyNote, storedConversation } from "./conversation/activity-frame.js";
-import { InterruptCards } from "./conversation/approvals.js";
+import { Calls, Questions } from "./conversation/cards.js";
 import { CodeActions } from "./conversation/code-actions.js";
 import { Images } from "./conversation/images.js";
 import { LogFocus } from "./conversation/log-focus.js";
 import { LogView } from "./conversation/log.js";
 import { MessageActions } from "./conversation/message-actions.js";
-import { ToolCards } from "./conversation/tools.js";
 import { features, type ChatContext, type ChatFeature } from "./features.js";
 import type { HeaderButton } from "./header.js";
 import type { NotebookHost } from "./host.js";
@@ -94,7 +93,7 @@ export class NaviChat extends LitElement {
     this.#redraw();
   });
   readonly #pictures = new Images(() => this.#redraw());
-  readonly #asks = new InterruptCards(
+  readonly #asks = new Questions(
     {
       answer: ({ id }, status, payload) =>
         this.#controller.send({ type: "answer", interrupt_id: id, status, ...(payload === undefined ? {} : { payload }) }),
@@ -104,7 +103,7 @@ export class NaviChat extends LitElement {
   );
   readonly #log = new LogView(
     { chooseModel: () => this.#overlays.toggle("settings", true), runWithLeave: (id, tools) => void runWithLeave(this.#requests, id, tools), redraw: () => this.#redraw(), readEarlier: (again) => void this.#controller.readEarlier(again) },
-    { asks: this.#asks, tools: new ToolCards(this.#pictures), pictures: this.#pictures, messageActions: this.#messageActions, codeActions: this.#codeActions },
+    { asks: this.#asks, tools: new Calls(this.#pictures), pictures: this.#pictures, messageActions: this.#messageActions, codeActions: this.#codeActions },
   );
   readonly #queue = new QueuePanel({
     withdraw: (target) => this.#controller.send({ type: "unqueue", target }),

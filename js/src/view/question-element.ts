@@ -12,12 +12,15 @@ import { WebSocketTransport } from "../connection/ws.js";
 import { isObject, newCommandId } from "../protocol/frames.js";
 import { questionOf } from "../state/interrupts.js";
 import type { Interrupt } from "../state/model.js";
-import { prepareElement } from "../style/install.js";
+import { addStyle, prepareElement } from "../style/install.js";
 import { InterruptCards } from "./conversation/approvals.js";
 import { FocusKeeper } from "./lib/focus.js";
 import { whenPartsLoad } from "./lib/lazy.js";
 import { strings } from "./lib/strings.js";
 import { tick } from "./recalls/countdown.js";
+import css from "../style/question.css";
+
+addStyle(css);
 
 /** How often an open question is read again while the page is visible: the kernel replaces the output of a cell that waits. */
 const READ_EVERY = 3_000;

@@ -183,7 +183,7 @@ def test_the_keyboard_passes_a_long_conversation_in_a_few_stops(open_chat: Any, 
         page.keyboard.press("Tab")
         stops.append(focused(page))
     assert stops[0] == "skip"
-    assert len(stops) <= 14, stops
+    assert len(stops) <= 14, " ".join(stops)
     chat.find("skip").focus()
     page.keyboard.press("Enter")
     expect(chat.find("input")).to_be_focused()
@@ -257,15 +257,17 @@ def test_twenty_chats_of_four_sessions_have_four_sockets(open_chat: Any, control
 def test_the_first_load_is_small_and_the_rest_comes_when_it_is_needed(open_chat: Any) -> None:
     static = OUT.parents[2] / "navi_jupyter" / "static"
     first = json.loads((static / "bundle.json").read_text())["first"]
-    assert sum((static / f"{name}.br").stat().st_size for name in first) <= 80 * 1024
+    for form in ("gz", "br"):
+        assert sum((static / f"{name}.{form}").stat().st_size for name in first) <= 80_000
     assert all(gzip.decompress((static / f"{n}.gz").read_bytes()) == (static / n).read_bytes() for n in first)
     chat = open_chat("parts")
     loaded: list[str] = []
     chat.page.on("request", lambda request: loaded.append(request.url.rpartition("/")[2]))
     chat.page.reload()
-    chat.find("empty").wait_for()
-    scripts = [name.split("?")[0] for name in loaded if name.split("?")[0].endswith(".js")]
-    assert sorted(scripts) == sorted(first)
+    chat.find("model-setup").wait_for()  # of an empty chat without a model: with it, too, it is small
+    scripts = {name.split("?")[0] for name in loaded if name.split("?")[0].endswith(".js")}
+    assert scripts >= set(first)
+    assert sum((static / f"{name}.gz").stat().st_size for name in scripts) <= 80_000
     loaded.clear()
     chat.say("hello")
     chat.settled()

@@ -52,6 +52,9 @@ export interface ComposerActions {
   redraw(): void;
 }
 
+/** Whether the textarea grows with its text by itself: measuring it lays out the view with each key. */
+const GROWS = typeof CSS !== "undefined" && CSS.supports?.("field-sizing", "content");
+
 export class Composer {
   readonly #host: HTMLElement;
   readonly #actions: ComposerActions;
@@ -282,8 +285,8 @@ export class Composer {
     const input = this.#input;
     if (!input) return;
     this.#enable();
-    input.style.height = "auto";
-    if (input.value) input.style.height = `${input.scrollHeight + input.offsetHeight - input.clientHeight}px`;
+    if (!GROWS) input.style.height = "auto";
+    if (!GROWS && input.value) input.style.height = `${input.scrollHeight + input.offsetHeight - input.clientHeight}px`;
     if (this.#draftKey) writeStored(this.#draftKey, input.value || null);
   };
 

@@ -6,7 +6,7 @@ import { icons } from "../lib/icons.js";
 import { writeClipboard } from "../lib/copy.js";
 import { strings } from "../lib/strings.js";
 import type { ChatState, Message } from "../../state/model.js";
-import { answerOf, lastRun, promptOf, prompts } from "./answers.js";
+import { answerOf, endsOfAnswers, lastRun, promptOf, prompts } from "./answers.js";
 import { Commands } from "./commands.js";
 import { mentionSuggestions } from "./mentions.js";
 
@@ -77,9 +77,7 @@ function canRepeat(state: ChatState, runId: string): boolean {
 function isEndOfAnswer(state: ChatState, message: Message): boolean {
   if (message.role !== "assistant" || message.text === "") return false;
   if (message.runId === state.run?.id && message.runId !== null) return false;
-  const at = state.items.lastIndexOf(message);
-  const next = state.items.slice(at + 1).find((item) => item.kind === "message" && item.subagentId === null);
-  return next === undefined || next.runId !== message.runId;
+  return endsOfAnswers(state).has(message);
 }
 
 async function copy(text: string, button: HTMLElement): Promise<void> {

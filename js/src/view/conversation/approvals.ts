@@ -11,7 +11,11 @@ import { argumentFields, fieldsOf, formFields, freeField, readForm, type Field }
 import { keepKey } from "../lib/keyboard-guard.js";
 import { icons } from "../lib/icons.js";
 import { strings, textOf } from "../lib/strings.js";
-import { markedLine, visibleText } from "../lib/visible-text.js";
+import { marked, markedLine, visibleText } from "../lib/visible-text.js";
+import css from "../../style/asks.css";
+import { addStyle, shared } from "../../style/install.js";
+
+addStyle(shared(css));
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -263,6 +267,11 @@ export function titleOf(interrupt: Interrupt): string {
   // Another program may name its tool as one of ours.
   const own = source === "" || source === "builtin" ? textOf(strings.askTitles, tool) : undefined;
   return own ?? strings.askTitle(markedLine(tool));
+}
+
+/** What screen readers say of a question that has come. */
+export function spoken(interrupt: Interrupt): string {
+  return `${titleOf(interrupt)} ${marked(interrupt.message)}`;
 }
 
 /** Whether another program asks. */

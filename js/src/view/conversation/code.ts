@@ -4,6 +4,7 @@ import { html, type TemplateResult } from "lit";
 import { unsafeHTML } from "lit/directives/unsafe-html.js";
 import { highlight } from "../lib/highlight.js";
 import { strings } from "../lib/strings.js";
+import "../../style/code.js";
 
 /** Arguments of ours whose value is code, or the text of a cell or file. */
 const CODE = ["code", "source", "new_source", "content"];

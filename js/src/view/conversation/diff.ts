@@ -3,6 +3,7 @@
 import { diffArrays } from "diff";
 import { html, type TemplateResult } from "lit";
 import { strings } from "../lib/strings.js";
+import "../../style/code.js";
 
 export interface DiffLine {
   readonly kind: "same" | "added" | "removed";

@@ -6,8 +6,8 @@ import { repeat } from "lit/directives/repeat.js";
 import type { SentCommand } from "../../connection/outbox.js";
 import type { ActiveRun, Interrupt, Attached, ChatState, Item, Message, Reasoning, RunEnd, Subagent } from "../../state/model.js";
 import { keyOf } from "../../state/items.js";
-import { firingOf, treeOf, type Tree } from "../../state/select.js";
-import type { InterruptCards } from "./approvals.js";
+import { firingOf, isRolledBack, treeOf, type Tree } from "../../state/select.js";
+import { loadCards, type Calls, type Questions } from "./cards.js";
 import type { CodeActions } from "./code-actions.js";
 import type { MessageActions } from "./message-actions.js";
 import { end } from "./run-end.js";
@@ -20,7 +20,6 @@ import { strings } from "../lib/strings.js";
 import { LogWindow } from "./window.js";
 import { neededTools } from "../recalls/leave.js";
 import { fullTime, shortTime } from "../lib/time.js";
-import type { ToolCards } from "./tools.js";
 
 export interface LogActions {
   chooseModel(): void;
@@ -36,8 +35,8 @@ export type EarlierStatus = "none" | "more" | "reading" | "failed";
 
 /** The views that have more than what is in the state. */
 export interface LogParts {
-  readonly asks: InterruptCards;
-  readonly tools: ToolCards;
+  readonly asks: Questions;
+  readonly tools: Calls;
   readonly pictures: Images;
   readonly messageActions: MessageActions;
   readonly codeActions: CodeActions;
@@ -80,6 +79,7 @@ export class LogView {
     const items = (this.#items = tree.top);
     const shown = this.#window.of(items, pinned);
     this.#forget(state);
+    if (state.run) loadCards();
     const before = this.#window.hasBefore ? "more" : earlier;
     const isAtEnd = this.#window.isAtEnd(items);
     // One template for both: another one would make all nodes anew, and take the focus and the place from the user.
@@ -128,7 +128,7 @@ export class LogView {
 
   /** An item is drawn again when one of these is another. */
   #dependencies(state: ChatState, tree: Tree, item: Item): unknown[] {
-    const own = [item, this.#epoch, isRolledBack(state, item)];
+    const own = [item, this.#epoch, isRolledBack(state, item.runId)];
     switch (item.kind) {
       case "message":
         return [...own, recallTitle(state, item), this.#parts.messageActions.key(item, state)];
@@ -167,7 +167,7 @@ export class LogView {
       console.error("navi: an item could not be drawn", item.id, problem);
       drawn = notDrawn(item);
     }
-    return isRolledBack(state, item) && item.kind !== "end" ? html`<div class="navi-forgotten" title=${strings.rolledBack}>${drawn}</div>` : drawn;
+    return isRolledBack(state, item.runId) && item.kind !== "end" ? html`<div class="navi-forgotten" title=${strings.rolledBack}>${drawn}</div>` : drawn;
   }
 
   #drawn(state: ChatState, tree: Tree, item: Item): TemplateResult {
@@ -184,7 +184,7 @@ export class LogView {
         return this.#parts.asks.render(item, askerOf(tree, item));
       case "end": {
         const recallId = recallLacking(state, item);
-        return end(item, isRolledBack(state, item), { chooseModel: () => this.#actions.chooseModel(), allowAgain: recallId === null ? null : (tools) => this.#actions.runWithLeave(recallId, tools), retry: this.#parts.messageActions.retryOf(item.runId, state) });
+        return end(item, isRolledBack(state, item.runId), { chooseModel: () => this.#actions.chooseModel(), allowAgain: recallId === null ? null : (tools) => this.#actions.runWithLeave(recallId, tools), retry: this.#parts.messageActions.retryOf(item.runId, state) });
       }
     }
   }
@@ -289,10 +289,6 @@ function notDrawn(item: Item): TemplateResult {
     <div class="navi-text" dir="auto" lang="">${drawable(text)}</div>
     <div class="navi-note"><span>${strings.notShown}</span></div>
   </article>`;
-}
-
-function isRolledBack(state: ChatState, item: Item): boolean {
-  return item.runId !== null && state.rolledBack.includes(item.runId);
 }
 
 /** The subagent that asks, by name. */

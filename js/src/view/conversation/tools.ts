@@ -11,6 +11,10 @@ import { OutputView } from "./outputs.js";
 import type { Images } from "./images.js";
 import { strings } from "../lib/strings.js";
 import { visibleText } from "../lib/visible-text.js";
+import css from "../../style/tools.css";
+import { addStyle, shared } from "../../style/install.js";
+
+addStyle(shared(css));
 
 /** Longer results are shown in part: laying out megabytes would block the browser. */
 const LONGEST_DETAIL = 20_000;

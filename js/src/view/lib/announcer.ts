@@ -2,10 +2,8 @@
 
 import type { ChatState, Item } from "../../state/model.js";
 import { openInterrupts } from "../../state/interrupts.js";
-import { titleOf } from "../conversation/approvals.js";
 import { plain } from "../recalls/time.js";
 import { strings } from "./strings.js";
-import { marked } from "./visible-text.js";
 
 const LONGEST = 600;
 
@@ -26,7 +24,7 @@ export class Announcer {
     for (const interrupt of openInterrupts(after)) {
       if (this.#announced.has(interrupt.id)) continue;
       this.#announced.add(interrupt.id);
-      this.#say(`${titleOf(interrupt)} ${marked(interrupt.message)}`);
+      void import("../conversation/card-parts.js").then(({ spoken }) => this.#say(spoken(interrupt)), () => undefined);
     }
     const streamed = new Set(before.items.filter((item) => item.kind === "message" && item.status === "streaming").map(({ id }) => id));
     for (const item of after.items.slice(-20)) {

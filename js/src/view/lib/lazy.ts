@@ -1,5 +1,8 @@
 /** Parts of the bundle that are loaded when they are first needed, and what is drawn again then. */
 
+/** From a part that could not be loaded to the next try, if it is still needed. Milliseconds. */
+const AGAIN_AFTER = 2_000;
+
 const listeners = new Set<() => void>();
 
 /** Calls `listener` each time that a part is there which something was drawn without. The answer ends that. */
@@ -17,7 +20,7 @@ export class Lazy<T> {
     this.#load = load;
   }
 
-  /** The part; null until it has been loaded, which begins now. Where it cannot be loaded it stays null. */
+  /** The part; null until it has been loaded, which begins now. Where it cannot be loaded, it is tried again a while later. */
   get(): T | null {
     if (this.#part === null && !this.#isLoading) {
       this.#isLoading = true;
@@ -26,9 +29,15 @@ export class Lazy<T> {
           this.#part = part;
           for (const listener of listeners) listener();
         },
-        () => undefined,
+        () => setTimeout(() => this.#failed(), AGAIN_AFTER),
       );
     }
     return this.#part;
+  }
+
+  /** Draws again what needs the part, which asks for it. */
+  #failed(): void {
+    this.#isLoading = false;
+    for (const listener of listeners) listener();
   }
 }

@@ -9,6 +9,11 @@ import { mathExtension } from "./math.js";
 import { drawable, fillPlain } from "./plain-text.js";
 import { sanitize } from "./sanitize.js";
 import { strings } from "./strings.js";
+import css from "../../style/markdown.css";
+import { addStyle, shared } from "../../style/install.js";
+import "../../style/code.js";
+
+addStyle(shared(css));
 
 /** Characters that are read as Markdown at once: a longer text is read in sections, one after the other. */
 const SECTION = 5_000;

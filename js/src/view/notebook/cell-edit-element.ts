@@ -5,10 +5,13 @@
  */
 
 import { html, LitElement, nothing, type TemplateResult } from "lit";
-import { prepareElement } from "../../style/install.js";
+import { addStyle, prepareElement } from "../../style/install.js";
 import { diffView } from "../conversation/diff.js";
 import { icons } from "../lib/icons.js";
 import { strings } from "../lib/strings.js";
+import css from "../../style/cell-edit.css";
+
+addStyle(css);
 
 export interface CellChange {
   /** The id of the cell. */

@@ -7,7 +7,6 @@ import type { ClientNotebook } from "../../protocol/generated.js";
 import type { ContextSummary, NotebookHost } from "../host.js";
 import { icons } from "../lib/icons.js";
 import { strings } from "../lib/strings.js";
-import { marked } from "../lib/visible-text.js";
 
 /** Milliseconds for which what the page has is not read again, unless it says that it has changed. */
 const FRESH = 500;
@@ -112,13 +111,14 @@ export class NotebookFeature implements ChatFeature {
     return [
       action("insert-below", "insertBelow", (host, { code, language }) => host.insertBelow(code, language)),
       action("replace-cell", "replaceCell", (host, { code, language }) => host.replaceCell(code, language)),
-      action("run-code", "runCode", (host, block) => this.#run(host, block)),
+      action("run-code", "runCode", (host, block) => void this.#run(host, block)),
     ];
   }
 
   /** Code that is not what it looks like is not run at a single press. */
-  #run(host: NotebookHost, { code, language }: CodeBlock): void {
-    if (marked(code) === code) host.runCode(code, language);
+  async #run(host: NotebookHost, { code, language }: CodeBlock): Promise<void> {
+    const visible = await import("../conversation/card-parts.js").catch(() => null);
+    if (visible?.marked(code) === code) host.runCode(code, language);
     else {
       host.insertBelow(code, language);
       this.#chat.problem(strings.runHeld);

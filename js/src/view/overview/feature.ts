@@ -6,8 +6,8 @@ import { strings } from "../lib/strings.js";
 import { lazyOverlay, type Overlay } from "../overlays.js";
 import { feedOf, type OverviewFeed } from "./feed.js";
 import { goTo, showRunIn } from "./going.js";
+import type { RecallNews } from "./news.js";
 import { SHOW_RUN, type SessionPlace } from "./places.js";
-import { toastRegion } from "./toasts.js";
 import { todayLine } from "./today.js";
 import { watchNews } from "./watch.js";
 
@@ -21,7 +21,7 @@ export function overviewFeature(chat: ChatContext): ChatFeature {
   let leave: (() => void)[] = [];
 
   const load = async (): Promise<Pick<Overlay, "render" | "opened" | "closed" | "reset">> => {
-    const view = new (await import("./overview.js")).RecallsOverviewView({ ...chat, goTo: visit, feed: () => feed });
+    const view = new (await import("./parts.js")).RecallsOverviewView({ ...chat, goTo: visit, feed: () => feed });
     return { render: () => view.render(), opened: () => feed?.refresh(0), closed: () => view.close(), reset: () => view.close() };
   };
   overlays.add(lazyOverlay(NAME, () => strings.overview, load, chat.redraw));
@@ -30,6 +30,10 @@ export function overviewFeature(chat: ChatContext): ChatFeature {
     void showRunIn(chat, session, runId);
   });
 
+  const tell = async (news: RecallNews): Promise<void> => {
+    const toasts = await import("./parts.js").catch(() => null);
+    toasts?.toastRegion().show(news, ({ session, runId }) => visit(session, runId));
+  };
   const stop = (): void => {
     for (const each of leave.splice(0)) each();
   };
@@ -40,7 +44,7 @@ export function overviewFeature(chat: ChatContext): ChatFeature {
     if (!feed || !element.isConnected) return;
     leave = [
       feed.subscribe({ changed: chat.redraw, wantsAll: isShown }),
-      watchNews(feed, (news) => toastRegion().show(news, ({ session, runId }) => visit(session, runId))),
+      watchNews(feed, (news) => void tell(news)),
     ];
   };
   return {

@@ -21,6 +21,10 @@ import { pastDay } from "./days.js";
 import { isEmpty } from "./today.js";
 import type { OverviewFeed } from "./feed.js";
 import { firingRow, recallRow, type RowActions } from "./rows.js";
+import css from "../../style/overview.css";
+import { addStyle } from "../../style/install.js";
+
+addStyle(css);
 
 /** So many recalls to come are listed at first, and each "more" lists as many again. */
 const LISTED = 8;

@@ -4,6 +4,10 @@ import { html, render } from "lit";
 import { keepKey } from "../lib/keyboard-guard.js";
 import { strings } from "../lib/strings.js";
 import { clockTime } from "../lib/time.js";
+import css from "../../style/remind.css";
+import { addStyle } from "../../style/install.js";
+
+addStyle(css);
 
 /** What the form of a new recall begins with. */
 export interface RecallDraft {

@@ -2,11 +2,14 @@
 
 import { html, LitElement, nothing, type TemplateResult } from "lit";
 import { repeat } from "lit/directives/repeat.js";
-import { prepareElement } from "../../style/install.js";
+import { addStyle, prepareElement } from "../../style/install.js";
 import { icons } from "../lib/icons.js";
 import { strings } from "../lib/strings.js";
 import type { RecallNews } from "./news.js";
 import { newsText } from "./news-text.js";
+import css from "../../style/toasts.css";
+
+addStyle(css);
 
 /** What went well goes away by itself, unless it is pointed at. Milliseconds. */
 const SHOWN_FOR = 20_000;

@@ -7,7 +7,7 @@
  */
 
 import { html, LitElement, nothing, type TemplateResult } from "lit";
-import { prepareElement } from "../../style/install.js";
+import { addStyle, prepareElement } from "../../style/install.js";
 import type { NaviChat } from "../chat-element.js";
 import type { NotebookHost } from "../host.js";
 import { strings } from "../lib/strings.js";
@@ -16,6 +16,9 @@ import type { NaviSessions } from "../sessions/list-element.js";
 import type { NewSession } from "../new-session.js";
 import { recallIcons } from "../recalls/icons.js";
 import { panelIcons } from "./icons.js";
+import css from "../../style/panel.css";
+
+addStyle(css);
 
 export class NaviPanel extends LitElement {
   static override properties = {
@@ -26,6 +29,7 @@ export class NaviPanel extends LitElement {
     isPinned: { attribute: false },
     page: { type: String },
     problem: { attribute: false },
+    problemLink: { attribute: false },
     isListing: { state: true },
   };
 
@@ -41,6 +45,8 @@ export class NaviPanel extends LitElement {
   declare page: string;
   /** What is wrong, while nothing can be shown. */
   declare problem: string | null;
+  /** What can be done about that. */
+  declare problemLink: { readonly href: string; readonly text: string } | null;
   /** The list of sessions is shown in the place of the chat. */
   declare isListing: boolean;
 
@@ -53,6 +59,7 @@ export class NaviPanel extends LitElement {
     this.isPinned = false;
     this.page = "";
     this.problem = null;
+    this.problemLink = null;
     this.isListing = false;
   }
 
@@ -120,7 +127,9 @@ export class NaviPanel extends LitElement {
   }
 
   #nothingYet(): TemplateResult {
-    return html`<p class="navi-panel-note" role="status" data-navi="panel-note">${this.problem ?? strings.panelLoading}</p>`;
+    return html`<p class="navi-panel-note" role="status" data-navi="panel-note">${this.problem ?? strings.panelLoading}
+      ${this.problemLink ? html`<a class="navi-link" href=${this.problemLink.href} target="_blank" rel="noopener">${this.problemLink.text}</a>` : nothing}
+    </p>`;
   }
 
   #bar(): TemplateResult {

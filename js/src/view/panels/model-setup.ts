@@ -13,6 +13,10 @@ import { icons } from "../lib/icons.js";
 import { keepInput, keepKey } from "../lib/keyboard-guard.js";
 import { strings } from "../lib/strings.js";
 import { tryTo, type RequestContext } from "../recalls/requests.js";
+import css from "../../style/setup.css";
+import { addStyle } from "../../style/install.js";
+
+addStyle(css);
 
 const OFFLINE = "offline";
 /** Offered first where no key is set; the others follow in the server's order. */

@@ -9,7 +9,6 @@ import type { Envelope } from "../../protocol/generated.js";
 import type { ChatState } from "../../state/model.js";
 import { claim, readShared, writeShared } from "../lib/claims.js";
 import { strings } from "../lib/strings.js";
-import { markedLine } from "../lib/visible-text.js";
 import { endsRun } from "./unread.js";
 
 const SETTING = "navi:notify";
@@ -109,7 +108,9 @@ export class BrowserNotices {
 
   async #tell(news: News): Promise<void> {
     if (await this.#isSeenElsewhere()) return;
-    if (await claim(news.id)) this.#show(news);
+    // Where it cannot be loaded, a title may not be what it looks like: then there is none.
+    const mark = await import("../conversation/card-parts.js").then(({ markedLine }) => markedLine, () => () => "");
+    if (await claim(news.id)) this.#show(news, mark);
   }
 
   /** Asks the other tabs whether one of them shows this session to its user now. */
@@ -137,12 +138,12 @@ export class BrowserNotices {
     if (this.#actions.isSeen()) this.#channel?.postMessage({ answer: data["question"] });
   };
 
-  #show({ id, recallId, what }: News): void {
+  #show({ id, recallId, what }: News, mark: (text: string) => string): void {
     const state = this.#actions.state();
     const recall = recallId === null ? undefined : state.recalls[recallId]?.recall;
-    const title = markedLine(recall?.title ?? state.session?.title ?? strings.name);
+    const title = mark(recall?.title ?? state.session?.title ?? "") || strings.name;
     const text = what === "done" ? strings.toldDone(title) : what === "failed" ? strings.toldFailed(title) : strings.toldAsks(title);
-    const shown = new Notification(text, { body: markedLine(state.session?.title ?? ""), tag: `navi:${id}` });
+    const shown = new Notification(text, { body: mark(state.session?.title ?? ""), tag: `navi:${id}` });
     this.#shown.add(shown);
     shown.onclose = () => this.#shown.delete(shown);
     shown.onclick = () => {

@@ -12,6 +12,10 @@ import { costText, tokensText, usageDetail } from "../lib/numbers.js";
 import { strings } from "../lib/strings.js";
 import type { Overlay } from "../overlays.js";
 import { ZoneSetting } from "./zone.js";
+import css from "../../style/settings.css";
+import { addStyle, shared } from "../../style/install.js";
+
+addStyle(shared(css));
 
 export interface SettingsActions {
   transport(): Transport | null;

@@ -3,12 +3,11 @@
 import { html } from "lit";
 import type { ChatContext, ChatFeature } from "../features.js";
 import { BrowserNotices } from "../panels/notifications.js";
-import { notifySetting } from "../panels/notify-setting.js";
 import { icons } from "../lib/icons.js";
 import { strings } from "../lib/strings.js";
 import { promptOf } from "../../state/select.js";
 import { lazyOverlay, type Overlay } from "../overlays.js";
-import { toggleRemindMenu, type RecallDraft } from "../overview/remind.js";
+import type { RecallDraft } from "../overview/remind.js";
 import { awayCard } from "./missed.js";
 
 export function recallsFeature(chat: ChatContext): ChatFeature {
@@ -26,7 +25,8 @@ export function recallsFeature(chat: ChatContext): ChatFeature {
   /** What the form is to begin with, once the panel is there. */
   let proposed: RecallDraft | null = null;
   const load = async (): Promise<Pick<Overlay, "render" | "opened" | "reset">> => {
-    const panel = new (await import("./panel.js")).RecallsPanel({ ...chat, showRun });
+    const { RecallsPanel, notifySetting } = await import("./parts.js");
+    const panel = new RecallsPanel({ ...chat, showRun });
     return {
       render: (state) => html`${panel.render(state, true)} ${notifySetting(notices, chat.redraw)}`,
       opened: () => {
@@ -36,17 +36,22 @@ export function recallsFeature(chat: ChatContext): ChatFeature {
       reset: () => panel.reset(),
     };
   };
+  /** Shows the menu of times beside a button; it is loaded at the first press. */
+  const offer = async (prompt: string, button: HTMLElement): Promise<void> => {
+    const remind = await import("./parts.js").catch(() => null);
+    if (!remind) return chat.problem(strings.failed(strings.noServer));
+    remind.toggleRemindMenu(button, prompt, (draft) => {
+      proposed = draft;
+      chat.overlays.toggle("recalls", true);
+    });
+  };
   chat.overlays.add(lazyOverlay("recalls", () => strings.recalls, load, chat.redraw));
   chat.messageActions.add({
     name: "remind",
     icon: icons.clock,
     label: () => strings.remind,
     applies: ({ role }) => role === "assistant",
-    run: (message, button) =>
-      toggleRemindMenu(button, promptOf(chat.state(), message), (draft) => {
-        proposed = draft;
-        chat.overlays.toggle("recalls", true);
-      }),
+    run: (message, button) => void offer(promptOf(chat.state(), message), button),
   });
   return {
     connected: () => notices.start(),

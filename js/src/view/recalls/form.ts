@@ -11,6 +11,10 @@ import { boundsText, moment, worded } from "./time.js";
 import { strings } from "../lib/strings.js";
 import { scheduleText, withoutOwnZone } from "../lib/time.js";
 import type { RecallDraft } from "../overview/remind.js";
+import css from "../../style/recalls.css";
+import { addStyle } from "../../style/install.js";
+
+addStyle(css);
 
 /** After the last key. */
 const PAUSE = 300;

@@ -7,6 +7,10 @@ import { icons } from "../lib/icons.js";
 import { strings, textOf } from "../lib/strings.js";
 import { clockTime, fullTime, shortTime } from "../lib/time.js";
 import { FORMATS, type Format } from "./requests.js";
+import css from "../../style/sessions.css";
+import { addStyle } from "../../style/install.js";
+
+addStyle(css);
 
 /** What is open below a row. */
 export type Below = "actions" | "rename" | "share";
