@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from navi_jupyter.agent.run.backend import PydanticAIBackend
 from navi_jupyter.agent.tools import notebook_recalls, recalls
 from navi_jupyter.model.recalls import NotebookJob, RecallCreate
 from navi_jupyter.model.sessions import Origin, OriginKind
-from tests.agent.test_recall_leave import IN_AN_HOUR, MODEL, Serve, calls, serve
+from tests.agent.test_recall_leave import IN_AN_HOUR, MODEL, calls
 from tests.support.agent_world import Bench, agent_parts, answered
-from tests.support.providers import Reply, ScriptedProvider
+from tests.support.providers import Reply, Serve
 
-__all__ = ["serve"]  # a fixture
-Serving = Callable[..., AbstractAsyncContextManager[ScriptedProvider]]
 JOB = {"path": "work/report.ipynb", "when": "every weekday at 9", "parameters": {"n": 7}}
 
 
