@@ -139,7 +139,7 @@ class NaviMagics(Magics):
     def _outputs(self, prompt: Prompt) -> tuple[list[KernelAttachment], str]:
         """The files of the outputs that ``--with-output`` names, and the source of their cells for the model."""
         files, sources = [], ""
-        for which in prompt.outputs:
+        for which in prompt.outputs or _error_meant(prompt):
             found, source = cell_outputs.outputs_of(current_shell(), which)
             files += found
             names = ", ".join(file.name for file in found)
@@ -148,6 +148,17 @@ class NaviMagics(Magics):
 
     def _filled(self, text: str) -> str:
         return interpolate(text, current_shell().user_ns, _shown)
+
+
+def _error_meant(prompt: Prompt) -> tuple[str, ...]:
+    """The cell whose error goes along by itself: the last that failed, with a prompt by name that is about an error."""
+    word = prompt.text.split(maxsplit=1)[0] if prompt.text.startswith("/") else ""
+    failed = cell_outputs.last_failed() if word and not prompt.files else None
+    if failed is None:
+        return ()
+    listed = current_service().call("GET", "prompts")["prompts"]
+    about_errors = any(f"/{one['name']}" == word and one["text"] and "{error}" in one["text"] for one in listed)
+    return (failed,) if about_errors else ()
 
 
 def _waited(pending: PendingPrompt) -> Reply:

@@ -44,12 +44,15 @@ class RecallDelivery:
         clock: Clock,
         busy_delay: timedelta,
         whens_changed: Callable[[], None],
+        full_text: Callable[[str], str],
     ) -> None:
+        """``full_text``: what is sent for a message of the user's: another text for the name of a prompt."""
         self._store = store
         self._submit = submit
         self._clock = clock
         self._busy_delay = busy_delay
         self._whens_changed = whens_changed
+        self._full_text = full_text
 
     async def deliver(self, claim: Claimed) -> Outcome:
         """Submit the prompt to the session. Raises nothing; repeating it is harmless."""
@@ -67,7 +70,7 @@ class RecallDelivery:
                     firing.session_id,
                     Prompt(
                         command_id=firing.command_id,
-                        text=prompt_text(recall, firing, now),
+                        text=prompt_text(recall, firing, now, self._full_text),
                         display=recall.message,
                         mode=prompt_mode(recall.policy),
                         images=tuple(AttachmentRef(id=attachment) for attachment in firing.attachments),

@@ -5,6 +5,7 @@ Not responsible for when either is written.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, assert_never
@@ -100,15 +101,18 @@ _NOTE = (
 )
 
 
-def prompt_text(recall: Recall, firing: FiringState, now: datetime) -> str:
+def prompt_text(
+    recall: Recall, firing: FiringState, now: datetime, full_text: Callable[[str], str] = lambda message: message
+) -> str:
     """What the model reads: the message; what happened, fenced as data; when it is late, the planned time.
+
+    ``full_text``: the prompt that a message of the user's names as ``/name``, as that is now; else the message.
 
     The message of a recall that an agent made is fenced, too: it may come from what a page or a file wanted, and
     must not pass for the user's words.
     """
     out = recall.message
-    if recall.origin is not OriginKind.USER:
-        out = f"{_NOTE}\n{fenced(closed(out), firing.firing.id)}"
+    out = full_text(out) if recall.origin is OriginKind.USER else f"{_NOTE}\n{fenced(closed(out), firing.firing.id)}"
     late = now - firing.firing.slot
     if firing.detail or late >= LATE:
         out = closed(out)

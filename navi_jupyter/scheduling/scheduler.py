@@ -69,6 +69,7 @@ class Scheduler:
         steady: Callable[[], float] | None = None,
         whens_changed: Callable[[], None] = no_callback,
         notices_changed: Callable[[], None] = no_callback,
+        full_text: Callable[[str], str] = lambda message: message,
     ) -> None:
         self._store = store
         self._whens_changed = whens_changed  # Called when what is to be watched may have changed; never blocks.
@@ -78,7 +79,7 @@ class Scheduler:
         self._clock = clock or SystemClock()
         self._planner = Planner(store)
         self._delivery = RecallDelivery(
-            store, submit, clock=self._clock, busy_delay=busy_delay, whens_changed=whens_changed
+            store, submit, clock=self._clock, busy_delay=busy_delay, whens_changed=whens_changed, full_text=full_text
         )
         self._sweeper = Sweeper(store, submit, server_id=server_id, clock=self._clock)
         self._signal = asyncio.Event()

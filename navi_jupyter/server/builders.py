@@ -268,6 +268,7 @@ def build_scheduler(
     stores: Stores,
     orchestrator: Orchestrator,
     *,
+    full_text: Callable[[str], str],
     triggers_changed: Callable[[], None],
     notices_changed: Callable[[], None],
 ) -> Scheduler:
@@ -280,6 +281,7 @@ def build_scheduler(
         trusted=orchestrator.trust.check,
         whens_changed=triggers_changed,
         notices_changed=notices_changed,
+        full_text=full_text,
     )
 
 
@@ -297,11 +299,9 @@ class PromptSubmitter:
         found: dict[str, Attachment] = {}
         for ref in command.images:
             try:
-                attachment = await self._attachments.find(ref.id or "", owner=user_id)
+                found[ref.id or ""] = await self._attachments.find(ref.id or "", owner=user_id)
             except AttachmentNotFound:
                 log.warning("attachment_gone", session_id=session_id, attachment_id=ref.id)
-            else:
-                found[attachment.id] = attachment
         kept = command.model_copy(update={"images": tuple(ref for ref in command.images if ref.id in found)})
         return await self._submit(session_id, kept, user_id=user_id, origin=origin, attachments=tuple(found.values()))
 

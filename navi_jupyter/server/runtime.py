@@ -102,8 +102,9 @@ async def runtime(
         orchestrator = build_orchestrator(
             settings, stores, workspace, parts, backends, model_of_owner=choice.of_new_session
         )
+        prompts = PromptBook([Path(folder, PROMPTS_FOLDER) for folder in jupyter_config_path()])
         recalls, marks = (
-            _build_recalls(settings, stores, workspace, orchestrator, parts, jupyter),
+            _build_recalls(settings, stores, workspace, orchestrator, parts, jupyter, prompts),
             ReadMarks(stores.sessions),
         )
         session_list = _build_session_list(settings, stores, orchestrator, recalls.service, backends)
@@ -145,7 +146,7 @@ async def runtime(
                 edits=RunEdits(workspace.notebooks, stores.edits),
                 pages=pages,
                 session_list=session_list,
-                prompts=PromptBook([Path(folder, PROMPTS_FOLDER) for folder in jupyter_config_path()]),
+                prompts=prompts,
                 mentions=MentionIndex(workspace.access, session_list.reads, recalls.service.queries),
                 contents=MentionReader(
                     workspace.access,
@@ -186,6 +187,7 @@ def _build_recalls(
     orchestrator: Orchestrator,
     parts: AgentParts,
     jupyter: JupyterServices | None,
+    prompts: PromptBook,
 ) -> RecallServices:
     """The four parts of recalls. Each wakes another one, so their callbacks look the others up when they are called."""
     service: RecallService = RecallService(
@@ -208,7 +210,12 @@ def _build_recalls(
         service.occurrences, jupyter, stores=stores, workspace=workspace, server=orchestrator.server
     )
     scheduler: Scheduler = build_scheduler(
-        settings, stores, orchestrator, triggers_changed=watcher.changed, notices_changed=notifications.wake
+        settings,
+        stores,
+        orchestrator,
+        full_text=lambda message: prompts.expanded(message, {}) or message,
+        triggers_changed=watcher.changed,
+        notices_changed=notifications.wake,
     )
     return RecallServices(
         service=service,

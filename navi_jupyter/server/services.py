@@ -165,10 +165,12 @@ class SessionServices:
         page = prompt.client.notebook if prompt.client is not None else None
         if prompt.again:
             return await self._as_sent(prompt, session_id, owner)
-        if prompt.text.startswith("/"):
-            full = self.prompts.expanded(prompt.text, {} if page is None else page_parts(page))
-            if full is not None:
-                prompt = prompt.but(text=full, display=prompt.display or prompt.text)
+        if (found := self.prompts.find(prompt.text)) is not None:
+            by_name, words = found
+            parts = {} if page is None else page_parts(page)
+            prompt = prompt.but(text=by_name.filled(words, parts), display=prompt.display or prompt.text)
+            if by_name.takes("error") and "error" not in parts and not (prompt.files or prompt.mentions):
+                prompt = prompt.but(mentions=("@error",))  # of the notebook as it is stored
         if not (prompt.images or prompt.files or prompt.mentions):
             return prompt, ()
         # Before anything is stored: a foreign session must not keep attachments.

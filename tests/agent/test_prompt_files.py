@@ -46,7 +46,8 @@ def test_a_file_of_the_user_goes_before_those_of_other_folders_and_before_a_buil
     book = PromptBook([folder, tmp_path / "missing", shared])
     assert names(book).count("fix") == 1
     assert (
-        book.expanded("/fix", {}) == "mine: (which error is meant is not known: look at the notebook for the last one)"
+        book.expanded("/fix", {})
+        == "mine: (the error in what is attached; without that, the last one in the notebook: look there)"
     )
     assert book.expanded("/site", {}) == "of the site"
 

@@ -118,3 +118,26 @@ def test_a_long_traceback_is_bounded_and_keeps_its_end(server: JupyterServer, ke
     text = content(server, kernel, f"Out{number}.txt").decode()
     assert len(text) < 30_000
     assert text.rstrip().endswith("the end")
+
+
+def test_fix_takes_the_error_of_the_last_cell_that_failed_along(
+    server: JupyterServer, kernel: NotebookKernel, provider: ScriptedProvider
+) -> None:
+    kernel.ok("%navi /fix")
+    assert attached(server, kernel) == [[("@error (not found)", "text/plain")]]
+    assert kernel.run(FAILING).status == "error"
+    number, failed = kernel.numbers[-1], kernel.cell
+    kernel.cell = "another-cell"
+    kernel.ok("x = 1")
+    assert kernel.run("%navi fire").status == "error"
+    kernel.ok("%navi /fix")
+    kernel.ok("%navi /explain")
+    kernel.ok("%navi /fix shortly")
+    files = [(f"Out{number}.txt", "text/plain")]
+    assert attached(server, kernel)[1:] == [files, [], files]
+    read = [json.dumps(request.body["messages"][-1]) for request in provider.requests]
+    assert any("Find the cause of this error" in text and "raise ValueError" in text for text in read)
+    kernel.cell = failed
+    kernel.ok("x = 2")
+    kernel.ok("%navi /fix")
+    assert attached(server, kernel)[-1] == [("@error (not found)", "text/plain")], "that cell is repaired"

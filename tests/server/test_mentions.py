@@ -255,6 +255,41 @@ async def test_fix_carries_the_error_that_the_page_shows_as_foreign_text(api: Ap
     assert "<<<data-" in read
 
 
+async def test_fix_carries_the_last_error_of_the_stored_notebook_where_no_page_shows_one(
+    api: Api, root: Path, provider: ScriptedProvider
+) -> None:
+    notebook_at(root / "report.ipynb")
+    sid = await api.session(notebook_path="report.ipynb", model=MODEL)
+    read = await read_prompt(api, provider, sid, "/fix")
+    assert "ZeroDivisionError" in read
+    assert "1 / 0" in read
+    (message,) = [one for one in (await api.ok("GET", f"sessions/{sid}/messages"))["messages"] if one["role"] == "user"]
+    assert (message["content"], [one["name"] for one in message["attachments"]]) == ("/fix", ["@error"])
+    # What a cell sends along is meant, and not the notebook.
+    stored = {"data": "VmFsdWVFcnJvcg==", "name": "Out3.txt", "media_type": "text/plain"}
+    assert "ZeroDivisionError" not in await read_prompt(api, provider, sid, "/fix", files=[stored])
+
+
+async def test_a_recall_sends_the_prompt_that_its_message_names_as_it_is_then(
+    api: Api, prompts_folder: Path, provider: ScriptedProvider
+) -> None:
+    file = prompts_folder / "weekly.md"
+    file.write_text("the first text: {input}")
+    sid = await api.session(model=MODEL)
+    schedule = {"kind": "every", "every": "1h"}
+    made = await api.ok("POST", "recalls", {"session_id": sid, "message": "/weekly short", "schedule": schedule})
+    file.write_text("the second text: {input}")
+    await api.ok("POST", f"recalls/{made['id']}/fire", {})
+    for _ in range(200):
+        runs = (await api.ok("GET", f"sessions/{sid}/runs"))["runs"]
+        if runs and runs[0]["status"] == "completed":
+            break
+        await asyncio.sleep(0.05)
+    assert "the second text: short" in json.dumps(provider.requests[-1].body["messages"][-1])
+    messages = (await api.ok("GET", f"sessions/{sid}/messages"))["messages"]
+    assert [one["content"] for one in messages if one["role"] == "user"] == ["/weekly short"]
+
+
 async def test_a_mention_of_a_cell_is_of_what_the_page_shows(api: Api, root: Path, provider: ScriptedProvider) -> None:
     notebook_at(root / "report.ipynb")
     sid = await api.session(notebook_path="report.ipynb", model=MODEL)

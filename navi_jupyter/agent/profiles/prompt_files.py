@@ -36,7 +36,7 @@ PageParts = Mapping[str, str]
 _MISSING = {
     "selection": "(nothing is selected)",
     "cell": "(which cell is meant is not known: look at the notebook)",
-    "error": "(which error is meant is not known: look at the notebook for the last one)",
+    "error": "(the error in what is attached; without that, the last one in the notebook: look there)",
 }
 
 
@@ -50,6 +50,10 @@ class NamedPrompt:
     path: str | None = None  # the file that it comes from; None for a built-in one
     why: str | None = None  # what is wrong with its file now; None when nothing is
     usable: bool = True
+
+    def takes(self, part: str) -> bool:
+        """Whether it has a place for ``selection``, ``cell`` or ``error``."""
+        return f"{{{part}}}" in self.text
 
     def filled(self, words: str, page: PageParts) -> str:
         """The text to send: ``words`` are those behind the name.
@@ -123,11 +127,16 @@ class PromptBook:
 
         Paths and other words that only begin with a slash stay what they are.
         """
+        found = self.find(text)
+        return None if found is None else found[0].filled(found[1], page)
+
+    def find(self, text: str) -> tuple[NamedPrompt, str] | None:
+        """The usable prompt that ``text`` begins with as ``/name``, and the words behind the name."""
         match = _COMMAND.match(text)
         if match is None:
             return None
         named = next((prompt for prompt in self.all() if prompt.name == match[1] and prompt.usable), None)
-        return None if named is None else named.filled(text[match.end() :].strip(), page)
+        return None if named is None else (named, text[match.end() :].strip())
 
     def _refresh(self) -> None:
         paths: dict[str, Path] = {}

@@ -15,7 +15,7 @@ from typing import Any
 
 from ...text import strip_ansi, truncate_middle
 from ..attachments import KernelAttachment
-from ..errors import UsageError
+from ..errors import KernelError, UsageError
 
 # Enough for a working session; plots are some 50 kB each, and a kernel that keeps 64 MB beside the user's data is not
 # noticed. One cell that prints without end must not drop all others, so each has a bound of its own.
@@ -37,6 +37,8 @@ class CellOutputs:
         self._sizes: dict[str, int] = {}
         self._requests: dict[int, str] = {}
         self.last: int | None = None  # the number of the cell that ended last
+        self.last_failed: int | None = None  # and of the one that ended with an error last, and does so still
+        self._failed_cell = ""
 
     def begin(self, request: str) -> None:
         """Open the record of a cell."""
@@ -45,11 +47,15 @@ class CellOutputs:
             self._sizes.setdefault(request, 0)
             self._make_room()
 
-    def end(self, request: str, number: int) -> None:
+    def end(self, request: str, number: int, *, failed: bool, cell: str) -> None:
         """Note a cell's number. Its last output may still arrive: streams are flushed by another thread."""
         with self._lock:
             self._requests[number] = request
             self.last = number
+            if failed:
+                self.last_failed, self._failed_cell = number, cell
+            elif cell and cell == self._failed_cell:
+                self.last_failed = None  # repaired
 
     def add(self, request: str, output: dict[str, Any], size: int) -> None:
         """Add an output of a cell, unless the cell has too much already."""
@@ -102,7 +108,11 @@ def install(shell: Any) -> None:
         if not result.success and (text := _traceback_text(shell, result)):
             store.add(request(), {"text": text}, len(text))
         if result.execution_count is not None:
-            store.end(request(), result.execution_count)
+            error = result.error_in_exec or result.error_before_exec
+            failed = not result.success and not isinstance(error, KernelError)  # that of a `%navi` line is no bug
+            store.end(
+                request(), result.execution_count, failed=failed, cell=getattr(result.info, "cell_id", None) or ""
+            )
 
     publisher.register_hook(keep)
     shell.events.register("pre_run_cell", lambda *_: store.begin(request()))
@@ -153,6 +163,12 @@ def outputs_of(shell: Any, which: str) -> tuple[list[KernelAttachment], str]:
         raise UsageError(f"No output of cell [{number}] is known: run it again after %load_ext navi_jupyter.")
     sources = shell.user_ns.get("In") or []
     return files, sources[number] if number < len(sources) else ""
+
+
+def last_failed() -> str | None:
+    """The number of the cell that ended with an error last; None where none is known any more."""
+    number = None if _store is None else _store.last_failed
+    return str(number) if number is not None and _store is not None and _store.of(number) else None
 
 
 def _number(which: str) -> int:
