@@ -110,6 +110,8 @@ const controls = {
     session.history = session.log;
     session.log = session.log.slice(-1);
   },
+  /** It is shared by somebody, to be read. */
+  shared: (query) => (sessionOf(query.get("session")).owner = query.get("by")),
   /** Messages from before: `count` of them. */
   fill: (query) => sessionOf(query.get("session")).fill(Number(query.get("count"))),
   /** No session, recall or firing is known any more. */
@@ -177,6 +179,7 @@ const server = createServer(async (request, response) => {
   if (kind === "sessions") {
     const session = sessionOf(id);
     if (action === "transcript") return json(200, session.transcript(url.searchParams.get("before"), Number(url.searchParams.get("limit") ?? 150)));
+    if (action === "search") return json(200, session.search(url.searchParams.get("query"), Number(url.searchParams.get("cursor") ?? 0), Number(url.searchParams.get("limit"))));
     if (action === "mentions") {
       const [query, kinds] = [url.searchParams.get("query").toLowerCase(), url.searchParams.get("kind").split(",")];
       const found = mentions.filter((one) => kinds.includes(one.kind) && `${one.token} ${one.label}`.toLowerCase().includes(query));

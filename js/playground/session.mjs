@@ -60,7 +60,7 @@ export class PlaySession {
 
   detail() {
     const approvals = [...this.asks.values()].map(({ interrupt }) => interrupt);
-    return { id: this.id, title: this.title, model: this.model, profile: this.profile, head_seq: this.seq, usage: this.usage, approvals };
+    return { id: this.id, title: this.title, model: this.model, profile: this.profile, head_seq: this.seq, usage: this.usage, approvals, owner: this.owner ?? "local", access: this.owner ? "reader" : "owner" };
   }
 
   patch(changes) {
@@ -106,7 +106,7 @@ export class PlaySession {
     if (replaces) this.custom("navi.queue", { action: "rolled_back", run_id: replaces }, replaces);
     const collecting = mode === "collect" && this.run ? this.queue.find((one) => one.mode === "collect") : undefined;
     const runId = collecting?.runId ?? `r_${this.seq}`;
-    const attachments = [...images, ...files].map(({ id }) => this.attachments.get(id)).map(({ content: _, ...info }) => info);
+    const attachments = [...images, ...files].map(({ id }) => this.attachments.get(id)).filter(Boolean).map(({ content: _, ...info }) => info);
     const start = { type: "TEXT_MESSAGE_START", messageId: commandId, role: "user", ...(attachments.length ? { metadata: { attachments } } : {}) };
     const events = [start, { type: "TEXT_MESSAGE_CONTENT", messageId: commandId, delta: text }, { type: "TEXT_MESSAGE_END", messageId: commandId }];
     const action = collecting ? "collected" : "queued";
@@ -262,6 +262,18 @@ export class PlaySession {
       origin: USER,
       timestamp: ts(index),
     }));
+  }
+
+  /** Where a word is in them, the newest first. */
+  search(query, from, limit) {
+    const word = query.trim().toLowerCase();
+    const found = this.past.filter(({ content }) => content.toLowerCase().includes(word)).reverse();
+    const hits = found.slice(from, from + limit).map(({ id, role, content, runId, timestamp }) => {
+      const at = content.toLowerCase().indexOf(word);
+      const parts = [content.slice(0, at), content.slice(at, at + word.length), content.slice(at + word.length)];
+      return { role, message_id: id, run_id: runId, at: timestamp, snippet: parts.map((text, index) => ({ text, match: index === 1 })) };
+    });
+    return { hits, next: from + limit < found.length ? String(from + limit) : null, complete: true };
   }
 
   /** A page of them, which goes back in time. */

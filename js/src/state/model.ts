@@ -141,6 +141,8 @@ export interface SessionInfo {
   /** Whose clock counts for times that name no zone; empty where the server does not say. */
   readonly timezone: string;
   readonly zoneSource: string;
+  /** Its owner, where it is shared with the user, who can only read it; null: it is the user's own. */
+  readonly sharedBy: string | null;
 }
 
 export interface McpServer {

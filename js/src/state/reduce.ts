@@ -227,6 +227,8 @@ export function withSession(state: ChatState, fields: Readonly<Record<string, un
     profile: text("profile", old?.profile),
     timezone: text("timezone", old?.timezone),
     zoneSource: text("timezone_source", old?.zoneSource),
+    // An event of the log says nothing of it.
+    sharedBy: fields["access"] === "reader" ? text("owner", "") : fields["access"] === "owner" ? null : (old?.sharedBy ?? null),
   };
   const usage = readUsage(fields["usage"]);
   return usage ? { ...state, session, spent: { ...state.spent, session: usage } } : { ...state, session };

@@ -49,6 +49,11 @@ export function firingOf(state: ChatState, message: Message): FiringOf | null {
   return { title, slot: slot && !Number.isNaN(slot.valueOf()) ? slot : null, isEvent: recall?.schedule.kind === "when" };
 }
 
+/** Whether the user can only read the session: it is somebody else's. */
+export function isReader({ session }: ChatState): boolean {
+  return session !== null && session.sharedBy !== null;
+}
+
 /** The items as they are nested: what a subagent says and does is inside of it. */
 export interface Tree {
   readonly top: readonly Item[];

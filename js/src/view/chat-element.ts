@@ -14,9 +14,11 @@ import { WebSocketTransport } from "../connection/ws.js";
 import type { ClientNotebook, Envelope, Rejection } from "../protocol/generated.js";
 import { openInterrupts } from "../state/interrupts.js";
 import type { ChatState, Item } from "../state/model.js";
+import { isReader } from "../state/select.js";
 import { prepareElement } from "../style/install.js";
 import { chatLayout } from "./chat-layout.js";
 import { Composer, type Written } from "./composer/composer.js";
+import { DRAGS } from "./composer/drops.js";
 import { QueuePanel, splitWaiting } from "./composer/queue.js";
 import { emptyNote, storedConversation } from "./conversation/activity-frame.js";
 import { Calls, Questions } from "./conversation/cards.js";
@@ -45,7 +47,6 @@ import { SessionController, type Command } from "./session-controller.js";
 
 /** A notebook moves its outputs about; only an element that stays out of the document this long is gone. Milliseconds. */
 const GONE_AFTER = 2_000;
-const DRAGS = ["dragenter", "dragover", "dragleave", "drop"] as const;
 
 export class NaviChat extends LitElement {
   static override properties = {
@@ -118,7 +119,7 @@ export class NaviChat extends LitElement {
   };
   readonly #places = new Places(this, {
     state: () => this.#controller.state,
-    readEarlier: () => this.#controller.readEarlier(),
+    readEarlier: () => this.#controller.readEarlier(false, true),
     problem: (text) => this.#notify(text),
     reveal: (item) => this.#reveal(item),
     uncover: async () => {
@@ -127,11 +128,10 @@ export class NaviChat extends LitElement {
       await this.updateComplete;
     },
   });
-  readonly #showRun = (runId: string): Promise<void> => this.#places.showRun(runId);
   readonly #unread = new Unread(this, {
     ...this.#requests,
     lookBack: () => this.#controller.lookBack(({ runs, missed }) => this.#controller.away !== null || runs.length > 1 || missed > 0),
-    head: () => this.#controller.state.head,
+    head: () => (isReader(this.#controller.state) ? null : this.#controller.state.head), // nothing is theirs to be marked
     changed: (count) => {
       this.#hostEvents.reportUnread(count);
       this.#redraw();
@@ -173,7 +173,7 @@ export class NaviChat extends LitElement {
       isSeen: () => this.#unread.isSeen,
       command: (command) => this.#controller.send(command),
       prompt: (written) => this.#send(written),
-      showRun: this.#showRun,
+      places: this.#places,
     };
     this.#features = features.map((make) => make(context));
   }
@@ -303,6 +303,7 @@ export class NaviChat extends LitElement {
     this.#overlays.reset();
     this.#unread.reset();
     this.#composer.reset();
+    this.#places.forget();
     this.#modes.clear();
     this.#announcer.reset();
     const config = readPageConfig();
@@ -361,15 +362,15 @@ export class NaviChat extends LitElement {
         retry: () => this.#controller.reconnect(),
       },
       log: html`${this.snapshot && state.head === null ? storedConversation(this.snapshot) : nothing}
-      ${isEmpty && (isNew || state.head !== null) ? emptyNote((text) => this.#composer.suggest(text), state.session?.model ?? (isNew ? this.#setup.get()?.modelOfNew : null) ?? "", this.#setupCard(isNew ? null : (state.session?.model ?? ""))) : nothing} ${this.#log.render(state, inLog, unsent, isPinned, this.#controller.earlier)}`,
+      ${isEmpty && !isReader(state) && (isNew || state.head !== null) ? emptyNote((text) => this.#composer.suggest(text), state.session?.model ?? (isNew ? this.#setup.get()?.modelOfNew : null) ?? "", this.#setupCard(isNew ? null : (state.session?.model ?? ""))) : nothing} ${this.#log.render(state, inLog, unsent, isPinned, this.#controller.earlier)}`,
       jump: isPinned ? null : () => this.#scroll?.jump(),
       notice: this.#notice,
       dismissNotice: () => this.#notify(null),
-      asks: openInterrupts(state).length,
+      asks: isReader(state) ? 0 : openInterrupts(state).length,
       showAsk: () => void this.#places.showAsk(),
       aboveComposer: [...this.#features.map((feature) => feature.aboveComposer?.(state) ?? nothing), this.#queue.render(panel)],
       write: () => this.focus(),
-      composer: this.#composer.render(state.run, !isNew && !this.#controller.canSend),
+      composer: this.#composer.render(state.run, isReader(state) ? "reader" : isNew || this.#controller.canSend ? "none" : "closed"),
     });
   }
 

@@ -16,6 +16,8 @@ import type { HeaderButton } from "./header.js";
 import { overviewFeature } from "./overview/feature.js";
 import { recallsFeature } from "./recalls/feature.js";
 import { sessionsFeature } from "./sessions/feature.js";
+import { findFeature } from "./find/feature.js";
+import type { Places } from "./places.js";
 import type { RequestContext } from "./recalls/requests.js";
 import type { Command, SessionController } from "./session-controller.js";
 import type { Overlays } from "./overlays.js";
@@ -36,8 +38,8 @@ export interface ChatContext extends RequestContext {
   command(command: Command): SentCommand | undefined;
   /** Sends a prompt, with what goes along with each. */
   prompt(written: Written): SentCommand | undefined;
-  /** Shows the first message of a run, from wherever the user is. */
-  showRun(runId: string): Promise<void>;
+  /** The way to messages, runs and questions, from wherever the user is. */
+  readonly places: Places;
 }
 
 export interface ChatFeature {
@@ -56,4 +58,4 @@ export interface ChatFeature {
   aboveComposer?(state: ChatState): unknown;
 }
 
-export const features: readonly ((chat: ChatContext) => ChatFeature)[] = [overviewFeature, recallsFeature, writingFeature, (chat) => new NotebookFeature(chat), sessionsFeature];
+export const features: readonly ((chat: ChatContext) => ChatFeature)[] = [overviewFeature, recallsFeature, writingFeature, (chat) => new NotebookFeature(chat), sessionsFeature, findFeature];

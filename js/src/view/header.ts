@@ -4,7 +4,7 @@ import { html, nothing, type TemplateResult } from "lit";
 import type { Status } from "../connection/client.js";
 import type { Transport } from "../connection/transport.js";
 import type { ChatState } from "../state/model.js";
-import { dueTime, openRecalls } from "../state/select.js";
+import { dueTime, isReader, openRecalls } from "../state/select.js";
 import { totalUsage } from "../state/usage.js";
 import { icons } from "./lib/icons.js";
 import { costText, tokensText, usageDetail } from "./lib/numbers.js";
@@ -33,7 +33,7 @@ export function header(parts: HeaderParts): TemplateResult {
     <span class="navi-mark">${icons.navi}</span>
     <h2 class="navi-title" dir="auto" lang="">${state.session?.title || strings.name}</h2>
     ${unread ? html`<span class="navi-unread" data-navi="unread">${strings.unread(unread)}</span>` : nothing}
-    ${settingsButton(state, overlays)} ${serverMark(state, overlays)} ${recallsButton(state, overlays)} ${buttons.map((button) => button.render(state))}
+    ${isReader(state) ? nothing : html`${settingsButton(state, overlays)} ${serverMark(state, overlays)} ${recallsButton(state, overlays)}`} ${buttons.map((button) => button.render(state))}
     <span class="navi-status" role="status" data-navi="status" data-state=${status.state} data-reason=${status.reason ?? nothing} title=${text}>
       <span class="navi-status-dot" aria-hidden="true"></span><span class="navi-status-text">${text}</span>
     </span>

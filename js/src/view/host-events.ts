@@ -2,6 +2,7 @@
 
 import type { Envelope } from "../protocol/generated.js";
 import { openInterrupts } from "../state/interrupts.js";
+import { isReader } from "../state/select.js";
 import type { ChatState, Item } from "../state/model.js";
 
 /** The tools that change notebooks. */
@@ -17,7 +18,7 @@ export class HostEvents {
 
   /** Call after each drawing. */
   reportInterrupts(state: ChatState): void {
-    const { length } = openInterrupts(state);
+    const length = isReader(state) ? 0 : openInterrupts(state).length;
     if (length === this.#openInterrupts) return;
     this.#openInterrupts = length;
     this.#emit("navi-asks", { open: length });

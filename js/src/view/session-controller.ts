@@ -85,9 +85,9 @@ export class SessionController {
     return this.#shared?.send(command, this.#hooks);
   }
 
-  /** Whether more of the conversation is known now. Never rejects. */
-  async readEarlier(again = false): Promise<boolean> {
-    return (await this.#shared?.readEarlier(again)) ?? false;
+  /** Whether more of the conversation is known now. `many`: on the way to something far away. Never rejects. */
+  async readEarlier(again = false, many = false): Promise<boolean> {
+    return (await this.#shared?.readEarlier(again, many)) ?? false;
   }
 
   dismissAway(): void {

@@ -13,6 +13,7 @@ import type { Away, Envelope, Rejection, TranscriptPage } from "../protocol/gene
 import { withEarlier, withoutDistant } from "../state/earlier.js";
 import { EMPTY, type ChatState } from "../state/model.js";
 import { reduceAll } from "../state/reduce.js";
+import { isReader } from "../state/select.js";
 import type { EarlierStatus } from "./conversation/log.js";
 import { readAround } from "./lib/requests.js";
 import { browserZone } from "./lib/zone.js";
@@ -24,6 +25,8 @@ const QUIET_AFTER = 400;
 const GUESSES = ["default", "kernel"];
 /** Messages of one page of the conversation. */
 const EARLIER_PAGE = 150;
+/** On the way to a place that may be far away. */
+const LARGE_PAGE = 1000;
 /** Items of a state whose users read the end of the conversation: more than that, and the first are dropped until so many stay. */
 const MOST_ITEMS = 900;
 const KEPT_ITEMS = 300;
@@ -156,18 +159,21 @@ export class SharedSession {
     return sent;
   }
 
-  /** Reads the page before the first item of the state; whether it is there. `again`: also where that has failed. Never rejects. */
-  readEarlier(again: boolean): Promise<boolean> {
+  /**
+   * Reads the page before the first item of the state; whether it is there. `again`: also where that has failed; `many`: a
+   * large page. Never rejects.
+   */
+  readEarlier(again: boolean, many = false): Promise<boolean> {
     const cursor = this.#state.earlier?.cursor;
     if (this.#earlier === "reading") return this.#reading;
     if (cursor === undefined || (this.#earlier === "failed" && !again)) return Promise.resolve(false);
     this.#earlier = "reading";
     this.#redraw();
-    return (this.#reading = this.#readPage(cursor));
+    return (this.#reading = this.#readPage(cursor, many ? LARGE_PAGE : EARLIER_PAGE));
   }
 
-  async #readPage(cursor: string): Promise<boolean> {
-    const path = `sessions/${encodeURIComponent(this.#session)}/transcript?before=${encodeURIComponent(cursor)}&limit=${EARLIER_PAGE}`;
+  async #readPage(cursor: string, limit: number): Promise<boolean> {
+    const path = `sessions/${encodeURIComponent(this.#session)}/transcript?before=${encodeURIComponent(cursor)}&limit=${limit}`;
     const answer = await this.transport.request("GET", path).catch(() => null);
     const page = answer && isOk(answer) && isObject(answer.body) ? (answer.body as unknown as TranscriptPage) : null;
     this.#earlier = page === null ? "failed" : "idle";
@@ -218,7 +224,7 @@ export class SharedSession {
   /** A session that has only a guess of a machine somewhere gets the zone of the browser that its user looks at. */
   async #nameZone(): Promise<void> {
     const zone = browserZone();
-    if (zone === null || !GUESSES.includes(this.#state.session?.zoneSource ?? "")) return;
+    if (zone === null || isReader(this.#state) || !GUESSES.includes(this.#state.session?.zoneSource ?? "")) return;
     // Where it cannot be named, it goes along with each prompt all the same.
     const path = `sessions/${encodeURIComponent(this.#session)}`;
     await this.transport.request("PATCH", path, { timezone: zone, timezone_source: "browser" }).catch(() => null);

@@ -78,7 +78,7 @@ def test_sessions_are_shown_by_day_with_what_they_do_and_what_is_unread(open_lis
     expect(sessions.row(2)).to_have_attribute("data-activity", "waiting")
     expect(sessions.row(3)).to_contain_text("shared by grace")
     sessions.row(0).locator("[data-navi=session-open]").click()
-    assert sessions.opened() == [{"session": "s_00000", "message": None, "run": None}]
+    assert sessions.opened() == [{"session": "s_00000", "message": None, "run": None, "words": []}]
 
 
 def test_a_search_shows_where_it_was_found_as_text_and_leads_there(open_list: Callable[..., List]) -> None:
@@ -90,7 +90,7 @@ def test_a_search_shows_where_it_was_found_as_text_and_leads_there(open_list: Ca
     sessions.page.keyboard.press("ArrowDown")
     sessions.page.keyboard.press("Enter")
     (opened,) = sessions.opened()
-    assert opened == {"session": "s_00000", "message": "m_s_00000", "run": "r"}
+    assert opened == {"session": "s_00000", "message": "m_s_00000", "run": "r", "words": ["curves"]}
     sessions.find("sessions-search").fill("no such words at all")
     expect(sessions.find("sessions-none")).to_be_visible()
     sessions.find("sessions-search").fill("")
@@ -134,7 +134,7 @@ def test_everything_goes_by_keyboard_alone(open_list: Callable[..., List]) -> No
     keys.press("End")
     assert sessions.focused() == "s_00011"
     keys.press("Enter")
-    assert sessions.opened()[-1] == {"session": "s_00011", "message": None, "run": None}
+    assert sessions.opened()[-1] == {"session": "s_00011", "message": None, "run": None, "words": []}
 
 
 def test_the_list_is_two_tab_stops_and_its_bar_whatever_its_length(open_list: Callable[..., List]) -> None:
@@ -274,3 +274,120 @@ def test_a_reader_reads_that_the_session_is_somebody_elses(open_chat: Any, contr
     chat = open_chat("s_00003")
     expect(chat.find("session-read-only")).to_contain_text("grace")
     assert chat.find("session-fork-here").count() == 0
+
+
+def test_a_reader_of_a_shared_session_is_offered_nothing_that_they_may_not_do(open_chat: Any, control: Control) -> None:
+    chat = open_chat("shared-by-grace")
+    for prompt in ("hello", "fail provider_auth"):
+        chat.say(prompt)
+        chat.settled()
+    chat.say("question")
+    chat.find("ask").last.wait_for()
+    chat.say("wait for your turn")
+    chat.find("queue-edit").wait_for()
+    control("shared?session=shared-by-grace&by=grace")
+    chat.page.reload()
+    note = chat.find("session-read-only")
+    expect(note).to_contain_text("grace")
+    expect(chat.find("input")).to_be_disabled()
+    expect(chat.find("input")).to_have_attribute("placeholder", "You can read this session, not write in it")
+    expect(chat.find("ask-of-owner")).to_have_text("Only grace can answer this.")
+    not_theirs = (
+        "edit-message regenerate remind session-fork-here retry choose-model ask-approve ask-deny ask-answer ask-choice"
+        " ask-decline stop mode queue-edit withdraw settings-toggle recalls-toggle asks-line"
+    )
+    for name in not_theirs.split():
+        expect(chat.find(name)).to_have_count(0)
+    assert chat.find("copy-answer").count() > 0
+    expect(chat.find("queue")).to_contain_text("wait for your turn")
+    chat.page.evaluate(
+        """() => {
+            const dropped = new DataTransfer();
+            dropped.items.add(new File(["a,b"], "sales.csv", {type: "text/csv"}));
+            const init = {dataTransfer: dropped, bubbles: true, cancelable: true};
+            document.querySelector("[data-navi=input]").dispatchEvent(new DragEvent("drop", init));
+        }"""
+    )
+    expect(chat.find("attachment")).to_have_count(0)
+    OUT.mkdir(exist_ok=True)
+    chat.page.screenshot(path=OUT / "shared-reader.png")
+    assert chat.violations() == []
+
+
+def marked(chat: Any) -> list[str]:
+    """The words that are marked, in the one message that is marked."""
+    script = """() => [...(CSS.highlights.get("navi-found") ?? [])].map(range =>
+        [range.toString(), range.startContainer.parentElement.closest("[data-found]")?.dataset.messageId ?? ""])"""
+    found = chat.page.evaluate(script)
+    assert len({message for _, message in found}) <= 1
+    return [f"{word} in {message}" for word, message in found]
+
+
+def in_sight(chat: Any, message: str) -> bool:
+    script = """id => {
+        const box = document.querySelector(`[data-message-id="${id}"]`)?.getBoundingClientRect();
+        const view = document.querySelector("[data-navi=log]").getBoundingClientRect();
+        return box !== undefined && box.top >= view.top - 2 && box.top < view.bottom;
+    }"""
+    return bool(chat.page.evaluate(script, message))
+
+
+@pytest.mark.parametrize("width", [420, 1400])
+def test_control_f_searches_the_whole_session_and_leads_from_place_to_place(
+    open_chat: Any, control: Control, width: int
+) -> None:
+    session = f"find-{width}"
+    control(f"fill?session={session}&count=4000")
+    chat = open_chat(session, color_scheme="dark" if width == 420 else "light")
+    page = chat.page
+    page.set_viewport_size({"width": width, "height": 800})
+    chat.find("input").fill("a draft")
+    chat.find("input").press("Control+f")
+    box = chat.find("find-input")
+    expect(box).to_be_focused()
+    page.keyboard.type("question 3998")
+    place = chat.find("find-place")
+    expect(place).to_have_text("1 of 1")
+    expect(box).to_be_focused()
+    assert marked(chat) == ["Question 3998 in past_3998"]
+    box.fill("question 12")
+    expect(place).to_have_text("1 of 56")
+    expect(chat.find("message", "[data-message-id=past_1298]")).to_have_attribute("data-found", "", timeout=20_000)
+    assert in_sight(chat, "past_1298")
+    expect(box).to_be_focused()
+    for _ in range(2):
+        page.keyboard.press("Enter")
+    expect(place).to_have_text("3 of 56")
+    expect(chat.find("message", "[data-message-id=past_1294]")).to_have_attribute("data-found", "")
+    page.keyboard.press("Shift+Enter")
+    expect(place).to_have_text("2 of 56")
+    expect(chat.find("message", "[data-message-id=past_1296]")).to_have_attribute("data-found", "")
+    assert marked(chat) == ["Question 12 in past_1296"]
+    OUT.mkdir(exist_ok=True)
+    page.screenshot(path=OUT / f"find-{width}.png")
+    assert chat.violations() == []
+    box.fill("answer")
+    expect(place).to_have_text("1 of more than 100")
+    box.fill("nothing of the kind")
+    expect(place).to_have_text("No message has all of these words")
+    assert marked(chat) == []
+    page.keyboard.press("Escape")
+    expect(chat.find("find")).to_have_count(0)
+    expect(chat.find("input")).to_be_focused()
+    assert chat.find("input").input_value() == "a draft"
+
+
+def test_what_was_found_in_another_session_is_shown_there(open_list: Callable[..., List], control: Control) -> None:
+    sessions = open_list()
+    control("fill?session=elsewhere&count=1000")
+    page = sessions.page
+    page.locator("navi-chat [data-navi=status][data-state=open]").wait_for(state="attached")
+    page.evaluate(
+        """() => document.querySelector("navi-chat").dispatchEvent(new CustomEvent("navi-show-run", {
+            detail: {session: "elsewhere", runId: "past_r10", messageId: "past_21", words: ["Answer 21"]} }))"""
+    )
+    page.evaluate("() => { document.querySelector('navi-chat').session = 'elsewhere'; }")
+    found = page.locator("navi-chat [data-message-id=past_21]")
+    expect(found).to_have_attribute("data-found", "", timeout=20_000)
+    expect(found).to_be_focused()
+    assert page.evaluate("[...CSS.highlights.get('navi-found')].map(String)") == ["Answer 21"]

@@ -134,11 +134,20 @@ def test_model_and_profile_are_chosen_by_a_command(chat: Chat) -> None:
     assert value(chat) == ""
 
 
-def test_recall_hands_the_rest_to_a_recall_and_keeps_a_line_that_has_no_time(chat: Chat) -> None:
+def test_recall_shows_what_will_be_made_and_keeps_a_line_that_has_no_time(chat: Chat) -> None:
     box = chat.find("input")
     box.fill("/recall in 10m check the loss")
     box.press("Enter")
-    expect(chat.find("notice")).to_contain_text("in 10m")
+    expect(chat.find("recall-message")).to_have_value("check the loss")
+    expect(chat.find("recall-when")).to_have_value("in 10m")
+    expect(chat.find("recall-when")).to_be_focused()
+    expect(chat.find("recall-parsed")).to_have_text("in 10m")
+    assert chat.find("recall").count() == 0, "nothing is made before it was seen"
+    chat.find("recall-when").press("Enter")
+    expect(chat.find("recall-form")).to_have_count(0)
+    expect(chat.find("recalls")).to_contain_text("check the loss")
+    chat.page.keyboard.press("Escape")
+    expect(box).to_be_focused()
     expect(chat.find("message", "[data-role=user]")).to_have_count(0)
     box.fill("/recall someday")
     box.press("Enter")
@@ -223,6 +232,13 @@ def test_an_answer_is_copied_whole_and_made_again(chat: Chat) -> None:
     answer.locator("[data-navi=copy-answer]").click()
     copied = chat.page.evaluate("() => navigator.clipboard.readText()")
     assert copied == ("one two three four five six seven eight nine ten " * 2).strip()
+    formatted = """async () => {
+        const [item] = await navigator.clipboard.read();
+        return (await item.getType("text/html")).text();
+    }"""
+    page = chat.page.evaluate(formatted)
+    assert "<p" in page
+    assert "button" not in page
     answer.locator("[data-navi=regenerate]").click()
     chat.find("stop").wait_for()
     chat.settled()
@@ -284,3 +300,67 @@ def test_suggestions_and_the_edit_bar_are_accessible_at_any_width(open_chat: Any
     expect(chat.find("suggestion").first).to_be_visible()
     chat.page.screenshot(path=str(OUT / f"commands-{scheme}-{width}.png"))
     assert chat.violations() == []
+
+
+def test_files_of_the_servers_own_browser_are_attached_by_their_paths(chat: Chat) -> None:
+    chat.page.evaluate(
+        """() => {
+            const box = document.querySelector("[data-navi=input]");
+            const kind = "application/x-jupyter-icontents";
+            const drag = (type, paths, kinds = [kind]) => {
+                const event = new CustomEvent(type, {bubbles: true, cancelable: true});
+                Object.assign(event, {proposedAction: "move", dropAction: "none"});
+                event.mimeData = {hasData: one => kinds.includes(one), getData: () => paths};
+                return [box.dispatchEvent(event), event.dropAction];
+            };
+            window.other = drag("lm-drop", ["a"], ["application/vnd.jupyter.cells"]);
+            window.over = drag("lm-dragenter", ["RTC:data/sales.csv"]);
+            window.marked = document.querySelector("navi-chat").classList.contains("navi-dropping");
+            drag("lm-drop", ["RTC:data/sales.csv", "plots/loss.png"]);
+        }"""
+    )
+    assert chat.page.evaluate("[window.other, window.over, window.marked]") == [[True, "none"], [False, "move"], True]
+    expect(chat.find("attachment", "[data-status=ready]")).to_have_count(2)
+    assert chat.find("attachment").first.get_attribute("title") == "data/sales.csv"
+    assert "uploading" not in chat.find("tray").inner_text()
+    expect(chat.find("input")).to_be_focused()
+    chat.say("look")
+    frame = chat.page.wait_for_function("() => window.sent.at(-1)").json_value()
+    assert frame["files"] == [{"path": "data/sales.csv"}]
+    assert frame["images"] == [{"path": "plots/loss.png"}]
+
+
+def test_a_draft_survives_a_reload_and_an_input_method_keeps_its_enter(chat: Chat) -> None:
+    box = chat.find("input")
+    box.fill("half a thought")
+    chat.page.reload()
+    expect(box).to_have_value("half a thought")
+    client = chat.page.context.new_cdp_session(chat.page)
+    box.focus()
+    client.send("Input.imeSetComposition", {"text": "ni", "selectionStart": 2, "selectionEnd": 2})
+    enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 229}
+    client.send("Input.dispatchKeyEvent", {"type": "rawKeyDown", **enter})
+    client.send("Input.insertText", {"text": "你"})
+    chat.page.wait_for_timeout(200)
+    expect(chat.find("message", "[data-role=user]")).to_have_count(0)
+    assert "你" in value(chat)
+
+
+def test_a_text_of_five_megabytes_that_is_pasted_becomes_a_file(chat: Chat) -> None:
+    took = chat.page.evaluate(
+        """async () => {
+            const box = document.querySelector("[data-navi=input]");
+            const clipboardData = new DataTransfer();
+            clipboardData.setData("text/plain", "0123456789 abcdef\\n".repeat(280_000));
+            const begun = performance.now();
+            box.dispatchEvent(new ClipboardEvent("paste", {clipboardData, bubbles: true, cancelable: true}));
+            await new Promise(done => requestAnimationFrame(() => setTimeout(done)));
+            return performance.now() - begun;
+        }"""
+    )
+    assert took < 5_000
+    expect(chat.find("attachment", "[data-status=ready]")).to_contain_text("pasted.txt")
+    assert value(chat) == ""
+    chat.say("what is this?")
+    chat.settled()
+    assert len(sent(chat)["files"]) == 1

@@ -16,12 +16,15 @@ const LARGEST = 20 * 1024 * 1024;
 /** Through a kernel the content travels in the message itself, which is bounded. */
 const LARGEST_INLINE = 256 * 1024;
 const MOST = 20;
+/** Which of the server's files go as images; the server looks at what is in them. */
+const IMAGE_NAME = /\.(?:gif|jpe?g|png|webp)$/i;
 
 interface Entry {
   readonly key: number;
   readonly name: string;
   readonly mediaType: string;
-  readonly size: number;
+  /** Null where it is not known: of a file on the server. */
+  readonly size: number | null;
   /** Of the picture that is shown; null for other files. */
   readonly preview: string | null;
   /** Null while it is on its way. */
@@ -85,6 +88,15 @@ export class AttachmentList {
     this.#actions.changed();
   }
 
+  /** Files on the server, by their paths from its folder: read when the message is sent. */
+  addPaths(paths: readonly string[]): void {
+    const room = MOST - this.#entries.length;
+    if (paths.length > room) this.#actions.problem(strings.tooMany(MOST));
+    const entries = paths.slice(0, room).map((path): Entry => ({ key: (this.#count += 1), name: path.slice(path.lastIndexOf("/") + 1), mediaType: IMAGE_NAME.test(path) ? "image/png" : "", size: null, preview: null, ref: { path } }));
+    this.#entries = [...this.#entries, ...entries];
+    this.#actions.changed();
+  }
+
   render(): TemplateResult | typeof nothing {
     if (this.isEmpty) return nothing;
     return html`<ul class="navi-tray" data-navi="tray" aria-label=${strings.attachments}>
@@ -94,10 +106,10 @@ export class AttachmentList {
 
   #chip(entry: Entry): TemplateResult {
     const { key, name, preview, ref, size } = entry;
-    return html`<li class="navi-chip" data-navi="attachment" data-status=${ref ? "ready" : "uploading"} title=${name}>
+    return html`<li class="navi-chip" data-navi="attachment" data-status=${ref ? "ready" : "uploading"} title=${ref?.path ?? name}>
       ${preview ? html`<img src=${preview} alt="" />` : icons.file}
       <span class="navi-chip-name" dir="auto">${name}</span>
-      <span class="navi-chip-size">${ref ? sizeText(size) : strings.uploading}</span>
+      ${ref && size === null ? nothing : html`<span class="navi-chip-size">${ref && size !== null ? sizeText(size) : strings.uploading}</span>`}
       <button
         type="button"
         class="navi-icon-button"

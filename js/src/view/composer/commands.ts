@@ -3,6 +3,7 @@
 import { isObject } from "../../protocol/frames.js";
 import type { Preview, NamedPromptInfo } from "../../protocol/generated.js";
 import { strings } from "../lib/strings.js";
+import type { RecallDraft } from "../overview/remind.js";
 import { asker } from "../lib/zone.js";
 import { ask, tryTo, type RequestContext } from "../recalls/requests.js";
 import type { Suggestion, Suggestions } from "./completion.js";
@@ -15,6 +16,8 @@ export interface CommandContext extends RequestContext {
   report(text: string): void;
   /** Shows another session in this view. */
   enter(session: string): void;
+  /** Opens the form of a new recall, to be confirmed. */
+  propose(draft: RecallDraft): void;
   /** The path of the notebook around the chat; null: there is none. */
   notebookPath(): string | null;
   title(): string;
@@ -109,19 +112,17 @@ export class Commands {
     return true;
   }
 
-  /** A recall from its words: the server reads the time, and what is left is the message. */
+  /** A recall from its words: the server says which are the time. It is made when its form, which shows the times, is confirmed. */
   async #recall(words: string): Promise<boolean> {
     const session = this.#context.session();
     const read = await ask(this.#context, "POST", "recalls/preview", { text: words, sentence: true, session_id: session, ...asker(), n: 1 });
     if (!isObject(read) || !isObject(read["schedule"])) return false;
-    const { schedule, policy, message, meaning } = read as unknown as Preview;
+    const { message, phrase } = read as unknown as Preview;
     if (!message) {
       this.#context.problem(strings.recallNoMessage);
       return false;
     }
-    const made = await ask(this.#context, "POST", "recalls", { session_id: session, message, schedule, policy, ...asker() });
-    if (made === null) return false;
-    this.#context.report(strings.commandRecallMade(meaning, message));
+    this.#context.propose({ message, when: phrase });
     return true;
   }
 

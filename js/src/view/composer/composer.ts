@@ -9,6 +9,7 @@ import { icons } from "../lib/icons.js";
 import { ModeMenu, type Mode } from "./modes.js";
 import { strings } from "../lib/strings.js";
 import { AttachmentList, type Attachments } from "./attachments.js";
+import { dragOf } from "./drops.js";
 import { Completion, type Suggestions } from "./completion.js";
 import { PromptHistory } from "./history.js";
 import { commandOf, mentionsIn, type CommandLine, type Trigger } from "./triggers.js";
@@ -55,6 +56,9 @@ export interface ComposerActions {
 /** Whether the textarea grows with its text by itself: measuring it lays out the view with each key. */
 const GROWS = typeof CSS !== "undefined" && CSS.supports?.("field-sizing", "content");
 
+/** A text that is longer is attached as a file: nobody can change it in a small field, which it would make slow. Characters. */
+const LONGEST_PASTE = 50_000;
+
 export class Composer {
   readonly #host: HTMLElement;
   readonly #actions: ComposerActions;
@@ -67,6 +71,7 @@ export class Composer {
   #editing: { readonly earlier: Earlier; readonly draft: string } | null = null;
   #draftKey = "";
   #isBusy = false;
+  #isLocked = false;
 
   constructor(host: HTMLElement, actions: ComposerActions) {
     this.#host = host;
@@ -150,10 +155,15 @@ export class Composer {
     this.text = readStored(this.#draftKey) ?? "";
   }
 
-  render(run: ActiveRun | null, disabled: boolean): TemplateResult {
+  /** `lock`: nothing can be written; `reader`: as the user can only read the session. */
+  render(active: ActiveRun | null, lock: "none" | "closed" | "reader"): TemplateResult {
+    const disabled = lock !== "none";
+    const run = lock === "reader" ? null : active; // nor can it be stopped
     this.#isBusy = run !== null;
+    this.#isLocked = disabled;
     if (!run) this.#menu.reset();
-    const placeholder = run === null ? strings.placeholder : run.status === "waiting" ? strings.placeholderWaiting : strings.placeholderBusy;
+    const waits = run?.status === "waiting" ? strings.placeholderWaiting : strings.placeholderBusy;
+    const placeholder = lock === "reader" ? strings.placeholderReader : run === null ? strings.placeholder : waits;
     const label = run ? strings.sendAs(strings.modes[this.#menu.mode].name) : strings.send;
     return html`<form class="navi-composer" @submit=${this.#submit} @focusout=${this.#left}>
       ${this.#completion.render()} ${this.#editing ? this.#editBar(this.#editing.earlier) : nothing} ${this.tray.render()}
@@ -332,25 +342,29 @@ export class Composer {
   };
 
   readonly #pasted = (event: ClipboardEvent): void => {
-    const files = event.clipboardData?.files;
+    const text = event.clipboardData?.getData("text/plain") ?? "";
+    const isLong = text.length > LONGEST_PASTE;
+    const files = isLong ? [new File([text], "pasted.txt", { type: "text/plain" })] : event.clipboardData?.files;
     if (!files?.length) return;
     event.stopPropagation();
     // Office programs put a picture of copied text beside the text: the text is what is meant.
-    if (event.clipboardData?.getData("text/plain")) return;
+    if (text && !isLong) return;
     event.preventDefault();
     this.tray.add(files);
   };
 
   /** Files are over the view, were dropped on it, or went away again. */
-  readonly dragged = (event: DragEvent): void => {
-    if (!event.dataTransfer?.types.includes("Files")) return;
+  readonly dragged = (event: Event): void => {
+    const drag = dragOf(event);
+    if (!drag) return;
     event.preventDefault();
     event.stopPropagation();
-    const isOver = event.type === "dragover" || event.type === "dragenter";
-    const isStill = event.relatedTarget instanceof Node && this.#host.contains(event.relatedTarget);
-    this.#host.classList.toggle("navi-dropping", isOver || (event.type === "dragleave" && isStill));
-    if (event.type !== "drop") return;
-    this.tray.add(event.dataTransfer.files);
+    if (this.#isLocked) return;
+    const isStill = drag.relatedTarget instanceof Node && this.#host.contains(drag.relatedTarget);
+    this.#host.classList.toggle("navi-dropping", drag.action === "over" || (drag.action === "leave" && isStill));
+    if (drag.action !== "drop") return;
+    this.tray.add(drag.files);
+    this.tray.addPaths(drag.paths);
     this.focus();
   };
 }

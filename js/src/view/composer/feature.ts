@@ -1,9 +1,11 @@
 /** Writing as a part of a chat: suggestions and commands of the composer, and what can be done with messages. */
 
 import type { ChatContext, ChatFeature } from "../features.js";
-import type { SessionPlace } from "../sessions/feature.js";
+import { enterSession } from "../overview/going.js";
+import { PROPOSE_RECALL } from "../overview/places.js";
+import type { RecallDraft } from "../overview/remind.js";
 import { icons } from "../lib/icons.js";
-import { writeClipboard } from "../lib/copy.js";
+import { writeFormatted } from "../lib/copy.js";
 import { strings } from "../lib/strings.js";
 import type { ChatState, Message } from "../../state/model.js";
 import { answerOf, endsOfAnswers, lastRun, promptOf, prompts } from "./answers.js";
@@ -18,12 +20,10 @@ export function writingFeature(chat: ChatContext): ChatFeature {
   const commands = new Commands({
     ...chat,
     report: chat.problem,
+    propose: (draft) => element.dispatchEvent(new CustomEvent<RecallDraft>(PROPOSE_RECALL, { detail: draft })),
     notebookPath: () => element.host?.path ?? null,
     title: () => chat.state().session?.title ?? "",
-    enter: (session) => {
-      const event = new CustomEvent<SessionPlace>("navi-session-open", { bubbles: true, cancelable: true, detail: { session, message: null, run: null } });
-      if (element.dispatchEvent(event)) element.session = session;
-    },
+    enter: (session) => void enterSession(chat, { session, runId: null }),
   });
   composer.use({
     suggestions: ({ kind, query, command }) => {
@@ -49,9 +49,10 @@ export function writingFeature(chat: ChatContext): ChatFeature {
   messageActions.add({
     name: "copy-answer",
     icon: icons.copy,
+    isHarmless: true,
     label: () => strings.copyAnswer,
     applies: (message, state) => isEndOfAnswer(state, message),
-    run: (message, button) => void copy(answerOf(chat.state(), message), button),
+    run: (message, button) => void copy(answerOf(chat.state(), message), drawnAnswer(element, message), button),
   });
   messageActions.add({
     name: "regenerate",
@@ -80,8 +81,21 @@ function isEndOfAnswer(state: ChatState, message: Message): boolean {
   return endsOfAnswers(state).has(message);
 }
 
-async function copy(text: string, button: HTMLElement): Promise<void> {
-  await writeClipboard(text);
+/** The whole answer of a message's run as it is drawn, without what can be pressed in it. */
+function drawnAnswer(chat: HTMLElement, { id, runId }: Message): string {
+  const messages = [...chat.querySelectorAll<HTMLElement>("[data-navi=log] > [data-navi=message][data-role=assistant]")];
+  const parts = messages.filter(({ dataset }) => (runId === null ? dataset["messageId"] === id : dataset["runId"] === runId));
+  return parts
+    .map((part) => {
+      const drawn = part.querySelector(".navi-markdown")?.cloneNode(true) as HTMLElement | null;
+      for (const control of drawn?.querySelectorAll("button, .navi-hidden") ?? []) control.remove();
+      return (drawn?.innerHTML ?? "").replace(/<!--[^]*?-->/g, ""); // of the library that draws
+    })
+    .join("\n");
+}
+
+async function copy(text: string, page: string, button: HTMLElement): Promise<void> {
+  await writeFormatted(text, page);
   const label = button.getAttribute("aria-label") ?? "";
   const say = (words: string): void => {
     button.title = words;

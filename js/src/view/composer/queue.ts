@@ -5,6 +5,7 @@ import { ref } from "lit/directives/ref.js";
 import { repeat } from "lit/directives/repeat.js";
 import type { SentCommand } from "../../connection/outbox.js";
 import type { Attached, ChatState, Message } from "../../state/model.js";
+import { isReader } from "../../state/select.js";
 import { keepInput, keepKey } from "../lib/keyboard-guard.js";
 import { icons } from "../lib/icons.js";
 import { strings } from "../lib/strings.js";
@@ -18,6 +19,8 @@ export interface Waiting {
   readonly origin: string;
   /** `sending`: the server has not acknowledged it. */
   readonly status: "sending" | "queued";
+  /** Whether it can be changed and withdrawn. */
+  readonly isOwn: boolean;
 }
 
 /** Where what waits is shown. */
@@ -37,7 +40,7 @@ export function splitWaiting(state: ChatState, outbox: readonly SentCommand[], m
   const isQueued = (message: Message): boolean => message.status === "queued" || (run !== null && message.status === "done");
   const queued = waiting.filter(isQueued).map((message): Waiting => {
     const mode = modes.get(message.id) ?? message.mode ?? "enqueue";
-    return { ...message, status: "queued", origin: message.origin.kind, mode };
+    return { ...message, status: "queued", origin: message.origin.kind, mode, isOwn: !isReader(state) };
   });
   if (run === null) return { panel: queued, inLog: waiting.filter((message) => !isQueued(message)), unsent };
   return { panel: [...queued, ...unsent.map((command) => sending(command, modes))], inLog: [], unsent: [] };
@@ -46,7 +49,7 @@ export function splitWaiting(state: ChatState, outbox: readonly SentCommand[], m
 function sending(command: SentCommand, modes: ReadonlyMap<string, string>): Waiting {
   const { command_id: id } = command;
   const text = command.type === "prompt" ? (command.display ?? command.text) : "";
-  return { id, text, mode: modes.get(id) ?? "enqueue", attachments: [], runId: null, origin: "user", status: "sending" };
+  return { id, text, mode: modes.get(id) ?? "enqueue", attachments: [], runId: null, origin: "user", status: "sending", isOwn: true };
 }
 
 export interface QueueActions {
@@ -76,7 +79,7 @@ export class QueuePanel {
 
   #row(one: Waiting): TemplateResult {
     const { id, text, status } = one;
-    const isEditing = this.#editing === id && status === "queued";
+    const isEditing = this.#editing === id && status === "queued" && one.isOwn;
     const mode = strings.modes[one.mode as keyof typeof strings.modes] ?? null;
     return html`<article
       class="navi-waiting"
@@ -94,7 +97,9 @@ export class QueuePanel {
         ? this.#editor(one)
         : html`<div class="navi-text" dir="auto" lang="" title=${text}>${text}</div>
             ${one.attachments.length ? html`<span class="navi-waiting-files" title=${one.attachments.map(({ name }) => name).join(", ")}>${icons.attach}${one.attachments.length}</span>` : nothing}
-            ${status === "queued"
+            ${status === "queued" && !one.isOwn
+              ? nothing
+              : status === "queued"
               ? html`<span class="navi-waiting-actions">
                   <button type="button" class="navi-icon-button" data-navi="queue-edit" aria-label=${strings.editQueued} title=${strings.editQueued} @click=${() => this.#edit(id)}>
                     ${icons.edit}

@@ -3,6 +3,7 @@
 import type { writingTexts as english } from "./strings.js";
 
 export const writingTexts: typeof english = {
+  placeholderReader: "Diese Sitzung kann nur gelesen werden",
   suggestionList: "Vorschläge",
   suggestionCount: (count) => (count === 1 ? "1 Vorschlag" : `${count} Vorschläge`),
   suggestionsNone: "Keine Vorschläge",
@@ -29,7 +30,6 @@ export const writingTexts: typeof english = {
   commandUnfit: (form) => `Das geht nicht. Die Form ist ${form}`,
   modelIs: (name) => `Das Modell dieses Gesprächs ist jetzt ${name}.`,
   profileIs: (name) => `Das Profil dieses Gesprächs ist jetzt ${name}.`,
-  commandRecallMade: (meaning, message) => `Wiedervorlage: ${meaning} – ${message}`,
   recallNoMessage: "Was soll Navi dann tun? Es hinter die Zeit schreiben.",
   exportNotHere: "Die Datei kann hier nicht gespeichert werden. In einer Zelle: %navi export",
   editing: "Eine frühere Nachricht wird geändert",

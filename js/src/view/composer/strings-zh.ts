@@ -3,6 +3,7 @@
 import type { writingTexts as english } from "./strings.js";
 
 export const writingTexts: typeof english = {
+  placeholderReader: "此会话仅供阅读，不能在其中书写",
   suggestionList: "建议",
   suggestionCount: (count) => `${count} 条建议`,
   suggestionsNone: "没有建议",
@@ -29,7 +30,6 @@ export const writingTexts: typeof english = {
   commandUnfit: (form) => `这不可行。写法为 ${form}`,
   modelIs: (name) => `此对话的模型现在是 ${name}。`,
   profileIs: (name) => `此对话的配置方案现在是 ${name}。`,
-  commandRecallMade: (meaning, message) => `预约：${meaning} – ${message}`,
   recallNoMessage: "届时 Navi 要做什么？请写在时间后面。",
   exportNotHere: "无法在此保存文件。请在单元格中使用：%navi export",
   editing: "正在修改较早的消息",

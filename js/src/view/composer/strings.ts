@@ -1,6 +1,7 @@
 /** The texts of writing: completion, commands, history, what can be done with a message. */
 
 export const writingTexts = {
+  placeholderReader: "You can read this session, not write in it",
   suggestionList: "Suggestions",
   suggestionCount: (count: number) => (count === 1 ? "1 suggestion" : `${count} suggestions`),
   suggestionsNone: "No suggestions",
@@ -27,7 +28,6 @@ export const writingTexts = {
   commandUnfit: (form: string) => `That is not possible. Write ${form}`,
   modelIs: (name: string) => `The model of this conversation is now ${name}.`,
   profileIs: (name: string) => `The profile of this conversation is now ${name}.`,
-  commandRecallMade: (meaning: string, message: string) => `Recall: ${meaning} – ${message}`,
   recallNoMessage: "What should Navi do then? Write it behind the time.",
   exportNotHere: "The file cannot be saved here. In a cell: %navi export",
   editing: "You are changing an earlier message",

@@ -79,8 +79,9 @@ export class InterruptCards {
     this.#set(id, { isSent: false });
   }
 
-  render(interrupt: Interrupt, asker: string): TemplateResult {
-    return interrupt.status === "open" ? this.#open(interrupt, asker) : settled(interrupt);
+  /** `owner`: who alone can answer, where that is not the user. */
+  render(interrupt: Interrupt, asker: string, owner: string | null = null): TemplateResult {
+    return interrupt.status === "open" ? this.#open(interrupt, asker, owner) : settled(interrupt);
   }
 
   /** The buttons take answers from a moment after the first drawing on. */
@@ -91,7 +92,7 @@ export class InterruptCards {
     else setTimeout(() => this.#set(id, { isArmed: true }), arming.delay);
   }
 
-  #open(interrupt: Interrupt, asker: string): TemplateResult {
+  #open(interrupt: Interrupt, asker: string, owner: string | null): TemplateResult {
     this.#arm(interrupt.id);
     const { isSent } = this.local(interrupt.id);
     const title = titleOf(interrupt);
@@ -114,8 +115,22 @@ export class InterruptCards {
           ? html`<span class="navi-ask-expiry" data-navi="ask-expiry">${strings.expiresIn} <span class="navi-countdown" data-due=${Date.parse(interrupt.expiresAt)}></span></span>`
           : nothing}
       </header>
-      ${interrupt.about === "approval" ? this.#approval(interrupt, id) : this.#question(interrupt, id)}
+      ${owner !== null ? this.#shown(interrupt, owner) : interrupt.about === "approval" ? this.#approval(interrupt, id) : this.#question(interrupt, id)}
     </section>`;
+  }
+
+  /** What is asked, to be read. */
+  #shown(interrupt: Interrupt, owner: string): TemplateResult {
+    const { isWhole } = this.local(interrupt.id);
+    const details = interrupt.details.length ? interrupt.details : detailsOfArguments(interrupt.args ?? {});
+    const showAll = (): void => this.#set(interrupt.id, { isWhole: true });
+    return html`<div class="navi-ask-form">
+      ${isForeign(interrupt) ? html`<p class="navi-foreign">${strings.foreignAsks}</p>` : nothing}
+      ${interrupt.message && !saysNoMore(interrupt) ? html`<p class="navi-ask-message navi-text" dir="auto">${visibleText(interrupt.message)}</p>` : nothing}
+      ${interrupt.about === "approval" && details.length ? detailsView(details, isWhole, showAll) : nothing}
+      ${hiddenNote(hiddenOf(details, isWhole), showAll)}
+      <p class="navi-note" data-navi="ask-of-owner">${strings.askOfOwner(owner)}</p>
+    </div>`;
   }
 
   #approval(interrupt: Interrupt, id: string): TemplateResult {

@@ -41,10 +41,11 @@ export class Questions {
     this.#cards?.unlock(id);
   }
 
-  render(interrupt: Interrupt, asker: string): TemplateResult {
+  /** `owner`: who alone can answer, where that is not the user. */
+  render(interrupt: Interrupt, asker: string, owner: string | null): TemplateResult {
     const part = this.#cards ? null : cards.get();
     if (part) this.#cards = this.#make(part);
-    return this.#cards?.render(interrupt, asker) ?? onItsWay();
+    return this.#cards?.render(interrupt, asker, owner) ?? onItsWay();
   }
 }
 

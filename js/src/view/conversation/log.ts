@@ -6,7 +6,7 @@ import { repeat } from "lit/directives/repeat.js";
 import type { SentCommand } from "../../connection/outbox.js";
 import type { ActiveRun, Interrupt, Attached, ChatState, Item, Message, Reasoning, RunEnd, Subagent } from "../../state/model.js";
 import { keyOf } from "../../state/items.js";
-import { firingOf, isRolledBack, treeOf, type Tree } from "../../state/select.js";
+import { firingOf, isReader, isRolledBack, treeOf, type Tree } from "../../state/select.js";
 import { loadCards, type Calls, type Questions } from "./cards.js";
 import type { CodeActions } from "./code-actions.js";
 import type { MessageActions } from "./message-actions.js";
@@ -135,11 +135,11 @@ export class LogView {
       case "tool":
         return [...own, tree.asking.has(item.id)];
       case "interrupt":
-        return [...own, this.#parts.asks.local(item.id), tree.subagents.get(item.subagentId ?? "")?.name];
+        return [...own, ownerOf(state), this.#parts.asks.local(item.id), tree.subagents.get(item.subagentId ?? "")?.name];
       case "subagent":
         return [...own, ...this.#inside(tree, item).flatMap((inner) => this.#dependencies(state, tree, inner))];
       case "end":
-        return [...own, recallLacking(state, item), this.#parts.messageActions.retryOf(item.runId, state) === null];
+        return [...own, isReader(state), recallLacking(state, item), this.#parts.messageActions.retryOf(item.runId, state) === null];
       default:
         return own;
     }
@@ -181,10 +181,11 @@ export class LogView {
       case "subagent":
         return this.#subagent(state, tree, item);
       case "interrupt":
-        return this.#parts.asks.render(item, askerOf(tree, item));
+        return this.#parts.asks.render(item, askerOf(tree, item), ownerOf(state));
       case "end": {
-        const recallId = recallLacking(state, item);
-        return end(item, isRolledBack(state, item.runId), { chooseModel: () => this.#actions.chooseModel(), allowAgain: recallId === null ? null : (tools) => this.#actions.runWithLeave(recallId, tools), retry: this.#parts.messageActions.retryOf(item.runId, state) });
+        const recallId = isReader(state) ? null : recallLacking(state, item);
+        const chooseModel = isReader(state) ? null : (): void => this.#actions.chooseModel();
+        return end(item, isRolledBack(state, item.runId), { chooseModel, allowAgain: recallId === null ? null : (tools) => this.#actions.runWithLeave(recallId, tools), retry: this.#parts.messageActions.retryOf(item.runId, state) });
       }
     }
   }
@@ -289,6 +290,11 @@ function notDrawn(item: Item): TemplateResult {
     <div class="navi-text" dir="auto" lang="">${drawable(text)}</div>
     <div class="navi-note"><span>${strings.notShown}</span></div>
   </article>`;
+}
+
+/** Who alone can answer questions of the session, where the user can only read it. */
+function ownerOf({ session }: ChatState): string | null {
+  return session?.sharedBy ?? null;
 }
 
 /** The subagent that asks, by name. */

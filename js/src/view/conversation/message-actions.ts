@@ -3,12 +3,15 @@
 import { html, nothing, type TemplateResult } from "lit";
 import { repeat } from "lit/directives/repeat.js";
 import type { ChatState, Message } from "../../state/model.js";
+import { isReader } from "../../state/select.js";
 import { strings } from "../lib/strings.js";
 
 export interface MessageAction {
   /** Its `data-navi`, unique among these. */
   readonly name: string;
   readonly icon: TemplateResult;
+  /** It changes nothing: it is offered to readers of a shared session, too. */
+  readonly isHarmless?: boolean;
   /** What it does, as the name of its button. */
   label(message: Message): string;
   /** Whether it is offered. Asked often: it must be quick, and depend on nothing but these two. */
@@ -37,7 +40,7 @@ export class MessageActions {
   /** Tries a run again; null where that is not offered. */
   retryOf(runId: string, state: ChatState): (() => void) | null {
     const { retry } = this;
-    return retry?.applies(runId, state) ? () => retry.run(runId) : null;
+    return !isReader(state) && retry?.applies(runId, state) ? () => retry.run(runId) : null;
   }
 
   /** A message's buttons are drawn again when this is another. */
@@ -57,7 +60,7 @@ export class MessageActions {
 
   #offered(message: Message, state: ChatState): readonly MessageAction[] {
     if (message.status !== "done" || message.subagentId !== null) return [];
-    return this.#all.filter((action) => action.applies(message, state));
+    return this.#all.filter((action) => (action.isHarmless || !isReader(state)) && action.applies(message, state));
   }
 }
 

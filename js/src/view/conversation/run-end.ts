@@ -13,7 +13,8 @@ const OF_THE_MODEL = /^(?:provider_|model_unavailable$|context_too_long$|content
 const OF_THE_ANSWER = /^answer_(?:cut|filtered|empty)$/;
 
 export interface EndActions {
-  chooseModel(): void;
+  /** Null where the user cannot. */
+  readonly chooseModel: (() => void) | null;
   /** Runs the recall that this run was of again, with leave for these tools; null for a run of none. */
   readonly allowAgain: ((tools: readonly string[]) => void) | null;
   /** Sends its prompt once more; null where that cannot be. */
@@ -23,6 +24,7 @@ export interface EndActions {
 export function end({ code, message, runId, reached }: RunEnd, isRolledBack: boolean, { chooseModel, allowAgain, retry }: EndActions): TemplateResult {
   const quiet = code === "cancelled";
   const known = textOf(strings.ends, code);
+  const canChoose = OF_THE_MODEL.test(code) && chooseModel !== null;
   const look = quiet ? "quiet" : OF_THE_ANSWER.test(code) ? "notice" : "error";
   return html`<div
     class="navi-end navi-end-${look}"
@@ -39,10 +41,10 @@ export function end({ code, message, runId, reached }: RunEnd, isRolledBack: boo
       ${reached.map(({ what, message: how }) => html`<div class="navi-reached" data-navi="reached">${how || textOf(strings.reached, what) || what}</div>`)}
       ${allowAgain === null ? nothing : needed(message, allowAgain)}
       ${isRolledBack ? html`<div class="navi-reached" data-navi="rolled-back">${strings.rolledBack}</div>` : nothing}
-      ${known?.todo || OF_THE_MODEL.test(code) || retry
+      ${known?.todo || canChoose || retry
         ? html`<div class="navi-todo">
             ${known?.todo} ${retry ? html`<button type="button" class="navi-link" data-navi="retry" @click=${retry}>${strings.retryRun}</button>` : nothing}
-            ${OF_THE_MODEL.test(code)
+            ${canChoose
               ? html`<button type="button" class="navi-link" data-navi="choose-model" @click=${chooseModel}>${strings.chooseModel}</button>`
               : nothing}
           </div>`

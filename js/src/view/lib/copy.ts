@@ -9,6 +9,16 @@ export async function copyCode(button: HTMLButtonElement): Promise<void> {
   setTimeout(() => (button.textContent = strings.copy), 1500);
 }
 
+/** Copies a text and what it looks like: an editor of formatted text takes the one, everything else the other. */
+export async function writeFormatted(text: string, page: string): Promise<void> {
+  try {
+    const item = new ClipboardItem({ "text/plain": new Blob([text], { type: "text/plain" }), "text/html": new Blob([page], { type: "text/html" }) });
+    await navigator.clipboard.write([item]);
+  } catch {
+    await writeClipboard(text); // no such clipboard
+  }
+}
+
 export async function writeClipboard(text: string): Promise<void> {
   try {
     await navigator.clipboard.writeText(text);

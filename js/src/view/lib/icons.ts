@@ -30,6 +30,8 @@ export const icons = {
   plug: icon(svg`<path d="M6 1.8v3M10 1.8v3M4.5 4.8h7v2.5a3.5 3.5 0 0 1-7 0zM8 10.8v3.4" fill="none" stroke="currentColor" stroke-width="1.3" stroke-linecap="round" stroke-linejoin="round"/>`),
   check: icon(svg`<path d="M3.5 8.5l3 3 6-6.5" fill="none" stroke="currentColor" stroke-width="1.6" stroke-linecap="round" stroke-linejoin="round"/>`),
   plus: icon(svg`<path d="M8 3.2v9.6M3.2 8h9.6" stroke="currentColor" stroke-width="1.6" stroke-linecap="round"/>`),
+  search: icon(svg`<circle cx="7" cy="7" r="4.6" fill="none" stroke="currentColor" stroke-width="1.4"/><path d="M10.5 10.5l3.6 3.6" stroke="currentColor" stroke-width="1.6" stroke-linecap="round"/>`),
+  up: icon(svg`<path d="M8 13V3.5M3.8 7.4L8 3.2l4.2 4.2" fill="none" stroke="currentColor" stroke-width="1.6" stroke-linecap="round" stroke-linejoin="round"/>`),
   more: icon(svg`<path d="M3.4 8h.01M8 8h.01M12.6 8h.01" stroke="currentColor" stroke-width="2.4" stroke-linecap="round"/>`),
   fork: icon(svg`<circle cx="4.5" cy="3.5" r="1.7" fill="none" stroke="currentColor" stroke-width="1.3"/><circle cx="11.5" cy="3.5" r="1.7" fill="none" stroke="currentColor" stroke-width="1.3"/><circle cx="8" cy="12.5" r="1.7" fill="none" stroke="currentColor" stroke-width="1.3"/><path d="M4.5 5.2c0 2.6 3.5 2 3.5 5.6M11.5 5.2c0 2.6-3.5 2-3.5 5.6" fill="none" stroke="currentColor" stroke-width="1.3" stroke-linecap="round"/>`),
   sessions: icon(svg`<path d="M2.5 4h11M2.5 8h11M2.5 12h7" fill="none" stroke="currentColor" stroke-width="1.5" stroke-linecap="round"/>`),

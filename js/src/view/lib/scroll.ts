@@ -137,14 +137,33 @@ const MARGIN = 6;
 export function focusCard(chat: Element, interruptId: string): void {
   const cards = [...chat.querySelectorAll<HTMLElement>("[data-navi=ask]")];
   const card = cards.find(({ dataset }) => dataset["interruptId"] === interruptId);
-  for (let outer = card?.closest("details"); outer; outer = outer.parentElement?.closest("details")) outer.open = true;
+  openAround(card);
   focusInLog(chat, card, "nearest");
 }
 
 /** Brings the first message of a run into view and focuses it. */
 export function focusRun(chat: Element, runId: string): void {
-  const messages = [...chat.querySelectorAll<HTMLElement>("[data-navi=log] [data-navi=message]")];
-  focusInLog(chat, messages.find(({ dataset }) => dataset["runId"] === runId), "start");
+  focusInLog(chat, messagesIn(chat).find(({ dataset }) => dataset["runId"] === runId), "start");
+}
+
+/** Brings a message into view, opens what it is folded into, and focuses it if `takesFocus`. Answers its element, if it is there. */
+export function bringMessage(chat: Element, messageId: string, takesFocus: boolean): HTMLElement | null {
+  const message = messagesIn(chat).find(({ dataset }) => dataset["messageId"] === messageId);
+  openAround(message);
+  if (takesFocus) focusInLog(chat, message, "start");
+  else {
+    const log = chat.querySelector("[data-navi=log]");
+    if (log && message) bringIntoSight(log, message, "start");
+  }
+  return message ?? null;
+}
+
+function messagesIn(chat: Element): HTMLElement[] {
+  return [...chat.querySelectorAll<HTMLElement>("[data-navi=log] [data-navi=message]")];
+}
+
+function openAround(element: Element | undefined): void {
+  for (let outer = element?.closest("details"); outer; outer = outer.parentElement?.closest("details")) outer.open = true;
 }
 
 function focusInLog(chat: Element, element: HTMLElement | undefined, where: "nearest" | "start"): void {

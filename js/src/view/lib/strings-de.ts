@@ -1,6 +1,7 @@
 /** The catalogue in German. */
 
 import { writingTexts } from "../composer/strings-de.js";
+import { findTexts } from "../find/strings-de.js";
 import { notebookTexts } from "../notebook/strings-de.js";
 import { overviewTexts, toastTexts } from "../overview/strings-de.js";
 import { panelTexts } from "../panel/strings-de.js";
@@ -262,6 +263,7 @@ export const catalogue: Strings = {
   ...recallTexts,
   ...notebookTexts,
   ...sessionTexts,
+  ...findTexts,
   ...panelTexts,
   ...overviewTexts,
   ...toastTexts,

@@ -1,6 +1,7 @@
 /** The catalogue in Simplified Chinese. */
 
 import { writingTexts } from "../composer/strings-zh.js";
+import { findTexts } from "../find/strings-zh.js";
 import { notebookTexts } from "../notebook/strings-zh.js";
 import { overviewTexts, toastTexts } from "../overview/strings-zh.js";
 import { panelTexts } from "../panel/strings-zh.js";
@@ -261,6 +262,7 @@ export const catalogue: Strings = {
   ...recallTexts,
   ...notebookTexts,
   ...sessionTexts,
+  ...findTexts,
   ...panelTexts,
   ...overviewTexts,
   ...toastTexts,

@@ -9,6 +9,7 @@ import { overviewTexts, toastTexts } from "../overview/strings.js";
 import { modelTexts } from "../panels/model-strings.js";
 import { writingTexts } from "../composer/strings.js";
 import { recallTexts } from "../recalls/strings.js";
+import { findTexts } from "../find/strings.js";
 import { sessionTexts } from "../sessions/strings.js";
 
 /** How much of a text is meant: lines, or of one long line its characters. */
@@ -266,6 +267,7 @@ export const english = {
   ...recallTexts,
   ...notebookTexts,
   ...sessionTexts,
+  ...findTexts,
   ...panelTexts,
   ...overviewTexts,
   ...toastTexts,

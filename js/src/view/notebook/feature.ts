@@ -7,6 +7,7 @@ import type { ClientNotebook } from "../../protocol/generated.js";
 import type { ContextSummary, NotebookHost } from "../host.js";
 import { icons } from "../lib/icons.js";
 import { strings } from "../lib/strings.js";
+import { isReader } from "../../state/select.js";
 
 /** Milliseconds for which what the page has is not read again, unless it says that it has changed. */
 const FRESH = 500;
@@ -47,7 +48,7 @@ export class NotebookFeature implements ChatFeature {
       // Not in the middle of a drawing.
       queueMicrotask(() => this.#chat.codeActions.refresh());
     }
-    const summary = host ? this.#summaryOf(host) : null;
+    const summary = host && !isReader(this.#chat.state()) ? this.#summaryOf(host) : null;
     return summary ? this.#line(summary) : nothing;
   }
 

@@ -5,7 +5,7 @@ import type { ChatContext, ChatFeature } from "../features.js";
 import { strings } from "../lib/strings.js";
 import { lazyOverlay, type Overlay } from "../overlays.js";
 import { feedOf, type OverviewFeed } from "./feed.js";
-import { goTo, showRunIn } from "./going.js";
+import { goTo, showPlace } from "./going.js";
 import type { RecallNews } from "./news.js";
 import { SHOW_RUN, type SessionPlace } from "./places.js";
 import { todayLine } from "./today.js";
@@ -26,8 +26,7 @@ export function overviewFeature(chat: ChatContext): ChatFeature {
   };
   overlays.add(lazyOverlay(NAME, () => strings.overview, load, chat.redraw));
   element.addEventListener(SHOW_RUN, (event) => {
-    const { session, runId } = (event as CustomEvent<SessionPlace>).detail;
-    void showRunIn(chat, session, runId);
+    void showPlace(chat, (event as CustomEvent<SessionPlace>).detail);
   });
 
   const tell = async (news: RecallNews): Promise<void> => {

@@ -7,7 +7,14 @@ export interface SessionPlace {
   readonly session: string;
   /** Null: its end. */
   readonly runId: string | null;
+  /** A message of the run; null: its first. */
+  readonly messageId?: string | null;
+  /** What was searched for in it. */
+  readonly words?: readonly string[];
 }
 
 /** What a chat gets that is to show what a run said, once it shows that session. */
 export const SHOW_RUN = "navi-show-run";
+
+/** What a chat gets that is to open the form of a new recall, with a draft of it. */
+export const PROPOSE_RECALL = "navi-propose-recall";

@@ -11,7 +11,8 @@ import { addStyle, prepareElement } from "../../style/install.js";
 import type { NaviChat } from "../chat-element.js";
 import type { NotebookHost } from "../host.js";
 import { strings } from "../lib/strings.js";
-import { loadSessionList } from "../sessions/feature.js";
+import { OPEN_SESSION, SHOW_RUN, type SessionPlace } from "../overview/places.js";
+import { loadSessionList, placeOf, type ChosenSession } from "../sessions/feature.js";
 import type { NaviSessions } from "../sessions/list-element.js";
 import type { NewSession } from "../new-session.js";
 import { recallIcons } from "../recalls/icons.js";
@@ -108,9 +109,14 @@ export class NaviPanel extends LitElement {
   }
 
   readonly #chosen = (event: Event): void => {
-    const { session } = (event as CustomEvent<{ session: string }>).detail;
-    this.#toggleList(false);
-    if (session !== this.session) this.#emit("navi-open-session", { session });
+    const place = placeOf((event as CustomEvent<ChosenSession>).detail);
+    this.isListing = false;
+    void this.updateComplete.then(async () => {
+      if (place.session !== this.session) this.#emit(OPEN_SESSION, place);
+      await this.updateComplete;
+      // The chat waits until it shows that session, and takes the focus.
+      this.chat?.dispatchEvent(new CustomEvent<SessionPlace>(SHOW_RUN, { detail: place }));
+    });
   };
 
   /** The session that is shown was deleted: the host finds another one. */

@@ -7,12 +7,13 @@ import { icons } from "../lib/icons.js";
 import { strings } from "../lib/strings.js";
 import { promptOf } from "../../state/select.js";
 import { lazyOverlay, type Overlay } from "../overlays.js";
+import { PROPOSE_RECALL } from "../overview/places.js";
 import type { RecallDraft } from "../overview/remind.js";
 import { awayCard } from "./missed.js";
 
 export function recallsFeature(chat: ChatContext): ChatFeature {
   const { controller, element } = chat;
-  const showRun = (runId: string): void => void chat.showRun(runId);
+  const showRun = (runId: string): void => void chat.places.showRun(runId);
   const notices = new BrowserNotices({
     session: chat.session,
     state: chat.state,
@@ -24,6 +25,12 @@ export function recallsFeature(chat: ChatContext): ChatFeature {
   });
   /** What the form is to begin with, once the panel is there. */
   let proposed: RecallDraft | null = null;
+  const propose = (draft: RecallDraft): void => {
+    proposed = draft;
+    chat.overlays.close(false);
+    chat.overlays.toggle("recalls", true);
+  };
+  element.addEventListener(PROPOSE_RECALL, (event) => propose((event as CustomEvent<RecallDraft>).detail));
   const load = async (): Promise<Pick<Overlay, "render" | "opened" | "reset">> => {
     const { RecallsPanel, notifySetting } = await import("./parts.js");
     const panel = new RecallsPanel({ ...chat, showRun });
@@ -40,10 +47,7 @@ export function recallsFeature(chat: ChatContext): ChatFeature {
   const offer = async (prompt: string, button: HTMLElement): Promise<void> => {
     const remind = await import("./parts.js").catch(() => null);
     if (!remind) return chat.problem(strings.failed(strings.noServer));
-    remind.toggleRemindMenu(button, prompt, (draft) => {
-      proposed = draft;
-      chat.overlays.toggle("recalls", true);
-    });
+    remind.toggleRemindMenu(button, prompt, propose);
   };
   chat.overlays.add(lazyOverlay("recalls", () => strings.recalls, load, chat.redraw));
   chat.messageActions.add({

@@ -1,17 +1,31 @@
 /** The list of sessions as a part of a chat: its overlay, a button for it, and the copy of a session from a message. */
 
 import { html, nothing, type TemplateResult } from "lit";
+import type { SearchHit } from "../../protocol/generated.js";
 import type { ChatContext, ChatFeature } from "../features.js";
 import { overlayButton } from "../header.js";
 import { icons } from "../lib/icons.js";
 import { strings } from "../lib/strings.js";
+import { enterSession } from "../overview/going.js";
+import type { SessionPlace } from "../overview/places.js";
 import { SessionRequests } from "./requests.js";
 
-/** What `navi-session-open` says: a session, and where in it something was found. */
-export interface SessionPlace {
+/** What `navi-session-open` says: a session, where in it something was found, and what. */
+export interface ChosenSession {
   readonly session: string;
   readonly message: string | null;
   readonly run: string | null;
+  readonly words: readonly string[];
+}
+
+export function chosenOf({ id, hit = null }: { readonly id: string; readonly hit?: SearchHit | null }): ChosenSession {
+  const words = hit?.snippet.filter(({ match }) => match).map(({ text }) => text) ?? [];
+  return { session: id, message: hit?.message_id ?? null, run: hit?.run_id ?? null, words };
+}
+
+/** The same as the place that a chat is led to. */
+export function placeOf({ session, run, message, words }: ChosenSession): SessionPlace {
+  return { session, runId: run, messageId: message, words };
 }
 
 const NAME = "sessions";
@@ -23,30 +37,12 @@ export async function loadSessionList(): Promise<void> {
 
 export function sessionsFeature(chat: ChatContext): ChatFeature {
   const requests = new SessionRequests(chat.transport, chat.problem);
-  /** The run to lead to once the session that was opened is there. */
-  let wanted: string | null = null;
-  /** The owner of a session that is only shared with the user; null: it is the user's. */
-  let owner: string | null = null;
-
-  const open = ({ session, run }: SessionPlace): void => {
-    wanted = run;
-    if (session !== chat.session()) chat.element.session = session;
-    else if (run) void chat.showRun(run);
-    chat.overlays.close();
-  };
   /** Unless the page around the chat shows it in its own way. */
   const opened = (event: Event): void => {
-    const { detail } = event as CustomEvent<SessionPlace>;
+    const { detail } = event as CustomEvent<ChosenSession>;
     queueMicrotask(() => {
-      if (!event.defaultPrevented) open(detail);
+      if (!event.defaultPrevented) void enterSession(chat, placeOf(detail));
     });
-  };
-  const readAccess = async (): Promise<void> => {
-    const session = chat.session();
-    const access = session === null ? null : await requests.access(session);
-    if (session !== chat.session() || access === null) return;
-    owner = access.access === "reader" ? access.owner : null;
-    chat.redraw();
   };
 
   chat.overlays.add({
@@ -60,31 +56,16 @@ export function sessionsFeature(chat: ChatContext): ChatFeature {
     name: "session-fork-here",
     icon: icons.fork,
     label: () => strings.sessionForkHere,
-    applies: (message, state) => owner === null && (message.role === "user" || message.role === "assistant") && message.runId !== null && message.runId !== state.run?.id,
+    applies: (message, state) => (message.role === "user" || message.role === "assistant") && message.runId !== null && message.runId !== state.run?.id,
     run: (message) => {
       const session = chat.session();
       if (session === null) return;
       void requests.fork(session, message.id).then((fork) => {
-        if (!fork) return;
-        const place: SessionPlace = { session: fork.id, message: null, run: null };
-        const event = new CustomEvent<SessionPlace>("navi-session-open", { bubbles: true, cancelable: true, detail: place });
-        if (chat.element.dispatchEvent(event)) open(place);
+        if (fork) void enterSession(chat, { session: fork.id, runId: null });
       });
     },
   });
-  return {
-    reset: () => {
-      owner = null;
-    },
-    received: (_before, _envelopes, isPrelude) => {
-      if (!isPrelude) return;
-      void readAccess();
-      const run = wanted;
-      wanted = null;
-      if (run) void chat.showRun(run);
-    },
-    aboveComposer: () => note(owner),
-  };
+  return { aboveComposer: ({ session }) => note(session?.sharedBy ?? null) };
 }
 
 function note(owner: string | null): TemplateResult | typeof nothing {

@@ -12,12 +12,13 @@ import { repeat } from "lit/directives/repeat.js";
 import { readPageConfig } from "../../connection/page-config.js";
 import type { Transport } from "../../connection/transport.js";
 import { WebSocketTransport } from "../../connection/ws.js";
-import type { SessionInfo } from "../../protocol/generated.js";
+import type { SessionDetail, SessionInfo } from "../../protocol/generated.js";
 import { prepareElement } from "../../style/install.js";
 import { icons } from "../lib/icons.js";
 import { keepKey } from "../lib/keyboard-guard.js";
 import { strings, textOf } from "../lib/strings.js";
 import { byDay, merged } from "./days.js";
+import { chosenOf } from "./feature.js";
 import { SessionRequests, SHOWN, type Format, type Shown } from "./requests.js";
 import { sessionRow, type Below, type RowActions } from "./row.js";
 import { ShareForm } from "./share.js";
@@ -72,7 +73,7 @@ export class NaviSessions extends LitElement {
     () => this.#toggle(null, null),
   );
   readonly #actions: RowActions = {
-    open: (session) => this.#emitOpen(session),
+    open: (session) => this.#choose(session),
     toggle: (session, below) => this.#toggle(session, below),
     rename: (session, title) => void this.#rename(session, title),
     archive: (session) => void this.#archive(session),
@@ -192,18 +193,19 @@ export class NaviSessions extends LitElement {
   }
 
   async #fork(session: SessionInfo): Promise<void> {
-    const fork = await this.#requests.fork(session.id);
-    if (!fork) return;
-    this.#toggle(session, null);
-    await this.#read();
-    this.dispatchEvent(new CustomEvent("navi-session-open", { bubbles: true, cancelable: true, detail: { session: fork.id, message: null, run: null } }));
+    await this.#enter(await this.#requests.fork(session.id));
   }
 
   async #create(): Promise<void> {
-    const made = await this.#requests.create();
+    await this.#enter(await this.#requests.create());
+  }
+
+  /** One that was made. */
+  async #enter(made: SessionDetail | null): Promise<void> {
     if (!made) return;
+    this.#open = null;
     await this.#read();
-    this.dispatchEvent(new CustomEvent("navi-session-open", { bubbles: true, cancelable: true, detail: { session: made.id, message: null, run: null } }));
+    this.#choose(made);
   }
 
   /** Does it, reads the list again, and keeps the focus in the list. Whether it was done. */
@@ -245,9 +247,8 @@ export class NaviSessions extends LitElement {
     this.requestUpdate();
   }
 
-  #emitOpen(session: SessionInfo): void {
-    const detail = { session: session.id, message: session.hit?.message_id ?? null, run: session.hit?.run_id ?? null };
-    this.dispatchEvent(new CustomEvent("navi-session-open", { bubbles: true, cancelable: true, detail }));
+  #choose(session: SessionInfo | SessionDetail): void {
+    this.dispatchEvent(new CustomEvent("navi-session-open", { bubbles: true, cancelable: true, detail: chosenOf(session) }));
   }
 
   #toggle(session: SessionInfo | null, below: Below | null): void {

@@ -55,11 +55,6 @@ export class SessionRequests {
     return (await this.#ask("POST", `${path(id)}/fork`, messageId === null ? {} : { message_id: messageId })) as SessionDetail | null;
   }
 
-  /** Whose it is, and what the user may do with it. */
-  async access(id: string): Promise<Pick<SessionDetail, "access" | "owner"> | null> {
-    return (await this.#ask("GET", path(id), undefined, true)) as SessionDetail | null;
-  }
-
   async readers(id: string): Promise<readonly string[] | null> {
     const detail = (await this.#ask("GET", path(id))) as SessionDetail | null;
     return detail?.readers ?? null;

@@ -46,5 +46,6 @@ export const sessionTexts: typeof english = {
   sessionReader: "Name des Benutzers",
   sessionShareAdd: "Teilen",
   sessionUnshare: (user) => `Nicht mehr mit ${user} teilen`,
+  askOfOwner: (owner) => `Nur ${owner} kann das beantworten.`,
   sessionReadOnly: (owner) => `${owner} teilt diese Sitzung, nur zum Lesen.`,
 };

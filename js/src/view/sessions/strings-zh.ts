@@ -46,5 +46,6 @@ export const sessionTexts: typeof english = {
   sessionReader: "用户名",
   sessionShareAdd: "共享",
   sessionUnshare: (user) => `不再与 ${user} 共享`,
+  askOfOwner: (owner) => `只有 ${owner} 可以回答。`,
   sessionReadOnly: (owner) => `${owner} 与你共享了此会话，仅供阅读。`,
 };

@@ -44,5 +44,6 @@ export const sessionTexts = {
   sessionReader: "Name of the user",
   sessionShareAdd: "Share",
   sessionUnshare: (user: string) => `Do not share with ${user} any more`,
+  askOfOwner: (owner: string) => `Only ${owner} can answer this.`,
   sessionReadOnly: (owner: string) => `${owner} shares this session with you, to read.`,
 };
