@@ -38,6 +38,7 @@ export function addFiring(query, session) {
     ran: status === "succeeded" ? 1 : 0,
     failed: status === "failed" ? 1 : 0,
     missed: status === "missed" ? 1 : 0,
+    result: query.get("result"),
   });
 }
 

@@ -71,6 +71,13 @@ export async function* play(text, session) {
       yield* call("schedule_recall", { message: "check the loss", in: "10m" }, { id: "rc_1", next_at: new Date(Date.now() + 600_000).toISOString() }, 900);
       yield* say("Done. I will be back **in ten minutes** to check the loss.", 15);
       return;
+    case "notebook": {
+      const result = "reports/weekly-results/weekly-2026-12-01-0900.ipynb";
+      const failed = { error: "notebook_failed", message: "In [2], `1 / 0`: ZeroDivisionError: division by zero", cell: "c-2" };
+      yield* call("run_notebook", { path: "reports/weekly.ipynb", parameters: { days: 7 } }, { result, cells: 3, of: 3, seconds: 2.1, ...(number === "fails" ? failed : {}) }, 300);
+      yield* say(`\`reports/weekly.ipynb\` ${number === "fails" ? "failed in **In [2]**" : "has run: 3 cells in 2.1 s"}.\n\nResult: \`${result}\``, 10);
+      return;
+    }
     case "heavy": // by number
       yield* say(Object.values(HEAVY)[Number(number ?? 0)].map(([part, count]) => part.repeat(count)).join(""), 5, 100_000);
       return;

@@ -118,6 +118,11 @@ const controls = {
   fresh: () => (sessions.clear(), forgetFirings()),
   /** A firing for the view over all sessions. */
   firing: (query) => addFiring(query, sessionOf(query.get("session"))),
+  /** Other fields of a recall, as JSON. */
+  change: (query) => {
+    const session = sessionOf(query.get("session"));
+    session.recall({ ...session.recalls.get(query.get("id")), ...JSON.parse(query.get("fields")) }, "rescheduled");
+  },
   title: (query) => (sessionOf(query.get("session")).title = query.get("is")),
   recall: (query) => {
     const session = sessionOf(query.get("session"));

@@ -12,7 +12,7 @@ function entry(id: string, more: Partial<OverviewFiring["firing"]> = {}, asks = 
       id, recall_id: "rec", slot: NOW, kind: "auto", status: "succeeded", reason: null, run_id: "r", attempt: 0, coalesced: 0, not_before: NOW, started_at: NOW,
       ended_at: asks ? null : "2026-12-01T09:00:05+00:00", lateness_ms: 0, delivery: "none", delivery_error: null, attempts: [], ...more,
     },
-    title: "loss", session_id: "s", session_title: "Training", unseen: true, asks, ran: 1, failed: 0, missed: 0,
+    title: "loss", session_id: "s", session_title: "Training", unseen: true, asks, ran: 1, failed: 0, missed: 0, result: null,
   };
 }
 

@@ -189,7 +189,7 @@ def result_of(outcome: JobOutcome) -> dict[str, Any]:
         "seconds": round(outcome.seconds, 2),
     }
     if outcome.failed is not None:
-        result |= {"error": CELL_FAILED, "message": failure_of(outcome.failed).message}
+        result |= {"error": CELL_FAILED, "message": failure_of(outcome.failed).message, "cell": outcome.failed.cell}
     return result
 
 

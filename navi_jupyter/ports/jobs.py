@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -21,9 +21,36 @@ class JobStep:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class JobParameter:
+    """A variable that a notebook takes."""
+
+    name: str
+    default: str  # as its source is written; empty where that is not to be seen
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobKernel:
+    """A kernel that a notebook can be executed in."""
+
+    name: str
+    title: str  # "Python 3 (ipykernel)"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NotebookChoice:
+    """A notebook as the job that is made of it needs to know it."""
+
+    path: str
+    parameters: Sequence[JobParameter] | None  # None: it is not known which it has
+    kernel: str | None  # the name of the one that it asks for, which may not be installed
+    kernels: Sequence[JobKernel]  # the installed ones
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FailedCell:
     """The cell at which a job has ended, and why."""
 
+    cell: str | None  # its id in the dated copy
     number: int | None  # its execution count; None where the kernel died over it
     source: str  # its first line
     error: str  # ``ValueError: no data``; what became of the kernel
@@ -79,6 +106,12 @@ class NotebookJobs(Protocol):
         """The cells that differ between two dated copies, and how many code cells do not. Raises NotebookNotFound,
         FileRefused."""
 
+    async def notebooks(self, query: str, *, limit: int) -> Sequence[str]:
+        """The paths of notebooks that fit what was typed, the best first: what is found in a second."""
+
+    async def describe(self, path: str) -> NotebookChoice:
+        """Raises NotebookNotFound, FileRefused."""
+
     async def exists(self, path: str) -> bool:
         """Whether there is such a file."""
 
@@ -106,6 +139,9 @@ class JobResults(Protocol):
         self, recall_id: str, *, limit: int, cursor: str | None = None
     ) -> tuple[Sequence[JobResult], str | None]:
         """A page, newest first, and the cursor of the next one. Raises InvalidRequest for a strange cursor."""
+
+    async def of_runs(self, run_ids: Sequence[str]) -> Mapping[str, str]:
+        """The path of the dated copy of each of these runs that has made one."""
 
     async def follow(self, source: str, target: str, session_id: str | None = None) -> None:
         """A file or folder was renamed: jobs and results in it are known by their new path. ``session_id``: only the

@@ -234,6 +234,13 @@ class ResultStore:
         more = str(rows[limit - 1]["number"]) if len(rows) > limit else None
         return [_result_of(row) for row in rows[:limit]], more
 
+    async def of_runs(self, run_ids: Sequence[str]) -> Mapping[str, str]:
+        rows = await self._database.fetch_all(
+            "SELECT run_id, path FROM results WHERE run_id IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(run_ids)),),
+        )
+        return {row["run_id"]: row["path"] for row in rows}
+
     async def follow(self, source: str, target: str, session_id: str | None = None) -> None:
         async def unit(tx: Transaction) -> None:
             length = len(source) + 1

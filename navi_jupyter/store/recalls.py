@@ -84,12 +84,14 @@ ENDED_ON = (
         f" sum(status = 'failed') AS failed, sum(status IN {UNRUN} AND status <> 'coalesced') AS missed"
         " FROM (SELECT e.number, e.recall_id, e.status, e.ended_at FROM firings e CROSS JOIN recalls o"
         "  ON o.id = e.recall_id WHERE e.ended_at >= ? AND e.ended_at < ? AND o.owner = ?"
-        "  AND e.status NOT IN ('coalesced', 'cancelled') ORDER BY e.ended_at DESC LIMIT 10000)"
+        "  AND e.status <> 'coalesced' AND (e.status <> 'cancelled' OR e.run_id IS NOT NULL)"
+        "  ORDER BY e.ended_at DESC LIMIT 10000)"
         " GROUP BY recall_id ORDER BY at DESC LIMIT ?) g CROSS JOIN firings f ON f.number = g.number"
     )
     + " ORDER BY g.at DESC"
 )
-"""Of each recall that had a firing end on a day: the last one (with max(), SQLite takes the row that has it)."""
+"""Of each recall that had a firing end on a day: the last one (with max(), SQLite takes the row that has it).
+One that was cancelled counts where it ran, and was stopped."""
 ACTIVE = (
     "SELECT f.*, 0 AS ran, 0 AS failed, 0 AS missed, "
     + _BESIDE.format(

@@ -62,7 +62,7 @@ def test_a_cell_that_runs_for_some_seconds_offers_to_come_back_and_lab_says_when
     )
     kernel_is(page, "idle")
     expect(button).to_have_count(0)
-    done = notification(page, "for epoch in range(14):: done")
+    done = notification(page, "for epoch in range(14): done")
     done.wait_for()
     shot(page, "toast-in-lab")
     page.locator(".Toastify__toast button, .jp-toast-button").filter(has_text="Show").first.click()
@@ -101,6 +101,45 @@ def test_the_menu_of_a_cell_waits_for_the_next_time_it_runs_and_can_be_undone(
     kernel_is(page, "idle")
     run_cell(page, 1)
     assert until(lambda: {each["id"]: each["status"] for each in recalls(host)}[second["id"]] == "fired")
+
+
+def test_a_notebook_is_run_on_a_schedule_from_the_interface_alone_and_its_result_is_one_click_away(
+    host: Host, context: BrowserContext
+) -> None:
+    host.write("report", "n = 1", "print('total', n * 21)", "1 / 0 if n == 3 else None")
+    tagged = host.server.get("api/contents/report.ipynb")["content"]
+    tagged["cells"][0]["metadata"] = {"tags": ["parameters"]}
+    host.server.request("PUT", "api/contents/report.ipynb", {"type": "notebook", "content": tagged})
+    page = host.open(context, "report")
+    page.locator(".jp-DirListing-item").filter(has_text="report.ipynb").click(button="right")
+    page.locator(".lm-Menu-item").filter(has_text="Run This Notebook on a Schedule").click()
+    panel = page.locator("navi-panel navi-chat")
+
+    def part(name: str, more: str = "") -> Locator:
+        return panel.locator(f"[data-navi={name}]{more}")
+
+    expect(part("job-path")).to_have_value("report.ipynb")
+    expect(part("recall-when")).to_be_focused()
+    part("job-parameter", "[data-name=n]").fill("2")
+    part("recall-when").fill("in 2 seconds")
+    part("recall-parsed").wait_for()
+    shot(page, "job-form")
+    part("recall-when").press("Enter")
+    expect(part("recalls-said")).to_contain_text("Navi comes back at")
+    part("overlay-close").click()
+    opened = part("result-open")
+    opened.wait_for()
+    shot(page, "job-result")
+    opened.click()
+    result = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+    expect(result).to_contain_text("total 42")
+    # A run that fails leads to its cell.
+    recall = next(each for each in recalls(host) if (each["run"] or {}).get("path") == "report.ipynb")
+    copy = {"schedule": {"kind": "once", "in": "1s"}, "run": recall["run"] | {"parameters": {"n": 3}}}
+    host.server.request("POST", f"navi/api/recalls/{recall['id']}/clone", copy)
+    part("result-cell").click()
+    expect(result.locator(".jp-mod-active")).to_contain_text("ZeroDivisionError")
+    shot(page, "job-failed")
 
 
 def test_one_click_in_the_panel_shows_the_next_recall_over_all_sessions(host: Host, context: BrowserContext) -> None:

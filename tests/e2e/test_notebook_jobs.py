@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import nbformat
 import pytest
@@ -90,7 +91,12 @@ def test_a_notebook_is_executed_without_a_model_and_leaves_a_dated_copy(start: S
     server = start()
     path = "Berichte 日/größe report.ipynb"
     source = write_notebook(
-        server, path, "#: n, name = 1, 'x'", "print('n is', n, 'and', name)", "import os; print(os.getcwd())", "n * 6"
+        server,
+        path,
+        "#: n, name, more = 1, 'x', None",
+        "print('n is', n, 'and', name)",
+        "import os; print(os.getcwd())",
+        "n * 6",
     )
     before = source.read_bytes()
     sid = new_session(server, model="offline")
@@ -134,6 +140,8 @@ def test_a_failing_cell_is_named_with_its_error_in_the_ledger_and_in_the_session
     assert copy.cells[1].outputs[0].ename == "ZeroDivisionError"
     assert not copy.cells[2].outputs
     assert "**In [2]** (cell 2 of 3)" in said(server, sid)
+    (told,) = [e["event"]["content"] for e in log_of(server, sid) if e["event"]["type"] == "TOOL_CALL_RESULT"]
+    assert json.loads(told)["cell"] == copy.cells[1].id, "views lead to it"
     assert "division by zero" in said(server, sid)
     assert not kernels(server)
 
@@ -206,6 +214,66 @@ def test_two_results_of_one_minute_have_names_of_their_own_and_can_be_compared(s
     same = ok(server, "GET", f"recalls/{recall}/results/diff?new={new['run_id']}&old={old['run_id']}")
     assert same == diff
     assert call(server, "GET", f"recalls/{recall}/results/diff?new={old['run_id']}").status == 404
+
+
+def test_what_is_chosen_is_known_beforehand_and_a_wrong_name_is_refused_with_the_right_one(start: Start) -> None:
+    server = start()
+    write_notebook(server, "Berichte/größe report.ipynb", "#: days, region = 7, 'north'", "print(days, region)")
+    sid = new_session(server)
+    found = ok(server, "GET", f"recalls/notebooks?{urlencode({'query': 'größe'})}")["notebooks"]
+    assert found == [{"path": "Berichte/größe report.ipynb"}]
+    described = ok(server, "GET", f"recalls/notebook?{urlencode(found[0])}")
+    assert described["parameters"] == [{"name": "days", "default": "7"}, {"name": "region", "default": "'north'"}]
+    assert described["kernel"] == "python3"
+    assert "python3" in [kernel["name"] for kernel in described["kernels"]]
+
+    def refusal(run: dict[str, Any]) -> tuple[int, str]:
+        body = {"session_id": sid, "schedule": SOON, "run": {"kind": "notebook", **run}}
+        answer = call(server, "POST", "recalls", body)
+        return answer.status, answer.json["message"]
+
+    meant = "There is no notebook grosse report.ipynb. Did you mean Berichte/größe report.ipynb?"
+    assert refusal({"path": "grosse report.ipynb"}) == (404, meant)
+    missing = call(server, "GET", "recalls/notebook?path=grosse%20report.ipynb")
+    assert (missing.status, missing.json["message"]) == (404, meant)
+    status, message = refusal({"path": "Berichte/größe report.ipynb", "parameters": {"day": 1}})
+    assert (status, "no parameter day. Did you mean days?" in message) == (400, True)
+    # A notebook that has lost a parameter since fails with the reason, instead of a report of something else.
+    later = made(
+        server,
+        sid,
+        "Berichte/größe report.ipynb",
+        run={"parameters": {"days": 1}},
+        schedule={"kind": "once", "in": "1h"},
+    )
+    write_notebook(server, "Berichte/größe report.ipynb", "#: weeks = 1", "print(weeks)")
+    ok(server, "POST", f"recalls/{later}/fire", {})
+    status, reason = outcome(server, later)
+    assert status == "failed"
+    assert "has no parameter days" in str(reason)
+    assert not ok(server, "GET", f"recalls/{later}/results")["results"]
+
+
+def test_two_jobs_of_one_notebook_run_beside_each_other_and_one_is_stopped_by_its_run(start: Start) -> None:
+    server = start()
+    write_notebook(server, "report.ipynb", "#: n = 0", "import time\nprint('n is', n)\ntime.sleep(60 if n == 1 else 0)")
+    first, second = new_session(server), new_session(server)
+    slow = made(server, first, "report.ipynb", run={"parameters": {"n": 1}})
+    run = executing(server, first)
+    quick = made(server, second, "report.ipynb", run={"parameters": {"n": 2}})
+    assert outcome(server, quick) == ("succeeded", None)
+    (active,) = ok(server, "GET", "recalls/overview")["active"]
+    assert active["firing"]["run_id"] == run["id"]
+    assert (server.root / active["result"]).exists(), "what it has made so far can be opened"
+    ok(server, "POST", f"sessions/{first}/commands", {"type": "stop", "run_id": active["firing"]["run_id"]})
+    assert outcome(server, slow) == ("cancelled", "its run was stopped")
+    until(lambda: not kernels(server))
+    past = {
+        entry["firing"]["recall_id"]: entry for entry in ok(server, "GET", "recalls/overview")["past"][0]["firings"]
+    }
+    results = {recall: ok(server, "GET", f"recalls/{recall}")["last_result"] for recall in (slow, quick)}
+    assert {recall: past[recall]["result"] for recall in results} == results
+    assert text_of(result_of(server, quick).cells[-1]) == "n is 2\n"
 
 
 def test_a_stop_interrupts_the_cell_and_ends_the_kernel_and_keeps_what_there_is(start: Start) -> None:

@@ -109,3 +109,17 @@ def test_a_cell_plans_a_notebook_and_its_result_comes(
     assert result.parent.name == "report-results"
     assert json.loads(result.read_text())["cells"][2]["outputs"][0]["data"]["text/plain"] in ("42", ["42"])
     assert "There is no notebook gone.ipynb" in str(kernel.run("%navi recall in 1h run gone.ipynb").error)
+    mistyped = "There is no notebook reprot.ipynb. Did you mean jobs/report.ipynb?"
+    for line in ("in 1h run reprot.ipynb", "every weekday at 9 run reprot.ipynb", "tomorrow at 9 run 'reprot.ipynb'"):
+        assert mistyped in str(kernel.run(f"%navi recall {line}").error)
+    assert "no parameter m. Its cell with the tag parameters sets: n." in str(
+        kernel.run("%navi recall in 1h run report.ipynb with m=3").error
+    )
+    (server.root / "jobs" / "report.ipynb").rename(server.root / "jobs" / "größe der erde 日.ipynb")
+    for line in (
+        'every weekday at 9 run "größe der erde 日.ipynb" with n=3',
+        "in 1h run größe der erde 日.ipynb with n=3",
+    ):
+        kernel.ok(f"%navi recall {line}")
+        shown = kernel.ok("print(navi.recalls()[0]._content['run'])").stdout
+        assert "'path': 'jobs/größe der erde 日.ipynb', 'parameters': {'n': 3}" in shown, line

@@ -43,6 +43,8 @@ CONTRACT = {
     "recalls/{id}/resume": {"POST"},
     "recalls/{id}/firings": {"GET"},
     "recalls/overview": {"GET"},
+    "recalls/notebooks": {"GET"},
+    "recalls/notebook": {"GET"},
     "recalls/{id}/results": {"GET"},
     "recalls/{id}/results/diff": {"GET"},
     "recalls/preview": {"POST"},

@@ -6,7 +6,12 @@ export interface PageConfig {
   readonly baseUrl: URL;
   /** Empty when the cookie is what counts. */
   readonly token: string;
+  /** Where the page's application shows a document: what stands between the base URL and its path. */
+  readonly documents: string;
 }
+
+const LAB = "lab/tree/";
+const NOTEBOOK = "notebooks/";
 
 /** Null where the page is not a Jupyter server's (VS Code, Colab, an exported notebook). */
 export function readPageConfig(page: Document = document): PageConfig | null {
@@ -16,7 +21,12 @@ export function readPageConfig(page: Document = document): PageConfig | null {
     const config: unknown = JSON.parse(text);
     if (!isObject(config) || typeof config["baseUrl"] !== "string") return null;
     const baseUrl = new URL(config["baseUrl"].replace(/\/?$/, "/"), page.location.href);
-    return { baseUrl, token: typeof config["token"] === "string" ? config["token"] : "" };
+    const { token, documents, notebookPage } = config; // ours, and that of Notebook
+    return {
+      baseUrl,
+      token: typeof token === "string" ? token : "",
+      documents: typeof documents === "string" ? documents : typeof notebookPage === "string" ? NOTEBOOK : LAB,
+    };
   } catch {
     return null;
   }

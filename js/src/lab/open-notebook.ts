@@ -60,6 +60,11 @@ export interface Contents {
 
 const notebooks = new WeakMap<NotebookContext, OpenNotebook>();
 
+/** The path that the server knows: real-time collaboration puts the name of its drive before it. */
+export function withoutDrive(path: string): string {
+  return path.replace(/^[^:/]+:/, "");
+}
+
 /** The notebook of a context: one for all chats that show its session. It ends with the context, whose signals do. */
 export function openNotebook(context: NotebookContext, contents: Contents): OpenNotebook {
   let notebook = notebooks.get(context);

@@ -13,6 +13,7 @@ import { installPanelStyle } from "./panel-style.js";
 import { addCommands, type PanelCommands, type Places } from "./panel-commands.js";
 import type { Panel } from "./notebook-types.js";
 import { pageNotebook } from "./page-context.js";
+import { withoutDrive } from "./open-notebook.js";
 import { PanelView } from "./panel-view.js";
 import { tabPins, workspacePins, type StateDatabase } from "./pins.js";
 import { readAttention } from "./server.js";
@@ -189,11 +190,6 @@ export async function createPanelPlugin(): Promise<Plugin> {
       });
     },
   };
-}
-
-/** The path that the server knows: real-time collaboration puts the name of its drive before it. */
-function withoutDrive(path: string): string {
-  return path.replace(/^[^:/]+:/, "");
 }
 
 /** Has the panel show the session of the notebook in front. */

@@ -7,6 +7,8 @@ export const labRecallTexts = {
   cellTitle: (cell: string, line: string) => line || cell,
   cellMessage: (cell: string, line: string) => (line ? `${cell} is done: ${line}` : `${cell} is done.`),
   cellWaits: (cell: string) => `Navi comes back when ${cell} is done.`,
+  runOnSchedule: "Run This Notebook on a Schedule…",
+  runOnScheduleCaption: "A recall runs the notebook at the times that you choose, and keeps a dated copy of each result",
   cellUndo: "Undo",
   cellNumber: (count: number) => `In [${count}]`,
   cellThis: "this cell",

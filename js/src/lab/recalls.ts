@@ -16,6 +16,7 @@ import { watchNews } from "../view/overview/watch.js";
 import { RECALLS_RAN } from "./attention.js";
 import { CellRecalls, type CellRecallServer, type CellsPanel, type NotebookCell } from "./cell-recalls.js";
 import type { Plugin } from "./jupyterlab.js";
+import { addRunOnSchedule, openFilesOf, type FileBrowsers, type FilesPage } from "./notebook-jobs.js";
 import { panelDoor } from "./panel.js";
 import { shared, sharedIfAny } from "./shared-packages.js";
 import { LANGUAGE, texts } from "./texts.js";
@@ -59,16 +60,18 @@ interface AppUtils {
 }
 
 export async function createRecallsPlugin(): Promise<Plugin> {
-  const [apputils, notebooks] = await Promise.all([shared<AppUtils>("@jupyterlab/apputils"), sharedIfAny<Tokens>("@jupyterlab/notebook")]);
+  const [apputils, notebooks, browsers] = await Promise.all([shared<AppUtils>("@jupyterlab/apputils"), sharedIfAny<Tokens>("@jupyterlab/notebook"), sharedIfAny<Tokens>("@jupyterlab/filebrowser")]);
   const notifications = apputils.Notification ?? null;
   return {
     id: ID,
     description: "Recalls at cells, and notifications of recalls that have run.",
     autoStart: true,
     requires: [],
-    optional: [notebooks?.["INotebookTracker"] ?? { name: "INotebookTracker" }, apputils.ICommandPalette, LANGUAGE],
+    optional: [notebooks?.["INotebookTracker"] ?? { name: "INotebookTracker" }, apputils.ICommandPalette, browsers?.["IFileBrowserFactory"] ?? { name: "IFileBrowserFactory" }, LANGUAGE],
     activate: (app, ...services) => {
-      const [tracker, palette] = services as [Tracker | null, Palette | null];
+      const [tracker, palette, files] = services as [Tracker | null, Palette | null, FileBrowsers | null];
+      openFilesOf(app);
+      addRunOnSchedule(app as unknown as FilesPage, () => tracker?.currentWidget ?? null, palette, files);
       if (notifications) notifyOfRecalls(notifications);
       if (tracker) addToCells(app as unknown as Page, tracker, palette, notifications);
     },

@@ -31,6 +31,8 @@ export const labRecallTexts: typeof englishRecalls = {
   cellTitle: (cell, line) => line || cell,
   cellMessage: (cell, line) => (line ? `${cell} ist fertig: ${line}` : `${cell} ist fertig.`),
   cellWaits: (cell) => `Navi kommt wieder, wenn ${cell} fertig ist.`,
+  runOnSchedule: "Dieses Notebook nach Zeitplan ausführen…",
+  runOnScheduleCaption: "Eine Wiedervorlage führt das Notebook zu den gewählten Zeiten aus und behält von jedem Ergebnis eine datierte Kopie",
   cellUndo: "Rückgängig",
   cellNumber: (count) => `In [${count}]`,
   cellThis: "diese Zelle",

@@ -31,6 +31,8 @@ export const labRecallTexts: typeof englishRecalls = {
   cellTitle: (cell, line) => line || cell,
   cellMessage: (cell, line) => (line ? `${cell} 已完成：${line}` : `${cell} 已完成。`),
   cellWaits: (cell) => `${cell} 完成时 Navi 会再来。`,
+  runOnSchedule: "按计划运行此笔记本…",
+  runOnScheduleCaption: "预约会在所选时间运行此笔记本，并保留每次结果的带日期副本",
   cellUndo: "撤销",
   cellNumber: (count) => `In [${count}]`,
   cellThis: "此单元格",

@@ -657,13 +657,44 @@ export interface NotebookJobInput {
   readonly then?: string | null;
 }
 
+/** A kernel that is installed here. */
+export interface NotebookKernel {
+  readonly name: string;
+  readonly title: string;
+}
+
 /** Whether a notebook carries the id of its session in `metadata.navi.session_id`. */
 export type NotebookLinkState = "linked" | "pending" | "earlier";
+
+/** `GET recalls/notebooks`: the best first. */
+export interface NotebookPage {
+  readonly notebooks: readonly NotebookPath[];
+  readonly next: string | null;
+}
+
+/** A variable that a notebook takes: its cell with the tag `parameters` sets it. */
+export interface NotebookParameter {
+  readonly name: string;
+  readonly default: string;
+}
+
+/** A notebook that a recall could execute. */
+export interface NotebookPath {
+  readonly path: string;
+}
 
 /** Body of `POST sessions/{sid}/notebook-requests/{nid}/report`: the page has made the change, or cannot. */
 export interface NotebookReport {
   readonly cell?: ReportedCell | null;
   readonly refusal?: "changed" | "not_found" | null;
+}
+
+/** `GET recalls/notebook`: what a recall that executes a notebook can be given. */
+export interface NotebookToRun {
+  readonly path: string;
+  readonly parameters: readonly NotebookParameter[] | null;
+  readonly kernel: string | null;
+  readonly kernels: readonly NotebookKernel[];
 }
 
 /** `GET notify`. */
@@ -750,6 +781,7 @@ export interface OverviewFiring {
   readonly ran: number;
   readonly failed: number;
   readonly missed: number;
+  readonly result: string | null;
 }
 
 /** Whether a tool may be called. Later ones are stricter. */

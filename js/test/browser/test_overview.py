@@ -86,6 +86,22 @@ def test_yesterdays_result_is_two_clicks_away(opened: Chat, control: Control) ->
     assert clicks == 2
 
 
+def test_the_notebook_that_a_recall_made_yesterday_is_two_clicks_away(opened: Chat, control: Control) -> None:
+    session = opened.page.locator("navi-chat").first.get_attribute("session") or ""
+    result = "weekly-results/weekly-2026-12-01-0900.ipynb"
+    control(f"firing?session={session}&recall=job&title=Run%20weekly&ago=86400&run=r_1&seen=1&result={result}")
+    opened.page.evaluate(
+        "addEventListener('navi-open-file', event => { event.preventDefault(); window.opened = event.detail.path; })"
+    )
+    clicks = 0
+    opened.find("today").click()
+    clicks += 1
+    opened.find("overview-firing", "[data-recall-id=job]").locator("[data-navi=overview-result]").click()
+    clicks += 1
+    assert opened.page.evaluate("window.opened") == result
+    assert clicks == 2
+
+
 def test_what_needs_the_user_stands_first_and_can_be_run_again(opened: Chat) -> None:
     asked: list[str] = []
 

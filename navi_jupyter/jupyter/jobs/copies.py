@@ -25,6 +25,7 @@ from ..kernels.jupyter_services import JupyterServices
 from ..notebooks.cells import clean, complete, with_ids
 from ..notebooks.contents import notary_of_thread
 from ..notebooks.notebook_file import as_bytes, load_nbformat, local_root, parse_notebook, read_whole
+from .choice import NotebookFinder
 from .parameters import with_parameters
 
 log = get_logger("jobs")
@@ -67,9 +68,20 @@ class JobFiles:
         root = local_root(jupyter.contents_manager, jupyter.root_dir)
         hidden = bool(getattr(jupyter.contents_manager, "allow_hidden", False))
         self._tree = None if root is None else Tree(root, allow_hidden=hidden)
+        self.finder = NotebookFinder(self._tree, hide=getattr(jupyter.contents_manager, "hide_globs", ()))
 
     async def read(self, path: str) -> dict[str, Any]:
-        """A notebook of any version as nbformat 4.5. Raises NotebookNotFound, FileRefused."""
+        """A notebook of any version as nbformat 4.5. Raises NotebookNotFound, which names the one that may have been
+        meant, FileRefused."""
+        try:
+            return await self._read(path)
+        except NotebookNotFound as error:
+            near = await self.finder.meant_by(path)
+            raise NotebookNotFound(
+                f"{error.message} Did you mean {near}?" if near else error.message, field=error.field
+            ) from None
+
+    async def _read(self, path: str) -> dict[str, Any]:
         if self._tree is not None:
             return await asyncio.to_thread(_read, self._tree, path)
         model = await self._call(path, lambda: self._manager.get(path, content=True, type="notebook"))

@@ -197,7 +197,7 @@ class NotebookExecution:
                 break
             except DeadKernelError:
                 error = "its kernel died, or was restarted or shut down, while it ran"
-                self.failed = FailedCell(number=None, source=step.source, error=error)
+                self.failed = FailedCell(cell=cell.get("id"), number=None, source=step.source, error=error)
                 break
             self.executed += 1
             await self._hooks.call(_awaited(self._hooks.stepped))
@@ -220,6 +220,7 @@ def failed_cell(cell: Any) -> FailedCell:
     last = errors[-1] if errors else {"ename": "Error", "evalue": ""}
     name, value = str(last.get("ename") or "Error"), one_line(str(last.get("evalue") or ""), 300)
     return FailedCell(
+        cell=cell.get("id"),
         number=cell.execution_count,
         source=first_line(cell.source),
         error=f"{name}: {value}" if value else name,

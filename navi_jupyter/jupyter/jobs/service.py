@@ -23,7 +23,7 @@ from ...errors import FileRefused, InvalidRequest, KernelUnavailable, NaviError
 from ...log_setup import get_logger
 from ...model.recalls import NotebookJob
 from ...output_text import outputs_text
-from ...ports.jobs import JobOutcome, OnCopy, OnStep, ResultCell
+from ...ports.jobs import JobKernel, JobOutcome, NotebookChoice, OnCopy, OnStep, ResultCell
 from ...ports.jupyter import kernel_name_of
 from ...text import truncate_middle
 from ..files.tree import split
@@ -31,7 +31,7 @@ from ..kernels.jupyter_services import JupyterServices
 from ..kernels.transport import language_of, ports_of, process_of
 from .comparison import compared
 from .copies import JobFiles, copy_paths, prepared
-from .parameters import check_language
+from .parameters import check_language, check_names, parameters_of
 
 if TYPE_CHECKING:
     from .execution import NotebookExecution
@@ -78,6 +78,22 @@ class NotebookJobService:
     async def exists(self, path: str) -> bool:
         return await self._files.exists(path)
 
+    async def notebooks(self, query: str, *, limit: int) -> Sequence[str]:
+        return await self._files.finder.find(query, limit=limit)
+
+    async def describe(self, path: str) -> NotebookChoice:
+        content = await self._files.read(path)
+        specs = await self._specs()
+        return NotebookChoice(
+            path=path,
+            parameters=parameters_of(content["cells"]),
+            kernel=kernel_name_of(content["metadata"]),
+            kernels=[
+                JobKernel(name=name, title=str(spec.get("spec", {}).get("display_name") or name))
+                for name, spec in sorted(specs.items())
+            ],
+        )
+
     async def compare(self, old: str, new: str) -> tuple[Sequence[ResultCell], int]:
         before, after = await self._files.read(old), await self._files.read(new)
         return await asyncio.to_thread(compared, before, after)
@@ -111,8 +127,8 @@ class NotebookJobService:
         )
 
     async def _kernel_name(self, job: NotebookJob, content: Mapping[str, Any]) -> str | None:
-        """The name of the kernel for the notebook. Raises InvalidRequest."""
-        specs: Mapping[str, Any] = await ensure_async(self._jupyter.kernel_manager.kernel_spec_manager.get_all_specs())
+        """The name of the kernel for the notebook, with these parameters. Raises InvalidRequest."""
+        specs = await self._specs()
         wanted = job.kernel or kernel_name_of(content["metadata"])
         name = wanted or str(self._jupyter.kernel_manager.default_kernel_name)
         if name not in specs:
@@ -125,7 +141,12 @@ class NotebookJobService:
                 field="run.kernel",
             )
         check_language(job.parameters, str(specs[name].get("spec", {}).get("language") or ""))
+        check_names(job.parameters, content["cells"], job.path)
         return name
+
+    async def _specs(self) -> Mapping[str, Any]:
+        specs: Mapping[str, Any] = await ensure_async(self._jupyter.kernel_manager.kernel_spec_manager.get_all_specs())
+        return specs
 
     @asynccontextmanager
     async def _kernel(self, job: NotebookJob, path: str, name: str | None) -> AsyncIterator[_Kernel]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from itertools import pairwise
@@ -61,6 +61,7 @@ async def recalls_overview(call: Call) -> HttpReply:
         per_day=PER_DAY,
     )
     listed = [] if is_brief else [*rows.coming[:LISTED], *rows.waiting]
+    results = await call.recalls.results.of_runs([] if is_brief else _runs(rows))
     coming: Sequence[wire.CalendarDay] = ()
     if not is_brief:
         coming = await asyncio.to_thread(calendar, rows.coming[:IN_CALENDAR], at, tz)
@@ -71,9 +72,11 @@ async def recalls_overview(call: Call) -> HttpReply:
             open=rows.open,
             paused=rows.paused,
             next=_next(rows.coming),
-            needs=tuple(_needs(rows)),
-            active=tuple(map(_firing, rows.active)),
-            past=tuple(_day(today - timedelta(days=index), entries) for index, entries in enumerate(rows.days)),
+            needs=tuple(_firing(entry, results) for entry in _needs(rows)),
+            active=tuple(_firing(entry, results) for entry in rows.active),
+            past=tuple(
+                _day(today - timedelta(days=index), entries, results) for index, entries in enumerate(rows.days)
+            ),
             recalls=tuple(each.recall for each in listed),
             words={each.recall.id: say(each.recall.schedule, reader=zone) for each in listed},
             sessions={each.recall.session_id: each.session_title or "" for each in listed},
@@ -153,14 +156,19 @@ def _next(coming: Sequence[OpenRecall]) -> wire.ComingTimes | None:
     return _coming(soonest, soonest.recall.next_at, 1)
 
 
-def _needs(rows: OverviewRows) -> list[wire.OverviewFiring]:
+def _runs(rows: OverviewRows) -> list[str]:
+    entries = [*rows.active, *(entry for day in rows.days for entry in day)]
+    return [entry.firing.run_id for entry in entries if entry.firing.run_id is not None]
+
+
+def _needs(rows: OverviewRows) -> list[OverviewEntry]:
     """What waits for an answer, and the recalls whose last firing did not go well and was not seen yet."""
-    asking = [_firing(entry) for entry in rows.active if entry.asks]
+    asking = [entry for entry in rows.active if entry.asks]
     known = {entry.firing.recall_id for entry in rows.active}
     for day in rows.days:
         for entry in day:
             if entry.firing.recall_id not in known and entry.firing.status in _NEEDS_YOU and _is_unseen(entry):
-                asking.append(_firing(entry))
+                asking.append(entry)
             known.add(entry.firing.recall_id)
     return asking
 
@@ -170,7 +178,7 @@ def _is_unseen(entry: OverviewEntry) -> bool:
     return ended is not None and (entry.read_at is None or ended > entry.read_at)
 
 
-def _firing(entry: OverviewEntry) -> wire.OverviewFiring:
+def _firing(entry: OverviewEntry, results: Mapping[str, str]) -> wire.OverviewFiring:
     return wire.OverviewFiring(
         firing=entry.firing,
         title=entry.title,
@@ -181,14 +189,15 @@ def _firing(entry: OverviewEntry) -> wire.OverviewFiring:
         ran=entry.ran,
         failed=entry.failed,
         missed=entry.missed,
+        result=results.get(entry.firing.run_id or ""),
     )
 
 
-def _day(day: date, entries: Sequence[OverviewEntry]) -> wire.OverviewDay:
+def _day(day: date, entries: Sequence[OverviewEntry], results: Mapping[str, str]) -> wire.OverviewDay:
     return wire.OverviewDay(
         date=day.isoformat(),
         ran=sum(entry.ran for entry in entries),
         failed=sum(entry.failed for entry in entries),
         missed=sum(entry.missed for entry in entries),
-        firings=tuple(map(_firing, entries)),
+        firings=tuple(_firing(entry, results) for entry in entries),
     )

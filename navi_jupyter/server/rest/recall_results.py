@@ -1,4 +1,4 @@
-"""The results of recalls that execute notebooks: their dated copies, and what differs between two of them.
+"""Recalls that execute notebooks: which notebooks there are, their dated copies, and what differs between two of them.
 
 Not responsible for how results are made and compared (``jupyter.jobs``).
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from ...errors import FileRefused, NotebookNotFound, RecallNotFound, RunNotFound
+from ...errors import FileRefused, InvalidRequest, NotebookNotFound, RecallNotFound, RunNotFound
 from ...ports.jobs import JobResult
 from ..http import CURSOR, LIMIT, HttpReply, Query
 from ..wire import recalls as wire
@@ -16,6 +16,45 @@ from .routing import Call, OperationTable, reply
 
 TABLE = OperationTable()
 MOST_COMPARED = 1000  # results of a recall, the newest, of which two can be compared
+
+
+@TABLE.add(
+    "GET recalls/notebooks",
+    "read",
+    answers="NotebookPage",
+    query=(Query(name="query", help="What was typed of the path."), LIMIT),
+)
+async def find_notebooks(call: Call) -> HttpReply:
+    """The notebooks below the server's folder that a recall could execute, as far as they are found in a second."""
+    jobs = call.recalls.jobs
+    found = () if jobs is None else await jobs.notebooks(call.string("query") or "", limit=call.integer("limit"))
+    return reply(wire.NotebookPage(notebooks=tuple(wire.NotebookPath(path=path) for path in found)))
+
+
+@TABLE.add(
+    "GET recalls/notebook",
+    "read",
+    answers="NotebookToRun",
+    query=(Query(name="path", help="Relative to the server's folder."),),
+    errors=(NotebookNotFound, FileRefused),
+)
+async def describe_notebook(call: Call) -> HttpReply:
+    """What a recall that executes a notebook can be given: its parameters with their defaults, and the kernels."""
+    path = call.string("path")
+    if path is None:
+        raise InvalidRequest("Name the notebook.", field="path")
+    if call.recalls.jobs is None:
+        raise NotebookNotFound("This server has no notebooks.")
+    found = await call.recalls.jobs.describe(path)
+    known = found.parameters
+    return reply(
+        wire.NotebookToRun(
+            path=found.path,
+            parameters=None if known is None else tuple(wire.NotebookParameter(**asdict(one)) for one in known),
+            kernel=found.kernel,
+            kernels=tuple(wire.NotebookKernel(**asdict(one)) for one in found.kernels),
+        )
+    )
 
 
 @TABLE.add("GET recalls/{id}/results", "read", answers="ResultPage", query=(LIMIT, CURSOR), errors=(RecallNotFound,))

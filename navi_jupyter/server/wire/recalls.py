@@ -71,6 +71,43 @@ class RecallResult(Value):
     exists: bool = True  # whether the file is still there
 
 
+class NotebookPath(Value):
+    """A notebook that a recall could execute."""
+
+    path: str  # relative to the server's root
+
+
+class NotebookPage(Value):
+    """``GET recalls/notebooks``: the best first."""
+
+    notebooks: tuple[NotebookPath, ...]
+    next: str | None = None
+
+
+class NotebookParameter(Value):
+    """A variable that a notebook takes: its cell with the tag ``parameters`` sets it."""
+
+    name: str
+    default: str  # as its source is written; empty where that is not to be seen
+
+
+class NotebookKernel(Value):
+    """A kernel that is installed here."""
+
+    name: str
+    title: str
+
+
+class NotebookToRun(Value):
+    """``GET recalls/notebook``: what a recall that executes a notebook can be given."""
+
+    path: str
+    parameters: tuple[NotebookParameter, ...] | None
+    """Null: no cell has the tag, or it is no Python: a parameter may have any name, and is set at the top."""
+    kernel: str | None  # the name of the one that it asks for, which may not be installed
+    kernels: tuple[NotebookKernel, ...]
+
+
 class ResultPage(Value):
     """``GET recalls/{id}/results``: the dated copies, newest first."""
 
@@ -129,6 +166,7 @@ class OverviewFiring(Value):
     ran: int = 0  # how many firings of this recall ended well on that day, this one included
     failed: int = 0
     missed: int = 0  # skipped, missed or expired
+    result: str | None = None  # of a notebook: the dated copy that its run has made, relative to the server's root
 
 
 class OverviewDay(Value):

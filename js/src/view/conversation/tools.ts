@@ -5,6 +5,7 @@ import { isObject } from "../../protocol/frames.js";
 import type { ToolCall } from "../../state/model.js";
 import { codeView, partsOf } from "./code.js";
 import { diffView } from "./diff.js";
+import { jobResult } from "./job-result.js";
 import { icons } from "../lib/icons.js";
 import { durationText } from "../lib/numbers.js";
 import { OutputView } from "./outputs.js";
@@ -64,6 +65,7 @@ export class ToolCards {
         if (activity.type === "navi.output") return this.#output(call, activity.id, activity.content["outputs"]);
         return nothing;
       })}
+      ${jobResult(call)}
     </div>`;
   }
 

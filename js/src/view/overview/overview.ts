@@ -15,7 +15,7 @@ import { scheduleText, withoutOwnZone } from "../lib/time.js";
 import { RecallForm } from "../recalls/form.js";
 import { runWithLeave } from "../recalls/leave.js";
 import { Ledger } from "../recalls/ledger.js";
-import { ask, isRecall, tryTo, type RequestContext } from "../recalls/requests.js";
+import { ask, isRecall, stopRun, tryTo, type RequestContext } from "../recalls/requests.js";
 import { Calendar } from "./calendar.js";
 import { pastDay } from "./days.js";
 import { isEmpty } from "./today.js";
@@ -122,6 +122,7 @@ export class RecallsOverviewView {
       goTo: (session, runId) => this.#actions.goTo(session, runId),
       again: (id, title) => void this.#again(id, title),
       allow: (id, tools) => void runWithLeave(this.#actions, id, tools).then(() => this.#actions.feed()?.reload()),
+      stop: (session, runId) => void stopRun({ ...this.#actions, problem: (text) => this.#notify(null, text) }, session, runId).then(() => this.#actions.feed()?.reload()),
       pause: ({ id }) => void this.#change("POST", `recalls/${encodeURIComponent(id)}/pause`),
       resume: ({ id }) => void this.#change("POST", `recalls/${encodeURIComponent(id)}/resume`),
       cancel: ({ id }) => void this.#change("DELETE", `recalls/${encodeURIComponent(id)}`),
@@ -161,7 +162,7 @@ export class RecallsOverviewView {
     const recall = known ?? (await ask({ ...this.#actions, problem: (text) => this.#notify(null, text) }, "GET", `recalls/${encodeURIComponent(id)}`));
     if (!isRecall(recall)) return;
     this.#open = { recall, group };
-    await this.#ledger.open(id);
+    await this.#ledger.open(recall);
   }
 
   async #change(method: Method, path: string): Promise<void> {

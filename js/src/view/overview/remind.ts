@@ -1,6 +1,7 @@
 /** The recalls that are offered under an answer: when Navi is to come back to what it was about. */
 
 import { html, render } from "lit";
+import type { NotebookJob } from "../../protocol/generated.js";
 import { keepKey } from "../lib/keyboard-guard.js";
 import { strings } from "../lib/strings.js";
 import { clockTime } from "../lib/time.js";
@@ -14,6 +15,14 @@ export interface RecallDraft {
   readonly message: string;
   /** Words that the server reads, so English in every language of the page; empty: to be written. */
   readonly when: string;
+  /** The notebook that is to be run instead of the message. */
+  readonly job?: NotebookDraft;
+}
+
+/** What a job begins with. */
+export interface NotebookDraft {
+  readonly path: string;
+  readonly parameters?: NotebookJob["parameters"];
 }
 
 const LONGEST = 1_000;

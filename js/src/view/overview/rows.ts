@@ -2,12 +2,14 @@
 
 import { html, nothing, type TemplateResult } from "lit";
 import type { OverviewFiring, Recall } from "../../protocol/generated.js";
+import { fileLink } from "../lib/files.js";
 import { icons } from "../lib/icons.js";
 import { strings, textOf } from "../lib/strings.js";
 import { clockTime, fullTime, scheduleText, shortTime, withoutOwnZone } from "../lib/time.js";
 import { needed } from "../recalls/leave.js";
 import { details } from "../recalls/ledger.js";
 import { recallIcons } from "../recalls/icons.js";
+import { jobText } from "../recalls/results.js";
 import { moment, worded } from "../recalls/time.js";
 
 export interface RowActions {
@@ -16,6 +18,7 @@ export interface RowActions {
   again(recallId: string, title: string): void;
   /** Runs it again with leave for what its last run lacked. */
   allow(recallId: string, tools: readonly string[]): void;
+  stop(session: string, runId: string): void;
   pause(recall: Recall): void;
   resume(recall: Recall): void;
   cancel(recall: Recall): void;
@@ -49,12 +52,13 @@ export function firingRow(entry: OverviewFiring, group: string, isOfDay: boolean
         ${canShow
           ? html`<button type="button" class="navi-button" data-navi="overview-show" aria-label=${label} title=${label} @click=${() => actions.goTo(session, runId)}>${strings.overviewShow}</button>`
           : nothing}
-        ${asks || sessionTitle === null ? nothing : iconButton("overview-again", strings.overviewAgainOf(title), icons.fire, () => actions.again(id, title))}
+        ${status === "running" && canShow ? iconButton("overview-stop", strings.recallStop(title), icons.stop, () => actions.stop(session, runId)) : nothing}
+        ${asks || status === "running" || sessionTitle === null ? nothing : iconButton("overview-again", strings.overviewAgainOf(title), icons.fire, () => actions.again(id, title))}
         ${historyButton(id, title, actions)}
       </span>
     </div>
     <div class="navi-overview-more">
-      ${sessionLink(session, sessionTitle, actions)} ${more.length ? html`<span class="navi-text" dir="auto">${more.join(" · ")}</span>` : nothing}
+      ${sessionLink(session, sessionTitle, actions)} ${entry.result ? fileLink({ path: entry.result, cell: null }, strings.jobOpen, "overview-result") : nothing} ${more.length ? html`<span class="navi-text" dir="auto">${more.join(" · ")}</span>` : nothing}
       ${sessionTitle === null ? nothing : needed(firing.reason, (tools) => actions.allow(id, tools))}
     </div>
     ${actions.below(id, group)}
@@ -83,7 +87,7 @@ export function recallRow(recall: Recall, words: string | undefined, sessionTitl
       </span>
     </div>
     <div class="navi-overview-more">
-      ${sessionLink(session, sessionTitle ?? "", actions)}
+      ${sessionLink(session, sessionTitle ?? "", actions)} ${jobText(recall)}
       ${schedule.kind === "once" ? nothing : html`<span class="navi-text">${worded(words === undefined ? scheduleText(schedule) : withoutOwnZone(words))}</span>`}
     </div>
     ${actions.below(id, group)}

@@ -9,6 +9,7 @@ import type { Envelope } from "../../protocol/generated.js";
 import type { ChatState } from "../../state/model.js";
 import { claim, readShared, writeShared } from "../lib/claims.js";
 import { strings } from "../lib/strings.js";
+import { subject } from "../overview/news-text.js";
 import { endsRun } from "./unread.js";
 
 const SETTING = "navi:notify";
@@ -142,7 +143,8 @@ export class BrowserNotices {
     const state = this.#actions.state();
     const recall = recallId === null ? undefined : state.recalls[recallId]?.recall;
     const title = mark(recall?.title ?? state.session?.title ?? "") || strings.name;
-    const text = what === "done" ? strings.toldDone(title) : what === "failed" ? strings.toldFailed(title) : strings.toldAsks(title);
+    const name = subject(title);
+    const text = what === "done" ? strings.toldDone(name) : what === "failed" ? strings.toldFailed(name) : strings.toldAsks(name);
     const shown = new Notification(text, { body: mark(state.session?.title ?? ""), tag: `navi:${id}` });
     this.#shown.add(shown);
     shown.onclose = () => this.#shown.delete(shown);

@@ -1,15 +1,19 @@
 /** The recalls of a session as a part of its chat: their overlay, what happened while the user was away, and browser notifications. */
 
-import { html } from "lit";
+import { html, render } from "lit";
 import type { ChatContext, ChatFeature } from "../features.js";
 import { BrowserNotices } from "../panels/notifications.js";
 import { icons } from "../lib/icons.js";
 import { strings } from "../lib/strings.js";
+import type { Message } from "../../state/model.js";
 import { promptOf } from "../../state/select.js";
 import { lazyOverlay, type Overlay } from "../overlays.js";
+import { jobOf, SHOW_CHANGES, type ChangesPlace } from "../conversation/job-result.js";
 import { PROPOSE_RECALL } from "../overview/places.js";
 import type { RecallDraft } from "../overview/remind.js";
 import { awayCard } from "./missed.js";
+
+const NAME = "recalls";
 
 export function recallsFeature(chat: ChatContext): ChatFeature {
   const { controller, element } = chat;
@@ -44,18 +48,21 @@ export function recallsFeature(chat: ChatContext): ChatFeature {
     };
   };
   /** Shows the menu of times beside a button; it is loaded at the first press. */
-  const offer = async (prompt: string, button: HTMLElement): Promise<void> => {
+  const offer = async (message: Message, button: HTMLElement): Promise<void> => {
     const remind = await import("./parts.js").catch(() => null);
     if (!remind) return chat.problem(strings.failed(strings.noServer));
-    remind.toggleRemindMenu(button, prompt, propose);
+    const job = jobOf(chat.state(), message.runId);
+    remind.toggleRemindMenu(button, promptOf(chat.state(), message), (draft) => propose(job ? { ...draft, job } : draft));
   };
-  chat.overlays.add(lazyOverlay("recalls", () => strings.recalls, load, chat.redraw));
+  element.addEventListener(SHOW_CHANGES, (event) => void showChanges(chat, (event as CustomEvent<ChangesPlace>).detail));
+  chat.overlays.add(lazyOverlay(NAME, () => strings.recalls, load, chat.redraw));
   chat.messageActions.add({
     name: "remind",
     icon: icons.clock,
     label: () => strings.remind,
-    applies: ({ role }) => role === "assistant",
-    run: (message, button) => void offer(promptOf(chat.state(), message), button),
+    // A recall is made in this session: who only reads it cannot.
+    applies: ({ role }, state) => role === "assistant" && state.session?.access !== "reader",
+    run: (message, button) => void offer(message, button),
   });
   return {
     connected: () => notices.start(),
@@ -63,4 +70,13 @@ export function recallsFeature(chat: ChatContext): ChatFeature {
     received: (_before, envelopes) => notices.receive(envelopes),
     card: () => awayCard(controller.away, { showRun, dismiss: () => controller.dismissAway() }),
   };
+}
+
+/** Which recall a run is of stands in its messages. */
+async function showChanges(chat: ChatContext, { runId, place }: ChangesPlace): Promise<void> {
+  const message = chat.state().items.find((item) => item.kind === "message" && item.runId === runId && item.origin.recall_id !== null);
+  const recallId = message?.kind === "message" ? message.origin.recall_id : null;
+  const { changesView, readChanges } = await import("./parts.js");
+  render(changesView(null), place);
+  render(changesView(recallId === null ? strings.failed(strings.noServer) : await readChanges(chat, recallId, runId)), place);
 }

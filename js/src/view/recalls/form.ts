@@ -5,6 +5,7 @@ import { ref } from "lit/directives/ref.js";
 import type { Policy, Preview, Recall } from "../../protocol/generated.js";
 import { keepKey } from "../lib/keyboard-guard.js";
 import { icons } from "../lib/icons.js";
+import { JobForm } from "./job-form.js";
 import { LeaveChoice } from "./leave.js";
 import { ask, isRecall, meaningOf, notifyTargets, type RequestContext } from "./requests.js";
 import { boundsText, moment, worded } from "./time.js";
@@ -19,6 +20,8 @@ addStyle(css);
 /** After the last key. */
 const PAUSE = 300;
 const BROWSER = "browser";
+/** The most characters of a title that is made here. */
+const TITLE = 80;
 
 /** What the time that is written means: not known yet, nothing (with the reason), or this. */
 type Meaning = { readonly text: string; readonly found: Preview | string | null };
@@ -27,6 +30,7 @@ export class RecallForm {
   readonly #context: RequestContext;
   readonly #done: (recall: Recall | null) => void;
   readonly #allow: LeaveChoice;
+  readonly #job: JobForm;
   #recall: Recall | null = null;
   #words = "";
   #isOpen = false;
@@ -59,6 +63,7 @@ export class RecallForm {
     };
     this.#done = done;
     this.#allow = new LeaveChoice(this.#context);
+    this.#job = new JobForm(this.#context);
   }
 
   /** The recall that is being changed; null for a new one, undefined when there is no form. */
@@ -82,6 +87,7 @@ export class RecallForm {
     this.#notify = new Set(recall?.policy.notify);
     this.#meaning = { text: "", found: null };
     this.#allow.open(recall?.allow);
+    this.#job.open(recall?.run, recall?.policy.timeout);
     void notifyTargets(this.#context).then((targets) => {
       this.#targets = targets;
       this.#context.redraw();
@@ -90,8 +96,9 @@ export class RecallForm {
   }
 
   /** A new recall that needs only to be confirmed. */
-  propose({ message, when }: RecallDraft): void {
+  propose({ message, when, job }: RecallDraft): void {
     this.open(null);
+    if (job) this.#job.choose(job);
     this.#isProposed = true;
     this.#message = message;
     this.#when = when;
@@ -101,6 +108,7 @@ export class RecallForm {
 
   close(): void {
     clearTimeout(this.#timer);
+    this.#job.close();
     this.#isOpen = false;
     this.#recall = null;
     this.#refused = null;
@@ -126,24 +134,30 @@ export class RecallForm {
     const recall = this.#recall;
     const label = recall ? strings.recallEdit(recall.title) : strings.recallNew;
     const now = recall ? [this.#words || scheduleText(recall.schedule), ...boundsText({ ...recall.policy, notify: [] })].join(", ") : "";
+    const first = this.#isProposed ? undefined : this.#appeared;
     const hint = recall ? strings.recallWhenKeep(now) : strings.recallWhenHint;
     return html`<form class="navi-recall-form" data-navi="recall-form" aria-label=${label} @submit=${this.#submit} @keydown=${this.#keydown}>
-      <label>
-        <span>${strings.recallWhat}</span>
-        <textarea data-navi="recall-message" rows="2" maxlength="20000" required dir="auto" ${ref(this.#isProposed ? undefined : this.#appeared)} .value=${this.#message} @input=${this.#wrote}></textarea>
-      </label>
+      ${this.#job.render(first)} ${this.#job.isOn ? nothing : this.#messageField(first)}
       <label>
         <span>${strings.recallWhen}</span>
         <input type="text" data-navi="recall-when" maxlength="300" autocomplete="off" dir="auto" placeholder=${hint} ${ref(this.#isProposed ? this.#appeared : undefined)} ?required=${!recall} .value=${this.#when} @input=${this.#timed} />
       </label>
       <div class="navi-meaning" data-navi="recall-meaning" role="status" data-ok=${this.#understood ? "yes" : "no"}>${this.#meaningText()}</div>
-      ${this.#allow.render()} ${this.#tell()}
+      ${this.#job.asks ? this.#allow.render() : html`<p class="navi-none">${strings.jobLeave}</p>`} ${this.#tell()}
       <div role="alert" data-navi="recall-refused">${this.#refused === null ? nothing : html`<span class="navi-problem" dir="auto">${this.#refused}</span>`}</div>
       <div class="navi-form-actions">
         <button type="submit" class="navi-button" data-navi="recall-save" ?disabled=${!this.#canSave}>${recall ? strings.recallSave : strings.recallMake}</button>
         <button type="button" class="navi-link" data-navi="recall-back" @click=${() => this.#leave()}>${strings.back}</button>
       </div>
     </form>`;
+  }
+
+  #messageField(first: ((element?: Element) => void) | undefined): TemplateResult {
+    return html`<label>
+        <span>${strings.recallWhat}</span>
+        <textarea data-navi="recall-message" rows="2" maxlength="20000" required dir="auto" ${ref(first)} .value=${this.#message} @input=${this.#wrote}></textarea>
+      </label>
+      ${this.#job.offer(this.#message)}`;
   }
 
   #tell(): TemplateResult {
@@ -165,7 +179,7 @@ export class RecallForm {
   }
 
   get #canSave(): boolean {
-    if (this.#isSaving || !this.#message.trim()) return false;
+    if (this.#isSaving || !this.#job.isValid || !(this.#job.isOn || this.#message.trim())) return false;
     return this.#when.trim() ? this.#understood !== null : this.#recall !== null;
   }
 
@@ -230,7 +244,11 @@ export class RecallForm {
 
   async #save(): Promise<void> {
     const recall = this.#recall;
-    const message = this.#message.trim();
+    const { run, isOn } = this.#job;
+    const isOther = run?.kind === "notebook" && !(recall?.run?.kind === "notebook" && recall.run.path === run.path);
+    const message = isOther ? `Run ${run.path}` : isOn ? (recall?.message ?? "") : this.#message.trim(); // as the server names one
+    // What names a recall until its user names it otherwise.
+    const title = recall && run !== null && message !== recall.message && recall.title === recall.message.slice(0, recall.title.length) ? { title: message.slice(0, TITLE) } : {};
     const understood = this.#when.trim() ? this.#understood : null;
     const policy = this.#policy(recall, understood);
     const allow = this.#allow.chosen;
@@ -239,17 +257,18 @@ export class RecallForm {
     this.#context.redraw();
     const saved = recall
       ? await ask(this.#context, "PATCH", `recalls/${encodeURIComponent(recall.id)}`, {
-          ...(message === recall.message ? {} : { message }),
+          ...(message === recall.message ? {} : { message, ...title }),
+          ...(run === null ? {} : { run }),
           ...(understood ? { schedule: understood.schedule } : {}),
           ...(policy === null ? {} : { policy }),
           ...(allow.join() === (recall.allow ?? []).join() ? {} : { allow }),
         })
       : await ask(this.#context, "POST", "recalls", {
           session_id: this.#context.session(),
-          message,
+          ...(run === null ? { message } : { run }),
           schedule: understood?.schedule,
           policy,
-          ...(allow.length ? { allow } : {}),
+          ...(allow.length && this.#job.asks ? { allow } : {}),
         });
     this.#isSaving = false;
     if (isRecall(saved)) {
@@ -267,7 +286,8 @@ export class RecallForm {
     const bounds = { ...(until === null ? {} : { until }), ...(max_fires === null ? {} : { max_fires }) };
     const base = recall?.policy ?? understood?.policy;
     if (!base) return null;
-    const isSame = notify.join() === (base.notify ?? []).join() && !Object.keys(bounds).length;
-    return recall && isSame ? null : { ...base, ...bounds, notify };
+    const timeout = this.#job.isOn ? this.#job.timeout : (base.timeout ?? null);
+    const isSame = notify.join() === (base.notify ?? []).join() && timeout === (base.timeout ?? null) && !Object.keys(bounds).length;
+    return recall && isSame ? null : { ...base, ...bounds, timeout, notify };
   }
 }

@@ -4,6 +4,7 @@ import { html, nothing, type TemplateResult } from "lit";
 import { repeat } from "lit/directives/repeat.js";
 import type { Firing, Recall } from "../../protocol/generated.js";
 import { needed, runWithLeave } from "./leave.js";
+import { JobResults } from "./results.js";
 import { history, type RequestContext } from "./requests.js";
 import { boundsText, lateness, moment, worded } from "./time.js";
 import { strings, textOf } from "../lib/strings.js";
@@ -12,7 +13,9 @@ import { fullTime } from "../lib/time.js";
 export class Ledger {
   readonly #context: RequestContext;
   readonly #show: (runId: string) => void;
+  readonly #results: JobResults;
   #recallId: string | null = null;
+  #isJob = false;
   #firings: readonly Firing[] | null = null;
   #next: string | null = null;
   #reading: Promise<void> = Promise.resolve();
@@ -20,6 +23,7 @@ export class Ledger {
   constructor(context: RequestContext, show: (runId: string) => void) {
     this.#context = context;
     this.#show = show;
+    this.#results = new JobResults(context);
   }
 
   get of(): string | null {
@@ -28,11 +32,13 @@ export class Ledger {
 
   close(): void {
     this.#recallId = this.#firings = this.#next = null;
+    this.#results.close();
   }
 
-  async open(recallId: string): Promise<void> {
-    if (this.#recallId !== recallId) this.#firings = this.#next = null;
-    this.#recallId = recallId;
+  async open({ id, run }: Recall): Promise<void> {
+    if (this.#recallId !== id) this.close();
+    this.#recallId = id;
+    this.#isJob = run?.kind === "notebook";
     this.#context.redraw();
     await this.refresh();
   }
@@ -59,6 +65,8 @@ export class Ledger {
     if (page === null || recallId !== this.#recallId) return;
     this.#firings = cursor === null ? page.firings : [...(this.#firings ?? []), ...page.firings];
     this.#next = page.next;
+    // A firing may have had several runs, and each a result.
+    if (this.#isJob) await this.#results.load(recallId, 2 * this.#firings.length + 10);
     this.#context.redraw();
   }
 
@@ -90,7 +98,8 @@ export class Ledger {
     return html`<li data-navi="firing" data-status=${status}>
       ${moment(slot)} <b class="navi-firing-status">${textOf(strings.firingStatus, status) ?? status}</b>
       <span class="navi-text" dir="auto">${details(firing).join(" · ")}</span>
-      ${firing === this.#firings?.[0] ? needed(firing.reason, (tools) => void runWithLeave(this.#context, firing.recall_id, tools)) : nothing} ${show}
+      ${firing === this.#firings?.[0] ? needed(firing.reason, (tools) => void runWithLeave(this.#context, firing.recall_id, tools)) : nothing} ${show} ${this.#results.actions(runId)}
+      ${this.#results.below(runId)}
     </li>`;
   }
 }

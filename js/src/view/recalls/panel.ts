@@ -13,7 +13,8 @@ import { RecallForm } from "./form.js";
 import { recallIcons } from "./icons.js";
 import { leaveText, needed, neededTools, runWithLeave } from "./leave.js";
 import { Ledger } from "./ledger.js";
-import { ask, isRecall, readSummaries, type RequestContext, type RecallSummaries } from "./requests.js";
+import { jobText } from "./results.js";
+import { ask, isRecall, readSummaries, stopRun, type RequestContext, type RecallSummaries } from "./requests.js";
 import { moment, worded } from "./time.js";
 import type { RecallDraft } from "../overview/remind.js";
 import { strings, textOf } from "../lib/strings.js";
@@ -187,7 +188,7 @@ export class RecallsPanel {
         <span class="navi-recall-when">${this.#when(recall)}</span>
         <span class="navi-recall-actions">${this.#buttons(recall)}</span>
       </div>
-      ${leaveText(recall.allow)} ${this.#lacking(recall)} ${this.#problem(id)} ${this.#form.of === id ? this.#form.render() : nothing}
+      ${jobText(recall)} ${leaveText(recall.allow)} ${this.#lacking(recall)} ${this.#problem(id)} ${this.#form.of === id ? this.#form.render() : nothing}
       ${this.#ledger.of === id ? this.#ledger.render(recall, this.#words(recall)) : nothing}
     </li>`;
   }
@@ -211,10 +212,13 @@ export class RecallsPanel {
       html`<button type="button" class="navi-icon-button" data-navi=${`recall-${name}`} aria-label=${label} title=${label} aria-expanded=${isExpanded ?? nothing} @click=${act}>${icon}</button>`;
     const always = [
       button("clone", strings.recallClone(title), recallIcons.copy, () => void this.#clone(recall)),
-      button("history", strings.recallHistory(title), recallIcons.list, () => this.#toggleLedger(id), this.#ledger.of === id),
+      button("history", strings.recallHistory(title), recallIcons.list, () => this.#toggleLedger(recall), this.#ledger.of === id),
     ];
     if (!isOpen(recall)) return always;
+    const last = this.#summaries.last[id];
+    const stop = (): void => void (last?.run_id && stopRun(this.#at(() => id), recall.session_id, last.run_id));
     return [
+      ...(status === "running" && last?.run_id && last.status === "running" ? [button("stop", strings.recallStop(title), icons.stop, stop)] : []),
       button("fire", strings.recallFire(title), icons.fire, post("fire")),
       status === "paused"
         ? button("resume", strings.recallResume(title), icons.play, post("resume"))
@@ -231,12 +235,12 @@ export class RecallsPanel {
     this.#form.open(recall, words);
   }
 
-  #toggleLedger(id: string): void {
-    if (this.#ledger.of === id) {
+  #toggleLedger(recall: Recall): void {
+    if (this.#ledger.of === recall.id) {
       this.#ledger.close();
       this.#actions.redraw();
     } else {
-      void this.#ledger.open(id);
+      void this.#ledger.open(recall);
     }
   }
 

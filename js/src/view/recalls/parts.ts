@@ -3,3 +3,4 @@
 export { toggleRemindMenu } from "../overview/remind.js";
 export { notifySetting } from "../panels/notify-setting.js";
 export { RecallsPanel } from "./panel.js";
+export { changesView, readChanges } from "./results.js";

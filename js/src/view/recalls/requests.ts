@@ -79,6 +79,13 @@ export async function meaningOf(context: RequestContext, text: string): Promise<
   return isObject(body) && typeof body["meaning"] === "string" ? (body as unknown as Preview) : strings.noServer;
 }
 
+/** Stops a run, whichever session it is of. True when the server took it. */
+export async function stopRun(context: RequestContext, session: string, runId: string): Promise<boolean> {
+  const { why } = await tryTo(context, "POST", `sessions/${encodeURIComponent(session)}/commands`, { type: "stop", run_id: runId });
+  if (why !== null) context.problem(strings.failed(why));
+  return why === null;
+}
+
 export async function readAway(context: RequestContext, session: string): Promise<Away | null> {
   const { body } = await tryTo(context, "GET", `sessions/${encodeURIComponent(session)}/away?limit=20`);
   return isObject(body) && Array.isArray(body["runs"]) && Array.isArray(body["not_run"]) ? (body as unknown as Away) : null;
