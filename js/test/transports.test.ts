@@ -140,7 +140,7 @@ describe("straight to the server", () => {
     document.body.innerHTML = '<script id="jupyter-config-data" type="application/json">{]</script>';
     expect(readPageConfig()).toBeNull();
     config("/a%40b/", "secret");
-    expect(readPageConfig()).toEqual({ baseUrl: new URL("/a%40b/", location.href), token: "secret" });
+    expect(readPageConfig()).toEqual({ baseUrl: new URL("/a%40b/", location.href), token: "secret", documents: "lab/tree/" });
   });
 
   it("uses the page's base URL, the XSRF token on every request, and no server token on its own origin", async () => {
