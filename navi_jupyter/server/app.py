@@ -38,7 +38,7 @@ from .identity import (
     write_connection_file,
 )
 from .lifecycle import Lifecycle
-from .page_language import TEXTS, page_language
+from .page_parts import TEXTS, documents, page_language
 from .websocket import LoanHandler, StreamHandler
 
 if TYPE_CHECKING:
@@ -99,10 +99,6 @@ class _Ceiling(_FromEnvironment, Dict):
 _PERMISSIONS = ("allow", "ask", "deny")
 
 
-DOCUMENTS = {"jupyterlab": "lab/tree/", "notebook": "notebooks/", "nbclassic": "nbclassic/notebooks/"}
-SHOWN_BY_SERVER = "nbconvert/html/"  # a page without an application: Jupyter Server has it itself
-
-
 @web.stream_request_body
 class PageHandler(ExtensionHandlerJinjaMixin, ExtensionHandlerMixin, JupyterHandler):
     """The plain page, ``<base_url>navi``: the chat where there is no JupyterLab. ``jupyter navi`` opens it.
@@ -120,19 +116,13 @@ class PageHandler(ExtensionHandlerJinjaMixin, ExtensionHandlerMixin, JupyterHand
     async def get(self) -> None:
         """The page. It carries no secret: same origin, so the login cookie is all it needs."""
         # In a <script>, "</" would end the script even inside a string.
-        about = {"baseUrl": self.base_url, "token": "", "appName": "Navi", "documents": self._documents()}
+        about = {"baseUrl": self.base_url, "token": "", "appName": "Navi", "documents": documents(self.serverapp)}
         config = json.dumps(about).replace("</", "<\\/")
         self.set_header("Cache-Control", "no-store")
         self.set_header("Referrer-Policy", "same-origin")  # the URL of the page may contain the token
         language = page_language(self.request.headers.get("Accept-Language", ""))
         known = {"language": language, "texts": TEXTS[language], "bundle": bundle_id(), "scripts": first_scripts()}
         await self.finish(self.render_template("navi.html", config=config, **known))
-
-    def _documents(self) -> str:
-        """Where an application of this server shows notebooks: what stands before their path."""
-        manager = getattr(self.serverapp, "extension_manager", None)
-        running = getattr(manager, "extension_apps", {})
-        return next((place for name, place in DOCUMENTS.items() if running.get(name)), SHOWN_BY_SERVER)
 
 
 def bundle_id() -> str:

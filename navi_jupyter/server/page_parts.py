@@ -1,4 +1,5 @@
-"""The language of Navi's own page: the one of JupyterLab's settings, else the browser's.
+"""What Navi's own page is filled with: its language (that of JupyterLab's settings, else the browser's), and where an
+application of this server shows documents.
 
 Not responsible for the texts of the chat on it, which takes the language that the page names.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jupyter_core.paths import jupyter_config_dir
 
@@ -65,3 +66,13 @@ def _stored_in_lab() -> str | None:
     except (OSError, ValueError):
         return None
     return None if found is None or found[1] == "default" else found[1]
+
+
+_DOCUMENTS = {"jupyterlab": "lab/tree/", "notebook": "notebooks/", "nbclassic": "nbclassic/notebooks/"}
+_SHOWN_BY_SERVER = "nbconvert/html/"  # a page without an application: Jupyter Server has it itself
+
+
+def documents(serverapp: Any) -> str:
+    """What stands before the path of a notebook in its address, by the applications that this server has."""
+    running = getattr(getattr(serverapp, "extension_manager", None), "extension_apps", {})
+    return next((place for name, place in _DOCUMENTS.items() if running.get(name)), _SHOWN_BY_SERVER)
