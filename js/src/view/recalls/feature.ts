@@ -32,7 +32,7 @@ export function recallsFeature(chat: ChatContext): ChatFeature {
   const propose = (draft: RecallDraft): void => {
     proposed = draft;
     chat.overlays.close(false);
-    chat.overlays.toggle("recalls", true);
+    chat.overlays.toggle(NAME, true);
   };
   element.addEventListener(PROPOSE_RECALL, (event) => propose((event as CustomEvent<RecallDraft>).detail));
   const load = async (): Promise<Pick<Overlay, "render" | "opened" | "reset">> => {
@@ -61,7 +61,7 @@ export function recallsFeature(chat: ChatContext): ChatFeature {
     icon: icons.clock,
     label: () => strings.remind,
     // A recall is made in this session: who only reads it cannot.
-    applies: ({ role }, state) => role === "assistant" && state.session?.access !== "reader",
+    applies: ({ role }, state) => role === "assistant" && !state.session?.sharedBy,
     run: (message, button) => void offer(message, button),
   });
   return {
