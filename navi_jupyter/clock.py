@@ -56,6 +56,17 @@ class ClockSteps:
         return wall - last_wall - timedelta(seconds=steady - last_steady)
 
 
+def time_words(local: datetime, today: datetime | None) -> str:
+    """``Fri 27 Nov 16:00``: the one form in which people read times. Both arguments are on the reader's clock.
+
+    The year stands there where it is not this one, or no ``today`` is given; seconds within ten minutes of it, where
+    they are what distinguishes two times.
+    """
+    year = "" if today is not None and local.year == today.year else f" {local.year}"
+    is_near = today is not None and abs(local - today) < timedelta(minutes=10)
+    return f"{local:%a} {local.day} {local:%b}{year} {local:{'%H:%M:%S' if is_near else '%H:%M'}}"
+
+
 def timestamp(at: datetime) -> str:
     """``at`` as ISO 8601 in UTC with milliseconds and ``Z``."""
     in_utc = at if at.tzinfo is UTC else at.astimezone(UTC)

@@ -6,6 +6,7 @@ Not responsible for HTML (``kernel/display/markdown``).
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 from .formulas import formula_at
 
@@ -150,6 +151,58 @@ def _opened(line: str) -> str:
     return ""
 
 
+_NOTE = re.compile(r" {0,3}\[\^([^\s\[\]\\^]{1,100})\]:[ \t]+(?=\S)")
+MAX_NOTES = 200
+"""Footnotes of one text; definitions behind these are text."""
+
+
+def split_notes(text: str) -> tuple[str, dict[str, str]]:
+    """A text without the definitions of its footnotes, and these by name, in their order.
+
+    A definition (``[^name]: words``) begins a line outside of fenced code, and goes on in indented lines. The first of
+    a name counts. The chat does the same (``js/src/view/lib/footnotes.ts``).
+    """
+    if "[^" not in text:
+        return text, {}
+    notes: dict[str, list[str]] = {}
+    body: list[str] = []
+    fence = ""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    at = 0
+    while at < len(lines):
+        line = lines[at]
+        at += 1
+        if fence:
+            mark = _FENCE_ENDS.match(line)
+            fence = "" if mark and mark[1].startswith(fence) else fence
+        elif mark := _FENCE_OPENS.match(line):
+            fence = mark[1] or mark[2]
+        elif (found := _NOTE.match(line)) and found[1] not in notes and len(notes) < MAX_NOTES:
+            end = _end_of_note(lines, at)
+            notes[found[1]] = [line[found.end() :], *(_INDENT.sub("", one) for one in lines[at:end])]
+            at = end
+            continue
+        body.append(line)
+    return "\n".join(body), {name: "\n".join(words).rstrip() for name, words in notes.items()}
+
+
+_INDENT = re.compile(r"^(?: {1,4}|\t)")
+
+
+def _end_of_note(lines: list[str], at: int) -> int:
+    """Where the indented lines from ``at`` on end; blank ones count where an indented one follows."""
+    end = at
+    while at < len(lines):
+        line = lines[at]
+        at += 1
+        if not line.strip():
+            continue
+        if not _INDENT.match(line) or _NOTE.match(line):
+            break
+        end = at
+    return end
+
+
 def literal(text: str) -> str:
     """Markdown that shows ``text`` literally."""
     return re.sub(r"([\\`*_\[\]<>!#|~&$])", r"\\\1", text)
@@ -210,3 +263,15 @@ def without_marks(text: str) -> str:
 
 def _emphasised(found: re.Match[str]) -> str:
     return found[0] if _NAME.fullmatch(found[0]) else found["stars"] or found["lines"] or found["waves"]
+
+
+_LONGEST_PATH = 2_000  # characters
+_PART = r"[^/\\:?#%<>\"'\s.][^/\\:?#%<>\"'\s]*"
+_IMAGE_FILE = re.compile(rf"(?:\./)?(?:{_PART}/)*{_PART}\.(?:png|jpe?g|gif|webp)", re.IGNORECASE)
+"""A path below the notebook's folder. No part of it begins with a dot, and no encoding hides one."""
+
+
+def is_file_beside(url: str) -> bool:
+    """Whether an address is an image file in the notebook's folder, or below it."""
+    plain = unquote(url)
+    return len(url) <= _LONGEST_PATH and "%" not in plain and bool(_IMAGE_FILE.fullmatch(plain.replace(" ", "_")))

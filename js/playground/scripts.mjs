@@ -81,6 +81,17 @@ export async function* play(text, session) {
     case "heavy": // by number
       yield* say(Object.values(HEAVY)[Number(number ?? 0)].map(([part, count]) => part.repeat(count)).join(""), 5, 100_000);
       return;
+    case "features":
+      yield* say(FEATURES, 5, 60);
+      return;
+    case "calls":
+      yield* call("read_notebook", { cells: "2" }, "[2] code", 50);
+      yield* call("create_recall", { message: "check the loss", when: "in 10m" }, { id: "rc_1", title: "check the loss" }, 50);
+      yield* call("write_file", { path: "notes.md", content: "x" }, { error: "not_allowed", message: "The ceiling denies write_file." }, 50);
+      yield* call("github__search_issues", { query: "flat loss" }, { found: 3 }, 50);
+      yield* call("read_file", { path: "data/none.csv" }, { error: "file_not_found", message: "There is no file data/none.csv." }, 50);
+      yield* say("All five are there.", 10);
+      return;
     case "evil":
       yield* say(EVIL, 5, 60);
       return;
@@ -264,6 +275,46 @@ def f(x):
     return x * 2
 \`\`\`
 
+`;
+
+const FEATURES = `## What is there
+
+- [x] load the data
+- [ ] train
+  - [ ] with a smaller rate
+
+The loss is flat[^1], as others saw[^note].
+
+| run | loss | epochs | changed |
+|---|---|---|---|
+| base | 0.412 | 1,000 | yes |
+| small rate | 0.39 | 20 | no |
+
+| a wide table | ${Array.from({ length: 14 }, (_, index) => `column number ${index}`).join(" | ")} |
+|${"---|".repeat(15)}
+| x | ${Array.from({ length: 14 }, (_, index) => 1000 * index).join(" | ")} |
+
+1. nested
+   - code in a list:
+     \`\`\`python
+     def f(x):  # double
+         return x * 2
+     \`\`\`
+   > and a quote
+
+\`\`\`python
+for epoch in range(10):
+    loss = train(model, rate=1e-3)  # "flat"
+    print(f"{epoch}: {loss:.3f}")
+\`\`\`
+
+![dot](data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==) ![secret](https://evil.example/p.png)
+
+مرحبا بالعالم، هذا نص من اليمين.
+
+[^1]: See the *plot* above.
+[^note]: In other words: the rate.
+    It goes on here.
 `;
 
 const EVIL = `Before <script>window.hacked = 1</script> <img src=x onerror="window.hacked = 2">

@@ -191,7 +191,7 @@ const server = createServer(async (request, response) => {
       return json(200, { mentions: found, notes: ["The kernel is busy: its variables cannot be listed now."], next: null });
     }
     if (action === "export") return response.writeHead(200, { "Content-Type": "text/markdown" }).end(`# ${session.title}`);
-    if (action === "runs") return json(200, { runs: [...session.runs].reverse(), next: null });
+    if (action === "runs") return json(200, { runs: [...session.runs].reverse(), questions: session.settled, next: null });
     if (request.method === "PATCH") session.patch(JSON.parse(Buffer.concat(await request.toArray())));
     return json(200, session.detail());
   }

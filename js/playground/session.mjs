@@ -23,6 +23,8 @@ export class PlaySession {
     this.allowed = new Set();
     /** Open questions by id, each with what ends its wait. */
     this.asks = new Map();
+    /** Those that were settled, as they are listed beside the runs. */
+    this.settled = [];
     this.attachments = new Map();
     this.past = [];
   }
@@ -163,7 +165,8 @@ export class PlaySession {
   settle(id, status, payload = null, by = null, commandId = undefined) {
     const { interrupt, resolve } = this.asks.get(id);
     this.asks.delete(id);
-    const settled = { ...interrupt, status, payload, answered_by: by };
+    const settled = { ...interrupt, status, payload, answered_by: by, answered_at: new Date().toISOString() };
+    this.settled.push(settled);
     if (payload?.always === "session") this.allowed.add(interrupt.tool);
     this.custom("navi.interrupt", { action: status, interrupt: settled, ...(commandId ? { command_id: commandId } : {}) });
     resolve(settled);
@@ -280,6 +283,6 @@ export class PlaySession {
   transcript(before, limit) {
     const end = before === null ? this.past.length : before.startsWith("past_r") ? 2 * Number(before.slice(6)) : Number(before);
     const start = Math.max(0, end - limit);
-    return { messages: this.past.slice(start, end), runs: [], earlier: start > 0 ? String(start) : null };
+    return { messages: this.past.slice(start, end), runs: [], questions: [], earlier: start > 0 ? String(start) : null };
   }
 }

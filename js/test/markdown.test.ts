@@ -31,6 +31,64 @@ async function drawnAll(box: HTMLElement): Promise<HTMLElement> {
   return box;
 }
 
+/** What of Markdown is read as in cells, by name. */
+const FEATURES = Object.entries(shared("markdown_features.json") as Record<string, [string, Record<string, unknown>]>);
+
+const all = (box: ParentNode, selector: string): HTMLElement[] => [...box.querySelectorAll<HTMLElement>(selector)];
+const words = (element: Element | null | undefined): string => (element?.textContent ?? "").trim().split(/\s+/).join(" ");
+
+/** What of the features is in the elements of a text: the test of cells makes the same of its HTML. */
+function outline(text: string): Record<string, unknown> {
+  const box = document.createElement("div");
+  const referred = (reference: string): HTMLElement => Object.assign(document.createElement("img"), { alt: encodeURI(reference) });
+  box.className = "navi-markdown";
+  box.append(...new MarkdownView(() => {}, undefined, referred).update(text, false));
+  const aligned = (head: HTMLElement): string => head.getAttribute("align") ?? (head.classList.contains("navi-number") ? "right" : "left");
+  return {
+    tasks: all(box, ".navi-task").map((task) => [task.getAttribute("aria-label") === strings.taskDone, words(task.nextSibling?.parentElement)]),
+    references: all(box, "[data-navi=note-reference]").map((mark) => mark.textContent),
+    notes: all(box, "[data-navi=note]").map((note) => words(note).replace(/ \u2191$/, "")),
+    columns: all(box, "table").map((table) => all(table, "th").map(aligned)),
+    code: all(box, "pre code").map((code) => [code.className.replace("language-", ""), (code.textContent ?? "").trim()]),
+    images: all(box, "img").map((image) => image.getAttribute("src") ?? image.getAttribute("alt")),
+    bold: all(box, "strong").map(words),
+  };
+}
+
+describe("what answers are made of", () => {
+  it.each(FEATURES)("is read as in cells: %s", (_, [text, expected]) => {
+    const found = outline(text);
+    expect(Object.fromEntries(Object.keys(expected).map((key) => [key, found[key]]))).toEqual(expected);
+  });
+
+  it("has footnotes that lead to their notes and back, in their own message", () => {
+    const two = ["a[^1]\n\n[^1]: one", "b[^1]\n\n[^1]: two"].map((text) => {
+      const box = document.createElement("div");
+      box.className = "navi-markdown";
+      box.append(...new MarkdownView(() => {}).update(text, false));
+      document.body.append(box);
+      return box;
+    });
+    HTMLElement.prototype.scrollIntoView ??= () => {};
+    two[1]?.querySelector<HTMLElement>("[data-navi=note-reference]")?.click();
+    expect(document.activeElement?.textContent).toContain("two");
+    two[1]?.querySelector<HTMLElement>("[data-navi=note-back]")?.click();
+    expect(document.activeElement).toBe(two[1]?.querySelector("[data-navi=note-reference]"));
+    expect(document.querySelectorAll("[id]").length).toBe(0);
+    document.body.replaceChildren();
+  });
+
+  it("makes a reference when the note has come, and keeps what has none", () => {
+    const view = new MarkdownView(() => {});
+    const [plain, other] = view.update("no note\n\nsee[^1]", false);
+    expect(other?.textContent).toBe("see[^1]\n");
+    const after = view.update("no note\n\nsee[^1]\n\n[^1]: here", false);
+    expect(after[0]).toBe(plain);
+    expect(after[1]?.querySelector("[data-navi=note-reference]")).not.toBeNull();
+    expect(after[2]?.textContent).toContain("here");
+  });
+});
+
 describe("formulas", () => {
   it.each(FORMULAS)("are told from money, variables and brackets: %j", (text, formulas) => {
     const found = [...rendered(text).querySelectorAll("code.navi-math, code.navi-math-display")];

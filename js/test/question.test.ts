@@ -128,7 +128,7 @@ describe("a question below a cell", () => {
   });
 
   it.each([
-    ["resolved", "Approved"],
+    ["resolved", "Allowed"],
     ["expired", "Expired"],
     ["cancelled", "Not answered"],
   ])("shows that it was %s elsewhere", async (status, text) => {

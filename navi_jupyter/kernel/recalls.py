@@ -170,7 +170,7 @@ class Recall:
         last_result = self._content.get("last_result")
         result = f", last result: <code>{escape(last_result)}</code>" if last_result else ""
         return (
-            f"<div>⏰ <strong>{message}</strong> — {schedule}, {status}, next: {following}{leave}{result} "
+            f"<div>Recall: <strong>{message}</strong> — {schedule}, {status}, next: {following}{leave}{result} "
             f"<small><code>{handle}</code></small></div>"
         )
 
@@ -298,7 +298,7 @@ def _instant(since: datetime | str) -> str:
 
 
 def _ran(run: Mapping[str, Any]) -> dict[str, Any]:
-    what = f"⏰ {run['prompt']}" if run["origin"]["kind"] == "recall" else run["prompt"]
+    what = f"Recall: {run['prompt']}" if run["origin"]["kind"] == "recall" else run["prompt"]
     needed = run.get("reason") if (run["error"] or "").startswith("needed_") else None
     text = needed or run["answer"] or (run["error"] or "").replace("_", " ")
     return {"at": run["at"], "what": what, "status": run["status"], "told": text, "run_id": run["run_id"]}

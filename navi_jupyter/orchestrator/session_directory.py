@@ -6,7 +6,7 @@ Raises SessionNotFound also for other people's sessions. Not responsible for wha
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -160,10 +160,12 @@ class SessionDirectory:
         await self.readable(session_id, owner)
         return await self.history.messages(session_id)
 
-    async def questions(self, session_id: str, *, owner: str) -> Sequence[Interrupt]:
-        """All questions to the user, open and settled, the oldest first. Raises SessionNotFound."""
+    async def questions(
+        self, session_id: str, *, owner: str, settled_of: Iterable[str] | None = None
+    ) -> Sequence[Interrupt]:
+        """The questions to the user, oldest first: all, or the settled ones of these runs. Raises SessionNotFound."""
         await self.readable(session_id, owner)
-        return await self._store.session_interrupts(session_id)
+        return await self._store.session_interrupts(session_id, settled_of=settled_of)
 
     async def usage_of(self, owner: str, *, since: datetime) -> Usage:
         """The usage of all of a user's runs that were created since then."""

@@ -108,8 +108,10 @@ class InterruptReads(Protocol):
     async def open_interrupts(self, session_id: str) -> Sequence[Interrupt]:
         """The session's open questions, oldest first."""
 
-    async def session_interrupts(self, session_id: str) -> Sequence[Interrupt]:
-        """All questions of the session, open and settled, the oldest first."""
+    async def session_interrupts(
+        self, session_id: str, *, settled_of: Iterable[str] | None = None
+    ) -> Sequence[Interrupt]:
+        """The questions of the session, the oldest first: all of them, or the settled ones of these runs."""
 
 
 class PageReads(Protocol):

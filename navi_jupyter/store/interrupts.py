@@ -135,8 +135,18 @@ class InterruptQueries(Readers):
         )
         return [interrupt_of(row) for row in rows]
 
-    async def session_interrupts(self, session_id: str) -> Sequence[Interrupt]:
-        rows = await self.fetch_all("SELECT * FROM interrupts WHERE session_id = ? ORDER BY number", (session_id,))
+    async def session_interrupts(
+        self, session_id: str, *, settled_of: Iterable[str] | None = None
+    ) -> Sequence[Interrupt]:
+        if settled_of is None:
+            rows = await self.fetch_all("SELECT * FROM interrupts WHERE session_id = ? ORDER BY number", (session_id,))
+        else:
+            wanted = json.dumps(list(settled_of))
+            rows = await self.fetch_all(
+                "SELECT * FROM interrupts WHERE run_id IN (SELECT value FROM json_each(?)) AND session_id = ?"
+                " AND status <> 'open' ORDER BY number",
+                (wanted, session_id),
+            )
         return [interrupt_of(row) for row in rows]
 
     async def paused(self, run_id: str) -> Paused | None:

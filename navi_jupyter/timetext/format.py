@@ -9,7 +9,7 @@ import re
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from ..clock import Period, zone_label, zone_or_utc
+from ..clock import Period, time_words, zone_label, zone_or_utc
 from ..model.recalls import Cron, Every, Once, Policy, Schedule, When, WhenEvent
 from ..text import join_words, plural
 
@@ -20,10 +20,8 @@ def say_time(at: datetime, zone: str, now: datetime | None = None, *, reader: st
     """``Tomorrow, Tue 24 Nov 08:30 Europe/Berlin``; the year where it is another one; seconds where they matter."""
     tz = zone_or_utc(zone)
     local = at.astimezone(tz)
-    clock = f"{local:%H:%M:%S}" if now is not None and abs(at - now) < timedelta(minutes=10) else f"{local:%H:%M}"
     today = now.astimezone(tz) if now is not None else None
-    year = f" {local.year}" if today is None or local.year != today.year else ""
-    day = f"{local:%a} {local.day} {local:%b}{year} {clock}{_in_zone(zone, reader)}"
+    day = f"{time_words(local, today)}{_in_zone(zone, reader)}"
     if today is None:
         return day
     names = {0: "Today", 1: "Tomorrow", -1: "Yesterday"}

@@ -79,7 +79,7 @@ async def test_a_reminder_made_offline_fires_and_is_said(tmp_path: Path) -> None
         assert "Stretch" in text
         assert "Due Today" in text
         happened = await ask(built, session_id, "what happened in the last hour")
-        assert "⏰" in await said(built, session_id, happened.id)
+        assert "recall **" in await said(built, session_id, happened.id)
 
 
 async def test_a_stop_ends_counting_and_keeps_what_was_counted(tmp_path: Path) -> None:

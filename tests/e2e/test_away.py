@@ -131,7 +131,7 @@ def late_by(row: Mapping[str, Any], server: JupyterServer) -> float:
 def _check_kernel(server: JupyterServer, sid: str) -> None:
     rows = Session(Service(find_server(server.url, server.token)), sid).away()
     runs = [row for row in rows if "run_id" in row]
-    assert [row["what"] for row in runs].count("⏰ all") == 3
+    assert [row["what"] for row in runs].count("Recall: all") == 3
     missed = {row["what"]: row for row in rows if "slots" in row}
     assert missed["skip"]["slots"] == 3
     assert missed["latest"]["slots"] == 5
@@ -148,7 +148,7 @@ def _check_agent(server: JupyterServer, sid: str) -> None:
     called = [call for one in own for call in one.get("tool_calls") or ()]
     assert [call["name"] for call in called] == ["session_history"]
     answer = own[-1]["content"]
-    assert answer.count("⏰ **all**") == 3
+    assert answer.count("recall **all**") == 3
     assert "graceful (missed: later than its grace of 1m)" in answer
     assert "skip (missed" in answer
     assert "3 times" in answer

@@ -100,7 +100,7 @@ def test_a_question_is_answered_at_the_prompt_of_the_cell_that_waits(
     assert shown.prompts == ["Allow write_file? [y]es / [n]o / [a]lways: "]
     assert (server.root / f"{door}.txt").read_text() == door
     plain = [bundle["text/plain"] for bundle in shown.bundles.values()]
-    assert any("write_file: approved" in text for text in plain)
+    assert any(f"[Wrote {door}.txt]" in text and "[Allowed in a cell, " in text for text in plain)
     assert "It is written." in plain[-1]
     open_ones = [bundle for bundle in shown.history if MIME in bundle]
     assert f"{door}.txt" in open_ones[0]["text/plain"]
@@ -117,7 +117,7 @@ def test_a_denial_has_its_reason_and_what_is_unclear_is_asked_again(
     assert len(shown.prompts) == 3
     assert not (server.root / "never.txt").exists()
     assert "not in this folder" in str(provider.requests[-1].body)
-    assert "write_file: denied" in shown.text
+    assert "[Was not allowed to write never.txt]" in shown.text
 
 
 def test_several_questions_are_asked_one_by_one_and_always_answers_equal_ones(
@@ -265,7 +265,7 @@ def test_after_an_interrupt_the_run_goes_on_in_the_cell_that_answers(
     assert "And so it ends." in shown.text
     assert not any("And so it ends." in str(message["content"]) for message in kernel._aside)  # in this cell only
     assert "Let me see." not in shown.text
-    assert "[write_file]" in shown.text
+    assert "next.txt]" in shown.text
     assert (server.root / "next.txt").exists() is is_written
 
 

@@ -137,7 +137,7 @@ def test_a_recall_from_a_cell_fires_into_the_session(kernel: NotebookKernel) -> 
     prompts = kernel.ok("print([(m['origin']['kind'], m['role']) for m in navi.session().messages][0])").stdout
     assert prompts == "('recall', 'user')\n"
     away = kernel.ok("%navi away").text
-    assert re.search(r"⏰ Summarise this session +completed", away)
+    assert re.search(r"Recall: Summarise this session +completed", away)
     assert kernel.ok("print(navi.session().away('2026-01-01')[0]['status'])").stdout == "completed\n"
     assert "is not a time in ISO 8601" in kernel.run("navi.session().away('yesterday')").error
 

@@ -9,11 +9,20 @@ from collections.abc import Callable
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from navi_jupyter.kernel.display import markdown
-from navi_jupyter.kernel.display.markdown import AS_TEXT, MAX_DEPTH, MAX_SIGNS, MAX_TEXT, is_safe, to_html
+from navi_jupyter.kernel.display.markdown import (
+    AS_TEXT,
+    MAX_DEPTH,
+    MAX_SIGNS,
+    MAX_TEXT,
+    attachments_in,
+    is_safe,
+    to_html,
+)
 from navi_jupyter.markdown_text import closed, defused, with_plain_dollars, without_marks
 
 HARMFUL = [
@@ -110,13 +119,17 @@ def test_html_made_from_it_loads_and_runs_nothing(text: str) -> None:
 
 ALLOWED: dict[str, str] = {
     **dict.fromkeys(["p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6"], ""),
-    **dict.fromkeys(["em", "strong", "del", "small", "ul", "li", "pre"], ""),
+    **dict.fromkeys(["em", "strong", "del", "small", "ul", "sup"], ""),
     **dict.fromkeys(["blockquote", "table", "thead", "tbody", "tr"], ""),
+    "pre": "tabindex role aria-label",
+    "li": "style id",
+    "input": "type disabled checked aria-label",
+    "section": "class aria-label",
     "ol": "start",
     "code": "class",
-    "div": "class style",
+    "div": "class style role aria-label tabindex",
     "span": "class",
-    "a": "href target rel",
+    "a": "href target rel id aria-label",
     "th": "style",
     "td": "style",
 }
@@ -139,10 +152,11 @@ class Allowed(HTMLParser):
             if name == "href" and not HREF.match(value or ""):
                 self.found.append(f"href={value}")
             if name == "style" and not re.fullmatch(
-                r"text-align:\w+|white-space:pre-wrap;overflow-wrap:anywhere", value or ""
+                r"text-align:\w+|white-space:pre-wrap;overflow-wrap:anywhere|list-style:none|overflow-x:auto",
+                value or "",
             ):
                 self.found.append(f"style={value}")
-        if tag not in ("br", "hr"):
+        if tag not in ("br", "hr", "input"):
             self._open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -189,12 +203,109 @@ def test_a_link_may_lead_to_a_page_a_file_or_a_letter(url: str) -> None:
 
 
 HERE = Path(__file__).parent
+FEATURES = json.loads((HERE / "markdown_features.json").read_text(encoding="utf-8"))
 FORMULAS = json.loads((HERE / "formulas.json").read_text(encoding="utf-8"))
 HEAVY = {
     name: "".join(part * count for part, count in parts)
     for name, parts in json.loads((HERE / "heavy_markdown.json").read_text(encoding="utf-8")).items()
 }
 FORMULA = re.compile(r'<(span|div) class="navi-math[^>]*>\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+
+
+class Outline(HTMLParser):
+    """What of the features is in HTML: the chat's test makes the same of its elements."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tasks: list[list[Any]] = []
+        self.references: list[str] = []
+        self.notes: list[str] = []
+        self.columns: list[list[str]] = []
+        self.code: list[list[str]] = []
+        self.images: list[str] = []
+        self.bold: list[str] = []
+        self._text: list[str] = []  # of the element that is being read
+        self._notes = self._note = False
+        self._task: bool | None = None
+        self._language = ""
+        self._in_head = False
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        fields = dict(attrs)
+        if tag == "input":
+            self._task, self._text = "checked" in fields, []
+        elif tag in ("sup", "code", "strong") or (self._notes and tag == "li"):
+            self._text = self._text if self._note else []
+            self._note = self._note or tag == "li"
+            self._language = (fields.get("class") or "").removeprefix("language-")
+        elif tag == "section":
+            self._notes = True
+        elif tag == "table":
+            self.columns.append([])
+        elif tag == "th":
+            self.columns[-1].append((fields.get("style") or "").removeprefix("text-align:"))
+        elif tag == "img":
+            self.images.append(fields.get("src") or "")
+        elif tag == "a" and self._notes and fields.get("aria-label") == "Back to the text":
+            self.handle_endtag("li")
+
+    def handle_endtag(self, tag: str) -> None:
+        text = " ".join("".join(self._text).split())
+        if self._task is not None and tag in ("li", "p"):
+            self.tasks.append([self._task, text])
+            self._task = None
+        elif tag == "sup":
+            self.references.append("".join(self._text)[-1:])
+        elif tag == "li" and self._note:
+            self.notes.append(text)
+            self._note, self._text = False, []
+        elif tag == "code":
+            self.code.append([self._language, "".join(self._text).strip()])
+        elif tag == "strong":
+            self.bold.append(text)
+
+    def handle_data(self, data: str) -> None:
+        self._text.append(data)
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_tasks_footnotes_columns_code_and_images_are_read_as_in_the_chat(name: str) -> None:
+    text, outline = FEATURES[name]
+    html = to_html(text)
+    assert html is not None
+    found = vars(Outline(html))
+    assert {key: found[key] for key in outline} == outline, html
+
+
+def test_code_is_coloured_and_keeps_every_character() -> None:
+    code = "def f(x):  # twice\n    return '$' + x * 2\n\n"
+    html = to_html(f"```python\n{code}```", coloured=True)
+    assert html is not None
+    assert '<span class="k">def </span>' in html
+    assert not_allowed(html) == []
+    inner = re.sub(r"<[^>]+>", "", html[html.index("<code") :])
+    assert unescape(inner) == code + "\n"
+    plain = to_html("```nothing-known\nx < 1\n```", coloured=True)
+    assert plain is not None
+    assert "x &lt; 1" in plain
+
+
+def test_footnotes_of_two_messages_have_ids_of_their_own() -> None:
+    text = "a[^1]\n\n[^1]: note"
+    one, other = (re.findall(r'id="([^"]+)"', to_html(text, scope=scope) or "") for scope in ("r_1 m_1", "r_1 m_2"))
+    assert len(one) == 2
+    assert not set(one) & set(other)
+
+
+def test_an_attachment_is_shown_where_it_was_fetched() -> None:
+    text = "![plot](attachment:a_1)"
+    assert attachments_in(text) == {"a_1"}
+    html = to_html(text, images={"a_1": ("image/png", b"abc")})
+    assert html is not None
+    assert 'src="data:image/png;base64,YWJj"' in html
+    for images in ({}, {"a_1": ("text/html", b"<script>")}, {"a_1": ("image/png", b"")}):
+        assert "<img" not in (to_html(text, images=images) or "")
 
 
 @pytest.mark.parametrize(("text", "formulas"), FORMULAS, ids=[text for text, _ in FORMULAS])
@@ -269,7 +380,7 @@ def test_tokens_that_nest_deeper_than_the_bound_are_text(monkeypatch: pytest.Mon
     token: dict[str, object] = {"type": "text", "raw": "deep"}
     for _ in range(100 * MAX_DEPTH):
         token = {"type": "block_quote", "children": [token]}
-    monkeypatch.setattr(markdown, "_reader", lambda: lambda _: [token])
+    monkeypatch.setattr(markdown, "_reader", lambda: lambda *_: [token])
     html = to_html("x")
     assert html is not None
     assert html.count("<blockquote>") == MAX_DEPTH

@@ -45,7 +45,7 @@ def test_text_and_tool_calls_are_kept_in_their_order() -> None:
     folded = fold(*ANSWER, {"type": "RUN_FINISHED", "threadId": "s", "runId": "r_1", "outcome": {"type": "success"}})
     assert folded.text == "Let me look.\n\nDone."
     assert folded.status == "completed"
-    assert run_plain(folded) == 'Let me look.\n\n[look] {"at": "x"} → seen it\n\nDone.'
+    assert run_plain(folded) == 'Let me look.\n\n[Used look] {"at": "x"} → seen it\n\nDone.'
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_run_that_asks_waits_and_goes_on_when_it_is_answered() -> None:
         folded.apply(envelope(event))
     folded.apply(envelope({"type": "RUN_FINISHED", "outcome": {"type": "success"}}))
     assert folded.over
-    assert "run_code: denied" in run_plain(folded, live=True)
+    assert "run_code: Denied" in run_plain(folded, live=True)
     assert "df.drop(7)" not in run_plain(folded, live=True)
 
 
@@ -211,7 +211,7 @@ def test_a_snapshot_replaces_what_was_known_and_the_runs_record_ends_it() -> Non
     folded.apply(envelope({"type": "MESSAGES_SNAPSHOT", "messages": messages}, run_id=None))
     assert folded.reset
     folded.end({"status": "timed_out", "error": {"code": "timed_out", "message": "too slow"}})
-    assert run_plain(folded) == "Let me look.\n\n[look] {} → seen"
+    assert run_plain(folded) == "Let me look.\n\n[Used look] {} → seen"
     assert folded.error == ("timed_out", "too slow")
 
 

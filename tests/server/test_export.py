@@ -83,7 +83,7 @@ def test_what_a_stop_left_open_swallows_nothing_that_follows(text: str) -> None:
     exported = as_markdown(session(), [message(text, calls=(call,)), message("next", role="user")])
     page = html.unescape(to_html(exported) or "")
     assert page.count("<h2>") == 2
-    assert "<h2>You · 2026-12-01T00:00:00Z</h2>" in page
+    assert "<h2>You · Tue 1 Dec 2026 00:00</h2>" in page
     assert "run_code({})" in page
 
 

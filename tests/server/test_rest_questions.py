@@ -102,7 +102,7 @@ async def test_what_was_shown_of_a_call_and_the_answer_are_in_the_api_and_in_exp
     assert (kept["details"], kept["payload"]["approved"]) == (question["details"], True)
     for kind in ("md", "ipynb"):
         text = (await api("GET", f"sessions/{sid}/export", format=kind)).body.decode()
-        assert "Approved by" in text
+        assert "Allowed by" in text
         shown = text if kind == "md" else "".join(cell["source"] for cell in json.loads(text)["cells"])
         assert "evil()⟨U+202E⟩" in shown
 

@@ -1219,6 +1219,7 @@ export interface RunLimits {
 /** `GET sessions/{sid}/runs`: newest first. */
 export interface RunPage {
   readonly runs: readonly Run[];
+  readonly questions: readonly SettledQuestion[];
   readonly next: string | null;
 }
 
@@ -1379,6 +1380,22 @@ export interface SessionPatch {
   readonly context?: Readonly<Record<string, boolean>> | null;
 }
 
+/** How a question to the user was settled, without what it showed: who allowed what, and when. */
+export interface SettledQuestion {
+  readonly id: string;
+  readonly run_id: string;
+  readonly kind: InterruptKind;
+  readonly message: string;
+  readonly tool_call_id: string | null;
+  readonly tool: string | null;
+  readonly source: string | null;
+  readonly subagent_run_id: string | null;
+  readonly status: InterruptStatus;
+  readonly payload: unknown;
+  readonly answered_by: string | null;
+  readonly answered_at: string | null;
+}
+
 /** Body of `POST sessions/{sid}/share` and `unshare`. */
 export interface ShareRequest {
   readonly user: string;
@@ -1532,6 +1549,7 @@ export interface ToolPage {
 export interface TranscriptPage {
   readonly messages: readonly Readonly<Record<string, unknown>>[];
   readonly runs: readonly Run[];
+  readonly questions: readonly SettledQuestion[];
   readonly earlier: string | null;
 }
 

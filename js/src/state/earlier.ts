@@ -5,6 +5,7 @@
  */
 
 import type { TranscriptPage } from "../protocol/generated.js";
+import { withQuestions } from "./interrupts.js";
 import { keyOf } from "./items.js";
 import type { ChatState } from "./model.js";
 import { withRuns } from "./reduce.js";
@@ -18,7 +19,7 @@ export function withEarlier(state: ChatState, page: TranscriptPage, cursor: stri
   const added = new Set(items.map(keyOf));
   // A subagent whose messages are in both pages stands where it began.
   const next = { ...state, items: [...items, ...state.items.filter((item) => !added.has(keyOf(item)))], earlier: page.earlier === null ? null : { cursor: page.earlier, loose } };
-  return withRuns(next, page.runs);
+  return withQuestions(withRuns(next, page.runs), page.questions);
 }
 
 /** Drops what is far from the end, up to the beginning of a run: it can be read again. At least `keep` items stay. */

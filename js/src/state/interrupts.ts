@@ -1,6 +1,7 @@
 /** Questions of runs: `navi.interrupt`. */
 
 import { isObject } from "../protocol/frames.js";
+import type { SettledQuestion } from "../protocol/generated.js";
 import { appendAfterCall, changeItem, indexOf } from "./items.js";
 import type { CallDetail, ChatState, Interrupt } from "./model.js";
 
@@ -8,7 +9,7 @@ type Fields = Readonly<Record<string, unknown>>;
 
 /** `at`: when it was emitted, in milliseconds since 1970. */
 export function applyInterrupt(state: ChatState, { action, interrupt: fields }: Fields, at: number): ChatState {
-  const interrupt = readInterrupt(fields, action);
+  const interrupt = readInterrupt(fields, action, at);
   if (!interrupt) return state;
   const isKnown = indexOf(state.items, "interrupt", interrupt.id) >= 0;
   const next = isKnown ? changeItem(state, "interrupt", interrupt.id, () => interrupt) : appendAfterCall(state, interrupt);
@@ -27,6 +28,18 @@ export function withWaiting(state: ChatState, runId: string | null): ChatState {
   if (state.run === null || state.run.id !== runId || state.run.status === "stopping") return state;
   const waits = state.items.some((item) => item.kind === "interrupt" && item.status === "open" && item.durable && item.runId === runId);
   return { ...state, run: { ...state.run, status: waits ? "waiting" : "running" } };
+}
+
+/** Settled questions as they are listed beside their runs: a prelude has none of runs that are over. Those without their call are not shown. */
+export function withQuestions(state: ChatState, listed: readonly SettledQuestion[] = []): ChatState {
+  return listed.reduce<ChatState>((next, fields) => {
+    const question = questionOf({ ...fields });
+    if (question === null || question.status === "open" || indexOf(next.items, "interrupt", question.id) >= 0) return next;
+    if (question.toolCallId !== null && indexOf(next.items, "tool", question.toolCallId) >= 0) return appendAfterCall(next, question);
+    // A question that is about no call (of an MCP server) stands behind what is there of its run.
+    const last = question.about === "question" ? next.items.findLastIndex(({ runId, kind }) => runId === question.runId && kind !== "end") : -1;
+    return last < 0 ? next : { ...next, items: next.items.toSpliced(last + 1, 0, question) };
+  }, state);
 }
 
 /** The questions that are open, oldest first. */
@@ -52,7 +65,7 @@ function readDetail({ label, text, kind, language, foreign, omitted }: Fields): 
 
 const STATUS = { opened: "open", resolved: "resolved", cancelled: "cancelled", expired: "expired" } as const;
 
-function readInterrupt(interrupt: unknown, action: unknown): Interrupt | null {
+function readInterrupt(interrupt: unknown, action: unknown, at = NaN): Interrupt | null {
   if (!isObject(interrupt) || typeof interrupt["id"] !== "string") return null;
   const status = STATUS[action as keyof typeof STATUS];
   if (!status) return null;
@@ -76,5 +89,6 @@ function readInterrupt(interrupt: unknown, action: unknown): Interrupt | null {
     status,
     payload: interrupt["payload"] ?? null,
     answeredBy: text("answered_by"),
+    answeredAt: text("answered_at") ?? (status === "open" || Number.isNaN(at) ? null : new Date(at).toISOString()),
   };
 }

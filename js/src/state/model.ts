@@ -102,6 +102,7 @@ export interface Interrupt extends Placed {
   /** What was answered, by whom. */
   readonly payload: unknown;
   readonly answeredBy: string | null;
+  readonly answeredAt: string | null;
 }
 
 /** What a stop has ended. */
@@ -143,6 +144,8 @@ export interface SessionInfo {
   readonly zoneSource: string;
   /** Its owner, where it is shared with the user, who can only read it; null: it is the user's own. */
   readonly sharedBy: string | null;
+  /** The path of its notebook; empty: it has none. */
+  readonly notebook: string;
 }
 
 export interface McpServer {

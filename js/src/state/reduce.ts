@@ -229,6 +229,7 @@ export function withSession(state: ChatState, fields: Readonly<Record<string, un
     zoneSource: text("timezone_source", old?.zoneSource),
     // An event of the log says nothing of it.
     sharedBy: fields["access"] === "reader" ? text("owner", "") : fields["access"] === "owner" ? null : (old?.sharedBy ?? null),
+    notebook: text("notebook_path", old?.notebook),
   };
   const usage = readUsage(fields["usage"]);
   return usage ? { ...state, session, spent: { ...state.spent, session: usage } } : { ...state, session };

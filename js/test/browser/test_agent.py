@@ -37,7 +37,7 @@ def test_an_approval_shows_the_code_and_runs_it_when_approved(open_chat: Open) -
     expect(chat.find("working")).to_have_count(0)
     chat.find("ask-approve").click()
     chat.settled()
-    expect(chat.find("ask", "[data-approved=true]")).to_contain_text("Approved run_code by ada")
+    expect(chat.find("ask", "[data-approved=true]")).to_contain_text("Allowed by ada, ")
     expect(chat.find("outputs")).to_contain_text("ran 4 lines")
     expect(chat.find("asks-line")).to_have_count(0)
     assert chat.texts()[-1] == "Done."
@@ -67,7 +67,7 @@ def test_edited_code_is_what_runs(open_chat: Open) -> None:
     chat.find("ask-approve").click()
     chat.settled()
     expect(chat.find("outputs")).to_contain_text("ran 2 lines")
-    expect(chat.find("ask")).to_contain_text("Approved with changes")
+    expect(chat.find("ask")).to_contain_text("Allowed with changes by ada")
 
 
 def test_what_is_always_allowed_does_not_ask_again(open_chat: Open) -> None:
@@ -76,7 +76,7 @@ def test_what_is_always_allowed_does_not_ask_again(open_chat: Open) -> None:
     chat.find("ask-always").check()
     chat.find("ask-approve").click()
     chat.answered("Done, and I will not ask again.")
-    expect(chat.find("ask")).to_contain_text("Approved for this session")
+    expect(chat.find("ask")).to_contain_text("Allowed for this session by ada")
     chat.say("code")
     chat.answered("Done, and I will not ask again.")
     expect(chat.find("ask")).to_have_count(1)

@@ -229,7 +229,7 @@ def _turns(turns: Sequence[Outcome]) -> str:
 
 
 def _turn(turn: Outcome) -> str:
-    who = "⏰ " if turn["from"] == "recall" else ""
+    who = "recall " if turn["from"] == "recall" else ""
     text = f"- {turn['at']}: {who}**{_short(turn['prompt'], 120)}**"
     if turn["status"] != "completed":
         text += f" ({turn['status'].replace('_', ' ')}{': ' + turn['error'] if turn.get('error') else ''})"

@@ -6,6 +6,7 @@ then not mean another item. The rule of handles itself is in ``handles``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any, TypeVar
@@ -105,3 +106,17 @@ def table_html(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: 
         return f"<p>{escape(empty)}</p>"
     head = "".join(f'<th scope="col"{_LEFT}>{escape(column)}</th>' for column in columns)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+_NUMBER = re.compile(
+    r"[+\-−±~≈<>≤≥]?\s?[$€£¥]?\s?[+\-−]?(?:\d[\d,.'’_   ]*|\.\d+)(?:[eE][+\-−]?\d+)?"
+    r"(?:\s?±\s?[\d.,]+)?\s?(?:[%‰]|[A-Za-zµ°]{1,3}(?:/[A-Za-z]{1,3})?)?"
+)
+_NO_NUMBER = frozenset({"", "-", "–", "—", "?", "n/a", "na", "nan", "none", "null"})
+
+
+def is_numeric(texts: Iterable[str]) -> bool:
+    """Whether the cells of a column are all numbers, or empty, and not all of them are empty."""
+    found = [" ".join(text.split()) for text in texts]
+    numbers = [text for text in found if text.lower() not in _NO_NUMBER]
+    return bool(numbers) and all(len(text) <= 40 and _NUMBER.fullmatch(text) for text in numbers)

@@ -1,20 +1,26 @@
 """Markdown as HTML for a cell: mistune reads it, and the HTML is made here from what it read.
 
 Nothing relies on mistune's own escaping: every text is escaped by :func:`inert`, there is an allow-list of what becomes
-a tag, and of the schemes of links. What would take long or nest deep is shown as text. Not responsible for Markdown as
-text (``markdown_text``).
+a tag, and of the schemes of links. What would take long or nest deep is shown as text. Markdown as text:
+``markdown_text``.
 """
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from hashlib import blake2b
 from html import escape
 from typing import Any
 from urllib.parse import unquote
 
 from ...formulas import formula_at
+from ...markdown_text import is_file_beside, split_notes
+from ...text import IMAGE_TYPES
+from .code_colours import code_html
+from .listing import is_numeric
 
 MAX_TEXT = 500_000
 """Characters that are read as Markdown; a longer text is shown as text."""
@@ -30,6 +36,8 @@ MAX_URL = 2_000
 """Characters of one link's address; and a thousand times as many in one text, since a definition can be used often."""
 MAX_CELLS = 10_000
 """Cells of one table."""
+MAX_IMAGE = 3_000_000
+"""Characters of the images that a text itself has (``data:``): they are saved with the notebook."""
 
 AS_TEXT = "shown as text: too much Markdown at once"
 
@@ -56,17 +64,37 @@ def as_text(text: str) -> str:
     return f"<div {style}>{inert(text)}</div>\n<p><small>({AS_TEXT})</small></p>\n"
 
 
-def to_html(text: str) -> str | None:
-    """``text`` as HTML that is safe in a page; None in a kernel without mistune."""
+Images = Mapping[str, tuple[str, bytes]]
+"""Attachments by id: media type and content."""
+
+
+def to_html(text: str, *, scope: str = "", images: Images | None = None, coloured: bool = False) -> str | None:
+    """``text`` as HTML that is safe in a page; None in a kernel without mistune.
+
+    ``scope``: what the text is among all that a page may show, for the links of its footnotes. ``images``: what
+    ``attachment:<id>`` refers to. ``coloured``: code has classes for ``code_colours.STYLE``.
+    """
     read = _reader()
     if read is None:
         return None
     if len(text) > MAX_TEXT:
         return as_text(text)
     try:
-        return _Document().html(read(text))
+        body, notes = split_notes(text)
+        scope = blake2b((scope or text).encode(errors="replace"), digest_size=6).hexdigest()
+        document = _Document(scope, images or {}, coloured=coloured)
+        numbers = {name: number for number, name in enumerate(notes, start=1)}
+        return document.html(read(body, numbers)) + document.notes(read(words, numbers) for words in notes.values())
     except Exception:  # noqa: BLE001 - whatever a parser does with a foreign text, the answer is shown
         return as_text(text)
+
+
+_ATTACHMENT = re.compile(r"attachment:([A-Za-z0-9_-]{1,128})")
+
+
+def attachments_in(text: str) -> set[str]:
+    """The ids of attachments that the images of a text refer to."""
+    return set(_ATTACHMENT.findall(text)) if "](attachment:" in text or "]: attachment:" in text else set()
 
 
 def code_blocks(text: str) -> list[tuple[str, str]]:
@@ -78,7 +106,7 @@ def code_blocks(text: str) -> list[tuple[str, str]]:
     if read is None or len(text) > MAX_TEXT:
         return []
     found: list[tuple[str, str]] = []
-    waiting = list(read(text))[::-1]
+    waiting = list(read(text, {}))[::-1]
     while waiting:
         token = waiting.pop()
         if token.get("type") == "block_code":
@@ -90,12 +118,13 @@ def code_blocks(text: str) -> list[tuple[str, str]]:
 
 
 @lru_cache(maxsize=1)
-def _reader() -> Callable[[str], Iterable[Token]] | None:
-    """Reads a text into mistune's tokens."""
+def _reader() -> Callable[[str, Mapping[str, int]], Iterable[Token]] | None:
+    """Reads a text into mistune's tokens; given the numbers of its footnotes by name."""
     try:
         import mistune  # imported here: needed by the first answer, not by the import of this package
         from mistune.plugins.formatting import strikethrough
-        from mistune.plugins.table import table
+        from mistune.plugins.table import table, table_in_list, table_in_quote
+        from mistune.plugins.task_lists import task_lists
     except ImportError:
         return None
 
@@ -112,12 +141,30 @@ def _reader() -> Callable[[str], Iterable[Token]] | None:
     inline = Inline()
     # One escape at a time, as a run of them could hide the ``\(`` that opens a formula.
     inline.specification["escape"] = r"\\[!-/:-@\[-`{-~]"
-    markdown = mistune.Markdown(renderer=None, inline=inline, plugins=[strikethrough, table])
+    markdown = mistune.Markdown(
+        renderer=None, inline=inline, plugins=[strikethrough, table, table_in_list, table_in_quote, task_lists]
+    )
     markdown.inline.register("inline_math", r"\${1,2}|\\[(\[]", _read_formula, before="escape")
     markdown.block.register("block_math", r"^ {0,3}(?P<math_mark>\$\$|\\\[)", _read_formula_block, before="list")
     for rules in (markdown.block.block_quote_rules, markdown.block.list_rules):
         markdown.block.insert_rule(rules, "block_math", before="list")
-    return lambda text: markdown.parse(text)[0]  # type: ignore[return-value]
+    # Of this name mistune knows how it begins: with any other, a long run of blanks takes minutes.
+    markdown.inline.register("footnote", r"\[\^[^\s\[\]\\^]{1,100}\]", _read_note, before="link")
+
+    def read(text: str, notes: Mapping[str, int]) -> Iterable[Token]:
+        state = markdown.block.state_cls()
+        state.env["notes"] = notes
+        return markdown.parse(text, state)[0]  # type: ignore[return-value]
+
+    return read
+
+
+def _read_note(inline: Any, match: re.Match[str], state: Any) -> int:  # noqa: ARG001 - as mistune calls it
+    """A reference to a footnote, or its text where there is none of that name."""
+    number = state.env["notes"].get(match[0][2:-1])
+    token = {"type": "text", "raw": match[0]} if number is None else {"type": "note", "raw": str(number)}
+    state.append_token(token)
+    return match.end()
 
 
 def _read_formula(inline: Any, match: re.Match[str], state: Any) -> int:  # noqa: ARG001 - as mistune calls it
@@ -148,35 +195,124 @@ def _read_formula_block(block: Any, match: re.Match[str], state: Any) -> int | N
 class _Document:
     """The HTML of one text. Where it would exceed a bound, the text of what is left."""
 
-    def __init__(self) -> None:
+    def __init__(self, scope: str, images: Images, *, coloured: bool) -> None:
+        self._scope = f"navi-{scope}"
+        self._images = images
+        self._coloured = coloured
         self._urls = 0  # characters of addresses so far
+        self._embedded = 0  # and of images
+        self._referred: set[str] = set()  # the footnotes that were referred to
 
     def html(self, tokens: Iterable[Token], depth: int = 0) -> str:
         return "".join(self._token(token, depth) for token in tokens)
+
+    def notes(self, texts: Iterable[Iterable[Token]]) -> str:
+        """The footnotes, each with the way back to where it was referred to."""
+        items = []
+        for number, tokens in enumerate(texts, start=1):
+            inner = self.html(tokens, 1).rstrip()
+            back = (
+                f' <a href="#{self._scope}-r{number}" aria-label="Back to the text">↑</a>'
+                if str(number) in self._referred
+                else ""
+            )
+            inner = inner.removesuffix("</p>") + back + "</p>" if inner.endswith("</p>") else inner + back
+            items.append(f'<li id="{self._scope}-{number}">{inner}</li>\n')
+        return (
+            f'<section class="navi-notes" aria-label="Footnotes">\n<ol>\n{"".join(items)}</ol>\n</section>\n'
+            if items
+            else ""
+        )
 
     def _token(self, token: Token, depth: int) -> str:
         kind = str(token["type"])
         attributes: Mapping[str, Any] = token.get("attrs") or {}
         if "children" not in token:
-            return _leaf(kind, str(token.get("raw", token.get("text", ""))), attributes)
+            return self._leaf(kind, str(token.get("raw", token.get("text", ""))), attributes)
         if depth >= MAX_DEPTH or (kind == "table" and _count(token) > MAX_CELLS):
             return as_text(_words(token)) if kind in _BLOCKS else inert(_words(token))
+        if kind == "table":
+            _align(token)
         inner = self.html(token["children"], depth + 1)
-        if kind in ("link", "image"):
-            return self._link(inner or "image", str(attributes.get("url", "")))
-        if kind == "table_head":
-            return f"<thead>\n<tr>{inner}</tr>\n</thead>\n"
+        match kind:
+            case "image":
+                url = str(attributes.get("url", ""))
+                return self._image(_words(token), url) or self._link(inner or "image", url)
+            case "link":
+                return self._link(inner or "image", str(attributes.get("url", "")))
+            case "table":
+                frame = 'style="overflow-x:auto" role="region" aria-label="Table" tabindex="0"'
+                return f"<div {frame}><table>{inner}</table></div>\n"
+            case "table_head":
+                return f"<thead>\n<tr>{inner}</tr>\n</thead>\n"
+            case "task_list_item":
+                box = _task(is_done=bool(attributes.get("checked")))
+                inner = f"<p>{box}{inner[3:]}" if inner.startswith("<p>") else box + inner
+                return f'<li style="list-style:none">{inner}</li>\n'
         tag = _container(kind, attributes)
         if not tag:
             return inner
         return f"<{tag}>{inner}</{tag.split(' ')[0]}>{_BLOCKS.get(kind, '')}"
 
+    def _leaf(self, kind: str, raw: str, attributes: Mapping[str, Any]) -> str:
+        if kind == "block_code":
+            language = _LANGUAGE.match(str(attributes.get("info") or ""))
+            return code_html(raw, language[0] if language else "", inert, coloured=self._coloured)
+        if kind == "note":
+            place = "" if raw in self._referred else f' id="{self._scope}-r{raw}"'
+            self._referred.add(raw)
+            return f'<sup><a href="#{self._scope}-{raw}"{place} aria-label="Footnote {raw}">{raw}</a></sup>'
+        return _leaf(kind, raw)
+
+    def _image(self, alt: str, url: str) -> str:
+        """An image that is in the text, an attachment, or a file beside the notebook; empty: it is none of these.
+
+        Nothing of another server is loaded: that would tell it that, and what, somebody reads here.
+        """
+        source = ""
+        if (embedded := _EMBEDDED.fullmatch(url)) is not None:
+            source = url
+            self._embedded += len(embedded[2])
+        elif (named := _ATTACHMENT.fullmatch(url)) is not None and named[1] in self._images:
+            kind, content = self._images[named[1]]
+            if kind in IMAGE_TYPES and content:
+                source = f"data:{kind};base64,{base64.b64encode(content).decode()}"
+        elif is_file_beside(url):
+            source = url
+        if not source or self._embedded > MAX_IMAGE:
+            return ""
+        return f'<img src="{escape(source)}" alt="{escape(alt)}" style="max-width:100%">'
+
     def _link(self, inner: str, url: str) -> str:
-        """Images are links, too: nothing is loaded before a click."""
+        """Other images are links, too: nothing is loaded before a click."""
         self._urls += len(url)
         if len(url) > MAX_URL or self._urls > 1_000 * MAX_URL or not is_safe(url):
             return inner
         return f'<a href="{escape(url)}" target="_blank" rel="noopener noreferrer">{inner}</a>'
+
+
+_EMBEDDED = re.compile(r"data:(image/(?:png|jpeg|gif|webp));base64,([A-Za-z0-9+/]+={0,2})")
+
+
+def _task(*, is_done: bool) -> str:
+    name, mark = ("done", " checked") if is_done else ("to do", "")
+    return f'<input type="checkbox" disabled{mark} aria-label="{name}"> '
+
+
+def _align(table: Token) -> None:
+    """Columns that the text does not align: numbers to the right, all else to the left.
+
+    Jupyter's own style has every cell at the right. The chat does the same (``js/src/view/lib/tables.ts``).
+    """
+    heads: list[Token] = next((part["children"] for part in table["children"] if part["type"] == "table_head"), [])
+    body = [row["children"] for part in table["children"] if part["type"] == "table_body" for row in part["children"]]
+    for column, head in enumerate(heads):
+        cells = [row[column] for row in body if column < len(row)]
+        if (head.get("attrs") or {}).get("align"):
+            continue
+        align = "right" if is_numeric([_words(cell) for cell in cells]) else "left"
+        for cell in (head, *cells):
+            cell["attrs"] = {**(cell.get("attrs") or {}), "align": align}
 
 
 def is_safe(url: str) -> bool:
@@ -194,11 +330,9 @@ _BLOCKS = dict.fromkeys(
 _TAGS = {
     "paragraph": "p",
     "block_quote": "blockquote",
-    "list_item": "li",
     "emphasis": "em",
     "strong": "strong",
     "strikethrough": "del",
-    "table": "table",
     "table_body": "tbody",
     "table_row": "tr",
 }
@@ -218,18 +352,16 @@ def _container(kind: str, attributes: Mapping[str, Any]) -> str:
             tag = "th" if attributes.get("head") else "td"
             align = attributes.get("align")
             return f'{tag} style="text-align:{align}"' if align in ("left", "center", "right") else tag
+        case "list_item":
+            return "li"
     return _TAGS.get(kind, "")
 
 
-def _leaf(kind: str, raw: str, attributes: Mapping[str, Any]) -> str:
-    """What has no children: code, formulas, breaks; raw HTML and all that is unknown as text."""
+def _leaf(kind: str, raw: str) -> str:
+    """What has no children: code in a line, formulas, breaks; raw HTML and all that is unknown as text."""
     match kind:
         case "codespan":
             return f"<code>{inert(raw)}</code>"
-        case "block_code":
-            language = _LANGUAGE.match(str(attributes.get("info") or ""))
-            name = f' class="language-{escape(language[0])}"' if language else ""
-            return f"<pre><code{name}>{inert(raw)}</code></pre>\n"
         case "inline_math":
             return f'<span class="{_TYPESET}">\\({escape(raw)}\\)</span>'
         case "block_math":

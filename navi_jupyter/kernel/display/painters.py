@@ -54,7 +54,7 @@ class TerminalPainter:
                 if view.questions:
                     continue  # it is what the question below is about
                 break  # its line is complete only with its result
-            self._print(part.id, part_plain(part), grows=isinstance(part, TextPart))
+            self._print(part.id, part_plain(part, view), grows=isinstance(part, TextPart))
         note = note_of(view, live=False)
         if note and note != self._note:
             self._note = note

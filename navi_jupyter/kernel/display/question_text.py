@@ -43,6 +43,37 @@ def question_message(message: str, source: str | None) -> str:
     return f"The MCP server {marked_line(name)} asks, in its own words: {words}" if kind == "mcp" else words
 
 
+_ONLY_USER = "local"  # what a server that has but one user calls them
+
+
+def settled_words(
+    *, kind: str, status: str, approved: bool | None, by: str | None, when: str, payload: object = None
+) -> str:
+    """How a question was settled, by whom, and when: ``Allowed by you, 9:12``. The chat says the same."""
+    if status == "expired":
+        return "Expired without an answer"
+    if status == "cancelled" and not (by and kind == "question"):
+        return "Not answered"
+    fields: Mapping[str, Any] = payload if isinstance(payload, dict) else {}
+    if status == "cancelled":
+        word = "Declined"
+    elif kind == "question":
+        word = "Answered"
+    elif approved is False:
+        word = "Denied"
+    elif fields.get("always") == "session":
+        word = "Allowed for this session"
+    else:
+        word = "Allowed with changes" if isinstance(fields.get("args"), dict) else "Allowed"
+    who = "" if not by else " in a cell" if by.startswith("kernel:") else f" by {answerer(by)}"
+    return f"{word}{who}" + (f", {when}" if when else "")
+
+
+def answerer(name: str) -> str:
+    """Who answered, as a reader of the conversation names them."""
+    return "you" if name == _ONLY_USER else marked_line(name)
+
+
 def details_plain(details: Sequence[Detail], limit: int | None = MOST_SHOWN) -> str:
     """The parts of a description; a long one behind a rule, so that nothing in it passes for something else."""
     return "\n".join(_plain_part(detail, text) for detail, text in _within(details, limit)) + _note(details, limit)

@@ -7,6 +7,7 @@ rendered. What the agent wrote goes through ``markdown.to_html``, which makes it
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -18,9 +19,12 @@ from ...markdown_text import closed, defused, literal
 from ...output_text import error_line, outputs_text
 from ...text import IMAGE_TYPES, code_block, one_line, plural, printable, truncate, truncate_start
 from ...visible_text import marked_line
+from .code_colours import CODE_CLASS, STYLE
 from .markdown import NOT_TYPESET, inert, to_html
-from .question_text import details_html, details_plain, question_message
+from .question_text import details_html, details_plain, question_message, settled_words
 from .run_view import Part, QuestionPart, RunView, SubagentPart, TextPart, ToolPart, attachment_of
+from .time_text import short_time
+from .tool_lines import VERBS, status_of, tool_line, tool_problem
 
 _MAX_LINE = 160  # characters of a tool call's arguments and of its result: each stands on one line
 _MAX_OUTPUT = 4000  # characters of the text that a tool call emitted
@@ -55,7 +59,7 @@ def run_bundles(view: RunView, *, live: bool = False) -> list[Bundle]:
     for number, segment in enumerate(view.segments()):
         if number:
             close_group()
-        for part in filter(_is_visible, segment):
+        for part in (one for one in segment if _is_visible(one, view)):
             if not isinstance(part, QuestionPart):
                 group.append(without_shown(part, view))
                 continue
@@ -78,7 +82,7 @@ QUESTION_MIME = "application/vnd.navi.question+json"
 
 
 def _bundle(view: RunView, parts: Sequence[Part], note: str) -> Bundle:
-    bundle = {"text/markdown": _markdown(parts, note), "text/plain": _plain(parts, note)}
+    bundle = {"text/markdown": _markdown(view, parts, note), "text/plain": _plain(view, parts, note)}
     html = _html(view, parts, note)
     return bundle if html is None else {"text/html": html, **bundle}
 
@@ -90,20 +94,22 @@ def _html(view: RunView, parts: Sequence[Part], note: str) -> str | None:
         return None
     if note:
         blocks.append(f"<p><em>{inert(note)}</em></p>")
-    return f'<div class="navi-answer {NOT_TYPESET}">{"".join(map(str, blocks))}</div>'
+    inner = "".join(map(str, blocks))
+    style = STYLE if CODE_CLASS in inner else ""
+    return f'<div class="navi-answer {NOT_TYPESET}">{style}{inner}</div>'
 
 
-def _markdown(parts: Sequence[Part], note: str) -> str:
-    return "\n\n".join([*map(_part_markdown, parts), *([f"*{literal(note)}*"] if note else [])])
+def _markdown(view: RunView, parts: Sequence[Part], note: str) -> str:
+    return "\n\n".join([*(_part_markdown(part, view) for part in parts), *([f"*{literal(note)}*"] if note else [])])
 
 
 def run_plain(view: RunView, *, live: bool = False) -> str:
     """The same as plain text."""
-    return _plain(visible_parts(view), note_of(view, live=live))
+    return _plain(view, visible_parts(view), note_of(view, live=live))
 
 
-def _plain(parts: Sequence[Part], note: str) -> str:
-    return printable("\n\n".join([*map(part_plain, parts), *([f"({note})"] if note else [])]))
+def _plain(view: RunView, parts: Sequence[Part], note: str) -> str:
+    return printable("\n\n".join([*(part_plain(part, view) for part in parts), *([f"({note})"] if note else [])]))
 
 
 def note_of(view: RunView, *, live: bool) -> str:
@@ -149,63 +155,78 @@ def usage_words(usage: dict[str, Any]) -> str:
 
 def visible_parts(view: RunView) -> list[Part]:
     """The parts that there is something to show of."""
-    return [part for part in list(view.parts) if _is_visible(part)]
+    return [part for part in list(view.parts) if _is_visible(part, view)]
 
 
-def _is_visible(part: Part) -> bool:
+def _is_visible(part: Part, view: RunView) -> bool:
+    if isinstance(part, ToolPart):
+        # The question says all of it while it is open.
+        return part.result is not None or all(question.call != part.id for question in view.questions)
     return not isinstance(part, TextPart) or bool(part.content)
 
 
 def _part_html(part: Part, view: RunView) -> str | None:
     match part:
         case TextPart():
-            return to_html(part.content)
+            return to_html(part.content, scope=f"{view.run_id} {part.id}", images=view.images, coloured=True)
         case ToolPart():
-            return _tool_html(part) + _outputs_html(list(part.outputs), view.images)
+            return _tool_html(part, view) + _outputs_html(list(part.outputs), view.images)
         case QuestionPart():
             details = details_html(part.details) if part.status == "open" else ""
-            return f"<p>❓ <strong>{inert(_question_words(part))}</strong></p>{details}"
+            words = inert(_question_words(part, view))
+            return (
+                f"<p><strong>{words}</strong></p>{details}"
+                if part.status == "open"
+                else f"<p><small>{words}</small></p>"
+            )
         case SubagentPart():
-            return f"<p><small>⤷ {inert(_subagent_words(part))}</small></p>"
+            return f"<p><small>{inert(_subagent_words(part))}</small></p>"
 
 
-def _part_markdown(part: Part) -> str:
+def _part_markdown(part: Part, view: RunView) -> str:
     match part:
         case TextPart():
             return defused(closed(part.content))
         case ToolPart():
             output = _outputs_plain(list(part.outputs))
-            return _tool_markdown(part) + (f"\n\n{code_block(output)}" if output else "")
+            return _tool_markdown(part, view) + (f"\n\n{code_block(output)}" if output else "")
         case QuestionPart():
             details = details_plain(part.details) if part.status == "open" else ""
-            return f"> ❓ {literal(_question_words(part))}" + (f"\n\n{code_block(details)}" if details else "")
+            return f"> {literal(_question_words(part, view))}" + (f"\n\n{code_block(details)}" if details else "")
         case SubagentPart():
-            return f"> ⤷ {literal(_subagent_words(part))}"
+            return f"> {literal(_subagent_words(part))}"
 
 
-def part_plain(part: Part) -> str:
+def part_plain(part: Part, view: RunView) -> str:
     """A part as plain text."""
     match part:
         case TextPart():
             return part.content
         case ToolPart():
             output = _outputs_plain(list(part.outputs))
-            return _tool_plain(part) + (f"\n{output}" if output else "")
+            return _tool_plain(part, view) + (f"\n{output}" if output else "")
         case QuestionPart():
             details = details_plain(part.details) if part.status == "open" else ""
-            return f"? {_question_words(part)}" + (f"\n{details}" if details else "")
+            words = _question_words(part, view)
+            return f"? {words}" + (f"\n{details}" if details else "") if part.status == "open" else f"[{words}]"
         case SubagentPart():
             return f"> {_subagent_words(part)}"
 
 
-def _question_words(question: QuestionPart) -> str:
+def _question_words(question: QuestionPart, view: RunView) -> str:
     if question.status == "open":
         return f"{question_message(question.message, question.source)} [{short_handle(question.id)}]"
-    if question.status == "resolved":
-        outcome = {True: "approved", False: "denied", None: "answered"}[question.approved]
-    else:
-        outcome = "declined" if question.status == "cancelled" else question.status
-    return f"{marked_line(question.tool or question.message)}: {outcome}"
+    words = settled_words(
+        kind=question.kind,
+        status=question.status,
+        approved=question.approved,
+        by=question.answered_by,
+        when=short_time(question.answered_at) if question.answered_at else "",
+        payload=question.payload,
+    )
+    if question.call is not None and view.has_call(question.call):
+        return words  # below its line
+    return f"{marked_line(question.tool or question.message)}: {words}"
 
 
 def _subagent_words(part: SubagentPart) -> str:
@@ -215,25 +236,47 @@ def _subagent_words(part: SubagentPart) -> str:
     return f"{words} ({part.status}{calls}){message}"
 
 
-def _tool_html(tool: ToolPart) -> str:
-    arguments = f" <code>{inert(_one_line(tool.args))}</code>" if tool.args else ""
-    result = f" … {inert(tool.progress)}" if tool.result is None else f" → {inert(_one_line(tool.result))}"
-    return f"<p><small>⚙ <code>{inert(tool.name)}</code>{arguments}{'' if tool.shown else result}</small></p>"
-
-
-def _tool_markdown(tool: ToolPart) -> str:
-    words = [tool.name, _one_line(tool.args)] if tool.args else [tool.name]
-    code = " ".join("`" + word.replace("`", "'") + "`" for word in words)
-    if tool.shown:
-        return f"> ⚙ {code}"
+def _tool_words(tool: ToolPart, view: RunView) -> tuple[str, str, str]:
+    """A call in words; its code, or what a tool without words of its own was called with; what came of it."""
+    raised = any(output.get("output_type") == "error" for output in tool.outputs)
+    status = status_of(tool.result, is_over=view.over, raised=raised)
+    line = tool_line(tool.name, tool.args, tool.result, status)
+    problem = tool_problem(tool.result)
     if tool.result is None:
-        return f"> ⚙ {code} … {literal(tool.progress)}".rstrip()
-    return f"> ⚙ {code} → {literal(_one_line(tool.result))}"
+        came = tool.progress
+    elif problem is not None:
+        came = problem[1]
+    else:
+        came = "" if tool.name in VERBS or tool.shown else tool.result
+    called = _code_of(tool) if tool.name in VERBS else tool.args
+    return line, _one_line(called), _one_line(came)
 
 
-def _tool_plain(tool: ToolPart) -> str:
-    result = "" if tool.shown else "…" if tool.result is None else "→ " + _one_line(tool.result)
-    return " ".join(part for part in (f"[{tool.name}]", _one_line(tool.args), result) if part)
+def _code_of(tool: ToolPart) -> str:
+    if tool.name != "run_code":
+        return ""
+    try:
+        code = json.loads(tool.args).get("code", "")
+    except (ValueError, AttributeError):  # it is still being written
+        return ""
+    return str(code)
+
+
+def _tool_html(tool: ToolPart, view: RunView) -> str:
+    line, called, came = _tool_words(tool, view)
+    code = f" <code>{inert(called)}</code>" if called else ""
+    return f"<p><small>{inert(line)}{code}{f': {inert(came)}' if came else ''}</small></p>"
+
+
+def _tool_markdown(tool: ToolPart, view: RunView) -> str:
+    line, called, came = _tool_words(tool, view)
+    code = " `" + called.replace("`", "'") + "`" if called else ""
+    return f"> {literal(line)}{code}{f': {literal(came)}' if came else ''}"
+
+
+def _tool_plain(tool: ToolPart, view: RunView) -> str:
+    line, called, came = _tool_words(tool, view)
+    return " ".join(filter(None, (f"[{line}]", called, f"→ {came}" if came else "")))
 
 
 def _one_line(text: str) -> str:

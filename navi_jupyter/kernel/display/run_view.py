@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from ...output_text import patched
 from ...text import plain_number
+from .markdown import attachments_in
 from .question_text import details_of
 
 Envelope = dict[str, Any]
@@ -58,6 +59,10 @@ class QuestionPart:
     details: list[Mapping[str, Any]] = field(default_factory=list)  # what the call would do
     status: str = "open"
     approved: bool | None = None  # the outcome of a resolved approval
+    call: str | None = None  # the tool call that it is about
+    answered_by: str | None = None
+    answered_at: str | None = None
+    payload: object = None  # of the answer
 
 
 @dataclass(eq=False)
@@ -134,10 +139,12 @@ class RunView:
         return [parts[start:end] for start, end in zip([0, *ends], [*ends, len(parts)], strict=True)]
 
     def missing_images(self) -> set[str]:
-        """The attachments that outputs refer to and that were not fetched yet."""
+        """The attachments that outputs and images refer to and that were not fetched yet."""
         missing = set()
         for part in self.parts:
-            if isinstance(part, ToolPart):
+            if isinstance(part, TextPart):
+                missing |= attachments_in(part.content)
+            elif isinstance(part, ToolPart):
                 for output in part.outputs:
                     missing |= {ref for ref in map(attachment_of, (output.get("data") or {}).values()) if ref}
         return missing - self.images.keys()
@@ -266,6 +273,8 @@ class RunView:
             question = question_of(interrupt)
             self.parts.append(question)
         question.status = str(interrupt.get("status", "open"))
+        question.answered_by, question.answered_at = interrupt.get("answered_by"), interrupt.get("answered_at")
+        question.payload = interrupt.get("payload")
         if question.status == "resolved" and question.kind == "approval":
             payload = interrupt.get("payload")
             question.approved = bool(payload.get("approved", True)) if isinstance(payload, dict) else True
@@ -313,7 +322,15 @@ def question_of(interrupt: dict[str, Any]) -> QuestionPart:
     args, schema = interrupt.get("args") or {}, interrupt.get("response_schema")
     source, details = interrupt.get("source"), details_of(interrupt)
     return QuestionPart(
-        interrupt["id"], kind, message, interrupt.get("tool"), args, schema, source=source, details=details
+        interrupt["id"],
+        kind,
+        message,
+        interrupt.get("tool"),
+        args,
+        schema,
+        source=source,
+        details=details,
+        call=interrupt.get("tool_call_id"),
     )
 
 

@@ -6,10 +6,10 @@ Not responsible for reading what people write (``times``).
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-from ...clock import zone_label, zone_or_utc
+from ...clock import time_words, zone_label, zone_or_utc
 from ..grammar.times import reader_tz, reader_zone
 
 
@@ -33,11 +33,15 @@ def clock_words(text: str, *, now: datetime | None = None) -> str:
     Seconds are shown within ten minutes only, where they are what distinguishes two times.
     """
     zone = reader_tz()
+    return time_words(datetime.fromisoformat(text).astimezone(zone), (now or datetime.now(UTC)).astimezone(zone))
+
+
+def short_time(text: str, *, now: datetime | None = None) -> str:
+    """An ISO instant on the reader's clock: ``16:00`` for one of today, else with its day, as ``clock_words``."""
+    zone = reader_tz()
     at = datetime.fromisoformat(text).astimezone(zone)
     today = (now or datetime.now(UTC)).astimezone(zone)
-    year = "" if at.year == today.year else f" {at.year}"
-    near = abs(at - today) < timedelta(minutes=10) and at.second
-    return f"{at:%a} {at.day} {at:%b}{year} {at:{'%H:%M:%S' if near else '%H:%M'}}"
+    return f"{at:%H:%M}" if at.date() == today.date() else clock_words(text, now=now)
 
 
 def without_own_zone(text: str) -> str:

@@ -8,16 +8,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 from ... import __version__
+from ...clock import zone_label
+from ...kernel.display.question_text import settled_words
+from ...kernel.display.tool_lines import status_of, tool_line
 from ...markdown_text import closed, defused, literal, with_plain_dollars
 from ...model.runs import CallDetail, Interrupt, InterruptStatus
 from ...model.sessions import AnswerNotice, OriginKind, Run, Session, Usage
 from ...ports.agent import Message
 from ...text import code_block, one_line
+from ...timetext.format import say_time
 from ...visible_text import marked, marked_line
 from ..http import JSON, HttpReply
 from ..wire.sessions import MessageInfo, ToolCallInfo
@@ -92,9 +97,9 @@ def as_markdown(
     """One heading per message; below a call what the user was asked about it, and what they answered."""
     asked = _by_call(questions)
     model = session.model.replace("`", "'")
-    parts = [_heading(session), f"_Exported from Navi; session `{session.id}`, model `{model}`._"]
+    parts = [_heading(session), f"_Exported from Navi; model `{model}`, times in {_zone(session)}._"]
     for message, notice in _shown_messages(messages, notices):
-        parts += [f"## {_author(message)} · {message.at}", _body(message, notice, asked)]
+        parts += [f"## {_author(message)} · {_time(session, message.at)}", _body(session, message, notice, asked)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -108,7 +113,8 @@ def as_notebook(
     asked = _by_call(questions)
     cells = [new_markdown_cell(with_plain_dollars(_heading(session)), id="title")]  # type: ignore[no-untyped-call]
     for number, (message, notice) in enumerate(_shown_messages(messages, notices)):
-        source = f"**{_author(message)}** · {message.at}\n\n{_body(message, notice, asked)}"
+        about = f"**{_author(message)}** · {_time(session, message.at)}"
+        source = f"{about}\n\n{_body(session, message, notice, asked)}"
         metadata = {"navi": {"message_id": message.id, "run_id": message.run_id}}
         source = with_plain_dollars(source)
         cells.append(new_markdown_cell(source, id=f"m{number}", metadata=metadata))  # type: ignore[no-untyped-call]
@@ -125,34 +131,36 @@ def as_page(
 ) -> str:
     """An HTML page that needs nothing besides itself."""
     asked = _by_call(questions)
-    about = f"Exported from Navi; session {session.id}, model {session.model}."
+    about = f"Exported from Navi; model {session.model}, times in {_zone(session)}."
     shown = [
         PageMessage(
             id=message.id,
             role=message.role,
             author=_author(message),
-            at=str(message.at),
-            blocks=tuple(_page_blocks(message, notice, asked)),
+            at=_time(session, message.at),
+            blocks=tuple(_page_blocks(session, message, notice, asked)),
         )
         for message, notice in _shown_messages(messages, notices)
     ]
     return html_page(one_line(session.title, _LONGEST_TITLE), about, shown)
 
 
-def _page_blocks(message: MessageInfo, notice: AnswerNotice | None, asked: Asked) -> Iterator[PageBlock]:
+def _page_blocks(
+    session: Session, message: MessageInfo, notice: AnswerNotice | None, asked: Asked
+) -> Iterator[PageBlock]:
     if message.content:
         yield PageBlock(text=message.content)
     for attachment in message.attachments:
         yield PageBlock(text=f"Attached: {attachment.name}", note=True)
     for call in message.tool_calls:
-        yield PageBlock(summary=call.name, text=marked(f"{call.name}({call.args})"))
+        yield PageBlock(summary=_call_line(message, call), text=marked(f"{call.name}({call.args})"))
         question = asked.get(call.id)
         if question is not None:
-            yield PageBlock(text=_answer_words(question), note=True)
+            yield PageBlock(text=f"{_answer_words(session, question)}; this was shown:", note=True)
             for detail in question.details:
                 yield PageBlock(summary=marked_line(detail.label), text=marked(detail.text))
         if call.result is not None:
-            yield PageBlock(summary=f"Result of {call.name}", text=call.result)
+            yield PageBlock(summary="Result", text=call.result)
     if message.queued or message.partial:
         yield PageBlock(text="waiting" if message.queued else "incomplete", note=True)
     if notice is not None:
@@ -194,10 +202,29 @@ def _heading(session: Session) -> str:
     return f"# {literal(one_line(session.title, _LONGEST_TITLE))}"
 
 
-def _body(message: MessageInfo, notice: AnswerNotice | None, asked: Asked) -> str:
+def _zone(session: Session) -> str:
+    return zone_label(session.timezone, None)
+
+
+def _time(session: Session, at: str) -> str:
+    """A time as everywhere, with its year: a file is read later. On the clock of the session's zone."""
+    return _words(session, datetime.fromisoformat(at))
+
+
+def _words(session: Session, at: datetime) -> str:
+    return say_time(at, session.timezone, reader=session.timezone)
+
+
+def _call_line(message: MessageInfo, call: ToolCallInfo) -> str:
+    """A call in words, as the chat has it."""
+    is_over = message.partial or call.result is not None
+    return tool_line(call.name, call.args, call.result, status_of(call.result, is_over=is_over))
+
+
+def _body(session: Session, message: MessageInfo, notice: AnswerNotice | None, asked: Asked) -> str:
     # HTML in it would be live where the file is converted (nbconvert); code that a stop left open swallows the rest.
     parts = [defused(closed(message.content))]
-    parts += [_tool_call(call, asked.get(call.id)) for call in message.tool_calls]
+    parts += [_tool_call(session, message, call, asked.get(call.id)) for call in message.tool_calls]
     if message.queued:
         parts.append("_(waiting)_")
     elif message.partial:
@@ -207,10 +234,11 @@ def _body(message: MessageInfo, notice: AnswerNotice | None, asked: Asked) -> st
     return "\n\n".join(part for part in parts if part)
 
 
-def _tool_call(call: ToolCallInfo, question: Interrupt | None) -> str:
-    parts = [code_block(f"{call.name}({call.args})")]
+def _tool_call(session: Session, message: MessageInfo, call: ToolCallInfo, question: Interrupt | None) -> str:
+    parts = [f"**{literal(_call_line(message, call))}**", code_block(f"{call.name}({call.args})")]
     if question is not None:
-        parts += [f"_({literal(_answer_words(question))})_", *map(_detail, question.details)]
+        words = f"{_answer_words(session, question)}; this was shown:"
+        parts += [f"_({literal(words)})_", *map(_detail, question.details)]
     if call.result is not None:
         parts.append(code_block(call.result))
     return "\n\n".join(parts)
@@ -220,13 +248,19 @@ def _by_call(questions: Sequence[Interrupt]) -> Asked:
     return {question.tool_call_id: question for question in questions if question.tool_call_id is not None}
 
 
-def _answer_words(question: Interrupt) -> str:
-    """Whether the user approved the call, and who did."""
-    who = "" if question.answered_by is None else f" by {question.answered_by}"
-    if question.status is not InterruptStatus.RESOLVED:
-        return f"The user was asked; the question is {question.status.value}{who}."
-    refused = isinstance(question.payload, dict) and question.payload.get("approved") is False
-    return f"{'Denied' if refused else 'Approved'}{who}; this was shown:"
+def _answer_words(session: Session, question: Interrupt) -> str:
+    """How it was settled, by whom, and when."""
+    if question.status is InterruptStatus.OPEN:
+        return "Not answered yet"
+    payload = question.payload
+    return settled_words(
+        kind=question.kind.value,
+        status=question.status.value,
+        approved=payload.get("approved") is not False if isinstance(payload, dict) else True,
+        by=question.answered_by,
+        when="" if question.answered_at is None else _words(session, question.answered_at),
+        payload=payload,
+    )
 
 
 def _detail(detail: CallDetail) -> str:

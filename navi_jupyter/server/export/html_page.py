@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from ...kernel.display.code_colours import STYLE
 from ...kernel.display.markdown import as_text, inert, to_html
 from ...text import truncate_middle
 
@@ -19,9 +20,14 @@ _LONGEST_BLOCK = 100_000  # characters of one call, result or detail
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; base-uri 'none'"
 _STYLE = """
 :root { color-scheme: light dark; --text: #1f2328; --dim: #59636e; --line: #d1d9e0; --back: #fff; --soft: #f6f8fa;
-  --link: #0550ae; }
+  --link: #0550ae; --jp-mirror-editor-comment-color: #59636e; --jp-mirror-editor-keyword-color: #8a2f9c;
+  --jp-mirror-editor-string-color: #1a6b35; --jp-mirror-editor-number-color: #9a4600;
+  --jp-mirror-editor-def-color: #20509e; --jp-mirror-editor-builtin-color: #0b6478; --jp-border-color2: var(--line); }
 @media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --dim: #9198a1; --line: #3d444d; --back: #0d1117;
-  --soft: #161b22; --link: #79b8ff; } }
+  --soft: #161b22; --link: #79b8ff; --jp-mirror-editor-comment-color: #9198a1;
+  --jp-mirror-editor-keyword-color: #d6a1ff;
+  --jp-mirror-editor-string-color: #95d8a5; --jp-mirror-editor-number-color: #f2b27a;
+  --jp-mirror-editor-def-color: #8fbcff; --jp-mirror-editor-builtin-color: #7fd3e6; } }
 body { margin: 0 auto; padding: 2rem 1rem 4rem; max-width: 50rem; background: var(--back); color: var(--text);
   font: 16px/1.55 system-ui, sans-serif; overflow-wrap: anywhere; }
 header p, .who { color: var(--dim); }
@@ -78,6 +84,7 @@ def html_page(title: str, about: str, messages: Sequence[PageMessage]) -> str:
             '<meta name="referrer" content="no-referrer">',
             f"<title>{escape(title)}</title>",
             f"<style>{_STYLE}</style>",
+            STYLE,
             "</head>",
             "<body>",
             f"<header><h1>{inert(title)}</h1><p>{inert(about)}</p></header>",
@@ -102,7 +109,7 @@ def _blocks(blocks: Iterable[PageBlock]) -> Iterable[str]:
         if block.note:
             yield f'<p class="note">{inert(block.text)}</p>\n'
         elif block.summary is None:
-            yield f'<div class="text" dir="auto">\n{to_html(block.text) or as_text(block.text)}</div>\n'
+            yield f'<div class="text" dir="auto">\n{to_html(block.text, coloured=True) or as_text(block.text)}</div>\n'
         else:
             text = truncate_middle(block.text, _LONGEST_BLOCK)
             yield f"<details><summary>{inert(block.summary)}</summary><pre><code>{inert(text)}</code></pre></details>\n"

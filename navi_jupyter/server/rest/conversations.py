@@ -14,6 +14,7 @@ from .. import export
 from ..http import EventStream, HttpReply, Query, read_cursor
 from ..wire import sessions as wire
 from .routing import Call, OperationTable, reply
+from .sessions import settled_questions
 
 TABLE = OperationTable()
 
@@ -97,7 +98,9 @@ async def read_transcript(call: Call) -> HttpReply:
         call.parameters["sid"], before=call.string("before"), limit=call.integer("limit")
     )
     messages = tuple(agui_message(message) for message in part.messages)
-    return reply(wire.TranscriptPage(messages=messages, runs=tuple(part.runs), earlier=part.earlier))
+    questions = await settled_questions(call, part.runs)
+    page = wire.TranscriptPage(messages=messages, runs=tuple(part.runs), questions=questions, earlier=part.earlier)
+    return reply(page)
 
 
 @TABLE.add(

@@ -5,6 +5,7 @@ Not responsible for what a session does (``orchestrator``) or for how the log is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from ...errors import (
     SessionBusy,
     SessionNotFound,
 )
-from ...model.sessions import RunStatus, SessionCreate, SessionPatch, Usage
+from ...model.sessions import Run, RunStatus, SessionCreate, SessionPatch, Usage
 from ...orchestrator.prompts import infos
 from ...ports.agent import Unrun
 from ..http import CURSOR, LIMIT, NOTHING, HttpReply, Query
@@ -129,7 +130,17 @@ async def list_runs(call: Call) -> HttpReply:
     runs, following = await call.sessions.directory.runs(
         call.parameters["sid"], owner=call.owner, limit=call.integer("limit"), cursor=call.string("cursor")
     )
-    return reply(wire.RunPage(runs=tuple(runs), next=following))
+    questions = await settled_questions(call, runs)
+    return reply(wire.RunPage(runs=tuple(runs), questions=questions, next=following))
+
+
+async def settled_questions(call: Call, runs: Sequence[Run]) -> tuple[wire.SettledQuestion, ...]:
+    """The questions of runs of the session that were settled."""
+    found = await call.sessions.directory.questions(
+        call.parameters["sid"], owner=call.owner, settled_of=[run.id for run in runs]
+    )
+    names = wire.SettledQuestion.model_fields
+    return tuple(wire.SettledQuestion(**{name: getattr(one, name) for name in names}) for one in found)
 
 
 @TABLE.add("GET sessions/{sid}/runs/{rid}", "read", answers="Run", errors=(SessionNotFound, RunNotFound))

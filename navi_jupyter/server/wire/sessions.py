@@ -10,7 +10,7 @@ from ...commands import Acceptance
 from ...events import Envelope
 from ...model.attachments import AttachmentInfo
 from ...model.base import Instant, Value
-from ...model.runs import Interrupt
+from ...model.runs import Interrupt, InterruptKind, InterruptStatus
 from ...model.sessions import Origin, Run, RunStatus, Session, SessionCreate, Usage
 
 
@@ -140,11 +140,29 @@ class MessagePage(Value):
     next: str | None
 
 
+class SettledQuestion(Value):
+    """How a question to the user was settled, without what it showed: who allowed what, and when."""
+
+    id: str
+    run_id: str
+    kind: InterruptKind
+    message: str
+    tool_call_id: str | None
+    tool: str | None
+    source: str | None
+    subagent_run_id: str | None
+    status: InterruptStatus
+    payload: Any
+    answered_by: str | None
+    answered_at: Instant | None
+
+
 class TranscriptPage(Value):
     """``GET sessions/{sid}/transcript``: messages of finished runs, oldest first, as in ``MESSAGES_SNAPSHOT``."""
 
     messages: tuple[dict[str, Any], ...]
     runs: tuple[Run, ...]  # those that the messages are of: how each ended
+    questions: tuple[SettledQuestion, ...]  # of these runs, oldest first
     earlier: str | None  # `before` of the page before this; null: this begins with the session's first message
 
 
@@ -160,6 +178,7 @@ class RunPage(Value):
     """``GET sessions/{sid}/runs``: newest first."""
 
     runs: tuple[Run, ...]
+    questions: tuple[SettledQuestion, ...]  # of these runs, oldest first
     next: str | None
 
 

@@ -11,6 +11,7 @@ import { argumentFields, fieldsOf, formFields, freeField, readForm, type Field }
 import { keepKey } from "../lib/keyboard-guard.js";
 import { icons } from "../lib/icons.js";
 import { strings, textOf } from "../lib/strings.js";
+import { fullTime, shortTime } from "../lib/time.js";
 import { marked, markedLine, visibleText } from "../lib/visible-text.js";
 import css from "../../style/asks.css";
 import { addStyle, shared } from "../../style/install.js";
@@ -303,23 +304,24 @@ function hiddenNote(hidden: Hidden, showAll: () => void): TemplateResult | typeo
   </p>`;
 }
 
+/** One line: what was answered, by whom, when. */
 function settled(interrupt: Interrupt): TemplateResult {
   const [mark, text] = outcome(interrupt);
-  const { payload } = interrupt;
+  const { payload, about, answeredAt } = interrupt;
   const given = answerText(interrupt);
-  const why = interrupt.about === "approval" && isObject(payload) && typeof payload["message"] === "string" ? payload["message"] : "";
+  const why = about === "approval" && isObject(payload) && typeof payload["message"] === "string" ? payload["message"] : "";
   return html`<div
     class="navi-ask-settled"
     data-navi="ask"
-    data-kind=${interrupt.about}
+    data-kind=${about}
     data-interrupt-id=${interrupt.id}
     data-status=${interrupt.status}
-    data-approved=${interrupt.about === "approval" && interrupt.status === "resolved" ? String(isApproved(interrupt)) : nothing}
+    data-approved=${about === "approval" && interrupt.status === "resolved" ? String(isApproved(interrupt)) : nothing}
   >
-    ${mark}<span
-      >${text}${interrupt.tool ? html` <code>${interrupt.tool}</code>` : nothing}${interrupt.answeredBy && interrupt.answeredBy !== ONLY_USER ? html` ${strings.askBy(interrupt.answeredBy)}` : nothing}${why
-        ? html`: <q dir="auto" lang="">${visibleText(why)}</q>`
-        : nothing}${given ? html`: <span class="navi-ask-question" dir="auto" lang="">${visibleText(interrupt.message)}</span> <q data-navi="ask-given" dir="auto" lang="">${visibleText(given)}</q>` : nothing}</span
+    ${mark}<span title=${answeredAt === null ? nothing : fullTime(new Date(answeredAt))}
+      >${answeredAt === null ? text.replace(/[,，]\s*$/, "") : text}${why ? html`: <q dir="auto" lang="">${visibleText(why)}</q>` : nothing}${given
+        ? html`: <span class="navi-ask-question" dir="auto" lang="">${visibleText(interrupt.message)}</span> <q data-navi="ask-given" dir="auto" lang="">${visibleText(given)}</q>`
+        : nothing}</span
     >
   </div>`;
 }
@@ -329,13 +331,17 @@ function isApproved({ payload }: Interrupt): boolean {
 }
 
 function outcome(interrupt: Interrupt): [TemplateResult, string] {
-  if (interrupt.status === "expired") return [icons.clock, strings.askExpired];
-  if (interrupt.status === "cancelled") return [icons.close, interrupt.answeredBy && interrupt.about === "question" ? strings.declined : strings.askCancelled];
-  if (interrupt.about === "question") return [icons.check, strings.answered];
-  if (!isApproved(interrupt)) return [icons.close, strings.denied];
+  const { status, about, answeredBy } = interrupt;
+  if (status === "expired") return [icons.clock, strings.askExpired];
+  if (status === "cancelled" && !(answeredBy && about === "question")) return [icons.close, strings.askCancelled];
+  const who = answeredBy === null ? "" : answeredBy.startsWith("kernel:") ? strings.byCell : answeredBy === ONLY_USER ? strings.byYou : strings.byName(markedLine(answeredBy));
+  const when = interrupt.answeredAt === null ? "" : shortTime(new Date(interrupt.answeredAt));
+  if (status === "cancelled") return [icons.close, strings.declinedBy(who, when)];
+  if (about === "question") return [icons.check, strings.answeredBy(who, when)];
+  if (!isApproved(interrupt)) return [icons.close, strings.deniedBy(who, when)];
   const payload = isObject(interrupt.payload) ? interrupt.payload : {};
-  if (payload["always"] === "session") return [icons.check, strings.approvedAlways];
-  return [icons.check, isObject(payload["args"]) ? strings.approvedEdited : strings.approved];
+  if (payload["always"] === "session") return [icons.check, strings.allowedAlwaysBy(who, when)];
+  return [icons.check, isObject(payload["args"]) ? strings.allowedChangedBy(who, when) : strings.allowedBy(who, when)];
 }
 
 function isEmptySchema({ type, properties }: Fields): boolean {

@@ -1,6 +1,7 @@
 /** Attachments as images: fetched once, with the headers that a plain `<img>` cannot send, and shown from memory. */
 
 import type { Transport } from "../../connection/transport.js";
+import { readPageConfig } from "../../connection/page-config.js";
 import { strings } from "../lib/strings.js";
 
 /** No SVG: it is a document, which could be opened as one. */
@@ -44,6 +45,17 @@ export class Images {
       this.#changed();
     });
     return frame;
+  }
+
+  /** What an image of a text refers to: an attachment, or a file below the folder of `notebook`; null: not here. */
+  referred(place: string, reference: string, alt: string, notebook: string): HTMLElement | null {
+    if (reference.startsWith("attachment:")) return this.show(place, reference.slice("attachment:".length), alt);
+    const base = readPageConfig()?.baseUrl;
+    if (!base) return null;
+    const path = [...notebook.split("/").slice(0, -1), ...reference.replace(/^\.\//, "").split("/")];
+    const element = image(new URL(`files/${path.map(encodeURIComponent).join("/")}`, base).href, alt, this.#changed);
+    element.addEventListener("error", () => element.replaceWith(missing(alt)), { once: true });
+    return element;
   }
 
   #url(id: string): Promise<string | null> {

@@ -52,6 +52,8 @@ export class LogView {
   readonly #window = new LogWindow();
   /** The items of the last drawing. */
   #items: readonly Item[] = [];
+  /** The path of the session's notebook, beside which images of answers are looked for; empty: it has none. */
+  #notebook = "";
   /** Counts up when everything has to be drawn anew. */
   #epoch = 0;
 
@@ -75,6 +77,7 @@ export class LogView {
 
   /** `pinned`: the end is in sight. `waiting`, `unsent`: those to be shown here. `earlier`: of what is not in the state. */
   render(state: ChatState, waiting: readonly Message[], unsent: readonly SentCommand[], pinned: boolean, earlier: EarlierStatus): TemplateResult {
+    this.#notebook = state.session?.notebook ?? "";
     const tree = treeOf(state.items);
     const items = (this.#items = tree.top);
     const shown = this.#window.of(items, pinned);
@@ -177,7 +180,8 @@ export class LogView {
       case "reasoning":
         return this.#reasoning(item);
       case "tool":
-        return this.#parts.tools.render(item, tree.asking.has(item.id));
+        // The question says all of it while it is open.
+        return tree.asking.has(item.id) && item.status !== "done" && item.status !== "stopped" && !item.activities.length ? html`` : this.#parts.tools.render(item, tree.asking.has(item.id));
       case "subagent":
         return this.#subagent(state, tree, item);
       case "interrupt":
@@ -218,7 +222,7 @@ export class LogView {
 
   #user(state: ChatState, message: Message): TemplateResult {
     const { kind, kernel_id: kernel } = message.origin;
-    const title = [timeOf(message.ts), ...(kernel ? [strings.fromKernel(kernel)] : [])].join(", ");
+    const title = [timeOf(message.ts), ...(kernel ? [strings.fromKernel] : [])].join(", ");
     return html`<article
       class="navi-message navi-said navi-from-${kind}"
       data-navi="message"
@@ -278,7 +282,7 @@ export class LogView {
 
   #view(id: string): MarkdownView {
     let view = this.#markdown.get(id);
-    if (!view) this.#markdown.set(id, (view = new MarkdownView(() => this.#actions.redraw(), this.#parts.codeActions.buttons)));
+    if (!view) this.#markdown.set(id, (view = new MarkdownView(() => this.#actions.redraw(), this.#parts.codeActions.buttons, (reference, alt) => this.#parts.pictures.referred(id, reference, alt, this.#notebook))));
     return view;
   }
 }

@@ -7,6 +7,7 @@ import { isObject } from "../../protocol/frames.js";
 import { fillSafely, markdownBlock } from "../lib/markdown.js";
 import type { Images } from "./images.js";
 import { strings } from "../lib/strings.js";
+import { alignNumbers } from "../lib/tables.js";
 import { TerminalText } from "./terminal.js";
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -187,6 +188,7 @@ function rich(markup: string): HTMLElement {
   frame.setAttribute("aria-label", strings.toolResult);
   fillSafely(frame, markup, strings.remoteImage, () => {
     for (const header of frame.querySelectorAll("th:empty")) header.replaceWith(document.createElement("td")); // pandas' corner
+    for (const table of frame.querySelectorAll("table")) alignNumbers(table);
   });
   return frame;
 }

@@ -21,11 +21,21 @@ export interface EndActions {
   readonly retry: (() => void) | null;
 }
 
+/** What the server says is the line itself: which cell, which tool, how much was used. */
+const SAYS_IT_ITSELF = /^(?:notebook_|needed_|budget_exceeded$|model_unavailable$|answer_)/;
+/** A line has as many characters of it. */
+const LONGEST_LINE = 240;
+
+/** One line, with what helps beside it; the rest is folded away. */
 export function end({ code, message, runId, reached }: RunEnd, isRolledBack: boolean, { chooseModel, allowAgain, retry }: EndActions): TemplateResult {
   const quiet = code === "cancelled";
   const known = textOf(strings.ends, code);
   const canChoose = OF_THE_MODEL.test(code) && chooseModel !== null;
   const look = quiet ? "quiet" : OF_THE_ANSWER.test(code) ? "notice" : "error";
+  const [first = ""] = message.trim().split("\n");
+  const line = quiet ? strings.endCancelled : message && (known === undefined || SAYS_IT_ITSELF.test(code)) ? first.slice(0, LONGEST_LINE) : (known?.title ?? strings.endFailed);
+  const rest = message.trim() === line || message === textOf(english.ends, code)?.title ? "" : message;
+  const todo = known?.todo ?? "";
   return html`<div
     class="navi-end navi-end-${look}"
     data-navi=${quiet ? "run-end" : look}
@@ -35,20 +45,26 @@ export function end({ code, message, runId, reached }: RunEnd, isRolledBack: boo
   >
     ${quiet ? nothing : icons.warning}
     <div>
-      <strong>${quiet ? strings.endCancelled : (known?.title ?? strings.endFailed)}</strong>
-      ${quiet ? nothing : html`<code class="navi-code-name">${code}</code>`}
-      ${message && message !== textOf(english.ends, code)?.title ? html`<div class="navi-text" dir="auto" lang="">${message}</div>` : nothing}
-      ${reached.map(({ what, message: how }) => html`<div class="navi-reached" data-navi="reached">${how || textOf(strings.reached, what) || what}</div>`)}
-      ${allowAgain === null ? nothing : needed(message, allowAgain)}
+      <span class="navi-end-line"
+        ><strong dir="auto" lang=${line === first ? "" : nothing}>${line}</strong>
+        ${retry ? html`<button type="button" class="navi-link" data-navi="retry" @click=${retry}>${strings.retryRun}</button>` : nothing}
+        ${canChoose && code === "provider_auth" ? html`<button type="button" class="navi-link" data-navi="check-key" @click=${chooseModel}>${strings.checkKey}</button>` : nothing}
+        ${canChoose ? html`<button type="button" class="navi-link" data-navi="choose-model" @click=${chooseModel}>${strings.switchModel}</button>` : nothing}</span
+      >
+      ${quiet ? reached.map(reachedLine) : nothing} ${allowAgain === null ? nothing : needed(message, allowAgain)}
       ${isRolledBack ? html`<div class="navi-reached" data-navi="rolled-back">${strings.rolledBack}</div>` : nothing}
-      ${known?.todo || canChoose || retry
-        ? html`<div class="navi-todo">
-            ${known?.todo} ${retry ? html`<button type="button" class="navi-link" data-navi="retry" @click=${retry}>${strings.retryRun}</button>` : nothing}
-            ${canChoose
-              ? html`<button type="button" class="navi-link" data-navi="choose-model" @click=${chooseModel}>${strings.chooseModel}</button>`
-              : nothing}
-          </div>`
-        : nothing}
+      ${quiet || !(rest || todo || reached.length)
+        ? nothing
+        : html`<details class="navi-end-details" data-navi="end-details">
+            <summary>${icons.chevron}${strings.endDetails}</summary>
+            ${todo ? html`<div class="navi-todo">${todo}</div>` : nothing}${rest ? html`<div class="navi-text" dir="auto" lang="">${rest}</div>` : nothing}
+            ${reached.map(reachedLine)}
+            <div class="navi-reached">${strings.endCode} <code class="navi-code-name">${code}</code></div>
+          </details>`}
     </div>
   </div>`;
+}
+
+function reachedLine({ what, message }: RunEnd["reached"][number]): TemplateResult {
+  return html`<div class="navi-reached" data-navi="reached">${message || textOf(strings.reached, what) || what}</div>`;
 }

@@ -12,6 +12,7 @@ import { OutputView } from "./outputs.js";
 import type { Images } from "./images.js";
 import { strings } from "../lib/strings.js";
 import { visibleText } from "../lib/visible-text.js";
+import { hasVerb, toolLine, type LineStatus } from "./tool-line.js";
 import css from "../../style/tools.css";
 import { addStyle, shared } from "../../style/install.js";
 
@@ -19,14 +20,11 @@ addStyle(shared(css));
 
 /** Longer results are shown in part: laying out megabytes would block the browser. */
 const LONGEST_DETAIL = 20_000;
-/** Arguments that say what was there before: seen in the open card. */
-const BESIDE = ["expected", "search", "old", "old_source", "before"];
 /** Quicker calls do not say how long they took. */
 const WORTH_SAYING = 500;
 
-type Shown = ToolCall["status"] | "failed" | "asking" | "denied";
 /** Codes of results of calls that were not made. */
-const DENIED = ["not_approved", "not_allowed"];
+const DENIED = ["not_approved", "not_allowed", "tool_denied"];
 
 export class ToolCards {
   readonly #pictures: Images;
@@ -54,11 +52,11 @@ export class ToolCards {
         aria-live="off"
       >
         <summary>
-          ${icons.chevron}${icons.tool}<code>${visibleText(call.name)}</code>
-          <span class="navi-gist">${visibleText(gist(call))}</span>
-          <span class="navi-tool-status">${took(call)}${toolMark(status)}<span>${strings.toolStatus[status]}</span></span>
+          ${icons.chevron}${icons.tool}<span class="navi-tool-line" data-navi="tool-line">${lineOf(call, status)}</span>
+          <span class="navi-gist" dir="auto">${visibleText(gist(call))}</span>
+          <span class="navi-tool-status">${took(call)}${toolMark(status)}</span>
         </summary>
-        <div class="navi-card-body">${callDetail(call)} ${resultDetail(call)}</div>
+        <div class="navi-card-body"><p class="navi-tool-name">${strings.toolName} <code>${visibleText(call.name)}</code></p>${callDetail(call)} ${resultDetail(call)}</div>
       </details>
       ${call.activities.map((activity) => {
         if (activity.type === "navi.progress") return call.status === "running" ? progress(call, activity.content) : nothing;
@@ -78,12 +76,18 @@ export class ToolCards {
   }
 }
 
-function shownStatus(call: ToolCall, asks: boolean): Shown {
+function shownStatus(call: ToolCall, asks: boolean): LineStatus {
   if (asks && call.status !== "done" && call.status !== "stopped") return "asking";
   if (call.status !== "done") return call.status;
   const error = errorOf(call);
   if (error !== null) return DENIED.includes(String(error["error"])) ? "denied" : "failed";
   return call.activities.some(({ content }) => raised(content["outputs"])) ? "failed" : "done";
+}
+
+/** The call in words; long arguments are not read while they come. */
+function lineOf({ name, args, result }: ToolCall, status: LineStatus): string {
+  const read = (text: string | null): unknown => (text === null || text.length > LONGEST_DETAIL ? undefined : parsed(text));
+  return toolLine(name, read(args), read(result), status);
 }
 
 /** Whether code ended with an exception. */
@@ -128,7 +132,7 @@ function detail(title: string, text: string): TemplateResult {
     <pre tabindex="0" role="group" aria-label=${title}>${shown}</pre>`;
 }
 
-function toolMark(status: Shown): TemplateResult {
+function toolMark(status: LineStatus): TemplateResult {
   if (status === "done") return icons.check;
   if (status === "failed") return icons.warning;
   if (status === "stopped" || status === "denied") return icons.close;
@@ -173,14 +177,15 @@ function parsed(text: string): unknown {
   }
 }
 
-/** The call in one line, for the closed card; what is wrong with it goes before. */
+/** Beside the line of words, in the closed card: what went wrong; else the code, or what a tool without words got. */
 function gist(call: ToolCall): string {
   const problem = call.status === "done" ? problemOf(call) : null;
   if (problem !== null) return problem.slice(0, 200);
   const value = parsed(call.args.length > LONGEST_DETAIL ? "" : call.args);
+  if (hasVerb(call.name)) return call.name === "run_code" && isObject(value) && typeof value["code"] === "string" ? firstLine(value["code"]).slice(0, 120) : "";
   if (!isObject(value)) return call.args.slice(0, 120);
   return Object.entries(value)
-    .filter(([name, part]) => part !== null && !BESIDE.includes(name))
+    .filter(([, part]) => part !== null)
     .map(([, part]) => (typeof part === "string" ? firstLine(part) : JSON.stringify(part)))
     .join(" · ")
     .slice(0, 120);

@@ -5,6 +5,8 @@
 
 import { Lexer, Marked, type Token, type TokensList, type Tokens } from "marked";
 import { escapeHtml, highlight } from "./highlight.js";
+import { frameParts, type CodeButtons, type Drawn, type Pictures } from "./block-frames.js";
+import { NO_NOTES, noteReferences, notesElement, splitNotes, type Notes } from "./footnotes.js";
 import { mathExtension } from "./math.js";
 import { drawable, fillPlain } from "./plain-text.js";
 import { sanitize } from "./sanitize.js";
@@ -87,7 +89,10 @@ function bounded(raw: string): Tokens.Generic {
   return { type: "bounded", raw, text: raw };
 }
 
-const marked = new Marked({ gfm: true, breaks: false }, mathExtension, {
+/** Of the text that is being read. */
+let present: Notes = NO_NOTES;
+
+const marked = new Marked({ gfm: true, breaks: false }, mathExtension, noteReferences(() => present), {
   extensions: [{ name: "bounded", renderer: ({ raw }) => `${escapeHtml(raw)} <small>(${escapeHtml(strings.shownAsText)})</small>` }],
   renderer: {
     code({ text, lang }: Tokens.Code) {
@@ -95,22 +100,25 @@ const marked = new Marked({ gfm: true, breaks: false }, mathExtension, {
       const name = language ? ` class="language-${escapeHtml(language)}"` : "";
       return `<pre class="navi-code"><code${name}>${highlight(text, language)}</code></pre>`;
     },
-    checkbox: ({ checked }: Tokens.Checkbox) => `<span class="navi-task">${checked ? "☑" : "☐"}</span> `,
+    checkbox: ({ checked }: Tokens.Checkbox) => `<span class="navi-task${checked ? " navi-task-done" : ""}"></span> `,
   },
 });
 
 /** The blocks of a text, or its sections where it is long; what cannot be read is one block. */
-function blocksOf(text: string): Token[] {
+function blocksOf(text: string, notes: Notes): Token[] {
   const sections = sectionsOf(text);
-  return sections.length > 1 ? sections.map((raw) => ({ type: "section", raw }) as Tokens.Generic) : blocksIn(text);
+  return sections.length > 1 ? sections.map((raw) => ({ type: "section", raw }) as Tokens.Generic) : blocksIn(text, notes);
 }
 
-function blocksIn(section: string): Token[] {
+function blocksIn(section: string, notes: Notes): Token[] {
   if (section.length > MAX_BLOCK && !FENCE.test(section)) return [bounded(section)];
+  present = notes;
   try {
     return limited(new BoundedLexer(marked.defaults).lex(section)).filter(({ type }) => type !== "space" && type !== "def");
   } catch {
     return [bounded(section)];
+  } finally {
+    present = NO_NOTES;
   }
 }
 
@@ -181,12 +189,10 @@ interface Block {
 /** When reading a streaming text took this many milliseconds, it is read less often. */
 const COSTLY = 8;
 
-/** The buttons for a block of code, beside the copy button. */
-export type CodeButtons = (block: { readonly code: string; readonly language: string }) => readonly HTMLButtonElement[];
-
 export class MarkdownView {
   readonly #redraw: () => void;
-  readonly #buttons: CodeButtons;
+  readonly #with: Drawn;
+  #notes: Notes = NO_NOTES;
   #text: string | null = null;
   /** What is still drawn at once of the text that is being read. */
   #free = 0;
@@ -197,9 +203,9 @@ export class MarkdownView {
   #doneAt = 0;
   #later: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(redraw: () => void, buttons: CodeButtons = () => []) {
+  constructor(redraw: () => void, buttons: CodeButtons = () => [], pictures: Pictures = () => null) {
     this.#redraw = redraw;
-    this.#buttons = buttons;
+    this.#with = { buttons, pictures };
   }
 
   /** The elements that show `text`, in order. The same elements as before where the source is the same. */
@@ -220,21 +226,41 @@ export class MarkdownView {
   #read(text: string): void {
     this.#text = text;
     this.#free = FREE_SIZE;
-    this.#blocks = blocksOf(drawable(text)).map((token, index) => {
+    const { body, notes } = splitNotes(drawable(text));
+    const before = this.#notes;
+    this.#notes = notes;
+    // A block with references is another one when the notes are: which of them there are is known only at the end.
+    const isSame = before.size === notes.size && [...notes.keys()].every((name, index) => [...before.keys()][index] === name);
+    const kept = (raw: string, old: Block | undefined): old is Block => old?.raw === raw && (isSame || !raw.includes("[^"));
+    const blocks = blocksOf(body, notes).map((token, index) => {
       const old = this.#blocks[index];
-      return old?.raw === token.raw ? old : { raw: token.raw, element: this.#element(token) };
+      return kept(token.raw, old) ? old : { raw: token.raw, element: this.#element(token) };
     });
+    const words = [...notes.values()].join("\n\0");
+    const last = this.#blocks.at(-1);
+    if (notes.size) blocks.push(isSame && last?.raw === words ? last : { raw: words, element: notesElement(notes, (place, note) => this.#fill(place, note)) });
+    this.#blocks = blocks;
     this.#elements = new Set(this.#blocks.map(({ element }) => element));
   }
 
   #element(token: Token): HTMLElement {
     const element = document.createElement("div");
     element.className = "navi-block";
+    element.dir = "auto"; // a paragraph of another direction than the first one's
     this.#free -= token.raw.length + BLOCK_SIZE;
-    const block = { element, token, isWanted: () => this.#elements.has(element), drawn: this.#redraw, buttons: this.#buttons };
-    if (this.#free >= 0 && token.type !== "section") draw(element, token, this.#buttons);
+    const block = { element, token, notes: this.#notes, isWanted: () => this.#elements.has(element), drawn: this.#redraw, with: this.#with };
+    if (this.#free >= 0 && token.type !== "section") draw(element, token, this.#with);
     else drawing.add(block);
     return element;
+  }
+
+  /** The blocks of a footnote. */
+  #fill(place: HTMLElement, text: string): void {
+    for (const token of blocksIn(text, this.#notes)) {
+      const element = document.createElement("div");
+      draw(element, token, this.#with);
+      place.append(...element.childNodes);
+    }
   }
 
   /** Everything is made anew at the next update (link definitions and formulas may have arrived since). */
@@ -247,7 +273,8 @@ export class MarkdownView {
 interface Waiting {
   readonly element: HTMLElement;
   readonly token: Token;
-  readonly buttons: CodeButtons;
+  readonly notes: Notes;
+  readonly with: Drawn;
   isWanted(): boolean;
   drawn(): void;
 }
@@ -309,15 +336,16 @@ class Drawing {
 
   #draw(block: Waiting): void {
     if (block.token.type === "section") this.#drawSection(block);
-    else draw(block.element, block.token, block.buttons);
+    else draw(block.element, block.token, block.with);
   }
 
-  #drawSection({ element, token, isWanted, drawn, buttons }: Waiting): void {
+  #drawSection({ element, token, notes, isWanted, drawn, with: drawnWith }: Waiting): void {
     element.className = "navi-block navi-section";
-    const blocks = blocksIn(token.raw).map((block) => {
+    const blocks = blocksIn(token.raw, notes).map((block) => {
       const inner = document.createElement("div");
       inner.className = "navi-block";
-      this.add({ element: inner, token: block, isWanted, drawn, buttons });
+      inner.dir = "auto";
+      this.add({ element: inner, token: block, notes, isWanted, drawn, with: drawnWith });
       return inner;
     });
     element.replaceChildren(...blocks);
@@ -327,12 +355,11 @@ class Drawing {
 const drawing = new Drawing();
 
 /** Fills the element of a block. One that cannot be drawn is shown as text, and no other is affected. */
-function draw(element: HTMLElement, token: Token, buttons: CodeButtons): void {
+function draw(element: HTMLElement, token: Token, drawnWith: Drawn): void {
   try {
     if (token.type === "bounded") throw new RangeError("too large");
     const fragment = sanitize(marked.parser([token]), strings.remoteImage);
-    for (const pre of fragment.querySelectorAll<HTMLPreElement>("pre")) frameCode(pre, buttons);
-    for (const table of fragment.querySelectorAll("table")) wrap(table, "navi-table");
+    frameParts(fragment, drawnWith);
     element.replaceChildren(fragment);
   } catch {
     const text = document.createElement("div");
@@ -344,33 +371,5 @@ function draw(element: HTMLElement, token: Token, buttons: CodeButtons): void {
   }
 }
 
-/** Puts the language and the buttons above a code block. */
-function frameCode(pre: HTMLPreElement, buttons: CodeButtons): void {
-  const code = pre.querySelector("code");
-  if (code && !code.firstElementChild) fillPlain(code, code.textContent);
-  const language = [...(code?.classList ?? [])].find((name) => name.startsWith("language-"))?.slice(9) ?? "";
-  const frame = wrap(pre, "navi-code-frame");
-  const bar = document.createElement("div");
-  bar.className = "navi-code-bar";
-  const label = document.createElement("span");
-  label.textContent = language;
-  const copy = document.createElement("button");
-  copy.type = "button";
-  copy.className = "navi-copy";
-  copy.dataset["navi"] = "copy";
-  copy.setAttribute("aria-label", strings.copyCode);
-  copy.textContent = strings.copy;
-  bar.append(label, ...buttons({ code: code?.textContent ?? "", language }), copy);
-  frame.prepend(bar);
-  pre.tabIndex = 0; // wide code scrolls, by keyboard too
-}
-
-function wrap(element: Element, className: string): HTMLElement {
-  const frame = document.createElement("div");
-  frame.className = className;
-  element.replaceWith(frame);
-  frame.append(element);
-  return frame;
-}
-
 export { sanitize };
+export type { CodeButtons, Pictures };

@@ -4,7 +4,7 @@
  */
 
 import { Lazy, whenPartsLoad } from "./lazy.js";
-import type { CodeButtons, MarkdownView as EngineView } from "./markdown-engine.js";
+import type { CodeButtons, MarkdownView as EngineView, Pictures } from "./markdown-engine.js";
 import { fillPlain } from "./plain-text.js";
 
 const engine = new Lazy(() => import("./markdown-engine.js"));
@@ -18,18 +18,20 @@ export function loadMarkdown(): void {
 export class MarkdownView {
   readonly #redraw: () => void;
   readonly #buttons: CodeButtons | undefined;
+  readonly #pictures: Pictures | undefined;
   #view: EngineView | null = null;
   #plain: HTMLElement | null = null;
 
-  constructor(redraw: () => void, buttons?: CodeButtons) {
+  constructor(redraw: () => void, buttons?: CodeButtons, pictures?: Pictures) {
     this.#redraw = redraw;
     this.#buttons = buttons;
+    this.#pictures = pictures;
   }
 
   /** The elements that show `text`, in order. The same elements as before where the source is the same. */
   update(text: string, streams: boolean): readonly HTMLElement[] {
     const loaded = this.#view === null ? engine.get() : null;
-    if (loaded) this.#view = new loaded.MarkdownView(this.#redraw, this.#buttons);
+    if (loaded) this.#view = new loaded.MarkdownView(this.#redraw, this.#buttons, this.#pictures);
     if (this.#view) return this.#view.update(text, streams);
     this.#plain ??= document.createElement("div");
     this.#plain.className = "navi-block navi-plain";

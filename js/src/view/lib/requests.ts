@@ -4,6 +4,7 @@ import { isObject } from "../../protocol/frames.js";
 import type { McpPage, RecallPage, RunPage } from "../../protocol/generated.js";
 import { isOk, type Transport } from "../../connection/transport.js";
 import type { ChatState } from "../../state/model.js";
+import { withQuestions } from "../../state/interrupts.js";
 import { withRecalls, withRuns, withServers, withSession } from "../../state/reduce.js";
 
 const PAGE = 100;
@@ -30,7 +31,7 @@ export async function readAround(transport: Transport, session: string, head: nu
   const merge = (state: ChatState): ChatState => {
     let next = isObject(info) ? withSession(state, info) : state;
     if (isPage(recalls, "recalls")) next = withRecalls(next, (recalls as RecallPage).recalls, head);
-    if (isPage(runs, "runs")) next = withRuns(next, (runs as RunPage).runs);
+    if (isPage(runs, "runs")) next = withQuestions(withRuns(next, (runs as RunPage).runs), (runs as RunPage).questions);
     if (isPage(mcp, "mcp")) next = withServers(next, (mcp as McpPage).mcp);
     return next;
   };

@@ -12,7 +12,7 @@ const TAGS =
 const MATH_TAGS =
   "math semantics mrow mi mo mn ms mtext mspace mfrac msqrt mroot mstyle mpadded mphantom menclose msub msup msubsup " +
   "munder mover munderover mmultiscripts mtable mtr mtd merror mprescripts none";
-const ATTRIBUTES = "href title alt src class colspan rowspan start open lang dir";
+const ATTRIBUTES = "href title alt src class colspan rowspan start open lang dir align";
 const MATH_ATTRIBUTES =
   "display mathvariant stretchy fence separator lspace rspace minsize maxsize symmetric largeop movablelimits accent " +
   "accentunder width height depth voffset linethickness columnalign rowspacing columnspacing columnlines rowlines " +
@@ -23,11 +23,11 @@ const CONFIG: Config = {
   ALLOWED_ATTR: `${ATTRIBUTES} ${MATH_ATTRIBUTES}`.split(" "),
   ALLOW_ARIA_ATTR: false,
   ALLOW_DATA_ATTR: false,
-  ALLOWED_URI_REGEXP: /^(?:https?:|mailto:|data:image\/(?:png|jpeg|gif|webp);base64,|[^a-z]|[a-z+.-]+(?:[^a-z+.\-:]|$))/i,
+  ALLOWED_URI_REGEXP: /^(?:https?:|mailto:|attachment:|data:image\/(?:png|jpeg|gif|webp);base64,|[^a-z]|[a-z+.-]+(?:[^a-z+.\-:]|$))/i,
   RETURN_DOM_FRAGMENT: true,
 };
 
-const OWN_CLASS = /^(?:hljs(?:-\S+)?|language-[\w+#.-]+|navi-(?:code|math|math-display|remote-image|task)|\w+_)$/;
+const OWN_CLASS = /^(?:hljs(?:-\S+)?|language-[\w+#.-]+|navi-(?:code|math|math-display|remote-image|task|task-done|note-reference|referred)|\w+_)$/;
 const EMBEDDED_IMAGE = /^data:image\/(?:png|jpeg|gif|webp);base64,/i;
 
 let purifier: DOMPurify | undefined;
@@ -49,6 +49,7 @@ function create(imageNote: string): DOMPurify {
     if (node.nodeName === "IMG") withoutRemoteImage(node, imageNote);
     else if (node.hasAttribute("src")) node.removeAttribute("src");
     if (node.nodeName === "A") {
+      if (/^attachment:/i.test(node.getAttribute("href") ?? "")) node.removeAttribute("href");
       node.setAttribute("target", "_blank");
       node.setAttribute("rel", "noopener noreferrer");
     } else {
@@ -58,11 +59,36 @@ function create(imageNote: string): DOMPurify {
   return purify;
 }
 
+/** An attachment, or an image file in the notebook's folder or below it: no scheme, nothing that climbs, no encoded signs. */
+const REFERRED = /^(?:attachment:[\w-]{1,128}|(?:\.\/)?(?:[^/\\:?#%<>"'\s.][^/\\:?#%<>"']*\/)*[^/\\:?#%<>"'\s.][^/\\:?#%<>"']*\.(?:png|jpe?g|gif|webp))$/i;
+
+/** Whether an image of that address may be looked for on the user's own server. */
+export function isReferred(reference: string): boolean {
+  return reference.length <= 2_000 && REFERRED.test(reference);
+}
+
 /** A remote image tells its server that, and what, somebody reads here. */
 function withoutRemoteImage(image: Element, note: string): void {
   if (EMBEDDED_IMAGE.test(image.getAttribute("src") ?? "")) return;
   const placeholder = image.ownerDocument.createElement("span");
+  const reference = plainAddress(image.getAttribute("src") ?? "");
+  if (isReferred(reference)) {
+    placeholder.className = "navi-referred";
+    placeholder.title = reference;
+    placeholder.textContent = image.getAttribute("alt");
+    image.replaceWith(placeholder);
+    return;
+  }
   placeholder.className = "navi-remote-image";
   placeholder.textContent = `[${[image.getAttribute("alt"), note].filter(Boolean).join(": ")}]`;
   image.replaceWith(placeholder);
+}
+
+/** Without the encoding of blanks and letters; empty where it is none. */
+function plainAddress(address: string): string {
+  try {
+    return decodeURIComponent(address);
+  } catch {
+    return "";
+  }
 }

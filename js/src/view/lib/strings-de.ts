@@ -2,6 +2,7 @@
 
 import { writingTexts } from "../composer/strings-de.js";
 import { findTexts } from "../find/strings-de.js";
+import { toolTexts } from "../conversation/tool-strings-de.js";
 import { notebookTexts } from "../notebook/strings-de.js";
 import { overviewTexts, toastTexts } from "../overview/strings-de.js";
 import { panelTexts } from "../panel/strings-de.js";
@@ -84,7 +85,6 @@ const coreTexts: typeof english = {
   working: "Navi arbeitet",
   toolArguments: "Argumente",
   toolResult: "Ergebnis",
-  toolStatus: { streaming: "wird aufgerufen", running: "läuft", done: "fertig", stopped: "angehalten", failed: "fehlgeschlagen", asking: "fragt nach", denied: "nicht erlaubt" },
   toolCode: "Code",
   toolOutput: (name) => `Ausgabe von ${name}`,
   progress: (name) => `Fortschritt von ${name}`,
@@ -134,17 +134,10 @@ const coreTexts: typeof english = {
   choose: "Auswählen …",
   yes: "ja",
   no: "nein",
-  approved: "Genehmigt",
-  approvedEdited: "Mit Änderungen genehmigt",
-  approvedAlways: "Für diese Sitzung genehmigt",
-  denied: "Abgelehnt",
-  answered: "Beantwortet",
-  declined: "Nicht beantwortet",
   askCancelled: "Ohne Antwort beendet",
   askExpired: "Ohne Antwort abgelaufen",
   askGone: "Diese Frage gibt es nicht mehr",
-  askBy: (who) => (who.startsWith("kernel:") ? `in einer Zelle von Kernel ${who.slice("kernel:".length, 15)}` : `von ${who}`),
-  fromKernel: (id) => `gesendet von Kernel ${id.slice(0, 8)}`,
+  fromKernel: "aus einer Zelle gesendet",
   waitingForYou: "Eine Antwort wird erwartet",
   openInterrupts: (count) => (count === 1 ? "1 Frage" : `${count} Fragen`),
   showAsk: "Zeigen",
@@ -163,7 +156,7 @@ const coreTexts: typeof english = {
     max_iterations: { title: "Angehalten: zu viele Schritte", todo: "„Weiter“ schreiben, um hier fortzufahren." },
     budget_exceeded: { title: "Angehalten: das Budget ist aufgebraucht", todo: "" },
     model_unavailable: { title: "Dieses Modell kann hier nicht benutzt werden", todo: "" },
-    provider_auth: { title: "Der Anbieter hat den Schlüssel abgelehnt", todo: "Den Schlüssel in der Umgebung des Servers prüfen oder ein anderes Modell wählen." },
+    provider_auth: { title: "Der Anbieter hat den Schlüssel abgelehnt", todo: "Der Schlüssel kann falsch geschrieben, abgelaufen oder gesperrt sein. Die Einstellungen zeigen, welche Schlüssel hier gespeichert sind; andere stehen in der Umgebung des Servers." },
     provider_quota: { title: "Das Kontingent beim Anbieter ist aufgebraucht", todo: "Das Konto aufladen oder ein anderes Modell wählen." },
     provider_rate_limited: { title: "Der Anbieter verlangt weniger Anfragen", todo: "Etwas warten und erneut senden oder ein anderes Modell wählen." },
     provider_network: { title: "Der Anbieter ist nicht erreichbar", todo: "Das Netz prüfen und erneut senden." },
@@ -178,7 +171,10 @@ const coreTexts: typeof english = {
     answer_too_long: { title: "Angehalten: die Antwort ist zu lang", todo: "Was bisher kam, bleibt. Weniger auf einmal verlangen." },
     internal_error: { title: "In Navi ist etwas schiefgegangen", todo: "Das Protokoll des Servers hat die Einzelheiten." },
   },
-  chooseModel: "Anderes Modell wählen",
+  switchModel: "Modell wechseln",
+  checkKey: "Schlüssel prüfen",
+  endDetails: "Einzelheiten",
+  endCode: "Fehlercode",
   reached: { model: "Modell", kernel: "Kernel", mcp: "MCP", worker: "Subagent", tool: "Werkzeug" },
   connecting: "Wird verbunden …",
   open: "Verbunden",
@@ -269,5 +265,6 @@ export const catalogue: Strings = {
   ...toastTexts,
   ...modelTexts,
   ...writingTexts,
+  ...toolTexts,
   ...coreTexts,
 };

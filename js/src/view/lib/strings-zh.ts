@@ -2,6 +2,7 @@
 
 import { writingTexts } from "../composer/strings-zh.js";
 import { findTexts } from "../find/strings-zh.js";
+import { toolTexts } from "../conversation/tool-strings-zh.js";
 import { notebookTexts } from "../notebook/strings-zh.js";
 import { overviewTexts, toastTexts } from "../overview/strings-zh.js";
 import { panelTexts } from "../panel/strings-zh.js";
@@ -83,7 +84,6 @@ const coreTexts: typeof english = {
   working: "Navi 正在工作",
   toolArguments: "参数",
   toolResult: "结果",
-  toolStatus: { streaming: "正在调用", running: "运行中", done: "完成", stopped: "已停止", failed: "失败", asking: "向你提问", denied: "不允许" },
   toolCode: "代码",
   toolOutput: (name) => `${name} 的输出`,
   progress: (name) => `${name} 的进度`,
@@ -133,17 +133,10 @@ const coreTexts: typeof english = {
   choose: "请选择…",
   yes: "是",
   no: "否",
-  approved: "已批准",
-  approvedEdited: "修改后已批准",
-  approvedAlways: "已在此会话中批准",
-  denied: "已拒绝",
-  answered: "已回答",
-  declined: "未作回答",
   askCancelled: "未回答即结束",
   askExpired: "未回答，已过期",
   askGone: "这个问题已不存在",
-  askBy: (who) => (who.startsWith("kernel:") ? `在内核 ${who.slice("kernel:".length, 15)} 的单元格中` : `由 ${who}`),
-  fromKernel: (id) => `由内核 ${id.slice(0, 8)} 发送`,
+  fromKernel: "从单元格发送",
   waitingForYou: "等待你的回答",
   openInterrupts: (count) => `${count} 个问题`,
   showAsk: "查看",
@@ -162,7 +155,7 @@ const coreTexts: typeof english = {
     max_iterations: { title: "已停止：步骤过多", todo: "发送“继续”即可从这里接着做。" },
     budget_exceeded: { title: "已停止：预算已用完", todo: "" },
     model_unavailable: { title: "此处无法使用该模型", todo: "" },
-    provider_auth: { title: "提供商拒绝了密钥", todo: "检查服务器环境中的密钥，或选择其他模型。" },
+    provider_auth: { title: "提供商拒绝了密钥", todo: "密钥可能输入有误、已过期或已被撤销。设置中列出了保存在此处的密钥，其他密钥在服务器的环境中。" },
     provider_quota: { title: "提供商的额度已用完", todo: "为账户充值，或选择其他模型。" },
     provider_rate_limited: { title: "提供商要求减少请求", todo: "稍等后重新发送，或选择其他模型。" },
     provider_network: { title: "无法连接提供商", todo: "检查网络后重新发送。" },
@@ -177,7 +170,10 @@ const coreTexts: typeof english = {
     answer_too_long: { title: "已停止：回答过长", todo: "已有的内容会保留。请一次少要求一些。" },
     internal_error: { title: "Navi 内部出错", todo: "详情见服务器日志。" },
   },
-  chooseModel: "选择其他模型",
+  switchModel: "切换模型",
+  checkKey: "检查密钥",
+  endDetails: "详细信息",
+  endCode: "错误代码",
   reached: { model: "模型", kernel: "内核", mcp: "MCP", worker: "子代理", tool: "工具" },
   connecting: "正在连接…",
   open: "已连接",
@@ -268,5 +264,6 @@ export const catalogue: Strings = {
   ...toastTexts,
   ...modelTexts,
   ...writingTexts,
+  ...toolTexts,
   ...coreTexts,
 };

@@ -11,6 +11,7 @@ import { writingTexts } from "../composer/strings.js";
 import { recallTexts } from "../recalls/strings.js";
 import { findTexts } from "../find/strings.js";
 import { sessionTexts } from "../sessions/strings.js";
+import { toolTexts } from "../conversation/tool-strings.js";
 
 /** How much of a text is meant: lines, or of one long line its characters. */
 function amount(lines: number, characters: number): string {
@@ -85,7 +86,6 @@ export const coreTexts = {
   working: "Navi is working",
   toolArguments: "Arguments",
   toolResult: "Result",
-  toolStatus: { streaming: "being called", running: "running", done: "done", stopped: "stopped", failed: "failed", asking: "asks you", denied: "not allowed" },
   toolCode: "Code",
   toolOutput: (name: string) => `Output of ${name}`,
   progress: (name: string) => `Progress of ${name}`,
@@ -135,17 +135,10 @@ export const coreTexts = {
   choose: "Choose…",
   yes: "yes",
   no: "no",
-  approved: "Approved",
-  approvedEdited: "Approved with changes",
-  approvedAlways: "Approved for this session",
-  denied: "Denied",
-  answered: "Answered",
-  declined: "Declined",
   askCancelled: "Not answered",
   askExpired: "Expired without an answer",
   askGone: "This question is not there any more",
-  askBy: (who: string) => (who.startsWith("kernel:") ? `in a cell of kernel ${who.slice("kernel:".length, 15)}` : `by ${who}`),
-  fromKernel: (id: string) => `sent by kernel ${id.slice(0, 8)}`,
+  fromKernel: "sent from a cell",
   waitingForYou: "Waiting for your answer",
   openInterrupts: (count: number) => (count === 1 ? "1 question" : `${count} questions`),
   showAsk: "Show",
@@ -165,7 +158,7 @@ export const coreTexts = {
     max_iterations: { title: "Stopped: too many steps", todo: "Say “go on” to continue from here." },
     budget_exceeded: { title: "Stopped: the budget is used up", todo: "" },
     model_unavailable: { title: "This model cannot be used here", todo: "" },
-    provider_auth: { title: "The provider refused the key", todo: "Check the key in the server's environment, or choose another model." },
+    provider_auth: { title: "The provider refused the key", todo: "The key may be mistyped, expired or revoked. Settings show which keys are stored here; others are in the server's environment." },
     provider_quota: { title: "The provider's quota is used up", todo: "Top up the account, or choose another model." },
     provider_rate_limited: { title: "The provider asks for fewer requests", todo: "Wait a little and send it again, or choose another model." },
     provider_network: { title: "The provider cannot be reached", todo: "Check the network and send it again." },
@@ -180,7 +173,10 @@ export const coreTexts = {
     answer_too_long: { title: "Stopped: the answer is too long", todo: "What came so far is kept. Ask for less at once." },
     internal_error: { title: "Something went wrong inside Navi", todo: "The server's log has the details." },
   },
-  chooseModel: "Choose another model",
+  switchModel: "Switch model",
+  checkKey: "Check the key",
+  endDetails: "Details",
+  endCode: "Code",
   reached: { model: "model", kernel: "kernel", mcp: "MCP", worker: "subagent", tool: "tool" },
   connecting: "Connecting…",
   open: "Connected",
@@ -273,6 +269,7 @@ export const english = {
   ...toastTexts,
   ...modelTexts,
   ...writingTexts,
+  ...toolTexts,
   ...coreTexts,
 };
 
