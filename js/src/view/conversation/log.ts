@@ -180,8 +180,7 @@ export class LogView {
       case "reasoning":
         return this.#reasoning(item);
       case "tool":
-        // The question says all of it while it is open.
-        return tree.asking.has(item.id) && item.status !== "done" && item.status !== "stopped" && !item.activities.length ? html`` : this.#parts.tools.render(item, tree.asking.has(item.id));
+        return this.#parts.tools.render(item, tree.asking.has(item.id));
       case "subagent":
         return this.#subagent(state, tree, item);
       case "interrupt":

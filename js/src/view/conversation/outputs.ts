@@ -151,7 +151,9 @@ export class OutputView {
     const body = this.#body;
     const isOpen = this.element.classList.contains("navi-outputs-open");
     if (this.#wasAtEnd && !isOpen) body.scrollTop = body.scrollHeight;
-    const overflows = isOpen || body.scrollHeight > body.clientHeight + 4 || hasShrunk(body);
+    // Beside a figure, which is whole, a long text has the bound that else the body has.
+    const isCut = [body, ...body.children].some(({ scrollHeight, clientHeight }) => scrollHeight > clientHeight + 4);
+    const overflows = isOpen || isCut || hasShrunk(body);
     if (overflows && !this.#toggle) this.element.append((this.#toggle = this.#newToggle()));
     if (this.#toggle) this.#toggle.hidden = !overflows;
   }

@@ -22,7 +22,7 @@ export interface EndActions {
 }
 
 /** What the server says is the line itself: which cell, which tool, how much was used. */
-const SAYS_IT_ITSELF = /^(?:notebook_|needed_|budget_exceeded$|model_unavailable$|answer_)/;
+const SAYS_IT_ITSELF = /^(?:notebook_|needed_|model_unavailable$|answer_)/;
 /** A line has as many characters of it. */
 const LONGEST_LINE = 240;
 

@@ -41,7 +41,8 @@ export class ToolCards {
   /** `asks`: a question about this call is open. */
   render(call: ToolCall, asks: boolean): TemplateResult {
     const status = shownStatus(call, asks);
-    return html`<div class="navi-card navi-tool-card" data-status=${status}>
+    // While its question is open, that says all of it.
+    return html`<div class="navi-card navi-tool-card" data-status=${status} ?hidden=${status === "asking" && !call.activities.length}>
       <details
         class="navi-tool"
         data-navi="tool"
