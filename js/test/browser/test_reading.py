@@ -267,7 +267,7 @@ def test_the_first_load_is_small_and_the_rest_comes_when_it_is_needed(open_chat:
     chat.find("model-setup").wait_for()  # of an empty chat without a model: with it, too, it is small
     scripts = {name.split("?")[0] for name in loaded if name.split("?")[0].endswith(".js")}
     assert scripts >= set(first)
-    assert sum((static / f"{name}.gz").stat().st_size for name in scripts) <= 80_000
+    assert sum((static / f"{name}.br").stat().st_size for name in scripts) <= 80_000
     loaded.clear()
     chat.say("hello")
     chat.settled()

@@ -72,6 +72,7 @@ export class Composer {
   #draftKey = "";
   #isBusy = false;
   #isLocked = false;
+  #found: HTMLTextAreaElement | null = null;
 
   constructor(host: HTMLElement, actions: ComposerActions) {
     this.#host = host;
@@ -92,8 +93,10 @@ export class Composer {
     });
   }
 
+  /** Looked for once: it stands behind the whole conversation, and is needed with each key. */
   get #input(): HTMLTextAreaElement | null {
-    return this.#host.querySelector<HTMLTextAreaElement>('[data-navi="input"]');
+    if (!this.#found?.isConnected) this.#found = this.#host.querySelector<HTMLTextAreaElement>('[data-navi="input"]');
+    return this.#found;
   }
 
   get text(): string {
@@ -287,7 +290,7 @@ export class Composer {
 
   #enable(): void {
     const input = this.#input;
-    const send = this.#host.querySelector<HTMLButtonElement>('[data-navi="send"]');
+    const send = input?.form?.querySelector<HTMLButtonElement>('[data-navi="send"]');
     if (input && send) send.disabled = input.disabled || this.tray.isBusy || input.value.trim() === "";
   }
 
