@@ -203,6 +203,18 @@ class Api:
         finally:
             await socket.close()
 
+    @asynccontextmanager
+    async def page(self, *, headers: dict[str, str] | None = None, **unsaved: bool) -> AsyncIterator[Socket]:
+        """The socket of a page that shows the notebooks of these names, and whether each has unsaved changes."""
+        socket = Socket(await self._ws_fetch("navi/api/notebooks/ws", headers=headers))
+        await socket.send(
+            {"notebooks": [{"path": f"{name}.ipynb", "unsaved": is_so} for name, is_so in unsaved.items()]}
+        )
+        try:
+            yield socket
+        finally:
+            await socket.close()
+
     async def until_run_ends(self, session_id: str, run_id: str) -> list[Envelope]:
         """All envelopes of the session up to the end of a run."""
         seen: list[Envelope] = []

@@ -150,7 +150,8 @@ describe("A code block of an answer", () => {
 
 describe("A question about a cell", () => {
   const ask = (tool: string, args: object, more: object = {}): HTMLElement => {
-    const details = [{ label: "Notebook", text: "work/a.ipynb", kind: "text", language: null, foreign: false, omitted: 0 }];
+    const cell = { path: "work/a.ipynb", id: Object.values(args)[0] as string, index: 1, execution_count: 3 };
+    const details = [{ label: "Notebook", text: "work/a.ipynb" }, { label: "Cell", text: "In [3]", cell }];
     const question = questionOf({ id: "i", kind: "approval", message: "", tool, args, source: "builtin", status: "open", durable: true, details, ...more });
     const place = document.createElement("div");
     const cards = new InterruptCards({ answer: vi.fn(), redraw: vi.fn() }, { place: "chat", host: () => host });
@@ -168,11 +169,11 @@ describe("A question about a cell", () => {
   });
 
   it("says nothing about a cell of another notebook, of another program's tool, or that is not there", () => {
-    const other = [{ label: "Notebook", text: "other.ipynb", kind: "text", language: null, foreign: false, omitted: 0 }];
+    const other = [{ label: "Cell", text: "In [3]", cell: { path: "other.ipynb", id: "3", index: 1 } }];
     expect(label(ask("edit_cell", { cell: "3" }, { details: other }))).toBeUndefined();
     expect(label(ask("edit_cell", { cell: "3" }, { source: "mcp:evil" }))).toBeUndefined();
     expect(label(ask("edit_cell", { cell: "gone" }))).toBeUndefined();
-    expect(label(ask("run_code", { cell: "3" }))).toBeUndefined();
+    expect(label(ask("run_code", { cell: "3" }, { details: [{ label: "Code", text: "1" }] }))).toBeUndefined();
   });
 });
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { OpenNotebook, carryId, type Contents, type FileCell, type NotebookContext, type SharedCell } from "../src/lab/open-notebook.js";
+import { OpenNotebook, carryId, setText, type Contents, type FileCell, type NotebookContext, type SharedCell } from "../src/lab/open-notebook.js";
 
 /** A page with a notebook, and its file. */
 class Desk {
@@ -209,5 +209,39 @@ describe("A cell that both have changed", () => {
     await desk.notebook.refresh();
     expect(desk.shown).toEqual({ a: "mine", b: "two" });
     expect(desk.told).toEqual([]);
+  });
+
+  it("is said to whoever asks whether the page has all of the file", async () => {
+    const desk = new Desk(code("a", "1"), code("b", "2"));
+    expect(await desk.notebook.refresh()).toBe(true);
+    desk.types("b", "mine");
+    desk.file = [code("a", "theirs"), code("b", "2")];
+    desk.modified += 1;
+    expect(await desk.notebook.refresh()).toBe(true);
+    desk.file = [code("a", "theirs"), code("b", "theirs")];
+    desk.modified += 1;
+    expect(await desk.notebook.refresh()).toBe(false);
+    expect(await desk.notebook.refresh()).toBe(false);
+  });
+});
+
+describe("A source that is another now", () => {
+  it.each([
+    ["x = 1\ny = 2", "x = 1\ny = 20", [11, 11, "0"]],
+    ["abc", "ac", [1, 2, ""]],
+    ["aaa", "aa", [2, 3, ""]],
+    ["", "new", [0, 0, "new"]],
+    ["a😀b", "a😁b", [1, 3, "😁"]],
+    ["same", "same", null],
+  ])("is changed where it is different alone: %j, %j", (before, after, expected) => {
+    let text = before;
+    const done: unknown[] = [];
+    const updateSource = (start: number, end: number, middle: string): void => {
+      done.push([start, end, middle]);
+      text = text.slice(0, start) + middle + text.slice(end);
+    };
+    setText({ getSource: () => text, setSource: () => done.push("all"), updateSource }, after);
+    expect(text).toBe(after);
+    expect(done).toEqual(expected === null ? [] : [expected]);
   });
 });

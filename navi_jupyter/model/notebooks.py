@@ -52,7 +52,7 @@ class ShownError(Value):
 
 
 class ClientNotebook(Value):
-    """The notebook that the page of a prompt shows."""
+    """The notebook that the page of a prompt shows; or a file in an editor, which has no cells."""
 
     path: Annotated[str, StringConstraints(min_length=1, max_length=4096)]  # relative to the server's root
     cells: Annotated[tuple[ShownCell, ...], Field(max_length=MOST_CELLS)] | None = None

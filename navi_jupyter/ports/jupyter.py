@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, Protocol
 
+from ..model.notebooks import ShownNotebook
 from ..model.sessions import Session
 from .files import Files
 
@@ -213,7 +214,9 @@ class LinkStore(Protocol):
 class Notebooks(Protocol):
     """Notebooks under the server's root. ``path`` None: the session's own. ``cell``: an id, or an index as text."""
 
-    async def read(self, session: Session, path: str | None = None) -> Notebook: ...
+    async def read(self, session: Session, path: str | None = None, *, shown: ShownNotebook | None = None) -> Notebook:
+        """As the user sees it: with what is not saved in a page that has it open. ``shown``: what a page showed before,
+        which counts if none answers now, and the file was not saved since."""
 
     async def insert(
         self,

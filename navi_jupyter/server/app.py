@@ -39,7 +39,7 @@ from .identity import (
 )
 from .lifecycle import Lifecycle
 from .page_parts import TEXTS, documents, page_language
-from .websocket import LoanHandler, StreamHandler
+from .websocket import LoanHandler, NotebooksHandler, StreamHandler
 
 if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
@@ -333,12 +333,13 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         self.settings["navi_lifecycle"] = self.lifecycle
 
     def initialize_handlers(self) -> None:
-        """The page and its scripts, the two sockets, and everything else under ``navi/api/``."""
+        """The page and its scripts, the sockets, and everything else under ``navi/api/``."""
         handlers: Sequence[tuple[str, type] | tuple[str, type, dict[str, Any]]] = [
             (r"/navi/?", PageHandler),
             # Before the route that Jupyter adds for ``static_paths``, which sends everything as it is.
             (rf"/static/{self.name}/(.*)", ScriptHandler, {"path": self.static_paths}),
             (r"/navi/api/sessions/([^/]+)/ws", StreamHandler),
+            (r"/navi/api/notebooks/ws", NotebooksHandler),
             (r"/navi/api/kernels/([^/]+)/loan", LoanHandler),
             (r"/navi/api(?:/(.*))?", ApiHandler),
         ]

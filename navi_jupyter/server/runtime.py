@@ -21,7 +21,6 @@ from ..agent.profiles.prompt_files import PROMPTS_FOLDER, PromptBook
 from ..agent.registry import AgentParts
 from ..agent.router import AgentRouter
 from ..errors import NaviError
-from ..events import Custom
 from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..jupyter.notebooks.open_pages import OpenPages
 from ..jupyter.notebooks.undo import RunEdits
@@ -84,9 +83,7 @@ async def runtime(
         links = SessionLinks(
             stores.sessions, lambda source, target, session: recalls.follow_files(source, target, session)
         )
-        pages = OpenPages(
-            lambda session_id, value: orchestrator.emit(session_id, Custom(name="navi.notebook", value=dict(value)))
-        )
+        pages = OpenPages()
         workspace = Workspace(jupyter, links, pages=pages, on_moved=lambda: recalls.watcher.changed())
         stack.push_async_callback(workspace.close)
         mcp = build_mcp(

@@ -1,4 +1,5 @@
-"""The WebSockets: a session's log after a cursor out, and commands in; a waiting cell that lends its kernel.
+"""The WebSockets: a session's log after a cursor out, and commands in; the notebooks that a page shows; a waiting cell
+that lends its kernel.
 
 A session's socket holds a cursor and nothing else. What the log has is written by one task per socket that waits for
 each frame to have left before it asks for the next: a reader that stops reading stops that task, and memory does not
@@ -23,7 +24,7 @@ from jupyter_server.base.websocket import WebSocketMixin
 from tornado.web import stream_request_body
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol, WebSocketProtocol13
 
-from ..errors import InvalidRequest, NaviError, SessionNotFound
+from ..errors import InvalidRequest, KernelTokenScope, NaviError, SessionNotFound
 from ..input.json_input import load_json
 from .handler import NaviHandler, internal_error
 from .http import check_query, read_cursor
@@ -40,14 +41,17 @@ BROKEN = 1011  # close code: an internal error; the client reconnects with its c
 SLACK = 16 * 2**20
 """Bytes above ``max_message_bytes`` that a frame may have and still be answered; above, the socket is closed (1009)."""
 
-BAD_FRAME = 4400  # close code: a frame that breaks the protocol of loans; the kernel does not reconnect
+MOST_NOTEBOOKS = 500  # that a page shows
+LONGEST_PATH = 4096
+
+BAD_FRAME = 4400  # close code: a frame that breaks the protocol; the other side does not reconnect
 OVER = 4410  # close code: the loan is over; the kernel does not reconnect
 TURN = 0.004  # seconds of taking frames that have come already, until others on the loop get their turn
 
 
 @stream_request_body  # so that no body is kept: there is none with a request to upgrade
 class SocketHandler(NaviHandler, WebSocketMixin, WebSocketHandler, JupyterHandler):
-    """The base of both."""
+    """The base of all."""
 
     _services: Services
     _session_id: str
@@ -100,7 +104,6 @@ class StreamHandler(SocketHandler):
     ping_timeout = PING
 
     _follower: asyncio.Task[None] | None = None
-    _is_page = False
 
     @property
     def max_message_size(self) -> int:
@@ -126,9 +129,6 @@ class StreamHandler(SocketHandler):
         self._connect()
         self.lifecycle.sockets.add(self)
         self._follower = asyncio.create_task(self._follow(), name=f"navi-socket {self._session_id}")
-        self._is_page = self.kernel is None  # a cell that waits has no notebook open
-        if self._is_page:
-            self._services.sessions.pages.view_opened(self._session_id)
 
     def on_close(self) -> None:
         """Either side closed the socket. Only the following ends; a run goes on."""
@@ -136,8 +136,6 @@ class StreamHandler(SocketHandler):
         self.lifecycle.sockets.discard(self)
         if self._follower is not None:
             self._follower.cancel()
-        if self._is_page:
-            self._services.sessions.pages.view_closed(self._session_id)
 
     async def _follow(self) -> None:
         # The log ends a follower in two cases only, and both close codes tell the client whether to come back.
@@ -199,6 +197,70 @@ def _command_id(message: str | bytes) -> str | None:
         return None
     found = command.get("command_id") if isinstance(command, dict) else None
     return found if isinstance(found, str) and len(found) <= 128 else None
+
+
+class NotebooksHandler(SocketHandler):
+    """``notebooks/ws``: a page says which notebooks it shows, and is asked for what is not saved in them.
+
+    A frame in is ``{"notebooks": [{"path", "unsaved"}, …]}``, the whole list each time; those out are of ``OpenPages``.
+    """
+
+    ping_interval = PING
+    ping_timeout = PING
+
+    @property
+    def max_message_size(self) -> int:
+        return self.lifecycle.settings.max_message_bytes
+
+    @allow_unauthenticated
+    async def get(self) -> None:
+        check_query(self.request.query_arguments, [])
+        await self._refuse("")
+        await super().get()
+
+    async def _require(self, session_id: str) -> None:  # noqa: ARG002 - it is of no session
+        if self.kernel is not None:  # it could say what a page of the user shows
+            raise KernelTokenScope("A kernel is no page: it shows no notebooks.")
+
+    async def open(self) -> None:
+        """Until its first frame a page shows nothing."""
+        self._connect()
+        self.lifecycle.sockets.add(self)
+
+    def on_close(self) -> None:
+        """Either side closed the socket."""
+        super().on_close()
+        self.lifecycle.sockets.discard(self)
+        self._services.sessions.pages.closed(self.emit)
+
+    def on_message(self, message: str | bytes) -> None:
+        """What the page shows now."""
+        try:
+            notebooks = _notebooks_in(load_json(message))
+        except ValueError as error:
+            self.close(BAD_FRAME, str(error)[:100])
+            return
+        self._services.sessions.pages.shows(self.emit, self.owner, notebooks)
+
+    def emit(self, message: Mapping[str, Any]) -> None:
+        """A frame for the page. Not awaited: they are few and small."""
+        with suppress(WebSocketClosedError):
+            written = self.write_message(json.dumps(message))
+            written.add_done_callback(lambda future: future.cancelled() or future.exception())
+
+
+def _notebooks_in(frame: object) -> dict[str, bool]:
+    """By path, whether something is not saved. Raises ValueError for what is no such frame."""
+    listed = frame.get("notebooks") if isinstance(frame, dict) else None
+    if not isinstance(listed, list) or len(listed) > MOST_NOTEBOOKS:
+        raise ValueError("A frame is an object with a list of notebooks.")
+    found: dict[str, bool] = {}
+    for one in listed:
+        path, unsaved = (one.get("path"), one.get("unsaved")) if isinstance(one, dict) else (None, None)
+        if not isinstance(path, str) or not isinstance(unsaved, bool) or len(path) > LONGEST_PATH:
+            raise ValueError("A notebook has a path, and is unsaved or not.")
+        found[path] = unsaved or found.get(path, False)
+    return found
 
 
 class LoanHandler(SocketHandler):

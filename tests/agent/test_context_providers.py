@@ -241,7 +241,7 @@ class Here:
         self.names = names
         return names["_navi_result"]
 
-    async def read(self, session: Any, path: str | None = None) -> Notebook:
+    async def read(self, session: Any, path: str | None = None, *, shown: Any = None) -> Notebook:
         return Notebook(path=session.notebook_path, live=False, cells=self.cells)
 
 

@@ -384,6 +384,9 @@ def test_what_is_added_to_cells_is_accessible_in_both_themes(
 # --- what a run has changed ------------------------------------------------------------------------------------------
 
 
+EDITS = ["edit_cell", "insert_cell", "delete_cell", "run_cell"]
+
+
 def edit(cell_id: str, source: str) -> Call:
     return Call("edit_cell", {"cell": cell_id, "source": source}, id=f"edit {source}")
 
@@ -477,6 +480,62 @@ def test_a_change_that_the_user_has_worked_on_is_undone_by_its_own_button_and_en
     expect(lines(page)).to_have_count(0)
     ends(chat, "Next.")
     assert sources(page) == [CHAT, "x = 1", "y = 20"]
+
+
+def test_the_page_has_what_a_run_without_any_chat_changes_and_keeps_its_place_and_what_is_not_saved(
+    host: Host, context: BrowserContext, play: Callable[..., None]
+) -> None:
+    """As of a recall at night: no chat is open in the page, in no output and in no panel."""
+    more = [f"filler_{n} = {n}\n" * 8 for n in range(20)]
+    host.write("night", "x = 1", "y = 2", *more)
+    page = host.open(context, "night")
+    session = host.server.request("POST", "navi/api/sessions", {"notebook_path": "night.ipynb", "allowed_tools": EDITS})
+
+    def run(*script: Reply) -> str:
+        play(*script, Reply("Done."))
+        sent = {"type": "prompt", "text": "go"}
+        run_id: str = host.server.request("POST", f"navi/api/sessions/{session['id']}/commands", sent)["run_id"]
+        return run_id
+
+    go(page, 10)
+    page.keyboard.press("Control+Home")
+    page.keyboard.press("ArrowRight")
+    place = "() => document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden) .jp-WindowedPanel-outer').scrollTop"
+    before = page.evaluate(place)
+    assert before > 0
+
+    def has(sources: dict[int, str], **options: Any) -> None:
+        page.wait_for_function(
+            f"wanted => Object.entries(wanted).every(([n, source]) => {PANEL}.content.widgets[n]"
+            "?.model.sharedModel.getSource() === source)",
+            arg={str(index): source for index, source in sources.items()},
+            **options,
+        )
+
+    run(Reply(calls=(edit("c0", "x = 10"), edit("c10", more[8].replace("filler_8 = 8", "filler_8 = 80")))))
+    has({0: "x = 10", 10: more[8].replace("filler_8 = 8", "filler_8 = 80")})
+    expect(lines(page)).to_have_count(2)
+    assert active(page) == 10
+    assert page.evaluate(f"() => {PANEL}.content.activeCell.editor.getCursorPosition()") == {"line": 0, "column": 1}
+    assert abs(page.evaluate(place) - before) < 250, "the line above a cell takes some place"
+    assert page.evaluate(f"() => {PANEL}.context.model.dirty") is False
+    shot(page, f"{host.app}-night-1-changed")
+
+    # What is not saved: the page makes the change in what it shows.
+    type_at_end(page, 10, "mine = True")
+    run(Reply(calls=(edit("c1", "y = 20"),)))
+    has({1: "y = 20"})
+    assert sources(page)[10].endswith("mine = True")
+    host.server.wait_for(lambda: on_disk(host, "night")[1:2] == ["y = 20"], within=PATIENCE / 1000)
+    assert on_disk(host, "night")[10].endswith("mine = True")
+    expect(lines(page)).to_have_count(1)
+
+    # A server that was killed: the page is told what it has missed.
+    host.server.kill9()
+    host.start()
+    run(Reply(calls=(edit("c1", "y = 30"),)))
+    has({1: "y = 30"}, timeout=60_000)
+    assert page.locator(".jp-Dialog").filter(has_text="disk").count() == 0, "JupyterLab says that it had no server"
 
 
 def test_an_edit_meets_what_is_not_saved_in_the_page_and_loses_nothing_of_it(

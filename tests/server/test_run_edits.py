@@ -205,8 +205,13 @@ async def test_an_undo_works_after_a_restart_of_the_server_and_a_move_of_the_not
     moved = work.rename(work.parent / "moved.ipynb")
     async with served(tmp_path, jp_serverapp) as built:
         found = await built.sessions.find(session.id, owner="ada")
+        listed = await built.sessions.edits.of_run(found, accepted.run_id)
+        assert {one.path for one in listed} == {"work.ipynb"}, "where it is now is found when it is used"
         result = await built.sessions.edits.undo(found, accepted.run_id)
         assert result.left == []
+        found = await built.sessions.find(session.id, owner="ada")
+        listed = await built.sessions.edits.of_run(found, accepted.run_id)
+        assert {one.path for one in listed} == {"moved.ipynb"}
         assert sources(moved) == ["x = 1", "print(x)", "y = 2", "z = 3"]
 
 
@@ -260,6 +265,8 @@ async def test_an_undo_is_of_the_notebook_that_was_changed_whatever_the_session_
     sid, run_id = await edited(api, calls(("delete_cell", {"cell": "two"})), monkeypatch)
     write(jp_root_dir / "other.ipynb", [code("a = 1", "one")])
     await api.ok("PATCH", f"sessions/{sid}", {"notebook_path": "other.ipynb"})
+    listed = (await api.ok("GET", f"runs/{run_id}/edits"))["edits"]
+    assert {one["path"] for one in listed} == {"work.ipynb"}
     assert (await api.ok("POST", f"runs/{run_id}/undo"))["left"] == []
     assert sources(jp_root_dir / "other.ipynb") == ["a = 1"]
     assert sources(work) == ["x = 1", "print(x)", "y = 2", "z = 3"]

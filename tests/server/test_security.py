@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable
@@ -36,6 +37,7 @@ NOT_FOUND = {
 IDS = {"sid": "s_1", "iid": "x", "nid": "n_1", "rid": "r_1", "id": "rec_1", "server": "x", "kid": "k", "name": "f"}
 WALK = [(op.method, op.path.format(**IDS)) for op in ROUTES.operations] + [
     ("GET", "sessions/s_1/ws"),
+    ("GET", "notebooks/ws"),
     ("GET", "kernels/k/loan?session_id=s_1"),
     ("GET", "nothing/here"),
     ("HEAD", "health"),
@@ -90,6 +92,10 @@ class TestNobody:
         assert created.status == 201
         async with api.socket(created.json["id"], headers=kernel, after=0) as socket:
             assert "accepted" in await socket.answer({"type": "stop"})
+        with pytest.raises(HTTPClientError) as refused:  # code in a kernel could say what the user's page shows
+            async with api.page(headers=kernel, work=True):
+                pass
+        assert refused.value.code == 403
 
 
 def token_of(navi: NaviExtension) -> str:
@@ -228,6 +234,20 @@ class TestSeveralPeople:
         for what in ("pause", "resume"):
             assert (await api("POST", f"recalls/{what}", headers=BOB)).json == {"changed": 0}
             assert (await api("POST", f"recalls/{what}", headers=ANN)).json == {"changed": 1}
+
+    async def test_a_page_hears_of_its_own_users_sessions_alone(self, api: Api, navi: NaviExtension) -> None:
+        assert navi.lifecycle is not None
+        sessions = (await navi.lifecycle.ready()).sessions
+        keys = {"ann": ANN, "bob": BOB}
+        of = {who: (await api("POST", "sessions", {}, headers=key)).json["id"] for who, key in keys.items()}
+        async with api.page(headers=ANN, work=True) as ann, api.page(headers=BOB, work=False) as bob:
+            while None in (shown := [sessions.pages.unsaved(who, "work.ipynb") for who in keys]):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert shown == [True, False]
+            for who in keys:
+                sessions.pages.changed(await sessions.find(of[who], owner=who), "work.ipynb")
+            assert (await ann.read())["session_id"] == of["ann"]
+            assert (await bob.read())["session_id"] == of["bob"]
 
     async def test_the_sender_is_whom_the_server_knows(self, api: Api) -> None:
         session = (await api("POST", "sessions", {}, headers=BOB)).json

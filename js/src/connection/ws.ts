@@ -19,9 +19,14 @@ export class WebSocketTransport implements Transport {
   }
 
   open(session: string, after: number | null, listener: ChannelListener): Channel {
-    const url = new URL(`sessions/${encodeURIComponent(session)}/ws`, this.#api);
+    return this.connect(`sessions/${encodeURIComponent(session)}/ws`, after === null ? {} : { after: String(after) }, listener);
+  }
+
+  /** A socket of the server that is of no session. */
+  connect(path: string, query: Readonly<Record<string, string>>, listener: ChannelListener): Channel {
+    const url = new URL(path, this.#api);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-    if (after !== null) url.searchParams.set("after", String(after));
+    for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
     if (this.#token) url.searchParams.set("token", this.#token);
     const socket = new WebSocket(url);
     socket.onopen = () => listener.opened();

@@ -6,9 +6,11 @@ import { installCellStyle } from "./cell-style.js";
 import { drawEdits } from "./edits.js";
 import type { Application, Plugin } from "./jupyterlab.js";
 import { serverPath, type NotebookTracker, type Panel } from "./notebook-types.js";
-import { answerRequests } from "./notebook-requests.js";
-import { openNotebook } from "./open-notebook.js";
-import { findSession, loadElement } from "./server.js";
+import { answerRequest } from "./notebook-requests.js";
+import { NotebookSocket, type Connect } from "./notebook-socket.js";
+import { openNotebook, type Contents } from "./open-notebook.js";
+import { pageNotebook } from "./page-context.js";
+import { findSession, loadElement, serverOfPage } from "./server.js";
 import { shared } from "./shared-packages.js";
 import { LANGUAGE } from "./texts.js";
 
@@ -17,6 +19,8 @@ const OPEN = "navi:open";
 /** How long the chat may take to be there, and how often that is looked at. Milliseconds. */
 const PATIENCE = 15_000;
 const LOOK_EVERY = 50;
+/** What scrolls in a notebook. */
+const SCROLLED = ".jp-WindowedPanel-outer";
 
 export async function createCellsPlugin(): Promise<Plugin> {
   const { INotebookTracker } = await shared<{ readonly INotebookTracker: object }>("@jupyterlab/notebook");
@@ -29,16 +33,41 @@ export async function createCellsPlugin(): Promise<Plugin> {
     activate: (app, service) => {
       const tracker = service as NotebookTracker;
       installCellStyle();
-      answerRequests(tracker);
       drawErrorActions(tracker, (panel) => openChat(app, panel));
-      drawEdits(tracker, {
+      const refresh = (panel: Panel): Promise<boolean> => bringUpToDate(panel, app.serviceManager.contents);
+      const edits = drawEdits(tracker, {
         findSession,
         loadBundle: () => loadElement("navi-cell-edit"),
         follow: (panel) => void openNotebook(panel.context, app.serviceManager.contents),
-        refresh: (panel) => openNotebook(panel.context, app.serviceManager.contents).refresh(),
+        refresh,
       });
+      const connect: Connect = (listener) => serverOfPage()?.connect("notebooks/ws", {}, listener) ?? null;
+      const requests = { refresh, shown: (panel: Panel) => pageNotebook(panel).host(null).context() };
+      new NotebookSocket(connect, {
+        requested: (request) => void answerRequest(tracker, request, requests).catch(() => undefined),
+        changed: edits.changed,
+        reconnected: edits.lookAgain,
+      }).follow(tracker);
     },
   };
+}
+
+/**
+ * Brings what was changed in a notebook's file into the page. Where its cells have no ids, so that they cannot be matched,
+ * a page without unsaved changes reads the file again, and stays where it is. Answers whether the page has all of the file.
+ */
+async function bringUpToDate(panel: Panel, contents: Contents): Promise<boolean> {
+  const { context, content } = panel;
+  const notebook = openNotebook(context, contents);
+  if (await notebook.refresh()) return true;
+  if (panel.isDisposed || context.model.dirty || notebook.isMatched) return false;
+  const { activeCellIndex } = content;
+  const scrolled = panel.node.querySelector(SCROLLED);
+  const top = scrolled?.scrollTop ?? 0;
+  await context.revert();
+  content.activeCellIndex = Math.min(activeCellIndex, content.widgets.length - 1);
+  scrolled?.scrollTo({ top });
+  return true;
 }
 
 /** The chat of the panel beside the notebooks; where there is no panel, that in an output of the notebook. */

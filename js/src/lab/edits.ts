@@ -6,6 +6,7 @@
 import { isObject } from "../protocol/frames.js";
 import type { NaviChat } from "../view/chat-element.js";
 import type { NaviCellEdit } from "../view/notebook/cell-edit-element.js";
+import { setText } from "./open-notebook.js";
 import { serverPath, type CellWidget, type NotebookTracker, type Panel } from "./notebook-types.js";
 import { lastRun, readEdits, settleEdits, type RunEdit, type RunName } from "./run-edits.js";
 import { texts } from "./texts.js";
@@ -23,10 +24,18 @@ export interface EditsSetup {
   loadBundle(): Promise<unknown>;
   /** Remembers the notebook's file, so that `refresh` can bring a change of it into the page where no collaboration does. */
   follow(panel: Panel): void;
-  refresh(panel: Panel): Promise<void>;
+  refresh(panel: Panel): Promise<unknown>;
 }
 
-export function drawEdits(tracker: NotebookTracker, setup: EditsSetup): void {
+/** All notebooks of the page. */
+export interface DrawnEdits {
+  /** The server has changed the file of a notebook for a session, or knows something new of the edits of its runs. */
+  changed(path: string, session: string): void;
+  /** The server was away: what was changed meanwhile was not reported. */
+  lookAgain(): void;
+}
+
+export function drawEdits(tracker: NotebookTracker, setup: EditsSetup): DrawnEdits {
   const all = new Set<NotebookEdits>();
   const add = (panel: Panel): void => {
     const edits = new NotebookEdits(panel, setup);
@@ -48,6 +57,14 @@ export function drawEdits(tracker: NotebookTracker, setup: EditsSetup): void {
     const path = (event.target as Partial<NaviChat> | null)?.host?.path;
     if (name) for (const edits of all) edits.began(name, path);
   });
+  return {
+    changed: (path, session) => {
+      for (const edits of all) if (edits.path === path) edits.changedFor(session);
+    },
+    lookAgain: () => {
+      for (const edits of all) edits.lookAgain();
+    },
+  };
 }
 
 function runOf(event: Event): RunName | null {
@@ -72,26 +89,56 @@ class NotebookEdits {
     void panel.context.ready.then(() => this.#begin()).catch(() => undefined);
   }
 
+  get path(): string {
+    return serverPath(this.#panel);
+  }
+
   async #begin(): Promise<void> {
     const { content } = this.#panel;
     if (this.#panel.isDisposed) return;
     content.model?.contentChanged.connect(this.#plan);
     content.model?.cells.changed.connect(this.#plan);
-    const session = await this.#setup.findSession(serverPath(this.#panel));
-    const run = session === null ? null : await lastRun(session);
+    await this.#look();
+  }
+
+  /** The session of the notebook, and what its last run has changed. */
+  async #look(): Promise<void> {
+    const session = await this.#setup.findSession(this.path);
+    if (session === null || this.#panel.isDisposed) return;
+    this.#setup.follow(this.#panel);
+    const run = await lastRun(session);
     if (run && this.#run === null) await this.#read(run);
+  }
+
+  changedFor(session: string): void {
+    void this.#setup.refresh(this.#panel);
+    this.#planReading(() => lastRun(session));
+  }
+
+  lookAgain(): void {
+    void this.#setup.refresh(this.#panel);
+    const run = this.#run;
+    if (run) this.#planReading(() => lastRun(run.session));
+    else void this.#look().catch(() => undefined);
   }
 
   /** A tool of a run has changed a notebook, which may be this one. */
   changed(name: RunName): void {
     void this.#setup.refresh(this.#panel);
+    this.#planReading(() => Promise.resolve(name));
+  }
+
+  #planReading(find: () => Promise<RunName | null>): void {
     clearTimeout(this.#reading);
-    this.#reading = setTimeout(() => void this.#read(name), PAUSE);
+    this.#reading = setTimeout(() => {
+      const read = find().then((name) => (name ? this.#read(name) : undefined));
+      read.catch(() => undefined); // the server is away: it is read when it is back
+    }, PAUSE);
   }
 
   /** A session begins a run: what an earlier one has changed is taken for kept. `path`: of the chat's notebook. */
   began({ session, run }: RunName, path: string | undefined): void {
-    if (path === serverPath(this.#panel)) this.#setup.follow(this.#panel);
+    if (path === this.path) this.#setup.follow(this.#panel);
     if (this.#run?.session !== session || this.#run.run === run) return;
     this.clear();
   }
@@ -107,10 +154,11 @@ class NotebookEdits {
   }
 
   async #read(name: RunName): Promise<void> {
-    const edits = await readEdits(name, serverPath(this.#panel));
+    const edits = await readEdits(name, this.path);
     if (this.#panel.isDisposed || (!edits.length && this.#run?.run !== name.run)) return;
     if (edits.length) this.#setup.follow(this.#panel);
     await this.#setup.loadBundle();
+    if (this.#run?.run !== name.run) this.#problem = "";
     this.#run = name;
     this.#edits = edits;
     this.#draw();
@@ -134,28 +182,28 @@ class NotebookEdits {
       element.remove();
       this.#elements.delete(cell);
     }
-    for (const edit of open) this.#place(edit, open.length);
+    for (const [index, edit] of open.entries()) this.#place(edit, open.length, index === 0 ? this.#problem : "");
   }
 
   /** Those that the page shows: what was undone by other means is none any more. */
   #open(): readonly RunEdit[] {
     return this.#edits.filter((edit) => {
-      const source = this.#find(edit.cell)?.model.sharedModel.getSource();
+      const source = this.#cell(edit.cell)?.model.sharedModel.getSource();
       if (edit.kind === "deleted") return source === undefined;
       return source !== undefined && (edit.kind === "inserted" || source !== edit.before);
     });
   }
 
-  #find(id: string): CellWidget | undefined {
+  #cell(id: string): CellWidget | undefined {
     return this.#panel.content.widgets.find(({ model }) => model.id === id);
   }
 
-  #place(edit: RunEdit, count: number): void {
+  #place(edit: RunEdit, count: number, problem: string): void {
     const element = this.#element(edit);
     element.change = edit;
-    element.current = this.#find(edit.cell)?.model.sharedModel.getSource() ?? "";
+    element.current = this.#cell(edit.cell)?.model.sharedModel.getSource() ?? "";
     element.count = count;
-    element.problem = this.#problem;
+    element.problem = problem;
     const place = this.#placeOf(edit);
     if (!place || element.parentElement === place) return;
     place.prepend(element);
@@ -166,7 +214,7 @@ class NotebookEdits {
     const { widgets } = this.#panel.content;
     const before = widgets.findIndex(({ model }) => model.id === edit.place);
     const isLast = edit.place !== START && before < 0;
-    const cell = edit.kind === "deleted" ? (isLast ? undefined : widgets[before + 1]) : this.#find(edit.cell);
+    const cell = edit.kind === "deleted" ? (isLast ? undefined : widgets[before + 1]) : this.#cell(edit.cell);
     if (cell) return cell.node.querySelector(".jp-CellHeader");
     return widgets.at(-1)?.node.querySelector(".jp-CellFooter") ?? null;
   }
@@ -189,6 +237,7 @@ class NotebookEdits {
   /** What is kept stays as it is; the server notes it, so that no other view shows it either. */
   async #keep(cells: readonly string[]): Promise<void> {
     const run = this.#run;
+    this.#problem = "";
     this.#edits = this.#edits.filter(({ cell }) => !cells.includes(cell));
     this.#leave();
     if (run) await settleEdits(run, "keep", cells);
@@ -203,29 +252,33 @@ class NotebookEdits {
     if (!run) return;
     const [only, ...others] = this.#edits.filter(({ cell }) => cells.includes(cell));
     if (only && !others.length && this.#isChangedSince(only)) {
+      this.#problem = "";
       this.#undoHere(only);
       this.#leave();
       return;
     }
+    // Where no page is asked (real-time collaboration), the server knows as much as this one.
     const asLeft = this.#edits.filter((edit) => cells.includes(edit.cell) && !this.#isChangedSince(edit));
     const problem = asLeft.length ? await settleEdits(run, "undo", asLeft.map(({ cell }) => cell)) : null;
     if (this.#panel.isDisposed || this.#run !== run) return;
     this.#problem = problem === null ? "" : texts.undoFailed(problem);
     if (problem === null) {
       await this.#setup.refresh(this.#panel);
-      this.#edits = await readEdits(run, serverPath(this.#panel));
+      this.#edits = await readEdits(run, this.path);
+      const left = this.#open().filter((edit) => cells.includes(edit.cell)).length;
+      if (left) this.#problem = texts.undoLeft(left);
     }
     this.#leave();
   }
 
   #isChangedSince(edit: RunEdit): boolean {
-    const source = this.#find(edit.cell)?.model.sharedModel.getSource();
+    const source = this.#cell(edit.cell)?.model.sharedModel.getSource();
     return edit.kind !== "deleted" && source !== undefined && source !== edit.after;
   }
 
   #undoHere(edit: RunEdit): void {
-    const cell = this.#find(edit.cell);
-    if (edit.kind === "edited") cell?.model.sharedModel.setSource(edit.before);
+    const cell = this.#cell(edit.cell);
+    if (edit.kind === "edited" && cell) setText(cell.model.sharedModel, edit.before);
     else if (cell) this.#panel.context.model.sharedModel.deleteCell(this.#panel.content.widgets.indexOf(cell));
   }
 

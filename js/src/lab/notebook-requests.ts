@@ -1,21 +1,16 @@
 /**
  * Changes that the server asks a page to make: where a notebook is open without real-time collaboration and has changes
  * that are not saved, a change of its file would meet them. The page that has them makes the change in what it shows, and
- * saves. A page without unsaved changes says so, and the server changes the file.
+ * saves. A page without unsaved changes says so, and the server changes the file. It is also asked what it shows.
  */
 
 import { isObject } from "../protocol/frames.js";
 import { isOk } from "../connection/transport.js";
+import type { ClientNotebook } from "../protocol/generated.js";
+import type { NotebookRequest } from "./notebook-socket.js";
 import { serverPath, type CellWidget, type NotebookTracker, type Panel } from "./notebook-types.js";
-import type { FileCell } from "./open-notebook.js";
+import { setText, type FileCell } from "./open-notebook.js";
 import { serverOfPage } from "./server.js";
-
-/** A request as the chat reports it: of which session, and for the notebook at which path. */
-interface Announced {
-  readonly session: string;
-  readonly request: string;
-  readonly path: string;
-}
 
 interface Change {
   readonly action: string;
@@ -34,36 +29,43 @@ interface ReportedCell {
   readonly source: string;
 }
 
-export function answerRequests(tracker: NotebookTracker): void {
-  /** A session may have several chats in this page. */
-  const seen = new Set<string>();
-  document.addEventListener("navi-notebook-request", (event) => {
-    const announced = announcedBy(event);
-    if (!announced || seen.has(announced.request)) return;
-    seen.add(announced.request);
-    tracker.forEach((panel) => {
-      if (serverPath(panel) === announced.path && panel.context.model.collaborative !== true) void answer(panel, announced).catch(() => undefined);
-    });
+/** What this needs of the extension. */
+export interface RequestsSetup {
+  /** Has the page have what the file has, as far as that is possible, and says whether it is. */
+  refresh(panel: Panel): Promise<boolean>;
+  /** What the page shows. */
+  shown(panel: Panel): ClientNotebook | null;
+}
+
+/** Several panels may show a notebook; they share what it is, so one of them answers. */
+export async function answerRequest(tracker: NotebookTracker, asked: NotebookRequest, setup: RequestsSetup): Promise<void> {
+  const found: Panel[] = [];
+  tracker.forEach((panel) => {
+    if (serverPath(panel) === asked.path && panel.context.model.collaborative !== true) found.push(panel);
   });
+  const [panel] = found;
+  if (panel) await answer(panel, asked, setup);
 }
 
-function announcedBy(event: Event): Announced | null {
-  const detail: unknown = event instanceof CustomEvent ? event.detail : null;
-  if (!isObject(detail)) return null;
-  const { session, request, path } = detail;
-  return typeof session === "string" && typeof request === "string" && typeof path === "string" ? { session, request, path } : null;
-}
-
-async function answer(panel: Panel, { session, request }: Announced): Promise<void> {
+async function answer(panel: Panel, { session, request }: NotebookRequest, setup: RequestsSetup): Promise<void> {
   const route = `sessions/${encodeURIComponent(session)}/notebook-requests/${encodeURIComponent(request)}`;
+  // First: what is different in the file and in the page is known before either changes.
+  const isSame = await setup.refresh(panel);
   const claimed = await serverOfPage()?.request("POST", `${route}/claim`, { unsaved: panel.context.model.dirty });
   if (!claimed || !isOk(claimed) || !isObject(claimed.body)) return; // it is over, or another page makes it
   const change = changeOf(claimed.body["change"]);
   if (!change || panel.isDisposed) return;
+  await serverOfPage()?.request("POST", `${route}/report`, await done(panel, change, isSame, setup));
+}
+
+async function done(panel: Panel, change: Change, isSame: boolean, setup: RequestsSetup): Promise<object> {
+  if (change.action === "show") return { notebook: setup.shown(panel) };
+  // To save is to ask the user which of the two is to stay, and nobody may be there.
+  if (!isSame) return { refusal: "conflict" };
   const made = make(panel, change);
-  if (typeof made !== "string") await panel.context.save();
-  const report = typeof made === "string" ? { refusal: made } : made ? { cell: made } : {};
-  await serverOfPage()?.request("POST", `${route}/report`, report);
+  if (typeof made === "string") return { refusal: made };
+  await panel.context.save();
+  return made ? { cell: made } : {};
 }
 
 function changeOf(value: unknown): Change | null {
@@ -89,7 +91,7 @@ export function make({ content, context }: Panel, change: Change): ReportedCell 
   if (!cell) return "not_found";
   if (change.expected !== null && cell.getSource() !== change.expected) return "changed";
   if (change.action === "edit") {
-    cell.setSource(change.source);
+    setText(cell, change.source);
     return reported(content.widgets, index);
   }
   const gone = reported(content.widgets, index);

@@ -19,6 +19,7 @@ export interface OutputsModel {
 export interface SharedCell {
   getSource(): string;
   setSource(source: string): void;
+  updateSource?(start: number, end: number, text: string): void;
 }
 
 export interface CellModel {
@@ -66,6 +67,8 @@ export interface NotebookWidget {
 export interface NotebookModel {
   readonly cells: { readonly changed: Signal };
   readonly contentChanged: Signal;
+  /** Emitted when it becomes dirty or clean, among others. */
+  readonly stateChanged?: Signal;
   readonly sharedModel: SharedNotebook;
   readonly dirty: boolean;
   readonly readOnly: boolean;
@@ -74,7 +77,7 @@ export interface NotebookModel {
 export interface Panel {
   readonly node: HTMLElement;
   readonly content: NotebookWidget;
-  readonly context: NotebookContext & { readonly pathChanged: Signal; readonly ready: Promise<void>; save(): Promise<void> };
+  readonly context: NotebookContext & { readonly pathChanged: Signal; readonly ready: Promise<void>; save(): Promise<void>; revert(): Promise<void> };
   readonly sessionContext: object;
   readonly isDisposed: boolean;
   readonly disposed: Signal;

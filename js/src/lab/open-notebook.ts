@@ -12,6 +12,8 @@ export interface SharedCell {
   getId(): string;
   getSource(): string;
   setSource(source: string): void;
+  /** Replaces the text from `start` to `end`. */
+  updateSource?(start: number, end: number, text: string): void;
   setOutputs?(outputs: readonly unknown[]): void;
 }
 
@@ -95,13 +97,20 @@ export class OpenNotebook {
     context.fileChanged.connect(this.#onFile);
   }
 
+  /** Whether the cells of the page and of the file are known to be the same ones. */
+  get isMatched(): boolean {
+    return this.#base !== null;
+  }
+
   dispose(): void {
     this.#context.fileChanged.disconnect(this.#onFile);
   }
 
-  /** The agent may have changed the file. Never rejects. */
-  refresh(): Promise<void> {
-    return (this.#work = this.#work.then(() => this.#merge().catch(() => undefined)));
+  /** The agent may have changed the file. Answers whether the page has all of the file now. Never rejects. */
+  refresh(): Promise<boolean> {
+    const merged = this.#work.then(() => this.#merge().catch(() => false));
+    this.#work = merged.then(() => undefined);
+    return merged;
   }
 
   /** It was saved, or loaded again. */
@@ -126,15 +135,16 @@ export class OpenNotebook {
     return this.#contents.get(this.#context.path, { type: "notebook", content: true, hash: true });
   }
 
-  async #merge(): Promise<void> {
-    if (this.#isAway || this.#base === null) return;
+  async #merge(): Promise<boolean> {
+    if (this.#isAway) return true;
     const { last_modified: now } = await this.#contents.get(this.#context.path, { content: false });
-    if (now === this.#context.contentsModel?.last_modified) return;
+    if (now === this.#context.contentsModel?.last_modified) return true;
+    if (this.#base === null) return false;
     const file = await this.#read();
     const cells = file.content?.cells ?? [];
     const next = baseOf(cells);
     const base = this.#base;
-    if (this.#isAway || next === null) return;
+    if (this.#isAway || next === null) return false;
     const { model } = this.#context;
     const wasDirty = model.dirty;
     let isWhole = true;
@@ -142,7 +152,7 @@ export class OpenNotebook {
       isWhole = merge(model.sharedModel, base, next, cells);
     });
     // What could not be brought over is a conflict still when this is asked again: the host asks when it is saved.
-    if (!isWhole) return;
+    if (!isWhole) return false;
     this.#base = next;
     this.#isOurs = true;
     try {
@@ -151,6 +161,7 @@ export class OpenNotebook {
       this.#isOurs = false;
     }
     if (!wasDirty) model.dirty = false; // it is what is in the file
+    return true;
   }
 }
 
@@ -207,11 +218,26 @@ export function merge(page: SharedNotebook, base: Base, next: Base, cells: reado
   return isWhole;
 }
 
+/** Changes no more than what is different: the cursor and what is selected stay where they are. */
+export function setText(cell: Pick<SharedCell, "getSource" | "setSource" | "updateSource">, text: string): void {
+  const now = cell.getSource();
+  if (!cell.updateSource) return cell.setSource(text);
+  const most = Math.min(now.length, text.length);
+  let start = 0;
+  while (start < most && now[start] === text[start]) start += 1;
+  let end = 0;
+  while (end < most - start && now[now.length - 1 - end] === text[text.length - 1 - end]) end += 1;
+  // Half of a character outside of the basic plane cannot be kept alone.
+  if (/[\uD800-\uDBFF]/.test(now[start - 1] ?? "")) start -= 1;
+  if (/[\uDC00-\uDFFF]/.test(now[now.length - end] ?? "")) end -= 1;
+  if (start + end < Math.max(now.length, text.length)) cell.updateSource(start, now.length - end, text.slice(start, text.length - end));
+}
+
 function change(here: SharedCell, was: Known | undefined, cell: FileCell): boolean {
   const source = sourceOf(cell);
   const isChanged = was?.source !== source && here.getSource() !== source;
   if (isChanged && here.getSource() !== was?.source) return false;
-  if (isChanged) here.setSource(source);
+  if (isChanged) setText(here, source);
   if (cell.cell_type === "code" && here.setOutputs && was?.outputs !== JSON.stringify(cell.outputs ?? [])) {
     here.setOutputs(structuredClone(cell.outputs ?? []) as unknown[]);
     here.execution_count = cell.execution_count ?? null;

@@ -113,6 +113,8 @@ export async function createOutputsPlugin(): Promise<Plugin> {
       question.interrupt = interrupt;
       if (present) return;
       question.addEventListener("navi-asks", (event) => markTab(this, (event as CustomEvent<{ open: number }>).detail.open > 0));
+      const panel = panelOf(this) as Panel | null;
+      if (panel) question.host = pageNotebook(panel).host(this.node);
       this.node.append(question);
     }
   }

@@ -23,8 +23,8 @@ export interface PanelSurroundings {
   readonly pins: PinStorage;
   /** The open notebook at a path. */
   panelAt(path: string): OpenPanel | null;
-  /** What a chat reads of a notebook and does to it. */
-  hostOf(panel: OpenPanel): NotebookHost | null;
+  /** What a chat reads of the work beside it and does to it, with a notebook or without. */
+  hostOf(panel: OpenPanel | null): NotebookHost | null;
   /** What the commands say about the panel may be different. */
   changed(): void;
 }
@@ -38,8 +38,8 @@ export class PanelView {
   /** The notebook in front; undefined while the page is loading. */
   #front: string | null | undefined;
   #isShown = false;
-  /** The notebook whose host the chat has. */
-  #hostOf: OpenPanel | null = null;
+  /** The notebook whose host the chat has; undefined: it has no host yet. */
+  #hostOf: OpenPanel | null | undefined;
   readonly #carried = new WeakMap<NotebookContext, string>();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #again: ReturnType<typeof setTimeout> | undefined;
@@ -143,7 +143,7 @@ export class PanelView {
     element.session = shown.session;
     element.notebook = shown.notebook;
     element.isPinned = shown.isPinned;
-    if (panel !== this.#hostOf) element.host = panel ? this.#around.hostOf(panel) : null;
+    if (panel !== this.#hostOf) element.host = this.#around.hostOf(panel);
     this.#hostOf = panel;
     element.newSession = shown.session === null ? { key: shown.key, create: () => this.followed.begin() } : null;
     if (panel && shown.session !== null) this.#carry(panel, shown.session);

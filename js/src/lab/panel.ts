@@ -7,6 +7,7 @@ import type { NaviChat } from "../view/chat-element.js";
 import { readStored, writeStored } from "../connection/storage.js";
 import { attentionCount, attentionText, AttentionWatch, type Waiting } from "./attention.js";
 import { FocusReturn } from "./focus-return.js";
+import { FrontFile, type FileTracker, type FrontShell } from "./front-file.js";
 import { makeIcon, type Components, type LabIcon } from "./icon.js";
 import type { Application, Lumino, LuminoWidget, OpenPanel, Plugin, Signal, Title, Tracker } from "./jupyterlab.js";
 import { installPanelStyle } from "./panel-style.js";
@@ -68,6 +69,7 @@ export async function createPanelPlugin(): Promise<Plugin> {
       ["@jupyterlab/mainmenu", "IMainMenu"],
       ["@jupyterlab/launcher", "ILauncher"],
       ["@jupyterlab/statedb", "IStateDB"],
+      ["@jupyterlab/fileeditor", "IEditorTracker"],
     ]),
   ]);
 
@@ -115,7 +117,7 @@ export async function createPanelPlugin(): Promise<Plugin> {
     requires: [],
     optional: [...optional, LANGUAGE],
     activate: (app, ...services) => {
-      const [tracker, restorer, labShell, settings, palette, menu, launcher, state] = services as [
+      const [tracker, restorer, labShell, settings, palette, menu, launcher, state, files] = services as [
         Tracker | null,
         Restorer | null,
         object | null,
@@ -124,8 +126,10 @@ export async function createPanelPlugin(): Promise<Plugin> {
         Places["mainMenu"],
         Places["launcher"],
         StateDatabase | null,
+        FileTracker | null,
       ];
       const icon = makeIcon(components);
+      const front = new FrontFile(files, app.shell as FrontShell);
       let isRestored = false;
       let waiting: Waiting = { unread: 0, questions: 0 };
       let commands: PanelCommands | null = null;
@@ -135,7 +139,7 @@ export async function createPanelPlugin(): Promise<Plugin> {
             contents: app.serviceManager.contents,
             pins: labShell && state ? workspacePins(state) : tabPins,
             panelAt: (path) => tracker?.find(({ context }) => context.path === path || withoutDrive(context.path) === path) ?? null,
-            hostOf: (each) => pageNotebook(each as unknown as Panel).host(null),
+            hostOf: (each) => front.host(each && pageNotebook(each as unknown as Panel).host(null)),
             changed: () => commands?.changed(),
           }),
         () => isRestored,

@@ -183,7 +183,7 @@ export interface ClaimedRequest {
   readonly change: NotebookChange | null;
 }
 
-/** The notebook that the page of a prompt shows. */
+/** The notebook that the page of a prompt shows; or a file in an editor, which has no cells. */
 export interface ClientNotebook {
   readonly path: string;
   readonly cells?: readonly ShownCell[] | null;
@@ -616,7 +616,7 @@ export interface NamedPromptPage {
 /** What a page is to do with the notebook that it has open. */
 export interface NotebookChange {
   readonly path: string;
-  readonly action: "insert" | "edit" | "delete" | "save";
+  readonly action: "insert" | "edit" | "delete" | "save" | "show";
   readonly cell: string | null;
   readonly source: string | null;
   readonly expected: string | null;
@@ -686,7 +686,8 @@ export interface NotebookPath {
 /** Body of `POST sessions/{sid}/notebook-requests/{nid}/report`: the page has made the change, or cannot. */
 export interface NotebookReport {
   readonly cell?: ReportedCell | null;
-  readonly refusal?: "changed" | "not_found" | null;
+  readonly notebook?: ClientNotebook | null;
+  readonly refusal?: "changed" | "not_found" | "conflict" | null;
 }
 
 /** `GET recalls/notebook`: what a recall that executes a notebook can be given. */

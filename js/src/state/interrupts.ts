@@ -52,7 +52,7 @@ export function questionOf(fields: Fields): Interrupt | null {
   return readInterrupt(fields, fields["status"] === "open" ? "opened" : fields["status"]);
 }
 
-function readDetail({ label, text, kind, language, foreign, omitted }: Fields): CallDetail {
+function readDetail({ label, text, kind, language, foreign, omitted, cell }: Fields): CallDetail {
   return {
     label: String(label ?? ""),
     text: String(text ?? ""),
@@ -60,6 +60,7 @@ function readDetail({ label, text, kind, language, foreign, omitted }: Fields): 
     language: typeof language === "string" ? language : null,
     foreign: foreign === true,
     omitted: typeof omitted === "number" ? omitted : 0,
+    cell: isObject(cell) && typeof cell["path"] === "string" && typeof cell["id"] === "string" ? { path: cell["path"], id: cell["id"] } : null,
   };
 }
 

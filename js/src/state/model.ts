@@ -81,6 +81,15 @@ export interface CallDetail {
   readonly foreign: boolean;
   /** Characters that are left out at the end. */
   readonly omitted: number;
+  /** The cell that the text names; null: none. */
+  readonly cell: NamedCell | null;
+}
+
+/** A cell of a notebook. */
+export interface NamedCell {
+  /** Of the notebook, from the server's folder. */
+  readonly path: string;
+  readonly id: string;
 }
 
 /** Something that a run asks the user. */

@@ -32,18 +32,17 @@ export class HostEvents {
   reportNotebookChanges(state: ChatState, envelopes: readonly Envelope[]): void {
     const { session } = this.#element;
     for (const { event, run_id: run, snapshot } of envelopes) if (event.type === "RUN_STARTED" && !snapshot) this.#emit("navi-run", { session, run });
-    for (const { event, snapshot } of envelopes) if (!snapshot && event.type === "CUSTOM" && event.name === "navi.notebook") this.#reportRequest(event.value);
+    for (const { event, snapshot } of envelopes) if (!snapshot && event.type === "CUSTOM" && event.name === "navi.notebook") this.#reportSettled(event.value);
     const done = envelopes.flatMap(({ event }) => (event.type === "TOOL_CALL_RESULT" ? [event.toolCallId] : []));
     const isOne = (item: Item): boolean => item.kind === "tool" && done.includes(item.id) && OF_NOTEBOOKS.includes(item.name);
     const changed = done.length ? state.items.findLast(isOne) : undefined;
     if (changed) this.#emit("navi-notebook", { session, run: changed.runId });
   }
 
-  /** The server asks the page that has a notebook open to change it, or another page has kept or undone changes. */
-  #reportRequest({ action, request_id: request, path, run_id: run }: Readonly<Record<string, unknown>>): void {
+  /** Another page has kept or undone changes. */
+  #reportSettled({ action, run_id: run }: Readonly<Record<string, unknown>>): void {
     const { session } = this.#element;
-    if (action === "requested") this.#emit("navi-notebook-request", { session, request, path });
-    else if (action === "kept" || action === "undone") this.#emit("navi-notebook", { session, run });
+    if (action === "kept" || action === "undone") this.#emit("navi-notebook", { session, run });
   }
 
   #emit(name: string, detail?: object): void {

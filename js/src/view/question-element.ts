@@ -14,6 +14,7 @@ import { questionOf } from "../state/interrupts.js";
 import type { Interrupt } from "../state/model.js";
 import { addStyle, prepareElement } from "../style/install.js";
 import { InterruptCards } from "./conversation/approvals.js";
+import type { NotebookHost } from "./host.js";
 import { FocusKeeper } from "./lib/focus.js";
 import { whenPartsLoad } from "./lib/lazy.js";
 import { strings } from "./lib/strings.js";
@@ -31,12 +32,15 @@ export class NaviQuestion extends LitElement {
     session: { type: String, reflect: true },
     interrupt: { type: String, reflect: true },
     transport: { attribute: false },
+    host: { attribute: false },
   };
 
   declare session: string | null;
   declare interrupt: string | null;
   /** How to reach the server; by default that of the page. */
   declare transport: Transport | null;
+  /** The notebook of the page, which knows the cell that is asked about. */
+  declare host: NotebookHost | null;
 
   #question: Interrupt | null = null;
   /** No such question any more: its session was deleted. */
@@ -47,7 +51,7 @@ export class NaviQuestion extends LitElement {
   readonly #focus = new FocusKeeper(this);
   readonly #cards = new InterruptCards(
     { answer: ({ id }, status, payload) => void this.#answer(id, status, payload), redraw: () => this.requestUpdate() },
-    { place: "cell" },
+    { place: "cell", host: () => this.host },
   );
 
   constructor() {
@@ -55,6 +59,7 @@ export class NaviQuestion extends LitElement {
     this.session = null;
     this.interrupt = null;
     this.transport = null;
+    this.host = null;
   }
 
   override connectedCallback(): void {

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
+from ... import clock
 from ...errors import FileRefused, InvalidRequest, KernelUnavailable, NaviError, NotebookConflict, NotebookNotFound
 from ...log_setup import get_logger
+from ...model.notebooks import ShownNotebook
 from ...model.sessions import Session
 from ...ports.jupyter import Cell, Execution, Kernels, Notebook, NotebookMark, OnOutput
 from ..files.service import LocalFiles
@@ -27,6 +29,7 @@ from .identity import id_of, set_id
 from .links import AnotherNotebook, NotebookLinks, NotebookOwner
 from .notebook_file import local_root
 from .open_pages import OpenPages
+from .page_cells import as_page_has, as_shown
 from .recording import STOPPED_SECONDS, Recording
 from .shared_document import SharedDocuments
 
@@ -71,9 +74,17 @@ class NotebookService:
             await recording.settled(STOPPED_SECONDS)
         self._stored.close()
 
-    async def read(self, session: Session, path: str | None = None) -> Notebook:
+    async def read(self, session: Session, path: str | None = None, *, shown: ShownNotebook | None = None) -> Notebook:
         """Raises NotebookNotFound, FileRefused."""
-        return await self._read((await self._place(session, path))[0])
+        notebook = await self._read((await self._place(session, path))[0])
+        if notebook.live:
+            return notebook
+        unsaved = None if self._pages is None else self._pages.unsaved(session.owner, notebook.path)
+        if self._pages is not None and unsaved:
+            now = await self._pages.show(session, notebook.path)  # newer than what came with the prompt
+            if now is not None:
+                return as_page_has(notebook, now, clock.now())
+        return replace(notebook, has_page=False) if unsaved is False else as_shown(notebook, shown)
 
     async def insert(
         self,
@@ -124,7 +135,7 @@ class NotebookService:
             raise KernelUnavailable("This server has no kernels.")
         where, owner = await self._place(session, path)
         if self._pages is not None and await self._shared.notebook(where) is None:
-            await self._pages.save(session.id, where)  # what the user sees in the cell is what runs
+            await self._pages.save(session, where)  # what the user sees in the cell is what runs
         notebook = await self._read(where)
         target = notebook.cells[find([one.id for one in notebook.cells], cell)]
         if target.kind != "code":
@@ -244,16 +255,19 @@ class NotebookService:
         for _ in range(REPLACED):
             where, owner = await self._place(session, path)
             with suppress(AnotherNotebook):  # it was moved since it was located, and another one is there
-                return await self._change_at(session.id, where, change, owner)
+                changed = await self._change_at(session, where, change, owner)
+                if self._pages is not None:
+                    self._pages.changed(session, where)
+                return changed
         raise NotebookConflict("The notebook of this conversation is being moved all the time; try again later.")
 
     async def _change_at(
-        self, session_id: str, path: str, change: CellChange, owner: NotebookOwner | None
+        self, session: Session, path: str, change: CellChange, owner: NotebookOwner | None
     ) -> tuple[Cell, bool]:
         async with self._lock(path):
             shared = await self._shared.notebook(path)
             if shared is None and self._pages is not None and not isinstance(change, RecordOutputs):
-                made = await self._pages.make(session_id, path, change)
+                made = await self._pages.make(session, path, change)
                 if made is not None:
                     return made, False
             if shared is None:

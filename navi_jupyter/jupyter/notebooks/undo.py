@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...errors import CellNotFound, NaviError, NotebookConflict, NotebookNotFound
 from ...model.sessions import Session
@@ -36,15 +36,31 @@ class RunEdits:
         self._notebooks = notebooks
         self._edits = edits
 
-    async def of_run(self, run_id: str) -> Sequence[CellEdit]:
-        """In the order of each cell's last change."""
-        return await self._edits.of_run(run_id)
+    async def of_run(self, session: Session, run_id: str) -> Sequence[CellEdit]:
+        """In the order of each cell's last change, with the paths that their notebooks have now."""
+        edits = await self._edits.of_run(run_id)
+        moved = {one.path for one in edits if one.own and one.path != session.notebook_path}
+        gone = {path for path in moved if not await self._is_there(session, path)}
+        own = session.notebook_path
+        return [replace(one, path=own) if own is not None and one.own and one.path in gone else one for one in edits]
 
-    async def keep(self, run_id: str, cells: Collection[str] | None = None) -> Sequence[CellEdit]:
+    async def _is_there(self, session: Session, path: str) -> bool:
+        """Whether a notebook of the session's is still at a path that it had."""
+        if self._notebooks is None:
+            return True
+        try:
+            await self._notebooks.read(session, path)
+        except (NotebookNotFound, NotebookConflict):
+            return False
+        except NaviError:
+            return True
+        return True
+
+    async def keep(self, session: Session, run_id: str, cells: Collection[str] | None = None) -> Sequence[CellEdit]:
         """The user keeps them (``cells`` None: all): views ask no more. All edits of the run, as they are now."""
         chosen = [one for one in await self._edits.of_run(run_id) if one.state == "open" and _chosen(one, cells)]
         await self._edits.settle(chosen, "kept")
-        return await self._edits.of_run(run_id)
+        return await self.of_run(session, run_id)
 
     async def undo(self, session: Session, run_id: str, cells: Collection[str] | None = None) -> Undone:
         """Bring the cells (None: all) back to what they were before the run. Never raises for a single cell."""

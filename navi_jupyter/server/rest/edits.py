@@ -22,8 +22,8 @@ TABLE = OperationTable()
 @TABLE.add("GET runs/{rid}/edits", "read", answers="RunEditList", errors=(RunNotFound,))
 async def list_edits(call: Call) -> HttpReply:
     """What a run has changed in notebooks, cell by cell: as it was before the run, and as the run has left it."""
-    run, _ = await _own_run(call)
-    return reply(_listed(run, await call.sessions.edits.of_run(run.id)))
+    run, session = await _own_run(call)
+    return reply(_listed(run, await call.sessions.edits.of_run(session, run.id)))
 
 
 @TABLE.add(
@@ -31,9 +31,11 @@ async def list_edits(call: Call) -> HttpReply:
 )
 async def keep_edits(call: Call) -> HttpReply:
     """Keep what a run has changed (`cells`: only in these): views ask no more. It can still be undone."""
-    run, _ = await _own_run(call)
-    kept = await call.sessions.edits.keep(run.id, _cells(call))
+    run, session = await _own_run(call)
+    kept = await call.sessions.edits.keep(session, run.id, _cells(call))
     await _emit(call, run, {"action": "kept"})
+    for path in {one.path for one in kept}:
+        call.sessions.pages.changed(session, path)
     return reply(_listed(run, kept))
 
 
@@ -72,7 +74,7 @@ async def undo_edits(call: Call) -> HttpReply:
     in_cell=True,
 )
 async def claim_request(call: Call) -> HttpReply:
-    """A page that has the notebook of a `requested` event open takes it over: what it is to do, if it is to do it."""
+    """A page that has the notebook of a request open takes it over: what it is to do, if it is to do it."""
     claim: wire.NotebookClaim = call.body()
     session = await call.sessions.find(call.parameters["sid"], owner=call.owner)
     change = call.sessions.pages.claim(session.id, call.parameters["nid"], unsaved=claim.unsaved)
@@ -94,7 +96,9 @@ async def report_request(call: Call) -> HttpReply:
     cell = None
     if (made := report.cell) is not None:
         cell = Cell(id=made.id, index=made.index, kind=made.type, source=made.source, by_page=True)
-    call.sessions.pages.report(session.id, call.parameters["nid"], cell=cell, refusal=report.refusal)
+    call.sessions.pages.report(
+        session.id, call.parameters["nid"], cell=cell, notebook=report.notebook, refusal=report.refusal
+    )
     return NOTHING
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from ...model.base import Instant, Value
-from ...model.notebooks import CellId
+from ...model.notebooks import CellId, ClientNotebook
 
 
 class EditChoice(Value):
@@ -20,7 +20,7 @@ class EditChoice(Value):
 class RunEdit(Value):
     """A cell that a run has changed, added or deleted."""
 
-    path: str  # of the notebook, when it was changed
+    path: str  # of the notebook: as it is now for the session's own, else when it was changed
     cell: str
     kind: Literal["code", "markdown", "raw"]
     before: str | None  # its source before the run; null: the run has added it
@@ -70,7 +70,7 @@ class NotebookChange(Value):
     """What a page is to do with the notebook that it has open."""
 
     path: str
-    action: Literal["insert", "edit", "delete", "save"]
+    action: Literal["insert", "edit", "delete", "save", "show"]
     cell: str | None = None  # id or index
     source: str | None = None  # of ``edit``: the new one
     expected: str | None = None  # only if this is the cell's source now; null: whatever it is
@@ -96,6 +96,8 @@ class ReportedCell(Value):
 class NotebookReport(Value):
     """Body of ``POST sessions/{sid}/notebook-requests/{nid}/report``: the page has made the change, or cannot."""
 
-    cell: ReportedCell | None = None  # null for ``save``
-    refusal: Literal["changed", "not_found"] | None = None
-    """``changed``: the cell's source is not the expected one. ``not_found``: there is no such cell."""
+    cell: ReportedCell | None = None  # null for ``save`` and ``show``
+    notebook: ClientNotebook | None = None  # of ``show``: what the page shows
+    refusal: Literal["changed", "not_found", "conflict"] | None = None
+    """``changed``: the cell's source is not the expected one. ``not_found``: there is no such cell. ``conflict``:
+    the file was changed since the page has read it, in a cell that is not saved in the page either."""

@@ -138,6 +138,6 @@ export function detailsOfArguments(args: Readonly<Record<string, unknown>>): rea
     .filter(([, value]) => value !== null && value !== undefined)
     .map(([label, value]) => {
       const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
-      return { label, text, kind: typeof value === "string" && text.includes("\n") ? ("code" as const) : ("text" as const), language: null, foreign: false, omitted: 0 };
+      return { label, text, kind: typeof value === "string" && text.includes("\n") ? ("code" as const) : ("text" as const), language: null, foreign: false, omitted: 0, cell: null };
     });
 }

@@ -5,21 +5,18 @@ import type { Interrupt } from "../../state/model.js";
 import type { NotebookHost } from "../host.js";
 import { strings } from "../lib/strings.js";
 
-/** Of the tools that change or run a cell: the argument that names it. */
-const CELL_ARGUMENTS: Readonly<Record<string, "cell" | "after">> = { edit_cell: "cell", delete_cell: "cell", run_cell: "cell", insert_cell: "after" };
-/** The part of a description that names the notebook. */
-const NOTEBOOK = "Notebook";
+/** Its cell is the one before the new one. */
+const INSERT = "insert_cell";
 
-export function askedCell({ tool, source, args, details }: Interrupt, host: NotebookHost | null): TemplateResult | typeof nothing {
-  const argument = CELL_ARGUMENTS[tool ?? ""];
+export function askedCell({ tool, source, details }: Interrupt, host: NotebookHost | null): TemplateResult | typeof nothing {
+  // Another program's words do not lead anywhere.
   const isOwn = source === null || source === "" || source === "builtin";
-  const cell = argument && isOwn ? args?.[argument] : null;
-  if (!host || argument === undefined || typeof cell !== "string") return nothing;
+  const cell = isOwn ? details.find((detail) => detail.cell)?.cell : null;
   // The session may work in another notebook than the one on the page.
-  if (details.find(({ label }) => label === NOTEBOOK)?.text !== host.path) return nothing;
-  const label = host.cellLabel(cell);
+  if (!host || !cell || cell.path !== host.path) return nothing;
+  const label = host.cellLabel(cell.id);
   if (label === null) return nothing;
-  return html`<button type="button" class="navi-ask-cell" data-navi="ask-cell" title=${strings.showCell} @click=${() => host.revealCell(cell)}>
-    ${argument === "after" ? strings.belowCell(label) : label}
+  return html`<button type="button" class="navi-ask-cell" data-navi="ask-cell" title=${strings.showCell} @click=${() => host.revealCell(cell.id)}>
+    ${tool === INSERT ? strings.belowCell(label) : label}
   </button>`;
 }

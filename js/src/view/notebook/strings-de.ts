@@ -45,6 +45,7 @@ export const notebookTexts: typeof english = {
   keepAllTitle: "Alle Zellen lassen, wie der Lauf sie hinterlassen hat",
   undoAll: (count) => `Alle ${count} rückgängig`,
   undoAllTitle: "Alle Änderungen des Laufs an diesem Notebook rückgängig machen, außer bei seitdem geänderten Zellen",
+  undoLeft: (count) => (count === 1 ? "1 Zelle wurde seitdem geändert und bleibt, wie sie ist." : `${count} Zellen wurden seitdem geändert und bleiben, wie sie sind.`),
   undoFailed: (why) => `Nicht rückgängig gemacht: ${why}`,
   noChat: "Der Chat konnte nicht geöffnet werden.",
 };

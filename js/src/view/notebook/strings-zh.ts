@@ -45,6 +45,7 @@ export const notebookTexts: typeof english = {
   keepAllTitle: "让所有单元格保持运行后的状态",
   undoAll: (count) => `撤销全部 ${count} 处`,
   undoAllTitle: "撤销此次运行对该笔记本的所有修改，此后又改过的单元格除外",
+  undoLeft: (count) => `${count} 个单元格此后被修改过，保持原样。`,
   undoFailed: (why) => `未能撤销：${why}`,
   noChat: "无法打开聊天。",
 };

@@ -43,6 +43,7 @@ export const notebookTexts = {
   keepAllTitle: "Leave all cells as the run has left them",
   undoAll: (count: number) => `Undo all ${count}`,
   undoAllTitle: "Undo all changes that the run made to this notebook, but for cells that were changed since",
+  undoLeft: (count: number) => (count === 1 ? "1 cell was changed since, and stays as it is." : `${count} cells were changed since, and stay as they are.`),
   undoFailed: (why: string) => `Not undone: ${why}`,
   noChat: "The chat could not be opened.",
 };

@@ -1,12 +1,12 @@
 """Cells of a notebook as text: which ones a call names, and what a model reads of them, within bounds.
 
-Not responsible for where the cells come from (``shown_cells``).
+Not responsible for where the cells come from (``jupyter.notebooks``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from ....clock import now
@@ -20,6 +20,7 @@ from ..kernel import TRACEBACK
 READ = 24_000  # characters that one reading gives
 SOURCE = 6_000
 OUTPUT = 2_000  # characters of one cell's source and of its outputs, when several cells are read
+LIVE = timedelta(seconds=3)  # what a page showed for no longer is what it shows
 UNREAD = 500  # of the list of what could not be read
 ALONE = 16_000  # of each, when it is the only one that is read
 
@@ -143,8 +144,10 @@ def state_words(notebook: Notebook, at: datetime) -> str:
     if notebook.live:
         return "open, shared live"
     if notebook.shown_at is not None:
-        shown = say_stretch(at - notebook.shown_at)
-        return f"as the user's page showed it {shown} ago, when they wrote, with changes that are not saved"
+        age = at - notebook.shown_at
+        if age < LIVE:
+            return "as the user's page shows it now, with changes that are not saved"
+        return f"as the user's page showed it {say_stretch(age)} ago, when they wrote, with changes that are not saved"
     words = "from the file"
     if notebook.modified is not None:
         words += f", which was saved {say_stretch(max(at - notebook.modified, at - at))} ago"

@@ -24,7 +24,6 @@ from ..call_details import CallDescription, argument_parts, change_part, code_pa
 from ..kernel import Timeout, images_of, output_of
 from ..output import OutputFeed
 from .cell_text import SOURCE, chosen_cells, one_cell, page_text, place_text, replaced
-from .shown_cells import seen_notebook
 
 NEIGHBOURS = 6  # lines of the cell before a new one
 
@@ -39,6 +38,12 @@ Source = Annotated[str, Field(description="The source of the cell.", max_length=
 def _notebooks() -> tuple[Notebooks, ToolContext]:
     context = tool_context.get()
     return available(context.jupyter.notebooks, "notebooks"), context
+
+
+async def seen_notebook(context: ToolContext, path: object = None) -> Notebook:
+    """The notebook at a path, or the conversation's own, as the user sees it. Raises NaviError."""
+    notebooks = available(context.jupyter.notebooks, "notebooks")
+    return await notebooks.read(context.session, None if path is None else str(path), shown=context.page.shown)
 
 
 async def read_notebook(

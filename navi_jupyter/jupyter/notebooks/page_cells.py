@@ -1,36 +1,36 @@
-"""The notebook as the user sees it: its cells in the page of their prompt, where these are newer than the file.
+"""The notebook as the user sees it: its cells in a page that has it open, where these are newer than the file.
 
-A page sends its cells with a prompt. They count until the file is saved again: from then on it has what the page had,
-or what a tool has made of it since. A shared document is always what the page shows.
+A page that is there says what it shows when it is asked (``open_pages``). A page also sends its cells with a prompt:
+where none is there any more, they count until the file is saved again, which has what the page had, or what a tool has
+made of it since. A shared document is always what the page shows.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
-from ....model.notebooks import ShownCell, ShownNotebook
-from ....ports.agent import ToolContext
-from ....ports.jupyter import Cell, Notebook
-from ..base import available
-
-
-async def seen_notebook(context: ToolContext, path: object = None) -> Notebook:
-    """The notebook at a path, or the conversation's own, as the user sees it. Raises NaviError."""
-    notebooks = available(context.jupyter.notebooks, "notebooks")
-    notebook = await notebooks.read(context.session, None if path is None else str(path))
-    return as_shown(notebook, context.page.shown)
+from ...model.notebooks import ClientNotebook, ShownCell, ShownNotebook
+from ...ports.jupyter import Cell, Notebook
 
 
 def as_shown(notebook: Notebook, shown: ShownNotebook | None) -> Notebook:
-    """The notebook with the cells of the page, if the page showed this notebook with changes that no save has met."""
-    if shown is None or notebook.live or not shown.notebook.unsaved or shown.notebook.path != notebook.path:
+    """The notebook with the cells of a prompt's page, if it showed this one with changes that no save has met."""
+    if shown is None or not shown.notebook.unsaved or shown.notebook.path != notebook.path:
         return notebook
-    if shown.notebook.cells is None or (notebook.modified is not None and notebook.modified > shown.at):
+    if notebook.modified is not None and notebook.modified > shown.at:
+        return notebook
+    return as_page_has(notebook, shown.notebook, shown.at)
+
+
+def as_page_has(notebook: Notebook, page: ClientNotebook, at: datetime) -> Notebook:
+    """The notebook with the cells of a page."""
+    if page.cells is None:
         return notebook
     saved = {cell.id: cell for cell in notebook.cells}
-    cells = [_cell(index, cell, saved.get(cell.id)) for index, cell in enumerate(shown.notebook.cells)]
-    return replace(notebook, cells=tuple(cells), shown_at=shown.at)
+    cells = [_cell(index, cell, saved.get(cell.id)) for index, cell in enumerate(page.cells)]
+    return replace(notebook, cells=tuple(cells), shown_at=at)
 
 
 def _cell(index: int, shown: ShownCell, saved: Cell | None) -> Cell:
