@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import stat
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.hosts import shot
+from tests.browser.hosts import Host, shot
 from tests.browser.test_recalls import part, violations
 from tests.kernel.test_control import provider_of
 from tests.support.providers import Reply, ScriptedProvider
@@ -86,3 +90,65 @@ def test_a_key_that_is_refused_is_not_kept_and_the_reason_stands_beside_it(
     part(chat, "setup-dismiss").click()
     expect(part(chat, "model-setup")).to_have_count(0)
     page.context.close()
+
+
+@pytest.fixture
+def ollama(provider: ScriptedProvider) -> Iterator[None]:
+    """The scripted model at the port where Ollama listens."""
+    target = urlsplit(provider.url)
+    try:
+        door = socket.create_server(("127.0.0.1", 11434))
+    except OSError:
+        pytest.skip("something listens at Ollama's port")
+
+    def pass_on(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = door.accept()
+                server = socket.create_connection((target.hostname or "", target.port or 0))
+                for pair in ((client, server), (server, client)):
+                    threading.Thread(target=pass_on, args=pair, daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield
+    door.close()
+
+
+@pytest.mark.usefixtures("ollama")
+def test_in_a_fresh_notebook_a_server_of_this_machine_is_used_with_one_click_and_remembered(
+    browser: Browser, provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    provider.restart(Reply("OK"), Reply("I run on this machine."))
+    host = Host("lab", tmp_path)
+    try:
+        context = browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme="dark")
+        context.set_default_timeout(PATIENCE)
+        host.write("fresh", "a = 1")
+        page = host.open(context, "fresh")
+        page.locator("[data-navi=panel-tab]:visible").click()
+        chat = page.locator("navi-panel navi-chat")
+        offer = part(chat, "setup-local", "[data-server=ollama]")
+        expect(offer).to_contain_text("Ollama, found on this machine", timeout=PATIENCE)
+        shot(page, "models-5-panel")
+        assert host.server.get("navi/api/sessions")["sessions"] == [], "there is no session yet"
+        offer.locator("[data-navi=setup-use]").first.click()
+        expect(part(chat, "setup-outcome")).to_contain_text("is used from now on", timeout=PATIENCE)
+        shot(page, "models-6-panel-answered")
+        part(chat, "input").fill("hello")
+        page.keyboard.press("Enter")
+        expect(part(chat, "message", "[data-role=assistant]").last).to_contain_text("on this machine", timeout=PATIENCE)
+        (session,) = host.server.get("navi/api/sessions")["sessions"]
+        assert session["model"] == "ollama:qwen3:8b"
+        assert host.server.request("POST", "navi/api/sessions", {})["model"] == "ollama:qwen3:8b"
+        page.locator("[data-navi=panel-new]").click()
+        part(chat, "empty").wait_for()
+        expect(part(chat, "model-setup")).to_have_count(0)
+        context.close()
+    finally:
+        host.server.stop()

@@ -366,7 +366,7 @@ export class NaviSessions extends LitElement {
       ${sessions.length === 0 ? html`<p class="navi-none" data-navi="sessions-none">${isSearch ? strings.sessionsNotFound : (textOf(strings.sessionsNone, this.#show) ?? "")}</p>` : nothing}
       ${isSearch
         ? list(sessions, strings.sessionsSearch)
-        : repeat(byDay(sessions), ({ key }) => key, ({ name, sessions: some }) => html`<h3 data-navi="sessions-day">${name}</h3>${list(some, name)}`)}
+        : repeat(byDay(sessions), ({ key }) => key, ({ name, sessions: some }) => html`<h2 data-navi="sessions-day">${name}</h2>${list(some, name)}`)}
       ${isSearch && !this.#isComplete ? html`<p class="navi-none" data-navi="sessions-incomplete">${strings.sessionsIncomplete}</p>` : nothing}
       ${this.#next !== null ? html`<button type="button" class="navi-link" data-navi="sessions-more" @click=${() => void this.#readOn()}>${strings.sessionsMore}</button>` : nothing}
     `;
