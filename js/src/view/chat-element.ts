@@ -304,6 +304,7 @@ export class NaviChat extends LitElement {
     this.#unread.reset();
     this.#composer.reset();
     this.#places.forget();
+    this.#setup.peek()?.reset();
     this.#modes.clear();
     this.#announcer.reset();
     const config = readPageConfig();

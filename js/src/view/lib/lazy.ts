@@ -20,6 +20,11 @@ export class Lazy<T> {
     this.#load = load;
   }
 
+  /** The part if it is there; nothing is loaded. */
+  peek(): T | null {
+    return this.#part;
+  }
+
   /** The part; null until it has been loaded, which begins now. Where it cannot be loaded, it is tried again a while later. */
   get(): T | null {
     if (this.#part === null && !this.#isLoading) {
