@@ -167,6 +167,12 @@ describe("a model to begin with", () => {
     expect(place.textContent).toContain("administrator");
   });
 
+  it("says how a provider is installed where there is none, as the server does", async () => {
+    server.replies["GET providers"] = page({ providers: [openai({ installed: false, why: 'OpenAI support is not installed. Run: uv pip install "navi-jupyter[openai]" and restart the server.' })] });
+    await shown();
+    expect(find("setup-missing")?.textContent).toContain("uv pip install");
+  });
+
   it("asks for no key of a provider whose package is not installed, and lists what is stored in the settings", async () => {
     server.replies["GET providers"] = page({
       providers: [openai({ name: "groq", label: "Groq", installed: false, why: 'Groq support is not installed. Run: pip install "x"' }), openai({ source: "stored", available: true, why: null })],

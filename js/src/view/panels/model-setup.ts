@@ -134,7 +134,9 @@ export class ModelSetup {
     const offered = providers.filter(({ source, installed }) => source !== "environment" && installed);
     const sorted = [...offered].sort((one, other) => rank(one.name) - rank(other.name));
     const chosen = sorted.find(({ name }) => name === this.#chosen) ?? sorted[0];
-    if (!chosen) return html`<p class="navi-none">${strings.setupNothing}</p>`;
+    // The server knows how packages are installed where it runs.
+    const missing = [...providers].sort((one, other) => rank(one.name) - rank(other.name)).find(({ installed }) => !installed);
+    if (!chosen) return html`<p class="navi-none" data-navi="setup-missing">${missing?.why ?? strings.setupNothing}</p>`;
     const isKey = chosen.kind === "key";
     const submit = (event: SubmitEvent): void => {
       event.preventDefault();
