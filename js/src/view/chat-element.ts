@@ -385,7 +385,8 @@ export class NaviChat extends LitElement {
 
   /** How a model is set up, where an empty conversation has none. */
   #setupCard(model: string | null): unknown {
-    return model === null || model === "offline" ? this.#setup.get()?.card(model) : nothing;
+    const setup = model === null || model === "offline" ? this.#setup.get() : this.#setup.peek(); // how it went stays
+    return setup?.card(model);
   }
 
   #notify(text: string | null): void {
