@@ -51,7 +51,7 @@ def test_a_denial_tells_the_reason(open_chat: Open) -> None:
     chat.settled()
     expect(chat.find("ask", "[data-approved=false]")).to_contain_text("use the cached file")
     assert chat.texts()[-1] == "Then I will not. use the cached file"
-    expect(chat.tool("run_code")).to_have_attribute("data-status", "failed")
+    expect(chat.tool("run_code")).to_have_attribute("data-status", "denied")
 
 
 def test_edited_code_is_what_runs(open_chat: Open) -> None:

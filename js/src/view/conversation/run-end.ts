@@ -53,7 +53,7 @@ export function end({ code, message, runId, reached }: RunEnd, isRolledBack: boo
       >
       ${quiet ? reached.map(reachedLine) : nothing} ${allowAgain === null ? nothing : needed(message, allowAgain)}
       ${isRolledBack ? html`<div class="navi-reached" data-navi="rolled-back">${strings.rolledBack}</div>` : nothing}
-      ${quiet || !(rest || todo || reached.length)
+      ${quiet || !(rest || todo || reached.length || known === undefined)
         ? nothing
         : html`<details class="navi-end-details" data-navi="end-details">
             <summary>${icons.chevron}${strings.endDetails}</summary>
