@@ -38,9 +38,13 @@ const common = {
   logLevel: "warning",
 };
 
+/** Chinese is half as long so. A module is UTF-8 whatever the page is. */
+const charset = "utf8";
+
 /** What the server hands out: the first part, and chunks that it imports when something of them is needed. */
 const component = {
   ...common,
+  charset,
   define: { ...common.define, __NAVI_SINGLE__: "false" },
   entryPoints: { "navi-chat": "src/navi-chat.ts" },
   outdir: staticFolder,
@@ -52,7 +56,7 @@ const component = {
 /** The same in one file, which a kernel hands over where there is no server beside the page. Formulas stay TeX there. */
 async function buildSingle() {
   const define = { ...common.define, __NAVI_SINGLE__: "true" };
-  const result = await esbuild.build({ ...common, define, entryPoints: ["src/navi-chat.ts"], write: false });
+  const result = await esbuild.build({ ...common, charset, define, entryPoints: ["src/navi-chat.ts"], write: false });
   await writeFile(join(staticFolder, "navi-single.js.gz"), gzip(result.outputFiles[0].contents));
 }
 

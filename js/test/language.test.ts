@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
+import type { Schedule } from "../src/protocol/generated.js";
 import { texts, useLabLanguage } from "../src/lab/texts.js";
 import { language, pageLanguage, useLanguage } from "../src/view/lib/language.js";
 import { languageOf, type Language } from "../src/view/lib/languages.js";
@@ -6,6 +7,7 @@ import { costText, countText, durationText, sizeText } from "../src/view/lib/num
 import { english, strings, type Strings } from "../src/view/lib/strings.js";
 import { catalogue as german } from "../src/view/lib/strings-de.js";
 import { catalogue as chinese } from "../src/view/lib/strings-zh.js";
+import { scheduleWords } from "../src/view/lib/schedule-words.js";
 import { clockTime, countdown, fullTime, span } from "../src/view/lib/time.js";
 
 afterEach(async () => {
@@ -69,7 +71,7 @@ describe("a catalogue", () => {
   const places = (catalogue: unknown): string[] => flat(catalogue).map(([place]) => place).sort();
 
   // Names, formats and signs that are the same in every language, and words that German has, too.
-  const SAME = /^\.(name|commands\.\w+\.form|sessionFormats\.\w+|recallUnderstanding|suggestionsOffline\.\d|cron|commandRecallMade|announced|seconds|minutes|recallDelivery\.none|ends\.\w+\.todo|reached\.(mcp|kernel)|setupProvider|ahead|toolCode|subagent|panelNotebook|mentionKinds\.variable|memoryEdit|toolArguments|jobPath|jobKernel$|jobCell\()/;
+  const SAME = /^\.(name|commands\.\w+\.form|sessionFormats\.\w+|recallUnderstanding|suggestionsOffline\.\d|cron|commandRecallMade|announced|seconds|minutes|recallDelivery\.none|ends\.\w+\.todo|reached\.(mcp|kernel)|setupProvider|ahead|toolCode|subagent|panelNotebook|mentionKinds\.variable|memoryEdit|toolArguments|callParts\.(Kernel|Notebook)$|jobPath|jobKernel$|jobCell\()/;
 
   it.each([["German", german], ["Chinese", chinese]] as [string, Strings][])("in %s has exactly the texts that there are in English, and none in English", (_, catalogue) => {
     expect(places(catalogue)).toEqual(places(english));
@@ -106,6 +108,26 @@ describe("texts, dates and numbers", () => {
     ]);
     await useLanguage("zh-CN");
     expect([strings.send, clockTime(at), span(93_600_000)]).toEqual(["发送", "15:04", "1天 2小时"]);
+  });
+});
+
+describe("a schedule", () => {
+  const cron = (expr: string): Schedule => ({ kind: "cron", expr, tz: Intl.DateTimeFormat().resolvedOptions().timeZone });
+  const every = (length: string, tz: string | null = null): Schedule => ({ kind: "every", every: length, start: "2026-12-04T16:00:00Z", tz });
+
+  it("is said in the server's words in English", () => {
+    expect(scheduleWords(cron("0 9 * * 1-5"), "weekdays at 09:00")).toBe("weekdays at 09:00");
+    expect(scheduleWords(cron("0 9 * * 1-5"))).toBe("weekdays at 09:00");
+  });
+
+  it.each([
+    ["de", ["montags bis freitags um 09:00", "jeden Tag um 17:30 und 09:30", "jeden Freitag um 16:30", "jeden Montag und Sonntag um 08:05", "alle 15 Min.", "am 1. jedes Monats um 09:00", "cron `0 9 * 3 *`", "alle 1 Std. 30 Min.", "alle 14 Tage um 16:00 UTC", "jeden Freitag um 16:00 UTC"]],
+    ["zh-CN", ["每个工作日 09:00", "每天 17:30和09:30", "每星期五 16:30", "每星期一和星期日 08:05", "每 15分钟", "每月 1 日 09:00", "cron `0 9 * 3 *`", "每 1小时 30分钟", "每 14 天 16:00 UTC", "每星期五 16:00 UTC"]],
+  ] as [Language, string[]][])("is said in the reader's words in %s, and as it is written where there are none", async (wanted, expected) => {
+    await useLanguage(wanted);
+    vi.spyOn(Intl.DateTimeFormat.prototype, "resolvedOptions").mockReturnValue({ timeZone: "Asia/Tokyo" } as Intl.ResolvedDateTimeFormatOptions);
+    const all = [cron("0 9 * * 1-5"), cron("30 17,9 * * *"), cron("30 16 * * 5"), cron("5 8 * * mon,0"), cron("*/15 * * * *"), cron("0 9 1 * *"), cron("0 9 * 3 *"), every("1h30m"), every("14d", "UTC"), every("1w", "UTC")];
+    expect(all.map((each) => scheduleWords(each, "in English"))).toEqual(expected);
   });
 });
 

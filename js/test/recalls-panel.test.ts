@@ -109,7 +109,7 @@ describe("a recall", () => {
     await eventually(() => expect(row("a").textContent).toMatch(/weekdays at 09:00(?! UTC)/));
     transport.answers["recalls?"] = null;
     await show(new Log(10).recall({ ...daily, schedule: { ...cron, expr: "5 5 * * *" } }, "rescheduled"));
-    expect(row("a").textContent).toContain("cron 5 5 * * *");
+    expect(row("a").textContent).toContain("every day at 05:05");
   });
 
   it("that is paused says when it would have been, and one that waits that it waits", async () => {

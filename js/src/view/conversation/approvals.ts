@@ -10,7 +10,7 @@ import { focusCard } from "../lib/focus.js";
 import { argumentFields, fieldsOf, formFields, freeField, readForm, type Field } from "../lib/schema-form.js";
 import { keepKey } from "../lib/keyboard-guard.js";
 import { icons } from "../lib/icons.js";
-import { strings, textOf } from "../lib/strings.js";
+import { english, strings, textOf } from "../lib/strings.js";
 import { fullTime, shortTime } from "../lib/time.js";
 import { marked, markedLine, visibleText } from "../lib/visible-text.js";
 import css from "../../style/asks.css";
@@ -272,8 +272,8 @@ function answerText({ about, status, payload }: Interrupt): string {
 
 /** Whether the message is what the title says already. */
 function saysNoMore(interrupt: Interrupt): boolean {
-  const message = interrupt.message.replace(/\.$/, "");
-  return message === titleOf(interrupt) || message === strings.askTitle(interrupt.tool ?? "");
+  const message = interrupt.message.replace(/\.$/, ""); // in English, as all that the server says
+  return message === titleOf(interrupt) || message === english.askTitle(interrupt.tool ?? "") || message === textOf(english.askTitles, interrupt.tool ?? "");
 }
 
 export function titleOf(interrupt: Interrupt): string {
@@ -287,7 +287,7 @@ export function titleOf(interrupt: Interrupt): string {
 
 /** What screen readers say of a question that has come. */
 export function spoken(interrupt: Interrupt): string {
-  return `${titleOf(interrupt)} ${marked(interrupt.message)}`;
+  return saysNoMore(interrupt) ? titleOf(interrupt) : `${titleOf(interrupt)} ${marked(interrupt.message)}`;
 }
 
 /** Whether another program asks. */

@@ -4,7 +4,7 @@ import { html, nothing, type TemplateResult } from "lit";
 import type { CallDetail } from "../../state/model.js";
 import { highlightedCode } from "./code.js";
 import { diffRows, type DrawnLine } from "./diff.js";
-import { strings } from "../lib/strings.js";
+import { strings, textOf } from "../lib/strings.js";
 import { drawn, pieces, visibleText, type Piece } from "../lib/visible-text.js";
 
 /** What has more lines or characters begins with these, and has a button for the rest. */
@@ -84,11 +84,16 @@ export function detailsView(details: readonly CallDetail[], isWhole: boolean, sh
   return html`
     ${short.length
       ? html`<dl class="navi-args">
-          ${short.map(({ label, text }) => html`<div><dt>${visibleText(label)}</dt><dd><span class="navi-value" dir="auto">${visibleText(text)}</span></dd></div>`)}
+          ${short.map(({ label, text }) => html`<div><dt>${visibleText(labelText(label))}</dt><dd><span class="navi-value" dir="auto">${visibleText(text)}</span></dd></div>`)}
         </dl>`
       : nothing}
     ${details.filter((detail) => !isShort(detail)).map((detail) => partView(detail, isWhole, showAll))}
   `;
+}
+
+/** In the reader's language, where it is not the name of an argument. */
+function labelText(label: string): string {
+  return textOf(strings.callParts, label) ?? label;
 }
 
 const isShort = ({ kind, text, foreign }: CallDetail): boolean => kind === "text" && !foreign && text.length <= 160 && !text.includes("\n");
@@ -97,8 +102,8 @@ function partView(detail: CallDetail, isWhole: boolean, showAll: () => void): Te
   const { label, kind, foreign, omitted } = detail;
   const shown = shownOf(detail, isWhole);
   return html`<figure class="navi-detail" data-navi="ask-detail" data-kind=${kind} data-foreign=${foreign ? "true" : nothing}>
-    <figcaption>${visibleText(label)}${foreign ? html` <small>${strings.foreignWords}</small>` : nothing}</figcaption>
-    <pre class=${kind === "text" ? "navi-value" : kind === "diff" ? "navi-code navi-diff" : "navi-code"} dir=${kind === "text" ? "auto" : "ltr"} role="group" aria-label=${label}>${body(shown.pieces, detail)}</pre>
+    <figcaption>${visibleText(labelText(label))}${foreign ? html` <small>${strings.foreignWords}</small>` : nothing}</figcaption>
+    <pre class=${kind === "text" ? "navi-value" : kind === "diff" ? "navi-code navi-diff" : "navi-code"} dir=${kind === "text" ? "auto" : "ltr"} role="group" aria-label=${labelText(label)}>${body(shown.pieces, detail)}</pre>
     ${shown.characters
       ? html`<button type="button" class="navi-link" data-navi="ask-more" @click=${showAll}>${strings.showRest(shown.lines, shown.characters)}</button>`
       : nothing}

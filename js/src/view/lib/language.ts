@@ -58,6 +58,11 @@ export function numberFormat(options: Intl.NumberFormatOptions = {}): Intl.Numbe
   return format;
 }
 
+/** `Monday and Friday`. */
+export function listText(parts: readonly string[]): string {
+  return new Intl.ListFormat(formats, { type: "conjunction" }).format(parts);
+}
+
 function regional(wanted: Language): string {
   return navigator.languages.find((tag) => languageOf(tag) === wanted) ?? wanted;
 }

@@ -1,8 +1,7 @@
 /** Times as people read them. */
 
-import type { Schedule } from "../../protocol/generated.js";
 import { dateFormat, language, numberFormat } from "./language.js";
-import { strings, textOf } from "./strings.js";
+import { strings } from "./strings.js";
 
 const CLOCK: Intl.DateTimeFormatOptions = { hour: "2-digit", minute: "2-digit" };
 const DAY_AND_CLOCK: Intl.DateTimeFormatOptions = { weekday: "short", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" };
@@ -69,24 +68,4 @@ export function span(milliseconds: number): string {
     return rest ? `${first} ${inUnit(rest, smallUnit)}` : first;
   }
   return inUnit(left / 1000, "second");
-}
-
-export function scheduleText(schedule: Schedule): string {
-  switch (schedule.kind) {
-    case "once":
-      return strings.once;
-    case "every":
-      return strings.every(schedule.every);
-    case "cron":
-      return strings.cron(schedule.expr, schedule.tz);
-    case "when": {
-      const what = textOf(strings.whenEvent, schedule.event) ?? schedule.event;
-      const about = schedule.path ?? schedule.expr;
-      const words = about ? `${what}: ${about}` : what;
-      return schedule.repeat === "each" ? strings.whenEach(words) : words;
-    }
-    default: // kinds of a newer server
-      schedule satisfies never;
-      return (schedule as { kind: string }).kind;
-  }
 }

@@ -11,7 +11,7 @@ import { isOk, type Method } from "../../connection/transport.js";
 import { isObject } from "../../protocol/frames.js";
 import type { OverviewFiring, Recall, RecallsOverview } from "../../protocol/generated.js";
 import { strings } from "../lib/strings.js";
-import { scheduleText, withoutOwnZone } from "../lib/time.js";
+import { scheduleWords } from "../lib/schedule-words.js";
 import { RecallForm } from "../recalls/form.js";
 import { runWithLeave } from "../recalls/leave.js";
 import { Ledger } from "../recalls/ledger.js";
@@ -141,7 +141,7 @@ export class RecallsOverviewView {
 
   #words({ id, schedule }: Recall): string {
     const words = this.#actions.feed()?.overview?.words[id];
-    return words === undefined ? scheduleText(schedule) : withoutOwnZone(words);
+    return scheduleWords(schedule, words);
   }
 
   #edit(recall: Recall, group: string): void {

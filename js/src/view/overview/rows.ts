@@ -5,7 +5,8 @@ import type { OverviewFiring, Recall } from "../../protocol/generated.js";
 import { fileLink } from "../lib/files.js";
 import { icons } from "../lib/icons.js";
 import { strings, textOf } from "../lib/strings.js";
-import { clockTime, fullTime, scheduleText, shortTime, withoutOwnZone } from "../lib/time.js";
+import { scheduleWords } from "../lib/schedule-words.js";
+import { clockTime, fullTime, shortTime } from "../lib/time.js";
 import { needed } from "../recalls/leave.js";
 import { details } from "../recalls/ledger.js";
 import { recallIcons } from "../recalls/icons.js";
@@ -88,7 +89,7 @@ export function recallRow(recall: Recall, words: string | undefined, sessionTitl
     </div>
     <div class="navi-overview-more">
       ${sessionLink(session, sessionTitle ?? "", actions)} ${jobText(recall)}
-      ${schedule.kind === "once" ? nothing : html`<span class="navi-text">${worded(words === undefined ? scheduleText(schedule) : withoutOwnZone(words))}</span>`}
+      ${schedule.kind === "once" ? nothing : html`<span class="navi-text">${worded(scheduleWords(schedule, words))}</span>`}
     </div>
     ${actions.below(id, group)}
   </li>`;

@@ -10,12 +10,12 @@ function counts(ran: number, failed: number, missed: number): string[] {
 export const overviewTexts: typeof english = {
   todayLine: (ran, failed, missed, next) =>
     `Heute: ${[...(ran || failed || missed ? counts(ran, failed, missed) : ["keine gelaufen"]), ...(next === null ? [] : [`nächste um ${next}`])].join(", ")}`,
-  todayNeeds: (count) => (count === 1 ? "1 braucht eine Antwort" : `${count} brauchen eine Antwort`),
+  todayNeeds: (count) => (count === 1 ? "1 braucht Aufmerksamkeit" : `${count} brauchen Aufmerksamkeit`),
   todayOpen: "Die Wiedervorlagen aller Sitzungen zeigen",
   overview: "Wiedervorlagen aller Sitzungen",
   overviewClose: "Die Wiedervorlagen aller Sitzungen schließen",
   overviewNone: "Es gibt noch keine Wiedervorlagen. Navi schreiben, wann es wiederkommen soll: „every weekday at 9, summarise what happened“.",
-  overviewNeeds: "Braucht eine Antwort",
+  overviewNeeds: "Braucht Aufmerksamkeit",
   overviewActive: "Läuft gerade",
   overviewNext: "Als Nächstes",
   overviewWaiting: "Wartet auf ein Ereignis oder ist pausiert",

@@ -9,7 +9,7 @@ import { totalUsage } from "../../state/usage.js";
 import { MemoryList } from "./memory.js";
 import { ModelSetup } from "./model-setup.js";
 import { costText, tokensText, usageDetail } from "../lib/numbers.js";
-import { strings } from "../lib/strings.js";
+import { strings, textOf } from "../lib/strings.js";
 import type { Overlay } from "../overlays.js";
 import { ZoneSetting } from "./zone.js";
 import css from "../../style/settings.css";
@@ -173,7 +173,7 @@ function serverList(servers: readonly McpServer[]): TemplateResult {
     ${servers.map(
       ({ name, status, message }) =>
         html`<li data-navi="mcp-server" data-server=${name} data-status=${status}>
-          <span class="navi-status-dot" aria-hidden="true"></span><b>${name}</b> <span>${status}</span>
+          <span class="navi-status-dot" aria-hidden="true"></span><b>${name}</b> <span>${textOf(strings.mcpStatus, status) ?? status}</span>
           ${message ? html`<small class="navi-text" dir="auto">${message}</small>` : nothing}
         </li>`,
     )}

@@ -10,7 +10,9 @@ import { LeaveChoice } from "./leave.js";
 import { ask, isRecall, meaningOf, notifyTargets, type RequestContext } from "./requests.js";
 import { boundsText, moment, worded } from "./time.js";
 import { strings } from "../lib/strings.js";
-import { scheduleText, withoutOwnZone } from "../lib/time.js";
+import { language } from "../lib/language.js";
+import { scheduleWords } from "../lib/schedule-words.js";
+import { fullTime, withoutOwnZone } from "../lib/time.js";
 import type { RecallDraft } from "../overview/remind.js";
 import css from "../../style/recalls.css";
 import { addStyle } from "../../style/install.js";
@@ -133,7 +135,7 @@ export class RecallForm {
   render(): TemplateResult {
     const recall = this.#recall;
     const label = recall ? strings.recallEdit(recall.title) : strings.recallNew;
-    const now = recall ? [this.#words || scheduleText(recall.schedule), ...boundsText({ ...recall.policy, notify: [] })].join(", ") : "";
+    const now = recall ? [this.#words || scheduleWords(recall.schedule), ...boundsText({ ...recall.policy, notify: [] })].join(", ") : "";
     const first = this.#isProposed ? undefined : this.#appeared;
     const hint = recall ? strings.recallWhenKeep(now) : strings.recallWhenHint;
     return html`<form class="navi-recall-form" data-navi="recall-form" aria-label=${label} @submit=${this.#submit} @keydown=${this.#keydown}>
@@ -188,8 +190,8 @@ export class RecallForm {
     if (!this.#when.trim()) return nothing;
     if (found === null || text !== this.#when.trim()) return strings.recallUnderstanding;
     if (typeof found === "string") return html`<span class="navi-problem" data-navi="recall-problem" dir="auto">${found}</span>`;
-    const { meaning, times, warnings } = found;
-    return html`<b>${strings.recallMeaning}:</b> <span data-navi="recall-parsed">${worded(withoutOwnZone(meaning))}</span>
+    const { times, warnings } = found;
+    return html`<b>${strings.recallMeaning}:</b> <span data-navi="recall-parsed">${worded(meaningWords(found))}</span>
       ${times.length ? html`<div>${strings.recallNextTimes}: ${times.map((at, index) => html`${index ? ", " : nothing}${moment(at)}`)}</div>` : nothing}
       ${warnings.map((warning) => html`<div class="navi-warning" data-navi="recall-warning">${icons.warning}<span>${worded(warning)}</span></div>`)}`;
   }
@@ -290,4 +292,11 @@ export class RecallForm {
     const isSame = notify.join() === (base.notify ?? []).join() && timeout === (base.timeout ?? null) && !Object.keys(bounds).length;
     return recall && isSame ? null : { ...base, ...bounds, timeout, notify };
   }
+}
+
+/** What a time means; in English in the server's words. */
+function meaningWords({ meaning, schedule, policy }: Preview): string {
+  if (language() === "en") return withoutOwnZone(meaning);
+  const words = schedule.kind === "once" ? fullTime(new Date(schedule.at)) : scheduleWords(schedule);
+  return [words, ...boundsText({ ...policy, notify: [] })].join(" · ");
 }

@@ -8,7 +8,7 @@ import { leaveText } from "./leave.js";
 import { ask, type RequestContext } from "./requests.js";
 import { moment, worded } from "./time.js";
 import { strings } from "../lib/strings.js";
-import { scheduleText } from "../lib/time.js";
+import { scheduleWords } from "../lib/schedule-words.js";
 
 /** What a file would make. */
 interface Offer {
@@ -118,6 +118,6 @@ export class Exchange {
   }
 }
 
-function when({ schedule, next_at: nextAt, allow }: Recall, words = scheduleText(schedule)): TemplateResult {
-  return html`${worded(words)}${nextAt === null ? nothing : html` · ${moment(nextAt)}`}${allow?.length ? html` · ${leaveText(allow)}` : nothing}`;
+function when({ schedule, next_at: nextAt, allow }: Recall, words?: string): TemplateResult {
+  return html`${worded(scheduleWords(schedule, words))}${nextAt === null ? nothing : html` · ${moment(nextAt)}`}${allow?.length ? html` · ${leaveText(allow)}` : nothing}`;
 }

@@ -18,7 +18,8 @@ import { ask, isRecall, readSummaries, stopRun, type RequestContext, type Recall
 import { moment, worded } from "./time.js";
 import type { RecallDraft } from "../overview/remind.js";
 import { strings, textOf } from "../lib/strings.js";
-import { clockThere, scheduleText, shortTime, withoutOwnZone } from "../lib/time.js";
+import { scheduleWords } from "../lib/schedule-words.js";
+import { clockThere, shortTime } from "../lib/time.js";
 
 /** So many that are over are shown, and each "more" shows as many again. */
 const PAST = 20;
@@ -254,7 +255,7 @@ export class RecallsPanel {
   /** The schedule in words; as it is stored until the server has answered with the words. */
   #words({ id, schedule }: Recall): string {
     const known = this.#summaries.words[id];
-    return known && known.of === JSON.stringify(schedule) ? withoutOwnZone(known.text) : scheduleText(schedule);
+    return scheduleWords(schedule, known?.of === JSON.stringify(schedule) ? known.text : undefined);
   }
 
   /** What matters most comes first: a narrow view shows only the beginning. */
