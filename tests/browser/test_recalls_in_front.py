@@ -133,7 +133,8 @@ def test_a_notebook_is_run_on_a_schedule_from_the_interface_alone_and_its_result
     opened.click()
     result = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
     expect(result).to_contain_text("total 42")
-    # A run that fails leads to its cell.
+    # A run that fails leads to its cell. The panel follows the notebook in front.
+    page.locator(".lm-TabBar-tab").filter(has_text="report.ipynb").click()
     recall = next(each for each in recalls(host) if (each["run"] or {}).get("path") == "report.ipynb")
     copy = {"schedule": {"kind": "once", "in": "1s"}, "run": recall["run"] | {"parameters": {"n": 3}}}
     host.server.request("POST", f"navi/api/recalls/{recall['id']}/clone", copy)

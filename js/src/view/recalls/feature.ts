@@ -78,5 +78,5 @@ async function showChanges(chat: ChatContext, { runId, place }: ChangesPlace): P
   const recallId = message?.kind === "message" ? message.origin.recall_id : null;
   const { changesView, readChanges } = await import("./parts.js");
   render(changesView(null), place);
-  render(changesView(recallId === null ? strings.failed(strings.noServer) : await readChanges(chat, recallId, runId)), place);
+  render(changesView(recallId === null ? { why: strings.failed(strings.noServer) } : await readChanges(chat, recallId, runId)), place);
 }

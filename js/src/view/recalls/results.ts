@@ -25,7 +25,7 @@ export class JobResults {
   #recallId: string | null = null;
   #results: readonly RecallResult[] = [];
   /** The run whose changes are shown, and what they are once that is known. */
-  #changes: { readonly of: string; readonly found: ResultDiff | string | null } | null = null;
+  #changes: { readonly of: string; readonly found: Changes } | null = null;
 
   constructor(context: RequestContext) {
     this.#context = context;
@@ -69,31 +69,34 @@ export class JobResults {
     this.#changes = isOpen ? null : { of: runId, found: null };
     this.#context.redraw();
     if (isOpen) return;
-    const found = await readChanges(this.#context, recallId, runId, this.#before(runId));
+    const found = await readChanges(this.#context, recallId, runId);
     if (this.#changes?.of !== runId) return;
     this.#changes = { of: runId, found };
     this.#context.redraw();
   }
-
-  /** The newest result before that of a run whose file is still there. */
-  #before(runId: string): string | null {
-    const at = this.#results.findIndex(({ run_id: of }) => of === runId);
-    return this.#results.slice(at + 1).find(({ exists }) => exists)?.run_id ?? null;
-  }
 }
 
-/** What has changed from the result before to that of a run; or why that is not known. `old`: the run of the one before. */
-export async function readChanges(context: RequestContext, recallId: string, runId: string, old: string | null = null): Promise<ResultDiff | string> {
-  const query = new URLSearchParams({ new: runId, ...(old === null ? {} : { old }) });
-  const { body, why } = await tryTo(context, "GET", `recalls/${encodeURIComponent(recallId)}/results/diff?${query.toString()}`);
-  if (why !== null) return strings.failed(why);
-  return isObject(body) && Array.isArray(body["cells"]) ? (body as unknown as ResultDiff) : strings.failed(strings.noServer);
+/** What has changed, why that is not known, `first` where there is nothing to compare with, or null while it is being read. */
+type Changes = ResultDiff | { readonly why: string } | "first" | null;
+
+/** What has changed to the result of a run from the newest one before it whose file is still there. */
+export async function readChanges(context: RequestContext, recallId: string, runId: string): Promise<Changes> {
+  const path = `recalls/${encodeURIComponent(recallId)}/results`;
+  const listed = await tryTo(context, "GET", `${path}?limit=${PAGE}`);
+  const results = isObject(listed.body) && Array.isArray(listed.body["results"]) ? (listed.body["results"] as readonly RecallResult[]) : null;
+  if (results === null) return { why: strings.failed(listed.why ?? strings.noServer) };
+  const at = results.findIndex(({ run_id: of }) => of === runId);
+  const old = results.slice(at + 1).find(({ exists }) => exists);
+  if (at < 0 || old === undefined) return "first";
+  const { body, why } = await tryTo(context, "GET", `${path}/diff?${new URLSearchParams({ new: runId, old: old.run_id }).toString()}`);
+  if (why !== null) return { why: strings.failed(why) };
+  return isObject(body) && Array.isArray(body["cells"]) ? (body as unknown as ResultDiff) : { why: strings.failed(strings.noServer) };
 }
 
-/** Null: it is being read. */
-export function changesView(found: ResultDiff | string | null): TemplateResult {
+export function changesView(found: Changes): TemplateResult {
   if (found === null) return html`<p class="navi-none navi-late" role="status">${strings.loading}</p>`;
-  if (typeof found === "string") return html`<p class="navi-problem" role="alert" dir="auto" data-navi="result-diff">${found}</p>`;
+  if (found === "first") return html`<p class="navi-none" role="status" data-navi="result-diff">${strings.jobFirst}</p>`;
+  if ("why" in found) return html`<p class="navi-problem" role="alert" dir="auto" data-navi="result-diff">${found.why}</p>`;
   const { cells, old, unchanged } = found;
   const before = shortTime(new Date(old.created_at));
   return html`<div class="navi-result-diff" data-navi="result-diff" role="group" aria-label=${strings.jobChanges}>
