@@ -106,7 +106,7 @@ def test_the_menu_of_a_cell_waits_for_the_next_time_it_runs_and_can_be_undone(
 def test_a_notebook_is_run_on_a_schedule_from_the_interface_alone_and_its_result_is_one_click_away(
     host: Host, context: BrowserContext
 ) -> None:
-    host.write("report", "n = 1", "print('total', n * 21)", "1 / 0 if n == 3 else None")
+    host.write("report", "n = 1", "print('total', n * 21)")
     tagged = host.server.get("api/contents/report.ipynb")["content"]
     tagged["cells"][0]["metadata"] = {"tags": ["parameters"]}
     host.server.request("PUT", "api/contents/report.ipynb", {"type": "notebook", "content": tagged})
@@ -133,14 +133,6 @@ def test_a_notebook_is_run_on_a_schedule_from_the_interface_alone_and_its_result
     opened.click()
     result = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
     expect(result).to_contain_text("total 42")
-    # A run that fails leads to its cell. The panel follows the notebook in front.
-    page.locator(".lm-TabBar-tab").filter(has_text="report.ipynb").click()
-    recall = next(each for each in recalls(host) if (each["run"] or {}).get("path") == "report.ipynb")
-    copy = {"schedule": {"kind": "once", "in": "1s"}, "run": recall["run"] | {"parameters": {"n": 3}}}
-    host.server.request("POST", f"navi/api/recalls/{recall['id']}/clone", copy)
-    part("result-cell").click()
-    expect(result.locator(".jp-mod-active")).to_contain_text("ZeroDivisionError")
-    shot(page, "job-failed")
 
 
 def test_one_click_in_the_panel_shows_the_next_recall_over_all_sessions(host: Host, context: BrowserContext) -> None:
