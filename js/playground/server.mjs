@@ -190,6 +190,10 @@ const server = createServer(async (request, response) => {
       const found = mentions.filter((one) => kinds.includes(one.kind) && `${one.token} ${one.label}`.toLowerCase().includes(query));
       return json(200, { mentions: found, notes: ["The kernel is busy: its variables cannot be listed now."], next: null });
     }
+    if (action === "interrupts") {
+      const asked = session.asks.get(url.pathname.split("/")[6]);
+      return asked ? json(200, asked.interrupt) : json(404, { message: "no such question", code: "interrupt_not_found" });
+    }
     if (action === "export") return response.writeHead(200, { "Content-Type": "text/markdown" }).end(`# ${session.title}`);
     if (action === "runs") return json(200, { runs: [...session.runs].reverse(), questions: session.settled, next: null });
     if (request.method === "PATCH") session.patch(JSON.parse(Buffer.concat(await request.toArray())));

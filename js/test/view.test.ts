@@ -108,9 +108,32 @@ describe("the conversation", () => {
     const log = new Log().started("r1").begin("m1", "Hello", "r1");
     await show(log);
     expect(all("message")[0]?.getAttribute("aria-live")).toBe("off");
-    expect(find("announcer")?.textContent).toBe("");
+    expect(find("announcer")?.textContent).not.toContain("Hello");
     await show(log.done("m1", "r1"));
     expect(find("announcer")?.textContent).toBe("Navi: Hello");
+  });
+
+  it("announces once and as plain text what is new, politely, and a question at once", async () => {
+    const said = (urgency: string): readonly (string | null)[] =>
+      [...chat.querySelectorAll(`[data-navi=announcer][aria-live=${urgency}] p`)].map(({ textContent }) => textContent);
+    const log = new Log();
+    await show(log.prompt("c1", "a", "r1"));
+    expect(find("log")?.getAttribute("aria-live")).toBe("off");
+    expect(said("polite")).toEqual([]);
+    await show(log.started("r1"));
+    expect(said("polite")).toEqual(["Navi is working"]);
+    await show(log.begin("m1", "Use **`lr`** as in [the docs](https://example.com)", "r1").done("m1", "r1"));
+    expect(said("polite")).toEqual(["Navi: Use lr as in the docs"]);
+    chat.querySelector("[data-navi=announcer]")!.replaceChildren();
+    const interrupt = { id: "i1", run_id: "r1", kind: "approval", tool: "run_code", message: "Navi wants to use run_code.", args: { code: "1" } };
+    await show(log.custom("navi.interrupt", { action: "opened", interrupt }, "r1"));
+    expect(said("assertive")).toEqual(["Navi wants to run this code Navi wants to use run_code."]);
+    expect(said("polite")).toEqual([]); // the answer was read before
+    await show(log.failed("r1", "provider_network", "no way there"));
+    expect(said("polite")).toEqual(["The provider cannot be reached. no way there"]);
+    const origin = { kind: "recall", recall_id: "a" } as const;
+    await show(log.recall(recall("a")).prompt("recall:a:2026-11-23T09:00:00Z", "check", "r2", origin).started("r2"));
+    expect(said("polite")).toEqual(["Recall: title of a"]);
   });
 });
 
@@ -307,7 +330,7 @@ describe("a question", () => {
     chat.addEventListener("navi-asks", (event) => heard.push((event as CustomEvent<{ open: number }>).detail.open));
     const log = ask({ message: "May I?" });
     await show(log);
-    expect(find("announcer")?.textContent).toContain("May I?");
+    expect(chat.querySelector("[data-navi=announcer][aria-live=assertive]")?.textContent).toContain("May I?");
     await show(new Log(log.envelopes.length).finished("r1", "cancelled"));
     expect(heard).toEqual([1, 0]);
   });

@@ -3,6 +3,7 @@
  * of the bundle that are loaded later bring their own rules, which all of these places get then.
  */
 
+import accessCss from "./access.css";
 import layoutCss from "./layout.css";
 import css from "./navi.css";
 import notebookCss from "./notebook.css";
@@ -13,7 +14,7 @@ import { language } from "../view/lib/language.js";
 // A question below a cell looks as it does in the chat: the same rules, which name the chat.
 const FAMILY = ":is(navi-chat,navi-question,navi-cell-edit,navi-sessions)";
 
-const texts: string[] = [shared(css), layoutCss, writingCss, todayCss, notebookCss];
+const texts: string[] = [shared(css), layoutCss, writingCss, todayCss, notebookCss, accessCss];
 let sheet: CSSStyleSheet | null = null;
 
 /** Rules for `navi-chat` that all elements of its kind have. */
@@ -23,7 +24,7 @@ export function shared(rules: string): string {
 
 /** Adds the rules of a part that has been loaded; call once, where its module is evaluated. */
 export function addStyle(rules: string): void {
-  texts.push(rules);
+  texts.splice(-1, 0, rules); // access.css stays last: it takes back what others say, where the user wants that
   sheet?.replaceSync(texts.join("\n"));
 }
 

@@ -81,7 +81,7 @@ export class NaviChat extends LitElement {
     redraw: () => this.#redraw(),
     isAtEnd: () => this.#scroll?.pinned ?? true,
   });
-  readonly #announcer = new Announcer(() => this.querySelector("[data-navi=announcer]"));
+  readonly #announcer = new Announcer((urgency) => this.querySelector(`[data-navi=announcer][aria-live=${urgency}]`));
   /** How the prompts that were sent here wait: the log need not say. */
   readonly #modes = new Map<string, string>();
   readonly #hostEvents = new HostEvents(this);
@@ -139,7 +139,7 @@ export class NaviChat extends LitElement {
   });
   readonly #composer = new Composer(this, {
     send: (written) => this.#send(written),
-    stop: () => this.stop(),
+    stop: () => this.stop(), escape: () => this.#overlays.escape(),
     transport: () => this.#controller.transport,
     problem: (text) => this.#notify(text),
     redraw: () => this.#redraw(),

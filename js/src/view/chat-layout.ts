@@ -37,7 +37,7 @@ export function chatLayout(parts: ChatParts): TemplateResult {
     ${header(parts.header)} ${parts.cards}
     <div class="navi-log-frame">
       ${statusLine(parts.status)}
-      <div class="navi-log" data-navi="log" role="log" aria-live="polite" aria-label=${strings.log} tabindex="0" ?inert=${parts.isCovered}>${parts.log}</div>
+      <div class="navi-log" data-navi="log" role="log" aria-live="off" aria-label=${strings.log} tabindex="0" ?inert=${parts.isCovered}>${parts.log}</div>
       <button
         type="button"
         class="navi-jump"
@@ -51,8 +51,12 @@ export function chatLayout(parts: ChatParts): TemplateResult {
       </button>
       ${parts.overlays}
     </div>
-    ${notice(parts.notice, parts.dismissNotice)} ${waitingLine(parts.asks, parts.showAsk)}
-    ${parts.aboveComposer.length ? parts.aboveComposer : nothing} ${parts.composer}
+    <div class="navi-between">
+      ${notice(parts.notice, parts.dismissNotice)} ${waitingLine(parts.asks, parts.showAsk)}
+      ${parts.aboveComposer.length ? parts.aboveComposer : nothing}
+    </div>
+    ${parts.composer}
     <div class="navi-hidden" data-navi="announcer" aria-live="polite"></div>
+    <div class="navi-hidden" data-navi="announcer" aria-live="assertive"></div>
   `;
 }

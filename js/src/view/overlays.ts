@@ -9,11 +9,14 @@ import type { ChatState } from "../state/model.js";
 import { focusedIn } from "./lib/focus.js";
 import { icons } from "./lib/icons.js";
 import { keepKey } from "./lib/keyboard-guard.js";
+import { bringIntoSight } from "./lib/scroll.js";
 import { strings } from "./lib/strings.js";
 
 export interface Overlay {
   /** Its `data-navi`, unique in the view. */
   readonly name: string;
+  /** What has the focus when it opens, as a selector; where there is none, the first thing that can have it. */
+  readonly first?: string;
   /** What it is called, for its bar and for screen readers. */
   label(): string;
   /** What is in it. Called only while it is open. */
@@ -67,6 +70,10 @@ export class Overlays {
     this.#host = host;
     this.#redraw = redraw;
     this.#prepare = prepare;
+    // Wherever in the view the focus is, unless something there has had the key.
+    host.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && !event.defaultPrevented && !event.isComposing && this.escape()) event.stopPropagation();
+    });
   }
 
   add(overlay: Overlay): void {
@@ -84,8 +91,9 @@ export class Overlays {
     if (!isOpen) return this.close();
     const prepared = this.#prepare();
     if (prepared) return void prepared.then((isReady) => isReady && this.toggle(name, true));
-    if (this.#open === null) this.#opener = focusedIn(this.#host);
-    else this.#open.closed?.();
+    const from = focusedIn(this.#host);
+    if (this.#open === null || !this.#element(this.#open.name)?.contains(from)) this.#opener = from;
+    this.#open?.closed?.();
     this.#open = overlay;
     this.#mustFocus = true;
     overlay.opened?.();
@@ -107,6 +115,13 @@ export class Overlays {
     this.#redraw();
   }
 
+  /** The key Escape where nothing nearer takes it. Whether an overlay was closed. */
+  escape(): boolean {
+    if (this.#open === null) return false;
+    this.close();
+    return true;
+  }
+
   /** Another session is shown. */
   reset(): void {
     this.#open?.closed?.();
@@ -124,11 +139,14 @@ export class Overlays {
   drawn(): void {
     if (!this.#mustFocus || this.#open === null) return;
     const panel = this.#element(this.#open.name);
-    const first = panel?.querySelector<HTMLElement>(`.navi-overlay-body :is(${FOCUSABLE})`) ?? null;
+    const body = panel?.querySelector(".navi-overlay-body") ?? null;
+    const own = this.#open.first === undefined ? null : body?.querySelector<HTMLElement>(this.#open.first);
+    const first = own ?? body?.querySelector<HTMLElement>(FOCUSABLE) ?? null;
     const now = focusedIn(this.#host);
     // What is still being loaded is focused when it is there, unless the user has gone elsewhere.
     this.#mustFocus = first === null && (now === panel || now === this.#opener);
     (first ?? panel)?.focus({ preventScroll: true });
+    if (body && first) bringIntoSight(body, first, "nearest");
   }
 
   #panel(overlay: Overlay, state: ChatState): TemplateResult {

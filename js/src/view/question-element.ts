@@ -13,7 +13,7 @@ import { isObject, newCommandId } from "../protocol/frames.js";
 import { questionOf } from "../state/interrupts.js";
 import type { Interrupt } from "../state/model.js";
 import { addStyle, prepareElement } from "../style/install.js";
-import { InterruptCards } from "./conversation/approvals.js";
+import { InterruptCards, spoken } from "./conversation/approvals.js";
 import type { NotebookHost } from "./host.js";
 import { FocusKeeper } from "./lib/focus.js";
 import { whenPartsLoad } from "./lib/lazy.js";
@@ -46,6 +46,8 @@ export class NaviQuestion extends LitElement {
   /** No such question any more: its session was deleted. */
   #isGone = false;
   #problem = "";
+  /** What screen readers say of it at once. */
+  #said = "";
   #timers: ReturnType<typeof setInterval>[] = [];
   #ignoreParts: (() => void) | null = null;
   readonly #focus = new FocusKeeper(this);
@@ -126,7 +128,13 @@ export class NaviQuestion extends LitElement {
     const wasOpen = this.#question?.status === "open";
     this.#question = question;
     const isOpen = question.status === "open";
+    if (isOpen && !wasOpen && !this.#isInChat) this.#said = spoken(question);
     if (isOpen !== wasOpen) this.dispatchEvent(new CustomEvent("navi-asks", { bubbles: true, detail: { open: isOpen ? 1 : 0 } }));
+  }
+
+  /** A chat of this session in the page says itself what is asked. */
+  get #isInChat(): boolean {
+    return [...this.ownerDocument.querySelectorAll("navi-chat")].some((chat) => chat.getAttribute("session") === this.session);
   }
 
   /** The same command id at each try: only the first one that arrives counts. */
@@ -151,7 +159,13 @@ export class NaviQuestion extends LitElement {
     await this.#read();
   }
 
-  protected override render(): TemplateResult | typeof nothing {
+  /** The live region is there before it has something to say: else it is not read out. */
+  protected override render(): TemplateResult {
+    return html`${this.#content()}
+      <div class="navi-hidden" data-navi="announcer" aria-live="assertive">${this.#said}</div>`;
+  }
+
+  #content(): TemplateResult {
     if (this.#isGone) return html`<p class="navi-note" data-navi="ask-gone">${strings.askGone}</p>`;
     const question = this.#question;
     if (!question) return html`<p class="navi-note">…</p>`;

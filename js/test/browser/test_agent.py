@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Route, expect
-from views import OUT, Chat, Control
+from views import Chat, Control
 
 pytestmark = pytest.mark.browser
 
@@ -555,50 +555,3 @@ def test_a_failed_run_says_what_went_wrong_and_what_to_do(open_chat: Open, code:
     if code == "provider_auth":
         chat.find("choose-model").click()
         expect(chat.find("model-picker")).to_be_visible()
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_part_is_accessible(open_chat: Open, control: Control, tmp_path: Path, scheme: str) -> None:
-    (tmp_path / "plot.png").write_bytes(PNG)
-    (tmp_path / "data.csv").write_text("a,b\n1,2\n")
-    control("facts")
-    control("mcp?server=files&status=ready")
-    control("mcp?server=web&status=failed&why=npx:%20not%20found")
-    names = [f"{part}-{scheme}" for part in ("ask", "work", "set")]
-    chat = open_chat(*names, color_scheme=scheme)
-    chat.page.set_viewport_size({"width": 900, "height": 2600})
-    chat.page.add_style_tag(content="navi-chat { height: 800px !important }")
-    chat.say("code")
-    chat.find("ask-approve").click()
-    chat.settled()
-    chat.say("many")
-    expect(chat.find("ask-approve")).to_have_count(2)
-    chat.find("ask-approve").first.click()
-    chat.find("ask-edit").last.click()
-    chat.find("file-input").set_input_files([tmp_path / "plot.png", tmp_path / "data.csv"])
-    chat.find("mode").click()
-    chat.say("output 8 10", view=1)
-    chat.settled(1)
-    chat.say("workers", view=1)
-    expect(chat.find("ask-approve", view=1)).to_be_visible()
-    for text in ("and then the test set", "and the whales"):
-        chat.say(text, view=1)
-    chat.find("queue-edit", view=1).first.click()
-    chat.say("cell", view=2)
-    chat.find("ask", view=2).wait_for()
-    chat.find("settings-toggle", view=2).click()
-    chat.find("fact", view=2).first.wait_for()
-    OUT.mkdir(exist_ok=True)
-    chat.page.screenshot(path=str(OUT / f"agent-{scheme}.png"))
-    assert chat.violations() == []
-    chat.say("x", view=2)
-    chat.find("stop", view=2).click()
-    chat.find("ask-approve", view=1).click()
-    chat.settled(1)
-    chat.say("question", view=0)
-    chat.find("ask-deny").last.click()
-    chat.find("ask", "[data-kind=question]").wait_for()
-    chat.say("fail provider_auth", view=2)
-    chat.find("error", view=2).wait_for()
-    chat.page.screenshot(path=str(OUT / f"agent-after-{scheme}.png"))
-    assert chat.violations() == []

@@ -12,45 +12,9 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Error
-from views import AXE, OUT, Chat, Control
+from views import Chat, Control
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_part_is_accessible_in_both_schemes(open_chat: Any, control: Control, scheme: str) -> None:
-    session = f"axe-{scheme}"
-    chat = open_chat(session, f"{session}-empty", color_scheme=scheme)
-    chat.say("Why is the loss flat?")
-    chat.settled()
-    chat.say("tools")
-    chat.settled()
-    for details in chat.views[0].locator("details > summary").all():
-        details.click()
-    chat.say("error")
-    chat.settled()
-    control(f"recall?session={session}&in=1&fire=1&title=check%20the%20loss")
-    control(f"recall?session={session}&in=90000&title=daily&cron=0%209%20*%20*%201-5&id={session}")
-    chat.find("message", "[data-role=user][data-origin=recall]").wait_for()
-    chat.settled()
-    chat.say("slow 40")
-    chat.find("stop").wait_for()
-    chat.say("reject me")
-    chat.find("notice").wait_for()
-    chat.find("input").fill("")
-    chat.say("queued one")
-    chat.find("withdraw").wait_for()
-    chat.page.add_script_tag(path=str(AXE))
-    OUT.mkdir(exist_ok=True)
-    chat.page.screenshot(path=str(OUT / f"parts-{scheme}.png"))
-    result = chat.page.evaluate("async () => await axe.run()")
-    assert [(found["id"], found["nodes"][0]["html"]) for found in result["violations"]] == []
-    control("mood?is=down")
-    control("close")
-    chat.state("reconnecting")
-    chat.page.screenshot(path=str(OUT / f"reconnecting-{scheme}.png"))
-    result = chat.page.evaluate("async () => await axe.run()")
-    assert [(found["id"], found["nodes"][0]["html"]) for found in result["violations"]] == []
 
 
 def test_nothing_that_an_agent_wrote_runs_or_loads(open_chat: Any) -> None:

@@ -4,7 +4,9 @@
  */
 
 import { html, nothing, type TemplateResult } from "lit";
+import { ref } from "lit/directives/ref.js";
 import { repeat } from "lit/directives/repeat.js";
+import { fitAbove } from "../lib/scroll.js";
 import { strings } from "../lib/strings.js";
 import { completed, fits, triggerAt, type Trigger } from "./triggers.js";
 
@@ -128,7 +130,7 @@ export class Completion {
     const { options, notes } = this.#found;
     const isShown = this.#trigger !== null && (options.length > 0 || notes.length > 0);
     // It scrolls, so that it can have the focus: the key Tab takes a suggestion, and does not lead there.
-    return html`<div class="navi-completion" data-navi="suggestions" tabindex="0" ?hidden=${!isShown}>
+    return html`<div class="navi-completion" data-navi="suggestions" tabindex="0" ?hidden=${!isShown} ${ref(isShown ? fitAbove : undefined)}>
         <ul role="listbox" id=${this.#id} aria-label=${strings.suggestionList} ?hidden=${!options.length}>
           ${repeat(options, ({ token, kind }) => `${kind} ${token}`, (option, index) => this.#option(option, index))}
         </ul>

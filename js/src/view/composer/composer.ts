@@ -48,6 +48,8 @@ export interface WritingSupport {
 export interface ComposerActions {
   send(written: Written): void;
   stop(): void;
+  /** Closes what lies over the conversation. Whether something did. */
+  escape(): boolean;
   transport(): Transport | null;
   problem(text: string): void;
   redraw(): void;
@@ -328,6 +330,7 @@ export class Composer {
       else (event.currentTarget as HTMLTextAreaElement).form?.requestSubmit();
     } else if (event.key === "Escape") {
       event.stopPropagation();
+      if (this.#actions.escape()) return;
       if (this.#editing) this.#endEdit();
       else this.#actions.stop();
     } else if (event.key === "ArrowUp" || event.key === "ArrowDown") {

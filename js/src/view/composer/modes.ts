@@ -3,6 +3,7 @@
 import { html, type TemplateResult } from "lit";
 import type { Prompt } from "../../protocol/generated.js";
 import { icons } from "../lib/icons.js";
+import { fitAbove } from "../lib/scroll.js";
 import { strings } from "../lib/strings.js";
 
 export type Mode = Extract<NonNullable<Prompt["mode"]>, keyof typeof strings.modes>;
@@ -78,6 +79,7 @@ export class ModeMenu {
     // Drawn at once, so that the focus can go there.
     const menu = this.#host.querySelector<HTMLElement>("[data-navi=mode-menu]");
     if (menu) menu.hidden = !isOpen;
+    if (menu && isOpen) fitAbove(menu);
     if (isOpen) this.#items.find(({ dataset }) => dataset["mode"] === this.mode)?.focus();
     this.#changed();
   }

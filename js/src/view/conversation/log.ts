@@ -266,7 +266,7 @@ export class LogView {
       aria-busy=${streams ? "true" : nothing}
     >
       <h3 class="navi-hidden">${strings.name}</h3>
-      <div class="navi-markdown" dir="auto" lang="">${this.#view(message.id).update(message.text, streams)}</div>
+      <div class="navi-markdown" lang="">${this.#view(message.id).update(message.text, streams)}</div>
       ${this.#parts.messageActions.render(message, state)}
     </article>`;
   }

@@ -48,6 +48,9 @@ function frameCode(pre: HTMLPreElement, buttons: CodeButtons): void {
   if (code && !code.firstElementChild) fillPlain(code, code.textContent);
   const language = [...(code?.classList ?? [])].find((name) => name.startsWith("language-"))?.slice(9) ?? "";
   const frame = wrap(pre, "navi-code-frame");
+  // What the buttons are about, where an answer has several blocks.
+  frame.setAttribute("role", "group");
+  frame.setAttribute("aria-label", strings.codeBlock(firstLine(code?.textContent ?? "")));
   const bar = document.createElement("div");
   bar.className = "navi-code-bar";
   const label = document.createElement("span");
@@ -62,6 +65,11 @@ function frameCode(pre: HTMLPreElement, buttons: CodeButtons): void {
   frame.prepend(bar);
   pre.dir = "ltr";
   pre.tabIndex = 0; // wide code scrolls, by keyboard too
+}
+
+/** The first line that says something, shortened. */
+function firstLine(code: string): string {
+  return (/\S.*/.exec(code.slice(0, 1_000))?.[0] ?? "").slice(0, 80);
 }
 
 /** A wide table is scrolled in its frame, by keyboard too. */

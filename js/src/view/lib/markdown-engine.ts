@@ -341,6 +341,7 @@ class Drawing {
 
   #drawSection({ element, token, notes, isWanted, drawn, with: drawnWith }: Waiting): void {
     element.className = "navi-block navi-section";
+    element.removeAttribute("dir");
     const blocks = blocksIn(token.raw, notes).map((block) => {
       const inner = document.createElement("div");
       inner.className = "navi-block";

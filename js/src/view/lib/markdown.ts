@@ -35,6 +35,7 @@ export class MarkdownView {
     if (this.#view) return this.#view.update(text, streams);
     this.#plain ??= document.createElement("div");
     this.#plain.className = "navi-block navi-plain";
+    this.#plain.dir = "auto";
     fillPlain(this.#plain, text);
     return [this.#plain];
   }

@@ -130,6 +130,16 @@ export function bringIntoSight(scroller: Element, element: Element, where: "near
   else if (below > 0) scroller.scrollTop += Math.min(above, below);
 }
 
+/** What opens upwards is no higher than there is room for above it: the view around it is clipped, and it scrolls. */
+export function fitAbove(opened: Element | undefined): void {
+  const view = opened?.closest("navi-chat");
+  if (!(opened instanceof HTMLElement) || !view) return;
+  const room = opened.getBoundingClientRect().bottom - view.getBoundingClientRect().top - MARGIN;
+  opened.style.setProperty("--navi-room", `${Math.max(LEAST, Math.floor(room))}px`);
+}
+
+/** Pixels that something which scrolls has at least. */
+const LEAST = 48;
 /** Pixels that stay free around what was brought into sight. */
 const MARGIN = 6;
 

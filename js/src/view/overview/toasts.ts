@@ -16,17 +16,15 @@ const SHOWN_FOR = 20_000;
 const MOST = 4;
 
 export class NaviToasts extends LitElement {
+  /** What had the focus before it came here. */
+  #from: HTMLElement | null = null;
   readonly #toasts = new Map<string, { readonly news: RecallNews; readonly goTo: (news: RecallNews) => void }>();
-  #isHeld = false;
 
   override connectedCallback(): void {
     super.connectedCallback();
     prepareElement(this);
     this.classList.add("navi");
-    this.addEventListener("pointerenter", this.#hold);
-    this.addEventListener("pointerleave", this.#release);
-    this.addEventListener("focusin", this.#hold);
-    this.addEventListener("focusout", this.#release);
+    this.addEventListener("focusin", this.#entered);
   }
 
   show(news: RecallNews, goTo: (news: RecallNews) => void): void {
@@ -37,19 +35,25 @@ export class NaviToasts extends LitElement {
   }
 
   #expire(id: string): void {
-    setTimeout(() => (this.#isHeld ? this.#expire(id) : this.#dismiss(id)), SHOWN_FOR);
+    setTimeout(() => (this.matches(":hover, :focus-within") ? this.#expire(id) : this.#dismiss(id)), SHOWN_FOR);
   }
 
   #dismiss(id: string): void {
-    if (this.#toasts.delete(id)) this.requestUpdate();
+    if (!this.#toasts.delete(id)) return;
+    const hadFocus = this.querySelector(`[data-id="${CSS.escape(id)}"]`)?.matches(":focus-within") === true;
+    this.requestUpdate();
+    if (hadFocus) void this.updateComplete.then(() => this.#leave());
   }
 
-  readonly #hold = (): void => {
-    this.#isHeld = true;
-  };
+  /** The focus goes to the next toast; from the last one back to where it came from. */
+  #leave(): void {
+    const next = this.querySelector<HTMLElement>("[data-navi=toast-dismiss]");
+    if (next) next.focus();
+    else if (this.#from?.isConnected) this.#from.focus({ preventScroll: true });
+  }
 
-  readonly #release = (): void => {
-    this.#isHeld = false;
+  readonly #entered = ({ relatedTarget }: FocusEvent): void => {
+    if (relatedTarget instanceof HTMLElement && !this.contains(relatedTarget)) this.#from = relatedTarget;
   };
 
   protected override createRenderRoot(): HTMLElement {
@@ -69,7 +73,7 @@ export class NaviToasts extends LitElement {
       this.#dismiss(news.id);
       goTo(news);
     };
-    return html`<div class="navi-toast" data-navi="toast" data-kind=${news.kind} @keydown=${(event: KeyboardEvent) => event.key === "Escape" && this.#dismiss(news.id)}>
+    return html`<div class="navi-toast" data-navi="toast" data-id=${news.id} data-kind=${news.kind} @keydown=${(event: KeyboardEvent) => event.key === "Escape" && this.#dismiss(news.id)}>
       ${news.kind === "done" ? icons.clock : icons.warning}
       <span class="navi-toast-text"><b dir="auto">${text}</b> <small dir="auto">${news.reason ?? strings.toastIn(news.sessionTitle || strings.overviewUntitled)}</small></span>
       ${news.sessionTitle === null ? nothing : html`<button type="button" class="navi-button" data-navi="toast-show" @click=${show}>${strings.toastShow}</button>`}
