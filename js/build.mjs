@@ -108,7 +108,12 @@ async function buildWidget() {
 const panelSchema = {
   title: "Navi",
   description: "The panel with Navi's chat",
-  "jupyter.lab.shortcuts": [{ command: "navi:focus-composer", keys: ["Alt Shift N"], selector: "body" }],
+  "jupyter.lab.shortcuts": [
+    { command: "navi:focus-composer", keys: ["Alt Shift N"], selector: "body" },
+    { command: "navi:explain-error", keys: ["Alt Shift E"], macKeys: ["Ctrl Shift E"], selector: "body" },
+    { command: "navi:insert-code", keys: ["Alt Shift V"], macKeys: ["Ctrl Shift V"], selector: "body" },
+    { command: "navi:show-recalls", keys: ["Alt Shift R"], macKeys: ["Ctrl Shift R"], selector: "body" },
+  ],
   properties: {},
   additionalProperties: false,
   type: "object",

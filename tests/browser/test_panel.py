@@ -334,6 +334,9 @@ def test_commands_are_in_the_palette_and_the_menu(host: Host, context: BrowserCo
     assert [label for label in labels if label] == [
         "Open Chat",
         "Go to the Chat and Back",
+        "Explain the Error of the Cell",
+        "Insert the Code of the Answer Below the Cell",
+        "Show the Recalls of All Sessions",
         "New Session",
         "Stay on This Session",
         "Open Navi's Page",

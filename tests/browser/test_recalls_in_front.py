@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
-from tests.browser.hosts import Host, chat_of, kernel_is, run_cell, shot
+from tests.browser.hosts import Host, kernel_is, run_cell, shot
 from tests.e2e.client import until
 
 PATIENCE = 40_000
 """Milliseconds that anything may take on a loaded machine."""
-CHAT = "%load_ext navi_jupyter\nimport navi_jupyter as navi\nnavi.chat()"
 SLOW = "import time\n\n# fit\nfor epoch in range(14):\n    time.sleep(1)\nprint('fitted')"
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
@@ -133,24 +132,3 @@ def test_a_notebook_is_run_on_a_schedule_from_the_interface_alone_and_its_result
     opened.click()
     result = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
     expect(result).to_contain_text("total 42")
-
-
-def test_one_click_in_the_panel_shows_the_next_recall_over_all_sessions(host: Host, context: BrowserContext) -> None:
-    other = host.server.request("POST", "navi/api/sessions", {"title": "Weekly report"})["id"]
-    schedule = {"kind": "once", "in": "1h"}
-    host.server.request("POST", "navi/api/recalls", {"session_id": other, "message": "send it", "schedule": schedule})
-    host.write("fresh", CHAT)
-    page = host.open(context, "fresh")
-    run_cell(page, 0)
-    chat = chat_of(page)
-    today = chat.locator("[data-navi=today]")
-    today.wait_for()
-    assert ", next at " in today.inner_text()
-    clicks = 0
-    today.click()
-    clicks += 1
-    first = chat.locator("[data-group=next] [data-navi=overview-recall]").first
-    expect(first).to_contain_text("send it")
-    expect(first).to_contain_text("Weekly report")
-    shot(page, "next-recall")
-    assert clicks == 1

@@ -67,7 +67,7 @@ export interface Command {
 export interface Commands {
   readonly keyBindings: readonly { readonly command: string; readonly keys: readonly string[] }[];
   addCommand(id: string, command: Command): unknown;
-  addKeyBinding(binding: { readonly command: string; readonly keys: readonly string[]; readonly selector: string }): unknown;
+  addKeyBinding(binding: { readonly command: string; readonly keys: readonly string[]; readonly macKeys?: readonly string[]; readonly selector: string }): unknown;
   notifyCommandChanged(id: string): void;
   hasCommand(id: string): boolean;
   execute(id: string, args?: object): Promise<unknown>;

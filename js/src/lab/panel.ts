@@ -171,10 +171,12 @@ export async function createPanelPlugin(): Promise<Plugin> {
         if (panel.isVisible && panel.node.contains(document.activeElement)) way.back(tracker?.currentWidget ?? null, ({ id }) => app.shell.activateById(id));
         else void open();
       };
-      commands = addCommands(app, { panel: panel.view, icon, open, toggle }, { palette, mainMenu: menu, launcher, Menu });
-      // Of the schema that is shipped with the extension: so the shortcut can be changed as all others.
-      if (settings) settings.load(ID).catch(() => commands?.addShortcut());
-      else commands.addShortcut();
+      const notebook = (): HTMLElement | null => tracker?.currentWidget?.node ?? null;
+      const chats = (): readonly HTMLElement[] => [...(panel.isVisible ? [panel.node] : []), ...(notebook()?.querySelectorAll<HTMLElement>("navi-chat") ?? [])];
+      commands = addCommands(app, { panel: panel.view, icon, open, toggle, notebook, chats }, { palette, mainMenu: menu, launcher, Menu });
+      // Of the schema that is shipped with the extension: so the shortcuts can be changed as all others.
+      if (settings) settings.load(ID).catch(() => commands?.addShortcuts());
+      else commands.addShortcuts();
       function mark(): void {
         const count = attentionCount(waiting);
         const { "navi-count": _count, "navi-asks": _asks, ...others } = title.dataset; // JupyterLab's own is in it, too

@@ -7,7 +7,7 @@ import { lazyOverlay, type Overlay } from "../overlays.js";
 import { feedOf, type OverviewFeed } from "./feed.js";
 import { goTo, showPlace } from "./going.js";
 import type { RecallNews } from "./news.js";
-import { SHOW_RUN, type SessionPlace } from "./places.js";
+import { SHOW_OVERVIEW, SHOW_RUN, type SessionPlace } from "./places.js";
 import { todayLine } from "./today.js";
 import { watchNews } from "./watch.js";
 
@@ -24,7 +24,9 @@ export function overviewFeature(chat: ChatContext): ChatFeature {
     const view = new (await import("./parts.js")).RecallsOverviewView({ ...chat, goTo: visit, feed: () => feed });
     return { render: () => view.render(), opened: () => feed?.refresh(0), closed: () => view.close(), reset: () => view.close() };
   };
-  overlays.add(lazyOverlay(NAME, () => strings.overview, load, chat.redraw));
+  // What was said last is one key away.
+  overlays.add({ ...lazyOverlay(NAME, () => strings.overview, load, chat.redraw), first: "[data-navi=overview-show]" });
+  element.addEventListener(SHOW_OVERVIEW, () => overlays.toggle(NAME, true));
   element.addEventListener(SHOW_RUN, (event) => {
     void showPlace(chat, (event as CustomEvent<SessionPlace>).detail);
   });

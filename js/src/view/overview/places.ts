@@ -18,3 +18,6 @@ export const SHOW_RUN = "navi-show-run";
 
 /** What a chat gets that is to open the form of a new recall, with a draft of it. */
 export const PROPOSE_RECALL = "navi-propose-recall";
+
+/** What a chat gets that is to show the recalls of all sessions. */
+export const SHOW_OVERVIEW = "navi-show-overview";
