@@ -3,7 +3,6 @@
  * of the bundle that are loaded later bring their own rules, which all of these places get then.
  */
 
-import accessCss from "./access.css";
 import layoutCss from "./layout.css";
 import css from "./navi.css";
 import notebookCss from "./notebook.css";
@@ -14,7 +13,9 @@ import { language } from "../view/lib/language.js";
 // A question below a cell looks as it does in the chat: the same rules, which name the chat.
 const FAMILY = ":is(navi-chat,navi-question,navi-cell-edit,navi-sessions)";
 
-const texts: string[] = [shared(css), layoutCss, writingCss, todayCss, notebookCss, accessCss];
+const texts: string[] = [shared(css), layoutCss, writingCss, todayCss, notebookCss];
+/** Rules that take back what others say, where the user wants that. */
+let last = "";
 let sheet: CSSStyleSheet | null = null;
 
 /** Rules for `navi-chat` that all elements of its kind have. */
@@ -24,8 +25,18 @@ export function shared(rules: string): string {
 
 /** Adds the rules of a part that has been loaded; call once, where its module is evaluated. */
 export function addStyle(rules: string): void {
-  texts.splice(-1, 0, rules); // access.css stays last: it takes back what others say, where the user wants that
-  sheet?.replaceSync(texts.join("\n"));
+  texts.push(rules);
+  fill();
+}
+
+/** Adds the rules that stay behind all others. */
+export function addLastStyle(rules: string): void {
+  last = rules;
+  fill();
+}
+
+function fill(): void {
+  sheet?.replaceSync([...texts, last].join("\n"));
 }
 
 export function prepareElement(element: HTMLElement): void {
@@ -34,7 +45,8 @@ export function prepareElement(element: HTMLElement): void {
   if (!(root instanceof Document || root instanceof ShadowRoot)) return;
   if (!sheet) {
     sheet = new CSSStyleSheet();
-    sheet.replaceSync(texts.join("\n"));
+    fill();
+    void import("./access.js").catch(() => undefined); // a view can be used without them
   }
   if (!root.adoptedStyleSheets.includes(sheet)) root.adoptedStyleSheets = [...root.adoptedStyleSheets, sheet];
 }
