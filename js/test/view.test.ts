@@ -127,7 +127,7 @@ describe("the conversation", () => {
     chat.querySelector("[data-navi=announcer]")!.replaceChildren();
     const interrupt = { id: "i1", run_id: "r1", kind: "approval", tool: "run_code", message: "Navi wants to use run_code.", args: { code: "1" } };
     await show(log.custom("navi.interrupt", { action: "opened", interrupt }, "r1"));
-    expect(said("assertive")).toEqual(["Navi wants to run this code Navi wants to use run_code."]);
+    expect(said("assertive")).toEqual(["Navi wants to run this code"]);
     expect(said("polite")).toEqual([]); // the answer was read before
     await show(log.failed("r1", "provider_network", "no way there"));
     expect(said("polite")).toEqual(["The provider cannot be reached. no way there"]);
