@@ -235,14 +235,22 @@ def choose(chat: Chat, mode: str) -> None:
     expect(chat.find("input")).to_be_focused()
 
 
+def steered(chat: Chat, text: str) -> None:
+    """Wait until the run goes on behind a message that has joined it; then end it."""
+    message = chat.find("log").locator("article[data-role=user]", has_text=text)
+    message.locator("xpath=following-sibling::article[@data-role='assistant']").first.wait_for(timeout=30_000)
+    chat.find("stop").click()
+    chat.settled()
+
+
 def test_a_steered_message_appears_where_it_was_told(open_chat: Open) -> None:
     chat = open_chat("steer")
-    chat.say("steps 6")
-    chat.find("message", "[data-role=assistant]").wait_for()
+    chat.say("steps 60")
+    chat.find("message", "[data-role=assistant]").first.wait_for()
     choose(chat, "steer")
     chat.say("look at the tail, too")
     expect(chat.find("mode")).to_have_attribute("data-mode", "enqueue")  # for the next one it is chosen again
-    chat.settled()
+    steered(chat, "look at the tail, too")
     texts = chat.texts()
     place = texts.index("look at the tail, too")
     assert 1 < place < len(texts) - 1
@@ -252,11 +260,11 @@ def test_a_steered_message_appears_where_it_was_told(open_chat: Open) -> None:
 
 def test_control_enter_steers(open_chat: Open) -> None:
     chat = open_chat("steer-key")
-    chat.say("steps 6")
-    chat.find("message", "[data-role=assistant]").wait_for()
+    chat.say("steps 60")  # more than a slow machine needs to press two keys
+    chat.find("message", "[data-role=assistant]").first.wait_for()
     chat.find("input").fill("quick")
     chat.find("input").press("Control+Enter")
-    chat.settled()
+    steered(chat, "quick")
     assert 1 < chat.texts().index("quick") < len(chat.texts()) - 1
 
 
