@@ -10,7 +10,7 @@ loadMarkdown();
 loadCards();
 await import("../src/view/lib/highlight-engine.js");
 await import("../src/view/lib/markdown-engine.js");
-await Promise.all([import("../src/view/recalls/parts.js"), import("../src/view/panels/settings.js"), import("../src/view/conversation/card-parts.js")]);
+await Promise.all([import("../src/view/recalls/parts.js"), import("../src/view/composer/parts.js"), import("../src/view/panels/settings.js"), import("../src/view/conversation/card-parts.js")]);
 arming.delay = 0; // a test that is about it sets its own
 
 globalThis.ResizeObserver ??= class {

@@ -7,7 +7,7 @@ import type { RecallDraft } from "../overview/remind.js";
 import { asker } from "../lib/zone.js";
 import { ask, tryTo, type RequestContext } from "../recalls/requests.js";
 import type { Suggestion, Suggestions } from "./completion.js";
-import { fits, type CommandLine } from "./triggers.js";
+import { fits, OWN_COMMANDS, type CommandLine } from "./triggers.js";
 
 export type CommandName = keyof typeof strings.commands;
 
@@ -23,7 +23,6 @@ export interface CommandContext extends RequestContext {
   title(): string;
 }
 
-const NAMES = ["recall", "model", "profile", "new", "export"] as const satisfies readonly CommandName[];
 const FORMATS = ["md", "ipynb", "json"];
 /** For how long a list of the server's is good, in milliseconds: it is asked for with every key. */
 const FRESH = 5_000;
@@ -42,7 +41,7 @@ export class Commands {
 
   /** Commands by what was typed of their names. */
   async suggestions(query: string): Promise<Suggestions> {
-    const own = NAMES.map((name): Suggestion => ({ token: `/${name}`, label: strings.commands[name].form, detail: strings.commands[name].what, kind: strings.commandKind }));
+    const own = OWN_COMMANDS.map((name): Suggestion => ({ token: `/${name}`, label: strings.commands[name].form, detail: strings.commands[name].what, kind: strings.commandKind }));
     const prompts = await this.#prompts();
     const named = prompts.filter(({ text }) => text !== "").map(({ name, description, builtin }): Suggestion => ({
       token: `/${name}`,
@@ -70,10 +69,6 @@ export class Commands {
         kind: strings.argumentKind,
       }));
     return { options, notes: [] };
-  }
-
-  isOwn({ name }: CommandLine): boolean {
-    return (NAMES as readonly string[]).includes(name);
   }
 
   /** Does one of the chat's own. Answers whether it was possible. */

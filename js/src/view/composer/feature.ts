@@ -9,29 +9,43 @@ import { writeFormatted } from "../lib/copy.js";
 import { strings } from "../lib/strings.js";
 import type { ChatState, Message } from "../../state/model.js";
 import { answerOf, endsOfAnswers, lastRun, promptOf, prompts } from "./answers.js";
-import { Commands } from "./commands.js";
-import { mentionSuggestions } from "./mentions.js";
+import type { CommandContext, Commands } from "./commands.js";
+import { OWN_COMMANDS } from "./triggers.js";
 
 /** How long a button says that it has copied. Milliseconds. */
 const SAID = 1_500;
 
 export function writingFeature(chat: ChatContext): ChatFeature {
   const { composer, element, messageActions } = chat;
-  const commands = new Commands({
+  const context = {
     ...chat,
     report: chat.problem,
     propose: (draft) => element.dispatchEvent(new CustomEvent<RecallDraft>(PROPOSE_RECALL, { detail: draft })),
     notebookPath: () => element.host?.path ?? null,
     title: () => chat.state().session?.title ?? "",
     enter: (session) => void enterSession(chat, { session, runId: null }),
-  });
+  } satisfies CommandContext;
+  let made: Promise<Commands> | null = null;
+  /** Loaded at the first `/`; where that fails, the next one tries again. */
+  const commands = (): Promise<Commands> =>
+    (made ??= import("./parts.js").then(
+      (parts) => new parts.Commands(context),
+      (problem: unknown) => {
+        made = null;
+        throw problem;
+      },
+    ));
   composer.use({
-    suggestions: ({ kind, query, command }) => {
-      if (kind === "command") return commands.suggestions(query);
-      return kind === "argument" ? commands.choices(command, query) : mentionSuggestions(chat, element.host, query);
+    suggestions: async ({ kind, query, command }) => {
+      if (kind === "mention") return (await import("./parts.js")).mentionSuggestions(chat, element.host, query);
+      return kind === "command" ? (await commands()).suggestions(query) : (await commands()).choices(command, query);
     },
-    isCommand: (line) => commands.isOwn(line),
-    run: (line) => commands.run(line),
+    isCommand: ({ name }) => (OWN_COMMANDS as readonly string[]).includes(name),
+    run: async (line) => {
+      const known = await commands().catch(() => null);
+      if (known === null) chat.problem(strings.failed(strings.noServer));
+      return known?.run(line) ?? false; // where it was not possible, the line is there again
+    },
     prompts: () => prompts(chat.state()),
     isReplaceable: (runId) => isReplaceable(chat.state(), runId),
   });
@@ -62,7 +76,7 @@ export function writingFeature(chat: ChatContext): ChatFeature {
     run: ({ runId }) => runId !== null && again(runId),
   });
   messageActions.retry = { applies: (runId, state) => canRepeat(state, runId), run: again };
-  return { reset: () => commands.reset() };
+  return { reset: () => void made?.then((known) => known.reset(), () => undefined) };
 }
 
 /** Whether a run is the last one, and over. */

@@ -10,7 +10,9 @@ export interface Trigger {
   readonly command: string;
 }
 
-/** Commands of the chat itself whose word can be completed. */
+/** The commands of the chat itself. */
+export const OWN_COMMANDS = ["recall", "model", "profile", "new", "export"] as const;
+/** Those of them whose word can be completed. */
 const WITH_CHOICES = ["model", "profile", "export"];
 /** An address, a path or a word goes on before it: then it is no mention. */
 const MENTION = /(?:^|[\s([{,;:"'])(@(?:(?:cell|error|session|recall|file|variable):)?(?:"[^"\n]*|[^\s"@]*))$/u;
