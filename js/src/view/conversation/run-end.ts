@@ -21,8 +21,8 @@ export interface EndActions {
   readonly retry: (() => void) | null;
 }
 
-/** What the server says is the line itself: which cell, which tool, how much was used. */
-const SAYS_IT_ITSELF = /^(?:notebook_|needed_|model_unavailable$|answer_)/;
+/** What the server says is the line itself: which cell, which model. */
+const SAYS_IT_ITSELF = /^(?:notebook_|model_unavailable$|answer_)/;
 /** A line has as many characters of it. */
 const LONGEST_LINE = 240;
 
