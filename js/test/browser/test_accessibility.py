@@ -264,7 +264,9 @@ def test_what_stands_outside_of_a_chat_is_accessible_too(
     interrupt = chat.find("ask").get_attribute("data-interrupt-id")
     page.set_viewport_size({"width": 420, "height": 900})
     page.evaluate(
-        """([session, interrupt, change]) => {
+        """async ([session, interrupt, change]) => {
+            const { loadElement } = await import('/static/navi/navi-chat.js');
+            for (const name of ['navi-question', 'navi-cell-edit', 'navi-panel']) await loadElement(name);
             document.querySelector('navi-chat').remove();
             const main = document.querySelector('main');
             const question = document.createElement('navi-question');

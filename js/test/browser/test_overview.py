@@ -269,6 +269,7 @@ def test_remind_me_under_an_answer_makes_a_recall_with_one_more_click(
     chat.settled()
     chat.find("remind").last.click()
     items = chat.find("remind-item")
+    items.first.wait_for()
     assert [item.get_attribute("data-when") for item in items.all()] == [
         "soon",
         "hour",

@@ -183,7 +183,8 @@ def test_the_keyboard_passes_a_long_conversation_in_a_few_stops(open_chat: Any, 
         page.keyboard.press("Tab")
         stops.append(focused(page))
     assert stops[0] == "skip"
-    assert len(stops) <= 14, " ".join(stops)
+    # the log is one stop; what can be pressed in its last message follows: two pieces of code, a table, six buttons
+    assert len(stops) <= 18, " ".join(stops)
     chat.find("skip").focus()
     page.keyboard.press("Enter")
     expect(chat.find("input")).to_be_focused()

@@ -230,8 +230,8 @@ def test_an_answer_is_copied_whole_and_made_again(chat: Chat) -> None:
     answer = chat.find("message", "[data-role=assistant]").last
     answer.hover()
     answer.locator("[data-navi=copy-answer]").click()
-    copied = chat.page.evaluate("() => navigator.clipboard.readText()")
-    assert copied == ("one two three four five six seven eight nine ten " * 2).strip()
+    answer_text = ("one two three four five six seven eight nine ten " * 2).strip()
+    chat.page.wait_for_function("async text => (await navigator.clipboard.readText()) === text", arg=answer_text)
     formatted = """async () => {
         const [item] = await navigator.clipboard.read();
         return (await item.getType("text/html")).text();

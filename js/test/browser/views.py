@@ -26,7 +26,7 @@ class Chat:
         self.views = [page.locator("navi-chat").nth(index) for index in range(len(sessions))]
         for view in self.views:
             view.locator("[data-navi=status][data-state=open]").wait_for(timeout=10_000, state="attached")
-            view.locator("[data-navi=empty], [data-navi=message]").first.wait_for()
+            view.locator("[data-navi=empty], [data-navi=message], [data-navi=session-read-only]").first.wait_for()
 
     def find(self, name: str, more: str = "", view: int = 0) -> Locator:
         return self.views[view].locator(f"[data-navi={name}]{more}")
