@@ -77,10 +77,10 @@ export class ModelSetup {
     const model = known ?? this.modelOfNew;
     if (!this.wants(model)) return nothing;
     return html`<div class="navi-setup navi-setup-card" role="group" data-navi="model-setup" aria-label=${strings.setupTitle}>
-      <header>
+      <div class="navi-setup-title">
         <h3>${strings.setupTitle}</h3>
         <button type="button" class="navi-icon-button" data-navi="setup-dismiss" aria-label=${strings.setupDismiss} title=${strings.setupDismiss} @click=${() => this.#dismiss()}>${icons.close}</button>
-      </header>
+      </div>
       ${this.#preference?.why && this.#outcome === null ? html`<p data-navi="setup-why">${this.#preference.why}</p>` : nothing}
       <p>${strings.setupText}</p>
       ${this.#content(model)}
