@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from jupyter_core.paths import jupyter_config_dir
 
 # Comments are on lines of their own in what JupyterLab writes there.
-_LOCALE = re.compile(r'^\s*"locale"\s*:\s*"([A-Za-z_\-]{2,20})"', re.MULTILINE)
+_LOCALE = re.compile(r'^\s*\{?\s*"locale"\s*:\s*"([A-Za-z_\-]{2,20})"', re.MULTILINE)
 _MOST_READ = 100_000  # characters of a settings file
 
 

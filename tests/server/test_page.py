@@ -137,3 +137,5 @@ async def test_the_page_is_in_the_language_that_was_chosen_in_jupyterlab(
         assert (stored, await page_language(jp_fetch, "zh")) == (stored, language)
     text = (await jp_fetch("navi", headers={"Accept-Language": "zh"})).body.decode()
     assert 'aria-label="会话"' in text
+    file.write_text('{"locale": "de_DE"}', encoding="utf-8")  # as an administrator writes it
+    assert await page_language(jp_fetch, "zh") == "de"
