@@ -204,7 +204,7 @@ def test_a_cell_that_trains_is_summed_up_with_every_browser_closed_and_that_is_t
     shot(page, "back-2-read")
 
     look_at(other)
-    other.get_by_role("link", name=INSIDE.name).click()
+    other.locator("[data-navi=session-open]").filter(has_text=INSIDE.path).click()
     is_summed_up(there, INSIDE)
     expect(other).to_have_title("Navi")
     shot(other, "back-3-other")

@@ -60,7 +60,7 @@ def test_a_cell_that_runs_for_some_seconds_offers_to_come_back_and_lab_says_when
         ("cell_done", "request"),
     )
     kernel_is(page, "idle")
-    expect(button).to_have_count(0)
+    expect(button).to_have_count(0, timeout=PATIENCE)
     done = notification(page, "for epoch in range(14): done")
     done.wait_for()
     shot(page, "toast-in-lab")
