@@ -397,8 +397,8 @@ async def test_a_silent_provider_is_given_up(bench: Bench, serve: Serve, model: 
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        ("mistral:mistral-large-latest", 'pip install "pydantic-ai-slim[mistral]"'),
-        ("google:gemini-4-argon", 'pip install "navi-jupyter[google]"'),
+        ("mistral:mistral-large-latest", 'install "pydantic-ai-slim[mistral]"'),
+        ("google:gemini-4-argon", 'install "navi-jupyter[google]"'),
         ("openai-chat:gpt-6-luna", "set OPENAI_API_KEY"),
         ("nonsense", "provider:model"),
         ("nobody:gpt", "no model provider 'nobody'"),
@@ -410,7 +410,7 @@ async def test_a_model_that_cannot_work_here_names_the_one_thing_to_do(
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "MISTRAL_API_KEY", "GOOGLE_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(
-        "navi_jupyter.agent.providers.catalog.installed", lambda package: package in ("openai", "anthropic")
+        "navi_jupyter.agent.providers.catalog.has_package", lambda package: package in ("openai", "anthropic")
     )
     failed = await failure(bench, model)
     assert failed.run_code == "model_unavailable"
