@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import StoreBusy, StoreDamaged, StoreError, StoreTooNew
+from ..installation import upgrade_command
 from ..store.damage import refuse_foreign
 from ..store.database_file import SCHEMA_VERSION
 from ..store.location import STATE, attachments_folder, check_place, kind_of, real_path
@@ -106,7 +107,7 @@ def _read_manifest(packed: zipfile.ZipFile, source: Path) -> Mapping[str, Any]:
     if version > FORMAT_VERSION or schema > SCHEMA_VERSION:
         raise StoreTooNew(
             f"{source} was made by a newer navi-jupyter ({str(manifest.get('navi_jupyter'))[:40]}, schema {schema};"
-            f" this one knows {SCHEMA_VERSION}). Upgrade with: pip install -U navi-jupyter"
+            f" this one knows {SCHEMA_VERSION}). Upgrade with: {upgrade_command()}"
         )
     names = expected.keys() - {DATABASE}
     sizes = {name: info.file_size for name, info in infos.items() if name != MANIFEST}

@@ -148,7 +148,7 @@ def test_a_database_of_a_newer_version_is_left_alone_and_said(start: Start) -> N
     server.start(wait=False)
     health = until(lambda: unhealthy(server))
     assert health["code"] == "store_too_new"
-    assert "pip install -U" in health["message"]
+    assert "pip install --upgrade navi-jupyter" in health["message"]
     server.stop()
     with sqlite3.connect(database(server)) as connection:
         connection.execute(f"PRAGMA user_version = {version}")
