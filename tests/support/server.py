@@ -36,6 +36,9 @@ class ServerDied(AssertionError):
 _COLLABORATION = ("jupyter_server_ydoc", "jupyter_server_fileid")
 _COLLABORATION_IN_LAB = ("@jupyter/collaboration-extension", "@jupyter/docprovider-extension")
 
+_APPLICATIONS = ("jupyterlab", "notebook", "nbclassic", "notebook_shim", "jupyter_lsp")
+"""Off where no page is opened: each start of JupyterLab's costs two seconds of a core, half of them for Node."""
+
 
 def free_port() -> int:
     """A port of the loopback interface that is free now, and that the system gives to none that asks for any port.
@@ -77,6 +80,8 @@ class JupyterServer:
         for folder in (self.root, self.home / "config"):
             folder.mkdir(parents=True, exist_ok=True)
         extensions = {"navi_jupyter": True} | dict.fromkeys(_COLLABORATION, self._collaboration)
+        if app in ("server", "navi"):
+            extensions |= dict.fromkeys(_APPLICATIONS, False)
         enabled = {"ServerApp": {"jpserver_extensions": extensions}}
         (self.home / "config" / "jupyter_server_config.json").write_text(json.dumps(enabled))
         pages = self.home / "config" / "labconfig" / "page_config.json"
