@@ -74,7 +74,7 @@ async def test_the_last_failure_is_told_with_its_traceback(kernels: KernelServic
 class _OneNotebook:
     """``ports.jupyter.Notebooks`` with one notebook, whose third cell failed last."""
 
-    async def read(self, _session: Session, _path: str | None = None) -> Notebook:
+    async def read(self, _session: Session, _path: str | None = None, *, shown: object = None) -> Notebook:
         error = {
             "output_type": "error",
             "ename": "KeyError",

@@ -100,7 +100,8 @@ def test_a_question_is_answered_at_the_prompt_of_the_cell_that_waits(
     assert shown.prompts == ["Allow write_file? [y]es / [n]o / [a]lways: "]
     assert (server.root / f"{door}.txt").read_text() == door
     plain = [bundle["text/plain"] for bundle in shown.bundles.values()]
-    assert any(f"[Wrote {door}.txt]" in text and "[Allowed in a cell, " in text for text in plain)
+    assert f"[Wrote {door}.txt]" in plain
+    assert any(text.startswith("[Allowed in a cell, ") for text in plain)
     assert "It is written." in plain[-1]
     open_ones = [bundle for bundle in shown.history if MIME in bundle]
     assert f"{door}.txt" in open_ones[0]["text/plain"]
@@ -315,7 +316,7 @@ def test_a_question_that_expires_is_shown_as_that_and_ends_its_prompt(
         shown = kernel.run("%navi write it", typed=lambda _: None)
         assert shown.status == "ok", shown.error
         assert len(shown.prompts) == 1
-        assert "write_file: expired" in shown.text
+        assert "[Expired without an answer]" in shown.text
         assert "Then not." in shown.text
         assert not (server.root / "late.txt").exists()
         kernel.close()
