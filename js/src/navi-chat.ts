@@ -31,7 +31,7 @@ export async function loadElement(name: ElementName): Promise<void> {
   if (!customElements.get(name)) customElements.define(name, element);
 }
 
-// Before an element is drawn: nobody sees one language turn into another.
+// Before an element is drawn: no text changes its language while it is read.
 await useLanguage(pageLanguage());
 
 if (!customElements.get("navi-chat")) customElements.define("navi-chat", NaviChat);

@@ -93,7 +93,7 @@ describe("The line above the composer", () => {
     expect((await say("with"))["client"]).toMatchObject({ notebook: SHOWN });
   });
 
-  it("is not there where the page has no notebook, and nobody is listened to", async () => {
+  it("is not there where the page has no notebook, and no listener is added", async () => {
     expect(host.listeners.size).toBe(1);
     chat.host = null;
     await drawn();

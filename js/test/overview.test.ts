@@ -80,7 +80,7 @@ describe("the feed of a page", () => {
     expect(feed.isWhole).toBe(true);
     for (const each of leave) each();
     await vi.advanceTimersByTimeAsync(120_000);
-    expect(reads, "nothing is read for nobody").toHaveLength(2);
+    expect(reads, "without a view nothing is read").toHaveLength(2);
   });
 
   it("looks every 30 seconds, soon after a recall is due, and more often while one runs", async () => {

@@ -120,7 +120,8 @@ class PageHandler(ExtensionHandlerJinjaMixin, ExtensionHandlerMixin, JupyterHand
         config = json.dumps(about).replace("</", "<\\/")
         self.set_header("Cache-Control", "no-store")
         self.set_header("Referrer-Policy", "same-origin")  # the URL of the page may contain the token
-        language = page_language(self.request.headers.get("Accept-Language", ""))
+        # In a thread: JupyterLab's settings may be in a home directory on a network that does not answer.
+        language = await asyncio.to_thread(page_language, self.request.headers.get("Accept-Language", ""))
         known = {"language": language, "texts": TEXTS[language], "bundle": bundle_id(), "scripts": first_scripts()}
         await self.finish(self.render_template("navi.html", config=config, **known))
 

@@ -257,7 +257,7 @@ async def test_the_runs_of_an_earlier_version_are_taken_in_afterwards_and_until_
         assert await found(store, "old title") == ["s1"]
         session = await store.session("s1")
         assert session is not None
-        assert session.title_source is TitleSource.USER, "nobody knows whose title it is: it stays"
+        assert session.title_source is TitleSource.USER, "whose title it is is not known: it stays"
 
 
 async def test_two_servers_that_take_in_the_same_runs_have_them_once(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ async function answer(panel: Panel, { session, request }: NotebookRequest, setup
 
 async function done(panel: Panel, change: Change, isSame: boolean, setup: RequestsSetup): Promise<object> {
   if (change.action === "show") return { notebook: setup.shown(panel) };
-  // To save is to ask the user which of the two is to stay, and nobody may be there.
+  // To save is to ask the user which of the two is to stay, and the user may be away.
   if (!isSame) return { refusal: "conflict" };
   const made = make(panel, change);
   if (typeof made === "string") return { refusal: made };

@@ -58,7 +58,7 @@ export interface ComposerActions {
 /** Whether the textarea grows with its text by itself: measuring it lays out the view with each key. */
 const GROWS = typeof CSS !== "undefined" && CSS.supports?.("field-sizing", "content");
 
-/** A text that is longer is attached as a file: nobody can change it in a small field, which it would make slow. Characters. */
+/** A text that is longer is attached as a file: a small field is no place to change it, and would be slow. Characters. */
 const LONGEST_PASTE = 50_000;
 
 export class Composer {

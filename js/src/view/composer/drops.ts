@@ -27,7 +27,7 @@ export function dragOf(event: Event): Drag | null {
   const action = name === "drop" ? "drop" : name === "dragleave" ? "leave" : "over";
   if (isLab(event)) {
     if (!event.mimeData.hasData(SERVER_FILES)) return null;
-    event.dropAction = event.proposedAction; // else the drag ends as one that nobody takes
+    event.dropAction = event.proposedAction; // else Lumino ends the drag as not accepted
     const paths = event.mimeData.getData(SERVER_FILES);
     return { action, relatedTarget: event.relatedTarget, files: [], paths: Array.isArray(paths) ? paths.filter((path) => typeof path === "string").map(withoutDrive) : [] };
   }

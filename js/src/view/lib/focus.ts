@@ -97,7 +97,7 @@ function controlIn(place: Element, name: string | undefined): HTMLElement | null
   return free.find(({ dataset }) => name !== undefined && dataset["navi"] === name) ?? free[0] ?? null;
 }
 
-/** A button that is switched off loses the focus, and says so to nobody: the card that it is in takes it before. */
+/** A button that is switched off loses the focus without an event: the card that it is in takes it before. */
 export function focusCard(): void {
   document.activeElement?.closest<HTMLElement>("[data-navi=ask]")?.focus({ preventScroll: true });
 }

@@ -48,7 +48,7 @@ export function countdown(milliseconds: number): string {
 }
 
 function inUnit(value: number, unit: "day" | "hour" | "minute" | "second", minimumIntegerDigits = 1): string {
-  const unitDisplay = language() === "en" ? "narrow" : "short"; // other languages have signs in "narrow" that nobody knows
+  const unitDisplay = language() === "en" ? "narrow" : "short"; // in other languages "narrow" gives signs that are not in common use
   return numberFormat({ style: "unit", unit, unitDisplay, minimumIntegerDigits }).format(value);
 }
 
