@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from navi_jupyter.clock import now
 from navi_jupyter.jupyter.notebooks import open_pages
+from navi_jupyter.model.sessions import Session
 from tests.agent.test_whole import OPENAI
 from tests.conftest import Api, Socket
 from tests.jupyter.test_notebooks import code, loaded, sources, write
@@ -301,3 +303,16 @@ async def test_requests_of_other_sessions_cannot_be_claimed(api: Api) -> None:
     check_error(await api("POST", f"{route}/claim", {"unsaved": True}), 404, "notebook_request_gone")
     check_error(await api("POST", f"{route}/claim", {}), 400, "invalid_request", "unsaved")
     check_error(await api("POST", f"{route}/report", {"refusal": "no"}), 400, "invalid_request", "refusal")
+
+
+def test_only_pages_of_the_sessions_owner_are_told_and_asked() -> None:
+    pages = open_pages.OpenPages()
+    told: dict[str, list[Any]] = {"ada": [], "grace": []}
+    for owner, messages in told.items():
+        pages.shows(messages.append, owner, {"work.ipynb": owner == "grace"})
+    names = {"id": "s1", "owner": "ada", "title": "t", "profile": "assistant", "model": "offline"}
+    session = Session(**names, created_at=now(), updated_at=now())
+    pages.changed(session, "work.ipynb")
+    assert (len(told["ada"]), told["grace"]) == (1, [])
+    assert pages.unsaved("ada", "work.ipynb") is False, "what is unsaved in another user's page is not asked for"
+    assert pages.unsaved("linus", "work.ipynb") is None
