@@ -6,6 +6,7 @@ Not responsible for the server's own errors: those are raised as :class:`Refused
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from ..errors import NaviError
 from ..text import printable
@@ -41,6 +42,11 @@ class ServerNotFound(KernelError):
 
     code = "server_not_found"
     status = 503
+
+    def __init__(self, message: str, *, rejected: Sequence[str] = ()) -> None:
+        """``rejected``: why each place that names a server was passed over."""
+        super().__init__(message)
+        self.rejected = tuple(rejected)
 
 
 class Unreachable(KernelError):

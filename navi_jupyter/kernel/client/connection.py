@@ -10,6 +10,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def find_server(
             if found:
                 return found
     tried = f" ({'; '.join(rejected)})" if rejected else ""
-    raise ServerNotFound(f"No Navi server found{tried}: {ADVICE}.")
+    raise ServerNotFound(f"No Navi server found{tried}: {ADVICE}.", rejected=rejected)
 
 
 def read_connection_file(path: Path, *, source: str) -> Connection:
@@ -193,6 +194,28 @@ def _with_root(connection: Connection, info: dict[str, Any] | None) -> Connectio
 def connection_files(env: Mapping[str, str] | None = None) -> Iterator[Path]:
     """Every ``navi-<pid>.json`` of the runtime directory, for ``navi doctor`` (a kernel never searches so)."""
     return _runtime_dir(os.environ if env is None else env).glob("navi-*.json")
+
+
+def running_connections(env: Mapping[str, str] | None = None) -> list[Connection]:
+    """Every server of this user with Navi whose process is there, for commands of the shell; by URL.
+
+    With Jupyter's own token where its file has one: who is in a shell is the user. Else (a server with a password,
+    or of JupyterHub) with the kernels' token, which may do less (docs/security.md).
+    """
+    env = os.environ if env is None else env
+    found: dict[str, Connection] = {}
+    for path in connection_files(env):
+        pid = _pid(path.stem.rpartition("-")[2])
+        with suppress(_Unusable):  # left behind by a server that was killed, or somebody else's
+            ours = _with_root(_from_file(path, scheme="navi", source=path.name), _server_info(env, pid))
+            found[ours.url + (ours.sock or "")] = _with_jupyters_token(ours, env, pid)
+    return [found[key] for key in sorted(found)]
+
+
+def _with_jupyters_token(ours: Connection, env: Mapping[str, str], pid: int | None) -> Connection:
+    info = _server_info(env, pid) or {}
+    header = _header(info.get("token"), "token")
+    return ours if header is None else replace(ours, authorization=header, source=f"jpserver-{pid}.json")
 
 
 def _runtime_dir(env: Mapping[str, str]) -> Path:
