@@ -18,7 +18,7 @@ from ..errors import NaviError, NotReady, StoreBusy, StoreDamaged, StoreError, S
 from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..settings import Settings
 from .identity import KernelToken
-from .metrics import LoopLag
+from .metrics import Figures, LoopLag, NaviCollector
 from .transfers.unfinished import Unfinished
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ class Lifecycle:
             async with asyncio.TaskGroup() as group:
                 probe = group.create_task(self.lag.watch(), name="navi-loop-lag")
                 try:
-                    await self._run_until_stopped()
+                    with self._metrics:
+                        await self._run_until_stopped()
                 finally:
                     probe.cancel()
         except* NaviError as errors:
@@ -98,6 +99,19 @@ class Lifecycle:
         finally:
             self.services = None
             self._settled.set()
+
+    @property
+    def _metrics(self) -> NaviCollector:
+        """Also while Navi starts or has failed: that is what somebody who watches a server wants to learn."""
+        return NaviCollector(state=self._present_state, lag=self.lag, figures=self._figures)
+
+    def _present_state(self) -> str:
+        """As ``GET health`` has it, as far as it is known without trying to save something."""
+        services = self.services
+        return "failed" if services is not None and services.sessions.store.known_failure else self.state
+
+    def _figures(self) -> Figures | None:
+        return None if self.services is None else self.services.figures()
 
     async def _run_until_stopped(self) -> None:
         module = await asyncio.to_thread(import_module, "navi_jupyter.server.runtime")

@@ -13,30 +13,66 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from .. import __version__
+
+HEALTH = {
+    "status": "navi_health_status",
+    "version": "navi_build_info",
+    "sessions": "navi_sessions_live",
+    "runs": "navi_runs_active",
+    "recalls": "navi_recalls_open",
+    "followers": "navi_followers",
+    "save_transcripts": "navi_transcripts_saved",
+    "loop_lag_ms": "navi_loop_lag_seconds",
+    "message": "navi_database_notice",
+}
+"""Each field of ``GET health``, and the metric that has it."""
+STATES = ("ok", "starting", "failed", "stopping")
 _GAUGES = {
     "navi_sessions_live": "Sessions in memory",
     "navi_runs_active": "Runs in progress",
     "navi_followers": "Open sockets, streams and long polls",
     "navi_recalls_open": "Recalls that are not over, as of the last sweep",
-    "navi_loop_lag_seconds": "The longest delay of the event loop lately",
+    "navi_transcripts_saved": "1 where notebooks are saved with answers and transcripts, else 0",
+    "navi_database_notice": "1 while the owner of the database should read the message of the health route, else 0",
 }
+_LAG = "navi_loop_lag_seconds"
 _DELIVERED = "navi_events_delivered"
-NAMES = (*_GAUGES, _DELIVERED)
+NAMES = (*_GAUGES, _DELIVERED, "navi_health_status", "navi_build_info", _LAG)
+
+Figures = Mapping[str, float]
 
 
 class NaviCollector(Collector):
-    """The metrics of one runtime, registered while it is entered."""
+    """The metrics of one server process, registered while it is entered. None has a label of a user or a session."""
 
-    def __init__(self, read: Callable[[], Mapping[str, float]]) -> None:
-        """``read``: the present value of each of :data:`NAMES`."""
-        self._read = read
+    def __init__(self, *, state: Callable[[], str], lag: LoopLag, figures: Callable[[], Figures | None]) -> None:
+        """``figures``: the present value of each gauge and counter of the runtime; None while there is no runtime."""
+        self._state = state
+        self._lag = lag
+        self._figures = figures
 
     def collect(self) -> Iterator[Metric]:
-        """All of :data:`NAMES`. Called on the loop's thread, where Jupyter's handler runs."""
-        values = self._read()
+        """All of :data:`NAMES`; while Navi does not work, only those of the process. Called on the loop's thread."""
+        state = self._state()
+        status = GaugeMetricFamily("navi_health_status", "1 for the present state, 0 for the others", labels=["status"])
+        for each in STATES:
+            status.add_metric([each], float(each == state))
+        yield status
+        build = GaugeMetricFamily("navi_build_info", "Always 1; the label has the version", labels=["version"])
+        build.add_metric([__version__], 1.0)
+        yield build
+        yield GaugeMetricFamily(
+            _LAG, "The longest delay of the event loop in the last ten to twenty seconds", self._lag.milliseconds / 1000
+        )
+        figures = self._figures()
+        if figures is None:
+            return
         for name, meaning in _GAUGES.items():
-            yield GaugeMetricFamily(name, meaning, value=values[name])
-        yield CounterMetricFamily(_DELIVERED, "Envelopes handed to followers since the start", value=values[_DELIVERED])
+            yield GaugeMetricFamily(name, meaning, value=figures[name])
+        yield CounterMetricFamily(
+            _DELIVERED, "Envelopes handed to followers since the start", value=figures[_DELIVERED]
+        )
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: without this the registry would collect once at registration, to learn the names."""

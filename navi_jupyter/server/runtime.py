@@ -53,7 +53,7 @@ from .builders import (
 from .kernel_scope import KernelScope
 from .mentions.candidates import MentionIndex
 from .mentions.contents import MentionReader
-from .metrics import LoopLag, NaviCollector
+from .metrics import LoopLag
 from .model_choice import ModelChoice
 from .notebook_sessions import NotebookSessions
 from .services import AgentServices, DrawnQuestions, RecallServices, Services, SessionServices
@@ -171,8 +171,6 @@ async def runtime(
             kernel_scope=scope,
             lag=lag,
         )
-        # Last in, first out: no metric is read from parts that are stopping.
-        stack.enter_context(NaviCollector(services.metrics))
         await stack.enter_async_context(_running(_sweep(stores.attachments), "navi-attachments-sweep"))
         yield services
 

@@ -327,14 +327,15 @@ class Services:
             counts["recalls"] = self.recalls.scheduler.open
         return {name: count for name, count in counts.items() if count}
 
-    def metrics(self) -> Mapping[str, float]:
-        """The present value of each of ``metrics.NAMES``."""
+    def figures(self) -> Mapping[str, float]:
+        """The present value of each gauge and counter of :mod:`.metrics` that the runtime has."""
         stats = self.sessions.orchestrator.stats()
         return {
             "navi_sessions_live": stats.sessions,
             "navi_runs_active": stats.runs,
             "navi_followers": stats.followers,
             "navi_recalls_open": self.recalls.scheduler.open,
-            "navi_loop_lag_seconds": self.lag.milliseconds / 1000,
+            "navi_transcripts_saved": self.settings.save_transcripts,
+            "navi_database_notice": self.sessions.store.notice is not None,
             "navi_events_delivered": stats.delivered,
         }

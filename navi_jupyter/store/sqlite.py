@@ -146,6 +146,11 @@ class SqliteStore(SessionReads, RecallReads):
         await asyncio.to_thread(self._files.open, inside, alone=alone)
         self._watch = asyncio.create_task(self._watch_files(), name="navi-store-files")
 
+    @property
+    def known_failure(self) -> NaviError | None:
+        """As :meth:`failure`, without an attempt to write: what the last commit found."""
+        return self._refusing or self._trouble
+
     async def failure(self) -> NaviError | None:
         """Why nothing can be written at this moment; None when it can. Tries, unless it is known from a moment ago."""
         if self._refusing is None and time.monotonic() - self._tried_at > FRESH and not self._closing:
@@ -158,7 +163,7 @@ class SqliteStore(SessionReads, RecallReads):
             and time.monotonic() - self._tried_at > FRESH + ANSWER_WITHIN
         ):
             return StoreBusy("The database has not taken a change for some seconds: another program may lock it.")
-        return self._refusing or self._trouble
+        return self.known_failure
 
     async def write(self, unit: Callable[[Transaction], Awaitable[T]], *, durable: bool = False) -> T:
         if self._closing:

@@ -1,0 +1,73 @@
+"""What a Prometheus server reads of Navi on Jupyter's own page."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+from jupyter_server.serverapp import ServerApp
+from prometheus_client.parser import text_string_to_metric_families
+
+from navi_jupyter import __version__
+from navi_jupyter.server import metrics
+from navi_jupyter.server.wire.agent import Health
+from navi_jupyter.store.location import database_path
+from tests.conftest import Api, extension_of
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+async def scrape(jp_fetch: Any) -> Samples:
+    """The samples of Navi, by name and labels."""
+    page = (await jp_fetch("metrics")).body.decode()
+    families = text_string_to_metric_families(page)
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name.startswith("navi_")
+    }
+
+
+def states(samples: Samples) -> dict[str, float]:
+    return {dict(labels)["status"]: value for (name, labels), value in samples.items() if name == "navi_health_status"}
+
+
+async def test_every_figure_of_health_is_on_the_page_with_the_same_value(api: Api, jp_fetch: Any) -> None:
+    await api.session()
+    assert set(metrics.HEALTH) == set(Health.model_fields)  # a new figure has no metric yet: give it one
+    health, samples = await api.ok("GET", "health"), await scrape(jp_fetch)
+    assert {name for name, _ in samples} >= set(metrics.HEALTH.values())
+    assert all(re.fullmatch(r"navi_[a-z_]+", name) for name, _ in samples)
+    assert {label for _, labels in samples for label, _ in labels} <= {"status", "version"}  # nobody's name
+    assert samples["navi_build_info", (("version", __version__),)] == 1
+    assert states(samples) == {"ok": 1, "starting": 0, "failed": 0, "stopping": 0}
+    for field in ("sessions", "runs", "followers", "recalls"):
+        assert samples[metrics.HEALTH[field], ()] == health[field]
+    assert samples["navi_transcripts_saved", ()] == health["save_transcripts"]
+    assert samples["navi_database_notice", ()] == 0
+    assert 0 <= samples["navi_loop_lag_seconds", ()] < 60
+
+
+async def test_the_page_says_that_nothing_can_be_saved_any_more(
+    api: Api, jp_fetch: Any, jp_serverapp: ServerApp
+) -> None:
+    lifecycle = extension_of(jp_serverapp).lifecycle
+    assert lifecycle is not None
+    database = database_path(lifecycle.settings.database_url)
+    for file in database.parent.glob(f"{database.name}*"):
+        file.unlink()
+    async with asyncio.timeout(30):
+        while states(await scrape(jp_fetch))["failed"] != 1:  # noqa: ASYNC110  a server finds it out
+            await asyncio.sleep(0.1)
+    assert (await api("GET", "health")).json["status"] == "failed"
+    await lifecycle.stop()
+    assert not await scrape(jp_fetch)  # no figure of a process that has ended its work
+
+
+async def test_without_a_login_jupyter_shows_nobody_the_page(
+    api: Api, jp_base_url: str, http_server_client: Any
+) -> None:
+    answer = await http_server_client.fetch(f"{jp_base_url}metrics", raise_error=False)
+    assert answer.code == 403
