@@ -79,8 +79,8 @@ class Edit(Value):
 class Answer(Value):
     """Answer an approval or a question of a run. The first answer counts; ``cancelled`` declines.
 
-    ``payload`` is a :class:`navi_jupyter.work.Approval` for an approval (missing: approved as it is), for a question
-    what fits its ``response_schema``.
+    ``payload`` is a :class:`navi_jupyter.model.runs.Approval` for an approval (missing: approved as it is), for a
+    question what fits its ``response_schema``.
     """
 
     type: Literal["answer"] = "answer"
@@ -88,6 +88,9 @@ class Answer(Value):
     interrupt_id: str
     status: Literal["resolved", "cancelled"]
     payload: Any = None
+    option: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
+    """For an approval that offers ``options``: the id of the one that is chosen. It decides whether it is approved, so
+    that ``payload`` may be missing; else the first option that means what ``payload`` says is chosen."""
 
 
 Command = Annotated[Prompt | Stop | Unqueue | Edit | Answer, Field(discriminator="type")]

@@ -21,7 +21,7 @@ from navi_jupyter.input.json_input import (
     well_formed_value,
 )
 from navi_jupyter.jupyter.kernels.transport import DELIM, DecodeLimits, MessageParser
-from navi_jupyter.kernel.questions import payload_from
+from navi_jupyter.kernel.grammar.answers import payload_from
 from navi_jupyter.text import plain_number, with_article
 
 ANY_TEXT = st.text(st.characters() | st.characters(categories=["Cs"]) | st.sampled_from('\x00\\"ud8De0'))

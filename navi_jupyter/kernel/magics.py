@@ -25,12 +25,12 @@ from .display.question_text import QuestionListing, question_message
 from .display.render import usage_words
 from .display.time_text import clock_words, without_own_zone
 from .errors import Interrupted, KernelError, NoSuchItem, Refused, UsageError
+from .grammar.answers import UserAnswer, named_option, payload_from
 from .grammar.command_line import HELP, Action, Prompt, Request, interpolate, parse_cell, parse_line, parse_prompt
 from .grammar.mistakes import is_sentence
 from .grammar.notebook_job import job_of
 from .grammar.recall_command import RECALL_HELP, NewRecall, leave_names, message_text
 from .grammar.times import reader_zone
-from .questions import UserAnswer, payload_from
 from .recall_keywords import foresee, policy_from, read_words
 from .recalls import Recall, change_all, find_recall, new_recall
 from .reply import Reply
@@ -275,8 +275,11 @@ def _answer(action: Action) -> Reply | None:
     asked = api.session().approvals
     # While one question is open, a number is the value that it asks for.
     chosen, text = _named_question(asked, *action.args, numbers=len(asked) > 1 and " " in action.args[1])
-    question = _question(asked, chosen, kind="question")
-    decision = UserAnswer("resolved", payload_from(question.get("response_schema") or {}, text))
+    question = _question(asked, chosen)
+    if question["kind"] == "approval":
+        decision = UserAnswer("resolved", option=named_option(question.get("options") or (), text))
+    else:
+        decision = UserAnswer("resolved", payload_from(question.get("response_schema") or {}, text))
     return _decide(action, question, decision, "Answered")
 
 

@@ -10,19 +10,14 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Generator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from ..input.json_input import load_json
-from ..text import approval_words
-from ..visible_text import marked_line
 from .client.client import Client
 from .client.io_thread import io_thread
-from .display.question_text import hidden_words, question_message
 from .display.run_view import QuestionPart, RunView
-from .errors import KernelError, Refused, UsageError
+from .errors import KernelError, Refused
+from .grammar.answers import Interview, UserAnswer, interview
 from .main_thread import MainThreadQueue
 from .shell import claim_as, current_kernel, current_request, current_shell, waiting_claim
 
@@ -30,149 +25,6 @@ BUTTONS_WITHIN = 0.5  # seconds in which a page has reported that it shows butto
 _READ_EVERY = 1.0  # seconds between two looks whether a page shows buttons after all
 _TICK = 0.05  # seconds between two looks at what ends a prompt
 _LINE = 0.02  # seconds to wait for what is typed, each time
-
-
-@dataclass(frozen=True)
-class UserAnswer:
-    """What was typed, as the command ``answer`` has it."""
-
-    status: Literal["resolved", "cancelled"]
-    payload: Any = None
-
-    def command(self, interrupt_id: str) -> dict[str, Any]:
-        """The command, without its id."""
-        fields = {"type": "answer", "interrupt_id": interrupt_id, "status": self.status}
-        return fields if self.payload is None else {**fields, "payload": self.payload}
-
-
-Interview = Generator[str, str, UserAnswer]  # yields prompts, is sent what was typed, returns the decision
-
-_YES, _NO, _ALWAYS = ("y", "yes"), ("n", "no"), ("a", "always")
-
-
-def interview(question: QuestionPart) -> Interview:
-    """The prompts that ask ``question``; what cannot be read is asked again."""
-    if question.kind == "approval":
-        return _approval(question)
-    return _values(question)
-
-
-def _approval(question: QuestionPart) -> Interview:
-    about_the_tool = question.message == approval_words(question.tool)
-    prompt, again = f"{marked_line(question.message)} [y]es / [n]o: ", ""
-    if about_the_tool:
-        prompt = f"Allow {marked_line(question.tool or '')}? [y]es / [n]o / [a]lways: "
-    if hidden := hidden_words(question.details):
-        prompt = f"{hidden} {prompt}"
-    while True:
-        word, _, rest = (yield again + prompt).strip().partition(" ")
-        word, reason = word.rstrip(",:;.").lower(), rest.strip()
-        if word in _YES and not reason:
-            return UserAnswer("resolved", {"approved": True})
-        if word in _ALWAYS and not reason and about_the_tool:
-            return UserAnswer("resolved", {"approved": True, "always": "session"})
-        if word in _NO:
-            return UserAnswer("resolved", {"approved": False, **({"message": reason} if reason else {})})
-        again = f"Type y{', n or a' if about_the_tool else ' or n'}; a reason may follow n. "
-
-
-def _values(question: QuestionPart) -> Interview:
-    schema = question.schema or {}
-    asks = question_message(question.message, question.source)
-    properties = schema.get("properties")
-    if schema.get("type") != "object" or not isinstance(properties, dict):
-        typed = yield from _required(f"{asks} (or: decline) ")
-        return UserAnswer("cancelled") if _declines(typed) else UserAnswer("resolved", payload_from(schema, typed))
-    if not properties:
-        typed = yield from _required(f"{asks} [y]es / [n]o: ", (*_YES, *_NO))
-        return UserAnswer("resolved", {}) if typed.lower() in _YES else UserAnswer("cancelled")
-    required = schema.get("required") or ()
-    values: dict[str, Any] = {}
-    before = f"{asks} (or: decline) "
-    for name, about in properties.items():
-        about = about if isinstance(about, dict) else {}
-        again = ""
-        while name not in values:
-            typed = (yield before + again + _field_prompt(name, about, required=name in required)).strip()
-            before = ""
-            if _declines(typed):
-                return UserAnswer("cancelled")
-            if not typed and name not in required:
-                break
-            try:
-                values[name] = _value(about, typed)
-            except ValueError as wrong:
-                again = f"{wrong} "
-    return UserAnswer("resolved", values)
-
-
-def _required(prompt: str, words: tuple[str, ...] = ()) -> Generator[str, str, str]:
-    while True:
-        typed = (yield prompt).strip()
-        if typed and (not words or typed.lower() in words):
-            return typed
-
-
-def _declines(typed: str) -> bool:
-    return typed.lower() == "decline"
-
-
-def _field_prompt(name: str, about: Mapping[str, Any], *, required: bool) -> str:
-    hints = [str(about["description"])] if about.get("description") else []
-    if isinstance(about.get("enum"), list):
-        hints.append(" / ".join(map(str, about["enum"])))
-    elif _kind(about) in ("number", "integer"):
-        hints.append(f"a {_kind(about)}" if _kind(about) == "number" else "an integer")
-    elif _kind(about) == "boolean":
-        hints.append("yes / no")
-    if not required:
-        hints.append("Enter: none")
-    return marked_line(str(about.get("title") or name) + (f" ({'; '.join(hints)})" if hints else "")) + ": "
-
-
-def _kind(about: Mapping[str, Any]) -> str:
-    """The type of a field; ``anyOf: [X, null]`` is how Python says that X may be left out."""
-    options = [each for each in about.get("anyOf") or () if isinstance(each, dict) and each.get("type") != "null"]
-    return str(about.get("type") or (options[0].get("type") if len(options) == 1 else ""))
-
-
-def _value(about: Mapping[str, Any], typed: str) -> Any:
-    """What was typed as a value of the field. Raises ValueError with what is wrong."""
-    choices = about.get("enum")
-    if isinstance(choices, list):
-        found = [choice for choice in choices if str(choice).lower() == typed.lower()]
-        if not found:
-            raise ValueError(f"One of {', '.join(map(str, choices))}.")
-        return found[0]
-    kind = _kind(about)
-    if kind == "string":
-        return typed
-    if kind == "boolean":
-        if typed.lower() not in (*_YES, *_NO, "true", "false"):
-            raise ValueError("Type yes or no.")
-        return typed.lower() in (*_YES, "true")
-    try:
-        value = load_json(typed)
-    except ValueError:
-        value = None if kind in ("number", "integer", "array", "object") else typed
-    fits = {"number": (int, float), "integer": (int,), "array": (list,), "object": (dict,)}.get(kind)
-    if fits is not None and (not isinstance(value, fits) or isinstance(value, bool)):
-        raise ValueError({"number": "Type a number.", "integer": "Type an integer."}.get(kind, "Write it as JSON."))
-    return value
-
-
-def payload_from(schema: Mapping[str, Any], text: str) -> Any:
-    """The payload of an answer that was typed: JSON, or the value of the schema's only field. Raises UsageError."""
-    try:
-        value = load_json(text)
-    except ValueError:
-        value = text
-    names = list(schema.get("properties") or {})
-    if schema.get("type") == "object" and not isinstance(value, dict):
-        if len(names) != 1:
-            raise UsageError(f"The answer has these fields: {', '.join(names)}. Write it as JSON.")
-        return {names[0]: text if schema["properties"][names[0]].get("type") == "string" else value}
-    return value
 
 
 class KernelInput:

@@ -22,10 +22,10 @@ from .display.render import TRANSCRIPT, speaker, transcript_html, transcript_pla
 from .display.run_view import ToolPart, question_of
 from .display.time_text import moment
 from .errors import NoSuchItem, UsageError
+from .grammar.answers import UserAnswer
 from .grammar.command_line import FORMATS
 from .grammar.times import kernel_client, local_zone, named_zone
 from .lending.execution import refuse_nested
-from .questions import UserAnswer
 from .recalls import Recall, list_recalls, read_away
 from .reply import Reply
 
@@ -154,11 +154,15 @@ class Session:
         """Do not let a tool call run; the model gets the reason."""
         self.answer(interrupt_id, {"approved": False, **({"message": reason} if reason else {})})
 
-    def answer(self, interrupt_id: str | int, payload: Any) -> None:
-        """Answer a question with what it asks for (see its ``response_schema``)."""
+    def answer(self, interrupt_id: str | int, payload: Any = None, *, option: str | None = None) -> None:
+        """Answer a question with what it asks for (see its ``response_schema``).
+
+        ``option``: the id of one of its ``options``, where an agent program offers some; then without ``payload``.
+        """
         refuse_nested()
         question = _named("question", interrupt_id, lambda: self.approvals)
-        self._command("answer", interrupt_id=question, status="resolved", payload=payload)
+        chosen = {} if option is None else {"option": option}
+        self._command("answer", interrupt_id=question, status="resolved", payload=payload, **chosen)
 
     def decline(self, interrupt_id: str | int) -> None:
         """Close a question without an answer."""

@@ -55,6 +55,23 @@ class CallDetail(Value):
     """The cell that the text names: the one that is changed or run, or after which one is added."""
 
 
+OptionKind = Literal["allow_once", "allow_always", "reject_once", "reject_always"]
+"""What choosing an option means (Agent Client Protocol, ``PermissionOptionKind``)."""
+
+
+class AskOption(Value):
+    """One of the answers that an agent program offers to its question whether it may do something."""
+
+    id: Annotated[str, StringConstraints(min_length=1, max_length=200)]  # the program's own
+    name: Annotated[str, StringConstraints(min_length=1, max_length=200)]  # words of the program, not Navi's
+    kind: OptionKind
+
+    @property
+    def allows(self) -> bool:
+        """Whether choosing it lets the program go on."""
+        return self.kind in ("allow_once", "allow_always")
+
+
 class Interrupt(Value):
     """Something that a run waits for (AG-UI's interrupt)."""
 
@@ -73,6 +90,8 @@ class Interrupt(Value):
     fingerprint: str | None = None
     """Of what the call was described from (a cell's source, a file). When that has changed, the call is not made."""
     response_schema: dict[str, Any] | None = None  # JSON schema of the payload of a ``resolved`` answer to a question
+    options: tuple[AskOption, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """The answers that an approval offers, where an agent program asks; empty: allow or deny. The answer names one."""
     subagent_run_id: str | None = None  # the subagent that asks
     durable: bool = True
     """Whether the run waits in the database, and goes on after a restart. Else it waits in the server's memory."""
@@ -87,7 +106,20 @@ class Interrupt(Value):
     def about_the_tool(self) -> bool:
         """Whether it asks about a tool. Else about this very call, in its own words (leave for a recall), and an answer
         holds for no other one: ``always`` does not count."""
-        return self.kind is InterruptKind.APPROVAL and self.message == approval_words(self.tool)
+        return self.kind is InterruptKind.APPROVAL and self.message == approval_words(self.tool) and not self.options
+
+    def option(self, approval: Approval) -> AskOption | None:
+        """Which of its options an answer chooses: the one that it names, else the first that means what it says.
+
+        None where there is no such option: a program need not offer one for each.
+        """
+        if approval.option is not None:
+            return next((option for option in self.options if option.id == approval.option), None)
+        kinds = ("allow_once", "allow_always") if approval.approved else ("reject_once", "reject_always")
+        for kind in reversed(kinds) if approval.always else kinds:
+            if found := next((option for option in self.options if option.kind == kind), None):
+                return found
+        return None
 
 
 class Approval(Value):
@@ -97,6 +129,10 @@ class Approval(Value):
     args: dict[str, Any] | None = None  # call it with these instead
     always: Literal["session"] | None = None  # ``session``: do not ask again for this tool in this session
     message: Annotated[str, StringConstraints(max_length=4000)] | None = None  # for the model; why not, for example
+    option: Annotated[str, StringConstraints(max_length=200)] | None = Field(
+        default=None, exclude_if=lambda value: value is None
+    )
+    """The id of the option that is chosen, of a question that offers some; missing: the first that means the same."""
 
 
 class Permission(StrEnum):

@@ -52,6 +52,7 @@ def opened(ask: Ask, run: Run, at: datetime, *, approval_timeout: float, durable
         details=ask.details,
         fingerprint=ask.fingerprint,
         response_schema=ask.response_schema,
+        options=ask.options,
         subagent_run_id=ask.subagent_run_id,
         durable=durable,
         created_at=at,
@@ -107,17 +108,12 @@ async def withdraw(tx: SessionTx, interrupt_id: str) -> None:
 
 async def checked_payload(question: Interrupt, answer: Answer) -> Any:
     """The payload as it is to be stored. Raises InvalidRequest when the question does not take it."""
+    if answer.option is not None and not question.options:
+        raise InvalidRequest("option: this question offers no options.", field="option")
     if answer.status == "cancelled":
         return None
     if question.kind is InterruptKind.APPROVAL:
-        if answer.payload is None:
-            return Approval(approved=True).wire()
-        try:
-            return Approval.model_validate(answer.payload, strict=True).wire()
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field = ".".join(["payload", *map(str, first["loc"])])
-            raise InvalidRequest(f"{field}: {first['msg']}", field=field) from error
+        return _chosen(question, answer).wire()
     if question.response_schema is not None:
         # In a thread: the schema is a stranger's, and checking it may take a second.
         found = await asyncio.to_thread(check, question.response_schema, answer.payload)
@@ -126,6 +122,41 @@ async def checked_payload(question: Interrupt, answer: Answer) -> Any:
         if found.error is not None:
             raise InvalidRequest(f"payload: {found.error}"[:500], field="payload")
     return answer.payload
+
+
+def _chosen(question: Interrupt, answer: Answer) -> Approval:
+    """The approval in an answer; of a question with options, with the one that is chosen. Raises InvalidRequest."""
+    approval = _approval(question, answer)
+    if not question.options:
+        if approval.option is not None:
+            raise InvalidRequest("payload.option: this question offers no options.", field="payload.option")
+        return approval
+    if approval.args is not None:
+        raise InvalidRequest("payload.args: this call cannot be changed, only allowed or not.", field="payload.args")
+    option = question.option(approval)
+    if approval.option is not None and (option is None or option.allows is not approval.approved):
+        offered = ", ".join(option.id for option in question.options)
+        raise InvalidRequest(f"option: not one that is offered and means this answer: {offered}.", field="option")
+    # Stored with it, so that each view of the answer says which one it was.
+    return approval if option is None else approval.but(option=option.id)
+
+
+def _approval(question: Interrupt, answer: Answer) -> Approval:
+    named = next((option for option in question.options if option.id == answer.option), None)
+    approved = named is None or named.allows
+    if answer.payload is None:
+        return Approval(approved=approved, option=answer.option)
+    try:
+        approval = Approval.model_validate(answer.payload, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(["payload", *map(str, first["loc"])])
+        raise InvalidRequest(f"{field}: {first['msg']}", field=field) from error
+    if answer.option is None or approval.option == answer.option:
+        return approval
+    if approval.option is not None:
+        raise InvalidRequest("option: payload.option names another one.", field="option")
+    return approval.but(option=answer.option)
 
 
 class PendingInterrupts:

@@ -12,7 +12,7 @@ from ..events import Event
 from ..model.attachments import Attachment, Fact
 from ..model.notebooks import ShownNotebook
 from ..model.recalls import Firing, NotebookJob, Recall, RecallCreate, RecallPatch
-from ..model.runs import CallDetail, Interrupt, InterruptKind
+from ..model.runs import AskOption, CallDetail, Interrupt, InterruptKind
 from ..model.sessions import AnswerNotice, Failure, Origin, Run, RunStatus, Session, Usage
 from ..settings import Limits
 from .edits import NotebookEdits
@@ -299,6 +299,7 @@ class Ask:
     details: tuple[CallDetail, ...] = ()
     fingerprint: str | None = None
     response_schema: dict[str, Any] | None = None
+    options: tuple[AskOption, ...] = ()  # the answers that an agent program offers to its own question
     subagent_run_id: str | None = None
     expires_in: timedelta | None = None  # None: after the server's ``approval_timeout``
     waits: bool = False

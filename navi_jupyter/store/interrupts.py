@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from ..model.runs import CallDetail, Interrupt, InterruptKind, InterruptStatus
+from ..model.runs import AskOption, CallDetail, Interrupt, InterruptKind, InterruptStatus
 from ..ports.store import Paused
 from .connection import Readers, Statements
 from .rows import from_micros, optional_instant, optional_micros, to_micros
 
 _COLUMNS = (
     "id, session_id, run_id, kind, message, tool_call_id, tool, args, response_schema, subagent_run_id, durable,"
-    " created_at, expires_at, status, source, details, fingerprint"
+    " created_at, expires_at, status, source, details, fingerprint, options"
 )
 OF_LAST_PAUSE = (
     "durable = 1 AND run_id = ? AND created_at ="
@@ -44,6 +44,7 @@ def interrupt_of(row: sqlite3.Row) -> Interrupt:
         details=tuple(CallDetail.model_validate(one) for one in _load(row["details"]) or ()),
         fingerprint=row["fingerprint"],
         response_schema=_load(row["response_schema"]),
+        options=tuple(AskOption.model_validate(one) for one in _load(row["options"]) or ()),
         subagent_run_id=row["subagent_run_id"],
         durable=bool(row["durable"]),
         created_at=from_micros(row["created_at"]),
@@ -68,7 +69,7 @@ class InterruptRows(Statements):
 
     async def add_interrupt(self, interrupt: Interrupt) -> None:
         await self.change(
-            f"INSERT INTO interrupts ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO interrupts ({_COLUMNS}) VALUES ({', '.join('?' * 18)})",
             (
                 interrupt.id,
                 interrupt.session_id,
@@ -87,6 +88,7 @@ class InterruptRows(Statements):
                 interrupt.source,
                 _dump([one.wire() for one in interrupt.details] or None),
                 interrupt.fingerprint,
+                _dump([one.wire() for one in interrupt.options] or None),
             ),
         )
 

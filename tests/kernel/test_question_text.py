@@ -16,7 +16,7 @@ from navi_jupyter.kernel.display.listing import table_plain
 from navi_jupyter.kernel.display.question_text import QuestionListing, details_html, details_plain, hidden_words
 from navi_jupyter.kernel.display.render import run_bundle, transcript_plain
 from navi_jupyter.kernel.display.run_view import QuestionPart, RunView, TextPart, question_of
-from navi_jupyter.kernel.questions import interview
+from navi_jupyter.kernel.grammar.answers import interview
 from navi_jupyter.kernel.reply import Reply
 from navi_jupyter.log_setup import get_logger
 from navi_jupyter.text import printable

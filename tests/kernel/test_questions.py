@@ -12,8 +12,9 @@ import pytest
 
 from navi_jupyter.kernel.client.io_thread import io_thread
 from navi_jupyter.kernel.display.run_view import QuestionPart, RunView
+from navi_jupyter.kernel.grammar.answers import UserAnswer, interview
 from navi_jupyter.kernel.main_thread import MainThreadQueue
-from navi_jupyter.kernel.questions import PromptedQuestions, UserAnswer, interview
+from navi_jupyter.kernel.questions import PromptedQuestions
 
 APPROVED = UserAnswer("resolved", {"approved": True})
 ALWAYS = UserAnswer("resolved", {"approved": True, "always": "session"})
@@ -64,6 +65,24 @@ def test_what_a_call_asks_in_its_own_words_is_asked_so_and_has_no_always() -> No
     found, prompts = typed(question, "a", "y")
     asked = "May this recall run code without asking? [y]es / [n]o: "
     assert (found, prompts) == (APPROVED, [asked, f"Type y or n; a reason may follow n. {asked}"])
+
+
+def test_of_a_question_with_options_one_is_named_by_its_number_and_yes_and_no_are_understood() -> None:
+    names = ("Allow", "Always allow \x1b[31m", "Reject")
+    kinds = ("allow_once", "allow_always", "reject_once")
+    options = [
+        {"id": f"o{n}", "name": name, "kind": kind} for n, (name, kind) in enumerate(zip(names, kinds, strict=True))
+    ]
+    question = replace(approval(), message="Edit a.py?", options=options)
+    assert typed(question, "2")[0] == UserAnswer("resolved", option="o1")
+    assert typed(question, "reject")[0] == UserAnswer("resolved", option="o2")
+    assert typed(question, "y")[0] == APPROVED
+    assert typed(question, "n, too much")[0] == UserAnswer("resolved", {"approved": False, "message": "too much"})
+    found, prompts = typed(question, "4", "0", "x")
+    assert found is None
+    assert prompts[0].startswith("Edit a.py? [1] Allow / [2] Always allow ")
+    assert "\x1b" not in prompts[0]
+    assert all(prompt.startswith("Type the number") for prompt in prompts[1:])
 
 
 @pytest.mark.parametrize("line", ["", "maybe", "yes but only once", "x = 1", "always the same", "yesterday"])

@@ -532,3 +532,64 @@ async def test_followers_of_all_sessions_can_be_told_something_and_others_are_no
         await w.orchestrator.emit_to_followers(Custom(name="navi.mcp", value={"server": "x", "status": "ready"}))
         assert (await seen)[-1]["run_id"] is None
         assert await w.log(other) == []
+
+
+# --- options of an agent program
+
+
+ALL_KINDS = "allow_once allow_always reject_once reject_always"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "answer", "chosen"),
+    [
+        (ALL_KINDS, {"option": "o-allow_always"}, (True, "o-allow_always")),
+        (ALL_KINDS, {"option": "o-reject_always"}, (False, "o-reject_always")),
+        (ALL_KINDS, {}, (True, "o-allow_once")),
+        (ALL_KINDS, {"payload": {"approved": True, "always": "session"}}, (True, "o-allow_always")),
+        (ALL_KINDS, {"payload": {"approved": False, "message": "not now"}}, (False, "o-reject_once")),
+        ("allow_always", {"payload": {"approved": True}}, (True, "o-allow_always")),
+        ("allow_once", {"payload": {"approved": False}}, (False, None)),
+    ],
+)
+async def test_the_answer_to_an_agent_program_chooses_one_of_its_options(
+    tmp_path: Path, kinds: str, answer: dict[str, Any], chosen: tuple[bool, str | None]
+) -> None:
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        accepted = await w.prompt(sid, f"permission {kinds}")
+        log = await w.until(sid, lambda e: e["event"].get("name") == "navi.interrupt")
+        asked = log[-1]["event"]["value"]["interrupt"]
+        assert [option["kind"] for option in asked["options"]] == kinds.split()
+        (stored,) = (await w.view(sid)).approvals
+        assert stored.wire() == asked
+        for wrong in ({"option": "other"}, {"payload": {"approved": True, "args": {}}}):
+            with pytest.raises(InvalidRequest, match=r"option|payload\.args"):
+                await w.answer(sid, asked["id"], **wrong)
+        await w.answer(sid, asked["id"], **answer)
+        await w.until(sid, ends(accepted.run_id or ""))
+        assert (await w.view(sid)).session.allowed_tools == (), "the rule is the program's own"
+        (settled,) = await w.store.session_interrupts(sid)
+        assert (settled.payload["approved"], settled.payload.get("option")) == chosen
+
+
+async def test_an_answer_that_contradicts_its_option_is_refused_and_one_without_options_takes_none(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        _, (question,) = await w.asking(sid)
+        with pytest.raises(InvalidRequest, match="offers no options"):
+            await w.answer(sid, question, option="o-allow_once")
+        with pytest.raises(InvalidRequest, match="offers no options"):
+            await w.answer(sid, question, payload={"approved": True, "option": "x"})
+        sid = await w.session()
+        await w.prompt(sid, f"permission {ALL_KINDS}")
+        await w.until(sid, lambda e: e["event"].get("name") == "navi.interrupt")
+        (asked,) = (await w.view(sid)).approvals
+        with pytest.raises(InvalidRequest, match="means this answer"):
+            await w.answer(sid, asked.id, option="o-reject_once", payload={"approved": True})
+        with pytest.raises(InvalidRequest, match="names another one"):
+            await w.answer(sid, asked.id, option="o-allow_once", payload={"approved": True, "option": "o-allow_always"})
+        await w.prompt(sid, "say 1", mode="steer")
+        await w.answer(sid, asked.id)

@@ -26,7 +26,7 @@ from navi_jupyter.events import (
     ToolCallResult,
     ToolCallStart,
 )
-from navi_jupyter.model.runs import InterruptKind
+from navi_jupyter.model.runs import AskOption, InterruptKind
 from navi_jupyter.model.sessions import Failure, Run, SessionCreate, Usage
 from navi_jupyter.orchestrator.orchestrator import Orchestrator
 from navi_jupyter.orchestrator.session_directory import SessionView
@@ -207,6 +207,17 @@ class Agent:
                 expires_in=timedelta(seconds=float(seconds)),
             )
         )
+        yield TextMessageContent(message_id=f"m_{turn.run_id}", delta=f"{answer.status} {json.dumps(answer.payload)}")
+        yield TextMessageEnd(message_id=f"m_{turn.run_id}")
+        yield TurnResult(conversation=b"{}")
+
+    async def _permission(self, turn: Turn, *kinds: str) -> AsyncIterator[Event | TurnResult]:
+        """Asks, without leaving, what an agent program asks: with an option of each kind, named after it."""
+        ask = self.contexts[turn.run_id].ask
+        assert ask is not None
+        options = tuple(AskOption.model_validate({"id": f"o-{kind}", "name": kind, "kind": kind}) for kind in kinds)
+        answer = await ask(Ask(kind=InterruptKind.APPROVAL, message="Edit a.py?", tool="edit", options=options))
+        yield TextMessageStart(message_id=f"m_{turn.run_id}")
         yield TextMessageContent(message_id=f"m_{turn.run_id}", delta=f"{answer.status} {json.dumps(answer.payload)}")
         yield TextMessageEnd(message_id=f"m_{turn.run_id}")
         yield TurnResult(conversation=b"{}")

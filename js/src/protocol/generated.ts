@@ -42,8 +42,8 @@ export interface ActivitySnapshot {
 /**
  * Answer an approval or a question of a run. The first answer counts; `cancelled` declines.
  *
- * `payload` is a :class:`navi_jupyter.work.Approval` for an approval (missing: approved as it is), for a question
- * what fits its `response_schema`.
+ * `payload` is a :class:`navi_jupyter.model.runs.Approval` for an approval (missing: approved as it is), for a
+ * question what fits its `response_schema`.
  */
 export interface Answer {
   readonly type: "answer";
@@ -51,6 +51,7 @@ export interface Answer {
   readonly interrupt_id: string;
   readonly status: "resolved" | "cancelled";
   readonly payload?: unknown;
+  readonly option?: string | null;
 }
 
 /**
@@ -64,6 +65,13 @@ export interface AnswerNotice {
 }
 
 export type AnyEvent = TextMessageStart | TextMessageContent | TextMessageEnd | ReasoningStart | ReasoningMessageStart | ReasoningMessageContent | ReasoningMessageEnd | ReasoningEnd | ToolCallStart | ToolCallArgs | ToolCallEnd | ToolCallResult | ActivitySnapshot | ActivityDelta | SubagentStarted | SubagentFinished | SubagentError | RunStarted | RunFinished | RunError | MessagesSnapshot | Custom;
+
+/** One of the answers that an agent program offers to its question whether it may do something. */
+export interface AskOption {
+  readonly id: string;
+  readonly name: string;
+  readonly kind: "allow_once" | "allow_always" | "reject_once" | "reject_always";
+}
 
 /** The machine of the one who asks: field `client`, as the program there reports it. */
 export interface Asker {
@@ -422,6 +430,7 @@ export interface Interrupt {
   readonly details: readonly CallDetail[];
   readonly fingerprint: string | null;
   readonly response_schema: Readonly<Record<string, unknown>> | null;
+  readonly options: readonly AskOption[];
   readonly subagent_run_id: string | null;
   readonly durable: boolean;
   readonly created_at: string;
@@ -937,6 +946,7 @@ export interface Question {
   readonly details: readonly CallDetail[];
   readonly fingerprint: string | null;
   readonly response_schema: Readonly<Record<string, unknown>> | null;
+  readonly options: readonly AskOption[];
   readonly subagent_run_id: string | null;
   readonly durable: boolean;
   readonly created_at: string;
@@ -1390,6 +1400,7 @@ export interface SettledQuestion {
   readonly tool_call_id: string | null;
   readonly tool: string | null;
   readonly source: string | null;
+  readonly options: readonly AskOption[];
   readonly subagent_run_id: string | null;
   readonly status: InterruptStatus;
   readonly payload: unknown;

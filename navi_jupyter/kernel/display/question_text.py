@@ -47,7 +47,14 @@ _ONLY_USER = "local"  # what a server that has but one user calls them
 
 
 def settled_words(
-    *, kind: str, status: str, approved: bool | None, by: str | None, when: str, payload: object = None
+    *,
+    kind: str,
+    status: str,
+    approved: bool | None,
+    by: str | None,
+    when: str,
+    payload: object = None,
+    options: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """How a question was settled, by whom, and when: ``Allowed by you, 9:12``. The chat says the same."""
     if status == "expired":
@@ -65,6 +72,9 @@ def settled_words(
         word = "Allowed for this session"
     else:
         word = "Allowed with changes" if isinstance(fields.get("args"), dict) else "Allowed"
+    chosen = next((option["name"] for option in options if option["id"] == fields.get("option")), None)
+    if chosen is not None:
+        word += f" ({marked_line(chosen)})"
     who = "" if not by else " in a cell" if by.startswith("kernel:") else f" by {answerer(by)}"
     return f"{word}{who}" + (f", {when}" if when else "")
 

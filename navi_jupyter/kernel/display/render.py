@@ -223,6 +223,7 @@ def _question_words(question: QuestionPart, view: RunView) -> str:
         by=question.answered_by,
         when=short_time(question.answered_at) if question.answered_at else "",
         payload=question.payload,
+        options=question.options,
     )
     if question.call is not None and view.has_call(question.call):
         return words  # below its line

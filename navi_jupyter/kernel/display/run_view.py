@@ -6,7 +6,7 @@ Not responsible for getting events (``client``) or for showing the state (``rend
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -57,6 +57,7 @@ class QuestionPart:
     schema: dict[str, Any] | None = None  # of the payload of a question's answer
     source: str | None = None  # whose tool it is, or who asks: `mcp:<server>`
     details: list[Mapping[str, Any]] = field(default_factory=list)  # what the call would do
+    options: Sequence[Mapping[str, Any]] = ()  # the answers that an agent program offers: `id`, `name`, `kind` each
     status: str = "open"
     approved: bool | None = None  # the outcome of a resolved approval
     call: str | None = None  # the tool call that it is about
@@ -330,6 +331,7 @@ def question_of(interrupt: dict[str, Any]) -> QuestionPart:
         schema,
         source=source,
         details=details,
+        options=tuple(interrupt.get("options") or ()),
         call=interrupt.get("tool_call_id"),
     )
 

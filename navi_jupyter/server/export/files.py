@@ -260,6 +260,7 @@ def _answer_words(session: Session, question: Interrupt) -> str:
         by=question.answered_by,
         when="" if question.answered_at is None else _words(session, question.answered_at),
         payload=payload,
+        options=[option.wire() for option in question.options],
     )
 
 

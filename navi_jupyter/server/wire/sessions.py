@@ -10,7 +10,7 @@ from ...commands import Acceptance
 from ...events import Envelope
 from ...model.attachments import AttachmentInfo
 from ...model.base import Instant, Value
-from ...model.runs import Interrupt, InterruptKind, InterruptStatus
+from ...model.runs import AskOption, Interrupt, InterruptKind, InterruptStatus
 from ...model.sessions import Origin, Run, RunStatus, Session, SessionCreate, Usage
 
 
@@ -150,6 +150,7 @@ class SettledQuestion(Value):
     tool_call_id: str | None
     tool: str | None
     source: str | None
+    options: tuple[AskOption, ...] = Field(default=(), exclude_if=lambda value: not value)
     subagent_run_id: str | None
     status: InterruptStatus
     payload: Any
