@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
+
+_PEERS = Path(__file__).parents[1] / "peers" / "node_modules"
 
 
 def needed(found: object, what: str) -> None:
@@ -27,3 +30,19 @@ def chromium() -> str:
     )
     needed(path, "Chromium (Debian: apt-get install chromium; or set NAVI_CHROMIUM to its path)")
     return path
+
+
+def peer(program: str, *places: str) -> str:
+    """A program of ``tests/peers/package.json``, else one on PATH.
+
+    ``places``: where its package has it, relative to ``node_modules``, if it is not among the commands.
+    """
+    installed = [path for path in (_PEERS / ".bin" / program, *(_PEERS / place for place in places)) if path.is_file()]
+    path = str(installed[0]) if installed else shutil.which(program)
+    needed(path and shutil.which("node"), f"{program} and Node (cd tests/peers && npm ci --ignore-scripts)")
+    return path or ""
+
+
+def opencode() -> str:
+    """OpenCode: its package has the program, which the script of another one would install as a command."""
+    return peer("opencode", "opencode-linux-x64/bin/opencode")
