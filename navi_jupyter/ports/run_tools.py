@@ -51,7 +51,7 @@ class RunTools(Protocol):
         """Make one call: judged, asked about, executed, bounded and logged as a call of Navi's own agent is.
 
         Whatever a tool does becomes a result, a refusal of the user's too. Raises ToolUnavailable when no run of the
-        program is active. Cancelling it ends the tool's work before CancelledError is raised; so does the run's stop.
+        program is active. Cancelling it ends the work of the tool; so does the stop of the run, with a failed result.
         """
 
 

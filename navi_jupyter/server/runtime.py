@@ -31,6 +31,7 @@ from ..orchestrator.orchestrator import Orchestrator
 from ..orchestrator.session_directory import SessionLinks
 from ..orchestrator.session_list.service import SessionListService
 from ..orchestrator.session_list.titles import SessionTitles
+from ..ports.run_tools import RunToolsRegistry
 from ..scheduling.scheduler import Scheduler
 from ..scheduling.service import RecallService
 from ..settings import Settings
@@ -94,7 +95,7 @@ async def runtime(
         )
         stack.push_async_callback(mcp.stop)  # after the runs, whose calls it carries
         parts = build_agent(settings, mcp, workspace.kernel_tools)
-        backends = AgentRouter(parts)
+        backends, run_tools = AgentRouter(parts), RunToolsRegistry()
         choice = ModelChoice(stores.preferences, backends, default=settings.default_model)
         orchestrator = build_orchestrator(
             settings, stores, workspace, parts, backends, model_of_owner=choice.of_new_session
@@ -169,6 +170,7 @@ async def runtime(
             ),
             loans=workspace.loans,
             kernel_scope=scope,
+            run_tools=run_tools,
             lag=lag,
         )
         await stack.enter_async_context(_running(_sweep(stores.attachments), "navi-attachments-sweep"))

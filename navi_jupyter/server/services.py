@@ -33,6 +33,7 @@ from ..orchestrator.session_directory import SessionDirectory
 from ..orchestrator.session_list.service import SessionListService
 from ..ports.jobs import JobResults, NotebookJobs
 from ..ports.jupyter import JupyterAccess
+from ..ports.run_tools import RunToolsRegistry
 from ..scheduling.scheduler import Scheduler
 from ..scheduling.service import RecallService
 from ..settings import Settings
@@ -318,6 +319,7 @@ class Services:
     agent: AgentServices
     loans: KernelLoans
     kernel_scope: KernelScope
+    run_tools: RunToolsRegistry
     lag: LoopLag
 
     def activity(self) -> Mapping[str, int]:

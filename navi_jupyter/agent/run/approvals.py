@@ -22,7 +22,7 @@ from ...text import approval_words
 from ..profiles.definitions import Profile
 from ..tools.base import BUILTIN, Tool, matches
 from ..tools.call_details import CallDescription
-from ..tools.permissions import Chain, ToolPermissions, Verdict
+from ..tools.permissions import Chain, ToolPermissions, Verdict, silent_profile
 
 NO_DESCRIPTION = CallDescription()
 
@@ -218,6 +218,15 @@ class ApprovalGate:
         if always and interrupt.tool and interrupt.about_the_tool:
             self._allowances.add(interrupt.tool)
         return decision
+
+
+def bound(context: ToolContext, chain: Chain) -> ToolContext:
+    """The context of an agent that these profiles bound: with their names, and with questions where all of them ask."""
+    names = tuple(dict.fromkeys(profile.name for profile in chain))
+    if context.origin.kind is OriginKind.RECALL and silent_profile(chain) is not None:
+        # The user is not there, and a profile does not wait for them: an MCP server or a subagent must not either.
+        return replace(context, profiles=names, ask=None)
+    return replace(context, profiles=names)
 
 
 def approval_question(

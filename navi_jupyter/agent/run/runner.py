@@ -25,13 +25,13 @@ from ..registry import AgentParts
 from ..tools.permissions import Chain
 from ..trigger import trigger_of
 from . import attachments, conversation
-from .approvals import Allowances, ApprovalGate, rejected_call
+from .approvals import Allowances, ApprovalGate, bound, rejected_call
 from .budgets import Budget, UsageMeter
 from .conversation import PausedRun
 from .event_translation import Translator
 from .foreign_text import has_foreign_text
 from .graph import AgentResult, AgentTask, run_task
-from .subagents import RunScope, Subagents, bound, most_requests, tools_for
+from .subagents import RunScope, Subagents, most_requests, tools_for
 from .summarizer import Summaries
 from .toolset import AgentToolset
 

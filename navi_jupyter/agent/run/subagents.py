@@ -20,17 +20,17 @@ from ...events import Attributed, Event, SubagentError, SubagentFinished, Subage
 from ...input.json_input import well_formed
 from ...log_setup import get_logger
 from ...model.base import new_id
-from ...model.sessions import Failure, OriginKind
+from ...model.sessions import Failure
 from ...ports.agent import SteeredPrompt, SubagentResult, ToolContext, Turn, subagent, tool_call, tool_context
 from ..profiles.definitions import Profile
 from ..providers.models import build_model
 from ..registry import AgentParts
 from ..tools.base import Tool
 from ..tools.delegate import DELEGATE
-from ..tools.permissions import Chain, delegated_by, offered_by, silent_profile
+from ..tools.permissions import Chain, delegated_by, offered_by
 from ..tools.result_text import cut
 from . import attachments
-from .approvals import Allowances, ApprovalGate
+from .approvals import Allowances, ApprovalGate, bound
 from .budgets import Budget, UsageMeter
 from .context_window import ContextWindowModel
 from .event_translation import Translator
@@ -102,15 +102,6 @@ def _delegates_of(chain: Chain, agent_parts: AgentParts) -> list[str]:
     """The profiles that an agent with these profiles may delegate to."""
     names = (str(entry["name"]) for entry in agent_parts.profiles.describe())
     return [name for name in names if delegated_by(chain, name)]
-
-
-def bound(context: ToolContext, chain: Chain) -> ToolContext:
-    """The context of an agent that these profiles bound: with their names, and with questions where all of them ask."""
-    names = tuple(dict.fromkeys(profile.name for profile in chain))
-    if context.origin.kind is OriginKind.RECALL and silent_profile(chain) is not None:
-        # The user is not there, and a profile does not wait for them: an MCP server or a subagent must not either.
-        return replace(context, profiles=names, ask=None)
-    return replace(context, profiles=names)
 
 
 def most_requests(chain: Chain, own: int) -> int:
