@@ -235,6 +235,7 @@ CustomName = Literal[
     "navi.tool",
     "navi.usage",
     "navi.notice",
+    "navi.agent_options",
     "navi.gap",
 ]
 
@@ -247,8 +248,11 @@ class Custom(Event):
 
 def session_event(session: Session, changed: Iterable[str], **more: Any) -> Custom:
     """The event that these fields of a session are changed; ``session`` is as it is now."""
-    shown = {name: getattr(session, name) for name in ("title", "profile", "model", "timezone", "notebook_path")}
+    shown: dict[str, Any] = {
+        name: getattr(session, name) for name in ("title", "profile", "model", "timezone", "notebook_path")
+    }
     shown["timezone_source"] = session.timezone_source.value
+    shown["agent_options"] = session.agent_options.wire()
     return Custom(name="navi.session", value={"changed": sorted(changed), "session": shown, **more})
 
 

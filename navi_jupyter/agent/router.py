@@ -22,6 +22,9 @@ from ..input.json_input import load_json
 from ..log_setup import get_logger
 from ..model.sessions import Usage
 from ..ports.agent import AgentLoop, ToolContext, Turn, TurnResult
+from .acp.agents import AgentCatalog
+from .acp.config import PREFIX as AGENTS
+from .acp.config import check_name, is_agent
 from .notebook_jobs import NotebookJobBackend
 from .offline.backend import OfflineBackend
 from .providers.catalog import (
@@ -45,7 +48,7 @@ log = get_logger("agent")
 class AgentRouter:
     """The ``AgentLoop`` for the orchestrator: each turn is answered by the backend of its model string.
 
-    A model string is ``offline`` or ``provider:model``, as pydantic-ai names them.
+    A model string is ``offline``, ``provider:model`` as pydantic-ai names them, or ``acp:<agent program>``.
     """
 
     def __init__(self, agent_parts: AgentParts | None = None) -> None:
@@ -53,6 +56,7 @@ class AgentRouter:
         self._offline = OfflineBackend(agent_parts)
         self._model = PydanticAIBackend(agent_parts)
         self._jobs = NotebookJobBackend(agent_parts, self.backend_for)
+        self._agents = AgentCatalog()
         self._discovery = ModelDiscovery()
         self._refusals = Refusals()
 
@@ -81,7 +85,10 @@ class AgentRouter:
         name = model.strip()
         if name.lower() == OFFLINE:
             return OFFLINE
-        provider_of(name)
+        if is_agent(name):
+            check_name(name)
+        else:
+            provider_of(name)
         return name
 
     def check(self, model: str) -> str:
@@ -101,6 +108,8 @@ class AgentRouter:
         if name == OFFLINE:
             return None
         try:
+            if is_agent(name):
+                return self._agents.find(name).why
             return provider_of(name).missing() or self._refusals.reason(name)
         except InvalidRequest as error:
             return error.message
@@ -118,6 +127,7 @@ class AgentRouter:
         A model of a server that does not answer is not usable.
         """
         listed = await self._discovery.models()
+        await asyncio.to_thread(self._agents.all)  # looks at the disk; what it finds is used again below
         names = self._names(*also)
         for prefix, server in listed.items():
             names |= dict.fromkeys(f"{prefix}:{model}" for model in server.models)
@@ -149,17 +159,20 @@ class AgentRouter:
                 await try_model(model.strip())
         return time.monotonic() - began
 
-    @staticmethod
-    def _names(*also: str) -> dict[str, None]:
+    def _names(self, *also: str) -> dict[str, None]:
         suggested = (f"{prefix}:{model}" for prefix, one in all_providers().items() for model in one.models)
-        return dict.fromkeys([OFFLINE, *also, *suggested])
+        return dict.fromkeys([OFFLINE, *also, *suggested, *(agent.model for agent in self._agents.all().values())])
 
     def _entry(self, name: str, server: ServerModels | None = None) -> dict[str, Any]:
         reason = self.problem(name) or (server.problem if server is not None else None)
-        prefix = name.partition(":")[0]
+        prefix, _, rest = name.partition(":")
+        if prefix == AGENTS:
+            agent = self._agents.all().get(rest)
+            title, mend = (rest, None) if agent is None else (agent.title, agent.mend)
+            return {"name": name, "usable": reason is None, "reason": reason, "provider": title, "command": mend}
         provider = all_providers().get(prefix)
         label = "built in, no language model" if name == OFFLINE else provider.label if provider else prefix
-        return {"name": name, "usable": reason is None, "reason": reason, "provider": label}
+        return {"name": name, "usable": reason is None, "reason": reason, "provider": label, "command": None}
 
 
 def _import_try_model() -> Callable[[str], Awaitable[None]]:

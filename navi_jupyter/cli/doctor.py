@@ -322,7 +322,7 @@ def _mcp_server(one: Mapping[str, Any]) -> Iterator[Finding]:
 
 def models() -> Iterator[Finding]:
     """Which providers of models are installed, and have a key: here, or stored by the user in the chat."""
-    from ..agent.providers.catalog import PROVIDERS
+    from ..agent.providers.catalog import PROVIDERS, first_step
     from ..agent.providers.stored_settings import STORED
 
     yield Finding("models", "ok", "offline: built in, needs neither key nor network; it is not a language model")
@@ -340,18 +340,16 @@ def models() -> Iterator[Finding]:
         else:
             yield Finding("models", "warn", f"{provider.label}: {key} {where}, but its package is not installed", why)
     if not seen:
-        yield Finding("models", "warn", "no language model is set up, so only the offline model can be used", _first())
+        text = "no language model is set up, so only the offline model can be used"
+        yield Finding("models", "warn", text, first_step())
 
 
-def _first() -> str:
-    """What to do where no key is set, by what is installed."""
-    from ..agent.providers.catalog import PROVIDERS
+def agents() -> Iterator[Finding]:
+    """Which agent programs are here, and the one command that brings each of the others."""
+    from ..agent.acp.agents import AgentCatalog
 
-    usual = [PROVIDERS[name] for name in ("anthropic", "openai-chat", "google")]
-    ready = [one for one in usual if one.is_installed]
-    one = (ready or usual)[0]
-    begin = "" if ready else f"{install_command(one.install)}, then "
-    return f"{begin}give a key in the settings of the chat, or set {one.keys[0]} where the server is started"
+    for agent in AgentCatalog().all().values():  # one that is missing is no defect
+        yield Finding("agents", "ok", f"{agent.model}: {agent.why or f'{agent.title}, {agent.command[0]}'}")
 
 
 CHECKS: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
@@ -364,6 +362,7 @@ CHECKS: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
     ("kernels", kernels),
     ("server", server),
     ("models", models),
+    ("agents", agents),
 )
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from .agent_options import NOTHING_CHOSEN, AgentChoice
 from .base import Instant, ModelName, Names, ProfileName, Title, Value, ZoneName
 
 
@@ -103,6 +104,7 @@ class Session(Value):
     """Tools that the user has allowed for this session, so that they do not ask again."""
     context: dict[str, bool] = Field(default_factory=dict)
     """Context providers that are switched on or off here, whatever the profile has."""
+    agent_options: AgentChoice = NOTHING_CHOSEN  # of an agent program, where its model is one
     title_source: TitleSource = TitleSource.USER
     archived_at: Instant | None = None
     """Set while it is out of the list that is shown by default; its recalls are paused."""
@@ -139,6 +141,8 @@ class SessionCreate(Value):
     """Of ``timezone``. Left out: of a new session ``kernel`` (its program's), of a change ``chosen``."""
     allowed_tools: Annotated[Names, Field(max_length=200)] | None = None
     context: dict[Annotated[str, StringConstraints(max_length=64)], bool] | None = None
+    agent_options: AgentChoice | None = None
+    """Replaces what was chosen before, and counts from the agent program's next turn on."""
 
 
 class SessionPatch(SessionCreate):

@@ -14,6 +14,7 @@ from typing import Any
 from ..clock import find_zone, now, zone_or_utc
 from ..errors import InvalidRequest, LimitReached, RunNotFound, SessionNotFound, SessionReadOnly
 from ..events import Draft, session_event
+from ..model.agent_options import NOTHING_CHOSEN, AgentOffer
 from ..model.base import new_id
 from ..model.runs import Interrupt
 from ..model.sessions import SYSTEM, USER, Run, Session, SessionCreate, SessionPatch, TitleSource, Usage, ZoneSource
@@ -23,6 +24,8 @@ from ..ports.store import SessionStore
 from ..ports.transactions import QueuedPrompt, SessionTx
 from ..settings import Settings
 from .snapshot import TranscriptHistory
+
+_NEVER_NULL = ("title", "profile", "model", "timezone", "timezone_source", "allowed_tools", "context", "agent_options")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +39,7 @@ class SessionView:
     prompts: Sequence[QueuedPrompt]  # the queue again, each with its prompts
     approvals: Sequence[Interrupt]  # PendingInterrupts that are open
     usage: Usage  # of all the session's runs
+    agent_offer: AgentOffer | None
 
 
 def accept_any(name: str) -> None:
@@ -86,6 +90,7 @@ class SessionDirectory:
             updated_at=at,
             allowed_tools=request.allowed_tools or (),
             context=request.context or {},
+            agent_options=request.agent_options or NOTHING_CHOSEN,
             title_source=TitleSource.USER if request.title else TitleSource.DEFAULT,
         )
 
@@ -101,14 +106,16 @@ class SessionDirectory:
 
     async def change(self, session_id: str, patch: SessionPatch, *, owner: str) -> Session:
         """Change the fields that the patch has; followers read of it. Raises SessionNotFound, InvalidRequest."""
-        await self.owned(session_id, owner)
+        before = await self.owned(session_id, owner)
         self._check(patch)
         changes = patch.model_dump(exclude_unset=True)
-        for name in ("title", "profile", "model", "timezone", "timezone_source", "allowed_tools", "context"):
+        for name in _NEVER_NULL:
             if name in changes and changes[name] is None:
                 raise InvalidRequest(f"{name}: cannot be null", field=name)
         if "timezone" in changes:
             changes.setdefault("timezone_source", ZoneSource.CHOSEN)
+        if changes.get("model", before.model) != before.model:
+            changes.setdefault("agent_options", {})  # they are those of the agent program that it had
         if "title" in changes:
             changes["title_source"] = TitleSource.USER
 
@@ -138,6 +145,7 @@ class SessionDirectory:
             prompts=await self._store.queued_prompts(session_id),
             approvals=await self._store.open_interrupts(session_id),
             usage=await self._store.of_session(session_id),
+            agent_offer=await self._store.agent_offer(session_id),
         )
 
     async def runs(

@@ -54,6 +54,8 @@ def snapshot_events(snapshot: SessionSnapshot, at: datetime, *, since: int | Non
         run = snapshot.active
         asked = [question for question in snapshot.interrupts if question.run_id == run.id and question.durable]
         drafts.append(Draft(pause_event(run, asked), run_id=run.id, origin=run.origin, at=at))
+    if snapshot.agent_offer is not None:
+        add(Custom(name="navi.agent_options", value=snapshot.agent_offer.wire()))
     for recall in snapshot.recalls:
         add(Custom(name="navi.recall", value={"action": "created", "status": recall.status, "recall": recall.wire()}))
     return drafts

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from ..commands import Acceptance, Command
+from ..model.agent_options import AgentOffer
 from ..model.notebooks import ShownNotebook
 from ..model.recalls import Recall
 from ..model.runs import Interrupt
@@ -55,6 +56,9 @@ class LogReads(Protocol):
 
     async def snapshot(self, session_id: str, *, last: int | None = None) -> SessionSnapshot | None:
         """A consistent view of the session, for a follower without a cursor: with its ``last`` messages, or all."""
+
+    async def agent_offer(self, session_id: str) -> AgentOffer | None:
+        """The newest ``navi.agent_options`` of the log; None when there is none."""
 
 
 class RunReads(Protocol):
@@ -217,3 +221,4 @@ class SessionSnapshot:
     interrupts: Sequence[Interrupt] = ()
     """The open questions; of a run that waits also those that its pause has had answered, in their order."""
     earlier: str | None = None  # cursor of the messages before ``finished``; None: there are none
+    agent_offer: AgentOffer | None = None

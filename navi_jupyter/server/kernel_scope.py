@@ -22,6 +22,7 @@ from ..errors import KernelTokenScope
 from ..jupyter.kernels.local_process import has_connection, lineage, runs_script, started_by_kernel_of
 from ..jupyter.kernels.transport import process_of
 from ..log_setup import get_logger
+from ..model.agent_options import NOTHING_CHOSEN, AgentChoice
 from ..model.sessions import SessionCreate
 
 if TYPE_CHECKING:
@@ -60,12 +61,15 @@ def widens(
     model: str,
     allowed: Collection[str] = (),
     context: Mapping[str, bool] = MappingProxyType({}),
+    agent_options: AgentChoice = NOTHING_CHOSEN,
 ) -> bool:
     """Whether a new session, or a change of one, lets its agent do more than what holds now, or be another one."""
     return (
         asked.profile not in (None, profile)
         or asked.model not in (None, model)
         or not set(asked.allowed_tools or ()) <= set(allowed)
+        # A mode of an agent program may be one in which it asks nothing.
+        or (asked.agent_options or agent_options) != agent_options
         or any(on and not context.get(name) for name, on in (asked.context or {}).items())
     )
 

@@ -271,7 +271,11 @@ class AgentServices:
         """For ``GET models``: those in use here come first. Servers at known addresses are asked for theirs."""
         return tuple(
             wire.ModelInfo(
-                name=entry["name"], provider=entry["provider"], available=entry["usable"], why=entry["reason"]
+                name=entry["name"],
+                provider=entry["provider"],
+                available=entry["usable"],
+                why=entry["reason"],
+                command=entry["command"],
             )
             for entry in await self.backends.list_models(self.settings.default_model)
         )

@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
+from ..model.agent_options import NOTHING_CHOSEN, AgentChoice, AgentOffer
 from ..model.attachments import Attachment
 from ..model.recalls import PROMPT_JOB, Firing, FiringStatus, NotebookJob, Policy, Recall, RecallStatus, Schedule
 from ..model.sessions import (
@@ -73,10 +74,26 @@ def session_of(row: sqlite3.Row) -> Session:
         head_seq=row["head_seq"],
         allowed_tools=tuple(json.loads(row["allowed_tools"])),
         context=json.loads(row["context"]),
+        agent_options=choice_of(row["agent_options"]),
         title_source=TitleSource(row["title_source"]),
         archived_at=optional_instant(row["archived_at"]),
         deleted_at=optional_instant(row["deleted_at"]),
     )
+
+
+def choice_of(text: str) -> AgentChoice:
+    """What is chosen of an agent program's options. Read with every session, of which few have any."""
+    return NOTHING_CHOSEN if text == "{}" else AgentChoice.model_validate_json(text)
+
+
+def offer_of(text: str | None) -> AgentOffer | None:
+    """What an agent program has offered last; None where none has, or where a later version knows more kinds."""
+    if text is None:
+        return None
+    try:
+        return AgentOffer.model_validate_json(text)
+    except ValidationError:
+        return None
 
 
 def run_of(row: sqlite3.Row) -> Run:

@@ -13,7 +13,8 @@ from typing import Any
 
 from ..commands import Acceptance
 from ..errors import InvalidRequest, SessionNotFound
-from ..events import Draft
+from ..events import Custom, Draft
+from ..model.agent_options import AgentOffer
 from ..model.sessions import Run, Session
 from ..ports.jupyter import NotebookLink
 from ..ports.store import SessionSnapshot
@@ -21,7 +22,7 @@ from ..ports.transactions import Server
 from .connection import Readers, Statements
 from .interrupts import OF_LAST_PAUSE, InterruptQueries, InterruptRows, interrupt_of
 from .prompts import PromptReads, PromptRows
-from .rows import recall_of, run_of, server_of, session_of, to_micros
+from .rows import offer_of, recall_of, run_of, server_of, session_of, to_micros
 from .runs import OPEN_RUNS, RunQueries, RunRows, marks, read_turns
 from .session_list.listing import SessionListQueries, SessionListRows
 from .session_list.search import SearchReads
@@ -44,6 +45,7 @@ _SESSION_COLUMNS = frozenset(
         "updated_at",
         "allowed_tools",
         "context",
+        "agent_options",
     }
 )
 
@@ -111,6 +113,14 @@ class LogRows(Statements):
             "UPDATE sessions SET head_seq = head_seq + ? WHERE id = ?",
             [(len(drafts), session_id) for session_id, drafts in batches.items()],
         )
+        offers = [
+            (json.dumps(draft.event.value, ensure_ascii=False), session_id)
+            for session_id, drafts in batches.items()
+            for draft in drafts
+            if type(draft.event) is Custom and draft.event.name == "navi.agent_options"
+        ]
+        if offers:
+            await self.db.executemany("UPDATE sessions SET agent_offer = ? WHERE id = ?", offers)
         self.appended.extend((session_id, seq, frame) for session_id, seq, _, frame in rows)
 
     async def run_frames(self, session_id: str, run_id: str) -> Sequence[str]:
@@ -199,7 +209,12 @@ class LogQueries(Readers):
             recalls=[recall_of(r) for r in recalls],
             interrupts=[interrupt_of(r) for r in questions],
             earlier=turns.earlier,
+            agent_offer=offer_of(row["agent_offer"]),
         )
+
+    async def agent_offer(self, session_id: str) -> AgentOffer | None:
+        row = await self.fetch_one("SELECT agent_offer FROM sessions WHERE id = ?", (session_id,))
+        return None if row is None else offer_of(row["agent_offer"])
 
     async def run_frames(self, session_id: str, run_id: str) -> Sequence[str]:
         rows = await self.fetch_all(_RUN_FRAMES, (session_id, run_id, run_id))
@@ -252,8 +267,8 @@ class SessionRows(LogRows, LinkRows, PromptRows, RunRows, InterruptRows, Session
     async def add_session(self, session: Session) -> None:
         await self.change(
             "INSERT INTO sessions (id, owner, title, profile, model, notebook_path, notebook_link, kernel_id, timezone,"
-            " timezone_source, created_at, updated_at, allowed_tools, context, title_source)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " timezone_source, created_at, updated_at, allowed_tools, context, agent_options, title_source)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 session.id,
                 session.owner,
@@ -269,6 +284,7 @@ class SessionRows(LogRows, LinkRows, PromptRows, RunRows, InterruptRows, Session
                 to_micros(session.updated_at),
                 _column(session.allowed_tools),
                 _column(session.context),
+                _column(session.agent_options.model_dump(exclude_none=True)),
                 session.title_source.value,
             ),
         )

@@ -82,6 +82,7 @@ def test_a_good_installation_has_no_failures(place: Place) -> None:
         "kernels",
         "server",
         "models",
+        "agents",
     ]
     assert statuses(findings["extension"]) == ["ok", "ok"]
     assert "python3: has navi-jupyter" in findings["kernels"][0]["text"]

@@ -39,6 +39,43 @@ export interface ActivitySnapshot {
   readonly replace?: boolean | null;
 }
 
+/** The mode and the model that an agent program is to use in a session; null: those that it starts with. */
+export interface AgentChoice {
+  readonly mode: string | null;
+  readonly model: string | null;
+}
+
+/** The mode and the model that an agent program is to use in a session; null: those that it starts with. */
+export interface AgentChoiceInput {
+  readonly mode?: string | null;
+  readonly model?: string | null;
+}
+
+/** A slash command of an agent program: sent to it as the text of a prompt, `/name` and what follows. */
+export interface AgentCommand {
+  readonly name: string;
+  readonly description: string;
+  readonly hint: string | null;
+}
+
+/** What an agent program offers in a session: the value of `navi.agent_options`. */
+export interface AgentOffer {
+  readonly agent: string;
+  readonly title: string | null;
+  readonly modes: readonly AgentOption[];
+  readonly mode: string | null;
+  readonly models: readonly AgentOption[];
+  readonly model: string | null;
+  readonly commands: readonly AgentCommand[];
+}
+
+/** A mode or a model of an agent program, in its own words. */
+export interface AgentOption {
+  readonly id: string;
+  readonly name: string;
+  readonly description: string | null;
+}
+
 /**
  * Answer an approval or a question of a run. The first answer counts; `cancelled` declines.
  *
@@ -229,7 +266,7 @@ export interface CronSpec {
 
 export interface Custom {
   readonly type: "CUSTOM";
-  readonly name: "navi.queue" | "navi.stop" | "navi.interrupt" | "navi.recall" | "navi.mcp" | "navi.session" | "navi.kernel" | "navi.notebook" | "navi.tool" | "navi.usage" | "navi.notice" | "navi.gap";
+  readonly name: "navi.queue" | "navi.stop" | "navi.interrupt" | "navi.recall" | "navi.mcp" | "navi.session" | "navi.kernel" | "navi.notebook" | "navi.tool" | "navi.usage" | "navi.notice" | "navi.agent_options" | "navi.gap";
   readonly value: Readonly<Record<string, unknown>>;
 }
 
@@ -577,6 +614,7 @@ export interface ModelInfo {
   readonly provider: string;
   readonly available: boolean;
   readonly why: string | null;
+  readonly command: string | null;
 }
 
 /** `GET models`: the offline one, those in use, suggestions. */
@@ -1274,6 +1312,7 @@ export interface Session {
   readonly head_seq: number;
   readonly allowed_tools: readonly string[];
   readonly context: Readonly<Record<string, boolean>>;
+  readonly agent_options: AgentChoice;
   readonly title_source: TitleSource;
   readonly archived_at: string | null;
   readonly deleted_at: string | null;
@@ -1293,6 +1332,7 @@ export interface SessionCreate {
   readonly timezone_source?: ZoneSource | null;
   readonly allowed_tools?: readonly string[] | null;
   readonly context?: Readonly<Record<string, boolean>> | null;
+  readonly agent_options?: AgentChoiceInput | null;
 }
 
 /** A session with what it is doing. */
@@ -1313,6 +1353,7 @@ export interface SessionDetail {
   readonly head_seq: number;
   readonly allowed_tools: readonly string[];
   readonly context: Readonly<Record<string, boolean>>;
+  readonly agent_options: AgentChoice;
   readonly title_source: TitleSource;
   readonly archived_at: string | null;
   readonly deleted_at: string | null;
@@ -1320,6 +1361,7 @@ export interface SessionDetail {
   readonly queue: readonly QueuedRun[];
   readonly approvals: readonly Interrupt[];
   readonly usage: Usage;
+  readonly agent_offer: AgentOffer | null;
   readonly unread: number;
   readonly access: "owner" | "reader";
   readonly readers: readonly string[];
@@ -1336,6 +1378,7 @@ export interface SessionFind {
   readonly timezone_source?: ZoneSource | null;
   readonly allowed_tools?: readonly string[] | null;
   readonly context?: Readonly<Record<string, boolean>> | null;
+  readonly agent_options?: AgentChoiceInput | null;
   readonly create?: boolean;
   readonly cell_id?: string | null;
   readonly cell_source?: string | null;
@@ -1361,6 +1404,7 @@ export interface SessionInfo {
   readonly head_seq: number;
   readonly allowed_tools: readonly string[];
   readonly context: Readonly<Record<string, boolean>>;
+  readonly agent_options: AgentChoice;
   readonly title_source: TitleSource;
   readonly archived_at: string | null;
   readonly deleted_at: string | null;
@@ -1389,6 +1433,7 @@ export interface SessionPatch {
   readonly timezone_source?: ZoneSource | null;
   readonly allowed_tools?: readonly string[] | null;
   readonly context?: Readonly<Record<string, boolean>> | null;
+  readonly agent_options?: AgentChoiceInput | null;
 }
 
 /** How a question to the user was settled, without what it showed: who allowed what, and when. */

@@ -153,7 +153,7 @@ def _server(name: str, raw: Any, document: Document) -> ServerConfig:
         entry = _Entry.model_validate(raw)
     except ValidationError as error:
         return ServerConfig(name=name, file=file, wrong=document.mistakes(error, "mcpServers", name)[0])
-    variables = _Variables()
+    variables = FilledVariables()
     fill = variables.fill
     try:
         program = [fill(entry.command, "command")] if entry.command else []
@@ -169,10 +169,10 @@ def _server(name: str, raw: Any, document: Document) -> ServerConfig:
             trust_hints=entry.trust_hints,
             protocol=entry.protocol,
             call_timeout=entry.call_timeout,
-            secrets=_by_length(variables.secrets),
-            keys=_by_length(variables.keys),
+            secrets=longest_first(variables.secrets),
+            keys=longest_first(variables.keys),
         )
-    except _Unset as error:
+    except UnsetVariable as error:
         variable, key = error.args
         return broken(f"the environment variable {variable} is not set in the Jupyter server", *key)
     if config.url and not re.match(r"https?://[^/\s]+", config.url):
@@ -180,11 +180,11 @@ def _server(name: str, raw: Any, document: Document) -> ServerConfig:
     return config
 
 
-class _Unset(Exception):
+class UnsetVariable(Exception):
     """Its arguments: the environment variable, the key whose value names it."""
 
 
-class _Variables:
+class FilledVariables:
     """Fills ``${NAME}`` and ``${NAME:-default}`` in, and collects what must not be shown."""
 
     def __init__(self) -> None:
@@ -192,12 +192,12 @@ class _Variables:
         self.keys: set[str] = set()
 
     def fill(self, text: str, *key: str, secret: bool = False) -> str:
-        """``text`` of the entry's ``key`` with its variables filled in. Raises _Unset."""
+        """``text`` of the entry's ``key`` with its variables filled in. Raises UnsetVariable."""
 
         def value(match: re.Match[str]) -> str:
             found = os.environ.get(match[1])
             if found is None and match[2] is None:
-                raise _Unset(match[1], key)
+                raise UnsetVariable(match[1], key)
             if found:
                 self._collect(found, match[1])
             return found if found is not None else match[2]
@@ -216,7 +216,7 @@ class _Variables:
                 self.keys.add(secret)
 
 
-def _by_length(secrets: set[str]) -> tuple[str, ...]:
+def longest_first(secrets: set[str]) -> tuple[str, ...]:
     """The longest first, so that one that contains another is hidden whole."""
     return tuple(sorted(secrets, key=lambda secret: (-len(secret), secret)))
 

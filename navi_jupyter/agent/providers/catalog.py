@@ -304,6 +304,15 @@ def _provider_of_key(text: str) -> Provider | None:
     return next((one for one in PROVIDERS.values() if one.prefixes and text.startswith(one.prefixes)), None)
 
 
+def first_step() -> str:
+    """What to do where no key is set, by what is installed."""
+    usual = [PROVIDERS[name] for name in ("anthropic", "openai-chat", "google")]
+    ready = [one for one in usual if one.is_installed]
+    one = (ready or usual)[0]
+    begin = "" if ready else f"{install_command(one.install)}, then "
+    return f"{begin}give a key in the settings of the chat, or set {one.keys[0]} where the server is started"
+
+
 def how_to_get_one() -> str:
     """The next step to a language model as Markdown, by what is installed and which keys are there."""
     usual = [(prefix, PROVIDERS[prefix]) for prefix in ("openai-chat", "anthropic", "google")]

@@ -16,7 +16,7 @@ from ...ports.agent import Message
 from ...ports.session_list import RunCopy, SourceRun
 from ..maintenance import fold_run
 
-_NOT_COPIED = frozenset({"navi.recall", "navi.session", "navi.kernel", "navi.mcp", "navi.gap"})
+_NOT_COPIED = frozenset({"navi.recall", "navi.session", "navi.kernel", "navi.mcp", "navi.gap", "navi.agent_options"})
 """Events about the session that is copied, not about its conversation."""
 _BEGIN, _END = "RUN_STARTED", "RUN_FINISHED"
 

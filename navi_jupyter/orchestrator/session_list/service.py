@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ...clock import now
 from ...errors import InvalidRequest, NaviError, SessionNotFound
 from ...log_setup import get_logger
+from ...model.agent_options import AgentChoice
 from ...model.base import new_id
 from ...model.sessions import Session, TitleSource
 from ...ports.session_list import SessionActivity, SessionFilter, TextHit, TextIndex
@@ -192,6 +193,7 @@ class SessionListService:
             updated_at=at,
             head_seq=len(fork.frames),
             allowed_tools=(),
+            agent_options=AgentChoice(model=source.agent_options.model),  # a mode may be one that asks nothing
             archived_at=None,
         )
 

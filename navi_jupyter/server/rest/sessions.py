@@ -45,7 +45,14 @@ async def _widens_new(call: Call) -> bool:
 async def _widens(call: Call) -> bool:
     now = await call.sessions.find(call.parameters["sid"], owner=call.owner)
     patch: SessionPatch = call.body()
-    return widens(patch, profile=now.profile, model=now.model, allowed=now.allowed_tools, context=now.context)
+    return widens(
+        patch,
+        profile=now.profile,
+        model=now.model,
+        allowed=now.allowed_tools,
+        context=now.context,
+        agent_options=now.agent_options,
+    )
 
 
 @TABLE.add(
@@ -181,6 +188,7 @@ async def detail(call: Call, session_id: str) -> wire.SessionDetail:
         queue=tuple(_queued(queued) for queued in view.prompts),
         approvals=tuple(view.approvals),
         usage=view.usage,
+        agent_offer=view.agent_offer,
         unread=unread.get(session_id, 0),
         access="owner" if is_own else "reader",
         readers=tuple(await call.sessions.store.readers(session_id)) if is_own else (),

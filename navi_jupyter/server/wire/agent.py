@@ -45,6 +45,8 @@ class ModelInfo(Value):
     provider: str
     available: bool
     why: str | None  # what to do to make it usable; null when it is
+    command: str | None = None
+    """Of an agent program (``acp:…``): the one command that makes it usable, where it is not; null: there is none."""
 
 
 class ModelPage(Value):

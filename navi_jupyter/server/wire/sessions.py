@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints
 
 from ...commands import Acceptance
 from ...events import Envelope
+from ...model.agent_options import AgentOffer
 from ...model.attachments import AttachmentInfo
 from ...model.base import Instant, Value
 from ...model.runs import AskOption, Interrupt, InterruptKind, InterruptStatus
@@ -41,6 +42,7 @@ class SessionDetail(Session):
     queue: tuple[QueuedRun, ...]  # waiting prompts, in the order in which they will start
     approvals: tuple[Interrupt, ...]  # questions to the user that are open, oldest first
     usage: Usage  # of all its runs that have paused or ended
+    agent_offer: AgentOffer | None = None  # what its agent program offered last; it names the program
     unread: int = 0  # as in :class:`SessionInfo`
     access: Access = "owner"
     readers: tuple[str, ...] = ()  # the users with whom its owner shares it; empty for these
