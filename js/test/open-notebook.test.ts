@@ -11,7 +11,8 @@ class Desk {
   told: number[] = [];
   isCollaborative = false;
   isDirty = false;
-  slots: (() => void)[] = [];
+  slots: ((sender: unknown, args: unknown) => void)[] = [];
+  onSave: (sender: unknown, state: string) => void = () => undefined;
   readonly notebook: OpenNotebook;
 
   constructor(...cells: FileCell[]) {
@@ -35,6 +36,7 @@ class Desk {
       get contentsModel() {
         return { last_modified: String(desk.loaded) };
       },
+      saveState: { connect: (slot) => (this.onSave = slot), disconnect: () => undefined },
       fileChanged: { connect: (slot) => this.slots.push(slot), disconnect: (slot) => (this.slots = this.slots.filter((one) => one !== slot)) },
       model: {
         get collaborative() {
@@ -60,7 +62,7 @@ class Desk {
       },
       _updateContentsModel: ({ last_modified: at }) => {
         this.told.push((this.loaded = Number(at)));
-        for (const slot of this.slots) slot();
+        for (const slot of this.slots) slot(null, null);
       },
     };
   }
@@ -75,6 +77,19 @@ class Desk {
   types(id: string, source: string): void {
     this.cells.find((cell) => cell.getId() === id)?.setSource(source);
     this.isDirty = true;
+  }
+
+  /** The user saves, as JupyterLab does it. `meanwhile` happens before the answer is there, `then` right after the file is written. */
+  async userSaves(meanwhile: () => void, then: () => void = () => undefined): Promise<void> {
+    this.onSave(null, "started");
+    this.file = this.cells.map((cell) => ({ id: cell.getId(), cell_type: "code", source: cell.source, outputs: [...cell.outputs] }));
+    this.loaded = this.modified += 1;
+    meanwhile();
+    then();
+    this.isDirty = false;
+    for (const slot of this.slots) slot(null, null);
+    this.onSave(null, "completed");
+    await this.notebook.refresh();
   }
 
   get shown(): Record<string, string> {
@@ -131,6 +146,31 @@ describe("A notebook that is open without collaboration", () => {
     expect(desk.told).toEqual([]);
   });
 
+  it("takes for unsaved what is written while a save is under way", async () => {
+    const desk = new Desk(code("a", "1"), code("b", "2"));
+    await desk.notebook.refresh();
+    await desk.userSaves(() => desk.types("a", "while it was saved"));
+    expect(desk.isDirty).toBe(true);
+    await desk.saves(code("a", "theirs"), code("b", "2"));
+    expect(desk.shown).toEqual({ a: "while it was saved", b: "2" });
+    desk.cells[0]?.setSource("1");
+    await desk.userSaves(() => undefined);
+    expect(desk.isDirty).toBe(false);
+  });
+
+  it("brings over what is changed between a save and the answer to it", async () => {
+    const desk = new Desk(code("a", "1"), code("b", "2"));
+    await desk.notebook.refresh();
+    desk.types("b", "mine");
+    const theirs = (): void => {
+      desk.file = [code("a", "theirs"), code("b", "mine")];
+      desk.modified += 1;
+    };
+    await desk.userSaves(() => undefined, theirs);
+    expect(desk.shown).toEqual({ a: "theirs", b: "mine" });
+    expect(desk.isDirty).toBe(false);
+  });
+
   it("does not delete what the user is writing on, and does not bring back what they deleted", async () => {
     const desk = new Desk(code("a", "1"), code("b", "2"));
     await desk.notebook.refresh();
@@ -157,7 +197,7 @@ describe("A notebook that is open without collaboration", () => {
     desk.types("a", "mine");
     desk.file = [code("a", "mine")];
     desk.modified = desk.loaded = 2;
-    for (const slot of desk.slots) slot();
+    for (const slot of desk.slots) slot(null, null);
     await desk.notebook.refresh();
     await desk.saves(code("a", "theirs"));
     expect(desk.shown).toEqual({ a: "theirs" });
@@ -167,7 +207,7 @@ describe("A notebook that is open without collaboration", () => {
     const desk = new Desk(code("a", "1"));
     desk.file = [code("a", "theirs")];
     desk.modified = 2; // and the page has 1 still
-    for (const slot of desk.slots) slot();
+    for (const slot of desk.slots) slot(null, null);
     await desk.saves(code("a", "theirs"), code("b", "2"));
     expect(desk.shown).toEqual({ a: "1" });
     expect(desk.told).toEqual([]);

@@ -120,7 +120,7 @@ class Desk {
       transact: (change: () => void) => change(),
       getMetadata: (key: string) => (key === "kernelspec" ? { language: desk.language } : undefined),
     };
-    const context = { path: "work/a.ipynb", isDisposed: false, model: { sharedModel, dirty: true }, contentsModel: null, fileChanged: new Emitter(), pathChanged: new Emitter(), ready: Promise.resolve() };
+    const context = { path: "work/a.ipynb", isDisposed: false, model: { sharedModel, dirty: true }, contentsModel: null, fileChanged: new Emitter(), saveState: new Emitter(), pathChanged: new Emitter(), ready: Promise.resolve() };
     return { node: content.node, content, context, sessionContext: {}, isDisposed: false, disposed: new Emitter() } as unknown as Panel;
   }
 }

@@ -17,7 +17,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, WebSocketRoute, expect
 
 from tests.browser.hosts import AXE, PANEL, Host, answers, chat_of, run_cell, say, shot
 from tests.e2e import analysis
@@ -476,11 +476,19 @@ def on_disk(host: Host, name: str) -> dict[str, str]:
 def test_without_collaboration_an_open_notebook_shows_the_agents_changes_and_keeps_what_is_not_saved(
     alone: Host, context: BrowserContext, provider: ScriptedProvider, play: Callable[..., None]
 ) -> None:
+    is_cut_off = False
+
+    def pass_on(to_page: WebSocketRoute) -> None:
+        to_server = to_page.connect_to_server()
+        to_page.on_message(lambda message: None if is_cut_off else to_server.send(message))
+        to_server.on_message(lambda message: None if is_cut_off else to_page.send(message))
+
+    context.route_web_socket("**/notebooks/ws*", pass_on)
     write_notebook(alone, "alone")
     page = alone.open(context, "alone")
     run_cell(page, 0)
     chat = chat_of(page)
-    saves = "() => { jupyterapp.commands.execute('docmanager:save'); }"
+    saves = "() => { jupyterapp.commands.execute('docmanager:save'); }"  # not awaited: JupyterLab may ask
     settles = f"() => !{PANEL}.context.model.dirty"
     dialog = page.locator(".jp-Dialog")
 
@@ -496,11 +504,13 @@ def test_without_collaboration_an_open_notebook_shows_the_agents_changes_and_kee
     shown = sources(page)
     assert list(shown.values())[1:] == ["# My sensors", shown["load"], analysis.FIXED, "len(clean)"]
     shot(page, "alone-1-merged")
-    page.evaluate(saves)
+    page.evaluate("async () => { await jupyterapp.commands.execute('docmanager:save'); }")
     page.wait_for_function(settles)
     assert dialog.count() == 0
     assert on_disk(alone, "alone") == shown
 
+    # A page that does not answer: the server changes the file, and JupyterLab asks when it is saved.
+    is_cut_off = True
     play(edits("agent = 1"), Reply("Again."))
     type_into(page, "mean", "person = 1")
     say(chat, "and now both")

@@ -26,9 +26,9 @@ export interface SharedNotebook {
   setMetadata?(key: string, value: unknown): void;
 }
 
-interface Signal {
-  connect(slot: () => void): unknown;
-  disconnect(slot: () => void): unknown;
+interface Signal<Args = unknown> {
+  connect(slot: (sender: unknown, args: Args) => void): unknown;
+  disconnect(slot: (sender: unknown, args: Args) => void): unknown;
 }
 
 /** A notebook's context, of JupyterLab's. */
@@ -38,6 +38,8 @@ export interface NotebookContext {
   readonly model: { readonly sharedModel: SharedNotebook; readonly collaborative?: boolean; dirty: boolean };
   readonly contentsModel: { readonly last_modified: string } | null;
   readonly fileChanged: Signal;
+  /** `started` right before what is sent is taken from the page; `completed` or `failed`. */
+  readonly saveState: Signal<string>;
   /** Not of its public interface: what a save compares the file with. Without it a save asks, which is no harm. */
   _updateContentsModel?(model: ContentsModel): void;
 }
@@ -82,19 +84,25 @@ interface Known {
 
 type Base = ReadonlyMap<string, Known>;
 
+/** The cells of the page, each with its id and source. */
+type Sent = readonly (readonly [id: string, source: string])[];
+
 export class OpenNotebook {
   readonly #context: NotebookContext;
   readonly #contents: Contents;
   /** The file as the page and it were the same the last time; null: not known, so nothing is brought over. */
   #base: Base | null = null;
+  /** What the save that is under way takes to the file; null: there is none. */
+  #sent: Sent | null = null;
   #work: Promise<void>;
   #isOurs = false;
 
   constructor(context: NotebookContext, contents: Contents) {
     this.#context = context;
     this.#contents = contents;
-    this.#work = this.#remember();
+    this.#work = this.#remember(null);
     context.fileChanged.connect(this.#onFile);
+    context.saveState.connect(this.#onSave);
   }
 
   /** Whether the cells of the page and of the file are known to be the same ones. */
@@ -104,6 +112,7 @@ export class OpenNotebook {
 
   dispose(): void {
     this.#context.fileChanged.disconnect(this.#onFile);
+    this.#context.saveState.disconnect(this.#onSave);
   }
 
   /** The agent may have changed the file. Answers whether the page has all of the file now. Never rejects. */
@@ -115,20 +124,40 @@ export class OpenNotebook {
 
   /** It was saved, or loaded again. */
   readonly #onFile = (): void => {
-    if (!this.#isOurs) this.#work = this.#work.then(() => this.#remember());
+    const sent = this.#sent;
+    if (!this.#isOurs) this.#work = this.#work.then(() => this.#remember(sent));
   };
+
+  /** JupyterLab calls a page saved once the answer is there, also what was written into it since it was sent. */
+  readonly #onSave = (_: unknown, state: string): void => {
+    if (this.#isAway) return;
+    if (state === "started") {
+      this.#sent = this.#cells();
+      return;
+    }
+    const isOther = this.#sent !== null && JSON.stringify(this.#sent) !== JSON.stringify(this.#cells());
+    if (state === "completed" && isOther) this.#context.model.dirty = true;
+    this.#sent = null;
+  };
+
+  #cells(): Sent {
+    return this.#context.model.sharedModel.cells.map((cell) => [cell.getId(), cell.getSource()]);
+  }
 
   get #isAway(): boolean {
     return this.#context.isDisposed || this.#context.model.collaborative === true;
   }
 
-  async #remember(): Promise<void> {
+  async #remember(sent: Sent | null): Promise<void> {
+    const before = this.#base;
     this.#base = null;
     if (this.#isAway) return;
     const file = await this.#read().catch(() => null);
     // Read a moment after the page was: it may have been changed in between, and then the page does not have that.
     const isSame = file !== null && file.last_modified === this.#context.contentsModel?.last_modified;
-    this.#base = isSame ? baseOf(file.content?.cells ?? []) : null;
+    if (isSame) this.#base = baseOf(file.content?.cells ?? []);
+    else if (sent && !sent.some(([id]) => !id) && new Set(sent.map(([id]) => id)).size === sent.length)
+      this.#base = new Map(sent.map(([id, source]) => [id, { source, outputs: before?.get(id)?.outputs ?? "[]" }]));
   }
 
   #read(): Promise<ContentsModel> {
