@@ -518,7 +518,8 @@ def test_the_page_has_what_a_run_without_any_chat_changes_and_keeps_its_place_an
     assert active(page) == 10
     assert page.evaluate(f"() => {PANEL}.content.activeCell.editor.getCursorPosition()") == {"line": 0, "column": 1}
     assert abs(page.evaluate(place) - before) < 250, "the line above a cell takes some place"
-    assert page.evaluate(f"() => {PANEL}.context.model.dirty") is False
+    # With real-time collaboration the page is told a moment later that the server has saved.
+    page.wait_for_function(f"() => !{PANEL}.context.model.dirty")
     shot(page, f"{host.app}-night-1-changed")
 
     # What is not saved: the page makes the change in what it shows.
