@@ -11,6 +11,8 @@ const shown = (state: ChatState): string[] =>
     if (item.kind === "message") return `${item.role}:${item.text}:${item.status}`;
     if (item.kind === "tool") return `tool:${item.name}:${item.status}`;
     if (item.kind === "end") return `end:${item.code}`;
+    if (item.kind === "plan") return `plan:${item.entries.map(({ content, status }) => `${content}=${status}`).join()}`;
+    if (item.kind === "notice") return `notice:${item.code}`;
     return item.kind === "reasoning" ? `reasoning:${item.text}` : `${item.kind}:${item.id}:${item.status}`;
   });
 

@@ -222,3 +222,48 @@ def test_html_in_a_tools_words_is_escaped() -> None:
     assert "<img" not in bundle["text/html"]
     assert "<b>" not in bundle["text/html"]
     assert "\\<img" in bundle["text/markdown"]
+
+
+def reported(key: str, what: str, /, **content: Any) -> dict[str, Any]:
+    return {"type": "ACTIVITY_SNAPSHOT", "messageId": key, "activityType": what, "content": content}
+
+
+def step(content: Any, status: str) -> dict[str, Any]:
+    return {"content": content, "priority": "high", "status": status}
+
+
+def test_an_agent_program_is_shown_with_its_plan_its_calls_and_what_its_user_should_know() -> None:
+    plan = [step("Read the *data*", "completed"), step("Fix <loss>\n.py", "in_progress"), step("Test", "pending")]
+    call = {"toolCallId": "t1", "agent": "opencode"}
+    view = fold(
+        ANSWER[0],
+        reported("n1", "navi.agent_notice", agent="opencode", code="x", message="The <b>conversation</b> was given."),
+        reported("plan_r_1", "navi.plan", entries=[step("Read the *data*", "in_progress")]),
+        {"type": "TOOL_CALL_START", "toolCallId": "t1", "toolCallName": "acp__other"},
+        {"type": "TOOL_CALL_ARGS", "toolCallId": "t1", "delta": '{"title": "Write", "kind": "other"}'},
+        {"type": "TOOL_CALL_END", "toolCallId": "t1"},
+        reported("t1:call", "navi.agent_call", **call, kind="edit", title="Write", locations=[{"path": "src/loss.py"}]),
+        {"type": "TOOL_CALL_START", "toolCallId": "t2", "toolCallName": "acp__execute"},
+        {"type": "TOOL_CALL_ARGS", "toolCallId": "t2", "delta": '{"title": "npm test", "kind": "execute"}'},
+        {"type": "TOOL_CALL_RESULT", "messageId": "m2", "toolCallId": "t2", "content": "all green", "role": "tool"},
+        reported("plan_r_1", "navi.plan", entries=plan),
+        {"type": "ACTIVITY_DELTA", "messageId": "plan_r_1", "activityType": "navi.plan", "patch": [
+            {"op": "replace", "path": "/entries/2/status", "value": "completed"}]},
+    )  # fmt: skip
+    plain = run_plain(view)
+    assert "[x] Read the *data*\n[ ] Fix <loss> .py (in progress)\n[x] Test" in plain
+    assert plain.count("Plan:") == 1
+    assert "[Changing loss.py…] Write" in plain
+    assert "[Ran a command] npm test" in plain
+    assert "(The <b>conversation</b> was given.)" in plain
+    bundle = run_bundle(view)
+    assert "<b>" not in bundle["text/html"]
+    assert "Fix &lt;loss&gt; .py <em>(in progress)</em>" in bundle["text/html"]
+    assert "- [x] Read the \\*data\\*" in bundle["text/markdown"]
+
+
+@pytest.mark.parametrize("entries", [None, "x", [1, None, {}], [{"content": 3, "status": ["done"]}], [{}] * 5000])
+def test_a_plan_that_cannot_be_read_ends_nothing(entries: Any) -> None:
+    view = fold(*ANSWER, reported("p", "navi.plan", entries=entries), reported("q", "navi.agent_notice", message=7))
+    assert "Done." in run_plain(view)
+    assert len(run_plain(view)) < 10_000

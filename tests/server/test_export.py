@@ -10,6 +10,7 @@ import nbconvert
 import nbformat
 import pytest
 
+from navi_jupyter.kernel.display.plans import plan_entries
 from navi_jupyter.model.sessions import Origin, Session
 from navi_jupyter.server.export import as_markdown, as_notebook
 from navi_jupyter.server.wire.sessions import MessageInfo, ToolCallInfo
@@ -107,3 +108,15 @@ def test_code_and_links_are_exported_as_they_are() -> None:
 def test_dollars_of_an_exported_notebook_are_no_formulas_to_its_front_end(text: str, source: str) -> None:
     assert as_notebook(session(), [message(text)])["cells"][1]["source"].split("\n\n", 1)[1] == source
     assert "$148" in as_markdown(session("costs $148"), [message("$148 to $19")])
+
+
+def test_the_plan_of_a_run_stands_before_its_first_answer_as_a_list_with_states() -> None:
+    steps = [{"content": "Read <b>", "status": "completed"}, {"content": "Fix", "status": "x"}]
+    plan = plan_entries({"entries": steps})
+    spoken = [message("do it", role="user"), message("First."), message("Second.")]
+    spoken = [one.model_copy(update={"id": f"m_{number}", "run_id": "r_1"}) for number, one in enumerate(spoken)]
+    exported = as_markdown(session(), spoken, plans={"r_1": plan})
+    assert exported.count("Plan:") == 1
+    places = [exported.index(text) for text in ("do it", "- [x] Read", "- [ ] Fix", "First.", "Second.")]
+    assert places == sorted(places)
+    assert "<b>" not in exported

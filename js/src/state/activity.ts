@@ -2,18 +2,24 @@
 
 import { isObject } from "../protocol/frames.js";
 import type { ActivityDelta, ActivitySnapshot } from "../protocol/generated.js";
-import { changeItem } from "./items.js";
+import { patchedPlan, putActivity, runActivity } from "./agents.js";
+import { changeItem, indexOf } from "./items.js";
 import type { Activity, ChatState, ToolCall } from "./model.js";
 
 type Fields = Readonly<Record<string, unknown>>;
 
-export function snapshotActivity(state: ChatState, { messageId: id, activityType: type, content }: ActivitySnapshot): ChatState {
+/** `runId`: of the run that it is a part of. */
+export function snapshotActivity(state: ChatState, { messageId: id, activityType: type, content }: ActivitySnapshot, runId: string | null): ChatState {
+  const own = runActivity(id, type, runId, content);
+  if (own) return { ...state, items: putActivity(state.items, own) };
   const { toolCallId } = content;
   if (typeof toolCallId !== "string") return state;
   return changeItem(state, "tool", toolCallId, (call) => withActivity(call, { id, type, content }));
 }
 
 export function changeActivity(state: ChatState, { messageId: id, patch }: ActivityDelta): ChatState {
+  const plan = state.items[indexOf(state.items, "plan", id)];
+  if (plan?.kind === "plan") return { ...state, items: putActivity(state.items, patchedPlan(plan, (content) => applyPatch(content, patch))) };
   const index = state.items.findLastIndex((item) => item.kind === "tool" && item.activities.some((activity) => activity.id === id));
   const call = state.items[index];
   if (call?.kind !== "tool") return state;

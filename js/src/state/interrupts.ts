@@ -3,7 +3,7 @@
 import { isObject } from "../protocol/frames.js";
 import type { SettledQuestion } from "../protocol/generated.js";
 import { appendAfterCall, changeItem, indexOf } from "./items.js";
-import type { CallDetail, ChatState, Interrupt } from "./model.js";
+import type { AskOption, CallDetail, ChatState, Interrupt } from "./model.js";
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -64,6 +64,13 @@ function readDetail({ label, text, kind, language, foreign, omitted, cell }: Fie
   };
 }
 
+const OPTION_KINDS: readonly string[] = ["allow_once", "allow_always", "reject_once", "reject_always"] satisfies readonly AskOption["kind"][];
+
+function readOption({ id, name, kind }: Fields): readonly AskOption[] {
+  if (typeof id !== "string" || typeof kind !== "string" || !OPTION_KINDS.includes(kind)) return [];
+  return [{ id, name: typeof name === "string" && name.trim() ? name : id, kind: kind as AskOption["kind"] }];
+}
+
 const STATUS = { opened: "open", resolved: "resolved", cancelled: "cancelled", expired: "expired" } as const;
 
 function readInterrupt(interrupt: unknown, action: unknown, at = NaN): Interrupt | null {
@@ -85,6 +92,7 @@ function readInterrupt(interrupt: unknown, action: unknown, at = NaN): Interrupt
     source: text("source"),
     details: Array.isArray(interrupt["details"]) ? interrupt["details"].filter(isObject).map(readDetail) : [],
     schema: fields("response_schema"),
+    options: Array.isArray(interrupt["options"]) ? interrupt["options"].filter(isObject).flatMap(readOption) : [],
     durable: interrupt["durable"] !== false,
     expiresAt: text("expires_at"),
     status,

@@ -96,6 +96,8 @@ function close(item: Item): Item {
     case "interrupt":
       return item.status === "open" ? { ...item, status: "cancelled" } : item;
     case "end":
+    case "plan":
+    case "notice":
       return item;
   }
 }

@@ -39,7 +39,7 @@ export interface Reasoning extends Placed {
   readonly status: "streaming" | "done";
 }
 
-/** What a tool shows while it works: `navi.output`, `navi.progress`. */
+/** What a tool shows while it works: `navi.output`, `navi.progress`, `navi.agent_call`. */
 export interface Activity {
   readonly id: string;
   readonly type: string;
@@ -92,6 +92,14 @@ export interface NamedCell {
   readonly id: string;
 }
 
+/** One of the answers that an agent program offers to its question. */
+export interface AskOption {
+  readonly id: string;
+  /** In the program's own words. */
+  readonly name: string;
+  readonly kind: "allow_once" | "allow_always" | "reject_once" | "reject_always";
+}
+
 /** Something that a run asks the user. */
 export interface Interrupt extends Placed {
   readonly kind: "interrupt";
@@ -104,6 +112,8 @@ export interface Interrupt extends Placed {
   readonly source: string | null;
   readonly details: readonly CallDetail[];
   readonly schema: Fields | null;
+  /** The answers that an agent program offers; empty: allow or deny. */
+  readonly options: readonly AskOption[];
   /** Whether the run pauses for it. */
   readonly durable: boolean;
   readonly expiresAt: string | null;
@@ -129,7 +139,27 @@ export interface RunEnd extends Placed {
   readonly reached: readonly Reached[];
 }
 
-export type Item = Message | Reasoning | ToolCall | Subagent | Interrupt | RunEnd;
+/** What an agent wants to do in a run, step by step; it changes as the work goes on. */
+export interface Plan extends Placed {
+  readonly kind: "plan";
+  readonly entries: readonly PlanEntry[];
+}
+
+export interface PlanEntry {
+  readonly content: string;
+  readonly isImportant: boolean;
+  readonly status: "pending" | "in_progress" | "completed";
+}
+
+/** Something about the agent program of a run that its user should know. `code` is that of `navi.agent_notice`. */
+export interface AgentNotice extends Placed {
+  readonly kind: "notice";
+  readonly agent: string;
+  readonly code: string;
+  readonly message: string;
+}
+
+export type Item = Message | Reasoning | ToolCall | Subagent | Interrupt | RunEnd | Plan | AgentNotice;
 
 export interface ActiveRun {
   readonly id: string;
@@ -155,12 +185,44 @@ export interface SessionInfo {
   readonly sharedBy: string | null;
   /** The path of its notebook; empty: it has none. */
   readonly notebook: string;
+  /** What is chosen of what its agent program offers; null each: as the program starts. */
+  readonly agentChoice: { readonly mode: string | null; readonly model: string | null };
 }
 
 export interface McpServer {
   readonly name: string;
   readonly status: string;
   readonly message: string;
+}
+
+/** A mode or a model of an agent program, in its own words. */
+export interface AgentOption {
+  readonly id: string;
+  readonly name: string;
+  readonly description: string;
+}
+
+/** A slash command of an agent program: it is sent as text. */
+export interface AgentCommand {
+  /** Without the slash. */
+  readonly name: string;
+  readonly description: string;
+  /** What may follow the name; empty: nothing that is known. */
+  readonly hint: string;
+}
+
+/** What the agent program of a session has offered last. */
+export interface AgentOffer {
+  /** Its name in the model string `acp:<name>`. */
+  readonly agent: string;
+  /** Its name and version as it reports them; empty where it does not. */
+  readonly title: string;
+  readonly modes: readonly AgentOption[];
+  /** The mode that it is in; empty where that is not known. */
+  readonly mode: string;
+  readonly models: readonly AgentOption[];
+  readonly model: string;
+  readonly commands: readonly AgentCommand[];
 }
 
 /** What was used up. */
@@ -193,6 +255,8 @@ export interface ChatState {
   readonly session: SessionInfo | null;
   readonly mcp: Readonly<Record<string, McpServer>>;
   readonly spent: Spent;
+  /** Null where no agent program has answered in the session. */
+  readonly agent: AgentOffer | null;
   /** Runs that were rolled back: the model does not get them any more. */
   readonly rolledBack: readonly string[];
   /** True between a `navi.gap` and the prelude that repairs it. */
@@ -209,6 +273,7 @@ export const EMPTY: ChatState = {
   session: null,
   mcp: {},
   spent: { session: null, run: null },
+  agent: null,
   rolledBack: [],
   gap: false,
 };

@@ -7,6 +7,7 @@
 
 import { isObject, isRecall } from "../protocol/frames.js";
 import type { Custom, Envelope, McpServerInfo, McpToolNote, Outcome, Recall, Run } from "../protocol/generated.js";
+import { choiceOf, offerOf } from "./agents.js";
 import { changeActivity, snapshotActivity } from "./activity.js";
 import { applyInterrupt, withWaiting } from "./interrupts.js";
 import { append, changeItem, endRun, moveToEnd, place, placeRun, runEnd, without } from "./items.js";
@@ -31,8 +32,8 @@ function reduceSnapshot(state: ChatState, envelope: Envelope): ChatState {
   if (envelope.event.type === "MESSAGES_SNAPSHOT") {
     const folded = foldPrelude(envelope.event, envelope.ts);
     // What is read from the server, or emitted into all sessions, is no part of a prelude.
-    const { session, mcp, spent, rolledBack } = state;
-    return { ...EMPTY, ...folded, session, mcp, spent, rolledBack, head: envelope.seq };
+    const { session, mcp, spent, agent, rolledBack } = state;
+    return { ...EMPTY, ...folded, session, mcp, spent, agent, rolledBack, head: envelope.seq };
   }
   const isOfThisPrelude = state.head === null || envelope.seq === state.head;
   return isOfThisPrelude ? { ...apply(state, envelope), head: envelope.seq } : state;
@@ -77,7 +78,7 @@ function apply(state: ChatState, envelope: Envelope): ChatState {
     case "TOOL_CALL_RESULT":
       return changeItem(state, "tool", event.toolCallId, (item) => ({ ...item, result: event.content, status: "done", endedAt: at }));
     case "ACTIVITY_SNAPSHOT":
-      return snapshotActivity(state, event);
+      return snapshotActivity(state, event, runId);
     case "ACTIVITY_DELTA":
       return changeActivity(state, event);
     case "SUBAGENT_STARTED": {
@@ -142,6 +143,8 @@ function applyCustom(state: ChatState, { name, value }: Custom, { seq, run_id: r
       if (typeof about !== "string" || typeof code !== "string") return state;
       return append(state, runEnd(about, { code, message: typeof message === "string" ? message : "" }));
     }
+    case "navi.agent_options":
+      return { ...state, agent: offerOf(value) };
     case "navi.notebook": // for the page around the chat: see host-events
     case "navi.kernel":
     case "navi.tool":
@@ -230,9 +233,11 @@ export function withSession(state: ChatState, fields: Readonly<Record<string, un
     // An event of the log says nothing of it.
     sharedBy: fields["access"] === "reader" ? text("owner", "") : fields["access"] === "owner" ? null : (old?.sharedBy ?? null),
     notebook: text("notebook_path", old?.notebook),
+    agentChoice: choiceOf(fields["agent_options"]) ?? old?.agentChoice ?? { mode: null, model: null },
   };
   const usage = readUsage(fields["usage"]);
-  return usage ? { ...state, session, spent: { ...state.spent, session: usage } } : { ...state, session };
+  const agent = offerOf(fields["agent_offer"]) ?? state.agent;
+  return { ...state, session, agent, spent: usage ? { ...state.spent, session: usage } : state.spent };
 }
 
 /** The MCP servers as `GET mcp` listed them; those that it does not name are gone. */

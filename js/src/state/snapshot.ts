@@ -2,6 +2,7 @@
 
 import { isObject } from "../protocol/frames.js";
 import type { MessagesSnapshot, Origin } from "../protocol/generated.js";
+import { putActivity, runActivity } from "./agents.js";
 import type { Activity, Attached, ChatState, Item, Message, Reasoning, ToolCall } from "./model.js";
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -43,10 +44,13 @@ export function foldSnapshot(messages: readonly Fields[], ts: string): Folded {
       case "tool":
         if (!addResult(items, textOf(fields["toolCallId"]), textOf(fields["content"]))) loose.push(fields);
         break;
-      case "activity": // AG-UI's message of an activity
+      case "activity": { // AG-UI's message of an activity
         if (!isObject(fields["content"])) break;
-        if (!addActivity(items, { id, type: textOf(fields["activityType"]), content: fields["content"] })) loose.push(fields);
+        const own = runActivity(id, textOf(fields["activityType"]), runId, fields["content"]);
+        if (own) items.splice(0, items.length, ...putActivity(items, own));
+        else if (!addActivity(items, { id, type: textOf(fields["activityType"]), content: fields["content"] })) loose.push(fields);
         break;
+      }
     }
   }
   return { items, waiting, loose };

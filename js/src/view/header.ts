@@ -3,6 +3,7 @@
 import { html, nothing, type TemplateResult } from "lit";
 import type { Status } from "../connection/client.js";
 import type { Transport } from "../connection/transport.js";
+import { agentOf, presentAgent } from "../state/agents.js";
 import type { ChatState } from "../state/model.js";
 import { dueTime, isReader, openRecalls } from "../state/select.js";
 import { totalUsage } from "../state/usage.js";
@@ -73,16 +74,20 @@ function settingsButton(state: ChatState, overlays: Overlays): TemplateResult {
   const usage = totalUsage(state);
   const spent = usage && usage.input_tokens + usage.output_tokens > 0 ? (costText(usage) ?? tokensText(usage)) : "";
   const shown = profile && profile !== "assistant" ? profile : "";
+  const agent = agentOf(model);
+  const offer = presentAgent(state);
+  const mode = offer?.modes.find(({ id }) => id === (state.session?.agentChoice.mode ?? offer.mode))?.name ?? "";
   return html`<button
     type="button"
     class="navi-settings-toggle"
     data-navi="settings-toggle"
     aria-expanded=${expanded(overlays, "settings")}
-    aria-label="${strings.settings}: ${[model, shown, spent].filter(Boolean).join(" ")}"
-    title=${[strings.settings, usage ? `${tokensText(usage)}: ${usageDetail(usage)}` : ""].filter(Boolean).join("\n")}
+    aria-label="${strings.settings}: ${[agent ? strings.answeredByAgent(agent) : model, mode, shown, spent].filter(Boolean).join(" ")}"
+    title=${[strings.settings, agent ? strings.answeredByAgent(agent) : "", usage ? `${tokensText(usage)}: ${usageDetail(usage)}` : ""].filter(Boolean).join("\n")}
     @click=${() => overlays.toggle("settings")}
   >
-    ${icons.sliders}<span class="navi-model" data-navi="model">${model}</span>
+    ${agent ? icons.subagent : icons.sliders}<span class="navi-model" data-navi="model" data-model=${model}>${agent || model}</span>
+    ${mode ? html`<span class="navi-profile" data-navi="agent-mode-name" dir="auto">${mode}</span>` : nothing}
     ${shown ? html`<span class="navi-profile">${shown}</span>` : nothing}
     ${spent ? html`<span class="navi-spent" data-navi="spent">${spent}</span>` : nothing}
   </button>`;

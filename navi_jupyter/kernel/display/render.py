@@ -21,12 +21,14 @@ from ...text import IMAGE_TYPES, code_block, one_line, plural, printable, trunca
 from ...visible_text import marked_line
 from .code_colours import CODE_CLASS, STYLE
 from .markdown import NOT_TYPESET, inert, to_html
+from .plans import plan_html, plan_markdown, plan_plain
 from .question_text import details_html, details_plain, question_message, settled_words
-from .run_view import Part, QuestionPart, RunView, SubagentPart, TextPart, ToolPart, attachment_of
+from .run_view import NoticePart, Part, PlanPart, QuestionPart, RunView, SubagentPart, TextPart, ToolPart, attachment_of
 from .time_text import short_time
-from .tool_lines import VERBS, status_of, tool_line, tool_problem
+from .tool_lines import agent_title, has_words, present_call, status_of, tool_line, tool_problem
 
 _MAX_LINE = 160  # characters of a tool call's arguments and of its result: each stands on one line
+_MAX_NOTICE = 500  # characters of a line about an agent program
 _MAX_OUTPUT = 4000  # characters of the text that a tool call emitted
 
 Bundle = dict[str, Any]
@@ -162,7 +164,10 @@ def _is_visible(part: Part, view: RunView) -> bool:
     if isinstance(part, ToolPart):
         # The question says all of it while it is open.
         return part.result is not None or all(question.call != part.id for question in view.questions)
-    return not isinstance(part, TextPart) or bool(part.content)
+    match part:
+        case TextPart(content="") | PlanPart(entries=()) | NoticePart(message=""):
+            return False
+    return True
 
 
 def _part_html(part: Part, view: RunView) -> str | None:
@@ -181,6 +186,10 @@ def _part_html(part: Part, view: RunView) -> str | None:
             )
         case SubagentPart():
             return f"<p><small>{inert(_subagent_words(part))}</small></p>"
+        case PlanPart():
+            return plan_html(part.entries)
+        case NoticePart():
+            return f"<p><small>{inert(part.message)}</small></p>"
 
 
 def _part_markdown(part: Part, view: RunView) -> str:
@@ -195,6 +204,10 @@ def _part_markdown(part: Part, view: RunView) -> str:
             return f"> {literal(_question_words(part, view))}" + (f"\n\n{code_block(details)}" if details else "")
         case SubagentPart():
             return f"> {literal(_subagent_words(part))}"
+        case PlanPart():
+            return plan_markdown(part.entries)
+        case NoticePart():
+            return f"> {literal(one_line(part.message, _MAX_NOTICE))}"
 
 
 def part_plain(part: Part, view: RunView) -> str:
@@ -211,6 +224,10 @@ def part_plain(part: Part, view: RunView) -> str:
             return f"? {words}" + (f"\n{details}" if details else "") if part.status == "open" else f"[{words}]"
         case SubagentPart():
             return f"> {_subagent_words(part)}"
+        case PlanPart():
+            return plan_plain(part.entries)
+        case NoticePart():
+            return f"({one_line(part.message, _MAX_NOTICE)})"
 
 
 def _question_words(question: QuestionPart, view: RunView) -> str:
@@ -241,15 +258,16 @@ def _tool_words(tool: ToolPart, view: RunView) -> tuple[str, str, str]:
     """A call in words; its code, or what a tool without words of its own was called with; what came of it."""
     raised = any(output.get("output_type") == "error" for output in tool.outputs)
     status = status_of(tool.result, is_over=view.over, raised=raised)
-    line = tool_line(tool.name, tool.args, tool.result, status)
+    name, args = present_call(tool.name, tool.args, tool.reported)
+    line = tool_line(name, args, tool.result, status)
     problem = tool_problem(tool.result)
     if tool.result is None:
         came = tool.progress
     elif problem is not None:
         came = problem[1]
     else:
-        came = "" if tool.name in VERBS or tool.shown else tool.result
-    called = _code_of(tool) if tool.name in VERBS else tool.args
+        came = "" if has_words(tool.name) or tool.shown else tool.result
+    called = agent_title(name, args) or (_code_of(tool) if has_words(tool.name) else tool.args)
     return line, _one_line(called), _one_line(came)
 
 

@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeVar
 from ...output_text import patched
 from ...text import plain_number
 from .markdown import attachments_in
+from .plans import ACTIVITY as PLAN
+from .plans import PlanEntry, plan_entries
 from .question_text import details_of
 
 Envelope = dict[str, Any]
@@ -42,6 +44,8 @@ class ToolPart:
     outputs: list[dict[str, Any]] = field(default_factory=list)
     """nbformat's outputs, emitted while it ran; the content of an image is ``{"attachment": id}``."""
     progress: str = ""
+    reported: Mapping[str, Any] = field(default_factory=dict)
+    """What an agent program has reported of its call since it began: its kind, title and places."""
     shown: bool = False  # the waiting cell itself has shown what came of it
 
 
@@ -67,6 +71,22 @@ class QuestionPart:
 
 
 @dataclass(eq=False)
+class PlanPart:
+    """What an agent wants to do in the run, as it is now."""
+
+    id: str
+    entries: tuple[PlanEntry, ...] = ()
+
+
+@dataclass(eq=False)
+class NoticePart:
+    """Something about the agent program of the run that its user should know."""
+
+    id: str
+    message: str = ""
+
+
+@dataclass(eq=False)
 class SubagentPart:
     """A subagent: its task and its progress."""
 
@@ -78,8 +98,11 @@ class SubagentPart:
     calls: int = 0
 
 
-Part = TextPart | ToolPart | QuestionPart | SubagentPart
-P = TypeVar("P", TextPart, ToolPart, QuestionPart, SubagentPart)
+Part = TextPart | ToolPart | QuestionPart | SubagentPart | PlanPart | NoticePart
+P = TypeVar("P", TextPart, ToolPart, QuestionPart, SubagentPart, PlanPart, NoticePart)
+
+
+SimplePart = TypeVar("SimplePart", TextPart, PlanPart, NoticePart)
 
 
 @dataclass(eq=False)
@@ -228,21 +251,33 @@ class RunView:
                 pass
 
     def _apply_activity(self, event: dict[str, Any]) -> None:
-        """``navi.output`` or ``navi.progress`` of a tool call: its whole content, or a patch of it."""
+        """What a tool call or the run itself shows besides messages: its whole content, or a patch of it."""
         key = event["messageId"]
         if event.get("content") is not None:
             # a copy, since patches are applied in place.
             self._activities[key] = copy.deepcopy(event["content"])
         content = self._activities.get(key)
-        if content is None or not content.get("toolCallId"):
+        if content is None:
             return
         if event.get("patch"):
             content = self._activities[key] = patched(content, event["patch"])
+        if not content.get("toolCallId"):
+            self._apply_own(key, event.get("activityType"), content)
+            return
         tool = self._tool(str(content["toolCallId"]))
         if event.get("activityType") == "navi.progress":
             tool.progress = _progress(content) or tool.progress
         elif event.get("activityType") == "navi.output":
             tool.outputs = list(content.get("outputs") or ())[-_MAX_OUTPUTS:]
+        elif event.get("activityType") == "navi.agent_call":
+            tool.reported = content
+
+    def _apply_own(self, key: str, kind: str | None, content: Mapping[str, Any]) -> None:
+        """An activity that belongs to no call of the run."""
+        if kind == PLAN:
+            self._part(PlanPart, key).entries = plan_entries(content)
+        elif kind == "navi.agent_notice":
+            self._part(NoticePart, key).message = str(content.get("message") or "")
 
     def _apply_custom(self, name: str | None, value: dict[str, Any]) -> None:
         if name == "navi.queue" and value.get("command_id") == self.command_id is not None:
@@ -302,13 +337,19 @@ class RunView:
                     self._tool(call["id"], function.get("name", "tool")).args = function.get("arguments", "")
             elif message.get("role") == "tool":
                 self._tool(message["toolCallId"]).result = _text_of(message.get("content", ""))
+            elif message.get("role") == "activity" and not (content := message.get("content") or {}).get("toolCallId"):
+                self._apply_own(message["id"], message.get("activityType"), content)
 
     def _find(self, kind: type[P], part_id: str) -> P | None:
         return next((part for part in reversed(self.parts) if isinstance(part, kind) and part.id == part_id), None)
 
     def _text(self, message_id: str) -> TextPart:
-        if (part := self._find(TextPart, message_id)) is None:
-            self.parts.append(part := TextPart(message_id))
+        return self._part(TextPart, message_id)
+
+    def _part(self, kind: type[SimplePart], part_id: str) -> SimplePart:
+        """The part, which is added where it is not there."""
+        if (part := self._find(kind, part_id)) is None:
+            self.parts.append(part := kind(part_id))
         return part
 
     def _tool(self, call_id: str, name: str = "tool") -> ToolPart:

@@ -31,7 +31,19 @@ class Verb(NamedTuple):
     any: str = ""
 
 
+OF_AGENT = "acp__"
+"""How the calls of an agent program are named: this, and the kind that the program gives (Agent Client Protocol)."""
 _VERBS: Mapping[str, Verb] = {
+    "acp__delete": Verb("Deleted {}", "Deleting {}…", "delete {}", "a file"),
+    "acp__edit": Verb("Changed {}", "Changing {}…", "change {}", "a file"),
+    "acp__execute": Verb("Ran a command", "Running a command…", "run a command"),
+    "acp__fetch": Verb("Fetched a page", "Fetching a page…", "fetch a page"),
+    "acp__move": Verb("Moved {}", "Moving {}…", "move {}", "a file"),
+    "acp__other": Verb("Used {}", "Using {}…", "use {}", "a tool of its own"),
+    "acp__read": Verb("Read {}", "Reading {}…", "read {}", "a file"),
+    "acp__search": Verb("Searched the files", "Searching the files…", "search the files"),
+    "acp__switch_mode": Verb("Changed its mode", "Changing its mode…", "change its mode"),
+    "acp__think": Verb("Thought about it", "Thinking about it…", "think about it"),
     "ask_user": Verb("Asked you a question", "Asking you a question…", "ask you a question"),
     "cancel_recall": Verb("Cancelled {}", "Cancelling {}…", "cancel {}", "a recall"),
     "change_recall": Verb("Changed {}", "Changing {}…", "change {}", "a recall"),
@@ -72,6 +84,8 @@ _OTHER = Verb("Used {}", "Using {}…", "use {}")
 
 def tool_line(name: str, args: str, result: str | None, status: Status) -> str:
     """The words. ``args`` and ``result`` are JSON as the log has it, as far as it can be read."""
+    if name.startswith(OF_AGENT) and name not in _VERBS:
+        name = f"{OF_AGENT}other"  # a kind that came with a later version of the protocol
     verb, about = _VERBS.get(name, _OTHER), ""
     about = (_about(name, _fields(args), _fields(result)) or verb.any) if name in _VERBS else _tool_name(name)
     plain = verb.plain.replace("{}", about)
@@ -88,6 +102,29 @@ def tool_line(name: str, args: str, result: str | None, status: Status) -> str:
             return f"Was not allowed to {plain}"
         case "stopped":
             return f"Began to {plain}, and was stopped"
+
+
+def has_words(name: str) -> bool:
+    """Whether a call of that tool has words of its own, which say what its arguments do."""
+    return name in VERBS or name.startswith(OF_AGENT)
+
+
+def present_call(name: str, args: str, reported: Mapping[str, Any]) -> tuple[str, str]:
+    """The name and arguments of an agent program's call with what it has reported since; others are as they are."""
+    if not name.startswith(OF_AGENT) or not reported:
+        return name, args
+    known = {key: reported[key] for key in ("title", "locations") if reported.get(key)}
+    kind = reported.get("kind")
+    return f"{OF_AGENT}{kind}" if isinstance(kind, str) else name, json.dumps({**_fields(args), **known})
+
+
+def agent_title(name: str, args: str) -> str:
+    """What an agent program says of its call, in its own words; empty where the line has it, or nothing is known."""
+    title = _fields(args).get("title") if name.startswith(OF_AGENT) else None
+    if not isinstance(title, str) or name == f"{OF_AGENT}other":
+        return ""
+    about = _about(name, _fields(args), {})
+    return "" if about and title.split()[-1:] == [about] else title
 
 
 def tool_problem(result: str | None) -> tuple[bool, str] | None:
@@ -143,7 +180,18 @@ def _about(name: str, args: Mapping[str, Any], result: Mapping[str, Any]) -> str
             return _cells(args.get("cell"))
         case "inspect_variable":
             return _text(args.get("name"))
+        case "acp__read" | "acp__edit" | "acp__delete" | "acp__move":
+            return _file_name(_first_path(args))
+        case "acp__other":
+            return _quoted(args.get("title"))
     return ""
+
+
+def _first_path(args: Mapping[str, Any]) -> object:
+    """The path of the first place that a call of an agent program names."""
+    places = args.get("locations")
+    first = places[0] if isinstance(places, list) and places else None
+    return first.get("path") if isinstance(first, dict) else None
 
 
 def _cells(value: object) -> str:

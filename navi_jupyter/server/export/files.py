@@ -15,6 +15,8 @@ from nbformat.v4 import new_markdown_cell, new_notebook
 
 from ... import __version__
 from ...clock import zone_label
+from ...kernel.display.plans import ACTIVITY as PLAN
+from ...kernel.display.plans import PlanEntry, plan_entries, plan_markdown
 from ...kernel.display.question_text import settled_words
 from ...kernel.display.tool_lines import status_of, tool_line
 from ...markdown_text import closed, defused, literal, with_plain_dollars
@@ -39,6 +41,8 @@ KINDS = ("md", "ipynb", "html", "json")
 FILE_TYPES = (MARKDOWN, NOTEBOOK, HTML, JSON)
 _LONGEST_TITLE = 500  # characters
 Notices = Mapping[str, AnswerNotice]  # by run, oldest first
+Plans = Mapping[str, Sequence[PlanEntry]]  # by run
+NO_PLANS: Plans = {}
 NO_NOTICES: Notices = {}
 
 
@@ -51,6 +55,22 @@ async def conversation(orchestrator: Orchestrator, session_id: str, *, owner: st
     spent = {run.id: run.usage for run in await _runs(orchestrator, session_id, owner=owner) if run.status.final}
     last = {m.run_id: m.id for m in messages if m.role == "assistant" and m.subagent_run_id is None}
     return tuple(_info(message, spent if last.get(message.run_id) == message.id else {}) for message in messages)
+
+
+async def _plans(orchestrator: Orchestrator, session_id: str) -> Plans:
+    """What agents wanted to do in runs that are over, as it was in the end."""
+    found: dict[str, Sequence[PlanEntry]] = {}
+    before: str | None = None
+    while True:
+        part = await orchestrator.sessions.history.page(session_id, before=before, limit=1000)
+        for message in part.messages:
+            if message.role != "activity" or message.run_id is None or f'"{PLAN}"' not in message.content:
+                continue
+            activity = json.loads(message.content)
+            if activity["activityType"] == PLAN and (entries := plan_entries(activity["content"])):
+                found[message.run_id] = entries
+        if (before := part.earlier) is None:
+            return found
 
 
 async def _runs(orchestrator: Orchestrator, session_id: str, *, owner: str) -> Sequence[Run]:
@@ -75,13 +95,14 @@ async def download(orchestrator: Orchestrator, session_id: str, kind: str, *, ow
     runs = await _runs(orchestrator, session_id, owner=owner)
     questions = await orchestrator.sessions.questions(session_id, owner=owner)
     notices = {run.id: run.notice for run in reversed(runs) if run.notice is not None}
+    plans = await _plans(orchestrator, session_id)
     if kind == "md":
-        content, content_type = as_markdown(view.session, messages, notices, questions), MARKDOWN
+        content, content_type = as_markdown(view.session, messages, notices, questions, plans), MARKDOWN
     elif kind == "ipynb":
-        notebook = as_notebook(view.session, messages, notices, questions)
+        notebook = as_notebook(view.session, messages, notices, questions, plans)
         content, content_type = json.dumps(notebook, indent=1) + "\n", NOTEBOOK
     elif kind == "html":
-        content, content_type = as_page(view.session, messages, notices, questions), HTML
+        content, content_type = as_page(view.session, messages, notices, questions, plans), HTML
     else:
         data = _as_data(view.session, messages, notices, questions)
         content, content_type = json.dumps(data, indent=1) + "\n", JSON
@@ -93,13 +114,14 @@ def as_markdown(
     messages: Sequence[MessageInfo],
     notices: Notices = NO_NOTICES,
     questions: Sequence[Interrupt] = (),
+    plans: Plans = NO_PLANS,
 ) -> str:
     """One heading per message; below a call what the user was asked about it, and what they answered."""
     asked = _by_call(questions)
     model = session.model.replace("`", "'")
     parts = [_heading(session), f"_Exported from Navi; model `{model}`, times in {_zone(session)}._"]
-    for message, notice in _shown_messages(messages, notices):
-        parts += [f"## {_author(message)} · {_time(session, message.at)}", _body(session, message, notice, asked)]
+    for message, notice, plan in _shown_messages(messages, notices, plans):
+        parts += [f"## {_author(message)} · {_time(session, message.at)}", _body(session, message, notice, asked, plan)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -108,13 +130,14 @@ def as_notebook(
     messages: Sequence[MessageInfo],
     notices: Notices = NO_NOTICES,
     questions: Sequence[Interrupt] = (),
+    plans: Plans = NO_PLANS,
 ) -> dict[str, Any]:
     """A notebook (nbformat 4.5) of Markdown cells, one per message, the raw message in the cell's metadata."""
     asked = _by_call(questions)
     cells = [new_markdown_cell(with_plain_dollars(_heading(session)), id="title")]  # type: ignore[no-untyped-call]
-    for number, (message, notice) in enumerate(_shown_messages(messages, notices)):
+    for number, (message, notice, plan) in enumerate(_shown_messages(messages, notices, plans)):
         about = f"**{_author(message)}** · {_time(session, message.at)}"
-        source = f"{about}\n\n{_body(session, message, notice, asked)}"
+        source = f"{about}\n\n{_body(session, message, notice, asked, plan)}"
         metadata = {"navi": {"message_id": message.id, "run_id": message.run_id}}
         source = with_plain_dollars(source)
         cells.append(new_markdown_cell(source, id=f"m{number}", metadata=metadata))  # type: ignore[no-untyped-call]
@@ -128,6 +151,7 @@ def as_page(
     messages: Sequence[MessageInfo],
     notices: Notices = NO_NOTICES,
     questions: Sequence[Interrupt] = (),
+    plans: Plans = NO_PLANS,
 ) -> str:
     """An HTML page that needs nothing besides itself."""
     asked = _by_call(questions)
@@ -138,16 +162,18 @@ def as_page(
             role=message.role,
             author=_author(message),
             at=_time(session, message.at),
-            blocks=tuple(_page_blocks(session, message, notice, asked)),
+            blocks=tuple(_page_blocks(session, message, notice, asked, plan)),
         )
-        for message, notice in _shown_messages(messages, notices)
+        for message, notice, plan in _shown_messages(messages, notices, plans)
     ]
     return html_page(one_line(session.title, _LONGEST_TITLE), about, shown)
 
 
 def _page_blocks(
-    session: Session, message: MessageInfo, notice: AnswerNotice | None, asked: Asked
+    session: Session, message: MessageInfo, notice: AnswerNotice | None, asked: Asked, plan: Sequence[PlanEntry]
 ) -> Iterator[PageBlock]:
+    if plan:
+        yield PageBlock(text=plan_markdown(plan))
     if message.content:
         yield PageBlock(text=message.content)
     for attachment in message.attachments:
@@ -180,16 +206,20 @@ def _as_data(
 
 
 def _shown_messages(
-    messages: Sequence[MessageInfo], notices: Notices
-) -> Iterator[tuple[MessageInfo, AnswerNotice | None]]:
-    """Each with the notice that its run ended with, the last one of the run alone.
+    messages: Sequence[MessageInfo], notices: Notices, plans: Plans
+) -> Iterator[tuple[MessageInfo, AnswerNotice | None, Sequence[PlanEntry]]]:
+    """Each with the notice that its run ended with, the last one of the run alone; the first one of the agent with the
+    plan of its run.
 
     Without the tools' own messages: a call is shown, with its result, where the assistant made it.
     """
     shown = [message for message in messages if message.role != "tool"]
     last = {message.run_id: message.id for message in shown if message.subagent_run_id is None}
+    first = {message.run_id: message.id for message in reversed(shown) if message.role == "assistant"}
     for message in shown:
-        yield message, notices.get(message.run_id or "") if last.get(message.run_id) == message.id else None
+        run = message.run_id or ""
+        notice = notices.get(run) if last.get(message.run_id) == message.id else None
+        yield message, notice, plans.get(run, ()) if first.get(message.run_id) == message.id else ()
 
 
 def _author(message: MessageInfo) -> str:
@@ -221,9 +251,11 @@ def _call_line(message: MessageInfo, call: ToolCallInfo) -> str:
     return tool_line(call.name, call.args, call.result, status_of(call.result, is_over=is_over))
 
 
-def _body(session: Session, message: MessageInfo, notice: AnswerNotice | None, asked: Asked) -> str:
+def _body(
+    session: Session, message: MessageInfo, notice: AnswerNotice | None, asked: Asked, plan: Sequence[PlanEntry]
+) -> str:
     # HTML in it would be live where the file is converted (nbconvert); code that a stop left open swallows the rest.
-    parts = [defused(closed(message.content))]
+    parts = [plan_markdown(plan) if plan else "", defused(closed(message.content))]
     parts += [_tool_call(session, message, call, asked.get(call.id)) for call in message.tool_calls]
     if message.queued:
         parts.append("_(waiting)_")

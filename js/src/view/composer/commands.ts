@@ -2,8 +2,10 @@
 
 import { isObject } from "../../protocol/frames.js";
 import type { Preview, NamedPromptInfo } from "../../protocol/generated.js";
+import type { AgentCommand } from "../../state/model.js";
 import { strings } from "../lib/strings.js";
 import type { RecallDraft } from "../overview/remind.js";
+import { markedLine } from "../lib/visible-text.js";
 import { asker } from "../lib/zone.js";
 import { ask, tryTo, type RequestContext } from "../recalls/requests.js";
 import type { Suggestion, Suggestions } from "./completion.js";
@@ -21,6 +23,8 @@ export interface CommandContext extends RequestContext {
   /** The path of the notebook around the chat; null: there is none. */
   notebookPath(): string | null;
   title(): string;
+  /** The slash commands of the agent program that answers; empty where none does. */
+  agentCommands(): readonly AgentCommand[];
 }
 
 const FORMATS = ["md", "ipynb", "json"];
@@ -49,10 +53,18 @@ export class Commands {
       detail: description,
       kind: builtin ? strings.commandKind : strings.promptKind,
     }));
+    const taken = new Set([...named, ...own].map(({ token }) => token));
+    // What Navi knows by a name is Navi's. The others are sent as they stand there.
+    const agents = this.#context.agentCommands().map(({ name, description, hint }): Suggestion => ({
+      token: `/${name}`,
+      label: markedLine(hint ? `/${name} ${hint}` : `/${name}`),
+      detail: markedLine(description),
+      kind: strings.agentCommandKind,
+    }));
     const notes = prompts.flatMap(({ why }) => (why === null ? [] : [why]));
     const wanted = query.toLowerCase();
     const rank = ({ token }: Suggestion): number => (token.slice(1).toLowerCase().startsWith(wanted) ? 0 : 1);
-    const options = [...named, ...own].filter(({ token }) => fits(query, token)).sort((one, other) => rank(one) - rank(other));
+    const options = [...named, ...own, ...agents.filter(({ token }) => !taken.has(token))].filter(({ token }) => fits(query, token)).sort((one, other) => rank(one) - rank(other));
     return { options, notes };
   }
 

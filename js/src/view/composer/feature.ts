@@ -7,6 +7,7 @@ import type { RecallDraft } from "../overview/remind.js";
 import { icons } from "../lib/icons.js";
 import { writeFormatted } from "../lib/copy.js";
 import { strings } from "../lib/strings.js";
+import { presentAgent } from "../../state/agents.js";
 import type { ChatState, Message } from "../../state/model.js";
 import { answerOf, endsOfAnswers, lastRun, promptOf, prompts } from "./answers.js";
 import type { CommandContext, Commands } from "./commands.js";
@@ -22,6 +23,7 @@ export function writingFeature(chat: ChatContext): ChatFeature {
     report: chat.problem,
     propose: (draft) => element.dispatchEvent(new CustomEvent<RecallDraft>(PROPOSE_RECALL, { detail: draft })),
     notebookPath: () => element.host?.path ?? null,
+    agentCommands: () => presentAgent(chat.state())?.commands ?? [],
     title: () => chat.state().session?.title ?? "",
     enter: (session) => void enterSession(chat, { session, runId: null }),
   } satisfies CommandContext;

@@ -16,7 +16,8 @@ export const OWN_COMMANDS = ["recall", "model", "profile", "new", "export"] as c
 const WITH_CHOICES = ["model", "profile", "export"];
 /** An address, a path or a word goes on before it: then it is no mention. */
 const MENTION = /(?:^|[\s([{,;:"'])(@(?:(?:cell|error|session|recall|file|variable):)?(?:"[^"\n]*|[^\s"@]*))$/u;
-const COMMAND = /^\/([\p{L}\p{N}_-]*)$/u;
+/** Agent programs have names like `mcp:list` as well. */
+const COMMAND = /^\/([\p{L}\p{N}_:.-]*)$/u;
 const ARGUMENT = /^\/([a-z]+)[ \t]+(\S*)$/;
 
 /** What is written just before the caret; null: nothing that can be completed. */

@@ -13,6 +13,7 @@ import { icons } from "../lib/icons.js";
 import { english, strings, textOf } from "../lib/strings.js";
 import { fullTime, shortTime } from "../lib/time.js";
 import { marked, markedLine, visibleText } from "../lib/visible-text.js";
+import { allows, chosenName, optionButtons } from "../agents/options.js";
 import css from "../../style/asks.css";
 import { addStyle, shared } from "../../style/install.js";
 
@@ -42,6 +43,9 @@ const IDLE: Local = { isEditing: false, isSent: false, isWhole: false, isArmed: 
 export const arming = { delay: 500 };
 /** What a server that has but one user calls them. */
 const ONLY_USER = "local";
+
+/** The source of a question of an agent program; its name follows. */
+const OF_AGENT = "acp:";
 
 let count = 0;
 
@@ -134,7 +138,26 @@ export class InterruptCards {
     </div>`;
   }
 
+  /** An agent program asks, and offers its own answers. */
+  #offered(interrupt: Interrupt): TemplateResult {
+    const { isSent, isWhole, isArmed } = this.local(interrupt.id);
+    const details = interrupt.details.length ? interrupt.details : detailsOfArguments(interrupt.args ?? {});
+    const showAll = (): void => this.#set(interrupt.id, { isWhole: true });
+    return html`<form class="navi-ask-form" @submit=${(event: Event) => event.preventDefault()} @keydown=${keepKey}>
+      ${interrupt.message && !saysNoMore(interrupt) ? html`<p class="navi-ask-message navi-text" dir="auto" lang="">${visibleText(interrupt.message)}</p>` : nothing}
+      ${details.length ? detailsView(details, isWhole, showAll) : html`<p class="navi-none">${strings.noArguments}</p>`} ${hiddenNote(hiddenOf(details, isWhole), showAll)}
+      ${optionButtons(
+        interrupt,
+        isSent || !isArmed,
+        (option) => this.#send(interrupt, "resolved", { approved: allows(option), option: option.id }),
+        () => this.#send(interrupt, "resolved", { approved: false }),
+      )}
+      ${isSent ? html`<p class="navi-note navi-late">${strings.answering}</p>` : nothing}
+    </form>`;
+  }
+
   #approval(interrupt: Interrupt, id: string): TemplateResult {
+    if (interrupt.options.length) return this.#offered(interrupt);
     const { isEditing, isSent, isWhole, isArmed } = this.local(interrupt.id);
     const isOff = isSent || !isArmed;
     const args = interrupt.args ?? {};
@@ -281,6 +304,7 @@ export function titleOf(interrupt: Interrupt): string {
   if (interrupt.about === "question") return isForeign(interrupt) ? strings.questionOf(markedLine(source.slice(source.indexOf(":") + 1))) : strings.questionTitle;
   const tool = interrupt.tool ?? "";
   // Another program may name its tool as one of ours.
+  if (source.startsWith(OF_AGENT)) return strings.agentAsks(markedLine(source.slice(OF_AGENT.length)));
   const own = source === "" || source === "builtin" ? textOf(strings.askTitles, tool) : undefined;
   return own ?? strings.askTitle(markedLine(tool));
 }
@@ -306,7 +330,9 @@ function hiddenNote(hidden: Hidden, showAll: () => void): TemplateResult | typeo
 
 /** One line: what was answered, by whom, when. */
 function settled(interrupt: Interrupt): TemplateResult {
-  const [mark, text] = outcome(interrupt);
+  const [mark, plain] = outcome(interrupt);
+  const chosen = chosenName(interrupt);
+  const text = chosen ? strings.choseOption(plain, chosen) : plain;
   const { payload, about, answeredAt } = interrupt;
   const given = answerText(interrupt);
   const why = about === "approval" && isObject(payload) && typeof payload["message"] === "string" ? payload["message"] : "";

@@ -3,8 +3,8 @@
  * when the first one is there, or a run begins: then one may come any moment. Until it is there, its place says so.
  */
 
-import { html, type TemplateResult } from "lit";
-import type { Interrupt, ToolCall } from "../../state/model.js";
+import { html, type nothing, type TemplateResult } from "lit";
+import type { AgentNotice, Interrupt, Plan, ToolCall } from "../../state/model.js";
 import { Lazy } from "../lib/lazy.js";
 import { strings } from "../lib/strings.js";
 import type { CardOptions, InterruptActions, InterruptCards } from "./approvals.js";
@@ -67,6 +67,13 @@ export class Calls {
     if (part) this.#cards = new part.ToolCards(this.#pictures);
     return this.#cards?.render(call, asks) ?? onItsWay();
   }
+}
+
+/** What an agent program wants to do, and lines about it. */
+export function agentItem(item: Plan | AgentNotice): TemplateResult | typeof nothing {
+  const parts = cards.get();
+  if (!parts) return onItsWay();
+  return item.kind === "plan" ? parts.planCard(item) : parts.agentNotice(item);
 }
 
 function onItsWay(): TemplateResult {

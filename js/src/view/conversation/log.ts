@@ -7,7 +7,7 @@ import type { SentCommand } from "../../connection/outbox.js";
 import type { ActiveRun, Interrupt, Attached, ChatState, Item, Message, Reasoning, RunEnd, Subagent } from "../../state/model.js";
 import { keyOf } from "../../state/items.js";
 import { firingOf, isReader, isRolledBack, treeOf, type Tree } from "../../state/select.js";
-import { loadCards, type Calls, type Questions } from "./cards.js";
+import { agentItem, loadCards, type Calls, type Questions } from "./cards.js";
 import type { CodeActions } from "./code-actions.js";
 import type { MessageActions } from "./message-actions.js";
 import { end } from "./run-end.js";
@@ -163,7 +163,7 @@ export class LogView {
 
   /** One item that cannot be drawn is shown as text: an error in the middle of a list would leave it drawn twice. */
   #item(state: ChatState, tree: Tree, item: Item): unknown {
-    let drawn: TemplateResult;
+    let drawn: TemplateResult | typeof nothing;
     try {
       drawn = this.#drawn(state, tree, item);
     } catch (problem) {
@@ -173,8 +173,11 @@ export class LogView {
     return isRolledBack(state, item.runId) && item.kind !== "end" ? html`<div class="navi-forgotten" title=${strings.rolledBack}>${drawn}</div>` : drawn;
   }
 
-  #drawn(state: ChatState, tree: Tree, item: Item): TemplateResult {
+  #drawn(state: ChatState, tree: Tree, item: Item): TemplateResult | typeof nothing {
     switch (item.kind) {
+      case "plan":
+      case "notice":
+        return agentItem(item);
       case "message":
         return item.role === "user" ? this.#user(state, item) : this.#assistant(state, item);
       case "reasoning":

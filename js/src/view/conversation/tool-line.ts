@@ -14,7 +14,8 @@ export type LineStatus = "streaming" | "running" | "done" | "stopped" | "failed"
 const LONGEST = 60;
 
 /** What was called, with what (as far as that can be read), what came of it, and how far it is. */
-export function toolLine(name: string, args: unknown, result: unknown, status: LineStatus): string {
+export function toolLine(named: string, args: unknown, result: unknown, status: LineStatus): string {
+  const name = knownName(named);
   const own = (strings.toolVerbs as Readonly<Record<string, ToolVerb>>)[name];
   const about = own ? (aboutOf(name, isObject(args) ? args : {}, isObject(result) ? result : {}) ?? own.any) : toolName(name);
   const { done, running, plain } = own ?? strings.toolOther;
@@ -42,7 +43,27 @@ export function toolLine(name: string, args: unknown, result: unknown, status: L
 
 /** Whether a tool has words of its own, which say all that its arguments do on one line. */
 export function hasVerb(name: string): boolean {
-  return Object.hasOwn(strings.toolVerbs, name);
+  return Object.hasOwn(strings.toolVerbs, knownName(name));
+}
+
+/** How the calls of an agent program are named: this, and the kind that the program gives (Agent Client Protocol). */
+const OF_AGENT = "acp__";
+
+export function isOfAgent(name: string): boolean {
+  return name.startsWith(OF_AGENT);
+}
+
+/** A kind that came with a later version of the protocol is one of the others. */
+function knownName(name: string): string {
+  return isOfAgent(name) && !Object.hasOwn(strings.toolVerbs, name) ? `${OF_AGENT}other` : name;
+}
+
+/** What an agent program says of its call, in its own words; empty where the line has it, or nothing is known. */
+export function agentTitle(name: string, args: Fields): string {
+  const { title } = args;
+  if (!isOfAgent(name) || typeof title !== "string" || knownName(name) === `${OF_AGENT}other`) return "";
+  const about = aboutOf(name, args, {});
+  return about !== null && title.trim().split(/\s+/).at(-1) === about ? "" : title;
 }
 
 /** `search of github` for `github__search`, which is how tools of MCP servers are called. */
@@ -78,9 +99,22 @@ function aboutOf(name: string, args: Fields, result: Fields): string | null {
       return cellsOf(args["cell"]);
     case "inspect_variable":
       return text(args["name"]);
+    case "acp__read":
+    case "acp__edit":
+    case "acp__delete":
+    case "acp__move":
+      return fileName(firstPath(args));
+    case "acp__other":
+      return quoted(args["title"]);
     default:
       return null;
   }
+}
+
+/** The path of the first place that a call of an agent program names. */
+function firstPath({ locations }: Fields): unknown {
+  const first: unknown = Array.isArray(locations) ? locations[0] : null;
+  return isObject(first) ? first["path"] : null;
 }
 
 /** Cells by their places, as `2`, `2-4` and `-1` name them from 0 on; null for ids and lists. */

@@ -4,6 +4,16 @@ import { verb, type toolTexts as english } from "./tool-strings.js";
 
 export const toolTexts: typeof english = {
   toolVerbs: {
+    acp__delete: verb("{} gelöscht", "{} wird gelöscht …", "{} löschen", "eine Datei"),
+    acp__edit: verb("{} geändert", "{} wird geändert …", "{} ändern", "eine Datei"),
+    acp__execute: verb("Einen Befehl ausgeführt", "Ein Befehl wird ausgeführt …", "einen Befehl ausführen"),
+    acp__fetch: verb("Eine Seite abgerufen", "Eine Seite wird abgerufen …", "eine Seite abrufen"),
+    acp__move: verb("{} verschoben", "{} wird verschoben …", "{} verschieben", "eine Datei"),
+    acp__other: verb("{} verwendet", "{} wird verwendet …", "{} verwenden", "ein eigenes Werkzeug"),
+    acp__read: verb("{} gelesen", "{} wird gelesen …", "{} lesen", "eine Datei"),
+    acp__search: verb("Die Dateien durchsucht", "Die Dateien werden durchsucht …", "die Dateien durchsuchen"),
+    acp__switch_mode: verb("Den Modus gewechselt", "Der Modus wird gewechselt …", "den Modus wechseln"),
+    acp__think: verb("Nachgedacht", "Denkt nach …", "nachdenken"),
     ask_user: verb("Nachgefragt", "Fragt nach …", "nachfragen"),
     cancel_recall: verb("{} abgesagt", "{} wird abgesagt …", "{} absagen", "eine Wiedervorlage"),
     change_recall: verb("{} geändert", "{} wird geändert …", "{} ändern", "eine Wiedervorlage"),

@@ -4,6 +4,16 @@ import { verb, type toolTexts as english } from "./tool-strings.js";
 
 export const toolTexts: typeof english = {
   toolVerbs: {
+    acp__delete: verb("已删除{}", "正在删除{}…", "删除{}", "一个文件"),
+    acp__edit: verb("已修改{}", "正在修改{}…", "修改{}", "一个文件"),
+    acp__execute: verb("已运行命令", "正在运行命令…", "运行命令"),
+    acp__fetch: verb("已获取网页", "正在获取网页…", "获取网页"),
+    acp__move: verb("已移动{}", "正在移动{}…", "移动{}", "一个文件"),
+    acp__other: verb("已使用{}", "正在使用{}…", "使用{}", "它自己的工具"),
+    acp__read: verb("已读取{}", "正在读取{}…", "读取{}", "一个文件"),
+    acp__search: verb("已搜索文件", "正在搜索文件…", "搜索文件"),
+    acp__switch_mode: verb("已切换模式", "正在切换模式…", "切换模式"),
+    acp__think: verb("已思考", "正在思考…", "思考"),
     ask_user: verb("已向你提问", "正在向你提问…", "向你提问"),
     cancel_recall: verb("已取消{}", "正在取消{}…", "取消{}", "一个预约"),
     change_recall: verb("已修改{}", "正在修改{}…", "修改{}", "一个预约"),

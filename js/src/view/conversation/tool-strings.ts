@@ -14,6 +14,16 @@ export function verb(done: string, running: string, plain: string, any = ""): To
 
 export const toolTexts = {
   toolVerbs: {
+    acp__delete: verb("Deleted {}", "Deleting {}…", "delete {}", "a file"),
+    acp__edit: verb("Changed {}", "Changing {}…", "change {}", "a file"),
+    acp__execute: verb("Ran a command", "Running a command…", "run a command"),
+    acp__fetch: verb("Fetched a page", "Fetching a page…", "fetch a page"),
+    acp__move: verb("Moved {}", "Moving {}…", "move {}", "a file"),
+    acp__other: verb("Used {}", "Using {}…", "use {}", "a tool of its own"),
+    acp__read: verb("Read {}", "Reading {}…", "read {}", "a file"),
+    acp__search: verb("Searched the files", "Searching the files…", "search the files"),
+    acp__switch_mode: verb("Changed its mode", "Changing its mode…", "change its mode"),
+    acp__think: verb("Thought about it", "Thinking about it…", "think about it"),
     ask_user: verb("Asked you a question", "Asking you a question…", "ask you a question"),
     cancel_recall: verb("Cancelled {}", "Cancelling {}…", "cancel {}", "a recall"),
     change_recall: verb("Changed {}", "Changing {}…", "change {}", "a recall"),

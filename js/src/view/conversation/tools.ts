@@ -3,6 +3,7 @@
 import { html, nothing, type TemplateResult } from "lit";
 import { isObject } from "../../protocol/frames.js";
 import type { ToolCall } from "../../state/model.js";
+import { callIcon, callParts, otherArguments, presentCall } from "../agents/call.js";
 import { codeView, partsOf } from "./code.js";
 import { diffView } from "./diff.js";
 import { jobResult } from "./job-result.js";
@@ -12,7 +13,7 @@ import { OutputView } from "./outputs.js";
 import type { Images } from "./images.js";
 import { strings } from "../lib/strings.js";
 import { visibleText } from "../lib/visible-text.js";
-import { hasVerb, toolLine, type LineStatus } from "./tool-line.js";
+import { agentTitle, hasVerb, isOfAgent, toolLine, type LineStatus } from "./tool-line.js";
 import css from "../../style/tools.css";
 import { addStyle, shared } from "../../style/install.js";
 
@@ -53,7 +54,7 @@ export class ToolCards {
         aria-live="off"
       >
         <summary>
-          ${icons.chevron}${icons.tool}<span class="navi-tool-line" data-navi="tool-line">${lineOf(call, status)}</span>
+          ${icons.chevron}${callIcon(presentCall(call, null).name)}<span class="navi-tool-line" data-navi="tool-line">${lineOf(call, status)}</span>
           <span class="navi-gist" dir="auto">${visibleText(gist(call))}</span>
           <span class="navi-tool-status">${took(call)}${toolMark(status)}</span>
         </summary>
@@ -86,9 +87,10 @@ function shownStatus(call: ToolCall, asks: boolean): LineStatus {
 }
 
 /** The call in words; long arguments are not read while they come. */
-function lineOf({ name, args, result }: ToolCall, status: LineStatus): string {
+function lineOf(call: ToolCall, status: LineStatus): string {
   const read = (text: string | null): unknown => (text === null || text.length > LONGEST_DETAIL ? undefined : parsed(text));
-  return toolLine(name, read(args), read(result), status);
+  const { name, args } = presentCall(call, read(call.args));
+  return toolLine(name, args, read(call.result), status);
 }
 
 /** Whether code ended with an exception. */
@@ -110,8 +112,13 @@ function problemOf(call: ToolCall): string | null {
   return String(typeof error["message"] === "string" ? error["message"] : error["error"]);
 }
 
-function callDetail({ name, args }: ToolCall): TemplateResult | typeof nothing {
+function callDetail(call: ToolCall): TemplateResult | typeof nothing {
+  const { name, args } = call;
   const value = parsed(args);
+  if (isOfAgent(name)) {
+    const others = isObject(value) ? otherArguments(value) : {};
+    return html`${callParts(call, isObject(value) ? value : {})} ${Object.keys(others).length ? detail(strings.toolArguments, JSON.stringify(others, null, 2)) : nothing}`;
+  }
   if (!isObject(value)) return args ? detail(strings.toolArguments, args) : nothing;
   const { code, change, others } = partsOf(name, value);
   return html`
@@ -183,6 +190,10 @@ function gist(call: ToolCall): string {
   const problem = call.status === "done" ? problemOf(call) : null;
   if (problem !== null) return problem.slice(0, 200);
   const value = parsed(call.args.length > LONGEST_DETAIL ? "" : call.args);
+  if (isOfAgent(call.name)) {
+    const { name, args } = presentCall(call, value);
+    return firstLine(agentTitle(name, isObject(args) ? args : {})).slice(0, 120);
+  }
   if (hasVerb(call.name)) return call.name === "run_code" && isObject(value) && typeof value["code"] === "string" ? firstLine(value["code"]).slice(0, 120) : "";
   if (!isObject(value)) return call.args.slice(0, 120);
   return Object.entries(value)

@@ -6,6 +6,7 @@ import { isCode } from "../conversation/code.js";
 import { keepInput } from "./keyboard-guard.js";
 import { strings } from "./strings.js";
 import { markedLine, visibleText } from "./visible-text.js";
+import "../../style/fields.js";
 
 type Fields = Readonly<Record<string, unknown>>;
 

@@ -1,5 +1,6 @@
 /** The catalogue in German. */
 
+import { agentTexts } from "../agents/strings-de.js";
 import { writingTexts } from "../composer/strings-de.js";
 import { findTexts } from "../find/strings-de.js";
 import { toolTexts } from "../conversation/tool-strings-de.js";
@@ -300,6 +301,7 @@ const coreTexts: typeof english = {
 };
 
 export const catalogue: Strings = {
+  ...agentTexts,
   ...recallTexts,
   ...notebookTexts,
   ...sessionTexts,

@@ -1,5 +1,6 @@
 /** The catalogue in Simplified Chinese. */
 
+import { agentTexts } from "../agents/strings-zh.js";
 import { writingTexts } from "../composer/strings-zh.js";
 import { findTexts } from "../find/strings-zh.js";
 import { toolTexts } from "../conversation/tool-strings-zh.js";
@@ -299,6 +300,7 @@ const coreTexts: typeof english = {
 };
 
 export const catalogue: Strings = {
+  ...agentTexts,
   ...recallTexts,
   ...notebookTexts,
   ...sessionTexts,

@@ -3,6 +3,7 @@
  * their type; `language` decides which are used. `setStrings` replaces some of them.
  */
 
+import { agentTexts } from "../agents/strings.js";
 import { notebookTexts } from "../notebook/strings.js";
 import { panelTexts } from "../panel/strings.js";
 import { overviewTexts, toastTexts } from "../overview/strings.js";
@@ -305,6 +306,7 @@ export const coreTexts = {
 
 /** The texts of all features. */
 export const english = {
+  ...agentTexts,
   ...recallTexts,
   ...notebookTexts,
   ...sessionTexts,

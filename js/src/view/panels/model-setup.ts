@@ -9,6 +9,7 @@ import { html, nothing, type TemplateResult } from "lit";
 import { readStored, writeStored } from "../../connection/storage.js";
 import { isObject } from "../../protocol/frames.js";
 import type { LocalServer, ModelInfo, ModelPage, ModelPreference, ModelTestResult, ProviderInfo, ProviderPage } from "../../protocol/generated.js";
+import { agentList, isAgent } from "../agents/agent-list.js";
 import { icons } from "../lib/icons.js";
 import { keepInput, keepKey } from "../lib/keyboard-guard.js";
 import { strings } from "../lib/strings.js";
@@ -101,9 +102,10 @@ export class ModelSetup {
       void this.#load();
       return html`<p class="navi-none navi-late">${strings.loading}</p>`;
     }
-    const usable = this.#models.filter(({ name, available }) => available && name !== OFFLINE && name !== model);
+    const usable = this.#models.filter((one) => one.available && one.name !== OFFLINE && one.name !== model && !isAgent(one));
     return html`
       ${usable.length ? this.#usable(usable) : nothing} ${this.#providers.local.map((server) => this.#local(server))}
+      ${agentList(this.#models, model, this.#isBusy, (name) => void this.#give(name))}
       ${this.#outcome?.kind === "good" ? nothing : this.#providers.may_store ? this.#keyForm(this.#providers) : html`<p class="navi-none">${strings.setupForbidden}</p>`}
       <p class="navi-setup-outcome" data-navi="setup-outcome" data-kind=${this.#outcome?.kind ?? nothing} role="status">${this.#outcome?.text ?? ""}</p>
     `;
@@ -248,11 +250,16 @@ export class ModelSetup {
     this.#report("busy", strings.setupTesting(model));
     const { body, why } = await tryTo(this.#context, "POST", "models/test", { model });
     const result = isObject(body) ? (body as unknown as ModelTestResult) : null;
-    const session = this.#context.session();
     if (why !== null || !result?.ok) {
       this.#report("bad", why ?? result?.message ?? "");
       return false;
     }
+    return this.#give(model, result.message);
+  }
+
+  /** Makes a model the session's. `how` it was tried; an agent program is not: it is started with the first message. */
+  async #give(model: string, how = ""): Promise<boolean> {
+    const session = this.#context.session();
     // The server keeps what a session is given for new ones, too.
     const changed =
       session === null
@@ -262,7 +269,7 @@ export class ModelSetup {
       this.#report("bad", changed.why);
       return false;
     }
-    this.#report("good", strings.setupAnswered(model, result.message));
+    this.#report("good", strings.setupAnswered(model, how));
     return true;
   }
 

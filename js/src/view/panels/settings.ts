@@ -6,6 +6,8 @@ import { isObject } from "../../protocol/frames.js";
 import type { ModelInfo, ProfileInfo, Usage } from "../../protocol/generated.js";
 import type { ChatState, McpServer } from "../../state/model.js";
 import { totalUsage } from "../../state/usage.js";
+import { isAgent } from "../agents/agent-list.js";
+import { agentOptions } from "../agents/agent-options.js";
 import { MemoryList } from "./memory.js";
 import { ModelSetup } from "./model-setup.js";
 import { costText, tokensText, usageDetail } from "../lib/numbers.js";
@@ -70,7 +72,7 @@ export class SettingsPanel implements Overlay {
         ${this.#picker("model", strings.modelLabel, session?.model ?? "", this.#models, true)}
         ${this.#picker("profile", strings.profileLabel, session?.profile ?? "", this.#profiles, false)}
       </div>
-      ${this.#setup.section(session?.model ?? "")} ${this.#zone.render(session)}
+      ${agentOptions(state, (choice, undo) => void this.#change({ agent_options: choice }, undo))} ${this.#setup.section(session?.model ?? "")} ${this.#zone.render(session)}
       <section aria-label=${strings.usage} data-navi="usage">
         <h3>${strings.usage}</h3>
         <dl class="navi-usage">
@@ -100,7 +102,8 @@ export class SettingsPanel implements Overlay {
         <span>${label}</span>
         <select data-navi=${`${field}-picker`} @change=${change}>
           ${isListed ? nothing : html`<option value=${current} selected>${current}</option>`}
-          ${known.filter(({ name, available }) => available || name === current).map(({ name }) => html`<option value=${name} ?selected=${name === current}>${name}</option>`)}
+          ${usable(known.filter((choice) => !isAgent(choice)), current)}
+          ${known.some((choice) => isAgent(choice) && (choice.available || choice.name === current)) ? html`<optgroup label=${strings.agents}>${usable(known.filter(isAgent), current)}</optgroup>` : nothing}
           ${unusable(known, current).map(
             ([why, names]) => html`<optgroup label=${why}>${names.map((name) => html`<option value=${name} disabled>${name}</option>`)}</optgroup>`,
           )}
@@ -132,7 +135,7 @@ export class SettingsPanel implements Overlay {
   }
 
   /** The log tells every view of the change, this one too. */
-  async #change(fields: Readonly<Record<string, string>>, undo: () => void): Promise<void> {
+  async #change(fields: Readonly<Record<string, unknown>>, undo: () => void): Promise<void> {
     const session = this.#actions.session();
     if (session === null) return;
     if ((await this.#request("PATCH", `sessions/${encodeURIComponent(session)}`, fields)) === null) undo();
@@ -148,11 +151,16 @@ export class SettingsPanel implements Overlay {
   }
 }
 
+function usable(choices: readonly Choice[], current: string): readonly TemplateResult[] {
+  return choices.filter(({ name, available }) => available || name === current).map(({ name }) => html`<option value=${name} ?selected=${name === current}>${name}</option>`);
+}
+
 /** What cannot be used, by the reason: it is said once for all that it holds for. */
 function unusable(choices: readonly Choice[], current: string): readonly (readonly [string, readonly string[]])[] {
   const groups = new Map<string, string[]>();
-  for (const { name, available, why } of choices) {
-    if (available || name === current) continue;
+  for (const choice of choices) {
+    const { name, available, why } = choice;
+    if (available || name === current || isAgent(choice)) continue; // what an agent lacks is beside it, with the command
     const reason = why ?? strings.notUsable;
     groups.set(reason, [...(groups.get(reason) ?? []), name]);
   }

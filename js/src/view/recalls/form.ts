@@ -6,7 +6,7 @@ import type { Policy, Preview, Recall } from "../../protocol/generated.js";
 import { keepKey } from "../lib/keyboard-guard.js";
 import { icons } from "../lib/icons.js";
 import { JobForm } from "./job-form.js";
-import { LeaveChoice } from "./leave.js";
+import { LeaveChoice } from "./leave-choice.js";
 import { ask, isRecall, meaningOf, notifyTargets, type RequestContext } from "./requests.js";
 import { boundsText, moment, worded } from "./time.js";
 import { strings } from "../lib/strings.js";
@@ -16,6 +16,7 @@ import { fullTime, withoutOwnZone } from "../lib/time.js";
 import type { RecallDraft } from "../overview/remind.js";
 import css from "../../style/recalls.css";
 import { addStyle } from "../../style/install.js";
+import "../../style/fields.js";
 
 addStyle(css);
 

@@ -4,7 +4,7 @@ import { html, nothing, type TemplateResult } from "lit";
 import { repeat } from "lit/directives/repeat.js";
 import { isObject } from "../../protocol/frames.js";
 import type { Imported, Recall } from "../../protocol/generated.js";
-import { leaveText } from "./leave.js";
+import { leaveText } from "./leave-choice.js";
 import { ask, type RequestContext } from "./requests.js";
 import { moment, worded } from "./time.js";
 import { strings } from "../lib/strings.js";

@@ -10,6 +10,7 @@ import { strings } from "../lib/strings.js";
 import type { NotebookDraft } from "../overview/remind.js";
 import { readLines, readParameters, written, writtenLines } from "./parameters.js";
 import { tryTo, type RequestContext } from "./requests.js";
+import "../../style/fields.js";
 
 /** After the last key. Milliseconds. */
 const PAUSE = 250;
