@@ -60,7 +60,7 @@ async function buildSingle() {
   await writeFile(join(staticFolder, "navi-single.js.gz"), gzip(result.outputFiles[0].contents));
 }
 
-/** Compressed once, here, and served so: `server/app.py`. */
+/** Compressed once, here, and served so: `server/page.py`. */
 function gzip(contents) {
   return gzipSync(contents, { level: 9 });
 }

@@ -87,6 +87,7 @@ class Settings:
     compact_after: float = 86_400.0
     tool_ceiling: Mapping[str, str] = field(default_factory=dict)
     """Tools by name or pattern: the most that each may get, ``allow``, ``ask`` or ``deny``."""
+    mcp_server: bool = True  # whether programs of users reach this server by MCP
     mcp_config: str = ""  # a file with ``mcpServers`` besides those in Jupyter's configuration path; empty: none
     notify_allow_private: bool = False
     kernel_user: str = "local"

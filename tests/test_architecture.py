@@ -222,6 +222,7 @@ PROTOCOLS = {
     "navi_jupyter/jupyter/kernels/requests.py: Executor": "the connection to a kernel, the loan of one",
     "navi_jupyter/kernel/display/painters.py: Painter": "cell, terminal, none",
     "navi_jupyter/notifications/apprise_sender.py: MessageSender": "AppriseSender, and the tests' sender",
+    "navi_jupyter/server/mcp_server/offers.py: McpOffer": "for an agent program, for a user's program",
 }
 """Protocols outside of ports -> their implementations."""
 

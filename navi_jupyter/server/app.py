@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import mimetypes
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -17,15 +15,9 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 from jupyter_core.paths import jupyter_data_dir
-from jupyter_server.auth.decorator import authorized
-from jupyter_server.base.handlers import FileFindHandler, JupyterHandler
 from jupyter_server.extension.application import ExtensionApp, ExtensionAppJinjaMixin
-from jupyter_server.extension.handler import ExtensionHandlerJinjaMixin, ExtensionHandlerMixin
-from tornado import web
-from tornado.web import StaticFileHandler
 from traitlets import Bool, Dict, Enum, Float, Int, TraitType, Unicode
 
-from .. import __version__
 from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..settings import Limits, Settings
 from .handler import ApiHandler
@@ -38,14 +30,14 @@ from .identity import (
     write_connection_file,
 )
 from .lifecycle import Lifecycle
-from .page_parts import TEXTS, documents, page_language
+from .mcp_server.handler import McpHandler
+from .page import PACKAGE, PageHandler, ScriptHandler
 from .websocket import LoanHandler, NotebooksHandler, StreamHandler
 
 if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
 
 CONNECTION_FILE_EVERY = 10.0  # seconds between two attempts to write the connection file, after one failed
-PACKAGE = Path(__file__).parent.parent
 
 
 class _FromEnvironment:
@@ -97,96 +89,6 @@ class _Ceiling(_FromEnvironment, Dict):
 
 
 _PERMISSIONS = ("allow", "ask", "deny")
-
-
-@web.stream_request_body
-class PageHandler(ExtensionHandlerJinjaMixin, ExtensionHandlerMixin, JupyterHandler):
-    """The plain page, ``<base_url>navi``: the chat where there is no JupyterLab. ``jupyter navi`` opens it.
-
-    Jupyter sends a user who is not logged in to its login page.
-    """
-
-    auth_resource = "navi"
-
-    def data_received(self, chunk: bytes) -> None:
-        """Nothing is kept of what is sent to it."""
-
-    @web.authenticated
-    @authorized("read")  # type: ignore[untyped-decorator]
-    async def get(self) -> None:
-        """The page. It carries no secret: same origin, so the login cookie is all it needs."""
-        # In a <script>, "</" would end the script even inside a string.
-        about = {"baseUrl": self.base_url, "token": "", "appName": "Navi", "documents": documents(self.serverapp)}
-        config = json.dumps(about).replace("</", "<\\/")
-        self.set_header("Cache-Control", "no-store")
-        self.set_header("Referrer-Policy", "same-origin")  # the URL of the page may contain the token
-        # In a thread: JupyterLab's settings may be in a home directory on a network that does not answer.
-        language = await asyncio.to_thread(page_language, self.request.headers.get("Accept-Language", ""))
-        known = {"language": language, "texts": TEXTS[language], "bundle": bundle_id(), "scripts": first_scripts()}
-        await self.finish(self.render_template("navi.html", config=config, **known))
-
-
-def bundle_id() -> str:
-    """The id of the bundle of scripts: what its URLs end with, the same wherever it is loaded from."""
-    try:
-        return str(json.loads((PACKAGE / "static" / "bundle.json").read_text(encoding="utf-8"))["id"])
-    except (OSError, ValueError, KeyError):
-        return __version__  # not built: the page says itself that its script is missing
-
-
-def first_scripts() -> list[str]:
-    """The scripts of the first load, as their URLs below ``static/navi/`` end: for the page to ask for all at once."""
-    try:
-        bundle = json.loads((PACKAGE / "static" / "bundle.json").read_text(encoding="utf-8"))
-        return [name if name.startswith("chunk-") else f"{name}?v={bundle['id']}" for name in bundle["first"]]
-    except (OSError, ValueError, KeyError):
-        return []  # not built
-
-
-class ScriptHandler(FileFindHandler):
-    """Our scripts, compressed where the browser takes that: each is stored beside itself as brotli and gzip make it."""
-
-    @classmethod
-    def is_immutable(cls, path: str) -> bool:
-        """Whether a file never changes under its name: that of a chunk is a digest of it."""
-        return Path(path).name.startswith("chunk-")
-
-    def validate_absolute_path(self, root: Any, absolute_path: str) -> str | None:
-        """The compressed file where there is one and the browser says that it takes it."""
-        taken = encodings_taken(self.request.headers)
-        forms = [form for form in _FORMS if form in taken and Path(f"{absolute_path}.{_FORMS[form]}").is_file()]
-        self.encoding = forms[0] if forms else None
-        suffix = f".{_FORMS[forms[0]]}" if forms else ""
-        return super().validate_absolute_path(root, f"{absolute_path}{suffix}")
-
-    def compute_etag(self) -> str | None:
-        """By the content, so that the two forms of a file have two."""
-        return StaticFileHandler.compute_etag(self)
-
-    def get_content_type(self) -> str:
-        """That of the script, however it is sent."""
-        if self.encoding is None:
-            return super().get_content_type()
-        return mimetypes.guess_type(str(self.absolute_path)[:-3])[0] or "application/octet-stream"
-
-    def set_headers(self) -> None:
-        """As Jupyter's, with what caches have to know of the two forms."""
-        super().set_headers()
-        self.add_header("Vary", "Accept-Encoding")
-        if self.encoding is not None:
-            self.set_header("Content-Encoding", self.encoding)
-        if self.is_immutable(self.path) or self.get_query_argument("v", "") == bundle_id():
-            self.set_header("Cache-Control", "public, max-age=31536000, immutable")
-
-
-_FORMS = {"br": "br", "gzip": "gz"}
-"""The encodings in which scripts are stored, the smaller one first, and what their files end with."""
-
-
-def encodings_taken(headers: Mapping[str, str]) -> set[str]:
-    """In which encodings a request takes its answer."""
-    parts = (part.strip().lower().partition(";") for part in headers.get("Accept-Encoding", "").split(","))
-    return {name.strip() for name, _, weight in parts if re.fullmatch(r"\s*q\s*=\s*0(\.0*)?\s*", weight) is None}
 
 
 class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
@@ -283,6 +185,11 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         help="The most that a tool may get, whatever profiles and users allow: `allow`, `ask` or `deny` by its name or "
         "a pattern (`run_*`, `effect:write`, `source:mcp:*`); the strictest that matches counts."
     )
+    mcp_server = _Flag(
+        True,
+        help="Whether programs of a user's reach this server by MCP, at `navi/mcp` with Jupyter's authentication. Off: "
+        "only agents that Navi itself has started get the tools of their run there.",
+    )
     mcp_config = _Text(
         "", help="A JSON file with `mcpServers` that goes before `navi/mcp.json` in Jupyter's configuration path."
     )
@@ -339,6 +246,7 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
             (r"/navi/?", PageHandler),
             # Before the route that Jupyter adds for ``static_paths``, which sends everything as it is.
             (rf"/static/{self.name}/(.*)", ScriptHandler, {"path": self.static_paths}),
+            (r"/navi/mcp/?", McpHandler),
             (r"/navi/api/sessions/([^/]+)/ws", StreamHandler),
             (r"/navi/api/notebooks/ws", NotebooksHandler),
             (r"/navi/api/kernels/([^/]+)/loan", LoanHandler),

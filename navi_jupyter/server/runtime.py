@@ -20,7 +20,7 @@ from ..agent.notebook_jobs import check_job
 from ..agent.profiles.prompt_files import PROMPTS_FOLDER, PromptBook
 from ..agent.registry import AgentParts
 from ..agent.router import AgentRouter
-from ..errors import NaviError
+from ..errors import NaviError, NotFound
 from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..jupyter.notebooks.open_pages import OpenPages
 from ..jupyter.notebooks.undo import RunEdits
@@ -52,6 +52,8 @@ from .builders import (
     why_not_watched,
 )
 from .kernel_scope import KernelScope
+from .mcp_server.endpoint import McpEndpoint
+from .mcp_server.offers import McpOffer
 from .mentions.candidates import MentionIndex
 from .mentions.contents import MentionReader
 from .metrics import LoopLag
@@ -129,6 +131,8 @@ async def runtime(
         await stack.enter_async_context(_running(notebooks.upgrade(), "navi-notebooks-upgrade"))
         kept = settings.save_transcripts
         stack.callback(workspace.carry_ids(stores.sessions, saved=notebooks.saved, save_transcripts=kept))
+        mcp_endpoint = McpEndpoint(_no_offer, max_message_bytes=settings.max_message_bytes)
+        stack.push_async_callback(mcp_endpoint.stop)
         scope = KernelScope(jupyter, workspace.cells, workspace.loans, stores.sessions.works_for)
         services = Services(
             settings=settings,
@@ -171,10 +175,15 @@ async def runtime(
             loans=workspace.loans,
             kernel_scope=scope,
             run_tools=run_tools,
+            mcp_endpoint=mcp_endpoint,
             lag=lag,
         )
         await stack.enter_async_context(_running(_sweep(stores.attachments), "navi-attachments-sweep"))
         yield services
+
+
+def _no_offer(owner: str) -> McpOffer:  # noqa: ARG001
+    raise NotFound("Programs cannot use this server by MCP yet.")
 
 
 def _build_recalls(

@@ -46,9 +46,9 @@ from ..triggers.watcher import Watcher
 from .bodies import parse
 from .kernel_caller import KernelCaller
 from .kernel_scope import KernelScope, needs_cell
+from .mcp_server.endpoint import McpEndpoint
 from .mentions.candidates import MentionIndex
-from .mentions.contents import MentionReader
-from .mentions.page import live_cells, page_parts
+from .mentions.contents import MentionReader, live_cells, page_parts
 from .metrics import LoopLag
 from .model_choice import ModelChoice
 from .notebook_sessions import NotebookSessions
@@ -324,6 +324,7 @@ class Services:
     loans: KernelLoans
     kernel_scope: KernelScope
     run_tools: RunToolsRegistry
+    mcp_endpoint: McpEndpoint
     lag: LoopLag
 
     def activity(self) -> Mapping[str, int]:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from tornado.httpclient import HTTPResponse
 
-from navi_jupyter.server.app import PACKAGE, NaviExtension, bundle_id
+from navi_jupyter.server.app import NaviExtension
+from navi_jupyter.server.page import PACKAGE, bundle_id
 
 STATIC = PACKAGE / "static"
 

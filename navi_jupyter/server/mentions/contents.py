@@ -2,7 +2,9 @@
 
 Read when the prompt is accepted, as its user may read it, each within bounds. As an attachment it is foreign text, is
 shown below the prompt, and stays what it was when it was sent. What cannot be found is reported in the
-place of the content. Not responsible for completion (``candidates``).
+place of the content. What a page shows of its notebook goes before the file, since it has what is not saved. Not
+responsible for completion (``candidates``), nor for what a model reads of the page by itself
+(``agent.profiles.page_context``).
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 
 from ...errors import InvalidRequest, NaviError
 from ...handles import HandleError, Named, resolve
+from ...model.notebooks import ClientNotebook, ShownCell
 from ...model.sessions import Session
 from ...orchestrator.session_directory import SessionDirectory
 from ...orchestrator.session_list.service import SessionListReader
@@ -240,3 +243,48 @@ def _text(title: str, text: str, media_type: str = "text/markdown") -> MentionCo
     """A text under a line that says what it is."""
     whole = f"{inert_line(title, 200)}:\n\n{truncate_middle(text, 2 * MAX_CHARACTERS)}"
     return MentionContent(data=whole.encode(), media_type=media_type)
+
+
+def page_parts(notebook: ClientNotebook) -> dict[str, str]:
+    """The values of the placeholders ``selection``, ``cell`` and ``error``, as far as the page shows such a thing."""
+    parts: dict[str, str] = {}
+    if notebook.selection is not None:
+        parts["selection"] = notebook.selection.text
+    if (active := notebook.cell(notebook.active)) is not None and active.source:
+        parts["cell"] = active.source
+    if (error := notebook.error) is not None:
+        place = next((n for n, cell in enumerate(notebook.cells or ()) if cell.id == error.cell), None)
+        where = "" if place is None else _with_source(_cell(place, (notebook.cells or ())[place], notebook))
+        parts["error"] = f"{where}{error.traceback or f'{error.ename}: {error.evalue}'}"
+    return parts
+
+
+def _with_source(cell: Cell) -> str:
+    return f"The cell {cell_label(cell)}:\n{cell.source}\n\nIts error:\n"
+
+
+def live_cells(notebook: ClientNotebook) -> Sequence[Cell] | None:
+    """The cells as the page shows them; None where it does not give all of them."""
+    if notebook.cells is None or any(cell.source is None for cell in notebook.cells):
+        return None
+    return [_cell(index, cell, notebook) for index, cell in enumerate(notebook.cells)]
+
+
+def _cell(index: int, cell: ShownCell, notebook: ClientNotebook) -> Cell:
+    outputs: list[dict[str, Any]] = []
+    if cell.output:
+        outputs.append({"output_type": "stream", "name": "stdout", "text": cell.output})
+    if cell.error:
+        ename, _, evalue = cell.error.partition(": ")
+        error: dict[str, Any] = {"output_type": "error", "ename": ename, "evalue": evalue, "traceback": []}
+        if notebook.error is not None and notebook.error.cell == cell.id:
+            error["traceback"] = [notebook.error.traceback or cell.error]
+        outputs.append(error)
+    return Cell(
+        id=cell.id,
+        index=index,
+        kind=cell.type,
+        source=cell.source or "",
+        execution_count=cell.execution_count,
+        outputs=outputs,
+    )

@@ -9,19 +9,7 @@ import json
 
 from ..http import JSON, HttpReply
 from ..openapi import document
-from . import (
-    about,
-    composer,
-    conversations,
-    edits,
-    overview,
-    providers,
-    recall_results,
-    recalls,
-    session_list,
-    sessions,
-    user,
-)
+from . import about, conversations, edits, overview, providers, recall_results, recalls, session_list, sessions, user
 from .routing import Call, OperationTable, Routes
 
 TABLE = OperationTable()
@@ -40,7 +28,6 @@ _TABLES = (
     sessions.TABLE,
     session_list.TABLE,
     conversations.TABLE,
-    composer.TABLE,
     edits.TABLE,
     recalls.TABLE,
     recall_results.TABLE,

@@ -1,4 +1,5 @@
-"""What can be used here (profiles, models, tools, MCP servers, functions of kernels), and the server's health."""
+"""What can be used here (profiles, models, tools, MCP servers, functions of kernels, prompts by name, what a prompt can
+mention), and the server's health."""
 
 from __future__ import annotations
 
@@ -7,9 +8,10 @@ import asyncio
 from ... import __version__
 from ...agent.mcp.connection import MISSING, ServerState, installed
 from ...agent.tools.kernel_functions import with_usable_schemas
-from ...errors import LimitReached, NotFound, SessionNotFound, ToolUnavailable
+from ...errors import InvalidRequest, LimitReached, NotFound, SessionNotFound, ToolUnavailable
 from ...model.runs import KernelFunctions
 from ..http import NOTHING, HttpReply, Query
+from ..mentions.candidates import KINDS
 from ..wire import agent as wire
 from .routing import Call, OperationTable, reply
 
@@ -115,3 +117,43 @@ async def withdraw_function(call: Call) -> HttpReply:
     """Stop offering a function."""
     call.agent.kernel_tools.withdraw(call.parameters["kid"], call.parameters["name"], owner=call.owner)
     return NOTHING
+
+
+@TABLE.add("GET prompts", "read", answers="NamedPromptPage")
+async def list_prompts(call: Call) -> HttpReply:
+    """The prompts by name: a prompt that begins with `/name` is sent as that text."""
+    prompts = call.sessions.prompts.all()
+    listed = tuple(
+        wire.NamedPromptInfo(
+            name=one.name,
+            description=one.description,
+            text=one.text,
+            builtin=one.path is None,
+            path=one.path,
+            available=one.usable and one.why is None,
+            why=one.why,
+        )
+        for one in prompts
+    )
+    return reply(wire.NamedPromptPage(prompts=listed, next=None))
+
+
+@TABLE.add(
+    "GET sessions/{sid}/mentions",
+    "read",
+    answers="MentionPage",
+    query=(
+        Query(name="query", help="What was typed of it: its letters in order."),
+        Query(name="kind", help=f"Only these kinds, with commas between them: {', '.join(KINDS)}."),
+        Query(name="limit", kind="integer", default=30, minimum=1, maximum=100, help="How many at most."),
+    ),
+    errors=(SessionNotFound,),
+)
+async def list_mentions(call: Call) -> HttpReply:
+    """What a prompt can mention with `@`: cells, errors, variables, files, other sessions, recalls. The best first."""
+    kinds = (call.string("kind") or ",".join(KINDS)).split(",")
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise InvalidRequest(f"kind: {unknown[0][:60]!r} is none of {', '.join(KINDS)}.", field="kind")
+    session = await call.sessions.find(call.parameters["sid"], owner=call.owner)
+    query = (call.string("query") or "").removeprefix("@")
+    return reply(await call.sessions.mentions.search(session, query, kinds, limit=call.integer("limit")))
