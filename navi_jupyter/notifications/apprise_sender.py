@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.util import find_spec
 from typing import Any, Protocol
 from urllib.parse import unquote
@@ -55,6 +56,7 @@ class SendResult:
     problem: str | None = None  # why it was not sent, without secrets; None when it was sent
     lasting: bool = False  # another attempt would fail in the same way
     stopped: bool = False  # the server was stopped meanwhile; the message may have been sent
+    wait: timedelta | None = None  # how long the service asks for before the next attempt
 
 
 class MessageSender(Protocol):

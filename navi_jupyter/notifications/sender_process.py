@@ -18,13 +18,12 @@ import json
 import logging
 import logging.handlers
 import os
-import socket
 import sys
 from importlib.machinery import all_suffixes
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any, NoReturn
 
+from .address_policy import resolve, why_refused
 from .apprise_sender import CERTIFICATES, SCHEMES
 
 ALONE = 60.0  # Seconds after which it ends by itself, in case the server was killed. Longer than the server waits.
@@ -38,56 +37,6 @@ _STARTING = frozenset(
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _SYSTEM = ("/etc/ssl", "/etc/pki", "/etc/mime.types", "/usr/share", "/usr/lib", "/usr/local/share", "/dev/urandom")
 _MODULES = (*all_suffixes(), ".pem")
-_NAT64 = IPv6Network("64:ff9b::/96")
-_NAT64_LOCAL = IPv6Network("64:ff9b:1::/48")
-# `::127.0.0.1`: deprecated, but some systems still connect to the IPv4 address in it.
-_COMPATIBLE = IPv6Network("::/96")
-# Where clouds serve a machine's credentials. 168.63.129.16 would pass as an address of the internet.
-_METADATA = frozenset({"169.254.169.254", "fd00:ec2::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"})
-
-
-def why_refused(address: str) -> str | None:
-    """Why an IP address (``127.0.0.1``, ``fe80::1%eth0``) is refused; None for an address of the internet."""
-    try:
-        found = ip_address(address.partition("%")[0])
-    except ValueError:
-        return f"{address[:100]} is not an IP address"
-    why = next((kind for each in (found, *_embedded(found)) if (kind := _kind(each))), None)
-    return None if why is None else f"{address} is {why}"
-
-
-def _kind(address: IPv4Address | IPv6Address) -> str | None:
-    kinds = {
-        "a metadata service": str(address) in _METADATA,
-        "this machine": address.is_loopback or address.is_unspecified,
-        "link-local": address.is_link_local,
-        "multicast": address.is_multicast,
-        "private": address.is_private or getattr(address, "is_site_local", False),
-        "not of the internet": not address.is_global,
-    }
-    return next((kind for kind, holds in kinds.items() if holds), None)
-
-
-def _embedded(address: IPv4Address | IPv6Address) -> tuple[IPv4Address, ...]:
-    """The IPv4 addresses that an IPv6 address contains, in every form of embedding."""
-    if isinstance(address, IPv4Address):
-        return ()
-    last = IPv4Address(int(address) & 0xFFFFFFFF)
-    found = [address.ipv4_mapped, address.sixtofour]
-    if address in _NAT64 or address in _NAT64_LOCAL or (address in _COMPATIBLE and int(address) > 0xFFFF):
-        found.append(last)
-    if address.teredo is not None:
-        found.extend(address.teredo)
-    return tuple(each for each in found if each is not None)
-
-
-def resolve(host: str, port: int = 443) -> list[str]:
-    """The addresses of a host, in any notation (``2130706433``, ``0177.1``). Blocks. Raises OSError for none."""
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    except UnicodeError as error:
-        raise OSError(f"{host[:100]} is not the name of a host") from error
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 class SendingGuard:

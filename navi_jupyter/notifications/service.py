@@ -1,4 +1,4 @@
-"""Sends notifications about the firings that the ledger marks for delivery.
+"""Sends notifications about the firings that the ledger marks for delivery, and events to webhooks.
 
 Each firing gets one notice per target; every notice is retried, held and settled by itself, and when all of a firing
 are settled, the ledger records it. All state is in the database, so that any server continues after a crash. An attempt
@@ -13,7 +13,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from urllib.parse import quote, urlencode
 
 from ..clock import Clock, zone_or_utc
 from ..errors import LimitReached, NaviError, NotFound
@@ -21,10 +20,12 @@ from ..log_setup import get_logger
 from ..model.base import new_id
 from ..ports.notifications import Notice, NoticeStore, TargetRecord
 from ..ports.recalls import Claimed, RecallStore
-from ..text import one_line, truncate
 from .apprise_sender import MessageSender, SendResult
+from .messages import digest, message_about, test_message
 from .quiet_hours import FIRST_RETRY, HOUR, MAX_ATTEMPTS, QuietHours, free_at, quiet_until, read_quiet, retry_after
-from .targets import BROWSER, Target, TargetFiles, Targets
+from .targets import BROWSER, EVENT_KINDS, Target, TargetFiles, Targets
+from .webhook_body import encoded, event_of, test_event
+from .webhook_sender import WebhookSender
 
 log = get_logger("notify")
 
@@ -35,6 +36,9 @@ TAKEN = timedelta(seconds=90)
 # After which the deliveries of a server that died before it stored their notices are taken again.
 SETTLE_AGAIN = timedelta(minutes=2)
 BATCH = 100
+POSTS_AT_ONCE = 8  # requests to webhooks at the same time; those to one target one after the other, too
+WAITING = 1000  # events that may wait for a webhook; what is more is recorded as failed
+LONGEST_BATCH = timedelta(seconds=30)  # that one slow webhook may hold up the next look for what is due
 AT_ONCE = 3  # sending processes at the same time; the messages to one target are sent one after the other
 STOP_SECONDS = 2.0  # seconds that running messages get when the server stops, before they are aborted
 TEST_MESSAGES = 5  # of one user within a minute
@@ -58,6 +62,12 @@ class _Batch:
     target: str
     targets: Targets
 
+    @property
+    def webhook(self) -> bool:
+        """Whether its target is a webhook."""
+        target = self.targets.targets.get(self.target)
+        return target is not None and target.webhook is not None
+
 
 class NotificationService:
     """See the module. ``start`` once, ``stop`` once."""
@@ -71,16 +81,19 @@ class NotificationService:
         *,
         clock: Clock,
         base_url: Callable[[], str | None] = lambda: None,
+        webhooks: WebhookSender | None = None,
     ) -> None:
         self._ledger = ledger
         self._notices = notices
         self._files = files
         self._send = send
+        self._webhooks = webhooks or WebhookSender()
         self._clock = clock
         self._base_url = base_url  # the server's address, where no `public_url` is configured
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._processes = asyncio.Semaphore(AT_ONCE)
+        self._posts = asyncio.Semaphore(POSTS_AT_ONCE)
         self._stopping = False
         self._tests: defaultdict[str, list[datetime]] = defaultdict(list)
 
@@ -92,11 +105,12 @@ class NotificationService:
         """Give running messages a moment to end. An aborted one is sent again by the next server."""
         self._stopping = True
         self._woken.set()
-        if self._task is None:
-            self._send.close()
-            return
-        await asyncio.wait({self._task}, timeout=STOP_SECONDS)
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=STOP_SECONDS)
         self._send.close()
+        self._webhooks.close()
+        if self._task is None:
+            return
         await asyncio.wait({self._task}, timeout=STOP_SECONDS)  # until the aborted messages are recorded
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
@@ -123,8 +137,12 @@ class NotificationService:
 
     async def deliver(self) -> None:
         """Send what is due now, and settle what is done. Raises StoreError."""
+        # Looked at first, taken last: a firing that has a notice waiting is not expanded for the targets of its recall.
+        up_to = await self._notices.last_ended()
         if await self._ledger.deliveries_pending(1):
             await self._expand()
+        if up_to is not None:
+            await self._expand_ended(up_to)
         now = self._clock.now()
         due = await self._notices.next_due()
         if due is None or due > now:
@@ -142,7 +160,16 @@ class NotificationService:
         )
         for error in filter(None, await asyncio.gather(*deliveries, return_exceptions=True)):
             raise error
-        await self._settle({notice.firing_id for notice in taken})
+        await self._settle({notice.firing_id for notice in taken if notice.firing_id is not None})
+
+    async def _expand_ended(self, up_to: int) -> None:
+        """Store a notice of each firing and run that is over for each webhook that wants its kind."""
+        targets = await asyncio.to_thread(self._files.read)
+        wanted = {kind: targets.wanting(kind) for kind in EVENT_KINDS}
+        more = True
+        while more and not self._stopping:
+            now = self._clock.now()
+            more = await self._notices.add_ended(wanted, up_to=up_to, now=now, limit=BATCH, most=WAITING) == BATCH
 
     async def _expand(self) -> None:
         """Store a notice for each target of each firing marked for delivery."""
@@ -159,6 +186,9 @@ class NotificationService:
 
     async def _deliver_to_target(self, batch: _Batch, notices: Sequence[Notice]) -> None:
         """What was held or failed before goes in one digest, each other notice in a message of its own."""
+        if batch.webhook:
+            await self._deliver_to_webhook(batch, await self._give_up_exhausted(batch, notices))
+            return
         sendable = await self._hold_in_quiet_hours(batch, await self._give_up_exhausted(batch, notices))
         late = [notice for notice in sendable if notice.held or notice.attempts]
         groups = ([late] if late else []) + [[notice] for notice in sendable if notice not in late]
@@ -177,6 +207,19 @@ class NotificationService:
             problem = await self._send_to(batch, group)
             if problem is not None:
                 await self._defer(batch, problem, rest[len(group) :])
+                return
+
+    async def _deliver_to_webhook(self, batch: _Batch, notices: Sequence[Notice]) -> None:
+        """Each notice as an event of its own, at any hour: no digest, no quiet hours, no limit per hour."""
+        until = self._clock.now() + LONGEST_BATCH
+        for number, notice in enumerate(notices):
+            rest = [each.number for each in notices[number:]]
+            if self._stopping or self._clock.now() > until:
+                await self._notices.hold(rest, by=batch.by, until=self._clock.now(), why=None)
+                return
+            problem = await self._send_to(batch, [notice])
+            if problem is not None:
+                await self._defer(batch, problem, rest[1:])
                 return
 
     async def _give_up_exhausted(self, batch: _Batch, notices: Sequence[Notice]) -> list[Notice]:
@@ -206,16 +249,14 @@ class NotificationService:
 
     async def _send_to(self, batch: _Batch, group: Sequence[Notice]) -> SendResult | None:
         """Send one message. None when it was sent, else what failed."""
-        async with self._processes:
+        async with self._posts if batch.webhook else self._processes:
             # After the wait for a free process: another server may have taken the notices meanwhile.
             until = self._clock.now() + TAKEN
             ours = set(await self._notices.attempt([one.number for one in group], by=batch.by, until=until))
             group = [notice for notice in group if notice.number in ours]
             if not group:
                 return None
-            base = batch.targets.public_url or self._base_url()
-            content = message_about(group[0], base=base) if len(group) == 1 else digest(group, base=base)
-            result = await self._send_now(batch.targets.targets.get(batch.target), content)
+            result = await self._send_now(batch, group)
         now = self._clock.now()
         if result.problem is None:
             await self._notices.sent(ours, message_id=new_id("m"), at=now)
@@ -237,14 +278,22 @@ class NotificationService:
         if rest and result.lasting:
             await self._notices.failed(rest, by=batch.by, error=str(result.problem), at=now, again_at=None)
         elif rest:
-            until = now if result.stopped else now + FIRST_RETRY
+            until = now if result.stopped else now + max(FIRST_RETRY, result.wait or FIRST_RETRY)
             await self._notices.hold(rest, by=batch.by, until=until, why=None if result.stopped else "silence")
 
-    async def _send_now(self, target: Target | None, content: NotificationMessage) -> SendResult:
+    async def _send_now(self, batch: _Batch, group: Sequence[Notice]) -> SendResult:
+        target = batch.targets.targets.get(batch.target)
+        base = batch.targets.public_url or self._base_url()
         if target is None:
             return SendResult(problem="there is no such target in navi/notify.toml")
         if target.wrong is not None:
             return SendResult(problem=target.wrong)
+        if target.webhook is not None:
+            event = event_of(group[0], target.webhook, base=base)
+            return await self._webhooks.send(target.webhook, event.id, encoded(event), at=self._clock.now())
+        if any(notice.firing_id is None for notice in group):
+            return SendResult(problem="it is no webhook any more, and gets no events of runs", lasting=True)
+        content = message_about(group[0], base=base) if len(group) == 1 else digest(group, base=base)
         return await asyncio.to_thread(self._send, target.url, title=content.title, body=content.body)
 
     async def targets(self) -> Targets:
@@ -276,9 +325,15 @@ class NotificationService:
             sent = f"You have sent {TEST_MESSAGES} test messages within a minute."
             raise LimitReached(f"{sent} Wait a minute, then try again.")
         self._tests[owner] = [*recent, now]
+        if target.wrong is not None:
+            return SendResult(problem=target.wrong)
+        if target.webhook is not None:
+            event = test_event(new_id("test"), owner, at=now)
+            async with self._posts:
+                return await self._webhooks.send(target.webhook, event.id, encoded(event), at=now)
         content = test_message(target.name, base=targets.public_url or self._base_url())
         async with self._processes:
-            return await self._send_now(target, content)
+            return await asyncio.to_thread(self._send, target.url, title=content.title, body=content.body)
 
 
 def _again_at(result: SendResult, attempts: int, now: datetime) -> datetime | None:
@@ -286,7 +341,7 @@ def _again_at(result: SendResult, attempts: int, now: datetime) -> datetime | No
     if result.stopped:
         return now
     delay = None if result.lasting else retry_after(attempts)
-    return None if delay is None else now + delay
+    return None if delay is None else now + max(delay, result.wait or delay)
 
 
 def _targets_of(claim: Claimed) -> list[str]:
@@ -299,79 +354,3 @@ def _window(notice: Notice, default: QuietHours | None) -> QuietHours | None:
         return default if notice.quiet is None else read_quiet(notice.quiet)
     except ValueError:
         return default
-
-
-ANSWER = 500  # characters of an answer
-_DIGEST_ANSWER = 120
-_DIGEST_LINES = 20
-_ENDS = {
-    "succeeded": "done",
-    "failed": "failed",
-    "skipped": "skipped",
-    "missed": "missed",
-    "coalesced": "made up for by a later run",
-    "cancelled": "cancelled",
-    "expired": "expired",
-}
-_HELD = {
-    "quiet": "during your quiet hours",
-    "rate": "while there were too many messages to send",
-    "silence": "while you could not be reached",
-}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NotificationMessage:
-    """A message as Apprise takes it."""
-
-    title: str
-    body: str
-
-
-def link_to(session_id: str | None, base: str | None) -> str | None:
-    """The URL of a session's page. ``base``: the server's address as its users open it, with its path."""
-    if not base:
-        return None
-    page = f"{base.rstrip('/')}/navi"
-    return page if session_id is None else f"{page}?{urlencode({'session': session_id}, quote_via=quote)}"
-
-
-def message_about(notice: Notice, *, base: str | None) -> NotificationMessage:
-    """About one firing."""
-    parts = [truncate(notice.answer.strip(), ANSWER) or _why(notice), link_to(notice.session_id, base)]
-    return NotificationMessage(title=f"Navi: {_outcome(notice)}", body="\n\n".join(part for part in parts if part))
-
-
-def digest(notices: Sequence[Notice], *, base: str | None) -> NotificationMessage:
-    """About several firings, oldest first, in one message."""
-    ordered = sorted(notices, key=lambda notice: notice.slot)
-    lines = [_entry(notice) for notice in ordered[:_DIGEST_LINES]]
-    if len(ordered) > _DIGEST_LINES:
-        lines.append(f"… and {len(ordered) - _DIGEST_LINES} more")
-    sessions = {notice.session_id for notice in notices}
-    link = link_to(sessions.pop() if len(sessions) == 1 else None, base)
-    held = next((_HELD[notice.held] for notice in ordered if notice.held), "meanwhile")
-    return NotificationMessage(
-        title=f"Navi: {len(ordered)} recalls {held}", body="\n".join(lines) + (f"\n\n{link}" if link else "")
-    )
-
-
-def test_message(name: str, *, base: str | None) -> NotificationMessage:
-    """A test of a target, which the user has requested."""
-    body = f"Navi can reach you here: this is a test of the target {name}."
-    link = link_to(None, base)
-    return NotificationMessage(title="Navi: test", body=f"{body}\n\n{link}" if link else body)
-
-
-def _entry(notice: Notice) -> str:
-    at = notice.slot.astimezone(zone_or_utc(notice.zone))
-    answer = one_line(notice.answer, _DIGEST_ANSWER) or _why(notice)
-    return f"• {at:%a %H:%M} {_outcome(notice)}" + (f": {answer}" if answer else "")
-
-
-def _outcome(notice: Notice) -> str:
-    return f"{one_line(notice.recall_title, 100)} – {_ENDS.get(notice.status, notice.status)}"
-
-
-def _why(notice: Notice) -> str:
-    return truncate((notice.error or notice.reason or "").strip(), ANSWER)

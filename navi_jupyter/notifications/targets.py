@@ -1,6 +1,7 @@
 """Notification targets: ``navi/notify.toml`` in Jupyter's config path, and ``NAVI_NOTIFY_<NAME>_URL``.
 
-A target's URL is a secret (it contains the service's key): it is in no log line, event, answer or ``repr``.
+A target is a service that people read, by Apprise (``url``), or a webhook of a program (``webhook``, ``secret``).
+A target's address is a secret (it contains the service's key): it is in no log line, event, answer or ``repr``.
 A mistake in one target disables that one alone; its message names the file, the line and the key.
 Not responsible for sending anything.
 """
@@ -15,12 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from ..config_files import ConfigError, Document, FileProblem, WatchedFiles
+from ..ports.notifications import EventKind
+from ..redaction import remember
 from .quiet_hours import QuietHours, read_quiet
+from .webhook_sender import Webhook, read_secret
 
 FILE_NAME = "navi/notify.toml"
 MAX_FILE = 100_000
 MAX_TARGETS = 100
 PER_HOUR = 20
+MAX_SECRETS = 5  # of one webhook
+EVENT_KINDS: tuple[EventKind, ...] = ("firing", "run")
 BROWSER = "browser"  # not a target of ours: open pages show their notifications themselves (`js`)
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _VARIABLE = re.compile(r"NAVI_NOTIFY_([A-Z0-9_]{1,64})_URL")
@@ -33,7 +39,8 @@ class Target:
     """An address that messages are sent to."""
 
     name: str
-    url: str = field(default="", repr=False)
+    url: str = field(default="", repr=False)  # empty for a webhook
+    webhook: Webhook | None = None
     source: str  # the file, or the environment variable
     wrong: str | None = None  # why it cannot be used
 
@@ -49,13 +56,20 @@ class Targets:
     public_url: str | None = None  # the server's address as its users open it
     problems: Sequence[FileProblem] = ()
 
+    def wanting(self, kind: EventKind) -> Sequence[str]:
+        """The webhooks that get every event of this kind."""
+        return [name for name, each in self.targets.items() if each.webhook is not None and kind in each.webhook.events]
+
 
 class TargetFiles:
     """The files, read again when one of them or a variable has changed. Blocks on the disk: call it in a thread."""
 
-    def __init__(self, config_path: Callable[[], Sequence[str]], *, check: Check) -> None:
+    def __init__(
+        self, config_path: Callable[[], Sequence[str]], *, check: Check, check_webhook: Check = lambda _: None
+    ) -> None:
         self._config_path = config_path
         self._check = check
+        self._check_webhook = check_webhook
         self._watched = WatchedFiles(self._file, max_bytes=MAX_FILE)
         self._variables: dict[str, str] = {}
         self._targets = Targets()
@@ -104,6 +118,8 @@ class TargetFiles:
         shown = _shown(name)
         where = f"{document.at('targets', name)}: targets.{shown}"
         url = entry.get("url") if isinstance(entry, dict) else None
+        if isinstance(entry, dict) and "webhook" in entry:
+            return self._webhook(name, entry, document, where)
         if not isinstance(entry, dict):
             wrong = f'{where}: must be a table with url = "…"'
         elif unknown := sorted(set(entry) - {"url"}):
@@ -116,14 +132,68 @@ class TargetFiles:
             return self._checked(name, url, str(document.path), where)
         return Target(name=shown, source=str(document.path), wrong=wrong)
 
+    def _webhook(self, name: str, entry: Mapping[str, Any], document: Document, where: str) -> Target:
+        source = str(document.path)
+        variable = f"NAVI_NOTIFY_{name.upper().replace('-', '_')}_SECRET"
+        try:
+            if (wrong := _wrong_name(name)) is not None:
+                raise ValueError(wrong)
+            given = entry if "secret" in entry else {**entry, "secret": os.environ.get(variable) or None}
+            return Target(name=name, webhook=_webhook_of(given, self._check_webhook, variable), source=source)
+        except _SettingError as error:
+            at = document.at("targets", name, error.key) if error.key in entry else document.at("targets", name)
+            return Target(
+                name=_shown(name), source=source, wrong=f"{at}: targets.{_shown(name)}.{_shown(error.key)}: {error}"
+            )
+        except ValueError as error:
+            return Target(name=_shown(name), source=source, wrong=f"{where}: {error}")
+
     def _checked(self, name: str, url: str, source: str, where: str) -> Target:
-        if not _NAME.fullmatch(name) or name.lower() == BROWSER:
-            wrong = f'a name has at most 64 letters, digits, dashes and underscores, and is not "{BROWSER}"'
-        else:
-            wrong = self._check(url) or ""
-        if wrong:
+        wrong = _wrong_name(name) or self._check(url)
+        if wrong is not None:
             return Target(name=_shown(name), source=source, wrong=f"{where}: {wrong}")
         return Target(name=name, url=url.strip(), source=source)
+
+
+class _SettingError(ValueError):
+    """What is wrong with one setting of a target."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+def _wrong_name(name: str) -> str | None:
+    if _NAME.fullmatch(name) and name.lower() != BROWSER:
+        return None
+    return f'a name has at most 64 letters, digits, dashes and underscores, and is not "{BROWSER}"'
+
+
+def _webhook_of(entry: Mapping[str, Any], check: Check, variable: str) -> Webhook:
+    """The webhook that a table describes. Raises _SettingError. Its secrets are known as such from now on."""
+    if unknown := sorted(set(entry) - {"webhook", "secret", "events", "content"}):
+        raise _SettingError(unknown[0], "there is no such setting of a webhook")
+    url = entry["webhook"]
+    if not isinstance(url, str) or (why := check(url.strip())) is not None:
+        raise _SettingError("webhook", why if isinstance(url, str) and why else 'must be text like "https://…"')
+    given = entry["secret"] if isinstance(entry["secret"], list) else [entry["secret"]]
+    if entry["secret"] is None:
+        raise _SettingError("secret", f"is missing; write it here or set the environment variable {variable}")
+    if not 1 <= len(given) <= MAX_SECRETS or not all(isinstance(one, str) for one in given):
+        raise _SettingError("secret", f"must be text, or a list of at most {MAX_SECRETS}")
+    try:
+        secrets = tuple(read_secret(one) for one in given)
+    except ValueError as error:
+        raise _SettingError("secret", str(error)) from None
+    for one in given:
+        remember(one)
+    events = entry.get("events", [])
+    if not isinstance(events, list) or not all(isinstance(one, str) and one in EVENT_KINDS for one in events):
+        raise _SettingError("events", f"must be a list with some of {', '.join(EVENT_KINDS)}")
+    content = entry.get("content", True)
+    if not isinstance(content, bool):
+        raise _SettingError("content", "must be true or false")
+    return Webhook(url=url.strip(), secrets=secrets, events=frozenset(events), content=content)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

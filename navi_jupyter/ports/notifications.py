@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
+from ..model.sessions import Run
 from .recalls import Claimed
 
 Held = Literal["quiet", "rate", "silence"]
@@ -15,25 +16,35 @@ Held = Literal["quiet", "rate", "silence"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Notice:
-    """One firing of which one target is to be notified."""
+    """One firing, or for a webhook one run, of which one target is to be notified."""
 
     number: int
-    firing_id: str
+    firing_id: str | None  # None: it is about a run alone
     owner: str
     target: str
     attempts: int  # messages that were begun for it before, whether or not anybody lived to see how they ended
     held: Held | None  # why it waited
-    recall_id: str
-    recall_title: str
+    recall_id: str | None  # None: of a run that no recall has started
+    recall_title: str  # of such a run: the session's title
     session_id: str
     session_title: str
     zone: str  # IANA zone of the session
     quiet: str | None  # the recall's own quiet hours
-    status: str  # of the firing: ``succeeded``, ``failed``, ``skipped``, …
+    status: str  # of the firing: ``succeeded``, ``failed``, ``skipped``, …; else of the run
     reason: str | None
-    slot: datetime
+    slot: datetime  # of the firing; else when the run ended
     answer: str  # the last message of the run; empty when there was no run
     error: str | None  # why the run failed
+    run: Run | None = None
+    run_id: str | None = None  # set exactly when ``firing_id`` is None
+    notebook_path: str | None = None  # of the session
+    kind: str = "auto"  # of the firing
+    lateness_ms: int | None = None  # of the firing
+    ended_at: datetime | None = None  # of the firing
+
+
+EventKind = Literal["firing", "run"]
+"""What webhooks can get without being named by a recall."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +63,15 @@ class NoticeStore(Protocol):
 
     async def add(self, claimed: Sequence[tuple[Claimed, Sequence[str]]], *, now: datetime) -> None:
         """A notice for each firing and each of its targets, due now; those that are there already are left alone."""
+
+    async def last_ended(self) -> int | None:
+        """The number of the last thing that has ended and that :meth:`add_ended` has not looked at; None: nothing."""
+
+    async def add_ended(
+        self, wanted: Mapping[EventKind, Sequence[str]], *, up_to: int, now: datetime, limit: int, most: int
+    ) -> int:
+        """Make notices, due now, of what has ended, for the targets that want its kind; how many had ended, at most
+        ``limit``. One that would be more than the ``most`` that may wait for its target is recorded as failed."""
 
     async def settle(self, firing_ids: Iterable[str]) -> Sequence[tuple[str, str | None]]:
         """Those of the firings whose notices are all final, each with the error of a target that failed."""

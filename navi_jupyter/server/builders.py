@@ -46,6 +46,7 @@ from ..model.sessions import Origin
 from ..notifications.apprise_sender import AppriseSender, why_unusable
 from ..notifications.service import NotificationService
 from ..notifications.targets import TargetFiles
+from ..notifications.webhook_sender import WebhookSender, why_unusable_address
 from ..orchestrator.dependencies import ToolServices
 from ..orchestrator.orchestrator import Orchestrator
 from ..orchestrator.servers import OtherServers
@@ -349,14 +350,18 @@ def build_notifications(settings: Settings, stores: Stores, jupyter: JupyterServ
     def check(url: str) -> str | None:
         return why_unusable(url, allow_private=allow_private)
 
+    def check_webhook(url: str) -> str | None:
+        return why_unusable_address(url, allow_private=allow_private)
+
     serverapp = jupyter.settings.get("serverapp") if jupyter else None
     return NotificationService(
         stores.sessions,
         SqliteNotices(stores.sessions),
-        TargetFiles(jupyter_config_path, check=check),
+        TargetFiles(jupyter_config_path, check=check, check_webhook=check_webhook),
         AppriseSender(allow_private=allow_private),
         clock=SystemClock(),
         base_url=lambda: None if serverapp is None else server_address(serverapp),
+        webhooks=WebhookSender(allow_private=allow_private),
     )
 
 

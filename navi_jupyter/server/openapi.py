@@ -55,6 +55,7 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
         "servers": [{"url": "."}],
         "security": [{"token": []}, {"cookie": []}],
         "paths": dict(sorted(paths.items())),
+        "webhooks": {"event": {"post": _webhook()}},
         "components": {
             "schemas": schema.definitions(_REFERENCE) | {"OpenApi": {"type": "object"}},
             "securitySchemes": _SECURITY,
@@ -98,6 +99,30 @@ def _operation(operation: Operation) -> dict[str, Any]:
             "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
         }
     return about
+
+
+def _webhook() -> dict[str, Any]:
+    """What Navi sends to the webhooks of ``navi/notify.toml``."""
+    text = {"type": "string"}
+    about = {
+        "webhook-id": "The event's id, as in the body: the same at each attempt.",
+        "webhook-timestamp": "When this attempt was made, in seconds since 1970. Refuse what is older than 5 minutes.",
+        "webhook-signature": "`v1,` and the base64 of HMAC-SHA256 over `<id>.<timestamp>.<body>`; several with blanks.",
+    }
+    return {
+        "operationId": "webhook_event",
+        "summary": "A firing or a run is over; or the test of a target.",
+        "description": "Signed as Standard Webhooks 1.0 describes. Answer with 2xx within 15 s.",
+        "parameters": [
+            {"name": name, "in": "header", "required": True, "description": help_text, "schema": text}
+            for name, help_text in about.items()
+        ],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _reference("WebhookEvent")}}},
+        "responses": {
+            "2XX": {"description": "It is taken, and not sent again."},
+            "410": {"description": "It is given up at once; any other answer is tried again, five times in all."},
+        },
+    }
 
 
 def _parameters(path: str) -> list[str]:

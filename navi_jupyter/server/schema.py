@@ -16,6 +16,7 @@ from pydantic_core import core_schema
 
 from .. import commands, events
 from ..model import attachments, recalls, sessions
+from ..notifications import webhook_body
 from .wire import INPUTS, agent
 from .wire import edits as edit_bodies
 from .wire import recalls as recall_bodies
@@ -43,6 +44,7 @@ OUTPUTS: dict[str, Any] = {
     "Schedule": recalls.Schedule,
     "ServerFrame": session_bodies.ServerFrame,
     "Session": sessions.Session,
+    "WebhookEvent": webhook_body.WebhookEvent,
 }
 """What the server sends: all of it, always, with ``null`` where there is no value."""
 

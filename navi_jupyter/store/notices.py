@@ -13,21 +13,39 @@ from datetime import datetime
 
 from ..model.sessions import RunStatus
 from ..ports.jobs import JobResult
-from ..ports.notifications import Held, Notice, TargetRecord
+from ..ports.notifications import EventKind, Held, Notice, TargetRecord
 from ..ports.recalls import Claimed
 from .firings import number_of
-from .rows import from_micros, load_messages, optional_instant, to_micros
+from .rows import from_micros, load_messages, optional_instant, run_of, to_micros
 from .sqlite import SqliteStore, Transaction
 
 _IN = "IN (SELECT value FROM json_each(?))"
 _SAID = "n.target || ': ' || n.error || iif(n.attempts > 1, ' (tried ' || n.attempts || ' times)', '')"
 _MINE = "status = 'pending' AND taken_by = ?"
 _NOTICE = (
-    "SELECT n.number, n.firing_id, n.owner, n.target, n.attempts, n.held, f.recall_id, f.session_id, f.status,"
-    " f.reason, f.slot, r.title AS recall_title, r.policy, s.title AS session_title, s.timezone, runs.transcript,"
-    " runs.error_message FROM notices n JOIN firings f ON f.id = n.firing_id JOIN recalls r ON r.id = f.recall_id"
-    f" JOIN sessions s ON s.id = f.session_id LEFT JOIN runs ON runs.id = f.run_id WHERE n.number {_IN}"
-    " ORDER BY n.number"
+    "SELECT n.number, n.firing_id, n.run_id AS of_run, n.owner, n.target, n.attempts, n.held, r.id AS recall_of,"
+    " s.id AS session_of, f.status AS firing_status, f.reason, f.slot, f.kind AS firing_kind, f.lateness_ms,"
+    " f.ended_at AS firing_ended_at, r.title AS recall_title, r.policy, s.title AS session_title,"
+    " s.timezone AS zone, s.notebook_path, runs.id, runs.session_id, runs.command_id, runs.status, runs.origin_kind,"
+    " runs.recall_id, runs.origin_kernel, runs.model, runs.created_at, runs.started_at, runs.ended_at,"
+    " runs.input_tokens, runs.output_tokens, runs.requests, runs.cost, runs.error_code, runs.error_message,"
+    " runs.merged_into, runs.timezone, runs.rolled_back, runs.transcript FROM notices n"
+    " LEFT JOIN firings f ON f.id = n.firing_id"
+    " LEFT JOIN runs ON runs.id = coalesce(n.run_id, f.run_id)"
+    " LEFT JOIN recalls r ON r.id = coalesce(f.recall_id, runs.recall_id)"
+    " JOIN sessions s ON s.id = coalesce(f.session_id, runs.session_id)"
+    f" WHERE n.number {_IN} ORDER BY n.number"
+)
+_OF_FIRINGS = (
+    "SELECT f.id AS id, r.owner AS owner FROM firings f JOIN recalls r ON r.id = f.recall_id"
+    f" WHERE f.id {_IN} ORDER BY f.number"
+)
+_OF_RUNS = (
+    "SELECT runs.id AS id, s.owner AS owner FROM runs JOIN sessions s ON s.id = runs.session_id"
+    f" WHERE runs.id {_IN} ORDER BY runs.number"
+)
+_ADD_ENDED = (
+    "INSERT OR IGNORE INTO notices (firing_id, run_id, owner, target, due_at, status, error, ended_at) VALUES {rows}"
 )
 _RECORDS = (
     "SELECT target, sum(status = 'pending') AS waiting, sum(status = 'sent') AS sent,"
@@ -58,6 +76,33 @@ class SqliteNotices:
 
         if rows:
             await self._store.write(unit, durable=True)
+
+    async def last_ended(self) -> int | None:
+        row = await self._store.fetch_one("SELECT max(number) AS number FROM ended")
+        return None if row is None else row["number"]
+
+    async def add_ended(
+        self, wanted: Mapping[EventKind, Sequence[str]], *, up_to: int, now: datetime, limit: int, most: int
+    ) -> int:
+        async def unit(tx: Transaction) -> int:
+            ended = await tx.all(
+                "DELETE FROM ended WHERE number IN (SELECT number FROM ended WHERE number <= ?"
+                " ORDER BY number LIMIT ?) RETURNING kind, id",
+                (up_to, limit),
+            )
+            for kind, query in (("firing", _OF_FIRINGS), ("run", _OF_RUNS)):
+                ids = [row["id"] for row in ended if row["kind"] == kind]
+                targets = wanted.get("run" if kind == "run" else "firing", ())
+                if not ids or not targets:
+                    continue
+                found = await tx.all(query, (json.dumps(ids),))
+                for target in targets:
+                    room = max(0, most - await _waiting(tx, target))
+                    rows = [_ended_row(kind, row, target, now, most, full=n >= room) for n, row in enumerate(found)]
+                    await tx.change_many(_ADD_ENDED, rows)
+            return len(ended)
+
+        return await self._store.write(unit, durable=True)
 
     async def settle(self, firing_ids: Iterable[str]) -> Sequence[tuple[str, str | None]]:
         rows = await self._store.fetch_all(
@@ -159,6 +204,19 @@ class SqliteNotices:
         await self._store.write(unit, durable=True)
 
 
+async def _waiting(tx: Transaction, target: str) -> int:
+    row = await tx.one("SELECT count(*) AS n FROM notices WHERE status = 'pending' AND target = ?", (target,))
+    return 0 if row is None else int(row["n"])
+
+
+def _ended_row(kind: str, row: sqlite3.Row, target: str, now: datetime, most: int, *, full: bool) -> tuple[object, ...]:
+    """The values of :data:`_ADD_ENDED`."""
+    about = (row["id"], None) if kind == "firing" else (None, row["id"])
+    at = to_micros(now)
+    end = ("failed", f"more than {most} events waited for it", at) if full else ("pending", None, None)
+    return (*about, row["owner"], target, at, *end)
+
+
 def _record_of(row: sqlite3.Row) -> TargetRecord:
     return TargetRecord(
         waiting=row["waiting"],
@@ -170,8 +228,10 @@ def _record_of(row: sqlite3.Row) -> TargetRecord:
 
 
 def _notice_of(row: sqlite3.Row) -> Notice:
-    policy: Mapping[str, object] = json.loads(row["policy"])
+    policy: Mapping[str, object] = {} if row["policy"] is None else json.loads(row["policy"])
     quiet = policy.get("quiet")
+    run = None if row["id"] is None else run_of(row)
+    about_firing = row["firing_id"] is not None
     return Notice(
         number=row["number"],
         firing_id=row["firing_id"],
@@ -179,17 +239,23 @@ def _notice_of(row: sqlite3.Row) -> Notice:
         target=row["target"],
         attempts=row["attempts"],
         held=row["held"],
-        recall_id=row["recall_id"],
-        recall_title=row["recall_title"],
-        session_id=row["session_id"],
+        recall_id=row["recall_of"],
+        recall_title=row["recall_title"] or row["session_title"],
+        session_id=row["session_of"],
         session_title=row["session_title"],
-        zone=row["timezone"],
+        zone=row["zone"],
         quiet=quiet if isinstance(quiet, str) else None,
-        status=row["status"],
+        status=row["firing_status"] if about_firing else row["status"],
         reason=row["reason"],
-        slot=from_micros(row["slot"]),
+        slot=from_micros(row["slot"] if about_firing else row["ended_at"]),
         answer=_answer(row["transcript"]),
         error=row["error_message"],
+        run=run,
+        run_id=row["of_run"],
+        notebook_path=row["notebook_path"],
+        kind=row["firing_kind"] or "",
+        lateness_ms=row["lateness_ms"],
+        ended_at=optional_instant(row["firing_ended_at"]),
     )
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import certifi
 import pytest
 
-from navi_jupyter.notifications.sender_process import SendingGuard, resolve, why_refused
+from navi_jupyter.notifications.address_policy import resolve, why_refused
+from navi_jupyter.notifications.sender_process import SendingGuard
 
 REFUSED = {
     "127.0.0.1": "this machine",

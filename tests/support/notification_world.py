@@ -15,6 +15,7 @@ from navi_jupyter.model.sessions import Origin, OriginKind, Run, RunStatus, Sess
 from navi_jupyter.notifications.apprise_sender import MessageSender, why_unusable
 from navi_jupyter.notifications.service import NotificationService
 from navi_jupyter.notifications.targets import TargetFiles
+from navi_jupyter.notifications.webhook_sender import WebhookSender
 from navi_jupyter.ports.agent import Message
 from navi_jupyter.ports.recalls import FiringState, RecallState
 from navi_jupyter.store.notices import SqliteNotices
@@ -41,7 +42,13 @@ class World:
         """Another server on the same database, or this one after a restart. ``send``: by processes that are kept."""
         files = TargetFiles(lambda: [str(self.directory)], check=lambda url: why_unusable(url, allow_private=True))
         return NotificationService(
-            self.store, self.notices, files, send or WARM, clock=self.clock, base_url=lambda: BASE
+            self.store,
+            self.notices,
+            files,
+            send or WARM,
+            clock=self.clock,
+            base_url=lambda: BASE,
+            webhooks=WebhookSender(allow_private=True),
         )
 
     def configure(self, text: str) -> None:

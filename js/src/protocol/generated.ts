@@ -1648,6 +1648,61 @@ export interface WaitingSession {
   readonly questions: number;
 }
 
+/** What has happened, to whom. */
+export interface WebhookData {
+  readonly user: string;
+  readonly session: WebhookSession | null;
+  readonly recall: WebhookRecall | null;
+  readonly firing: WebhookFiring | null;
+  readonly run: WebhookRun | null;
+}
+
+/** Body of the request that a webhook gets. */
+export interface WebhookEvent {
+  readonly type: "firing.ended" | "run.ended" | "test";
+  readonly id: string;
+  readonly timestamp: string;
+  readonly data: WebhookData;
+}
+
+/** A firing that is over. */
+export interface WebhookFiring {
+  readonly id: string;
+  readonly slot: string;
+  readonly kind: string;
+  readonly status: string;
+  readonly reason: string | null;
+  readonly lateness_ms: number | null;
+}
+
+/** The recall of an event. */
+export interface WebhookRecall {
+  readonly id: string;
+  readonly title: string | null;
+}
+
+/** A run that is over. */
+export interface WebhookRun {
+  readonly id: string;
+  readonly status: RunStatus;
+  readonly origin: OriginKind;
+  readonly model: string;
+  readonly created_at: string;
+  readonly started_at: string | null;
+  readonly ended_at: string | null;
+  readonly usage: Usage;
+  readonly error: Failure | null;
+  readonly answer: string | null;
+}
+
+/** The session of an event. */
+export interface WebhookSession {
+  readonly id: string;
+  readonly title: string | null;
+  readonly notebook_path: string | null;
+  readonly url: string | null;
+}
+
 /** Fires when something happens, not at a time: it has no slots ahead, `next_at` is None. */
 export interface When {
   readonly kind: "when";

@@ -179,7 +179,7 @@ def _target(state: TargetState) -> recall_bodies.NotifyTarget:
     record = state.record
     return recall_bodies.NotifyTarget(
         name=state.target.name,
-        service=scheme_of(state.target.url) or None,
+        service=scheme_of(state.target.url) or ("webhook" if state.target.webhook is not None else None),
         source=state.target.source,
         available=state.target.wrong is None,
         why=state.target.wrong,

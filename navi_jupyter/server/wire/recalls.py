@@ -221,7 +221,7 @@ class NotifyTarget(Value):
     """Somewhere a notification can be sent."""
 
     name: str  # as ``policy.notify`` names it
-    service: str | None  # the scheme of its URL; null when it cannot be used
+    service: str | None  # the scheme of its URL, or `webhook`; null when it cannot be used
     source: str  # the file or the environment variable that it comes from
     available: bool
     why: str | None  # what is wrong with it, with file and line; null when nothing is
