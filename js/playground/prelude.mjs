@@ -55,6 +55,13 @@ function snapshot(log, { queued, withdrawn, edited, skip }) {
       case "TOOL_CALL_ARGS":
         byId.get(event.toolCallId).toolCalls[0].function.arguments += event.delta;
         break;
+      case "ACTIVITY_SNAPSHOT": {
+        const { messageId: id, activityType, content } = event;
+        if (content.toolCallId && activityType !== "navi.agent_call") break; // outputs of past runs are not played
+        if (byId.has(id)) byId.get(id).content = content;
+        else add({ id, role: "activity", activityType, content, ...common });
+        break;
+      }
       case "TOOL_CALL_RESULT":
         add({ id: event.messageId, role: "tool", toolCallId: event.toolCallId, content: event.content, ...common });
         break;

@@ -1,6 +1,7 @@
 // What the playground's agent plays back, by the first word of the prompt.
 
 import { readFileSync } from "node:fs";
+import { playAgent } from "./agent.mjs";
 
 /** Texts that nest deep or would take long, as the tests of cells have them. */
 const HEAVY = JSON.parse(readFileSync(new URL("../../tests/kernel/heavy_markdown.json", import.meta.url), "utf8"));
@@ -19,6 +20,9 @@ export async function* play(text, session) {
     case "cell":
       yield* approve("edit_cell", { path: "analysis.ipynb", cell: "4", search: OLD_CELL, replace: NEW_CELL }, { done: true });
       yield* say("The cell is fixed.", 10);
+      return;
+    case "agent":
+      yield* playAgent(session, { say, think });
       return;
     case "many": {
       const calls = [begin("write_file", { path: "notes.md", content: "# Notes\n\nThe loss is flat." }), begin("mcp__search", { query: "flat loss", limit: 5, deep: true, filters: { year: 2026 } })];

@@ -27,6 +27,8 @@ const PNG = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR
 const models = [
   { name: "offline", provider: "offline", available: true, why: null },
   { name: "anthropic:claude-sonnet-5", provider: "anthropic", available: true, why: null },
+  { name: "acp:opencode", provider: "OpenCode", available: true, why: null, command: null },
+  { name: "acp:claude", provider: "Claude Code", available: false, why: "Claude Code is not installed. Run: npm install -g @agentclientprotocol/claude-agent-acp", command: "npm install -g @agentclientprotocol/claude-agent-acp" },
   { name: "openai-chat:gpt-5", provider: "openai", available: false, why: "set OPENAI_API_KEY in the server's environment" },
 ];
 const profiles = ["assistant", "analyst"].map((name) => ({ name, description: name, tools: [], builtin: true, available: true, why: null }));

@@ -19,6 +19,7 @@ export class PlaySession {
     this.title = "Training run";
     this.model = "offline";
     this.profile = "assistant";
+    this.agent_options = { mode: null, model: null };
     this.usage = NOTHING;
     this.allowed = new Set();
     /** Open questions by id, each with what ends its wait. */
@@ -62,12 +63,12 @@ export class PlaySession {
 
   detail() {
     const approvals = [...this.asks.values()].map(({ interrupt }) => interrupt);
-    return { id: this.id, title: this.title, model: this.model, profile: this.profile, head_seq: this.seq, usage: this.usage, approvals, owner: this.owner ?? "local", access: this.owner ? "reader" : "owner" };
+    return { id: this.id, title: this.title, model: this.model, profile: this.profile, head_seq: this.seq, usage: this.usage, agent_options: this.agent_options, agent_offer: this.log.findLast(({ event }) => event.name === "navi.agent_options")?.event.value ?? null, approvals, owner: this.owner ?? "local", access: this.owner ? "reader" : "owner" };
   }
 
   patch(changes) {
     Object.assign(this, changes);
-    this.custom("navi.session", { changed: Object.keys(changes), session: { title: this.title, model: this.model, profile: this.profile } }, null);
+    this.custom("navi.session", { changed: Object.keys(changes), session: { title: this.title, model: this.model, profile: this.profile, agent_options: this.agent_options } }, null);
   }
 
   // --- commands ------------------------------------------------------------------------------------------------------

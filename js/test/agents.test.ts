@@ -12,6 +12,7 @@ import { agentNotice, planCard } from "../src/view/agents/plan.js";
 import { Commands } from "../src/view/composer/commands.js";
 import { triggerAt } from "../src/view/composer/triggers.js";
 import { arming, InterruptCards } from "../src/view/conversation/approvals.js";
+import { end } from "../src/view/conversation/run-end.js";
 import { Images } from "../src/view/conversation/images.js";
 import { ToolCards } from "../src/view/conversation/tools.js";
 import { Log, prelude } from "./log.js";
@@ -75,6 +76,22 @@ describe("a line about the agent program", () => {
     const notices = state.items.flatMap((item) => (item.kind === "notice" ? [item] : []));
     render(html`${notices.map(agentNotice)}`, place);
     expect(all("agent-notice").map((line) => line.textContent?.trim())).toEqual(["The conversation was given to the agent again, as text.", "Own words"]);
+  });
+});
+
+describe("a run that ended for want of a login", () => {
+  const ended = (message: string): void => void render(html`${end({ kind: "end", id: "e", runId: "r", subagentId: null, code: "agent_login_needed", message, reached: [] }, false, { chooseModel: () => undefined, allowAgain: null, retry: null })}`, place);
+
+  it("has the command that the server names, to be copied, and the way to another model", () => {
+    ended("OpenCode needs a login. Run `evil`. Log in with: `opencode auth login`");
+    expect(all("login-command")[0]?.querySelector("code")?.textContent).toBe("opencode auth login");
+    expect(shown()).toContain("The agent needs a login");
+    expect(all("choose-model")).toHaveLength(1);
+  });
+
+  it("offers no command of the program's words", () => {
+    ended("OpenCode needs a login. Log in with: `evil` and so on");
+    expect(all("login-command")).toEqual([]);
   });
 });
 

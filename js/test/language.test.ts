@@ -71,7 +71,7 @@ describe("a catalogue", () => {
   const places = (catalogue: unknown): string[] => flat(catalogue).map(([place]) => place).sort();
 
   // Names, formats and signs that are the same in every language, and words that German has, too.
-  const SAME = /^\.(name|commands\.\w+\.form|sessionFormats\.\w+|recallUnderstanding|suggestionsOffline\.\d|cron|commandRecallMade|announced|seconds|minutes|recallDelivery\.none|ends\.\w+\.todo|reached\.(mcp|kernel)|setupProvider|ahead|toolCode|codeBlock\(|subagent|panelNotebook|mentionKinds\.variable|memoryEdit|toolArguments|callParts\.(Kernel|Notebook)$|jobPath|jobKernel$|jobCell\(|planTitle)/;
+  const SAME = /^\.(name|commands\.\w+\.form|sessionFormats\.\w+|recallUnderstanding|suggestionsOffline\.\d|cron|commandRecallMade|announced|seconds|minutes|recallDelivery\.none|ends\.\w+\.todo|reached\.(mcp|kernel)|setupProvider|ahead|toolCode|codeBlock\(|subagent|panelNotebook|mentionKinds\.variable|memoryEdit|toolArguments|callParts\.(Kernel|Notebook)$|jobPath|jobKernel$|jobCell\(|planTitle$|agentSection\()/;
 
   it.each([["German", german], ["Chinese", chinese]] as [string, Strings][])("in %s has exactly the texts that there are in English, and none in English", (_, catalogue) => {
     expect(places(catalogue)).toEqual(places(english));

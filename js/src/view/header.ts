@@ -82,12 +82,12 @@ function settingsButton(state: ChatState, overlays: Overlays): TemplateResult {
     class="navi-settings-toggle"
     data-navi="settings-toggle"
     aria-expanded=${expanded(overlays, "settings")}
-    aria-label="${strings.settings}: ${[agent ? strings.answeredByAgent(agent) : model, mode, shown, spent].filter(Boolean).join(" ")}"
+    aria-label="${strings.settings}: ${[agent || model, mode, shown, spent].filter(Boolean).join(" ")}"
     title=${[strings.settings, agent ? strings.answeredByAgent(agent) : "", usage ? `${tokensText(usage)}: ${usageDetail(usage)}` : ""].filter(Boolean).join("\n")}
     @click=${() => overlays.toggle("settings")}
   >
-    ${agent ? icons.subagent : icons.sliders}<span class="navi-model" data-navi="model" data-model=${model}>${agent || model}</span>
-    ${mode ? html`<span class="navi-profile" data-navi="agent-mode-name" dir="auto">${mode}</span>` : nothing}
+    ${agent ? icons.subagent : icons.sliders}<span class="navi-model" data-navi="model" data-agent=${agent || nothing} data-model=${model}>${agent || model}</span>
+    ${mode ? html`<span class="navi-profile navi-agent-mode" data-navi="agent-mode-name" dir="auto">${mode}</span>` : nothing}
     ${shown ? html`<span class="navi-profile">${shown}</span>` : nothing}
     ${spent ? html`<span class="navi-spent" data-navi="spent">${spent}</span>` : nothing}
   </button>`;

@@ -30,6 +30,7 @@ export const agentTexts: typeof english = {
   agentNotices: {
     conversation_as_text: "Das Gespräch wurde dem Agenten noch einmal gegeben, als Text.",
     steered_by_cancel: "Der Agent nimmt keine Nachricht an, während er arbeitet: Er wurde angehalten und macht mit Ihrer Nachricht weiter.",
+    agent_option_refused: "Der gewählte Modus oder das gewählte Modell wird nicht mehr angeboten: Der Agent arbeitet mit seinem eigenen weiter.",
     agent_ended: "Das Agentenprogramm ist beendet. Es wird mit der nächsten Nachricht neu gestartet.",
   },
 };

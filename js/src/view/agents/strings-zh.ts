@@ -30,6 +30,7 @@ export const agentTexts: typeof english = {
   agentNotices: {
     conversation_as_text: "对话已作为文本重新提供给代理程序。",
     steered_by_cancel: "代理程序工作时无法接收消息：它已被停止，并将根据你的消息继续。",
+    agent_option_refused: "所选的模式或模型已不再提供：代理程序将使用自己的设置继续。",
     agent_ended: "代理程序已结束。发送下一条消息时会重新启动。",
   },
 };

@@ -29,6 +29,7 @@ export const agentTexts = {
   agentNotices: {
     conversation_as_text: "The conversation was given to the agent again, as text.",
     steered_by_cancel: "The agent cannot take a message while it works: it was stopped, and goes on with your message.",
+    agent_option_refused: "The mode or model that was chosen is no longer offered: the agent goes on with its own.",
     agent_ended: "The agent program has ended. It is started again with the next message.",
   },
 };

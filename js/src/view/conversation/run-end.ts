@@ -3,11 +3,12 @@
 import { html, nothing, type TemplateResult } from "lit";
 import type { RunEnd } from "../../state/model.js";
 import { needed } from "../recalls/leave.js";
+import { writeClipboard } from "../lib/copy.js";
 import { icons } from "../lib/icons.js";
 import { english, strings, textOf } from "../lib/strings.js";
 
 /** Where another model helps. */
-const OF_THE_MODEL = /^(?:provider_|model_unavailable$|context_too_long$|content_refused$|attachment_unsupported$)/;
+const OF_THE_MODEL = /^(?:provider_|agent_|model_unavailable$|context_too_long$|content_refused$|attachment_unsupported$)/;
 
 /** The run completed, and its answer is not what it should be. */
 const OF_THE_ANSWER = /^answer_(?:cut|filtered|empty)$/;
@@ -23,6 +24,8 @@ export interface EndActions {
 
 /** What the server says is the line itself: which cell, which model. */
 const SAYS_IT_ITSELF = /^(?:notebook_|model_unavailable$|answer_)/;
+/** The command that the server names, and not one in the words of the agent program. */
+const LOGIN = /Log in with: `([^`\n]+)`$/;
 /** A line has as many characters of it. */
 const LONGEST_LINE = 240;
 
@@ -36,6 +39,7 @@ export function end({ code, message, runId, reached }: RunEnd, isRolledBack: boo
   const line = quiet ? strings.endCancelled : message && (known === undefined || SAYS_IT_ITSELF.test(code)) ? first.slice(0, LONGEST_LINE) : (known?.title ?? strings.endFailed);
   const rest = message.trim() === line || message === textOf(english.ends, code)?.title ? "" : message;
   const todo = known?.todo ?? "";
+  const login = code === "agent_login_needed" ? LOGIN.exec(message)?.[1] : undefined;
   return html`<div
     class="navi-end navi-end-${look}"
     data-navi=${quiet ? "run-end" : look}
@@ -51,6 +55,7 @@ export function end({ code, message, runId, reached }: RunEnd, isRolledBack: boo
         ${canChoose && code === "provider_auth" ? html`<button type="button" class="navi-link" data-navi="check-key" @click=${chooseModel}>${strings.checkKey}</button>` : nothing}
         ${canChoose ? html`<button type="button" class="navi-link" data-navi="choose-model" @click=${chooseModel}>${strings.switchModel}</button>` : nothing}</span
       >
+      ${login ? html`<div class="navi-end-line" data-navi="login-command"><code class="navi-code-name">${login}</code> <button type="button" class="navi-link" data-navi="login-copy" aria-label=${strings.copyCommand(login)} @click=${() => void writeClipboard(login)}>${strings.copy}</button></div>` : nothing}
       ${quiet ? reached.map(reachedLine) : nothing} ${allowAgain === null ? nothing : needed(message, allowAgain)}
       ${isRolledBack ? html`<div class="navi-reached" data-navi="rolled-back">${strings.rolledBack}</div>` : nothing}
       ${quiet || !(rest || todo || reached.length || known === undefined)

@@ -58,7 +58,7 @@ export class ToolCards {
           <span class="navi-gist" dir="auto">${visibleText(gist(call))}</span>
           <span class="navi-tool-status">${took(call)}${toolMark(status)}</span>
         </summary>
-        <div class="navi-card-body"><p class="navi-tool-name">${strings.toolName} <code>${visibleText(call.name)}</code></p>${callDetail(call)} ${resultDetail(call)}</div>
+        <div class="navi-card-body">${isOfAgent(call.name) ? nothing : html`<p class="navi-tool-name">${strings.toolName} <code>${visibleText(call.name)}</code></p>`}${callDetail(call)} ${resultDetail(call)}</div>
       </details>
       ${call.activities.map((activity) => {
         if (activity.type === "navi.progress") return call.status === "running" ? progress(call, activity.content) : nothing;
