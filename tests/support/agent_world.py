@@ -228,7 +228,7 @@ def answered(
     return Interrupt(
         id=new_id("i"), session_id="s_1", run_id=run_id, kind=ask.kind, message=ask.message,
         tool_call_id=ask.tool_call_id, tool=ask.tool, args=ask.args, details=ask.details,
-        fingerprint=ask.fingerprint, subagent_run_id=ask.subagent_run_id,
+        fingerprint=ask.fingerprint, subagent_run_id=ask.subagent_run_id, options=ask.options,
         created_at=now(), status=status, payload=payload,
     )  # fmt: skip
 
