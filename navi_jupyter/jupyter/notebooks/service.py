@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -16,7 +17,7 @@ from weakref import WeakValueDictionary
 from ... import clock
 from ...errors import FileRefused, InvalidRequest, KernelUnavailable, NaviError, NotebookConflict, NotebookNotFound
 from ...log_setup import get_logger
-from ...model.notebooks import ShownNotebook
+from ...model.notebooks import ClientNotebook, ShownCell, ShownNotebook
 from ...model.sessions import Session
 from ...ports.jupyter import Cell, Execution, Kernels, Notebook, NotebookMark, OnOutput
 from ..files.service import LocalFiles
@@ -29,7 +30,6 @@ from .identity import id_of, set_id
 from .links import AnotherNotebook, NotebookLinks, NotebookOwner
 from .notebook_file import local_root
 from .open_pages import OpenPages
-from .page_cells import as_page_has, as_shown
 from .recording import STOPPED_SECONDS, Recording
 from .shared_document import SharedDocuments
 
@@ -83,8 +83,8 @@ class NotebookService:
         if self._pages is not None and unsaved:
             now = await self._pages.show(session, notebook.path)  # newer than what came with the prompt
             if now is not None:
-                return as_page_has(notebook, now, clock.now())
-        return replace(notebook, has_page=False) if unsaved is False else as_shown(notebook, shown)
+                return _as_page_has(notebook, now, clock.now())
+        return replace(notebook, has_page=False) if unsaved is False else _as_shown(notebook, shown)
 
     async def insert(
         self,
@@ -312,3 +312,56 @@ def files_of(parts: JupyterServices) -> LocalFiles | None:
     return LocalFiles(
         root, allow_hidden=bool(getattr(manager, "allow_hidden", False)), hide=tuple(getattr(manager, "hide_globs", ()))
     )
+
+
+# The notebook as the user sees it: its cells in a page that has it open, where these are newer than the file. A page
+# that is there says what it shows when it is asked (``open_pages``). A page also sends its cells with a prompt: where
+# none is there any more, they count until the file is saved again, which has what the page had, or what a tool has made
+# of it since. A shared document is always what the page shows.
+
+
+def _as_shown(notebook: Notebook, shown: ShownNotebook | None) -> Notebook:
+    """The notebook with the cells of a prompt's page, if it showed this one with changes that no save has met."""
+    if shown is None or not shown.notebook.unsaved or shown.notebook.path != notebook.path:
+        return notebook
+    if notebook.modified is not None and notebook.modified > shown.at:
+        return notebook
+    return _as_page_has(notebook, shown.notebook, shown.at)
+
+
+def _as_page_has(notebook: Notebook, page: ClientNotebook, at: datetime) -> Notebook:
+    """The notebook with the cells of a page."""
+    if page.cells is None:
+        return notebook
+    saved = {cell.id: cell for cell in notebook.cells}
+    cells = [_page_cell(index, cell, saved.get(cell.id)) for index, cell in enumerate(page.cells)]
+    return replace(notebook, cells=tuple(cells), shown_at=at)
+
+
+def _page_cell(index: int, shown: ShownCell, saved: Cell | None) -> Cell:
+    unread: tuple[str, ...] = ()
+    source = shown.source
+    if source is None:
+        source = saved.source if saved is not None else ""
+        unread = ("its source is long: this is the one of the file",)
+    same = saved is not None and saved.kind == shown.type and saved.execution_count == shown.execution_count
+    return Cell(
+        id=shown.id,
+        index=index,
+        kind=shown.type,
+        source=source,
+        execution_count=shown.execution_count,
+        # Those of the file are whole, the page's are the beginning of their text.
+        outputs=saved.outputs if saved is not None and same else tuple(_page_outputs(shown)),
+        unread=unread,
+    )
+
+
+def _page_outputs(shown: ShownCell) -> list[dict[str, Any]]:
+    outputs: list[dict[str, Any]] = []
+    if shown.output:
+        outputs.append({"output_type": "stream", "name": "stdout", "text": shown.output})
+    if shown.error:
+        name, _, value = shown.error.partition(": ")
+        outputs.append({"output_type": "error", "ename": name, "evalue": value, "traceback": []})
+    return outputs
