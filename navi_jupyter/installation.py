@@ -55,6 +55,13 @@ def install_command(*requirements: str, options: str = "") -> str:
     return " ".join(filter(None, [_installer(), options, names]))
 
 
+def navi_command(*words: str) -> list[str]:
+    """How another program starts ``navi`` of this environment: by its full path, as the PATH there may be another."""
+    scripts = [Path(sys.executable).with_name(name) for name in ("navi", "navi.exe")]
+    script = next((str(each) for each in scripts if each.exists()), None)
+    return [script, *words] if script else [sys.executable, "-m", "navi_jupyter.cli", *words]
+
+
 def upgrade_command() -> str:
     """The command that installs the newest version of this package."""
     return install_command(DISTRIBUTION, options="--upgrade")

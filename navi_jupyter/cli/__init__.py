@@ -1,4 +1,4 @@
-"""The ``navi`` command: ``demo``, ``doctor``, ``serve``, ``backup``, ``restore``.
+"""The ``navi`` command: ``demo``, ``doctor``, ``serve``, ``acp``, ``mcp``, ``backup``, ``restore``.
 
 Each subcommand's module is imported when it is called, so that ``navi --help`` is quick.
 """
@@ -11,6 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import __version__
+from .running_server import add_server_options
+
+CLIENTS = ("claude-desktop", "cursor", "vscode", "claude-code")
+"""Of the Model Context Protocol, whose configuration is printed."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,6 +35,14 @@ def parser() -> argparse.ArgumentParser:
     restore.add_argument("file", type=Path, help="a file that `navi backup` has written")
     for each in (backup, restore):
         each.add_argument("--database", metavar="URL", help="another database than the configured one: a path or URL")
+    editor = commands.add_parser("acp", help="Navi's sessions for editors that speak the Agent Client Protocol")
+    editor.add_argument("--notebook", metavar="PATH", help="new sessions are this notebook's; below the server's root")
+    add_server_options(editor)
+    bridge = commands.add_parser("mcp", help="the server's MCP tools for desktop clients that speak stdio")
+    bridge.add_argument(
+        "--config", metavar="CLIENT", choices=CLIENTS, help=f"print its configuration: {', '.join(CLIENTS)}"
+    )
+    add_server_options(bridge)
     serve = commands.add_parser(
         "serve", help="a Jupyter server with Navi alone, as `jupyter navi`; takes its options", add_help=False
     )
@@ -49,6 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(_demo(given.json))
         case "doctor":
             sys.exit(_doctor(given.json))
+        case "acp":
+            sys.exit(_editor(given))
+        case "mcp":
+            sys.exit(_bridge(given))
         case _:
             sys.exit(_archive(given))
 
@@ -63,6 +79,33 @@ def _doctor(as_json: bool) -> int:
     from .doctor import doctor  # late: as above
 
     return doctor(as_json=as_json)
+
+
+def _editor(given: argparse.Namespace) -> int:
+    from ..errors import NaviError  # late: as above
+
+    try:
+        from .editor import serve
+    except ModuleNotFoundError as problem:
+        if problem.name is None or problem.name.partition(".")[0] != "acp":
+            raise
+        from ..installation import DISTRIBUTION, install_command
+
+        print(f"navi acp needs the extra acp: {install_command(f'{DISTRIBUTION}[acp]')}", file=sys.stderr)
+        return 2
+    try:
+        return serve(url=given.url, token=given.token, notebook=given.notebook)
+    except NaviError as problem:
+        print(f"navi acp: {problem.message}", file=sys.stderr)
+        return 1
+
+
+def _bridge(given: argparse.Namespace) -> int:
+    from .mcp_bridge import print_configuration, serve  # late: as above
+
+    if given.config is not None:
+        return print_configuration(given.config, url=given.url, token=given.token)
+    return serve(url=given.url, token=given.token)
 
 
 def _archive(given: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from navi_jupyter.errors import InvalidRequest
 from navi_jupyter.jupyter.files.tree import Tree
-from navi_jupyter.jupyter.jobs.choice import NotebookFinder
+from navi_jupyter.jupyter.jobs.copies import NotebookFinder
 from navi_jupyter.jupyter.jobs.parameters import check_names, parameters_of
 
 

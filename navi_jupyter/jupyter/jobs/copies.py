@@ -1,7 +1,8 @@
 """The notebook of a job as it is saved, and the dated copies of it: ``report-results/report-2026-12-01-0900.ipynb``.
 
 A copy is written as a whole, before the first cell is executed, after cells, and at the end: at any instant its file is
-a notebook. Not responsible for executing it (``execution``).
+a notebook. Also which notebooks there are for a job (copies are results, and left out), and what differs between two
+copies. Not responsible for executing it (``execution``).
 """
 
 from __future__ import annotations
@@ -9,28 +10,44 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
+import re
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
+from difflib import SequenceMatcher, unified_diff
 from pathlib import PurePosixPath
 from typing import Any
 
 from ...errors import FileConflict, FileRefused, NaviError, NotebookNotFound, NotFound
 from ...log_setup import get_logger
 from ...model.recalls import NotebookJob
+from ...output_text import outputs_text
 from ...ports.files import NO_FILE
-from ...text import joined
+from ...ports.jobs import ResultCell
+from ...text import closeness, joined, one_line
+from ..files.search import walk
 from ..files.tree import Tree
 from ..kernels.jupyter_services import JupyterServices
 from ..notebooks.cells import clean, complete, with_ids
 from ..notebooks.contents import notary_of_thread
 from ..notebooks.notebook_file import as_bytes, load_nbformat, local_root, parse_notebook, read_whole
-from .choice import NotebookFinder
 from .parameters import with_parameters
 
 log = get_logger("jobs")
 
 MOST_NAMES = 1000  # copies of one minute
+MAX_SEEN = 50_000  # entries of folders
+SEARCH_SECONDS = 1.0  # it is asked while somebody types
+MAX_COMPARED = 2000  # names that a mistyped one is compared with
+ALIKE = 0.6  # of SequenceMatcher: what is less alike was not meant
+MAX_CELLS = 200  # that differ
+MAX_LINES = 400  # of a cell's difference
+MAX_OUTPUT_LINES = 5_000  # lines of a cell's output: more takes seconds
+FIRST_LINE = 120
+_AROUND = 2  # unchanged lines around a change
+_COPY = re.compile(r"-\d{4}-\d\d-\d\d-\d{4}(-\d+)?\.ipynb$", re.IGNORECASE)
 
 
 def copy_paths(job: NotebookJob, at: datetime) -> list[str]:
@@ -163,3 +180,121 @@ def _write(tree: Tree, manager: Any, path: str, node: Any, *, new: bool) -> None
         notary_of_thread(manager.notary).sign(node)  # all its outputs were made here
     except (sqlite3.Error, OSError, LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         log.warning("result_not_signed", path=path, error=repr(error))  # then it is shown as one that is not trusted
+
+
+class NotebookFinder:
+    """Finds notebooks below the server's root, and the one that was meant by a name that none has.
+
+    Only where the root is a folder of this machine: elsewhere none are found.
+    """
+
+    def __init__(self, tree: Tree | None, *, hide: Sequence[str] = ()) -> None:
+        """``tree`` None: the root is no folder of this machine. ``hide``: patterns of names that Jupyter hides."""
+        self._tree = tree
+        self._hide = tuple(hide)
+
+    async def find(self, query: str, *, limit: int) -> Sequence[str]:
+        """Those whose path fits what was typed, the best first; all, by folders, for an empty text."""
+        return await asyncio.to_thread(self._find, query, limit)
+
+    async def meant_by(self, path: str) -> str | None:
+        """The notebook whose name is most like the last part of ``path``, one in the same folder first."""
+        return await asyncio.to_thread(self._meant_by, path)
+
+    def _find(self, query: str, limit: int) -> Sequence[str]:
+        found = [(close, where) for where in self._all() if (close := closeness(query, where)) is not None]
+        if query:
+            found.sort()
+        return [where for _, where in found[:limit]]
+
+    def _meant_by(self, path: str) -> str | None:
+        wanted = PurePosixPath(path)
+        best: tuple[float, bool, str] | None = None
+        for number, where in enumerate(self._all()):
+            if number >= MAX_COMPARED:
+                break
+            each = PurePosixPath(where)
+            alike = SequenceMatcher(None, wanted.stem.casefold(), each.stem.casefold()).ratio()
+            if alike >= ALIKE and (best is None or (alike, each.parent == wanted.parent) > best[:2]):
+                best = (alike, each.parent == wanted.parent, where)
+        return None if best is None else best[2]
+
+    def _all(self) -> Iterator[str]:
+        """Paths of notebooks, those of a folder before those below it, of what is seen within the bounds."""
+        if self._tree is None:
+            return
+        until = time.monotonic() + SEARCH_SECONDS
+        try:
+            with self._tree.folder("") as root, closing(walk(self._tree, root, "", hide=self._hide)) as entries:
+                for number, (_, entry, where) in enumerate(entries):
+                    if number >= MAX_SEEN or time.monotonic() > until:
+                        return
+                    if entry.name.lower().endswith(".ipynb") and not _COPY.search(entry.name):
+                        yield where
+        except NaviError:  # the root has gone
+            return
+
+
+def compared(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Sequence[ResultCell], int]:
+    """The cells that differ, in the order of the newer result, then those that are gone; and how many do not.
+
+    Cells are the same by their ids; where a notebook's cells have none, these are made of their sources when it is
+    read.
+    """
+    before = {cell["id"]: cell for cell in _code_cells(old)}
+    found: list[ResultCell] = []
+    unchanged = 0
+    for cell in _code_cells(new):
+        earlier = before.pop(cell["id"], None)
+        change = _difference(earlier or {}, cell)
+        if change:
+            found.append(_result_cell(cell, change))
+        else:
+            unchanged += 1
+    found += [_result_cell(gone, _difference(gone, {}), number=None) for gone in before.values()]
+    return found[:MAX_CELLS], unchanged
+
+
+def _code_cells(notebook: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    cells = notebook["cells"]
+    return [cell for cell in cells if cell.get("cell_type") == "code" and joined(cell.get("source")).strip()]
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    sources = [_lines(joined(cell.get("source"))) for cell in (old, new)]
+    outputs = [
+        _lines(outputs_text(cell.get("outputs") or (), traceback_limit=2000, name_images=True)) for cell in (old, new)
+    ]
+    lines: list[str] = []
+    for name, (before, after) in (("source", sources), ("output", outputs)):
+        if before != after:
+            lines += unified_diff(before, after, f"{name} before", f"{name} now", n=_AROUND, lineterm="")
+    if not lines and _pictures(old) != _pictures(new):
+        lines = ["--- output before", "+++ output now", "@@ @@", "-[another picture]", "+[another picture]"]
+    return lines
+
+
+def _lines(text: str) -> list[str]:
+    return text.splitlines()[:MAX_OUTPUT_LINES]
+
+
+def _pictures(cell: Mapping[str, Any]) -> list[Any]:
+    """What outputs show besides text: images, and the like."""
+    data = [output.get("data") for output in cell.get("outputs") or () if isinstance(output, Mapping)]
+    return [
+        [(kind, joined(value) if isinstance(value, list) else value) for kind, value in one.items() if "image/" in kind]
+        for one in data
+        if isinstance(one, Mapping)
+    ]
+
+
+def _result_cell(cell: Mapping[str, Any], lines: Sequence[str], **changed: Any) -> ResultCell:
+    source = joined(cell.get("source")).strip().splitlines() or [""]
+    fields: dict[str, Any] = {
+        "cell": str(cell["id"]),
+        "number": cell.get("execution_count"),
+        "source": one_line(source[0], FIRST_LINE),
+        "diff": "\n".join(lines[:MAX_LINES]),
+        "omitted": max(0, len(lines) - MAX_LINES),
+    }
+    return ResultCell(**fields | changed)

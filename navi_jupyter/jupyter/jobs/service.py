@@ -29,8 +29,7 @@ from ...text import truncate_middle
 from ..files.tree import split
 from ..kernels.jupyter_services import JupyterServices
 from ..kernels.transport import language_of, ports_of, process_of
-from .comparison import compared
-from .copies import JobFiles, copy_paths, prepared
+from .copies import JobFiles, compared, copy_paths, prepared
 from .parameters import check_language, check_names, parameters_of
 
 if TYPE_CHECKING:
