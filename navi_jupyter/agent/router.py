@@ -23,8 +23,10 @@ from ..log_setup import get_logger
 from ..model.sessions import Usage
 from ..ports.agent import AgentLoop, ToolContext, Turn, TurnResult
 from .acp.agents import AgentCatalog
+from .acp.backend import AgentProgramBackend
 from .acp.config import PREFIX as AGENTS
 from .acp.config import check_name, is_agent
+from .acp.programs import AgentPrograms
 from .notebook_jobs import NotebookJobBackend
 from .offline.backend import OfflineBackend
 from .providers.catalog import (
@@ -51,17 +53,21 @@ class AgentRouter:
     A model string is ``offline``, ``provider:model`` as pydantic-ai names them, or ``acp:<agent program>``.
     """
 
-    def __init__(self, agent_parts: AgentParts | None = None) -> None:
+    def __init__(self, agent_parts: AgentParts | None = None, agents: AgentProgramBackend | None = None) -> None:
+        """``agents``: answers with the agent programs of this server; left out, they work in the present folder."""
         agent_parts = agent_parts or default_parts()
+        self._agent = agents or AgentProgramBackend(agent_parts, AgentPrograms(AgentCatalog()))
         self._offline = OfflineBackend(agent_parts)
         self._model = PydanticAIBackend(agent_parts)
         self._jobs = NotebookJobBackend(agent_parts, self.backend_for)
-        self._agents = AgentCatalog()
+        self._agents = self._agent.programs.catalog
         self._discovery = ModelDiscovery()
         self._refusals = Refusals()
 
     def backend_for(self, model: str) -> AgentLoop:
         """The backend that answers with this model. Whether it can is found out by running it."""
+        if is_agent(model):
+            return self._agent
         return self._offline if model.strip() == OFFLINE else self._model
 
     def run(self, turn: Turn, context: ToolContext) -> AsyncIterator[Event | TurnResult]:
@@ -152,7 +158,11 @@ class AgentRouter:
         """Have the model answer a short request; the seconds that it took. Raises InvalidRequest, RunFailed."""
         self.validate(model)
         began = time.monotonic()
-        if model.strip() != OFFLINE:
+        if is_agent(model):
+            if (reason := self.problem(model)) is not None:
+                raise RunFailed(reason, run_code="model_unavailable")
+            await self._agent.programs.try_out(self._agents.find(model))
+        elif model.strip() != OFFLINE:
             check_model(model)
             try_model = await asyncio.to_thread(_import_try_model)
             with self._refusals.tried(model.strip()):

@@ -185,6 +185,12 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         help="The most that a tool may get, whatever profiles and users allow: `allow`, `ask` or `deny` by its name or "
         "a pattern (`run_*`, `effect:write`, `source:mcp:*`); the strictest that matches counts."
     )
+    agent_idle_timeout = _Seconds(
+        600.0,
+        min=1.0,
+        help="Seconds without a prompt after which the agent program of a session (`acp:…`) ends; the next prompt "
+        "starts it again.",
+    )
     mcp_server = _Flag(
         True,
         help="Whether programs of a user's reach this server by MCP, at `navi/mcp` with Jupyter's authentication. Off: "

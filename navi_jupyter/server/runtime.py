@@ -16,6 +16,9 @@ from pathlib import Path
 
 from jupyter_core.paths import jupyter_config_path
 
+from ..agent.acp.agents import AgentCatalog
+from ..agent.acp.backend import AgentProgramBackend
+from ..agent.acp.programs import AgentPrograms
 from ..agent.notebook_jobs import check_job
 from ..agent.profiles.prompt_files import PROMPTS_FOLDER, PromptBook
 from ..agent.registry import AgentParts
@@ -97,7 +100,10 @@ async def runtime(
         )
         stack.push_async_callback(mcp.stop)  # after the runs, whose calls it carries
         parts = build_agent(settings, mcp, workspace.kernel_tools)
-        backends, run_tools = AgentRouter(parts), RunToolsRegistry()
+        run_tools = RunToolsRegistry()
+        programs = _build_programs(settings, stores, workspace, run_tools, jupyter)
+        stack.push_async_callback(programs.stop)
+        backends = AgentRouter(parts, AgentProgramBackend(parts, programs))
         choice = ModelChoice(stores.preferences, backends, default=settings.default_model)
         orchestrator = build_orchestrator(
             settings, stores, workspace, parts, backends, model_of_owner=choice.of_new_session
@@ -184,6 +190,33 @@ async def runtime(
 
 def _no_offer(owner: str) -> McpOffer:  # noqa: ARG001
     raise NotFound("Programs cannot use this server by MCP yet.")
+
+
+def _build_programs(
+    settings: Settings,
+    stores: Stores,
+    workspace: Workspace,
+    run_tools: RunToolsRegistry,
+    jupyter: JupyterServices | None,
+) -> AgentPrograms:
+    """The agent programs of models ``acp:<name>``; none is started before it is used."""
+
+    def mcp_url() -> str | None:
+        # Programs run on this machine; through a Unix socket none of them speaks HTTP.
+        serverapp = None if jupyter is None else jupyter.settings.get("serverapp")
+        if serverapp is None or serverapp.sock:
+            return None
+        return f"{str(serverapp.connection_url).partition('?')[0].rstrip('/')}/navi/mcp"
+
+    return AgentPrograms(
+        AgentCatalog(),
+        root=None if jupyter is None else Path(jupyter.root_dir),
+        run_tools=run_tools,
+        mcp_url=mcp_url,
+        lease_file=workspace.lease_file,
+        idle_seconds=settings.agent_idle_timeout,
+        find_session=stores.sessions.session,
+    )
 
 
 def _build_recalls(

@@ -60,8 +60,8 @@ class ProgramRun:
 
     def __init__(self, tools: Sequence[Tool], gate: ApprovalGate, context: ToolContext, allowances: Allowances) -> None:
         self._tools = {tool.name: tool for tool in tools}
-        self._gate = gate
-        self._context = context
+        self.gate = self._gate = gate
+        self.context = self._context = context
         self._allowances = allowances
         self._calls: set[asyncio.Task[CallResult]] = set()
         # What changes something waits for the call before it, as the calls of a model do.

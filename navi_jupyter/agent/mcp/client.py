@@ -30,7 +30,7 @@ from ...log_setup import get_logger
 from ...model.runs import InterruptStatus
 from ...text import plain_number, truncate_middle
 from ..tools.base import ToolOutput
-from . import http, stdio
+from . import guarded_process, http, stdio
 from .answers import SESSION_GONE, Answers
 from .calls import LeftOutTool, PendingCall, PendingCalls, RemoteTool, SessionLost
 from .config import ServerConfig, environment
@@ -56,7 +56,7 @@ class McpClient:
         self._signal = signal
         self._root = root
         self._calls = PendingCalls()
-        self._trace = stdio.Trace()
+        self._trace = guarded_process.Trace()
         self._answers = Answers(config.name, self._version)
         self._unchecked: dict[str, LeftOutTool] = {}  # by tool: what of its results was not checked
         self._mark = None if lease_file is None else lease_file.call_mark()

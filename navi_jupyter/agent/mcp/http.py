@@ -19,7 +19,7 @@ from pydantic_core import from_json
 
 from ...input.json_input import decoded, well_formed_json
 from ..providers.sse_text import EventTooLarge, WellFormedEvents
-from . import messages, stdio
+from . import guarded_process, messages, stdio
 from .config import ServerConfig
 
 CONNECT_TIMEOUT = 15.0  # seconds
@@ -197,7 +197,7 @@ async def _refuses_session(response: httpx2.Response) -> bool:
 
 @asynccontextmanager
 async def connect(
-    config: ServerConfig, trace: stdio.Trace, session_gone: Callable[[str | int], None]
+    config: ServerConfig, trace: guarded_process.Trace, session_gone: Callable[[str | int], None]
 ) -> AsyncIterator[TransportStreams]:
     """Streams to a running server. Failures of the network end them; ``trace`` gets the HTTP status of a refusal.
 

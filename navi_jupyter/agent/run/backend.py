@@ -51,7 +51,7 @@ class PydanticAIBackend:
         """
         check_model(turn.model)
         run_agent = await asyncio.to_thread(_import_runner)
-        queue = _EventQueue(context.emit)
+        queue = EventQueue(context.emit)
         # The events of tools go through the same queue as the model's, or they would overtake the call they belong to.
         inside = replace(context, emit=queue.put)
         task = asyncio.create_task(
@@ -94,7 +94,7 @@ def _import_runner() -> RunAgent:
     return run_agent
 
 
-class _EventQueue:
+class EventQueue:
     """The events on their way to the consumer of the turn, in order.
 
     After the consumer has left, events go straight into the log: a run that is stopped keeps what was emitted until
@@ -105,6 +105,7 @@ class _EventQueue:
         self._log_event = log_event
         self._queue: asyncio.Queue[Event | None] = asyncio.Queue()
         self._detached = False
+        self._taken = asyncio.Event()
 
     def put(self, event: Event) -> None:
         """Never blocks."""
@@ -119,11 +120,20 @@ class _EventQueue:
 
     async def get(self) -> Event | None:
         """The next one; None at the end."""
-        return await self._queue.get()
+        event = await self._queue.get()
+        self._taken.set()
+        return event
+
+    async def room(self, most: int) -> None:
+        """Wait until at most so many are on their way: for a source that can be made to wait."""
+        while self._queue.qsize() > most and not self._detached:
+            self._taken.clear()
+            await self._taken.wait()
 
     def detach(self) -> None:
         """The consumer leaves: log what it has not taken."""
         self._detached = True
+        self._taken.set()
         while not self._queue.empty():
             if (event := self._queue.get_nowait()) is not None:
                 self._log_event(event)
