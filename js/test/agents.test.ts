@@ -54,7 +54,7 @@ describe("a plan", () => {
     expect(plans(joined)).toEqual(plans(live));
   });
 
-  it.each([[null], ["x"], [[1, null, {}]], [Array(5_000).fill({})]])("that cannot be read ends nothing: %j", (entries) => {
+  it.each([["null", null], ["a text", "x"], ["odd entries", [1, null, {}]], ["far too many", Array(5_000).fill({})]])("that cannot be read ends nothing: %s", (_, entries) => {
     const state = reduceAll(EMPTY, log().add(plan(entries), "r").more("m", " Done.", "r").envelopes);
     expect(state.items.at(-1)).toMatchObject({ text: "I will. Done." });
   });

@@ -38,13 +38,13 @@ export function agentList(models: readonly Row[], current: string, isBusy: boole
         .filter(({ available }) => available)
         .map((one) =>
           one.name === current
-            ? html`<span class="navi-agent-now" data-navi="agent" data-model=${one.name}>${icons.check}${titleOf(one)} <small>${strings.agentInUse}</small></span>`
+            ? html`<span class="navi-agent-now" data-navi="agent" data-model=${one.name}>${icons.check}<span lang="">${titleOf(one)}</span> <small>${strings.agentInUse}</small></span>`
             : html`<button type="button" class="navi-button" data-navi="agent-use" data-model=${one.name} ?disabled=${isBusy} @click=${() => choose(one.name)}>${strings.useAgent(titleOf(one))}</button>`,
         )}
     </div>
     ${missing.length
       ? html`<details class="navi-agents-missing" ?open=${missing.length === agents.length}>
-          <summary>${icons.chevron}${strings.agentNotUsable}: ${missing.map(titleOf).join(", ")}</summary>
+          <summary>${icons.chevron}<span>${strings.agentNotUsable}: <span lang="">${missing.map(titleOf).join(", ")}</span></span></summary>
           <ul>
             ${alike(missing).map(missingRow)}
           </ul>
@@ -74,7 +74,7 @@ function missingRow(rows: readonly Row[]): TemplateResult | typeof nothing {
   const why = row.why ?? strings.notUsable;
   const end = ` Run: ${command}`; // the command is beside it
   return html`<li data-navi="agent-missing" data-model=${row.name}>
-    <b>${rows.map(titleOf).join(", ")}</b> <span class="navi-text" dir="auto" lang="">${visibleText(command && why.endsWith(end) ? why.slice(0, -end.length) : why)}</span>
+    <b lang="">${rows.map(titleOf).join(", ")}</b> <span class="navi-text" dir="auto" lang="">${visibleText(command && why.endsWith(end) ? why.slice(0, -end.length) : why)}</span>
     ${command ? html`<span class="navi-agent-command"><code>${visibleText(command)}</code>${copyButton(command)}</span>` : nothing}
   </li>`;
 }
