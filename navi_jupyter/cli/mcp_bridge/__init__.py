@@ -37,6 +37,7 @@ _NAMES = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"} 
 _PLAIN = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _ONCE = ("tools/call",)  # what is not sent again once the server may have begun it
 _GOODBYE = 2.0  # seconds for the end of the MCP session when the client has gone
+_BEGINS_WITHIN = 2.0  # seconds that a message which cancels a request waits for the server to have that request
 _PAUSE = 1.0  # seconds before the server's own stream is opened again
 
 
@@ -52,6 +53,14 @@ class _Lost(Exception):
         self.was_sent = was_sent
 
 
+class _Sent:
+    """A request of the client that has no answer yet."""
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self.task = task
+        self.began = asyncio.Event()  # the server has begun to answer
+
+
 class McpBridge:
     """One client on stdio, and its MCP session on the server."""
 
@@ -64,7 +73,7 @@ class McpBridge:
         self._has_connected = False
         self._in_order = asyncio.Lock()  # notifications reach the server before the requests that come after them
         self._renewing = asyncio.Lock()
-        self._requests: dict[str | int | None, asyncio.Task[None]] = {}
+        self._requests: dict[str | int | None, _Sent] = {}
         self._others: set[asyncio.Task[None]] = set()
         self._stream: asyncio.Task[None] | None = None
 
@@ -74,7 +83,7 @@ class McpBridge:
             while (message := await self._lines.receive()) is not None:
                 if "id" in message and "method" in message:
                     self._start(message)
-                elif not self._aborts(message):
+                else:
                     self._keep(asyncio.create_task(self._notify(message)))
                 await asyncio.sleep(0)  # what was started takes its place in the order
         finally:
@@ -82,32 +91,35 @@ class McpBridge:
 
     def _start(self, message: Message) -> None:
         key = message["id"]
-        task = self._requests[key] = asyncio.create_task(self._request(message))
-        task.add_done_callback(lambda done: self._requests.pop(key, None) if self._requests.get(key) is done else None)
+        sent = self._requests[key] = _Sent(asyncio.create_task(self._request(message)))
+        sent.task.add_done_callback(lambda _: self._requests.pop(key) if self._requests.get(key) is sent else None)
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._others.add(task)
         task.add_done_callback(self._others.discard)
 
-    def _aborts(self, message: Message) -> bool:
-        """Without a session the end of a request's connection is what cancels it: the message itself is not sent."""
-        if message.get("method") != "notifications/cancelled" or self._session is not None:
-            return False
+    def _cancelled(self, message: Message) -> _Sent | None:
+        """The request that a message cancels."""
         params = message.get("params")
-        task = self._requests.get(params.get("requestId")) if isinstance(params, dict) else None
-        if task is not None:
-            task.cancel()
-        return True
+        if message.get("method") != "notifications/cancelled" or not isinstance(params, dict):
+            return None
+        request_id = params.get("requestId")
+        return self._requests.get(request_id) if isinstance(request_id, str | int) else None
 
     async def _end(self) -> None:
-        tasks = [*self._requests.values(), *self._others, *([self._stream] if self._stream else [])]
+        tasks = [
+            *(sent.task for sent in self._requests.values()),
+            *self._others,
+            *([self._stream] if self._stream else []),
+        ]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._session is not None:
             with suppress(httpx2.HTTPError, NaviError, TimeoutError):
-                async with asyncio.timeout(_GOODBYE), self._endpoint.client() as client:
-                    await client.delete(await self._endpoint.url(), headers=await self._headers(None))
+                async with asyncio.timeout(_GOODBYE):
+                    url, headers = await self._endpoint.url(), await self._headers(None)
+                    await self._endpoint.client().delete(url, headers=headers)
 
     # --- messages of the client --------------------------------------------------------------------------------------
 
@@ -131,12 +143,22 @@ class McpBridge:
                 await self._lines.send(error_message(message["id"], INTERNAL, words))
 
     async def _notify(self, message: Message) -> None:
+        cancelled = self._cancelled(message)
+        if cancelled is not None and self._session is None:
+            # Without a session the end of a request's connection is what cancels it: nothing else is sent.
+            cancelled.task.cancel()
+            return
         async with self._in_order:
+            if cancelled is not None:  # the server must know the request before it is cancelled
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(cancelled.began.wait(), _BEGINS_WITHIN)
             try:
                 await self._post(message, self._forward)
             except (_Gone, _Lost, AnswerTooLarge, NaviError) as problem:
                 log.warning("a notification was not delivered: %s", problem)
                 return
+        if cancelled is not None:  # servers send no answer to it, and keep its connection
+            cancelled.task.cancel()
         if message.get("method") == "notifications/initialized" and self._stream is None:
             self._stream = asyncio.create_task(self._listen())
 
@@ -184,11 +206,10 @@ class McpBridge:
         is_request = "id" in message and "method" in message
         try:
             url, headers = await self._endpoint.url(), await self._headers(message)
-            async with (
-                self._endpoint.client() as client,
-                client.stream("POST", url, json=message, headers=headers) as answer,
-            ):
+            async with self._endpoint.client().stream("POST", url, json=message, headers=headers) as answer:
                 was_sent = self._has_connected = True
+                if is_request and (sent := self._requests.get(message["id"])) is not None:
+                    sent.began.set()
                 if answer.status_code == 503:
                     raise _Lost(RuntimeError("it is starting"), was_sent=False)
                 if answer.status_code == 404 and session is not None:
@@ -237,7 +258,7 @@ class McpBridge:
                 if self._session is None and not await self._is_back():
                     return
                 url, headers = await self._endpoint.url(), await self._headers(None)
-                async with self._endpoint.client() as client, client.stream("GET", url, headers=headers) as answer:
+                async with self._endpoint.client().stream("GET", url, headers=headers) as answer:
                     if answer.status_code == 405:
                         return
                     if answer.status_code == 404:

@@ -29,12 +29,21 @@ _TIMES = httpx2.Timeout(_CONNECT, read=None, pool=None)
 """No limit for an answer: a tool may wait for its user's approval, and the client can cancel it at any time."""
 
 
+def _client(*, verify: bool, sock: str | None = None) -> httpx2.AsyncClient:
+    # One for all requests, since making one reads all certificates of the system. Each request has its own connection:
+    # on one that is used again it is not known whether a request that gets no answer was read.
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
+    transport = httpx2.AsyncHTTPTransport(uds=sock, verify=verify, limits=limits)
+    return httpx2.AsyncClient(timeout=_TIMES, trust_env=False, transport=transport)
+
+
 class ServerEndpoint:
     """The endpoint of the running server, for its user."""
 
     def __init__(self, url: str | None, token: str | None) -> None:
         self._link = ServerLink(url, token)
         self._connection: Connection | None = None
+        self._client: tuple[Connection | None, httpx2.AsyncClient] | None = None
 
     async def url(self) -> str:
         """Its URL. Raises ServerNotFound, SeveralServers."""
@@ -47,12 +56,12 @@ class ServerEndpoint:
         return {"Authorization": authorization} if authorization else {}
 
     def client(self) -> httpx2.AsyncClient:
-        """A client for one request."""
+        """The client for the URL that was given out last."""
         connection = self._connection
-        if connection is None:
-            return httpx2.AsyncClient(timeout=_TIMES, trust_env=False)
-        transport = httpx2.AsyncHTTPTransport(uds=connection.sock) if connection.sock else None
-        return httpx2.AsyncClient(timeout=_TIMES, trust_env=False, verify=connection.verify, transport=transport)
+        if self._client is None or self._client[0] != connection:
+            sock, verify = (connection.sock, connection.verify) if connection else (None, True)
+            self._client = connection, _client(verify=verify, sock=sock)
+        return self._client[1]
 
     async def look_again(self) -> bool:
         """Find the server anew."""
@@ -69,6 +78,7 @@ class RunEndpoint:
     def __init__(self, url: str, secret: str) -> None:
         self._url = url
         self._secret = secret
+        self._client = _client(verify=Connection(url=url, authorization=None, source="NAVI_MCP_URL").verify)
 
     async def url(self) -> str:
         """As given."""
@@ -79,9 +89,8 @@ class RunEndpoint:
         return {"Authorization": f"Bearer {self._secret}"}
 
     def client(self) -> httpx2.AsyncClient:
-        """A client for one request."""
-        verify = Connection(url=self._url, authorization=None, source="NAVI_MCP_URL").verify
-        return httpx2.AsyncClient(timeout=_TIMES, trust_env=False, verify=verify)
+        """The client for the URL."""
+        return self._client
 
     async def look_again(self) -> bool:
         """There is no other: the secret ends with its server."""
