@@ -21,7 +21,7 @@ from navi_jupyter.agent.router import AgentRouter
 from navi_jupyter.events import Event
 from navi_jupyter.model.sessions import SessionPatch
 from navi_jupyter.ports.agent import ToolContext, Turn, TurnResult
-from tests.support.orchestrator_world import OWNER, PATIENCE, Agent, Envelope, World, world
+from tests.support.orchestrator_world import OWNER, PATIENCE, Agent, Envelope, World, told, world
 
 SCRIPT = Path(__file__).parents[1] / "support" / "acp_agent.py"
 MODEL = "acp:scripted"
@@ -59,8 +59,11 @@ class Desk:
         await self.world.until_end(session_id, accepted.run_id)
         return [each for each in await self.world.log(session_id) if each["run_id"] == accepted.run_id]
 
-    async def until_text(self, session_id: str, text: str) -> None:
-        await self.world.until(session_id, lambda each: text in each["event"].get("delta", ""))
+    async def until_text(self, session_id: str, text: str, run_id: str | None = None) -> None:
+        def has_text(each: Envelope) -> bool:
+            return text in each["event"].get("delta", "") and run_id in (None, each["run_id"])
+
+        await self.world.until(session_id, has_text)
 
 
 @asynccontextmanager
@@ -151,3 +154,217 @@ async def test_what_an_agent_reports_is_in_the_log_in_its_order(
         assert "no model 'none'" in activity(events, "navi.agent_notice")[0]["message"]
         assert custom(events, "navi.agent_options")[-1]["mode"] == "plan"
         assert len(made.starts) == 1
+
+
+async def test_a_question_of_an_agent_has_its_options_and_gets_the_one_that_was_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with desk(tmp_path, monkeypatch) as made:
+        session = await made.session()
+        accepted = await made.world.prompt(session, "ask make test")
+        await made.world.until(session, told("opened"))
+        (question,) = (await made.world.view(session)).approvals
+        assert [(each.id, each.name, each.kind) for each in question.options][:2] == [
+            ("once", "Yes, once", "allow_once"),
+            ("always", "Yes, always", "allow_always"),
+        ]
+        log = await made.world.log(session)
+        (start,) = of_type(log, "TOOL_CALL_START")
+        assert (question.tool_call_id, start["toolCallName"]) == (start["toolCallId"], "acp__execute")
+        await made.world.answer(session, question.id, payload={"approved": True, "option": "always"})
+        await made.world.until_end(session, accepted.run_id)
+        assert said(await made.world.log(session)) == "chosen: always"
+        # a stop while it asks: the question is withdrawn, and the agent reads that it was cancelled
+        accepted = await made.world.prompt(session, "ask make install")
+        await made.world.until(session, lambda e: told("opened")(e) and e["run_id"] == accepted.run_id)
+        await made.world.stop(session)
+        assert (await made.world.until_end(session, accepted.run_id))["event"]["outcome"]["type"] == "cancelled"
+        assert (await made.world.view(session)).approvals == []
+        assert json.loads(said(await made.ask(session, "history"))) == ["session-1", 3]
+        assert len(made.starts) == 1
+
+
+async def test_a_stop_is_a_cancellation_that_an_agent_gets_a_few_seconds_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with desk(tmp_path, monkeypatch) as made:
+        session = await made.session()
+        accepted = await made.world.prompt(session, "wait")
+        await made.until_text(session, "waiting")
+        await made.world.stop(session)
+        end = await made.world.until_end(session, accepted.run_id)
+        assert end["event"]["outcome"]["type"] == "cancelled"
+        assert said(await made.world.log(session)) == "waiting cancelled"
+        assert said(await made.ask(session, "say next")) == "next"
+        assert len(made.starts) == 1, "it has obeyed, and goes on"
+        monkeypatch.setattr("navi_jupyter.agent.acp.backend.CANCEL_SECONDS", 0.3)
+        accepted = await made.world.prompt(session, "child\nhang")
+        await made.until_text(session, "hanging")
+        pids = [int(each) for each in said(await made.world.log(session)).partition("pids: ")[2].split("h")[0].split()]
+        await made.world.stop(session)
+        end = await made.world.until_end(session, accepted.run_id)
+        assert end["event"]["outcome"]["type"] == "cancelled"
+        reached = custom(await made.world.log(session), "navi.stop")
+        assert any("program was ended" in each.get("message", "") for each in reached)
+        for pid in pids:
+            await gone(pid)
+        # the stopped run is in the agent's session, as far as Navi knows: it is not given again
+        events = await made.ask(session, "history")
+        assert json.loads(said(events))[0] == "session-1", "loaded by the new process"
+        assert len(made.starts) == 2
+
+
+async def test_an_agent_that_dies_or_lies_fails_its_run_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with desk(tmp_path, monkeypatch, garbage=True) as made:
+        session = await made.session()
+        assert said(await made.ask(session, "say one\nlie\nsay two")) == "onetwo"
+        events = await made.ask(session, "say half\ndie")
+        assert events[-1]["event"]["code"] == "agent_ended"
+        assert "code 3" in events[-1]["event"]["message"]
+        assert "the reason of its death" in events[-1]["event"]["message"]
+        assert said(events) == "half"
+        events = await made.ask(session, "history")
+        assert json.loads(said(events))[0] == "session-1", "started again, and its session is loaded"
+        assert "repeated" not in said(events)
+        for text in ("stray 1500", f"huge {17 * 2**20}"):
+            events = await made.ask(session, f"{text}\nwait")
+            assert events[-1]["event"]["code"] == "agent_protocol", text
+        assert said(await made.ask(session, "say alive")) == "alive"
+        for pid in made.starts[:-1]:
+            await gone(pid)
+
+
+async def test_a_flood_is_read_no_faster_than_it_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with desk(tmp_path, monkeypatch) as made:
+        session = await made.session()
+        most = 0
+
+        async def watch() -> None:
+            nonlocal most
+            while True:
+                most = max(most, psutil.Process().memory_info().rss)
+                await asyncio.sleep(0.01)
+
+        before = psutil.Process().memory_info().rss
+        watching = asyncio.create_task(watch())
+        events = await made.ask(session, "flood 60000")
+        watching.cancel()
+        assert said(events).split() == [str(number) for number in range(60_000)], "all of it, in order"
+        assert most - before < 250 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "words"),
+    [
+        ({"protocol": 2}, "agent_protocol", "version 2"),
+        ({"silent": True}, "agent_timeout", "initialize"),
+        ({"login": True}, "agent_login_needed", "Nobody is logged in"),
+    ],
+)
+async def test_an_agent_that_cannot_be_used_says_why_and_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any], code: str, words: str
+) -> None:
+    monkeypatch.setattr("navi_jupyter.agent.acp.program.START_SECONDS", 5.0)
+    async with desk(tmp_path, monkeypatch, **how) as made:
+        session = await made.session()
+        events = await made.ask(session, "say hello")
+        assert events[-1]["event"]["code"] == code
+        assert words in events[-1]["event"]["message"]
+        if code == "agent_login_needed":
+            assert words in (made.programs.catalog.all()["scripted"].why or "")
+        else:
+            for pid in made.starts:
+                await gone(pid)
+
+
+async def test_a_conversation_that_the_agent_does_not_have_is_given_to_it_as_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with desk(tmp_path, monkeypatch) as made:
+        session = await made.session()
+        await made.ask(session, "say the secret word is plum")
+        await made.ask(session, "say second", model="offline")  # a turn of another model
+        events = await made.ask(session, "blocks")
+        blocks = json.loads(said(events))
+        assert [each["text"] for each in blocks][-1] == "blocks"
+        assert "say second" in blocks[-2]["text"]
+        assert "plum" not in blocks[-2]["text"], "only what it does not have"
+        assert activity(events, "navi.agent_notice") == []
+        # a turn that is taken back
+        last = events[0]["run_id"]
+        events = await made.ask(session, "history\nblocks", replaces=last)
+        assert said(events).startswith('["session-2", 1]'), "a new session of the agent"
+        assert "plum" in said(events)
+        assert activity(events, "navi.agent_notice")[0]["code"] == "conversation_as_text"
+    async with desk(tmp_path, monkeypatch) as made:  # the next server
+        events = await made.ask(session, "history")
+        assert said(events) == '["session-2", 2]', "loaded, and what it repeats is left out"
+        assert activity(events, "navi.agent_notice") == []
+        fork = await made.world.orchestrator.sessions.readable(session, OWNER)
+        assert fork.model == MODEL
+    async with desk(tmp_path, monkeypatch, no_load=True) as made:  # a version that cannot load
+        events = await made.ask(session, "history\nblocks")
+        assert said(events).startswith('["session-3", 1]')
+        assert "plum" in said(events)
+        assert activity(events, "navi.agent_notice")[0]["code"] == "conversation_as_text"
+
+
+async def test_all_modes_of_prompts_work_while_an_agent_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with desk(tmp_path, monkeypatch) as made:
+        session = await made.session()
+        first = await made.world.prompt(session, "wait")
+        await made.until_text(session, "waiting")
+        steer = await made.world.prompt(session, "say steered", mode="steer")
+        end = await made.world.until_end(session, first.run_id)
+        assert end["event"]["outcome"]["type"] == "success"
+        events = [each for each in await made.world.log(session) if each["run_id"] == first.run_id]
+        assert said(events) == "waiting cancelledsteered"
+        assert activity(events, "navi.agent_notice")[0]["code"] == "steered_by_cancel"
+        assert custom(events, "navi.queue")[-1] | {"text": ""} == {
+            "action": "steered",
+            "command_id": steer.command_id,
+            "run_id": first.run_id,
+            "text": "",
+        }
+        waiting = await made.world.prompt(session, "wait")
+        await made.until_text(session, "waiting", waiting.run_id)
+        queued = await made.world.prompt(session, "say queued", mode="enqueue")
+        interrupt = await made.world.prompt(session, "say at once", mode="interrupt")
+        await made.world.until_end(session, queued.run_id)
+        assert await made.world.status(session, waiting.run_id) == "stopped"
+        order = [each["run_id"] for each in await made.world.log(session) if each["event"]["type"] == "RUN_STARTED"]
+        assert order[-2:] == [interrupt.run_id, queued.run_id]
+        rolled = await made.world.prompt(session, "wait")
+        await made.until_text(session, "waiting", rolled.run_id)
+        after = await made.world.prompt(session, "history", mode="rollback")
+        await made.world.until_end(session, after.run_id)
+        log = [each for each in await made.world.log(session) if each["run_id"] == after.run_id]
+        assert said(log) == '["session-2", 1]', "the turn that was taken back is not in its session"
+
+
+async def test_a_program_ends_when_it_is_not_needed_and_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("navi_jupyter.agent.acp.programs.LOOK_EVERY", 0.05)
+    async with desk(tmp_path, monkeypatch, idle=2.0) as made:
+        session = await made.session()
+        await made.ask(session, "say one")
+        await gone(made.starts[0])
+        assert said(await made.ask(session, "history")) == '["session-1", 2]'
+        assert len(made.starts) == 2
+    async with desk(tmp_path, monkeypatch) as made:
+        made.programs._find_session = made.world.store.session  # type: ignore[attr-defined]
+        one, two, three = [await made.session() for _ in range(3)]
+        before = len(made.starts)
+        for each in (one, two, three):
+            await made.ask(each, "say hello")
+        first, second, third = made.starts[before:]
+        await made.world.orchestrator.sessions.change(one, SessionPatch(model="offline"), owner=OWNER)
+        await gone(first)
+        assert psutil.pid_exists(second)
+        pids = said(await made.ask(two, "child")).partition("pids: ")[2].split()
+        assert int(pids[0]) == second
+    for pid in (second, third, int(pids[1])):
+        await gone(pid)

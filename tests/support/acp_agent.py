@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import sys
 import urllib.request
 from pathlib import Path
@@ -44,9 +45,13 @@ OPTIONS = [
 
 
 def raw(text: str) -> None:
-    """Print what the SDK would not."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    """Print what the SDK would not, to the pipe that the SDK has made non-blocking."""
+    rest = text.encode() + b"\n"
+    while rest:
+        try:
+            rest = rest[os.write(1, rest) :]
+        except BlockingIOError:
+            select.select([], [1], [])
 
 
 class ScriptedAgent(acp.Agent):

@@ -142,10 +142,11 @@ class AgentProgram:
             self.mark.remove()
 
     def kill(self) -> None:
-        """End the process at once: it does not end its turn. To be followed by :meth:`close`."""
+        """End the process and all that it has started: it does not end its turn. To be followed by :meth:`close`."""
         if self._process is not None:
             with suppress(ProcessLookupError):
-                self._process.kill()
+                # The guard kills; without it, what has left the program's process group would go on.
+                self._process.terminate()
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
         code = await wait_exit(process, None)
