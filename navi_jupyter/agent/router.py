@@ -29,6 +29,8 @@ from .acp.config import check_name, is_agent
 from .acp.programs import AgentPrograms
 from .notebook_jobs import NotebookJobBackend
 from .offline.backend import OfflineBackend
+from .program_calls import PREFIX as CALLS
+from .program_calls import ProgramCallBackend, ProgramCalls
 from .providers.catalog import (
     OFFLINE,
     all_providers,
@@ -50,13 +52,17 @@ log = get_logger("agent")
 class AgentRouter:
     """The ``AgentLoop`` for the orchestrator: each turn is answered by the backend of its model string.
 
-    A model string is ``offline``, ``provider:model`` as pydantic-ai names them, or ``acp:<agent program>``.
+    A model string is ``offline``, ``provider:model`` as pydantic-ai names them, or ``acp:<agent program>``. That of a
+    run that makes a program's call is made for it alone.
     """
 
     def __init__(self, agent_parts: AgentParts | None = None, agents: AgentProgramBackend | None = None) -> None:
         """``agents``: answers with the agent programs of this server; left out, they work in the present folder."""
         agent_parts = agent_parts or default_parts()
         self._agent = agents or AgentProgramBackend(agent_parts, AgentPrograms(AgentCatalog()))
+        self.calls = ProgramCalls()
+        """Those that other programs wait for, each made in a run of its own."""
+        self._program_calls = ProgramCallBackend(agent_parts, self.calls)
         self._offline = OfflineBackend(agent_parts)
         self._model = PydanticAIBackend(agent_parts)
         self._jobs = NotebookJobBackend(agent_parts, self.backend_for)
@@ -68,6 +74,8 @@ class AgentRouter:
         """The backend that answers with this model. Whether it can is found out by running it."""
         if is_agent(model):
             return self._agent
+        if model.startswith(CALLS):
+            return self._program_calls
         return self._offline if model.strip() == OFFLINE else self._model
 
     def run(self, turn: Turn, context: ToolContext) -> AsyncIterator[Event | TurnResult]:
@@ -102,6 +110,8 @@ class AgentRouter:
 
         Only what is known to fail is refused: a model of a server of the user's own may be there at the next prompt.
         """
+        if self.calls.find(model) is not None:
+            return model
         name = self.validate(model)
         reason = self.problem(name)
         if reason is not None:

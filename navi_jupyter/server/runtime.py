@@ -23,7 +23,7 @@ from ..agent.notebook_jobs import check_job
 from ..agent.profiles.prompt_files import PROMPTS_FOLDER, PromptBook
 from ..agent.registry import AgentParts
 from ..agent.router import AgentRouter
-from ..errors import NaviError, NotFound
+from ..errors import NaviError
 from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..jupyter.notebooks.open_pages import OpenPages
 from ..jupyter.notebooks.undo import RunEdits
@@ -36,7 +36,7 @@ from ..orchestrator.session_list.service import SessionListService
 from ..orchestrator.session_list.titles import SessionTitles
 from ..ports.run_tools import RunToolsRegistry
 from ..scheduling.scheduler import Scheduler
-from ..scheduling.service import RecallService
+from ..scheduling.service import RecallQueries, RecallService
 from ..settings import Settings
 from ..store.attachments import AttachmentStore
 from ..store.read_marks import ReadMarks
@@ -55,8 +55,10 @@ from .builders import (
     why_not_watched,
 )
 from .kernel_scope import KernelScope
+from .mcp_server.documents import UserDocuments
 from .mcp_server.endpoint import McpEndpoint
-from .mcp_server.offers import McpOffer
+from .mcp_server.program_runs import ProgramRuns
+from .mcp_server.user_offer import UserOffers
 from .mentions.candidates import MentionIndex
 from .mentions.contents import MentionReader
 from .metrics import LoopLag
@@ -137,37 +139,38 @@ async def runtime(
         await stack.enter_async_context(_running(notebooks.upgrade(), "navi-notebooks-upgrade"))
         kept = settings.save_transcripts
         stack.callback(workspace.carry_ids(stores.sessions, saved=notebooks.saved, save_transcripts=kept))
-        mcp_endpoint = McpEndpoint(_no_offer, max_message_bytes=settings.max_message_bytes)
-        stack.push_async_callback(mcp_endpoint.stop)
         scope = KernelScope(jupyter, workspace.cells, workspace.loans, stores.sessions.works_for)
+        sessions = SessionServices(
+            settings=settings,
+            orchestrator=orchestrator,
+            store=stores.sessions,
+            attachments=stores.attachments,
+            memory=stores.memory,
+            read_marks=marks,
+            jupyter=workspace.access,
+            notebooks=notebooks,
+            edits=RunEdits(workspace.notebooks, stores.edits),
+            pages=pages,
+            session_list=session_list,
+            prompts=prompts,
+            mentions=MentionIndex(workspace.access, session_list.reads, recalls.service.queries),
+            contents=MentionReader(
+                workspace.access,
+                session_list.reads,
+                orchestrator.sessions,
+                recalls.service.queries,
+                max_bytes=settings.max_attachment_bytes,
+            ),
+            drawn=DrawnQuestions(),
+            kernel_scope=scope,
+            user_wrote=recalls.service.occurrences.user_wrote,
+            user_read=recalls.service.occurrences.user_read,
+        )
+        mcp_endpoint = _build_mcp_endpoint(sessions, backends, parts, recalls.service.queries)
+        stack.push_async_callback(mcp_endpoint.stop)
         services = Services(
             settings=settings,
-            sessions=SessionServices(
-                settings=settings,
-                orchestrator=orchestrator,
-                store=stores.sessions,
-                attachments=stores.attachments,
-                memory=stores.memory,
-                read_marks=marks,
-                jupyter=workspace.access,
-                notebooks=notebooks,
-                edits=RunEdits(workspace.notebooks, stores.edits),
-                pages=pages,
-                session_list=session_list,
-                prompts=prompts,
-                mentions=MentionIndex(workspace.access, session_list.reads, recalls.service.queries),
-                contents=MentionReader(
-                    workspace.access,
-                    session_list.reads,
-                    orchestrator.sessions,
-                    recalls.service.queries,
-                    max_bytes=settings.max_attachment_bytes,
-                ),
-                drawn=DrawnQuestions(),
-                kernel_scope=scope,
-                user_wrote=recalls.service.occurrences.user_wrote,
-                user_read=recalls.service.occurrences.user_read,
-            ),
+            sessions=sessions,
             recalls=recalls,
             agent=AgentServices(
                 settings=settings,
@@ -188,8 +191,20 @@ async def runtime(
         yield services
 
 
-def _no_offer(owner: str) -> McpOffer:  # noqa: ARG001
-    raise NotFound("Programs cannot use this server by MCP yet.")
+def _build_mcp_endpoint(
+    sessions: SessionServices, backends: AgentRouter, parts: AgentParts, queries: RecallQueries
+) -> McpEndpoint:
+    """The MCP server. Nothing of it is started before its first request."""
+    documents = UserDocuments(
+        sessions.orchestrator,
+        sessions.session_list.reads,
+        sessions.jupyter,
+        parts,
+        sessions.prompts,
+        max_bytes=sessions.settings.max_attachment_bytes,
+    )
+    offers = UserOffers(sessions, ProgramRuns(sessions, backends.calls), parts, queries, documents)
+    return McpEndpoint(offers.of, max_message_bytes=sessions.settings.max_message_bytes)
 
 
 def _build_programs(

@@ -28,7 +28,7 @@ from ...input.json_input import well_formed
 from ...log_setup import get_logger
 from ...model.base import new_id
 from ...model.runs import Effect, Permission
-from ...model.sessions import Failure, needed_approval
+from ...model.sessions import Failure, Session, needed_approval
 from ...ports.agent import SteeredPrompt, ToolContext, Turn, call_expects, tool_call, tool_context
 from ...ports.run_tools import CallResult, OfferedTool, Progress
 from ...redaction import scrub
@@ -141,9 +141,16 @@ async def program_run(
     ``context.emit`` has to lead into the run's log, in order with what the program itself says. Raises InvalidRequest
     for a profile that cannot be used.
     """
-    chain: Chain = (parts.profiles.get(turn.session.profile),)
+    return await run_of(turn.session, context, parts, offers=offers)
+
+
+async def run_of(
+    session: Session, context: ToolContext, parts: AgentParts, *, offers: Callable[[Tool], bool] = lambda _: True
+) -> ProgramRun:
+    """As :func:`program_run`, for what is no run: a call that only reads what Navi itself knows."""
+    chain: Chain = (parts.profiles.get(session.profile),)
     context = bound(context, chain)
-    allowances = Allowances(chain, turn.session.allowed_tools)
+    allowances = Allowances(chain, session.allowed_tools)
     allowances.foreign = True  # what a program reads besides is not known
     gate = ApprovalGate(parts.permissions, parts.profiles.get, chain, context, allowances)
     return ProgramRun(await program_tools(context, parts, chain, offers=offers), gate, context, allowances)

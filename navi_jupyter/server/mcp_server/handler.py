@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _UNKNOWN = "Send the token of this Jupyter server: `Authorization: Bearer <token>`."
 _NOT_FOR_KERNELS = "A kernel cannot use the MCP server. Use %navi, or the token of the Jupyter server."
 _BEARER = "bearer "
-_PARSE_ERROR = -32700  # of JSON-RPC
+_PARSE_ERROR, _INVALID_REQUEST = -32700, -32600  # of JSON-RPC
 _HELD = {"server", "date", "content-length", "transfer-encoding", "connection"}
 """Headers of an answer that are the web server's own."""
 
@@ -61,7 +61,6 @@ class McpHandler(NaviHandler, APIHandler):
             await super().prepare()
         except HTTPError as error:
             if error.status_code == 403 and self.current_user is None:
-                self.set_header("WWW-Authenticate", 'Bearer realm="Jupyter"')
                 raise HTTPError(401, _UNKNOWN) from None
             raise
 
@@ -132,7 +131,11 @@ class McpHandler(NaviHandler, APIHandler):
         try:
             message = load_json(body) if body else None
         except ValueError as error:
-            await self._refuse_json(error)
+            await self._refuse_message(_PARSE_ERROR, f"The body is not JSON that can be read: {error}"[:300])
+            return
+        if isinstance(message, dict) and not isinstance(message.get("id", 0), str | int):
+            # The SDK takes it for a notification, and what waits for an answer to it would wait for ever.
+            await self._refuse_message(_INVALID_REQUEST, "The id of a request is a text or a whole number.")
             return
         if message is not None:  # what the SDK reads holds no half of a character
             body = json.dumps(message, ensure_ascii=False).encode()
@@ -155,11 +158,16 @@ class McpHandler(NaviHandler, APIHandler):
         finally:
             unfinished.disconnect(caller.owner, self)
 
-    async def _refuse_json(self, error: ValueError) -> None:
-        """The protocol's own error for a body that is no JSON, or is nested too deeply."""
+    async def _refuse_message(self, code: int, message: str) -> None:
+        """The protocol's own error for a body that is none of its messages."""
         self.set_status(400)
-        message = {"code": _PARSE_ERROR, "message": f"The body is not JSON that can be read: {error}"[:300]}
-        await self.finish(json.dumps({"jsonrpc": "2.0", "id": None, "error": message}))
+        await self.finish(json.dumps({"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}))
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Says how to authenticate where that is what is missing."""
+        if status_code == 401:
+            self.set_header("WWW-Authenticate", 'Bearer realm="Jupyter"')
+        super().write_error(status_code, **kwargs)
 
     def _scope(self) -> dict[str, Any]:
         """The request as ASGI has it."""

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ...errors import NotFound
 from ...ports.run_tools import CallResult, OfferedTool, Progress, RunTools
+
+if TYPE_CHECKING:
+    from .documents import OfferedPrompt, OfferedResource, ResourceTemplate
 
 FOR_AGENTS = (
     "Tools of the Jupyter session in which you answer: its notebook, the kernel of the notebook with the user's "
@@ -41,36 +44,10 @@ class CallingProgram:
     title: str = ""
     elicit: Elicit | None = None  # None: it does not ask its user
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OfferedResource:
-    """Something to read, by its address."""
-
-    uri: str
-    name: str
-    title: str = ""
-    description: str = ""
-    media_type: str = "text/plain"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OfferedPrompt:
-    """A prompt that the program's user can choose; ``arguments`` are its placeholders, in their order."""
-
-    name: str
-    title: str = ""
-    description: str = ""
-    arguments: Sequence[str] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ResourceTemplate:
-    """A form of addresses (RFC 6570) that can be read besides those that are listed."""
-
-    uri: str
-    name: str
-    description: str
-    media_type: str
+    @property
+    def label(self) -> str:
+        """What it is called in Navi."""
+        return self.title or self.name or "MCP client"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,10 +71,9 @@ class McpOffer(Protocol):
     async def call(
         self, name: str, arguments: Mapping[str, Any], *, progress: Progress, program: CallingProgram
     ) -> CallResult:
-        """Raises NaviError. Cancelling it ends what the call does."""
+        """Raises LookupError for a tool that there is not, NaviError. Cancelling it ends what the call does."""
 
-    async def resources(self, cursor: str | None) -> tuple[Sequence[OfferedResource], str | None]:
-        """A page of them, and the cursor of the next one. Raises InvalidRequest."""
+    async def resources(self) -> Sequence[OfferedResource]: ...
 
     def templates(self) -> Sequence[ResourceTemplate]: ...
 
@@ -129,8 +105,8 @@ class RunOffer:
     ) -> CallResult:
         return await self.run_tools.call(name, arguments, progress=progress)
 
-    async def resources(self, cursor: str | None) -> tuple[Sequence[OfferedResource], str | None]:  # noqa: ARG002
-        return (), None
+    async def resources(self) -> Sequence[OfferedResource]:
+        return ()
 
     def templates(self) -> Sequence[ResourceTemplate]:
         return ()

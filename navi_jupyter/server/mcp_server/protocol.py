@@ -107,8 +107,8 @@ async def _call_tool(ctx: Any, params: types.CallToolRequestParams) -> types.Cal
             result = await _offer(ctx).call(
                 params.name, params.arguments or {}, progress=reports.put, program=_program_of(ctx)
             )
-        except NotFound as error:  # the protocol makes a difference between no tool and one that fails
-            raise MCPError(types.INVALID_PARAMS, error.message) from None
+        except LookupError as error:  # the protocol makes a difference between no tool and one that fails
+            raise MCPError(types.INVALID_PARAMS, str(error)) from None
         except NaviError as error:
             result = CallResult(text=error.message, failed=True)
         except Exception as error:
@@ -121,8 +121,7 @@ async def _call_tool(ctx: Any, params: types.CallToolRequestParams) -> types.Cal
     return types.CallToolResult(content=content, is_error=result.failed)
 
 
-async def _list_resources(ctx: Any, params: types.PaginatedRequestParams | None) -> types.ListResourcesResult:
-    found, cursor = await _answering(_offer(ctx).resources(None if params is None else params.cursor))
+async def _list_resources(ctx: Any, params: Any) -> types.ListResourcesResult:  # noqa: ARG001
     listed = [
         types.Resource(
             uri=one.uri,
@@ -131,9 +130,9 @@ async def _list_resources(ctx: Any, params: types.PaginatedRequestParams | None)
             description=one.description or None,
             mime_type=one.media_type,
         )
-        for one in found
+        for one in await _answering(_offer(ctx).resources())
     ]
-    return types.ListResourcesResult(resources=listed, next_cursor=cursor)
+    return types.ListResourcesResult(resources=listed)
 
 
 async def _list_templates(ctx: Any, params: Any) -> types.ListResourceTemplatesResult:  # noqa: ARG001
