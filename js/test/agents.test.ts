@@ -112,6 +112,19 @@ describe("a call of an agent program", () => {
     expect(shown()).toContain('"filePath": "src/loss.py"');
   });
 
+  it("is not shown beside the question about it, which says all of it", () => {
+    const card = (one: ToolCall): HTMLElement | null => (render(new ToolCards(new Images(() => undefined)).render(one, true), place), place.querySelector(".navi-tool-card"));
+    const asking = { status: "running", result: null } as const;
+    expect(card(call({ ...asking, ...reported({ title: "x" }) }))?.hidden).toBe(true);
+    const output = { id: "o", type: "navi.output", content: { toolCallId: "t", outputs: [{ output_type: "stream", name: "stdout", text: "half" }] } };
+    expect(card(call({ ...asking, activities: [output] }))?.hidden).toBe(false);
+  });
+
+  it.each([["Edit src/loss.py", ""], ["Edit loss.py", ""], ["Edit the loss", "Edit the loss"]])("has the program's own words beside the line where these say more: %s", (title, words) => {
+    draw(call(reported({ title, locations: [{ path: "src/loss.py" }] })));
+    expect(place.querySelector(".navi-gist")?.textContent).toBe(words);
+  });
+
   it("that has become another one is what it is now", () => {
     draw(call({ name: "acp__other", status: "running", result: null, ...reported({ kind: "execute", title: "npm test" }) }));
     expect(all("tool-line")[0]?.textContent).toBe("Running a command…");

@@ -124,7 +124,7 @@ def agent_title(name: str, args: str) -> str:
     if not isinstance(title, str) or name == f"{OF_AGENT}other":
         return ""
     about = _about(name, _fields(args), {})
-    return "" if about and title.split()[-1:] == [about] else title
+    return "" if about and re.split(r"[\s/\\]+", title.strip())[-1] == about else title
 
 
 def tool_problem(result: str | None) -> tuple[bool, str] | None:

@@ -15,7 +15,8 @@ import { visibleText } from "../lib/visible-text.js";
 
 type Fields = Readonly<Record<string, unknown>>;
 
-const ACTIVITY = "navi.agent_call";
+/** The activity with what the program has reported of its call: nothing of it is drawn beside the line. */
+export const AGENT_CALL = "navi.agent_call";
 /** Places and changes of one call that are shown; more are of no use to a reader. */
 const MOST = 50;
 /** Characters of a text whose difference is drawn: comparing longer ones would block the browser. */
@@ -31,7 +32,7 @@ export function presentCall(call: ToolCall, args: unknown): { readonly name: str
 }
 
 function reported({ activities }: ToolCall): Fields {
-  return activities.findLast(({ type }) => type === ACTIVITY)?.content ?? {};
+  return activities.findLast(({ type }) => type === AGENT_CALL)?.content ?? {};
 }
 
 const ICONS: Readonly<Record<string, TemplateResult>> = {

@@ -63,7 +63,7 @@ export function agentTitle(name: string, args: Fields): string {
   const { title } = args;
   if (!isOfAgent(name) || typeof title !== "string" || knownName(name) === `${OF_AGENT}other`) return "";
   const about = aboutOf(name, args, {});
-  return about !== null && title.trim().split(/\s+/).at(-1) === about ? "" : title;
+  return about !== null && title.trim().split(/[\s/\\]+/).at(-1) === about ? "" : title;
 }
 
 /** `search of github` for `github__search`, which is how tools of MCP servers are called. */

@@ -3,7 +3,7 @@
 import { html, nothing, type TemplateResult } from "lit";
 import { isObject } from "../../protocol/frames.js";
 import type { ToolCall } from "../../state/model.js";
-import { callIcon, callParts, otherArguments, presentCall } from "../agents/call.js";
+import { AGENT_CALL, callIcon, callParts, otherArguments, presentCall } from "../agents/call.js";
 import { codeView, partsOf } from "./code.js";
 import { diffView } from "./diff.js";
 import { jobResult } from "./job-result.js";
@@ -43,7 +43,7 @@ export class ToolCards {
   render(call: ToolCall, asks: boolean): TemplateResult {
     const status = shownStatus(call, asks);
     // While its question is open, that says all of it.
-    return html`<div class="navi-card navi-tool-card" data-status=${status} ?hidden=${status === "asking" && !call.activities.length}>
+    return html`<div class="navi-card navi-tool-card" data-status=${status} ?hidden=${status === "asking" && !call.activities.some(({ type }) => type !== AGENT_CALL)}>
       <details
         class="navi-tool"
         data-navi="tool"
