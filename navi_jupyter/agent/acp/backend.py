@@ -52,6 +52,7 @@ _NOTICES = {
         code="answer_filtered", message="The agent refused to go on. Ask in other words, or switch to another model."
     ),
 }
+_WORK = ("agent_message_chunk", "agent_thought_chunk", "tool_call", "tool_call_update", "plan")
 _EMPTY = AnswerNotice(
     code="answer_empty", message="The agent ended without an answer. Ask again, or switch to another model."
 )
@@ -136,31 +137,24 @@ class _ProgramTurn:
             terminal_text=lambda _: None,
         )
         self._has_recorded = False
+        self._has_reported = False  # whether the program has reported anything of this turn but its offer and its usage
+        self._began_anew = False  # whether its session was made for this turn
 
     async def result(self) -> TurnResult:
         """Do it. Raises RunFailed; a cancellation ends the program's turn first."""
         held, turn = self._held, self._turn
         run = await program_run(turn, self._context, self._parts)
         held.offered = [tool.name for tool in run.offered()]
-        runs = [past.run_id for past in turn.history]
-        missing, is_new = await self._session(runs)
-        session = self._program.session or ""
-        self.offer_changed()
-        for problem in await self._program.choose(turn.session.agent_options):
-            self._emit(self._translation.note("agent_option_refused", problem))
-        self.offer_changed()
-        before = await self._before(missing, is_new=is_new)
-        async with (
-            held.tools.working_on(run),
-            self._program.requests.working_on(session, run.gate, run.context, self._call_in_log),
-        ):
-            self._program.turn = TurnReports(self.report, self.offer_changed)
-            held.seen = SeenRuns.of([*runs, turn.run_id])  # from here on its session has this prompt
+        # From the beginning: a program lists our tools while its session begins, and most list them never again.
+        async with held.tools.working_on(run):
             try:
-                answer = await self._answer(run, before)
-            finally:
-                self._program.turn = None
-                self._emit(self._translation.close())
+                answer = await self._attempt(run)
+            except RunFailed as error:
+                if not self._is_session_broken(error):
+                    raise
+                log.info("agent_session_broken", agent=held.agent.name, run_id=turn.run_id, reason=error.message)
+                answer = await self._attempt(run, anew=True)
+        session = self._program.session or ""
         stored = StoredSession(agent=held.agent.name, session=session, owner=turn.session.id, seen=held.seen)
         reason = answer.get("stopReason")
         failure = run.failure or _failure_of(reason, held.agent)
@@ -169,17 +163,47 @@ class _ProgramTurn:
             notice = _EMPTY
         return TurnResult(conversation=stored.dump(), usage=self._meter.total, failure=failure, notice=notice)
 
-    async def _session(self, runs: Sequence[str]) -> tuple[Sequence[PastTurn], bool]:
+    def _is_session_broken(self, error: RunFailed) -> bool:
+        """Whether the program refuses the prompt in a session that it had, before it has done anything for it.
+
+        Gemini CLI does so after a stop in a call: its own session then has a call without a result, which no model
+        takes. So the conversation is given to a new session, once.
+        """
+        nothing_done = not (self._has_reported or self._began_anew or self._context.stop.stopping)
+        return error.run_code == "agent_failed" and self._program.usable and nothing_done
+
+    async def _attempt(self, run: ProgramRun, *, anew: bool = False) -> Mapping[str, Any]:
+        """The program's answer, in the session that it has; ``anew``: in a new one."""
+        held, turn = self._held, self._turn
+        runs = [past.run_id for past in turn.history]
+        missing, is_new = await self._session(runs, anew=anew)
+        self._began_anew = is_new
+        session = self._program.session or ""
+        self.offer_changed()
+        for problem in await self._program.choose(turn.session.agent_options):
+            self._emit(self._translation.note("agent_option_refused", problem))
+        self.offer_changed()
+        before = await self._before(missing, is_new=is_new)
+        async with self._program.requests.working_on(session, run.gate, run.context, self._call_in_log):
+            self._program.turn = TurnReports(self.report, self.offer_changed)
+            held.seen = SeenRuns.of([*runs, turn.run_id])  # from here on its session has this prompt
+            try:
+                return await self._answer(run, before)
+            finally:
+                self._program.turn = None
+                self._emit(self._translation.close())
+
+    async def _session(self, runs: Sequence[str], *, anew: bool) -> tuple[Sequence[PastTurn], bool]:
         """See to it that the program has a session; the turns that it does not have in it, and whether it is new."""
         held, history = self._held, self._turn.history
         is_new = False
-        if self._program.session is None:
+        if self._program.session is None and not anew:
             held.seen = NOTHING_SEEN
             stored = stored_session(self._turn, held.agent.name)
             how = None if stored is None else await self._program.continue_session(stored.session, held.servers())
             if stored is not None and how is not None:
                 held.seen = stored.seen
-        if self._program.session is None or not held.seen.begins(runs):
+        if anew or self._program.session is None or not held.seen.begins(runs):
             await self._program.begin_session(held.servers())
             held.seen, is_new = NOTHING_SEEN, True
         missing = history[held.seen.count :]
@@ -266,6 +290,7 @@ class _ProgramTurn:
 
     async def report(self, update: Mapping[str, Any]) -> None:
         """See ``transport.TurnReports``."""
+        self._has_reported = self._has_reported or update.get("sessionUpdate") in _WORK
         self._emit(self._translation.apply(update))
         if self._translation.has_effects and not self._has_recorded:
             self._has_recorded = True
