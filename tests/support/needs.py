@@ -46,3 +46,11 @@ def peer(program: str, *places: str) -> str:
 def opencode() -> str:
     """OpenCode: its package has the program, which the script of another one would install as a command."""
     return peer("opencode", "opencode-linux-x64/bin/opencode")
+
+
+def claude() -> str:
+    """Claude Code's agent: on PATH alone, since it is too large for ``tests/peers``, and never required."""
+    path = shutil.which("claude-agent-acp")
+    if path is None:
+        pytest.skip("needs claude-agent-acp on PATH (npm install -g @agentclientprotocol/claude-agent-acp, 360 MB)")
+    return path

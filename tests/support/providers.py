@@ -136,6 +136,8 @@ class ScriptedProvider:
         self.title: Reply | None = None
         """The answer to requests for a session's title, which are no part of the script; None: they are refused."""
         self.title_requests: list[Request] = []
+        self.asides: tuple[str, ...] = ()
+        """Texts in requests that other programs make beside the conversation (their own titles): treated as those."""
         self._arrived = asyncio.Condition()
         self._server: HTTPServer | None = None
         self.url = ""
@@ -190,7 +192,8 @@ class ScriptedProvider:
     async def take(self, path: str, body: dict[str, Any], headers: dict[str, str]) -> tuple[Request, Reply]:
         """Note a request; its reply."""
         request = Request(path, body, headers)
-        if TITLE in json.dumps(body):
+        text = json.dumps(body)
+        if TITLE in text or any(aside in text for aside in self.asides):
             async with self._arrived:
                 self.title_requests.append(request)
                 self._arrived.notify_all()
