@@ -12,6 +12,7 @@ from pydantic import Field, StringConstraints, model_validator
 from .model.attachments import AttachmentRef
 from .model.base import CommandId, ModelName, Value
 from .model.notebooks import PromptClient
+from .text import TRACEPARENT
 
 PromptMode = Literal["reject", "enqueue", "interrupt", "rollback", "steer", "collect"]
 """``reject``: refuse with 409. ``enqueue``: wait for its turn. ``interrupt``: stop the run and come next. ``rollback``:
@@ -40,6 +41,8 @@ class Prompt(Value):
     """What ``text`` names with ``@``, each as it stands there: its content goes along, as files."""
     replaces: str | None = None
     """A run of this session that has ended: the model does not read it any more (edit and send again, answer again)."""
+    traceparent: Annotated[str, StringConstraints(pattern=TRACEPARENT)] | None = None
+    """Whose child the spans of its run are, in W3C Trace Context's form; missing: that of the request's header."""
     again: bool = False
     """The prompt of the run that it ``replaces``, as it was sent: ``text`` only says what is shown of it."""
 

@@ -88,6 +88,8 @@ class Settings:
     tool_ceiling: Mapping[str, str] = field(default_factory=dict)
     """Tools by name or pattern: the most that each may get, ``allow``, ``ask`` or ``deny``."""
     agent_idle_timeout: float = 600.0  # seconds without a turn after which the agent program of a session ends
+    otel: bool = False  # whether spans are reported to OpenTelemetry, as the ``OTEL_…`` variables say
+    otel_content: bool = False  # whether spans have what people, models and tools write
     mcp_server: bool = True  # whether programs of users reach this server by MCP
     mcp_config: str = ""  # a file with ``mcpServers`` besides those in Jupyter's configuration path; empty: none
     notify_allow_private: bool = False

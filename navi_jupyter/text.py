@@ -180,3 +180,14 @@ def _unseen() -> re.Pattern[str]:
     from .visible_text import UNSEEN, character_class
 
     return re.compile(f"[{character_class(UNSEEN)}]")
+
+
+TRACEPARENT = r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
+"""Who has caused something, as the header ``traceparent`` of W3C Trace Context has it."""
+
+
+def read_traceparent(header: str | None) -> str | None:
+    """The header ``traceparent`` as it may be stored; None for none, and for another form, which is to be ignored."""
+    text = (header or "").strip()[:200]
+    form = text[:55] if text[:2] != "00" and text[55:56] == "-" else text  # a later version may add fields
+    return form if re.fullmatch(TRACEPARENT, form) else None

@@ -25,6 +25,7 @@ from typing import Any, TextIO
 from .. import __version__
 from ..errors import NaviError, StoreDamaged, StoreError, StoreForeign, StoreTooNew
 from ..installation import upgrade_command
+from ..settings import Settings
 from ..store.damage import APPLICATION_ID, refuse_foreign
 from ..store.database_file import SCHEMA_VERSION, migrate
 from ..store.file_state import damage_of, set_closed
@@ -37,19 +38,25 @@ PATIENCE = 30.0  # seconds for another program that has locked the database
 MANIFEST, DATABASE, ATTACHMENTS = "manifest.json", "navi.db", "attachments"
 
 
-def configured_database() -> tuple[Path, bool]:
-    """The path of the database, and whether one process alone uses it."""
+def configured_settings() -> Settings:
+    """The settings of a server that is started here."""
     # Late: the server's modules are the heavy ones, and other checks do not need them.
     from jupyter_server.serverapp import ServerApp
 
     from ..server.app import NaviExtension
-    from ..store.location import database_path
 
     # As a server reads its configuration: jupyter_config and jupyter_server_config, then the environment's defaults.
     server = ServerApp()
     server.config_file_name = "jupyter_server_config"
     server.load_config_file()
-    settings = NaviExtension(config=server.config).read_settings()
+    return NaviExtension(config=server.config).read_settings()
+
+
+def configured_database() -> tuple[Path, bool]:
+    """The path of the database, and whether one process alone uses it."""
+    from ..store.location import database_path  # late, as above
+
+    settings = configured_settings()
     return database_path(settings.database_url).absolute(), settings.database_single_process
 
 

@@ -16,10 +16,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from jupyter_core.paths import jupyter_config_path, jupyter_path
 
@@ -39,17 +39,7 @@ from ..kernel.client.connection import Connection, connection_files, find_server
 from ..kernel.errors import KernelError, ServerNotFound
 from ..text import printable
 from .backup import configured_database
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report: what a check found."""
-
-    check: str
-    status: Literal["ok", "warn", "fail"]
-    text: str
-    fix: str | None = None  # what to do; None when there is nothing to do
-
+from .findings import Finding, notification_targets, spans
 
 PACKAGE = Path(__file__).parent.parent
 _NEEDED = ("jupyter_server", "ipykernel", "anywidget", "tornado", "pydantic", "pydantic-ai-slim", "aiosqlite")
@@ -363,6 +353,8 @@ CHECKS: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
     ("server", server),
     ("models", models),
     ("agents", agents),
+    ("notify", notification_targets),
+    ("otel", spans),
 )
 
 

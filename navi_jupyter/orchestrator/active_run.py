@@ -373,7 +373,7 @@ async def _turn(shared: SessionDependencies, run: Run) -> tuple[Turn, str]:
         # Its own zone for the whole run: what it reads and makes is in the zone of the one who asked.
         session = session.but(timezone=run.timezone)
     prompt, user_id = await store.prompt(run.id)
-    paused = await store.paused(run.id)
+    paused, parts = await store.paused(run.id), await store.parts(run.id)
     job, limits = await shared.job_of(run)
     wanted = shared.limits_of_profile(session.profile)
     turn = Turn(
@@ -385,7 +385,8 @@ async def _turn(shared: SessionDependencies, run: Run) -> tuple[Turn, str]:
         limits=limits.within(wanted if job is None else wanted.but(timeout=None)),
         origin=run.origin,
         now=now().astimezone(zone_or_utc(session.timezone)),
-        attachments=tuple(one for part in await store.parts(run.id) for one in part.attachments),
+        attachments=tuple(one for part in parts for one in part.attachments),
+        traceparent=next((part.traceparent for part in parts if part.traceparent), None),
         job=job,
         resumed=None if paused is None else paused.conversation,
         answers=() if paused is None else paused.interrupts,

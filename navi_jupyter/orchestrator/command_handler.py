@@ -174,7 +174,7 @@ class CommandHandler:
         """The message, the queued run, the acceptance."""
         message = message_events(arrival, run)
         seq = await tx.append(self._session_id, message)
-        apart = arrival.metadata is not None or mode in ("steer", "collect")  # else the prompt alone is enough
+        apart = not arrival.is_plain or mode in ("steer", "collect")  # else the prompt alone is enough
         await tx.add_run(
             run,
             prompt=arrival.prompt.text,

@@ -46,7 +46,13 @@ class Arrival:
             display=self.prompt.display,
             attachments=self.attachments,
             from_page=self.notebook is not None,
+            traceparent=self.prompt.traceparent,
         )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its text is all that has to be stored of it."""
+        return self.metadata is None and self.prompt.traceparent is None
 
     @property
     def notebook(self) -> ClientNotebook | None:

@@ -231,6 +231,7 @@ class PromptPart:
     display: str | None = None  # what followers are shown instead
     attachments: tuple[Attachment, ...] = ()
     from_page: bool = False  # whether a :class:`ShownNotebook` is stored with it
+    traceparent: str | None = None  # who has caused it (``ports.tracing``)
 
     @property
     def shown(self) -> str:
@@ -256,6 +257,7 @@ class Turn:
     resumed: bytes | None = None
     """Set when the run goes on after it had asked: the ``conversation`` of the TurnResult with which it paused."""
     shown: ShownNotebook | None = None  # what the page of its prompt showed; of several prompts, the latest
+    traceparent: str | None = None  # who has caused it; of several prompts, the first that says
     answers: tuple[Interrupt, ...] = ()
     """Set exactly when ``resumed`` is: every question of that TurnResult, each with its final status."""
 

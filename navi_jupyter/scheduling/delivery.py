@@ -17,6 +17,7 @@ from ..errors import LeaseLost, LimitReached, NaviError, NotReady, SessionBusy, 
 from ..log_setup import ROOT, get_logger
 from ..model.attachments import AttachmentRef
 from ..model.sessions import Origin, OriginKind
+from ..ports.tracing import AttributeValue, Tracing
 from .decisions import Busy, Died, Expired, Outcome, PromptAccepted, too_late
 from .ledger import end_unwanted
 from .notices import prompt_mode, prompt_text
@@ -45,6 +46,7 @@ class RecallDelivery:
         busy_delay: timedelta,
         whens_changed: Callable[[], None],
         full_text: Callable[[str], str],
+        spans: Tracing,
     ) -> None:
         """``full_text``: what is sent for a message of the user's: another text for the name of a prompt."""
         self._store = store
@@ -53,9 +55,31 @@ class RecallDelivery:
         self._busy_delay = busy_delay
         self._whens_changed = whens_changed
         self._full_text = full_text
+        self._spans = spans
 
     async def deliver(self, claim: Claimed) -> Outcome:
         """Submit the prompt to the session. Raises nothing; repeating it is harmless."""
+        if not self._spans.on:
+            return await self._delivered(claim, None)
+        firing = claim.firing.firing
+        about: dict[str, AttributeValue | None] = {
+            "navi.recall.id": firing.recall_id,
+            "navi.firing.id": firing.id,
+            "navi.firing.slot": firing.slot.isoformat(),
+            "navi.firing.kind": firing.kind,
+            "navi.firing.attempt": firing.attempt,
+            "navi.firing.late_seconds": max(0.0, (self._clock.now() - firing.slot).total_seconds()),
+            "gen_ai.conversation.id": claim.firing.session_id,
+        }
+        with self._spans.first_span("fire recall", about, parent=None, kind="producer") as span:
+            outcome = await self._delivered(claim, span.traceparent)
+            run_id = outcome.run_id if isinstance(outcome, PromptAccepted) else None
+            span.set({"navi.firing.outcome": type(outcome).__name__, "navi.run.id": run_id})
+            if isinstance(outcome, Died):
+                span.fail("not_delivered")
+            return outcome
+
+    async def _delivered(self, claim: Claimed, traceparent: str | None) -> Outcome:
         firing, recall, now = claim.firing, claim.recall.recall, self._clock.now()
         if (expired := too_late(recall, firing, now)) is not None:
             return expired
@@ -74,6 +98,7 @@ class RecallDelivery:
                         display=recall.message,
                         mode=prompt_mode(recall.policy),
                         images=tuple(AttachmentRef(id=attachment) for attachment in firing.attachments),
+                        traceparent=traceparent,
                     ),
                     user_id=claim.recall.owner,
                     origin=Origin.trusted(kind=OriginKind.RECALL, recall_id=recall.id, kernel_id=None),

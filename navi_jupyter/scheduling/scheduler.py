@@ -24,6 +24,7 @@ from ..errors import StoreError
 from ..log_setup import get_logger
 from ..model.recalls import When
 from ..model.sessions import OriginKind, Run
+from ..ports.tracing import NO_TRACING, Tracing
 from .clock_steps import LOOK_EVERY, NOTICED, SKEW, bound_times, plan_anew
 from .decisions import Busy, Ended, Outcome, PromptAccepted
 from .delivery import RecallDelivery
@@ -70,6 +71,7 @@ class Scheduler:
         whens_changed: Callable[[], None] = no_callback,
         notices_changed: Callable[[], None] = no_callback,
         full_text: Callable[[str], str] = lambda message: message,
+        spans: Tracing = NO_TRACING,
     ) -> None:
         self._store = store
         self._whens_changed = whens_changed  # Called when what is to be watched may have changed; never blocks.
@@ -79,7 +81,13 @@ class Scheduler:
         self._clock = clock or SystemClock()
         self._planner = Planner(store)
         self._delivery = RecallDelivery(
-            store, submit, clock=self._clock, busy_delay=busy_delay, whens_changed=whens_changed, full_text=full_text
+            store,
+            submit,
+            clock=self._clock,
+            busy_delay=busy_delay,
+            whens_changed=whens_changed,
+            full_text=full_text,
+            spans=spans,
         )
         self._sweeper = Sweeper(store, submit, server_id=server_id, clock=self._clock)
         self._signal = asyncio.Event()

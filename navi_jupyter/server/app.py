@@ -203,6 +203,15 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
         False,
         help="Whether notifications may go to private and local addresses, and to every service that Apprise knows.",
     )
+    otel = _Flag(
+        False,
+        help="Whether runs, requests to models, tool calls and firings are reported to OpenTelemetry as spans, where "
+        "the standard variables (`OTEL_EXPORTER_OTLP_ENDPOINT`, …) say. Needs the extra `otel`.",
+    )
+    otel_content = _Flag(
+        False,
+        help="Whether spans have what people, models and tools write. Off: names, ids, times, counts and codes alone.",
+    )
     kernel_user = _Text(
         "",
         help="The one user that all kernels of this server act as, also those that others start. Default: the user of "

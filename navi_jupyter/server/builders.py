@@ -53,6 +53,7 @@ from ..orchestrator.servers import OtherServers
 from ..ports.agent import Attachments
 from ..ports.jupyter import JupyterAccess, LinkStore, NotebookMark
 from ..ports.recalls import Occurrences
+from ..ports.tracing import Tracing
 from ..ports.transactions import Server
 from ..scheduling.scheduler import Scheduler
 from ..settings import Settings
@@ -62,6 +63,7 @@ from ..store.memory import FactStore, PreferenceStore
 from ..store.notebooks.edits import NotebookEditStore
 from ..store.notices import ResultStore, SqliteNotices
 from ..store.sqlite import SqliteStore
+from ..telemetry.spans import traced
 from ..triggers.watcher import Watcher
 from .identity import connection_file
 
@@ -238,13 +240,14 @@ def build_orchestrator(
     workspace: Workspace,
     parts: AgentParts,
     backends: AgentRouter,
+    spans: Tracing,
     *,
     model_of_owner: Callable[[str], Awaitable[str]],
 ) -> Orchestrator:
     """Sessions and their runs."""
     return Orchestrator(
         stores.sessions,
-        backends,
+        traced(backends, spans),
         settings=settings,
         tool_services=ToolServices(
             jupyter=workspace.access,
@@ -272,6 +275,7 @@ def build_scheduler(
     full_text: Callable[[str], str],
     triggers_changed: Callable[[], None],
     notices_changed: Callable[[], None],
+    spans: Tracing,
 ) -> Scheduler:
     """What makes recalls happen, in this server process."""
     return Scheduler(
@@ -283,6 +287,7 @@ def build_scheduler(
         whens_changed=triggers_changed,
         notices_changed=notices_changed,
         full_text=full_text,
+        spans=spans,
     )
 
 

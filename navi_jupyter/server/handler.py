@@ -26,6 +26,8 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from .. import __version__
 from ..errors import Forbidden, InvalidRequest, LimitReached, NaviError
+from ..ports.tracing import caller_trace
+from ..text import read_traceparent
 from .http import RESOURCE, Action, EventStream, HttpReply, Request
 from .identity import LOCAL_USER, identifies_people, owner_of
 from .kernel_caller import HEADER, KernelCaller, read_caller
@@ -112,6 +114,7 @@ class NaviHandler(ExtensionHandlerMixin, _Mixed):
             self.kernel = read_caller(self.request.headers.get(HEADER, ""), self.request.connection)
         elif self.current_user is None and self.request.method != "OPTIONS":
             raise HTTPError(403, "Log in to this Jupyter server, or send its token.")
+        caller_trace.set(read_traceparent(self.request.headers.get("traceparent")))  # of this request's task
         self.expect_body()
 
     def expect_body(self) -> None:
@@ -145,13 +148,10 @@ class NaviHandler(ExtensionHandlerMixin, _Mixed):
         if isinstance(error, NaviError):
             self.set_status(error.status)
             return error_body(error)
-        if isinstance(error, HTTPError):
-            reason = error.reason or responses.get(status_code, "Error")
-            message = error.log_message or f"{reason}."
+        if error is None or isinstance(error, HTTPError):
+            reason = getattr(error, "reason", None) or responses.get(status_code, "Error")
+            message = getattr(error, "log_message", None) or (reason if error is None else f"{reason}.")
             return {"message": message, "reason": reason, "code": _STATUS_CODES.get(status_code, "internal_error")}
-        if error is None:
-            reason = responses.get(status_code, "Error")
-            return {"message": reason, "reason": reason, "code": _STATUS_CODES.get(status_code, "internal_error")}
         return error_body(internal_error(error, self.log, method=self.request.method, path=self.request.path))
 
     def log_exception(self, *exc_info: Any) -> None:

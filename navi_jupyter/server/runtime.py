@@ -16,6 +16,7 @@ from pathlib import Path
 
 from jupyter_core.paths import jupyter_config_path
 
+from .. import __version__
 from ..agent.acp.agents import AgentCatalog
 from ..agent.acp.backend import AgentProgramBackend
 from ..agent.acp.programs import AgentPrograms
@@ -35,12 +36,14 @@ from ..orchestrator.session_directory import SessionLinks
 from ..orchestrator.session_list.service import SessionListService
 from ..orchestrator.session_list.titles import SessionTitles
 from ..ports.run_tools import RunToolsRegistry
+from ..ports.tracing import Tracing
 from ..scheduling.scheduler import Scheduler
 from ..scheduling.service import RecallQueries, RecallService
 from ..settings import Settings
 from ..store.attachments import AttachmentStore
 from ..store.read_marks import ReadMarks
 from ..store.session_list.index import SearchIndex
+from ..telemetry.spans import opened
 from ..triggers.watcher import Watcher
 from .builders import (
     Stores,
@@ -88,6 +91,10 @@ async def runtime(
     async with AsyncExitStack() as stack:
         stores = await build_store(settings)
         stack.push_async_callback(stores.sessions.close)
+        spans = await asyncio.to_thread(
+            opened, switched_on=settings.otel, content=settings.otel_content, version=__version__
+        )
+        stack.push_async_callback(spans.close)  # after the runs have ended
         links = SessionLinks(
             stores.sessions, lambda source, target, session: recalls.follow_files(source, target, session)
         )
@@ -108,11 +115,11 @@ async def runtime(
         backends = AgentRouter(parts, AgentProgramBackend(parts, programs))
         choice = ModelChoice(stores.preferences, backends, default=settings.default_model)
         orchestrator = build_orchestrator(
-            settings, stores, workspace, parts, backends, model_of_owner=choice.of_new_session
+            settings, stores, workspace, parts, backends, spans, model_of_owner=choice.of_new_session
         )
         prompts = PromptBook([Path(folder, PROMPTS_FOLDER) for folder in jupyter_config_path()])
         recalls, marks = (
-            _build_recalls(settings, stores, workspace, orchestrator, parts, jupyter, prompts),
+            _build_recalls(settings, stores, workspace, orchestrator, parts, jupyter, prompts, spans),
             ReadMarks(stores.sessions),
         )
         session_list = _build_session_list(settings, stores, orchestrator, recalls.service, backends)
@@ -242,6 +249,7 @@ def _build_recalls(
     parts: AgentParts,
     jupyter: JupyterServices | None,
     prompts: PromptBook,
+    spans: Tracing,
 ) -> RecallServices:
     """The four parts of recalls. Each wakes another one, so their callbacks look the others up when they are called."""
     service: RecallService = RecallService(
@@ -270,6 +278,7 @@ def _build_recalls(
         full_text=lambda message: prompts.expanded(message, {}) or message,
         triggers_changed=watcher.changed,
         notices_changed=notifications.wake,
+        spans=spans,
     )
     return RecallServices(
         service=service,

@@ -34,6 +34,7 @@ from ..orchestrator.session_list.service import SessionListService
 from ..ports.jobs import JobResults, NotebookJobs
 from ..ports.jupyter import JupyterAccess
 from ..ports.run_tools import RunToolsRegistry
+from ..ports.tracing import caller_trace
 from ..scheduling.scheduler import Scheduler
 from ..scheduling.service import RecallService
 from ..settings import Settings
@@ -145,6 +146,8 @@ class SessionServices:
             command = command.but(client=command.client.but(notebook=kept))
         attached: Sequence[Attachment] = ()
         if isinstance(command, Prompt):
+            if self.settings.otel and command.traceparent is None:
+                command = command.but(traceparent=caller_trace.get())
             command, attached = await self._prepared(command, session_id, owner)
         acceptance = await self.orchestrator.submit(
             session_id, command, user_id=owner, origin=origin, attachments=attached

@@ -143,6 +143,8 @@ def _part_row(part: PromptPart) -> dict[str, Any]:
         row["attachments"] = [attachment.model_dump(mode="json") for attachment in part.attachments]
     if part.from_page:
         row["from_page"] = True
+    if part.traceparent is not None:
+        row["traceparent"] = part.traceparent
     return row
 
 
@@ -157,6 +159,7 @@ def load_parts(row: sqlite3.Row) -> tuple[PromptPart, ...]:
             display=part.get("display"),
             attachments=tuple(Attachment.model_validate(one) for one in part.get("attachments", ())),
             from_page=bool(part.get("from_page")),
+            traceparent=part.get("traceparent"),
         )
         for part in json.loads(row["parts"])
     )

@@ -83,6 +83,8 @@ def test_a_good_installation_has_no_failures(place: Place) -> None:
         "server",
         "models",
         "agents",
+        "notify",
+        "otel",
     ]
     assert statuses(findings["extension"]) == ["ok", "ok"]
     assert "python3: has navi-jupyter" in findings["kernels"][0]["text"]
@@ -226,3 +228,24 @@ def test_a_database_that_is_no_file_is_a_failure_and_is_not_opened(place: Place)
     status, findings = place.examine()
     assert status == 1
     assert "is a pipe" in findings["database"][0]["text"]
+
+
+def test_what_a_server_sends_by_itself_is_named_without_its_secrets(place: Place) -> None:
+    path = place.home / "config" / "navi" / "notify.toml"
+    path.parent.mkdir()
+    secret = "whsec_" + "d2h5IGRvIHlvdSByZWFkIHRoaXMgYXQgYWxsPyEh"
+    path.write_text(
+        f'[targets.ci]\nwebhook = "https://ci.example.org/{SECRET}"\nsecret = "{secret}"\nevents = ["run"]\n'
+        f'[targets.bad]\nwebhook = "http://ci.example.org/{SECRET}"\nsecret = "{secret}"\n'
+    )
+    path.chmod(0o600)
+    otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://otel:4318?x=1", "OTEL_EXPORTER_OTLP_HEADERS": f"key={SECRET}"}
+    _, findings = place.examine(NAVI_OTEL="true", **otel)
+    good, bad = findings["notify"]
+    assert good["text"] == "ci: a webhook, for firings of recalls that name it, every run"
+    assert "targets.bad.webhook: http:// is not encrypted" in bad["text"]
+    assert "http://otel:4318 (otlp), without content" in findings["otel"][0]["text"]
+    assert SECRET not in json.dumps(findings)
+    assert secret not in json.dumps(findings)
+    _, findings = place.examine(NAVI_OTEL="true", OTEL_SDK_DISABLED="true")
+    assert findings["otel"][0]["status"] == "warn"

@@ -928,6 +928,7 @@ export interface Prompt {
   readonly client?: PromptClient | null;
   readonly mentions?: readonly string[];
   readonly replaces?: string | null;
+  readonly traceparent?: string | null;
   readonly again?: boolean;
 }
 

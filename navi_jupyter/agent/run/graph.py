@@ -44,6 +44,7 @@ from . import attachments
 from .budgets import UsageMeter
 from .conversation import make_well_formed
 from .event_translation import Translator
+from .request_spans import describe_response, request_span
 from .toolset import AgentToolset
 
 Prompt = str | list[UserContent]
@@ -222,10 +223,12 @@ class _GraphRun:
         complete = False
         self.answer_size = 0
         try:
-            async with node.stream(self.run.ctx) as stream:
-                self.unsent = None
-                async for event in stream:
-                    self._emit(event)
+            with request_span(self.task.model, self.task.model_name) as span:
+                async with node.stream(self.run.ctx) as stream:
+                    self.unsent = None
+                    async for event in stream:
+                        self._emit(event)
+                describe_response(span, stream.response, [*self.run.all_messages()])
             complete = True
             self.undelivered.clear()
         except _AnswerTooLong:

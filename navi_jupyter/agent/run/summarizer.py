@@ -29,6 +29,7 @@ from pydantic_ai.settings import ModelSettings
 from ...log_setup import get_logger
 from ...model.sessions import Usage
 from ..providers.pricing import usage_of
+from .request_spans import describe_response, request_span
 from .token_estimates import SHARE, part_tokens, window_of
 
 log = get_logger("agent")
@@ -65,10 +66,12 @@ class Summarizer:
         text = transcript(messages, limit=int(window_of(self._model) * SHARE) * 2)
         request = ModelRequest.user_text_prompt(f"{_REQUEST}\n\n<conversation>\n{text}\n</conversation>")
         settings = ModelSettings(max_tokens=_MAX_TOKENS, timeout=_TIMEOUT, request_timeout=_TIMEOUT)
-        async with model_request_stream(self._model, [request], model_settings=settings) as stream:
-            async for _ in stream:
-                pass
-            response = stream.get()
+        with request_span(self._model, self._model.model_name) as span:
+            async with model_request_stream(self._model, [request], model_settings=settings) as stream:
+                async for _ in stream:
+                    pass
+                response = stream.get()
+            describe_response(span, response, [request])
         if self._on_usage is not None:
             self._on_usage(usage_of(response.usage, self._model))
         summary = "".join(part.content for part in response.parts if isinstance(part, TextPart))

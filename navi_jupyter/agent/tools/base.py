@@ -20,7 +20,9 @@ from ...errors import NaviError, ToolUnavailable
 from ...log_setup import get_logger
 from ...model.runs import CallDetail, Effect
 from ...output_text import OutputImage
-from ...ports.agent import Ask, ToolContext
+from ...ports.agent import Ask, ToolContext, subagent, tool_call
+from ...ports.tracing import Attributes, tracing
+from ...text import truncate
 from .call_details import CallDescription, argument_parts, fingerprint_of, text_part
 
 T = TypeVar("T")
@@ -81,8 +83,39 @@ async def call_recorded(tool: Tool, args: Mapping[str, Any], context: ToolContex
     """Call the tool; if it must not be called a second time after a crash, it is on record before it starts."""
     if tool.effect not in _HARMLESS or tool.name in _NOT_REPEATABLE:
         await context.record_effect(tool.name)
-    with context.stop.ends_call():
-        return await tool.call(args)
+    with context.stop.ends_call(), tracing.get().span(f"execute_tool {tool.name}", _about_call(tool)) as span:
+        output = await tool.call(args)
+        if output.failed:
+            span.fail("tool_failed")
+        if tracing.get().content:
+            span.set(
+                {
+                    "gen_ai.tool.call.arguments": _as_content(args),
+                    "gen_ai.tool.call.result": _as_content(output.content),
+                }
+            )
+        return output
+
+
+_MOST_CONTENT = 16 * 1024  # characters of arguments and of a result, where spans have content at all
+
+
+def _as_content(value: object) -> str:
+    return truncate(json.dumps(value, ensure_ascii=False, default=str), _MOST_CONTENT)
+
+
+def _about_call(tool: Tool) -> Attributes:
+    """By the semantic conventions for generative AI. Neither arguments nor descriptions: these are content."""
+    if not tracing.get().on:
+        return {}
+    return {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": tool.name,
+        "gen_ai.tool.call.id": tool_call.get(),
+        "gen_ai.tool.type": "function",
+        "navi.tool.source": tool.source,
+        "navi.subagent": subagent.get(),
+    }
 
 
 async def describe_call(tool: Tool, args: Mapping[str, Any], context: ToolContext) -> CallDescription:
