@@ -114,8 +114,9 @@ class AgentProgram:
             )
         self.capabilities = _object(answer.get("agentCapabilities"))
         about = _object(answer.get("agentInfo"))
-        named = one_line(" ".join(str(about[key]) for key in ("title", "version") if about.get(key)), 100)
-        self.offer.title = named or self.agent.title
+        # OpenCode reports a version and no title.
+        named = f"{about.get('title') or self.agent.title} {about.get('version') or ''}"
+        self.offer.title = one_line(named.strip(), 100)
         methods = answer.get("authMethods")
         texts = (
             [each.get("description") for each in methods if isinstance(each, dict)] if isinstance(methods, list) else []

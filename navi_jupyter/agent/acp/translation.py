@@ -93,6 +93,7 @@ class TurnTranslation:
         self._terminal_text = terminal_text
         self._open: tuple[str, str, object] | None = None  # kind and id of the open message, and the agent's id of it
         self._calls: dict[str, _AgentCall] = {}  # by the agent's ids
+        self._tasks: list[Any] = []  # the last list of tasks that was shown as a plan
         self.has_text = False
         self.has_effects = False  # whether a call was reported that is more than reading
         self.cost: float | None = None  # US dollars that the agent's session has cost so far
@@ -205,6 +206,7 @@ class TurnTranslation:
         if call.is_ours:
             return
         self.has_effects = self.has_effects or call.kind not in READS
+        yield from self._task_list(call)
         is_final = call.status in ("completed", "failed")
         yield from self._state(call, is_final=is_final)
         if call.status == "in_progress" and call.input not in (None, {}):
@@ -214,6 +216,16 @@ class TurnTranslation:
             yield from self._arguments(call)
             yield from self._outputs(call)
             yield _result(call, self._result_text(call))
+
+    def _task_list(self, call: _AgentCall) -> Iterator[Event]:
+        """The tasks that an agent keeps by a tool of its own (``todowrite`` of OpenCode): its plan, which it does not
+        report as one."""
+        tasks = call.input.get("todos") if call.kind == "other" and isinstance(call.input, dict) else None
+        if not isinstance(tasks, list) or tasks in ([], self._tasks):
+            return
+        if all(isinstance(one, dict) and isinstance(one.get("content"), str) for one in tasks):
+            self._tasks = tasks
+            yield from self._plan(tasks)
 
     def _is_ours(self, call_id: str, update: Mapping[str, Any]) -> bool:
         """Whether it is a call of a tool of ours: by its title, or by the id that Gemini CLI gives to such calls."""

@@ -76,7 +76,7 @@ function listOf(value: unknown): readonly Fields[] {
 }
 
 function placeOf({ path, line }: Fields): readonly { readonly path: string; readonly line: number | null }[] {
-  return typeof path === "string" && path ? [{ path, line: typeof line === "number" ? line : null }] : [];
+  return typeof path === "string" && path && path !== "." ? [{ path, line: typeof line === "number" ? line : null }] : [];
 }
 
 /** A file of the server's folder can be opened; others are named. */

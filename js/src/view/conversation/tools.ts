@@ -128,8 +128,9 @@ function callDetail(call: ToolCall): TemplateResult | typeof nothing {
   `;
 }
 
-function resultDetail({ result }: ToolCall): TemplateResult | typeof nothing {
-  if (!result) return nothing;
+function resultDetail({ name, result, activities }: ToolCall): TemplateResult | typeof nothing {
+  // What a command of an agent program has printed is its result, and stands below as its output.
+  if (!result || (isOfAgent(name) && activities.some(({ type }) => type === "navi.output"))) return nothing;
   const value = parsed(result);
   return detail(strings.toolResult, value === undefined || typeof value === "string" ? (value ?? result) : JSON.stringify(value, null, 2));
 }
