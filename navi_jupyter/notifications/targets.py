@@ -186,7 +186,7 @@ def _webhook_of(entry: Mapping[str, Any], check: Check, variable: str) -> Webhoo
     except ValueError as error:
         raise _SettingError("secret", str(error)) from None
     for one in given:
-        remember(one)
+        remember(one.strip().removeprefix("whsec_"))
     events = entry.get("events", [])
     if not isinstance(events, list) or not all(isinstance(one, str) and one in EVENT_KINDS for one in events):
         raise _SettingError("events", f"must be a list with some of {', '.join(EVENT_KINDS)}")

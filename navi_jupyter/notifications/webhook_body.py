@@ -41,7 +41,7 @@ class WebhookFiring(Value):
     slot: Instant  # when it was due
     kind: str  # `auto`, `manual` or `event`
     status: str  # `succeeded`, `failed`, `skipped`, `missed` or `expired`
-    reason: str | None
+    reason: str | None  # null where the target has `content = false`: it may quote an error
     lateness_ms: int | None  # milliseconds from the slot to the start of its run
 
 
@@ -83,7 +83,7 @@ class WebhookEvent(Value):
 def event_of(notice: Notice, webhook: Webhook, *, base: str | None) -> WebhookEvent:
     """The event that a notice is about. ``base``: the server's address as its users open it."""
     content = webhook.content
-    firing = _firing_of(notice)
+    firing = _firing_of(notice, content=content)
     over_at = notice.run.ended_at if firing is None and notice.run is not None else notice.ended_at
     return WebhookEvent(
         type="run.ended" if firing is None else "firing.ended",
@@ -117,7 +117,7 @@ def encoded(event: WebhookEvent) -> bytes:
     return event.model_dump_json().encode()
 
 
-def _firing_of(notice: Notice) -> WebhookFiring | None:
+def _firing_of(notice: Notice, *, content: bool) -> WebhookFiring | None:
     if notice.firing_id is None:
         return None
     return WebhookFiring(
@@ -125,7 +125,7 @@ def _firing_of(notice: Notice) -> WebhookFiring | None:
         slot=notice.slot,
         kind=notice.kind,
         status=notice.status,
-        reason=notice.reason,
+        reason=notice.reason if content else None,
         lateness_ms=notice.lateness_ms,
     )
 

@@ -108,6 +108,11 @@ class SessionServices:
     def directory(self) -> SessionDirectory:
         return self.orchestrator.sessions
 
+    @property
+    def traceparent(self) -> str | None:
+        """Who has caused the present request, as its header says; None where no spans are made."""
+        return caller_trace.get() if self.settings.otel else None
+
     async def find(self, session_id: str, *, owner: str) -> Session:
         """The session alone, without its run and queue. Raises SessionNotFound, also for other people's, and
         SessionReadOnly for one that is shared with the user."""
@@ -146,8 +151,8 @@ class SessionServices:
             command = command.but(client=command.client.but(notebook=kept))
         attached: Sequence[Attachment] = ()
         if isinstance(command, Prompt):
-            if self.settings.otel and command.traceparent is None:
-                command = command.but(traceparent=caller_trace.get())
+            if command.traceparent is None and self.traceparent is not None:
+                command = command.but(traceparent=self.traceparent)
             command, attached = await self._prepared(command, session_id, owner)
         acceptance = await self.orchestrator.submit(
             session_id, command, user_id=owner, origin=origin, attachments=attached

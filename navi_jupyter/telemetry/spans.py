@@ -15,6 +15,7 @@ from contextlib import aclosing, contextmanager, suppress
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from ..errors import NaviError, RunFailed
 from ..events import Event
@@ -79,7 +80,7 @@ def open_tracing(*, content: bool, version: str) -> OpenTelemetryTracing | None:
         return None
     for name in ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"):
         for header in os.environ.get(name, "").split(","):
-            remember(header.partition("=")[2])
+            remember(unquote(header.partition("=")[2]))
     try:
         return OpenTelemetryTracing(content=content, version=version)
     except Exception as error:  # noqa: BLE001 - a wrong variable must not keep Navi from starting

@@ -220,6 +220,20 @@ async def test_what_ended_before_a_crash_is_sent_by_the_next_server_and_the_queu
         assert not await made.store.fetch_all("SELECT * FROM ended")
 
 
+async def test_without_content_no_word_of_anybody_is_sent(tmp_path: Path) -> None:
+    async with hook() as ci, world(tmp_path) as made:
+        made.configure(target(ci, events='["firing", "run"]', content="false"))
+        await made.fired(
+            "Title-word", notify=(), answer="Answer-word", reason="Reason-word", status=FiringStatus.FAILED
+        )
+        await in_world(made)
+        assert {body["type"] for body in ci.bodies} == {"firing.ended", "run.ended"}
+        for _, _, body in ci.requests:
+            assert b"-word" not in body
+            assert b"Losses" not in body  # the session's title
+        assert {body["data"]["recall"]["title"] for body in ci.bodies} == {None}
+
+
 async def test_a_stop_ends_a_request_and_the_next_server_sends_it_at_once(tmp_path: Path) -> None:
     async with hook() as ci, world(tmp_path) as made:
         made.configure(target(ci))

@@ -16,12 +16,17 @@ from importlib.util import find_spec
 from typing import Any
 
 import pytest
+from jupyter_server.serverapp import ServerApp
+from mcp.client.client import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared._httpx_utils import create_mcp_http_client
 
 from navi_jupyter.ports.tracing import NO_TRACING
 from navi_jupyter.server.app import NaviExtension
 from navi_jupyter.telemetry import spans
 from navi_jupyter.text import read_traceparent
 from tests.conftest import Api
+from tests.support.mcp_client import url_of
 from tests.support.needs import needed
 from tests.support.providers import KEY, Call, Reply, ScriptedProvider
 
@@ -220,6 +225,22 @@ async def test_a_firing_is_the_parent_of_its_run_and_failures_have_a_code_and_no
     assert not any(span.events for span in collector.spans)
     for word in (PROMPT, FAILED, KEY):
         assert word.encode() not in collector.bytes, word
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_a_call_by_mcp_is_below_the_program_that_makes_it(
+    api: Api, collector: Collector, jp_serverapp: ServerApp, mode: Any
+) -> None:
+    bearer = {"Authorization": f"Bearer {jp_serverapp.identity_provider.token}"}
+    async with (
+        create_mcp_http_client(headers=bearer | {"traceparent": f"00-{TRACE}-{PARENT}-01"}) as http,
+        Client(streamable_http_client(url_of(jp_serverapp), http_client=http), mode=mode) as client,
+    ):
+        assert not (await client.call_tool("list_files", {})).is_error
+        [run] = await collector.wait("invoke_agent")
+    assert (run.trace, run.parent) == (TRACE, PARENT)
+    [call] = collector.named("execute_tool")
+    assert (call.name, call.parent) == ("execute_tool list_files", run.id)
 
 
 async def test_what_was_not_sent_is_sent_when_the_server_stops(

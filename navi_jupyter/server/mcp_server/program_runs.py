@@ -71,7 +71,12 @@ class ProgramRuns:
         label = request.program.label
         call = ProgramCall(program=label, tool=tool, arguments=arguments, progress=progress)
         model = self._calls.add(call)
-        prompt = Prompt(command_id=request.command_id, text=f"({label} calls the tool {tool}.)", model=model)
+        prompt = Prompt(
+            command_id=request.command_id,
+            text=f"({label} calls the tool {tool}.)",
+            model=model,
+            traceparent=self._sessions.traceparent,
+        )
         submit = self._sessions.orchestrator.submit(request.session.id, prompt, user_id=request.owner)
         try:
             return await self._following(request, submit, lambda run_id: self._called(request, run_id, call, asked))
