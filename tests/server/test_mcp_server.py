@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from jupyter_server.serverapp import ServerApp
 from mcp.shared.exceptions import MCPError
-from mcp_types import ElicitRequestParams, ElicitResult, Implementation
+from mcp_types import ElicitRequestParams, ElicitResult, Implementation, ResourceTemplateReference
 
 from navi_jupyter.server.app import NaviExtension
 from navi_jupyter.server.mcp_server import endpoint
@@ -85,6 +85,9 @@ async def test_a_program_lists_everything_and_calls_tools_that_are_asked_about_i
         assert "navi://notebooks/data/a%20b.ipynb" in resources
         found = (await client.read_resource("navi://notebooks/data/a%20b.ipynb")).contents[0]
         assert json.loads(found.text) == notebook  # type: ignore[union-attr]
+        template = ResourceTemplateReference(uri="navi://notebooks/{+path}")
+        completed = await client.complete(template, {"name": "path", "value": "A B"})
+        assert completed.completion.values == ["data/a b.ipynb"]
         prompts = {one.name for one in (await client.list_prompts()).prompts}
         assert "profile-assistant" in prompts
         profile = await client.get_prompt("profile-assistant")

@@ -134,6 +134,18 @@ class UserDocuments:
         decoded = text.decode(errors="replace") if isinstance(text, bytes) else str(text)
         return str(await asyncio.to_thread(redact_output, decoded)), kind
 
+    async def completions(self, template: str, value: str, *, owner: str) -> Sequence[str]:
+        """What the placeholder of a template can be that begins like this: paths, ids of sessions (also by title)."""
+        words = value.casefold()
+        found = await self.resources(owner)
+        if template == TEMPLATES[0].uri:
+            paths = [one.name for one in found if one.uri.startswith(NOTEBOOKS)]
+            return [path for path in paths if words in path.casefold()]
+        if template == TEMPLATES[1].uri:
+            sessions = [one for one in found if one.uri.startswith(SESSIONS)]
+            return [one.name for one in sessions if words in one.title.casefold() or one.name.startswith(value)]
+        return ()
+
     async def _why_unreadable(self) -> str | None:
         """Why the administrator lets no program read notebooks; None when one may."""
         for note in await self._parts.known():

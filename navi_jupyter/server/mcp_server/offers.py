@@ -80,6 +80,9 @@ class McpOffer(Protocol):
     async def read(self, uri: str) -> tuple[str, str]:
         """The text of a resource and its media type. Raises NotFound."""
 
+    async def completions(self, template: str, value: str) -> Sequence[str]:
+        """What the placeholder of a template can be that begins like this, the best first."""
+
     async def prompts(self) -> Sequence[OfferedPrompt]: ...
 
     async def prompt(self, name: str, arguments: Mapping[str, str]) -> str:
@@ -113,6 +116,9 @@ class RunOffer:
 
     async def read(self, uri: str) -> tuple[str, str]:
         raise NotFound(f"There is no resource {uri[:200]}.")
+
+    async def completions(self, template: str, value: str) -> Sequence[str]:  # noqa: ARG002
+        return ()
 
     async def prompts(self) -> Sequence[OfferedPrompt]:
         return ()

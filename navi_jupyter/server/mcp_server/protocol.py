@@ -36,6 +36,7 @@ FOR_USERS = (
 )
 _HEARTBEAT = 10.0  # seconds between two reports of progress at most, so that a program keeps waiting
 _RESOURCE_NOT_FOUND = -32002  # of the protocol
+_MOST_COMPLETIONS = 100  # of the protocol
 _MOST_NAME = 60  # characters of what a program calls itself
 
 
@@ -76,6 +77,7 @@ def _user_server() -> Server[Any]:
         on_read_resource=_read_resource,
         on_list_prompts=_list_prompts,
         on_get_prompt=_get_prompt,
+        on_completion=_complete,
     )
 
 
@@ -167,6 +169,15 @@ async def _list_prompts(ctx: Any, params: Any) -> types.ListPromptsResult:  # no
 async def _get_prompt(ctx: Any, params: types.GetPromptRequestParams) -> types.GetPromptResult:
     text = await _answering(_offer(ctx).prompt(params.name, params.arguments or {}))
     return types.GetPromptResult(messages=[types.PromptMessage(role="user", content=types.TextContent(text=text))])
+
+
+async def _complete(ctx: Any, params: types.CompleteRequestParams) -> types.CompleteResult:
+    values: list[str] = []
+    if isinstance(params.ref, types.ResourceTemplateReference):
+        values = list(await _answering(_offer(ctx).completions(params.ref.uri, params.argument.value)))
+    shown = values[:_MOST_COMPLETIONS]
+    completion = types.Completion(values=shown, total=len(values), has_more=len(shown) < len(values))
+    return types.CompleteResult(completion=completion)
 
 
 async def _answering(answer: Awaitable[Any], *, missing: int = types.INVALID_PARAMS) -> Any:

@@ -234,6 +234,9 @@ class UserOffer:
     async def read(self, uri: str) -> tuple[str, str]:
         return await self._shared.documents.read(uri, owner=self._owner)
 
+    async def completions(self, template: str, value: str) -> Sequence[str]:
+        return await self._shared.documents.completions(template, value, owner=self._owner)
+
     async def prompts(self) -> Sequence[OfferedPrompt]:
         return self._shared.documents.prompts()
 
