@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..kernel.client.client import Client, Query
-from ..kernel.client.connection import Connection
+from ..kernel.client.connection import Connection, running_connections
 from ..kernel.errors import Refused, ServerNotFound, Unreachable
 from .running_server import SeveralServers, running_server
 
@@ -77,7 +78,16 @@ class ServerLink:
 
     async def _find(self) -> Connection:
         # In a thread: files are read, and a socket is opened where several servers run.
-        return await asyncio.to_thread(running_server, self._url, self._token)
+        return await asyncio.to_thread(_found, self._url, self._token)
+
+
+def _found(url: str | None, token: str | None) -> Connection:
+    found = running_server(url, token)
+    if found.root_dir is not None:
+        return found
+    # Named by its URL: where it runs on this machine, its folder is known by its own file.
+    roots = [each.root_dir for each in running_connections() if each.url == found.url and each.sock == found.sock]
+    return replace(found, root_dir=next(iter(roots), None))
 
 
 def is_lost(problem: Exception) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,9 @@ import pytest
 from acp import schema
 
 from tests.store.test_attachments import png
-from tests.support.editor import editor_of, log_of, words
+from tests.support.editor import Editor, editor_of, log_of, words
 from tests.support.providers import Call, Reply, ScriptedProvider
-from tests.support.server import JupyterServer
+from tests.support.server import ROOT, JupyterServer
 
 from .client import new_session, ok
 
@@ -156,6 +158,39 @@ async def a_notebook_files_settings_and_other_views(
         await editor.until(lambda: "hello from a page" in editor.text("user_message_chunk"))
 
 
+async def an_agent_program_answers_in_the_editor(server: JupyterServer) -> None:
+    config = server.home / "config" / "navi"
+    config.mkdir(parents=True, exist_ok=True)
+    script, folder = ROOT / "tests" / "support" / "acp_agent.py", server.home / "agent"
+    agent = {"command": sys.executable, "args": [str(script), str(folder)]}
+    (config / "acp.json").write_text(json.dumps({"agents": {"scripted": agent}}))
+    async with editor_of(server) as editor:
+        editor.choose = chosen("allow_always")
+        session_id = (await editor.agent.new_session(cwd="/tmp", mcp_servers=[])).session_id
+        await editor.agent.set_config_option(session_id=session_id, config_id="model", value="acp:scripted")
+        lines = "think hm\nplan first|second\nedit notes.md\nask rm -r x\nsay all of it"
+        await editor.agent.prompt(session_id=session_id, prompt=words(lines))
+
+        assert editor.text("agent_thought_chunk") == "hm"
+        assert [entry.content for entry in editor.of("plan")[-1].entries] == ["first", "second"]
+        call = editor.call("Edit notes.md")
+        assert (call["kind"], call["status"], call["locations"][0].line) == ("edit", "completed", 2)
+        [difference] = [each for each in call["content"] if each.type == "diff"]
+        assert (difference.path, difference.old_text) == (str(server.root / "notes.md"), "old\n")
+        [(_, options)] = editor.asked
+        assert [each.name for each in options] == ["Yes, once", "Yes, always", "No"], "the program's own"
+        assert "chosen: always" in editor.text()
+        # What the program offers is there once it has been started.
+        await editor.until(lambda: "agent_mode" in [each.id for each in _options(editor)])
+        await editor.agent.set_config_option(session_id=session_id, config_id="agent_mode", value="plan")
+        await editor.agent.prompt(session_id=session_id, prompt=words("mode"))
+        assert editor.text().endswith("mode: plan")
+
+
+def _options(editor: Editor) -> list[Any]:
+    return list(editor.of("config_option_update")[-1].config_options)
+
+
 async def test_an_editor_prompts_allows_stops_answers_lists_and_loads_and_sees_what_other_views_do(
     start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -166,6 +201,7 @@ async def test_an_editor_prompts_allows_stops_answers_lists_and_loads_and_sees_w
         await a_run_is_stopped_and_another_view_answers(server, provider)
         await questions_are_forms_or_answered_by_the_next_prompt(server, provider)
         await a_notebook_files_settings_and_other_views(server, provider, tmp_path)
+        await an_agent_program_answers_in_the_editor(server)
 
 
 async def test_a_killed_server_is_waited_for_and_the_run_it_lost_is_reported(

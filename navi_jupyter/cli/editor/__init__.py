@@ -25,8 +25,8 @@ from ...kernel.errors import Refused
 from ..server_link import ServerLink
 from ..stdio_lines import StdioLines
 from .folders import EditorFolders, folder_here, path_below
-from .options import ConfigOption, request_error, settings_of
-from .prompts import CAPABILITIES, Block, refused
+from .options import ConfigOption, commands_of, patch_of, request_error, settings_of
+from .prompts import CAPABILITIES, Block
 from .questions import takes_forms
 from .session import EditorSession
 
@@ -182,11 +182,9 @@ class EditorAgent:
     async def set_config_option(
         self, config_id: str, session_id: str, value: str | bool, **_meta: Any
     ) -> schema.SetSessionConfigOptionResponse:
-        """The session's profile (`mode`) or model."""
-        name = {"mode": "profile", "model": "model"}.get(config_id)
-        if name is None or not isinstance(value, str):
-            raise refused(f"There is no such option: {config_id[:60]!r}. There are mode and model, which take a name.")
-        state = await self._link.request("PATCH", f"sessions/{_known(session_id)}", {name: value})
+        """The session's profile (`mode`), its model, or a mode or model of its agent program."""
+        patch = patch_of(config_id, value)
+        state = await self._link.request("PATCH", f"sessions/{_known(session_id)}", patch)
         return schema.SetSessionConfigOptionResponse(config_options=(await settings_of(self._link, state))[1])
 
     @_answering
@@ -240,19 +238,7 @@ class EditorAgent:
 
     async def _send_commands(self, session_id: str) -> None:
         try:
-            prompts = (await self._link.request("GET", "prompts"))["prompts"]
-            update = schema.AvailableCommandsUpdate(
-                session_update="available_commands_update",
-                available_commands=[
-                    schema.AvailableCommand(
-                        name=one["name"],
-                        description=one["description"] or one["name"],
-                        input=schema.AvailableCommandInput(schema.UnstructuredCommandInput(hint="what it is about")),
-                    )
-                    for one in prompts
-                    if one["available"]
-                ],
-            )
+            update = await commands_of(self._link, session_id)
             await self._editor.session_update(session_id, update)
         except (NaviError, ConnectionError) as problem:
             log.warning("the slash commands are not known: %s", problem)

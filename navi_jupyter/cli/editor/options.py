@@ -6,7 +6,7 @@ editors show in place of modes (https://agentclientprotocol.com/protocol/session
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from acp import RequestError, schema
@@ -20,8 +20,12 @@ ConfigOption = schema.SessionConfigOptionSelect | schema.SessionConfigOptionBool
 INTERNAL, AUTH_REQUIRED = -32603, -32000  # JSON-RPC's, and the code of ACP for a missing login
 
 
-async def settings_of(link: ServerLink, session: dict[str, Any]) -> tuple[schema.SessionModeState, list[ConfigOption]]:
-    """The profiles of a session as modes, and profile and model as configuration options. Raises KernelError."""
+async def settings_of(
+    link: ServerLink, session: Mapping[str, Any]
+) -> tuple[schema.SessionModeState, list[ConfigOption]]:
+    """The profiles of a session as modes; and as configuration options its profile, its model, and what the agent
+    program offers that answers in it, if one does. ``session``: as ``GET sessions/{sid}`` has it. Raises KernelError.
+    """
     profiles = (await link.request("GET", "profiles"))["profiles"]
     models = (await link.request("GET", "models"))["models"]
     modes = [
@@ -34,18 +38,70 @@ async def settings_of(link: ServerLink, session: dict[str, Any]) -> tuple[schema
     names = [one["name"] for one in models if one["available"] or one["name"] == session["model"]]
     names += [] if session["model"] in names else [session["model"]]
     options: list[ConfigOption] = [
-        _select("mode", "Profile", session["profile"], [(mode.id, mode.description) for mode in modes]),
-        _select("model", "Model", session["model"], [(name, None) for name in names]),
+        _select("mode", "Profile", session["profile"], [(mode.id, mode.id, mode.description) for mode in modes]),
+        _select("model", "Model", session["model"], [(name, name, None) for name in names]),
     ]
+    offer = session.get("agent_offer") or {}
+    for kind, label in (("mode", "mode"), ("model", "model")):
+        offered = [(one["id"], one["name"], one.get("description")) for one in offer.get(f"{kind}s") or ()]
+        if offered:
+            current = (session.get("agent_options") or {}).get(kind) or offer.get(kind) or offered[0][0]
+            options.append(_select(f"agent_{kind}", f"{offer['agent']}: {label}", current, offered))
     return schema.SessionModeState(current_mode_id=session["profile"], available_modes=modes), options
 
 
+def patch_of(config_id: str, value: object) -> dict[str, Any]:
+    """The change of a session by which one of these options gets a value. Raises RequestError."""
+    if isinstance(value, str) and config_id in ("mode", "model"):
+        return {"profile" if config_id == "mode" else "model": value}
+    if isinstance(value, str) and config_id in ("agent_mode", "agent_model"):
+        return {"agent_options": {config_id.removeprefix("agent_"): value}}
+    raise refused(f"There is no such option: {config_id[:60]!r}. There are mode and model, which take a name.")
+
+
+async def settings_updates(link: ServerLink, session_id: str) -> list[Any]:
+    """The updates that show the settings of a session as they are now. Raises KernelError."""
+    modes, options = await settings_of(link, await link.request("GET", f"sessions/{session_id}"))
+    return [
+        schema.CurrentModeUpdate(session_update="current_mode_update", current_mode_id=modes.current_mode_id),
+        schema.ConfigOptionUpdate(session_update="config_option_update", config_options=options),
+        await commands_of(link, session_id),
+    ]
+
+
+async def commands_of(link: ServerLink, session_id: str) -> schema.AvailableCommandsUpdate:
+    """The slash commands of a session: prompts by name, and those of its agent program. Raises KernelError."""
+    prompts = (await link.request("GET", "prompts"))["prompts"]
+    session = await link.request("GET", f"sessions/{session_id}")
+    listed: list[tuple[str, str, str | None]] = [
+        (one["name"], one["description"], None) for one in prompts if one["available"]
+    ]
+    known = {name for name, *_ in listed}
+    offered = (session.get("agent_offer") or {}).get("commands") or ()
+    listed += [(one["name"], one["description"], one.get("hint")) for one in offered if one["name"] not in known]
+    return schema.AvailableCommandsUpdate(
+        session_update="available_commands_update",
+        available_commands=[
+            schema.AvailableCommand(
+                name=name,
+                description=description or name,
+                input=schema.AvailableCommandInput(schema.UnstructuredCommandInput(hint=hint or "what it is about")),
+            )
+            for name, description, hint in listed
+        ],
+    )
+
+
 def _select(
-    name: Literal["mode", "model"], label: str, current: str, values: Sequence[tuple[str, str | None]]
+    name: str, label: str, current: str, values: Sequence[tuple[str, str, str | None]]
 ) -> schema.SessionConfigOptionSelect:
-    listed = [schema.SessionConfigSelectOption(value=value, name=value, description=words) for value, words in values]
+    listed = [
+        schema.SessionConfigSelectOption(value=value, name=shown, description=words or None)
+        for value, shown, words in values
+    ]
+    category: Literal["mode", "model"] = "mode" if name.endswith("mode") else "model"
     return schema.SessionConfigOptionSelect(
-        type="select", id=name, name=label, category=name, current_value=current, options=listed
+        type="select", id=name, name=label, category=category, current_value=current, options=listed
     )
 
 

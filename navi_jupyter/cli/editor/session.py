@@ -24,7 +24,7 @@ from ...kernel.display.run_view import attachment_of
 from ...kernel.errors import KernelError, Refused, ServerNotFound, Unreachable
 from ..server_link import ServerLink, is_lost
 from .folders import folder_here
-from .options import failure, settings_of
+from .options import failure, settings_updates
 from .prompts import Block, PromptReader
 from .questions import EditorQuestions
 from .updates import Envelope, ShownCall, UpdateBuilder, merged, notice
@@ -269,6 +269,8 @@ class EditorSession:
                 await self._question(str(value.get("action")), value.get("interrupt") or {})
             case _, "navi.session":
                 await self._changed(value)
+            case _, "navi.agent_options" if not envelope.get("snapshot"):
+                await self._send(await settings_updates(self._link, self.id))
 
     def _queued(self, value: dict[str, Any]) -> None:
         for turn in self._turns:
@@ -298,12 +300,8 @@ class EditorSession:
         if "title" in changed:
             info = schema.SessionInfoUpdate(session_update="session_info_update", title=session.get("title"))
             await self._editor.session_update(self.id, info)
-        if "profile" in changed or "model" in changed:
-            modes, options = await settings_of(self._link, session)
-            mode = schema.CurrentModeUpdate(session_update="current_mode_update", current_mode_id=modes.current_mode_id)
-            await self._editor.session_update(self.id, mode)
-            config = schema.ConfigOptionUpdate(session_update="config_option_update", config_options=options)
-            await self._editor.session_update(self.id, config)
+        if {"profile", "model", "agent_options"} & set(changed):
+            await self._send(await settings_updates(self._link, self.id))
 
     async def _snapshot(self, event: dict[str, Any]) -> list[Any]:
         """The conversation so far: at the opening of a session all of it, later what was missed."""

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from acp import schema
 
@@ -62,6 +62,8 @@ class ShownCall:
     outputs: list[dict[str, Any]] = field(default_factory=list)
     progress: str = ""
     changes: list[Content] = field(default_factory=list)  # differences of files, images: shown before the text
+    reported: Mapping[str, Any] = field(default_factory=dict)
+    """Of an agent program's call (``navi.agent_call``): its own kind, title, locations and changes."""
     is_shown: bool = False  # the editor has its start
     is_changed: bool = False  # it has more outputs than the editor has been sent
 
@@ -77,12 +79,17 @@ class ShownCall:
     @property
     def kind(self) -> ToolKind:
         """What icon the editor draws."""
+        if self.reported.get("kind") in get_args(ToolKind):
+            kind: ToolKind = self.reported["kind"]
+            return kind
         if self.name in _KINDS:
             return _KINDS[self.name]
         return "read" if self.name.startswith(_READING) else "other"
 
     def title(self, *, asking: bool = False, is_over: bool = False) -> str:
         """The call in words, on one line."""
+        if self.reported.get("title"):
+            return marked_line(str(self.reported["title"]))
         status = "asking" if asking else status_of(self.result, is_over=is_over)
         words = tool_line(self.name, self.args, self.result, status)
         return f"{marked_line(self.subagent)}: {words}" if self.subagent else words
@@ -199,6 +206,8 @@ class UpdateBuilder:
         }
 
     def _locations(self, call: ShownCall) -> list[schema.ToolCallLocation]:
+        if reported := call.reported.get("locations"):
+            return [schema.ToolCallLocation(path=self.path(str(one["path"])), line=one.get("line")) for one in reported]
         name = call.fields.get("path")
         if not isinstance(name, str) and call.name.endswith("_cell"):
             name = self.notebook
@@ -242,9 +251,23 @@ class UpdateBuilder:
             content = self._activities[key] = patched(content, event["patch"])
         if event.get("activityType") == "navi.plan":
             return _plan(content)
+        if event.get("activityType") == "navi.agent_notice":
+            return [notice(str(content.get("message", "")))]
         call = self.calls.get(str(content.get("toolCallId")))
         if call is None:
             return []
+        if event.get("activityType") == "navi.agent_call":
+            call.reported = content
+            call.changes = [
+                schema.FileEditToolCallContent(
+                    type="diff",
+                    path=self.path(str(one["path"])),
+                    old_text=one.get("before"),
+                    new_text=str(one["after"]),
+                )
+                for one in content.get("changes") or ()
+            ]
+            return [self.progress(call)]
         if event.get("activityType") == "navi.output":
             call.outputs, call.is_changed = list(content.get("outputs") or ()), True
         elif event.get("activityType") == "navi.progress":
