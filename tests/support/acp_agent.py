@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import select
+import subprocess
 import sys
 import urllib.request
 from pathlib import Path
@@ -77,7 +78,7 @@ class ScriptedAgent(acp.Agent):
             agent_capabilities=AgentCapabilities(
                 load_session=not HOW.get("no_load"),
                 prompt_capabilities=PromptCapabilities(image=True, embedded_context=True),
-                mcp_capabilities=McpCapabilities(http=True),
+                mcp_capabilities=McpCapabilities(http=not HOW.get("no_http")),
             ),
             agent_info=Implementation(name="scripted", title="Scripted", version="1.0"),
         )
@@ -264,6 +265,8 @@ class ScriptedAgent(acp.Agent):
 
     def _call_mcp(self, tool: str, arguments: dict[str, Any]) -> str:
         server = self.servers[0]
+        if not hasattr(server, "url"):
+            return self._call_bridge(server, tool, arguments)
         headers = {header.name: header.value for header in server.headers}
         headers |= {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
 
@@ -274,15 +277,33 @@ class ScriptedAgent(acp.Agent):
                     headers["Mcp-Session-Id"] = session
                 return str(answer.read().decode())
 
-        about = {
-            "protocolVersion": "2025-11-25",
-            "capabilities": {},
-            "clientInfo": {"name": "scripted", "version": "1"},
-        }
-        post({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": about})
-        post({"jsonrpc": "2.0", "method": "notifications/initialized"})
+        return [post(each) for each in self._mcp_messages(tool, arguments)][-1]
+
+    def _call_bridge(self, server: Any, tool: str, arguments: dict[str, Any]) -> str:
+        env = {**os.environ, **{each.name: each.value for each in server.env}}
+        pipe = subprocess.PIPE
+        with subprocess.Popen([server.command, *server.args], env=env, stdin=pipe, stdout=pipe, text=True) as bridge:
+            assert bridge.stdin is not None
+            assert bridge.stdout is not None
+            line = ""
+            for message in self._mcp_messages(tool, arguments):
+                bridge.stdin.write(json.dumps(message) + "\n")
+                bridge.stdin.flush()
+                while "id" in message and json.loads(line := bridge.stdout.readline()).get("id") != message["id"]:
+                    pass
+            bridge.stdin.close()
+        return line
+
+    @staticmethod
+    def _mcp_messages(tool: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+        info = {"name": "scripted", "version": "1"}
+        about = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": info}
         params = {"name": tool, "arguments": arguments}
-        return post({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": params})
+        return [
+            {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": about},
+            {"jsonrpc": "2.0", "method": "notifications/initialized"},
+            {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": params},
+        ]
 
 
 async def main() -> None:

@@ -134,7 +134,7 @@ class _ProgramTurn:
             run_id=turn.run_id,
             root=root,
             ours=lambda: held.offered,
-            terminal_text=lambda _: None,
+            terminal_text=held.printed.get,
         )
         self._has_recorded = False
         self._has_reported = False  # whether the program has reported anything of this turn but its offer and its usage

@@ -8,6 +8,7 @@ happens in a turn (``backend``).
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 log = get_logger("acp")
 
 LOGIN_NEEDED = "agent_login_needed"  # the code of a run whose program wants somebody to log in
+MOST_PRINTED = 200_000  # characters of one command that are shown with its call
 LOOK_EVERY = 5.0  # seconds between two looks for programs that are not needed any more
 
 
@@ -50,13 +52,23 @@ class SessionProgram:
     seen: SeenRuns = NOTHING_SEEN  # the runs that its own session has in it
     offered: Sequence[str] = ()  # the names of our tools that it has
     shown: AgentOffer | None = None  # what the log has of its offer
+    printed: dict[str, str] = field(default_factory=dict)  # by the terminals of the present turn, the latest
     cost: float = 0.0  # US dollars that its session has cost, as it says
     used: float = field(default_factory=time.monotonic)
 
+    def note_printed(self, terminal_id: str, text: str) -> None:
+        """A command that the program has started through Navi has printed this."""
+        self.printed[terminal_id] = (self.printed.get(terminal_id, "") + text)[-MOST_PRINTED:]
+
     def servers(self) -> list[Mapping[str, Any]]:
         """The MCP servers of its session: ours, where it can reach it."""
-        if self.url is None or not self.program.can("mcpCapabilities", "http"):
+        if self.url is None:
             return []
+        if not self.program.can("mcpCapabilities", "http"):  # every program has to take one that it starts itself
+            env = {"NAVI_MCP_URL": self.url, "NAVI_MCP_SECRET": self.secret}
+            variables = [{"name": name, "value": value} for name, value in env.items()]
+            command = {"command": sys.executable, "args": ["-m", "navi_jupyter.cli", "mcp"]}
+            return [{"name": SERVER_NAME, **command, "env": variables}]
         headers = [{"name": "Authorization", "value": f"Bearer {self.secret}"}]
         return [{"type": "http", "name": SERVER_NAME, "url": self.url, "headers": headers}]
 
@@ -102,6 +114,7 @@ class AgentPrograms:
         lock = self._locks.setdefault(session.id, asyncio.Lock())
         async with lock:
             held = await self._ready(session, agent)
+            held.printed.clear()
             try:
                 yield held
             finally:
@@ -137,7 +150,7 @@ class AgentPrograms:
                 AgentIdentity(name=agent.name, title=agent.title),
                 str(self.root) if self._has_files else None,
                 agent.env,
-                on_output=lambda _terminal, _text: None,
+                on_output=lambda terminal_id, text: held.note_printed(terminal_id, text),
                 own_tools=lambda: held.offered,
             )
 
