@@ -131,6 +131,13 @@ describe("a call of an agent program", () => {
     expect(place.querySelector(".navi-gist")?.textContent).toBe("npm test");
   });
 
+  it("without arguments has its own words in full", () => {
+    const title = `pytest ${"-q ".repeat(100)}end`;
+    draw(call({ name: "acp__execute", args: JSON.stringify({ kind: "execute" }), ...reported({ title }) }));
+    expect(place.querySelector(".navi-gist")?.textContent).not.toContain("end");
+    expect(place.querySelector(".navi-card-body")?.textContent).toContain(title);
+  });
+
   it.each([[{ kind: 7, locations: "x", changes: { a: 1 } }], [{ kind: "constructor", changes: [null, { after: 3 }], locations: [{}] }]])("with nonsense in it is drawn: %j", (content) => {
     draw(call(reported(content)));
     expect(all("tool-line")[0]?.textContent).toContain(content.kind === 7 ? "a file" : "Used");

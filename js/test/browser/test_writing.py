@@ -122,7 +122,7 @@ def test_a_slash_lists_commands_and_the_users_prompts_with_their_mistakes(chat: 
 def test_model_and_profile_are_chosen_by_a_command(chat: Chat) -> None:
     box = chat.find("input")
     box.press_sequentially("/model ")
-    expect(chat.find("suggestion")).to_have_count(2)
+    expect(chat.find("suggestion")).to_have_count(3)
     assert "openai-chat:gpt-5" not in options(chat), "one that cannot be used cannot be chosen"
     box.press_sequentially("claude")
     expect(chat.find("suggestion")).to_have_count(1)

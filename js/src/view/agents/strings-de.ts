@@ -7,6 +7,7 @@ export const agentTexts: typeof english = {
   planDone: (done, all) => `${done} von ${all} erledigt`,
   planStates: { pending: "offen", in_progress: "in Arbeit", completed: "erledigt" },
   planImportant: "wichtig",
+  callWords: "In eigenen Worten",
   callPlaces: "Stellen",
   callChange: (path) => `Änderung an ${path}`,
   agents: "Agenten",

@@ -7,6 +7,7 @@ export const agentTexts: typeof english = {
   planDone: (done, all) => `已完成 ${done}/${all}`,
   planStates: { pending: "待办", in_progress: "进行中", completed: "已完成" },
   planImportant: "重要",
+  callWords: "它自己的描述",
   callPlaces: "位置",
   callChange: (path) => `对 ${path} 的更改`,
   agents: "代理程序",

@@ -5,6 +5,7 @@ export const agentTexts = {
   planDone: (done: number, all: number) => `${done} of ${all} done`,
   planStates: { pending: "to do", in_progress: "in progress", completed: "done" },
   planImportant: "important",
+  callWords: "In its own words",
   callPlaces: "Places",
   callChange: (path: string) => `Change of ${path}`,
   agents: "Agents",

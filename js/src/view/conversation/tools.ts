@@ -117,7 +117,11 @@ function callDetail(call: ToolCall): TemplateResult | typeof nothing {
   const value = parsed(args);
   if (isOfAgent(name)) {
     const others = isObject(value) ? otherArguments(value) : {};
-    return html`${callParts(call, isObject(value) ? value : {})} ${Object.keys(others).length ? detail(strings.toolArguments, JSON.stringify(others, null, 2)) : nothing}`;
+    const hasOthers = Object.keys(others).length > 0;
+    const { title } = (presentCall(call, value).args ?? {}) as { title?: unknown };
+    // Its own words in full: the line has the beginning. Its arguments, where it gives some, say the same and more.
+    return html`${!hasOthers && typeof title === "string" && title ? detail(strings.callWords, title) : nothing} ${callParts(call, isObject(value) ? value : {})}
+    ${hasOthers ? detail(strings.toolArguments, JSON.stringify(others, null, 2)) : nothing}`;
   }
   if (!isObject(value)) return args ? detail(strings.toolArguments, args) : nothing;
   const { code, change, others } = partsOf(name, value);
