@@ -12,6 +12,7 @@ from pydantic import Field, StringConstraints, model_validator
 from .model.attachments import AttachmentRef
 from .model.base import CommandId, ModelName, Value
 from .model.notebooks import PromptClient
+from .model.runs import ClientTool
 from .text import TRACEPARENT
 
 PromptMode = Literal["reject", "enqueue", "interrupt", "rollback", "steer", "collect"]
@@ -39,6 +40,8 @@ class Prompt(Value):
     page shows of its notebook: stored with the prompt, read by the model as data, not shown as words of the user's."""
     mentions: Annotated[tuple[MentionToken, ...], Field(max_length=20)] = ()
     """What ``text`` names with ``@``, each as it stands there: its content goes along, as files."""
+    tools: Annotated[tuple[ClientTool, ...], Field(max_length=100)] = ()
+    """Tools of the sender, which the run may call: it pauses at each call until the sender answers its question."""
     replaces: str | None = None
     """A run of this session that has ended: the model does not read it any more (edit and send again, answer again)."""
     traceparent: Annotated[str, StringConstraints(pattern=TRACEPARENT)] | None = None

@@ -170,6 +170,15 @@ class KernelFunctions(Value):
     tools: Annotated[tuple[KernelFunction, ...], Field(min_length=1, max_length=100)]
 
 
+class ClientTool(Value):
+    """A tool of the program that sends a prompt: that program executes it, and sends the result of the call."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")]
+    description: Annotated[str, StringConstraints(max_length=8000)] = ""
+    parameters: dict[str, Any] = Field(default_factory=lambda: {"type": "object", "properties": {}})
+    """JSON schema of the arguments: an object."""
+
+
 class RunLimits(Value):
     """What a profile may set; the traits of the server are the ceiling."""
 

@@ -369,8 +369,7 @@ async def _turn(shared: SessionDependencies, run: Run) -> tuple[Turn, str]:
     session = await store.session(run.session_id)
     if session is None:
         raise SessionNotFound(f"There is no session {run.session_id}.")
-    if run.timezone is not None:
-        # Its own zone for the whole run: what it reads and makes is in the zone of the one who asked.
+    if run.timezone is not None:  # for the whole run: what it reads and makes is in the zone of the one who asked
         session = session.but(timezone=run.timezone)
     prompt, user_id = await store.prompt(run.id)
     paused, parts = await store.paused(run.id), await store.parts(run.id)
@@ -387,6 +386,7 @@ async def _turn(shared: SessionDependencies, run: Run) -> tuple[Turn, str]:
         now=now().astimezone(zone_or_utc(session.timezone)),
         attachments=tuple(one for part in parts for one in part.attachments),
         traceparent=next((part.traceparent for part in parts if part.traceparent), None),
+        client_tools=tuple({tool.name: tool for part in parts for tool in part.tools}.values()),
         job=job,
         resumed=None if paused is None else paused.conversation,
         answers=() if paused is None else paused.interrupts,

@@ -47,6 +47,7 @@ class Arrival:
             attachments=self.attachments,
             from_page=self.notebook is not None,
             traceparent=self.prompt.traceparent,
+            tools=self.prompt.tools,
         )
 
     @property
@@ -65,6 +66,8 @@ class Arrival:
         found: dict[str, Any] = {"attachments": infos(self.attachments)} if self.attachments else {}
         if self.notebook is not None:
             found["notebook"] = ShownNotebook(notebook=self.notebook, at=now()).summary()
+        if self.prompt.tools:
+            found["tools"] = [tool.name for tool in self.prompt.tools]
         return found or None
 
     async def keep_shown(self, tx: SessionTx, run: Run) -> None:

@@ -71,13 +71,15 @@ class SessionDirectory:
         self._model_of_profile = model_of_profile
         self._model_of_owner = model_of_owner
 
-    async def create(self, request: SessionCreate, *, owner: str) -> Session:
-        """A new session. Raises LimitReached, InvalidRequest."""
+    async def create(self, request: SessionCreate, *, owner: str, session_id: str | None = None) -> Session:
+        """A new session. ``session_id``: one that only this owner can have made; where there is such a session already,
+        that one is returned, and SessionNotFound is raised for one that was deleted. Raises LimitReached,
+        InvalidRequest."""
         self._check(request)
         at = now()
         profile = request.profile or self._settings.default_profile
         session = Session(
-            id=new_id("s"),
+            id=session_id or new_id("s"),
             owner=owner,
             title=request.title or default_title(request),
             profile=profile,
@@ -94,8 +96,16 @@ class SessionDirectory:
             title_source=TitleSource.USER if request.title else TitleSource.DEFAULT,
         )
 
-        await self._store.write(lambda tx: self.add(tx, session), durable=True)
-        return session
+        async def unit(tx: SessionTx) -> Session:
+            if session_id is not None:
+                if await tx.deleted_session(session_id) is not None:
+                    raise SessionNotFound(f"The session {session_id} was deleted. Restore it, or begin another one.")
+                if (known := await tx.session(session_id)) is not None:
+                    return known
+            await self.add(tx, session)
+            return session
+
+        return await self._store.write(unit, durable=True)
 
     async def add(self, tx: SessionTx, session: Session) -> None:
         """Store a new session. Raises LimitReached."""

@@ -12,7 +12,7 @@ from ..events import Event
 from ..model.attachments import Attachment, Fact
 from ..model.notebooks import ShownNotebook
 from ..model.recalls import Firing, NotebookJob, Recall, RecallCreate, RecallPatch
-from ..model.runs import AskOption, CallDetail, Interrupt, InterruptKind
+from ..model.runs import AskOption, CallDetail, ClientTool, Interrupt, InterruptKind
 from ..model.sessions import AnswerNotice, Failure, Origin, Run, RunStatus, Session, Usage
 from ..settings import Limits
 from .edits import NotebookEdits
@@ -232,6 +232,7 @@ class PromptPart:
     attachments: tuple[Attachment, ...] = ()
     from_page: bool = False  # whether a :class:`ShownNotebook` is stored with it
     traceparent: str | None = None  # who has caused it (``ports.tracing``)
+    tools: tuple[ClientTool, ...] = ()  # of the program that sent it
 
     @property
     def shown(self) -> str:
@@ -251,13 +252,13 @@ class Turn:
     limits: Limits
     origin: Origin
     now: datetime  # when the run started, in the session's zone
-    attachments: tuple[Attachment, ...] = ()
-    """What came with the prompt; their content is in ``ToolContext.attachments``."""
+    attachments: tuple[Attachment, ...] = ()  # came with the prompt; their content is in ``ToolContext.attachments``
     job: NotebookJob | None = None  # the notebook that the run executes instead of answering its prompt
     resumed: bytes | None = None
     """Set when the run goes on after it had asked: the ``conversation`` of the TurnResult with which it paused."""
     shown: ShownNotebook | None = None  # what the page of its prompt showed; of several prompts, the latest
     traceparent: str | None = None  # who has caused it; of several prompts, the first that says
+    client_tools: tuple[ClientTool, ...] = ()  # of the programs that sent its prompts: a call is a question to them
     answers: tuple[Interrupt, ...] = ()
     """Set exactly when ``resumed`` is: every question of that TurnResult, each with its final status."""
 

@@ -42,12 +42,12 @@ REFUSAL = (
 def needs_cell(command: Command) -> bool:
     """Whether a kernel sends this command only for a cell of the user's: all but those that are named here.
 
-    A prompt asks in the user's name and widens nothing, unless it names another model, or takes an earlier turn out of
-    what the model reads.
+    A prompt asks in the user's name and widens nothing, unless it names another model, offers tools, or takes an
+    earlier turn out of what the model reads.
     """
     match command:
         case Prompt():
-            return command.model is not None or command.replaces is not None
+            return command.model is not None or command.replaces is not None or bool(command.tools)
         case Stop() | Unqueue():
             return False
         case _:

@@ -93,7 +93,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
             "required": True,
             "content": {"application/json": {"schema": _reference(operation.body)}},
         }
-    if operation.upload:
+    elif operation.upload:
         about["requestBody"] = {
             "required": True,
             "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from ..model.agent_options import NOTHING_CHOSEN, AgentChoice, AgentOffer
 from ..model.attachments import Attachment
 from ..model.recalls import PROMPT_JOB, Firing, FiringStatus, NotebookJob, Policy, Recall, RecallStatus, Schedule
+from ..model.runs import ClientTool
 from ..model.sessions import (
     AnswerNotice,
     Failure,
@@ -145,6 +146,8 @@ def _part_row(part: PromptPart) -> dict[str, Any]:
         row["from_page"] = True
     if part.traceparent is not None:
         row["traceparent"] = part.traceparent
+    if part.tools:
+        row["tools"] = [tool.model_dump(mode="json") for tool in part.tools]
     return row
 
 
@@ -160,6 +163,7 @@ def load_parts(row: sqlite3.Row) -> tuple[PromptPart, ...]:
             attachments=tuple(Attachment.model_validate(one) for one in part.get("attachments", ())),
             from_page=bool(part.get("from_page")),
             traceparent=part.get("traceparent"),
+            tools=tuple(ClientTool.model_validate(one) for one in part.get("tools", ())),
         )
         for part in json.loads(row["parts"])
     )

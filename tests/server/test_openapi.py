@@ -12,7 +12,7 @@ from navi_jupyter.server.openapi import document
 from navi_jupyter.server.rest import ROUTES
 from tests.conftest import Api
 
-# The contract's table. ``agui`` comes with a later issue.
+# The contract's table.
 CONTRACT = {
     "health": {"GET"},
     "sessions": {"GET", "POST"},
@@ -69,6 +69,7 @@ CONTRACT = {
     "mcp": {"GET"},
     "mcp/{server}/restart": {"POST"},
     "openapi.json": {"GET"},
+    "agui": {"POST"},
     "usage": {"GET"},
     "kernels/{kid}/tools": {"GET", "POST"},
     "kernels/{kid}/tools/{name}": {"DELETE"},

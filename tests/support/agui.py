@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from ag_ui.core import Event as AgUiEvent
 from pydantic import TypeAdapter
@@ -99,3 +101,45 @@ class Subagents:
         """What a subagent says is between its start and its end."""
         subagent = getattr(event, "subagent_run_id", None)
         assert subagent is None or subagent in self.running, f"{event.type} of {subagent}, which does not run"
+
+
+def check_stream(events: Sequence[Mapping[str, Any]]) -> None:
+    """Raise AssertionError when a verifier would refuse this stream of one run of AG-UI, as ``POST agui`` sends it."""
+    assert events[0]["type"] in ("RUN_STARTED", "RUN_ERROR"), events[0]
+    assert events[-1]["type"] in ("RUN_FINISHED", "RUN_ERROR"), events[-1]
+    is_open: dict[tuple[str, str], None] = {}
+    for index, event in enumerate(events):
+        parsed = _ADAPTER.validate_python(dict(event))
+        kind = event["type"]
+        assert kind in str(getattr(parsed, "type", "")), event
+        if kind in ("RUN_STARTED", "RUN_FINISHED", "RUN_ERROR"):
+            assert index in (0, len(events) - 1), f"{kind} in the middle"
+        key = str(event.get("toolCallId") or event.get("messageId") or "")
+        if kind in _SUBAGENT:
+            name = ("subagent", event["subagentRunId"])
+            assert (name in is_open) is (kind != "SUBAGENT_STARTED"), event
+            if kind == "SUBAGENT_STARTED":
+                is_open[name] = None
+            else:
+                del is_open[name]
+        elif opens := _OPENS.get(kind):
+            assert (opens, key) not in is_open, f"{opens} {key} is open already"
+            is_open[opens, key] = None
+        elif needs := _NEEDS.get(kind):
+            assert (needs, key) in is_open, f"{kind} without a start: {key}"
+            if kind.endswith("_END"):
+                del is_open[needs, key]
+    assert not is_open or events[-1]["type"] == "RUN_ERROR", f"left open: {list(is_open)}"
+
+
+def stream_events(body: bytes) -> list[dict[str, Any]]:
+    """The events of a stream, checked."""
+    frames = [frame for frame in body.decode().split("\n\n") if "data: " in frame]
+    events = [json.loads(frame.partition("data: ")[2]) for frame in frames]
+    check_stream(events)
+    return events
+
+
+def text_of(events: Iterable[Mapping[str, Any]]) -> str:
+    """All that the assistant says in a stream."""
+    return "".join(str(event["delta"]) for event in events if event["type"] == "TEXT_MESSAGE_CONTENT")

@@ -76,6 +76,57 @@ export interface AgentOption {
   readonly description: string | null;
 }
 
+/** Something that the application wants the model to read. */
+export interface AguiContext {
+  readonly description: string;
+  readonly value: string;
+}
+
+/** A message of the client's conversation. What is not read here is kept: a snapshot gives it back as it came. */
+export interface AguiMessage {
+  readonly id: string;
+  readonly role: string;
+  readonly content?: string | readonly AguiPart[] | Readonly<Record<string, unknown>> | null;
+  readonly toolCallId?: string | null;
+  readonly error?: string | null;
+}
+
+/** A part of a message's content: text, or an image, a document, audio or video with its source. */
+export interface AguiPart {
+  readonly type: string;
+  readonly text?: string | null;
+  readonly source?: AguiSource | null;
+}
+
+/** What of `forwardedProps` is read here: settings of the prompt and of its session. */
+export interface AguiProps {
+  readonly model?: string | null;
+  readonly profile?: string | null;
+  readonly mode?: "reject" | "enqueue" | "interrupt" | "rollback" | "steer" | "collect" | null;
+  readonly timezone?: string | null;
+}
+
+/** The answer to one interrupt (`ResumeEntry`). */
+export interface AguiResume {
+  readonly interruptId: string;
+  readonly status: string;
+  readonly payload?: unknown;
+}
+
+/** Where the bytes of a media part are: `data` (base64), `url` or `file` (of a provider). */
+export interface AguiSource {
+  readonly type: string;
+  readonly value: string;
+  readonly mimeType?: string | null;
+}
+
+/** A tool of the client's. */
+export interface AguiTool {
+  readonly name: string;
+  readonly description?: string;
+  readonly parameters?: unknown;
+}
+
 /**
  * Answer an approval or a question of a run. The first answer counts; `cancelled` declines.
  *
@@ -236,6 +287,13 @@ export interface ClientNotebook {
   readonly selection?: ShownSelection | null;
   readonly error?: ShownError | null;
   readonly unsaved?: boolean;
+}
+
+/** A tool of the program that sends a prompt: that program executes it, and sends the result of the call. */
+export interface ClientTool {
+  readonly name: string;
+  readonly description?: string;
+  readonly parameters?: Readonly<Record<string, unknown>>;
 }
 
 /** A recall on a day to come: its first time on that day, and how many there are. */
@@ -927,6 +985,7 @@ export interface Prompt {
   readonly mode?: "reject" | "enqueue" | "interrupt" | "rollback" | "steer" | "collect";
   readonly client?: PromptClient | null;
   readonly mentions?: readonly string[];
+  readonly tools?: readonly ClientTool[];
   readonly replaces?: string | null;
   readonly traceparent?: string | null;
   readonly again?: boolean;
@@ -1221,6 +1280,20 @@ export interface Run {
   readonly merged_into: string | null;
   readonly timezone: string | null;
   readonly rolled_back: boolean;
+}
+
+/** Body of `POST agui`: AG-UI 1.0's input of a run, by which a client prompts, answers and joins. */
+export interface RunAgentInput {
+  readonly threadId: string;
+  readonly runId: string;
+  readonly parentRunId?: string | null;
+  readonly protocolVersion?: string | null;
+  readonly messages: readonly AguiMessage[];
+  readonly tools?: readonly AguiTool[] | null;
+  readonly context?: readonly AguiContext[] | null;
+  readonly state?: unknown;
+  readonly forwardedProps?: AguiProps;
+  readonly resume?: readonly AguiResume[] | null;
 }
 
 /** A cell that a run has changed, added or deleted. */

@@ -22,6 +22,7 @@ from ...ports.agent import ToolContext, Turn, TurnResult, tool_context
 from ..profiles.context_providers import NOTEBOOK, is_switched_on
 from ..profiles.definitions import Profile, instructions
 from ..registry import AgentParts
+from ..tools.client_tools import client_tools
 from ..tools.permissions import Chain
 from ..trigger import trigger_of
 from . import attachments, conversation
@@ -60,8 +61,9 @@ async def run_agent(turn: Turn, context: ToolContext, agent_parts: AgentParts, e
     tool_context.set(context)
     gate = scope.gate(chain, context)
     translator = Translator(paused.calls)
+    tools = await tools_for(scope, chain, context, 0)
     toolset = AgentToolset(
-        await tools_for(scope, chain, context, 0),
+        [*tools, *client_tools(turn.client_tools, chain, taken={tool.name for tool in tools})],
         gate=gate,
         context=context,
         translator=translator,

@@ -114,7 +114,8 @@ class AgentToolset(AbstractToolset[None]):
                 answer = await self._gate.answer(ask)
         except NaviError as error:
             return refusal(error)
-        return answer_output(answer)
+        self._gate.note_call(tool)
+        return (tool.answered or answer_output)(answer)
 
     async def _approved_args(
         self, tool: Tool, args: dict[str, Any], call_id: str | None, *, answered: bool

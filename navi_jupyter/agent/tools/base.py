@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from ...errors import NaviError, ToolUnavailable
 from ...log_setup import get_logger
-from ...model.runs import CallDetail, Effect
+from ...model.runs import CallDetail, Effect, Interrupt
 from ...output_text import OutputImage
 from ...ports.agent import Ask, ToolContext, subagent, tool_call
 from ...ports.tracing import Attributes, tracing
@@ -69,6 +69,7 @@ class Tool:
     asks: Question | None = None  # what a call of it asks the user first, whatever permits it
     describes: Describes | None = None  # what the user sees of a call; None: its arguments
     inquires: Inquiry | None = None  # what a call of it is: a question to the user, whose answer is its result
+    answered: Callable[[Interrupt], ToolOutput] | None = None  # the result of a settled question; None: as ask_user has
     # Of a built-in tool: its results hold only what Navi itself knows or has made, no text of files, outputs or pages.
     own: bool = False
 

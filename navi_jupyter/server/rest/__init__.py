@@ -9,7 +9,19 @@ import json
 
 from ..http import JSON, HttpReply
 from ..openapi import document
-from . import about, conversations, edits, overview, providers, recall_results, recalls, session_list, sessions, user
+from . import (
+    about,
+    agui,
+    conversations,
+    edits,
+    overview,
+    providers,
+    recall_results,
+    recalls,
+    session_list,
+    sessions,
+    user,
+)
 from .routing import Call, OperationTable, Routes
 
 TABLE = OperationTable()
@@ -33,5 +45,6 @@ _TABLES = (
     recall_results.TABLE,
     overview.TABLE,
     user.TABLE,
+    agui.TABLE,
 )
 ROUTES = Routes(operation for table in _TABLES for operation in table.operations)

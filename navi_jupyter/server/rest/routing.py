@@ -111,7 +111,7 @@ class Operation:
     """Whether a kernel does this only for a cell of the user's, while an agent works (``kernel_scope``)."""
     status: int = 200
     body: str | None = None  # the name of the input's schema
-    upload: bool = False  # the body is the content of a file, and may be as large as an attachment
+    upload: bool = False  # the body may be as large as an attachment; without ``body`` it is the content of a file
     resources: tuple[str, ...] = (RESOURCE,)  # what Jupyter's authorizer is asked for: each must be allowed
     query: tuple[Query, ...] = ()
     errors: tuple[type[NaviError], ...] = ()  # beyond those that every operation has

@@ -14,6 +14,7 @@ from ...model.recalls import RecallCreate, RecallFire, RecallPatch
 from ...model.runs import KernelFunctions
 from ...model.sessions import SessionCreate, SessionPatch
 from .agent import NamedModel, ProviderSetting
+from .agui import RunAgentInput
 from .edits import EditChoice, NotebookClaim, NotebookReport
 from .recalls import PreviewRequest, RecallImport
 from .session_list import ForkRequest, ShareRequest
@@ -40,5 +41,6 @@ INPUTS: dict[str, Any] = {
     "KernelFunctions": KernelFunctions,
     "ProviderSetting": ProviderSetting,
     "NamedModel": NamedModel,
+    "RunAgentInput": RunAgentInput,
 }
 """What clients send, by the name it has in the schema."""
