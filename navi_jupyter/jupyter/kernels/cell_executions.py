@@ -18,7 +18,7 @@ from ...ports.jupyter import CellBegan, CellEnded, CellRun, CellState, LostHow
 from .outputs import Bounds, Outputs
 from .transport import IopubMessage
 
-COMM = "navi.cell"  # the comm over which our code in the kernel describes the cell that runs (`kernel.current_cell`)
+COMM = "navi.cell"  # the comm over which our code in the kernel describes the cell that runs (`kernel.recalls`)
 BOUNDS = Bounds(head=10_000, tail=10_000, rich=24 * 2**20, count=100, latest=True)
 MAX_SOURCE = 20_000
 MAX_CELLS = 64  # cells that run at the same time (in subshells); more than that are remains whose end was missed
