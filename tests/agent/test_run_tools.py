@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from navi_jupyter.agent.acp.run_tools import ASKS, ProgramRun, ProgramTools, program_run
+from navi_jupyter.agent.program_calls import ProgramCallBackend, ProgramCalls
 from navi_jupyter.agent.registry import AgentParts
 from navi_jupyter.agent.tools.base import Tool, ToolOutput, tool
 from navi_jupyter.agent.tools.call_details import CallDescription
@@ -290,3 +291,8 @@ async def test_a_secret_leads_to_the_run_that_its_program_works_on_and_to_nothin
         await tools.call("greet", {}, progress=ignore)
     registry.forget(secret)
     assert registry.find(secret) is None
+
+
+async def test_a_call_whose_program_is_gone_is_not_made() -> None:
+    loop = ProgramCallBackend(agent_parts(greeting()), ProgramCalls())
+    assert await Bench(loop).run_to_failure("(x calls greet)", model="mcp-call:x/p_1") == "caller_gone"

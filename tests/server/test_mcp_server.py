@@ -19,6 +19,11 @@ from tests.support.mcp_client import INITIALIZE, answer_in, client_of, post, url
 
 PROGRAM = Implementation(name="desk-lamp", title="Desk Lamp", version="1")
 DENIED = "restart_kernel"
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
+    "1f15c4890000000d49444154789c6360f8cf500f0003860180"
+    "5a346f6b0000000049454e44ae426082"
+)
 
 
 @pytest.fixture
@@ -300,3 +305,72 @@ async def test_what_no_client_sends_is_refused_and_nothing_hangs(api: Api, url: 
     # After all of that, the session works.
     listed = await post(url, {"jsonrpc": "2.0", "id": 6, "method": "tools/list"}, bearer=token, **session)
     assert answer_in(listed)["result"]["tools"]
+
+
+async def test_a_program_works_in_the_kernel_of_a_notebook_and_every_tool_answers(
+    api: Api, url: str, token: str, jp_root_dir: Any
+) -> None:
+    cell = {
+        "id": "one",
+        "cell_type": "code",
+        "source": "x = 20",
+        "metadata": {},
+        "outputs": [],
+        "execution_count": None,
+    }
+    notebook = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    (jp_root_dir / "work.ipynb").write_text(json.dumps(notebook))
+    session = (await api.ok("POST", "sessions", {"notebook_path": "work.ipynb"}))["id"]
+    await api.ok("PATCH", f"sessions/{session}", {"allowed_tools": ["*"]})
+    progress: list[str | None] = []
+
+    async def note(_count: float, _total: float | None, message: str | None) -> None:
+        progress.append(message)
+
+    async with client_of(url, token, mode="legacy", client_info=PROGRAM) as client:
+        where = {"notebook": "work.ipynb"}
+        assert not (await client.call_tool("run_cell", {"cell": "one"} | where)).is_error
+        drawn = "from IPython.display import Image, display\ndisplay(Image(bytes.fromhex('%s')))\nx + 2"
+        result = await client.call_tool("run_code", {"code": drawn % PNG.hex()} | where)
+        assert "22" in text_of(result)
+        assert [part.mime_type for part in result.content if part.type == "image"] == ["image/png"]
+        listed = json.loads(text_of(await client.call_tool("list_variables", where)))
+        assert "x" in [one["name"] for one in listed["variables"]]
+        # A call that is cancelled is interrupted in the kernel, which goes on.
+        code = "import time\nfor n in range(600):\n    print('step', n, flush=True)\n    time.sleep(0.1)"
+        running = asyncio.ensure_future(client.call_tool("run_code", {"code": code} | where, progress_callback=note))
+
+        async def stepping() -> bool:
+            return any(message and message.startswith("step") for message in progress)
+
+        await until(stepping)
+        running.cancel()
+
+        async def idle() -> bool:
+            return (await api.ok("GET", f"sessions/{session}"))["run"] is None
+
+        await until(idle)
+        assert "22" in text_of(await client.call_tool("run_code", {"code": "x + 2"} | where))
+
+        # Every tool answers, whatever it is called with; some ask each time, whatever is allowed.
+        async def decline_all() -> None:
+            while True:
+                await answer(api, await until(question_in(api), within=600), approved=False)
+
+        declining = asyncio.ensure_future(decline_all())
+        for one in (await client.list_tools()).tools:
+            if one.name in ("ask_session", "interrupt_kernel"):
+                continue
+            answered = await asyncio.wait_for(client.call_tool(one.name, dict(where)), 60)
+            assert text_of(answered), one.name
+            strange = await asyncio.wait_for(client.call_tool(one.name, {"no_such_argument": 1}), 60)
+            assert strange.is_error, one.name
+        declining.cancel()
+
+
+async def test_the_model_of_such_a_run_is_no_model_that_anybody_can_choose(api: Api) -> None:
+    session = await api.session()
+    refused = await api("PATCH", f"sessions/{session}", {"model": "mcp-call:desk-lamp/p_1"})
+    assert refused.status == 400
+    prompt = {"type": "prompt", "text": "x", "model": "mcp-call:desk-lamp/p_1"}
+    assert (await api("POST", f"sessions/{session}/commands", prompt)).status == 400

@@ -54,31 +54,42 @@ def new_manager(
 
 
 def _agent_server() -> Server[Any]:
-    return Server(
-        NAME,
-        version=__version__,
-        title="Navi",
-        instructions=FOR_AGENTS,
-        on_list_tools=_list_tools,
-        on_call_tool=_call_tool,
+    return _untraced(
+        Server(
+            NAME,
+            version=__version__,
+            title="Navi",
+            instructions=FOR_AGENTS,
+            on_list_tools=_list_tools,
+            on_call_tool=_call_tool,
+        )
     )
 
 
 def _user_server() -> Server[Any]:
-    return Server(
-        NAME,
-        version=__version__,
-        title="Navi",
-        instructions=FOR_USERS,
-        on_list_tools=_list_tools,
-        on_call_tool=_call_tool,
-        on_list_resources=_list_resources,
-        on_list_resource_templates=_list_templates,
-        on_read_resource=_read_resource,
-        on_list_prompts=_list_prompts,
-        on_get_prompt=_get_prompt,
-        on_completion=_complete,
+    return _untraced(
+        Server(
+            NAME,
+            version=__version__,
+            title="Navi",
+            instructions=FOR_USERS,
+            on_list_tools=_list_tools,
+            on_call_tool=_call_tool,
+            on_list_resources=_list_resources,
+            on_list_resource_templates=_list_templates,
+            on_read_resource=_read_resource,
+            on_list_prompts=_list_prompts,
+            on_get_prompt=_get_prompt,
+            on_completion=_complete,
+        )
     )
+
+
+def _untraced(server: Server[Any]) -> Server[Any]:
+    """The server without the SDK's own spans: they have messages of errors, which may be content. A call's run has one
+    of Navi's."""
+    server.middleware.clear()
+    return server
 
 
 def _offer(ctx: Any) -> McpOffer:
