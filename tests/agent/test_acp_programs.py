@@ -368,3 +368,46 @@ async def test_a_program_ends_when_it_is_not_needed_and_is_started_again(
         assert int(pids[0]) == second
     for pid in (second, third, int(pids[1])):
         await gone(pid)
+
+
+async def test_a_command_that_an_agent_runs_through_navi_is_seen_while_it_prints_and_in_its_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with desk(tmp_path, monkeypatch) as made:
+        session = await made.session()
+        line = "echo first; while [ ! -e go ]; do sleep 0.05; done; echo second; exit 3"
+        accepted = await made.world.prompt(session, f"terminal {line}")
+        log = await made.world.until(session, lambda e: e["event"].get("name") == "navi.interrupt")
+        asked = log[-1]["event"]["value"]["interrupt"]
+        assert (asked["tool"], asked["source"]) == ("run_code", "acp:scripted")
+        assert any(line in detail["text"] for detail in asked["details"])
+        await made.world.answer(session, asked["id"])
+
+        def prints(each: Envelope) -> bool:
+            return each["event"].get("activityType") == "navi.output" and "first" in json.dumps(each["event"])
+
+        await made.world.until(session, prints)
+        (tmp_path / "root" / "go").touch()
+        await made.world.until_end(session, accepted.run_id)
+        events = [each for each in await made.world.log(session) if each["run_id"] == accepted.run_id]
+        assert activity(events, "navi.output")[-1]["outputs"][0]["text"] == "first\nsecond\n"
+        (result,) = of_type(events, "TOOL_CALL_RESULT")
+        assert "second" in result["content"], "the terminal was released before the call was completed"
+        assert said(events) == "exit: 3"
+
+
+async def test_a_session_in_which_an_agent_takes_no_prompt_any_more_is_begun_anew_with_the_conversation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with desk(tmp_path, monkeypatch) as made:
+        session = await made.session()
+        await made.ask(session, "say remember this\nbreak")
+        events = await made.ask(session, "history\nblocks")
+        assert events[-1]["event"]["type"] == "RUN_FINISHED"
+        assert "session-2" in said(events)
+        assert "remember this" in said(events)
+        assert "conversation_as_text" in json.dumps(events)
+        # one that refuses the new session, too, fails: it is not tried for ever
+        await made.ask(session, "break")
+        events = await made.ask(session, "history")
+        assert "session-3" in said(events)

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.support.needs import claude, opencode, peer
-from tests.support.providers import ScriptedProvider
+from tests.support.providers import Call, Reply, ScriptedProvider
 from tests.support.server import JupyterServer
 
 
@@ -24,8 +24,13 @@ class Peer:
     program: Callable[[], str]  # its path; skips the test where there is none
     args: tuple[str, ...]
     tool: Callable[[str], str]  # how its model calls a tool of the MCP server `navi`
+    write: Callable[[str, str], Call]  # how its model writes a file
     settings: Callable[[Path, str], Mapping[str, str]]  # writes its own configuration; its environment
     asides: tuple[str, ...] = field(default=())  # texts in requests that it makes beside the conversation
+
+    def writes(self, path: str, content: str) -> Reply:
+        """Its model writes a file by the agent's own tool."""
+        return Reply(calls=(self.write(path, content),))
 
 
 def _opencode(home: Path, url: str) -> Mapping[str, str]:
@@ -86,12 +91,20 @@ def _claude(home: Path, url: str) -> Mapping[str, str]:
 PEERS = {
     each.name: each
     for each in (
-        Peer(name="opencode", program=opencode, args=("acp",), tool=lambda name: f"navi_{name}", settings=_opencode),
+        Peer(
+            name="opencode",
+            program=opencode,
+            args=("acp",),
+            tool=lambda name: f"navi_{name}",
+            write=lambda path, text: Call("write", {"filePath": path, "content": text}, id="call_w"),
+            settings=_opencode,
+        ),
         Peer(
             name="gemini",
             program=lambda: peer("gemini"),
             args=("--acp",),
             tool=lambda name: f"mcp_navi_{name}",
+            write=lambda path, text: Call("write_file", {"file_path": path, "content": text}, id="call_w"),
             settings=_gemini,
         ),
         Peer(
@@ -99,6 +112,7 @@ PEERS = {
             program=claude,
             args=(),
             tool=lambda name: f"mcp__navi__{name}",
+            write=lambda path, text: Call("Write", {"file_path": path, "content": text}, id="call_w"),
             settings=_claude,
             asides=('"required": ["title"]',),
         ),

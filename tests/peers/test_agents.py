@@ -95,10 +95,11 @@ def test_an_agent_answers_uses_the_kernel_is_stopped_survives_kill_9_and_is_woke
             story = Story(server, agent, provider)
             answers(story)
             calls_the_kernel(story)
+            edits_a_file(story)
             is_stopped_in_mid_tool(story)
             goes_on_after_kill_9(story)
             is_woken_by_a_recall(story)
-        assert processes_of(server) == [], "nothing is left running"
+        until(lambda: not processes_of(server), 30)  # nothing is left running
 
 
 def answers(story: Story) -> None:
@@ -125,6 +126,24 @@ def calls_the_kernel(story: Story) -> None:
     (result,) = story.events(run_id, "TOOL_CALL_RESULT")
     assert "the sum is 42" in result["event"]["content"]
     assert "the sum is 42" in json.dumps(story.provider.requests[-1].body), "its model reads the result"
+
+
+def edits_a_file(story: Story) -> None:
+    """By a tool of its own, of which it asks with its own options; Navi asks not once more when the file is written."""
+    path = str(story.server.root / "made.txt")
+    run_id = story.send("make a file", story.agent.writes(path, "made\n"), Reply("Made."))
+    question = story.question()
+    kinds = {option["kind"]: option["id"] for option in question["options"]}
+    assert {"allow_once", "allow_always", "reject_once"} <= kinds.keys()
+    assert (question["tool"], question["source"]) == ("write_file", f"acp:{story.agent.name}")
+    assert "made.txt" in json.dumps(question["details"])
+    story.answer(question, option=kinds["allow_once"])
+    assert story.completed(run_id).endswith("Made.")
+    assert (story.server.root / "made.txt").read_text() == "made\n"
+    (call,) = story.events(run_id, "TOOL_CALL_START")
+    assert call["event"]["toolCallName"] == "acp__edit"
+    assert call["event"]["toolCallId"] == question["tool_call_id"], "the question is about that call"
+    assert len(story.events(run_id, "TOOL_CALL_RESULT")) == 1
 
 
 def is_stopped_in_mid_tool(story: Story) -> None:

@@ -62,6 +62,7 @@ class ScriptedAgent(acp.Agent):
         self.servers: list[Any] = []
         self.mode = "ask"
         self.cancelled = asyncio.Event()
+        self.broken: set[str] = set()  # sessions in which it refuses every prompt
 
     def on_connect(self, conn: Any) -> None:
         self.client = conn
@@ -110,6 +111,8 @@ class ScriptedAgent(acp.Agent):
 
     async def prompt(self, session_id: str, prompt: list[Any], **_: Any) -> PromptResponse:
         self.cancelled.clear()
+        if session_id in self.broken:
+            raise acp.RequestError.internal_error({"details": "A call has no result."})
         text = next(block.text for block in reversed(prompt) if block.type == "text")
         self.sessions[session_id].append(text)
         self._keep(session_id)
@@ -156,6 +159,20 @@ class ScriptedAgent(acp.Agent):
         )
         chosen = getattr(outcome, "option_id", outcome.outcome)
         await self._send(session_id, helpers.update_agent_message_text(f"chosen: {chosen}"))
+
+    async def do_terminal(self, session_id: str, rest: str, _: Any) -> None:
+        """Run a command through the client, in a call that shows its terminal."""
+        made = await self.client.create_terminal(session_id=session_id, command="sh", args=["-c", rest])
+        shown = helpers.tool_terminal_ref(made.terminal_id)
+        call = helpers.start_tool_call("call-4", rest, kind="execute", status="in_progress", content=[shown])
+        await self._send(session_id, call)
+        over = await self.client.wait_for_terminal_exit(session_id=session_id, terminal_id=made.terminal_id)
+        await self.client.release_terminal(session_id=session_id, terminal_id=made.terminal_id)
+        await self._send(session_id, helpers.update_tool_call("call-4", status="completed"))
+        await self._send(session_id, helpers.update_agent_message_text(f"exit: {over.exit_code}"))
+
+    async def do_break(self, session_id: str, _: str, __: Any) -> None:
+        self.broken.add(session_id)
 
     async def do_mode(self, session_id: str, _: str, __: Any) -> None:
         await self._send(session_id, helpers.update_agent_message_text(f"mode: {self.mode}"))

@@ -134,7 +134,7 @@ class _ProgramTurn:
             run_id=turn.run_id,
             root=root,
             ours=lambda: held.offered,
-            terminal_text=held.printed.get,
+            terminal_text=self._program.requests.terminal_text,
         )
         self._has_recorded = False
         self._has_reported = False  # whether the program has reported anything of this turn but its offer and its usage
@@ -184,7 +184,9 @@ class _ProgramTurn:
             self._emit(self._translation.note("agent_option_refused", problem))
         self.offer_changed()
         before = await self._before(missing, is_new=is_new)
-        async with self._program.requests.working_on(session, run.gate, run.context, self._call_in_log):
+        async with self._program.requests.working_on(
+            session, run.gate, run.context, self._call_in_log, self._terminal_printed
+        ):
             self._program.turn = TurnReports(self.report, self.offer_changed)
             held.seen = SeenRuns.of([*runs, turn.run_id])  # from here on its session has this prompt
             try:
@@ -311,6 +313,9 @@ class _ProgramTurn:
         events, call_id = self._translation.ask(call.model_dump(mode="json", by_alias=True, exclude_none=True))
         self._emit(events)
         return call_id
+
+    def _terminal_printed(self, terminal: str) -> None:
+        self._emit(self._translation.terminal_changed(terminal))
 
     def _emit(self, events: Sequence[Event]) -> None:
         for event in events:

@@ -23,7 +23,7 @@ from ..run.approvals import ApprovalGate
 from ..tools.base import available
 from ..tools.call_details import CallDescription, change_part, code_part, fingerprint_of, text_part
 from .permissions import AgentIdentity, AgentPermissions, Grants
-from .terminals import AgentTerminals, OnOutput, command_line
+from .terminals import AgentTerminals, command_line
 
 if TYPE_CHECKING:
     from acp.schema import (
@@ -52,6 +52,7 @@ class _Run:
     session_id: str  # the program's own, of the session that the run is in
     context: ToolContext
     permissions: AgentPermissions
+    on_output: Callable[[str], None]
 
     @property
     def stopping(self) -> bool:
@@ -68,16 +69,15 @@ class AgentRequests:
         root: str | None,
         environment: Mapping[str, str],
         *,
-        on_output: OnOutput,
         own_tools: Callable[[], Sequence[str]],
     ) -> None:
         """``root``: the server's folder, None where it has none of its own; ``environment``: of the program;
-        ``on_output``: called with a terminal's id and new text; ``own_tools``: Navi's tools that the program has."""
+        ``own_tools``: Navi's tools that the program has."""
         self._agent = agent
         self._root = None if root is None else os.path.abspath(root)  # noqa: PTH100 - links are kept
         self._own_tools = own_tools
         self._grants = Grants()
-        self._terminals = AgentTerminals(environment, on_output)
+        self._terminals = AgentTerminals(environment, self._printed)
         self._run: _Run | None = None
         self._requests: set[asyncio.Task[Any]] = set()
 
@@ -93,13 +93,15 @@ class AgentRequests:
         gate: ApprovalGate,
         context: ToolContext,
         call_in_log: Callable[[ToolCallUpdate], str | None],
+        on_output: Callable[[str], None],
     ) -> AsyncIterator[None]:
         """While it is entered, requests are served in this run. Leaving it ends what they have begun, commands too.
 
-        ``session_id``: the program's own; ``call_in_log``: the id that a call has in the log, opened there if need be.
+        ``session_id``: the program's own; ``call_in_log``: the id that a call has in the log, opened there if need be;
+        ``on_output``: called with the id of a terminal that has printed something.
         """
         permissions = AgentPermissions(self._agent, gate, context, self._grants, call_in_log, self._own_tools)
-        self._run = _Run(session_id=session_id, context=context, permissions=permissions)
+        self._run = _Run(session_id=session_id, context=context, permissions=permissions, on_output=on_output)
         stopper = asyncio.create_task(self._end_on_stop(context), name=f"navi-agent-stop-{context.run_id}")
         try:
             yield
@@ -108,6 +110,14 @@ class AgentRequests:
             stopper.cancel()
             await self._end()
             self._grants.end_run()
+
+    def terminal_text(self, terminal_id: str) -> str | None:
+        """What a terminal has printed, also one that was released; None for one that is not known."""
+        return self._terminals.text(terminal_id)
+
+    def _printed(self, terminal_id: str) -> None:
+        if self._run is not None:
+            self._run.on_output(terminal_id)
 
     async def _end_on_stop(self, context: ToolContext) -> None:
         await context.stop.wait()

@@ -96,11 +96,14 @@ class AgentProgram:
         ]
         self._connection = Connection(self._serve, self._transport)
         files = self.requests.has_files
+        # Gemini CLI 0.61 takes every error of a read for a failure, also that there is no such file, and could then
+        # make none. It reads the disk itself, which is the same.
+        reads = files and "gemini" not in (self.agent.name, Path(self.agent.command[0]).name)
         answer = await self._request(
             "initialize",
             {
                 "protocolVersion": PROTOCOL_VERSION,
-                "clientCapabilities": {"fs": {"readTextFile": files, "writeTextFile": files}, "terminal": files},
+                "clientCapabilities": {"fs": {"readTextFile": reads, "writeTextFile": files}, "terminal": files},
                 "clientInfo": {"name": "navi-jupyter", "title": "Navi", "version": installed(DISTRIBUTION)},
             },
             START_SECONDS,

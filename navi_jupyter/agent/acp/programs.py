@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 log = get_logger("acp")
 
 LOGIN_NEEDED = "agent_login_needed"  # the code of a run whose program wants somebody to log in
-MOST_PRINTED = 200_000  # characters of one command that are shown with its call
 LOOK_EVERY = 5.0  # seconds between two looks for programs that are not needed any more
 
 
@@ -52,13 +51,8 @@ class SessionProgram:
     seen: SeenRuns = NOTHING_SEEN  # the runs that its own session has in it
     offered: Sequence[str] = ()  # the names of our tools that it has
     shown: AgentOffer | None = None  # what the log has of its offer
-    printed: dict[str, str] = field(default_factory=dict)  # by the terminals of the present turn, the latest
     cost: float = 0.0  # US dollars that its session has cost, as it says
     used: float = field(default_factory=time.monotonic)
-
-    def note_printed(self, terminal_id: str, text: str) -> None:
-        """A command that the program has started through Navi has printed this."""
-        self.printed[terminal_id] = (self.printed.get(terminal_id, "") + text)[-MOST_PRINTED:]
 
     def servers(self) -> list[Mapping[str, Any]]:
         """The MCP servers of its session: ours, where it can reach it."""
@@ -114,7 +108,6 @@ class AgentPrograms:
         lock = self._locks.setdefault(session.id, asyncio.Lock())
         async with lock:
             held = await self._ready(session, agent)
-            held.printed.clear()
             try:
                 yield held
             finally:
@@ -150,7 +143,6 @@ class AgentPrograms:
                 AgentIdentity(name=agent.name, title=agent.title),
                 str(self.root) if self._has_files else None,
                 agent.env,
-                on_output=lambda terminal_id, text: held.note_printed(terminal_id, text),
                 own_tools=lambda: held.offered,
             )
 

@@ -7,7 +7,6 @@ for whether a command may run (``permissions``).
 from __future__ import annotations
 
 import asyncio
-import codecs
 import os
 import shlex
 import shutil
@@ -32,8 +31,10 @@ _GRACE = process_guard.TERM_GRACE + process_guard.LAST_GRACE + 1.0  # seconds in
 # The guard watches the other end of its input, which must therefore stay open: the command itself gets none.
 _WITHOUT_INPUT = 'exec "$@" </dev/null'
 
-OnOutput = Callable[[str, str], None]
-"""Called with a terminal's id and the text that has come. Must not raise or block."""
+REPORT_EVERY = 0.3  # seconds between two reports that a terminal has printed something
+
+OnOutput = Callable[[str], None]
+"""Called with the id of a terminal that has printed something. Must not raise or block."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +56,7 @@ class AgentTerminals:
         self._on_output = on_output
         self._terminals: dict[str, _Terminal] = {}
         self._starting = 0
+        self._released: dict[str, str] = {}  # what the last ones have printed: a call shows it for longer
 
     async def create(self, command: Sequence[str], cwd: str, env: Mapping[str, str], limit: int | None) -> str:
         """Start a command; the terminal's id. Raises LimitReached, NotFound (no such program), OSError."""
@@ -66,7 +68,7 @@ class AgentTerminals:
         try:
             terminal_id = new_id("term")
             kept = MAX_KEPT if limit is None else min(limit, MAX_KEPT)
-            terminal = _Terminal(kept, lambda text: self._on_output(terminal_id, text))
+            terminal = _Terminal(kept, lambda: self._on_output(terminal_id))
             self._terminals[terminal_id] = terminal
             try:
                 await terminal.start(command, cwd, {**self._environment, **env})
@@ -96,12 +98,21 @@ class AgentTerminals:
         terminal = self._find(terminal_id)
         await terminal.end()
         self._terminals.pop(terminal_id, None)
+        self._released[terminal_id] = terminal.output().text
+        while len(self._released) > MAX_TERMINALS:
+            del self._released[next(iter(self._released))]
+
+    def text(self, terminal_id: str) -> str | None:
+        """What a terminal has printed, also one that was released; None for one that is not known."""
+        terminal = self._terminals.get(terminal_id)
+        return self._released.get(terminal_id) if terminal is None else terminal.output().text
 
     async def end_all(self) -> None:
         """End all commands and forget their terminals."""
         # Forgotten only then: a second call, after the first was cancelled, has to wait for them, too.
         await asyncio.gather(*(terminal.end() for terminal in self._terminals.values()), return_exceptions=True)
         self._terminals.clear()
+        self._released.clear()
 
     def _find(self, terminal_id: str) -> _Terminal:
         terminal = self._terminals.get(terminal_id)
@@ -113,10 +124,11 @@ class AgentTerminals:
 class _Terminal:
     """One command."""
 
-    def __init__(self, limit: int, on_text: Callable[[str], None]) -> None:
+    def __init__(self, limit: int, on_output: Callable[[], None]) -> None:
         self.ended = asyncio.Event()
         self._limit = limit
-        self._on_text = on_text
+        self._on_output = on_output
+        self._report: asyncio.TimerHandle | None = None
         self._kept = b""
         self._truncated = False
         self._process: asyncio.subprocess.Process | None = None
@@ -144,15 +156,21 @@ class _Terminal:
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         stdout = process.stdout
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         try:
             while stdout is not None and (chunk := await stdout.read(_CHUNK)):
                 self._keep(chunk)
-                if text := decoder.decode(chunk):
-                    self._on_text(text)
+                if self._report is None:
+                    self._report = asyncio.get_running_loop().call_later(REPORT_EVERY, self._printed)
             await process.wait()
         finally:
             self.ended.set()
+            if self._report is not None:
+                self._report.cancel()
+                self._on_output()
+
+    def _printed(self) -> None:
+        self._report = None
+        self._on_output()
 
     def _keep(self, chunk: bytes) -> None:
         kept = self._kept + chunk

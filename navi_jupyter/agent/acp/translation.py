@@ -34,7 +34,7 @@ from ...events import (
 )
 from ...input.json_input import well_formed, well_formed_value
 from ...model.base import new_id
-from ...text import one_line, truncate_middle
+from ...text import one_line, truncate_middle, truncate_start
 from ..tools.output import ACTIVITY as OUTPUT
 from ..tools.result_text import render
 from .permissions import SERVER_NAME, own_tool
@@ -46,6 +46,8 @@ READS = frozenset({"read", "search", "fetch", "think"})
 MAX_CALLS = 5_000  # calls of one turn that are shown
 _MOST_STATES = 200  # changes of one call that are shown, but for its end
 _MOST_PARTS = 50  # places, changes and entries of a plan
+_PRINTING = 4_000  # characters that a command has printed, while it goes on
+_MOST_PRINTS = 500  # snapshots of them in the log
 _CHANGE = 200_000  # characters of a file before and after a change
 _INPUT = 60_000  # characters of a call's arguments
 _PRIORITIES, _STATES = ("high", "medium", "low"), ("pending", "in_progress", "completed")
@@ -70,6 +72,8 @@ class _AgentCall:
     is_over: bool = False
     shown: dict[str, Any] | None = None  # the content of its activity
     states: int = 0
+    printed: str = ""  # what its output shows
+    prints: int = 0
 
 
 class TurnTranslation:
@@ -208,13 +212,15 @@ class TurnTranslation:
         self.has_effects = self.has_effects or call.kind not in READS
         yield from self._task_list(call)
         is_final = call.status in ("completed", "failed")
+        if not is_final:
+            yield from self._outputs(call, is_final=False)
         yield from self._state(call, is_final=is_final)
         if call.status == "in_progress" and call.input not in (None, {}):
             yield from self._arguments(call)
         if is_final:
             call.is_over = True
             yield from self._arguments(call)
-            yield from self._outputs(call)
+            yield from self._outputs(call, is_final=True)
             yield _result(call, self._result_text(call))
 
     def _task_list(self, call: _AgentCall) -> Iterator[Event]:
@@ -317,14 +323,24 @@ class TurnTranslation:
             yield ToolCallArgs(tool_call_id=call.id, delta=text[at : at + MAX_DELTA])
         yield ToolCallEnd(tool_call_id=call.id)
 
-    def _outputs(self, call: _AgentCall) -> Iterator[Event]:
+    def terminal_changed(self, terminal: str) -> list[Event]:
+        """A terminal of ours has printed more: the output of the calls that show it."""
+        showing = [call for call in self._calls.values() if terminal in call.terminals and not call.is_over]
+        return [event for call in showing for event in self._outputs(call, is_final=False)]
+
+    def _outputs(self, call: _AgentCall, *, is_final: bool) -> Iterator[Event]:
+        """What its command has printed, the end of it while it goes on: the log gets each of these."""
         texts = [text for terminal in call.terminals if (text := self._terminal_text(terminal))]
         if call.kind == "execute":
             texts += call.texts
-        if texts:
-            outputs = [{"output_type": "stream", "name": "stdout", "text": _cut("\n".join(texts))}]
-            content = {"toolCallId": call.id, "outputs": outputs}
-            yield ActivitySnapshot(message_id=f"{call.id}:output", activity_type=OUTPUT, content=content)
+        text = "\n".join(texts)
+        text = _cut(text) if is_final else well_formed(truncate_start(text, _PRINTING))
+        if not text or text == call.printed or (call.prints >= _MOST_PRINTS and not is_final):
+            return
+        call.printed, call.prints = text, call.prints + 1
+        outputs = [{"output_type": "stream", "name": "stdout", "text": text}]
+        content = {"toolCallId": call.id, "outputs": outputs}
+        yield ActivitySnapshot(message_id=f"{call.id}:output", activity_type=OUTPUT, content=content, replace=True)
 
     def _result_text(self, call: _AgentCall) -> str:
         terminals = (text for terminal in call.terminals if (text := self._terminal_text(terminal)))
