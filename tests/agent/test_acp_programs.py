@@ -206,12 +206,12 @@ async def test_a_stop_is_a_cancellation_that_an_agent_gets_a_few_seconds_for(
         assert end["event"]["outcome"]["type"] == "cancelled"
         reached = custom(await made.world.log(session), "navi.stop")
         assert any("program was ended" in each.get("message", "") for each in reached)
-        for pid in pids:
-            await gone(pid)
-        # the stopped run is in the agent's session, as far as Navi knows: it is not given again
+        # At once, while the other one is being ended.
         events = await made.ask(session, "history")
         assert json.loads(said(events))[0] == "session-1", "loaded by the new process"
         assert len(made.starts) == 2
+        for pid in pids:
+            await gone(pid)
 
 
 async def test_an_agent_that_dies_or_lies_fails_its_run_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,7 @@ class AgentProgram:
         self._transport: LineTransport
         self._connection: Connection
         self._router = build_client_router(self.requests)  # type: ignore[arg-type]  # session/update never gets there
+        self._killed = False
         self._open = 0  # its requests that wait for an answer
         self._answered = asyncio.Event()
         self._login_hint = ""  # how it says that one logs in
@@ -147,6 +148,7 @@ class AgentProgram:
 
     def kill(self) -> None:
         """End the process and all that it has started: it does not end its turn. To be followed by :meth:`close`."""
+        self._killed = True
         if self._process is not None:
             with suppress(ProcessLookupError):
                 # The guard kills; without it, what has left the program's process group would go on.
@@ -162,7 +164,7 @@ class AgentProgram:
     @property
     def usable(self) -> bool:
         """Whether it runs and can be read."""
-        return not (self.ended.is_set() or self._transport.ended.is_set())
+        return not (self._killed or self.ended.is_set() or self._transport.ended.is_set())
 
     # --- its session
 
