@@ -11,6 +11,7 @@ import pytest
 from jupyter_server.serverapp import ServerApp
 from mcp.shared.exceptions import MCPError
 from mcp_types import ElicitRequestParams, ElicitResult, Implementation, ResourceTemplateReference
+from tornado.httpclient import AsyncHTTPClient
 
 from navi_jupyter.server.app import NaviExtension
 from navi_jupyter.server.mcp_server import endpoint
@@ -267,6 +268,10 @@ async def test_who_may_come_in(
     opened = [(await post(url, INITIALIZE, bearer=token)) for _ in range(endpoint.MOST_SESSIONS - 1)]
     assert {one.code for one in opened} == {200}
     assert (await post(url, INITIALIZE, bearer=token)).code == 503
+    authorized = {"Authorization": f"Bearer {token}", "Mcp-Session-Id": opened[0].headers["Mcp-Session-Id"]}
+    ended = await AsyncHTTPClient().fetch(url, method="DELETE", headers=authorized, raise_error=False)
+    assert ended.code == 200
+    assert (await post(url, INITIALIZE, bearer=token)).code == 200
     async with client_of(url, token) as client:  # the newest version has no sessions
         assert (await client.list_tools()).tools
 
