@@ -243,6 +243,16 @@ async def test_a_call_by_mcp_is_below_the_program_that_makes_it(
     assert (call.name, call.parent) == ("execute_tool list_files", run.id)
 
 
+async def test_a_run_by_ag_ui_is_below_its_client(api: Api, collector: Collector) -> None:
+    message = {"id": "m1", "role": "user", "content": "hello"}
+    body = {"threadId": "thread-of-a-client", "runId": "r1", "state": {}, "messages": [message]}
+    body |= {"tools": [], "context": [], "forwardedProps": {}}
+    header = {"traceparent": f"00-{TRACE}-{PARENT}-01", "Accept": "text/event-stream"}
+    assert (await api("POST", "agui", body, headers=header)).status == 200
+    [run] = await collector.wait("invoke_agent")
+    assert (run.trace, run.parent) == (TRACE, PARENT)
+
+
 async def test_what_was_not_sent_is_sent_when_the_server_stops(
     api: Api, navi: NaviExtension, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
