@@ -158,12 +158,20 @@ async def a_notebook_files_settings_and_other_views(
         await editor.until(lambda: "hello from a page" in editor.text("user_message_chunk"))
 
 
-async def an_agent_program_answers_in_the_editor(server: JupyterServer) -> None:
-    config = server.home / "config" / "navi"
-    config.mkdir(parents=True, exist_ok=True)
-    script, folder = ROOT / "tests" / "support" / "acp_agent.py", server.home / "agent"
-    agent = {"command": sys.executable, "args": [str(script), str(folder)]}
+def configure_agent(home: Path) -> None:
+    """The scripted agent program, known to a server that is started there. It speaks no HTTP to MCP servers, so it
+    reaches Navi's tools by the bridge on stdio."""
+    agent = {
+        "command": sys.executable,
+        "args": [str(ROOT / "tests" / "support" / "acp_agent.py"), str(home / "agent")],
+        "env": {"ACP_AGENT": json.dumps({"no_http": True})},
+    }
+    config = home / "config" / "navi"
+    config.mkdir(parents=True)
     (config / "acp.json").write_text(json.dumps({"agents": {"scripted": agent}}))
+
+
+async def an_agent_program_answers_in_the_editor(server: JupyterServer) -> None:
     async with editor_of(server) as editor:
         editor.choose = chosen("allow_always")
         session_id = (await editor.agent.new_session(cwd="/tmp", mcp_servers=[])).session_id
@@ -185,6 +193,11 @@ async def an_agent_program_answers_in_the_editor(server: JupyterServer) -> None:
         await editor.agent.set_config_option(session_id=session_id, config_id="agent_mode", value="plan")
         await editor.agent.prompt(session_id=session_id, prompt=words("mode"))
         assert editor.text().endswith("mode: plan")
+        editor.choose = chosen("allow_once")
+        tool = 'mcp write_file {"path": "by-agent.md", "content": "through the bridge"}'
+        await editor.agent.prompt(session_id=session_id, prompt=words(tool))
+        assert (server.root / "by-agent.md").read_text() == "through the bridge"
+        assert editor.call("Wrote by-agent.md")["status"] == "completed", "Navi's own call, asked about in the editor"
 
 
 def _options(editor: Editor) -> list[Any]:
@@ -194,6 +207,7 @@ def _options(editor: Editor) -> list[Any]:
 async def test_an_editor_prompts_allows_stops_answers_lists_and_loads_and_sees_what_other_views_do(
     start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    configure_agent(tmp_path / "server")  # before it is started: such files are read again after some seconds
     async with ScriptedProvider() as provider:
         provider.point(monkeypatch)
         server = await asyncio.to_thread(lambda: start(env={"NAVI_DEFAULT_MODEL": MODEL}))
