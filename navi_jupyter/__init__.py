@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from .errors import NaviError
-    from .kernel.api import ask, ask_async, chat, connect, forget, memory, recall, recalls, remember, session
+    from .kernel.api import ask, ask_async, chat, forget, memory, recall, recalls, remember, session
+    from .kernel.programs.server import connect
     from .kernel.tools import tool
 
 __all__ = [
@@ -36,10 +37,9 @@ __all__ = [
 _API = "navi_jupyter.kernel.api"
 # No module of this package may have one of these names: importing it would replace the function here.
 _HOMES = {
-    **dict.fromkeys(
-        ("ask", "ask_async", "chat", "connect", "forget", "memory", "recall", "recalls", "remember", "session"), _API
-    ),
+    **dict.fromkeys(("ask", "ask_async", "chat", "forget", "memory", "recall", "recalls", "remember", "session"), _API),
     "NaviError": "navi_jupyter.errors",
+    "connect": "navi_jupyter.kernel.programs.server",
     "tool": "navi_jupyter.kernel.tools",
 }
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..handles import Named
 from . import notebook
-from .client.client import current_service, use_server
+from .client.client import current_service
 from .display.listing import Listing, find_id
 from .display.painters import NoPainter, painter_here
 from .display.time_text import moment
@@ -20,13 +20,7 @@ from .reply import Reply
 from .session import Session, find_session
 
 if TYPE_CHECKING:
-    from .client.connection import Connection
     from .display.widget import Chat
-
-
-def connect(url: str | None = None, token: str | None = None) -> Connection:
-    """Find the server again, or use the one at ``url``. Needed only where the kernel cannot find its own."""
-    return use_server(url, token).connection
 
 
 def session(session: str | int | Session | None = None) -> Session:

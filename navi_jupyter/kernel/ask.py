@@ -24,8 +24,9 @@ from .lending.execution import CodeInterrupted
 from .lending.loan import KernelLoan, can_lend
 from .lending.signals import CellSignals
 from .main_thread import MainThreadQueue
+from .programs.run import finished, read_ending
 from .questions import PromptedQuestions, line_input
-from .reply import Reply, RunDidNotComplete
+from .reply import Reply
 
 POLL = 0.5  # seconds; Windows does not interrupt an endless wait for Ctrl-C, so none is endless
 CALL_SEEN = 30  # hundredths of a second that code waits at most for the event of its call, which is shown before it
@@ -143,10 +144,7 @@ class PendingPrompt:
     def reply(self, *, waited: bool = True) -> Reply:
         """The reply as it is now. Raises RunDidNotComplete when ``waited`` and the run failed."""
         reply = Reply(self._session_id, self.view, shown=not isinstance(self._painter, NoPainter))
-        if waited and self.view.error is not None:
-            code, message = self.view.error
-            raise RunDidNotComplete(f"The run failed ({code}): {message}", run_code=code, reply=reply)
-        return reply
+        return finished(reply, self.view) if waited else reply
 
     def _ask_questions(self, queue: MainThreadQueue) -> PromptedQuestions:
         """Have the questions of the run asked in this cell from now on."""
@@ -239,20 +237,11 @@ class PendingPrompt:
                     self.view.apply(envelope)
                     self._seq = envelope["seq"]
                 if self.view.reset:
-                    await self._read_ending()
+                    await read_ending(self._client, self._session_id, self.view)
                 self._notify()
                 await self._fetch_images()
                 if self.view.over:
                     return
-
-    async def _read_ending(self) -> None:
-        """Take the ending from the run's record, or from that of the run which took the prompt over."""
-        while True:
-            run = await self._client.request("GET", f"sessions/{self._session_id}/runs/{self.view.run_id}")
-            if not run.get("merged_into"):
-                break
-            self.view.run_id = str(run["merged_into"])
-        self.view.end(run)
 
     async def _fetch_images(self) -> None:
         """Fetch the images that outputs refer to. One that cannot be fetched is left out."""

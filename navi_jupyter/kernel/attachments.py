@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..text import IMAGE_TYPES
-from .client.client import Service
+from .client.client import Client, Service
 from .client.io_thread import io_thread
 from .errors import UsageError
 
@@ -77,9 +77,11 @@ def _guess_type(content: bytes) -> str:
 
 def upload(service: Service, things: Iterable[Any]) -> list[dict[str, str]]:
     """Upload each; the references for the prompt. Raises UsageError, Refused, Unreachable."""
-    refs = []
-    for number, thing in enumerate(things, start=1):
-        file = attachment_from(thing, number=number)
-        stored = io_thread().wait(service.client.upload(file.content, name=file.name, media_type=file.media_type))
-        refs.append({"id": str(stored["id"])})
-    return refs
+    return [io_thread().wait(upload_one(service.client, thing, number)) for number, thing in enumerate(things, start=1)]
+
+
+async def upload_one(client: Client, thing: Any, number: int = 1) -> dict[str, str]:
+    """Upload one; its reference. A client's own loop. Raises UsageError, Refused, Unreachable."""
+    file = attachment_from(thing, number=number)
+    stored = await client.upload(file.content, name=file.name, media_type=file.media_type)
+    return {"id": str(stored["id"])}

@@ -122,7 +122,7 @@ def test_a_follow_goes_on_across_a_server_that_was_killed(tmp_path: Path) -> Non
 
 
 def _follow_across(server: JupyterServer) -> None:
-    from navi_jupyter.kernel import api
+    import navi_jupyter as api
 
     api.connect()
     session = api.session()

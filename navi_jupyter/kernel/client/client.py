@@ -15,7 +15,8 @@ import ssl
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -62,6 +63,7 @@ class Client:
         self.connection = connection
         self._resolver = _UnixResolver(sock=connection.sock) if connection.sock else None
         self._http: SimpleAsyncHTTPClient | None = None  # made at the first request, in the loop that runs then
+        self._loop: asyncio.AbstractEventLoop | None = None  # that loop; a forked child has another one
 
     async def request(
         self,
@@ -87,7 +89,9 @@ class Client:
         media_type: str = "application/json",
     ) -> HTTPResponse:
         """The response, whatever its status; ``content`` is sent as it is. Raises Unreachable."""
-        if self._http is None:
+        loop = asyncio.get_running_loop()
+        if self._http is None or self._loop is not loop:
+            self._loop = loop
             # One of its own instead of tornado's shared one: user code in this kernel may configure that.
             self._http = SimpleAsyncHTTPClient(
                 force_instance=True, max_clients=32, max_body_size=_LARGEST, resolver=self._resolver
@@ -104,6 +108,7 @@ class Client:
             # a redirect leads to a login page, which is no answer of Navi; see ``_foreign_error``.
             follow_redirects=False,
             validate_cert=self.connection.verify,
+            ca_certs=self.connection.ca_file,
         )
         try:
             return await self._http.fetch(request, raise_error=False)
@@ -198,6 +203,7 @@ class Client:
             connect_timeout=_CONNECT,
             request_timeout=_CONNECT,
             validate_cert=self.connection.verify,
+            ca_certs=self.connection.ca_file,
         )
         try:
             return await websocket_connect(
@@ -268,7 +274,9 @@ def _foreign_error(response: HTTPResponse) -> Refused:
     parts = urlsplit(response.effective_url)
     server = f"{parts.scheme}://{parts.netloc}"
     if response.code in (301, 302, 401, 403):
-        text = f"The server at {server} does not accept this kernel's token: check NAVI_TOKEN, or restart the kernel."
+        text = (
+            f"The server at {server} does not accept this token: check NAVI_TOKEN, or in a notebook restart the kernel."
+        )
         return Refused(text, server_code="forbidden", server_status=403)
     if response.code == 404:
         text = f"The server at {server} has no Navi: install navi-jupyter where it runs and restart it."
@@ -341,19 +349,32 @@ _current: Service | None = None
 _lock = threading.Lock()
 
 
-def use_server(url: str | None = None, token: str | None = None) -> Service:
-    """Find the server (again) and use it from now on. Raises ServerNotFound."""
+def use_server(connection: Connection | None = None) -> Service:
+    """Use that server from now on, else find the own one (again). Raises ServerNotFound."""
     global _current
-    connection = find_server(url, token)
+    connection = connection or find_server()
     with _lock:
         if _current is None or _current.connection != connection:
             _current = Service(connection)
         return _current
 
 
+_chosen: ContextVar[Service | None] = ContextVar("navi_service", default=None)  # what ``using`` set
+
+
 def current_service() -> Service:
     """The one in use; found now if there is none yet. Raises ServerNotFound."""
-    return _current or use_server()
+    return _chosen.get() or _current or use_server()
+
+
+@contextmanager
+def using(service: Service) -> Iterator[None]:
+    """Within it, in this thread or task, that one is in use: a program may have several servers."""
+    token = _chosen.set(service)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
 
 
 def _forget() -> None:

@@ -36,11 +36,12 @@ class Connection:
     source: str  # where it was found, in words
     sock: str | None = None  # the UNIX socket that the server listens on instead of a port
     root_dir: str | None = None  # the folder that the server's notebook paths are relative to, when known
+    ca_file: str | None = None  # certificates of authorities to trust instead of this machine's
 
     @property
     def verify(self) -> bool:
         """Whether a TLS certificate must be valid: not on loopback, where self-made ones are the rule."""
-        return urlsplit(self.url).hostname not in _LOOPBACK
+        return self.ca_file is not None or urlsplit(self.url).hostname not in _LOOPBACK
 
 
 class _Unusable(Exception):
