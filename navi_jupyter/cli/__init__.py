@@ -1,4 +1,4 @@
-"""The ``navi`` command: ``demo``, ``doctor``, ``serve``, ``acp``, ``mcp``, ``backup``, ``restore``.
+"""The ``navi`` command: ``demo``, ``doctor``, ``serve``, ``backup``, ``restore``; ``ask`` and others for a server.
 
 Each subcommand's module is imported when it is called, so that ``navi --help`` is quick.
 """
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import __version__
-from .running_server import add_server_options
+from .arguments import add_program_commands, add_server_options, with_defaults
 
 CLIENTS = ("claude-desktop", "cursor", "vscode", "claude-code")
 """Of the Model Context Protocol, whose configuration is printed."""
@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
         "--config", metavar="CLIENT", choices=CLIENTS, help=f"print its configuration: {', '.join(CLIENTS)}"
     )
     add_server_options(bridge)
+    add_program_commands(commands)
     serve = commands.add_parser(
         "serve", help="a Jupyter server with Navi alone, as `jupyter navi`; takes its options", add_help=False
     )
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["serve"]:  # all that follows belongs to the server, also what begins with a dash
         sys.exit(_serve(words[1:]))
-    given = parser().parse_args(words)
+    given = parser().parse_args(with_defaults(words))
     match given.command:
         case "demo":
             sys.exit(_demo(given.json))
@@ -65,8 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(_editor(given))
         case "mcp":
             sys.exit(_bridge(given))
-        case _:
+        case "backup" | "restore":
             sys.exit(_archive(given))
+        case _:
+            sys.exit(_server_command(given))
 
 
 def _demo(as_json: bool) -> int:
@@ -120,6 +123,15 @@ def _archive(given: argparse.Namespace) -> int:
         return restore(given.file, path)
 
     return reported(work)
+
+
+def _server_command(given: argparse.Namespace) -> int:
+    from . import listings  # late: as above
+    from .ask import ask
+    from .server_command import run_command
+
+    acts = {"ask": ask, "follow": listings.follow, "sessions": listings.sessions, "recalls": listings.recalls}
+    return run_command(acts[given.command], given)
 
 
 def _serve(arguments: list[str]) -> int:

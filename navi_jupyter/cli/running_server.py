@@ -6,7 +6,6 @@ meant. Not responsible for how a kernel finds its server (``kernel.client.connec
 
 from __future__ import annotations
 
-import argparse
 import os
 import socket
 from collections.abc import Mapping
@@ -28,14 +27,6 @@ class SeveralServers(NaviError):
 
     code = "several_servers"
     status = 400
-
-
-def add_server_options(parser: argparse.ArgumentParser) -> None:
-    """``--url`` and ``--token``, as every command for a running server has them."""
-    parser.add_argument("--url", metavar="URL", help="the Jupyter server; else the one of this kernel, or the only one")
-    parser.add_argument(
-        "--token", metavar="TOKEN", help="its token; other users of this machine can see it, NAVI_TOKEN they cannot"
-    )
 
 
 def running_server(

@@ -23,15 +23,15 @@ from .display.listing import Listing
 from .display.painters import painter_here
 from .display.question_text import QuestionListing, question_message
 from .display.render import usage_words
-from .display.time_text import clock_words, without_own_zone
 from .errors import Interrupted, KernelError, NoSuchItem, Refused, UsageError
 from .grammar.answers import UserAnswer, named_option, payload_from
 from .grammar.command_line import HELP, Action, Prompt, Request, interpolate, parse_cell, parse_line, parse_prompt
 from .grammar.mistakes import is_sentence
 from .grammar.notebook_job import job_of
-from .grammar.recall_command import RECALL_HELP, NewRecall, leave_names, message_text
+from .grammar.recall_command import NewRecall, leave_names
 from .grammar.times import reader_zone
-from .recall_keywords import foresee, policy_from, read_words
+from .programs.recall_line import plan_of
+from .recall_keywords import policy_from
 from .recalls import Recall, change_all, find_recall, new_recall
 from .reply import Reply
 from .session import Session, zone_words
@@ -78,29 +78,13 @@ class NaviMagics(Magics):
 
     def _recall(self, request: NewRecall) -> Recall | Reply | None:
         service, target = current_service(), _target(request.session)
-        schedule, policy, message = request.schedule, request.policy, request.message
-        if request.words is not None:
-            try:
-                read = read_words(
-                    service, request.words, tz=request.tz, session_id=target.id, sentence=request.sentence
-                )
-            except Refused as refused:
-                if request.sentence and refused.server_code == "invalid_request":
-                    rest = f" -- {message}" if message else ""
-                    return self._ask(parse_prompt(f"-- recall {request.words}{rest}"))  # no time in it: for the agent
-                raise
-            policy = read["policy"] | policy
-            if request.sentence:
-                message = message_text(read["message"], message)
-            if not message:
-                raise UsageError(f"What should Navi do then? {RECALL_HELP}")
-            print_line(f"I read {read['phrase'] or request.words!r} as: {without_own_zone(read['meaning'])}")
-            schedule = _print_times(read)
-        elif schedule["kind"] != "when":
-            read = foresee(service, schedule, tz=request.tz, session_id=target.id)
-            if schedule["kind"] == "once":
-                print_line(f"When: {without_own_zone(read['meaning'])}")
-            schedule = _print_times(read)
+        try:
+            schedule, policy, message = plan_of(service, request, session_id=target.id, say=print_line)
+        except Refused as refused:
+            if request.words is not None and request.sentence and refused.server_code == "invalid_request":
+                rest = f" -- {request.message}" if request.message else ""
+                return self._ask(parse_prompt(f"-- recall {request.words}{rest}"))  # no time in it: for the agent
+            raise
         policy = policy_from(service, policy, tz=request.tz, session_id=target.id)
         message = self._filled(message)
         run = job_of(message, request.job, lambda: target.state["notebook_path"])
@@ -175,15 +159,6 @@ def _target(named: str | None) -> Session:
         print_line(service.note)
         service.note = None
     return session
-
-
-def _print_times(read: dict[str, Any]) -> dict[str, Any]:
-    """The schedule of a preview, once its next times and what is odd about it are shown."""
-    if len(read["times"]) > 1:
-        print_line(f"Next: {', '.join(map(clock_words, read['times'][:3]))}, …")
-    for warning in read["warnings"]:
-        print_line(f"Note: {without_own_zone(warning)}")
-    return dict(read["schedule"])
 
 
 def _shown(value: Any) -> str:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Any, TextIO
 
 from .client.client import Client
 from .client.io_thread import io_thread
@@ -68,7 +68,11 @@ class KernelInput:
 
 
 class TerminalInput:
-    """The terminal of an IPython that is no kernel."""
+    """The terminal of an IPython that is no kernel, or of a command of the shell."""
+
+    def __init__(self, shown_on: TextIO | None = None) -> None:
+        """``shown_on``: where prompts are written; the default is what cells print to."""
+        self._shown_on = shown_on
 
     def begin(self, prompt: str) -> None:
         """Print it. What was typed before it was shown was meant for something else, and answers nothing."""
@@ -76,8 +80,9 @@ class TerminalInput:
             import termios  # late: a kernel needs it not, and Windows has it not
 
             termios.tcflush(sys.stdin, termios.TCIFLUSH)
-        sys.stdout.write(prompt)
-        sys.stdout.flush()
+        shown_on = self._shown_on or sys.stdout
+        shown_on.write(prompt)
+        shown_on.flush()
 
     def poll(self, timeout: float) -> str | None:
         """Wait for a line; where a terminal cannot be polled (Windows), until there is one."""

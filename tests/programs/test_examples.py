@@ -58,6 +58,18 @@ def test_the_job_says_by_its_exit_status_what_came_of_it(server: JupyterServer) 
     assert (failed.returncode, failed.stderr.partition(":")[0]) == (1, "run_failed")
 
 
+def test_the_ci_job_of_the_shell_passes_and_fails_by_the_last_line(server: JupyterServer, tmp_path: Path) -> None:
+    where = {**server.env(), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    asked = "Check the notebooks in reports/. End with the line OK if all is well."
+    assert asked in example("ci")
+    for answer, status in (("Fine.\nOK", 0), ("Two cells fail.", 1)):
+        job = example("ci").replace(f'"{asked}"', f"'{tell(answer)}'")
+        done = subprocess.run(
+            ["sh", "-ec", job], env=where, cwd=tmp_path, capture_output=True, timeout=100, check=False
+        )
+        assert done.returncode == status, (done.stderr, (tmp_path / "answer.jsonl").read_text())
+
+
 def fetch(url: str, body: Any = None, **headers: str) -> bytes:
     content = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data=content, headers={"Content-Type": "application/json", **headers})

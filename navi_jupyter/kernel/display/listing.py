@@ -65,11 +65,18 @@ class Listing(list[T]):
         _shown[self._kind] = tuple(name.id for name in self.names)
         return [[str(number), *row] for number, row in enumerate(rows, start=1)]
 
+    def plain(self, *, numbered: bool = True) -> str:
+        """The table as plain text. ``numbered`` False: for a shell, where no later command knows the numbers."""
+        if not numbered:
+            columns = self._columns[1:] if self._named else self._columns
+            return table_plain(columns, [list(self._row(item)) for item in self], empty=self._empty)
+        return table_plain(self._columns, self._rows(), empty=self._empty)
+
     def _repr_html_(self) -> str:
         return table_html(self._columns, self._rows(), empty=self._empty)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002
-        printer.text(table_plain(self._columns, self._rows(), empty=self._empty))
+        printer.text(self.plain())
 
 
 def find_id(kind: str, text: str | int, scopes: Callable[[], Sequence[Sequence[Named]]], *, hint: str = "") -> str:

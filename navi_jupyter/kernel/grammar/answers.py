@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ...input.json_input import load_json
 from ...text import approval_words
 from ...visible_text import marked_line
-from ..display.question_text import hidden_words, question_message
+from ..display.question_text import MOST_SHOWN, hidden_words, question_message
 from ..display.run_view import QuestionPart
 from ..errors import UsageError
 
@@ -37,19 +37,22 @@ Interview = Generator[str, str, UserAnswer]  # yields prompts, is sent what was 
 _YES, _NO, _ALWAYS = ("y", "yes"), ("n", "no"), ("a", "always")
 
 
-def interview(question: QuestionPart) -> Interview:
-    """The prompts that ask ``question``; what cannot be read is asked again."""
+def interview(question: QuestionPart, *, shown: int | None = MOST_SHOWN) -> Interview:
+    """The prompts that ask ``question``; what cannot be read is asked again.
+
+    ``shown``: how many characters of what the call would do stand above them; None: all.
+    """
     if question.kind == "approval":
-        return _choice(question) if question.options else _approval(question)
+        return _choice(question, shown) if question.options else _approval(question, shown)
     return _values(question)
 
 
-def _approval(question: QuestionPart) -> Interview:
+def _approval(question: QuestionPart, shown: int | None) -> Interview:
     about_the_tool = question.message == approval_words(question.tool)
     prompt, again = f"{marked_line(question.message)} [y]es / [n]o: ", ""
     if about_the_tool:
         prompt = f"Allow {marked_line(question.tool or '')}? [y]es / [n]o / [a]lways: "
-    if hidden := hidden_words(question.details):
+    if hidden := hidden_words(question.details, shown):
         prompt = f"{hidden} {prompt}"
     while True:
         word, _, rest = (yield again + prompt).strip().partition(" ")
@@ -63,11 +66,11 @@ def _approval(question: QuestionPart) -> Interview:
         again = f"Type y{', n or a' if about_the_tool else ' or n'}; a reason may follow n. "
 
 
-def _choice(question: QuestionPart) -> Interview:
+def _choice(question: QuestionPart, shown: int | None) -> Interview:
     """Of a question that offers options: one by its number, or the first that allows or not."""
     names = [f"[{number}] {marked_line(option['name'])}" for number, option in enumerate(question.options, start=1)]
     prompt, again = f"{marked_line(question.message)} {' / '.join(names)}: ", ""
-    if hidden := hidden_words(question.details):
+    if hidden := hidden_words(question.details, shown):
         prompt = f"{hidden} {prompt}"
     while True:
         word, _, rest = (yield again + prompt).strip().partition(" ")

@@ -18,7 +18,7 @@ from ..grammar.command_line import FORMATS
 from ..grammar.times import kernel_client, local_zone
 from ..reply import Reply
 from ..session import Messages, find_session
-from .run import Decision, OnQuestion, ProgramRun, join, send
+from .run import Decision, FollowedRun, OnQuestion, join, send
 from .session_events import SessionEvents, on_io
 
 
@@ -33,7 +33,7 @@ class AsyncSession:
 
     async def send(
         self, text: str, *, images: Sequence[Any] = (), files: Sequence[Any] = (), **prompt: Any
-    ) -> ProgramRun:
+    ) -> FollowedRun:
         """Prompt; the run that answers, once the prompt is durable: iterate over it, or wait for it.
 
         ``images`` and ``files``: bytes, paths, figures. Further fields as in the command: ``mode``, ``model``,
@@ -57,8 +57,8 @@ class AsyncSession:
         async with await self.send(text, **prompt) as run:
             return await run.wait(timeout=timeout, on_question=on_question)
 
-    def join(self, run_id: str, *, after: int | None = None) -> ProgramRun:
-        """A run that is in progress or over, from the event ``after`` on (the ``cursor`` of an earlier ProgramRun)."""
+    def join(self, run_id: str, *, after: int | None = None) -> FollowedRun:
+        """A run that is in progress or over, from the event ``after`` on (the ``cursor`` of an earlier FollowedRun)."""
         return join(self._client, self.id, run_id, after)
 
     def follow(self, after: int | None = None) -> SessionEvents:
@@ -83,7 +83,7 @@ class AsyncSession:
         return await on_io(self._client.text(f"{self._path}/export", query={"format": format}))
 
     async def answer(self, question_id: str, decision: Decision) -> None:
-        """Answer an open question, one of ``(await state())["approvals"]``; see :meth:`ProgramRun.answer`."""
+        """Answer an open question, one of ``(await state())["approvals"]``; see :meth:`FollowedRun.answer`."""
         run = join(self._client, self.id, "", None)
         await run.answer(question_id, decision)
 

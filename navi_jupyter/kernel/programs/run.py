@@ -15,14 +15,14 @@ from ..client.client import Client, Envelope, new_command_id
 from ..client.io_thread import io_thread
 from ..display.run_view import QuestionPart, RunView
 from ..errors import KernelError, Refused, UsageError
-from ..questions import UserAnswer
+from ..grammar.answers import UserAnswer
 from ..reply import Reply, RunDidNotComplete
 from .session_events import SessionEvents, on_io
 
 T = TypeVar("T")
 
 Question = QuestionPart
-Decision = bool | None | Mapping[str, Any] | str | float | list[Any]
+Decision = bool | None | UserAnswer | Mapping[str, Any] | str | float | list[Any]
 """An answer to a question: whether a call is allowed, or the value that is asked for. None: another client answers."""
 OnQuestion = Literal["wait"] | Callable[[Question], Decision | Awaitable[Decision]] | None
 
@@ -73,7 +73,7 @@ async def read_ending(client: Client, session_id: str, view: RunView) -> None:
     view.end(run)
 
 
-class ProgramRun(SessionEvents):
+class FollowedRun(SessionEvents):
     """A run of a session: iterate over its events, or wait for its end. Leaving it does not stop it."""
 
     def __init__(self, client: Client, session_id: str, view: RunView, after: int | None) -> None:
@@ -160,8 +160,9 @@ class ProgramRun(SessionEvents):
         A mapping is sent as it is: ``{"approved": False, "message": "not today"}``. Raises Refused.
         """
         asks_for_value = any(each.id == question_id and each.kind != "approval" for each in self.questions)
-        given: UserAnswer
-        if isinstance(decision, bool):
+        if isinstance(decision, UserAnswer):
+            given = decision
+        elif isinstance(decision, bool):
             payload = {} if asks_for_value else {"approved": decision}
             given = UserAnswer("cancelled") if asks_for_value and not decision else UserAnswer("resolved", payload)
         else:
@@ -183,19 +184,19 @@ class ProgramRun(SessionEvents):
                 await on_io(self._client.command(self.session_id, stop))
 
 
-async def send(client: Client, session_id: str, prompt: Mapping[str, Any]) -> ProgramRun:
+async def send(client: Client, session_id: str, prompt: Mapping[str, Any]) -> FollowedRun:
     """Send a prompt; its run, once the prompt is durable. Raises UsageError, Refused, Unreachable."""
     if not str(prompt["text"]).strip():
         raise UsageError("There is nothing to ask: the text is empty.", field="text")
     command = {"type": "prompt", "command_id": new_command_id(), **prompt}
     acceptance = await on_io(client.command(session_id, command))
     view = RunView(str(acceptance["run_id"]), str(command["command_id"]), session_id=session_id)
-    return ProgramRun(client, session_id, view, int(acceptance["seq"]))
+    return FollowedRun(client, session_id, view, int(acceptance["seq"]))
 
 
-def join(client: Client, session_id: str, run_id: str, after: int | None) -> ProgramRun:
+def join(client: Client, session_id: str, run_id: str, after: int | None) -> FollowedRun:
     """A run that exists, from the event ``after`` on; without it, all of the run as a snapshot, then what comes."""
-    return ProgramRun(client, session_id, RunView(run_id, session_id=session_id), after)
+    return FollowedRun(client, session_id, RunView(run_id, session_id=session_id), after)
 
 
 def finished(reply: Reply, view: RunView) -> Reply:
@@ -209,7 +210,7 @@ def finished(reply: Reply, view: RunView) -> Reply:
 class SyncRun:
     """The same for a program that does not await. Ctrl-C ends any wait at once and leaves the run in progress."""
 
-    def __init__(self, run: ProgramRun) -> None:
+    def __init__(self, run: FollowedRun) -> None:
         self.run = run
         """The run itself: ``run_id``, ``reply``, ``questions``, ``cursor``."""
 
@@ -225,15 +226,15 @@ class SyncRun:
             yield piece
 
     def wait(self, *, timeout: float | None = None, on_question: OnQuestion = None) -> Reply:
-        """See :meth:`ProgramRun.wait`. ``on_question`` is called on the io thread: it must not call Navi."""
+        """See :meth:`FollowedRun.wait`. ``on_question`` is called on the io thread: it must not call Navi."""
         return io_thread().wait(self.run.wait(timeout=timeout, on_question=on_question))
 
     def answer(self, question_id: str, decision: Decision) -> None:
-        """See :meth:`ProgramRun.answer`."""
+        """See :meth:`FollowedRun.answer`."""
         io_thread().wait(self.run.answer(question_id, decision))
 
     def stop(self) -> None:
-        """See :meth:`ProgramRun.stop`."""
+        """See :meth:`FollowedRun.stop`."""
         io_thread().wait(self.run.stop())
 
     def close(self) -> None:

@@ -34,7 +34,8 @@ class NaviServer:
     """A server: its sessions, prompts to them, recalls. ``aio`` is the same for programs that await."""
 
     def __init__(self, service: Service) -> None:
-        self._service = service
+        self.service = service
+        """The client that it uses."""
         self._own = Lock()
         self._own_session: str | None = None
         self.aio = AsyncServer(service)
@@ -42,7 +43,7 @@ class NaviServer:
     @property
     def connection(self) -> Connection:
         """Its address, the credentials, and where they were found."""
-        return self._service.connection
+        return self.service.connection
 
     @property
     def url(self) -> str:
@@ -58,21 +59,21 @@ class NaviServer:
         if isinstance(session, Session):
             return session
         if session is not None:
-            return Session(self._service, find_session(self._service, session))
+            return Session(self.service, find_session(self.service, session))
         with self._own:  # two threads must not make two
             if self._own_session is None:
                 named = os.environ.get("NAVI_SESSION")
-                self._own_session = find_session(self._service, named) if named else self.new_session().id
-            return Session(self._service, self._own_session)
+                self._own_session = find_session(self.service, named) if named else self.new_session().id
+            return Session(self.service, self._own_session)
 
     def new_session(self, **fields: Any) -> Session:
         """A new session: ``title``, ``model``, ``profile``, ``notebook_path``, ``allowed_tools`` … Raises Refused."""
-        made = self._service.call("POST", "sessions", session_fields(fields))
-        return Session(self._service, str(made["id"]))
+        made = self.service.call("POST", "sessions", session_fields(fields))
+        return Session(self.service, str(made["id"]))
 
     def sessions(self, *, query: str | None = None, most: int = 100) -> list[dict[str, Any]]:
         """The user's sessions, most recently used first; those with all words of ``query`` in them."""
-        return list(self._service.pages("sessions", "sessions", most=most, query={"query": query}))
+        return list(self.service.pages("sessions", "sessions", most=most, query={"query": query}))
 
     def send(self, text: str, *, session: AnySession = None, **prompt: Any) -> SyncRun:
         """Prompt; the run that answers, once the prompt is durable: iterate over it, or wait for it.
@@ -109,12 +110,12 @@ class NaviServer:
 
     def recall(self, message: str = "", *, session: AnySession = None, **when: Any) -> Recall:
         """Make a recall; keywords as of ``navi.recall``."""
-        with using(self._service):
+        with using(self.service):
             return api.recall(message, session=self.session(session), **when)
 
     def recalls(self, *, session: AnySession = None, over: bool = False) -> Listing[Recall]:
         """The recalls of a session, or of all; ``over`` includes those that have ended."""
-        with using(self._service):
+        with using(self.service):
             if session is None:
                 return api.recalls(all=True, over=over)
             return self.session(session).recalls(over=over)
@@ -123,13 +124,13 @@ class NaviServer:
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, query: Query | None = None
     ) -> Any:
         """Any other operation of the API (docs/reference.md): ``request("GET", "health")``. Raises Refused."""
-        return self._service.call(method, path, body, query=query)
+        return self.service.call(method, path, body, query=query)
 
     def close(self) -> None:
         """Nothing is kept open but what is iterated over, which ends with its loop; here for ``with``."""
 
     def _async(self, session: AnySession) -> AsyncSession:
-        return AsyncSession(self._service, self.session(session).id)
+        return AsyncSession(self.service, self.session(session).id)
 
     def __enter__(self) -> Self:
         return self
