@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from navi_jupyter.agent.tools.call_details import CallDescription
 from navi_jupyter.agent.tools.permissions import ToolPermissions
 from navi_jupyter.errors import ToolUnavailable
 from navi_jupyter.events import ActivityDelta, ActivitySnapshot, Event
-from navi_jupyter.model.runs import Effect, Permission
+from navi_jupyter.model.runs import ClientTool, Effect, Permission
 from navi_jupyter.model.sessions import Origin, OriginKind
 from navi_jupyter.output_text import OutputImage
 from navi_jupyter.ports.agent import Ask, ToolContext, Turn, TurnResult, tool_call, tool_context
@@ -296,3 +297,36 @@ async def test_a_secret_leads_to_the_run_that_its_program_works_on_and_to_nothin
 async def test_a_call_whose_program_is_gone_is_not_made() -> None:
     loop = ProgramCallBackend(agent_parts(greeting()), ProgramCalls())
     assert await Bench(loop).run_to_failure("(x calls greet)", model="mcp-call:x/p_1") == "caller_gone"
+
+
+class ForClient(Program):
+    """A program in a run whose prompt has brought a tool of its sender's."""
+
+    async def run(self, turn: Turn, context: ToolContext) -> AsyncIterator[Event | TurnResult]:
+        turn = replace(turn, client_tools=(ClientTool(name="show_chart", description="Shows a chart."),))
+        async for item in super().run(turn, context):
+            yield item
+
+
+async def test_a_program_calls_tools_of_the_one_who_sent_the_prompt_and_reads_what_that_one_answers() -> None:
+    asks: list[Ask] = []
+    results: list[CallResult] = []
+
+    async def ask(one: Ask) -> Any:
+        asks.append(one)
+        return answered(one, {"content": "shown"} if len(asks) == 1 else {"content": "", "error": "no screen"})
+
+    async def script(run: ProgramRun) -> None:
+        assert "show_chart" in {one.name for one in run.offered()}
+        for column in ("a", "b"):
+            results.append(await run.call("show_chart", {"column": column}, progress=ignore))
+
+    bench = Bench(ForClient(agent_parts(), script))
+    bench.ask = ask
+    await bench.run("go")
+    assert [(one.source, one.kind) for one in asks] == [("client", "question")] * 2
+    assert results[0].text == "shown"
+    assert not results[0].failed
+    assert "no screen" in results[1].text
+    assert results[1].failed
+    assert calls_of(bench).tools == ["show_chart", "show_chart"]

@@ -27,7 +27,7 @@ from ...events import (
 from ...input.json_input import well_formed
 from ...log_setup import get_logger
 from ...model.base import new_id
-from ...model.runs import Effect, Permission
+from ...model.runs import ClientTool, Effect, Permission
 from ...model.sessions import Failure, Session, needed_approval
 from ...ports.agent import SteeredPrompt, ToolContext, Turn, call_expects, tool_call, tool_context
 from ...ports.run_tools import CallResult, OfferedTool, Progress
@@ -38,6 +38,7 @@ from ..run.approvals import Allowances, ApprovalGate, bound, rejected_call
 from ..run.call_execution import MAX_IMAGES, changed_since_asked, execute_call, inquiry_of, note_of_change
 from ..tools.ask_user import answer_output
 from ..tools.base import Tool, ToolOutput, describe_call, refusal
+from ..tools.client_tools import client_tools
 from ..tools.delegate import DELEGATE
 from ..tools.output import ACTIVITY as OUTPUT
 from ..tools.permissions import Chain
@@ -141,19 +142,29 @@ async def program_run(
     ``context.emit`` has to lead into the run's log, in order with what the program itself says. Raises InvalidRequest
     for a profile that cannot be used.
     """
-    return await run_of(turn.session, context, parts, offers=offers)
+    return await run_of(turn.session, context, parts, offers=offers, client=turn.client_tools)
 
 
 async def run_of(
-    session: Session, context: ToolContext, parts: AgentParts, *, offers: Callable[[Tool], bool] = lambda _: True
+    session: Session,
+    context: ToolContext,
+    parts: AgentParts,
+    *,
+    offers: Callable[[Tool], bool] = lambda _: True,
+    client: Sequence[ClientTool] = (),
 ) -> ProgramRun:
-    """As :func:`program_run`, for what is no run: a call that only reads what Navi itself knows."""
+    """As :func:`program_run`, for what is no run: a call that only reads what Navi itself knows.
+
+    ``client``: tools of the program that sent the run's prompt.
+    """
     chain: Chain = (parts.profiles.get(session.profile),)
     context = bound(context, chain)
     allowances = Allowances(chain, session.allowed_tools)
     allowances.foreign = True  # what a program reads besides is not known
     gate = ApprovalGate(parts.permissions, parts.profiles.get, chain, context, allowances)
-    return ProgramRun(await program_tools(context, parts, chain, offers=offers), gate, context, allowances)
+    tools = await program_tools(context, parts, chain, offers=offers)
+    tools += client_tools(client, chain, taken={tool.name for tool in tools})
+    return ProgramRun(tools, gate, context, allowances)
 
 
 async def program_tools(
@@ -280,7 +291,9 @@ class _Call:
             return ToolOutput(content=rejected_call(verdict.because, "not_allowed"), failed=True)
         ask = await inquiry_of(self._tool, self._args, self.id, self._gate, self._context)
         self._progress("Waiting for the user's answer in Navi.")
-        return answer_output(await self._gate.answer(ask))
+        answer = await self._gate.answer(ask)
+        self._gate.note_call(self._tool)
+        return (self._tool.answered or answer_output)(answer)
 
     async def _output(self, args: Mapping[str, Any]) -> ToolOutput:
         if self._tool.effect is Effect.READ:
