@@ -341,10 +341,9 @@ async def test_clients_that_come_in_the_middle_join_and_a_stop_is_the_end_of_all
             events = await asyncio.wait_for(task, 30)
             assert outcome(events) == {"type": "cancelled"}, stop
         for client in (first, joined, broken):
-            assert [each for each in client.said() if each[0] != "reasoning"][:2] == [
-                ("user", "Go"),
-                ("assistant", "The beginning and more:"),
-            ]
+            # A prompt that waits may stand before the answer in progress: it came before this client did.
+            others = [each for each in client.said() if each[0] != "reasoning" and each != ("user", "After that")]
+            assert others[:2] == [("user", "Go"), ("assistant", "The beginning and more:")]
         thought = [each["delta"] for each in await back if each["type"] == "REASONING_MESSAGE_CONTENT"]
         assert "".join(thought) == "think.", "what it holds of the reasoning is not sent again"
         assert outcome(await asyncio.wait_for(later, 30)) == {"type": "success"}
