@@ -40,6 +40,8 @@ class Tools:
                 await asyncio.sleep(60)
             finally:
                 self.ended.set()
+        if name == "count":
+            return CallResult(text=str(arguments["text"]))
         images = [OutputImage(media_type="image/png", content=b"png")]
         return CallResult(text=f"ran {arguments.get('code')}", images=images, failed=name != "run")
 
@@ -69,6 +71,14 @@ async def test_an_agent_program_lists_calls_and_cancels_the_tools_of_its_run(
         assert not result.is_error
         assert result.content[0].text == "ran 1 + 1"  # type: ignore[union-attr]
         assert result.content[1].mime_type == "image/png"  # type: ignore[union-attr]
+        # A client may take JSON that is no object for wrong data.
+        for text, told in (
+            ("42", "The result is: 42"),
+            ('[1, "a"]', 'The result is: [1, "a"]'),
+            ('{"a": 1}', '{"a": 1}'),
+        ):
+            count = await client.call_tool("count", {"text": text})
+            assert count.content[0].text == told  # type: ignore[union-attr]
         gone = await client.call_tool("gone", {})
         assert gone.is_error
         assert "No run is in progress" in gone.content[0].text  # type: ignore[union-attr]

@@ -6,10 +6,11 @@ An agent program gets the tools of the run that it works on. What a user's progr
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ...errors import NotFound
+from ...input.json_input import load_json
 from ...ports.run_tools import CallResult, OfferedTool, Progress, RunTools
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ class RunOffer:
         progress: Progress,
         program: CallingProgram,  # noqa: ARG002  it asks in Navi, where its session is
     ) -> CallResult:
-        return await self.run_tools.call(name, arguments, progress=progress)
+        result = await self.run_tools.call(name, arguments, progress=progress)
+        return replace(result, text=_as_words(result.text))
 
     async def resources(self) -> Sequence[OfferedResource]:
         return ()
@@ -125,3 +127,12 @@ class RunOffer:
 
     async def prompt(self, name: str, arguments: Mapping[str, str]) -> str:  # noqa: ARG002
         raise NotFound(f"There is no prompt {name[:100]!r}.")
+
+
+def _as_words(text: str) -> str:
+    """A result that no client takes for data: Gemini CLI reads a text that is JSON as an object, and refuses ``42``."""
+    try:
+        value = load_json(text)
+    except ValueError:
+        return text
+    return text if isinstance(value, dict) else f"The result is: {text}"
