@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import zmq
 from jupyter_server.serverapp import ServerApp
 from tornado.websocket import WebSocketClientConnection
 from traitlets.config import Config
@@ -24,6 +25,15 @@ from navi_jupyter.server.app import NaviExtension
 pytest_plugins = ["pytest_jupyter.jupyter_server"]
 
 Envelope = dict[str, Any]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_wait_for_sockets_of_zmq() -> Iterator[None]:
+    """Kernel managers of servers that have ended leave contexts of ZMQ behind. One that is collected before its own
+    sockets waits for them for ever, in the middle of any test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(zmq.Context, "__del__")
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ list are read, into files of our own naming, each of the declared size and check
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -68,6 +69,10 @@ def restore(source: Path, path: Path) -> str:
                 aside = _keep_aside(path)
                 _put_in_place(folder, path)
     except _UNREADABLE as error:
+        raise StoreDamaged(f"{source} is no whole backup ({error}). Nothing was changed.") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # what reading raises where the archive names a place before its beginning
+            raise
         raise StoreDamaged(f"{source} is no whole backup ({error}). Nothing was changed.") from error
     kept = f" What was there before is kept as {aside}." if aside else ""
     made = datetime.fromisoformat(manifest["made_at"]).isoformat(timespec="seconds")

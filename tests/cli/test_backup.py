@@ -9,6 +9,7 @@ import os
 import shutil
 import sqlite3
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -480,6 +481,18 @@ async def test_an_archive_with_a_flipped_byte_is_restored_whole_or_refused(tmp_p
             assert not target.exists()
         else:
             assert await read(target) == names(0, 3)
+
+
+async def test_an_archive_that_names_a_place_before_its_beginning_is_refused(tmp_path: Path) -> None:
+    place = await furnished(tmp_path)
+    packed = bytearray((place / "b").read_bytes())
+    directory = packed.rindex(b"PK\x05\x06") + 16  # where the end of a ZIP file says that its directory begins
+    (begins,) = struct.unpack_from("<I", packed, directory)
+    struct.pack_into("<I", packed, directory, begins + 1000)
+    (place / "moved").write_bytes(packed)
+    with pytest.raises(StoreDamaged):
+        restore(place / "moved", place / "r" / "navi.db")
+    assert not (place / "r" / "navi.db").exists()
 
 
 async def test_an_archive_that_expands_to_more_than_it_declares_is_refused(tmp_path: Path) -> None:

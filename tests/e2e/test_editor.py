@@ -221,14 +221,14 @@ async def test_an_editor_prompts_allows_stops_answers_lists_and_loads_and_sees_w
 async def test_a_killed_server_is_waited_for_and_the_run_it_lost_is_reported(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with ScriptedProvider(Reply("Half", hold_end=True), Reply("Whole.")) as provider:
+    async with ScriptedProvider(Reply("The first part", hold_end=True), Reply("Whole.")) as provider:
         provider.point(monkeypatch)
         server = await asyncio.to_thread(lambda: start(env={"NAVI_DEFAULT_MODEL": MODEL}))
         async with editor_of(server, named=False) as editor:
             session_id = (await editor.agent.new_session(cwd="/tmp", mcp_servers=[])).session_id
             other = await asyncio.to_thread(new_session, server)
             turn = asyncio.create_task(editor.agent.prompt(session_id=session_id, prompt=words("go")))
-            await editor.until(lambda: "Half" in editor.text())
+            await editor.until(lambda: "The first part" in editor.text())
             server.kill9()
             server.token = "another-token-of-the-next-start"
             await editor.until(lambda: "Waiting for it" in editor.text())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +37,9 @@ def test_every_route_has_its_row() -> None:
 
 
 def test_every_error_code_has_its_row_with_its_status() -> None:
+    for module in pkgutil.walk_packages(navi_jupyter.__path__, "navi_jupyter."):  # an error of any of them
+        if ".injected." not in module.name and not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
     for error in kinds_of(NaviError):
         if error is not RunFailed:
             assert rows(f"| `{error.code}` | {error.status} |"), error
