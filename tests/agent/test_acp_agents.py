@@ -111,8 +111,8 @@ def test_the_file_of_the_user_adds_agents_replaces_known_ones_and_says_where_a_m
     assert router.check("acp:mine") == "acp:mine"
     with pytest.raises(ModelUnavailable, match="not-there"):
         router.check("acp:gone")
-    with pytest.raises(ModelUnavailable, match=r"no agent 'nobody'.*acp:mine"):
-        router.check("acp:nobody")
+    with pytest.raises(ModelUnavailable, match=r"no agent 'missing'.*acp:mine"):
+        router.check("acp:missing")
     with pytest.raises(InvalidRequest, match="acp:claude"):
         router.check("acp:")
 

@@ -258,7 +258,7 @@ async def test_a_flood_is_read_no_faster_than_it_is_stored(tmp_path: Path, monke
     [
         ({"protocol": 2}, "agent_protocol", "version 2"),
         ({"silent": True}, "agent_timeout", "initialize"),
-        ({"login": True}, "agent_login_needed", "Nobody is logged in"),
+        ({"login": True}, "agent_login_needed", "No user is logged in"),
     ],
 )
 async def test_an_agent_that_cannot_be_used_says_why_and_is_ended(

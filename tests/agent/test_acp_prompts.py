@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from navi_jupyter.agent.acp.offer import SessionOffer
-from navi_jupyter.agent.acp.prompt import NOTHING_SEEN, SeenRuns, blocks_of
+from navi_jupyter.agent.acp.prompt import NOTHING_SEEN, SeenRuns, StoredSession, blocks_of, stored_session
 from navi_jupyter.agent.acp.translation import TurnTranslation
 from navi_jupyter.events import ToolCallResult, ToolCallStart
+from navi_jupyter.model.sessions import RunStatus
+from navi_jupyter.ports.agent import PastTurn
 from tests.support.agent_world import Bench
 
 EVERYTHING = {"image": True, "embeddedContext": True}
@@ -77,3 +80,14 @@ def test_calls_of_our_tools_are_left_out_however_agents_name_them_and_no_others(
     for title in ("navi_rm", "echo navi_run_code", "run_code"):
         assert events_of(title=title, kind="other") == ["ToolCallStart", "ToolCallResult"], title
     assert events_of(title="navi_run_code", kind="execute") == ["ToolCallStart", "ToolCallResult"], "a command"
+
+
+def test_an_agents_session_is_continued_in_its_own_session_of_navi_and_not_in_a_fork(bench: Bench) -> None:
+    turn, _ = bench.turn("go on")
+    for owner, continued in ((turn.session.id, True), ("s_origin", False)):
+        stored = StoredSession(agent="mine", session="one", owner=owner, seen=SeenRuns.of(["r_1"]))
+        past = PastTurn(
+            run_id="r_1", status=RunStatus.COMPLETED, prompt="hello", messages=(), conversation=stored.dump()
+        )
+        found = stored_session(replace(turn, history=(past,)), "mine")
+        assert (found is not None) is continued

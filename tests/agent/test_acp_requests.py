@@ -15,13 +15,13 @@ from acp.exceptions import RequestError
 from acp.schema import EnvVariable, PermissionOption, RequestPermissionResponse, ToolCallUpdate
 
 from navi_jupyter.agent.acp.client import AgentRequests
-from navi_jupyter.agent.acp.permissions import AgentIdentity
+from navi_jupyter.agent.acp.permissions import AgentIdentity, Grants
 from navi_jupyter.agent.registry import AgentParts
 from navi_jupyter.agent.run.approvals import ApprovalGate
 from navi_jupyter.agent.tools.permissions import ToolPermissions
 from navi_jupyter.events import ActivitySnapshot, Event
 from navi_jupyter.jupyter.files.service import LocalFiles
-from navi_jupyter.model.runs import Interrupt, InterruptStatus, Permission
+from navi_jupyter.model.runs import Effect, Interrupt, InterruptStatus, Permission
 from navi_jupyter.model.sessions import Origin, OriginKind
 from navi_jupyter.ports.agent import Ask, ToolContext, Turn, TurnResult
 from navi_jupyter.ports.jupyter import JupyterAccess
@@ -359,3 +359,15 @@ async def test_commands_end_by_kill_by_the_stop_and_with_the_run(tmp_path: Path)
     with pytest.raises(RequestError, match="No run"):
         await loop.requests.create_terminal(SESSION, "true")
     assert await loop.asked(kind="execute", title="later") is None
+
+
+def test_a_command_that_was_allowed_covers_itself_once_and_no_other() -> None:
+    grants = Grants()
+    call = ToolCallUpdate(tool_call_id="t", title="Build", raw_input={"command": "make build"})
+    grants.allow(call, Effect.RUN, always=False)
+    assert not grants.covers_command("make clean")
+    assert grants.covers_command("make build")
+    assert not grants.covers_command("make build"), "it is used up"
+    grants.allow(call, Effect.RUN, always=False)
+    grants.end_run()
+    assert not grants.covers_command("make build"), "it was for that run"

@@ -89,7 +89,7 @@ async def test_a_call_of_a_program_stands_in_the_log_as_one_of_navis_own_agent()
         assert "greet" in {one.name for one in run.offered()}
         assert "delegate" not in {one.name for one in run.offered()}
         results.append(await run.call("greet", {"name": "Ada"}, progress=ignore))
-        results.append(await run.call("greet", {"nobody": 1}, progress=ignore))
+        results.append(await run.call("greet", {"unknown": 1}, progress=ignore))
         results.append(await run.call("no_such_tool", {}, progress=ignore))
 
     bench = bench_of(script, greeting())

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[JupyterServer]:
-    """A server on whose machine are a scripted agent, and one that nobody is logged in to."""
+    """A server on whose machine are a scripted agent, and one without a login."""
     try:
         import acp  # noqa: F401
     except ImportError:

@@ -125,7 +125,7 @@ async def test_programs_get_signed_events_of_firings_and_runs_on_a_real_server(a
 
         await until(is_named_one)
         [bare] = quiet.bodies  # the firing of the recall that names it, and no run
-        assert bare["id"] == firing["id"]  # one event, whoever gets it
+        assert bare["id"] == firing["id"]  # one event for all webhooks
         assert (
             bare["data"]["session"]["title"] is bare["data"]["recall"]["title"] is bare["data"]["run"]["answer"] is None
         )

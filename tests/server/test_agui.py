@@ -247,7 +247,7 @@ async def test_a_tool_of_the_client_ends_the_run_and_its_result_comes_with_the_n
         assert answers[0]["content"] == "shown 0"
         assert "KeyError" in answers[1]["content"]
         assert "no such column" in answers[1]["content"]
-        # The log says whose tool it is, and that nobody was asked whether it may run.
+        # The log says whose tool it is, and that the user was not asked whether it may run.
         sid = session_of(events)
         log = (await api.ok("GET", f"sessions/{sid}/events", after=0, limit=1000))["events"]
         asked = [one["event"]["value"]["interrupt"] for one in log if one["event"].get("name") == "navi.interrupt"]

@@ -40,7 +40,7 @@ async def test_every_figure_of_health_is_on_the_page_with_the_same_value(api: Ap
     health, samples = await api.ok("GET", "health"), await scrape(jp_fetch)
     assert {name for name, _ in samples} >= set(metrics.HEALTH.values())
     assert all(re.fullmatch(r"navi_[a-z_]+", name) for name, _ in samples)
-    assert {label for _, labels in samples for label, _ in labels} <= {"status", "version"}  # nobody's name
+    assert {label for _, labels in samples for label, _ in labels} <= {"status", "version"}  # no user's name
     assert samples["navi_build_info", (("version", __version__),)] == 1
     assert states(samples) == {"ok": 1, "starting": 0, "failed": 0, "stopping": 0}
     for field in ("sessions", "runs", "followers", "recalls"):

@@ -86,7 +86,7 @@ class ScriptedAgent(acp.Agent):
 
     async def new_session(self, cwd: str, mcp_servers: Any = None, **_: Any) -> NewSessionResponse:
         if HOW.get("login"):
-            raise acp.RequestError.auth_required({"message": "Nobody is logged in."})
+            raise acp.RequestError.auth_required({"message": "No user is logged in."})
         session_id = f"session-{len(list(FOLDER.glob('session-*'))) + 1}"
         self._begin(session_id, [], mcp_servers)
         self._keep(session_id)
