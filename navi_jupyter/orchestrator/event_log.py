@@ -52,8 +52,9 @@ class EventLog:
 
     async def refresh(self) -> None:
         """Another process has committed: find out which followed sessions have grown, and which are gone."""
-        heads = await self._store.heads(self._feeds)
-        for session_id, feed in list(self._feeds.items()):
+        asked = dict(self._feeds)  # a feed that begins during the query is not in its answer, and asks for its own head
+        heads = await self._store.heads(asked)
+        for session_id, feed in asked.items():
             head = heads.get(session_id)
             if head is None:
                 feed.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections.abc import Iterable
 from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
@@ -201,6 +202,31 @@ async def test_a_page_waits_for_the_first_event_and_no_longer_than_it_was_told(t
         frames, head = await waiting
         assert (len(frames), head) == (1, 1)
         assert w.orchestrator.log.followers == 0
+
+
+async def test_a_follower_that_begins_while_another_servers_commits_are_looked_at_is_not_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path) as w:
+        heads, asked, answered = w.store.heads, asyncio.Event(), asyncio.Event()
+
+        async def slow(session_ids: Iterable[str]) -> dict[str, int]:
+            found = await heads(session_ids)
+            asked.set()
+            await answered.wait()
+            return found
+
+        monkeypatch.setattr(w.store, "heads", slow)
+        refreshing = asyncio.create_task(w.orchestrator.log.refresh())
+        await asked.wait()
+        sid = await w.session()
+        run = await w.prompt(sid, "wait")
+        end = asyncio.create_task(w.until_end(sid, run.run_id))
+        await w.streaming(sid, run.run_id)
+        answered.set()
+        await refreshing
+        w.agent.gate.set()
+        assert (await end)["event"]["type"] == "RUN_FINISHED"
 
 
 async def test_changing_a_session_is_told_to_its_followers(tmp_path: Path) -> None:

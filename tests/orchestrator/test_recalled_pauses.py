@@ -245,6 +245,8 @@ async def test_a_prompt_that_came_before_the_question_is_not_kept_waiting_by_it(
             first = await w.recall(sid)
             second = await w.recall(sid, "ask", busy="queue")
             await w.until(sid, action("deferred", first))
+            # In the queue, too: else the deferred one may start before it, and nothing waits behind its question.
+            await w.until(sid, lambda e: e["event"].get("delta") == "ask")
             w.agent.gate.set()
             assert await w.outcome(second) == NEEDED
             _, question = await w.paused(sid)
