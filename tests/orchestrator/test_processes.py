@@ -215,7 +215,7 @@ def test_a_run_is_stopped_and_interrupted_through_the_other_server(tmp_path: Pat
         for server in (one, two):
             server.ask(do="follow", sid=sid, after=0)
         run_id = one.prompt(sid, "drip 100000", "c1")["run_id"]
-        one.until_seen(sid, lambda e: e["event"].get("delta") == "0 ")
+        one.until_seen(sid, lambda e: e["event"].get("delta", "").startswith("0 "))
         two.ask(do="stop", sid=sid)
         assert two.until(lambda m: "stopped" in m)["run_id"] == run_id
         assert two.until_end(sid, run_id)["event"]["outcome"] == {"type": "cancelled"}
