@@ -20,6 +20,7 @@ from jupyter_server.serverapp import ServerApp
 from tornado.websocket import WebSocketClientConnection
 from traitlets.config import Config
 
+from navi_jupyter import redaction
 from navi_jupyter.server.app import NaviExtension
 
 pytest_plugins = ["pytest_jupyter.jupyter_server"]
@@ -42,6 +43,16 @@ def _no_navi_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("NAVI_", "JUPYTERHUB_", "JPY_")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _secrets_of_one_test() -> Iterator[None]:
+    """An end of a text that may be the beginning of a secret is held back, and a process keeps its secrets: after the
+    random tokens of a hundred servers of earlier tests, that would be nearly every letter."""
+    before = set(redaction._remembered)
+    yield
+    redaction._remembered.intersection_update(before)
+    redaction._known.forget()
 
 
 @pytest.fixture

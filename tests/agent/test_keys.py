@@ -244,7 +244,7 @@ def test_megabytes_are_cleaned_in_a_moment(monkeypatch: pytest.MonkeyPatch) -> N
     content = "all is well. " * 4_000_000 + "sk-7-abcdefgh"
     began = time.perf_counter()
     assert redact_output(content).endswith("well. …")
-    assert time.perf_counter() - began < 3
+    assert time.perf_counter() - began < 20, "not in steps that grow with the square of its length"
 
 
 @pytest.mark.usefixtures("_planted")
