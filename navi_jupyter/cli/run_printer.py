@@ -83,6 +83,7 @@ class SessionPrinter:
         self._runs: dict[str, tuple[RunView, RunPrinter]] = {}
         self._messages: dict[str, list[str]] = {}  # those of users that are not complete
         self._seen: set[str] = set()  # messages that were printed
+        self._queued: dict[str, tuple[str, str, str]] = {}  # prompts of a snapshot by the run that waits: id, who, text
 
     def show(self, envelope: Envelope) -> None:
         """Print what an event of the session adds."""
@@ -115,8 +116,10 @@ class SessionPrinter:
         if envelope["event"]["type"] == "RUN_STARTED" and about and about not in self._runs:
             view = RunView(about, session_id=self._session_id)
             self._runs[about] = view, RunPrinter(self._out, self._out, questions=True)
-            if not envelope.get("snapshot"):
-                self._line("\nNavi:")
+            if (prompt := self._queued.pop(about, None)) is not None:
+                self._message(*prompt)
+            # Also where a snapshot found the run in progress: what it says next begins without a name.
+            self._line("\nNavi:")
         if (found := self._runs.get(about or "")) is None:
             return
         view, printer = found
@@ -129,8 +132,12 @@ class SessionPrinter:
 
     def _snapshot(self, messages: list[dict[str, Any]]) -> None:
         for message in messages:
-            if message["role"] in ("user", "assistant") and message.get("content") and not message.get("queued"):
-                self._message(str(message["id"]), speaker(message), str(message["content"]))
+            if message["role"] in ("user", "assistant") and message.get("content"):
+                shown = str(message["id"]), speaker(message), str(message["content"])
+                if message.get("queued"):
+                    self._queued[str(message["runId"])] = shown
+                else:
+                    self._message(*shown)
 
     def _message(self, message_id: str, who: str, text: str) -> None:
         if message_id not in self._seen:

@@ -236,7 +236,7 @@ def test_a_session_is_followed_from_a_cursor_and_live_until_ctrl_c(server: Jupyt
     assert [each["seq"] for each in events] == [each["seq"] for each in log][: len(events)]
     text = "".join(through(read, "⟩[2J is."))
     assert "You: Please." in text
-    # Live, or of the snapshot where the run was faster than the start of this command.
+    # Live, or of the snapshot where the run began or ended before this command followed.
     assert "Navi: It ⟨U+001B⟩[2J is." in text.replace("Navi:\n", "Navi: ")
     for process in (watched, read):
         process.send_signal(signal.SIGINT)
