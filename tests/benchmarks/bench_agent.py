@@ -1,6 +1,6 @@
 """Many sessions at once on a real Jupyter server, each answered by a model that streams; and what kernels feel of it.
 
-    python tests/benchmarks/bench_agent.py [--sessions 50] [--rate 50] [--minutes 1] [--bare]
+    python tests/benchmarks/bench_agent.py [--sessions 50] [--rate 50] [--minutes 1] [--bare] [--quick]
 
 Four kinds of process: the server; a provider that speaks OpenAI's protocol at ``rate`` tokens a second to each session;
 a kernel of that server with somebody who executes in it, over the server's WebSocket and over ZMQ; and this one, with
@@ -17,75 +17,34 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import re
-import subprocess
+import statistics
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
 
-import psutil
 from tornado.httpclient import HTTPRequest
-from tornado.websocket import WebSocketClientConnection, websocket_connect
+from tornado.websocket import websocket_connect
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.benchmarks.measuring import Figures, arguments, in_ms, percentile, spread
+from tests.benchmarks.probe import Program, Trips, Watch, watched
 from tests.support.providers import KEY
-from tests.support.server import ROOT, JupyterServer
+from tests.support.server import JupyterServer
 
 MODEL = "openai-chat:gpt-6-luna"
 RUN = 30.0
 """Seconds that an answer takes."""
 STAMPED = 10
 """Every which token carries the time at which it was written."""
+STEADY = 4
+"""Minutes after which memory is to be flat: sessions that were busy leave it after one, caches fill."""
 _STAMP = re.compile(r"@(\d+)#")
-PROBE = '''
-"""A server extension: how late the loop wakes a sleeper, and what is in memory."""
-import asyncio, gc, json, time, tracemalloc
-from tornado.web import RequestHandler
-
-class Probe:
-    def __init__(self):
-        self.late, self.cpu = [], []
-
-    async def watch(self):
-        while True:
-            before, cpu = time.perf_counter(), time.thread_time()
-            await asyncio.sleep(0.005)
-            self.late.append(time.perf_counter() - before - 0.005)
-            self.cpu.append(time.thread_time() - cpu)
-
-class Seen(RequestHandler):
-    def get(self):
-        probe = self.application.settings["probe"]
-        seen = {"late": probe.late, "cpu": probe.cpu}
-        probe.late, probe.cpu = [], []
-        if self.get_argument("collect", ""):
-            gc.collect()
-        self.write(json.dumps(seen))
-
-class Heap(RequestHandler):
-    """What has grown since the last time, by the place that allocated it."""
-    def get(self):
-        before, self.application.settings["heap"] = self.application.settings.get("heap"), None
-        gc.collect()
-        if not tracemalloc.is_tracing():
-            tracemalloc.start(12)
-        snapshot = self.application.settings["heap"] = tracemalloc.take_snapshot()
-        grown = snapshot.compare_to(before, "traceback")[:25] if before else []
-        lines = [[one.size_diff, one.count_diff, one.traceback.format()] for one in grown if one.size_diff > 0]
-        self.write(json.dumps(lines))
-
-def _load_jupyter_server_extension(app):
-    probe = app.web_app.settings["probe"] = Probe()
-    base = app.base_url
-    app.web_app.add_handlers(".*", [(base + "probe", Seen), (base + "heap", Heap)])
-    app.io_loop.add_callback(lambda: setattr(probe, "task", asyncio.ensure_future(probe.watch())))
-'''
 
 
 # --- the provider's process
@@ -197,74 +156,11 @@ async def consume(url: str, sessions: int) -> None:
     await asyncio.gather(*(one() for _ in range(sessions)))
 
 
-# --- the kernel's user, in a process of its own
-
-
-class Pinger:
-    """Executes ``1+1`` in a kernel and waits for the reply and for ``idle``, over ZMQ and over the server."""
-
-    def __init__(self, connection_file: str, socket: WebSocketClientConnection) -> None:
-        from jupyter_client.asynchronous.client import AsyncKernelClient
-
-        self._zmq = AsyncKernelClient(connection_file=connection_file)
-        self._zmq.load_connection_file()
-        self._zmq.start_channels()
-        self._socket = socket
-        self._session = uuid.uuid4().hex
-
-    async def over_zmq(self) -> float:
-        """Seconds of one round trip."""
-        began = time.perf_counter()
-        asked = self._zmq.execute("1+1")
-        await self._zmq.get_shell_msg(timeout=60)
-        while True:
-            message = await self._zmq.get_iopub_msg(timeout=60)
-            status = message["content"].get("execution_state")
-            if message["parent_header"].get("msg_id") == asked and status == "idle":
-                return time.perf_counter() - began
-
-    async def over_server(self) -> float:
-        """Seconds of one round trip."""
-        ident = uuid.uuid4().hex
-        header = {"msg_id": ident, "username": "u", "session": self._session, "msg_type": "execute_request"}
-        content = {"code": "1+1", "silent": False, "store_history": False, "user_expressions": {}}
-        message = {
-            "channel": "shell", "header": {**header, "version": "5.3"}, "parent_header": {}, "metadata": {},
-            "content": content, "buffers": [],
-        }  # fmt: skip
-        began = time.perf_counter()
-        await self._socket.write_message(json.dumps(message))
-        seen: set[str] = set()
-        while seen != {"reply", "idle"}:
-            answer = json.loads(str(await self._socket.read_message()))
-            if answer["parent_header"].get("msg_id") != ident:
-                continue
-            if answer["msg_type"] == "execute_reply":
-                seen.add("reply")
-            elif answer["content"].get("execution_state") == "idle":
-                seen.add("idle")
-        return time.perf_counter() - began
-
-
-async def ping(url: str, token: str, kernel_id: str, connection_file: str) -> None:
-    """For each line of input, that many pairs of round trips, with a pause after each: a line of JSON."""
-    address = f"{url.replace('http', 'ws', 1)}api/kernels/{kernel_id}/channels"
-    socket = await websocket_connect(HTTPRequest(address, headers={"Authorization": f"token {token}"}))
-    pinger = Pinger(connection_file, socket)
-    while line := await asyncio.to_thread(sys.stdin.readline):
-        times: dict[str, list[float]] = {"zmq": [], "server": []}
-        for _ in range(int(line)):
-            times["zmq"].append(await pinger.over_zmq())
-            times["server"].append(await pinger.over_server())
-            await asyncio.sleep(0.02)
-        print(json.dumps(times), flush=True)
-
-
-# --- this process: followers, and what is told
+# --- this process: followers, and what is reported
 
 
 class Sessions:
-    """The sessions, one follower each. Counts and looks at stamps; parses nothing: it is not what is measured."""
+    """The sessions, one follower each. Counts and looks at stamps, and parses nothing: it is not what is measured."""
 
     def __init__(self, server: JupyterServer, count: int) -> None:
         self.ids = [server.request("POST", "navi/api/sessions", {"model": MODEL})["id"] for _ in range(count)]
@@ -317,78 +213,20 @@ class Sessions:
         )
 
 
-def spread(seconds: Sequence[float]) -> str:
-    """Median, 99th percentile and maximum, in ms."""
-    values = sorted(seconds) or [0.0]
-    p50, p99, top = values[len(values) // 2], values[int(len(values) * 0.99)], values[-1]
-    return f"p50 {p50 * 1e3:.1f} p99 {p99 * 1e3:.1f} max {top * 1e3:.0f} ms"
-
-
-class Program:
-    """This file in another process, talked to by lines."""
-
-    def __init__(self, *args: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def line(self, given: str = "") -> str:
-        """Its next line, after it was given one."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        if given:
-            self._process.stdin.write(given + "\n")
-            self._process.stdin.flush()
-        return self._process.stdout.readline().strip()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
-class Watch:
-    """Asks the server about itself and the kernel's user about his patience."""
-
-    def __init__(self, server: JupyterServer, pinger: Program) -> None:
-        self._server = server
-        self._pinger = pinger
-        self._process = psutil.Process(server.pid)
-
-    async def round_trips(self, pairs: int) -> dict[str, list[float]]:
-        """Of the kernel."""
-        answer = await asyncio.to_thread(self._pinger.line, str(pairs))
-        return dict(json.loads(answer))
-
-    async def lag(self) -> dict[str, list[float]]:
-        """Of the server's loop, since it was last asked."""
-        return dict(json.loads(await asyncio.to_thread(self._server.download, "probe")))
-
-    def memory(self) -> float:
-        """MB of the server's process."""
-        return float(self._process.memory_info().rss) / 2**20
-
-    def busy(self) -> float:
-        """Processor seconds so far."""
-        times = self._process.cpu_times()
-        return float(times.user + times.system)
-
-
-async def measure(watch: Watch, sessions: Sessions, minutes: float, pairs: int) -> None:
+async def measure(watch: Watch, sessions: Sessions, minutes: float, pairs: int) -> Figures:
     """The load, by the minute."""
     await watch.lag()
     before = await watch.round_trips(pairs)
     quiet = await watch.lag()
-    print(f"quiet: loop lag {spread(quiet['late'])}; {told(before)}; {watch.memory():.0f} MB", flush=True)
+    print(f"quiet: loop lag {spread(quiet['late'])}; {described(before)}; {watch.memory():.0f} MB", flush=True)
     sessions.start()
     await asyncio.sleep(5)  # all are being answered: imports and connections are behind us
     await watch.lag()
     late: list[float] = []
     cpu: list[float] = []
-    during: dict[str, list[float]] = {"zmq": [], "server": []}
-    weights = [watch.memory()]
+    during: Trips = {"zmq": [], "server": []}
+    weights, latencies, tokens = [watch.memory()], list[float](), 0
+    used, since = watch.busy(), time.monotonic()
     print(f"begun: {weights[0]:.0f} MB", flush=True)
     for minute in range(1, max(1, round(minutes)) + 1):
         sessions.reset()
@@ -399,51 +237,69 @@ async def measure(watch: Watch, sessions: Sessions, minutes: float, pairs: int) 
         seen = await watch.lag()
         late += seen["late"]
         cpu += seen["cpu"]
+        latencies += sessions.latencies
+        tokens += sessions.tokens
         weights.append(watch.memory())
         print(
             f"minute {minute}: {sessions.report()}; loop lag {spread(seen['late'])}, of CPU {spread(seen['cpu'])};"
             f" server {100 * (watch.busy() - busy) / (time.monotonic() - began):.0f} % CPU, {weights[-1]:.0f} MB",
             flush=True,
         )
+    used, took = watch.busy() - used, time.monotonic() - since
     await sessions.stop()
     print(f"loop lag in all: {spread(late)}, of CPU {spread(cpu)}")
-    print(f"kernel before: {told(before)}\nkernel during: {told(during)}\n{slowed(before, during)}")
+    print(f"kernel before: {described(before)}\nkernel during: {described(during)}\n{slowed(before, during)}")
     print(f"memory: {' '.join(f'{weight:.0f}' for weight in weights)} MB; {sessions.ended} runs ended")
     if sessions.failed:
         print(f"{len(sessions.failed)} failed; the first: {sessions.failed[0]}")
+    load = f"{len(sessions.ids)} sessions"
+    figures = Figures()
+    figures.add(f"{load}: CPU of the server, %", 100 * used / took)
+    figures.add(f"{load}: CPU of the server for a token, us", 1e6 * used / max(tokens, 1))
+    for name, value in in_ms(f"{load}: token to follower", latencies).items():
+        figures.add(name, value)
+    figures.add(f"{load}: longest lag of the loop, ms", 1e3 * max(late))
+    figures.add(f"{load}: longest turn of the loop in CPU, ms", 1e3 * max(cpu))
+    figures.add(f"{load}: memory in the end, MB", weights[-1])
+    if len(weights) > STEADY + 1:
+        figures.add(f"{load}: memory grows after {STEADY} minutes, MB a minute", slope(weights[STEADY:]))
+    return figures
 
 
-def told(trips: dict[str, list[float]]) -> str:
+def slope(values: Sequence[float]) -> float:
+    """By how much they grow with each step (least squares)."""
+    return statistics.linear_regression(range(len(values)), values).slope
+
+
+def described(trips: Trips) -> str:
     """The round trips of a kernel."""
     return "; ".join(f"round trip over {way} {spread(times)}" for way, times in trips.items())
 
 
-def slowed(before: dict[str, list[float]], during: dict[str, list[float]]) -> str:
+def slowed(before: Trips, during: Trips) -> str:
     """By how much the median has grown."""
-
-    def middle(times: Sequence[float]) -> float:
-        return sorted(times)[len(times) // 2]
-
-    return "; ".join(f"{way}: {100 * (middle(during[way]) / middle(before[way]) - 1):+.0f} %" for way in before)
+    return "; ".join(
+        f"{way}: {100 * (percentile(during[way], 0.5) / percentile(before[way], 0.5) - 1):+.0f} %" for way in before
+    )
 
 
 async def main() -> None:
     """Run all of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sessions", type=int, default=50)
+    parser = arguments(__doc__)
+    parser.add_argument("--sessions", type=int, help="50; in the short form 20")
     parser.add_argument("--rate", type=float, default=50.0)
-    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--minutes", type=float, help="1; in the short form a third")
     parser.add_argument("--pairs", type=int, default=200, help="round trips of the kernel before the load")
     parser.add_argument("--bare", action="store_true", help="somebody else reads the streams: what is the machine's")
-    for name in ("--provide", "--consume", "--ping"):
+    for name in ("--provide", "--consume"):
         parser.add_argument(name, nargs="*", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    options.sessions = options.sessions or (20 if options.quick else 50)
+    options.minutes = options.minutes or (1 / 3 if options.quick else 1.0)
     if options.provide is not None:
         await provide(options.rate)
     elif options.consume is not None:
         await consume(options.consume[0], options.sessions)
-    elif options.ping is not None:
-        await ping(*options.ping)
     else:
         await whole(options)
 
@@ -451,25 +307,16 @@ async def main() -> None:
 async def whole(options: argparse.Namespace) -> None:
     """Start all processes, measure, end them."""
     rate, count = f"--rate={options.rate}", f"--sessions={options.sessions}"
-    with tempfile.TemporaryDirectory() as folder, Program(rate, "--provide") as provider:
+    with tempfile.TemporaryDirectory() as folder, Program(__file__, rate, "--provide") as provider:
         address = await asyncio.to_thread(provider.line)
-        home = Path(folder) / "home"
-        home.mkdir()
-        (Path(folder) / "navi_bench_probe.py").write_text(PROBE)
-        env = {"OPENAI_BASE_URL": f"{address}/v1", "OPENAI_API_KEY": KEY, "PYTHONPATH": f"{folder}:{ROOT}"}
-        server = JupyterServer(home, env=env)
-        extensions = "--ServerApp.jpserver_extensions={'navi_jupyter': True, 'navi_bench_probe': True}"
-        with server.start(args=(extensions, f"--NaviExtension.max_concurrent_runs={options.sessions + 14}")):
-            kernel = server.request("POST", "api/kernels", {"name": "python3"})["id"]
-            connection = str(home / "runtime" / f"kernel-{kernel}.json")
-            with Program("--ping", server.url, server.token, kernel, connection) as pinger:
-                watch = Watch(server, pinger)
-                await watch.round_trips(50)  # warm
-                if options.bare:
-                    with Program(count, "--consume", address):
-                        await measure(watch, Sessions(server, 0), options.minutes, options.pairs)
-                else:
-                    await measure(watch, Sessions(server, options.sessions), options.minutes, options.pairs)
+        env = {"OPENAI_BASE_URL": f"{address}/v1", "OPENAI_API_KEY": KEY}
+        slots = f"--NaviExtension.max_concurrent_runs={options.sessions + 14}"
+        with watched(Path(folder) / "home", env, slots) as (server, watch):
+            await watch.round_trips(50)  # warm
+            consumer = Program(__file__, count, "--consume", address) if options.bare else contextlib.nullcontext()
+            sessions = Sessions(server, 0 if options.bare else options.sessions)
+            with consumer:
+                (await measure(watch, sessions, options.minutes, options.pairs)).write(options.json)
 
 
 if __name__ == "__main__":

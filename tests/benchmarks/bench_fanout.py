@@ -29,6 +29,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.benchmarks.measuring import LoopLag
+
 OWNER = "local"
 BODY = 200
 SAMPLE = 10
@@ -67,27 +69,6 @@ class Storm:
         yield TurnResult(conversation=b"")
 
 
-class Stalls:
-    """The longest time that the loop did not come round: by the clock, and in CPU time of its thread.
-
-    The second is what the code does to others; the first also has in it what others do on a busy machine.
-    """
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        self.worst = self.worst_cpu = 0.0
-        self.cpu = time.process_time()
-
-    async def watch(self) -> None:
-        while True:
-            before, before_cpu = time.perf_counter(), time.thread_time()
-            await asyncio.sleep(0.001)
-            self.worst = max(self.worst, time.perf_counter() - before - 0.001)
-            self.worst_cpu = max(self.worst_cpu, time.thread_time() - before_cpu)
-
-
 async def serve(folder: Path) -> None:  # noqa: C901  both servers side by side, as small as they can be
     """The server: prints its port, works until its input is closed."""
     from tornado.httpserver import HTTPServer
@@ -118,8 +99,8 @@ async def serve(folder: Path) -> None:  # noqa: C901  both servers side by side,
 
     store.subscribe(appended)
     await orchestrator.start(None, run_ended)  # type: ignore[arg-type]
-    stalls = Stalls()
-    probe = asyncio.create_task(stalls.watch())
+    lag = LoopLag()
+    probe = asyncio.create_task(lag.watch())
 
     class Socket(WebSocketHandler):
         task: asyncio.Task[None]
@@ -164,7 +145,7 @@ async def serve(folder: Path) -> None:  # noqa: C901  both servers side by side,
 
         async def post(self, session_id: str) -> None:
             ended[session_id] = asyncio.Event()
-            stalls.reset()
+            lag.reset()
             text = self.request.body.decode()
             await orchestrator.submit(session_id, Prompt(text=text), user_id=OWNER)
             await ended[session_id].wait()
@@ -173,8 +154,7 @@ async def serve(folder: Path) -> None:  # noqa: C901  both servers side by side,
 
     class StallsSoFar(RequestHandler):
         def get(self) -> None:
-            cpu = time.process_time() - stalls.cpu
-            self.write({"stall": stalls.worst, "stall_cpu": stalls.worst_cpu, "cpu": cpu})
+            self.write({"stall": lag.longest, "stall_cpu": lag.longest_cpu, "cpu": lag.process_cpu})
 
     application = Application(
         [

@@ -8,7 +8,6 @@ still at most meanwhile.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from navi_jupyter.model.recalls import Cron, Every, Once, Policy, Recall, Recall
 from navi_jupyter.ports.recalls import RecallState
 from navi_jupyter.server.rest.overview import calendar, midnights
 from navi_jupyter.store.sqlite import SqliteStore
+from tests.benchmarks.measuring import Figures, LoopLag, arguments
 from tests.support.scheduler_world import OWNER, TestClock, World
 
 NOW = datetime.now(UTC)
@@ -67,36 +67,36 @@ async def fill(store: SqliteStore, recalls: int, firings: int) -> None:
     await store.write(ledger)
 
 
-async def lag(worst: list[float]) -> None:
-    while True:
-        before = time.perf_counter()
-        await asyncio.sleep(0.001)
-        worst[0] = max(worst[0], time.perf_counter() - before - 0.001)
-
-
 async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--recalls", type=int, default=10_000)
     parser.add_argument("--firings", type=int, default=100_000)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         store = await SqliteStore.open(Path(folder) / "navi.db")
         await fill(store, given.recalls, given.firings)
-        worst = [0.0]
-        watch = asyncio.ensure_future(lag(worst))
-        today = NOW.astimezone(ZONE).date()
-        for name, back, coming, waiting in (("brief", 1, 1, 0), ("whole", 7, 501, 100), ("whole", 7, 501, 100)):
-            worst[0], started = 0.0, time.perf_counter()
-            days = list(pairwise(midnights(ZONE, today - timedelta(days=back - 1), back)))[::-1]
-            rows = await store.recall_overview(OWNER, now=NOW, days=days, coming=coming, waiting=waiting, per_day=50)
-            read = time.perf_counter() - started
-            await asyncio.to_thread(calendar, rows.coming[: coming - 1], NOW, ZONE)
-            whole = time.perf_counter() - started
-            print(
-                f"{name}: read {read * 1000:.0f} ms, all {whole * 1000:.0f} ms, loop at most {worst[0] * 1000:.0f} ms"
-            )
-        watch.cancel()
+        figures = Figures()
+        async with LoopLag() as lag:
+            today = NOW.astimezone(ZONE).date()
+            for name, back, coming, waiting in (
+                ("brief", 1, 1, 0),
+                ("whole", 7, 501, 100),
+                ("whole again", 7, 501, 100),
+            ):
+                lag.reset()
+                started = time.perf_counter()
+                days = list(pairwise(midnights(ZONE, today - timedelta(days=back - 1), back)))[::-1]
+                rows = await store.recall_overview(
+                    OWNER, now=NOW, days=days, coming=coming, waiting=waiting, per_day=50
+                )
+                read = time.perf_counter() - started
+                await asyncio.to_thread(calendar, rows.coming[: coming - 1], NOW, ZONE)
+                whole = time.perf_counter() - started
+                figures.add(f"overview, {name}: read by the store, ms", read * 1000)
+                figures.add(f"overview, {name}: all, ms", whole * 1000)
+                figures.add(f"overview, {name}: longest lag of the loop, ms", lag.longest * 1000)
         await store.close()
+        figures.write(given.json)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ figure is of one run in one process; the machine's noise is in it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import statistics
 import sys
@@ -21,6 +20,8 @@ from typing import Any
 
 import structlog
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
 from navi_jupyter.clock import now
 from navi_jupyter.commands import Acceptance, Command
 from navi_jupyter.model.base import new_id, ordered_id
@@ -30,6 +31,7 @@ from navi_jupyter.ports.recalls import RecallState
 from navi_jupyter.scheduling.scheduler import Scheduler
 from navi_jupyter.scheduling.service import RecallService
 from navi_jupyter.store.sqlite import SqliteStore
+from tests.benchmarks.measuring import LoopLag
 
 
 class Sessions:
@@ -45,21 +47,6 @@ class Sessions:
         assert command.command_id not in self.seen, "delivered twice"
         self.seen.add(command.command_id)
         return Acceptance(command_id=command.command_id, seq=1, run_id="r_" + command.command_id[-24:])
-
-
-class Stalls:
-    """The longest time that the event loop did not get round."""
-
-    def __init__(self) -> None:
-        self.longest = 0.0
-
-    async def watch(self) -> None:
-        last = time.perf_counter()
-        while True:
-            await asyncio.sleep(0.001)
-            at = time.perf_counter()
-            self.longest = max(self.longest, at - last - 0.001)
-            last = at
 
 
 async def add_sessions(store: SqliteStore, n: int) -> list[str]:
@@ -123,11 +110,9 @@ async def burst(n: int, pending: int = 0) -> None:
             due = now() + timedelta(seconds=3 + n / 2000)
             due = due.replace(microsecond=0)
             added = await add_recalls(store, sessions, due)
-            stalls = Stalls()
-            async with Scheduler(store, submit, server_id="bench"):
-                watch = asyncio.create_task(stalls.watch())
+            async with Scheduler(store, submit, server_id="bench"), LoopLag() as lag:
                 await asyncio.sleep(max(0.0, (due - now()).total_seconds() - 0.2))
-                stalls.longest = 0.0
+                lag.reset()
                 while len(submit.at) < n:  # noqa: ASYNC110 - polled, so that nothing of ours runs in the measured path
                     await asyncio.sleep(0.02)
                 count = 0
@@ -137,16 +122,13 @@ async def burst(n: int, pending: int = 0) -> None:
                         count = row["n"] if row else 0
                         await asyncio.sleep(0.05)
                 recorded = (now() - due).total_seconds()
-                watch.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await watch
         finally:
             await store.close()
     late = sorted((at - due).total_seconds() * 1000 for at in submit.at)
     print(
         f"{n:>6} due, {pending:>6} others pending: lateness p50 {statistics.median(late):7.0f} ms,"
         f" p99 {late[int(len(late) * 0.99) - 1]:7.0f} ms, max {late[-1]:7.0f} ms, all recorded after"
-        f" {recorded * 1000:6.0f} ms, longest stall {stalls.longest * 1000:5.0f} ms, added in {added:5.2f} s"
+        f" {recorded * 1000:6.0f} ms, longest stall {lag.longest * 1000:5.0f} ms, added in {added:5.2f} s"
     )
 
 

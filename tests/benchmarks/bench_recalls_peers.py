@@ -44,7 +44,8 @@ import structlog
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.benchmarks.bench_recalls import Sessions, Stalls, add_recalls, add_sessions, created_by_service  # noqa: E402
+from tests.benchmarks.bench_recalls import Sessions, add_recalls, add_sessions, created_by_service  # noqa: E402
+from tests.benchmarks.measuring import LoopLag  # noqa: E402
 
 BATCH = 500
 PENDING = 100_000
@@ -93,19 +94,15 @@ async def burst(bench: Bench, count: int, pending: int, rate: float) -> Found:
     """``count`` due at one instant beside ``pending`` others."""
     if pending:
         await bench.add(pending, _now() + timedelta(days=9))
-    stalls = Stalls()
     due = (_now() + timedelta(seconds=3 + count / rate)).replace(microsecond=0)
     added = await bench.add(count, due)
     assert _now() < due - timedelta(seconds=0.3), "too slow to have them all before they are due"
-    async with bench.begun():
-        watch = asyncio.create_task(stalls.watch())
+    async with bench.begun(), LoopLag() as lag:
         await asyncio.sleep(max(0.0, (due - _now()).total_seconds() - 0.2))
-        stalls.longest = 0.0
+        lag.reset()
         while len(bench.at) < count:  # noqa: ASYNC110 - polled, so that nothing of ours runs in the measured path
             await asyncio.sleep(0.02)
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
-        stall = stalls.longest
+        stall = lag.longest
     times = bench.fired()
     assert len(times) == count, f"{len(times)} of {count} slots have fired"
     assert set(times.values()) == {1}, "a slot has fired twice"

@@ -29,6 +29,7 @@ from navi_jupyter.model.sessions import SYSTEM, SessionCreate  # noqa: E402
 from navi_jupyter.orchestrator.event_writer import EventWriter  # noqa: E402
 from navi_jupyter.orchestrator.orchestrator import Orchestrator  # noqa: E402
 from navi_jupyter.store.sqlite import SqliteStore  # noqa: E402
+from tests.benchmarks.measuring import spread  # noqa: E402
 
 NEIGHBOUR = """
 import asyncio, sys, time
@@ -53,19 +54,13 @@ def draft(number: int) -> Draft:
     return Draft(Custom(name="navi.kernel", value=value), run_id=None, origin=SYSTEM, at=now())
 
 
-def percentiles(seconds: list[float]) -> str:
-    ordered = sorted(seconds)
-    p50, p99 = ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.99)]
-    return f"p50 {p50 * 1e3:.2f} ms  p99 {p99 * 1e3:.2f} ms"
-
-
 async def lone(store: SqliteStore, sid: str, *, durable: bool, count: int = 500) -> str:
     took = []
     for number in range(count):
         began = time.perf_counter()
         await store.write(lambda tx, number=number: tx.append(sid, [draft(number)]), durable=durable)  # type: ignore[misc]
         took.append(time.perf_counter() - began)
-    return percentiles(took)
+    return spread(took)
 
 
 async def storm(store: SqliteStore, sids: list[str], events: int) -> float:
@@ -93,7 +88,7 @@ async def across(orchestrator: Orchestrator, sid: str, path: Path, count: int = 
             if len(took) == count:
                 break
     await asyncio.to_thread(process.wait)
-    return percentiles(took)
+    return spread(took)
 
 
 async def main() -> None:
