@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Sequence
 from ..clock import now
 from ..errors import SessionNotFound
 from ..ports.store import SessionStore
-from .followers import PAGE_EVENTS, FairGate, Feed, Page, Ring, cut_page, make_page
+from .followers import PAGE_EVENTS, FairGate, Feed, Follower, FollowerLag, Page, Ring, cut_page, make_page
 from .snapshot import PRELUDE_MESSAGES, snapshot_events
 
 PAGES_PER_TURN = 16  # pages that are handed to followers in one turn of the event loop
@@ -35,6 +35,11 @@ class EventLog:
     @property
     def followers(self) -> int:
         return sum(feed.followers for feed in self._feeds.values())
+
+    def lag(self) -> FollowerLag:
+        """Of all followers, now. Cheap: nothing is read but cursors."""
+        lags = [lag for feed in self._feeds.values() for lag in feed.lags()]
+        return FollowerLag(most=max(lags, default=0), behind=sum(map(bool, lags)))
 
     def followed(self) -> list[str]:
         """The sessions that somebody is reading now."""
@@ -78,29 +83,28 @@ class EventLog:
 
         Ends when the session is deleted or the server stops. Raises SessionNotFound.
         """
-        feed = await self._enter(session_id)
+        feed, follower = await self._enter(session_id, after)
         try:
-            cursor = after
-            gap = cursor is not None and await self._lost(feed, cursor)
-            if cursor is None or gap:
-                snapshot = await self._snapshot_page(session_id, since=cursor if gap else None)
-                cursor = snapshot.last_seq
+            gap = after is not None and await self._lost(feed, after)
+            if after is None or gap:
+                snapshot = await self._snapshot_page(session_id, since=after if gap else None)
+                follower.cursor = snapshot.last_seq
                 yield snapshot
             while not feed.closed:
                 grown = feed.signal()
-                page = feed.page(cursor) or await feed.reread(cursor, self._reread)
+                page = feed.page(follower.cursor) or await feed.reread(follower.cursor, self._reread)
                 if page is None:
-                    page = await self._snapshot_page(session_id, since=cursor)
+                    page = await self._snapshot_page(session_id, since=follower.cursor)
                 if page.envelopes:
                     await self._gate.passage()
-                    cursor = page.last_seq
+                    follower.cursor = page.last_seq
                     self.delivered += len(page.envelopes)
                     yield page
                     continue
                 feed.served()
                 await grown.wait()
         finally:
-            self._leave(feed)
+            self._leave(feed, follower)
 
     async def page(self, session_id: str, *, after: int, limit: int, wait: float) -> tuple[Sequence[str], int]:
         """Up to ``limit`` envelopes after ``after`` and the head; waits up to ``wait`` seconds for the first one.
@@ -110,7 +114,7 @@ class EventLog:
         if await self._store.gap(session_id, after):
             page = await self._snapshot_page(session_id, since=after)
             return [frame for _, frame in page.envelopes], page.last_seq
-        feed = await self._enter(session_id)
+        feed, follower = await self._enter(session_id, None)
         try:
             async with asyncio.timeout(wait or None) as patience:
                 del patience
@@ -123,7 +127,7 @@ class EventLog:
         except TimeoutError:
             envelopes = []
         finally:
-            self._leave(feed)
+            self._leave(feed, follower)
         head = await self._store.head(session_id)
         return [frame for _, frame in envelopes], head if head is not None else after
 
@@ -135,27 +139,31 @@ class EventLog:
         # Asked after reading: compacted before it, the log has a gap; compacted only now, this page is complete.
         return None if await self._store.gap(session_id, cursor) else make_page(envelopes)
 
-    async def _enter(self, session_id: str) -> Feed:
+    async def _enter(self, session_id: str, after: int | None) -> tuple[Feed, Follower]:
+        """None: the follower begins at the head."""
         feed = self._feeds.get(session_id)
         if feed is None:
             ring = Ring(max_events=self._ring_events, max_bytes=self._ring_bytes)
             feed = self._feeds[session_id] = Feed(session_id, ring)
         # Listed before the head is asked for: what is committed meanwhile reaches the ring, so nothing falls between.
-        feed.followers += 1
+        follower = Follower(feed.ring.head if after is None else after)
+        feed.members.add(follower)
         self.in_use.set()
         try:
             head = await self._store.head(session_id)
             if head is None or self._stopped:
                 raise SessionNotFound(f"There is no session {session_id}.")
         except BaseException:
-            self._leave(feed)
+            self._leave(feed, follower)
             raise
         feed.ring.skip_to(head)
-        return feed
+        if after is None:
+            follower.cursor = feed.ring.head
+        return feed, follower
 
-    def _leave(self, feed: Feed) -> None:
-        feed.followers -= 1
-        if feed.followers == 0 and self._feeds.get(feed.session_id) is feed:
+    def _leave(self, feed: Feed, follower: Follower) -> None:
+        feed.members.discard(follower)
+        if not feed.members and self._feeds.get(feed.session_id) is feed:
             del self._feeds[feed.session_id]
 
     async def _lost(self, feed: Feed, cursor: int) -> bool:

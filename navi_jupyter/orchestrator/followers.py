@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 PAGE_EVENTS = 500
 PAGE_BYTES = 256 * 1024
@@ -114,13 +114,29 @@ Reread = Callable[[str, int], Coroutine[Any, Any, Page | None]]
 """(session, cursor) -> what follows in the store; None when that was folded."""
 
 
+class Follower:
+    """One reader of a feed, by the seq of the last event that it was handed."""
+
+    __slots__ = ("cursor",)
+
+    def __init__(self, cursor: int) -> None:
+        self.cursor = cursor
+
+
+class FollowerLag(NamedTuple):
+    """How far followers are behind the heads of their logs."""
+
+    most: int  # events
+    behind: int  # followers
+
+
 class Feed:
     """One session's live log in this process, while somebody follows it or a run writes it."""
 
     def __init__(self, session_id: str, ring: Ring) -> None:
         self.session_id = session_id
         self.ring = ring
-        self.followers = 0
+        self.members: set[Follower] = set()
         self.closed = False  # the session was deleted or the server stops: followers end
         self._grown = asyncio.Event()
         self._pages: dict[int, Page] = {}
@@ -130,6 +146,15 @@ class Feed:
         self._signalled_at = 0.0
         self._serving = 0.0  # seconds from the last signal to the last caught-up follower served in LONGEST_HOLD
         self._held: asyncio.TimerHandle | None = None
+
+    @property
+    def followers(self) -> int:
+        return len(self.members)
+
+    def lags(self) -> list[int]:
+        """Events between each follower and the head."""
+        # A cursor beyond the head is of a follower that is about to get the snapshot.
+        return [max(0, self.ring.head - member.cursor) for member in self.members]
 
     def extend(self, frames: Sequence[tuple[int, str]]) -> None:
         """New committed events. Followers are woken at once, or a little later if the last time was expensive."""

@@ -293,6 +293,27 @@ async def test_a_slow_follower_only_lags_and_holds_nothing(tmp_path: Path) -> No
         assert seen == await w.log(sid)
 
 
+async def test_the_log_knows_how_far_its_followers_are_behind(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        for number in range(3):
+            await note(w, sid, number)
+        assert w.orchestrator.log.lag() == (0, 0)
+        readers = [w.orchestrator.follow(sid, after=after, owner=OWNER) for after in (0, 1)]
+        polling = asyncio.create_task(w.orchestrator.page(sid, owner=OWNER, after=3, limit=9, wait=10))
+        assert [(await anext(pages)).last_seq for pages in readers] == [3, 3]
+        await eventually(lambda: w.orchestrator.log.followers == 3)
+        assert w.orchestrator.log.lag() == (0, 0)
+        for number in range(4):
+            await note(w, sid, number)
+        await polling
+        assert w.orchestrator.log.lag() == (4, 2)
+        assert (await anext(readers[0])).last_seq == 7
+        assert w.orchestrator.log.lag() == (4, 1)
+        for pages in readers:
+            await pages.aclose()
+
+
 async def test_deltas_that_gather_while_the_database_is_busy_become_one_event(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         sid = await w.session()
