@@ -1,6 +1,8 @@
 """How long kernels and servers wait for us: import times, each in a fresh process, interleaved with a bare one.
 
-Run: python tests/benchmarks/bench_import.py [ROUNDS]. Reports medians and ranges in milliseconds; asserts nothing.
+    python tests/benchmarks/bench_import.py [--quick] [--rounds 7]
+
+Reports medians and ranges; asserts nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.benchmarks.measuring import ROOT, Figures, arguments
+
 KERNEL = "import IPython, ipykernel.kernelapp, ipykernel.ipkernel"
 CASES = {
     "bare interpreter": ("", "pass"),
@@ -38,7 +43,7 @@ def measure(before: str, code: str) -> float:
     return float(done.stdout)
 
 
-def main(rounds: int) -> None:
+def main(rounds: int) -> Figures:
     """Measure all cases in turn, ``rounds`` times after one that warms the caches."""
     times: dict[str, list[float]] = {name: [] for name in CASES}
     for number in range(rounds + 1):
@@ -46,9 +51,15 @@ def main(rounds: int) -> None:
             seconds = measure(*case)
             if number:
                 times[name].append(seconds * 1000)
+    figures = Figures()
     for name, values in times.items():
-        print(f"{name:<40} {statistics.median(values):8.1f} ms   ({min(values):.1f} to {max(values):.1f})")
+        figures.add(f"{name}, ms", statistics.median(values))
+        print(f"    {min(values):.1f} to {max(values):.1f}")
+    return figures
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 7)
+    parser = arguments(__doc__)
+    parser.add_argument("--rounds", type=int, help="7; in the short form 2")
+    options = parser.parse_args()
+    main(options.rounds or (2 if options.quick else 7)).write(options.json)

@@ -42,7 +42,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.support.long_sessions import lengthen  # noqa: E402 - a script finds the tests only now
+from tests.benchmarks.measuring import tree_of  # noqa: E402 - a script finds the tests only now
+from tests.support.long_sessions import lengthen  # noqa: E402
 from tests.support.server import JupyterServer  # noqa: E402
 
 TOKENS_PER_SECOND = 50
@@ -116,17 +117,12 @@ def model() -> Iterator[str]:
 
 
 @contextmanager
-def tree_of(ref: str) -> Iterator[Path]:
+def built(ref: str) -> Iterator[Path]:
     """The tree of a commit, with its scripts built."""
-    with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder, "tree")
-        subprocess.run(["git", "worktree", "add", "--detach", "-q", tree, ref], cwd=ROOT, check=True)
-        try:
-            (tree / "js" / "node_modules").symlink_to(ROOT / "js" / "node_modules")
-            subprocess.run(["node", "build.mjs"], cwd=tree / "js", check=True)
-            yield tree
-        finally:
-            subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=ROOT, check=True)
+    with tree_of(ref) as tree:
+        (tree / "js" / "node_modules").symlink_to(ROOT / "js" / "node_modules")
+        subprocess.run(["node", "build.mjs"], cwd=tree / "js", check=True)
+        yield tree
 
 
 def measure(browser: Browser, tree: Path, messages: int, minutes: float) -> dict[str, Any]:
@@ -279,7 +275,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
         found: dict[str, dict[str, Any]] = {}
         if chosen.before:
-            with tree_of(chosen.before) as tree:
+            with built(chosen.before) as tree:
                 found[chosen.before[:10]] = measure(browser, tree, chosen.messages, chosen.minutes)
         found["this"] = measure(browser, ROOT, chosen.messages, chosen.minutes)
         browser.close()

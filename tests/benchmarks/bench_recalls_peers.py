@@ -1,6 +1,6 @@
 """Recalls under load beside APScheduler 3.11 on SQLite and beside the bare floor, interleaved; one table in the end.
 
-    python tests/benchmarks/bench_recalls_peers.py [--quick] [--rounds 3] [--without apscheduler]
+    python tests/benchmarks/bench_recalls_peers.py [--quick] [--rounds 3] [--what burst] [--without apscheduler]
 
 - *navi*: the scheduler and the service on their store; sessions that answer at once, so that what is measured is ours.
 - *apscheduler*: ``AsyncIOScheduler`` on ``SQLAlchemyJobStore`` with a SQLite file in WAL mode; jobs that only note
@@ -18,7 +18,6 @@ are navi's share of the target in ``recalls.md`` (below 1 it is met), and of the
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import heapq
@@ -45,7 +44,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.benchmarks.bench_recalls import Sessions, add_recalls, add_sessions, created_by_service  # noqa: E402
-from tests.benchmarks.measuring import LoopLag  # noqa: E402
+from tests.benchmarks.measuring import Figures, LoopLag, arguments  # noqa: E402
 
 BATCH = 500
 PENDING = 100_000
@@ -482,23 +481,34 @@ def rows(quick: bool) -> list[Row]:
     ]
     size = sizes[-1]
     out += [
-        Row(label=f"{size:,} due: fires/s", what="burst", count=size, column="rate", target=15_000),
-        Row(label=f"{size:,} due, {PENDING:,} others: p99, ms", what="beside", count=size, column="p99"),
+        Row(label=f"{size:,} due: fires, 1/s", what="burst", count=size, column="rate", target=15_000),
+        Row(label=f"{size:,} due, {PENDING:,} others: lateness p99, ms", what="beside", count=size, column="p99"),
         Row(
-            label="  the same / without the others", what="beside", count=size, column="p99", target=1.3, beside="burst"
+            label=f"{size:,} due, {PENDING:,} others / none: lateness p99, x",
+            what="beside",
+            count=size,
+            column="p99",
+            target=1.3,
+            beside="burst",
         ),
         Row(label="lone: lateness p50, ms", what="lone", count=0, column="p50"),
         Row(label="lone: lateness p99, ms", what="lone", count=0, column="p99", target=25.0),
-        Row(label="add 10,000, batched, s", what="added", count=0, column="batched", target=1.0),
-        Row(label="add 10,000, one by one, s", what="added", count=0, column="each"),
+        Row(label="add 10,000 batched, s", what="added", count=0, column="batched", target=1.0),
+        Row(label="add 10,000 one by one, s", what="added", count=0, column="each"),
     ]
     seconds = 8 if quick else 30
     out += [
         Row(label=f"idle, {PENDING:,} pending: processor, %", what="idle", count=seconds, column="cpu"),
         Row(label=f"idle, {PENDING:,} pending: resident, MB", what="idle", count=seconds, column="rss"),
-        Row(label="  of that for the pending, MB", what="idle", count=seconds, column="more"),
+        Row(label=f"idle, {PENDING:,} pending: memory for them, MB", what="idle", count=seconds, column="more"),
         Row(label=f"peek, {PENDING:,} pending, us", what="idle", count=seconds, column="peek"),
-        Row(label="  its statement alone, us", what="idle", count=seconds, column="statement", target=50.0),
+        Row(
+            label=f"the statement of a peek, {PENDING:,} pending, us",
+            what="idle",
+            count=seconds,
+            column="statement",
+            target=50.0,
+        ),
     ]
     return out
 
@@ -513,10 +523,10 @@ def child(name: str, what: str, count: int) -> Found:
     return found
 
 
-def main(quick: bool, rounds: int, without: list[str]) -> None:
+def main(quick: bool, rounds: int, without: list[str], only: list[str]) -> Figures:
     """Measure, and print the table."""
     names = [name for name in CONTESTANTS if name not in without]
-    table = rows(quick)
+    table = [row for row in rows(quick) if not only or row.what in only]
     wanted = list(dict.fromkeys((row.what, row.count) for row in table))
     found: dict[tuple[str, str, int], list[Found]] = {}
     for number in range(rounds):
@@ -544,6 +554,23 @@ def main(quick: bool, rounds: int, without: list[str]) -> None:
             share = row.target / ours if row.column == "rate" else ours / row.target
         against = ours / floor if ours and floor else None
         print(f"{row.label:44}{cells}{_text(row.target):>10}{_text(share):>11}{_text(against):>10}")
+    return as_figures(table, {(name, row): figure(name, row) for name in names for row in table})
+
+
+def as_figures(table: list[Row], found: Mapping[tuple[str, Row], float | None]) -> Figures:
+    """Each cell of the table by a name of its own, and APScheduler's share of ours or ours of its."""
+    figures = Figures()
+    for row in table:
+        label, _, unit = row.label.rpartition(", ")
+        values = {name: value for (name, one), value in found.items() if one is row and value is not None}
+        for name, value in values.items():
+            figures.add(f"{label}, {name}, {unit}", value)
+        ours, theirs = values.get("navi"), values.get("apscheduler")
+        if ours and theirs and row.column == "rate":
+            figures.add(f"{label}, navi / apscheduler, x", ours / theirs)
+        elif ours and theirs and row.column == "p99" and row.beside is None:
+            figures.add(f"{label}, apscheduler / navi, x", theirs / ours)
+    return figures
 
 
 def _text(value: float | None) -> str:
@@ -553,8 +580,8 @@ def _text(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round, no more than 1,000 due")
+    parser = arguments(__doc__)
+    parser.add_argument("--what", nargs="*", default=[], choices=["burst", "beside", "lone", "added", "idle"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--without", nargs="*", default=[], choices=list(CONTESTANTS))
     parser.add_argument("--one", nargs=3, metavar=("CONTESTANT", "WHAT", "COUNT"), help="one measurement, as JSON")
@@ -565,4 +592,5 @@ if __name__ == "__main__":
         name, what, count = options.one
         print(json.dumps(asyncio.run(measure(name, what, int(count)))))
     else:
-        main(options.quick, 1 if options.quick else options.rounds, options.without)
+        found = main(options.quick, 1 if options.quick else options.rounds, options.without, options.what)
+        found.write(options.json)

@@ -1,6 +1,6 @@
 """The list of 10,000 sessions and the search over their 40,000 messages: time of a page, of a find, of the back-fill.
 
-``python tests/benchmarks/bench_session_list.py [SESSIONS]``. Prints what it measured; asserts nothing.
+python tests/benchmarks/bench_session_list.py [--quick] [--sessions 10000]
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from navi_jupyter.store.database_file import migrate
 from navi_jupyter.store.session_list.index import SearchIndex
 from navi_jupyter.store.sqlite import SqliteStore
+from tests.benchmarks.measuring import Figures, arguments
 
 WORDS = [f"{stem}{ending}" for stem in ("loss", "rate", "plot", "frame", "model", "cell") for ending in range(300)]
 ROUNDS = 30
@@ -60,17 +61,19 @@ def fill(path: Path, sessions: int) -> None:
         db.execute("COMMIT")
 
 
-async def timed(name: str, act: Callable[[], Awaitable[object]]) -> None:
-    """Print median and worst of some rounds."""
+async def timed(figures: Figures, name: str, act: Callable[[], Awaitable[object]]) -> None:
+    """Median and worst of some rounds."""
     took = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
         await act()
         took.append((time.perf_counter() - began) * 1000)
-    print(f"{name:44} median {statistics.median(took):7.1f} ms, worst {max(took):7.1f} ms")
+    figures.add(f"list of sessions: {name}, p50, ms", statistics.median(took))
+    figures.add(f"list of sessions: {name}, worst, ms", max(took))
 
 
-async def main(sessions: int) -> None:
+async def main(sessions: int) -> Figures:
+    figures = Figures()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "navi.db")
         fill(path, sessions)
@@ -79,16 +82,20 @@ async def main(sessions: int) -> None:
             began = time.perf_counter()
             while await SearchIndex(store).take_in(limit=20):
                 pass
-            print(f"{'back-fill of all':44} {time.perf_counter() - began:7.1f} s, {sessions} runs, beside others")
-            await timed("a page of 100 sessions", lambda: store.sessions("me", limit=100))
-            await timed("the last page", lambda: store.sessions("me", limit=100, cursor="100:s100"))
-            await timed("find a word (1 of 1,800)", lambda: store.search("me", "loss7 ", limit=50))
-            await timed("find two words", lambda: store.search("me", "loss7 plot9 ", limit=50))
-            await timed("find a beginning (half of all messages)", lambda: store.search("me", "los", limit=50))
-            await timed("whether all is indexed", store.is_indexed)
+            figures.add("list of sessions: back-fill of all, beside others, s", time.perf_counter() - began)
+            await timed(figures, "a page of 100 sessions", lambda: store.sessions("me", limit=100))
+            await timed(figures, "the last page", lambda: store.sessions("me", limit=100, cursor="100:s100"))
+            await timed(figures, "find a word (1 of 1,800)", lambda: store.search("me", "loss7 ", limit=50))
+            await timed(figures, "find two words", lambda: store.search("me", "loss7 plot9 ", limit=50))
+            await timed(figures, "find a beginning (half of all messages)", lambda: store.search("me", "los", limit=50))
+            await timed(figures, "whether all is indexed", store.is_indexed)
         finally:
             await store.close()
+    return figures
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000))
+    parser = arguments(__doc__)
+    parser.add_argument("--sessions", type=int, help="10,000; in the short form 2,000")
+    options = parser.parse_args()
+    asyncio.run(main(options.sessions or (2_000 if options.quick else 10_000))).write(options.json)

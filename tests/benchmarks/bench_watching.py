@@ -1,7 +1,8 @@
 """What watching a kernel costs that runs 500 cells a second: its round trips, the server's loop, CPU and memory.
 
-Run it by itself: ``python tests/benchmarks/bench_watching.py [pairs]``. Watched and not watched, interleaved, on one
-kernel of a server of its own.
+    python tests/benchmarks/bench_watching.py [--quick] [--pairs 4]
+
+Watched and not watched, interleaved, on one kernel of a server of its own.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from typing import Any
 
 import psutil
 
-ROOT = Path(__file__).parent.parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.support.kernels import NotebookKernel  # noqa: E402
-from tests.support.server import JupyterServer  # noqa: E402
+from tests.benchmarks.measuring import Figures, arguments
+from tests.support.kernels import NotebookKernel
+from tests.support.server import JupyterServer
 
 CELLS = 300
 CODE = "print('line of output', 42)\nx = 1"
@@ -88,8 +89,9 @@ def phase(server: JupyterServer, kernel: NotebookKernel) -> dict[str, Any]:
     }
 
 
-def main(pairs: int) -> None:
-    """Print what it costs."""
+def main(pairs: int) -> Figures:
+    """What it costs."""
+    figures = Figures()
     with tempfile.TemporaryDirectory() as folder, JupyterServer(Path(folder)).start() as server:
         kernel = NotebookKernel(server, "bench.ipynb")
         session = server.request("POST", "navi/api/sessions", {"notebook_path": "bench.ipynb"})["id"]
@@ -103,19 +105,24 @@ def main(pairs: int) -> None:
             results["watched"].append(phase(server, kernel))
             server.request("DELETE", f"navi/api/recalls/{recall['id']}")
         for name, runs in results.items():
-            said = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-            print(
-                f"{name:>8}: round trip {said['median'] * 1e3:.2f} ms, {said['rate']:.0f} cells/s at once,"
-                f" server CPU {said['cpu']:.0%}, status p50 {said['status_p50'] * 1e3:.1f} ms"
-                f" max {max(run['status_max'] for run in runs) * 1e3:.0f} ms, RSS {runs[-1]['rss']:.0f} MB"
-            )
+            middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+            figures.add(f"kernel {name}: round trip, ms", middle["median"] * 1e3)
+            figures.add(f"kernel {name}: cells at once, 1/s", middle["rate"])
+            figures.add(f"kernel {name}: CPU of the server, %", middle["cpu"] * 100)
+            figures.add(f"kernel {name}: status, p50, ms", middle["status_p50"] * 1e3)
+            figures.add(f"kernel {name}: status, max, ms", max(run["status_max"] for run in runs) * 1e3)
+            figures.add(f"kernel {name}: memory, MB", runs[-1]["rss"])
         ratios = [
             watched["median"] / alone["median"]
             for alone, watched in zip(results["alone"], results["watched"], strict=True)
         ]
-        print(f"round trip watched / alone: median {statistics.median(ratios):.3f} of {len(ratios)} pairs")
+        figures.add("kernel watched / alone: round trip, of it", statistics.median(ratios))
         kernel.close()
+    return figures
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 4)
+    parser = arguments(__doc__)
+    parser.add_argument("--pairs", type=int, help="4; in the short form 1")
+    options = parser.parse_args()
+    main(options.pairs or (1 if options.quick else 4)).write(options.json)

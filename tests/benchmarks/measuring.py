@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
+import subprocess
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -70,6 +73,18 @@ def spread(seconds: Sequence[float]) -> str:
 def in_ms(name: str, seconds: Sequence[float]) -> Mapping[str, float]:
     """The same as figures: ``{"NAME, p50, ms": …, "NAME, p99, ms": …}``."""
     return {f"{name}, p50, ms": percentile(seconds, 0.5) * 1e3, f"{name}, p99, ms": percentile(seconds, 0.99) * 1e3}
+
+
+@contextlib.contextmanager
+def tree_of(ref: str) -> Iterator[Path]:
+    """The tree of a commit, in a temporary folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder, "tree")
+        subprocess.run(["git", "worktree", "add", "--detach", "-q", tree, ref], cwd=ROOT, check=True)
+        try:
+            yield tree
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=ROOT, check=True)
 
 
 class LoopLag:
