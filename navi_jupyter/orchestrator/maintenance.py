@@ -5,20 +5,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from ..clock import ClockSteps, now
+from ..clock import ClockSteps, boot_time, now
 from ..errors import NaviError
 from ..events import ActivityDelta, ActivitySnapshot
 from ..log_setup import get_logger
-from ..model.sessions import Run
 from ..ports.recalls import RunEnded
 from ..ports.store import SessionStore
-from ..ports.transactions import Server, SessionTx
+from ..ports.transactions import Foldable, Server, SessionTx
 from ..settings import ServerLease
 from .activities import Activities
 from .event_log import EventLog
@@ -100,6 +100,8 @@ class Maintenance:
             with self._guarded("navi-compact"):
                 if await compact_batch(self._store, older_than=self._compact_after):
                     pause = COMPACT_PAUSE
+                else:
+                    await give_back(self._store)
 
     async def _repeat(self, name: str, every: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -207,8 +209,16 @@ class Maintenance:
 
 compaction_log = get_logger("compaction")
 
-BATCH = 20  # runs per transaction
+BATCH = 20  # runs that are looked at together
+UNIT_EVENTS = 500  # events that one transaction folds: others wait for it
+READ_EVENTS = 1_000  # events of one run that are read at once, and at most folded in one transaction
+FOLDED_HERE = 50  # events that are folded on the event loop; more of them in a thread
+FREE_PAGES = 256
+"""Unused pages that stay in the file: the log grows again, and giving all back would only make it get them anew."""
+PAGES_AT_ONCE = 64  # unused pages that one transaction gives back
 _KEYS = {"TEXT_MESSAGE_CONTENT": "messageId", "REASONING_MESSAGE_CONTENT": "messageId", "TOOL_CALL_ARGS": "toolCallId"}
+_FOLDED_TYPES = re.compile(r'"type":\s*"(?:TEXT_MESSAGE_CONTENT|REASONING_MESSAGE_CONTENT|TOOL_CALL_ARGS|ACTIVITY_)')
+"""What an envelope contains that can be folded: large results of tools need not be parsed to be left as they are."""
 
 _ACTIVITIES: dict[str, type[ActivitySnapshot | ActivityDelta]] = {
     "ACTIVITY_SNAPSHOT": ActivitySnapshot,
@@ -272,17 +282,76 @@ async def compact(store: SessionStore, *, older_than: timedelta) -> int:
     return done
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What one read found of a run."""
+
+    foldable: Foldable
+    seqs: Sequence[int]  # of the events that were read
+    folding: Folding
+    rest: Foldable | None
+    """What is left of the run. Its first events may be those that this step has folded: they take more."""
+
+
 async def compact_batch(store: SessionStore, *, older_than: timedelta) -> int:
-    """The same, for as many as one transaction folds."""
-    runs = tuple(await store.runs_to_compact(ended_before=now() - older_than, limit=BATCH))
+    """The same, for a few runs, in transactions of bounded size with pauses between them."""
+    runs = await store.runs_to_compact(ended_before=now() - older_than, limit=BATCH)
+    steps: list[_Step] = []
+    for run in runs:
+        rest: Foldable | None = run
+        while rest is not None:
+            step = await _read(store, rest)
+            steps.append(step)
+            rest = step.rest
+            if rest is not None or sum(len(each.seqs) for each in steps) >= UNIT_EVENTS:
+                await _write(store, steps)
+                steps = []
+    if steps:
+        await _write(store, steps)
     if runs:
-        await store.write(lambda tx: _compact(tx, runs))
         compaction_log.info("runs_compacted", runs=len(runs))
     return len(runs)
 
 
-async def _compact(tx: SessionTx, runs: Sequence[Run]) -> None:
-    for run in runs:
-        folding = fold_run(await tx.run_frames(run.session_id, run.id))
-        await tx.fold_events(run.session_id, folding.folded, folding.dropped)
-        await tx.note_folded(run.session_id, run.id, folding.stretches)
+async def _read(store: SessionStore, run: Foldable) -> _Step:
+    """Outside of the transaction: what a finished run has in the log changes by compaction alone."""
+    if run.after >= run.last:
+        return _Step(run, (), Folding(), None)
+    envelopes, more = await store.foldable_frames(run, limit=READ_EVENTS)
+    frames = [frame for _, frame in envelopes if _FOLDED_TYPES.search(frame)]
+    folding = fold_run(frames) if len(frames) <= FOLDED_HERE else await asyncio.to_thread(fold_run, frames)
+    seqs = [seq for seq, _ in envelopes]
+    if not more:
+        return _Step(run, seqs, folding, None)
+    # Read from the same place again while that is worth it, so that a message of any length becomes one event.
+    is_worth_it = 2 * len(folding.dropped) >= len(seqs)
+    return _Step(run, seqs, folding, run if is_worth_it else replace(run, after=seqs[-1]))
+
+
+async def _write(store: SessionStore, steps: Sequence[_Step]) -> None:
+    """One transaction. Killed before or after it, what is left is folded later."""
+
+    async def unit(tx: SessionTx) -> None:
+        for step in steps:
+            run, folding = step.foldable, step.folding
+            if folding.dropped:
+                if not await tx.unfolded(run, step.seqs):
+                    continue  # another server was quicker
+                await tx.fold_events(run.session_id, folding.folded, folding.dropped)
+            await tx.note_folded(run.session_id, run.run_id, folding.stretches, complete=step.rest is None)
+
+    await _give_way(store, unit)
+
+
+async def give_back(store: SessionStore) -> None:
+    """Give unused pages of the file back to the file system, a few at a time, and keep some."""
+    while (free := await store.free_pages()) > FREE_PAGES:
+        pages = min(PAGES_AT_ONCE, free - FREE_PAGES)
+        await _give_way(store, lambda tx, pages=pages: tx.give_back(pages))  # type: ignore[misc]
+
+
+async def _give_way(store: SessionStore, unit: Callable[[SessionTx], Awaitable[None]]) -> None:
+    """Writes, then leaves the database to others for as long: another process tries only now and then."""
+    began = boot_time()
+    await store.write(unit)
+    await asyncio.sleep(boot_time() - began)

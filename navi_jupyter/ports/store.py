@@ -19,7 +19,7 @@ from ..model.sessions import Origin, Run, Session
 from .agent import Message, PastTurn, PromptPart, Spending
 from .jupyter import NotebookLink
 from .session_list import SessionListReads
-from .transactions import QueuedPrompt, Server, SessionTx
+from .transactions import Foldable, QueuedPrompt, Server, SessionTx
 
 T = TypeVar("T")
 
@@ -125,7 +125,22 @@ class PageReads(Protocol):
         """Of the run's latest prompt; None: no page sent anything, or the run has ended."""
 
 
-class SessionStore(LogReads, RunReads, InterruptReads, PageReads, SessionListReads, Spending, Protocol):
+class CompactableLogs(Protocol):
+    """What compaction reads of logs that are over."""
+
+    async def runs_to_compact(self, *, ended_before: datetime, limit: int) -> Sequence[Foldable]:
+        """Finished runs whose deltas are still apart, the longest finished first."""
+
+    async def foldable_frames(self, foldable: Foldable, *, limit: int) -> tuple[Sequence[tuple[int, str]], bool]:
+        """Its stored envelopes, in order, so many at most and fewer large ones; and whether there may be more."""
+
+    async def free_pages(self) -> int:
+        """How many unused pages the file has that can be given back to the file system."""
+
+
+class SessionStore(
+    LogReads, RunReads, InterruptReads, PageReads, SessionListReads, CompactableLogs, Spending, Protocol
+):
     """Sessions, runs and logs, durable. One writer commits all units that have gathered in one transaction."""
 
     async def write(self, unit: Callable[[SessionTx], Awaitable[T]], *, durable: bool = False) -> T:
@@ -168,9 +183,6 @@ class SessionStore(LogReads, RunReads, InterruptReads, PageReads, SessionListRea
 
     async def known_servers(self) -> Sequence[Server]:
         """Those that are registered."""
-
-    async def runs_to_compact(self, *, ended_before: datetime, limit: int) -> Sequence[Run]:
-        """Finished runs whose deltas are still apart, the longest finished first."""
 
 
 class RecallsOfSession(Protocol):

@@ -42,6 +42,16 @@ class RunOwner:
     stop_requested: bool = False  # whether somebody has asked to stop it
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Foldable:
+    """Where the deltas of a finished run are in its session's log: ``after`` < ``seq`` <= ``last``."""
+
+    run_id: str
+    session_id: str
+    after: int
+    last: int
+
+
 class LogTx(Protocol):
     """The logs of sessions, in one transaction."""
 
@@ -57,8 +67,16 @@ class LogTx(Protocol):
     async def fold_events(self, session_id: str, folded: Mapping[int, str], dropped: Sequence[int]) -> None:
         """Compaction: replace some frames and remove others."""
 
-    async def note_folded(self, session_id: str, run_id: str, stretches: Sequence[tuple[int, int]]) -> None:
-        """Compaction: ``[first, last)`` cursors cannot go on event by event; the run is done with."""
+    async def unfolded(self, foldable: Foldable, seqs: Sequence[int]) -> bool:
+        """Compaction: whether what was read of a run is there as it was: another server may have folded it."""
+
+    async def note_folded(
+        self, session_id: str, run_id: str, stretches: Sequence[tuple[int, int]], *, complete: bool = True
+    ) -> None:
+        """Compaction: ``[first, last)`` cursors cannot go on event by event; ``complete``: the run is done with."""
+
+    async def give_back(self, pages: int) -> None:
+        """Give so many unused pages of the file back to the file system. Nothing, where that has to keep them."""
 
 
 class PromptTx(Protocol):

@@ -23,6 +23,9 @@ log = get_logger("store")
 SCHEMA_VERSION = 17
 CHECKED_BYTES = 64 * 2**20  # up to this size every page is checked at start; beyond, only what opening reads
 BUSY_SECONDS = 10.0
+REWRITTEN_BYTES = 16 * 2**20  # up to this size a database that cannot give pages back is written anew at a start
+_INCREMENTAL = 2
+_GIVES_BACK = "PRAGMA auto_vacuum = INCREMENTAL"
 
 
 async def prepare(path: Path, *, single_process: bool = False) -> str | None:
@@ -104,6 +107,8 @@ def _bring_up(connection: sqlite3.Connection, path: Path, journal: str) -> None:
     _check_whole(connection, path)
     version = _check_ours(connection, path)
     path.chmod(0o600)
+    if version == 0:
+        connection.execute(_GIVES_BACK)  # before the first page is written: an empty file takes it for good
     mode = connection.execute(f"PRAGMA journal_mode = {journal}").fetchone()[0]
     if mode != journal.lower():
         log.warning("store_without_wal", journal_mode=mode, path=str(path))
@@ -111,6 +116,22 @@ def _bring_up(connection: sqlite3.Connection, path: Path, journal: str) -> None:
         if version:
             _back_up(connection, path.with_name(f"{path.name}.v{version}.bak"))
         migrate(connection)
+    if connection.execute("PRAGMA auto_vacuum").fetchone()[0] != _INCREMENTAL:
+        _make_give_back(connection, path)
+
+
+def _make_give_back(connection: sqlite3.Connection, path: Path) -> None:
+    """Write a database of an earlier version anew, so that its unused pages can be given back; if that takes a moment.
+
+    One transaction: killed within it, nothing has changed. Others wait for it as for any other.
+    """
+    if path.stat().st_size > REWRITTEN_BYTES or record_of(connection).in_use:
+        return  # it works without; docs/operations.md has how a large one is written anew
+    try:
+        connection.execute(_GIVES_BACK)
+        connection.execute("VACUUM")
+    except sqlite3.OperationalError as error:  # no space for it, or another program has it locked: the next start tries
+        log.warning("store_not_rewritten", path=str(path), error=str(error))
 
 
 def _back_up(connection: sqlite3.Connection, target: Path) -> None:

@@ -14,7 +14,8 @@ from ..model.sessions import AnswerNotice, Failure, Run, RunStatus, Usage
 from ..ports.agent import Message, PastTurn
 from ..ports.store import TranscriptSlice
 from ..ports.transactions import DEFAULT_LEASE, RunOwner, Server
-from .connection import Readers, Statements
+from .connection import Statements
+from .log.compaction import CompactionReads
 from .rows import dump_messages, from_micros, load_messages, load_parts, run_of, server_of, to_micros
 
 _LAST = 2**62  # beyond every key of a list that is paged downwards
@@ -190,7 +191,7 @@ class RunRows(ServerRows):
         ]
 
 
-class RunQueries(Readers):
+class RunQueries(CompactionReads):
     """The reads of :class:`navi_jupyter.ports.SessionStore` that are about runs."""
 
     async def run(self, run_id: str) -> Run | None:
@@ -238,14 +239,6 @@ class RunQueries(Readers):
             (server_id,),
         )
         return {row["id"]: bool(row["stopping"]) for row in rows}
-
-    async def runs_to_compact(self, *, ended_before: datetime, limit: int) -> Sequence[Run]:
-        rows = await self.fetch_all(
-            "SELECT * FROM runs WHERE compacted = 0 AND ended_at IS NOT NULL AND ended_at < ?"
-            " ORDER BY ended_at LIMIT ?",
-            (to_micros(ended_before), limit),
-        )
-        return [run_of(row) for row in rows]
 
     async def of_session(self, session_id: str) -> Usage:
         return _sum(await self.fetch_one(f"SELECT {_SUMS} FROM runs WHERE session_id = ?", (session_id,)))

@@ -21,6 +21,7 @@ from ..ports.store import SessionSnapshot
 from ..ports.transactions import Server
 from .connection import Readers, Statements
 from .interrupts import OF_LAST_PAUSE, InterruptQueries, InterruptRows, interrupt_of
+from .log.compaction import GAP, READ_BYTES, CompactionRows
 from .prompts import PromptReads, PromptRows
 from .rows import offer_of, recall_of, run_of, server_of, session_of, to_micros
 from .runs import OPEN_RUNS, RunQueries, RunRows, marks, read_turns
@@ -57,8 +58,6 @@ def _column(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, tuple | list | dict) else value
 
 
-READ_BYTES = 2**20
-"""What one read of a log returns at most, but for its first event: a page of large events must not fill the memory."""
 _CHUNKS = (256, 32, 4, 1)  # rows per statement: few sizes, so that the statements stay prepared
 _INSERT_EVENTS = {
     size: "INSERT INTO events (session_id, seq, run_id, frame) VALUES " + ", ".join(["(?, ?, ?, ?)"] * size)
@@ -70,7 +69,7 @@ _RUN_FRAMES = (
 )
 
 
-class LogRows(Statements):
+class LogRows(CompactionRows):
     """Logs in a transaction. Implements :class:`navi_jupyter.ports.transactions.LogTx`."""
 
     appended: list[tuple[str, int, str]]
@@ -127,23 +126,6 @@ class LogRows(Statements):
         rows = await self.all(_RUN_FRAMES, (session_id, run_id, run_id))
         return [row["frame"] for row in rows]
 
-    async def fold_events(self, session_id: str, folded: Mapping[int, str], dropped: Sequence[int]) -> None:
-        # Frames are replaced in place: a cursor beyond them stays valid.
-        await self.db.executemany(
-            "UPDATE events SET frame = ? WHERE session_id = ? AND seq = ?",
-            [(frame, session_id, seq) for seq, frame in folded.items()],
-        )
-        await self.db.executemany(
-            "DELETE FROM events WHERE session_id = ? AND seq = ?", [(session_id, seq) for seq in dropped]
-        )
-
-    async def note_folded(self, session_id: str, run_id: str, stretches: Sequence[tuple[int, int]]) -> None:
-        await self.db.executemany(
-            "INSERT OR REPLACE INTO compactions (session_id, from_seq, to_seq) VALUES (?, ?, ?)",
-            [(session_id, first, last) for first, last in stretches],
-        )
-        await self.change("UPDATE runs SET compacted = 1 WHERE id = ?", (run_id,))
-
 
 class LogQueries(Readers):
     """Logs for readers. Implements :class:`navi_jupyter.ports.store.LogQueries`."""
@@ -169,11 +151,7 @@ class LogQueries(Readers):
         return [(row["seq"], row["frame"]) for row in rows]
 
     async def gap(self, session_id: str, after: int) -> bool:
-        row = await self.fetch_one(
-            "SELECT 1 FROM compactions WHERE session_id = ? AND from_seq <= ? AND to_seq > ? LIMIT 1",
-            (session_id, after, after),
-        )
-        return row is not None
+        return await self.fetch_one(GAP, (session_id, after)) is not None
 
     async def snapshot(self, session_id: str, *, last: int | None = None) -> SessionSnapshot | None:
         async with self.reading() as view:

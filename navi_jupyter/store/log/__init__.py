@@ -1,0 +1,1 @@
+"""SQL about logs that are over: their compaction, and the conversation that is read of them."""
