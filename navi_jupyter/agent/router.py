@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -83,6 +83,12 @@ class AgentRouter:
         if turn.job is not None and turn.resumed is None:  # else it had asked in the prompt after its notebook
             return self._jobs.run(turn, context)
         return self.backend_for(turn.model).run(turn, context)
+
+    async def import_ahead(self, models: Iterable[str]) -> None:
+        """Import what runs with these models will need, as far as they can be used here."""
+        usable = [name for name in models if self.problem(name) is None and self.backend_for(name) is self._model]
+        if usable:
+            await self._model.packages.import_ahead(usable)
 
     async def write_title(self, model: str, prompt: str, answer: str) -> tuple[str, Usage] | None:
         """A title for a conversation that begins with this exchange, and what it took; None without such a model."""

@@ -44,6 +44,10 @@ class ModelChoice:
         """A session of this user has this model now, because the user wanted it so."""
         await self._store.set_model(owner, model)
 
+    async def import_ahead(self) -> None:
+        """Import what runs will need with the models that are configured, chosen, or were used last."""
+        await self._backends.import_ahead(dict.fromkeys([self._default, *await self._store.models()]))
+
     async def note(self, owner: str, model: str) -> str | None:
         """What the user of a new session with this model should know, in a sentence; None: nothing."""
         found = await self.preference(owner)

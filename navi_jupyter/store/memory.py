@@ -36,6 +36,14 @@ class PreferenceStore:
         row = await self._store.fetch_one("SELECT model FROM preferences WHERE owner = ?", (owner,))
         return None if row is None else str(row["model"])
 
+    async def models(self) -> Sequence[str]:
+        """The models that users have chosen, and those of the last runs, of all users."""
+        rows = await self._store.fetch_all(
+            "SELECT model FROM preferences"
+            " UNION SELECT model FROM (SELECT model FROM runs ORDER BY number DESC LIMIT 20)"
+        )
+        return [str(row["model"]) for row in rows]
+
     async def set_model(self, owner: str, model: str | None) -> None:
         """Choose it; None: none any more."""
 

@@ -6,8 +6,11 @@ Not responsible for which model answers a turn (``router``) nor for the run's de
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 from ...errors import InvalidRequest, RunFailed
@@ -40,6 +43,7 @@ class PydanticAIBackend:
 
     def __init__(self, agent_parts: AgentParts) -> None:
         self._agent_parts = agent_parts
+        self.packages = ModelPackages()
 
     async def run(self, turn: Turn, context: ToolContext) -> AsyncIterator[Event | TurnResult]:
         """See ``ports.AgentLoop``.
@@ -50,7 +54,7 @@ class PydanticAIBackend:
         the run's stop signal is set the turn ends early, without a conversation: the next run uses the transcript.
         """
         check_model(turn.model)
-        run_agent = await asyncio.to_thread(_import_runner)
+        run_agent = await self.packages.runner()
         queue = EventQueue(context.emit)
         # The events of tools go through the same queue as the model's, or they would overtake the call they belong to.
         inside = replace(context, emit=queue.put)
@@ -71,15 +75,75 @@ class PydanticAIBackend:
             queue.detach()
             await _end(task, turn.run_id)
 
-    @staticmethod
-    async def write_title(model: str, prompt: str, answer: str) -> tuple[str, Usage]:
+    async def write_title(self, model: str, prompt: str, answer: str) -> tuple[str, Usage]:
         """A title for a conversation that begins with this exchange: one short request. Raises what a provider does."""
-        build, write = await asyncio.to_thread(_import_title_writer)
+        build, write = await self.packages.title_writer()
         return await write(await build(model), prompt, answer)
 
 
-def _import_title_writer() -> tuple[Callable[[str], Awaitable[Any]], Callable[..., Awaitable[tuple[str, Usage]]]]:
-    """As for :func:`_import_runner`; a run of the same model has imported it already."""
+TitleWriter = tuple[Callable[[str], Awaitable[Any]], Callable[..., Awaitable[tuple[str, Usage]]]]
+
+
+class ModelPackages:
+    """The packages that runs with a model need, imported in a thread: at the first run, or before it.
+
+    pydantic-ai and a provider's package take one to two seconds of a core, which no start of the server has to wait
+    for, and no server without a model ever pays. One import at a time: a run waits for the step that is in progress,
+    and takes over from there. So two threads never import from two ends what imports each other.
+    """
+
+    PAUSE = 0.2  # seconds between two steps, so that what waits for the interpreter gets it
+
+    def __init__(self) -> None:
+        self._one_at_a_time = asyncio.Lock()
+        self._runner: RunAgent | None = None
+        self._wanted = False  # a run has asked: nothing is imported ahead any more
+
+    async def runner(self) -> RunAgent:
+        """The function that runs an agent."""
+        if self._runner is None:
+            self._wanted = True
+            async with self._one_at_a_time:
+                self._runner = await asyncio.to_thread(_import_runner)
+        return self._runner
+
+    async def title_writer(self) -> TitleWriter:
+        """The functions that build a model and have it write a title; a run of this model has imported them already."""
+        self._wanted = True
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(_import_title_writer)
+
+    async def import_ahead(self, models: Iterable[str]) -> None:
+        """Import what runs with these models need, step by step, until a run does. To be called when all is quiet."""
+        steps: list[Callable[[], object]] = [partial(_try_to_import, name) for name in _NEEDED]
+        steps += [partial(_try_to_build, name) for name in models]
+        for step in steps:
+            async with self._one_at_a_time:
+                if self._wanted:
+                    return
+                await asyncio.to_thread(step)
+            await asyncio.sleep(self.PAUSE)
+
+
+_NEEDED = ("httpx", "pydantic_graph", "genai_prices", "pydantic_ai", "..providers.models", ".runner", ".summarizer")
+"""What runs with any model import, each after what it needs itself: so the steps are short."""
+
+
+def _try_to_import(name: str) -> None:
+    with suppress(ImportError):  # the run will report it
+        import_module(name, __package__)
+
+
+def _try_to_build(model: str) -> None:
+    """Build it and forget it: the provider's package is imported, and nothing is asked of the network."""
+    # As in _import_runner.
+    from ..providers.models import prepare
+
+    prepare(model)
+
+
+def _import_title_writer() -> TitleWriter:
+    # As in _import_runner.
     from ..providers.models import build_model
     from .summarizer import write_title
 
@@ -87,9 +151,7 @@ def _import_title_writer() -> tuple[Callable[[str], Awaitable[Any]], Callable[..
 
 
 def _import_runner() -> RunAgent:
-    """The function that runs an agent. Called in a thread at the first run: pydantic-ai takes 0.6 s to import, which
-    no start of the server has to wait for, and no server without a model ever pays."""
-    from .runner import run_agent
+    from .runner import run_agent  # pydantic-ai: never at the start, see ModelPackages
 
     return run_agent
 
