@@ -94,4 +94,5 @@ class Settings:
     mcp_config: str = ""  # a file with ``mcpServers`` besides those in Jupyter's configuration path; empty: none
     notify_allow_private: bool = False
     kernel_user: str = "local"
+    garbage_collection: str = "tuned"  # or ``untouched``: see ``server.process.garbage_collection``
     lease: ServerLease = ServerLease()

@@ -295,9 +295,17 @@ def _answers_of(connection: Connection) -> Iterator[Finding]:
         )
         return
     text = f"{connection.url} (from {connection.source}) answers: Navi {health['version']} is {health['status']}"
-    yield Finding("server", "ok", text)
+    yield Finding("server", "ok", f"{text}; {_pauses(health)}")
     for one in mcp["mcp"]:
         yield from _mcp_server(one)
+
+
+def _pauses(health: Mapping[str, Any]) -> str:
+    """How garbage is collected in the server's process, and how long that and anything else held it up of late."""
+    return (
+        f"garbage collection: {health.get('garbage_collection', 'unknown')}, longest pause"
+        f" {health.get('gc_pause_ms', 0.0):.0f} ms; longest delay of the event loop {health['loop_lag_ms']:.0f} ms"
+    )
 
 
 def _mcp_server(one: Mapping[str, Any]) -> Iterator[Finding]:

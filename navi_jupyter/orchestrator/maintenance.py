@@ -70,6 +70,7 @@ class Maintenance:
         self._poke = poke
         self._run_ended = run_ended
         self._compact_after = compact_after
+        self.queued = 0  # runs that wait in the queues of sessions, as of the last renewal, for the metrics
         self._stale = False  # another process has committed what we have not looked at yet
         self._beaten_at = trust.clock()
         self._steps = ClockSteps(trust.clock, lambda: now())
@@ -184,7 +185,9 @@ class Maintenance:
             run = await self._store.run(owner.run_id)
             if run is not None:
                 await self._run_ended(run)
-        for session_id in await self._store.queued_sessions():
+        queued = await self._store.queued_sessions()
+        self.queued = len(queued)
+        for session_id in queued:
             self._poke(session_id)
 
     async def _ended_here(self) -> list[str]:

@@ -49,6 +49,8 @@ class Stats:
     runs: int  # in progress in this process
     followers: int
     delivered: int  # envelopes handed to followers since the start
+    waiting: int  # sessions of this process whose run waits for a slot
+    queued: int  # runs that wait in the queues of all sessions of the database, as of the last renewal
 
 
 def _no_limits(profile: str) -> RunLimits:  # noqa: ARG001
@@ -204,6 +206,8 @@ class Orchestrator:
             runs=sum(actor.current is not None for actor, _ in self._actors.values()),
             followers=self.log.followers,
             delivered=self.log.delivered,
+            waiting=self._slots.waiting,
+            queued=self._maintenance.queued,
         )
 
     def context_of(self, session: Session) -> ToolContext:

@@ -57,6 +57,11 @@ class RunSlots:
         """Whether this session waits for a slot; it is poked when its turn comes."""
         return any(session_id in line for line in self._lines.values())
 
+    @property
+    def waiting(self) -> int:
+        """How many sessions wait for a slot."""
+        return sum(map(len, self._lines.values()))
+
     def kept(self, session_id: str) -> SlotRequest | None:
         """The request that a slot is kept for, in this session."""
         return self._kept.get(session_id)
@@ -141,8 +146,8 @@ class _Line:
         """The sessions of each owner as they came; the owner whose turn was longest ago first."""
         self._owner_of: dict[str, str] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._owner_of)
+    def __len__(self) -> int:
+        return len(self._owner_of)
 
     def __contains__(self, session_id: object) -> bool:
         return session_id in self._owner_of

@@ -68,6 +68,14 @@ class _Seconds(_FromEnvironment, Float): ...  # type: ignore[type-arg]
 class _Flag(_FromEnvironment, Bool): ...  # type: ignore[type-arg]
 
 
+class _Choice(_FromEnvironment, Enum):  # type: ignore[type-arg]
+    def from_string(self, s: str) -> str:
+        """Raises ValueError for a text that is none of the values."""
+        if s not in (values := self.values or ()):
+            raise ValueError(f"it must be one of {', '.join(values)}")
+        return s
+
+
 class _Ceiling(_FromEnvironment, Dict):
     """Also read from JSON, or ``pattern=permission,pattern=permission``."""
 
@@ -202,6 +210,13 @@ class NaviExtension(ExtensionAppJinjaMixin, ExtensionApp):
     notify_allow_private = _Flag(
         False,
         help="Whether notifications may go to private and local addresses, and to every service that Apprise knows.",
+    )
+    garbage_collection = _Choice(
+        ("tuned", "untouched"),
+        "tuned",
+        help="Python's garbage collection in the process of the server: `tuned` leaves out what was there after the "
+        "imports and collects the rest when the server is idle, for short pauses; `untouched` changes nothing. Where "
+        "another extension has set it, nothing is changed either.",
     )
     otel = _Flag(
         False,

@@ -18,7 +18,8 @@ from ..errors import NaviError, NotReady, StoreBusy, StoreDamaged, StoreError, S
 from ..jupyter.kernels.jupyter_services import JupyterServices
 from ..settings import Settings
 from .identity import KernelToken
-from .metrics import Figures, LoopLag, NaviCollector
+from .metrics import Figures, NaviCollector, ProcessMeasures
+from .process.garbage_collection import GarbageCollection
 from .transfers.unfinished import Unfinished
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ State = Literal["starting", "ok", "failed", "stopping"]
 
 GRACE = 10.0  # seconds that a request waits for the end of the start: on a busy machine that takes more than a moment
 RETRY = 1.0  # seconds between two attempts to start while another program locks the database
+IMPORTS_AFTER = 10.0  # seconds from the start until the packages of models are imported, at least
+IMPORTS_SHARE = 0.2  # of that time the loop is at work at most; else it is waited for as long again
+FREEZE_AFTER = 2.0  # seconds without a run after which these packages are left out of garbage collection
 LONGEST_RETRY = 30.0  # seconds between two attempts after the first ones, while the database cannot be used
 
 
@@ -42,7 +46,7 @@ class Lifecycle:
         self.kernel_token = KernelToken(settings.kernel_user)
         self.sockets: set[WebSocketHandler] = set()
         self.unfinished = Unfinished(settings)
-        self.lag = LoopLag()
+        self.process = ProcessMeasures(GarbageCollection(tuned=settings.garbage_collection == "tuned"))
         self.state: State = "starting"
         self.failure: NaviError | None = None  # why the state is ``failed``
         self.obstacle: NaviError | None = None  # what the start waits for, while it does
@@ -85,9 +89,9 @@ class Lifecycle:
     async def _run(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                probe = group.create_task(self.lag.watch(), name="navi-loop-lag")
+                probe = group.create_task(self.process.lag.watch(), name="navi-loop-lag")
                 try:
-                    with self._metrics:
+                    with self._metrics, self.process.pauses.watched():
                         await self._run_until_stopped()
                 finally:
                     probe.cancel()
@@ -103,7 +107,7 @@ class Lifecycle:
     @property
     def _metrics(self) -> NaviCollector:
         """Also while Navi starts or has failed: that is what somebody who watches a server wants to learn."""
-        return NaviCollector(state=self._present_state, lag=self.lag, figures=self._figures)
+        return NaviCollector(state=self._present_state, process=self.process, figures=self._figures)
 
     def _present_state(self) -> str:
         """As ``GET health`` has it, as far as it is known without trying to save something."""
@@ -125,12 +129,36 @@ class Lifecycle:
             self.services = services
             self.state = "ok"  # after services: a request that sees this state finds them
             self._settled.set()
+            stack.callback(self.process.collection.restore)
+            self.process.collection.tune()
+            idle = asyncio.create_task(self._use_idle_time(services), name="navi-idle")
             await self._stop.wait()
+            idle.cancel()
+            await asyncio.gather(idle, return_exceptions=True)
             self.state = "stopping"
             self.services = None
             # Before the runtime ends its followers: these clients learn that they may come back with their cursor.
             for socket in list(self.sockets):
                 socket.close(1001, "the server is stopping")
+
+    async def _use_idle_time(self, services: Services) -> None:
+        """What a user would wait for later, done while none waits: imports of models' packages, full collections."""
+        lag, collection = self.process.lag, self.process.collection
+
+        def running() -> bool:
+            return services.sessions.orchestrator.stats().runs > 0
+
+        # Not at once: a server that lives for some seconds pays nothing, and a page that is opened now comes first.
+        while not await lag.idle(IMPORTS_AFTER, share=IMPORTS_SHARE):
+            pass
+        try:
+            await services.agent.choice.import_ahead()
+        except Exception:  # noqa: BLE001 - the first run will import, and report what is wrong
+            self._log.warning("navi_imports_failed", exc_info=True)
+        while not await lag.idle(FREEZE_AFTER, share=IMPORTS_SHARE) or running():
+            pass
+        collection.freeze()
+        await collection.collect_when_idle(lag, running)
 
     async def _enter(self, stack: AsyncExitStack, module: Any) -> Services | None:
         """The services, once the database can be used. None when the server stops before that.
@@ -140,7 +168,7 @@ class Lifecycle:
         delay = RETRY
         while not self._stop.is_set():
             try:
-                runtime = module.runtime(self.settings, self.lag, self._log, self._parts)
+                runtime = module.runtime(self.settings, self.process, self._log, self._parts)
                 services: Services = await stack.enter_async_context(runtime)
             except StoreBusy as error:
                 # Another program (a backup, a migration) may lock the file for minutes: no reason to give up.

@@ -1,19 +1,23 @@
-"""Metrics in the Prometheus registry that Jupyter serves at ``<base_url>metrics``, and the one measured here: loop lag.
+"""Metrics in the Prometheus registry that Jupyter serves at ``<base_url>metrics``.
 
 Imported at extension load: Jupyter has loaded the Prometheus client already.
+Not responsible for what they measure: the process (``process.measures``), and the parts of the runtime.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from typing import Self
 
 from prometheus_client import REGISTRY
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from .. import __version__
+from .process.garbage_collection import GarbageCollection
+from .process.measures import GcPauses, LoopLag
+
+__all__ = ["Figures", "LoopLag", "NaviCollector", "ProcessMeasures"]
 
 HEALTH = {
     "status": "navi_health_status",
@@ -24,6 +28,11 @@ HEALTH = {
     "followers": "navi_followers",
     "save_transcripts": "navi_transcripts_saved",
     "loop_lag_ms": "navi_loop_lag_seconds",
+    "gc_pause_ms": "navi_gc_pause_longest_seconds",
+    "garbage_collection": "navi_gc_tuned",
+    "runs_waiting": "navi_run_slots_waiting",
+    "prompts_queued": "navi_prompts_queued",
+    "follower_lag": "navi_follower_lag_events",
     "message": "navi_database_notice",
 }
 """Each field of ``GET health``, and the metric that has it."""
@@ -34,22 +43,66 @@ _GAUGES = {
     "navi_followers": "Open sockets, streams and long polls",
     "navi_recalls_open": "Recalls that are not over, as of the last sweep",
     "navi_transcripts_saved": "1 where notebooks are saved with answers and transcripts, else 0",
+    "navi_run_slots_waiting": "Sessions with a run that waits for a slot (max_concurrent_runs)",
+    "navi_prompts_queued": "Runs that wait in the queues of all sessions of the database, as of the last renewal",
+    "navi_follower_lag_events": "Events by which the follower that is behind most is behind the log",
+    "navi_followers_behind": "Followers that are behind the log",
     "navi_database_notice": "1 while the owner of the database should read the message of the health route, else 0",
 }
 _LAG = "navi_loop_lag_seconds"
+_PAUSE = "navi_gc_pause_longest_seconds"
+_TUNED = "navi_gc_tuned"
 _DELIVERED = "navi_events_delivered"
-NAMES = (*_GAUGES, _DELIVERED, "navi_health_status", "navi_build_info", _LAG)
+_HISTOGRAMS = {
+    "navi_loop_turn_seconds": "How long the turns of the event loop were, and how late it was woken",
+    "navi_gc_pause_seconds": "How long garbage collection held up the process, by generation",
+}
+NAMES = (*_GAUGES, _DELIVERED, "navi_health_status", "navi_build_info", _LAG, _PAUSE, _TUNED, *_HISTOGRAMS)
 
 Figures = Mapping[str, float]
+
+
+class ProcessMeasures:
+    """What is measured of this process, whether Navi works in it or not."""
+
+    def __init__(self, collection: GarbageCollection | None = None) -> None:
+        """``collection``: left out, garbage collection is left as it is."""
+        self.lag = LoopLag()
+        self.pauses = GcPauses()
+        self.collection = collection or GarbageCollection(tuned=False)
+
+    def metrics(self) -> Iterator[Metric]:
+        """Those of the process."""
+        yield GaugeMetricFamily(
+            _LAG, "The longest delay of the event loop in the last ten to twenty seconds", self.lag.milliseconds / 1000
+        )
+        yield GaugeMetricFamily(
+            _PAUSE,
+            "The longest pause of garbage collection in the last ten to twenty seconds",
+            self.pauses.milliseconds / 1000,
+        )
+        yield GaugeMetricFamily(
+            _TUNED, "1 where garbage collection is tuned, else 0", float(self.collection.in_force == "tuned")
+        )
+        turns, pauses = (
+            HistogramMetricFamily(name, meaning, labels=["generation"] if "gc" in name else [])
+            for name, meaning in _HISTOGRAMS.items()
+        )
+        turns.add_metric([], self.lag.turns.buckets(), self.lag.turns.total)
+        for generation, histogram in self.pauses.by_generation.items():
+            pauses.add_metric([str(generation)], histogram.buckets(), histogram.total)
+        yield from (turns, pauses)
 
 
 class NaviCollector(Collector):
     """The metrics of one server process, registered while it is entered. None has a label of a user or a session."""
 
-    def __init__(self, *, state: Callable[[], str], lag: LoopLag, figures: Callable[[], Figures | None]) -> None:
+    def __init__(
+        self, *, state: Callable[[], str], process: ProcessMeasures, figures: Callable[[], Figures | None]
+    ) -> None:
         """``figures``: the present value of each gauge and counter of the runtime; None while there is no runtime."""
         self._state = state
-        self._lag = lag
+        self._process = process
         self._figures = figures
 
     def collect(self) -> Iterator[Metric]:
@@ -62,9 +115,7 @@ class NaviCollector(Collector):
         build = GaugeMetricFamily("navi_build_info", "Always 1; the label has the version", labels=["version"])
         build.add_metric([__version__], 1.0)
         yield build
-        yield GaugeMetricFamily(
-            _LAG, "The longest delay of the event loop in the last ten to twenty seconds", self._lag.milliseconds / 1000
-        )
+        yield from self._process.metrics()
         figures = self._figures()
         if figures is None:
             return
@@ -84,32 +135,3 @@ class NaviCollector(Collector):
 
     def __exit__(self, *_: object) -> None:
         REGISTRY.unregister(self)
-
-
-class LoopLag:
-    """How late the event loop wakes a sleeping task. Kernels share this loop, so its lag delays all of Jupyter."""
-
-    PERIOD = 0.5
-    WINDOW = 10.0
-
-    def __init__(self) -> None:
-        self._worst = (0.0, 0.0)  # seconds, in this window and in the one before
-        self._since = 0.0
-
-    @property
-    def milliseconds(self) -> float:
-        """The longest of the last ten to twenty seconds."""
-        return round(max(self._worst) * 1000, 2)
-
-    async def watch(self) -> None:
-        """Measure until cancelled, with two wake-ups a second."""
-        loop = asyncio.get_running_loop()
-        self._since = loop.time()
-        while True:
-            before = loop.time()
-            await asyncio.sleep(self.PERIOD)
-            after = loop.time()
-            if after - self._since > self.WINDOW:
-                self._worst = (0.0, self._worst[0])
-                self._since = after
-            self._worst = (max(self._worst[0], after - before - self.PERIOD), self._worst[1])

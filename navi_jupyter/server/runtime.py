@@ -64,7 +64,7 @@ from .mcp_server.program_runs import ProgramRuns
 from .mcp_server.user_offer import UserOffers
 from .mentions.candidates import MentionIndex
 from .mentions.contents import MentionReader
-from .metrics import LoopLag
+from .metrics import ProcessMeasures
 from .model_choice import ModelChoice
 from .notebook_sessions import NotebookSessions
 from .services import AgentServices, DrawnQuestions, RecallServices, Services, SessionServices
@@ -77,7 +77,7 @@ SWEEP_EVERY = 6 * 3600.0  # seconds between two searches for attachments that no
 @asynccontextmanager
 async def runtime(
     settings: Settings,
-    lag: LoopLag,
+    process: ProcessMeasures,
     log: logging.Logger | logging.LoggerAdapter[logging.Logger],
     jupyter: JupyterServices | None = None,
 ) -> AsyncIterator[Services]:
@@ -192,7 +192,7 @@ async def runtime(
             kernel_scope=scope,
             run_tools=run_tools,
             mcp_endpoint=mcp_endpoint,
-            lag=lag,
+            process=process,
         )
         await stack.enter_async_context(_running(_sweep(stores.attachments), "navi-attachments-sweep"))
         yield services

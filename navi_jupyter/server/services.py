@@ -50,7 +50,7 @@ from .kernel_scope import KernelScope, needs_cell
 from .mcp_server.endpoint import McpEndpoint
 from .mentions.candidates import MentionIndex
 from .mentions.contents import MentionReader, live_cells, page_parts
-from .metrics import LoopLag
+from .metrics import ProcessMeasures
 from .model_choice import ModelChoice
 from .notebook_sessions import NotebookSessions
 from .wire import agent as wire
@@ -333,7 +333,7 @@ class Services:
     kernel_scope: KernelScope
     run_tools: RunToolsRegistry
     mcp_endpoint: McpEndpoint
-    lag: LoopLag
+    process: ProcessMeasures
 
     def activity(self) -> Mapping[str, int]:
         """What keeps an idle server from being shut down; empty when nothing does."""
@@ -344,12 +344,16 @@ class Services:
 
     def figures(self) -> Mapping[str, float]:
         """The present value of each gauge and counter of :mod:`.metrics` that the runtime has."""
-        stats = self.sessions.orchestrator.stats()
+        stats, behind = self.sessions.orchestrator.stats(), self.sessions.orchestrator.log.lag()
         return {
             "navi_sessions_live": stats.sessions,
             "navi_runs_active": stats.runs,
             "navi_followers": stats.followers,
             "navi_recalls_open": self.recalls.scheduler.open,
+            "navi_run_slots_waiting": stats.waiting,
+            "navi_prompts_queued": stats.queued,
+            "navi_follower_lag_events": behind.most,
+            "navi_followers_behind": behind.behind,
             "navi_transcripts_saved": self.settings.save_transcripts,
             "navi_database_notice": self.sessions.store.notice is not None,
             "navi_events_delivered": stats.delivered,

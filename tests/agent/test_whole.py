@@ -14,7 +14,7 @@ import pytest
 
 from navi_jupyter.commands import Prompt, Stop
 from navi_jupyter.model.sessions import Run, RunStatus, SessionCreate
-from navi_jupyter.server.metrics import LoopLag
+from navi_jupyter.server.metrics import ProcessMeasures
 from navi_jupyter.server.runtime import runtime
 from navi_jupyter.server.services import Services
 from navi_jupyter.settings import Limits, Settings
@@ -26,7 +26,7 @@ OPENAI = "openai-chat:gpt-6-luna"
 @asynccontextmanager
 async def services(tmp_path: Path, limits: Limits | None = None, **settings: Any) -> AsyncIterator[Services]:
     built_with = Settings(database_url=f"sqlite:///{tmp_path}/navi.db", limits=limits or Limits(), **settings)
-    async with runtime(built_with, LoopLag(), logging.getLogger("server")) as built:
+    async with runtime(built_with, ProcessMeasures(), logging.getLogger("server")) as built:
         yield built
 
 

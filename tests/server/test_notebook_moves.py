@@ -24,7 +24,7 @@ from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.jupyter.notebooks.links import NotebookLinks
 from navi_jupyter.model.recalls import RecallCreate, When, WhenSpec
 from navi_jupyter.model.sessions import Session
-from navi_jupyter.server.metrics import LoopLag
+from navi_jupyter.server.metrics import ProcessMeasures
 from navi_jupyter.server.runtime import runtime
 from navi_jupyter.server.services import Services
 from navi_jupyter.server.wire.sessions import FoundSession, SessionFind
@@ -45,7 +45,7 @@ class World:
     @asynccontextmanager
     async def on(self) -> AsyncIterator[World]:
         """The runtime runs."""
-        async with runtime(self.settings, LoopLag(), logging.getLogger("server"), self.parts) as self.services:
+        async with runtime(self.settings, ProcessMeasures(), logging.getLogger("server"), self.parts) as self.services:
             yield self
 
     def make(self, path: str, *sources: str, session: str | None = None) -> Path:

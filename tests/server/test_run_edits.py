@@ -18,7 +18,7 @@ from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.jupyter.notebooks.undo import NOT_KEPT
 from navi_jupyter.model.sessions import SessionCreate
 from navi_jupyter.ports.edits import edit_of
-from navi_jupyter.server.metrics import LoopLag
+from navi_jupyter.server.metrics import ProcessMeasures
 from navi_jupyter.server.runtime import runtime
 from navi_jupyter.server.services import Services
 from navi_jupyter.settings import Settings
@@ -186,7 +186,9 @@ async def test_mistakes_are_named(api: Api) -> None:
 async def served(tmp_path: Path, serverapp: ServerApp) -> AsyncIterator[Services]:
     """All of the extension but HTTP, so that it can be stopped and started again on one database."""
     settings = Settings(database_url=f"sqlite:///{tmp_path}/restarted.db")
-    async with runtime(settings, LoopLag(), logging.getLogger("server"), JupyterServices.of(serverapp)) as built:
+    async with runtime(
+        settings, ProcessMeasures(), logging.getLogger("server"), JupyterServices.of(serverapp)
+    ) as built:
         yield built
 
 

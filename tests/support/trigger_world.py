@@ -18,7 +18,7 @@ from jupyter_client.asynchronous.client import AsyncKernelClient
 from navi_jupyter.jupyter.kernels.jupyter_services import JupyterServices
 from navi_jupyter.model.recalls import Policy, Recall, RecallCreate, WhenSpec
 from navi_jupyter.model.sessions import SessionCreate
-from navi_jupyter.server.metrics import LoopLag
+from navi_jupyter.server.metrics import ProcessMeasures
 from navi_jupyter.server.runtime import runtime
 from navi_jupyter.server.services import Services
 from navi_jupyter.settings import Settings
@@ -117,7 +117,7 @@ async def opened(parts: JupyterServices, folder: Path, *, path: str | None = "wo
     """A runtime with a session about a notebook; its kernel is not started."""
     database = folder / "navi.db"
     settings = Settings(database_url=f"sqlite:///{database}")
-    async with runtime(settings, LoopLag(), logging.getLogger("server"), parts) as services:
+    async with runtime(settings, ProcessMeasures(), logging.getLogger("server"), parts) as services:
         session = await services.sessions.orchestrator.sessions.create(
             SessionCreate(model="offline", notebook_path=path), owner=OWNER
         )

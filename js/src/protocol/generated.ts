@@ -488,6 +488,11 @@ export interface Health {
   readonly followers: number;
   readonly save_transcripts: boolean;
   readonly loop_lag_ms: number;
+  readonly gc_pause_ms: number;
+  readonly garbage_collection: "tuned" | "untouched";
+  readonly runs_waiting: number;
+  readonly follower_lag: number;
+  readonly prompts_queued: number;
   readonly message: string | null;
 }
 

@@ -21,7 +21,7 @@ TABLE = OperationTable()
 @TABLE.add("GET health", "read", answers="Health")
 async def health(call: Call) -> HttpReply:
     """Whether Navi works on this server. 503 while it starts, when its start failed, and while nothing can be saved."""
-    stats = call.sessions.orchestrator.stats()
+    stats, process = call.sessions.orchestrator.stats(), call.services.process
     return reply(
         wire.Health(
             status="ok",
@@ -31,7 +31,12 @@ async def health(call: Call) -> HttpReply:
             recalls=await call.recalls.service.queries.open_recalls(),
             followers=stats.followers,
             save_transcripts=call.services.settings.save_transcripts,
-            loop_lag_ms=call.services.lag.milliseconds,
+            loop_lag_ms=process.lag.milliseconds,
+            gc_pause_ms=process.pauses.milliseconds,
+            garbage_collection=process.collection.in_force,
+            runs_waiting=stats.waiting,
+            follower_lag=call.sessions.orchestrator.log.lag().most,
+            prompts_queued=stats.queued,
             message=call.sessions.store.notice,
         )
     )

@@ -194,6 +194,11 @@ class Health(Value):
     followers: int
     save_transcripts: bool = True  # whether notebooks are saved with answers and transcripts
     loop_lag_ms: float  # the longest delay of the event loop seen in the last ten seconds
+    gc_pause_ms: float = 0.0  # the longest pause of garbage collection in that time
+    garbage_collection: Literal["tuned", "untouched"] = "untouched"  # as it is now: see the setting
+    runs_waiting: int = 0  # sessions whose run waits for a slot (`max_concurrent_runs`)
+    follower_lag: int = 0  # events by which the follower that is behind most is behind the log
+    prompts_queued: int = 0  # runs that wait in the queues of all sessions of the database, a moment ago
     message: str | None = None
     """Why it is not ok; or, when it is, what the owner should know (a damaged database is kept aside)."""
 
