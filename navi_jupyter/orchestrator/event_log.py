@@ -7,12 +7,25 @@ Not responsible for numbering and storing (``store``) or for what the events mea
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 
 from ..clock import now
 from ..errors import SessionNotFound
 from ..ports.store import SessionStore
-from .followers import PAGE_EVENTS, FairGate, Feed, Follower, FollowerLag, Page, Ring, cut_page, make_page
+from .followers import (
+    PAGE_EVENTS,
+    Feed,
+    Follower,
+    FollowerLag,
+    Page,
+    Push,
+    Ring,
+    Rounds,
+    cut_page,
+    empty_page,
+    make_page,
+)
 from .snapshot import PRELUDE_MESSAGES, snapshot_events
 
 PAGES_PER_TURN = 16  # pages that are handed to followers in one turn of the event loop
@@ -27,14 +40,20 @@ class EventLog:
         self._ring_bytes = ring_bytes
         self._feeds: dict[str, Feed] = {}
         self._gate = FairGate(PAGES_PER_TURN)
+        self._rounds = Rounds()
         self._stopped = False
         self.in_use = asyncio.Event()  # set when a follower begins; the poll for others' commits clears it and sleeps
-        self.delivered = 0  # envelopes handed to followers since the start, for the metrics
+        self._taken = 0  # envelopes that followers took by themselves
         store.subscribe(self._appended)
 
     @property
     def followers(self) -> int:
         return sum(feed.followers for feed in self._feeds.values())
+
+    @property
+    def delivered(self) -> int:
+        """Envelopes handed to followers since the start, for the metrics."""
+        return self._taken + self._rounds.pushed
 
     def lag(self) -> FollowerLag:
         """Of all followers, now. Cheap: nothing is read but cursors."""
@@ -78,31 +97,38 @@ class EventLog:
         for feed in list(self._feeds.values()):
             feed.close()
 
-    async def follow(self, session_id: str, *, after: int | None) -> AsyncGenerator[Page]:
+    async def follow(self, session_id: str, *, after: int | None, push: Push | None = None) -> AsyncGenerator[Page]:
         """Everything after ``after``, then what comes; the snapshot first when ``after`` is None or no longer kept.
 
+        With ``push``, that is called with the pages that come while the follower keeps up; the others, in between, are
+        yielded, and what it raises is raised here.
         Ends when the session is deleted or the server stops. Raises SessionNotFound.
         """
-        feed, follower = await self._enter(session_id, after)
+        feed, follower = await self._enter(session_id, after, push)
+        page: Page | None  # one name for all: none of them is kept while others are pushed
         try:
             gap = after is not None and await self._lost(feed, after)
             if after is None or gap:
-                snapshot = await self._snapshot_page(session_id, since=after if gap else None)
-                follower.cursor = snapshot.last_seq
-                yield snapshot
+                page = await self._snapshot_page(session_id, since=after if gap else None)
+                follower.cursor = page.last_seq
+                yield page
             while not feed.closed:
                 grown = feed.signal()
-                page = feed.page(follower.cursor) or await feed.reread(follower.cursor, self._reread)
+                page = feed.page(follower.cursor)
+                if page is None:
+                    page = await feed.reread(follower.cursor, self._reread)
                 if page is None:
                     page = await self._snapshot_page(session_id, since=follower.cursor)
                 if page.envelopes:
                     await self._gate.passage()
                     follower.cursor = page.last_seq
-                    self.delivered += len(page.envelopes)
+                    self._taken += len(page.envelopes)
                     yield page
                     continue
-                feed.served()
-                await grown.wait()
+                if push is None:
+                    await feed.wait(grown)
+                elif not grown.is_set():  # else there was a round, or the end, while the store was read
+                    await feed.serve(follower)
         finally:
             self._leave(feed, follower)
 
@@ -123,7 +149,7 @@ class EventLog:
                     envelopes = await self._store.frames(session_id, after=after, limit=limit)
                     if envelopes or not wait or feed.closed:
                         break
-                    await grown.wait()
+                    await feed.wait(grown)
         except TimeoutError:
             envelopes = []
         finally:
@@ -135,18 +161,18 @@ class EventLog:
         """What follows ``cursor`` in the store; None when that was folded meanwhile."""
         envelopes = cut_page(await self._store.frames(session_id, after=cursor, limit=PAGE_EVENTS))
         if not envelopes:
-            return Page(b"", (), cursor)
+            return empty_page(cursor)
         # Asked after reading: compacted before it, the log has a gap; compacted only now, this page is complete.
         return None if await self._store.gap(session_id, cursor) else make_page(envelopes)
 
-    async def _enter(self, session_id: str, after: int | None) -> tuple[Feed, Follower]:
+    async def _enter(self, session_id: str, after: int | None, push: Push | None = None) -> tuple[Feed, Follower]:
         """None: the follower begins at the head."""
         feed = self._feeds.get(session_id)
         if feed is None:
             ring = Ring(max_events=self._ring_events, max_bytes=self._ring_bytes)
-            feed = self._feeds[session_id] = Feed(session_id, ring)
+            feed = self._feeds[session_id] = Feed(session_id, ring, self._rounds)
         # Listed before the head is asked for: what is committed meanwhile reaches the ring, so nothing falls between.
-        follower = Follower(feed.ring.head if after is None else after)
+        follower = Follower(feed.ring.head if after is None else after, push)
         feed.members.add(follower)
         self.in_use.set()
         try:
@@ -156,7 +182,7 @@ class EventLog:
         except BaseException:
             self._leave(feed, follower)
             raise
-        feed.ring.skip_to(head)
+        feed.skip_to(head)
         if after is None:
             follower.cursor = feed.ring.head
         return feed, follower
@@ -179,3 +205,37 @@ class EventLog:
         drafts = await asyncio.to_thread(snapshot_events, snapshot, now(), since=since)
         frames = [draft.frame(session_id, snapshot.head_seq, snapshot=True) for draft in drafts]
         return make_page([(snapshot.head_seq, frame) for frame in frames])
+
+
+class FairGate:
+    """``await passage()`` returns at once while this turn of the loop has room, else in a later turn, in order.
+
+    A round wakes every follower at once: one turn of the loop would write to all, and kernels would wait for the last.
+    """
+
+    def __init__(self, per_turn: int) -> None:
+        self._per_turn = per_turn
+        self._passed = 0  # in this turn. Above zero, the next turn's opening is scheduled.
+        self._line: deque[asyncio.Future[None]] = deque()
+
+    async def passage(self) -> None:
+        """Wait for room. Cancelling gives the place in the line up."""
+        if self._passed < self._per_turn and not self._line:
+            self._count()
+            return
+        place = asyncio.get_running_loop().create_future()
+        self._line.append(place)
+        await place
+
+    def _count(self) -> None:
+        self._passed += 1
+        if self._passed == 1:
+            asyncio.get_running_loop().call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._passed = 0
+        while self._line and self._passed < self._per_turn:
+            place = self._line.popleft()
+            if not place.done():
+                self._count()
+                place.set_result(None)

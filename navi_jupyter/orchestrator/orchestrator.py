@@ -27,7 +27,7 @@ from ..settings import Settings
 from .dependencies import IDLE_AFTER, MAX_QUEUED_PROMPTS, SessionDependencies, ToolServices
 from .event_log import EventLog
 from .event_writer import EventWriter
-from .followers import Page
+from .followers import Page, Push
 from .interrupts import PendingInterrupts
 from .maintenance import PEERS_EVERY, Maintenance
 from .run_slots import RunSlots
@@ -269,15 +269,20 @@ class Orchestrator:
         draft = Draft(event, run_id=None, origin=SYSTEM, at=now())
         await self._store.write(lambda tx: tx.append(session_id, [draft]))
 
-    async def follow(self, session_id: str, *, after: int | None, owner: str) -> AsyncGenerator[Page]:
+    async def follow(
+        self, session_id: str, *, after: int | None, owner: str, push: Push | None = None
+    ) -> AsyncGenerator[Page]:
         """See :meth:`EventLog.follow`; also for who it is shared with. Raises SessionNotFound, where it is not (any
         more) at the next page."""
         session = await self.sessions.readable(session_id, owner)
+        if session.owner != owner:
+            push = None  # before each page is asked whether it is still shared
         # Closed with this one, at once: the log counts its followers.
-        async with aclosing(self.log.follow(session_id, after=after)) as pages:
+        async with aclosing(self.log.follow(session_id, after=after, push=push)) as pages:
             async for page in pages:
                 await self._require_shared(session, owner)
                 yield page
+                del page  # not kept while it waits for the next one, or has others pushed
 
     async def page(
         self, session_id: str, *, owner: str, after: int, limit: int, wait: float = 0

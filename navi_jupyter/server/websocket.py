@@ -1,9 +1,9 @@
 """The WebSockets: a session's log after a cursor out, and commands in; the notebooks that a page shows; a waiting cell
 that lends its kernel.
 
-A session's socket holds a cursor and nothing else. What the log has is written by one task per socket that waits for
-each frame to have left before it asks for the next: a reader that stops reading stops that task, and memory does not
-grow. Commands of one socket are processed in order, one at a time.
+A session's socket holds a cursor and nothing else. What the log has is written to it once the frame before has left: a
+reader that stops reading gets no more, and memory does not grow. While it keeps up the log itself writes, else a task
+of the socket. Commands of one socket are processed in order, one at a time.
 Not responsible for the log (``orchestrator``) or for loans (``jupyter.kernels.loans``). Imported at extension load: no
 pydantic.
 """
@@ -21,6 +21,7 @@ from jupyter_server._tz import utcnow
 from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.base.websocket import WebSocketMixin
+from tornado.iostream import StreamClosedError
 from tornado.web import stream_request_body
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol, WebSocketProtocol13
 
@@ -29,7 +30,7 @@ from ..input.json_input import load_json
 from .handler import NaviHandler, internal_error
 from .http import check_query, read_cursor
 from .transfers.unfinished import LARGEST_MESSAGE
-from .transfers.websocket_protocol import BoundedProtocol
+from .transfers.websocket_protocol import BoundedProtocol, PageWriter
 
 if TYPE_CHECKING:
     from ..jupyter.kernels.lent_kernel import LentKernel
@@ -141,13 +142,17 @@ class StreamHandler(SocketHandler):
         # The log ends a follower in two cases only, and both close codes tell the client whether to come back.
         code, reason = 1001, "the server is stopping"
         try:
-            pages = self._services.sessions.orchestrator.follow(self._session_id, after=self._after, owner=self.owner)
-            async with aclosing(pages):
+            push = PageWriter(self).write
+            follow = self._services.sessions.orchestrator.follow
+            async with aclosing(follow(self._session_id, after=self._after, owner=self.owner, push=push)) as pages:
                 async for page in pages:
-                    await self.write_message(page.text, binary=False)
+                    left = push(page)
+                    del page  # not kept for as long as pages are pushed: a snapshot is large
+                    if left is not None:
+                        await left
             if self.lifecycle.state == "ok":
                 code, reason = GONE, "the session was deleted"
-        except WebSocketClosedError:
+        except (WebSocketClosedError, StreamClosedError):
             return
         except SessionNotFound:
             code, reason = GONE, "the session was deleted"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
 from collections.abc import Iterable
@@ -12,15 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tornado.websocket import WebSocketProtocol13, _WebSocketParams
 
 from navi_jupyter.clock import now
 from navi_jupyter.errors import SessionNotFound, StoreError
 from navi_jupyter.events import Custom, Draft, TextMessageContent, TextMessageStart
 from navi_jupyter.model.sessions import SYSTEM, USER, SessionPatch
-from navi_jupyter.orchestrator import maintenance
+from navi_jupyter.orchestrator import followers, maintenance
 from navi_jupyter.orchestrator.event_log import EventLog
 from navi_jupyter.orchestrator.event_writer import EventWriter
-from navi_jupyter.orchestrator.followers import Page, Ring, make_page
+from navi_jupyter.orchestrator.followers import Feed, Page, Ring, Rounds, make_page
 from navi_jupyter.orchestrator.maintenance import compact
 from tests.support.orchestrator_world import OWNER, Envelope, World, ends, eventually, text_of, world
 
@@ -413,6 +415,258 @@ async def test_a_journal_that_stops_writes_what_it_has_first(tmp_path: Path) -> 
         assert [e["event"]["value"]["n"] for e in await w.log(sid)] == list(range(1200))
 
 
+# --- pushed pages
+
+
+class Reader:
+    """A connection: takes what is pushed and what is yielded, and has room or not."""
+
+    def __init__(self, w: World, sid: str, *, after: int | None = 0, owner: str = OWNER) -> None:
+        self.pages: list[Page] = []
+        self.pushed = 0
+        self.full: asyncio.Future[None] | None = None  # while there is no room: done when the next page has left
+        self._leaving: asyncio.Future[None] | None = None
+        self.broken: Exception | None = None
+        self._follow = w.orchestrator.follow(sid, after=after, owner=owner, push=self.push)
+        self.task = asyncio.create_task(self._take())
+
+    def push(self, page: Page) -> asyncio.Future[None] | None:
+        if self.broken:
+            raise self.broken
+        assert self._leaving is None or self._leaving.done(), "pushed while the page before had not left"
+        self._leaving = self.full
+        self.pages.append(page)
+        self.pushed += 1
+        return self.full
+
+    def lose_room(self) -> None:
+        self.full = asyncio.get_running_loop().create_future()
+
+    def make_room(self) -> None:
+        if self.full is not None:
+            full, self.full = self.full, None
+            full.set_result(None)
+
+    async def _take(self) -> None:
+        async with aclosing(self._follow) as pages:
+            async for page in pages:
+                self.pages.append(page)
+                del page
+                if self.full is not None:
+                    await self.full
+
+    @property
+    def envelopes(self) -> list[Envelope]:
+        return [json.loads(frame) for page in self.pages for frame in frames_of(page)]
+
+    @property
+    def seqs(self) -> list[int]:
+        return [seq for page in self.pages for seq, _ in page.envelopes]
+
+    async def has(self, seq: int) -> None:
+        await eventually(lambda: self.task.done() or (bool(self.pages) and self.pages[-1].last_seq >= seq))
+
+
+async def keep_up(w: World, sid: str, count: int) -> None:
+    """Wait until so many readers have all there is."""
+    await eventually(lambda: sid in w.orchestrator.log._feeds)
+    await eventually(lambda: len(w.orchestrator.log._feeds[sid]._caught_up) == count)
+
+
+async def test_followers_that_keep_up_are_pushed_one_frame_that_all_share_and_their_tasks_sleep(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        readers = [Reader(w, sid) for _ in range(30)]
+        await note(w, sid, 0)
+        await asyncio.gather(*(reader.has(1) for reader in readers))
+        pulled = [len(reader.pages) - reader.pushed for reader in readers]
+        tasks = len(asyncio.all_tasks())
+        for number in range(1, 20):
+            await note(w, sid, number)
+            await asyncio.gather(*(reader.has(number + 1) for reader in readers))
+            assert len({id(reader.pages[-1].frame) for reader in readers}) == 1
+        assert [len(reader.pages) - reader.pushed for reader in readers] == pulled
+        assert len(asyncio.all_tasks()) == tasks
+        assert all(reader.seqs == list(range(1, 21)) for reader in readers)
+        delivered = w.orchestrator.log.delivered
+        assert delivered == 30 * 20
+        for reader in readers:
+            reader.task.cancel()
+        await asyncio.gather(*(reader.task for reader in readers), return_exceptions=True)
+        assert not w.orchestrator.log._feeds
+
+
+async def test_a_reader_that_has_all_keeps_no_page(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        run = await w.prompt(sid, "say 5")
+        await w.until_end(sid, run.run_id)
+        reader = Reader(w, sid, after=None)
+        await keep_up(w, sid, 1)
+        await note(w, sid, 0)
+        await eventually(lambda: reader.pushed > 0)
+        await note(w, sid, 1)
+        await eventually(lambda: reader.pushed > 1)
+        reader.pages.clear()
+        w.orchestrator.log._feeds[sid]._pages.clear()
+        gc.collect()
+        assert not [page for page in gc.get_objects() if isinstance(page, Page) and page.envelopes]
+        reader.task.cancel()
+
+
+async def test_a_reader_without_room_is_pushed_nothing_costs_the_others_nothing_and_goes_on_without_a_gap(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path, replay_buffer_size=20) as w:
+        sid = await w.session()
+        quick, slow = Reader(w, sid), Reader(w, sid)
+        await note(w, sid, 0)
+        await asyncio.gather(quick.has(1), slow.has(1))
+        await keep_up(w, sid, 2)
+        slow.lose_room()
+        for number in range(1, 200):
+            await note(w, sid, number)
+            await quick.has(number + 1)
+        assert (slow.seqs, w.orchestrator.log.lag()) == ([1, 2], (198, 1))
+        pushed = slow.pushed
+        slow.make_room()
+        await slow.has(200)
+        assert slow.pushed == pushed  # it read the store by itself: the ring does not reach that far back
+        assert slow.seqs == quick.seqs == list(range(1, 201))
+        await note(w, sid, 200)
+        await eventually(lambda: slow.pushed == pushed + 1)
+        for reader in (quick, slow):
+            reader.task.cancel()
+
+
+async def test_a_reader_that_cannot_be_written_to_ends_alone(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        readers = [Reader(w, sid) for _ in range(3)]
+        await keep_up(w, sid, 3)
+        readers[1].broken = ConnectionError("gone")
+        for number in range(3):
+            await note(w, sid, number)
+        await asyncio.gather(*(reader.has(3) for reader in readers))
+        with pytest.raises(ConnectionError, match="gone"):
+            await readers[1].task
+        assert w.orchestrator.log.followers == 2
+        assert readers[0].seqs == readers[2].seqs == [1, 2, 3]
+        w.orchestrator.log.close_session(sid)
+        await asyncio.gather(readers[0].task, readers[2].task)
+        assert not w.orchestrator.log._feeds
+
+
+async def test_a_session_that_is_deleted_while_a_reader_looks_into_the_store_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path, replay_buffer_size=1) as w:
+        sid = await w.session()
+        for number in range(3):
+            await note(w, sid, number)
+        feeds = w.orchestrator.log._feeds
+        reading, release = asyncio.Event(), asyncio.Event()
+
+        async def frames(session_id: str, *, after: int, limit: int) -> list[tuple[int, str]]:
+            reading.set()
+            await release.wait()
+            return []
+
+        monkeypatch.setattr(w.store, "frames", frames)
+        reader = Reader(w, sid)
+        await reading.wait()
+        feeds[sid].close()
+        release.set()
+        await asyncio.wait_for(reader.task, 20)
+
+
+async def test_serving_takes_a_slice_of_a_turn_of_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(followers, "SLICE", 0)
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        readers = [Reader(w, sid) for _ in range(50)]
+        await keep_up(w, sid, 50)
+        turns: set[int] = set()
+        turn = 0
+
+        def count() -> None:
+            nonlocal turn
+            turn += 1
+            asyncio.get_running_loop().call_soon(count)
+
+        for reader in readers:
+            reader.push = lambda page, take=reader.push: (turns.add(turn), take(page))[1]  # type: ignore[method-assign]
+        for member, reader in zip(w.orchestrator.log._feeds[sid]._caught_up, readers, strict=True):
+            member.push = reader.push
+        count()
+        await note(w, sid, 0)
+        await asyncio.gather(*(reader.has(1) for reader in readers))
+        assert len(turns) == 50
+        for reader in readers:
+            reader.task.cancel()
+
+
+async def test_rounds_are_held_back_under_load_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    cost, clock = 0.0, 0.0
+
+    def thread_time() -> float:
+        nonlocal clock
+        clock += cost / 2  # asked before and after
+        return clock
+
+    monkeypatch.setattr(followers.time, "thread_time", thread_time)
+    monkeypatch.setattr(followers, "LONGEST_HOLD", 60)
+    rounds = Rounds()
+    feed = Feed("s", Ring(max_events=10, max_bytes=1000), rounds)
+    for seconds, held in ((0.001, False), (5, False), (5, True), (5000, True), (5, True)):
+        cost = seconds
+        feed.extend([])
+        assert isinstance(rounds._next, asyncio.TimerHandle) == held
+        if isinstance(rounds._next, asyncio.TimerHandle):
+            assert rounds._next.when() <= asyncio.get_running_loop().time() + 60
+        assert rounds._next is not None
+        rounds._next.cancel()
+        rounds._begin()
+
+
+async def test_readers_with_any_connection_see_every_event_once_in_order(tmp_path: Path) -> None:
+    """They lose room and get it again, hang up and come back at their cursors; the ring is short; others write, too."""
+    dice = random.Random(14)
+    async with world(tmp_path, replay_buffer_size=30) as w:
+        sid = await w.session()
+        whole: list[list[int]] = [[] for _ in range(20)]
+        readers: list[Reader | None] = [None] * 20
+        for number in range(400):
+            await asyncio.gather(*(note(w, sid, number) for _ in range(dice.choice((1, 1, 1, 25)))))
+            if (
+                dice.random() < 0.1 and sid in w.orchestrator.log._feeds
+            ):  # as if another server had written what came since
+                w.orchestrator.log._feeds[sid].ring._clear(await w.store.head(sid) or 0)
+            for place in dice.sample(range(20), 5):
+                reader = readers[place]
+                if reader is None:
+                    cursor = whole[place][-1] if whole[place] else 0
+                    readers[place] = Reader(w, sid, after=cursor)
+                elif reader.full is not None:
+                    reader.make_room()
+                elif dice.random() < 0.3:
+                    reader.task.cancel()
+                    await asyncio.gather(reader.task, return_exceptions=True)
+                    whole[place] += reader.seqs
+                    readers[place] = None
+                else:
+                    reader.lose_room()
+        head = await w.store.head(sid) or 0
+        for place, reader in enumerate(readers):
+            if reader is None:
+                reader = Reader(w, sid, after=whole[place][-1] if whole[place] else 0)
+            reader.make_room()
+            await eventually(lambda reader=reader, place=place: (whole[place] + reader.seqs)[-1:] == [head])
+            assert whole[place] + reader.seqs == list(range(1, head + 1))
+            reader.task.cancel()
+        assert w.orchestrator.log._rounds.pushed > 1000
+
+
 # --- the ring
 
 
@@ -463,6 +717,22 @@ def test_a_page_ends_before_it_is_too_large_but_has_one_event_at_least() -> None
     assert len(page) == 2
     ring.extend([envelope(11, 10**6)])
     assert ring.after(10) == [envelope(11, 10**6)]
+
+
+@pytest.mark.parametrize("size", [1, 125, 126, 127, 65535, 65536, 300_000])
+def test_a_page_is_framed_as_tornado_frames_a_text_message(size: int) -> None:
+    written: list[bytes] = []
+
+    class Stream:
+        def write(self, data: bytes) -> None:
+            written.append(data)
+
+    protocol = WebSocketProtocol13(None, False, _WebSocketParams())  # type: ignore[arg-type]
+    protocol.stream = Stream()  # type: ignore[assignment]
+    page = make_page([(1, "x" * size)])
+    protocol._write_frame(True, 1, page.text)
+    assert page.text == b"x" * size
+    assert written == [page.frame]
 
 
 def test_one_event_is_a_frame_by_itself_and_several_are_a_batch() -> None:

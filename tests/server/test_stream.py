@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from tornado.httpclient import HTTPClientError
-from tornado.websocket import WebSocketClosedError
+from tornado.websocket import WebSocketClosedError, WebSocketProtocol13
 
 from navi_jupyter.server.app import NaviExtension
 from navi_jupyter.server.handler import encode, with_silences
+from navi_jupyter.server.transfers import websocket_protocol
+from navi_jupyter.server.transfers.websocket_protocol import BoundedProtocol
 from tests.conftest import Api, Envelope, ends
 
 
@@ -243,6 +245,78 @@ async def test_a_socket_that_stops_reading_holds_up_nobody_and_costs_one_frame(
         kept = len(stuck.ws_connection.stream._write_buffer)  # type: ignore[attr-defined]
         assert 0 < kept < 1_100_000
     writer.transport.abort()
+
+
+async def test_a_socket_that_reads_again_finds_every_event_whole_and_in_order(
+    api: Api, navi: NaviExtension, jp_http_port: int, jp_base_url: str, jp_auth_header: dict[str, str]
+) -> None:
+    """Frames that left in pieces, pings in between, and pages that were read from the store meanwhile."""
+    sid = await api.session()
+    reader, writer = await asyncio.open_connection("localhost", jp_http_port, limit=1024)
+    head = f"GET {jp_base_url}navi/api/sessions/{sid}/ws?after=0 HTTP/1.1"
+    lines = [head, f"Host: localhost:{jp_http_port}", f"Authorization: {jp_auth_header['Authorization']}", *UPGRADE]
+    writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+    assert navi.lifecycle is not None
+    (handler,) = navi.lifecycle.sockets
+    stream = handler.ws_connection.stream  # type: ignore[union-attr]
+    run_id, number = "", 0
+    while number < 20 or not stream.writing():
+        command = {"type": "prompt", "text": f"{number} " + "x" * 300_000, "mode": "interrupt"}
+        run_id = (await api.ok("POST", f"sessions/{sid}/commands", command))["run_id"]
+        number += 1
+        if stream.writing():
+            handler.ping(b"in between")
+    expected = await api.until_run_ends(sid, run_id)
+    seen: list[Envelope] = []
+    pings = 0
+    while len(seen) < len(expected):
+        opcode, payload = await _frame(reader)
+        if opcode == 9:
+            pings += payload == b"in between"
+            continue
+        assert opcode == 1
+        message = json.loads(payload)
+        seen += message.get("batch", [message])
+    assert seen == expected
+    assert pings
+    writer.transport.abort()
+
+
+async def _frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """The next frame of a server: its opcode and payload."""
+    first, size = await reader.readexactly(2)
+    assert first & 0xF0 == 0x80
+    if size > 125:
+        size = int.from_bytes(await reader.readexactly(2 if size == 126 else 8), "big")
+    payload = b""
+    while len(payload) < size:
+        payload += await reader.read(size - len(payload))
+    return first & 0x0F, payload
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["tornado", "another version of tornado"])
+async def test_pages_are_not_written_as_messages_but_where_the_stream_of_a_socket_is_not_known(
+    api: Api, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    messages = 0
+    write_message = WebSocketProtocol13.write_message
+
+    def counted(self: WebSocketProtocol13, message: Any, binary: bool = False) -> Any:
+        nonlocal messages
+        messages += isinstance(self, BoundedProtocol)
+        return write_message(self, message, binary)
+
+    monkeypatch.setattr(WebSocketProtocol13, "write_message", counted)
+    if not known:
+        monkeypatch.setattr(websocket_protocol, "IOStream", type("Unknown", (), {}))
+    sid = await api.session()
+    async with api.socket(sid, after=0) as socket:
+        run_id = (await api.prompt(sid, "what can you do?"))["run_id"]
+        assert await socket.until_run_ends(run_id) == await api.until_run_ends(sid, run_id)
+        assert (messages == 0) == known
+        await api("DELETE", f"sessions/{sid}")
+        assert await socket.close_code() == 4404
 
 
 UPGRADE = (
