@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_reading.py [--before REF] [--messages N] [--minutes M]
 
 Starts a Jupyter server of the commit REF (default: none), and one of the tree as it is, each with a session of N
-messages, and opens the server's page in Chromium. Prints a table with a column for each tree; with ``--json``, JSON:
+messages, and opens the server's page in Chromium. Prints a table with a column for each tree:
 
 - `first load`: kilobytes, over the network, of the scripts without which nothing is shown; `to the first message`: of
   all scripts until then
@@ -15,13 +15,12 @@ messages, and opens the server's page in Chromium. Prints a table with a column 
   minutes of streaming, answer after answer (default: half a minute; `--minutes 30` is the long form)
 - `sockets`: of a page with 20 chats of four sessions
 
-For a try, ``--messages 300 --minutes 0.2`` takes half a minute. Needs Playwright, Chromium (NAVI_CHROMIUM, or on the
+``--quick`` has 300 messages and streams for 12 seconds. Needs Playwright, Chromium (NAVI_CHROMIUM, or on the
 path), and for REF Node with the packages of ``js/``.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -42,7 +41,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.benchmarks.measuring import tree_of  # noqa: E402 - a script finds the tests only now
+from tests.benchmarks.measuring import Figures, arguments, tree_of  # noqa: E402 - a script finds the tests only now
 from tests.support.long_sessions import lengthen  # noqa: E402
 from tests.support.server import JupyterServer  # noqa: E402
 
@@ -264,22 +263,30 @@ def count_sockets(browser: Browser, server: JupyterServer) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = arguments(__doc__)
     parser.add_argument("--before", metavar="REF")
-    parser.add_argument("--messages", type=int, default=10_000)
-    parser.add_argument("--minutes", type=float, default=0.5)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--messages", type=int, help="10,000; in the short form 300")
+    parser.add_argument("--minutes", type=float, help="0.5; in the short form 0.2")
     chosen = parser.parse_args()
+    messages = chosen.messages or (300 if chosen.quick else 10_000)
+    minutes = chosen.minutes or (0.2 if chosen.quick else 0.5)
     path = os.environ.get("NAVI_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
         found: dict[str, dict[str, Any]] = {}
         if chosen.before:
             with built(chosen.before) as tree:
-                found[chosen.before[:10]] = measure(browser, tree, chosen.messages, chosen.minutes)
-        found["this"] = measure(browser, ROOT, chosen.messages, chosen.minutes)
+                found[chosen.before[:10]] = measure(browser, tree, messages, minutes)
+        found["this"] = measure(browser, ROOT, messages, minutes)
         browser.close()
-    print(json.dumps(found) if chosen.json else table(found))
+    print(table(found))
+    figures = Figures()
+    for name, value in found["this"].items():
+        unit = MEASURES[name].partition(",")[0] or "count"
+        for number, each in enumerate(value if isinstance(value, list) else [value], 1):
+            place = f" ({number} of {len(value)})" if isinstance(value, list) else ""
+            figures.add(f"reading: {name}{place}, {unit}", each)
+    figures.write(chosen.json)
 
 
 MEASURES = {

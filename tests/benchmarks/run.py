@@ -36,6 +36,9 @@ from tests.benchmarks.report import CHARTS, LIMITS, THIS, Result, broken, replac
 HERE = Path(__file__).parent
 PEERS = ("apscheduler", "pydantic-ai-slim", "starlette", "uvicorn", "websockets", "pycrdt", "tornado", "jupyter-server")
 
+NOT_IN_GIT = ("navi_jupyter/static", "navi_jupyter/labextension", "js/node_modules", "tests/peers/node_modules")
+"""What another commit's tree gets from this one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
@@ -197,9 +200,9 @@ def trees_of(ref: str | None) -> Iterator[dict[str, Path]]:
         for name in ("benchmarks", "support"):
             shutil.rmtree(tree / "tests" / name, ignore_errors=True)
             shutil.copytree(ROOT / "tests" / name, tree / "tests" / name)
-        for built in ("static", "labextension"):
-            if (ROOT / "navi_jupyter" / built).exists() and not (tree / "navi_jupyter" / built).exists():
-                (tree / "navi_jupyter" / built).symlink_to(ROOT / "navi_jupyter" / built)
+        for built in NOT_IN_GIT:
+            if (ROOT / built).exists() and (tree / built).parent.exists() and not (tree / built).exists():
+                (tree / built).symlink_to(ROOT / built)
         yield {THIS: ROOT, ref: tree}
 
 
