@@ -1,6 +1,6 @@
 """Recalls on a real Jupyter server: lateness of 1,000 due in one second, and what 10,000 pending ones cost while idle.
 
-    python tests/benchmarks/bench_recall_server.py [--due 1000] [--pending 10000] [--idle 20]
+    python tests/benchmarks/bench_recall_server.py [--quick] [--due 1000] [--pending 10000]
 
 Everything is made and read over HTTP; each recall has a session of its own and its run is the offline backend's.
 Lateness is what the ledger says (from the slot to its prompt being durable); *run* is from the slot to RUN_STARTED,
@@ -9,7 +9,6 @@ which also waits for one of ``max_concurrent_runs`` places.
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import json
 import sys
@@ -24,6 +23,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tests.benchmarks.measuring import Figures, arguments, percentile
 from tests.support.server import JupyterServer
 
 CLIENTS = 4
@@ -64,7 +64,7 @@ def make_recall(client: Client, sid: str, at: datetime) -> str:
     return str(client("POST", "recalls", body)["id"])
 
 
-def burst(server: JupyterServer, count: int, *, spread: bool) -> None:
+def burst(figures: Figures, server: JupyterServer, count: int, *, spread: bool) -> None:
     """All due at one instant, or one each millisecond."""
     sessions = in_parallel(server, count, lambda client, _: client("POST", "sessions", {})["id"])
     due = datetime.now(UTC) + timedelta(seconds=15 + count / 60)
@@ -73,11 +73,14 @@ def burst(server: JupyterServer, count: int, *, spread: bool) -> None:
         server, count, lambda client, number: make_recall(client, sessions[number], due + number * step)
     )
     assert datetime.now(UTC) < due, "the machine is too slow to have them all before they are due"
-    client = Client(server)
+    client, process = Client(server), psutil.Process(server.pid)
+    time.sleep(max(0.0, (due - datetime.now(UTC)).total_seconds() - 0.5))
+    used = sum(process.cpu_times()[:2])
     while client("GET", "recalls?status=pending&limit=1")["recalls"]:
-        time.sleep(0.5)
+        time.sleep(0.1)
     while client("GET", "recalls?status=running&limit=1")["recalls"]:
-        time.sleep(0.5)
+        time.sleep(0.1)
+    used, took = sum(process.cpu_times()[:2]) - used, (datetime.now(UTC) - due).total_seconds()
     lag = client("GET", "health")["loop_lag_ms"]
 
     def measured(client: Client, number: int) -> tuple[float, float]:
@@ -88,14 +91,14 @@ def burst(server: JupyterServer, count: int, *, spread: bool) -> None:
         return firing["lateness_ms"], started.total_seconds() * 1000
 
     lateness = in_parallel(server, count, measured)
-    kind = "spread over one second" if spread else "due at one instant"
+    kind = f"{count:,} runs due {'in one second' if spread else 'at one instant'}"
+    figures.add(f"{kind}: all done, s", took)
+    figures.add(f"{kind}: CPU of the server for each, ms", 1000 * used / count)
     for name, column in (("lateness", 0), ("run", 1)):
         values = sorted(pair[column] for pair in lateness)
-        print(
-            f"{count} {kind}: {name:8} p50 {values[count // 2]:.0f} ms, p99 {values[int(count * 0.99)]:.0f} ms,"
-            f" max {values[-1]:.0f} ms"
-        )
-    print(f"{count} {kind}: longest stall of the server's event loop in the last 10-20 s: {lag:.0f} ms")
+        for share in (50, 99, 100):
+            figures.add(f"{kind}: {name}, p{share}, ms", percentile(values, share / 100))
+    figures.add(f"{kind}: longest stall of the loop in the last 10-20 s, ms", lag)
 
 
 def idle(server: JupyterServer, seconds: float) -> float:
@@ -108,27 +111,37 @@ def idle(server: JupyterServer, seconds: float) -> float:
 
 def main() -> None:
     """Run all of it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--due", type=int, default=1000)
-    parser.add_argument("--pending", type=int, default=10_000)
+    parser = arguments(__doc__)
+    parser.add_argument("--due", type=int, help="1,000; in the short form 300")
+    parser.add_argument("--pending", type=int, help="10,000; in the short form none")
     parser.add_argument("--idle", type=float, default=20.0)
     options = parser.parse_args()
+    options.due = (300 if options.quick else 1000) if options.due is None else options.due
+    options.pending = (0 if options.quick else 10_000) if options.pending is None else options.pending
+    options.idle = 5.0 if options.quick else options.idle
+    figures = Figures()
     limits = ("--NaviExtension.max_sessions_per_user=100000", "--NaviExtension.max_recalls_per_user=100000")
     with tempfile.TemporaryDirectory() as folder, JupyterServer(Path(folder)).start(args=limits) as server:
         time.sleep(2)
-        print(f"idle with no recalls: {idle(server, options.idle):.2f} % of one processor", flush=True)
+        figures.add("idle with no recalls: CPU, %", idle(server, options.idle))
         if options.due:
-            burst(server, options.due, spread=True)
-            burst(server, options.due, spread=False)
-        sid = Client(server)("POST", "sessions", {})["id"]
-        later = datetime.now(UTC) + timedelta(days=1)
-        began = time.monotonic()
-        in_parallel(server, options.pending, lambda c, n: make_recall(c, sid, later + timedelta(seconds=n)))
-        print(f"{options.pending} recalls were made over HTTP in {time.monotonic() - began:.0f} s", flush=True)
-        time.sleep(70)  # sessions that were busy leave memory after a minute
-        used = idle(server, options.idle)
-        weight = psutil.Process(server.pid).memory_info().rss / 2**20
-        print(f"idle with {options.pending} pending: {used:.2f} % of one processor, {weight:.0f} MB")
+            burst(figures, server, options.due, spread=True)
+            burst(figures, server, options.due, spread=False)
+        if options.pending:
+            wait(figures, server, options.pending, options.idle)
+    figures.write(options.json)
+
+
+def wait(figures: Figures, server: JupyterServer, count: int, seconds: float) -> None:
+    """So many that are due tomorrow."""
+    sid = Client(server)("POST", "sessions", {})["id"]
+    later = datetime.now(UTC) + timedelta(days=1)
+    began = time.monotonic()
+    in_parallel(server, count, lambda c, n: make_recall(c, sid, later + timedelta(seconds=n)))
+    figures.add(f"{count:,} recalls made over HTTP, s", time.monotonic() - began)
+    time.sleep(70)  # sessions that were busy leave memory after a minute
+    figures.add(f"idle with {count:,} pending: CPU, %", idle(server, seconds))
+    figures.add(f"idle with {count:,} pending: memory, MB", psutil.Process(server.pid).memory_info().rss / 2**20)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from navi_jupyter.ports.recalls import RecallState
 from navi_jupyter.scheduling.scheduler import Scheduler
 from navi_jupyter.scheduling.service import RecallService
 from navi_jupyter.store.sqlite import SqliteStore
-from tests.benchmarks.measuring import LoopLag
+from tests.benchmarks.measuring import Figures, LoopLag, arguments
 
 
 class Sessions:
@@ -99,7 +99,7 @@ async def created_by_service(store: SqliteStore, sessions: list[str]) -> float:
     return time.perf_counter() - started
 
 
-async def burst(n: int, pending: int = 0) -> None:
+async def burst(figures: Figures, n: int, pending: int = 0) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = await SqliteStore.open(Path(folder) / "navi.db")
         try:
@@ -125,14 +125,19 @@ async def burst(n: int, pending: int = 0) -> None:
         finally:
             await store.close()
     late = sorted((at - due).total_seconds() * 1000 for at in submit.at)
-    print(
-        f"{n:>6} due, {pending:>6} others pending: lateness p50 {statistics.median(late):7.0f} ms,"
-        f" p99 {late[int(len(late) * 0.99) - 1]:7.0f} ms, max {late[-1]:7.0f} ms, all recorded after"
-        f" {recorded * 1000:6.0f} ms, longest stall {lag.longest * 1000:5.0f} ms, added in {added:5.2f} s"
-    )
+    name = f"{n:,} due" + (f" beside {pending:,}" if pending else "")
+    figures.add(f"{name}: lateness, p50, ms", statistics.median(late))
+    figures.add(f"{name}: lateness, p99, ms", late[int(len(late) * 0.99) - 1])
+    figures.add(f"{name}: lateness, max, ms", late[-1])
+    figures.add(f"{name}: fires, 1/s", 1000 * n / late[-1])
+    figures.add(f"{name}: all recorded, ms", recorded * 1000)
+    figures.add(f"{name}: longest stall, ms", lag.longest * 1000)
+    figures.add(f"{name}: longest stall of CPU, ms", lag.longest_cpu * 1000)
+    figures.add(f"{name}: CPU of the loop for each, us", lag.loop_cpu * 1e6 / n)
+    figures.add(f"{name}: added in batches, s", added)
 
 
-async def lone(n: int = 20) -> None:
+async def lone(figures: Figures, n: int = 20) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = await SqliteStore.open(Path(folder) / "navi.db")
         try:
@@ -148,10 +153,11 @@ async def lone(n: int = 20) -> None:
         finally:
             await store.close()
     late = sorted((at - due).total_seconds() * 1000 for at, due in zip(submit.at, dues, strict=True))
-    print(f"lone recalls: lateness p50 {statistics.median(late):.1f} ms, max {late[-1]:.1f} ms")
+    figures.add("lone recalls: lateness, p50, ms", statistics.median(late))
+    figures.add("lone recalls: lateness, max, ms", late[-1])
 
 
-async def idle(n: int, seconds: float) -> None:
+async def idle(figures: Figures, n: int, seconds: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = await SqliteStore.open(Path(folder) / "navi.db")
         try:
@@ -168,29 +174,34 @@ async def idle(n: int, seconds: float) -> None:
                 peek = (time.perf_counter() - peek) / 100
         finally:
             await store.close()
-    print(f"idle with {n} pending: {share * 100:.2f} % CPU over {seconds:.0f} s; peek {peek * 1e6:.0f} us")
+    figures.add(f"idle with {n:,} pending: CPU, %", share * 100)
+    figures.add(f"idle with {n:,} pending: a peek, us", peek * 1e6)
 
 
-async def service(n: int) -> None:
+async def service(figures: Figures, n: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = await SqliteStore.open(Path(folder) / "navi.db")
         try:
             sessions = await add_sessions(store, n)
-            print(f"{n} created through the service, each durable: {await created_by_service(store, sessions):.2f} s")
+            figures.add(f"{n:,} recalls added one by one, s", await created_by_service(store, sessions))
         finally:
             await store.close()
 
 
-async def main(quick: bool) -> None:
-    await lone()
-    await burst(1000)
+async def main(quick: bool) -> Figures:
+    figures = Figures()
+    await lone(figures)
+    await burst(figures, 1000)
+    await service(figures, 1000)
+    await burst(figures, 10_000)
     if not quick:
-        await burst(10_000)
-        await burst(1000, pending=100_000)
-        await service(10_000)
-        await idle(10_000, 10)
+        await burst(figures, 1000, pending=100_000)
+        await service(figures, 10_000)
+        await idle(figures, 10_000, 10)
+    return figures
 
 
 if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    asyncio.run(main("--quick" in sys.argv))
+    options = arguments(__doc__).parse_args()
+    asyncio.run(main(options.quick)).write(options.json)

@@ -9,7 +9,6 @@ process's commit takes to reach a follower here.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import subprocess
@@ -29,7 +28,7 @@ from navi_jupyter.model.sessions import SYSTEM, SessionCreate  # noqa: E402
 from navi_jupyter.orchestrator.event_writer import EventWriter  # noqa: E402
 from navi_jupyter.orchestrator.orchestrator import Orchestrator  # noqa: E402
 from navi_jupyter.store.sqlite import SqliteStore  # noqa: E402
-from tests.benchmarks.measuring import spread  # noqa: E402
+from tests.benchmarks.measuring import Figures, arguments, in_ms  # noqa: E402
 
 NEIGHBOUR = """
 import asyncio, sys, time
@@ -54,13 +53,14 @@ def draft(number: int) -> Draft:
     return Draft(Custom(name="navi.kernel", value=value), run_id=None, origin=SYSTEM, at=now())
 
 
-async def lone(store: SqliteStore, sid: str, *, durable: bool, count: int = 500) -> str:
+async def lone(store: SqliteStore, sid: str, *, durable: bool, count: int = 500) -> list[float]:
+    """Seconds of each."""
     took = []
     for number in range(count):
         began = time.perf_counter()
         await store.write(lambda tx, number=number: tx.append(sid, [draft(number)]), durable=durable)  # type: ignore[misc]
         took.append(time.perf_counter() - began)
-    return spread(took)
+    return took
 
 
 async def storm(store: SqliteStore, sids: list[str], events: int) -> float:
@@ -76,7 +76,7 @@ async def storm(store: SqliteStore, sids: list[str], events: int) -> float:
     return events / (time.perf_counter() - began)
 
 
-async def across(orchestrator: Orchestrator, sid: str, path: Path, count: int = 100) -> str:
+async def across(orchestrator: Orchestrator, sid: str, path: Path, count: int = 100) -> list[float]:
     """From another process's write to a follower in this one, who looks every tenth of a second."""
     head = (await orchestrator.sessions.view(sid, owner="local")).head_seq
     process = subprocess.Popen([sys.executable, "-c", NEIGHBOUR, str(path), sid, str(count)], cwd=ROOT)
@@ -88,30 +88,37 @@ async def across(orchestrator: Orchestrator, sid: str, path: Path, count: int = 
             if len(took) == count:
                 break
     await asyncio.to_thread(process.wait)
-    return spread(took)
+    return took
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=20_000)
+    parser = arguments(__doc__)
+    parser.add_argument("--events", type=int, help="20,000; in the short form 5,000")
     options = parser.parse_args()
+    figures = Figures()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "navi.db"
         began = time.perf_counter()
         store = await SqliteStore.open(path)
-        print(f"open a new file          {(time.perf_counter() - began) * 1e3:.1f} ms")
+        figures.add("store: open a new file, ms", (time.perf_counter() - began) * 1e3)
         agent: Any = None
         orchestrator = Orchestrator(store, agent)
         await orchestrator.start(agent)
         sids = [(await orchestrator.sessions.create(SessionCreate(), owner="local")).id for _ in range(50)]
-        print(f"lone event, kill         {await lone(store, sids[0], durable=False)}")
-        print(f"lone event, power        {await lone(store, sids[0], durable=True)}")
+        waits = {
+            "a lone event is durable (kill)": await lone(store, sids[0], durable=False),
+            "a lone event is durable (power)": await lone(store, sids[0], durable=True),
+            "from another process to a follower": await across(orchestrator, sids[0], path),
+        }
+        for name, took in waits.items():
+            for figure, value in in_ms(f"store: {name}", took).items():
+                figures.add(figure, value)
         for count in (1, 50):
-            rate = await storm(store, sids[:count], options.events)
-            print(f"{count:2} sessions at once      {rate:,.0f} events/s")
-        print(f"from another process     {await across(orchestrator, sids[0], path)}")
+            rate = await storm(store, sids[:count], options.events or (5_000 if options.quick else 20_000))
+            figures.add(f"store: events of {count} sessions, 1/s", rate)
         await orchestrator.stop()
         await store.close()
+    figures.write(options.json)
 
 
 if __name__ == "__main__":

@@ -99,9 +99,9 @@ PARTS = (
         short=("--quick", "--what", "burst"),
         short_seconds=25,
     ),
-    Part(name="recalls", title="A burst of recalls", seconds=(70, 20)),
+    Part(name="recalls", title="A burst of recalls", seconds=(90, 35)),
     Part(
-        name="recall_server", title="Recalls on a real server", full=("--pending=1000", "--idle=10"), seconds=(180, 90)
+        name="recall_server", title="Recalls on a real server", full=("--pending=1000", "--idle=10"), seconds=(180, 60)
     ),
     Part(name="server_start", title="The start of a Jupyter server", seconds=(60, 20)),
     Part(name="import", title="Imports in kernels and servers", seconds=(25, 8)),
@@ -287,8 +287,9 @@ def main() -> int:
         seconds = each * options.rounds * len(trees)
         print(f"{len(chosen)} parts, about {seconds / 60:.0f} minutes on two cores", file=sys.stderr, flush=True)
         results = measure(chosen, trees, options)
-        if options.short and broken_of(results):  # once more, as a busy machine can be anything for a moment
-            results = measure(chosen, trees, options)
+        if options.short:  # what is broken once more, as a busy machine can be anything for a moment
+            again = [part for part in chosen if broken_of({part.name: results[part.name]})]
+            results |= measure(again, trees, options)
     print("\n".join(table(result, list(trees)) for result in results.values()))
     if not options.short and not options.no_page:
         write(options.docs, about(options), list(results.values()), list(trees))
