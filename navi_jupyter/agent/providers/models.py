@@ -13,12 +13,13 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic_ai import RunContext
+from pydantic_ai import RunContext, ToolDefinition
 from pydantic_ai.direct import model_request_stream
 from pydantic_ai.exceptions import (
     AgentRunError,
@@ -43,6 +44,7 @@ from ...errors import RunFailed
 from ...log_setup import get_logger
 from .catalog import PROVIDERS, Endpoint, endpoints, first_key, key, provider_of
 from .errors import run_failure
+from .http_clients import with_client
 from .sse_coalescing import with_coalesced_streams
 from .stored_settings import STORED
 
@@ -152,7 +154,7 @@ async def build_model(name: str, *, policy: RetryPolicy = POLICY) -> Model:
     """
     began = time.monotonic()
     try:
-        model = with_coalesced_streams(await asyncio.to_thread(_build, name))
+        model = with_known_schemas(with_coalesced_streams(await asyncio.to_thread(_build, name)))
     except Exception as error:
         # Providers raise their own kinds for a missing key or endpoint; all of them mean the same to the user.
         raise RunFailed(run_failure(error, name).message, run_code="model_unavailable") from error
@@ -165,6 +167,36 @@ def prepare(name: str) -> None:
     """Import what this model needs, by building it. What is wrong with it is found out by the run that wants it."""
     with suppress(Exception):
         _build(name)
+
+
+_SCHEMAS = 64  # lists of tools whose transformed schemas are kept
+# By the kind of model and the tools' definitions, which are the same objects from run to run (``AgentToolset``): these,
+# so that none of them can be another with the same id, and what came of them.
+_schemas: OrderedDict[tuple[object, ...], tuple[Sequence[ToolDefinition], Sequence[ToolDefinition]]] = OrderedDict()
+
+
+def with_known_schemas(model: Model) -> Model:
+    """The model, which transforms the schemas of the same tools once: the work of each request, 10 to 20 ms.
+
+    The hook is pydantic-ai's own, for subclasses; here it is one of the object, whatever its class.
+    """
+    transform = model.customize_request_parameters
+    kind = (type(model), model.model_id, model.profile.get("json_schema_transformer"))
+
+    def transformed(parameters: ModelRequestParameters) -> ModelRequestParameters:
+        if parameters.output_tools or parameters.output_object or parameters.native_tools:
+            return transform(parameters)  # what comes of these may depend on more than the tools
+        place = (*kind, *map(id, parameters.function_tools))
+        if (known := _schemas.get(place)) is None:
+            found = transform(parameters)
+            known = _schemas[place] = (tuple(parameters.function_tools), tuple(found.function_tools))
+            while len(_schemas) > _SCHEMAS:
+                _schemas.popitem(last=False)
+        _schemas.move_to_end(place)
+        return replace(parameters, function_tools=list(known[1]))
+
+    model.customize_request_parameters = transformed  # type: ignore[method-assign,assignment]
+    return model
 
 
 def _build(name: str) -> Model:
@@ -180,11 +212,14 @@ def _endpoint_model(endpoint: Endpoint, model: str) -> Model:
     from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel  # 0.4 s: only where it is used
     from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 
-    provider = OpenAICompatibleProvider(
-        endpoint.name,
-        base_url=endpoint.url,
-        api_key=key(endpoint.key_name),
-        profile=None if endpoint.window is None else ModelProfile(context_window=endpoint.window),
+    provider = with_client(
+        lambda client: OpenAICompatibleProvider(
+            endpoint.name,
+            base_url=endpoint.url,
+            api_key=key(endpoint.key_name),
+            http_client=client,
+            profile=None if endpoint.window is None else ModelProfile(context_window=endpoint.window),
+        )
     )
     kind = OpenAIResponsesModel if endpoint.api == "responses" else OpenAIChatModel
     return kind(model, provider=provider)
@@ -198,9 +233,16 @@ def _provider(prefix: str) -> ModelProvider[Any]:
     address = PROVIDERS[prefix].base_url
     if address is not None and (stored := STORED.values().get(address)) and not os.environ.get(address):
         given["base_url"] = stored  # one in the environment is read by pydantic-ai itself
+    if PROVIDERS[prefix].module in _OUR_CLIENTS:
+        kind: Any = infer_provider_class(prefix)
+        return with_client(lambda client: kind(http_client=client, **given))
     if not given:
         return infer_provider(prefix)
     return infer_provider_class(prefix)(**given)  # those with a key take one
+
+
+# The packages whose providers take an HTTP client of the kind that ours are.
+_OUR_CLIENTS = ("openai", "anthropic")
 
 
 def _optional_key(prefix: str) -> tuple[str, ...]:

@@ -5,8 +5,10 @@ Imports pydantic_ai: only modules that :mod:`.runner` loads may import this one.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from pydantic_ai import RunContext, ToolDefinition
@@ -31,6 +33,24 @@ from .event_translation import Translator
 _ANY_OBJECT = SchemaValidator(core_schema.dict_schema())
 # Corrections of a call are bounded by the run's number of requests, not by pydantic-ai's retries.
 _UNLIMITED_RETRIES = 1_000_000
+
+
+def _definition(tool: Tool) -> ToolDefinition:
+    """A tool as pydantic-ai knows it: one object for the same words, in all runs, so that what is made of its schema
+    can be kept (``with_known_schemas`` in ``providers.models``)."""
+    return _definition_of(tool.name, tool.description, json.dumps(dict(tool.parameters)), tool.effect)
+
+
+@lru_cache(maxsize=1_000)
+def _definition_of(name: str, description: str, parameters: str, effect: Effect) -> ToolDefinition:
+    return ToolDefinition(
+        name=name,
+        description=description,
+        parameters_json_schema=json.loads(parameters),
+        # What changes something waits for the calls before it, and those after it wait for it: a list that is read
+        # behind it in the same answer has what it made.
+        sequential=effect is not Effect.READ,
+    )
 
 
 class AgentToolset(AbstractToolset[None]):
@@ -65,17 +85,7 @@ class AgentToolset(AbstractToolset[None]):
     async def get_tools(self, ctx: RunContext[None]) -> dict[str, ToolsetTool[None]]:  # noqa: ARG002  pydantic-ai's
         return {
             tool.name: ToolsetTool(
-                toolset=self,
-                tool_def=ToolDefinition(
-                    name=tool.name,
-                    description=tool.description,
-                    parameters_json_schema=dict(tool.parameters),
-                    # What changes something waits for the calls before it, and those after it wait for it: a list
-                    # that is read behind it in the same answer has what it made.
-                    sequential=tool.effect is not Effect.READ,
-                ),
-                max_retries=_UNLIMITED_RETRIES,
-                args_validator=_ANY_OBJECT,
+                toolset=self, tool_def=_definition(tool), max_retries=_UNLIMITED_RETRIES, args_validator=_ANY_OBJECT
             )
             for tool in self._tools.values()
         }

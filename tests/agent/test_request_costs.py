@@ -1,0 +1,66 @@
+"""What is made once for all runs: the TLS context of connections to providers, and the schemas of tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import certifi
+import httpcore2
+import pytest
+from pydantic_ai.profiles.openai import OpenAIJsonSchemaTransformer
+
+from navi_jupyter.agent.providers import http_clients
+from navi_jupyter.agent.providers.models import build_model
+from navi_jupyter.agent.router import AgentRouter
+from tests.support.agent_world import Bench
+from tests.support.providers import Reply, ScriptedProvider
+
+
+async def test_runs_share_a_tls_context_and_nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each has its own client, closed at its end; another certificate on the machine takes effect in the next run."""
+    made: list[object] = []
+    make = httpcore2.default_ssl_context
+
+    def counted(**how: bool) -> object:
+        made.append(context := make(**how))
+        return context
+
+    monkeypatch.setattr(httpcore2, "default_ssl_context", counted)
+    monkeypatch.setattr(http_clients, "_contexts", {})
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
+    clients = []
+    for name in ("openai-chat:gpt-6-luna", "openai:gpt-6-luna", "anthropic:claude-opus-5-5"):
+        model = await build_model(name)
+        async with model:
+            clients.append(client := model.provider._own_http_client)  # type: ignore[union-attr]
+            assert not client.is_closed  # type: ignore[union-attr]
+        assert client.is_closed  # type: ignore[union-attr]
+    assert len(made) == 1
+    assert len({id(client) for client in clients}) == len({id(client.cookies) for client in clients}) == 3  # type: ignore[union-attr]
+    own = tmp_path / "own.pem"
+    own.write_bytes(Path(certifi.where()).read_bytes())
+    monkeypatch.setenv("SSL_CERT_FILE", str(own))
+    await build_model("openai:gpt-6-luna")
+    assert len(made) == 2
+
+
+async def test_the_schemas_of_the_same_tools_are_transformed_once_for_all_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And every request has them as the first one had."""
+    walked: list[object] = []
+    walk = OpenAIJsonSchemaTransformer.walk
+
+    def counted(transformer: OpenAIJsonSchemaTransformer) -> object:
+        walked.append(transformer)
+        return walk(transformer)
+
+    monkeypatch.setattr(OpenAIJsonSchemaTransformer, "walk", counted)
+    async with ScriptedProvider(Reply("Hello.")) as provider:
+        provider.point(monkeypatch)
+        bench = Bench(AgentRouter())
+        await bench.run("Hi", model="openai-chat:gpt-6-luna")
+        first, walked[:] = len(walked), []
+        await bench.run("Hi", model="openai-chat:gpt-6-luna")
+    assert first <= len(provider.requests[0].body["tools"])
+    assert not walked
+    assert provider.requests[0].body["tools"] == provider.requests[1].body["tools"]
