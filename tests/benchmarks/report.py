@@ -129,19 +129,25 @@ class Chart:
         return bars(self.title, found) if len(found) > 1 else None
 
 
-_PEERS = ("navi", "floor", "ws", "starlette", "queue")
+_PEERS = {
+    "navi": "navi",
+    "floor: raw asyncio": "floor",
+    "ws on Node": "ws",
+    "Starlette on uvicorn": "starlette",
+    "a queue per subscriber": "queue",
+}
 CHARTS = (
     Chart(
         name="fanout",
         title="Events delivered to 100 followers for a second of the server's processor",
-        rows={name: f"fan-out to 100, {name}: delivered for a second of CPU, 1/s" for name in _PEERS},
+        rows={label: f"fan-out to 100, {name}: delivered for a second of CPU, 1/s" for label, name in _PEERS.items()},
     ),
     Chart(
         name="latency",
         title="From an event to each of 100 followers at 40 events/s, ms",
         rows={
-            f"{name}, {p}": f"fan-out to 100, {name}: at 40 events/s, {p}, ms"
-            for name in _PEERS
+            f"{label}, {p}": f"fan-out to 100, {name}: at 40 events/s, {p}, ms"
+            for label, name in _PEERS.items()
             for p in ("p50", "p99")
         },
     ),
