@@ -115,18 +115,27 @@ class Chart:
     title: str
     rows: Mapping[str, str]
     """The label of a bar, and its figure."""
-    other: bool = False
-    """Whether the tree that it is compared with has bars, too."""
+    compared: bool = False
+    """Whether a bar is how many times better the figure is than that of the other tree."""
 
-    def draw(self, this: Mapping[str, float], other: Mapping[str, float] | None = None) -> str | None:
+    def draw(self, this: Mapping[str, float], other: Mapping[str, float]) -> str | None:
         """SVG; nothing where fewer than two bars are known."""
-        found = []
-        for label, figure in self.rows.items():
-            if self.other and other and figure in other and figure in this:
-                found.append(Bar(f"{label}, before", other[figure]))
-            if figure in this and (other or not self.other):
-                found.append(Bar(label, this[figure], own=self.other or "navi" in label))
+        known = {label: figure for label, figure in self.rows.items() if figure in this}
+        if self.compared:
+            found = [
+                Bar(label, better(figure, this[figure], other[figure]), own=True)
+                for label, figure in known.items()
+                if this[figure] and other.get(figure)
+            ]
+        else:
+            found = [Bar(label, this[figure], own="navi" in label) for label, figure in known.items()]
         return bars(self.title, found) if len(found) > 1 else None
+
+
+def better(figure: str, this: float, other: float) -> float:
+    """How many times: of what there should be more of, and of what there should be less of."""
+    unit = figure.rpartition(", ")[2]
+    return this / other if unit in ("x", "events") or unit.endswith("/s") else other / this
 
 
 _PEERS = {
@@ -137,6 +146,31 @@ _PEERS = {
     "a queue per subscriber": "queue",
 }
 CHARTS = (
+    Chart(
+        name="before-after",
+        title="How many times better than the commit that it is compared with",
+        rows={
+            "delivered to 100, for a CPU second": "delivered to 100 per CPU second of the server, events",
+            "40 events/s to 100, p50": "40 events/s to 100, p50, ms",
+            "400 events/s to 100, p99": "400 events/s to 100, p99, ms",
+            "longest turn of a fan-out, CPU": "longest stall while delivering to 100, CPU, ms",
+            "50 sessions: CPU for a token": "50 sessions: CPU of the server for a token, us",
+            "20 sessions: CPU for a token": "20 sessions: CPU of the server for a token, us",
+            "50 sessions: token to follower, p99": "50 sessions: token to follower, p99, ms",
+            "50 sessions: longest turn, CPU": "50 sessions: longest turn of the loop in CPU, ms",
+            "20 sessions: longest turn, CPU": "20 sessions: longest turn of the loop in CPU, ms",
+            "a lone event is durable, p50": "store: a lone event is durable (kill), p50, ms",
+            "10,000 recalls one by one": "10,000 recalls added one by one, s",
+            "1,000 recalls one by one": "1,000 recalls added one by one, s",
+            "10,000 due at once: lateness p99": "10,000 due: lateness, p99, ms",
+            "1,000 runs due in a second: CPU": "1,000 runs due in one second: CPU of the server for each, ms",
+            "compaction of 5,000 runs, CPU": "compaction of 5000 runs, CPU, s",
+            "compaction of 1,000 runs, CPU": "compaction of 1000 runs, CPU, s",
+            "opening 10,000 messages, CPU": "opening 10000 messages: CPU, ms",
+            "opening 4,000 messages, CPU": "opening 4000 messages: CPU, ms",
+        },
+        compared=True,
+    ),
     Chart(
         name="fanout",
         title="Events delivered to 100 followers for a second of the server's processor",

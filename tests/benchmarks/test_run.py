@@ -11,7 +11,7 @@ import pytest
 
 from tests.benchmarks import run
 from tests.benchmarks.charts import Bar, bars
-from tests.benchmarks.report import BEGIN, CHARTS, END, LIMITS, THIS, Limit, Result, broken, replaced, table
+from tests.benchmarks.report import BEGIN, CHARTS, END, LIMITS, THIS, Limit, Result, better, broken, replaced, table
 
 BENCH = """
 import argparse, json, pathlib, sys
@@ -62,8 +62,9 @@ def test_charts_are_svg_for_light_and_dark_and_leave_out_what_was_not_measured()
     assert "prefers-color-scheme: dark" in drawn
     chart = next(chart for chart in CHARTS if chart.name == "fanout")
     known = dict.fromkeys(list(chart.rows.values())[:3], 10.0)
-    assert (chart.draw(known) or "").count("<rect") == 3
-    assert chart.draw({}) is None
+    assert (chart.draw(known, {}) or "").count("<rect") == 3
+    assert chart.draw({}, {}) is None
+    assert better("a lone event, ms", 2.0, 6.0) == better("delivered, 1/s", 6.0, 2.0) == 3.0
 
 
 def test_every_benchmark_is_a_part_and_the_short_form_is_in_all_limits() -> None:
