@@ -83,7 +83,10 @@ def table(result: Result, trees: Sequence[str]) -> str:
         cells = [label or name, unit if label else "", shown(own), spread_of(result, name)]
         if other:
             before = result.median(other, name)
-            cells += [shown(before), "-" if own is None or not before else f"{own / before:.2f}"]
+            cells += [
+                shown(before),
+                f"{own / before:.2f}" if own is not None and own >= 0 and before and before > 0 else "-",
+            ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
 

@@ -28,6 +28,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import psutil
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.benchmarks.measuring import ROOT, tree_of
@@ -160,7 +162,10 @@ def figures_of(part: Part, tree: Path, arguments: Sequence[str], limit: float) -
                 status = process.wait(limit)
             except subprocess.TimeoutExpired:
                 status = None
-            finally:  # what it has started goes with it
+            finally:  # what it has started goes with it; servers have a group of their own
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    for one in psutil.Process(process.pid).children(recursive=True):
+                        one.kill()
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
