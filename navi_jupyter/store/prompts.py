@@ -1,20 +1,27 @@
-"""SQL for prompts, each stored in the run that answers it: in a transaction (``PromptRows``) and for readers."""
+"""SQL for prompts, each stored in the run that answers it, and for the turns that these became: in a transaction
+(``PromptRows``) and for readers."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from ..errors import RunNotFound
 from ..markdown_text import closed
 from ..model.notebooks import ClientNotebook, ShownNotebook
-from ..model.sessions import Run
-from ..ports.agent import PromptPart
+from ..model.sessions import Run, RunStatus
+from ..ports.agent import PastTurn, PromptPart
 from ..ports.transactions import QueuedPrompt
 from .connection import Readers, Statements
-from .rows import dump_parts, from_micros, load_parts, run_of, to_micros
+from .rows import dump_parts, from_micros, load_messages, load_parts, run_of, to_micros
 
+FINISHED_TURNS = "ended_at IS NOT NULL AND started_at IS NOT NULL"
+"""Runs that were a turn of the conversation; not those that were withdrawn or merged into another."""
 _QUEUED = "SELECT * FROM runs WHERE session_id = ? AND status = 'queued' ORDER BY priority DESC, number"
 
 _SHOWN = (
@@ -116,8 +123,77 @@ class PromptRows(Statements):
         return _shown_of(await self.one(_SHOWN, (run_id, run_id)))
 
 
+_TURN = "id, status, command_id, prompt, parts, transcript, conversation"
+# All that were a turn, by id, and what those after a place are.
+_IS_NEW = "(started_at, number) > (?2, ?3)"
+_PAST_TURNS = (
+    f"SELECT started_at, number, {_IS_NEW} AS is_new, id, status,"
+    + ",".join(
+        f" iif({_IS_NEW}, {name}, NULL) AS {name}"
+        for name in ("command_id", "prompt", "parts", "transcript", "conversation")
+    )
+    + f" FROM runs WHERE session_id = ?1 AND {FINISHED_TURNS} AND rolled_back = 0 ORDER BY started_at, number"
+)
+_TURNS_BY_ID = f"SELECT {_TURN}, 0 AS is_new FROM runs WHERE id IN (SELECT value FROM json_each(?))"
+_DECODED_HERE = 8  # turns; more are decoded in a thread
+
+
+@dataclass(slots=True)
+class _SessionTurns:
+    turns: Mapping[str, PastTurn]  # by run
+    last: tuple[int, int] = (-1, -1)  # of them, by start and number: turns begin in this order
+    size: int = 0  # bytes
+
+
+class _KnownTurns:
+    """The turns of sessions that were read last. What a run was does not change when it is over, so the next start
+    reads what has been added; which of them still count is read each time."""
+
+    _MOST = 16 * 2**20  # bytes in all
+
+    def __init__(self) -> None:
+        self._sessions: OrderedDict[str, _SessionTurns] = OrderedDict()
+
+    def of(self, session_id: str) -> _SessionTurns:
+        """What is known of a session."""
+        return self._sessions.get(session_id) or _SessionTurns({})
+
+    def keep(
+        self, session_id: str, known: _SessionTurns, rows: Sequence[sqlite3.Row], read: Sequence[PastTurn]
+    ) -> Mapping[str, PastTurn]:
+        """All of a session, with those that were read now. Sessions that were read the longest time ago make room."""
+        turns = {**known.turns, **{turn.run_id: turn for turn in read}} if read else known.turns
+        if rows:
+            size = known.size + sum(map(_size, read))
+            last = (rows[-1]["started_at"], rows[-1]["number"])
+            self._sessions[session_id] = _SessionTurns(turns, max(last, known.last), size)
+            self._sessions.move_to_end(session_id)
+        while sum(one.size for one in self._sessions.values()) > self._MOST:
+            self._sessions.popitem(last=False)
+        return turns
+
+
+def _size(turn: PastTurn) -> int:
+    return len(turn.conversation or b"") + sum(len(message.content) for message in turn.messages) + 1_000
+
+
 class PromptReads(Readers):
     """Prompts for readers. Implements part of :class:`navi_jupyter.ports.store.RunQueries`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known_turns = _KnownTurns()
+
+    async def past_turns(self, session_id: str) -> Sequence[PastTurn]:
+        known = self._known_turns.of(session_id)
+        rows = await self.fetch_all(_PAST_TURNS, (session_id, *known.last))
+        turns = [row for row in rows if row["is_new"] or row["id"] not in known.turns]
+        if missing := [row["id"] for row in turns if not row["is_new"]]:  # of one that was rolled back no more
+            turns = [row for row in turns if row["is_new"]]
+            turns += await self.fetch_all(_TURNS_BY_ID, (json.dumps(missing),))
+        read = await asyncio.to_thread(_turns_of, turns) if len(turns) > _DECODED_HERE else _turns_of(turns)
+        kept = self._known_turns.keep(session_id, known, rows, read)
+        return [kept[row["id"]] for row in rows if row["id"] in kept]
 
     async def queued_prompts(self, session_id: str) -> Sequence[QueuedPrompt]:
         return [_queued_of(row) for row in await self.fetch_all(_QUEUED, (session_id,))]
@@ -151,3 +227,21 @@ def _shown_of(row: sqlite3.Row | None) -> ShownNotebook | None:
 
 def _queued_of(row: sqlite3.Row) -> QueuedPrompt:
     return QueuedPrompt(run=run_of(row), mode=row["mode"], user_id=row["user_id"], parts=load_parts(row))
+
+
+def _turns_of(rows: Sequence[sqlite3.Row]) -> list[PastTurn]:
+    turns: list[PastTurn] = []
+    for row in rows:
+        parts = load_parts(row)
+        turns.append(
+            PastTurn(
+                run_id=row["id"],
+                status=RunStatus(row["status"]),
+                prompt=row["prompt"],
+                messages=load_messages(row["transcript"]),
+                conversation=row["conversation"],
+                attachments=tuple(attachment for part in parts for attachment in part.attachments),
+                from_page=any(part.from_page for part in parts),
+            )
+        )
+    return turns

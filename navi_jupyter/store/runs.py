@@ -11,12 +11,13 @@ from functools import partial
 
 from ..errors import InvalidRequest
 from ..model.sessions import AnswerNotice, Failure, Run, RunStatus, Usage
-from ..ports.agent import Message, PastTurn
+from ..ports.agent import Message
 from ..ports.store import TranscriptSlice
 from ..ports.transactions import DEFAULT_LEASE, RunOwner, Server
 from .connection import Statements
 from .log.compaction import CompactionReads
-from .rows import dump_messages, from_micros, load_messages, load_parts, run_of, server_of, to_micros
+from .prompts import FINISHED_TURNS
+from .rows import dump_messages, from_micros, load_messages, run_of, server_of, to_micros
 
 _LAST = 2**62  # beyond every key of a list that is paged downwards
 ACTIVE = "('running', 'waiting')"
@@ -24,8 +25,6 @@ OPEN_RUNS = (
     "SELECT * FROM runs WHERE session_id = ? AND status IN ('queued', 'running', 'waiting')"
     " ORDER BY priority DESC, number"
 )
-FINISHED_TURNS = "ended_at IS NOT NULL AND started_at IS NOT NULL"
-"""Runs that were a turn of the conversation; not those that were withdrawn or merged into another."""
 _OLDEST_TURN = (
     f"SELECT started_at, number FROM runs WHERE session_id = ? AND {FINISHED_TURNS} ORDER BY started_at, number LIMIT 1"
 )
@@ -225,14 +224,6 @@ class RunQueries(CompactionReads):
             decode = await read_turns(view, session_id, last=limit, start=start)
         return await asyncio.to_thread(decode)
 
-    async def past_turns(self, session_id: str) -> Sequence[PastTurn]:
-        rows = await self.fetch_all(
-            "SELECT id, status, command_id, prompt, parts, transcript, conversation FROM runs"
-            f" WHERE session_id = ? AND {FINISHED_TURNS} AND rolled_back = 0 ORDER BY started_at, number",
-            (session_id,),
-        )
-        return await asyncio.to_thread(_turns_of, rows)
-
     async def runs_of(self, server_id: str) -> Mapping[str, bool]:
         rows = await self.fetch_all(
             f"SELECT id, stop_command_id IS NOT NULL AS stopping FROM runs WHERE status IN {ACTIVE} AND server_id = ?",
@@ -347,24 +338,6 @@ async def _position(view: Statements, session_id: str, cursor: str) -> _Position
     if row is None:
         raise InvalidRequest("before: not a cursor of this conversation, nor one of its runs", field="before")
     return row["started_at"], row["number"], 0
-
-
-def _turns_of(rows: Sequence[sqlite3.Row]) -> list[PastTurn]:
-    turns: list[PastTurn] = []
-    for row in rows:
-        parts = load_parts(row)
-        turns.append(
-            PastTurn(
-                run_id=row["id"],
-                status=RunStatus(row["status"]),
-                prompt=row["prompt"],
-                messages=load_messages(row["transcript"]),
-                conversation=row["conversation"],
-                attachments=tuple(attachment for part in parts for attachment in part.attachments),
-                from_page=any(part.from_page for part in parts),
-            )
-        )
-    return turns
 
 
 def _number_cursor(cursor: str | None) -> int:

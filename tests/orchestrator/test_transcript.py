@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,7 +48,10 @@ from navi_jupyter.orchestrator.snapshot import agui_message, conversation, snaps
 from navi_jupyter.orchestrator.transcript import TranscriptBuilder, fold_frames
 from navi_jupyter.ports.agent import Message
 from navi_jupyter.ports.store import SessionSnapshot
+from navi_jupyter.store import prompts
+from navi_jupyter.store.sqlite import SqliteStore
 from tests.support.log_reader import Reader
+from tests.support.orchestrator_world import world
 
 AT = now()
 SESSION = Session(id="s", owner="local", title="t", profile="assistant", model="offline", created_at=AT, updated_at=AT)
@@ -451,3 +457,36 @@ def test_what_tools_have_shown_stays_with_a_finished_run_for_those_who_draw_it()
         "activityType": "navi.output",
         "content": {"toolCallId": "t_1", "outputs": outputs},
     }
+
+
+async def test_a_turn_that_was_read_for_a_run_is_read_once(tmp_path: Path) -> None:
+    """Another start reads what has been added since; what was rolled back does not count."""
+    async with world(tmp_path) as w:
+        session = await w.session()
+        for _ in range(3):
+            await w.until_end(session, (await w.prompt(session, "say 1")).run_id)
+        first = await w.store.past_turns(session)
+        decoded: list[int] = []
+
+        def counted(rows: Sequence[Any]) -> list[Any]:
+            decoded.append(len(rows))
+            return read(rows)
+
+        read = prompts._turns_of
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(prompts, "_turns_of", counted)
+            assert all(one is other for one, other in zip(await w.store.past_turns(session), first, strict=True))
+            run_id = (await w.prompt(session, "say 1")).run_id
+            await w.until_end(session, run_id)
+            more = await w.store.past_turns(session)
+            assert [turn.run_id for turn in more] == [*(turn.run_id for turn in first), run_id]
+            other = await SqliteStore.open(tmp_path / "navi.db")
+            try:
+                assert list(await other.past_turns(session)) == list(more)
+            finally:
+                await other.close()
+            await w.store.write(lambda tx: tx.roll_back(first[1].run_id))
+            last = await w.store.past_turns(session)
+            assert [turn.run_id for turn in last] == [first[0].run_id, first[2].run_id, run_id]
+            # What was new for each read; the other server read all.
+            assert [count for count in decoded if count] == [1, 4]

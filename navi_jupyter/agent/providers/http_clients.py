@@ -20,6 +20,8 @@ import httpx2
 from pydantic_ai.models import create_async_httpx2_client
 from pydantic_ai.providers import Provider as ModelProvider
 
+from .encoded_messages import insert_messages
+
 # Those of the packages of OpenAI and Anthropic, which pydantic-ai takes for its own clients, too.
 _LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
 
@@ -56,12 +58,10 @@ def _usual() -> httpx2.AsyncClient:
 def new_client() -> httpx2.AsyncClient:
     """A client as a provider makes it for itself, with the shared TLS context."""
     usual = _usual()
+    hooks = {kind: list(found) for kind, found in usual.event_hooks.items()}
+    hooks.setdefault("request", []).append(insert_messages)
     return httpx2.AsyncClient(
-        verify=tls_context(),
-        timeout=usual.timeout,
-        limits=_LIMITS,
-        headers=usual.headers,
-        event_hooks={kind: list(hooks) for kind, hooks in usual.event_hooks.items()},
+        verify=tls_context(), timeout=usual.timeout, limits=_LIMITS, headers=usual.headers, event_hooks=hooks
     )
 
 

@@ -31,6 +31,7 @@ from pydantic_ai.messages import (
     ToolReturnPart,
     UserContent,
     UserPromptPart,
+    repair_messages,
 )
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
 from pydantic_ai.models.wrapper import WrapperModel
@@ -39,6 +40,7 @@ from pydantic_ai.settings import ModelSettings
 from ...errors import RunFailed
 from ...log_setup import get_logger
 from ...model.sessions import Usage
+from ..providers.past_messages import expanded, has_past, hidden_again
 from .summarizer import Summaries, Summarizer, prefix_keys
 from .token_estimates import MEDIA, SHARE, limited_tokens, text_tokens, tokens_from, tokens_of, window_of
 
@@ -292,8 +294,13 @@ class ContextWindowModel(WrapperModel):
         sent = await self._fit(messages, overhead, self._limit())
 
         async def opened() -> StreamedResponse:
+            given = sent
+            if has_past(messages) and not has_past(
+                sent
+            ):  # they were not prepared before: it was not known that they are sent
+                given = repair_messages(self.wrapped.prepare_messages(sent, model_request_parameters))
             return await stack.enter_async_context(
-                self.wrapped.request_stream(sent, model_settings, model_request_parameters, run_context)
+                self.wrapped.request_stream(given, model_settings, model_request_parameters, run_context)
             )
 
         async with AsyncExitStack() as stack:
@@ -312,7 +319,11 @@ class ContextWindowModel(WrapperModel):
     async def _fit(self, messages: Sequence[ModelMessage], overhead: int, limit: int) -> list[ModelMessage]:
         room = int(limit / _corrections.get(self.model_id, 1.0)) - overhead
         # Instructions and tools may leave next to nothing: some of the conversation is sent in any case.
-        fitting = await fit(messages, max(room, limit // 8), summarize=self._summarizer, summaries=self._summaries)
+        room = max(room, limit // 8)
+        if has_past(messages) and tokens_of(messages) <= room:
+            return list(messages)
+        shortened, messages = messages, expanded(messages)
+        fitting = await fit(messages, room, summarize=self._summarizer, summaries=self._summaries)
         if len(fitting) != len(messages) or any(new is not old for new, old in zip(fitting, messages, strict=True)):
             log.info(
                 "conversation_trimmed",
@@ -322,7 +333,7 @@ class ContextWindowModel(WrapperModel):
                 tokens=tokens_of(messages),
                 tokens_sent=tokens_of(fitting),
             )
-        return fitting
+        return hidden_again(fitting, shortened)
 
     async def _fit_harder(
         self, error: ModelAPIError, messages: Sequence[ModelMessage], sent: Sequence[ModelMessage], overhead: int

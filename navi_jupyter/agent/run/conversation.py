@@ -6,8 +6,11 @@ the transcript. Imports pydantic_ai: only modules that :mod:`.runner` loads may 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import takewhile
@@ -25,6 +28,7 @@ from pydantic_ai.messages import (
     ToolReturnPart,
     UserPromptPart,
 )
+from pydantic_ai.models import Model
 
 from ...errors import RunFailed
 from ...input.json_input import load_json, well_formed_json, well_formed_value
@@ -32,7 +36,10 @@ from ...log_setup import get_logger
 from ...model.sessions import RunStatus, Usage
 from ...ports.agent import Message, PastTurn, ToolCall
 from ...redaction import scrub
+from ..providers.encoded_messages import takes_past
+from ..providers.past_messages import PastTurnMessages, copied, messages_of, shortened_history
 from .attachments import attachment_note
+from .token_estimates import tokens_of
 
 log = get_logger("agent")
 
@@ -64,12 +71,13 @@ class PausedRun:
 
 
 def dump(messages: Sequence[ModelMessage], summaries: Sequence[Mapping[str, str]] = ()) -> bytes:
-    """A finished run's messages as JSON. Of attachments, only the names.
+    """A finished run's messages as JSON. Of attachments, only the names; without the instructions, which each request
+    has anew: they would be most of what is stored.
 
     ``summaries``: what ``Summaries.dump`` gives.
     """
     more = f',"summaries":{json.dumps(list(summaries))}' if summaries else ""
-    return _json([_without_files(message) for message in messages], more)
+    return _json([_for_later(message) for message in messages], more)
 
 
 def make_well_formed(response: ModelResponse) -> None:
@@ -144,11 +152,12 @@ def _json(messages: Sequence[ModelMessage], more: str = "") -> bytes:
     return f'{{"format":"{_FORMAT}","messages":{body}{more}}}'.encode()
 
 
-def _without_files(message: ModelMessage) -> ModelMessage:
+def _for_later(message: ModelMessage) -> ModelMessage:
     """A message as later turns get it: files would be sent again with each, so only their types and sizes stay."""
-    if not isinstance(message, ModelRequest) or not any(_has_files(part) for part in message.parts):
+    if not isinstance(message, ModelRequest):
         return message
-    return replace(message, parts=[_file_notes(part) if _has_files(part) else part for part in message.parts])
+    parts = [_file_notes(part) if _has_files(part) else part for part in message.parts]
+    return replace(message, parts=parts, instructions=None)
 
 
 def _has_files(part: object) -> bool:
@@ -168,9 +177,73 @@ def _file_notes(part: Any) -> Any:
     return replace(part, content=content)
 
 
-def history(turns: Sequence[PastTurn]) -> list[ModelMessage]:
-    """The messages of all earlier runs, in order, acceptable to every provider."""
-    return [message for turn in turns for message in _stored(turn) or _rebuilt(turn)]
+_KEPT = 16 * 2**20  # bytes of stored conversations whose messages are kept, in this process
+_AT_ONCE = 8  # turns that are read on the loop
+
+
+class _Known:
+    """The messages of turns that were read before, by run: what a run has left does not change any more.
+
+    A copy in another session is another run; a run that is rolled back is not asked for. Its owner is this process.
+    """
+
+    def __init__(self) -> None:
+        self._turns: OrderedDict[str, tuple[PastTurn, PastTurnMessages]] = OrderedDict()
+        self._size = 0
+        self._lock = threading.Lock()  # turns are read in threads
+
+    def get(self, turn: PastTurn) -> PastTurnMessages | None:
+        """The same objects as the last time, if the turn is the same."""
+        with self._lock:
+            before, known = self._turns.get(turn.run_id, (None, None))
+            if before is None or (before is not turn and before != turn):
+                return None
+            self._turns.move_to_end(turn.run_id)
+            return known
+
+    def put(self, turn: PastTurn, messages: PastTurnMessages) -> None:
+        """Keep them; those that were asked for the longest time ago make room."""
+        with self._lock:
+            self._size += _size(turn)
+            if (replaced := self._turns.pop(turn.run_id, None)) is not None:
+                self._size -= _size(replaced[0])
+            self._turns[turn.run_id] = (turn, messages)
+            while self._size > _KEPT and len(self._turns) > 1:
+                self._size -= _size(self._turns.popitem(last=False)[1][0])
+
+
+def _size(turn: PastTurn) -> int:
+    return len(turn.conversation or b"") + 1_000
+
+
+_known = _Known()
+
+
+async def past_messages(turns: Sequence[PastTurn]) -> list[PastTurnMessages]:
+    """The messages of all earlier runs, in order, acceptable to every provider. Read once in a process."""
+    found = [_known.get(turn) for turn in turns]
+    missing = [turn for turn, known in zip(turns, found, strict=True) if known is None]
+    if len(missing) > _AT_ONCE:
+        read = iter(await asyncio.to_thread(lambda: list(map(_read, missing))))
+    else:
+        read = map(_read, missing)
+    return [known or next(read) for known in found]
+
+
+def _read(turn: PastTurn) -> PastTurnMessages:
+    messages = _stored(turn) or list(_rebuilt(turn))
+    for message in messages:
+        if isinstance(message, ModelRequest):
+            message.instructions = None  # each request has those of its own time
+    known = PastTurnMessages(messages=messages, tokens=tokens_of(messages))
+    _known.put(turn, known)
+    return known
+
+
+async def history(turns: Sequence[PastTurn], model: Model) -> list[ModelMessage]:
+    """The conversation before a run, for the graph of a run with this model."""
+    past = await past_messages(turns)
+    return shortened_history(past) if takes_past(model) else copied(messages_of(past))
 
 
 def _stored(turn: PastTurn) -> list[ModelMessage] | None:

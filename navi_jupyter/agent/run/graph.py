@@ -9,6 +9,7 @@ import asyncio
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from pydantic_ai import Agent, DeferredToolRequests, DeferredToolResults
@@ -39,6 +40,7 @@ from ...ports.stop import stop_reached
 from ...text import plural, truncate_middle
 from ...visible_text import is_blank
 from ..providers.errors import run_failure
+from ..providers.past_messages import PastRequest
 from ..providers.pricing import usage_of
 from . import attachments
 from .budgets import UsageMeter
@@ -213,7 +215,9 @@ class _GraphRun:
     def _earlier_calls(self, response: ModelResponse) -> Iterator[str]:
         """The ids of all calls of the conversation before this response."""
         for message in self.run.all_messages():
-            if isinstance(message, ModelResponse) and message is not response:
+            if isinstance(message, PastRequest):
+                yield from chain.from_iterable(turn.calls for turn in message.past)
+            elif isinstance(message, ModelResponse) and message is not response:
                 yield from (part.tool_call_id for part in message.parts if isinstance(part, BaseToolCallPart))
 
     async def _request(self, node: Any) -> None:

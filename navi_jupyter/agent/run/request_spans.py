@@ -16,6 +16,7 @@ from pydantic_ai.models import Model
 
 from ...ports.tracing import Attributes, TraceSpan, tracing
 from ...text import truncate_middle
+from ..providers.past_messages import expanded
 
 _MOST_CONTENT = 64 * 1024  # characters of the messages of a request, where spans have content at all
 
@@ -58,7 +59,7 @@ def describe_response(span: TraceSpan, response: ModelResponse, messages: Sequen
         }
     )
     if spans.content:
-        sent = [message for message in messages if message is not response]
+        sent = [message for message in expanded(messages) if message is not response]
         span.set({"gen_ai.input.messages": _written(sent), "gen_ai.output.messages": _written([response])})
 
 

@@ -74,7 +74,7 @@ async def run_agent(turn: Turn, context: ToolContext, agent_parts: AgentParts, e
             model=model,
             model_name=turn.model,
             prompt=prompt,
-            history=[*conversation.history(turn.history), *paused.messages],
+            history=[*await conversation.history(turn.history, model), *paused.messages],
             results=_answers(turn, paused, gate, toolset) if turn.resumed is not None else None,
             requests=paused.requests,
             instructions=await _instructions(profile, turn, context, agent_parts),

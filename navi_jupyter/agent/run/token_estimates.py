@@ -21,6 +21,8 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.models import Model
 
+from ..providers.past_messages import PastRequest
+
 DEFAULT_WINDOW = 128_000  # tokens that a model of unknown size reads
 SHARE = 0.7  # how much of the window the conversation may fill: the rest is for the answer and for what tools return
 
@@ -46,7 +48,13 @@ def text_tokens(text: str) -> int:
 
 def tokens_of(messages: Sequence[ModelMessage]) -> int:
     """An estimate of what a provider will count for these messages."""
-    return sum(_MESSAGE_TOKENS + sum(map(part_tokens, message.parts)) for message in messages)
+    return sum(map(_message_tokens, messages))
+
+
+def _message_tokens(message: ModelMessage) -> int:
+    if isinstance(message, PastRequest):
+        return sum(turn.tokens for turn in message.past)
+    return _MESSAGE_TOKENS + sum(map(part_tokens, message.parts))
 
 
 def tokens_from(messages: Sequence[ModelMessage]) -> list[int]:
