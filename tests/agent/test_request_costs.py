@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import certifi
 import httpcore2
 import pytest
+from pydantic_ai import ToolDefinition
+from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.profiles.openai import OpenAIJsonSchemaTransformer
 
-from navi_jupyter.agent.providers import http_clients
+from navi_jupyter.agent.providers import encoded_messages, http_clients
 from navi_jupyter.agent.providers.models import build_model
 from navi_jupyter.agent.router import AgentRouter
 from tests.support.agent_world import Bench
-from tests.support.providers import Reply, ScriptedProvider
+from tests.support.providers import Call, Reply, ScriptedProvider
 
 
 async def test_runs_share_a_tls_context_and_nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -62,5 +65,28 @@ async def test_the_schemas_of_the_same_tools_are_transformed_once_for_all_runs(m
         first, walked[:] = len(walked), []
         await bench.run("Hi", model="openai-chat:gpt-6-luna")
     assert first <= len(provider.requests[0].body["tools"])
-    assert not walked
+    assert len(walked) <= 1, "one tool stands for all"
     assert provider.requests[0].body["tools"] == provider.requests[1].body["tools"]
+
+
+async def test_the_packages_walk_the_tools_of_the_first_request_that_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In later ones one tool stands for all; the answer's calls are made, and a body of another form is not touched."""
+    mapped: list[str] = []
+    usual = OpenAIChatModel._map_tool_definition
+
+    def counted(model: OpenAIChatModel, tool: ToolDefinition, settings: Any) -> Any:
+        mapped.append(tool.name)
+        return usual(model, tool, settings)
+
+    monkeypatch.setattr(OpenAIChatModel, "_map_tool_definition", counted)
+    script = [Reply("I look.", calls=(Call("list_recalls", {}, "now_1"),)), Reply("Noon."), Reply("Yes.")]
+    async with ScriptedProvider(*script) as provider:
+        provider.point(monkeypatch)
+        bench = Bench(AgentRouter())
+        outcome = await bench.run("What is planned?", model="openai-chat:gpt-6-luna")
+        assert (outcome.tools, outcome.text) == (["list_recalls"], "I look.Noon.")
+        tools = provider.requests[0].body["tools"]
+        assert mapped == [*(tool["function"]["name"] for tool in tools), encoded_messages._TOOLS]
+        monkeypatch.setattr(encoded_messages._KnownTools, "of", lambda *_: None)
+        await bench.run("Again?", model="openai-chat:gpt-6-luna")
+    assert [request.body["tools"] for request in provider.requests] == [tools] * 3

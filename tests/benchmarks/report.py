@@ -51,6 +51,7 @@ LIMITS = (
     Limit(figure="an answer of 1000 chunks, rewrite per chunk / navi: to each follower, x", least=8),
     Limit(figure="1,000 due: lateness p99, apscheduler / navi, x", least=2),
     Limit(figure="20 streams, navi / pydantic-ai: CPU for a token, of it", most=5),
+    Limit(figure="1,000 messages, pydantic-ai / navi: longest step, x", least=4),
 )
 
 

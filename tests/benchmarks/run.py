@@ -98,6 +98,14 @@ PARTS = (
         short=("--quick",),
         short_seconds=35,
     ),
+    Part(
+        name="request",
+        title="A request to a model by the length of its session, beside pydantic-ai alone",
+        full=("--rounds=3",),
+        seconds=(120, 35),
+        short=("--quick",),
+        short_seconds=35,
+    ),
     Part(name="kernel", title="A kernel's round trip while followers stream", full=("--rounds=2",), seconds=(110, 65)),
     Part(name="store", title="Events through the store", seconds=(30, 20)),
     Part(

@@ -6,6 +6,8 @@ messages that stand for them (``past_messages``) go through these packages, and 
 put in their place that the same packages made of the turns once: it is taken from the body of a request that is made
 for it and never sent. What the provider gets is what it would get without any of this.
 
+So it is with the tools of a request, which OpenAI's package walks, too: one tool stands for all.
+
 A turn of which pydantic-ai changes something before it is sent stays as it is. Where the HTTP client cannot be reached,
 or a body is not as it is expected, all messages go the usual way.
 
@@ -16,16 +18,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, groupby
 from typing import Any
 from uuid import uuid4
 
 import httpx2
-from pydantic_ai import RunContext
+from pydantic_ai import RunContext, ToolDefinition
 from pydantic_ai.messages import (
     ModelMessage,
     ModelRequest,
@@ -65,9 +68,54 @@ _insertions: ContextVar[_Insertions | None] = ContextVar("navi_insertions", defa
 @dataclass(slots=True, eq=False)
 class _Insertions:
     by_token: Mapping[str, Sequence[bytes]]
+    tools: _KnownTools | None = None
     capture: bool = False
     body: Mapping[str, Any] = field(default_factory=dict)
     made: bool = False
+
+
+# Stands for the tools of a request. Another one in each process: nothing else has its name.
+_TOOLS = f"navi_tools_{uuid4().hex}"
+_STUB = ToolDefinition(name=_TOOLS, description=_TOOLS)
+_MOST_TOOLS = 64  # lists of tools whose JSON is kept
+
+
+@dataclass(slots=True, eq=False)
+class _KnownTools:
+    """The JSON of a list of tools, from the first request that had it. OpenAI's package walks it in each, too."""
+
+    definitions: Sequence[ToolDefinition]  # kept, so that none of them can be another with the same id
+    encoded: bytes = b""
+
+    def of(self, body: dict[str, Any]) -> bytes | None:
+        """What is to stand in the place of the stub; None when it is not there. Empty when all tools are."""
+        tools = body.get("tools")
+        if not self.encoded:
+            if isinstance(tools, list) and len(tools) == len(self.definitions):
+                self.encoded = _json(tools)
+            return b""
+        if not isinstance(tools, list) or len(tools) != 1 or _TOOLS not in json.dumps(tools):
+            return None
+        body["tools"] = [_TOOLS]
+        return self.encoded
+
+
+_tools: OrderedDict[tuple[object, ...], _KnownTools] = OrderedDict()
+
+
+def _known_tools(kind: tuple[object, ...], parameters: ModelRequestParameters) -> _KnownTools | None:
+    """What is known of the tools of a request; None when more than their definitions may be in what is sent of them."""
+    given = parameters.function_tools
+    if not given or parameters.output_tools or parameters.native_tools:
+        return None
+    if any(tool.tool_kind is not None or tool.defer_loading for tool in given):
+        return None
+    place = (*kind, *map(id, given))
+    known = _tools.setdefault(place, _KnownTools(tuple(given)))
+    _tools.move_to_end(place)
+    while len(_tools) > _MOST_TOOLS:
+        _tools.popitem(last=False)
+    return known
 
 
 class _NotInserted(BaseException):
@@ -88,7 +136,8 @@ async def insert_messages(request: httpx2.Request) -> None:
         wanted.body = body
         raise _Captured
     name = next((name for name in _LISTS if isinstance(body.get(name), list)), "")
-    pieces = _inserted(body, name, wanted.by_token) if name else None
+    tools = b"" if wanted.tools is None else wanted.tools.of(body)
+    pieces = _inserted(body, name, wanted.by_token, tools) if name and tools is not None else None
     if pieces is None:
         raise _NotInserted
     wanted.made = True
@@ -103,7 +152,9 @@ def has_hook(model: Model) -> bool:
     return isinstance(client, httpx2.AsyncClient) and insert_messages in client.event_hooks["request"]
 
 
-def _inserted(body: dict[str, Any], name: str, by_token: Mapping[str, Sequence[bytes]]) -> list[bytes] | None:
+def _inserted(
+    body: dict[str, Any], name: str, by_token: Mapping[str, Sequence[bytes]], tools: bytes
+) -> list[bytes] | None:
     """The body in pieces; None when a token is not in two items in a row."""
     items = body[name]
     texts = [json.dumps(item) for item in items]
@@ -114,7 +165,7 @@ def _inserted(body: dict[str, Any], name: str, by_token: Mapping[str, Sequence[b
         items[places[0] : places[0] + 2] = [token]
         texts[places[0] : places[0] + 2] = [token]
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    pieces = [text.encode()]
+    pieces = [text.encode().replace(f'"{_TOOLS}"'.encode(), tools, 1)]
     for token, inserted in by_token.items():
         before, _, after = pieces.pop().partition(f'"{token}"'.encode())
         pieces += [before, *_joined(inserted), after]
@@ -165,38 +216,41 @@ class EncodingModel(WrapperModel):
         run_context: RunContext[Any] | None = None,
     ) -> AsyncGenerator[StreamedResponse]:
         """See ``Model.request_stream``."""
-        if not has_past(messages):
-            async with self.wrapped.request_stream(
-                messages, model_settings, model_request_parameters, run_context
-            ) as response:
-                yield response
-            return
-        short: list[ModelMessage] = []
+        past = has_past(messages)
+        sent = messages
         inserted: Mapping[str, Sequence[bytes]] = {}
+        tools: _KnownTools | None = None
         if has_hook(self.wrapped):
-            short, inserted = await _Encoder(self.wrapped, model_settings).shortened(messages)
+            encoder = _Encoder(self.wrapped, model_settings)
+            tools = _known_tools(encoder.kind, model_request_parameters)
+            if past:
+                sent, inserted = await encoder.shortened(messages)
+        short = model_request_parameters
+        if tools is not None and tools.encoded:
+            short = replace(model_request_parameters, function_tools=[_STUB])
         async with AsyncExitStack() as stack:
 
-            async def opened(sent: list[ModelMessage]) -> StreamedResponse:
-                prepared = repair_messages(self.wrapped.prepare_messages(sent, model_request_parameters))
+            async def opened(messages: list[ModelMessage], parameters: ModelRequestParameters) -> StreamedResponse:
+                if past:
+                    messages = repair_messages(self.wrapped.prepare_messages(messages, model_request_parameters))
                 return await stack.enter_async_context(
-                    self.wrapped.request_stream(prepared, model_settings, model_request_parameters, run_context)
+                    self.wrapped.request_stream(messages, model_settings, parameters, run_context)
                 )
 
-            wanted = _Insertions(inserted)
-            if inserted:
+            wanted = _Insertions(inserted, tools)
+            if inserted or tools is not None:
                 before = _insertions.set(wanted)
                 try:
-                    response = await opened(short)
+                    response = await opened(sent, short)
                 except _NotInserted:
                     wanted.made = False
                 finally:
                     _insertions.reset(before)
-            if not wanted.made:
-                if inserted:
-                    log.warning("past_messages_not_inserted", model=self.model_id)
+                if not wanted.made:
+                    log.warning("request_not_shortened", model=self.model_id)
                     await stack.aclose()
-                response = await opened(expanded(messages))
+            if not wanted.made:
+                response = await opened(expanded(messages), model_request_parameters)
             yield response
 
 
@@ -214,7 +268,7 @@ class _Encoder:
         self._model = model
         self._settings = settings
         chosen = sorted((name, str(value)) for name, value in (settings or {}).items() if name not in _WITHOUT_EFFECT)
-        self._kind = (type(model), model.model_id, model.base_url, *chosen)
+        self.kind = (type(model), model.model_id, model.base_url, *chosen)
 
     async def shortened(
         self, messages: Sequence[ModelMessage]
@@ -227,7 +281,7 @@ class _Encoder:
         for message, past in walk(messages):
             for turn in past:
                 thought = thought or bool(turn.thoughts)
-                kinds[turn] = (*self._kind, thought)
+                kinds[turn] = (*self.kind, thought)
                 shown |= dict.fromkeys(turn.thoughts, turn)
             thought = thought or any(isinstance(part, ThinkingPart) for part in message.parts)
         missing = [turn for turn, kind in kinds.items() if kind not in turn.encoded]
