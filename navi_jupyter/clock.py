@@ -41,6 +41,12 @@ def boot_time() -> float:
     return time.monotonic()
 
 
+def until_tick(every: float) -> float:
+    """Seconds until the event loop's clock has a multiple of ``every``: what is done as often wakes the loop once."""
+    left = every - asyncio.get_running_loop().time() % every
+    return left if left > every / 10 else left + every  # a timer may be early by a moment
+
+
 class ClockSteps:
     """Notices when somebody sets the wall clock, by a clock that cannot be set."""
 

@@ -7,12 +7,12 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from ..clock import ClockSteps, boot_time, now
+from ..clock import ClockSteps, boot_time, now, until_tick
 from ..errors import NaviError
 from ..events import ActivityDelta, ActivitySnapshot
 from ..log_setup import get_logger
@@ -28,12 +28,16 @@ from .session_actor import SessionActor
 
 log = get_logger("orchestrator")
 
-LOOK_EVERY = 0.05  # seconds between looks for another process's commits, while somebody follows or a run goes on
+LOOK_EVERY = 0.05  # seconds between looks for commits of other servers, while somebody follows or a run goes on
+LOOK_ALONE = 0.25
+"""The same while this server is alone: a new one registers, and lets its clients in when so long has passed."""
+LOOK_IDLE = 1.0  # the same while nothing is followed and nothing runs
 PEERS_EVERY = 1.0
 """Seconds between looks for other servers of this machine that have exited: a read of a few rows. At the second look
 that finds it gone its runs are taken over: what it had begun in kernels and MCP servers has ended by then, too."""
 QUESTIONS_EVERY = 0.5
-"""Seconds between looks for questions that have expired, and for runs that can go on: two small indexes."""
+"""Seconds between looks for expired questions and for runs that can go on. There is none while nothing can expire,
+no log has grown here and no other process has committed."""
 COMPACT_FIRST = 5.0  # seconds after the start, so that a server that never lives long compacts as well
 COMPACT_EVERY = 300.0  # seconds until the next look, once there is nothing left to compact
 COMPACT_PAUSE = 0.5  # seconds between two transactions that compact: others have their turn
@@ -72,6 +76,10 @@ class Maintenance:
         self._compact_after = compact_after
         self.queued = 0  # runs that wait in the queues of sessions, as of the last renewal, for the metrics
         self._stale = False  # another process has committed what we have not looked at yet
+        self._alone = False  # whether no other server is registered, as far as is known
+        self._met = asyncio.Event()  # set while there are others, or may be
+        self._met.set()
+        self._asked = asyncio.Event()  # set when there may be new questions or answers
         self._beaten_at = trust.clock()
         self._steps = ClockSteps(trust.clock, lambda: now())
         self._judges_from = trust.clock() + lease.duration
@@ -81,17 +89,16 @@ class Maintenance:
 
     def tasks(self) -> list[asyncio.Task[None]]:
         """Begin. Each goes on until it is cancelled."""
-        works = (
-            ("navi-look", LOOK_EVERY, self._look),
-            ("navi-beat", self._lease.renewed_every, self._beat),
-            ("navi-peers", PEERS_EVERY, self._look_for_dead),
-            ("navi-questions", QUESTIONS_EVERY, self._expire),
-        )
-        return [
-            asyncio.create_task(self._trust.watch(), name="navi-trust"),
-            *(asyncio.create_task(self._repeat(name, every, work), name=name) for name, every, work in works),
-            asyncio.create_task(self._compact_forever(), name="navi-compact"),
-        ]
+        self._store.subscribe(self._note_change)
+        works = {
+            "navi-trust": self._trust.watch(lambda: any(actor.current is not None for actor in self._actors())),
+            "navi-look": self._look_forever(),
+            "navi-beat": self._repeat("navi-beat", self._lease.renewed_every, self._beat),
+            "navi-peers": self._repeat("navi-peers", PEERS_EVERY, self._look_for_dead, when=self._met),
+            "navi-questions": self._expire_forever(),
+            "navi-compact": self._compact_forever(),
+        }
+        return [asyncio.create_task(work, name=name) for name, work in works.items()]
 
     async def _compact_forever(self) -> None:
         pause = COMPACT_FIRST
@@ -104,11 +111,42 @@ class Maintenance:
                 else:
                     await give_back(self._store)
 
-    async def _repeat(self, name: str, every: float, work: Callable[[], Awaitable[None]]) -> None:
+    def _note_change(self, *_: object) -> None:
+        """A log has grown here, or another process has committed: questions or servers may be new."""
+        self._asked.set()
+        self._met.set()
+
+    async def _look_forever(self) -> None:
+        while True:
+            if self._actors() or self._log.followers:
+                await asyncio.sleep(LOOK_ALONE if self._alone else LOOK_EVERY)
+            else:
+                self._log.in_use.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._log.in_use.wait(), until_tick(LOOK_IDLE))
+            with self._guarded("navi-look"):
+                await self._look()
+
+    async def _repeat(
+        self, name: str, every: float, work: Callable[[], Awaitable[None]], when: asyncio.Event | None = None
+    ) -> None:
         while True:
             await asyncio.sleep(every)
+            if when is not None:
+                await when.wait()
             with self._guarded(name):
                 await work()
+
+    async def _expire_forever(self) -> None:
+        while True:
+            await asyncio.sleep(QUESTIONS_EVERY)
+            self._asked.clear()
+            can_expire = True
+            with self._guarded("navi-questions"):
+                await self._expire()
+                can_expire = await self._store.expiring(at=now() + timedelta(days=36_500))
+            if not can_expire:
+                await self._asked.wait()
 
     @contextmanager
     def _guarded(self, name: str) -> Iterator[None]:
@@ -121,13 +159,11 @@ class Maintenance:
 
     async def _look(self) -> None:
         """Has another process committed? Then followers may have more to read, or a run of ours is to stop."""
-        if not self._actors() and not self._log.followers:
-            self._log.in_use.clear()
-            await self._log.in_use.wait()  # an idle server sleeps; a follower begins at a head that it reads itself.
         if await self._store.changed_elsewhere():
             self._stale = True
-        if not self._stale:
-            return
+            self._note_change()
+        if not self._stale or not (self._actors() or self._log.followers):
+            return  # a follower begins at a head that it reads itself
         # Stale until all of it was done: a failure in between, or a run that is being launched, wants another look.
         await self._log.refresh()
         await self._interrupts.refresh(self._store)
@@ -153,11 +189,13 @@ class Maintenance:
             self._judges_from = since + self._lease.duration
         self._beaten_at = since
 
-        async def renew(tx: SessionTx) -> None:
+        async def renew(tx: SessionTx) -> bool:
             await tx.beat(self._server, at=at, lease=lease)
             await tx.bound_leases(until=at + lease + SKEW)
+            return len(await tx.servers()) > 1
 
-        await self._store.write(renew)
+        if await self._store.write(renew):
+            self._met.set()
         was_held = self._trust.held
         self._trust.renewed(since)
         if not was_held:
@@ -166,7 +204,14 @@ class Maintenance:
 
     async def _look_for_dead(self) -> None:
         """A server of this machine that has exited is seen soon, without waiting for its lease."""
-        known = await self._store.known_servers()
+        self._met.clear()  # before it is read: who registers meanwhile is met again
+        known: Sequence[Server] = ()
+        try:
+            known = await self._store.known_servers()
+        finally:
+            self._alone = {server.id for server in known} == {self._server.id}
+            if not self._alone:
+                self._met.set()
         exited = frozenset(server.id for server in known if has_exited(server, here=self._server))
         self._gone, self._exited = exited & self._exited, exited
         if self._gone:
@@ -215,13 +260,12 @@ compaction_log = get_logger("compaction")
 BATCH = 20  # runs that are looked at together
 UNIT_EVENTS = 500  # events that one transaction folds: others wait for it
 READ_EVENTS = 1_000  # events of one run that are read at once, and at most folded in one transaction
-FOLDED_HERE = 50  # events that are folded on the event loop; more of them in a thread
-FREE_PAGES = 256
-"""Unused pages that stay in the file: the log grows again, and giving all back would only make it get them anew."""
-PAGES_AT_ONCE = 64  # unused pages that one transaction gives back
+FOLDED_HERE = 50  # events that are folded on the event loop and not in a thread
+FREE_PAGES = 256  # unused pages that stay in the file: the log grows again
+PAGES_AT_ONCE = 64  # of them in one transaction
 _KEYS = {"TEXT_MESSAGE_CONTENT": "messageId", "REASONING_MESSAGE_CONTENT": "messageId", "TOOL_CALL_ARGS": "toolCallId"}
+# In what can be folded: large results of tools need not be parsed to be left as they are.
 _FOLDED_TYPES = re.compile(r'"type":\s*"(?:TEXT_MESSAGE_CONTENT|REASONING_MESSAGE_CONTENT|TOOL_CALL_ARGS|ACTIVITY_)')
-"""What an envelope contains that can be folded: large results of tools need not be parsed to be left as they are."""
 
 _ACTIVITIES: dict[str, type[ActivitySnapshot | ActivityDelta]] = {
     "ACTIVITY_SNAPSHOT": ActivitySnapshot,
@@ -287,8 +331,6 @@ async def compact(store: SessionStore, *, older_than: timedelta) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What one read found of a run."""
-
     foldable: Foldable
     seqs: Sequence[int]  # of the events that were read
     folding: Folding
@@ -297,7 +339,7 @@ class _Step:
 
 
 async def compact_batch(store: SessionStore, *, older_than: timedelta) -> int:
-    """The same, for a few runs, in transactions of bounded size with pauses between them."""
+    """The same, for a few runs."""
     runs = await store.runs_to_compact(ended_before=now() - older_than, limit=BATCH)
     steps: list[_Step] = []
     for run in runs:

@@ -29,7 +29,7 @@ from .event_log import EventLog
 from .event_writer import EventWriter
 from .followers import Page, Push
 from .interrupts import PendingInterrupts
-from .maintenance import PEERS_EVERY, Maintenance
+from .maintenance import LOOK_ALONE, PEERS_EVERY, Maintenance
 from .run_slots import RunSlots
 from .servers import Trust, close_orphans, has_exited, this_server
 from .session_actor import Close, Poke, SessionActor, Submitted
@@ -134,9 +134,11 @@ class Orchestrator:
         """
         lease, since = timedelta(seconds=self.settings.lease.duration), self.trust.clock()
         await self._store.write(lambda tx: tx.beat(self.server, at=now(), lease=lease))
+        registered = self.trust.clock()
         # Before the first command: a client must not find a run in progress that no server works on. A process of this
         # machine that lives is left alone until its lease was observed for a while: our clock may be wrong.
-        gone = [other.id for other in await self._store.known_servers() if has_exited(other, here=self.server)]
+        known = await self._store.known_servers()
+        gone = [other.id for other in known if has_exited(other, here=self.server)]
         if gone:
             await asyncio.sleep(PEERS_EVERY)  # killed just now, perhaps: what it had begun elsewhere ends within that
         await close_orphans(
@@ -163,6 +165,9 @@ class Orchestrator:
             followed=self.log.is_followed,
             limits_of_profile=self._limits_of_profile,
         )
+        if len(known) - len(gone) > 1:
+            # One of them may have been alone until now, and look for commits of others less often.
+            await asyncio.sleep(max(0.0, registered + LOOK_ALONE - self.trust.clock()))
         self.trust.renewed(since)
         self._stack.enter_context(self.trust.checked_on_continue())
         self._tasks = [

@@ -36,7 +36,8 @@ log = get_logger("peers")
 _PROC = Path("/proc/self/stat").exists()
 
 
-TRUST_POLL = 0.1  # seconds between looks at the trust while it is held: timers stand still while the machine sleeps
+TRUST_POLL = 0.1  # seconds between looks at the trust while a run works: timers stand still while the machine sleeps
+BEGINS_WITHIN = 1.0  # seconds for which it is looked at after it was required: the run that asked is not seen yet
 
 
 class Trust:
@@ -62,6 +63,7 @@ class Trust:
         self._on_lost = on_lost
         self._on_renewed = on_renewed  # with the time until which it is held
         self._lost = True
+        self._required = asyncio.Event()
 
     @property
     def held(self) -> bool:
@@ -86,16 +88,23 @@ class Trust:
 
     def require(self) -> None:
         """Raises LeaseLost unless it is held. Called right before what must not happen on two servers."""
+        self._required.set()
         if not self.check():
             raise LeaseLost(
                 "This server could not renew its lease in time, so that another one may have taken over the run."
             )
 
-    async def watch(self) -> None:
-        """Notice its end without being asked. A task of its own."""
+    async def watch(self, works: Callable[[], bool]) -> None:
+        """Notice its end without being asked, while a run ``works`` that is then to be ended. A task of its own."""
         while True:
-            self.check()
-            await asyncio.sleep(TRUST_POLL)
+            looks = 1
+            if not works():
+                self._required.clear()
+                await self._required.wait()  # each run asks right before it begins
+                looks = round(BEGINS_WITHIN / TRUST_POLL)
+            for _ in range(looks):
+                self.check()
+                await asyncio.sleep(TRUST_POLL)
 
     @contextmanager
     def checked_on_continue(self) -> Iterator[None]:

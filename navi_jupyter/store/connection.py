@@ -40,6 +40,36 @@ async def connect(path: Path, *, read_only: bool = False, uri_query: str = "") -
     return connection
 
 
+class Probe:
+    """Whether anybody has committed to a file, this process included: asked often, and so on the event loop.
+
+    It takes some 10 microseconds: shared memory is read, no disk, and no lock is waited for. Made in any thread.
+    """
+
+    def __init__(self, path: Path) -> None:
+        target = path.absolute().as_uri()
+        self._db = sqlite3.connect(target, uri=True, isolation_level=None, timeout=0, check_same_thread=False)
+        self._db.execute("PRAGMA query_only = ON")
+        self._version: object = None
+
+    def changed(self) -> bool:
+        """Since the last call. Where it cannot be known, the answer is yes."""
+        try:
+            version = self._db.execute("PRAGMA data_version").fetchone()[0]
+        except (sqlite3.Error, TypeError):
+            return True
+        changed, self._version = version != self._version, version
+        return bool(changed)
+
+    def forget(self) -> None:
+        """What the last call found was not dealt with: the next one finds it again."""
+        self._version = None
+
+    def close(self) -> None:
+        """Not asked any more."""
+        self._db.close()
+
+
 class Statements:
     """Statements on one connection inside a transaction that its owner has begun."""
 

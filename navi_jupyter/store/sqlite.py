@@ -19,9 +19,10 @@ from typing import Any, Generic, TypeVar
 
 import aiosqlite
 
+from ..clock import until_tick
 from ..errors import NaviError, StoreBusy, StoreError, StoreReplaced
 from ..log_setup import get_logger
-from .connection import connect, store_error
+from .connection import Probe, connect, store_error
 from .database_file import prepare
 from .file_state import CommitRecord, DatabaseFiles, rescue_places
 from .recalls import RecallReads, RecallRows
@@ -90,6 +91,7 @@ class SqliteStore(SessionReads, RecallReads):
         self._closing = False
         self._synchronous = ""
         self._data_version = -1
+        self._probe: Probe | None = None
         self._write_lock = asyncio.Lock()
 
     @classmethod
@@ -108,6 +110,7 @@ class SqliteStore(SessionReads, RecallReads):
             try:
                 store.notice = known
                 await store.open_readers(path)
+                store._probe = await asyncio.to_thread(Probe, path)
                 await store.changed_elsewhere()
                 await store._remember_files(alone=single_process)
             except BaseException:
@@ -128,6 +131,8 @@ class SqliteStore(SessionReads, RecallReads):
         if self._watch is not None:
             await self._watch
         await self.close_readers()
+        if self._probe is not None:
+            self._probe.close()  # before the writer, the last connection to the file, which copies its log
         if self._refusing is None:
             with contextlib.suppress(sqlite3.Error):
                 await self._db.execute("PRAGMA optimize")
@@ -176,11 +181,17 @@ class SqliteStore(SessionReads, RecallReads):
 
     async def changed_elsewhere(self) -> bool:
         """Whether another process has committed since the last call (SQLite's ``data_version``)."""
-        async with self._write_lock:
-            try:
+        if self._probe is not None and not self._probe.changed():
+            return False  # nobody has, this process included
+        try:
+            async with self._write_lock:
                 rows = list(await self._db.execute_fetchall("PRAGMA data_version"))
-            except (sqlite3.Error, ValueError) as error:
+        except BaseException as error:
+            if self._probe is not None:
+                self._probe.forget()
+            if isinstance(error, (sqlite3.Error, ValueError)):
                 raise store_error(error) from error
+            raise
         version = int(rows[0][0])
         changed = version != self._data_version
         self._data_version = version
@@ -257,7 +268,7 @@ class SqliteStore(SessionReads, RecallReads):
         """Notice files that are deleted while nothing is written, and keep what the open ones hold."""
         while self._refusing is None and not self._closing:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), LOOK_EVERY)
+                await asyncio.wait_for(self._wake.wait(), until_tick(LOOK_EVERY))
             what = await asyncio.to_thread(self._look_closely)
             if what is not None and self._refusing is None:
                 self._refuse(what)
