@@ -39,6 +39,7 @@ class EventLog:
         self._ring_events = ring_events
         self._ring_bytes = ring_bytes
         self._feeds: dict[str, Feed] = {}
+        self._openings: dict[str, asyncio.Task[Page]] = {}
         self._gate = FairGate(PAGES_PER_TURN)
         self._rounds = Rounds()
         self._stopped = False
@@ -109,7 +110,7 @@ class EventLog:
         try:
             gap = after is not None and await self._lost(feed, after)
             if after is None or gap:
-                page = await self._snapshot_page(session_id, since=after if gap else None)
+                page = await (self._snapshot_page(session_id, since=after) if gap else self._opening(session_id))
                 follower.cursor = page.last_seq
                 yield page
             while not feed.closed:
@@ -197,6 +198,23 @@ class EventLog:
             head = await self._store.head(feed.session_id)
             return head is None or cursor > head
         return cursor < feed.ring.start and await self._store.gap(feed.session_id, cursor)
+
+    async def _opening(self, session_id: str) -> Page:
+        """The snapshot for a follower without a cursor: made once for all that ask while it is being made.
+
+        It may be of a moment before the last of them asked; what came after it follows as events.
+        """
+        making = self._openings.get(session_id)
+        if making is None:
+            making = self._openings[session_id] = asyncio.create_task(self._snapshot_page(session_id, since=None))
+            making.add_done_callback(lambda made: self._opened(session_id, made))
+        # a follower that leaves must not end the reading of the others.
+        return await asyncio.shield(making)
+
+    def _opened(self, session_id: str, made: asyncio.Task[Page]) -> None:
+        del self._openings[session_id]
+        if not made.cancelled():
+            made.exception()  # all who wanted it may have left
 
     async def _snapshot_page(self, session_id: str, *, since: int | None) -> Page:
         snapshot = await self._store.snapshot(session_id, last=PRELUDE_MESSAGES)

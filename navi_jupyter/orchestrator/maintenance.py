@@ -29,15 +29,14 @@ from .session_actor import SessionActor
 log = get_logger("orchestrator")
 
 LOOK_EVERY = 0.05  # seconds between looks for commits of other servers, while somebody follows or a run goes on
-LOOK_ALONE = 0.25
-"""The same while this server is alone: a new one registers, and lets its clients in when so long has passed."""
+LOOK_ALONE = 0.25  # the same while there is no other server: a new one lets clients in so long after it registered
 LOOK_IDLE = 1.0  # the same while nothing is followed and nothing runs
 PEERS_EVERY = 1.0
 """Seconds between looks for other servers of this machine that have exited: a read of a few rows. At the second look
 that finds it gone its runs are taken over: what it had begun in kernels and MCP servers has ended by then, too."""
-QUESTIONS_EVERY = 0.5
-"""Seconds between looks for expired questions and for runs that can go on. There is none while nothing can expire,
-no log has grown here and no other process has committed."""
+QUESTIONS_EVERY = (
+    0.5  # seconds between looks for expired questions and for runs that can go on, where there may be some
+)
 COMPACT_FIRST = 5.0  # seconds after the start, so that a server that never lives long compacts as well
 COMPACT_EVERY = 300.0  # seconds until the next look, once there is nothing left to compact
 COMPACT_PAUSE = 0.5  # seconds between two transactions that compact: others have their turn
@@ -334,8 +333,7 @@ class _Step:
     foldable: Foldable
     seqs: Sequence[int]  # of the events that were read
     folding: Folding
-    rest: Foldable | None
-    """What is left of the run. Its first events may be those that this step has folded: they take more."""
+    rest: Foldable | None  # what is left of the run; its first events may be what this step makes: they take more
 
 
 async def compact_batch(store: SessionStore, *, older_than: timedelta) -> int:

@@ -212,7 +212,10 @@ class Paused:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TranscriptSlice:
-    """Consecutive messages of finished runs, oldest first: from a message of the user or the agent on, not a result."""
+    """Consecutive messages of finished runs, oldest first: from a message of the user or the agent on.
+
+    From a result on, whose call is the slice before, only where both together would be very large.
+    """
 
     messages: Sequence[Message]
     runs: Sequence[Run]  # those that the messages are of, oldest first

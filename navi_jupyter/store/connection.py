@@ -40,34 +40,46 @@ async def connect(path: Path, *, read_only: bool = False, uri_query: str = "") -
     return connection
 
 
-class Probe:
-    """Whether anybody has committed to a file, this process included: asked often, and so on the event loop.
+class CommitWatch:
+    """Whether other processes have committed to a file: asked many times a second, on the event loop.
 
-    It takes some 10 microseconds: shared memory is read, no disk, and no lock is waited for. Made in any thread.
+    Most answers come from a connection of its own, which finds in some 10 microseconds that there was no commit at all:
+    it reads shared memory, no disk, and waits for no lock. After a commit the ``writer`` is asked, whose own do not
+    count. Made in any thread.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, writer: aiosqlite.Connection, lock: asyncio.Lock) -> None:
         target = path.absolute().as_uri()
-        self._db = sqlite3.connect(target, uri=True, isolation_level=None, timeout=0, check_same_thread=False)
-        self._db.execute("PRAGMA query_only = ON")
-        self._version: object = None
+        self._probe = sqlite3.connect(target, uri=True, isolation_level=None, timeout=0, check_same_thread=False)
+        self._probe.execute("PRAGMA query_only = ON")
+        self._writer = writer
+        self._lock = lock  # of what the writer does
+        self._probed: object = None  # SQLite's `data_version`, as the probe has it
+        self._version: object = None  # and as the writer has it
 
-    def changed(self) -> bool:
-        """Since the last call. Where it cannot be known, the answer is yes."""
+    async def changed_elsewhere(self) -> bool:
+        """Since the last call. Raises StoreError; then the next call finds what this one has not."""
+        probed = self._ask()
+        if probed is not None and probed == self._probed:
+            return False
         try:
-            version = self._db.execute("PRAGMA data_version").fetchone()[0]
-        except (sqlite3.Error, TypeError):
-            return True
-        changed, self._version = version != self._version, version
-        return bool(changed)
+            async with self._lock:
+                rows = list(await self._writer.execute_fetchall("PRAGMA data_version"))
+        except (sqlite3.Error, ValueError) as error:
+            raise store_error(error) from error
+        # What is committed after the probe was asked is found by the next call, which asks the writer once more.
+        changed, self._probed, self._version = bool(rows[0][0] != self._version), probed, rows[0][0]
+        return changed
 
-    def forget(self) -> None:
-        """What the last call found was not dealt with: the next one finds it again."""
-        self._version = None
+    def _ask(self) -> object:
+        try:
+            return self._probe.execute("PRAGMA data_version").fetchone()[0]
+        except (sqlite3.Error, TypeError):
+            return None  # not known
 
     def close(self) -> None:
-        """Not asked any more."""
-        self._db.close()
+        """Before the writer, whose connection is the last one to the file and copies its log."""
+        self._probe.close()
 
 
 class Statements:

@@ -37,6 +37,8 @@ _LAST_TURNS = (
 """Turns up to one, newest first: so many at most, and fewer when they are long."""
 SLICE_SIZE = 120_000
 """Characters of a slice of the conversation, but for what belongs together: a view waits for the first one."""
+LARGEST_SLICE = 400_000
+"""Characters of a slice but for its first message, whatever belongs together: calls whose results are very large."""
 _SPEAKERS = ("user", "assistant")
 
 
@@ -304,13 +306,14 @@ def _slice_of(
         is_new = True
         for index in reversed(range(len(messages))):
             message = messages[index]
-            is_full = len(taken) >= limit or size + _length(message) > SLICE_SIZE
-            # Results belong to the message that called: a slice that begins with one could not show it.
-            if is_full and taken and taken[-1].role in _SPEAKERS:
+            length = size + _length(message)
+            # Results belong to the message that called. A view that gets one without it keeps it until that comes.
+            is_full = (len(taken) >= limit or length > SLICE_SIZE) and taken[-1].role in _SPEAKERS if taken else False
+            if is_full or (taken and length > LARGEST_SLICE):
                 end = f"{row['started_at']}.{row['number']}.{index + 1}"
                 break
             taken.append(message)
-            size += _length(message)
+            size = length
             if is_new:
                 runs.append(run_of(row))
             is_new = False

@@ -22,7 +22,7 @@ import aiosqlite
 from ..clock import until_tick
 from ..errors import NaviError, StoreBusy, StoreError, StoreReplaced
 from ..log_setup import get_logger
-from .connection import Probe, connect, store_error
+from .connection import CommitWatch, connect, store_error
 from .database_file import prepare
 from .file_state import CommitRecord, DatabaseFiles, rescue_places
 from .recalls import RecallReads, RecallRows
@@ -90,8 +90,7 @@ class SqliteStore(SessionReads, RecallReads):
         self._writer = asyncio.create_task(self._write_units(), name="navi-store-writer")
         self._closing = False
         self._synchronous = ""
-        self._data_version = -1
-        self._probe: Probe | None = None
+        self._commits: CommitWatch | None = None
         self._write_lock = asyncio.Lock()
 
     @classmethod
@@ -110,7 +109,7 @@ class SqliteStore(SessionReads, RecallReads):
             try:
                 store.notice = known
                 await store.open_readers(path)
-                store._probe = await asyncio.to_thread(Probe, path)
+                store._commits = await asyncio.to_thread(CommitWatch, path, store._db, store._write_lock)
                 await store.changed_elsewhere()
                 await store._remember_files(alone=single_process)
             except BaseException:
@@ -131,8 +130,8 @@ class SqliteStore(SessionReads, RecallReads):
         if self._watch is not None:
             await self._watch
         await self.close_readers()
-        if self._probe is not None:
-            self._probe.close()  # before the writer, the last connection to the file, which copies its log
+        if self._commits is not None:
+            self._commits.close()
         if self._refusing is None:
             with contextlib.suppress(sqlite3.Error):
                 await self._db.execute("PRAGMA optimize")
@@ -181,21 +180,7 @@ class SqliteStore(SessionReads, RecallReads):
 
     async def changed_elsewhere(self) -> bool:
         """Whether another process has committed since the last call (SQLite's ``data_version``)."""
-        if self._probe is not None and not self._probe.changed():
-            return False  # nobody has, this process included
-        try:
-            async with self._write_lock:
-                rows = list(await self._db.execute_fetchall("PRAGMA data_version"))
-        except BaseException as error:
-            if self._probe is not None:
-                self._probe.forget()
-            if isinstance(error, (sqlite3.Error, ValueError)):
-                raise store_error(error) from error
-            raise
-        version = int(rows[0][0])
-        changed = version != self._data_version
-        self._data_version = version
-        return changed
+        return self._commits is not None and await self._commits.changed_elsewhere()
 
     async def _write_units(self) -> None:
         while (first := await self._units.get()) is not None:

@@ -30,9 +30,11 @@ from tornado.web import RequestHandler
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from navi_jupyter.clock import now
-from navi_jupyter.model.sessions import Session
+from navi_jupyter.model.sessions import USER, Session
 from navi_jupyter.orchestrator.event_log import EventLog
 from navi_jupyter.orchestrator.maintenance import compact
+from navi_jupyter.ports.agent import Message
+from navi_jupyter.store.rows import dump_messages
 from navi_jupyter.store.sqlite import SqliteStore
 from tests.benchmarks.measuring import ROOT, Figures, arguments, percentile
 from tests.support.server import JupyterServer
@@ -73,15 +75,15 @@ def _add_run(db: sqlite3.Connection, number: int, seq: int, words: int) -> int:
     events += [{"type": "TEXT_MESSAGE_END", "messageId": name} for name, _ in messages]
     end = {"type": "RUN_FINISHED", "threadId": SESSION, "runId": run, "outcome": {"type": "success"}}
     origin = {"kind": "user", "recall_id": None}
-    transcript = [
-        {"id": name, "role": role, "content": text * 8, "run_id": run, "origin": origin, "at": "2026-01-01T00:00:00Z"}
+    said = [
+        Message(id=name, role=role, content=text * 8, run_id=run, origin=USER, at="2026-01-01T00:00:00Z")
         for name, role in messages[:2]
     ]
     db.execute(
         "INSERT INTO runs (id, session_id, command_id, status, origin_kind, user_id, model, prompt, first_seq,"
         " created_at, started_at, conversation, transcript, indexed)"
         " VALUES (?, ?, ?, 'running', 'user', 'local', 'm', 'go', ?, ?, ?, ?, ?, 1)",
-        (run, SESSION, f"c_{run}", seq + 1, at, at, b"x" * 2_000, json.dumps(transcript)),
+        (run, SESSION, f"c_{run}", seq + 1, at, at, b"x" * 2_000, dump_messages(said)),
     )
     for group in (events, [end]):
         rows = []
