@@ -496,6 +496,28 @@ async def test_followers_that_keep_up_are_pushed_one_frame_that_all_share_and_th
         assert not w.orchestrator.log._feeds
 
 
+async def test_a_reader_of_a_shared_session_is_pushed_nothing_each_page_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path) as w:
+        sid = await w.session()
+        shared = True
+
+        async def is_shared(session_id: str, user_id: str) -> bool:
+            return shared
+
+        monkeypatch.setattr(w.store, "is_shared", is_shared)
+        reader = Reader(w, sid, owner="bob")
+        await eventually(lambda: w.orchestrator.log.followers == 1)
+        await note(w, sid, 0)
+        await reader.has(1)
+        shared = False
+        await note(w, sid, 1)
+        with pytest.raises(SessionNotFound):
+            await asyncio.wait_for(reader.task, 20)
+        assert (reader.seqs, reader.pushed) == ([1], 0)
+
+
 async def test_a_reader_that_has_all_keeps_no_page(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         sid = await w.session()
