@@ -444,7 +444,7 @@ async def stalled(bench: Bench, figures: Figures, rounds: int) -> None:
     figures.add("others beside a stalled follower, per CPU second of the server, x", ratio)
 
 
-async def connects(figures: Figures, home: Path, count: int) -> None:
+async def connects(figures: Figures, home: Path, count: int, settle: float) -> None:
     """A real server's sockets, twenty at once."""
     server = JupyterServer(home, env={"PYTHONPATH": str(ROOT)})
     extensions = "--ServerApp.jpserver_extensions={'navi_jupyter': True, 'tests.benchmarks.bench_fanout': True}"
@@ -469,7 +469,8 @@ async def connects(figures: Figures, home: Path, count: int) -> None:
             await asyncio.sleep(1)  # the last handlers end
             return dict(await asyncio.to_thread(lambda: json.loads(server.download("held"))))
 
-        await many(500)
+        await many(1000)
+        await asyncio.sleep(settle)  # a server imports packages while it is idle
         before = await many(500)
         after = await many(count)
         for name, unit in (
@@ -527,7 +528,7 @@ async def main() -> None:
             await stalled(bench, figures, rounds)
     if "connects" in options.parts:
         with tempfile.TemporaryDirectory() as folder:
-            await connects(figures, Path(folder) / "home", 500 if options.quick else 5000)
+            await connects(figures, Path(folder) / "home", 500 if options.quick else 5000, 1 if options.quick else 20)
     figures.write(options.json)
     if options.goal and ratio is not None and ratio < options.goal:
         sys.exit(1)

@@ -561,6 +561,27 @@ async def test_a_reader_without_room_is_pushed_nothing_costs_the_others_nothing_
             reader.task.cancel()
 
 
+async def test_a_reader_that_is_pages_behind_when_it_has_room_again_is_pushed_all_of_them_at_once(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path, replay_buffer_size=5000) as w:
+        sid = await w.session()
+        reader = Reader(w, sid)
+        await keep_up(w, sid, 1)
+        reader.lose_room()
+        await note(w, sid, 0)
+        await eventually(lambda: reader.pushed == 1)
+        drafts = [
+            Draft(Custom(name="navi.kernel", value={"n": n}), run_id=None, origin=SYSTEM, at=now()) for n in range(1200)
+        ]
+        await w.store.write(lambda tx: tx.append(sid, drafts))
+        reader.make_room()
+        await reader.has(1201)  # and nothing more is written that would wake it
+        assert [len(page.envelopes) for page in reader.pages] == [1, 500, 500, 200]
+        assert reader.pushed == 4
+        reader.task.cancel()
+
+
 async def test_a_reader_that_cannot_be_written_to_ends_alone(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         sid = await w.session()

@@ -6,16 +6,20 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from socket import socketpair
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from tornado.httpclient import HTTPClientError
-from tornado.websocket import WebSocketClosedError, WebSocketProtocol13
+from tornado.iostream import IOStream
+from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol13
 
+from navi_jupyter.orchestrator.followers import make_page
 from navi_jupyter.server.app import NaviExtension
 from navi_jupyter.server.handler import encode, with_silences
 from navi_jupyter.server.transfers import websocket_protocol
-from navi_jupyter.server.transfers.websocket_protocol import BoundedProtocol
+from navi_jupyter.server.transfers.websocket_protocol import BoundedProtocol, PageWriter
 from tests.conftest import Api, Envelope, ends
 
 
@@ -317,6 +321,35 @@ async def test_pages_are_not_written_as_messages_but_where_the_stream_of_a_socke
         assert (messages == 0) == known
         await api("DELETE", f"sessions/{sid}")
         assert await socket.close_code() == 4404
+
+
+async def test_a_page_goes_behind_what_has_not_left_a_stream_yet() -> None:
+    ours, theirs = socketpair()
+    stream = IOStream(ours)
+    connection = SimpleNamespace(stream=stream, mask_outgoing=False, _compressor=None, is_closing=stream.closed)
+    writer = PageWriter(cast("WebSocketHandler", SimpleNamespace(ws_connection=connection)))
+    page = make_page([(1, '{"seq":1}')])
+    assert writer.write(page) is None
+    large = b"a message" * 1_000_000
+    stream.write(large)
+    first = theirs.recv(300_000)  # now there is room, and the stream does not know of it
+    left = writer.write(page)
+    assert left is not None
+    assert not left.done()
+    expected = page.frame + large + page.frame
+    assert first + await asyncio.to_thread(_received, theirs, len(expected) - len(first)) == expected
+    await left
+    stream.close()
+    with pytest.raises(WebSocketClosedError):
+        writer.write(page)
+    theirs.close()
+
+
+def _received(connection: Any, size: int) -> bytes:
+    got = bytearray()
+    while len(got) < size:
+        got += connection.recv(size - len(got))
+    return bytes(got)
 
 
 UPGRADE = (
