@@ -22,6 +22,7 @@ import httpx2
 from pydantic_ai.models import Model
 
 from ...errors import RunFailed
+from .connection_reading import read_whole
 from .sse_text import EVENT_END, EventTooLarge, WellFormedEvents
 
 # Seconds between two reads of one stream: about a frame of a screen, so a reader sees no difference.
@@ -101,10 +102,12 @@ class CoalescedStream(httpx2.AsyncByteStream):
         self._changed = asyncio.Event()  # set when there is something to take, or nothing more will come
         # Not set during a pause: nothing is read then, and one read gets all that has come.
         self._reading = asyncio.Event()
+        self._whole = False  # whether one read gets all that has come
         self._task: asyncio.Task[None] | None = None  # set at the first iteration
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         if self._task is None:
+            self._whole = read_whole(self._stream)
             self._task = asyncio.create_task(self._read(), name="navi-provider-stream")
         task = self._task
         self._reading.set()
@@ -136,9 +139,11 @@ class CoalescedStream(httpx2.AsyncByteStream):
     async def _pause(self) -> None:
         self._reading.clear()
         await asyncio.sleep(pause_of(_open))
-        await _own_round()
+        if not self._whole:
+            await _own_round()
         self._reading.set()
-        await asyncio.sleep(_READING)
+        if not self._whole:
+            await asyncio.sleep(_READING)
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -158,6 +163,8 @@ class CoalescedStream(httpx2.AsyncByteStream):
                 self._pieces.append(piece)
                 self._size += len(piece)
                 self._changed.set()
+                if self._whole:
+                    self._reading.clear()
                 await self._reading.wait()
                 while self._size > _READ_AHEAD:
                     self._taken.clear()
